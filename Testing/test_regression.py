@@ -159,8 +159,8 @@ def label(lesions: Path, output: Path) -> None:
 
 def review(result: Path, ct: Path, output: Path) -> None:
     """Review a result as in the browser: reject the first lesion, assign the last to the LCX, accept all."""
-    from CACTrainingLib.browser.cases import cases_of
     from CACTrainingLib.browser.open_reviews import OpenReview
+    from CACTrainingLib.browser.project import cases_of
 
     case = cases_of(result, ct)[0]
     reading = OpenReview(case, "shared", case.scan())

@@ -1,10 +1,10 @@
 """Digital patients in the formats of published references, with their names, fields and units."""
 
-import plistlib
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from coca_files import region, write_regions, write_scores
 from dicom_files import write_series
 
 from CACScoringLib.core.grid import Grid
@@ -59,48 +59,33 @@ def write_coca_gated(root: Path, scans: dict[int, Path]) -> Path:
     (release / "calcium_xml").mkdir(parents=True)
     for number, scan in scans.items():
         write_dicom(scan, release / "patient" / str(number) / "Pro_Gated_CS_3.0_I30f_3_70%")
-        images = [entry for entry in contours(regions_of(scan)) if entry["NumberOfROIs"]]
-        content = plistlib.dumps({"Images": images}, fmt=plistlib.FMT_XML)
-        (release / "calcium_xml" / f"{number}.xml").write_bytes(content)
+        write_regions(release / "calcium_xml" / f"{number}.xml", contours(regions_of(scan)))
     return release
 
 
-def contours(regions: sitk.Image) -> list[dict]:
+def contours(regions: sitk.Image) -> list[tuple[int, dict]]:
     """Make the ROIs of each image as OsiriX exports them: a contour around each run of labelled pixels in a row.
 
     An outlined image has an empty ROI for each artery without calcium.
     """
-    labels, (dx, dy, _) = sitk.GetArrayFromImage(regions), regions.GetSpacing()
-    images = []
-    for k, plane in enumerate(labels):
-        rois = []
-        for j, i, length, label in _runs(plane):
-            x_low, x_high, y_low, y_high = i + 0.1, i + length - 0.1, j + 0.1, j + 0.9
-            ends = [(x_low, y_low), (x_high, y_low), (x_high, y_high), (x_low, y_high)]
-            places = [_point(regions, x - 0.5, y - 0.5, k) for x, y in ends]
-            rois.append(
-                {
-                    "Area": (x_high - x_low) * (y_high - y_low) * dx * dy / 100,
-                    "Center": places[0],
-                    "Dev": 0.0,
-                    "IndexInImage": len(rois),
-                    "Length": 0.0,
-                    "Max": 0.0,
-                    "Mean": 0.0,
-                    "Min": 0.0,
-                    "Name": NAMES[label],
-                    "NumberOfPoints": len(ends),
-                    "Point_mm": places,
-                    "Point_px": [f"({x:f}, {y:f})" for x, y in ends],
-                    "Total": 0.0,
-                    "Type": 15,
-                }
-            )
-        used = {roi["Name"] for roi in rois}
-        empty = {"Area": 0.0, "NumberOfPoints": 0, "Point_mm": [], "Point_px": []}
-        rois += [{**empty, "Name": name} for name in NAMES.values() if rois and name not in used]
-        images.append({"ImageIndex": k, "NumberOfROIs": len(rois), "ROIs": rois})
-    return images
+    spacing_mm, origin_mm = regions.GetSpacing(), regions.GetOrigin()
+    rois = []
+    for k, plane in enumerate(sitk.GetArrayFromImage(regions)):
+        z_mm = origin_mm[2] + k * spacing_mm[2]
+        of_image = [
+            region(k, z_mm, _ends(j, i, length), NAMES[label], origin_mm, spacing_mm)
+            for j, i, length, label in _runs(plane)
+        ]
+        used = {roi["Name"] for _, roi in of_image}
+        rois += of_image
+        rois += [region(k, z_mm, [], name) for name in NAMES.values() if of_image and name not in used]
+    return rois
+
+
+def _ends(j: int, i: int, length: int) -> list[tuple[float, float]]:
+    """Corners of a contour around a run of pixels, (column, row) from the first pixel's corner."""
+    x_low, x_high, y_low, y_high = i + 0.1, i + length - 0.1, j + 0.1, j + 0.9
+    return [(x_low, y_low), (x_high, y_low), (x_high, y_high), (x_low, y_high)]
 
 
 def _runs(plane: np.ndarray):
@@ -111,21 +96,12 @@ def _runs(plane: np.ndarray):
             yield int(j), int(part[0]), len(part), int(plane[j, part[0]])
 
 
-def _point(image: sitk.Image, x: float, y: float, k: int) -> str:
-    return "({:f}, {:f}, {:f})".format(*image.TransformContinuousIndexToPhysicalPoint((x, y, float(k))))
-
-
 def write_coca_nongated(root: Path, scans: dict[int, Path], scores: dict[str, tuple]) -> Path:
     """deidentified_nongated: N/N/*.dcm and scores.xlsx. scores: LCA, LAD, LCX, RCA and total by id ("1A")."""
-    from openpyxl import Workbook
-
     release = root / "deidentified_nongated"
     for number, scan in scans.items():
         write_dicom(scan, release / str(number) / str(number))
-    book = Workbook()
-    for row in (["filename", "LCA", "LAD", "LCX", "RCA", "total"], *([name, *row] for name, row in scores.items())):
-        book.active.append(row)
-    book.save(release / "scores.xlsx")
+    write_scores(release / "scores.xlsx", [[name, *row] for name, row in scores.items()])
     return release
 
 

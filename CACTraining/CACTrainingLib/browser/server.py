@@ -32,7 +32,7 @@ from .actions import ASSIGNABLE_SITES, RefusedError, checked
 from .images import first_view, label_colours, slice_bytes
 from .open_reviews import ChangedError, OpenReview, OpenReviews
 from .page_state import BLIND_IMAGES
-from .project_export import export_to_project
+from .project import export_to_project
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
 from .work_list import rows_of
 

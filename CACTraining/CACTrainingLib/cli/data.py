@@ -16,7 +16,7 @@ from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 
-from ..collections.collection import Collection, collections
+from ..references.collection import Collection, collections
 
 ENTRIES = collections()
 
@@ -81,24 +81,26 @@ def _list(options: ListOptions, progress: Progress) -> None:
 
 
 def _fetch(collection: Collection, options: FetchOptions, progress: Progress) -> None:
-    from ..collections.download import by_hand, fetch
+    from ..collections.commons import by_hand, fetch_sample
 
     try:
         require("data")
     except OutputError as error:
         raise OutputError(f"{error} {by_hand(collection, options.output)}") from error
+    if options.scans is not None and options.scans < 1:
+        raise OutputError(f"At least one scan is fetched, not {options.scans}: give --scans 1 or more.")
     print(collection.as_text(), flush=True)
     if isinstance(options, FetchTableOptions) and options.table is not None:
         _fetch_table(collection, options, options.table, progress)
         return
-    count = fetch(collection, options.output, 20 if options.scans is None else options.scans, progress)
+    count = fetch_sample(collection, options.output, 20 if options.scans is None else options.scans, progress)
     progress.done(options.output)
     print(f"{options.output}: {count} series. Next: cac data import {collection.name} {options.output} …")
 
 
 def _fetch_table(collection: Collection, options: FetchTableOptions, table: Path, progress: Progress) -> None:
     from ..collections.participants import fetch_participants
-    from ..validation.manifest import MANIFEST
+    from ..references.manifest import MANIFEST
 
     def agrees(size: str) -> bool:
         if options.yes:

@@ -211,7 +211,7 @@ def _run(action: Action, options: ProjectOptions, progress: Progress) -> None:
 
 
 def _add(project: Project, options: AddOptions, progress: Progress) -> str:
-    from ..project.importers.sources import find_new_scans
+    from ..references.folder import find_new_scans
 
     progress.begin(["finding scans", "adding scans"])
     new: list[NewScan] = []

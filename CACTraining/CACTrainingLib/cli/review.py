@@ -82,7 +82,7 @@ def _run(options: ReviewOptions, progress: Progress) -> None:
 
 def _verify(results: Path) -> None:
     """Print what the journals show. Raises CTError if one was changed, OutputError if there is none."""
-    from ..browser.cases import results_of
+    from ..browser.project import results_of
     from ..browser.verification import verify_journals
 
     findings = list(verify_journals(results_of(results)))
@@ -99,7 +99,7 @@ def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None
     from CACScoringLib.readings.plan import plan_of
     from CACScoringLib.readings.work_list import WorkList
 
-    from ..browser.cases import cases_of, results_of
+    from ..browser.project import cases_of, results_of
     from ..project.project import is_project
 
     readers = tuple(dict.fromkeys(options.reader or (_user(),)))

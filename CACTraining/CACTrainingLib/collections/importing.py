@@ -18,10 +18,10 @@ from ..project.annotations import patient_kinds
 from ..project.places import absolute
 from ..project.project import NewScan, Project, is_project
 from ..project.proposals import propose_waiting
+from ..references.collection import Collection
+from ..references.registry import CollectionError, find_scans
 from .checks import ScanCheck, check_scan
-from .collection import Collection
 from .inventory import Entry, write_inventory
-from .scans import CollectionError, find_scans
 
 INVENTORY, CHECKED = "inventory", "checked.jsonl"
 """Folder in the project, and its file of checks."""
@@ -119,15 +119,7 @@ def _entries(
     for scan, check in zip(scans, checks, strict=True):
         row = stored.get((absolute(scan.ct), scan.series))
         reason = check if isinstance(check, str) else "" if row else reasons.get(scan.name, "It was not added.")
-        entries.append(
-            Entry(
-                id="" if row is None or reason else row.id,
-                name=scan.name,
-                patient=scan.patient,
-                use="" if row is None else row.use,
-                note=scan.note,
-                reason=reason,
-                check=None if isinstance(check, str) else check,
-            )
-        )
+        id_, use = ("", "") if row is None else (row.id, row.use)
+        facts = None if isinstance(check, str) else check
+        entries.append(Entry(scan, "" if reason else id_, use, reason, facts))
     return tuple(entries)

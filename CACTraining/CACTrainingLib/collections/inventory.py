@@ -13,9 +13,10 @@ from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.report.page import rendered
 
+from ..project.project import NewScan
 from ..project.split import USES
+from ..references.collection import Collection
 from .checks import ScanCheck
-from .collection import Collection
 
 COLUMNS = (
     *("id", "name", "patient", "use", "slices", "spacing_mm", "thickness_mm", "kernel", "noise_hu", "labelled_slices"),
@@ -29,27 +30,23 @@ class Entry:
     """Scan of a collection in the inventory.
 
     Attributes:
+        scan: The scan.
         id: Id in the project; empty if it was left out.
-        name: Name.
-        patient: Patient.
         use: Use in the project.
-        note: Fact of the collection that is no annotation.
         reason: Reason why it was left out; empty if it was not.
         check: Its facts; None if it could not be checked.
     """
 
+    scan: NewScan
     id: str
-    name: str
-    patient: str
     use: str
-    note: str
     reason: str
     check: ScanCheck | None
 
     def row(self) -> dict[str, object]:
         """Return the cells of the table by column."""
         facts = {} if self.check is None else vars(self.check) | {"doubts": " ".join(self.check.doubts)}
-        return facts | vars(self) | {"left_out": self.reason}
+        return facts | vars(self.scan) | vars(self) | {"left_out": self.reason}
 
     def caption(self) -> str:
         """Return the facts below the picture."""
@@ -61,7 +58,7 @@ class Entry:
             check.kernel or "kernel unknown",
             "" if check.noise_hu is None else f"noise {check.noise_hu:.0f} HU",
             labels,
-            self.note,
+            self.scan.note,
             self.use,
         )
         return ", ".join(filter(None, facts))
@@ -75,14 +72,14 @@ def write_inventory(folder: Path, collection: Collection, entries: Sequence[Entr
     """Write NAME.html and NAME.csv of a collection, and return the page. Raises OutputError."""
     added = [entry for entry in entries if entry.id]
     doubts = Counter(code for entry in added if entry.check for code in entry.check.doubts)
-    uses = Counter(entry.use for entry in {entry.patient: entry for entry in added}.values())
+    uses = Counter(entry.use for entry in {entry.scan.patient: entry for entry in added}.values())
     page = folder / f"{collection.name}.html"
     html = rendered(
         "inventory.html",
         f"Inventory: {collection.title}",
         collection=collection,
         added=added,
-        left_out={entry.name: entry.reason for entry in entries if not entry.id},
+        left_out={entry.scan.name: entry.reason for entry in entries if not entry.id},
         patients=sum(uses.values()),
         uses=[(use, uses[use]) for use in USES],
         doubts=[(code, count, ADVICE[code]) for code, count in doubts.most_common()],

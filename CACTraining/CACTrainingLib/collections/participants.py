@@ -10,26 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table, TableError, read_table
 
-from ..validation.manifest import ManifestRow, write_manifest
-from . import download
-from .collection import Collection
-from .download import RemoteSeries, check_count, fetch_series, remote_series, waiting_series
-from .scans import CollectionError
+from ..references.collection import Collection
+from ..references.manifest import ManifestRow, write_manifest
+from ..references.registry import CollectionError
+from . import commons
+from .commons import RemoteSeries, waiting_series
 
 PATIENT_COLUMNS = ("PID", "patient", "patient_id", "PatientID")
 SERIES_COLUMNS = ("series", "selected_series_uid", "series_uid", "SeriesInstanceUID")
 """Columns of a table that name participants, or series, the first that it has."""
-
-INDEX_COLUMNS = [
-    *("collection_id", "Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesDescription"),
-    *("instanceCount", "series_size_MB", "license_short_name"),
-]
-"""Columns of the index that `remote_series` reads."""
 
 BASELINE = "0"
 """Study year of the first scan in descriptions of NLST."""
@@ -47,9 +40,6 @@ KERNELS = (
 )
 """DeepCAC's order of kernels from soft to hard."""
 
-RULE, MOST_IMAGES, OVERLAPPING = "the rule alone", "the number of images", "overlapping slices of 3.2 mm"
-"""Grounds for the choice of a series."""
-
 NOT_A_SERIES = "The index has no CT series of this UID."
 
 GIGABYTE_MB = 1000.0
@@ -64,13 +54,11 @@ class Choice:
         patient: Patient ID.
         series: Chosen series; None if there is none.
         reason: Reason for the series, or why there is none.
-        decided_by: RULE, MOST_IMAGES or OVERLAPPING; empty without a series and for a listed one.
     """
 
     patient: str
     series: RemoteSeries | None
     reason: str
-    decided_by: str = ""
 
     def row(self, failed: Mapping[str, str]) -> ManifestRow:
         """Return the line of the manifest. failed: Reasons of failed downloads by UID."""
@@ -79,17 +67,8 @@ class Choice:
             return ManifestRow(self.patient, problem=self.reason)
         kernel, thickness_mm = series.reconstruction or ("", "")
         size = (kernel, str(thickness_mm), str(series.images), f"{series.size_mb:.1f}", series.licence)
-        place = series.folder_in(Path()).as_posix()
+        place = series.folder.as_posix()
         return ManifestRow(series.patient, series.uid, *size, place, self.reason, failed.get(series.uid, ""))
-
-
-def read_index(collection: Collection) -> Any:
-    """Read the index that comes with idc-index, a row per series (pandas), without a connection."""
-    import idc_index_data
-    import pandas as pd
-
-    path, filters = idc_index_data.IDC_INDEX_PARQUET_FILEPATH, [("collection_id", "==", collection.idc)]
-    return pd.read_parquet(path, columns=INDEX_COLUMNS, filters=filters)
 
 
 def choose(table: Table, series: Sequence[RemoteSeries]) -> list[Choice]:
@@ -121,7 +100,7 @@ def baseline_choice(patient: str, series: Sequence[RemoteSeries]) -> Choice:
     """Choose a participant's series by DeepCAC's rule; of equal ones, the one with most images."""
     by_thickness: dict[float, list[tuple[str, RemoteSeries]]] = {}
     for entry in series:
-        is_chest = entry.images >= download.MIN_IMAGES and entry.description.partition(",")[0] == BASELINE
+        is_chest = entry.images >= commons.MIN_IMAGES and entry.description.partition(",")[0] == BASELINE
         if is_chest and entry.reconstruction:
             kernel, thickness_mm = entry.reconstruction
             by_thickness.setdefault(thickness_mm, []).append((kernel, entry))
@@ -144,10 +123,10 @@ def baseline_choice(patient: str, series: Sequence[RemoteSeries]) -> Choice:
     if names[0] not in KERNELS:
         reason += f"; {names[0]} is not in DeepCAC's order"
     if not thin:
-        return Choice(patient, best, f"{reason}; slices overlap.", OVERLAPPING)
+        return Choice(patient, best, f"{reason}; slices overlap.")
     if len(equal) > 1:
-        return Choice(patient, best, f"{reason}; most images of {len(equal)} such series.", MOST_IMAGES)
-    return Choice(patient, best, f"{reason}.", RULE)
+        return Choice(patient, best, f"{reason}; most images of {len(equal)} such series.")
+    return Choice(patient, best, f"{reason}.")
 
 
 def _listed(items: Sequence[object]) -> str:
@@ -156,17 +135,6 @@ def _listed(items: Sequence[object]) -> str:
 
 def _hardness(kernel: str) -> int:
     return KERNELS.index(kernel) if kernel in KERNELS else len(KERNELS)
-
-
-def counted(choices: Sequence[Choice]) -> str:
-    """Return how many participants or series were found, by what, and why others were not."""
-    count = sum(choice.series is not None for choice in choices)
-    ways = Counter(choice.decided_by for choice in choices if choice.decided_by)
-    missing = Counter(choice.reason for choice in choices if choice.series is None)
-    parts = [f"{count} of {len(choices)} have one series"]
-    if ways:
-        parts.append(": " + ", ".join(f"{n} by {way}" for way, n in ways.most_common()))
-    return "".join([*parts, ".", *(f" {n}: {reason}" for reason, n in missing.most_common())])
 
 
 def fetch_participants(
@@ -193,15 +161,16 @@ def fetch_participants(
     Raises:
         TableError: The table cannot be read, or has another layout.
         CollectionError: Nothing of it is in the index, or there is no connection.
-        OutputError: The disk has no room for the series.
     """
-    check_count(count)
     progress.begin(["index", "download"])
     with progress.step("index"):
         lines = read_table(table, short_lines=True)
-        choices = choose(replace(lines, lines=lines.lines[:count]), remote_series(read_index(collection), collection))
-        progress.note(counted(choices))
+        choices = choose(replace(lines, lines=lines.lines[:count]), commons.series_of(collection))
         series = [choice.series for choice in choices if choice.series is not None]
+        missing = Counter(choice.reason for choice in choices if choice.series is None)
+        progress.note(f"{len(series)} of {len(choices)} have one series.")
+        for reason, number in missing.most_common():
+            progress.note(f"{number}: {reason}")
         if not series:
             raise CollectionError(f"No line of {table} has a series in {collection.title}. {choices[0].reason}")
         collection.write_terms(folder)
@@ -211,7 +180,7 @@ def fetch_participants(
     if size_mb > GIGABYTE_MB and not agrees(f"{len(waiting)} series, {size_mb / 1000:,.1f} GB, are to be fetched."):
         return len(series) - len(waiting), len(choices)
     with progress.step("download"):
-        client = download.connected_client(collection, folder) if waiting else None
-        failed = fetch_series(client, collection, waiting, folder, progress)
+        client = commons.connected_client(collection, folder) if waiting else None
+        failed = commons.download(client, waiting, folder, progress)
         write_manifest(folder, [choice.row(failed) for choice in choices])
     return len(series) - len(failed), len(choices)

@@ -18,8 +18,8 @@ from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from ..evaluation.scored_scan import SAME_PLACE_MM, ScoredScan, components
+from ..references.reference import Reference, ReferenceScan
 from .candidates import ScanCandidates, scan_candidates
-from .reference import Reference, ReferenceScan
 
 PICTURES = 6
 """Most pictures of each kind per scan, of the largest lesions."""

@@ -18,12 +18,12 @@ from CACScoringLib.report.pictures import patch_picture
 from ..evaluation.measures import Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Cell, Gallery, Picture, Section, Table, heading
 from ..evaluation.scored_scan import SCORED_METHODS
+from ..references.reference import ReferenceScan
 from ..statistics.patient_folds import CATEGORY_TITLES
 from .agreement import ComparedScans, categories, category_kappa, reach
 from .comparison import PICTURE_MM
 from .lesions import MAX_PICTURES
 from .main_figures import Raters
-from .reference import ReferenceScan
 
 THICKNESSES_MM = (1.5, 2.25, 3.25)
 """Limits of the groups of slice thickness."""

@@ -1,7 +1,4 @@
-"""Facts and files with which a validation is handed on: its main figures lie as `results.md` and `results/` in docs.
-
-Maintainers append the section and the table to theirs.
-"""
+"""Facts and the table of main figures with which a validation is handed on."""
 
 from __future__ import annotations
 
@@ -11,50 +8,33 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from CACScoringLib.core.files import file_sha256, write_text_atomically
+from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.processes import core_count, processor_name
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.version import VERSION
 
 from ..evaluation.page import cell_text
 from ..evaluation.parts import Cell, Table
-from .manifest import MANIFEST
-from .reference import Reference
+from ..references.manifest import MANIFEST
+from ..references.reference import Reference
 
-PAGE, FIGURES = "results.md", "results/figures.csv"
-"""Files in the folder of a validation."""
+FIGURES = "results/figures.csv"
+"""Table of the main figures in the form of those in docs/results, to which maintainers add it."""
 
 
-def write_handover(folder: Path, tables: Sequence[Table], title: str, count: str) -> None:
-    """Write the page's section and its table.
+def write_figures(folder: Path, tables: Sequence[Table], count: str) -> None:
+    """Write the table of the main figures.
 
     Args:
         folder: Folder of the validation.
         tables: The main figures, in tables of the same columns.
-        title: Title of the reference.
         count: Number of scans compared, of how many.
     """
     (folder / FIGURES).parent.mkdir(parents=True, exist_ok=True)
-    date = datetime.date.today().isoformat()
-    columns = tables[0].columns[1:]
-    rows = [(row[0], *map(_short, row[1:])) for table in tables for row in table.rows]
-    titles = ("quantity", *columns, "data", "date", "version")
-    write_table(folder / FIGURES, titles, [(*row, count, date, VERSION) for row in rows], guarded=True)
-    page = [
-        f"## Validation against {title}",
-        "",
-        f"Validated by NAME (INSTITUTION) on {count}. CAC {VERSION}, {date}. [All figures]({FIGURES})",
-        "",
-        _line("", *columns),
-        "|---" * (1 + len(columns)) + "|",
-        *(_line(*row) for row in rows),
-        "",
-    ]
-    write_text_atomically(folder / PAGE, "\n".join(page))
-
-
-def _line(*cells: Cell) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+    titles = ("quantity", *tables[0].columns[1:], "data", "date", "version")
+    facts = (count, datetime.date.today().isoformat(), VERSION)
+    rows = [(row[0], *map(_short, row[1:]), *facts) for table in tables for row in table.rows]
+    write_table(folder / FIGURES, titles, rows, guarded=True)
 
 
 def source_facts(file: Path, scans: Path | None, reference: Reference) -> dict[str, str]:

@@ -30,12 +30,12 @@ from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreErrors, Uncertainty
 
+from ..references.reference import VESSELS
 from ..statistics.patient_folds import parts_by_patient
 from ..training.evidence import FOLDS, fitted_weights, nearest_limit, selected, stack_features, typical
 from ..training.score_errors import fitted_errors
 from .candidates import ScanCandidates
 from .comparison import ComparedScan
-from .reference import VESSELS
 
 MIN_PATIENTS = 20
 MIN_OF_EACH = 5

@@ -26,14 +26,14 @@ from CACScoringLib.record.findings import CalibratedOn
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import METHODS, Section, Table, candidates_counted, count
+from ..references.reference import Reference
+from ..references.registry import read_reference
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, before_after, groups, lesions, main_figures, recalibration, recalibration_page
 from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
-from .formats import read_reference
-from .handover import machine_facts, source_facts, write_handover
+from .handover import machine_facts, source_facts, write_figures
 from .recalibration import TooFewError
-from .reference import Reference
 
 PAGE = "validation.html"
 RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"
@@ -48,7 +48,7 @@ class ValidationSettings:
     """Settings of a validation.
 
     Attributes:
-        reference: File or folder of any of `formats.FORMATS`.
+        reference: File or folder of any of `references.registry.FORMATS`.
         output: Output folder.
         scans: Folder of the scans, if the reference does not hold them.
         models: Models to score with.
@@ -158,7 +158,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         }
         title = f"Automatic scores against {reference.title}"
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
-        write_handover(settings.output, figures.tables[:2], reference.title, _denominator(scans, refused))
+        write_figures(settings.output, figures.tables[:2], _denominator(scans, refused))
     if failure is not None:
         raise failure
     verdicts = tuple(sentence for part in paired_parts for sentence in part.text[:-1])

@@ -14,8 +14,8 @@ from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import file_of
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scans.source import ScanSource
-from CACTrainingLib.browser.cases import cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
+from CACTrainingLib.browser.project import cases_of
 
 
 @pytest.fixture(scope="module")

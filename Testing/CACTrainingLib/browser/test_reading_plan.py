@@ -9,8 +9,8 @@ from CACScoringLib.readings.journals import AGAIN, FIRST, reading_by
 from CACScoringLib.readings.plan import FILE, plan_of
 from CACScoringLib.readings.work_list import WorkList
 from CACTrainingLib.browser.agreement import lesions_of
-from CACTrainingLib.browser.cases import cases_of
 from CACTrainingLib.browser.open_reviews import OpenReview
+from CACTrainingLib.browser.project import cases_of
 from CACTrainingLib.browser.work_list import rows_of
 from CACTrainingLib.cli.main import main
 from CACTrainingLib.cli.review import ReviewOptions, serve_arguments
@@ -131,7 +131,7 @@ class TestTables:
         assert main(["review", str(results), *readers, "--double", "--tables", str(tmp_path / "tables")]) == 0
         return tmp_path / "tables"
 
-    def test_every_reading_and_lesion_has_a_row(self, tables):
+    def test_readings_lesions_and_agreement_have_rows(self, tables):
         listed = rows(tables / "readings.csv")
         totals = [row for row in listed if row["agatston"]]
         assert [(row["reader"], row["repetition"]) for row in totals if row["scan"] == self.again.folder.name] == [
@@ -149,7 +149,6 @@ class TestTables:
         assert len(disputed) == 3
         assert all(row["cac_version"] and row["created"] for row in listed)
 
-    def test_agreement_is_a_row_per_pair_and_measure(self, tables):
         listed = {(row["first"], row["second"], row["measure"]): row for row in rows(tables / "agreement.csv")}
         measures = ("kappa", "icc", "dice", "lesion_kappa")
         assert [key for key in listed if key[0] == "Ann"] == [
@@ -164,7 +163,7 @@ class TestTables:
             "",
         )
 
-    def test_lesions_are_parts_with_a_single_label_in_each_reading(self, tables):
+        # Lesions are parts with a single label in each reading.
         lesions = list(lesions_of(self.again, [reading_by("Ann"), reading_by("Bob")]))
         assert ("LAD", "LCX") in [lesion.sites for lesion in lesions]
         review = OpenReview(self.again, reading_by("Ann"), self.again.scan()).review

@@ -34,7 +34,7 @@ def test_import(tmp_path, capsys, monkeypatch):
     streams = capsys.readouterr()
     assert "orCaScore, MICCAI 2014: Terms of the challenge" in streams.out
     assert "1 scans in the project, 0 left out" in streams.out
-    assert "TRV1P2 is left out" in streams.err
+    assert "Left out of orCaScore, MICCAI 2014: TRV1P2" in streams.err
     assert len(Project.open(tmp_path / "project").scans) == 1
 
 

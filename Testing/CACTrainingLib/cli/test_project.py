@@ -68,8 +68,8 @@ def test_a_project_is_made_filled_and_listed(cohort, tmp_path, capsys):
 
 
 def test_a_scan_that_cannot_be_added_stops_no_other(cohort, tmp_path, monkeypatch, capsys):
-    from CACTrainingLib.project.importers import sources
     from CACTrainingLib.project.project import NewScan
+    from CACTrainingLib.references import folder as sources
 
     good = next(cohort.rglob("ct.nii.gz"))
     scans = [NewScan("gone", "p", tmp_path / "gone.nii.gz"), NewScan("good", "q", good)]

@@ -11,13 +11,13 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.collections import importing
-from CACTrainingLib.collections.collection import collections
 from CACTrainingLib.collections.importing import ImportSettings, import_collection
-from CACTrainingLib.collections.scans import CollectionError
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.project import proposals
 from CACTrainingLib.project.files import ProjectWriteError
 from CACTrainingLib.project.project import Project
+from CACTrainingLib.references.collection import collections
+from CACTrainingLib.references.registry import CollectionError
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,7 @@ def test_proposals_in_the_same_step(download, tmp_path, monkeypatch):
     assert proposed == [f"000{n}" for n in range(1, 6)]
 
 
+@pytest.mark.long
 def test_a_second_run_checks_and_adds_nothing_again(download, tmp_path, checked):
     run("nlst", download, tmp_path / "project")
     first, checked[:] = len(checked), []

@@ -3,27 +3,27 @@
 import contextlib
 import itertools
 import locale
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from collection_files import IMAGES, CommonsClient
+from collection_files import IMAGES, CommonsClient, remote_series
 
 from CACScoringLib.core.tables import TableError, read_table
 from CACTrainingLib.cli import data
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.collections import download, participants
-from CACTrainingLib.collections.collection import collections
-from CACTrainingLib.collections.download import RemoteSeries, remote_series
-from CACTrainingLib.collections.participants import KERNELS, baseline_choice, choose, counted
-from CACTrainingLib.validation.manifest import MANIFEST, read_manifest
-from CACTrainingLib.validation.reference import BadReferenceError, scan_of, scans_below
+from CACTrainingLib.collections import commons
+from CACTrainingLib.collections.participants import KERNELS, baseline_choice, choose
+from CACTrainingLib.references.collection import collections
+from CACTrainingLib.references.manifest import MANIFEST, read_manifest
+from CACTrainingLib.references.reference import BadReferenceError, scan_of, scans_below
 
 NLST = collections()["nlst"]
 
 
 def remote(kernel="STANDARD", mm="2.5", year="0", images=100, uid="1", patient="a"):
     description = f"{year},OPA,GE,LSPLUS,{kernel},360,{mm},120,64,0.1,1.5"
-    return RemoteSeries(uid, patient, "study", description, images, 50.0, "CC BY 4.0")
+    return remote_series(uid, patient, description, images)
 
 
 def choice_of(*series):
@@ -36,7 +36,6 @@ def test_spacing_decides_before_the_kernel():
     assert series == ("BONE", 2.5)
     reason = "Baseline; 2.5 mm of 1.2, 2.5, 5; kernel BONE of BONE; by the kernel first it would be STANDARD."
     assert choice.reason == reason
-    assert choice.decided_by == participants.RULE
 
 
 @pytest.mark.parametrize(("softer", "harder"), list(itertools.pairwise(KERNELS)))
@@ -54,13 +53,15 @@ def test_later_years_localizers_and_short_series_are_passed_over():
 
 def test_of_equal_series_the_largest_is_taken():
     choice = choice_of(remote(images=50, uid="1"), remote(images=144, uid="2"))[1]
-    assert (choice.series.uid, choice.decided_by) == ("2", participants.MOST_IMAGES)
+    assert choice.series.uid == "2"
+    assert "most images of 2 such series" in choice.reason
 
 
 def test_slices_of_3_2_mm_are_taken_where_no_others_are():
     assert choice_of(remote("C", "3.2"), remote("C", "1"))[0] == ("C", 1.0)
     series, choice = choice_of(remote("C", "3.2"), remote("D", "3.2"))
-    assert (series, choice.decided_by) == (("C", 3.2), participants.OVERLAPPING)
+    assert series == ("C", 3.2)
+    assert "slices overlap" in choice.reason
 
 
 def test_kernels_outside_the_order_are_named():
@@ -76,7 +77,7 @@ def test_series_are_looked_up_as_listed(tmp_path):
     listed = table(tmp_path, "patient_id,selected_series_uid\na,1\nb,2\n")
     choices = choose(listed, [remote("B50f", "5", uid="1")])
     assert [choice.series and choice.series.uid for choice in choices] == ["1", None]
-    assert counted(choices) == "1 of 2 have one series. 1: The index has no CT series of this UID."
+    assert choices[1].reason == "The index has no CT series of this UID."
 
 
 @pytest.mark.parametrize(
@@ -92,11 +93,12 @@ def test_tables_of_another_layout(tmp_path, text, message):
         choose(table(tmp_path, text), [])
 
 
+@pytest.mark.long
 def test_the_rule_reads_the_index_that_comes_with_the_package():
     with contextlib.suppress(locale.Error):
         locale.setlocale(locale.LC_CTYPE, "C.UTF-8")  # the package opens its files in the locale's encoding
     pytest.importorskip("idc_index_data")
-    series = remote_series(participants.read_index(NLST), NLST)
+    series = commons.series_of(NLST)
     patients = sorted({entry.patient for entry in series})
     assert len(patients) > 20_000
     by_patient = {}
@@ -104,23 +106,21 @@ def test_the_rule_reads_the_index_that_comes_with_the_package():
         by_patient.setdefault(entry.patient, []).append(entry)
     choices = [baseline_choice(patient, by_patient[patient]) for patient in patients[::50]]
     share = sum(choice.series is not None for choice in choices) / len(choices)
-    assert share > 0.85, counted(choices)
-
-
-class Commons(CommonsClient):
-    def damage(self, paths):
-        paths[3].write_bytes(paths[3].read_bytes()[:-9])
+    assert share > 0.85
 
 
 @pytest.fixture
-def commons(monkeypatch):
+def client(monkeypatch):
     """Client and index of two participants, one with a hard kernel too."""
-    soft, hard = remote("STANDARD", uid="1.1", patient="100001"), remote("BONE", uid="1.2", patient="100001")
-    series = [hard, soft, remote("FC51", "2", uid="1.3", patient="100002")]
-    client = Commons([(entry.uid, entry.patient, "9", entry.description, "nlst") for entry in series])
-    monkeypatch.setattr(download, "MIN_IMAGES", IMAGES)
-    monkeypatch.setattr(participants, "read_index", lambda _: client.index)
-    monkeypatch.setattr(download, "connected_client", lambda *_: client)
+    soft, hard = (
+        remote(kernel, uid=uid, patient="100001", images=IMAGES)
+        for kernel, uid in (("STANDARD", "1.1"), ("BONE", "1.2"))
+    )
+    series = [hard, soft, remote("FC51", "2", uid="1.3", patient="100002", images=IMAGES)]
+    client = CommonsClient(series)
+    monkeypatch.setattr(commons, "MIN_IMAGES", IMAGES)
+    monkeypatch.setattr(commons, "series_of", lambda _: list(client.series.values()))
+    monkeypatch.setattr(commons, "connected_client", lambda *_: client)
     monkeypatch.setattr(data, "require", lambda _: None)
     return client
 
@@ -139,13 +139,13 @@ def fetch(tmp_path, capsys):
     return run
 
 
-def test_a_table_from_choice_to_manifest(commons, fetch, tmp_path):
+def test_a_table_from_choice_to_manifest(client, fetch, tmp_path):
     code, streams = fetch()
     assert code == 0
-    assert commons.fetched == ["1.1", "1.3"]
+    assert client.fetched == ["1.1", "1.3"]
     assert "2 of 3 scans; manifest.csv has the reason" in streams.out
     assert f"cac validate {tmp_path / 'people.csv'} --scans {tmp_path / 'scans'} --output STUDY" in streams.out
-    assert "2 of 3 have one series: 2 by the rule alone. 1: The index has no CT of this participant." in streams.err
+    assert "2 of 3 have one series.\n1: The index has no CT of this participant." in streams.err
     rows = {row.patient: row for row in read_manifest(tmp_path / "scans")}
     assert (rows["100001"].kernel, rows["100001"].thickness_mm, rows["100001"].images) == ("STANDARD", "2.5", "8")
     assert rows["100003"].problem == "The index has no CT of this participant."
@@ -156,23 +156,22 @@ def test_a_table_from_choice_to_manifest(commons, fetch, tmp_path):
         scan_of("100003", scans)
 
 
-def test_a_damaged_image_stops_nothing_and_is_fetched_again(commons, fetch, tmp_path):
-    commons.broken = {"1.1"}
+def test_an_incomplete_series_stops_nothing_and_is_fetched_again(client, fetch, tmp_path):
+    client.broken = {"1.1"}
     code, streams = fetch()
     assert (code, "1 of 3 scans" in streams.out) == (0, True)
     problem = next(row.problem for row in read_manifest(tmp_path / "scans") if row.patient == "100001")
-    assert "1 of 8 images of a series of 100001 are damaged (slice003.dcm)" in problem
-    commons.broken, commons.fetched = set(), []
+    assert "4 of 8 images of a series of 100001 arrived" in problem
+    client.broken, client.fetched = set(), []
     assert "2 of 3 scans" in fetch()[1].out
-    assert commons.fetched == ["1.1"]
+    assert client.fetched == ["1.1"]
 
 
-def test_gigabytes_are_asked_for(commons, fetch, tmp_path, monkeypatch):
-    commons.index.series_size_MB = 600.0
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
+def test_gigabytes_are_asked_for(client, fetch, tmp_path, monkeypatch):
+    client.series = {url: replace(entry, size_mb=600.0) for url, entry in client.series.items()}
     monkeypatch.setattr(data.sys, "stdin", SimpleNamespace(isatty=lambda: False))
     code, streams = fetch()
-    assert (code, commons.fetched) == (2, [])
+    assert (code, client.fetched) == (2, [])
     assert "2 series, 1.2 GB, are to be fetched. Add --yes" in streams.err
     assert (tmp_path / "scans" / MANIFEST).is_file()
     assert "not there" in read_manifest(tmp_path / "scans")[0].problem
@@ -180,29 +179,16 @@ def test_gigabytes_are_asked_for(commons, fetch, tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda _: "n")
     assert "0 of 3 scans" in fetch()[1].out
     assert fetch("--yes")[0] == 0
-    assert commons.fetched == ["1.1", "1.3"]
+    assert client.fetched == ["1.1", "1.3"]
 
 
-def test_first_lines_of_a_table(commons, fetch):
+def test_first_lines_of_a_table(client, fetch):
     assert "1 of 1 scans" in fetch("--scans", "1")[1].out
-    assert fetch("--scans", "0")[0] == 3
+    assert fetch("--scans", "0")[0] == 2
 
 
-def test_nobody_of_the_table_is_in_the_index(commons, fetch):
-    commons.index = commons.index.assign(PatientID="z")
+def test_nobody_of_the_table_is_in_the_index(client, fetch):
+    client.series = {url: replace(entry, patient="z") for url, entry in client.series.items()}
     code, streams = fetch()
     assert code == 3
     assert "has a series in National Lung" in streams.err
-
-
-def test_the_connection_is_given_up_after_failures_in_a_row(commons, tmp_path, monkeypatch):
-    calls = []
-
-    def fail(*words):
-        calls.append(words)
-        raise download.CollectionError("no route")
-
-    monkeypatch.setattr(download, "_fetch_series", fail)
-    with pytest.raises(download.CollectionError, match="no route"):
-        download.fetch_series(commons, NLST, [remote(uid=str(n)) for n in range(9)], tmp_path, download.Progress())
-    assert len(calls) == download.MAX_FAILURES

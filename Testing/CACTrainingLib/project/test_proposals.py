@@ -14,9 +14,9 @@ from training_scans import write_scan
 from CACScoringLib.core.ct import CTError, NoHeartError
 from CACScoringLib.models.cards import ModelError, find_model, read_card
 from CACTrainingLib.project import proposals
-from CACTrainingLib.project.importers.sources import find_new_scans
 from CACTrainingLib.project.project import NewScan, Project, ProjectWriteError
 from CACTrainingLib.project.proposals import propose, read_proposal
+from CACTrainingLib.references.folder import find_new_scans
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from CACTrainingLib.project.proposals import Proposal
 from CACTrainingLib.studies import scans as study_scans
 from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_reference
 from CACTrainingLib.studies.truth import make_record
-from CACTrainingLib.validation.formats import read_reference
+from CACTrainingLib.references.registry import read_reference
 
 HEART = range(*HEART_SLICES.indices(10))
 

@@ -9,11 +9,11 @@ from sklearn.metrics import cohen_kappa_score
 from study_tables import tables_of
 
 from CACTrainingLib.evaluation.page import write_study
+from CACTrainingLib.references.reference import VESSELS
 from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.validation import agreement, lesions
 from CACTrainingLib.validation.agreement import ComparedScans, categories
 from CACTrainingLib.validation.comparison import ComparedScan, OutlinedLesion, WrongLesion
-from CACTrainingLib.validation.reference import VESSELS
 
 
 def hand_made_scans(count=80, seed=0, **more):

@@ -44,6 +44,7 @@ def test_the_sentence_and_its_n(before, after, verdict):
     assert comparison.text[2].startswith("Before: first. After: second.")
 
 
+@pytest.mark.long
 def test_the_verdict_is_kept_on_the_card_of_the_installed_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     path = labelled_model(tmp_path)

@@ -24,9 +24,9 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.run import RunSettings, write_result
+from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.validation.agreement import categories
 from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
-from CACTrainingLib.validation.formats import read_reference
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,11 @@ from CACScoringLib.record.score_record import (
     MethodRecord,
     ScoreRecord,
 )
+from CACTrainingLib.references.collection import collections
+from CACTrainingLib.references.reference import ReferenceScan
 from CACTrainingLib.validation import groups
 from CACTrainingLib.validation.agreement import ComparedScans
 from CACTrainingLib.validation.main_figures import Raters
-from CACTrainingLib.validation.published import DEEPCAC
-from CACTrainingLib.validation.reference import ReferenceScan
 
 
 def scores(agatston):
@@ -64,7 +64,7 @@ def sections(tmp_path, monkeypatch):
         monkeypatch.setattr(groups, "read_result", lambda folder: records[int(folder.name[1:])])
         compared = ComparedScans(scans, np.random.default_rng(0), {})
         sources = {scan.name: ReferenceScan(scan.name, scan.patient, tmp_path / "ct") for scan in scans}
-        raters = Raters(compared, comparator_scores, DEEPCAC, np.random.default_rng(0))
+        raters = Raters(compared, comparator_scores, collections()["nlst"].tables[0], np.random.default_rng(0))
         return groups.sections(compared, raters, sources, tmp_path / "scans")
 
     return sections_of

@@ -5,11 +5,13 @@ import pytest
 from compared_scans import TOTALS, compared_scan
 from study_tables import csv_lines
 
+from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.validation.agreement import ComparedScans
-from CACTrainingLib.validation.handover import FIGURES, write_handover
+from CACTrainingLib.validation.handover import FIGURES, write_figures
 from CACTrainingLib.validation.main_figures import Raters, section
-from CACTrainingLib.validation.published import DEEPCAC, OWN_TABLE
+
+DEEPCAC = collections()["nlst"].tables[0]
 
 
 def figures(measured, comparator_scores, layout=DEEPCAC):
@@ -66,13 +68,11 @@ def test_quadratic_kappa_is_that_of_scikit_learn():
         assert kappa(np.ones((1, 50)), first, second, 4, power)[0] == pytest.approx(expected)
 
 
-def test_the_files_to_hand_on_have_the_figures_of_the_page(tmp_path):
+def test_the_table_to_hand_on(tmp_path):
     page, _ = figures([total + 40 for total in TOTALS], {f"s{n}": total + 400 for n, total in enumerate(TOTALS)})
-    write_handover(tmp_path, page.tables[:2], DEEPCAC.title, "30 of 32 scans of the reference")
-    text = (tmp_path / "results.md").read_text("utf-8")
-    assert "Validated by NAME (INSTITUTION) on 30 of 32 scans" in text
-    rows = csv_lines(tmp_path / FIGURES)
-    assert len(rows) == 1 + sum(len(table.rows) for table in page.tables[:2])
-    for row in rows[1:]:
-        assert f"| {' | '.join(row[:-3])} |" in text
-    assert any("[" in cell for row in rows for cell in row)
+    write_figures(tmp_path, page.tables[:2], "30 of 32 scans of the reference")
+    heading, *lines = csv_lines(tmp_path / FIGURES)
+    assert len(lines) == sum(len(table.rows) for table in page.tables[:2])
+    difference = dict(zip(heading, next(line for line in lines if line[0] == "Mean difference"), strict=True))
+    assert difference["DeepCAC"] == "400 [400, 400]"
+    assert difference["data"] == "30 of 32 scans of the reference"

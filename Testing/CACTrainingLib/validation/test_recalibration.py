@@ -22,10 +22,10 @@ from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
 from CACTrainingLib.cli import main as cli
+from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.validation import recalibration_page, run
 from CACTrainingLib.validation.candidates import ScanCandidates
 from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
-from CACTrainingLib.validation.formats import read_reference
 from CACTrainingLib.validation.recalibration import MIN_PATIENTS, TooFewError, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 

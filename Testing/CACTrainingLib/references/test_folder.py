@@ -12,8 +12,8 @@ from training_scans import write_scan
 
 from CACScoringLib.core.ct import CTError
 from CACTrainingLib.project.annotation_files import SliceLabel
-from CACTrainingLib.project.importers.sources import find_new_scans
 from CACTrainingLib.project.project import Project
+from CACTrainingLib.references.folder import find_new_scans
 
 
 def _image(path, array=None, origin_mm=(0.0, 0.0, 0.0)):

@@ -11,7 +11,6 @@ from coca_files import (
     write_gated,
     write_nongated,
     write_regions,
-    write_scores,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +19,9 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.project.annotation_files import SliceLabel
-from CACTrainingLib.project.importers.coca import ANNOTATOR, CocaError, gated_annotations, read_regions, read_scores
-from CACTrainingLib.project.importers.sources import find_new_scans
+from CACTrainingLib.references.coca import draw_regions, read_regions
+from CACTrainingLib.references.folder import find_new_scans
+from CACTrainingLib.references.reference import BadReferenceError
 
 SQUARE = [(4.5, 3.5), (7.5, 3.5), (7.5, 5.5), (4.5, 5.5)]
 """Columns 4 to 7 and rows 3 to 5."""
@@ -37,7 +37,7 @@ def test_regions_and_slices_of_a_gated_scan(tmp_path):
     regions = [region(3, 36.0, SQUARE), region(0, 45.0, [(8.5, 6.5)], LM), region(1, 42.0, [])]
     write_gated(tmp_path, 12, regions)
     imported = _annotations(tmp_path, 12)
-    assert imported.annotator == ANNOTATOR
+    assert imported.annotator == "COCA"
     square = [(2, j, i, int(Artery.LAD)) for j in (3, 4, 5) for i in (4, 5, 6, 7)]
     assert labelled(imported.regions) == [*square, (5, 6, 8, int(Artery.LM))]
     visible = [k for k, label in imported.slices.items() if label is SliceLabel.VISIBLE]
@@ -51,7 +51,7 @@ def test_index_counts_from_the_feet_where_points_in_mm_are_missing(tmp_path):
     write_gated(tmp_path, 1, [region(1, None, SQUARE)], name="a{:03d}.dcm".format)
     assert {k for k, *_ in labelled(_annotations(tmp_path, 1).regions)} == {1}, "whatever the files are called"
     write_gated(tmp_path, 2, [region(6, None, SQUARE)])
-    with pytest.raises(CocaError, match="image 6 is beyond the 6 slices"):
+    with pytest.raises(BadReferenceError, match="image 6 is beyond the 6 slices"):
         _annotations(tmp_path, 2)
 
 
@@ -117,7 +117,7 @@ def test_damaged_files_give_regions_or_an_error(tmp_path_factory, noise, at, cut
     regions, message = [], "0.xml"
     try:
         regions = read_regions(path)
-    except CocaError as error:
+    except BadReferenceError as error:
         message = str(error)
     assert "0.xml" in message
     assert all(found.image_index >= 0 and (np.abs(found.pixels) < 1e6).all() for found in regions)
@@ -135,33 +135,34 @@ def test_region_of_another_scan_is_refused(tmp_path, roi, message):
     folder = write_gated(tmp_path, 0)
     path = write_regions(tmp_path / "0.xml", [roi])
     with pytest.raises(CTError, match=message):
-        gated_annotations(folder, None, read_regions(path))
+        draw_regions(folder, None, read_regions(path), read_ct(folder))
 
 
 def test_scans_that_are_not_gated(tmp_path):
     folder = write_nongated(tmp_path, {1: (0, 0, 0, 0, 0), 2: (0, 12.5, 0, 0, 12.5)})
     (clean, scored), warnings = find_new_scans(tmp_path)
-    assert (clean.name, clean.patient, scored.annotations) == ("coca-nongated-1", "coca-nongated-1", None)
+    assert (clean.name, clean.patient, scored.annotations) == ("coca-nongated-1A", "coca-nongated-1", None)
     assert set(clean.annotations().slices.items()) == {(k, SliceLabel.NOT_VISIBLE) for k in range(6)}
-    assert any("a calcium score above 0 or none" in d and "without labels: 2." in d for d in warnings)
+    assert warnings == ["Without labels in COCA, scans that are not gated: 2A. Its score is above 0: label its slices."]
     (folder / "scores.csv").write_text("filename,total\n1A,7\n2A,0\n", encoding="utf-8")
     (scored, clean), _ = find_new_scans(tmp_path)
-    assert (scored.annotations, clean.name) == (None, "coca-nongated-2"), "a CSV takes the workbook's place"
+    assert (scored.annotations, clean.name) == (None, "coca-nongated-2A"), "a CSV takes the workbook's place"
     assert clean.annotations().slices
 
 
-def test_scores_of_a_german_spreadsheet(tmp_path):
-    table = tmp_path / "scores.csv"
-    table.write_text("Datei;LAD;total\n1A;3,5;7,25\n2A;0;0\n", encoding="cp1252")
-    assert read_scores(table) == {"1": 7.25, "2": 0}
-    table.write_text('filename,total\n1A,"1,234"\n')
-    with pytest.raises(CocaError, match="not a table of scores"):
-        read_scores(table)
-
-
-def test_scores_are_the_highest_of_a_scan(tmp_path):
-    table = tmp_path / "scores.csv"
-    table.write_text("filename,LCA,LAD,total\n1A,0,0,0\n2A,0,3.5,\n3A,,,\n,,,\n10,0,2,2\n", encoding="utf-8")
-    assert read_scores(table) == {"1": 0, "2": 3.5, "10": 2}
-    rows = [["1A", 0, 0, 0, 0, 0], ["2A", 0, 3.5, 0, 0, None], ["3A"], [], [10.0, 0, 2.0, 0, 0, 2]]
-    assert read_scores(write_scores(tmp_path / "scores.xlsx", rows)) == {"1": 0, "2": 3.5, "10": 2}
+@pytest.mark.parametrize(
+    ("table", "clean"),
+    [
+        ("Datei;LAD;total\n1A;3,5;7,25\n2A;0;0\n", {"2A"}),
+        ("filename,LCA,LAD,total\n1A,0,0,0\n2A,0,3.5,0\n3A,,,\n,,,\n", {"1A"}),
+        ('filename,total\n1A,"1,234"\n2A,0\n', set()),
+        ("filename,LAD\n1A,0\n", set()),
+    ],
+    ids=["of a German spreadsheet", "that do not sum to their total", "that may be thousands", "without totals"],
+)
+def test_scans_without_calcium_by_scores(tmp_path, table, clean):
+    folder = write_nongated(tmp_path, {1: (0,) * 5, 2: (0,) * 5, 3: (0,) * 5})
+    (folder / "scores.csv").write_text(table, encoding="cp1252")
+    scans = {scan.name.removeprefix("coca-nongated-"): scan.annotations for scan in find_new_scans(tmp_path)[0]}
+    assert {name for name, annotations in scans.items() if annotations} == clean
+    assert len(scans) == 3

@@ -3,7 +3,7 @@
 A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked up below
 --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map with
 CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`, and
-so is `comparator`, the score of another program. Published tables have columns of other names (`published`).
+so is `comparator`, the score of another program. Published tables have columns of other names: `Collection.tables`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from CACScoringLib.core.tables import Line, Table, TableError, read_table
 from CACScoringLib.core.text import printable
 
-from . import label_maps
-from .published import Layout, layout_of
+from .collection import OWN_TABLE, Layout, collections
+from .label_maps import ABOUT as LABELS_ABOUT
 from .reference import (
     VESSELS,
     BadReferenceError,
@@ -31,6 +31,7 @@ from .reference import (
     scan_of,
     scans_below,
 )
+from .segmentations import lesions_on_grid, read_lesions
 
 ROUNDING = 0.5
 """Error of a score that was rounded to a whole number."""
@@ -56,11 +57,18 @@ def _read(source: Path, scans: Path | None, progress: ProgressCallback | None) -
     names = [printable(layout.name_of(line)) or f"line {line.number}" for line in table.lines]
     table.need_distinct(names, "scan")
     vessels = VESSELS if set(arteries.values()) == set(VESSELS) or "lesions" in table else {}
-    lesions = f" {label_maps.ABOUT}" if "lesions" in table else ""
+    lesions = f" {LABELS_ABOUT}" if "lesions" in table else ""
     scores = layout.about or ("Agatston scores as the table has them." if total or arteries else "")
     items = list(zip(names, table.lines, strict=True))
     results = read_each(items, lambda name, line: _scan(name, line, layout, arteries, by_id))
     return Reference(layout.title, f"{scores}{lesions}".strip(), vessels, *results, layout)
+
+
+def layout_of(table: Table) -> Layout:
+    """Return the published layout whose columns a table has, else that of the user's own."""
+    published = (layout for collection in collections().values() for layout in collection.tables)
+    fitting = (entry for entry in published if all(c in table for c in (entry.id, *entry.totals, *entry.name)))
+    return next(fitting, OWN_TABLE)
 
 
 def _check_columns(table: Table, layout: Layout, total: str | None, arteries: dict[str, str]) -> None:
@@ -102,7 +110,7 @@ def _scan(name: str, line: Line, layout: Layout, arteries: dict[str, str], by_id
     if score is None and lesions is None:
         raise TableError(f"There is no total in {line.where}.")
     if lesions is not None:
-        label_maps.check(lesions)
+        read_lesions(lesions)
     if by_id is None:
         line.need("ct")
         ct, series = line.need_file("ct"), line.text("series") or None
@@ -115,7 +123,7 @@ def _scan(name: str, line: Line, layout: Layout, arteries: dict[str, str], by_id
     reference = ReferenceScan(name, patient, ct, series, total=score, vessels=vessels, comparator=comparator)
     if lesions is None:
         return reference
-    return replace(reference, outlines=partial(label_maps.outlines, lesions), files=(lesions,))
+    return replace(reference, outlines=partial(lesions_on_grid, lesions), files=(lesions,))
 
 
 TABLE = Format("a table of scores", lambda source: source.is_file() and source.name.lower().endswith(ENDINGS), _read)

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import MaskError
 from CACTrainingLib.project.annotation_files import SliceLabel
-from CACTrainingLib.project.importers.segmentation_labels import segmentation_annotations
+from CACTrainingLib.references.segmentations import segmentation_annotations
 
 SHAPE = (6, 10, 12)
 SPACING_MM = (1.0, 1.0, 3.0)
@@ -104,7 +104,7 @@ def test_a_heart_alone_labels_no_slices(ct, tmp_path):
         ({"array": _lesions() * 3}, "holds the label 12"),
         ({"array": _lesions()[:3]}, "does not cover the scan"),
         ({"origin": (5.0, -7.0, 400.0)}, "does not cover the scan"),
-        ({"name": "l.seg.nrrd", "facts": _segments(("Aorta", 2, 0))}, "segment Aorta of l.seg.nrrd is not an artery"),
+        ({"name": "l.seg.nrrd", "facts": _segments(("Spleen", 2, 0))}, "segment Spleen is no site"),
         ({"name": "l.seg.nrrd", "facts": _segments(("LAD", 2, 0)), "origin": (5.0, -7.0, 400.0)}, "outside the scan"),
         (
             {
@@ -115,7 +115,7 @@ def test_a_heart_alone_labels_no_slices(ct, tmp_path):
             "overlap",
         ),
         ({"array": np.ones((*SHAPE, 2), np.uint8)}, "one label per voxel"),
-        ({"array": _lesions(np.float32) / 3}, "whole numbers"),
+        ({"array": _lesions(np.float32) / 3}, "holds the label 1.33"),
     ],
 )
 def test_unsuitable_segmentation_is_refused(ct, tmp_path, change, message):

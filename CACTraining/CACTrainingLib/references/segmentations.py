@@ -1,28 +1,39 @@
-"""Import segmentations from other software as annotations of a scan.
+"""Label maps and segmentations of a scan on its grid: a reader's lesions, and the heart.
 
-A label map (NIfTI, NRRD, MetaImage) has the labels 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary; a segmentation saved by
-3D Slicer (.seg.nrrd) has segments with names of arteries (`site_called`), not-coronary (left out) and heart. A label
-map of the heart is recognised by its file's name.
+A label map (NIfTI, NRRD, MetaImage) has CAC's own labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary artery, 8 aortic
+valve, 9 mitral annulus, 10 thoracic aorta, 11 other calcium outside the coronary arteries (`core.labels`). A
+segmentation saved by 3D Slicer (.seg.nrrd) has segments with names of these (`site_called`), not-coronary (left out)
+and heart. All coronary calcium has to be labelled: an empty map means that there is none. A label map of the heart is
+recognised by its file's name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan, MaskError, mask_on_scan_grid
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, is_not_coronary, site_called
-from CACScoringLib.core.text import printable
+from CACScoringLib.core.labels import NOT_CORONARY, SITES, Artery, is_not_coronary, label_called
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.io.slicer_segments import label_map, segment_names
+from CACScoringLib.scans.folder import SEGMENTATION_ENDING
 
-from ..annotation_files import ImportedAnnotations, SliceLabel
+from ..project.annotation_files import ImportedAnnotations
+from .reference import ReferenceScan
 
 ANNOTATOR = "segmentation"
-HEART = "heart"
+HEART_SEGMENT = "heart"
+LESIONS, HEART = "-lesions", "-heart"
+"""Endings of a segmentation's name after the scan's name."""
+
+MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
+"""Labels of lesions with their names."""
 
 COVERED_VOXELS = 1.0
 """Largest overhang of a scan over a label map that covers it, in the map's voxels; grids of one scan end within one."""
@@ -34,61 +45,49 @@ def segmentation_annotations(
     """Read segmentations as annotations on the scan's grid, resampled by nearest neighbour if necessary.
 
     As in masks for scoring, the reader marked all coronary calcium: slices without a region are labelled not visible.
+    Calcium outside the coronary arteries is left out.
 
     Args:
         ct: The scan.
         series: Series of a DICOM folder, as in `read_ct`.
-        lesions: Label map of arteries, or .seg.nrrd, which may hold the heart too.
+        lesions: Label map of lesions, or .seg.nrrd, which may hold the heart too.
         heart: Label map of the heart, any value but 0, or .seg.nrrd with a segment heart.
 
     Raises:
-        MaskError: A label is not an artery's, lies outside the scan, or the label map does not cover the scan.
+        MaskError: A label is no site of calcium, lies outside the scan, or the label map does not cover the scan.
         CTError: A file cannot be read.
     """
-    scan = read_ct(ct, series)
-    regions = heart_mask = None
-    if lesions is not None:
-        regions, heart_mask = _arteries_and_heart(lesions, scan)
-    if heart is not None:
-        heart_mask = _heart(heart, scan)
-    slices = {} if regions is None else slice_labels(regions)
-    return ImportedAnnotations(ANNOTATOR, slices, regions, heart_mask)
+    imported = ImportedAnnotations(ANNOTATOR, {})
+    names = [] if lesions is None else segment_names(read_mask(lesions))
+    hearts = [name for name in names if _is_heart(name)]
+    if lesions is not None and not (hearts and all(_is_heart(name) or is_not_coronary(name) for name in names)):
+        scan = ReferenceScan("", "", ct, series, outlines=partial(lesions_on_grid, lesions))
+        imported = scan.annotations(ANNOTATOR)
+    heart = heart or (lesions if hearts else None)
+    return imported if heart is None else replace(imported, heart=_heart(heart, read_ct(ct, series)))
 
 
-def slice_labels(regions: sitk.Image) -> dict[int, SliceLabel]:
-    """Return the labels of all slices by regions in which a reader marked all coronary calcium."""
-    planes = voxels_of(regions)
-    return {k: SliceLabel.VISIBLE if plane.any() else SliceLabel.NOT_VISIBLE for k, plane in enumerate(planes)}
+def lesions_on_grid(path: Path, scan: CTScan) -> sitk.Image:
+    """Read lesions as `Site` labels on the grid of their scan. Raises CTError if they do not fit it."""
+    return labels_on_grid(read_lesions(path), scan, path, cropped=path.name.lower().endswith(SEGMENTATION_ENDING))
 
 
-def _arteries_and_heart(path: Path, scan: CTScan) -> tuple[sitk.Image | None, sitk.Image | None]:
+def read_lesions(path: Path) -> sitk.Image:
+    """Read lesions as `Site` labels. Raises CTError if the file cannot be read or holds an unknown label or segment."""
     image = read_mask(path)
-    names = segment_names(image)
-    if not names:
-        regions = labels_on_grid(image, scan, path, cropped=False)
-        highest = int(voxels_of(regions).max())
-        if highest > Artery.OTHER:
-            choices = ", ".join(f"{artery.value} {artery.key}" for artery in Artery if artery <= Artery.OTHER)
-            raise MaskError(f"{path.name} holds the label {highest}. Labels of arteries are {choices}.")
-        return regions, None
-    labels = sitk.ChangeLabel(label_map(image, lambda name: _artery_label(name, path), path.name), {NOT_CORONARY: 0})
-    has_heart = any(map(_is_heart, names))
-    if has_heart and all(_is_heart(name) or is_not_coronary(name) for name in names):
-        return None, _heart(path, scan)
-    return labels_on_grid(labels, scan, path, cropped=True), _heart(path, scan) if has_heart else None
+    if segment_names(image):
+        labels = label_map(image, lambda name: 0 if _is_heart(name) else label_called(name), path.name)
+        return sitk.ChangeLabel(labels, {NOT_CORONARY: 0})
+    check_labels(image, MEANINGS, path)
+    return image
 
 
-def _artery_label(name: str, path: Path) -> int:
-    """Return the label of an artery's segment, NOT_CORONARY for rejected calcium and 0 for the heart."""
-    if _is_heart(name):
-        return 0
-    if is_not_coronary(name):
-        return NOT_CORONARY
-    artery = site_called(name)
-    if artery is None or artery > Artery.OTHER:
-        choices = ", ".join([*(a.key for a in Artery if a <= Artery.OTHER), "not-coronary", HEART])
-        raise MaskError(f"The segment {printable(name)} of {path.name} is not an artery. Rename it: {choices}.")
-    return int(artery)
+def check_labels(image: sitk.Image, meanings: Mapping[int, str], path: Path) -> None:
+    """Raise MaskError for a label other than these and 0."""
+    labels = set(np.unique(voxels_of(image)).tolist()) - {0, *meanings}
+    if labels:
+        allowed = ", ".join(f"{label} {meaning}" for label, meaning in meanings.items())
+        raise MaskError(f"{path.name} holds the label {max(labels):g}. Its labels can be {allowed}.")
 
 
 def _heart(path: Path, scan: CTScan) -> sitk.Image:
@@ -97,12 +96,12 @@ def _heart(path: Path, scan: CTScan) -> sitk.Image:
     if not names:
         return labels_on_grid(image, scan, path, cropped=False) > 0
     if not any(map(_is_heart, names)):
-        raise MaskError(f"{path.name} has no segment called {HEART}. Rename the one of the heart.")
+        raise MaskError(f"{path.name} has no segment called {HEART_SEGMENT}. Rename the one of the heart.")
     return labels_on_grid(label_map(image, _is_heart, path.name), scan, path, cropped=True)
 
 
 def _is_heart(name: str) -> bool:
-    return name.split(":")[0].strip().lower() == HEART
+    return name.split(":")[0].strip().lower() == HEART_SEGMENT
 
 
 def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -> sitk.Image:

@@ -1,4 +1,4 @@
-"""References of any format: scans with a reader's scores or labels."""
+"""References of any format: scans with a reader's scores or labels, and the search of scans by an id."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
-from CACScoringLib.io.reading import stem
+from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.io.dicom import read_slice
+from CACScoringLib.io.reading import read_ct, stem
 from CACScoringLib.scans.folder import listings_of, scans_of_folder, search
 from CACScoringLib.scans.source import ScanSource
 
-from ..project.importers.sources import patient_in
+from ..project.annotation_files import ImportedAnnotations, SliceLabel
+from .collection import OWN_TABLE, Layout
 from .manifest import MANIFEST, read_manifest
-from .published import OWN_TABLE, Layout
 
 VESSELS = {"LM": ("LM",), "LAD": ("LAD",), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Keys of arteries by the vessel that a reference distinguishes."""
 
-VESSELS_LM_WITH_LAD = {"LM and LAD": ("LM", "LAD"), "LCX": ("LCX",), "RCA": ("RCA",)}
+NAMELESS = ("anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "0")
+"""Patient IDs that stand for no patient."""
 
 
 class BadReferenceError(CTError):
@@ -43,6 +48,7 @@ class ReferenceScan(ScanSource):
         outlines: Outlines of calcium, if any; picklable.
         files: Files that the outlines are read from.
         comparator: Agatston score of another program, if the reference has it.
+        missing: Reason why there is no reference of it; empty if there is one.
     """
 
     total: float | None = None
@@ -50,6 +56,29 @@ class ReferenceScan(ScanSource):
     outlines: Outlines | None = None
     files: tuple[Path, ...] = ()
     comparator: float | None = None
+    missing: str = ""
+
+    def annotations(self, annotator: str) -> ImportedAnnotations:
+        """Return the reference as annotations: regions of arteries, and the slices that show calcium.
+
+        Raises CTError if the scan cannot be read, or the outlines do not fit it.
+        """
+        ct = read_ct(self.ct, self.series)
+        if self.outlines is None:
+            if self.total != 0:
+                raise BadReferenceError(f"Which slices of {self.name} show calcium is unknown.")
+            return ImportedAnnotations(annotator, dict.fromkeys(range(len(ct.hu)), SliceLabel.NOT_VISIBLE))
+        labels = self.outlines(ct)
+        arteries = np.array(voxels_of(labels))
+        arteries[arteries > Artery.OTHER] = 0
+        regions = Grid.of(labels).image(arteries)
+        return ImportedAnnotations(annotator, slice_labels(regions), regions)
+
+
+def slice_labels(regions: sitk.Image) -> dict[int, SliceLabel]:
+    """Return the labels of all slices by regions in which a reader marked all coronary calcium."""
+    planes = voxels_of(regions)
+    return {k: SliceLabel.VISIBLE if plane.any() else SliceLabel.NOT_VISIBLE for k, plane in enumerate(planes)}
 
 
 @dataclass(frozen=True)
@@ -60,8 +89,8 @@ class Reference:
         title: Title of its format.
         about: Paragraph for the page about the meaning of its scores.
         vessels: Vessels that it distinguishes, with the arteries of each.
-        scans: Usable scans.
-        refused: Unusable scans or lines of a table, each with the reason.
+        scans: Its scans, also those without a reference.
+        refused: Labels or lines of a table without a usable scan, each with the reason.
         layout: Layout of a table.
     """
 
@@ -95,7 +124,9 @@ class Format:
 
 
 def read_each(
-    items: Sequence[tuple[str, Any]], read: Callable[[str, Any], ReferenceScan], count: ProgressCallback | None = None
+    items: Sequence[tuple[str, Any]],
+    read: Callable[[str, Any], ReferenceScan],
+    count: ProgressCallback | None = None,
 ) -> tuple[tuple[ReferenceScan, ...], tuple[tuple[str, str], ...]]:
     """Read the scans of a reference.
 
@@ -163,9 +194,8 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
         raise BadReferenceError(f"There is no folder of scans {folder}. Name it with --scans.")
     if (folder / MANIFEST).is_file():
         return _scans_of_manifest(folder)
-    places = search(folder, folder / ".cac-no-output")
     scans: ScansById = {}
-    for scan in scans_of_folder(folder, places, listings_of(places.folders, progress)):
+    for scan in scans_in(folder, progress):
         patient = patient_in(scan) if scan.series is not None else None
         named = replace(scan, patient=patient or "")
         below = scan.ct.relative_to(folder)
@@ -174,6 +204,25 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
     if not scans:
         raise BadReferenceError(f"{folder} holds no CT: no DICOM series and no NIfTI, NRRD or MHA file.")
     return scans
+
+
+def scans_in(folder: Path, progress: ProgressCallback | None = None) -> list[ScanSource]:
+    """Return the scans below a folder. progress: Callback for the number of DICOM folders read."""
+    places = search(folder, folder / ".cac-no-output")
+    return scans_of_folder(folder, places, listings_of(places.folders, progress))
+
+
+def patient_in(scan: ScanSource) -> str | None:
+    """Read the patient's ID from the header of one of a series' files; return None if it names no patient."""
+    for path in sorted(scan.ct.iterdir()):
+        try:
+            slice_ = read_slice(path) if path.is_file() else None
+        except (CTError, OSError):
+            continue
+        if slice_ is not None and slice_.text("SeriesInstanceUID") == scan.series:
+            patient = slice_.text("PatientID")
+            return None if patient is None or patient.lower() in NAMELESS else patient
+    return None
 
 
 def _scans_of_manifest(folder: Path) -> ScansById:

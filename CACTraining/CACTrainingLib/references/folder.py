@@ -3,7 +3,7 @@
 Only names and headers are read; voxels are read when a scan is added. DICOM series, image files, digital patients (a
 `ct` with its `truth.json`) and COCA (`coca`) are recognised in all subfolders.
 
-Segmentations are imported as annotations by "segmentation" (`segmentation_labels`): for a scan NAME an image file
+Segmentations are imported as annotations by "segmentation" (`segmentations`): for a scan NAME an image file
 called `NAME-lesions` or `NAME.seg.nrrd`, and for its heart `NAME-heart`, beside the scan. In a folder of labels, which
 then is the only place, plain `NAME` is accepted for lesions too. NAME is the name of the image file without its ending,
 or of the folder of DICOM files or of a file called `ct`. A table has the form of `cac cohort`
@@ -14,17 +14,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.text import abbreviated_list, printable
-from CACScoringLib.io.dicom import read_slice
 from CACScoringLib.io.image_files import read_header
-from CACScoringLib.io.reading import IMAGE_ENDINGS, Series, stem
+from CACScoringLib.io.reading import IMAGE_ENDINGS, stem
 from CACScoringLib.scans.folder import (
     SEGMENTATION_ENDING,
     WHOLE_FOLDER,
@@ -34,29 +35,23 @@ from CACScoringLib.scans.folder import (
     scans_of_folder,
     search,
 )
-from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import scans_of_table
 
-from ..project import NewScan, is_project
-from ..training_scan import DataError, read_truth
+from ..project.project import NewScan, is_project
+from ..project.training_scan import DataError, read_truth
 from . import coca
-from .segmentation_labels import segmentation_annotations
+from .reference import ProgressCallback, Reference, ReferenceScan, patient_in
+from .segmentations import HEART, LESIONS, segmentation_annotations
 
 TRUTH = "truth.json"
 TABLE_ENDINGS = (".csv", ".tsv")
-LESIONS, HEART = "-lesions", "-heart"
-"""Endings of a segmentation's name after the scan's name."""
-
-NAMELESS = ("anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "0")
-"""Patient IDs that stand for no patient."""
 
 
 class SourceError(CTError):
     """Source without anything to add. The message says what to do."""
 
 
-@dataclass(frozen=True)
-class _NamedScan:
+class _NamedScan(NamedTuple):
     """Scan with the plain name of its file or folder, by which its segmentations are found."""
 
     scan: NewScan
@@ -64,7 +59,7 @@ class _NamedScan:
 
 
 def find_new_scans(
-    source: Path, progress: Callable[[int, int], None] | None = None, labels: Path | None = None
+    source: Path, progress: ProgressCallback | None = None, labels: Path | None = None
 ) -> tuple[list[NewScan], list[str]]:
     """Find the scans of a file or table, or below a folder; return them with warnings about skipped files.
 
@@ -100,16 +95,20 @@ def _table_scans(table: Path) -> tuple[list[NewScan], list[str]]:
     scans, warnings = scans_of_table(table)
     new_scans = []
     for scan in scans:
-        read_annotations = None
-        if scan.lesions is not None or scan.heart is not None:
-            read_annotations = partial(segmentation_annotations, scan.ct, scan.series, scan.lesions, scan.heart)
-        patient = scan.patient or scan.name
-        new_scans.append(NewScan(scan.name, patient, scan.ct, scan.series, annotations=read_annotations))
+        new_scan = NewScan(scan.name, scan.patient or scan.name, scan.ct, scan.series)
+        new_scans.append(_segmented(new_scan, scan.lesions, scan.heart))
     return new_scans, [warning.message for warning in warnings]
 
 
+def _segmented(scan: NewScan, lesions: Path | None, heart: Path | None) -> NewScan:
+    """Return a scan with segmentations, if there are any, as its annotations."""
+    if lesions is None and heart is None:
+        return scan
+    return replace(scan, annotations=partial(segmentation_annotations, scan.ct, scan.series, lesions, heart))
+
+
 def _folder_scans(
-    root: Path, labels: Path | None, warnings: list[str], progress: Callable[[int, int], None] | None
+    root: Path, labels: Path | None, warnings: list[str], progress: ProgressCallback | None
 ) -> list[_NamedScan]:
     if is_project(root):
         raise SourceError(f"{root} is a project itself. Give the folder where scans lie.")
@@ -117,10 +116,18 @@ def _folder_scans(
     warnings += [warning.message for warning in contents.warnings]
     # Folders of property lists hold no DICOM.
     folders = [f for f in contents.folders if f.name != coca.REGIONS_FOLDER and not _in_project(f, root)]
-    series = dict(zip(folders, listings_of(folders, progress), strict=True))
-    coca_folders = {f: series.pop(f) or ([], 1) for f in folders if coca.gated_place(f) or coca.nongated_place(f)}
-    named_scans = _coca_scans(coca_folders, warnings)
-    named_scans += _dicom_scans(root, series, warnings)
+    gated, nongated = (_by_release(folders, place) for place in (coca.gated_place, coca.nongated_place))
+    releases = [("coca-gated", coca.gated_reference(*release, progress)) for release in gated.items()]
+    releases += [("coca-nongated", coca.nongated_reference(*release, None, progress)) for release in nongated.items()]
+    named_scans = []
+    for prefix, reference in releases:
+        scans, doubts = new_scans(reference, prefix, "COCA", "coca")
+        named_scans += [_NamedScan(scan, scan.name) for scan in scans]
+        warnings += doubts
+    plain_folders = [f for f in folders if coca.gated_place(f) is None and coca.nongated_place(f) is None]
+    named_scans += _dicom_scans(
+        root, dict(zip(plain_folders, listings_of(plain_folders, progress), strict=True)), warnings
+    )
     return named_scans + _image_scans(root, [f for f in contents.files if not _in_project(f.parent, root)], warnings)
 
 
@@ -128,25 +135,39 @@ def _in_project(folder: Path, root: Path) -> bool:
     return any(is_project(place) for place in (folder, *folder.parents) if root in place.parents)
 
 
-def _coca_scans(folders: Mapping[Path, tuple[list[Series], int]], warnings: list[str]) -> list[_NamedScan]:
-    named_scans = []
-    for place_of, scans_of in ((coca.gated_place, coca.gated_scans), (coca.nongated_place, coca.nongated_scans)):
-        roots: dict[Path, dict[str, list[coca.CocaSeries]]] = {}
-        for folder, (series, broken_count) in folders.items():
-            place = place_of(folder)
-            if place is None:
-                continue
-            if broken_count:
-                warnings.append(f"{broken_count} files in {folder} are broken or cannot be opened.")
-            for scan_series in series:
-                patient_series = roots.setdefault(place[0], {}).setdefault(place[1], [])
-                patient_series.append(coca.CocaSeries(folder, scan_series.uid))
-        for root, patients in sorted(roots.items()):
-            by_number = dict(sorted(patients.items(), key=lambda item: _natural_key(item[0])))
-            scans, scan_warnings = scans_of(root, by_number)
-            named_scans += [_NamedScan(scan, scan.name) for scan in scans]
-            warnings += scan_warnings
-    return named_scans
+def _by_release(folders: Sequence[Path], place_of: Callable[[Path], tuple[Path, str] | None]) -> dict[Path, list[str]]:
+    """Return the numbers of COCA's patients with DICOM folders by the folder of their release."""
+    places = sorted({place for folder in folders if (place := place_of(folder))})
+    return {root: [number for _, number in group] for root, group in groupby(places, key=lambda place: place[0])}
+
+
+def new_scans(
+    reference: Reference, prefix: str, annotator: str, source: str = "scan"
+) -> tuple[list[NewScan], list[str]]:
+    """Return the scans of a reference with its labels as annotations, and sentences about what is missing.
+
+    Args:
+        reference: The reference.
+        prefix: Beginning of the names of scans and patients.
+        annotator: Name of the annotator.
+        source: One of `project.SOURCES`.
+    """
+    scans, reasons = [], dict[str, list[str]]()
+    for scan in reference.scans:
+        if reason := scan.missing or _unlabelled(scan):
+            reasons.setdefault(f"Without labels in {reference.title}: {{}}. {reason}", []).append(scan.name)
+        annotations = None if reason else partial(scan.annotations, annotator)
+        name, patient = f"{prefix}-{scan.name}", f"{prefix}-{scan.patient}"
+        scans.append(NewScan(name, patient, scan.ct, scan.series, source=source, annotations=annotations))
+    for name, reason in reference.refused:
+        reasons.setdefault(f"Left out of {reference.title}: {{}}. {reason}", []).append(name)
+    return scans, [sentence.format(abbreviated_list(names)) for sentence, names in reasons.items()]
+
+
+def _unlabelled(scan: ReferenceScan) -> str:
+    """Return why the scores of a scan label none of its slices; empty if they, or its outlines, do."""
+    is_clean = scan.total == 0 and not any(scan.vessels.values())
+    return "" if scan.outlines or is_clean else "Its score is above 0: label its slices."
 
 
 def _dicom_scans(root: Path, series: Mapping[Path, Listing], warnings: list[str]) -> list[_NamedScan]:
@@ -161,19 +182,6 @@ def _dicom_scans(root: Path, series: Mapping[Path, Listing], warnings: list[str]
             new_scan = NewScan(scan.name, patient_in(scan) or scan.name, scan.ct, scan.series)
             named_scans.append(_NamedScan(new_scan, scan.ct.name))
     return named_scans
-
-
-def patient_in(scan: ScanSource) -> str | None:
-    """Read the patient's ID from the header of one of a series' files; return None if it names no patient."""
-    for path in sorted(scan.ct.iterdir()):
-        try:
-            slice_ = read_slice(path) if path.is_file() else None
-        except (CTError, OSError):
-            continue
-        if slice_ is not None and slice_.text("SeriesInstanceUID") == scan.series:
-            patient = slice_.text("PatientID")
-            return None if patient is None or patient.lower() in NAMELESS else patient
-    return None
 
 
 def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list[_NamedScan]:
@@ -222,27 +230,24 @@ def _with_segmentations(named_scans: Sequence[_NamedScan], labels: Path | None, 
     files_in: dict[Path, dict[str, Path]] = {}
     matched_files: set[Path] = set()
     scans = []
-    for named_scan in named_scans:
-        place = labels or named_scan.scan.ct.parent
+    for scan, name in named_scans:
+        place = labels or scan.ct.parent
         if place not in files_in:
             files_in[place] = _by_name(place.iterdir())
         files = files_in[place]
-        is_ambiguous = places[named_scan.scan.ct] > 1 or (labels is not None and names[named_scan.name] > 1)
-        lesions = files.get(named_scan.name + LESIONS) or files.get(f"{named_scan.name}{SEGMENTATION_ENDING}")
-        lesions = lesions or (files.get(named_scan.name) if labels is not None else None)
-        heart = files.get(named_scan.name + HEART)
+        lesions = files.get(name + LESIONS) or files.get(f"{name}{SEGMENTATION_ENDING}")
+        lesions = lesions or (files.get(name) if labels is not None else None)
+        heart = files.get(name + HEART)
         segmentations = {path for path in (lesions, heart) if path is not None}
         matched_files |= segmentations
-        if segmentations and (is_ambiguous or named_scan.scan.annotations is not None):
-            reason = f"several scans are called {named_scan.name}" if is_ambiguous else "it has labels of its own"
+        is_ambiguous = places[scan.ct] > 1 or (labels is not None and names[name] > 1)
+        if segmentations and (is_ambiguous or scan.annotations is not None):
+            reason = f"several scans are called {name}" if is_ambiguous else "it has labels of its own"
             file_names = abbreviated_list(sorted(path.name for path in segmentations))
-            warnings.append(f"{named_scan.scan.name} comes without {file_names}: {reason}.")
-        elif segmentations:
-            read_annotations = partial(
-                segmentation_annotations, named_scan.scan.ct, named_scan.scan.series, lesions, heart
-            )
-            named_scan = replace(named_scan, scan=replace(named_scan.scan, annotations=read_annotations))
-        scans.append(named_scan.scan)
+            warnings.append(f"{scan.name} comes without {file_names}: {reason}.")
+            scans.append(scan)
+        else:
+            scans.append(_segmented(scan, lesions, heart))
     label_files = files_in.get(labels, {}).values() if labels is not None else ()
     if unused := sorted(path.name for path in label_files if path not in matched_files):
         warnings.append(f"{len(unused)} files of {labels} fit no scan by their name: {abbreviated_list(unused)}.")
@@ -257,7 +262,3 @@ def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
             is_segmentation = path.name.lower().endswith(SEGMENTATION_ENDING)
             files[stem(path) + (SEGMENTATION_ENDING if is_segmentation else "")] = path
     return files
-
-
-def _natural_key(name: str) -> tuple[int, str]:
-    return (int(name), "") if name.isdecimal() else (-1, name)

@@ -1,1 +1,0 @@
-"""Other people's annotations as a project's."""

@@ -1,0 +1,1 @@
+"""References: where scans, labels and totals of public data sets and of users' own data are."""
