@@ -16,10 +16,10 @@ from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
+from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.studies import scans as study_scans
 from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_reference
 from CACTrainingLib.studies.truth import make_record
-from CACTrainingLib.references.registry import read_reference
 
 HEART = range(*HEART_SLICES.indices(10))
 
