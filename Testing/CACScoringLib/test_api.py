@@ -283,14 +283,6 @@ def test_an_absent_package_is_named(automatic, monkeypatch):
         automatic.to_dataframe()
 
 
-def test_images_of_a_result_are_arrays(automatic):
-    for image in (automatic.calcium_map, automatic.heart, automatic.territories):
-        array = np.asarray(image)
-        np.testing.assert_array_equal(array, sitk.GetArrayFromImage(image))
-        assert array.shape == automatic.details.scan.hu.shape
-    assert np.asarray(automatic.calcium_map).max() > 0
-
-
 def test_a_plot_shows_each_lesion(reviewed):
     matplotlib.use("Agg")  # Qt's is the desktop host's in other tests
     figure = reviewed.plot()
@@ -312,20 +304,6 @@ def test_objects_are_shown_in_a_single_line(folder, reviewed):
         assert "\n" not in repr(item)
     assert repr(cac.read_ct(folder / "ct.nrrd")) == "CTScan(ct.nrrd, 240 × 240 × 54 voxels of 1.2 × 1.2 × 3 mm)"
     assert repr(reviewed.lesions[0]).startswith("Lesion(1, LM, ")
-
-
-def test_progress_names_each_step_and_leaves_an_empty_line(folder, capsys):
-    cac.score(folder / "ct.nrrd", threshold_only=True, progress=True)
-    text = capsys.readouterr().err
-    assert [step for step in ("reading", "heart", "acquisition", "lesions", "scores") if f"{step} …" in text] == [
-        *("reading", "heart", "acquisition", "lesions", "scores")
-    ]
-    assert text.endswith("\r\x1b[K")
-
-
-def test_an_absent_device_is_refused(folder):
-    with pytest.raises(cac.CTError, match="Choose one of auto, cpu, cuda"):
-        cac.score(folder / "ct.nrrd", device="tpu")
 
 
 def run_script(name, monkeypatch, capsys, *arguments) -> str:

@@ -15,7 +15,6 @@ from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     calcium_map,
     calibration_warnings,
-    generator_slices,
     healthy_image,
 )
 from CACScoringLib.models.cards import find_model
@@ -69,21 +68,6 @@ def decompose(scan, mask, network, probabilities=None, **settings):
 
 def mass(result) -> float:
     return float(result.hu.sum()) * math.prod(result.image().GetSpacing())
-
-
-@pytest.mark.parametrize("slice_mm", [3.0, 3.7, 5.0])
-def test_thick_slices_are_seen_once_and_give_the_same_map(monkeypatch, slice_mm):
-    scan, mask, *_ = lesion_scan((1.0, 1.0, slice_mm))
-    grid = heart_slices(scan.image, mask).grid
-    numbers, _ = generator_slices(grid, scan.image.GetSize()[2])
-    assert len(numbers) <= 1 + np.count_nonzero(sitk.GetArrayViewFromImage(mask).any((1, 2)))
-    parts = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
-    all_slices = np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
-    monkeypatch.setattr(decomposition, "generator_slices", lambda grid, count: all_slices)
-    expected = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
-    values, expected_values = (maps.hu for maps in (parts, expected))
-    assert values.sum() == pytest.approx(expected_values.sum(), rel=0.01)
-    assert np.abs(values - expected_values).max() < 0.02 * expected_values.max()
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 1.0), (0.8, 0.8, 2.5), (1.37, 1.37, 3.0), (0.7, 0.9, 5.0)])

@@ -12,7 +12,6 @@ from CACScoringLib.core.files import (
     atomic_folder,
     atomic_write,
     remove_partial,
-    resource_folder,
     write_bytes_atomically,
     write_text_atomically,
 )
@@ -133,27 +132,6 @@ def test_the_second_of_two_runs_into_a_new_folder_fails_and_keeps_the_first(tmp_
     assert names(tmp_path) == ["out"]
 
 
-def test_a_run_fails_while_another_moves_its_files_in(tmp_path, monkeypatch):
-    target = tmp_path / "out"
-    move, failures = files._move_files, []
-
-    def move_beside_another_run(source, folder):
-        monkeypatch.setattr(files, "_move_files", move)
-        with pytest.raises(OutputError, match="Another run has written") as failure, second.being_written() as late:
-            write(late, scores="second")
-        failures.append(failure)
-        move(source, folder)
-
-    second = OutputFolder(target)
-    monkeypatch.setattr(files, "_move_files", move_beside_another_run)
-    monkeypatch.setattr(OutputFolder, "_check", lambda self: None)
-    with OutputFolder(target).being_written() as early:
-        write(early, scores="first")
-    assert len(failures) == 1
-    assert names(target) == ["scores.json"]
-    assert text_of(target / "scores.json") == "first"
-
-
 class KilledError(BaseException):
     """Stand-in for SIGKILL: not caught, and no temporary folder is removed."""
 
@@ -243,10 +221,6 @@ def test_a_later_run_removes_partial_files_of_a_killed_run(tmp_path):
     with OutputFolder(tmp_path / "out [1]").being_written() as folder:
         (folder / "scores.json").write_text("{}", encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"out [1]", new.name, foreign.name}
-
-
-def test_models_come_with_the_library():
-    assert list(resource_folder("Models").glob("*.json"))
 
 
 @pytest.mark.parametrize(

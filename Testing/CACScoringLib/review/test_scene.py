@@ -41,6 +41,11 @@ class TestEqualsCacScore:
         for method in METHODS:
             result, expected = review.result(method), scored.methods[method]
             assert (result.total, result.arteries) == (expected.total, expected.arteries)
+            assert result.total.lesions > 5
+            np.testing.assert_array_equal(result.lesions.id_map, expected.lesions.id_map)
+            for suggestion, reference in zip(result.suggestions, expected.suggestions, strict=True):
+                assert (suggestion.lesion_id, suggestion.artery) == (reference.lesion_id, reference.artery)
+                assert suggestion.confidence == pytest.approx(reference.confidence, abs=5e-4)
         lesion = review.result("threshold").lesions.lesions[0]
         review.assign("threshold", [lesion.id], Artery.RCA)
         moved = review.result("threshold").arteries[Artery.RCA]

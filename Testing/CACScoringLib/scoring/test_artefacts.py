@@ -57,6 +57,7 @@ def test_noise_causes_a_warning_and_leaves_the_scores():
     assert "noise-candidates" in [w.code for w in result.warnings if w.severe]
     total = result.methods["threshold"].total
     assert min(total.lesions, total.agatston) > 500
+    assert result.methods["threshold"].masses is None
     quiet, quiet_heart = noisy(20)
     labels = sitk.Cast(heart, sitk.sitkUInt8) * int(Artery.LAD)
     for unwarned in (score_scan(scan, heart=heart, lesions=labels), score_scan(quiet, heart=quiet_heart)):

@@ -11,7 +11,7 @@ from CACScoringLib.models.cards import ModelError
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.reading import is_result, read_result
 from CACScoringLib.report.page import comparison_as_page, comparison_as_text
-from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, Change, _evaluated, comparison_as_json
+from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, comparison_as_json
 from CACScoringLib.scoring.comparison import compare as compare_records
 from CACScoringLib.scoring.rules import ScoringRules
 
@@ -275,10 +275,6 @@ class TestReasons:
         assert bars(comparison, RULE) == ("the stored limits hold for the clinical rule only",)
         assert not bars(comparison, MAP)
 
-    def test_no_limits_are_reported_on_the_page(self):
-        page = comparison_as_page(compare(content(), content(150), None))
-        assert "No repeatability limits are stored" in page
-
     def test_a_scan_without_the_map(self):
         later = content()
         del later["methods"][MAP]
@@ -414,12 +410,6 @@ class TestReading:
         (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
         with pytest.raises(CTError, match="Score the scan again"):
             read_result(tmp_path)
-
-
-@pytest.mark.parametrize(("low", "high", "verdict"), [(20.0, 30.0, WITHIN), (20.1, 30.0, CHANGED), (1.0, 5.0, WITHIN)])
-def test_intervals_that_touch_show_no_change(low, high, verdict):
-    change = Change("agatston", "total", 10.0, 25.0, None, UNKNOWN, intervals=((5.0, 20.0), (low, high)))
-    assert _evaluated(change, "no limits").verdict == verdict
 
 
 OUT_OF_RANGE = "the later scan is out of the calibration range of the models (metal among the arteries)"

@@ -10,7 +10,6 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, MaskError
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.options import rows_of
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage
 
@@ -244,17 +243,6 @@ def test_rules_by_tube_voltage(kvp, bounds_hu):
 def test_the_name_states_the_rules(rules, name):
     assert rules.name == name
     assert ScoringRules.recorded(asdict(rules)) == rules
-
-
-@pytest.mark.parametrize(
-    ("name", "below", "above"), [("minimum_area_mm2", 0.9, 1.1), ("reference_spacing_mm", 2.5, 3.5)]
-)
-def test_a_click_beside_the_standard(name, below, above):
-    """The arrows of the panel's fields step to values that are shown in full."""
-    row, standard = rows_of(ScoringRules)[name], getattr(ScoringRules(), name)
-    assert (standard - row.step, standard + row.step) == pytest.approx((below, above))
-    assert [round(value, row.decimals) for value in (below, above)] == [below, above]
-    assert row.limits[0] <= below < above <= row.limits[1]
 
 
 @pytest.mark.parametrize(
