@@ -67,6 +67,7 @@ def test_no_other_view_stands_in_the_libraries():
     assert [f.name for f in files if "GetArrayViewFromImage" in f.read_text(encoding="utf-8")] == ["voxels.py"]
 
 
+@pytest.mark.long
 def test_a_notebook_holds_hu_over_a_score():
     scan = cac.read_ct(SAMPLE)
     hu, before = scan.hu, scan.hu.copy()
