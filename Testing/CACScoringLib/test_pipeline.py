@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import kernel_scans
 import numpy as np
-import phantoms
 import pytest
 import SimpleITK as sitk
+from noisy_hearts import noisy_heart
 
 from CACScoringLib import api
 from CACScoringLib.core.acquisition import Acquisition
@@ -29,18 +29,12 @@ def image_like(labels, image):
 @pytest.fixture
 def heart_with_two_lesions():
     """Scan, heart mask and reader's labels: an LAD lesion of 16 mm² at 250 HU, an RCA lesion of 4 mm² at 500 HU."""
-    phantom = phantoms.tissue((60, 60, 12), (1.0, 1.0, 3.0))
-    noise = np.random.default_rng(0).normal(0, 8, phantom.labels.shape).round()
-    hu = sitk.GetArrayFromImage(phantom.image) + noise
-    hu[5, 20:24, 20:24] = 250
-    hu[7, 40:42, 40:42] = 500
-    image = Grid.of(phantom.image).image(hu.astype(np.int16))
-    labels = np.zeros(hu.shape, np.uint8)
+    lesions = [(np.s_[5, 20:24, 20:24], 250), (np.s_[7, 40:42, 40:42], 500)]
+    scan, heart = noisy_heart((12, 60, 60), lesions, slice_thickness_mm=3.0)
+    labels = np.zeros(scan.hu.shape, np.uint8)
     labels[5, 18:26, 18:26] = Artery.LAD
     labels[7, 38:44, 38:44] = Artery.RCA
-    heart = np.zeros(hu.shape, np.uint8)
-    heart[1:11, 8:52, 8:52] = 1
-    return scan_from_image(image, ACQUISITION), image_like(heart, image), image_like(labels, image)
+    return scan, heart, image_like(labels, heart)
 
 
 def codes(result):

@@ -14,10 +14,10 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 from made_results import make_result
+from noisy_hearts import noisy_heart
 from PIL import Image
 
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
-from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
@@ -89,7 +89,7 @@ def test_csv_has_a_row_per_lesion(result):
     assert len(rows) == 1
     assert (rows[0]["artery"], rows[0]["first_slice"], rows[0]["last_slice"]) == ("LAD", "5", "6")
     assert rows[0]["mass_mg"] == rows[0]["integrated_mass_mg"]
-    assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, -483.5])
+    assert [float(rows[0][c]) for c in ("r_mm", "a_mm", "s_mm")] == pytest.approx([-21.5, -21.5, 5.5 * 3])
 
 
 def test_mass_and_agatston_are_the_same_in_all_files():
@@ -167,16 +167,9 @@ def test_a_lesion_is_outlined_but_not_covered(result):
 
 def many_candidates(count):
     """An unreviewed result with specks of two pixels, each 1 HU denser than the one before, in up to four slices."""
-    hu = np.random.default_rng(0).normal(40, 8, (10, 80, 80)).round()
-    hu[:, 0], hu[0, 0, 0] = -1000, 1400
     places = [(k, j, i) for k in (2, 4, 6, 8) for j in range(12, 68, 4) for i in range(12, 68, 4)][:count]
-    for n, (k, j, i) in enumerate(places):
-        hu[k, j, i : i + 2] = 131 + n
-    image = image_of(hu.astype(np.int16))
-    heart = np.zeros(hu.shape, np.uint8)
-    heart[1:9, 8:72, 8:72] = 1
-    mask = Grid.of(image).image(heart)
-    return score_scan(scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), heart=mask)
+    scan, heart = noisy_heart((10, 80, 80), [(np.s_[k, j, i : i + 2], 131 + n) for n, (k, j, i) in enumerate(places)])
+    return score_scan(scan, heart=heart)
 
 
 def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up():

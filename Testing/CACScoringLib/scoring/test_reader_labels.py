@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from images import image_of
+from noisy_hearts import noisy_heart
 from scipy import ndimage
 
-from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
@@ -16,22 +15,16 @@ LESIONS = {(6, 20, 26): Artery.LAD, (9, 24, 50): Artery.LAD, (12, 30, 20): Arter
 
 @pytest.fixture(scope="module")
 def scan_heart_and_labels():
-    hu = np.random.default_rng(0).normal(40, 8, (40, 80, 80)).round()
-    hu[:, 0], hu[0, 0, 0] = -1000, 1400
-    heart, labels = np.zeros((2, *hu.shape), np.uint8)
-    heart[2:38, 8:72, 8:72] = 1
+    labels = np.zeros((40, 80, 80), np.uint8)
     for (k, j, i), artery in LESIONS.items():
-        hu[k : k + 2, j : j + 4, i : i + 4] = 300
         labels[k : k + 2, j : j + 4, i : i + 4] = artery
-    image = image_of(hu.astype(np.int16))
-    return scan_from_image(image, Acquisition("NIfTI", kvp=120.0)), heart, labels
+    return *noisy_heart(labels.shape, [(labels > 0, 300)]), labels
 
 
 def doubts(scan_heart_and_labels, labels):
     """Severe warnings about labels by code, with their messages."""
     scan, heart, _ = scan_heart_and_labels
-    grid = Grid.of(scan.image)
-    warnings = score_scan(scan, heart=grid.image(heart), lesions=grid.image(labels)).warnings
+    warnings = score_scan(scan, heart=heart, lesions=Grid.of(heart).image(labels)).warnings
     return {warning.code: warning.message for warning in warnings if warning.severe}
 
 
