@@ -19,16 +19,16 @@ LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_ann
 FAT = ["epicardial_fat_cm3", "epicardial_fat_hu", "epicardial_fat_cm3_per_m2"]
 
 
-def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns(monkeypatch):
+def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns():
     assert columns(["threshold"], identify=False)[-8:] == ["seconds", *LAST, *FAT]
-    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+    content = result_as_json(heart_with_territories.score(), {})
     row = result_row(record_of(content))
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
-def test_status_and_categories_of_each_method(monkeypatch):
+def test_status_and_categories_of_each_method():
     names = columns(["threshold", "decomposition"], identify=False)
-    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+    content = result_as_json(heart_with_territories.score(), {})
     row = result_row(record_of(content))
     assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
     threshold = content["methods"]["threshold"]
@@ -42,8 +42,8 @@ def test_status_and_categories_of_each_method(monkeypatch):
     assert "decomposition_left_out" not in names
 
 
-def test_intervals_and_the_likeliest_category(monkeypatch):
-    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+def test_intervals_and_the_likeliest_category():
+    content = result_as_json(heart_with_territories.score(), {})
     names = columns(["threshold", "decomposition"], identify=False)
     parts = ("interval_low", "interval_high", "likely_category", "category_probability")
     assert {f"threshold_{name}" for name in parts} | {f"decomposition_{name}" for name in parts[:2]} <= set(names)
@@ -69,7 +69,7 @@ def _places(value, at=()):
 
 @pytest.mark.long
 def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tmp_path):
-    content = result_as_json(heart_with_territories.score(monkeypatch), {"reading": 1.0})
+    content = result_as_json(heart_with_territories.score(), {"reading": 1.0})
     content["categories"] = {**CATEGORIES, "probabilities": {"0": 1.0}}
     content["second_opinions"] = {"vessels": {"model": {"name": "a", "sha256": "b"}, "trust": "", "total": 3.0}}
     content["methods"]["threshold"] |= {

@@ -11,7 +11,6 @@ from CACScoringLib.core.files import (
     OutputFolder,
     atomic_folder,
     atomic_write,
-    remove_partial,
     write_bytes_atomically,
     write_text_atomically,
 )
@@ -75,25 +74,6 @@ def test_durable_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     assert done == ["sync", "rename", tmp_path]
     write_bytes_atomically(tmp_path / "a", b"1")
     assert done[3:] == ["rename"]
-
-
-def test_partial_files_of_killed_processes_are_removed(tmp_path):
-    def killed():
-        writing = atomic_write(tmp_path / "a")
-        writing.__enter__()
-        return writing
-
-    writers = [killed(), killed()]
-    assert len(names(tmp_path)) == 2
-    remove_partial(tmp_path, seconds_old=3600)
-    assert len(names(tmp_path)) == 2
-    os.utime(tmp_path / names(tmp_path)[0], (0, 0))
-    remove_partial(tmp_path, seconds_old=3600)
-    assert len(names(tmp_path)) == 1
-    (tmp_path / ".a").touch()
-    remove_partial(tmp_path)
-    assert names(tmp_path) == [".a"]
-    del writers
 
 
 def write(folder, **files):

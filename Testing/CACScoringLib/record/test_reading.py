@@ -28,15 +28,15 @@ def _missing(written, typed, place=""):
             yield f"{place}.{key}"
 
 
-def test_every_key_that_is_written_is_a_field(monkeypatch):
-    result = heart_with_territories.score(monkeypatch)
+def test_every_key_that_is_written_is_a_field():
+    result = heart_with_territories.score()
     assert list(_missing(json.loads(json.dumps(result_as_json(result, {}))), asdict(record_of_result(result)))) == [
         ".schema"
     ]
 
 
-def test_the_record_of_a_result_is_that_of_its_file(monkeypatch):
-    result = heart_with_territories.score(monkeypatch)
+def test_the_record_of_a_result_is_that_of_its_file():
+    result = heart_with_territories.score()
     text = json.dumps(result_as_json(result, {}, identify=True))
     assert record_of_result(result) == record_from_text(text, "scores.json")
 

@@ -214,8 +214,8 @@ def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, nam
     assert listing.lesion_name(doubtful, method.lesions.lesions[0]) == "LCX or LM? (place 60%)"
 
 
-def test_non_coronary_calcium_stands_beside_the_methods(monkeypatch, tmp_path):
-    result = heart_with_territories.score(monkeypatch)
+def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):
+    result = heart_with_territories.score()
     content = report.result_as_json(result, {})
     elsewhere = content["non_coronary"]
     sites = ["aortic_valve", "mitral_annulus", "thoracic_aorta", "other"]
@@ -234,8 +234,8 @@ def test_non_coronary_calcium_stands_beside_the_methods(monkeypatch, tmp_path):
     assert {TERRITORIES[n] for n in np.unique(territories)} == {"outside", *heart_with_territories.NAMES}
 
 
-def test_copied_text_is_a_table(monkeypatch):
-    result = heart_with_territories.score(monkeypatch)
+def test_copied_text_is_a_table():
+    result = heart_with_territories.score()
     clinical, elsewhere = result.methods["threshold"], result.non_coronary
     methods = {"threshold": replace(clinical, total=replace(clinical.total, mass_mg=None))}
     lines = [line.split("\t") for line in report.result_as_copied_text(methods, elsewhere).splitlines()]

@@ -63,9 +63,9 @@ def test_pictures_of_coronal_and_sagittal_slices_have_the_feet_below():
 
 
 @pytest.mark.parametrize("part", [0.05, 0.5, 0.95])
-def test_a_zero_shows_each_artery_along_its_course(monkeypatch, part):
+def test_a_zero_shows_each_artery_along_its_course(part):
     """Calcium anywhere along the course is in the picture of its artery."""
-    result = heart_with_territories.score(monkeypatch)
+    result = heart_with_territories.score()
     method = result.methods["threshold"]
     empty = replace(method, lesions=method.lesions.of(()), total=Score(), left_out=None)
     courses = artery_courses(result.territories)

@@ -28,11 +28,11 @@ class TestSites:
     """Calcium outside the coronary arteries: moved there and back, undone, exported, and scored again."""
 
     @pytest.fixture
-    def with_sites(self, opened, monkeypatch):
-        result = heart_with_territories.score(monkeypatch, patient_sex="M")
+    def with_sites(self, opened):
+        result = heart_with_territories.score(patient_sex="M")
         return opened(result), result
 
-    def test_the_export_scored_again_gives_the_same_numbers(self, with_sites, monkeypatch, tmp_path):
+    def test_the_export_scored_again_gives_the_same_numbers(self, with_sites, tmp_path):
         review, _ = with_sites
         aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)
         review.assign("threshold", [aorta.id], NonCoronary.OTHER)
@@ -40,7 +40,7 @@ class TestSites:
         review.set_reviewed("threshold", True)
         review.export(tmp_path / "out")
         document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-        again = heart_with_territories.score(monkeypatch, read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
+        again = heart_with_territories.score(read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
         assert document["non_coronary"]["reviewed"]
         assert document["non_coronary"]["other"]["agatston"] == pytest.approx(96)
         assert again.non_coronary.scores == review.non_coronary.scores
@@ -49,9 +49,9 @@ class TestSites:
         exported = sitk.ReadImage(str(tmp_path / "out" / "territories.nii.gz"))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
 
-    def test_sites_of_a_review_of_arteries_alone_are_not_reviewed(self, opened, monkeypatch):
-        lad = heart_with_territories.score(monkeypatch).methods["threshold"].lesions
-        result = heart_with_territories.score(monkeypatch, lad.label_image(heart_with_territories.scan().image))
+    def test_sites_of_a_review_of_arteries_alone_are_not_reviewed(self, opened):
+        lad = heart_with_territories.score().methods["threshold"].lesions
+        result = heart_with_territories.score(lad.label_image(heart_with_territories.scan().image))
         review = opened(result)
         assert review.result("threshold").reviewed
         assert not review.non_coronary.reviewed
