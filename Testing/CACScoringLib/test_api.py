@@ -26,7 +26,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml.sample_data import sample_file
 
 FUNCTIONS = [name for name in cac.__all__ if inspect.isfunction(getattr(cac, name))]
-SLOW = {"score", "project_radiograph"}
+SLOW = {"score", "score_many", "compare", "project_radiograph", "CalciumResult"}
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_a_checkout_states_its_commit():
 
 
 @pytest.mark.usefixtures("no_cached_commit")
-def test_a_build_states_its_commit_or_that_it_is_unknown(tmp_path, monkeypatch):
+def test_a_build_states_its_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(version, "__file__", str(tmp_path / "a" / "b" / "c" / "version.py"))
     monkeypatch.setattr(version, "resource_folder", lambda name: tmp_path / name)
     monkeypatch.setattr(version, "_installed_commit", lambda: None)
