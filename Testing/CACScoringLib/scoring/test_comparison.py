@@ -224,6 +224,7 @@ class TestReasons:
     @pytest.mark.parametrize(
         ("name", "earlier", "later", "limits", "words"),
         [
+            (RULE, content(), altered(acquisition={"contrast_agent": "Ultravist"}), LIMITS, "only the later scan"),
             (MAP, content(), content(), limits_of(models={**MODELS, MAP: "zz"}), "other models (decomposition)"),
             (MAP, content(), content(), limits_of(settings={**SETTINGS, "floor_hu": 2.0}), "other settings (floor_hu)"),
             (RULE, content(), altered(rules={RULE: OTHER_RULE}), LIMITS, "rules differ (threshold_hu)"),
