@@ -1,7 +1,6 @@
 """Files that Slicer installs of each module, and facts of the extension."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +18,6 @@ def modules(root: Path) -> list[Path]:
         nested = [words[0] for name, words in commands(folder / "CMakeLists.txt") if name == "add_subdirectory"]
         folders += [folder / name for name in nested if name != "Testing"]
     return folders
-
-
-def test_modules_are_found():
-    assert ROOT / "CACScoring" in modules(ROOT)
 
 
 def test_code_and_resources_are_installed():
@@ -43,21 +38,6 @@ def test_modules_install_no_file_over_another():
     assert len(files) == len(set(files))
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="CMake is not installed")
-def test_cmake_reads_the_patterns_as_the_tests_do(tmp_path):
-    folder = ROOT / "CACScoring"
-    (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.20)\nproject(Listed NONE)\n"
-        "macro(slicerMacroBuildScriptedModule)\n"
-        "  foreach(file ${ARGN})\n    message(NOTICE ${file})\n  endforeach()\nendmacro()\n"
-        f"add_subdirectory({folder.as_posix()} module)\n"
-    )
-    command = ["cmake", "-S", tmp_path, "-B", tmp_path / "build"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8")
-    listed = [line for line in done.stderr.split() if "." in line and "__pycache__" not in line]
-    assert sorted(listed) == [name for name in installed_files(folder) if "__pycache__" not in name]
-
-
 @pytest.mark.parametrize("folder", modules(ROOT), ids=lambda folder: folder.name)
 def test_module_is_named_as_its_folder_and_built(folder):
     assert assigned(folder / "CMakeLists.txt", "MODULE_NAME") == [folder.name]
@@ -74,17 +54,12 @@ def test_every_module_file_is_built():
     assert candidates <= set(modules(ROOT))
 
 
-def test_extension_facts():
+def test_files_and_macros_of_the_extension_are_there():
     root = ROOT / "CMakeLists.txt"
-    assert [words for name, words in commands(root) if name == "project"] == [["CAC"]]
-    assert assigned(root, "EXTENSION_CATEGORY") == ["Cardiac"]
-    assert assigned(root, "EXTENSION_CONTRIBUTORS") == ["CAC developers"]
-    assert "Apache License" in (ROOT / "LICENSE.txt").read_text(encoding="utf-8")
     for variable in ("EXTENSION_LICENSE_FILE", "EXTENSION_README_FILE"):
         path = assigned(root, variable)[0].replace("${CMAKE_CURRENT_SOURCE_DIR}", str(ROOT))
         assert Path(path).exists()
-    icon = assigned(root, "EXTENSION_ICONURL")[0].split("/main/")[1]
-    assert (ROOT / icon).exists()
+    assert (ROOT / assigned(root, "EXTENSION_ICONURL")[0].split("/main/")[1]).exists()
     included = [words[0] for name, words in commands(root) if name == "include"]
     assert included == ["${Slicer_USE_FILE}", "${Slicer_EXTENSION_GENERATE_CONFIG}", "${Slicer_EXTENSION_CPACK}"]
 

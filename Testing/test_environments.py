@@ -77,9 +77,9 @@ def test_a_new_slicer_scores_with_the_panels_packages(packages, tmp_path):
     brought = slicer.versions()
     slicer.test("Testing/test_slicer_smoke.py", "-k", "without_further_packages")
     slicer.install(*packages.REQUIREMENTS)
-    slicer.test("Testing/test_walk.py::test_one_scan", "Testing/test_walk.py::test_files_of_clinics")
+    slicer.test("Testing/test_walk.py::test_a_scan")
     slicer.install(*packages.DICOM_REQUIREMENTS)
-    slicer.test("Testing/test_walk.py::test_dicom_objects")
+    slicer.test("Testing/test_walk.py::test_a_series")
     slicer.install(*packages.COHORT_REQUIREMENTS)
     slicer.test("Testing/test_walk.py::test_many_scans")
     present = slicer.versions()
@@ -94,6 +94,5 @@ def test_lower_bounds_score(tmp_path):
     requirements = {*project["dependencies"], *tools, *(text for texts in extras.values() for text in texts)}
     lowest = Environment(tmp_path / "lowest", sys.executable)
     lowest.install("--only-binary", ":all:", "--resolution", "lowest-direct", *requirements)
-    walks = ("one_scan", "files_of_clinics", "dicom_objects", "many_scans")
     folders = [f"Testing/CACScoringLib/{name}" for name in ("core", "io", "quality", "scoring")]
-    lowest.test(*folders, *(f"Testing/test_walk.py::test_{name}" for name in walks))
+    lowest.test(*folders, "Testing/test_walk.py")

@@ -1,9 +1,7 @@
 """A walk through the training panel as a user makes it, with real workers, on the stand-in of the desktop.
 
-Three digital patients are annotated, a network is trained for a few steps, killed and resumed; it is compared with the
-bundled one, installed, used for scoring and rolled back. Nothing here says that it is any good.
-
-Set CAC_SCREENSHOTS to a folder to have a picture of every state of the panel; look at them after a change of it.
+Three digital patients are annotated, a network is trained for a few steps, killed and resumed; a model is installed,
+used for scoring and rolled back. Nothing here says that the network is any good. Pictures are made as in test_walk.
 """
 
 from __future__ import annotations
@@ -12,81 +10,75 @@ import json
 import os
 import signal
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk
 import slicer
 from digital_pairs import write_coarse
-from panel_driver import Driver, eventually, put_slicers_python_on_the_path
+from panel_driver import Driver, put_slicers_python_on_the_path
 from training_driver import TrainingDriver, load_training, write_proposal
 
 import desktop_host
-from CACScoringLib.models.cards import ModelError, find_model, read_network
+from CACScoringLib.models.cards import find_model, read_network
 from CACScoringLib.models.store import save_model
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import read_mask, slice_annotations
 from CACTrainingLib.project.project import Project
-from CACTrainingLib.training import background as training_runs
+from CACTrainingLib.training import background
 from CACTrainingLib.training.run_folder import CHECKPOINT, read_run
-from test_walk import Camera
+from test_walk import Camera, happens, score
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slicer's Python is imitated by a shell script")
 
+NETWORK, MODEL, STEPS = "decomposition", "decomposition-1", 6
 PATIENTS = (950341, 950344, 950345)
 """Digital patients with calcium in several slices."""
-HEIGHTS_MM = (-75.0, 55.0)
-NETWORK, MODEL, STEPS = "decomposition", "decomposition-1", 6
-
-
-def write_scans(folder):
-    """One coarse scan of each of PATIENTS."""
-    for number in PATIENTS:
-        write_coarse(number, folder / f"patient_{number}" / "scan_1", heights_mm=HEIGHTS_MM)
-    return folder
 
 
 @pytest.fixture
-def walk(monkeypatch, tmp_path):
-    """The modules as after Slicer's startup, with temporary folders for their data."""
+def driver(monkeypatch, tmp_path):
+    """The training panel as after Slicer's startup, with temporary folders for its data."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     put_slicers_python_on_the_path(tmp_path, monkeypatch)
     load_training(monkeypatch, effect=True)
-    driver = TrainingDriver(real=True)
-    yield driver
+    yield TrainingDriver(real=True)
     folder = tmp_path / "project" / "models" / f"{MODEL}.training"
     if folder.is_dir():
-        training_runs.stop(folder)
+        background.stop(folder)
     desktop_host.close_panel("CACTraining")
 
 
 @pytest.mark.long
-def test_from_scans_to_scores(walk, tmp_path):
-    camera = Camera(os.environ.get("CAC_SCREENSHOTS"))
-    camera.panel("30-training-empty", walk)
-    walk.new_project(tmp_path / "project")
-    walk.add(write_scans(tmp_path / "scans"))
-    assert [scan.name for scan in walk.project.scans] == [f"patient_{number}/scan_1" for number in PATIENTS]
-    walk.split(34, 33, 33)
-    assert {scan.use for scan in walk.project.scans} == {"training", "validation", "test"}
-    camera.panel("31-project", walk)
-    annotate(walk, camera)
-    train(walk, camera)
-    evaluate(walk, camera)
-    install_score_and_roll_back(walk, camera)
-    assert Project.open(walk.project.folder).warnings == ()
+def test_from_scans_to_scores(driver, tmp_path):
+    camera = Camera()
+    camera.panel("30-training-empty", driver)
+    driver.new_project(tmp_path / "project")
+    for number in PATIENTS:
+        write_coarse(number, tmp_path / "scans" / f"patient_{number}" / "scan_1", heights_mm=(-75.0, 55.0))
+    driver.add(tmp_path / "scans")
+    assert [scan.name for scan in driver.project.scans] == [f"patient_{number}/scan_1" for number in PATIENTS]
+    driver.split(34, 33, 33)
+    assert {scan.use for scan in driver.project.scans} == {"training", "validation", "test"}
+    camera.panel("31-project", driver)
+    annotate(driver, camera)
+    train(driver, camera)
+    install_score_and_roll_back(driver, camera)
+    assert Project.open(driver.project.folder).warnings == ()
 
 
-def annotate(driver, camera) -> None:
+def annotate(driver, camera: Camera) -> None:
     """Label slices with keys, and paint a region; the network finds only the first scan's heart."""
     for scan in driver.project.scans[1:]:
         ct = sitk.ReadImage(str(scan.ct))
         write_proposal(driver.project, scan.id, range(ct.GetDepth()), heart=ct > -100)
     for row, scan in enumerate(driver.project.scans):
-        visible = visible_slices(scan)
+        truth = json.loads(scan.truth.read_text(encoding="utf-8"))
+        visible = {label["k"] for label in truth["slices"] if label["visible"]}
         driver.open_scan(row)
         assert driver.opened is not None, driver.ui.workStatusLabel.text
         driver.label_all(lambda k, visible=visible: "V" if k in visible else "N")
@@ -95,133 +87,82 @@ def annotate(driver, camera) -> None:
             camera.views("32-slices")
         labels = slice_annotations(driver.project, scan.id, "AB").labels
         assert {k for k, label in labels.items() if label == SliceLabel.VISIBLE} == visible & set(labels)
-    k = sorted(visible)[1]
-    assert driver.paint("LAD", (k, 60, 64), diameter_mm=9) > 0  # reaches into no other slice
+    assert driver.paint("LAD", (sorted(visible)[1], 60, 64), diameter_mm=9) > 0  # reaches into no other slice
     camera.panel("33-regions", driver)
     assert read_mask(driver.project, driver.project.scans[-1].id, "AB", "regions") is not None
     driver.check()
     camera.panel("34-checked", driver)
 
 
-def train(driver, camera) -> None:
+def train(driver, camera: Camera) -> None:
     """Train a network for a few steps with one kill, and leave the panel meanwhile."""
-    ui = driver.widget.train.ui
+    ui, folder = driver.widget.train.ui, driver.project.models_folder / f"{MODEL}.training"
+
+    def wait_for(condition: Callable) -> background.RunState:
+        """Wait until the training reaches a condition, and the panel shows it."""
+
+        def state():
+            run = background.state_of(folder)
+            assert run.state != "failed", run.message
+            return run if condition(run) else None
+
+        run = happens(state)
+        assert run, background.state_of(folder)
+        driver.widget.train.runs.poll()
+        slicer.app.processEvents()
+        return run
+
     driver.tab("train")
     camera.panel("35-train", driver)
-    begin(driver)
-    folder = driver.project.models_folder / f"{MODEL}.training"
-    wait_for(driver, lambda run: run.state == "running" and (folder / CHECKPOINT).exists())
-    ui.curvesButton.click()
-    camera.panel("36-training", driver)
-    camera.views("36-training")
-    os.kill(read_run(folder)["pid"], signal.SIGKILL)
-    assert wait_for(driver, lambda run: run.state == "stopped").can_resume
-    camera.panel("37-killed", driver)
-    ui.resumeButton.click()
-    slicer.util.selectModule("CACScoring")
-    assert training_runs.state_of(folder).state in ("starting", "running")
-    slicer.util.selectModule("CACTraining")
-    driver.open_project(driver.project.folder)
-    driver.tab("train")
-    assert wait_for(driver, lambda run: run.state == "done").step == STEPS
-    assert "training/loss" in training_runs.read_curves(folder)
-    assert ui.sampleLabel.pixmap.width() > 100
-    camera.panel("38-trained", driver)
-    camera.views("38-trained")
-
-
-def evaluate(driver, camera) -> None:
-    """Compare the scores of the new model with those of the bundled one on the test scan."""
-    section = driver.widget.evaluate
-    ui = section.ui
-    driver.tab("evaluate")
-    camera.panel("39-evaluate", driver)
-    choose(ui.evaluateStudyBox, "comparison")
-    choose(ui.evaluateModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
-    choose(ui.evaluateOtherBox, "")
-    ui.evaluateButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 600)
-    assert ui.evaluateStatusLabel.text.startswith("Done"), ui.evaluateStatusLabel.text
-    assert ui.studyBox.currentText.startswith("Comparison")
-    assert "130 HU, automatic, after against before" in ui.evaluateStatusLabel.text
-    camera.panel("41-comparison", driver)
-
-
-def install_score_and_roll_back(driver, camera) -> None:
-    """Install the new model, which is refused, then one with sound weights; score with it, and roll it back."""
-    section = driver.widget.evaluate
-    choose(section.ui.installModelBox, str(driver.project.models_folder / f"{MODEL}.json"))
-    section.ui.installButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 120)
-    with pytest.raises(ModelError, match="There is no model"):  # after a few steps it finds no calcium
-        find_model(NETWORK, MODEL)
-    card, network = read_network(find_model(NETWORK).path)
-    save_model(network, replace(card, name=MODEL), driver.project.models_folder, overwrite=True)
-    section.ui.installButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 120)
-    assert find_model(NETWORK, MODEL).origin == "user", section.ui.installLabel.text
-    camera.panel("42-installed", driver)
-    score(driver, camera)
-    slicer.util.selectModule("CACTraining")
-    driver.tab("evaluate")
-    section.ui.rollBackButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 120)
-    camera.panel("44-rolled-back", driver)
-    assert "no longer installed" in section.ui.installLabel.text
-    assert slicer.modules.cacscoring.widgetRepresentation().self().logic.getParameterNode().mapModel == ""
-
-
-def visible_slices(scan) -> set[int]:
-    """Slices in which a digital scan shows coronary calcium."""
-    truth = json.loads(scan.truth.read_text(encoding="utf-8"))
-    return {label["k"] for label in truth["slices"] if label["visible"]}
-
-
-def choose(box, data: str) -> None:
-    box.setCurrentIndex(box.findData(data))
-    slicer.app.processEvents()
-
-
-def begin(driver) -> None:
-    """Choose NETWORK and few steps, wait for the check, and start."""
-    ui = driver.widget.train.ui
     n = [network.value for network in type(driver.state.trainNetwork)].index(NETWORK)
     ui.trainNetworkBox.setCurrentIndex(n)
     ui.trainNetworkBox.activated.emit(n)
     ui.trainStepsBox.setValue(STEPS)
     ui.trainDeviceBox.setCurrentIndex(1)
-    ready = eventually(lambda: slicer.app.processEvents() or ui.trainStartButton.enabled, 60)
-    assert ready, ui.trainCheckLabel.text
+    assert happens(lambda: ui.trainStartButton.enabled), ui.trainCheckLabel.text
     ui.trainStartButton.click()
     assert driver.state.shownRun == MODEL, ui.trainCheckLabel.text
+    wait_for(lambda run: run.state == "running" and (folder / CHECKPOINT).exists())
+    ui.curvesButton.click()
+    camera.panel("36-training", driver)
+    camera.views("36-training")
+    os.kill(read_run(folder)["pid"], signal.SIGKILL)
+    assert wait_for(lambda run: run.state == "stopped").can_resume
+    camera.panel("37-killed", driver)
+    ui.resumeButton.click()
+    slicer.util.selectModule("CACScoring")
+    slicer.util.selectModule("CACTraining")
+    driver.open_project(driver.project.folder)
+    driver.tab("train")
+    assert wait_for(lambda run: run.state == "done").step == STEPS
+    assert "training/loss" in background.read_curves(folder)
+    assert ui.sampleLabel.pixmap.width() > 100
+    camera.panel("38-trained", driver)
+    camera.views("38-trained")
 
 
-def wait_for(driver, condition, seconds: float = 300):
-    """Wait until the training reaches a condition, and the panel shows it."""
-    folder = driver.project.models_folder / f"{MODEL}.training"
-
-    def state():
-        slicer.app.processEvents()
-        run = training_runs.state_of(folder)
-        assert run.state != "failed", run.message
-        return run if condition(run) else None
-
-    run = eventually(state, seconds)
-    assert run, training_runs.state_of(folder)
-    driver.widget.train.runs.poll()
+def install_score_and_roll_back(driver, camera: Camera) -> None:
+    """Install a model of the project with sound weights, score the test scan with it, and roll it back."""
+    section, ui = driver.widget.evaluate, driver.widget.evaluate.ui
+    driver.tab("evaluate")
+    camera.panel("39-evaluate", driver)
+    card, network = read_network(find_model(NETWORK).path)
+    save_model(network, replace(card, name=MODEL), driver.project.models_folder, overwrite=True)
+    ui.installModelBox.setCurrentIndex(ui.installModelBox.findData(str(driver.project.models_folder / f"{MODEL}.json")))
     slicer.app.processEvents()
-    return run
-
-
-def score(driver, camera) -> None:
-    """Score the test scan in CAC Scoring with its installed models."""
+    ui.installButton.click()
+    assert happens(lambda: not section.job.isRunning)
+    assert find_model(NETWORK, MODEL).origin == "user", ui.installLabel.text
+    camera.panel("42-installed", driver)
     scan = next(scan for scan in driver.project.scans if scan.use == "test")
-    volume = slicer.util.loadVolume(str(scan.ct), {"name": "test scan"})
     scoring = Driver(real=True)
-    scoring.ui.inputSelector.setCurrentNode(volume)
+    scoring.ui.inputSelector.setCurrentNode(slicer.util.loadVolume(str(scan.ct), {"name": "test scan"}))
     assert scoring.ui.mapModelBox.currentText == MODEL
-    scoring.ui.scoreButton.click()
-    assert eventually(lambda: slicer.app.processEvents() or not scoring.widget.scorer.isRunning, 300)
-    scoring.settle()
+    score(scoring)
     camera.panel("43-scored", scoring)
-    assert scoring.ui.statusLabel.text == "Done."
+    slicer.util.selectModule("CACTraining")
+    driver.tab("evaluate")
+    ui.rollBackButton.click()
+    assert happens(lambda: not section.job.isRunning)
+    camera.panel("44-rolled-back", driver)
+    assert scoring.state.mapModel == ""

@@ -26,7 +26,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml.sample_data import sample_file
 
 FUNCTIONS = [name for name in cac.__all__ if inspect.isfunction(getattr(cac, name))]
-NEEDS_NETWORKS = {"score"}
+SLOW = {"score", "score_many", "compare", "project_radiograph", "CalciumResult"}
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,11 @@ def run_examples(documented, folder, monkeypatch) -> int:
     return runner.tries
 
 
-@pytest.mark.parametrize("name", sorted({*FUNCTIONS, "CalciumResult"} - NEEDS_NETWORKS))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for name in (*FUNCTIONS, "CalciumResult")],
+)
 def test_examples_run(name, folder, monkeypatch):
-    assert run_examples(getattr(cac, name), folder, monkeypatch)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", sorted(NEEDS_NETWORKS))
-def test_examples_with_networks_run(name, folder, monkeypatch):
     assert run_examples(getattr(cac, name), folder, monkeypatch)
 
 
@@ -107,31 +104,25 @@ def automatic():
     return cac.CalciumResult(automatic_patient.scored())
 
 
-@pytest.mark.parametrize("kind", ["text", "SimpleITK", "nibabel", "array"])
-def test_a_scan_is_given_in_several_ways(kind, folder, reviewed):
+def test_a_scan_is_given_in_several_ways(folder, reviewed):
     ct, labels = cac.read_ct(folder / "ct.nrrd"), cac.read_mask(folder / "labels.nrrd")
-    ways = {
-        "text": (str(folder / "ct.nrrd"), labels),
-        "SimpleITK": (ct.image, labels),
-        "nibabel": (Nifti(ct.image), Nifti(labels)),
-        "array": (cac.CTScan.from_array(Nifti(ct.image).dataobj, Nifti(ct.image).affine), labels),
-    }
-    scan, lesions = ways[kind]
+    array = cac.CTScan.from_array(Nifti(ct.image).dataobj, Nifti(ct.image).affine)
+    ways = ((str(folder / "ct.nrrd"), labels), (ct.image, labels), (array, labels), (Nifti(ct.image), Nifti(labels)))
+    for scan, lesions in ways:
+        assert cac.agatston(scan, lesions).total.agatston == reviewed.total.agatston
     result = cac.score(scan, lesions=lesions, reader="A. Reader", threshold_only=True)
-    assert result.status == "reviewed"
-    assert result.total == reviewed.total
-    assert cac.agatston(scan, lesions).total.agatston == reviewed.total.agatston
+    assert (result.status, result.total) == ("reviewed", reviewed.total)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"ct": 5}, "ct is of type int. Give a path, a SimpleITK or nibabel image, or a cac.CTScan"),
-        ({"ct": np.zeros((4, 4, 4))}, r"Give cac.CTScan.from_array\(array, affine\)"),
-        ({"heart": 5}, "heart is of type int. Give a path, or a SimpleITK or nibabel image"),
-        ({"lesions": np.zeros((4, 4, 4))}, "lesions is of type ndarray. Give a path"),
-        ({"pericardium": 5}, "pericardium is of type int. Give a path"),
-        ({"rules": {"minimum_pixels": 3}}, "rules is of type dict. Give cac.ScoringRules"),
+        ({"ct": 5}, "ct is of type int"),
+        ({"ct": np.zeros((4, 4, 4))}, "CTScan.from_array"),
+        ({"heart": 5}, "heart is of type int"),
+        ({"lesions": np.zeros((4, 4, 4))}, "lesions is of type ndarray"),
+        ({"pericardium": 5}, "pericardium is of type int"),
+        ({"rules": {"minimum_pixels": 3}}, "rules is of type dict"),
     ],
 )
 def test_a_wrong_argument_is_refused_with_the_right_type(folder, arguments, message):
@@ -202,7 +193,7 @@ def painted(folder):
     return cac.scan_from_image(images[0], ct.acquisition), images[1]
 
 
-@pytest.mark.parametrize(("kvp", "weights"), [(None, (2, 3)), (120, (2, 3)), (100, (2, 3)), (80, (1, 2)), (70, (1, 2))])
+@pytest.mark.parametrize(("kvp", "weights"), [(None, (2, 3)), (80, (1, 2))])
 def test_labels_dict_and_sites_hold_the_scores_on_paper(painted, tmp_path, kvp, weights):
     """Agatston: area in mm² by the weight at the tube voltage, summed over slices of 3 mm."""
     scan, labels = painted
@@ -218,7 +209,7 @@ def test_labels_dict_and_sites_hold_the_scores_on_paper(painted, tmp_path, kvp, 
     content = result.to_dict()
     threshold = content["methods"]["threshold"]
     assert threshold["total"]["agatston"] == threshold["arteries"]["LAD"]["agatston"] == pytest.approx(lad)
-    assert content["rules"]["threshold"]["threshold_hu"] == {80: 177, 70: 207, 100: 145}.get(kvp, 130)
+    assert content["rules"]["threshold"]["threshold_hu"] == (130 if kvp is None else 177)
     result.write(tmp_path / "result")
     written = json.loads((tmp_path / "result" / "scores.json").read_text(encoding="utf-8"))
     assert set(written) - set(content) <= {"seconds"}
@@ -283,14 +274,6 @@ def test_an_absent_package_is_named(automatic, monkeypatch):
         automatic.to_dataframe()
 
 
-def test_images_of_a_result_are_arrays(automatic):
-    for image in (automatic.calcium_map, automatic.heart, automatic.territories):
-        array = np.asarray(image)
-        np.testing.assert_array_equal(array, sitk.GetArrayFromImage(image))
-        assert array.shape == automatic.details.scan.hu.shape
-    assert np.asarray(automatic.calcium_map).max() > 0
-
-
 def test_a_plot_shows_each_lesion(reviewed):
     matplotlib.use("Agg")  # Qt's is the desktop host's in other tests
     figure = reviewed.plot()
@@ -299,33 +282,11 @@ def test_a_plot_shows_each_lesion(reviewed):
 
 
 def test_objects_are_shown_in_a_single_line(folder, reviewed):
-    objects = (
-        reviewed,
-        reviewed.details,
-        reviewed.methods,
-        reviewed.total,
-        *reviewed.lesions,
-        cac.read_ct(sample_file()),
-    )
-    for item in objects:
+    ct = cac.read_ct(folder / "ct.nrrd")
+    for item in (reviewed, reviewed.details, reviewed.methods, reviewed.total, *reviewed.lesions, ct):
         assert len(repr(item)) < 250
         assert "\n" not in repr(item)
-    assert repr(cac.read_ct(folder / "ct.nrrd")) == "CTScan(ct.nrrd, 240 × 240 × 54 voxels of 1.2 × 1.2 × 3 mm)"
-    assert repr(reviewed.lesions[0]).startswith("Lesion(1, LM, ")
-
-
-def test_progress_names_each_step_and_leaves_an_empty_line(folder, capsys):
-    cac.score(folder / "ct.nrrd", threshold_only=True, progress=True)
-    text = capsys.readouterr().err
-    assert [step for step in ("reading", "heart", "acquisition", "lesions", "scores") if f"{step} …" in text] == [
-        *("reading", "heart", "acquisition", "lesions", "scores")
-    ]
-    assert text.endswith("\r\x1b[K")
-
-
-def test_an_absent_device_is_refused(folder):
-    with pytest.raises(cac.CTError, match="Choose one of auto, cpu, cuda"):
-        cac.score(folder / "ct.nrrd", device="tpu")
+    assert "240 × 240 × 54 voxels of 1.2 × 1.2 × 3 mm" in repr(ct)
 
 
 def run_script(name, monkeypatch, capsys, *arguments) -> str:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import kernel_scans
 import numpy as np
-import phantoms
 import pytest
 import SimpleITK as sitk
+from noisy_hearts import noisy_heart
 
 from CACScoringLib import api
 from CACScoringLib.core.acquisition import Acquisition
@@ -15,8 +15,6 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.normalisation import normalised
-from CACScoringLib.report.files import result_as_text
-from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.methods import mass_of
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import Score
@@ -31,19 +29,12 @@ def image_like(labels, image):
 @pytest.fixture
 def heart_with_two_lesions():
     """Scan, heart mask and reader's labels: an LAD lesion of 16 mm² at 250 HU, an RCA lesion of 4 mm² at 500 HU."""
-    phantom = phantoms.tissue((60, 60, 12), (1.0, 1.0, 3.0))
-    noise = np.random.default_rng(0).normal(0, 8, phantom.labels.shape).round()
-    hu = sitk.GetArrayFromImage(phantom.image) + noise
-    hu[5, 20:24, 20:24] = 250
-    hu[7, 40:42, 40:42] = 500
-    image = image_like(np.zeros(hu.shape), phantom.image)
-    image = Grid.of(phantom.image).image(hu.astype(np.int16))
-    labels = np.zeros(hu.shape, np.uint8)
+    lesions = [(np.s_[5, 20:24, 20:24], 250), (np.s_[7, 40:42, 40:42], 500)]
+    scan, heart = noisy_heart((12, 60, 60), lesions, slice_thickness_mm=3.0)
+    labels = np.zeros(scan.hu.shape, np.uint8)
     labels[5, 18:26, 18:26] = Artery.LAD
     labels[7, 38:44, 38:44] = Artery.RCA
-    heart = np.zeros(hu.shape, np.uint8)
-    heart[1:11, 8:52, 8:52] = 1
-    return scan_from_image(image, ACQUISITION), image_like(heart, image), image_like(labels, image)
+    return scan, heart, image_like(labels, heart)
 
 
 def codes(result):
@@ -126,21 +117,6 @@ def test_a_heart_that_reaches_blank_slices_is_cut(heart_with_two_lesions, blank,
     assert ("heart-cut" in codes(score_scan(changed, heart=heart, lesions=labels))) == expected
 
 
-def test_pixels_of_coarse_images_are_warned_of_without_a_network(heart_with_two_lesions):
-    scan, heart, labels = heart_with_two_lesions
-    images = [scan.image, heart, labels]
-    for image in images:
-        image.SetSpacing((4.5, 4.5, 3.0))
-    result = score_scan(scan_from_image(images[0], ACQUISITION), heart=images[1], lesions=images[2])
-    assert "coarse-pixels" in codes(result)
-
-
-def test_a_label_without_meaning_is_refused(heart_with_two_lesions):
-    scan, heart, labels = heart_with_two_lesions
-    with pytest.raises(MaskError, match=r"label 7; valid labels are 1 LM, 2 LAD"):
-        score_scan(scan, heart=heart, lesions=sitk.ChangeLabel(labels, {4.0: 7.0}))
-
-
 def test_metal_is_no_candidate_but_a_readers_label_stands(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     image = sitk.Image(scan.image)
@@ -174,8 +150,7 @@ def test_thresholds_follow_the_tube_voltage_unless_switched_off(heart_with_two_l
     assert plain.total.agatston == by_api.total.agatston == pytest.approx(48)
     assert adapted.methods["threshold"].rules.threshold_hu == 177
     assert adapted.methods["threshold"].total.agatston == pytest.approx(16 * 1 + 4 * 3)
-    stated = next(warning.message for warning in adapted.warnings if warning.code == "not-120-kvp")
-    assert "177 HU instead of 130 HU" in stated
+    assert "not-120-kvp" in codes(adapted)
 
 
 def test_other_rules_are_named_and_have_no_category(heart_with_two_lesions):
@@ -185,9 +160,6 @@ def test_other_rules_are_named_and_have_no_category(heart_with_two_lesions):
     assert "rules-changed" in codes(details)
     assert details.categories is None
     assert result.methods["threshold"].rules.name == "Agatston, 90 HU"
-    page = result_as_html(details, identify=False)
-    assert "Agatston, 90 HU" in page
-    assert "Agatston, 130 HU" not in page
     usual = api.score(scan, heart=heart, lesions=labels, threshold_only=True).details
     assert "rules-changed" not in codes(usual)
     assert usual.categories is not None
@@ -206,8 +178,6 @@ def test_a_sharp_scan_is_scored_filtered_and_shown_unfiltered():
     assert result.methods["threshold"].total != as_it_is.methods["threshold"].total
     assert result.normalisation.noise_hu == as_it_is.blood.noise_hu > result.blood.noise_hu
     assert "kernel-normalised" in codes(result)
-    assert "brought to a soft kernel" in result_as_text(result)
-    assert "normalised" not in result_as_text(as_it_is)
     assert "kernel-sharp" in codes(as_it_is)
 
 
@@ -225,10 +195,3 @@ def test_masses_without_a_threshold_need_no_calibration_of_the_scanner(heart_wit
     assert by_scanner.total.mass_mg == mass_of(by_scanner).integrated_mass_mg
     ratio = mass_of(by_scanner).integrated_mass_mg / mass_of(method).integrated_mass_mg
     assert ratio == pytest.approx(0.8 / published.mass_calibration.mg_per_cm3_per_hu)
-
-
-def test_so_many_candidates_that_they_are_noise_have_no_masses(heart_with_two_lesions, monkeypatch):
-    monkeypatch.setattr("CACScoringLib.scoring.methods.MAX_MEASURED", 1)
-    scan, heart, labels = heart_with_two_lesions
-    method = score_scan(scan, heart=heart, lesions=labels).methods["threshold"]
-    assert (method.masses, mass_of(method).integrated_mass_mg) == (None, None)

@@ -41,6 +41,7 @@ def output_of(*command: str) -> list[str]:
     return finished.stdout.split()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
 def test_a_network_runs_in_a_forked_process_and_in_its_parent():
     sums = str(3 * (3 * 32 - 2) ** 2)  # each row of 32 has 3 terms a pixel, 2 at its ends

@@ -18,7 +18,6 @@ from CACScoringLib.networks.configs import LesionNetConfig
 from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, record_of, result_as_json, write_images
-from CACScoringLib.report.page import result_as_html
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS
 from CACScoringLib.scoring.judges import STENT_PROBABILITY
 
@@ -114,9 +113,7 @@ def test_a_possible_stent_counts_and_is_named_and_the_interval_holds_both_answer
         assert clinical.total.lesions == 1
         assert result.categories is not None
         assert clinical.intervals["total"].agatston[0] == 0, "of its probability, and without the stent"
-        texts = [warning.message for warning in result.warnings if warning.code == "possible-stent"]
-        assert len(texts) == named
-        assert all("1 of 1 counted lesions (RCA; lesion" in text for text in texts)
+        assert ("possible-stent" in [warning.code for warning in result.warnings]) == named
 
 
 def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_faint_one, tmp_path):
@@ -140,7 +137,6 @@ def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_
     labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "lesions.nii.gz"))
     assert set(np.unique(labels[FAINT])) == {Artery.UNASSIGNED}
     assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE, NonCoronary.OTHER}
-    assert "Left out: 1" in result_as_html(result)
     assert "threshold_left_out" in lesions_as_csv(record_of(result))
     # As it is, the label map is a reader's review of the same score.
     again = score_scan(scan, heart=heart, lesions=sitk.ReadImage(tmp_path / "lesions.nii.gz"), networks=networks)
@@ -174,7 +170,7 @@ def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_fain
     scan, heart, networks = with_a_faint_one
     networks = calibrated(networks, noise_known_to)
     result = score_scan(scan, heart=heart, networks=networks)
-    page, codes = result_as_html(result), {warning.code for warning in result.warnings}
+    codes = {warning.code for warning in result.warnings}
     clinical, distance = result.methods["threshold"], max(0.0, (result.blood.noise_hu - noise_known_to) / 5)
     assert result.blood.noise_hu == pytest.approx(8, abs=1)
     assert result.familiarity.distance == pytest.approx(distance)
@@ -183,13 +179,11 @@ def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_fain
         assert (result.categories, clinical.intervals, clinical.category_probabilities) == (None, {}, {})
         assert result.methods["decomposition"].intervals == {}
         assert "beyond-calibration" in codes
-        assert page.index("out of the calibration range of the models") < page.index("Interval and category withheld")
     else:
         low, high = clinical.intervals["total"].agatston
         assert np.log1p(high) == pytest.approx(np.log1p(288) + 0.1 * (1 + distance))
         assert low == 0, "the only lesion is doubtful"
         assert ("unlike-calibration" in codes) == (distance > 0)
-        assert "withheld" not in page
     reviewed = score_scan(scan, heart=heart, lesions=sitk.Cast(heart, sitk.sitkUInt8) * 0, networks=networks)
     assert reviewed.categories.status == "reviewed", "what a person has reviewed is never withheld"
     persistent = {"beyond-calibration", "unlike-calibration"} & codes

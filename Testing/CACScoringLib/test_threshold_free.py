@@ -107,9 +107,6 @@ def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     report.write_images(tmp_path, result, healthy=True)
     parts = [sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"{n}.nii.gz")) for n in ("calcium_map", "healthy")]
     np.testing.assert_allclose(sum(parts), scan.hu, atol=0.01)
-    text = page.result_as_html(result)
-    assert "Calcium map (no threshold)" in text
-    assert "have not been reviewed" in text
 
 
 class TestWhatIsLeftOut:
@@ -128,9 +125,9 @@ class TestWhatIsLeftOut:
                 assert suggestion.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4.0)), rel=0.1)
                 assert not any(w.code == "map-left-out" for w in result.warnings)
             else:
-                self.assert_empty(result, faint[0], "1 lesion of the calcium map was left out")
+                self.assert_empty(result, faint[0])
 
-    def assert_empty(self, result, scan, note):
+    def assert_empty(self, result, scan):
         method = result.methods["decomposition"]
         assert method.total.lesions == 0
         assert method.suggestions == ()
@@ -138,7 +135,7 @@ class TestWhatIsLeftOut:
         calcium = result.decomposition.image()
         assert not sitk.GetArrayViewFromImage(calcium).any()
         np.testing.assert_array_equal(sitk.GetArrayFromImage(healthy_image(scan.image, calcium)), scan.hu)
-        assert note in next(w.message for w in result.warnings if w.code == "map-left-out")
+        assert "map-left-out" in [warning.code for warning in result.warnings]
 
     def test_limits_and_scale_come_with_the_models(self, faint):
         """And what only the other models' cards hold is not taken for a setting."""

@@ -6,6 +6,10 @@ of the other six, which are excluded, are lesions.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -93,7 +97,12 @@ def _errors(spread: float) -> dict:
     return {part: {quantity: {**errors, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
 
 
-def scored(
+def scored(**changes: object) -> ScoreResult:
+    """Return the patient's result, scored once for all tests; `changes` are arguments of `score`."""
+    return score(**changes) if changes else _usual_result()
+
+
+def score(
     evidence: bool = True, domain: dict | None = None, lesions: sitk.Image | None = None, status: str = "reviewed"
 ) -> ScoreResult:
     """Score the patient with a model of `map_card`, optionally with lesions, whose score has a status."""
@@ -109,9 +118,21 @@ def scored(
 
 def write(folder: Path) -> ScoreResult:
     """Write the files of `cac score` without a scene, and return the result."""
-    result = scored()
-    write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())
-    return result
+    shutil.copytree(_usual_folder(), folder)
+    return scored()
+
+
+@functools.cache
+def _usual_result() -> ScoreResult:
+    return score()
+
+
+@functools.cache
+def _usual_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="cac-automatic-patient-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_result(OutputFolder(Path(folder), overwrite=True), scored(), RunSettings(), Progress())
+    return folder
 
 
 def _box(at) -> tuple[slice, ...]:

@@ -6,6 +6,7 @@ Territories come from a stand-in for the heart search, so that no network is nee
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import phantoms
@@ -68,8 +69,8 @@ def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], 
     )
 
 
-def score(monkeypatch, lesions: sitk.Image | None = None, **facts) -> ScoreResult:
+def score(lesions: sitk.Image | None = None, **facts) -> ScoreResult:
     """Score the scan by the clinical rule, optionally with a reader's labels."""
-    monkeypatch.setattr("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: region(scan.image))
     settings = pipeline.ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
-    return pipeline.score_scan(scan(**facts), settings, lesions=lesions)
+    with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: region(scan.image)):
+        return pipeline.score_scan(scan(**facts), settings, lesions=lesions)

@@ -1,8 +1,6 @@
-"""Slow, plain scoring: what the library's scores are checked and timed against.
+"""Slow, plain scoring as a reference: voxels are visited one by one and collected by flood fill.
 
-Nothing here is shared with the library but its settings: voxels are visited one by one and collected by flood
-fill (`score_by_flood_fill`), or slices are handed to SimpleITK one by one as a typical script does
-(`agatston_by_slice_loop`).
+Nothing here is shared with the library but its settings.
 """
 
 from dataclasses import dataclass
@@ -56,35 +54,6 @@ def score_by_flood_fill(image: sitk.Image, arteries: np.ndarray, rules: ScoringR
             volume_mm3 = len(voxels) * voxel_mm3
             lesions.append(ReferenceLesion(int(artery), voxels, agatston, volume_mm3, float(total_hu * voxel_mm3)))
     return lesions
-
-
-def agatston_by_slice_loop(
-    image: sitk.Image, arteries: np.ndarray, rules: ScoringRules, skip_empty: bool = False
-) -> dict[int, float]:
-    """Agatston score per artery label, slice by slice with SimpleITK's connected components and statistics.
-
-    skip_empty: leave out slices in which the artery has no voxel at the threshold, as a careful script does.
-    """
-    hu = sitk.GetArrayViewFromImage(image)
-    spacing_i, spacing_j, spacing_k = image.GetSpacing()
-    statistics = sitk.LabelStatisticsImageFilter()
-    scores = {}
-    for artery in range(1, 6):
-        score = 0.0
-        for k in range(hu.shape[0]):
-            mask = ((arteries[k] == artery) & (hu[k] >= rules.threshold_hu)).astype(np.uint8)
-            if skip_empty and not mask.any():
-                continue
-            components = sitk.ConnectedComponent(sitk.GetImageFromArray(mask), rules.connectivity == 8)
-            statistics.Execute(sitk.GetImageFromArray(hu[k]), components)
-            for label in statistics.GetLabels():
-                pixels = statistics.GetCount(label)
-                area_mm2 = pixels * spacing_i * spacing_j
-                if label == 0 or area_mm2 < rules.minimum_area_mm2 or pixels < rules.minimum_pixels:
-                    continue
-                score += area_mm2 * _weight(statistics.GetMaximum(label), rules)
-        scores[artery] = score * spacing_k / rules.reference_spacing_mm
-    return scores
 
 
 def _flood(places: set[Voxel], steps: list[Voxel]) -> list[frozenset[Voxel]]:

@@ -38,15 +38,17 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
 
     Each scan has the same result, that of `automatic_patient` if None.
     """
-    result = result or automatic_patient.scored()
     root = folder / "results"
     (folder / "cts").mkdir(parents=True)
     scans, states, rows = [], [], []
     for name in names:
         ct = folder / "cts" / f"{name}.nii.gz"
         if not scans:
+            if result is None:
+                result = automatic_patient.write(root / name)
+            else:
+                write_result(OutputFolder(root / name), result, RunSettings(), Progress())
             sitk.WriteImage(result.scan.image, str(ct))
-            write_result(OutputFolder(root / name), result, RunSettings(), Progress())
         else:
             shutil.copy(scans[0].ct, ct)
             shutil.copytree(states[0].folder, root / name)

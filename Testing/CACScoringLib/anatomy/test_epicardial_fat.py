@@ -87,7 +87,7 @@ def test_cut_pericardium_is_refused(part, ends):
     assert measured.fat is None
     (warning,) = measured.warnings
     assert (warning.code, warning.severe) == ("epicardial-fat-cut", False)
-    assert warning.message.endswith(f"because the pericardium reaches the {ends} of the scan.")
+    assert ends in warning.message
 
 
 def test_unknown_and_fatless_pericardium():

@@ -56,21 +56,19 @@ def padded(image, fill):
     return sitk.ConstantPad(image, [40, 40, 0], [40, 40, 0], fill)
 
 
-@pytest.mark.parametrize("fill", [-1000, -1024])
-@pytest.mark.parametrize("around", ["circle", "padding", "both"])
-def test_air_around_a_field_of_view_that_cuts_the_lungs_changes_nothing(chest, fill, around):
+def test_air_around_a_field_of_view_that_cuts_the_lungs_changes_nothing(chest):
     """Scanners fill the corners of gated scans; cut lungs are not a part of that air."""
     cut = chest.image[34:122, 2:84, 10:80]
     expected = heart_region(scan_from_image(cut, ACQUISITION))
-    image = cut if around == "padding" else in_a_circle(cut, fill)
-    image = image if around == "circle" else padded(image, -1000)
-    region = heart_region(scan_from_image(image, ACQUISITION))
-    mask, excluded = (
-        sitk.Resample(part, cut, sitk.Transform(), sitk.sitkNearestNeighbor) for part in (region.mask, region.excluded)
-    )
-    np.testing.assert_array_equal(array(mask), array(expected.mask))
-    assert array(excluded)[array(expected.excluded) == BONE_LABEL].mean() > 0.95
-    assert region.warnings == expected.warnings == ()
+    for image in (padded(cut, -1000), in_a_circle(cut, -1024), padded(in_a_circle(cut, -1000), -1000)):
+        region = heart_region(scan_from_image(image, ACQUISITION))
+        mask, excluded = (
+            sitk.Resample(part, cut, sitk.Transform(), sitk.sitkNearestNeighbor)
+            for part in (region.mask, region.excluded)
+        )
+        np.testing.assert_array_equal(array(mask), array(expected.mask))
+        assert array(excluded)[array(expected.excluded) == BONE_LABEL].mean() > 0.95
+        assert region.warnings == expected.warnings == ()
 
 
 def test_region_covers_the_heart(chest, region):
@@ -200,6 +198,7 @@ def test_abdomen_with_the_lungs_lowest_part_is_refused(chest):
         heart_region(scan_from_image(below_the_domes, ACQUISITION))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MASKS)
 def test_real_hearts_are_covered(real_ct, name):
     mask_name, label = MASKS[name]

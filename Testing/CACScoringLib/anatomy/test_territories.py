@@ -26,12 +26,7 @@ HEART_HU, LAD_HU, AORTA_HU, BODY_HU = 40.0, 140.0, 220.0, -100.0
 class ByBrightness(nn.Module):
     """Heart is what is brighter than fat; the brightest of it is the aorta, then the LAD."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches = 0
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.patches += len(x)
         hu = x[:, 0] * 400 - 160
         heart = (hu > -20).float()
         y = torch.zeros(len(x), 1 + len(TERRITORIES), *x.shape[2:])
@@ -109,17 +104,14 @@ def test_a_scan_without_a_heart_is_refused(model):
     assert 4 / 3 * np.pi * 1.5**3 < MIN_HEART_ML
 
 
-def test_arteries_far_from_the_heart_are_none():
+def test_arteries_far_from_the_heart_are_none(model):
     """Something as bright as the LAD in the neck, and something as bright as the aorta beside it."""
     scan, hu = scan_of((1.5, 1.5, 3.0), (390, 300, 330))
     hu = sitk.GetArrayFromImage(scan.image)
     hu[95:100, 90:100, 90:100] = LAD_HU
     hu[95:100, 90:100, 120:130] = AORTA_HU
     image = Grid.of(scan.image).image(hu)
-    territories = find_territories(
-        scan_from_image(image, Acquisition("test")),
-        SimpleNamespace(card=SimpleNamespace(name="by-brightness", calibration={}), network=ByBrightness().eval()),
-    )
+    territories = find_territories(scan_from_image(image, Acquisition("test")), model)
     labels = sitk.GetArrayFromImage(territories.labels(image))
     assert not labels[93:103].any()
     assert (labels == LAD).any()
@@ -144,6 +136,7 @@ class ReachingLad(ByBrightness):
         return y
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("heart_reaches", "around_hu"), [(False, BODY_HU), (True, -800.0)], ids=["fat", "lung"])
 def test_territories_of_arteries_end_at_the_tissue_of_the_heart(heart_reaches, around_hu):
     scan, hu = scan_of((1.5, 1.5, 3.0), (240, 240, 180))

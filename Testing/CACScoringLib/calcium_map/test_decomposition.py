@@ -15,7 +15,6 @@ from CACScoringLib.calcium_map.decomposition import (
     DecompositionSettings,
     calcium_map,
     calibration_warnings,
-    generator_slices,
     healthy_image,
 )
 from CACScoringLib.models.cards import find_model
@@ -69,21 +68,6 @@ def decompose(scan, mask, network, probabilities=None, **settings):
 
 def mass(result) -> float:
     return float(result.hu.sum()) * math.prod(result.image().GetSpacing())
-
-
-@pytest.mark.parametrize("slice_mm", [3.0, 3.7, 5.0])
-def test_thick_slices_are_seen_once_and_give_the_same_map(monkeypatch, slice_mm):
-    scan, mask, *_ = lesion_scan((1.0, 1.0, slice_mm))
-    grid = heart_slices(scan.image, mask).grid
-    numbers, _ = generator_slices(grid, scan.image.GetSize()[2])
-    assert len(numbers) <= 1 + np.count_nonzero(sitk.GetArrayViewFromImage(mask).any((1, 2)))
-    parts = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
-    all_slices = np.arange(grid.size[2]), np.eye(grid.size[2], dtype=np.float32)
-    monkeypatch.setattr(decomposition, "generator_slices", lambda grid, count: all_slices)
-    expected = decompose(scan, mask, AboveBlood(), floor_hu=0.0)
-    values, expected_values = (maps.hu for maps in (parts, expected))
-    assert values.sum() == pytest.approx(expected_values.sum(), rel=0.01)
-    assert np.abs(values - expected_values).max() < 0.02 * expected_values.max()
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 1.0), (0.8, 0.8, 2.5), (1.37, 1.37, 3.0), (0.7, 0.9, 5.0)])
@@ -212,67 +196,47 @@ def test_the_generator_looks_16_mm_around_the_heart(rows, columns, expected):
     assert decomposition._around_heart(heart) == expected
 
 
-class TestCalibrationWarnings:
-    """Calibration holds for the networks that are used together."""
+def model_of(name, sha256, calibration=None, **whole_method):
+    card = SimpleNamespace(name=name, sha256=sha256, calibration=calibration or {})
+    card.validation = {"whole_method": whole_method}
+    return SimpleNamespace(card=card)
 
-    @staticmethod
-    def _model(name, sha256, calibration=None, **whole_method):
-        validation = {"whole_method": whole_method}
-        return SimpleNamespace(
-            card=SimpleNamespace(name=name, sha256=sha256, calibration=calibration or {}, validation=validation)
-        )
 
-    def _warnings(self, slices, heart, **method):
-        companions = {
-            "slices": self._model("slices", slices),
-            "heart": None if heart is None else self._model("heart", heart),
-        }
-        return calibration_warnings(self._model("map", "m", {"evidence_weights": {}}, **method), companions)
+FITTED = {"decomposition": "m", "slices": "s", "heart": "h", "territories": "t", "lesions": "l"}
 
-    def test_never_calibrated(self):
-        warnings = calibration_warnings(self._model("map", "m"), {"slices": self._model("slices", "s")})
-        assert [warning.code for warning in warnings] == ["map-not-calibrated"]
 
-    @pytest.mark.parametrize(
-        ("slices", "heart", "foreign"),
-        [("s", "h", ""), ("s", None, ""), ("other", "h", "slices"), ("other", "new", "slices, heart")],
-    )
-    def test_calibrated_with_others(self, slices, heart, foreign):
-        warnings = self._warnings(slices, heart, models={"decomposition": "m", "slices": "s", "heart": "h"})
-        assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if foreign else [])
-        assert all(f"the present {foreign}," in warning.message for warning in warnings)
+@pytest.mark.parametrize(
+    ("present", "evidence", "foreign"),
+    [
+        ({"slices": "s", "heart": "h"}, FITTED, ""),
+        ({"slices": "s", "heart": None}, FITTED, ""),
+        ({"slices": "other", "heart": "h"}, FITTED, "slices"),
+        ({"slices": "other", "heart": "new"}, FITTED, "slices, heart"),
+        ({"territories": "t", "lesions": "l"}, FITTED, ""),
+        ({"territories": "new", "lesions": "new"}, FITTED, "territories, lesions"),
+        ({"lesions": "l"}, {**FITTED, "lesions": "former"}, "lesions"),
+        ({"slices": "s"}, {**FITTED, "decomposition": "former"}, "map"),
+    ],
+)
+def test_calibration_holds_for_the_networks_that_were_used_together(present, evidence, foreign):
+    model = model_of("map", "m", {"evidence_weights": {}}, models=FITTED, evidence_models=evidence)
+    companions = {name: None if sha256 is None else model_of(name, sha256) for name, sha256 in present.items()}
+    warnings = calibration_warnings(model, companions)
+    assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if foreign else [])
+    assert all(f"the present {foreign}," in warning.message for warning in warnings)
 
-    def test_intervals_fitted_anew_to_former_evidence(self):
-        present, former = {"decomposition": "m", "slices": "s"}, {"decomposition": "before", "slices": "s"}
-        assert not self._warnings("s", None, models=present, evidence_models=present)
-        (warning,) = self._warnings("s", None, models=present, evidence_models=former)
-        assert warning.code == "map-calibrated-for-others"
-        assert warning.message.startswith("Evidence weights stored with map were fitted")
-        assert "the present map," in warning.message
 
-    @pytest.mark.parametrize(
-        ("lesions", "territories", "foreign"),
-        [("l", "t", ""), ("new", "t", "lesions"), ("l", "new", "territories"), ("new", "new", "territories, lesions")],
-    )
-    def test_evidence_fitted_with_other_lesions_or_territories(self, lesions, territories, foreign):
-        fitted = {"decomposition": "m", "territories": territories, "lesions": lesions}
-        evidence = {"decomposition": "m", "territories": "t", "lesions": "l"}
-        model = self._model("map", "m", {"evidence_weights": {}}, models=fitted, evidence_models=evidence)
-        companions = {
-            "territories": self._model("territories", territories),
-            "lesions": self._model("lesions", lesions),
-        }
-        warnings = calibration_warnings(model, companions)
-        assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if foreign else [])
-        assert all(w.message.startswith("Evidence weights stored with map") for w in warnings)
-        assert all(f"the present {foreign}," in warning.message for warning in warnings)
+def test_a_model_that_was_never_calibrated_is_warned_of():
+    (warning,) = calibration_warnings(model_of("map", "m"), {"slices": model_of("slices", "s")})
+    assert warning.code == "map-not-calibrated"
 
-    def test_bundled_models_state_the_fit_of_their_evidence(self):
-        kinds = ("territories", "slices", "decomposition", "lesions")
-        models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}
-        fitted = models["decomposition"].card.validation["whole_method"]
-        present = {kind: model.card.sha256 for kind, model in models.items()}
-        assert fitted["models"] == present
-        codes = [] if fitted["evidence_models"] == present else ["map-calibrated-for-others"]
-        warnings = calibration_warnings(models.pop("decomposition"), models)
-        assert [warning.code for warning in warnings] == codes
+
+def test_bundled_models_state_the_fit_of_their_evidence():
+    kinds = ("territories", "slices", "decomposition", "lesions")
+    models = {kind: SimpleNamespace(card=find_model(kind).card) for kind in kinds}
+    fitted = models["decomposition"].card.validation["whole_method"]
+    present = {kind: model.card.sha256 for kind, model in models.items()}
+    assert fitted["models"] == present
+    codes = [] if fitted["evidence_models"] == present else ["map-calibrated-for-others"]
+    warnings = calibration_warnings(models.pop("decomposition"), models)
+    assert [warning.code for warning in warnings] == codes

@@ -1,26 +1,34 @@
 """Tests of the columns of a cohort's table from `scores.json`."""
 
+import json
+from dataclasses import replace
+
 import heart_with_territories
+import pyarrow as pa
 import pytest
 from whole_records import CATEGORIES, record_of
 
-from CACScoringLib.cohort.table import columns, result_row
+from CACScoringLib.cohort import parquet
+from CACScoringLib.cohort.table import columns, line, result_row, with_scores
+from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.progress import ScanState
 from CACScoringLib.report.files import result_as_json
+from CACScoringLib.scans.source import ScanSource
 
 LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_annulus", "thoracic_aorta", "other")]
 FAT = ["epicardial_fat_cm3", "epicardial_fat_hu", "epicardial_fat_cm3_per_m2"]
 
 
-def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns(monkeypatch):
+def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns():
     assert columns(["threshold"], identify=False)[-8:] == ["seconds", *LAST, *FAT]
-    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+    content = result_as_json(heart_with_territories.score(), {})
     row = result_row(record_of(content))
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
-def test_status_and_categories_of_each_method(monkeypatch):
+def test_status_and_categories_of_each_method():
     names = columns(["threshold", "decomposition"], identify=False)
-    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+    content = result_as_json(heart_with_territories.score(), {})
     row = result_row(record_of(content))
     assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
     threshold = content["methods"]["threshold"]
@@ -34,8 +42,8 @@ def test_status_and_categories_of_each_method(monkeypatch):
     assert "decomposition_left_out" not in names
 
 
-def test_intervals_and_the_likeliest_category(monkeypatch):
-    content = result_as_json(heart_with_territories.score(monkeypatch), {})
+def test_intervals_and_the_likeliest_category():
+    content = result_as_json(heart_with_territories.score(), {})
     names = columns(["threshold", "decomposition"], identify=False)
     parts = ("interval_low", "interval_high", "likely_category", "category_probability")
     assert {f"threshold_{name}" for name in parts} | {f"decomposition_{name}" for name in parts[:2]} <= set(names)
@@ -50,3 +58,50 @@ def test_intervals_and_the_likeliest_category(monkeypatch):
     # An earlier version had no interval.
     del content["methods"]["threshold"]["total"]["interval_90"]
     assert result_row(record_of(content))["threshold_interval_low"] is None
+
+
+def _places(value, at=()):
+    """Yield the path of each key and list entry, recursively."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*at, key)
+        yield from _places(item, (*at, key))
+
+
+@pytest.mark.long
+def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tmp_path):
+    content = result_as_json(heart_with_territories.score(), {"reading": 1.0})
+    content["categories"] = {**CATEGORIES, "probabilities": {"0": 1.0}}
+    content["second_opinions"] = {"vessels": {"model": {"name": "a", "sha256": "b"}, "trust": "", "total": 3.0}}
+    content["methods"]["threshold"] |= {
+        "status": "automatic",
+        "left_out": content["methods"]["threshold"]["lesions"][:1],
+    }
+    content["methods"]["threshold"]["lesions"] = content["methods"]["threshold"]["lesions"][:1]
+    content["acquisition"]["kernel"] = "B30f"
+    text, damaged, accepted = json.dumps(content), 0, 0
+    content = json.loads(text)
+    record_of(content)
+    names, state = columns(["threshold"], identify=False), ScanState(0, "a", tmp_path / "a", tmp_path / "ct.nii")
+    scan, done = ScanSource("a", "", tmp_path / "ct.nii", key="a"), replace(state, state="done")
+    schemas = {name: pa.schema(parquet._schema_fields(name, False)) for name in parquet.TABLES}
+    values = (None, "x", 10**12, True, [], {}, [1], {"a": 1}, 1.5, float("nan"))
+    used = set(content) - {"rules", "territories", "candidate_evidence", "normalisation", "familiarity", "truth"}
+    for number, place in enumerate(place for place in _places(content) if place[0] in used):
+        for value in values[number % 5 :: 5]:
+            changed = json.loads(text)
+            holder = changed
+            for key in place[:-1]:
+                holder = holder[key]
+            holder[place[-1]] = value
+            try:
+                record = record_of(changed)
+            except UnreadableError:
+                damaged += 1
+                continue
+            line(scan, with_scores(state, record), result_row(record), names)
+            monkeypatch.setattr(parquet, "whole_scores", lambda folder, record=record: record)
+            for name, rows in parquet.rows_of("0", scan, done, False).items():
+                pa.Table.from_pylist(rows, schema=schemas[name])
+            accepted += 1
+    assert damaged > 500, "most values do not fit"
+    assert accepted > 50

@@ -4,19 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.core.progress import Cost, Progress
+from CACScoringLib.core.progress import Cost
 
 STATUS = Path("/proc/self/status")
-
-
-def test_costs_are_shown_in_seconds_and_megabytes():
-    progress = Progress()
-    progress.costs = {"start-up": Cost(None, 1.256, None), "reading": Cost(12.344, 0.5, 1234.6)}
-    assert progress.profile().splitlines() == [
-        "step              seconds  processor  peak MB",
-        "start-up                        1.26         ",
-        "reading             12.34       0.50     1235",
-    ]
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="this system has no /proc")

@@ -11,8 +11,6 @@ from CACScoringLib.core.files import (
     OutputFolder,
     atomic_folder,
     atomic_write,
-    remove_partial,
-    resource_folder,
     write_bytes_atomically,
     write_text_atomically,
 )
@@ -78,25 +76,6 @@ def test_durable_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     assert done[3:] == ["rename"]
 
 
-def test_partial_files_of_killed_processes_are_removed(tmp_path):
-    def killed():
-        writing = atomic_write(tmp_path / "a")
-        writing.__enter__()
-        return writing
-
-    writers = [killed(), killed()]
-    assert len(names(tmp_path)) == 2
-    remove_partial(tmp_path, seconds_old=3600)
-    assert len(names(tmp_path)) == 2
-    os.utime(tmp_path / names(tmp_path)[0], (0, 0))
-    remove_partial(tmp_path, seconds_old=3600)
-    assert len(names(tmp_path)) == 1
-    (tmp_path / ".a").touch()
-    remove_partial(tmp_path)
-    assert names(tmp_path) == [".a"]
-    del writers
-
-
 def write(folder, **files):
     for stem, text in files.items():
         (folder / f"{stem}.json").write_text(text)
@@ -131,27 +110,6 @@ def test_the_second_of_two_runs_into_a_new_folder_fails_and_keeps_the_first(tmp_
     assert names(target) == ["lesions.json", "scores.json"]
     assert text_of(target / "scores.json") == "first"
     assert names(tmp_path) == ["out"]
-
-
-def test_a_run_fails_while_another_moves_its_files_in(tmp_path, monkeypatch):
-    target = tmp_path / "out"
-    move, failures = files._move_files, []
-
-    def move_beside_another_run(source, folder):
-        monkeypatch.setattr(files, "_move_files", move)
-        with pytest.raises(OutputError, match="Another run has written") as failure, second.being_written() as late:
-            write(late, scores="second")
-        failures.append(failure)
-        move(source, folder)
-
-    second = OutputFolder(target)
-    monkeypatch.setattr(files, "_move_files", move_beside_another_run)
-    monkeypatch.setattr(OutputFolder, "_check", lambda self: None)
-    with OutputFolder(target).being_written() as early:
-        write(early, scores="first")
-    assert len(failures) == 1
-    assert names(target) == ["scores.json"]
-    assert text_of(target / "scores.json") == "first"
 
 
 class KilledError(BaseException):
@@ -243,10 +201,6 @@ def test_a_later_run_removes_partial_files_of_a_killed_run(tmp_path):
     with OutputFolder(tmp_path / "out [1]").being_written() as folder:
         (folder / "scores.json").write_text("{}", encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"out [1]", new.name, foreign.name}
-
-
-def test_models_come_with_the_library():
-    assert list(resource_folder("Models").glob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from CACScoringLib.core.options import (
     description_of,
     option,
     options_from,
-    rows_of,
     settings_from,
 )
 
@@ -133,10 +132,6 @@ def test_options_that_are_needed(command, words):
         command.parse_args(words.split())
 
 
-def test_rows_of_a_form():
-    assert rows_of(Inner) == {"steps": Row("Steps:", "How many", "all")}
-
-
 @dataclass(frozen=True)
 class Values:
     number: float = 1.0
@@ -178,14 +173,11 @@ def test_settings_from_a_file(content, expected):
         ({"numbers": 1}, "The content"),
         ({"number": "1"}, "number"),
         ({"number": float("nan")}, "number"),
-        ({"number": float("inf")}, "number"),
         ({"number": True}, "number"),
-        ({"number": None}, "number"),
         ({"number": 10**400}, "number"),
         ({"count": 1.0}, "count"),
         ({"count": True}, "count"),
         ({"bounds": [1, 2, 3]}, "bounds"),
-        ({"bounds": 1}, "bounds"),
         ({"bounds": [1, "2"]}, r"bounds\[1\]"),
         ({"names": "x"}, "names"),
         ({"slices": {"x": True}}, "slices"),

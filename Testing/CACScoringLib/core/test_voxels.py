@@ -11,12 +11,6 @@ import SimpleITK as sitk
 
 import CACScoringLib as cac
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.models.cards import find_model, load_model
-from CACScoringLib.networks.configs import LESION_KINDS
-from CACTrainingLib.data import lesion_rows
-from CACTrainingLib.phantom.cohort.export import as_ct_scan
-from CACTrainingLib.phantom.cohort.lesion_patients import draw_lesion_patient, draw_lesion_scan
-from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "CACScoring" / "Resources" / "SampleData" / "CACDigitalPatient.nrrd"
@@ -73,6 +67,7 @@ def test_no_other_view_stands_in_the_libraries():
     assert [f.name for f in files if "GetArrayViewFromImage" in f.read_text(encoding="utf-8")] == ["voxels.py"]
 
 
+@pytest.mark.long
 def test_a_notebook_holds_hu_over_a_score():
     scan = cac.read_ct(SAMPLE)
     hu, before = scan.hu, scan.hu.copy()
@@ -85,27 +80,3 @@ def test_a_notebook_holds_hu_over_a_score():
     overwrite_freed_memory()
     np.testing.assert_array_equal(hu, before)
     np.testing.assert_array_equal(mask, mask_before)
-
-
-@pytest.mark.long
-def test_rows_of_a_training_are_labelled_by_the_scan_itself(monkeypatch):
-    patient = draw_lesion_patient(5_000_001)
-    scanner, pose, z_range_mm = draw_lesion_scan(5_000_001)
-    scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, z_range_mm), 1)
-    ct = as_ct_scan(scan, patient)
-    values = sitk.GetArrayFromImage(ct.image)
-    shares_seen = []
-    kind_shares = lesion_rows.kind_shares
-
-    def checked_shares(id_map, ids, hu, sources):
-        overwrite_freed_memory()
-        np.testing.assert_array_equal(hu, values)
-        shares_seen.append(kind_shares(id_map, ids, hu, sources))
-        return shares_seen[-1]
-
-    monkeypatch.setattr(lesion_rows, "kind_shares", checked_shares)
-    territories = load_model(find_model("territories").path, "cpu")
-    rows = lesion_rows.scan_rows(ct, lesion_rows.sources_of(scan), territories, np.random.default_rng(0))
-    assert len(shares_seen) == 2
-    assert len(rows) > 50
-    assert rows["shares"][:, LESION_KINDS.index("noise")].mean() < 0.5

@@ -46,8 +46,8 @@ def tag_of(segment) -> str:
     return str(tag)
 
 
-def test_territories_are_a_segmentation_that_is_hidden_at_first(scene, monkeypatch):
-    result = heart_with_territories.score(monkeypatch)
+def test_territories_are_a_segmentation_that_is_hidden_at_first(scene):
+    result = heart_with_territories.score()
     nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
     segments = nodes.territories.GetSegmentation()
     assert [segments.GetSegment(key).GetName() for key in segments.GetSegmentIDs()] == list(TERRITORIES[1:])
@@ -61,8 +61,8 @@ def test_territories_are_a_segmentation_that_is_hidden_at_first(scene, monkeypat
     assert "SCT^54247002^" in tag_of(aorta)
 
 
-def test_non_coronary_calcium_has_segments(scene, monkeypatch, tmp_path):
-    result = heart_with_territories.score(monkeypatch)
+def test_non_coronary_calcium_has_segments(scene, tmp_path):
+    result = heart_with_territories.score()
     nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
     segments = nodes.calcium.GetSegmentation()
     codes = {"aortic-valve-and-root": "34202007", "mitral-annulus": "65197004", "thoracic-aorta": "113262008"}

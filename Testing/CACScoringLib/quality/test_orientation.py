@@ -9,7 +9,7 @@ from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, OrientationError, scan_from_image
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.pipeline import score_scan
 from CACScoringLib.quality.orientation import require_oriented
 from support.ellipsoid_chest import Chest
 
@@ -28,10 +28,10 @@ def chest(*reversed_axes: int):
 @pytest.mark.parametrize(("axis", "finding"), [(0, "dextrocardia"), (1, "spine"), (2, "lungs")])
 def test_reversed_scan_is_refused_unless_allowed(axis, finding):
     scan, heart = chest(axis)
-    with pytest.raises(OrientationError, match=f"{finding}.*--allow-unusual"):
+    with pytest.raises(OrientationError, match=finding):
         score_scan(scan, heart=heart)
-    warnings = score_scan(scan, ScoreSettings(allow_reversed=True), heart).warnings
-    assert any(warning.code == "reversed" and warning.severe for warning in warnings)
+    (warning,) = require_oriented(scan, heart, allow_reversed=True)
+    assert (warning.code, warning.severe) == ("reversed", True)
 
 
 def test_chest_as_its_header_states_is_not_doubted():

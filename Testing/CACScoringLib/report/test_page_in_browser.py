@@ -18,8 +18,7 @@ LONG = ScanWarning("metal", f"8 lesions are metal: {', '.join(f'slice {k}' for k
 
 @pytest.fixture(scope="module")
 def positive():
-    with pytest.MonkeyPatch.context() as patch:
-        result = heart_with_territories.score(patch)
+    result = heart_with_territories.score()
     return replace(result, warnings=(*result.warnings, LONG, ScanWarning("contrast-enhanced", "The blood is bright.")))
 
 

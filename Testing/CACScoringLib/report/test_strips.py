@@ -25,40 +25,17 @@ def result():
     return replace(made, methods={"threshold": replace(method, features=features)})
 
 
-def test_the_sentence_names_the_part_with_most_of_the_mass(result):
+def test_sentence_and_strips_have_shares_and_places(result):
     method = result.methods["threshold"]
-    sentence = "1 lesion in 1 artery, 67 % of the mass in the proximal LAD"
-    assert features_sentence(method) == sentence
-    assert sentence in page.result_as_html(result)
-    assert sentence in report.result_as_text(result)
-    assert features_sentence(make_result().methods["threshold"]) == "1 lesion in 1 artery"
-
-
-def test_candidates_and_empty_scores_have_no_sentence():
+    sentence, strips = features_sentence(method), artery_strips(method)
+    assert "67 %" in sentence
+    assert "35 mm from the ostium, 10 mm long" in strips
+    html = page.result_as_html(result)
+    assert sentence in html
+    assert strips in html
+    assert artery_strips(make_result().methods["threshold"]) == "", "without territories"
     for made in (make_result(reviewed=False), make_result(no_calcium=True)):
         assert features_sentence(made.methods["threshold"]) == ""
-
-
-def test_strips_show_lesions_in_their_places(result):
-    svg = artery_strips(result.methods["threshold"])
-    assert "Lesion 1: 35 mm from the ostium, 10 mm long" in svg
-    assert ">LAD<" in svg
-    assert svg in page.result_as_html(result)
-
-
-def test_the_page_counts_lesions_that_are_not_drawn(result):
-    assert "Not drawn" not in page.result_as_html(result)
-    method = result.methods["threshold"]
-    lesion = replace(method.features.lesions[0], ostium_mm=None, length_mm=None)
-    features = replace(method.features, lesions=(lesion,))
-    elsewhere = replace(result, methods={"threshold": replace(method, features=features)})
-    assert "beyond their artery's territory: 1." in page.result_as_html(elsewhere)
-
-
-def test_without_territories_the_page_says_that_places_are_unknown():
-    made = make_result()
-    assert artery_strips(made.methods["threshold"]) == ""
-    assert "Places along the arteries are unknown" in page.result_as_html(made)
 
 
 def test_the_table_has_rows_of_lesions_arteries_and_patient(result):

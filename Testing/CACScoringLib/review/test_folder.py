@@ -83,6 +83,7 @@ class TestAsInThePanel:
         again = automatic_patient.scored(lesions=read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
         expected = again.methods["threshold"]
         assert (exported.total, exported.arteries) == (expected.total, expected.arteries)
+        assert exported.status == expected.status == "reviewed"
 
     def test_doubts_about_a_label_map_hold_until_the_lesions_are_changed(self, written):
         state = ReviewFolder(written[0], written[1].scan)

@@ -15,7 +15,6 @@ from CACScoringLib.report import files as report
 from CACScoringLib.review.review import Review, recorded_lesions
 from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.lesions import ScoringRules
-from CACScoringLib.scoring.methods import categories_of
 
 
 @pytest.fixture(scope="module")
@@ -68,95 +67,51 @@ def assert_same_numbers(result, expected):
 
 
 @pytest.mark.parametrize("method", ["threshold", "decomposition"])
-class TestEqualsCacScore:
-    def test_before_any_edit(self, scored, method):
-        """Lesions with their ids, order, suggestions and all."""
-        result, expected = review_of(scored, method).result(), scored[2].methods[method]
-        assert expected.total.lesions > 5
-        assert_same_numbers(result, expected)
-        assert result.lesions.lesions == expected.lesions.lesions
-        np.testing.assert_array_equal(result.lesions.id_map, expected.lesions.id_map)
-        for suggestion, reference in zip(result.suggestions, expected.suggestions, strict=True):
-            assert (suggestion.lesion_id, suggestion.artery) == (reference.lesion_id, reference.artery)
-            assert suggestion.confidence == pytest.approx(reference.confidence, abs=5e-4)
-
-    def test_after_random_edits(self, scored, method):
-        """Labels that were reached by many edits count as when they are given at once."""
-        rng = np.random.default_rng(7)
-        review = review_of(scored, method)
-        labels = labels_of(review)
-        for _ in range(8):
-            edit_at_random(rng, labels)
-            set_labels(review, labels.copy())
-        for review.reviewed in (False, True):
-            fresh = review_of(scored, method)
-            set_labels(fresh, labels.copy())
-            fresh.reviewed = review.reviewed
-            assert_same_numbers(review.result(), fresh.result())
-        assert len(review.result().lesions.lesions) > 2
+def test_labels_reached_by_many_edits_count_as_when_given_at_once(scored, method):
+    """Boxes about labelled voxels are painted with an artery, with "not coronary" or with nothing."""
+    rng = np.random.default_rng(7)
+    review = review_of(scored, method)
+    labels = labels_of(review)
+    for _ in range(8):
+        places = np.argwhere(labels)
+        corner = places[rng.integers(len(places))] - 2
+        part = tuple(slice(max(0, at), at + int(n)) for at, n in zip(corner, rng.integers(1, 7, 3), strict=True))
+        labels[part] = np.uint8(rng.integers(0, NOT_CORONARY + 1))
+        set_labels(review, labels.copy())
+    for review.reviewed in (False, True):
+        fresh = review_of(scored, method)
+        set_labels(fresh, labels.copy())
+        fresh.reviewed = review.reviewed
+        assert_same_numbers(review.result(), fresh.result())
+    assert len(review.result().lesions.lesions) > 2
 
 
-def edit_at_random(rng, labels):
-    """Paint a box about a labelled voxel with an artery, with "not coronary" or with nothing."""
-    places = np.argwhere(labels)
-    corner = places[rng.integers(len(places))] - 2
-    part = tuple(slice(max(0, at), at + int(n)) for at, n in zip(corner, rng.integers(1, 7, 3), strict=True))
-    labels[part] = np.uint8(rng.integers(0, NOT_CORONARY + 1))
+def test_warnings_of_a_review(scored):
+    scan, heart, _ = scored
+    review = review_of(scored, "threshold")
+    assert review.warnings() == []
+    review.reviewed = True
+    assert [w.code for w in review.warnings()] == ["unassigned-left-out"]
+    bright = sitk.GetArrayFromImage(scan.image)
+    bright[1, 4, 4:7] = 2500
+    metal = Review("threshold", sitk.GetImageFromArray(bright), ScoringRules(minimum_area_mm2=0), heart)
+    metal.reviewed = True
+    marked = np.zeros(bright.shape, np.uint8)
+    assert metal.warnings() == []
+    marked[1, 4, 4:7] = Artery.RCA
+    set_labels(metal, marked)
+    assert [w.code for w in metal.warnings()] == ["label-outside-heart", "metal-labelled"]
 
 
-class TestReviewed:
-    """After a review the numbers are those of `cac score --lesions` with the exported labels."""
-
-    @pytest.fixture
-    def review(self, scored):
-        labels = scored[2].methods["threshold"].lesions.artery_map()
-        ids = scored[2].methods["threshold"].lesions.id_map
-        for number, artery in enumerate([Artery.LM, Artery.LAD, Artery.LAD, Artery.RCA, NOT_CORONARY], start=1):
-            labels[ids == number] = artery
-        labels[5:9, 20:40, 20:40] = Artery.LCX  # painted with a brush, tissue and all
-        review = review_of(scored, "threshold")
-        set_labels(review, labels)
-        return review
-
-    def test_numbers(self, scored, review):
-        scan, heart, _ = scored
-        assert categories_of(review.result()) is None
-        before = review.result()
-        review.reviewed = True
-        result = review.result()
-        again = score_scan(scan, heart=heart, lesions=result.lesions.label_image(scan.image), networks=NETWORKS)
-        assert_same_numbers(result, again.methods["threshold"])
-        assert result.suggestions == ()
-        assert categories_of(result) == again.categories
-        assert before.arteries[Artery.UNASSIGNED].lesions > 0
-        assert result.total.lesions == before.total.lesions - before.arteries[Artery.UNASSIGNED].lesions
-
-    def test_warnings(self, scored, review):
-        scan, heart, _ = scored
-        assert review.warnings() == []
-        review.reviewed = True
-        assert [w.code for w in review.warnings()] == ["unassigned-left-out"]
-        bright = sitk.GetArrayFromImage(scan.image)
-        bright[1, 4, 4:7] = 2500
-        metal = Review("threshold", sitk.GetImageFromArray(bright), ScoringRules(minimum_area_mm2=0), heart)
-        metal.reviewed = True
-        marked = np.zeros(bright.shape, np.uint8)
-        assert metal.warnings() == []
-        marked[1, 4, 4:7] = Artery.RCA
-        set_labels(metal, marked)
-        assert [w.code for w in metal.warnings()] == ["label-outside-heart", "metal-labelled"]
-
-
-class TestIds:
-    def test_a_lesion_keeps_its_id_while_its_voxels_stay(self, scored):
-        review = review_of(scored, "threshold")
-        before = {x.id: x.centroid_ras_mm for x in review.lesions().lesions}
-        flat = give(review, 3, 0)
-        assert {x.id for x in review.lesions().lesions} == before.keys() - {3}
-        labels = labels_of(review)
-        labels.reshape(-1)[flat] = Artery.LAD
-        set_labels(review, labels)
-        assert {x.id: x.centroid_ras_mm for x in review.lesions().lesions} == before
+def test_a_lesion_keeps_its_id_while_its_voxels_stay(scored):
+    review = review_of(scored, "threshold")
+    before = {x.id: x.centroid_ras_mm for x in review.lesions().lesions}
+    flat = give(review, 3, 0)
+    assert {x.id for x in review.lesions().lesions} == before.keys() - {3}
+    labels = labels_of(review)
+    labels.reshape(-1)[flat] = Artery.LAD
+    set_labels(review, labels)
+    assert {x.id: x.centroid_ras_mm for x in review.lesions().lesions} == before
 
 
 class TestSuggestions:
@@ -176,37 +131,23 @@ class TestSuggestions:
             assert reason == "not assigned to an artery"
 
 
-class TestLookingUp:
-    def test_centre_lies_in_the_lesion(self):
-        """The centre of mass of a ring does not."""
-        hu = np.full((3, 12, 12), 40, np.int16)
-        hu[1, 2:9, 2:9] = 300
-        hu[1, 3:8, 3:8] = 40
-        image = sitk.GetImageFromArray(hu)
-        review = Review("threshold", image, ScoringRules(), heart=sitk.Cast(image > 0, sitk.sitkUInt8))
-        set_labels(review, (hu > 130).astype(np.uint8))
-        centre = review.centre_of(1)
-        assert hu[centre] == 300
-        assert np.abs(np.array(centre) - (1, 5, 5)).max() == 3
+def test_the_centre_of_a_ring_lies_in_the_ring():
+    hu = np.full((3, 12, 12), 40, np.int16)
+    hu[1, 2:9, 2:9] = 300
+    hu[1, 3:8, 3:8] = 40
+    image = sitk.GetImageFromArray(hu)
+    review = Review("threshold", image, ScoringRules(), heart=sitk.Cast(image > 0, sitk.sitkUInt8))
+    set_labels(review, (hu > 130).astype(np.uint8))
+    centre = review.centre_of(1)
+    assert hu[centre] == 300
+    assert np.abs(np.array(centre) - (1, 5, 5)).max() == 3
 
 
-class TestLabels:
-    def test_changes(self, scored):
-        review = review_of(scored, "threshold")
-        before, labels = labels_of(review), labels_of(review)
-        labels[4, 5, 6], labels.reshape(-1)[review.flat_voxels([1])] = Artery.RCA, NOT_CORONARY
-        difference = set_labels(review, labels)
-        dense = before.copy()
-        dense.reshape(-1)[difference.flat] = difference.after
-        np.testing.assert_array_equal(dense, labels)
-        np.testing.assert_array_equal(before.reshape(-1)[difference.flat], difference.before)
-        assert not set_labels(review, labels).flat.size
-
-    def test_of_no_site(self, scored):
-        labels = np.zeros(scored[0].hu.shape, np.uint8)
-        labels[0, 0, 0] = 12
-        with pytest.raises(MaskError, match="is 12"):
-            set_labels(review_of(scored, "threshold"), labels)
+def test_a_label_of_no_site_is_refused(scored):
+    labels = np.zeros(scored[0].hu.shape, np.uint8)
+    labels[0, 0, 0] = 12
+    with pytest.raises(MaskError, match="is 12"):
+        set_labels(review_of(scored, "threshold"), labels)
 
 
 @pytest.fixture(scope="module")
@@ -224,13 +165,6 @@ def with_territories():
 
 class TestSites:
     """Calcium outside the coronary arteries is counted apart, and can be moved there and back."""
-
-    def test_non_coronary_numbers_are_those_of_cac_score(self, with_territories):
-        review, expected = review_of(with_territories, "threshold"), with_territories[2].non_coronary
-        elsewhere = review.non_coronary()
-        assert expected.scores[NonCoronary.AORTIC_VALVE].lesions
-        assert (elsewhere.scores, elsewhere.lesions.lesions) == (expected.scores, expected.lesions.lesions)
-        assert len(review.lesions().lesions) == len(expected.lesions.lesions) + review.result().total.lesions
 
     def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(self, with_territories):
         review = review_of(with_territories, "threshold")

@@ -59,14 +59,10 @@ class TestSavedScene:
         paint(review, "RCA", (slice(12, 16), slice(50, 70), slice(30, 50)))
         assert review.refresh()
         assert review.result("threshold").arteries[Artery.OTHER].lesions == 1
-        after = numbers(review)
-        assert after["decomposition"] != before["decomposition"]
+        assert numbers(review)["decomposition"] != before["decomposition"]
         while review.undo():
             continue
         assert numbers(review) == before
-        while review.redo():
-            continue
-        assert numbers(review) == after
 
 
 class TestTables:

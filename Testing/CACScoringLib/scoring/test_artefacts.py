@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from images import image_of
+from noisy_hearts import noisy_heart
 
-from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.findings import BloodPool
@@ -42,22 +41,14 @@ def test_lesions_denser_than_calcium_are_doubted():
     assert warning.message.startswith("2 of 3 counted lesions")
 
 
-def noisy(sd):
-    """A scan of blood with noise, and its heart."""
-    hu = np.random.default_rng(0).normal(40, sd, (20, 80, 80)).round()
-    hu[:, 0], hu[0, 0, 0] = -1000, 1400
-    heart = np.zeros(hu.shape, np.uint8)
-    heart[1:19, 8:72, 8:72] = 1
-    return scan_from_image(image_of(hu.astype(np.int16)), Acquisition("NIfTI", kvp=120.0)), image_of(heart)
-
-
 def test_noise_causes_a_warning_and_leaves_the_scores():
-    scan, heart = noisy(45)
+    scan, heart = noisy_heart((20, 80, 80), noise_hu=45)
     result = score_scan(scan, heart=heart)
     assert "noise-candidates" in [w.code for w in result.warnings if w.severe]
     total = result.methods["threshold"].total
     assert min(total.lesions, total.agatston) > 500
-    quiet, quiet_heart = noisy(20)
+    assert result.methods["threshold"].masses is None
+    quiet, quiet_heart = noisy_heart((20, 80, 80), noise_hu=20)
     labels = sitk.Cast(heart, sitk.sitkUInt8) * int(Artery.LAD)
     for unwarned in (score_scan(scan, heart=heart, lesions=labels), score_scan(quiet, heart=quiet_heart)):
         assert "noise-candidates" not in [w.code for w in unwarned.warnings]

@@ -6,29 +6,10 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.scoring.candidates import find_dense_lesions, unreviewed_warning
-from CACScoringLib.scoring.evidence import LeftOut
-from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.methods import method_result
+from CACScoringLib.scoring.candidates import find_dense_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 
 RULES = ScoringRules()
-
-
-@pytest.mark.parametrize(
-    ("counted", "left_out", "words"), [(0, 0, "no candidates"), (2, 2, "2 of 4"), (0, 3, "0 of 3")]
-)
-def test_an_automatic_score_states_how_many_candidates_count(counted, left_out, words):
-    def lesions(count):
-        hu = np.where(np.arange(12) % 2 * (np.arange(12) < 2 * count), 300, 40).astype(np.int16)
-        image = sitk.GetImageFromArray(np.broadcast_to(hu, (2, 4, 12)).copy())
-        return find_lesions(image, np.full((2, 4, 12), Artery.LAD, np.uint8), RULES)
-
-    excluded = LeftOut(lesions(left_out), (), ())
-    method = method_result("automatic", lesions(counted), RULES, (1.0, 1.0, 3.0), left_out=excluded)
-    warning = unreviewed_warning(method, has_territories=True)
-    assert warning.code == "automatic"
-    assert words in warning.message
 
 
 @pytest.mark.parametrize(("peak_hu", "has_metal"), [(600.0, False), (3000.0, True)])

@@ -10,8 +10,8 @@ from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.reading import is_result, read_result
-from CACScoringLib.report.page import comparison_as_page, comparison_as_text
-from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, Change, _evaluated, comparison_as_json
+from CACScoringLib.report.page import comparison_as_page
+from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, comparison_as_json
 from CACScoringLib.scoring.comparison import compare as compare_records
 from CACScoringLib.scoring.rules import ScoringRules
 
@@ -190,25 +190,6 @@ class TestReasons:
     """Reasons for no verdict."""
 
     @pytest.mark.parametrize(
-        ("later", "word"),
-        [
-            (altered(acquisition={"kernel": "B70f"}), "kernels"),
-            (altered(acquisition={"kvp": 100.0}), "tube voltages"),
-            (altered(acquisition={"slice_thickness_mm": 1.0}), "thicknesses"),
-            (altered(input={"spacing_mm": [0.7, 0.7, 1.5]}), "spacings"),
-            (altered(acquisition={"contrast_agent": "Ultravist"}), "only the later scan's DICOM tag names a contrast"),
-            (altered(measured={"noise_hu": 40.0}), "noise differs too much (20 and 40 HU)"),
-            (altered(warnings=[{"code": "contrast-enhanced", "message": ""}]), "later scan was acquired with contrast"),
-            (altered(acquisition={"patient_sex": "M"}), "man and a woman"),
-        ],
-    )
-    def test_scans_too_different_bar_both_methods(self, later, word):
-        comparison = compare(content(), later)
-        for name in (RULE, MAP):
-            assert word in " ".join(bars(comparison, name))
-            assert {change.verdict for change in changes(comparison, name).values()} == {UNKNOWN}
-
-    @pytest.mark.parametrize(
         ("later", "barred"),
         [
             (altered(acquisition={"slice_thickness_mm": 3.74}), False),
@@ -223,19 +204,27 @@ class TestReasons:
             (altered(measured={"noise_hu": 40.0}), True),
             (altered(measured={"noise_hu": 10.0}), True),
             (altered(measured={"noise_hu": 0.0}), False),  # as of a smoothed image: nothing to compare
+            (altered(acquisition={"kernel": "B70f"}), True),
             (altered(acquisition={"kernel": " b31F "}), False),
             (altered(acquisition={"kernel": None}), False),
             (altered(acquisition={"gating": "prospective"}), False),  # of the earlier scan it is not known
             (altered(acquisition={"contrast_agent": "NONE"}), False),
+            (altered(acquisition={"contrast_agent": "Ultravist"}), True),
+            (altered(warnings=[{"code": "contrast-enhanced", "message": ""}]), True),
+            (altered(acquisition={"patient_sex": "M"}), True),
             (altered(rules={RULE: {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}), False),
         ],
     )
     def test_limits_between_like_and_unlike_scans(self, later, barred):
-        assert bool(bars(compare(content(), later), RULE)) == barred
+        comparison = compare(content(), later)
+        for name in (RULE, MAP):
+            assert bool(bars(comparison, name)) == barred
+            assert ({change.verdict for change in changes(comparison, name).values()} == {UNKNOWN}) == barred
 
     @pytest.mark.parametrize(
         ("name", "earlier", "later", "limits", "words"),
         [
+            (RULE, content(), altered(acquisition={"contrast_agent": "Ultravist"}), LIMITS, "only the later scan"),
             (MAP, content(), content(), limits_of(models={**MODELS, MAP: "zz"}), "other models (decomposition)"),
             (MAP, content(), content(), limits_of(settings={**SETTINGS, "floor_hu": 2.0}), "other settings (floor_hu)"),
             (RULE, content(), altered(rules={RULE: OTHER_RULE}), LIMITS, "rules differ (threshold_hu)"),
@@ -275,17 +264,12 @@ class TestReasons:
         assert bars(comparison, RULE) == ("the stored limits hold for the clinical rule only",)
         assert not bars(comparison, MAP)
 
-    def test_no_limits_are_reported_on_the_page(self):
-        page = comparison_as_page(compare(content(), content(150), None))
-        assert "No repeatability limits are stored" in page
-
     def test_a_scan_without_the_map(self):
         later = content()
         del later["methods"][MAP]
         comparison = compare(content(), later)
         assert bars(comparison, MAP) == ("the later scan was not scored by this method",)
         assert not changes(comparison, MAP)
-        assert "not scored by this method" in comparison_as_text(comparison)
 
 
 class TestAutomatic:
@@ -313,20 +297,21 @@ EARLIER = with_intervals(automatic(), [40.0, 130.0])
 
 class TestIntervals:
     @pytest.mark.parametrize(
-        ("later", "verdict", "words"),
+        ("later", "verdict"),
         [
-            ([130.0, 250.0], WITHIN, "no change shown: the 90 % intervals of both scans overlap"),
-            ([131.0, 250.0], CHANGED, "changed: the 90 % intervals of both scans do not overlap"),
-            ([0.0, 39.0], CHANGED, "changed: the 90 % intervals of both scans do not overlap"),
-            ([0.0, 300.0], WITHIN, "no change shown: the 90 % intervals of both scans overlap"),
+            ([130.0, 250.0], WITHIN),
+            ([130.1, 250.0], CHANGED),
+            ([0.0, 39.9], CHANGED),
+            ([0.0, 40.0], WITHIN),
+            ([0.0, 300.0], WITHIN),
         ],
     )
-    def test_overlap_without_limits(self, later, verdict, words):
+    def test_overlap_without_limits(self, later, verdict):
         comparison = compare(EARLIER, with_intervals(automatic(200.0), later))
         total, lad = (changes(comparison)[part] for part in ("total", "LAD"))
-        assert (total.verdict, total.limit, total.based_on, total.text) == (verdict, None, "intervals", words)
+        assert (total.verdict, total.limit, total.based_on) == (verdict, None, "intervals")
         assert bars(comparison, RULE) == ()
-        assert (lad.verdict, "limits are those of a reader" in lad.text) == (UNKNOWN, True)
+        assert lad.verdict == UNKNOWN
         assert changes(comparison, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
 
     def test_the_basis_of_a_verdict_is_written(self):
@@ -336,12 +321,6 @@ class TestIntervals:
         total = document["agatston"]["total"]
         assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
         assert document["pseudo_mass_hu_mm3"]["total"]["intervals_90"] is None
-        html = comparison_as_page(comparison)
-        assert "so the intervals of the scores can tell a change" in html
-        note = "The intervals, found on digital patients, are compared because no limits hold: no repeatability limits"
-        assert note in html
-        assert html.count("no repeatability limits are stored with the model") == 1, "above the table, not in each row"
-        assert "do not overlap" in comparison_as_text(comparison)
 
 
 def made_on(date):
@@ -414,12 +393,6 @@ class TestReading:
         (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
         with pytest.raises(CTError, match="Score the scan again"):
             read_result(tmp_path)
-
-
-@pytest.mark.parametrize(("low", "high", "verdict"), [(20.0, 30.0, WITHIN), (20.1, 30.0, CHANGED), (1.0, 5.0, WITHIN)])
-def test_intervals_that_touch_show_no_change(low, high, verdict):
-    change = Change("agatston", "total", 10.0, 25.0, None, UNKNOWN, intervals=((5.0, 20.0), (low, high)))
-    assert _evaluated(change, "no limits").verdict == verdict
 
 
 OUT_OF_RANGE = "the later scan is out of the calibration range of the models (metal among the arteries)"

@@ -19,7 +19,6 @@ from CACScoringLib.scoring.evidence import (
     REASONS,
     Evidence,
     coronary_probabilities,
-    lies_elsewhere,
     map_features,
     probability_of_candidates,
     select_lesions,
@@ -79,18 +78,6 @@ def test_lesions_of_the_map_weigh_their_candidates_by_shared_voxels():
     assert np.isnan(p[1 - first])
     nothing = probability_of_candidates(np.zeros((2, 0)), np.zeros(0), np.array([False, True]))
     np.testing.assert_array_equal(nothing, [math.nan, 0])
-
-
-def test_lesions_of_the_map_that_hold_calcium_outside_the_arteries():
-    calcium, hu = np.zeros((2, 3, 12, 12), np.float32)
-    calcium[1, 2, 2:10] = calcium[1, 6, 2:10] = calcium[1, 9, 2:10] = 50
-    hu[1, 2, 1:4] = hu[1, 6, 5] = 200
-    lesions, dense = found_in(calcium, calcium), found_in(hu, hu)
-    candidates = dense.of(x.id for x in dense.lesions if x.voxels == 3)
-    rows = [round(x.centroid_ras_mm[1]) for x in lesions.lesions]
-    elsewhere = lies_elsewhere(lesions, dense, candidates)
-    assert dict(zip(rows, elsewhere.tolist(), strict=True)) == {-2: False, -6: True, -9: False}
-    assert not lies_elsewhere(lesions, dense, dense).any()
 
 
 def test_a_feature_without_a_weight_has_no_say():

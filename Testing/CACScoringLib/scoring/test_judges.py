@@ -12,8 +12,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.arteries import ArterySuggestion
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, INTERCEPT, select_lesions
-from CACScoringLib.scoring.judges import OTHER_KINDS, candidate_features, select_in_map, slices_of_coronary_looks
-from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
+from CACScoringLib.scoring.judges import candidate_features, select_in_map, slices_of_coronary_looks
 from CACScoringLib.scoring.noise_specks import NoiseSpecks
 
 
@@ -46,10 +45,6 @@ def test_slices_of_candidates_that_look_coronary():
     assert slices_of_coronary_looks(lesions, kinds) == (1, 2)
     kinds[places[2], LESION_KINDS.index("stent")] = 0.01
     assert slices_of_coronary_looks(lesions, kinds) == (1, 2, 3)
-
-
-def test_every_kind_outside_the_arteries_has_words():
-    assert {*OTHER_KINDS} == {kind for n, kind in enumerate(LESION_KINDS) if n not in CORONARY_KINDS}
 
 
 def test_what_is_dense_in_a_lesion_of_the_map_decides():

@@ -10,7 +10,6 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition, CTError, MaskError
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.options import rows_of
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage
 
@@ -72,30 +71,6 @@ def test_components_below_a_square_millimetre_are_dropped(spacing_mm, pixels, ex
 
 
 # --- lesions in three dimensions, arteries
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "joined"),
-    [
-        ((1, 3, 3), (2, 3, 3), True),
-        ((1, 3, 3), (2, 4, 4), True),
-        ((1, 3, 3), (2, 2, 2), True),
-        ((1, 3, 3), (2, 2, 4), True),
-        ((1, 3, 3), (3, 3, 3), False),
-        ((1, 3, 3), (2, 5, 3), False),
-        ((1, 3, 3), (1, 3, 5), False),
-        ((0, 0, 0), (1, 1, 1), True),
-        ((3, 6, 6), (4, 7, 7), True),
-        ((1, 3, 7), (1, 4, 0), False),  # the end of a row and the beginning of the next
-        ((1, 3, 7), (1, 5, 0), False),
-        ((1, 7, 3), (2, 0, 3), False),  # the last row of a slice and the first of the next
-        ((1, 7, 7), (2, 0, 0), False),
-        ((1, 7, 7), (2, 7, 0), False),
-    ],
-)
-def test_pairs_of_voxels_that_are_a_single_lesion(first, second, joined):
-    """In a scan of 8 × 8 pixels and 5 slices, whose first and last voxels are among them."""
-    assert len(lesions_of([first, second])) == (1 if joined else 2)
 
 
 # --- the lesion map
@@ -244,17 +219,6 @@ def test_rules_by_tube_voltage(kvp, bounds_hu):
 def test_the_name_states_the_rules(rules, name):
     assert rules.name == name
     assert ScoringRules.recorded(asdict(rules)) == rules
-
-
-@pytest.mark.parametrize(
-    ("name", "below", "above"), [("minimum_area_mm2", 0.9, 1.1), ("reference_spacing_mm", 2.5, 3.5)]
-)
-def test_a_click_beside_the_standard(name, below, above):
-    """The arrows of the panel's fields step to values that are shown in full."""
-    row, standard = rows_of(ScoringRules)[name], getattr(ScoringRules(), name)
-    assert (standard - row.step, standard + row.step) == pytest.approx((below, above))
-    assert [round(value, row.decimals) for value in (below, above)] == [below, above]
-    assert row.limits[0] <= below < above <= row.limits[1]
 
 
 @pytest.mark.parametrize(

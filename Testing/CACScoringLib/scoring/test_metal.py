@@ -52,8 +52,6 @@ class TestDense:
         assert [lesion.id for lesion in candidates.lesions] == [plaque.id]
         assert set(np.unique(candidates.id_map)) == {0, plaque.id}
         assert [w.code for w in warnings] == ["metal"]
-        assert "1 lesion(s)" in warnings[0].message
-        assert "(slices 3)" in warnings[0].message
 
     @pytest.mark.parametrize(("column", "metal"), [(29, 1), (28, 0)])
     def test_calcium_that_touches_metal_is_metal(self, column, metal):
@@ -96,7 +94,7 @@ class TestLines:
         assert metal_lesions(lesions, image) == {catheter.id: MetalKind.LINE}
         candidates, (warning,) = without_metal(lesions, image)
         assert candidates.lesions == (plaque,)
-        assert "lead, catheter or wire (slices 30)" in warning.message
+        assert warning.code == "metal"
 
     @pytest.mark.parametrize(
         "line",
