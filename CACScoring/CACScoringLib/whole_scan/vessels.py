@@ -29,7 +29,8 @@ from .estimates import WholeScanEstimate
 from .trust import trust_in
 
 if TYPE_CHECKING:
-    from ..networks.vessels import VesselNet, VesselNetConfig
+    from ..networks.configs import VesselNetConfig
+    from ..networks.vessels import VesselNet
 
 
 def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> np.ndarray:

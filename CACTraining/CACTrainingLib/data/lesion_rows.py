@@ -271,7 +271,7 @@ def _cut_rows(
     territories: LoadedModel,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    region = find_heart(ct, None, None, territories)
+    region = find_heart(ct, None, territories)
     if region.territories is None:
         raise CTError("No territories were found.")
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())

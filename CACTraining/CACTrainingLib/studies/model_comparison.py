@@ -1,6 +1,6 @@
 """Compare models of one network on the same cases, with bootstrap intervals of the differences.
 
-Heart networks are evaluated by outlines, classifiers by labelled slices, decompositions by true calcium maps; no scan
+Classifiers are evaluated by labelled slices, decompositions by true calcium maps; no scan
 is scored. Results are too good on patients that a model was trained on, so the page reports how many there are.
 """
 
@@ -30,7 +30,7 @@ from ..evaluation.parts import Section, Table, count, heading
 from ..project.project import Project, is_project
 from ..project.training_scan import TrainingScan
 from ..statistics.bootstrap import MIN_PATIENTS, RESAMPLES
-from .model_measures import EVALUATORS, Evaluator, HeartEvaluator, Rows
+from .model_measures import EVALUATORS, Evaluator, Rows
 from .scans import ALL_USES, DEFAULT_USE
 from .scoring import named_model
 
@@ -224,10 +224,7 @@ def _evaluated(
     rows, refused = Rows(), []
     for n, (name, scan) in enumerate(scans.items(), 1):
         try:
-            if isinstance(evaluator, HeartEvaluator):
-                results = evaluator.run(scan, models)
-            else:
-                results = evaluator.run(load_slices(prepare([scan], evaluator.prepared, cache)[0]), models)
+            results = evaluator.run(load_slices(prepare([scan], evaluator.prepared, cache)[0]), models)
             rows += [{"patient": scan.patient, "scan": name, "item": 0, "truth": 0.0, **row} for row in results]
         except CTError as error:
             refused.append((name, str(error)))

@@ -13,26 +13,20 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_network import heart_mask
-from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.core.ct import CTError, NoHeartError
-from CACScoringLib.io.reading import read_ct
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, MAP_HU, middle_square, slice_input
 
 from ..data.datasets import ScanSlices
-from ..data.scan_samples import heart_of
 from ..evaluation.measures import Measure, mean_value, rates, value_over_truth
 from ..evaluation.parts import Cell
 from ..project.training_scan import TrainingScan
 from ..statistics.agreement import Statistic
-from ..statistics.masks import mask_agreement
 from ..statistics.regression import rank_correlation
 from ..statistics.roc import area_under_curve
 from ..training.decomposition_metrics import PIXEL_VOLUME_MM3, REGION_PIXELS
-from .heart import MIN_DICE
 
 
 class NotEvaluatedError(CTError):
@@ -41,57 +35,6 @@ class NotEvaluatedError(CTError):
 
 Rows = list[dict[str, Any]]
 """Rows of a scan in the long table of an evaluator: `method` is the index of the model."""
-
-
-class HeartEvaluator:
-    """Evaluator of heart networks: the outline without scoring's margin against the reference outline."""
-
-    prepared: ClassVar[None] = None
-    better: ClassVar[dict[str, str]] = {
-        "Dice, mean": "higher",
-        f"Scans with a Dice of at least {MIN_DICE:g}": "higher",
-        "Average surface distance, mm, mean": "lower",
-        "Hausdorff distance, mm, mean": "lower",
-    }
-    note = (
-        "Where a model finds no heart its Dice is 0; distances are over the scans in which every model finds one. "
-        "Outlines are compared without the margin by which scoring widens the heart."
-    )
-    columns = conditions = ("Dice", "Hausdorff distance, mm", "Average surface distance, mm")
-
-    def unusable(self, scan: TrainingScan) -> str | None:
-        return None if scan.heart_known else "its heart is not outlined, only proposed"
-
-    def run(self, scan: TrainingScan, models: Sequence[LoadedModel]) -> Rows:
-        """Dice, Hausdorff and average surface distance in mm of each model."""
-        ct = read_ct(scan.ct, scan.series)
-        reference, region = heart_of(scan, ct), heart_region(ct).mask
-        agreements = []
-        for model in models:
-            try:
-                heart, _ = heart_mask(ct, model, region, margin_mm=0)
-                agreements.append(mask_agreement(heart, reference))
-            except NoHeartError:
-                agreements.append((0.0, math.nan, math.nan))
-        return [{"method": n, **dict(zip(self.columns, values, strict=True))} for n, values in enumerate(agreements)]
-
-    def measures(self, table: pd.DataFrame, thresholds: Sequence[float | None]) -> list[Measure]:
-        overlap, farthest, surface = self.columns
-        missed = table.loc[table[surface].isna(), "scan"]
-        everywhere = table[~table.scan.isin(missed)]
-        rows = (
-            table.assign(value=table[overlap]),
-            table.assign(value=table[overlap] >= MIN_DICE),
-            everywhere.assign(value=everywhere[surface]),
-            everywhere.assign(value=everywhere[farthest]),
-        )
-        return [
-            Measure(title, mean_value, part, proportion=n == 1)
-            for n, (title, part) in enumerate(zip(self.better, rows, strict=True))
-        ]
-
-    def row(self, rows: pd.DataFrame, threshold: float | None) -> tuple[Cell, ...]:
-        return tuple(map(float, rows[list(self.columns)].iloc[0]))
 
 
 class SliceEvaluator:
@@ -242,10 +185,10 @@ def calcium_maps(model: LoadedModel, slices: ScanSlices, numbers: np.ndarray) ->
 
 _RULES = ("floor_hu", "min_healthy_hu")
 
-Evaluator = HeartEvaluator | SliceEvaluator | MapEvaluator
+Evaluator = SliceEvaluator | MapEvaluator
 """Evaluator of models of one network, which are identified by their index.
 
-- prepared: kind of the cache that `run` reads; None for the scan itself.
+- prepared: kind of the cache that `run` reads.
 - better: direction of better values, by title of a measure.
 - unusable: reason why a scan cannot be used; None if it can.
 - conditions: columns of the long table that `run` adds.
@@ -253,7 +196,6 @@ Evaluator = HeartEvaluator | SliceEvaluator | MapEvaluator
 """
 
 EVALUATORS: dict[str, Evaluator] = {
-    "heart": HeartEvaluator(),
     "slices": SliceEvaluator(),
     "decomposition": MapEvaluator(),
 }

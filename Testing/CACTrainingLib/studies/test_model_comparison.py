@@ -19,18 +19,18 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import Training, describe, load_model
 from CACScoringLib.models.store import save_model, update_card
-from CACScoringLib.networks.van_velzen import GeneratorConfig, HeartNetConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.registry import build
 from CACTrainingLib.data.datasets import find_scans, load_slices, prepare
 from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
-from CACTrainingLib.studies import model_comparison, model_measures
+from CACTrainingLib.studies import model_comparison
 from CACTrainingLib.studies.model_comparison import ComparisonSettings, compare_models
 from CACTrainingLib.studies.model_measures import MapEvaluator, calcium_maps
 
 SMALL = {
-    "heart": HeartNetConfig(width=2, residual_blocks=1),
     "slices": SliceClassifierConfig(width=2, residual_blocks=1),
     "decomposition": GeneratorConfig(width=2, residual_blocks=1),
 }
@@ -55,26 +55,12 @@ class Nothing(nn.Module):
         return 0 * x[:, :1]
 
 
-class Bright(nn.Module):
-    """Network that segments everything brighter than `above` as heart."""
-
-    def __init__(self, above):
-        super().__init__()
-        self.above = above
-
-    def forward(self, x):
-        inside = (x > self.above).float()
-        return torch.cat([1 - inside, inside], 1)
-
-
 HAND_MADE = {
     "knows": Knows(),
     "blind": AllSlices(),
     "third": AllSlices(),
     "bright": AboveBlood(),
     "nothing": Nothing(),
-    "whole": Bright(0.48),
-    "none": Bright(2.0),
 }
 
 
@@ -183,32 +169,6 @@ class TestMaps:
         above = calcium_maps(ruled, prepared, np.arange(len(prepared.slices)))
         assert above.max() == pytest.approx(full.max())
         assert above[above > 0].min() >= 300 > full[full > 0].min()
-
-
-class TestHearts:
-    @pytest.fixture(autouse=True)
-    def region(self, monkeypatch):
-        """The whole scan, for there are no lungs in these scans."""
-        everywhere = lambda ct: SimpleNamespace(mask=sitk.Cast(ct.image > -2000, sitk.sitkUInt8))  # noqa: E731
-        monkeypatch.setattr(model_measures, "heart_region", everywhere)
-
-    @pytest.mark.long
-    def test_measures_and_differences(self, compare, tmp_path):
-        comparison = compare([card("heart", name, tmp_path / "made") for name in ("none", "whole")])
-        assert float(comparison.measures["Dice, mean"]["none"]) == 0
-        assert float(comparison.measures["Dice, mean"]["whole"]) > 0.6
-        assert float(comparison.differences["Dice, mean"]["Difference"]) > 0.6
-        assert comparison.measures["Dice, mean"]["whole n"] == str(SCANS)
-        assert comparison.measures["Average surface distance, mm, mean"]["whole n"] == "0", "the other found none"
-
-    def test_proposed_hearts_are_no_truth(self, compare, tmp_path):
-        truth = tmp_path / "proposed" / "scan" / "truth.json"
-        write_scan(truth.parent, 1, True, valve=False)
-        content = json.loads(truth.read_text(encoding="utf-8"))
-        truth.write_text(json.dumps({**content, "heart_source": "lungs"}), encoding="utf-8")
-        cards = [card("heart", name, tmp_path / "made") for name in ("none", "whole")]
-        with pytest.raises(StudyError, match=r"No scan of .*only proposed"):
-            compare(cards, data=tmp_path / "proposed")
 
 
 class TestProject:

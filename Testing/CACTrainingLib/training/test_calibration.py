@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.registry import build
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import Uncertainty

@@ -13,7 +13,8 @@ from lightning_fabric import Fabric
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.registry import build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, find_scans
 from CACTrainingLib.statistics.roc import threshold_at

@@ -76,7 +76,7 @@ def prepare_background(
     Args:
         heart: Mask on any grid; None to find the heart.
         name: Name of the patient; None for the file's name.
-        network: Network for territories, whose labels place root and valves of the fitted hearts, or for the heart.
+        network: Network for heart and territories, whose labels place root and valves of the fitted hearts.
         needs_arteries: False to skip fitting the measured hearts.
 
     Raises:
@@ -89,8 +89,7 @@ def prepare_background(
     if not name and scan.source is None:
         raise InsertionError("The scan comes from no file; give the patient a name.")
     name = name or stem(scan.source)
-    territories = network if network is not None and network.card.network == "territories" else None
-    region = find_heart(scan, heart, None if territories else network, territories)
+    region = find_heart(scan, heart, network)
     warnings: list[ScanWarning] = [*scan.warnings, *region.warnings]
     blood = measure_blood(scan, region.mask)
     try:

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
+from CACScoringLib.networks.configs import VESSEL_OUTPUTS
+from CACScoringLib.networks.vessels import PRESETS
 
 from ...evaluation.experiment import Cohort, ExperimentRun, TrainingBudget, check_known
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
@@ -101,7 +102,7 @@ class VesselConfiguration:
 
     Attributes:
         kind: Kind of KINDS.
-        output: Scale of scores in training, of OUTPUTS.
+        output: Scale of scores in training, of VESSEL_OUTPUTS.
     """
 
     kind: str
@@ -116,7 +117,7 @@ class VesselConfiguration:
         return KINDS[self.kind] + (", logarithm" if self.output == "log" else "")
 
 
-CONFIGURATIONS = {f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in OUTPUTS}
+CONFIGURATIONS = {f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in VESSEL_OUTPUTS}
 
 
 @dataclass(frozen=True)

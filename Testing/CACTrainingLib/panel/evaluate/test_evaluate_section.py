@@ -61,7 +61,7 @@ class TestStudies:
         from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
 
         for study in STUDY_TITLES:
-            cards = [untrained("heart", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
+            cards = [untrained("decomposition", f"{study}-{name}", project.models_folder) for name in ("one", "two")]
             look_again(driver)
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
@@ -96,7 +96,7 @@ class TestStudies:
 
     def test_comparison_takes_two_models_of_the_same_network(self, driver, section, project):
         ui = section.ui
-        cards = [untrained("heart", name, project.models_folder) for name in ("first", "second")]
+        cards = [untrained("decomposition", name, project.models_folder) for name in ("first", "second")]
         untrained("slices", "other", project.models_folder)
         choose(ui.evaluateStudyBox, "Comparison")
         choose(ui.evaluateModelBox, "first")
