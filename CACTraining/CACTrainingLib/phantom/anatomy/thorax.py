@@ -11,6 +11,7 @@ slice, so that any outline costs one subtraction.
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import numpy as np
 from scipy import ndimage
@@ -187,6 +188,10 @@ class Thorax:
         canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.AIR_HU)
 
 
+@overload
+def cavity_scale(z_mm: float) -> float: ...
+@overload
+def cavity_scale(z_mm: np.ndarray) -> np.ndarray: ...
 def cavity_scale(z_mm: float | np.ndarray) -> float | np.ndarray:
     """Return the cavity's width at heights, relative to that at the heart; it narrows to the apex of the lung."""
     below = 1.0 + 0.0006 * (30 - z_mm) * (z_mm > -200)

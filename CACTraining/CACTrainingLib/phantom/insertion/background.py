@@ -86,9 +86,10 @@ def prepare_background(
         InsertionError: The noise cannot be measured, the scan is oblique, or the measured hearts do not fit it.
     """
     grid = grid_of(scan)
-    if not name and scan.source is None:
-        raise InsertionError("The scan comes from no file; give the patient a name.")
-    name = name or stem(scan.source)
+    if not name:
+        if scan.source is None:
+            raise InsertionError("The scan comes from no file; give the patient a name.")
+        name = stem(scan.source)
     region = find_heart(scan, heart, network)
     warnings: list[ScanWarning] = [*scan.warnings, *region.warnings]
     blood = measure_blood(scan, region.mask)
@@ -109,8 +110,9 @@ def prepare_background(
     anatomy = None
     if needs_arteries:
         # The network's outline, without the heart mask's margin for moving arteries.
-        by_network = heart is None and region.territories is not None
-        anatomy = fit_scan_heart(scan, region.territories.heart_mask(scan.image) if by_network else region.mask, labels)
+        by_network = region.territories if heart is None else None
+        outline = region.mask if by_network is None else by_network.heart_mask(scan.image)
+        anatomy = fit_scan_heart(scan, outline, labels)
     noise, share = measure_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
     aortas = _aortas(scan, labels, region.excluded, grid)
     return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))
