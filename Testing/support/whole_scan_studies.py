@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core import tables
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.whole_scan.prepared import PreparedScans
 from CACTrainingLib.whole_scan.radiomics.fitting import HEART_ML, FeatureTable
 from CACTrainingLib.whole_scan.radiomics.study import with_calls
-from CACTrainingLib.whole_scan.scan_table import ARTERIES
 
 SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
 """Total scores, all in the LAD; they repeat every eight patients."""

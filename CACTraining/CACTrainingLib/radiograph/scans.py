@@ -19,6 +19,7 @@ from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import OutputError, read_json, write_text_atomically
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.core.voxels import voxels_of
@@ -42,7 +43,6 @@ FACTS = (
 MIN_HEIGHT_MM = 220.0
 """Least height in mm of a CT with the lungs of a chest radiograph."""
 MAX_CUT_OFF = 0.1
-BODY_HU = -300.0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import Calibration, LoadedModel, ModelError, StoredModel, list_models, read_card
 from CACScoringLib.models.choice import SCORING_NETWORKS, ModelChoice, Networks, chosen_models, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
@@ -21,7 +22,7 @@ from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.scoring.methods import MethodResult
 
 from ..evaluation.jobs import Prepared
-from .records import ARTERIES, Value
+from .records import Value
 
 if TYPE_CHECKING:
     import torch

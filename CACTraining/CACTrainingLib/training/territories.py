@@ -120,7 +120,7 @@ class TerritoryTask(Task[TerritoryTraining]):
     def _draw_volume(self, generator: np.random.Generator) -> tuple[TerritoryVolume, list[np.ndarray]]:
         """Draw a scan with an outlined heart, or a digital patient with the places of its borders."""
         if self.outlined and generator.random() < self.settings.outlined_share:
-            return self.outlined[generator.integers(len(self.outlined))], []
+            return self.outlined[int(generator.integers(len(self.outlined)))], []
         number = FIRST_NUMBERS["training"] + int(generator.integers(self.settings.patients))
         volume = territory_volume(number, self.cache)
         if number not in self.borders:

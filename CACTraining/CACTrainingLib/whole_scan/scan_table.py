@@ -12,6 +12,7 @@ import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import read_json
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, TableError
 from CACScoringLib.core.tables import read_table as read_lines
@@ -20,7 +21,6 @@ from ..data.scan_table import TableScan, patient_facts, read_rows, table_hash
 from ..phantom import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
 
-ARTERIES = ("LM", "LAD", "LCX", "RCA")
 TABLE = "cohort.csv"
 
 

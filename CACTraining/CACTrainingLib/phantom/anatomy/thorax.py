@@ -185,7 +185,7 @@ class Thorax:
         stomach = np.array([dome[0] - 8, dome[1] - 12, top - 56])
         canvas.ellipsoid(stomach, (36.0, 38.0, 44.0), 22.0, edge_mm=4.0)
         gas = self.body.stomach_gas_mm
-        canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.AIR_HU)
+        canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.GAS_HU)
 
 
 @overload

@@ -200,7 +200,7 @@ class _Painter:
         self.stamps: dict[str, list[list[Stamp]]] = {kind: [[] for _ in range(grid.shape[0])] for kind in MOVING_KINDS}
         self.x, self.y, self._z = grid.axes_mm()
         # Only the body's box is painted slice by slice; the couch is the same in all slices.
-        background = Canvas(self.x, self.y, 0.0, tissues.AIR_HU)
+        background = Canvas(self.x, self.y, 0.0, tissues.GAS_HU)
         self._box = rows, columns = body_box(patient.body, background, (self._z[0] - 8, self._z[-1] + 8))
         self.thorax = Thorax(patient.body, pose, self.x[columns], self.y[rows], patient.number)
         self.thorax.paint_couch(background)
@@ -285,7 +285,7 @@ class _Painter:
         """Return HU, share of lung and share of heart in the body's box at each contraction."""
         breath = float(self.pose.breath_mm(self._times[k]))
         x, y, _ = self._part.axes_mm()
-        base = Canvas(x, y, float(self._z[k]), tissues.AIR_HU)
+        base = Canvas(x, y, float(self._z[k]), tissues.GAS_HU)
         trunk = self.thorax.trunk(base)
         empty = np.zeros_like(base.hu)
         means = [(empty.copy(), empty.copy(), empty.copy()) for _ in contractions]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from CACScoringLib.core.ct import CTError
 
 from ...evaluation.experiment import TrainingBudget
-from ...statistics.patient_folds import CATEGORIES
+from ...statistics.patient_folds import CATEGORY_LIMITS
 from ..cases import LABELS, SUPER_RESOLUTIONS, read_table
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..fitting import FitSettings
 
 
-THRESHOLDS = tuple(map(int, CATEGORIES))
+THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
 
 

@@ -16,6 +16,7 @@ from scipy import spatial
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.networks.configs import VESSEL_KINDS, VesselNetConfig
@@ -28,7 +29,6 @@ from ...project.training_scan import DataError, read_truth
 from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
 from ..prepared import PreparedScans, load, prepare
-from ..scan_table import ARTERIES
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 
 KIND = "vessels"

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.configs import VESSEL_OUTPUTS
 from CACScoringLib.networks.vessels import PRESETS
@@ -23,7 +24,7 @@ from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
 from ..prepared import PreparedScans
-from ..scan_table import ARTERIES, are_digital
+from ..scan_table import are_digital
 from ..study import FACTORS, Fit, WholeScanStudy, WholeScanStudySettings, cohort_of
 from . import fitting
 

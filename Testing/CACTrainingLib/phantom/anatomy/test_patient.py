@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
+from CACScoringLib.core.labels import ARTERIES
+from CACTrainingLib.phantom.anatomy.coronaries import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
 from CACTrainingLib.phantom.anatomy.patient import HEART_SCALES, draw_patient
 
 
