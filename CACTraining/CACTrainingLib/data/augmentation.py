@@ -45,8 +45,6 @@ class SliceAugmentation:
         offset_hu: Shift of HU.
         position_jitter: Relative change, and shift, of the position in the heart's frame, because detected hearts
             differ from outlined ones.
-        placeless_share: Share of slices whose position channels are 0, so that a network does not learn only where
-            plaque lies.
         zoom: Factor of size, or its inverse, for slices that are not straight.
     """
 
@@ -58,7 +56,6 @@ class SliceAugmentation:
     gain: float = 0.03
     offset_hu: float = 8.0
     position_jitter: float = 0.1
-    placeless_share: float = 0.0
     zoom: float = 1.0
 
 
@@ -79,8 +76,7 @@ def draw_slice_changes(
     if places:
         limit = settings.position_jitter
         scale, shift = (generator.uniform(-limit, limit, (count, places)) for _ in range(2))
-        has_place = generator.random((count, 1)) >= settings.placeless_share if settings.placeless_share else 1
-        changes |= {"place_scale": (1 + scale) * has_place, "place_shift": shift * POSITION_SCALE * has_place}
+        changes |= {"place_scale": 1 + scale, "place_shift": shift * POSITION_SCALE}
     return as_tensors(changes)
 
 

@@ -294,14 +294,6 @@ class TestAugmentation:
         assert 0.15 < (spread > 22).mean() < 0.35
         assert lower < 18
 
-    def test_some_slices_have_no_place(self):
-        hu, place = np.zeros((400, 1, 32, 32), np.float32), np.ones((400, 3, 32, 32), np.float32)
-        settings = SliceAugmentation(32, 0, 0, 1, placeless_share=0.25)
-        x = augmented(hu, place, settings, np.random.default_rng(0))[0][:, 1:]
-        is_placeless = (x == 0).flatten(1).all(1)
-        assert 0.2 < is_placeless.float().mean() < 0.3
-        assert (x[~is_placeless] != 0).all()
-
     def test_slices_turn_and_shift_within_their_limits(self):
         settings = SliceAugmentation(crop=101, zoom=1.2)
         matrices = augmentation._slice_matrices(400, 224, settings, np.random.default_rng(0))[:, ::-1] * 112
@@ -336,7 +328,7 @@ class TestAugmentation:
         hu = ndimage.gaussian_filter(g.normal(0, 900, (8, 3, 60, 60)), (0, 0, 1, 1)).astype(np.float32)
         extra = np.clip(g.normal(0, 0.1, (8, 3, 1, 60)) * np.ones((60, 1)), -0.2, 0.2).astype(np.float32)
         maps = ndimage.gaussian_filter(g.random((8, 2, 60, 60)), (0, 0, 1, 1)).astype(np.float32)
-        settings = SliceAugmentation(crop=40, zoom=1.2, placeless_share=0.3)
+        settings = SliceAugmentation(crop=40, zoom=1.2)
         changes = draw_slice_changes(8, 60, settings, np.random.default_rng(2), 3)
         assert 0 < len(changes["noisy"]) < 8
         tensors = map(torch.from_numpy, (hu, extra, maps))
