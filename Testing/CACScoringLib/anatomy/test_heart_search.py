@@ -96,6 +96,7 @@ class TestGivenMasks:
         mask.reshape(-1)[26_562] = True
         assert "has 1700 ml" in heart_search.mask_warnings("heart mask", grid.image(mask), None)[0].message
 
+    @pytest.mark.long
     def test_without_networks_the_lungs_decide(self, chest):
         for mask, expected in ((chest.heart, []), (chest.liver, ["mask-doubtful"]), (chest.bone, ["mask-doubtful"])):
             given = Grid.of(chest.image).image(mask.astype(np.uint8))

@@ -36,6 +36,7 @@ def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, 
     assert whole_scan.estimates
 
 
+@pytest.mark.long
 def test_a_model_that_finds_nothing_in_the_sample_is_not_installed(installed, tmp_path, capsys):
     """Its weights are finite and not zero, but its map is empty everywhere."""
     for name, scale, code in (("alive", 1.0, 0), ("dead", 1e-4, cli.BAD_INPUT)):

@@ -188,6 +188,7 @@ def test_rows_of_another_version_are_refused(tmp_path):
         patient_rows(5_000_005, tmp_path, None)
 
 
+@pytest.mark.long
 def test_patients_differ_and_repeat():
     patient, again = draw_lesion_patient(5_000_001), draw_lesion_patient(5_000_001)
     assert [plaque.middle_mm for plaque in patient.plaques] == [plaque.middle_mm for plaque in again.plaques]

@@ -325,6 +325,7 @@ def test_bundled_classifier_keeps_its_threshold(monkeypatch, tmp_path, calibrate
     assert cards["decomposition"].calibration == {"floor_hu": 7.0}
 
 
+@pytest.mark.long
 def test_intervals_alone_keep_the_record_of_the_evidence_models(monkeypatch, calibrate):
     monkeypatch.setattr(calibration, "intervals", lambda *arguments: ({}, {"patients": 3}))
     former = {"whole_method": {"models": {"slices": "former"}}}

@@ -72,6 +72,7 @@ def test_card_changes_with_the_data(cohort, cache, tmp_path):
     assert table(cohort) != table(changed)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_reported(cohort, cache, tmp_path, monkeypatch):
     """The previous checkpoint stays and can be resumed."""
     original = Curves.write
@@ -168,6 +169,7 @@ def test_threshold_keeps_to_the_rate(most):
     assert most == 0 or (negative >= threshold).mean() >= most - 1e-9
 
 
+@pytest.mark.long
 def test_resuming_with_other_data_is_refused(cohort, cache, tmp_path):
     changed = shutil.copytree(cohort, tmp_path / "copy")
     loop = replace(SETTINGS.loop, steps=1, validate_every=1)

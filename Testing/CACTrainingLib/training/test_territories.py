@@ -83,11 +83,11 @@ def test_outlined_scans_get_their_share_and_nothing_is_known_beyond_them(tmp_pat
     monkeypatch.setattr(training, "territory_volume", lambda number, folder: small_volume())
     volume = small_volume()
     scan = replace(volume, labels=np.full_like(volume.labels, HEART_ONLY), possible=NONE)
-    settings = TerritoryTraining(network=TerritoryNetConfig(width=2, blocks=1), batch_size=16)
+    settings = TerritoryTraining(network=TerritoryNetConfig(width=2, blocks=1), batch_size=6)
     task = TerritoryTask(settings, tmp_path, outlined=([scan], []))
     batch = task.augment(task.batch(np.random.default_rng(0)))
     is_scan = (batch["labels"] == HEART_ONLY).flatten(1).any(1)
-    assert 4 <= is_scan.sum() <= 12
+    assert 1 <= is_scan.sum() <= 5
     assert (batch["labels"][is_scan] >= HEART_ONLY).all()
     assert not batch["possible"][is_scan].any()
     in_heart = batch["heart"].bool() & is_scan[:, None, None, None]
