@@ -132,7 +132,7 @@ def score(
     bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
     try:
         names = (model,) if isinstance(model, str) else tuple(model)
-        models = _models(names, threshold_only, heart is not None, device)
+        models = _models(names, threshold_only, device)
         models.check_settings(asdict(settings))
         bar.begin(["reading", *scoring_steps(models.networks)])
         with bar.step("reading"):
@@ -181,8 +181,8 @@ def score_many(
 
 
 @cache
-def _models(names: tuple[str, ...], threshold_only: bool, heart_is_given: bool, device: str) -> LoadedModels:
-    return load_models(chosen_models(ModelChoice(names, threshold_only, device)), heart_is_given)
+def _models(names: tuple[str, ...], threshold_only: bool, device: str) -> LoadedModels:
+    return load_models(chosen_models(ModelChoice(names, threshold_only, device)))
 
 
 def _scan(ct: CTScan | ImageSource) -> CTScan:

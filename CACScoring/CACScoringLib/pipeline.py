@@ -137,8 +137,6 @@ def score_scan(
     progress, scan = progress or Progress(), settings.with_kvp(scan)
     rules = settings.rules_for(scan)
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
-    if networks is not None and heart is not None:
-        networks = replace(networks, heart=None)
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalised(scan, normalisation)

@@ -18,8 +18,6 @@ ADVICE = {
     "split-without-calcium": "Label patients with calcium, and set their use.",
     "source-doubt": "Check the files that the message names.",
     # Training and studies
-    "heart-everywhere": "Follow the advice in the message, or stop the training.",
-    "heart-not-found": "Follow the advice in the message, or stop the training.",
     "map-empty": "Follow the advice in the message, or stop the training.",
     "map-everywhere": "Follow the advice in the message, or stop the training.",
     "slices-not-separated": "Follow the advice in the message, or stop the training.",

@@ -17,13 +17,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from training_scans import write_cohort
 
-from CACTrainingLib.data.datasets import HeartVolume, SliceDataset, find_scans, load_slices, prepare, split_by_patient
-from CACTrainingLib.training import decomposition, heart, loop, slices, territories
+from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
+from CACTrainingLib.training import decomposition, loop, slices, territories
 from CACTrainingLib.training.cyclegan import CycleTask
 from CACTrainingLib.training.distributed import make_fabric
 
@@ -64,13 +63,6 @@ def presets(folder: Path, device: torch.device):
         if settings.method != "supervised":
             settings = replace(settings, warmup_steps=0)
         yield f"decomposition.{name}", lambda kind=kind, settings=settings: kind(settings, *parts, device=device)
-    shape, box = (100, 230, 230), ((30, 70), (80, 150), (80, 150))
-    mask = np.zeros(shape, np.uint8)
-    mask[tuple(slice(*sides) for sides in box)] = 1
-    volume = HeartVolume("1", np.random.default_rng(0).random(shape, np.float32).astype(np.float16), mask, box)
-    for name, settings in heart.PRESETS.items():
-        settings = replace(settings, validation_patches=2)
-        yield f"heart.{name}", lambda settings=settings: heart.HeartTask(settings, [volume], [volume])
     for name, settings in territories.PRESETS.items():
         settings = replace(settings, patients=2)
         yield f"territories.{name}", lambda settings=settings: territories.TerritoryTask(settings, folder)

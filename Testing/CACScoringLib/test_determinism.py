@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from handmade_networks import COMPACT
 from small_ct import score_command, write_ct
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import inference
 from CACScoringLib.models.graph import read_graph, write_graph
 from CACScoringLib.networks.configs import input_channels
-from CACScoringLib.networks.van_velzen import PRESETS, build
+from CACScoringLib.networks.registry import build
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def threads(monkeypatch):
 
 
 def test_a_map_is_the_same_again_and_with_other_threads(threads):
-    config = PRESETS["compact"]["decomposition"]
+    config = COMPACT["decomposition"]
     torch.manual_seed(0)
     network = build(config)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}

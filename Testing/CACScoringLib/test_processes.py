@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from handmade_networks import AllSlices, loaded
-
-from CACScoringLib.networks.van_velzen import PRESETS
+from handmade_networks import COMPACT, AllSlices, loaded
 
 FORK = """
 import os, signal
@@ -49,7 +47,7 @@ def test_a_network_runs_in_a_forked_process_and_in_its_parent():
 
 
 def test_a_pickled_model_is_its_card():
-    model = loaded(AllSlices(), PRESETS["compact"]["slices"])
+    model = loaded(AllSlices(), COMPACT["slices"])
     copied = pickle.loads(pickle.dumps(model))
     assert copied.card == model.card
     assert copied.network is None

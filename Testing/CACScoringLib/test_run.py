@@ -9,7 +9,6 @@ import numpy as np
 import panel_results
 import pytest
 import SimpleITK as sitk
-from handmade_networks import untrained
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import MaskError, scan_from_image
@@ -18,7 +17,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress, progress_for
 from CACScoringLib.exchange.fhir import bundle_of
-from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
+from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
@@ -85,24 +84,6 @@ def test_nothing_is_written_of_a_scan_that_cannot_be_scored(files, tmp_path):
     with pytest.raises(MaskError):
         run(replace(files, heart=files.ct), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_given_heart_leaves_out_the_heart_network(files, tmp_path):
-    networks = panel_results.known_networks()
-    networks = replace(networks, heart=networks.slices)
-    result, content = run(files, tmp_path / "out", models=LoadedModels(networks))
-    assert result.networks.heart is None
-    assert len(content["models"]) == 2
-
-
-def test_a_model_for_the_heart_alone_is_used_if_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
-    untrained("heart", "mine", tmp_path)
-    bundled = {"territories", "slices", "decomposition", "lesions"}
-    assert set(chosen_models(ModelChoice()).networks) == bundled
-    named = chosen_models(ModelChoice(("mine",))).networks
-    assert set(named) == {"heart", *bundled}
-    assert named["heart"].card.name == "mine"
 
 
 def test_results_call_the_scan_by_the_given_name(files, tmp_path):

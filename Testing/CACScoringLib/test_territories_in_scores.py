@@ -14,8 +14,7 @@ from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.models.choice import Networks
-from CACScoringLib.networks.configs import LesionNetConfig
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, LesionNetConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, record_of, result_as_json, write_images
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS
@@ -60,7 +59,7 @@ def networks(scan_and_heart, monkeypatch):
     monkeypatch.setattr(heart_search, "find_territories", lambda scan, *_: territories_of(scan.image, names))
     slices, generator = loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig())
     lesions = loaded(LooksLike(), LesionNetConfig())
-    return Networks(None, slices, generator, loaded(None, SliceClassifierConfig()), lesions)
+    return Networks(slices, generator, loaded(None, SliceClassifierConfig()), lesions)
 
 
 def columns(image):

@@ -16,7 +16,7 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings, healt
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.choice import Networks
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
@@ -30,7 +30,7 @@ SIGMA_MM = 2.5
 
 
 def networks(shows=True):
-    return Networks(None, loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(0), GeneratorConfig()))
+    return Networks(loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(0), GeneratorConfig()))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_map_of_the_thresholds_segments_scores_as_the_threshold(faint):
     hu[:, 0] = -1000
     # The network's own grid, so that no resampling softens the edge.
     scan, heart = scan_of(hu[:58], (1.0, 1.0, 1.5), sitk.GetArrayFromImage(heart)[:58])
-    segmenting = Networks(None, networks().slices, loaded(Segmented(), GeneratorConfig()))
+    segmenting = Networks(networks().slices, loaded(Segmented(), GeneratorConfig()))
     labels = Grid.of(heart).image((hu[:58] > 100).astype(np.uint8) * np.uint8(Artery.LAD))
     rules = ScoringRules(minimum_area_mm2=0)
     result = score_scan(scan, ScoreSettings(rules), heart, labels, segmenting)
@@ -146,7 +146,7 @@ class TestWhatIsLeftOut:
             card=replace(networks_of_hand.slices.card, calibration={"slice_threshold": 0.25, "odd": 1}),
         )
         card = replace(networks_of_hand.decomposition.card, calibration={"floor_hu": 12.0})
-        stored = Networks(None, slices, replace(networks_of_hand.decomposition, card=card))
+        stored = Networks(slices, replace(networks_of_hand.decomposition, card=card))
         result = score_scan(scan, heart=heart, networks=stored)
         settings = result.decomposition.settings
         assert (settings.slice_threshold, settings.floor_hu) == (0.25, 12)

@@ -112,7 +112,7 @@ def score(
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         judge = loaded(LooksAsBright(), LesionNetConfig())
-        used = Networks(None, networks.slices, networks.decomposition, lesions=judge)
+        used = Networks(networks.slices, networks.decomposition, lesions=judge)
         return pipeline.score_scan(scan, settings, lesions=lesions, networks=used, status=status)
 
 

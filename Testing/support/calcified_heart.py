@@ -6,13 +6,13 @@ from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.models.choice import Networks
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 
 BLOOD_HU = 40
 SPACING_MM = (0.7, 0.8, 2.5)
 
 
-NETWORKS = Networks(None, loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))
+NETWORKS = Networks(loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig()))
 
 
 def calcified_scan(seed: int = 4) -> tuple[CTScan, sitk.Image]:

@@ -11,7 +11,7 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import Networks
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.evaluation import jobs
@@ -32,7 +32,7 @@ def known_networks():
     """Networks whose map is everything above blood and its noise, in every slice; the heart is found from the lungs."""
     slices = loaded(AllSlices(), SliceClassifierConfig())
     slices = replace(slices, card=replace(slices.card, validation={"threshold": POSITIVE_FROM}))
-    return Networks(None, slices, loaded(AboveBlood(), GeneratorConfig()))
+    return Networks(slices, loaded(AboveBlood(), GeneratorConfig()))
 
 
 def scored_in_this_process(monkeypatch):

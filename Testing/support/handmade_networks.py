@@ -14,9 +14,26 @@ from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, read_card
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.configs import LESION_IMAGES, LESION_KINDS
-from CACScoringLib.networks.van_velzen import PRESETS, Config, build
+from CACScoringLib.networks.configs import (
+    LESION_IMAGES,
+    LESION_KINDS,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    SliceClassifierConfig,
+)
+from CACScoringLib.networks.registry import Config, build
 from CACScoringLib.scoring.lesion_network import WINDOWS_HU
+
+COMPACT: dict[str, Config] = {
+    "slices": SliceClassifierConfig(
+        width=12, residual_blocks=4, pooling="average+max", neighbours=1, position=True, size=160
+    ),
+    "decomposition": GeneratorConfig(
+        width=12, residual_blocks=4, upsampling="resize", skips=True, neighbours=1, position=True
+    ),
+    "discriminator": DiscriminatorConfig(width=12, stem_stride=1, pooling="average+max"),
+}
+"""Configurations in the size of the bundled models."""
 
 
 class AboveBlood(nn.Module):
@@ -75,7 +92,7 @@ def loaded(network: nn.Module, config: Config) -> LoadedModel:
 
 def untrained(network: str, name: str, folder: Path) -> Path:
     """Write an untrained model; return its card's path."""
-    config = PRESETS["compact"][network]
+    config = COMPACT[network]
     card = describe(name, config, "compact", Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests only.")
     return save_model(build(config), card, folder)
 

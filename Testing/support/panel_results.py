@@ -21,7 +21,7 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import Networks
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
@@ -74,7 +74,7 @@ class _AboveTissue(nn.Module):
 
 
 def known_networks() -> Networks:
-    return Networks(None, loaded(_BrightSlices(), SliceClassifierConfig()), loaded(_AboveTissue(), GeneratorConfig()))
+    return Networks(loaded(_BrightSlices(), SliceClassifierConfig()), loaded(_AboveTissue(), GeneratorConfig()))
 
 
 def _heart() -> np.ndarray:

@@ -11,7 +11,7 @@ from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describ
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiograph import RadiographNetConfig, cut_out
 from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key
-from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.networks.registry import build
 
 SMALL = RadiographNetConfig(size=32, width=4)
 

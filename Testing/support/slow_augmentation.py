@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.interpolate import RegularGridInterpolator
 
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
-from CACTrainingLib.data.augmentation import NOISE_SIGMA_PIXELS, TISSUE
+from CACTrainingLib.data.augmentation import NOISE_SIGMA_PIXELS
 
 
 def slices(hu, extra, changes, crop, maps):
@@ -31,29 +31,6 @@ def slices(hu, extra, changes, crop, maps):
         true[:1] *= c["gain"][n]
         warped_maps.append(np.clip(true, 0, 1))
     return np.stack(inputs), np.stack(warped_maps)
-
-
-def patches(batch):
-    """Return what `augment_patches` of hearts returns."""
-    c = {name: values.numpy().astype(float) for name, values in batch.items()}
-    size = c["keep"].shape[-1]
-    noise = torch.randn((len(c["gain"]), 1, size, size, size), generator=generator(batch["seed"])).numpy()
-    images, hearts = [], []
-    for n in range(len(c["gain"])):
-        values, heart = sampled(c["boxes"][n], c["knots"][n], size)
-        values = np.where(values > TISSUE, TISSUE + c["fade"][n] * (values - TISSUE), values)
-        if (stain := of_sample(batch, "stain", n)) is not None:
-            values = values + np.maximum(field(stain[0], size), 0) * np.clip((values - 0.45) / 0.05, 0, 1)
-        if (kernel := of_sample(batch, "blur", n)) is not None:
-            values = filtered(values, kernel)
-        if of_sample(batch, "thick", n) is not None:
-            values = ndimage.uniform_filter1d(values, 3, axis=0, mode="nearest")
-        values = np.clip(values, 0, 1) ** c["gamma"][n] * c["gain"][n] + c["offset"][n] + c["noise"][n] * noise[n, 0]
-        keep = c["keep"][n]
-        keep = keep[0][:, None, None] * keep[1][:, None] * keep[2]
-        images.append(np.clip(values, 0, 1) * keep)
-        hearts.append((heart >= 0.5) * keep)
-    return np.stack(images)[:, None], np.stack(hearts)[:, None]
 
 
 def scanners(hu, batch):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from CACTrainingLib.studies.records import ARTERIES, HeartAgreement, StudyRecord, Truth, Value
+from CACScoringLib.core.labels import ARTERIES
+from CACTrainingLib.studies.records import HeartAgreement, StudyRecord, Truth, Value
 
 REACH_MG = {"map": 1.0, "reader": 3.0, "automatic": 3.0, "noise_free": 0.0}
 """Approximate mass in mg from which a method finds a plaque."""

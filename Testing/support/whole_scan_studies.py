@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core import tables
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
-from CACTrainingLib.data.scan_table import ARTERIES
 from CACTrainingLib.whole_scan.prepared import PreparedScans
 from CACTrainingLib.whole_scan.radiomics.fitting import HEART_ML, FeatureTable
 from CACTrainingLib.whole_scan.radiomics.study import with_calls

@@ -23,7 +23,6 @@ from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.voxels import voxels_of
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import LUNG_EDGE_HU, depth_inside, widened, within
-from .heart_network import heart_mask
 from .heart_region import (
     AORTA_LABEL,
     AROUND_LESIONS,
@@ -112,9 +111,8 @@ def locate_heart(
         reader_sites: A reader's sites, uint8 [k, j, i]; None without a reader.
         pericardium: Mask of all within the pericardium, on any grid; None for the outline of the networks.
     """
-    models = (networks.heart, networks.territories) if networks else (None, None)
     try:
-        heart = find_heart(scan, mask, *models)
+        heart = find_heart(scan, mask, networks.territories if networks else None)
     except NoHeartError as error:
         if networks is not None or reader_sites is None or not reader_sites.any():
             raise
@@ -133,16 +131,13 @@ def _with_pericardium(heart: HeartRegion, pericardium: sitk.Image, scan: CTScan)
     return replace(heart, pericardium=outline, pericardium_source=source, warnings=warnings)
 
 
-def find_heart(
-    scan: CTScan, mask: sitk.Image | None, network: LoadedModel | None, territories: LoadedModel | None = None
-) -> HeartRegion:
+def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None) -> HeartRegion:
     """Return the heart: a mask as it is, the network's heart where the lungs allow it, else the region of the lungs.
 
     Args:
         scan: The CT.
         mask: A mask of the heart, on any grid; None to search for the heart.
-        network: Model that finds hearts alone. Without it, the territories' network finds the heart too.
-        territories: Model that finds heart and territories.
+        model: Model that finds heart and territories; None to search from the lungs alone.
 
     Raises:
         NoHeartError: Neither lungs nor network show a plausible heart.
@@ -151,17 +146,13 @@ def find_heart(
     if mask is not None:
         on_grid, warnings = mask_on_scan_grid(mask, scan, "heart mask")
         region = HeartRegion(mask=on_grid > 0, excluded=None, source="given", warnings=warnings)
-        if territories is not None:
-            return _with_territories(scan, region, territories)
+        if model is not None:
+            return _with_territories(scan, region, model)
         by_lungs = _candidate(lambda: heart_region(scan))
         return replace(region, warnings=warnings + mask_warnings("heart mask", region.mask, by_lungs.mask))
-    model = network or territories
     if model is None:
         return heart_region(scan)
-    if network is not None:
-        by_lungs, by_network = _search_lungs_then_network(scan, network, territories)
-    else:
-        by_lungs, by_network = _search_lungs_and_territories(scan, model)
+    by_lungs, by_network = _search_lungs_and_territories(scan, model)
     return _decide(scan, by_lungs, by_network, model.card.name)
 
 
@@ -230,20 +221,6 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
             f"The heart of the network {heart.source}, which both ends of the scan cut, is none: {doubt}"
         )
     return _confirmed(heart, lungs)
-
-
-def _search_lungs_then_network(
-    scan: CTScan, network: LoadedModel, territories: LoadedModel | None
-) -> tuple[HeartCandidate, HeartCandidate]:
-    """Search from the lungs, and in their region by a network for hearts alone; nothing is excluded yet."""
-    by_lungs = _candidate(lambda: heart_region(scan))
-
-    def search() -> HeartRegion:
-        mask, warnings = heart_mask(scan, network, region=by_lungs.mask)
-        region = HeartRegion(mask, None, network.card.name, warnings)
-        return region if territories is None else _with_territories(scan, region, territories)
-
-    return by_lungs, _candidate(search)
 
 
 def _search_lungs_and_territories(scan: CTScan, model: LoadedModel) -> tuple[HeartCandidate, HeartCandidate]:

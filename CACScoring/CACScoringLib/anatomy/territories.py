@@ -20,6 +20,7 @@ from scipy import ndimage
 from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning
 from ..core.grid import Box, Grid, ScanGrid, largest_part
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
+from ..core.slices import BODY_HU
 from ..models.inference import ProcessorNetwork, predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 from .chest import LUNG_EDGE_HU
@@ -31,7 +32,6 @@ OVERLAP = 0.25
 """Least share of a patch that the next one along the scan overlaps."""
 BORDER = 4
 """Voxels at a patch's sides over which its weight rises to 1, as it shows little around them."""
-BODY_HU = -300.0
 MIN_HEART_ML = 50.0
 AGAIN_MM = 24.0
 """Shift of the heart's centre above which the network runs once more, mm."""

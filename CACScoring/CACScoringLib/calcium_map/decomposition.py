@@ -182,7 +182,7 @@ def decompose_heart(
         message = f"A reader overrode the slice classifier and switched slices {switched} (counted from the feet)."
         warnings += (ScanWarning("slices-by-reader", message),)
     if settings is None:
-        kinds = ("slices", "heart", "territories", "lesions")
+        kinds = ("slices", "territories", "lesions")
         companions = {kind: getattr(networks, kind) for kind in kinds}
         warnings += tuple(calibration_warnings(networks.decomposition, companions))
     return DecomposedHeart(slices, parts, warnings)

@@ -150,8 +150,6 @@ def _models_of(record: ScoreRecord) -> dict[str, StoredModel]:
             "Install them, or give both CTs to score them again."
         )
     models = {model.network: installed[model.name, model.sha256] for model in record.models}
-    if models and not {"heart", "territories"} & set(models):  # its heart was given; the other scan's is perhaps not
-        models |= {m.card.network: m for m in list_models("territories") if m.origin == "bundled"}
     return models
 
 

@@ -88,7 +88,7 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
     name = stem(options.ct.resolve()) if options.ct else "sample"
     output = OutputFolder(options.output or Path(f"{name}-cac"), options.overwrite)
     with _thread() as thread:
-        models = load_models(chosen_models(model_choice(options)), scan.heart is not None, thread)
+        models = load_models(chosen_models(model_choice(options)), thread)
         if settings.scene:
             thread.submit(importlib.import_module, "..mrml.scene", __package__)  # takes a second
         result, comparison = run_scan(scan, settings, models, output, progress, earlier)

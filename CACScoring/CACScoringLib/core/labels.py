@@ -120,6 +120,9 @@ def label_called(name: str) -> int:
 MAIN_ARTERIES = (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA)
 """Arteries that CAC-DRS counts and whole-scan estimates cover."""
 
+ARTERIES = tuple(artery.key for artery in MAIN_ARTERIES)
+"""Names of MAIN_ARTERIES: LM, LAD, LCX, RCA."""
+
 
 def is_not_coronary(name: str) -> bool:
     """True if a segment's name, or its part before a colon, is NOT_CORONARY_ID."""

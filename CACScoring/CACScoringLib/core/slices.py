@@ -48,8 +48,11 @@ AIR_RANGE_HU, THIN_HU, LOWEST_HU, MIN_AIR = (-1050.0, -950.0), -700.0, -1200.0, 
 """Range that air reaches in every scan, top of lung, bottom of noise in air, and least share of lung and air from which
 they are judged. Air of patients: −1024 to −1000 HU, lung reaches below −1000."""
 
-BODY_HU, MIN_BODY_SHARE = -300.0, 0.15
-"""Bottom of tissue, and least share of a slice that the body fills."""
+BODY_HU = -300.0
+"""Density above which a voxel is body, or the table, rather than air or lung."""
+
+MIN_BODY_SHARE = 0.15
+"""Least share of a slice that the body fills."""
 
 STEP_RANGE_HU, MIN_STEP_VALUES, MIN_STEP_VOXELS = (-150, 250), 8, 10_000
 """Range in which the steps of values are measured, with so many values and voxels at least."""

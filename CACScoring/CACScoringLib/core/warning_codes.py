@@ -14,7 +14,6 @@ SEVERE = frozenset(
         "heart-cut",
         "heart-from-lungs",
         "heart-without-lungs",
-        "hearts-disagree",
         "interpolated",
         "kernel-sharp",
         "labels-empty",
@@ -97,7 +96,6 @@ ADVICE = {
     "heart-not-found": "No action is needed for a phantom. For a patient, check that all lesions are labelled.",
     "heart-without-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
     "no-territories": "Check the heart mask, and that every lesion has its artery.",
-    "hearts-disagree": "Check the heart outline; give --heart MASK if it is wrong.",
     "orientation-doubtful": "Check in a viewer that heart, spine and liver lie where the labels say.",
     "reversed": "Do not use the score. Convert the scan again with a tool that keeps the geometry, and score that.",
     # Scores and lesions

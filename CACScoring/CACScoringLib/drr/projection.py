@@ -18,6 +18,7 @@ import SimpleITK as sitk
 
 from ..core.ct import AIR_HU
 from ..core.grid import Grid
+from ..core.slices import BODY_HU
 from ..core.voxels import voxels_of
 from .geometry import Geometry, ProjectionError, in_lps_order, rays_through
 from .planes import sums_along
@@ -155,7 +156,6 @@ def display(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndarra
     return dark, (float(low), float(max(high, low + 1e-6)))
 
 
-BODY_HU = -300.0
 BODY_PATH_MM = 20.0
 """Water-equivalent path in mm above which a ray passes the body."""
 

@@ -27,7 +27,6 @@ SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/do
 """Schema of metadata.json, which `python -m monai.bundle verify_metadata` downloads."""
 
 TASKS = {
-    "heart": "Segmentation of the heart on non-contrast chest CT",
     "territories": "Segmentation of the heart, and of the territories of its arteries, valves and great vessels, on CT",
     "slices": "Detection of CT slices with visible coronary calcium",
     "decomposition": "Coronary calcium map of CT slices",
@@ -108,7 +107,7 @@ def write_bundle(path: Path, folder: Path) -> None:
     shape = image["spatial_shape"]
     script = trace(network.requires_grad_(False), torch.zeros(1, image["num_channels"], *shape))
     inferer: dict[str, Any] = {"_target_": "SimpleInferer"}
-    if card.network in ("heart", "territories"):
+    if card.network == "territories":
         inferer = {"_target_": "SlidingWindowInferer", "roi_size": shape, "overlap": 0.5, "mode": "gaussian"}
     facts = vars(card) | {"task": TASKS[card.network], "data": card.training.data}
     texts = {
@@ -151,10 +150,6 @@ def card_in_bundle(folder: Path) -> Path:
 
 def network_data_format(card: ModelCard) -> dict[str, dict[str, Any]]:
     """Return shapes, ranges and channels of a network's input and output, as metadata.json has them."""
-    patch = [preprocessing.HEART_PATCH] * 3
-    if card.network == "heart":
-        window = f"CT, {preprocessing.HEART_LOW_HU:g} to {preprocessing.HEART_HIGH_HU:g} HU"
-        return _formats([window], patch, ["background", "heart"], patch)
     if card.network == "territories":
         patch = [preprocessing.TERRITORY_PATCH] * 3
         windows = [f"CT, {low:g} to {high:g} HU" for low, high in preprocessing.TERRITORY_WINDOWS_HU]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import openvino
     import torch
 
-    from ..networks.van_velzen import Config
+    from ..networks.registry import Config
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ class ModelCard:
 
     Attributes:
         name: Name of the model and of its files.
-        network: Key of `van_velzen.NETWORKS`.
+        network: Key of `registry.NETWORKS`.
         preset: Preset that the training began with, or "custom".
         config: Fields of the network's configuration.
         preprocessing_version: `preprocessing.VERSION` of the training.
@@ -162,7 +162,7 @@ def describe(
     intended_use: str,
 ) -> ModelCard:
     """Return a card for a network of this configuration and the present preprocessing."""
-    from ..networks.van_velzen import NETWORKS
+    from ..networks.registry import NETWORKS
 
     network = next(key for key, (kind, _) in NETWORKS.items() if isinstance(config, kind))
     values = dataclasses.asdict(config)
@@ -429,7 +429,7 @@ def _no_network(card: ModelCard, error: Exception) -> ModelError:
 
 def untrained_network(card: ModelCard) -> torch.nn.Module:
     """Return a network of a card's configuration, in PyTorch. Raises ModelError where there is none."""
-    from ..networks.van_velzen import NETWORKS, build
+    from ..networks.registry import NETWORKS, build
 
     if card.network not in NETWORKS:
         raise ModelError(f"The model {card.name} is for {card.network!r}; known are {', '.join(NETWORKS)}.")

@@ -64,17 +64,13 @@ class ChosenModels:
 class Networks:
     """Networks that score without a threshold.
 
-    The heart is that of `territories`, unless `heart` is given; without either it is the region between the lungs.
-
     Attributes:
-        heart: Network that segments the heart alone, if any.
         slices: Slice classifier.
         decomposition: Network of the calcium map.
-        territories: Network that segments heart and territories, if any.
+        territories: Network that segments heart and territories; None for the region between the lungs.
         lesions: Network that names what candidates of the clinical rule are; None to leave none of them out.
     """
 
-    heart: LoadedModel | None
     slices: LoadedModel
     decomposition: LoadedModel
     territories: LoadedModel | None = None
@@ -202,22 +198,20 @@ def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[s
     return named
 
 
-def load_models(models: ChosenModels, heart_is_given: bool = False, thread: Executor | None = None) -> LoadedModels:
-    """Load models, without that of the heart if a mask is given.
+def load_models(models: ChosenModels, thread: Executor | None = None) -> LoadedModels:
+    """Load models.
 
     Args:
         models: Models to load.
-        heart_is_given: True if there is a mask of the heart.
         thread: Executor that loads the networks meanwhile; errors are raised at their first use.
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
         DeviceError: The device is not there or has too little memory.
     """
-    needed = {name: model for name, model in models.networks.items() if name != "heart" or not heart_is_given}
-    networks = load_networks(needed, models.device, thread)
+    networks = load_networks(models.networks, models.device, thread)
     estimates = {kind: load_model(model.path, models.device) for kind, model in models.estimates.items()}
-    cards = {name: file_sha256(model.path) for name, model in (needed | models.estimates).items()}
+    cards = {name: file_sha256(model.path) for name, model in (models.networks | models.estimates).items()}
     device = choose_device(models.device) if cards else ""
     return LoadedModels(networks, estimates, models.warnings, cards, device, models.site)
 
@@ -237,7 +231,7 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
     }
     # Frozen, and a ModelAhead cannot be copied.
     object.__setattr__(loaded["decomposition"], "card", _with_candidates(loaded))
-    optional = {network: loaded.get(network) for network in ("heart", "territories", "lesions")}
+    optional = {network: loaded.get(network) for network in ("territories", "lesions")}
     return Networks(slices=loaded["slices"], decomposition=loaded["decomposition"], **optional)
 
 
@@ -248,7 +242,7 @@ def _with_candidates(loaded: Mapping[str, LoadedModel]) -> ModelCard:
     from it.
     """
     card = loaded["decomposition"].card
-    hashes = {name: loaded[name].card.sha256 for name in ("heart", "territories", "lesions") if name in loaded}
+    hashes = {name: loaded[name].card.sha256 for name in ("territories", "lesions") if name in loaded}
     for bundled in (model.card for model in list_models("decomposition") if model.origin == "bundled"):
         validation = bundled.validation.get("automatic_score", {})
         if "candidates" in bundled.calibration.keys() - card.calibration and validation.get("models") == hashes:

@@ -1,7 +1,7 @@
 """Inputs of the networks from a scan, defined once for training and use.
 
-Grids follow van Velzen et al., section 5: the heart network has 1.5×1.5×3.0 mm, the slice networks 1.0 mm in-plane
-and 1.5 mm between slices, 224×224 pixels around the heart's centre of mass, −50 to 950 HU scaled to 0 to 1.
+The grid of the slice networks follows van Velzen et al., section 5: 1.0 mm in-plane and 1.5 mm between slices, 224×224
+pixels around the heart's centre of mass, −50 to 950 HU scaled to 0 to 1.
 
 All arrays are [k, j, i]; how images come onto grids is in `core.grid`.
 """
@@ -20,13 +20,6 @@ from ..core.voxels import voxels_of
 
 VERSION = 1
 """Version on every model's card; increased with every change to the networks' inputs."""
-
-HEART_SPACING_MM = (1.5, 1.5, 3.0)
-HEART_PATCH = 64
-"""Sides of the heart network's patches, voxels."""
-
-HEART_LOW_HU, HEART_HIGH_HU = -500.0, 500.0
-"""Window of the heart network, scaled to 0 to 1; the paper gives none. Lung is 0, bone and contrast are 1."""
 
 TERRITORY_SPACING_MM = (3.0, 3.0, 3.0)
 TERRITORY_PATCH = 64
@@ -75,17 +68,6 @@ class HeartSlices:
 
     def __len__(self) -> int:
         return len(self.heart)
-
-
-def heart_grid(image: sitk.Image) -> ScanGrid:
-    """Return the heart network's grid over a scan."""
-    return ScanGrid.over(image, HEART_SPACING_MM)
-
-
-def heart_input(image: sitk.Image) -> np.ndarray:
-    """Return the heart network's input: float32 [k, j, i] on `heart_grid`, 0 to 1."""
-    hu = heart_grid(image).resample(image, AIR_HU)
-    return _scaled(hu, HEART_LOW_HU, HEART_HIGH_HU)
 
 
 def territory_input(hu: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from ..core.slices import BODY_HU
 from ..drr.job import CALCIUM_FULL, PlacedRadiograph, Stand
 from .scene import DERIVED_ATTRIBUTE, RADIOGRAPH_ATTRIBUTE, add_volume, put_under, set_image, show_as_overlay
 from .segments import matrix_of_grid, vtk_image
@@ -21,7 +22,6 @@ CT_ROLE, CALCIUM_ROLE, HEART_ROLE = "CACCT", "CACCalciumPicture", "CACHeartPictu
 CALCIUM_LEAST = 0.001
 """Line integral of calcium's attenuation, ∫μ ds, below which calcium is not shown."""
 
-_BODY_HU = -300.0
 _BODY_OPACITY, _DETECTOR_OPACITY = 0.35, 0.9
 _BODY_COLOUR, _DETECTOR_COLOUR, _BEAM_COLOUR = (0.87, 0.73, 0.66), (1.0, 1.0, 1.0), (1.0, 0.76, 0.03)
 _HEART_COLOUR = (0.31, 0.76, 0.97)
@@ -199,7 +199,7 @@ def _texture_of(picture: np.ndarray) -> vtk.vtkImageData:
 
 def skin_of(body: sitk.Image) -> vtk.vtkPolyData:
     """Return the outer surface of the body in a CT, RAS. Fast for a CT of few voxels."""
-    inside = body > _BODY_HU
+    inside = body > BODY_HU
     filled = sitk.JoinSeries([sitk.BinaryFillhole(inside[:, :, k]) for k in range(body.GetDepth())])
     filled.CopyInformation(body)
     solid = sitk.Mask(body, filled == inside, 0)  # lungs as water
@@ -207,7 +207,7 @@ def skin_of(body: sitk.Image) -> vtk.vtkPolyData:
     image = sitk.ConstantPad(solid, [1, 1, 1], [1, 1, 1], -1000)
     surface = vtk.vtkFlyingEdges3D()
     surface.SetInputData(vtk_image(image))
-    surface.SetValue(0, _BODY_HU)
+    surface.SetValue(0, BODY_HU)
     transform = vtk.vtkTransform()
     transform.SetMatrix(matrix_of_grid(image).reshape(-1).tolist())
     placed_surface = vtk.vtkTransformPolyDataFilter()

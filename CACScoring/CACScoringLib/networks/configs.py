@@ -11,19 +11,6 @@ STRIDE = 4
 
 
 @dataclass(frozen=True)
-class HeartNetConfig:
-    """Configuration of `van_velzen.HeartNet`.
-
-    Attributes:
-        width: Channels of the first layer.
-        residual_blocks: Blocks at a quarter of the size.
-    """
-
-    width: int = 16
-    residual_blocks: int = 9
-
-
-@dataclass(frozen=True)
 class SliceClassifierConfig:
     """Configuration of `van_velzen.SliceClassifier`.
 
@@ -152,8 +139,82 @@ TERRITORY_STRIDE = (2, 4, 4)
 """Voxels of the patch along k, j, i that share one value of the territories."""
 
 
+VESSEL_KINDS = ("cnn", "se-cnn", "vit", "voxel-sum")
+VESSEL_FIELDS = ("scan", "heart")
+VESSEL_OUTPUTS = ("linear", "log")
+VOXEL_SUM_CELL = 8
+"""Side of a cell of "voxel-sum" in pixels."""
+
+
+@dataclass(frozen=True)
+class VesselNetConfig:
+    """Configuration of `vessels.VesselNet`. The defaults are the published values.
+
+    Attributes:
+        kind: One of VESSEL_KINDS.
+        slices: Slices of the input; see `whole_scan.vessels`.
+        size: Side of the input in pixels.
+        field: "scan" as published, or "heart": a square about the heart without what is further from it than around_mm.
+        field_mm: Side of the field "heart".
+        slice_mm: Slice thickness in the field "heart".
+        around_mm: Margin around the heart in the field "heart".
+        low_hu: Density scaled to 0 in the field "heart".
+        high_hu: Density scaled to 1 in the field "heart".
+        width: Channels of the first layer.
+        pooling: Pooling of "cnn" and "se-cnn": "average" as published, or "average+max", which is sensitive to lesions
+            of few pixels.
+        bright_hu: Density above which "voxel-sum" evaluates a cell. 100 HU covers a fiftieth of the heart, which is
+            fast; 60 HU covers half of it, faint calcium included.
+        output: Normalisation of scores: "linear", or "log", in which a patient with very much calcium does not dominate
+            the loss.
+        reduction: r of squeeze-and-excite.
+        patch: Side of the patches of "vit" in pixels.
+        depth: Layers of "vit".
+        heads: Attention heads of "vit".
+        feed_forward: Width of the feed-forward layers of "vit".
+        dropout: Share of features dropped in training.
+    """
+
+    kind: str = "cnn"
+    slices: int = 73
+    size: int = 512
+    field: str = "scan"
+    field_mm: float = 160.0
+    slice_mm: float = 3.0
+    around_mm: float = 5.0
+    low_hu: float = -100.0
+    high_hu: float = 900.0
+    width: int = 32
+    pooling: str = "average"
+    bright_hu: float = 100.0
+    output: str = "linear"
+    reduction: int = 16
+    patch: int = 32
+    depth: int = 3
+    heads: int = 4
+    feed_forward: int = 512
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("kind", self.kind, VESSEL_KINDS)
+        _check_choice("field", self.field, VESSEL_FIELDS)
+        _check_choice("pooling", self.pooling, ("average", "average+max"))
+        _check_choice("output", self.output, VESSEL_OUTPUTS)
+        multiple = {"vit": self.patch, "voxel-sum": VOXEL_SUM_CELL}.get(self.kind, 8)
+        if self.slices < 1 or self.size < 8 or self.size % multiple:
+            raise ValueError(f"{self.slices} slices of {self.size}²: size has to be a multiple of {multiple}.")
+        if self.kind == "voxel-sum" and self.field != "heart":
+            raise ValueError('"voxel-sum" needs the field "heart": in that of the scan there is no HU to sum.')
+        if not (self.field_mm > 0 and self.slice_mm > 0 and self.around_mm >= 0 and self.low_hu < self.high_hu):
+            raise ValueError("field_mm and slice_mm have to be above 0, and low_hu below high_hu.")
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel of the field "heart"."""
+        return (self.field_mm / self.size) ** 2 * self.slice_mm
+
+
 SCORING_CONFIGS: dict[str, type] = {
-    "heart": HeartNetConfig,
     "territories": TerritoryNetConfig,
     "slices": SliceClassifierConfig,
     "decomposition": GeneratorConfig,
@@ -174,4 +235,4 @@ def _check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -
 
 RADIOGRAPH, VESSELS, RADIOMICS = "radiograph", "vessels", "radiomics"
 ESTIMATORS = (VESSELS, RADIOMICS)
-"""Keys of `van_velzen.NETWORKS` whose models give whole-scan estimates."""
+"""Keys of `registry.NETWORKS` whose models give whole-scan estimates."""

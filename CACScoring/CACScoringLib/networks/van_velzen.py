@@ -1,8 +1,8 @@
 """The networks of van Velzen et al., "Generative models for reproducible coronary calcium scoring", table 2.
 
-Three networks score a scan: `HeartNet` finds the heart, `SliceClassifier` classifies slices with calcium, and
-`Generator` gives the calcium map of a slice. `PatchDiscriminator` is needed in training only. The paper's values are
-the preset "paper"; "compact" is a small set with the changes that made training work in first experiments.
+`SliceClassifier` classifies slices with calcium, and `Generator` gives the calcium map of a slice. `PatchDiscriminator`
+is needed in training only. The defaults of their configurations are the paper's values. `territories.TerritoryNet`
+replaces the paper's network for the heart.
 
 `forward(x)` ends with the last activation of table 2; `forward(x, logits=True)` omits it, for losses.
 
@@ -25,58 +25,10 @@ from .configs import (
     STRIDE,
     DiscriminatorConfig,
     GeneratorConfig,
-    HeartNetConfig,
-    LesionNetConfig,
     SliceClassifierConfig,
     SliceSuperResolutionConfig,
-    TerritoryNetConfig,
     input_channels,
 )
-from .lesions import LesionNet
-from .radiograph import RadiographNet, RadiographNetConfig
-from .radiomics import RadiomicsConfig, RadiomicsNet
-from .territories import TerritoryNet
-from .vessels import VesselNet, VesselNetConfig
-
-Config = (
-    HeartNetConfig
-    | SliceClassifierConfig
-    | GeneratorConfig
-    | DiscriminatorConfig
-    | SliceSuperResolutionConfig
-    | RadiographNetConfig
-    | RadiomicsConfig
-    | VesselNetConfig
-    | TerritoryNetConfig
-    | LesionNetConfig
-)
-
-
-class HeartNet(nn.Module):
-    """Network that segments the heart: table 2, left.
-
-    Input [B, 1, k, j, i] (`preprocessing.heart_input`), published patch 64×64×64. Output [B, 2, k, j, i]: background
-    and heart. Table 2 asks for a sigmoid on two channels: both are independent probabilities, and the heart is where
-    channel 1 reaches 0.5.
-    """
-
-    def __init__(self, config: HeartNetConfig) -> None:
-        super().__init__()
-        w = config.width
-        self.layers = nn.Sequential(
-            *_convolution3d(1, w, 7, 1),
-            *_convolution3d(w, 2 * w, 3, 2),
-            *_convolution3d(2 * w, 4 * w, 3, 2),
-            *(_Residual(lambda: _convolution3d(4 * w, 4 * w, 3, 1)) for _ in range(config.residual_blocks)),
-            *_transposed(nn.ConvTranspose3d, nn.BatchNorm3d, 4 * w, 2 * w),
-            *_transposed(nn.ConvTranspose3d, nn.BatchNorm3d, 2 * w, w),
-            nn.Conv3d(w, 2, 7, padding=3),
-        )
-
-    def forward(self, x: torch.Tensor, logits: bool = False) -> torch.Tensor:
-        _check_size(x)
-        z = self.layers(x)
-        return z if logits else torch.sigmoid(z)
 
 
 class SliceClassifier(nn.Module):
@@ -197,48 +149,6 @@ class SliceSuperResolution(nn.Module):
         return self.layers(torch.cat([middle, neighbours - middle], 1))
 
 
-NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
-    "heart": (HeartNetConfig, HeartNet),
-    "slices": (SliceClassifierConfig, SliceClassifier),
-    "decomposition": (GeneratorConfig, Generator),
-    "discriminator": (DiscriminatorConfig, PatchDiscriminator),
-    "super_resolution": (SliceSuperResolutionConfig, SliceSuperResolution),
-    "radiograph": (RadiographNetConfig, RadiographNet),
-    "radiomics": (RadiomicsConfig, RadiomicsNet),
-    "vessels": (VesselNetConfig, VesselNet),
-    "territories": (TerritoryNetConfig, TerritoryNet),
-    "lesions": (LesionNetConfig, LesionNet),
-}
-"""Name of each network, its configuration and its class."""
-
-PRESETS: dict[str, dict[str, Config]] = {
-    "paper": {
-        "heart": HeartNetConfig(),
-        "slices": SliceClassifierConfig(),
-        "decomposition": GeneratorConfig(),
-        "discriminator": DiscriminatorConfig(),
-    },
-    "compact": {
-        "heart": HeartNetConfig(width=8, residual_blocks=4),
-        "slices": SliceClassifierConfig(
-            width=12, residual_blocks=4, pooling="average+max", neighbours=1, position=True, size=160
-        ),
-        "decomposition": GeneratorConfig(
-            width=12, residual_blocks=4, upsampling="resize", skips=True, neighbours=1, position=True
-        ),
-        "discriminator": DiscriminatorConfig(width=12, stem_stride=1, pooling="average+max"),
-    },
-}
-
-
-def build(config: Config) -> nn.Module:
-    """An untrained network of this configuration."""
-    for kind, network in NETWORKS.values():
-        if isinstance(config, kind):
-            return network(config)
-    raise TypeError(f"{type(config).__name__} is no network's configuration.")
-
-
 class _Residual(nn.Module):
     def __init__(self, layer: Callable[[], list[nn.Module]]) -> None:
         super().__init__()
@@ -254,11 +164,6 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn
     padding = kernel // 2
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, padding_mode="reflect", bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-
-
-def _convolution3d(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv3d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return [convolution, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)]
 
 
 def _transposed(convolution: type, norm: type, inputs: int, outputs: int) -> list[nn.Module]:

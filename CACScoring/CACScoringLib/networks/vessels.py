@@ -16,93 +16,18 @@ What the paper leaves open, and what is done here:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from .voxel_sum import CELL, VESSELS, Calcium, VoxelSum, convolution
-
-KINDS = ("cnn", "se-cnn", "vit", "voxel-sum")
-FIELDS = ("scan", "heart")
-POOLINGS = ("average", "average+max")
-OUTPUTS = ("linear", "log")
-
-
-@dataclass(frozen=True)
-class VesselNetConfig:
-    """Configuration of `VesselNet`. The defaults are the published values.
-
-    Attributes:
-        kind: One of KINDS.
-        slices: Slices of the input; see `whole_scan.vessels`.
-        size: Side of the input in pixels.
-        field: "scan" as published, or "heart": a square about the heart without what is further from it than around_mm.
-        field_mm: Side of the field "heart".
-        slice_mm: Slice thickness in the field "heart".
-        around_mm: Margin around the heart in the field "heart".
-        low_hu: Density scaled to 0 in the field "heart".
-        high_hu: Density scaled to 1 in the field "heart".
-        width: Channels of the first layer.
-        pooling: Pooling of "cnn" and "se-cnn": "average" as published, or "average+max", which is sensitive to lesions
-            of few pixels.
-        bright_hu: Density above which "voxel-sum" evaluates a cell. 100 HU covers a fiftieth of the heart, which is
-            fast; 60 HU covers half of it, faint calcium included.
-        output: Normalisation of scores: "linear", or "log", in which a patient with very much calcium does not dominate
-            the loss.
-        reduction: r of squeeze-and-excite.
-        patch: Side of the patches of "vit" in pixels.
-        depth: Layers of "vit".
-        heads: Attention heads of "vit".
-        feed_forward: Width of the feed-forward layers of "vit".
-        dropout: Share of features dropped in training.
-    """
-
-    kind: str = "cnn"
-    slices: int = 73
-    size: int = 512
-    field: str = "scan"
-    field_mm: float = 160.0
-    slice_mm: float = 3.0
-    around_mm: float = 5.0
-    low_hu: float = -100.0
-    high_hu: float = 900.0
-    width: int = 32
-    pooling: str = "average"
-    bright_hu: float = 100.0
-    output: str = "linear"
-    reduction: int = 16
-    patch: int = 32
-    depth: int = 3
-    heads: int = 4
-    feed_forward: int = 512
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("kind", self.kind, KINDS),
-            ("field", self.field, FIELDS),
-            ("pooling", self.pooling, POOLINGS),
-            ("output", self.output, OUTPUTS),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(choices)}.")
-        multiple = {"vit": self.patch, "voxel-sum": CELL}.get(self.kind, 8)
-        if self.slices < 1 or self.size < 8 or self.size % multiple:
-            raise ValueError(f"{self.slices} slices of {self.size}²: size has to be a multiple of {multiple}.")
-        if self.kind == "voxel-sum" and self.field != "heart":
-            raise ValueError('"voxel-sum" needs the field "heart": in that of the scan there is no HU to sum.')
-        if not (self.field_mm > 0 and self.slice_mm > 0 and self.around_mm >= 0 and self.low_hu < self.high_hu):
-            raise ValueError("field_mm and slice_mm have to be above 0, and low_hu below high_hu.")
-
-    @property
-    def voxel_mm3(self) -> float:
-        """Volume of a voxel of the field "heart"."""
-        return (self.field_mm / self.size) ** 2 * self.slice_mm
+from ..core.labels import ARTERIES
+from .configs import VesselNetConfig
+from .voxel_sum import Calcium, VoxelSum, convolution
 
 
 class VesselNet(nn.Module):
-    """Scores of VESSELS, normalised by `largest`: see the module and `VesselNetConfig`.
+    """Scores of ARTERIES, normalised by `largest`: see the module and `VesselNetConfig`.
 
     largest: Agatston score that 1 stands for, a buffer; set in training (`set_largest`).
     """
@@ -204,7 +129,7 @@ class _Convolutional(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(features, 4 * w),
             nn.ReLU(inplace=True),
-            nn.Linear(4 * w, len(VESSELS)),
+            nn.Linear(4 * w, len(ARTERIES)),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -234,7 +159,7 @@ class _VisionTransformer(nn.Module):
             norm_first=True,
         )
         self.encoder = nn.TransformerEncoder(layer, config.depth, enable_nested_tensor=False)
-        self.head = nn.Sequential(nn.LayerNorm(dimension), nn.Linear(dimension, len(VESSELS)))
+        self.head = nn.Sequential(nn.LayerNorm(dimension), nn.Linear(dimension, len(ARTERIES)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = self.patches(x).flatten(2).transpose(1, 2)

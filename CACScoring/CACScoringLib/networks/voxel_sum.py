@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from .vessels import VesselNetConfig
-
-VESSELS = ("LM", "LAD", "LCX", "RCA")
-"""Arteries of the outputs, in this order; the paper's left coronary artery is the left main."""
+from ..core.labels import ARTERIES
+from .configs import VOXEL_SUM_CELL, VesselNetConfig
 
 AGATSTON_PER_HU_MM3 = 0.004
 """Initial Agatston score of 1 mm³ that is 1 HU denser than tissue; trained."""
@@ -26,7 +21,7 @@ _TISSUE_STEP_HU = 10.0
 _BLUNT_HU = 5.0
 """Width of the soft bound at the tissue's density: voxels just below still count a little, or it could not fall."""
 
-CELL, HALO = 8, 4
+CELL, HALO = VOXEL_SUM_CELL, 4
 """Side of a cell, and width of the surroundings that its convolutions reach, in pixels."""
 
 _CELLS_PER_BATCH = 1024
@@ -51,7 +46,7 @@ _OTHER_LOGIT = 4.0
 """Initial logit of everything but calcium of an artery."""
 
 Calcium = tuple[torch.Tensor, torch.Tensor]
-"""Rise by calcium in each voxel of an input, in its unit, and index of the artery in VESSELS (long; any value without
+"""Rise by calcium in each voxel of an input, in its unit, and index of the artery in ARTERIES (long; any value without
 calcium), both [B, slices, size, size]."""
 
 
@@ -70,11 +65,11 @@ class VoxelSum(nn.Module):
         self.near = nn.Sequential(
             *convolution(6, w, 3, 1), *convolution(w, 2 * w, 3, 1), *convolution(2 * w, 2 * w, 3, 1, dilation=2)
         )
-        self.last = nn.Conv2d(4 * w, len(VESSELS) + 2, 1)
+        self.last = nn.Conv2d(4 * w, len(ARTERIES) + 2, 1)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
         with torch.no_grad():
-            self.last.get_parameter("bias")[len(VESSELS)] = _OTHER_LOGIT
+            self.last.get_parameter("bias")[len(ARTERIES)] = _OTHER_LOGIT
         self.tissue = (FIRST_TISSUE_HU - config.low_hu) / window
         self.tissue_step, self.blunt = _TISSUE_STEP_HU / window, _BLUNT_HU / window
         self.labelled, self.very_bright = _LABELLED_HU / window, (_VERY_BRIGHT_HU - config.low_hu) / window
@@ -85,7 +80,7 @@ class VoxelSum(nn.Module):
         """Return Agatston scores [B, 4] and their error against `calcium`, 0 without it."""
         cells = self._bright_cells(x)
         if not len(cells[0]):  # an empty batch has no mean to be normalised by
-            return x.new_zeros(len(x), len(VESSELS)) * self.gain, x.new_zeros(())
+            return x.new_zeros(len(x), len(ARTERIES)) * self.gain, x.new_zeros(())
         weights, true = x.new_ones(len(cells[0])), None
         if calcium is not None:
             true = _true_amounts(calcium, cells)
@@ -95,13 +90,13 @@ class VoxelSum(nn.Module):
             cells, true = tuple(part[sample] for part in cells), true[sample]
         amounts, shares = self._amounts(x, cells)
         totals = (weights[:, None] * amounts.sum((2, 3))).float()
-        sums = totals.new_zeros(len(x), len(VESSELS)).index_add(0, cells[0], totals) * self._agatston_of_unit()
+        sums = totals.new_zeros(len(x), len(ARTERIES)).index_add(0, cells[0], totals) * self._agatston_of_unit()
         if true is None:
             return sums, x.new_zeros(())
         return sums, _error(amounts, shares, true, true > self.labelled, weights, cells[0], len(x))
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
-        maps = x.new_zeros(len(x), len(VESSELS), *x.shape[1:], dtype=torch.float32)
+        maps = x.new_zeros(len(x), len(ARTERIES), *x.shape[1:], dtype=torch.float32)
         cells = self._bright_cells(x)
         if len(cells[0]):
             scores = self._amounts(x, cells)[0] * self._agatston_of_unit()
@@ -164,7 +159,7 @@ def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Te
     rows, columns = (CELL * j[:, None] + span)[:, :, None], (CELL * i[:, None] + span)[:, None, :]
     index = (item[:, None, None], k[:, None, None], rows, columns)
     amount, artery = (part[index] for part in calcium)
-    return amount[:, None] * functional.one_hot(artery, len(VESSELS)).movedim(-1, 1)
+    return amount[:, None] * functional.one_hot(artery, len(ARTERIES)).movedim(-1, 1)
 
 
 def _sample_cells(items: torch.Tensor, kinds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 MODEL_PARAMETERS = {
     "territories": "heartModel",
-    "heart": "heartModel",
     "slices": "slicesModel",
     "decomposition": "mapModel",
 }
-"""Parameters that name a model, by network; both kinds of heart models share one."""
+"""Parameters that name a model, by network."""
 
 ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
 """Parameters that name a model for whole-scan estimates, by network."""
@@ -257,7 +256,7 @@ def firstCT() -> vtkMRMLScalarVolumeNode | None:
 def _modelLabel(model: StoredModel) -> str:
     if model.origin == "alternative":
         return _("{name} (comes with CAC, for comparison)").format(name=model.card.name)
-    return _("{name} (heart alone)").format(name=model.card.name) if model.card.network == "heart" else model.card.name
+    return model.card.name
 
 
 def _defaultLabel(bundled: str | None, stored: list[Any]) -> str:

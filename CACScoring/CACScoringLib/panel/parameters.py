@@ -106,7 +106,7 @@ class CACScoringParameterNode:
         inputHeartSegment: Segment ID of that mask.
         inputLesions: Path of a DICOM segmentation or structure set with the lesions; empty to find them.
         method: Scoring methods to run.
-        heartModel: Name of a model for territories and heart, or for the heart alone; empty for the bundled one.
+        heartModel: Name of a model for heart and territories; empty for the bundled one.
         slicesModel: Name of a model for the slice network; empty for the bundled one.
         mapModel: Name of a model for the calcium map; empty for the bundled one.
         secondOpinions: Add whole-scan estimates by all installed models.

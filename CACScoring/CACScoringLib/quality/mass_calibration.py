@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTError, CTScan, MaskError
+from ..core.slices import BODY_HU
 from ..core.tables import TableError, read_table
 from ..core.voxels import voxels_of
 from ..record.findings import MassCalibration
@@ -45,8 +46,8 @@ SCANNER_PERCENT, UNKNOWN_SCANNER_PERCENT, OTHER_VOLTAGE_PERCENT = 5.0, 10.0, 3.0
 """Uncertainty (one standard deviation): the repeated scans of PUBLISHED differ by 1 to 5 %, the four makers by 10 %; at
 100 kVp one of them measured 3 % less than the ratio of thresholds says."""
 
-BODY_HU, TABLE_OPENING_MM = -300.0, 12.0
-"""Threshold of the body, to measure its width; width of the opening that separates it from the table."""
+TABLE_OPENING_MM = 12.0
+"""Width of the opening that separates the body from the table, to measure its width."""
 
 INSERT_WATER_HU = 20.0
 """Error of water within a body, which an insert alone does not show."""

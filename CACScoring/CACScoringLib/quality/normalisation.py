@@ -46,7 +46,7 @@ MAX_SLICES = 12
 MIN_WINDOWS = 24
 """Least number of windows of either kind."""
 
-BODY_HU = (-1000.0, 400.0)
+WINDOW_HU = (-1000.0, 400.0)
 """Values beyond are cut off, so that metal and bone do not outweigh all else."""
 
 BODY_MEAN_HU = -800.0
@@ -282,7 +282,7 @@ def _body_power(
     total, count, shape = np.zeros(()), 0, (1, 1)
     for windows in _windows(hu, slices, spacing, BODY_WINDOW_MM):
         shape = windows.shape[1:]
-        windows = np.clip(windows, *BODY_HU)
+        windows = np.clip(windows, *WINDOW_HU)
         mean = windows.mean((1, 2), keepdims=True)
         shows_body = mean.reshape(-1) > BODY_MEAN_HU
         count += int(shows_body.sum())

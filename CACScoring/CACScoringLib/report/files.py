@@ -410,7 +410,7 @@ def models_of(result: ScoreResult) -> tuple[ModelRecord, ...]:
     if result.networks is None:
         return result.recorded_models
     networks = result.networks
-    loaded = (networks.heart, networks.territories, networks.slices, networks.decomposition, networks.lesions)
+    loaded = (networks.territories, networks.slices, networks.decomposition, networks.lesions)
     return tuple(ModelRecord(m.card.name, m.card.network, m.card.sha256) for m in loaded if m)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.acquisition import NO_AGENT
 from ..core.ct import ScanWarning
-from ..core.labels import MAIN_ARTERIES
+from ..core.labels import ARTERIES
 from ..quality.calibration import Limits, Repeatability
 from ..record.findings import CalibratedOn
 from ..record.score_record import ScoreRecord
@@ -37,7 +37,6 @@ BY_LIMITS, BY_INTERVALS = "limits", "intervals"
 METHODS = ("threshold", "decomposition")
 QUANTITIES = ("agatston", "pseudo_mass_hu_mm3")
 TOTAL = "total"
-ARTERIES = tuple(artery.key for artery in MAIN_ARTERIES)
 
 SAME_KVP = 0.5
 SAME_RATIO = 1.25

@@ -28,7 +28,8 @@ from ..models.preprocessing import heart_moments
 from .estimates import WholeScanEstimate, estimate_of
 
 if TYPE_CHECKING:
-    from ..networks.vessels import VesselNet, VesselNetConfig
+    from ..networks.configs import VesselNetConfig
+    from ..networks.vessels import VesselNet
 
 
 def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> np.ndarray:

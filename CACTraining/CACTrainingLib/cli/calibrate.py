@@ -19,7 +19,6 @@ class CalibrateOptions:
 
     Attributes:
         data: Folder of scans.
-        heart: Card of a model for the heart alone (default: none).
         territories: Card of the territory model (default: the bundled one).
         slices: Card of the model for slices (default: the bundled one).
         decomposition: Card of the model for maps.
@@ -30,7 +29,6 @@ class CalibrateOptions:
     """
 
     data: tuple[Path, ...] = option(metavar="DIR")
-    heart: Path | None = option(None, metavar="CARD")
     territories: Path | None = option(None, metavar="CARD")
     slices: Path | None = option(None, metavar="CARD")
     decomposition: Path = option(metavar="CARD")

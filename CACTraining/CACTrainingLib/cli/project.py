@@ -86,7 +86,7 @@ class CheckOptions(ProjectOptions):
         data: Further folder or project that training learns from; may be repeated.
     """
 
-    network: str | None = option(None, choices=("heart", "slices", "decomposition"))
+    network: str | None = option(None, choices=("territories", "slices", "decomposition"))
     method: str = option("supervised", choices=("supervised", "labels", "cyclegan"))
     annotator: str | None = option(None, metavar="NAME")
     data: tuple[Path, ...] = option((), metavar="DIR")

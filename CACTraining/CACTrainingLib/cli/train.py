@@ -47,11 +47,10 @@ class _Network:
 
 
 NETWORKS = {
-    "heart": _Network("network that segments the heart", "training.heart", _CT),
     "territories": _Network(
         "network that segments heart, coronary territories, valves and great vessels",
         "training.territories",
-        {*_LOOP, "devices", "start"},
+        _CT,
     ),
     "lesions": _Network(
         "network that names what candidates are: calcium of an artery or elsewhere, a device, noise",
@@ -128,7 +127,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
     if unknown := sorted(name for name in unused if getattr(arguments, name) not in (None, False)):
         names = ", ".join(f"--{name}" for name in unknown)
         raise OutputError(f"`cac train {arguments.network}` has no {names}. Leave it out.")
-    if "data" in network.options and not arguments.data and arguments.network not in ("heart", "lesions"):
+    if "data" in network.options and not arguments.data and arguments.network not in ("territories", "lesions"):
         raise OutputError("Give scans, a project or a table to learn from with --data.")
     module = _module(arguments.network)
     preset = arguments.preset or next(iter(module.PRESETS))

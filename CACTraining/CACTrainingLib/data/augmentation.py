@@ -1,19 +1,18 @@
 """Random variants of training samples, made in batches with PyTorch.
 
 Slices as in van Velzen et al., section 3: noise reduced (Gaussian, σ 0.5 pixels) or amplified (the image plus that
-filter's residual), random crops and rotations; and small changes of HU. Heart patches get far stronger changes, because
-few anatomies represent all patients.
+filter's residual), random crops and rotations; and small changes of HU. `territory_patches` varies 3-D patches.
 
 `draw_…` cuts what is needed from the scans and draws the changes of a batch in NumPy; `augment_…` applies them with
-PyTorch to all samples together, on their device. Only the noise of patches is drawn there, by PyTorch, with a seed from
-NumPy. MONAI is not used: its random transforms change one image at a time, and its import takes seconds.
+PyTorch to all samples together, on their device. MONAI is not used: its random transforms change one image at a time,
+and its import takes seconds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,8 +45,6 @@ class SliceAugmentation:
         offset_hu: Shift of HU.
         position_jitter: Relative change, and shift, of the position in the heart's frame, because detected hearts
             differ from outlined ones.
-        placeless_share: Share of slices whose position channels are 0, so that a network does not learn only where
-            plaque lies.
         zoom: Factor of size, or its inverse, for slices that are not straight.
     """
 
@@ -59,7 +56,6 @@ class SliceAugmentation:
     gain: float = 0.03
     offset_hu: float = 8.0
     position_jitter: float = 0.1
-    placeless_share: float = 0.0
     zoom: float = 1.0
 
 
@@ -80,8 +76,7 @@ def draw_slice_changes(
     if places:
         limit = settings.position_jitter
         scale, shift = (generator.uniform(-limit, limit, (count, places)) for _ in range(2))
-        has_place = generator.random((count, 1)) >= settings.placeless_share if settings.placeless_share else 1
-        changes |= {"place_scale": (1 + scale) * has_place, "place_shift": shift * POSITION_SCALE * has_place}
+        changes |= {"place_scale": 1 + scale, "place_shift": shift * POSITION_SCALE}
     return as_tensors(changes)
 
 
@@ -121,132 +116,6 @@ def augment_slices(
     warped = functional.grid_sample(maps, grid, align_corners=False)
     warped[:, :1] *= gain
     return x, warped.clamp_(0, 1)
-
-
-@dataclass(frozen=True)
-class PatchAugmentation:
-    """Largest changes of heart patches.
-
-    With faded and stained patches, the few scans with contrast do not teach that hearts are bright.
-
-    Attributes:
-        turn_degrees: Rotation about the body's axis.
-        tilt_degrees: Rotation about the other axes.
-        scale: Scale, or its inverse.
-        displacement_voxels: Smooth random displacement.
-        gain: Relative change of values from 0 to 1 (1000 HU).
-        offset: Shift of values.
-        gamma: Exponent of values, or its inverse.
-        noise: Standard deviation of noise in values.
-        blurred_share: Share of patches blurred in-plane.
-        thick_share: Share of patches with slices averaged over three.
-        faded_share: Share of patches in which enhanced blood and bone approach soft tissue.
-        stained_share: Share of patches in which soft tissue brightens in places.
-        stain: Brightening of soft tissue.
-        cut_share: Share of patches cut by the field of view.
-    """
-
-    turn_degrees: float = 20.0
-    tilt_degrees: float = 12.0
-    scale: float = 1.25
-    displacement_voxels: float = 4.0
-    gain: float = 0.1
-    offset: float = 0.04
-    gamma: float = 1.2
-    noise: float = 0.05
-    blurred_share: float = 0.3
-    thick_share: float = 0.3
-    faded_share: float = 0.4
-    stained_share: float = 0.15
-    stain: float = 0.4
-    cut_share: float = 0.25
-
-
-UNCHANGED = PatchAugmentation(**dict.fromkeys((field.name for field in fields(PatchAugmentation)), 0))
-UNCHANGED = replace(UNCHANGED, scale=1, gamma=1)
-"""No changes, for validation."""
-
-TISSUE = 0.55
-"""Value of soft tissue without contrast, 50 HU, in the heart network's window."""
-
-
-def draw_patches(
-    scans: Sequence[tuple[np.ndarray, np.ndarray, tuple[float, float, float]]],
-    size: int,
-    settings: PatchAugmentation,
-    generator: np.random.Generator,
-) -> Changes:
-    """Cut what patches need from scans, and draw their changes, for `augment_patches`.
-
-    Args:
-        scans: A scan, 0 to 1, its heart, 0 or 1, both [k, j, i] and maybe memory-mapped, and the centre (k, j, i) of
-            the patch in voxels, for each patch.
-        size: Side of the patches.
-    """
-    spacing = np.array([2.0, 1.0, 1.0])  # voxels are twice as long along k as in-plane
-    knots, patches = [], []
-    for _, _, centre in scans:
-        rotation = random_rotation(settings.turn_degrees, settings.tilt_degrees, generator)
-        matrix = rotation * random_scale(settings.scale, generator) * spacing / spacing[:, None]
-        displacement = settings.displacement_voxels * generator.uniform(-1, 1, (3, *(KNOTS,) * 3))
-        knots.append(affine_knots(size, matrix, centre) + displacement)
-        patches.append(_draw_patch(size, settings, generator))
-    boxes, grid = cut_boxes([scan[:2] for scan in scans], knots)
-    batch = {"boxes": boxes, "knots": grid, **gathered(patches)}
-    if "blur" in batch:
-        batch["blur"] = blur_kernels(batch["blur"])
-    return {**as_tensors(batch), "seed": torch.tensor(int(generator.integers(2**62)))}
-
-
-def _draw_patch(size: int, settings: PatchAugmentation, generator: np.random.Generator) -> dict[str, Any]:
-    """Draw the changes of a patch; those that it does not have are left out."""
-    patch: dict[str, Any] = {"fade": 1.0, "keep": np.ones((3, size), bool)}
-    if generator.random() < settings.faded_share:
-        patch["fade"] = generator.uniform(0, 0.5)
-    if generator.random() < settings.stained_share:
-        patch["stain"] = generator.uniform(-1, 1, (1, *(KNOTS,) * 3)) * settings.stain
-    if generator.random() < settings.blurred_share:
-        patch["blur"] = generator.uniform(0.4, 1.0)
-    if generator.random() < settings.thick_share:
-        patch["thick"] = True
-    limit = math.log(settings.gamma)
-    patch["gamma"] = math.exp(generator.uniform(-limit, limit))
-    patch["gain"] = 1 + generator.uniform(-settings.gain, settings.gain)
-    patch["offset"] = generator.uniform(-1, 1) * settings.offset
-    patch["noise"] = generator.uniform(0, settings.noise)
-    if generator.random() < settings.cut_share:
-        # Air beyond a plane across a random axis, in up to half of the patch.
-        axis, lost = int(generator.integers(3)), int(generator.integers(1, size // 2 + 1))
-        start = int(generator.choice([0, size - lost]))
-        patch["keep"][axis, start : start + lost] = False
-    return patch
-
-
-def augment_patches(batch: Changes) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return augmented patches of scans and their hearts, float32 [n, 1, size, size, size] each.
-
-    Outside the scan is air (0), as scoring pads it. batch: From `draw_patches`.
-    """
-    size = batch["keep"].shape[-1]
-    warped = functional.grid_sample(
-        batch["boxes"].float(), smooth_field(batch["knots"], size).permute(0, 2, 3, 4, 1), align_corners=False
-    )
-    x, heart = warped[:, :1], (warped[:, 1:] >= 0.5).float()
-    x = torch.where(x > TISSUE, TISSUE + per_sample(batch["fade"], 5) * (x - TISSUE), x)
-    if "stain" in batch:
-        part = x[batch["stain_at"]]
-        tissue = ((part - 0.45) / 0.05).clamp_(0, 1)
-        x[batch["stain_at"]] = part + smooth_field(batch["stain"], size).clamp_(min=0) * tissue
-    if "blur" in batch:
-        x[batch["blur_at"], 0] = filter_planes(x[batch["blur_at"], 0], batch["blur"])
-    if "thick" in batch:
-        part = functional.pad(x[batch["thick_at"]], (0, 0, 0, 0, 1, 1), mode="replicate")
-        x[batch["thick_at"]] = functional.avg_pool3d(part, (3, 1, 1), stride=1)
-    gamma, gain, offset, level = (per_sample(batch[name], 5) for name in ("gamma", "gain", "offset", "noise"))
-    noise = torch.randn(x.shape, generator=seeded(batch["seed"], x.device), device=x.device)
-    x = x.clamp_(0, 1).pow_(gamma).mul_(gain).add_(offset).add_(noise.mul_(level)).clamp_(0, 1)
-    keep = inside_all(batch["keep"])[:, None]
-    return (x * keep).contiguous(memory_format=torch.channels_last_3d), heart * keep
 
 
 def as_tensors(values: Mapping[str, ArrayLike]) -> Changes:

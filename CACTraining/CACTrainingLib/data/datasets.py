@@ -130,7 +130,8 @@ def prepare(
 ) -> list[Path]:
     """Prepare scans that are not in the cache, and return each scan's folder there.
 
-    kind: "slices" (`load_slices`) or "heart" (`load_volume`). Raises CTError for a scan that cannot be used.
+    kind: "slices" (`load_slices`) or "heart" (`territory_patches.outlined_volume`). Raises CTError for a scan that
+    cannot be used.
     """
     cache.mkdir(parents=True, exist_ok=True)
     folders = [cache / f"{kind}-{scan.fingerprint()}" for scan in scans]
@@ -212,30 +213,6 @@ def load_slices(folder: Path) -> ScanSlices:
     facts = {name: record[name] for name in ("patient", "kind", "has_map")}
     facts |= {name: np.array(record[name]) for name in ("map_row", "visible", "labelled", "bright")}
     return ScanSlices(slices=slices, maps=maps, contrast=np.array(record["contrast"], float), **facts)
-
-
-@dataclass(frozen=True)
-class HeartVolume:
-    """Memory-mapped input of the heart network.
-
-    Attributes:
-        patient: Patient of the scan.
-        volume: Scan, float16 [k, j, i], 0 to 1.
-        heart: Mask, uint8 [k, j, i].
-        box: First index of the heart and the one after its last, by axis.
-    """
-
-    patient: str
-    volume: np.ndarray
-    heart: np.ndarray
-    box: tuple[tuple[int, int], ...]
-
-
-def load_volume(folder: Path) -> HeartVolume:
-    """Load a scan that `prepare` wrote."""
-    record = read_json(folder / "scan.json")
-    volume, heart = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("volume", "heart"))
-    return HeartVolume(record["patient"], volume, heart, tuple(map(tuple, record["box"])))
 
 
 class SliceDataset:

@@ -11,12 +11,12 @@ from monai.networks.layers.simplelayers import separable_filtering
 from monai.networks.layers.spatial_transforms import AffineTransform
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 
+from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.networks.configs import LESION_PATCH, TERRITORY_STRIDE
 from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, WINDOWS_HU
 
-from .lesion_rows import ARTERIES, ROW_SIZE
+from .lesion_rows import ARTERY_KINDS, ROW_SIZE
 
-AIR_HU = -1024.0
 """HU beyond a patch that was turned."""
 
 KIND_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 1.2, 1.0, 1.6, 0.7, 2.0, 0.6, 0.3, 0.8, 0.4, 0.6, 4.0)
@@ -96,7 +96,7 @@ class LesionData:
             annotated_share: Share of annotated lesions, as many coronary as not; None for none.
             clean_share: Share of what is dense in real scans free of coronary calcium, if there are any.
         """
-        is_coronary = self.shares[:, :ARTERIES].sum(1) > 0.5
+        is_coronary = self.shares[:, :ARTERY_KINDS].sum(1) > 0.5
         kinds = np.where(self.is_annotated, len(KIND_WEIGHTS) + is_coronary, self.shares.argmax(1))
         kinds[self.is_clean] = len(KIND_WEIGHTS) + 2
         counts = np.maximum(np.bincount(kinds, minlength=len(KIND_WEIGHTS) + 3), RAREST)

@@ -23,7 +23,7 @@ from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
@@ -39,7 +39,7 @@ from ..project.annotation_files import SliceLabel
 from ..project.training import painted_regions
 from ..project.training_scan import TrainingScan
 
-ARTERIES = 4
+ARTERY_KINDS = len(ARTERIES)
 """The first of LESION_KINDS are coronary calcium, in the order of `Artery`."""
 
 VERSION = 5
@@ -271,7 +271,7 @@ def _cut_rows(
     territories: LoadedModel,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    region = find_heart(ct, None, None, territories)
+    region = find_heart(ct, None, territories)
     if region.territories is None:
         raise CTError("No territories were found.")
     rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
@@ -354,24 +354,24 @@ def annotated_shares(id_map: np.ndarray, ids: Sequence[int], readings: Sequence[
     for row, verdict in zip(shares, verdicts, strict=True):
         sites = set(verdict[verdict >= 0].tolist())
         if sites == {0}:
-            row[ARTERIES:] = 1 / (len(LESION_KINDS) - ARTERIES)
-        elif len(sites) == 1 and max(sites) <= ARTERIES:
+            row[ARTERY_KINDS:] = 1 / (len(LESION_KINDS) - ARTERY_KINDS)
+        elif len(sites) == 1 and max(sites) <= ARTERY_KINDS:
             row[max(sites) - 1] = 1
         elif sites and 0 not in sites:
-            row[:ARTERIES] = 1 / ARTERIES
+            row[:ARTERY_KINDS] = 1 / ARTERY_KINDS
     return shares
 
 
 def kind_is_known(shares: np.ndarray) -> np.ndarray:
     """Return True for lesions [n, kinds] of a known kind, False if they are coronary or not without one, bool [n]."""
-    return shares.max(axis=1) > 1 / ARTERIES
+    return shares.max(axis=1) > 1 / ARTERY_KINDS
 
 
 def _without_much_noise(
     ids: Sequence[int], shares: np.ndarray, generator: np.random.Generator
 ) -> tuple[list[int], np.ndarray]:
     """Keep MAX_NOISE of the lesions that are noise or not coronary, drawn at random, and all others with shares."""
-    unnamed = ~kind_is_known(shares) & (shares[:, ARTERIES:].sum(axis=1) > 0)
+    unnamed = ~kind_is_known(shares) & (shares[:, ARTERY_KINDS:].sum(axis=1) > 0)
     noise = np.flatnonzero((shares[:, LESION_KINDS.index("noise")] > 0.9) | unnamed)
     dropped = {*generator.permutation(noise)[MAX_NOISE:].tolist(), *np.flatnonzero(shares.sum(axis=1) == 0).tolist()}
     rows = [n for n in range(len(shares)) if n not in dropped]

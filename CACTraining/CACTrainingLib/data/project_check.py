@@ -23,8 +23,8 @@ from ..project.training import annotated_nothing, painted_slices, training_scan
 from ..project.training_scan import DataError, TrainingScan, read_truth
 from .datasets import find_scans, split_by_patient
 
-NETWORKS = ("heart", "slices", "decomposition")
-
+NETWORKS = ("slices", "decomposition")
+"""Networks that learn from a project alone."""
 
 VALIDATION_SHARE = 0.2
 
@@ -56,7 +56,8 @@ def check_project(
     """Return findings about a project, errors first.
 
     Args:
-        network: Network to train, "heart", "slices" or "decomposition"; None checks all, and lacks are warnings.
+        network: Network to train: "territories", to which outlined hearts are taught, or one of NETWORKS. None checks
+            all of these, and lacks are warnings.
         method: Method of the decomposition, "supervised", "labels" or "cyclegan".
         annotator: Annotator whose annotations are used; None for all.
         further_data: Further folders to learn from, as the training takes them.
@@ -181,15 +182,15 @@ def _lacking(
 
     label_counts: by scan, counts of slices with and without visible calcium.
     """
-    usable = [scan for scan in label_counts if network != "heart" or scan.heart_known]
-    if network == "heart" and not usable:
-        return [("The heart network needs scans with an outlined heart, and there are none. Outline some.", "")]
+    teaches_hearts = network == "territories"
+    usable = [scan for scan in label_counts if scan.heart_known or not teaches_hearts]
+    if teaches_hearts and not usable:
+        return [("The heart is learned from scans with an outlined heart, and there are none. Outline some.", "")]
     try:
         parts = split_by_patient(usable, VALIDATION_SHARE, 0)
     except DataError as error:
-        outlined = ", which learns from scans with an outlined heart alone" if network == "heart" else ""
-        return [(f"For {_NAMES[network]}{outlined}: {error}", "")]
-    if network == "heart":
+        return [(f"For {_NAMES[network]}: {error}", "")]
+    if teaches_hearts:
         return []
     lacking: list[tuple[str, str]] = []
     for use, scans in zip(USES, parts, strict=False):
@@ -222,7 +223,7 @@ def _count(scan: TrainingScan) -> Counter[bool | None]:
     return Counter(label["visible"] for label in labels)
 
 
-_NAMES = {"heart": "the heart network", "slices": "the slice classifier", "decomposition": "the decomposition"}
+_NAMES = {"territories": "outlined hearts", "slices": "the slice classifier", "decomposition": "the decomposition"}
 
 
 def _ids(scans: Iterable[ProjectScan]) -> tuple[str, ...]:

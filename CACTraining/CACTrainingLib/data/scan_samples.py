@@ -10,12 +10,12 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, same_grid
+from CACScoringLib.core.ct import AIR_HU, CTError, CTScan, mask_on_scan_grid, same_grid
 from CACScoringLib.core.files import atomic_folder
 from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
-from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, HeartSlices
+from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, TERRITORY_SPACING_MM, HeartSlices
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.evidence import BLOOD_HU
 
@@ -100,23 +100,19 @@ def automatic_map(folder: Path, ct: CTScan, slices: HeartSlices) -> np.ndarray:
     return np.where(slices.grid.resample(mask, 0.0) >= 0.5, np.maximum(hu, 0), 0).astype(np.float32)
 
 
-def heart_of(scan: TrainingScan, ct: CTScan) -> sitk.Image:
-    """Read the heart's mask on the grid of its CT. Raises CTError."""
-    mask = read_mask(scan.heart)
-    return mask_on_scan_grid(mask if scan.heart_label is None else mask == scan.heart_label, ct, "heart mask")[0]
-
-
 def write_volume(scan: TrainingScan, folder: Path) -> None:
-    """Write a scan for the heart network into a new folder. Raises CTError for a scan that cannot be used."""
+    """Write a scan and its outlined heart for the territory network into a new folder.
+
+    Raises CTError for a scan that cannot be used.
+    """
     ct = read_ct(scan.ct, scan.series)
-    heart = heart_of(scan, ct)
-    grid = preprocessing.heart_grid(ct.image)
-    volume = preprocessing.heart_input(ct.image).astype(np.float16)
+    heart, _ = mask_on_scan_grid(read_mask(scan.heart), ct, "heart mask")
+    grid = ScanGrid.over(ct.image, TERRITORY_SPACING_MM)
     inside = grid.resample(heart != 0, 0.0) >= 0.5
     if not inside.any():
-        raise DataError(f"The heart in {scan.heart} is smaller than a voxel of the heart network.")
-    box = [(int(n.min()), int(n.max()) + 1) for n in np.nonzero(inside)]
-    _write_folder(folder, {"patient": scan.patient, "box": box}, {"volume": volume, "heart": inside.astype(np.uint8)})
+        raise DataError(f"The heart in {scan.heart} is smaller than a voxel of the territory network.")
+    hu = np.rint(grid.resample(ct.image, AIR_HU)).astype(np.int16)
+    _write_folder(folder, {"patient": scan.patient}, {"hu": hu, "heart": inside})
 
 
 def _labels_on_slices(labels: list[dict[str, Any]], grid: ScanGrid) -> list[bool | None]:

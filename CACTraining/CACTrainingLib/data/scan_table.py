@@ -22,12 +22,12 @@ import numpy as np
 
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import triple
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.tables import Line, TableError, read_table
 
 from ..phantom import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient
 
-ARTERIES = ("LM", "LAD", "LCX", "RCA")
 LABELS = ("agatston", "agatston_reader", "agatston_automatic")
 """Columns of labels of radiographs: the true score, a reader's score on CT, and an automatic one (clinical score, or a
 threshold in the heart)."""

@@ -30,8 +30,6 @@ class Sampling:
         position_tolerance: Largest difference of a negative slice from its positive counterpart in relative position in
             the heart (0 lowest, 1 highest).
         hard_share: Share of negatives in which other structures resemble calcium, or calcium is too faint to show.
-        hidden_calcium: True to count slices with invisible calcium as negative, as in weakly labelled data; False to
-            leave them out.
         twin_share: Share of negatives made from a positive slice of the same batch by removing its calcium, if known.
         calcium_scale: Largest factor, or its inverse, on a positive slice's calcium, if known; it stays visible.
         real_share: Share of slices from scans without a known true map, where both kinds are there; None for any.
@@ -40,7 +38,6 @@ class Sampling:
     positive_share: float = 0.5
     position_tolerance: float = 0.08
     hard_share: float = 0.5
-    hidden_calcium: bool = True
     twin_share: float = 0.0
     calcium_scale: float = 1.0
     real_share: float | None = None
@@ -73,7 +70,7 @@ class BalancedSampler:
         self, data: SliceDataset, sampling: Sampling, known_maps: bool = False, labels_only: bool = False
     ) -> None:
         usable = data.has_map if known_maps else np.ones(len(data), bool)
-        negative = usable & ~data.visible & (sampling.hidden_calcium | ~data.calcium)
+        negative = usable & ~data.visible
         self.data, self.sampling = data, sampling
         self.positive = np.nonzero(usable & data.visible)[0]
         self.negative = self._by_position(negative)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ CALCIFYING = sorted({TERRITORIES.index(territory) for territory, _ in POSSIBLE.v
 """Labels of TERRITORIES that hold the calcium of `phantom.POSSIBLE`."""
 UNKNOWN = 255
 """Label of voxels outside the field of view."""
+HEART_ONLY = 254
+"""Label of voxels of a scan with an outlined heart, whose territories are not known."""
 _POINTS = ("dense", "specks", "possible")
 
 
@@ -120,7 +123,7 @@ class Patch:
 
     Attributes:
         x: Network input, float32 [2, k, j, i].
-        labels: Territories, UNKNOWN included, int64 [k, j, i].
+        labels: Territories, UNKNOWN and HEART_ONLY included, int64 [k, j, i].
         heart: Mask, float32 [k, j, i], 0 or 1.
         possible: Share of calcium in each voxel by CALCIFYING over many patients, float32 [n, k, j, i].
     """
@@ -129,6 +132,14 @@ class Patch:
     labels: torch.Tensor
     heart: torch.Tensor
     possible: torch.Tensor
+
+
+def outlined_volume(folder: Path) -> TerritoryVolume:
+    """Load a scan with an outlined heart, which `datasets.prepare` wrote: all its labels are HEART_ONLY."""
+    hu, heart = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hu", "heart"))
+    nothing = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
+    labels = np.full(heart.shape, HEART_ONLY, np.uint8)
+    return TerritoryVolume(hu, labels, heart, plaques=nothing, deposits=nothing, possible=nothing)
 
 
 def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
@@ -188,6 +199,9 @@ def augment_patches(batch: Changes) -> Changes:
     grid = smooth_field(batch["knots"], SIZE).permute(0, 2, 3, 4, 1)
     sampled = functional.grid_sample(values, grid, align_corners=False)
     labels = functional.grid_sample(volume_labels[:, None], grid, mode="nearest", align_corners=False)[:, 0]
+    # Beyond a digital patient is air; what lies beyond a scan is not known.
+    has_heart_only = (volume_labels == HEART_ONLY).flatten(1).any(1)
+    labels = torch.where(per_sample(has_heart_only, 4) & (labels == 0), UNKNOWN, labels)
     inside = inside_all(batch["inside"])
     x = torch.where(inside, _vary_scanner(sampled[:, 0] + AIR_HU, batch), AIR_HU)
     windows = [((x - low) / (high - low)).clamp_(0, 1) for low, high in TERRITORY_WINDOWS_HU]

@@ -31,7 +31,6 @@ class Order(Choice):
 class Network(Choice):
     """Network to train. Values are those of the command line."""
 
-    HEART = "heart", "Heart"
     TERRITORIES = "territories", "Heart and territories"
     SLICES = "slices", "Slices"
     DECOMPOSITION = "decomposition", "Calcium map"
@@ -53,6 +52,7 @@ class Preset(Choice):
     PAPER = "paper", "As published (large)"
     REAL_SLICES = "real-slices", "Real slices and digital patients"
     REAL_LESIONS = "real-lesions", "Painted lesions and digital patients"
+    REAL_HEARTS = "real-hearts", "Outlined hearts and digital patients"
 
 
 class Use(Choice):

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 SCHEMA = "cac-proposal/1"
 HEART_FILE, FACTS_FILE = "heart.nii.gz", "proposal.json"
 
-NETWORKS = ("heart", "territories", "slices")
-"""Networks of a proposal. The territory network finds the heart unless there is a heart network."""
+NETWORKS = ("territories", "slices")
+"""Networks of a proposal."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _select_models(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[
     from CACScoringLib.models.cards import ModelError, StoredModel, list_models, read_card
 
     bundled = [model for model in list_models() if model.origin == "bundled"]
-    models = {model.card.network: model for model in bundled if model.card.network in ("territories", "slices")}
+    models = {model.card.network: model for model in bundled if model.card.network in NETWORKS}
     for path in map(Path, cards):
         card = read_card(path)
         if card.network not in NETWORKS:
@@ -181,8 +181,6 @@ def _select_models(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[
                 f"{card.name} is a model for {card.network!r}; proposals use models for {', '.join(NETWORKS)}."
             )
         models[card.network] = StoredModel(card, path, "user")
-    if "heart" in models:
-        models.pop("territories", None)  # needed for the heart alone
     missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if models and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
@@ -204,11 +202,9 @@ def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[s
     """Find the heart as in scoring; return its mask, its source, and warnings. Raises CTError."""
     from CACScoringLib.anatomy.heart_search import find_heart
 
-    heart, territories = (
-        _load_cached(model.path, model.card.sha256, device) if (model := models.get(network)) else None
-        for network in ("heart", "territories")
-    )
-    region = find_heart(scan, None, heart, territories)
+    model = models.get("territories")
+    network = None if model is None else _load_cached(model.path, model.card.sha256, device)
+    region = find_heart(scan, None, network)
     return region.mask, region.source, [warning.message for warning in region.warnings]
 
 

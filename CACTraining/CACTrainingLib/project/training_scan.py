@@ -30,7 +30,6 @@ class TrainingScan(ScanSource):
         heart: Mask of the heart.
         kind: One of KINDS; "clean" also if its calcium is unknown.
         calcium_map: True calcium map.
-        heart_label: Label of the heart in the mask; None for any label but 0.
         heart_known: True if the heart was outlined or simulated, and not only proposed.
         use: "training", "validation" or "test" if a project stores it.
         annotators: Annotators of a real scan's labels.
@@ -40,7 +39,6 @@ class TrainingScan(ScanSource):
     heart: Path
     kind: str = "clean"
     calcium_map: Path | None = None
-    heart_label: int | None = None
     heart_known: bool = True
     use: str = ""
     annotators: tuple[str, ...] = ()
@@ -58,7 +56,7 @@ class TrainingScan(ScanSource):
 
     def fingerprint(self) -> str:
         """Return a hash that changes with the scan's files and with their preparation."""
-        parts: list[object] = [CACHE_VERSION, preprocessing.VERSION, self.heart_label, self.series]
+        parts: list[object] = [CACHE_VERSION, preprocessing.VERSION, self.series]
         for path in (self.ct, self.heart, self.truth, self.calcium_map, self.automatic):
             if path is not None:
                 files = [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]

@@ -17,6 +17,7 @@ from CACScoringLib.cohort.folder import free_name, safe_name
 from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
@@ -39,7 +40,6 @@ FACTS = (
 MIN_HEIGHT_MM = 220.0
 """Least height in mm of a CT with the lungs of a chest radiograph."""
 MAX_CUT_OFF = 0.1
-BODY_HU = -300.0
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def _rms(values: np.ndarray) -> float:
 FADE_MM = 9.0
 """Width in mm of the fade at the box's border, less than `cases.BOX_MARGIN_MM`."""
 
-_AIR_HU = -1000.0
+_NO_DENSITY_HU = -1000.0
 
 
 @dataclass(frozen=True)
@@ -282,8 +282,8 @@ def _faded_image(thin: np.ndarray, box: HeartBox) -> sitk.Image:
     factor = len(thin) // len(box.hu)
     step = box.spacing_mm[2] / factor
     spacing = (*box.spacing_mm[:2], step)
-    dense = np.maximum(thin, np.float32(_AIR_HU)) - np.float32(_AIR_HU)
-    image = sitk.GetImageFromArray(dense * fade(thin.shape, spacing) + np.float32(_AIR_HU))
+    dense = np.maximum(thin, np.float32(_NO_DENSITY_HU)) - np.float32(_NO_DENSITY_HU)
+    image = sitk.GetImageFromArray(dense * fade(thin.shape, spacing) + np.float32(_NO_DENSITY_HU))
     image.SetSpacing(spacing)
     image.SetOrigin((*box.origin_mm[:2], box.origin_mm[2] - step * (factor - 1) / 2))
     return image

@@ -21,7 +21,7 @@ from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
 
 from ..data.scan_table import LABELS
 from ..project.training_scan import DataError
-from ..statistics.patient_folds import CATEGORIES, category_of
+from ..statistics.patient_folds import CATEGORY_LIMITS, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
@@ -194,7 +194,7 @@ class Pictures:
     def draw(self, generator: np.random.Generator, count: int, progress: float) -> tuple[np.ndarray, np.ndarray]:
         """Draw indices of pictures for a batch, with their scores. progress: of the training, 0 to 1."""
         least = next((stage.least for stage in self.settings.curriculum if progress < stage.until), 0.0)
-        categories = [c for c in np.unique(self.category) if c == 0 or CATEGORIES[c - 1] >= least]
+        categories = [c for c in np.unique(self.category) if c == 0 or CATEGORY_LIMITS[c - 1] >= least]
         if len(categories) < 2:  # no patient is that severe
             categories = list(np.unique(self.category))
         shares = np.array([self.settings.shares[c] for c in categories])

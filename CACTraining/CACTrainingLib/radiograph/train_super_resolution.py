@@ -22,7 +22,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
-from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.networks.registry import build
 
 from ..phantom import STRATA, stratified_patients
 from ..training.loop import Task, channels_last

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.models.cards import StoredModel
@@ -36,7 +36,6 @@ from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_
 from ..evaluation.measures import Comparison, Measure, mean_value
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Cell, Section, Table, count, heading
-from .records import ARTERIES
 from .scoring import forget, models_key, records_of, scoring_models, with_networks
 
 LESIONS = "lesions.csv"

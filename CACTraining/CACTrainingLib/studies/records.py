@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 from CACScoringLib.record.score_record import ModelRecord
 
-ARTERIES = ("LM", "LAD", "LCX", "RCA")
-
 MG, HU_MM3 = "mg", "HU·mm³"
 """Units of mass: mg for digital patients (pseudo-mass over the HU that 1 mg in 1 mm³ adds), pseudo-mass for others."""
 

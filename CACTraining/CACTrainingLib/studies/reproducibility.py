@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.quality.calibration import Limits
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
@@ -28,7 +29,7 @@ from ..statistics.agreement import (
     mean_relative_difference,
 )
 from ..statistics.bootstrap import RESAMPLES, mean
-from .records import ARTERIES, MG, StudyRecord, pairs_of
+from .records import MG, StudyRecord, pairs_of
 from .sample import AGATSTON, MASS, PAPER, TOTAL, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
 MIN_PAIRS = 20

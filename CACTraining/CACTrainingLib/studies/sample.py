@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.labels import ARTERIES
 
 from ..evaluation.measures import Comparison, long_table, value_row
 from ..evaluation.parts import METHODS, count
-from .records import ARTERIES, StudyRecord, pairs_of
+from .records import StudyRecord, pairs_of
 
 MASS, AGATSTON = "mass", "agatston"
 WITH_AGATSTON = ("map", "reader", "automatic")

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
 from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
@@ -20,7 +21,7 @@ from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.scoring.methods import MethodResult
 
 from ..evaluation.jobs import Prepared, StudyError
-from .records import ARTERIES, Value
+from .records import Value
 
 if TYPE_CHECKING:
     import torch

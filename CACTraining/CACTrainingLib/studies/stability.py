@@ -22,6 +22,7 @@ from CACScoringLib.cohort.cohort import scans_of
 from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
 from CACScoringLib.core.grid import Grid, bounding_box
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct
@@ -43,9 +44,6 @@ AS_IT_IS, AVERAGED = "as it is", "slices averaged by two"
 
 MAX_COLUMNS = 20
 """Columns, or rows, of air that are cut off or added."""
-
-BODY_HU = -300
-"""Least HU of what is no air: body and table."""
 
 NOISE_HU = 3.0
 """Standard deviation of the noise that is added."""

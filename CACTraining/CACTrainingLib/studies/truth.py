@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTError, MaskError, mask_on_scan_grid
-from CACScoringLib.core.labels import SITES, Artery
+from CACScoringLib.core.labels import ARTERIES, SITES, Artery
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_lesion_labels, read_mask
 from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
@@ -29,7 +29,7 @@ from CACScoringLib.scoring.scores import score_lesions, score_sites
 from ..evaluation.scored_scan import ScoredScan
 from ..phantom import LABEL_HU
 from ..statistics.masks import mask_agreement
-from .records import ARTERIES, HU_MM3, MG, HeartAgreement, ScoringFacts, StudyRecord, Truth, Value
+from .records import HU_MM3, MG, HeartAgreement, ScoringFacts, StudyRecord, Truth, Value
 from .scans import StudyScan
 
 

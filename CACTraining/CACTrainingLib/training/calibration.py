@@ -390,9 +390,9 @@ def run(arguments: Any, progress: Progress) -> Path:
     territories = arguments.territories or find_model("territories").path
     slices = arguments.slices or find_model("slices").path
     lesions = arguments.lesions or find_model("lesions").path
-    models = (arguments.heart, territories, slices, arguments.decomposition, lesions)
+    models = (territories, slices, arguments.decomposition, lesions)
     for path, network in zip(models, SCORING_NETWORKS, strict=True):
-        if path is not None and read_card(path).network != network:
+        if read_card(path).network != network:
             raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
     progress.begin(["scans", "model"])
     with progress.step("scans"):
@@ -405,8 +405,8 @@ def run(arguments: Any, progress: Progress) -> Path:
         thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
         measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
     with progress.step("model"):
-        hashes = {read_card(p).network: read_card(p).sha256 for p in models if p is not None}
-        of_candidates = {kind: hashes[kind] for kind in ("heart", "territories", "lesions") if kind in hashes}
+        hashes = {read_card(p).network: read_card(p).sha256 for p in models}
+        of_candidates = {kind: hashes[kind] for kind in ("territories", "lesions")}
         card = read_card(arguments.decomposition)
         previous = card.validation.get("whole_method", {})
         validation: dict[str, object] = {}

@@ -16,9 +16,6 @@ import numpy as np
 
 from CACScoringLib.core.files import write_bytes_atomically, write_text_atomically
 
-CURVE_BARS, CURVE_WIDTH = "▁▂▃▄▅▆▇█", 60
-"""Characters of a curve by rising height, and its maximum length in characters."""
-
 METRICS, SAMPLES = "metrics.jsonl", "samples"
 
 
@@ -59,25 +56,6 @@ class Curves:
         Image.fromarray(picture).save(stream, "PNG", optimize=True)
         self._samples.mkdir(exist_ok=True)
         write_bytes_atomically(self._samples / f"step-{step:06d}.png", stream.getvalue())
-
-
-def text_curve(folder: Path, name: str) -> str:
-    """Draw a metric of all validations in one line, such as "auc ▁▄▇ 0.512 to 0.874, best 0.874 at step 400".
-
-    Args:
-        folder: Folder of the training.
-        name: The metric; higher is better.
-    """
-    lines = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
-    points = [(line["step"], line[name]) for line in lines if line["event"] == "validation"]
-    if not points:
-        return "No validation was made."
-    values = np.array([value for _, value in points])
-    samples = values[np.linspace(0, len(values) - 1, min(len(values), CURVE_WIDTH)).round().astype(int)]
-    heights = (samples - values.min()) / (np.ptp(values) or 1) * (len(CURVE_BARS) - 1)
-    bars = "".join(CURVE_BARS[round(height)] for height in heights)
-    step, best = max(points, key=lambda point: point[1])
-    return f"{name} {bars} {values[0]:.3f} to {values[-1]:.3f}, best {best:.3f} at step {step}"
 
 
 def sample_pictures(folder: Path) -> list[tuple[int, Path]]:

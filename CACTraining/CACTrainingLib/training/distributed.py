@@ -31,8 +31,7 @@ PATIENCE = timedelta(days=1)
 def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) -> Fabric:
     """Make the Fabric of the processes that torchrun has started; without torchrun, of `devices` on this machine.
 
-    half_precision: True for bfloat16 on GPUs that compute in it, and on a processor that does, for a single process,
-    which checks it (`gradients`). Raises DeviceError, TrainingError.
+    half_precision: True for bfloat16 on GPUs that compute in it natively. Raises DeviceError, TrainingError.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = choose_device(device)
@@ -47,20 +46,17 @@ def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) ->
         strategy=DDPStrategy(timeout=PATIENCE, forward_sync_buffers=False) if is_distributed else "auto",
         devices=processes,
         num_nodes=machines,
-        precision="bf16-mixed" if half_precision and _bfloat16_is_fast(device, is_distributed) else "32-true",
+        precision="bf16-mixed" if half_precision and _has_bfloat16(device) else "32-true",
     )
 
 
-def uses_bfloat16(fabric: Fabric) -> bool:
-    """True if networks of a Fabric run in bfloat16."""
-    return fabric.strategy.precision.precision == "bf16-mixed"
+def _has_bfloat16(device: str) -> bool:
+    """True if a GPU computes in bfloat16 natively; emulation is slow.
 
-
-def _bfloat16_is_fast(device: str, is_distributed: bool) -> bool:
-    """True if the device computes in bfloat16 natively; emulation is slow."""
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return not is_distributed and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    Processors compute in float32: bfloat16 gains them little, and PyTorch 2.13 and 2.14 get gradients of 3 × 3 × 3
+    convolutions wrong with it.
+    """
+    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def from_first(fabric: Fabric, job: Callable[[], T]) -> T:

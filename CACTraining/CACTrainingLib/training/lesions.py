@@ -22,12 +22,12 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
-from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.networks.registry import build
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 
 from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
-from ..data.lesion_rows import ARTERIES, annotated_rows, clean_rows, inserted_rows, kind_is_known, patient_rows
+from ..data.lesion_rows import ARTERY_KINDS, annotated_rows, clean_rows, inserted_rows, kind_is_known, patient_rows
 from ..project.training_scan import DataError, TrainingScan
 from ..statistics.roc import area
 from .distributed import in_turn
@@ -136,11 +136,11 @@ def lesion_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """
     logits = logits.float()
     labels = (1 - SMOOTHING) * shares + SMOOTHING / len(LESION_KINDS)
-    is_known = shares.amax(1) > 1 / ARTERIES  # `kind_is_known`
+    is_known = shares.amax(1) > 1 / ARTERY_KINDS  # `kind_is_known`
     entropies = functional.cross_entropy(logits, labels, reduction="none")
     kind_entropy = (entropies * is_known).sum() / is_known.sum().clamp(min=1)
-    coronary, elsewhere = (logits[:, part].logsumexp(1) for part in (slice(ARTERIES), slice(ARTERIES, None)))
-    share = shares[:, :ARTERIES].sum(1)
+    coronary, elsewhere = (logits[:, part].logsumexp(1) for part in (slice(ARTERY_KINDS), slice(ARTERY_KINDS, None)))
+    share = shares[:, :ARTERY_KINDS].sum(1)
     total = logits.logsumexp(1)
     entropy = -(share * (coronary - total) + (1 - share) * (elsewhere - total)).mean()
     return kind_entropy + CORONARY_WEIGHT * entropy
@@ -166,10 +166,10 @@ def metrics(answers: np.ndarray, data: LesionData) -> dict[str, float]:
     is_known = kind_is_known(shares)
     kinds = np.where(is_known, shares.argmax(1), -1)
     coronary = answers[:, CORONARY_KINDS].sum(1)
-    is_calcium = shares[:, :ARTERIES].sum(1) > 0.5
+    is_calcium = shares[:, :ARTERY_KINDS].sum(1) > 0.5
     judged = kinds != stent
     has_artery = is_calcium & is_known
-    arteries = shares[has_artery, :ARTERIES].argmax(1) == answers[has_artery, :ARTERIES].argmax(1)
+    arteries = shares[has_artery, :ARTERY_KINDS].argmax(1) == answers[has_artery, :ARTERY_KINDS].argmax(1)
     values = {"auc": area(coronary[judged], is_calcium[judged]), "artery": float(arteries.mean())}
     for number, kind in enumerate(LESION_KINDS):
         of_kind = kinds == number

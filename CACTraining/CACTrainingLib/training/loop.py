@@ -18,7 +18,6 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -33,9 +32,8 @@ from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.inference import is_out_of_memory
 
-from .curves import Curves, text_curve
-from .distributed import from_first, in_turn, make_fabric, uses_bfloat16
-from .gradients import MAX_DIFFERENCE, GradientHistory, gradient_differences
+from .curves import Curves
+from .distributed import from_first, in_turn, make_fabric
 from .run_folder import CHECKPOINT, TrainingError, has_checkpoint
 from .settings import LoopSettings, facts_of
 
@@ -66,7 +64,6 @@ class Task(Generic[Settings]):
         modules: Networks by name.
         optimizers: Optimizers by name.
         batch_number: Number of the batch to make, counted from 0; set by the loop.
-        gradients: Norms of the gradients so far.
     """
 
     settings: Settings
@@ -75,10 +72,6 @@ class Task(Generic[Settings]):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     batch_number = 0
-
-    @cached_property
-    def gradients(self) -> GradientHistory:
-        return GradientHistory()
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         """Read one batch and draw its random changes; called in a separate thread."""
@@ -116,17 +109,9 @@ class Task(Generic[Settings]):
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
-        learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        parameters = {
-            f"{module_name}.{path.removeprefix('_forward_module.')}": parameter
-            for module_name, module in self.modules.items()
-            for path, parameter in module.named_parameters()
-            if id(parameter) in learning and parameter.grad is not None
-        }
-        if parameters:
-            norm = self.gradients.add(name, parameters)
-            if max_norm is not None:
-                nn.utils.clip_grads_with_norm_(parameters.values(), max_norm, norm)
+        if max_norm is not None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, max_norm)
         optimizer.step()
 
     def state(self) -> dict[str, Any]:
@@ -148,9 +133,7 @@ class Outcome:
         seconds: Time spent training.
         best_step: Steps done at the best validation.
         processes: Number of processes, each of which takes its own batch in every step.
-        arithmetic: Machine, precision and largest norm of a gradient (`_arithmetic`).
-        preparation_seconds: Time before the loop, since the training began or was resumed.
-        training_seconds: Time spent in the loop since then, except for validations.
+        arithmetic: Machine and precision of the last run (`_arithmetic`).
     """
 
     weights: dict[str, torch.Tensor]
@@ -160,14 +143,6 @@ class Outcome:
     best_step: int = 0
     processes: int = 1
     arithmetic: dict[str, Any] = field(default_factory=dict)
-    preparation_seconds: float = 0.0
-    training_seconds: float = 0.0
-
-    def report_times(self, seconds: float, progress: Progress) -> None:
-        """Report the times of preparing, training and validating. seconds: Time of the whole run."""
-        preparing, training = self.preparation_seconds, self.training_seconds
-        validating = seconds - preparing - training
-        progress.note(f"Preparing took {preparing:.0f} s, training {training:.0f} s, validating {validating:.0f} s.")
 
     def facts(self) -> dict[str, Any]:
         """Return the facts for a model card."""
@@ -201,17 +176,15 @@ def train(
         fabric: Fabric of the launched processes; None trains in this process alone, on `device`.
 
     Raises:
-        TrainingError: The loss is not a number, a gradient is wrong, the device's memory is full, or the checkpoint
-            belongs to another training.
+        TrainingError: The loss is not a number, the device's memory is full, or the checkpoint belongs to another
+            training.
         OutputError: There is a checkpoint and `resume` is False, or the disk is full.
     """
-    fabric = _with_sound_gradients(fabric or make_fabric(settings.half_precision, device), task, settings, progress)
+    fabric = fabric or make_fabric(settings.half_precision, device)
     run = _Run(task, settings, folder, fabric)
     if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)
     state = run.state
-    if run.fraction_done() < 1:
-        run.note_machine()
     writer = closing(Curves(folder, state.step)) if fabric.is_global_zero else nullcontext()
     with writer as curves, closing(_prefetched(task, settings, state.step, fabric)) as batches:
         if curves:
@@ -225,8 +198,6 @@ def train(
                 f"The memory of the device ({fabric.device}) is full at step {state.step}. Close other programs and go "
                 "on with --resume, or start anew with a smaller batch_size."
             ) from error
-    if fabric.is_global_zero:
-        progress.note(text_curve(folder, task.better))
     return Outcome(
         run.best_weights,
         state.best_metrics,
@@ -234,37 +205,18 @@ def train(
         state.seconds,
         state.best_step,
         fabric.world_size,
-        _arithmetic(state),
-        training_seconds=time.monotonic() - run.start_seconds - run.validation_seconds,
+        _arithmetic(fabric),
     )
 
 
-def _with_sound_gradients(fabric: Fabric, task: Task[object], settings: LoopSettings, progress: Progress) -> Fabric:
-    """Return a Fabric whose precision gives right gradients: float32 on a processor where bfloat16 does not."""
-    if not uses_bfloat16(fabric) or fabric.device.type != "cpu":
-        return fabric
-    start = time.monotonic()
-    differences = gradient_differences(task, _numbered_batch(task, settings.seed, fabric, 0), fabric)
-    worst, difference = max(differences.items(), key=lambda item: item[1], default=("", 0.0))
-    comparison = (
-        f"Gradients in bfloat16 and float32 compared in {time.monotonic() - start:.1f} s: they differ by at most "
-        f"{difference:.2g} of their norm, in {worst}"
-    )
-    if difference <= MAX_DIFFERENCE:
-        progress.note(f"{comparison}.")
-        return fabric
-    progress.note(f"{comparison}, so this processor's bfloat16 is wrong here. The training runs in float32.")
-    return make_fabric(False, "cpu")
-
-
-def _arithmetic(state: _State) -> dict[str, Any]:
+def _arithmetic(fabric: Fabric) -> dict[str, Any]:
     """Return for a model card what a training was computed by."""
+    device = fabric.device
     return {
-        "processor": ", then ".join(state.processors),
-        "accelerator": ", then ".join(state.accelerators) or None,
-        "precision": ", then ".join(state.precisions),
+        "processor": processor_name(),
+        "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "precision": "bfloat16" if fabric.strategy.precision.precision == "bf16-mixed" else "float32",
         "pytorch": torch.__version__,
-        "largest_gradient_norm": float(f"{state.largest_norm:.4g}"),
     }
 
 
@@ -276,9 +228,6 @@ class _State:
         waited: Validations since the best one.
         ill: Consecutive validations that showed a collapse.
         warned: Codes of reported warnings.
-        processors, accelerators, precisions: What the training was computed by, one after the other; a run may be
-            resumed on another machine.
-        largest_norm: Largest norm of a gradient.
     """
 
     step: int = 0
@@ -290,10 +239,6 @@ class _State:
     best_step: int = 0
     best_metrics: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
-    processors: list[str] = field(default_factory=list)
-    accelerators: list[str] = field(default_factory=list)
-    precisions: list[str] = field(default_factory=list)
-    largest_norm: float = 0.0
 
 
 class _Run:
@@ -313,25 +258,6 @@ class _Run:
         self.best_weights: dict[str, torch.Tensor] = {}
         self.healthy: dict[str, Any] | None = None
         self._last = time.monotonic()
-        self.start_seconds, self.validation_seconds = self._last, 0.0
-
-    def note_machine(self) -> None:
-        """Add this machine and the precision to those of the training, each if it differs from the last one."""
-        state, device = self.state, self.fabric.device
-        present = [
-            (state.processors, processor_name()),
-            (state.precisions, "bfloat16" if uses_bfloat16(self.fabric) else "float32"),
-        ]
-        if device.type == "cuda":
-            present.append((state.accelerators, torch.cuda.get_device_name(device)))
-        for names, name in present:
-            if names[-1:] != [name]:
-                names.append(name)
-
-    def check_gradients(self) -> None:
-        """Check the gradients since the last check. Raises TrainingError."""
-        self.task.gradients.check()
-        self.state.largest_norm = max(self.state.largest_norm, self.task.gradients.largest)
 
     def tick(self) -> None:
         """Add the time since the last tick. With a limit of minutes, all processes use the clock of the first."""
@@ -484,10 +410,7 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
         batch = next(batches)
         for module in task.modules.values():
             module.train()
-        task.gradients.step = state.step
         unlogged.append(task.step(batch, run.fabric, state.step))
-        if run.fabric.device.type == "cpu":  # from a card they would have to be fetched
-            run.check_gradients()
         run.average()
         state.step += 1
         run.tick()
@@ -498,7 +421,6 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
         is_logged = state.step % LOG_EVERY_STEPS == 0 or is_last_step
         is_validated = state.step % settings.validate_every == 0 or is_last_step
         if is_logged or is_validated:
-            run.check_gradients()
             fetched = _fetch(unlogged, state.step)
             if curves and is_logged:
                 names = dict.fromkeys(name for losses in fetched for name in losses)
@@ -506,9 +428,7 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
                 curves.write("training", state.step, state.seconds, means)
             unlogged = [] if is_logged else unlogged
         if is_validated:
-            start = time.monotonic()
             _validate(run, curves, progress)
-            run.validation_seconds += time.monotonic() - start
             run.tick()
             run.save()
 

@@ -52,8 +52,8 @@ from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
 
-ModelPaths = tuple[Path | None, Path | None, Path, Path, Path]
-"""Cards of the models for heart, territories (either may be None), slices, decomposition and lesions."""
+ModelPaths = tuple[Path, Path, Path, Path]
+"""Cards of the models for territories, slices, decomposition and lesions."""
 
 VERSION = 17
 """Version of the cached results; those of other versions are measured again."""
@@ -256,12 +256,12 @@ class _ScanWithHeart:
     truth: np.ndarray
 
     @classmethod
-    def of(cls, scan: TrainingScan, finders: Sequence[Path | None]) -> _ScanWithHeart:
-        """Find the heart of a scan. finders: Cards of the models for heart and territories. Raises CTError."""
+    def of(cls, scan: TrainingScan, territories: Path) -> _ScanWithHeart:
+        """Find the heart of a scan. territories: Card of the model. Raises CTError."""
         ct, record = read_ct(scan.ct), read_json(scan.ct.parent / "truth.json")
         kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
         ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
-        region = find_heart(ct, None, *(None if path is None else load_model(path) for path in finders))
+        region = find_heart(ct, None, load_model(territories))
         truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
         return cls(ct, record, region, measure_blood(ct, region.mask), truth)
 
@@ -280,8 +280,8 @@ class _ScanWithHeart:
 
 def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> dict[str, Any]:
     """Measure candidates, lesions of the map, and what is true of the scan: fields of MeasuredScan as JSON."""
-    *finders, classifier, generator, judge = models
-    heart, network = _ScanWithHeart.of(scan, finders), load_model(judge)
+    territories, classifier, generator, judge = models
+    heart, network = _ScanWithHeart.of(scan, territories), load_model(judge)
     ct, region, record = heart.ct, heart.region, heart.record
     spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
     tables = _lesions(heart, rules, thresholds, load_model(classifier), load_model(generator), network)

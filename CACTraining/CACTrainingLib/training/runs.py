@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from CACScoringLib.models.cards import (
     read_network,
 )
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.networks.registry import build
 
 from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
 from ..project.scan_identity import content_hash
@@ -92,7 +91,6 @@ class Run:
         presets: Settings of the network by preset.
         fabric: Lightning Fabric of the processes.
         progress: Progress, silent except in the first process.
-        start_seconds: Monotonic clock at the start, in seconds.
     """
 
     options: RunOptions
@@ -100,7 +98,6 @@ class Run:
     presets: Mapping[str, Any]
     fabric: Fabric
     progress: Progress
-    start_seconds: float = field(default_factory=time.monotonic)
 
     def gather_slices(self) -> tuple[TrainingData, SliceDataset, SliceDataset]:
         """Find the scans in the data folders, and load their slices for training and validation. Raises CTError."""
@@ -139,10 +136,8 @@ class Run:
     def train(self, task: Task[object]) -> Outcome:
         """Train with the options of this run; see `training.loop.train`."""
         loop, options = self.settings.loop, self.options
-        preparation_seconds = time.monotonic() - self.start_seconds
         with self.progress.step("training"):
-            outcome = train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
-        return replace(outcome, preparation_seconds=preparation_seconds)
+            return train(task, loop, options.folder, self.progress, resume=options.resume, fabric=self.fabric)
 
     def write_model(
         self,
@@ -171,7 +166,6 @@ class Run:
             size, device = next(sizes, "custom"), self.options.device
             model = self.loaded_model(network, config, size, training, intended_use, device)
             metrics, calibration = evaluate(model)
-            outcome.report_times(time.monotonic() - self.start_seconds, self.progress)
             return self.write_network(network, model.card, metrics, calibration)
 
         with self.progress.step("model"):

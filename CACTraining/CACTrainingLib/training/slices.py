@@ -23,7 +23,8 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelCard
 from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.configs import STRIDE, SliceClassifierConfig
-from CACScoringLib.networks.van_velzen import SliceClassifier, build
+from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.van_velzen import SliceClassifier
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset

@@ -1,10 +1,12 @@
-"""Train the territory network on digital patients with anatomical hearts.
+"""Train the territory network on digital patients with anatomical hearts, and on outlined hearts of real scans.
 
-No scan is read. Each patient is made when it is first drawn (`phantom.territory_volume`) and cached.
+Each patient is made when it is first drawn (`phantom.territory_volume`) and cached. Scans teach the heart alone,
+because their territories are not known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,23 +22,26 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import Runner
 from CACScoringLib.networks.configs import TerritoryNetConfig
-from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.networks.registry import build
 
-from ..data.datasets import default_cache
+from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.territory_patches import (
     CALCIFYING,
+    HEART_ONLY,
     UNKNOWN,
     TerritoryAugmentation,
     augment_patches,
     border_places,
     draw_patches,
+    outlined_volume,
 )
 from ..phantom import TerritoryVolume, territory_volume
+from ..project.training_scan import DataError, TrainingScan
 from .distributed import in_turn
 from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
-from .territory_metrics import agreement, summary, temperature
+from .territory_metrics import agreement, heart_agreement, summary, temperature
 
 FIRST_NUMBERS = {"training": 100_000, "validation": 200_000, "test": 300_000}
 """First patient number of each use, far from the others and from those of any cohort."""
@@ -60,6 +65,7 @@ class TerritoryTraining:
         validation_patients: Number of digital patients to validate on, from FIRST_NUMBERS on.
         batch_size: Patches per step.
         learning_rate: Learning rate of the AdamW optimiser.
+        outlined_share: Share of patches from scans with an outlined heart, if there are any.
         start: SHA-256 of the model with the initial weights, recorded by the training.
     """
 
@@ -69,6 +75,7 @@ class TerritoryTraining:
     validation_patients: int = 40
     batch_size: int = 2
     learning_rate: float = 1e-3
+    outlined_share: float = 0.5
     augmentation: TerritoryAugmentation = field(default_factory=TerritoryAugmentation)
     start: str | None = None
 
@@ -83,30 +90,42 @@ class TerritoryTask(Task[TerritoryTraining]):
         settings: Settings of the training.
         cache: Folder of the patients' volumes.
         start: Initial network.
+        outlined: Scans with an outlined heart to train on, and to validate on.
     """
 
     exported = "territories"
     better = "score"
 
-    def __init__(self, settings: TerritoryTraining, cache: Path, start: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        settings: TerritoryTraining,
+        cache: Path,
+        start: nn.Module | None = None,
+        outlined: tuple[Sequence[TerritoryVolume], Sequence[TerritoryVolume]] = ((), ()),
+    ) -> None:
         torch.manual_seed(settings.loop.seed)
         network = channels_last(build(settings.network) if start is None else start)
         self.settings, self.cache = settings, cache
         self.modules = {"territories": network}
         self.optimizers = {"territories": torch.optim.AdamW(network.parameters(), settings.learning_rate)}
+        self.outlined, self.watched_outlined = outlined
         self.watched: list[TerritoryVolume] = []
         self.borders: dict[int, list[np.ndarray]] = {}
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
-        first = FIRST_NUMBERS["training"]
-        count, patients = self.settings.batch_size, self.settings.patients
-        numbers = [first + int(generator.integers(patients)) for _ in range(count)]
-        volumes = [territory_volume(number, self.cache) for number in numbers]
-        for number, volume in zip(numbers, volumes, strict=True):
-            if number not in self.borders:
-                self.borders[number] = border_places(volume.labels)
-        borders = [self.borders[number] for number in numbers]
+        drawn = [self._draw_volume(generator) for _ in range(self.settings.batch_size)]
+        volumes, borders = zip(*drawn, strict=True)
         return draw_patches(volumes, self.settings.augmentation, generator, borders)
+
+    def _draw_volume(self, generator: np.random.Generator) -> tuple[TerritoryVolume, list[np.ndarray]]:
+        """Draw a scan with an outlined heart, or a digital patient with the places of its borders."""
+        if self.outlined and generator.random() < self.settings.outlined_share:
+            return self.outlined[int(generator.integers(len(self.outlined)))], []
+        number = FIRST_NUMBERS["training"] + int(generator.integers(self.settings.patients))
+        volume = territory_volume(number, self.cache)
+        if number not in self.borders:
+            self.borders[number] = border_places(volume.labels)
+        return volume, self.borders[number]
 
     def augment(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return augment_patches(batch)
@@ -125,7 +144,12 @@ class TerritoryTask(Task[TerritoryTraining]):
         self.watched = [territory_volume(number, self.cache) for number in numbers]
 
     def validate(self, network: Runner | nn.Module) -> dict[str, float]:
-        return summary([agreement(network, volume) for volume in self.watched])
+        metrics = summary([agreement(network, volume) for volume in self.watched])
+        if self.watched_outlined:
+            hearts = [heart_agreement(network, volume) for volume in self.watched_outlined]
+            metrics["outlined_heart"] = float(np.mean(hearts))
+            metrics["score"] = (metrics["score"] + metrics["outlined_heart"]) / 2
+        return metrics
 
 
 def territory_loss(
@@ -134,7 +158,7 @@ def territory_loss(
     """Return the loss and its parts: cross entropy and 1 − Dice of territories and heart, and cross entropy at calcium.
 
     The last part gives a doubtful place to the artery that calcifies there most often, with calibrated probabilities.
-    UNKNOWN voxels do not count.
+    UNKNOWN voxels do not count, and HEART_ONLY voxels count for the heart alone.
 
     Args:
         logits: Network output, [B, 12, k, j, i].
@@ -143,6 +167,8 @@ def territory_loss(
         possible: Share of a patient's calcium in each voxel by CALCIFYING, float32 [B, n, k, j, i].
     """
     logits = logits.float()
+    is_in_view = (labels != UNKNOWN).float()
+    labels = torch.where(labels == HEART_ONLY, UNKNOWN, labels)
     is_known = (labels != UNKNOWN).float()
     weights = torch.tensor(CLASS_WEIGHTS, device=logits.device)
     voxel_entropy = functional.cross_entropy(logits[:, 1:], labels, weights, ignore_index=UNKNOWN, reduction="none")
@@ -156,8 +182,8 @@ def territory_loss(
     )(logits[:, 1:], labels[:, None]).flatten()
     present = labels[labels != UNKNOWN].unique()
     overlap = overlaps[present].mean() if len(present) else entropy.new_zeros(())
-    heart_entropy = functional.binary_cross_entropy_with_logits(logits[:, 0], heart, is_known)
-    heart_probability = torch.sigmoid(logits[:, :1]) * is_known[:, None]
+    heart_entropy = functional.binary_cross_entropy_with_logits(logits[:, 0], heart, is_in_view)
+    heart_probability = torch.sigmoid(logits[:, :1]) * is_in_view[:, None]
     heart_overlap = DiceLoss(batch=True, smooth_nr=1, smooth_dr=1)(heart_probability, heart[:, None])
     parts = {"entropy": entropy, "calcium": at_calcium, "overlap": overlap, "heart": heart_overlap}
     loss = entropy + at_calcium + overlap + heart_entropy + heart_overlap
@@ -167,7 +193,7 @@ def territory_loss(
 def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) -> Path:
     """Train a territory network, from the weights of another one if asked; return its card's path.
 
-    Raises CTError, OutputError.
+    Scans of `options.data` with an outlined heart teach the heart. Raises CTError, OutputError.
     """
     max_patients = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
     if not 1 <= settings.patients <= max_patients or settings.batch_size < 1:
@@ -176,16 +202,32 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
     if card is not None:
         settings = replace(settings, network=TerritoryNetConfig(**card.config), start=card.sha256)
     with training_run(options, "territories", settings, PRESETS, progress) as run:
-        task = TerritoryTask(settings, default_cache() / "territories", start)
+        scans = run.prepare("heart", lambda: outlined_scans(options, settings.loop)) if options.data else None
+        folders = (scans.training_folders, scans.validation_folders) if scans else ((), ())
+        training, validation = ([outlined_volume(folder) for folder in part] for part in folders)
+        task = TerritoryTask(settings, default_cache() / "territories", start, (training, validation))
         with run.progress.step("scans"):
             in_turn(run.fabric, task.prepare)
         outcome = run.train(task)
         counts = {"training": settings.patients, "validation": settings.validation_patients}
         firsts = {use: FIRST_NUMBERS[use] for use in counts}
         data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
+        data += f"; outlined hearts, {scans.describe(options.annotator)}" if scans else ""
 
         def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
             metrics = {name: round(value, 4) for name, value in task.validate(model.network).items()}
             return {**metrics}, {"temperature": temperature(model.network, task.watched)}
 
         return run.write_model(settings, data, outcome, evaluate, INTENDED_USE, card)
+
+
+def outlined_scans(options: RunOptions, loop: LoopSettings) -> tuple[list[TrainingScan], list[TrainingScan]]:
+    """Return training and validation scans with an outlined heart. Raises DataError if no scan has one.
+
+    A heart found from the lungs would teach its errors.
+    """
+    scans = find_scans(options.data, options.annotator)
+    outlined = [scan for scan in scans if scan.heart_known]
+    if not outlined:
+        raise DataError(f"None of the {len(scans)} scans has an outlined heart. Outline some, or give other scans.")
+    return split_by_patient(outlined, loop.validation_share, loop.seed)

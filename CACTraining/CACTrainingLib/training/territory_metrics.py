@@ -40,6 +40,12 @@ def agreement(network: Runner | nn.Module, volume: TerritoryVolume) -> Territory
     return TerritoryAgreement(_dice(output, patch), calcium_by_territory(output[1:], low, volume))
 
 
+def heart_agreement(network: Runner | nn.Module, volume: TerritoryVolume) -> float:
+    """Return the Dice of the heart in a scan with an outlined heart, on the patch around it."""
+    patch, _ = plain_patch(volume)
+    return _heart_dice(predict(network, patch.x[None].numpy(), 1)[0][0], patch)
+
+
 def calcium_by_territory(probability: np.ndarray, low: tuple[int, int, int], volume: TerritoryVolume) -> np.ndarray:
     """Sum the possible calcium of each artery by the most probable territory except "outside", [4, 11].
 
@@ -107,5 +113,9 @@ def _dice(output: np.ndarray, patch: Patch) -> tuple[float, ...]:
         num_classes=len(TERRITORIES),
         ignore_index=UNKNOWN,
     )
+    return (*territories[0].tolist(), _heart_dice(output, patch))
+
+
+def _heart_dice(output: np.ndarray, patch: Patch) -> float:
     inside = (output[0] >= 0.5) & (patch.labels.numpy() != UNKNOWN)
-    return (*territories[0].tolist(), dice(inside, patch.heart.numpy() > 0) or 0.0)
+    return dice(inside, patch.heart.numpy() > 0) or 0.0

@@ -102,7 +102,7 @@ def _prepare_scan(work: Work, network: LoadedModel, job: tuple[TableScan, Path])
     try:
         scan = read_ct(table_scan.ct, table_scan.series)
         heart = None if table_scan.heart is None else read_mask(table_scan.heart)
-        region = find_heart(scan, heart, None, network)
+        region = find_heart(scan, heart, network)
         arrays = work(scan, region)
     except CTError as error:
         return str(error)

@@ -19,7 +19,7 @@ from CACScoringLib.calcium_map.decomposition import (
 )
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.preprocessing import HIGH_HU, heart_slices
-from CACScoringLib.networks.van_velzen import GeneratorConfig
+from CACScoringLib.networks.configs import GeneratorConfig
 
 BLOOD_HU = 40
 REST_HU = 2.0

@@ -10,7 +10,7 @@ from torch import nn
 from CACScoringLib.calcium_map.decomposition import generator_slices, on_scan_slices, overlaps, slice_probabilities
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models.preprocessing import HeartSlices
-from CACScoringLib.networks.van_velzen import SliceClassifierConfig
+from CACScoringLib.networks.configs import SliceClassifierConfig
 
 
 class BrightestPixel(nn.Module):

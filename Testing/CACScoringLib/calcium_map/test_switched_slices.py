@@ -8,7 +8,7 @@ from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, decompose_heart, healthy_image
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.models.choice import Networks
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report import files as report
 
@@ -32,7 +32,7 @@ def lesion_scan(slice_mm):
 def networks_of(shows):
     """Return a classifier that sees calcium in all slices or in none, and a generator."""
     classifier, generator = loaded(AllSlices(shows), SliceClassifierConfig()), loaded(AboveBlood(50), GeneratorConfig())
-    return Networks(None, classifier, generator)
+    return Networks(classifier, generator)
 
 
 def scored(slice_mm=3.0, shows=True, **switched):

@@ -52,6 +52,7 @@ def test_a_bundle_is_installed_unchanged(bundle, tmp_path, capsys):
     assert [model.origin for model in list_models("slices")] == ["bundled", "user"]
 
 
+@pytest.mark.long
 def test_a_bundle_with_the_name_of_a_bundled_model_causes_a_note(bundle, monkeypatch, capsys):
     assert main(["models", "install", str(bundle)]) == 0
     assert "CAC comes with another model named slices-compact" in capsys.readouterr().out
@@ -69,6 +70,7 @@ def commands_of(bundle):
     return [shlex.split(line) for line in block.strip().splitlines()]
 
 
+@pytest.mark.long
 def test_commands_of_the_readme_run_in_the_bundle(bundle, monkeypatch, capsys):
     """MONAI reads the first word after its module as a function, and options as its arguments (by the package fire)."""
     monai = pytest.importorskip("monai.bundle")

@@ -30,7 +30,8 @@ from CACScoringLib.models.cards import (
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.graph import write_graph
 from CACScoringLib.models.store import install_model, save_model
-from CACScoringLib.networks.van_velzen import GeneratorConfig, build
+from CACScoringLib.networks.configs import GeneratorConfig
+from CACScoringLib.networks.registry import build
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.scoring.evidence import Evidence
 from CACScoringLib.scoring.uncertainty import Uncertainty

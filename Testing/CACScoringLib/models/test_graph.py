@@ -13,11 +13,10 @@ from CACScoringLib.models.inference import ProcessorNetwork
 from CACScoringLib.networks.configs import (
     SCORING_CONFIGS,
     GeneratorConfig,
-    HeartNetConfig,
     SliceClassifierConfig,
     TerritoryNetConfig,
 )
-from CACScoringLib.networks.van_velzen import build
+from CACScoringLib.networks.registry import build
 
 SMALL = SliceClassifierConfig(width=4, residual_blocks=1)
 
@@ -33,7 +32,6 @@ def packed(graph: bytes) -> str:
 @pytest.mark.parametrize(
     ("config", "shape"),
     [
-        (HeartNetConfig(width=2, residual_blocks=1), (2, 1, 12, 16, 20)),
         (SMALL, (2, 1, 20, 28)),
         (SliceClassifierConfig(4, 2, "average+max", neighbours=1, position=True), (3, 6, 20, 28)),
         (GeneratorConfig(width=4, residual_blocks=1), (2, 1, 20, 28)),

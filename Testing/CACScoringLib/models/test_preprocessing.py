@@ -12,7 +12,6 @@ from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
     POSITION_SCALE,
-    heart_grid,
     heart_slices,
     middle_square,
     position_channels,
@@ -129,10 +128,13 @@ class TestSlices:
             heart_slices(scan, heart[1:])
 
 
-class TestHeartGrid:
+SPACING_MM = (1.5, 1.5, 3.0)
+
+
+class TestScanGrid:
     def test_covers_the_scan(self):
         scan = ramp_scan()
-        grid = heart_grid(scan)
+        grid = ScanGrid.over(scan, SPACING_MM)
         assert grid.size == (140, 150, 40)  # 210 / 1.5, 224 / 1.5 and 120 / 3, rounded up
         image = grid.as_image(np.zeros(grid.size[::-1], np.float32), scan)
         assert image.GetSpacing() == pytest.approx((1.5, 1.5, 3.0))
@@ -144,7 +146,7 @@ class TestHeartGrid:
         """Three voxels of white noise to one are weighted 1, 7, 8, 7 and 1 of 24 within a slice, 1 of 3 across."""
         noise = np.random.default_rng(0).normal(0, 100, (48, 120, 120)).astype(np.float32)
         scan = image_of(noise, (0.5, 0.5, 1.0))
-        mean = heart_grid(scan).resample(scan, 0.0)[2:-2, 2:-2, 2:-2]
+        mean = ScanGrid.over(scan, SPACING_MM).resample(scan, 0.0)[2:-2, 2:-2, 2:-2]
         assert mean.std() == pytest.approx(100 * 164 / 24**2 / math.sqrt(3), rel=0.02)
 
 

@@ -57,10 +57,12 @@ def score_with_empty_home(tmp_path_factory):
     return home, process.pid
 
 
+@pytest.mark.long
 def test_a_score_leaves_nothing_in_the_home(score_with_empty_home):
     assert list(score_with_empty_home[0].rglob("*")) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
 def test_no_process_outlives_a_score(score_with_empty_home):
     group = score_with_empty_home[1]

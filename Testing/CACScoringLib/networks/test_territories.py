@@ -5,8 +5,8 @@ import torch
 
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH
+from CACScoringLib.networks.registry import NETWORKS, build
 from CACScoringLib.networks.territories import INPUTS, STRIDE, TerritoryNetConfig
-from CACScoringLib.networks.van_velzen import NETWORKS, build
 
 
 @pytest.fixture(scope="module")

@@ -1,29 +1,19 @@
 """The architectures against table 2 of van Velzen et al., worked out by hand."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
 
-from CACScoringLib.networks.van_velzen import (
-    PRESETS,
+from CACScoringLib.networks.configs import (
     DiscriminatorConfig,
-    PatchDiscriminator,
+    GeneratorConfig,
+    SliceClassifierConfig,
     SliceSuperResolutionConfig,
-    build,
 )
+from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.van_velzen import PatchDiscriminator
 
 # Weights of each layer of table 2 (kernel × inputs × outputs), plus 2 per channel for its batch normalisation.
-HEART = (
-    (7**3 * 1 * 16 + 32)
-    + (3**3 * 16 * 32 + 64)
-    + (3**3 * 32 * 64 + 128)
-    + 9 * 2 * (3**3 * 64 * 64 + 128)
-    + (3**3 * 64 * 32 + 64)
-    + (3**3 * 32 * 16 + 32)
-    + (7**3 * 16 * 2 + 2)
-)
 DOWN = (7**2 * 1 * 64 + 128) + (3**2 * 64 * 128 + 256) + (3**2 * 128 * 256 + 512) + 6 * 2 * (3**2 * 256 * 256 + 512)
 CLASSIFIER = DOWN + (256 * 2 + 2)
 GENERATOR = DOWN + (3**2 * 256 * 128 + 256) + (3**2 * 128 * 64 + 128) + (7**2 * 64 * 1 + 1)
@@ -41,23 +31,16 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def tiny(name: str) -> nn.Module:
-    config = dataclasses.replace(PRESETS["compact"][name], width=4)
-    if name in ("slices", "decomposition"):
-        config = dataclasses.replace(config, neighbours=0, position=False)
-    if name != "discriminator":
-        config = dataclasses.replace(config, residual_blocks=1)
-    torch.manual_seed(0)
-    return build(config)
-
-
 @pytest.mark.parametrize(
-    ("name", "count"),
-    [("heart", 2_147_986), ("slices", 7_457_218), ("decomposition", 7_828_865), ("discriminator", 2_763_585)],
+    ("config", "by_hand", "count"),
+    [
+        (SliceClassifierConfig(), CLASSIFIER, 7_457_218),
+        (GeneratorConfig(), GENERATOR, 7_828_865),
+        (DiscriminatorConfig(), DISCRIMINATOR, 2_763_585),
+    ],
 )
-def test_paper_preset_has_the_parameters_of_table_2(name, count):
-    by_hand = {"heart": HEART, "slices": CLASSIFIER, "decomposition": GENERATOR, "discriminator": DISCRIMINATOR}
-    assert parameters(build(PRESETS["paper"][name])) == by_hand[name] == count
+def test_published_networks_have_the_parameters_of_table_2(config, by_hand, count):
+    assert parameters(build(config)) == by_hand == count
 
 
 def test_patch_of_the_discriminator_is_70_pixels():

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks import voxel_sum
-from CACScoringLib.networks.van_velzen import NETWORKS, build
-from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
-from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU, VESSELS
+from CACScoringLib.networks.configs import VESSEL_KINDS, VesselNetConfig
+from CACScoringLib.networks.registry import NETWORKS, build
+from CACScoringLib.networks.vessels import VesselNet, preset
+from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU
 
 SMALL = VesselNetConfig(slices=4, size=32, field="heart", field_mm=40.0, width=4, reduction=2, patch=16, feed_forward=8)
 
@@ -35,7 +37,7 @@ def scan_with(*spots: tuple[int, int, int], value: float = 0.7) -> torch.Tensor:
 def randomised(network: VesselNet) -> VesselNet:
     """Return the network with random last weights, so that its shares depend on the input."""
     torch.manual_seed(1)
-    torch.nn.init.normal_(network.body.last.weight[: len(VESSELS) + 1], std=2.0)
+    torch.nn.init.normal_(network.body.last.weight[: len(ARTERIES) + 1], std=2.0)
     return network
 
 
@@ -48,7 +50,7 @@ def test_the_paper_by_hand(kind, count):
     assert sum(p.numel() for p in network.parameters()) == count
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", VESSEL_KINDS)
 def test_four_scores_of_every_scan(kind):
     network = build(replace(SMALL, kind=kind))
     assert isinstance(network, NETWORKS["vessels"][1])

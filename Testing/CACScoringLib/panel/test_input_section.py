@@ -9,7 +9,6 @@ import panel_results
 import pytest
 import SimpleITK as sitk
 import slicer
-from handmade_networks import untrained
 
 from CACScoringLib.models.cards import find_model
 
@@ -80,11 +79,11 @@ class TestInput:
         driver.ui.deviceBox.setCurrentIndex(2)
         assert ("torch>=2.13" in input_section.scoringRequirements(driver.state)) == has_card
 
-    def test_own_models_for_territories_or_the_heart_alone_share_a_row(self, driver, tmp_path, monkeypatch):
+    def test_own_models_stand_below_the_bundled_one(self, driver, tmp_path, monkeypatch):
         from CACScoringLib.panel.input_section import argumentsOf
 
         monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-        untrained("heart", "my-heart", tmp_path / "installed")
+        (tmp_path / "installed").mkdir()
         mine = {"name": "my-territories", "sha256": ""}
         content = json.loads(find_model("territories").path.read_text(encoding="utf-8"))
         (tmp_path / "installed" / "my-territories.json").write_text(json.dumps({**content, **mine}), encoding="utf-8")
@@ -93,8 +92,8 @@ class TestInput:
         driver.widget.input.update(False)
         box = driver.ui.heartModelBox
         labels = [box.itemText(n) for n in range(box.count)]
-        assert labels == ["territories-compact (comes with CAC)", "my-heart (heart alone)", "my-territories"]
-        for n, arguments in enumerate(([], ["my-heart"], ["my-territories"])):
+        assert labels == ["territories-compact (comes with CAC)", "my-territories"]
+        for n, arguments in enumerate(([], ["my-territories"])):
             box.setCurrentIndex(n)
             options = argumentsOf(driver.state)
             assert [options[k + 1] for k, word in enumerate(options) if word == "--model"] == arguments

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.networks.vessels import VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.whole_scan.vessels import normalise, to_agatston, vessel_input
 
 HEART = VesselNetConfig(slices=16, size=32, field="heart", field_mm=48.0, around_mm=4.0)

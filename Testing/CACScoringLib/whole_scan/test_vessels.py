@@ -13,7 +13,8 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.models.cards import LoadedModel, Training, describe, load_model
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
+from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.trust import NO_TEST
 from CACScoringLib.whole_scan.vessels import SCALE, to_agatston, vessel_estimate, vessel_input
 

@@ -100,7 +100,7 @@ def test_a_path_needs_its_artery(tmp_path, capsys):
     assert "--artery" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["docs"], ["test"], ["check"], ["test", "-k", "x"], ["train", "heart"]])
+@pytest.mark.parametrize("arguments", [["docs"], ["test"], ["check"], ["test", "-k", "x"], ["train", "slices"]])
 def test_help_installs_nothing(arguments, monkeypatch, capsys):
     def install(*extras):
         raise AssertionError(f"{extras} would be installed")
@@ -114,9 +114,9 @@ def test_help_installs_nothing(arguments, monkeypatch, capsys):
 
 
 def test_help_of_a_network_whose_packages_are_missing(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "CACTrainingLib.training.heart", None)
+    monkeypatch.setitem(sys.modules, "CACTrainingLib.training.slices", None)
     with pytest.raises(SystemExit):
-        cli.main(["train", "heart", "--help"])
+        cli.main(["train", "slices", "--help"])
     assert "Presets and settings are listed once" in capsys.readouterr().out
 
 

@@ -113,7 +113,7 @@ class TestCheck:
         assert all(c.isprintable() or c == "\n" for c in text)
 
     def test_each_finding_is_sent_to_the_panel(self, project, capsys):
-        assert cac("check", project.folder, "--network", "heart", "--progress", "json") in (0, BAD_INPUT)
+        assert cac("check", project.folder, "--network", "territories", "--progress", "json") in (0, BAD_INPUT)
         sent = events(capsys)
         assert {"severity", "message", "scans", "remedy"} == set(sent["finding"][0])
         assert any("use" in finding["message"] for finding in sent["finding"])

@@ -71,7 +71,7 @@ class TestExtras:
         monkeypatch.setattr(sys, "prefix", str(Path("/usr")))
 
     @pytest.mark.parametrize(
-        "arguments", [["train", "heart", "--output", "m.json"], ["evaluate", "heart", "--output", "out"]]
+        "arguments", [["train", "slices", "--output", "m.json"], ["evaluate", "heart", "--output", "out"]]
     )
     def test_a_command_names_the_package_to_install(self, arguments, none_installed, capsys):
         assert cli.main(arguments) == 2

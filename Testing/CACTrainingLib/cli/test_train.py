@@ -7,7 +7,7 @@ import pytest
 from CACScoringLib.cli.main import BAD_USAGE
 from CACTrainingLib.cli.main import main
 from CACTrainingLib.cli.train import NETWORKS, settings_help
-from CACTrainingLib.training import decomposition, heart, slices
+from CACTrainingLib.training import decomposition, slices, territories
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def train(tmp_path, monkeypatch):
 
     def run(network, *words):
         received = []
-        for module in (heart, slices, decomposition):
+        for module in (territories, slices, decomposition):
             monkeypatch.setattr(module, "train", lambda options, settings, _: received.extend((options, settings)))
         command = ["train", network, "--output", str(tmp_path / "m"), "--progress", "none", *map(str, words)]
         return main(command), *received
@@ -26,12 +26,12 @@ def train(tmp_path, monkeypatch):
 
 def test_settings_change_the_preset(train, tmp_path):
     table = tmp_path / "settings.json"
-    table.write_text(json.dumps({"pairs": "pairs.csv", "loop": {"patience": 3}, "batch_size": 7}))
-    code, options, settings = train("heart", "--settings", table, "--steps", 5, "--annotator", "Ada", "--workers", 2)
+    table.write_text(json.dumps({"loop": {"patience": 3}, "batch_size": 7}))
+    words = ("--settings", table, "--steps", 5, "--annotator", "Ada", "--workers", 2)
+    code, options, settings = train("territories", *words)
     assert code == 0
-    assert (settings.batch_size, settings.learning_rate, settings.network.width) == (7, 2e-3, 8)
-    assert (settings.loop.patience, settings.loop.steps, settings.loop.validate_every) == (3, 5, 150)
-    assert settings.pairs == tmp_path / "pairs.csv"
+    assert (settings.batch_size, settings.learning_rate, settings.network.width) == (7, 1e-3, 16)
+    assert (settings.loop.patience, settings.loop.steps, settings.loop.validate_every) == (3, 5, 400)
     assert (options.annotator, options.workers, options.preset) == ("Ada", 2, "compact")
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.tables import TableError
-from CACTrainingLib.data.scan_table import ARTERIES, read_cts
+from CACTrainingLib.data.scan_table import read_cts
 
 HEAD = "name,patient,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA\n"
 

@@ -19,16 +19,12 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
-from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
+from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, TERRITORY_SPACING_MM
 from CACScoringLib.networks.configs import SliceClassifierConfig
 from CACTrainingLib.data import augmentation
 from CACTrainingLib.data.augmentation import (
-    UNCHANGED,
-    PatchAugmentation,
     SliceAugmentation,
-    augment_patches,
     augment_slices,
-    draw_patches,
     draw_slice_changes,
     gaussian_blur,
 )
@@ -37,7 +33,6 @@ from CACTrainingLib.data.datasets import (
     SliceDataset,
     find_scans,
     load_slices,
-    load_volume,
     prepare,
     split_by_patient,
 )
@@ -50,6 +45,7 @@ from CACTrainingLib.data.slice_batches import (
     scaled_hu,
     vary_slices,
 )
+from CACTrainingLib.data.territory_patches import HEART_ONLY, outlined_volume
 from CACTrainingLib.phantom.cohort.export import VISIBLE_CONTRAST_TO_NOISE
 from CACTrainingLib.project.training_scan import KINDS
 
@@ -229,14 +225,14 @@ def test_damaged_images_are_told(cohort, tmp_path, name):
         prepare(find_scans([tmp_path]), "slices", tmp_path / "cache")
 
 
-def test_heart_volume(cohort, tmp_path):
+def test_an_outlined_heart_is_prepared_for_the_territory_network(cohort, tmp_path):
     scan = find_scans([cohort])[0]
     (folder,) = prepare([scan], "heart", tmp_path)
-    loaded = load_volume(folder)
-    np.testing.assert_allclose(loaded.volume, preprocessing.heart_input(read_ct(scan.ct).image), atol=5e-4)
-    litres = loaded.heart.sum() * np.prod(preprocessing.HEART_SPACING_MM)
-    assert litres == pytest.approx(np.pi * 56**2 * 24, rel=0.05)
-    assert loaded.heart[tuple(slice(*b) for b in loaded.box)].sum() == loaded.heart.sum()
+    volume, image = outlined_volume(folder), read_ct(scan.ct).image
+    assert volume.hu.shape == volume.heart.shape == volume.labels.shape
+    np.testing.assert_allclose(volume.hu, ScanGrid.over(image, TERRITORY_SPACING_MM).resample(image, -1024), atol=0.5)
+    assert volume.heart.sum() * 27 == pytest.approx(np.pi * 56**2 * 24, rel=0.05)  # in mm³
+    assert (volume.labels == HEART_ONLY).all()
 
 
 def drawn_slices(data, indices, calcium, neighbours=1, on_card=False):
@@ -273,11 +269,6 @@ def augmented(hu, extra, settings, generator, maps=None):
     return augment_slices(torch.from_numpy(hu), extra, changes, settings.crop, maps)
 
 
-def augmented_patch(volume, heart, centre, size, settings, generator):
-    x, mask = augment_patches(draw_patches([(volume, heart, centre)], size, settings, generator))
-    return x[0], mask[0]
-
-
 class TestAugmentation:
     def test_map_moves_and_scales_with_the_slice(self, data):
         indices = np.nonzero(data.visible)[0][:6]
@@ -303,14 +294,6 @@ class TestAugmentation:
         assert 0.15 < (spread > 22).mean() < 0.35
         assert lower < 18
 
-    def test_some_slices_have_no_place(self):
-        hu, place = np.zeros((400, 1, 32, 32), np.float32), np.ones((400, 3, 32, 32), np.float32)
-        settings = SliceAugmentation(32, 0, 0, 1, placeless_share=0.25)
-        x = augmented(hu, place, settings, np.random.default_rng(0))[0][:, 1:]
-        is_placeless = (x == 0).flatten(1).all(1)
-        assert 0.2 < is_placeless.float().mean() < 0.3
-        assert (x[~is_placeless] != 0).all()
-
     def test_slices_turn_and_shift_within_their_limits(self):
         settings = SliceAugmentation(crop=101, zoom=1.2)
         matrices = augmentation._slice_matrices(400, 224, settings, np.random.default_rng(0))[:, ::-1] * 112
@@ -326,22 +309,11 @@ class TestAugmentation:
 
     def test_generators_of_one_seed_give_one_batch(self):
         hu = np.random.default_rng(0).normal(100, 40, (4, 1, 40, 40)).astype(np.float32)
-        volume = hu[0] / 100
-        slices, patches = zip(
-            *(
-                (
-                    augmented(hu, hu[:, :0], SliceAugmentation(crop=32), np.random.default_rng(seed))[0],
-                    augmented_patch(volume, volume, (0, 20, 20), 16, PatchAugmentation(), np.random.default_rng(seed))[
-                        0
-                    ],
-                )
-                for seed in (1, 1, 2)
-            ),
-            strict=True,
-        )
-        for first, again, different in (slices, patches):
-            assert torch.equal(first, again)
-            assert not torch.equal(first, different)
+        batches = [
+            augmented(hu, hu[:, :0], SliceAugmentation(crop=32), np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+        ]
+        assert torch.equal(batches[0], batches[1])
+        assert not torch.equal(batches[0], batches[2])
 
     def test_straight_slices_are_copies(self):
         hu = np.random.default_rng(0).normal(100, 40, (3, 2, 60, 60)).astype(np.float32)
@@ -356,7 +328,7 @@ class TestAugmentation:
         hu = ndimage.gaussian_filter(g.normal(0, 900, (8, 3, 60, 60)), (0, 0, 1, 1)).astype(np.float32)
         extra = np.clip(g.normal(0, 0.1, (8, 3, 1, 60)) * np.ones((60, 1)), -0.2, 0.2).astype(np.float32)
         maps = ndimage.gaussian_filter(g.random((8, 2, 60, 60)), (0, 0, 1, 1)).astype(np.float32)
-        settings = SliceAugmentation(crop=40, zoom=1.2, placeless_share=0.3)
+        settings = SliceAugmentation(crop=40, zoom=1.2)
         changes = draw_slice_changes(8, 60, settings, np.random.default_rng(2), 3)
         assert 0 < len(changes["noisy"]) < 8
         tensors = map(torch.from_numpy, (hu, extra, maps))
@@ -364,41 +336,6 @@ class TestAugmentation:
         expected, expected_maps = slow_augmentation.slices(hu, extra, changes, 40, maps)
         np.testing.assert_allclose(x.numpy(), expected, atol=2e-5)
         np.testing.assert_allclose(moved.numpy(), expected_maps, atol=2e-5)
-
-    def test_patches_equal_the_slow_form(self):
-        g = np.random.default_rng(0)
-        volume = np.clip(ndimage.gaussian_filter(g.normal(0.5, 3, (40, 50, 60)), 2), 0, 1).astype(np.float32)
-        heart = (volume > 0.5).astype(np.uint8)
-        scans = [(volume, heart, tuple(g.uniform((0, 0, 0), volume.shape))) for _ in range(10)]
-        shares = dict.fromkeys(("blurred_share", "thick_share", "faded_share", "stained_share", "cut_share"), 0.5)
-        batch = draw_patches(scans, 24, replace(PatchAugmentation(), **shares), np.random.default_rng(4))
-        assert all(0 < len(batch[f"{name}_at"]) < 10 for name in ("blur", "thick", "stain"))
-        assert not batch["keep"].all()
-        x, mask = augment_patches(batch)
-        expected, expected_mask = slow_augmentation.patches(batch)
-        np.testing.assert_allclose(x.numpy(), expected, atol=3e-5)
-        assert (mask.numpy() != expected_mask).mean() < 1e-4  # at a border of one half
-
-    def test_patch_without_changes_is_the_scan(self):
-        volume = np.random.default_rng(0).random((20, 30, 40)).astype(np.float16)
-        heart = (volume > 0.5).astype(np.uint8)
-        x, mask = augmented_patch(volume, heart, (7.5, 11.5, 15.5), 8, UNCHANGED, np.random.default_rng(0))
-        box = (slice(4, 12), slice(8, 16), slice(12, 20))
-        np.testing.assert_allclose(x[0].numpy(), volume[box].astype(np.float32), atol=1e-5)
-        np.testing.assert_array_equal(mask[0].numpy(), heart[box])
-        beyond, _ = augmented_patch(volume, heart, (-20.0, 0.0, 0.0), 8, UNCHANGED, np.random.default_rng(0))
-        assert not beyond.any()
-
-    def test_patch_changes_keep_image_and_mask_together(self):
-        volume = np.zeros((40, 60, 60), np.float32)
-        volume[15:25, 25:40, 20:45] = 1
-        moved = PatchAugmentation()
-        names = ("turn_degrees", "tilt_degrees", "scale", "displacement_voxels")
-        settings = replace(UNCHANGED, cut_share=0.5, **{name: getattr(moved, name) for name in names})
-        for seed in range(4):
-            x, mask = augmented_patch(volume, volume, (20, 30, 30), 40, settings, np.random.default_rng(seed))
-            assert mask.sum() > 500
-            assert ((x >= 0.5).float() - mask).abs().sum() == 0
 
 
 def test_slices_without_a_label_are_left_out(cohort, tmp_path):

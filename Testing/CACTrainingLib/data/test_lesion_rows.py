@@ -18,7 +18,7 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACTrainingLib.data import lesion_batches, lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
 from CACTrainingLib.data.lesion_rows import (
-    ARTERIES,
+    ARTERY_KINDS,
     BLOOD_HU,
     MAX_NOISE,
     ROW,
@@ -84,8 +84,8 @@ def test_shares_of_painted_lesions_are_those_of_the_annotators():
     shares = annotated_shares(id_map, range(1, 8), readings)
     np.testing.assert_array_equal(shares[0], [name == "LAD" for name in LESION_KINDS])
     for row in (shares[1], shares[3]):
-        assert row[:ARTERIES].tolist() == [0.25] * ARTERIES, "coronary, its artery unknown or disputed"
-    assert (shares[[4, 6], :ARTERIES] == 0).all()
+        assert row[:ARTERY_KINDS].tolist() == [0.25] * ARTERY_KINDS, "coronary, its artery unknown or disputed"
+    assert (shares[[4, 6], :ARTERY_KINDS] == 0).all()
     assert shares[[4, 6]].sum(axis=1) == pytest.approx(1)
     assert not shares[[2, 5]].any(), "painted in part, or disputed"
     assert kind_is_known(shares).tolist() == [True, *[False] * 6]
@@ -188,6 +188,7 @@ def test_rows_of_another_version_are_refused(tmp_path):
         patient_rows(5_000_005, tmp_path, None)
 
 
+@pytest.mark.long
 def test_patients_differ_and_repeat():
     patient, again = draw_lesion_patient(5_000_001), draw_lesion_patient(5_000_001)
     assert [plaque.middle_mm for plaque in patient.plaques] == [plaque.middle_mm for plaque in again.plaques]

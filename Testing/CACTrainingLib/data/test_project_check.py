@@ -11,12 +11,13 @@ from training_scans import write_scan
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.tables import write_table
 from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
-from CACTrainingLib.data.heart_scans import outlined_scans
 from CACTrainingLib.data.project_check import check_project
 from CACTrainingLib.data.slice_batches import BalancedSampler, Sampling
 from CACTrainingLib.project.annotations import slice_annotations, write_mask
 from CACTrainingLib.project.files import SCANS_FILE
 from CACTrainingLib.project.project import NewScan, Project
+from CACTrainingLib.training.settings import LoopSettings, RunOptions
+from CACTrainingLib.training.territories import outlined_scans
 
 
 @pytest.fixture
@@ -112,11 +113,11 @@ def test_supervised_decomposition_needs_true_maps(make):
 
 def test_heart_needs_outlines_in_both_parts(make):
     project = make(scans="ab", uses={"a": "training", "b": "validation"})
-    assert "no" in errors(check_project(project, "heart"))[0]
+    assert "no" in errors(check_project(project, "territories"))[0]
     outline(project, "0001", "Ann")
-    assert "needs at least two" in errors(check_project(project, "heart"))[0]
+    assert "needs at least two" in errors(check_project(project, "territories"))[0]
     outline(project, "0002", "Ann")
-    assert not errors(check_project(project, "heart"))
+    assert not errors(check_project(project, "territories"))
 
 
 def test_annotations(make):
@@ -146,8 +147,8 @@ def test_scans_that_are_begun_are_told(make):
 
 def begin_training(folders, network, method, annotator, cache):
     """Do what a training does with its scans before the first step. Raises CTError."""
-    if network == "heart":
-        outlined_scans(folders, annotator, None, 0.2, 0)
+    if network == "territories":
+        outlined_scans(RunOptions(tuple(folders), cache, annotator=annotator), LoopSettings())
         return
     for scans in split_by_patient(find_scans(folders, annotator), 0.2, 0):
         data = SliceDataset([load_slices(folder) for folder in prepare(scans, "slices", cache, 1)])
@@ -186,7 +187,7 @@ STATES = {
 @pytest.mark.parametrize("annotator", [None, "Ann", "Bob"])
 @pytest.mark.parametrize(
     ("network", "method"),
-    [("heart", "supervised"), ("slices", "supervised"), ("decomposition", "supervised"), ("decomposition", "labels")],
+    [(network, "supervised") for network in ("territories", "slices", "decomposition")] + [("decomposition", "labels")],
 )
 @pytest.mark.parametrize("state", STATES)
 def test_the_check_agrees_with_the_training(make, tmp_path, state, network, method, annotator):

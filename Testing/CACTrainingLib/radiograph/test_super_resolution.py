@@ -6,7 +6,8 @@ import torch
 from scipy import ndimage
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training
-from CACScoringLib.networks.van_velzen import SliceSuperResolutionConfig, build
+from CACScoringLib.networks.configs import SliceSuperResolutionConfig
+from CACScoringLib.networks.registry import build
 from CACTrainingLib.radiograph.super_resolution import HU_SCALE, interpolate, sharpen
 
 

@@ -18,7 +18,7 @@ from CACScoringLib.core.ct import ContrastError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.studies import ablation
@@ -54,7 +54,7 @@ class Doubling(nn.Module):
 def test_networks_cache_their_outputs():
     doubling = Doubling()
     networks = remembering(
-        Networks(None, loaded(nn.Identity(), SliceClassifierConfig()), loaded(doubling, GeneratorConfig()))
+        Networks(loaded(nn.Identity(), SliceClassifierConfig()), loaded(doubling, GeneratorConfig()))
     )
     network = networks.decomposition.network
     x = np.random.default_rng(0).normal(size=(5, 2, 4, 4)).astype(np.float32)

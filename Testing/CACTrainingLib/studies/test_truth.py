@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
 
 from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.core.labels import Artery
-from CACTrainingLib.studies.records import ARTERIES, HU_MM3
+from CACScoringLib.core.labels import ARTERIES, Artery
+from CACTrainingLib.studies.records import HU_MM3
 from CACTrainingLib.studies.truth import make_record
 
 pytestmark = pytest.mark.long

@@ -196,10 +196,10 @@ class TestState:
         assert state_of(folder).message == "Stopped early."
 
     def test_starting_of_another_panel(self, folder):
-        run = {"launcher": os.getpid(), "host": platform.node(), "arguments": ["train", "heart"]}
+        run = {"launcher": os.getpid(), "host": platform.node(), "arguments": ["train", "slices"]}
         write_run(folder, run)
         lines(folder / "progress.jsonl", {"event": "started", "time": time.time()})
-        assert (state_of(folder).state, state_of(folder).network) == ("starting", "heart")
+        assert (state_of(folder).state, state_of(folder).network) == ("starting", "slices")
         lines(folder / "progress.jsonl", {"event": "started", "time": time.time() - 100})
         assert state_of(folder).state == "stopped"
 

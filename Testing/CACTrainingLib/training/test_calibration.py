@@ -13,7 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.registry import build
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import Uncertainty
@@ -324,6 +325,7 @@ def test_bundled_classifier_keeps_its_threshold(monkeypatch, tmp_path, calibrate
     assert cards["decomposition"].calibration == {"floor_hu": 7.0}
 
 
+@pytest.mark.long
 def test_intervals_alone_keep_the_record_of_the_evidence_models(monkeypatch, calibrate):
     monkeypatch.setattr(calibration, "intervals", lambda *arguments: ({}, {"patients": 3}))
     former = {"whole_method": {"models": {"slices": "former"}}}

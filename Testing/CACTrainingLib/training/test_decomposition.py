@@ -14,7 +14,7 @@ from training_scans import write_scan
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.van_velzen import GeneratorConfig
+from CACScoringLib.networks.configs import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.data.slice_batches import SliceDraw, draw_slices, vary_slices

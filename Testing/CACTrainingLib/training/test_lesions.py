@@ -12,7 +12,7 @@ from CACScoringLib.models.cards import find_model, load_model, read_card
 from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.lesion_batches import LesionData
-from CACTrainingLib.data.lesion_rows import ARTERIES, ROW
+from CACTrainingLib.data.lesion_rows import ARTERY_KINDS, ROW
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations, write_mask
 from CACTrainingLib.project.project import NewScan, Project
@@ -52,7 +52,7 @@ def test_loss_is_low_for_the_truth_and_higher_for_another_organ_than_for_another
 
 def test_a_lesion_of_unknown_kind_teaches_only_coronary_or_not():
     shares = torch.zeros(2, len(LESION_KINDS))
-    shares[0, ARTERIES:] = 1 / (len(LESION_KINDS) - ARTERIES)
+    shares[0, ARTERY_KINDS:] = 1 / (len(LESION_KINDS) - ARTERY_KINDS)
     shares[1, LESION_KINDS.index("RCA")] = 1
     clip, noise, artery = (torch.cat([logits_of(x, 6.0), logits_of("RCA", 6.0)]) for x in ("clip", "noise", "LAD"))
     assert float(lesion_loss(clip, shares)) == pytest.approx(float(lesion_loss(noise, shares)))
@@ -116,7 +116,7 @@ def test_painted_lesions_of_a_project_are_learned_from(tmp_path, monkeypatch):
     assert card.training.settings["start"] == find_model("lesions").card.sha256
     assert card.lacks_verdict
     rows = np.concatenate([np.load(file) for file in (tmp_path / "cache" / "lesions").glob("*.npy")])
-    is_coronary = rows["shares"][:, :ARTERIES].sum(axis=1) > 0.5
+    is_coronary = rows["shares"][:, :ARTERY_KINDS].sum(axis=1) > 0.5
     assert is_coronary.any()
     assert not is_coronary.all()
 

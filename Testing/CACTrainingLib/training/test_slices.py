@@ -13,7 +13,8 @@ from lightning_fabric import Fabric
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
-from CACScoringLib.networks.van_velzen import GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
+from CACScoringLib.networks.registry import build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, find_scans
 from CACTrainingLib.statistics.roc import threshold_at
@@ -71,6 +72,7 @@ def test_card_changes_with_the_data(cohort, cache, tmp_path):
     assert table(cohort) != table(changed)
 
 
+@pytest.mark.long
 def test_a_full_disk_is_reported(cohort, cache, tmp_path, monkeypatch):
     """The previous checkpoint stays and can be resumed."""
     original = Curves.write
@@ -167,6 +169,7 @@ def test_threshold_keeps_to_the_rate(most):
     assert most == 0 or (negative >= threshold).mean() >= most - 1e-9
 
 
+@pytest.mark.long
 def test_resuming_with_other_data_is_refused(cohort, cache, tmp_path):
     changed = shutil.copytree(cohort, tmp_path / "copy")
     loop = replace(SETTINGS.loop, steps=1, validate_every=1)

@@ -1,21 +1,31 @@
 """Test the territory network's training: its loss, its metrics, and the trained model."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from training_scans import write_cohort, write_scan
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
-from CACScoringLib.networks.territories import TerritoryNetConfig
+from CACScoringLib.networks.configs import TerritoryNetConfig
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.data.territory_patches import CALCIFYING, SIZE, UNKNOWN, Patch
+from CACTrainingLib.data.territory_patches import CALCIFYING, HEART_ONLY, SIZE, UNKNOWN, Patch
 from CACTrainingLib.phantom.cohort.territory_volumes import TerritoryVolume
+from CACTrainingLib.project.training_scan import DataError
 from CACTrainingLib.training import territories as training
 from CACTrainingLib.training import territory_metrics
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
-from CACTrainingLib.training.territories import FIRST_NUMBERS, TerritoryTraining, territory_loss, train
+from CACTrainingLib.training.territories import (
+    FIRST_NUMBERS,
+    TerritoryTask,
+    TerritoryTraining,
+    outlined_scans,
+    territory_loss,
+    train,
+)
 from CACTrainingLib.training.territory_metrics import TerritoryAgreement, calcium_by_territory, summary
 
 NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
@@ -55,6 +65,34 @@ def test_loss_is_zero_for_the_truth_and_high_for_errors(truth):
     assert float(territory_loss(sure(labels, 1 - heart), labels, heart, none)[0]) > 1
     hidden = torch.where(labels == swapped, labels, UNKNOWN)
     assert float(territory_loss(sure(swapped, heart), hidden, heart * (hidden != UNKNOWN), none)[0]) < 1e-3
+
+
+def test_an_outlined_heart_teaches_the_heart_alone(truth):
+    labels, heart = truth
+    labels = torch.where(torch.arange(70) < 50, HEART_ONLY, UNKNOWN).expand(labels.shape)
+    logits = torch.zeros(1, 12, *labels.shape[1:], requires_grad=True)
+    loss, parts = territory_loss(logits, labels, heart, torch.zeros(1, len(CALCIFYING), *labels.shape[1:]))
+    loss.backward()
+    learned = logits.grad != 0
+    assert (learned[0, 0] == (labels[0] == HEART_ONLY)).all()
+    assert not learned[:, 1:].any()
+    assert (parts["entropy"], parts["overlap"]) == (0, 0)
+
+
+def test_outlined_scans_get_their_share_and_nothing_is_known_beyond_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "territory_volume", lambda number, folder: small_volume())
+    volume = small_volume()
+    scan = replace(volume, labels=np.full_like(volume.labels, HEART_ONLY), possible=NONE)
+    settings = TerritoryTraining(network=TerritoryNetConfig(width=2, blocks=1), batch_size=6)
+    task = TerritoryTask(settings, tmp_path, outlined=([scan], []))
+    batch = task.augment(task.batch(np.random.default_rng(0)))
+    is_scan = (batch["labels"] == HEART_ONLY).flatten(1).any(1)
+    assert 1 <= is_scan.sum() <= 5
+    assert (batch["labels"][is_scan] >= HEART_ONLY).all()
+    assert not batch["possible"][is_scan].any()
+    in_heart = batch["heart"].bool() & is_scan[:, None, None, None]
+    assert in_heart.any()
+    assert (batch["labels"][in_heart] == HEART_ONLY).all()
 
 
 def test_overlap_by_hand(truth):
@@ -167,6 +205,31 @@ def test_card_names_its_patients_and_can_be_started_from(tmp_path, monkeypatch):
     again = read_card(train(RunOptions((), tmp_path / "again", start=path, device="cpu"), still, Progress()))
     assert again.training.settings["start"] == card.sha256
     assert (again.config, again.sha256) == (card.config, card.sha256)
+
+
+@pytest.mark.long
+def test_outlined_hearts_are_learned_and_named_on_the_card(tmp_path, monkeypatch, cache):
+    monkeypatch.setattr(training, "territory_volume", lambda number, folder: small_volume())
+    cohort = write_cohort(tmp_path / "scans", 4)
+    loop = LoopSettings(steps=3, validate_every=3, average=0.0, half_precision=False)
+    network = TerritoryNetConfig(width=2, blocks=1)
+    settings = TerritoryTraining(loop, network, patients=3, validation_patients=1, outlined_share=1.0)
+    card = read_card(train(RunOptions((cohort,), tmp_path / "tiny", device="cpu"), settings, Progress()))
+    assert "outlined hearts, training: 3 scans of 3 patients" in card.training.data
+    territories = np.mean([card.validation[name] for name in ("mass", "dice", "heart")])
+    score = (territories + card.validation["outlined_heart"]) / 2
+    assert card.validation["score"] == pytest.approx(score, abs=1e-3)
+
+
+def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):
+    """Lesions inserted into a real scan without a heart mask come with the region found, which is no outline."""
+    for name, source in (("a", "given"), ("b", "lungs"), ("c", "given")):
+        truth = write_scan(tmp_path / name, name, coronary=True, valve=False) / "truth.json"
+        truth.write_text(json.dumps({**json.loads(truth.read_text(encoding="utf-8")), "heart_source": source}))
+    parts = outlined_scans(RunOptions((tmp_path,), tmp_path / "m"), LoopSettings(validation_share=0.5))
+    assert sorted(scan.patient for part in parts for scan in part) == ["a", "c"]
+    with pytest.raises(DataError, match="None of the 1 scans has an outlined heart"):
+        outlined_scans(RunOptions((tmp_path / "b",), tmp_path / "m"), LoopSettings())
 
 
 def test_patients_of_the_uses_never_meet_and_more_are_refused(tmp_path, capsys):

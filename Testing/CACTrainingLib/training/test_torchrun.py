@@ -123,7 +123,7 @@ def test_both_processes_have_the_same_weights(cohort, cache, tmp_path):
 
 def test_an_error_ends_both_and_is_reported_once(cache, tmp_path):
     (tmp_path / "empty").mkdir()
-    process = torchrun("heart", tmp_path / "m", tmp_path / "empty", cache)
+    process = torchrun("slices", tmp_path / "m", tmp_path / "empty", cache)
     messages, events = finish(process)
     assert process.returncode != 0
     assert len([e for e in events if e["event"] == "failed"]) == 1, messages

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.core.labels import Labelled, label_called
+from CACScoringLib.core.labels import ARTERIES, Artery, Labelled, label_called
 from CACScoringLib.panel.editor import LesionEditor
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SAVE_MILLISECONDS = 300
 """Delay in milliseconds between the last change of a mask and its saving."""
 
-_ARTERIES = ("LM", "LAD", "LCX", "RCA", "other")
+_SEGMENTS = (*ARTERIES, Artery.OTHER.key)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class MaskSection(Section, VTKObservationMixin):
         if self._kind is HEART:
             return add_outlines(slicer.mrmlScene, "heart", title, opened.volume, mask)
         node = add_lesions(slicer.mrmlScene, title, opened.volume, mask)
-        for segment_id in set(node.GetSegmentation().GetSegmentIDs()) - set(_ARTERIES):
+        for segment_id in set(node.GetSegmentation().GetSegmentIDs()) - set(_SEGMENTS):
             node.GetSegmentation().RemoveSegment(segment_id)
         return node
 
@@ -214,8 +214,8 @@ class MaskSection(Section, VTKObservationMixin):
 
         def label(name: str) -> int:
             number = 1 if self._kind is HEART else label_called(name)
-            if number > len(_ARTERIES):
-                names = ", ".join(_ARTERIES)
+            if number > len(_SEGMENTS):
+                names = ", ".join(_SEGMENTS)
                 raise MaskError(f"The segment {name} is not an artery. Rename it ({names}) or remove it.")
             return number
 

@@ -211,12 +211,7 @@ def modelsInScoring() -> list[StoredModel]:
     names = {"heartModel": "", "slicesModel": ""}
     if hasattr(slicer.modules, "cacscoring"):
         names = {parameter: getattr(_scoringState(), parameter) for parameter in names}
-    heart = names["heartModel"]
-    if installedModel(heart, "heart") is not None:
-        models = [find_model("heart", heart), find_model("territories")]
-    else:
-        models = [find_model("territories", heart or None)]
-    return [*models, find_model("slices", names["slicesModel"] or None)]
+    return [find_model("territories", names["heartModel"] or None), find_model("slices", names["slicesModel"] or None)]
 
 
 def _scoringState():

@@ -138,7 +138,7 @@ class TrainSection(Section):
             self._checkedKey, self._findings = self._pendingKey, findings
             self.update()
 
-        if state.trainNetwork in (Network.TERRITORIES, Network.LESIONS):  # whose data are checked as training starts
+        if state.trainNetwork == Network.LESIONS or not learnsFromScans(state):  # data are checked as training starts
             onEnd(None, "")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
@@ -159,7 +159,7 @@ class TrainSection(Section):
 
     def _checkKey(self) -> tuple[Any, ...]:
         state = self._state
-        return self._project, state.trainNetwork, methodOf(state), state.trainAnnotator
+        return self._project, state.trainNetwork, presetOf(state), methodOf(state), state.trainAnnotator
 
     def _name(self) -> str:
         return nameOf(self._state, [] if self._project is None else modelNames(self._project.models_folder))
@@ -236,7 +236,7 @@ class TrainSection(Section):
         if key != self._choicesOf:
             self._choicesOf = key
             self._people = [(_("majority of the annotators"), ""), *((name, name) for name in self._annotators())]
-            bundled = presetOf(state) in (Preset.REAL_SLICES, Preset.REAL_LESIONS)
+            bundled = presetOf(state) in (Preset.REAL_SLICES, Preset.REAL_LESIONS, Preset.REAL_HEARTS)
             default = _("the weights that come with CAC") if bundled else _("random weights")
             self._starts = [(default, ""), *startsFor(state.trainNetwork, self._project)]
         absent = _("{name} (missing)")

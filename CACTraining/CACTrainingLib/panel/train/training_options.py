@@ -24,8 +24,7 @@ SHORT_STEPS, VALIDATIONS = 1000, 5
 """Steps below which a training is validated VALIDATIONS times, so that a short one is validated at all."""
 
 STARTS = {
-    "heart": ("heart",),
-    "territories": (),
+    "territories": ("territories",),
     "slices": ("slices", "decomposition"),
     "decomposition": ("decomposition",),
     "lesions": ("lesions",),
@@ -61,6 +60,8 @@ def presetsFor(network: Network) -> list[tuple[str, str]]:
         presets.append((Preset.REAL_SLICES.label(), Preset.REAL_SLICES.value))
     if network == Network.LESIONS:
         presets.append((Preset.REAL_LESIONS.label(), Preset.REAL_LESIONS.value))
+    if network == Network.TERRITORIES:
+        presets.append((Preset.REAL_HEARTS.label(), Preset.REAL_HEARTS.value))
     return presets
 
 
@@ -72,7 +73,7 @@ def presetOf(state: CACTrainingParameterNode) -> Preset:
 
 def learnsFromScans(state: CACTrainingParameterNode) -> bool:
     """True if the training takes scans and labels; False if it simulates digital patients alone."""
-    return state.trainNetwork not in _UNPUBLISHED or presetOf(state) == Preset.REAL_LESIONS
+    return state.trainNetwork not in _UNPUBLISHED or presetOf(state) in (Preset.REAL_LESIONS, Preset.REAL_HEARTS)
 
 
 def parameterOf(name: str) -> str:

@@ -6,18 +6,49 @@ sizes are of adults, with the spread of a clinic.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import tissues
+from CACScoringLib.core.grid import triple
 
-if TYPE_CHECKING:
-    from .surroundings import Surroundings
+from . import tissues
 
 FEMALE_SHARE = 0.6
 """Share of women. Most of the paper's radiotherapy planning pairs show women with breast cancer."""
+
+WAVES = 6
+"""Waves of each irregular thickness."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Surroundings of one patient's heart.
+
+    Attributes:
+        pericardium_mm: Usual thickness of the pericardium.
+        paracardial_fat_mm: Usual thickness of the fat outside it.
+        wall_mm: Inward movement of the ventricles' walls in systole.
+        ring_mm: Movement of the valves' plane towards the apex in systole.
+        cartilage: Calcification of the rib cartilage, 0 (none) to 1.
+        waves_per_mm: Wave vectors [2 · WAVES, 3] in radians per mm of the two irregular thicknesses.
+        phases: Their phases [2 · WAVES].
+    """
+
+    pericardium_mm: float
+    paracardial_fat_mm: float
+    wall_mm: float
+    ring_mm: float
+    cartilage: float
+    waves_per_mm: tuple[tuple[float, ...], ...]
+    phases: tuple[float, ...]
+
+    def relief(self, heart_mm: np.ndarray, number: int) -> np.ndarray:
+        """Return an irregular surface's height at points [n, 3] of the heart's frame: mean 0, SD 1. number: 0 or 1."""
+        part = slice(number * WAVES, (number + 1) * WAVES)
+        waves = np.asarray(heart_mm, np.float32) @ np.array(self.waves_per_mm[part], np.float32).T
+        return np.sin(waves + np.array(self.phases[part], np.float32)).sum(axis=1) * np.float32(math.sqrt(2 / WAVES))
 
 
 @dataclass(frozen=True)
@@ -38,7 +69,7 @@ class Body:
         epicardial_fat_mm: Thickness on the heart's walls.
         groove_fat_mm: Thickness in the heart's grooves.
         emphysema: Severity, 0 (none) to 1.
-        surroundings: What real chests have around the heart; None for plain ones.
+        surroundings: Tissue around the heart as in real chests; None for plain ones.
     """
 
     sex: str
@@ -99,7 +130,7 @@ def draw_body(generator: np.random.Generator, sex: str | None = None) -> Body:
         rib_phase=float(g.random()),
         heart_semi_axes_mm=(72 * heart, 57 * heart * float(g.normal(1, 0.03)), 53 * heart * float(g.normal(1, 0.03))),
         heart_centre_mm=(float(g.normal(19, 4)), float(g.normal(-24, 3)) * size, 0.0),
-        heart_axis=tuple(float(a) for a in axis / np.linalg.norm(axis)),
+        heart_axis=triple(float(a) for a in axis / np.linalg.norm(axis)),
         heart_roll_degrees=float(g.normal(0, 7)),
         epicardial_fat_mm=float(np.clip(g.normal(0.5 + 1.8 * adiposity, 0.8), 0.8, 7)),
         groove_fat_mm=float(np.clip(g.normal(8.5 + 1.5 * adiposity, 1.5), 6.5, 16)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Box = tuple[slice, slice]
 """Rows and columns of a slice."""
@@ -121,7 +123,7 @@ def _quadratic(form: np.ndarray, dx: np.ndarray, dy: np.ndarray, dz: float) -> n
     return (a * dx * dx + np.float32(form[2] * dz * dz))[None, :] + (b * dy * dy)[:, None]
 
 
-def smooth_path(points_mm: list[tuple[float, float, float]] | np.ndarray, count: int) -> np.ndarray:
+def smooth_path(points_mm: Sequence[ArrayLike] | np.ndarray, count: int) -> np.ndarray:
     """Return a Catmull-Rom curve [count, 3] through points."""
     p = np.asarray(points_mm, float)
     p = np.concatenate([[2 * p[0] - p[1]], p, [2 * p[-1] - p[-2]]])

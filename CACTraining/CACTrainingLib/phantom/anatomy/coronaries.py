@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from CACScoringLib.core.labels import MAIN_ARTERIES
+
 from .points import PointCloud, along, arc_mm, frames_along, join_clouds, tube
 
-ARTERIES = ("LM", "LAD", "LCX", "RCA")
-LABELS = {"LM": 1, "LAD": 2, "LCX": 3, "RCA": 4}
-"""Labels of the maps, as in `CACScoringLib.core.labels.Artery`."""
+LABELS = {artery.key: int(artery) for artery in MAIN_ARTERIES}
+"""Labels of the maps by artery."""
 LUMEN_STEP_MM = 0.7
 WALL_MM = 0.5
 """Vessel wall in mm, imaged with the lumen: without contrast, wall and plaque matrix look like blood."""
@@ -154,8 +155,8 @@ def draw_plaques(
     g = generator
     if g.random() >= (PREVALENCE[sex] if prevalence is None else prevalence):
         return ()
-    shares, means = zip(*BURDEN, strict=True)
-    drawn = 1 + int(g.poisson(means[g.choice(len(means), p=shares)]))
+    burden_shares, means = zip(*BURDEN, strict=True)
+    drawn = 1 + int(g.poisson(means[g.choice(len(means), p=burden_shares)]))
     present = {name: share for name, share in ARTERY_SHARE.items() if tree.of(name)}
     names, shares = list(present), np.array(list(present.values())) / sum(present.values())
     plaques = []

@@ -20,7 +20,7 @@ from . import tissues
 from .body import Body
 from .canvas import smooth_path
 from .coronaries import CoronaryTree, Vessel
-from .heart import VESSELS, HeartFrame, aorta_paths, reference_frame, vessel_anchors
+from .heart import VESSEL_SHAPES, HeartFrame, aorta_paths, reference_frame, vessel_anchors
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
 from .points import PointCloud, arc_mm, around, frame_along, join_clouds, tube
@@ -130,7 +130,8 @@ def sternal_wires(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.rando
     angle = np.linspace(0, 2 * math.pi, 40)
     x, y = size["half_width_mm"] * np.cos(angle), size["half_depth_mm"] * np.sin(angle)
     y += -body.cavity_half_depth_mm - size["behind_skin_mm"]
-    for z in np.arange(*size["heights_mm"], g.uniform(*size["spacing_mm"])):
+    low, high = size["heights_mm"]
+    for z in np.arange(low, high, g.uniform(*size["spacing_mm"])):
         loop = np.stack([x, y, z + g.normal(0, 2) + 3 * np.cos(angle)], axis=1)
         clouds.append(tube(loop, size["radius_mm"], size["density"], 0.5))
     return [Part("body", None, join_clouds(clouds), size["streaks"])]
@@ -171,7 +172,7 @@ DEVICES: dict[str, Callable[[Body, CoronaryTree, HeartShape, np.random.Generator
 def _cava(body: Body, atrium: np.ndarray) -> np.ndarray:
     """Return the path [120, 3] in LPS from the left arm through the superior vena cava to the atrium."""
     anchors = vessel_anchors(body, reference_frame(body).to_lps(atrium))
-    return smooth_path(place_points(VESSELS["left subclavian vein to right atrium"], anchors), 120)
+    return smooth_path(place_points(VESSEL_SHAPES["left subclavian vein to right atrium"], anchors), 120)
 
 
 WITH_PLAQUE, WITHOUT_PLAQUE = 1.5, 0.7

@@ -6,13 +6,15 @@ Heart frame: u from base to apex, v towards the right ventricle (right, anterior
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose, rotation_xyz
 from ..shapes import place_points, read_shapes
-from .body import Body
+from .body import Body, Surroundings
 from .canvas import Box, Canvas, coverage, smooth_path
 from .hearts.shape import PARTS, WALL_MM, HeartShape
 from .hearts.valves import papillary_muscles
@@ -171,7 +173,7 @@ class Heart:
         blood = np.minimum.reduce([*rooms, np.maximum(distances["rv"], -distances["lv_epi"])])
         around = body.surroundings
         if around is not None:
-            thickness = self._paint_paracardial_fat(canvas, lung, box, pericardium, places, spots)
+            thickness = self._paint_paracardial_fat(around, canvas, lung, box, pericardium, places, spots)
         share = coverage(pericardium + np.float32(0.5) * spots, self._softness)
         heart[box] = coverage(pericardium)
         canvas.blend(box, share, body.fat_hu + 6 * spots)
@@ -192,6 +194,7 @@ class Heart:
 
     def _paint_paracardial_fat(
         self,
+        around: Surroundings,
         canvas: Canvas,
         lung: np.ndarray,
         box: Box,
@@ -203,7 +206,7 @@ class Heart:
 
         pericardium: Distance to it [rows, columns]. places: Pixels in the heart's frame [rows, columns, 3].
         """
-        around, thickness = self.body.surroundings, np.zeros_like(pericardium)
+        thickness = np.zeros_like(pericardium)
         near = np.abs(pericardium) < self._border
         relief = [around.relief(places[near], number) for number in (0, 1)]
         back, height = (places[near] @ self.frame.axes.astype(np.float32)[axis] for axis in (1, 2))
@@ -236,7 +239,7 @@ class Heart:
             moved[..., 0] -= np.float32(contraction * around.ring_mm) * ring
         distances = self._shape.sample(moved.reshape(-1, 3)).T.reshape(-1, *places.shape[:2])
         named = dict(zip(("pericardium", *PARTS), distances, strict=True))
-        if moved is not places:
+        if around is not None and moved is not places:
             inwards = np.float32(contraction * around.wall_mm) * np.clip(np.float32(0.6) + along, 0.2, 1)
             for name, share in (("pericardium", 0.6), ("lv_epi", 0.8), ("lv", 1.8), ("rv", 1.0)):
                 named[name] = named[name] + np.float32(share) * inwards
@@ -256,7 +259,7 @@ Tube = tuple[np.ndarray, np.ndarray, float, float]
 """Path [n, 3] in LPS, radii [n], HU, width of the edge in mm."""
 
 
-VESSELS = read_shapes("vessels")
+VESSEL_SHAPES = read_shapes("vessels")
 """Groups of vessels and airways by name, and the points of courses that are not painted by themselves."""
 
 
@@ -280,7 +283,7 @@ def great_vessels(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube
                 vessel.get("edge_mm", 1.4),
                 vessel.get("count", 14),
             )
-            for vessel in VESSELS[name]
+            for vessel in VESSEL_SHAPES[name]
         ]
 
     veins, air = group("systemic veins"), group("airways")
@@ -294,11 +297,13 @@ def great_vessels(body: Body, frame: HeartFrame, shape: HeartShape) -> list[Tube
 
 
 def vessel_anchors(body: Body, right_atrium: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the anchors of VESSELS in LPS: the body's origin, the depth of its spine, and the right atrium."""
+    """Return the anchors of VESSEL_SHAPES in LPS: the body's origin, the depth of its spine, and the right atrium."""
     return {"body": np.zeros(3), "spine": np.array([0, body.spine_y_mm, 0]), "right atrium": right_atrium}
 
 
-def _tube(points: list | np.ndarray, radii: list[float], hu: float, edge_mm: float = 1.4, count: int = 14) -> Tube:
+def _tube(
+    points: Sequence[ArrayLike] | np.ndarray, radii: list[float], hu: float, edge_mm: float = 1.4, count: int = 14
+) -> Tube:
     """Return a smooth tube of `count` points through `points`, its radius interpolated between `radii`."""
     places = np.linspace(0, 1, count), np.linspace(0, 1, len(radii))
     return smooth_path(points, count), np.interp(*places, radii), hu, edge_mm
@@ -309,9 +314,9 @@ def aorta_paths(body: Body, frame: HeartFrame, shape: HeartShape) -> list[tuple[
     anchors = vessel_anchors(body, np.zeros(3))
     stem, stem_radii = shape.stem("aorta")
     radii = np.array([*stem_radii[::3], *(stem_radii[-1] * np.array([0.97, 0.9, 0.86, 0.82]))])
-    arch = smooth_path([*frame.to_lps(stem[::3]), *place_points(VESSELS["aortic arch"], anchors)], 26)
+    arch = smooth_path([*frame.to_lps(stem[::3]), *place_points(VESSEL_SHAPES["aortic arch"], anchors)], 26)
     arch_radii = np.interp(np.linspace(0, 1, 26), np.linspace(0, 1, len(radii)), radii)
-    descending = smooth_path(place_points(VESSELS["descending aorta"], anchors), 14)
+    descending = smooth_path(place_points(VESSEL_SHAPES["descending aorta"], anchors), 14)
     return [(arch, arch_radii), (descending, np.linspace(0.82, 0.72, 14) / 0.82 * arch_radii[-1])]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -211,7 +210,7 @@ class Demographics:
     """
 
     age_years: float
-    sex: Literal["F", "M"]
+    sex: str
     bmi_kg_m2: float
 
 

@@ -9,48 +9,16 @@ All measures and shares are illustrative.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
-from .body import Body
+from .body import WAVES, Body, Surroundings
 from .distractors import Distractor, view_gain
 from .hearts.shape import HeartShape
 from .points import PointCloud, frame_along, join_clouds, sunflower, tube
 
-WAVES = 6
-"""Waves of each irregular thickness."""
 PLAQUE_SHARE, CLIP_SHARE = 0.12, 0.05
 """Share of patients with calcified pleural plaques beside the heart, and with metal below the diaphragm."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """Surroundings of one patient's heart.
-
-    Attributes:
-        pericardium_mm: Usual thickness of the pericardium.
-        paracardial_fat_mm: Usual thickness of the fat outside it.
-        wall_mm: Inward movement of the ventricles' walls in systole.
-        ring_mm: Movement of the valves' plane towards the apex in systole.
-        cartilage: Calcification of the rib cartilage, 0 (none) to 1.
-        waves_per_mm: Wave vectors [2 · WAVES, 3] in radians per mm of the two irregular thicknesses.
-        phases: Their phases [2 · WAVES].
-    """
-
-    pericardium_mm: float
-    paracardial_fat_mm: float
-    wall_mm: float
-    ring_mm: float
-    cartilage: float
-    waves_per_mm: tuple[tuple[float, ...], ...]
-    phases: tuple[float, ...]
-
-    def relief(self, heart_mm: np.ndarray, number: int) -> np.ndarray:
-        """Return an irregular surface's height at points [n, 3] of the heart's frame: mean 0, SD 1. number: 0 or 1."""
-        part = slice(number * WAVES, (number + 1) * WAVES)
-        waves = np.asarray(heart_mm, np.float32) @ np.array(self.waves_per_mm[part], np.float32).T
-        return np.sin(waves + np.array(self.phases[part], np.float32)).sum(axis=1) * np.float32(math.sqrt(2 / WAVES))
 
 
 def draw_surroundings(body: Body, generator: np.random.Generator) -> Surroundings:
@@ -72,7 +40,8 @@ def draw_surroundings(body: Body, generator: np.random.Generator) -> Surrounding
 
 def surrounding_distractors(body: Body, heart: HeartShape, generator: np.random.Generator) -> tuple[Distractor, ...]:
     """Draw pleural plaques beside the heart and metal below the diaphragm."""
-    g, drawn = generator, []
+    g = generator
+    drawn: list[Distractor] = []
     if g.random() < PLAQUE_SHARE:
         plaques = [_pleural_plaque(heart, g) for _ in range(1 + int(g.integers(3)))]
         drawn.append(Distractor("pleural plaque", "heart", None, join_clouds(plaques)))

@@ -11,6 +11,7 @@ slice, so that any outline costs one subtraction.
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import numpy as np
 from scipy import ndimage
@@ -184,9 +185,13 @@ class Thorax:
         stomach = np.array([dome[0] - 8, dome[1] - 12, top - 56])
         canvas.ellipsoid(stomach, (36.0, 38.0, 44.0), 22.0, edge_mm=4.0)
         gas = self.body.stomach_gas_mm
-        canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.AIR_HU)
+        canvas.ellipsoid(stomach + np.array([2.0, -34 + gas, 0]), (min(30.0, 14 + gas), gas, 30.0), tissues.GAS_HU)
 
 
+@overload
+def cavity_scale(z_mm: float) -> float: ...
+@overload
+def cavity_scale(z_mm: np.ndarray) -> np.ndarray: ...
 def cavity_scale(z_mm: float | np.ndarray) -> float | np.ndarray:
     """Return the cavity's width at heights, relative to that at the heart; it narrows to the apex of the lung."""
     below = 1.0 + 0.0006 * (30 - z_mm) * (z_mm > -200)

@@ -6,7 +6,7 @@ Medical Imaging, 3rd ed.; (2nd): not checked against the book), compared with re
 
 from __future__ import annotations
 
-AIR_HU = -1000.0
+GAS_HU = -1000.0
 LUNG_HU = -860.0
 FAT_HU = -100.0
 CEREBROSPINAL_FLUID_HU = 15.0

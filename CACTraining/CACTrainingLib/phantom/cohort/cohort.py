@@ -10,19 +10,20 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTError, ScanWarning, with_warnings
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.grid import triple
+from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import Score, score_sites
 
-from ..anatomy.coronaries import ARTERIES, Plaque
+from ..anatomy.coronaries import Plaque
 from ..anatomy.heart import posed_frame
 from ..anatomy.patient import STRATA, Patient, add_contrast, draw_patient, stratified_patients, stream
 from ..anatomy.points import EMPTY
@@ -122,7 +123,7 @@ def make_scan(
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 
 
-def write_patient(number: int, directory: Path, settings: CohortSettings) -> list[dict]:
+def write_patient(number: int, directory: Path, settings: CohortSettings) -> list[dict[str, Any]]:
     """Write a patient's missing scans below a cohort's folder; returns the table's rows, one a scan."""
     rows = []
     patient = None
@@ -195,7 +196,7 @@ def patient_folder(number: int) -> str:
     return f"patient_{number:05d}"
 
 
-def table_row(truth: dict, folder: Path) -> dict:
+def table_row(truth: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a row of the cohort's table from a scan's truth."""
     scanner, pose = truth["scanner"], truth["pose"]
     return {
@@ -248,7 +249,7 @@ _DIGITAL = ScanWarning(
 )
 
 
-def write_sample(directory: Path, name: str) -> dict:
+def write_sample(directory: Path, name: str) -> dict[str, Any]:
     """Write one scan of a sample patient into a new folder; returns its truth (see `export`)."""
     patient, scan, labels = make_scan(SAMPLES[name].number, _SAMPLE_SCAN, CohortSettings())
     return write_scan(patient, scan, labels, _SAMPLE_SCAN, directory)
@@ -278,7 +279,7 @@ STILL = ScanPose(motion_scale=0.0)
 _MARGIN_MM = 6.0
 
 
-def patient_of(truth: dict) -> Patient | None:
+def patient_of(truth: dict[str, Any]) -> Patient | None:
     """Return the patient of a scan's `truth.json`; None for inserted lesions, or if the number now gives another."""
     if "body" not in truth:
         return None  # calcium inserted into a real scan
@@ -294,7 +295,7 @@ def patient_of(truth: dict) -> Patient | None:
     return None
 
 
-def _match(plaques: Sequence[Plaque], lesions: Sequence[dict]) -> bool:
+def _match(plaques: Sequence[Plaque], lesions: Sequence[dict[str, Any]]) -> bool:
     return len(plaques) == len(lesions) and all(
         plaque.vessel == lesion["vessel"]
         and math.isclose(plaque.middle_mm, lesion["middle_mm"], rel_tol=1e-3, abs_tol=0.01)
@@ -319,7 +320,7 @@ def reference_scores(patient: Patient) -> dict[str, Score]:
     rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))
     arteries = annotate(scan, np.random.default_rng(0)).arteries
     lesions = find_lesions(image_on(grid, scan.hu), arteries, rules).lesions
-    scores = score_sites(lesions, grid.spacing_mm, rules)
+    scores = score_sites(lesions, triple(grid.spacing_mm), rules)
     return {artery.key: score for artery, score in scores.items() if artery.key in ARTERIES}
 
 

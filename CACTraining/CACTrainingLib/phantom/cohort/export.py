@@ -12,6 +12,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,8 +23,9 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_folder, write_text_atomically
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import ARTERIES
 
-from ..anatomy.coronaries import ARTERIES, LABELS, Plaque
+from ..anatomy.coronaries import LABELS, Plaque
 from ..anatomy.distractors import Distractor
 from ..anatomy.patient import Patient, demographics
 from ..scanner.response import add_stamp
@@ -192,7 +194,7 @@ SCHEMA = "cac-phantom/1"
 FILES = ("ct.nii.gz", "heart.nii.gz", "calcium_map.nii.gz", "arteries.nii.gz", "regions.nii.gz", "truth.json")
 
 
-def same_settings(path: Path, settings: dict) -> bool:
+def same_settings(path: Path, settings: dict[str, Any]) -> bool:
     """Record settings in a new file; for an existing one, return True if it holds the same settings."""
     record = json.loads(json.dumps({"schema": SCHEMA} | settings))
     if path.exists():
@@ -223,7 +225,7 @@ def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
     return scan_from_image(image_on(scan.grid, scan.hu), acquisition)
 
 
-def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict:
+def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict[str, Any]:
     """Return the truth about a scan for `truth.json`. Masses in mg hydroxyapatite."""
     facts = demographics(patient)
     fat = measure_epicardial_fat(as_ct_scan(scan, patient), image_on(scan.grid, scan.heart), "truth").fat
@@ -245,7 +247,7 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
 
 def truth_of_scan(
     scan: ScanWithTruth, plaques: tuple[Plaque, ...], distractors: tuple[Distractor, ...], labels: Labels
-) -> dict:
+) -> dict[str, Any]:
     """Return the truth about calcium, slices, noise and scanner of a scan. Masses in mg hydroxyapatite."""
     voxel_cm3 = float(np.prod(scan.grid.spacing_mm)) / 1000.0
     scanned_mg = {
@@ -268,7 +270,7 @@ def truth_of_scan(
 
 def write_scan(
     patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int, folder: Path, dicom: bool = False
-) -> dict:
+) -> dict[str, Any]:
     """Write FILES into a new folder, which appears only when complete, and return the truth.
 
     dicom: True to add the CT as a DICOM series in a folder `dicom`.
@@ -285,7 +287,7 @@ def write_scan(
     return truth
 
 
-def write_files(folder: Path, scan: ScanWithTruth, labels: Labels, truth: dict) -> None:
+def write_files(folder: Path, scan: ScanWithTruth, labels: Labels, truth: dict[str, Any]) -> None:
     """Write FILES."""
     arrays = (scan.heart.astype(np.uint8), scan.calcium_mg_cm3, labels.arteries, labels.regions)
     for name, array in zip(FILES[1:], arrays, strict=False):

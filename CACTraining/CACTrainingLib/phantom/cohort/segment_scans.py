@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_folder
 from CACScoringLib.io.reading import read_mask
 

@@ -206,7 +206,7 @@ def _paint(
     dense = g.uniform(-500, 40), g.uniform(0, 2 * np.pi, 6)
     density, lung_share, heart_share = (np.zeros(grid.shape, np.float32) for _ in range(3))
     for k in range(grid.shape[0]):
-        base = Canvas(x, y, float(z[2 * k : 2 * k + 2].mean()), tissues.AIR_HU)
+        base = Canvas(x, y, float(z[2 * k : 2 * k + 2].mean()), tissues.GAS_HU)
         for path, radius, hu in arms:
             box, distance = base.tube_distance(path, np.full(len(path), radius))
             base.blend(box, coverage(distance), hu)

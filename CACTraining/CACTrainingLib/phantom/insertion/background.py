@@ -76,7 +76,7 @@ def prepare_background(
     Args:
         heart: Mask on any grid; None to find the heart.
         name: Name of the patient; None for the file's name.
-        network: Network for territories, whose labels place root and valves of the fitted hearts, or for the heart.
+        network: Network for heart and territories, whose labels place root and valves of the fitted hearts.
         needs_arteries: False to skip fitting the measured hearts.
 
     Raises:
@@ -86,11 +86,11 @@ def prepare_background(
         InsertionError: The noise cannot be measured, the scan is oblique, or the measured hearts do not fit it.
     """
     grid = grid_of(scan)
-    if not name and scan.source is None:
-        raise InsertionError("The scan comes from no file; give the patient a name.")
-    name = name or stem(scan.source)
-    territories = network if network is not None and network.card.network == "territories" else None
-    region = find_heart(scan, heart, None if territories else network, territories)
+    if not name:
+        if scan.source is None:
+            raise InsertionError("The scan comes from no file; give the patient a name.")
+        name = stem(scan.source)
+    region = find_heart(scan, heart, network)
     warnings: list[ScanWarning] = [*scan.warnings, *region.warnings]
     blood = measure_blood(scan, region.mask)
     try:
@@ -110,8 +110,9 @@ def prepare_background(
     anatomy = None
     if needs_arteries:
         # The network's outline, without the heart mask's margin for moving arteries.
-        by_network = heart is None and region.territories is not None
-        anatomy = fit_scan_heart(scan, region.territories.heart_mask(scan.image) if by_network else region.mask, labels)
+        by_network = region.territories if heart is None else None
+        outline = region.mask if by_network is None else by_network.heart_mask(scan.image)
+        anatomy = fit_scan_heart(scan, outline, labels)
     noise, share = measure_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
     aortas = _aortas(scan, labels, region.excluded, grid)
     return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.files import atomic_folder
+from CACScoringLib.core.labels import ARTERIES
 
 from ..anatomy.coronaries import (
     ARC_DEGREES,
-    ARTERIES,
     CoronaryTree,
     Plaque,
     Vessel,
@@ -143,7 +144,7 @@ def clean_scan(background: Background, settings: InsertedSettings) -> InsertedSc
         {},
         background.noise_sd_hu,
         background.smoothed_noise_share,
-        territories=anatomy and anatomy.territories(anatomy.usual, background.aortas, background.grid),
+        territories=None if anatomy is None else anatomy.territories(anatomy.usual, background.aortas, background.grid),
     )
 
 
@@ -173,13 +174,15 @@ def insert_lesions(
         look = draw_look(clean.grid, clean.heart, clean.scanner, noise_hu, np.random.default_rng([*seed, 1]))
         base = _apply_look(clean, background, look, (*seed, 2))
     sex = background.scan.acquisition.patient_sex or str(generator.choice(["F", "M"]))
-    tree = anatomy and anatomy.tree(sex, np.random.default_rng([*seed, 3]))
-    vessels, plaques = (), ()
+    tree = None if anatomy is None else anatomy.tree(sex, np.random.default_rng([*seed, 3]))
+    vessels: tuple[Vessel, ...] = ()
+    plaques: tuple[Plaque, ...] = ()
     if settings.plaques != 0:
         if path_mm is None:
-            vessels = tree.vessels.vessels
+            vessels = () if tree is None else tree.vessels.vessels
         else:
             name = settings.artery
+            assert name is not None
             vessels = (vessel_along(path_mm, name, name, RADIUS_MM[name], clean.grid),)
         if not vessels:
             raise InsertionError("No artery of the fitted heart lies in fat or at the heart's surface; give the path.")
@@ -195,9 +198,8 @@ def insert_lesions(
     if settings.stent_share and vessels and np.random.default_rng([*seed, 4]).random() < settings.stent_share:
         deposits += _draw_stents(vessels, np.random.default_rng([*seed, 5]))
     if look is not None:
-        diseased, aortas = (
-            tuple(replace(v, path_mm=look.to_look(v.path_mm)) for v in part) for part in (diseased, aortas)
-        )
+        diseased = tuple(replace(vessel, path_mm=look.to_look(vessel.path_mm)) for vessel in diseased)
+        aortas = tuple(replace(aorta, path_mm=look.to_look(aorta.path_mm)) for aorta in aortas)
         deposits = tuple(replace(d, cloud=d.cloud.map(look.to_look)) for d in deposits)
     hu, stamps, elsewhere = add_plaques(
         base.hu, base.grid, base.scanner, diseased, plaques, motion, path_mm is None, deposits
@@ -214,9 +216,11 @@ def insert_lesions(
         vessels=diseased,
         deposits=deposits,
         elsewhere=elsewhere,
-        dominance=tree and tree.in_heart.dominance,
+        dominance=None if tree is None else tree.in_heart.dominance,
         # A given path is not part of the drawn tree, so its territory is unknown.
-        territories=anatomy.territories(tree, aortas, base.grid, look) if anatomy and path_mm is None else None,
+        territories=anatomy.territories(tree, aortas, base.grid, look)
+        if anatomy and tree and path_mm is None
+        else None,
         look=look,
     )
 
@@ -315,7 +319,8 @@ def _present(background: Background) -> list[str]:
 def _draw_deposits(
     background: Background, tree: ScanTree | None, settings: InsertedSettings, generator: np.random.Generator
 ) -> tuple[Distractor, ...]:
-    present, kinds = _present(background), settings.deposits
+    present = _present(background)
+    kinds: Sequence[str] | None = settings.deposits
     streams = {kind: np.random.default_rng(generator.integers(2**63)) for kind in DEPOSIT_KINDS}
     if kinds is None:
         factor = WITHOUT_PLAQUE if settings.plaques == 0 else WITH_PLAQUE
@@ -323,12 +328,14 @@ def _draw_deposits(
         kinds = [kind for kind, share in shares.items() if streams[kind].random() < share]
         if not kinds and settings.plaques == 0 and shares:
             kinds = [generator.choice(list(shares), p=np.array([*shares.values()]) / sum(shares.values()))]
-    deposits = []
+    deposits: list[Distractor] = []
     for kind in kinds:
         if kind == "aortic wall":
             deposits += _draw_aortic(background.aortas, streams[kind])
-        elif (cloud := background.anatomy.deposit(kind, tree, streams[kind])) is not None:
-            deposits.append(Distractor(kind, "body", MOVES_WITH.get(kind, "valve"), cloud))
+        elif background.anatomy is not None and tree is not None:
+            cloud = background.anatomy.deposit(kind, tree, streams[kind])
+            if cloud is not None:
+                deposits.append(Distractor(kind, "body", MOVES_WITH.get(kind, "valve"), cloud))
     return tuple(deposits)
 
 
@@ -357,7 +364,7 @@ def _draw_aortic(aortas: tuple[Vessel, ...], g: np.random.Generator) -> list[Dis
 
 def _truth(
     background: Background, scan: InsertedScan, labels: Labels, number: int | None, settings: InsertedSettings
-) -> dict:
+) -> dict[str, Any]:
     """Return the truth as `export.truth_of`, without facts of a digital patient. number: None for the clean scan."""
     anatomy = background.anatomy
     fit = anatomy and {

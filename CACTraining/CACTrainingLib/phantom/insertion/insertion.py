@@ -169,8 +169,8 @@ def _step_width_mm(distance_mm: np.ndarray, hu: np.ndarray) -> float | None:
     if count.min() < 5:
         return None
     step = np.histogram(distance_mm, bins, weights=hu)[0] / count
-    crossings = [_crossing(step, level) for level in _SKIN_LEVELS_HU]
-    return None if None in crossings else (crossings[1] - crossings[0]) * width
+    low, high = (_crossing(step, level) for level in _SKIN_LEVELS_HU)
+    return None if low is None or high is None else (high - low) * width
 
 
 def _crossing(profile: np.ndarray, level: float) -> float | None:

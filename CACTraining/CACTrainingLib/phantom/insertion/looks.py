@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,7 +118,7 @@ class Look:
     def apply_to_mask(self, mask: np.ndarray, grid: Grid) -> np.ndarray:
         return self._resample(self._averaged_slices(mask, grid), grid, 1, 0.0) >= 0.5
 
-    def _averaged_slices(self, volume: np.ndarray, grid: Grid):
+    def _averaged_slices(self, volume: np.ndarray, grid: Grid) -> Iterator[np.ndarray]:
         """Yield the scan's averaged slices [j, i]."""
         source_z, spacing = grid.axes_mm()[2], grid.spacing_mm[2]
         for z in self.grid().axes_mm()[2]:
@@ -139,7 +140,7 @@ class Look:
         filtered = fft.irfft2(fft.rfft2(padded) * change.astype(np.float32), s=padded.shape)
         return filtered[border:-border, border:-border]
 
-    def _resample(self, parts, grid: Grid, order: int, outside: float) -> np.ndarray:
+    def _resample(self, parts: Iterable[np.ndarray], grid: Grid, order: int, outside: float) -> np.ndarray:
         target = self.grid()
         resampled = np.empty(target.shape, np.float32)
         scale = target.spacing_mm[0] / grid.spacing_mm[0]

@@ -8,12 +8,18 @@ circumflex, 22 for the descending (Achenbach 2000, electron beam CT; (2nd)): a b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
+from CACScoringLib.core.grid import triple
+
 from ..shapes import read_shapes
 from .scanner import KERNELS, Scanner
+
+T = TypeVar("T")
 
 EXCURSION_MM = {"LM": (5.0, 1.2), "LAD": (7.0, 2.0), "LCX": (14.0, 3.5), "RCA": (20.0, 5.0), "valve": (10.0, 2.0)}
 """Mean and standard deviation between patients of the contraction's excursion in mm, by group."""
@@ -171,12 +177,12 @@ def draw_pair(protocol: Protocol, generator: np.random.Generator) -> tuple[tuple
     scans = []
     for hold in protocol.breath_hold:
         pose = ScanPose(
-            table_shift_mm=tuple(float(s) for s in g.normal(0, [5.0, 4.0, 4.0])),
+            table_shift_mm=triple(float(s) for s in g.normal(0, [5.0, 4.0, 4.0])),
             inspiration=float(g.uniform(0.5, 1.1)) if hold else float(g.normal(0, 0.08)),
             breathing_mm=0.0 if hold else float(g.uniform(1.5, 9.0)),
             breathing_s=float(g.uniform(3.0, 5.0)),
             breathing_phase=float(g.random()),
-            tilt_degrees=tuple(float(t) for t in g.normal(0, 2.0, 3)),
+            tilt_degrees=triple(float(t) for t in g.normal(0, 2.0, 3)),
             heart_rate_bpm=rate * float(g.uniform(0.93, 1.07)),
             start_phase=float(g.random()),
             motion_scale=float(g.uniform(0.85, 1.1)),
@@ -189,6 +195,6 @@ def draw_pair(protocol: Protocol, generator: np.random.Generator) -> tuple[tuple
     return tuple(scans)
 
 
-def _pick(g: np.random.Generator, choices: tuple) -> object:
+def _pick(g: np.random.Generator, choices: Sequence[tuple[T, float]]) -> T:
     values, shares = zip(*choices, strict=True)
     return values[g.choice(len(values), p=np.asarray(shares) / sum(shares))]

@@ -131,7 +131,7 @@ def add_stamps(volume: np.ndarray, stamps: list[Stamp], factor: float = 1.0) -> 
         add_stamp(volume[stamp.k], stamp, factor)
 
 
-def add_stamp(picture: np.ndarray, stamp: Stamp, factor: float = 1.0) -> None:
+def add_stamp(picture: np.ndarray, stamp: Stamp, factor: float | np.floating = 1.0) -> None:
     """Add a patch to its slice [j, i] in place."""
     rows, columns = stamp.values.shape
     j0, j1 = max(0, stamp.j), min(picture.shape[0], stamp.j + rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,17 +12,18 @@ import numpy as np
 from scipy import fft
 
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import ARTERIES
 
 from ..anatomy import tissues
 from ..anatomy.canvas import Canvas
-from ..anatomy.coronaries import ARTERIES
-from ..anatomy.heart import HEART_SHARE_OF_BREATH, Heart, HeartFrame
+from ..anatomy.heart import Heart, HeartFrame
 from ..anatomy.hearts.valves import cusps
 from ..anatomy.patient import Patient
 from ..anatomy.points import PointCloud
 from ..anatomy.thorax import Thorax, apply_breath, body_box
-from .motion import ScanPose
+from .motion import HEART_SHARE_OF_BREATH, ScanPose
 from .response import (
+    Displacement,
     Stamp,
     add_stamp,
     add_stamps,
@@ -116,7 +117,7 @@ def scan_patient(
         for moving, images in zip(objects, pool.map(image, objects), strict=True):
             for stamp in images:
                 painter.stamps[moving.kind][stamp.k].append(stamp)
-            if moving.kind == "calcium":
+            if moving.kind == "calcium" and moving.group is not None:
                 calcium[moving.group] = images
             elif moving.distractor is not None:
                 factor = painter.factors[moving.kind]
@@ -174,7 +175,7 @@ def _moving_objects(patient: Patient, frame: HeartFrame) -> list[_Moving]:
     return objects
 
 
-def displacement(patient: Patient, pose: ScanPose, group: str | None, with_heart: bool) -> Callable | None:
+def displacement(patient: Patient, pose: ScanPose, group: str | None, with_heart: bool) -> Displacement | None:
     """Return the displacement in mm by time of a group and, if `with_heart`, of half the breath; None at rest."""
     breathing = pose.breathing_mm > 0 and with_heart
     if group is None and not breathing:
@@ -199,7 +200,7 @@ class _Painter:
         self.stamps: dict[str, list[list[Stamp]]] = {kind: [[] for _ in range(grid.shape[0])] for kind in MOVING_KINDS}
         self.x, self.y, self._z = grid.axes_mm()
         # Only the body's box is painted slice by slice; the couch is the same in all slices.
-        background = Canvas(self.x, self.y, 0.0, tissues.AIR_HU)
+        background = Canvas(self.x, self.y, 0.0, tissues.GAS_HU)
         self._box = rows, columns = body_box(patient.body, background, (self._z[0] - 8, self._z[-1] + 8))
         self.thorax = Thorax(patient.body, pose, self.x[columns], self.y[rows], patient.number)
         self.thorax.paint_couch(background)
@@ -207,7 +208,7 @@ class _Painter:
         self._part = replace(
             grid,
             size=(len(self.x[columns]), len(self.y[rows]), grid.size[2]),
-            origin_mm=(self.x[columns.start], self.y[rows.start], grid.origin_mm[2]),
+            origin_mm=(float(self.x[columns.start]), float(self.y[rows.start]), grid.origin_mm[2]),
         )
         self.heart = Heart(patient.body, pose, patient.heart)
         self.noise = NoiseSource((patient.number, scan_number, 9), grid, scanner)
@@ -239,7 +240,8 @@ class _Painter:
         tissue = tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU
         levels, share = self._contractions(k)
         hu, heart = self._background.copy(), np.zeros(self._background.shape, bool)
-        spectrum, inside_share, weights = 0.0, 0.0, [self._transfer]
+        spectrum, inside_share = 0.0, 0.0
+        weights: Sequence[np.ndarray] | np.ndarray = [self._transfer]
         if len(levels) > 1:
             pixel_mm = self.grid.spacing_mm[0]
             weights = weights_of_levels(hu.shape, pixel_mm, self.scanner, self._times[k], share) * self._transfer
@@ -282,9 +284,11 @@ class _Painter:
     def _anatomy(self, k: int, contractions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return HU, share of lung and share of heart in the body's box at each contraction."""
         breath = float(self.pose.breath_mm(self._times[k]))
-        base = Canvas(*self._part.axes_mm()[:2], float(self._z[k]), tissues.AIR_HU)
+        x, y, _ = self._part.axes_mm()
+        base = Canvas(x, y, float(self._z[k]), tissues.GAS_HU)
         trunk = self.thorax.trunk(base)
-        means = [tuple(np.zeros_like(base.hu) for _ in range(3)) for _ in contractions]
+        empty = np.zeros_like(base.hu)
+        means = [(empty.copy(), empty.copy(), empty.copy()) for _ in contractions]
         for offset, weight in zip(self._offsets, self._weights, strict=True):
             around = base.copy(float(base.z_mm + offset))
             lung = self.thorax.paint(around, trunk, breath)

@@ -25,7 +25,7 @@ from ...evaluation.page import write_study
 from ...evaluation.parts import Cell, Figure, Section, Table, heading, p_cell
 from ...statistics.agreement import kappa
 from ...statistics.bootstrap import RESAMPLES
-from ...statistics.patient_folds import CATEGORIES as LIMITS
+from ...statistics.patient_folds import CATEGORY_LIMITS as LIMITS
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
 

@@ -29,7 +29,7 @@ from ...evaluation.experiment import (
 )
 from ...evaluation.measures import Measure, mean_value, rates
 from ...statistics.agreement import kappa
-from ...statistics.patient_folds import CATEGORIES, CATEGORY_TITLES, category_of
+from ...statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ...statistics.roc import above, area_under_curve
 from ..cases import SUPER_RESOLUTIONS, are_digital
 from .prognosis import PROBABILITIES, likely_category
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..dataset import RadiographSet
     from ..fitting import FitSettings
 
-THRESHOLDS = tuple(map(int, CATEGORIES))
+THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
 CATEGORY = "Category"
 

@@ -16,13 +16,15 @@ from scipy import spatial
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.networks.vessels import KINDS, VesselNet, VesselNetConfig, preset
+from CACScoringLib.networks.configs import VESSEL_KINDS, VesselNetConfig
+from CACScoringLib.networks.vessels import VesselNet, preset
 from CACScoringLib.whole_scan.vessels import vessel_grid, vessel_input
 
 from ...data.scan_samples import image_beside
-from ...data.scan_table import ARTERIES, TableScan
+from ...data.scan_table import TableScan
 from ...project.training_scan import DataError, read_truth
 from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
@@ -75,7 +77,7 @@ class VesselFit:
 SUPERVISED = "voxel-sum-supervised"
 """Network "voxel-sum" trained on the location of the calcium too, with a lower threshold and more features."""
 
-TRAINABLE = (*KINDS, SUPERVISED)
+TRAINABLE = (*VESSEL_KINDS, SUPERVISED)
 
 _LOOP = LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False)
 _SUPERVISED_LOOP = LoopSettings(900, validate_every=4, patience=15, average=0.98, half_precision=False)

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.networks.vessels import OUTPUTS, PRESETS
+from CACScoringLib.networks.vessels import PRESETS
 
-from ...data.scan_table import ARTERIES
 from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, values_of
 from ...evaluation.jobs import StudyError
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
@@ -99,7 +99,7 @@ class VesselConfiguration:
 
     Attributes:
         kind: Kind of KINDS.
-        output: Scale of scores in training, of OUTPUTS.
+        output: Scale of scores in training, of VESSEL_OUTPUTS.
         preset: Size of the input, of PRESETS.
     """
 
@@ -148,7 +148,7 @@ class VesselStudy(Experiment):
     )
     SETTINGS: ClassVar = VesselStudySettings
     CONFIGURATIONS: ClassVar = {
-        f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in OUTPUTS
+        f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in VESSEL_OUTPUTS
     }
     COLUMNS: ClassVar = tuple(f"{part}_{artery}" for part in ("true", "predicted") for artery in ARTERIES)
 

@@ -21,7 +21,8 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
-from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
+from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.vessels import normalise, to_agatston
 
 from ...data.augmentation import cut_box

@@ -17,7 +17,8 @@ import numpy as np
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training
-from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
+from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
 

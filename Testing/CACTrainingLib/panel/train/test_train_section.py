@@ -112,7 +112,7 @@ class TestArguments:
         card = untrained("decomposition", "first", project.models_folder)
         section.refresh()
         state, ui = driver.state, section.ui
-        ui.trainNetworkBox.setCurrentIndex(3)
+        ui.trainNetworkBox.setCurrentIndex(2)
         ui.trainMethodBox.setCurrentIndex(2)
         ui.trainPresetBox.setCurrentIndex(1)
         ui.trainDeviceBox.setCurrentIndex(1)
@@ -132,7 +132,7 @@ class TestArguments:
         }.items():  # fmt: skip
             assert arguments[arguments.index(option) + 1] == value
 
-    @pytest.mark.parametrize("network", ["heart", "slices", "decomposition"])
+    @pytest.mark.parametrize("network", ["slices", "decomposition"])
     def test_command_line_knows_them(self, driver, section, project, monkeypatch, network):
         """The command line parses all options before it refuses the start, which is no model."""
         driver.state.trainNetwork = next(item for item in type(driver.state.trainNetwork) if item.value == network)
@@ -153,7 +153,7 @@ class TestArguments:
         state.trainStart = str(driver.project.folder / "none.json")
         scans_only = (ui.trainAnnotatorBox, ui.trainStartBox)
         assert all(widget.visible for widget in scans_only)
-        ui.trainNetworkBox.setCurrentIndex(1)
+        ui.trainNetworkBox.setCurrentIndex(0)
         ui.trainPresetBox.setCurrentIndex(size)
         assert (ui.trainNetworkBox.currentText, ui.trainPresetBox.itemText(1)) == ("Heart and territories", "Large")
         assert not any(widget.visible for widget in scans_only)
@@ -168,9 +168,19 @@ class TestArguments:
         options, settings, _ = received
         assert (options.preset, settings.loop.minutes, settings.loop.patience) == (preset, 1.5, 10)
         assert options.output == driver.project.models_folder / "territories-1"
-        ui.trainNetworkBox.setCurrentIndex(0)
+        ui.trainNetworkBox.setCurrentIndex(1)
         assert all(widget.visible for widget in scans_only)
         assert ui.trainPresetBox.itemText(1) == "As published (large)"
+
+    def test_outlined_hearts_of_the_project_are_learned(self, driver, section, project, monkeypatch):
+        section.ui.trainNetworkBox.setCurrentIndex(0)
+        section.ui.trainPresetBox.setCurrentIndex(2)
+        assert section.ui.trainStartBox.currentText == "the weights that come with CAC"
+        finish_check(driver)
+        assert " --network territories " in " ".join(driver.process.arguments)
+        arguments = self.arguments(driver, monkeypatch)
+        assert arguments[:4] == ["train", "territories", "--data", str(project.folder)]
+        assert arguments[arguments.index("--preset") + 1] == "real-hearts"
 
     @pytest.mark.parametrize(("size", "preset"), [(0, "compact"), (1, "large"), (2, "real-lesions")])
     def test_lesions_are_learned_from_digital_patients_and_painted_ones(
@@ -179,7 +189,7 @@ class TestArguments:
         from CACTrainingLib.training import lesions
 
         ui, received = section.ui, []
-        ui.trainNetworkBox.setCurrentIndex(4)
+        ui.trainNetworkBox.setCurrentIndex(3)
         ui.trainPresetBox.setCurrentIndex(size)
         assert ui.trainNetworkBox.currentText == "Lesions"
         assert ui.trainAnnotatorBox.visible == (preset == "real-lesions")
@@ -190,14 +200,14 @@ class TestArguments:
         assert received[0].preset == preset
         assert received[0].data == ((project.folder,) if preset == "real-lesions" else ())
 
-    @pytest.mark.parametrize(("network", "is_there"), [(0, False), (1, False), (2, True), (3, True)])
+    @pytest.mark.parametrize(("network", "is_there"), [(1, True), (2, True), (3, False)])
     def test_real_slices_with_digital_patients(
         self, driver, section, project, monkeypatch, tmp_path, network, is_there
     ):
         state, ui = driver.state, section.ui
         ui.trainNetworkBox.setCurrentIndex(network)
         box = ui.trainPresetBox
-        assert (box.count == 3) == is_there
+        assert ("Real slices and digital patients" in [box.itemText(n) for n in range(box.count)]) == is_there
         if not is_there:
             return
         state.trainMethod = type(state.trainMethod).CYCLEGAN  # of the presets that have methods

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from CACTrainingLib.phantom.anatomy.coronaries import ARTERIES, ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
+from CACScoringLib.core.labels import ARTERIES
+from CACTrainingLib.phantom.anatomy.coronaries import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
 from CACTrainingLib.phantom.anatomy.patient import HEART_SCALES, draw_patient
 
 
@@ -19,6 +20,7 @@ def test_a_plaques_mass_is_the_integral_of_its_shape():
     assert plaque.mass_mg == pytest.approx(0.4 * volume, rel=0.01)
 
 
+@pytest.mark.long
 def test_hearts_of_any_size_differ_by_the_same_factor_along_all_axes():
     usual, scaled = ([draw_patient(n, any_size=any_size).body for n in range(6)] for any_size in (False, True))
     factors = np.array([b.heart_semi_axes_mm for b in scaled]) / [b.heart_semi_axes_mm for b in usual]

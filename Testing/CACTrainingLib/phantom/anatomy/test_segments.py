@@ -72,6 +72,7 @@ def test_missing_branches_leave_no_segment_empty():
     assert ends[9, "D2"] == (0, 35), "the first one there is"
 
 
+@pytest.mark.long
 def test_plaque_is_even_along_each_segment_and_log_uniform_in_mass():
     straight = tree()
     stretches = {(s.segment, s.vessel.name): s for s in stretches_of(straight)}

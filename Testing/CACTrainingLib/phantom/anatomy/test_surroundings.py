@@ -43,6 +43,7 @@ def painted(surrounded):
     return canvas.hu, distance.reshape(canvas.hu.shape)
 
 
+@pytest.mark.long
 def test_plaques_body_and_heart_are_those_of_the_plain_patient():
     usual, changed = draw_patient(NUMBER), draw_patient(NUMBER, surroundings=True)
     assert changed.plaques == usual.plaques

@@ -7,7 +7,7 @@ import pytest
 import torch
 from interruption import interrupted_at
 
-from CACScoringLib.networks.vessels import VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.run_folder import TrainingError
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from CACScoringLib.networks.vessels import VesselNet, VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
+from CACScoringLib.networks.vessels import VesselNet
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.whole_scan.vessels.task import (
     VesselTask,

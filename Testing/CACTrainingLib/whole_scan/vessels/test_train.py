@@ -9,7 +9,7 @@ import pytest
 from made_experiments import Warned
 
 from CACScoringLib.models.cards import load_model
-from CACScoringLib.networks.vessels import VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.training.loop import LoopSettings

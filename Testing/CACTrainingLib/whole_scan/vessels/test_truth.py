@@ -9,7 +9,7 @@ from images import image_of
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
-from CACScoringLib.networks.vessels import VesselNetConfig
+from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.whole_scan.vessels import vessel_input
 from CACTrainingLib.whole_scan.vessels.fitting import MAP, REGIONS, TRUTH, true_calcium
 

@@ -299,11 +299,11 @@ class _Fitter:
             jac[:, :3] = np.cross(pull, offset)
             jac[:, 3:6] = -pull @ place.axes.T
             jac[:, 6:9] = -slope * straight
-            if bent:
+            if bend is not None:
                 jac[:, self.waves_at :] = (bend[:, :, None] * slope[:, None, :]).reshape(len(slope), -1)
             return jac
 
-        return straight + (bend @ place.waves_mm if bent else 0), jacobian
+        return straight + (0 if bend is None else bend @ place.waves_mm), jacobian
 
     def _mark_rows(self, place: Placement, bent: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return distances from the marks along u, v and w, their derivatives and weights."""

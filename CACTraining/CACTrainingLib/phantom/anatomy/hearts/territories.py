@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.labels import TERRITORIES as TERRITORY_NAMES
 
 from ...scanner.motion import ScanPose
-from ..coronaries import ARTERIES, CoronaryTree
+from ..coronaries import CoronaryTree
 from ..heart import aorta_paths, posed_frame
 from ..points import along
 from .shape import STEP_MM, WALL_MM, HeartShape, interpolate
@@ -106,7 +108,7 @@ def costs(heart: HeartShape, tree: CoronaryTree) -> np.ndarray:
     return cost
 
 
-def add_tube(labels: np.ndarray, axes: tuple, path: np.ndarray, radii: np.ndarray, label: int) -> None:
+def add_tube(labels: np.ndarray, axes: Sequence[np.ndarray], path: np.ndarray, radii: np.ndarray, label: int) -> None:
     """Label a tube along a polyline, in place. axes: places of the columns, rows and slices."""
     x, y, z = axes
     t = np.linspace(0, len(path) - 1, 4 * len(path))

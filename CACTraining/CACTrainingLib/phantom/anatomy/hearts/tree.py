@@ -128,7 +128,8 @@ class _Builder:
     def __init__(
         self, sex: str, shape: HeartShape, generator: np.random.Generator | _MedianDraws, forks: bool = False
     ) -> None:
-        self.shape, self.g, self.forks = shape, generator, generator.spawn(1)[0] if forks else None
+        self.shape, self.g = shape, generator
+        self.forks = generator.spawn(1)[0] if forks and isinstance(generator, np.random.Generator) else None
         self.grooves = _Grooves(shape)
         self.hearts = sorted({key.split()[0] for key in shape.lines})
         self.vessels: list[Vessel] = []
