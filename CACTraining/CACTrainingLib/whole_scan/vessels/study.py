@@ -13,6 +13,7 @@ import pandas as pd
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.networks.configs import VESSEL_OUTPUTS
 from CACScoringLib.networks.vessels import PRESETS
 
 from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, values_of
