@@ -1,32 +1,18 @@
-"""Radiographs of a CT for panels: settings, files of a background process, and pictures at the detector's position.
-
-A job is a folder: `write_job` fills it, `make_radiograph` or `find_body` processes it, and the results are read from
-it. Previews follow a slider, because the CT is reduced once.
-"""
+"""Radiographs of a CT for panels: settings, pictures at the detector's position, and previews that follow a slider."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..core.ct import CTError, UnreadableError
-from ..core.files import read_json
 from ..core.progress import Progress
 from ..core.voxels import voxels_of
-from ..io.image_files import read_image
 from .geometry import VIEWS, Geometry, centre_mm, in_lps_order, pose_of
 from .projection import Film, Spectrum, body_only, calcium_path, path_length_mm, radiograph, tube_spectrum
-
-CT, CALCIUM, HEART, BODY = "ct.nrrd", "calcium.nrrd", "heart.nrrd", "body.nrrd"
-_SETTINGS, _PICTURE = "settings.json", "picture.nrrd"
-_CALCIUM_PICTURE, _HEART_PICTURE = "calcium_picture.nrrd", "heart_picture.nrrd"
 
 
 @dataclass(frozen=True)
@@ -112,7 +98,7 @@ class DrrSettings:
 
 @dataclass(frozen=True)
 class PlacedRadiograph:
-    """Result of a job: images of one slice on the detector (LPS, mm), columns to the picture's right, rows downwards.
+    """Radiograph as images of one slice on the detector (LPS, mm), columns to the picture's right, rows downwards.
 
     Attributes:
         picture: Negative logarithm of the signal, or absorbed part of it for a linear film, float32.
@@ -127,77 +113,41 @@ class PlacedRadiograph:
     heart: sitk.Image | None = None
 
 
-def write_job(
-    folder: Path,
+def make_radiograph(
     settings: DrrSettings,
     image: sitk.Image,
     calcium_map: sitk.Image | None = None,
     heart: sitk.Image | None = None,
-) -> None:
-    """Write the input of a radiograph into a folder.
+    progress: Progress | None = None,
+) -> PlacedRadiograph:
+    """Make a radiograph of a CT.
 
     Args:
-        folder: The folder of the job.
         settings: Settings of the radiograph.
         image: The CT, HU.
-        calcium_map: HU of calcium on any grid.
-        heart: Mask on any grid.
-    """
-    for name, picture in ((CT, image), (CALCIUM, calcium_map), (HEART, heart)):
-        if picture is not None:
-            sitk.WriteImage(picture, str(folder / name))
-    (folder / _SETTINGS).write_text(json.dumps(asdict(settings)), encoding="utf-8")
-
-
-def find_body(folder: Path, progress: Progress) -> None:
-    """Remove table and clothes from the CT of a job; the result is BODY."""
-    progress.begin(["finding the body"])
-    with progress.step("finding the body"):
-        sitk.WriteImage(body_only(in_lps_order(_read(folder / CT))), str(folder / BODY))
-    progress.done(folder / BODY)
-
-
-def make_radiograph(folder: Path, progress: Progress) -> None:
-    """Make the radiograph of a job; `read_radiograph_of` reads it.
+        calcium_map: HU of calcium on any grid; None for no picture of it.
+        heart: Mask on any grid; None for no picture of it.
+        progress: Progress of the steps.
 
     Raises:
         ProjectionError: The view cannot be projected.
-        UnreadableError: A file is missing or cannot be read.
     """
-    settings = _settings_of(folder)
-    extras: dict[str, tuple[str, Callable[[sitk.Image, Geometry], np.ndarray]]] = {
-        CALCIUM: (_CALCIUM_PICTURE, calcium_path),
-        HEART: (_HEART_PICTURE, lambda mask, geometry: (path_length_mm(mask, geometry) > 0).astype(np.uint8)),
-    }
-    layers = {name: extra for name, extra in extras.items() if (folder / name).exists()}
-    progress.begin(["reading", "finding the body", "projecting", *(["projecting calcium and heart"] if layers else [])])
-    with progress.step("reading"):
-        image = in_lps_order(_read(folder / CT))
-    geometry = settings.geometry(centre_mm(image))
+    progress = progress or Progress()
+    progress.begin(["finding the body", "projecting", "projecting calcium and heart"])
+    oriented = in_lps_order(image)
+    geometry = settings.geometry(centre_mm(oriented))
     with progress.step("finding the body"):
-        body = image if settings.table else body_only(image)
+        body = oriented if settings.table else body_only(oriented)
     with progress.step("projecting"):
         drr = radiograph(body, geometry, settings.spectrum(), settings.film())
-        picture = placed(drr.dark, geometry)
-        for key, value in zip(("low", "high"), drr.window, strict=True):
-            picture.SetMetaData(key, repr(value))
-        sitk.WriteImage(picture, str(folder / _PICTURE))
-    if layers:
-        with progress.step("projecting calcium and heart"):
-            for name, (target, project) in layers.items():
-                values = project(in_lps_order(_read(folder / name)), geometry)
-                sitk.WriteImage(placed(values, geometry), str(folder / target))
-    progress.done(folder / _PICTURE)
-
-
-def read_radiograph_of(folder: Path) -> PlacedRadiograph:
-    """Read what `make_radiograph` wrote. Raises UnreadableError."""
-    picture = _read(folder / _PICTURE)
-    calcium, heart = (
-        _read(folder / name) if (folder / name).exists() else None for name in (_CALCIUM_PICTURE, _HEART_PICTURE)
-    )
-    window = float(picture.GetMetaData("low")), float(picture.GetMetaData("high"))
-    return PlacedRadiograph(picture, window, calcium, heart)
+    calcium_picture = heart_picture = None
+    with progress.step("projecting calcium and heart"):
+        if calcium_map is not None:
+            calcium_picture = placed(calcium_path(in_lps_order(calcium_map), geometry), geometry)
+        if heart is not None:
+            shadow = path_length_mm(in_lps_order(heart), geometry) > 0
+            heart_picture = placed(shadow.astype(np.uint8), geometry)
+    return PlacedRadiograph(placed(drr.dark, geometry), drr.window, calcium_picture, heart_picture)
 
 
 def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
@@ -209,21 +159,6 @@ def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
     image.SetOrigin(pose.corner.tolist())
     image.SetDirection(np.stack([right, down, np.cross(right, down)], 1).reshape(-1).tolist())
     return image
-
-
-def _settings_of(folder: Path) -> DrrSettings:
-    try:
-        content = read_json(folder / _SETTINGS)
-        return DrrSettings(**{field.name: content[field.name] for field in fields(DrrSettings)})
-    except (OSError, ValueError, KeyError) as error:
-        raise UnreadableError(f"{folder} holds no settings of a radiograph ({error}). Make it again.") from error
-
-
-def _read(path: Path) -> sitk.Image:
-    try:
-        return read_image(path)
-    except CTError as error:
-        raise UnreadableError(f"{path} cannot be read. Make the radiograph again.") from error
 
 
 FINE_MM = 3.0

@@ -13,21 +13,20 @@ import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
 from ..core.files import OutputError, parse_json
+from . import background
 from .process import BackgroundProcess, Process, ReadyProcess
 from .widgets import say, singleShot
 from .wording import inPanel
 
 LIBRARY = "CACScoringLib"
 """Package whose commands the panel runs."""
-
-BACKGROUND = "panel.background"
-"""Module of work that is no command of `cac`."""
 
 WAITING_SECONDS = 0.03
 """Time that Slicer waits for a thread before it processes events."""
@@ -158,6 +157,28 @@ class Job:
             words = "\n".join(self._plainLines[-3:])
             text = _("The worker ended with code {code}. {words}").format(code=ends[0], words=words)
             raise JobError(self._reason or text.strip())
+
+    def call(
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        onProgress: Callable[[str, float], object] = lambda text, fraction: None,
+    ) -> Steps[T]:
+        """Call a function of a library in the background and return its result.
+
+        Args:
+            function: Function of a module; takes the arguments, then a `Progress`. All need to be fit for pickling.
+            *arguments: The function's arguments.
+            onProgress: As of `run`.
+
+        Raises:
+            JobError: The function raised CTError, OutputError or OSError, or could not be called.
+        """
+        with temporaryFolder() as name:
+            folder = Path(name)
+            yield from inThread(lambda: background.write_call(folder, function, arguments))
+            yield from self.run([name], onProgress, module="panel.background")
+            return (yield from inThread(lambda: background.read_result(folder)))
 
     def _step(self) -> None:
         steps = self.steps

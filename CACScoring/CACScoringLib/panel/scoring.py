@@ -17,7 +17,8 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
-from .job import BACKGROUND, Job, JobError, Steps, inThread, temporaryFolder
+from .background import open_case, open_ct
+from .job import Job, JobError, Steps, inThread, temporaryFolder
 from .lifecycle import Signal
 from .process import Process, ReadyProcess
 from .scan_facts import acquisitionOf
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 SPACING_DIGITS = 10
 """Significant digits of a volume's spacing; the rest is rounding error."""
-
-_TARGET = "TARGET"
 
 _NO_SCENE = '{"results": {"scene": false}}'
 """Settings of the worker, which need not write a scene for Slicer."""
@@ -119,14 +118,12 @@ class Scorer:
             ct: File or DICOM folder of the CT.
             series: Series UID, where the DICOM folder holds several.
         """
-        arguments = ["open_ct", ct, _TARGET, *filter(None, [series])]
-        self._begin(self._opening(folder, name, arguments))
+        self._begin(self._opening(folder, name, (open_ct, Path(ct), series)))
 
     def openReading(self, reading: SceneReading) -> None:
         """Begin to load a CT and its result for a recorded reading."""
         case = reading.case
-        arguments = ["open_case", str(case.folder), str(case.ct), _TARGET]
-        self._begin(self._opening(case.folder, reading.name, arguments, reading))
+        self._begin(self._opening(case.folder, reading.name, (open_case, case.folder, case.ct), reading))
 
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
@@ -152,15 +149,14 @@ class Scorer:
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
     def _opening(
-        self, folder: Path, name: str, arguments: list[str], reading: SceneReading | None = None
+        self, folder: Path, name: str, call: tuple[Any, ...], reading: SceneReading | None = None
     ) -> Steps[SceneReview]:
-        """Read a CT by a job of `background`, whose argument _TARGET stands for its file, and load its result."""
+        """Read a CT in the background and load its result. call: function that writes the CT, and its arguments."""
         from ..io.image_files import read_image
 
         with temporaryFolder() as temporary:
             target = Path(temporary) / "ct.nrrd"
-            arguments = [str(target) if word == _TARGET else word for word in arguments]
-            yield from self.job.run(arguments, self.progressed.emit, module=BACKGROUND)
+            yield from self.job.call(*call, target, onProgress=self.progressed.emit)
             return (yield from self._load(folder, lambda: read_image(target), name, reading=reading))
 
     def _load(

@@ -6,7 +6,7 @@ import slicer
 
 from CACScoringLib.mrml import scene as mrml
 
-pytestmark = pytest.mark.main_window(True)
+pytestmark = pytest.mark.main_window
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 420, 499
 """Size of a module's panel in 3D Slicer on a screen of 1366 × 768 pixels, in pixels."""
 
 
-pytestmark = pytest.mark.main_window(True)
+pytestmark = pytest.mark.main_window
 
 
 @pytest.fixture

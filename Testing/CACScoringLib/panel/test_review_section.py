@@ -21,7 +21,7 @@ def reviewed(driver):
     return driver
 
 
-@pytest.mark.main_window(True)
+@pytest.mark.main_window
 class TestViews:
     def test_keys_of_undo_in_the_list_and_in_the_views(self, reviewed):
         reviewed.assign("5–6", "RCA")

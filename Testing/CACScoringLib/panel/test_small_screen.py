@@ -13,7 +13,7 @@ PANEL_HEIGHT = 410
 SCROLL_BAR = 20
 
 
-pytestmark = pytest.mark.main_window(True)
+pytestmark = pytest.mark.main_window
 
 
 @pytest.fixture

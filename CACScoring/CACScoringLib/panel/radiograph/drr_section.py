@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from ..job import BACKGROUND, ButtonJob, Job, JobError, Steps, inThread, temporaryFolder
+from ..job import ButtonJob, Job, JobError, Steps, inThread
 from ..lifecycle import Section
 from ..parameters import CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
@@ -36,19 +35,13 @@ MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
 class DrrSection(Section):
     """Widgets of the radiograph of the CT."""
 
-    def __init__(self, ui, making: Job, preparing: Job) -> None:
-        """Connect the widgets.
-
-        Args:
-            ui: The panel's widgets.
-            making: Job that makes a radiograph.
-            preparing: Job that reduces the CT and removes its table.
-        """
+    def __init__(self, ui, job: Job) -> None:
+        """Connect the widgets. job: makes a radiograph at full size."""
         self._ui = ui
-        self.preparing, self._drawing = preparing, Job()
+        self._preparing, self._drawing = Job(), Job()
         cancelled = _("Cancelled. The scene was not changed.")
         parts = ui.drrMakeButton, ui.drrStatusLabel, ui.drrBar
-        self.task = ButtonJob(making, parts, cancelled, self._make, self.update)
+        self.task = ButtonJob(job, parts, cancelled, self._make, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
@@ -85,11 +78,11 @@ class DrrSection(Section):
         self._forgetScan()
 
     def cancel(self) -> None:
-        for job in (self.preparing, self._drawing, self.task.job):
+        for job in (self._preparing, self._drawing, self.task.job):
             job.cancel()
 
     def _forgetScan(self) -> None:
-        self.preparing.cancel()
+        self._preparing.cancel()
         self._drawing.cancel()
         self._scan = self._coarse = self._withTable = self._skin = self._scanKey = None
 
@@ -122,7 +115,7 @@ class DrrSection(Section):
     # The small picture
 
     def _takeScan(self, volume: vtkMRMLScalarVolumeNode) -> None:
-        """Reduce the CT if it has changed, then remove its table in the background."""
+        """Reduce the CT if it has changed, then remove its table."""
         calcium, heart = self._calciumNode(), self._heartSegment()
         place = tuple(volume.GetOrigin()), tuple(volume.GetSpacing()), volume.GetImageData().GetMTime()
         key = (volume.GetID(), place, calcium and calcium.GetID(), heart and (heart[0].GetID(), heart[1]))
@@ -130,21 +123,18 @@ class DrrSection(Section):
             return
         self._forgetScan()
         self._scanKey = key
-        self.preparing.start(self._prepare(volume), self._onPrepared)
+        self._preparing.start(self._prepare(volume), self._onPrepared)
 
     def _prepare(self, volume: vtkMRMLScalarVolumeNode) -> Steps[None]:
-        from ...drr import job
-        from ...io.image_files import read_image
+        from ...drr.job import reduced
+        from ...drr.projection import body_only
 
-        settings, images = settingsOf(self._state), self._images(volume)
+        images = self._images(volume)
         yield 0
-        self._withTable = yield from inThread(lambda: job.reduced(*images))
-        yield from self._use(self._withTable)
-        with temporaryFolder() as folder:
-            job.write_job(Path(folder), settings, self._withTable.image)
-            yield from self.preparing.run(["find_body", folder], module=BACKGROUND)
-            without_table = replace(self._scan, image=read_image(Path(folder) / job.BODY))
-        yield from self._use(without_table)
+        self._withTable = with_table = yield from inThread(lambda: reduced(*images))
+        yield from self._use(with_table)
+        body = yield from inThread(lambda: body_only(with_table.image))
+        yield from self._use(replace(with_table, image=body))
 
     def _use(self, scan: ReducedScan) -> Steps[None]:
         """Make a scan the source of the preview."""
@@ -243,7 +233,7 @@ class DrrSection(Section):
     # The radiograph
 
     def _make(self) -> Steps[str]:
-        from ...drr import job
+        from ...drr.job import make_radiograph
         from ...mrml.drr_nodes import add_radiograph
 
         state, task = self._state, self.task
@@ -252,12 +242,9 @@ class DrrSection(Section):
         yield 0
         image, calcium, heart = self._images(volume)
         calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
-        with temporaryFolder() as folder:
-            yield from inThread(lambda: job.write_job(Path(folder), settings, image, calcium, heart))
-            yield from task.job.run(["make_radiograph", folder], task.show, module=BACKGROUND)
-            if not slicer.mrmlScene.IsNodePresent(volume):
-                raise JobError(_("The CT was closed meanwhile."))
-            picture = job.read_radiograph_of(Path(folder))
+        picture = yield from task.job.call(make_radiograph, settings, image, calcium, heart, onProgress=task.show)
+        if not slicer.mrmlScene.IsNodePresent(volume):
+            raise JobError(_("The CT was closed meanwhile."))
         node = add_radiograph(slicer.mrmlScene, picture, volume, settings.title(), settings.view() or "other")
         self._showMade(node)
         return _("Made: {name}").format(name=node.GetName())

@@ -179,7 +179,7 @@ class TestScore:
         assert page.ui.radiographFileEdit.currentPath == str(tmp_path / "chest.png")
 
 
-@pytest.mark.main_window(True)
+@pytest.mark.main_window
 class TestViews:
     @pytest.mark.long
     def test_saliency_lies_over_the_radiograph(self, page, tmp_path):
