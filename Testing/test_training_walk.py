@@ -144,9 +144,8 @@ def evaluate(driver, camera) -> None:
     ui.evaluateButton.click()
     assert eventually(lambda: slicer.app.processEvents() or not section.job.isRunning, 300)
     assert ui.evaluateStatusLabel.text.startswith("Done"), ui.evaluateStatusLabel.text
-    assert section.view.study.folder.name.startswith("models")
+    assert ui.studyBox.currentText.startswith("Comparison")
     camera.panel("41-comparison", driver)
-    assert ui.studyTable.rowCount > 0
 
 
 def install_score_and_roll_back(driver, camera) -> None:

@@ -1,8 +1,6 @@
 """The evaluation page: studies in the background, view of their results, and installation of models."""
 
 import json
-import math
-from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -15,12 +13,8 @@ from training_driver import on_page
 from CACScoringLib.models.cards import find_model, list_models
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import make_parser
-from CACTrainingLib.evaluation import figures as study_figures
 from CACTrainingLib.evaluation.page import write_study
-from CACTrainingLib.evaluation.parts import Figure, Section, Table
-from CACTrainingLib.statistics.bootstrap import Estimate
-
-pytestmark = pytest.mark.main_window(False)
+from CACTrainingLib.evaluation.parts import Section
 
 
 @pytest.fixture
@@ -57,6 +51,7 @@ def look_again(driver) -> None:
 
 
 class TestStudies:
+    @pytest.mark.long
     def test_every_study_takes_its_options(self, driver, section, project):
         from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
 
@@ -94,6 +89,7 @@ class TestStudies:
         assert status == "There is nothing to study.\n⚠ Two of the patients were trained on."
         assert section.ui.evaluateButton.enabled
 
+    @pytest.mark.long
     def test_comparison_takes_two_models_of_the_same_network(self, driver, section, project):
         ui = section.ui
         cards = [untrained("heart", name, project.models_folder) for name in ("first", "second")]
@@ -114,34 +110,27 @@ class TestStudies:
 
 @pytest.fixture
 def study(project):
-    """A finished study with two sections, a table with an estimate, and a figure."""
-    nan = math.nan
-    rows = (
-        *(("all", Estimate(0.912345, 0.85, 0.95, 12), 3), ("-none", Estimate(0.5, 0.4, 0.6, 12), None)),
-        *(("one", Estimate(0.25, nan, nan, 1), 1), ("unknown", Estimate(nan, nan, nan, 0), 0)),
-    )
-    table = Table("dice", "Dice of each", ("What", "Dice", "Scans"), rows)
-    panels = [study_figures.Panel("", ("a",), {"map": [0.5]})]
-    draw = partial(study_figures.panels_of_values, panels=panels, y_title="y")
-    heart = Section("heart", "The heart", ("See [[dice]].",), (table,), (Figure("f", "Forest", draw, "", (7, 2)),))
-    data = Section("data", "The scans", ("Three <scans>.",))
+    """A finished study."""
     folder = project.studies_folder / "heart-test"
     folder.mkdir(parents=True)
-    write_study(folder, "Heart", [data, heart], {"Date": "today"})
+    write_study(folder, "Heart", [Section("data", "The scans", ("Three.",))], {"Date": "today"})
     return folder
 
 
 class TestStudyView:
-    def test_finished_study_is_chosen_and_shown(self, driver, section, study):
+    def test_finished_study_is_chosen_and_its_page_opens(self, driver, section, study, monkeypatch):
+        import qt
+
+        opened = []
+        monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
         ui = section.ui
-        assert ui.studyBox.count == 0
+        assert (ui.studyBox.count, ui.studyPageButton.enabled) == (0, False)
         ui.evaluateButton.click()
         driver.process.say(line(event="done", output=str(study)))
         driver.process.end(0)
-        assert (ui.studyBox.currentText, ui.studyItemBox.currentText) == ("Heart, test scans", "Table 1. Dice of each")
-        choose(ui.studyItemBox, "Figure 1")
-        assert ui.studyFigure.visible
-        assert not ui.studyTable.visible
+        assert ui.studyBox.currentText == "Heart, test scans"
+        ui.studyPageButton.click()
+        assert opened == [str(study / "study.html")]
 
     def test_names_of_studies_show_no_hashes(self, driver):
         from CACTrainingLib.panel.evaluate.study_view import studyFolder, studyName
@@ -152,27 +141,6 @@ class TestStudyView:
         assert studyName(folder) == "Comparison, test scans: map-1, b"
         assert studyName("detection-validation") == "Detection, validation scans"
         assert studyName("my-study") == "my-study"
-
-    def test_table(self, driver, section, study):
-        ui = section.ui
-        look_again(driver)
-
-        assert ui.studyItemBox.currentText == "Table 1. Dice of each"
-        assert driver.rows(ui.studyTable) == [
-            {"What": "all", "Dice": "0.9123 [0.85, 0.95]", "Scans": "3"},
-            {"What": "-none", "Dice": "0.5 [0.4, 0.6]", "Scans": ""},
-            {"What": "one", "Dice": "0.25", "Scans": "1"},
-            {"What": "unknown", "Dice": "–", "Scans": "0"},
-        ]
-
-    def test_page_is_opened_in_the_browser(self, driver, section, study, monkeypatch):
-        import qt
-
-        opened = []
-        monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
-        look_again(driver)
-        section.ui.studyPageButton.click()
-        assert opened == [str(study / "study.html")]
 
 
 class TestInstall:
@@ -194,6 +162,7 @@ class TestInstall:
             slicer.app.processEvents()
         return section.ui.installLabel.text
 
+    @pytest.mark.long
     def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
         card = untrained("decomposition", "map", project.models_folder)
         untrained("slices", "own", models)
@@ -232,6 +201,7 @@ class TestInstall:
         assert "no model 'gone'" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
 
+    @pytest.mark.long
     def test_a_model_from_another_folder(self, section, scoring, tmp_path):
         (tmp_path / "download").mkdir()
         card = untrained("slices", "other", tmp_path / "download")
@@ -260,6 +230,7 @@ class TestInstall:
         assert "is not a model card" in section.ui.installLabel.text
         assert section.ui.installModelBox.count == 1
 
+    @pytest.mark.long
     def test_an_earlier_model_of_the_name_is_kept(self, section, project):
         assert "earlier one" not in self.press(section, "install")
         for file in project.models_folder.iterdir():
