@@ -30,8 +30,8 @@ from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.python_words import python_words
 from .drr.geometry import centre_mm, view_named
-from .drr.job import DrrSettings
 from .drr.projection import Radiograph, body_only, radiograph
+from .drr.settings import DrrSettings
 from .io import reading
 from .io.reading import read_lesion_labels, read_mask  # noqa: F401
 from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models

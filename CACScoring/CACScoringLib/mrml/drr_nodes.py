@@ -11,7 +11,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from ..drr.job import CALCIUM_FULL, PlacedRadiograph, Stand
+from ..drr.pictures import CALCIUM_FULL, PlacedRadiograph, Stand
 from .scene import DERIVED_ATTRIBUTE, RADIOGRAPH_ATTRIBUTE, add_volume, put_under, set_image, show_as_overlay
 from .segments import matrix_of_grid, vtk_image
 

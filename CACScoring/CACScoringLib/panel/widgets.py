@@ -116,10 +116,16 @@ def _numberBox(row: Row, default: object):
     box = qt.QDoubleSpinBox() if fractional else qt.QSpinBox()
     if fractional:
         box.setDecimals(row.decimals)
-        box.setSingleStep(row.step)
+    box.setSingleStep(row.step if fractional else round(row.step))
     box.setSuffix(_(row.unit))
     box.setSpecialValueText(_(row.unset))
     return box
+
+
+def settingOf(state, parameter: str, row: Row) -> Any:
+    """Return a setting that the panel's state holds under a parameter; None if its row shows no number."""
+    value = getattr(state, parameter)
+    return None if row.unset and value == row.limits[0] else value
 
 
 def dataOf(box):

@@ -12,11 +12,12 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
+from ...core.options import rows_of
 from ..job import ButtonJob, Job, JobError, Steps, inThread
 from ..lifecycle import Section
-from ..parameters import CACScoringParameterNode, RadiographSource
+from ..parameters import DRR, CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
-from ..widgets import dataOf, fillBox, singleShot
+from ..widgets import addRows, dataOf, fillBox, settingOf, singleShot
 from . import radiograph_views
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
     import vtk
 
-    from ...drr.job import DrrSettings, ReducedScan
+    from ...drr.pictures import ReducedScan
+    from ...drr.settings import DrrSettings
     from ...mrml.drr_nodes import StandNodes
     from ...review.scene import SceneReview
 
@@ -37,6 +39,8 @@ class DrrSection(Section):
 
     def __init__(self, ui, job: Job) -> None:
         """Connect the widgets. job: makes a radiograph at full size."""
+        from ...drr.settings import DrrSettings
+
         self._ui = ui
         self._preparing, self._drawing = Job(), Job()
         cancelled = _("Cancelled. The scene was not changed.")
@@ -50,6 +54,7 @@ class DrrSection(Section):
         self._skin: vtk.vtkPolyData | None = None
         self._scanKey: tuple[Any, ...] | None = None
         self._drawnKey: tuple[Any, ...] | None = None
+        addRows(ui, ui.drrAdvancedBox.layout(), 0, DrrSettings, DRR)
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
@@ -94,7 +99,6 @@ class DrrSection(Section):
             return
         settings = settingsOf(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
-        ui.drrKvpBox.setEnabled(state.drrSpectrum)
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
         ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
@@ -126,7 +130,7 @@ class DrrSection(Section):
         self._preparing.start(self._prepare(volume), self._onPrepared)
 
     def _prepare(self, volume: vtkMRMLScalarVolumeNode) -> Steps[None]:
-        from ...drr.job import reduced
+        from ...drr.pictures import reduced
         from ...drr.projection import body_only
 
         images = self._images(volume)
@@ -159,13 +163,13 @@ class DrrSection(Section):
         return settingsOf(state), opacity, state.drrHeart, id(self._scan)
 
     def _drawMoving(self) -> None:
-        from ...drr.job import MOVING
+        from ...drr.pictures import MOVING
 
         if not (self._drawing.isRunning and self._moving):  # else the next picture follows this one
             self._draw(*MOVING, moving=True)
 
     def _drawResting(self) -> None:
-        from ...drr.job import RESTING
+        from ...drr.pictures import RESTING
 
         self._draw(*RESTING, moving=False)
 
@@ -173,7 +177,7 @@ class DrrSection(Section):
         """Begin to draw the preview.
 
         Args:
-            factor: Factor by which the scan is made coarser, see `drr.job.MOVING`.
+            factor: Factor by which the scan is made coarser, see `drr.pictures.MOVING`.
             pixels: Width and height of the preview.
             moving: True if a finer preview follows.
         """
@@ -193,7 +197,7 @@ class DrrSection(Section):
     def _picture(self, key: tuple[Any, ...], factor: int, pixels: int) -> Steps[None]:
         """Draw a preview. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
-        from ...drr.job import fast_backend, preview, stand_of
+        from ...drr.pictures import fast_backend, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
 
         settings, opacity, heart, _scan = key
@@ -233,7 +237,7 @@ class DrrSection(Section):
     # The radiograph
 
     def _make(self) -> Steps[str]:
-        from ...drr.job import make_radiograph
+        from ...drr.pictures import make_radiograph
         from ...mrml.drr_nodes import add_radiograph
 
         state, task = self._state, self.task
@@ -322,22 +326,11 @@ class DrrSection(Section):
 
 def settingsOf(state: CACScoringParameterNode) -> DrrSettings:
     """Return the panel's settings of the radiograph."""
-    from ...drr.job import DrrSettings
+    from ...drr.settings import DrrSettings
 
-    return DrrSettings(
-        state.drrAngle,
-        state.drrTilt,
-        state.drrMirrored,
-        state.drrSourceDetector,
-        state.drrSourceIsocentre,
-        state.drrDetector,
-        state.drrPixels,
-        state.drrKvp if state.drrSpectrum else None,
-        state.drrLinear,
-        state.drrScatter,
-        state.drrPhotons or None,
-        state.drrTable,
-    )
+    rows = rows_of(DrrSettings)
+    values = {field: settingOf(state, parameter, rows[field]) for parameter, field in DRR.items()}
+    return DrrSettings(state.drrAngle, state.drrTilt, **values)
 
 
 def _views() -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ import SimpleITK as sitk
 import slicer
 from panel_driver import ScriptedProcess, cells_of, line
 
-from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, placed
+from CACScoringLib.drr.pictures import PlacedRadiograph, placed
+from CACScoringLib.drr.settings import DrrSettings
 from CACScoringLib.mrml import radiograph_nodes
 from CACScoringLib.mrml.drr_nodes import add_radiograph, slice_axes
 

@@ -5,10 +5,10 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.drr import job as drr_job
+from CACScoringLib.drr import pictures
 from CACScoringLib.drr.geometry import centre_mm
-from CACScoringLib.drr.job import DrrSettings
 from CACScoringLib.drr.projection import calcium_path, radiograph
+from CACScoringLib.drr.settings import DrrSettings
 
 SMALL = {"pixels": 40}
 
@@ -28,7 +28,7 @@ class TestPlace:
         spot = (10, 12, 14)
         image = cube(spot, 30000.0)
         geometry = settings.geometry(centre_mm(image))
-        picture = drr_job.placed(radiograph(image, geometry).line_integrals, geometry)
+        picture = pictures.placed(radiograph(image, geometry).line_integrals, geometry)
         _, row, column = np.unravel_index(np.argmax(sitk.GetArrayViewFromImage(picture)), (1, 40, 40))
         shadow = np.array(picture.TransformContinuousIndexToPhysicalPoint((float(column), float(row), 0.0)))
         voxel = np.array(image.TransformIndexToPhysicalPoint(spot[::-1]))
@@ -44,7 +44,7 @@ class TestRadiograph:
         image, settings = cube(), DrrSettings(30.0, kvp=90.0, table=True, **SMALL)
         calcium = sitk.Cast(image > 500, sitk.sitkFloat32) * 400
         heart = image[4:20, 4:20, 4:20] > -500  # on a smaller grid
-        made = drr_job.make_radiograph(settings, image, calcium, heart)
+        made = pictures.make_radiograph(settings, image, calcium, heart)
         geometry = settings.geometry(centre_mm(image))
         expected = radiograph(image, geometry, settings.spectrum())
         np.testing.assert_allclose(sitk.GetArrayFromImage(made.picture)[0], expected.line_integrals, atol=1e-5)
@@ -56,6 +56,6 @@ class TestRadiograph:
         image = cube()
         image[4:28, 30, 4:28] = 500  # a board behind the body
         without, with_table = (
-            drr_job.make_radiograph(DrrSettings(table=table, **SMALL), image).picture for table in (False, True)
+            pictures.make_radiograph(DrrSettings(table=table, **SMALL), image).picture for table in (False, True)
         )
         assert sitk.GetArrayFromImage(without).sum() < 0.98 * sitk.GetArrayFromImage(with_table).sum()

@@ -1,4 +1,4 @@
-"""Radiographs of a CT for panels: settings, pictures at the detector's position, and previews that follow a slider."""
+"""Radiographs of a CT for panels: pictures at the detector's position, and previews that follow a slider."""
 
 from __future__ import annotations
 
@@ -11,89 +11,9 @@ from scipy import ndimage
 
 from ..core.progress import Progress
 from ..core.voxels import voxels_of
-from .geometry import VIEWS, Geometry, centre_mm, in_lps_order, pose_of
-from .projection import Film, Spectrum, body_only, calcium_path, path_length_mm, radiograph, tube_spectrum
-
-
-@dataclass(frozen=True)
-class DrrSettings:
-    """Geometry, spectrum and film of a radiograph; `cac drr --settings` takes the same fields.
-
-    Attributes:
-        angle_degrees: Angle of the detector, 0 in front of the chest, 90 at the patient's left.
-        tilt_degrees: Tilt of the detector towards the head.
-        mirrored: Show the view from the source instead of from the detector.
-        source_detector_mm: Distance from source to detector.
-        source_isocentre_mm: Distance from source to the centre of the CT.
-        detector_mm: Width and height of the detector.
-        pixels: Rows and columns of the detector.
-        kvp: Tube voltage behind 3 mm of aluminium; None for photons of 70 keV.
-        linear: Show the intensity instead of its logarithm.
-        scatter_fraction: Scattered part of the signal, from 0 to below 1.
-        photons: Photons per pixel without a patient, which set the noise; None for no noise.
-        table: Keep the table and clothes.
-        parallel: Parallel rays instead of a cone beam.
-    """
-
-    angle_degrees: float = 0.0
-    tilt_degrees: float = 0.0
-    mirrored: bool = False
-    source_detector_mm: float = 1800.0
-    source_isocentre_mm: float = 1600.0
-    detector_mm: float = 430.0
-    pixels: int = 1024
-    kvp: float | None = None
-    linear: bool = False
-    scatter_fraction: float = 0.0
-    photons: float | None = None
-    table: bool = False
-    parallel: bool = False
-
-    def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:
-        """Place source and detector around a point.
-
-        Args:
-            isocentre_mm: LPS.
-            pixels: Number of pixels; None for that of the settings.
-
-        Raises:
-            ProjectionError: The settings give no view.
-        """
-        return Geometry(
-            self.angle_degrees,
-            self.tilt_degrees,
-            self.mirrored,
-            self.parallel,
-            source_detector_mm=self.source_detector_mm,
-            source_isocentre_mm=self.source_isocentre_mm,
-            detector_mm=(self.detector_mm,) * 2,
-            pixels=(pixels or self.pixels,) * 2,
-            isocentre_mm=isocentre_mm,
-        )
-
-    def spectrum(self) -> Spectrum:
-        """Return the photons' spectrum. Raises ProjectionError."""
-        return Spectrum() if self.kvp is None else tube_spectrum(self.kvp)
-
-    def film(self, pixels: int | None = None) -> Film:
-        """Return the film. pixels: number in place of that of the settings; photons are then scaled by their area."""
-        photons = self.photons
-        if photons is not None and pixels:
-            photons = min(photons * (self.pixels / pixels) ** 2, 1e12)
-        return Film(self.linear, scatter_fraction=self.scatter_fraction, photons=photons)
-
-    def view(self) -> str | None:
-        """Return the name of the view ("PA", "lateral", "AP"); None for another angle or a tilt."""
-        if self.tilt_degrees:
-            return None
-        return next((name for name, setting in VIEWS.items() if setting == (self.angle_degrees, self.mirrored)), None)
-
-    def title(self) -> str:
-        """Return a name such as "PA radiograph" or "radiograph at 30°, tilted by 10°"."""
-        if view := self.view():
-            return f"{view} radiograph"
-        tilt = f", tilted by {self.tilt_degrees:g}°" if self.tilt_degrees else ""
-        return f"radiograph at {self.angle_degrees:g}°{tilt}"
+from .geometry import Geometry, centre_mm, in_lps_order, pose_of
+from .projection import body_only, calcium_path, path_length_mm, radiograph
+from .settings import DrrSettings
 
 
 @dataclass(frozen=True)
