@@ -20,10 +20,8 @@ from slicer.i18n import tr as _
 
 from ..core.ct import CTError
 from ..core.files import OutputError, parse_json
-from . import background
 from .process import BackgroundProcess, Process, ReadyProcess
 from .widgets import say, singleShot
-from .wording import inPanel
 
 LIBRARY = "CACScoringLib"
 """Package whose commands the panel runs."""
@@ -174,6 +172,8 @@ class Job:
         Raises:
             JobError: The function raised CTError, OutputError or OSError, or could not be called.
         """
+        from . import background
+
         with temporaryFolder() as name:
             folder = Path(name)
             yield from inThread(lambda: background.write_call(folder, function, arguments))
@@ -211,8 +211,6 @@ class Job:
         except (ValueError, KeyError, TypeError):
             self._plainLines.append(line)
             return
-        if "message" in event:
-            event["message"] = inPanel(event["message"])
         if kind == "failed":
             self._reason = event["message"]
         elif kind == "warning":

@@ -17,7 +17,6 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
-from .background import open_case, open_ct
 from .job import Job, JobError, Steps, inThread, temporaryFolder
 from .lifecycle import Signal
 from .process import Process, ReadyProcess
@@ -118,10 +117,14 @@ class Scorer:
             ct: File or DICOM folder of the CT.
             series: Series UID, where the DICOM folder holds several.
         """
+        from .background import open_ct
+
         self._begin(self._opening(folder, name, (open_ct, Path(ct), series)))
 
     def openReading(self, reading: SceneReading) -> None:
         """Begin to load a CT and its result for a recorded reading."""
+        from .background import open_case
+
         case = reading.case
         self._begin(self._opening(case.folder, reading.name, (open_case, case.folder, case.ct), reading))
 

@@ -22,7 +22,6 @@ from slicer.i18n import tr as _
 from ..core.labels import SITE_COLOURS, Site, site_called
 from ..core.options import Row, rows_of
 from .table_widgets import scrollAreaAround
-from .wording import inPanel
 
 SITE_KEYS = {
     **{"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"},
@@ -47,8 +46,7 @@ _PICTURE_WIDTH = 440
 
 
 def say(label, text: str) -> None:
-    """Show a text in the panels' words; hide the label for an empty text."""
-    text = inPanel(text)
+    """Show a text; hide the label for an empty text."""
     if label.text != text:
         label.setText(text)
     label.setVisible(bool(text))

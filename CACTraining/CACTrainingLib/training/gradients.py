@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from CACScoringLib.core.remedies import RESUME
+
 from .run_folder import TrainingError
 
 MAX_DIFFERENCE = 0.1
@@ -170,7 +172,7 @@ class GradientHistory:
                 worst = names[int(norms.nan_to_num(torch.inf).argmax())]
                 raise TrainingError(
                     f"The gradient is wrong at step {step}, most of all that of {worst}: its norm is {norm:.3g}, the "
-                    f"largest before {largest:.3g}. Go on from the last checkpoint with --resume; if it happens again, "
+                    f"largest before {largest:.3g}. Go on from the last checkpoint with {RESUME}; if it happens again, "
                     "start anew with a lower learning_rate, or in float32 (half_precision false)."
                 )
             self._largest_by_optimizer[optimizer] = count + 1, max(largest, norm)
