@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -82,10 +82,10 @@ def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
 
 
 FINE_MM = 3.0
-"""Least size in mm of the reduced CT's voxels; a coarse one has twice this."""
+"""Least size in mm of the reduced CT's voxels."""
 
-MOVING, RESTING = (2, 112), (1, 192)
-"""Further reduction of the grid, and rows and columns of the picture, while a slider moves and when it rests."""
+PREVIEW_PIXELS = 192
+"""Rows and columns of the preview, which a processor draws several times a second."""
 
 CALCIUM_FULL = 0.04
 """∫μ ds of calcium in full colour: that of 2 mm of water, or of 5 mm of calcium with 400 HU."""
@@ -101,18 +101,6 @@ class ReducedScan:
     isocentre_mm: tuple[float, float, float]
     calcium: sitk.Image | None = None
     heart: sitk.Image | None = None
-
-    def coarser(self, factor: int) -> ReducedScan:
-        """Return the scan with voxels larger by a factor."""
-        if factor == 1:
-            return self
-
-        def coarse(image: sitk.Image) -> sitk.Image:
-            return sitk.BinShrink(image, [min(factor, n) for n in image.GetSize()])
-
-        calcium = None if self.calcium is None else coarse(self.calcium)
-        heart = None if self.heart is None else coarse(self.heart)
-        return replace(self, image=coarse(self.image), calcium=calcium, heart=heart)
 
 
 def reduced(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ...mrml.drr_nodes import StandNodes
     from ...review.scene import SceneReview
 
-MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
-"""Delays of the fast preview after a change, and of the finer preview after the last change."""
+DRAW_MILLISECONDS = 10
+"""Delay of the preview after a change."""
 
 
 class DrrSection(Section):
@@ -49,7 +49,6 @@ class DrrSection(Section):
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
-        self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
         self._skin: vtk.vtkPolyData | None = None
         self._scanKey: tuple[Any, ...] | None = None
@@ -60,9 +59,7 @@ class DrrSection(Section):
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
         ui.pages.currentChanged.connect(lambda *_args: self.update())
-        self._moving = False
-        self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
-        self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
+        self._drawTimer = singleShot(DRAW_MILLISECONDS, self._draw)
 
     # Calls from the panel
 
@@ -89,7 +86,7 @@ class DrrSection(Section):
     def _forgetScan(self) -> None:
         self._preparing.cancel()
         self._drawing.cancel()
-        self._scan = self._coarse = self._withTable = self._skin = self._scanKey = None
+        self._scan = self._withTable = self._skin = self._scanKey = None
 
     def update(self) -> None:
         """Show the state."""
@@ -112,8 +109,8 @@ class DrrSection(Section):
         ui.drrCalciumBox.setEnabled(self._scan is not None and self._scan.calcium is not None)
         ui.drrOpacitySlider.setEnabled(ui.drrCalciumBox.enabled and state.drrCalcium)
         ui.drrHeartBox.setEnabled(self._scan is not None and self._scan.heart is not None)
-        if self._scan is not None and self._pictureKey() != self._drawnKey and not self._movingTimer.active:
-            self._movingTimer.start()
+        if self._scan is not None and self._pictureKey() != self._drawnKey and not self._drawTimer.active:
+            self._drawTimer.start()
         self._updateOverlay()
 
     # The small picture
@@ -142,11 +139,13 @@ class DrrSection(Section):
 
     def _use(self, scan: ReducedScan) -> Steps[None]:
         """Make a scan the source of the preview."""
+        import SimpleITK as sitk
+
         from ...mrml.drr_nodes import skin_of
 
-        coarse = yield from inThread(lambda: scan.coarser(2))
-        skin = yield from inThread(lambda: skin_of(coarse.image))
-        self._scan, self._coarse, self._skin, self._drawnKey = scan, coarse, skin, None
+        coarse = sitk.BinShrink(scan.image, [min(2, n) for n in scan.image.GetSize()])
+        self._skin = yield from inThread(lambda: skin_of(coarse))
+        self._scan, self._drawnKey = scan, None
         self.update()
         yield 0
 
@@ -162,56 +161,34 @@ class DrrSection(Section):
         opacity = state.drrOpacity if state.drrCalcium else 0.0
         return settingsOf(state), opacity, state.drrHeart, id(self._scan)
 
-    def _drawMoving(self) -> None:
-        from ...drr.pictures import MOVING
-
-        if not (self._drawing.isRunning and self._moving):  # else the next picture follows this one
-            self._draw(*MOVING, moving=True)
-
-    def _drawResting(self) -> None:
-        from ...drr.pictures import RESTING
-
-        self._draw(*RESTING, moving=False)
-
-    def _draw(self, factor: int, pixels: int, moving: bool) -> None:
-        """Begin to draw the preview.
-
-        Args:
-            factor: Factor by which the scan is made coarser, see `drr.pictures.MOVING`.
-            pixels: Width and height of the preview.
-            moving: True if a finer preview follows.
-        """
-        if self._state is not None and self._scan is not None and self._isInSight():
-            self._moving = moving
-            self._drawing.start(self._picture(self._pictureKey(), factor, pixels), self._onDrawn)
+    def _draw(self) -> None:
+        """Begin to draw the preview; the next one follows the one that is being drawn."""
+        if self._state is not None and self._scan is not None and self._isInSight() and not self._drawing.isRunning:
+            self._drawing.start(self._picture(self._pictureKey()), self._onDrawn)
 
     def _onDrawn(self, _nothing: None, reason: str) -> None:
-        """Draw again if the settings have changed meanwhile, or else draw the finer preview."""
-        if reason or self._state is None or not self._isInSight():
-            return
-        if self._pictureKey() != self._drawnKey:
-            self._movingTimer.start()
-        elif self._moving:
-            self._restingTimer.start()
+        """Draw again if the settings have changed meanwhile."""
+        if not reason and self._state is not None and self._pictureKey() != self._drawnKey:
+            self._drawTimer.start()
 
-    def _picture(self, key: tuple[Any, ...], factor: int, pixels: int) -> Steps[None]:
+    def _picture(self, key: tuple[Any, ...]) -> Steps[None]:
         """Draw a preview. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
-        from ...drr.pictures import fast_backend, preview, stand_of
+        from ...drr.pictures import PREVIEW_PIXELS, fast_backend, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
 
         settings, opacity, heart, _scan = key
-        scan, with_table = self._scan if factor == 1 else self._coarse, self._withTable
+        scan, with_table = self._scan, self._withTable
 
         def project() -> np.ndarray:
-            projected = with_table.coarser(factor) if settings.table else scan
-            return preview(projected, settings, pixels, opacity, heart, fast_backend())
+            projected = with_table if settings.table else scan
+            return preview(projected, settings, PREVIEW_PIXELS, opacity, heart, fast_backend())
 
         try:
             stand = stand_of(settings.geometry(scan.isocentre_mm))
             picture = yield from inThread(project)
         except ProjectionError as error:
-            self._drawnKey, self._moving = key, False
+            self._drawnKey = key
             self.task.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
@@ -224,8 +201,7 @@ class DrrSection(Section):
         self._stand.show(stand, picture, self._skin)
 
     def _hide(self) -> None:
-        self._movingTimer.stop()
-        self._restingTimer.stop()
+        self._drawTimer.stop()
         self._drawing.cancel()
         self._removeStand()
         self._drawnKey = None
