@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +35,6 @@ _NO_SCENE = '{"results": {"scene": false}}'
 """Settings of the worker, which need not write a scene for Slicer."""
 
 
-class State(Enum):
-    """State of a `Scorer`. FAILED: the last run ended without a result, for the reason in its outcome."""
-
-    IDLE = "idle"
-    RUNNING = "running"
-    LOADING = "loading"
-    SHOWING = "showing"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True)
 class ScoringOutcome:
     """Outcome of a run.
@@ -71,14 +60,13 @@ class Scorer:
     The scene changes only when a run succeeds.
 
     Attributes:
-        state: State of the current or last run.
         progressed: Signal with the current step's text and the fraction done, 0 to 1.
         finished: Signal with the `ScoringOutcome`, once a run, however it ends.
     """
 
     def __init__(self, process: Process | None = None) -> None:
         """Prepare. process: process for the worker; None for a background process of Slicer's own Python."""
-        self.state = State.IDLE
+        self._isShowing = False
         self.progressed, self.finished = Signal(), Signal()
         self.job = Job(process or ReadyProcess())
 
@@ -130,9 +118,9 @@ class Scorer:
 
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
-        if self.isRunning and self.state != State.SHOWING:
+        if self.isRunning and not self._isShowing:
             self.job.cancel()
-            self._finish(None, _("Cancelled. The scene was not changed."), State.IDLE)
+            self._finish(None, _("Cancelled. The scene was not changed."))
 
     def _scoring(self, volume, arguments, heart, prepare) -> Steps[SceneReview]:
         import SimpleITK as sitk
@@ -179,7 +167,6 @@ class Scorer:
         from ..mrml.scene_content import content_of_folder
         from ..review.scene import SceneReview
 
-        self.state = State.LOADING
         self.progressed.emit(_("Reading the result …"), 1.0)
         content = yield from inThread(lambda: content_of_folder(result, read(), name))
         if reading is not None:
@@ -188,7 +175,7 @@ class Scorer:
         yield 0
         if volume is not None and not slicer.mrmlScene.IsNodePresent(volume):
             raise CTError(_("The CT was closed while it was being scored."))
-        self.state = State.SHOWING
+        self._isShowing = True
         steps = mrml.scene_steps(slicer.mrmlScene, content, volume)
         while (nodes := next(steps)) is None:
             yield 0
@@ -206,12 +193,11 @@ class Scorer:
     def _begin(self, steps: Steps[SceneReview]) -> None:
         if self.isRunning:
             raise RuntimeError("A scan is being scored already.")
-        self.state = State.RUNNING
+        self._isShowing = False
         self.progressed.emit(_("Preparing …"), 0.0)
         self.job.start(steps, self._finish)
 
-    def _finish(self, review: SceneReview | None, reason: str, failed: State = State.FAILED) -> None:
-        self.state = failed if reason else State.IDLE
+    def _finish(self, review: SceneReview | None, reason: str) -> None:
         warnings = () if reason else tuple(event["message"] for event in self.job.warnings)
         self.finished.emit(ScoringOutcome(reason or _("Done."), review, warnings))
 

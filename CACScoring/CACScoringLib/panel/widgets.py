@@ -249,9 +249,14 @@ def ask(dialog: Callable[..., str], title: str, setting: str) -> str:
     return path
 
 
-def askForFolder() -> str:
-    title = _("Folder for report, scores and lesions")
-    return ask(qt.QFileDialog.getExistingDirectory, title, "CACScoring/exportFolder")
+def askForFolder(title: str = "", setting: str = "CACScoring/exportFolder") -> str:
+    """Ask for a folder; empty if the user chooses none. title: empty for a folder of results."""
+    return ask(qt.QFileDialog.getExistingDirectory, title or _("Folder for report, scores and lesions"), setting)
+
+
+def askForFile(title: str, setting: str) -> str:
+    """Ask for a file; empty if the user chooses none."""
+    return ask(qt.QFileDialog.getOpenFileName, title, setting)
 
 
 def singleShot(milliseconds: int, call: Callable[[], object]):

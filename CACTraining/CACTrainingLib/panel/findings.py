@@ -20,7 +20,7 @@ _MARKS = {"error": "✗", "warning": "⚠", "note": "·"}
 _REMEDIES = {
     "add": "Page Project: Add folder.",
     "relocate": "Page Project: Relocate.",
-    "split": "Page Project: Split patients.",
+    "split": "Page Project: Split.",
     "use": "Page Project: choose the use of the patient.",
     "prepare": "Page Annotate: Prepare all.",
     "labels": "Choose the calcium map, and the method that learns from slice labels.",

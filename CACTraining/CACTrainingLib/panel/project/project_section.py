@@ -19,11 +19,10 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.job import Event, Job, showIn
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
-from CACScoringLib.panel.widgets import InSight, dataOf, say
+from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataOf, say
 
 from ...project.annotations import annotators, patient_kinds
 from ...project.project import Project
-from ..asking import askForFile, askForFolder
 from ..findings import findingLines
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
@@ -50,7 +49,8 @@ class ProjectSection(Section):
         self._onProject = onProject
         self._project: Project | None = None
         self._folder = ""
-        self._askForFolder, self._askForFile = askForFolder, askForFile
+        last = "CACTraining/lastFolder"
+        self._askForFolder, self._askForFile = partial(askForFolder, setting=last), partial(askForFile, setting=last)
         self._checkInSight = InSight(ui.checkSectionButton)
         prepareColumns(ui.scanTable, SCAN_TITLES, (14, 9, 10))
         prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
