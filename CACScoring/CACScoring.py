@@ -96,7 +96,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.dicom = DicomSection(self.ui, Job())
         self.cohort = CohortSection(self.ui, Job())
         self.readings = ReadingsSection(self.ui, Job(library=TRAINING_LIBRARY))
-        self.drr = DrrSection(self.ui, Job(), Job())
+        self.drr = DrrSection(self.ui, Job())
         self.radiograph = RadiographSection(self.ui, Job())
         self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.readings)
         self.sections += (self.drr, self.radiograph)

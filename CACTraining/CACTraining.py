@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 
 LIBRARY = "CACTrainingLib"
 
-_REMEDY_BUTTONS = {
-    **{"add": "addFolderButton", "relocate": "relocateButton"},
-    **{"split": "splitButton", "prepare": "prepareButton"},
-}
-"""Names of the buttons for remedies of findings about a project."""
-
 
 class CACTraining(ScriptedLoadableModule):
     """Title, category and help of the module."""
@@ -63,18 +57,15 @@ class CACTrainingWidget(lifecycle.PanelWidget):
 
     def makeSections(self) -> None:
         from CACTrainingLib.panel.evaluate.evaluate_section import EvaluateSection
-        from CACTrainingLib.panel.steps import Steps
         from CACTrainingLib.panel.train.train_section import TrainSection
 
         self.logic = CACTrainingLogic()
-        self.steps = Steps(self.ui)
-        self.project = ProjectSection(self.ui, Job(library=LIBRARY), self._projectOpened, self._mend)
-        self.annotate = AnnotateSection(self.ui, Job(library=LIBRARY), Job(library=LIBRARY), self._showSteps)
-        self.train = TrainSection(self.ui, Job(library=LIBRARY), self._mend)
+        self.project = ProjectSection(self.ui, Job(library=LIBRARY), self._projectOpened)
+        self.annotate = AnnotateSection(self.ui, Job(library=LIBRARY), Job(library=LIBRARY))
+        self.train = TrainSection(self.ui, Job(library=LIBRARY))
         self.evaluate = EvaluateSection(self.ui, Job(library=LIBRARY))
         self.sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
-        self.steps.show(None)
 
     def nodeRemoved(self, node) -> None:
         self.annotate.nodeRemoved(node)
@@ -88,11 +79,6 @@ class CACTrainingWidget(lifecycle.PanelWidget):
     def _projectOpened(self, project: Project | None) -> None:
         for section in (self.annotate, self.train, self.evaluate):
             section.setProject(project)
-        self._showSteps()
-
-    def _showSteps(self) -> None:
-        annotator = "" if self._parameterNode is None else self._parameterNode.annotator
-        self.steps.show(self.project.project, annotator)
 
     def _pageChosen(self, page: int) -> None:
         if self._parameterNode is None:
@@ -101,20 +87,6 @@ class CACTrainingWidget(lifecycle.PanelWidget):
         section = self.sections[page]
         if section is not self.annotate:
             section.update()
-        self._showSteps()
-
-    def _mend(self, remedy: str, scanId: str) -> None:
-        """Apply the remedy of a `Finding` about the project."""
-        # A split stays on its page, because the project is checked again there.
-        tab = {"add": "project", "relocate": "project", "use": "project", "prepare": "annotate", "labels": "train"}
-        if remedy in tab:
-            self.ui.pages.setCurrentWidget(getattr(self.ui, f"{tab[remedy]}Tab"))
-        if remedy == "use":
-            self.project.select(scanId)
-        elif remedy == "labels":
-            self.train.learnFromLabels()
-        else:
-            getattr(self.ui, _REMEDY_BUTTONS[remedy]).click()
 
 
 class CACTrainingLogic(ScriptedLoadableModuleLogic):

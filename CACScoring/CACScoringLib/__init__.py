@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .core.ct import CTError, CTScan, ScanWarning, scan_from_image
     from .core.files import OutputError
     from .core.labels import Artery, NonCoronary
-    from .drr.job import DrrSettings
     from .drr.projection import Radiograph
+    from .drr.settings import DrrSettings
     from .io.reading import read_ct, read_lesion_labels, read_mask
     from .record.reading import read_result
     from .record.score_record import ScoreRecord

@@ -28,10 +28,10 @@ from .core.ct import (
 from .core.files import OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
-from .core.python_words import python_words
+from .core.remedies import words_of
 from .drr.geometry import centre_mm, view_named
-from .drr.job import DrrSettings
 from .drr.projection import Radiograph, body_only, radiograph
+from .drr.settings import DrrSettings
 from .io import reading
 from .io.reading import read_lesion_labels, read_mask  # noqa: F401
 from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
@@ -50,7 +50,7 @@ from .scoring.reader_labels import status_of
 from .scoring.rules import ScoringRules
 from .scoring.scores import Score  # noqa: F401
 
-read_ct = python_words()(reading.read_ct)
+read_ct = words_of("argument")(reading.read_ct)
 
 
 @runtime_checkable
@@ -65,7 +65,7 @@ ImageSource = sitk.Image | NiftiImage | Path | str
 """SimpleITK or nibabel image, or path of a file."""
 
 
-@python_words()
+@words_of("argument")
 def score(
     ct: CTScan | ImageSource,
     *,
@@ -224,7 +224,7 @@ def _wrong_type(name: str, value: object, valid_types: str) -> TypeError:
     return TypeError(f"{name} is of type {type(value).__name__}. Give {valid_types}.")
 
 
-@python_words()
+@words_of("argument")
 def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules | None = None) -> MethodResult:
     """Score the lesions that a mask or label map outlines; no heart is searched for and no network is used.
 
@@ -254,7 +254,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     return method_result("reviewed", lesions, rules, scan.image.GetSpacing(), no_calcium=not lesions.lesions)
 
 
-@python_words()
+@words_of("argument")
 def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
     """Compare two scans of one patient.
 
@@ -280,7 +280,7 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
     return compare_results(record_of(earlier.details), after, stored_repeatability(after))
 
 
-@python_words()
+@words_of("argument")
 def project_radiograph(
     ct: CTScan | ImageSource,
     view: str = "PA",

@@ -6,7 +6,7 @@ import importlib
 import io
 import pickle
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from .core.ct import ScanWarning
 from .core.files import OutputFolder
 from .core.labels import Artery, NonCoronary, SiteMap
 from .core.progress import Progress
-from .core.python_words import in_python, python_words
+from .core.remedies import words_of
 from .record.score_record import severe_first, with_severity
 from .report.files import Cell, counted_rows, record_of, result_as_json, site_labels
 from .report.first_pictures import largest_pictures
@@ -114,8 +114,7 @@ class CalciumResult:
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
         """Doubts about the scan and its scores, severe ones first; read those before any number."""
-        warnings = severe_first(with_severity(self.details.warnings, self.methods["threshold"].reviewed))
-        return tuple(replace(w, message=in_python(w.message)) for w in warnings)
+        return tuple(severe_first(with_severity(self.details.warnings, self.methods["threshold"].reviewed)))
 
     @property
     def calcium_map(self) -> ArrayImage | None:
@@ -170,7 +169,7 @@ class CalciumResult:
             axis.axis("off")
         return figure
 
-    @python_words()
+    @words_of("argument")
     def write(self, folder: Path | str, *, overwrite: bool = False, identify: bool = False) -> None:
         """Write the report, `scores.json`, `lesions.csv` and all images, as `cac score` does.
 

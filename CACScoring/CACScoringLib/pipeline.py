@@ -223,10 +223,7 @@ def _rank(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition)
     if settings.percentile_table is None:
         return Ranking()
     if not clinical.reviewed:
-        message = (
-            "Percentiles are reported for reviewed scores only. Review the lesions and score again with --lesions and "
-            "--reader."
-        )
+        message = "Percentiles are for reviewed scores only. Review the lesions, and score again with these labels."
         return Ranking(warnings=(ScanWarning("percentile-unreviewed", message),))
     sex = settings.sex or patient.patient_sex
     age_years = settings.age_years if settings.age_years is not None else patient.patient_age_years

@@ -250,7 +250,7 @@ def read_lesions(
 
 def lesion_warnings(status: str, name: str = "") -> Sequence[ScanWarning]:
     """Warn of lesions that no reader vouches for. name: Name of their file."""
-    ask = "If you have reviewed them, score again with --reader NAME."
+    ask = "If you have reviewed them, score again in your name."
     if status == "automatic":
         message = f"The lesions{name and f' in {name}'} are CAC's own, which no reader has changed. {ask}"
         return (ScanWarning("lesions-automatic", message),)

@@ -70,7 +70,7 @@ def _result_of_the_chest(networks: bool) -> str:
     """Folder of the chest's results, scored once for all tests."""
     import panel_results  # needs PyTorch, which an environment like 3D Slicer's lacks
 
-    folder = Path(tempfile.mkdtemp(prefix="cac-panel-results-"))
+    folder = Path(tempfile.mkdtemp(prefix="cac-chest-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     panel_results.write(folder, panel_results.chest_image(), networks)
     return str(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -152,12 +151,12 @@ class TrainingDriver:
         slicer.app.processEvents()
 
     def check(self) -> list[str]:
-        """Press Check, wait, and return the findings, their links in brackets."""
+        """Press Check, wait, and return the findings."""
         self.tab("project")
         self.ui.checkSectionButton.collapsed = False
         self.ui.checkButton.click()
         self.wait()
-        return re.sub(r"<a [^>]*>(.*?)</a>", r"[\1]", self.ui.findingLabel.text).split("<br>")
+        return self.ui.findingLabel.text.split("\n")
 
     @staticmethod
     def rows(table) -> list[dict[str, str]]:

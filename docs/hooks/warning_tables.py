@@ -8,7 +8,7 @@ from pathlib import Path
 from command_tables import cell
 
 import CACTrainingLib  # noqa: F401  (declares its warnings)
-from CACScoringLib.core.warning_codes import ADVICE, SEVERE
+from CACScoringLib.core.warning_codes import ADVICE, OPTIONS, SEVERE
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,8 @@ def warnings_as_markdown() -> str:
     """One table: code, severity, message or messages, advice."""
     said = messages_by_code()
     rows = [
-        f"| `{code}` | {'severe' if code in SEVERE else ''} | {'<br>'.join(map(cell, said[code]))} | {cell(advice)} |"
+        f"| `{code}` | {'severe' if code in SEVERE else ''} | {'<br>'.join(map(cell, said[code]))} | {cell(advice)} "
+        f"{f'`{OPTIONS[code]}` ' if code in OPTIONS else ''}|"
         for code, advice in sorted(ADVICE.items())
     ]
     return "\n".join(["| code | severity | message | what to do |", "|---|---|---|---|", *rows])

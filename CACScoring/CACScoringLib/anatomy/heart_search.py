@@ -283,7 +283,7 @@ def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
 def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
     message = (
         f"{reason} The region between the lungs was used instead, which is wider than the heart. Check the heart "
-        "outline; give --heart MASK if it is wrong."
+        "outline; give a heart mask if it is wrong."
     )
     return replace(lungs, warnings=(*lungs.warnings, ScanWarning("heart-from-lungs", message)))
 

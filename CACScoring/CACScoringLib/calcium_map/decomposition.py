@@ -397,7 +397,7 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
     if "evidence_weights" not in card.calibration:
         message = (
             f"The model {card.name} is not calibrated, so every lesion of its calcium map counts, whether it is "
-            "coronary calcium or not. Calibrate it on scans with known calcium (cac calibrate)."
+            "coronary calcium or not. Calibrate it on scans with known calcium."
         )
         return [ScanWarning("map-not-calibrated", message)]
     method = card.validation.get("whole_method", {})
@@ -414,7 +414,7 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
     names = ", ".join(dict.fromkeys(name for part in foreign.values() for name in part))
     message = (
         f"{parts} stored with {card.name} were fitted with networks other than the present {names}, so more "
-        "lesions may be wrongly counted or excluded. Calibrate the models together with cac calibrate."
+        "lesions may be wrongly counted or excluded. Calibrate the models together."
     )
     return [ScanWarning("map-calibrated-for-others", message)]
 

@@ -45,7 +45,7 @@ def run(options: DrrOptions, progress: Progress) -> None:
     from ..api import project_radiograph
     from ..drr import files as drr_files
     from ..drr.geometry import view_named
-    from ..drr.job import DrrSettings
+    from ..drr.settings import DrrSettings
     from ..io.reading import read_ct, read_mask
 
     write = drr_files.writer_for(options.output)

@@ -20,6 +20,7 @@ from typing import TypedDict
 
 from ..core.ct import UnreadableError
 from ..core.files import OutputError, read_json, remove_partial, write_text_atomically
+from ..core.remedies import OUTPUT, REPLACE
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
 from .parquet import TABLES, WRITTEN, table_path
@@ -116,8 +117,7 @@ class CohortFolder:
             differences = _differences(self._record["made_with"], settings)
             if differences and not overwrite:
                 raise OutputError(
-                    f"{self.path} holds results made with other settings ({differences}). Choose another --output, or "
-                    "score all scans again with --overwrite."
+                    f"{self.path} holds results made with other settings ({differences}). Choose {OUTPUT}{REPLACE}."
                 )
         if overwrite:
             for name in self._record["scans"]:
@@ -176,19 +176,19 @@ def own_folder(path: Path, mark: str, lock: str, content: str, overwrite: bool =
     from filelock import FileLock, Timeout  # Slicer, which reads results, lacks it
 
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file. Choose a folder with --output.")
+        raise OutputError(f"{path} is a file. Choose a folder.")
     foreign = path.is_dir() and not (path / mark).exists() and not overwrite
     if foreign and any(not entry.name.startswith(".") for entry in path.iterdir()):
-        raise OutputError(f"{path} is not empty and holds no {content}. Choose another --output.")
+        raise OutputError(f"{path} is not empty and holds no {content}. Choose {OUTPUT}.")
     file_lock = FileLock(path / lock, timeout=0)
     try:
         path.mkdir(parents=True, exist_ok=True)
         file_lock.acquire()
     except Timeout as error:
-        message = f"Another {content} is using {path}. Wait for it to end, or choose another --output."
+        message = f"Another {content} is using {path}. Wait for it to end, or choose {OUTPUT}."
         raise OutputError(message) from error
     except OSError as error:
-        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
+        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose {OUTPUT}.") from error
     try:
         yield
     finally:
@@ -224,9 +224,9 @@ def _read_record(file: Path) -> CohortRecord:
         # Results are removed by these names, which must not lead out of the folder.
         is_valid = is_valid and all(Path(name).name == name and name not in (".", "..") for name in record["scans"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{file} is not the record of a cohort ({error}). Choose another --output.") from error
+        raise OutputError(f"{file} is not the record of a cohort ({error}). Choose {OUTPUT}.") from error
     if not is_valid:
-        raise OutputError(f"{file} is not of schema {SCHEMA}. Choose another --output.")
+        raise OutputError(f"{file} is not of schema {SCHEMA}. Choose {OUTPUT}.")
     record.setdefault("runs", [])
     return record
 

@@ -129,7 +129,7 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
     except OSError as error:
         return ScanOutcome(reason=f"Reading or writing failed: {error.strerror} ({error.filename}).")
     except MemoryError:
-        return ScanOutcome(reason="Memory ran out. Score it with fewer --workers.")
+        return ScanOutcome(reason="Memory ran out. Score it with fewer workers.")
     except Exception as error:  # no exception of a scan stops the others
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"

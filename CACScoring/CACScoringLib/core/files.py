@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from .remedies import OUTPUT, REPLACE
+
 LEFT_SECONDS = 3600.0
 """Age in seconds above which a partial file belongs to a killed program; files are written in seconds."""
 
@@ -146,7 +148,7 @@ class OutputFolder:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = stack.enter_context(partial_folder(self.path))
             except OSError as error:
-                message = f"Cannot write beside {self.path}: {error.strerror}. Choose another --output."
+                message = f"Cannot write beside {self.path}: {error.strerror}. Choose {OUTPUT}."
                 raise OutputError(message) from error
             try:
                 yield temporary
@@ -160,11 +162,9 @@ class OutputFolder:
         except OSError as error:
             raise self._failed(error) from error
         if self.path.exists() and not self.path.is_dir():
-            raise OutputError(f"{self.path} is a file. Choose a folder with --output.")
+            raise OutputError(f"{self.path} is a file. Choose a folder.")
         if not self.overwrite and self.path.is_dir() and any(self.path.iterdir()):
-            raise OutputError(
-                f"{self.path} is not empty. Choose another --output, or replace results with --overwrite."
-            )
+            raise OutputError(f"{self.path} is not empty. Choose {OUTPUT}{REPLACE}.")
 
     def _remove_left(self) -> None:
         remove_partial(self.path.parent, LEFT_SECONDS, glob.escape(self.path.name))
@@ -185,7 +185,7 @@ class OutputFolder:
         claim = self.path / ".writing"
         message = (
             f"Another run has written to {self.path} in the meantime. Its results are kept, those of this run are not. "
-            "Run it again with another --output."
+            f"Run it again with {OUTPUT}."
         )
         try:
             claim.mkdir()
@@ -201,7 +201,7 @@ class OutputFolder:
     def _failed(self, error: OSError) -> OutputError:
         return OutputError(
             f"The results cannot be written to {self.path}: {error.strerror or error}. Make room there or check the "
-            "permissions, and run it again, or choose another --output."
+            f"permissions, and run it again, or choose {OUTPUT}."
         )
 
 

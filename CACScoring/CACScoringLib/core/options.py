@@ -32,7 +32,7 @@ class Row:
     Attributes:
         label: Label of the row or check box.
         tip: Tool tip.
-        unset: Text displayed for 0, which leaves the setting unchanged.
+        unset: Text displayed for the lowest number, which leaves the setting unchanged.
         decimals: Decimals of a number.
         unit: Unit of a number.
         step: Step of a number's arrows.

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from .ct import ScanWarning
 from .text import printable
+from .warning_codes import OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +188,12 @@ class TextProgress(Progress):
 
     def warning(self, warning: ScanWarning) -> None:
         """Print a warning; a severe one always, because a score must not be read without it."""
+        option = OPTIONS.get(warning.code)
+        message = f"{warning.message} ({option})" if option else warning.message
         if warning.severe:
-            self._line(f"CAUTION: {warning.message}")
+            self._line(f"CAUTION: {message}")
         else:
-            self._note(f"Warning: {warning.message}")
+            self._note(f"Warning: {message}")
 
     def done(self, output: Path) -> None:
         self._note("")

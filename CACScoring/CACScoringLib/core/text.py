@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 RESEARCH_ONLY = "For research only. Not a medical device; not for diagnosis or treatment."
-
-_COMMANDS = (
-    "calibrate|cohort|compare|data|drr|evaluate|info|insert|models|phantom|project|pull|review|score|train|validate"
-)
-_COMMAND_LINE_WORDS = re.compile(rf"(?<![\w-])--[a-z]|(?<![\w./-])cac (?:{_COMMANDS})\b")
-_SENTENCES = re.compile(r"[^.!?]*(?:[.!?](?!\s|$)[^.!?]*)*[.!?]*\s*")
 
 
 def percent(probability: float) -> str:
@@ -38,24 +31,3 @@ def abbreviated_list(items: Iterable[str]) -> str:
     """Return the first five items and the number of the others."""
     items = list(items)
     return ", ".join(items[:5]) + (f" and {len(items) - 5} more" if len(items) > 5 else "")
-
-
-def without_options(message: str, words: Mapping[str, str]) -> str:
-    """Replace options and commands in a message, or drop the sentences that name them.
-
-    A line whose sentences all name one stays unchanged.
-
-    Args:
-        message: Text for the command line.
-        words: Replacements by pattern.
-    """
-    return "\n".join(_line(line, words) for line in message.split("\n"))
-
-
-def _line(text: str, words: Mapping[str, str]) -> str:
-    if not _COMMAND_LINE_WORDS.search(text):
-        return text
-    for pattern, replacement in words.items():
-        text = re.sub(pattern, replacement, text)
-    sentences = [sentence for sentence in _SENTENCES.findall(text) if not _COMMAND_LINE_WORDS.search(sentence)]
-    return "".join(sentences).rstrip() or text

@@ -71,18 +71,16 @@ ADVICE = {
     "contrast-tag": "Check in the images that the blood is not enhanced.",
     "kernel-normalised": "Prefer a reconstruction with a soft kernel if there is one.",
     "kernel-sharp": "Score a reconstruction with a soft kernel, or do not switch normalisation off.",
-    "kvp-unknown": "State the tube voltage, such as --kvp 120.",
+    "kvp-unknown": "State the tube voltage.",
     "noise": "Score a reconstruction with a softer kernel or thicker slices; do not trust small lesions in this one.",
     "noise-candidates": "Do not use the candidates. Score a reconstruction with a softer kernel or thicker slices.",
     "noise-elsewhere": "Do not use the calcium of valves and aorta.",
-    "not-120-kvp": "Compare with scores at 120 kVp with care. State a tin filter, if there was one: "
-    """--settings '{"scan": {"acquisition": {"filter_material": "tin"}}}'.""",
+    "not-120-kvp": "Compare with scores at 120 kVp with care. State a tin filter, if there was one.",
     "scans-repeated": "Leave out all but one of them.",
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
-    "thickness-unknown": "State the thickness, such as --settings "
-    """'{"scan": {"acquisition": {"slice_thickness_mm": 3}}}'.""",
+    "thickness-unknown": "State the slice thickness.",
     "tin-filter": "Compare with scores at 120 kVp without the filter with care.",
     "wide-spacing": "Score a reconstruction with closer slices if there is one.",
     # Familiarity
@@ -91,36 +89,36 @@ ADVICE = {
     # Heart
     "epicardial-fat-cut": "Check the heart outline. Score a scan of the whole heart if its fat is needed.",
     "heart-cut": "Check the heart outline. If the scan ends within the heart, the score is too low.",
-    "heart-floor-uncertain": "Check the lower end of the heart outline; give --heart MASK if it is wrong.",
-    "heart-from-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
+    "heart-floor-uncertain": "Check the lower end of the heart outline; give a heart mask if it is wrong.",
+    "heart-from-lungs": "Check the heart outline; give a heart mask if it is wrong.",
     "heart-not-found": "No action is needed for a phantom. For a patient, check that all lesions are labelled.",
-    "heart-without-lungs": "Check the heart outline; give --heart MASK if it is wrong.",
+    "heart-without-lungs": "Check the heart outline; give a heart mask if it is wrong.",
     "no-territories": "Check the heart mask, and that every lesion has its artery.",
     "orientation-doubtful": "Check in a viewer that heart, spine and liver lie where the labels say.",
     "reversed": "Do not use the score. Convert the scan again with a tool that keeps the geometry, and score that.",
     # Scores and lesions
     "automatic": "Check the lesions and the excluded candidates before you use the score, and mark it reviewed.",
-    "lesions-automatic": "Review the lesions before you use the score, then score again with --reader NAME.",
-    "lesions-given": "Treat the score as unreviewed, or review the labels and score again with --reader NAME.",
+    "lesions-automatic": "Review the lesions before you use the score, then score again in the reader's name.",
+    "lesions-given": "Treat the score as unreviewed, or review the labels and score again in the reader's name.",
     "contours-between-slices": "Check that the contours belong to this scan and lie on its calcium.",
     "doubt-decides": "Look at this lesion first, and count or reject it.",
     "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",
     "labels-off-calcium": "Do not use the score. Check in a viewer that the labels lie on the calcium of this scan.",
-    "label-outside-heart": "Check these lesions. Give --heart MASK if the heart outline is wrong.",
+    "label-outside-heart": "Check these lesions. Give a heart mask if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
     "metal-labelled": "Check that these lesions are calcium; reject stents, leads, clips and wires.",
     "possible-metal": "Look at these lesions before you use the score, and reject clips, stents and wires.",
     "possible-stent": "Look at these lesions before you use the score, and reject stents.",
-    "percentile-unreviewed": "Review the lesions, and score again with --lesions and --reader.",
+    "percentile-unreviewed": "Review the lesions, and score again with these labels.",
     "review-problem": "Correct the named problem in the Segment Editor.",
     "reviewed-empty": "No action is needed if the scan shows no coronary calcium.",
     "rules-changed": "Compare it only with scores by the same rules. Score by the clinical rule for a category.",
     "unassigned-left-out": "Assign these lesions to an artery if they are coronary.",
     "unreviewed": "Review the candidates before you report the total as a calcium score.",
     # Calcium map and networks
-    "map-calibrated-for-others": "Calibrate the models together with cac calibrate.",
+    "map-calibrated-for-others": "Calibrate the models together.",
     "map-left-out": "Check the excluded lesions.",
-    "map-not-calibrated": "Calibrate the model with cac calibrate before its numbers are used.",
+    "map-not-calibrated": "Calibrate the model before its numbers are used.",
     "map-saturated": "Check whether this is metal; if it is, do not use the map there.",
     "model-without-verdict": "Compare it with the model that comes with CAC on a reference before its scores are used.",
     "moved-to-cpu": "No action is needed. The result is the same but takes longer.",
@@ -140,7 +138,7 @@ ADVICE = {
     # Serial comparison
     "comparison-arteries-suggested": "Compare totals, or review the arteries in both scans.",
     "comparison-beyond-study": "Do not apply the limits to this pair without further evidence.",
-    "comparison-hearts": "Check both heart outlines, or give a --heart MASK for both scans.",
+    "comparison-hearts": "Check both heart outlines, or give a heart mask for both scans.",
     "comparison-map-reviewed": "Compare the maps as they were before review.",
     "comparison-noise": "Do not interpret faint lesions that only one scan shows as a change.",
     "comparison-order": "Check the order of the two scans.",
@@ -169,6 +167,24 @@ ADVICE = {
     "view-unused": "No action is needed. This model does not use that view.",
 }
 """Advice to the reader of a warning, by code."""
+
+OPTIONS = {
+    "kvp-unknown": "--kvp 120",
+    "not-120-kvp": """--settings '{"scan": {"acquisition": {"filter_material": "tin"}}}'""",
+    "thickness-unknown": """--settings '{"scan": {"acquisition": {"slice_thickness_mm": 3}}}'""",
+    "heart-floor-uncertain": "--heart MASK",
+    "heart-from-lungs": "--heart MASK",
+    "heart-without-lungs": "--heart MASK",
+    "label-outside-heart": "--heart MASK",
+    "automatic": "--lesions lesions.nii.gz --reader NAME",
+    "unreviewed": "--lesions lesions.nii.gz --reader NAME",
+    "percentile-unreviewed": "--lesions lesions.nii.gz --reader NAME",
+    "lesions-automatic": "--reader NAME",
+    "lesions-given": "--reader NAME",
+    "map-calibrated-for-others": "cac calibrate",
+    "map-not-calibrated": "cac calibrate",
+}
+"""Options of the command line that follow the advice, by code; the terminal shows them after the warning."""
 
 ADVICE_AFTER_REVIEW = {"beyond-calibration": "The reviewed score holds. Do not use that of the calcium map."}
 """Advice on warnings of automatic scores after a reader confirmed the score, by code; none is severe then."""

@@ -196,7 +196,7 @@ def _headers(scan: CTScan) -> list[Dataset]:
     if not scan.dicom_files:
         raise NotDicomError(
             f"{scan.name or 'The scan'} was not read from a DICOM series, and DICOM results have to refer to one. Give "
-            "the folder of the DICOM series, or leave out --dicom."
+            "the folder of the DICOM series."
         )
     with real_files(scan.dicom_files) as files:
         return [_header(path) for path in files]
@@ -206,15 +206,11 @@ def _header(path: Path) -> Dataset:
     header = read_bounded(path, stop_before_pixels=True)
     if "PerFrameFunctionalGroupsSequence" in header:
         raise CTError(
-            f"{path.name} is a multi-frame CT, to which DICOM results cannot refer. Export it as single-frame CT, or "
-            "leave out --dicom."
+            f"{path.name} is a multi-frame CT, to which DICOM results cannot refer. Export it as single-frame CT."
         )
     for keyword, name in _NEEDED.items():
         if not header.get(keyword):
-            raise CTError(
-                f"{path.name} has no {name}, and DICOM results have to refer to it. Export the series again, or leave "
-                "out --dicom."
-            )
+            raise CTError(f"{path.name} has no {name}, and DICOM results have to refer to it. Export the series again.")
     return header
 
 

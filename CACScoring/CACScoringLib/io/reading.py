@@ -24,6 +24,7 @@ from ..core.ct import (
 from ..core.files import LAST_FILE, read_json
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
+from ..core.remedies import SERIES
 from ..core.slices import body_width
 from ..core.text import abbreviated_list, printable
 from .acquisition import acquisition_of
@@ -101,7 +102,7 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     table = list_series(slices)
     if images and (table or len(images) > 1):
         lines = (f"  {printable(image.relative_to(folder).as_posix())}" for image in images[:MAX_LISTED])
-        choice = ", or choose a series by its number or UID (--series)" if table else ""
+        choice = f", or choose a series by its number or UID ({SERIES})" if table else ""
         raise SeriesChoiceError(
             f"The folder holds {'CT series and ' if table else ''}{len(images)} image files. Give the path of one file"
             f"{choice}:\n" + "\n".join((*filter(None, [table]), *lines))

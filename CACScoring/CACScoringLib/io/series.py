@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..core.ct import CTError, MixedSeriesError, NotCTError, NotVolumeError, ScanWarning, SeriesChoiceError
+from ..core.remedies import SERIES
 from ..core.text import printable
 from .acquisition import clock
 from .dicom import DicomSlice, first_value
@@ -147,8 +148,7 @@ def choose_candidates(slices: list[DicomSlice], choice: str | None) -> tuple[lis
     if choice is None:
         matches = [c for c in candidates if any(map(has_position, c.slices))] or candidates
         noun = "CT series or cardiac phases" if len(matches) > len({c.uid for c in matches}) else "CT series"
-        reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID (--series, or the column "
-        reason += "series of a table)"
+        reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID ({SERIES})"
         if len(matches) > 1 and _is_one_stack(matches):
             reason += f"; their slices make one stack, which {JOINED!r} in place of a number joins"
     elif choice.strip().lower() == JOINED:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.files import file_sha256
+from ..core.remedies import MODEL
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
 from ..record.provenance import Provenance, SiteRecord, provenance_of
 from .cards import LoadedModel, ModelAhead, ModelCard, ModelError, StoredModel, list_models, load_model, read_card
@@ -160,7 +161,7 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     if networks and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
         if choice.names:
-            raise ModelError(f"{message}. Install them, or leave --model out.")
+            raise ModelError(f"{message}. Install them, or leave {MODEL} out.")
         message = f"{message}, so the scan is scored by the clinical rule alone."
         networks, warnings = {}, (ScanWarning("networks-left-out", message),)
     if estimates and importlib.util.find_spec("torch") is None:
@@ -279,7 +280,7 @@ def estimator_models(kinds: Iterable[str], named: Iterable[StoredModel] = ()) ->
         fitting = [model for model in stored if model.origin == "bundled"] or stored
         if len(fitting) > 1:
             names = ", ".join(model.card.name for model in fitting)
-            raise ModelError(f"There are several models for {network!r}: {names}. Name one with --model.")
+            raise ModelError(f"There are several models for {network!r}: {names}. Name one with {MODEL}.")
         if fitting:
             models[network] = fitting[0]
         elif network not in models and not everything:

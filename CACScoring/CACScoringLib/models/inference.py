@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from ..core.ct import CTError, ScanWarning
+from ..core.remedies import DEVICE
 
 if TYPE_CHECKING:
     import openvino
@@ -34,8 +35,7 @@ def check_gpu() -> None:
     """Refuse CUDA without a driver, before PyTorch is installed for it. Raises DeviceError."""
     if importlib.util.find_spec("torch") is None and shutil.which("nvidia-smi") is None:
         raise DeviceError(
-            "CUDA was requested, but this computer has no NVIDIA driver (there is no nvidia-smi). "
-            "Choose --device cpu or auto."
+            f"CUDA was requested, but this computer has no NVIDIA driver (there is no nvidia-smi). Choose {DEVICE}."
         )
 
 
@@ -47,13 +47,13 @@ def choose_device(name: str = "auto") -> str:
     if name == "cpu" or (name == "auto" and not (has_torch and shutil.which("nvidia-smi"))):
         return "cpu"  # avoids importing PyTorch, two seconds
     if not has_torch:
-        raise DeviceError("CUDA was requested, but PyTorch is not installed. Install torch, or choose --device cpu.")
+        raise DeviceError(f"CUDA was requested, but PyTorch is not installed. Install torch, or choose {DEVICE}.")
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
     if name == "cuda":
-        raise DeviceError("CUDA was requested, but PyTorch finds no usable GPU. Choose --device cpu or auto.")
+        raise DeviceError(f"CUDA was requested, but PyTorch finds no usable GPU. Choose {DEVICE}.")
     return "cpu"
 
 

@@ -12,7 +12,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.slices import BODY_HU
-from ..drr.job import CALCIUM_FULL, PlacedRadiograph, Stand
+from ..drr.pictures import CALCIUM_FULL, PlacedRadiograph, Stand
 from .scene import DERIVED_ATTRIBUTE, RADIOGRAPH_ATTRIBUTE, add_volume, put_under, set_image, show_as_overlay
 from .segments import matrix_of_grid, vtk_image
 

@@ -1,60 +1,64 @@
-"""Jobs of the panel that run in a background process and are no commands of `cac`.
+"""Call a function of the libraries in a background process of the panel, for work that is no command of `cac`.
 
-Run as: python -m CACScoringLib.panel.background JOB ARGUMENTS. Reports progress as `cac score --progress json` does.
+Run as: python -m CACScoringLib.panel.background FOLDER. The folder holds the call, and then its result, as pickles: it
+was made for this call alone, and only its user can write there. Reports progress as `cac score --progress json` does.
 """
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..core.progress import JsonProgress
+    from ..core.progress import Progress
+
+_CALL, _RESULT = "call.pickle", "result.pickle"
 
 
-def open_ct(progress: JsonProgress, ct: str, target: str, series: str | None = None) -> None:
+def write_call(folder: Path, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Write a call. function: takes the arguments, then a `Progress`."""
+    with (folder / _CALL).open("wb") as file:
+        pickle.dump((function, arguments), file, pickle.HIGHEST_PROTOCOL)
+
+
+def read_result(folder: Path) -> Any:
+    """Return what the function of a folder returned."""
+    return pickle.loads((folder / _RESULT).read_bytes())
+
+
+def open_ct(ct: Path, series: str | None, target: Path, progress: Progress) -> None:
     """Read a CT and write it to a file that the panel loads fast. series: UID, where a folder holds several series."""
     import SimpleITK as sitk
 
     from ..io.reading import read_ct
 
-    sitk.WriteImage(read_ct(Path(ct), series).image, target)
-    progress.done(Path(target))
+    sitk.WriteImage(read_ct(ct, series).image, str(target))
 
 
-def open_case(progress: JsonProgress, folder: str, ct: str, target: str) -> None:
+def open_case(folder: Path, ct: Path, target: Path, progress: Progress) -> None:
     """Read the series of a CT that was scored, and write it as `open_ct` does. folder: Folder of its result."""
     import SimpleITK as sitk
 
     from ..readings.cases import ReviewCase
 
-    case = ReviewCase(id="", name=Path(folder).name, patient="", folder=Path(folder), ct=Path(ct))
-    sitk.WriteImage(case.scan().image, target)
-    progress.done(Path(target))
-
-
-MODULES = {"export_dicom": "review.dicom_job", "make_radiograph": "drr.job", "find_body": "drr.job"}
-"""Modules of the jobs that take their folder alone, by job."""
-
-OPENING: dict[str, Callable[..., None]] = {"open_ct": open_ct, "open_case": open_case}
+    case = ReviewCase(id="", name=folder.name, patient="", folder=folder, ct=ct)
+    sitk.WriteImage(case.scan().image, str(target))
 
 
 def main(arguments: list[str]) -> int:
-    """Run a job and return the exit code. arguments: the job's name, then its own arguments."""
+    """Make the call of a folder and return the exit code."""
     from ..core.ct import CTError
     from ..core.files import OutputError
     from ..core.progress import JsonProgress
 
-    progress = JsonProgress(sys.stderr)
-    job, *words = arguments
+    folder, progress = Path(arguments[0]), JsonProgress(sys.stderr)
     try:
-        if job in OPENING:
-            OPENING[job](progress, *words)
-        else:
-            getattr(import_module(f"CACScoringLib.{MODULES[job]}"), job)(Path(words[0]), progress)
+        function, given = pickle.loads((folder / _CALL).read_bytes())
+        result = function(*given, progress)
+        (folder / _RESULT).write_bytes(pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
     except (CTError, OutputError) as error:
         progress.failed(str(error), 3)
     except OSError as error:

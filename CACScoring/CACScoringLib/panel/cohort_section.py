@@ -15,7 +15,6 @@ from .job import ButtonJob, Event, Job, Steps
 from .lifecycle import Section, Signal
 from .packages import COHORT_REQUIREMENTS, ensurePackages
 from .parameters import Method
-from .wording import inPanel
 
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
@@ -153,7 +152,7 @@ def _noteOf(scan: Event) -> str:
     from ..core.warning_codes import ADVICE
 
     warnings = (f"{code.replace('-', ' ').capitalize()}. {ADVICE.get(code, '')}" for code in scan.get("warnings") or ())
-    return inPanel(scan.get("reason") or "\n".join(warnings))
+    return scan.get("reason") or "\n".join(warnings)
 
 
 def _scores(scan: Event) -> tuple[str, str, str]:

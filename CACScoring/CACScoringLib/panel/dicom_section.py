@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 from . import dicom_database, widgets
-from .job import BACKGROUND, ButtonJob, Job, Steps, temporaryFolder
+from .job import ButtonJob, Job, Steps
 from .lifecycle import Section, Signal
 from .packages import DICOM_REQUIREMENTS, ensurePackages
 
@@ -56,7 +56,7 @@ class DicomSection(Section):
         self.cancel()
 
     def _export(self) -> Steps[str | None]:
-        from ..review.dicom_job import DicomJob, write_job
+        from ..review.dicom_job import DicomJob, write_dicom
 
         review, task, state = self._review, self.task, self._state
         files, reader = dicom_database.filesOf(review.nodes.volume), self._reader()
@@ -65,11 +65,10 @@ class DicomSection(Section):
         if not (parent := widgets.askForFolder()):
             return None
         target = widgets.newFolder(Path(parent), f"{review.nodes.volume.GetName()}-cac-dicom")
-        with temporaryFolder() as folder:
-            result, calcium_map = review.as_reviewed().result, review.calcium_map()
-            write_job(Path(folder), DicomJob(result, files, target, calcium_map, state.exportIdentify, reader))
-            task.show(_("Preparing …"), 0.0)
-            yield from task.job.run(["export_dicom", folder], task.show, module=BACKGROUND)
+        result, calcium_map = review.as_reviewed().result, review.calcium_map()
+        objects = DicomJob(result, files, target, calcium_map, state.exportIdentify, reader)
+        task.show(_("Preparing …"), 0.0)
+        yield from task.job.call(write_dicom, objects, onProgress=task.show)
         count = len(list(target.glob("*.dcm")))
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.

@@ -15,6 +15,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
+from ..core.options import rows_of
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import (
@@ -26,7 +27,7 @@ from .packages import (
 )
 from .parameters import RULES, SWITCHES, CACScoringParameterNode, Device, Method
 from .scan_facts import ScanFacts, problemOf, scanFacts
-from .widgets import addRows, fillBox, quiet, say
+from .widgets import addRows, fillBox, quiet, say, settingOf
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
@@ -82,10 +83,11 @@ def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     return tuple(arguments)
 
 
-def _deviations(state: CACScoringParameterNode, published: object, parameters: Mapping[str, str]) -> dict[str, float]:
+def _deviations(state: CACScoringParameterNode, published: Any, parameters: Mapping[str, str]) -> dict[str, float]:
     """Return settings that differ from the published ones, by field. parameters: fields by panel parameter."""
-    values = {field: getattr(state, parameter) for parameter, field in parameters.items()}
-    return {field: value for field, value in values.items() if value != (getattr(published, field) or 0)}
+    rows = rows_of(type(published))
+    values = {field: settingOf(state, parameter, rows[field]) for parameter, field in parameters.items()}
+    return {field: value for field, value in values.items() if value != getattr(published, field)}
 
 
 def settingsOf(state: CACScoringParameterNode) -> str:

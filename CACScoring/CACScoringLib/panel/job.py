@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from slicer.i18n import tr as _
@@ -21,13 +22,9 @@ from ..core.ct import CTError
 from ..core.files import OutputError, parse_json
 from .process import BackgroundProcess, Process, ReadyProcess
 from .widgets import say, singleShot
-from .wording import inPanel
 
 LIBRARY = "CACScoringLib"
 """Package whose commands the panel runs."""
-
-BACKGROUND = "panel.background"
-"""Module of work that is no command of `cac`."""
 
 WAITING_SECONDS = 0.03
 """Time that Slicer waits for a thread before it processes events."""
@@ -159,6 +156,30 @@ class Job:
             text = _("The worker ended with code {code}. {words}").format(code=ends[0], words=words)
             raise JobError(self._reason or text.strip())
 
+    def call(
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        onProgress: Callable[[str, float], object] = lambda text, fraction: None,
+    ) -> Steps[T]:
+        """Call a function of a library in the background and return its result.
+
+        Args:
+            function: Function of a module; takes the arguments, then a `Progress`. All need to be fit for pickling.
+            *arguments: The function's arguments.
+            onProgress: As of `run`.
+
+        Raises:
+            JobError: The function raised CTError, OutputError or OSError, or could not be called.
+        """
+        from . import background
+
+        with temporaryFolder() as name:
+            folder = Path(name)
+            yield from inThread(lambda: background.write_call(folder, function, arguments))
+            yield from self.run([name], onProgress, module="panel.background")
+            return (yield from inThread(lambda: background.read_result(folder)))
+
     def _step(self) -> None:
         steps = self.steps
         try:
@@ -190,8 +211,6 @@ class Job:
         except (ValueError, KeyError, TypeError):
             self._plainLines.append(line)
             return
-        if "message" in event:
-            event["message"] = inPanel(event["message"])
         if kind == "failed":
             self._reason = event["message"]
         elif kind == "warning":

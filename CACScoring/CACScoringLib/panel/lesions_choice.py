@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import qt
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
 from . import dicom_database
-from .widgets import ask, dataOf, fillBox, say
+from .widgets import askForFile, dataOf, fillBox, say
 
 _ASK = "?"
 """Data of the choice that asks for a file."""
@@ -69,7 +68,7 @@ class LesionsChoice:
         path = dataOf(self._ui.lesionsBox)
         if path == _ASK:
             title = _("DICOM segmentation or structure set")
-            path = ask(qt.QFileDialog.getOpenFileName, title, "CACScoring/lesionsFolder") or self._state.inputLesions
+            path = askForFile(title, "CACScoring/lesionsFolder") or self._state.inputLesions
         if path == self._state.inputLesions:
             self.show(self._state)  # cancelled the dialog
         else:

@@ -16,6 +16,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ..core.options import rows_of
+from ..drr.settings import DrrSettings
 from ..scoring.rules import ScoringRules
 
 
@@ -88,12 +89,26 @@ SWITCHES = {
 }
 """Fields of `ScoringRules` and `ScoringSwitches` by panel parameter, in the order of the form's rows."""
 
-_PUBLISHED = ScoringRules()
+DRR = {
+    "drrSourceDetector": "source_detector_mm",
+    "drrSourceIsocentre": "source_isocentre_mm",
+    "drrDetector": "detector_mm",
+    "drrPixels": "pixels",
+    "drrKvp": "kvp",
+    "drrScatter": "scatter_fraction",
+    "drrPhotons": "photons",
+    "drrLinear": "linear",
+    "drrMirrored": "mirrored",
+    "drrTable": "table",
+}
+"""Fields of `DrrSettings` by panel parameter, in the order of the form's rows; angle and tilt have sliders."""
+
+_PUBLISHED, _STAND = ScoringRules(), DrrSettings()
 
 
-def _range(rule: str) -> Any:
-    """Return the limits that a rule declares."""
-    return WithinRange(*rows_of(ScoringRules)[rule].limits)
+def _range(field: str, kind: type = ScoringRules) -> Any:
+    """Return the limits that a setting declares."""
+    return WithinRange(*rows_of(kind)[field].limits)
 
 
 @parameterNodeWrapper
@@ -132,9 +147,7 @@ class CACScoringParameterNode:
         cohortFolder: Folder or table of the cohort's scans.
         cohortOutput: Folder of the cohort's results.
         cohortCluster: Address of a Dask scheduler; empty for this computer.
-        drrAngle: `angle_degrees` of `DrrSettings`; so are the other fields named drr… except these:
-        drrSpectrum: Simulate a tube's spectrum at drrKvp.
-        drrPhotons: Photons per pixel without a patient; 0 for no noise.
+        drrAngle: `angle_degrees` of `DrrSettings`; so are the other fields named drr…, see DRR, except these:
         drrCalcium: Show the calcium over the radiograph, with drrOpacity.
         drrHeart: Show the heart's outline over the radiograph.
         radiographSource: Source of the radiograph to score.
@@ -182,14 +195,13 @@ class CACScoringParameterNode:
     drrAngle: Annotated[float, WithinRange(-180, 180)] = 0.0
     drrTilt: Annotated[float, WithinRange(-45, 45)] = 0.0
     drrMirrored: bool = False
-    drrSourceDetector: Annotated[float, WithinRange(500, 5000)] = 1800.0
-    drrSourceIsocentre: Annotated[float, WithinRange(300, 5000)] = 1600.0
-    drrDetector: Annotated[float, WithinRange(50, 1000)] = 430.0
-    drrPixels: Annotated[int, WithinRange(64, 4096)] = 1024
-    drrSpectrum: bool = False
-    drrKvp: Annotated[float, WithinRange(40, 150)] = 120.0
-    drrScatter: Annotated[float, WithinRange(0, 0.9)] = 0.0
-    drrPhotons: Annotated[int, WithinRange(0, 1000000)] = 0
+    drrSourceDetector: Annotated[float, _range("source_detector_mm", DrrSettings)] = _STAND.source_detector_mm
+    drrSourceIsocentre: Annotated[float, _range("source_isocentre_mm", DrrSettings)] = _STAND.source_isocentre_mm
+    drrDetector: Annotated[float, _range("detector_mm", DrrSettings)] = _STAND.detector_mm
+    drrPixels: Annotated[int, _range("pixels", DrrSettings)] = _STAND.pixels
+    drrKvp: Annotated[int, _range("kvp", DrrSettings)] = 35
+    drrScatter: Annotated[float, _range("scatter_fraction", DrrSettings)] = 0.0
+    drrPhotons: Annotated[int, _range("photons", DrrSettings)] = 0
     drrLinear: bool = False
     drrTable: bool = False
     drrCalcium: bool = True

@@ -17,6 +17,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..core.processes import kill_tree
+from ..core.remedies import PANEL_WORKER
 
 MODULE_FOLDER = Path(__file__).resolve().parents[2]
 """Folder of CACScoring.py and the library, wherever they are installed."""
@@ -54,8 +55,13 @@ def workerCommand() -> tuple[str, dict[str, str]]:
         raise RuntimeError(_("Slicer's Python (PythonSlicer) was not found."))
     paths = [*_libraryFolders(), *filter(None, [os.environ.get("PYTHONPATH")])]
     # PYTHONSAFEPATH keeps Python from importing from the current folder.
-    variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"}
-    return python, {**os.environ, **variables}
+    variables = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONSAFEPATH": "1",
+        **PANEL_WORKER,
+    }
+    return python, {**os.environ, **variables, **PANEL_WORKER}
 
 
 def _libraryFolders() -> list[str]:

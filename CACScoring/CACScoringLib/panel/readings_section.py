@@ -9,7 +9,6 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import qt
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
@@ -235,8 +234,7 @@ class ReadingsSection(Section):
         from ..readings.journals import readers_of
 
         output = self._state.cohortOutput
-        title = _("Folder for the tables of readings")
-        parent = widgets.ask(qt.QFileDialog.getExistingDirectory, title, "CACScoring/exportFolder")
+        parent = widgets.askForFolder(_("Folder for the tables of readings"))
         if not parent:
             return None
         target = widgets.newFolder(Path(parent), "readings")

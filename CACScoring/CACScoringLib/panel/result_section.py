@@ -17,7 +17,6 @@ from ..core.labels import SITE_COLOURS
 from . import table_widgets, widgets
 from .lifecycle import Section
 from .whole_scan_section import showEstimates
-from .wording import inPanel
 
 if TYPE_CHECKING:
     from ..report.headline import Headline, ScoreTable, WarningLine
@@ -166,11 +165,11 @@ def _headText(scan: str, head: Headline, severe_colour: str) -> str:
         return text
     more = _("{count} more").format(count=head.more) if head.more else _("why")
     style = f' style="color:{severe_colour}; font-weight:bold"' if head.warning.severe else ""
-    line = html.escape(inPanel(head.warning.line))
+    line = html.escape(head.warning.line)
     return f'{text}<p style="margin:0"><span{style}>⚠ {line}</span> <a href="more">{more}</a></p>'
 
 
 def _warningText(warning: WarningLine, severe_colour: str) -> str:
     style = f"; color:{severe_colour}" if warning.severe else ""
-    line, why = html.escape(inPanel(warning.line)), html.escape(inPanel(warning.why))
+    line, why = html.escape(warning.line), html.escape(warning.why)
     return f'<p style="margin:2px 0{style}"><b>⚠ {line}</b> {why}</p>'

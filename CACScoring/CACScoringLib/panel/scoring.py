@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.ct import CTError
-from .job import BACKGROUND, Job, JobError, Steps, inThread, temporaryFolder
+from .job import Job, JobError, Steps, inThread, temporaryFolder
 from .lifecycle import Signal
 from .process import Process, ReadyProcess
 from .scan_facts import acquisitionOf
@@ -32,20 +31,8 @@ if TYPE_CHECKING:
 SPACING_DIGITS = 10
 """Significant digits of a volume's spacing; the rest is rounding error."""
 
-_TARGET = "TARGET"
-
 _NO_SCENE = '{"results": {"scene": false}}'
 """Settings of the worker, which need not write a scene for Slicer."""
-
-
-class State(Enum):
-    """State of a `Scorer`. FAILED: the last run ended without a result, for the reason in its outcome."""
-
-    IDLE = "idle"
-    RUNNING = "running"
-    LOADING = "loading"
-    SHOWING = "showing"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -73,14 +60,13 @@ class Scorer:
     The scene changes only when a run succeeds.
 
     Attributes:
-        state: State of the current or last run.
         progressed: Signal with the current step's text and the fraction done, 0 to 1.
         finished: Signal with the `ScoringOutcome`, once a run, however it ends.
     """
 
     def __init__(self, process: Process | None = None) -> None:
         """Prepare. process: process for the worker; None for a background process of Slicer's own Python."""
-        self.state = State.IDLE
+        self._isShowing = False
         self.progressed, self.finished = Signal(), Signal()
         self.job = Job(process or ReadyProcess())
 
@@ -119,20 +105,22 @@ class Scorer:
             ct: File or DICOM folder of the CT.
             series: Series UID, where the DICOM folder holds several.
         """
-        arguments = ["open_ct", ct, _TARGET, *filter(None, [series])]
-        self._begin(self._opening(folder, name, arguments))
+        from .background import open_ct
+
+        self._begin(self._opening(folder, name, (open_ct, Path(ct), series)))
 
     def openReading(self, reading: SceneReading) -> None:
         """Begin to load a CT and its result for a recorded reading."""
+        from .background import open_case
+
         case = reading.case
-        arguments = ["open_case", str(case.folder), str(case.ct), _TARGET]
-        self._begin(self._opening(case.folder, reading.name, arguments, reading))
+        self._begin(self._opening(case.folder, reading.name, (open_case, case.folder, case.ct), reading))
 
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
-        if self.isRunning and self.state != State.SHOWING:
+        if self.isRunning and not self._isShowing:
             self.job.cancel()
-            self._finish(None, _("Cancelled. The scene was not changed."), State.IDLE)
+            self._finish(None, _("Cancelled. The scene was not changed."))
 
     def _scoring(self, volume, arguments, heart, prepare) -> Steps[SceneReview]:
         import SimpleITK as sitk
@@ -152,15 +140,14 @@ class Scorer:
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
     def _opening(
-        self, folder: Path, name: str, arguments: list[str], reading: SceneReading | None = None
+        self, folder: Path, name: str, call: tuple[Any, ...], reading: SceneReading | None = None
     ) -> Steps[SceneReview]:
-        """Read a CT by a job of `background`, whose argument _TARGET stands for its file, and load its result."""
+        """Read a CT in the background and load its result. call: function that writes the CT, and its arguments."""
         from ..io.image_files import read_image
 
         with temporaryFolder() as temporary:
             target = Path(temporary) / "ct.nrrd"
-            arguments = [str(target) if word == _TARGET else word for word in arguments]
-            yield from self.job.run(arguments, self.progressed.emit, module=BACKGROUND)
+            yield from self.job.call(*call, target, onProgress=self.progressed.emit)
             return (yield from self._load(folder, lambda: read_image(target), name, reading=reading))
 
     def _load(
@@ -180,7 +167,6 @@ class Scorer:
         from ..mrml.scene_content import content_of_folder
         from ..review.scene import SceneReview
 
-        self.state = State.LOADING
         self.progressed.emit(_("Reading the result …"), 1.0)
         content = yield from inThread(lambda: content_of_folder(result, read(), name))
         if reading is not None:
@@ -189,7 +175,7 @@ class Scorer:
         yield 0
         if volume is not None and not slicer.mrmlScene.IsNodePresent(volume):
             raise CTError(_("The CT was closed while it was being scored."))
-        self.state = State.SHOWING
+        self._isShowing = True
         steps = mrml.scene_steps(slicer.mrmlScene, content, volume)
         while (nodes := next(steps)) is None:
             yield 0
@@ -207,12 +193,11 @@ class Scorer:
     def _begin(self, steps: Steps[SceneReview]) -> None:
         if self.isRunning:
             raise RuntimeError("A scan is being scored already.")
-        self.state = State.RUNNING
+        self._isShowing = False
         self.progressed.emit(_("Preparing …"), 0.0)
         self.job.start(steps, self._finish)
 
-    def _finish(self, review: SceneReview | None, reason: str, failed: State = State.FAILED) -> None:
-        self.state = failed if reason else State.IDLE
+    def _finish(self, review: SceneReview | None, reason: str) -> None:
         warnings = () if reason else tuple(event["message"] for event in self.job.warnings)
         self.finished.emit(ScoringOutcome(reason or _("Done."), review, warnings))
 

@@ -277,12 +277,16 @@ def _showInSameWindow(volume, healthy) -> None:
 
 def _zoomTo(sliceNode, bounds: Sequence[float]) -> None:
     """Fit a box into a view. bounds: minimum and maximum of each axis, RAS in mm."""
-    centre = [(bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)]
     size = max(bounds[2 * axis + 1] - bounds[2 * axis] for axis in range(3)) * _ZOOM_MARGIN
-    width, height = (max(1, pixels) for pixels in sliceNode.GetDimensions()[:2])
-    scale = size / min(width, height)
-    sliceNode.SetFieldOfView(width * scale, height * scale, sliceNode.GetFieldOfView()[2])
-    sliceNode.JumpSliceByCentering(*centre)
+    setFieldOfView(sliceNode, size, size)
+    sliceNode.JumpSliceByCentering(*((bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)))
+
+
+def setFieldOfView(sliceNode, widthMm: float, heightMm: float) -> None:
+    """Let a view show at least a rectangle around its centre."""
+    across, down = (max(1, pixels) for pixels in sliceNode.GetDimensions()[:2])
+    scale = max(widthMm / across, heightMm / down)
+    sliceNode.SetFieldOfView(across * scale, down * scale, sliceNode.GetFieldOfView()[2])
 
 
 def _isInSight(sliceNode, positionRAS: Sequence[float]) -> bool:

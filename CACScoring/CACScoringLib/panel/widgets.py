@@ -22,7 +22,6 @@ from slicer.i18n import tr as _
 from ..core.labels import SITE_COLOURS, Site, site_called
 from ..core.options import Row, rows_of
 from .table_widgets import scrollAreaAround
-from .wording import inPanel
 
 SITE_KEYS = {
     **{"1": "LM", "2": "LAD", "3": "LCX", "4": "RCA", "5": "other"},
@@ -47,8 +46,7 @@ _PICTURE_WIDTH = 440
 
 
 def say(label, text: str) -> None:
-    """Show a text in the panels' words; hide the label for an empty text."""
-    text = inPanel(text)
+    """Show a text; hide the label for an empty text."""
     if label.text != text:
         label.setText(text)
     label.setVisible(bool(text))
@@ -116,10 +114,16 @@ def _numberBox(row: Row, default: object):
     box = qt.QDoubleSpinBox() if fractional else qt.QSpinBox()
     if fractional:
         box.setDecimals(row.decimals)
-        box.setSingleStep(row.step)
+    box.setSingleStep(row.step if fractional else round(row.step))
     box.setSuffix(_(row.unit))
     box.setSpecialValueText(_(row.unset))
     return box
+
+
+def settingOf(state, parameter: str, row: Row) -> Any:
+    """Return a setting that the panel's state holds under a parameter; None if its row shows no number."""
+    value = getattr(state, parameter)
+    return None if row.unset and value == row.limits[0] else value
 
 
 def dataOf(box):
@@ -245,9 +249,14 @@ def ask(dialog: Callable[..., str], title: str, setting: str) -> str:
     return path
 
 
-def askForFolder() -> str:
-    title = _("Folder for report, scores and lesions")
-    return ask(qt.QFileDialog.getExistingDirectory, title, "CACScoring/exportFolder")
+def askForFolder(title: str = "", setting: str = "CACScoring/exportFolder") -> str:
+    """Ask for a folder; empty if the user chooses none. title: empty for a folder of results."""
+    return ask(qt.QFileDialog.getExistingDirectory, title or _("Folder for report, scores and lesions"), setting)
+
+
+def askForFile(title: str, setting: str) -> str:
+    """Ask for a file; empty if the user chooses none."""
+    return ask(qt.QFileDialog.getOpenFileName, title, setting)
 
 
 def singleShot(milliseconds: int, call: Callable[[], object]):

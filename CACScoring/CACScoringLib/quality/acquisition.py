@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from ..core.acquisition import NO_AGENT, Acquisition
 from ..core.ct import ContrastError, CTScan, ScanWarning
+from ..core.remedies import UNUSUAL
 from ..core.voxels import voxels_of
 from ..record.findings import BloodPool
 
@@ -144,7 +145,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
                 f"{finding} The scan was acquired with contrast, so blood is counted as calcium. Do not use the score."
             )
             return (ScanWarning("contrast-enhanced", message),)
-        raise ContrastError(f"{finding} The scan was acquired with contrast. {_WITHOUT_CONTRAST}")
+        raise ContrastError(f"{finding} The scan was acquired with contrast. {_without_contrast()}")
     if agent and not allow_contrast:
         measured = "The blood could not be measured."
         if blood is not None:
@@ -152,7 +153,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
                 f"The blood measures {blood.bright_hu:.0f} HU, as expected without contrast; the agent may have been "
                 "oral, or given after this series."
             )
-        raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_WITHOUT_CONTRAST}")
+        raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_without_contrast()}")
     return ()
 
 
@@ -228,4 +229,5 @@ def _blood_doubts(blood: BloodPool | None, threshold_hu: float) -> Iterator[Scan
         )
 
 
-_WITHOUT_CONTRAST = "Score an unenhanced scan, or allow contrast (--allow-unusual) to score this one anyway."
+def _without_contrast() -> str:
+    return f"Score an unenhanced scan, or allow contrast ({UNUSUAL}) to score this one anyway."

@@ -14,6 +14,7 @@ from scipy import ndimage
 from ..anatomy.chest import LUNG_EDGE_HU, OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, OrientationError, ScanWarning
 from ..core.grid import GRID_MM, Grid
+from ..core.remedies import UNUSUAL
 from ..core.voxels import voxels_of
 
 THRESHOLD_HU = 130.0
@@ -64,7 +65,7 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
         if not allow_reversed:
             raise OrientationError(
                 f"{message} Convert the scan again from its DICOM series with a tool that keeps the geometry, or allow "
-                "reversed scans (--allow-unusual) to score this one anyway."
+                f"reversed scans ({UNUSUAL}) to score this one anyway."
             )
         return (ScanWarning("reversed", f"{message} Heart, arteries and score are unreliable."),)
     if doubts:

@@ -1,12 +1,7 @@
-"""DICOM objects of a review, made by a process of their own: what it is given, and what it does.
-
-The folder of a job is made for it alone, and only its user can write there; so the job may be a pickle. Knows no MRML
-and no Qt.
-"""
+"""DICOM objects of a review, made by a process of their own. Knows no MRML and no Qt."""
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +14,6 @@ from ..io.acquisition import acquisition_of
 from ..io.dicom import read_slice
 from ..results import ScoreResult
 from .export import with_measurements
-
-_JOB = "job.pickle"
 
 
 @dataclass(frozen=True)
@@ -42,18 +35,6 @@ class DicomJob:
     calcium_map: sitk.Image | None = None
     identify: bool = False
     reader: str | None = None
-
-
-def write_job(folder: Path, job: DicomJob) -> None:
-    """Write a job. folder: Folder of the job alone, where nobody else may write. Raises OSError."""
-    with (folder / _JOB).open("wb") as file:
-        pickle.dump(job, file, pickle.HIGHEST_PROTOCOL)
-
-
-def export_dicom(folder: Path, progress: Progress) -> None:
-    """Make the objects of the job in a folder, as `write_dicom` does."""
-    with (folder / _JOB).open("rb") as file:
-        write_dicom(pickle.load(file), progress)
 
 
 def write_dicom(job: DicomJob, progress: Progress) -> None:

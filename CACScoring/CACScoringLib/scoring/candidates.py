@@ -162,7 +162,7 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
             f"The clinical score is automatic: the networks' evidence counts {count} of {count + excluded} candidates. "
             "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
             f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "--lesions and --reader."
+            "these labels."
         )
         return ScanWarning("automatic", message)
     where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
@@ -170,8 +170,7 @@ def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarni
         where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
     message = (
         f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with --lesions and "
-        "--reader."
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with these labels."
     )
     return ScanWarning("unreviewed", message)
 

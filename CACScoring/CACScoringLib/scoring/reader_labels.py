@@ -116,7 +116,7 @@ def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
         return []
     message = (
         f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
-        "but the calcium map covers the heart only. Give --heart MASK if the heart outline is wrong."
+        "but the calcium map covers the heart only. Give a heart mask if the heart outline is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
 

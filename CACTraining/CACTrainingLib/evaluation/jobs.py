@@ -20,6 +20,7 @@ from CACScoringLib.core.ct import CTError, ScanWarning
 from CACScoringLib.core.decoding import WrongValueError, restore
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.core.remedies import OUTPUT
 from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.run import RunSettings
 from CACScoringLib.scans.source import ScanSource
@@ -110,7 +111,7 @@ def kept_jobs(
                     stream.flush()
                 work.progress.counted(len(results) + len(failed), len(jobs))
     except OSError as error:
-        raise OutputError(f"Cannot write {file}: {error.strerror}. Choose another --output.") from error
+        raise OutputError(f"Cannot write {file}: {error.strerror}. Choose {OUTPUT}.") from error
     return results, failed
 
 
@@ -175,7 +176,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose another --output.") from error
+        raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose {OUTPUT}.") from error
 
 
 def scored_folders(

@@ -152,7 +152,7 @@ def resume(python: str, environment: Mapping[str, str], folder: Path) -> None:
     run = read_run(folder)
     arguments = run.get("arguments")
     if not arguments:
-        message = f"How the training in {folder} was started is not known. Resume it with: cac train … --resume."
+        message = f"How the training in {folder} was started is not known. Resume it as it was started."
         raise TrainingRunError(message)
     if (folder / CHECKPOINT).exists() and "--resume" not in arguments:
         arguments = [*arguments, "--resume"]

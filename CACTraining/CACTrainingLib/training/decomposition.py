@@ -110,7 +110,7 @@ class SupervisedTask(Task[SupervisedTraining]):
             if not (data.has_map & data.visible).any():
                 message = (
                     f"No scan to {name} has both visible calcium and its calcium_map.nii.gz, which the supervised "
-                    "method needs. Add digital patients (cac phantom), or choose --preset compact-labels."
+                    "method needs. Add digital patients (cac phantom), or choose the preset compact-labels."
                 )
                 raise DataError(message)
         torch.manual_seed(settings.loop.seed)

@@ -30,6 +30,7 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError, atomic_write
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.remedies import OUTPUT, RESUME
 from CACScoringLib.models.inference import is_out_of_memory
 
 from .curves import Curves
@@ -196,7 +197,7 @@ def train(
                 raise
             raise TrainingError(
                 f"The memory of the device ({fabric.device}) is full at step {state.step}. Close other programs and go "
-                "on with --resume, or start anew with a smaller batch_size."
+                f"on with {RESUME}, or start anew with a smaller batch_size."
             ) from error
     return Outcome(
         run.best_weights,
@@ -370,7 +371,7 @@ class _Run:
             except (OSError, RuntimeError) as error:  # PyTorch's writer raises either
                 message = (
                     f"The checkpoint {self.checkpoint} could not be written ({error}). The one before is whole: make "
-                    "room on the disk, then go on with --resume."
+                    f"room on the disk, then go on with {RESUME}."
                 )
                 raise OutputError(message) from error
         self.fabric.barrier()
@@ -384,13 +385,13 @@ class _Run:
         except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             message = (
                 f"The checkpoint {self.checkpoint} is damaged and cannot be read. Start anew; where several machines "
-                "train, --output must lie on a disk that all of them see."
+                "train, the output must lie on a disk that all of them see."
             )
             raise TrainingError(message) from error
         if content["settings"] != facts_of(self.task.settings):
             message = (
                 f"{self.checkpoint} belongs to a training with other settings ({content['settings']}), not "
-                f"{facts_of(self.task.settings)}. Give the same settings, or another --output."
+                f"{facts_of(self.task.settings)}. Give the same settings, or {OUTPUT}."
             )
             raise TrainingError(message)
         self._restore_networks(content)
@@ -443,7 +444,7 @@ def _fetch(losses: list[dict[str, torch.Tensor]], step: int) -> list[dict[str, f
         if not all(map(math.isfinite, values.values())):
             message = (
                 f"The loss is no longer a number at step {number} ({values}). Go on from the last checkpoint with "
-                "--resume, or start anew with a lower learning_rate."
+                f"{RESUME}, or start anew with a lower learning_rate."
             )
             raise TrainingError(message)
     return fetched

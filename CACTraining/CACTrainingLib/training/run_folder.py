@@ -18,6 +18,7 @@ from typing import Any
 
 from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.files import OutputError, read_json, write_text_atomically
+from CACScoringLib.core.remedies import OUTPUT, RESUME
 
 RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
 
@@ -43,10 +44,10 @@ def training_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
-        message = f"{folder} is being trained already by another process. Wait for its end, or choose another --output."
+        message = f"{folder} is being trained already by another process. Wait for its end, or choose {OUTPUT}."
         raise TrainingError(message) from error
     except OSError as error:
-        raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose another --output.") from error
+        raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose {OUTPUT}.") from error
     try:
         yield
     except BaseException:
@@ -63,7 +64,7 @@ def has_checkpoint(folder: Path, resume: bool) -> bool:
     """True if there is a checkpoint to resume. Raises OutputError if there is one but `resume` is False."""
     exists = (folder / CHECKPOINT).exists()
     if exists and not resume:
-        raise OutputError(f"{folder} holds an earlier training. Go on with --resume, or choose another --output.")
+        raise OutputError(f"{folder} holds an earlier training. Go on with {RESUME}, or choose {OUTPUT}.")
     return exists
 
 

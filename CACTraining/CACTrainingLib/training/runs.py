@@ -17,6 +17,7 @@ from torch import nn
 
 from CACScoringLib.core.files import OutputError, write_text_atomically
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.remedies import RESUME, START
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import (
@@ -235,7 +236,7 @@ def training_run(
             if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
                 raise
             path = error.filename or options.folder
-            raise OutputError(f"The disk is full ({path}). Make room, then go on with --resume.") from error
+            raise OutputError(f"The disk is full ({path}). Make room, then go on with {RESUME}.") from error
 
 
 def as_scoring_loads(network: nn.Module, card: ModelCard, device: str = "cpu") -> LoadedModel:
@@ -256,7 +257,7 @@ def start_from(options: RunOptions, settings: Any, *networks: str) -> tuple[Mode
         return None, None
     card, network = read_network(start)
     if card.network not in networks:
-        raise ModelError(f"{start} is a model for {card.network!r}; --start needs one for {' or '.join(networks)}.")
+        raise ModelError(f"{start} is a model for {card.network!r}; {START} needs one for {' or '.join(networks)}.")
     return card, network
 
 

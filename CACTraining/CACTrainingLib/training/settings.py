@@ -10,6 +10,7 @@ from typing import Any
 
 from CACScoringLib.core.files import OutputError, read_json
 from CACScoringLib.core.options import Row, Settings, changed_settings, option
+from CACScoringLib.core.remedies import OUTPUT, REPLACE
 from CACScoringLib.models.cards import NAME, ModelError
 from CACScoringLib.models.inference import DEVICES
 
@@ -112,7 +113,7 @@ class RunOptions:
             )
         card = self.output.with_name(f"{self.name}.json")
         if card.exists() and not self.overwrite:
-            raise OutputError(f"{card} exists already. Choose another --output, or replace it with --overwrite.")
+            raise OutputError(f"{card} exists already. Choose {OUTPUT}{REPLACE}.")
 
 
 def read_presets(network: str, *defaults: Settings) -> dict[str, Settings]:

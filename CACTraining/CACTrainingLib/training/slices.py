@@ -156,7 +156,7 @@ class SliceTask(Task[SliceTraining]):
         message = (
             f"After {validations} validations the network discriminates slices with and without calcium little better "
             f"than chance (area under the ROC curve {metrics['auc']:.2f}). Lower learning_rate, begin with a model "
-            "(--start), or check the labels."
+            "to start from, or check the labels."
         )
         return [ScanWarning("slices-not-separated", message)]
 

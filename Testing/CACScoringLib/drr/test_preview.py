@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.drr.job import DrrSettings, centre_mm, preview, reduced, stand_of
+from CACScoringLib.drr.pictures import centre_mm, preview, reduced, stand_of
 from CACScoringLib.drr.projection import calcium_path, water_equivalent_mm
+from CACScoringLib.drr.settings import DrrSettings
 
 
 @pytest.fixture(scope="module")

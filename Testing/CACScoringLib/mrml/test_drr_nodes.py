@@ -7,7 +7,8 @@ import vtk
 from images import image_of
 from vtk.util.numpy_support import vtk_to_numpy
 
-from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, centre_mm, placed, stand_of
+from CACScoringLib.drr.pictures import PlacedRadiograph, centre_mm, placed, stand_of
+from CACScoringLib.drr.settings import DrrSettings
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.drr_nodes import (
     CALCIUM_ROLE,

@@ -6,7 +6,7 @@ import slicer
 
 from CACScoringLib.mrml import scene as mrml
 
-pytestmark = pytest.mark.main_window(True)
+pytestmark = pytest.mark.main_window
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ class TestResult:
         is_all_of(driver, first)
         assert driver.ui.lesionTable.currentRow() == 0, "not the row of the other scan's lesion"
 
+    @pytest.mark.long
     def test_views_are_of_the_result_after_another_module(self, driver, two_results):
         first, second = two_results
         driver.ui.resultSelector.setCurrentNode(first.record)
@@ -73,6 +74,7 @@ class TestResult:
         driver.settle()
         is_all_of(driver, first)
 
+    @pytest.mark.long
     def test_views_are_of_the_result_in_a_new_panel(self, driver, two_results, panel):
         """Check what *Reload* does: the panel is made again in a scene with results."""
         first, second = two_results
@@ -89,6 +91,7 @@ class TestResult:
         is_all_of(driver, first)
 
 
+@pytest.mark.long
 class TestInput:
     def test_a_ct_without_a_result_shows_itself_alone(self, driver, two_results):
         third = mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "third")
@@ -127,6 +130,7 @@ class TestInput:
         assert "&lt;i&gt;A &amp; B&lt;/i&gt;" in driver.ui.headLabel.text
 
 
+@pytest.mark.long
 class TestAddedScene:
     def test_its_result_is_shown(self, driver, tmp_path):
         """Add a saved scene to an open one, as *Add Data* does without *Clear existing scene*."""

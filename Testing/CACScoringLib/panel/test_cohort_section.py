@@ -7,7 +7,7 @@ from pathlib import Path
 import panel_results
 import pytest
 import SimpleITK as sitk
-from panel_driver import line
+from panel_driver import InThisProcess, line
 
 from CACScoringLib.cli.options import scoring_settings
 from CACScoringLib.run import RunSettings
@@ -86,16 +86,15 @@ class TestCohort:
         worker.end(0)
 
     def test_a_row_opens_for_review(self, cohort, tmp_path):
-        image = panel_results.chest_image()
+        image, ct = panel_results.chest_image(), tmp_path / "ct.nrrd"
+        sitk.WriteImage(image, str(ct))
         panel_results.write(tmp_path / "scan-0", image, networks=False)
+        cohort.widget.scorer.job.process = InThisProcess()
         cohort.ui.cohortButton.click()
-        cohort.cohort.say(self.scan(0, "done", tmp_path, ct="/data/a", series="1.2", agatston={"threshold": 1.0}))
+        cohort.cohort.say(self.scan(0, "done", tmp_path, ct=str(ct), agatston={"threshold": 1.0}))
         cohort.ui.cohortTable.setCurrentCell(0, 0)
         cohort.ui.cohortOpenButton.click()
-        module, name, _job, ct, target, series = cohort.process.arguments
-        assert (module, name, ct, series) == ("-m", "CACScoringLib.panel.background", "/data/a", "1.2")
-        sitk.WriteImage(image, target)
-        cohort.end()
+        cohort.settle()
         assert cohort.ui.pages.currentIndex == 0
         assert len(cohort.lesions()) == 3
         assert cohort.review.nodes.volume.GetName() == "scan 0"

@@ -113,6 +113,7 @@ class TestExport:
     def test_cancel(self, reviewed, tmp_path):
         process = reviewed.widget.dicom.task.job.process = type(reviewed.process)()
         reviewed.ui.dicomButton.click()
+        assert panel_driver.eventually(lambda: slicer.app.processEvents() or process.arguments)
         assert reviewed.ui.dicomButton.text == "Cancel"
         assert not reviewed.ui.databaseBox.enabled
         process.say(panel_driver.line(event="step", step="dicom", index=1, count=2))

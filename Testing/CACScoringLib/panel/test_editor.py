@@ -9,7 +9,7 @@ PANEL_WIDTH, PANEL_HEIGHT = 420, 499
 """Size of a module's panel in 3D Slicer on a screen of 1366 × 768 pixels, in pixels."""
 
 
-pytestmark = pytest.mark.main_window(True)
+pytestmark = pytest.mark.main_window
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ class TestOpening:
         open_editor(scored)
         assert active(scored) == "CAC Lesion"
 
+    @pytest.mark.long
     def test_messages_and_arteries_are_in_sight(self, scored):
         open_editor(scored)
         area = slicer.util.mainWindow()._scroll.viewport()
@@ -49,11 +50,13 @@ class TestOpening:
             assert top >= 0
             assert top + widget.height <= area.height
 
+    @pytest.mark.long
     def test_a_closed_editor_leaves_the_views_alone(self, scored):
         open_editor(scored)
         open_editor(scored, False)
         assert active(scored) == ""
 
+    @pytest.mark.long
     def test_the_readers_choice_of_an_effect_stays(self, scored):
         open_editor(scored)
         editor = scored.widget.review._editor.widget
@@ -65,6 +68,7 @@ class TestOpening:
         scored.press_artery("LAD")
         assert active(scored) == ""
 
+    @pytest.mark.long
     def test_the_editor_is_active_again_after_another_module(self, scored):
         open_editor(scored)
         scored.widget.exit()
@@ -72,6 +76,7 @@ class TestOpening:
         scored.widget.enter()
         assert active(scored) == "CAC Lesion"
 
+    @pytest.mark.long
     def test_without_a_result_no_effect_is_on(self, driver, monkeypatch):
         load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
         open_editor(driver)

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import slicer
-from panel_driver import ScriptedProcess, eventually, line
+from panel_driver import InThisProcess, ScriptedProcess, eventually, line
 
 import desktop_host
+from CACScoringLib.core.files import OutputError
 
 
 @pytest.fixture
@@ -85,6 +86,24 @@ class TestSteps:
         assert record.ends == ["division by zero"]
 
 
+def share(numerator, denominator, progress):
+    """Work for the background."""
+    if denominator == 0:
+        raise OutputError("There is nothing to share.")
+    return numerator / denominator
+
+
+class TestCall:
+    """Functions called in the background."""
+
+    @pytest.mark.parametrize(("numbers", "end"), [((6, 4), 1.5), ((6, 0), "There is nothing to share.")])
+    def test_ends_with_the_result_or_the_error(self, record, numbers, end):
+        record.job.process = InThisProcess()
+        record.begin(record.job.call(share, *numbers))
+        assert record.wait()
+        assert record.ends == [end]
+
+
 class TestCommand:
     """Handling of the lines that a command writes."""
 
@@ -95,11 +114,8 @@ class TestCommand:
         record.run()
         return record
 
-    def test_commands_get_the_option_progress_and_modules_do_not(self, record):
+    def test_commands_report_their_progress(self, record):
         assert record.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
-        record.process.end(0)
-        record.run(module="panel.background")
-        assert record.process.arguments == ["-m", "CACScoringLib.panel.background", "work"]
 
     def test_progress_is_the_fraction_of_all_steps(self, record):
         record.process.say(line(event="counted", done=1, count=4))

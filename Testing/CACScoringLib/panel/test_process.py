@@ -51,6 +51,7 @@ class TestBackgroundProcess:
         assert eventually(lambda: not _alive(int(child)))
         assert codes == []
 
+    @pytest.mark.long
     def test_a_ready_process_runs_the_next_scoring_command(self, panel):
         from CACScoringLib.panel.process import ReadyProcess
 
@@ -63,6 +64,7 @@ class TestBackgroundProcess:
         assert codes == [3]
         assert lines == ["Error: näme does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file."]
 
+    @pytest.mark.long
     @pytest.mark.parametrize("dies", [True, False])
     def test_another_command_or_the_first_after_a_crash_starts_a_new_process(self, panel, dies):
         from CACScoringLib.panel.process import ReadyProcess

@@ -131,6 +131,7 @@ class TestReading:
         assert float(reader.listed()[0][2]) == round(review.result("threshold").total.agatston, 1)
         assert "1 of 4 readings confirmed" in reader.ui.readingLabel.text
 
+    @pytest.mark.long
     def test_a_repetition_follows_its_first_reading_and_has_a_journal_of_its_own(self, reader, results, plan):
         again = next(reading for reading in plan if reading.reader == "Ann" and reading.kind == AGAIN)
         for n in range(4):
@@ -203,6 +204,7 @@ class TestReading:
         assert not reader.ui.readingFrame.visible
 
 
+@pytest.mark.long
 def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(open_panel, results, monkeypatch):
     monkeypatch.chdir(results.parent)
     reader = Reader(open_panel(), results, "Ann")
@@ -219,6 +221,7 @@ def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(op
     assert reader.driver.review.reviewed == {"threshold": True, "decomposition": True}
 
 
+@pytest.mark.long
 def test_the_command_writes_the_tables(reader, results, tmp_path, monkeypatch):
     assert not reader.ui.tablesButton.enabled, "the others' answers are hidden from a reader"
     for name in READERS:

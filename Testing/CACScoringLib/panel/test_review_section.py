@@ -21,8 +21,9 @@ def reviewed(driver):
     return driver
 
 
-@pytest.mark.main_window(True)
+@pytest.mark.main_window
 class TestViews:
+    @pytest.mark.long
     def test_keys_of_undo_in_the_list_and_in_the_views(self, reviewed):
         reviewed.assign("5–6", "RCA")
         reviewed.key("Ctrl+Z")
@@ -59,6 +60,7 @@ class TestViews:
         assert [node.GetForegroundOpacity() for node in (composite, *other_views)] == [0.25, 1, 1]
         assert composite.GetLinkedControl()
 
+    @pytest.mark.long
     def test_leaving_the_panel_brings_the_former_layout_back(self, driver, panel):
         manager = slicer.app.layoutManager()
         before = manager.layout
@@ -70,6 +72,7 @@ class TestViews:
         driver.settle()
         assert manager.layout == panel.views.LAYOUT_ID
 
+    @pytest.mark.long
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
         reviewed.ui.methodBox.setCurrentIndex(0)
@@ -82,6 +85,7 @@ class TestViews:
         reviewed.finish(networks=True)
         assert reviewed.scores()["RCA"][0] == "486.0", "the candidates' review is taken over"
 
+    @pytest.mark.long
     def test_without_networks_the_plot_marks_lesions(self, driver):
         driver.score()
         plot = driver.widget.review.plot

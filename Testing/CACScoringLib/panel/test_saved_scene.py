@@ -4,7 +4,7 @@ import pytest
 import slicer
 
 
-@pytest.mark.main_window(True)
+@pytest.mark.main_window
 @pytest.mark.long
 def test_a_scene_opens_unchanged(driver, tmp_path):
     driver.ui.thresholdHUBox.setValue(145)

@@ -26,7 +26,7 @@ class TestRun:
     def test_a_run_from_button_to_table(self, driver):
         driver.begin()
         assert driver.ui.scoreButton.text == "Cancel"
-        assert driver.widget.scorer.state.value == "running"
+        assert driver.widget.scorer.isRunning
         assert not driver.ui.inputSelector.enabled
         process = driver.process
         assert process.arguments[:3] == ["-m", "CACScoringLib.cli", "score"]
@@ -45,7 +45,7 @@ class TestRun:
         driver.settle()
 
         assert driver.ui.statusLabel.text == "Done."
-        assert driver.widget.scorer.state.value == "idle"
+        assert not driver.widget.scorer.isRunning
         assert driver.ui.scoreButton.text == "Score"
         assert driver.ui.inputSelector.enabled
         assert "not reviewed" in driver.ui.headLabel.text
@@ -157,7 +157,7 @@ class TestRun:
         scorer.score(volume)
         eventually(lambda: slicer.app.processEvents() or not scorer.isRunning)
         assert "PythonSlicer" in outcomes[0].message
-        assert scorer.state.value == "failed"
+        assert not scorer.isRunning
 
     def test_reload_loads_the_library_afresh(self, driver, monkeypatch):
         for name, module in list(sys.modules.items()):

@@ -13,7 +13,7 @@ PANEL_HEIGHT = 410
 SCROLL_BAR = 20
 
 
-pytestmark = pytest.mark.main_window(True)
+pytestmark = pytest.mark.main_window
 
 
 @pytest.fixture
@@ -71,28 +71,14 @@ class TestWidth:
         driver.score(networks=networks)
         assert least_window_width(driver) <= SCREEN_WIDTH
 
+    @pytest.mark.long
     def test_the_radiographs_layout(self, driver):
         driver.ui.pages.setCurrentIndex(2)
         driver.ui.drrLayoutButton.click()
         assert least_window_width(driver) <= SCREEN_WIDTH
 
-    @pytest.mark.long
-    def test_the_editor(self, driver, monkeypatch):
-        load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
-        driver.score(networks=True)
-        driver.ui.editorBox.collapsed = False
-        for effect in EFFECTS:
-            driver.widget.review._editor.widget.setActiveEffectByName(effect)
-            assert least_window_width(driver) <= SCREEN_WIDTH, effect
 
-    def test_three_views_beside_each_other_would_not_fit(self, driver):
-        """Check that the desktop host has the widths of Slicer's slice views."""
-        manager = slicer.app.layoutManager()
-        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
-        slicer.app.processEvents()
-        assert least_window_width(driver) > SCREEN_WIDTH
-
-
+@pytest.mark.long
 class TestList:
     @pytest.fixture
     def listed(self, driver, window, monkeypatch):
@@ -145,6 +131,7 @@ class TestList:
         assert total_is_in_sight(listed)
 
 
+@pytest.mark.long
 class TestLayouts:
     @pytest.fixture
     def manager(self, driver):

@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from ..job import BACKGROUND, ButtonJob, Job, JobError, Steps, inThread, temporaryFolder
+from ...core.options import rows_of
+from ..job import ButtonJob, Job, JobError, Steps, inThread
 from ..lifecycle import Section
-from ..parameters import CACScoringParameterNode, RadiographSource
+from ..parameters import DRR, CACScoringParameterNode, RadiographSource
 from ..scan_facts import problemOf
-from ..widgets import dataOf, fillBox, singleShot
+from ..widgets import addRows, dataOf, fillBox, settingOf, singleShot
 from . import radiograph_views
 
 if TYPE_CHECKING:
@@ -25,46 +25,41 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
     import vtk
 
-    from ...drr.job import DrrSettings, ReducedScan
+    from ...drr.pictures import ReducedScan
+    from ...drr.settings import DrrSettings
     from ...mrml.drr_nodes import StandNodes
     from ...review.scene import SceneReview
 
-MOVING_MILLISECONDS, RESTING_MILLISECONDS = 10, 250
-"""Delays of the fast preview after a change, and of the finer preview after the last change."""
+DRAW_MILLISECONDS = 10
+"""Delay of the preview after a change."""
 
 
 class DrrSection(Section):
     """Widgets of the radiograph of the CT."""
 
-    def __init__(self, ui, making: Job, preparing: Job) -> None:
-        """Connect the widgets.
+    def __init__(self, ui, job: Job) -> None:
+        """Connect the widgets. job: makes a radiograph at full size."""
+        from ...drr.settings import DrrSettings
 
-        Args:
-            ui: The panel's widgets.
-            making: Job that makes a radiograph.
-            preparing: Job that reduces the CT and removes its table.
-        """
         self._ui = ui
-        self.preparing, self._drawing = preparing, Job()
+        self._preparing, self._drawing = Job(), Job()
         cancelled = _("Cancelled. The scene was not changed.")
         parts = ui.drrMakeButton, ui.drrStatusLabel, ui.drrBar
-        self.task = ButtonJob(making, parts, cancelled, self._make, self.update)
+        self.task = ButtonJob(job, parts, cancelled, self._make, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
-        self._coarse: ReducedScan | None = None
         self._withTable: ReducedScan | None = None
         self._skin: vtk.vtkPolyData | None = None
         self._scanKey: tuple[Any, ...] | None = None
         self._drawnKey: tuple[Any, ...] | None = None
+        addRows(ui, ui.drrAdvancedBox.layout(), 0, DrrSettings, DRR)
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
         ui.pages.currentChanged.connect(lambda *_args: self.update())
-        self._moving = False
-        self._movingTimer = singleShot(MOVING_MILLISECONDS, self._drawMoving)
-        self._restingTimer = singleShot(RESTING_MILLISECONDS, self._drawResting)
+        self._drawTimer = singleShot(DRAW_MILLISECONDS, self._draw)
 
     # Calls from the panel
 
@@ -85,13 +80,13 @@ class DrrSection(Section):
         self._forgetScan()
 
     def cancel(self) -> None:
-        for job in (self.preparing, self._drawing, self.task.job):
+        for job in (self._preparing, self._drawing, self.task.job):
             job.cancel()
 
     def _forgetScan(self) -> None:
-        self.preparing.cancel()
+        self._preparing.cancel()
         self._drawing.cancel()
-        self._scan = self._coarse = self._withTable = self._skin = self._scanKey = None
+        self._scan = self._withTable = self._skin = self._scanKey = None
 
     def update(self) -> None:
         """Show the state."""
@@ -101,7 +96,6 @@ class DrrSection(Section):
             return
         settings = settingsOf(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
-        ui.drrKvpBox.setEnabled(state.drrSpectrum)
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
         ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
@@ -115,14 +109,14 @@ class DrrSection(Section):
         ui.drrCalciumBox.setEnabled(self._scan is not None and self._scan.calcium is not None)
         ui.drrOpacitySlider.setEnabled(ui.drrCalciumBox.enabled and state.drrCalcium)
         ui.drrHeartBox.setEnabled(self._scan is not None and self._scan.heart is not None)
-        if self._scan is not None and self._pictureKey() != self._drawnKey and not self._movingTimer.active:
-            self._movingTimer.start()
+        if self._scan is not None and self._pictureKey() != self._drawnKey and not self._drawTimer.active:
+            self._drawTimer.start()
         self._updateOverlay()
 
     # The small picture
 
     def _takeScan(self, volume: vtkMRMLScalarVolumeNode) -> None:
-        """Reduce the CT if it has changed, then remove its table in the background."""
+        """Reduce the CT if it has changed, then remove its table."""
         calcium, heart = self._calciumNode(), self._heartSegment()
         place = tuple(volume.GetOrigin()), tuple(volume.GetSpacing()), volume.GetImageData().GetMTime()
         key = (volume.GetID(), place, calcium and calcium.GetID(), heart and (heart[0].GetID(), heart[1]))
@@ -130,29 +124,28 @@ class DrrSection(Section):
             return
         self._forgetScan()
         self._scanKey = key
-        self.preparing.start(self._prepare(volume), self._onPrepared)
+        self._preparing.start(self._prepare(volume), self._onPrepared)
 
     def _prepare(self, volume: vtkMRMLScalarVolumeNode) -> Steps[None]:
-        from ...drr import job
-        from ...io.image_files import read_image
+        from ...drr.pictures import reduced
+        from ...drr.projection import body_only
 
-        settings, images = settingsOf(self._state), self._images(volume)
+        images = self._images(volume)
         yield 0
-        self._withTable = yield from inThread(lambda: job.reduced(*images))
-        yield from self._use(self._withTable)
-        with temporaryFolder() as folder:
-            job.write_job(Path(folder), settings, self._withTable.image)
-            yield from self.preparing.run(["find_body", folder], module=BACKGROUND)
-            without_table = replace(self._scan, image=read_image(Path(folder) / job.BODY))
-        yield from self._use(without_table)
+        self._withTable = with_table = yield from inThread(lambda: reduced(*images))
+        yield from self._use(with_table)
+        body = yield from inThread(lambda: body_only(with_table.image))
+        yield from self._use(replace(with_table, image=body))
 
     def _use(self, scan: ReducedScan) -> Steps[None]:
         """Make a scan the source of the preview."""
+        import SimpleITK as sitk
+
         from ...mrml.drr_nodes import skin_of
 
-        coarse = yield from inThread(lambda: scan.coarser(2))
-        skin = yield from inThread(lambda: skin_of(coarse.image))
-        self._scan, self._coarse, self._skin, self._drawnKey = scan, coarse, skin, None
+        coarse = sitk.BinShrink(scan.image, [min(2, n) for n in scan.image.GetSize()])
+        self._skin = yield from inThread(lambda: skin_of(coarse))
+        self._scan, self._drawnKey = scan, None
         self.update()
         yield 0
 
@@ -168,56 +161,34 @@ class DrrSection(Section):
         opacity = state.drrOpacity if state.drrCalcium else 0.0
         return settingsOf(state), opacity, state.drrHeart, id(self._scan)
 
-    def _drawMoving(self) -> None:
-        from ...drr.job import MOVING
-
-        if not (self._drawing.isRunning and self._moving):  # else the next picture follows this one
-            self._draw(*MOVING, moving=True)
-
-    def _drawResting(self) -> None:
-        from ...drr.job import RESTING
-
-        self._draw(*RESTING, moving=False)
-
-    def _draw(self, factor: int, pixels: int, moving: bool) -> None:
-        """Begin to draw the preview.
-
-        Args:
-            factor: Factor by which the scan is made coarser, see `drr.job.MOVING`.
-            pixels: Width and height of the preview.
-            moving: True if a finer preview follows.
-        """
-        if self._state is not None and self._scan is not None and self._isInSight():
-            self._moving = moving
-            self._drawing.start(self._picture(self._pictureKey(), factor, pixels), self._onDrawn)
+    def _draw(self) -> None:
+        """Begin to draw the preview; the next one follows the one that is being drawn."""
+        if self._state is not None and self._scan is not None and self._isInSight() and not self._drawing.isRunning:
+            self._drawing.start(self._picture(self._pictureKey()), self._onDrawn)
 
     def _onDrawn(self, _nothing: None, reason: str) -> None:
-        """Draw again if the settings have changed meanwhile, or else draw the finer preview."""
-        if reason or self._state is None or not self._isInSight():
-            return
-        if self._pictureKey() != self._drawnKey:
-            self._movingTimer.start()
-        elif self._moving:
-            self._restingTimer.start()
+        """Draw again if the settings have changed meanwhile."""
+        if not reason and self._state is not None and self._pictureKey() != self._drawnKey:
+            self._drawTimer.start()
 
-    def _picture(self, key: tuple[Any, ...], factor: int, pixels: int) -> Steps[None]:
+    def _picture(self, key: tuple[Any, ...]) -> Steps[None]:
         """Draw a preview. key: settings from `_pictureKey`."""
         from ...drr.geometry import ProjectionError
-        from ...drr.job import preview, stand_of
+        from ...drr.pictures import PREVIEW_PIXELS, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
 
         settings, opacity, heart, _scan = key
-        scan, with_table = self._scan if factor == 1 else self._coarse, self._withTable
+        scan, with_table = self._scan, self._withTable
 
         def project() -> np.ndarray:
-            projected = with_table.coarser(factor) if settings.table else scan
-            return preview(projected, settings, pixels, opacity, heart)
+            projected = with_table if settings.table else scan
+            return preview(projected, settings, PREVIEW_PIXELS, opacity, heart)
 
         try:
             stand = stand_of(settings.geometry(scan.isocentre_mm))
             picture = yield from inThread(project)
         except ProjectionError as error:
-            self._drawnKey, self._moving = key, False
+            self._drawnKey = key
             self.task.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
@@ -230,8 +201,7 @@ class DrrSection(Section):
         self._stand.show(stand, picture, self._skin)
 
     def _hide(self) -> None:
-        self._movingTimer.stop()
-        self._restingTimer.stop()
+        self._drawTimer.stop()
         self._drawing.cancel()
         self._removeStand()
         self._drawnKey = None
@@ -243,7 +213,7 @@ class DrrSection(Section):
     # The radiograph
 
     def _make(self) -> Steps[str]:
-        from ...drr import job
+        from ...drr.pictures import make_radiograph
         from ...mrml.drr_nodes import add_radiograph
 
         state, task = self._state, self.task
@@ -252,12 +222,9 @@ class DrrSection(Section):
         yield 0
         image, calcium, heart = self._images(volume)
         calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
-        with temporaryFolder() as folder:
-            yield from inThread(lambda: job.write_job(Path(folder), settings, image, calcium, heart))
-            yield from task.job.run(["make_radiograph", folder], task.show, module=BACKGROUND)
-            if not slicer.mrmlScene.IsNodePresent(volume):
-                raise JobError(_("The CT was closed meanwhile."))
-            picture = job.read_radiograph_of(Path(folder))
+        picture = yield from task.job.call(make_radiograph, settings, image, calcium, heart, onProgress=task.show)
+        if not slicer.mrmlScene.IsNodePresent(volume):
+            raise JobError(_("The CT was closed meanwhile."))
         node = add_radiograph(slicer.mrmlScene, picture, volume, settings.title(), settings.view() or "other")
         self._showMade(node)
         return _("Made: {name}").format(name=node.GetName())
@@ -335,22 +302,11 @@ class DrrSection(Section):
 
 def settingsOf(state: CACScoringParameterNode) -> DrrSettings:
     """Return the panel's settings of the radiograph."""
-    from ...drr.job import DrrSettings
+    from ...drr.settings import DrrSettings
 
-    return DrrSettings(
-        state.drrAngle,
-        state.drrTilt,
-        state.drrMirrored,
-        state.drrSourceDetector,
-        state.drrSourceIsocentre,
-        state.drrDetector,
-        state.drrPixels,
-        state.drrKvp if state.drrSpectrum else None,
-        state.drrLinear,
-        state.drrScatter,
-        state.drrPhotons or None,
-        state.drrTable,
-    )
+    rows = rows_of(DrrSettings)
+    values = {field: settingOf(state, parameter, rows[field]) for parameter, field in DRR.items()}
+    return DrrSettings(state.drrAngle, state.drrTilt, **values)
 
 
 def _views() -> list[tuple[str, str]]:

@@ -91,10 +91,8 @@ def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
     node.SetUseLabelOutline(True)
     normal, right, centre = slice_axes(picture)
     node.SetSliceToRASByNTP(*normal, *right, *centre, 0)
-    width, height = (max(1, pixels) for pixels in node.GetDimensions()[:2])
-    columns, rows, _slices = picture.GetImageData().GetDimensions()
-    size = max(columns * picture.GetSpacing()[0] / width, rows * picture.GetSpacing()[1] / height) * _MARGIN
-    node.SetFieldOfView(width * size, height * size, node.GetFieldOfView()[2])
+    (columns, rows, _slices), spacing = picture.GetImageData().GetDimensions(), picture.GetSpacing()
+    views.setFieldOfView(node, columns * spacing[0] * _MARGIN, rows * spacing[1] * _MARGIN)
 
 
 def setOpacity(picture, opacity: float) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,10 @@ class AnnotateSection(Section):
         ui: Widgets by name.
         job: Job that reads a scan's CT and proposes its heart.
         preparing: Job that proposes the hearts of all scans.
-        onListed: Function called after the work list was read again.
     """
 
-    def __init__(self, ui, job: Job, preparing: Job, onListed: Callable[[], None]) -> None:
+    def __init__(self, ui, job: Job, preparing: Job) -> None:
         self._ui = ui
-        self._onListed = onListed
         self._project: Project | None = None
         self._listing: tuple[Any, ...] = ()
         self._blind = False
@@ -123,7 +120,6 @@ class AnnotateSection(Section):
         for section in (self.slices, self.regions, self.heart):
             section.cleanup()
         self._keys.remove()
-        self._onListed = lambda: None  # it holds the panel
 
     def closeScene(self) -> None:
         # Save before the nodes are removed; the scene removes them itself.
@@ -267,4 +263,3 @@ class AnnotateSection(Section):
     def _refreshList(self) -> None:
         if self._state is not None:
             self.workList.update()
-            self._onListed()

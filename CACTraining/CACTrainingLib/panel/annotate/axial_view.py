@@ -66,10 +66,7 @@ def _heartBox(opened: OpenScan) -> tuple[int, int, int, int] | None:
 def _zoomTo(node, opened: OpenScan, box: tuple[int, int, int, int]) -> None:
     i, j, columns, rows = box
     spacing = opened.grid.GetSpacing()
-    height, width = rows * spacing[1] * _MARGIN, columns * spacing[0] * _MARGIN
-    across, down = (max(1, pixels) for pixels in node.GetDimensions()[:2])
-    scale = max(width / across, height / down)
-    node.SetFieldOfView(across * scale, down * scale, node.GetFieldOfView()[2])
+    views.setFieldOfView(node, columns * spacing[0] * _MARGIN, rows * spacing[1] * _MARGIN)
     middle = (i + (columns - 1) / 2, j + (rows - 1) / 2, len(opened.positions) / 2)
     x, y, z = opened.grid.TransformContinuousIndexToPhysicalPoint(middle)
     node.JumpSliceByCentering(-x, -y, z)

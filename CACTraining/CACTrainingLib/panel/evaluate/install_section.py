@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,9 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
 from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
-from CACScoringLib.panel.widgets import InSight, dataOf, fillBox, say
+from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox, say
 
 from ...project.project import Project
-from ..asking import askForFile
 from ..model_cards import cardsIn
 from ..packages import TRAINING_REQUIREMENTS
 from ..train.curve_nodes import SHOWN_METRICS
@@ -47,7 +47,7 @@ class InstallSection:
         self._project: Project | None = None
         self._cards: dict[str, ModelCard] = {}
         self._fromFiles: dict[str, ModelCard] = {}
-        self._askForFile = askForFile
+        self._askForFile = partial(askForFile, setting="CACTraining/lastFolder")
         self._inSight = InSight(ui.installButtonBox)
         cancelled = _("Cancelled. What was measured is kept; calibrate again to continue.")
         parts = ui.calibrateButton, ui.installLabel, None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.panel.job import Event, Job, showIn
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
-from CACScoringLib.panel.widgets import InSight, dataOf, say
+from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataOf, say
 
 from ...project.annotations import annotators, patient_kinds
 from ...project.project import Project
-from ..asking import askForFile, askForFolder
 from ..findings import findingLines
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
@@ -43,18 +41,16 @@ class ProjectSection(Section):
         ui: Widgets by name.
         job: Job that runs commands on the project.
         onProject: Function called with the project when it is opened or changed, with None when it is closed.
-        onRemedy: Function called with the remedy of a finding and the id of its scan.
     """
 
-    def __init__(
-        self, ui, job: Job, onProject: Callable[[Project | None], None], onRemedy: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, ui, job: Job, onProject: Callable[[Project | None], None]) -> None:
         self._ui = ui
         self.job = job
         self._onProject = onProject
         self._project: Project | None = None
         self._folder = ""
-        self._askForFolder, self._askForFile = askForFolder, askForFile
+        last = "CACTraining/lastFolder"
+        self._askForFolder, self._askForFile = partial(askForFolder, setting=last), partial(askForFile, setting=last)
         self._checkInSight = InSight(ui.checkSectionButton)
         prepareColumns(ui.scanTable, SCAN_TITLES, (14, 9, 10))
         prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
@@ -78,7 +74,6 @@ class ProjectSection(Section):
         for use, name in _useNames().items():
             ui.useBox.addItem(name, use)
         ui.useBox.activated.connect(lambda *_args: self._setUse())
-        ui.findingLabel.linkActivated.connect(lambda link: onRemedy(*link.split("/", 1)))
         ui.scanTable.itemSelectionChanged.connect(self._showButtons)
         ui.projectBar.setVisible(False)
         self._showProgress = showIn(ui.projectStatusLabel, ui.projectBar)
@@ -259,12 +254,6 @@ class ProjectSection(Section):
         text = _("Scans found again: {count}. Still missing: {missing}.")
         self._say(reason or text.format(count=result["count"], missing=result["missing"]))
 
-    def select(self, scanId: str) -> None:
-        """Select a scan's row, so that its patient can be assigned a use; no row for an unknown id."""
-        rows = [row for row, scan in enumerate(self._project.scans) if scan.id == scanId]
-        self._ui.scanTable.setCurrentCell(rows[0] if rows else -1, 0)
-        self._ui.useBox.setFocus()
-
     def _check(self) -> None:
         say(self._ui.findingLabel, "")
         self._run(_("Checking …"), ["check", str(self._project.folder)], self._checked)
@@ -273,8 +262,8 @@ class ProjectSection(Section):
         findings = [event for event in events if event["event"] == "finding"]
         lines = findingLines(findings, self._project)
         if not any(finding["severity"] == "error" for finding in findings):
-            lines.append(escape(reason) or _("✓ Training can start."))
-        say(self._ui.findingLabel, "<br>".join(lines))
+            lines.append(reason or _("✓ Training can start."))
+        say(self._ui.findingLabel, "\n".join(lines))
         self._say("")
         self._checkInSight.start()
 

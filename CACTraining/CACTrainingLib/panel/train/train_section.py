@@ -1,12 +1,10 @@
 """The training page: form and check of a new training, and the list of trainings."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803
+# ruff: noqa: N802
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from ...project.annotations import annotators
 from ...project.project import Project
 from ..findings import findingLines
 from ..packages import TRAINING_REQUIREMENTS
-from ..parameters import Network, Preset, TrainMethod
+from ..parameters import Network, Preset
 from .runs_section import RunsSection
 from .training_options import (
     LOOP_FIELDS,
@@ -49,9 +47,9 @@ _MAX_FINDINGS = 6
 
 
 class TrainSection(Section):
-    """The training page; its job checks the project, and onRemedy is that of `ProjectSection`."""
+    """The training page; its job checks the project."""
 
-    def __init__(self, ui, job: Job, onRemedy: Callable[[str, str], None]) -> None:
+    def __init__(self, ui, job: Job) -> None:
         from ...training.settings import LoopSettings
 
         self.job, self.ui = job, ui
@@ -72,7 +70,6 @@ class TrainSection(Section):
         self.bind(ui.trainStartBox, "trainStart")
         self.bind(ui.trainPresetBox, "trainPreset")
         self.bind(ui.trainAnnotatorBox, "trainAnnotator")
-        ui.trainCheckLabel.linkActivated.connect(lambda link: onRemedy(*link.split("/", 1)))
         ui.trainStartButton.clicked.connect(self._start)
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
         ui.elsewhereCopyButton.clicked.connect(self._copy)
@@ -117,10 +114,6 @@ class TrainSection(Section):
         self._choicesOf = self._checkedKey = None
         self._missing = missingPackages(TRAINING_REQUIREMENTS)
         self.update()
-
-    def learnFromLabels(self) -> None:
-        """Select the training of the calcium map from slice labels."""
-        self._state.trainNetwork, self._state.trainMethod = Network.DECOMPOSITION, TrainMethod.LABELS
 
     def check(self) -> None:
         """Start the check of the project for this training."""
@@ -180,7 +173,7 @@ class TrainSection(Section):
     def _showCheck(self) -> None:
         findings = self._findings or []
         errors = [finding for finding in findings if finding["severity"] == "error"]
-        lines = [f"✗ {escape(self._problem)}"] if self._problem else []
+        lines = [f"✗ {self._problem}"] if self._problem else []
         if self._findings is None and not lines:
             lines = [_("Checking the project …")]
         if findings:
@@ -198,7 +191,7 @@ class TrainSection(Section):
         if ready and lacksDigitalPatients(self._state, self._project):
             text = _("⚠ Half of the slices should come from digital patients: choose their folder as further data.")
             lines.append(text)
-        self.ui.trainCheckLabel.setText("<br>".join(lines))
+        self.ui.trainCheckLabel.setText("\n".join(lines))
         self.ui.trainStartButton.setEnabled(ready)
         self.ui.trainCheckButton.setEnabled(self._project is not None)
         self.ui.trainCheckButton.setText(_("Install …") if self._missing else _("Check again"))
@@ -226,7 +219,7 @@ class TrainSection(Section):
         self.refresh()
 
     def _refuse(self, reason: str) -> None:
-        self.ui.trainCheckLabel.setText(f"✗ {escape(reason)}")
+        self.ui.trainCheckLabel.setText(f"✗ {reason}")
 
     # Boxes without a connector
 

@@ -10,7 +10,8 @@ import SimpleITK as sitk
 import slicer
 from panel_driver import ScriptedProcess, cells_of, line
 
-from CACScoringLib.drr.job import DrrSettings, PlacedRadiograph, placed
+from CACScoringLib.drr.pictures import PlacedRadiograph, placed
+from CACScoringLib.drr.settings import DrrSettings
 from CACScoringLib.mrml import radiograph_nodes
 from CACScoringLib.mrml.drr_nodes import add_radiograph, slice_axes
 
@@ -179,7 +180,7 @@ class TestScore:
         assert page.ui.radiographFileEdit.currentPath == str(tmp_path / "chest.png")
 
 
-@pytest.mark.main_window(True)
+@pytest.mark.main_window
 class TestViews:
     @pytest.mark.long
     def test_saliency_lies_over_the_radiograph(self, page, tmp_path):

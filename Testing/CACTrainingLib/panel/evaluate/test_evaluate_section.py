@@ -15,8 +15,6 @@ from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.evaluation.parts import Section
 
-pytestmark = pytest.mark.main_window(False)
-
 
 @pytest.fixture
 def project(empty_project):
@@ -52,6 +50,7 @@ def look_again(driver) -> None:
 
 
 class TestStudies:
+    @pytest.mark.long
     def test_every_study_takes_its_options(self, driver, section, project):
         from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
 
@@ -184,6 +183,7 @@ class TestInstall:
             slicer.app.processEvents()
         return section.ui.installLabel.text
 
+    @pytest.mark.long
     def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
         card = untrained("decomposition", "map", project.models_folder)
         untrained("slices", "own", models)
@@ -222,6 +222,7 @@ class TestInstall:
         assert "no model 'gone'" in section.ui.installLabel.text
         assert section.ui.calibrateButton.text == "Calibrate"
 
+    @pytest.mark.long
     def test_a_model_from_another_folder(self, section, scoring, tmp_path):
         (tmp_path / "download").mkdir()
         card = untrained("slices", "other", tmp_path / "download")

@@ -10,8 +10,6 @@ from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations
 from CACTrainingLib.project.project import is_project
 
-pytestmark = pytest.mark.main_window(False)
-
 
 @pytest.fixture
 def opened(driver, project):
@@ -135,13 +133,6 @@ class TestReports:
         assert messages[0].startswith("⚠ No patient has a stored use")
         assert {message[0] for message in messages} <= set("✗⚠·✓")
         assert not opened.ui.findingLabel.isHidden()
-
-    def test_a_finding_is_mended_by_its_link(self, opened):
-        opened.check()
-        assert "[Split now]" in " ".join(opened.check())
-        opened.ui.findingLabel.linkActivated.emit("split/")
-        assert all(scan.use for scan in opened.project.scans)
-        assert "[Split now]" not in " ".join(opened.check())
 
     @pytest.mark.long
     def test_agreement_with_the_truth(self, opened):

@@ -1,0 +1,169 @@
+"""Settings of a radiograph of a CT: its view, geometry, spectrum and film."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.options import Row, option
+from .geometry import VIEWS, Geometry
+
+if TYPE_CHECKING:
+    from .projection import Film, Spectrum
+
+
+@dataclass(frozen=True)
+class DrrSettings:
+    """Geometry, spectrum and film of a radiograph; `cac drr --settings` takes the same fields.
+
+    Attributes:
+        angle_degrees: Angle of the detector, 0 in front of the chest, 90 at the patient's left.
+        tilt_degrees: Tilt of the detector towards the head.
+        mirrored: Show the view from the source instead of from the detector.
+        source_detector_mm: Distance from source to detector.
+        source_isocentre_mm: Distance from source to the centre of the CT.
+        detector_mm: Width and height of the detector.
+        pixels: Rows and columns of the detector.
+        kvp: Tube voltage behind 3 mm of aluminium; None for photons of 70 keV.
+        linear: Show the intensity instead of its logarithm.
+        scatter_fraction: Scattered part of the signal, from 0 to below 1.
+        photons: Photons per pixel without a patient, which set the noise; None for no noise.
+        table: Keep the table and clothes.
+        parallel: Parallel rays instead of a cone beam.
+    """
+
+    angle_degrees: float = 0.0
+    tilt_degrees: float = 0.0
+    mirrored: bool = option(
+        False,
+        row=Row(
+            "Show as seen from the source",
+            "An AP radiograph is shown like this, with the patient's right on the left of the image.",
+        ),
+    )
+    source_detector_mm: float = option(
+        1800.0,
+        row=Row(
+            "Source to detector:",
+            "This distance is 1800 mm at a chest stand.",
+            unit=" mm",
+            step=50,
+            limits=(500, 5000),
+        ),
+    )
+    source_isocentre_mm: float = option(
+        1600.0,
+        row=Row(
+            "Source to patient:",
+            "This is the distance from the source to the centre of the CT.",
+            unit=" mm",
+            step=50,
+            limits=(300, 5000),
+        ),
+    )
+    detector_mm: float = option(
+        430.0,
+        row=Row(
+            "Detector:",
+            "This is the width and the height of the detector.",
+            unit=" mm",
+            step=10,
+            limits=(50, 1000),
+        ),
+    )
+    pixels: int = option(
+        1024,
+        row=Row("Pixels:", "The radiograph has this many rows and columns.", step=128, limits=(64, 4096)),
+    )
+    kvp: float | None = option(
+        None,
+        row=Row(
+            "Tube voltage:",
+            "Use the spectrum of an X-ray tube behind 3 mm of aluminium, instead of 70 keV alone.",
+            "none (70 keV)",
+            unit=" kVp",
+            step=5,
+            limits=(35, 150),
+        ),
+    )
+    linear: bool = option(
+        False,
+        row=Row(
+            "Show the intensity, not its logarithm", "Show the absorbed part of the photons, as a linear film does."
+        ),
+    )
+    scatter_fraction: float = option(
+        0.0,
+        row=Row(
+            "Scatter:",
+            "This fraction of the signal behind the patient is scatter; an anti-scatter grid leaves about 0.2.",
+            decimals=2,
+            step=0.05,
+            limits=(0, 0.9),
+        ),
+    )
+    photons: float | None = option(
+        None,
+        row=Row(
+            "Noise:",
+            "This many photons reach a pixel without a patient.",
+            "none",
+            unit=" photons",
+            step=1000,
+            limits=(0, 1_000_000),
+        ),
+    )
+    table: bool = option(
+        False, row=Row("Keep table and clothing", "Project all that the CT shows, not the body alone.")
+    )
+    parallel: bool = False
+
+    def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:
+        """Place source and detector around a point.
+
+        Args:
+            isocentre_mm: LPS.
+            pixels: Number of pixels; None for that of the settings.
+
+        Raises:
+            ProjectionError: The settings give no view.
+        """
+        return Geometry(
+            self.angle_degrees,
+            self.tilt_degrees,
+            self.mirrored,
+            self.parallel,
+            source_detector_mm=self.source_detector_mm,
+            source_isocentre_mm=self.source_isocentre_mm,
+            detector_mm=(self.detector_mm,) * 2,
+            pixels=(pixels or self.pixels,) * 2,
+            isocentre_mm=isocentre_mm,
+        )
+
+    def spectrum(self) -> Spectrum:
+        """Return the photons' spectrum. Raises ProjectionError."""
+        from .projection import Spectrum, tube_spectrum
+
+        return Spectrum() if self.kvp is None else tube_spectrum(self.kvp)
+
+    def film(self, pixels: int | None = None) -> Film:
+        """Return the film. pixels: number in place of that of the settings; photons are then scaled by their area."""
+        from .projection import Film
+
+        photons = self.photons
+        if photons is not None and pixels:
+            photons = min(photons * (self.pixels / pixels) ** 2, 1e12)
+        return Film(self.linear, scatter_fraction=self.scatter_fraction, photons=photons)
+
+    def view(self) -> str | None:
+        """Return the name of the view ("PA", "lateral", "AP"); None for another angle or a tilt."""
+        if self.tilt_degrees:
+            return None
+        return next((name for name, setting in VIEWS.items() if setting == (self.angle_degrees, self.mirrored)), None)
+
+    def title(self) -> str:
+        """Return a name such as "PA radiograph" or "radiograph at 30°, tilted by 10°"."""
+        if view := self.view():
+            return f"{view} radiograph"
+        tilt = f", tilted by {self.tilt_degrees:g}°" if self.tilt_degrees else ""
+        return f"radiograph at {self.angle_degrees:g}°{tilt}"
