@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import math
 from dataclasses import asdict
 from functools import cache
@@ -13,6 +12,7 @@ from ..core.files import REVIEW_PORT, OutputError, resource_folder
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCoronary
 from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability
+from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
@@ -34,7 +34,6 @@ from .listing import (
     probability_of,
 )
 from .pictures import TERRITORY_SITES
-from .strips import artery_strips
 
 if TYPE_CHECKING:
     import jinja2
@@ -57,11 +56,10 @@ second, and very likely from the third (Vahanian, Eur Heart J 2022;43:561, after
 Row = tuple[object, ...]
 """Cells of a row."""
 
-WIDTH, HEIGHT = 460, 44
-_X_MIN, _X_MAX, _HALF_BAND = 14, 446, 12
-_TICKS = (0, 1, 10, 100, 400, 1000, 3000)
 _HIGHEST = 4000.0
+"""Highest score of an interval bar."""
 _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
+"""Colours of the categories."""
 
 
 def result_as_html(
@@ -382,24 +380,33 @@ def _fact(value: object) -> str:
 
 def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:
     """Return an SVG of a score and its interval on the categories. ink: Colour of the numbers."""
-    bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _HALF_BAND
     categories = ", ".join(CATEGORIES).replace("-", "–")
     title = f"Agatston {score:.0f}, 90 % interval {headline.range_text(low, high)}, on categories {categories}"
-    bands = zip(itertools.pairwise(bounds), _BANDS, strict=True)
-    parts = [_box(_at(first), _at(last), 4, 2 * _HALF_BAND, colour) for (first, last), colour in bands]
-    parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))
-    parts.append(f'<circle cx="{_at(score):.1f}" cy="{middle}" r="6" fill="#fff" stroke="#12283d" stroke-width="3"/>')
-    attributes = f'y="{HEIGHT - 3}" font-size="11" text-anchor="middle" fill="{ink}"'
-    parts += [f'<text x="{_at(tick):.1f}" {attributes}>{tick:,}</text>' for tick in _TICKS]
-    return (
-        f'<svg role="img" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-        f'height="{HEIGHT}"><title>{title}</title>{"".join(parts)}</svg>'
-    )
+    bounds = (0.0, *LIMITS["agatston"], _HIGHEST)
+    bands = zip(bounds, bounds[1:], _BANDS, strict=False)
+    return rendered("interval_bar.svg", title, score=score, low=low, high=high, bands=bands, ink=ink, x_of=_x_of)
 
 
-def _at(score: float) -> float:
-    return _X_MIN + (_X_MAX - _X_MIN) * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
+def _x_of(score: float) -> float:
+    return 14 + 432 * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
 
 
-def _box(x_min: float, x_max: float, top: float, height: float, fill: str) -> str:
-    return f'<rect x="{x_min:.1f}" width="{x_max - x_min:.1f}" y="{top:g}" height="{height:g}" fill="{fill}"/>'
+def artery_strips(method: MethodResult) -> str:
+    """Return an SVG of the arteries with calcium whose course is known, on one scale in mm; empty without any.
+
+    The proximal third is dark. A lesion is as long as in the scan, and the taller the denser.
+    """
+    features = method.features
+    if features is None:
+        return ""
+    sites = {lesion.id: lesion.artery for lesion in method.lesions.lesions}
+    placed = [lesion for lesion in features.lesions if lesion.ostium_mm is not None]
+    known = {a: f for a in MAIN_ARTERIES if (f := features.arteries.get(a.key)) and f.last_mm is not None}
+    strips = [(a, f, [lesion for lesion in placed if sites[lesion.id] == a]) for a, f in known.items()]
+    ends = [end for _, f, lesions in strips for end in (f.last_mm or 0.0, *(_ends_mm(x)[1] for x in lesions))]
+    return rendered("artery_strips.svg", "", strips=strips, end_mm=max(ends), ends_mm=_ends_mm) if strips else ""
+
+
+def _ends_mm(lesion: LesionFeatures) -> tuple[float, float]:
+    middle_mm, length_mm = lesion.ostium_mm or 0.0, lesion.length_mm or 0.0
+    return max(0.0, middle_mm - length_mm / 2), middle_mm + length_mm / 2
