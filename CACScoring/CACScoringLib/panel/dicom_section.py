@@ -66,7 +66,7 @@ class DicomSection(Section):
             return None
         target = widgets.newFolder(Path(parent), f"{review.nodes.volume.GetName()}-cac-dicom")
         with temporaryFolder() as folder:
-            result, calcium_map = review.as_reviewed().result, review.calcium_map()
+            result, calcium_map = review.as_reviewed(), review.calcium_map()
             write_job(Path(folder), DicomJob(result, files, target, calcium_map, state.exportIdentify, reader))
             task.show(_("Preparing …"), 0.0)
             yield from task.job.run(["export_dicom", folder], task.show, module=BACKGROUND)
