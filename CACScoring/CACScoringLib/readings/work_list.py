@@ -62,11 +62,9 @@ class WorkList:
         self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r and p.scan in ids] for r in readers}
         self._places: dict[str, dict[tuple[str, str], int]] = {}
         for reader in readers:
-            order = self.plan[reader] or [(case_id, FIRST) for case_id in self.cases]
-            if blind and not self.plan[reader]:
-                order.sort(
-                    key=lambda reading, reader=reader: hashlib.sha256(f"{reader}:{reading[0]}".encode()).hexdigest()
-                )
+            digests = {case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest() for case_id in self.cases}
+            case_ids = sorted(self.cases, key=digests.__getitem__) if blind else list(self.cases)
+            order = self.plan[reader] or [(case_id, FIRST) for case_id in case_ids]
             self._places[reader] = {reading: n for n, reading in enumerate(order)}
 
     def reading_of(self, reader: str, kind: str) -> str:
