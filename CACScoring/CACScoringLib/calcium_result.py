@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import pickle
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -154,15 +152,17 @@ class CalciumResult:
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
-        return _package("pandas").DataFrame(self.table())
+        import pandas
+
+        return pandas.DataFrame(self.table())
 
     def plot(self) -> Figure:
         """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""
+        from matplotlib import pyplot
+
         pictures = largest_pictures(self.details)
         size_inches = 4 * len(pictures), 4
-        figure, axes = _package("matplotlib.pyplot").subplots(
-            1, len(pictures), squeeze=False, figsize=size_inches, layout="constrained"
-        )
+        figure, axes = pyplot.subplots(1, len(pictures), squeeze=False, figsize=size_inches, layout="constrained")
         for axis, picture in zip(axes[0], pictures, strict=True):
             axis.imshow(Image.open(io.BytesIO(picture.jpeg)))
             axis.set_title(picture.caption, fontsize="small")
@@ -203,12 +203,3 @@ class CalciumResult:
 
     def _repr_html_(self) -> str:
         return result_as_fragment(self.details)
-
-
-def _package(name: str) -> ModuleType:
-    """Import an optional package. Raises ImportError."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = name.split(".")[0]
-        raise ImportError(f"This needs the package {package}: pip install {package}") from error

@@ -74,19 +74,10 @@ class ScoreSettings(ScoringSwitches):
             raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
         if self.age_years is not None and not 0 <= self.age_years <= MAX_AGE_YEARS:
             raise CTError(f"The setting age_years is {self.age_years}. Give an age from 0 to {MAX_AGE_YEARS}.")
-
         if self.kvp is not None and not MIN_KVP <= self.kvp <= MAX_KVP:
             raise CTError(
                 f"The tube voltage is {self.kvp:g} kV. Give one from {MIN_KVP:g} to {MAX_KVP:g}, such as 120."
             )
-
-    def with_kvp(self, scan: CTScan) -> CTScan:
-        """Return a scan with the tube voltage of the settings, if they have one."""
-        return scan if self.kvp is None else replace(scan, acquisition=replace(scan.acquisition, kvp=self.kvp))
-
-    def rules_for(self, scan: CTScan) -> ScoringRules:
-        """Return the rules of the clinical score for a scan, adapted to its tube voltage if asked for."""
-        return rules_for_tube_voltage(scan.acquisition, self.rules) if self.adapt_to_tube_voltage else self.rules
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
@@ -133,9 +124,17 @@ def score_scan(
         MaskError: The heart mask or the lesion labels do not fit the scan.
         CTError: The settings or the input cannot be used otherwise.
     """
-    _check_overrides(settings, networks)
-    progress, scan = progress or Progress(), settings.with_kvp(scan)
-    rules = settings.rules_for(scan)
+    if settings.slices and networks is None:
+        raise CTError(
+            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
+            "the overrides out."
+        )
+    progress = progress or Progress()
+    if settings.kvp is not None:
+        scan = replace(scan, acquisition=replace(scan.acquisition, kvp=settings.kvp))
+    rules = settings.rules
+    if settings.adapt_to_tube_voltage:
+        rules = rules_for_tube_voltage(scan.acquisition, rules)
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
@@ -173,16 +172,20 @@ def score_scan(
         methods = with_features(methods, scored, region.territory_labels)
         methods = {name: with_intervals(name, m, errors, scored.image.GetSpacing()) for name, m in methods.items()}
         methods = {name: with_integrated_mass(method) for name, method in methods.items()}
-        ranking = _rank(clinical.method, settings, scan.acquisition)
-        categories = categories_of(methods["threshold"], ranking.percentile)
-    stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, ranking, calcium, fat)
+        percentile = _percentile(clinical.method, settings, scan.acquisition)
+        categories = categories_of(methods["threshold"], percentile)
+    stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, calcium, fat)
+    warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
+    if settings.percentile_table is not None and not clinical.method.reviewed:
+        message = "Percentiles are for reviewed scores only. Review the lesions, and score again with these labels."
+        warnings.append(ScanWarning("percentile-unreviewed", message))
     return ScoreResult(
         scan=scan,
         heart=region,
         blood=quality.blood,
         methods=methods,
         categories=categories,
-        warnings=tuple(warning for stage in stages if stage is not None for warning in stage.warnings),
+        warnings=tuple(warnings),
         territories=region.territory_labels,
         non_coronary=clinical.non_coronary,
         networks=networks,
@@ -197,34 +200,10 @@ def score_scan(
     )
 
 
-def _check_overrides(settings: ScoreSettings, networks: Networks | None) -> None:
-    if settings.slices and networks is None:
-        raise CTError(
-            "Slice overrides change the calcium map, which needs the networks. Install the networks, or leave "
-            "the overrides out."
-        )
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Place of a clinical score in the user's reference population.
-
-    Attributes:
-        percentile: Percentile of a reviewed score; None if not asked for.
-        warnings: Warning about a score that was not reviewed.
-    """
-
-    percentile: Percentile | None = None
-    warnings: tuple[ScanWarning, ...] = ()
-
-
-def _rank(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition) -> Ranking:
-    """Look a reviewed score up in the settings' table of percentiles. Raises CTError."""
-    if settings.percentile_table is None:
-        return Ranking()
-    if not clinical.reviewed:
-        message = "Percentiles are for reviewed scores only. Review the lesions, and score again with these labels."
-        return Ranking(warnings=(ScanWarning("percentile-unreviewed", message),))
+def _percentile(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition) -> Percentile | None:
+    """Look a reviewed score up in the settings' table of percentiles; None of other scores. Raises CTError."""
+    if settings.percentile_table is None or not clinical.reviewed:
+        return None
     sex = settings.sex or patient.patient_sex
     age_years = settings.age_years if settings.age_years is not None else patient.patient_age_years
     if sex is None or age_years is None:
@@ -232,4 +211,4 @@ def _rank(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition)
             "Percentiles need sex and age_years as the scan's header does not state them: add --settings "
             """'{"scoring": {"sex": "F", "age_years": 60}}'."""
         )
-    return Ranking(percentile_from_table(clinical.total.agatston, sex, age_years, settings.percentile_table))
+    return percentile_from_table(clinical.total.agatston, sex, age_years, settings.percentile_table)

@@ -285,7 +285,7 @@ def write_result(
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)
             report.write_csv(folder, result, settings.identify)
-            html = page.result_as_html(result, settings.identify, comparison, settings.reader)
+            html = page.result_as_html(result, settings.identify, comparison)
             (folder / "report.html").write_text(html, encoding="utf-8")
             if settings.fhir:
                 from .exchange.fhir import bundle_of

@@ -36,7 +36,7 @@ def whole_record() -> dict:
     }
     return {
         "schema": "cac-score/1",
-        "input": {"name": "ct", "size": [9, 9, 9], "spacing_mm": [0.7, 0.7, 3]},
+        "input": {"name": "ct", "size": [9, 9, 9], "spacing_mm": [0.7, 0.7, 3], "voxels_sha256": "0" * 64},
         "acquisition": {"file_format": "NRRD", "kvp": 120.0, "kernel": None},
         "measured": None,
         "heart": {"source": "given"},

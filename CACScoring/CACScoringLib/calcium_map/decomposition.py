@@ -188,9 +188,7 @@ def decompose_heart(
     return DecomposedHeart(slices, parts, warnings)
 
 
-def slice_probabilities(
-    scan: CTScan, heart_mask: sitk.Image, model: LoadedModel, batch_size: int = 16
-) -> SliceProbabilities:
+def slice_probabilities(scan: CTScan, heart_mask: sitk.Image, model: LoadedModel) -> SliceProbabilities:
     """Classify every slice of the heart mask.
 
     heart_mask: 0 outside, on the scan's grid. Raises MaskError if it is empty or on another grid.
@@ -199,7 +197,7 @@ def slice_probabilities(
     config = model.card.config
     box = middle_square(config["size"])
     inputs = slice_input(slices, np.arange(len(slices)), config["neighbours"], config["position"], box)
-    outputs, warnings = predict(model.network, inputs, batch_size)
+    outputs, warnings = predict(model.network, inputs, 16)
     return SliceProbabilities(slices, outputs[:, 1], on_scan_slices(outputs[:, 1], slices, scan.image), warnings)
 
 

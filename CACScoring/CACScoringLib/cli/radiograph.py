@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 STEPS = ("reading", "scoring", "saliency", "report")
 
 FOR_A_CT = (
-    *("ct", "series", "heart", "pericardium", "lesions", "earlier", "profile", "dicom", "fhir"),
+    *("ct", "series", "heart", "pericardium", "lesions", "earlier", "dicom", "fhir"),
     *("allow_unusual", "threshold_only", "whole_scan"),
 )
 """Options of `cac score` that a radiograph does not take."""

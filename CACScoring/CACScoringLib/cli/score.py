@@ -96,8 +96,6 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
     if comparison:
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
-    if options.profile:
-        progress.note(progress.profile())
 
 
 @contextlib.contextmanager

@@ -24,7 +24,6 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
             aorta, 11 other.
         earlier: Result of an earlier scan of the patient to compare with.
         scene: Write scene.mrb for 3D Slicer.
-        profile: Print the time and memory of each step, for a report of a problem.
         radiograph: PA radiograph to score instead of a CT: DICOM (CR, DX), a grey PNG, JPEG or TIFF with bright bone,
             or a NIfTI, NRRD or MHA file of cac drr; --model selects the radiograph model, --settings add a lateral
             view, age, sex and body mass index.
@@ -39,7 +38,6 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
     lesions: Path | None = option(None, metavar="LABELS")
     earlier: Path | None = option(None, metavar="RESULT")
     scene: bool = False
-    profile: bool = False
     settings: tuple[str, ...] = settings_option(
         '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}'
     )

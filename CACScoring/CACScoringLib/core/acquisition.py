@@ -12,7 +12,7 @@ NO_AGENT = frozenset(
 )
 """Values of ContrastBolusAgent without an agent, as scanners and people write them."""
 
-_IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
+IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 """Fields that identify a person."""
 
 
@@ -82,9 +82,9 @@ class Acquisition:
     def facts(self, identify: bool = False) -> dict[str, str | float | None]:
         """Return all facts by name; those that identify a person only with `identify`."""
         facts = asdict(self)
-        return {name: value for name, value in facts.items() if identify or name not in _IDENTIFYING}
+        return {name: value for name, value in facts.items() if identify or name not in IDENTIFYING}
 
     @property
     def identifies(self) -> bool:
         """True if a fact identifies a person."""
-        return any(getattr(self, name) is not None for name in _IDENTIFYING)
+        return any(getattr(self, name) is not None for name in IDENTIFYING)

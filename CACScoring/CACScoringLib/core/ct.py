@@ -188,12 +188,6 @@ class CTScan:
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
     @property
-    def pixel_area_mm2(self) -> float:
-        """Area of a pixel, mm²."""
-        spacing_i, spacing_j, _ = self.image.GetSpacing()
-        return spacing_i * spacing_j
-
-    @property
     def slice_spacing_mm(self) -> float:
         """Distance between neighbouring slice centres, mm; not the slice thickness."""
         return self.image.GetSpacing()[2]
@@ -288,7 +282,10 @@ def mask_on_scan_grid(
             empty = bool(voxels_of(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         lost = np.setdiff1d(labels, np.unique(voxels_of(mask)))
-        warnings = (_resampling_warning(name, lost[lost > 0]),)
+        message = f"The {name} is on a different grid from the scan and was resampled to it (nearest neighbour)."
+        if lost.any():
+            message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
+        warnings = (ScanWarning("mask-resampled", message),)
     mask.CopyInformation(scan.image)
     if not empty and not voxels_of(mask).any():
         message = (
@@ -297,16 +294,6 @@ def mask_on_scan_grid(
         )
         raise MaskError(message)
     return mask, warnings
-
-
-def _resampling_warning(name: str, lost: np.ndarray) -> ScanWarning:
-    """Return the warning of a resampled mask and of the labels that it lost."""
-    message = (
-        f"The {name} is on a different grid from the scan and was resampled to the scan's grid (nearest neighbour)."
-    )
-    if lost.size:
-        message += f" Labels {', '.join(map(str, lost))} were lost because they were too small or lay outside the scan."
-    return ScanWarning("mask-resampled", message)
 
 
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:

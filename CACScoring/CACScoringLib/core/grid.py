@@ -71,14 +71,10 @@ class Grid:
 
     def resample(self, image: sitk.Image) -> sitk.Image:
         """Resample an image to this grid linearly, in its pixel type; its border values continue beyond its border."""
-        resampler = sitk.ResampleImageFilter()
-        resampler.SetSize(self.size)
-        resampler.SetOutputOrigin(self.origin_mm)
-        resampler.SetOutputSpacing(self.spacing_mm)
-        resampler.SetOutputDirection(self.direction)
-        resampler.SetInterpolator(sitk.sitkLinear)
-        resampler.UseNearestNeighborExtrapolatorOn()
-        return resampler.Execute(image)
+        place = self.origin_mm, self.spacing_mm, self.direction
+        linear, same_type = sitk.sitkLinear, image.GetPixelID()
+        # Nearest-neighbour extrapolation continues the border.
+        return sitk.Resample(image, self.size, sitk.Transform(), linear, *place, 0.0, same_type, True)
 
     def mask(self, mask: sitk.Image) -> np.ndarray:
         """Resample a uint8 0/1 mask to this grid, which has its axes, with a smooth outline: bool [k, j, i]."""

@@ -16,7 +16,25 @@ NOT_CORONARY_ID = "not-coronary"
 """ID, and beginning of the name, of the segment of rejected lesions."""
 
 
-class Artery(IntEnum):
+class _Label(IntEnum):
+    """Label of calcium, with its names."""
+
+    @property
+    def key(self) -> str:
+        """Name in `scores.json`."""
+        return self.name.lower()
+
+    @property
+    def full_name(self) -> str:
+        return _FULL_NAMES[self]
+
+    @property
+    def short_name(self) -> str:
+        """Name in lists and on buttons, distinct among all sites."""
+        return _SHORT_NAMES.get(self, self.key)
+
+
+class Artery(_Label):
     """Label of a coronary artery in `lesions.nii.gz` and in label maps given by a reader."""
 
     LM = 1
@@ -31,37 +49,17 @@ class Artery(IntEnum):
         """Name in `scores.json`: LM, LAD, LCX, RCA, other, unassigned."""
         return self.name if self <= Artery.RCA else self.name.lower()
 
-    @property
-    def full_name(self) -> str:
-        return _FULL_NAMES[self]
 
-    @property
-    def short_name(self) -> str:
-        """Name in lists and on buttons."""
-        return self.key
+class NonCoronary(_Label):
+    """Label of calcium outside the coronary arteries in `lesions.nii.gz` and in label maps given by a reader.
 
-
-class NonCoronary(IntEnum):
-    """Label of calcium outside the coronary arteries in `lesions.nii.gz` and in label maps given by a reader."""
+    Keys in `scores.json`: aortic_valve, mitral_annulus, thoracic_aorta, other.
+    """
 
     AORTIC_VALVE = 8
     MITRAL_ANNULUS = 9
     THORACIC_AORTA = 10
     OTHER = 11
-
-    @property
-    def key(self) -> str:
-        """Name in `scores.json`: aortic_valve, mitral_annulus, thoracic_aorta, other."""
-        return self.name.lower()
-
-    @property
-    def full_name(self) -> str:
-        return _FULL_NAMES[self]
-
-    @property
-    def short_name(self) -> str:
-        """Name in lists and on buttons, distinct from those of arteries."""
-        return _SHORT_NAMES[self]
 
 
 Site = Artery | NonCoronary
@@ -133,7 +131,7 @@ def _word(name: str) -> str:
     return " ".join(re.sub("[-_]", " ", name.split(":")[0]).lower().split())
 
 
-_FULL_NAMES = {
+_FULL_NAMES: dict[_Label, str] = {
     Artery.LM: "left main",
     Artery.LAD: "left anterior descending",
     Artery.LCX: "left circumflex",
@@ -147,7 +145,7 @@ _FULL_NAMES = {
 }
 
 
-_SHORT_NAMES = {
+_SHORT_NAMES: dict[_Label, str] = {
     NonCoronary.AORTIC_VALVE: "aortic valve",
     NonCoronary.MITRAL_ANNULUS: "mitral annulus",
     NonCoronary.THORACIC_AORTA: "aorta",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,42 +50,12 @@ class ScanState:
     seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Cost of a step.
-
-    Attributes:
-        seconds: Duration; None for the start-up.
-        processor: Processor time of all cores, seconds.
-        peak_mb: Peak memory of the process at the end of the step, MB; None on Windows.
-    """
-
-    seconds: float | None
-    processor: float
-    peak_mb: float | None
-
-    @classmethod
-    def until_now(cls, before: float, seconds: float | None = None) -> Cost:
-        """Return the cost since `before`, the `time.process_time` at the beginning."""
-        return cls(seconds, time.process_time() - before, _peak_mb())
-
-
-def _peak_mb() -> float | None:
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
-
-
 class Progress:
     """Silent progress that counts and times the steps of a run."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.seconds: dict[str, float] = {}
-        self.costs: dict[str, Cost] = {}
 
     def begin(self, steps: list[str]) -> None:
         """Announce the names of all steps."""
@@ -96,21 +65,10 @@ class Progress:
     def step(self, name: str) -> Iterator[None]:
         """Enclose one step."""
         self._begin_step(name)
-        self.costs.setdefault("start-up", Cost.until_now(0.0))
-        start, before = time.perf_counter(), time.process_time()
+        start = time.perf_counter()
         yield
         self._end_step(name)
         self.seconds[name] = time.perf_counter() - start
-        self.costs[name] = Cost.until_now(before, self.seconds[name])
-
-    def profile(self) -> str:
-        """Return the costs of the steps as a table."""
-        lines = [f"{'step':<16}{'seconds':>9}{'processor':>11}{'peak MB':>9}"]
-        for name, cost in self.costs.items():
-            seconds = "" if cost.seconds is None else f"{cost.seconds:.2f}"
-            peak = "" if cost.peak_mb is None else f"{cost.peak_mb:.0f}"
-            lines.append(f"{name:<16}{seconds:>9}{cost.processor:>11.2f}{peak:>9}")
-        return "\n".join(lines)
 
     def counted(self, done: int, count: int) -> None:
         """Report repetitions done within a step, of `count` in all."""

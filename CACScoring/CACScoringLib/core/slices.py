@@ -157,14 +157,12 @@ class _Blocks:
         pixels: HU, [pixel, k, j, i].
         mean: Mean HU of blocks, [k, j, i].
         tissue: True for soft tissue, [k, j, i].
-        noise: Median difference of neighbouring pixels of soft tissue by slice; NaN without enough.
         stride: Distances of blocks in pixels, down and across.
     """
 
     pixels: np.ndarray
     mean: np.ndarray
     tissue: np.ndarray
-    noise: np.ndarray
     stride: tuple[int, int]
 
     @classmethod
@@ -181,7 +179,7 @@ class _Blocks:
         noise = _medians(np.abs(pixels[1] - pixels[0]), tissue)
         if not np.isfinite(noise).sum() >= MIN_SLICES or not np.nanmedian(noise) >= MIN_NOISE_HU:
             return None
-        return cls(pixels, mean, tissue, noise, stride)
+        return cls(pixels, mean, tissue, stride)
 
     def difference(self, gap: int) -> np.ndarray:
         """Return the mean difference of slices so far apart, without air."""

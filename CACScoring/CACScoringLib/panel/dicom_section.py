@@ -65,7 +65,7 @@ class DicomSection(Section):
         if not (parent := widgets.askForFolder()):
             return None
         target = widgets.newFolder(Path(parent), f"{review.nodes.volume.GetName()}-cac-dicom")
-        result, calcium_map = review.as_reviewed().result, review.calcium_map()
+        result, calcium_map = review.as_reviewed(), review.calcium_map()
         objects = DicomJob(result, files, target, calcium_map, state.exportIdentify, reader)
         task.show(_("Preparing …"), 0.0)
         yield from task.job.call(write_dicom, objects, onProgress=task.show)

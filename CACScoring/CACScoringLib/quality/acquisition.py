@@ -54,15 +54,10 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
     Returns:
         A warning for each finding.
     """
-    return tuple(_doubts(scan, blood, threshold_hu))
-
-
-def _doubts(scan: CTScan, blood: BloodPool | None, threshold_hu: float) -> Iterator[ScanWarning]:
-    yield from _voltage_doubts(scan.acquisition, threshold_hu)
-    yield from _voxel_doubts(scan)
-    if agent := named_agent(scan.acquisition):
-        yield ScanWarning("contrast-tag", f"The scan's DICOM tag names a contrast agent ({agent}).")
-    yield from _blood_doubts(blood, threshold_hu)
+    agent = named_agent(scan.acquisition)
+    named = [ScanWarning("contrast-tag", f"The scan's DICOM tag names a contrast agent ({agent}).")] if agent else []
+    of_voltage = _voltage_doubts(scan.acquisition, threshold_hu)
+    return (*of_voltage, *_voxel_doubts(scan), *named, *_blood_doubts(blood, threshold_hu))
 
 
 def _voltage_doubts(acquisition: Acquisition, threshold_hu: float) -> Iterator[ScanWarning]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..cohort import folder as cohort
 from ..cohort import table
-from ..cohort.scoring import content_key, files_key, read_record
+from ..core.acquisition import Acquisition
 from ..core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
 from ..core.files import LAST_FILE, OutputError, file_sha256
 from ..core.tables import Line, read_table
@@ -68,17 +68,10 @@ class ReviewCase(ScanSource):
         return scan if series is None else read_ct(self.ct, series)
 
     def _scored_series(self) -> str | None:
-        """Return the series of the folder that was scored, by a cohort's record of its files, else by its recorded
-        number; None if it is unknown."""
-        record = read_record(self.folder)
-        names = [name for series in find_series(self.ct)[0] for name in (series.uid, series.number) if name is not None]
-        scans = [ScanSource(self.name, "", self.ct, name) for name in names] if record is not None else []
-        for key_of, key in ((files_key, "files"), (content_key, "content")):
-            for scan in scans:
-                if key_of(scan) == getattr(record, key):
-                    return scan.series
-        number = read_result(self.folder).acquisition.series_number
-        return None if number is None else str(number)
+        """Return the UID of the series that was scored, if it is one of the folder's."""
+        recorded = read_result(self.folder).input.series_sha256
+        uids = [series.uid for series in find_series(self.ct)[0]]
+        return next((uid for uid in uids if Acquisition("DICOM", series_uid=uid).series_sha256 == recorded), None)
 
 
 def cases_in(results: Path, ct: Path | None = None, series: str | None = None) -> list[ReviewCase]:

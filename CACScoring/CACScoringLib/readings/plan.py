@@ -16,8 +16,7 @@ FILE = "reading_plan.csv"
 """File of the plan in the folder of results."""
 
 _KINDS = (FIRST, AGAIN)
-_COLUMNS = ("reader", "position", "scan", "repetition")
-_BLIND = "blind"
+_COLUMNS = ("reader", "position", "scan", "repetition", "blind")
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def _write(file: Path, plan: list[PlannedReading]) -> None:
         repetition = 1 + _KINDS.index(reading.kind)
         rows.append((reading.reader, positions[reading.reader], reading.scan, repetition, int(reading.is_blind)))
     try:
-        write_text_atomically(file, table_text((*_COLUMNS, _BLIND), rows))
+        write_text_atomically(file, table_text(_COLUMNS, rows))
     except OSError as error:
         raise OutputError(f"{file} cannot be written ({error.strerror}). Check its folder's permissions.") from error
 
@@ -116,6 +115,6 @@ def _read(file: Path) -> list[PlannedReading]:
     for line in read_table(file, _COLUMNS).lines:
         if (repetition := line.text("repetition")) not in ("1", "2"):
             raise OutputError(f"{file}, line {line.number}: repetition is {repetition!r}, not 1 or 2. Correct it.")
-        kind, is_blind = _KINDS[int(repetition) - 1], line.text(_BLIND) == "1"
+        kind, is_blind = _KINDS[int(repetition) - 1], line.text("blind") == "1"
         plan.append(PlannedReading(line.text("reader"), line.text("scan"), kind, is_blind))
     return plan

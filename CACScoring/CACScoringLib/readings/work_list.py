@@ -60,7 +60,12 @@ class WorkList:
         self.blind = blind
         ids = {case.folder.name: case.id for case in cases}
         self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r and p.scan in ids] for r in readers}
-        self._places = {r: {reading: n for n, reading in enumerate(self._ordered(r))} for r in readers}
+        self._places: dict[str, dict[tuple[str, str], int]] = {}
+        for reader in readers:
+            digests = {case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest() for case_id in self.cases}
+            case_ids = sorted(self.cases, key=digests.__getitem__) if blind else list(self.cases)
+            order = self.plan[reader] or [(case_id, FIRST) for case_id in case_ids]
+            self._places[reader] = {reading: n for n, reading in enumerate(order)}
 
     def reading_of(self, reader: str, kind: str) -> str:
         """Return the reading that a reader edits. kind: FIRST, AGAIN or CONSENSUS."""
@@ -92,13 +97,6 @@ class WorkList:
     def order(self, reader: str) -> list[tuple[str, str]]:
         """Return scan and kind of each reading: as planned, else as the cases; if blind, shuffled for each reader."""
         return list(self._places[reader])
-
-    def _ordered(self, reader: str) -> list[tuple[str, str]]:
-        ids = self._shuffled_ids(reader) if self.blind else list(self.cases)
-        return self.plan[reader] or [(case_id, FIRST) for case_id in ids]
-
-    def _shuffled_ids(self, reader: str) -> list[str]:
-        return sorted(self.cases, key=lambda case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest())
 
     def hides(self, case: ReviewCase, reader: str, kind: str) -> bool:
         """True if a scan's name and automatic results are still hidden from a reader."""

@@ -65,10 +65,7 @@ class Provenance:
 
     def stated(self, identify: bool) -> Provenance:
         """Return the provenance as results state it. identify: Keep the folders of paths, which often name patients."""
-        return replace(self, command=self._command(identify))
-
-    def _command(self, identify: bool) -> str:
-        return self.command if identify else _FOLDERS.sub("…/", self.command)
+        return self if identify else replace(self, command=_FOLDERS.sub("…/", self.command))
 
     @property
     def models_sha256(self) -> str:
@@ -82,7 +79,7 @@ class Provenance:
         stated = ", ".join(f"{name} {sha256}" for name, sha256 in hashes.items() if sha256)
         return (
             f"Made {self.created} by CAC {self.version}, commit {self.commit}{site}, on {self.machine}, with: "
-            f"{self._command(identify)}.{stated and f' SHA-256 of {stated}.'}"
+            f"{self.stated(identify).command}.{stated and f' SHA-256 of {stated}.'}"
         )
 
     def cells(

@@ -1,7 +1,6 @@
 """The content of a `scores.json` as frozen dataclasses, whose fields are its keys.
 
-A field with a default may be missing in results of other versions, or while it is empty (WHEN_SET); keys without a
-field are ignored.
+A field with a default may be missing while it is empty (WHEN_SET); keys without a field are ignored.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ class InputRecord:
         name: Name of the scan; None if it has none.
         size: Columns, rows and slices.
         spacing_mm: Distances of voxels, x, y and z.
-        voxels_sha256: SHA-256 of the voxels (`CTScan.voxels_sha256`); None in results of earlier versions.
+        voxels_sha256: SHA-256 of the voxels (`CTScan.voxels_sha256`).
         series_sha256: SHA-256 of the DICOM series UID; None of other files.
     """
 
     name: str | None
     size: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
-    voxels_sha256: str | None = None
+    voxels_sha256: str
     series_sha256: str | None = None
 
 
@@ -178,20 +177,19 @@ class SiteLesionRecord(LesionRecord):
 
 @dataclass(frozen=True)
 class NonCoronaryRecord:
-    """Calcium outside the coronary arteries by the clinical rule; results of other versions may lack a site."""
+    """Calcium outside the coronary arteries by the clinical rule."""
 
-    reviewed: bool = False
-    aortic_valve: ScoreEntry | None = None
-    mitral_annulus: ScoreEntry | None = None
-    thoracic_aorta: ScoreEntry | None = None
-    other: ScoreEntry | None = None
+    reviewed: bool
+    aortic_valve: ScoreEntry
+    mitral_annulus: ScoreEntry
+    thoracic_aorta: ScoreEntry
+    other: ScoreEntry
     lesion_list: tuple[SiteLesionRecord, ...] = ()
 
     @property
     def sites(self) -> dict[NonCoronary, ScoreEntry]:
         """Scores by site."""
-        scores = {site: getattr(self, site.key) for site in NonCoronary}
-        return {site: score for site, score in scores.items() if score is not None}
+        return {site: getattr(self, site.key) for site in NonCoronary}
 
 
 @dataclass(frozen=True)

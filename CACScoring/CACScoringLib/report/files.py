@@ -103,23 +103,25 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
     (HU above healthy tissue), `healthy.nii.gz` (HU; only where healthy is True) and `map_lesions.nii.gz` (`Artery`
     labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
-    write_image(result.heart.mask, folder / "heart.nii.gz")
-    write_image(with_status(site_labels(result), result.methods["threshold"].status), folder / "lesions.nii.gz")
-    if result.heart.pericardium is not None:
-        write_image(result.heart.pericardium, folder / "pericardium.nii.gz")
-    if result.territories is not None:
-        write_image(result.territories, folder / "territories.nii.gz")
-    if result.decomposition:
-        calcium_map = result.decomposition.image()
-        write_image(calcium_map, folder / "calcium_map.nii.gz")
-        if healthy:
-            write_image(healthy_image(result.scored_scan.image, calcium_map), folder / "healthy.nii.gz")
-        del calcium_map
-        labels = result.methods["decomposition"].lesions.label_image(result.scan.image)
-        write_image(labels, folder / "map_lesions.nii.gz")
+    images = {"heart": result.heart.mask, **label_images(result)}
     for estimate in result.estimates:
         if estimate.saliency is not None:
-            write_image(estimate.saliency, folder / SALIENCY_FILE)
+            images[SALIENCY_FILE.removesuffix(".nii.gz")] = estimate.saliency
+    if result.decomposition is not None:
+        images["calcium_map"] = result.decomposition.image()
+        if healthy:
+            images["healthy"] = healthy_image(result.scored_scan.image, images["calcium_map"])
+    for name, image in images.items():
+        write_image(image, folder / f"{name}.nii.gz")
+
+
+def label_images(result: ScoreResult) -> dict[str, sitk.Image]:
+    """Return the label maps of a result but the heart's, by the stem of their file."""
+    labels = with_status(site_labels(result), result.methods["threshold"].status)
+    images = {"lesions": labels, "pericardium": result.heart.pericardium, "territories": result.territories}
+    if (in_map := result.methods.get("decomposition")) is not None:
+        images["map_lesions"] = in_map.lesions.label_image(result.scan.image)
+    return {name: image for name, image in images.items() if image is not None}
 
 
 def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:

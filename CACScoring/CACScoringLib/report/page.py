@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import math
 from dataclasses import asdict
 from functools import cache
@@ -13,6 +12,7 @@ from ..core.files import REVIEW_PORT, OutputError, resource_folder
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCoronary
 from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability
+from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
@@ -34,7 +34,6 @@ from .listing import (
     probability_of,
 )
 from .pictures import TERRITORY_SITES
-from .strips import artery_strips
 
 if TYPE_CHECKING:
     import jinja2
@@ -57,11 +56,10 @@ second, and very likely from the third (Vahanian, Eur Heart J 2022;43:561, after
 Row = tuple[object, ...]
 """Cells of a row."""
 
-WIDTH, HEIGHT = 460, 44
-_X_MIN, _X_MAX, _HALF_BAND = 14, 446, 12
-_TICKS = (0, 1, 10, 100, 400, 1000, 3000)
 _HIGHEST = 4000.0
+"""Highest score of an interval bar."""
 _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
+"""Colours of the categories."""
 
 
 def result_as_html(
@@ -73,15 +71,9 @@ def result_as_html(
         result: Result of a scan.
         identify: Show the patient's identity.
         comparison: Comparison with an earlier result of the patient, shown in a section.
-        reader: Name of the reader who reviewed the result; None if unknown or not to be shown.
+        reader: Name of the reader who reviewed the result; None for who confirmed it.
     """
     calibration = result.mass_calibration
-    functions = (
-        *(interval_bar, agreements, prediction_of, listed_lesions, artery_strips, headline.features_sentence),
-        *(headline.interval_note, headline.map_sentence, headline.range_text),
-        *(pictures.overview_pictures, pictures.method_pictures, pictures.left_out_pictures),
-        *(pictures.site_pictures, pictures.saliency_picture),
-    )
     return rendered(
         "score.html",
         f"Coronary calcium: {result.scan.name or 'CT'}",
@@ -90,22 +82,7 @@ def result_as_html(
         facts=_facts(result, identify),
         provenance=provenance_text(result, identify),
         calibration="" if calibration is None else calibration_text(calibration),
-        method_titles=METHOD_TITLES,
-        clinical_titles=CLINICAL_TITLES,
-        agatston_titles=AGATSTON_TITLES,
-        estimate_titles=TITLES,
-        main_arteries=MAIN_ARTERIES,
-        territory_sites=dict.fromkeys(TERRITORY_SITES.values()),
-        rounding=ROUNDING,
-        window_hu=WINDOW_HU,
-        review_port=REVIEW_PORT,
-        **{function.__name__: function for function in functions},
-        left_out=_left_out,
-        counted=_counted,
-        components=_components,
-        rules=lambda method: asdict(method.rules),
-        stenosis=_stenosis,
-        **comparison_content(comparison),
+        comparison=comparison,
     )
 
 
@@ -126,11 +103,11 @@ def result_as_fragment(result: ScoreResult) -> str:
 def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     """Return the content of the page's first screen."""
     confirmation = None if result.review is None else result.review.confirmation
+    reader = reader or (None if confirmation is None else confirmation.reader)
     looked_at = "" if confirmation is None else confirmation.part
     return {
         "head": headline.headline(result.methods, result.categories, result.warnings, reader, looked_at),
         "table": headline.score_table(result.methods, result.true_mass_mg),
-        "map_title": headline.MAP_TITLE,
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": largest_pictures(result),
     }
@@ -157,7 +134,7 @@ def severe_stenosis(agatston: float, sex: str) -> str:
     return "likely" if agatston < very_likely else "very likely"
 
 
-def _stenosis(elsewhere: NonCoronaryResult, sex: str | None) -> list[Row]:
+def stenosis(elsewhere: NonCoronaryResult, sex: str | None) -> list[Row]:
     """Return the aortic valve's score and the published limits, for the patient's sex if known."""
     valve = elsewhere.scores[NonCoronary.AORTIC_VALVE]
     return [
@@ -167,8 +144,8 @@ def _stenosis(elsewhere: NonCoronaryResult, sex: str | None) -> list[Row]:
     ]
 
 
-def _left_out(result: ScoreResult) -> list[Row]:
-    """Rows of the listed candidates that an automatic score leaves out."""
+def left_out(result: ScoreResult) -> list[Row]:
+    """Return rows of the listed candidates that an automatic score leaves out."""
     rows: list[Row] = []
     for candidate in left_out_candidates(result)[:MAX_LISTED]:
         lesion = candidate.lesion
@@ -178,7 +155,7 @@ def _left_out(result: ScoreResult) -> list[Row]:
     return rows
 
 
-def _counted(result: ScoreResult, method: MethodResult) -> list[Row]:
+def counted(result: ScoreResult, method: MethodResult) -> list[Row]:
     """Return rows of the listed lesions: number, artery, slice, scores and probability."""
     spacing = result.scan.image.GetSpacing()
     rows: list[Row] = []
@@ -197,7 +174,7 @@ def _counted(result: ScoreResult, method: MethodResult) -> list[Row]:
     return rows
 
 
-def _components(result: ScoreResult, method: MethodResult) -> list[Row]:
+def components(result: ScoreResult, method: MethodResult) -> list[Row]:
     """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
     spacing = result.scan.slice_spacing_mm
     listed = listed_lesions(method, spacing)
@@ -254,7 +231,19 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals["RESEARCH_ONLY"] = RESEARCH_ONLY
+    functions = (
+        *(left_out, counted, components, stenosis, interval_bar, artery_strips, agreements, prediction_of),
+        *(heading, rests_on_intervals, most_pairs, change_sentence, quantity_title, quantity_text, signed),
+        *(intervals_text, listed_lesions, asdict, headline.features_sentence, headline.interval_note),
+        *(headline.map_sentence, headline.range_text, pictures.overview_pictures, pictures.method_pictures),
+        *(pictures.left_out_pictures, pictures.site_pictures, pictures.saliency_picture),
+    )
+    environment.globals |= {function.__name__: function for function in functions}
+    environment.globals |= {"RESEARCH_ONLY": RESEARCH_ONLY, "NOT_IN_PATIENTS": NOT_IN_PATIENTS, "ROUNDING": ROUNDING}
+    environment.globals |= {"MAP_TITLE": headline.MAP_TITLE, "WINDOW_HU": WINDOW_HU, "REVIEW_PORT": REVIEW_PORT}
+    environment.globals |= {"METHOD_TITLES": METHOD_TITLES, "CLINICAL_TITLES": CLINICAL_TITLES, "FACT_TITLES": _FACTS}
+    environment.globals |= {"AGATSTON_TITLES": AGATSTON_TITLES, "ESTIMATE_TITLES": TITLES}
+    environment.globals |= {"MAIN_ARTERIES": MAIN_ARTERIES, "TERRITORY_SITES": dict.fromkeys(TERRITORY_SITES.values())}
     environment.filters.update(
         colour=SITE_COLOURS.__getitem__,
         data_uri=lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
@@ -284,34 +273,15 @@ _FACTS = {
 def comparison_as_page(comparison: Comparison, reports: dict[str, str] | None = None) -> str:
     """`comparison.html`. reports: relative addresses of the scans' own reports, by what to call them."""
     title = "Serial comparison of coronary calcium"
-    return rendered("comparison.html", title, reports=reports, **comparison_content(comparison))
-
-
-def comparison_content(comparison: Comparison | None) -> dict[str, object]:
-    """Return the content of the comparison's section, which is empty without a comparison."""
-    return {
-        "comparison": comparison,
-        "not_in_patients": NOT_IN_PATIENTS,
-        "fact_titles": _FACTS,
-        "rests_on_intervals": _rests_on_intervals,
-        "pairs": _pairs,
-        "heading": _heading,
-        "total_change": _total_change,
-        "change_sentence": _sentence,
-        "quantity_title": _title,
-        "quantity_text": _number,
-        "signed": _signed,
-        "intervals_text": _intervals,
-        "fact": _fact,
-    }
+    return rendered("comparison.html", title, reports=reports, comparison=comparison)
 
 
 def comparison_as_text(comparison: Comparison) -> str:
     """Totals by method and their verdicts, and what the limits come from."""
     lines = []
     for method in comparison.methods:
-        lines.append(f"{_heading(method)}:")
-        lines += [f"  {_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
+        lines.append(f"{heading(method)}:")
+        lines += [f"  {change_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
         if not method.changes:
             lines.append(f"  cannot be determined: {method.bars[0]}")
     source = comparison.repeatability
@@ -321,43 +291,44 @@ def comparison_as_text(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _heading(method: MethodComparison) -> str:
+def heading(method: MethodComparison) -> str:
+    """Return the title of a method's comparison, with the status of its scores."""
     title = METHOD_TITLES[method.method]
     return title if method.status is None else f"{title}, {STATUSES[method.status]}"
 
 
-def _rests_on_intervals(comparison: Comparison) -> bool:
+def rests_on_intervals(comparison: Comparison) -> bool:
+    """True if a change follows from intervals, because no limits hold."""
     return any(change.based_on == BY_INTERVALS for method in comparison.methods for change in method.changes)
 
 
-def _pairs(source: Repeatability) -> int:
-    """Most pairs that any of the totals' limits rest on."""
+def most_pairs(source: Repeatability) -> int:
+    """Return the largest number of pairs that limits of totals rest on."""
     totals = [parts[TOTAL] for quantities in source.limits.values() for parts in quantities.values() if TOTAL in parts]
     return max((limits.pairs for limits in totals), default=0)
 
 
-def _total_change(method: MethodComparison) -> Change:
-    return next(change for change in method.changes if change.part == TOTAL)
-
-
-def _sentence(method: MethodComparison, change: Change) -> str:
-    repeats = "" if change.limit is None else f", repeatability limit ±{_number(change.quantity, change.limit)}"
+def change_sentence(method: MethodComparison, change: Change) -> str:
+    """Return both values of a quantity, their difference, its limit and the verdict."""
+    repeats = "" if change.limit is None else f", repeatability limit ±{quantity_text(change.quantity, change.limit)}"
     if change.intervals is not None:
-        repeats += f", 90 % intervals {_intervals(change)}"
+        repeats += f", 90 % intervals {intervals_text(change)}"
     return (
-        f"{_title(method, change.quantity)} {_number(change.quantity, change.earlier)} → "
-        f"{_number(change.quantity, change.later)} ({_signed(change)}{repeats}): {change.text}"
+        f"{quantity_title(method, change.quantity)} {quantity_text(change.quantity, change.earlier)} → "
+        f"{quantity_text(change.quantity, change.later)} ({signed(change)}{repeats}): {change.text}"
     )
 
 
-def _intervals(change: Change) -> str:
+def intervals_text(change: Change) -> str:
+    """Return both 90 % intervals."""
     if change.intervals is None:
         return "–"
     earlier, later = (headline.range_text(*interval) for interval in change.intervals)
     return f"{earlier} → {later}"
 
 
-def _title(method: MethodComparison, quantity: str) -> str:
+def quantity_title(method: MethodComparison, quantity: str) -> str:
+    """Return the title of a compared quantity."""
     if quantity == "pseudo_mass_hu_mm3":
         return "Pseudo-mass, HU·mm³"
     if method.method == "threshold":
@@ -365,41 +336,46 @@ def _title(method: MethodComparison, quantity: str) -> str:
     return "Adjusted Agatston score, on the scale of clinical scores"
 
 
-def _number(quantity: str, value: float) -> str:
+def quantity_text(quantity: str, value: float) -> str:
+    """Return a value with the decimals of its quantity."""
     return f"{value:,.1f}" if quantity == "agatston" else f"{value:,.0f}"
 
 
-def _signed(change: Change) -> str:
+def signed(change: Change) -> str:
+    """Return the difference with its sign."""
     sign = "−" if change.difference < 0 else "+" if change.difference > 0 else ""
-    return sign + _number(change.quantity, abs(change.difference))
-
-
-def _fact(value: object) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return sign + quantity_text(change.quantity, abs(change.difference))
 
 
 def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:
     """Return an SVG of a score and its interval on the categories. ink: Colour of the numbers."""
-    bounds, middle = (0.0, *LIMITS["agatston"], _HIGHEST), 4 + _HALF_BAND
     categories = ", ".join(CATEGORIES).replace("-", "–")
     title = f"Agatston {score:.0f}, 90 % interval {headline.range_text(low, high)}, on categories {categories}"
-    bands = zip(itertools.pairwise(bounds), _BANDS, strict=True)
-    parts = [_box(_at(first), _at(last), 4, 2 * _HALF_BAND, colour) for (first, last), colour in bands]
-    parts.append(_box(_at(low), max(_at(high), _at(low) + 2), middle - 3, 6, "#37597a"))
-    parts.append(f'<circle cx="{_at(score):.1f}" cy="{middle}" r="6" fill="#fff" stroke="#12283d" stroke-width="3"/>')
-    attributes = f'y="{HEIGHT - 3}" font-size="11" text-anchor="middle" fill="{ink}"'
-    parts += [f'<text x="{_at(tick):.1f}" {attributes}>{tick:,}</text>' for tick in _TICKS]
-    return (
-        f'<svg role="img" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-        f'height="{HEIGHT}"><title>{title}</title>{"".join(parts)}</svg>'
-    )
+    bounds = (0.0, *LIMITS["agatston"], _HIGHEST)
+    bands = zip(bounds, bounds[1:], _BANDS, strict=False)
+    return rendered("interval_bar.svg", title, score=score, low=low, high=high, bands=bands, ink=ink, x_of=_x_of)
 
 
-def _at(score: float) -> float:
-    return _X_MIN + (_X_MAX - _X_MIN) * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
+def _x_of(score: float) -> float:
+    return 14 + 432 * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
 
 
-def _box(x_min: float, x_max: float, top: float, height: float, fill: str) -> str:
-    return f'<rect x="{x_min:.1f}" width="{x_max - x_min:.1f}" y="{top:g}" height="{height:g}" fill="{fill}"/>'
+def artery_strips(method: MethodResult) -> str:
+    """Return an SVG of the arteries with calcium whose course is known, on one scale in mm; empty without any.
+
+    The proximal third is dark. A lesion is as long as in the scan, and the taller the denser.
+    """
+    features = method.features
+    if features is None:
+        return ""
+    sites = {lesion.id: lesion.artery for lesion in method.lesions.lesions}
+    placed = [lesion for lesion in features.lesions if lesion.ostium_mm is not None]
+    known = {a: f for a in MAIN_ARTERIES if (f := features.arteries.get(a.key)) and f.last_mm is not None}
+    strips = [(a, f, [lesion for lesion in placed if sites[lesion.id] == a]) for a, f in known.items()]
+    ends = [end for _, f, lesions in strips for end in (f.last_mm or 0.0, *(_ends_mm(x)[1] for x in lesions))]
+    return rendered("artery_strips.svg", "", strips=strips, end_mm=max(ends), ends_mm=_ends_mm) if strips else ""
+
+
+def _ends_mm(lesion: LesionFeatures) -> tuple[float, float]:
+    middle_mm, length_mm = lesion.ostium_mm or 0.0, lesion.length_mm or 0.0
+    return max(0.0, middle_mm - length_mm / 2), middle_mm + length_mm / 2

@@ -17,15 +17,9 @@ from ..core.ct import CTScan
 from ..core.grid import Box, bounding_box
 from ..core.labels import HEART_COLOUR, SITE_COLOURS, SITE_OF, TERRITORIES, WINDOW_HU, NonCoronary, Site
 from ..core.voxels import voxels_of
-from ..scoring.lesions import Lesion, LesionSet
+from ..scoring.lesions import Lesion, LesionSet, SliceComponent
 from ..scoring.scores import component_agatston
-from .listing import (
-    left_out_candidates,
-    lesion_name,
-    listed_lesions,
-    number_of,
-    place_of,
-)
+from .listing import left_out_candidates, lesion_name, listed_lesions, number_of, place_of
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -127,29 +121,6 @@ def patch_picture(
     return as_jpeg(picture)
 
 
-def overview_picture(scan: CTScan, heart: sitk.Image, lesions: LesionSet, axis: int, box: Box | None = None) -> bytes:
-    """Draw the maximum projection of the heart region along an array axis as JPEG: 0 from the feet, 1 from the front.
-
-    Only voxels of the heart mask and the lesions enter, so that sternum and spine do not hide the heart. box: as in
-    `slice_picture`.
-    """
-    box = box or box_around(heart, scan, lesions)
-    ids = lesions.id_map[box]
-    inside = (voxels_of(heart)[box] != 0) | (ids != 0)
-    highest = np.where(inside, scan.hu[box], WINDOW_HU[0]).max(axis=axis)
-    places = np.nonzero(ids)
-    sites = lesions.site_of_ids[ids[places]]
-    spacing = scan.image.GetSpacing()
-    spacing = (spacing[0], spacing[1] if axis == 0 else spacing[2])
-    flip = axis == 1  # slices are stored from the feet up, pictures are drawn from the top down
-    picture, _ = enlarged(highest[::-1] if flip else highest, spacing)
-    for artery, colour in SITE_COLOURS.items():
-        shape = np.zeros(highest.shape, bool)
-        shape[tuple(at[sites == artery] for n, at in enumerate(places) if n != axis)] = True
-        outline(picture, shape[::-1] if flip else shape, colour)
-    return as_jpeg(picture)
-
-
 def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
     """Return the box of heart and lesions, with a margin to the sides."""
     places = np.unravel_index(lesions.flat, lesions.shape)
@@ -238,16 +209,25 @@ def plane_pictures(result: ScoreResult) -> list[Picture]:
 
 
 def overview_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
-    """Draw projections of the heart region from the front and the feet, with a method's lesions outlined."""
+    """Draw maximum projections of the heart region from the front and the feet, with a method's lesions outlined.
+
+    Only voxels of the heart and the lesions enter, so that sternum and spine do not hide the heart.
+    """
     scan, heart, lesions = result.scan, result.heart.mask, method.lesions
     box = box_around(heart, scan, lesions)
-    return [
-        Picture(
-            overview_picture(scan, heart, lesions, axis, box),
-            f"Maximum intensity projection of the heart region, seen from the {side}",
-        )
-        for axis, side in ((1, "front"), (0, "feet"))
-    ]
+    ids = lesions.id_map[box]
+    hu = np.where((voxels_of(heart)[box] != 0) | (ids != 0), scan.hu[box], WINDOW_HU[0])
+    sites = lesions.site_of_ids[ids]
+    column_mm, row_mm, slice_mm = scan.image.GetSpacing()
+    drawn = []
+    for axis, side, spacing_mm in ((1, "front", (column_mm, slice_mm)), (0, "feet", (column_mm, row_mm))):
+        rows = slice(None, None, -1 if axis else 1)  # slices are stored from the feet up
+        picture, _ = enlarged(hu.max(axis=axis)[rows], spacing_mm)
+        for artery, colour in SITE_COLOURS.items():
+            outline(picture, ((ids != 0) & (sites == artery)).any(axis)[rows], colour)
+        caption = f"Maximum intensity projection of the heart region, seen from the {side}"
+        drawn.append(Picture(as_jpeg(picture), caption))
+    return drawn
 
 
 def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
@@ -311,17 +291,19 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
     if result.non_coronary is None:
         return []
     lesions = result.non_coronary.lesions
-    weights: dict[Site, dict[int, float]] = {}
+    components: dict[Site, list[SliceComponent]] = {}
     for lesion in lesions.lesions:
-        slices = weights.setdefault(lesion.artery, {})
-        for c in lesion.components:
-            slices[c.slice_index] = slices.get(c.slice_index, 0) + c.area_mm2 * c.weight
+        components.setdefault(lesion.artery, []).extend(lesion.components)
+    slices = set()
+    for parts in components.values():
+        sums: dict[int, float] = {}
+        for c in parts:
+            sums[c.slice_index] = sums.get(c.slice_index, 0) + c.area_mm2 * c.weight
+        slices.add(max(sums, key=sums.__getitem__))
     drawn = []
-    for k in sorted({max(slices, key=slices.__getitem__) for slices in weights.values()}, reverse=True):
-        peaks: dict[Site, float] = {}
-        for site, c in ((x.artery, c) for x in lesions.lesions for c in x.components if c.slice_index == k):
-            peaks[site] = max(c.peak_hu, peaks.get(site, c.peak_hu))
-        names = ", ".join(f"{site.full_name} {peak:.0f} HU" for site, peak in peaks.items())
+    for k in sorted(slices, reverse=True):
+        peaks = {site: [c.peak_hu for c in parts if c.slice_index == k] for site, parts in components.items()}
+        names = ", ".join(f"{site.full_name} {max(values):.0f} HU" for site, values in peaks.items() if values)
         jpeg = slice_picture(result.scan, result.heart.mask, lesions, k, {}, result.territories)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}"))
     return drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import asdict
 
@@ -13,7 +12,7 @@ from ..core.text import percent
 from ..radiograph.score import CardArea, RadiographResult, ViewResult, area_of, proportion_of, threshold_name
 from ..radiograph.view import STANDARD_MM
 from .page import rendered
-from .pictures import Picture
+from .pictures import Picture, as_jpeg
 
 SCHEMA = "cac-radiograph/1"
 
@@ -61,15 +60,12 @@ def result_as_html(result: RadiographResult, identify: bool = False) -> str:
 
 def result_as_json(result: RadiographResult, seconds: dict[str, float], identify: bool = False) -> dict[str, object]:
     """Return the content of `scores.json`. seconds: Duration of each step. identify: As in `Provenance.facts`."""
-    factors = result.factors
     return {
         "schema": SCHEMA,
         "input": {name: _input(view) for name, view in result.views.items()},
         "warnings": [{"code": w.code, "message": w.message} for w in result.warnings],
         "models": [{"name": result.card.name, "sha256": result.card.sha256}],
-        "factors": None
-        if factors is None
-        else {"age_years": factors.age_years, "sex": factors.sex, "bmi_kg_m2": factors.bmi_kg_m2},
+        "factors": result.factors and asdict(result.factors),
         "thresholds": [
             {
                 "agatston": int(threshold.agatston) if threshold.agatston.is_integer() else threshold.agatston,
@@ -127,7 +123,7 @@ def _pictures(result: RadiographResult, view: ViewResult) -> list[Picture]:
     drawn = {caption: view_picture(view, result.field_mm)}
     for n, threshold in enumerate(result.thresholds):
         drawn[f"Saliency for “{threshold_name(threshold.agatston)}”"] = view_picture(view, result.field_mm, n)
-    return [Picture(_jpeg(picture), caption) for caption, picture in drawn.items()]
+    return [Picture(as_jpeg(picture), caption) for caption, picture in drawn.items()]
 
 
 def _facts(view: ViewResult, identify: bool) -> dict[str, object]:
@@ -159,12 +155,6 @@ def _input(view: ViewResult) -> dict[str, object]:
 
 def _file_name(view: ViewResult) -> str:
     return view.radiograph.source.name if view.radiograph.source else "radiograph"
-
-
-def _jpeg(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=88, subsampling=0)
-    return stream.getvalue()
 
 
 def json_text(document: dict[str, object]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from ..core.acquisition import IDENTIFYING
 from ..core.ct import CTError, CTScan
 from ..core.files import OutputFolder
 from ..core.progress import Progress
@@ -21,7 +22,7 @@ class DicomJob:
     """Input of the DICOM objects of a review.
 
     Attributes:
-        result: Result of the review, as in `Reviewed`.
+        result: Result of the review (`ScanReview.as_reviewed`).
         files: Files of the scan's DICOM series, in any order.
         target: Folder of the objects.
         calcium_map: Calcium map on the scan's grid; None without one.
@@ -67,5 +68,5 @@ def _scan_of(job: DicomJob) -> CTScan:
     if first is None:
         raise CTError(f"{job.files[0].name} is no DICOM file any more. Load the CT again.")
     of_patient = acquisition_of([first])
-    names = ("patient_name", "patient_id", "study_date", "series_uid")
-    return replace(scan, acquisition=replace(scan.acquisition, **{name: getattr(of_patient, name) for name in names}))
+    identity = {name: getattr(of_patient, name) for name in IDENTIFYING}
+    return replace(scan, acquisition=replace(scan.acquisition, **identity))

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..core.ct import CTError
-from ..core.decoding import WrongValueError, decoded
+from ..core.decoding import WHEN_SET, WrongValueError, content_of, decoded, restore
 from ..core.files import parse_json, sync_folder
 from ..core.labels import NOT_CORONARY, SITES
 from ..record.review_record import Confirmation
@@ -60,9 +60,9 @@ class Entry:
     seconds: float
     reviewed: bool
     agatston: float
-    change: Change | None = None
-    looked_at: dict[str, list[int]] = field(default_factory=dict)
-    confirmations: dict[str, Confirmation] = field(default_factory=dict)
+    change: Change | None = field(default=None, metadata=WHEN_SET)
+    looked_at: dict[str, list[int]] = field(default_factory=dict, metadata=WHEN_SET)
+    confirmations: dict[str, Confirmation] = field(default_factory=dict, metadata=WHEN_SET)
     number: int = 0
     time: str = ""
 
@@ -82,8 +82,6 @@ class Journal:
         self.file = file
         self._result = result_sha256
         self.entries: list[Entry] = []
-        self.unchained = 0
-        """Number of lines written before journals were chained."""
         self.hashes: list[str] = []
         """Hash of each line."""
         self._size = 0
@@ -180,9 +178,6 @@ class Journal:
         for number, line in enumerate(lines, 1):
             content = {name: value for name, value in line.items() if name != "sha256"}
             self.hashes.append(_hash_of(content))
-            if "sha256" not in line and self.unchained == number - 1:
-                self.unchained = number
-                continue
             fault = ""
             if line.get("sha256") != self.hashes[-1]:
                 fault = f"line {number} was changed after it was written"
@@ -199,15 +194,8 @@ def _hash_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-_NAMES = ("number", "time", "reader", "kind", "what", "seconds", "reviewed", "agatston")
-
-
 def _content(entry: Entry) -> dict[str, Any]:
-    content: dict[str, Any] = {name: getattr(entry, name) for name in _NAMES}
-    if entry.looked_at:
-        content["looked_at"] = entry.looked_at
-    if entry.confirmations:
-        content["confirmations"] = {method: asdict(confirmed) for method, confirmed in entry.confirmations.items()}
+    content: dict[str, Any] = content_of(replace(entry, change=None))
     if (change := entry.change) is not None:
         voxels = {method: runs(diff.flat, diff.before, diff.after) for method, diff in change.voxels.items()}
         # Keys are text, as in the file, so that a line has the same hash when it is read.
@@ -219,20 +207,15 @@ def _content(entry: Entry) -> dict[str, Any]:
 def _entry(content: Mapping[str, Any], number: int) -> Entry:
     if content["number"] != number:
         raise ValueError(f"entry {content['number']} stands in the place of entry {number}")
-    change = content.get("change")
-    if change is not None:
-        change = Change(
-            {method: _difference(rows) for method, rows in change["voxels"].items()},
-            {int(k): (bool(before), bool(after)) for k, (before, after) in change["slices"].items()},
-            {method: (bool(before), bool(after)) for method, (before, after) in change["reviewed"].items()},
-        )
-    if (change is not None) != (content["kind"] in CHANGES):
+    if ((change := content.get("change")) is not None) != (content["kind"] in CHANGES):
         raise ValueError(f"entry {number} is no {content['kind']}")
-    kinds = (int, str, str, str, str, float, bool, float)
-    looked_at = decoded(content.get("looked_at", {}), dict[str, list[int]], "looked_at")
-    confirmations = decoded(content.get("confirmations", {}), dict[str, Confirmation], "confirmations")
-    values = {name: kind(content[name]) for name, kind in zip(_NAMES, kinds, strict=True)}
-    return Entry(**values, change=change, looked_at=looked_at, confirmations=confirmations)
+    entry = restore({**content, "change": None}, Entry)
+    if change is None:
+        return entry
+    voxels = {method: _difference(rows) for method, rows in change["voxels"].items()}
+    slices = decoded(change["slices"], dict[int, tuple[bool, bool]], "slices")
+    marks = decoded(change["reviewed"], dict[str, tuple[bool, bool]], "reviewed")
+    return replace(entry, change=Change(voxels, slices, marks))
 
 
 def runs(flat: np.ndarray, *values: np.ndarray) -> list[list[int]]:

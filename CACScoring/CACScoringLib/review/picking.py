@@ -66,20 +66,11 @@ class Voxels:
 
     def holds(self, kji: Sequence[int]) -> bool:
         """True if a voxel of the image is one of these."""
-        if not all(at.start <= n < at.stop for at, n in zip(self.part, kji, strict=True)):
-            return False
-        return bool(self.mask[tuple(n - at.start for at, n in zip(self.part, kji, strict=True))])
+        return bool((self.kji == kji).all(1).any())
 
     def united(self, addition: Voxels) -> Voxels:
         """Return the union with further voxels."""
-        part = tuple(
-            slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(self.part, addition.part, strict=True)
-        )
-        mask = np.zeros([at.stop - at.start for at in part], bool)
-        for voxels in (self, addition):
-            inner = tuple(slice(s.start - p.start, s.stop - p.start) for s, p in zip(voxels.part, part, strict=True))
-            mask[inner] |= voxels.mask
-        return Voxels(part, mask)
+        return Voxels(*_box(np.concatenate([self.kji, addition.kji])))
 
 
 @dataclass(frozen=True)
@@ -124,78 +115,46 @@ def pick_lesion(
         allowed. Within the limits and without sites it is what `lesions.find_lesions` joins to one lesion, apart from
         its rule on small components.
     """
-    ball, reach_mm = limits.radius_mm is not None, limits.radius_mm or limits.most_depth_mm
-    most_voxels = hu.size if ball else max(1, int(min(limits.most_volume_mm3 / math.prod(spacing_mm), hu.size)))
-
-    def within_reach(part: Place) -> np.ndarray:
-        places = zip(np.ogrid[part], seed_kji, spacing_mm, strict=True)
-        k2, j2, i2 = (((n - c) * mm) ** 2 for n, c, mm in places)
-        return k2 + j2 + i2 <= reach_mm**2
-
-    if not _inside(seed_kji, hu.shape):
-        return None
-    site = int(sites(tuple(slice(n, n + 1) for n in seed_kji))[0, 0, 0]) if sites is not None else 0
-
-    def candidates(part: Place) -> np.ndarray:
-        inside = np.ones([at.stop - at.start for at in part], bool) if sites is None else sites(part) == site
-        if not site:
-            inside &= hu[part] >= threshold_hu
-            if allowed is not None:
-                inside &= allowed(part)
-        return inside & within_reach(part) if ball else inside
-
-    def is_too_large(voxels: Voxels) -> bool:
-        return voxels.count > most_voxels or not within_reach(voxels.part)[voxels.mask].all()
-
-    lesion = _connected(hu.shape, seed_kji, candidates, is_too_large)
-    if lesion is None or not is_too_large(lesion):
-        return None if lesion is None else Pick(lesion.part, lesion.mask)
-    excess = f"is larger than {limits.most_volume_mm3:g} mm³"
-    if lesion.count <= most_voxels:
-        excess = f"extends beyond {limits.most_depth_mm:g} mm"
-    reason = f"It {excess}, so it is more likely aorta, valve or bone than a coronary lesion."
-    return Pick(lesion.part, lesion.mask & within_reach(lesion.part), True, reason)
-
-
-def _inside(kji: Sequence[int], shape: Sequence[int]) -> bool:
-    return all(0 <= n < size for n, size in zip(kji, shape, strict=True))
-
-
-def _connected(
-    shape: Sequence[int],
-    seed_kji: Sequence[int],
-    candidates: Callable[[Place], np.ndarray],
-    is_enough: Callable[[Voxels], bool] = lambda voxels: False,
-) -> Voxels | None:
-    """Return the candidates connected to a seed, searched in a box that grows while they reach its faces.
-
-    Args:
-        shape: Shape of the image.
-        seed_kji: Voxel at which the search starts.
-        candidates: Function that returns the mask of candidates in a part of the image.
-        is_enough: Function that ends the growth.
-    """
     from scipy import ndimage  # loads slowly
 
-    if not _inside(seed_kji, shape):
+    if not all(0 <= n < size for n, size in zip(seed_kji, hu.shape, strict=True)):
         return None
-    reach = _FIRST_REACH
-    while True:
-        part = tuple(
-            slice(max(0, n - reach), min(size, n + reach + 1)) for n, size in zip(seed_kji, shape, strict=True)
+    ball, reach_mm = limits.radius_mm is not None, limits.radius_mm or limits.most_depth_mm
+    most_voxels = hu.size if ball else max(1, int(min(limits.most_volume_mm3 / math.prod(spacing_mm), hu.size)))
+    site = int(sites(tuple(slice(n, n + 1) for n in seed_kji))[0, 0, 0]) if sites is not None else 0
+    count, reach = 0, _FIRST_REACH
+    while True:  # until no more is connected in a box of twice the reach, or too much
+        ends = zip(seed_kji, hu.shape, strict=True)
+        part = tuple(slice(max(0, n - reach), min(size, n + reach + 1)) for n, size in ends)
+        voxels = hu[part]
+        k2, j2, i2 = (
+            ((np.arange(size) + at.start - n) * mm) ** 2
+            for at, size, n, mm in zip(part, voxels.shape, seed_kji, spacing_mm, strict=True)
         )
-        labels, _count = ndimage.label(candidates(part), np.ones((3, 3, 3)))
+        is_near = k2[:, None, None] + j2[:, None] + i2 <= reach_mm**2
+        inside = np.ones(voxels.shape, bool) if sites is None else sites(part) == site
+        if not site:
+            inside &= voxels >= threshold_hu
+            if allowed is not None:
+                inside &= allowed(part)
+        labels, _ = ndimage.label(inside & is_near if ball else inside, np.ones((3, 3, 3)))
         label = labels[tuple(n - at.start for n, at in zip(seed_kji, part, strict=True))]
         if not label:
             return None
-        voxels = Voxels(*_box(np.argwhere(labels == label) + [at.start for at in part]))
-        cut_off = any(
-            (at.start and extent.start == at.start) or (at.stop < size and extent.stop == at.stop)
-            for extent, at, size in zip(voxels.part, part, shape, strict=True)
-        )
-        if not cut_off or is_enough(voxels):
-            return voxels
+        lesion, former_count = labels == label, count
+        count = int(np.count_nonzero(lesion))
+        leaks = count > most_voxels or not is_near[lesion].all()
+        if leaks or count == former_count:
+            break
         reach *= 2
+    reason = ""
+    if leaks:
+        excess = f"extends beyond {limits.most_depth_mm:g} mm"
+        if count > most_voxels:
+            excess = f"is larger than {limits.most_volume_mm3:g} mm³"
+        reason = f"It {excess}, so it is more likely aorta, valve or bone than a coronary lesion."
+        lesion &= is_near
+    return Pick(*_box(np.argwhere(lesion) + [at.start for at in part]), leaks, reason)
 
 
 _FIRST_REACH = 8

@@ -14,12 +14,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.epicardial_fat import measure_epicardial_fat
+from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTError, MaskError, ScanWarning
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
+from ..networks.configs import VESSELS
 from ..record.features import Features
 from ..record.findings import Categories, EpicardialFat
-from ..record.provenance import now
+from ..record.provenance import now, provenance_of
 from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
 from ..results import ScoreResult
 from ..scoring.evidence import LeftOut
@@ -28,7 +30,7 @@ from ..scoring.lesions import Lesion
 from ..scoring.methods import MethodResult, NonCoronaryResult, categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
-from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, Reviewed, export_review, result_of
+from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review
 from .state import Change, ReviewNotes, ReviewState, reviews_of
 
@@ -49,6 +51,7 @@ class ScanReview:
 
     Attributes:
         scan: The CT, with axes as in `CTScan` and the facts of the record.
+        record: Record of the run that is reviewed.
         methods: "threshold", and "decomposition" if there is a calcium map.
         reader: Name or ID of the reader who edits and confirms.
         journal_mark: Function that returns the mark of the review's journal for exports; None without a journal.
@@ -69,7 +72,7 @@ class ScanReview:
         self.journal_mark: Callable[[], JournalRecord | None] = lambda: None
         self._is_blind = False
         self._record = record_change or (lambda kind, change: None)
-        self.scan = state.scan
+        self.scan, self.record = state.scan, state.record
         self.methods = state.methods
         self._reviews = reviews_of(state)
         self.problems: dict[str, str] = {}
@@ -133,7 +136,7 @@ class ScanReview:
     def non_coronary(self) -> NonCoronaryResult | None:
         """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
         calcium, neither the run nor the reader, or while there is a problem."""
-        recorded, review = self._state.record.non_coronary, self._reviews["threshold"]
+        recorded, review = self.record.non_coronary, self._reviews["threshold"]
         unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
         if unknown or "threshold" in self.problems:
             return None
@@ -142,7 +145,7 @@ class ScanReview:
             unseen = {lesion.id for lesion in elsewhere.lesions.lesions} & set(confirmation.not_looked_at or ())
             elsewhere = replace(elsewhere, reviewed=elsewhere.reviewed and not unseen)
         # Labels of arteries alone leave the other sites unreviewed.
-        if recorded is not None and self._state.record.methods["threshold"].reviewed:
+        if recorded is not None and self.record.methods["threshold"].reviewed:
             return replace(elsewhere, reviewed=elsewhere.reviewed and recorded.reviewed)
         return elsewhere
 
@@ -151,7 +154,7 @@ class ScanReview:
         """Fat within the pericardium as it is now; None without a whole pericardium."""
         signature = self._state.pericardium_signature()
         if signature != self._outline:
-            self._outline, recorded = signature, self._state.record.epicardial_fat
+            self._outline, recorded = signature, self.record.epicardial_fat
             outline = self._state.pericardium()
             self._fat = measure_epicardial_fat(self._state.scored, outline, "given").fat
             volume_cm3 = None if self._fat is None else self._fat.volume_cm3
@@ -172,7 +175,7 @@ class ScanReview:
         """Warnings about the scan and about its current lesions."""
         obsolete = (DIFFERS, *(ABOUT_CANDIDATES if self.reviewed["threshold"] else ()))
         obsolete += ABOUT_LABELS if self._undo else ()
-        warnings = [warning for warning in self._state.record.warnings if warning.code not in obsolete]
+        warnings = [warning for warning in self.record.warnings if warning.code not in obsolete]
         if "threshold" not in self.problems:
             warnings += self._reviews["threshold"].warnings()
         warnings += disagreements(self.estimates, self.results())
@@ -195,9 +198,9 @@ class ScanReview:
         has a problem."""
         if "threshold" in self.problems:
             return None
-        result, recorded = self.result("threshold"), self._state.record.categories
+        result, recorded = self.result("threshold"), self.record.categories
         # The table of percentiles is not in the scene, so that the one recorded holds for its own score alone.
-        is_unchanged = self._state.record.methods["threshold"].total.agatston == result.total.agatston
+        is_unchanged = self.record.methods["threshold"].total.agatston == result.total.agatston
         percentile = recorded.percentile if recorded is not None and is_unchanged else None
         return categories_of(result, percentile)
 
@@ -468,22 +471,51 @@ class ScanReview:
 
     def export(self, folder: Path, overwrite: bool = False, reader: str | None = None) -> None:
         """Write the reviewed state; see `review.export.export_review`. Raises MaskError while there is a problem."""
-        export_review(folder, self.as_reviewed(), overwrite, reader)
+        export_review(folder, self.as_reviewed(), self.record, overwrite, reader)
 
-    def as_reviewed(self) -> Reviewed:
-        """Return the current state for exports. Raises MaskError while there is a problem."""
+    def as_reviewed(self) -> ScoreResult:
+        """Return the current result with the record of its review. Raises MaskError while there is a problem."""
         for method in self.methods:
             self._check(method)
-        record, result = self._state.record, self.as_result()
+        result = self.as_result()
         marks = {name: method.reviewed for name, method in result.methods.items()}
         states = marks, self.slices_off, self.slices_wished, self.confirmations
-        review = ReviewRecord(self._program, *states, journal=self.journal_mark(), run=record.provenance)
-        return Reviewed(replace(result, review=review), record)
+        review = ReviewRecord(self._program, *states, journal=self.journal_mark(), run=self.record.provenance)
+        return replace(result, review=review)
 
     def as_result(self, images: bool = True) -> ScoreResult:
-        """Return the reviewed result of the methods without a problem (see `export.result_of`)."""
-        numbers = self.results(), self.categories(), self.non_coronary
-        return result_of(self._state, *numbers, self.warnings, self.epicardial_fat, images)
+        """Return the result of the methods without a problem, without masses, calcium map and loaded networks.
+
+        images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are
+        read.
+        """
+        state, record = self._state, self.record
+        truth = {} if record.truth is None else record.truth.mass_mg
+        saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
+        outline = state.pericardium() if images else None
+        provenance = provenance_of()
+        if record.provenance is not None:
+            names = ("version", "commit", "created", "machine", "command")
+            provenance = replace(record.provenance, **{name: getattr(provenance, name) for name in names})
+        return ScoreResult(
+            scan=replace(self.scan, source=Path(record.input.name or "CT")),
+            heart=HeartRegion(state.heart, None, record.heart.source, pericardium=outline),
+            blood=record.measured,
+            methods=self.results(),
+            categories=self.categories(),
+            warnings=self.warnings,
+            territories=state.territories() if images else None,
+            non_coronary=self.non_coronary,
+            recorded_models=record.models,
+            provenance=provenance,
+            true_mass_mg={a: truth[a.key] for a in Artery if a.key in truth} if truth else None,
+            estimates=tuple(replace(e, saliency=saliency) if e.network == VESSELS else e for e in self.estimates),
+            familiarity=record.familiarity,
+            normalisation=record.normalisation,
+            scored=None if state.scored is self.scan else state.scored,
+            mass_calibration=record.mass_calibration,
+            epicardial_fat=self.epicardial_fat,
+        )
 
     def calcium_map(self) -> sitk.Image | None:
         """Return the calcium map on the scan's grid; None without one. Raises UnreadableError if it does not fit."""

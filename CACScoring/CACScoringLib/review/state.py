@@ -152,7 +152,7 @@ def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:
     size, spacing = record.input.size, record.input.spacing_mm
     if scan.image.GetSize() != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
         raise UnreadableError(f"{name} is not the scan that was scored: its size or spacing differs. Score it again.")
-    if record.input.voxels_sha256 not in (None, scan.voxels_sha256):
+    if record.input.voxels_sha256 != scan.voxels_sha256:
         raise UnreadableError(f"{name} is not the scan that was scored: its voxels differ. Score it again.")
     # A file may round the spacing, and scores are to be those of the run to the last digit.
     scan.image.SetSpacing(spacing)
@@ -177,23 +177,19 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
         errors = ScanErrors.recorded(state.record)
     except CTError:  # a broken card keeps nobody from the review
         errors = ScanErrors({}, None, None, state.record.familiarity)
-    return {method: _review(method, state, errors) for method in state.methods}
-
-
-def _review(method: str, state: ReviewState, errors: ScanErrors) -> Review:
-    recorded = state.record.methods[method]
-    unreviewed = recorded.status
-    clinical = method == "threshold"
-    if unreviewed == "reviewed":
-        unreviewed = "candidates" if clinical else "automatic"
-    return Review(
-        method,
-        state.scored.image if clinical else state.whole_map(),
-        ScoringRules.recorded(state.record.rules[method]),
-        state.heart,
-        None if clinical else state.scored.image,
-        recorded_lesions(recorded, state.record.non_coronary if clinical else None),
-        state.record.territories is not None,
-        unreviewed,
-        errors,
-    )
+    reviews = {}
+    for method in state.methods:
+        recorded, clinical = state.record.methods[method], method == "threshold"
+        first_status = "candidates" if clinical else "automatic"
+        reviews[method] = Review(
+            method,
+            state.scored.image if clinical else state.whole_map(),
+            ScoringRules.recorded(state.record.rules[method]),
+            state.heart,
+            None if clinical else state.scored.image,
+            recorded_lesions(recorded, state.record.non_coronary if clinical else None),
+            state.record.territories is not None,
+            first_status if recorded.status == "reviewed" else recorded.status,
+            errors,
+        )
+    return reviews

@@ -162,18 +162,18 @@ class OpenReview(RecordedReview):
         with self._exporting:
             with self.lock:
                 reviewed, last_reader = self.review.as_reviewed(), self._last_reader()
-            name = "reviewed" if reviewed.result.methods["threshold"].reviewed else "draft"
+            name = "reviewed" if reviewed.methods["threshold"].reviewed else "draft"
             if self.reading != SHARED:
                 name += f"-{self.journal.file.stem}"
             folder = self.case.folder / name
-            if (record := reviewed.result.review) is not None:
+            if (record := reviewed.review) is not None:
                 record = replace(record, readings=tuple(map(self._score_of, self._readings)))
-                reviewed = replace(reviewed, result=replace(reviewed.result, review=record))
+                reviewed = replace(reviewed, review=record)
             names = [reader_of(reading) for reading in self._readings]
             signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
-            export_review(folder, reviewed, overwrite=True, reader=signed)
+            export_review(folder, reviewed, self.review.record, overwrite=True, reader=signed)
             if dicom and (files := self._dicom_files):
-                job = DicomJob(reviewed.result, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
+                job = DicomJob(reviewed, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
                 write_dicom(job, Progress())
             with self.lock:
                 self.note("export", reader, name, 0.0)

@@ -41,8 +41,6 @@ def _verify(file: Path, root: Path) -> Iterator[Finding]:
     except CTError as error:
         yield Finding(str(error), False)
         return
-    if journal.unchained:
-        yield Finding(f"{name}: lines 1 to {journal.unchained} were written before journals were chained.", False)
     if journal.hashes:
         yield Finding(f"{name}: {len(journal.entries)} entries, unchanged. Hash of the last: {journal.hashes[-1]}")
     for export in sorted(result.glob(f"*/{LAST_FILE}")):

@@ -46,7 +46,7 @@ def method(clinical, raw=1.0):
 
 def content(agatston, withheld=False):
     return whole_record() | {
-        "input": {"name": None, "size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0]},
+        "input": {"name": None, "size": [512, 512, 100], "spacing_mm": [0.7, 0.7, 3.0], "voxels_sha256": ""},
         "acquisition": {"file_format": "DICOM", "kvp": 120.0, "patient_name": "Doe^Jane", "series_number": 3},
         "measured": {**MEASURED, "noise_hu": 21.5},
         "categories": {**CATEGORIES, "cac_drs": "A1"},

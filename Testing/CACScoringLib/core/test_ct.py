@@ -172,8 +172,8 @@ def test_an_image_of_two_slices_of_two_pixels_is_a_volume():
     hu = np.array([[[-1000, 40], [300, 1200]], [[0, 10], [20, 30]]])
     scan = scan_from_image(image_of(hu), ACQUISITION)
     np.testing.assert_array_equal(scan.hu, hu)
-    sizes = (scan.pixel_area_mm2, scan.slice_spacing_mm, scan.voxel_volume_mm3)
-    assert sizes == pytest.approx((0.56, 3.0, 1.68))
+    sizes = (scan.slice_spacing_mm, scan.voxel_volume_mm3)
+    assert sizes == pytest.approx((3.0, 1.68))
 
 
 @pytest.mark.parametrize(

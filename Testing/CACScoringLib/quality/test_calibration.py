@@ -94,7 +94,7 @@ def test_facts_of_a_scan(rows, cut):
     content = whole_record() | {
         "acquisition": scan.acquisition.facts(False),
         "measured": {**MEASURED, "noise_hu": 22.0},
-        "input": {"name": None, "size": [30, 20, 10], "spacing_mm": list(scan.image.GetSpacing())},
+        "input": {"name": None, "size": [30, 20, 10], "spacing_mm": list(scan.image.GetSpacing()), "voxels_sha256": ""},
     }
     assert recorded_facts(record_of(content), images[1]) == facts
     unmeasured = facts_of(scan, None, images[1])

@@ -91,5 +91,5 @@ class TestJournal:
     def test_an_export_names_the_last_entry(self, case):
         reading = Reading(case)
         reading.note("time", "Ann", "", 5.0)
-        mark = reading.review.as_reviewed().result.review.journal
+        mark = reading.review.as_reviewed().review.journal
         assert (mark.entries, mark.sha256) == (1, journal_of(case, ANN).hashes[-1])

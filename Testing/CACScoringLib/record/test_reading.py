@@ -74,7 +74,7 @@ def test_labels_of_counted_calcium():
         (("rules",), 0, "rules"),
         (("methods", "threshold", "lesions", 0, "centroid_ras_mm"), [1, 2], r"lesions\[0\].centroid_ras_mm"),
         (("slice_probabilities",), [None, 0.5, "x"], r"slice_probabilities\[2\]"),
-        (("non_coronary",), {"aortic_valve": 3}, "non_coronary.aortic_valve"),
+        (("non_coronary",), {"reviewed": True, "aortic_valve": 3}, "non_coronary.aortic_valve"),
         (("methods", "threshold", "reviewed"), 1, "methods.threshold.reviewed"),
         (("methods", "threshold", "total", "agatston"), float("nan"), "methods.threshold.total.agatston"),
         (("methods", "threshold", "total", "interval_90"), [0, "9"], r"total.interval_90\[1\]"),

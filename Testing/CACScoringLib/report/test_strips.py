@@ -11,7 +11,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.report.headline import features_sentence
-from CACScoringLib.report.strips import artery_strips
+from CACScoringLib.report.page import artery_strips
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def content(lad=100.0, rca=0.0):
     """Return `scores.json` of a reviewed clinical score, and an unreviewed map that holds ten times as much."""
     return {
         "schema": "cac-score/1",
-        "input": {"name": "scan", "size": [512, 512, 60], "spacing_mm": [0.7, 0.7, 3.0]},
+        "input": {"name": "scan", "size": [512, 512, 60], "spacing_mm": [0.7, 0.7, 3.0], "voxels_sha256": ""},
         "acquisition": {
             "file_format": "DICOM",
             "kvp": 120.0,

@@ -183,17 +183,6 @@ class TestVerification:
         with pytest.raises(JournalError, match=r"line 2 was changed.*Restore the file from a copy"):
             opened(case)
 
-    def test_lines_from_before_the_chain_are_read_but_not_proven(self, case, results, journal):
-        lines = [json.loads(line) for line in journal.read_text().splitlines()[:2]]
-        for line in lines:
-            del line["sha256"], line["previous"]
-        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        review = opened(case)
-        act(review, "reviewed", on=False)
-        findings = list(verify_journals(results))
-        assert "lines 1 to 2 were written before journals were chained" in findings[0].text
-        assert findings[1].text.startswith("one/reviews/")
-
     def test_results_without_a_review(self, results, capsys):
         assert main(["review", str(results), "--verify"]) == 2
         assert "holds no review" in capsys.readouterr().err

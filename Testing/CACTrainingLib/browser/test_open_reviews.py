@@ -1,19 +1,21 @@
 """Test open reviews without a server: export of a DICOM series, and cases of cohorts."""
 
+import json
+
 import dicom_results
 import pydicom
 import pytest
 from dicom_files import chest_hu, write_series
 from review_server import write_cohort
+from whole_records import whole_record
 
-from CACScoringLib.cohort.scoring import ScanRecord, content_key, files_key, write_record
+from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import file_of
 from CACScoringLib.run import RunSettings, write_result
-from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
 from CACTrainingLib.browser.project import cases_of
 
@@ -83,28 +85,27 @@ def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeyp
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 
 
-@pytest.mark.parametrize("key", ["files", "content"])
-def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, key):
+def write_scores(results, uid):
+    content = whole_record()
+    content["input"]["series_sha256"] = Acquisition("DICOM", series_uid=uid).series_sha256
+    results.mkdir()
+    (results / "scores.json").write_text(json.dumps(content))
+
+
+def test_scored_series_is_read_among_series_with_the_same_number(tmp_path):
     folder, results = tmp_path / "ct", tmp_path / "results"
     scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
-    results.mkdir()
     for name, hu in (("a{}.dcm", unscored), ("b{}.dcm", scored), ("c{}.dcm", unscored)):
         write_series(folder, hu, tags={"SeriesNumber": 3}, name=name.format)
-    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
-    scan = ScanSource("scan", "", folder, uid)
-    keys = {"content": "", "files": ""} | {key: {"content": content_key, "files": files_key}[key](scan)}
-    write_record(results, ScanRecord(**keys, settings=""))
+    write_scores(results, str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID))
     assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
 
 
 def test_scored_series_is_read_though_the_rule_prefers_another(tmp_path):
     folder, results = tmp_path / "ct", tmp_path / "results"
-    results.mkdir()
     soft, sharp = chest_hu(seed=1), chest_hu(seed=2)
     for name, hu, kernel in (("a{}.dcm", soft, "B35f"), ("b{}.dcm", sharp, "B70f")):
         tags = {"StudyInstanceUID": "1.2", "SeriesNumber": 3, "ConvolutionKernel": kernel}
         write_series(folder, hu, tags=tags, name=name.format)
-    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
-    scored = ScanSource("scan", "", folder, uid)
-    write_record(results, ScanRecord(files=files_key(scored), content="", settings=""))
+    write_scores(results, str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID))
     assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == sharp).all()

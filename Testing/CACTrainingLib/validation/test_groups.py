@@ -37,7 +37,7 @@ def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):
         for name in ("threshold", "decomposition")
     }
     return ScoreRecord(
-        input=InputRecord("scan", (18, 16, 8), (2.0, 2.0, thickness_mm)),
+        input=InputRecord("scan", (18, 16, 8), (2.0, 2.0, thickness_mm), ""),
         acquisition=Acquisition("DICOM", kernel=kernel, slice_thickness_mm=thickness_mm),
         heart=HeartRecord("given"),
         warnings=(),
