@@ -68,6 +68,7 @@ def scored(tmp_path_factory):
     return score
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code", REMEDIES)
 def test_the_remedy_of_a_warning_removes_it(scored, code):
     assert REMEDIES[code] in ADVICE[code]
