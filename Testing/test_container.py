@@ -32,13 +32,6 @@ def test_copied_files_exist_in_repository_and_bundle():
     assert all((ROOT / name).exists() for name in CONTENT)
 
 
-def test_commands_run_as_a_user_without_a_shell():
-    last = dict(instructions())
-    assert last["ENTRYPOINT"] == '["/opt/cac/cac"]'
-    assert last["USER"] == "1000"
-    assert "HISTFILE=/dev/null" in last["ENV"]
-
-
 def test_the_service_runs_a_command():
     unit = (ROOT / "cac-watch.service").read_text(encoding="utf-8")
     words = shlex.split(re.search(r"^ExecStart=(.+)$", unit, re.MULTILINE)[1])

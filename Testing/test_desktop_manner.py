@@ -1,12 +1,8 @@
 """The desktop host's Qt and CTK behave like PythonQt's, and refuse what Slicer refuses."""
 
 import pytest
-import slicer
 
 import desktop_host
-
-UI = """<ui version="4.0"><class>Form</class><widget class="QWidget" name="Form"><layout class="QVBoxLayout">
-<item><widget class="ctkUnheardOf" name="slider"/></item></layout></widget></ui>"""
 
 
 @pytest.fixture
@@ -43,16 +39,6 @@ class TestProperties:
         with pytest.raises(AttributeError, match="overwritten"):
             widget_class.update = None
 
-    def test_only_slots_and_properties_of_doubles(self):
-        import ctk
-
-        assert not hasattr(ctk.ctkCollapsibleButton(), "setCollapsed")
-        assert not hasattr(slicer.qMRMLNodeComboBox(), "setNodeTypes")
-        for widget in (ctk.ctkSliderWidget(), slicer.qMRMLSliderWidget()):
-            assert not hasattr(widget, "setRange")
-        with pytest.raises(AttributeError):
-            slicer.qMRMLNodeComboBox().nodeTypes = "vtkMRMLScalarVolumeNode"
-
 
 @pytest.mark.usefixtures("host")
 class TestValues:
@@ -76,33 +62,6 @@ class TestValues:
         assert [7, 8][qt.Qt.Horizontal] == 8
         with pytest.raises(TypeError):
             qt.Qt.AlignLeft in (qt.Qt.AlignLeft | qt.Qt.AlignTop)  # noqa: B015  what is tested
-
-    def test_a_file_dialog_gives_the_name_alone(self, host):
-        import qt
-
-        def decline() -> None:
-            qt.QApplication.activeModalWidget().reject()
-
-        qt.QTimer.singleShot(50, decline)
-        assert qt.QFileDialog.getOpenFileName(None, "title") == ""
-
-    def test_no_keywords(self):
-        import ctk
-        import qt
-
-        for kind in (qt.QLabel, qt.QTimer, ctk.ctkCollapsibleButton, slicer.qMRMLNodeComboBox):
-            with pytest.raises(ValueError, match="keyword"):
-                kind(parent=None)
-        widget_class = type("Own", (qt.QWidget,), {"__init__": lambda self, tag: qt.QWidget.__init__(self)})
-        assert widget_class(tag=1)
-
-
-class TestForms:
-    def test_unknown_class_in_ui_file(self, host, tmp_path):
-        file = tmp_path / "form.ui"
-        file.write_text(UI, encoding="utf-8")
-        with pytest.raises(RuntimeError, match="ctkUnheardOf"):
-            slicer.util.loadUI(str(file))
 
 
 class TestEvents:

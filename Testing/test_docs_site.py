@@ -10,30 +10,21 @@ from pathlib import Path
 import pytest
 from whole_records import whole_record
 
-from CACScoringLib.core.warning_codes import ADVICE
+from CACScoringLib.core.warning_codes import ADVICE, SEVERE
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "hooks"))  # as MkDocs does
 
-import command_tables  # noqa: E402
 import result_tables  # noqa: E402
 import warning_tables  # noqa: E402
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
-def test_every_command_has_its_options_and_defaults():
-    page = command_tables.commands_as_markdown()
-    sections = dict(re.findall(r"^#+ (.+?)$(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL))
-    assert {"score", "project new", "train", "evaluate", "test"} <= set(sections)
-    assert "./cac phantom --output DIR (--pairs N | --single N) [OPTIONS]" in sections["phantom"]
-    assert re.search(r"\| `--progress \{.*\}` \| .+ \| `auto` \|", sections["phantom"])
-
-
 @pytest.mark.long
 def test_every_warning_has_its_messages():
     messages = warning_tables.messages_by_code()
-    assert set(messages) == set(ADVICE)
+    assert set(messages) == set(ADVICE) >= SEVERE
     assert messages["thick-slices"] == [
         "The slices are {thickness_mm} mm thick, more than 5 mm, so small lesions may be missed.",
     ]
@@ -100,12 +91,8 @@ def test_the_site_loads_nothing_from_other_hosts(tmp_path):
         assert 'data-md-component="source"' not in text  # would request the number of stars from GitHub
     styles = "".join(file.read_text(encoding="utf-8") for file in (tmp_path / "site").rglob("*.css"))
     assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", styles)
-    commands = (tmp_path / "site" / "reference" / "commands.html").read_text(encoding="utf-8")
-    assert "<code>--series NUMBER|UID</code>" in commands
-    warnings = (tmp_path / "site" / "reference" / "warnings.html").read_text(encoding="utf-8")
-    assert "<code>thick-slices</code>" in warnings
-    results = (tmp_path / "site" / "results.html").read_text(encoding="utf-8")
-    assert results.count("<table>") > 10
+    for page in ("reference/commands", "reference/warnings", "results"):
+        assert "<table>" in (tmp_path / "site" / f"{page}.html").read_text(encoding="utf-8")
     schema = json.loads((tmp_path / "site" / "reference" / "scores.schema.json").read_text(encoding="utf-8"))
     record = schema["$defs"]["ScoreRecord"]
     assert set(record["required"]) <= set(whole_record()) <= {"schema", *record["properties"]}

@@ -4,7 +4,6 @@ docs/developer/hostile-input.md lists other hostile input with its tests.
 """
 
 import csv
-import io
 import json
 import os
 import re
@@ -18,8 +17,6 @@ from dicom_files import save
 from pydicom.valuerep import PersonName
 from small_ct import score_command, write_ct
 
-from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.progress import progress_for
 from CACTrainingLib.cli.main import main
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -138,14 +135,3 @@ def test_links_among_results_are_replaced(tmp_path):
     assert main(score_command(tmp_path, "--overwrite")) == 0
     assert not report.is_symlink()
     assert (tmp_path / "others").read_text(encoding="utf-8") == "theirs"
-
-
-@pytest.mark.parametrize("kind", ["auto", "json", "none"])
-def test_control_characters_in_messages(kind):
-    stream = io.StringIO()
-    progress = progress_for(kind, stream)
-    progress.warning(ScanWarning("unit-unspecified", "one\x1b[31m"))
-    progress.failed("two\x0c\x00\nthree", 3)
-    assert stream.getvalue().count("\n") == {"auto": 3, "json": 2, "none": 2}[kind]
-    assert all(c.isprintable() or c == "\n" for c in stream.getvalue())
-    assert "three" in stream.getvalue()

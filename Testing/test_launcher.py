@@ -43,17 +43,6 @@ def test_nothing_is_imported_from_the_current_folder(launcher, tmp_path):
     assert "territories-compact" in done.stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
-def test_a_folder_without_write_access_is_named(launcher, monkeypatch):
-    """Run as in a container with a read-only root, which lacks an extra."""
-    code = "import os, runpy, sys; os.access = lambda *_: False; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
-    words = [sys.executable, "-c", code, str(launcher), "--add-extras", "studies"]
-    done = subprocess.run(words, capture_output=True, encoding="utf-8")
-    assert done.returncode == 1
-    assert f"{launcher.parent} must be installed into" in done.stderr
-    assert "run ./cac --add-extras studies once" in done.stderr
-
-
 @pytest.fixture
 def bundle(launcher):
     """Return a launcher in a bundle for this Python, whose environment is not installed yet."""
@@ -78,13 +67,6 @@ def test_a_bundle_with_changed_or_lost_files_is_refused(bundle):
     bundle.with_name("SHA256SUMS").unlink()
     assert "SHA256SUMS is missing" in refusal(bundle)
     assert not bundle.with_name(".venv").exists()
-
-
-def test_a_bundle_for_another_python_is_refused(bundle):
-    (folder,) = bundle.with_name("wheels").iterdir()
-    folder.rename(folder.with_name("3.10" if folder.name != "3.10" else "3.11"))
-    if shutil.which(f"python{next(bundle.with_name('wheels').iterdir()).name}") is None:
-        assert "cac needs Python 3.1" in refusal(bundle)
 
 
 @pytest.mark.long

@@ -153,18 +153,6 @@ def test_thresholds_follow_the_tube_voltage_unless_switched_off(heart_with_two_l
     assert "not-120-kvp" in codes(adapted)
 
 
-def test_other_rules_are_named_and_have_no_category(heart_with_two_lesions):
-    scan, heart, labels = heart_with_two_lesions
-    result = api.score(scan, rules=ScoringRules(threshold_hu=90.0), heart=heart, lesions=labels, threshold_only=True)
-    details = result.details
-    assert "rules-changed" in codes(details)
-    assert details.categories is None
-    assert result.methods["threshold"].rules.name == "Agatston, 90 HU"
-    usual = api.score(scan, heart=heart, lesions=labels, threshold_only=True).details
-    assert "rules-changed" not in codes(usual)
-    assert usual.categories is not None
-
-
 def test_a_sharp_scan_is_scored_filtered_and_shown_unfiltered():
     scan = kernel_scans.scan_with(kernel_scans.BONE, calcium=True)
     heart = np.zeros(scan.hu.shape, np.uint8)

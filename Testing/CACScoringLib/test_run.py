@@ -1,6 +1,5 @@
 """Read, score, write: what every command that scores a CT has in common."""
 
-import io
 import json
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from CACScoringLib.core.ct import MaskError, scan_from_image
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.core.progress import Progress, progress_for
 from CACScoringLib.exchange.fhir import bundle_of
 from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.pipeline import ScoreSettings
@@ -25,23 +23,6 @@ from CACScoringLib.run import RunSettings, Sample, ScanInput, read_lesions, run_
 from CACScoringLib.scoring.lesions import ScoringRules
 
 MASSES = {Artery.LAD: 12.0}
-
-
-class Listening(Progress):
-    """Remembers what it is told."""
-
-    def __init__(self):
-        super().__init__()
-        self.ran, self.warned, self.output = [], [], None
-
-    def _begin_step(self, name):
-        self.ran.append(name)
-
-    def warning(self, warning):
-        self.warned.append(warning.code)
-
-    def done(self, output):
-        self.output = output
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +52,6 @@ def run(scan_input, folder, settings=None, models=None, progress=None):
     return result, json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
-def test_the_steps_that_are_announced_are_those_that_run(files, tmp_path):
-    progress = Listening()
-    result, content = run(files, tmp_path / "out", progress=progress)
-    assert progress.ran == progress.steps
-    assert progress.ran == list(content["seconds"])
-    assert progress.warned == [warning.code for warning in result.warnings]
-    assert progress.output == tmp_path / "out"
-
-
 def test_nothing_is_written_of_a_scan_that_cannot_be_scored(files, tmp_path):
     with pytest.raises(MaskError):
         run(replace(files, heart=files.ct), tmp_path / "out")
@@ -94,9 +66,10 @@ def test_results_call_the_scan_by_the_given_name(files, tmp_path):
 class TestWhoReviewed:
     """A score is reviewed if a reader vouches for its lesions, and not because somebody gave labels."""
 
-    @pytest.fixture
-    def automatic(self, tmp_path):
-        folder = tmp_path / "automatic"
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def automatic(tmp_path_factory):
+        folder = tmp_path_factory.mktemp("patient") / "automatic"
         return folder, automatic_patient.write(folder)
 
     def status(self, path, reader=None):
@@ -121,6 +94,7 @@ class TestWhoReviewed:
         sitk.WriteImage(sitk.GetImageFromArray(sitk.GetArrayViewFromImage(changed)), folder / "foreign.nrrd")
         assert self.status(folder / "foreign.nrrd") == "given"
 
+    @pytest.mark.long
     def test_lesions_exported_after_a_review_stay_reviewed(self, automatic):
         folder, result = automatic
         review = ScanReview(ReviewFolder(folder, result.scan))
@@ -152,11 +126,3 @@ class TestSample:
         _, content = run(scan_input, tmp_path / "out", settings)
         assert content["methods"]["threshold"]["arteries"]["RCA"]["lesions"] == 3
         assert content["rules"]["threshold"]["calibration_mg_per_mm3_hu"] == 0.25
-
-
-def test_severe_warnings_are_printed_even_if_nothing_else_is(files, tmp_path):
-    empty = sitk.ReadImage(files.lesions) * 0
-    sitk.WriteImage(empty, tmp_path / "empty.nrrd")
-    printed = io.StringIO()
-    run(replace(files, lesions=tmp_path / "empty.nrrd"), tmp_path / "out", progress=progress_for("none", printed))
-    assert [line.partition(":")[0] for line in printed.getvalue().splitlines()] == ["CAUTION"]

@@ -68,28 +68,6 @@ def paint_cylinder(
     paint(phantom, (x**2 + y**2 <= radius_mm**2) & (z >= 0) & (z < height_mm), hu, artery)
 
 
-def reordered(image: sitk.Image, axes: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> sitk.Image:
-    """Store an image in another axis order, with the same voxels at the same positions.
-
-    Args:
-        image: Image to reorder.
-        axes: Old axis (0 = i) of the new i, j, k.
-        flipped: True for new axes in the opposite direction.
-    """
-    old_direction = np.reshape(image.GetDirection(), (3, 3))
-    values = np.transpose(sitk.GetArrayFromImage(image), [2 - axes[2 - n] for n in range(3)])
-    values = values[tuple(slice(None, None, -1) if flipped[2 - n] else slice(None) for n in range(3))]
-    corner = [0, 0, 0]
-    direction = np.empty((3, 3))
-    for new, old in enumerate(axes):
-        corner[old] = image.GetSize()[old] - 1 if flipped[new] else 0
-        direction[:, new] = old_direction[:, old] * (-1 if flipped[new] else 1)
-    spacing_mm = tuple(image.GetSpacing()[old] for old in axes)
-    origin_mm = image.TransformIndexToPhysicalPoint(corner)
-    grid = Grid(values.shape[::-1], spacing_mm, origin_mm, tuple(direction.reshape(-1).tolist()))
-    return grid.image(np.ascontiguousarray(values))
-
-
 def tilted_direction(degrees_about_x: float, degrees_about_z: float = 0.0) -> tuple[float, ...]:
     """Direction cosines of axial slices tilted about the left-right axis, then turned about the head-foot axis."""
     a, b = math.radians(degrees_about_x), math.radians(degrees_about_z)

@@ -1,7 +1,5 @@
 """The heart region: on a chest of ellipsoids, on real CTs, and on scans without a heart."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,7 +7,7 @@ from ellipsoid_chest import Chest
 from images import image_of
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, _dome, heart_region
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import NoHeartError, scan_from_image
 from CACScoringLib.core.grid import Grid
@@ -56,6 +54,7 @@ def padded(image, fill):
     return sitk.ConstantPad(image, [40, 40, 0], [40, 40, 0], fill)
 
 
+@pytest.mark.long
 def test_air_around_a_field_of_view_that_cuts_the_lungs_changes_nothing(chest):
     """Scanners fill the corners of gated scans; cut lungs are not a part of that air."""
     cut = chest.image[34:122, 2:84, 10:80]
@@ -110,6 +109,7 @@ def test_excluded_labels_are_bone_and_descending_aorta(chest, region):
     assert (excluded[chest.heart] != 0).mean() <= 0.02
 
 
+@pytest.mark.long
 def test_a_vertebra_that_the_aorta_lies_on_is_bone():
     chest = Chest(aorta_y=50)
     region = chest.region()
@@ -132,6 +132,7 @@ def test_enhanced_blood_is_not_taken_for_bone():
     assert covered(enhanced.spine, region.mask) == 0
 
 
+@pytest.mark.long
 def test_fluid_in_a_single_lung_does_not_lift_the_floor_and_is_reported():
     chest = Chest(fluid_mm=70.0)
     region = chest.region()
@@ -139,6 +140,7 @@ def test_fluid_in_a_single_lung_does_not_lift_the_floor_and_is_reported():
     assert "heart-floor-uncertain" in codes(region)
 
 
+@pytest.mark.long
 def test_gas_in_the_stomach_is_no_lung(region):
     assert dice(array(Chest(gas=True).region().mask) != 0, array(region.mask) != 0) >= 0.99
 
@@ -206,13 +208,3 @@ def test_real_hearts_are_covered(real_ct, name):
     region = heart_region(scan_from_image(read(real_ct(name)), ACQUISITION))
     assert covered(truth, region.mask) >= 0.95
     assert dice(truth, array(region.mask) != 0) >= 0.6
-
-
-def test_the_right_dome_is_seen_right_of_the_heart_only():
-    """Right of the midline by a fifth of the chest's width, less 12 mm; the left one likewise, and at the back."""
-    lungs = np.ones((40, 40, 100), bool)
-    for columns, bottom in ((slice(0, 26), 10), (slice(26, 74), 20), (slice(74, 100), 5)):
-        lungs[:bottom, :, columns] = False
-    lungs[:15, :20, 74:] = False
-    chest = SimpleNamespace(lungs=lungs, midline=50, width=100, front=0, back=39)
-    assert (_dome(chest, right_side=True), _dome(chest, right_side=False)) == (10, 5)

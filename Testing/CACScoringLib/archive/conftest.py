@@ -30,7 +30,7 @@ def store():
     return Store()
 
 
-@pytest.fixture(params=["dicomweb", "dimse"])
+@pytest.fixture(params=["dicomweb", pytest.param("dimse", marks=pytest.mark.long)])
 def address(request, store):
     with (web_peer if request.param == "dicomweb" else dimse_peer)(store) as address:
         yield address

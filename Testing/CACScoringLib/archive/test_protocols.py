@@ -54,21 +54,6 @@ def test_a_patient_id_with_spaces_is_found_without_url_decoding(store, series):
             assert archive.find_series(SeriesFilter(patient_id="AB 9/1")) == []
 
 
-@pytest.mark.long
-def test_unchanged_studies_are_not_queried_again(store, series):
-    first, second = series(), series()
-    store.add(*first, *second[:3])
-    with dimse_peer(store) as address:
-        archive = connect(address, Access())
-        answers = []
-        for new in ((), (), second[3:], ()):
-            store.add(*new)
-            request_count = len(store.requests)
-            images = sorted(summary.images for summary in archive.find_series(SeriesFilter()))
-            answers.append((images, len(store.requests) - request_count))
-    assert answers == [([3, 4], 3), ([3, 4], 1), ([4, 4], 2), ([4, 4], 1)]
-
-
 def test_facts_of_an_image(archive, store, series):
     store.add(*series())
     facts = archive.image_facts(archive.find_series(SeriesFilter())[0])
@@ -167,6 +152,7 @@ class TestAccess:
             assert connect(address, Access(ae_title="KNOWN")).find_series(SeriesFilter()) == []
 
 
+@pytest.mark.long
 class TestTls:
     @pytest.fixture
     def certificate(self, tmp_path_factory):

@@ -2,15 +2,14 @@
 
 import pydicom
 import pytest
-from archive_peers import REPORT_CLASS, Store, dimse_peer, report_about, stub_scorer, web_peer
+from archive_peers import REPORT_CLASS, report_about, stub_scorer, web_peer
 from dicom_files import save
 from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import Access, ArchiveUnauthorisedError
+from CACScoringLib.archive.address import ArchiveUnauthorisedError
 from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
-from CACScoringLib.archive.transfer import connect
 from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.files import OutputError
 
@@ -199,15 +198,6 @@ def test_metrics_count_series_and_seconds(run, archive, store, series, tmp_path)
     assert all(name.startswith(tuple(names)) for name in values)
 
 
-def test_metrics_show_an_archive_that_is_away(run, store, clock, tmp_path):
-    up_lines = []
-    store.fail = 20
-    file = tmp_path / "out" / "watch.prom"
-    clock.at_sleep = {1: lambda: up_lines.append(file.read_text(encoding="utf-8").splitlines()[-1])}
-    run()
-    assert up_lines == ["cac_watch_archive_up 0"]
-
-
 def test_only_series_that_match_the_filter_are_scored(run, store, series, log):
     store.add(*series(PatientID="P2"), *series(), *series(Modality="MR"), *series(SliceThickness=5, PatientID="P2"))
     assert sorted(run(series_filter=SeriesFilter(patient_id="P2", thickness_mm=(2, 4)))) == ["done", "skipped"]
@@ -328,38 +318,29 @@ class TestKills:
         assert len(scorings(log)) == 2
 
 
-class TestFolder:
-    def test_a_folder_with_other_content_is_refused(self, tmp_path):
-        (tmp_path / "thesis.txt").touch()
-        with pytest.raises(OutputError, match="holds no watch"), open_watch(tmp_path, {}):
-            pass
-        with pytest.raises(OutputError, match="is a file"), open_watch(tmp_path / "thesis.txt", {}):
-            pass
-
-    def test_incomplete_results_are_removed(self, tmp_path):
-        with open_watch(tmp_path / "out", {}):
-            pass
-        (tmp_path / "out" / ".work" / "000001").mkdir(parents=True)
-        (tmp_path / "out" / "series" / ".000001.partial-x").mkdir(parents=True)
-        with open_watch(tmp_path / "out", {}):
-            assert not (tmp_path / "out" / ".work").exists()
-            assert list((tmp_path / "out" / "series").iterdir()) == []
+def test_a_folder_with_other_content_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="holds no watch"), open_watch(tmp_path, {}):
+        pass
+    with pytest.raises(OutputError, match="is a file"), open_watch(tmp_path / "thesis.txt", {}):
+        pass
 
 
-@pytest.mark.long
-def test_messages_and_files_name_no_patient(series, tmp_path, clock, messages, log):
+def test_incomplete_results_are_removed(tmp_path):
+    with open_watch(tmp_path / "out", {}):
+        pass
+    (tmp_path / "out" / ".work" / "000001").mkdir(parents=True)
+    (tmp_path / "out" / "series" / ".000001.partial-x").mkdir(parents=True)
+    with open_watch(tmp_path / "out", {}):
+        assert not (tmp_path / "out" / ".work").exists()
+        assert list((tmp_path / "out" / "series").iterdir()) == []
+
+
+def test_messages_and_files_name_no_patient(run, store, series, messages, tmp_path):
     paths = series(PatientID="SECRET-7", PatientName="Doe^Jane")
-    store = Store()
     store.add(*paths)
-    uid = pydicom.dcmread(paths[0]).SeriesInstanceUID
-    with dimse_peer(store) as address, open_watch(tmp_path / "out", {}) as journal:
-        settings = WatchSettings(10, 0, once=True)
-        archive = connect(address, Access())
-        watch = Watch(archive, tmp_path / "out", EVERYTHING, settings, journal, messages.append, clock, clock.sleep)
-        watch.run(stub_scorer(log))
-    written = (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8") + " ".join(
-        map(str, (tmp_path / "out").rglob("*"))
-    )
-    written += (tmp_path / "out" / "journal.json").read_text(encoding="utf-8")
-    for secret in ("SECRET-7", "Doe", uid):
-        assert secret not in written + " ".join(messages)
+    assert run() == ["done"]
+    written = [*messages, *map(str, (tmp_path / "out").rglob("*"))]
+    written += [(tmp_path / "out" / name).read_text(encoding="utf-8") for name in ("watch.csv", "journal.json")]
+    for secret in ("SECRET-7", "Doe", pydicom.dcmread(paths[0]).SeriesInstanceUID):
+        assert secret not in " ".join(written)

@@ -3,7 +3,6 @@
 import json
 import shutil
 from functools import partial
-from pathlib import Path
 
 import pytest
 from handmade_networks import untrained
@@ -17,7 +16,6 @@ from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.store import store_repeatability, update_card
 from CACScoringLib.quality.calibration import stored_repeatability
 
-ROOT = Path(__file__).parents[3]
 NO_SCENE = '{"results": {"scene": false}}'
 LIMITS = {"intercept": 1.0, "slope": 0.1, "factor": 2.0, "pairs": 100, "highest": 1e5}
 
@@ -94,28 +92,6 @@ def test_two_cts_are_scored_and_compared(scans, limits, known_hearts, capsys):
     assert "32.0 → 48.0" in capsys.readouterr().out
     for side in ("earlier", "later"):
         assert (scans / "out" / side / "report.html").exists()
-
-
-def warn_severely(result, message):
-    """Add a severe warning to a result."""
-    content = read(result / "scores.json")
-    content["warnings"].append({"code": "contrast-enhanced", "message": message, "severe": True})
-    (result / "scores.json").write_text(json.dumps(content), encoding="utf-8")
-
-
-def test_severe_warnings_of_both_scans_are_printed(scans, limits, capsys):
-    for number, side in ((1, "first"), (2, "second")):
-        score(scans, number, side, "--threshold-only")
-        warn_severely(scans / side, f"The blood of the {side} is bright.")
-    capsys.readouterr()
-    folders = {"first": "first", "second": "second"}
-    assert compare(scans, "--progress", "none", **folders) == 0
-    assert capsys.readouterr().err.splitlines() == [
-        "CAUTION: Earlier scan: The blood of the first is bright.",
-        "CAUTION: Later scan: The blood of the second is bright.",
-    ]
-    score(scans, 2, "third", "--threshold-only", "--progress", "none", "--earlier", str(scans / "first"))
-    assert capsys.readouterr().err.splitlines() == ["CAUTION: Earlier scan: The blood of the first is bright."]
 
 
 def test_results_are_compared_without_scoring_and_a_comparison_is_kept_unless_told_otherwise(scans, limits):
@@ -199,20 +175,20 @@ def test_score_beside_an_earlier_result(scans, limits, capsys):
     assert "comparison" not in read(scans / "result1" / "scores.json")
 
 
-class TestStoredLimits:
-    def test_found_by_the_model_that_made_the_map(self, limits, scans):
-        other = untrained("decomposition", "other-map", scans / "installed")
-        card = read_card(limits)
-        content = whole_record()
-        content["models"] = [{"network": "decomposition", "name": card.name, "sha256": card.sha256}]
-        assert stored_repeatability(record_of(content)).data == "100 digital patients"
-        content["models"][0]["sha256"] = read_card(other).sha256
-        assert stored_repeatability(record_of(content)) is None
-        content["models"][0] |= {"name": "a-copy", "sha256": card.sha256}
-        assert stored_repeatability(record_of(content)) is None
-        assert stored_repeatability(record_of(whole_record())).limits["threshold"]["agatston"]["total"].slope == 0.1
+def test_limits_are_found_by_the_model_that_made_the_map(limits, scans):
+    other = untrained("decomposition", "other-map", scans / "installed")
+    card = read_card(limits)
+    content = whole_record()
+    content["models"] = [{"network": "decomposition", "name": card.name, "sha256": card.sha256}]
+    assert stored_repeatability(record_of(content)).data == "100 digital patients"
+    content["models"][0]["sha256"] = read_card(other).sha256
+    assert stored_repeatability(record_of(content)) is None
+    content["models"][0] |= {"name": "a-copy", "sha256": card.sha256}
+    assert stored_repeatability(record_of(content)) is None
+    assert stored_repeatability(record_of(whole_record())).limits["threshold"]["agatston"]["total"].slope == 0.1
 
-    def test_kept_when_the_calibration_changes(self, limits):
-        before = find_model("decomposition").card.repeatability
-        update_card(limits, {"floor_hu": 33.0}, {"whole_method": {"n": 3}})
-        assert find_model("decomposition").card.repeatability == before
+
+def test_limits_are_kept_when_the_calibration_changes(limits):
+    before = find_model("decomposition").card.repeatability
+    update_card(limits, {"floor_hu": 33.0}, {"whole_method": {"n": 3}})
+    assert find_model("decomposition").card.repeatability == before

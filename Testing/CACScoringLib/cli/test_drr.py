@@ -50,6 +50,7 @@ def test_png_is_a_16_bit_picture_with_dark_lungs(ct, tmp_path):
     assert grey[40:50, 15:30].max() > grey[40:50, 36:49].max() + 5000  # the ball: the patient's right, below the middle
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", ["nii.gz", "mha"])
 def test_line_integrals_are_kept_as_they_are(ct, tmp_path, ending):
     assert drr(ct, tmp_path / f"pa.{ending}", *PARALLEL) == cli.DONE
@@ -85,6 +86,7 @@ def test_dicom_is_a_derived_digital_radiograph(tmp_path, identify):
     assert (ds.pixel_array == picture(tmp_path / "pa.png")).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("view", "position"), [("AP", "AP"), ("lateral", "LL"), ("30", None)])
 def test_dicom_names_the_view(ct, tmp_path, view, position):
     drr(ct, tmp_path / "x.dcm", "--view", view)

@@ -1,8 +1,5 @@
 """The command line from end to end: on a small synthetic scan, and on every real scan at hand."""
 
-import argparse
-import csv
-import errno
 import importlib.util
 import io
 import json
@@ -42,20 +39,6 @@ def result(folder):
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
 
 
-def test_a_full_disk_is_named_with_its_place_and_other_errors_of_the_system_are_faults(capsys):
-    def failing(number):
-        def run(*_):
-            raise OSError(number, os.strerror(number), "results/scans.csv")
-
-        return argparse.Namespace(progress="none", run=run, interrupted="")
-
-    assert cli.run(failing(errno.ENOSPC)) == cli.BAD_USAGE
-    message = capsys.readouterr().err
-    assert f"results/scans.csv cannot be used: {os.strerror(errno.ENOSPC)}. Make room" in message
-    with pytest.raises(FileNotFoundError):
-        cli.run(failing(errno.ENOENT))
-
-
 def test_score_writes_every_result_and_prints_the_total(case, tmp_path, capsys):
     assert score(case, tmp_path / "out", "--lesions", case["lesions"], scene=True) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == FILES
@@ -63,12 +46,10 @@ def test_score_writes_every_result_and_prints_the_total(case, tmp_path, capsys):
     assert "32.0" in capsys.readouterr().out
 
 
-def test_fat_within_a_given_pericardium(case, tmp_path, capsys):
+def test_fat_within_a_given_pericardium(case, tmp_path):
     assert score(case, tmp_path / "out", "--pericardium", case["heart"]) == 0
     fat = result(tmp_path / "out")["epicardial_fat"]
     assert (fat["volume_cm3"], fat["source"]) == (0, "given")
-    assert "Epicardial fat 0 cm³" in capsys.readouterr().out
-    assert "Epicardial fat 0 cm³, within the given" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "out" / "pericardium.nii.gz").is_file()
 
 
@@ -217,20 +198,6 @@ def test_models_are_installed_listed_verified_and_asked_for_by_name(case, tmp_pa
     assert cli.main(["models", "verify"]) == cli.BAD_INPUT
 
 
-def test_models_are_replaced_and_rolled_back(tmp_path, bundled, capsys):
-    first, second = (untrained("slices", "mine", tmp_path / place) for place in ("first", "second"))
-    assert cli.main(["models", "install", str(first)]) == 0
-    assert cli.main(["models", "install", str(second)]) == cli.BAD_INPUT
-    assert cli.main(["models", "install", str(second), "--overwrite"]) == 0
-    capsys.readouterr()
-    assert cli.main(["models", "install", "mine", "--previous"]) == 0
-    output = capsys.readouterr().out
-    assert models.read_card(first).sha256[:16] in output
-    assert str(tmp_path / "installed" / "taken-out" / "mine") in output
-    assert cli.main(["models", "install", "mine", "--previous"]) == 0
-    assert models.read_card(second).sha256[:16] in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("kind", ["auto", "none"])
 def test_an_interruption_is_no_error(kind, monkeypatch, capsys):
     monkeypatch.setattr(models, "list_models", lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -256,48 +223,6 @@ def test_a_killed_run_leaves_no_result(case, tmp_path, sent, code):
     assert not (tmp_path / "out").exists()
 
 
-QRM_CIRCLES = {
-    "Large_HD": (180, 220, 14, 1), "Medium_HD": (206, 221, 9, 1), "Small_HD": (231, 220, 6, 1),
-    "Large_MD": (291, 151, 14, 2), "Medium_MD": (280, 173, 9, 2), "Small_MD": (269, 195, 6, 2),
-    "Large_LD": (299, 281, 14, 3), "Medium_LD": (285, 260, 9, 3), "Small_LD": (271, 239, 6, 3),
-}  # fmt: skip
-"""Centre (i, j), radius in pixels, label."""
-
-
-@pytest.mark.long
-def test_the_qrm_phantom_gives_the_published_scores(real_ct, tmp_path):
-    ct_path = real_ct("qrm_phantom/canon_large_rep1_120kVp_3mm.nii.gz")
-    ct = sitk.ReadImage(ct_path)
-    rows, columns = np.ogrid[: ct.GetHeight(), : ct.GetWidth()]
-    labels, heart = np.zeros((2, *ct.GetSize()[::-1]), np.uint8)
-    for i, j, radius, label in QRM_CIRCLES.values():
-        labels[3:8, (columns - i) ** 2 + (rows - j) ** 2 <= radius**2] = label
-    heart[2:9, (columns - 255) ** 2 + (rows - 216) ** 2 <= 90**2] = 1
-    masks = []
-    for values, name in ((labels, "l.nii.gz"), (heart, "h.nii.gz")):
-        mask = sitk.GetImageFromArray(values)
-        mask.CopyInformation(ct)
-        sitk.WriteImage(mask, tmp_path / name)
-        masks.append(str(tmp_path / name))
-    settings = '{"scoring": {"rules": {"calibration_mg_per_mm3_hu": 0.000722048}}, "results": {"scene": false}}'
-    options = ["--lesions", masks[0], "--heart", masks[1], "--settings", settings]
-    assert cli.main(["score", str(ct_path), "--output", str(tmp_path / "out"), *options]) == 0
-    data = result(tmp_path / "out")
-    assert "contrast" not in " ".join(w["code"] for w in data["warnings"])
-
-    measured = {name: np.zeros(3) for name in QRM_CIRCLES}
-    for lesion in data["methods"]["threshold"]["lesions"]:
-        r, a, s = lesion["centroid_ras_mm"]
-        i, j, _ = ct.TransformPhysicalPointToContinuousIndex((-r, -a, s))
-        name = next(n for n, (ci, cj, radius, _) in QRM_CIRCLES.items() if np.hypot(i - ci, j - cj) <= radius)
-        above_threshold_mg = 0.000722048 * lesion["pseudo_mass_hu_mm3"]  # as published; `mass_mg` is integrated
-        measured[name] += [lesion["agatston"], lesion["volume_mm3"], above_threshold_mg]
-    with real_ct("qrm_phantom/fqm_reference_scores.csv").open() as stream:
-        for row in csv.DictReader(stream):
-            expected = [float(row[c]) for c in ("Agatston score", "Volume score", "Mass score")]
-            assert measured[row["Calcification"]] == pytest.approx(expected, abs=0.005), row["Calcification"]
-
-
 def test_names_that_a_terminal_cannot_show(tmp_path, monkeypatch):
     """Names of files on a disk may be no UTF-8."""
     stderr = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
@@ -314,25 +239,11 @@ def test_control_characters_of_an_unknown_option_do_not_reach_the_terminal(capsy
     assert "\x1b" not in message
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["score", "--threshold", "130", "ct"],
-            "unrecognized arguments: --threshold ct; did you mean --threshold-only?",
-        ),
-        (["score", "ct", "--ouptut=x"], "unrecognized arguments: --ouptut=x; did you mean --output?"),
-        (
-            ["pull", "dimse://a@b:1", "--list", "--patient", "P"],
-            "unrecognized arguments: --patient P; did you mean --patient-id?",
-        ),
-    ],
-)
-def test_options_are_written_out(arguments, message, capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main(arguments)
-    assert exit_info.value.code == 2
-    assert capsys.readouterr().err.endswith(f"{message}\n")
+@pytest.mark.parametrize("option", ["--threshold", "--ouptut=x"])
+def test_options_are_written_out(option, capsys):
+    with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
+        cli.main(["score", "ct", option])
+    assert f"unrecognized arguments: {option}; did you mean --" in capsys.readouterr().err
 
 
 def test_a_settings_file_may_begin_with_a_byte_order_mark(case, tmp_path):

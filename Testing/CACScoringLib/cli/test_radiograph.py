@@ -1,7 +1,6 @@
 """`cac score --radiograph` from end to end, with a model that learned nothing."""
 
 import json
-from datetime import datetime
 from html.parser import HTMLParser
 
 import pytest
@@ -12,7 +11,6 @@ from radiograph_files import chest, stored, write_dicom
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cli.radiograph import RadiographInput, score_files
 from CACScoringLib.core.files import file_sha256
-from CACScoringLib.core.version import VERSION, commit
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.site import site_text
 from CACScoringLib.networks.radiograph import RadiographNetConfig
@@ -48,16 +46,8 @@ class TestCommand:
         assert score("--radiograph", dicom, *settings(bmi_kg_m2=27.5), "--model", MODEL, "--output", out) == cli.DONE
         document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
         assert document["schema"] == "cac-radiograph/1"
-        assert document["input"] == {
-            "PA": {
-                "file": "pa.dcm",
-                "file_format": "DICOM",
-                "view": "PA",
-                "pixel_mm": [1.0, 1.0],
-                "rows": 430,
-                "columns": 430,
-            }
-        }
+        facts = {"file_format": "DICOM", "view": "PA", "pixel_mm": [1.0, 1.0], "rows": 430, "columns": 430}
+        assert document["input"] == {"PA": {"file": "pa.dcm", **facts}}
         card = models.find_model("radiograph", MODEL).card
         assert document["models"] == [{"name": MODEL, "sha256": card.sha256}]
         assert document["factors"] == {"age_years": 61, "sex": "F", "bmi_kg_m2": 27.5}
@@ -82,16 +72,10 @@ class TestCommand:
         out = tmp_path / "out"
         assert score("--radiograph", dicom, *settings(bmi_kg_m2=27.5), "--model", MODEL, "--output", out) == cli.DONE
         stated = json.loads((out / "scores.json").read_text(encoding="utf-8"))["provenance"]
-        assert (stated["version"], stated["commit"]) == (VERSION, commit())
-        assert datetime.fromisoformat(stated["created"]).utcoffset() is not None
-        assert stated["machine"].endswith("networks on CPU")
         assert str(tmp_path) not in json.dumps(stated)
         assert stated["inputs_sha256"] == {"PA": file_sha256(dicom)}
         assert stated["cards_sha256"] == {"radiograph": file_sha256(models.find_model("radiograph", MODEL).path)}
-        assert stated["settings"]["bmi_kg_m2"] == 27.5
-        assert stated["settings"]["pa"] == "pa.dcm"
-        page = (out / "report.html").read_text(encoding="utf-8")
-        assert f"SHA-256 of settings {stated['settings_sha256']}" in page
+        assert (stated["settings"]["bmi_kg_m2"], stated["settings"]["pa"]) == (27.5, "pa.dcm")
 
     def test_a_model_that_a_site_does_not_pin_is_refused(self, dicom, tmp_path, capsys, monkeypatch):
         file = tmp_path / "site.json"
@@ -199,28 +183,26 @@ class TestReport:
         assert "Doe^Jane" in _Page(result_as_html(result, identify=True)).text
 
 
-class TestAreas:
-    """Areas under the ROC curve on a model card."""
+def test_patients_further_from_training_count_first():
+    areas = {
+        "external_auc_above_0": 0.6,
+        "cross_validated_auc_above_0": 0.7,
+        "cross_validated_auc_from_100": 0.71,
+        "cross_validated_with_factors_auc_above_0": 0.72,
+        "external_auc_from_100": None,
+    }
+    card = radiograph_models.card_for(radiograph_models.SMALL, validation=areas)
+    assert area_of(card, 0).value == 0.6
+    assert area_of(card, 100).value == 0.71
+    assert area_of(card, 0, with_factors=True).value == 0.72
 
-    def test_patients_further_from_training_count_first(self):
-        areas = {
-            "external_auc_above_0": 0.6,
-            "cross_validated_auc_above_0": 0.7,
-            "cross_validated_auc_from_100": 0.71,
-            "cross_validated_with_factors_auc_above_0": 0.72,
-            "external_auc_from_100": None,
-        }
-        card = radiograph_models.card_for(radiograph_models.SMALL, validation=areas)
-        assert area_of(card, 0).value == 0.6
-        assert area_of(card, 100).value == 0.71
-        assert area_of(card, 0, with_factors=True).value == 0.72
 
-    def test_a_picture_that_was_not_shown_to_tell_anything_is_doubted(self):
-        areas = {"auc_above_0": 0.8, "auc_above_0_95": [0.7, 0.9], "auc_from_100": 0.6, "auc_from_100_95": [0.45, 0.75]}
-        card = radiograph_models.card_for(radiograph_models.SMALL, validation=areas)
-        (warning,) = image_warning(card)
-        assert warning.code == "image-not-proven"
-        assert "100 or more: AUC 0.60 [0.45, 0.75]" in warning.message
-        assert "above 0" not in warning.message
-        proven = {name: value for name, value in areas.items() if "above_0" in name}
-        assert image_warning(radiograph_models.card_for(radiograph_models.SMALL, validation=proven)) == ()
+def test_a_picture_that_was_not_shown_to_tell_anything_is_doubted():
+    areas = {"auc_above_0": 0.8, "auc_above_0_95": [0.7, 0.9], "auc_from_100": 0.6, "auc_from_100_95": [0.45, 0.75]}
+    card = radiograph_models.card_for(radiograph_models.SMALL, validation=areas)
+    (warning,) = image_warning(card)
+    assert warning.code == "image-not-proven"
+    assert "100 or more: AUC 0.60 [0.45, 0.75]" in warning.message
+    assert "above 0" not in warning.message
+    proven = {name: value for name, value in areas.items() if "above_0" in name}
+    assert image_warning(radiograph_models.card_for(radiograph_models.SMALL, validation=proven)) == ()

@@ -64,6 +64,7 @@ def scored(tmp_path_factory):
     return score
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("code", ["kvp-unknown", "thickness-unknown", "lesions-given"])
 def test_the_remedy_of_a_warning_removes_it(scored, code):
     assert code in scored().warning_codes

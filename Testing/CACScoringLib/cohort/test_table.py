@@ -55,9 +55,6 @@ def test_intervals_and_the_likeliest_category():
     content["categories"]["probabilities"] = probabilities
     row = result_row(record_of(content))
     assert [row[f"threshold_{name}"] for name in parts] == [40.5, 130.0, "1–99", 0.78]
-    # An earlier version had no interval.
-    del content["methods"]["threshold"]["total"]["interval_90"]
-    assert result_row(record_of(content))["threshold_interval_low"] is None
 
 
 def _places(value, at=()):

@@ -15,7 +15,7 @@ import worker_jobs
 
 from CACScoringLib.cohort import workers
 from CACScoringLib.cohort.cluster import ClusterError, start_cluster, working_on
-from CACScoringLib.cohort.workers import Workers, sensible_count
+from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import CTError
 
 
@@ -91,6 +91,7 @@ def test_workers_that_cannot_load_the_jobs_are_reported(pool_of):
         list(pool.run([1]))
 
 
+@pytest.mark.long
 def test_waiting_for_late_workers_gives_a_warning(cluster, pool_of, monkeypatch):
     monkeypatch.setattr(workers, "ARRIVAL_SECONDS", 0.0)
     monkeypatch.setattr(workers, "LOOK_SECONDS", 0.1)
@@ -108,6 +109,7 @@ def test_waiting_for_late_workers_gives_a_warning(cluster, pool_of, monkeypatch)
     assert warnings == ["no-workers"]
 
 
+@pytest.mark.long
 def test_a_lost_scheduler_ends_the_run(cluster, pool_of):
     with pool_of(worker_jobs.waiting) as pool, closing(pool.run([1])) as events:
         next(events)
@@ -117,13 +119,7 @@ def test_a_lost_scheduler_ends_the_run(cluster, pool_of):
         worker_jobs.GATE.set()
 
 
-def test_as_many_processes_as_cores_and_memory_allow(monkeypatch):
-    monkeypatch.setattr(workers, "core_count", lambda: 8)
-    for available, expected in ((100e9, 8), (3.5e9, 3), (1e6, 1)):
-        monkeypatch.setattr(workers, "available_memory_bytes", lambda a=available: int(a))
-        assert sensible_count(10**9) == expected
-
-
+@pytest.mark.long
 @pytest.mark.parametrize(("options", "address"), [({}, "127.0.0.1"), ({"dashboard_address": ":0"}, "0.0.0.0")])
 def test_the_dashboard_of_a_batch_system_is_local_unless_configured_otherwise(options, address):
     jobs = {"cores": 1, "memory": "1GB", "scheduler-options": options}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from CACScoringLib.core.text import abbreviated_list, percent, printable
+from CACScoringLib.core.text import percent, printable
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,6 @@ from CACScoringLib.core.text import abbreviated_list, percent, printable
 )
 def test_no_probability_is_certain(probability, text):
     assert percent(probability) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, ""), (1, "a"), (5, "a, b, c, d, e"), (6, "a, b, c, d, e and 1 more"), (8, "a, b, c, d, e and 3 more")],
-)
-def test_a_list_of_at_most_five(count, text):
-    assert abbreviated_list("abcdefgh"[:count]) == text
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,6 @@ def test_an_array_outlives_the_buffers_and_the_image():
     assert len(overwriting) == 8
 
 
-def test_an_image_without_a_held_array_is_not_copied():
-    image = sitk.Image(64, 64, 64, sitk.sitkInt16)
-    place = voxels_of(image).__array_interface__["data"]
-    assert voxels_of(image).__array_interface__["data"] == place
-
-
 def test_a_scan_is_pickled_and_copied_without_its_array():
     scan = cac.CTScan.from_array(np.random.default_rng(0).normal(0, 300, (20, 40, 40)), spacing_mm=(3, 1, 1))
     size = len(pickle.dumps(scan))

@@ -35,17 +35,16 @@ def geometry_of(settings, pixels, image):
     return settings.geometry(centre_mm(image), pixels)
 
 
-class TestReduced:
-    @pytest.mark.parametrize("angle", [0.0, 35.0])
-    def test_sums_along_rays_stay(self, chest, angle):
-        scan = reduced(*chest)
-        assert scan.image.GetSize() == (50, 40, 30)
-        geometry = geometry_of(DrrSettings(angle, detector_mm=260.0), 200, chest[0])
-        assert geometry.isocentre_mm == scan.isocentre_mm
-        full, small = (water_equivalent_mm(image, geometry) for image in (chest[0], scan.image))
-        assert abs(small.sum() / full.sum() - 1) < 0.01
-        full, small = (calcium_path(image, geometry) for image in (chest[1], scan.calcium))
-        assert abs(small.sum() / full.sum() - 1) < 0.02
+@pytest.mark.parametrize("angle", [0.0, 35.0])
+def test_sums_along_rays_of_a_reduced_scan_stay(chest, angle):
+    scan = reduced(*chest)
+    assert scan.image.GetSize() == (50, 40, 30)
+    geometry = geometry_of(DrrSettings(angle, detector_mm=260.0), 200, chest[0])
+    assert geometry.isocentre_mm == scan.isocentre_mm
+    full, small = (water_equivalent_mm(image, geometry) for image in (chest[0], scan.image))
+    assert abs(small.sum() / full.sum() - 1) < 0.01
+    full, small = (calcium_path(image, geometry) for image in (chest[1], scan.calcium))
+    assert abs(small.sum() / full.sum() - 1) < 0.02
 
 
 def test_calcium_is_coloured_in_its_shadow(scan, chest):
@@ -57,15 +56,12 @@ def test_calcium_is_coloured_in_its_shadow(scan, chest):
     assert not coloured[shadow == 0].mean() > 0.02
 
 
-class TestStand:
-    @pytest.mark.parametrize(
-        "settings", [DrrSettings(90.0), DrrSettings(-70.0, 20.0), DrrSettings(180.0, mirrored=True)]
-    )
-    def test_the_beam_passes_the_isocentre_and_meets_the_detector_at_right_angles(self, settings):
-        stand = stand_of(settings.geometry((10.0, 20.0, 30.0)))
-        centre = stand.corners.mean(0)
-        along = (centre - stand.source) / 1800
-        assert np.linalg.norm(along) == pytest.approx(1)
-        assert np.allclose(stand.source + 1600 * along, (10, 20, 30))
-        assert np.allclose((stand.corners - centre) @ along, 0)
-        assert np.linalg.norm(stand.corners[1] - stand.corners[0]) == pytest.approx(430)
+@pytest.mark.parametrize("settings", [DrrSettings(90.0), DrrSettings(-70.0, 20.0), DrrSettings(180.0, mirrored=True)])
+def test_the_beam_passes_the_isocentre_and_meets_the_detector_at_right_angles(settings):
+    stand = stand_of(settings.geometry((10.0, 20.0, 30.0)))
+    centre = stand.corners.mean(0)
+    along = (centre - stand.source) / 1800
+    assert np.linalg.norm(along) == pytest.approx(1)
+    assert np.allclose(stand.source + 1600 * along, (10, 20, 30))
+    assert np.allclose((stand.corners - centre) @ along, 0)
+    assert np.linalg.norm(stand.corners[1] - stand.corners[0]) == pytest.approx(430)

@@ -102,6 +102,7 @@ def test_smooth_objects_have_their_exact_integrals(blobs, view, parallel):
     assert error(path, exact_blobs(where, blobs)) < (2.5**2 + 3.0**2) / (8 * 12.0**2)
 
 
+@pytest.mark.long
 def test_chords_of_an_ellipsoid():
     where, radii = grid((120, 110, 100), (1.5, 1.5, 1.5)), np.array([60.0, 45.0, 50.0])
     mask = image_like((((points(where) / radii) ** 2).sum(-1) <= 1).astype(np.uint8), where)

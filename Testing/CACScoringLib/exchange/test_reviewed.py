@@ -182,6 +182,7 @@ def test_pixels_on_a_contour_are_inside(series, corners, pixels, tmp_path):
     assert {(i, j) for _k, j, i in np.argwhere(labels).tolist()} == set(pixels)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0])
 @pytest.mark.parametrize("copies", [1, 2])
 def test_contours_of_other_slices_reach_the_slices_of_the_ct(series, spacing_mm, copies, tmp_path):
@@ -216,6 +217,7 @@ def test_an_element_of_unknown_kind_is_broken(series, tmp_path):
         read_review_file(path)
 
 
+@pytest.mark.long
 def test_contours_around_the_lesions_give_their_scores(series, tmp_path):
     scan = read_ct(series.ct)
     reviewed = sitk.GetArrayFromImage(sitk.ReadImage(series.lesions))

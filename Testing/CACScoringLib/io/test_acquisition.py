@@ -3,7 +3,6 @@
 import pytest
 from dicom_files import chest_hu, write_series
 
-from CACScoringLib.io.acquisition import clock
 from CACScoringLib.io.reading import read_ct
 
 
@@ -96,11 +95,3 @@ class TestAcquisition:
         acquisition = self.read(tmp_path, KVP=100, **tags)
         assert acquisition.has_tin_filter == tin
         assert acquisition.calcium_kvp == (120 if tin else 100)
-
-
-@pytest.mark.parametrize(
-    ("time", "expected"),
-    [("134510.25", "13:45:10"), ("134510", "13:45:10"), ("0905", "09:05"), ("", ""), ("13:45", "")],
-)
-def test_times_as_shown(time, expected):
-    assert clock(time) == expected

@@ -11,16 +11,13 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
 from images import image_of
-from reading_checks import codes, reads, refuses
+from reading_checks import reads, refuses
 
 from CACScoringLib.core.ct import CTError, SeriesChoiceError, UnreadableError
 from CACScoringLib.io import files
 from CACScoringLib.io.reading import read_ct
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-needs_permissions = pytest.mark.skipif(
-    os.name == "nt" or os.geteuid() == 0, reason="the administrator may read every folder"
-)
 
 
 def scan_in_two_folders(folder):
@@ -76,16 +73,6 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
     write_series(tmp_path, chest_hu())
     refuse(monkeypatch, tmp_path)
     refuses(tmp_path, UnreadableError, "Permission denied")
-
-
-@needs_permissions
-def test_permissions_of_the_system(tmp_path):
-    upper = scan_in_two_folders(tmp_path)
-    upper.chmod(0)
-    try:
-        assert codes(read_ct(tmp_path)) == ["slices-unread"]
-    finally:
-        upper.chmod(0o700)
 
 
 class TestArchives:

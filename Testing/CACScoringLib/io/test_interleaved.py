@@ -57,6 +57,7 @@ def test_another_thickness_by_turns_is_reported(tmp_path):
     assert "mixed-acquisition" in [warning.code for warning in cac.read_ct(tmp_path).warnings]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("first_mm", "reason"), [(30.0, "several reconstructions"), (31.0, "11 slices are missing")])
 def test_slices_at_the_same_or_uneven_places_are_refused(tmp_path, first_mm, reason):
     reconstruction(tmp_path / "0", 30.0)

@@ -100,6 +100,7 @@ def moved(n, mm):
     return edit
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("syntax", "signed", "shared"),
     [(None, False, True), (None, True, False), (RLELossless, True, True), (JPEGLSLossless, False, False)],

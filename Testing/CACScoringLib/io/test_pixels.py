@@ -56,41 +56,36 @@ def test_a_compression_that_cannot_be_decoded_is_named(tmp_path):
     refuses(tmp_path, UnreadableError, r"slice000\.dcm.*\(High-Throughput JPEG 2000")
 
 
-def twelve_bits(above):
-    """An edit to 12 of 16 bits stored. above: The bits above these, by the stored values."""
+def with_bits(bits, above):
+    """An edit to some of 16 bits stored. above: The bits above these, by the stored values."""
 
     def edit(ds, _):
         values = np.frombuffer(ds.PixelData, "<u2")
-        ds.BitsStored, ds.HighBit = 12, 11
-        ds.PixelData = (values & 0x0FFF | above(values)).astype("<u2").tobytes()
+        ds.BitsStored, ds.HighBit = bits, bits - 1
+        ds.PixelData = (values & (1 << bits) - 1 | above(values)).astype("<u2").tobytes()
 
     return edit
 
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize(
-    "above",
-    [lambda values: 0, lambda values: values & 0xF000, lambda values: (np.arange(values.size) % 5 == 0) * 0x1000],
-    ids=["none", "sign", "overlay"],
+    ("bits", "above"),
+    [
+        (12, lambda values: 0),
+        (12, lambda values: values & 0xF000),
+        (12, lambda values: (np.arange(values.size) % 5 == 0) * 0x1000),
+        (15, lambda values: (np.arange(values.size) % 5 == 0) * 0x8000),
+    ],
+    ids=["none", "sign", "overlay", "a single spare bit"],
 )
 @pytest.mark.parametrize("syntax", [None, ExplicitVRBigEndian])
-def test_bits_above_those_stored_mean_nothing(tmp_path, signed, above, syntax):
+def test_bits_above_those_stored_mean_nothing(tmp_path, signed, bits, above, syntax):
     def edit(ds, k):
-        twelve_bits(above)(ds, k)
+        with_bits(bits, above)(ds, k)
         if syntax:
             stored_as(syntax)(ds, k)
 
     write_series(tmp_path, chest_hu(), signed=signed, intercept=0 if signed else -1024, edit=edit)
-    reads(tmp_path, chest_hu())
-
-
-def test_a_single_spare_bit_means_nothing(tmp_path):
-    def edit(ds, _):
-        values = np.frombuffer(ds.PixelData, "<u2")
-        ds.BitsStored, ds.HighBit = 15, 14
-        ds.PixelData = (values | (np.arange(values.size) % 5 == 0) * 0x8000).astype("<u2").tobytes()
-
-    write_series(tmp_path, chest_hu(), edit=edit)
     reads(tmp_path, chest_hu())
 
 

@@ -43,6 +43,7 @@ def test_kernels_of_all_manufacturers(kernel, is_soft):
     assert is_soft_kernel(kernel) is is_soft
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tags",
     [
@@ -70,25 +71,6 @@ def test_each_property_of_the_protocol_decides(tmp_path, tags):
 
 
 @pytest.mark.long
-def test_a_study_as_in_clinics(tmp_path):
-    """Localizer, thin, sharp, contrast, computed, and the scoring series in two phases of one series."""
-    write(tmp_path, 1, slices=2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    write(tmp_path, 2, slices=84, spacing_mm=(8.0, 8.0, 1.0))
-    write(tmp_path, 3, ConvolutionKernel="B70f")
-    write(tmp_path, 4, slices=17, spacing_mm=(8.0, 8.0, 5.0))
-    write(tmp_path, 5, ContrastBolusAgent="yes")
-    for phase in (40, 75):
-        tags = {"SeriesInstanceUID": "1.2.6", "SeriesNumber": 6, "NominalPercentageOfCardiacPhase": phase}
-        write(tmp_path, 60 + phase, **tags)
-    scan = read_ct(tmp_path)
-    (warning,) = [warning for warning in scan.warnings if warning.code == "series-chosen"]
-    assert "6 CT series or cardiac phases" in warning.message
-    assert "is scored: 6.2 (" in warning.message
-    assert "75 % of the cycle" in warning.message
-    assert not warning.severe
-    assert scan.acquisition.series_number == 6
-
-
 def test_phase_of_a_series_chosen_by_uid(tmp_path):
     for phase in (30, 70):
         write(tmp_path, phase, SeriesInstanceUID="1.2.6", SeriesNumber=6, NominalPercentageOfCardiacPhase=phase)
@@ -107,6 +89,7 @@ def test_kernel_counts_before_thickness_and_thickness_before_field(tmp_path):
     assert choice_in(tmp_path)[0] == 4
 
 
+@pytest.mark.long
 def test_a_series_with_missing_slices_is_left_out(tmp_path):
     write(tmp_path, 3, ConvolutionKernel="B70f")
     paths = write(tmp_path, 4)
@@ -117,6 +100,7 @@ def test_a_series_with_missing_slices_is_left_out(tmp_path):
     assert "): The slices are unevenly spaced" in message or "missing" in message
 
 
+@pytest.mark.long
 def test_a_series_of_a_single_slice_is_left_out(tmp_path):
     write(tmp_path, 3)
     for number in (4, 5):
@@ -126,6 +110,7 @@ def test_a_series_of_a_single_slice_is_left_out(tmp_path):
     assert "It has 1 slice." in message
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tags",
     [{}, {"KVP": 100}, {"StudyInstanceUID": "1.3", "ConvolutionKernel": "B70f"}, {"SliceThickness": 2.5}],

@@ -3,6 +3,7 @@
 import gzip
 import random
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -11,7 +12,6 @@ import SimpleITK as sitk
 from images import image_of
 
 from CACScoringLib.core.ct import CTError, NotHounsfieldError, UnreadableError
-from CACScoringLib.io import voxel_checks
 from CACScoringLib.io.image_files import read_image
 from CACScoringLib.io.reading import read_ct
 
@@ -58,53 +58,51 @@ def changes(data, seed=0):
 
 
 @pytest.mark.parametrize(("name", "data"), COMPRESSED.items())
-class TestDamage:
-    @pytest.mark.long
-    def test_damage_is_never_read_as_other_voxels(self, tmp_path, name, data):
-        path = written(tmp_path / name)
-        content = (tmp_path / data).read_bytes()
-        refused = 0
-        for kind, at, changed in changes(content):
-            (tmp_path / data).write_bytes(changed)
-            try:
-                voxels = read(path)
-            except CTError:
-                refused += 1
-                continue
-            assert np.array_equal(voxels, values()), f"{kind} at {at} of {len(content)}"
-        assert refused > len(content)
-
-
-class TestLegal:
-    def test_members_and_padding(self, tmp_path):
-        raw = values().tobytes()
-        nifti = gzip.decompress(written(tmp_path / "a.nii.gz").read_bytes())
-        for name, head, body in (("scan.nii.gz", b"", nifti), ("scan.nrrd", f"{NRRD}\n".encode(), raw)):
-            members = gzip.compress(body[:99]) + gzip.compress(b"") + gzip.compress(body[99:])
-            for tail in (b"", bytes(1), bytes(70_000)):
-                (tmp_path / name).write_bytes(head + members + tail)
-                np.testing.assert_array_equal(read(tmp_path / name), values())
-
-    def test_a_damaged_later_member_is_refused(self, tmp_path):
-        raw = values().tobytes()
-        later = bytearray(gzip.compress(raw[99:]))
-        for at in (0, 1, 20, len(later) - 8, len(later) - 4):
-            changed = later.copy()
-            changed[at] ^= 16
-            (tmp_path / "scan.nrrd").write_bytes(f"{NRRD}\n".encode() + gzip.compress(raw[:99]) + changed)
-            with pytest.raises(UnreadableError, match="damaged"):
-                read(tmp_path / "scan.nrrd")
-
-
 @pytest.mark.long
-def test_a_bomb_is_not_looked_through(tmp_path, monkeypatch):
-    """Decompressing far beyond the voxels would take minutes."""
+def test_damage_is_never_read_as_other_voxels(tmp_path, name, data):
+    path = written(tmp_path / name)
+    content = (tmp_path / data).read_bytes()
+    refused = 0
+    for kind, at, changed in changes(content):
+        (tmp_path / data).write_bytes(changed)
+        try:
+            voxels = read(path)
+        except CTError:
+            refused += 1
+            continue
+        assert np.array_equal(voxels, values()), f"{kind} at {at} of {len(content)}"
+    assert refused > len(content)
+
+
+def test_members_and_padding_are_legal(tmp_path):
+    raw = values().tobytes()
+    nifti = gzip.decompress(written(tmp_path / "a.nii.gz").read_bytes())
+    for name, head, body in (("scan.nii.gz", b"", nifti), ("scan.nrrd", f"{NRRD}\n".encode(), raw)):
+        members = gzip.compress(body[:99]) + gzip.compress(b"") + gzip.compress(body[99:])
+        for tail in (b"", bytes(1), bytes(70_000)):
+            (tmp_path / name).write_bytes(head + members + tail)
+            np.testing.assert_array_equal(read(tmp_path / name), values())
+
+
+def test_a_damaged_later_member_is_refused(tmp_path):
+    raw = values().tobytes()
+    later = bytearray(gzip.compress(raw[99:]))
+    for at in (0, 1, 20, len(later) - 8, len(later) - 4):
+        changed = later.copy()
+        changed[at] ^= 16
+        (tmp_path / "scan.nrrd").write_bytes(f"{NRRD}\n".encode() + gzip.compress(raw[:99]) + changed)
+        with pytest.raises(UnreadableError, match="damaged"):
+            read(tmp_path / "scan.nrrd")
+
+
+def test_a_bomb_is_not_looked_through(tmp_path):
+    """Decompressing the 20 GB beyond the voxels would take minutes."""
     path = written(tmp_path / "scan.nii.gz")
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(2**27)))
-    monkeypatch.setattr(voxel_checks.zlib, "decompressobj", CountingStream)
+    path.write_bytes(path.read_bytes() + 20_000 * gzip.compress(bytes(2**20)))
+    started = time.monotonic()
     with pytest.raises(UnreadableError, match="holds more, but its header states 592 bytes"):
         read(path)
-    assert CountingStream.byte_count < 2**25
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("bytes_more", [-1, 1, 2, 720])
@@ -131,23 +129,6 @@ def test_voxels_in_several_files_are_left_to_itk(tmp_path, place):
     header = META.format("", "", place).replace("CompressedData = True", "CompressedData = False")
     (tmp_path / "scan.mhd").write_text(header + names)
     np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
-
-
-class CountingStream:
-    """Decompressor that counts the bytes it returns."""
-
-    byte_count, real = 0, staticmethod(zlib.decompressobj)
-
-    def __init__(self, wbits):
-        self.stream = self.real(wbits)
-
-    def decompress(self, block, *limit):
-        content = self.stream.decompress(block, *limit)
-        CountingStream.byte_count += len(content)
-        return content
-
-    def __getattr__(self, name):
-        return getattr(self.stream, name)
 
 
 class TestMetaImage:
@@ -235,14 +216,6 @@ class TestNifti:
         image.SetDirection((rotation * (1, 1, qfac)).ravel())
         sitk.WriteImage(image, str(path))
         assert read_image(path).GetDirection() == pytest.approx(image.GetDirection(), abs=1e-5)
-
-
-@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"text", bytes(400)])
-@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii", "scan.nrrd", "scan.mha", "scan.hdr"])
-def test_no_image_at_all(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UnreadableError, match="scan"):
-        read_image(tmp_path / name)
 
 
 def test_whole_hu_survive_the_steps_of_a_file(tmp_path):

@@ -24,7 +24,6 @@ from CACScoringLib.models.cards import (
     load_model,
     read_card,
     read_network,
-    user_folder,
     verify_model,
 )
 from CACScoringLib.models.choice import SCORING_NETWORKS
@@ -81,32 +80,25 @@ def change(path: Path, **fields) -> None:
     path.write_text(json.dumps(content))
 
 
-class TestSaved:
-    def test_card_comes_back(self, saved):
-        card = read_card(saved)
-        weights = saved.with_suffix(".safetensors").read_bytes()
-        graph = write_graph(build(CONFIG))
-        assert card == dataclasses.replace(card_for(), sha256=hashlib.sha256(weights).hexdigest(), graph=graph)
-        assert card.preprocessing_version == preprocessing.VERSION
-        assert card.network == "decomposition"
-        assert sorted(f.name for f in saved.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
+def test_card_comes_back(saved):
+    card = read_card(saved)
+    weights = saved.with_suffix(".safetensors").read_bytes()
+    graph = write_graph(build(CONFIG))
+    assert card == dataclasses.replace(card_for(), sha256=hashlib.sha256(weights).hexdigest(), graph=graph)
+    assert card.preprocessing_version == preprocessing.VERSION
+    assert card.network == "decomposition"
+    assert sorted(f.name for f in saved.parent.iterdir()) == ["tiny.json", "tiny.safetensors"]
 
-    def test_network_comes_back_in_half_precision(self, saved):
-        card, network = read_network(saved)
-        assert card.config == dataclasses.asdict(CONFIG)
-        original = network_for().state_dict()
-        for key, tensor in network.state_dict().items():
-            expected = original[key].half().to(tensor.dtype) if tensor.ndim > 1 else original[key]
-            torch.testing.assert_close(tensor, expected, rtol=0, atol=0, msg=key)
-        size = saved.with_suffix(".safetensors").stat().st_size
-        assert size < 2.5 * sum(p.numel() for p in network.parameters()) + 8000
 
-    def test_loaded_model_answers_like_the_saved_network(self, saved):
-        loaded = load_model(saved, "cpu")
-        x = torch.rand(2, 3, 32, 32)
-        with torch.no_grad():
-            expected = network_for().eval()(x).numpy()
-        np.testing.assert_allclose(loaded.network.run(x.numpy()), expected, rtol=1e-2, atol=1e-3)
+def test_network_comes_back_in_half_precision(saved):
+    card, network = read_network(saved)
+    assert card.config == dataclasses.asdict(CONFIG)
+    original = network_for().state_dict()
+    for key, tensor in network.state_dict().items():
+        expected = original[key].half().to(tensor.dtype) if tensor.ndim > 1 else original[key]
+        torch.testing.assert_close(tensor, expected, rtol=0, atol=0, msg=key)
+    size = saved.with_suffix(".safetensors").stat().st_size
+    assert size < 2.5 * sum(p.numel() for p in network.parameters()) + 8000
 
 
 class TestRefused:
@@ -160,8 +152,6 @@ class TestRefused:
             ({"config": 7}, "no valid config"),
             ({"training": {"data": "x", "seed": 0, "settings": [], "commit": ""}}, r"no valid training\.settings"),
             ({"repeatability": 1}, "no valid repeatability"),
-            ({"graph": ""}, "earlier version"),
-            ({"graph": "x"}, "graph cannot be read"),
             # A network larger than memory is not made.
             ({"config": DEEP | {"width": 5000}}, "values above 4096: width"),
             ({"config": DEEP | {"width": 4096}}, "do not fit"),
@@ -232,12 +222,6 @@ class TestInstalled:
         with pytest.raises(ModelError, match=r"2 models.*second \(bundled\), shipped"):
             find_model("decomposition")
 
-    def test_folders(self, monkeypatch, tmp_path):
-        monkeypatch.delenv("CAC_MODEL_DIR", raising=False)
-        monkeypatch.setattr(models, "user_data_folder", lambda: tmp_path / "CAC")
-        assert user_folder() == tmp_path / "CAC" / "Models"
-        assert bundled_folder() == Path(models.__file__).parents[1] / "Resources" / "Models"
-
     def test_bundled_models_are_undamaged_and_small(self):
         """The models of the repository take 36 MB at most."""
         for path in sorted(bundled_folder().rglob("*.json")):
@@ -290,7 +274,3 @@ class TestModelsThatComeWithCAC:
         limits = [study.limits[name]["agatston"]["total"] for name in ("threshold", "automatic", "decomposition")]
         for score in (100, 300):
             assert f"| {score} | {' | '.join(f'{limit.at(score):.0f}' for limit in limits)} |" in page
-        reviewed, automatic, of_map = (f"{limit.highest:.0f}" for limit in limits)
-        assert f"Above {reviewed} (reviewed), {automatic} (automatic) and {of_map} (map) nothing was studied." in page
-        fewest, most = min(limit.pairs for limit in limits), max(limit.pairs for limit in limits)
-        assert f"{fewest} to {most} pairs score above 0" in page

@@ -8,7 +8,6 @@ import SimpleITK as sitk
 from images import image_of
 
 from CACScoringLib.core.ct import MaskError
-from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
     POSITION_SCALE,
@@ -128,69 +127,34 @@ class TestSlices:
             heart_slices(scan, heart[1:])
 
 
-SPACING_MM = (1.5, 1.5, 3.0)
+@pytest.mark.long
+@pytest.mark.parametrize("in_plane_mm", [0.5, 0.7, 0.92, 1.0, 1.37, 1.4])
+@pytest.mark.parametrize("slice_mm", [1.0, 1.5, 2.5, 3.0, 5.0])
+def test_mass_is_kept_there_and_back(in_plane_mm, slice_mm):
+    """A Gaussian blob of σ 2 mm and 300 HU at its peak has (2π)^1.5 σ³ × 300 HU·mm³."""
+    size = [round(120 / in_plane_mm), round(120 / in_plane_mm), round(60 / slice_mm)]
+    scan = image_of(np.zeros(size[::-1], np.float32), (in_plane_mm, in_plane_mm, slice_mm))
+    x, y, z = points_mm(scan)
+    distance2 = (x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2
+    heart = image_of((distance2 < 25**2).astype(np.uint8), scan.GetSpacing())
+    slices = heart_slices(scan, heart)
+    grid_image = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
+    x, y, z = points_mm(grid_image)
+    blob = 300 * np.exp(-((x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2) / (2 * 2.0**2))
+    back = slices.grid.paste(blob.astype(np.float32), scan.GetSize())
+    mass = back.sum() * math.prod(scan.GetSpacing())
+    assert mass == pytest.approx((2 * math.pi) ** 1.5 * 2.0**3 * 300, rel=1e-3)
+    again = slices.grid.resample(image_of(back, scan.GetSpacing()), 0.0).sum() * 1.5
+    assert again == pytest.approx(mass, rel=1e-3)
 
 
-class TestScanGrid:
-    def test_covers_the_scan(self):
-        scan = ramp_scan()
-        grid = ScanGrid.over(scan, SPACING_MM)
-        assert grid.size == (140, 150, 40)  # 210 / 1.5, 224 / 1.5 and 120 / 3, rounded up
-        image = grid.as_image(np.zeros(grid.size[::-1], np.float32), scan)
-        assert image.GetSpacing() == pytest.approx((1.5, 1.5, 3.0))
-        # It begins with the scan, whose place is a multiple of its voxels.
-        edges = [a.TransformContinuousIndexToPhysicalPoint((-0.5, -0.5, -0.5)) for a in (image, scan)]
-        assert edges[0] == pytest.approx(edges[1])
-
-    def test_finer_voxels_are_averaged(self):
-        """Three voxels of white noise to one are weighted 1, 7, 8, 7 and 1 of 24 within a slice, 1 of 3 across."""
-        noise = np.random.default_rng(0).normal(0, 100, (48, 120, 120)).astype(np.float32)
-        scan = image_of(noise, (0.5, 0.5, 1.0))
-        mean = ScanGrid.over(scan, SPACING_MM).resample(scan, 0.0)[2:-2, 2:-2, 2:-2]
-        assert mean.std() == pytest.approx(100 * 164 / 24**2 / math.sqrt(3), rel=0.02)
-
-
-class TestWayBack:
-    @pytest.mark.long
-    @pytest.mark.parametrize("in_plane_mm", [0.5, 0.7, 0.92, 1.0, 1.37, 1.4])
-    @pytest.mark.parametrize("slice_mm", [1.0, 1.5, 2.5, 3.0, 5.0])
-    def test_mass_is_kept_there_and_back(self, in_plane_mm, slice_mm):
-        """A Gaussian blob of σ 2 mm and 300 HU at its peak has (2π)^1.5 σ³ × 300 HU·mm³."""
-        size = [round(120 / in_plane_mm), round(120 / in_plane_mm), round(60 / slice_mm)]
-        scan = image_of(np.zeros(size[::-1], np.float32), (in_plane_mm, in_plane_mm, slice_mm))
-        x, y, z = points_mm(scan)
-        distance2 = (x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2
-        heart = image_of((distance2 < 25**2).astype(np.uint8), scan.GetSpacing())
-        slices = heart_slices(scan, heart)
-        grid_image = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
-        x, y, z = points_mm(grid_image)
-        blob = 300 * np.exp(-((x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2) / (2 * 2.0**2))
-        back = slices.grid.paste(blob.astype(np.float32), scan.GetSize())
-        mass = back.sum() * math.prod(scan.GetSpacing())
-        assert mass == pytest.approx((2 * math.pi) ** 1.5 * 2.0**3 * 300, rel=1e-3)
-        again = slices.grid.resample(image_of(back, scan.GetSpacing()), 0.0).sum() * 1.5
-        assert again == pytest.approx(mass, rel=1e-3)
-
-    @pytest.mark.parametrize("direction", [None, OBLIQUE])
-    def test_place_is_kept(self, direction):
-        scan = image_of(np.zeros((30, 150, 160), np.int16), (0.8, 0.8, 2.0), (-70.0, 20.0, 400.0), direction)
-        slices = heart_slices(scan, box_mask(scan, slice(5, 25), slice(40, 110), slice(50, 120)))
-        spot = np.zeros(slices.heart.shape, np.float32)
-        spot[9:12, 99:102, 119:122] = 500
-        centre = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
-        back = slices.grid.paste(spot, scan.GetSize())
-        k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
-        assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(centre, abs=0.1)
-
-    def test_linear_between_the_voxels(self):
-        """Hand-worked: two voxels 0 and 8 read at the points between them, over no extent to speak of and over one."""
-        two = image_of(np.array([[[0, 8]] * 2] * 2, np.float32), (1.0, 1.0, 1.0))
-        narrow = ScanGrid((0.25, 0, 0), (1e-3, 1, 1), (1, 2, 2)).resample(two, 0.0)
-        wide = ScanGrid((0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(two, 0.0)
-        assert narrow[0, 0, 0] == pytest.approx(2, abs=0.01)
-        assert wide[0, 0, 0] == pytest.approx(4)
-
-    def test_half_outside_is_half_air(self):
-        image = image_of(np.full((2, 2, 4), 100, np.float32), (1.0, 1.0, 1.0))
-        value = ScanGrid((-0.5, 0, 0), (2, 1, 1), (1, 2, 2)).resample(image, -1000.0)[0, 0, 0]
-        assert value == pytest.approx((100 - 1000) / 2)
+@pytest.mark.parametrize("direction", [None, OBLIQUE])
+def test_place_is_kept(direction):
+    scan = image_of(np.zeros((30, 150, 160), np.int16), (0.8, 0.8, 2.0), (-70.0, 20.0, 400.0), direction)
+    slices = heart_slices(scan, box_mask(scan, slice(5, 25), slice(40, 110), slice(50, 120)))
+    spot = np.zeros(slices.heart.shape, np.float32)
+    spot[9:12, 99:102, 119:122] = 500
+    centre = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
+    back = slices.grid.paste(spot, scan.GetSize())
+    k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
+    assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(centre, abs=0.1)

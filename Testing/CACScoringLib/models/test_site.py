@@ -10,7 +10,7 @@ from CACScoringLib import run
 from CACScoringLib.cli import main as cli
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import site as site_module
-from CACScoringLib.models.cards import StoredModel, find_model, list_models
+from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.site import SiteError, read_site
 from CACScoringLib.record.reading import read_result
@@ -51,6 +51,7 @@ def test_other_settings_are_refused(tmp_path, pin, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_comparison_with_a_result_keeps_to_the_pins(tmp_path, pin, capsys, monkeypatch):
     write_ct(tmp_path, "nii")
     assert cli.main(score_command(tmp_path)) == 0
@@ -138,34 +139,6 @@ def test_a_file_is_not_replaced(pin, capsys):
     assert cli.main(["models", "pin", str(file), "--name", "Other", "--threshold-only"]) == cli.BAD_USAGE
     assert "A site file is not replaced" in capsys.readouterr().err
     assert file.read_bytes() == before
-
-
-def test_the_list_states_why_models_are_used(pin, capsys):
-    assert cli.main(["models", "list"]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "used: comes with CAC" in lines["slices-compact"]
-    assert "used with --whole-scan" in lines["vessels-digital"]
-    assert "used for radiograph: comes with CAC" in lines["radiograph-digital"]
-    assert "used with --model map-labels only" in lines["map-labels"]
-    pin()
-    assert cli.main(["models", "list"]) == 0
-    assert "slices-compact" in (out := capsys.readouterr().out)
-    assert "used: pinned by the site file of Core lab" in out
-
-
-def test_the_list_states_the_order_of_two_models_of_a_name(monkeypatch, tmp_path):
-    from CACScoringLib.cli.models import _used
-
-    bundled = next(model for model in list_models("slices") if model.origin == "bundled")
-    copy = StoredModel(bundled.card, tmp_path / bundled.path.name, "user")
-    monkeypatch.setattr("CACScoringLib.models.choice.chosen_models", lambda choice: NoModels())
-    reasons = _used([bundled, copy])
-    assert reasons[bundled.path] == "not used: yours of this name comes before it with --model"
-    assert reasons[copy.path] == "used with --model slices-compact only"
-
-
-class NoModels:
-    networks, estimates, site = {}, {}, None
 
 
 def test_no_file_pins_nothing(monkeypatch):

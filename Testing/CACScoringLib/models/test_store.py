@@ -147,52 +147,32 @@ class TestRolledBack:
             assert {k: v for k, v in files_in(folders / "user").items() if "/" not in k} == before
 
 
-class TestKilled:
-    """At every moment one of both models is undamaged, and the other can be restored."""
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("count", "action", "numbers"),
+    [
+        (1, lambda versions: install_model(versions[1], overwrite=True), (0, 1)),
+        (3, lambda versions: roll_back("tiny"), (2, 1)),
+    ],
+    ids=["installing", "rolling back"],
+)
+def test_a_model_that_is_exchanged(versions, folders, count, action, numbers):
+    def prepare():
+        shutil.rmtree(folders / "user", ignore_errors=True)
+        for path in versions[:count]:
+            install_model(path, overwrite=True)
 
-    @pytest.mark.long
-    @pytest.mark.parametrize(
-        ("count", "action", "numbers"),
-        [
-            (1, lambda versions: install_model(versions[1], overwrite=True), (0, 1)),
-            (3, lambda versions: roll_back("tiny"), (2, 1)),
-        ],
-        ids=["installing", "rolling back"],
-    )
-    def test_a_model_that_is_exchanged(self, versions, folders, count, action, numbers):
-        def prepare():
-            shutil.rmtree(folders / "user", ignore_errors=True)
-            for path in versions[:count]:
-                install_model(path, overwrite=True)
-
-        before, after = (read_card(versions[number]) for number in numbers)
-        hashes = set()
-        for _ in killed_at_each_change(prepare, lambda: action(versions)):
-            hashes.add(installed().sha256)
-            if installed() == before:
-                action(versions)
-            assert installed() == after
-            assert roll_back("tiny").card == before
-        assert hashes == {before.sha256, after.sha256}
-
-    def test_a_card_that_is_changed(self, versions, folders):
-        for _ in killed_at_each_change(lambda: None, lambda: update_card(versions[0], {"floor_hu": 12.0}, {})):
-            verify_model(versions[0])
+    before, after = (read_card(versions[number]) for number in numbers)
+    hashes = set()
+    for _ in killed_at_each_change(prepare, lambda: action(versions)):
+        hashes.add(installed().sha256)
+        if installed() == before:
+            action(versions)
+        assert installed() == after
+        assert roll_back("tiny").card == before
+    assert hashes == {before.sha256, after.sha256}
 
 
-def test_files_of_killed_programs_are_removed_by_the_next_writing(versions):
-    folder = versions[0].parent
-
-    def leave(name: str, old: bool = True) -> Path:
-        partial = folder / f".{name}.partial-x"
-        partial.mkdir()
-        (partial / name).write_bytes(b"half")
-        if old:
-            os.utime(partial, (0, 0))
-        return partial
-
-    old = [leave("tiny.json"), leave("tiny@0123456789abcdef.safetensors")]
-    unrelated = [leave("other.json"), leave("tiny.safetensors", old=False)]
-    update_card(versions[0], {"floor_hu": 12.0}, {})
-    assert not any(path.exists() for path in old)
-    assert all(path.exists() for path in unrelated)
+def test_a_card_that_is_changed(versions, folders):
+    for _ in killed_at_each_change(lambda: None, lambda: update_card(versions[0], {"floor_hu": 12.0}, {})):
+        verify_model(versions[0])

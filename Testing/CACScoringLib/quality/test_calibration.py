@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from images import image_of
 from whole_records import MEASURED, record_of, whole_record
 
 from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
@@ -24,13 +24,6 @@ from CACScoringLib.record.findings import BloodPool, Familiarity
 RANGE = CalibrationRange(
     {"noise_hu": (8.0, 41.0, 10.0), "kvp": (100.0, 120.0, 10.0), "slice_spacing_mm": (1.0, 5.0, 2.0)}
 )
-
-
-def test_inside_all_ranges_is_no_distance():
-    familiarity = RANGE.familiarity({"noise_hu": 8.0, "kvp": 120.0, "slice_spacing_mm": 5.0})
-    assert familiarity == Familiarity(0.0, (), LIMIT)
-    assert not familiarity.out_of_range
-    assert familiarity.warnings == []
 
 
 def test_the_largest_excess_is_the_distance_and_all_are_causes():
@@ -80,10 +73,7 @@ def test_facts_of_a_scan(rows, cut):
     heart[2:7, rows, 10:16] = 1
     hu = np.full(heart.shape, 40, np.int16)
     hu[:, :, 0], hu[0, 0, 1] = -1000, 1200
-    images = []
-    for array in (hu, heart):
-        images.append(sitk.GetImageFromArray(array))
-        images[-1].SetSpacing((0.5, 0.5, 3.0))
+    images = [image_of(array, (0.5, 0.5, 3.0)) for array in (hu, heart)]
     scan = scan_from_image(images[0], Acquisition("NRRD", kvp=100.0))
     facts = facts_of(scan, BloodPool(45.0, 50.0, 22.0, 9), images[1])
     assert facts.keys() == FACTS.keys()

@@ -16,7 +16,6 @@ from CACScoringLib.quality.normalisation import (
     normalisation_of,
     normalisation_warnings,
     normalised,
-    slice_weights,
 )
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_lesions
@@ -61,14 +60,6 @@ def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
     assert [warning.code for warning in normalisation_warnings(normalisation)] == ["kernel-normalised"]
 
 
-def test_normalisation_can_be_switched_off_with_a_warning():
-    scan = scan_with(BONE)
-    normalisation = normalisation_of(scan, "off")
-    assert normalised(scan, normalisation) is scan
-    (warning,) = normalisation_warnings(normalisation)
-    assert (warning.code, warning.severe) == ("kernel-sharp", True)
-
-
 def test_an_unmeasurable_scan_is_unchanged_unless_normalisation_is_demanded():
     hu = np.full((3, 40, 40), 40, np.int16)
     hu[0] = -1000
@@ -80,15 +71,6 @@ def test_an_unmeasurable_scan_is_unchanged_unless_normalisation_is_demanded():
         normalisation_of(scan, "on")
     with pytest.raises(CTError, match="auto, on, off"):
         normalisation_of(scan, "soft")
-
-
-@pytest.mark.parametrize(("thickness_mm", "spacing_mm"), [(0.6, 0.6), (0.75, 0.5), (0.5, 0.4)])
-def test_averaged_slices_have_the_reference_profile(thickness_mm, spacing_mm):
-    weights = np.array(slice_weights(thickness_mm, spacing_mm))
-    offsets = spacing_mm * (np.arange(len(weights)) - len(weights) // 2)
-    assert weights.sum() == pytest.approx(1, abs=1e-5)
-    variance = (weights * offsets**2).sum() + thickness_mm**2 / 12
-    assert 12 * variance == pytest.approx(3.0**2, rel=0.06)
 
 
 def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():

@@ -67,16 +67,14 @@ def test_no_radiograph_is_refused(picture, pixel_mm):
         standard_view(picture, pixel_mm)
 
 
-class TestEnhancement:
-    def test_equalised_is_each_values_rank(self):
-        values = np.random.default_rng(2).random((64, 64)).astype(np.float32) ** 3
-        # The darkest share one of its 256 bins.
-        rank = values.ravel().argsort().argsort().reshape(values.shape) / values.size
-        assert np.abs(enhance(values, "equalised") - rank)[rank > 0.5].max() < 0.05
+def test_equalised_is_each_values_rank():
+    values = np.random.default_rng(2).random((64, 64)).astype(np.float32) ** 3
+    # The darkest share one of its 256 bins.
+    rank = values.ravel().argsort().argsort().reshape(values.shape) / values.size
+    assert np.abs(enhance(values, "equalised") - rank)[rank > 0.5].max() < 0.05
 
 
-class TestInverted:
-    def test_frontal(self):
-        view = view_of_path(chest(432, 432))
-        assert not looks_inverted(view)
-        assert looks_inverted(1 - view)
+def test_an_inverted_frontal_view_is_recognised():
+    view = view_of_path(chest(432, 432))
+    assert not looks_inverted(view)
+    assert looks_inverted(1 - view)

@@ -1,5 +1,6 @@
 """Blind readings, and journals that two programs write to."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -20,9 +21,17 @@ from CACScoringLib.review.scan_review import ScanReview
 ANN = reading_by("Ann")
 
 
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"), ["one"])
+
+
 @pytest.fixture
-def case(tmp_path):
-    return cases_in(write_cohort(tmp_path, ["one"]))[0]
+def case(cohort):
+    """The cohort's scan, which nobody has read."""
+    (case,) = cases_in(cohort)
+    shutil.rmtree(file_of(case, ANN).parent, ignore_errors=True)
+    return case
 
 
 class Reading(RecordedReview):

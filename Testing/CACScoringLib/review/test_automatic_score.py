@@ -24,158 +24,147 @@ def ids(review, method):
     return [lesion.id for lesion in review.result(method).lesions.lesions]
 
 
-class TestSites:
-    """Calcium outside the coronary arteries: moved there and back, undone, exported, and scored again."""
-
-    @pytest.fixture
-    def with_sites(self, opened):
-        result = heart_with_territories.score(patient_sex="M")
-        return opened(result), result
-
-    def test_the_export_scored_again_gives_the_same_numbers(self, with_sites, tmp_path):
-        review, _ = with_sites
-        aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)
-        review.assign("threshold", [aorta.id], NonCoronary.OTHER)
-        review.look_at("threshold", [lesion.id for lesion in review.lesions("threshold")])
-        review.set_reviewed("threshold", True)
-        review.export(tmp_path / "out")
-        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-        again = heart_with_territories.score(read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
-        assert document["non_coronary"]["reviewed"]
-        assert document["non_coronary"]["other"]["agatston"] == pytest.approx(96)
-        assert again.non_coronary.scores == review.non_coronary.scores
-        assert again.methods["threshold"].total == review.result("threshold").total
-        assert document["territories"]["model"] == "stand-in"
-        exported = sitk.ReadImage(str(tmp_path / "out" / "territories.nii.gz"))
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
-
-    def test_sites_of_a_review_of_arteries_alone_are_not_reviewed(self, opened):
-        lad = heart_with_territories.score().methods["threshold"].lesions
-        result = heart_with_territories.score(lad.label_image(heart_with_territories.scan().image))
-        review = opened(result)
-        assert review.result("threshold").reviewed
-        assert not review.non_coronary.reviewed
-        assert review.non_coronary.scores == result.non_coronary.scores
+@pytest.fixture
+def with_sites(opened):
+    result = heart_with_territories.score(patient_sex="M")
+    return opened(result), result
 
 
-class TestAutomaticScore:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def automatic():
-        return automatic_patient.scored()
+def test_exported_sites_scored_again_give_the_same_numbers(with_sites, tmp_path):
+    review, _ = with_sites
+    aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)
+    review.assign("threshold", [aorta.id], NonCoronary.OTHER)
+    review.look_at("threshold", [lesion.id for lesion in review.lesions("threshold")])
+    review.set_reviewed("threshold", True)
+    review.export(tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    again = heart_with_territories.score(read_lesion_labels(tmp_path / "out" / "lesions.nii.gz"))
+    assert document["non_coronary"]["reviewed"]
+    assert document["non_coronary"]["other"]["agatston"] == pytest.approx(96)
+    assert again.non_coronary.scores == review.non_coronary.scores
+    assert again.methods["threshold"].total == review.result("threshold").total
+    assert document["territories"]["model"] == "stand-in"
+    exported = sitk.ReadImage(str(tmp_path / "out" / "territories.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
 
-    @pytest.fixture
-    def review(self, opened, automatic):
-        return opened(automatic)
 
-    def test_accepted_unchanged(self, review):
-        before, out = review.result("threshold"), review.left_out("threshold")
+@pytest.fixture(scope="module")
+def automatic():
+    return automatic_patient.scored()
+
+
+@pytest.fixture
+def review(opened, automatic):
+    return opened(automatic)
+
+
+def test_accepted_unchanged(review):
+    before, out = review.result("threshold"), review.left_out("threshold")
+    review.accept("threshold")
+    after = review.result("threshold")
+    assert (after.status, after.total, after.arteries) == ("reviewed", before.total, before.arteries)
+    assert (after.left_out, review.left_out("threshold").reasons) == (None, out.reasons)
+    assert review.categories().status == "reviewed"
+    assert not review.reviewed["decomposition"]
+    review.undo()
+    assert review.result("threshold").status == "automatic"
+
+
+def test_beyond_the_models_calibration_categories_wait_for_a_reader(opened):
+    out_of_range = automatic_patient.scored(domain={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
+    review = opened(out_of_range)
+    assert review.categories() is None
+    assert review.result("threshold").intervals == review.result("decomposition").intervals == {}
+    assert "beyond-calibration" in [warning.code for warning in review.warnings]
+    review.accept("threshold")
+    assert review.categories().status == "reviewed"
+    assert not review.result("threshold").withheld
+    assert "beyond-calibration" in [warning.code for warning in review.warnings]
+
+
+def test_candidates_without_an_artery_cannot_be_accepted(opened):
+    without = automatic_patient.scored(evidence=False)
+    review = opened(without)
+    assert review.left_out("threshold") is None
+    lesion = review.result("threshold").lesions.lesions[0]
+    review.assign("threshold", [lesion.id], Artery.UNASSIGNED)
+    with pytest.raises(MaskError, match="1 lesion has no artery"):
         review.accept("threshold")
-        after = review.result("threshold")
-        assert (after.status, after.total, after.arteries) == ("reviewed", before.total, before.arteries)
-        assert (after.left_out, review.left_out("threshold").reasons) == (None, out.reasons)
-        assert review.categories().status == "reviewed"
-        assert not review.reviewed["decomposition"]
-        review.undo()
-        assert review.result("threshold").status == "automatic"
+    review.reject("threshold", [lesion.id])
+    review.accept("threshold")
+    assert review.result("threshold").total.lesions == len(automatic_patient.LESIONS) - 1
 
-    def test_beyond_the_models_calibration_categories_wait_for_a_reader(self, opened, tmp_path):
-        out_of_range = automatic_patient.scored(domain={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
-        review = opened(out_of_range)
-        assert review.categories() is None
-        assert review.result("threshold").intervals == review.result("decomposition").intervals == {}
-        assert "beyond-calibration" in [warning.code for warning in review.warnings]
-        review.accept("threshold")
-        assert review.categories().status == "reviewed"
-        assert not review.result("threshold").withheld
-        assert "beyond-calibration" in [warning.code for warning in review.warnings]
-        review.export(tmp_path / "reviewed", reader="Ann Other")
-        assert "Ann Other" in (tmp_path / "reviewed" / "report.html").read_text(encoding="utf-8")
-        document = json.loads((tmp_path / "reviewed" / "scores.json").read_text(encoding="utf-8"))
-        assert document["familiarity"]["causes"] == list(out_of_range.familiarity.causes)
-        assert document["categories"]["status"] == "reviewed"
-        assert "beyond-calibration" in [warning["code"] for warning in document["warnings"]]
 
-    def test_candidates_without_an_artery_cannot_be_accepted(self, opened):
-        without = automatic_patient.scored(evidence=False)
-        review = opened(without)
-        assert review.left_out("threshold") is None
-        lesion = review.result("threshold").lesions.lesions[0]
-        review.assign("threshold", [lesion.id], Artery.UNASSIGNED)
-        with pytest.raises(MaskError, match="1 lesion has no artery"):
-            review.accept("threshold")
-        review.reject("threshold", [lesion.id])
-        review.accept("threshold")
-        assert review.result("threshold").total.lesions == len(automatic_patient.LESIONS) - 1
+def test_tables_hold_candidates_left_out_with_reasons(review, automatic):
+    review.update_tables()
+    table = review.nodes.lesions.GetTable()
+    rows = [
+        [table.GetValueByName(n, name).ToString() for name in ("Method", "Left out")]
+        for n in range(table.GetNumberOfRows())
+    ]
+    reasons = [reason for method, reason in rows if method == "threshold_left_out"]
+    assert reasons == list(automatic.methods["threshold"].left_out.reasons)
+    assert not any(reason for method, reason in rows if method != "threshold_left_out")
 
-    def test_tables_hold_candidates_left_out_with_reasons(self, review, automatic):
-        review.update_tables()
-        table = review.nodes.lesions.GetTable()
-        rows = [
-            [table.GetValueByName(n, name).ToString() for name in ("Method", "Left out")]
-            for n in range(table.GetNumberOfRows())
-        ]
-        reasons = [reason for method, reason in rows if method == "threshold_left_out"]
-        assert reasons == list(automatic.methods["threshold"].left_out.reasons)
-        assert not any(reason for method, reason in rows if method != "threshold_left_out")
 
-    def test_intervals_follow_the_score(self, opened, automatic, monkeypatch, tmp_path):
-        """They are those of the kind that the score is at the moment, by the model that made the map."""
-        model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
-        monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
-        review = opened(automatic)
-        for method in METHODS:
-            result, expected = review.result(method), automatic.methods[method]
-            assert (result.intervals, result.category_probabilities) == (
-                expected.intervals,
-                expected.category_probabilities,
-            )
-        assert review.categories().probabilities == automatic.categories.probabilities
+@pytest.mark.long
+def test_intervals_follow_the_score(opened, automatic, monkeypatch, tmp_path):
+    """They are those of the kind that the score is at the moment, by the model that made the map."""
+    model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
+    monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
+    review = opened(automatic)
+    for method in METHODS:
+        result, expected = review.result(method), automatic.methods[method]
+        assert (result.intervals, result.category_probabilities) == (
+            expected.intervals,
+            expected.category_probabilities,
+        )
+    assert review.categories().probabilities == automatic.categories.probabilities
 
-        def spread(method):
-            result = review.result(method)
-            low, high = np.log1p(result.intervals[TOTAL].agatston)
-            assert (low + high) / 2 == pytest.approx(np.log1p(result.total.clinical_agatston))
-            return (high - low) / 2
+    def spread(method):
+        result = review.result(method)
+        low, high = np.log1p(result.intervals[TOTAL].agatston)
+        assert (low + high) / 2 == pytest.approx(np.log1p(result.total.clinical_agatston))
+        return (high - low) / 2
 
-        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
-        assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
-        before = review.result("threshold").total.agatston
-        review.reject("threshold", ids(review, "threshold")[:3])
-        assert review.result("threshold").total.agatston < before
-        assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
-        review.accept("threshold")
-        result = review.result("threshold")
-        assert result.category_probabilities == {}
-        low, high = result.intervals[TOTAL].agatston
-        assert low < result.total.agatston < high
-        assert high - low == pytest.approx(2 * automatic_patient.REPEATS * 1.645 / 1.960)
-        assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
-        review.export(tmp_path / "out")
-        document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-        total = review.result("threshold").intervals[TOTAL]
-        assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.agatston)
-        assert document["categories"]["probabilities"] == review.result("threshold").category_probabilities
-        again = automatic_patient.scored(lesions=sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz")))
-        for method, result in again.methods.items():
-            assert result.intervals[TOTAL].agatston == review.result(method).intervals[TOTAL].agatston
-        review.set_reviewed("decomposition", True)
-        assert review.result("decomposition").intervals == {}
+    assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
+    assert spread("decomposition") == pytest.approx(automatic_patient.SPREADS["decomposition"])
+    before = review.result("threshold").total.agatston
+    review.reject("threshold", ids(review, "threshold")[:3])
+    assert review.result("threshold").total.agatston < before
+    assert spread("threshold") == pytest.approx(automatic_patient.SPREADS["automatic"])
+    review.accept("threshold")
+    result = review.result("threshold")
+    assert result.category_probabilities == {}
+    low, high = result.intervals[TOTAL].agatston
+    assert low < result.total.agatston < high
+    assert high - low == pytest.approx(2 * automatic_patient.REPEATS * 1.645 / 1.960)
+    review.export(tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    total = review.result("threshold").intervals[TOTAL]
+    assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.agatston)
+    assert document["categories"]["probabilities"] == review.result("threshold").category_probabilities
+    again = automatic_patient.scored(lesions=sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz")))
+    for method, result in again.methods.items():
+        assert result.intervals[TOTAL].agatston == review.result(method).intervals[TOTAL].agatston
+    review.set_reviewed("decomposition", True)
+    assert review.result("decomposition").intervals == {}
 
-    def test_no_intervals_without_the_models_card(self, scene, review, automatic, monkeypatch, tmp_path):
-        """Omit intervals if the model is missing, has other evidence or a broken card; the review still opens."""
-        assert review.result("threshold").intervals == {}
-        card = automatic_patient.map_card()
-        new_calibration = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
-        model = StoredModel(new_calibration, tmp_path / "map.json", "user")
-        monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
-        again = SceneReview(scene, review.nodes)
-        assert again.result("threshold").intervals == {}
-        again.accept("threshold")
-        assert again.result("threshold").intervals
 
-        def broken(_network):
-            raise ModelError("broken")
+def test_no_intervals_without_the_models_card(scene, review, automatic, monkeypatch, tmp_path):
+    """Omit intervals if the model is missing, has other evidence or a broken card; the review still opens."""
+    assert review.result("threshold").intervals == {}
+    card = automatic_patient.map_card()
+    new_calibration = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
+    model = StoredModel(new_calibration, tmp_path / "map.json", "user")
+    monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
+    again = SceneReview(scene, review.nodes)
+    assert again.result("threshold").intervals == {}
+    again.accept("threshold")
+    assert again.result("threshold").intervals
 
-        monkeypatch.setattr(calibration, "list_models", broken)
-        assert SceneReview(scene, review.nodes).result("threshold").intervals == {}
+    def broken(_network):
+        raise ModelError("broken")
+
+    monkeypatch.setattr(calibration, "list_models", broken)
+    assert SceneReview(scene, review.nodes).result("threshold").intervals == {}

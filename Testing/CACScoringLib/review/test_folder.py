@@ -67,6 +67,7 @@ def _used(review):
 
 
 class TestAsInThePanel:
+    @pytest.mark.long
     def test_edits_give_the_numbers_of_the_scene_and_of_lesions_read_back(self, review, written, tmp_path):
         """To the last digit: by browser and panel, and by `cac score --lesions` with what they export."""
         slicer.vtkSlicerSegmentationsModuleLogic()
@@ -105,6 +106,7 @@ class TestAsInThePanel:
         with pytest.raises(UnreadableError, match="voxels differ"):
             ReviewFolder(written[0], scan_from_image(image, written[1].scan.acquisition))
 
+    @pytest.mark.long
     def test_another_series_of_the_same_voxels_is_refused(self, tmp_path):
         scored = automatic_patient.scored()
         scans = [

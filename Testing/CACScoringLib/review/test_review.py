@@ -114,21 +114,21 @@ def test_a_lesion_keeps_its_id_while_its_voxels_stay(scored):
     assert {x.id: x.centroid_ras_mm for x in review.lesions().lesions} == before
 
 
-class TestSuggestions:
-    def test_lesions_that_no_run_knew_have_none(self, scored):
-        review = review_of(scored, "threshold", recorded=False)
-        assert len(review.result().lesions.lesions) > 5
-        assert review.result().suggestions == ()
-        assert not any(map(review.suggested_site, review.lesions().lesions))
+def test_lesions_that_no_run_knew_have_no_suggestion(scored):
+    review = review_of(scored, "threshold", recorded=False)
+    assert len(review.result().lesions.lesions) > 5
+    assert review.result().suggestions == ()
+    assert not any(map(review.suggested_site, review.lesions().lesions))
 
-    def test_unassigned_ones_beside_an_automatic_score_are_left_out(self, scored):
-        review = review_of(scored, "threshold", recorded=False)
-        review.unreviewed = "automatic"
-        left_out = list(review.left_out().candidates())
-        assert len(left_out) > 5
-        for lesion, suggestion, reason in left_out:
-            assert suggestion == ArterySuggestion.unknown(lesion.id)
-            assert reason == "not assigned to an artery"
+
+def test_unassigned_ones_beside_an_automatic_score_are_left_out(scored):
+    review = review_of(scored, "threshold", recorded=False)
+    review.unreviewed = "automatic"
+    left_out = list(review.left_out().candidates())
+    assert len(left_out) > 5
+    for lesion, suggestion, reason in left_out:
+        assert suggestion == ArterySuggestion.unknown(lesion.id)
+        assert reason == "not assigned to an artery"
 
 
 def test_the_centre_of_a_ring_lies_in_the_ring():
@@ -163,26 +163,24 @@ def with_territories():
         return scan, heart, score_scan(scan, networks=NETWORKS)
 
 
-class TestSites:
-    """Calcium outside the coronary arteries is counted apart, and can be moved there and back."""
+def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(with_territories):
+    review = review_of(with_territories, "threshold")
+    lesions = review.lesions().lesions
+    assert all(review.suggested_site(lesion) == lesion.artery for lesion in lesions)
+    give(review, lesions[0].id, NonCoronary.THORACIC_AORTA)
+    suggestions = {x.id: review.suggested_site(x) for x in review.lesions().lesions}
+    assert suggestions.pop(lesions[0].id) is None
+    assert all(suggestions.values())
+    give(review, lesions[0].id, Artery.UNASSIGNED)
+    again = next(x for x in review.lesions().lesions if x.id == lesions[0].id)
+    assert review.suggested_site(again) == lesions[0].artery
+    review.reviewed = True
+    assert not any(map(review.suggested_site, review.lesions().lesions))
 
-    def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(self, with_territories):
-        review = review_of(with_territories, "threshold")
-        lesions = review.lesions().lesions
-        assert all(review.suggested_site(lesion) == lesion.artery for lesion in lesions)
-        give(review, lesions[0].id, NonCoronary.THORACIC_AORTA)
-        suggestions = {x.id: review.suggested_site(x) for x in review.lesions().lesions}
-        assert suggestions.pop(lesions[0].id) is None
-        assert all(suggestions.values())
-        give(review, lesions[0].id, Artery.UNASSIGNED)
-        again = next(x for x in review.lesions().lesions if x.id == lesions[0].id)
-        assert review.suggested_site(again) == lesions[0].artery
-        review.reviewed = True
-        assert not any(map(review.suggested_site, review.lesions().lesions))
 
-    def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(self, with_territories):
-        scan, heart, result = with_territories
-        labels = result.methods["threshold"].lesions.label_image(scan.image)
-        review = review_of((scan, heart, score_scan(scan, heart=heart, lesions=labels)), "threshold")
-        assert review.lesions().lesions
-        assert not any(map(review.suggested_site, review.lesions().lesions))
+def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(with_territories):
+    scan, heart, result = with_territories
+    labels = result.methods["threshold"].lesions.label_image(scan.image)
+    review = review_of((scan, heart, score_scan(scan, heart=heart, lesions=labels)), "threshold")
+    assert review.lesions().lesions
+    assert not any(map(review.suggested_site, review.lesions().lesions))

@@ -14,114 +14,93 @@ from CACScoringLib.report import files as report
 from CACScoringLib.review.scene import SceneReview
 
 
-class TestSavedScene:
-    @pytest.fixture
-    def reopened(self, review, tmp_path):
-        """A scene with all kinds of edits, saved and opened again; and what its numbers were."""
-        review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-        review.reject("threshold", ids(review, "threshold")[2:4])
-        review.assign("decomposition", ids(review, "decomposition")[:1], Artery.RCA)
-        paint(review, "LCX", PART)
-        review.refresh()
-        k = review.result("decomposition").lesions.lesions[0].slice_indices[0]
-        review.switch_slice(k, False)
-        review.set_reviewed("decomposition", True)
-        review.update_tables()
-        scene = read_mrml(write_mrml(review.scene, tmp_path / "saved"), tmp_path / "cache")
-        (record,) = mrml.records_in(scene)
-        return review, SceneReview.of_record(scene, record), k
-
-    def test_numbers_and_marks_come_back(self, reopened):
-        review, again, k = reopened
-        assert numbers(again) == numbers(review)
-        assert again.reviewed == {"threshold": False, "decomposition": True}
-        assert again.confirmations == review.confirmations != {}
-        for method in METHODS:  # painted lesions have new numbers in the reopened scene
-            unseen = [[lesion.voxels for lesion in opened.not_looked_at(method)] for opened in (review, again)]
-            assert unseen[0] == unseen[1]
-        assert again.looked_at("threshold")
-        for row, expected in zip(again.slices(), review.slices(), strict=True):
-            assert row.position_ras == pytest.approx(expected.position_ras)  # a file may round the origin
-            assert replace(row, position_ras=expected.position_ras) == expected
-        assert again.slices_off == (k,)
-        assert again.warnings == review.warnings
-        assert not again.can_undo
-        assert again.result("threshold").suggestions == review.result("threshold").suggestions
-        assert ids(again, "threshold")[3:] == ids(review, "threshold")[3:]
-
-    def test_can_be_edited_on(self, reopened):
-        _, review, k = reopened
-        before = numbers(review)
-        first, second, *_ = ids(review, "threshold")
-        review.assign("threshold", [first], Artery.OTHER)
-        review.reject("threshold", [second])
-        review.switch_slice(k, True)
-        paint(review, "RCA", (slice(12, 16), slice(50, 70), slice(30, 50)))
-        assert review.refresh()
-        assert review.result("threshold").arteries[Artery.OTHER].lesions == 1
-        assert numbers(review)["decomposition"] != before["decomposition"]
-        while review.undo():
-            continue
-        assert numbers(review) == before
+@pytest.fixture
+def reopened(review, tmp_path):
+    """A scene with all kinds of edits, saved and opened again; and what its numbers were."""
+    review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
+    review.reject("threshold", ids(review, "threshold")[2:4])
+    review.assign("decomposition", ids(review, "decomposition")[:1], Artery.RCA)
+    paint(review, "LCX", PART)
+    review.refresh()
+    k = review.result("decomposition").lesions.lesions[0].slice_indices[0]
+    review.switch_slice(k, False)
+    review.set_reviewed("decomposition", True)
+    review.update_tables()
+    scene = read_mrml(write_mrml(review.scene, tmp_path / "saved"), tmp_path / "cache")
+    (record,) = mrml.records_in(scene)
+    return review, SceneReview.of_record(scene, record), k
 
 
-class TestTables:
-    def test_hold_the_present_numbers(self, review):
-        review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-        review.set_reviewed("threshold", True)
-        review.update_tables()
-        table = review.nodes.scores.GetTable()
-        rows = [
-            {table.GetColumnName(c): table.GetValue(row, c) for c in range(table.GetNumberOfColumns())}
-            for row in range(table.GetNumberOfRows())
-        ]
-        by_place = {(row["Method"].ToString(), row["Artery"].ToString()): row for row in rows}
-        for method in METHODS:
-            result = review.result(method)
-            assert by_place[method, "total"]["Agatston"].ToDouble() == result.total.agatston
-            for artery, score in result.arteries.items():
-                assert by_place[method, artery.key]["Lesions"].ToInt() == score.lesions
-        assert review.nodes.lesions.GetNumberOfRows() == sum(len(ids(review, method)) for method in METHODS)
-        assert review.nodes.lesions.GetLocked()
+def test_numbers_and_marks_come_back(reopened):
+    review, again, k = reopened
+    assert numbers(again) == numbers(review)
+    assert again.reviewed == {"threshold": False, "decomposition": True}
+    assert again.confirmations == review.confirmations != {}
+    for method in METHODS:  # painted lesions have new numbers in the reopened scene
+        unseen = [[lesion.voxels for lesion in opened.not_looked_at(method)] for opened in (review, again)]
+        assert unseen[0] == unseen[1]
+    assert again.looked_at("threshold")
+    for row, expected in zip(again.slices(), review.slices(), strict=True):
+        assert row.position_ras == pytest.approx(expected.position_ras)  # a file may round the origin
+        assert replace(row, position_ras=expected.position_ras) == expected
+    assert again.slices_off == (k,)
+    assert again.warnings == review.warnings
+    assert not again.can_undo
+    assert again.result("threshold").suggestions == review.result("threshold").suggestions
+    assert ids(again, "threshold")[3:] == ids(review, "threshold")[3:]
 
 
-class TestExport:
-    @pytest.fixture
-    def exported(self, review, tmp_path):
-        review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-        review.reject("threshold", ids(review, "threshold")[2:3])
-        review.set_reviewed("threshold", True)
-        review.switch_slice(review.result("decomposition").lesions.lesions[0].slice_indices[0], False)
-        review.export(tmp_path / "reviewed")
-        return tmp_path / "reviewed"
-
-    def test_scores(self, review, scored, exported):
-        document = json.loads((exported / "scores.json").read_text(encoding="utf-8"))
-        recorded = report.result_as_json(scored, {})
-        for method in METHODS:
-            method_record = document["methods"][method]
-            assert method_record["total"]["agatston"] == review.result(method).total.agatston
-            assert document["rules"][method] == json.loads(json.dumps(recorded["rules"][method]))
-        unchanged_keys = ("schema", "input", "acquisition", "measured", "heart", "models", "slice_probabilities")
-        for key in unchanged_keys:
-            assert document[key] == json.loads(json.dumps(recorded[key]))
-        assert document["review"]["methods"] == {"threshold": True, "decomposition": False}
-        assert document["review"]["slices_off"] == list(review.slices_off)
-        assert document["categories"]["risk_class"] == review.categories().risk_class
-        codes = [warning["code"] for warning in document["warnings"]]
-        assert document["review"]["program"] == "CAC panel of 3D Slicer"
-        assert "slices-switched-off" in codes
-        assert "unreviewed" not in codes
+def test_a_saved_scene_can_be_edited_on(reopened):
+    _, review, k = reopened
+    before = numbers(review)
+    first, second, *_ = ids(review, "threshold")
+    review.assign("threshold", [first], Artery.OTHER)
+    review.reject("threshold", [second])
+    review.switch_slice(k, True)
+    paint(review, "RCA", (slice(12, 16), slice(50, 70), slice(30, 50)))
+    assert review.refresh()
+    assert review.result("threshold").arteries[Artery.OTHER].lesions == 1
+    assert numbers(review)["decomposition"] != before["decomposition"]
+    while review.undo():
+        continue
+    assert numbers(review) == before
 
 
-class TestNodesThatDoNotFit:
-    def test_other_ct(self, scene, review, scored):
-        smaller = mrml.add_volume(scene, scored.scan.image[:, :, 2:], "other")
-        review.nodes.record.SetNodeReferenceID("CAC.volume", smaller.GetID())
-        with pytest.raises(UnreadableError, match="other is not the scan that was scored"):
-            SceneReview.of_record(scene, review.nodes.record)
+@pytest.fixture
+def exported(review, tmp_path):
+    review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
+    review.reject("threshold", ids(review, "threshold")[2:3])
+    review.set_reviewed("threshold", True)
+    review.switch_slice(review.result("decomposition").lesions.lesions[0].slice_indices[0], False)
+    review.export(tmp_path / "reviewed")
+    return tmp_path / "reviewed"
 
-    def test_slices_without_their_columns(self, scene, review):
-        review.nodes.slices.RemoveAllColumns()
-        with pytest.raises(UnreadableError, match="lost columns"):
-            SceneReview.of_record(scene, review.nodes.record)
+
+def test_exported_scores(review, scored, exported):
+    document = json.loads((exported / "scores.json").read_text(encoding="utf-8"))
+    recorded = report.result_as_json(scored, {})
+    for method in METHODS:
+        method_record = document["methods"][method]
+        assert method_record["total"]["agatston"] == review.result(method).total.agatston
+        assert document["rules"][method] == json.loads(json.dumps(recorded["rules"][method]))
+    for key in ("schema", "input", "acquisition", "measured", "heart", "models", "slice_probabilities"):
+        assert document[key] == json.loads(json.dumps(recorded[key]))
+    assert document["review"]["methods"] == {"threshold": True, "decomposition": False}
+    assert document["review"]["slices_off"] == list(review.slices_off)
+    assert document["categories"]["risk_class"] == review.categories().risk_class
+    codes = [warning["code"] for warning in document["warnings"]]
+    assert "slices-switched-off" in codes
+    assert "unreviewed" not in codes
+
+
+def test_a_scene_with_another_ct_is_refused(scene, review, scored):
+    smaller = mrml.add_volume(scene, scored.scan.image[:, :, 2:], "other")
+    review.nodes.record.SetNodeReferenceID("CAC.volume", smaller.GetID())
+    with pytest.raises(UnreadableError, match="other is not the scan that was scored"):
+        SceneReview.of_record(scene, review.nodes.record)
+
+
+def test_a_scene_with_slices_without_columns_is_refused(scene, review):
+    review.nodes.slices.RemoveAllColumns()
+    with pytest.raises(UnreadableError, match="lost columns"):
+        SceneReview.of_record(scene, review.nodes.record)

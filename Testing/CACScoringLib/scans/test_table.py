@@ -1,12 +1,10 @@
 """Tests of reading scans from a table."""
 
-import unicodedata
 from dataclasses import replace
 
 import pytest
 
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.tables import TableError
 from CACScoringLib.scans.table import scans_of_table, write_scans
 
 
@@ -26,14 +24,6 @@ class TestTable:
         assert (scan.heart, scan.lesions) == (tmp_path / "h.nii", tmp_path / "l.nrrd")
         assert scan.pericardium == tmp_path / "p.nii"
         assert not warnings
-
-    @pytest.mark.parametrize("separator", [",", ";", "\t"])
-    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-    def test_as_spreadsheets_write_it(self, tmp_path, separator, encoding):
-        text = f" CT {separator}Group{separator}age\r\nä/a.nii.gz{separator}{separator}60\r\n\r\nb.nii.gz\r\n"
-        scans, warnings = scans_of_table(table(tmp_path, text, encoding=encoding))
-        assert [scan.name for scan in scans] == [unicodedata.normalize("NFC", "ä/a"), "b"]
-        assert "age" in warnings[0].message
 
     def test_names_are_paths_below_the_common_folder(self, tmp_path):
         text = "ct,series\n/data/x/p1/scan_1/ct.nii.gz,\n/data/x/p2/scan_1/ct.nii.gz,\n/data/x/d,5\n"
@@ -65,8 +55,3 @@ class TestTable:
     def test_errors_name_the_line(self, tmp_path, text, message):
         with pytest.raises(CTError, match=message):
             scans_of_table(table(tmp_path, text))
-
-    @pytest.mark.parametrize("text", ["ct\nä.nii", 'ct\n"a\n'])
-    def test_no_text_no_table(self, tmp_path, text):
-        with pytest.raises(TableError, match="CSV UTF-8"):
-            scans_of_table(table(tmp_path, text, encoding="latin-1"))

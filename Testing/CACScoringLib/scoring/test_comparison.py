@@ -9,7 +9,7 @@ from whole_records import MEASURED, record_of
 from CACScoringLib.core.ct import CTError, UnreadableError
 from CACScoringLib.models.cards import ModelError
 from CACScoringLib.quality.calibration import Repeatability
-from CACScoringLib.record.reading import is_result, read_result
+from CACScoringLib.record.reading import read_result
 from CACScoringLib.report.page import comparison_as_page
 from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, comparison_as_json
 from CACScoringLib.scoring.comparison import compare as compare_records
@@ -198,17 +198,14 @@ class TestReasons:
             (altered(acquisition={"slice_thickness_mm": 2.41}), False),
             (altered(input={"spacing_mm": [0.7, 0.7, 3.74]}), False),
             (altered(input={"spacing_mm": [0.7, 0.7, 3.75]}), True),
-            (altered(acquisition={"kvp": 120.5}), False),
             (altered(acquisition={"kvp": 119.4}), True),
             (altered(measured={"noise_hu": 39.9}), False),
             (altered(measured={"noise_hu": 40.0}), True),
-            (altered(measured={"noise_hu": 10.0}), True),
             (altered(measured={"noise_hu": 0.0}), False),  # as of a smoothed image: nothing to compare
             (altered(acquisition={"kernel": "B70f"}), True),
             (altered(acquisition={"kernel": " b31F "}), False),
             (altered(acquisition={"kernel": None}), False),
             (altered(acquisition={"gating": "prospective"}), False),  # of the earlier scan it is not known
-            (altered(acquisition={"contrast_agent": "NONE"}), False),
             (altered(acquisition={"contrast_agent": "Ultravist"}), True),
             (altered(warnings=[{"code": "contrast-enhanced", "message": ""}]), True),
             (altered(acquisition={"patient_sex": "M"}), True),
@@ -229,9 +226,7 @@ class TestReasons:
             (MAP, content(), content(), limits_of(settings={**SETTINGS, "floor_hu": 2.0}), "other settings (floor_hu)"),
             (RULE, content(), altered(rules={RULE: OTHER_RULE}), LIMITS, "rules differ (threshold_hu)"),
             (RULE, content(), content(), None, "no repeatability limits are stored with the model"),
-            (MAP, content(), content(), None, "no repeatability limits are stored with the model"),
             (RULE, content(), with_status(RULE, "automatic"), LIMITS, "only the earlier scan's lesions were reviewed"),
-            (RULE, content(), with_status(RULE, "candidates"), LIMITS, "only the earlier scan's lesions were reviewed"),
             (MAP, content(), with_status(MAP, "reviewed"), LIMITS, "only the later scan's lesions were reviewed"),
             (MAP, content(), with_status(MAP, "candidates"), LIMITS, "the later scan's candidates were not evaluated"),
             (RULE, automatic(), automatic(evidence=0.4), with_automatic_limits(), "different evidence"),
@@ -272,18 +267,11 @@ class TestReasons:
         assert not changes(comparison, MAP)
 
 
-class TestAutomatic:
-    def test_limits_of_a_reader_do_not_hold(self):
-        comparison = compare(automatic(), automatic(200.0))
-        total = changes(comparison)["total"]
-        assert (total.difference, total.verdict) == (100, UNKNOWN)
-        assert not bars(comparison, MAP)
-
-    def test_automatic_scores_have_limits_of_their_own(self):
-        total = changes(compare(automatic(), automatic(130.0), with_automatic_limits()))["total"]
-        assert total.limit == pytest.approx(10 + 0.1 * 115)
-        assert total.verdict == CHANGED
-        assert changes(compare(content(), content(130.0), with_automatic_limits()))["total"].verdict == WITHIN
+def test_automatic_scores_have_limits_of_their_own():
+    total = changes(compare(automatic(), automatic(130.0), with_automatic_limits()))["total"]
+    assert total.limit == pytest.approx(10 + 0.1 * 115)
+    assert total.verdict == CHANGED
+    assert changes(compare(content(), content(130.0), with_automatic_limits()))["total"].verdict == WITHIN
 
 
 def with_intervals(result, total):
@@ -295,32 +283,32 @@ def with_intervals(result, total):
 EARLIER = with_intervals(automatic(), [40.0, 130.0])
 
 
-class TestIntervals:
-    @pytest.mark.parametrize(
-        ("later", "verdict"),
-        [
-            ([130.0, 250.0], WITHIN),
-            ([130.1, 250.0], CHANGED),
-            ([0.0, 39.9], CHANGED),
-            ([0.0, 40.0], WITHIN),
-            ([0.0, 300.0], WITHIN),
-        ],
-    )
-    def test_overlap_without_limits(self, later, verdict):
-        comparison = compare(EARLIER, with_intervals(automatic(200.0), later))
-        total, lad = (changes(comparison)[part] for part in ("total", "LAD"))
-        assert (total.verdict, total.limit, total.based_on) == (verdict, None, "intervals")
-        assert bars(comparison, RULE) == ()
-        assert lad.verdict == UNKNOWN
-        assert changes(comparison, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
+@pytest.mark.parametrize(
+    ("later", "verdict"),
+    [
+        ([130.0, 250.0], WITHIN),
+        ([130.1, 250.0], CHANGED),
+        ([0.0, 39.9], CHANGED),
+        ([0.0, 40.0], WITHIN),
+        ([0.0, 300.0], WITHIN),
+    ],
+)
+def test_overlap_of_intervals_without_limits(later, verdict):
+    comparison = compare(EARLIER, with_intervals(automatic(200.0), later))
+    total, lad = (changes(comparison)[part] for part in ("total", "LAD"))
+    assert (total.verdict, total.limit, total.based_on) == (verdict, None, "intervals")
+    assert bars(comparison, RULE) == ()
+    assert lad.verdict == UNKNOWN
+    assert changes(comparison, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
 
-    def test_the_basis_of_a_verdict_is_written(self):
-        comparison = compare(EARLIER, with_intervals(automatic(200.0), [150.0, 300.0]), None)
-        document = json.loads(json.dumps(comparison_as_json(comparison)))["methods"][RULE]
-        assert document["no_limits"] == ["no repeatability limits are stored with the model"]
-        total = document["agatston"]["total"]
-        assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
-        assert document["pseudo_mass_hu_mm3"]["total"]["intervals_90"] is None
+
+def test_the_basis_of_a_verdict_is_written():
+    comparison = compare(EARLIER, with_intervals(automatic(200.0), [150.0, 300.0]), None)
+    document = json.loads(json.dumps(comparison_as_json(comparison)))["methods"][RULE]
+    assert document["no_limits"] == ["no repeatability limits are stored with the model"]
+    total = document["agatston"]["total"]
+    assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
+    assert document["pseudo_mass_hu_mm3"]["total"]["intervals_90"] is None
 
 
 def made_on(date):
@@ -331,30 +319,29 @@ def spaced(spacing_mm):
     return altered(input={"spacing_mm": [0.7, 0.7, spacing_mm]})
 
 
-class TestWarnings:
-    @pytest.mark.parametrize(
-        ("earlier", "later", "warned"),
-        [
-            (content(), altered(acquisition={"kernel": None}), ["unchecked"]),
-            (content(), altered(acquisition={"scanner_model": "Two"}), ["scanners"]),
-            # Noise from one and a half times, up to twice, which bars.
-            *((content(), altered(measured={"noise_hu": hu}), ["noise"]) for hu in (30.0, 31.0, 39.9)),
-            *((content(), altered(measured={"noise_hu": hu}), []) for hu in (13.4, 29.9, 40.0)),
-            (altered(measured={"noise_hu": 39.0}), content(), ["noise"]),
-            (made_on("20250101"), made_on("20240101"), ["order"]),
-            (made_on("20250101"), made_on("20241231"), ["order"]),
-            (made_on("20250101"), made_on("20250101"), []),  # two scans of one day have no order
-            (made_on("20250101"), made_on("20250102"), []),
-            # Spacings within a twentieth of the study's.
-            *((spaced(mm), spaced(mm), ["beyond-study"]) for mm in (1.0, 2.85, 3.16)),
-            *((spaced(mm), spaced(mm), []) for mm in (2.86, 3.0, 3.14)),
-            (content(), altered(slices_by_reader={"3": "off"}), ["map-reviewed"]),
-            (content(), altered(heart={"source": "lungs"}), ["hearts"]),
-        ],
-    )
-    def test_warning(self, earlier, later, warned):
-        always = codes(compare(content(), content()))
-        assert codes(compare(earlier, later)) - always == {f"comparison-{code}" for code in warned}
+@pytest.mark.parametrize(
+    ("earlier", "later", "warned"),
+    [
+        (content(), altered(acquisition={"kernel": None}), ["unchecked"]),
+        (content(), altered(acquisition={"scanner_model": "Two"}), ["scanners"]),
+        # Noise from one and a half times, up to twice, which bars.
+        *((content(), altered(measured={"noise_hu": hu}), ["noise"]) for hu in (30.0, 31.0, 39.9)),
+        *((content(), altered(measured={"noise_hu": hu}), []) for hu in (13.4, 29.9, 40.0)),
+        (altered(measured={"noise_hu": 39.0}), content(), ["noise"]),
+        (made_on("20250101"), made_on("20240101"), ["order"]),
+        (made_on("20250101"), made_on("20241231"), ["order"]),
+        (made_on("20250101"), made_on("20250101"), []),  # two scans of one day have no order
+        (made_on("20250101"), made_on("20250102"), []),
+        # Spacings within a twentieth of the study's.
+        *((spaced(mm), spaced(mm), ["beyond-study"]) for mm in (1.0, 2.85, 3.16)),
+        *((spaced(mm), spaced(mm), []) for mm in (2.86, 3.0, 3.14)),
+        (content(), altered(slices_by_reader={"3": "off"}), ["map-reviewed"]),
+        (content(), altered(heart={"source": "lungs"}), ["hearts"]),
+    ],
+)
+def test_warning(earlier, later, warned):
+    always = codes(compare(content(), content()))
+    assert codes(compare(earlier, later)) - always == {f"comparison-{code}" for code in warned}
 
 
 def test_names_are_escaped():
@@ -380,19 +367,12 @@ def test_bad_limits_are_refused(change, message):
         limits_of(**change)
 
 
-class TestReading:
-    def test_folder_or_file(self, tmp_path):
-        (tmp_path / "scores.json").write_text(json.dumps(content()), encoding="utf-8")
-        assert read_result(tmp_path) == read_result(tmp_path / "scores.json") == record_of(content())
-        assert is_result(tmp_path)
-        assert not is_result(tmp_path / "ct.nii.gz")
-
-    def test_other_folders_and_versions_are_refused(self, tmp_path):
-        with pytest.raises(UnreadableError, match="cac score"):
-            read_result(tmp_path)
-        (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
-        with pytest.raises(CTError, match="Score the scan again"):
-            read_result(tmp_path)
+def test_other_folders_and_versions_are_refused(tmp_path):
+    with pytest.raises(UnreadableError, match="cac score"):
+        read_result(tmp_path)
+    (tmp_path / "scores.json").write_text('{"schema": "cac-score/0"}', encoding="utf-8")
+    with pytest.raises(CTError, match="Score the scan again"):
+        read_result(tmp_path)
 
 
 OUT_OF_RANGE = "the later scan is out of the calibration range of the models (metal among the arteries)"

@@ -67,12 +67,6 @@ def test_a_fifth_of_the_score_decides_within_a_class():
     assert warning.code == "doubt-decides"
 
 
-def test_the_largest_is_named():
-    (warning,) = warning_of((10, 0.95, True), (5, 0.5, False), (9, 0.4, True))
-    for value in ("76", "40", "slice 4", "36", "0.40"):
-        assert value in warning.message
-
-
 def errors_of_a_factor(factor):
     """Errors by which the truth lies within a factor of 1 + score, the same in all classes."""
     rising = tuple(np.linspace(-np.log(factor), np.log(factor), 41).tolist())

@@ -100,12 +100,8 @@ def test_lesions_taken_out_leave_the_map_as_a_look_up_of_every_voxel_does():
     selected = lesions.of([1, 3])
     assert [lesion.artery for lesion in selected.lesions] == [Artery.LM, Artery.RCA]
     np.testing.assert_array_equal(selected.id_map, np.array([0, 1, 0, 3], np.uint16)[lesions.id_map])
-    assert selected.id_map.dtype == np.uint16
     assert np.array_equal(selected.flat, np.flatnonzero(selected.id_map))
     assert not lesions.of([]).id_map.any()
-    turned = lesions.part(lesions.lesions[::-1])
-    assert [lesion.id for lesion in turned.lesions] == [3, 2, 1]
-    assert np.array_equal(turned.id_map, lesions.id_map)
 
 
 def test_centroid_in_ras_with_turned_axes_and_origin():
@@ -198,16 +194,12 @@ def test_rules_by_tube_voltage(kvp, bounds_hu):
 @pytest.mark.parametrize(
     ("rules", "name"),
     [
-        (ScoringRules(), "Agatston, 130 HU"),
-        (ScoringRules(threshold_hu=90.0), "Agatston, 90 HU"),
         (ScoringRules(calibration_mg_per_mm3_hu=0.0007), "Agatston, 130 HU"),
-        (ScoringRules(minimum_pixels=3), "Agatston, 130 HU, changed: minimum_pixels = 3"),
         (
             ScoringRules(threshold_hu=90.0, connectivity=4, minimum_area_mm2=0.5),
             "Agatston, 90 HU, changed: connectivity = 4, minimum_area_mm2 = 0.5",
         ),
         (replace(ScoringRules(threshold_hu=90.0), threshold_hu=130.0), "Agatston, 130 HU"),
-        (replace(ScoringRules(), threshold_hu=145.0), "Agatston, 145 HU"),
         (
             rules_for_tube_voltage(Acquisition("test", kvp=100.0), ScoringRules(minimum_pixels=4)),
             "Agatston adapted to 100 kVp, 145 HU (Gräni 2018), changed: minimum_pixels = 4",

@@ -123,16 +123,6 @@ def test_the_error_of_an_uneven_background():
     assert error == pytest.approx(math.sqrt(800 / 7) / math.sqrt(8), rel=1e-3)
 
 
-def test_the_error_of_a_ring_with_empty_eighths():
-    """Only above and below the lesion is tissue, of 40 and of 60 HU; empty eighths have no mean. Two eighths of 40 HU
-    and two of 60: √(4 · 10² / 3) / √4."""
-    volume = tissue((3, 41, 42))
-    volume[:, 21:] = 60.0
-    _, rows, columns = np.abs(np.indices(volume.shape) - np.array([0, 20, 20.5]).reshape(3, 1, 1, 1))
-    error = ring_error(volume, (rows > 6) & (rows < 12) & (columns < 5))
-    assert error == pytest.approx(math.sqrt(400 / 3) / math.sqrt(4), rel=1e-3)
-
-
 def test_without_a_ring_there_is_no_mass():
     """All about the lesion is lung."""
     volume = tissue((8, 40, 40), -800.0)

@@ -9,7 +9,6 @@ from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
 from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
 from CACScoringLib.quality.calibration import Repeatability
-from CACScoringLib.record.findings import Familiarity
 from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import (
     CATEGORIES,
@@ -182,15 +181,6 @@ def test_intervals_of_a_reviewed_score(score, expected):
     intervals = errors.of_reviewed(Score(clinical_agatston=score), {"LAD": Score(clinical_agatston=score)})
     assert intervals == ({} if expected is None else {TOTAL: Intervals(pytest.approx(expected))})
     assert replace(errors, repeatability=None).of_reviewed(Score(), {}) == {}
-
-
-@pytest.mark.parametrize(("distance", "withholds"), [(0.0, False), (0.99, False), (1.0, True), (1.5, True)])
-def test_a_scan_beyond_the_calibration_has_no_intervals(distance, withholds):
-    errors = ScanErrors({}, 20.0, 3.0, Familiarity(distance, (), 1.0))
-    assert errors.withholds == withholds
-    assert errors.facts == (20.0, 3.0, distance)
-    assert not replace(errors, familiarity=None).withholds
-    assert replace(errors, familiarity=None).facts == (20.0, 3.0, 0.0)
 
 
 STORED = {

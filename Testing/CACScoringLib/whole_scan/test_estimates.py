@@ -57,52 +57,38 @@ class TestAgreement:
         assert verdicts["decomposition"].agrees
 
 
-class TestWarnings:
-    def test_each_pair_that_differs_widely_is_warned_of(self):
-        methods = {"threshold": method(0), "decomposition": method(250)}
-        warnings = disagreements([by_hand.vessels(300), by_hand.radiomics(0.1)], methods)
-        assert {warning.code for warning in warnings} == {DIFFERS}
-        texts = [warning.message for warning in warnings]
-        assert len(texts) == 3, "the two methods are not compared with each other here"
-        assert any("Vessel regression: 300; clinical rule: 0" in text for text in texts)
-        assert any("Radiomics: no calcium; calcium map, adjusted: 250" in text for text in texts)
-        assert any("Vessel regression: 300; radiomics: no calcium" in text for text in texts)
+def test_each_pair_that_differs_widely_is_warned_of():
+    methods = {"threshold": method(0), "decomposition": method(250)}
+    warnings = disagreements([by_hand.vessels(300), by_hand.radiomics(0.1)], methods)
+    assert {warning.code for warning in warnings} == {DIFFERS}
+    assert len(warnings) == 3, "the two methods are not compared with each other here"
 
 
-class TestJson:
-    def test_there_and_back(self):
-        methods = {"threshold": method(120, reviewed=False), "decomposition": method(250)}
-        estimated = (
-            by_hand.vessels(1.5, 200, 0, 7.25, slice_weights=(0.25, 0.75), trust="Little."),
-            by_hand.radiomics(0.81, contributions={"heart_volume_mm3": -0.5, "candidate_count": 1.25}, trust="More."),
-        )
-        document = {o.network: content_of(estimates.estimate_record(o, methods)) for o in estimated}
-        text = json.dumps(whole_record() | {"second_opinions": document}, allow_nan=False)
-        assert estimates.recorded_estimates(record_of(json.loads(text))) == estimated
-        assert document["vessels"]["risk_class"] == "101–400"
-        assert document["vessels"]["agreement"] == {
-            "threshold": None,
-            "decomposition": {"agrees": True, "classes_apart": 0},
-        }
-        assert document["radiomics"]["calcium"] is True
+def test_estimates_come_back_from_json():
+    methods = {"threshold": method(120, reviewed=False), "decomposition": method(250)}
+    estimated = (
+        by_hand.vessels(1.5, 200, 0, 7.25, slice_weights=(0.25, 0.75), trust="Little."),
+        by_hand.radiomics(0.81, contributions={"heart_volume_mm3": -0.5, "candidate_count": 1.25}, trust="More."),
+    )
+    document = {o.network: content_of(estimates.estimate_record(o, methods)) for o in estimated}
+    text = json.dumps(whole_record() | {"second_opinions": document}, allow_nan=False)
+    assert estimates.recorded_estimates(record_of(json.loads(text))) == estimated
+    assert document["vessels"]["risk_class"] == "101–400"
+    assert document["vessels"]["agreement"] == {
+        "threshold": None,
+        "decomposition": {"agrees": True, "classes_apart": 0},
+    }
+    assert document["radiomics"]["calcium"] is True
 
 
 def estimate(value, low, high):
     return {"estimate": value, "low": low, "high": high}
 
 
-class TestTrust:
-    def test_radiomics_made_to_miss_little(self):
-        text = trust_in("radiomics", {"test": by_hand.RADIOMICS_TEST})
-        assert "sensitivity 0.97 [0.90, 1.00]" in text
-        assert "specificity 0.60" in text
-        assert "a negative result is more reliable" in text
-        assert "in 18 of 20 patients" in text
-
-    @pytest.mark.parametrize("network", estimates.ESTIMATORS)
-    @pytest.mark.parametrize(
-        "validation",
-        [{}, {"test": None}, {"test": {}}, {"test": {"rank_correlation": 0.9, "sensitivity": estimate(None, 0, 1)}}],
-    )
-    def test_a_model_without_a_test_is_not_to_be_relied_on(self, network, validation):
-        assert trust_in(network, validation) == NO_TEST
+@pytest.mark.parametrize("network", estimates.ESTIMATORS)
+@pytest.mark.parametrize(
+    "validation",
+    [{}, {"test": None}, {"test": {}}, {"test": {"rank_correlation": 0.9, "sensitivity": estimate(None, 0, 1)}}],
+)
+def test_a_model_without_a_test_is_not_to_be_relied_on(network, validation):
+    assert trust_in(network, validation) == NO_TEST

@@ -39,10 +39,7 @@ def make_scan(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegi
     hu[:, :3] = -1000  # a CT shows air
     for *places, value in blocks:
         hu[tuple(places)] = value
-    images = []
-    for array in (hu.round().astype(np.int16), heart.astype(np.uint8)):
-        image = image_of(array, SPACING)
-        images.append(image)
+    images = [image_of(array, SPACING) for array in (hu.round().astype(np.int16), heart.astype(np.uint8))]
     return scan_from_image(images[0], Acquisition("made")), HeartRegion(images[1], None, "given")
 
 
@@ -121,6 +118,7 @@ def model(limit: float | None = 0.4, names: tuple[str, ...] = NAMES, bias: float
     return LoadedModel(card, network)
 
 
+@pytest.mark.long
 def test_estimate_adds_up():
     scan, region = make_scan([PLAQUE])
     estimate, warnings = radiomics_estimate(scan, region, model())

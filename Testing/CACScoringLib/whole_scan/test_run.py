@@ -1,7 +1,6 @@
 """Whole-scan estimates of a result: choice of models, failures, and report."""
 
 import json
-import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ import pytest
 
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import ModelError
-from CACScoringLib.models.choice import ModelChoice, chosen_models, requested_estimators
+from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.whole_scan import run as whole_scan_run
@@ -59,20 +58,6 @@ def stored(monkeypatch, *cards):
 
 
 class TestWhichModels:
-    def test_kinds_are_named_once_in_any_order(self):
-        assert requested_estimators("radiomics, vessels,radiomics") == ("radiomics", "vessels")
-        assert requested_estimators("all") == ("all",)
-
-    def test_bundled_models_come_before_the_users_and_named_models_before_both(self, monkeypatch):
-        stored(monkeypatch, ("v", "vessels", "bundled"), ("mine", "vessels", "user"), ("r", "radiomics", "user"))
-        models_by_kind = chosen_models(ModelChoice(estimates=("radiomics", "vessels"))).estimates
-        assert {kind: model.card.name for kind, model in models_by_kind.items()} == {"vessels": "v", "radiomics": "r"}
-        models_by_kind = chosen_models(ModelChoice(("mine",), estimates=("all",))).estimates
-        assert {kind: model.card.name for kind, model in models_by_kind.items()} == {
-            "vessels": "mine",
-            "radiomics": "r",
-        }
-
     @pytest.mark.parametrize(
         ("choice", "words"),
         [
@@ -87,55 +72,46 @@ class TestWhichModels:
             chosen_models(choice)
 
 
-class TestStoredModels:
-    """Estimates by untrained models."""
-
-    @pytest.fixture
-    def loaded(self, tmp_path, monkeypatch):
-        pytest.importorskip("mirp")
-        by_hand.save_vessels(tmp_path, test=by_hand.VESSELS_TEST)
-        by_hand.save_radiomics(tmp_path)
-        monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "none")
-        monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
-        models_by_kind = chosen_models(ModelChoice(estimates=("all",))).estimates
-        return {network: models.load_model(model.path, "cpu") for network, model in models_by_kind.items()}
-
-    @pytest.mark.long
-    def test_both_answer_with_numbers_and_a_picture(self, result, loaded):
-        estimated = estimate_whole_scan(result.scan, result.heart, result.methods, loaded)
-        assert FAILED not in [warning.code for warning in estimated.warnings], estimated.warnings
-        vessels, radiomics = estimated.estimates
-        assert vessels.record.total == pytest.approx(sum(vessels.record.agatston.values()))
-        assert vessels.saliency.GetSize() == result.scan.image.GetSize()
-        assert len(vessels.record.slice_weights) == by_hand.SMALL_VESSELS.slices
-        assert vessels.record.model.sha256 == loaded["vessels"].card.sha256
-        assert "rank correlation" in vessels.record.trust
-        assert 0 < radiomics.record.probability < 1
-        assert radiomics.record.limit == 0.5
-        assert set(radiomics.record.contributions) <= set(loaded["radiomics"].card.config["features"])
-        record = report.record_of(replace(result, estimates=estimated.estimates))
-        unpictured = tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
-        assert recorded_estimates(record) == unpictured
+@pytest.fixture
+def loaded(tmp_path, monkeypatch):
+    pytest.importorskip("mirp")
+    by_hand.save_vessels(tmp_path, test=by_hand.VESSELS_TEST)
+    by_hand.save_radiomics(tmp_path)
+    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "none")
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
+    models_by_kind = chosen_models(ModelChoice(estimates=("all",))).estimates
+    return {network: models.load_model(model.path, "cpu") for network, model in models_by_kind.items()}
 
 
-class TestReport:
-    def test_numbers_agreement_and_worth(self, result, prediction):
-        answers = prediction(
-            vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
-            radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
-        )
-        estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
-        result = replace(result, estimates=estimated.estimates)
-        text = page.result_as_html(result)
-        assert "<td>900</td>" in text
-        assert "about 960" in text
-        assert "12%; positive from 30%" in text
-        assert "same class" in text
-        assert "not reviewed" in text
-        assert "Trust &lt;it&gt; little." in text
-        assert "heart &lt;volume&gt;" in text
-        assert re.search(r"candidate count</td><td>−1.25</td><td>against", text)
-        document = json.loads(json.dumps(report.result_as_json(result, {})))
-        assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
-        assert recorded_estimates(report.record_of(result)) == estimated.estimates
-        assert "vessel regression: Agatston about 960" in report.result_as_text(result)
+@pytest.mark.long
+def test_both_answer_with_numbers_and_a_picture(result, loaded):
+    estimated = estimate_whole_scan(result.scan, result.heart, result.methods, loaded)
+    assert FAILED not in [warning.code for warning in estimated.warnings], estimated.warnings
+    vessels, radiomics = estimated.estimates
+    assert vessels.record.total == pytest.approx(sum(vessels.record.agatston.values()))
+    assert vessels.saliency.GetSize() == result.scan.image.GetSize()
+    assert len(vessels.record.slice_weights) == by_hand.SMALL_VESSELS.slices
+    assert vessels.record.model.sha256 == loaded["vessels"].card.sha256
+    assert "rank correlation" in vessels.record.trust
+    assert 0 < radiomics.record.probability < 1
+    assert radiomics.record.limit == 0.5
+    assert set(radiomics.record.contributions) <= set(loaded["radiomics"].card.config["features"])
+    record = report.record_of(replace(result, estimates=estimated.estimates))
+    unpictured = tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
+    assert recorded_estimates(record) == unpictured
+
+
+def test_a_report_has_numbers_and_worth(result, prediction):
+    answers = prediction(
+        vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
+        radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
+    )
+    estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
+    result = replace(result, estimates=estimated.estimates)
+    text = page.result_as_html(result)
+    assert "<td>900</td>" in text
+    assert "Trust &lt;it&gt; little." in text
+    assert "heart &lt;volume&gt;" in text
+    document = json.loads(json.dumps(report.result_as_json(result, {})))
+    assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
+    assert recorded_estimates(report.record_of(result)) == estimated.estimates
