@@ -66,8 +66,8 @@ def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progr
             uses = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
         with progress.step("training"):
             learned, validation = (cohort.names(uses[use]) for use in ("training", "validation"))
-            data = (files, fitting.targets_of(cohort.scans), learned, validation)
-            fit = fitting.fit_vessels(*data, settings, options.folder, options.device, progress)
+            scans_of_fit = (files, fitting.targets_of(cohort.scans), learned, validation)
+            fit = fitting.fit_vessels(*scans_of_fit, settings, options.folder, options.device, progress)
         with progress.step("model"):
             data = describe_data(cohort.scans, {use: len(rows) for use, rows in uses.items()})
             trained = Training(data, training.loop.seed, {**facts_of(training), **fit.outcome.facts()}, commit())
