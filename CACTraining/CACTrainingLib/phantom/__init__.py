@@ -10,6 +10,7 @@ The names below are the interface of the library, which README.md describes; not
 
 from .anatomy.heart import posed_frame
 from .anatomy.patient import AGATSTON_PER_MG, STRATA, Patient, demographics, draw_patient, stratified_patients, stream
+from .anatomy.segments import SEGMENTS
 from .cohort.cohort import (
     SAMPLES,
     CohortError,
@@ -22,8 +23,16 @@ from .cohort.cohort import (
     write_cohort,
     write_sample,
 )
-from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan, image_on
+from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan, image_on, same_settings
 from .cohort.lesion_patients import draw_lesion_patient, draw_lesion_scan
+from .cohort.segment_scans import (
+    BLURRED_MASS_MG,
+    MASS_MG,
+    SEGMENT_SCANS_VERSION,
+    SegmentPlaque,
+    SegmentScan,
+    segment_scan,
+)
 from .cohort.territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels, territory_volume
 from .insertion.background import Background, prepare_background
 from .insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions, write_insertions
@@ -34,12 +43,14 @@ from .scanner.scanner import Scanner
 from .scanner.simulation import HIGHEST_HU, DigitalScan, scan_grid, scan_patient
 
 __all__ = [
-    "AGATSTON_PER_MG", "HIGHEST_HU", "LABEL_HU", "POSSIBLE", "PROTOCOLS", "SAMPLES", "STRATA",
-    "VISIBLE_CONTRAST_TO_NOISE", "Background", "CohortError", "CohortSettings", "DigitalScan", "InsertedScan",
-    "InsertedSettings", "InsertionError", "Labels", "PathError", "Patient", "ScanPose", "Scanner", "Stamp",
-    "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics",
+    "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS",
+    "SAMPLES", "SEGMENTS", "SEGMENT_SCANS_VERSION", "STRATA", "VISIBLE_CONTRAST_TO_NOISE", "Background",
+    "CohortError", "CohortSettings", "DigitalScan", "InsertedScan", "InsertedSettings",
+    "InsertionError", "Labels", "PathError", "Patient", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan",
+    "Stamp", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics",
     "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "image_on",
     "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "posed_frame",
-    "prepare_background", "read_path", "reference_scores", "scan_grid", "scan_patient",
-    "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions", "write_sample",
+    "prepare_background", "read_path", "reference_scores", "same_settings", "scan_grid", "scan_patient",
+    "segment_scan", "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions",
+    "write_sample",
 ]  # fmt: skip

@@ -1,1 +1,1 @@
-"""Studies of scan pairs: reproducibility, detection, the heart, ablation."""
+"""Studies of scan pairs: reproducibility, detection, accuracy, ablation, acquisition, models."""

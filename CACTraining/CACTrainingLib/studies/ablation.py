@@ -6,30 +6,24 @@ the rule about the healthy image and the evaluation of the map's lesions, which 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
-from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.cards import LoadedModel, StoredModel
-from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
-from CACScoringLib.models.inference import Runner, predict, use_threads
+from CACScoringLib.models.cards import StoredModel
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.scoring.methods import MethodResult
 
 from ..evaluation import figures as study_figures
-from ..evaluation.jobs import JobSettings, Prepared, StudyError, job_key, kept_jobs
+from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs
 from ..evaluation.measures import Measure
 from ..evaluation.parts import Figure, Section
 from ..statistics.regression import rank_correlation
@@ -38,9 +32,7 @@ from .records import StudyRecord, Value, pairs_of
 from .reproducibility import icc_of_pairs, relative_difference
 from .sample import PAPER, Sample, score_table
 from .scans import StudyScan
-
-if TYPE_CHECKING:
-    import torch
+from .scoring import chest_room, forget, models_key, value_of, with_networks
 
 VERSION = 3
 """Version of the stored scores; those of another version are not used."""
@@ -114,7 +106,7 @@ def sections(
     records: Sequence[StudyRecord],
     folder: Path,
     settings: AblationSettings,
-    choice: ModelChoice,
+    models: Mapping[str, StoredModel],
     work: JobSettings,
     generator: np.random.Generator,
 ) -> tuple[Section, ...]:
@@ -125,19 +117,15 @@ def sections(
         records: Records of the scans.
         folder: Folder that keeps the scores.
         settings: Settings of the ablation.
-        choice: Models to score with.
+        models: Models by network.
         work: Workers and progress.
         generator: Source of the bootstrap's draws.
-
-    Raises:
-        ModelError: A model cannot be used.
-        StudyError: The models that score scans are not installed.
     """
     paired = {record.name: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
     paired_scans = [scan for scan in scans if scan.name in paired]
     if not paired_scans:
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
-    values = score_configurations(paired_scans, choice, CONFIGURATIONS, folder / "cells.jsonl", work)
+    values = score_configurations(paired_scans, models, CONFIGURATIONS, folder / "cells.jsonl", work)
     scored = [replace(record, values=values.get(name, {})) for name, record in paired.items()]
     sample = Sample(scored, generator, {item.key: item.title for item in CONFIGURATIONS}, FULL_METHOD.key)
     scores = score_table(scored)
@@ -180,7 +168,7 @@ def sections(
 
 def score_configurations(
     scans: Sequence[StudyScan],
-    choice: ModelChoice,
+    models: Mapping[str, StoredModel],
     configurations: Sequence[AblationConfiguration],
     file: Path,
     work: JobSettings,
@@ -189,7 +177,7 @@ def score_configurations(
 
     Args:
         scans: Scans to score.
-        choice: Models to score with.
+        models: Models by network.
         configurations: Configurations to score in.
         file: File that keeps finished scans.
         work: Workers and progress.
@@ -197,33 +185,20 @@ def score_configurations(
     Returns:
         Scores by name of the scan and key of the configuration.
     """
-    models = chosen_models(choice).networks
-    if not models:
-        raise StudyError("The study needs the networks that score scans, which are not installed (cac models list).")
-    cards = [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
-    identity = (VERSION, configurations, cards)
+    identity = (VERSION, configurations, models_key(models))
     keys = {job_key(scan.name, *identity, files=[scan.ct]): scan for scan in scans}
-    results, _ = kept_jobs(keys, file, partial(_prepared, dict(models), tuple(configurations), work.device), work)
+    score = partial(_scored, configurations=tuple(configurations))
+    results, _ = kept_jobs(keys, file, partial(with_networks, score, dict(models), work.device), work)
     return {
         keys[key].name: {name: restore(value, Value) for name, value in values.items()}
         for key, values in results.items()
     }
 
 
-def _prepared(
-    models: dict[str, StoredModel], configurations: tuple[AblationConfiguration, ...], device: str
-) -> Prepared:
-    """Load the networks in a worker process, which computes on one core."""
-    use_threads(1)
-    networks = load_networks(models, device)
-    assert networks is not None
-    return partial(_scored, networks, configurations)
-
-
-def _scored(networks: Networks, configurations: tuple[AblationConfiguration, ...], scan: StudyScan) -> dict[str, Any]:
+def _scored(networks: Networks, scan: StudyScan, configurations: tuple[AblationConfiguration, ...]) -> dict[str, Any]:
     ct = read_ct(scan.ct, scan.series)
     per_mass = scan.hu_mm3_per_mass()
-    networks = remembering(networks)
+    forget(networks)
     full_result = score_scan(ct, networks=networks)
     assert full_result.decomposition is not None
     base = full_result.decomposition.settings
@@ -242,54 +217,3 @@ def _scored(networks: Networks, configurations: tuple[AblationConfiguration, ...
                 continue
         values[configuration.key] = asdict(value_of(result.methods["decomposition"], per_mass))
     return values
-
-
-def remembering(networks: Networks) -> Networks:
-    """Wrap networks so that they cache their outputs; the configurations of a scan share most inputs."""
-    models = {field.name: getattr(networks, field.name) for field in fields(networks)}
-    return replace(
-        networks,
-        **{
-            name: replace(model, network=Memory(model.network))
-            for name, model in models.items()
-            if isinstance(model, LoadedModel)
-        },
-    )
-
-
-class Memory:
-    """A network that caches its outputs by digest of each input."""
-
-    def __init__(self, network: Runner | torch.nn.Module) -> None:
-        self.network = network
-        self.answers: dict[bytes, np.ndarray] = {}
-
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        keys = [hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in inputs]
-        missing = [n for n, key in enumerate(keys) if key not in self.answers]
-        if missing:
-            answers, _ = predict(self.network, inputs[missing], len(missing))
-            self.answers |= {keys[n]: answer for n, answer in zip(missing, answers, strict=True)}
-        return np.stack([self.answers[key] for key in keys])
-
-
-def chest_room(scan: CTScan) -> sitk.Image:
-    """Mask of the space inside the chest wall on the scan's grid, in place of a heart mask.
-
-    Raises NoHeartError if the scan shows no lungs.
-    """
-    coarse = scan.coarse
-    space = sitk.GetImageFromArray(landmarks(sitk.GetArrayFromImage(coarse)).space.astype(np.uint8))
-    space.CopyInformation(coarse)
-    return sitk.Resample(space, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
-
-
-def value_of(method: MethodResult, hu_mm3_per_mass: float) -> Value:
-    """Convert a method's result; `hu_mm3_per_mass` is HU·mm³ for one unit of mass."""
-    arteries = {
-        artery.key: (score.pseudo_mass_hu_mm3 / hu_mm3_per_mass, score.clinical_agatston)
-        for artery, score in method.arteries.items()
-        if artery.key in ARTERIES
-    }
-    total = method.total
-    return Value(total.pseudo_mass_hu_mm3 / hu_mm3_per_mass, total.clinical_agatston, arteries)

@@ -31,6 +31,7 @@ from .records import StudyRecord
 from .reproducibility import store_limits
 from .sample import all_scores
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
+from .scoring import scoring_models
 from .truth import make_record, refused
 
 RECORDS = "records.jsonl"
@@ -167,8 +168,8 @@ def _sections(
     generator = np.random.default_rng(settings.seed)
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
-    folder = settings.output / study
-    return ablation.sections(scans, records, folder, settings.ablation, settings.models, work, generator)
+    models = scoring_models(settings.models)
+    return ablation.sections(scans, records, settings.output / study, settings.ablation, models, work, generator)
 
 
 def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | str]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,21 +16,15 @@ from torch import nn
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import ContrastError
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.choice import ModelChoice, Networks
+from CACScoringLib.models.choice import Networks
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.studies import ablation
-from CACTrainingLib.studies.ablation import (
-    CONFIGURATIONS,
-    AblationSettings,
-    chest_room,
-    remembering,
-    score_configurations,
-    value_of,
-)
+from CACTrainingLib.studies.ablation import CONFIGURATIONS, AblationSettings, score_configurations
 from CACTrainingLib.studies.records import Value
+from CACTrainingLib.studies.scoring import chest_room, forget, remembering, value_of
 
 STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 
@@ -68,6 +63,9 @@ def test_networks_cache_their_outputs():
     overlapping = np.concatenate([x[3:], x[:1] + 1, x[:2]])
     np.testing.assert_array_equal(predict(network, overlapping, 4)[0], 2 * overlapping)
     assert doubling.items == 6
+    forget(networks)
+    predict(network, x, 4)
+    assert doubling.items == 11
 
 
 @pytest.mark.long
@@ -79,9 +77,9 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
 
     calcified = next(scan for scan in digital_results[0] if scan.patient == str(CALCIFIED))
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(ablation, "load_networks", lambda *_: known_networks())
+    monkeypatch.setattr(ablation, "with_networks", lambda do_job, *_: partial(do_job, remembering(known_networks())))
     monkeypatch.setattr(ablation, "score_scan", score)
-    cells = ModelChoice(), CONFIGURATIONS[:1] + CONFIGURATIONS[2:3], tmp_path / "cells.jsonl", jobs.JobSettings()
+    cells = {}, CONFIGURATIONS[:1] + CONFIGURATIONS[2:3], tmp_path / "cells.jsonl", jobs.JobSettings()
     scores = score_configurations([calcified], *cells)[calcified.name]
     ct, networks = read_ct(calcified.ct), known_networks()
     per_mg = 1000 * 1.385
@@ -89,7 +87,7 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
     unrestricted = score_scan(ct, ScoreSettings(), chest_room(ct), networks=networks).methods["decomposition"]
     assert scores["no_heart"].mass == pytest.approx(unrestricted.total.pseudo_mass_hu_mm3 / per_mg)
     assert scores["no_heart"].mass > 2 * scores["whole"].mass, "bones are in it"
-    monkeypatch.setattr(ablation, "load_networks", lambda *_: pytest.fail("it is kept"))
+    monkeypatch.setattr(ablation, "with_networks", lambda *_: pytest.fail("it is kept"))
     assert score_configurations([calcified], *cells)[calcified.name] == scores
 
 
@@ -98,7 +96,7 @@ def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
     records = {record.name: record for record in cohort(40) if record.refused is None}
     counts = []
 
-    def scored(scans, choice, configurations, file, work):
+    def scored(scans, models, configurations, file, work):
         counts.append((len(scans), len(configurations)))
         masses = {scan.name: records[scan.name].truth.mass_mg for scan in scans}
         values = {name: {c.key: mass if c.classifier else 5.0 for c in configurations} for name, mass in masses.items()}
@@ -106,7 +104,7 @@ def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ablation, "score_configurations", scored)
     scans = [SimpleNamespace(name=name) for name in records]
-    study = AblationSettings(pairs=20), ModelChoice(), jobs.JobSettings(), np.random.default_rng(0)
+    study = AblationSettings(pairs=20), {}, jobs.JobSettings(), np.random.default_rng(0)
     (section,) = ablation.sections(scans, list(records.values()), tmp_path, *study)
     assert counts == [(40, len(CONFIGURATIONS))]
     table, differences = section.tables

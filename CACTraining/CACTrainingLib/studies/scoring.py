@@ -1,0 +1,110 @@
+"""Scoring within a study: one scan in several configurations, and simulated scans in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.chest import landmarks
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.labels import ARTERIES
+from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
+from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
+from CACScoringLib.models.inference import Runner, predict, use_threads
+from CACScoringLib.record.score_record import ModelRecord
+from CACScoringLib.scoring.methods import MethodResult
+
+from ..evaluation.jobs import Prepared, StudyError
+from .records import Value
+
+if TYPE_CHECKING:
+    import torch
+
+
+def scoring_models(choice: ModelChoice) -> dict[str, StoredModel]:
+    """Return the models that score scans, by network. Raises ModelError, and StudyError if they are not installed."""
+    models = chosen_models(choice).networks
+    if not models:
+        raise StudyError("The study needs the networks that score scans, which are not installed (cac models list).")
+    return models
+
+
+def with_networks(do_job: Callable[..., dict[str, Any]], models: Mapping[str, StoredModel], device: str) -> Prepared:
+    """Bind networks to a worker's function for jobs: on one core, with cached outputs (`remembering`)."""
+    use_threads(1)
+    networks = load_networks(dict(models), device)
+    assert networks is not None
+    return partial(do_job, remembering(networks))
+
+
+def models_key(models: Mapping[str, StoredModel]) -> list[tuple[str, str, Calibration]]:
+    """Identity of models, given by network, for the key of a job."""
+    return [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
+
+
+def records_of(models: Mapping[str, StoredModel]) -> list[ModelRecord]:
+    """Records of models, given by network, for the facts of a page."""
+    return [ModelRecord(model.card.name, network, model.card.sha256) for network, model in models.items()]
+
+
+def remembering(networks: Networks) -> Networks:
+    """Wrap networks so that they cache their outputs until `forget`; configurations of a scan share most inputs."""
+    return replace(
+        networks, **{name: replace(model, network=Memory(model.network)) for name, model in _models(networks).items()}
+    )
+
+
+def forget(networks: Networks) -> None:
+    """Clear the caches of `remembering` networks before another scan."""
+    for model in _models(networks).values():
+        if isinstance(model.network, Memory):
+            model.network.answers.clear()
+
+
+def _models(networks: Networks) -> dict[str, LoadedModel]:
+    values = {field.name: getattr(networks, field.name) for field in fields(networks)}
+    return {name: value for name, value in values.items() if isinstance(value, LoadedModel)}
+
+
+class Memory:
+    """A network that caches its outputs by digest of each input."""
+
+    def __init__(self, network: Runner | torch.nn.Module) -> None:
+        self.network = network
+        self.answers: dict[bytes, np.ndarray] = {}
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        keys = [hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in inputs]
+        missing = [n for n, key in enumerate(keys) if key not in self.answers]
+        if missing:
+            answers, _ = predict(self.network, inputs[missing], len(missing))
+            self.answers |= {keys[n]: answer for n, answer in zip(missing, answers, strict=True)}
+        return np.stack([self.answers[key] for key in keys])
+
+
+def chest_room(scan: CTScan) -> sitk.Image:
+    """Mask of the space inside the chest wall on the scan's grid, in place of a heart mask.
+
+    Raises NoHeartError if the scan shows no lungs.
+    """
+    coarse = scan.coarse
+    space = sitk.GetImageFromArray(landmarks(sitk.GetArrayFromImage(coarse)).space.astype(np.uint8))
+    space.CopyInformation(coarse)
+    return sitk.Resample(space, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+
+
+def value_of(method: MethodResult, hu_mm3_per_mass: float) -> Value:
+    """Convert a method's result; `hu_mm3_per_mass` is HU·mm³ for one unit of mass."""
+    arteries = {
+        artery.key: (score.pseudo_mass_hu_mm3 / hu_mm3_per_mass, score.clinical_agatston)
+        for artery, score in method.arteries.items()
+        if artery.key in ARTERIES
+    }
+    total = method.total
+    return Value(total.pseudo_mass_hu_mm3 / hu_mm3_per_mass, total.clinical_agatston, arteries)
