@@ -14,7 +14,15 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..core.ct import CTError, UnreadableError
-from ..core.files import LAST_FILE, OutputError, OutputFolder, read_json, remove_result, write_text_atomically
+from ..core.files import (
+    LAST_FILE,
+    OutputError,
+    OutputFolder,
+    file_sha256,
+    read_json,
+    remove_result,
+    write_text_atomically,
+)
 from ..models.choice import ChosenModels, LoadedModels, load_models
 from ..models.inference import use_threads
 from ..record.provenance import remember_command
@@ -26,8 +34,6 @@ from ..scans.source import ScanSource
 RECORD = "cohort-scan.json"
 """File in the folder of a scan that identifies the input of its result."""
 SCHEMA = "cac-cohort-scan/1"
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +211,7 @@ def content_key(scan: ScanSource) -> str:
     """Return the SHA-256 of a scan's files and its series. Raises OSError."""
     digest = hashlib.sha256(json.dumps(scan.series).encode())
     for group in _files(scan):
-        hashes = sorted(_file_key(file) for file in group)
+        hashes = sorted(map(file_sha256, group))
         digest.update(json.dumps(hashes).encode())
     return digest.hexdigest()
 
@@ -228,11 +234,3 @@ def _files(scan: ScanSource) -> Iterator[list[Path]]:
             yield [path for path in place.rglob("*") if path.is_file()]
         else:
             yield [place]
-
-
-def _file_key(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -254,7 +254,11 @@ def parse_json(text: str | bytes) -> Any:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content. Raises OSError."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> Any:

@@ -65,14 +65,6 @@ def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], 
     return evaluate_recall(replace(settings, **values), progress)
 
 
-def _evaluate_stability(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..studies.stability import StabilitySettings, evaluate_stability
-
-    data, models = _data(name, values), values.pop("model", ())
-    settings = from_file(sources, SECTION, StabilitySettings(data, values["output"], models))
-    return evaluate_stability(replace(settings, **values), progress)
-
-
 def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..radiograph.study.prognosis import evaluate_prognosis
 
@@ -114,11 +106,6 @@ STUDIES = {
     "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
     "recall": Study(
         "recall by coronary segment, on digital patients", ("model", "seed", "workers", "device"), _evaluate_recall
-    ),
-    "stability": Study(
-        "scores under changes that do not matter, on any scans (a folder or a table of cac cohort)",
-        ("data", "model", "seed", "workers", "device"),
-        _evaluate_stability,
     ),
     "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_trainings),
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 
 from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.files import file_sha256
 
-_BLOCK = 2**20
 _WITH_OTHER_FILES = (".mhd", ".nhdr")
 """Endings of headers that name another file with the voxels."""
 
@@ -39,14 +39,10 @@ def series_files(folder: Path, series: str | None) -> list[Path]:
 
 
 def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return file_sha256(path)
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
-    return digest.hexdigest()
 
 
 def _voxel_hash(path: Path) -> str:

@@ -70,7 +70,12 @@ def make_pair(number: int) -> SlicePair:
     thick = phantom.scan_patient(patient, scanner, pose, 1, grid, 1)
     _, rows, columns = box_about(thick.heart, grid.spacing_mm)
     box = slice(None), rows, columns
-    fine = _thin_grid(grid, rows, columns)
+    # The thin slices have a rim around these rows and columns only, since they have no noise.
+    x, y, z = grid.origin_mm
+    dx, dy, _ = grid.spacing_mm
+    size = columns.stop - columns.start + 2 * _RIM, rows.stop - rows.start + 2 * _RIM, grid.size[2]
+    origin = x + dx * (columns.start - _RIM), y + dy * (rows.start - _RIM), z
+    fine = thin_grid(Grid(size, grid.spacing_mm, origin))
     step = fine.spacing_mm[2]
     thickness = scanner.slice_thickness_mm / FACTOR
     scanner = replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=step, noise_hu=0.0)
@@ -87,14 +92,13 @@ def box_about(heart: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[slice, 
     return tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(box, margins, strict=True))
 
 
-def _thin_grid(grid: Grid, rows: slice, columns: slice) -> Grid:
-    """Return the grid of the thin slices, cropped to a rim around rows and columns, since they have no noise."""
-    step = grid.spacing_mm[2] / FACTOR
-    size = columns.stop - columns.start + 2 * _RIM, rows.stop - rows.start + 2 * _RIM, FACTOR * grid.size[2]
+def thin_grid(grid: Grid) -> Grid:
+    """Return the grid of thin slices, FACTOR in place of each slice of a grid."""
+    columns, rows, slices = grid.size
+    dx, dy, dz = grid.spacing_mm
     x, y, z = grid.origin_mm
-    dx, dy, _ = grid.spacing_mm
-    origin = x + dx * (columns.start - _RIM), y + dy * (rows.start - _RIM), z - step * (FACTOR - 1) / 2
-    return Grid(size, (dx, dy, step), origin)
+    step = dz / FACTOR
+    return Grid((columns, rows, FACTOR * slices), (dx, dy, step), (x, y, z - step * (FACTOR - 1) / 2))
 
 
 def write_pair(number: int, folder: Path) -> None:
@@ -213,23 +217,6 @@ FADE_MM = 9.0
 _NO_DENSITY_HU = -1000.0
 
 
-@dataclass(frozen=True)
-class HeartBox:
-    """Part of a CT around the heart.
-
-    Attributes:
-        hu: HU, int16 [k, j, i], along z, y, x (LPS).
-        spacing_mm: Spacing x, y, z.
-        origin_mm: First voxel x, y, z.
-        geometries: Geometry of each view by name.
-    """
-
-    hu: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    geometries: dict[str, Geometry]
-
-
 def thin_slice_views(
     bodies: dict[str, np.ndarray], scan: phantom.DigitalScan, stands: dict[str, Geometry], model: str
 ) -> dict[tuple[str, str], np.ndarray]:
@@ -238,33 +225,38 @@ def thin_slice_views(
     bodies: radiographs of the unchanged scan by view. model: name of the network. Raises ModelError.
     """
     torch.set_num_threads(1)  # other processes use the other cores
-    box = heart_box(scan, stands)
-    network = super_resolution_model(FACTOR, model)
-    thin = {"interpolated": interpolate(box.hu, FACTOR), "learned": sharpen(box.hu, network)}
-    return thin_slice_bodies(bodies, box, thin)
-
-
-def heart_box(scan: phantom.DigitalScan, stands: dict[str, Geometry]) -> HeartBox:
-    """Crop a scan to the heart. stands: geometry of each view."""
     grid = scan.grid
     box = box_about(scan.heart, grid.spacing_mm)
+    hu = np.ascontiguousarray(scan.hu[box])
     origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
-    return HeartBox(np.ascontiguousarray(scan.hu[box]), triple(grid.spacing_mm), origin, stands)
+    network = super_resolution_model(FACTOR, model)
+    thin = {"interpolated": interpolate(hu, FACTOR), "learned": sharpen(hu, network)}
+    return thin_slice_bodies(bodies, stands, hu, thin_grid(Grid(hu.shape[::-1], grid.spacing_mm, origin)), thin)
 
 
 def thin_slice_bodies(
-    bodies: dict[str, np.ndarray], box: HeartBox, thin: dict[str, np.ndarray]
+    bodies: dict[str, np.ndarray],
+    stands: dict[str, Geometry],
+    hu: np.ndarray,
+    grid: Grid,
+    thin: dict[str, np.ndarray],
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Project a CT with thin slices in the box, in mm of water, by view and way.
+    """Project a CT with thin slices around the heart, in mm of water, by view and way.
 
-    bodies: radiographs of the unchanged CT by view, between whose slices the projector interpolates linearly. thin: HU
-    [FACTOR k, j, i] by way.
+    Args:
+        bodies: Radiographs of the unchanged CT by view, between whose slices the projector interpolates linearly.
+        stands: Geometry of each view.
+        hu: Slices of the CT around the heart, int16 [k, j, i].
+        grid: Grid of the thin slices.
+        thin: HU of the thin slices [FACTOR k, j, i] by way.
     """
+    plain = _faded_image(interpolate(hu, FACTOR, order=1), grid)
+    images = {method: _faded_image(thin_hu, grid) for method, thin_hu in thin.items()}
     thin_bodies = {}
     for view, body in bodies.items():
-        before = water_equivalent_mm(_faded_image(interpolate(box.hu, FACTOR, order=1), box), box.geometries[view])
-        for method, hu in thin.items():
-            thin_bodies[view, method] = body + water_equivalent_mm(_faded_image(hu, box), box.geometries[view]) - before
+        before = water_equivalent_mm(plain, stands[view])
+        for method, image in images.items():
+            thin_bodies[view, method] = body + water_equivalent_mm(image, stands[view]) - before
     return thin_bodies
 
 
@@ -277,13 +269,7 @@ def fade(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) ->
     return ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
 
 
-def _faded_image(thin: np.ndarray, box: HeartBox) -> sitk.Image:
-    """Return thin slices of a box as an image, faded to air towards its borders."""
-    factor = len(thin) // len(box.hu)
-    step = box.spacing_mm[2] / factor
-    spacing = (*box.spacing_mm[:2], step)
+def _faded_image(thin: np.ndarray, grid: Grid) -> sitk.Image:
+    """Return thin slices on their grid as an image, faded to air towards its borders."""
     dense = np.maximum(thin, np.float32(_NO_DENSITY_HU)) - np.float32(_NO_DENSITY_HU)
-    image = sitk.GetImageFromArray(dense * fade(thin.shape, spacing) + np.float32(_NO_DENSITY_HU))
-    image.SetSpacing(spacing)
-    image.SetOrigin((*box.origin_mm[:2], box.origin_mm[2] - step * (factor - 1) / 2))
-    return image
+    return grid.image(dense * fade(thin.shape, triple(grid.spacing_mm)) + np.float32(_NO_DENSITY_HU))

@@ -27,8 +27,8 @@ from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
 from . import ablation, detection, heart, reproducibility
-from .limits import store_limits
 from .records import StudyRecord
+from .reproducibility import store_limits
 from .sample import all_scores
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
 from .scoring import scoring_models

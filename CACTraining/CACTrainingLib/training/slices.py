@@ -21,6 +21,7 @@ from torch.nn import functional
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelCard
+from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.configs import STRIDE, SliceClassifierConfig
 from CACScoringLib.networks.registry import build
@@ -30,10 +31,10 @@ from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, vary_slices
 from ..project.training_scan import KINDS
+from ..statistics.roc import area, threshold_at
 from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
-from .slice_metrics import calcium_probabilities, sample_slices, slice_metrics
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
 GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
@@ -217,3 +218,52 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
         outcome = run.train(task)
         evaluation = partial(evaluate, settings=settings, data=validation)
         return run.write_model(task.settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE, card)
+
+
+def sample_slices(data: SliceDataset, max_count: int, seed: int) -> np.ndarray:
+    """Draw a fixed sample of at most `max_count` slices with, and as many without visible calcium."""
+    generator = np.random.default_rng([seed, 7])
+    groups = np.nonzero(data.visible)[0], np.nonzero(~data.visible)[0]
+    samples = (generator.choice(group, min(max_count, len(group)), replace=False) for group in groups)
+    return np.concatenate([np.sort(sample) for sample in samples])
+
+
+def calcium_probabilities(
+    network: Runner | nn.Module,
+    config: SliceClassifierConfig,
+    data: SliceDataset,
+    slices: np.ndarray,
+) -> np.ndarray:
+    """Predict the probability of visible calcium, float32 [len(slices)], from slices exactly as in scoring."""
+    results = []
+    for start in range(0, len(slices), 128):
+        x = data.network_input(slices[start : start + 128], config.neighbours, config.position, config.size)
+        results.append(predict(network, x, 16)[0][:, 1])
+    return np.concatenate(results)
+
+
+def slice_metrics(
+    probabilities: np.ndarray, data: SliceDataset, slices: np.ndarray, max_false_positive_rate: float
+) -> dict[str, float]:
+    """Return the area under the ROC curve, the threshold, and accuracy, sensitivity and false-positive rates at it.
+
+    The threshold is the lowest that keeps to `max_false_positive_rate`. Accuracy holds for the proportion of positives
+    among all slices of the data, not among the evaluated ones.
+    """
+    visible = data.visible[slices]
+    positive, negative = probabilities[visible], probabilities[~visible]
+    threshold = threshold_at(negative, max_false_positive_rate)
+    sensitivity, false = float((positive >= threshold).mean()), float((negative >= threshold).mean())
+    share = float(data.visible.mean())
+    metrics = {
+        "auc": area(probabilities, visible),
+        "threshold": threshold,
+        "sensitivity": sensitivity,
+        "false_positive_rate": false,
+        "accuracy": share * sensitivity + (1 - share) * (1 - false),
+    }
+    for number, kind in enumerate(KINDS):
+        kind_negatives = probabilities[~visible & (data.kind[slices] == number)]
+        if len(kind_negatives):
+            metrics[f"false_positive_rate_{kind}_scans"] = float((kind_negatives >= threshold).mean())
+    return metrics

@@ -5,6 +5,9 @@ The output folder keeps `scans` (as `cac cohort` writes them) and `compared.json
 
 from __future__ import annotations
 
+import datetime
+import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,24 +18,26 @@ import numpy as np
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import LAST_FILE
+from CACScoringLib.core.files import LAST_FILE, file_sha256
+from CACScoringLib.core.processes import core_count, processor_name
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import abbreviated_list
+from CACScoringLib.core.version import VERSION
 from CACScoringLib.models.cards import ModelCard, StoredModel, calibration_entry
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.record.findings import CalibratedOn
 
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
-from ..evaluation.page import facts_of, write_study
-from ..evaluation.parts import METHODS, Section, Table, candidates_counted, count
+from ..evaluation.page import cell_text, facts_of, write_study
+from ..evaluation.parts import METHODS, Cell, Section, Table, candidates_counted, count
+from ..references.manifest import MANIFEST
 from ..references.reference import Reference
 from ..references.registry import read_reference
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, before_after, groups, lesions, main_figures, recalibration, recalibration_page
 from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
-from .handover import machine_facts, source_facts, write_figures
 from .recalibration import TooFewError
 
 PAGE = "validation.html"
@@ -236,3 +241,48 @@ def _data_section(
         rows = tuple(doubts.most_common())
         tables.append(Table("doubts", "Warnings about the scans that are compared", ("Warning", "Scans"), rows))
     return Section("data", "The reference", tuple(text), tuple(tables))
+
+
+FIGURES = "results/figures.csv"
+"""Table of the main figures in the form of those in docs/results, to which maintainers add it."""
+
+
+def write_figures(folder: Path, tables: Sequence[Table], count: str) -> None:
+    """Write the table of the main figures.
+
+    Args:
+        folder: Folder of the validation.
+        tables: The main figures, in tables of the same columns.
+        count: Number of scans compared, of how many.
+    """
+    (folder / FIGURES).parent.mkdir(parents=True, exist_ok=True)
+    titles = ("quantity", *tables[0].columns[1:], "data", "date", "version")
+    facts = (count, datetime.date.today().isoformat(), VERSION)
+    rows = [(row[0], *map(_short, row[1:]), *facts) for table in tables for row in table.rows]
+    write_table(folder / FIGURES, titles, rows, guarded=True)
+
+
+def source_facts(file: Path, scans: Path | None, reference: Reference) -> dict[str, str]:
+    """Return the reference with its SHA-256, if it is a file, and the manifest of the scans with its own."""
+    stated = f"{file.name}: {reference.title}"
+    if file.is_file():
+        published, digest = reference.layout.sha256, file_sha256(file)
+        source = "" if not published else " as published" if digest == published else ", not the published file"
+        stated += f", SHA-256 {digest}{source}"
+    facts = {"Reference": stated}
+    if scans is not None and (scans / MANIFEST).is_file():
+        facts["Manifest"] = f"SHA-256 {file_sha256(scans / MANIFEST)}"
+    return facts
+
+
+def machine_facts() -> dict[str, str]:
+    """Return the versions and the machine."""
+    return {
+        "Program": f"CAC {VERSION}, Python {platform.python_version()}",
+        "Machine": f"{processor_name()}, {core_count()} cores, {platform.system()}",
+    }
+
+
+def _short(cell: Cell) -> str:
+    """Return a figure as in the documentation: without n, and without the zero before the point."""
+    return re.sub(r"\b0(?=\.\d)", "", re.sub(r", n = [\d,]+$", "", cell_text(cell)))

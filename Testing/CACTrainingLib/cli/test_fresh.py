@@ -69,7 +69,7 @@ ENDS_EARLY = [
     "calibrate --data none --slices none --decomposition none",
     *(f"train {name} --data none --output new" for name, network in NETWORKS.items() if "data" in network.options),
     *(f'train {network} --settings {{"patients":0}} --output new' for network in WITHOUT_DATA),
-    *(f"evaluate {study} --data none --output new" for study in ("detection", "heart", "ablation", "stability")),
+    *(f"evaluate {study} --data none --output new" for study in ("detection", "heart", "ablation")),
     *(f"evaluate {study} --data none --output new" for study in ("radiograph", "prognosis", "vessels", "radiomics")),
     "review none",
     "review none --double --reader a --reader b",

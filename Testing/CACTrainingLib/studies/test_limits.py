@@ -11,9 +11,8 @@ from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.score_record import ModelRecord
 from CACTrainingLib.evaluation.jobs import StudyError
-from CACTrainingLib.studies.limits import repeatability_of, store_limits
 from CACTrainingLib.studies.records import ScoringFacts
-from CACTrainingLib.studies.reproducibility import limits
+from CACTrainingLib.studies.reproducibility import limits, repeatability_of, store_limits
 
 FACTS = ScoringFacts(
     models=(ModelRecord("m", "decomposition", "abc"),),

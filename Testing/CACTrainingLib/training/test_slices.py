@@ -23,8 +23,7 @@ from CACTrainingLib.training.curves import Curves
 from CACTrainingLib.training.run_folder import is_locked
 from CACTrainingLib.training.runs import TrainingData
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
-from CACTrainingLib.training.slice_metrics import slice_metrics
-from CACTrainingLib.training.slices import SliceTask, SliceTraining, as_classifier
+from CACTrainingLib.training.slices import SliceTask, SliceTraining, as_classifier, slice_metrics
 
 CONFIG = SliceClassifierConfig(width=4, residual_blocks=1, pooling="average+max", size=96)
 SETTINGS = SliceTraining(

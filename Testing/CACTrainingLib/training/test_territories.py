@@ -16,17 +16,18 @@ from CACTrainingLib.data.territory_patches import CALCIFYING, HEART_ONLY, SIZE, 
 from CACTrainingLib.phantom.cohort.territory_volumes import TerritoryVolume
 from CACTrainingLib.project.training_scan import DataError
 from CACTrainingLib.training import territories as training
-from CACTrainingLib.training import territory_metrics
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 from CACTrainingLib.training.territories import (
     FIRST_NUMBERS,
+    TerritoryAgreement,
     TerritoryTask,
     TerritoryTraining,
+    calcium_by_territory,
     outlined_scans,
+    summary,
     territory_loss,
     train,
 )
-from CACTrainingLib.training.territory_metrics import TerritoryAgreement, calcium_by_territory, summary
 
 NONE = (np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.uint8))
 
@@ -116,7 +117,7 @@ def test_dice_by_hand():
     output = np.zeros((12, 4, 4, 4), np.float32)
     output[0, :1] = 1
     output[3, :, :2], output[5, :, 2:] = 1, 1  # LAD in one half, RCA in the other
-    values = territory_metrics._dice(output, Patch(torch.zeros(2, 4, 4, 4), labels, heart, torch.zeros(5, 4, 4, 4)))
+    values = training._dice(output, Patch(torch.zeros(2, 4, 4, 4), labels, heart, torch.zeros(5, 4, 4, 4)))
     # 16 voxels of each are true and 24 of 48 known ones are predicted, 8 of them rightly.
     assert values[1] == values[3] == pytest.approx(2 * 8 / (16 + 24))
     assert values[-1] == pytest.approx(2 * 16 / (16 + 32))
@@ -161,9 +162,9 @@ def test_the_temperature_is_that_of_a_network_surer_than_right(monkeypatch):
     """Three calls at .9, one of them wrong, are calibrated at .67."""
     volume, output = small_volume(), np.full((1, 12, SIZE, SIZE, SIZE), 1e-6, np.float32)
     output[0, 3], output[0, 5] = 0.1, 0.9
-    monkeypatch.setattr(territory_metrics, "predict", lambda *args: (output, ()))
+    monkeypatch.setattr(training, "predict", lambda *args: (output, ()))
     possible = (volume.possible[0], np.ones(3, np.float32), np.array([4, 2, 4], np.uint8))
-    by = territory_metrics.temperature(None, [replace(volume, possible=possible)])
+    by = training.temperature(None, [replace(volume, possible=possible)])
     honest = output[0, 2:6, 0, 0, 0] ** (1 / by)
     assert honest[3] / honest.sum() == pytest.approx(2 / 3, abs=0.05)
 

@@ -8,8 +8,8 @@ from study_tables import csv_lines
 from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.validation.agreement import ComparedScans
-from CACTrainingLib.validation.handover import FIGURES, write_figures
 from CACTrainingLib.validation.main_figures import Raters, section
+from CACTrainingLib.validation.run import FIGURES, write_figures
 
 DEEPCAC = collections()["nlst"].tables[0]
 

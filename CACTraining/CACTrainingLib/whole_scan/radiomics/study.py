@@ -25,8 +25,7 @@ from ...evaluation.experiment import Experiment, ExperimentRun, Fit, values_of
 from ...evaluation.measures import Measure, rates
 from ...evaluation.parts import PUBLISHED
 from ...statistics.roc import area_under_curve
-from ..sources import are_digital
-from ..study import WholeScanStudySettings, cohort_of, factors_title
+from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
 from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, features_of, fit_classifier, limit_for_sensitivity
 
 SETS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ...project.training_scan import DataError, read_truth
 from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
 from ..prepared import PreparedScans, load, prepare
+from ..sources import SourceSettings
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 
 KIND = "vessels"
@@ -41,12 +42,12 @@ _INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm",
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """Settings of the fit."""
+class VesselSettings:
+    """Settings of a model. config: network; its `output` is the scale of scores, "linear" or "log"."""
 
     config: VesselNetConfig
     training: VesselTraining
-    device: str = "auto"
+    sources: SourceSettings = field(default_factory=SourceSettings)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ _SUPERVISED_LOOP = LoopSettings(900, validate_every=4, patience=15, average=0.98
 _LEARNING_RATES = {"vit": 3e-4, "voxel-sum": 3e-3}
 
 
-def fit_settings(preset_name: str, kind: str, output: str | None = None, device: str = "auto") -> FitSettings:
+def vessel_settings(preset_name: str, kind: str, output: str | None = None) -> VesselSettings:
     """Return the settings of a network of TRAINABLE in a preset's size. output: None for the preset's."""
     config = preset(preset_name, "voxel-sum" if kind == SUPERVISED else kind)
     if kind == SUPERVISED:
@@ -94,7 +95,7 @@ def fit_settings(preset_name: str, kind: str, output: str | None = None, device:
         training = VesselTraining(_SUPERVISED_LOOP, learning_rate=5e-3, supervised=True)
     else:
         training = VesselTraining(_LOOP, 32 if preset_name == "paper" else 8, _LEARNING_RATES.get(kind, 1e-3))
-    return FitSettings(replace(config, output=output or config.output), training, device)
+    return VesselSettings(replace(config, output=output or config.output), training)
 
 
 def input_key(config: VesselNetConfig) -> str:
@@ -139,8 +140,9 @@ def fit_vessels(
     targets: Mapping[str, np.ndarray],
     training: Sequence[str],
     validation: Sequence[str],
-    settings: FitSettings,
+    settings: VesselSettings,
     folder: Path,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> VesselFit:
     """Train a network with early stopping.
@@ -167,7 +169,7 @@ def fit_vessels(
     network.set_largest(largest)
     volumes = Volumes(files, training, config), Volumes(files, validation, config)
     task = VesselTask(training_settings, network, *volumes, targets)
-    outcome = train(task, task.loop, folder, progress or Progress(), settings.device, resume=True)
+    outcome = train(task, task.loop, folder, progress or Progress(), device, resume=True)
     network = outcome.load_into(VesselNet(config))
     if training_settings.supervised:
         _scale(network, volumes[1], targets)

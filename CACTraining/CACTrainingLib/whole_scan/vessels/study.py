@@ -16,7 +16,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.configs import VESSEL_OUTPUTS
 from CACScoringLib.networks.vessels import PRESETS
 
-from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, values_of
+from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, TrainingBudget, values_of
 from ...evaluation.jobs import StudyError
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
@@ -25,8 +25,7 @@ from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.regression import rank_correlation
 from ...training.run_folder import TrainingError
 from ..prepared import PreparedScans
-from ..sources import are_digital
-from ..study import WholeScanStudySettings, cohort_of, factors_title
+from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
 from . import fitting
 
 PER_MILLE = 1000.0
@@ -112,10 +111,9 @@ class VesselConfiguration:
     def title(self) -> str:
         return KINDS[self.kind] + (", logarithm" if self.output == "log" else "")
 
-    def fit_settings(self, settings: VesselStudySettings) -> fitting.FitSettings:
+    def fit_settings(self, budget: TrainingBudget) -> fitting.VesselSettings:
         """Return the settings of a training."""
-        budget = settings.budget
-        fit = fitting.fit_settings(self.preset, self.kind, self.output, settings.device)
+        fit = fitting.vessel_settings(self.preset, self.kind, self.output)
         loop = replace(fit.training.loop, seed=budget.seed, steps=budget.steps or fit.training.loop.steps)
         return replace(fit, training=replace(fit.training, loop=loop))
 
@@ -160,7 +158,7 @@ class VesselStudy(Experiment):
         default = [n for n, c in cls.CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
         configurations = [replace(cls.CONFIGURATIONS[n], preset=settings.preset) for n in settings.names or default]
         prepared: dict[str, PreparedScans] = {}
-        for config in (configuration.fit_settings(settings).config for configuration in configurations):
+        for config in (configuration.fit_settings(settings.budget).config for configuration in configurations):
             if (key := fitting.input_key(config)) not in prepared:
                 prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
         failed = {name: reason for kind in prepared.values() for name, reason in kind.failed.items()}
@@ -173,12 +171,13 @@ class VesselStudy(Experiment):
         import torch
 
         torch.set_num_threads(1)
-        cohort, settings = self.cohort, run.configuration.fit_settings(self.settings)
+        cohort, settings = self.cohort, run.configuration.fit_settings(self.settings.budget)
         files = self.inputs[fitting.input_key(settings.config)]
         training, validation, test = (
             cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold), cohort.held_out)
         )
-        fit = fitting.fit_vessels(files, fitting.targets_of(cohort.scans), training, validation, settings, folder)
+        data = (files, fitting.targets_of(cohort.scans), training, validation)
+        fit = fitting.fit_vessels(*data, settings, folder, self.settings.device)
         scores = {
             use: fitting.predictions_of(fit.network, files, names)
             for use, names in (("validation", validation), ("test", test))

@@ -8,7 +8,6 @@ loads it, is evaluated once on the test patients, and the results are written on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +16,6 @@ import numpy as np
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training
-from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import SCALE
@@ -27,11 +25,9 @@ from ...evaluation.measures import Comparison
 from ...statistics.bootstrap import BootstrapResult
 from ...training.runs import training_run
 from ...training.settings import RunOptions, facts_of
-from ..sources import SourceSettings, describe_data, kind_of_data, on_controls, warn_of_failures
-from ..study import cohort_of
+from ..sources import cohort_of, describe_data, kind_of_data, on_controls, warn_of_failures
 from . import fitting
 from .study import PER_MILLE, columns_of, factors_alone, measures_of
-from .task import VesselTraining
 
 INTENDED_USE = (
     "Estimates the Agatston scores of the coronary arteries directly from a non-contrast chest CT, as a "
@@ -41,27 +37,17 @@ INTENDED_USE = (
 VALIDATION_PARTS = 5
 
 
-@dataclass(frozen=True)
-class VesselSettings:
-    """Settings of a model. config: network; its `output` is the scale of scores, "linear" or "log"."""
-
-    config: VesselNetConfig
-    training: VesselTraining
-    sources: SourceSettings = field(default_factory=SourceSettings)
-
-
 KINDS = ("voxel-sum", *(kind for kind in fitting.TRAINABLE if kind != "voxel-sum"))
 PRESETS = {
-    f"{prefix}{kind}": VesselSettings(fit.config, fit.training)
+    f"{prefix}{kind}": fitting.vessel_settings(size, kind)
     for prefix, size in (("", "compact"), ("paper-", "paper"))
     for kind in KINDS
-    for fit in [fitting.fit_settings(size, kind)]
 }
 """Presets by network, with an input of the paper's size (for a GPU) or a smaller one. voxel-sum is not from the paper;
 with -supervised it is trained on the location of digital patients' calcium too."""
 
 
-def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> Path:
+def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
     scans, test_names, controls = settings.sources.read(options.only_table())
     config, training = settings.config, settings.training
@@ -80,9 +66,8 @@ def train(options: RunOptions, settings: VesselSettings, progress: Progress) -> 
             uses = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
         with progress.step("training"):
             learned, validation = (cohort.names(uses[use]) for use in ("training", "validation"))
-            fit_settings = fitting.FitSettings(config, training, options.device)
-            targets = fitting.targets_of(cohort.scans)
-            fit = fitting.fit_vessels(files, targets, learned, validation, fit_settings, options.folder, progress)
+            scans_of_fit = (files, fitting.targets_of(cohort.scans), learned, validation)
+            fit = fitting.fit_vessels(*scans_of_fit, settings, options.folder, options.device, progress)
         with progress.step("model"):
             data = describe_data(cohort.scans, {use: len(rows) for use, rows in uses.items()})
             trained = Training(data, training.loop.seed, {**facts_of(training), **fit.outcome.facts()}, commit())

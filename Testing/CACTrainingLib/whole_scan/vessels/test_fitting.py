@@ -11,17 +11,13 @@ from CACScoringLib.networks.configs import VesselNetConfig
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.run_folder import TrainingError
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
-from CACTrainingLib.whole_scan.vessels.fitting import (
-    FitSettings,
-    fit_vessels,
-    predictions_of,
-)
+from CACTrainingLib.whole_scan.vessels.fitting import VesselSettings, fit_vessels, predictions_of
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining, VolumeAugmentation
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
 STILL = VolumeAugmentation(0, 0, 0.0, 0.0)
 LOOP = LoopSettings(30, validate_every=1, average=0.0, half_precision=False)
-SETTINGS = FitSettings(CONFIG, VesselTraining(LOOP, 4, 0.03, augmentation=STILL), "cpu")
+SETTINGS = VesselSettings(CONFIG, VesselTraining(LOOP, 4, 0.03, augmentation=STILL))
 NAMES = [f"scan {n}" for n in range(10)]
 
 

@@ -65,7 +65,7 @@ def test_model_and_its_card(tmp_path, prepared, monkeypatch):
     monkeypatch.setattr(fitting, "fit_vessels", fit)
     options = RunOptions((table,), tmp_path / "model", device="cpu")
     sources = SourceSettings(None, controls, tmp_path / "cache")
-    path = train_vessels.train(options, train_vessels.VesselSettings(CONFIG, TRAINING, sources), progress)
+    path = train_vessels.train(options, fitting.VesselSettings(CONFIG, TRAINING, sources), progress)
     assert [warning.message for warning in progress.warnings] == ["s7 was left out: it is no CT"]
     assert len(prepared) == 2 * COUNT
     model = load_model(path, "cpu")
