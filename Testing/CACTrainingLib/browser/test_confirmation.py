@@ -11,7 +11,7 @@ from CACScoringLib.core.labels import Labelled, NonCoronary
 from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.journals import CONSENSUS, SHARED, file_of
 from CACScoringLib.record.reading import read_result
-from CACScoringLib.review.journal import Journal, JournalError
+from CACScoringLib.review.journal import Journal
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.project import cases_of
 from CACTrainingLib.browser.verification import verify_journals
@@ -86,15 +86,12 @@ class TestConfirmation:
         assert record.review.run == read_result(case.folder).provenance
         assert record.review.journal.sha256 in Journal(file_of(case, "shared"), case.result_sha256()).hashes
 
-    def test_confirmation_is_complete_once_all_was_shown_and_confirmed_again(self, case):
+    def test_confirmation_is_complete_once_all_was_shown_ends_with_the_mark_and_returns_with_undo(self, case):
         review = confirmed(case)
         act(review, "accept", reader="Bob", looked_at=ids_of(review))
         confirmation = review.review.confirmations["threshold"]
         assert (confirmation.reader, confirmation.not_looked_at, confirmation.part) == ("Bob", (), "")
         assert review.review.non_coronary.reviewed
-
-    def test_confirmation_ends_with_the_mark_and_returns_with_undo(self, case):
-        review = confirmed(case)
         act(review, "reviewed", on=False)
         assert review.review.confirmations == {}
         act(review, "undo", reader="Bob")
@@ -150,13 +147,10 @@ class TestVerification:
         review.export("Ann", dicom=False)
         return file_of(case, "shared")
 
-    def test_an_unchanged_journal_is_proven(self, results, journal, capsys):
-        assert main(["review", str(results), "--verify"]) == 0
-        lines = journal.read_text().splitlines()
-        assert json.loads(lines[-1])["sha256"] in capsys.readouterr().out
-
-    def test_a_changed_line_is_named(self, results, journal, capsys):
+    def test_an_unchanged_journal_is_proven_and_a_changed_line_named(self, results, journal, capsys):
         unchanged = journal.read_text().splitlines()
+        assert main(["review", str(results), "--verify"]) == 0
+        assert json.loads(unchanged[-1])["sha256"] in capsys.readouterr().out
         for number in (1, 2, 3, 4):
             content = json.loads(unchanged[number - 1])
             content |= {"result": "0"} if number == 1 else {"reader": "Eve"}
@@ -165,23 +159,15 @@ class TestVerification:
             assert main(["review", str(results), "--verify"]) == 3
             assert f"{journal}: line {number} was changed after it was written" in capsys.readouterr().out
 
-    def test_a_removed_line_is_found(self, results, journal):
+    def test_removed_lines_are_found_also_at_the_end(self, results, journal):
         lines = journal.read_text().splitlines()
         journal.write_text("\n".join([*lines[:2], *lines[3:]]) + "\n")
         (finding,) = verify_journals(results)
         assert "line 2 was replaced, or lines before line 3 were removed" in finding.text
-
-    def test_lines_removed_at_the_end_are_missed_by_the_export(self, results, journal):
-        lines = journal.read_text().splitlines()
         journal.write_text("\n".join(lines[:2]) + "\n")
         journal_finding, missing = verify_journals(results)
         assert journal_finding.is_whole
         assert "reviewed/scores.json was exported with" in missing.text
-
-    def test_a_changed_journal_is_not_opened(self, case, journal):
-        journal.write_text(journal.read_text().replace('"Ann"', '"Eve"', 1))
-        with pytest.raises(JournalError, match=r"line 2 was changed.*Restore the file from a copy"):
-            opened(case)
 
     def test_lines_from_before_the_chain_are_read_but_not_proven(self, case, results, journal):
         lines = [json.loads(line) for line in journal.read_text().splitlines()[:2]]

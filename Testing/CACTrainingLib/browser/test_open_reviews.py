@@ -14,7 +14,7 @@ from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import file_of
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scans.source import ScanSource
-from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
+from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.project import cases_of
 
 
@@ -47,18 +47,6 @@ def test_journals_of_readers_have_names_that_are_safe_and_differ(dicom_case):
     assert all("/" not in name and not name.startswith(".") for name in names)
 
 
-def test_the_review_used_longest_ago_is_closed_first(dicom_case, monkeypatch):
-    from CACTrainingLib.browser import open_reviews
-
-    monkeypatch.setattr(open_reviews, "MAX_OPEN_REVIEWS", 2)
-    reviews = OpenReviews()
-    first, second = (reviews.get(dicom_case, f"reader {name}") for name in "ab")
-    assert reviews.get(dicom_case, "reader a") is first
-    reviews.get(dicom_case, "reader c")
-    assert reviews.get(dicom_case, "reader a") is first
-    assert reviews.get(dicom_case, "reader b") is not second
-
-
 def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
     results = write_cohort(tmp_path / "cohort", ["one", "two"])
     table = results / "cohort.csv"
@@ -83,28 +71,13 @@ def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeyp
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 
 
-@pytest.mark.parametrize("key", ["files", "content"])
-def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, key):
-    folder, results = tmp_path / "ct", tmp_path / "results"
-    scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
-    results.mkdir()
-    for name, hu in (("a{}.dcm", unscored), ("b{}.dcm", scored), ("c{}.dcm", unscored)):
-        write_series(folder, hu, tags={"SeriesNumber": 3}, name=name.format)
-    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
-    scan = ScanSource("scan", "", folder, uid)
-    keys = {"content": "", "files": ""} | {key: {"content": content_key, "files": files_key}[key](scan)}
-    write_record(results, ScanRecord(**keys, settings=""))
-    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
-
-
-def test_scored_series_is_read_though_the_rule_prefers_another(tmp_path):
+@pytest.mark.parametrize(("key", "make"), [("files", files_key), ("content", content_key)])
+def test_scored_series_is_read_though_the_rule_prefers_another(tmp_path, key, make):
     folder, results = tmp_path / "ct", tmp_path / "results"
     results.mkdir()
-    soft, sharp = chest_hu(seed=1), chest_hu(seed=2)
-    for name, hu, kernel in (("a{}.dcm", soft, "B35f"), ("b{}.dcm", sharp, "B70f")):
+    for name, seed, kernel in (("a{}.dcm", 1, "B35f"), ("b{}.dcm", 2, "B70f"), ("c{}.dcm", 3, "B35f")):
         tags = {"StudyInstanceUID": "1.2", "SeriesNumber": 3, "ConvolutionKernel": kernel}
-        write_series(folder, hu, tags=tags, name=name.format)
-    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
-    scored = ScanSource("scan", "", folder, uid)
-    write_record(results, ScanRecord(files=files_key(scored), content="", settings=""))
-    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == sharp).all()
+        write_series(folder, chest_hu(seed=seed), tags=tags, name=name.format)
+    scored = ScanSource("scan", "", folder, str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID))
+    write_record(results, ScanRecord(**{"content": "", "files": "", key: make(scored)}, settings=""))
+    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == chest_hu(seed=2)).all()
