@@ -67,25 +67,6 @@ def test_a_project_is_made_filled_and_listed(cohort, tmp_path, capsys):
     assert all(row.split()[-2:] == ["–", "new"] for row in rows)
 
 
-def test_a_scan_that_cannot_be_added_stops_no_other(cohort, tmp_path, monkeypatch, capsys):
-    from CACTrainingLib.project.project import NewScan
-    from CACTrainingLib.references import folder as sources
-
-    good = next(cohort.rglob("ct.nii.gz"))
-    scans = [NewScan("gone", "p", tmp_path / "gone.nii.gz"), NewScan("good", "q", good)]
-    monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans, ["odd folder"]))
-    Project.create(tmp_path / "project")
-    assert cac("add", tmp_path / "project", tmp_path, "--progress", "json") == 0
-    sent = events(capsys)
-    assert [step["step"] for step in sent["step"]] == ["finding scans", "adding scans"]
-    assert sent["counted"][-1] == {"done": 2, "count": 2}
-    assert sent["added"][0]["added"] == 1
-    assert [warning["code"] for warning in sent["warning"]] == ["source-doubt", "scan-failed"]
-    monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans[:1], []))
-    assert cac("add", tmp_path / "project", tmp_path) == BAD_INPUT
-    assert "None of the 1 scans could be added" in capsys.readouterr().err
-
-
 class TestList:
     def test_everybodys_work(self, project, capsys):
         slice_annotations(project, "0002", "Anna").set(3, SliceLabel.VISIBLE)

@@ -10,7 +10,6 @@ from CACScoringLib.quality.calibration import Limits
 from CACTrainingLib.evaluation.figures import (
     Panel,
     ScorePairs,
-    against_truth,
     bland_altman,
     panels_of_values,
     rendered,
@@ -45,13 +44,6 @@ class TestBlandAltman:
         for sign, (x, y) in zip((-1, 1), dashed, strict=True):
             np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * x))
         assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
-
-
-class TestAgainstTruth:
-    def test_dots_and_the_line_of_equality(self):
-        axis = drawn(against_truth, [ScorePairs("map", [1, 2, 3], [1, 1, 9])], "mg", 1.0).axes[0]
-        assert dots(axis).tolist() == [[1, 1], [2, 1], [3, 9]]
-        np.testing.assert_allclose(*curve(axis.lines[0]))
 
 
 class TestPanels:

@@ -169,13 +169,6 @@ class TestState:
         lines(folder / "progress.jsonl", self.STARTED, {"event": "step", "step": "training"}, end)
         assert (state_of(folder).state, state_of(folder).message) == ("failed", "ValueError: broken")
 
-    def test_preparing_is_counted(self, folder):
-        step = {"event": "step", "step": "scans", "index": 0, "count": 3}
-        counted = [{"event": "counted", "done": n, "count": 9} for n in (1, 2)]
-        lines(folder / "progress.jsonl", self.STARTED, step, *counted)
-        with training_lock(folder):
-            assert state_of(folder).message == "Preparing scans: 2 of 9"
-
     def test_warnings_hold_until_a_validation_has_none(self, folder):
         part = {"event": "validation", "seconds": 2.5, "best": False, "ended": ""}
         warnings = [{"event": "warning", "code": c, "message": c.upper()} for c in "abc"]

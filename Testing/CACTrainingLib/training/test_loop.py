@@ -1,6 +1,5 @@
 """Test the training loop: learning, exact resume after a kill, early stopping, restarts."""
 
-import io
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from torch import nn
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.processes import processor_name
-from CACScoringLib.core.progress import Progress, TextProgress
+from CACScoringLib.core.progress import Progress
 from CACTrainingLib.training.curves import sample_pictures
 from CACTrainingLib.training.loop import LoopSettings, Task, TrainingError, train
 
@@ -108,16 +107,6 @@ def test_a_line_is_learned_and_the_course_written(tmp_path):
     assert list(tmp_path.glob("events.out.tfevents.*"))
     facts = outcome.facts()
     assert (facts["processor"], facts["accelerator"], facts["precision"]) == (processor_name(), None, "float32")
-
-
-@pytest.mark.long
-def test_terminal_shows_validations(tmp_path):
-    stream = io.StringIO()
-    train(Line(LOOP), LOOP, tmp_path, TextProgress(stream), "cpu")
-    first, *validations = [line for line in stream.getvalue().splitlines() if not line.startswith("Warning")]
-    assert f"tensorboard --logdir {tmp_path}" in first
-    assert [line.split(":")[0] for line in validations] == [f"Step {n}" for n in range(10, 61, 10)]
-    assert validations[0].endswith("(best so far)")
 
 
 @pytest.mark.parametrize("kill_at", [10, 17, 39])
