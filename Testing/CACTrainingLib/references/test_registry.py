@@ -223,14 +223,6 @@ def test_label_maps_with_named_labels(tmp_path, names):
         new_scan.annotations()
 
 
-def test_segmentations_with_named_segments(tmp_path):
-    write_scan(tmp_path / "scans" / "7", "anonymous")
-    segment = {"Segment0_ID": "s", "Segment0_Name": "Left Anterior Descending", "Segment0_LabelValue": "1"}
-    write_image(tmp_path / "labels" / "7.seg.nrrd", labels(), **segment, Segment0_Layer="0")
-    (scan,), _ = scans_in("coca-nongated", tmp_path / "labels", tmp_path / "scans")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.annotations().regions), labels(2))
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -98,7 +98,12 @@ def row_of(change, automatic, of_map=10.0, lesions=(0.0,), refused=None):
 def study(monkeypatch, tmp_path):
     """Two scans of known scores, one that cannot be read, and the number of scans scored so far."""
     rows = {
-        "stable": [row_of(AS_IT_IS, 50.0), row_of("air added", 50.0), row_of(AVERAGED, 40.0, 9.0)],
+        "stable": [
+            row_of(AS_IT_IS, 50.0),
+            row_of("air added", 50.0),
+            row_of("2 HU more", 50.0),
+            row_of(AVERAGED, 40.0, 9.0),
+        ],
         "unstable": [
             row_of(AS_IT_IS, 90.0),
             row_of("air added", 110.0, 12.0, (0.0, 50.0)),
@@ -133,28 +138,18 @@ def test_tables_of_known_scores(study):
     page = evaluate_stability(settings)
     assert "1 scan failed" in page.read_text(encoding="utf-8")
     assert lines_of(settings.output, "stability_scans") == [
-        ["stable", "50.0", "50.0", "50.0", "0.0", "1", "0", "0 of 1", "10.0", "0.0"],
+        ["stable", "50.0", "50.0", "50.0", "0.0", "1", "0", "0 of 2", "10.0", "0.0"],
         ["unstable", "90.0", "90.0", "110.0", "0.2", "1", "1", "1 of 1", "10.0", "0.182"],
     ]
-    assert lines_of(settings.output, "stability_changes") == [["air added", "2", "0.2", "1", "0.182", "0"]]
+    assert lines_of(settings.output, "stability_changes") == [
+        ["air added", "2", "0.2", "1", "0.182", "0"],
+        ["2 HU more", "1", "0.0", "0", "0.0", "1"],
+    ]
     assert lines_of(settings.output, "stability_thickness") == [["stable", "50.0", "40.0", "10.0", "9.0"]]
-    assert len((settings.output / stability.SCORES).read_text(encoding="utf-8").splitlines()) == 1 + 6
+    assert len((settings.output / stability.SCORES).read_text(encoding="utf-8").splitlines()) == 1 + 7
     scored.clear()
     evaluate_stability(settings)
     assert scored == ["broken"], "only what failed is done again"
-
-
-def test_a_scan_that_is_refused_is_counted(study, monkeypatch):
-    settings, _ = study
-    scans = [ScanSource("unstable", "", settings.data)]
-    monkeypatch.setattr(stability, "scans_of", lambda *_: (scans, ()))
-    scored = [row_of(AS_IT_IS, 1.0), row_of("2 HU more", 1.0), row_of("2 HU more", 0.0, refused="no heart")]
-    monkeypatch.setattr(stability, "_scores", lambda *_: {"scores": scored})
-    evaluate_stability(settings)
-    assert lines_of(settings.output, "stability_changes") == [["2 HU more", "1", "0.0", "0", "0.0", "1"]]
-    monkeypatch.setattr(stability, "scans_of", lambda *_: ([], ()))
-    with pytest.raises(StudyError, match="there is none"):
-        evaluate_stability(settings)
 
 
 def test_scans_of_one_name_are_kept_apart(study, monkeypatch):
@@ -167,3 +162,6 @@ def test_scans_of_one_name_are_kept_apart(study, monkeypatch):
         ["first/ct.nrrd", "13.0"],
         ["second/ct.nrrd", "14.0"],
     ]
+    monkeypatch.setattr(stability, "scans_of", lambda *_: ([], ()))
+    with pytest.raises(StudyError, match="there is none"):
+        evaluate_stability(settings)

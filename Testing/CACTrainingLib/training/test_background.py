@@ -18,8 +18,6 @@ from CACTrainingLib.training import background as training_runs
 from CACTrainingLib.training.background import TrainingRunError, read_curves, runs_of, state_of
 from CACTrainingLib.training.run_folder import TrainingError, read_run, training_lock, write_run
 
-CARD = '{"name": "n"}'
-
 
 def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.training.curves import sample_pictures
 from CACTrainingLib.training.loop import LoopSettings, Task, TrainingError, train
 
 
@@ -133,22 +131,6 @@ def test_a_warning_is_reported_once_and_recorded_while_present(tmp_path):
     assert [warning.code for warning in messages] == ["map-empty"]
     warning_steps = [x["step"] for x in lines(tmp_path) if x["event"] == "validation" and "map-empty" in x["warnings"]]
     assert warning_steps == [10, 20, 40]
-
-
-def test_pictures_are_kept_by_step(tmp_path):
-    class Drawn(Line):
-        def picture(self, network):
-            return np.full((4, 6, 3), self.validations, np.uint8)
-
-    killed(Drawn(LOOP, 35), tmp_path)
-    assert [step for step, _ in sample_pictures(tmp_path)] == [10, 20, 30]
-    later = tmp_path / "samples" / "step-000040.png"
-    later.write_bytes(b"of a step after the checkpoint")
-    killed(Drawn(LOOP, 35), tmp_path, resume=True)
-    assert not later.exists()
-    step, path = sample_pictures(tmp_path)[1]
-    assert (step, path.name) == (20, "step-000020.png")
-    assert (np.asarray(Image.open(path)) == 2).all()
 
 
 def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):

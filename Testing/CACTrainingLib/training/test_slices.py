@@ -162,9 +162,8 @@ def test_threshold_keeps_to_the_rate(most):
 def test_resuming_with_other_data_is_refused(cohort, cache, tmp_path):
     changed = shutil.copytree(cohort, tmp_path / "copy")
     loop = replace(SETTINGS.loop, steps=1, validate_every=1)
-    options = RunOptions((changed,), tmp_path / "m", device="cpu")
-    train_slices.train(options, replace(SETTINGS, loop=loop), Progress())
+    options, settings = RunOptions((changed,), tmp_path / "m", device="cpu"), replace(SETTINGS, loop=loop)
+    train_slices.train(options, settings, Progress())
     shutil.rmtree(changed / "patient_7")
-    again = replace(options, resume=True, overwrite=True)
     with pytest.raises(DataError, match="not those"):
-        train_slices.train(again, replace(SETTINGS, loop=loop), Progress())
+        train_slices.train(replace(options, resume=True, overwrite=True), settings, Progress())
