@@ -1,16 +1,8 @@
-"""Program that works in a project until it is killed.
-
-Run it with the folder of a project. For each line of input, a seed, it starts a worker that goes on until it is killed.
-Workers print each step before they do it, and its seconds when it is done.
-"""
+"""Program that works in a project until it is killed."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -99,34 +91,9 @@ class Annotating:
         return self._opened.setdefault(name, slice_annotations(self.project, self._id(name), ANNOTATOR))
 
 
-def work(folder: Path, draw: random.Random) -> None:
-    """Do one step after another, without end."""
-    annotating = Annotating(folder)
+def work(folder: Path, seed: int, done) -> None:
+    """Do one step after another, without end. done: Shared number of finished steps."""
+    annotating, draw = Annotating(folder), random.Random(seed)
     while True:
-        step = annotating.next_step(draw)
-        say("begin", step)
-        start = time.perf_counter()
-        annotating.do(*step)
-        say("done", [step, time.perf_counter() - start])
-
-
-def say(kind: str, about: object) -> None:
-    os.write(1, (json.dumps([kind, about]) + "\n").encode())
-
-
-def main() -> None:
-    for line in sys.stdin:
-        worker = os.fork()
-        if not worker:
-            try:
-                work(Path(sys.argv[1]), random.Random(int(line)))
-            except BaseException as error:
-                say("error", repr(error))
-            os._exit(1)
-        say("worker", worker)
-        os.waitpid(worker, 0)
-        say("ended", worker)
-
-
-if __name__ == "__main__":
-    main()
+        annotating.do(*annotating.next_step(draw))
+        done.value += 1

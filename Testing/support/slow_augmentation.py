@@ -50,13 +50,6 @@ def scanners(hu, batch):
     return np.stack(results)
 
 
-def sampled(channels, knots, size):
-    """Sample channels [k, j, i] at the sampler's places at knots, 0 outside."""
-    shape = channels[0].shape
-    places = [((field(a, size) + 1) * n - 1) / 2 for a, n in zip(knots[::-1], shape, strict=True)]
-    return [ndimage.map_coordinates(channel, places, order=1, mode="grid-constant") for channel in channels]
-
-
 def field(knots, size):
     """Interpolate a cube of values at knots."""
     axis = np.linspace(0, len(knots) - 1, size)

@@ -16,7 +16,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import file_of
 from CACScoringLib.run import RunSettings, write_result
-from CACTrainingLib.browser.open_reviews import OpenReview, OpenReviews
+from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.project import cases_of
 
 
@@ -47,18 +47,6 @@ def test_journals_of_readers_have_names_that_are_safe_and_differ(dicom_case):
     names = [file_of(dicom_case, reading).name for reading in ("reader A", "reader a", "reader ../../x", "shared")]
     assert len({name.casefold() for name in names}) == 4
     assert all("/" not in name and not name.startswith(".") for name in names)
-
-
-def test_the_review_used_longest_ago_is_closed_first(dicom_case, monkeypatch):
-    from CACTrainingLib.browser import open_reviews
-
-    monkeypatch.setattr(open_reviews, "MAX_OPEN_REVIEWS", 2)
-    reviews = OpenReviews()
-    first, second = (reviews.get(dicom_case, f"reader {name}") for name in "ab")
-    assert reviews.get(dicom_case, "reader a") is first
-    reviews.get(dicom_case, "reader c")
-    assert reviews.get(dicom_case, "reader a") is first
-    assert reviews.get(dicom_case, "reader b") is not second
 
 
 def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):

@@ -27,10 +27,6 @@ def planned(results, cases, repeated=1 / 3, seed=0):
     return plan_of(results, cases, READERS, repeated, seed)
 
 
-def work_of(results, cases):
-    return WorkList(cases, READERS, double=True, blind=True, plan=planned(results, cases))
-
-
 def read(case, reader, kind, sites):
     """Let a reader assign lesions to sites (LAD 2, LCX 3), and confirm."""
     review = OpenReview(case, reading_by(reader, kind), case.scan())
@@ -68,10 +64,6 @@ class TestPlan:
         assert planned(results, cases, seed=3) == plan
         assert plan_of(results, cases, READERS, None, 0) == plan
 
-    def test_without_a_request_there_is_none(self, results, cases):
-        assert plan_of(results, cases, READERS, None, 0) == []
-        assert not (results / FILE).exists()
-
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -93,20 +85,19 @@ class TestPlan:
         assert plan_of(results, cases, READERS) == plan
         assert serve_arguments(ReviewOptions(results, reader=READERS, double=True))[1].blind, "as planned"
 
-    def test_a_proportion_out_of_range_is_refused(self, results, cases):
+    def test_without_a_request_or_out_of_range_there_is_none(self, results, cases):
+        assert plan_of(results, cases, READERS, None, 0) == []
         with pytest.raises(OutputError, match="--repeat is 2"):
             planned(results, cases, repeated=2)
+        assert not (results / FILE).exists()
 
 
 class TestWorkList:
-    def test_rows_are_in_the_order_of_the_plan_and_hide_repetitions(self, results, cases):
-        work = work_of(results, cases)
+    def test_rows_are_in_the_order_of_the_plan_and_a_repetition_follows_the_first_reading(self, results, cases):
+        work = WorkList(cases, READERS, double=True, blind=True, plan=planned(results, cases))
         listed = rows_of(work, "Ann")
         assert [(row["id"], row["reading"]) for row in listed] == work.plan["Ann"]
         assert [row["name"] for row in listed] == [f"Case {n}" for n in range(1, 5)]
-
-    def test_a_repetition_follows_the_first_reading(self, results, cases):
-        work = work_of(results, cases)
         case = work.cases[work.plan["Ann"][-1][0]]
         assert not work.may_read_again(case, "Ann")
         read(case, "Ann", FIRST, [])

@@ -287,20 +287,19 @@ class TestDoubleReading:
         pair = bob.get("/api/agreement")["pairs"][0]
         assert pair["dice"]["estimate"] == pytest.approx(dice, abs=1e-4)
 
-    def test_blind_reading_hides_name_and_score_until_done(self, start):
+    @pytest.fixture
+    def blind(self, start):
+        """A blind reader, and the address of the first scan."""
         client = start(*self.OPTIONS, "--blind").client("Ann")
+        return client, f"/api/scans/{client.get('/api/work')['rows'][0]['id']}/own"
+
+    def test_blind_reading_hides_name_and_score_until_done(self, blind, result):
+        client, base = blind
         rows = client.get("/api/work")["rows"]
         assert {row["name"] for row in rows} == {"Case 1", "Case 2", "Case 3"}
         assert all(row["agatston"] is None and not row["warnings"] and not row["category"] for row in rows)
-        base = f"/api/scans/{rows[0]['id']}/own"
-        assert client.get(base)["name"] == "Case 1"
-        client.act(base, "no-calcium")
-        assert set(client.rows()) & {"one", "two", "three"}
-
-    def test_blind_reading_hides_the_networks_results(self, start, result):
-        client = start(*self.OPTIONS, "--blind").client("Ann")
-        base = f"/api/scans/{client.get('/api/work')['rows'][0]['id']}/own"
         state = client.get(base)
+        assert state["name"] == "Case 1"
         assert list(state["methods"]) == ["threshold"]
         method = state["methods"]["threshold"]
         candidates = sum(lesion["site"] == Artery.UNASSIGNED for lesion in method["lesions"])
@@ -315,11 +314,12 @@ class TestDoubleReading:
         for image in ("map", "healthy", "territories"):
             for part in (f"volume/{image}", f"slice/{image}/5"):
                 assert client.raw("GET", f"{base}/{part}", headers={"Cookie": client.cookie})[0] == 404
+        client.act(base, "no-calcium")
+        assert set(client.rows()) & {"one", "two", "three"}
 
-    def test_blind_reader_decides_about_every_candidate(self, start):
+    def test_blind_reader_decides_about_every_candidate(self, blind):
         """A blind reader cannot confirm undecided candidates, so that mere confirmation is no agreement."""
-        client = start(*self.OPTIONS, "--blind").client("Ann")
-        base = f"/api/scans/{client.get('/api/work')['rows'][0]['id']}/own"
+        client, base = blind
         lesion = client.get(base)["methods"]["threshold"]["lesions"][0]
         assert refused(client, base, "accept")
         state = client.act(base, "assign", lesions=[lesion["id"]], site=int(Artery.RCA))
@@ -353,31 +353,16 @@ class TestProject:
         client.act(client.base("two"), "accept")
         assert client.post(f"{client.base('two')}/project", {})[0] == 200, "its CT has the same content"
 
-
-def test_the_folder_of_cac_score_is_reviewed_with_the_ct(results, start, capsys):
-    assert cli.main(["review", str(results / "one")]) == 2
-    assert "--ct" in capsys.readouterr().err
-    ct = results.parent / "cts" / "one.nii.gz"
-    client = start("--ct", str(ct), "--reader", "A", of=results / "one").client("A")
-    assert client.act(client.base("one"), "accept")["version"] == 1
-
-
-class TestProjectAsResults:
-    """Test a training project scored by a cohort: its work list, and the export of reviews into it."""
-
-    @pytest.fixture
-    def project(self, results, tmp_path):
-        project = Project.create(tmp_path / "project")
-        names = ("two", "one")
+    def test_reviews_of_a_scored_project_are_exported_into_it(self, results, start, tmp_path, capsys):
+        project, names = Project.create(tmp_path / "project"), ("two", "one")
         cts = {name: results.parent / "cts" / f"{name}.nii.gz" for name in names}
         # Changed, because a project takes scans with the same content as one.
         image = sitk.ReadImage(str(cts["two"]))
         image[0, 0, 0] = -1000
         sitk.WriteImage(image, str(cts["two"]))
         project.add([NewScan(name, f"patient of {name}", cts[name]) for name in names])
-        return project
-
-    def test_reviews_are_exported_into_the_project(self, project, results, start):
+        assert cli.main(["review", str(project.folder)]) == 2
+        assert "cac cohort" in capsys.readouterr().err
         root = project.folder / "results"
         results.rename(root)
         record = json.loads((root / "cohort.json").read_text(encoding="utf-8"))
@@ -385,19 +370,21 @@ class TestProjectAsResults:
             record["scans"][scan.name]["scan"] = scan_digest(scan.key)
         (root / "cohort.json").write_text(json.dumps(record))
         client = start("--reader", "Ann", of=project.folder).client("Ann")
-        assert [(name, row["patient"]) for name, row in client.rows().items()] == [
-            ("two", "patient of two"),
-            ("one", "patient of one"),
-        ]
+        patients = [(name, row["patient"]) for name, row in client.rows().items()]
+        assert patients == [("two", "patient of two"), ("one", "patient of one")]
         base = client.base("one")
         client.act(base, "accept")
         scan = next(scan for scan in project.scans if scan.name == "one")
         assert client.post(f"{base}/project", {}) == (200, {"scan": scan.id})
         assert annotations.annotators(project, scan.id) == ["Ann"]
 
-    def test_a_project_without_scores_is_refused_with_the_command(self, project, capsys):
-        assert cli.main(["review", str(project.folder)]) == 2
-        assert "cac cohort" in capsys.readouterr().err
+
+def test_the_folder_of_cac_score_is_reviewed_with_the_ct(results, start, capsys):
+    assert cli.main(["review", str(results / "one")]) == 2
+    assert "--ct" in capsys.readouterr().err
+    ct = results.parent / "cts" / "one.nii.gz"
+    client = start("--ct", str(ct), "--reader", "A", of=results / "one").client("A")
+    assert client.act(client.base("one"), "accept")["version"] == 1
 
 
 @pytest.mark.parametrize(

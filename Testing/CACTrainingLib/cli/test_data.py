@@ -11,19 +11,6 @@ from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.project.project import Project
 
 
-def test_list_states_terms_layout_and_traps(capsys):
-    assert cli.main(["data", "list"]) == 0
-    text = capsys.readouterr().out
-    for part in (
-        "nlst: National Lung",
-        "CC BY-NC-SA 4.0",
-        "Mitral Valve = mitral annulus",
-        "calcium_xml/N.xml",
-        "Traps: ",
-    ):
-        assert part in text
-
-
 def test_import(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
     write_image(tmp_path / "a" / "TRV1P1CTI.mhd", chest())
@@ -36,12 +23,6 @@ def test_import(tmp_path, capsys, monkeypatch):
     assert "1 scans in the project, 0 left out" in streams.out
     assert "Left out of orCaScore, MICCAI 2014: TRV1P2" in streams.err
     assert len(Project.open(tmp_path / "project").scans) == 1
-
-
-def test_import_of_another_folder(tmp_path, capsys):
-    assert cli.main(["data", "import", "coca", str(tmp_path), "--output", str(tmp_path / "project")]) == 3
-    assert "The layout of COCA, Stanford AIMI is: Gated_release_final" in capsys.readouterr().err
-    assert not (tmp_path / "project").exists()
 
 
 @pytest.mark.parametrize("name", ["nlst", "lidc"])

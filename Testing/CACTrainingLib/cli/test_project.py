@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from annotated_project import write_proposal
 from training_scans import HEART_SLICES, write_cohort
 
 from CACScoringLib.cli.main import BAD_INPUT
@@ -16,7 +18,6 @@ from CACTrainingLib.project import proposals
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations
 from CACTrainingLib.project.project import Project
-from CACTrainingLib.project.proposals import Proposal
 
 
 @pytest.fixture(scope="module")
@@ -65,25 +66,6 @@ def test_a_project_is_made_filled_and_listed(cohort, tmp_path, capsys):
     assert head.split() == ["id", "name", "patient", "use", "state"]
     assert [row.split()[0] for row in rows] == ["0001", "0002", "0003", "0004"]
     assert all(row.split()[-2:] == ["–", "new"] for row in rows)
-
-
-def test_a_scan_that_cannot_be_added_stops_no_other(cohort, tmp_path, monkeypatch, capsys):
-    from CACTrainingLib.project.project import NewScan
-    from CACTrainingLib.references import folder as sources
-
-    good = next(cohort.rglob("ct.nii.gz"))
-    scans = [NewScan("gone", "p", tmp_path / "gone.nii.gz"), NewScan("good", "q", good)]
-    monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans, ["odd folder"]))
-    Project.create(tmp_path / "project")
-    assert cac("add", tmp_path / "project", tmp_path, "--progress", "json") == 0
-    sent = events(capsys)
-    assert [step["step"] for step in sent["step"]] == ["finding scans", "adding scans"]
-    assert sent["counted"][-1] == {"done": 2, "count": 2}
-    assert sent["added"][0]["added"] == 1
-    assert [warning["code"] for warning in sent["warning"]] == ["source-doubt", "scan-failed"]
-    monkeypatch.setattr(sources, "find_new_scans", lambda *_: (scans[:1], []))
-    assert cac("add", tmp_path / "project", tmp_path) == BAD_INPUT
-    assert "None of the 1 scans could be added" in capsys.readouterr().err
 
 
 class TestList:
@@ -170,18 +152,14 @@ class TestPrepare:
             scan_ids.append(scan_id)
             if scan_id == "0002":
                 raise NoHeartError("There is no heart.")
-            folder = project.scan_folder(scan_id) / "proposal"
-            folder.mkdir(parents=True)
-            return Proposal(folder, f"{device} {models}", (1, 2), {}, (), ("cut off",))
+            write_proposal(project, scan_id, (1, 2))
+            return replace(proposals.read_proposal(project, scan_id), warnings=("cut off",))
 
         monkeypatch.setattr(proposals, "propose", propose)
-        monkeypatch.setattr(
-            proposals, "read_proposal", lambda project, id_: (project.scan_folder(id_) / "proposal").exists() or None
-        )
         return scan_ids
 
     def test_scans_without_a_proposal_get_one_and_one_that_fails_stops_no_other(self, project, proposed, capsys):
-        (project.scan_folder("0003") / "proposal").mkdir(parents=True)
+        write_proposal(project, "0003", (1, 2))
         assert cac("prepare", project.folder, "--device", "cpu", "--progress", "json") == 0
         assert proposed == ["0001", "0002", "0004"]
         output = capsys.readouterr()

@@ -140,13 +140,6 @@ class TestExtras:
         assert [process.returncode for process in processes] == [0, 0], errors
         assert (tmp_path / "pip").read_text(encoding="utf-8").split() == ["begin", "end", "begin", "end"]
 
-    def test_nothing_is_asked_where_the_package_is_not_installed(self, monkeypatch):
-        def requires(name):
-            raise metadata.PackageNotFoundError(name)
-
-        monkeypatch.setattr(metadata, "requires", requires)
-        require("studies")
-
     @pytest.mark.parametrize(
         ("arguments", "needed"),
         [
@@ -176,25 +169,3 @@ class TestExtras:
         assert sorted(testing.EXTRAS) == sorted(
             line.partition(" =")[0] for line in named.splitlines() if line.endswith("= [")
         )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "passed"),
-    [
-        ([], ["-m", "not long"]),
-        (["--all"], []),
-        (["Testing/CACScoringLib", "-x"], ["-m", "not long", "Testing/CACScoringLib", "-x"]),
-        (["Testing/test_walk.py::test_one_scan"], ["Testing/test_walk.py::test_one_scan"]),
-        (["-m", "long"], ["-m", "long"]),
-    ],
-    ids=lambda value: " ".join(value),
-)
-def test_long_tests_are_left_out_unless_asked_for(arguments, passed, monkeypatch):
-    ran = []
-    monkeypatch.setattr(testing, "require", lambda *extras: None)
-    monkeypatch.setattr(
-        testing.subprocess, "run", lambda words, cwd: ran.append(words) or subprocess.CompletedProcess(words, 0)
-    )
-    assert cli.main(["test", *arguments]) == 0
-    workers = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
-    assert ran == [[sys.executable, "-m", "pytest", *workers, *passed]]

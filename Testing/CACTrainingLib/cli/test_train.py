@@ -6,7 +6,6 @@ import pytest
 
 from CACScoringLib.cli.main import BAD_USAGE
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.cli.train import NETWORKS, settings_help
 from CACTrainingLib.training import decomposition, slices, territories
 
 
@@ -53,18 +52,3 @@ def test_a_preset_names_size_and_method(train, tmp_path):
 def test_what_a_network_does_not_know_is_refused(train, words, message, capsys):
     assert train(*words) == (BAD_USAGE,)
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-def test_help_lists_presets_and_settings(network, capsys):
-    with pytest.raises(SystemExit):
-        main(["train", network, "--help"])
-    text = capsys.readouterr().out
-    assert "presets: " in text
-    assert "seed = " in text
-
-
-def test_help_shows_each_kind_of_settings_once():
-    text = settings_help(decomposition.PRESETS)
-    assert text.count("  method = ") == 2
-    assert 'method = "supervised"' in text

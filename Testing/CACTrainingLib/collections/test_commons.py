@@ -1,5 +1,7 @@
 """Series of the Imaging Data Commons: choice, download by a stand-in for idc-index's client, resume and errors."""
 
+import inspect
+
 import pytest
 from collection_files import IMAGES, CommonsClient, remote_series
 
@@ -53,6 +55,13 @@ def test_a_download_that_stops_half_way_resumes(run):
     assert run(client) == 3
     assert client.fetched == ["1.1"]
     assert run(CommonsClient(SERIES, error=RuntimeError())) == 3, "nothing is fetched again"
+
+
+@pytest.mark.long
+def test_the_client_of_idc_index_takes_what_is_passed():
+    client = pytest.importorskip("idc_index").IDCClient
+    passed, taken = (inspect.signature(kind.download_from_manifest).parameters for kind in (CommonsClient, client))
+    assert set(passed) <= set(taken)
 
 
 def test_where_the_client_fails_the_way_by_hand_is_named(run, tmp_path):

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 
 import pytest
 from collection_files import chest, labels, write_image, write_scan
@@ -70,14 +69,6 @@ def test_scans_with_doubts_are_added_and_unusable_ones_are_listed(download, tmp_
     assert (tmp_path / "project" / "TERMS-nlst.txt").is_file()
 
 
-def test_page_has_a_picture_of_each_scan_and_every_reason(download, tmp_path):
-    page = run("nlst", download, tmp_path / "project").page.read_text("utf-8")
-    assert len(re.findall(r'<figure id="scan-\d{4}"><img [^>]*src="data:image/jpeg;base64,[^"]{500}', page)) == 5
-    assert "5 scans of 3 patients were added, 2 left out." in page
-    assert "contrast agent (yes)" in page
-    assert collections()["nlst"].citation in page
-
-
 def test_proposals_in_the_same_step(download, tmp_path, monkeypatch):
     """Scans without a heart are reported, and stop nothing."""
     proposed = []
@@ -114,24 +105,6 @@ def test_the_same_scan_of_two_collections_is_added_once(tmp_path):
     assert len(Project.open(tmp_path / "project").scans) == 1
     page = tmp_path / "project" / "inventory" / "orcascore.html"
     assert "It is the same scan as 0001." in page.read_text("utf-8")
-
-
-def test_a_label_of_another_scan_is_left_out(tmp_path):
-    for n, shift in ((1, 0), (2, 6)):
-        write_image(tmp_path / "a" / f"TRV1P{n}CTI.mhd", chest(n))
-        write_image(tmp_path / "a" / f"TRV1P{n}R.mhd", labels(1, shift))
-    table = rows(run("orcascore", tmp_path / "a", tmp_path / "project"))
-    assert table["orcascore-TRV1P1"]["left_out"] == ""
-    assert table["orcascore-TRV1P2"]["left_out"].startswith("Its labels are of another scan.")
-
-
-def test_presence_is_in_the_inventory(tmp_path):
-    write_image(tmp_path / "a" / "train_1_a_1.nii.gz", chest())
-    text = "VolumeName,Coronary artery wall calcification\ntrain_1_a_1.nii.gz,1\n"
-    (tmp_path / "a" / "labels.csv").write_text(text)
-    result = run("ct-rate", tmp_path / "a", tmp_path / "project")
-    assert rows(result)["train_1_a_1"]["note"] == "calcification reported"
-    assert "calcification reported" in result.page.read_text("utf-8")
 
 
 def test_a_full_disk_leaves_a_usable_project_and_the_next_run_goes_on(download, tmp_path, monkeypatch):

@@ -64,10 +64,6 @@ def test_slices_of_3_2_mm_are_taken_where_no_others_are():
     assert "slices overlap" in choice.reason
 
 
-def test_kernels_outside_the_order_are_named():
-    assert "B31s is not in DeepCAC's order" in choice_of(remote("B31s"))[1].reason
-
-
 def table(tmp_path, text):
     (tmp_path / "people.csv").write_text(text, encoding="utf-8")
     return read_table(tmp_path / "people.csv", short_lines=True)
@@ -180,11 +176,6 @@ def test_gigabytes_are_asked_for(client, fetch, tmp_path, monkeypatch):
     assert "0 of 3 scans" in fetch()[1].out
     assert fetch("--yes")[0] == 0
     assert client.fetched == ["1.1", "1.3"]
-
-
-def test_first_lines_of_a_table(client, fetch):
-    assert "1 of 1 scans" in fetch("--scans", "1")[1].out
-    assert fetch("--scans", "0")[0] == 2
 
 
 def test_nobody_of_the_table_is_in_the_index(client, fetch):

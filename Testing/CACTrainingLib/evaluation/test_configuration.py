@@ -11,7 +11,6 @@ from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.evaluation.experiment import Cohort, ExperimentRun, ExperimentSettings, TrainingBudget, carry_out
 from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.radiograph.study.study import BASE, RadiographStudy
-from CACTrainingLib.whole_scan.vessels.study import VesselStudySettings
 
 CHANGED_FIELDS = {
     "name": "other",
@@ -47,14 +46,10 @@ def test_keys_depend_on_every_field():
         ("radiograph", {"budget": TrainingBudget(folds=2)}, "3 folds or more"),
         ("radiograph", {"names": ("odd",)}, "no configuration 'odd'"),
         ("vessels", {"names": ("resnet",)}, "no configuration 'resnet'"),
+        ("vessels", {"preset": "huge"}, "no preset 'huge'"),
     ],
 )
 def test_settings_that_cannot_be(experiment, changes, message, tmp_path):
     kind = EXPERIMENTS[experiment].kind
     with pytest.raises(StudyError, match=message):
         carry_out(kind, kind.SETTINGS(tmp_path, tmp_path, **changes))
-
-
-def test_an_unknown_preset():
-    with pytest.raises(StudyError, match="no preset 'huge'"):
-        VesselStudySettings(Path(), Path(), preset="huge")

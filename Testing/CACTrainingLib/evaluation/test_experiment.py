@@ -31,8 +31,8 @@ def tables(settings):
     return {file.name: file.read_bytes() for file in (settings.output / "tables").iterdir()}
 
 
-def test_what_is_kept_is_not_trained_again(experiment, settings):
-    first, again, reseeded = (RecordingTrainer(experiment.training) for _ in range(3))
+def test_what_is_kept_is_not_trained_again_and_another_table_is(experiment, settings, tmp_path):
+    first, again, reseeded, other = (RecordingTrainer(experiment.training) for _ in range(4))
     experiment.page(settings, first)
     assert len(first.done) == len(set(first.done)) > 2
     written = tables(settings)
@@ -41,13 +41,8 @@ def test_what_is_kept_is_not_trained_again(experiment, settings):
     assert tables(settings) == written
     experiment.page(replace(settings, budget=replace(settings.budget, seed=1)), reseeded)
     assert set(reseeded.done) == set(first.done)
-
-
-def test_another_table_is_trained_anew(experiment, settings, tmp_path):
-    first, again = RecordingTrainer(experiment.training), RecordingTrainer(experiment.training)
-    experiment.page(settings, first)
-    experiment.page(replace(settings, data=experiment.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), again)
-    assert set(again.done) == set(first.done)
+    experiment.page(replace(settings, data=experiment.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), other)
+    assert set(other.done) == set(first.done)
 
 
 def test_without_time_there_is_a_page_of_what_is_there(experiment, settings):

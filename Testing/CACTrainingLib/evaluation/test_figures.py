@@ -10,13 +10,11 @@ from CACScoringLib.quality.calibration import Limits
 from CACTrainingLib.evaluation.figures import (
     Panel,
     ScorePairs,
-    against_truth,
     bland_altman,
     panels_of_values,
     rendered,
 )
 from CACTrainingLib.evaluation.parts import Figure
-from CACTrainingLib.statistics.bootstrap import Estimate
 
 LIMITS = Limits(intercept=2.0, slope=0.5, factor=2.0, pairs=30, highest=100.0)
 
@@ -45,26 +43,6 @@ class TestBlandAltman:
         for sign, (x, y) in zip((-1, 1), dashed, strict=True):
             np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * x))
         assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
-
-
-class TestAgainstTruth:
-    def test_dots_and_the_line_of_equality(self):
-        axis = drawn(against_truth, [ScorePairs("map", [1, 2, 3], [1, 1, 9])], "mg", 1.0).axes[0]
-        assert dots(axis).tolist() == [[1, 1], [2, 1], [3, 9]]
-        np.testing.assert_allclose(*curve(axis.lines[0]))
-
-
-class TestPanels:
-    def test_values_stand_in_their_groups_with_intervals(self):
-        panel = Panel("By size", ("small", "large"), {"map": [Estimate(0.2, 0.1, 0.4, 9), None], "reader": [0.3, 0.9]})
-        axis = drawn(panels_of_values, [panel], "Share", limits=(0, 1)).axes[0]
-        assert [curve(line)[1].tolist() for line in axis.lines] == [[0.2], [0.3, 0.9]]
-        assert [np.round(curve(line)[0]).tolist() for line in axis.lines] == [[0], [0, 1]]
-        whiskers = [part[:, 1].tolist() for part in axis.collections[0].get_segments()]
-        assert whiskers == [[0.1, 0.4]]
-        assert [text.get_text() for text in axis.get_xticklabels()] == ["small", "large"]
-        low, high = axis.get_ylim()
-        assert low < 0 < 1 < high
 
 
 def test_names_with_dollars_are_no_formulas():

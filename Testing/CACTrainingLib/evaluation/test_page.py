@@ -127,17 +127,6 @@ class TestPage:
         assert all(link.startswith("#") and link[1:] in parsed.ids for link in parsed.links)
         assert not re.search(r"@import|url\(|<script|<link", html)
 
-    def test_published_figures_are_marked(self, tmp_path):
-        compared = table(
-            columns=("Method", "AUC", "Published AUC"),
-            rows=(("map", AUC, "0.75"), ("Published reader", 0.8, None)),
-        )
-        html = page_of(tmp_path, compared)
-        marked = re.findall(r'class="[^"]*published[^"]*">([^<]*)<', html)
-        assert marked[1:] == ["Published AUC", "0.75", "Published reader", "0.80"]
-        assert "published by others" in html
-        assert "published by others" not in page_of(tmp_path, table())
-
     def test_everything_is_escaped(self, tmp_path):
         bad = "<script>x</script>&\"'"
         html = page_of(

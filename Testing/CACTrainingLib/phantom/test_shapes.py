@@ -1,14 +1,8 @@
 """Data files of shapes: all are read, and points lie at their anchors."""
 
 import numpy as np
-import pytest
 
-from CACTrainingLib.phantom.shapes import FOLDER, place_points, read_shapes
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
-def test_data_files_state_their_content(name):
-    assert read_shapes(name)["note"]
+from CACTrainingLib.phantom.shapes import place_points
 
 
 def test_points_lie_at_their_anchors():

@@ -24,7 +24,7 @@ from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.label_maps import declared
 from CACTrainingLib.references.reference import BadReferenceError
-from CACTrainingLib.references.registry import READERS, CollectionError, find_scans, read_reference
+from CACTrainingLib.references.registry import CollectionError, find_scans, read_reference
 
 
 @pytest.fixture(scope="module")
@@ -223,14 +223,6 @@ def test_label_maps_with_named_labels(tmp_path, names):
         new_scan.annotations()
 
 
-def test_segmentations_with_named_segments(tmp_path):
-    write_scan(tmp_path / "scans" / "7", "anonymous")
-    segment = {"Segment0_ID": "s", "Segment0_Name": "Left Anterior Descending", "Segment0_LabelValue": "1"}
-    write_image(tmp_path / "labels" / "7.seg.nrrd", labels(), **segment, Segment0_Layer="0")
-    (scan,), _ = scans_in("coca-nongated", tmp_path / "labels", tmp_path / "scans")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(scan.annotations().regions), labels(2))
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -324,15 +316,3 @@ def test_another_folder_is_refused_with_the_layout(tmp_path, name):
 def test_the_patient_of_an_image_file_is_in_its_path(tmp_path, name, path, patient):
     write_image(tmp_path / path, chest())
     assert [scan.patient for scan in scans_in(name, tmp_path)[0]] == [patient]
-
-
-def test_terms_of_every_collection_are_written(tmp_path):
-    assert list(collections()) == ["coca-nongated", "coca", "ct-rate", "lidc", "nlst", "orcascore"]
-    for name, collection in collections().items():
-        assert collection.reader in READERS
-        collection.write_terms(tmp_path / "new")
-        text = (tmp_path / "new" / f"TERMS-{name}.txt").read_text("utf-8")
-        facts = (collection.title, collection.content, collection.licence, collection.terms, collection.citation)
-        for part in (*facts, collection.layout, collection.source, *collection.traps, *collection.labels):
-            assert part
-            assert part in text

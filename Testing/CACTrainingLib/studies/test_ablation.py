@@ -8,23 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from digital_pairs import CALCIFIED, known_networks
-from handmade_networks import loaded
 from in_this_process import InThisProcess
 from study_samples import cohort
-from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import ContrastError
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.choice import Networks
-from CACScoringLib.models.inference import predict
-from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.studies import ablation
 from CACTrainingLib.studies.ablation import CONFIGURATIONS, AblationSettings, score_configurations
 from CACTrainingLib.studies.records import Value
-from CACTrainingLib.studies.scoring import chest_room, forget, remembering, value_of
+from CACTrainingLib.studies.scoring import chest_room, remembering, value_of
 
 STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 
@@ -39,33 +34,6 @@ def test_each_setting_changes_its_part_alone():
     without_heart = {configuration.key for configuration in CONFIGURATIONS if not configuration.heart}
     assert without_heart == {"no_heart", "neither", "all_no_heart", "all_neither"}
     assert CONFIGURATIONS[4].settings(replace(STORED, min_healthy_hu=-10.0)).min_healthy_hu is None
-
-
-class Doubling(nn.Module):
-    """Network that doubles its input and counts the items."""
-
-    items = 0
-
-    def forward(self, x):
-        self.items += len(x)
-        return 2 * x
-
-
-def test_networks_cache_their_outputs():
-    doubling = Doubling()
-    networks = remembering(
-        Networks(loaded(nn.Identity(), SliceClassifierConfig()), loaded(doubling, GeneratorConfig()))
-    )
-    network = networks.decomposition.network
-    x = np.random.default_rng(0).normal(size=(5, 2, 4, 4)).astype(np.float32)
-    np.testing.assert_array_equal(predict(network, x, 4)[0], 2 * x)
-    assert doubling.items == 5
-    overlapping = np.concatenate([x[3:], x[:1] + 1, x[:2]])
-    np.testing.assert_array_equal(predict(network, overlapping, 4)[0], 2 * overlapping)
-    assert doubling.items == 6
-    forget(networks)
-    predict(network, x, 4)
-    assert doubling.items == 11
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from annotated_project import label
 from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
@@ -35,12 +36,6 @@ def project(tmp_path) -> Project:
     assert len(project.add(new).added) == 4
     project.set_use({"anna": "test", "ben": "test", "cleo": "training"})
     return project
-
-
-def label(project, scan_id, labels, annotator="eve"):
-    journal = annotations.slice_annotations(project, scan_id, annotator)
-    for k, value in labels.items():
-        journal.set(k, value)
 
 
 def paint(project, scan_id, slices, annotator="eve", kind="regions"):
@@ -97,7 +92,7 @@ class TestAnnotated:
         propose(monkeypatch)
         paint(project, "0001", (3, 4))
         paint(project, "0001", HEART, kind="heart")
-        label(project, "0001", {**NONE, 3: SliceLabel.VISIBLE, 5: SliceLabel.UNSURE})
+        label(project, "0001", "eve", {**NONE, 3: SliceLabel.VISIBLE, 5: SliceLabel.UNSURE})
         scan = named_scans(project)["chest (0001)"]
         assert scan.lesions == project.scan_folder("0001") / "annotators" / "eve" / "regions.nii.gz"
         assert scan.heart == scan.lesions.with_name("heart.nii.gz")
@@ -107,7 +102,7 @@ class TestAnnotated:
         assert (ben.heart, ben.lesions, ben.labels, ben.labelled_whole) == (None, None, None, False)
 
     def test_labels_of_all_slices_with_heart(self, project, monkeypatch):
-        label(project, "0003", NONE)
+        label(project, "0003", "eve", NONE)
         assert not named_scans(project)["ben"].labelled_whole, "nobody knows where the heart is"
         paint(project, "0003", HEART, kind="heart")
         assert named_scans(project)["ben"].labelled_whole
@@ -116,12 +111,12 @@ class TestAnnotated:
 
     def test_a_region_in_a_slice_without_label_shows_calcium(self, project):
         paint(project, "0001", (4,))
-        label(project, "0001", {2: SliceLabel.NOT_VISIBLE})
+        label(project, "0001", "eve", {2: SliceLabel.NOT_VISIBLE})
         assert dict(named_scans(project)["chest (0001)"].labels) == {2: False, 4: True}
 
     def test_an_annotator_must_be_named_if_there_are_two(self, project):
-        label(project, "0001", {3: SliceLabel.VISIBLE})
-        label(project, "0001", {3: SliceLabel.NOT_VISIBLE}, annotator="Zoe")
+        label(project, "0001", "eve", {3: SliceLabel.VISIBLE})
+        label(project, "0001", "Zoe", {3: SliceLabel.NOT_VISIBLE})
         with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Name with --annotator"):
             named_scans(project)
         assert dict(named_scans(project, annotator="zoe")["chest (0001)"].labels) == {3: False}
@@ -190,8 +185,8 @@ def test_reference_holds_regions_and_scans_without_calcium(project, monkeypatch,
     propose(monkeypatch)
     paint(project, "0001", (3, 4))
     paint(project, "0002", ())  # nothing is painted, but a slice shows calcium
-    label(project, "0002", {3: SliceLabel.VISIBLE})
-    label(project, "0003", NONE)
+    label(project, "0002", "eve", {3: SliceLabel.VISIBLE})
+    label(project, "0003", "eve", NONE)
     count, warnings = write_reference(project.folder, tmp_path / "reference.csv")
     reference = read_reference(tmp_path / "reference.csv")
     assert count == len(reference.scans) == 2

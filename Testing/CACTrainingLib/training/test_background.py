@@ -18,8 +18,6 @@ from CACTrainingLib.training import background as training_runs
 from CACTrainingLib.training.background import TrainingRunError, read_curves, runs_of, state_of
 from CACTrainingLib.training.run_folder import TrainingError, read_run, training_lock, write_run
 
-CARD = '{"name": "n"}'
-
 
 def environment():
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
@@ -168,13 +166,6 @@ class TestState:
     def test_message_of_a_failure(self, folder, end):
         lines(folder / "progress.jsonl", self.STARTED, {"event": "step", "step": "training"}, end)
         assert (state_of(folder).state, state_of(folder).message) == ("failed", "ValueError: broken")
-
-    def test_preparing_is_counted(self, folder):
-        step = {"event": "step", "step": "scans", "index": 0, "count": 3}
-        counted = [{"event": "counted", "done": n, "count": 9} for n in (1, 2)]
-        lines(folder / "progress.jsonl", self.STARTED, step, *counted)
-        with training_lock(folder):
-            assert state_of(folder).message == "Preparing scans: 2 of 9"
 
     def test_warnings_hold_until_a_validation_has_none(self, folder):
         part = {"event": "validation", "seconds": 2.5, "best": False, "ended": ""}

@@ -13,7 +13,6 @@ from training_scans import write_scan
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
-from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.configs import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
@@ -24,7 +23,6 @@ from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTra
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training.decomposition_metrics import collapse, map_metrics, sample_slices
 from CACTrainingLib.training.loop import train
-from CACTrainingLib.training.sample_pictures import decomposition_picture, slices_to_picture
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 CONFIG = GeneratorConfig(width=4, residual_blocks=1, upsampling="resize", skips=True)
@@ -107,17 +105,6 @@ class TestSupervised:
 
 
 class TestMetrics:
-    def test_picture_shows_map_and_healthy_image(self, parts):
-        """An empty map is black; a perfect map leaves an even healthy image."""
-        data = parts[1]
-        slices = slices_to_picture(data, sample_slices(data, 8, 0))
-        perfect = decomposition_picture(Perfect(data.true_map(slices), data, slices), CONFIG, data, slices)
-        empty = decomposition_picture(Constant(0.0), CONFIG, data, slices)
-        ct, calcium, healthy = (np.s_[24 + n * 164 : 24 + n * 164 + 160, 92:252] for n in range(3))
-        assert (perfect[ct] == empty[ct]).all()
-        assert (empty[calcium].max(), perfect[calcium].max()) == (0, 255)
-        assert perfect[healthy].max() < 150 < empty[healthy].max()
-
     def test_a_perfect_map(self, parts):
         data = parts[1]
         sample = sample_slices(data, 6, 0)
@@ -257,12 +244,3 @@ def test_real_slices_are_mixed_with_digital_ones(cohort, cache, tmp_path):
     lines = (tmp_path / "map.training" / "metrics.jsonl").read_text("utf-8").splitlines()
     assert {"label", "spots", "truth", "automatic"} <= {name for line in lines for name in json.loads(line)}
     assert "overlap" in card.validation["with_rule"], "digital slices have a true map"
-
-
-def test_published_settings():
-    paper = train_decomposition.PRESETS["paper-cyclegan"]
-    assert (paper.batch_size, paper.learning_rate, paper.loop.steps) == (4, 1e-4, 375_000)
-    assert (paper.cycle_weight, paper.identity_weight, paper.sparsity_weight) == (10, 10, 0.001)
-    assert (paper.negative_weight, paper.dither_hu) == (0, 0)
-    assert paper.augmentation.crop == 224
-    assert MAP_HU == 1000

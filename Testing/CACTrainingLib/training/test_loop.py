@@ -1,6 +1,5 @@
 """Test the training loop: learning, exact resume after a kill, early stopping, restarts."""
 
-import io
 import json
 import math
 import os
@@ -9,14 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.core.processes import processor_name
-from CACScoringLib.core.progress import Progress, TextProgress
-from CACTrainingLib.training.curves import sample_pictures
+from CACScoringLib.core.progress import Progress
 from CACTrainingLib.training.loop import LoopSettings, Task, TrainingError, train
 
 
@@ -110,16 +107,6 @@ def test_a_line_is_learned_and_the_course_written(tmp_path):
     assert (facts["processor"], facts["accelerator"], facts["precision"]) == (processor_name(), None, "float32")
 
 
-@pytest.mark.long
-def test_terminal_shows_validations(tmp_path):
-    stream = io.StringIO()
-    train(Line(LOOP), LOOP, tmp_path, TextProgress(stream), "cpu")
-    first, *validations = [line for line in stream.getvalue().splitlines() if not line.startswith("Warning")]
-    assert f"tensorboard --logdir {tmp_path}" in first
-    assert [line.split(":")[0] for line in validations] == [f"Step {n}" for n in range(10, 61, 10)]
-    assert validations[0].endswith("(best so far)")
-
-
 @pytest.mark.parametrize("kill_at", [10, 17, 39])
 def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
     uninterrupted_task, resumed_task = Line(LOOP), Line(LOOP)
@@ -144,22 +131,6 @@ def test_a_warning_is_reported_once_and_recorded_while_present(tmp_path):
     assert [warning.code for warning in messages] == ["map-empty"]
     warning_steps = [x["step"] for x in lines(tmp_path) if x["event"] == "validation" and "map-empty" in x["warnings"]]
     assert warning_steps == [10, 20, 40]
-
-
-def test_pictures_are_kept_by_step(tmp_path):
-    class Drawn(Line):
-        def picture(self, network):
-            return np.full((4, 6, 3), self.validations, np.uint8)
-
-    killed(Drawn(LOOP, 35), tmp_path)
-    assert [step for step, _ in sample_pictures(tmp_path)] == [10, 20, 30]
-    later = tmp_path / "samples" / "step-000040.png"
-    later.write_bytes(b"of a step after the checkpoint")
-    killed(Drawn(LOOP, 35), tmp_path, resume=True)
-    assert not later.exists()
-    step, path = sample_pictures(tmp_path)[1]
-    assert (step, path.name) == (20, "step-000020.png")
-    assert (np.asarray(Image.open(path)) == 2).all()
 
 
 def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):

@@ -92,17 +92,6 @@ def test_a_full_disk_is_reported(cohort, cache, tmp_path, monkeypatch):
     assert train_slices.train(replace(options, resume=True), settings, Progress()).exists()
 
 
-def test_batches_have_labels_and_channels(parts):
-    config = replace(CONFIG, neighbours=1, position=True)
-    task = SliceTask(replace(SETTINGS, network=config), *parts)
-    batch = task.augment(task.batch(np.random.default_rng(0)))
-    assert batch["x"].shape == (6, 6, 96, 96)
-    assert batch["visible"].tolist() == [1, 1, 1, 0, 0, 0]
-    assert batch["x"][:, :3].min() >= 0
-    assert batch["x"][:, :3].max() <= 1
-    assert batch["x"][:, 3:].min() < 0
-
-
 def test_the_features_learn_the_place_of_calcium(parts):
     """The location loss falls, ignores slices without a true map, and adds nothing to the exported network."""
     settings = replace(SETTINGS, locate_weight=3.0, loop=replace(SETTINGS.loop, steps=40))
@@ -172,9 +161,8 @@ def test_threshold_keeps_to_the_rate(most):
 def test_resuming_with_other_data_is_refused(cohort, cache, tmp_path):
     changed = shutil.copytree(cohort, tmp_path / "copy")
     loop = replace(SETTINGS.loop, steps=1, validate_every=1)
-    options = RunOptions((changed,), tmp_path / "m", device="cpu")
-    train_slices.train(options, replace(SETTINGS, loop=loop), Progress())
+    options, settings = RunOptions((changed,), tmp_path / "m", device="cpu"), replace(SETTINGS, loop=loop)
+    train_slices.train(options, settings, Progress())
     shutil.rmtree(changed / "patient_7")
-    again = replace(options, resume=True, overwrite=True)
     with pytest.raises(DataError, match="not those"):
-        train_slices.train(again, replace(SETTINGS, loop=loop), Progress())
+        train_slices.train(replace(options, resume=True, overwrite=True), settings, Progress())

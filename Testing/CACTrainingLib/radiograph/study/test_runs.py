@@ -1,7 +1,5 @@
 """Training of the study: its split into training, validation and test, and its settings."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from CACTrainingLib.data.scan_table import TESTED
 from CACTrainingLib.evaluation.experiment import ExperimentRun, ExperimentSettings, TrainingBudget
 from CACTrainingLib.radiograph import fitting
 from CACTrainingLib.radiograph.study.study import BASE, RadiographStudy
-from CACTrainingLib.radiograph.train import PRESETS
 
 BUDGET = TrainingBudget(folds=3, steps=30)
 
@@ -48,16 +45,3 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
         tested += rows
     assert sorted(tested) == list(range(24))
     assert study.cohort.names(study.cohort.held_out) == [f"{TESTED}case_{number}" for number in range(100, 108)]
-
-
-def test_settings_follow_the_configuration():
-    base = BASE.fit_settings(BUDGET, "cpu")
-    assert base.training.loop.steps == 30
-    assert min(base.training.scaled_share, base.training.locate_weight) > 0
-    training = RadiographStudy.CONFIGURATIONS["automatic-labels-curriculum"].fit_settings(BUDGET, "cpu").training
-    assert training.label == "agatston_automatic"
-    assert training.scaled_share == training.locate_weight == 0
-    assert training.curriculum
-    proportion = PRESETS["resnet18"].training.loop.steps / PRESETS["light"].training.loop.steps
-    published = replace(BASE, backbone="resnet18").fit_settings(BUDGET, "cpu")
-    assert published.training.loop.steps == round(30 * proportion)
