@@ -1,11 +1,8 @@
 """`cac data`: facts of collections, import from the command line, and errors without the package."""
 
-import pytest
 from collection_files import chest, labels, write_image
 from in_this_process import InThisProcess
 
-from CACScoringLib.core.files import OutputError
-from CACTrainingLib.cli import data
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.project.project import Project
@@ -23,16 +20,3 @@ def test_import(tmp_path, capsys, monkeypatch):
     assert "1 scans in the project, 0 left out" in streams.out
     assert "Left out of orCaScore, MICCAI 2014: TRV1P2" in streams.err
     assert len(Project.open(tmp_path / "project").scans) == 1
-
-
-@pytest.mark.parametrize("name", ["nlst", "lidc"])
-def test_without_the_package_the_way_by_hand_is_named(tmp_path, capsys, monkeypatch, name):
-    def require(extra):
-        raise OutputError(f"This command needs slicer-cac[{extra}].")
-
-    monkeypatch.setattr(data, "require", require)
-    assert cli.main(["data", name, "--output", str(tmp_path / "scans")]) == 2
-    message = capsys.readouterr().err
-    assert "needs slicer-cac[data]" in message
-    assert "portal.imaging.datacommons.cancer.gov" in message
-    assert f"cac data import {name} {tmp_path / 'scans'} --output PROJECT" in message

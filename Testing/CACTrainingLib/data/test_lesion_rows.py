@@ -7,20 +7,18 @@ import pytest
 import SimpleITK as sitk
 import torch
 from images import image_of
-from scipy.spatial.transform import Rotation
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTError, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
-from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, LesionPatch, network_input
+from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACTrainingLib.data import lesion_batches, lesion_rows
+from CACTrainingLib.data import lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
 from CACTrainingLib.data.lesion_rows import (
     ARTERY_KINDS,
     BLOOD_HU,
-    MAX_NOISE,
     ROW,
     ROW_SIZE,
     THICKEST_MM,
@@ -173,14 +171,6 @@ def test_what_is_dense_in_a_clean_scan_is_noise(tmp_path, monkeypatch):
     assert len(views) == 2, "kept in the cache"
 
 
-def test_clean_scans_take_their_share_of_a_batch():
-    digital, clean = rows_of("RCA", *["noise"] * 50), rows_of(*["noise"] * 10)
-    chances = LesionData([digital], clean=[clean]).chances(clean_share=0.25)
-    assert chances[51:].sum() == pytest.approx(0.25)
-    assert chances[:51] == pytest.approx(0.75 * LesionData([digital]).chances())
-    assert LesionData([digital]).chances(clean_share=0.25).sum() == pytest.approx(1)
-
-
 def test_rows_of_another_version_are_refused(tmp_path):
     path = tmp_path / f"lesions-v{lesion_rows.VERSION}-5000005.npy"
     np.save(path, np.zeros(ROW.itemsize))
@@ -197,19 +187,6 @@ def test_patients_differ_and_repeat():
     assert max(len(other.plaques) for other in others) > 8
     assert any(p.vessel == "RCA" and p.middle_mm < OSTIUM_MM for other in others for p in other.plaques)
     assert draw_lesion_scan(5_000_001)[0] == draw_lesion_scan(5_000_001)[0]
-
-
-def test_much_noise_is_thinned_and_nothing_else():
-    hu = np.zeros((3, 60, 60), np.float32)
-    hu[1, 1::4, 1::4] = 300
-    image = sitk.GetImageFromArray(hu)
-    lesions = find_lesions(image, np.where(hu > 0, np.uint8(Artery.LAD), 0), ScoringRules())
-    shares = np.zeros((len(lesions.lesions), len(LESION_KINDS)), np.float32)
-    shares[:, LESION_KINDS.index("noise")] = 1
-    shares[:10] = np.eye(len(LESION_KINDS))[1]
-    kept, rows = lesion_rows._without_much_noise(lesions.ids, shares, np.random.default_rng(0))
-    assert len(kept) == len(rows) == MAX_NOISE + 10
-    assert rows[:, 1].sum() == 10
 
 
 def test_plain_input_is_what_the_network_sees_in_a_scan():
@@ -230,25 +207,6 @@ def test_territories_of_a_row_lie_where_its_voxels_do():
     (inputs,) = plain_input(rows)
     # The patch begins 9 voxels after its row, which is 2.25 voxels of the territories.
     np.testing.assert_allclose(inputs[3, 0, 0, ::4], 4 * (np.arange(12) + 2.25) / 100, atol=1e-5)
-
-
-def test_turns_sizes_and_shifts_reach_their_limits_and_no_further():
-    settings, generator = LesionAugmentation(), np.random.default_rng(0)
-    step_mm, middle = np.array(PATCH_STEP_MM), (np.array(LESION_PATCH) - 1) / 2
-    turns, scales, shifts = [], [], []
-    for _ in range(200):
-        matrix = lesion_batches._random_matrix(settings, generator)
-        in_mm = step_mm[:, None] * matrix[:3, :3] / step_mm
-        scales.append(np.cbrt(np.linalg.det(in_mm)))
-        turns.append(Rotation.from_matrix(in_mm / scales[-1]).as_euler("XYZ", degrees=True))
-        shifts.append((matrix[:3, :3] @ middle + matrix[:3, 3] - (np.array(ROW_SIZE) - 1) / 2) * step_mm)
-    for values, limits in ((turns, settings.turn_degrees), (shifts, settings.shift_mm)):
-        for side in (-1, 1):
-            reached = (side * np.array(values)).max(0) / limits
-            assert (reached > 0.9).all()
-            assert (reached <= 1 + 1e-9).all()
-    assert min(scales) == pytest.approx(1 / settings.scale, abs=0.01)
-    assert max(scales) == pytest.approx(settings.scale, abs=0.01)
 
 
 def test_varied_input_keeps_the_lesion_and_differs():
@@ -276,8 +234,12 @@ def test_rare_kinds_and_large_lesions_are_drawn_more_often():
     np.testing.assert_array_equal(data.rows(np.array([201, 0]))["volume_mm3"], [500, 10])
 
 
-def test_annotated_lesions_take_their_share_of_a_batch():
+def test_annotated_lesions_and_clean_scans_take_their_share_of_a_batch():
     digital, annotated = rows_of("RCA", *["noise"] * 50), rows_of(*["noise"] * 60, *["LAD"] * 40)
+    chances = LesionData([digital], clean=[rows_of(*["noise"] * 10)]).chances(clean_share=0.25)
+    assert chances[51:].sum() == pytest.approx(0.25)
+    assert chances[:51] == pytest.approx(0.75 * LesionData([digital]).chances())
+    assert LesionData([digital]).chances(clean_share=0.25).sum() == pytest.approx(1)
     annotated["shares"][:60] = np.repeat([0, 1 / 12], [4, 12])
     chances = LesionData([digital], [annotated]).chances(0.4)
     assert [chances[51:].sum(), chances[51:111].sum()] == pytest.approx([0.4, 0.2])

@@ -1,6 +1,5 @@
 """Checks of a project before training: missing data, and remedies."""
 
-import json
 from contextlib import nullcontext
 
 import pytest
@@ -87,39 +86,6 @@ def test_one_patient_in_two_uses(make):
     assert finding_with(findings, "patient a have different uses").scans == ("0001", "0003")
 
 
-def test_slices_need_both_classes_in_both_parts(make):
-    project = make("ac", uses={"a": "training", "c": "validation"}, scans="x")
-    assert not errors(check_project(project, "slices"))
-    for scan, use in (("0001", "training"), ("0002", "validation")):
-        path = project.scan(scan).truth
-        truth = json.loads(path.read_text(encoding="utf-8"))
-        truth["slices"] = [s for s in truth["slices"] if s["visible"] == (use == "training")]
-        path.write_text(json.dumps(truth))
-    messages = errors(check_project(project, "slices"))
-    assert any("no slice without visible calcium is labelled in the scans for training" in m for m in messages)
-    assert any("no slice with visible calcium is labelled in the scans for validation" in m for m in messages)
-    assert not errors(check_project(project))
-    assert finding_with(check_project(project), "slice classifier: no slice with visible").severity == "warning"
-
-
-def test_supervised_decomposition_needs_true_maps(make):
-    project = make("aBcDe", uses=GOOD, with_map=False)
-    findings = check_project(project, "decomposition")
-    assert len(errors(findings)) == 2
-    assert [finding.remedy for finding in findings if finding.severity == "error"] == ["labels", "labels"]
-    for method in ("labels", "cyclegan"):
-        assert not errors(check_project(project, "decomposition", method))
-
-
-def test_heart_needs_outlines_in_both_parts(make):
-    project = make(scans="ab", uses={"a": "training", "b": "validation"})
-    assert "no" in errors(check_project(project, "territories"))[0]
-    outline(project, "0001", "Ann")
-    assert "needs at least two" in errors(check_project(project, "territories"))[0]
-    outline(project, "0002", "Ann")
-    assert not errors(check_project(project, "territories"))
-
-
 def test_annotations(make):
     project = make("aBcDe", scans="xy", uses=GOOD)
     label(project, "0006", "Ann", {3: NO, 4: UNSURE, 5: YES})
@@ -162,6 +128,11 @@ def annotated(project, ids, labels):
         label(project, scan, "Ann", labels)
 
 
+def outlined(project, ids):
+    for scan in ids:
+        outline(project, scan, "Ann")
+
+
 def without(folder):
     folder.rename(folder.parent.parent / f"former {folder.name}")
 
@@ -175,6 +146,8 @@ STATES = {
         "aBcD", uses={"a": "validation", "B": "training", "c": "validation", "D": "training"}
     ),
     "no use for validation": lambda make, data: make("aBcD", uses=dict.fromkeys("aBcD", "training")),
+    "one outline": lambda make, data: outlined(make(scans="ab"), ("0001",)),
+    "outlines": lambda make, data: outlined(make(scans="ab"), ("0001", "0002")),
     "nothing annotated": lambda make, data: make(scans="xy"),
     "labels": lambda make, data: annotated(make(scans="xyz"), ("0001", "0002"), {3: NO, 4: YES}),
     "labels outside the heart": lambda make, data: annotated(make(scans="xy"), ("0001", "0002"), {0: YES, 3: NO}),

@@ -1,6 +1,7 @@
 """Cohort of digital radiographs: four patients on a coarse grid, in this process."""
 
 import functools
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.files import OutputError
 from CACScoringLib.models.cards import find_model
+from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of
 from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.simulation import scan_grid
@@ -44,12 +46,11 @@ def make_coarse(patch):
 def folder(tmp_path_factory):
     """Folder of the cohort."""
     folder = tmp_path_factory.mktemp("radiographs")
-    log = []
+    settings = {"first_number": 40, "super_resolution": SETTINGS.super_resolution}
+    command = ["radiographs", "digital", "--patients", "4", "--output", str(folder), "--workers", "1"]
     with pytest.MonkeyPatch.context() as patch:
         make_coarse(patch)
-        table, failed = write_radiographs(folder, SETTINGS, 1, lambda *counts: log.append(counts))
-        assert (table, failed) == (folder / "radiographs.csv", {})
-    assert log == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert cli.main([*command, "--settings", json.dumps(settings)]) == 0
     return folder
 
 

@@ -12,6 +12,7 @@ from study_tables import csv_rows
 from CACScoringLib.cohort.table import columns
 from CACScoringLib.core import tables
 from CACScoringLib.core.files import OutputError
+from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import scans
 from CACTrainingLib.radiograph.cases import SETTINGS, read_case
 from CACTrainingLib.radiograph.folder import SCHEMA
@@ -58,13 +59,13 @@ def table(tmp_path):
 
 
 @pytest.mark.long
-def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch):
+def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    written, failed = write_scan_radiographs(table, out)
-    assert list(failed) == ["missing.nii.gz"]
-    assert "does not exist" in failed["missing.nii.gz"]
-    assert [row["name"] for row in csv_rows(out / "failures.csv")] == ["missing.nii.gz"]
-    (row,) = csv_rows(written)
+    assert cli.main(["radiographs", "scans", str(table), "--output", str(out), "--workers", "1"]) == 0
+    (failed,) = csv_rows(out / "failures.csv")
+    assert failed["name"] == "missing.nii.gz"
+    assert "does not exist" in capsys.readouterr().err
+    (row,) = csv_rows(out / "radiographs.csv")
     cells = [row[n] for n in ("name", "patient", "file", "agatston_reader", "agatston", "age_years", "sex")]
     assert cells == ["first", "A", "cases/first.npz", "120", "", "61", "F"]
     views = read_case(out / row["file"])

@@ -183,32 +183,6 @@ def test_candidates_are_judged_with_the_map_of_the_settings():
     assert all(np.ptp(p) == 0 for p in probabilities), "nothing tells them apart"
 
 
-@pytest.fixture
-def calibrate(monkeypatch, tmp_path):
-    """Function that runs the command with untrained models on made-up scans.
-
-    Returns:
-        The models' cards by network, and the thresholds with which maps are measured. `validation` and `calibration`
-        are written to the map's card before.
-    """
-
-    def run(scans, *options, calibrated=None, validation=None, folder=tmp_path):
-        cards = {network: folder / f"{network}.json" for network in ("slices", "decomposition")}
-        if not folder.exists() or not cards["slices"].exists():
-            cards = {network: untrained(network, network, folder) for network in cards}
-        for network, values in (calibrated or {}).items():
-            store.update_card(cards[network], values, validation or {})
-        thresholds = []
-        monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
-        monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
-        monkeypatch.setattr(calibration, "measure_all", lambda f, m, tried, *_: thresholds.append(tried) or scans)
-        command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
-        assert cli.main([*command, *options, "--progress", "none"]) == 0
-        return {network: models.read_card(path) for network, path in cards.items()}, thresholds
-
-    return run
-
-
 def test_intervals_alone_use_the_stored_evidence():
     scans = []
     for scan in cohort():
@@ -297,6 +271,13 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
     assert performance["models"] == performance["evidence_models"] == used
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == weights
+    store.update_card(cards["decomposition"], {}, {"whole_method": performance | {"evidence_models": {"slices": "x"}}})
+    again = ["calibrate", "--data", str(tmp_path / "data"), *options, "--intervals-only", "--progress", "none"]
+    assert cli.main(again) == 0
+    fitted = models.read_card(cards["decomposition"])
+    assert fitted.calibration["evidence_weights"] == card.calibration["evidence_weights"]
+    performance = fitted.validation["whole_method"]
+    assert (performance["models"], performance["evidence_models"]) == (used, {"slices": "x"})
     swapped = [f"--slices={cards['decomposition']}", f"--decomposition={cards['slices']}"]
     assert cli.main(["calibrate", "--data", str(tmp_path / "data"), *swapped, "--progress", "json"]) == 3
     assert "not for 'slices'" in capsys.readouterr().err
@@ -314,27 +295,21 @@ def test_scans_for_training_and_test_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("bundled", [True, False])
-def test_bundled_classifier_keeps_its_threshold(monkeypatch, tmp_path, calibrate, bundled):
+def test_bundled_classifier_keeps_its_threshold(monkeypatch, tmp_path, bundled):
     """The scans are measured with this threshold alone."""
+    cards = {network: untrained(network, network, tmp_path / "models") for network in ("slices", "decomposition")}
+    store.update_card(cards["slices"], {"slice_threshold": STRICT.slice_threshold}, {})
+    tried, scans = [], cohort(patients=3)
     monkeypatch.setattr(calibration, "bundled_folder", lambda: tmp_path / ("models" if bundled else "elsewhere"))
+    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
+    monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
+    monkeypatch.setattr(calibration, "measure_all", lambda f, m, thresholds, *_: tried.extend(thresholds) or scans)
     monkeypatch.setattr(calibration, "choose", lambda *arguments: ({"slice_threshold": 0.9, "floor_hu": 7.0}, {}, {}))
-    former = {"slices": {"slice_threshold": STRICT.slice_threshold}}
-    cards, tried = calibrate(cohort(patients=3), calibrated=former, folder=tmp_path / "models")
-    assert tried == [[0.5] if bundled else [0.0, 0.05, 0.2, 0.5]]
-    assert cards["slices"].calibration == {"slice_threshold": 0.5 if bundled else 0.9}
-    assert cards["decomposition"].calibration == {"floor_hu": 7.0}
-
-
-@pytest.mark.long
-def test_intervals_alone_keep_the_record_of_the_evidence_models(monkeypatch, calibrate):
-    monkeypatch.setattr(calibration, "intervals", lambda *arguments: ({}, {"patients": 3}))
-    former = {"whole_method": {"models": {"slices": "former"}}}
-    for calibrated in ({"decomposition": {}}, {}):
-        cards, _ = calibrate([], "--intervals-only", calibrated=calibrated, validation=former)
-        performance = cards["decomposition"].validation["whole_method"]
-        assert performance["evidence_models"] == {"slices": "former"}
-        assert performance["models"]["slices"] == cards["slices"].sha256
-        assert performance["patients"] == 3
+    command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
+    assert cli.main([*command, "--progress", "none"]) == 0
+    assert tried == ([0.5] if bundled else [0.0, 0.05, 0.2, 0.5])
+    assert models.read_card(cards["slices"]).calibration == {"slice_threshold": 0.5 if bundled else 0.9}
+    assert models.read_card(cards["decomposition"]).calibration == {"floor_hu": 7.0}
 
 
 def lesions_by_evidence(weights, count=4000):

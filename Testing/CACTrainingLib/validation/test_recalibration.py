@@ -30,6 +30,7 @@ from CACTrainingLib.validation.recalibration import MIN_PATIENTS, TooFewError, c
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 RARITY, PLACE = "log_rarity", "place_logit"
+COMMAND = ["validate", "--progress", "none", "--calibrate", "ours"]
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +227,6 @@ def test_the_section_lists_the_fitted_parts(base):
     intervals = tables["calibration_intervals"]
     assert intervals["all"][0] == 40
     assert intervals["all"][3] == "none", "the map had none before"
-    assert "weights of the candidates' evidence were fitted" in " ".join(part.text)
-    assert "cac models install ours --previous" in " ".join(part.text)
 
 
 def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
@@ -276,15 +275,10 @@ def table(tmp_path, digital_pairs, base, monkeypatch):
     return path
 
 
-def calibrated(table, output):
-    """Exit code of the command."""
-    return cli.main(["validate", str(table), "--output", str(output), "--progress", "none", "--calibrate", "ours"])
-
-
 @pytest.mark.long
 def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "_compared", lambda *_: (digital_scans(22, outlined=False), []))
-    assert calibrated(table, tmp_path / "out") == 0
+    assert cli.main([*COMMAND, str(table), "--output", str(tmp_path / "out")]) == 0
     assert "Use it with: cac score CT --model ours" in capsys.readouterr().out
     assert find_model("decomposition", "ours").origin == "user"
     page = (tmp_path / "out" / "validation.html").read_text("utf-8")
@@ -298,7 +292,7 @@ def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, ca
 @pytest.mark.long
 def test_too_few_are_refused_before_scoring_or_reported_on_the_page(base, table, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "_compared", lambda *_: (digital_scans(12), []))
-    assert calibrated(table, tmp_path / "out") == 3
+    assert cli.main([*COMMAND, str(table), "--output", str(tmp_path / "out")]) == 3
     assert "needs 20 at least" in capsys.readouterr().err
     assert "Nothing was calibrated or stored" in (tmp_path / "out" / "validation.html").read_text("utf-8")
     with pytest.raises(CTError, match="no model 'ours'"):
