@@ -236,7 +236,7 @@ def test_turns_sizes_and_shifts_reach_their_limits_and_no_further():
     step_mm, middle = np.array(PATCH_STEP_MM), (np.array(LESION_PATCH) - 1) / 2
     turns, scales, shifts = [], [], []
     for _ in range(200):
-        matrix = lesion_batches._random_matrix(settings, generator)
+        matrix = lesion_batches.random_matrix(settings, generator)
         in_mm = step_mm[:, None] * matrix[:3, :3] / step_mm
         scales.append(np.cbrt(np.linalg.det(in_mm)))
         turns.append(Rotation.from_matrix(in_mm / scales[-1]).as_euler("XYZ", degrees=True))
