@@ -293,6 +293,7 @@ def write_dense_scan(path: Path, dense: DenseScan) -> None:
             file,
             hu=scan.hu,
             spacing_mm=scan.image.GetSpacing(),
+            origin_mm=scan.image.GetOrigin(),
             kvp=math.nan if scan.acquisition.kvp is None else scan.acquisition.kvp,
             flat=dense.flat,
             labels=dense.labels,
@@ -308,12 +309,12 @@ def write_dense_scan(path: Path, dense: DenseScan) -> None:
 
 
 def open_dense_scan(path: Path) -> DenseScan:
-    """Read a scan that `write_dense_scan` wrote; it lies at the origin."""
+    """Read a scan that `write_dense_scan` wrote."""
     from CACScoringLib.core.acquisition import Acquisition
 
     with np.load(path) as data:
-        hu, spacing = data["hu"], tuple(data["spacing_mm"].tolist())
-        image = Grid(hu.shape[::-1], spacing, (0.0, 0.0, 0.0)).image(hu)
+        hu, (spacing, origin) = data["hu"], (tuple(data[name].tolist()) for name in ("spacing_mm", "origin_mm"))
+        image = Grid(hu.shape[::-1], spacing, origin).image(hu)
         kvp, noise_hu = float(data["kvp"]), float(data["noise_hu"])
         acquisition = Acquisition("stored", kvp=None if math.isnan(kvp) else kvp)
         heart, probability = data["heart"].astype(np.float32), data["probability"].astype(np.float32)

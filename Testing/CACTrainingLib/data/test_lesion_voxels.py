@@ -105,6 +105,7 @@ def test_scans_and_rows_are_read_as_written(tmp_path):
     np.testing.assert_array_equal(read.scan.hu, dense.scan.hu)
     np.testing.assert_array_equal(read.labels, dense.labels)
     assert read.scan.image.GetSpacing() == dense.scan.image.GetSpacing()
+    assert read.scan.image.GetOrigin() == dense.scan.image.GetOrigin()
     assert (read.noise_hu, read.is_real, read.scan.acquisition.kvp) == (12, True, 120)
     rows = voxel_rows(dense, np.random.default_rng(0))
     write_rows(tmp_path / "rows.npy", rows)

@@ -88,9 +88,10 @@ def rows_by_brightness(number):
     return rows
 
 
+@pytest.mark.long
 def test_training_learns_to_tell_two_kinds_in_one_patch(tmp_path):
     data = VoxelData([rows_by_brightness(number) for number in range(3)])
-    loop = LoopSettings(40, average=0.0, half_precision=False, validate_every=40)
+    loop = LoopSettings(120, average=0.0, half_precision=False, validate_every=120)
     settings = VoxelTraining(loop, LesionNetConfig(width=4), batch_size=4, learning_rate=0.01)
     task = VoxelTask(settings, data, data, LesionVoxelNet(settings.network))
     outcome = train(task, loop, tmp_path, Progress(), "cpu")
