@@ -57,7 +57,8 @@ def covering(places: np.ndarray, spacing_mm: np.ndarray) -> Covering:
     half = np.array(CORE) / 2 * np.array(PATCH_STEP_MM) / spacing_mm
     places_in_cores = places / half
     left = np.arange(len(places))
-    centres, patch, nearest = [], np.zeros(len(places), int), np.full(len(places), np.inf)
+    centres: list[np.ndarray] = []
+    patch, nearest = np.zeros(len(places), int), np.full(len(places), np.inf)
     while len(left):
         around = left[np.abs(places_in_cores[left] - places_in_cores[left[0]]).max(axis=1) <= 1]
         offsets = places_in_cores[around] - places_in_cores[around].mean(axis=0)

@@ -32,7 +32,6 @@ from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.sites import candidate_sites
 
 from .. import phantom
-from ..phantom.cohort.lesion_patients import Difficulty
 from .lesion_rows import ROW_SIZE, sources_of
 
 NOISE = LESION_KINDS.index("noise")
@@ -104,14 +103,16 @@ class DenseScan:
 def sources_by_voxel(scan: phantom.DigitalScan | phantom.InsertedScan) -> dict[str, list[phantom.Stamp]]:
     """Return `sources_of` a scan; calcified pleura is of the pericardium's kind here, as they cannot be told apart."""
     if isinstance(scan, phantom.DigitalScan):
-        kinds = {("pericardium" if kind == "pleural plaque" else kind): [] for kind in scan.distractors}
+        kinds: dict[str, list[phantom.Stamp]] = {}
         for kind, stamps in scan.distractors.items():
-            kinds["pericardium" if kind == "pleural plaque" else kind] += stamps
+            kinds.setdefault("pericardium" if kind == "pleural plaque" else kind, []).extend(stamps)
         scan = replace(scan, distractors=kinds)
     return sources_of(scan)
 
 
-def digital_scan(number: int, difficulty: Difficulty | None, gated: bool | None, territories: LoadedModel) -> DenseScan:
+def digital_scan(
+    number: int, difficulty: phantom.Difficulty | None, gated: bool | None, territories: LoadedModel
+) -> DenseScan:
     """Scan a digital patient (`phantom.draw_lesion_patient`) and label what is dense.
 
     Raises CTError if no heart is found.
