@@ -86,7 +86,7 @@ HEAVY_LENGTH_MM, HEAVY_DENSITY_MG_CM3, HEAVY_MASS_MG = (18.0, 42.0), (800.0, 135
 HEAVY_ARTERIES = {"LAD": 0.5, "LCX": 0.2, "RCA": 0.3}
 """Shares of heavy plaque by artery."""
 
-MOVING_SCALE, MOVING_RATE_BPM, MOVING_ROTATION_S, MOVING_LUMEN = (1.1, 1.7), (70.0, 110.0), (0.33, 0.75), 1.8
+MOVING_SCALE, MOVING_RATE_BPM, MOVING_ROTATION_S, MOVING_LUMEN = (1.0, 1.6), (70.0, 110.0), (0.33, 0.75), 1.8
 """Ranges of the motion's factor, heart rate and rotation time where motion is the difficulty, and `most_lumen`."""
 
 MOVING_CLEAN_SHARE = 0.5
@@ -202,8 +202,8 @@ def _with_much_motion(patient: Patient, g: np.random.Generator) -> Patient:
     assert body.surroundings is not None
     around = replace(
         body.surroundings,
-        wall_mm=float(g.uniform(3, 7)),
-        ring_mm=float(g.uniform(7, 15)),
+        wall_mm=float(g.uniform(2.5, 5)),
+        ring_mm=float(g.uniform(5, 11)),
         most_lumen=MOVING_LUMEN,
     )
     plaques = () if g.random() < MOVING_CLEAN_SHARE else patient.plaques
