@@ -45,7 +45,18 @@ LEAST_MM3 = 4.0
 BORDER_WEIGHT = 0.3
 """Weight of voxels outside a patch's core, for which another patch answers."""
 
-_STEP_MM = np.array(PATCH_STEP_MM)
+
+@dataclass(frozen=True)
+class VoxelAugmentation(LesionAugmentation):
+    """Changes of a patch, and of the territories in it, which in real scans lie less exactly than in digital ones.
+
+    Attributes:
+        territory_shift_mm: SD of the territories' shift along k, j, i against the CT.
+        unknown_share: Share of patches whose territories are unknown, all equally likely.
+    """
+
+    territory_shift_mm: tuple[float, float, float] = (3.0, 3.5, 3.5)
+    unknown_share: float = 0.08
 
 
 @dataclass(frozen=True)
@@ -97,14 +108,14 @@ def plain_voxels(rows: np.ndarray) -> VoxelBatch:
     return _batch(rows, np.tile(middle, (len(rows), 1, 1)), None, None)
 
 
-def varied_voxels(rows: np.ndarray, settings: LesionAugmentation, generator: np.random.Generator) -> VoxelBatch:
+def varied_voxels(rows: np.ndarray, settings: VoxelAugmentation, generator: np.random.Generator) -> VoxelBatch:
     """Return patches, each turned, shifted and seen by another scanner."""
     matrices = np.stack([random_matrix(settings, generator) for _ in rows])
     return _batch(rows, matrices, settings, generator)
 
 
 def _batch(
-    rows: np.ndarray, matrices: np.ndarray, settings: LesionAugmentation | None, generator: np.random.Generator | None
+    rows: np.ndarray, matrices: np.ndarray, settings: VoxelAugmentation | None, generator: np.random.Generator | None
 ) -> VoxelBatch:
     images = np.stack([rows["hu"] - AIR_HU, rows["dense"]], axis=1)
     hu, dense = warped(images, matrices, LESION_PATCH).unbind(1)
@@ -113,13 +124,18 @@ def _batch(
     labels, sizes = warped(codes, matrices, LESION_PATCH, "nearest").unbind(1)
     stride = np.array(TERRITORY_STRIDE)
     fine = create_translate(3, (stride - 1) / 2) @ create_scale(3, stride)
-    coarse = np.linalg.inv(fine) @ matrices @ fine
+    shifts = np.zeros((len(rows), 3))
+    if settings is not None and generator is not None:
+        shifts = generator.normal(0, settings.territory_shift_mm, shifts.shape) / PATCH_STEP_MM
+    shifted = np.stack([create_translate(3, shift) for shift in shifts]) @ matrices
+    coarse = np.linalg.inv(fine) @ shifted @ fine
     territories = warped(rows["territories"], coarse, tuple(LESION_PATCH // stride)) / 100
     if settings is not None and generator is not None:
         for n in range(len(rows)):
             hu[n] = by_other_scanner(hu[n], settings, generator)
         exponent = np.exp(generator.uniform(-settings.doubt, settings.doubt, len(rows))).astype(np.float32)
         territories = territories.clamp(min=1e-3) ** torch.from_numpy(exponent).view(-1, 1, 1, 1, 1)
+        territories[torch.from_numpy(generator.random(len(rows)) < settings.unknown_share)] = 1.0
         territories = territories / territories.sum(1, keepdim=True)
     noise = torch.tensor([noise_value(None if np.isnan(sd) else float(sd)) for sd in rows["noise_hu"]])
     channel = noise.float().view(-1, 1, 1, 1, 1).expand(-1, 1, *LESION_PATCH)

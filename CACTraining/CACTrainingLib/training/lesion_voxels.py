@@ -18,9 +18,8 @@ from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
 from CACScoringLib.networks.lesions import LesionVoxelNet
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 
-from ..data.lesion_batches import LesionAugmentation
 from ..data.lesion_rows import ARTERIES
-from ..data.lesion_voxel_batches import VoxelData, plain_voxels, varied_voxels
+from ..data.lesion_voxel_batches import VoxelAugmentation, VoxelData, plain_voxels, varied_voxels
 from ..data.lesion_voxels import NOT_CORONARY
 from .lesions import CORONARY_WEIGHT, SMOOTHING
 from .loop import Task, channels_last
@@ -46,7 +45,7 @@ class VoxelTraining:
     batch_size: int = 16
     learning_rate: float = 1.5e-3
     feature_rate: float = 0.4
-    augmentation: LesionAugmentation = field(default_factory=LesionAugmentation)
+    augmentation: VoxelAugmentation = field(default_factory=VoxelAugmentation)
 
 
 class VoxelTask(Task[VoxelTraining]):

@@ -13,8 +13,7 @@ from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.evidence import BLOOD_HU
-from CACTrainingLib.data.lesion_batches import LesionAugmentation
-from CACTrainingLib.data.lesion_voxel_batches import VoxelData, plain_voxels, varied_voxels
+from CACTrainingLib.data.lesion_voxel_batches import VoxelAugmentation, VoxelData, plain_voxels, varied_voxels
 from CACTrainingLib.data.lesion_voxels import (
     MAX_NOISE_PATCHES,
     NOISE,
@@ -126,7 +125,7 @@ def test_batches_keep_labels_and_give_small_lesions_more_weight_per_voxel():
     )
     assert batch.weights[is_speck].sum() > 5 * batch.weights[plaque][is_plaque].max()
     assert (batch.weights[batch.labels == 0] == 0).all()
-    varied = varied_voxels(rows, LesionAugmentation(), np.random.default_rng(1))
+    varied = varied_voxels(rows, VoxelAugmentation(), np.random.default_rng(1))
     assert set(varied.labels[plaque].unique().tolist()) >= {0, RCA + 1, ROOT + 1}
     assert not torch.equal(varied.x, batch.x)
 
@@ -140,3 +139,19 @@ def test_patches_with_an_artery_beside_the_root_are_drawn_more_often():
     assert chances.sum() == pytest.approx(1)
     assert chances[0] > 2 * chances[1] > 0
     assert math.isfinite(chances[2])
+
+
+def test_territories_are_shifted_against_the_scan_and_sometimes_unknown():
+    rows = np.repeat(voxel_rows(dense_scan(), np.random.default_rng(0))[:1], 12)
+    rows["territories"][:] = 0
+    rows["territories"][:, 4, :, :, :8], rows["territories"][:, 5, :, :, 8:] = 100, 100
+    still = {"turn_degrees": (0.0,) * 3, "scale": 1.0, "shift_mm": (0.0,) * 3, "doubt": 0.0, "noise_share": 0.0}
+    settings = VoxelAugmentation(**still, kernel_share=0.0, thicker_share=0.0, unknown_share=0.5)
+    x = varied_voxels(rows, settings, np.random.default_rng(0)).x
+    assert x[:, 3:14].sum(1).numpy() == pytest.approx(1, abs=1e-4)
+    rca = x[:, 3 + 4, 8, 24]
+    is_unknown = (rca - 1 / 11).abs().amax(1) < 1e-3
+    assert 0 < int(is_unknown.sum()) < len(rows)
+    borders = (rca[~is_unknown] > 0.5).sum(1)
+    assert borders.unique().numel() > 2
+    assert float((x[:, 0] - x[:1, 0]).abs().max()) < 0.1, "the CT stays where it is"
