@@ -56,18 +56,18 @@ def covering(places: np.ndarray, spacing_mm: np.ndarray) -> Covering:
     """
     half = np.array(CORE) / 2 * np.array(PATCH_STEP_MM) / spacing_mm
     places_in_cores = places / half
-    left = np.arange(len(places))
+    uncovered = np.arange(len(places))
     centres: list[np.ndarray] = []
     patch, nearest = np.zeros(len(places), int), np.full(len(places), np.inf)
-    while len(left):
-        around = left[np.abs(places_in_cores[left] - places_in_cores[left[0]]).max(axis=1) <= 1]
+    while len(uncovered):
+        around = uncovered[np.abs(places_in_cores[uncovered] - places_in_cores[uncovered[0]]).max(axis=1) <= 1]
         offsets = places_in_cores[around] - places_in_cores[around].mean(axis=0)
         centre = around[int((offsets**2).sum(axis=1).argmin())]
         distance = np.abs(places_in_cores - places_in_cores[centre]).max(axis=1)
         is_nearer = distance < nearest
         nearest[is_nearer], patch[is_nearer] = distance[is_nearer], len(centres)
         centres.append(places[centre])
-        left = left[distance[left] > 1]
+        uncovered = uncovered[distance[uncovered] > 1]
     return Covering(np.array(centres, int).reshape(-1, 3), patch)
 
 

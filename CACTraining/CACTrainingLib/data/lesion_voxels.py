@@ -167,10 +167,10 @@ def _part(ct: CTScan, region: HeartRegion, box: Box) -> tuple[CTScan, Territorie
     grid = Grid.of(ct.image)
     origin = ct.image.TransformIndexToPhysicalPoint(corner)
     image = Grid(tuple(size), grid.spacing_mm, origin, grid.direction).image(np.ascontiguousarray(ct.hu[box]))
-    whole = region.territories
-    first = tuple(f - c for f, c in zip(whole.grid.first, corner, strict=True))
-    shifted = ScanGrid((first[0], first[1], first[2]), whole.grid.step, whole.grid.size)
-    places = Territories(shifted, whole.heart, whole.probability, whole.source, whole.warnings, whole.temperature)
+    territories = region.territories
+    first = tuple(f - c for f, c in zip(territories.grid.first, corner, strict=True))
+    shifted = ScanGrid((first[0], first[1], first[2]), territories.grid.step, territories.grid.size)
+    places = replace(territories, grid=shifted)
     return scan_from_image(image, ct.acquisition), places
 
 
@@ -269,8 +269,8 @@ def _without_much_noise(
     """Keep MAX_NOISE_PATCHES of the patches whose core holds nothing but noise, and MAX_PATCHES in all."""
     is_noise = [not volumes[:NOISE].any() for _, volumes in patches]
     noise = g.permutation(np.flatnonzero(is_noise))[: MAX_NOISE_PATCHES[is_real]]
-    kept = [patch for n, patch in enumerate(patches) if not is_noise[n] or n in noise]
-    return [kept[n] for n in sorted(g.permutation(len(kept))[:MAX_PATCHES].tolist())]
+    remaining = [patch for n, patch in enumerate(patches) if not is_noise[n] or n in noise]
+    return [remaining[n] for n in sorted(g.permutation(len(remaining))[:MAX_PATCHES].tolist())]
 
 
 def write_rows(path: Path, rows: np.ndarray) -> None:

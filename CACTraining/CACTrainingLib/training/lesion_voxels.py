@@ -27,7 +27,8 @@ from .settings import LoopSettings
 
 DEVICES = [LESION_KINDS.index(k) for k in ("stent", "lead", "wire", "clip", "catheter", "prosthetic valve")]
 ROOT, MITRAL = (LESION_KINDS.index(kind) for kind in ("aortic valve and root", "mitral annulus"))
-OTHERS = [n for n in range(len(LESION_KINDS)) if n not in CORONARY_KINDS]
+NON_CORONARY = [n for n in range(len(LESION_KINDS)) if n not in CORONARY_KINDS]
+"""Indices of LESION_KINDS."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def voxel_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor
     entropies = functional.nll_loss(log_kinds, kinds, reduction="none")
     entropies = (1 - SMOOTHING) * entropies - SMOOTHING * log_kinds.mean(1)
     # Stents lie in arteries: for "coronary or not" they count on neither side.
-    coronary, elsewhere = log_kinds[:, :ARTERIES].logsumexp(1), log_kinds[:, OTHERS].logsumexp(1)
-    is_artery, is_elsewhere = labels < ARTERIES, torch.isin(labels, torch.tensor([*OTHERS, NOT_CORONARY]))
+    coronary, elsewhere = log_kinds[:, :ARTERIES].logsumexp(1), log_kinds[:, NON_CORONARY].logsumexp(1)
+    is_artery, is_elsewhere = labels < ARTERIES, torch.isin(labels, torch.tensor([*NON_CORONARY, NOT_CORONARY]))
     of_place = -(coronary * is_artery + elsewhere * is_elsewhere)
     return (weights * (torch.where(is_known, entropies, of_place) + CORONARY_WEIGHT * of_place)).sum()
 

@@ -25,7 +25,7 @@ def test_every_voxel_lies_in_the_core_of_its_patch():
     assert set(cover.patch.tolist()) == set(range(len(cover.centres)))
 
 
-def test_a_small_lesion_takes_one_patch_and_nothing_takes_none():
+def test_a_small_lesion_takes_one_patch():
     places = np.argwhere(np.ones((2, 6, 6), bool)) + 10
     assert len(covering(places, SPACING_MM).centres) == 1
     assert len(covering(np.zeros((0, 3), int), SPACING_MM).centres) == 0

@@ -92,9 +92,9 @@ def test_many_patches_of_noise_are_thinned():
 
 def test_sizes_are_kept_on_a_logarithmic_scale():
     volumes = np.array([0.0, 3.0, 100.0, 5000.0, 1e6])
-    kept = volume_of(size_code(volumes))
-    assert kept[:4] == pytest.approx(volumes[:4], rel=0.05)
-    assert kept[4] == pytest.approx(40_000, rel=0.05)
+    decoded = volume_of(size_code(volumes))
+    assert decoded[:4] == pytest.approx(volumes[:4], rel=0.05)
+    assert decoded[4] == pytest.approx(40_000, rel=0.05)
 
 
 def test_scans_and_rows_are_read_as_written(tmp_path):

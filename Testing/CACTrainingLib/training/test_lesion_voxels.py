@@ -29,7 +29,7 @@ def test_loss_is_low_for_the_truth_and_higher_for_another_organ_than_for_another
     assert loss_of(RCA, RCA) + 3 < loss_of(LAD, RCA) < loss_of(ROOT, RCA) - 2
 
 
-def test_an_unknown_kind_teaches_only_that_it_is_not_coronary():
+def test_unknown_kinds_are_only_not_coronary():
     assert loss_of(NOISE, NOT_CORONARY) == pytest.approx(loss_of(ROOT, NOT_CORONARY))
     assert loss_of(RCA, NOT_CORONARY) > loss_of(ROOT, NOT_CORONARY) + 3
 
@@ -89,7 +89,7 @@ def rows_by_brightness(number):
 
 
 @pytest.mark.long
-def test_training_learns_to_tell_two_kinds_in_one_patch(tmp_path):
+def test_training_separates_two_kinds_in_one_patch(tmp_path):
     data = VoxelData([rows_by_brightness(number) for number in range(3)])
     loop = LoopSettings(120, average=0.0, half_precision=False, validate_every=120)
     settings = VoxelTraining(loop, LesionNetConfig(width=4), batch_size=4, learning_rate=0.01)

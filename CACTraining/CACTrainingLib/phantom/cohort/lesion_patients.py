@@ -121,8 +121,8 @@ def _with_ostial_calcium(patient: Patient, g: np.random.Generator) -> Patient:
         beat=patient.beat.with_blend(OSTIUM, OSTIUM_BLEND),
     )
     vessels = {vessel.name: vessel for vessel in tree.vessels}
-    near = [p.cloud(vessels[p.vessel], 2 * POINT_STEP_MM) for p in plaques if p.vessel in OSTIAL_SHARE]
-    wall = [sinus_shells(heart, tree, join_clouds(near), g)]
+    ostial = [p.cloud(vessels[p.vessel], 2 * POINT_STEP_MM) for p in plaques if p.vessel in OSTIAL_SHARE]
+    wall = [sinus_shells(heart, tree, join_clouds(ostial), g)]
     if g.random() < AORTIC_RING_SHARE:
         wall.append(aortic_ring(heart, tree, g))
     if g.random() < CURTAIN_SHARE:

@@ -32,7 +32,7 @@ def added(patients, difficulty):
     return {distractor.kind: distractor.cloud for distractor in patients[difficulty].distractors[usual:]}
 
 
-def test_a_difficult_patient_is_the_usual_one_with_more(patients):
+def test_difficulty_adds_to_the_usual_patient(patients):
     usual = patients[None]
     assert usual.ostial_plaques == frozenset()
     for difficulty in ("ostium", "heavy"):
