@@ -112,7 +112,7 @@ def lesion_patches(
         centre = _central_voxel(voxels, spacing_mm)
         sampler = PatchSampler.around(centre, hu.shape, spacing_mm, size)
         mask = sampler.sample(id_map[sampler.boxes] == lesion_id)
-        nearby = _territories_around(territories, centre, spacing_mm, size)
+        nearby = territories_around(territories, centre, spacing_mm, size)
         yield LesionPatch(sampler.sample(hu[sampler.boxes], AIR_HU), mask, nearby)
 
 
@@ -122,7 +122,7 @@ def _central_voxel(voxels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     return voxels[int((offsets**2).sum(axis=1).argmin())]
 
 
-def _territories_around(
+def territories_around(
     territories: Territories, centre: np.ndarray, spacing_mm: np.ndarray, size: tuple[int, ...]
 ) -> np.ndarray:
     """Return the territories' probabilities around a voxel (k, j, i), float32 [11, *size / TERRITORY_STRIDE]."""

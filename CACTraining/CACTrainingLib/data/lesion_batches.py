@@ -112,21 +112,21 @@ class LesionData:
 def plain_input(rows: np.ndarray) -> torch.Tensor:
     """Return the network's input of rows as they are, float32 [n, 14, k, j, i]."""
     middle = create_translate(3, np.subtract(ROW_SIZE, LESION_PATCH) / 2)
-    return _stacked(*_sampled(rows, np.tile(middle, (len(rows), 1, 1))))
+    return stacked(*_sampled(rows, np.tile(middle, (len(rows), 1, 1))))
 
 
 def varied_input(rows: np.ndarray, settings: LesionAugmentation, generator: np.random.Generator) -> torch.Tensor:
     """Return the network's input of rows, each turned, shifted and seen by another scanner."""
     g = generator
-    hu, mask, territories = _sampled(rows, np.stack([_random_matrix(settings, g) for _ in rows]))
+    hu, mask, territories = _sampled(rows, np.stack([random_matrix(settings, g) for _ in rows]))
     for n in range(len(rows)):
-        hu[n] = _by_other_scanner(hu[n], settings, g)
+        hu[n] = by_other_scanner(hu[n], settings, g)
     exponent = torch.from_numpy(np.exp(g.uniform(-settings.doubt, settings.doubt, len(rows))).astype(np.float32))
     territories = territories.clamp(min=1e-3) ** exponent.view(-1, 1, 1, 1, 1)
-    return _stacked(hu, mask, territories / territories.sum(1, keepdim=True))
+    return stacked(hu, mask, territories / territories.sum(1, keepdim=True))
 
 
-def _random_matrix(settings: LesionAugmentation, g: np.random.Generator) -> np.ndarray:
+def random_matrix(settings: LesionAugmentation, g: np.random.Generator) -> np.ndarray:
     """Draw an affine matrix [4, 4] from a patch's voxels to a row's that turns, scales and shifts around the middle."""
     limits = np.radians(settings.turn_degrees)
     turn = create_rotate(3, g.uniform(-limits, limits))
@@ -141,23 +141,23 @@ def _random_matrix(settings: LesionAugmentation, g: np.random.Generator) -> np.n
 def _sampled(rows: np.ndarray, matrices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cut patches of LESION_PATCH from rows by affine matrices [n, 4, 4]: HU, mask and territories."""
     images = np.stack([rows["hu"] - AIR_HU, rows["mask"]], axis=1)
-    hu, mask = _warped(images, matrices, LESION_PATCH).unbind(1)
+    hu, mask = warped(images, matrices, LESION_PATCH).unbind(1)
     stride = np.array(TERRITORY_STRIDE)
     fine = create_translate(3, (stride - 1) / 2) @ create_scale(3, stride)
-    territories = _warped(rows["territories"], np.linalg.inv(fine) @ matrices @ fine, tuple(LESION_PATCH // stride))
+    territories = warped(rows["territories"], np.linalg.inv(fine) @ matrices @ fine, tuple(LESION_PATCH // stride))
     return hu + AIR_HU, mask / 100, territories / 100
 
 
-def _warped(images: np.ndarray, matrices: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
-    """Sample images [n, C, k, j, i] by affine matrices, float32 [n, C, *size].
+def warped(images: np.ndarray, matrices: np.ndarray, size: tuple[int, ...], mode: str = "bilinear") -> torch.Tensor:
+    """Sample images [n, C, k, j, i] by affine matrices, float32 [n, C, *size]. mode: "bilinear" or "nearest".
 
     The layer takes a batch; `RandAffined` takes one lesion, and no second grid for the territories.
     """
-    layer = AffineTransform(size, padding_mode="border", align_corners=False)
+    layer = AffineTransform(size, mode=mode, padding_mode="border", align_corners=False)
     return layer(torch.from_numpy(images.astype(np.float32)), torch.from_numpy(matrices.astype(np.float32)))
 
 
-def _stacked(hu: torch.Tensor, mask: torch.Tensor, territories: torch.Tensor) -> torch.Tensor:
+def stacked(hu: torch.Tensor, mask: torch.Tensor, territories: torch.Tensor) -> torch.Tensor:
     """Return the channels of the network's input, as `lesion_network.network_input` has them."""
     windows = [((hu - low) / (high - low)).clamp(0, 1) for low, high in WINDOWS_HU]
     for axis, stride in enumerate(TERRITORY_STRIDE, 2):
@@ -165,7 +165,7 @@ def _stacked(hu: torch.Tensor, mask: torch.Tensor, territories: torch.Tensor) ->
     return torch.cat([torch.stack([*windows, mask], 1), territories], 1)
 
 
-def _by_other_scanner(hu: torch.Tensor, settings: LesionAugmentation, g: np.random.Generator) -> torch.Tensor:
+def by_other_scanner(hu: torch.Tensor, settings: LesionAugmentation, g: np.random.Generator) -> torch.Tensor:
     """Change slice thickness, kernel, noise and scale of a patch [k, j, i] at random.
 
     Not by MONAI, whose noise is white, and whose transforms take 1.6 times as long.

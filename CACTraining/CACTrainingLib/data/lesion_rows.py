@@ -79,6 +79,7 @@ KIND_OF_DISTRACTOR = {
     "abdominal clip": "clip",
     "hilar node": "other calcium",
     "papillary muscle": "other calcium",
+    "right ring": "other calcium",
     "stent": "stent",
     "pacemaker lead": "lead",
     "sternal wires": "wire",

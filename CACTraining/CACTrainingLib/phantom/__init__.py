@@ -24,7 +24,7 @@ from .cohort.cohort import (
     write_sample,
 )
 from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan, image_on, same_settings
-from .cohort.lesion_patients import draw_lesion_patient, draw_lesion_scan
+from .cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
 from .cohort.segment_scans import (
     BLURRED_MASS_MG,
     MASS_MG,
@@ -45,7 +45,7 @@ from .scanner.simulation import HIGHEST_HU, DigitalScan, scan_grid, scan_patient
 __all__ = [
     "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS",
     "SAMPLES", "SEGMENTS", "SEGMENT_SCANS_VERSION", "STRATA", "VISIBLE_CONTRAST_TO_NOISE", "Background",
-    "CohortError", "CohortSettings", "DigitalScan", "InsertedScan", "InsertedSettings",
+    "CohortError", "CohortSettings", "Difficulty", "DigitalScan", "InsertedScan", "InsertedSettings",
     "InsertionError", "Labels", "PathError", "Patient", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan",
     "Stamp", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics",
     "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "image_on",

@@ -34,6 +34,7 @@ class Surroundings:
         cartilage: Calcification of the rib cartilage, 0 (none) to 1.
         waves_per_mm: Wave vectors [2 · WAVES, 3] in radians per mm of the two irregular thicknesses.
         phases: Their phases [2 · WAVES].
+        most_lumen: Largest density of a vessel relative to blood; above 1 where motion gives it bright rims.
     """
 
     pericardium_mm: float
@@ -43,6 +44,7 @@ class Surroundings:
     cartilage: float
     waves_per_mm: tuple[tuple[float, ...], ...]
     phases: tuple[float, ...]
+    most_lumen: float = 1.0
 
     def relief(self, heart_mm: np.ndarray, number: int) -> np.ndarray:
         """Return an irregular surface's height at points [n, 3] of the heart's frame: mean 0, SD 1. number: 0 or 1."""

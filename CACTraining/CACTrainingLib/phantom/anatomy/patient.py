@@ -24,9 +24,16 @@ STERNUM_GAP_MM = 8.0
 """Usual distance in mm of the pericardium from the chest wall; illustrative."""
 
 
+OSTIUM = "RCA ostium"
+"""Group of motion of plaque at the right coronary artery's ostium, which follows the root more than the artery."""
+
+
 @dataclass(frozen=True)
 class Patient:
-    """Patient of a number. The same number and options give the same patient (with the same NumPy and SciPy)."""
+    """Patient of a number. The same number and options give the same patient (with the same NumPy and SciPy).
+
+    ostial_plaques: IDs of plaques that move with OSTIUM, not with their artery.
+    """
 
     number: int
     body: Body
@@ -37,6 +44,7 @@ class Patient:
     vessels: PointCloud
     grain: PointCloud
     heart: HeartShape
+    ostial_plaques: frozenset[int] = frozenset()
 
     @property
     def mass_mg(self) -> float:
@@ -45,8 +53,19 @@ class Patient:
 
     def calcium(self, artery: str, step_mm: float = POINT_STEP_MM) -> PointCloud:
         """Return an artery's plaques as points in heart coordinates, weights in mg."""
+        return self._cloud([plaque for plaque in self.plaques if plaque.artery == artery], step_mm)
+
+    def moving_calcium(self, artery: str) -> dict[str, PointCloud]:
+        """Return an artery's plaques by the group that they move with, as `calcium` does."""
+        groups: dict[str, list[Plaque]] = {artery: []}
+        for plaque in self.plaques:
+            if plaque.artery == artery:
+                groups.setdefault(OSTIUM if plaque.id in self.ostial_plaques else artery, []).append(plaque)
+        return {group: self._cloud(plaques, POINT_STEP_MM) for group, plaques in groups.items()}
+
+    def _cloud(self, plaques: list[Plaque], step_mm: float) -> PointCloud:
         by_name = {vessel.name: vessel for vessel in self.tree.vessels}
-        return join_clouds([p.cloud(by_name[p.vessel], step_mm) for p in self.plaques if p.artery == artery])
+        return join_clouds([plaque.cloud(by_name[plaque.vessel], step_mm) for plaque in plaques])
 
 
 def stream(number: int, *purpose: int) -> np.random.Generator:

@@ -2,21 +2,25 @@
 
 Plaques lie anywhere along every vessel and branch, as often distal as proximal, and often at the ostia, where they are
 easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
-and devices are far more common than in people.
+and devices are far more common than in people. On request, a patient is difficult in one way (DIFFICULTIES): calcium
+of the root's wall beside the ostia, heavy plaque beside heavy annuli, or motion that doubles arteries.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from ..anatomy.body import draw_body
 from ..anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
-from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors
+from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors, view_gain
+from ..anatomy.hearts.shape import HeartShape
 from ..anatomy.hearts.valves import DEPOSITS, deposits
-from ..anatomy.patient import Patient, draw_heart, move_to_sternum, stream, surround
-from ..anatomy.points import PointCloud
+from ..anatomy.hearts.wall_calcium import aortic_ring, curtain_calcium, heavy_mitral_annulus, right_ring, sinus_shells
+from ..anatomy.patient import OSTIUM, Patient, draw_heart, move_to_sternum, stream, surround
+from ..anatomy.points import POINT_STEP_MM, PointCloud, join_clouds
 from ..anatomy.thorax import lung_grain, lung_vessels
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_heart_beat, draw_pair
 from ..scanner.scanner import Scanner
@@ -56,8 +60,158 @@ GATED_SHARE = 0.4
 """Share of gated scans."""
 
 
-def draw_lesion_patient(number: int) -> Patient:
-    """Draw the patient of a number; the same number gives the same patient."""
+Difficulty = Literal["ostium", "heavy", "motion"]
+"""Way in which a patient is difficult."""
+
+DIFFICULTIES: tuple[Difficulty, ...] = ("ostium", "heavy", "motion")
+
+OSTIAL_SHARE = {"RCA": 0.8, "LM": 0.5}
+"""Share of difficult ostia with plaque, by artery."""
+
+OSTIAL_LENGTH_MM, RING_SHARE, WITH_ROOT_SHARE = (4.0, 16.0), 0.2, 0.6
+"""Length of ostial plaque; share of short rings; share at the right ostium that moves as the root rather."""
+
+OSTIUM_BLEND = {"LM": 0.65, "RCA": 0.35}
+"""Weights of the root's and the artery's motion in that of the right ostium; illustrative."""
+
+RIGHT_RING_SHARE, CURTAIN_SHARE, AORTIC_RING_SHARE = 0.3, 0.5, 0.5
+"""Share of difficult patients with calcium on the pulmonary or tricuspid annulus, the curtain, and the aortic one."""
+
+HEAVY_ANNULUS_SHARE, STREAK_STRENGTH = 0.85, (0.0, 0.45)
+"""Share of heavily calcified hearts with a heavy mitral annulus, and range of the strength of its streaks."""
+
+HEAVY_LENGTH_MM, HEAVY_DENSITY_MG_CM3, HEAVY_MASS_MG = (18.0, 42.0), (800.0, 1350.0), (90.0, 420.0)
+"""Ranges of heavy plaque: 500 to 2,000 Agatston, with peaks of 1,000 to 1,700 HU."""
+
+HEAVY_ARTERIES = {"LAD": 0.5, "LCX": 0.2, "RCA": 0.3}
+"""Shares of heavy plaque by artery."""
+
+MOVING_SCALE, MOVING_RATE_BPM, MOVING_ROTATION_S, MOVING_LUMEN = (1.0, 1.6), (70.0, 110.0), (0.33, 0.75), 1.8
+"""Ranges of the motion's factor, heart rate and rotation time where motion is the difficulty, and `most_lumen`."""
+
+MOVING_CLEAN_SHARE = 0.5
+"""Share of these patients without plaque."""
+
+
+def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Patient:
+    """Draw the patient of a number; the same number and difficulty give the same patient."""
+    patient = _draw_usual_patient(number)
+    if difficulty == "ostium":
+        return _with_ostial_calcium(patient, stream(number, 75))
+    if difficulty == "heavy":
+        return _with_heavy_calcium(patient, stream(number, 76))
+    return _with_much_motion(patient, stream(number, 77)) if difficulty == "motion" else patient
+
+
+def _with_ostial_calcium(patient: Patient, g: np.random.Generator) -> Patient:
+    """Add plaque that begins at the ostia, and calcium of the walls and rings beside them."""
+    tree, heart = patient.tree, patient.heart
+    plaques, with_root = list(patient.plaques), set(patient.ostial_plaques)
+    first = max((plaque.id for plaque in plaques), default=0)
+    for name, share in OSTIAL_SHARE.items():
+        if g.random() < share:
+            plaque = _plaque_from_ostium(max(first, len(plaques)) + 1, tree, name, g)
+            plaques.append(plaque)
+            if name == "RCA" and g.random() < WITH_ROOT_SHARE:
+                with_root.add(plaque.id)
+    patient = replace(
+        patient,
+        plaques=tuple(plaques),
+        ostial_plaques=frozenset(with_root),
+        beat=patient.beat.with_blend(OSTIUM, OSTIUM_BLEND),
+    )
+    vessels = {vessel.name: vessel for vessel in tree.vessels}
+    ostial = [p.cloud(vessels[p.vessel], 2 * POINT_STEP_MM) for p in plaques if p.vessel in OSTIAL_SHARE]
+    wall = [sinus_shells(heart, tree, join_clouds(ostial), g)]
+    if g.random() < AORTIC_RING_SHARE:
+        wall.append(aortic_ring(heart, tree, g))
+    if g.random() < CURTAIN_SHARE:
+        wall.append(curtain_calcium(heart, tree, g))
+    more = [Distractor("aortic root", "heart", MOVES_WITH["aortic root"], join_clouds(wall))]
+    if g.random() < RIGHT_RING_SHARE:
+        more.append(Distractor("right ring", "heart", "valve", right_ring(heart, tree, g)))
+    return replace(patient, distractors=(*patient.distractors, *more))
+
+
+def _plaque_from_ostium(number: int, tree: CoronaryTree, name: str, g: np.random.Generator) -> Plaque:
+    """Draw a plaque that leads from an ostium along the artery, or a ring around the ostium."""
+    vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
+    plaque = draw_plaque(number, vessel, 0.0, float(g.normal(0.2, 0.3)), g)
+    is_ring = g.random() < RING_SHARE
+    length = min(float(g.uniform(1.5, 4) if is_ring else g.uniform(*OSTIAL_LENGTH_MM)), 0.9 * vessel.length_mm)
+    return replace(
+        plaque,
+        length_mm=length,
+        middle_mm=length / 2 + float(g.uniform(0, 2.5)),
+        arc_degrees=float(g.uniform(280, 360) if is_ring else g.uniform(70, 320)),
+        thickness_mm=max(plaque.thickness_mm, float(g.uniform(0.5, 1.8))),
+    )
+
+
+def _with_heavy_calcium(patient: Patient, g: np.random.Generator) -> Patient:
+    """Add heavy plaque and heavy annuli, and take all devices away."""
+    tree, heart = patient.tree, patient.heart
+    plaques = list(patient.plaques)
+    first = max((plaque.id for plaque in plaques), default=0)
+    names, shares = zip(*HEAVY_ARTERIES.items(), strict=True)
+    for number in range(1 + int(g.poisson(0.8))):
+        plaques.append(_heavy_plaque(first + number + 1, tree, names[g.choice(len(names), p=shares)], g))
+    more = [Distractor("aortic root", "heart", MOVES_WITH["aortic root"], _heavy_root(heart, tree, g))]
+    if g.random() < HEAVY_ANNULUS_SHARE:
+        gain = view_gain(g, float(g.uniform(*STREAK_STRENGTH)))
+        cloud = heavy_mitral_annulus(heart, tree, g)
+        more.append(Distractor("mitral annulus", "heart", "valve", cloud, view_gain=gain))
+    if g.random() < RIGHT_RING_SHARE:
+        more.append(Distractor("right ring", "heart", "valve", right_ring(heart, tree, g)))
+    calcium = [distractor for distractor in patient.distractors if not distractor.metal]
+    return replace(patient, plaques=tuple(plaques), distractors=(*calcium, *more))
+
+
+def _heavy_root(heart: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> PointCloud:
+    """Draw some of the calcium of wall, annulus and curtain that old roots have."""
+    clouds = [aortic_ring(heart, tree, g)] if g.random() < AORTIC_RING_SHARE else []
+    if g.random() < CURTAIN_SHARE or not clouds:
+        clouds.append(curtain_calcium(heart, tree, g))
+    return join_clouds(clouds)
+
+
+def _heavy_plaque(number: int, tree: CoronaryTree, name: str, g: np.random.Generator) -> Plaque:
+    """Draw a plaque of several centimetres, nearly as dense as bone, of a mass within HEAVY_MASS_MG."""
+    vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
+    length = min(float(g.uniform(*HEAVY_LENGTH_MM)), 0.8 * vessel.length_mm)
+    place = length / 2 + float(g.uniform(0, 0.4)) * (vessel.length_mm - length)
+    mass_mg = float(np.exp(g.uniform(*np.log(HEAVY_MASS_MG))))
+    plaque = replace(
+        draw_plaque(number, vessel, place, 0.0, g),
+        length_mm=length,
+        middle_mm=place,
+        arc_degrees=float(g.uniform(120, 360)),
+        density_mg_cm3=float(g.uniform(*HEAVY_DENSITY_MG_CM3)),
+    )
+    thicknesses = np.linspace(0.8, 4.5, 38).tolist()
+    return min((replace(plaque, thickness_mm=t) for t in thicknesses), key=lambda p: abs(p.mass_mg - mass_mg))
+
+
+def _with_much_motion(patient: Patient, g: np.random.Generator) -> Patient:
+    """Let walls and arteries move far, with plaque or without any."""
+    number, body = patient.number, patient.body
+    distractors = patient.distractors
+    if body.surroundings is None:
+        body, more = surround(number, body, patient.heart)
+        distractors += more
+    assert body.surroundings is not None
+    around = replace(
+        body.surroundings,
+        wall_mm=float(g.uniform(2.5, 5)),
+        ring_mm=float(g.uniform(5, 11)),
+        most_lumen=MOVING_LUMEN,
+    )
+    plaques = () if g.random() < MOVING_CLEAN_SHARE else patient.plaques
+    return replace(patient, body=replace(body, surroundings=around), plaques=plaques, distractors=distractors)
+
+
+def _draw_usual_patient(number: int) -> Patient:
+    """Draw a patient without difficulty."""
     g = stream(number, 70)
     body = draw_body(stream(number, 1), None)
     heart, tree = draw_heart(body, stream(number, 50), stream(number, 2), True)
@@ -137,11 +291,25 @@ def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Genera
     )
 
 
-def draw_lesion_scan(number: int) -> tuple[Scanner, ScanPose, tuple[float, float]]:
-    """Draw scanner, pose and range of heights (mm from the heart's middle) of a patient's scan."""
+def draw_lesion_scan(
+    number: int, difficulty: Difficulty | None = None, gated: bool | None = None
+) -> tuple[Scanner, ScanPose, tuple[float, float]]:
+    """Draw scanner, pose and range of heights (mm from the heart's middle) of a patient's scan.
+
+    gated: True for a gated scan; None draws it. Where motion is the difficulty no scan is gated.
+    """
     g = stream(number, 71)
-    gated = bool(g.random() < GATED_SHARE)
+    is_drawn_gated = bool(g.random() < GATED_SHARE)
+    gated = is_drawn_gated if gated is None else gated
+    if difficulty == "motion":
+        gated = False
     scanner, pose = draw_pair(PROTOCOLS[GATED if gated else UNGATED], stream(number, 72))[int(g.integers(2))]
     narrow = gated or scanner.slice_spacing_mm < 2.5 or g.random() < 0.4
     low, high = (-72.0, 76.0) if narrow else (-105.0, 165.0)
-    return scanner, pose, (low - float(g.uniform(0, 14)), high + float(g.uniform(0, 14)))
+    heights = low - float(g.uniform(0, 14)), high + float(g.uniform(0, 14))
+    if difficulty == "motion":
+        g = stream(number, 78)
+        scanner = replace(scanner, half_scan=True, rotation_s=float(g.uniform(*MOVING_ROTATION_S)))
+        rate, scale = float(g.uniform(*MOVING_RATE_BPM)), float(g.uniform(*MOVING_SCALE))
+        pose = replace(pose, heart_rate_bpm=rate, motion_scale=scale)
+    return scanner, pose, heights

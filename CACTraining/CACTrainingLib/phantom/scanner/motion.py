@@ -45,6 +45,11 @@ class HeartBeat:
         along = self.directions[group]
         return self.excursion_mm[group] * (contraction[..., None] * along[0] + 0.4 * kick[..., None] * along[1])
 
+    def with_blend(self, name: str, shares: dict[str, float]) -> HeartBeat:
+        """Return the beat with a further group, which moves as the weighted mean of others does."""
+        axes = sum(share * self.excursion_mm[group] * self.directions[group] for group, share in shares.items())
+        return HeartBeat({**self.excursion_mm, name: 1.0}, {**self.directions, name: np.asarray(axes)})
+
 
 def draw_heart_beat(generator: np.random.Generator) -> HeartBeat:
     """Draw a patient's motion: excursions from EXCURSION_MM, directions mostly downwards, inwards and forwards."""

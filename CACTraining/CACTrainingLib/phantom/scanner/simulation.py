@@ -117,8 +117,8 @@ def scan_patient(
         for moving, images in zip(objects, pool.map(image, objects), strict=True):
             for stamp in images:
                 painter.stamps[moving.kind][stamp.k].append(stamp)
-            if moving.kind == "calcium" and moving.group is not None:
-                calcium[moving.group] = images
+            if moving.artery is not None:
+                calcium.setdefault(moving.artery, []).extend(images)
             elif moving.distractor is not None:
                 factor = painter.factors[moving.kind]
                 distractors.setdefault(moving.distractor, []).extend(
@@ -150,6 +150,7 @@ class _Moving:
         view_gain: Relative weight of each view direction, for streaks.
         with_heart: True if it follows the heart's share of the breath.
         distractor: Kind of distractor; None for an artery or valve.
+        artery: Artery whose calcium it is; None for all else.
     """
 
     kind: str
@@ -158,15 +159,16 @@ class _Moving:
     view_gain: np.ndarray | None = None
     with_heart: bool = True
     distractor: str | None = None
+    artery: str | None = None
 
 
 def _moving_objects(patient: Patient, frame: HeartFrame) -> list[_Moving]:
     objects = []
     for artery in ARTERIES:
         objects.append(_Moving("lumen", artery, patient.tree.lumen(artery).map(frame.to_lps)))
-        calcium = patient.calcium(artery)
-        if len(calcium.weights):
-            objects.append(_Moving("calcium", artery, calcium.map(frame.to_lps)))
+        for group, calcium in patient.moving_calcium(artery).items():
+            if len(calcium.weights):
+                objects.append(_Moving("calcium", group, calcium.map(frame.to_lps), artery=artery))
     objects.append(_Moving("cusps", "valve", cusps(patient.heart, patient.tree).map(frame.to_lps)))
     for d in patient.distractors:
         cloud = d.place(patient.body, frame, patient.heart)
@@ -312,7 +314,8 @@ class _Painter:
             add_stamp(lumen, stamp)
         j, i = np.nonzero(np.abs(lumen) > 1e-3)
         fat_share = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
-        hu[j, i] += np.minimum(lumen[j, i], 1.0) * fat_share * (body.blood_hu - body.fat_hu)
+        most = 1.0 if body.surroundings is None else body.surroundings.most_lumen
+        hu[j, i] += np.minimum(lumen[j, i], most) * fat_share * (body.blood_hu - body.fat_hu)
 
 
 class _SortedCloud:

@@ -204,16 +204,15 @@ def aortic_root_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Gen
         curve = root.annulus.curve_mm
         out = curve - root.annulus.middle_mm
         curve = root.annulus.middle_mm + out * (1 + g.uniform(0.3, 1.5) / np.linalg.norm(out, axis=1, keepdims=True))
-        clouds.append(
-            _band(_part(curve, g.uniform(0.08, 0.9), g, closed=True), g.uniform(0.5, 1.6), _mass(g, 30, 0.9), g)
-        )
+        stretch = stretch_of(curve, g.uniform(0.08, 0.9), g, closed=True)
+        clouds.append(band(stretch, g.uniform(0.5, 1.6), drawn_mass(g, 30, 0.9), g))
     for _ in range(g.poisson(0.9) + (not clouds)):
         angle, height = g.uniform(0, 2 * np.pi), g.uniform(3, 22)
         count = 60
         spread = g.uniform(0.05, 0.22)
         angles, heights = g.normal(angle, spread, count), g.normal(height, 8 * spread, count)
         places = root.around(angles, heights, np.full(count, root.radius_mm))
-        clouds.append(_deposit(_move_to_wall(shape, "aorta", places), _mass(g, 7, 0.8), g))
+        clouds.append(_deposit(move_to_wall(shape, "aorta", places), drawn_mass(g, 7, 0.8), g))
     return clouds
 
 
@@ -228,7 +227,7 @@ def aortic_valve_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Ge
         places = root.cusp(
             number, np.clip(g.normal(across, spread, count), -1, 1), np.clip(g.normal(towards, spread, count), 0, 1)
         )
-        clouds.append(_deposit(places + g.normal(0, g.uniform(0.3, 1.0), (count, 3)), _mass(g, 9, 0.9), g))
+        clouds.append(_deposit(places + g.normal(0, g.uniform(0.3, 1.0), (count, 3)), drawn_mass(g, 9, 0.9), g))
     return clouds
 
 
@@ -238,7 +237,7 @@ def mitral_annulus_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.
     length = float(np.linalg.norm(np.diff(arc, axis=0), axis=1).sum())
     reach = float(np.clip(g.lognormal(np.log(18.0), 0.7), 4.0, length))
     thickness = g.uniform(0.6, 2.6)
-    return [_band(_part(arc, reach / length, g), thickness, _mass(g, 2.4 * reach * thickness / 1.5, 0.6), g)]
+    return [band(stretch_of(arc, reach / length, g), thickness, drawn_mass(g, 2.4 * reach * thickness / 1.5, 0.6), g)]
 
 
 def papillary_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> list[PointCloud]:
@@ -248,7 +247,7 @@ def papillary_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Gener
     sides = [side for side in 2 * PAPILLARY if g.random() < 0.5 or side == "posteromedial"]
     (tip, base), _ = muscles[sides[int(g.integers(len(sides)))]]
     middle = tip + g.uniform(0.05, 0.3) * (base - tip)
-    return [_deposit(g.normal(middle, g.uniform(0.5, 1.6), (60, 3)), _mass(g, 6, 0.8), g)]
+    return [_deposit(g.normal(middle, g.uniform(0.5, 1.6), (60, 3)), drawn_mass(g, 6, 0.8), g)]
 
 
 def pericardial_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> list[PointCloud]:
@@ -266,22 +265,22 @@ def pericardial_deposits(shape: HeartShape, tree: CoronaryTree, g: np.random.Gen
         patch = places[stretch < reach]
         points = np.repeat(patch, 12, axis=0) + g.uniform(-1.8, 1.8, (12 * len(patch), 3))
         for _ in range(2):
-            points -= shape.sample(points)[:, :1] * _slope(shape, points)
-        shift = g.normal(0, g.uniform(0.3, 0.9), (len(points), 1)) * _slope(shape, points)
-        clouds.append(_deposit(points + shift, _mass(g, 0.5 * reach**1.6, 0.7), g))
+            points -= shape.sample(points)[:, :1] * outward_slope(shape, points)
+        shift = g.normal(0, g.uniform(0.3, 0.9), (len(points), 1)) * outward_slope(shape, points)
+        clouds.append(_deposit(points + shift, drawn_mass(g, 0.5 * reach**1.6, 0.7), g))
     return clouds
 
 
-def _mass(g: np.random.Generator, median_mg: float, spread: float) -> float:
+def drawn_mass(g: np.random.Generator, median_mg: float, spread: float) -> float:
     return float(median_mg * np.exp(g.normal(0, spread)))
 
 
 def _deposit(places: np.ndarray, mass_mg: float, g: np.random.Generator) -> PointCloud:
     weights = g.lognormal(0, 0.6, len(places))
-    return _limit_density(PointCloud(places, weights / weights.sum() * mass_mg))
+    return limit_density(PointCloud(places, weights / weights.sum() * mass_mg))
 
 
-def _limit_density(cloud: PointCloud) -> PointCloud:
+def limit_density(cloud: PointCloud) -> PointCloud:
     """Reduce weights where calcium would be denser than DENSEST_MG_CM3."""
     cells = np.unique(np.floor(cloud.positions_mm / CELL_MM), axis=0, return_inverse=True)[1].reshape(-1)
     most_mg = DENSEST_MG_CM3 * CELL_MM**3 / 1000
@@ -289,7 +288,7 @@ def _limit_density(cloud: PointCloud) -> PointCloud:
     return PointCloud(cloud.positions_mm, cloud.weights * share[cells])
 
 
-def _part(curve: np.ndarray, share: float, g: np.random.Generator, closed: bool = False) -> np.ndarray:
+def stretch_of(curve: np.ndarray, share: float, g: np.random.Generator, closed: bool = False) -> np.ndarray:
     """Draw a stretch of a curve."""
     count = max(3, round(share * len(curve)))
     if closed:
@@ -298,7 +297,7 @@ def _part(curve: np.ndarray, share: float, g: np.random.Generator, closed: bool 
     return curve[first : first + count]
 
 
-def _band(curve: np.ndarray, thick_mm: float, mass_mg: float, g: np.random.Generator) -> PointCloud:
+def band(curve: np.ndarray, thick_mm: float, mass_mg: float, g: np.random.Generator) -> PointCloud:
     """Draw a band along a curve, of varying thickness, with gaps."""
     length = arc_mm(curve)[-1]
     at = np.sort(g.uniform(0, length, int(40 + 12 * length)))
@@ -306,18 +305,18 @@ def _band(curve: np.ndarray, thick_mm: float, mass_mg: float, g: np.random.Gener
     lumps = ndimage.gaussian_filter1d(g.standard_normal(len(at)), 12.0, mode="reflect")
     lumps = np.clip(1 + 0.8 * lumps / max(lumps.std(), 1e-6), 0.05, 3)
     places = middle + g.normal(0, 0.5 * thick_mm, (len(at), 3)) * np.minimum(lumps, 1.5)[:, None]
-    return _limit_density(PointCloud(places, lumps / lumps.sum() * mass_mg))
+    return limit_density(PointCloud(places, lumps / lumps.sum() * mass_mg))
 
 
-def _move_to_wall(shape: HeartShape, part: str, places: np.ndarray) -> np.ndarray:
+def move_to_wall(shape: HeartShape, part: str, places: np.ndarray) -> np.ndarray:
     """Move points onto a part's wall, just outside its blood."""
     column = 1 + PARTS.index(part)
     for _ in range(3):
-        places = places - (shape.sample(places)[:, [column]] - 0.5) * _slope(shape, places, column)
+        places = places - (shape.sample(places)[:, [column]] - 0.5) * outward_slope(shape, places, column)
     return places
 
 
-def _slope(shape: HeartShape, places: np.ndarray, column: int = 0) -> np.ndarray:
+def outward_slope(shape: HeartShape, places: np.ndarray, column: int = 0) -> np.ndarray:
     """Return the unit direction [n, 3] in which a distance grows."""
     ahead = [shape.sample(places + 1.5 * e)[:, column] - shape.sample(places - 1.5 * e)[:, column] for e in np.eye(3)]
     slope = np.stack(ahead, axis=1)

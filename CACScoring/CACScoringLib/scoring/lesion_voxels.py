@@ -1,0 +1,135 @@
+"""Kind of every dense voxel by the voxel network: patches that cover all of them, each voxel answered once.
+
+A patch shows the CT in its windows, what is dense, the territories and the scan's noise, and answers for the dense
+voxels in its core, so that lesions of any size and any number of specks take as many patches as they fill space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from ..anatomy.territories import Territories
+from ..core.ct import AIR_HU, CTScan
+from ..models.cards import LoadedModel
+from ..models.inference import predict
+from ..networks.configs import LESION_KINDS, LESION_PATCH
+from .lesion_network import (
+    BATCH_SIZE,
+    MAX_HELD,
+    PATCH_STEP_MM,
+    LesionPatch,
+    PatchSampler,
+    network_input,
+    territories_around,
+)
+
+CORE = (10, 28, 28)
+"""Size of the part of a patch that it answers for, in its voxels along k, j, i."""
+
+NOISE_SCALE_HU, UNKNOWN_NOISE_HU = 50.0, 15.0
+"""SD of noise that the network sees as 1, and SD that stands for one that could not be measured."""
+
+
+@dataclass(frozen=True)
+class Covering:
+    """Patches that cover voxels.
+
+    Attributes:
+        centres: Central voxel of each patch, int [patches, 3], along k, j, i.
+        patch: Patch that answers for each voxel, the one in which it lies most centrally, int [n].
+    """
+
+    centres: np.ndarray
+    patch: np.ndarray
+
+
+def covering(places: np.ndarray, spacing_mm: np.ndarray) -> Covering:
+    """Cover voxels by the cores of patches, each centred on one of them.
+
+    Args:
+        places: The voxels, int [n, 3], along k, j, i.
+        spacing_mm: Of the scan, along k, j, i.
+    """
+    half = np.array(CORE) / 2 * np.array(PATCH_STEP_MM) / spacing_mm
+    places_in_cores = places / half
+    uncovered = np.arange(len(places))
+    centres: list[np.ndarray] = []
+    patch, nearest = np.zeros(len(places), int), np.full(len(places), np.inf)
+    while len(uncovered):
+        around = uncovered[np.abs(places_in_cores[uncovered] - places_in_cores[uncovered[0]]).max(axis=1) <= 1]
+        offsets = places_in_cores[around] - places_in_cores[around].mean(axis=0)
+        centre = around[int((offsets**2).sum(axis=1).argmin())]
+        distance = np.abs(places_in_cores - places_in_cores[centre]).max(axis=1)
+        is_nearer = distance < nearest
+        nearest[is_nearer], patch[is_nearer] = distance[is_nearer], len(centres)
+        centres.append(places[centre])
+        uncovered = uncovered[distance[uncovered] > 1]
+    return Covering(np.array(centres, int).reshape(-1, 3), patch)
+
+
+def voxel_kinds(
+    flat: np.ndarray, scan: CTScan, territories: Territories, noise_hu: float | None, model: LoadedModel
+) -> np.ndarray:
+    """Ask the voxel network what each dense voxel is.
+
+    Args:
+        flat: Indices of the dense voxels, rising.
+        scan: The scan as scored.
+        territories: Territories of the scan.
+        noise_hu: SD of the scan's noise; None if it could not be measured.
+        model: Voxel network.
+
+    Returns:
+        Probability of each of LESION_KINDS, float32 [n, kinds].
+
+    Raises:
+        DeviceError: The device has too little memory.
+    """
+    spacing_mm = np.array(scan.image.GetSpacing()[::-1])
+    places = np.stack(np.unravel_index(flat, scan.hu.shape), axis=1)
+    cover = covering(places, spacing_mm)
+    dense = np.zeros(scan.hu.shape, bool)
+    dense.reshape(-1)[flat] = True
+    kinds = np.zeros((len(flat), len(LESION_KINDS)), np.float32)
+    inputs = (voxel_input(patch, noise_hu) for patch in _patches(cover.centres, dense, scan, territories))
+    first = 0
+    while held := list(islice(inputs, MAX_HELD)):
+        for number, answer in enumerate(predict(model.network, np.stack(held), BATCH_SIZE)[0], first):
+            of_patch = cover.patch == number
+            kinds[of_patch] = _at_voxels(answer, places[of_patch], cover.centres[number], spacing_mm)
+        first += len(held)
+    return kinds
+
+
+def _patches(centres: np.ndarray, dense: np.ndarray, scan: CTScan, territories: Territories) -> Iterator[LesionPatch]:
+    """Iterate over patches around voxels, with what is dense as their mask. dense: bool [k, j, i]."""
+    spacing_mm = np.array(scan.image.GetSpacing()[::-1])
+    for centre in centres:
+        sampler = PatchSampler.around(centre, scan.hu.shape, spacing_mm)
+        hu, mask = sampler.sample(scan.hu[sampler.boxes], AIR_HU), sampler.sample(dense[sampler.boxes])
+        yield LesionPatch(hu, mask, territories_around(territories, centre, spacing_mm, LESION_PATCH))
+
+
+def voxel_input(patch: LesionPatch, noise_hu: float | None) -> np.ndarray:
+    """Return a patch as the voxel network sees it, float32 [15, k, j, i]: `network_input` and the noise."""
+    noise = np.full((1, *patch.hu.shape), noise_value(noise_hu), np.float32)
+    return np.concatenate([network_input(patch), noise])
+
+
+def noise_value(noise_hu: float | None) -> float:
+    """Return a noise SD as the network sees it."""
+    return min((UNKNOWN_NOISE_HU if noise_hu is None else noise_hu) / NOISE_SCALE_HU, 1.5)
+
+
+def _at_voxels(answer: np.ndarray, places: np.ndarray, centre: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Interpolate a patch's probabilities [kinds, k, j, i] at voxels [n, 3] of the scan; rows add up to 1."""
+    from scipy import ndimage
+
+    middle = (np.array(answer.shape[1:]) - 1) / 2
+    at = ((places - centre) * spacing_mm / np.array(PATCH_STEP_MM) + middle).T
+    values = np.stack([ndimage.map_coordinates(kind, at, order=1, mode="nearest") for kind in answer], axis=1)
+    return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-6)

@@ -1,0 +1,64 @@
+"""Cover what is dense by patches, and read a network's answers back at the voxels of the scan."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from images import image_of
+
+from CACScoringLib.anatomy.territories import Territories
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
+from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM
+from CACScoringLib.scoring.lesion_voxels import CORE, NOISE_SCALE_HU, covering, noise_value, voxel_kinds
+
+SPACING_MM = np.array([3.0, 0.5, 0.5])
+
+
+def test_every_voxel_lies_in_the_core_of_its_patch():
+    places = np.random.default_rng(0).integers(0, (20, 200, 200), (400, 3))
+    cover = covering(places, SPACING_MM)
+    offsets_mm = np.abs(places - cover.centres[cover.patch]) * SPACING_MM
+    assert (offsets_mm <= np.array(CORE) / 2 * PATCH_STEP_MM + 1e-9).all()
+    assert set(cover.patch.tolist()) == set(range(len(cover.centres)))
+
+
+def test_a_small_lesion_takes_one_patch():
+    places = np.argwhere(np.ones((2, 6, 6), bool)) + 10
+    assert len(covering(places, SPACING_MM).centres) == 1
+    assert len(covering(np.zeros((0, 3), int), SPACING_MM).centres) == 0
+
+
+def test_voxels_get_the_answers_at_their_places():
+    shape = (12, 120, 120)
+    hu = np.zeros(shape, np.int16)
+    hu[:, 0], hu[0, 10, 0] = -1000, 1500
+    hu[3:9, 30:46, 30:46] = 300
+    hu[3:9, 30:46, 80:96] = 600
+    scan = scan_from_image(image_of(hu, tuple(SPACING_MM[::-1])), Acquisition("memory", kvp=120.0))
+    grid = ScanGrid((0.0, 0.0, 0.0), (6.0, 6.0, 1.0), (20, 20, 12))
+    territories = Territories(grid, np.ones((12, 20, 20)), np.full((11, 12, 20, 20), 1 / 11, np.float32), "test")
+
+    class ByBrightness:
+        """Answer LAD where the CT is bright, RCA where it is very bright, by the wide window."""
+
+        def run(self, inputs):
+            assert inputs[:, -1].max() == pytest.approx(20 / NOISE_SCALE_HU)
+            bright = inputs[:, 1] > 0.35
+            answers = np.zeros((len(inputs), len(LESION_KINDS), *LESION_PATCH), np.float32)
+            answers[:, 1], answers[:, 3] = ~bright, bright
+            return answers
+
+    flat = np.flatnonzero((hu >= 130) & (hu < 1500))
+    kinds = voxel_kinds(flat, scan, territories, 20.0, SimpleNamespace(network=ByBrightness()))
+    assert kinds.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    is_right = hu.reshape(-1)[flat] == 600
+    assert (kinds[:, 3] > 0.5)[is_right].mean() > 0.7  # their edges are blurred
+    assert (kinds[:, 1] > 0.5)[~is_right].all()
+
+
+def test_unknown_noise_is_usual_and_much_noise_is_bounded():
+    assert noise_value(None) == noise_value(15.0)
+    assert noise_value(500.0) == noise_value(400.0) > noise_value(40.0)
