@@ -21,7 +21,7 @@ from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection

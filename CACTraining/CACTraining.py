@@ -100,7 +100,7 @@ class CACTrainingLogic(ScriptedLoadableModuleLogic):
 
         Raises ProjectError, also if a CT cannot be added.
         """
-        from CACTrainingLib.project.files import ProjectError
+        from CACScoringLib.core.errors import ProjectError
         from CACTrainingLib.project.project import NewScan, Project
 
         project = Project.create(Path(folder))

@@ -33,7 +33,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.record.features import PATIENT_FEATURES
 from CACScoringLib.record.provenance import COLUMNS

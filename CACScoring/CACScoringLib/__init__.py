@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .api import agatston, compare, project_radiograph, score, score_many
     from .calcium_result import CalciumResult
     from .core.acquisition import Acquisition
-    from .core.ct import CTError, CTScan, ScanWarning, scan_from_image
-    from .core.files import OutputError
+    from .core.ct import CTScan, ScanWarning, scan_from_image
+    from .core.errors import CTError, OutputError
     from .core.labels import Artery, NonCoronary
     from .drr.projection import Radiograph
     from .drr.settings import DrrSettings

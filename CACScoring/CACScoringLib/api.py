@@ -16,16 +16,14 @@ from .calcium_result import CalciumResult
 from .core.acquisition import Acquisition
 from .core.arrays import image_from_array
 from .core.ct import (
-    CTError,
     CTScan,
-    MaskError,
     ScanWarning,
     mask_on_scan_grid,
     same_grid,
     scan_from_image,
     with_warnings,
 )
-from .core.files import OutputError  # noqa: F401
+from .core.errors import CTError, MaskError
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.remedies import words_of

@@ -11,7 +11,8 @@ from .anatomy.epicardial_fat import measure_epicardial_fat
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecompositionSettings, decompose_heart
 from .core.acquisition import Acquisition
-from .core.ct import CTError, CTScan, ScanWarning
+from .core.ct import CTScan, ScanWarning
+from .core.errors import CTError
 from .core.progress import Progress
 from .models.choice import Networks
 from .quality.examination import examine_quality

@@ -10,7 +10,8 @@ from noisy_hearts import noisy_heart
 
 from CACScoringLib import api
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import CTError, MaskError, NoHeartError, scan_from_image
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.errors import CTError, MaskError, NoHeartError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.pipeline import ScoreSettings, score_scan

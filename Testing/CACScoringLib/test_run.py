@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import MaskError, scan_from_image
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery

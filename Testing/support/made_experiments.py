@@ -13,7 +13,7 @@ import whole_scan_studies
 from in_this_process import InThisProcess
 from study_tables import csv_lines
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.evaluation.experiment import Experiment, ExperimentSettings, TrainingBudget, carry_out
 from CACTrainingLib.radiograph.study.study import RadiographStudy

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core import tables
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.evaluation.experiment import values_of
 from CACTrainingLib.radiograph.study.study import THRESHOLDS
 from CACTrainingLib.statistics.patient_folds import category_of

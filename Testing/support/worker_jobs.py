@@ -40,7 +40,7 @@ def counting():
 
 
 def broken():
-    from CACScoringLib.core.ct import CTError
+    from CACScoringLib.core.errors import CTError
 
     raise CTError("The model is damaged.")
 

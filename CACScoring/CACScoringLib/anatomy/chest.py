@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from ..core.ct import NoHeartError
+from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM, bounding_box
 from ..core.voxels import voxels_of
 

@@ -21,7 +21,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..core.ct import CTScan, NoHeartError, ScanWarning
+from ..core.ct import CTScan, ScanWarning
+from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM, Grid, largest_part
 from ..core.voxels import voxels_of
 from .chest import BONE_HU, Chest, depth_inside, grown, landmarks, voxels, within

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTScan, NoHeartError, ScanWarning, mask_on_scan_grid
+from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
+from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM, Grid
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.voxels import voxels_of

@@ -17,7 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from ..core.ct import AIR_HU, CTScan, NoHeartError, ScanWarning
+from ..core.ct import AIR_HU, CTScan, ScanWarning
+from ..core.errors import NoHeartError
 from ..core.grid import Box, Grid, ScanGrid, largest_part
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.slices import BODY_HU

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..core.ct import CTError
-from ..core.files import OutputError
+from ..core.errors import OutputError
 
 TOKEN_VARIABLE = "CAC_ARCHIVE_TOKEN"
 """Environment variable that holds a bearer token."""
@@ -23,30 +22,6 @@ CONNECT_SECONDS, ANSWER_SECONDS = 4.0, 60.0
 
 _EXAMPLES = "https://pacs.example.org/dicom-web, or dimse://TITLE@pacs.example.org:11112 (dimses:// with TLS)"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class ArchiveError(CTError):
-    """An archive cannot be used.
-
-    Attributes:
-        lasting: True if retrying is useless.
-    """
-
-    lasting = True
-
-
-class ArchiveUnreachableError(ArchiveError):
-    """The archive does not answer, or the connection was interrupted."""
-
-    lasting = False
-
-
-class ArchiveUnauthorisedError(ArchiveError):
-    """The archive refuses access to this user or program."""
-
-
-class NoSuchSeriesError(ArchiveError):
-    """The archive has no such series."""
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,14 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 
-from ..core.files import OutputError
-from .address import (
-    ANSWER_SECONDS,
-    CONNECT_SECONDS,
-    Access,
-    Address,
+from ..core.errors import (
     ArchiveError,
     ArchiveUnauthorisedError,
     ArchiveUnreachableError,
     NoSuchSeriesError,
+    OutputError,
 )
+from .address import ANSWER_SECONDS, CONNECT_SECONDS, Access, Address
 from .series import DicomFile, ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
 
 PAGE = 500

@@ -25,16 +25,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from .address import (
-    ANSWER_SECONDS,
-    CONNECT_SECONDS,
-    Access,
-    Address,
+from ..core.errors import (
     ArchiveError,
     ArchiveUnauthorisedError,
     ArchiveUnreachableError,
     NoSuchSeriesError,
 )
+from .address import ANSWER_SECONDS, CONNECT_SECONDS, Access, Address
 from .series import (
     CT_CLASSES,
     DicomFile,

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pydicom
 
-from ..core.ct import CTError, UnreadableError
+from ..core.errors import ArchiveUnreachableError, CTError, UnreadableError
 from ..core.files import atomic_folder, sync_folder
 from ..core.uids import is_uid
 from ..io.dicom import is_dicom, read_bounded, translate_dicom_errors
 from ..io.image_files import quiet
-from .address import ArchiveUnreachableError
 from .series import Archive, DicomFile, SeriesSummary
 
 _UIDS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]

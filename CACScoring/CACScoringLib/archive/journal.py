@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..core.files import OutputError, atomic_write, read_json
+from ..core.errors import OutputError
+from ..core.files import atomic_write, read_json
 from ..core.uids import digest
 from .series import SeriesSummary
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
-from ..core.files import OutputError
+from ..core.errors import OutputError
 from ..core.uids import digest, is_uid
 
 CT_CLASSES = (

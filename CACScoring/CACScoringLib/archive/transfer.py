@@ -11,10 +11,11 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TypeVar
 
-from ..core.files import OutputError, remove_partial
+from ..core.errors import ArchiveError, ArchiveUnreachableError, NoSuchSeriesError, OutputError
+from ..core.files import remove_partial
 from ..core.progress import Progress
 from ..core.uids import digest
-from .address import Access, ArchiveError, ArchiveUnreachableError, NoSuchSeriesError, parse_address
+from .address import Access, parse_address
 from .files import missing_in, pull
 from .series import Archive, DicomFile, SeriesFilter, SeriesSummary
 

@@ -22,8 +22,19 @@ from ..cohort.cohort import without_uids
 from ..cohort.folder import own_folder
 from ..cohort.scoring import ScanJob, ScanOutcome, prepare_scoring
 from ..cohort.workers import Workers
-from ..core.ct import CTError
-from ..core.files import LAST_FILE, OutputError, remove_partial, sync_folder, write_text_atomically
+from ..core.errors import (
+    ArchiveError,
+    ArchiveUnauthorisedError,
+    ArchiveUnreachableError,
+    CTError,
+    OutputError,
+)
+from ..core.files import (
+    LAST_FILE,
+    remove_partial,
+    sync_folder,
+    write_text_atomically,
+)
 from ..core.progress import Progress
 from ..core.tables import table_text
 from ..io.image_files import quiet
@@ -32,7 +43,6 @@ from ..record.provenance import command_as_run
 from ..record.reading import read_result
 from ..run import RunSettings
 from ..scans.source import ScanSource
-from .address import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError
 from .files import dicom_files, missing_in, pull
 from .journal import (
     ARRIVING,

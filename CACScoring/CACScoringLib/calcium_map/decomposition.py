@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, CTScan, ScanWarning
+from ..core.ct import CTScan, ScanWarning
+from ..core.errors import CTError
 from ..core.grid import Grid, ScanGrid
 from ..core.voxels import voxels_of
 from ..models.inference import predict

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.ct import CTError
-from ..core.files import OutputError
+from ..core.errors import CTError, OutputError
 from ..core.options import argument, option
 from ..core.progress import Progress
 from .options import (

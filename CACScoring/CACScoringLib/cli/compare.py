@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import OutputError, OutputFolder, write_text_atomically
+from ..core.errors import OutputError
+from ..core.files import OutputFolder, write_text_atomically
 from ..core.options import argument, option
 from ..core.progress import Progress
 from .options import Command, NetworkOptions, UnusualOptions, model_choice, scoring_settings, settings_option
@@ -101,8 +102,9 @@ def run(options: CompareOptions, progress: Progress) -> None:
 
 def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None) -> tuple[RunSettings, ChosenModels]:
     """Return how CTs are scored. reference: Result whose rules and models they follow; None if both are CTs."""
+    from ..core.errors import SiteError
     from ..models.choice import ChosenModels, chosen_models
-    from ..models.site import FILE, SiteError, read_site
+    from ..models.site import FILE, read_site
     from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings())
@@ -140,7 +142,8 @@ def _rules_of(record: ScoreRecord) -> tuple[ScoringRules, bool]:
 
 def _models_of(record: ScoreRecord) -> dict[str, StoredModel]:
     """Return the models of a result by network. Raises ModelError if one is not installed."""
-    from ..models.cards import ModelError, list_models
+    from ..core.errors import ModelError
+    from ..models.cards import list_models
 
     installed = {(model.card.name, model.card.sha256): model for model in list_models()}
     if missing := [model.name for model in record.models if (model.name, model.sha256) not in installed]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.files import OutputError
+from ..core.errors import OutputError
 from ..core.options import argument, option, settings_from
 from ..core.progress import Progress
 from .options import NOTHING_WRITTEN, SERIES, Command, from_file, settings_option

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.ct import NotVolumeError
-from ..core.files import OutputError
+from ..core.errors import NotVolumeError, OutputError
 from ..core.options import argument, option
 from ..core.progress import Progress
 from ..core.text import printable

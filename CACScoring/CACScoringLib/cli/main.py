@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from ..core.files import OutputError
+from ..core.errors import OutputError
 from ..core.text import printable
 from ..core.version import VERSION
 from .options import add_progress_argument, on_cluster
@@ -181,7 +181,7 @@ def _spare_processor_and_memory() -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a parsed command; turn errors into one line on standard error and an exit code."""
-    from ..core.ct import CTError
+    from ..core.errors import CTError
     from ..core.progress import progress_for
 
     guard_streams()

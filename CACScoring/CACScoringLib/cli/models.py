@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.files import OutputError, file_sha256, write_text_atomically
+from ..core.errors import OutputError
+from ..core.files import file_sha256, write_text_atomically
 from ..core.options import argument, option
 from ..core.progress import Progress
 from ..networks.configs import RADIOGRAPH, SCORING_CONFIGS
@@ -152,8 +153,9 @@ def _verify(options: VerifyOptions, progress: Progress) -> None:
 
 
 def _export(options: ExportOptions, progress: Progress) -> None:
+    from ..core.errors import ModelError
     from ..models.bundle import write_bundle
-    from ..models.cards import ModelError, list_models
+    from ..models.cards import list_models
 
     models = {model.card.name: model for model in list_models()}
     if options.name not in models:
@@ -194,8 +196,8 @@ def _check_on_sample(model: LoadedModel) -> None:
 
     Raises ModelError if its calcium is not found, and the CTError of a failed score.
     """
+    from ..core.errors import ModelError
     from ..io.reading import read_ct
-    from ..models.cards import ModelError
     from ..models.choice import ModelChoice, chosen_models, load_networks
     from ..mrml.sample_data import sample_file
     from ..pipeline import score_scan

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..core.files import OutputError, parse_json, read_json
+from ..core.errors import OutputError
+from ..core.files import parse_json, read_json
 from ..core.options import (
     Settings,
     add_options,

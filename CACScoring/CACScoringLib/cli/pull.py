@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..archive.series import SeriesSummary, parse_dates
-from ..core.files import OutputError
+from ..core.errors import OutputError
 from ..core.options import option
 from ..core.progress import Progress
 from ..io.acquisition import clock

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.ct import ScanWarning
-from ..core.files import LAST_FILE, OutputError, OutputFolder, file_sha256, write_text_atomically
+from ..core.errors import ModelError, OutputError
+from ..core.files import LAST_FILE, OutputFolder, file_sha256, write_text_atomically
 from ..core.progress import Progress
-from ..models.cards import ModelCard, ModelError, load_model
+from ..models.cards import ModelCard, load_model
 from ..models.inference import choose_device
 from ..models.site import read_site
 from ..networks.configs import RADIOGRAPH

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import OutputError, OutputFolder
+from ..core.errors import OutputError
+from ..core.files import OutputFolder
 from ..core.options import settings_from
 from ..core.progress import Progress
 from .options import (

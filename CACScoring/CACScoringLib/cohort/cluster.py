@@ -12,7 +12,9 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any
 
-from ..core.ct import CTError
+from ..core.errors import (
+    ClusterError,
+)
 
 LOCAL = "local"
 
@@ -50,10 +52,6 @@ _CONFIG: dict[str, Any] = {
 
 _IGNORE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 """Code that workers of this machine run first: a terminal sends Ctrl-C to them, too; the client ends them."""
-
-
-class ClusterError(CTError):
-    """The cluster cannot be used."""
 
 
 _current_name: ContextVar[str] = ContextVar("cluster", default=LOCAL)

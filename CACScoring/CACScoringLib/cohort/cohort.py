@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from ..core.ct import ScanWarning, UnreadableError
-from ..core.files import LAST_FILE, OutputError
+from ..core.ct import ScanWarning
+from ..core.errors import OutputError, UnreadableError
+from ..core.files import LAST_FILE
 from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.text import abbreviated_list

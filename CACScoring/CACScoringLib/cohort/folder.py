@@ -18,8 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import TypedDict
 
-from ..core.ct import UnreadableError
-from ..core.files import OutputError, read_json, remove_partial, write_text_atomically
+from ..core.errors import OutputError, UnreadableError
+from ..core.files import read_json, remove_partial, write_text_atomically
 from ..core.remedies import OUTPUT, REPLACE
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource

@@ -10,7 +10,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from ..core.files import OutputError, write_text_atomically
+from ..core.errors import OutputError
+from ..core.files import write_text_atomically
 from ..report.page import rendered
 from ..results import METHOD_TITLES
 from .parquet import SCHEMA, TABLES, TOTAL, table_path

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..core.ct import CTError, UnreadableError
+from ..core.errors import CTError, OutputError, UnreadableError
 from ..core.files import (
     LAST_FILE,
-    OutputError,
     OutputFolder,
     file_sha256,
     read_json,

@@ -18,8 +18,9 @@ from functools import lru_cache
 from typing import Any
 
 from ..core.ct import ScanWarning
+from ..core.errors import ClusterError
 from ..core.processes import available_memory_bytes, core_count
-from .cluster import LOCAL, ClusterError, chosen_cluster, start_cluster
+from .cluster import LOCAL, chosen_cluster, start_cluster
 
 SCAN_BYTES = 3_000_000_000
 """Peak memory of one scoring process (512 × 512 × 300 voxels, all networks)."""

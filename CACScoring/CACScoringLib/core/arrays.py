@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .ct import NotHounsfieldError, NotVolumeError, SliceGeometryError
+from .errors import NotHounsfieldError, NotVolumeError, SliceGeometryError
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 

@@ -17,6 +17,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from .acquisition import Acquisition
+from .errors import (
+    MaskError,
+    NotHounsfieldError,
+    NotVolumeError,
+    OrientationError,
+    SliceGeometryError,
+)
 from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list, printable
 from .voxels import voxels_of
@@ -39,54 +46,6 @@ MAX_STEP_HU = 1.2
 
 GRID_TOLERANCE_MM = 0.01
 """Largest distance between the corners of two grids that count as the same."""
-
-
-class CTError(Exception):
-    """The input cannot be scored. The message says what is wrong, with which value, and what to do."""
-
-
-class MixedSeriesError(CTError):
-    """Images under one series UID come from different patients or studies."""
-
-
-class UnreadableError(CTError):
-    """The file or folder does not exist or is in no format that can be read."""
-
-
-class NotVolumeError(CTError):
-    """The image is not one three-dimensional grey-level volume (2-D, 4-D, colour)."""
-
-
-class NotHounsfieldError(CTError):
-    """The voxel values are not Hounsfield units (label map, picture, stored values, NaN)."""
-
-
-class NotCTError(CTError):
-    """The modality is not CT."""
-
-
-class SliceGeometryError(CTError):
-    """Slices are missing, repeated, unevenly spaced, of mixed size or direction, or sheared by gantry tilt."""
-
-
-class SeriesChoiceError(CTError):
-    """The folder holds several CT series (or none that fits) and the user has to name one."""
-
-
-class ContrastError(CTError):
-    """The scan was made with a contrast agent, so calcium cannot be scored."""
-
-
-class OrientationError(CTError):
-    """The anatomy contradicts the orientation that the file's header states."""
-
-
-class NoHeartError(CTError):
-    """The field of view does not hold a heart."""
-
-
-class MaskError(CTError):
-    """A heart mask or lesion label map does not fit the scan."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from .errors import (
+    WrongValueError,
+)
+
 T = TypeVar("T")
 
 _LARGEST_INTEGER = 2**32
@@ -18,19 +22,6 @@ _LARGEST_INTEGER = 2**32
 
 WHEN_SET = {"when_set": True}
 """Metadata of a field that `content_of` leaves out while it is empty."""
-
-
-class WrongValueError(Exception):
-    """A value is missing or of another type than its field.
-
-    Attributes:
-        value: The value; None if it is missing.
-    """
-
-    def __init__(self, place: str, value: object = None) -> None:
-        """place: Path of the value in the content, such as "warnings[0].code"."""
-        super().__init__(place.lstrip(".") or "content")
-        self.value = value
 
 
 def content_of(value: Any) -> Any:

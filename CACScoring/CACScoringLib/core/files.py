@@ -15,6 +15,9 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from .errors import (
+    OutputError,
+)
 from .remedies import OUTPUT, REPLACE
 
 LEFT_SECONDS = 3600.0
@@ -114,10 +117,6 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-class OutputError(Exception):
-    """The results cannot be written where the user asked. The message says what to do."""
 
 
 class OutputFolder:

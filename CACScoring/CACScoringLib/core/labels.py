@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .ct import MaskError
+from .errors import MaskError
 from .text import printable
 
 NOT_CORONARY_ID = "not-coronary"

@@ -14,8 +14,8 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
-from .decoding import WrongValueError, decoded
-from .files import OutputError
+from .decoding import decoded
+from .errors import OutputError, WrongValueError
 
 
 class _Dataclass(Protocol):

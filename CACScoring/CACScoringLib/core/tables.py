@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .ct import CTError
+from .errors import (
+    TableError,
+)
 from .files import write_text_atomically
 from .text import printable
 
@@ -25,10 +27,6 @@ _NUMBERS = {
     ",": re.compile(r"[+-]?(?=[.,]?\d)(?:\d+|[1-9]\d{0,2}(?:\.\d{3})+)?(?:,\d*)?(?:e[+-]?\d+)?", re.IGNORECASE),
 }
 """Pattern of a number by its decimal mark; the other mark separates thousands."""
-
-
-class TableError(CTError):
-    """A table is missing, cannot be read, or something in it is wrong. The message says where and what to do."""
 
 
 class DecimalMarks:

@@ -10,7 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.files import OutputError, atomic_write
+from ..core.errors import OutputError
+from ..core.files import atomic_write
 from .geometry import Geometry
 from .projection import Radiograph
 

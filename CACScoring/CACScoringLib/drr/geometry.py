@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError
+from ..core.errors import (
+    ProjectionError,
+)
 
 VIEWS = {"PA": (0.0, False), "lateral": (90.0, False), "AP": (180.0, True)}
 """Angle of the detector, and True for a mirrored picture, by view; "lateral" is left lateral, with the patient's left
@@ -22,10 +24,6 @@ SIDEWAYS_TOLERANCE = 1e-6
 
 RAYS_AT_ONCE = 65536
 """Rays processed together, whose data fit the processor's cache."""
-
-
-class ProjectionError(CTError):
-    """Radiograph that cannot be made of a CT in a geometry."""
 
 
 @dataclass(frozen=True)

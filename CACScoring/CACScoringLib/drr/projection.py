@@ -17,10 +17,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import AIR_HU
+from ..core.errors import ProjectionError
 from ..core.grid import Grid
 from ..core.slices import BODY_HU
 from ..core.voxels import voxels_of
-from .geometry import Geometry, ProjectionError, in_lps_order, rays_through
+from .geometry import Geometry, in_lps_order, rays_through
 from .planes import sums_along
 
 CT_EFFECTIVE_KEV = 70.0

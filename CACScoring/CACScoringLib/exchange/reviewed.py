@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from ..core.ct import GRID_TOLERANCE_MM, CTScan, MaskError, ScanWarning, UnreadableError
+from ..core.ct import GRID_TOLERANCE_MM, CTScan, ScanWarning
+from ..core.errors import MaskError, UnreadableError
 from ..core.grid import Grid
 from ..core.labels import site_of
 from ..core.text import printable

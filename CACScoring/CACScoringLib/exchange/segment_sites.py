@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from ..core.ct import MaskError
+from ..core.errors import MaskError
 from ..core.labels import SITE_NAMES, SNOMED_CODES, Artery, is_not_coronary, site_called
 from ..core.text import printable
 from .codes import CORONARY

@@ -13,7 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from ..core.ct import CTError, CTScan, same_grid
+from ..core.ct import CTScan, same_grid
+from ..core.errors import (
+    CTError,
+    NotDicomError,
+)
 from ..core.grid import Grid
 from ..core.version import VERSION, commit
 from ..core.voxels import voxels_of
@@ -65,10 +69,6 @@ _LONG_STRING = 64
 
 LONGEST_NAME = 64
 """Characters of a person's name (PS3.5 6.2, VR PN)."""
-
-
-class NotDicomError(CTError):
-    """The scan was not read from a DICOM series, so that no DICOM object can refer to it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..core.ct import CTError, UnreadableError
+from ..core.errors import CTError, UnreadableError
 from ..core.text import printable
 from .dicom import find_slices, is_dicom, read_multi_frame
 from .files import is_archive, unpacked

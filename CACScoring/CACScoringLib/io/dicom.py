@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..core.ct import CTError, NotCTError, NotVolumeError, UnreadableError
+from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import abbreviated_list, printable
 from .files import files_below
 

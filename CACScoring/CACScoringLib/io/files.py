@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..core.ct import CTError, UnreadableError
+from ..core.errors import CTError, UnreadableError
 from ..core.text import abbreviated_list, printable
 
 MAX_UNPACKED_BYTES = 2**34

@@ -14,7 +14,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..core.ct import NotHounsfieldError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.ct import ScanWarning
+from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
 from ..core.text import abbreviated_list
 from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
 

@@ -15,7 +15,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import NotHounsfieldError, ScanWarning, SliceGeometryError, UnreadableError, whole_hu
+from ..core.ct import ScanWarning, whole_hu
+from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
 from .files import path_for_itk
 from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes, nifti_content

@@ -12,7 +12,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import CTImageStorage
 
-from ..core.ct import SliceGeometryError, UnreadableError
+from ..core.errors import SliceGeometryError, UnreadableError
 from ..core.text import abbreviated_list
 from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors
 from .pixels import frame_bytes, is_encapsulated, pixel_bytes

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import AIR_HU, NotHounsfieldError, ScanWarning, UnreadableError
+from ..core.ct import AIR_HU, ScanWarning
+from ..core.errors import NotHounsfieldError, UnreadableError
 from ..core.text import abbreviated_list
 from .dicom import DicomSlice, open_dicom, read_bounded, translate_dicom_errors, value_of
 

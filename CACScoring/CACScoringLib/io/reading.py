@@ -11,15 +11,12 @@ from typing import Any
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import (
+from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
+from ..core.errors import (
     CTError,
-    CTScan,
-    ScanWarning,
     SeriesChoiceError,
     SliceGeometryError,
     UnreadableError,
-    scan_from_image,
-    with_warnings,
 )
 from ..core.files import LAST_FILE, read_json
 from ..core.labels import NOT_CORONARY, label_called

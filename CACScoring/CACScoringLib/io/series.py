@@ -8,7 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..core.ct import CTError, MixedSeriesError, NotCTError, NotVolumeError, ScanWarning, SeriesChoiceError
+from ..core.ct import ScanWarning
+from ..core.errors import (
+    CTError,
+    MixedSeriesError,
+    NotCTError,
+    NotVolumeError,
+    SeriesChoiceError,
+)
 from ..core.remedies import SERIES
 from ..core.text import printable
 from .acquisition import clock

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.acquisition import NO_AGENT
-from ..core.ct import CTError, ScanWarning
+from ..core.ct import ScanWarning
+from ..core.errors import CTError
 from ..core.text import printable
 from .dicom import DicomSlice, first_value
 from .headers import computed_images

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import MaskError
+from ..core.errors import MaskError
 from ..core.grid import Grid
 from ..core.text import printable
 from ..core.voxels import voxels_of

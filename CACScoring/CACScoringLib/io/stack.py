@@ -15,7 +15,8 @@ from contextlib import suppress
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, NotVolumeError, ScanWarning, SliceGeometryError, whole_hu
+from ..core.ct import ScanWarning, whole_hu
+from ..core.errors import CTError, NotVolumeError, SliceGeometryError
 from ..core.text import abbreviated_list
 from .dicom import DicomSlice, check_numbers
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import NotHounsfieldError, SliceGeometryError, UnreadableError
+from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
 from ..core.voxels import voxels_of
 

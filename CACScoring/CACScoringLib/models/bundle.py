@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.files import OutputError, atomic_folder
+from ..core.errors import ModelError, OutputError
+from ..core.files import atomic_folder
 from ..core.labels import TERRITORIES
 from ..networks.configs import LESION_KINDS, LESION_PATCH, SCORING_CONFIGS
 from . import preprocessing
-from .cards import WEIGHTS_ENDING, ModelCard, ModelError, read_network, weights_of
+from .cards import WEIGHTS_ENDING, ModelCard, read_network, weights_of
 from .graph import trace
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"

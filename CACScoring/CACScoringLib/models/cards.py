@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..core.ct import CTError
-from ..core.decoding import WrongValueError, restore
+from ..core.decoding import restore
+from ..core.errors import (
+    ModelError,
+    WrongValueError,
+)
 from ..core.files import read_json, resource_folder, user_data_folder
 from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing
@@ -51,10 +54,6 @@ REAL_PATIENTS = "real patients labelled by"
 
 VERDICT = "before_after"
 """Entry of `ModelCard.validation` with the verdict of `cac validate --before`, and name of its section there."""
-
-
-class ModelError(CTError):
-    """A model is missing, damaged, or not for this version. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -349,7 +348,8 @@ def _graph(card: ModelCard, data: bytes) -> openvino.Model:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    from .graph import GraphError, read_graph
+    from ..core.errors import GraphError
+    from .graph import read_graph
 
     if not card.graph:
         raise ModelError(

@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from ..core.ct import ScanWarning
+from ..core.errors import ModelError
 from ..core.files import file_sha256
 from ..core.remedies import MODEL
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
 from ..record.provenance import Provenance, SiteRecord, provenance_of
-from .cards import LoadedModel, ModelAhead, ModelCard, ModelError, StoredModel, list_models, load_model, read_card
+from .cards import (
+    LoadedModel,
+    ModelAhead,
+    ModelCard,
+    StoredModel,
+    list_models,
+    load_model,
+    read_card,
+)
 from .inference import choose_device
 from .site import SiteFile, read_site
 

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.errors import (
+    GraphError,
+)
 from ..networks.openvino_runtime import convert, ops, ov
 
 if TYPE_CHECKING:
@@ -29,10 +32,6 @@ LARGEST_GRAPH = 2**24
 """Size in bytes beyond which a graph is not unpacked, a hundred times that of the published networks."""
 
 _END = b"</net>"
-
-
-class GraphError(ValueError):
-    """A graph cannot be read, or weights do not fit it."""
 
 
 def write_graph(network: torch.nn.Module) -> str:

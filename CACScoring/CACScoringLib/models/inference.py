@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..core.ct import CTError, ScanWarning
+from ..core.ct import ScanWarning
+from ..core.errors import (
+    CTError,
+    DeviceError,
+)
 from ..core.remedies import DEVICE
 
 if TYPE_CHECKING:
@@ -25,10 +29,6 @@ DEVICES = ("auto", "cpu", "cuda")
 
 CPU_BATCH = 2
 """Largest batch of slices or patches in PyTorch on a processor: features of more do not fit its cache."""
-
-
-class DeviceError(CTError):
-    """The requested device is missing, or has too little memory for a single patch."""
 
 
 def check_gpu() -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import AIR_HU, MaskError, same_grid
+from ..core.ct import AIR_HU, same_grid
+from ..core.errors import MaskError
 from ..core.grid import ScanGrid, triple
 from ..core.voxels import voxels_of
 

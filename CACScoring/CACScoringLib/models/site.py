@@ -16,8 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.ct import CTError
-from ..core.decoding import WrongValueError, restore
+from ..core.decoding import restore
+from ..core.errors import (
+    SiteError,
+    WrongValueError,
+)
 from ..core.files import file_sha256, parse_json
 from ..core.version import VERSION
 from ..networks.configs import RADIOGRAPH
@@ -29,10 +32,6 @@ FILE, HASH = "CAC_SITE", "CAC_SITE_SHA256"
 
 OF_SCANS = ("kvp", "sex", "age_years", "slices", "calibration")
 """Scoring settings that belong to a scan and are not pinned."""
-
-
-class SiteError(CTError):
-    """The site file is missing, changed or of another version, or something else was asked for than it pins."""
 
 
 @dataclass(frozen=True)

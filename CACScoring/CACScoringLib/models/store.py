@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.errors import ModelError
 from ..core.files import LEFT_SECONDS, atomic_folder, partial_folder, read_json, remove_partial, write_bytes_atomically
 from ..networks.configs import SCORING_CONFIGS
 from . import cards
@@ -29,7 +30,6 @@ from .cards import (
     Calibration,
     LoadedModel,
     ModelCard,
-    ModelError,
     StoredModel,
     read_card,
     read_network,

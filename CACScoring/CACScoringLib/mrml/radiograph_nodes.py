@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 import slicer
 
-from ..core.ct import CTError, UnreadableError
+from ..core.errors import CTError, UnreadableError
 from ..core.files import parse_json
 from ..io.image_files import read_image
 from .drr_nodes import slice_axes

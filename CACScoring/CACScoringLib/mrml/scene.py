@@ -16,8 +16,9 @@ import slicer
 from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
-from ..core.ct import CTError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
-from ..core.files import OutputError, atomic_write
+from ..core.ct import same_grid
+from ..core.errors import CTError, NotVolumeError, OutputError, SliceGeometryError, UnreadableError
+from ..core.files import atomic_write
 from ..core.labels import WINDOW_HU
 from ..core.voxels import voxels_of
 from ..io.files import path_for_itk

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, UnreadableError, oriented
+from ..core.ct import oriented
+from ..core.errors import CTError, UnreadableError
 from ..core.files import LAST_FILE
 from ..core.grid import bounding_box
 from ..core.voxels import voxels_of

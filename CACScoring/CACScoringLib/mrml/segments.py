@@ -15,7 +15,7 @@ from vtkmodules.vtkCommonCore import vtkDataArray
 from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkCommonMath import vtkMatrix4x4
 
-from ..core.ct import MaskError, SliceGeometryError
+from ..core.errors import MaskError, SliceGeometryError
 from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..core.voxels import voxels_of

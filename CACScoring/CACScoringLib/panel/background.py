@@ -50,8 +50,7 @@ def open_case(folder: Path, ct: Path, target: Path, progress: Progress) -> None:
 
 def main(arguments: list[str]) -> int:
     """Make the call of a folder and return the exit code."""
-    from ..core.ct import CTError
-    from ..core.files import OutputError
+    from ..core.errors import CTError, OutputError
     from ..core.progress import JsonProgress
 
     folder, progress = Path(arguments[0]), JsonProgress(sys.stderr)

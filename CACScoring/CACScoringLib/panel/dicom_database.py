@@ -11,7 +11,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 
 _MODALITY, _DATE, _TIME = "0008,0060", "0008,0023", "0008,0033"
 _FRAME_OF_REFERENCE = "0020,0052"

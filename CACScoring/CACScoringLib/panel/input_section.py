@@ -14,7 +14,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from ..core.options import rows_of
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
-from ..core.files import OutputError, parse_json
+from ..core.errors import CTError, OutputError
+from ..core.files import parse_json
 from .process import BackgroundProcess, Process, ReadyProcess
 from .widgets import say, singleShot
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from . import dicom_database
 from .widgets import askForFile, dataOf, fillBox, say
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
-from ..core.files import OutputError
+from ..core.errors import CTError, OutputError
 from . import table_widgets, widgets
 from .job import ButtonJob, Job, Steps
 from .lifecycle import Section, Signal

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import qt
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from ..core.labels import SITE_COLOURS
 from . import table_widgets, widgets
 from .lifecycle import Section
@@ -130,7 +130,7 @@ class ResultSection(Section):
         return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
 
     def _export(self, *_args: object) -> None:
-        from ..core.files import OutputError
+        from ..core.errors import OutputError
         from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 
         if reason := ensurePackages(CLINICAL_REQUIREMENTS, purpose=_("A report")):

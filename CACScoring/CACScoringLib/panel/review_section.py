@@ -16,7 +16,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from ..core.labels import SITE_COLOURS, Site, site_called
 from . import views
 from .editor import EditorBox

@@ -15,7 +15,8 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError, CTScan
+from ..core.ct import CTScan
+from ..core.errors import CTError
 
 if TYPE_CHECKING:
     from ..core.acquisition import Acquisition

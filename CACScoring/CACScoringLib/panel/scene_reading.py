@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 
 if TYPE_CHECKING:
     from ..mrml.scene import SceneNodes
@@ -99,7 +99,7 @@ class SceneReading:
 
     def _recording(self, record: Callable[[str, Change], None]) -> Callable[[str, Change], None]:
         """Return a function that records changes until one cannot be stored."""
-        from ..review.journal import JournalError
+        from ..core.errors import JournalError
 
         def recordUnlessFaulty(kind: str, change: Change) -> None:
             if self.fault:

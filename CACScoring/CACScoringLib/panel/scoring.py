@@ -15,7 +15,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from .job import Job, JobError, Steps, inThread, temporaryFolder
 from .lifecycle import Signal
 from .process import Process, ReadyProcess

@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.acquisition import NO_AGENT, Acquisition
-from ..core.ct import ContrastError, CTScan, ScanWarning
+from ..core.ct import CTScan, ScanWarning
+from ..core.errors import ContrastError
 from ..core.remedies import UNUSUAL
 from ..core.voxels import voxels_of
 from ..record.findings import BloodPool

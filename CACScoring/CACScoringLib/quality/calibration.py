@@ -16,9 +16,10 @@ import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan
-from ..core.decoding import WrongValueError, restore
+from ..core.decoding import restore
+from ..core.errors import ModelError, WrongValueError
 from ..core.voxels import voxels_of
-from ..models.cards import ModelCard, ModelError, calibration_entry, list_models
+from ..models.cards import ModelCard, calibration_entry, list_models
 from ..record.findings import BloodPool, Familiarity
 from ..record.score_record import ScoreRecord
 

@@ -12,9 +12,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import CTError, CTScan, MaskError
+from ..core.ct import CTScan
+from ..core.errors import CTError, MaskError, TableError
 from ..core.slices import BODY_HU
-from ..core.tables import TableError, read_table
+from ..core.tables import read_table
 from ..core.voxels import voxels_of
 from ..record.findings import MassCalibration
 

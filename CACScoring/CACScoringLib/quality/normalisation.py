@@ -23,7 +23,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import fft, ndimage
 
-from ..core.ct import AIR_HU, CTError, CTScan, ScanWarning
+from ..core.ct import AIR_HU, CTScan, ScanWarning
+from ..core.errors import CTError
 from ..core.grid import Grid
 from ..record.findings import Normalisation
 

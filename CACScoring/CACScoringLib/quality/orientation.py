@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..anatomy.chest import LUNG_EDGE_HU, OUTSIDE_AIR_HU, voxels
-from ..core.ct import CTScan, OrientationError, ScanWarning
+from ..core.ct import CTScan, ScanWarning
+from ..core.errors import OrientationError
 from ..core.grid import GRID_MM, Grid
 from ..core.remedies import UNUSUAL
 from ..core.voxels import voxels_of

@@ -15,7 +15,8 @@ import pydicom
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from ..core.acquisition import Acquisition
-from ..core.ct import CTError, NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.ct import ScanWarning
+from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
 from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded

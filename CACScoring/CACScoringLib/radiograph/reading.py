@@ -10,7 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import NotCTError, NotVolumeError, ScanWarning, UnreadableError
+from ..core.ct import ScanWarning
+from ..core.errors import NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
 from ..io.dicom import is_dicom
 from ..io.reading import IMAGE_ENDINGS, read_mask

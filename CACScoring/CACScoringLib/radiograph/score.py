@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from scipy import ndimage
 
-from ..core.ct import CTError, ScanWarning
+from ..core.ct import ScanWarning
+from ..core.errors import (
+    ModelError,
+    RadiographError,
+)
 from ..core.progress import Progress
-from ..models.cards import LoadedModel, ModelCard, ModelError, StoredModel, find_model, list_models
+from ..models.cards import LoadedModel, ModelCard, StoredModel, find_model, list_models
 from ..models.inference import predict
 from ..networks import radiograph_fusion
 from ..networks.configs import RADIOGRAPH
@@ -156,10 +160,6 @@ DIGITAL = ScanWarning(
 )
 
 
-class RadiographError(CTError):
-    """Radiographs or factors that cannot be scored. The message says what to do."""
-
-
 @dataclass(frozen=True)
 class Factors:
     """Clinical factors of a person. sex: "F" or "M". Raises RadiographError for no adult."""
@@ -266,7 +266,7 @@ def score_radiograph(
 
     Raises:
         RadiographError: A view is missing or wrong.
-        ViewError: A picture is unusable.
+        RadiographError: A picture is unusable.
         DeviceError: The device fails.
     """
     progress = progress or Progress()

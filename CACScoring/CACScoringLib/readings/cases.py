@@ -11,8 +11,9 @@ from typing import Any
 from ..cohort import folder as cohort
 from ..cohort import table
 from ..core.acquisition import Acquisition
-from ..core.ct import CTError, CTScan, SeriesChoiceError, UnreadableError
-from ..core.files import LAST_FILE, OutputError, file_sha256
+from ..core.ct import CTScan
+from ..core.errors import CTError, OutputError, SeriesChoiceError, UnreadableError
+from ..core.files import LAST_FILE, file_sha256
 from ..core.tables import Line, read_table
 from ..io.reading import find_series, read_ct
 from ..record.reading import read_result

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..core.files import OutputError, write_text_atomically
+from ..core.errors import OutputError
+from ..core.files import write_text_atomically
 from ..core.tables import read_table, table_text
 from .cases import ReviewCase
 from .journals import AGAIN, FIRST

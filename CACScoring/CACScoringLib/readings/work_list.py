@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from ..review.journal import CHANGES
 from .cases import ReviewCase
 from .journals import AGAIN, CONSENSUS, FIRST, SHARED, journal_of, reading_by, stamp_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core.ct import UnreadableError
-from ..core.decoding import WrongValueError, restore
+from ..core.decoding import restore
+from ..core.errors import UnreadableError, WrongValueError
 from ..core.files import LAST_FILE, SCHEMA, parse_json
 from .score_record import ScoreRecord
 

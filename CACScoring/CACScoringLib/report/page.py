@@ -8,7 +8,8 @@ from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ..core.files import REVIEW_PORT, OutputError, resource_folder
+from ..core.errors import OutputError
+from ..core.files import REVIEW_PORT, resource_folder
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCoronary
 from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability

@@ -8,7 +8,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..core.acquisition import IDENTIFYING
-from ..core.ct import CTError, CTScan
+from ..core.ct import CTScan
+from ..core.errors import CTError
 from ..core.files import OutputFolder
 from ..core.progress import Progress
 from ..io.acquisition import acquisition_of

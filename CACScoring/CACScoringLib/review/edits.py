@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..core.ct import MaskError
+from ..core.errors import MaskError
 from ..core.voxels import voxels_of
 from .picking import brush_stroke, pick_lesion
 from .review import Review

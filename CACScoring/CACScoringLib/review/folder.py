@@ -9,7 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image
-from ..core.ct import CTScan, UnreadableError, same_grid
+from ..core.ct import CTScan, same_grid
+from ..core.errors import UnreadableError
 from ..core.labels import Labelled
 from ..core.voxels import voxels_of
 from ..io.image_files import read_image

@@ -19,8 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.ct import CTError
-from ..core.decoding import WHEN_SET, WrongValueError, content_of, decoded, restore
+from ..core.decoding import WHEN_SET, content_of, decoded, restore
+from ..core.errors import (
+    JournalError,
+    WrongValueError,
+)
 from ..core.files import parse_json, sync_folder
 from ..core.labels import NOT_CORONARY, SITES
 from ..record.review_record import Confirmation
@@ -30,10 +33,6 @@ from .state import Change
 SCHEMA = "cac-review/1"
 CHANGES = ("edit", "undo", "redo")
 """Kinds of entries with a change; entries without are "time" and "export"."""
-
-
-class JournalError(CTError):
-    """A journal cannot be read or written; its earlier entries remain."""
 
 
 @dataclass(frozen=True)

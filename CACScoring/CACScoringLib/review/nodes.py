@@ -12,8 +12,9 @@ import SimpleITK as sitk
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
-from ..core.ct import MaskError, UnreadableError, same_grid
-from ..core.decoding import WrongValueError, restore
+from ..core.ct import same_grid
+from ..core.decoding import restore
+from ..core.errors import MaskError, UnreadableError, WrongValueError
 from ..core.files import parse_json
 from ..core.grid import Grid
 from ..core.labels import TERRITORIES, Labelled, label_called

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, MaskError, ScanWarning
+from ..core.ct import ScanWarning
+from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.score_record import LesionRecord, MethodRecord, NonCoronaryRecord

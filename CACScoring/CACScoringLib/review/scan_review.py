@@ -15,7 +15,8 @@ import SimpleITK as sitk
 
 from ..anatomy.epicardial_fat import measure_epicardial_fat
 from ..anatomy.heart_region import HeartRegion
-from ..core.ct import CTError, MaskError, ScanWarning
+from ..core.ct import ScanWarning
+from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
 from ..networks.configs import VESSELS

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTError, CTScan, UnreadableError, same_grid, scan_from_image
+from ..core.ct import CTScan, same_grid, scan_from_image
+from ..core.errors import CTError, UnreadableError
 from ..core.grid import Grid
 from ..core.labels import Labelled
 from ..mrml.scene_content import SliceRow

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.ct import CTError, ScanWarning
+from ..core.ct import ScanWarning
+from ..core.errors import CTError
 from ..core.files import LAST_FILE
 from ..core.text import abbreviated_list, printable
 from ..io.reading import IMAGE_ENDINGS, Series, find_series, stem

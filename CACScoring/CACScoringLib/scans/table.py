@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.ct import ScanWarning
-from ..core.tables import Line, Table, TableError, read_table, write_table
+from ..core.errors import TableError
+from ..core.tables import Line, Table, read_table, write_table
 from ..core.text import abbreviated_list, printable
 from .folder import name_below
 from .source import ScanSource

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from ..models.cards import calibration_entry
 from .arteries import ArterySuggestion
 from .lesions import Lesion, LesionSet

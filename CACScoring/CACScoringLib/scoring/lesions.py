@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..core.ct import CTError, MaskError
+from ..core.errors import CTError, MaskError
 from ..core.grid import Grid
 from ..core.labels import SITES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.voxels import voxels_of

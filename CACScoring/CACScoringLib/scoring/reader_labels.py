@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import CTScan, MaskError, ScanWarning, mask_on_scan_grid
+from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
+from ..core.errors import MaskError
 from ..core.labels import SITES, Artery
 from ..core.voxels import voxels_of
 from .lesions import LesionSet, connected_voxels, find_lesions

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..core.acquisition import Acquisition
-from ..core.ct import CTError, ScanWarning
+from ..core.ct import ScanWarning
+from ..core.errors import CTError
 from ..core.options import Row, option
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.ct import CTError
+from ..core.errors import CTError
 from ..core.labels import AnySite, Artery, SiteMap
 from ..record.findings import Percentile
 from .lesions import Lesion, SliceComponent
@@ -189,7 +189,8 @@ def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path
         CTError: If the table cannot be read or has no single row for this person.
         ValueError: For a negative score.
     """
-    from ..core.tables import TableError, read_table
+    from ..core.errors import TableError
+    from ..core.tables import read_table
 
     _check_score(agatston)
     read = read_table(table, ("sex", "age_from", "age_to"))

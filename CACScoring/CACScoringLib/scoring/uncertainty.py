@@ -29,7 +29,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from ..core.ct import CTError, CTScan
+from ..core.ct import CTScan
+from ..core.errors import CTError
 from ..models.cards import ModelCard, calibration_entry
 from ..quality.calibration import CalibrationRange, Repeatability, facts_of, map_cards
 from ..record.findings import BloodPool, CalibratedOn, Familiarity

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.ct import ScanWarning, UnreadableError
+from ..core.ct import ScanWarning
+from ..core.errors import UnreadableError
 from ..core.text import percent
 from ..networks.configs import ESTIMATORS, RADIOMICS, VESSELS
 from ..record.score_record import EstimateModelRecord, EstimateRecord

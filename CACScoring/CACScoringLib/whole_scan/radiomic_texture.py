@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..core.ct import CTError
+from ..core.errors import (
+    RadiomicsError,
+)
 
 
 def _names(beginning: str, ends: str) -> tuple[str, ...]:
@@ -53,10 +55,6 @@ _COLUMN = re.compile(
     r"((?:stat|ih|ivh|cm|rlm|szm|ngt|ngl)_.+?)(?:_d1(?:_a0\.0)?)?(?:_(?:3d|2\.5d|2d).*)?(?:_fbs_w[\d.]+)?"
 )
 """Column of a feature, with its name without settings as group 1; other columns describe files."""
-
-
-class RadiomicsError(CTError):
-    """Radiomic features that cannot be computed. The message says what to do."""
 
 
 def ibsi_features(

@@ -17,10 +17,11 @@ import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
+from ..core.errors import ModelError
 from ..core.grid import ScanGrid, triple
 from ..core.labels import MAIN_ARTERIES
 from ..core.voxels import voxels_of
-from ..models.cards import LoadedModel, ModelError
+from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import measure_blood
 from ..record.findings import BloodPool

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..anatomy.heart_region import HeartRegion
-from ..core.ct import CTError, CTScan, ScanWarning
+from ..core.ct import CTScan, ScanWarning
+from ..core.errors import CTError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel
 from ..networks.configs import VESSELS

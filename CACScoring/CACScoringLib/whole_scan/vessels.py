@@ -19,10 +19,11 @@ from scipy import ndimage
 
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import AIR_HU, CTScan, ScanWarning
+from ..core.errors import ModelError
 from ..core.grid import Grid, ScanGrid
 from ..core.labels import MAIN_ARTERIES
 from ..core.voxels import voxels_of
-from ..models.cards import LoadedModel, ModelError
+from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
 from .estimates import WholeScanEstimate, estimate_of

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from CACScoringLib.core.ct import CTError, MaskError
-from CACScoringLib.core.decoding import WrongValueError, decoded
+from CACScoringLib.core.decoding import decoded
+from CACScoringLib.core.errors import (
+    MaskError,
+    RefusedError,
+    WrongValueError,
+)
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.review.scan_review import ScanReview
 
@@ -17,10 +21,6 @@ MAX_SECONDS = 24 * 3600.0
 
 ASSIGNABLE_SITES = (*(a for a in Artery if a != Artery.UNASSIGNED), *NonCoronary)
 """Sites to which a reader may assign calcium."""
-
-
-class RefusedError(CTError):
-    """Unknown or unsuitable content of a request."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from CACScoringLib.core.ct import CTError, CTScan, MaskError
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import (
+    ChangedError,
+    MaskError,
+)
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase
@@ -40,10 +44,6 @@ from .page_state import blind_state, page_state
 
 MAX_OPEN_REVIEWS = 4
 """Number of reviews in memory; a large scan takes about a gigabyte."""
-
-
-class ChangedError(CTError):
-    """Change of the review since the reader saw it."""
 
 
 class OpenReview(RecordedReview):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from CACScoringLib.cohort import folder as cohort
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError, ProjectError
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.readings.cases import ReviewCase, cases_in
 from CACScoringLib.scans.table import scans_of_table
@@ -17,7 +17,7 @@ from CACScoringLib.scans.table import scans_of_table
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import check_annotator, slice_annotations, write_mask
 from ..project.automatic import RESULTS
-from ..project.files import SCANS_FILE, ProjectError, ProjectScan
+from ..project.files import SCANS_FILE, ProjectScan
 from ..project.project import Project, is_project
 from ..project.scan_identity import content_hash
 

@@ -19,18 +19,16 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import ChangedError, CTError, JournalError, OutputError, RefusedError
 from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS
 from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import WorkList
-from CACScoringLib.review.journal import JournalError
 
-from .actions import ASSIGNABLE_SITES, RefusedError, checked
+from .actions import ASSIGNABLE_SITES, checked
 from .images import first_view, label_colours, slice_bytes
-from .open_reviews import ChangedError, OpenReview, OpenReviews
+from .open_reviews import OpenReview, OpenReviews
 from .page_state import BLIND_IMAGES
 from .project import export_to_project
 from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session

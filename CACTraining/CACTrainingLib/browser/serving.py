@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from filelock import FileLock, Timeout
 
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.cases import check_present
 from CACScoringLib.readings.work_list import WorkList
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import LAST_FILE, file_sha256
 from CACScoringLib.readings.journals import FOLDER
 from CACScoringLib.record.reading import read_result

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.cli.main import PACKAGE
 from CACScoringLib.cli.options import Command
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import OutputError, atomic_folder, file_sha256
+from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.files import atomic_folder, file_sha256
 from CACScoringLib.core.options import option
 
 if TYPE_CHECKING:

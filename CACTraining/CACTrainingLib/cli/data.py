@@ -12,7 +12,7 @@ from typing import Any
 from CACScoringLib.cli.main import require
 from CACScoringLib.cli.options import Command, declare_actions
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 

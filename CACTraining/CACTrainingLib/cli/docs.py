@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.cli.main import require
 from CACScoringLib.cli.options import Command
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import option
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class DocsOptions:
 
 
 def _build(options: DocsOptions, progress: Progress) -> None:
-    from CACScoringLib.core.ct import CTError
+    from CACScoringLib.core.errors import CTError
 
     configuration = ROOT / "mkdocs.yml"
     if not configuration.is_file():

@@ -17,7 +17,7 @@ from CACScoringLib.cli.options import (
     from_file,
     settings_option,
 )
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.options import GivenOnce, argument, option
 from CACScoringLib.core.progress import Progress
 

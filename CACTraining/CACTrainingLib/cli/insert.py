@@ -39,13 +39,19 @@ class InsertOptions:
 
 def run(options: InsertOptions, progress: Progress) -> None:
     """Insert lesions. Raises CTError, OutputError."""
+    from CACScoringLib.core.errors import InsertionError
     from CACScoringLib.io.reading import read_ct, read_mask
     from CACScoringLib.models.cards import find_model, load_model
 
-    from ..phantom import InsertedSettings, PathError, prepare_background, read_path, write_insertions
+    from ..phantom import (
+        InsertedSettings,
+        prepare_background,
+        read_path,
+        write_insertions,
+    )
 
     if options.path and not options.artery:
-        raise PathError("A path belongs to one artery. Name it with --artery.")
+        raise InsertionError("A path belongs to one artery. Name it with --artery.")
     progress.begin(["reading", "insertion"])
     settings = settings_from(options, from_file(options.settings, None, InsertedSettings()), ("artery",))
     with progress.step("reading"):

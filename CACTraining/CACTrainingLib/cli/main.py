@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from CACScoringLib.cli import main as scoring
 from CACScoringLib.cli.main import CommandParser, declare_command, declared_commands
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 
 from . import testing
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.cli.options import DEVICES, Command, declare_actions
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.files import OutputError, atomic_write
+from CACScoringLib.core.errors import OutputError, ProjectError
+from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.text import abbreviated_list, printable
 
-from ..project.files import ProjectError
 from ..project.project import NewScan, Project
 from ..project.split import USES
 

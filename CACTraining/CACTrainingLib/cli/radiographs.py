@@ -7,7 +7,7 @@ from pathlib import Path
 
 from CACScoringLib.cli.options import Command, from_file, settings_option
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from CACScoringLib.cli.options import Command, extras_of_dicom, from_file, settings_option
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import REVIEW_PORT, OutputError
+from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.files import REVIEW_PORT
 from CACScoringLib.core.options import argument, option
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CACScoringLib.cli.options import NOTHING_WRITTEN, Command
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import argument
 from CACScoringLib.core.progress import Progress
 

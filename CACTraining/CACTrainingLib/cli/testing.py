@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 
 EXTRAS = (
     *("scene", "torch", "studies", "radiomics", "archive", "cohort", "cluster", "dicom"),

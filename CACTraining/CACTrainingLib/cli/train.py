@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.cli.main import require
 from CACScoringLib.cli.options import cluster_option, extras_of_cluster, read_settings
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import add_options, argument, changed_settings, option, settings_from
 
 from ..training.settings import LoopSettings, RunOptions, facts_of

@@ -9,7 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import heart_region
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, SITES
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct

@@ -15,12 +15,12 @@ from typing import Any
 from urllib.request import getproxies
 
 from CACScoringLib.core.acquisition import NO_AGENT
+from CACScoringLib.core.errors import CollectionError
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
 
 from ..references.collection import Collection
-from ..references.registry import CollectionError
 
 CLIENT_MANIFEST = "series.s5cmd"
 """File in the folder of the scans with the series to fetch, in the form of the client's manifests."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.errors import CollectionError
 from CACScoringLib.core.progress import Progress
 
 from ..evaluation.jobs import JobSettings, job_key, kept_records
@@ -19,7 +20,7 @@ from ..project.places import absolute
 from ..project.project import NewScan, Project, is_project
 from ..project.proposals import propose_waiting
 from ..references.collection import Collection
-from ..references.registry import CollectionError, find_scans
+from ..references.registry import find_scans
 from .checks import ScanCheck, check_scan
 from .inventory import Entry, write_inventory
 

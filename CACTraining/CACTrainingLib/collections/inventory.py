@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from CACScoringLib.core.files import OutputError, write_text_atomically
+from CACScoringLib.core.errors import OutputError
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.report.page import rendered

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from CACScoringLib.core.errors import CollectionError, TableError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import Table, TableError, read_table
+from CACScoringLib.core.tables import Table, read_table
 
 from ..references.collection import Collection
 from ..references.manifest import ManifestRow, write_manifest
-from ..references.registry import CollectionError
 from . import commons
 from .commons import RemoteSeries, waiting_series
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from CACScoringLib.cohort.cluster import LOCAL, chosen_cluster
 from CACScoringLib.cohort.workers import run_jobs
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models import preprocessing
@@ -31,7 +32,7 @@ from CACScoringLib.models.preprocessing import MAX_NEIGHBOURS, HeartSlices
 
 from ..project.project import Project, is_project
 from ..project.training import training_scans
-from ..project.training_scan import KINDS, DataError, TrainingScan, scan_in
+from ..project.training_scan import KINDS, TrainingScan, scan_in
 from .scan_samples import write_slices, write_volume
 
 

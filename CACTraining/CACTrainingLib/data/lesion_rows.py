@@ -20,7 +20,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.core.ct import CTError, CTScan, mask_on_scan_grid, scan_from_image
+from CACScoringLib.core.ct import CTScan, mask_on_scan_grid, scan_from_image
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES, Artery

@@ -18,7 +18,8 @@ import numpy as np
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.anatomy.territories import Territories
-from CACScoringLib.core.ct import AIR_HU, CTError, CTScan, scan_from_image
+from CACScoringLib.core.ct import AIR_HU, CTScan, scan_from_image
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.grid import Box, Grid, ScanGrid, bounding_box
 from CACScoringLib.models.cards import LoadedModel

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_mask
 
@@ -20,7 +20,7 @@ from ..project.project import Project
 from ..project.proposals import read_proposal
 from ..project.split import USES
 from ..project.training import annotated_nothing, painted_slices, training_scan
-from ..project.training_scan import DataError, TrainingScan, read_truth
+from ..project.training_scan import TrainingScan, read_truth
 from .datasets import find_scans, split_by_patient
 
 NETWORKS = ("slices", "decomposition")

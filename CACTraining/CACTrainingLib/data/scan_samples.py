@@ -10,7 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.core.ct import AIR_HU, CTError, CTScan, mask_on_scan_grid, same_grid
+from CACScoringLib.core.ct import AIR_HU, CTScan, mask_on_scan_grid, same_grid
+from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.files import atomic_folder
 from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -19,7 +20,7 @@ from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, TERRITORY
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.scoring.evidence import BLOOD_HU
 
-from ..project.training_scan import DataError, TrainingScan, read_truth
+from ..project.training_scan import TrainingScan, read_truth
 
 BRIGHT_HU, BRIGHT_PIXELS, BRIGHT_SIGMA_PIXELS, BRIGHT_MARGIN_PIXELS = 90.0, 3, 1.0, 4
 """Limits of a slice that resembles one with calcium: HU after smoothing, number of such pixels, sigma of the smoothing,

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.core.tables import Line, TableError, read_table
+from CACScoringLib.core.tables import Line, read_table
 
 from ..phantom import AGATSTON_PER_MG
 from ..statistics.patient_folds import category_of, parts_by_patient

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 
 from ..phantom import VISIBLE_CONTRAST_TO_NOISE
-from ..project.training_scan import DataError
 from .augmentation import Changes, SliceAugmentation, augment_slices, draw_slice_changes
 from .datasets import SliceDataset
 

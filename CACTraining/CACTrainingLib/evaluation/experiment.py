@@ -26,14 +26,15 @@ import numpy as np
 import pandas as pd
 
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.errors import CTError, StudyError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
 from ..data.scan_table import TableScan, folds, table_hash
 from ..statistics.bootstrap import RESAMPLES, paired_difference
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
-from .jobs import JobSettings, StudyError, kept_jobs, kept_results, make_folder
+from .jobs import JobSettings, kept_jobs, kept_results, make_folder
 from .measures import Comparison, Measure
 from .page import write_study
 from .parts import Cell, Section, Table, heading, p_cell

@@ -16,9 +16,14 @@ import SimpleITK as sitk
 
 from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.ct import CTError, ScanWarning
-from CACScoringLib.core.decoding import WrongValueError, restore
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.errors import (
+    CTError,
+    OutputError,
+    StudyError,
+    WrongValueError,
+)
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.core.remedies import OUTPUT
 from CACScoringLib.models.choice import ModelChoice
@@ -28,10 +33,6 @@ from CACScoringLib.scans.table import write_scans
 
 SCANS, SCAN_TABLE = "scans", "scans.csv"
 """Folder of the scans' results, and table of the scans, in the output folder."""
-
-
-class StudyError(CTError):
-    """A study cannot be made. The message says what to do."""
 
 
 @dataclass(frozen=True)

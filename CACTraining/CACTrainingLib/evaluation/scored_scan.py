@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, CTScan, MaskError, same_grid
+from CACScoringLib.core.ct import CTScan, same_grid
+from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.record.reading import read_result

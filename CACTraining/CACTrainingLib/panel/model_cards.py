@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard

@@ -8,12 +8,13 @@ Shape: everything of the anatomy, the plaques' places and sizes, the trajectorie
 The names below are the interface of the library, which README.md describes; nothing else of it is imported elsewhere.
 """
 
+from CACScoringLib.core.errors import CohortError, InsertionError
+
 from .anatomy.heart import posed_frame
 from .anatomy.patient import AGATSTON_PER_MG, STRATA, Patient, demographics, draw_patient, stratified_patients, stream
 from .anatomy.segments import SEGMENTS
 from .cohort.cohort import (
     SAMPLES,
-    CohortError,
     CohortSettings,
     in_processes,
     make_sample,
@@ -36,21 +37,70 @@ from .cohort.segment_scans import (
 from .cohort.territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels, territory_volume
 from .insertion.background import Background, prepare_background
 from .insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions, write_insertions
-from .insertion.insertion import InsertionError, PathError, read_path
+from .insertion.insertion import read_path
 from .scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from .scanner.response import Stamp, add_stamps
 from .scanner.scanner import Scanner
 from .scanner.simulation import HIGHEST_HU, DigitalScan, scan_grid, scan_patient
 
 __all__ = [
-    "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS",
-    "SAMPLES", "SEGMENTS", "SEGMENT_SCANS_VERSION", "STRATA", "VISIBLE_CONTRAST_TO_NOISE", "Background",
-    "CohortError", "CohortSettings", "Difficulty", "DigitalScan", "InsertedScan", "InsertedSettings",
-    "InsertionError", "Labels", "PathError", "Patient", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan",
-    "Stamp", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics",
-    "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "image_on",
-    "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "posed_frame",
-    "prepare_background", "read_path", "reference_scores", "same_settings", "scan_grid", "scan_patient",
-    "segment_scan", "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions",
+    "AGATSTON_PER_MG",
+    "BLURRED_MASS_MG",
+    "HIGHEST_HU",
+    "LABEL_HU",
+    "MASS_MG",
+    "POSSIBLE",
+    "PROTOCOLS",
+    "SAMPLES",
+    "SEGMENTS",
+    "SEGMENT_SCANS_VERSION",
+    "STRATA",
+    "VISIBLE_CONTRAST_TO_NOISE",
+    "Background",
+    "CohortError",
+    "CohortSettings",
+    "Difficulty",
+    "DigitalScan",
+    "InsertedScan",
+    "InsertedSettings",
+    "InsertionError",
+    "Labels",
+    "Patient",
+    "ScanPose",
+    "Scanner",
+    "SegmentPlaque",
+    "SegmentScan",
+    "Stamp",
+    "TerritoryVolume",
+    "add_dense",
+    "add_stamps",
+    "annotate",
+    "as_ct_scan",
+    "clean_scan",
+    "demographics",
+    "dense_voxels",
+    "draw_lesion_patient",
+    "draw_lesion_scan",
+    "draw_pair",
+    "draw_patient",
+    "image_on",
+    "in_processes",
+    "insert_lesions",
+    "make_sample",
+    "patient_folder",
+    "patient_of",
+    "posed_frame",
+    "prepare_background",
+    "read_path",
+    "reference_scores",
+    "same_settings",
+    "scan_grid",
+    "scan_patient",
+    "segment_scan",
+    "stratified_patients",
+    "stream",
+    "territory_volume",
+    "write_cohort",
+    "write_insertions",
     "write_sample",
 ]  # fmt: skip

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, same_grid
+from CACScoringLib.core.ct import same_grid
+from CACScoringLib.core.errors import CTError, ProjectError
 from CACScoringLib.core.voxels import voxels_of
 
 from .annotation_files import MASK_KINDS, SliceLabel
 from .annotations import TRUTH, annotators, read_mask, slice_annotations, truth_labels
-from .files import ProjectError
 
 if TYPE_CHECKING:
     from ..statistics.bootstrap import Estimate

@@ -16,18 +16,18 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from CACScoringLib.core.errors import (
+    AnnotationError,
+    ProjectError,
+)
 from CACScoringLib.core.files import atomic_write, sync_folder
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
 
-from .files import ProjectError, ProjectWriteError, now, remove_leftovers, write_durably
+from .files import now, remove_leftovers, write_durably
 
 SLICES_FILE = "slices.jsonl"
 MASK_KINDS = ("regions", "heart")
-
-
-class AnnotationError(ProjectWriteError):
-    """Failure to save an annotation. Earlier ones are intact; the last one has to be repeated."""
 
 
 class SliceLabel(Enum):

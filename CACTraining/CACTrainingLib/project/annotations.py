@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, ProjectError
 from CACScoringLib.core.files import read_json
 
 from .annotation_files import SLICES_FILE, SliceAnnotations, SliceLabel, as_labels, mask_file, save_mask
-from .files import ProjectError, ProjectScan
+from .files import ProjectScan
 
 if TYPE_CHECKING:
     from .project import Project

@@ -20,9 +20,13 @@ from datetime import datetime
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import (
+    ProjectError,
+    ProjectWriteError,
+    TableError,
+)
 from CACScoringLib.core.files import atomic_folder, read_json, remove_partial, sync_folder, write_bytes_atomically
-from CACScoringLib.core.tables import TableError, read_cells, table_text
+from CACScoringLib.core.tables import read_cells, table_text
 from CACScoringLib.scans.source import ScanSource
 
 SCHEMA = "cac-project/1"
@@ -55,14 +59,6 @@ class ProjectScan(ScanSource):
     sha256: str
     source: str
     use: str
-
-
-class ProjectError(CTError):
-    """Damaged project, or unsuitable use of one. The message gives the reason and the remedy."""
-
-
-class ProjectWriteError(ProjectError):
-    """Failure to save a change to the disk. Earlier data are intact."""
 
 
 def write_durably(path: Path, data: bytes) -> None:

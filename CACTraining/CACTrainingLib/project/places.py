@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path, PureWindowsPath
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, ProjectError
 from CACScoringLib.core.text import abbreviated_list
 
-from .files import ProjectError, ProjectScan
+from .files import ProjectScan
 from .scan_identity import content_hash
 
 

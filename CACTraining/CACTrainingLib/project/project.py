@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, ProjectError, ProjectWriteError
 from CACScoringLib.core.files import partial_folder
 from CACScoringLib.scans.source import ScanSource
 
 from . import files, places
 from .annotation_files import ImportedAnnotations, write_imported
-from .files import ProjectError, ProjectScan, ProjectWriteError
+from .files import ProjectScan
 from .scan_identity import content_hash
 from .split import USES, split_patients
 

@@ -15,12 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.errors import CTError, ProjectWriteError
 from CACScoringLib.core.files import partial_folder, read_json
 from CACScoringLib.core.voxels import voxels_of
 
 from .annotation_files import check_written
-from .files import ProjectWriteError, disk_error, now
+from .files import disk_error, now
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -170,7 +171,8 @@ def _proposal(folder: Path, facts: dict[str, Any]) -> Proposal:
 
 def _select_models(cards: Sequence[Path]) -> tuple[dict[str, StoredModel], list[str]]:
     """Return the requested models, the bundled ones of other networks, and warnings. Raises ModelError."""
-    from CACScoringLib.models.cards import ModelError, StoredModel, list_models, read_card
+    from CACScoringLib.core.errors import ModelError
+    from CACScoringLib.models.cards import StoredModel, list_models, read_card
 
     bundled = [model for model in list_models() if model.origin == "bundled"]
     models = {model.card.network: model for model in bundled if model.card.network in NETWORKS}

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from .files import ProjectError
+from CACScoringLib.core.errors import ProjectError
 
 USES = ("training", "validation", "test")
 

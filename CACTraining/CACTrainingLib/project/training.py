@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DataError, ProjectWriteError
 from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io import reading
@@ -32,10 +32,10 @@ from CACScoringLib.io.image_files import read_header
 from .annotation_files import SLICES_FILE, SliceAnnotations, SliceLabel, as_labels, mask_file
 from .annotations import annotators, check_annotator, read_mask, slice_annotations
 from .automatic import automatic_results
-from .files import ProjectScan, ProjectWriteError, disk_error
+from .files import ProjectScan, disk_error
 from .project import Project
 from .proposals import read_proposal
-from .training_scan import DataError, TrainingScan, kind_of, scan_in
+from .training_scan import TrainingScan, kind_of, scan_in
 
 SCHEMA = "cac-annotated/1"
 CONSENSUS = "_consensus"

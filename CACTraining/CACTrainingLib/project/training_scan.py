@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import (
+    DataError,
+)
 from CACScoringLib.core.files import read_json
 from CACScoringLib.models import preprocessing
 from CACScoringLib.scans.source import ScanSource
@@ -16,10 +18,6 @@ from CACScoringLib.scans.source import ScanSource
 CACHE_VERSION = 3
 KINDS = ("clean", "distractor", "coronary")
 """Kinds of scans: without calcium; with non-coronary calcium only; with coronary calcium."""
-
-
-class DataError(CTError):
-    """Missing, unsuitable or too few training data. The message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

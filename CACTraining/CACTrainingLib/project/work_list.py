@@ -6,9 +6,11 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+from CACScoringLib.core.errors import ProjectError
+
 from .annotation_files import MASK_KINDS, SliceLabel
 from .annotations import annotators, slice_annotations
-from .files import ProjectError, ProjectScan
+from .files import ProjectScan
 from .project import Project
 from .proposals import read_proposal
 

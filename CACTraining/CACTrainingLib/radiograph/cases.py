@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import (

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from CACScoringLib.core.ct import CTError, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, view_of_path
 

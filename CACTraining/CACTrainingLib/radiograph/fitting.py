@@ -18,13 +18,12 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
 from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key, probabilities
 
-from ..project.training_scan import DataError
 from ..statistics.patient_folds import category_of, parts_by_patient
 from ..statistics.roc import above
 from ..training.loop import Outcome, train

@@ -16,8 +16,8 @@ from typing import Any
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.workers import run_jobs
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import OutputError, read_json, write_text_atomically
+from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import printable
 

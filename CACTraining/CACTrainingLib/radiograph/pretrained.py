@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import (
+    ModelError,
+)
 from CACScoringLib.networks.radiograph import INPUTS, RadiographNet
 
 _RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
@@ -20,10 +22,6 @@ _RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4"
 
 _LAST = ("fc.", "classifier.")
 """Layers for other tasks' classes, which are not loaded."""
-
-
-class PretrainedError(CTError):
-    """File of pretrained weights that cannot be read, or is for another network."""
 
 
 def load_pretrained(network: RadiographNet, file: Path) -> str:
@@ -36,11 +34,11 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
             which only tensors are read.
 
     Raises:
-        PretrainedError: The file is unreadable, or for another network.
+        ModelError: The file is unreadable, or for another network.
     """
     backbone = network.config.backbone
     if backbone == "light":
-        raise PretrainedError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
+        raise ModelError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
     data = _bytes(file)
     tensors = {_monai_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _is_last(name)}
     first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
@@ -53,7 +51,7 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
         if not name.endswith("num_batches_tracked") and getattr(tensors.get(name), "shape", None) != tensor.shape
     )
     if missing:
-        raise PretrainedError(
+        raise ModelError(
             f"{file} is no torchvision state dict of {backbone}: {len(missing)} tensors are missing, as {missing[0]}."
         )
     for part in network.backbones:
@@ -65,7 +63,7 @@ def _bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise PretrainedError(f"The weights {file} cannot be read: {error.strerror}.") from error
+        raise ModelError(f"The weights {file} cannot be read: {error.strerror}.") from error
 
 
 def _is_last(name: str) -> bool:
@@ -85,7 +83,7 @@ def _monai_name(name: str, backbone: str) -> str:
 
 
 def read_tensors(file: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict from a file, tensors only. Raises PretrainedError if it has none."""
+    """Read a state dict from a file, tensors only. Raises ModelError if it has none."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -93,14 +91,14 @@ def read_tensors(file: Path) -> dict[str, torch.Tensor]:
         try:
             return load(file.read_bytes())
         except SafetensorError as error:
-            raise PretrainedError(f"{file} is not a safetensors file ({error}).") from error
+            raise ModelError(f"{file} is not a safetensors file ({error}).") from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"{file} holds more than tensors, or is not a PyTorch file ({first}). Save its state dict alone."
-        raise PretrainedError(message) from error
+        raise ModelError(message) from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise PretrainedError(f"{file} holds no state dict. Save the network's state_dict() alone.")
+        raise ModelError(f"{file} holds no state dict. Save the network's state_dict() alone.")
     return content

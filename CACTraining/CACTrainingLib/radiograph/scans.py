@@ -14,8 +14,8 @@ from typing import Any
 import SimpleITK as sitk
 
 from CACScoringLib.cohort.folder import free_name, safe_name
-from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.ct import CTScan, ScanWarning
+from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import read_table

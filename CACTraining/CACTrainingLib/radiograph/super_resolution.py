@@ -20,12 +20,12 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, ModelError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.grid import Grid, triple
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import water_equivalent_mm
-from CACScoringLib.models.cards import LoadedModel, ModelError, find_model, load_model
+from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import predict
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
 

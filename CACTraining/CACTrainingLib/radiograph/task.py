@@ -16,11 +16,11 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.options import option
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
 
 from ..data.scan_table import LABELS
-from ..project.training_scan import DataError
 from ..statistics.patient_folds import CATEGORY_LIMITS, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task, channels_last

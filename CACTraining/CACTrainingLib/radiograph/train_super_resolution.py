@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict

@@ -35,10 +35,11 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import BadReferenceError, CTError, TableError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, site_called
-from CACScoringLib.core.tables import DecimalMarks, Line, Table, TableError, read_cells
+from CACScoringLib.core.tables import DecimalMarks, Line, Table, read_cells
 from CACScoringLib.core.text import printable
 from CACScoringLib.io.dicom import DicomSlice, read_slice
 from CACScoringLib.scans.folder import natural_key
@@ -48,7 +49,6 @@ from ..project.scan_identity import series_files
 from .reference import (
     BY_RULE,
     VESSELS,
-    BadReferenceError,
     Format,
     ProgressCallback,
     Reference,

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.image_files import read_header
 from CACScoringLib.io.reading import IMAGE_ENDINGS, stem
@@ -38,17 +38,13 @@ from CACScoringLib.scans.folder import (
 from CACScoringLib.scans.table import scans_of_table
 
 from ..project.project import NewScan, is_project
-from ..project.training_scan import DataError, read_truth
+from ..project.training_scan import read_truth
 from . import coca
 from .reference import ProgressCallback, Reference, ReferenceScan, patient_in
 from .segmentations import HEART, LESIONS, segmentation_annotations
 
 TRUTH = "truth.json"
 TABLE_ENDINGS = (".csv", ".tsv")
-
-
-class SourceError(CTError):
-    """Source without anything to add. The message says what to do."""
 
 
 class _NamedScan(NamedTuple):
@@ -64,11 +60,11 @@ def find_new_scans(
     """Find the scans of a file or table, or below a folder; return them with warnings about skipped files.
 
     labels: Folder of segmentations. progress: Function called with the numbers of read and of all DICOM folders.
-    Raises SourceError if there is no scan.
+    Raises DataError if there is no scan.
     """
     source, labels = Path(source), None if labels is None else Path(labels)
     if labels is not None and not labels.is_dir():
-        raise SourceError(f"The folder of labels {labels} does not exist.")
+        raise DataError(f"The folder of labels {labels} does not exist.")
     if source.name.lower().endswith(TABLE_ENDINGS) and source.is_file():
         return _table_scans(source)
     warnings: list[str] = []
@@ -77,11 +73,11 @@ def find_new_scans(
     elif source.is_dir():
         named_scans = _folder_scans(source, labels, warnings, progress)
     else:
-        raise SourceError(f"{source} does not exist. Give a CT, or a folder of scans.")
+        raise DataError(f"{source} does not exist. Give a CT, or a folder of scans.")
     scans = _with_segmentations(named_scans, labels, warnings)
     if not scans:
         reason = f" {warnings[0]}" if warnings else ""
-        raise SourceError(f"{source} holds no scan that can be added.{reason} Give DICOM folders, NIfTI, NRRD or MHA.")
+        raise DataError(f"{source} holds no scan that can be added.{reason} Give DICOM folders, NIfTI, NRRD or MHA.")
     patients = Counter(scan.patient for scan in scans)
     if len(patients) == 1 and len(scans) > 2:
         warnings.append(
@@ -111,7 +107,7 @@ def _folder_scans(
     root: Path, labels: Path | None, warnings: list[str], progress: ProgressCallback | None
 ) -> list[_NamedScan]:
     if is_project(root):
-        raise SourceError(f"{root} is a project itself. Give the folder where scans lie.")
+        raise DataError(f"{root} is a project itself. Give the folder where scans lie.")
     contents = search(root, root / ".cac-no-output" if labels is None else labels)
     warnings += [warning.message for warning in contents.warnings]
     # Folders of property lists hold no DICOM.

@@ -22,6 +22,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import BadReferenceError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import site_called
 from CACScoringLib.core.text import printable
@@ -32,7 +33,6 @@ from .collection import Collection
 from .reference import (
     BY_RULE,
     VESSELS,
-    BadReferenceError,
     Format,
     ProgressCallback,
     Reference,

@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import (
+    BadReferenceError,
+    CTError,
+)
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.core.voxels import voxels_of
@@ -28,10 +32,6 @@ VESSELS = {"LM": ("LM",), "LAD": ("LAD",), "LCX": ("LCX",), "RCA": ("RCA",)}
 
 NAMELESS = ("anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "0")
 """Patient IDs that stand for no patient."""
-
-
-class BadReferenceError(CTError):
-    """A reference cannot be used. The message says which file, why, and what to do."""
 
 
 Outlines = Callable[[CTScan], sitk.Image]

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import (
+    BadReferenceError,
+    CollectionError,
+    CTError,
+)
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.io.reading import stem
@@ -17,17 +21,13 @@ from .coca import GATED, NONGATED
 from .collection import Collection, collections
 from .folder import find_new_scans, new_scans
 from .label_maps import CAC_LABELS, NAMED_LABELS, declared
-from .reference import BadReferenceError, ProgressCallback, Reference
+from .reference import ProgressCallback, Reference
 from .tables import TABLE
 
 DECLARED = {entry.name: declared(entry) for entry in collections().values() if entry.reader == "label-maps"}
 """Formats that collections declare, by their names."""
 
 FORMATS = (GATED, *DECLARED.values(), CAC_LABELS, NAMED_LABELS, NONGATED, TABLE)
-
-
-class CollectionError(CTError):
-    """A folder does not hold the collection, or it cannot be fetched. The message says what to do."""
 
 
 def read_reference(source: Path, scans: Path | None = None, progress: ProgressCallback | None = None) -> Reference:

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import CTScan, MaskError, mask_on_scan_grid
+from CACScoringLib.core.ct import CTScan, mask_on_scan_grid
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, SITES, Artery, is_not_coronary, label_called
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask

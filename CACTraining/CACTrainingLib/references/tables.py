@@ -13,14 +13,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from CACScoringLib.core.tables import Line, Table, TableError, read_table
+from CACScoringLib.core.errors import BadReferenceError, TableError
+from CACScoringLib.core.tables import Line, Table, read_table
 from CACScoringLib.core.text import printable
 
 from .collection import OWN_TABLE, Layout, collections
 from .label_maps import ABOUT as LABELS_ABOUT
 from .reference import (
     VESSELS,
-    BadReferenceError,
     Format,
     ProgressCallback,
     Reference,

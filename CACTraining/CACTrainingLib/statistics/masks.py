@@ -7,7 +7,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from CACScoringLib.core.ct import MaskError, same_grid
+from CACScoringLib.core.ct import same_grid
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.voxels import voxels_of
 
 

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.errors import CTError, StudyError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 
 from ..evaluation import figures as study_figures
-from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs
+from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..evaluation.measures import Measure
 from ..evaluation.parts import Figure, Section
 from ..statistics.regression import rank_correlation

@@ -16,13 +16,20 @@ import numpy as np
 
 from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.errors import StudyError, TableError
 from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError, read_table
+from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.choice import ModelChoice
 
-from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_records, make_folder, scored_folders
+from ..evaluation.jobs import (
+    JobSettings,
+    job_key,
+    kept_records,
+    make_folder,
+    scored_folders,
+)
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
@@ -32,7 +33,7 @@ from CACScoringLib.scoring.rules import ScoringRules
 from CACScoringLib.scoring.scores import score_lesions
 
 from .. import phantom
-from ..evaluation.jobs import JobSettings, StudyError, job_key, kept_jobs, make_folder
+from ..evaluation.jobs import JobSettings, job_key, kept_jobs, make_folder
 from ..evaluation.measures import Comparison, Measure, mean_value
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Cell, Section, Table, count, heading

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
@@ -21,7 +22,6 @@ from CACScoringLib.quality.calibration import Limits, Repeatability
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..evaluation import figures as study_figures
-from ..evaluation.jobs import StudyError
 from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
 from ..evaluation.parts import METHODS, Figure, Section, Table
 from ..statistics.agreement import (
@@ -64,7 +64,7 @@ _PUBLISHED_NOTE = f"Published: {PAPER}, 119 / 1543 patients (ICC: 1543)."
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
-    """Sections on reproducibility of scores and of risk categories. Raises MixedUnitsError."""
+    """Sections on reproducibility of scores and of risk categories. Raises StudyError."""
     sample = Sample(records, generator)
     if not sample.pairs:
         text = f"{sample.opening()} Without pairs, reproducibility cannot be evaluated."

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import (
+    StudyError,
+)
 from CACScoringLib.core.labels import ARTERIES
 
 from ..evaluation.measures import Comparison, long_table, value_row
@@ -37,12 +39,8 @@ CONDITIONS = ("number", "quantity", "kind", "visible", "distractors")
 Pair = tuple[StudyRecord, StudyRecord]
 
 
-class MixedUnitsError(CTError):
-    """Records of one study give masses in different units."""
-
-
 class Sample(Comparison):
-    """The scans of a study. Raises MixedUnitsError.
+    """The scans of a study. Raises StudyError.
 
     Attributes:
         records: Records of all scans.
@@ -65,7 +63,7 @@ class Sample(Comparison):
         self.pairs = tuple(pairs_of(records))
         units = sorted({record.unit for record in self.scans})
         if len(units) > 1:
-            raise MixedUnitsError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
+            raise StudyError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
         self.unit = units[0] if units else ""
         existing = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
         super().__init__([scan.patient for scan in self.scans], existing, generator, reference, CEILING)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.voxels import voxels_of
@@ -27,7 +28,6 @@ from CACScoringLib.scans.folder import natural_key
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
 
-from ..evaluation.jobs import StudyError
 from ..evaluation.parts import count
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import annotators, check_annotator, slice_annotations

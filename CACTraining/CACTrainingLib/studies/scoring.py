@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
 from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
@@ -20,7 +21,7 @@ from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.scoring.methods import MethodResult
 
-from ..evaluation.jobs import Prepared, StudyError
+from ..evaluation.jobs import Prepared
 from .records import Value
 
 if TYPE_CHECKING:

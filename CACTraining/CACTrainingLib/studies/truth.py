@@ -17,7 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.core.ct import CTError, MaskError, mask_on_scan_grid
+from CACScoringLib.core.ct import mask_on_scan_grid
+from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import ARTERIES, SITES, Artery
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_lesion_labels, read_mask

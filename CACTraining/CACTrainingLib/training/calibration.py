@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card
@@ -32,7 +33,7 @@ from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities, pro
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import default_cache, find_scans
-from ..project.training_scan import DataError, TrainingScan
+from ..project.training_scan import TrainingScan
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
 from .evidence import (

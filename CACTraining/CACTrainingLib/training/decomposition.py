@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU
@@ -30,7 +31,6 @@ from CACScoringLib.networks.configs import GeneratorConfig
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
-from ..project.training_scan import DataError
 from .cyclegan import CycleTask, CycleTraining, new_generator
 from .decomposition_metrics import collapse, map_metrics, sample_slices
 from .loop import Task, channels_last

@@ -18,9 +18,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
+from CACScoringLib.core.errors import TrainingError
 from CACScoringLib.models.inference import choose_device
-
-from .run_folder import TrainingError
 
 T = TypeVar("T")
 

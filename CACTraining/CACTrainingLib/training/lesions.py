@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.cohort.workers import run_jobs
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import Runner, predict
@@ -28,7 +28,7 @@ from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
 from ..data.lesion_rows import ARTERY_KINDS, annotated_rows, clean_rows, inserted_rows, kind_is_known, patient_rows
-from ..project.training_scan import DataError, TrainingScan
+from ..project.training_scan import TrainingScan
 from ..statistics.roc import area
 from .distributed import in_turn
 from .loop import Task, channels_last

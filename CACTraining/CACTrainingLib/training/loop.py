@@ -27,7 +27,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.files import OutputError, atomic_write
+from CACScoringLib.core.errors import OutputError, TrainingError
+from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.remedies import OUTPUT, RESUME
@@ -35,7 +36,7 @@ from CACScoringLib.models.inference import is_out_of_memory
 
 from .curves import Curves
 from .distributed import from_first, in_turn, make_fabric
-from .run_folder import CHECKPOINT, TrainingError, has_checkpoint
+from .run_folder import CHECKPOINT, has_checkpoint
 from .settings import LoopSettings, facts_of
 
 PREFETCHED_BATCHES = 3

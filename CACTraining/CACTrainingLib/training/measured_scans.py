@@ -27,7 +27,8 @@ from CACScoringLib.calcium_map.decomposition import (
     slice_probabilities,
 )
 from CACScoringLib.cohort.workers import run_jobs
-from CACScoringLib.core.ct import CTError, CTScan, ScanWarning
+from CACScoringLib.core.ct import CTScan, ScanWarning
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import LEFT_SECONDS, read_json, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress

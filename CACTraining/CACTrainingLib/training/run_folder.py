@@ -16,18 +16,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import OutputError, read_json, write_text_atomically
+from CACScoringLib.core.errors import (
+    OutputError,
+    TrainingError,
+)
+from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.remedies import OUTPUT, RESUME
 
 RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
 
 LOCK_SECONDS = 3.0
 """Longest wait for the lock; a process that tests the lock holds it for a moment itself."""
-
-
-class TrainingError(CTError):
-    """Training cannot go on. The message says why and what to do."""
 
 
 @contextmanager

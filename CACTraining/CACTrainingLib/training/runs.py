@@ -15,7 +15,8 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
-from CACScoringLib.core.files import OutputError, write_text_atomically
+from CACScoringLib.core.errors import DataError, ModelError, OutputError
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.remedies import RESUME, START
 from CACScoringLib.core.tables import table_text
@@ -24,7 +25,6 @@ from CACScoringLib.models.cards import (
     REAL_PATIENTS,
     LoadedModel,
     ModelCard,
-    ModelError,
     Training,
     describe,
     list_models,
@@ -36,7 +36,7 @@ from CACScoringLib.networks.registry import build
 
 from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
 from ..project.scan_identity import content_hash
-from ..project.training_scan import DataError, TrainingScan
+from ..project.training_scan import TrainingScan
 from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, Task, train
 from .run_folder import has_checkpoint, record_training, training_lock

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.files import OutputError, read_json
+from CACScoringLib.core.errors import ModelError, OutputError
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.options import Row, Settings, changed_settings, option
 from CACScoringLib.core.remedies import OUTPUT, REPLACE
-from CACScoringLib.models.cards import NAME, ModelError
+from CACScoringLib.models.cards import NAME
 from CACScoringLib.models.inference import DEVICES
 
 PRESETS = Path(__file__).parents[1] / "Resources" / "Presets"

@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from torch import nn
 from torch.nn import functional
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
@@ -43,7 +43,7 @@ from ..data.territory_patches import (
     plain_patch,
 )
 from ..phantom import TerritoryVolume, territory_volume
-from ..project.training_scan import DataError, TrainingScan
+from ..project.training_scan import TrainingScan
 from ..statistics.masks import dice
 from .distributed import in_turn
 from .loop import Task, channels_last

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.decoding import WrongValueError, restore
+from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.errors import CTError, WrongValueError
 from CACScoringLib.models.cards import VERDICT
 
 from ..evaluation.jobs import kept_results

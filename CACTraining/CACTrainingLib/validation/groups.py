@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.record.reading import read_result

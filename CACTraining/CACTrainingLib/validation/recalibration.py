@@ -21,7 +21,10 @@ from functools import cached_property
 
 import numpy as np
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import (
+    CTError,
+    TooFewError,
+)
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
@@ -48,10 +51,6 @@ MIN_OF_CLASS = 19
 KINDS = {"automatic": "automatic", "map": "decomposition"}
 """Kind of score (`Uncertainty.stored`) by the key of `comparison.SCORED_METHODS`. Reviewed scores are left out, because
 their errors cannot be measured against a reader's reference."""
-
-
-class TooFewError(CTError):
-    """Too few scans for a calibration. The message says what is missing."""
 
 
 @dataclass(frozen=True)

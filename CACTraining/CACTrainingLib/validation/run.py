@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.core.files import LAST_FILE, file_sha256
 from CACScoringLib.core.processes import core_count, processor_name
 from CACScoringLib.core.progress import Progress
@@ -38,7 +38,6 @@ from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, before_after, groups, lesions, main_figures, recalibration, recalibration_page
 from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
-from .recalibration import TooFewError
 
 PAGE = "validation.html"
 RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.cohort.workers import run_jobs, sensible_count
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.errors import StudyError, TableError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
 
 from ..data.scan_table import TableScan, held_out, join, read_cts, table_hash
 from ..evaluation.experiment import Cohort, ExperimentSettings, TrainingBudget
-from ..evaluation.jobs import StudyError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import NoHeartError, scan_from_image
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import Grid
 
 ACQUISITION = Acquisition("test")

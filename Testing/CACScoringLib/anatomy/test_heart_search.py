@@ -13,7 +13,8 @@ from CACScoringLib.anatomy import heart_search
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import NoHeartError, scan_from_image
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.networks.configs import TerritoryNetConfig
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from CACScoringLib.anatomy.territories import MIN_HEART_ML, Territories, find_territories
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import NoHeartError, scan_from_image
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
 

@@ -1,7 +1,7 @@
 import pytest
 
 from CACScoringLib.archive.address import Access, Address, parse_address
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 
 
 @pytest.mark.parametrize(

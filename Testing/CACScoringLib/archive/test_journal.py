@@ -2,7 +2,7 @@ import pytest
 
 from CACScoringLib.archive.journal import ARRIVING, DONE, SCORED, Journal
 from CACScoringLib.archive.series import SeriesSummary
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 
 
 def summary(images=4, uid="1.2.3"):

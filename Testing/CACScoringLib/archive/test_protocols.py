@@ -11,17 +11,17 @@ import pytest
 from archive_peers import REPORT_CLASS, dimse_peer, report_about, web_peer
 from dicom_files import save
 
-from CACScoringLib.archive.address import (
-    Access,
-    ArchiveError,
-    ArchiveUnauthorisedError,
-    ArchiveUnreachableError,
-    NoSuchSeriesError,
-)
+from CACScoringLib.archive.address import Access
 from CACScoringLib.archive.files import dicom_files, pull
 from CACScoringLib.archive.series import SeriesFilter, SeriesSummary, digest
 from CACScoringLib.archive.transfer import connect, matching_series, pull_all, push_all
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import (
+    ArchiveError,
+    ArchiveUnauthorisedError,
+    ArchiveUnreachableError,
+    CTError,
+    NoSuchSeriesError,
+)
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 

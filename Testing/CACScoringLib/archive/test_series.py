@@ -11,7 +11,7 @@ from CACScoringLib.archive.series import (
     parse_dates,
     series_summary,
 )
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 
 SUMMARY = SeriesSummary("1.2", "1.2.3", 4, "CT", "P1", "20240131", "CaSc 3.0")
 

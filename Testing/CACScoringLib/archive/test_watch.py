@@ -7,11 +7,10 @@ from dicom_files import save
 from in_this_process import InThisProcess
 
 from CACScoringLib.archive import watch as watching
-from CACScoringLib.archive.address import ArchiveUnauthorisedError
 from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.archive.watch import Watch, open_watch
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import ArchiveUnauthorisedError, OutputError
 
 EVERYTHING = SeriesFilter()
 REJECTION_CLASS = "1.2.840.10008.5.1.4.1.1.88.59"

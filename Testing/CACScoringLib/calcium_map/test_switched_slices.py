@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from handmade_networks import AboveBlood, AllSlices, loaded, scan_of
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings, decompose_heart, healthy_image
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan

@@ -14,7 +14,7 @@ from CACScoringLib.cli import main as scoring_main
 from CACScoringLib.cli.options import from_file, on_cluster, scoring_settings
 from CACScoringLib.cli.radiograph import RadiographInput
 from CACScoringLib.cohort.cluster import chosen_cluster
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.drr.settings import DrrSettings
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.run import RunSettings, ScanInput

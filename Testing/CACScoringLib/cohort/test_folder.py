@@ -10,7 +10,8 @@ from whole_records import record_of, whole_record
 
 from CACScoringLib.cohort.folder import RECORD, open_cohort, safe_name
 from CACScoringLib.cohort.scoring import ScanRecord, files_key, write_record
-from CACScoringLib.core.files import RESULT_FILES, OutputError
+from CACScoringLib.core.errors import OutputError
+from CACScoringLib.core.files import RESULT_FILES
 from CACScoringLib.scans.source import ScanSource
 
 MADE_WITH = {"score": {"rules": {"threshold_hu": 130.0}}, "models": {}}

@@ -13,7 +13,7 @@ from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
 from CACScoringLib.cohort.scoring import ScanRecord, write_record
 from CACScoringLib.cohort.table import result_row
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.progress import ScanState
 from CACScoringLib.record.reading import record_from
 from CACScoringLib.scans.source import ScanSource

@@ -10,7 +10,7 @@ from whole_records import CATEGORIES, record_of
 
 from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.table import columns, line, result_row, with_scores
-from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.progress import ScanState
 from CACScoringLib.report.files import result_as_json
 from CACScoringLib.scans.source import ScanSource

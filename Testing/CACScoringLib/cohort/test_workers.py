@@ -14,9 +14,9 @@ import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import ClusterError, start_cluster, working_on
+from CACScoringLib.cohort.cluster import start_cluster, working_on
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import ClusterError, CTError
 
 
 def outcomes(events):

@@ -9,10 +9,9 @@ from dicom_files import chest_hu
 from images import image_of
 
 from CACScoringLib.core.arrays import ArrayImage
-from CACScoringLib.core.ct import (
-    Acquisition,
+from CACScoringLib.core.ct import Acquisition, CTScan
+from CACScoringLib.core.errors import (
     CTError,
-    CTScan,
     NotHounsfieldError,
     NotVolumeError,
     OrientationError,

@@ -10,14 +10,12 @@ from dicom_files import chest_hu
 
 from CACScoringLib.core.ct import (
     Acquisition,
-    MaskError,
-    NotHounsfieldError,
-    NotVolumeError,
     mask_on_scan_grid,
     obliquity_degrees,
     same_grid,
     scan_from_image,
 )
+from CACScoringLib.core.errors import MaskError, NotHounsfieldError, NotVolumeError
 
 ACQUISITION = Acquisition("memory")
 SPACING_MM = (0.7, 0.8, 3.0)

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from CACScoringLib.core import files
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import (
     RESULT_FILES,
-    OutputError,
     OutputFolder,
     atomic_folder,
     atomic_write,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, SITES, SNOMED_CODES, Artery, NonCoronary, label_called, site_called
 
 NAMES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import (
     GivenOnce,
     Row,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, SliceGeometryError, scan_from_image
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.slices import blank_slices, foreign_slices, repeated_slices, too_quiet
 from CACScoringLib.mrml.sample_data import sample_file

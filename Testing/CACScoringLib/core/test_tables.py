@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from CACScoringLib.core.tables import TableError, guarded_cell, read_table, table_text, write_table
+from CACScoringLib.core.errors import TableError
+from CACScoringLib.core.tables import guarded_cell, read_table, table_text, write_table
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.core.errors import ProjectionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.drr import projection
-from CACScoringLib.drr.geometry import ProjectionError, pose_of, rays_through, view_named
+from CACScoringLib.drr.geometry import pose_of, rays_through, view_named
 from CACScoringLib.drr.planes import add_planes_by_scipy, add_planes_compiled
 from CACScoringLib.drr.projection import Film
 

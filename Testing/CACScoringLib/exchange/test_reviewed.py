@@ -12,7 +12,7 @@ from dicom_results import PRONE, SITES, chest_series, score
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-from CACScoringLib.core.ct import CTError, MaskError, UnreadableError
+from CACScoringLib.core.errors import CTError, MaskError, UnreadableError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.exchange.reviewed import read_review_file, read_reviewed
 from CACScoringLib.exchange.segment_sites import label_of

@@ -17,13 +17,12 @@ from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_err
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DT
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, NotDicomError
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.exchange.segmentation import segment_label
-from CACScoringLib.exchange.source import NotDicomError
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.record.findings import EpicardialFat

@@ -13,7 +13,7 @@ from dicom_files import chest_hu, write_series
 from images import image_of
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.ct import CTError, SeriesChoiceError, UnreadableError
+from CACScoringLib.core.errors import CTError, SeriesChoiceError, UnreadableError
 from CACScoringLib.io import files
 from CACScoringLib.io.reading import read_ct
 

@@ -8,7 +8,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSNearLossless, generate_uid
 from reading_checks import codes, reads, refuses
 
-from CACScoringLib.core.ct import NotHounsfieldError
+from CACScoringLib.core.errors import NotHounsfieldError
 from CACScoringLib.io.reading import read_ct
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.io.image_files import read_image, write_image
 
 

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.ct import NotHounsfieldError, UnreadableError
+from CACScoringLib.core.errors import NotHounsfieldError, UnreadableError
 from CACScoringLib.io.reading import read_ct
 
 

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from images import image_of
 
-from CACScoringLib.core.ct import AIR_HU, CTError, CTScan
+from CACScoringLib.core.ct import AIR_HU, CTScan
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 
 FUZZED = settings(

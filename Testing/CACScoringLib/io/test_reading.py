@@ -11,16 +11,14 @@ from images import image_of
 from pydicom.uid import SecondaryCaptureImageStorage
 from reading_checks import codes, reads, refuses
 
-from CACScoringLib.core.ct import (
-    AIR_HU,
-    Acquisition,
+from CACScoringLib.core.ct import AIR_HU, Acquisition, same_grid
+from CACScoringLib.core.errors import (
     NotHounsfieldError,
     NotVolumeError,
+    OutputError,
     SliceGeometryError,
     UnreadableError,
-    same_grid,
 )
-from CACScoringLib.core.files import OutputError
 from CACScoringLib.io.reading import read_ct, with_facts
 
 

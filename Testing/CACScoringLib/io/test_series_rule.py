@@ -5,7 +5,7 @@ import pytest
 from dicom_files import chest_hu, write_series
 from reading_checks import refuses
 
-from CACScoringLib.core.ct import SeriesChoiceError
+from CACScoringLib.core.errors import SeriesChoiceError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 

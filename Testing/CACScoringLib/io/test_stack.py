@@ -9,7 +9,7 @@ from dicom_files import chest_hu, save, set_tags, write_series
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.ct import SliceGeometryError
+from CACScoringLib.core.errors import SliceGeometryError
 
 SAGITTAL = [0, 1, 0, 0, 0, -1]
 SHEET = {

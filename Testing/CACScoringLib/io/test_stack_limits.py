@@ -4,7 +4,7 @@ import pytest
 from dicom_files import chest_hu, only, write_series
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.ct import SliceGeometryError
+from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.io.reading import read_ct
 
 

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.core.ct import CTError, NotHounsfieldError, UnreadableError
+from CACScoringLib.core.errors import CTError, NotHounsfieldError, UnreadableError
 from CACScoringLib.io.image_files import read_image
 from CACScoringLib.io.reading import read_ct
 

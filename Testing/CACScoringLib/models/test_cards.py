@@ -12,10 +12,10 @@ import torch
 from safetensors.numpy import load, save
 
 from CACScoringLib.calcium_map.decomposition import CALIBRATED
+from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.cards import (
-    ModelError,
     Training,
     bundled_folder,
     describe,

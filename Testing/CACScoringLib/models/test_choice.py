@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from handmade_networks import labelled_model, untrained
 
-from CACScoringLib.models.cards import VERDICT, ModelAhead, ModelError, StoredModel, load_model, read_card
+from CACScoringLib.core.errors import ModelError
+from CACScoringLib.models.cards import VERDICT, ModelAhead, StoredModel, load_model, read_card
 from CACScoringLib.models.choice import ChosenModels, ModelChoice, chosen_models, load_models
 
 

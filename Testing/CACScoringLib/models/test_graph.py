@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from CACScoringLib.core.errors import GraphError
 from CACScoringLib.models.cards import alternatives_folder, bundled_folder, list_models, load_model, read_network
-from CACScoringLib.models.graph import GraphError, read_graph, write_graph
+from CACScoringLib.models.graph import read_graph, write_graph
 from CACScoringLib.models.inference import ProcessorNetwork
 from CACScoringLib.networks.configs import (
     SCORING_CONFIGS,

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DeviceError
 from CACScoringLib.models import inference
-from CACScoringLib.models.inference import CPU_BATCH, DeviceError, check_gpu, predict, prepared
+from CACScoringLib.models.inference import CPU_BATCH, check_gpu, predict, prepared
 
 
 @pytest.mark.parametrize(

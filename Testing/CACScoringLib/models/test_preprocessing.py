@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
     POSITION_SCALE,

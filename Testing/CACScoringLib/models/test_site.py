@@ -8,11 +8,12 @@ from small_ct import score_command, write_ct
 
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
+from CACScoringLib.core.errors import SiteError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import site as site_module
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.choice import ModelChoice, chosen_models
-from CACScoringLib.models.site import SiteError, read_site
+from CACScoringLib.models.site import read_site
 from CACScoringLib.record.reading import read_result
 
 OPTIONS = ("--threshold-only", "--settings", '{"scoring": {"normalisation": "off"}}')

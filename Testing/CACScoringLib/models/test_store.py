@@ -10,8 +10,15 @@ from pathlib import Path
 import pytest
 from handmade_networks import untrained
 
+from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models import cards
-from CACScoringLib.models.cards import ModelCard, ModelError, list_models, read_card, read_network, verify_model
+from CACScoringLib.models.cards import (
+    ModelCard,
+    list_models,
+    read_card,
+    read_network,
+    verify_model,
+)
 from CACScoringLib.models.store import install_model, roll_back, save_model, update_card
 
 

@@ -21,8 +21,15 @@ from CACScoringLib.calcium_map.decomposition import (
     SliceProbabilities,
     healthy_image,
 )
-from CACScoringLib.core.ct import CTError, MaskError, NotVolumeError, SliceGeometryError, UnreadableError, same_grid
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.ct import same_grid
+from CACScoringLib.core.errors import (
+    CTError,
+    MaskError,
+    NotVolumeError,
+    OutputError,
+    SliceGeometryError,
+    UnreadableError,
+)
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, SITE_COLOURS, TERRITORIES, Artery, NonCoronary
 from CACScoringLib.models.preprocessing import heart_slices

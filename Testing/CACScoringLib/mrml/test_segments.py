@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import slicer
 from images import image_of
 
-from CACScoringLib.core.ct import MaskError, SliceGeometryError
+from CACScoringLib.core.errors import MaskError, SliceGeometryError
 from CACScoringLib.mrml.segments import SegmentWriter, oriented_image, segment_mask, voxels_of_segments, vtk_array
 
 SHAPE = (7, 9, 11)  # k, j, i

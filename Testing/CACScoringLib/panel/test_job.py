@@ -9,7 +9,7 @@ import slicer
 from panel_driver import InThisProcess, ScriptedProcess, eventually, line
 
 import desktop_host
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.core.ct import Acquisition, ContrastError, scan_from_image
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.errors import ContrastError
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
 from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage

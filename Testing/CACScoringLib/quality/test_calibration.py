@@ -8,7 +8,8 @@ import pytest
 from images import image_of
 from whole_records import MEASURED, record_of, whole_record
 
-from CACScoringLib.core.ct import Acquisition, CTError, scan_from_image
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.quality.calibration import (
     FACTS,
     LIMIT,

@@ -9,9 +9,9 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.core.ct import Acquisition, CTError, CTScan, MaskError, scan_from_image
+from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.errors import CTError, MaskError, TableError
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.tables import TableError
 from CACScoringLib.quality.mass_calibration import (
     _of_device,
     insert_calibration,

@@ -10,7 +10,8 @@ from images import image_of
 from kernel_scans import BONE, SHARP, SOFT, scan_with
 from whole_records import record_of, whole_record
 
-from CACScoringLib.core.ct import AIR_HU, Acquisition, CTError, CTScan
+from CACScoringLib.core.ct import AIR_HU, Acquisition, CTScan
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.quality.normalisation import (
     filtered,
     normalisation_of,

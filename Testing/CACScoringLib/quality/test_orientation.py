@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.core.ct import Acquisition, OrientationError, scan_from_image
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.errors import OrientationError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.quality.orientation import require_oriented

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.uid import JPEGLosslessSV1
 from radiograph_files import chest, lookup_table, stored, write_dicom
 
-from CACScoringLib.core.ct import CTError, NotCTError, NotVolumeError, UnreadableError
+from CACScoringLib.core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from CACScoringLib.radiograph.reading import read_radiograph
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
 

@@ -10,9 +10,10 @@ from radiograph_files import chest
 from radiograph_models import spot_model
 
 from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.errors import RadiographError
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.radiograph import RadiographNetConfig
-from CACScoringLib.radiograph.score import Factors, RadiographError, model_for, score_radiograph
+from CACScoringLib.radiograph.score import Factors, model_for, score_radiograph
 from CACScoringLib.radiograph.view import ChestRadiograph
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from review_server import write_cohort
 
+from CACScoringLib.core.errors import JournalError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.blinding import begin_blind, blind_content, hidden
 from CACScoringLib.readings.cases import cases_in
@@ -15,7 +16,6 @@ from CACScoringLib.readings.recorded_review import RecordedReview
 from CACScoringLib.record.reading import record_from_text
 from CACScoringLib.review.export import IN_PANEL
 from CACScoringLib.review.folder import ReviewFolder
-from CACScoringLib.review.journal import JournalError
 from CACScoringLib.review.scan_review import ScanReview
 
 ANN = reading_by("Ann")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from whole_records import record_of, whole_record
 
-from CACScoringLib.core.ct import UnreadableError
 from CACScoringLib.core.decoding import content_of, restore
+from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.record.reading import record_from_text
 from CACScoringLib.record.score_record import LesionRecord
 from CACScoringLib.report.files import record_of as record_of_result

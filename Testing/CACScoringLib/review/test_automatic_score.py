@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.errors import MaskError, ModelError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
-from CACScoringLib.models.cards import ModelError, StoredModel
+from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.scoring.uncertainty import TOTAL

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 import slicer
 from images import image_of
 
-from CACScoringLib.core.ct import MaskError, ScanWarning, UnreadableError, scan_from_image
+from CACScoringLib.core.ct import ScanWarning, scan_from_image
+from CACScoringLib.core.errors import JournalError, MaskError, UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
@@ -18,7 +19,7 @@ from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.review.export import IN_BROWSER, with_measurements
 from CACScoringLib.review.folder import ReviewFolder
-from CACScoringLib.review.journal import Entry, Journal, JournalError
+from CACScoringLib.review.journal import Entry, Journal
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.review.state import whole_map

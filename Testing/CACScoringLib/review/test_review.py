@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from calcified_heart import NETWORKS, calcified_scan
 
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report

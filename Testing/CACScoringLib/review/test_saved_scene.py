@@ -7,7 +7,7 @@ import pytest
 from saved_scenes import read_mrml, write_mrml
 from scene_edits import METHODS, PART, ids, numbers, paint
 
-from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.report import files as report

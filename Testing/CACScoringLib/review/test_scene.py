@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import slicer
 from scene_edits import METHODS, PART, ids, numbers, paint
 
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY_ID, Artery
 from CACScoringLib.io.reading import read_lesion_labels

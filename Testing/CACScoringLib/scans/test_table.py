@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.scans.table import scans_of_table, write_scans
 
 

@@ -6,8 +6,7 @@ from dataclasses import asdict
 import pytest
 from whole_records import MEASURED, record_of
 
-from CACScoringLib.core.ct import CTError, UnreadableError
-from CACScoringLib.models.cards import ModelError
+from CACScoringLib.core.errors import CTError, ModelError, UnreadableError
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.report.page import comparison_as_page

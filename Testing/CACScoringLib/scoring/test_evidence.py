@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from map_lesions import found_in, two_lesions
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.arteries import ArterySuggestion

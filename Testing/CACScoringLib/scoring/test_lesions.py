@@ -8,7 +8,8 @@ import phantoms
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import Acquisition, CTError, MaskError
+from CACScoringLib.core.ct import Acquisition
+from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage

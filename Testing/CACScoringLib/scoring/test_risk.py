@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.scoring.scores import (
     arterial_age_years,
     cac_drs,

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.scoring.scores import Score

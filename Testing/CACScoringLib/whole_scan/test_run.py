@@ -8,8 +8,8 @@ import handmade_estimates as by_hand
 import panel_results
 import pytest
 
+from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models import cards as models
-from CACScoringLib.models.cards import ModelError
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page

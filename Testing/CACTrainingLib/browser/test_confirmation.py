@@ -6,11 +6,12 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+from CACScoringLib.core.errors import JournalError
 from CACScoringLib.core.labels import Labelled, NonCoronary
 from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.journals import CONSENSUS, SHARED, file_of
 from CACScoringLib.record.reading import read_result
-from CACScoringLib.review.journal import Journal, JournalError
+from CACScoringLib.review.journal import Journal
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.project import cases_of
 from CACTrainingLib.browser.verification import verify_journals

@@ -10,7 +10,7 @@ from review_server import write_cohort
 from whole_records import whole_record
 
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.journals import AGAIN, FIRST, reading_by
 from CACScoringLib.readings.plan import FILE, plan_of
 from CACScoringLib.readings.work_list import WorkList

@@ -8,7 +8,8 @@ import pytest
 from orthanc import free_port
 from review_server import Client, ReviewServer, write_cohort
 
-from CACTrainingLib.browser.actions import RefusedError, request_of
+from CACScoringLib.core.errors import RefusedError
+from CACTrainingLib.browser.actions import request_of
 
 SHAPE = (20, 64, 64)
 HEAD = {"action": "reject", "method": "threshold", "version": 0, "seconds": 1}

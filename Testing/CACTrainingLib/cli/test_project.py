@@ -11,7 +11,7 @@ from annotated_project import write_proposal
 from training_scans import HEART_SLICES, write_cohort
 
 from CACScoringLib.cli.main import BAD_INPUT
-from CACScoringLib.core.ct import NoHeartError
+from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.project import proposals

@@ -12,9 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import DeviceError, OutputError
 from CACScoringLib.models import inference
-from CACScoringLib.models.inference import DeviceError
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli import testing
 

@@ -9,7 +9,7 @@ from collection_files import chest, labels, write_image, write_scan
 from PIL import Image
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.collections import checks

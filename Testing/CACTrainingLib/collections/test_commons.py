@@ -5,11 +5,11 @@ import inspect
 import pytest
 from collection_files import IMAGES, CommonsClient, remote_series
 
+from CACScoringLib.core.errors import CollectionError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.collections import commons
 from CACTrainingLib.collections.commons import chosen_series, fetch_sample
 from CACTrainingLib.references.collection import collections
-from CACTrainingLib.references.registry import CollectionError
 
 NLST, LIDC = collections()["nlst"], collections()["lidc"]
 SERIES = [remote_series(f"1.{n}", f"P{n}", "chest", study=f"2.{n}") for n in range(3)]

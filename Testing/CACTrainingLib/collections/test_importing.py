@@ -8,15 +8,13 @@ from collection_files import chest, labels, write_image, write_scan
 from in_this_process import InThisProcess
 from study_tables import csv_rows
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CollectionError, CTError, ProjectWriteError
 from CACTrainingLib.collections import importing
 from CACTrainingLib.collections.importing import ImportSettings, import_collection
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.project import proposals
-from CACTrainingLib.project.files import ProjectWriteError
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.references.collection import collections
-from CACTrainingLib.references.registry import CollectionError
 
 
 @pytest.fixture(autouse=True)

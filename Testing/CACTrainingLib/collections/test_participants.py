@@ -9,14 +9,15 @@ from types import SimpleNamespace
 import pytest
 from collection_files import IMAGES, CommonsClient, remote_series
 
-from CACScoringLib.core.tables import TableError, read_table
+from CACScoringLib.core.errors import BadReferenceError, TableError
+from CACScoringLib.core.tables import read_table
 from CACTrainingLib.cli import data
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.collections import commons
 from CACTrainingLib.collections.participants import KERNELS, baseline_choice, choose
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.manifest import MANIFEST, read_manifest
-from CACTrainingLib.references.reference import BadReferenceError, scan_of, scans_below
+from CACTrainingLib.references.reference import scan_of, scans_below
 
 NLST = collections()["nlst"]
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.core.tables import TableError
 from CACTrainingLib.data.scan_table import read_cts
 
 HEAD = "name,patient,ct,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA\n"

@@ -15,7 +15,7 @@ from dicom_files import write_series
 from scipy import ndimage
 from training_scans import CALCIUM_HU, CONTRAST, write_scan
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
@@ -27,7 +27,6 @@ from CACTrainingLib.data.augmentation import (
     draw_slice_changes,
 )
 from CACTrainingLib.data.datasets import (
-    DataError,
     SliceDataset,
     find_scans,
     load_slices,

@@ -9,7 +9,8 @@ import torch
 from images import image_of
 
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import CTError, scan_from_image
+from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.lesion_network import LesionPatch, network_input

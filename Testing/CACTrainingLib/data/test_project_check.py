@@ -7,7 +7,7 @@ from annotated_project import NO, UNSURE, YES, label, mask, outline, write_propo
 from study_tables import csv_rows
 from training_scans import write_scan
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.tables import write_table
 from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare, split_by_patient
 from CACTrainingLib.data.project_check import check_project

@@ -2,7 +2,7 @@
 
 import pytest
 
-from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.errors import TableError
 from CACTrainingLib.data.scan_table import read_cts, read_radiographs, table_hash
 
 KINDS = {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.errors import TableError
 from CACTrainingLib.data.scan_table import TESTED, TableScan, held_out, join
 
 SCORES = (0.0, 50.0, 200.0, 900.0)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from made_experiments import EXPERIMENTS
 
+from CACScoringLib.core.errors import StudyError
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.evaluation.experiment import Cohort, ExperimentRun, ExperimentSettings, TrainingBudget, carry_out
-from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.radiograph.study.study import BASE, RadiographStudy
 
 CHANGED_FIELDS = {

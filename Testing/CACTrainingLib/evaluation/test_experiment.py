@@ -6,7 +6,7 @@ import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 from study_tables import csv_rows
 
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACTrainingLib.evaluation.experiment import PREDICTIONS, running_folder
 
 PATIENTS = 64

@@ -7,11 +7,10 @@ from functools import partial
 import pytest
 from in_this_process import InThisProcess, WorkerKilled
 
-from CACScoringLib.core.ct import CTError
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import CTError, OutputError, StudyError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.evaluation import jobs as study_jobs
-from CACTrainingLib.evaluation.jobs import JobSettings, StudyError, kept_jobs, kept_records
+from CACTrainingLib.evaluation.jobs import JobSettings, kept_jobs, kept_records
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 from chest_ct import write_ct
 from images import image_of
 
-from CACTrainingLib.project.annotation_files import AnnotationError, SliceAnnotations, SliceLabel
+from CACScoringLib.core.errors import AnnotationError, ProjectError
+from CACTrainingLib.project.annotation_files import SliceAnnotations, SliceLabel
 from CACTrainingLib.project.annotations import (
     annotators,
     check_annotator,
@@ -18,7 +19,7 @@ from CACTrainingLib.project.annotations import (
     truth_labels,
     write_mask,
 )
-from CACTrainingLib.project.project import NewScan, Project, ProjectError
+from CACTrainingLib.project.project import NewScan, Project
 
 VISIBLE, NOT_VISIBLE, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
 

@@ -7,7 +7,7 @@ import pytest
 from annotated_project import NO, YES, label, outline
 from training_scans import CALCIUM_HU, write_scan
 
-from CACScoringLib.core.ct import UnreadableError
+from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask

@@ -15,12 +15,12 @@ import SimpleITK as sitk
 from chest_ct import write_ct
 from dicom_files import chest_hu, write_series
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError, ProjectError, ProjectWriteError
 from CACScoringLib.core.tables import read_table
 from CACTrainingLib.project import files as project_files
 from CACTrainingLib.project.annotation_files import ImportedAnnotations, SliceLabel
 from CACTrainingLib.project.annotations import annotators, patient_kinds, read_mask, slice_annotations
-from CACTrainingLib.project.project import NewScan, Project, ProjectError, ProjectWriteError, content_hash, is_project
+from CACTrainingLib.project.project import NewScan, Project, content_hash, is_project
 from CACTrainingLib.project.split import USES, split_patients
 
 

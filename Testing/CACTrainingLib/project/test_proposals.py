@@ -11,10 +11,10 @@ from digital_pairs import CALCIFIED, write_coarse
 from handmade_networks import untrained
 from training_scans import write_scan
 
-from CACScoringLib.core.ct import CTError, NoHeartError
-from CACScoringLib.models.cards import ModelError, find_model, read_card
+from CACScoringLib.core.errors import CTError, ModelError, NoHeartError, ProjectWriteError
+from CACScoringLib.models.cards import find_model, read_card
 from CACTrainingLib.project import proposals
-from CACTrainingLib.project.project import NewScan, Project, ProjectWriteError
+from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import propose, read_proposal
 from CACTrainingLib.references.folder import find_new_scans
 

@@ -6,10 +6,10 @@ import pytest
 from annotated_project import NO, UNSURE, YES, label, outline
 from training_scans import write_scan
 
+from CACScoringLib.core.errors import DataError
 from CACTrainingLib.data.datasets import find_scans, split_by_patient
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.training import consensus, training_scans
-from CACTrainingLib.project.training_scan import DataError
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import pytest
 from annotated_project import NO, UNSURE, YES, label, mask, outline, write_proposal
 from training_scans import write_scan
 
+from CACScoringLib.core.errors import ProjectError
 from CACTrainingLib.project.annotations import write_mask
-from CACTrainingLib.project.project import NewScan, Project, ProjectError
+from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.work_list import binary_entropy, work_list
 
 

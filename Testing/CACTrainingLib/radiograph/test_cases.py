@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.radiograph.cases import View, read_case, write_case
 
 

@@ -9,7 +9,7 @@ import pytest
 from in_this_process import InThisProcess
 from study_tables import csv_rows
 
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.models.cards import find_model
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of

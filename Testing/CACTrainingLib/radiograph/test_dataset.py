@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_experiments import Warned
 
-from CACScoringLib.core.tables import TableError
+from CACScoringLib.core.errors import TableError
 from CACScoringLib.radiograph.view import view_of_path
 from CACTrainingLib.data.scan_table import read_radiographs
 from CACTrainingLib.radiograph.cases import read_case

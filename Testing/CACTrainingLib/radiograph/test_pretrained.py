@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from CACScoringLib.core.errors import ModelError
 from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
-from CACTrainingLib.radiograph.pretrained import PretrainedError, load_pretrained
+from CACTrainingLib.radiograph.pretrained import load_pretrained
 
 RESNET = RadiographNetConfig(backbone="resnet18", views=("PA", "lateral"), size=32)
 PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -53,5 +54,5 @@ def test_all_views_begin_with_them(network, state, tmp_path, ending):
 @pytest.mark.long
 def test_a_file_for_another_network(network, state, tmp_path):
     torch.save({name: tensor for name, tensor in state.items() if "layer4" not in name}, tmp_path / "w.pth")
-    with pytest.raises(PretrainedError, match=r"no torchvision state dict of resnet18.*layers\.7"):
+    with pytest.raises(ModelError, match=r"no torchvision state dict of resnet18.*layers\.7"):
         load_pretrained(network, tmp_path / "w.pth")

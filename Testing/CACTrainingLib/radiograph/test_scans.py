@@ -11,7 +11,7 @@ from study_tables import csv_rows
 
 from CACScoringLib.cohort.table import columns
 from CACScoringLib.core import tables
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import scans
 from CACTrainingLib.radiograph.cases import SETTINGS, read_case

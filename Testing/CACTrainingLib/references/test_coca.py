@@ -15,13 +15,12 @@ from coca_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import BadReferenceError, CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.coca import draw_regions, read_regions
 from CACTrainingLib.references.folder import find_new_scans
-from CACTrainingLib.references.reference import BadReferenceError
 
 SQUARE = [(4.5, 3.5), (7.5, 3.5), (7.5, 5.5), (4.5, 5.5)]
 """Columns 4 to 7 and rows 3 to 5."""

@@ -10,7 +10,7 @@ from dicom_files import chest_hu, write_series
 from images import image_of
 from training_scans import write_scan
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.references.folder import find_new_scans

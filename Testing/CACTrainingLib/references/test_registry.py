@@ -16,15 +16,13 @@ from reference_files import (
     write_orcascore,
 )
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import BadReferenceError, CollectionError, CTError, TableError
 from CACScoringLib.core.labels import Artery, NonCoronary
-from CACScoringLib.core.tables import TableError
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.label_maps import declared
-from CACTrainingLib.references.reference import BadReferenceError
-from CACTrainingLib.references.registry import CollectionError, find_scans, read_reference
+from CACTrainingLib.references.registry import find_scans, read_reference
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.errors import MaskError
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.segmentations import segmentation_annotations
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from images import image_of
 
-from CACScoringLib.core.ct import MaskError
+from CACScoringLib.core.errors import MaskError
 from CACTrainingLib.statistics.masks import dice, mask_agreement
 
 SPACING_MM = (1.0, 1.0, 3.0)

@@ -12,7 +12,7 @@ from in_this_process import InThisProcess
 from study_samples import cohort
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.core.ct import ContrastError
+from CACScoringLib.core.errors import ContrastError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACTrainingLib.evaluation import jobs

@@ -7,10 +7,10 @@ import pytest
 from handmade_networks import untrained
 from study_samples import cohort
 
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.score_record import ModelRecord
-from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.studies.records import ScoringFacts
 from CACTrainingLib.studies.reproducibility import limits, repeatability_of, store_limits
 

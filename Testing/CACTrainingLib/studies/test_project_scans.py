@@ -10,9 +10,9 @@ from annotated_project import label
 from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project

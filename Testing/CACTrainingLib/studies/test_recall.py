@@ -10,9 +10,9 @@ from in_this_process import InThisProcess
 from study_tables import tables_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.labels import Artery
 from CACTrainingLib.evaluation import jobs
-from CACTrainingLib.evaluation.jobs import StudyError
 from CACTrainingLib.phantom.cohort.segment_scans import SegmentPlaque, SegmentScan
 from CACTrainingLib.studies import recall
 from CACTrainingLib.studies.recall import Answers, RecallSettings, evaluate_recall, true_lesion

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.studies.scans import find_study_scans, lone_patients
 
 

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
 
-from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACTrainingLib.studies.records import HU_MM3
 from CACTrainingLib.studies.truth import make_record

@@ -13,10 +13,11 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from CACScoringLib.core.errors import TrainingError
 from CACScoringLib.core.processes import kill_tree
 from CACTrainingLib.training import background as training_runs
-from CACTrainingLib.training.background import TrainingRunError, read_curves, runs_of, state_of
-from CACTrainingLib.training.run_folder import TrainingError, read_run, training_lock, write_run
+from CACTrainingLib.training.background import read_curves, runs_of, state_of
+from CACTrainingLib.training.run_folder import read_run, training_lock, write_run
 
 
 def environment():
@@ -58,7 +59,7 @@ def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, t
     subprocess.run(command, env=environment(), check=True)
 
     assert runs_of(folder.parent) == ["n"]
-    with pytest.raises(TrainingRunError, match="running already"):
+    with pytest.raises(TrainingError, match="running already"):
         training_runs.start(sys.executable, environment(), arguments, folder)
     wait_for(lambda: (folder / "checkpoint.pt").exists())
     state = state_of(folder)
@@ -85,7 +86,7 @@ def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, t
     steps, losses = read_curves(folder)["training/loss"]
     assert steps == sorted(set(steps))
     assert len(losses) == len(steps)
-    with pytest.raises(TrainingRunError, match=r"earlier training"):
+    with pytest.raises(TrainingError, match=r"earlier training"):
         training_runs.start(sys.executable, environment(), arguments, folder)
 
 
@@ -102,7 +103,7 @@ def test_failed_start_reports_its_reason(tmp_path):
     state = state_of(folder)
     assert state.state == "failed"
     assert "invalid choice: 'lungs'" in state.message
-    with pytest.raises(TrainingRunError, match="could not be started"):
+    with pytest.raises(TrainingError, match="could not be started"):
         training_runs.start(str(tmp_path / "none"), environment(), ["train", "slices"], tmp_path / "m.training")
 
 
@@ -145,7 +146,7 @@ def test_stop_leaves_other_machines_and_later_processes_alone(folder):
         training_runs.stop(folder)  # without a lock, the process number may belong to another process
         assert sleeper.poll() is None
         write_run(folder, {"pid": sleeper.pid, "host": "elsewhere"})
-        with training_lock(folder), pytest.raises(TrainingRunError, match="on elsewhere"):
+        with training_lock(folder), pytest.raises(TrainingError, match="on elsewhere"):
             training_runs.stop(folder)
         assert sleeper.poll() is None
     finally:
@@ -198,7 +199,7 @@ class TestState:
     def test_a_damaged_run_file(self, folder, content):
         (folder / "run.json").write_text(content)
         assert state_of(folder).state == "stopped"
-        with pytest.raises(TrainingRunError, match="not known"):
+        with pytest.raises(TrainingError, match="not known"):
             training_runs.resume(sys.executable, environment(), folder)
 
 

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
@@ -19,7 +20,7 @@ from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import Uncertainty
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.data.datasets import DataError, TrainingScan
+from CACTrainingLib.data.datasets import TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import calibration_scans, choose

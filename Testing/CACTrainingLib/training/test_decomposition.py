@@ -11,11 +11,12 @@ from lightning_fabric import Fabric
 from torch import nn
 from training_scans import write_scan
 
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
-from CACTrainingLib.data.datasets import DataError, SliceDataset, find_scans, load_slices, prepare
+from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, prepare
 from CACTrainingLib.data.slice_batches import SliceDraw, draw_slices, vary_slices
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.training import decomposition as train_decomposition

@@ -5,7 +5,7 @@ import pytest
 import torch
 from digital_pairs import write_coarse
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.models.cards import find_model, load_model, read_card

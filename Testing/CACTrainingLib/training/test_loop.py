@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import OutputError, TrainingError
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.training.loop import LoopSettings, Task, TrainingError, train
+from CACTrainingLib.training.loop import LoopSettings, Task, train
 
 
 @dataclass(frozen=True)

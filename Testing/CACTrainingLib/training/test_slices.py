@@ -10,13 +10,13 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from CACScoringLib.core.files import OutputError
+from CACScoringLib.core.errors import DataError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.networks.registry import build
 from CACTrainingLib.data.augmentation import SliceAugmentation
-from CACTrainingLib.data.datasets import DataError, find_scans
+from CACTrainingLib.data.datasets import find_scans
 from CACTrainingLib.statistics.roc import threshold_at
 from CACTrainingLib.training import slices as train_slices
 from CACTrainingLib.training.curves import Curves

@@ -8,13 +8,13 @@ import pytest
 import torch
 from training_scans import write_cohort, write_scan
 
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.configs import TerritoryNetConfig
 from CACTrainingLib.cli.main import main
 from CACTrainingLib.data.territory_patches import CALCIFYING, HEART_ONLY, SIZE, UNKNOWN, Patch
 from CACTrainingLib.phantom.cohort.territory_volumes import TerritoryVolume
-from CACTrainingLib.project.training_scan import DataError
 from CACTrainingLib.training import territories as training
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 from CACTrainingLib.training.territories import (

@@ -8,7 +8,7 @@ import pytest
 from compared_scans import TOTALS, compared_scan
 from handmade_networks import labelled_model
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import VERDICT, find_model, read_card
 from CACScoringLib.record.score_record import ModelRecord
 from CACTrainingLib.cli import main as cli

@@ -16,8 +16,8 @@ from reference_files import (
     write_orcascore,
 )
 
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress

@@ -11,8 +11,8 @@ from digital_pairs import scored_in_this_process
 from handmade_networks import untrained
 
 from CACScoringLib.cli import main as scoring_cli
-from CACScoringLib.core.ct import CTError
 from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
@@ -26,7 +26,7 @@ from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.validation import recalibration_page, run
 from CACTrainingLib.validation.candidates import ScanCandidates
 from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
-from CACTrainingLib.validation.recalibration import MIN_PATIENTS, TooFewError, check, recalibrate, store
+from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 RARITY, PLACE = "log_rarity", "place_logit"

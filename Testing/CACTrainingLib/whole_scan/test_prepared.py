@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from in_this_process import InThisProcess
 from training_scans import HEART_SLICES, write_scan
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.whole_scan.prepared import load, prepare
 

@@ -328,7 +328,7 @@ class EffectScan:
 
     def _record(self) -> Any:
         """Return the `ScoreRecord` of the segmentation's result; None if it belongs to none."""
-        from ...core.ct import CTError
+        from ...core.errors import CTError
         from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
         from ...record.reading import record_from_text
 
@@ -344,7 +344,7 @@ class EffectScan:
 
 def _label(name: str) -> int:
     """Return the label of a lesion segment's name; 0 for other segments."""
-    from ...core.ct import CTError
+    from ...core.errors import CTError
 
     try:
         return label_called(name)

@@ -173,7 +173,7 @@ class DrrSection(Section):
 
     def _picture(self, key: tuple[Any, ...]) -> Steps[None]:
         """Draw a preview. key: settings from `_pictureKey`."""
-        from ...drr.geometry import ProjectionError
+        from ...core.errors import ProjectionError
         from ...drr.pictures import PREVIEW_PIXELS, preview, stand_of
         from ...mrml.drr_nodes import StandNodes
 

@@ -16,7 +16,7 @@ import slicer
 from slicer import vtkMRMLTextNode
 from slicer.i18n import tr as _
 
-from ...core.ct import CTError
+from ...core.errors import CTError
 from .. import table_widgets, widgets
 from ..job import ButtonJob, Job, Steps, temporaryFolder
 from ..lifecycle import Section

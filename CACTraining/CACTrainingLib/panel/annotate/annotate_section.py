@@ -11,7 +11,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.job import Job, JobError, Steps, showIn, temporaryFolder
 from CACScoringLib.panel.keys import Keys, windowOf
 from CACScoringLib.panel.lifecycle import Section

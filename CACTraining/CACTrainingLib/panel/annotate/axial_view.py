@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import views
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from CACScoringLib.core.ct import CTError, MaskError
+from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import ARTERIES, Artery, Labelled, label_called
 from CACScoringLib.panel.editor import LesionEditor
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf

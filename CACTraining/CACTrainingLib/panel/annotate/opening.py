@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 
 from ...project.annotation_files import SliceAnnotations
 from ...project.annotations import slice_annotations

@@ -16,7 +16,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import views
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.job import ButtonJob, Job, JobError, Steps
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages

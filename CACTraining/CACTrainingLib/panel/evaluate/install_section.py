@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.input_section import MODEL_PARAMETERS
 from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages

@@ -15,7 +15,7 @@ import ctk
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.job import Event, Job, showIn
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import say

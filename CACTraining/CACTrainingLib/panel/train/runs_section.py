@@ -16,7 +16,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareColumns
 from CACScoringLib.panel.widgets import say, showPicture, widthOf

@@ -11,7 +11,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from CACScoringLib.core.ct import CTError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.job import Event, Job
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from CACScoringLib.cohort.workers import run_jobs
-from CACScoringLib.core.ct import CTError, ScanWarning, with_warnings
+from CACScoringLib.core.ct import ScanWarning, with_warnings
+from CACScoringLib.core.errors import (
+    CohortError,
+)
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.tables import write_table
@@ -38,10 +41,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-
-class CohortError(CTError):
-    """Request for a cohort that cannot be made. The message says what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

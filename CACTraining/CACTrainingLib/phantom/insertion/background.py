@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.core.ct import ContrastError, CTScan, ScanWarning
+from CACScoringLib.core.ct import CTScan, ScanWarning
+from CACScoringLib.core.errors import ContrastError, InsertionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import stem
@@ -23,7 +24,7 @@ from ..anatomy.coronaries import Vessel
 from ..anatomy.hearts.shape import WALL_MM
 from ..anatomy.hearts.territories import TERRITORIES
 from ..scanner.simulation import SMOOTHING_MM
-from .insertion import InsertionError, grid_of, vessel_along
+from .insertion import grid_of, vessel_along
 from .scan_heart import ScanHeart, fit_scan_heart
 
 if TYPE_CHECKING:

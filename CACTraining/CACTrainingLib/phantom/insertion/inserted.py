@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import InsertionError
 from CACScoringLib.core.files import atomic_folder
 from CACScoringLib.core.labels import ARTERIES
 
@@ -49,7 +50,13 @@ from ..scanner.response import Stamp, add_stamps
 from ..scanner.scanner import NoiseSource
 from ..scanner.simulation import SMOOTHING_MM, ScanWithTruth
 from .background import Background, measure_noise
-from .insertion import InsertionError, add_plaques, draw_motion, measure_sigma_mm, scanner_of, vessel_along
+from .insertion import (
+    add_plaques,
+    draw_motion,
+    measure_sigma_mm,
+    scanner_of,
+    vessel_along,
+)
 from .looks import Look, draw_look
 from .scan_heart import ScanTree
 

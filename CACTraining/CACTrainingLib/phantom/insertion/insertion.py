@@ -15,7 +15,10 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from CACScoringLib.core.ct import CTError, CTScan
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import (
+    InsertionError,
+)
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
@@ -31,10 +34,6 @@ from ..scanner.simulation import HIGHEST_HU
 USUAL_KVP = 120.0
 """Tube voltage of a scan without one in its header."""
 _SKIN_LEVELS_HU = (-800.0, -400.0)
-
-
-class InsertionError(CTError):
-    """Lesion that cannot be inserted. The message says why and what to do."""
 
 
 HeartMotion = Callable[[str | None], Displacement | None]
@@ -221,22 +220,18 @@ def draw_motion(scale: float, heart_rate_bpm: float, generator: np.random.Genera
     return displacement_of
 
 
-class PathError(CTError):
-    """Unreadable path of a vessel. The message says what to do."""
-
-
 def read_path(path: Path) -> np.ndarray:
     """Read a path [n, 3] in LPS mm from a CSV or a Slicer markups file.
 
     A `.csv` holds x,y,z in LPS mm per line, with or without a heading. A `.mrk.json` holds a curve or line, whose
-    control points are converted to LPS if its coordinateSystem is RAS. Raises PathError.
+    control points are converted to LPS if its coordinateSystem is RAS. Raises InsertionError.
     """
     try:
         points = _markup_points(path) if path.suffix.lower() == ".json" else _csv_points(path)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise PathError(f"{path} is no path ({error}). Give a CSV of x,y,z in LPS mm, or a .mrk.json.") from error
+        raise InsertionError(f"{path} is no path ({error}). Give a CSV of x,y,z in LPS mm, or a .mrk.json.") from error
     if len(points) < 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-        raise PathError(f"{path} has the shape {points.shape}; a path has at least 2 points of 3 finite numbers.")
+        raise InsertionError(f"{path} has the shape {points.shape}; a path has at least 2 points of 3 finite numbers.")
     return points
 
 

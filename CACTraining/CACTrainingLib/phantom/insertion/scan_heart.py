@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import InsertionError
 from CACScoringLib.core.grid import Grid
 
 from ..anatomy.coronaries import CoronaryTree, Vessel, vessel_along_path
@@ -22,7 +23,6 @@ from ..anatomy.hearts.territories import MARGIN_MM, TERRITORIES, add_tube, costs
 from ..anatomy.hearts.tree import draw_tree, usual_tree
 from ..anatomy.hearts.valves import deposits
 from ..anatomy.points import PointCloud
-from .insertion import InsertionError
 from .looks import Look
 
 STEP_MM = 1.5

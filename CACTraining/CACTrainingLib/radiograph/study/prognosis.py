@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table as CsvTable
-from CACScoringLib.core.tables import TableError, read_table
+from CACScoringLib.core.tables import read_table
 
 from ...evaluation.figures import survival_curves
 from ...evaluation.jobs import make_folder

@@ -14,9 +14,9 @@ from typing import cast
 
 import numpy as np
 
+from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import TableError
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import LoadedModel, Training
 from CACScoringLib.networks.radiomics import RadiomicsConfig

@@ -16,6 +16,7 @@ from scipy import spatial
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.voxels import voxels_of
@@ -25,7 +26,7 @@ from CACScoringLib.whole_scan.vessels import vessel_grid, vessel_input
 
 from ...data.scan_samples import image_beside
 from ...data.scan_table import TableScan
-from ...project.training_scan import DataError, read_truth
+from ...project.training_scan import read_truth
 from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
 from ..prepared import PreparedScans, load, prepare

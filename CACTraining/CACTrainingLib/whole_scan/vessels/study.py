@@ -11,19 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.errors import StudyError, TrainingError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.configs import VESSEL_OUTPUTS
 from CACScoringLib.networks.vessels import PRESETS
 
 from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, TrainingBudget, values_of
-from ...evaluation.jobs import StudyError
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
 from ...statistics.agreement import kappa
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...statistics.regression import rank_correlation
-from ...training.run_folder import TrainingError
 from ..prepared import PreparedScans
 from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
 from . import fitting

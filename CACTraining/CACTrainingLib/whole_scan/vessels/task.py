@@ -21,12 +21,12 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.vessels import normalise, to_agatston
 
 from ...data.augmentation import cut_box
-from ...project.training_scan import DataError
 from ...training.loop import Task
 from ...training.settings import LoopSettings
 from ..prepared import load

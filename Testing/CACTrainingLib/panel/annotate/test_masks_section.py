@@ -7,9 +7,9 @@ import slicer
 from training_scans import CORONARY
 
 from CACScoringLib.core.ct import same_grid
+from CACScoringLib.core.errors import AnnotationError
 from CACScoringLib.core.labels import Artery, site_called
 from CACTrainingLib.project import annotations
-from CACTrainingLib.project.annotation_files import AnnotationError
 from CACTrainingLib.project.annotations import read_mask
 from desktop_host import events
 

@@ -3,9 +3,10 @@
 import pytest
 import slicer
 
+from CACScoringLib.core.errors import AnnotationError
 from CACTrainingLib.panel.annotate.labelling import Labelling
 from CACTrainingLib.project import annotation_files
-from CACTrainingLib.project.annotation_files import AnnotationError, SliceLabel
+from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations
 from desktop_host import events
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.core.errors import CohortError
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.phantom.cohort.cohort import CohortError, CohortSettings, make_scan, write_cohort
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan, write_cohort
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
 
 SMALL = CohortSettings(z_range_mm=(0.0, 36.0), prevalence=1.0, first_number=8)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.ct import ContrastError, CTScan
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import ContrastError, InsertionError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import find_model, load_model
 from CACTrainingLib.data.datasets import find_scans
@@ -24,7 +25,7 @@ from CACTrainingLib.phantom.insertion.inserted import (
     insert_lesions,
     write_insertions,
 )
-from CACTrainingLib.phantom.insertion.insertion import InsertionError, read_path
+from CACTrainingLib.phantom.insertion.insertion import read_path
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient

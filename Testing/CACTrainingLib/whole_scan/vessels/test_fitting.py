@@ -7,9 +7,9 @@ import pytest
 import torch
 from interruption import interrupted_at
 
+from CACScoringLib.core.errors import TrainingError
 from CACScoringLib.networks.configs import VesselNetConfig
 from CACTrainingLib.training.loop import LoopSettings
-from CACTrainingLib.training.run_folder import TrainingError
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
 from CACTrainingLib.whole_scan.vessels.fitting import VesselSettings, fit_vessels, predictions_of
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining, VolumeAugmentation
