@@ -23,7 +23,7 @@ from .core.ct import (
     scan_from_image,
     with_warnings,
 )
-from .core.errors import CTError, MaskError
+from .core.errors import CTError, MaskError, OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.remedies import words_of

@@ -226,7 +226,7 @@ class TestSuggestedSites:
 
 @pytest.fixture(scope="module")
 def automatic_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("automatic")
+    folder = tmp_path_factory.mktemp("review") / "automatic"
     automatic_patient.write(folder)
     return folder
 

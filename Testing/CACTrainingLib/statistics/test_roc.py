@@ -24,10 +24,3 @@ class TestWeightsAreRepeats:
         truth = sample[:, 0] > 3
         expected = [roc_auc_score(truth[drawn], sample[drawn, 1]) for drawn in resamples[1]]
         assert roc.area_under_curve(resamples[0], truth, sample[:, 1]) == pytest.approx(expected)
-
-    def test_area_within_folds(self, resamples, sample):
-        truth, folds = sample[:, 0] > 3, np.arange(40) % 2
-        weights, members = resamples[0], [folds == fold for fold in (0, 1)]
-        areas = [roc.area_under_curve(weights[:, inside], truth[inside], sample[inside, 1]) for inside in members]
-        pairs = [(weights[:, inside] @ truth[inside]) * (weights[:, inside] @ ~truth[inside]) for inside in members]
-        assert roc.area_within(weights, folds, truth, sample[:, 1]) == pytest.approx(np.average(areas, 0, pairs))

@@ -6,7 +6,10 @@ import pytest
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TESTED
 from CACTrainingLib.evaluation.experiment import ExperimentRun, ExperimentSettings, TrainingBudget
-from CACTrainingLib.radiograph import fitting
+from CACTrainingLib.radiograph import (
+    fitting,
+    train,  # noqa: F401 - else first imported while `fit` is replaced, which it would keep
+)
 from CACTrainingLib.radiograph.study.study import BASE, RadiographStudy
 
 BUDGET = TrainingBudget(folds=3, steps=30)
