@@ -291,7 +291,6 @@ def _equal(first: Any, second: Any, relative: float, absolute: float) -> bool:
     return math.isclose(first, second, rel_tol=relative, abs_tol=absolute) if numbers else first == second
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", [QUICK, *LONG])
 def test_results_are_those_recorded(case, tmp_path, real_ct):
     for name in re.findall(r"{data}/(\S+)", " ".join(CASES[case])):
