@@ -269,12 +269,12 @@ def make_a_radiograph(driver: Driver, camera: Camera) -> None:
     """Turn the radiograph while preview and stand follow, then make it."""
     ui, section = driver.ui, driver.widget.drr
     ui.pages.setCurrentIndex(2)
-    assert happens(lambda: not section.preparing.isRunning)
+    assert happens(lambda: not section._preparing.isRunning)
     ui.drrLayoutButton.click()
     for angle in range(0, 50, 5):
         ui.drrAngleSlider.setValue(angle)
         slicer.app.processEvents()
-    assert happens(lambda: not section._restingTimer.active)
+    assert happens(lambda: not (section._drawTimer.active or section._drawing.isRunning))
     camera.panel("12-radiograph", driver)
     camera.views("12-radiograph")
     ui.drrViewBox.setCurrentIndex(0)
