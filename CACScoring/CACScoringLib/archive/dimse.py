@@ -25,12 +25,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from ..core.errors import (
-    ArchiveError,
-    ArchiveUnauthorisedError,
-    ArchiveUnreachableError,
-    NoSuchSeriesError,
-)
+from ..core.errors import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError, NoSuchSeriesError
 from .address import ANSWER_SECONDS, CONNECT_SECONDS, Access, Address
 from .series import (
     CT_CLASSES,

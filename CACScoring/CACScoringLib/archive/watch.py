@@ -22,13 +22,7 @@ from ..cohort.cohort import without_uids
 from ..cohort.folder import own_folder
 from ..cohort.scoring import ScanJob, ScanOutcome, prepare_scoring
 from ..cohort.workers import Workers
-from ..core.errors import (
-    ArchiveError,
-    ArchiveUnauthorisedError,
-    ArchiveUnreachableError,
-    CTError,
-    OutputError,
-)
+from ..core.errors import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError, CTError, OutputError
 from ..core.files import (
     LAST_FILE,
     remove_partial,

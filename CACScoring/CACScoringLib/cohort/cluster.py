@@ -12,9 +12,7 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any
 
-from ..core.errors import (
-    ClusterError,
-)
+from ..core.errors import ClusterError
 
 LOCAL = "local"
 

@@ -17,13 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .acquisition import Acquisition
-from .errors import (
-    MaskError,
-    NotHounsfieldError,
-    NotVolumeError,
-    OrientationError,
-    SliceGeometryError,
-)
+from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError, SliceGeometryError
 from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list, printable
 from .voxels import voxels_of

@@ -10,9 +10,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import (
-    WrongValueError,
-)
+from .errors import WrongValueError
 
 T = TypeVar("T")
 

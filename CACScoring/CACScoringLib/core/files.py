@@ -15,9 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from .errors import (
-    OutputError,
-)
+from .errors import OutputError
 from .remedies import OUTPUT, REPLACE
 
 LEFT_SECONDS = 3600.0

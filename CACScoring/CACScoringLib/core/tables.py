@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import (
-    TableError,
-)
+from .errors import TableError
 from .files import write_text_atomically
 from .text import printable
 

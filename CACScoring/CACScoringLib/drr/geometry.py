@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.errors import (
-    ProjectionError,
-)
+from ..core.errors import ProjectionError
 
 VIEWS = {"PA": (0.0, False), "lateral": (90.0, False), "AP": (180.0, True)}
 """Angle of the detector, and True for a mirrored picture, by view; "lateral" is left lateral, with the patient's left

@@ -14,10 +14,7 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..core.ct import CTScan, same_grid
-from ..core.errors import (
-    CTError,
-    NotDicomError,
-)
+from ..core.errors import CTError, NotDicomError
 from ..core.grid import Grid
 from ..core.version import VERSION, commit
 from ..core.voxels import voxels_of

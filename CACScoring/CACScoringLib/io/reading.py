@@ -12,12 +12,7 @@ import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
-from ..core.errors import (
-    CTError,
-    SeriesChoiceError,
-    SliceGeometryError,
-    UnreadableError,
-)
+from ..core.errors import CTError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from ..core.files import LAST_FILE, read_json
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..core.ct import ScanWarning
-from ..core.errors import (
-    CTError,
-    MixedSeriesError,
-    NotCTError,
-    NotVolumeError,
-    SeriesChoiceError,
-)
+from ..core.errors import CTError, MixedSeriesError, NotCTError, NotVolumeError, SeriesChoiceError
 from ..core.remedies import SERIES
 from ..core.text import printable
 from .acquisition import clock

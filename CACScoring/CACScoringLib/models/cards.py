@@ -22,10 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ..core.decoding import restore
-from ..core.errors import (
-    ModelError,
-    WrongValueError,
-)
+from ..core.errors import ModelError, WrongValueError
 from ..core.files import read_json, resource_folder, user_data_folder
 from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing

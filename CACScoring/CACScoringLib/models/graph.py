@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import (
-    GraphError,
-)
+from ..core.errors import GraphError
 from ..networks.openvino_runtime import convert, ops, ov
 
 if TYPE_CHECKING:

@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from ..core.ct import ScanWarning
-from ..core.errors import (
-    CTError,
-    DeviceError,
-)
+from ..core.errors import CTError, DeviceError
 from ..core.remedies import DEVICE
 
 if TYPE_CHECKING:

@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.decoding import restore
-from ..core.errors import (
-    SiteError,
-    WrongValueError,
-)
+from ..core.errors import SiteError, WrongValueError
 from ..core.files import file_sha256, parse_json
 from ..core.version import VERSION
 from ..networks.configs import RADIOGRAPH

@@ -10,10 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..core.ct import ScanWarning
-from ..core.errors import (
-    ModelError,
-    RadiographError,
-)
+from ..core.errors import ModelError, RadiographError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, StoredModel, find_model, list_models
 from ..models.inference import predict

@@ -14,9 +14,7 @@ import numpy as np
 
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
-from ..core.errors import (
-    RadiographError,
-)
+from ..core.errors import RadiographError
 
 STANDARD_PIXELS = 432
 STANDARD_MM = 1.0

@@ -20,10 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..core.decoding import WHEN_SET, content_of, decoded, restore
-from ..core.errors import (
-    JournalError,
-    WrongValueError,
-)
+from ..core.errors import JournalError, WrongValueError
 from ..core.files import parse_json, sync_folder
 from ..core.labels import NOT_CORONARY, SITES
 from ..record.review_record import Confirmation

@@ -15,9 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..core.errors import (
-    RadiomicsError,
-)
+from ..core.errors import RadiomicsError
 
 
 def _names(beginning: str, ends: str) -> tuple[str, ...]:

@@ -7,11 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from CACScoringLib.core.decoding import decoded
-from CACScoringLib.core.errors import (
-    MaskError,
-    RefusedError,
-    WrongValueError,
-)
+from CACScoringLib.core.errors import MaskError, RefusedError, WrongValueError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.review.scan_review import ScanReview
 

@@ -14,10 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import (
-    ChangedError,
-    MaskError,
-)
+from CACScoringLib.core.errors import ChangedError, MaskError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase

@@ -18,12 +18,7 @@ from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.decoding import restore
-from CACScoringLib.core.errors import (
-    CTError,
-    OutputError,
-    StudyError,
-    WrongValueError,
-)
+from CACScoringLib.core.errors import CTError, OutputError, StudyError, WrongValueError
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.core.remedies import OUTPUT
 from CACScoringLib.models.choice import ModelChoice

@@ -16,10 +16,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.errors import (
-    AnnotationError,
-    ProjectError,
-)
+from CACScoringLib.core.errors import AnnotationError, ProjectError
 from CACScoringLib.core.files import atomic_write, sync_folder
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of

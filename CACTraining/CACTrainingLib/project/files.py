@@ -20,11 +20,7 @@ from datetime import datetime
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from CACScoringLib.core.errors import (
-    ProjectError,
-    ProjectWriteError,
-    TableError,
-)
+from CACScoringLib.core.errors import ProjectError, ProjectWriteError, TableError
 from CACScoringLib.core.files import atomic_folder, read_json, remove_partial, sync_folder, write_bytes_atomically
 from CACScoringLib.core.tables import read_cells, table_text
 from CACScoringLib.scans.source import ScanSource

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.errors import (
-    DataError,
-)
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.models import preprocessing
 from CACScoringLib.scans.source import ScanSource

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import torch
 
-from CACScoringLib.core.errors import (
-    ModelError,
-)
+from CACScoringLib.core.errors import ModelError
 from CACScoringLib.networks.radiograph import INPUTS, RadiographNet
 
 _RESNET = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}

@@ -11,10 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import (
-    BadReferenceError,
-    CTError,
-)
+from CACScoringLib.core.errors import BadReferenceError, CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.core.voxels import voxels_of

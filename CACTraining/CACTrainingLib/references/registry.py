@@ -7,11 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from CACScoringLib.core.errors import (
-    BadReferenceError,
-    CollectionError,
-    CTError,
-)
+from CACScoringLib.core.errors import BadReferenceError, CollectionError, CTError
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.io.reading import stem

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from CACScoringLib.core.errors import (
-    StudyError,
-)
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.labels import ARTERIES
 
 from ..evaluation.measures import Comparison, long_table, value_row

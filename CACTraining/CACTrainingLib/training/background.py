@@ -18,9 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.errors import (
-    TrainingError,
-)
+from CACScoringLib.core.errors import TrainingError
 from CACScoringLib.core.processes import kill_tree
 
 from .curves import METRICS

@@ -16,10 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.errors import (
-    OutputError,
-    TrainingError,
-)
+from CACScoringLib.core.errors import OutputError, TrainingError
 from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.remedies import OUTPUT, RESUME
 

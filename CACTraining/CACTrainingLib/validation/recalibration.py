@@ -21,10 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
-from CACScoringLib.core.errors import (
-    CTError,
-    TooFewError,
-)
+from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy

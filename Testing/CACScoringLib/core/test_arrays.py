@@ -10,13 +10,7 @@ from images import image_of
 
 from CACScoringLib.core.arrays import ArrayImage
 from CACScoringLib.core.ct import Acquisition, CTScan
-from CACScoringLib.core.errors import (
-    CTError,
-    NotHounsfieldError,
-    NotVolumeError,
-    OrientationError,
-    SliceGeometryError,
-)
+from CACScoringLib.core.errors import CTError, NotHounsfieldError, NotVolumeError, OrientationError, SliceGeometryError
 from CACScoringLib.mrml.sample_data import sample_file
 
 

@@ -10,13 +10,7 @@ from dicom_files import chest_hu, save, write_series
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.errors import (
-    NotCTError,
-    NotVolumeError,
-    SeriesChoiceError,
-    SliceGeometryError,
-    UnreadableError,
-)
+from CACScoringLib.core.errors import NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from CACScoringLib.io import stack
 from CACScoringLib.io.dicom import MAX_INFLATED_BYTES, is_dicom, read_bounded, read_slice
 from CACScoringLib.io.reading import read_ct

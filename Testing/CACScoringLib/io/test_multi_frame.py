@@ -13,12 +13,7 @@ from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 from reading_checks import reads, refuses
 
 from CACScoringLib.core.ct import same_grid
-from CACScoringLib.core.errors import (
-    NotHounsfieldError,
-    NotVolumeError,
-    SliceGeometryError,
-    UnreadableError,
-)
+from CACScoringLib.core.errors import NotHounsfieldError, NotVolumeError, SliceGeometryError, UnreadableError
 from CACScoringLib.io.reading import read_ct
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"

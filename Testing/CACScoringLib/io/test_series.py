@@ -7,12 +7,7 @@ import pytest
 from dicom_files import chest_hu, only, save, set_tags, write_series
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.errors import (
-    MixedSeriesError,
-    NotCTError,
-    NotVolumeError,
-    SeriesChoiceError,
-)
+from CACScoringLib.core.errors import MixedSeriesError, NotCTError, NotVolumeError, SeriesChoiceError
 from CACScoringLib.io.reading import read_ct
 
 

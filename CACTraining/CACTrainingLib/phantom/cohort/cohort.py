@@ -16,9 +16,7 @@ import numpy as np
 
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import ScanWarning, with_warnings
-from CACScoringLib.core.errors import (
-    CohortError,
-)
+from CACScoringLib.core.errors import CohortError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.tables import write_table

@@ -16,9 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import (
-    InsertionError,
-)
+from CACScoringLib.core.errors import InsertionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 

@@ -26,9 +26,7 @@ from sklearn.svm import SVC
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import (
-    StudyError,
-)
+from CACScoringLib.core.errors import StudyError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
 from CACScoringLib.whole_scan import radiomic_texture, radiomics
