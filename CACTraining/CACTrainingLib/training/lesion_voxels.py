@@ -141,7 +141,9 @@ def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict
     coronary = kinds[:, CORONARY_KINDS].sum(axis=1)
     likeliest = kinds.argmax(axis=1)
     likelihood = np.where(
-        labels == NOT_CORONARY, 1 - coronary, np.take_along_axis(kinds, np.minimum(labels, 15)[:, None], 1)[:, 0]
+        labels == NOT_CORONARY,
+        1 - coronary,
+        np.take_along_axis(kinds, np.minimum(labels, NOT_CORONARY - 1)[:, None], 1)[:, 0],
     )
     values = {"log likelihood": float(np.average(np.log(np.maximum(likelihood, 1e-4)), weights=weights))}
 
