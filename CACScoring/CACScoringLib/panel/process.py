@@ -55,12 +55,7 @@ def workerCommand() -> tuple[str, dict[str, str]]:
         raise RuntimeError(_("Slicer's Python (PythonSlicer) was not found."))
     paths = [*_libraryFolders(), *filter(None, [os.environ.get("PYTHONPATH")])]
     # PYTHONSAFEPATH keeps Python from importing from the current folder.
-    variables = {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONIOENCODING": "utf-8",
-        "PYTHONSAFEPATH": "1",
-        **PANEL_WORKER,
-    }
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"}
     return python, {**os.environ, **variables, **PANEL_WORKER}
 
 

@@ -103,16 +103,16 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
     (HU above healthy tissue), `healthy.nii.gz` (HU; only where healthy is True) and `map_lesions.nii.gz` (`Artery`
     labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
-    images = {"heart": result.heart.mask, **label_images(result)}
+    for name, image in {"heart": result.heart.mask, **label_images(result)}.items():
+        write_image(image, folder / f"{name}.nii.gz")
     for estimate in result.estimates:
         if estimate.saliency is not None:
-            images[SALIENCY_FILE.removesuffix(".nii.gz")] = estimate.saliency
+            write_image(estimate.saliency, folder / SALIENCY_FILE)
     if result.decomposition is not None:
-        images["calcium_map"] = result.decomposition.image()
+        calcium_map = result.decomposition.image()
+        write_image(calcium_map, folder / "calcium_map.nii.gz")
         if healthy:
-            images["healthy"] = healthy_image(result.scored_scan.image, images["calcium_map"])
-    for name, image in images.items():
-        write_image(image, folder / f"{name}.nii.gz")
+            write_image(healthy_image(result.scored_scan.image, calcium_map), folder / "healthy.nii.gz")
 
 
 def label_images(result: ScoreResult) -> dict[str, sitk.Image]:
