@@ -2,7 +2,7 @@
 
 Plaques lie anywhere along every vessel and branch, as often distal as proximal, and often at the ostia, where they are
 easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
-and devices are far more common than in people. On request, a patient is difficult in one way (DIFFICULTIES): calcium
+and devices are far more common than in people. On request, a patient is difficult in one way (Difficulty): calcium
 of the root's wall beside the ostia, heavy plaque beside heavy annuli, or motion that doubles arteries.
 """
 
@@ -62,8 +62,6 @@ GATED_SHARE = 0.4
 
 Difficulty = Literal["ostium", "heavy", "motion"]
 """Way in which a patient is difficult."""
-
-DIFFICULTIES: tuple[Difficulty, ...] = ("ostium", "heavy", "motion")
 
 OSTIAL_SHARE = {"RCA": 0.8, "LM": 0.5}
 """Share of difficult ostia with plaque, by artery."""

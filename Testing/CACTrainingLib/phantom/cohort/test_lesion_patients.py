@@ -1,5 +1,7 @@
 """Patients that are difficult on request: ostia, heavy calcium and motion."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -16,14 +18,14 @@ from CACTrainingLib.phantom.anatomy.hearts.wall_calcium import (
 from CACTrainingLib.phantom.anatomy.patient import OSTIUM
 from CACTrainingLib.phantom.anatomy.points import EMPTY, join_clouds
 from CACTrainingLib.phantom.cohort import lesion_patients
-from CACTrainingLib.phantom.cohort.lesion_patients import DIFFICULTIES, draw_lesion_patient, draw_lesion_scan
+from CACTrainingLib.phantom.cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
 
 NUMBER = 6_000_002
 
 
 @pytest.fixture(scope="module")
 def patients():
-    return {difficulty: draw_lesion_patient(NUMBER, difficulty) for difficulty in (None, *DIFFICULTIES)}
+    return {difficulty: draw_lesion_patient(NUMBER, difficulty) for difficulty in (None, *get_args(Difficulty))}
 
 
 def added(patients, difficulty):
