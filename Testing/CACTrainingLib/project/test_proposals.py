@@ -76,7 +76,7 @@ def test_a_user_model_replaces_the_bundled_one(project, tmp_path):
     assert set(proposal.models) == {"territories-compact", "mine"}
     facts = json.loads((proposal.heart_file.parent / "proposal.json").read_text(encoding="utf-8"))
     assert {"name": "mine", "sha256": read_card(card).sha256} in facts["models"]
-    with pytest.raises(ModelError, match="heart, territories, slices"):
+    with pytest.raises(ModelError, match="territories, slices"):
         propose(project, "0001", "cpu", [untrained("decomposition", "map", tmp_path / "models")])
 
 
