@@ -102,7 +102,7 @@ def run(options: CompareOptions, progress: Progress) -> None:
 
 def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None) -> tuple[RunSettings, ChosenModels]:
     """Return how CTs are scored. reference: Result whose rules and models they follow; None if both are CTs."""
-    from ..core.errors import SiteError
+    from ..core.errors import CTError
     from ..models.choice import ChosenModels, chosen_models
     from ..models.site import FILE, read_site
     from ..run import RunSettings
@@ -120,7 +120,7 @@ def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None)
     of_site = chosen_models(replace(model_choice(options), threshold_only=not site[0].models_of_cts))
     used, pinned = ({n: model.card.sha256 for n, model in part.items()} for part in (models, of_site.networks))
     if differing := sorted({network for network, _ in used.items() ^ pinned.items()}):
-        raise SiteError(
+        raise CTError(
             f"The result of {reference.input.name} was made with other models than the site file of {site[0].name} "
             f"pins ({', '.join(differing)}). Give both CTs to score them as pinned, or unset {FILE}."
         )

@@ -254,7 +254,7 @@ def scoring_settings(options: Any, standard: RunSettings) -> RunSettings:
 
 
 def extras_of_cluster(options: object) -> tuple[str, ...]:
-    """Return the extras that --cluster needs. Raises ClusterError."""
+    """Return the extras that --cluster needs. Raises CTError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return ()
     from ..cohort.cluster import BATCH_SYSTEMS, check_cluster
@@ -264,7 +264,7 @@ def extras_of_cluster(options: object) -> tuple[str, ...]:
 
 
 def on_cluster(options: object) -> AbstractContextManager[None]:
-    """Distribute work to the cluster of --cluster within this context. Raises ClusterError."""
+    """Distribute work to the cluster of --cluster within this context. Raises CTError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return nullcontext()
     from ..cohort.cluster import working_on

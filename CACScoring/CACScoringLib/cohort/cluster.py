@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any
 
-from ..core.errors import ClusterError
+from ..core.errors import CTError
 
 LOCAL = "local"
 
@@ -56,15 +56,15 @@ _current_name: ContextVar[str] = ContextVar("cluster", default=LOCAL)
 
 
 def check_cluster(name: str) -> None:
-    """Raise ClusterError for a `--cluster` that is neither LOCAL, a scheduler's address, nor a batch system."""
+    """Raise CTError for a `--cluster` that is neither LOCAL, a scheduler's address, nor a batch system."""
     if name != LOCAL and name not in BATCH_SYSTEMS and not _ADDRESS.fullmatch(name):
         names = ", ".join((LOCAL, "tcp://HOST:PORT", *BATCH_SYSTEMS))
-        raise ClusterError(f"There is no cluster {name!r}. Give one of {names}.")
+        raise CTError(f"There is no cluster {name!r}. Give one of {names}.")
 
 
 @contextmanager
 def working_on(name: str) -> Iterator[None]:
-    """Context in which `chosen_cluster` returns this value of `--cluster`. Raises ClusterError."""
+    """Context in which `chosen_cluster` returns this value of `--cluster`. Raises CTError."""
     check_cluster(name)
     token = _current_name.set(name)
     try:
@@ -88,7 +88,7 @@ def start_cluster(name: str, count: int, memory_bytes: int | None) -> Iterator[A
         memory_bytes: Memory limit of each worker on this machine; None for no limit.
 
     Raises:
-        ClusterError: The cluster cannot be started.
+        CTError: The cluster cannot be started.
     """
     if "://" in name:
         yield name
@@ -120,7 +120,7 @@ def start_cluster(name: str, count: int, memory_bytes: int | None) -> Iterator[A
 
 
 def _batch_cluster(name: str) -> Any:
-    """Make a cluster of a batch system from Dask's configuration. Raises ClusterError.
+    """Make a cluster of a batch system from Dask's configuration. Raises CTError.
 
     Unless configured otherwise, the dashboard listens on this machine only; Dask's default is all interfaces.
     """
@@ -133,7 +133,7 @@ def _batch_cluster(name: str) -> Any:
         kind = getattr(dask_jobqueue, BATCH_SYSTEMS[name])
         return kind(scheduler_options={"dashboard_address": DASHBOARD_ADDRESS, **options})
     except Exception as error:  # the exceptions differ between classes
-        raise ClusterError(
+        raise CTError(
             f"--cluster {name} could not be begun: {type(error).__name__}: {error}. Describe its jobs in the "
             "configuration of Dask, ~/.config/dask/jobqueue.yaml."
         ) from error

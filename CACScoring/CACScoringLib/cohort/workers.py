@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..core.ct import ScanWarning
-from ..core.errors import ClusterError
+from ..core.errors import CTError
 from ..core.processes import available_memory_bytes, core_count
 from .cluster import LOCAL, chosen_cluster, start_cluster
 
@@ -102,7 +102,7 @@ class Workers:
             alone: On this machine, use one worker with all memory.
 
         Raises:
-            ClusterError: There is no cluster, its scheduler is lost, its workers cannot load CAC, or all the first jobs
+            CTError: There is no cluster, its scheduler is lost, its workers cannot load CAC, or all the first jobs
                 killed their workers.
         """
         if not jobs:
@@ -126,7 +126,7 @@ class Workers:
                     event = self._outcome(running.pop(future), future)
                     done, lost = done + (event.state == "done"), lost + (event.state == "lost")
                     if not done and lost > 2 * most + 2:
-                        raise ClusterError(
+                        raise CTError(
                             f"The first {lost} jobs all ended their workers. {event.reason} Give each worker more "
                             "memory (fewer --workers on this computer), read their log, and run the command again."
                         )
@@ -154,7 +154,7 @@ class Workers:
         try:
             client = Client(self._cluster, timeout=CONNECT_SECONDS, set_as_default=False)
         except OSError as error:
-            raise ClusterError(
+            raise CTError(
                 f"There is no scheduler at {self._name} ({error}). Begin one with dask scheduler, or correct "
                 "the address, and run the command again."
             ) from error
@@ -166,7 +166,7 @@ class Workers:
         try:
             places = sum(self._client.nthreads().values())
         except (OSError, RuntimeError) as error:
-            raise ClusterError(_SCHEDULER_LOST) from error
+            raise CTError(_SCHEDULER_LOST) from error
         worker_spec = getattr(self._cluster, "worker_spec", {})
         if worker_spec and len(self._cluster.workers) < len(worker_spec):
             self._cluster.scale(len(worker_spec))
@@ -179,7 +179,7 @@ class Workers:
         return min(places, self._count or places)
 
     def _outcome(self, index: int, future: Any) -> JobEvent:
-        """Return the event of a job that ended. Raises its exception, ClusterError."""
+        """Return the event of a job that ended. Raises its exception, CTError."""
         from concurrent.futures import CancelledError
 
         from distributed.scheduler import KilledWorker
@@ -189,11 +189,11 @@ class Workers:
         except KilledWorker:
             return JobEvent(index, "lost", reason=_WORKER_LOST)
         except CancelledError as error:
-            raise ClusterError(_SCHEDULER_LOST) from error
+            raise CTError(_SCHEDULER_LOST) from error
         except ImportError as error:
             if self._name == LOCAL:
                 raise
-            raise ClusterError(
+            raise CTError(
                 f"A worker of --cluster {self._name} cannot load CAC: {error}. Install this version of CAC for "
                 "the Python that it runs with, or begin it with dask of this installation, and run the command again."
             ) from error

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 
 class CTError(Exception):
-    """The input cannot be scored. The message says what is wrong, with which value, and what to do."""
-
-
-class MixedSeriesError(CTError):
-    """Images under one series UID come from different patients or studies."""
+    """Something given cannot be used. Its subclasses are errors that callers treat in a way of their own."""
 
 
 class UnreadableError(CTError):
@@ -76,40 +72,12 @@ class ModelError(CTError):
     """A model is missing, damaged, or not for this version. The message says what to do."""
 
 
-class DeviceError(CTError):
-    """The requested device is missing, or has too little memory for a single patch."""
-
-
-class GraphError(ValueError):
-    """A graph cannot be read, or weights do not fit it."""
-
-
-class SiteError(CTError):
-    """The site file is missing, changed or of another version, or something else was asked for than it pins."""
-
-
-class RadiographError(CTError):
-    """Radiographs or factors that cannot be scored. The message says what to do."""
-
-
 class ProjectionError(CTError):
     """Radiograph that cannot be made of a CT in a geometry."""
 
 
-class NotDicomError(CTError):
-    """The scan was not read from a DICOM series, so that no DICOM object can refer to it."""
-
-
 class JournalError(CTError):
     """A journal cannot be read or written; its earlier entries remain."""
-
-
-class RadiomicsError(CTError):
-    """Radiomic features that cannot be computed. The message says what to do."""
-
-
-class ClusterError(CTError):
-    """The cluster cannot be used."""
 
 
 class ArchiveError(CTError):
@@ -144,10 +112,6 @@ class ProjectWriteError(ProjectError):
     """Failure to save a change to the disk. Earlier data are intact."""
 
 
-class AnnotationError(ProjectWriteError):
-    """Failure to save an annotation. Earlier ones are intact; the last one has to be repeated."""
-
-
 class DataError(CTError):
     """Missing, unsuitable or too few training data. The message says what to do."""
 
@@ -156,28 +120,8 @@ class BadReferenceError(CTError):
     """A reference cannot be used. The message says which file, why, and what to do."""
 
 
-class StudyError(CTError):
-    """A study cannot be made. The message says what to do."""
-
-
 class TooFewError(CTError):
     """Too few scans for a calibration. The message says what is missing."""
-
-
-class TrainingError(CTError):
-    """Training cannot go on. The message says why and what to do."""
-
-
-class CohortError(CTError):
-    """Request for a cohort that cannot be made. The message says what is wrong and what to do."""
-
-
-class InsertionError(CTError):
-    """Lesion that cannot be inserted. The message says why and what to do."""
-
-
-class CollectionError(CTError):
-    """A folder does not hold the collection, or it cannot be fetched. The message says what to do."""
 
 
 class ChangedError(CTError):

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from ..core.ct import CTScan, same_grid
-from ..core.errors import CTError, NotDicomError
+from ..core.errors import CTError
 from ..core.grid import Grid
 from ..core.version import VERSION, commit
 from ..core.voxels import voxels_of
@@ -158,7 +158,7 @@ def check_reader(name: str | None) -> None:
 
 
 def check_series(scan: CTScan) -> None:
-    """Raise NotDicomError for a scan from no DICOM series, CTError for a series to which objects cannot refer."""
+    """Raise CTError for a scan from no DICOM series, or from one to which objects cannot refer."""
     _headers(scan)
 
 
@@ -171,8 +171,8 @@ def source_of(scan: CTScan, content: dict[str, object], *voxels: sitk.Image) -> 
         voxels: Voxels of the objects; UIDs follow from them too.
 
     Raises:
-        NotDicomError: The scan was not read from a DICOM series.
-        CTError: The series lacks elements that references need, or can no longer be read.
+        CTError: The scan was read from no DICOM series, or from one that lacks elements that references need or can no
+            longer be read.
     """
     headers = _headers(scan)
     row, column = np.reshape(np.asarray(headers[0].ImageOrientationPatient, float), (2, 3))
@@ -191,7 +191,7 @@ def source_of(scan: CTScan, content: dict[str, object], *voxels: sitk.Image) -> 
 
 def _headers(scan: CTScan) -> list[Dataset]:
     if not scan.dicom_files:
-        raise NotDicomError(
+        raise CTError(
             f"{scan.name or 'The scan'} was not read from a DICOM series, and DICOM results have to refer to one. Give "
             "the folder of the DICOM series."
         )

@@ -55,7 +55,7 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
         NotCTError: The modality is not CT.
         SeriesChoiceError: The series, its cardiac phase, or one of several image files has to be chosen, because the
             rule prefers none.
-        MixedSeriesError: The series holds images of different patients or studies.
+        CTError: The series holds images of different patients or studies.
         NotVolumeError: It is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
         SliceGeometryError: Slices are missing, repeated, uneven or sheared.

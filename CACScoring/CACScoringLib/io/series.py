@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..core.ct import ScanWarning
-from ..core.errors import CTError, MixedSeriesError, NotCTError, NotVolumeError, SeriesChoiceError
+from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError
 from ..core.remedies import SERIES
 from ..core.text import printable
 from .acquisition import clock
@@ -93,8 +93,7 @@ def series_images(slices: list[DicomSlice], choice: str | None) -> tuple[list[Di
         The images, with the series' localizers, and warnings.
 
     Raises:
-        CTError: As `choose_series` does.
-        MixedSeriesError: The series holds images of different patients or studies.
+        CTError: As `choose_series` does, and if the series holds images of different patients or studies.
     """
     images, warnings = choose_series(slices, choice)
     uids = {s.text("SeriesInstanceUID") for s in images}
@@ -244,7 +243,7 @@ def _phase(group: list[DicomSlice]) -> str:
 
 
 def _check_one_study(slices: list[DicomSlice]) -> None:
-    """Raise MixedSeriesError if images of one series name different patients or studies; empty values are ignored."""
+    """Raise CTError if images of one series name different patients or studies; empty values are ignored."""
     for keyword, name in _IDENTITY.items():
         files: dict[str, str] = {}
         for slice_ in slices:
@@ -253,7 +252,7 @@ def _check_one_study(slices: list[DicomSlice]) -> None:
             if value:
                 files.setdefault(value, slice_.name)
         if len(files) > 1:
-            raise MixedSeriesError(
+            raise CTError(
                 f"{' and '.join(list(files.values())[:2])} have one series UID and differ in {name}: the folder mixes "
                 "patients or studies. Export each of them into a folder of its own."
             )

@@ -281,7 +281,7 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
-        DeviceError: The device is not there or has too little memory.
+        CTError: The device is not there or has too little memory.
     """
     device = choose_device(device)
     card, data = _read(path)
@@ -293,7 +293,7 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
 class ModelAhead(LoadedModel):
     """Model whose network is loaded by a thread.
 
-    `network` waits for the thread, and raises the ModelError or DeviceError of `load_model`.
+    `network` waits for the thread, and raises the ModelError or CTError of `load_model`.
     """
 
     _loading: Future[LoadedModel]
@@ -345,7 +345,6 @@ def _graph(card: ModelCard, data: bytes) -> openvino.Model:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    from ..core.errors import GraphError
     from .graph import read_graph
 
     if not card.graph:
@@ -363,9 +362,9 @@ def _graph(card: ModelCard, data: bytes) -> openvino.Model:
         graph = read_graph(card.graph, tensors)
         channels = graph.input(0).partial_shape[1].get_length()
         if isinstance(config, SliceClassifierConfig | GeneratorConfig) and channels != input_channels(config):
-            raise GraphError(f"the input has {channels} channels instead of {input_channels(config)}")
+            raise ValueError(f"the input has {channels} channels instead of {input_channels(config)}")
         return graph
-    except GraphError as error:
+    except ValueError as error:
         raise ModelError(
             f"The weights of {card.name} do not fit the configuration on its card: {error}. Install the model again."
         ) from error

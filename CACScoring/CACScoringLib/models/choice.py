@@ -112,7 +112,7 @@ class LoadedModels:
         return provenance_of(settings, inputs, self.cards_sha256, self.device, self.site and self.site[1])
 
     def check_settings(self, scoring: Mapping[str, Any]) -> None:
-        """Raise SiteError unless scoring settings, as of `asdict`, are those of the site file, if there is one."""
+        """Raise CTError unless scoring settings, as of `asdict`, are those of the site file, if there is one."""
         if self.site is not None:
             self.site[0].check(scoring)
 
@@ -142,7 +142,7 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
 
     Raises:
         ModelError: A model is missing, or two of a kind are named.
-        SiteError: A site file (`site`) pins other models.
+        CTError: A site file (`site`) pins other models.
     """
     site = read_site()
     if site is not None and not choice.names:
@@ -217,7 +217,7 @@ def load_models(models: ChosenModels, thread: Executor | None = None) -> LoadedM
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
-        DeviceError: The device is not there or has too little memory.
+        CTError: The device is not there or has too little memory.
     """
     networks = load_networks(models.networks, models.device, thread)
     estimates = {kind: load_model(model.path, models.device) for kind, model in models.estimates.items()}
@@ -231,7 +231,7 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
 
     Raises:
         ModelError: The model is missing, damaged or does not fit.
-        DeviceError: The device is not there or has too little memory.
+        CTError: The device is not there or has too little memory.
     """
     if not models:
         return None

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import GraphError
 from ..networks.openvino_runtime import convert, ops, ov
 
 if TYPE_CHECKING:
@@ -82,24 +81,24 @@ def read_graph(text: str, weights: Mapping[str, np.ndarray]) -> ov.Model:
         weights: Weights by their names in the module's state.
 
     Raises:
-        GraphError: The graph cannot be read, or the weights do not fit it.
+        ValueError: The graph cannot be read, or the weights do not fit it.
     """
     try:
         content = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), LARGEST_GRAPH)
         topology, end, constants = content.partition(_END)
         graph = ov.Core().read_model(topology + end, constants)
     except (ValueError, zlib.error, RuntimeError) as error:
-        raise GraphError(f"the graph cannot be read ({error})") from error
+        raise ValueError(f"the graph cannot be read ({error})") from error
     unused = dict(weights)
     for node in graph.get_parameters()[1:]:
         name, shape = node.get_friendly_name(), tuple(node.shape)
         weight = unused.pop(name, None)
         if weight is None or weight.shape != shape:
             state = "missing" if weight is None else f"of shape {weight.shape}"
-            raise GraphError(f"{name} is {state} instead of {shape}")
+            raise ValueError(f"{name} is {state} instead of {shape}")
         node.output(0).replace(ops.constant(np.asarray(weight, np.float32)).output(0))
         graph.remove_parameter(node)
     if surplus := [name for name in unused if not name.endswith("num_batches_tracked")]:
-        raise GraphError(f"{surplus[0]} belongs to no layer")
+        raise ValueError(f"{surplus[0]} belongs to no layer")
     graph.validate_nodes_and_infer_types()
     return graph

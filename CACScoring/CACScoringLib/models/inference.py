@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from ..core.ct import ScanWarning
-from ..core.errors import CTError, DeviceError
+from ..core.errors import CTError
 from ..core.remedies import DEVICE
 
 if TYPE_CHECKING:
@@ -29,28 +29,28 @@ CPU_BATCH = 2
 
 
 def check_gpu() -> None:
-    """Refuse CUDA without a driver, before PyTorch is installed for it. Raises DeviceError."""
+    """Refuse CUDA without a driver, before PyTorch is installed for it. Raises CTError."""
     if importlib.util.find_spec("torch") is None and shutil.which("nvidia-smi") is None:
-        raise DeviceError(
+        raise CTError(
             f"CUDA was requested, but this computer has no NVIDIA driver (there is no nvidia-smi). Choose {DEVICE}."
         )
 
 
 def choose_device(name: str = "auto") -> str:
-    """Return "cpu" or "cuda"; "auto" is CUDA if there are PyTorch and a GPU. Raises DeviceError."""
+    """Return "cpu" or "cuda"; "auto" is CUDA if there are PyTorch and a GPU. Raises CTError."""
     if name not in DEVICES:
-        raise DeviceError(f"There is no device {name!r}. Choose one of {', '.join(DEVICES)}.")
+        raise CTError(f"There is no device {name!r}. Choose one of {', '.join(DEVICES)}.")
     has_torch = importlib.util.find_spec("torch") is not None
     if name == "cpu" or (name == "auto" and not (has_torch and shutil.which("nvidia-smi"))):
         return "cpu"  # avoids importing PyTorch, two seconds
     if not has_torch:
-        raise DeviceError(f"CUDA was requested, but PyTorch is not installed. Install torch, or choose {DEVICE}.")
+        raise CTError(f"CUDA was requested, but PyTorch is not installed. Install torch, or choose {DEVICE}.")
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
     if name == "cuda":
-        raise DeviceError(f"CUDA was requested, but PyTorch finds no usable GPU. Choose {DEVICE}.")
+        raise CTError(f"CUDA was requested, but PyTorch finds no usable GPU. Choose {DEVICE}.")
     return "cpu"
 
 
@@ -99,7 +99,7 @@ class ProcessorNetwork:
         self._compiled = None
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the outputs, float32 [n, …], of inputs float32 [n, …]. Raises DeviceError if memory runs out."""
+        """Return the outputs, float32 [n, …], of inputs float32 [n, …]. Raises CTError if memory runs out."""
         # AsyncInferQueue is avoided: its Python callbacks can wait for ever for the thread that frees the network.
         compiled = self._compiled or self._compile()
         count = min(len(inputs), compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -169,7 +169,7 @@ def predict(
         Its outputs, float32 [n, …], and warnings about memory.
 
     Raises:
-        DeviceError: If one item is too much for the processor's memory.
+        CTError: If one item is too much for the processor's memory.
         CTError: If an output is not finite.
     """
     if not len(inputs):
@@ -256,8 +256,8 @@ def _run(network: torch.nn.Module, batch: np.ndarray) -> np.ndarray:
         return network(x.contiguous(memory_format=_channels_last(x))).float().cpu().numpy()
 
 
-def _too_little_memory() -> DeviceError:
-    return DeviceError("There is too little memory to run the networks. Close other programs and try again.")
+def _too_little_memory() -> CTError:
+    return CTError("There is too little memory to run the networks. Close other programs and try again.")
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.decoding import restore
-from ..core.errors import SiteError, WrongValueError
+from ..core.errors import CTError, WrongValueError
 from ..core.files import file_sha256, parse_json
 from ..core.version import VERSION
 from ..networks.configs import RADIOGRAPH
@@ -63,28 +63,28 @@ class SiteFile:
         return {network: model for network, model in self.models.items() if network != RADIOGRAPH}
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise SiteError unless scoring settings, as of `asdict`, are those pinned."""
+        """Raise CTError unless scoring settings, as of `asdict`, are those pinned."""
         actual = pinnable(settings)
         for name, pinned in self.scoring.items():
             if actual.get(name) != pinned:
                 present = json.dumps(actual.get(name))
-                raise SiteError(
+                raise CTError(
                     f"The site file of {self.name} pins the scoring setting {name} to {json.dumps(pinned)}; this run "
                     f"has {present}. Leave the setting out, or score outside the site's protocol by unsetting {FILE}."
                 )
 
     def check_models(self, cards_sha256: Mapping[str, str]) -> None:
-        """Raise SiteError unless cards, by network, are the pinned ones and all of those that score a CT."""
+        """Raise CTError unless cards, by network, are the pinned ones and all of those that score a CT."""
         for network in {**self.models_of_cts, **cards_sha256}:
             self.check_model(network, cards_sha256.get(network))
 
     def check_model(self, network: str, card_sha256: str | None) -> None:
-        """Raise SiteError unless a network's card is the pinned one. card_sha256: None if the network is not used."""
+        """Raise CTError unless a network's card is the pinned one. card_sha256: None if the network is not used."""
         pinned = self.models.get(network)
         if pinned is None or pinned.card_sha256 != card_sha256:
             stated = "no model" if pinned is None else f"the model {pinned.name} with card {pinned.card_sha256}"
             present = "none" if card_sha256 is None else f"a card with SHA-256 {card_sha256}"
-            raise SiteError(
+            raise CTError(
                 f"The site file of {self.name} pins {stated} for {network}; this run would use {present}. Install the "
                 "pinned model (cac models list shows what is used), leave --model, --whole-scan and --threshold-only "
                 f"out, or unset {FILE}."
@@ -103,34 +103,34 @@ def read_site() -> tuple[SiteFile, SiteRecord] | None:
         The file, and what results state of it; None without one.
 
     Raises:
-        SiteError: It is missing, changed, damaged or of another version.
+        CTError: It is missing, changed, damaged or of another version.
     """
     path, expected = os.environ.get(FILE), os.environ.get(HASH)
     if not path:
         return None
     if not expected:
         message = f"{FILE} names {path}, but {HASH} is not set. Set it to the SHA-256 that your protocol states."
-        raise SiteError(message)
+        raise CTError(message)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise SiteError(
+        raise CTError(
             f"The site file {path} cannot be read ({error.strerror}). Restore it, or unset {FILE}."
         ) from error
     if (sha256 := hashlib.sha256(data).hexdigest()) != expected.strip().lower():
-        raise SiteError(
+        raise CTError(
             f"The site file {path} is not the one that {HASH} states: its SHA-256 is {sha256}, not {expected}. Restore "
             "the file, or ask who keeps the protocol for the hash."
         )
     try:
         content = parse_json(data)
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            raise SiteError(f"{path} is no site file of schema {SCHEMA}. Write one with: cac models pin.")
+            raise CTError(f"{path} is no site file of schema {SCHEMA}. Write one with: cac models pin.")
         site = restore(content, SiteFile)
     except (ValueError, WrongValueError) as error:
-        raise SiteError(f"The site file {path} has no valid {error}. Write it again with: cac models pin.") from error
+        raise CTError(f"The site file {path} has no valid {error}. Write it again with: cac models pin.") from error
     if site.version != VERSION:
-        raise SiteError(
+        raise CTError(
             f"The site file {path} is for CAC {site.version}; this is {VERSION}. Install CAC {site.version}, or pin "
             "again with: cac models pin."
         )

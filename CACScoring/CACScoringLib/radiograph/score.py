@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..core.ct import ScanWarning
-from ..core.errors import ModelError, RadiographError
+from ..core.errors import CTError, ModelError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, StoredModel, find_model, list_models
 from ..models.inference import predict
@@ -159,7 +159,7 @@ DIGITAL = ScanWarning(
 
 @dataclass(frozen=True)
 class Factors:
-    """Clinical factors of a person. sex: "F" or "M". Raises RadiographError for no adult."""
+    """Clinical factors of a person. sex: "F" or "M". Raises CTError for no adult."""
 
     age_years: float
     sex: str
@@ -167,13 +167,13 @@ class Factors:
 
     def __post_init__(self) -> None:
         if self.sex not in ("F", "M"):
-            raise RadiographError(f"The sex is {self.sex!r}. Give F or M.")
+            raise CTError(f"The sex is {self.sex!r}. Give F or M.")
         for name, value, (low, high) in (
             ("age", self.age_years, AGES),
             ("body mass index", self.bmi_kg_m2, BMIS),
         ):
             if not low <= value <= high:
-                raise RadiographError(f"The {name} is {value:g}. Give one from {low:g} to {high:g}.")
+                raise CTError(f"The {name} is {value:g}. Give one from {low:g} to {high:g}.")
 
     def row(self) -> np.ndarray:
         """Return the input of `radiograph_fusion` [1, 3]: age, sex (1 for men), body mass index."""
@@ -262,9 +262,7 @@ def score_radiograph(
         progress: Reports the steps "scoring" and "saliency".
 
     Raises:
-        RadiographError: A view is missing or wrong.
-        RadiographError: A picture is unusable.
-        DeviceError: The device fails.
+        CTError: A view is missing or wrong, a picture is unusable, or the device fails.
     """
     progress = progress or Progress()
     card, network = model.card, cast("RadiographNet", model.network)
@@ -319,14 +317,14 @@ def make_nonincreasing(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _check_views(radiographs: Mapping[str, ChestRadiograph], names: tuple[str, ...], model: str) -> None:
-    """Raise RadiographError if a view is missing, or a radiograph was given as another view."""
+    """Raise CTError if a view is missing, or a radiograph was given as another view."""
     if missing := [name for name in names if name not in radiographs]:
-        raise RadiographError(f"{model} needs a {' and a '.join(missing)} radiograph too, or choose another --model.")
+        raise CTError(f"{model} needs a {' and a '.join(missing)} radiograph too, or choose another --model.")
     for name, radiograph in radiographs.items():
         view = "lateral" if radiograph.view == "lateral" else "PA"
         if radiograph.view is not None and view != name:
             file = radiograph.source.name if radiograph.source else "The picture"
-            raise RadiographError(f"{file} is a {radiograph.view} radiograph by its header, but was given as {name}.")
+            raise CTError(f"{file} is a {radiograph.view} radiograph by its header, but was given as {name}.")
 
 
 def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tuple[ScanWarning, ...]:

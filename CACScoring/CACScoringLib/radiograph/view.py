@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
-from ..core.errors import RadiographError
+from ..core.errors import CTError
 
 STANDARD_PIXELS = 432
 STANDARD_MM = 1.0
@@ -67,7 +67,7 @@ class ChestRadiograph:
         return self.acquisition.patient_sex if self.acquisition.patient_sex in ("F", "M") else None
 
     def standard(self) -> np.ndarray:
-        """Return `standard_view`. Raises RadiographError."""
+        """Return `standard_view`. Raises CTError."""
         return standard_view(self.picture, self.pixel_mm)
 
     def with_warnings(self, *warnings: ScanWarning) -> ChestRadiograph:
@@ -79,16 +79,16 @@ def standard_view(picture: np.ndarray, pixel_mm: tuple[float, float] | None) -> 
     """Resample a picture to the network's grid, centred, 0 to 1: float32 [432, 432].
 
     Each pixel is the mean over its extent, 0 outside the picture. pixel_mm: distance of columns and of rows on the
-    detector; None sets the larger side to LARGER_SIDE_MM. Raises RadiographError for values that are not finite, or a
+    detector; None sets the larger side to LARGER_SIDE_MM. Raises CTError for values that are not finite, or a
     size impossible for a radiograph.
     """
     picture = np.asarray(picture, np.float32)
     if picture.ndim != 2 or min(picture.shape) < 2 or not np.isfinite(picture).all():
-        raise RadiographError(f"An image of shape {picture.shape} is no radiograph. Give rows and columns of numbers.")
+        raise CTError(f"An image of shape {picture.shape} is no radiograph. Give rows and columns of numbers.")
     if pixel_mm is None:
         pixel_mm = (LARGER_SIDE_MM / max(picture.shape),) * 2
     if not all(0 < step <= 50 for step in pixel_mm):
-        raise RadiographError(f"The pixels' distances are {pixel_mm} mm. Give those on the detector, above 0 mm.")
+        raise CTError(f"The pixels' distances are {pixel_mm} mm. Give those on the detector, above 0 mm.")
     column_mm, row_mm = pixel_mm
     row_means, rows_covered = _means(picture, row_mm)
     means, columns_covered = _means(row_means.T, column_mm)
@@ -121,11 +121,11 @@ def enhance(view: np.ndarray, method: str) -> np.ndarray:
     """Enhance the contrast of a view, float32, 0 to 1, same shape.
 
     method: "clahe" (contrast-limited adaptive histogram equalisation in tiles of an eighth of the side), "equalised"
-    (histogram equalisation), "unsharp" (a Gaussian of 5 pixels subtracted) or "none". Raises RadiographError for
+    (histogram equalisation), "unsharp" (a Gaussian of 5 pixels subtracted) or "none". Raises CTError for
     others.
     """
     if method not in ENHANCEMENTS:
-        raise RadiographError(f"There is no enhancement {method!r}. Choose one of {', '.join(ENHANCEMENTS)}.")
+        raise CTError(f"There is no enhancement {method!r}. Choose one of {', '.join(ENHANCEMENTS)}.")
     if method == "none":
         return np.asarray(view, np.float32)
     from skimage import exposure, filters

@@ -89,7 +89,7 @@ def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, ne
         The sites, uint8 [k, j, i].
 
     Raises:
-        DeviceError: The device has too little memory.
+        CTError: The device has too little memory.
     """
     parts = border_parts(sites, scan, territories)
     lesion_ids = list(range(1, max(parts.lesions, default=0) + 1))

@@ -96,7 +96,7 @@ class CandidateJudge:
             Probability of each of LESION_KINDS, float32 [n, kinds].
 
         Raises:
-            DeviceError: The device has too little memory.
+            CTError: The device has too little memory.
         """
         candidates = lesions.coronary
         return lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)

@@ -171,7 +171,7 @@ def lesion_kinds(
         Probability of each of LESION_KINDS, float32 [n, kinds], in the order of the lesions.
 
     Raises:
-        DeviceError: The device has too little memory.
+        CTError: The device has too little memory.
     """
     kinds = [np.zeros((0, len(LESION_KINDS)), np.float32)]
     inputs = map(network_input, lesion_patches(id_map, ids, scan, territories))

@@ -87,7 +87,7 @@ def voxel_kinds(
         Probability of each of LESION_KINDS, float32 [n, kinds].
 
     Raises:
-        DeviceError: The device has too little memory.
+        CTError: The device has too little memory.
     """
     spacing_mm = np.array(scan.image.GetSpacing()[::-1])
     places = np.stack(np.unravel_index(flat, scan.hu.shape), axis=1)

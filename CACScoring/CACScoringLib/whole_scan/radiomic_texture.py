@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..core.errors import RadiomicsError
+from ..core.errors import CTError
 
 
 def _names(beginning: str, ends: str) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ def ibsi_features(
         families: Families of features.
 
     Raises:
-        RadiomicsError: The package mirp is not installed.
+        CTError: The package mirp is not installed.
     """
     names = [name for family in families for name in FEATURES[family]]
     inside = inside & (hu >= limits_hu[0]) & (hu <= limits_hu[1])
@@ -87,7 +87,7 @@ def ibsi_features(
             from mirp import extract_features
         except ImportError as error:
             message = "Radiomic features need mirp. Install it (pip install mirp), or choose a model without them."
-            raise RadiomicsError(message) from error
+            raise CTError(message) from error
         (table,) = extract_features(
             image=hu[box].astype(np.float32),
             mask=inside[box].astype(np.uint8),

@@ -69,7 +69,7 @@ def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig
     Raises:
         MaskError: The heart is empty.
         CTError: There are too many candidates.
-        RadiomicsError: The package mirp is not installed.
+        CTError: The package mirp is not installed.
     """
     if config is None:
         from ..networks.radiomics import RadiomicsConfig  # imports torch
@@ -95,7 +95,7 @@ def radiomics_estimate(
 
     Raises:
         MaskError: The mask does not fit the scan.
-        RadiomicsError: The package mirp is not installed.
+        CTError: The package mirp is not installed.
         ModelError: The model needs features that this version does not compute.
     """
     import torch

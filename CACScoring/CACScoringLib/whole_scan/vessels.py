@@ -146,7 +146,7 @@ def vessel_estimate(
     Raises:
         ModelError: The model is of another kind.
         MaskError: The mask does not fit the scan.
-        DeviceError: The device is missing or has too little memory.
+        CTError: The device is missing or has too little memory.
     """
     from ..networks.vessels import VesselNet
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.request import getproxies
 
 from CACScoringLib.core.acquisition import NO_AGENT
-from CACScoringLib.core.errors import CollectionError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.series_rule import is_soft_kernel
@@ -129,21 +129,21 @@ def fetch_sample(collection: Collection, folder: Path, count: int, progress: Pro
         The number of series in the folder.
 
     Raises:
-        CollectionError: There is no connection, a series is incomplete, or the index lacks the collection.
+        CTError: There is no connection, a series is incomplete, or the index lacks the collection.
     """
     progress.begin(["index", "download"])
     with progress.step("index"):
         client = connected_client(collection, folder)
         series = chosen_series(_without_agent(client, series_of(collection), progress), count)
         if not series:
-            raise CollectionError(
+            raise CTError(
                 f"The index of the Imaging Data Commons has no CT of {collection.title}. Update the package idc-index."
             )
         collection.write_terms(folder)
     with progress.step("download"):
         failed = download(client, waiting_series(series, folder, progress), folder, progress)
     if failed:
-        raise CollectionError(f"{next(iter(failed.values()))} {by_hand(collection, folder)}")
+        raise CTError(f"{next(iter(failed.values()))} {by_hand(collection, folder)}")
     return len(series)
 
 
@@ -159,12 +159,12 @@ def waiting_series(series: Sequence[RemoteSeries], folder: Path, progress: Progr
 
 
 def connected_client(collection: Collection, folder: Path) -> Any:
-    """Return the client of idc-index. Raises CollectionError if it cannot begin, or without a connection."""
+    """Return the client of idc-index. Raises CTError if it cannot begin, or without a connection."""
     try:
         if not getproxies():  # the client itself would try for minutes
             socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS).close()
     except OSError as error:
-        raise CollectionError(
+        raise CTError(
             f"There is no connection to {DOWNLOAD_HOST} ({error.strerror or error}). {by_hand(collection, folder)}"
         ) from error
     from idc_index.index import IDCClient
@@ -173,7 +173,7 @@ def connected_client(collection: Collection, folder: Path) -> Any:
     try:
         return IDCClient.client()
     except Exception as error:  # it raises whatever its index and tools meet
-        raise CollectionError(
+        raise CTError(
             f"The index of the Imaging Data Commons cannot be opened ({type(error).__name__}: {error}). "
             f"{by_hand(collection, folder)}"
         ) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.errors import CollectionError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 
 from ..evaluation.jobs import JobSettings, job_key, kept_records
@@ -73,7 +73,7 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
     """Check the scans of a collection, add the usable ones to a project, split it by patient and write the inventory.
 
     Raises:
-        CollectionError: The folder does not hold the collection, or no scan can be used.
+        CTError: The folder does not hold the collection, or no scan can be used.
         ProjectError: The project is damaged, or cannot be written.
         OutputError: The inventory cannot be written.
     """
@@ -100,7 +100,7 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
         entries = _entries(project, scans, checks, reasons)
         page = write_inventory(folder, settings.collection, entries)
     if not any(entry.id for entry in entries):
-        raise CollectionError(f"No scan of {settings.folder} can be used. The reasons are in {page}.")
+        raise CTError(f"No scan of {settings.folder} can be used. The reasons are in {page}.")
     if settings.prepare:
         with progress.step("proposals"):
             propose_waiting(project, project.scans, progress)

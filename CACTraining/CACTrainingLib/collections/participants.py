@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from CACScoringLib.core.errors import CollectionError, TableError
+from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table, read_table
 
@@ -160,7 +160,7 @@ def fetch_participants(
 
     Raises:
         TableError: The table cannot be read, or has another layout.
-        CollectionError: Nothing of it is in the index, or there is no connection.
+        CTError: Nothing of it is in the index, or there is no connection.
     """
     progress.begin(["index", "download"])
     with progress.step("index"):
@@ -172,7 +172,7 @@ def fetch_participants(
         for reason, number in missing.most_common():
             progress.note(f"{number}: {reason}")
         if not series:
-            raise CollectionError(f"No line of {table} has a series in {collection.title}. {choices[0].reason}")
+            raise CTError(f"No line of {table} has a series in {collection.title}. {choices[0].reason}")
         collection.write_terms(folder)
         write_manifest(folder, [choice.row({}) for choice in choices])
         waiting = waiting_series(series, folder, progress)

@@ -27,7 +27,7 @@ import pandas as pd
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.errors import CTError, StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
@@ -139,7 +139,7 @@ class Cohort:
             failed: Reasons of the other scans by name.
 
         Raises:
-            StudyError: None of the held-out scans could be prepared.
+            CTError: None of the held-out scans could be prepared.
             TableError: Patients are too few.
         """
         held_out = set(test_names)
@@ -147,7 +147,7 @@ class Cohort:
         fold_of = {name: fold for fold, names in enumerate(parts) for name in names}
         numbers = np.array([fold_of.get(scan.name, HELD_OUT) for scan in scans])
         if held_out and not (numbers == HELD_OUT).any():
-            raise StudyError("None of the scans that were held out could be prepared. Look at the warnings.")
+            raise CTError("None of the scans that were held out could be prepared. Look at the warnings.")
         return cls(tuple(scans), numbers, np.array([scan.total for scan in scans], float), factors, failed)
 
     @property
@@ -448,9 +448,9 @@ def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Pr
     progress = progress or Progress()
     if unknown := sorted(set(settings.names) - set(kind.CONFIGURATIONS)):
         choices = ", ".join(kind.CONFIGURATIONS)
-        raise StudyError(f"There is no configuration {unknown[0]!r}; choose one of {choices}.")
+        raise CTError(f"There is no configuration {unknown[0]!r}; choose one of {choices}.")
     if settings.budget.folds < kind.MIN_FOLDS:
-        raise StudyError(f"Cross-validation takes {kind.MIN_FOLDS} folds or more, not {settings.budget.folds}.")
+        raise CTError(f"Cross-validation takes {kind.MIN_FOLDS} folds or more, not {settings.budget.folds}.")
     limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
     progress.begin(list(STEPS))
     make_folder(settings.output)

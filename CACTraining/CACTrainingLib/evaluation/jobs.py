@@ -18,7 +18,7 @@ from CACScoringLib.cohort.cohort import score_cohort
 from CACScoringLib.cohort.workers import Workers
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.decoding import restore
-from CACScoringLib.core.errors import CTError, OutputError, StudyError, WrongValueError
+from CACScoringLib.core.errors import CTError, OutputError, WrongValueError
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.core.remedies import OUTPUT
 from CACScoringLib.models.choice import ModelChoice
@@ -128,14 +128,14 @@ def kept_records(
 
     Raises:
         OutputError: The file cannot be written.
-        StudyError: A stored record is not of this kind.
+        CTError: A stored record is not of this kind.
     """
     waiting = dict(job for job in jobs if not isinstance(job, str))
     results, failed = kept_jobs(waiting, file, lambda: lambda job: asdict(make(job)), work)
     try:
         records = {key: restore(result, kind) for key, result in results.items()} | failed
     except WrongValueError as wrong:
-        raise StudyError(f"A record cannot be read ({wrong}). Remove {file}.") from wrong
+        raise CTError(f"A record cannot be read ({wrong}). Remove {file}.") from wrong
     return [job if isinstance(job, str) else records[job[0]] for job in jobs]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.errors import AnnotationError, ProjectError
+from CACScoringLib.core.errors import ProjectError, ProjectWriteError
 from CACScoringLib.core.files import atomic_write, sync_folder
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
@@ -75,7 +75,7 @@ class SliceAnnotations:
     def set(self, k: int, label: SliceLabel, seconds: float | None = None) -> None:
         """Label a slice; the label is on the disk when this returns.
 
-        k: Slice index, from 0 at the feet. seconds: Time taken; an invalid time is ignored. Raises AnnotationError if
+        k: Slice index, from 0 at the feet. seconds: Time taken; an invalid time is ignored. Raises ProjectWriteError if
         the label cannot be saved, which changes nothing; ProjectError for a negative k.
         """
         if k < 0:
@@ -87,7 +87,7 @@ class SliceAnnotations:
     def undo(self) -> int | None:
         """Undo the last key press that is not undone yet; return its k, or None if there is none.
 
-        Raises AnnotationError, which changes nothing.
+        Raises ProjectWriteError, which changes nothing.
         """
         self._reload_if_changed(self._presses[-1][0] if self._presses else None)
         if not self._presses:
@@ -186,9 +186,9 @@ class SliceAnnotations:
         if is_new:
             sync_folder(self.file.parent)
 
-    def _save_error(self, k: int | None, error: OSError) -> AnnotationError:
+    def _save_error(self, k: int | None, error: OSError) -> ProjectWriteError:
         subject = "The label" if k is None else f"The label of slice {k}"
-        return AnnotationError(
+        return ProjectWriteError(
             f"{subject} was not saved because {self.file} could not be written: {error.strerror or error}. All earlier "
             "labels are saved. Free some space or check the permissions of the folder, and press the key again."
         )
@@ -221,7 +221,7 @@ def save_mask(folder: Path, kind: str, image: sitk.Image) -> None:
             check_written(half, image)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the disk may be full"
-        raise AnnotationError(
+        raise ProjectWriteError(
             f"{file} was not saved ({reason}). What was saved earlier is still there. Free some space or check the "
             "permissions of the folder, and save again."
         ) from error

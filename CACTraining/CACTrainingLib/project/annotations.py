@@ -116,7 +116,7 @@ def write_mask(project: Project, scan_id: str, annotator: str, kind: str, image:
     """Replace an annotator's regions or heart; an empty mask is allowed.
 
     kind: One of MASK_KINDS. image: 3-D integers from 0 to 255, on the scan's grid. Raises ProjectError for another
-    image, and AnnotationError if it cannot be saved; the earlier mask then stays.
+    image, and ProjectWriteError if it cannot be saved; the earlier mask then stays.
     """
     save_mask(_annotator_folder(project.scan_folder(scan_id), annotator), kind, image)
 

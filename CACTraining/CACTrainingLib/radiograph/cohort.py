@@ -57,11 +57,11 @@ class RadiographCohortSettings:
 
     def __post_init__(self) -> None:
         if self.protocol not in phantom.PROTOCOLS:
-            raise phantom.CohortError(
+            raise phantom.CTError(
                 f"There is no scanning protocol {self.protocol!r}; choose one of {', '.join(phantom.PROTOCOLS)}."
             )
         if self.patients < len(phantom.STRATA) or self.first_number < 0:
-            raise phantom.CohortError(f"Give at least {len(phantom.STRATA)} patients, and a first number from 0 up.")
+            raise phantom.CTError(f"Give at least {len(phantom.STRATA)} patients, and a first number from 0 up.")
 
 
 def write_radiographs(

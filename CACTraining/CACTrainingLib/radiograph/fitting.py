@@ -149,7 +149,7 @@ def fit(
 ) -> tuple[RadiographNet, dict[str, dict[str, float] | None], Outcome, dict[str, float | None]]:
     """Train a network; return it with its calibration, the training's outcome, and validation metrics.
 
-    folder: for checkpoint and curves; an interrupted training there resumes. Raises TrainingError, DataError, CTError.
+    folder: for checkpoint and curves; an interrupted training there resumes. Raises CTError, DataError.
     """
     config, training_settings = settings.config, settings.training
     if config.enhancement != data.enhancement:

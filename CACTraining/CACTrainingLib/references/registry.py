@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from CACScoringLib.core.errors import BadReferenceError, CollectionError, CTError
+from CACScoringLib.core.errors import BadReferenceError, CTError
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.io.reading import stem
@@ -78,14 +78,14 @@ def find_scans(
         The scans with their annotations, and sentences about what is left out.
 
     Raises:
-        CollectionError: The folder is missing, or holds no scan of the collection.
+        CTError: The folder is missing, or holds no scan of the collection.
     """
     if not folder.is_dir():
-        raise CollectionError(f"{folder} is no folder. {collection.source} Then give that folder.")
+        raise CTError(f"{folder} is no folder. {collection.source} Then give that folder.")
     try:
         return READERS[collection.reader](collection, folder, images, progress)
     except CTError as error:
-        raise CollectionError(f"{error} The layout of {collection.title} is: {collection.layout}.") from error
+        raise CTError(f"{error} The layout of {collection.title} is: {collection.layout}.") from error
 
 
 def _series(collection: Collection, folder: Path, images: Path | None, progress: ProgressCallback | None) -> NewScans:

@@ -16,7 +16,7 @@ import numpy as np
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.decoding import restore
-from CACScoringLib.core.errors import CTError, StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
@@ -98,7 +98,7 @@ class AblationSettings:
 
     def __post_init__(self) -> None:
         if self.pairs < 1:
-            raise StudyError(f"The ablation needs at least one pair; {self.pairs} were asked for.")
+            raise CTError(f"The ablation needs at least one pair; {self.pairs} were asked for.")
 
 
 def sections(

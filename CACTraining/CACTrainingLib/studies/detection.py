@@ -41,7 +41,7 @@ _PUBLISHED_SLICES = {"Accuracy": 0.93, "Sensitivity": 0.78, "False positives": 0
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
     """Sections on scans, on arteries and lesions, and on slices; those without a reference are left out.
 
-    Raises StudyError.
+    Raises CTError.
     """
     sample = Sample(records, generator)
     scans = [record for record in sample.scans if record.visible is not None]

@@ -16,7 +16,7 @@ import numpy as np
 
 from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.errors import StudyError, TableError
+from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table
@@ -112,7 +112,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     """Run the studies. The page lists scans that cannot be scored or compared; they stop nothing.
 
     Raises:
-        StudyError: There is nothing to study.
+        CTError: There is nothing to study.
         OutputError: The output cannot be used.
         CTError: A model cannot be used.
     """
@@ -184,7 +184,7 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | st
     try:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
     except TableError as error:
-        raise StudyError(f"{folder} is not a results folder of cac cohort ({error}). Leave --results out.") from error
+        raise CTError(f"{folder} is not a results folder of cac cohort ({error}). Leave --results out.") from error
     folders: list[Path | str] = []
     for scan in scans:
         matches = [line for line in lines if Path(line.text("ct")).resolve() == scan.ct.resolve()]

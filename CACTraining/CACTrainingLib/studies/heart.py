@@ -23,7 +23,7 @@ _MAX_NAMED = 10
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
-    """Section on the segmented heart. Raises StudyError."""
+    """Section on the segmented heart. Raises CTError."""
     sample = Sample(records, generator)
     hearts = [(record, record.heart) for record in sample.scans if record.heart is not None]
     if not hearts:

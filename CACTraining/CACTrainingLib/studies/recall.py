@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
@@ -84,18 +84,18 @@ class RecallSettings:
 
 
 def evaluate_recall(settings: RecallSettings, progress: Progress | None = None) -> Path:
-    """Make the study; returns its page. Raises StudyError, ModelError, OutputError."""
+    """Make the study; returns its page. Raises CTError, ModelError, OutputError."""
     progress, started = progress or Progress(), time.perf_counter()
     progress.begin(["scans", "page"])
     if unknown := set(settings.protocols) - set(phantom.PROTOCOLS):
-        raise StudyError(f"There is no scanning protocol {min(unknown)!r}; choose of {', '.join(phantom.PROTOCOLS)}.")
+        raise CTError(f"There is no scanning protocol {min(unknown)!r}; choose of {', '.join(phantom.PROTOCOLS)}.")
     models = scoring_models(ModelChoice(settings.models))
     make_folder(settings.output)
     with progress.step("scans"):
         rows, failed = _lesions(settings, models, progress)
     if not rows:
         reason = next(iter(failed.values()), "no plaque has 1 mm² at 130 HU")
-        raise StudyError(f"There is no lesion to find: {reason}. Ask for more patients.")
+        raise CTError(f"There is no lesion to find: {reason}. Ask for more patients.")
     with progress.step("page"):
         write_table(settings.output / LESIONS, list(rows[0]), rows)
         facts = facts_of(records_of(models), settings.seed, time.perf_counter() - started)
@@ -112,7 +112,7 @@ def _lesions(
     if not phantom.same_settings(
         scans / "scans.json", {"version": phantom.SEGMENT_SCANS_VERSION, "share": settings.share}
     ):
-        raise StudyError(f"{scans} holds scans of another share or version (scans.json). Choose another folder.")
+        raise CTError(f"{scans} holds scans of another share or version (scans.json). Choose another folder.")
     jobs = {}
     for number in range(settings.first_number, settings.first_number + settings.patients):
         for protocol in settings.protocols:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
@@ -64,7 +64,7 @@ _PUBLISHED_NOTE = f"Published: {PAPER}, 119 / 1543 patients (ICC: 1543)."
 
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
-    """Sections on reproducibility of scores and of risk categories. Raises StudyError."""
+    """Sections on reproducibility of scores and of risk categories. Raises CTError."""
     sample = Sample(records, generator)
     if not sample.pairs:
         text = f"{sample.opening()} Without pairs, reproducibility cannot be evaluated."
@@ -283,7 +283,7 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
         card: Card of the calcium map's model; None for the installed model that scored the records.
 
     Raises:
-        StudyError: The records give no limits, or were scored with several sets of models.
+        CTError: The records give no limits, or were scored with several sets of models.
         ModelError: The card cannot be written.
     """
     content = repeatability_of(records)
@@ -292,7 +292,7 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
 
 
 def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
-    """Limits with their conditions, as `Repeatability.of` reads them. Raises StudyError.
+    """Limits with their conditions, as `Repeatability.of` reads them. Raises CTError.
 
     Patients with a scan outside the calibration range are left out.
     """
@@ -300,7 +300,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
     scored = [record for record in records if record.refused is None and record.patient not in out_of_range]
     setups = {str((r.facts.models, r.facts.decomposition_settings, r.facts.candidate_evidence)): r for r in scored}
     if len(setups) != 1:
-        raise StudyError(
+        raise CTError(
             f"The scans were scored with {len(setups)} sets of models and settings; a repeatability coefficient "
             "belongs to one. Evaluate with --overwrite."
         )
@@ -318,7 +318,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
                     scaled = replace(fit, intercept=fit.intercept * factor, highest=fit.highest * factor)
                     coefficients.setdefault(name, {}).setdefault(title, {})[part] = asdict(scaled)
     if not coefficients:
-        raise StudyError(f"{len(pairs_of(scored))} pairs are too few for a repeatability coefficient.")
+        raise CTError(f"{len(pairs_of(scored))} pairs are too few for a repeatability coefficient.")
     patients = list(dict.fromkeys(record.patient for record in scored))
     digital = first.truth is not None
     span = f" ({patients[0]} to {patients[-1]})" if digital else ""
@@ -355,5 +355,5 @@ def _card(records: Sequence[StudyRecord]) -> Path:
     models = [(model.name, model.sha256) for model in scored.facts.models if model.network == "decomposition"]
     fitting = [model for model in list_models("decomposition") if (model.card.name, model.card.sha256) in models]
     if not fitting:
-        raise StudyError("The model that scored the scans is not installed. Name its card as study.store_limits.")
+        raise CTError("The model that scored the scans is not installed. Name its card as study.store_limits.")
     return fitting[-1].path

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 
 from ..evaluation.measures import Comparison, long_table, value_row
@@ -38,7 +38,7 @@ Pair = tuple[StudyRecord, StudyRecord]
 
 
 class Sample(Comparison):
-    """The scans of a study. Raises StudyError.
+    """The scans of a study. Raises CTError.
 
     Attributes:
         records: Records of all scans.
@@ -61,7 +61,7 @@ class Sample(Comparison):
         self.pairs = tuple(pairs_of(records))
         units = sorted({record.unit for record in self.scans})
         if len(units) > 1:
-            raise StudyError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
+            raise CTError(f"The scans' masses are in {' and in '.join(units)}. Evaluate them as two studies.")
         self.unit = units[0] if units else ""
         existing = {m: title for m, title in titles.items() if any(m in record.values for record in self.scans)}
         super().__init__([scan.patient for scan in self.scans], existing, generator, reference, CEILING)

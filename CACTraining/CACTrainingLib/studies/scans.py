@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.voxels import voxels_of
@@ -92,24 +92,24 @@ def find_study_scans(
             Digital scans are left out if other scans are present.
 
     Raises:
-        StudyError: There is nothing to study, or an annotator has to be named.
+        CTError: There is nothing to study, or an annotator has to be named.
         TableError: The table cannot be read.
         ProjectError: The project cannot be read.
     """
     if is_project(source):
         scans, warnings = _of_project(source, use or DEFAULT_USE, annotator)
         if not scans:
-            raise StudyError(f"No scan of {source} can be studied: {warnings[0]}")
+            raise CTError(f"No scan of {source} can be studied: {warnings[0]}")
     elif use is not None or annotator is not None:
-        raise StudyError(f"{source} is not a project: only a project's scans have a use and annotators.")
+        raise CTError(f"{source} is not a project: only a project's scans have a use and annotators.")
     elif source.is_dir():
         scans, warnings = _digital(source)
     elif source.is_file():
         scans, warnings = _listed(source)
     else:
-        raise StudyError(f"{source} does not exist. Give the folder of a cohort, or a table of scan pairs (CSV).")
+        raise CTError(f"{source} does not exist. Give the folder of a cohort, or a table of scan pairs (CSV).")
     if not scans:
-        raise StudyError(
+        raise CTError(
             f"{source} holds no scan that can be studied{': ' + warnings[0] if warnings else ''}. Give a cohort as cac "
             f"phantom writes it, or a table (CSV) with the columns {', '.join(TABLE_COLUMNS)}."
         )
@@ -152,7 +152,7 @@ def write_reference(
         Number of scans in the table, and a sentence about each scan left out.
 
     Raises:
-        StudyError: No scan has a reference, or an annotator has to be named.
+        CTError: No scan has a reference, or an annotator has to be named.
         ProjectError: The project cannot be read.
         OSError: The table cannot be written.
     """
@@ -168,7 +168,7 @@ def write_reference(
         lesions, total = (regions, None) if is_painted else (None, 0)
         lines.append((scan.name, scan.patient, scan.ct, scan.series, lesions, total))
     if not lines:
-        raise StudyError(f"No scan of {folder} has regions, or labels that exclude calcium. Annotate more scans.")
+        raise CTError(f"No scan of {folder} has regions, or labels that exclude calcium. Annotate more scans.")
     write_table(table, ("name", "patient", "ct", "series", "lesions", "total"), lines)
     return len(lines), warnings
 
@@ -182,11 +182,11 @@ def _by_patient(scans: Iterable[StudyScan]) -> dict[str, list[StudyScan]]:
 
 def _first_pairs(scans: Sequence[StudyScan], pairs: int, source: Path) -> list[StudyScan]:
     if pairs < 1:
-        raise StudyError(f"A study has at least one pair; {pairs} were asked for. Give --pairs 1 or more.")
+        raise CTError(f"A study has at least one pair; {pairs} were asked for. Give --pairs 1 or more.")
     numbered = [{scan.number: scan for scan in group} for group in _by_patient(scans).values()]
     complete = [(group[1], group[2]) for group in numbered if {1, 2} <= set(group)]
     if not complete:
-        raise StudyError(f"No patient in {source} has two scans. Leave --pairs out to study single scans.")
+        raise CTError(f"No patient in {source} has two scans. Leave --pairs out to study single scans.")
     return [scan for pair in complete[:pairs] for scan in pair]
 
 
@@ -233,7 +233,7 @@ def _of_project(folder: Path, use: str, annotator: str | None) -> Scans:
     project = Project.open(folder)
     scans = [scan for scan in project.scans if use in (ALL_USES, scan.use)]
     if not scans:
-        raise StudyError(
+        raise CTError(
             f"The project {project.name} has no scans for {use} ({_uses(project)}). Evaluate on scans of another use, "
             "or split its patients."
         )
@@ -267,7 +267,7 @@ def _annotated(project: Project, scan: ProjectScan, base: StudyScan, annotator: 
     """Add an annotator's masks and labels to a scan, as far as there are any."""
     names = annotators(project, scan.id, annotator and check_annotator(annotator))
     if len(names) > 1:
-        raise StudyError(
+        raise CTError(
             f"{base.name} was annotated by {', '.join(names)}. Name with --annotator whose annotations are used."
         )
     if not names:

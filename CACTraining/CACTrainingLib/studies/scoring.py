@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
 from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def scoring_models(choice: ModelChoice) -> dict[str, StoredModel]:
-    """Return the models that score scans, by network. Raises ModelError, and StudyError if they are not installed."""
+    """Return the models that score scans, by network. Raises ModelError, and CTError if they are not installed."""
     models = chosen_models(choice).networks
     if not models:
-        raise StudyError("The study needs the networks that score scans, which are not installed (cac models list).")
+        raise CTError("The study needs the networks that score scans, which are not installed (cac models list).")
     return models
 
 

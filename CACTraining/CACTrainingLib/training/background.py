@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.errors import TrainingError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.processes import kill_tree
 
 from .curves import METRICS
@@ -78,9 +78,9 @@ def runs_of(models: Path) -> list[str]:
 
 
 def state_of(folder: Path) -> RunState:
-    """Return the state of the training in a folder (MODEL.training). Raises TrainingError if there is none."""
+    """Return the state of the training in a folder (MODEL.training). Raises CTError if there is none."""
     if not folder.is_dir():
-        raise TrainingError(f"There is no training in {folder}.")
+        raise CTError(f"There is no training in {folder}.")
     run, metrics, output = read_run(folder), _read_metrics(folder), _read_progress(folder)
     state, message = _ending(folder, run, output)
     if state == "running":
@@ -131,25 +131,25 @@ def start(python: str, environment: Mapping[str, str], arguments: list[str], fol
         folder: MODEL.training beside the model in `--output`.
 
     Raises:
-        TrainingError: It is running already, or an earlier training would be lost.
+        CTError: It is running already, or an earlier training would be lost.
     """
     _check_idle(folder)
     if (folder / CHECKPOINT).exists() and "--resume" not in arguments:
-        raise TrainingError(f"{folder} holds an earlier training. Resume it, or choose another name.")
+        raise CTError(f"{folder} holds an earlier training. Resume it, or choose another name.")
     card = folder.with_name(f"{folder.name.removesuffix(ENDING)}.json")
     if card.exists() and "--overwrite" not in arguments:
-        raise TrainingError(f"There is a model {card} already. Choose another name.")
+        raise CTError(f"There is a model {card} already. Choose another name.")
     _launch(python, environment, {"arguments": arguments, "folder": str(Path.cwd())}, folder)
 
 
 def resume(python: str, environment: Mapping[str, str], folder: Path) -> None:
-    """Resume a training from its checkpoint, or restart it if it has none. Raises TrainingError."""
+    """Resume a training from its checkpoint, or restart it if it has none. Raises CTError."""
     _check_idle(folder)
     run = read_run(folder)
     arguments = run.get("arguments")
     if not arguments:
         message = f"How the training in {folder} was started is not known. Resume it as it was started."
-        raise TrainingError(message)
+        raise CTError(message)
     if (folder / CHECKPOINT).exists() and "--resume" not in arguments:
         arguments = [*arguments, "--resume"]
     record = {name: value for name, value in run.items() if name not in ("pid", "launcher")}
@@ -159,26 +159,26 @@ def resume(python: str, environment: Mapping[str, str], folder: Path) -> None:
 def stop(folder: Path) -> None:
     """Stop a training and all its processes, if it is running; it can be resumed.
 
-    Raises TrainingError if it runs on another machine, or does not end.
+    Raises CTError if it runs on another machine, or does not end.
     """
     if state_of(folder).state not in ("starting", "running"):
         return
     run = read_run(folder)
     if run.get("host") not in (None, platform.node()):
-        raise TrainingError(f"The training in {folder} runs on {run['host']}. End it there.")
+        raise CTError(f"The training in {folder} runs on {run['host']}. End it there.")
     process_id = run.get("pid", run.get("launcher"))
     if isinstance(process_id, int):
         kill_tree(process_id)
     ending = time.monotonic() + STOP_SECONDS
     while state_of(folder).state in ("starting", "running"):
         if time.monotonic() > ending:
-            raise TrainingError(f"The training in {folder} could not be ended. End process {process_id} yourself.")
+            raise CTError(f"The training in {folder} could not be ended. End process {process_id} yourself.")
         time.sleep(0.05)
 
 
 def _check_idle(folder: Path) -> None:
     if folder.is_dir() and state_of(folder).state in ("starting", "running"):
-        raise TrainingError(f"The training in {folder} is running already. Stop it first, or choose another name.")
+        raise CTError(f"The training in {folder} is running already. Stop it first, or choose another name.")
 
 
 def _launch(python: str, environment: Mapping[str, str], run: dict[str, Any], folder: Path) -> None:
@@ -209,7 +209,7 @@ def _launch(python: str, environment: Mapping[str, str], run: dict[str, Any], fo
         _processes[folder.resolve()] = process
         write_run(folder, {**read_run(folder), "launcher": process.pid})
     except OSError as error:
-        raise TrainingError(f"The training in {folder} could not be started: {error}.") from error
+        raise CTError(f"The training in {folder} could not be started: {error}.") from error
 
 
 @dataclass

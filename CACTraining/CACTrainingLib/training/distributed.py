@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
-from CACScoringLib.core.errors import TrainingError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.inference import choose_device
 
 T = TypeVar("T")
@@ -30,14 +30,14 @@ PATIENCE = timedelta(days=1)
 def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) -> Fabric:
     """Make the Fabric of the processes that torchrun has started; without torchrun, of `devices` on this machine.
 
-    half_precision: True for bfloat16 on GPUs that compute in it natively. Raises DeviceError, TrainingError.
+    half_precision: True for bfloat16 on GPUs that compute in it natively. Raises CTError.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = choose_device(device)
     processes, machines = _processes(devices)
     if device == "cuda" and processes > torch.cuda.device_count():
         message = f"{processes} processes want a GPU each; this machine has {torch.cuda.device_count()}. Start fewer."
-        raise TrainingError(message)
+        raise CTError(message)
     is_distributed = processes * machines > 1
     return Fabric(
         accelerator=device,
@@ -97,7 +97,5 @@ def _processes(devices: int) -> tuple[int, int]:
         return devices, 1
     processes, total = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     if total % processes:
-        raise TrainingError(
-            f"torchrun started {processes} processes here and {total} in all. Start as many everywhere."
-        )
+        raise CTError(f"torchrun started {processes} processes here and {total} in all. Start as many everywhere.")
     return processes, total // processes

@@ -27,7 +27,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.errors import OutputError, TrainingError
+from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
@@ -178,7 +178,7 @@ def train(
         fabric: Fabric of the launched processes; None trains in this process alone, on `device`.
 
     Raises:
-        TrainingError: The loss is not a number, the device's memory is full, or the checkpoint belongs to another
+        CTError: The loss is not a number, the device's memory is full, or the checkpoint belongs to another
             training.
         OutputError: There is a checkpoint and `resume` is False, or the disk is full.
     """
@@ -196,7 +196,7 @@ def train(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise TrainingError(
+            raise CTError(
                 f"The memory of the device ({fabric.device}) is full at step {state.step}. Close other programs and go "
                 f"on with {RESUME}, or start anew with a smaller batch_size."
             ) from error
@@ -352,7 +352,7 @@ class _Run:
                 f"The output of the network is not a number at step {self.state.step} ({self.task.better} of the "
                 f"validation: {metrics[self.task.better]}). Start anew with a lower learning_rate."
             )
-            raise TrainingError(message)
+            raise CTError(message)
         return metrics
 
     def save(self) -> None:
@@ -388,13 +388,13 @@ class _Run:
                 f"The checkpoint {self.checkpoint} is damaged and cannot be read. Start anew; where several machines "
                 "train, the output must lie on a disk that all of them see."
             )
-            raise TrainingError(message) from error
+            raise CTError(message) from error
         if content["settings"] != facts_of(self.task.settings):
             message = (
                 f"{self.checkpoint} belongs to a training with other settings ({content['settings']}), not "
                 f"{facts_of(self.task.settings)}. Give the same settings, or {OUTPUT}."
             )
-            raise TrainingError(message)
+            raise CTError(message)
         self._restore_networks(content)
         torch.set_rng_state(content["random"].cpu())
         self.state = _State(**{entry.name: content[entry.name] for entry in fields(_State)})
@@ -436,7 +436,7 @@ def _loop(run: _Run, curves: Curves | None, batches: Iterator[dict[str, torch.Te
 
 
 def _fetch(losses: list[dict[str, torch.Tensor]], step: int) -> list[dict[str, float]]:
-    """Return the losses of the last steps as numbers. Raises TrainingError if one is not finite.
+    """Return the losses of the last steps as numbers. Raises CTError if one is not finite.
 
     A card is asked for them together, because each time it has to finish its work first. step: Steps done.
     """
@@ -447,7 +447,7 @@ def _fetch(losses: list[dict[str, torch.Tensor]], step: int) -> list[dict[str, f
                 f"The loss is no longer a number at step {number} ({values}). Go on from the last checkpoint with "
                 f"{RESUME}, or start anew with a lower learning_rate."
             )
-            raise TrainingError(message)
+            raise CTError(message)
     return fetched
 
 

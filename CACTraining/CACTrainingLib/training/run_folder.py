@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from CACScoringLib.core.errors import OutputError, TrainingError
+from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import read_json, write_text_atomically
 from CACScoringLib.core.remedies import OUTPUT, RESUME
 
@@ -30,7 +30,7 @@ LOCK_SECONDS = 3.0
 def training_lock(folder: Path) -> Iterator[None]:
     """Make and lock a training's folder. On an error, a new folder without results is deleted again.
 
-    Raises TrainingError if another process holds the lock, and OutputError if the folder cannot be written to.
+    Raises CTError if another process holds the lock, and OutputError if the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -41,7 +41,7 @@ def training_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=LOCK_SECONDS)
     except Timeout as error:
         message = f"{folder} is being trained already by another process. Wait for its end, or choose {OUTPUT}."
-        raise TrainingError(message) from error
+        raise CTError(message) from error
     except OSError as error:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}. Choose {OUTPUT}.") from error
     try:

@@ -210,7 +210,7 @@ def training_run(
 
     Raises:
         OutputError: The model exists, an earlier training is not resumed, or the disk is full.
-        TrainingError, DeviceError: The processes cannot start, or another one trains in the folder.
+        CTError: The processes cannot start, or another one trains in the folder.
     """
     options.check()
     loop: LoopSettings | None = getattr(settings, "loop", None)

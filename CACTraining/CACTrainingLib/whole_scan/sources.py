@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.errors import StudyError, TableError
+from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
 
 from ..data.scan_table import TableScan, held_out, join, read_cts, table_hash
@@ -105,7 +105,7 @@ class WholeScanStudySettings(ExperimentSettings):
             [scan for scan in read_cts(path) if not scan.contrast] if path else [] for path in (self.data, self.test)
         )
         if self.test and not test:
-            raise StudyError(f"{self.test} holds no scan without contrast agent. Give others with --test.")
+            raise CTError(f"{self.test} holds no scan without contrast agent. Give others with --test.")
         scans, test_names = join(data, test)
         return scans, test_names or held_out(scans)
 

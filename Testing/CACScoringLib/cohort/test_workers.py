@@ -16,7 +16,7 @@ import worker_jobs
 from CACScoringLib.cohort import workers
 from CACScoringLib.cohort.cluster import start_cluster, working_on
 from CACScoringLib.cohort.workers import Workers
-from CACScoringLib.core.errors import ClusterError, CTError
+from CACScoringLib.core.errors import CTError
 
 
 def outcomes(events):
@@ -76,18 +76,18 @@ def test_exceptions_of_preparing_are_raised(pool_of):
 
 @pytest.mark.long
 def test_workers_that_all_end_at_once_end_the_run():
-    with Workers(1, worker_jobs.doubling) as pool, pytest.raises(ClusterError, match="first 5 jobs all ended"):
+    with Workers(1, worker_jobs.doubling) as pool, pytest.raises(CTError, match="first 5 jobs all ended"):
         list(pool.run([-1] * 9))
 
 
 def test_a_missing_scheduler_is_reported(monkeypatch):
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
-    with working_on("tcp://127.0.0.1:9"), pytest.raises(ClusterError, match="There is no scheduler at tcp"):
+    with working_on("tcp://127.0.0.1:9"), pytest.raises(CTError, match="There is no scheduler at tcp"):
         list(Workers(None, worker_jobs.doubling).run([1]))
 
 
 def test_workers_that_cannot_load_the_jobs_are_reported(pool_of):
-    with pool_of(worker_jobs.NotInstalled()) as pool, pytest.raises(ClusterError, match=r"cannot load CAC: .*not_inst"):
+    with pool_of(worker_jobs.NotInstalled()) as pool, pytest.raises(CTError, match=r"cannot load CAC: .*not_inst"):
         list(pool.run([1]))
 
 
@@ -114,7 +114,7 @@ def test_a_lost_scheduler_ends_the_run(cluster, pool_of):
     with pool_of(worker_jobs.waiting) as pool, closing(pool.run([1])) as events:
         next(events)
         cluster.sync(cluster.scheduler.close)
-        with pytest.raises(ClusterError, match="scheduler is gone"):
+        with pytest.raises(CTError, match="scheduler is gone"):
             list(events)
         worker_jobs.GATE.set()
 
@@ -133,7 +133,7 @@ def test_the_dashboard_of_a_batch_system_is_local_unless_configured_otherwise(op
 
 def test_an_incomplete_configuration_of_a_batch_system_is_reported():
     with (
-        pytest.raises(ClusterError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"),
+        pytest.raises(CTError, match=r"(?s)slurm could not be begun.*jobqueue\.yaml"),
         start_cluster("slurm", 1, None),
     ):
         pass

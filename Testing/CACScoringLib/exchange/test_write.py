@@ -17,7 +17,7 @@ from dicom_results import PATIENT, PRONE, SECRET, SITES, chest_series, dicom_err
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DT
 
-from CACScoringLib.core.errors import CTError, NotDicomError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
@@ -234,7 +234,7 @@ def test_a_reviewed_report_is_final_and_an_automatic_preliminary(result, objects
 def test_a_scan_that_is_no_dicom_series_is_refused_before_scoring(tmp_path):
     sitk.WriteImage(panel_results.chest_image(), tmp_path / "ct.nrrd")
     scan_input = dicom_results.ScanInput(tmp_path / "ct.nrrd")
-    with pytest.raises(NotDicomError, match="was not read from a DICOM series"):
+    with pytest.raises(CTError, match="was not read from a DICOM series"):
         run_scan(scan_input, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -7,14 +7,14 @@ import pytest
 from dicom_files import chest_hu, only, save, set_tags, write_series
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.errors import MixedSeriesError, NotCTError, NotVolumeError, SeriesChoiceError
+from CACScoringLib.core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError
 from CACScoringLib.io.reading import read_ct
 
 
 @pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID"])
 def test_patients_or_studies_mixed_in_a_series(tmp_path, keyword):
     write_series(tmp_path, chest_hu(), tags={keyword: "19500101"}, edit=only(3, **{keyword: "19500102"}))
-    refuses(tmp_path, MixedSeriesError, r"slice000\.dcm and slice003\.dcm have one series UID")
+    refuses(tmp_path, CTError, r"slice000\.dcm and slice003\.dcm have one series UID")
 
 
 def test_a_patient_written_in_several_ways(tmp_path):

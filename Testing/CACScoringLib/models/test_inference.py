@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from CACScoringLib.core.errors import CTError, DeviceError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models import inference
 from CACScoringLib.models.inference import CPU_BATCH, check_gpu, predict, prepared
 
@@ -18,7 +18,7 @@ def test_cuda_is_refused_without_a_driver_before_pytorch_is_there(monkeypatch, t
     monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: torch_spec)
     monkeypatch.setattr(inference.shutil, "which", lambda name: driver)
     if refused:
-        with pytest.raises(DeviceError, match="no NVIDIA driver"):
+        with pytest.raises(CTError, match="no NVIDIA driver"):
             check_gpu()
     else:
         check_gpu()
@@ -109,7 +109,7 @@ def test_out_of_memory_moves_to_the_cpu():
 
 
 def test_out_of_memory_everywhere_and_other_errors():
-    with pytest.raises(DeviceError, match="too little memory"):
+    with pytest.raises(CTError, match="too little memory"):
         predict(Greedy(fits=0, fits_cpu=0), INPUTS, 4)
 
     class Broken(nn.Module):

@@ -8,7 +8,7 @@ from small_ct import score_command, write_ct
 
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
-from CACScoringLib.core.errors import SiteError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import site as site_module
 from CACScoringLib.models.cards import find_model
@@ -95,7 +95,7 @@ def test_other_models_are_refused(pin):
     pin()
     bundled = chosen_models(ModelChoice())
     assert bundled.site[1].name == "Core lab"
-    with pytest.raises(SiteError, match="this run would use none"):
+    with pytest.raises(CTError, match="this run would use none"):
         chosen_models(ModelChoice(threshold_only=True))
 
 
@@ -105,7 +105,7 @@ def test_a_changed_model_is_refused(pin, monkeypatch):
     content["models"]["slices"]["card_sha256"] = "0" * 64
     file.write_text(json.dumps(content))
     monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
-    with pytest.raises(SiteError, match=f"pins the model slices-compact with card {'0' * 64} for slices.*Install"):
+    with pytest.raises(CTError, match=f"pins the model slices-compact with card {'0' * 64} for slices.*Install"):
         chosen_models(ModelChoice())
 
 
@@ -130,7 +130,7 @@ def change_content(**changes):
 )
 def test_bad_files_are_refused(pin, monkeypatch, change, message):
     change(pin("--threshold-only"), monkeypatch)
-    with pytest.raises(SiteError, match=message):
+    with pytest.raises(CTError, match=message):
         read_site()
 
 

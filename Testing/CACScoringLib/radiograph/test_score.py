@@ -10,7 +10,7 @@ from radiograph_files import chest
 from radiograph_models import spot_model
 
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.errors import RadiographError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.radiograph import RadiographNetConfig
 from CACScoringLib.radiograph.score import Factors, model_for, score_radiograph
@@ -46,7 +46,7 @@ def test_probabilities_are_the_networks_logits_calibrated():
 
 @pytest.mark.parametrize("values", [(17, "F", 25), (50, "O", 25), (50, "F", 5)])
 def test_factors_of_others_than_adults_are_refused(values):
-    with pytest.raises(RadiographError):
+    with pytest.raises(CTError):
         Factors(*values)
 
 
@@ -62,7 +62,7 @@ def test_two_views_keep_the_models_order():
 @pytest.mark.parametrize(("given_as", "is_one"), [("PA", "lateral"), ("lateral", "AP")])
 def test_a_view_given_as_another(given_as, is_one):
     model = spot_model(views=(given_as,))
-    with pytest.raises(RadiographError, match=f"is a {is_one} radiograph"):
+    with pytest.raises(CTError, match=f"is a {is_one} radiograph"):
         score_radiograph({given_as: radiograph(view=is_one)}, None, model)
 
 

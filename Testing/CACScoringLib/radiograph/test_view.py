@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from radiograph_files import chest
 
-from CACScoringLib.core.errors import RadiographError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.drr.projection import Film, display
 from CACScoringLib.radiograph.view import (
     STANDARD_PIXELS,
@@ -63,7 +63,7 @@ def test_an_own_radiograph_is_seen_as_training_saw_its_path(form):
     ],
 )
 def test_no_radiograph_is_refused(picture, pixel_mm):
-    with pytest.raises(RadiographError):
+    with pytest.raises(CTError):
         standard_view(picture, pixel_mm)
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.core.errors import DeviceError, OutputError
+from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.models import inference
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli import testing
@@ -98,7 +98,7 @@ class TestExtras:
 
     def test_a_gpu_is_looked_for_before_pytorch_is_installed(self, none_installed, monkeypatch, capsys):
         def refuse():
-            raise DeviceError("no driver")
+            raise CTError("no driver")
 
         monkeypatch.setattr(inference, "check_gpu", refuse)
         assert cli.main(["evaluate", "heart", "--output", "out", "--device", "cuda"]) == 3

@@ -5,7 +5,7 @@ import inspect
 import pytest
 from collection_files import IMAGES, CommonsClient, remote_series
 
-from CACScoringLib.core.errors import CollectionError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.collections import commons
 from CACTrainingLib.collections.commons import chosen_series, fetch_sample
@@ -49,7 +49,7 @@ def test_series_with_a_contrast_agent_are_not_fetched(run, monkeypatch):
 
 
 def test_a_download_that_stops_half_way_resumes(run):
-    with pytest.raises(CollectionError, match=r"4 of 8 images .+ rerun the command to resume"):
+    with pytest.raises(CTError, match=r"4 of 8 images .+ rerun the command to resume"):
         run(CommonsClient(SERIES, broken=("1.1",)))
     client = CommonsClient(SERIES)
     assert run(client) == 3
@@ -65,7 +65,7 @@ def test_the_client_of_idc_index_takes_what_is_passed():
 
 
 def test_where_the_client_fails_the_way_by_hand_is_named(run, tmp_path):
-    with pytest.raises(CollectionError) as caught:
+    with pytest.raises(CTError) as caught:
         run(CommonsClient(SERIES, error=RuntimeError("no route to host")))
     message = str(caught.value)
     assert "RuntimeError: no route to host" in message
@@ -79,12 +79,12 @@ def test_without_a_connection(tmp_path, monkeypatch):
 
     monkeypatch.setattr(commons, "getproxies", dict)
     monkeypatch.setattr(commons.socket, "create_connection", refuse)
-    with pytest.raises(CollectionError, match=r"no connection to .+ \(no route to host\)\. On a computer with"):
+    with pytest.raises(CTError, match=r"no connection to .+ \(no route to host\)\. On a computer with"):
         fetch_sample(LIDC, tmp_path, 1, Progress())
 
 
 def test_a_collection_that_the_index_lacks(run):
-    with pytest.raises(CollectionError, match="has no CT of National Lung"):
+    with pytest.raises(CTError, match="has no CT of National Lung"):
         run(CommonsClient([]), series=[], collection=NLST)
 
 

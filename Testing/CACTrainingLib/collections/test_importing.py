@@ -8,7 +8,7 @@ from collection_files import chest, labels, write_image, write_scan
 from in_this_process import InThisProcess
 from study_tables import csv_rows
 
-from CACScoringLib.core.errors import CollectionError, CTError, ProjectWriteError
+from CACScoringLib.core.errors import CTError, ProjectWriteError
 from CACTrainingLib.collections import importing
 from CACTrainingLib.collections.importing import ImportSettings, import_collection
 from CACTrainingLib.evaluation import jobs
@@ -98,7 +98,7 @@ def test_the_same_scan_of_two_collections_is_added_once(tmp_path):
         write_image(tmp_path / folder / "TRV1P1CTI.mhd", chest())
         write_image(tmp_path / folder / "TRV1P1R.mhd", labels())
     run("orcascore", tmp_path / "a", tmp_path / "project")
-    with pytest.raises(CollectionError, match=r"No scan of .+ can be used"):
+    with pytest.raises(CTError, match=r"No scan of .+ can be used"):
         run("orcascore", tmp_path / "b", tmp_path / "project")
     assert len(Project.open(tmp_path / "project").scans) == 1
     page = tmp_path / "project" / "inventory" / "orcascore.html"

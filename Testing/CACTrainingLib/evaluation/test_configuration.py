@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_experiments import EXPERIMENTS
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.evaluation.experiment import Cohort, ExperimentRun, ExperimentSettings, TrainingBudget, carry_out
 from CACTrainingLib.radiograph.study.study import BASE, RadiographStudy
@@ -51,5 +51,5 @@ def test_keys_depend_on_every_field():
 )
 def test_settings_that_cannot_be(experiment, changes, message, tmp_path):
     kind = EXPERIMENTS[experiment].kind
-    with pytest.raises(StudyError, match=message):
+    with pytest.raises(CTError, match=message):
         carry_out(kind, kind.SETTINGS(tmp_path, tmp_path, **changes))

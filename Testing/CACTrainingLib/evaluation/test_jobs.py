@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from in_this_process import InThisProcess, WorkerKilled
 
-from CACScoringLib.core.errors import CTError, OutputError, StudyError
+from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.evaluation import jobs as study_jobs
 from CACTrainingLib.evaluation.jobs import JobSettings, kept_jobs, kept_records
@@ -99,5 +99,5 @@ def test_records_are_made_once_and_reasons_kept(tmp_path):
     assert records(jobs[:2]) == [Sum(3), "not scored"]
     assert made == [(1, 2), ()]
     (tmp_path / "records.jsonl").write_text('{"key": "a", "result": {"sum": 3}}', encoding="utf-8")
-    with pytest.raises(StudyError, match=r"A record cannot be read .* Remove"):
+    with pytest.raises(CTError, match=r"A record cannot be read .* Remove"):
         records(jobs[:1])

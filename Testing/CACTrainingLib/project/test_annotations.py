@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from chest_ct import write_ct
 from images import image_of
 
-from CACScoringLib.core.errors import AnnotationError, ProjectError
+from CACScoringLib.core.errors import ProjectError, ProjectWriteError
 from CACTrainingLib.project.annotation_files import SliceAnnotations, SliceLabel
 from CACTrainingLib.project.annotations import (
     annotators,
@@ -139,7 +139,7 @@ class TestFullDisk:
             slices.set(k, VISIBLE)
         size = slices.file.stat().st_size
         limited(size + 30)
-        with pytest.raises(AnnotationError, match="The label of slice 5 was not saved"):
+        with pytest.raises(ProjectWriteError, match="The label of slice 5 was not saved"):
             slices.set(5, UNSURE)
         assert (slices.file.stat().st_size, len(slices.labels)) == (size, 5)
         limited(2**30)
@@ -150,7 +150,7 @@ class TestFullDisk:
         write_mask(project, "0001", "Anna", "heart", label_map(1))
         noise = np.random.default_rng(0).integers(0, 6, (80, 120, 120), np.uint8)
         limited(100_000)
-        with pytest.raises(AnnotationError, match=r"heart.nii.gz was not saved"):
+        with pytest.raises(ProjectWriteError, match=r"heart.nii.gz was not saved"):
             write_mask(project, "0001", "Anna", "heart", sitk.GetImageFromArray(noise))
         assert sitk.GetArrayFromImage(read_mask(project, "0001", "Anna", "heart")).sum() == 2
         folder = project.scan_folder("0001") / "annotators" / "Anna"

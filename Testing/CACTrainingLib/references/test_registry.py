@@ -16,7 +16,7 @@ from reference_files import (
     write_orcascore,
 )
 
-from CACScoringLib.core.errors import BadReferenceError, CollectionError, CTError, TableError
+from CACScoringLib.core.errors import BadReferenceError, CTError, TableError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.project.annotation_files import SliceLabel
@@ -232,7 +232,7 @@ def test_label_maps_with_named_labels(tmp_path, names):
 def test_names_that_are_no_sites(tmp_path, content, message):
     write_image(tmp_path / "7.nii.gz", labels())
     (tmp_path / "dataset.json").write_text(content)
-    with pytest.raises(CollectionError, match=message):
+    with pytest.raises(CTError, match=message):
         scans_in("coca-nongated", tmp_path, tmp_path)
 
 
@@ -296,9 +296,9 @@ def test_ct_rate(tmp_path, encoding):
 
 @pytest.mark.parametrize("name", ["coca", "coca-nongated", "orcascore", "ct-rate", "nlst"])
 def test_another_folder_is_refused_with_the_layout(tmp_path, name):
-    with pytest.raises(CollectionError, match=r"The layout of .+ is: "):
+    with pytest.raises(CTError, match=r"The layout of .+ is: "):
         scans_in(name, tmp_path)
-    with pytest.raises(CollectionError, match="is no folder"):
+    with pytest.raises(CTError, match="is no folder"):
         scans_in(name, tmp_path / "absent")
 
 

@@ -7,7 +7,7 @@ import pytest
 from handmade_networks import untrained
 from study_samples import cohort
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.score_record import ModelRecord
@@ -86,5 +86,5 @@ def test_they_are_stored_with_the_model(tmp_path):
     ],
 )
 def test_what_cannot_be_stored(study, message):
-    with pytest.raises(StudyError, match=message):
+    with pytest.raises(CTError, match=message):
         store_limits(study)

@@ -10,7 +10,7 @@ from annotated_project import label
 from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.project import annotations
@@ -117,7 +117,7 @@ class TestAnnotated:
     def test_an_annotator_must_be_named_if_there_are_two(self, project):
         label(project, "0001", "eve", {3: SliceLabel.VISIBLE})
         label(project, "0001", "Zoe", {3: SliceLabel.NOT_VISIBLE})
-        with pytest.raises(StudyError, match=r"annotated by eve, Zoe\. Name with --annotator"):
+        with pytest.raises(CTError, match=r"annotated by eve, Zoe\. Name with --annotator"):
             named_scans(project)
         assert dict(named_scans(project, annotator="zoe")["chest (0001)"].labels) == {3: False}
         assert named_scans(project, annotator="nobody")["chest (0001)"].labels is None

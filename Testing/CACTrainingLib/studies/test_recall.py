@@ -10,7 +10,7 @@ from in_this_process import InThisProcess
 from study_tables import tables_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import Artery
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.phantom.cohort.segment_scans import SegmentPlaque, SegmentScan
@@ -129,10 +129,10 @@ def test_only_what_failed_is_done_again(scored, tmp_path):
 
 
 def test_refusals(scored, tmp_path):
-    with pytest.raises(StudyError, match="protocol 'angiography'"):
+    with pytest.raises(CTError, match="protocol 'angiography'"):
         evaluate_recall(RecallSettings(tmp_path / "out", protocols=("angiography",)))
     evaluate_recall(RecallSettings(tmp_path / "out", patients=2))
-    with pytest.raises(StudyError, match="another share"):
+    with pytest.raises(CTError, match="another share"):
         evaluate_recall(RecallSettings(tmp_path / "out", patients=2, share=0.5))
-    with pytest.raises(StudyError, match="no heart"):
+    with pytest.raises(CTError, match="no heart"):
         evaluate_recall(RecallSettings(tmp_path / "none", patients=1, first_number=970003))

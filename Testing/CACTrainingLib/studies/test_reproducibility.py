@@ -5,7 +5,7 @@ import pytest
 from study_samples import cohort, pairs, record
 from study_tables import cells, tables_of
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.statistics.agreement import LIMIT_FACTOR
 from CACTrainingLib.studies import reproducibility
@@ -107,5 +107,5 @@ def test_refused_scans_and_single_scans_are_in_no_pair():
 
 def test_units_are_not_mixed():
     records = [record(values={"map": 1.0}), record("q", unit="HU·mm³", values={"map": 1.0})]
-    with pytest.raises(StudyError, match="HU·mm³ and in mg"):
+    with pytest.raises(CTError, match="HU·mm³ and in mg"):
         reproducibility.sections(records, np.random.default_rng(0))

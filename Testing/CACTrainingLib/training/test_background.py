@@ -13,7 +13,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from CACScoringLib.core.errors import TrainingError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.processes import kill_tree
 from CACTrainingLib.training import background as training_runs
 from CACTrainingLib.training.background import read_curves, runs_of, state_of
@@ -59,7 +59,7 @@ def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, t
     subprocess.run(command, env=environment(), check=True)
 
     assert runs_of(folder.parent) == ["n"]
-    with pytest.raises(TrainingError, match="running already"):
+    with pytest.raises(CTError, match="running already"):
         training_runs.start(sys.executable, environment(), arguments, folder)
     wait_for(lambda: (folder / "checkpoint.pt").exists())
     state = state_of(folder)
@@ -86,7 +86,7 @@ def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, t
     steps, losses = read_curves(folder)["training/loss"]
     assert steps == sorted(set(steps))
     assert len(losses) == len(steps)
-    with pytest.raises(TrainingError, match=r"earlier training"):
+    with pytest.raises(CTError, match=r"earlier training"):
         training_runs.start(sys.executable, environment(), arguments, folder)
 
 
@@ -103,7 +103,7 @@ def test_failed_start_reports_its_reason(tmp_path):
     state = state_of(folder)
     assert state.state == "failed"
     assert "invalid choice: 'lungs'" in state.message
-    with pytest.raises(TrainingError, match="could not be started"):
+    with pytest.raises(CTError, match="could not be started"):
         training_runs.start(str(tmp_path / "none"), environment(), ["train", "slices"], tmp_path / "m.training")
 
 
@@ -114,7 +114,7 @@ def test_a_folder_has_a_single_training(folder):
         locked = (
             "import sys; from pathlib import Path; from CACTrainingLib.training import run_folder as r\n"
             "r.LOCK_SECONDS = 0.1\n"
-            "try:\n with r.training_lock(Path(sys.argv[1])): pass\nexcept r.TrainingError as error: print(error)"
+            "try:\n with r.training_lock(Path(sys.argv[1])): pass\nexcept r.CTError as error: print(error)"
         )
         command = [sys.executable, "-c", locked, str(folder)]
         output = subprocess.run(command, env=environment(), capture_output=True, encoding="utf-8", check=True).stdout
@@ -134,8 +134,8 @@ def test_training_waits_for_a_test_of_its_lock(folder):
 
 
 def test_failed_start_leaves_no_folder(tmp_path):
-    with pytest.raises(TrainingError, match="x"), training_lock(tmp_path / "new.training"):
-        raise TrainingError("x")
+    with pytest.raises(CTError, match="x"), training_lock(tmp_path / "new.training"):
+        raise CTError("x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,7 +146,7 @@ def test_stop_leaves_other_machines_and_later_processes_alone(folder):
         training_runs.stop(folder)  # without a lock, the process number may belong to another process
         assert sleeper.poll() is None
         write_run(folder, {"pid": sleeper.pid, "host": "elsewhere"})
-        with training_lock(folder), pytest.raises(TrainingError, match="on elsewhere"):
+        with training_lock(folder), pytest.raises(CTError, match="on elsewhere"):
             training_runs.stop(folder)
         assert sleeper.poll() is None
     finally:
@@ -199,7 +199,7 @@ class TestState:
     def test_a_damaged_run_file(self, folder, content):
         (folder / "run.json").write_text(content)
         assert state_of(folder).state == "stopped"
-        with pytest.raises(TrainingError, match="not known"):
+        with pytest.raises(CTError, match="not known"):
             training_runs.resume(sys.executable, environment(), folder)
 
 

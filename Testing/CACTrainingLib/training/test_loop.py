@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.errors import OutputError, TrainingError
+from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.training.loop import LoopSettings, Task, train
@@ -145,7 +145,7 @@ def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path):
     run(Line(LOOP), tmp_path)
-    with pytest.raises(TrainingError, match="other settings"):
+    with pytest.raises(CTError, match="other settings"):
         run(Line(replace(LOOP, steps=61)), tmp_path, resume=True)
 
 
@@ -161,7 +161,7 @@ class Harm:
 
 def test_a_checkpoint_runs_nothing(tmp_path):
     torch.save({"settings": Harm(tmp_path / "harm")}, tmp_path / "checkpoint.pt")
-    with pytest.raises(TrainingError, match="damaged"):
+    with pytest.raises(CTError, match="damaged"):
         run(Line(LOOP), tmp_path, resume=True)
     assert not (tmp_path / "harm").exists()
 
@@ -204,7 +204,7 @@ def test_the_loop_ends_in_time(tmp_path):
 )
 def test_nan_ends_the_training(tmp_path, fault, message):
     """NaN as a loss, and as a metric of a validation."""
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(CTError, match=message):
         run(Line(LOOP, **fault), tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt")["step"] == 10
 

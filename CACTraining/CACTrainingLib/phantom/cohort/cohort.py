@@ -16,7 +16,7 @@ import numpy as np
 
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import ScanWarning, with_warnings
-from CACScoringLib.core.errors import CohortError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.tables import write_table
@@ -74,26 +74,26 @@ class CohortSettings:
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
-            raise CohortError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
+            raise CTError(f"There is no scanning protocol {self.protocol!r}; choose of {', '.join(PROTOCOLS)}.")
         if self.prevalence is not None and not 0 <= self.prevalence <= 1:
-            raise CohortError(f"Prevalence is a share from 0 to 1, not {self.prevalence:g}.")
+            raise CTError(f"Prevalence is a share from 0 to 1, not {self.prevalence:g}.")
         if self.z_range_mm[1] - self.z_range_mm[0] < 30:
-            raise CohortError("The scanned range must be at least 30 mm high.")
+            raise CTError("The scanned range must be at least 30 mm high.")
         if self.first_number < 0:
-            raise CohortError(f"Patient numbers start at 0, not {self.first_number}.")
+            raise CTError(f"Patient numbers start at 0, not {self.first_number}.")
         if self.scans not in (1, 2):
-            raise CohortError(f"Each patient is scanned once or twice, not {self.scans} times.")
+            raise CTError(f"Each patient is scanned once or twice, not {self.scans} times.")
         if self.any_size and (self.enriched or self.everywhere):
-            raise CohortError("Patients chosen by their calcium have hearts of usual size: leave any_size out.")
+            raise CTError("Patients chosen by their calcium have hearts of usual size: leave any_size out.")
         if (self.enriched or self.everywhere) and self.prevalence is not None:
-            raise CohortError("Patients with chosen calcium take the prevalence as it comes: leave it out.")
+            raise CTError("Patients with chosen calcium take the prevalence as it comes: leave it out.")
         if self.enriched and self.everywhere:
-            raise CohortError("Patients are chosen by their calcium as in people: leave enriched or everywhere out.")
+            raise CTError("Patients are chosen by their calcium as in people: leave enriched or everywhere out.")
 
     def numbers(self, patients: int) -> list[int]:
-        """Return the numbers of the cohort's patients, rising. Raises CohortError."""
+        """Return the numbers of the cohort's patients, rising. Raises CTError."""
         if self.enriched and patients < len(STRATA):
-            raise CohortError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
+            raise CTError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
         if self.enriched:
             return stratified_patients(self.first_number, patients)
         return list(range(self.first_number, self.first_number + patients))
@@ -148,16 +148,16 @@ def write_cohort(
         progress: Called with (done, patients) after each patient.
 
     Raises:
-        CohortError: The folder holds a cohort of other settings, or there are too few patients.
+        CTError: The folder holds a cohort of other settings, or there are too few patients.
     """
     settings = settings or CohortSettings()
     if patients < 1:
-        raise CohortError(f"A cohort has at least one patient; {patients} were asked for.")
+        raise CTError(f"A cohort has at least one patient; {patients} were asked for.")
     directory = Path(directory)
     numbers = settings.numbers(patients)
     directory.mkdir(parents=True, exist_ok=True)
     if not same_settings(directory / "cohort.json", {"settings": asdict(settings)}):
-        raise CohortError(f"{directory} holds a cohort of other settings (cohort.json); choose another folder.")
+        raise CTError(f"{directory} holds a cohort of other settings (cohort.json); choose another folder.")
     rows = in_processes(partial(write_patient, directory=directory, settings=settings), numbers, workers, progress)
     table = directory / "cohort.csv"
     lines = [row for number in numbers for row in rows[number]]
@@ -180,12 +180,12 @@ def in_processes(
         progress: Called with (done, total) after each number.
 
     Raises:
-        CohortError: A process ended.
+        CTError: A process ended.
     """
     events = run_jobs(lambda: work, numbers, workers or os.cpu_count() or 1, progress)
     for number, event in zip(numbers, events, strict=True):
         if event.state == "lost":
-            raise CohortError(f"Patient {number} could not be made. {event.reason}")
+            raise CTError(f"Patient {number} could not be made. {event.reason}")
     return {number: event.result for number, event in zip(numbers, events, strict=True)}
 
 

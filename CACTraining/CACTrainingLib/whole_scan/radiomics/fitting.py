@@ -26,7 +26,7 @@ from sklearn.svm import SVC
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
 from CACScoringLib.whole_scan import radiomic_texture, radiomics
@@ -160,13 +160,13 @@ class Standardisation(TransformerMixin, BaseEstimator):
     """
 
     def fit(self, features: np.ndarray, labels: np.ndarray | None = None) -> Standardisation:
-        """Select and measure features [n, f]. Raises StudyError if none of them varies."""
+        """Select and measure features [n, f]. Raises CTError if none of them varies."""
         most = math.ceil(SAME_SHARE * len(features) - 1e-9)
         self.indices_ = np.array(
             [n for n, column in enumerate(features.T) if np.unique(column, return_counts=True)[1].max() < most], int
         )
         if not len(self.indices_):
-            raise StudyError(f"None of {features.shape[1]} features varies among {len(features)} scans.")
+            raise CTError(f"None of {features.shape[1]} features varies among {len(features)} scans.")
         x = features[:, self.indices_]
         self.mean_, self.sd_, self.lowest_, self.highest_ = x.mean(0), x.std(0), x.min(0), x.max(0)
         return self
@@ -219,11 +219,11 @@ def fit_classifier(
         seed: Seed of the inner folds and the classifier.
 
     Raises:
-        StudyError: There are too few scans of one class, or no usable features.
+        CTError: There are too few scans of one class, or no usable features.
     """
     features, labels = np.asarray(features, float), np.asarray(labels, bool)
     if not np.isfinite(features).all():
-        raise StudyError("Some of the features are not numbers. Compute them again.")
+        raise CTError("Some of the features are not numbers. Compute them again.")
     parts = _inner_folds(labels, patients, seed)
     model = Pipeline([("standardisation", Standardisation()), ("classifier", _classifier(kind, seed))])
     grid = [{f"classifier__{name}": values for name, values in choices.items()} for choices in SETTINGS[kind]]
@@ -281,7 +281,7 @@ def _inner_folds(
     fewest = min(len(np.unique(names[labels])), len(np.unique(names[~labels])))
     if fewest < 2:
         counts = f"{int(labels.sum())} scans with calcium and {int((~labels).sum())} without"
-        raise StudyError(f"There are {counts}; both are needed, of at least two patients each. Give more patients.")
+        raise CTError(f"There are {counts}; both are needed, of at least two patients each. Give more patients.")
     count = min(INNER_FOLDS, fewest)
     part = parts_by_patient(patients, labels, count, seed)
     return [(np.flatnonzero(part != number), np.flatnonzero(part == number)) for number in range(count)]

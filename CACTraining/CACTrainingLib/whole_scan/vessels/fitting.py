@@ -157,7 +157,7 @@ def fit_vessels(
 
     Raises:
         DataError: The scans are too few, or without calcium.
-        TrainingError: The training failed.
+        CTError: The training failed.
     """
     if len(training) < 2 or not validation:
         raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")

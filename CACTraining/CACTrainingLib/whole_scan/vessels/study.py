@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from CACScoringLib.core.errors import StudyError, TrainingError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.configs import VESSEL_OUTPUTS
@@ -119,13 +119,13 @@ class VesselConfiguration:
 
 @dataclass(frozen=True)
 class VesselStudySettings(WholeScanStudySettings):
-    """Settings of the study. preset: preset of PRESETS. Raises StudyError."""
+    """Settings of the study. preset: preset of PRESETS. Raises CTError."""
 
     preset: str = "compact"
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
-            raise StudyError(f"There is no preset {self.preset!r}; choose one of {', '.join(PRESETS)}.")
+            raise CTError(f"There is no preset {self.preset!r}; choose one of {', '.join(PRESETS)}.")
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class VesselStudy(Experiment):
             for use, names in (("validation", validation), ("test", test))
         }
         if not all(np.isfinite(values).all() for values in scores.values()):
-            raise TrainingError("A training gave no numbers. Choose fewer --steps, or another --seed.")
+            raise CTError("A training gave no numbers. Choose fewer --steps, or another --seed.")
         return {use: values_of(np.round(values, 3)) for use, values in scores.items()} | {"seconds": fit.seconds}
 
     @property

@@ -7,7 +7,7 @@ import slicer
 from training_scans import CORONARY
 
 from CACScoringLib.core.ct import same_grid
-from CACScoringLib.core.errors import AnnotationError
+from CACScoringLib.core.errors import ProjectWriteError
 from CACScoringLib.core.labels import Artery, site_called
 from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotations import read_mask
@@ -97,7 +97,7 @@ class TestRegions:
         annotating.task("regions")
 
         def full(*_args):
-            raise AnnotationError("There is no space left.")
+            raise ProjectWriteError("There is no space left.")
 
         with monkeypatch.context() as patched:
             patched.setattr(annotations, "write_mask", full)

@@ -3,7 +3,7 @@
 import pytest
 import slicer
 
-from CACScoringLib.core.errors import AnnotationError
+from CACScoringLib.core.errors import ProjectWriteError
 from CACTrainingLib.panel.annotate.labelling import Labelling
 from CACTrainingLib.project import annotation_files
 from CACTrainingLib.project.annotation_files import SliceLabel
@@ -161,7 +161,7 @@ class TestSaving:
         annotating.key("V")
 
         def full(self, line):
-            raise AnnotationError("No space.")
+            raise ProjectWriteError("No space.")
 
         monkeypatch.setattr(annotation_files.SliceAnnotations, "_write", full)
         annotating.key("Backspace")

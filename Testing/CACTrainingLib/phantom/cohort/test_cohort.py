@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.errors import CohortError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan, write_cohort
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
@@ -75,7 +75,7 @@ def test_an_interrupted_cohort_goes_on_and_ends_the_same(cohort, tmp_path):
     assert {p.name: p.read_bytes() for p in place.iterdir()} == before
     assert (cohort / "cohort.csv").read_bytes() == table
     assert (cohort / "patient_00008" / "scan_1" / "ct.nii.gz").stat().st_mtime_ns == first
-    with pytest.raises(CohortError, match="other settings"):
+    with pytest.raises(CTError, match="other settings"):
         write_cohort(2, cohort, replace(SMALL, contrast=True))
     single_scans = write_cohort(1, tmp_path, replace(SMALL, scans=1), workers=1).parent
     assert [(row["patient"], row["scan"]) for row in table_of(single_scans)] == [("8", "1")]
@@ -111,7 +111,7 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
     ],
 )
 def test_settings_that_make_no_sense_say_so(settings, message):
-    with pytest.raises(CohortError, match=message):
+    with pytest.raises(CTError, match=message):
         CohortSettings(**settings)
 
 

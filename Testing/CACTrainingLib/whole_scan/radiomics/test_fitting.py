@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from CACScoringLib.core.errors import StudyError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.networks.radiomics import RadiomicsConfig
 from CACTrainingLib.whole_scan.radiomics.fitting import (
     CLASSIFIERS,
@@ -95,9 +95,9 @@ def test_limit_finds_enough_and_no_more(positive, limit):
 
 def test_what_cannot_be_learned_from_is_told():
     features, labels, patients = data()
-    with pytest.raises(StudyError, match="60 scans with calcium and 0 without"):
+    with pytest.raises(CTError, match="60 scans with calcium and 0 without"):
         fit_classifier("logistic", features, np.ones(N, bool), patients, 0)
-    with pytest.raises(StudyError, match="at least two patients"):
+    with pytest.raises(CTError, match="at least two patients"):
         fit_classifier("logistic", features, labels, np.where(labels, "one", patients), 0)
-    with pytest.raises(StudyError, match="not numbers"):
+    with pytest.raises(CTError, match="not numbers"):
         fit_classifier("logistic", np.full((N, 2), np.nan), labels, patients, 0)

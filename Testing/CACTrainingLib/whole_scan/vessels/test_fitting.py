@@ -7,7 +7,7 @@ import pytest
 import torch
 from interruption import interrupted_at
 
-from CACScoringLib.core.errors import TrainingError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.networks.configs import VesselNetConfig
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
@@ -85,5 +85,5 @@ def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
     assert resumed.outcome.steps == complete.outcome.steps == 8
     for name, tensor in complete.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], tensor), name
-    with pytest.raises(TrainingError, match="other settings"):
+    with pytest.raises(CTError, match="other settings"):
         fit_vessels(files, TARGETS, NAMES[1:8], NAMES[8:], settings, tmp_path / "two")
