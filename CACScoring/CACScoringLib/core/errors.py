@@ -124,6 +124,10 @@ class TooFewError(CTError):
     """Too few scans for a calibration. The message says what is missing."""
 
 
+class InsertionError(CTError):
+    """Lesion that cannot be inserted. The message says why and what to do."""
+
+
 class ChangedError(CTError):
     """Change of the review since the reader saw it."""
 

@@ -39,7 +39,7 @@ class InsertOptions:
 
 def run(options: InsertOptions, progress: Progress) -> None:
     """Insert lesions. Raises CTError, OutputError."""
-    from CACScoringLib.core.errors import CTError
+    from CACScoringLib.core.errors import InsertionError
     from CACScoringLib.io.reading import read_ct, read_mask
     from CACScoringLib.models.cards import find_model, load_model
 
@@ -51,7 +51,7 @@ def run(options: InsertOptions, progress: Progress) -> None:
     )
 
     if options.path and not options.artery:
-        raise CTError("A path belongs to one artery. Name it with --artery.")
+        raise InsertionError("A path belongs to one artery. Name it with --artery.")
     progress.begin(["reading", "insertion"])
     settings = settings_from(options, from_file(options.settings, None, InsertedSettings()), ("artery",))
     with progress.step("reading"):

@@ -207,7 +207,7 @@ def _background(scan: TrainingScan) -> phantom.Background | None:
     territories = load_model(find_model("territories").path, "cpu")
     try:
         return phantom.prepare_background(read_ct(scan.ct, scan.series), None, scan.patient, territories)
-    except phantom.CTError:
+    except phantom.InsertionError:
         return None
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.drr.geometry import Geometry
@@ -57,11 +58,11 @@ class RadiographCohortSettings:
 
     def __post_init__(self) -> None:
         if self.protocol not in phantom.PROTOCOLS:
-            raise phantom.CTError(
+            raise CTError(
                 f"There is no scanning protocol {self.protocol!r}; choose one of {', '.join(phantom.PROTOCOLS)}."
             )
         if self.patients < len(phantom.STRATA) or self.first_number < 0:
-            raise phantom.CTError(f"Give at least {len(phantom.STRATA)} patients, and a first number from 0 up.")
+            raise CTError(f"Give at least {len(phantom.STRATA)} patients, and a first number from 0 up.")
 
 
 def write_radiographs(

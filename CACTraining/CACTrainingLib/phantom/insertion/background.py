@@ -12,7 +12,7 @@ from scipy import ndimage
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import CTScan, ScanWarning
-from CACScoringLib.core.errors import ContrastError, CTError
+from CACScoringLib.core.errors import ContrastError, InsertionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import stem
@@ -84,12 +84,12 @@ def prepare_background(
         ContrastError: The scan has contrast.
         NoHeartError: There is no heart.
         MaskError: The mask does not fit the scan.
-        CTError: The noise cannot be measured, the scan is oblique, or the measured hearts do not fit it.
+        InsertionError: The noise cannot be measured, the scan is oblique, or the measured hearts do not fit it.
     """
     grid = grid_of(scan)
     if not name:
         if scan.source is None:
-            raise CTError("The scan comes from no file; give the patient a name.")
+            raise InsertionError("The scan comes from no file; give the patient a name.")
         name = stem(scan.source)
     region = find_heart(scan, heart, network)
     warnings: list[ScanWarning] = [*scan.warnings, *region.warnings]
@@ -101,7 +101,7 @@ def prepare_background(
         raise ContrastError("Lesions are inserted into scans without contrast only; this one has it.") from error
     warnings += examine(scan, blood)
     if blood is None:
-        raise CTError("The noise in the heart cannot be measured. Give a mask of the whole heart.")
+        raise InsertionError("The noise in the heart cannot be measured. Give a mask of the whole heart.")
     mask = sitk.GetArrayFromImage(region.mask) > 0
     dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:

@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.errors import InsertionError
 from CACScoringLib.core.files import atomic_folder
 from CACScoringLib.core.labels import ARTERIES
 
@@ -103,16 +103,16 @@ class InsertedSettings:
 
     def __post_init__(self) -> None:
         if self.artery not in (None, *ARTERIES):
-            raise CTError(f"There is no artery {self.artery!r}; choose of {', '.join(ARTERIES)}.")
+            raise InsertionError(f"There is no artery {self.artery!r}; choose of {', '.join(ARTERIES)}.")
         if self.plaques is not None and not 0 <= self.plaques <= 100:
-            raise CTError(f"The number of plaques is 0 to 100, not {self.plaques}.")
+            raise InsertionError(f"The number of plaques is 0 to 100, not {self.plaques}.")
         if not 0 <= self.motion_scale <= 3:
-            raise CTError(f"The motion's scale is 0 (still) to 3, 1 for full motion; not {self.motion_scale:g}.")
+            raise InsertionError(f"The motion's scale is 0 (still) to 3, 1 for full motion; not {self.motion_scale:g}.")
         if unknown := set(self.deposits or ()) - set(DEPOSIT_KINDS):
             kinds = ", ".join(DEPOSIT_KINDS)
-            raise CTError(f"There is no calcium of the {', '.join(sorted(unknown))}; choose of {kinds}.")
+            raise InsertionError(f"There is no calcium of the {', '.join(sorted(unknown))}; choose of {kinds}.")
         if self.seed < 0:
-            raise CTError(f"A seed is 0 or more, not {self.seed}.")
+            raise InsertionError(f"A seed is 0 or more, not {self.seed}.")
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def insert_lesions(
             background needs a fitted heart.
 
     Raises:
-        CTError: The lesions cannot be inserted.
+        InsertionError: The lesions cannot be inserted.
     """
     # Patients have different lesions under the same seed.
     seed = [settings.seed, number, zlib.crc32(background.name.encode())]
@@ -192,7 +192,7 @@ def insert_lesions(
             assert name is not None
             vessels = (vessel_along(path_mm, name, name, RADIUS_MM[name], clean.grid),)
         if not vessels:
-            raise CTError("No artery of the fitted heart lies in fat or at the heart's surface; give the path.")
+            raise InsertionError("No artery of the fitted heart lies in fat or at the heart's surface; give the path.")
         arteries = CoronaryTree(vessels, "")
         if settings.everywhere:
             count = 1 + int(generator.poisson(MEAN_EVERYWHERE)) if settings.plaques is None else settings.plaques
@@ -283,20 +283,20 @@ def write_insertions(
         DIR/NAME.
 
     Raises:
-        CTError: The folder holds insertions of other settings or another scan.
+        InsertionError: The folder holds insertions of other settings or another scan.
     """
     settings = settings or InsertedSettings()
     if count < 0:
-        raise CTError(f"The number of scans to write is 0 or more, not {count}.")
+        raise InsertionError(f"The number of scans to write is 0 or more, not {count}.")
     if path_mm is not None and settings.artery is None and settings.plaques != 0:
-        raise CTError(f"Name the artery that the path follows: one of {', '.join(ARTERIES)}.")
+        raise InsertionError(f"Name the artery that the path follows: one of {', '.join(ARTERIES)}.")
     if background.anatomy is None and path_mm is None and settings.plaques != 0:
-        raise CTError("Plaques need arteries: prepare the scan with a fitted heart, or give a path.")
+        raise InsertionError("Plaques need arteries: prepare the scan with a fitted heart, or give a path.")
     present = _present(background)
     if absent := set(settings.deposits or ()) - set(present):
-        raise CTError(f"Calcium of the {', '.join(sorted(absent))} cannot be inserted: its place was not found.")
+        raise InsertionError(f"Calcium of the {', '.join(sorted(absent))} cannot be inserted: its place was not found.")
     if settings.plaques == 0 and settings.deposits is None and not present and count:
-        raise CTError("There is nothing to insert: no plaques, and no aorta or valves found. Ask for 0 scans.")
+        raise InsertionError("There is nothing to insert: no plaques, and no aorta or valves found. Ask for 0 scans.")
     folder = Path(directory) / background.name
     folder.mkdir(parents=True, exist_ok=True)
     _check_settings(folder, background, settings, path_mm)
@@ -411,4 +411,4 @@ def _check_settings(
     if not (folder / CLEAN).exists():  # a run that wrote no scan binds nobody to its settings
         (folder / SETTINGS_FILE).unlink(missing_ok=True)
     if not same_settings(folder / SETTINGS_FILE, facts):
-        raise CTError(f"{folder} holds insertions of other settings or another scan; choose another folder.")
+        raise InsertionError(f"{folder} holds insertions of other settings or another scan; choose another folder.")

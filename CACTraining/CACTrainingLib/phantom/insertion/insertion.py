@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.errors import InsertionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
@@ -85,20 +85,20 @@ def add_plaques(
 
 
 def grid_of(scan: CTScan) -> Grid:
-    """Return the scan's grid. Raises CTError for oblique slices and oblong pixels, which the model lacks."""
+    """Return the scan's grid. Raises InsertionError for oblique slices and oblong pixels, which the model lacks."""
     image = scan.image
     if not np.allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-3):
-        raise CTError("Lesions can be inserted into axial scans only; these slices are oblique.")
+        raise InsertionError("Lesions can be inserted into axial scans only; these slices are oblique.")
     width, height, _ = image.GetSpacing()
     if abs(width - height) > 1e-3 * width:
-        raise CTError(f"Lesions can be inserted into square pixels only; these are {width:g} × {height:g} mm.")
+        raise InsertionError(f"Lesions can be inserted into square pixels only; these are {width:g} × {height:g} mm.")
     return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin())
 
 
 def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None = None) -> Scanner:
     """Return a scanner with the blur, slices and tube voltage of a scan (USUAL_KVP if its header has none).
 
-    Raises CTError for a tube voltage at which the calcium's HU are unknown.
+    Raises InsertionError for a tube voltage at which the calcium's HU are unknown.
     """
     spacing = scan.slice_spacing_mm
     thickness = slice_thickness_mm or scan.acquisition.slice_thickness_mm or spacing
@@ -106,7 +106,7 @@ def scanner_of(scan: CTScan, sigma_mm: float, slice_thickness_mm: float | None =
     try:
         calcium_hu_per_mg_cm3(kvp)
     except ValueError as error:
-        raise CTError(f"{error} Take a scan made at such a voltage.") from error
+        raise InsertionError(f"{error} Take a scan made at such a voltage.") from error
     return Scanner(
         kvp=kvp,
         kernel=Kernel("measured", sigma_mm),
@@ -124,7 +124,7 @@ def measure_sigma_mm(scan: CTScan) -> float:
     The slanted edge method: pixels of a slice are sorted by their distance to the smoothed outline, so that the step
     is sampled finer than the pixels. From 20 % to 60 % of the step, 1000 HU high, it is 1.095 σ; curved skin within a
     thick slice and clothes only widen it, so the lower quartile over slices is used.
-    Raises CTError when too few slices show a clean step (crop the scan less, or give the blur).
+    Raises InsertionError when too few slices show a clean step (crop the scan less, or give the blur).
     """
     spacing_i, spacing_j, _ = scan.image.GetSpacing()
     count = scan.hu.shape[0]
@@ -133,7 +133,7 @@ def measure_sigma_mm(scan: CTScan) -> float:
     group_widths = [_step_width_mm(*(np.concatenate(parts) for parts in zip(*group, strict=True))) for group in groups]
     widths = [width for width in group_widths if width is not None]
     if len(widths) < 2:
-        raise CTError("Too few slices show the skin to measure the sharpness; set sigma_mm (0.5 to 0.7).")
+        raise InsertionError("Too few slices show the skin to measure the sharpness; set sigma_mm (0.5 to 0.7).")
     return float(np.percentile(widths, 25)) / 1.095
 
 
@@ -179,19 +179,19 @@ def _crossing(profile: np.ndarray, level: float) -> float | None:
 
 
 def vessel_along(path_mm: np.ndarray, name: str, artery: str, radius_mm: float, grid: Grid) -> Vessel:
-    """Return a vessel along points [n, 3] in LPS mm. Raises CTError if they leave the grid or are too few."""
+    """Return a vessel along points [n, 3] in LPS mm. Raises InsertionError if they leave the grid or are too few."""
     path_mm = np.asarray(path_mm, float)
     if path_mm.ndim != 2 or path_mm.shape[1] != 3 or len(path_mm) < 2:
-        raise CTError(f"A path is a list of at least 2 points of 3 coordinates; its shape is {path_mm.shape}.")
+        raise InsertionError(f"A path is a list of at least 2 points of 3 coordinates; its shape is {path_mm.shape}.")
     low = np.array(grid.origin_mm)
     high = low + np.array(grid.spacing_mm) * (np.array(grid.shape[::-1]) - 1)
     outside = ((path_mm < low) | (path_mm > high)).any(axis=1)
     if outside.any():
         point = ", ".join(f"{c:.0f}" for c in path_mm[outside][0])
-        raise CTError(f"The path leaves the scan at ({point}) mm LPS; check that it is in LPS, not RAS.")
+        raise InsertionError(f"The path leaves the scan at ({point}) mm LPS; check that it is in LPS, not RAS.")
     vessel = vessel_along_path(name, artery, path_mm, radius_mm, radius_mm)
     if vessel.length_mm < 1:
-        raise CTError(f"The path is {vessel.length_mm:.1f} mm long; give points in mm, at least 1 mm in all.")
+        raise InsertionError(f"The path is {vessel.length_mm:.1f} mm long; give points in mm, at least 1 mm in all.")
     return vessel
 
 
@@ -222,14 +222,14 @@ def read_path(path: Path) -> np.ndarray:
     """Read a path [n, 3] in LPS mm from a CSV or a Slicer markups file.
 
     A `.csv` holds x,y,z in LPS mm per line, with or without a heading. A `.mrk.json` holds a curve or line, whose
-    control points are converted to LPS if its coordinateSystem is RAS. Raises CTError.
+    control points are converted to LPS if its coordinateSystem is RAS. Raises InsertionError.
     """
     try:
         points = _markup_points(path) if path.suffix.lower() == ".json" else _csv_points(path)
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise CTError(f"{path} is no path ({error}). Give a CSV of x,y,z in LPS mm, or a .mrk.json.") from error
+        raise InsertionError(f"{path} is no path ({error}). Give a CSV of x,y,z in LPS mm, or a .mrk.json.") from error
     if len(points) < 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-        raise CTError(f"{path} has the shape {points.shape}; a path has at least 2 points of 3 finite numbers.")
+        raise InsertionError(f"{path} has the shape {points.shape}; a path has at least 2 points of 3 finite numbers.")
     return points
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.errors import InsertionError
 from CACScoringLib.core.grid import Grid
 
 from ..anatomy.coronaries import CoronaryTree, Vessel, vessel_along_path
@@ -227,7 +227,7 @@ def fit_scan_heart(scan: CTScan, heart: sitk.Image, labels: sitk.Image | None = 
 
     Raises:
         NoHeartError: The mask holds too little of a heart.
-        CTError: The fit is so poor that arteries would lie beside the grooves.
+        InsertionError: The fit is so poor that arteries would lie beside the grooves.
     """
     fit = fit_heart(scan.image, heart, labels=labels)
     fields = scan_fields(scan, sitk.GetArrayFromImage(heart) > 0, fit)
@@ -235,7 +235,7 @@ def fit_scan_heart(scan: CTScan, heart: sitk.Image, labels: sitk.Image | None = 
     main = [vessel.path_mm for vessel in usual.in_heart.vessels if vessel.name in ("LAD", "LCX", "RCA")]
     surface_share = float(fields.can_hold_artery(fit.placement.to_lps(np.concatenate(main))).mean())
     if fit.agreement < POOR_AGREEMENT or fit.residual_mm > POOR_RESIDUAL_MM or surface_share < POOR_SHARE:
-        raise CTError(
+        raise InsertionError(
             f"The measured hearts fit this scan poorly (Dice {fit.agreement:.2f}, {fit.residual_mm:.1f} mm off, "
             f"{surface_share:.0%} of the arteries at the surface). Give a better heart mask, a path or another scan."
         )

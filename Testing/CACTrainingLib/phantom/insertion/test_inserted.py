@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import ContrastError, CTError
+from CACScoringLib.core.errors import ContrastError, InsertionError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import find_model, load_model
 from CACTrainingLib.data.datasets import find_scans
@@ -99,26 +99,26 @@ def test_scans_differ_and_an_interrupted_run_goes_on(folder, background, tmp_pat
         for name in (*FILES, TERRITORIES_FILE):
             path = f"insertion_0000{n}/{name}"
             assert (tmp_path / "someone" / path).read_bytes() == (folder / path).read_bytes()
-    with pytest.raises(CTError, match="other settings"):
+    with pytest.raises(InsertionError, match="other settings"):
         write_insertions(background, tmp_path, 2, replace(STILL, seed=1))
-    with pytest.raises(CTError, match="another scan"):
+    with pytest.raises(InsertionError, match="another scan"):
         write_insertions(replace(background, heart=~background.heart), tmp_path, 2, STILL)
 
 
 def test_failed_first_run_leaves_the_folder_free(background, tmp_path, monkeypatch):
     def fail(*_):
-        raise CTError("Set sigma_mm.")
+        raise InsertionError("Set sigma_mm.")
 
     with monkeypatch.context() as patch:
         patch.setattr(inserted, "clean_scan", fail)
-        with pytest.raises(CTError, match="sigma_mm"):
+        with pytest.raises(InsertionError, match="sigma_mm"):
             write_insertions(background, tmp_path, 0, STILL)
     write_insertions(background, tmp_path, 0, replace(STILL, seed=1))
 
 
 def test_all_plaques_follow_a_given_path(background, tmp_path):
     path = np.array([[10.0, -40.0, -12.0], [20.0, -45.0, 0.0], [22.0, -40.0, 12.0]])
-    with pytest.raises(CTError, match="Name the artery"):
+    with pytest.raises(InsertionError, match="Name the artery"):
         write_insertions(background, tmp_path, 1, STILL, path)
     settings = replace(STILL, artery="RCA", plaques=4)
     scan = insert_lesions(clean_scan(background, settings), background, 0, settings, path_mm=path)
@@ -133,11 +133,11 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
     enhanced = sitk.Cast(ct.image + 150 * sitk.Cast(heart, sitk.sitkInt16), sitk.sitkInt16)
     with pytest.raises(ContrastError, match="without contrast only"):
         prepare_background(CTScan(enhanced, ct.acquisition), heart, "someone")
-    with pytest.raises(CTError, match="patient a name"):
+    with pytest.raises(InsertionError, match="patient a name"):
         prepare_background(ct, heart)
-    with pytest.raises(CTError, match="no artery 'LDA'"):
+    with pytest.raises(InsertionError, match="no artery 'LDA'"):
         InsertedSettings(artery="LDA")
-    with pytest.raises(CTError, match="no calcium of the nose"):
+    with pytest.raises(InsertionError, match="no calcium of the nose"):
         InsertedSettings(deposits=("nose",))
     bare = replace(background, anatomy=None)
     for place, settings, message in (
@@ -145,7 +145,7 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
         (background, replace(STILL, deposits=("aortic wall",)), "aortic wall cannot be inserted"),
         (bare, STILL, "need arteries"),
     ):
-        with pytest.raises(CTError, match=message):
+        with pytest.raises(InsertionError, match=message):
             write_insertions(place, tmp_path, 1, settings)
 
 
