@@ -25,6 +25,7 @@ from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.cohort import table
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress, ScanState
+from CACScoringLib.core.tables import table_text
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
@@ -59,7 +60,7 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
     record = {"schema": cohort.SCHEMA, "made_with": {}, "scans": {name: {"scan": name, "masks": ""} for name in names}}
     (root / cohort.RECORD).write_text(json.dumps(record))
     lines = [table.line(*scan, columns) for scan in zip(scans, states, rows, strict=True)]
-    (root / cohort.TABLE).write_text(table.heading(columns) + "".join(lines))
+    (root / cohort.TABLE).write_text(table_text(columns, ()) + "".join(lines))
     return root
 
 

@@ -17,6 +17,7 @@ from ..core.errors import OutputError, UnreadableError
 from ..core.files import LAST_FILE
 from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
+from ..core.tables import table_text
 from ..core.text import abbreviated_list
 from ..core.warning_codes import ADVICE
 from ..models.cards import Calibration
@@ -31,7 +32,7 @@ from .cluster import LOCAL, chosen_cluster
 from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
-from .table import columns, failures_as_csv, heading, line, result_row, with_scores
+from .table import columns, failures_as_csv, line, result_row, with_scores
 from .workers import Workers, sensible_count
 
 TABLE_SECONDS = 2.0
@@ -278,7 +279,7 @@ class _ScanBoard:
 
     def _write(self) -> bool:
         start = time.monotonic()
-        table = heading(self._names) + "".join(self._lines)
+        table = table_text(self._names, ()) + "".join(self._lines)
         written = self._folder.write(table, failures_as_csv(self._scans, self.states))
         now = time.monotonic()
         self._next_write = now + max(TABLE_SECONDS, (now - start) / TABLE_PART)

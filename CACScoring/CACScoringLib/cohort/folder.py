@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from ..core.errors import OutputError, UnreadableError
-from ..core.files import read_json, remove_partial, write_text_atomically
+from ..core.files import read_document, read_json, remove_partial, write_text_atomically
 from ..core.remedies import OUTPUT, REPLACE
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
@@ -38,13 +38,9 @@ NAME_LENGTH = 50
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # device names of Windows
 
 
-class CohortRecord(TypedDict):
-    """Content of RECORD: settings and models as JSON, each run's provenance, and each scan's label by its folder."""
-
-    schema: str
-    made_with: dict[str, object]
-    runs: list[dict[str, object]]
-    scans: dict[str, dict[str, str]]
+CohortRecord = dict[str, Any]
+"""Content of RECORD without its schema: "made_with", the settings and models; "runs", the provenance of each run; and
+"scans", the label of each scan by its folder."""
 
 
 class CohortFolder:
@@ -128,7 +124,7 @@ class CohortFolder:
         self._write_record()
 
     def _write_record(self) -> None:
-        write_text_atomically(self.path / RECORD, json.dumps(self._record, indent=1) + "\n")
+        write_text_atomically(self.path / RECORD, json.dumps({"schema": SCHEMA, **self._record}, indent=1) + "\n")
 
 
 @contextmanager
@@ -146,9 +142,7 @@ def open_cohort(path: Path, settings: dict[str, object], overwrite: bool, local:
     """
     with own_folder(path, RECORD, LOCK, "cohort", overwrite), ExitStack() as stack:
         try:
-            folder = CohortFolder(
-                path.resolve(), {"schema": SCHEMA, "made_with": settings, "scans": {}, "runs": []}, local
-            )
+            folder = CohortFolder(path.resolve(), {"made_with": settings, "scans": {}, "runs": []}, local)
             folder.begin(settings, overwrite)
             stack.callback(folder.remove_leftovers)
             yield folder
@@ -219,14 +213,13 @@ def _is_unchanged(scan: ScanSource, record: ScanRecord) -> bool:
 
 def _read_record(file: Path) -> CohortRecord:
     try:
-        record = read_json(file)
-        is_valid = record["schema"] == SCHEMA and isinstance(record["made_with"], dict)
+        record = read_document(file, SCHEMA)
         # Results are removed by these names, which must not lead out of the folder.
-        is_valid = is_valid and all(Path(name).name == name and name not in (".", "..") for name in record["scans"])
+        is_valid = all(Path(name).name == name and name not in (".", "..") for name in record["scans"])
+        if not is_valid or not isinstance(record["made_with"], dict):
+            raise ValueError("it was changed")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{file} is not the record of a cohort ({error}). Choose {OUTPUT}.") from error
-    if not is_valid:
-        raise OutputError(f"{file} is not of schema {SCHEMA}. Choose {OUTPUT}.")
     record.setdefault("runs", [])
     return record
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -26,23 +26,8 @@ _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 
 """Upper limits of the Agatston score's classes."""
 
 
-class ScanRow(TypedDict):
-    """Row of `scans`."""
-
-    scan: str
-    state: str
-    reason: str | None
-    warnings: list[str] | None
-
-
-class ScoreRow(TypedDict):
-    """Row of `scores`."""
-
-    scan: str
-    method: str
-    artery: str
-    status: str
-    agatston: float
+Row = dict[str, Any]
+"""Cells of a row by column, as `parquet` declares them."""
 
 
 def write_cohort_report(folder: Path) -> Path:
@@ -51,8 +36,6 @@ def write_cohort_report(folder: Path) -> Path:
     Scans are named by their labels in the tables, without links, whose folders would name them. Raises OutputError if
     the tables are missing or have another schema, or the page cannot be written.
     """
-    scans: list[ScanRow]
-    scores: list[ScoreRow]
     scans, scores, _ = (_read(folder, name) for name in TABLES)
     totals = [score for score in scores if score["artery"] == TOTAL]
     page = rendered(
@@ -73,7 +56,7 @@ def write_cohort_report(folder: Path) -> Path:
     return folder / PAGE
 
 
-def _read(folder: Path, name: str) -> list[Any]:
+def _read(folder: Path, name: str) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -89,12 +72,12 @@ def _read(folder: Path, name: str) -> list[Any]:
     return table.to_pylist()
 
 
-def _methods(totals: Iterable[ScoreRow], withheld: Collection[str]) -> dict[str, dict[str, object]]:
+def _methods(totals: Iterable[Row], withheld: Collection[str]) -> dict[str, dict[str, object]]:
     """Return statistics of total scores and the number of scans in each class, by the title of the method.
 
     withheld: Labels of scans whose automatic scores have no category.
     """
-    by_method = defaultdict(list)
+    by_method: dict[str, list[Row]] = defaultdict(list)
     for total in totals:
         by_method[total["method"]].append(total)
     figures = {}
@@ -114,22 +97,23 @@ def _methods(totals: Iterable[ScoreRow], withheld: Collection[str]) -> dict[str,
     return figures
 
 
-def _arteries(scores: Iterable[ScoreRow]) -> list[tuple[str, str, int, str]]:
+def _arteries(scores: Iterable[Row]) -> list[tuple[str, str, int, str]]:
     values = defaultdict(list)
     for score in scores:
         if score["artery"] != TOTAL:
-            values[METHOD_TITLES.get(score["method"], score["method"]), score["artery"]].append(score["agatston"])
+            method: str = score["method"]
+            values[METHOD_TITLES.get(method, method), score["artery"]].append(score["agatston"])
     scored = {key: agatstons for key, agatstons in sorted(values.items()) if any(agatstons)}
     return [(*key, sum(n > 0 for n in agatstons), f"{np.mean(agatstons):.1f}") for key, agatstons in scored.items()]
 
 
-def _warnings(scans: Sequence[ScanRow]) -> list[tuple[str, int, str]]:
+def _warnings(scans: Sequence[Row]) -> list[tuple[str, int, str]]:
     counts = Counter(code for scan in scans for code in scan["warnings"] or ())
     done = sum(scan["state"] == "done" for scan in scans) or 1
     return [(code, count, f"{100 * count / done:.1f} %") for code, count in counts.most_common()]
 
 
-def _failures(scans: Iterable[ScanRow]) -> list[tuple[str, int, str]]:
+def _failures(scans: Iterable[Row]) -> list[tuple[str, int, str]]:
     failed = defaultdict(list)
     for scan in scans:
         if scan["state"] == "failed":  # the same reason may differ in numbers: that of the first scan stands for all
@@ -139,7 +123,7 @@ def _failures(scans: Iterable[ScanRow]) -> list[tuple[str, int, str]]:
     return [(min(group)[1], len(group), min(group)[0][:8]) for _, group in most_common]
 
 
-def _outliers(scans: Iterable[ScanRow], totals: Iterable[ScoreRow]) -> dict[str, list[tuple[str, str]]]:
+def _outliers(scans: Iterable[Row], totals: Iterable[Row]) -> dict[str, list[tuple[str, str]]]:
     """Return each outlier's label and value by kind."""
     by_method: dict[str, dict[str, float]] = {"threshold": {}, "decomposition": {}}
     for total in totals:

@@ -18,7 +18,7 @@ from ..core.files import (
     LAST_FILE,
     OutputFolder,
     file_sha256,
-    read_json,
+    read_document,
     remove_result,
     write_text_atomically,
 )
@@ -44,13 +44,11 @@ class ScanRecord:
         files: SHA-256 of their names, sizes and modification times, which shows without reading the files that they are
             unchanged. Times are compared for equality, so clocks need not be right.
         settings: SHA-256 of settings and models.
-        schema: Version of this record.
     """
 
     content: str
     files: str
     settings: str
-    schema: str = SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +194,14 @@ def whole_scores(folder: Path) -> ScoreRecord | None:
 def read_record(folder: Path) -> ScanRecord | None:
     """Return the RECORD of a scan's folder; None if there is none."""
     try:
-        return ScanRecord(**read_json(folder / RECORD))
+        return ScanRecord(**read_document(folder / RECORD, SCHEMA))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def write_record(folder: Path, record: ScanRecord) -> None:
     """Write RECORD. Raises OSError."""
-    write_text_atomically(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
+    write_text_atomically(folder / RECORD, json.dumps({"schema": SCHEMA, **asdict(record)}, indent=1) + "\n")
 
 
 def content_key(scan: ScanSource) -> str:

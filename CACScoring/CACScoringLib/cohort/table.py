@@ -104,11 +104,6 @@ def with_scores(state: ScanState, record: ScoreRecord) -> ScanState:
     )
 
 
-def heading(names: Sequence[str]) -> str:
-    """Return the first line of `cohort.csv`. names: its columns."""
-    return table_text(names, ())
-
-
 def line(scan: ScanSource, state: ScanState, row: dict[str, object], names: Sequence[str]) -> str:
     """Return a scan's line of `cohort.csv`: its state, and its acquisition and scores once it is done.
 

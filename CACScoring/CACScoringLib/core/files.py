@@ -268,6 +268,19 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_text(encoding="utf-8-sig"))
 
 
+def read_document(path: Path, schema: str) -> dict[str, Any]:
+    """Return the object of a JSON file without the name of its schema.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no JSON object of this schema.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.pop("schema", None) != schema:
+        raise ValueError(f"it is not of schema {schema}")
+    return content
+
+
 def resource_folder(name: str) -> Path:
     """Return the folder of files of one kind ("Models", "Pages") that come with the library."""
     return Path(__file__).resolve().parents[1] / "Resources" / name

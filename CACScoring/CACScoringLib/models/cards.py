@@ -23,7 +23,7 @@ import numpy as np
 
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
-from ..core.files import read_json, resource_folder, user_data_folder
+from ..core.files import read_document, resource_folder, user_data_folder
 from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
@@ -217,11 +217,9 @@ def find_model(network: str, name: str | None = None) -> StoredModel:
 def read_card(path: Path) -> ModelCard:
     """Read a card. Raises ModelError when it is not one."""
     try:
-        content = read_json(path)
+        content = read_document(path, SCHEMA)
     except (OSError, ValueError) as error:
         raise ModelError(f"The model card {path} cannot be read ({error}). Install it again or remove it.") from error
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise ModelError(f"{path} is not a model card of schema {SCHEMA}.")
     try:
         if unknown := content.keys() - {field.name for field in dataclasses.fields(ModelCard)}:
             raise WrongValueError(", ".join(sorted(unknown)))
