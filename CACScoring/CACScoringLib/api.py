@@ -14,7 +14,6 @@ import SimpleITK as sitk
 
 from .calcium_result import CalciumResult
 from .core.acquisition import Acquisition
-from .core.arrays import image_from_array
 from .core.ct import (
     CTScan,
     ScanWarning,
@@ -27,6 +26,7 @@ from .core.errors import CTError, MaskError, OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.remedies import words_of
+from .core.voxels import image_from_array
 from .drr.geometry import centre_mm, view_named
 from .drr.projection import Radiograph, body_only, radiograph
 from .drr.settings import DrrSettings

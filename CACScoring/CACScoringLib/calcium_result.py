@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from .core.arrays import ArrayImage
 from .core.ct import ScanWarning
 from .core.files import OutputFolder
 from .core.labels import Artery, NonCoronary, SiteMap
 from .core.progress import Progress
 from .core.remedies import words_of
+from .core.voxels import ArrayImage
 from .record.score_record import severe_first, with_severity
 from .report.files import Cell, counted_rows, record_of, result_as_json, site_labels
 from .report.first_pictures import largest_pictures

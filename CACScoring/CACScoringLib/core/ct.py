@@ -20,7 +20,7 @@ from .acquisition import Acquisition
 from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError, SliceGeometryError
 from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list, printable
-from .voxels import voxels_of
+from .voxels import image_from_array, spine_axis, voxels_of
 from .warning_codes import SEVERE
 
 AIR_HU = -1024
@@ -97,8 +97,6 @@ class CTScan:
                 and left, as those of `hu`.
             acquisition: How the scan was made, such as `Acquisition("memory", kvp=120)`; None where unknown.
         """
-        from .arrays import image_from_array, spine_axis  # imports this module
-
         image = image_from_array(array, affine, spacing_mm)
         scan = scan_from_image(image, acquisition or Acquisition("memory"))
         if (axis := spine_axis(scan.hu, scan.image.GetSpacing()[::-1])) is not None:

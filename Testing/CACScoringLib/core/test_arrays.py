@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from dicom_files import chest_hu
 from images import image_of
 
-from CACScoringLib.core.arrays import ArrayImage
 from CACScoringLib.core.ct import Acquisition, CTScan
 from CACScoringLib.core.errors import CTError, NotHounsfieldError, NotVolumeError, OrientationError, SliceGeometryError
+from CACScoringLib.core.voxels import ArrayImage
 from CACScoringLib.mrml.sample_data import sample_file
 
 
