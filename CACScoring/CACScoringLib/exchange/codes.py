@@ -1,4 +1,4 @@
-"""Codes of CAC's DICOM objects.
+"""Codes and texts of CAC's DICOM and FHIR objects.
 
 Code values are those of DICOM PS3.16 (annex D for the scheme DCM), SNOMED CT (SCT) and IBSI. CAC's own scheme, 99CAC,
 holds concepts that these lack. `docs/user/dicom.md` lists them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydicom.sr.coding import Code
 
 from ..core.labels import Artery, NonCoronary, Site
+from ..results import ScoreResult
 
 OWN_SCHEME = "99CAC"
 """CAC's private coding scheme; private schemes begin with 99 (PS3.16 section 8.2)."""
@@ -81,3 +82,22 @@ MILLIGRAM = Code("mg", "UCUM", "milligram")
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 LESIONS = Code("{lesions}", "UCUM", "lesions")
 CALIBRATION_UNIT = Code("mg/mm3/[hnsf'U]", "UCUM", "milligram per cubic millimeter and Hounsfield unit")
+
+
+def origin_of(result: ScoreResult) -> dict[str, str]:
+    """Return how a result was made, by name in ASCII; empty if that is unknown.
+
+    The command has no folders of paths.
+    """
+    provenance = result.provenance
+    if provenance is None:
+        return {}
+    cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256)
+    return {name: plain(value) for name, value in cells.items() if value}
+
+
+def plain(text: str, encoding: str = "ascii") -> str:
+    """Return a text in the characters of an encoding: ASCII, in every DICOM character set, or Latin-1 of PDF fonts."""
+    replacements = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
+    replacements |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
+    return "".join(c if c.encode(encoding, "ignore") else replacements.get(c, "?") for c in text)

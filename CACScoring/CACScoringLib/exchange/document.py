@@ -23,8 +23,8 @@ from ..report.page import interval_bar, provenance_text
 from ..results import ScoreResult
 from ..scoring.uncertainty import TOTAL
 from . import codes as cac
+from .codes import plain
 from .source import SourceSeries
-from .texts import plain
 
 SERIES = 5
 """Last digit of its series number."""

@@ -21,7 +21,7 @@ from ..results import ScoreResult
 from ..scoring.methods import MethodResult
 from ..scoring.uncertainty import TOTAL
 from . import codes
-from .texts import origin_of, plain
+from .codes import origin_of, plain
 
 SYSTEMS = {
     "SCT": "http://snomed.info/sct",

@@ -51,9 +51,9 @@ from ..scoring.methods import MethodResult, NonCoronaryResult
 from ..scoring.rules import ScoringRules
 from ..scoring.scores import Score
 from . import codes as cac
+from .codes import origin_of
 from .segmentation import counted_labels, segment_label, segment_numbers
 from .source import MANUFACTURER, MODEL_NAME, SourceSeries
-from .texts import origin_of
 
 SERIES = 2
 """Last digit of its series number."""

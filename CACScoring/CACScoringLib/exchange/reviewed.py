@@ -1,9 +1,13 @@
-"""A reader's lesions from a DICOM Segmentation, or from the contours of an RT Structure Set."""
+"""A reader's lesions from a DICOM Segmentation, or from the contours of an RT Structure Set, of any tool.
+
+The site of a segment follows from its codes or else its name.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 from pydicom.uid import RTStructureSetStorage
 
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, ScanWarning
 from ..core.errors import MaskError, UnreadableError
 from ..core.grid import Grid
-from ..core.labels import site_of
+from ..core.labels import SITE_NAMES, SNOMED_CODES, Artery, is_not_coronary, site_called, site_of
 from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.files import real_files
 from ..io.slicer_segments import overlap_message
-from .segment_sites import coded_anatomy, labels_of
+from .codes import CORONARY
 from .source import MANUFACTURER
 
 if TYPE_CHECKING:
@@ -29,6 +34,11 @@ if TYPE_CHECKING:
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP class UIDs of Segmentation and Label Map Segmentation."""
+
+REJECTED = 0
+"""Label of rejected calcium."""
+
+_SITES = {Code(value, "SCT", ""): site for site, values in SNOMED_CODES.items() for value in values}
 
 
 CENTRE_TOLERANCE = 0.02
@@ -320,3 +330,52 @@ def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
             f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "
             "scan."
         )
+
+
+def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
+    """Return the `Site` label of a segment, REJECTED for rejected calcium, None if neither name nor codes state a site.
+
+    coded: Items of code sequences of its anatomy, SNOMED CT or its former codes (SRT). The name decides without such
+        codes, and names the artery if the code is that of coronary arteries in general.
+    """
+    if is_not_coronary(name):
+        return REJECTED
+    # Comparing codes, pydicom takes those of SRT for their successors in SNOMED CT.
+    codes = [
+        Code(str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or ""), "") for item in coded
+    ]
+    for code in codes:
+        # Not looked up: codes of SRT equal their successors but have other hashes.
+        if (site := next((site for site_code, site in _SITES.items() if site_code == code), None)) is not None:
+            return int(site)
+    if (named := site_called(name)) is not None:
+        return int(named)
+    return int(Artery.OTHER) if CORONARY in codes else None
+
+
+def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list[Dataset]]]) -> dict[int, int]:
+    """Return the labels of segments by number.
+
+    Args:
+        kind: Word for a segment in messages.
+        file_name: Name of the file in messages.
+        segments: Number, name and codes of each segment.
+
+    Raises:
+        MaskError: A segment states no known site.
+    """
+    segments = list(segments)
+    labels = {number: label_of(name, coded) for number, name, coded in segments}
+    unknown = [f"{printable(name) or 'without a name'} ({kind} {n})" for n, name, _ in segments if labels[n] is None]
+    if unknown:
+        raise MaskError(
+            f"{file_name} has {kind}s that name no artery by code or name: "
+            f"{', '.join(unknown)}. Code their anatomy, or rename each to one of {SITE_NAMES}."
+        )
+    return {number: int(label) for number, label in labels.items() if label is not None}
+
+
+def coded_anatomy(item: Dataset) -> list[Dataset]:
+    """Return the items of a segment's code sequences of anatomy, the most specific first."""
+    names = ("PrimaryAnatomicStructureSequence", "AnatomicRegionSequence", "SegmentedPropertyTypeCodeSequence")
+    return [coded for name in names for coded in item.get(name) or ()]

@@ -14,8 +14,8 @@ from ..core.version import VERSION
 from ..report.files import models_of, site_labels
 from ..results import ScoreResult
 from . import codes as cac
+from .codes import origin_of
 from .source import MANUFACTURER, SourceSeries, with_creator
-from .texts import origin_of
 
 SERIES = 1
 """Last digit of its series number."""

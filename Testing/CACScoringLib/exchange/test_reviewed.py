@@ -14,8 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from CACScoringLib.core.errors import CTError, MaskError, UnreadableError
 from CACScoringLib.core.labels import Artery, NonCoronary
-from CACScoringLib.exchange.reviewed import read_review_file, read_reviewed
-from CACScoringLib.exchange.segment_sites import label_of
+from CACScoringLib.exchange.reviewed import label_of, read_review_file, read_reviewed
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
 
