@@ -12,7 +12,7 @@ FORK = """
 import os, signal
 import numpy as np
 from CACScoringLib.models.inference import ProcessorNetwork
-from CACScoringLib.networks.openvino_runtime import ops, ov
+from CACScoringLib.models.graph import ops, ov
 
 image = ops.parameter([1, 1, 32, 32], np.float32)
 kernel = ops.constant(np.ones((1, 1, 3, 3), np.float32))

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from .main import main
 
-NEEDED = ("..run", "..report.files", "..report.page", "..networks.openvino_runtime")
+NEEDED = ("..run", "..report.files", "..report.page", "..models.graph")
 
 
 def run() -> int:

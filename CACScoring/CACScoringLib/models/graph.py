@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 import tempfile
 import warnings
 import zlib
@@ -17,10 +18,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..networks.openvino_runtime import convert, ops, ov
-
 if TYPE_CHECKING:
     import torch
+
+# Nothing else in the project imports OpenVINO. Its package brings `openvino_telemetry`, which on import writes a client
+# number to the user's home and sends usage statistics. A module that is None here cannot be imported, and OpenVINO then
+# takes its own stub.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino as ov  # noqa: E402
+import openvino.opset13 as ops  # noqa: E402
+
+__all__ = ["ops", "ov", "read_graph", "trace", "write_graph"]
 
 EXAMPLE_SIDE = 16
 """Side of the input in pixels or voxels with which a network is traced; the graph takes inputs of other sizes too."""
@@ -41,7 +50,7 @@ def write_graph(network: torch.nn.Module) -> str:
 
     channels, *kernel = next(network.parameters()).shape[1:]
     channels = getattr(network, "input_channels", channels)
-    graph = convert(trace(network, torch.zeros(1, channels, *[EXAMPLE_SIDE] * len(kernel))))
+    graph = _converted(trace(network, torch.zeros(1, channels, *[EXAMPLE_SIDE] * len(kernel))))
     graph.reshape([-1, channels] + [-1] * len(kernel))
     _replace_weights_by_inputs(graph, set(network.state_dict()))
     with tempfile.TemporaryDirectory() as folder:
@@ -50,6 +59,17 @@ def write_graph(network: torch.nn.Module) -> str:
         # Notes on the conversion are left out: they differ from one conversion to the next.
         text = re.sub(rb"\s*<rt_info>.*?</rt_info>|\s*<rt_info />|\n\s*", b"", topology.read_bytes(), flags=re.DOTALL)
         return base64.b64encode(zlib.compress(text + constants.read_bytes(), 9)).decode("ascii")
+
+
+def _converted(traced: torch.jit.ScriptModule) -> ov.Model:
+    """Return the graph of a traced PyTorch module, its weights in constants that keep their names."""
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced)
+    model = frontend.load(decoder)
+    return frontend.convert(model)
 
 
 def trace(network: torch.nn.Module, example: torch.Tensor) -> torch.jit.ScriptModule:

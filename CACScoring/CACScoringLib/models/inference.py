@@ -89,7 +89,7 @@ class ProcessorNetwork:
         _networks.add(self)
 
     def _compile(self) -> openvino.CompiledModel:
-        from ..networks.openvino_runtime import ov
+        from .graph import ov
 
         self._compiled = compiled = ov.Core().compile_model(self._graph, "CPU", self._options)
         return compiled

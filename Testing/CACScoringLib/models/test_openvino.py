@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "CACScoring" / "Resources" / "SampleData" / "CACDigitalPatient.nrrd"
-RUNTIME = ROOT / "CACScoring" / "CACScoringLib" / "networks" / "openvino_runtime.py"
+RUNTIME = ROOT / "CACScoring" / "CACScoringLib" / "models" / "graph.py"
 
 
 def test_only_a_single_file_imports_openvino():
