@@ -10,8 +10,8 @@ from torch import nn
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.radiograph import RadiographNetConfig, cut_out
-from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key
 from CACScoringLib.networks.registry import build
+from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key
 
 SMALL = RadiographNetConfig(size=32, width=4)
 

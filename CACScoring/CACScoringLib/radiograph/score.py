@@ -1,4 +1,10 @@
-"""Probability of coronary calcium from a chest radiograph: one or two views, a model, clinical factors."""
+"""Probability of coronary calcium from a chest radiograph: one or two views, a model, clinical factors.
+
+Probabilities from a model's logits are logistic, from the image alone and with age, sex and body mass index. The
+model's card holds their coefficients under `calibration`: for each threshold T `image_T` = {offset, logit} and
+`factors_T` = {offset, logit, age_years, male, bmi_kg_m2}, or None if the training patients lacked these. Fitted by
+`CACTrainingLib.radiograph.fitting`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,6 @@ from ..core.errors import CTError, ModelError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, StoredModel, find_model, list_models
 from ..models.inference import predict
-from ..networks import radiograph_fusion
 from ..networks.configs import RADIOGRAPH
 from ..record.provenance import Provenance
 from .view import STANDARD_MM, ChestRadiograph, enhance, looks_inverted
@@ -33,6 +38,14 @@ _PATIENTS = {
 
 GUESSING = 0.5
 """Area under the ROC curve of guessing."""
+
+FACTORS = ("age_years", "male", "bmi_kg_m2")
+"""Columns of clinical factors; male is 1 for men, 0 for women."""
+
+_IMAGE, _FACTORS = "image_", "factors_"
+
+Calibration = Mapping[str, Mapping[str, float] | None]
+"""Coefficients by key: `image_key` of each threshold, and `factors_key`, None without a fit."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +189,7 @@ class Factors:
                 raise CTError(f"The {name} is {value:g}. Give one from {low:g} to {high:g}.")
 
     def row(self) -> np.ndarray:
-        """Return the input of `radiograph_fusion` [1, 3]: age, sex (1 for men), body mass index."""
+        """Return FACTORS [1, 3]: age, sex (1 for men), body mass index."""
         return np.array([[self.age_years, float(self.sex == "M"), self.bmi_kg_m2]])
 
 
@@ -276,10 +289,10 @@ def score_radiograph(
         centres = _centres(network, inputs)
     with progress.step("saliency"):
         maps = saliency(network, inputs)
-    by_image = make_nonincreasing(radiograph_fusion.probabilities(logits, None, card.calibration))[0]
+    by_image = make_nonincreasing(probabilities(logits, None, card.calibration))[0]
     with_factors = None
     if factors is not None:
-        fused = radiograph_fusion.probabilities(logits, factors.row(), card.calibration)
+        fused = probabilities(logits, factors.row(), card.calibration)
         if np.isnan(fused).any():
             message = f"{card.name} was trained without age, sex and body mass index; they were left out."
             warnings.append(ScanWarning("factors-unused", message))
@@ -368,3 +381,39 @@ def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, fi
         return []
     message = f"On the {name} radiograph the square around the heart is cut off: part of it may be missing."
     return [ScanWarning("heart-cut-off", message)]
+
+
+def probabilities(logits: np.ndarray, factors: np.ndarray | None, calibration: Calibration) -> np.ndarray:
+    """Return calibrated probabilities that scores exceed thresholds, float64 [N, T].
+
+    logits: Output of the model, [N, T].
+    factors: FACTORS of each patient, [N, 3]; None for the image alone. The probability is NaN where a factor is NaN or
+        the card has no fit with factors.
+
+    Raises ValueError if the calibration is not for T thresholds.
+    """
+    logits = np.asarray(logits, float)
+    thresholds = sorted(float(name.removeprefix(_IMAGE)) for name in calibration if name.startswith(_IMAGE))
+    if logits.ndim != 2 or len(thresholds) != logits.shape[1]:
+        raise ValueError(f"{len(thresholds)} thresholds are calibrated; the logits' shape is {logits.shape}.")
+    result = np.empty(logits.shape)
+    for number, threshold in enumerate(thresholds):
+        fit = calibration[image_key(threshold)] if factors is None else calibration.get(factors_key(threshold))
+        if fit is None:
+            z = np.full(len(logits), np.nan)
+        else:
+            z = fit["offset"] + fit["logit"] * logits[:, number]
+            if factors is not None:
+                z = z + np.asarray(factors, float) @ np.array([fit[name] for name in FACTORS])
+        result[:, number] = 1 / (1 + np.exp(-np.clip(z, -50, 50)))
+    return result
+
+
+def image_key(threshold: float) -> str:
+    """Key of a threshold's calibration from the image alone."""
+    return f"{_IMAGE}{threshold:g}"
+
+
+def factors_key(threshold: float) -> str:
+    """Key of a threshold's calibration with clinical factors."""
+    return f"{_FACTORS}{threshold:g}"

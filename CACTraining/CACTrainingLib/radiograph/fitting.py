@@ -3,7 +3,7 @@
 The calibration fits three logistic models for each threshold: of the factors alone, on the training patients; of the
 image's logit, on the validation patients, which the network has not seen (Platt 1999); and of both together, on these
 too. Gaussian priors pull the first model's coefficients to 0, and the others' to 1, which is the sum of logit and
-factors. The stored model is their composition, see `CACScoringLib.networks.radiograph_fusion`.
+factors. The stored model is their composition, see `CACScoringLib.radiograph.score`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
-from CACScoringLib.networks.radiograph_fusion import FACTORS, factors_key, image_key, probabilities
+from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, probabilities
 
 from ..statistics.patient_folds import category_of, parts_by_patient
 from ..statistics.roc import above

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from CACScoringLib.networks.radiograph_fusion import probabilities
+from CACScoringLib.radiograph.score import probabilities
 
 CALIBRATION = {
     "image_100": {"offset": -1.0, "logit": 2.0},
