@@ -5,24 +5,31 @@ CT.
 
 Mass attenuation coefficients: Hubbell and Seltzer, NIST Standard Reference Database 126 (physics.nist.gov/xaamdi),
 tables of liquid water, cortical bone (ICRU-44) and aluminium; between its energies log–log.
+
+Values are interpolated linearly in each plane that a ray meets, and planes are summed (Joseph 1982,
+doi:10.1109/TMI.1982.4307572), compiled by Numba if installed, else by SciPy: several times slower, with the same
+results. `cac drr` and the panel need no extra, and Numba comes with the studies.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from ..core.ct import AIR_HU
 from ..core.errors import ProjectionError
 from ..core.grid import Grid
+from ..core.processes import core_count
 from ..core.slices import BODY_HU
 from ..core.voxels import voxels_of
-from .geometry import Geometry, in_lps_order, rays_through
-from .planes import sums_along
+from .geometry import Geometry, Rays, in_lps_order, rays_through
 
 CT_EFFECTIVE_KEV = 70.0
 """Energy at which HU are assumed to be measured: the mean of a filtered 120 kVp spectrum behind a body."""
@@ -36,7 +43,10 @@ _CM2_PER_G = {
     "bone": (28.51, 9.032, 4.001, 1.331, 0.6655, 0.4242, 0.3148, 0.2229, 0.1855, 0.1480),
     "aluminium": (26.23, 7.955, 3.441, 1.128, 0.5685, 0.3681, 0.2778, 0.2018, 0.1704, 0.1378),
 }
-_ALUMINIUM_G_PER_CM3 = 2.699
+_ALUMINIUM_G_PER_CM3, _FILTER_MM = 2.699, 3.0
+
+_RAYS = 16384
+"""Most rays that a thread processes at once, within the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +96,17 @@ def attenuation_per_mm(material: str, kev: float) -> float:
     return float(np.exp(np.interp(math.log(kev), np.log(_KEV), np.log(_CM2_PER_G[material])))) / 10
 
 
-def tube_spectrum(kvp: float, aluminium_mm: float = 3.0, steps: int = 16) -> Spectrum:
+def tube_spectrum(kvp: float) -> Spectrum:
     """Return the signal of an energy-integrating detector under a tube: Kramers' bremsstrahlung behind a filter (1923,
     doi:10.1080/14786442308565244), without characteristic lines and heel effect.
 
-    Raises ProjectionError outside 40 to 150 kVp or for a negative filter.
+    Raises ProjectionError outside 40 to 150 kVp.
     """
-    if not 40 <= kvp <= 150 or aluminium_mm < 0:
-        raise ProjectionError(f"The tube is at {kvp:g} kVp behind {aluminium_mm:g} mm Al. Give 40 to 150 kVp.")
-    edges = np.linspace(15.0, kvp, steps + 1)
+    if not 40 <= kvp <= 150:
+        raise ProjectionError(f"The tube is at {kvp:g} kVp. Give 40 to 150 kVp.")
+    edges = np.linspace(15.0, kvp, 17)
     kev = (edges[1:] + edges[:-1]) / 2
-    filtered = [attenuation_per_mm("aluminium", e) * _ALUMINIUM_G_PER_CM3 * aluminium_mm for e in kev]
+    filtered = [attenuation_per_mm("aluminium", e) * _ALUMINIUM_G_PER_CM3 * _FILTER_MM for e in kev]
     weights = (kvp - kev) * np.exp(-np.array(filtered))
     return Spectrum(tuple(kev.tolist()), tuple((weights / weights.sum()).tolist()))
 
@@ -289,3 +299,47 @@ def _sums(image: sitk.Image, geometry: Geometry, low: float, high: float) -> np.
         raise ProjectionError("The image is not one three-dimensional grey-level volume. Give the CT itself.")
     oriented = in_lps_order(image)
     return sums_along(voxels_of(oriented), rays_through(oriented, geometry), low, high)
+
+
+def sums_along(volume: np.ndarray, rays: Rays, low: float, high: float) -> np.ndarray:
+    """Compute Σ (value - low) · mm along each ray, float32 [row, column].
+
+    Args:
+        volume: [k, j, i], real.
+        rays: The rays of the view.
+        low: Lower limit of values, counted as 0.
+        high: Upper limit of values.
+    """
+    add_planes = add_planes_compiled if importlib.util.find_spec("numba") else add_planes_by_scipy
+    return add_planes(volume, rays, np.float32(low), np.float32(high)) * rays.step_mm
+
+
+def add_planes_compiled(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32) -> np.ndarray:
+    """Sum the values where rays meet planes, float32 [row, column], in parts of the picture on all cores."""
+    from . import kernels
+
+    rows, columns = rays.step_mm.shape
+    out = np.empty((rows, columns), np.float32)
+    planes = np.moveaxis(volume, 2 - rays.main, 1)  # [second, plane, first]
+    depth = kernels.PLANES_AT_ONCE if rays.main == 0 else 1
+
+    def add(part: slice) -> None:
+        tables = (rays.first[part], rays.first_slope[part], rays.second[part], rays.second_slope[part])
+        kernels.add_planes(planes, depth, low, high, *tables, out[part])
+
+    count = max(1, _RAYS // columns)
+    with ThreadPoolExecutor(core_count()) as pool:
+        list(pool.map(add, [slice(begin, begin + count) for begin in range(0, rows, count)]))
+    return out
+
+
+def add_planes_by_scipy(volume: np.ndarray, rays: Rays, low: np.float32, high: np.float32) -> np.ndarray:
+    """Sum the values where rays meet planes, float32 [row, column]."""
+    axis = 2 - rays.main
+    out = np.zeros(rays.step_mm.shape, np.float32)
+    for n in range(volume.shape[axis]):
+        plane = np.clip(volume.take(n, axis).astype(np.float32), low, high) - low
+        if plane.any():
+            places = [rays.second + n * rays.second_slope, rays.first + n * rays.first_slope]
+            out += ndimage.map_coordinates(plane, places, order=1, mode="grid-constant")
+    return out

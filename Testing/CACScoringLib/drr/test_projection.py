@@ -11,8 +11,7 @@ from CACScoringLib.core.errors import ProjectionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.drr import projection
 from CACScoringLib.drr.geometry import pose_of, rays_through, view_named
-from CACScoringLib.drr.planes import add_planes_by_scipy, add_planes_compiled
-from CACScoringLib.drr.projection import Film
+from CACScoringLib.drr.projection import Film, add_planes_by_scipy, add_planes_compiled
 
 VIEWS = ["PA", "AP", "lateral", "37", "120"]
 SPACING_MM = (2.5, 2.5, 3.0)
