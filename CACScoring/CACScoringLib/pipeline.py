@@ -15,7 +15,7 @@ from .core.ct import CTScan, ScanWarning
 from .core.errors import CTError
 from .core.progress import Progress
 from .models.choice import Networks
-from .quality.examination import examine_quality
+from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
 from .record.findings import MassCalibration, Percentile
@@ -141,7 +141,7 @@ def score_scan(
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalised(scan, normalisation)
         region = locate_heart(scored, heart, networks, None if reader is None else reader.sites, pericardium)
-        fat = measure_epicardial_fat(scored, region.pericardium, region.pericardium_source)
+        fat, fat_warnings = measure_epicardial_fat(scored, region.pericardium, region.pericardium_source)
     with progress.step("acquisition"):
         given_calibration = rules.calibration_mg_per_mm3_hu, settings.mass_table
         calibration = settings.calibration or scan_calibration(scored, region.mask, *given_calibration)
@@ -175,8 +175,9 @@ def score_scan(
         methods = {name: with_integrated_mass(method) for name, method in methods.items()}
         percentile = _percentile(clinical.method, settings, scan.acquisition)
         categories = categories_of(methods["threshold"], percentile)
-    stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, calcium, fat)
+    stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, calcium)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
+    warnings += fat_warnings
     if settings.percentile_table is not None and not clinical.method.reviewed:
         message = "Percentiles are for reviewed scores only. Review the lesions, and score again with these labels."
         warnings.append(ScanWarning("percentile-unreviewed", message))
@@ -197,7 +198,7 @@ def score_scan(
         normalisation=quality.normalisation,
         scored=None if scored is scan else scored,
         mass_calibration=calibration,
-        epicardial_fat=fat.fat,
+        epicardial_fat=fat,
     )
 
 

@@ -128,7 +128,7 @@ def test_fat_within_a_pericardium_is_measured(folder, reviewed):
     outline = sitk.Image(reviewed.heart)
     outline[:, :, :5] = outline[:, :, -5:] = 0  # the scan ends there
     result = cac.score(folder / "ct.nrrd", pericardium=Nifti(outline), threshold_only=True)
-    assert result.details.epicardial_fat == measure_epicardial_fat(result.details.scan, outline, "given").fat
+    assert result.details.epicardial_fat == measure_epicardial_fat(result.details.scan, outline, "given")[0]
     assert result.details.epicardial_fat.volume_cm3 > 0
 
 

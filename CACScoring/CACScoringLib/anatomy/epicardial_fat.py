@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -28,42 +27,34 @@ CUT_MM2 = 100.0
 """Area of the pericardium at an end or a side of the scan from which too much may lie outside to measure its fat."""
 
 
-@dataclass(frozen=True)
-class FatMeasurement:
-    """Epicardial fat, or the warning why it was not measured.
-
-    Attributes:
-        fat: The fat; None without a whole pericardium.
-        warnings: The reason.
-    """
-
-    fat: EpicardialFat | None = None
-    warnings: tuple[ScanWarning, ...] = ()
-
-
-def measure_epicardial_fat(scan: CTScan, pericardium: sitk.Image | None, source: str | None) -> FatMeasurement:
+def measure_epicardial_fat(
+    scan: CTScan, pericardium: sitk.Image | None, source: str | None
+) -> tuple[EpicardialFat | None, tuple[ScanWarning, ...]]:
     """Measure the fat within the pericardium; nothing where the scan cuts it.
 
     Args:
         scan: The CT.
         pericardium: Mask of all within the pericardium, 0 outside, on the scan's grid; None if it is unknown.
         source: Network that outlined it, or "given"; None if it does not fit the heart, so that nothing is measured.
+
+    Returns:
+        The fat, None without a whole pericardium; and a warning if the scan cuts it.
     """
     if pericardium is None or source is None:
-        return FatMeasurement()
+        return None, ()
     inside = voxels_of(pericardium) != 0
     spacing_mm = scan.image.GetSpacing()
     if ends := cut_ends(inside, spacing_mm, CUT_MM2):
         message = (
             f"Epicardial fat was not measured, because the pericardium reaches the {' and '.join(ends)} of the scan."
         )
-        return FatMeasurement(warnings=(ScanWarning("epicardial-fat-cut", message),))
+        return None, (ScanWarning("epicardial-fat-cut", message),)
     fat_hu = _fat_values(scan.hu, inside)
     volume_cm3 = len(fat_hu) * math.prod(spacing_mm) / 1000
     surface_m2 = body_surface_m2(scan.acquisition)
     mean_hu = float(fat_hu.mean(dtype=np.float64)) if len(fat_hu) else None
     index = None if surface_m2 is None else volume_cm3 / surface_m2
-    return FatMeasurement(EpicardialFat(volume_cm3, mean_hu, index, source))
+    return EpicardialFat(volume_cm3, mean_hu, index, source), ()
 
 
 def body_surface_m2(patient: Acquisition) -> float | None:

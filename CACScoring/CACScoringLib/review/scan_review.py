@@ -157,7 +157,7 @@ class ScanReview:
         if signature != self._outline:
             self._outline, recorded = signature, self.record.epicardial_fat
             outline = self._state.pericardium()
-            self._fat = measure_epicardial_fat(self._state.scored, outline, "given").fat
+            self._fat, _ = measure_epicardial_fat(self._state.scored, outline, "given")
             volume_cm3 = None if self._fat is None else self._fat.volume_cm3
             if recorded is not None and (outline is None or volume_cm3 == recorded.volume_cm3):
                 self._fat = EpicardialFat(**vars(recorded))

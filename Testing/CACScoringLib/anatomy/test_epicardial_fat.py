@@ -29,9 +29,9 @@ def heart_in_fat(spacing_mm=(1.0, 1.0, 1.0), fat_hu=-90, acquisition=MEMORY):
 
 
 def measure(scan, pericardium):
-    measured = measure_epicardial_fat(scan, pericardium, "given")
-    assert measured.warnings == ()
-    return measured.fat
+    fat, warnings = measure_epicardial_fat(scan, pericardium, "given")
+    assert warnings == ()
+    return fat
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.7, 0.7, 3.0), (0.5, 1.3, 2.0), (1.5, 1.5, 0.6)])
@@ -82,16 +82,16 @@ def test_flipped_axes_change_nothing(axes):
 )
 def test_cut_pericardium_is_refused(part, ends):
     scan, pericardium = heart_in_fat()
-    measured = measure_epicardial_fat(scan_from_image(scan.image[part], scan.acquisition), pericardium[part], "given")
-    assert measured.fat is None
-    (warning,) = measured.warnings
+    scan = scan_from_image(scan.image[part], scan.acquisition)
+    fat, (warning,) = measure_epicardial_fat(scan, pericardium[part], "given")
+    assert fat is None
     assert (warning.code, warning.severe) == ("epicardial-fat-cut", False)
     assert ends in warning.message
 
 
 def test_unknown_and_fatless_pericardium():
     scan, pericardium = heart_in_fat(fat_hu=45)
-    assert measure_epicardial_fat(scan, None, "network").fat is None
+    assert measure_epicardial_fat(scan, None, "network") == (None, ())
     assert measure(scan, pericardium) == EpicardialFat(0.0, None, None, "given")
 
 
