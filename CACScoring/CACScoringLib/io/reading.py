@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,21 +235,13 @@ def _unread_warnings(slices: list[DicomSlice], broken: dict[Path, UnreadableErro
     return (ScanWarning("slices-unread", f"{message} Slices of the scan may be missing."),)
 
 
-@dataclass(frozen=True)
-class Series:
-    """CT series of a folder; UID or number is None if the header lacks it."""
-
-    uid: str | None
-    number: str | None
-
-
-def find_series(folder: Path) -> tuple[list[Series], int]:
+def find_series(folder: Path) -> tuple[dict[str | None, str | None], int]:
     """Find the CT series whose files lie directly in a folder.
 
     Localizers, other modalities, and images without a position beside series that have one are skipped.
 
     Returns:
-        The series, and the number of broken DICOM files in the folder.
+        The number of each series by its UID, None where the header lacks one; and the number of broken DICOM files.
     """
     numbers: dict[str | None, str | None] = {}
     placed: set[str | None] = set()
@@ -267,4 +259,4 @@ def find_series(folder: Path) -> tuple[list[Series], int]:
                 numbers[uid] = numbers.get(uid) or series_number([slice_])
                 if has_position(slice_):
                     placed.add(uid)
-    return [Series(uid, number) for uid, number in numbers.items() if uid in placed or not placed], broken
+    return {uid: number for uid, number in numbers.items() if uid in placed or not placed}, broken

@@ -71,7 +71,7 @@ class ReviewCase(ScanSource):
     def _scored_series(self) -> str | None:
         """Return the UID of the series that was scored, if it is one of the folder's."""
         recorded = read_result(self.folder).input.series_sha256
-        uids = [series.uid for series in find_series(self.ct)[0]]
+        uids = find_series(self.ct)[0]
         return next((uid for uid in uids if Acquisition("DICOM", series_uid=uid).series_sha256 == recorded), None)
 
 

@@ -13,7 +13,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.files import LAST_FILE
 from ..core.text import abbreviated_list, printable
-from ..io.reading import IMAGE_ENDINGS, Series, find_series, stem
+from ..io.reading import IMAGE_ENDINGS, find_series, stem
 from .source import ScanSource
 
 WHOLE_FOLDER = "ct"
@@ -22,8 +22,8 @@ maps, a DICOM copy) belong to the same scan."""
 
 SEGMENTATION_ENDING = ".seg.nrrd"
 
-Listing = tuple[list[Series], int] | None
-"""A folder's series and its number of broken files, from `reading.find_series`; None if the folder cannot be read."""
+Listing = tuple[dict[str | None, str | None], int] | None
+"""A folder's series and number of broken files, from `reading.find_series`; None if the folder cannot be read."""
 
 _NO_DICOM = (*IMAGE_ENDINGS, ".json", ".tsv")
 
@@ -112,9 +112,9 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
     scans = [ScanSource(name_below(root, path), "", path, key=_below(root, path)) for path in places.files]
     folders_of_uid: dict[str, list[Path]] = {}
     for folder, listing in zip(places.folders, listings, strict=True):
-        for series in listing[0] if listing else ():
-            if series.uid is not None:
-                folders_of_uid.setdefault(series.uid, []).append(folder)
+        for uid in listing[0] if listing else ():
+            if uid is not None:
+                folders_of_uid.setdefault(uid, []).append(folder)
     for folder, listing in zip(places.folders, listings, strict=True):
         name, key = name_below(root, folder), _below(root, folder)
         if listing is None:
@@ -124,21 +124,21 @@ def scans_of_folder(root: Path, places: Search, listings: Sequence[Listing]) -> 
         if broken and not in_folder:
             message = f"{broken} DICOM files in the folder are broken, and no CT series can be read. Export it again."
             scans.append(ScanSource(name, "", folder, key=key, fault=message))
-        for series in in_folder:
+        for uid, number in in_folder.items():
             fault = None
-            if series.uid is None and len(in_folder) > 1:
+            if uid is None and len(in_folder) > 1:
                 fault = (
                     "The folder holds several CT series, one without a UID. List the series in a table by its number."
                 )
-            elif series.uid is not None and len(folders_of_uid[series.uid]) > 1:
-                where = abbreviated_list(_below(root, place) for place in folders_of_uid[series.uid])
+            elif uid is not None and len(folders_of_uid[uid]) > 1:
+                where = abbreviated_list(_below(root, place) for place in folders_of_uid[uid])
                 fault = (
-                    f"Files of this series lie in {len(folders_of_uid[series.uid])} folders ({where}); they may be "
+                    f"Files of this series lie in {len(folders_of_uid[uid])} folders ({where}); they may be "
                     "parts of one scan, or several scans with one UID. List it in a table, with the folder of each "
                     "scan or the one that holds all parts."
                 )
-            full_name = name if len(in_folder) == 1 else f"{name}-{series.number or 'no-number'}"
-            scans.append(ScanSource(full_name, "", folder, series.uid, key=f"{key}#{series.uid}", fault=fault))
+            full_name = name if len(in_folder) == 1 else f"{name}-{number or 'no-number'}"
+            scans.append(ScanSource(full_name, "", folder, uid, key=f"{key}#{uid}", fault=fault))
     return sorted(scans, key=lambda scan: (natural_key(scan.name), scan.key))
 
 
