@@ -40,22 +40,6 @@ _ENCODED = re.compile(r"[^A-Za-z0-9._-]+")
 """Characters that are percent-encoded in a URL."""
 
 
-class _Bearer(requests.auth.AuthBase):
-    """Adds the current token to each request. `requests` omits it after a redirection to another host."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        try:
-            token = self._access.token()
-        except OutputError as error:
-            raise ArchiveUnauthorisedError(str(error)) from error
-        if token:
-            request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-
 class _Session(requests.Session):
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request; the timeouts are those of connecting, and between bytes."""
@@ -85,7 +69,7 @@ class DicomWebArchive:
         self._address = address
         session = _Session()
         session.headers["Accept"] = "application/dicom+json"  # for answers to STOW-RS
-        session.auth = _Bearer(access)
+        session.auth = partial(_authorise, access)
         session.max_redirects = 3
         if address.secure:
             session.verify = str(access.authorities) if access.authorities else True
@@ -215,6 +199,17 @@ class DicomWebArchive:
 
 class _RefusedError(ArchiveError):
     """The instance of a request was not stored (DICOM PS3.18, table 10.5.3-1)."""
+
+
+def _authorise(access: Access, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add the current token to a request. `requests` omits it after a redirection to another host."""
+    try:
+        token = access.token()
+    except OutputError as error:
+        raise ArchiveUnauthorisedError(str(error)) from error
+    if token:
+        request.headers["Authorization"] = f"Bearer {token}"
+    return request
 
 
 def _http_error(status: int, address: Address) -> ArchiveError:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import OutputError
-from ..core.files import atomic_write, read_json
-from ..core.uids import digest
-from .series import SeriesSummary
+from ..core.files import atomic_write, read_document
+from .series import SeriesSummary, digest
 
 SCHEMA = "cac-watch/1"
 
@@ -102,13 +101,11 @@ class Journal:
         if not path.exists():
             self._write()
         try:
-            content = read_json(path)
-            schema, recorded = content["schema"], content["made_with"]
+            content = read_document(path, SCHEMA)
+            recorded = content["made_with"]
             self._entries = {name: Entry(**fields) for name, fields in content["series"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"{path} is not the journal of a watch ({error}). Choose another --output.") from error
-        if schema != SCHEMA:
-            raise OutputError(f"{path} is not of schema {SCHEMA}. Choose another --output.")
         if recorded != self._made_with:
             raise OutputError(
                 f"{path.parent} holds results made with other settings, models or another archive. Choose another "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from ..core.errors import OutputError
-from ..core.uids import digest, is_uid
+from ..io.dicom import value_of
 
 CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
@@ -24,6 +25,7 @@ CT_CLASSES = (
 """SOP classes of a CT that can be scored; secondary captures have modality CT, too."""
 
 _TEXT_LIMIT = 64
+_UID = re.compile(r"(?=.{1,64}$)(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*")
 _SERIES_KEYWORDS = ("Modality", "PatientID", "StudyDate", "SeriesDescription", "SeriesNumber", "SeriesTime")
 
 
@@ -160,6 +162,16 @@ class SeriesFilter:
         return facts.slice_thickness_mm is not None and low <= facts.slice_thickness_mm <= high
 
 
+def is_uid(text: str) -> bool:
+    """True if a text is a UID (DICOM PS3.5, 9.1)."""
+    return _UID.fullmatch(text) is not None
+
+
+def digest(uid: str) -> str:
+    """Return a reproducible name for a UID, which identifies a person: 16 hexadecimal digits."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:16]
+
+
 class Archive(Protocol):
     """Interface of an archive, over either protocol. All methods raise ArchiveError."""
 
@@ -181,10 +193,7 @@ class Archive(Protocol):
 
 def text_of(dataset: Dataset, keyword: str) -> str:
     """Return an element of an answer as text; empty if it is missing or broken."""
-    try:
-        value = dataset.get(keyword)
-    except Exception:  # pydicom converts on access and raises any exception for broken values
-        return ""
+    value = value_of(dataset, keyword)
     return "" if value is None else str(value).strip()[:_TEXT_LIMIT]
 
 

@@ -23,12 +23,7 @@ from ..cohort.folder import own_folder
 from ..cohort.scoring import ScanJob, ScanOutcome, prepare_scoring
 from ..cohort.workers import Workers
 from ..core.errors import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError, CTError, OutputError
-from ..core.files import (
-    LAST_FILE,
-    remove_partial,
-    sync_folder,
-    write_text_atomically,
-)
+from ..core.files import LAST_FILE, remove_partial, sync_folder, write_text_atomically
 from ..core.progress import Progress
 from ..core.tables import table_text
 from ..io.image_files import quiet
@@ -37,7 +32,6 @@ from ..record.provenance import command_as_run
 from ..record.reading import read_result
 from ..run import RunSettings
 from ..scans.source import ScanSource
-from .files import dicom_files, missing_in, pull
 from .journal import (
     ARRIVING,
     DONE,
@@ -52,7 +46,7 @@ from .journal import (
     metrics_text,
 )
 from .series import Archive, SeriesFilter, SeriesSummary
-from .transfer import push_all, retry, wait_seconds
+from .transfer import dicom_files, missing_in, pull, push_all, retry, wait_seconds
 
 JOURNAL, TABLE, METRICS, LOCK = "journal.json", "watch.csv", "watch.prom", ".watch.lock"
 SERIES, WORK = "series", ".work"
@@ -201,7 +195,7 @@ class Watch:
 
     def _withdraw(self, entry: Entry, result: Path) -> None:
         """Reject the result of some of a series' images in the archive, and remove it here. Raises ArchiveError."""
-        from ..exchange.rejection import rejection_of  # loads highdicom
+        from ..exchange.write import rejection_of  # loads highdicom
 
         paths = sorted(result.glob("*.dcm"))
         files = dicom_files(paths) if paths else []

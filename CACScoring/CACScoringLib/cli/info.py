@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import NotVolumeError, OutputError
+from ..core.errors import CTError, NotVolumeError, OutputError, UnreadableError
 from ..core.options import argument, option
 from ..core.progress import Progress
 from ..core.text import printable
@@ -37,25 +38,84 @@ class InfoOptions:
 
 def run(options: InfoOptions, progress: Progress) -> None:
     """Print the contents. Raises CTError, OutputError."""
-    from ..io.contents import contents_of
+    from ..io.files import is_archive, unpacked
+    from ..io.image_files import quiet
 
-    contents = contents_of(options.ct)
+    with quiet():
+        if is_archive(options.ct):
+            with unpacked(options.ct) as folder:
+                series, contents = _contents(folder)
+        else:
+            series, contents = _contents(options.ct)
     if options.table is not None:
-        _write_table(options.table, options.ct, contents.series)
+        _write_table(options.table, options.ct, series)
     if options.json:
-        print(json.dumps(contents.as_dict(), indent=1, ensure_ascii=False))
+        print(json.dumps({"schema": "cac-info/1"} | contents, indent=1, ensure_ascii=False))
         return
-    for series in contents.series:
-        mark = "*" if series.label == contents.scored else " "
-        print(f"{mark} series {series}{f': {series.fault}' if series.fault else ''}")
-    for image in contents.images:
-        size, spacing = "×".join(map(str, image.size)), " × ".join(f"{step:g}" for step in image.spacing_mm)
-        print(f"{'*' if image.name == contents.scored else ' '} file {image.name} ({size} voxels of {spacing} mm)")
-    unconsidered = {"localizer": contents.localizers} | contents.other_images | {"unreadable": contents.unread_files}
+    scored = contents["scored"]
+    for facts in series:
+        print(f"{'*' if facts.label == scored else ' '} series {facts}{f': {facts.fault}' if facts.fault else ''}")
+    for image in contents["images"]:
+        size, spacing = "×".join(map(str, image["size"])), " × ".join(f"{step:g}" for step in image["spacing_mm"])
+        print(f"{'*' if image['name'] == scored else ' '} file {image['name']} ({size} voxels of {spacing} mm)")
+    unread = {"unreadable": contents["unread_files"]}
+    unconsidered = {"localizer": contents["localizers"]} | contents["other_images"] | unread
     if listed := ", ".join(f"{count} {name}" for name, count in unconsidered.items() if count):
         print(f"  not considered: {listed}")
-    scored = f"Scored (*): {contents.scored}." if contents.scored else "Nothing would be scored."
-    print(printable(f"{scored} {contents.reason}", message=True))
+    outcome = f"Scored (*): {scored}." if scored else "Nothing would be scored."
+    print(printable(f"{outcome} {contents['reason']}", message=True))
+
+
+def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
+    """Return the CT series and cardiac phases of a path, and its contents for programs. Raises UnreadableError.
+
+    "scored" is the label of the series, or name of the image file, that would be scored; None if the user has to
+    choose.
+    """
+    from ..io.dicom import find_slices, is_dicom, read_multi_frame
+    from ..io.image_files import read_header
+    from ..io.reading import image_files
+    from ..io.series import choose_candidates, series_facts
+
+    if not path.exists():
+        raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+    if path.is_dir():
+        slices, broken = find_slices(path)
+        files = image_files(path)
+    else:
+        slices, broken, files = ([read_multi_frame(path)], {}, []) if is_dicom(path) else ([], {}, [path])
+    series, images = series_facts(slices), []
+    for file in files:
+        try:
+            reader = read_header(file)
+        except UnreadableError as error:
+            if file == path:
+                raise
+            broken[file] = error
+            continue
+        name = printable(file.name if file == path else file.relative_to(path).as_posix())
+        images.append({"name": name, "size": reader.GetSize(), "spacing_mm": reader.GetSpacing()})
+    modalities = Counter(slice_.text("Modality") or "unknown" for slice_ in slices)
+    del modalities["CT"]
+    scored, reason = None, "There are image files and CT series, or several image files: give the path of one file."
+    if len(images) == 1 and not series:
+        scored, reason = images[0]["name"], "It is the only image file."
+    elif not images:
+        try:
+            (candidate,), warnings = choose_candidates(slices, None)
+        except CTError as error:
+            reason = str(error).splitlines()[0]
+        else:
+            scored, reason = candidate.label, warnings[0].message if warnings else "It is the only CT series."
+    return series, {
+        "series": [asdict(facts) for facts in series],
+        "images": images,
+        "localizers": sum(slice_.text("Modality") == "CT" and slice_.is_localizer for slice_ in slices),
+        "other_images": dict(sorted(modalities.items())),
+        "unread_files": len(broken),
+        "scored": scored,
+        "reason": reason,
+    }
 
 
 def _write_table(path: Path, ct: Path, series: Iterable[SeriesFacts]) -> None:

@@ -6,17 +6,18 @@ Exit codes: 0 done, 2 bad usage, 3 bad input, 4 interrupted.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import difflib
 import errno
 import importlib
+import io
 import json
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,9 +25,10 @@ from ..core.errors import OutputError
 from ..core.text import printable
 from ..core.version import VERSION
 from .options import add_progress_argument, on_cluster
-from .streams import guard_streams
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12
+
     from ..run import Sample
 
 PACKAGE = "slicer-cac"
@@ -175,7 +177,7 @@ def _spare_processor_and_memory() -> None:
     To be called before NumPy is imported.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with contextlib.suppress(AttributeError, TypeError):  # without glibc
+    with suppress(AttributeError, TypeError):  # without glibc
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
@@ -257,7 +259,7 @@ def _installation(extras: str) -> str:
 
 
 def _lacks(extra: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, requires
+    from importlib.metadata import PackageNotFoundError, distributions, requires
 
     try:
         requirements = requires(PACKAGE) or []
@@ -265,14 +267,37 @@ def _lacks(extra: str) -> bool:
         return False
     of_extra = [text for text in requirements if re.search(rf"extra == ['\"]{extra}['\"]", text)]
     names = [match.group() for text in of_extra if (match := re.match(r"[\w.-]+", text))]
-    return not all(map(_is_installed, names))
+    return not all(any(distributions(name=name)) for name in names)
 
 
-def _is_installed(name: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, distribution
+class _Pipe(io.FileIO):
+    """Raw output that drops what nobody reads any more."""
 
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
+    def write(self, data: Buffer) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EINVAL, errno.EBADF):  # EINVAL: a closed pipe of Windows
+                raise
+            return memoryview(data).nbytes
+
+
+def guard_streams() -> None:
+    """Make standard output and error of this process take any text at any time.
+
+    A stream that was closed before the start is opened anew, so that no file of results takes its number and receives
+    what a library writes there.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            with suppress(io.UnsupportedOperation):  # a stream in memory has no number
+                if not stream.isatty():
+                    stream.flush()
+                    raw = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+                    is_prompt = stream.line_buffering or stream.write_through  # the latter with PYTHONUNBUFFERED
+                    stream = io.TextIOWrapper(raw, stream.encoding, line_buffering=is_prompt)
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
+            setattr(sys, name, stream)

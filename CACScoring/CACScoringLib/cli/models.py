@@ -28,13 +28,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ListOptions:
-    """List the available models."""
-
-
-@dataclass(frozen=True)
-class VerifyOptions:
-    """Verify the models' files."""
+class NoOptions:
+    """Options of an action that has none."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +97,7 @@ def _pin(options: PinOptions, progress: Progress) -> None:
     print(f"{FILE}={options.file.resolve()}\n{HASH}={file_sha256(options.file)}")
 
 
-def _list(options: ListOptions, progress: Progress) -> None:
+def _list(options: NoOptions, progress: Progress) -> None:
     from ..models.cards import calibration_entry, list_models
     from ..record.findings import CalibratedOn
 
@@ -144,7 +139,7 @@ def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
     return reasons
 
 
-def _verify(options: VerifyOptions, progress: Progress) -> None:
+def _verify(options: NoOptions, progress: Progress) -> None:
     from ..models.cards import list_models, verify_model
 
     for model in list_models():
@@ -231,8 +226,8 @@ def _restore(name: str) -> None:
 
 
 ACTIONS: dict[str, Command[Any]] = {
-    "list": Command(ListOptions, _list, interrupted="Interrupted."),
-    "verify": Command(VerifyOptions, _verify, ("torch",), "Interrupted."),
+    "list": Command(NoOptions, _list, (), "Interrupted.", "List the available models."),
+    "verify": Command(NoOptions, _verify, ("torch",), "Interrupted.", "Verify the models' files."),
     "pin": Command(PinOptions, _pin, extras_of_networks, "Interrupted."),
     "export": Command(ExportOptions, _export, ("torch",), "Interrupted."),
     "install": Command(InstallOptions, _install, ("torch",), "Interrupted."),

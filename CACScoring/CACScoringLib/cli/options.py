@@ -14,6 +14,7 @@ from ..core.files import parse_json, read_json
 from ..core.options import (
     Settings,
     add_options,
+    argument,
     as_help,
     changed_settings,
     description_of,
@@ -23,6 +24,8 @@ from ..core.options import (
 )
 
 if TYPE_CHECKING:
+    from ..archive.address import Access
+    from ..archive.series import SeriesFilter
     from ..core.progress import Progress
     from ..models.choice import ModelChoice
     from ..run import RunSettings
@@ -175,6 +178,66 @@ class EstimateOptions(NetworkOptions):
     """
 
     whole_scan: str | None = option(None, group="networks", nargs="?", const="all", metavar="KINDS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveOptions:
+    """Options of commands that use a DICOM archive.
+
+    Attributes:
+        archive: https://HOST[:PORT]/PATH for DICOMweb, dimse://TITLE@HOST:PORT for DIMSE, dimses:// for DIMSE with TLS;
+            a bearer token is taken from the environment variable CAC_ARCHIVE_TOKEN.
+    """
+
+    archive: str = argument(metavar="ARCHIVE")
+    settings: tuple[str, ...] = settings_option()
+
+    def access(self) -> Access:
+        """Read the credentials for the archive. Raises OutputError."""
+        from ..archive.address import Access
+
+        return from_file(self.settings, "access", Access())
+
+    def criteria(self, *names: str) -> SeriesFilter:
+        """Read the filter of series and change it by options. Raises OutputError."""
+        from ..archive.series import SeriesFilter
+
+        return settings_from(self, from_file(self.settings, "series", SeriesFilter()), names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
+    """Score one CT, or estimate the probability of coronary calcium from a chest radiograph (--radiograph).
+
+    Attributes:
+        ct: DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA.
+        output: Folder for the results (default: the CT's name followed by -cac).
+        overwrite: Replace results that are already in the folder.
+        heart: Heart mask to use in place of the segmented heart.
+        pericardium: Mask of all within the pericardium, to measure its fat.
+        lesions: Lesions: a DICOM segmentation or structure set whose segments are coded or named by artery, or labels:
+            1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, 9 mitral annulus, 10 thoracic
+            aorta, 11 other.
+        earlier: Result of an earlier scan of the patient to compare with.
+        scene: Write scene.mrb for 3D Slicer.
+        radiograph: PA radiograph to score instead of a CT: DICOM (CR, DX), a grey PNG, JPEG or TIFF with bright bone,
+            or a NIfTI, NRRD or MHA file of cac drr; --model selects the radiograph model, --settings add a lateral
+            view, age, sex and body mass index.
+    """
+
+    ct: Path | None = argument(None, metavar="CT")
+    output: Path | None = option(None, metavar="DIR")
+    overwrite: bool = False
+    series: str | None = option(None, SERIES, metavar="NUMBER|UID")
+    heart: Path | None = option(None, metavar="MASK")
+    pericardium: Path | None = option(None, metavar="MASK")
+    lesions: Path | None = option(None, metavar="LABELS")
+    earlier: Path | None = option(None, metavar="RESULT")
+    scene: bool = False
+    settings: tuple[str, ...] = settings_option(
+        '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}'
+    )
+    radiograph: Path | None = option(None, metavar="IMAGE")
 
 
 def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]:

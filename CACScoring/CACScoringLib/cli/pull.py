@@ -10,8 +10,7 @@ from ..core.errors import OutputError
 from ..core.options import option
 from ..core.progress import Progress
 from ..io.acquisition import clock
-from .archive_options import ArchiveOptions
-from .options import Command
+from .options import ArchiveOptions, Command
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ..core.options import argument
 from ..core.progress import Progress
-from .archive_options import ArchiveOptions
-from .options import Command
+from .options import ArchiveOptions, Command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +25,7 @@ class PushOptions(ArchiveOptions):
 
 def run(options: PushOptions, progress: Progress) -> None:
     """Send what the archive lacks. Raises ArchiveError, CTError, OutputError."""
-    from ..archive.files import dicom_files
-    from ..archive.transfer import connect, push_all
+    from ..archive.transfer import connect, dicom_files, push_all
 
     archive = connect(options.archive, options.access())
     files = dicom_files(options.files)

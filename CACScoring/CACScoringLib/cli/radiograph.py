@@ -19,12 +19,11 @@ from ..models.inference import choose_device
 from ..models.site import read_site
 from ..networks.configs import RADIOGRAPH
 from ..record.provenance import provenance_of
-from .options import from_file
+from .options import ScoreOptions, from_file
 
 if TYPE_CHECKING:
     from ..radiograph.score import Factors, RadiographResult
     from ..radiograph.view import ChestRadiograph
-    from .score_options import ScoreOptions
 
 STEPS = ("reading", "scoring", "saliency", "report")
 
@@ -189,15 +188,12 @@ def _write_image(path: Path, values: np.ndarray) -> None:
     """Write pixels of a view [slice, row, column] with their spacing on the detector."""
     import SimpleITK as sitk
 
+    from ..io.image_files import write_image
     from ..radiograph.view import STANDARD_MM
 
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((STANDARD_MM, STANDARD_MM, 1.0))
-    try:
-        sitk.WriteImage(image, str(path), True)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1]
-        raise OutputError(f"{path.name} cannot be written ({reason}). Choose another --output.") from error
+    write_image(image, path)
 
 
 def _check_factors(patient: RadiographInput) -> None:

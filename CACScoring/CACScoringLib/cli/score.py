@@ -7,28 +7,35 @@ import contextlib
 import importlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import OutputError
 from ..core.files import OutputFolder
-from ..core.options import settings_from
+from ..core.options import option, settings_from
 from ..core.progress import Progress
 from .options import (
     NOTHING_WRITTEN,
     Command,
+    ScoreOptions,
     extras_of_dicom,
     extras_of_networks,
     from_file,
     model_choice,
     scoring_settings,
 )
-from .score_options import SampleOptions, ScoreOptions
 
 if TYPE_CHECKING:
     from ..run import RunSettings, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(ScoreOptions):
+    __doc__ = ScoreOptions.__doc__
+
+    sample: bool = option(False, "score a digital patient with known calcium mass; needs no CT")
 
 
 def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sample] | None = None) -> None:

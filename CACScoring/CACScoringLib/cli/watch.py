@@ -9,8 +9,15 @@ from pathlib import Path
 
 from ..core.options import option, settings_from
 from ..core.progress import Progress
-from .archive_options import ArchiveOptions
-from .options import Command, EstimateOptions, extras_of_networks, from_file, model_choice, scoring_settings
+from .options import (
+    ArchiveOptions,
+    Command,
+    EstimateOptions,
+    extras_of_networks,
+    from_file,
+    model_choice,
+    scoring_settings,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

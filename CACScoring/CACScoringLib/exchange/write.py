@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
 
 from ..core.ct import ScanWarning
 from ..core.progress import Progress
+from ..core.version import VERSION
 from ..report.files import result_as_json
 from ..results import ScoreResult
 from .document import encapsulated_pdf_of
@@ -17,7 +20,7 @@ from .key_slices import key_images_of
 from .map_object import parametric_map_of
 from .measurements import measurements_of
 from .segmentation import counted_labels, segmentation_of
-from .source import SourceSeries, check_reader, source_of
+from .source import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, SourceSeries, check_reader, derived_uid, source_of
 
 
 def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
@@ -91,3 +94,25 @@ def write_objects(
 
 def _map_of(result: ScoreResult, calcium_map: sitk.Image | None) -> sitk.Image | None:
     return calcium_map if result.decomposition is None else result.decomposition.image()
+
+
+def rejection_of(objects: Sequence[Dataset], reason: str) -> KeyObjectSelectionDocument:
+    """Return the Key Object Selection that rejects objects of one study (PS3.16 TID 2010; IHE RAD, IOCM).
+
+    Its UIDs follow from the objects, so that an archive that receives it again has it once.
+    """
+    title = codes.DCM.RejectedForPatientSafetyReasons
+    uids = sorted(str(dataset.SOPInstanceUID) for dataset in objects)
+    return KeyObjectSelectionDocument(
+        evidence=objects,
+        content=KeyObjectSelection(title, objects, description=reason),
+        series_instance_uid=derived_uid("rejection series", *uids),
+        series_number=1,
+        series_description="CAC: superseded results",
+        sop_instance_uid=derived_uid("rejection", *uids),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=VERSION,
+        device_serial_number=SERIAL_NUMBER,
+    )

@@ -15,10 +15,9 @@ from second_readers import check_objects
 
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access
-from CACScoringLib.archive.files import dicom_files
 from CACScoringLib.archive.journal import WatchSettings
 from CACScoringLib.archive.series import SeriesFilter
-from CACScoringLib.archive.transfer import connect, push_all
+from CACScoringLib.archive.transfer import connect, dicom_files, push_all
 from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.write import write_objects

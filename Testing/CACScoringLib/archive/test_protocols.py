@@ -12,9 +12,8 @@ from archive_peers import REPORT_CLASS, dimse_peer, report_about, web_peer
 from dicom_files import save
 
 from CACScoringLib.archive.address import Access
-from CACScoringLib.archive.files import dicom_files, pull
 from CACScoringLib.archive.series import SeriesFilter, SeriesSummary, digest
-from CACScoringLib.archive.transfer import connect, matching_series, pull_all, push_all
+from CACScoringLib.archive.transfer import connect, dicom_files, matching_series, pull, pull_all, push_all
 from CACScoringLib.core.errors import (
     ArchiveError,
     ArchiveUnauthorisedError,

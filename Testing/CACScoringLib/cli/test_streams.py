@@ -11,7 +11,7 @@ import pytest
 CLOSED = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
 CODE = """
 import sys
-from CACScoringLib.cli.streams import guard_streams
+from CACScoringLib.cli.main import guard_streams
 guard_streams()
 with open(sys.argv[1], "w") as file:
     for n in range(2000):
@@ -43,7 +43,7 @@ def test_pipes_whose_reader_has_gone(tmp_path, name):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_line_on_standard_error_is_seen_at_once(unbuffered):
-    code = "import sys; from CACScoringLib.cli.streams import guard_streams; guard_streams()\n"
+    code = "import sys; from CACScoringLib.cli.main import guard_streams; guard_streams()\n"
     code += "print('a word', file=sys.stderr); sys.stdin.readline()"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
