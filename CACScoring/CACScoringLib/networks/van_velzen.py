@@ -74,7 +74,7 @@ class Generator(nn.Module):
         super().__init__()
         w = config.width
         self.skips = config.skips
-        up = _resized if config.upsampling == "resize" else _transposed2d
+        up = _resized if config.upsampling == "resize" else _transposed
         self.first = nn.Sequential(*_convolution(input_channels(config), w, 7, 1))
         self.second = nn.Sequential(*_convolution(w, 2 * w, 3, 2))
         self.third = nn.Sequential(
@@ -166,13 +166,9 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
-def _transposed(convolution: type, norm: type, inputs: int, outputs: int) -> list[nn.Module]:
-    layer = convolution(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=False)
-    return [layer, norm(outputs), nn.ReLU(inplace=True)]
-
-
-def _transposed2d(inputs: int, outputs: int) -> list[nn.Module]:
-    return _transposed(nn.ConvTranspose2d, nn.BatchNorm2d, inputs, outputs)
+def _transposed(inputs: int, outputs: int) -> list[nn.Module]:
+    convolution = nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
 
 
 def _resized(inputs: int, outputs: int) -> list[nn.Module]:
