@@ -22,9 +22,10 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel import lifecycle, views
+from CACScoringLib.panel import lifecycle, radiograph_views, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
+from CACScoringLib.panel.drr_section import DrrSection
 from CACScoringLib.panel.input_section import InputSection, ScoringInput, firstCT, scoringRequirements
 from CACScoringLib.panel.job import LIBRARY, Job, showIn
 from CACScoringLib.panel.packages import (
@@ -36,9 +37,7 @@ from CACScoringLib.panel.packages import (
 )
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER, Process
-from CACScoringLib.panel.radiograph import radiograph_views
-from CACScoringLib.panel.radiograph.drr_section import DrrSection
-from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
+from CACScoringLib.panel.radiograph_section import RadiographSection
 from CACScoringLib.panel.readings_section import TRAINING_LIBRARY, ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection

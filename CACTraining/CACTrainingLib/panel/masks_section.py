@@ -21,7 +21,7 @@ from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
-from ...project import annotations as mask_files
+from ..project import annotations as mask_files
 from .opening import mark
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
 
-from ...project.annotation_files import SliceAnnotations
-from ...project.annotations import slice_annotations
-from ...project.files import ProjectScan
-from ...project.project import Project
-from ...project.proposals import Proposal, read_proposal
+from ..project.annotation_files import SliceAnnotations
+from ..project.annotations import slice_annotations
+from ..project.files import ProjectScan
+from ..project.project import Project
+from ..project.proposals import Proposal, read_proposal
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -17,7 +17,7 @@ from CACScoringLib.core.files import read_json
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import dataOf, fillBox
 
-from ...project.project import Project
+from ..project.project import Project
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import qt
 import slicer
 
-from .. import views
+from . import views
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,7 @@ def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
         outline: Label map whose outline is drawn, or None.
         opacity: Opacity of `over`.
     """
-    from ...mrml.drr_nodes import slice_axes
+    from ..mrml.drr_nodes import slice_axes
 
     manager = slicer.app.layoutManager()
     if manager is None:

@@ -16,10 +16,10 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import fillBox
 
-from ...project.project import Project
-from ..model_cards import cardsIn
-from ..packages import TRAINING_REQUIREMENTS
+from ..project.project import Project
 from .install_section import InstallSection
+from .model_cards import cardsIn
+from .packages import TRAINING_REQUIREMENTS
 from .study_view import COMPARISON, STUDY_TITLES, VALIDATION, StudyView, studyFolder, studyName, verdictOf
 
 if TYPE_CHECKING:

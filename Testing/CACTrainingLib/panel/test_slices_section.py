@@ -4,7 +4,7 @@ import pytest
 import slicer
 
 from CACScoringLib.core.errors import AnnotationError
-from CACTrainingLib.panel.annotate.labelling import Labelling
+from CACTrainingLib.panel.labelling import Labelling
 from CACTrainingLib.project import annotation_files
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations

@@ -23,7 +23,7 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
 from CACScoringLib.panel.widgets import colourIcon
 
-from ...project.annotation_files import SliceLabel
+from ..project.annotation_files import SliceLabel
 from .labelling import Labelling
 
 if TYPE_CHECKING:
