@@ -36,12 +36,12 @@ from CACScoringLib.panel.packages import (
     namesOf,
 )
 from CACScoringLib.panel.parameters import CACScoringParameterNode
-from CACScoringLib.panel.process import MODULE_FOLDER, Process
+from CACScoringLib.panel.process import MODULE_FOLDER
 from CACScoringLib.panel.radiograph_section import RadiographSection
 from CACScoringLib.panel.readings_section import TRAINING_LIBRARY, ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
-from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnreviewed, takeOverCandidates
+from CACScoringLib.panel.scoring import Scorer, markUnreviewed, takeOverCandidates
 from CACScoringLib.panel.widgets import singleShot
 
 if TYPE_CHECKING:
@@ -252,8 +252,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self._parameterNode.result = None
             self._showResult(None)
 
-    def _onFinished(self, outcome: ScoringOutcome) -> None:
-        reading, message = self.readings.current, outcome.message
+    def _onFinished(self, review: SceneReview | None, message: str) -> None:
+        reading = self.readings.current
         if reading is not None and reading.blind:
             from CACScoringLib.readings.blinding import hidden
 
@@ -261,14 +261,14 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.ui.statusLabel.setText(message)
         if reading is not None and not reading.isOpen:
             self.readings.end()
-        if outcome.nodes is not None:
+        if review is not None:
             # The panel may have been left meanwhile, but the scene still holds its state.
-            state, self._newReview = self.logic.getParameterNode(), outcome.review
-            state.inputVolume, state.result = outcome.nodes.volume, outcome.nodes.record
+            state, self._newReview = self.logic.getParameterNode(), review
+            state.inputVolume, state.result = review.nodes.volume, review.nodes.record
         if self._parameterNode is not None:
             self.onParametersChanged()
         self._newReview = None
-        if reading is not None and outcome.review is reading.review is not None:
+        if reading is not None and review is reading.review is not None:
             self.readings.begin(reading)
 
     def _showViews(self) -> None:
@@ -305,11 +305,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
 
 class CACScoringLogic(ScriptedLoadableModuleLogic):
-    """The panel's state and its `scorer` of volume nodes; usable from scripts. process: as in `Scorer`."""
+    """The panel's state and its `scorer` of volume nodes; usable from scripts."""
 
-    def __init__(self, process: Process | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.scorer = Scorer(process)
+        self.scorer = Scorer()
 
     def getParameterNode(self) -> CACScoringParameterNode:
         return CACScoringParameterNode(super().getParameterNode())
@@ -324,25 +324,26 @@ class CACScoringTest(lifecycle.PanelTest):
 
         from CACScoringLib.mrml import scene as mrml
         from CACScoringLib.mrml.segments import segment_mask
-        from CACScoringLib.panel.self_test import ForegroundProcess, syntheticChest
+        from CACScoringLib.panel.self_test import syntheticChest
 
         if missing := missingPackages(CLINICAL_REQUIREMENTS):
             self.skipTest(f"Scoring needs {namesOf(missing)}, which this Slicer lacks.")
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
-        outcomes, scorer = [], CACScoringLogic(ForegroundProcess()).scorer
-        scorer.finished.connect(outcomes.append)
+        outcomes, scorer = [], CACScoringLogic().scorer
+        scorer.finished.connect(lambda *outcome: outcomes.append(outcome))
         # Without networks, because PyTorch may not be installed.
         scorer.score(volume, ["--threshold-only"])
         while scorer.isRunning:
             slicer.app.processEvents()
-        (outcome,) = outcomes
-        self.assertIsNotNone(outcome.nodes, outcome.message)
-        mask = segment_mask(outcome.nodes.calcium, "unassigned", image)
+        ((review, message),) = outcomes
+        self.assertIsNotNone(review, message)
+        mask = segment_mask(review.nodes.calcium, "unassigned", image)
         np.testing.assert_array_equal(mask, calcium)
-        table = outcome.nodes.scores.GetTable()
+        table = review.nodes.scores.GetTable()
         artery = [table.GetValueByName(row, "Artery").ToString() for row in range(table.GetNumberOfRows())]
         agatston = table.GetValueByName(artery.index("total"), "Agatston").ToDouble()
         # Two slices of 4 × 4 pixels of 2 × 2 mm at 350 HU (weight 3), 3 mm apart.
         self.assertAlmostEqual(agatston, 2 * 16 * 4 * 3)
-        self.assertIn("reviewed", " ".join(outcome.warnings))
+        self.assertIn("reviewed", " ".join(event["message"] for event in scorer.job.warnings))
+        scorer.close()
