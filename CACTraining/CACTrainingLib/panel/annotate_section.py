@@ -18,9 +18,8 @@ from CACScoringLib.panel.lifecycle import Section
 
 from ..project.files import ProjectScan
 from ..project.project import Project
-from . import axial_view
 from .masks_section import HEART, REGIONS, MaskSection
-from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, volumeInScene
+from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, showScan, volumeInScene
 from .parameters import Task
 from .prepare_section import PrepareSection
 from .slices_section import SlicesSection
@@ -187,7 +186,7 @@ class AnnotateSection(Section):
     def _show(self, opened: OpenScan) -> None:
         # Masks are read from the disk, where they may be newer than in the scene.
         removeNodes(keep=opened.volume)
-        axial_view.show(opened)
+        showScan(opened)
         self._setOpened(opened)
 
     def _setOpened(self, opened: OpenScan | None) -> None:

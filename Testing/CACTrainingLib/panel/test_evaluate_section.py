@@ -52,7 +52,7 @@ def look_again(driver) -> None:
 class TestStudies:
     @pytest.mark.long
     def test_every_study_takes_its_options(self, driver, section, project):
-        from CACTrainingLib.panel.study_view import STUDY_TITLES  # the panel has to be loaded first
+        from CACTrainingLib.panel.evaluate_section import STUDY_TITLES  # the panel has to be loaded first
 
         cards = [untrained("slices", name, project.models_folder) for name in ("one", "two")]
         look_again(driver)
@@ -153,7 +153,7 @@ class TestStudyView:
         assert opened == [str(study / "study.html")]
 
     def test_names_of_studies_show_no_hashes(self, driver):
-        from CACTrainingLib.panel.study_view import studyFolder, studyName
+        from CACTrainingLib.panel.evaluate_section import studyFolder, studyName
 
         first, second = (SimpleNamespace(name=name, sha256=f"{n}a3f{'0' * 60}") for n, name in ((1, "map-1"), (2, "b")))
         folder = studyFolder("comparison", "test", [first, second])
