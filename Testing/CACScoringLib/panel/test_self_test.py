@@ -39,6 +39,6 @@ class TestDeadPages:
     def test_a_section_that_dies_on_opening(self, panel, breaks):
         from CACScoringLib.panel import editor
 
-        breaks(editor, "LesionEditor")
+        breaks(editor.LesionEditor, "make")
         lines = self_test.deadPages("CACScoring")
         assert lines == ["CACScoring, page One scan: AttributeError: no such thing"]
