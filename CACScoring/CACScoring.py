@@ -26,8 +26,8 @@ from CACScoringLib.panel import lifecycle, radiograph_views, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.drr_section import DrrSection
-from CACScoringLib.panel.input_section import InputSection, ScoringInput, firstCT, scoringRequirements
-from CACScoringLib.panel.job import LIBRARY, Job, showIn
+from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
+from CACScoringLib.panel.job import LIBRARY, showIn
 from CACScoringLib.panel.packages import (
     CLINICAL_REQUIREMENTS,
     DICOM_REQUIREMENTS,
@@ -38,7 +38,7 @@ from CACScoringLib.panel.packages import (
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER
 from CACScoringLib.panel.radiograph_section import RadiographSection
-from CACScoringLib.panel.readings_section import TRAINING_LIBRARY, ReadingsSection
+from CACScoringLib.panel.readings_section import ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, markUnreviewed, takeOverCandidates
@@ -92,11 +92,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.logic = CACScoringLogic()
         self.scorer = self.logic.scorer
         self.input, self.review, self.result = InputSection(self.ui), ReviewSection(self.ui), ResultSection(self.ui)
-        self.dicom = DicomSection(self.ui, Job())
-        self.cohort = CohortSection(self.ui, Job())
-        self.readings = ReadingsSection(self.ui, Job(library=TRAINING_LIBRARY))
-        self.drr = DrrSection(self.ui, Job())
-        self.radiograph = RadiographSection(self.ui, Job())
+        self.dicom = DicomSection(self.ui)
+        self.cohort = CohortSection(self.ui)
+        self.readings = ReadingsSection(self.ui)
+        self.drr = DrrSection(self.ui)
+        self.radiograph = RadiographSection(self.ui)
         self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.readings)
         self.sections += (self.drr, self.radiograph)
         self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
@@ -204,17 +204,16 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self.scorer.isRunning:
             self.scorer.cancel()
             return
-        scoring_input = self.input.read()
-        self._score(scoring_input, scoring_input.arguments, markUnreviewed if scoring_input.automatic else None)
+        self._score(self.input.arguments, markUnreviewed if self.input.lesions.automatic else None)
 
-    def _score(self, scoring_input: ScoringInput, arguments: tuple[str, ...], prepare: Callable | None) -> None:
+    def _score(self, arguments: tuple[str, ...], prepare: Callable | None) -> None:
         """Install missing packages and start a run. prepare: as in `Scorer.score`."""
-        dicom = DICOM_REQUIREMENTS if scoring_input.lesions else ()
-        if reason := ensurePackages((*scoringRequirements(self._parameterNode), *dicom)):
+        state, dicom = self._parameterNode, () if self.input.lesions.path is None else DICOM_REQUIREMENTS
+        if reason := ensurePackages((*scoringRequirements(state), *dicom)):
             self.ui.statusLabel.setText(reason)
             return
         self.ui.inputButton.collapsed = False  # where the progress is shown
-        self.scorer.score(scoring_input.volume, arguments, scoring_input.heart, prepare)
+        self.scorer.score(state.inputVolume, arguments, self.input.heart, prepare)
         self.onParametersChanged()
 
     def _scoreAgain(self) -> None:
@@ -224,10 +223,9 @@ class CACScoringWidget(lifecycle.PanelWidget):
         review = self._review
         switched = dict.fromkeys(review.slices_off, False) | dict.fromkeys(review.slices_wished, True)
         self._parameterNode.inputVolume = review.nodes.volume
-        scoring_input = self.input.read()
         settings = json.dumps({"scoring": {"slices": switched}})
-        arguments = (*scoring_input.arguments, "--settings", settings)
-        self._score(scoring_input, arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
+        arguments = (*self.input.arguments, "--settings", settings)
+        self._score(arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
 
     def _openScan(self, scan: dict) -> None:
         """Load a scan of a cohort and its result for review."""

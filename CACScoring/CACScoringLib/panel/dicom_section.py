@@ -26,13 +26,13 @@ class DicomSection(Section):
         added: Signal after objects were added to Slicer's DICOM database.
     """
 
-    def __init__(self, ui, job: Job) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
         self.added = Signal()
         self._review: SceneReview | None = None
         cancelled = _("Cancelled. Nothing was written.")
         parts = ui.dicomButton, ui.dicomLabel, ui.dicomBar
-        self.task = ButtonJob(job, parts, cancelled, self._export, self.update)
+        self.task = ButtonJob(Job(), parts, cancelled, self._export, self.update)
 
     def setReview(self, review: SceneReview | None) -> None:
         """Export this review; None for no result."""

@@ -37,15 +37,14 @@ DRAW_MILLISECONDS = 10
 class DrrSection(Section):
     """Widgets of the radiograph of the CT."""
 
-    def __init__(self, ui, job: Job) -> None:
-        """Connect the widgets. job: makes a radiograph at full size."""
+    def __init__(self, ui) -> None:
         from ..drr.settings import DrrSettings
 
         self._ui = ui
         self._preparing, self._drawing = Job(), Job()
         cancelled = _("Cancelled. The scene was not changed.")
         parts = ui.drrMakeButton, ui.drrStatusLabel, ui.drrBar
-        self.task = ButtonJob(job, parts, cancelled, self._make, self.update)
+        self.task = ButtonJob(Job(), parts, cancelled, self._make, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None

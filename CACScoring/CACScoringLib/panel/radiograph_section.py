@@ -28,13 +28,13 @@ NETWORK = "radiograph"
 class RadiographSection(Section):
     """Widgets that score a radiograph."""
 
-    def __init__(self, ui, job: Job) -> None:
+    def __init__(self, ui) -> None:
         from ..mrml.scene import RADIOGRAPH_ATTRIBUTE
 
         self._ui = ui
         cancelled = _("Cancelled. The scene was not changed.")
         parts = ui.radiographScoreButton, ui.radiographStatusLabel, ui.radiographBar
-        self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
+        self.task = ButtonJob(Job(), parts, cancelled, self._score, self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
         self._output: tempfile.TemporaryDirectory[str] | None = None

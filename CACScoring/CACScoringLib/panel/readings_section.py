@@ -39,7 +39,7 @@ class ReadingsSection(Section):
         current: The reading that is open or being opened; None without one.
     """
 
-    def __init__(self, ui, job: Job) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
         self.chosen, self.closing = Signal(), Signal()
         self.current: SceneReading | None = None
@@ -55,8 +55,9 @@ class ReadingsSection(Section):
         ui.readingsButton.contentsCollapsed.connect(lambda *_args: self.update())
         for button in (ui.openReadingButton, ui.nextReadingButton):
             button.clicked.connect(lambda *_args: self._openNext())
-        parts = ui.tablesButton, ui.readingsLabel, None
-        self.task = ButtonJob(job, parts, _("Cancelled. No tables were written."), self._writeTables, self._showState)
+        parts, cancelled = (ui.tablesButton, ui.readingsLabel, None), _("Cancelled. No tables were written.")
+        job = Job(library=TRAINING_LIBRARY)
+        self.task = ButtonJob(job, parts, cancelled, self._writeTables, self._showState)
         self._fault = singleShot(0, self._closeAfterFault)
         self._closed: list[SceneReading] = []
         # In a step of its own, because the panel's boxes still show the nodes while another result is chosen.

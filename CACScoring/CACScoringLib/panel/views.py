@@ -76,10 +76,8 @@ def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
             layoutNode.AddLayoutDescription(layoutId, description)
 
 
-class _PreviousLayout:
-    """Layout that was shown before ours."""
-
-    layout: int | None = None
+_BEFORE = "CACLayoutBefore"
+"""Property of the layout manager: layout that was shown before ours."""
 
 
 def changeLayout(layoutId: int) -> None:
@@ -87,7 +85,7 @@ def changeLayout(layoutId: int) -> None:
     manager = slicer.app.layoutManager()
     if manager.layout != layoutId:
         if layoutId in CAC_LAYOUTS and manager.layout not in CAC_LAYOUTS:
-            _PreviousLayout.layout = manager.layout
+            manager.setProperty(_BEFORE, manager.layout)
         manager.setLayout(layoutId)
         # Views keep their former sizes until Qt processes events.
         slicer.app.processEvents()
@@ -95,9 +93,10 @@ def changeLayout(layoutId: int) -> None:
 
 def restoreLayout() -> bool:
     """Restore the layout shown before ours; return False if there is nothing to restore."""
-    if shownLayout() not in CAC_LAYOUTS or _PreviousLayout.layout is None:
+    manager = slicer.app.layoutManager()
+    if shownLayout() not in CAC_LAYOUTS or manager.property(_BEFORE) is None:
         return False
-    slicer.app.layoutManager().setLayout(_PreviousLayout.layout)
+    manager.setLayout(manager.property(_BEFORE))
     return True
 
 
