@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
@@ -62,9 +61,8 @@ class DicomSection(Section):
         files, reader = dicom_database.filesOf(review.nodes.volume), self._reader()
         if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
             return reason
-        if not (parent := widgets.askForFolder()):
+        if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
             return None
-        target = widgets.newFolder(Path(parent), f"{review.nodes.volume.GetName()}-cac-dicom")
         result, calcium_map = review.as_reviewed(), review.calcium_map()
         objects = DicomJob(result, files, target, calcium_map, state.exportIdentify, reader)
         task.show(_("Preparing …"), 0.0)

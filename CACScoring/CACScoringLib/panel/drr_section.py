@@ -12,13 +12,12 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from ..core.options import rows_of
 from . import radiograph_views
 from .job import ButtonJob, Job, JobError, Steps, inThread
 from .lifecycle import Section
 from .parameters import DRR, CACScoringParameterNode, RadiographSource
 from .scan_facts import problemOf
-from .widgets import addRows, dataOf, fillBox, settingOf, singleShot
+from .widgets import addRows, dataOf, fillBox, settingsOf, singleShot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,7 +92,7 @@ class DrrSection(Section):
         if state is None or not self._isInSight():
             self._hide()
             return
-        settings = settingsOf(state)
+        settings = drrSettings(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
@@ -158,7 +157,7 @@ class DrrSection(Section):
         """Return the settings that the preview depends on."""
         state = self._state
         opacity = state.drrOpacity if state.drrCalcium else 0.0
-        return settingsOf(state), opacity, state.drrHeart, id(self._scan)
+        return drrSettings(state), opacity, state.drrHeart, id(self._scan)
 
     def _draw(self) -> None:
         """Begin to draw the preview; the next one follows the one that is being drawn."""
@@ -216,7 +215,7 @@ class DrrSection(Section):
         from ..mrml.drr_nodes import add_radiograph
 
         state, task = self._state, self.task
-        settings, volume = settingsOf(state), state.inputVolume
+        settings, volume = drrSettings(state), state.inputVolume
         task.show(_("Preparing …"), 0.0)
         yield 0
         image, calcium, heart = self._images(volume)
@@ -299,13 +298,11 @@ class DrrSection(Section):
         state.drrAngle, state.drrMirrored = VIEWS[view]
 
 
-def settingsOf(state: CACScoringParameterNode) -> DrrSettings:
+def drrSettings(state: CACScoringParameterNode) -> DrrSettings:
     """Return the panel's settings of the radiograph."""
     from ..drr.settings import DrrSettings
 
-    rows = rows_of(DrrSettings)
-    values = {field: settingOf(state, parameter, rows[field]) for parameter, field in DRR.items()}
-    return DrrSettings(state.drrAngle, state.drrTilt, **values)
+    return DrrSettings(state.drrAngle, state.drrTilt, **settingsOf(state, DrrSettings, DRR))
 
 
 def _views() -> list[tuple[str, str]]:

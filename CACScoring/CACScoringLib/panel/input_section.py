@@ -14,7 +14,6 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from ..core.options import rows_of
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import (
@@ -26,16 +25,12 @@ from .packages import (
 )
 from .parameters import RULES, SWITCHES, CACScoringParameterNode, Device, Method
 from .scan_facts import problemOf, scanFacts
-from .widgets import addRows, fillBox, quiet, say, settingOf
+from .widgets import addRows, fillBox, quiet, say, settingsOf
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
 
-MODEL_PARAMETERS = {
-    "territories": "heartModel",
-    "slices": "slicesModel",
-    "decomposition": "mapModel",
-}
+MODEL_PARAMETERS = {"territories": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
 """Parameters that name a model, by network."""
 
 ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
@@ -52,7 +47,7 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     if state.method == Method.CLINICAL_RULE:
         arguments.append("--threshold-only")
     else:
-        parameters = [*dict.fromkeys(MODEL_PARAMETERS.values())]
+        parameters = [*MODEL_PARAMETERS.values()]
         if state.secondOpinions:
             arguments += ["--whole-scan", "all"]
             parameters += ESTIMATOR_PARAMETERS.values()
@@ -66,8 +61,7 @@ def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
 
 def _deviations(state: CACScoringParameterNode, published: Any, parameters: Mapping[str, str]) -> dict[str, float]:
     """Return settings that differ from the published ones, by field. parameters: fields by panel parameter."""
-    rows = rows_of(type(published))
-    values = {field: settingOf(state, parameter, rows[field]) for parameter, field in parameters.items()}
+    values = settingsOf(state, type(published), parameters)
     return {field: value for field, value in values.items() if value != getattr(published, field)}
 
 
@@ -97,13 +91,7 @@ class InputSection(Section):
         self._factsKey: tuple[Any, ...] | None = ()
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._estimatorModels = 0
-        self._estimatorBoxes = {"vesselsModel": ui.vesselsModelBox, "radiomicsModel": ui.radiomicsModelBox}
-        self._modelBoxes = {
-            "heartModel": ui.heartModelBox,
-            "slicesModel": ui.slicesModelBox,
-            "mapModel": ui.mapModelBox,
-            **self._estimatorBoxes,
-        }
+        self._modelBoxes = {parameter: getattr(ui, f"{parameter}Box") for parameter in _PARAMETERS.values()}
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
         for parameter, box in self._modelBoxes.items():
@@ -153,7 +141,7 @@ class InputSection(Section):
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
-        for widget in self._estimatorBoxes.values():
+        for widget in (ui.vesselsModelBox, ui.radiomicsModelBox):
             widget.setEnabled(networks and not running and state.secondOpinions)
         # A scene from another computer may have this on without an installed model; it can be switched off.
         possible = bool(self._estimatorModels) or state.secondOpinions

@@ -234,10 +234,9 @@ class ReadingsSection(Section):
         from ..readings.journals import readers_of
 
         output = self._state.cohortOutput
-        parent = widgets.askForFolder(_("Folder for the tables of readings"))
-        if not parent:
+        target = widgets.askForNewFolder("readings", _("Folder for the tables of readings"))
+        if target is None:
             return None
-        target = widgets.newFolder(Path(parent), "readings")
         names = self._planned or readers_of(cases_in(Path(output)))
         if len(names) < 2 and not self._planned:
             return _("Tables compare readers, and there are no two readers of these scans yet.")
