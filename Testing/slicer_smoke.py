@@ -72,8 +72,7 @@ def scoring_failures() -> list[str]:
 
 def effect_failures(name: str, module: str) -> list[str]:
     """Activate and deactivate an effect on a small lesion."""
-    from CACScoringLib.panel.effects.module import registerEffect
-    from CACScoringLib.panel.effects.self_test import editorOnLesion
+    from CACScoringLib.panel.effects.module import editorOnLesion, registerEffect
     from CACScoringLib.panel.self_test import PrintedErrors
 
     slicer.mrmlScene.Clear()
