@@ -22,7 +22,7 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel import lifecycle, radiograph_views, views
+from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.drr_section import DrrSection
@@ -74,7 +74,6 @@ def onStartupCompleted() -> None:
     file = MODULE_FOLDER / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
     slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(file))
     views.registerLayouts()
-    radiograph_views.registerLayout()
     sample_data.register()
 
 
