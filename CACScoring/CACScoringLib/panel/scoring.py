@@ -94,7 +94,7 @@ class Scorer:
         from .background import open_case
 
         case = reading.case
-        self._begin(self._opening(case.folder, reading.name, (open_case, case.folder, case.ct), reading))
+        self._begin(self._opening(case.folder, reading.name, (open_case, case), reading))
 
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
