@@ -25,8 +25,9 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import lifecycle, views
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
-from CACScoringLib.panel.input_section import InputSection, ScoringInput, firstCT, scoringRequirements
-from CACScoringLib.panel.job import LIBRARY, Job, showIn
+from CACScoringLib.panel.drr_section import DrrSection
+from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
+from CACScoringLib.panel.job import LIBRARY, showIn
 from CACScoringLib.panel.packages import (
     CLINICAL_REQUIREMENTS,
     DICOM_REQUIREMENTS,
@@ -35,14 +36,12 @@ from CACScoringLib.panel.packages import (
     namesOf,
 )
 from CACScoringLib.panel.parameters import CACScoringParameterNode
-from CACScoringLib.panel.process import MODULE_FOLDER, Process
-from CACScoringLib.panel.radiograph import radiograph_views
-from CACScoringLib.panel.radiograph.drr_section import DrrSection
-from CACScoringLib.panel.radiograph.radiograph_section import RadiographSection
-from CACScoringLib.panel.readings_section import TRAINING_LIBRARY, ReadingsSection
+from CACScoringLib.panel.process import MODULE_FOLDER
+from CACScoringLib.panel.radiograph_section import RadiographSection
+from CACScoringLib.panel.readings_section import ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
-from CACScoringLib.panel.scoring import Scorer, ScoringOutcome, markUnreviewed, takeOverCandidates
+from CACScoringLib.panel.scoring import Scorer, markUnreviewed, takeOverCandidates
 from CACScoringLib.panel.widgets import singleShot
 
 if TYPE_CHECKING:
@@ -75,7 +74,6 @@ def onStartupCompleted() -> None:
     file = MODULE_FOLDER / "Resources" / "Terminology" / "CoronaryArteryCalcium.term.json"
     slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(file))
     views.registerLayouts()
-    radiograph_views.registerLayout()
     sample_data.register()
 
 
@@ -93,11 +91,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.logic = CACScoringLogic()
         self.scorer = self.logic.scorer
         self.input, self.review, self.result = InputSection(self.ui), ReviewSection(self.ui), ResultSection(self.ui)
-        self.dicom = DicomSection(self.ui, Job())
-        self.cohort = CohortSection(self.ui, Job())
-        self.readings = ReadingsSection(self.ui, Job(library=TRAINING_LIBRARY))
-        self.drr = DrrSection(self.ui, Job())
-        self.radiograph = RadiographSection(self.ui, Job())
+        self.dicom = DicomSection(self.ui)
+        self.cohort = CohortSection(self.ui)
+        self.readings = ReadingsSection(self.ui)
+        self.drr = DrrSection(self.ui)
+        self.radiograph = RadiographSection(self.ui)
         self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.readings)
         self.sections += (self.drr, self.radiograph)
         self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
@@ -205,17 +203,16 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self.scorer.isRunning:
             self.scorer.cancel()
             return
-        scoring_input = self.input.read()
-        self._score(scoring_input, scoring_input.arguments, markUnreviewed if scoring_input.automatic else None)
+        self._score(self.input.arguments, markUnreviewed if self.input.lesions.automatic else None)
 
-    def _score(self, scoring_input: ScoringInput, arguments: tuple[str, ...], prepare: Callable | None) -> None:
+    def _score(self, arguments: tuple[str, ...], prepare: Callable | None) -> None:
         """Install missing packages and start a run. prepare: as in `Scorer.score`."""
-        dicom = DICOM_REQUIREMENTS if scoring_input.lesions else ()
-        if reason := ensurePackages((*scoringRequirements(self._parameterNode), *dicom)):
+        state, dicom = self._parameterNode, () if self.input.lesions.path is None else DICOM_REQUIREMENTS
+        if reason := ensurePackages((*scoringRequirements(state), *dicom)):
             self.ui.statusLabel.setText(reason)
             return
         self.ui.inputButton.collapsed = False  # where the progress is shown
-        self.scorer.score(scoring_input.volume, arguments, scoring_input.heart, prepare)
+        self.scorer.score(state.inputVolume, arguments, self.input.heart, prepare)
         self.onParametersChanged()
 
     def _scoreAgain(self) -> None:
@@ -225,10 +222,9 @@ class CACScoringWidget(lifecycle.PanelWidget):
         review = self._review
         switched = dict.fromkeys(review.slices_off, False) | dict.fromkeys(review.slices_wished, True)
         self._parameterNode.inputVolume = review.nodes.volume
-        scoring_input = self.input.read()
         settings = json.dumps({"scoring": {"slices": switched}})
-        arguments = (*scoring_input.arguments, "--settings", settings)
-        self._score(scoring_input, arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
+        arguments = (*self.input.arguments, "--settings", settings)
+        self._score(arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
 
     def _openScan(self, scan: dict) -> None:
         """Load a scan of a cohort and its result for review."""
@@ -253,8 +249,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
                 self._parameterNode.result = None
             self._showResult(None)
 
-    def _onFinished(self, outcome: ScoringOutcome) -> None:
-        reading, message = self.readings.current, outcome.message
+    def _onFinished(self, review: SceneReview | None, message: str) -> None:
+        reading = self.readings.current
         if reading is not None and reading.blind:
             from CACScoringLib.readings.blinding import hidden
 
@@ -262,14 +258,14 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.ui.statusLabel.setText(message)
         if reading is not None and not reading.isOpen:
             self.readings.end()
-        if outcome.nodes is not None:
+        if review is not None:
             # The panel may have been left meanwhile, but the scene still holds its state.
-            state, self._newReview = self.logic.getParameterNode(), outcome.review
-            state.inputVolume, state.result = outcome.nodes.volume, outcome.nodes.record
+            state, self._newReview = self.logic.getParameterNode(), review
+            state.inputVolume, state.result = review.nodes.volume, review.nodes.record
         if self._parameterNode is not None:
             self.onParametersChanged()
         self._newReview = None
-        if reading is not None and outcome.review is reading.review is not None:
+        if reading is not None and review is reading.review is not None:
             self.readings.begin(reading)
 
     def _showViews(self) -> None:
@@ -306,11 +302,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
 
 class CACScoringLogic(ScriptedLoadableModuleLogic):
-    """The panel's state and its `scorer` of volume nodes; usable from scripts. process: as in `Scorer`."""
+    """The panel's state and its `scorer` of volume nodes; usable from scripts."""
 
-    def __init__(self, process: Process | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.scorer = Scorer(process)
+        self.scorer = Scorer()
 
     def getParameterNode(self) -> CACScoringParameterNode:
         return CACScoringParameterNode(super().getParameterNode())
@@ -325,25 +321,26 @@ class CACScoringTest(lifecycle.PanelTest):
 
         from CACScoringLib.mrml import scene as mrml
         from CACScoringLib.mrml.segments import segment_mask
-        from CACScoringLib.panel.self_test import ForegroundProcess, syntheticChest
+        from CACScoringLib.panel.self_test import syntheticChest
 
         if missing := missingPackages(CLINICAL_REQUIREMENTS):
             self.skipTest(f"Scoring needs {namesOf(missing)}, which this Slicer lacks.")
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
-        outcomes, scorer = [], CACScoringLogic(ForegroundProcess()).scorer
-        scorer.finished.connect(outcomes.append)
+        outcomes, scorer = [], CACScoringLogic().scorer
+        scorer.finished.connect(lambda *outcome: outcomes.append(outcome))
         # Without networks, because PyTorch may not be installed.
         scorer.score(volume, ["--threshold-only"])
         while scorer.isRunning:
             slicer.app.processEvents()
-        (outcome,) = outcomes
-        self.assertIsNotNone(outcome.nodes, outcome.message)
-        mask = segment_mask(outcome.nodes.calcium, "unassigned", image)
+        ((review, message),) = outcomes
+        self.assertIsNotNone(review, message)
+        mask = segment_mask(review.nodes.calcium, "unassigned", image)
         np.testing.assert_array_equal(mask, calcium)
-        table = outcome.nodes.scores.GetTable()
+        table = review.nodes.scores.GetTable()
         artery = [table.GetValueByName(row, "Artery").ToString() for row in range(table.GetNumberOfRows())]
         agatston = table.GetValueByName(artery.index("total"), "Agatston").ToDouble()
         # Two slices of 4 × 4 pixels of 2 × 2 mm at 350 HU (weight 3), 3 mm apart.
         self.assertAlmostEqual(agatston, 2 * 16 * 4 * 3)
-        self.assertIn("reviewed", " ".join(outcome.warnings))
+        self.assertIn("reviewed", " ".join(event["message"] for event in scorer.job.warnings))
+        scorer.close()

@@ -21,10 +21,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 
 from CACScoringLib.panel import lifecycle
 from CACScoringLib.panel.job import Job
-from CACTrainingLib.panel.annotate.annotate_section import AnnotateSection
-from CACTrainingLib.panel.annotate.labelling import Labelling
+from CACTrainingLib.panel.annotate_section import AnnotateSection
+from CACTrainingLib.panel.labelling import Labelling
 from CACTrainingLib.panel.parameters import CACTrainingParameterNode
-from CACTrainingLib.panel.project.project_section import ProjectSection
+from CACTrainingLib.panel.project_section import ProjectSection
 
 if TYPE_CHECKING:
     from CACTrainingLib.project.project import Project
@@ -56,8 +56,8 @@ class CACTrainingWidget(lifecycle.PanelWidget):
     pages: ClassVar = {"trainTab": "CACTrainingTrain", "evaluateTab": "CACTrainingEvaluate"}
 
     def makeSections(self) -> None:
-        from CACTrainingLib.panel.evaluate.evaluate_section import EvaluateSection
-        from CACTrainingLib.panel.train.train_section import TrainSection
+        from CACTrainingLib.panel.evaluate_section import EvaluateSection
+        from CACTrainingLib.panel.train_section import TrainSection
 
         self.logic = CACTrainingLogic()
         self.project = ProjectSection(self.ui, Job(library=LIBRARY), self._projectOpened)

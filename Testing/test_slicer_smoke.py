@@ -67,7 +67,7 @@ class TestSmoke:
     @pytest.mark.long
     def test_a_dead_page_fails(self, start, capsys, monkeypatch):
         start()
-        from CACTrainingLib.panel.evaluate import evaluate_section
+        from CACTrainingLib.panel import evaluate_section
 
         monkeypatch.delattr(evaluate_section.EvaluateSection, "update")
         status, text = run(capsys)

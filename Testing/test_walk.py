@@ -246,7 +246,7 @@ def accept_and_export(driver: Driver, camera: Camera, folder: Path, monkeypatch)
     ui.reviewedBox.click()
     camera.panel("10-reviewed", driver)
     assert "category" in ui.headLabel.text.lower()
-    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(folder))
+    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(folder))
     ui.exportButton.click()
     written = json.loads((folder / f"{SAMPLE_NAME}-cac" / "scores.json").read_text(encoding="utf-8"))
     assert written["methods"]["threshold"]["total"]["agatston"] == driver.review.result("threshold").total.agatston

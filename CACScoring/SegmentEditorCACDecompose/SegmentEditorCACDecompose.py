@@ -17,15 +17,14 @@ class SegmentEditorCACDecomposeTest(module.EffectTest):
         import numpy as np
 
         from CACScoringLib.core.labels import Artery
-        from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
         from CACScoringLib.review.picking import Voxels
 
-        with editorOnLesion("CAC Decompose", withMap=True) as (editor, segmentation, effect):
+        with module.editorOnLesion("CAC Decompose", withMap=True) as (editor, segmentation, effect):
             effect.chooseArtery(Artery.LM)
             part = (slice(3, 9), slice(9, 15), slice(9, 12))
             effect.scan.change("LM", Voxels(part, np.ones((6, 6, 3), bool)))
             effect.onApply()
             # Eight of the map's sixteen voxels lie in the region.
-            self.assertEqual(countVoxels(segmentation, "LM"), 8)
+            self.assertEqual(module.countVoxels(segmentation, "LM"), 8)
             editor.undo()
-            self.assertEqual(countVoxels(segmentation, "LM"), 108)
+            self.assertEqual(module.countVoxels(segmentation, "LM"), 108)

@@ -15,17 +15,16 @@ class SegmentEditorCACLesionTest(module.EffectTest):
 
     def test_addAndReject(self):
         from CACScoringLib.core.labels import Artery
-        from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
 
-        with editorOnLesion("CAC Lesion") as (editor, segmentation, effect):
+        with module.editorOnLesion("CAC Lesion") as (editor, segmentation, effect):
             effect.chooseArtery(Artery.LAD)
             self.assertEqual(effect.addAt((0.4, 0.4, 0.4)), 8)
-            self.assertEqual(countVoxels(segmentation, "LAD"), 8)
+            self.assertEqual(module.countVoxels(segmentation, "LAD"), 8)
             effect.chooseArtery(Artery.RCA)
             self.assertEqual(effect.addAt((0.4, 0.4, 0.4)), 8)
-            self.assertEqual((countVoxels(segmentation, "LAD"), countVoxels(segmentation, "RCA")), (0, 8))
+            self.assertEqual((module.countVoxels(segmentation, "LAD"), module.countVoxels(segmentation, "RCA")), (0, 8))
             self.assertEqual(effect.rejectAt((0.4, 0.4, 0.4)), 8)
-            self.assertEqual(countVoxels(segmentation, "not-coronary"), 8)
+            self.assertEqual(module.countVoxels(segmentation, "not-coronary"), 8)
             self.assertEqual(effect.addAt((9.0, 0.0, 0.0)), 0)
             editor.undo()
-            self.assertEqual(countVoxels(segmentation, "RCA"), 8)
+            self.assertEqual(module.countVoxels(segmentation, "RCA"), 8)

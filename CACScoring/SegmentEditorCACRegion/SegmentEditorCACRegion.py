@@ -15,14 +15,13 @@ class SegmentEditorCACRegionTest(module.EffectTest):
 
     def test_ballIsPainted(self):
         from CACScoringLib.core.labels import Artery
-        from CACScoringLib.panel.effects.self_test import countVoxels, editorOnLesion
 
-        with editorOnLesion("CAC Region") as (editor, segmentation, effect):
+        with module.editorOnLesion("CAC Region") as (editor, segmentation, effect):
             effect.chooseArtery(Artery.LCX)
             effect.scriptedEffect.setParameter("DiameterMm", 6.0)
             painted = effect.paint(effect.brushAt((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
             # Number of points of a 1 mm grid within 3 mm of one of them.
             self.assertEqual(painted, 123)
-            self.assertEqual(countVoxels(segmentation, "LCX"), painted)
+            self.assertEqual(module.countVoxels(segmentation, "LCX"), painted)
             editor.undo()
-            self.assertEqual(countVoxels(segmentation, "LCX"), 0)
+            self.assertEqual(module.countVoxels(segmentation, "LCX"), 0)

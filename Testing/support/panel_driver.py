@@ -31,7 +31,7 @@ def line(**event: object) -> str:
 
 
 class ScriptedProcess:
-    """A `Process` that does nothing by itself, and can write a worker's results."""
+    """A process that does nothing by itself, and can write a worker's results."""
 
     def __init__(self) -> None:
         self.arguments: list[str] | None = None
@@ -48,6 +48,9 @@ class ScriptedProcess:
     def image(self) -> sitk.Image:
         """CT that the worker would read."""
         return sitk.ReadImage(str(self.ct))
+
+    def getReady(self) -> None:  # noqa: N802
+        pass
 
     def kill(self) -> None:
         self.killed = True
@@ -212,7 +215,7 @@ def put_slicers_python_on_the_path(folder: Path, monkeypatch) -> None:
 
 
 class InThisProcess(ScriptedProcess):
-    """A `Process` that runs the real command in this process: soon, or if it waits, when the test calls `run`."""
+    """Runs the real command in this process: soon, or if it waits, when the test calls `run`."""
 
     def __init__(self, waits: bool = False) -> None:
         super().__init__()

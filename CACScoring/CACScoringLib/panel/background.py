@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..core.progress import Progress
+    from ..readings.cases import ReviewCase
 
 _CALL, _RESULT = "call.pickle", "result.pickle"
 
@@ -38,13 +39,10 @@ def open_ct(ct: Path, series: str | None, target: Path, progress: Progress) -> N
     sitk.WriteImage(read_ct(ct, series).image, str(target))
 
 
-def open_case(folder: Path, ct: Path, target: Path, progress: Progress) -> None:
-    """Read the series of a CT that was scored, and write it as `open_ct` does. folder: Folder of its result."""
+def open_case(case: ReviewCase, target: Path, progress: Progress) -> None:
+    """Read the series of a CT that was scored, and write it as `open_ct` does."""
     import SimpleITK as sitk
 
-    from ..readings.cases import ReviewCase
-
-    case = ReviewCase(id="", name=folder.name, patient="", folder=folder, ct=ct)
     sitk.WriteImage(case.scan().image, str(target))
 
 

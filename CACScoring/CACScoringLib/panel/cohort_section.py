@@ -10,7 +10,7 @@ import time
 from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
-from .input_section import networkArgumentsOf, scoringRequirements, settingsOf
+from .input_section import argumentsOf, scoringRequirements
 from .job import ButtonJob, Event, Job, Steps
 from .lifecycle import Section, Signal
 from .packages import COHORT_REQUIREMENTS, ensurePackages
@@ -38,11 +38,11 @@ class CohortSection(Section):
         scanChosen: Signal with the "scan" event of the row to open.
     """
 
-    def __init__(self, ui, job: Job) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
         cancelled = _("Cancelled. Finished scans are kept; start again to continue.")
         parts = ui.cohortButton, ui.cohortStatusLabel, ui.cohortBar
-        self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
+        self.task = ButtonJob(Job(), parts, cancelled, self._score, self.update)
         self.scanChosen = Signal()
         self._scans: list[Event] = []
         self._startTime: float | None = None
@@ -90,8 +90,7 @@ class CohortSection(Section):
         table.setRowCount(0)
         table.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self.task.show(_("Looking for scans …"), 0.0)
-        command = ["cohort", state.cohortFolder, "--output", output, *networkArgumentsOf(state)]
-        command += ["--settings", settingsOf(state)]
+        command = ["cohort", state.cohortFolder, "--output", output, *argumentsOf(state)]
         if state.cohortCluster:
             command += ["--cluster", state.cohortCluster]
         yield from self.task.job.run(command, self._onProgress, self._onEvent)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
@@ -26,13 +25,13 @@ class DicomSection(Section):
         added: Signal after objects were added to Slicer's DICOM database.
     """
 
-    def __init__(self, ui, job: Job) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
         self.added = Signal()
         self._review: SceneReview | None = None
         cancelled = _("Cancelled. Nothing was written.")
         parts = ui.dicomButton, ui.dicomLabel, ui.dicomBar
-        self.task = ButtonJob(job, parts, cancelled, self._export, self.update)
+        self.task = ButtonJob(Job(), parts, cancelled, self._export, self.update)
 
     def setReview(self, review: SceneReview | None) -> None:
         """Export this review; None for no result."""
@@ -62,9 +61,8 @@ class DicomSection(Section):
         files, reader = dicom_database.filesOf(review.nodes.volume), self._reader()
         if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
             return reason
-        if not (parent := widgets.askForFolder()):
+        if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
             return None
-        target = widgets.newFolder(Path(parent), f"{review.nodes.volume.GetName()}-cac-dicom")
         result, calcium_map = review.as_reviewed(), review.calcium_map()
         objects = DicomJob(result, files, target, calcium_map, state.exportIdentify, reader)
         task.show(_("Preparing …"), 0.0)

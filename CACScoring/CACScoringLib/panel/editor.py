@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import slicer
 
@@ -16,25 +17,36 @@ EFFECTS = ("CAC Lesion", "CAC Region", "CAC Decompose", "Paint", "Erase")
 
 
 class LesionEditor:
-    """A qMRMLSegmentEditorWidget on one segmentation."""
+    """A qMRMLSegmentEditorWidget on one segmentation.
+
+    Attributes:
+        widget: The widget; None until `make`.
+    """
 
     def __init__(self, layout, effects: Sequence[str] = EFFECTS, tag: str = "CACScoring", undo: bool = False) -> None:
-        """Add the widget to a layout.
+        """Prepare.
 
         Args:
-            layout: Layout of the frame that holds the widget.
+            layout: Layout to which the widget is added.
             effects: Names of the effects on offer.
             tag: Singleton tag of the node that keeps the editor's settings in the scene.
             undo: Enable the editor's own undo.
         """
+        self._layout, self._effects, self._tag, self._undo = layout, effects, tag, undo
+        self._nodes = None, None
+        self.widget: Any = None
+
+    def make(self) -> None:
+        """Make the widget, unless there is one."""
+        if self.widget is not None:
+            return
         # The module's own import brings the widget into the namespace.
         import qSlicerSegmentationsModuleWidgetsPythonQt
 
-        self._tag = tag
         self.widget = qSlicerSegmentationsModuleWidgetsPythonQt.qMRMLSegmentEditorWidget()
         # A review has its own undo for everything; the editor's would interfere with it.
-        self.widget.undoEnabled = undo
-        self.widget.setEffectNameOrder(effects)
+        self.widget.undoEnabled = self._undo
+        self.widget.setEffectNameOrder(self._effects)
         self.widget.unorderedEffectsVisible = False
         self.widget.segmentationNodeSelectorVisible = False
         self.widget.sourceVolumeNodeSelectorVisible = False
@@ -46,10 +58,13 @@ class LesionEditor:
         self._selectParameterNode()
         self.widget.setMRMLScene(slicer.mrmlScene)
         letShrink(self.widget)
-        layout.addWidget(self.widget)
+        self._layout.addWidget(self.widget)
 
     def edit(self, segmentation, volume) -> None:
         """Edit a segmentation on its volume; None for neither."""
+        self._nodes = segmentation, volume
+        if self.widget is None:
+            return
         self._selectParameterNode()
         if self.widget.segmentationNode() is not segmentation:
             active = self.widget.activeEffect()
@@ -66,6 +81,8 @@ class LesionEditor:
             self.widget.setActiveEffectByName(name)
 
     def enter(self) -> None:
+        if self.widget is None:
+            return
         # No keyboard shortcuts of the editor: its digits would be ambiguous with those of the effects and the list.
         self._selectParameterNode()
         self.widget.setupViewObservations()
@@ -73,13 +90,15 @@ class LesionEditor:
 
     def exit(self) -> None:
         """Leave the views alone."""
-        self.widget.setActiveEffect(None)
-        self.widget.removeViewObservations()
+        if self.widget is not None:
+            self.widget.setActiveEffect(None)
+            self.widget.removeViewObservations()
 
     def closeScene(self) -> None:
-        self.widget.setActiveEffect(None)
-        self.widget.setSegmentationNode(None)
-        self.widget.removeViewObservations()
+        self._nodes = None, None
+        if self.widget is not None:
+            self.exit()
+            self.widget.setSegmentationNode(None)
 
     def _selectParameterNode(self) -> None:
         node = slicer.mrmlScene.GetSingletonNode(self._tag, "vtkMRMLSegmentEditorNode")
@@ -94,58 +113,35 @@ class LesionEditor:
             self.widget.setMRMLSegmentEditorNode(node)
 
 
-class EditorBox:
+class EditorBox(LesionEditor):
     """The editor of a review in a collapsible section of the panel, made when that is first opened.
 
     A click in a slice view edits while the section is open, and never when it is not.
     """
 
     def __init__(self, box, layout) -> None:
-        self._box, self._layout = box, layout
-        self._editor: LesionEditor | None = None
-        self._nodes = None, None
-        self._inSight = InSight(box)
+        super().__init__(layout)
+        self._box, self._inSight = box, InSight(box)
         box.toggled.connect(self._toggled)
 
-    @property
-    def widget(self):
-        """The qMRMLSegmentEditorWidget; None until the section is first opened."""
-        return None if self._editor is None else self._editor.widget
-
-    def edit(self, segmentation, volume) -> None:
-        """Edit a segmentation on its volume."""
-        self._nodes = segmentation, volume
-        if self._editor is not None:
-            self._editor.edit(segmentation, volume)
-
     def enter(self) -> None:
-        if self._editor is not None:
-            self._editor.enter()
+        super().enter()
         self._switch()
-
-    def exit(self) -> None:
-        if self._editor is not None:
-            self._editor.exit()
-
-    def closeScene(self) -> None:
-        self._nodes = None, None
-        if self._editor is not None:
-            self._editor.closeScene()
 
     def cleanup(self) -> None:
         self._inSight.stop()
 
     def _toggled(self, isOpen: bool) -> None:
-        if self._editor is None and isOpen:
-            self._editor = LesionEditor(self._layout)
-            self._editor.enter()
-            self._editor.edit(*self._nodes)
+        if self.widget is None and isOpen:
+            self.make()
+            super().enter()
+            self.edit(*self._nodes)
         self._switch()
         if isOpen:
             self._inSight.start()
 
     def _switch(self) -> None:
-        if self._editor is not None and self._box.collapsed:
-            self._editor.widget.setActiveEffect(None)
-        elif self._editor is not None:
-            self._editor.use(EFFECTS[0])
+        if self.widget is not None and self._box.collapsed:
+            self.widget.setActiveEffect(None)
+        elif self.widget is not None:
+            self.use(EFFECTS[0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -15,7 +14,6 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from ..core.options import rows_of
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import (
@@ -26,17 +24,13 @@ from .packages import (
     hasGraphicsCard,
 )
 from .parameters import RULES, SWITCHES, CACScoringParameterNode, Device, Method
-from .scan_facts import ScanFacts, problemOf, scanFacts
-from .widgets import addRows, fillBox, quiet, say, settingOf
+from .scan_facts import problemOf, scanFacts
+from .widgets import addRows, fillBox, quiet, say, settingsOf
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
 
-MODEL_PARAMETERS = {
-    "territories": "heartModel",
-    "slices": "slicesModel",
-    "decomposition": "mapModel",
-}
+MODEL_PARAMETERS = {"territories": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
 """Parameters that name a model, by network."""
 
 ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
@@ -45,34 +39,15 @@ ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"
 _PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
 
 
-@dataclass(frozen=True)
-class ScoringInput:
-    """Input of a scoring run.
+def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
+    """Return the options of `cac score` and `cac cohort` for the panel's networks and rules."""
+    from ..scoring.rules import ScoringRules, ScoringSwitches
 
-    Attributes:
-        volume: The CT.
-        arguments: Options of `cac score`.
-        heart: Segmentation and segment ID of an existing heart mask, or None.
-        networks: True if the networks run too.
-        lesions: True if the lesions come from a DICOM review.
-        automatic: True if those lesions were made by an algorithm alone.
-    """
-
-    volume: vtkMRMLScalarVolumeNode | None
-    arguments: tuple[str, ...]
-    heart: tuple[vtkMRMLSegmentationNode, str] | None = None
-    networks: bool = True
-    lesions: bool = False
-    automatic: bool = False
-
-
-def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """Return the options of `cac score` and `cac cohort` for the panel's choice of networks."""
     arguments: list[str] = []
     if state.method == Method.CLINICAL_RULE:
         arguments.append("--threshold-only")
     else:
-        parameters = [*dict.fromkeys(MODEL_PARAMETERS.values())]
+        parameters = [*MODEL_PARAMETERS.values()]
         if state.secondOpinions:
             arguments += ["--whole-scan", "all"]
             parameters += ESTIMATOR_PARAMETERS.values()
@@ -80,27 +55,14 @@ def networkArgumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
             if name := getattr(state, parameter):
                 arguments += ["--model", name]
         arguments += ["--device", state.device.value]
-    return tuple(arguments)
+    rules, switches = _deviations(state, ScoringRules(), RULES), _deviations(state, ScoringSwitches(), SWITCHES)
+    return (*arguments, "--settings", json.dumps({"scoring": {"rules": rules, **switches}}))
 
 
 def _deviations(state: CACScoringParameterNode, published: Any, parameters: Mapping[str, str]) -> dict[str, float]:
     """Return settings that differ from the published ones, by field. parameters: fields by panel parameter."""
-    rows = rows_of(type(published))
-    values = {field: settingOf(state, parameter, rows[field]) for parameter, field in parameters.items()}
+    values = settingsOf(state, type(published), parameters)
     return {field: value for field, value in values.items() if value != getattr(published, field)}
-
-
-def settingsOf(state: CACScoringParameterNode) -> str:
-    """Return the panel's rules as JSON for the option --settings of `cac score` and `cac cohort`."""
-    from ..scoring.rules import ScoringRules, ScoringSwitches
-
-    rules, switches = _deviations(state, ScoringRules(), RULES), _deviations(state, ScoringSwitches(), SWITCHES)
-    return json.dumps({"scoring": {"rules": rules, **switches}})
-
-
-def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
-    """Return the options of `cac score` for the panel's state."""
-    return (*networkArgumentsOf(state), "--settings", settingsOf(state))
 
 
 def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
@@ -116,22 +78,20 @@ def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
 
 
 class InputSection(Section):
-    """Widgets of the input, and the parameters that `connectGui` cannot connect."""
+    """Widgets of the input, and the parameters that `connectGui` cannot connect.
+
+    Attributes:
+        lesions: Choice of the lesions that the run starts from.
+    """
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._lesions = LesionsChoice(ui)
-        self._facts = ScanFacts()
-        self._factsKey: tuple[Any, ...] | None = None
+        self.lesions = LesionsChoice(ui)
+        self._problem = ""
+        self._factsKey: tuple[Any, ...] | None = ()
         self._models: dict[str, list[tuple[str, str]]] = {}
         self._estimatorModels = 0
-        self._estimatorBoxes = {"vesselsModel": ui.vesselsModelBox, "radiomicsModel": ui.radiomicsModelBox}
-        self._modelBoxes = {
-            "heartModel": ui.heartModelBox,
-            "slicesModel": ui.slicesModelBox,
-            "mapModel": ui.mapModelBox,
-            **self._estimatorBoxes,
-        }
+        self._modelBoxes = {parameter: getattr(ui, f"{parameter}Box") for parameter in _PARAMETERS.values()}
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
         for parameter, box in self._modelBoxes.items():
@@ -155,21 +115,21 @@ class InputSection(Section):
         super().setState(state)
         if state is not None:
             self._listModels()
-            self._lesions.list(state)
+            self.lesions.list(state)
 
     def enter(self) -> None:
         self.listLesions()
 
     def listLesions(self) -> None:
         """List the reviews that Slicer's DICOM database holds now."""
-        self._lesions.list(self._state)
+        self.lesions.list(self._state)
 
     def update(self, running: bool) -> None:
         """Show the state. running: True locks the input."""
         state, ui = self._state, self._ui
         self._hideDerivedVolumes()
         self._showFacts(state.inputVolume)
-        self._lesions.show(state)
+        self.lesions.show(state)
         for label in slicer.util.findChildren(ui.heartSelector, name="label_Message"):
             label.setVisible(state.inputHeart is not None and bool(label.text))  # a heart is optional
         with quiet(ui.heartSelector):
@@ -181,7 +141,7 @@ class InputSection(Section):
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
-        for widget in self._estimatorBoxes.values():
+        for widget in (ui.vesselsModelBox, ui.radiomicsModelBox):
             widget.setEnabled(networks and not running and state.secondOpinions)
         # A scene from another computer may have this on without an installed model; it can be switched off.
         possible = bool(self._estimatorModels) or state.secondOpinions
@@ -191,17 +151,20 @@ class InputSection(Section):
 
     @property
     def canBeScored(self) -> bool:
-        problem = self._facts.problem or self._lesions.problem
+        problem = self._problem or self.lesions.problem
         return self._state is not None and self._state.inputVolume is not None and not problem
 
-    def read(self) -> ScoringInput:
-        """Return the input of the next run."""
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Options of `cac score` for the next run."""
+        path = self.lesions.path
+        return (*argumentsOf(self._state), *(() if path is None else ("--lesions", str(path))))
+
+    @property
+    def heart(self) -> tuple[vtkMRMLSegmentationNode, str] | None:
+        """Segmentation and segment ID of an existing heart mask, or None."""
         state = self._state
-        heart = (state.inputHeart, state.inputHeartSegment) if state.inputHeart and state.inputHeartSegment else None
-        path = self._lesions.path
-        arguments = (*argumentsOf(state), *(() if path is None else ("--lesions", str(path))))
-        networks = state.method == Method.BOTH
-        return ScoringInput(state.inputVolume, arguments, heart, networks, path is not None, self._lesions.automatic)
+        return (state.inputHeart, state.inputHeartSegment) if state.inputHeart and state.inputHeartSegment else None
 
     def _hideDerivedVolumes(self) -> None:
         """Hide healthy images and calcium maps in the list of CTs."""
@@ -215,11 +178,13 @@ class InputSection(Section):
 
     def _showFacts(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
         key = None if volume is None else (volume.GetID(), volume.GetMTime(), volume.GetParentTransformNode())
-        if key != self._factsKey:
-            self._factsKey = key
-            self._facts = ScanFacts() if volume is None else scanFacts(volume)
-        warnings = (self._facts.problem,) if self._facts.problem else self._facts.warnings
-        say(self._ui.factsLabel, "\n".join(self._facts.facts))
+        if key == self._factsKey:
+            return
+        self._factsKey = key
+        self._problem = "" if volume is None else problemOf(volume)
+        facts, warnings = ([], []) if volume is None else scanFacts(volume)
+        warnings = [self._problem] if self._problem else warnings
+        say(self._ui.factsLabel, "\n".join(facts))
         say(self._ui.scanWarningsLabel, "\n".join(f"⚠ {warning}" for warning in warnings))
 
     def _listModels(self) -> None:

@@ -20,7 +20,7 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError, OutputError
 from ..core.files import parse_json
-from .process import BackgroundProcess, Process, ReadyProcess
+from .process import BackgroundProcess
 from .widgets import say, singleShot
 
 LIBRARY = "CACScoringLib"
@@ -66,14 +66,9 @@ class Job:
         warnings: The "warning" events of the current or last command.
     """
 
-    def __init__(self, process: Process | None = None, library: str = LIBRARY) -> None:
-        """Prepare.
-
-        Args:
-            process: Process for commands; None for a background process of Slicer's own Python.
-            library: Package whose commands are run.
-        """
-        self.process = BackgroundProcess() if process is None else process
+    def __init__(self, library: str = LIBRARY) -> None:
+        """Prepare. library: Package whose commands are run."""
+        self.process = BackgroundProcess()
         self._library = library
         self.steps: Any = None
         self._timer = singleShot(0, self._step)
@@ -107,8 +102,8 @@ class Job:
         self.process.kill()
 
     def getReady(self) -> None:
-        """Start Python ahead of the next command, if the process can."""
-        if isinstance(self.process, ReadyProcess) and not self.isRunning:
+        """Start Python ahead of the next scoring command."""
+        if not self.isRunning:
             self.process.getReady()
 
     def run(

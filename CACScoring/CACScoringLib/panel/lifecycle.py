@@ -211,6 +211,6 @@ class PanelTest(ScriptedLoadableModuleTest):
 
     def test_everyPageOpens(self) -> None:
         """Open every page and every section without an error."""
-        from .panel_self_test import deadPages
+        from .self_test import deadPages
 
         self.assertEqual(deadPages(type(self).__name__.removesuffix("Test")), [])

@@ -107,6 +107,8 @@ def ensurePackages(
     Returns:
         Reason why the packages cannot be used, or an empty text when all are installed.
     """
+    from slicer.packaging import pip_ensure
+
     missing = missingPackages(tuple(dict.fromkeys(requirements)))
     if not missing:
         return ""
@@ -127,7 +129,8 @@ def ensurePackages(
         with _bundleOnly():
             if TORCH in missing:
                 _installTorch()
-            _install([requirement for requirement in missing if requirement != TORCH], requester)
+            if others := [requirement for requirement in missing if requirement != TORCH]:
+                pip_ensure(others, requester=requester, prompt_install=False)
     except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
         return _("{packages} could not be installed: {error}").format(packages=namesOf(missing), error=error)
     importlib.invalidate_caches()
@@ -159,13 +162,6 @@ def _bundleOnly() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(environment)
-
-
-def _install(requirements: list[str], requester: str) -> None:
-    if requirements:
-        from slicer.packaging import pip_ensure
-
-        pip_ensure(requirements, requester=requester, prompt_install=False)
 
 
 def _installTorch() -> None:

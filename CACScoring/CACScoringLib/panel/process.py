@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import qt
 from slicer.i18n import tr as _
@@ -27,22 +27,6 @@ LIBRARIES = ("CACScoringLib", "CACTrainingLib")
 
 COMMANDS, READY = "CACScoringLib.cli", "CACScoringLib.cli.ready"
 """Modules that run a scoring command: at once, or after it arrives on standard input."""
-
-
-class Process(Protocol):
-    """Interface of a background process that runs Python."""
-
-    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
-        """Run Python.
-
-        Args:
-            arguments: Python's arguments.
-            onLine: Called with each line on standard error.
-            onEnd: Called once with the exit code, unless the process is killed.
-        """
-
-    def kill(self) -> None:
-        """End the process and its children at once."""
 
 
 def workerCommand() -> tuple[str, dict[str, str]]:
@@ -66,12 +50,40 @@ def _libraryFolders() -> list[str]:
 
 
 class BackgroundProcess:
-    """QProcess that runs Slicer's own Python."""
+    """QProcess that runs Slicer's own Python, and can start it before the scoring command is known."""
+
+    _waits = False
 
     def __init__(self) -> None:
         self._process: Any = None
 
+    def getReady(self) -> None:
+        """Start Python and import the library ahead of the next scoring command."""
+        if self._waits:
+            return
+        self._waits, self._onLine = True, lambda line: None
+        self._onEnd: Callable[[int], None] = self._onEarlyEnd
+        try:
+            self._start(["-m", READY], lambda line: self._onLine(line), lambda code: self._onEnd(code))
+        except (OSError, RuntimeError):  # `start` will report the reason
+            self._waits = False
+
     def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
+        """Run Python.
+
+        Args:
+            arguments: Python's arguments.
+            onLine: Called with each line on standard error.
+            onEnd: Called once with the exit code, unless the process is killed.
+        """
+        if self._waits and arguments[:2] == ["-m", COMMANDS]:
+            self._waits, self._onLine, self._onEnd = False, onLine, onEnd
+            self._process.write(json.dumps(arguments[2:]).encode() + b"\n")
+        else:
+            self.kill()
+            self._start(arguments, onLine, onEnd)
+
+    def _start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
         python, variables = workerCommand()
         environment = qt.QProcessEnvironment()
         for name, value in variables.items():
@@ -107,6 +119,8 @@ class BackgroundProcess:
         process.start(python, arguments)
 
     def kill(self) -> None:
+        """End the process and its children at once."""
+        self._waits = False
         process, self._process = self._process, None
         if process is None or process.state() == qt.QProcess.NotRunning:
             return
@@ -119,35 +133,6 @@ class BackgroundProcess:
             process.closeReadChannel(qt.QProcess.StandardError)
             process.kill()
         process.waitForFinished(2000)
-
-
-class ReadyProcess(BackgroundProcess):
-    """Background process that can start Python and import the library before the scoring command is known."""
-
-    _waits = False
-
-    def getReady(self) -> None:
-        """Start Python ahead of the next scoring command."""
-        if self._waits:
-            return
-        self._waits, self._onLine = True, lambda line: None
-        self._onEnd: Callable[[int], None] = self._onEarlyEnd
-        try:
-            super().start(["-m", READY], lambda line: self._onLine(line), lambda code: self._onEnd(code))
-        except (OSError, RuntimeError):  # `start` will report the reason
-            self._waits = False
-
-    def start(self, arguments: list[str], onLine: Callable[[str], None], onEnd: Callable[[int], None]) -> None:
-        if self._waits and arguments[:2] == ["-m", COMMANDS]:
-            self._waits, self._onLine, self._onEnd = False, onLine, onEnd
-            self._process.write(json.dumps(arguments[2:]).encode() + b"\n")
-        else:
-            self.kill()
-            super().start(arguments, onLine, onEnd)
-
-    def kill(self) -> None:
-        self._waits = False
-        super().kill()
 
     def _onEarlyEnd(self, exitCode: int) -> None:
         self._waits = False

@@ -39,7 +39,7 @@ class ReadingsSection(Section):
         current: The reading that is open or being opened; None without one.
     """
 
-    def __init__(self, ui, job: Job) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
         self.chosen, self.closing = Signal(), Signal()
         self.current: SceneReading | None = None
@@ -55,8 +55,9 @@ class ReadingsSection(Section):
         ui.readingsButton.contentsCollapsed.connect(lambda *_args: self.update())
         for button in (ui.openReadingButton, ui.nextReadingButton):
             button.clicked.connect(lambda *_args: self._openNext())
-        parts = ui.tablesButton, ui.readingsLabel, None
-        self.task = ButtonJob(job, parts, _("Cancelled. No tables were written."), self._writeTables, self._showState)
+        parts, cancelled = (ui.tablesButton, ui.readingsLabel, None), _("Cancelled. No tables were written.")
+        job = Job(library=TRAINING_LIBRARY)
+        self.task = ButtonJob(job, parts, cancelled, self._writeTables, self._showState)
         self._fault = singleShot(0, self._closeAfterFault)
         self._closed: list[SceneReading] = []
         # In a step of its own, because the panel's boxes still show the nodes while another result is chosen.
@@ -233,10 +234,9 @@ class ReadingsSection(Section):
         from ..readings.journals import readers_of
 
         output = self._state.cohortOutput
-        parent = widgets.askForFolder(_("Folder for the tables of readings"))
-        if not parent:
+        target = widgets.askForNewFolder("readings", _("Folder for the tables of readings"))
+        if target is None:
             return None
-        target = widgets.newFolder(Path(parent), "readings")
         names = self._planned or readers_of(cases_in(Path(output)))
         if len(names) < 2 and not self._planned:
             return _("Tables compare readers, and there are no two readers of these scans yet.")

@@ -1,4 +1,4 @@
-"""Result of a review: headline, table of scores, warnings, non-coronary calcium, and export."""
+"""Result of a review: headline, tables of scores and of whole-scan estimates, warnings, and export."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 import html
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qt
 from slicer.i18n import tr as _
 
-from ..core.errors import CTError
-from ..core.labels import SITE_COLOURS
+from ..core.errors import CTError, OutputError
+from ..core.labels import MAIN_ARTERIES, SITE_COLOURS
 from . import table_widgets, widgets
 from .lifecycle import Section
-from .whole_scan_section import showEstimates
 
 if TYPE_CHECKING:
     from ..report.headline import Headline, ScoreTable, WarningLine
     from ..review.scene import SceneReview
     from ..scoring.methods import NonCoronaryResult
+    from ..whole_scan.estimates import Agreement, WholeScanEstimate
 
 _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Interval"}
 """Short titles of columns for a narrow panel, by the full title."""
@@ -52,7 +51,7 @@ class ResultSection(Section):
         ui.headFrame.setVisible(review is not None)
         ui.scoreTable.setVisible(review is not None)
         ui.copyButton.setEnabled(review is not None)
-        showEstimates(ui, review)
+        _showEstimates(ui, review)
         self._showNonCoronary(None if review is None else review.non_coronary)
         if review is None:
             widgets.say(ui.mapLabel, "")
@@ -130,16 +129,14 @@ class ResultSection(Section):
         return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
 
     def _export(self, *_args: object) -> None:
-        from ..core.errors import OutputError
         from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 
         if reason := ensurePackages(CLINICAL_REQUIREMENTS, purpose=_("A report")):
             widgets.say(self._ui.exportLabel, reason)
             return
-        folder = widgets.askForFolder()
-        if not folder:
+        target = widgets.askForNewFolder(f"{self._review.nodes.volume.GetName()}-cac")
+        if target is None:
             return
-        target = widgets.newFolder(Path(folder), f"{self._review.nodes.volume.GetName()}-cac")
         try:
             self._review.export(target, reader=self._reader())
         except (CTError, OutputError, OSError) as error:
@@ -173,3 +170,60 @@ def _warningText(warning: WarningLine, severe_colour: str) -> str:
     style = f"; color:{severe_colour}" if warning.severe else ""
     line, why = html.escape(warning.line), html.escape(warning.why)
     return f'<p style="margin:2px 0{style}"><b>⚠ {line}</b> {why}</p>'
+
+
+def _showEstimates(ui, review: SceneReview | None) -> None:
+    """Show a table of the estimates and their agreement with the current scores, and notes on their reliability below.
+
+    Both are hidden without estimates. review: None for no result.
+    """
+    estimates = () if review is None else review.estimates
+    ui.wholeScanTable.setVisible(bool(estimates))
+    if not estimates:
+        widgets.say(ui.wholeScanLabel, "")
+        return
+    from ..whole_scan.estimates import TITLES, agreements
+
+    results, by_artery = review.results(), any(estimate.record.agatston for estimate in estimates)
+    columns = [
+        [
+            *(TITLES[estimate.network], _predictionText(estimate)),
+            *(_agreementText(agreement) for agreement in agreements(estimate, results).values()),
+            *(_arteryScores(estimate) if by_artery else ()),
+        ]
+        for estimate in estimates
+    ]
+    # One column per estimate, because a row per estimate would be wider than the panel.
+    headings, *rows = zip(_titles(list(results), by_artery), *columns, strict=True)
+    table_widgets.fillTable(ui.wholeScanTable, headings, rows)
+    for column, estimate in enumerate(estimates, 1):
+        ui.wholeScanTable.horizontalHeaderItem(column).setToolTip(estimate.record.model.name)
+    trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.record.trust}" for estimate in estimates)
+    widgets.say(ui.wholeScanLabel, trust)
+
+
+def _titles(methods: list[str], by_artery: bool) -> list[str]:
+    names = {"threshold": _("Clinical"), "decomposition": _("Map")}
+    agree = [_("{method} agrees").format(method=names[method]) for method in methods]
+    arteries = [artery.key for artery in MAIN_ARTERIES] if by_artery else []
+    return [_("Whole-scan estimate"), _("Prediction"), *agree, *arteries]
+
+
+def _predictionText(estimate: WholeScanEstimate) -> str:
+    from ..core.text import percent
+
+    record, prediction = estimate.record, estimate.prediction
+    if record.total is None:
+        return f"{_('calcium') if prediction.calcium else _('none')} ({percent(record.probability)})"
+    return f"{record.total:.0f} ({prediction.risk_class})"
+
+
+def _arteryScores(estimate: WholeScanEstimate) -> list[str]:
+    scores = estimate.record.agatston or {}
+    return [f"{scores[artery.key]:.0f}" if artery.key in scores else "" for artery in MAIN_ARTERIES]
+
+
+def _agreementText(agreement: Agreement | None) -> str:
+    if agreement is None:
+        return _("not reviewed")
+    return ("⚠ " if agreement.differs_widely else "") + agreement.text

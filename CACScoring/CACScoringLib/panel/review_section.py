@@ -23,7 +23,7 @@ from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionLine, LesionTable, lesionLines
 from .lifecycle import Section, Signal
-from .slice_plot import PlotSlice, SlicePlot
+from .slice_plot import SlicePlot
 from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class ReviewSection(Section):
         if not has_review:
             self._list([])
             self._slices = {}
-            self.plot.setSlices({})
+            self.plot.setSlices({}, {})
             ui.rescoreButton.setVisible(False)
             self._showSlice()
             return
@@ -340,10 +340,11 @@ class ReviewSection(Section):
                     marks.append(colour)
         self._slices = {row.k: row for row in self._review.slices() or self._slicesWithoutMap()}
         self._ui.rescoreButton.setVisible(bool(self._review.slices_wished))
-        rows = {k: PlotSlice(k, row.probability, row.used, colours.get(k, ())) for k, row in self._slices.items()}
         # Leading and trailing slices without heart or lesion are omitted to leave room for the others.
-        contents = [k for k, row in rows.items() if row.probability is not None or row.colours]
-        self.plot.setSlices({k: rows[k] for k in range(min(contents), max(contents) + 1)} if contents else {})
+        contents = [k for k, row in self._slices.items() if row.probability is not None or k in colours]
+        rows = [self._slices[k] for k in range(min(contents), max(contents) + 1)] if contents else []
+        unused = [row.k for row in rows if not row.used]
+        self.plot.setSlices({row.k: row.probability for row in rows}, colours, unused)
         self._showSlice()
 
     def _slicesWithoutMap(self) -> list[SliceRow]:

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 from ..core.ct import CTScan
 from ..core.errors import CTError
+from .dicom_database import instanceUIDs, openDatabase
 
 if TYPE_CHECKING:
     from ..core.acquisition import Acquisition
@@ -25,29 +24,16 @@ _AFTER_SCORING = ("blood-unmeasured", "not-120-kvp")
 """Codes of warnings that depend on the heart or on the rules."""
 
 
-@dataclass(frozen=True)
-class ScanFacts:
-    """Facts about a scan.
+def scanFacts(volume: vtkMRMLScalarVolumeNode) -> tuple[list[str], list[str]]:
+    """Return lines of facts, and messages about what makes the score doubtful.
 
-    Attributes:
-        facts: Lines to show.
-        warnings: Messages about what makes the score doubtful.
-        problem: Reason why the scan cannot be scored, or empty.
+    Both are known without reading all voxels and without the heart.
     """
-
-    facts: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    problem: str = ""
-
-
-def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
-    """Return the facts that are known without reading all voxels and without the heart."""
     from ..quality.acquisition import examine
 
-    problem = problemOf(volume)
     data = volume.GetImageData()
     if data is None:
-        return ScanFacts(problem=problem)
+        return [], []
     acquisition = acquisitionOf(volume)
     size = " × ".join(str(n) for n in data.GetDimensions())
     spacing = " × ".join(f"{mm:.3g}" for mm in volume.GetSpacing())
@@ -57,7 +43,7 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     )]  # fmt: skip
     if acquisition is None:
         facts.append(_("Not loaded through the DICOM module: tube voltage, slice thickness and kernel are unknown."))
-        return ScanFacts(tuple(facts), (), problem)
+        return facts, []
     acquisition_facts = [
         acquisition.kvp and f"{acquisition.kvp:g} kVp",
         acquisition.slice_thickness_mm and _("{mm:.3g} mm thick").format(mm=acquisition.slice_thickness_mm),
@@ -69,8 +55,7 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> ScanFacts:
     grid = sitk.Image([1, 1, 1], sitk.sitkInt16)
     grid.SetSpacing([1.0, 1.0, _sliceSpacingMm(volume)])
     doubts = examine(CTScan(grid, acquisition), None)
-    warnings = tuple(doubt.message for doubt in doubts if doubt.code not in _AFTER_SCORING)
-    return ScanFacts(tuple(facts), warnings, problem)
+    return facts, [doubt.message for doubt in doubts if doubt.code not in _AFTER_SCORING]
 
 
 def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
@@ -100,11 +85,8 @@ def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     from ..io.dicom import read_slice
     from ..io.multi_frame import single_frames
 
-    uids = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
-    database = getattr(slicer, "dicomDatabase", None)
-    if not uids or database is None:
-        return None
-    path = database.fileForInstance(uids[0])
+    uids, database = instanceUIDs(volume), openDatabase()
+    path = database.fileForInstance(uids[0]) if uids and database is not None else ""
     if not path or not Path(path).is_file():
         return None
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from slicer.i18n import tr as _
 from ..core.errors import CTError
 from .job import Job, JobError, Steps, inThread, temporaryFolder
 from .lifecycle import Signal
-from .process import Process, ReadyProcess
 from .scan_facts import acquisitionOf
 
 if TYPE_CHECKING:
@@ -35,25 +34,6 @@ _NO_SCENE = '{"results": {"scene": false}}'
 """Settings of the worker, which need not write a scene for Slicer."""
 
 
-@dataclass(frozen=True)
-class ScoringOutcome:
-    """Outcome of a run.
-
-    Attributes:
-        message: Text for the user; without a result, the reason.
-        review: Review of the result in the scene, or None.
-        warnings: Messages of the worker's warnings.
-    """
-
-    message: str
-    review: SceneReview | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def nodes(self) -> SceneNodes | None:
-        return None if self.review is None else self.review.nodes
-
-
 class Scorer:
     """Runs one scoring at a time, in the steps of `_scoring` or `_opening`, between which Slicer stays responsive.
 
@@ -61,14 +41,14 @@ class Scorer:
 
     Attributes:
         progressed: Signal with the current step's text and the fraction done, 0 to 1.
-        finished: Signal with the `ScoringOutcome`, once a run, however it ends.
+        finished: Signal once a run, however it ends, with the review of the result in the scene, or None, and with
+            a text for the user: without a result, the reason.
     """
 
-    def __init__(self, process: Process | None = None) -> None:
-        """Prepare. process: process for the worker; None for a background process of Slicer's own Python."""
+    def __init__(self) -> None:
         self._isShowing = False
         self.progressed, self.finished = Signal(), Signal()
-        self.job = Job(process or ReadyProcess())
+        self.job = Job()
 
     @property
     def isRunning(self) -> bool:
@@ -114,7 +94,7 @@ class Scorer:
         from .background import open_case
 
         case = reading.case
-        self._begin(self._opening(case.folder, reading.name, (open_case, case.folder, case.ct), reading))
+        self._begin(self._opening(case.folder, reading.name, (open_case, case), reading))
 
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
@@ -198,8 +178,7 @@ class Scorer:
         self.job.start(steps, self._finish)
 
     def _finish(self, review: SceneReview | None, reason: str) -> None:
-        warnings = () if reason else tuple(event["message"] for event in self.job.warnings)
-        self.finished.emit(ScoringOutcome(reason or _("Done."), review, warnings))
+        self.finished.emit(review, reason or _("Done."))
 
 
 def _checkPresent(nodes: SceneNodes) -> None:

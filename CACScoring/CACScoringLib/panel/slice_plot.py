@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 import qt
 from slicer.i18n import tr as _
@@ -20,23 +19,6 @@ _MARGIN_PIXELS = 2
 _MARK_PIXELS = 6
 
 
-@dataclass(frozen=True)
-class PlotSlice:
-    """One slice of the plot.
-
-    Attributes:
-        k: Slice index.
-        probability: Probability of calcium, 0 to 1; None if the network did not evaluate the slice.
-        used: True if the slice's calcium counts in the map.
-        colours: RGB of the arteries that have lesions in the slice.
-    """
-
-    k: int
-    probability: float | None
-    used: bool
-    colours: Sequence[tuple[int, int, int]] = ()
-
-
 class SlicePlot(qt.QWidget):
     """Plot with the feet on the left and the head on the right. A click, or dragging, chooses a slice.
 
@@ -47,16 +29,27 @@ class SlicePlot(qt.QWidget):
     def __init__(self, parent=None) -> None:
         qt.QWidget.__init__(self, parent)
         self.chosen = Signal()
-        self._slices: dict[int, PlotSlice] = {}
+        self._slices: dict[int, float | None] = {}
         self._current: int | None = None
         self.setFixedHeight(_HEIGHT_PIXELS)
         self.setToolTip(
             _("Slices from feet to head. Height: probability of calcium; marks: lesions. Click to go to a slice.")
         )
 
-    def setSlices(self, slices: Mapping[int, PlotSlice]) -> None:
-        """Show slices, by k."""
-        self._slices = dict(slices)
+    def setSlices(
+        self,
+        probabilities: Mapping[int, float | None],
+        colours: Mapping[int, Sequence[tuple[int, int, int]]],
+        unused: Collection[int] = (),
+    ) -> None:
+        """Show slices.
+
+        Args:
+            probabilities: Probability of calcium, 0 to 1, by slice index k; None if the network did not evaluate it.
+            colours: RGB of a slice's marks, by slice index; slices without marks may be absent.
+            unused: Slices whose calcium does not count in the map.
+        """
+        self._slices, self._colours, self._unused = dict(probabilities), colours, unused
         self.update()
 
     def setCurrent(self, k: int | None) -> None:
@@ -118,15 +111,14 @@ class SlicePlot(qt.QWidget):
         bottom = self._bottom()
         width = self._span()[1] / (max(self._slices) - min(self._slices) + 1)
         thickness = max(1.0, width - 1.0)
-        for k, row in self._slices.items():
+        for k, probability in self._slices.items():
             left_edge = self.placeOf(k) - thickness / 2
-            colour = qt.QColor(*(_USED if row.used else _UNUSED))
-            if row.probability is not None:
-                height = max(1.0, row.probability * (bottom - _MARGIN_PIXELS))
+            colour = qt.QColor(*(_UNUSED if k in self._unused else _USED))
+            if probability is not None:
+                height = max(1.0, probability * (bottom - _MARGIN_PIXELS))
                 painter.fillRect(qt.QRectF(left_edge, bottom - height, thickness, height), colour)
-            if not row.colours:
-                continue
-            share = _MARK_PIXELS / len(row.colours)
-            for n, rgb in enumerate(row.colours):
+            colours = self._colours.get(k, ())
+            for n, rgb in enumerate(colours):
+                share = _MARK_PIXELS / len(colours)
                 mark = qt.QRectF(left_edge, bottom + 1 + n * share, max(thickness, 2.0), share)
                 painter.fillRect(mark, qt.QColor(*rgb))

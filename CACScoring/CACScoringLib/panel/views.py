@@ -25,7 +25,7 @@ RADIOGRAPH_LAYOUT_ID = 20772
 
 CAC_LAYOUTS = (LAYOUT_ID, RADIOGRAPH_LAYOUT_ID, PLAIN_LAYOUT_ID)
 
-ORIGINAL, MAP, CORONAL = "CACOriginal", "CACMap", "CACCoronal"
+ORIGINAL, MAP, CORONAL, RADIOGRAPH = "CACOriginal", "CACMap", "CACCoronal", "CACRadiograph"
 VIEW_GROUP = 20771
 """View group of our slice views, which move together without affecting others."""
 
@@ -66,20 +66,26 @@ def layoutDescription(withMap: bool) -> str:
 def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
     """Register layouts, so that scenes saved with them open with them. Does nothing without a main window.
 
-    descriptions: XML by layout number; None for the layouts of a review.
+    descriptions: XML by layout number; None for the layouts of reviews and radiographs.
     """
-    layoutNode = _layoutNode()
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return
+    layoutNode = manager.layoutLogic().GetLayoutNode()
     if descriptions is None:
-        descriptions = {LAYOUT_ID: layoutDescription(True), PLAIN_LAYOUT_ID: layoutDescription(False)}
+        view = sliceView(RADIOGRAPH, "Coronal", "DRR", "#90A4AE", RADIOGRAPH_LAYOUT_ID)
+        descriptions = {
+            LAYOUT_ID: layoutDescription(True),
+            PLAIN_LAYOUT_ID: layoutDescription(False),
+            RADIOGRAPH_LAYOUT_ID: f"""<layout type="horizontal" split="true">{view}{THREE_D_VIEW}</layout>""",
+        }
     for layoutId, description in descriptions.items():
-        if layoutNode is not None and not layoutNode.IsLayoutDescription(layoutId):
+        if not layoutNode.IsLayoutDescription(layoutId):
             layoutNode.AddLayoutDescription(layoutId, description)
 
 
-class _PreviousLayout:
-    """Layout that was shown before ours."""
-
-    layout: int | None = None
+_BEFORE = "CACLayoutBefore"
+"""Property of the layout manager: layout that was shown before ours."""
 
 
 def changeLayout(layoutId: int) -> None:
@@ -87,7 +93,7 @@ def changeLayout(layoutId: int) -> None:
     manager = slicer.app.layoutManager()
     if manager.layout != layoutId:
         if layoutId in CAC_LAYOUTS and manager.layout not in CAC_LAYOUTS:
-            _PreviousLayout.layout = manager.layout
+            manager.setProperty(_BEFORE, manager.layout)
         manager.setLayout(layoutId)
         # Views keep their former sizes until Qt processes events.
         slicer.app.processEvents()
@@ -95,9 +101,10 @@ def changeLayout(layoutId: int) -> None:
 
 def restoreLayout() -> bool:
     """Restore the layout shown before ours; return False if there is nothing to restore."""
-    if shownLayout() not in CAC_LAYOUTS or _PreviousLayout.layout is None:
+    manager = slicer.app.layoutManager()
+    if shownLayout() not in CAC_LAYOUTS or manager.property(_BEFORE) is None:
         return False
-    slicer.app.layoutManager().setLayout(_PreviousLayout.layout)
+    manager.setLayout(manager.property(_BEFORE))
     return True
 
 
@@ -161,11 +168,6 @@ def showHeart(segmentation) -> None:
     segmentation.GetDisplayNode().SetSegmentVisibility(HEART_ID, True)
 
 
-def isSideBySide() -> bool:
-    """Return True if a layout of a review is shown."""
-    return shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID)
-
-
 def shownLayout() -> int | None:
     """Return the number of the layout that is shown; None without a main window."""
     manager = slicer.app.layoutManager()
@@ -196,21 +198,22 @@ def jumpTo(positionRAS: Sequence[float]) -> None:
 def scrollTo(positionRAS: Sequence[float]) -> None:
     """Move the axial views to a point's slice, in mm, without moving them within their plane."""
     for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        if abs(_normal(node)[2]) > 0.7:  # closer to axial than to any other orientation
+        if (
+            abs(node.GetSliceToRAS().GetElement(2, 2)) > 0.7
+        ):  # its normal is closer to axial than to any other orientation
             node.JumpSliceByOffsetting(*positionRAS)
 
 
 def axialSliceNode():
     """Return the slice node of the main axial view: ours if our layout is shown, else Slicer's red one."""
-    name = ORIGINAL if isSideBySide() else "Red"
+    name = ORIGINAL if shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID) else "Red"
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
     return next((node for node in nodes if node.GetLayoutName() == name), None)
 
 
 def positionOf(sliceNode) -> tuple[float, float, float]:
     """Return a point of a slice node's plane, RAS in mm."""
-    matrix = sliceNode.GetSliceToRAS()
-    return tuple(matrix.GetElement(row, 3) for row in range(3))
+    return tuple(slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())[:3, 3])
 
 
 def showSurface(segmentation, opacity: float, on: bool) -> None:
@@ -260,11 +263,6 @@ def fitCamera(view, turn: bool = True) -> None:
         camera.ResetClippingRange()
 
 
-def _layoutNode():
-    manager = slicer.app.layoutManager()
-    return None if manager is None else manager.layoutLogic().GetLayoutNode()
-
-
 def _showInSameWindow(volume, healthy) -> None:
     """Show CT and healthy image with the same window, so that the same HU has the same grey."""
     low, high = WINDOW_HU
@@ -300,8 +298,3 @@ def _isInSight(sliceNode, positionRAS: Sequence[float]) -> bool:
 def _compositeNode(name: str):
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     return next((node for node in nodes if node.GetLayoutName() == name), None)
-
-
-def _normal(sliceNode) -> tuple[float, float, float]:
-    matrix: vtk.vtkMatrix4x4 = sliceNode.GetSliceToRAS()
-    return tuple(matrix.GetElement(row, 2) for row in range(3))

@@ -120,10 +120,16 @@ def _numberBox(row: Row, default: object):
     return box
 
 
-def settingOf(state, parameter: str, row: Row) -> Any:
-    """Return a setting that the panel's state holds under a parameter; None if its row shows no number."""
-    value = getattr(state, parameter)
-    return None if row.unset and value == row.limits[0] else value
+def settingsOf(state, kind: type, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that the panel's state holds, by field; None where a row shows no number.
+
+    kind, parameters: as of `addRows`.
+    """
+    rows, values = rows_of(kind), {field: getattr(state, parameter) for parameter, field in parameters.items()}
+    return {
+        field: None if rows[field].unset and value == rows[field].limits[0] else value
+        for field, value in values.items()
+    }
 
 
 def dataOf(box):
@@ -233,13 +239,6 @@ def showPath(edit, path: str) -> None:
             edit.setCurrentPath(path)
 
 
-def newFolder(parent: Path, name: str) -> Path:
-    """Return the path of a new folder with this name, numbered if it exists, so that nothing is overwritten."""
-    safe = re.sub(r"[^\w .-]", "_", name).strip(" .-") or "CT"
-    candidates = (parent / (safe if n == 1 else f"{safe}-{n}") for n in itertools.count(1))
-    return next(path for path in candidates if not path.exists())
-
-
 def ask(dialog: Callable[..., str], title: str, setting: str) -> str:
     """Ask for a path by one of QFileDialog's functions, beginning with the last one; empty if the user cancels."""
     settings = qt.QSettings()
@@ -252,6 +251,18 @@ def ask(dialog: Callable[..., str], title: str, setting: str) -> str:
 def askForFolder(title: str = "", setting: str = "CACScoring/exportFolder") -> str:
     """Ask for a folder; empty if the user chooses none. title: empty for a folder of results."""
     return ask(qt.QFileDialog.getExistingDirectory, title or _("Folder for report, scores and lesions"), setting)
+
+
+def askForNewFolder(name: str, title: str = "") -> Path | None:
+    """Ask for a folder, and return the path of a new one in it; None if the user chooses none.
+
+    The new folder has this name, numbered if it exists, so that nothing is overwritten.
+    """
+    if not (parent := askForFolder(title)):
+        return None
+    safe = re.sub(r"[^\w .-]", "_", name).strip(" .-") or "CT"
+    candidates = (Path(parent, safe if n == 1 else f"{safe}-{n}") for n in itertools.count(1))
+    return next(path for path in candidates if not path.exists())
 
 
 def askForFile(title: str, setting: str) -> str:

@@ -15,7 +15,6 @@ import os
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from CACScoringLib.core.files import user_data_folder
 
@@ -64,14 +63,6 @@ def stored_key() -> bytes:
     return key
 
 
-@dataclass(frozen=True)
-class Session:
-    """Session of a reader. nonce: Random value from which the session's CSRF token is derived."""
-
-    reader: str
-    nonce: str
-
-
 class Gate:
     """Authentication of readers.
 
@@ -100,27 +91,23 @@ class Gate:
         text = base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
         return f"{text}.{self._signature('session', text)}"
 
-    def session(self, cookie: str) -> Session | None:
-        """Return the session of a cookie, or None if it is forged or expired."""
+    def session(self, cookie: str) -> tuple[str, str] | None:
+        """Return the reader of a cookie's session and its CSRF token, or None if it is forged or expired."""
         text, _, signature = cookie.partition(".")
         if not hmac.compare_digest(self._signature("session", text).encode(), signature.encode("utf-8", "replace")):
             return None
         content = json.loads(base64.urlsafe_b64decode(text))
         if content["until"] < time.time() or content["reader"] not in self.readers:
             return None
-        return Session(content["reader"], content["nonce"])
+        return content["reader"], self._csrf(content["reader"], content["nonce"])
 
-    def session_by_header(self, reader: str) -> Session:
-        """Return the session of a reader who was authenticated by the proxy."""
-        return Session(reader, hashlib.sha256(reader.encode()).hexdigest())
+    def session_by_header(self, reader: str) -> tuple[str, str]:
+        """Return `session` of a reader who was authenticated by the proxy."""
+        return reader, self._csrf(reader, hashlib.sha256(reader.encode()).hexdigest())
 
-    def csrf(self, session: Session) -> str:
-        """Return the CSRF token that a page must send with every change."""
-        return self._signature("csrf", f"{session.reader}:{session.nonce}")
-
-    def is_csrf(self, session: Session, token: str) -> bool:
-        """True if a CSRF token belongs to the session."""
-        return hmac.compare_digest(self.csrf(session).encode(), token.encode("utf-8", "replace"))
+    def _csrf(self, reader: str, nonce: str) -> str:
+        """Return the token that a page must send with every change. nonce: Random value of the session."""
+        return self._signature("csrf", f"{reader}:{nonce}")
 
     def _signature(self, purpose: str, text: str) -> str:
         signature = hmac.digest(self._key, f"{purpose}:{text}".encode("utf-8", "replace"), "sha256")

@@ -6,6 +6,7 @@ No part of a request becomes the name of a file: scans are named by ids, pages a
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 import threading
@@ -29,15 +30,15 @@ from CACScoringLib.readings.work_list import WorkList
 from .actions import ASSIGNABLE_SITES, checked
 from .images import first_view, label_colours, slice_bytes
 from .open_reviews import OpenReview, OpenReviews
-from .page_state import BLIND_IMAGES
+from .page_state import BLIND_IMAGES, rows_of
 from .project import export_to_project
-from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate, Session
-from .work_list import rows_of
+from .safety import COOKIE, CSRF_HEADER, HEADERS, SESSION_SECONDS, Gate
 
 MAX_REQUEST_BYTES = 64 * 1024
 """Largest body of a request; a stroke of the brush with 500 points has 30 kB."""
 
-SESSION = web.RequestKey("session", Session)
+READER, CSRF = web.RequestKey("reader", str), web.RequestKey("csrf", str)
+"""Reader of a request, and the token that changes in the reader's session must have."""
 
 log = logging.getLogger(__name__)
 
@@ -141,12 +142,12 @@ class Server:
         session = self._session(request)
         if session is None:
             raise web.HTTPUnauthorized(reason="You are not logged in. Open the address that cac review printed.")
+        request[READER], request[CSRF] = session
         if request.method == "POST":
-            self._check_change(request, session)
-        request[SESSION] = session
+            self._check_change(request)
         return await handler(request)
 
-    def _session(self, request: web.Request) -> Session | None:
+    def _session(self, request: web.Request) -> tuple[str, str] | None:
         if (name := self.user_header) is None:
             return self.gate.session(request.cookies.get(COOKIE, ""))
         if request.remote not in PROXIES:
@@ -154,11 +155,12 @@ class Server:
         users = request.headers.getall(name, [])
         return self.gate.session_by_header(users[0]) if len(users) == 1 and users[0] in self.gate.readers else None
 
-    def _check_change(self, request: web.Request, session: Session) -> None:
+    def _check_change(self, request: web.Request) -> None:
         """Raise HTTPForbidden for a change that does not come from one of our pages in this session."""
         if request.headers.getall("Origin", []) not in [[origin] for origin in self.origins]:
             raise web.HTTPForbidden(reason="The change comes from another page.")
-        if not self.gate.is_csrf(session, request.headers.get(CSRF_HEADER, "")):
+        token = request.headers.get(CSRF_HEADER, "").encode("utf-8", "replace")
+        if not hmac.compare_digest(request[CSRF].encode(), token):
             raise web.HTTPForbidden(reason="The page is of another session. Load it again.")
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType(reason="A change is JSON.")
@@ -185,7 +187,7 @@ class Server:
 
     def _page(self, request: web.Request, name: str) -> web.StreamResponse:
         text = self._static[name].read_text(encoding="utf-8")
-        text = text.replace("CSRF_TOKEN", self.gate.csrf(request[SESSION]))
+        text = text.replace("CSRF_TOKEN", request[CSRF])
         return web.Response(text=text, content_type="text/html")
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -198,7 +200,7 @@ class Server:
     # Reading
 
     async def _work(self, request: web.Request) -> web.StreamResponse:
-        reader = request[SESSION].reader
+        reader = request[READER]
         work = self.work
         rows = await asyncio.to_thread(rows_of, work, reader)
         return _json({"reader": reader, "double": work.double, "rows": rows})
@@ -221,7 +223,7 @@ class Server:
         return _json(await asyncio.to_thread(lambda: first_view(self.reviews.scan(case), case.folder)))
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        case, reader = self._case(request), request[SESSION].reader
+        case, reader = self._case(request), request[READER]
         blind = self._is_blind(request)
         state = await self._with_review(request, lambda review: review.page_state(blind) | review.images.about())
         if blind:
@@ -270,7 +272,7 @@ class Server:
     # Changes
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
-        content, reader = await _content(request), request[SESSION].reader
+        content, reader = await _content(request), request[READER]
 
         def act(review: OpenReview) -> dict[str, Any]:
             review.act(reader, review.request_of(content))
@@ -279,7 +281,7 @@ class Server:
         return _json(await self._with_review(request, act))
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
-        content, reader = await _content(request), request[SESSION].reader
+        content, reader = await _content(request), request[READER]
         if not isinstance(content, dict) or content.keys() - {"looked_at"} != {"seconds"}:
             raise RefusedError("The request has no seconds, or other parts.")
         seconds, looked_at = checked("seconds", content["seconds"]), checked("looked_at", content.get("looked_at", {}))
@@ -288,7 +290,7 @@ class Server:
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
         await _empty(request)
-        reader = request[SESSION].reader
+        reader = request[READER]
         folder = await self._with_review(request, lambda review: review.export(reader, self.dicom), is_locked=False)
         return _json({"folder": folder.name})
 
@@ -300,7 +302,7 @@ class Server:
         kind = request.match_info["reading"]
         if kind == AGAIN:
             raise RefusedError("A repetition is no annotation. Add the first reading or the consensus.")
-        annotator = kind if kind == CONSENSUS else request[SESSION].reader
+        annotator = kind if kind == CONSENSUS else request[READER]
         scan = await self._with_review(request, lambda review: export_to_project(project, review, annotator))
         return _json({"scan": scan})
 
@@ -321,7 +323,7 @@ class Server:
 
     def _is_blind(self, request: web.Request) -> bool:
         kind = request.match_info["reading"]
-        return kind != CONSENSUS and self.work.hides(self._case(request), request[SESSION].reader, kind)
+        return kind != CONSENSUS and self.work.hides(self._case(request), request[READER], kind)
 
     def _check_image(self, request: web.Request, name: str) -> None:
         """Raise HTTPNotFound for an image that a blind reader must not see."""
@@ -345,7 +347,7 @@ class Server:
         return case
 
     def _review(self, request: web.Request) -> OpenReview:
-        case, kind, reader = self._case(request), request.match_info["reading"], request[SESSION].reader
+        case, kind, reader = self._case(request), request.match_info["reading"], request[READER]
         if kind == CONSENSUS and not self.work.consensus_due(case):
             raise RefusedError("A consensus begins when all readers have reviewed the scan.")
         if kind == AGAIN and not self.work.may_read_again(case, reader):

@@ -69,7 +69,7 @@ def _run(options: ReviewOptions, progress: Progress) -> None:
         _verify(options.results)
         return
     if options.tables is not None:
-        from ..browser.tables import write_tables
+        from ..browser.agreement import write_tables
 
         write_tables(options.tables, serve_arguments(options)[1])
         print(f"Tables: {options.tables}")
@@ -88,9 +88,9 @@ def _verify(results: Path) -> None:
     findings = list(verify_journals(results_of(results)))
     if not findings:
         raise OutputError(f"{results} holds no review. Give a folder of cac score or cac cohort that was reviewed.")
-    for finding in findings:
-        print(finding.text)
-    if faults := sum(not finding.is_whole for finding in findings):
+    for text, _is_whole in findings:
+        print(text)
+    if faults := sum(not is_whole for _text, is_whole in findings):
         raise CTError(f"{faults} of {len(findings)} findings are faults; they are listed above.")
 
 

@@ -51,7 +51,7 @@ def reviewed(driver, tmp_path, monkeypatch):
     driver.settle()
     driver.out = tmp_path / "out"
     driver.out.mkdir()
-    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(driver.out))
+    monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(driver.out))
     driver.widget.dicom.task.job.process = panel_driver.InThisProcess()
     return driver
 

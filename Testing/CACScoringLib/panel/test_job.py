@@ -23,7 +23,8 @@ def jobs(panel):
 def record(jobs):
     """A job on a scripted process, and what it has reported."""
     record = SimpleNamespace(process=ScriptedProcess(), progress=[], ends=[], events=[])
-    record.job = jobs.Job(record.process)
+    record.job = jobs.Job()
+    record.job.process = record.process
     record.on_end = lambda result, reason: record.ends.append(reason or result)
     record.begin = lambda steps: record.job.start(steps, record.on_end)
     record.wait = lambda: eventually(lambda: slicer.app.processEvents() or not record.job.isRunning)

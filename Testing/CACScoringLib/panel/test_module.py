@@ -55,6 +55,7 @@ class TestPanel:
 
     def test_facts_and_warnings_of_a_dicom_series(self, driver, volume, monkeypatch, real_ct):
         file = sorted(path for path in real_ct("cip_copdgene/ct-64Dicom").iterdir() if path.is_file())[0]
+        monkeypatch.setattr(type(slicer.dicomDatabase), "isOpen", True)
         monkeypatch.setattr(type(slicer.dicomDatabase), "fileForInstance", lambda self, uid: str(file))
         volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
         driver.widget.exit()

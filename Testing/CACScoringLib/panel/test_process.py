@@ -52,10 +52,8 @@ class TestBackgroundProcess:
         assert codes == []
 
     @pytest.mark.long
-    def test_a_ready_process_runs_the_next_scoring_command(self, panel):
-        from CACScoringLib.panel.process import ReadyProcess
-
-        process, lines, codes = ReadyProcess(), [], []
+    def test_a_ready_process_runs_the_next_scoring_command(self, process):
+        lines, codes = [], []
         process.getReady()
         ready = process._process
         process.start(["-m", "CACScoringLib.cli", "score", "näme"], lines.append, codes.append)
@@ -66,10 +64,7 @@ class TestBackgroundProcess:
 
     @pytest.mark.long
     @pytest.mark.parametrize("dies", [True, False])
-    def test_another_command_or_the_first_after_a_crash_starts_a_new_process(self, panel, dies):
-        from CACScoringLib.panel.process import ReadyProcess
-
-        process = ReadyProcess()
+    def test_another_command_or_the_first_after_a_crash_starts_a_new_process(self, process, dies):
         process.getReady()
         ready = process._process
         if dies:

@@ -15,7 +15,7 @@ class TestResult:
         driver.ui.copyButton.click()
         text = slicer.app.clipboard().text()
         assert "Outside the coronary arteries\tthoracic aorta\t1\t486.000" in text
-        monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda: str(tmp_path))
+        monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(tmp_path))
         driver.ui.exportButton.click()
         labels = sitk.ReadImage(str(tmp_path / "chest-cac" / "lesions.nii.gz"))
         rescored = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)

@@ -89,7 +89,7 @@ class TestViews:
     def test_without_networks_the_plot_marks_lesions(self, driver):
         driver.score()
         plot = driver.widget.review.plot
-        assert [k for k, row in plot._slices.items() if row.colours] == [5, 6, 12, 13, 16, 17]
+        assert [k for k in plot._slices if plot._colours.get(k)] == [5, 6, 12, 13, 16, 17]
         driver.choose_slice(12)
         assert driver.ui.sliceLabel.text == "Slice 12"
         assert not driver.ui.sliceBox.enabled
@@ -256,7 +256,7 @@ class TestAutomaticScore:
         assert "Left out of the score: looks like noise or bright tissue." in table.item(9, 0).toolTip()
         assert "Coronary calcium with 20%" in table.item(9, 0).toolTip()
         assert "Left out" not in table.item(8, 0).toolTip()
-        assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._slices[k].colours for k in (5, 9))
+        assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._colours[k] for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
 
     def test_the_interval_follows_the_review(self, driver, automatic_folder, monkeypatch, tmp_path):

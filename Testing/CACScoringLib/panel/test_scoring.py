@@ -152,11 +152,11 @@ class TestRun:
 
     def test_slicers_python_is_missing(self, panel, volume, monkeypatch):
         monkeypatch.setenv("PATH", "")
-        scorer, outcomes = panel.CACScoringLogic().scorer, []
-        scorer.finished.connect(outcomes.append)
+        scorer, messages = panel.CACScoringLogic().scorer, []
+        scorer.finished.connect(lambda review, message: messages.append(message))
         scorer.score(volume)
         eventually(lambda: slicer.app.processEvents() or not scorer.isRunning)
-        assert "PythonSlicer" in outcomes[0].message
+        assert "PythonSlicer" in messages[0]
         assert not scorer.isRunning
 
     def test_reload_loads_the_library_afresh(self, driver, monkeypatch):

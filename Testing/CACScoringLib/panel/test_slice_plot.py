@@ -7,11 +7,11 @@ import pytest
 
 @pytest.fixture
 def plot(panel):
-    from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
+    from CACScoringLib.panel.slice_plot import SlicePlot
 
     plot = SlicePlot()
     plot.resize(212, 96)
-    plot.setSlices({k: PlotSlice(k, 0.5, True) for k in range(10, 20)})
+    plot.setSlices(dict.fromkeys(range(10, 20), 0.5), {})
     return plot
 
 
@@ -25,5 +25,5 @@ def test_a_click_chooses_a_slice(plot):
 
 
 def test_an_empty_plot_has_no_slice(plot):
-    plot.setSlices({})
+    plot.setSlices({}, {})
     assert plot.sliceAt(50) is None

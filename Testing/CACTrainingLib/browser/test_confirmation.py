@@ -153,12 +153,12 @@ class TestVerification:
     def test_removed_lines_are_found_also_at_the_end(self, results, journal):
         lines = journal.read_text().splitlines()
         journal.write_text("\n".join([*lines[:2], *lines[3:]]) + "\n")
-        (finding,) = verify_journals(results)
-        assert "line 2 was replaced, or lines before line 3 were removed" in finding.text
+        ((text, _is_whole),) = verify_journals(results)
+        assert "line 2 was replaced, or lines before line 3 were removed" in text
         journal.write_text("\n".join(lines[:2]) + "\n")
-        journal_finding, missing = verify_journals(results)
-        assert journal_finding.is_whole
-        assert "reviewed/scores.json was exported with" in missing.text
+        (_text, is_whole), (missing, _is_whole) = verify_journals(results)
+        assert is_whole
+        assert "reviewed/scores.json was exported with" in missing
 
     def test_a_changed_journal_is_not_opened(self, case, journal):
         journal.write_text(journal.read_text().replace('"Ann"', '"Eve"', 1))

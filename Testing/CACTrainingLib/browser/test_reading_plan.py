@@ -10,8 +10,8 @@ from CACScoringLib.readings.plan import FILE, plan_of
 from CACScoringLib.readings.work_list import WorkList
 from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.open_reviews import OpenReview
+from CACTrainingLib.browser.page_state import rows_of
 from CACTrainingLib.browser.project import cases_of
-from CACTrainingLib.browser.work_list import rows_of
 from CACTrainingLib.cli.main import main
 from CACTrainingLib.cli.review import ReviewOptions, serve_arguments
 

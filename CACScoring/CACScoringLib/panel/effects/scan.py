@@ -6,7 +6,7 @@ that grid, whichever body axis each of them follows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import slicer
@@ -16,9 +16,6 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ...core.labels import Site, label_called
 from ...review.picking import Place, Voxels
-
-if TYPE_CHECKING:
-    pass
 
 
 class EffectScan:
@@ -63,13 +60,11 @@ class EffectScan:
         heart = segmentation.GetNodeReference(HEART_ROLE)
         transforms = [n.GetParentTransformNode() for n in (segmentation, volume)]
         reference = self._effect.referenceGeometryImage()
-        ijk_to_ras = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(ijk_to_ras)
         state = (
             segmentation.GetID(),
             volume.GetID(),
             volume.GetImageData().GetMTime(),
-            arrayFromVTKMatrix(ijk_to_ras).tobytes(),
+            arrayFromVTKMatrix(_ijk_to_ras(volume)).tobytes(),
             tuple(0 if t is None else t.GetMTime() for t in transforms),
             None if reference is None else (reference.GetExtent(), _matrix(reference).tobytes()),
             None if heart is None else (heart.GetID(), heart.GetSegmentation().GetMTime()),
@@ -83,12 +78,7 @@ class EffectScan:
             return False
         self.hu = _array(self._image)
         self.spacing_mm = tuple(self._image.GetSpacing()[::-1])
-        to_world = _matrix(self._image) @ _shift(self._start)
-        if transforms[0] is not None:
-            matrix = vtk.vtkMatrix4x4()
-            slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(transforms[0], None, matrix)
-            to_world = arrayFromVTKMatrix(matrix) @ to_world
-        self.index_to_ras = to_world
+        self.index_to_ras = _to_world(segmentation) @ _matrix(self._image) @ _shift(self._start)
         self._hearts = {}
         self._state = state
         return True
@@ -100,9 +90,7 @@ class EffectScan:
             return None
         image = slicer.vtkOrientedImageData()
         image.ShallowCopy(volume.GetImageData())
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        image.SetGeometryFromImageToWorldMatrix(matrix)
+        image.SetGeometryFromImageToWorldMatrix(_ijk_to_ras(volume))
         return image if slicer.vtkOrientedImageDataResample.DoGeometriesMatch(image, reference) else None
 
     @property
@@ -304,12 +292,7 @@ class EffectScan:
         volume = self.segmentation.GetNodeReference(role)
         if volume is None or volume.GetImageData() is None:
             return None
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        to_ras = arrayFromVTKMatrix(matrix)
-        if volume.GetParentTransformNode() is not None:
-            slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(volume.GetParentTransformNode(), None, matrix)
-            to_ras = arrayFromVTKMatrix(matrix) @ to_ras
+        to_ras = _to_world(volume) @ arrayFromVTKMatrix(_ijk_to_ras(volume))
         return _array(volume.GetImageData()), np.linalg.solve(to_ras, self.index_to_ras)
 
     def threshold_hu(self) -> float | None:
@@ -350,6 +333,19 @@ def _label(name: str) -> int:
         return label_called(name)
     except CTError:
         return 0
+
+
+def _ijk_to_ras(volume: slicer.vtkMRMLScalarVolumeNode) -> vtk.vtkMatrix4x4:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def _to_world(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
+    """Return the 4 × 4 matrix of the transform that a node lies under; the identity without one."""
+    matrix = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(node.GetParentTransformNode(), None, matrix)
+    return arrayFromVTKMatrix(matrix)
 
 
 def _array(image: vtk.vtkImageData) -> np.ndarray:

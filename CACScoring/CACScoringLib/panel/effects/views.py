@@ -217,7 +217,6 @@ class SiteButtons:
         """Make the buttons. onChosen: called with the `Site` that a user chooses."""
         self._onChosen = onChosen
         self._byKey = {key: site_called(name) for key, name in SITE_KEYS.items()}
-        self._siteCalled = site_called
         self.layout, buttons = siteButtons(_("Edit the {site}. Key {key} in a slice view."), onChosen)
         self._buttons = {self._byKey[key]: button for key, button in buttons.items()}
         for button in buttons.values():
@@ -226,7 +225,7 @@ class SiteButtons:
 
     def show(self, segmentName: str) -> None:
         """Check the button of the segment's site, if it has one."""
-        site_of_name = self._siteCalled(segmentName)
+        site_of_name = site_called(segmentName)
         for site, button in self._buttons.items():
             button.setChecked(site == site_of_name)
 
@@ -240,19 +239,23 @@ class SiteButtons:
 
     def takeDigits(self) -> None:
         """Disable the digits' shortcuts of the Segment Editor module, which choose effects, until `giveDigits`."""
-        window = slicer.util.mainWindow()
-        for child in [] if window is None else window.children():
-            if child.className() == "QShortcut" and child.key.toString() in SITE_KEYS and child.enabled:
-                child.setEnabled(False)
+        for shortcut in _shortcuts():
+            if shortcut.key.toString() in SITE_KEYS and shortcut.enabled:
+                shortcut.setEnabled(False)
                 # The shortcuts are marked, because the module may delete them meanwhile.
-                child.setProperty(_TAKEN_PROPERTY, True)
+                shortcut.setProperty(_TAKEN_PROPERTY, True)
 
     def giveDigits(self) -> None:
-        window = slicer.util.mainWindow()
-        for child in [] if window is None else window.children():
-            if child.className() == "QShortcut" and child.property(_TAKEN_PROPERTY):
-                child.setEnabled(True)
-                child.setProperty(_TAKEN_PROPERTY, False)
+        for shortcut in _shortcuts():
+            if shortcut.property(_TAKEN_PROPERTY):
+                shortcut.setEnabled(True)
+                shortcut.setProperty(_TAKEN_PROPERTY, False)
+
+
+def _shortcuts() -> list[Any]:
+    """Return the shortcuts of the main window; none without one."""
+    window = slicer.util.mainWindow()
+    return [] if window is None else [child for child in window.children() if child.className() == "QShortcut"]
 
 
 _TAKEN_PROPERTY = "takenByCAC"

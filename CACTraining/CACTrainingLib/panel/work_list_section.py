@@ -14,9 +14,9 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import say
 
-from ...project.annotations import check_annotator
-from ...project.project import Project
-from ...project.work_list import WorkItem, shown_name, work_list
+from ..project.annotations import check_annotator
+from ..project.project import Project
+from ..project.work_list import WorkItem, shown_name, work_list
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))

@@ -52,7 +52,7 @@ def look_again(driver) -> None:
 class TestStudies:
     @pytest.mark.long
     def test_every_study_takes_its_options(self, driver, section, project):
-        from CACTrainingLib.panel.evaluate.study_view import STUDY_TITLES  # the panel has to be loaded first
+        from CACTrainingLib.panel.evaluate_section import STUDY_TITLES  # the panel has to be loaded first
 
         cards = [untrained("slices", name, project.models_folder) for name in ("one", "two")]
         look_again(driver)
@@ -153,7 +153,7 @@ class TestStudyView:
         assert opened == [str(study / "study.html")]
 
     def test_names_of_studies_show_no_hashes(self, driver):
-        from CACTrainingLib.panel.evaluate.study_view import studyFolder, studyName
+        from CACTrainingLib.panel.evaluate_section import studyFolder, studyName
 
         first, second = (SimpleNamespace(name=name, sha256=f"{n}a3f{'0' * 60}") for n, name in ((1, "map-1"), (2, "b")))
         folder = studyFolder("comparison", "test", [first, second])
@@ -235,7 +235,7 @@ class TestInstall:
 
     def test_packages_are_asked_for_in_the_name_of_the_work(self, section, scoring, project, monkeypatch):
         asked = []
-        ensure = "CACTrainingLib.panel.evaluate.install_section.ensurePackages"
+        ensure = "CACTrainingLib.panel.install_section.ensurePackages"
         monkeypatch.setattr(ensure, lambda packages, *how: asked.append(how) or "Not now.")
         untrained("decomposition", "map", project.models_folder)
         section.update()

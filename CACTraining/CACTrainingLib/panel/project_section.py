@@ -21,9 +21,9 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataOf, say
 
-from ...project.annotations import annotators, patient_kinds
-from ...project.project import Project
-from ..findings import findingLines
+from ..project.annotations import annotators, patient_kinds
+from ..project.project import Project
+from .findings import findingLines
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
 _MAX_ROWS = 8

@@ -19,10 +19,10 @@ from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox, say
 
-from ...project.project import Project
-from ..model_cards import cardsIn
-from ..packages import TRAINING_REQUIREMENTS
-from ..train.curve_nodes import SHOWN_METRICS
+from ..project.project import Project
+from .curve_nodes import SHOWN_METRICS
+from .model_cards import cardsIn
+from .packages import TRAINING_REQUIREMENTS
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel

@@ -16,12 +16,11 @@ import slicer
 from slicer import vtkMRMLTextNode
 from slicer.i18n import tr as _
 
-from ...core.errors import CTError
-from .. import table_widgets, widgets
-from ..job import ButtonJob, Job, Steps, temporaryFolder
-from ..lifecycle import Section
-from ..parameters import CACScoringParameterNode, RadiographSource, Sex
-from . import radiograph_views
+from ..core.errors import CTError
+from . import radiograph_views, table_widgets, widgets
+from .job import ButtonJob, Job, Steps, temporaryFolder
+from .lifecycle import Section
+from .parameters import CACScoringParameterNode, RadiographSource, Sex
 
 NETWORK = "radiograph"
 
@@ -29,13 +28,13 @@ NETWORK = "radiograph"
 class RadiographSection(Section):
     """Widgets that score a radiograph."""
 
-    def __init__(self, ui, job: Job) -> None:
-        from ...mrml.scene import RADIOGRAPH_ATTRIBUTE
+    def __init__(self, ui) -> None:
+        from ..mrml.scene import RADIOGRAPH_ATTRIBUTE
 
         self._ui = ui
         cancelled = _("Cancelled. The scene was not changed.")
         parts = ui.radiographScoreButton, ui.radiographStatusLabel, ui.radiographBar
-        self.task = ButtonJob(job, parts, cancelled, self._score, self.update)
+        self.task = ButtonJob(Job(), parts, cancelled, self._score, self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
         self._output: tempfile.TemporaryDirectory[str] | None = None
@@ -105,8 +104,8 @@ class RadiographSection(Section):
 
     def _fillInPatient(self, path: Path) -> None:
         """Fill in age and sex from a DICOM file, or set them to unknown."""
-        from ...io.acquisition import acquisition_of
-        from ...io.dicom import is_dicom, read_slice
+        from ..io.acquisition import acquisition_of
+        from ..io.dicom import is_dicom, read_slice
 
         age, sex = None, None
         try:
@@ -121,7 +120,7 @@ class RadiographSection(Section):
         state.radiographBmi = 0.0
 
     def _listModels(self) -> None:
-        from ...models.cards import list_models
+        from ..models.cards import list_models
 
         try:
             models = list_models(NETWORK)
@@ -144,8 +143,8 @@ class RadiographSection(Section):
 
     def _score(self) -> Steps[str]:
         """Run `cac score` on the radiograph. Its output folder, with the report, stays until the next run."""
-        from ...mrml.radiograph_nodes import add_scored
-        from ..packages import TORCH_REQUIREMENTS, ensurePackages
+        from ..mrml.radiograph_nodes import add_scored
+        from .packages import TORCH_REQUIREMENTS, ensurePackages
 
         if reason := ensurePackages(TORCH_REQUIREMENTS, purpose=_("Scoring a radiograph")):
             return reason
@@ -174,7 +173,7 @@ class RadiographSection(Section):
         """Return the settings of the radiographs and their patient. source: volume to write to a file, or None."""
         import SimpleITK as sitk
 
-        from ...mrml.radiograph_nodes import picture_image
+        from ..mrml.radiograph_nodes import picture_image
 
         state = self._state
         inputs = {"pa": state.radiographFile, "lateral": state.radiographLateral}
@@ -219,7 +218,7 @@ class RadiographSection(Section):
         """Return the content of the record; None without a readable one."""
         if self._record is None:
             return None
-        from ...mrml.radiograph_nodes import document_of
+        from ..mrml.radiograph_nodes import document_of
 
         try:
             return document_of(self._record)
@@ -245,7 +244,7 @@ class RadiographSection(Section):
         table_widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
 
     def _showSaliency(self) -> None:
-        from ...mrml.radiograph_nodes import SALIENCY_OPACITY, pictures_of
+        from ..mrml.radiograph_nodes import SALIENCY_OPACITY, pictures_of
 
         box = self._ui.radiographSaliencyBox
         if self._record is None or box.currentIndex < 0:
@@ -268,6 +267,6 @@ def _scoreRange(agatston: float) -> str:
 
 
 def _isLateral(volume) -> bool:
-    from ...mrml.scene import RADIOGRAPH_ATTRIBUTE
+    from ..mrml.scene import RADIOGRAPH_ATTRIBUTE
 
     return volume.GetAttribute(RADIOGRAPH_ATTRIBUTE) == "lateral"

@@ -12,23 +12,22 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from ...core.options import rows_of
-from ..job import ButtonJob, Job, JobError, Steps, inThread
-from ..lifecycle import Section
-from ..parameters import DRR, CACScoringParameterNode, RadiographSource
-from ..scan_facts import problemOf
-from ..widgets import addRows, dataOf, fillBox, settingOf, singleShot
 from . import radiograph_views
+from .job import ButtonJob, Job, JobError, Steps, inThread
+from .lifecycle import Section
+from .parameters import DRR, CACScoringParameterNode, RadiographSource
+from .scan_facts import problemOf
+from .widgets import addRows, dataOf, fillBox, settingsOf, singleShot
 
 if TYPE_CHECKING:
     import numpy as np
     import SimpleITK as sitk
     import vtk
 
-    from ...drr.pictures import ReducedScan
-    from ...drr.settings import DrrSettings
-    from ...mrml.drr_nodes import StandNodes
-    from ...review.scene import SceneReview
+    from ..drr.pictures import ReducedScan
+    from ..drr.settings import DrrSettings
+    from ..mrml.drr_nodes import StandNodes
+    from ..review.scene import SceneReview
 
 DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
@@ -37,15 +36,14 @@ DRAW_MILLISECONDS = 10
 class DrrSection(Section):
     """Widgets of the radiograph of the CT."""
 
-    def __init__(self, ui, job: Job) -> None:
-        """Connect the widgets. job: makes a radiograph at full size."""
-        from ...drr.settings import DrrSettings
+    def __init__(self, ui) -> None:
+        from ..drr.settings import DrrSettings
 
         self._ui = ui
         self._preparing, self._drawing = Job(), Job()
         cancelled = _("Cancelled. The scene was not changed.")
         parts = ui.drrMakeButton, ui.drrStatusLabel, ui.drrBar
-        self.task = ButtonJob(job, parts, cancelled, self._make, self.update)
+        self.task = ButtonJob(Job(), parts, cancelled, self._make, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
@@ -94,7 +92,7 @@ class DrrSection(Section):
         if state is None or not self._isInSight():
             self._hide()
             return
-        settings = settingsOf(state)
+        settings = drrSettings(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
@@ -127,8 +125,8 @@ class DrrSection(Section):
         self._preparing.start(self._prepare(volume), self._onPrepared)
 
     def _prepare(self, volume: vtkMRMLScalarVolumeNode) -> Steps[None]:
-        from ...drr.pictures import reduced
-        from ...drr.projection import body_only
+        from ..drr.pictures import reduced
+        from ..drr.projection import body_only
 
         images = self._images(volume)
         yield 0
@@ -141,7 +139,7 @@ class DrrSection(Section):
         """Make a scan the source of the preview."""
         import SimpleITK as sitk
 
-        from ...mrml.drr_nodes import skin_of
+        from ..mrml.drr_nodes import skin_of
 
         coarse = sitk.BinShrink(scan.image, [min(2, n) for n in scan.image.GetSize()])
         self._skin = yield from inThread(lambda: skin_of(coarse))
@@ -159,7 +157,7 @@ class DrrSection(Section):
         """Return the settings that the preview depends on."""
         state = self._state
         opacity = state.drrOpacity if state.drrCalcium else 0.0
-        return settingsOf(state), opacity, state.drrHeart, id(self._scan)
+        return drrSettings(state), opacity, state.drrHeart, id(self._scan)
 
     def _draw(self) -> None:
         """Begin to draw the preview; the next one follows the one that is being drawn."""
@@ -173,9 +171,9 @@ class DrrSection(Section):
 
     def _picture(self, key: tuple[Any, ...]) -> Steps[None]:
         """Draw a preview. key: settings from `_pictureKey`."""
-        from ...core.errors import ProjectionError
-        from ...drr.pictures import PREVIEW_PIXELS, preview, stand_of
-        from ...mrml.drr_nodes import StandNodes
+        from ..core.errors import ProjectionError
+        from ..drr.pictures import PREVIEW_PIXELS, preview, stand_of
+        from ..mrml.drr_nodes import StandNodes
 
         settings, opacity, heart, _scan = key
         scan, with_table = self._scan, self._withTable
@@ -213,11 +211,11 @@ class DrrSection(Section):
     # The radiograph
 
     def _make(self) -> Steps[str]:
-        from ...drr.pictures import make_radiograph
-        from ...mrml.drr_nodes import add_radiograph
+        from ..drr.pictures import make_radiograph
+        from ..mrml.drr_nodes import add_radiograph
 
         state, task = self._state, self.task
-        settings, volume = settingsOf(state), state.inputVolume
+        settings, volume = drrSettings(state), state.inputVolume
         task.show(_("Preparing …"), 0.0)
         yield 0
         image, calcium, heart = self._images(volume)
@@ -238,14 +236,14 @@ class DrrSection(Section):
             self._show(node)
 
     def _show(self, node: vtkMRMLScalarVolumeNode) -> None:
-        from ...mrml.drr_nodes import CALCIUM_ROLE, HEART_ROLE
+        from ..mrml.drr_nodes import CALCIUM_ROLE, HEART_ROLE
 
         state = self._state
         over, outline = node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)
         radiograph_views.showPicture(node, over, outline, state.drrOpacity if state.drrCalcium else 0.0)
 
     def _showLayout(self) -> None:
-        from ...mrml.drr_nodes import is_radiograph
+        from ..mrml.drr_nodes import is_radiograph
 
         node = self._state.radiographVolume
         if is_radiograph(node):
@@ -262,8 +260,8 @@ class DrrSection(Section):
 
     def _images(self, volume: vtkMRMLScalarVolumeNode) -> tuple[sitk.Image, sitk.Image | None, sitk.Image | None]:
         """Return the CT, its calcium map and its heart mask. Raises CTError."""
-        from ...mrml.scene import image_of_volume
-        from ...mrml.segments import mask_image
+        from ..mrml.scene import image_of_volume
+        from ..mrml.segments import mask_image
 
         image, calcium, heart = image_of_volume(volume), self._calciumNode(), self._heartSegment()
         mask = None if heart is None else mask_image(*heart, image)
@@ -274,7 +272,7 @@ class DrrSection(Section):
 
     def _heartSegment(self) -> tuple[Any, str] | None:
         """Return segmentation and segment of the heart: the result's, or else the one chosen on the first page."""
-        from ...mrml.lesion_segments import HEART_ID
+        from ..mrml.lesion_segments import HEART_ID
 
         state = self._state
         if self._isReviewed():
@@ -290,7 +288,7 @@ class DrrSection(Section):
         return self._ui.pages.currentWidget() is self._ui.radiographTab
 
     def _viewChosen(self, *_args: object) -> None:
-        from ...drr.geometry import VIEWS
+        from ..drr.geometry import VIEWS
 
         view = dataOf(self._ui.drrViewBox)
         if self._state is None or not view:
@@ -300,13 +298,11 @@ class DrrSection(Section):
         state.drrAngle, state.drrMirrored = VIEWS[view]
 
 
-def settingsOf(state: CACScoringParameterNode) -> DrrSettings:
+def drrSettings(state: CACScoringParameterNode) -> DrrSettings:
     """Return the panel's settings of the radiograph."""
-    from ...drr.settings import DrrSettings
+    from ..drr.settings import DrrSettings
 
-    rows = rows_of(DrrSettings)
-    values = {field: settingOf(state, parameter, rows[field]) for parameter, field in DRR.items()}
-    return DrrSettings(state.drrAngle, state.drrTilt, **values)
+    return DrrSettings(state.drrAngle, state.drrTilt, **settingsOf(state, DrrSettings, DRR))
 
 
 def _views() -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import slicer
@@ -21,7 +20,7 @@ from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.widgets import singleShot
 
-from ...project import annotations as mask_files
+from ..project import annotations as mask_files
 from .opening import mark
 
 if TYPE_CHECKING:
@@ -35,37 +34,29 @@ SAVE_MILLISECONDS = 300
 _SEGMENTS = (*ARTERIES, Artery.OTHER.key)
 
 
-@dataclass(frozen=True)
-class MaskKind:
-    """Kind of mask.
+REGIONS, HEART = "regions", "heart"
+"""Kinds of masks, of `annotation_files.MASK_KINDS`."""
 
-    Attributes:
-        name: Name in `annotation_files.MASK_KINDS`.
-        title: Title of the segmentation.
-        effects: Effects of Slicer's segment editor.
-    """
-
-    name: str
-    title: str
-    effects: tuple[str, ...]
-
-
-REGIONS = MaskKind("regions", "Regions", ("CAC Region", "Paint", "Erase"))
+_TITLES = {REGIONS: "Regions", HEART: "Heart"}
 _DRAWING = ("Paint", "Draw", "Erase", "Level tracing", "Fill between slices")
-HEART = MaskKind("heart", "Heart", (*_DRAWING, "Margin", "Smoothing", "Scissors", "Islands"))
+_EFFECTS = {
+    REGIONS: ("CAC Region", "Paint", "Erase"),
+    HEART: (*_DRAWING, "Margin", "Smoothing", "Scissors", "Islands"),
+}
+"""Effects of Slicer's segment editor, by kind of mask."""
 
 
 class MaskSection(Section, VTKObservationMixin):
     """Widgets of one kind of mask; their names begin with the kind's. `onSaved` is called after each save."""
 
-    def __init__(self, ui, kind: MaskKind, onSaved: Callable[[], None]) -> None:
+    def __init__(self, ui, kind: str, onSaved: Callable[[], None]) -> None:
         VTKObservationMixin.__init__(self)
         self._kind = kind
         self._onSaved = onSaved
         self._label, self._status, self._accept, self._frame = (
-            getattr(ui, f"{kind.name}{part}") for part in ("Label", "StatusLabel", "AcceptButton", "EditorFrame")
+            getattr(ui, f"{kind}{part}") for part in ("Label", "StatusLabel", "AcceptButton", "EditorFrame")
         )
-        self._editor: LesionEditor | None = None
+        self._editor = LesionEditor(self._frame.layout(), _EFFECTS[kind], f"CACTraining.{kind}", undo=True)
         self._opened: OpenScan | None = None
         self._segmentation = None
         self._saved: Labelled | None = None
@@ -84,7 +75,7 @@ class MaskSection(Section, VTKObservationMixin):
     @property
     def editor(self):
         """Slicer's segment editor widget; None until the task is selected."""
-        return None if self._editor is None else self._editor.widget
+        return self._editor.widget
 
     def setScan(self, opened: OpenScan | None) -> None:
         """Set another scan, None for none, after the mask was saved."""
@@ -109,8 +100,8 @@ class MaskSection(Section, VTKObservationMixin):
             if on:
                 self._editor.enter()
                 self._editor.edit(self._segmentation, self._opened.volume)
-                if self._kind is REGIONS:  # an accidental stroke would spoil a proposed heart
-                    self._editor.use(REGIONS.effects[0])
+                if self._kind == REGIONS:  # an accidental stroke would spoil a proposed heart
+                    self._editor.use(_EFFECTS[REGIONS][0])
             else:
                 self._editor.exit()
         self.update()
@@ -119,8 +110,7 @@ class MaskSection(Section, VTKObservationMixin):
         """Forget the nodes, which the closing scene removes."""
         self._timer.stop()
         self.removeObservers()
-        if self._editor is not None:
-            self._editor.closeScene()
+        self._editor.closeScene()
         self._opened = self._segmentation = self._saved = None
         self._keys.setEnabled(False)
         self.update()
@@ -146,9 +136,7 @@ class MaskSection(Section, VTKObservationMixin):
             painted = self._painted()
             if not always and _areEqual(painted, self._saved):
                 return True
-            mask_files.write_mask(
-                opened.project, opened.scan.id, opened.annotator, self._kind.name, self._image(painted)
-            )
+            mask_files.write_mask(opened.project, opened.scan.id, opened.annotator, self._kind, self._image(painted))
         except (CTError, OSError) as error:
             self._say(_("Not saved: {error}").format(error=error))
             return False
@@ -162,7 +150,7 @@ class MaskSection(Section, VTKObservationMixin):
         """Show the annotator's mask, or the one to start from. Return False if there is none."""
         opened = self._opened
         try:
-            mask = mask_files.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind.name)
+            mask = mask_files.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind)
             segmentation = self._addSegmentation(mask if mask is not None else self._proposed())
         except (CTError, OSError, RuntimeError) as error:
             self._say(str(error))
@@ -170,9 +158,7 @@ class MaskSection(Section, VTKObservationMixin):
         mark(segmentation, opened.project, opened.scan)
         self._segmentation = segmentation
         self._saved = self._painted()
-        if self._editor is None:
-            tag = f"CACTraining.{self._kind.name}"
-            self._editor = LesionEditor(self._frame.layout(), self._kind.effects, tag, undo=True)
+        self._editor.make()
         events = slicer.vtkSegmentation
         # Painting invokes the first; undo the second alone.
         for event in (events.SourceRepresentationModified, events.SegmentModified):
@@ -187,7 +173,7 @@ class MaskSection(Section, VTKObservationMixin):
         from CACScoringLib.io.image_files import read_image
 
         proposal = self._opened.proposal
-        if self._kind is not HEART or proposal is None:
+        if self._kind != HEART or proposal is None:
             return sitk.Image(self._opened.grid)
         return sitk.Cast(read_image(proposal.heart_file), sitk.sitkUInt8)
 
@@ -201,8 +187,8 @@ class MaskSection(Section, VTKObservationMixin):
             mask = sitk.Resample(mask, opened.grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
         # Files may store rounded origins and spacings.
         mask.CopyInformation(opened.grid)
-        title = _("{what} of {scan}").format(what=_(self._kind.title), scan=opened.name)
-        if self._kind is HEART:
+        title = _("{what} of {scan}").format(what=_(_TITLES[self._kind]), scan=opened.name)
+        if self._kind == HEART:
             return add_outlines(slicer.mrmlScene, "heart", title, opened.volume, mask)
         node = add_lesions(slicer.mrmlScene, title, opened.volume, mask)
         for segment_id in set(node.GetSegmentation().GetSegmentIDs()) - set(_SEGMENTS):
@@ -213,7 +199,7 @@ class MaskSection(Section, VTKObservationMixin):
         from CACScoringLib.mrml.segments import voxels_of_segments
 
         def label(name: str) -> int:
-            number = 1 if self._kind is HEART else label_called(name)
+            number = 1 if self._kind == HEART else label_called(name)
             if number > len(_SEGMENTS):
                 names = ", ".join(_SEGMENTS)
                 raise MaskError(f"The segment {name} is not an artery. Rename it ({names}) or remove it.")
@@ -231,7 +217,7 @@ class MaskSection(Section, VTKObservationMixin):
         return Grid.of(self._opened.grid).image(values)
 
     def _source(self, isAnnotated: bool) -> str:
-        if self._kind is REGIONS:
+        if self._kind == REGIONS:
             return _("Paint generously around each lesion with its artery's colour (keys 1 to 5).")
         if isAnnotated:
             return _("This is your heart annotation of this scan.")

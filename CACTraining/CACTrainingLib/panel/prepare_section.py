@@ -15,9 +15,9 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import fillBox
 
-from ...project.project import Project
-from ...project.proposals import read_proposal
-from ..model_cards import cardsIn
+from ..project.project import Project
+from ..project.proposals import read_proposal
+from .model_cards import cardsIn
 
 NETWORK = "slices"
 

@@ -319,7 +319,7 @@ class TestRuns:
 @pytest.mark.main_window
 class TestCurves:
     def charts(self, run):
-        from CACTrainingLib.panel.train import curve_nodes
+        from CACTrainingLib.panel import curve_nodes
 
         return curve_nodes.chartsOf(str(run))
 

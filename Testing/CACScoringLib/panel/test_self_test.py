@@ -4,7 +4,7 @@ import pytest
 import slicer
 
 import desktop_host
-from CACScoringLib.panel import panel_self_test
+from CACScoringLib.panel import self_test
 
 
 @pytest.fixture(params=[True, False], ids=["main window", "no main window"])
@@ -29,7 +29,7 @@ class TestDeadPages:
         ui.pages.setCurrentIndex(1)
         sections = [widget for widget in slicer.util.findChildren(ui.pages) if hasattr(widget, "collapsed")]
         collapsed = [section.collapsed for section in sections]
-        assert panel_self_test.deadPages("CACScoring") == []
+        assert self_test.deadPages("CACScoring") == []
         assert ui.pages.currentIndex == 1
         assert [section.collapsed for section in sections] == collapsed
         assert {True, False} == set(collapsed)
@@ -39,6 +39,6 @@ class TestDeadPages:
     def test_a_section_that_dies_on_opening(self, panel, breaks):
         from CACScoringLib.panel import editor
 
-        breaks(editor, "LesionEditor")
-        lines = panel_self_test.deadPages("CACScoring")
+        breaks(editor.LesionEditor, "make")
+        lines = self_test.deadPages("CACScoring")
         assert lines == ["CACScoring, page One scan: AttributeError: no such thing"]

@@ -21,12 +21,12 @@ from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareColumns
 from CACScoringLib.panel.widgets import say, showPicture, widthOf
 
-from ...project.project import Project
-from ..parameters import Network
+from ..project.project import Project
 from . import curve_nodes
+from .parameters import Network
 
 if TYPE_CHECKING:
-    from ...training.background import RunState
+    from ..training.background import RunState
 
 POLL_MILLISECONDS = 1000
 TITLES = ("Name", "Network", "State", "Step", "Best")
@@ -84,7 +84,7 @@ class RunsSection(Section):
 
     def update(self) -> None:
         """Show all trainings."""
-        from ...training import background as training_runs
+        from ..training import background as training_runs
 
         if self._state is None:
             return
@@ -150,7 +150,7 @@ class RunsSection(Section):
     # The selected training
 
     def _showRun(self) -> None:
-        from ...training import background as training_runs
+        from ..training import background as training_runs
 
         ui, run = self._ui, self._selectedRun
         ui.stopButton.setEnabled(run is not None and run.state in UNDER_WAY)
@@ -169,8 +169,8 @@ class RunsSection(Section):
 
     def _charts(self, folder: Path, run: RunState) -> dict[str, Any]:
         """Charts of a run; its curves are read again only after its file has changed."""
-        from ...training import background as training_runs
-        from ...training.curves import METRICS
+        from ..training import background as training_runs
+        from ..training.curves import METRICS
 
         metrics = folder / METRICS
         stamp = (folder, metrics.stat().st_mtime_ns if metrics.exists() else None)
@@ -192,7 +192,7 @@ class RunsSection(Section):
         self._showRun()
 
     def _stop(self, *_args: object) -> None:
-        from ...training import background as training_runs
+        from ..training import background as training_runs
 
         folder = self._folder(self._selectedRun.name)
         self._command(_("It could not be stopped: {error}"), lambda: training_runs.stop(folder))
@@ -200,7 +200,7 @@ class RunsSection(Section):
     def _resume(self, *_args: object) -> None:
         from CACScoringLib.panel.process import workerCommand
 
-        from ...training import background as training_runs
+        from ..training import background as training_runs
 
         folder = self._folder(self._selectedRun.name)
         self._command(_("It could not be resumed: {error}"), lambda: training_runs.resume(*workerCommand(), folder))

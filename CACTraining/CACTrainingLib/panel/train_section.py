@@ -18,11 +18,11 @@ from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesO
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import addRows, fillBox, showPath, singleShot
 
-from ...project.annotations import annotators
-from ...project.project import Project
-from ..findings import findingLines
-from ..packages import TRAINING_REQUIREMENTS
-from ..parameters import Network, Preset
+from ..project.annotations import annotators
+from ..project.project import Project
+from .findings import findingLines
+from .packages import TRAINING_REQUIREMENTS
+from .parameters import Network, Preset
 from .runs_section import RunsSection
 from .training_options import (
     LOOP_FIELDS,
@@ -50,7 +50,7 @@ class TrainSection(Section):
     """The training page; its job checks the project."""
 
     def __init__(self, ui, job: Job) -> None:
-        from ...training.settings import LoopSettings
+        from ..training.settings import LoopSettings
 
         self.job, self.ui = job, ui
         addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in LOOP_FIELDS})
@@ -204,7 +204,7 @@ class TrainSection(Section):
             self._refuse(reason)
 
     def _start(self, *_args: object) -> None:
-        from ...training import background as training_runs
+        from ..training import background as training_runs
 
         state, project, name = self._state, self._project, self._name()
         output = project.models_folder / name

@@ -5,25 +5,43 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.files import read_json
 from CACScoringLib.panel.job import ButtonJob, Job, JobError, Steps
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages
-from CACScoringLib.panel.widgets import fillBox
+from CACScoringLib.panel.widgets import dataOf, fillBox
 
-from ...project.project import Project
-from ..model_cards import cardsIn
-from ..packages import TRAINING_REQUIREMENTS
+from ..project.project import Project
 from .install_section import InstallSection
-from .study_view import COMPARISON, STUDY_TITLES, VALIDATION, StudyView, studyFolder, studyName, verdictOf
+from .model_cards import cardsIn
+from .packages import TRAINING_REQUIREMENTS
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
+
+INDEX, SCHEMA = "study.json", "cac-study/1"
+"""Index of a study's folder and its format (`evaluation.page.write_study`)."""
+
+COMPARISON, VALIDATION = "comparison", "validation"
+"""Names of `cac validate` with and without an earlier validation."""
+
+STUDY_TITLES = {
+    "detection": "Detection: which scans, arteries and lesions are found",
+    "reproducibility": "Reproducibility: two scans of each patient",
+    "heart": "Heart: agreement of its outline with the true one",
+    "ablation": "Ablation: contribution of each part of the method",
+    COMPARISON: "Comparison: scores of two models on the same scans",
+}
+"""Titles of the studies, translated on display."""
 
 
 class EvaluateSection(Section):
@@ -36,23 +54,22 @@ class EvaluateSection(Section):
         cancelled = _("Cancelled. Finished parts are kept; press Evaluate again to continue.")
         parts = ui.evaluateButton, ui.evaluateStatusLabel, ui.evaluateBar
         self.task = ButtonJob(job, parts, cancelled, self._evaluate, self.update)
-        self.view = StudyView(ui)
         self.install = InstallSection(ui, job, self.update)
 
         self.bind(ui.evaluateStudyBox, "evaluateStudy")
         self.bind(ui.evaluateModelBox, "evaluateModel")
         self.bind(ui.evaluateOtherBox, "evaluateOther")
+        self.bind(ui.studyBox, "shownStudy")
+        ui.studyPageButton.clicked.connect(self._openPage)
         ui.evaluateStatusLabel.setVisible(False)
 
     def setState(self, state) -> None:
         super().setState(state)
-        self.view.setState(state)
         self.update()
 
     def setProject(self, project: Project | None) -> None:
         """Set another project, or the changed one; None for none."""
         self._project = project
-        self.view.setProject(project)
         self.install.setProject(project)
         self.update()
 
@@ -70,7 +87,7 @@ class EvaluateSection(Section):
         for box in (ui.evaluateStudyBox, ui.evaluateUseBox, ui.evaluateModelBox, ui.evaluateOtherBox):
             box.setEnabled(not running)
         self.task.update(ready and not running)
-        self.view.update()
+        self._listStudies()
         self.install.update()
 
     def cancel(self) -> None:
@@ -109,6 +126,19 @@ class EvaluateSection(Section):
         fillBox(ui.evaluateStudyBox, [(_(text), key) for key, text in STUDY_TITLES.items()], state.evaluateStudy)
         fillBox(ui.evaluateModelBox, entries, state.evaluateModel)
         fillBox(ui.evaluateOtherBox, entries, state.evaluateOther)
+
+    def _listStudies(self) -> None:
+        """List the finished studies of the project and select the shown one."""
+        ui, studies = self.ui, {} if self._project is None else studiesIn(self._project.studies_folder)
+        fillBox(ui.studyBox, [(studyName(name), name) for name in studies], self._state.shownStudy)
+        for n, title in enumerate(studies.values()):
+            ui.studyBox.setItemData(n, title, qt.Qt.ToolTipRole)
+        ui.studyPageButton.setEnabled(bool(studies))
+
+    def _openPage(self, *_args: object) -> None:
+        folder = self._project.studies_folder / dataOf(self.ui.studyBox)
+        page = folder / read_json(folder / INDEX)["page"]
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
 
     # A study
 
@@ -158,3 +188,41 @@ class EvaluateSection(Section):
         """Options of a command that scores: folder, device and model."""
         words = ["--output", str(output), "--device", self._state.trainDevice.value]
         return words + (["--model", model] if model in self._models else [])
+
+
+def studiesIn(folder: Path) -> dict[str, str]:
+    """Find the finished studies in a project's folder of studies: titles by name of the folder, newest first."""
+    studies = {}
+    for file in sorted(folder.glob(f"*/{INDEX}"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            content = read_json(file)
+            if content["schema"] == SCHEMA:
+                studies[file.parent.name] = content["title"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return studies
+
+
+def studyFolder(study: str, use: str, models: Sequence[ModelCard]) -> str:
+    """Return the name of a study's folder, which is the same for the same study of the same models."""
+    return "-".join([study, use, *(f"{card.name}-{card.sha256[:4]}" for card in models)])
+
+
+def studyName(folder: str) -> str:
+    """Return the title of a study with a folder named by `studyFolder`; the name itself for other folders."""
+    study, _dash, remainder = folder.partition("-")
+    use, _dash, models = remainder.partition("-")
+    title = "Validation" if study == VALIDATION else STUDY_TITLES.get(study)
+    if title is None or not use:
+        return folder
+    names = re.findall(r"(.+?)-[0-9a-f]{4}(?:-|$)", models)
+    name = _("{study}, {use} scans").format(study=_(title).partition(":")[0], use=use)
+    return f"{name}: {', '.join(names)}" if names else name
+
+
+def verdictOf(folder: Path) -> list[str]:
+    """Read the sentences of a comparison on which models score better; empty for another study."""
+    from CACScoringLib.models.cards import VERDICT
+
+    sections = read_json(folder / INDEX)["sections"] if (folder / INDEX).is_file() else []
+    return [text for section in sections if section["name"] == VERDICT for text in section["text"]]

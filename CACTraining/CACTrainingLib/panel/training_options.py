@@ -13,9 +13,9 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from ...project.project import Project
-from ..model_cards import cardsIn
-from ..parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
+from ..project.project import Project
+from .model_cards import cardsIn
+from .parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
 
 LOOP_FIELDS = ("minutes", "steps", "patience")
 """Fields of `LoopSettings` in the order of the form; each is a parameter of the state, where 0 means the preset's."""

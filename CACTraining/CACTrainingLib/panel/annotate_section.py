@@ -16,15 +16,14 @@ from CACScoringLib.panel.job import Job, JobError, Steps, showIn, temporaryFolde
 from CACScoringLib.panel.keys import Keys, windowOf
 from CACScoringLib.panel.lifecycle import Section
 
-from ...project.files import ProjectScan
-from ...project.project import Project
-from ..parameters import Task
-from ..project.prepare_section import PrepareSection
-from ..project.work_list_section import WorkListSection
-from . import axial_view
+from ..project.files import ProjectScan
+from ..project.project import Project
 from .masks_section import HEART, REGIONS, MaskSection
-from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, volumeInScene
+from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, showScan, volumeInScene
+from .parameters import Task
+from .prepare_section import PrepareSection
 from .slices_section import SlicesSection
+from .work_list_section import WorkListSection
 
 _TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
 """Tasks in the order of their pages."""
@@ -187,7 +186,7 @@ class AnnotateSection(Section):
     def _show(self, opened: OpenScan) -> None:
         # Masks are read from the disk, where they may be newer than in the scene.
         removeNodes(keep=opened.volume)
-        axial_view.show(opened)
+        showScan(opened)
         self._setOpened(opened)
 
     def _setOpened(self, opened: OpenScan | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from ...project.annotation_files import SliceAnnotations, SliceLabel
+from ..project.annotation_files import SliceAnnotations, SliceLabel
 
 UNCERTAIN = (0.1, 0.9)
 """Predicted probabilities between which a slice is left to be looked at."""

@@ -20,10 +20,10 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import views
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import Section
-from CACScoringLib.panel.slice_plot import PlotSlice, SlicePlot
+from CACScoringLib.panel.slice_plot import SlicePlot
 from CACScoringLib.panel.widgets import colourIcon
 
-from ...project.annotation_files import SliceLabel
+from ..project.annotation_files import SliceLabel
 from .labelling import Labelling
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class SlicesSection(Section, VTKObservationMixin):
         )
         marks = {k: (COLOURS[label.name],) for k, label in labels.items()}
         plotted = range(min(indices), max(indices) + 1) if indices else ()
-        self.plot.setSlices({k: PlotSlice(k, suggested.get(k), True, marks.get(k, ())) for k in plotted})
+        self.plot.setSlices({k: suggested.get(k) for k in plotted}, marks)
 
     def _showSlice(self) -> None:
         ui, labelling, k = self._ui, self._labelling, self._k

@@ -10,27 +10,13 @@ from typing import TYPE_CHECKING
 import qt
 import slicer
 
-from .. import views
+from . import views
 
 if TYPE_CHECKING:
     import numpy as np
 
-LAYOUT_ID = views.RADIOGRAPH_LAYOUT_ID
-
-VIEW = "CACRadiograph"
 _MARGIN = 1.02
 _FROM_MM = (-1600.0, 1200.0, 700.0)
-
-
-def layoutDescription() -> str:
-    """Return Slicer's XML description of the layout."""
-    view = views.sliceView(VIEW, "Coronal", "DRR", "#90A4AE", LAYOUT_ID)
-    return f"""<layout type="horizontal" split="true">{view}{views.THREE_D_VIEW}</layout>"""
-
-
-def registerLayout() -> None:
-    """Register the layout, so that scenes saved with it open with it."""
-    views.registerLayouts({LAYOUT_ID: layoutDescription()})
 
 
 def showLayout(volume=None) -> None:
@@ -39,13 +25,15 @@ def showLayout(volume=None) -> None:
     Does nothing without a main window, or if the layout already shows a picture, because a reader may have turned the
     view. volume: volume for the slice view while there is no radiograph.
     """
-    manager, is_shown = slicer.app.layoutManager(), views.shownLayout() == LAYOUT_ID
-    if manager is None or (is_shown and manager.sliceWidget(VIEW).mrmlSliceCompositeNode().GetBackgroundVolumeID()):
+    manager, is_shown = slicer.app.layoutManager(), views.shownLayout() == views.RADIOGRAPH_LAYOUT_ID
+    if manager is None or (
+        is_shown and manager.sliceWidget(views.RADIOGRAPH).mrmlSliceCompositeNode().GetBackgroundVolumeID()
+    ):
         return
-    registerLayout()
-    views.changeLayout(LAYOUT_ID)
+    views.registerLayouts()
+    views.changeLayout(views.RADIOGRAPH_LAYOUT_ID)
     if volume is not None:
-        widget = manager.sliceWidget(VIEW)
+        widget = manager.sliceWidget(views.RADIOGRAPH)
         widget.mrmlSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
         widget.sliceLogic().FitSliceToBackground()
     widget = views.shownThreeDWidget()
@@ -73,13 +61,13 @@ def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
         outline: Label map whose outline is drawn, or None.
         opacity: Opacity of `over`.
     """
-    from ...mrml.drr_nodes import slice_axes
+    from ..mrml.drr_nodes import slice_axes
 
     manager = slicer.app.layoutManager()
     if manager is None:
         return
     showLayout()
-    widget = manager.sliceWidget(VIEW)
+    widget = manager.sliceWidget(views.RADIOGRAPH)
     composite = widget.mrmlSliceCompositeNode()
     composite.SetLinkedControl(False)
     composite.SetBackgroundVolumeID(picture.GetID())
@@ -98,7 +86,7 @@ def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
 def setOpacity(picture, opacity: float) -> None:
     """Set the opacity of the volume over a picture, if the radiograph view shows that picture."""
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        if composite.GetLayoutName() == VIEW and composite.GetBackgroundVolumeID() == picture.GetID():
+        if composite.GetLayoutName() == views.RADIOGRAPH and composite.GetBackgroundVolumeID() == picture.GetID():
             composite.SetForegroundOpacity(opacity)
 
 

@@ -1,1 +1,0 @@
-"""The panel's page of radiographs."""
