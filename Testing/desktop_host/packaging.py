@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import logging
 
 import slicer
 from packaging.requirements import Requirement
 
+_version = functools.cache(importlib.metadata.version)
+
 
 def pip_check(requirement: str) -> bool:
     """Return True if a requirement is fulfilled."""
     parsed = Requirement(str(requirement))
     try:
-        return parsed.specifier.contains(importlib.metadata.version(parsed.name), prereleases=True)
+        return parsed.specifier.contains(_version(parsed.name), prereleases=True)
     except importlib.metadata.PackageNotFoundError:
         return False
 
