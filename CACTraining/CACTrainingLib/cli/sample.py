@@ -15,7 +15,7 @@ from ..phantom import SAMPLES, write_sample
 FIRST_SAMPLE = next(iter(SAMPLES))
 SampleName = Annotated[
     str,
-    argument(text="; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items()), choices=SAMPLES, nargs="?"),
+    argument(text="; ".join(f"{name}: {title}" for name, (_, title) in SAMPLES.items()), choices=SAMPLES, nargs="?"),
 ]
 
 
