@@ -20,9 +20,8 @@ from CACScoringLib.networks.vessels import PRESETS
 from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, TrainingBudget, values_of
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
-from ...statistics.agreement import kappa
+from ...statistics.agreement import kappa, rank_correlation
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
-from ...statistics.regression import rank_correlation
 from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
 from . import fitting
 
