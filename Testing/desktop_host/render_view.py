@@ -16,6 +16,12 @@ from .qt_manner import gives, qt_module
 qt = qt_module()
 
 
+_RENDER_WINDOW = type(vtk.vtkRenderWindow())
+"""This system's class of render windows. VTK would search for it again for every window."""
+
+_UNUSED_WINDOWS: list[vtk.vtkRenderWindow] = []
+"""Windows of ended views with their graphics contexts, which the next views take."""
+
 _SIZE_HINT, _MINIMUM_SIZE = 300, 50
 
 
@@ -53,7 +59,8 @@ class RenderView(PaintedView):
         """
         super().__init__(parent)
         self._renderer = vtk.vtkRenderer()
-        self._window, self._interactor = vtk.vtkRenderWindow(), vtk.vtkGenericRenderWindowInteractor()
+        self._window = _UNUSED_WINDOWS.pop() if _UNUSED_WINDOWS else _RENDER_WINDOW()
+        self._interactor = vtk.vtkGenericRenderWindowInteractor()
         self._window.SetOffScreenRendering(1)
         self._window.SetMultiSamples(0)
         self._window.AddRenderer(self._renderer)
@@ -79,11 +86,15 @@ class RenderView(PaintedView):
         column.addItem(qt.QSpacerItem(_SIZE_HINT, _SIZE_HINT, qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred))
 
     def _end(self) -> None:
-        """Release the scene and the drawing surface while both exist."""
+        """Release the scene and the window while both exist."""
         forget(self._updates)
         self._observer.SetInteractor(None)
         self._group.SetMRMLDisplayableNode(None)
-        self._window.Finalize()
+        self._interactor.SetRenderWindow(None)
+        for renderer in list(self._window.GetRenderers()):  # some are the managers'
+            self._window.RemoveRenderer(renderer)
+        self._window.SetNumberOfLayers(1)
+        _UNUSED_WINDOWS.append(self._window)
         # The process's factory would keep the application's logic and its scene alive.
         self._factory.SetMRMLApplicationLogic(None)
 

@@ -16,7 +16,7 @@ from study_tables import csv_lines
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.evaluation.experiment import Experiment, ExperimentSettings, TrainingBudget, carry_out
-from CACTrainingLib.radiograph.study.study import RadiographStudy
+from CACTrainingLib.radiograph.study import RadiographStudy
 from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudy
 from CACTrainingLib.whole_scan.vessels.study import VesselStudy
 

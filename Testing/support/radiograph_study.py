@@ -8,7 +8,7 @@ import numpy as np
 from CACScoringLib.core import tables
 from CACScoringLib.core.errors import CTError
 from CACTrainingLib.evaluation.experiment import values_of
-from CACTrainingLib.radiograph.study.study import THRESHOLDS
+from CACTrainingLib.radiograph.study import THRESHOLDS
 from CACTrainingLib.statistics.patient_folds import category_of
 
 BASE_KNOWS = 1.2

@@ -8,7 +8,6 @@ import numpy as np
 from CACScoringLib.core import tables
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
-from CACTrainingLib.whole_scan.prepared import PreparedScans
 from CACTrainingLib.whole_scan.radiomics.fitting import HEART_ML, FeatureTable
 from CACTrainingLib.whole_scan.radiomics.study import with_calls
 
@@ -37,7 +36,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
 
     def prepare_vessels(scans, folder, config, workers, progress):
         files = {scan.name: scan.ct for scan in scans if scan.name not in failing}
-        return PreparedScans(files, dict.fromkeys(failing, "its heart was not found"))
+        return files, dict.fromkeys(failing, "its heart was not found")
 
     def features_of(scans, folder, workers, progress):
         names = (HEART_ML, "heart_noise", PSEUDO_FEATURE)

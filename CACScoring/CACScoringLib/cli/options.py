@@ -1,4 +1,4 @@
-"""Commands declared by a dataclass, options that several of them share, and their conversion to settings."""
+"""Commands declared by a dataclass or a function, options that several share, and their conversion to settings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..core.options import (
     description_of,
     option,
     options_from,
+    options_of,
     settings_from,
 )
 
@@ -86,6 +87,27 @@ class Command(Generic[Options]):
 
     def _extras(self, arguments: argparse.Namespace) -> tuple[str, ...]:
         return self.extras(options_from(arguments, self.options)) if callable(self.extras) else self.extras
+
+
+def command(
+    function: Callable[..., object],
+    extras: tuple[str, ...] = (),
+    interrupted: str = RESUME,
+    description: str = "",
+) -> Command[Any]:
+    """Return the command of a function whose parameters are its options, and `progress`.
+
+    Args:
+        function: Function with a docstring that describes them.
+        extras: As in `Command`.
+        interrupted: As in `Command`.
+        description: As in `Command`.
+    """
+
+    def run(options: Any, progress: Progress) -> None:
+        function(**vars(options), progress=progress)
+
+    return Command(options_of(function), run, extras, interrupted, description)
 
 
 def declare_actions(

@@ -1,6 +1,6 @@
-"""Settings of a user, each declared once: as a dataclass field, whose help text is that of the class's docstring.
+"""Settings of a user, each declared once: as a dataclass field, or as a parameter of a command's function.
 
-Command-line options and the forms of panels are built from these fields.
+The help text is that of the docstring. Command-line options and the forms of panels are built from these fields.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import argparse
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from .decoding import decoded
 from .errors import OutputError, WrongValueError
@@ -67,6 +68,25 @@ def option(default: object = MISSING, /, text: str | None = None, row: Row | Non
 def argument(default: object = MISSING, /, text: str | None = None, **extra: Any) -> Any:
     """Declare a dataclass field that a positional argument sets: optional with a default, several for a tuple."""
     return option(default, text, flag="", **extra)
+
+
+def options_of(function: Callable[..., object]) -> type:
+    """Return a dataclass of a function's parameters besides `progress`, for `add_options` and `options_from`.
+
+    A parameter annotated with `Annotated[kind, option(…)]` has that option. The function's docstring describes the
+    command, and the options under `Args`.
+    """
+    declared_function = function.func if isinstance(function, partial) else function
+    hints, fields = get_type_hints(declared_function, include_extras=True), []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name != "progress":
+            declared = option() if get_origin(hints[name]) is not Annotated else get_args(hints[name])[1]
+            default = MISSING if parameter.default is parameter.empty else parameter.default
+            fields.append((name, hints[name], dataclasses.field(default=default, metadata=declared.metadata)))
+    text = (
+        inspect.cleandoc(declared_function.__doc__ or "").partition("\nRaises:")[0].replace("Args:\n", "Attributes:\n")
+    )
+    return dataclasses.make_dataclass("Options", fields, namespace={"__doc__": text}, kw_only=True, frozen=True)
 
 
 def add_options(parser: argparse._ActionsContainer, kind: type, *names: str) -> None:

@@ -6,19 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 from CACScoringLib.cli.main import PACKAGE
-from CACScoringLib.cli.options import Command
+from CACScoringLib.cli.options import command
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import atomic_folder, file_sha256
 from CACScoringLib.core.options import option
-
-if TYPE_CHECKING:
-    from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,32 +32,32 @@ CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 """Index of PyTorch builds without CUDA, as in the launcher."""
 
 
-@dataclass(frozen=True)
-class BundleOptions:
+ExtraNames = Annotated[str, option(flag="--extras", metavar="NAMES")]
+
+
+def _bundle(
+    *,
+    output: Annotated[Path, option(metavar="DIR")],
+    extra_names: ExtraNames = "scene,studies,archive,cohort,dicom,review",
+    progress: Progress,
+) -> None:
     """Collect CAC, its models and all packages in a folder, from which it is installed without a network.
 
     The packages are those for this system, this Python and that of 3D Slicer. Without an NVIDIA driver here, PyTorch is
     a build without CUDA.
 
-    Attributes:
+    Args:
         output: New folder.
         extra_names: Extras of the package with a comma between, beside the base.
     """
-
-    output: Path = option(metavar="DIR")
-    extra_names: str = option("scene,studies,archive,cohort,dicom,review", flag="--extras", metavar="NAMES")
-
-
-def _bundle(options: BundleOptions, progress: Progress) -> None:
-    """Write the bundle. Raises OutputError, CTError."""
     if not (ROOT / "constraints.txt").is_file():
         raise OutputError("A bundle is made from the folder of the launcher, not from an installed package.")
-    if options.output.exists():
-        raise OutputError(f"{options.output} exists. Give --output a new folder.")
-    requirements = _requirements(options.extra_names)
+    if output.exists():
+        raise OutputError(f"{output} exists. Give --output a new folder.")
+    requirements = _requirements(extra_names)
     versions = sorted({f"{sys.version_info.major}.{sys.version_info.minor}", SLICER_PYTHON})
     progress.begin(versions)
-    with atomic_folder(options.output) as folder:
+    with atomic_folder(output) as folder:
         for path in (ROOT / name for name in CONTENT):
             if path.is_dir():
                 shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -72,9 +69,9 @@ def _bundle(options: BundleOptions, progress: Progress) -> None:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
         (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
-    size = sum(path.stat().st_size for path in options.output.rglob("*")) / 1e9
-    progress.done(options.output)
-    print(f"{options.output}: {len(files)} files, {size:.1f} GB. Copy it; ./cac in it installs without a network.")
+    size = sum(path.stat().st_size for path in output.rglob("*")) / 1e9
+    progress.done(output)
+    print(f"{output}: {len(files)} files, {size:.1f} GB. Copy it; ./cac in it installs without a network.")
 
 
 def _requirements(extras: str) -> list[str]:
@@ -107,4 +104,4 @@ def _download(requirements: list[str], version: str, folder: Path) -> None:
         raise CTError(f"The packages for Python {version} could not be downloaded.\n{done.stderr.strip()[-1500:]}")
 
 
-add_arguments = Command(BundleOptions, _bundle, interrupted="Interrupted. Run the same command again.").declare
+add_arguments = command(_bundle, interrupted="Interrupted. Run the same command again.").declare

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.cli.options import Command, declare_actions
+from CACScoringLib.cli.options import command, declare_actions
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import argument, option
@@ -21,45 +20,94 @@ from ..references.collection import Collection, collections
 ENTRIES = collections()
 
 
-@dataclass(frozen=True)
-class ListOptions:
+Folder = Annotated[Path, option(metavar="DIR")]
+Number = Annotated[int | None, option(metavar="N")]
+
+
+def _list(progress: Progress) -> None:
     """List the collections with content, licence, terms, layout, labels and traps."""
+    print("\n\n".join(collection.as_text() for collection in ENTRIES.values()))
 
 
-@dataclass(frozen=True)
-class FetchOptions:
+def _fetch(collection: Collection, output: Folder, progress: Progress, scans: Number = None) -> None:
     """Fetch scans of a collection.
 
-    Attributes:
+    Args:
         output: Folder for the scans.
         scans: Number of acquisitions (default: 20).
     """
+    from ..collections.commons import fetch_sample
 
-    output: Path = option(metavar="DIR")
-    scans: int | None = option(None, metavar="N")
+    _begin_fetch(collection, output, scans)
+    count = fetch_sample(collection, output, 20 if scans is None else scans, progress)
+    progress.done(output)
+    print(f"{output}: {count} series. Next: cac data import {collection.name} {output} …")
 
 
-@dataclass(frozen=True)
-class FetchTableOptions(FetchOptions):
+def _fetch_or_list(
+    collection: Collection,
+    *,
+    table: Annotated[Path | None, option(metavar="TABLE")] = None,
+    yes: bool = False,
+    output: Folder,
+    scans: Number = None,
+    progress: Progress,
+) -> None:
     """Fetch scans of a collection.
 
-    Attributes:
-        output: Folder for the scans.
-        scans: Number of acquisitions (default: 20), or of a table's first lines (default: all).
+    Args:
         table: Table (CSV) with a column PID, patient or patient_id, as DeepCAC's Results_NLST.csv, or series: fetch the
             baseline scan of these participants that DeepCAC's rule chooses, or these series, with a manifest.
         yes: Fetch gigabytes of a table without asking.
+        output: Folder for the scans.
+        scans: Number of acquisitions (default: 20), or of a table's first lines (default: all).
     """
+    from ..collections.participants import fetch_participants
+    from ..references.manifest import MANIFEST
 
-    table: Path | None = option(None, metavar="TABLE")
-    yes: bool = False
+    def agrees(size: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise OutputError(f"{size} Add --yes to fetch them; {output / MANIFEST} lists them.")
+        return input(f"{size} Fetch them? [y/N] ").strip().lower() in ("y", "yes")
+
+    if table is None:
+        _fetch(collection, output, progress, scans)
+        return
+    _begin_fetch(collection, output, scans)
+    fetched, listed = fetch_participants(collection, table, output, progress, agrees, scans)
+    progress.done(output)
+    print(f"{output}: {fetched} of {listed} scans; {MANIFEST} has the reason of each that is missing")
+    print(f"Next: cac validate {table} --scans {output} --output STUDY")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportOptions:
+def _begin_fetch(collection: Collection, output: Path, scans: int | None) -> None:
+    """Check the number of scans and the extra for downloads, and print the collection's terms. Raises OutputError."""
+    from ..collections.commons import by_hand
+
+    try:
+        require("data")
+    except OutputError as error:
+        raise OutputError(f"{error} {by_hand(collection, output)}") from error
+    if scans is not None and scans < 1:
+        raise OutputError(f"At least one scan is fetched, not {scans}: give --scans 1 or more.")
+    print(collection.as_text(), flush=True)
+
+
+def _import(
+    collection: Annotated[str, argument(choices=ENTRIES)],
+    folder: Annotated[Path, argument(metavar="FOLDER")],
+    *,
+    output: Annotated[Path, option(metavar="PROJECT")],
+    scans: Annotated[Path | None, option(metavar="DIR")] = None,
+    prepare: bool = False,
+    workers: Number = None,
+    progress: Progress,
+) -> None:
     """Check the scans of a downloaded collection, and add them to a project.
 
-    Attributes:
+    Args:
         collection: Name of the collection, as cac data list shows it.
         folder: Folder of the download.
         output: Project, new or existing.
@@ -67,78 +115,25 @@ class ImportOptions:
         prepare: Also propose the heart and the slices that may show calcium, to annotate from.
         workers: Number of processes (default: one per core).
     """
+    from ..collections.importing import import_collection
 
-    collection: str = argument(choices=ENTRIES)
-    folder: Path = argument(metavar="FOLDER")
-    output: Path = option(metavar="PROJECT")
-    scans: Path | None = option(None, metavar="DIR")
-    prepare: bool = False
-    workers: int | None = option(None, metavar="N")
-
-
-def _list(options: ListOptions, progress: Progress) -> None:
-    print("\n\n".join(collection.as_text() for collection in ENTRIES.values()))
-
-
-def _fetch(collection: Collection, options: FetchOptions, progress: Progress) -> None:
-    from ..collections.commons import by_hand, fetch_sample
-
-    try:
-        require("data")
-    except OutputError as error:
-        raise OutputError(f"{error} {by_hand(collection, options.output)}") from error
-    if options.scans is not None and options.scans < 1:
-        raise OutputError(f"At least one scan is fetched, not {options.scans}: give --scans 1 or more.")
-    print(collection.as_text(), flush=True)
-    if isinstance(options, FetchTableOptions) and options.table is not None:
-        _fetch_table(collection, options, options.table, progress)
-        return
-    count = fetch_sample(collection, options.output, 20 if options.scans is None else options.scans, progress)
-    progress.done(options.output)
-    print(f"{options.output}: {count} series. Next: cac data import {collection.name} {options.output} …")
-
-
-def _fetch_table(collection: Collection, options: FetchTableOptions, table: Path, progress: Progress) -> None:
-    from ..collections.participants import fetch_participants
-    from ..references.manifest import MANIFEST
-
-    def agrees(size: str) -> bool:
-        if options.yes:
-            return True
-        if not sys.stdin.isatty():
-            raise OutputError(f"{size} Add --yes to fetch them; {options.output / MANIFEST} lists them.")
-        return input(f"{size} Fetch them? [y/N] ").strip().lower() in ("y", "yes")
-
-    fetched, listed = fetch_participants(collection, table, options.output, progress, agrees, options.scans)
-    progress.done(options.output)
-    print(f"{options.output}: {fetched} of {listed} scans; {MANIFEST} has the reason of each that is missing")
-    print(f"Next: cac validate {table} --scans {options.output} --output STUDY")
-
-
-def _import(options: ImportOptions, progress: Progress) -> None:
-    from ..collections.importing import ImportSettings, import_collection
-
-    collection = ENTRIES[options.collection]
-    print(f"{collection.title}: {collection.licence}. {collection.terms}", flush=True)
-    settings = ImportSettings(
-        collection, options.folder, options.output, options.scans, options.workers, options.prepare
-    )
-    result = import_collection(settings, progress)
+    entry = ENTRIES[collection]
+    print(f"{entry.title}: {entry.licence}. {entry.terms}", flush=True)
+    result = import_collection(entry, folder, output, scans, workers, prepare, progress)
     for warning in result.warnings:
         progress.warning(ScanWarning("source-doubt", warning))
-    added = sum(bool(entry.id) for entry in result.entries)
-    progress.done(options.output)
-    print(f"{options.output}: {added} scans in the project, {len(result.entries) - added} left out")
+    added = sum(bool(scan.id) for scan in result.entries)
+    progress.done(output)
+    print(f"{output}: {added} scans in the project, {len(result.entries) - added} left out")
     print(f"{result.page}: the inventory")
 
 
 RESUME = "Interrupted. Finished scans are kept; rerun the command to resume."
-ACTIONS: dict[str, Command[Any]] = {
-    "list": Command(ListOptions, _list, interrupted="Interrupted."),
+ACTIONS = {
+    "list": command(_list, (), "Interrupted."),
     **{
-        name: Command(
-            FetchTableOptions if name == "nlst" else FetchOptions,
-            partial(_fetch, entry),
+        name: command(
+            partial(_fetch_or_list if name == "nlst" else _fetch, entry),
             (),
             RESUME,
             f"Fetch scans of {entry.title}. {entry.content}",
@@ -146,7 +141,7 @@ ACTIONS: dict[str, Command[Any]] = {
         for name, entry in ENTRIES.items()
         if entry.idc is not None
     },
-    "import": Command(ImportOptions, _import, ("studies", "cohort"), RESUME),
+    "import": command(_import, ("studies", "cohort"), RESUME),
 }
 
 

@@ -5,39 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.cli.options import Command
+from CACScoringLib.cli.options import command
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import option
-
-if TYPE_CHECKING:
-    from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@dataclass(frozen=True)
-class DocsOptions:
+def _build(output: Annotated[Path, option(metavar="DIR")] = Path("site"), *, progress: Progress) -> None:
     """Build the documentation as a site that needs neither a server nor a network; a broken link is an error.
 
-    Attributes:
+    Args:
         output: Folder for the pages.
     """
-
-    output: Path = option(Path("site"), metavar="DIR")
-
-
-def _build(options: DocsOptions, progress: Progress) -> None:
     from CACScoringLib.core.errors import CTError
 
     configuration = ROOT / "mkdocs.yml"
     if not configuration.is_file():
         raise OutputError("The documentation comes with the repository, not with the installed package.")
-    output = options.output.resolve()
+    output = output.resolve()
     if output.exists() and not (output / "sitemap.xml").is_file() and any(output.iterdir()):
         raise OutputError(f"{output} holds something other than a site, which would be removed. Choose another folder.")
     require("docs")
@@ -53,4 +44,4 @@ def _build(options: DocsOptions, progress: Progress) -> None:
     print(f"{output / 'index.html'}: the documentation")
 
 
-add_arguments = Command(DocsOptions, _build, interrupted="Interrupted. Run the same command again.").declare
+add_arguments = command(_build, interrupted="Interrupted. Run the same command again.").declare

@@ -66,7 +66,7 @@ def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], 
 
 
 def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..radiograph.study.prognosis import evaluate_prognosis
+    from ..radiograph.prognosis import evaluate_prognosis
 
     return evaluate_prognosis(_data(name, values), values["output"], values.get("seed", 0), progress)
 
@@ -89,7 +89,7 @@ def _data(name: str, values: dict[str, Any]) -> Path:
 
 
 _STUDIES_OF_TRAININGS = {
-    "radiograph": ("..radiograph.study.study", "RadiographStudy"),
+    "radiograph": ("..radiograph.study", "RadiographStudy"),
     "vessels": ("..whole_scan.vessels.study", "VesselStudy"),
     "radiomics": ("..whole_scan.radiomics.study", "RadiomicsStudy"),
 }

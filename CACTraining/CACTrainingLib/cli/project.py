@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from CACScoringLib.cli.options import DEVICES, Command, declare_actions
+from CACScoringLib.cli.options import DEVICES, Command, command, declare_actions
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import OutputError, ProjectError
 from CACScoringLib.core.files import atomic_write
-from CACScoringLib.core.options import argument, option
+from CACScoringLib.core.options import argument, option, options_of
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.text import abbreviated_list, printable
 
@@ -28,196 +27,55 @@ _REMEDIES = {"labels": "cac train decomposition --preset compact-labels"}
 """Commands for remedies of findings that are no action of `cac project`."""
 
 
-@dataclass(frozen=True)
-class ProjectOptions:
-    """Options of all actions.
-
-    Attributes:
-        project: Folder of the project.
-    """
-
-    project: Path = argument(metavar="DIR")
+# Parameters of several actions. `_run` opens the project of the folder that the command line names.
+OpenedProject = Annotated[Project, argument(text="folder of the project", metavar="DIR", type=Path)]
+Folder = Annotated[Path, argument(text="folder of the project", metavar="DIR")]
+Annotator = Annotated[str | None, option(metavar="NAME")]
+Scans = Annotated[tuple[str, ...], option(metavar="ID")]
+Share = Annotated[float, option(metavar="SHARE")]
 
 
-@dataclass(frozen=True)
-class NewOptions(ProjectOptions):
+def _new(project: Folder, progress: Progress, name: str = "") -> None:
     """Create an empty project.
 
-    Attributes:
+    Args:
         name: Name of the project (default: that of its folder).
     """
-
-    name: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddOptions(ProjectOptions):
-    """Add scans to a project.
-
-    Attributes:
-        sources: A CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table
-            (CSV) with the column ct and, where you have them, name, series, patient, heart, lesions.
-        labels: Folder with segmentations of the scans, by the scans' names.
-    """
-
-    sources: tuple[Path, ...] = argument(metavar="SOURCE")
-    labels: Path | None = option(None, metavar="DIR")
+    created = Project.create(project, name)
+    progress.done(created.folder)
+    print(f"{created.folder}: a new project, {created.name}")
 
 
-@dataclass(frozen=True)
-class ListOptions(ProjectOptions):
-    """Show the scans of a project.
-
-    Attributes:
-        annotator: Annotator whose work is shown (default: all).
-    """
-
-    annotator: str | None = option(None, metavar="NAME")
-
-
-@dataclass(frozen=True)
-class CheckOptions(ProjectOptions):
-    """Check what a project lacks before training can start.
-
-    Attributes:
-        network: Network to be trained (default: any).
-        method: Method of training the decomposition.
-        annotator: Annotator whose annotations are trained on (default: all).
-        data: Further folder or project that training learns from; may be repeated.
-    """
-
-    network: str | None = option(None, choices=("territories", "slices", "decomposition"))
-    method: str = option("supervised", choices=("supervised", "labels", "cyclegan"))
-    annotator: str | None = option(None, metavar="NAME")
-    data: tuple[Path, ...] = option((), metavar="DIR")
-
-
-@dataclass(frozen=True)
-class SplitOptions(ProjectOptions):
-    """Assign patients that have no use to training, validation or test.
-
-    Attributes:
-        training: Share of patients for training (default: 0.6).
-        validation: Share of patients for validation (default: 0.2).
-        test: Share of patients for test (default: 0.2).
-        seed: The same seed gives the same split.
-    """
-
-    training: float = option(0.6, metavar="SHARE")
-    validation: float = option(0.2, metavar="SHARE")
-    test: float = option(0.2, metavar="SHARE")
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class RelocateOptions(ProjectOptions):
-    """Update the paths of scans that were moved.
-
-    Attributes:
-        old: Former folder of the scans.
-        new: Present folder of the scans.
-    """
-
-    old: Path = argument(metavar="OLD")
-    new: Path = argument(metavar="NEW")
-
-
-@dataclass(frozen=True)
-class UseOptions(ProjectOptions):
-    """Set the use of a patient.
-
-    Attributes:
-        patient: Patient, as cac project list names it.
-        use: Use of all scans of the patient; none removes it.
-    """
-
-    patient: str = argument(metavar="PATIENT")
-    use: str = argument(choices=(*USES, "none"))
-
-
-@dataclass(frozen=True)
-class RemoveOptions(ProjectOptions):
-    """Remove a scan from a project; nothing is deleted.
-
-    Attributes:
-        scan: Number of the scan, such as 0001.
-    """
-
-    scan: str = argument(metavar="ID")
-
-
-@dataclass(frozen=True)
-class AgreementOptions(ProjectOptions):
-    """Compare annotators with each other and with the truth.
-
-    Attributes:
-        scan: Scan to compare (default: all; may be repeated).
-    """
-
-    scan: tuple[str, ...] = option((), metavar="ID")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferenceOptions(ProjectOptions):
-    """List annotated scans in a table, as the reference for cac validate.
-
-    Attributes:
-        use: Use of the scans (default: test).
-        annotator: Annotator whose regions and labels count, where there are several.
-        output: Table (CSV) to write.
-    """
-
-    use: str | None = option(None, choices=(*USES, "all"))
-    annotator: str | None = option(None, metavar="NAME")
-    output: Path = option(metavar="TABLE")
-
-
-@dataclass(frozen=True)
-class PrepareOptions(ProjectOptions):
-    """Propose the heart and the slices of scans, to annotate from.
-
-    Attributes:
-        scan: Scan to prepare (default: all; may be repeated).
-        model: Card of a model for territories, heart or slices to use in place of the bundled one.
-        overwrite: Replace existing proposals.
-        image: Write the CT of the single --scan to this file as well, in axial slices.
-    """
-
-    scan: tuple[str, ...] = option((), metavar="ID")
-    model: tuple[Path, ...] = option((), metavar="CARD")
-    device: str = option("auto", choices=DEVICES)
-    overwrite: bool = False
-    image: Path | None = option(None, metavar="TARGET.nrrd")
-
-
-Action = Callable[[Project, Any, Progress], str]
-"""Function for an action on a project; returns the text to print."""
-
-
-def _new(options: NewOptions, progress: Progress) -> None:
-    project = Project.create(options.project, options.name)
-    progress.done(project.folder)
-    print(f"{project.folder}: a new project, {project.name}")
-
-
-def _run(action: Action, options: ProjectOptions, progress: Progress) -> None:
-    """Run an action on a project. Raises CTError, OutputError."""
+def _run(action: Callable[..., str], options: Any, progress: Progress) -> None:
+    """Run an action on the opened project, and print the text that it returns. Raises CTError, OutputError."""
     project = Project.open(options.project)
     for warning in project.warnings:
         progress.warning(ScanWarning("project-doubt", warning))
-    text = action(project, options, progress)
+    text = action(**vars(options) | {"project": project}, progress=progress)
     progress.done(project.folder)
     print(text)
 
 
-def _add(project: Project, options: AddOptions, progress: Progress) -> str:
+def _add(
+    project: OpenedProject,
+    sources: Annotated[tuple[Path, ...], argument(metavar="SOURCE")],
+    progress: Progress,
+    labels: Annotated[Path | None, option(metavar="DIR")] = None,
+) -> str:
+    """Add scans to a project.
+
+    Args:
+        sources: A CT file, a folder of scans (DICOM, NIfTI, NRRD, MHA), a cohort of digital patients, COCA, or a table
+            (CSV) with the column ct and, where you have them, name, series, patient, heart, lesions.
+        labels: Folder with segmentations of the scans, by the scans' names.
+    """
     from ..references.folder import find_new_scans
 
     progress.begin(["finding scans", "adding scans"])
     new: list[NewScan] = []
     with progress.step("finding scans"):
-        for source in options.sources:
-            scans, warnings = find_new_scans(source, progress.counted, options.labels)
+        for source in sources:
+            scans, warnings = find_new_scans(source, progress.counted, labels)
             new += scans
             for warning in warnings:
                 progress.warning(ScanWarning("source-doubt", warning))
@@ -236,9 +94,14 @@ def _add(project: Project, options: AddOptions, progress: Progress) -> str:
     )
 
 
-def _list(project: Project, options: ListOptions, progress: Progress) -> str:
+def _list(project: OpenedProject, progress: Progress, annotator: Annotator = None) -> str:
+    """Show the scans of a project.
+
+    Args:
+        annotator: Annotator whose work is shown (default: all).
+    """
     missing = {scan.id for scan in project.missing()}
-    states = {scan.id: _work(project, scan.id, scan.id in missing, options.annotator) for scan in project.scans}
+    states = {scan.id: _work(project, scan.id, scan.id in missing, annotator) for scan in project.scans}
     rows = [(scan.id, scan.name, scan.patient, scan.use or "–", states[scan.id]) for scan in project.scans]
     return _table(("id", "name", "patient", "use", "state"), rows)
 
@@ -253,12 +116,27 @@ def _work(project: Project, scan_id: str, missing: bool, annotator: str | None) 
     return "; ".join(parts) or "new"
 
 
-def _check(project: Project, options: CheckOptions, progress: Progress) -> str:
+def _check(
+    project: OpenedProject,
+    progress: Progress,
+    network: Annotated[str | None, option(choices=("territories", "slices", "decomposition"))] = None,
+    method: Annotated[str, option(choices=("supervised", "labels", "cyclegan"))] = "supervised",
+    annotator: Annotator = None,
+    data: Annotated[tuple[Path, ...], option(metavar="DIR")] = (),
+) -> str:
+    """Check what a project lacks before training can start.
+
+    Args:
+        network: Network to be trained (default: any).
+        method: Method of training the decomposition.
+        annotator: Annotator whose annotations are trained on (default: all).
+        data: Further folder or project that training learns from; may be repeated.
+    """
     from ..data.project_check import check_project
 
     progress.begin(["check"])
     with progress.step("check"):
-        findings = check_project(project, options.network, options.method, options.annotator, options.data)
+        findings = check_project(project, network, method, annotator, data)
     lines = []
     for finding in findings:
         scans = f" ({abbreviated_list(finding.scans)})" if finding.scans else ""
@@ -273,12 +151,26 @@ def _check(project: Project, options: CheckOptions, progress: Progress) -> str:
     return text
 
 
-def _split(project: Project, options: SplitOptions, progress: Progress) -> str:
+def _split(
+    project: OpenedProject,
+    progress: Progress,
+    training: Share = 0.6,
+    validation: Share = 0.2,
+    test: Share = 0.2,
+    seed: int = 0,
+) -> str:
+    """Assign patients that have no use to training, validation or test.
+
+    Args:
+        training: Share of patients for training (default: 0.6).
+        validation: Share of patients for validation (default: 0.2).
+        test: Share of patients for test (default: 0.2).
+        seed: The same seed gives the same split.
+    """
     from ..project.annotations import patient_kinds
 
-    shares = (options.training, options.validation, options.test)
     kinds = patient_kinds(project)
-    assigned = project.split(shares, options.seed, kinds)
+    assigned = project.split((training, validation, test), seed, kinds)
     for use in ("training", "validation"):
         patients = [scan.patient for scan in project.scans if scan.use == use]
         if patients and not any(kinds[patient] == 2 for patient in patients):
@@ -289,32 +181,64 @@ def _split(project: Project, options: SplitOptions, progress: Progress) -> str:
     return f"{project.folder}: {len(assigned)} patients were given a use; now {counts}"
 
 
-def _relocate(project: Project, options: RelocateOptions, progress: Progress) -> str:
+def _relocate(
+    project: OpenedProject,
+    old: Annotated[Path, argument(metavar="OLD")],
+    new: Annotated[Path, argument(metavar="NEW")],
+    progress: Progress,
+) -> str:
+    """Update the paths of scans that were moved.
+
+    Args:
+        old: Former folder of the scans.
+        new: Present folder of the scans.
+    """
     progress.begin(["comparing scans"])
     with progress.step("comparing scans"):
-        count = project.relocate(options.old, options.new, progress.counted)
+        count = project.relocate(old, new, progress.counted)
     missing = len(project.missing())
     progress.event("relocated", count=count, missing=missing)
     return f"{project.folder}: {count} scans found again, {missing} are still missing"
 
 
-def _use(project: Project, options: UseOptions, progress: Progress) -> str:
-    project.set_use({options.patient: "" if options.use == "none" else options.use})
-    return f"{project.folder}: patient {options.patient} is stored for {options.use}"
+def _use(
+    project: OpenedProject,
+    patient: Annotated[str, argument(metavar="PATIENT")],
+    use: Annotated[str, argument(choices=(*USES, "none"))],
+    progress: Progress,
+) -> str:
+    """Set the use of a patient.
+
+    Args:
+        patient: Patient, as cac project list names it.
+        use: Use of all scans of the patient; none removes it.
+    """
+    project.set_use({patient: "" if use == "none" else use})
+    return f"{project.folder}: patient {patient} is stored for {use}"
 
 
-def _remove(project: Project, options: RemoveOptions, progress: Progress) -> str:
-    project.remove(options.scan)
+def _remove(project: OpenedProject, scan: Annotated[str, argument(metavar="ID")], progress: Progress) -> str:
+    """Remove a scan from a project; nothing is deleted.
+
+    Args:
+        scan: Number of the scan, such as 0001.
+    """
+    project.remove(scan)
     removed = project.folder / "removed"
-    return f"{project.folder}: scan {options.scan} was removed; its annotations are kept in {removed}"
+    return f"{project.folder}: scan {scan} was removed; its annotations are kept in {removed}"
 
 
-def _agreement(project: Project, options: AgreementOptions, progress: Progress) -> str:
+def _agreement(project: OpenedProject, progress: Progress, scan: Scans = ()) -> str:
+    """Compare annotators with each other and with the truth.
+
+    Args:
+        scan: Scan to compare (default: all; may be repeated).
+    """
     from ..project.agreement import agreement
 
     progress.begin(["agreement"])
     with progress.step("agreement"):
-        rows, warnings = agreement(project, options.scan or None)
+        rows, warnings = agreement(project, scan or None)
     for warning in warnings:
         progress.warning(ScanWarning("annotation-doubt", warning))
     for row in rows:
@@ -324,33 +248,63 @@ def _agreement(project: Project, options: AgreementOptions, progress: Progress) 
     return table if rows else "No scan has been annotated by two."
 
 
-def _reference(project: Project, options: ReferenceOptions, progress: Progress) -> str:
+def _reference(
+    project: OpenedProject,
+    *,
+    use: Annotated[str | None, option(choices=(*USES, "all"))] = None,
+    annotator: Annotator = None,
+    output: Annotated[Path, option(metavar="TABLE")],
+    progress: Progress,
+) -> str:
+    """List annotated scans in a table, as the reference for cac validate.
+
+    Args:
+        use: Use of the scans (default: test).
+        annotator: Annotator whose regions and labels count, where there are several.
+        output: Table (CSV) to write.
+    """
     from ..studies.scans import write_reference
 
     progress.begin(["reference"])
     with progress.step("reference"):
         try:
-            options.output.parent.mkdir(parents=True, exist_ok=True)
-            number, warnings = write_reference(project.folder, options.output, options.use, options.annotator)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            number, warnings = write_reference(project.folder, output, use, annotator)
         except OSError as error:
-            raise OutputError(f"Cannot write {options.output}: {error.strerror}. Choose another --output.") from error
+            raise OutputError(f"Cannot write {output}: {error.strerror}. Choose another --output.") from error
     for warning in warnings:
         progress.warning(ScanWarning("scan-left-out", warning))
-    return f"{options.output}: {number} scans, a reference for cac validate"
+    return f"{output}: {number} scans, a reference for cac validate"
 
 
-def _prepare(project: Project, options: PrepareOptions, progress: Progress) -> str:
+def _prepare(
+    project: OpenedProject,
+    progress: Progress,
+    scan: Scans = (),
+    model: Annotated[tuple[Path, ...], option(metavar="CARD")] = (),
+    device: Annotated[str, option(choices=DEVICES)] = "auto",
+    overwrite: bool = False,
+    image: Annotated[Path | None, option(metavar="TARGET.nrrd")] = None,
+) -> str:
+    """Propose the heart and the slices of scans, to annotate from.
+
+    Args:
+        scan: Scan to prepare (default: all; may be repeated).
+        model: Card of a model for territories, heart or slices to use in place of the bundled one.
+        overwrite: Replace existing proposals.
+        image: Write the CT of the single --scan to this file as well, in axial slices.
+    """
     from ..project.proposals import propose_waiting
 
-    scans = [project.scan(id_) for id_ in options.scan] or list(project.scans)
-    progress.begin([*(["reading"] if options.image else []), "proposals"])
-    if options.image:
-        if len(options.scan) != 1 or options.image.suffix.lower() != ".nrrd":
+    scans = [project.scan(id_) for id_ in scan] or list(project.scans)
+    progress.begin([*(["reading"] if image else []), "proposals"])
+    if image:
+        if len(scan) != 1 or image.suffix.lower() != ".nrrd":
             raise OutputError("With --image, name one --scan, and a file that ends with .nrrd.")
         with progress.step("reading"):
-            _write_image(project, options.scan[0], options.image)
+            _write_image(project, scan[0], image)
     with progress.step("proposals"):
-        prepared, failed = propose_waiting(project, scans, progress, options.device, options.model, options.overwrite)
+        prepared, failed = propose_waiting(project, scans, progress, device, model, overwrite)
     return (
         f"{project.folder}: {prepared} scans prepared, {len(scans) - prepared - failed} had been prepared before, "
         f"{failed} could not be"
@@ -391,18 +345,24 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 INTERRUPTED = "Interrupted. Finished work is kept; rerun the command to resume."
-ACTIONS: dict[str, Command[Any]] = {
-    "new": Command(NewOptions, _new, (), INTERRUPTED),
-    "add": Command(AddOptions, partial(_run, _add), (), INTERRUPTED),
-    "list": Command(ListOptions, partial(_run, _list), (), INTERRUPTED),
-    "check": Command(CheckOptions, partial(_run, _check), (), INTERRUPTED),
-    "split": Command(SplitOptions, partial(_run, _split), (), INTERRUPTED),
-    "relocate": Command(RelocateOptions, partial(_run, _relocate), (), INTERRUPTED),
-    "use": Command(UseOptions, partial(_run, _use), (), INTERRUPTED),
-    "remove": Command(RemoveOptions, partial(_run, _remove), (), INTERRUPTED),
-    "agreement": Command(AgreementOptions, partial(_run, _agreement), ("studies",), INTERRUPTED),
-    "reference": Command(ReferenceOptions, partial(_run, _reference), ("studies", "cohort"), INTERRUPTED),
-    "prepare": Command(PrepareOptions, partial(_run, _prepare), (), INTERRUPTED),
+
+
+def _action(function: Callable[..., str], *extras: str) -> Command[Any]:
+    return Command(options_of(function), partial(_run, function), extras, INTERRUPTED)
+
+
+ACTIONS = {
+    "new": command(_new, (), INTERRUPTED),
+    "add": _action(_add),
+    "list": _action(_list),
+    "check": _action(_check),
+    "split": _action(_split),
+    "relocate": _action(_relocate),
+    "use": _action(_use),
+    "remove": _action(_remove),
+    "agreement": _action(_agreement, "studies"),
+    "reference": _action(_reference, "studies", "cohort"),
+    "prepare": _action(_prepare),
 }
 
 

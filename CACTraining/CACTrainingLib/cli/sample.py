@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from CACScoringLib.cli.options import NOTHING_WRITTEN, Command
+from CACScoringLib.cli.options import NOTHING_WRITTEN, command
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import argument
 from CACScoringLib.core.progress import Progress
 
 from ..phantom import SAMPLES, write_sample
 
+FIRST_SAMPLE = next(iter(SAMPLES))
+SampleName = Annotated[
+    str,
+    argument(text="; ".join(f"{name}: {title}" for name, (_, title) in SAMPLES.items()), choices=SAMPLES, nargs="?"),
+]
 
-@dataclass(frozen=True, kw_only=True)
-class SampleOptions:
+
+def run(
+    *, name: SampleName = FIRST_SAMPLE, directory: Annotated[Path, argument(metavar="DIR")], progress: Progress
+) -> None:
     """Write one scan of a digital patient: CT, heart, calcium map, labels and truth.json.
 
-    Attributes:
+    Args:
         directory: A folder that does not exist yet.
+
+    Raises:
+        OutputError: The folder exists, or cannot be written.
     """
-
-    name: str = argument(
-        next(iter(SAMPLES)),
-        "; ".join(f"{name}: {sample.title}" for name, sample in SAMPLES.items()),
-        choices=SAMPLES,
-        nargs="?",
-    )
-    directory: Path = argument(metavar="DIR")
-
-
-def run(options: SampleOptions, progress: Progress) -> None:
-    """Write the sample. Raises OutputError."""
-    if options.directory.exists():
-        raise OutputError(f"{options.directory} exists already. Choose another folder.")
+    if directory.exists():
+        raise OutputError(f"{directory} exists already. Choose another folder.")
     progress.begin(["sample"])
     with progress.step("sample"):
-        truth = write_sample(options.directory, options.name)
-    progress.done(options.directory)
-    print(f"{options.directory}: a digital patient with {truth['mass_mg']:.1f} mg of coronary calcium")
+        truth = write_sample(directory, name)
+    progress.done(directory)
+    print(f"{directory}: a digital patient with {truth['mass_mg']:.1f} mg of coronary calcium")
 
 
-add_arguments = Command(SampleOptions, run, interrupted=NOTHING_WRITTEN).declare
+add_arguments = command(run, interrupted=NOTHING_WRITTEN).declare

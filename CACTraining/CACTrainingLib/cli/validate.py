@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from CACScoringLib.cli.options import DEVICES, Command
-from CACScoringLib.core.options import argument, option, settings_from
+from CACScoringLib.cli.options import DEVICES, command
+from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
 
+Folder = Annotated[Path | None, option(metavar="DIR")]
+Name = Annotated[str | None, option(metavar="NAME")]
 
-@dataclass(frozen=True, kw_only=True)
-class ValidateOptions:
+
+def run(
+    reference: Annotated[Path, argument(metavar="REFERENCE")],
+    *,
+    scans: Folder = None,
+    output: Annotated[Path, option(metavar="DIR")],
+    calibrate: Name = None,
+    model: Annotated[tuple[str, ...], option(metavar="NAME")] = (),
+    before: Folder = None,
+    overwrite: bool = False,
+    workers: Annotated[int | None, option(metavar="N")] = None,
+    device: Annotated[str, option(choices=DEVICES)] = "auto",
+    progress: Progress,
+) -> None:
     """Score scans that have reference scores, and write validation.html: agreement in total, by category, artery and
     lesion, pictures of what was missed and wrongly counted, tables (CSV) and figures.
 
     Rerun the command to resume.
 
-    Attributes:
+    Args:
         reference: COCA's folder Gated_release_final (contours) or deidentified_nongated (scores.xlsx); a folder of
             orCaScore (.mhd), of label maps NAME-lesions beside NAME, or of segmentations NAME.seg.nrrd; or a table
             (CSV) with ct or id, and total, LM, LAD, LCX, RCA or lesions; or DeepCAC's table of NLST, with --scans.
@@ -31,38 +45,35 @@ class ValidateOptions:
         overwrite: Score all scans again, whatever the folder holds.
         workers: Number of processes (default: one per core, as far as memory allows).
         device: Of the networks (default: auto).
+
+    Raises:
+        CTError: The reference or a model cannot be used.
+        OutputError: The output cannot be written.
     """
-
-    reference: Path = argument(metavar="REFERENCE")
-    scans: Path | None = option(None, metavar="DIR")
-    output: Path = option(metavar="DIR")
-    calibrate: str | None = option(None, metavar="NAME")
-    model: tuple[str, ...] = option((), metavar="NAME")
-    before: Path | None = option(None, metavar="DIR")
-    overwrite: bool = False
-    workers: int | None = option(None, metavar="N")
-    device: str = option("auto", choices=DEVICES)
-
-
-def run(options: ValidateOptions, progress: Progress) -> None:
-    """Validate. Raises CTError, OutputError."""
     from CACScoringLib.models.choice import ModelChoice
 
     from ..validation.run import ValidationSettings, validate
 
-    models = ModelChoice(options.model, device=options.device)
-    settings = ValidationSettings(options.reference, options.output, models=models)
-    settings = settings_from(options, settings, ("scans", "workers", "overwrite", "calibrate", "before"))
+    settings = ValidationSettings(
+        reference,
+        output,
+        models=ModelChoice(model, device=device),
+        scans=scans,
+        workers=workers,
+        overwrite=overwrite,
+        calibrate=calibrate,
+        before=before,
+    )
     done = validate(settings, progress)
-    print(f"{options.output}: {len(done.scans)} scans compared, {len(done.refused)} left out")
+    print(f"{output}: {len(done.scans)} scans compared, {len(done.refused)} left out")
     if done.calibrated is not None:
         name = done.calibrated.card.name
         print(f"Stored {name}. Use it with: cac score CT --model {name}")
         print(f"Take it away with: cac models install {name} --previous")
     for sentence in done.verdicts:
         print(sentence)
-    progress.done(options.output)
+    progress.done(output)
     print(f"{done.page}: the validation")
 
 
-add_arguments = Command(ValidateOptions, run, ("studies", "cohort")).declare
+add_arguments = command(run, ("studies", "cohort")).declare

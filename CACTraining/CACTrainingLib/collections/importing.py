@@ -32,27 +32,6 @@ CHECK_VERSION = 1
 
 
 @dataclass(frozen=True)
-class ImportSettings:
-    """Settings of an import.
-
-    Attributes:
-        collection: The collection.
-        folder: Folder of the download.
-        output: Folder of the project, new or existing.
-        images: Folder of the scans, for labels that come without them.
-        workers: Number of processes; None for as many as fit.
-        prepare: True to propose the heart and the slices of the scans.
-    """
-
-    collection: Collection
-    folder: Path
-    output: Path
-    images: Path | None = None
-    workers: int | None = None
-    prepare: bool = False
-
-
-@dataclass(frozen=True)
 class ImportResult:
     """Result of an import.
 
@@ -69,8 +48,25 @@ class ImportResult:
     warnings: tuple[str, ...]
 
 
-def import_collection(settings: ImportSettings, progress: Progress | None = None) -> ImportResult:
+def import_collection(
+    collection: Collection,
+    folder: Path,
+    output: Path,
+    images: Path | None = None,
+    workers: int | None = None,
+    prepare: bool = False,
+    progress: Progress | None = None,
+) -> ImportResult:
     """Check the scans of a collection, add the usable ones to a project, split it by patient and write the inventory.
+
+    Args:
+        collection: The collection.
+        folder: Folder of the download.
+        output: Folder of the project, new or existing.
+        images: Folder of the scans, for labels that come without them.
+        workers: Number of processes; None for as many as fit.
+        prepare: True to propose the heart and the slices of the scans.
+        progress: Progress of its steps.
 
     Raises:
         CTError: The folder does not hold the collection, or no scan can be used.
@@ -79,16 +75,16 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
     """
     progress = progress or Progress()
     steps = ["finding scans", "checking scans", "adding scans", "inventory"]
-    progress.begin([*steps, "proposals"] if settings.prepare else steps)
+    progress.begin([*steps, "proposals"] if prepare else steps)
     with progress.step("finding scans"):
-        scans, warnings = find_scans(settings.collection, settings.folder, settings.images, progress.counted)
-    project = Project.open(settings.output) if is_project(settings.output) else Project.create(settings.output)
-    settings.collection.write_terms(project.folder)
-    folder = project.folder / INVENTORY
+        scans, warnings = find_scans(collection, folder, images, progress.counted)
+    project = Project.open(output) if is_project(output) else Project.create(output)
+    collection.write_terms(project.folder)
+    inventory = project.folder / INVENTORY
     with progress.step("checking scans"):
         jobs = [(_key(scan), scan) for scan in scans]
-        work = JobSettings(settings.workers or sensible_count(), progress=progress)
-        checks = kept_records(jobs, folder / CHECKED, check_scan, ScanCheck, work)
+        work = JobSettings(workers or sensible_count(), progress=progress)
+        checks = kept_records(jobs, inventory / CHECKED, check_scan, ScanCheck, work)
     with progress.step("adding scans"):
         usable = [scan for scan, check in zip(scans, checks, strict=True) if not isinstance(check, str)]
         present = {(scan.ct, scan.series) for scan in project.scans}
@@ -98,10 +94,10 @@ def import_collection(settings: ImportSettings, progress: Progress | None = None
     with progress.step("inventory"):
         reasons = dict(added.failed) | {name: f"It is the same scan as {id_}." for name, id_ in added.duplicates}
         entries = _entries(project, scans, checks, reasons)
-        page = write_inventory(folder, settings.collection, entries)
+        page = write_inventory(inventory, collection, entries)
     if not any(entry.id for entry in entries):
-        raise CTError(f"No scan of {settings.folder} can be used. The reasons are in {page}.")
-    if settings.prepare:
+        raise CTError(f"No scan of {folder} can be used. The reasons are in {page}.")
+    if prepare:
         with progress.step("proposals"):
             propose_waiting(project, project.scans, progress)
     return ImportResult(project, page, entries, tuple(warnings))

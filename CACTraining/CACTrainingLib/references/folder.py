@@ -18,7 +18,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import SimpleITK as sitk
 
@@ -47,11 +46,8 @@ TRUTH = "truth.json"
 TABLE_ENDINGS = (".csv", ".tsv")
 
 
-class _NamedScan(NamedTuple):
-    """Scan with the plain name of its file or folder, by which its segmentations are found."""
-
-    scan: NewScan
-    name: str
+_NamedScan = tuple[NewScan, str]
+"""Scan with the plain name of its file or folder, by which its segmentations are found."""
 
 
 def find_new_scans(
@@ -118,7 +114,7 @@ def _folder_scans(
     named_scans = []
     for prefix, reference in releases:
         scans, doubts = new_scans(reference, prefix, "COCA", "coca")
-        named_scans += [_NamedScan(scan, scan.name) for scan in scans]
+        named_scans += [(scan, scan.name) for scan in scans]
         warnings += doubts
     plain_folders = [f for f in folders if coca.gated_place(f) is None and coca.nongated_place(f) is None]
     named_scans += _dicom_scans(
@@ -176,7 +172,7 @@ def _dicom_scans(root: Path, series: Mapping[Path, Listing], warnings: list[str]
             warnings.append(f"{scan.name} was passed over. {scan.fault}")
         else:
             new_scan = NewScan(scan.name, patient_in(scan) or scan.name, scan.ct, scan.series)
-            named_scans.append(_NamedScan(new_scan, scan.ct.name))
+            named_scans.append((new_scan, scan.ct.name))
     return named_scans
 
 
@@ -200,7 +196,7 @@ def _image_scans(root: Path, files: Sequence[Path], warnings: list[str]) -> list
                 faults.append(str(error))
                 continue
             new_scan = NewScan(name, patient, path, source="digital", truth=truth)
-        named_scans.append(_NamedScan(new_scan, path.parent.name if is_ct else stem(path)))
+        named_scans.append((new_scan, path.parent.name if is_ct else stem(path)))
     if faults:
         warnings.append(f"{len(faults)} image files were passed over. {abbreviated_list(faults)}")
     return named_scans
@@ -221,8 +217,8 @@ def _fault_of_image(path: Path) -> str | None:
 
 
 def _with_segmentations(named_scans: Sequence[_NamedScan], labels: Path | None, warnings: list[str]) -> list[NewScan]:
-    names = Counter(named_scan.name for named_scan in named_scans)
-    places = Counter(named_scan.scan.ct for named_scan in named_scans)
+    names = Counter(name for _, name in named_scans)
+    places = Counter(scan.ct for scan, _ in named_scans)
     files_in: dict[Path, dict[str, Path]] = {}
     matched_files: set[Path] = set()
     scans = []

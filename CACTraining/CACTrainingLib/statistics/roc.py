@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .regression import ranks
+from .agreement import ranks
 
 
 def above(scores: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:

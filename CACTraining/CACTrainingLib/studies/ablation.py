@@ -26,7 +26,7 @@ from ..evaluation import figures as study_figures
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..evaluation.measures import Measure
 from ..evaluation.parts import Figure, Section
-from ..statistics.regression import rank_correlation
+from ..statistics.agreement import rank_correlation
 from .detection import rates_of
 from .records import StudyRecord, Value, pairs_of
 from .reproducibility import icc_of_pairs, relative_difference

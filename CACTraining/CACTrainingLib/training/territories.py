@@ -240,24 +240,16 @@ def outlined_scans(options: RunOptions, loop: LoopSettings) -> tuple[list[Traini
     return split_by_patient(outlined, loop.validation_share, loop.seed)
 
 
-@dataclass(frozen=True)
-class TerritoryAgreement:
-    """Agreement with one patient's truth.
+def agreement(network: Runner | nn.Module, volume: TerritoryVolume) -> tuple[tuple[float, ...], np.ndarray]:
+    """Compare a network with the truth, on the unaugmented patch around a patient's heart.
 
-    Attributes:
-        dice: Dice of each territory, NaN if the patient lacks it, and of the heart.
-        mass: Possible calcium of each artery (as distributed over patients) by predicted territory, [4, 11].
+    Returns:
+        Dice of each territory, NaN if the patient lacks it, and of the heart; and the possible calcium of each artery
+        (as distributed over patients) by predicted territory, [4, 11].
     """
-
-    dice: tuple[float, ...]
-    mass: np.ndarray
-
-
-def agreement(network: Runner | nn.Module, volume: TerritoryVolume) -> TerritoryAgreement:
-    """Compare a network with the truth, on the unaugmented patch around a patient's heart."""
     patch, low = plain_patch(volume)
     output = predict(network, patch.x[None].numpy(), 1)[0][0]
-    return TerritoryAgreement(_dice(output, patch), calcium_by_territory(output[1:], low, volume))
+    return _dice(output, patch), calcium_by_territory(output[1:], low, volume)
 
 
 def heart_agreement(network: Runner | nn.Module, volume: TerritoryVolume) -> float:
@@ -311,11 +303,14 @@ def _at_calcium(
     return probability[(slice(None), *place[:, inside])].T, value[inside], artery[inside].astype(int)
 
 
-def summary(agreements: list[TerritoryAgreement]) -> dict[str, float]:
-    """Return means over patients, and the share of coronary calcium that is assigned to its artery."""
-    values = torch.tensor([agreement.dice for agreement in agreements], dtype=torch.float64)
-    means = do_metric_reduction(values, "mean_batch")[0].tolist()
-    mass = np.sum([agreement.mass for agreement in agreements], axis=0)
+def summary(agreements: Sequence[tuple[tuple[float, ...], np.ndarray]]) -> dict[str, float]:
+    """Return means over patients, and the share of coronary calcium that is assigned to its artery.
+
+    agreements: Of each patient, as `agreement` returns it.
+    """
+    dices, masses = zip(*agreements, strict=True)
+    means = do_metric_reduction(torch.tensor(dices, dtype=torch.float64), "mean_batch")[0].tolist()
+    mass = np.sum(masses, axis=0)
     right = [float(mass[n, n + 1]) for n in range(4)]
     total = float(mass.sum())
     metrics = {f"mass_{TERRITORIES[n + 1]}": right[n] / float(mass[n].sum()) for n in range(4) if mass[n].any()}

@@ -25,10 +25,9 @@ from ..evaluation.measures import (
 )
 from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
-from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement
+from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement, rank_correlation, slope
 from ..statistics.bootstrap import mean
 from ..statistics.patient_folds import CATEGORY_TITLES
-from ..statistics.regression import rank_correlation, slope
 from .comparison import ComparedScan
 
 LEAST = (1, 100, 400)

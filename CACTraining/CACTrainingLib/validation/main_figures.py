@@ -25,9 +25,8 @@ from ..evaluation.measures import (
 from ..evaluation.page import cell_text
 from ..evaluation.parts import Cell, Figure, Section, Table
 from ..references.collection import Layout
-from ..statistics.agreement import Statistic, icc, kappa
+from ..statistics.agreement import Statistic, icc, kappa, rank_correlation
 from ..statistics.patient_folds import CATEGORY_TITLES
-from ..statistics.regression import rank_correlation
 from .agreement import DIFFERENCE_TITLES, ComparedScans, categories, category_kappa, f1_at, limits_of_pairs, reach
 
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from ..evaluation.measures import Comparison, Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Cell, Section, Table, count
-from ..statistics.agreement import Statistic, icc
+from ..statistics.agreement import Statistic, icc, slope
 from ..statistics.patient_folds import CATEGORY_TITLES
-from ..statistics.regression import slope
 from ..training.evidence import FOLDS
 from .agreement import LEAST, categories, category_kappa, f1_at
 from .recalibration import KINDS, MIN_OF_CLASS, MIN_OF_EACH, MIN_PATIENTS, Recalibration

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,6 @@ Work = Callable[[CTScan, HeartRegion], Mapping[str, Any]]
 MEMORY_EACH_BYTES = 2_000_000_000
 
 
-@dataclass(frozen=True)
-class PreparedScans:
-    """Scans prepared in a cache.
-
-    Attributes:
-        files: Files by name, see `load`.
-        failed: Reasons of failures by name.
-    """
-
-    files: dict[str, Path]
-    failed: dict[str, str]
-
-
 def prepare(
     scans: Sequence[TableScan],
     folder: Path,
@@ -51,14 +37,17 @@ def prepare(
     settings_key: str,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> PreparedScans:
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Run `work` on every scan that is not yet in the cache `folder`/`kind`.
 
-    A scan that cannot be read or has no heart stops no other: `failed` has the reason.
+    A scan that cannot be read or has no heart stops no other.
 
     Args:
         settings_key: Text of all settings of `work`.
         workers: Processes; None for one per core, as far as memory allows.
+
+    Returns:
+        Files by the scan's name (see `load`), and the reasons of failures by name.
 
     Raises:
         CTError: No scan can be prepared.
@@ -77,7 +66,7 @@ def prepare(
     if scans and len(failed) == len(scans):
         name, reason = next(iter(failed.items()))
         raise CTError(f"None of {len(scans)} scans could be prepared; {name}: {reason}")
-    return PreparedScans({name: file for name, file in files.items() if name not in failed}, failed)
+    return {name: file for name, file in files.items() if name not in failed}, failed
 
 
 def load(file: Path) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
@@ -13,8 +14,10 @@ from CACScoringLib.core.options import (
     add_options,
     argument,
     changed_settings,
+    description_of,
     option,
     options_from,
+    options_of,
     settings_from,
 )
 
@@ -115,6 +118,29 @@ def test_arguments_become_options(command):
 def test_options_that_are_needed(command, words):
     with pytest.raises(SystemExit):
         command.parse_args(words.split())
+
+
+def test_a_functions_parameters_are_options():
+    def convert(ct: Annotated[Path, argument(metavar="CT")], *, output: Path, pairs: int = 1, progress: object) -> None:
+        """Convert a scan.
+
+        Args:
+            ct: CT of the chest.
+            output: Folder for
+                the results.
+            pairs: Number of pairs.
+            progress: Not an option.
+        """
+
+    kind = options_of(convert)
+    parser = argparse.ArgumentParser()
+    add_options(parser, kind)
+    options = options_from(parser.parse_args(["x", "--output", "o", "--pairs", "2"]), kind)
+    assert vars(options) == {"ct": Path("x"), "output": Path("o"), "pairs": 2}
+    assert "folder for the results" in parser.format_help()
+    assert description_of(kind) == "Convert a scan."
+    with pytest.raises(SystemExit):
+        parser.parse_args(["x"])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from CACScoringLib.models.choice import ModelChoice
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.evaluation import experiment
-from CACTrainingLib.radiograph.study import prognosis
+from CACTrainingLib.radiograph import prognosis
 from CACTrainingLib.studies import evaluation
 from CACTrainingLib.studies.evaluation import Evaluation, EvaluationSettings
 

@@ -10,7 +10,7 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError, ProjectWriteError
 from CACTrainingLib.collections import importing
-from CACTrainingLib.collections.importing import ImportSettings, import_collection
+from CACTrainingLib.collections.importing import import_collection
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.project import proposals
 from CACTrainingLib.project.project import Project
@@ -45,7 +45,7 @@ def download(tmp_path):
 
 
 def run(name, folder, project, **settings):
-    return import_collection(ImportSettings(collections()[name], folder, project, workers=1, **settings))
+    return import_collection(collections()[name], folder, project, workers=1, **settings)
 
 
 def rows(result):

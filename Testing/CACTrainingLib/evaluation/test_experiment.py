@@ -1,13 +1,25 @@
-"""Studies of trainings: stored results are not trained again, and failed runs stop nothing."""
+"""Studies of trainings: refused settings; stored results are not trained again, and failed runs stop nothing."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 from study_tables import csv_rows
 
-from CACScoringLib.core.errors import OutputError
-from CACTrainingLib.evaluation.experiment import PREDICTIONS, running_folder
+from CACScoringLib.core.errors import CTError, OutputError
+from CACTrainingLib.data.scan_table import TableScan
+from CACTrainingLib.evaluation.experiment import (
+    PREDICTIONS,
+    Cohort,
+    ExperimentRun,
+    ExperimentSettings,
+    TrainingBudget,
+    carry_out,
+    running_folder,
+)
+from CACTrainingLib.radiograph.study import BASE, RadiographStudy
 
 PATIENTS = 64
 
@@ -96,3 +108,46 @@ def test_a_training_that_was_ended_finds_its_folder_again(tmp_path):
     with running_folder(tmp_path, "key") as again:
         assert (again / "half").exists()
     assert not again.exists()
+
+
+CHANGED_FIELDS = {
+    "name": "other",
+    "backbone": "resnet18",
+    "views": ("lateral",),
+    "super_resolution": "learned",
+    "enhancement": "clahe",
+    "label": "agatston_reader",
+    "curriculum": True,
+    "counterfactual": False,
+    "located": False,
+}
+
+
+def key(run, patient="1", **budget):
+    settings = ExperimentSettings(Path(), Path(), budget=TrainingBudget(**budget))
+    cohort = Cohort((TableScan("scan", patient, {}),), np.zeros(1), np.zeros(1), np.zeros((1, 3)))
+    return RadiographStudy(settings, cohort, (BASE,)).key(run)
+
+
+def test_keys_depend_on_every_field():
+    run = ExperimentRun(BASE, 0)
+    assert set(CHANGED_FIELDS) == {field.name for field in fields(BASE)}
+    runs = [run, replace(run, fold=1), *(ExperimentRun(replace(BASE, **{n: v}), 0) for n, v in CHANGED_FIELDS.items())]
+    keys = [*map(key, runs), key(run, "2"), *(key(run, **{name: 10}) for name in ("folds", "steps", "seed"))]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "message"),
+    [
+        ("radiomics", {"budget": TrainingBudget(folds=1)}, "2 folds or more"),
+        ("radiograph", {"budget": TrainingBudget(folds=2)}, "3 folds or more"),
+        ("radiograph", {"names": ("odd",)}, "no configuration 'odd'"),
+        ("vessels", {"names": ("resnet",)}, "no configuration 'resnet'"),
+        ("vessels", {"preset": "huge"}, "no preset 'huge'"),
+    ],
+)
+def test_settings_that_cannot_be(experiment, changes, message, tmp_path):
+    kind = EXPERIMENTS[experiment].kind
+    with pytest.raises(CTError, match=message):
+        carry_out(kind, kind.SETTINGS(tmp_path, tmp_path, **changes))

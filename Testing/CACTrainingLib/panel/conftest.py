@@ -1,5 +1,6 @@
 """The training panel on the stand-in of the desktop, with a project of three small scans."""
 
+import shutil
 import tempfile
 
 import pytest
@@ -8,6 +9,7 @@ from training_driver import TrainingDriver, load_training, write_proposal
 from training_scans import HEART_SLICES, write_scan
 
 import desktop_host
+from CACTrainingLib.project.files import SCANS_FILE
 from CACTrainingLib.project.project import NewScan, Project
 
 SLICES = tuple(range(*HEART_SLICES.indices(10)))
@@ -25,26 +27,34 @@ def effect():
     return False
 
 
-@pytest.fixture
-def scans(tmp_path):
-    """Folder of three scans of three patients; calcium is in slices 3 and 4 of the first two."""
-    for number in range(3):
-        write_scan(tmp_path / "scans" / f"patient_{number}" / "scan_1", number, number < 2, number == 1)
-    return tmp_path / "scans"
-
-
-@pytest.fixture
-def project(scans, tmp_path):
-    """Project of the three scans with proposed hearts, slices 1 to 8 of 10."""
-    project = Project.create(tmp_path / "project")
+@pytest.fixture(scope="session")
+def prepared_project(tmp_path_factory):
+    """Folder of `scans` and `project`, to be copied."""
+    folder = tmp_path_factory.mktemp("prepared-project")
+    project = Project.create(folder / "project")
     for n in range(3):
-        folder = scans / f"patient_{n}" / "scan_1"
-        facts = {"source": "digital", "truth": folder / "truth.json"}
-        project.add([NewScan(f"scan {n}", f"patient {n}", folder / "ct.nii.gz", **facts)])
+        scan = write_scan(folder / "scans" / f"patient_{n}" / "scan_1", n, n < 2, n == 1)
+        facts = {"source": "digital", "truth": scan / "truth.json"}
+        project.add([NewScan(f"scan {n}", f"patient {n}", scan / "ct.nii.gz", **facts)])
     for scan in project.scans:
         heart = sitk.ReadImage(str(scan.ct.parent / "heart.nii.gz"))
         write_proposal(project, scan.id, SLICES, {k: k / 10 for k in SLICES}, heart)
-    return project
+    return folder
+
+
+@pytest.fixture
+def scans(prepared_project, tmp_path):
+    """Folder of three scans of three patients; calcium is in slices 3 and 4 of the first two."""
+    return shutil.copytree(prepared_project / "scans", tmp_path / "scans")
+
+
+@pytest.fixture
+def project(prepared_project, scans, tmp_path):
+    """Project of the three scans with proposed hearts, slices 1 to 8 of 10."""
+    folder = shutil.copytree(prepared_project / "project", tmp_path / "project")
+    text = (folder / SCANS_FILE).read_text(encoding="utf-8").replace(str(prepared_project), str(tmp_path))
+    (folder / SCANS_FILE).write_text(text, encoding="utf-8")
+    return Project.open(folder)
 
 
 @pytest.fixture

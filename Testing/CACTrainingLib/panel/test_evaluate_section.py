@@ -248,7 +248,7 @@ class TestInstall:
         (tmp_path / "no.json").write_text("{}", encoding="utf-8")
         section.install._askForFile = lambda title: str(tmp_path / "no.json")
         section.ui.installFileButton.click()
-        assert "is not a model card" in section.ui.installLabel.text
+        assert "is not of schema cac-model/1" in section.ui.installLabel.text
         assert section.ui.installModelBox.count == 1
 
     @pytest.mark.long

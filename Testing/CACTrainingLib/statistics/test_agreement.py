@@ -1,10 +1,10 @@
-"""Agreement of pairs against published worked examples, and against the libraries on resamples drawn by hand."""
+"""Agreement and correlation of pairs against published examples, and against libraries on resamples drawn by hand."""
 
 import math
 
 import numpy as np
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 from sklearn.metrics import cohen_kappa_score
 
 from CACTrainingLib.statistics import agreement
@@ -46,6 +46,17 @@ class TestWeightsAreRepeats:
         expected = [cohen_kappa_score(*classes[drawn].T, weights="linear") for drawn in resamples[1]]
         assert kappa == pytest.approx(expected)
 
+    def test_rank_correlation(self, resamples, sample):
+        correlation = agreement.rank_correlation(resamples[0], *sample.T)
+        assert correlation == pytest.approx([stats.spearmanr(*sample[drawn].T)[0] for drawn in resamples[1]])
+
+    def test_correlation_and_linear_fit(self, resamples, sample):
+        expected = [stats.linregress(*sample[drawn].T) for drawn in resamples[1]]
+        assert agreement.correlation(resamples[0], *sample.T) == pytest.approx([w.rvalue for w in expected])
+        slope, intercept = agreement.linear_fit(resamples[0], *sample.T)
+        assert slope == pytest.approx([w.slope for w in expected])
+        assert intercept == pytest.approx([w.intercept for w in expected])
+
 
 class TestBlandAltman:
     def test_limits_hold_95_percent_of_normal_differences(self):
@@ -80,6 +91,9 @@ class TestBlandAltman:
 
 
 class TestDegenerate:
+    def test_constant_scores_have_no_rank_correlation(self):
+        assert np.isnan(agreement.rank_correlation(np.ones((1, 5)), np.zeros(5), np.arange(5.0))).all()
+
     def test_relative_differences(self):
         pair = np.array([10.0, 0, 0, 4]), np.array([30.0, 5, 0, 4])
         assert agreement.relative_differences(*pair) == pytest.approx([1, 2, np.nan, 0], nan_ok=True)

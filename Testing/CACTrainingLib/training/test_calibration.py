@@ -242,7 +242,7 @@ def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth
 def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
     """Run the command on digital patients of all three kinds; the weights stay unchanged."""
     for name in ("vessels", "motion", "aortic-valve", "no-calcium"):
-        write_coarse(SAMPLES[name].number, tmp_path / "data" / name)
+        write_coarse(SAMPLES[name][0], tmp_path / "data" / name)
     cards = {}
     for network, config in {
         "slices": SliceClassifierConfig(width=4, residual_blocks=0, size=64),

@@ -76,7 +76,7 @@ def test_metrics_by_hand():
 
 def test_training_learns_and_writes_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "patient_rows", lambda number, *_: rows_by_brightness(number))
-    loop, network = LoopSettings(100, average=0.0), LesionNetConfig(width=4)
+    loop, network = LoopSettings(40, average=0.0), LesionNetConfig(width=4)
     settings = LesionTraining(loop, network, 4, validation_patients=2, batch_size=8, learning_rate=0.01)
     path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
     card = read_card(path)

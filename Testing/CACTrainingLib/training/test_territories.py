@@ -19,7 +19,6 @@ from CACTrainingLib.training import territories as training
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 from CACTrainingLib.training.territories import (
     FIRST_NUMBERS,
-    TerritoryAgreement,
     TerritoryTask,
     TerritoryTraining,
     calcium_by_territory,
@@ -172,8 +171,8 @@ def test_the_temperature_is_that_of_a_network_surer_than_right(monkeypatch):
 def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories():
     mass = np.zeros((4, 11))
     mass[1, 2], mass[1, 3], mass[3, 4] = 6, 2, 2
-    first = TerritoryAgreement((np.nan, 0.5, *[1.0] * 8, 0.9), mass)
-    second = TerritoryAgreement((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
+    first = ((np.nan, 0.5, *[1.0] * 8, 0.9), mass)
+    second = ((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
     metrics = summary([first, second])
     assert metrics["mass"] == pytest.approx(0.8)
     assert metrics["mass_LAD"] == pytest.approx(0.75)

@@ -39,15 +39,15 @@ def heart_hu(scan, region):
 @pytest.mark.long
 def test_each_scan_is_worked_on_once(scans, tmp_path):
     CALLS.clear()
-    prepared = prepare(scans, tmp_path, "means", heart_hu, "a")
-    assert (sorted(prepared.files), prepared.failed, len(CALLS)) == (["0", "1"], {}, 2)
-    arrays = load(prepared.files["0"])
+    files, failed = prepare(scans, tmp_path, "means", heart_hu, "a")
+    assert (sorted(files), failed, len(CALLS)) == (["0", "1"], {}, 2)
+    arrays = load(files["0"])
     assert arrays["slices"].tolist() == list(range(*HEART_SLICES.indices(10)))
     assert 40 < arrays["mean"] < 60
-    assert prepare(scans, tmp_path, "means", heart_hu, "a") == prepared
+    assert prepare(scans, tmp_path, "means", heart_hu, "a") == (files, failed)
     assert len(CALLS) == 2
-    changed = prepare(scans[:1], tmp_path, "means", heart_hu, "other settings")
-    assert changed.files["0"] != prepared.files["0"]
+    changed, _ = prepare(scans[:1], tmp_path, "means", heart_hu, "other settings")
+    assert changed["0"] != files["0"]
     assert len(CALLS) == 3
 
 
@@ -55,10 +55,10 @@ def test_each_scan_is_worked_on_once(scans, tmp_path):
 def test_a_scan_that_fails_stops_no_other(scans, tmp_path):
     broken = TableScan("broken", "9", {"ct": tmp_path / "broken.nii.gz"})
     broken.ct.write_bytes(b"no image")
-    prepared = prepare([broken, *scans], tmp_path, "means", heart_hu, "a")
-    assert list(prepared.failed) == ["broken"]
-    assert "broken.nii.gz" in prepared.failed["broken"]
-    assert sorted(prepared.files) == ["0", "1"]
+    files, failed = prepare([broken, *scans], tmp_path, "means", heart_hu, "a")
+    assert list(failed) == ["broken"]
+    assert "broken.nii.gz" in failed["broken"]
+    assert sorted(files) == ["0", "1"]
     with pytest.raises(CTError, match=r"None of 1 scans .* broken"):
         prepare([broken], tmp_path, "means", heart_hu, "a")
 
@@ -68,7 +68,7 @@ def test_a_changed_scan_is_prepared_anew(scans, tmp_path):
     copy = tmp_path / "ct.nii.gz"
     copy.write_bytes(scans[0].ct.read_bytes())
     scan = TableScan("0", "0", {"ct": copy, "heart": scans[0].heart})
-    before = prepare([scan], tmp_path, "means", heart_hu, "a").files["0"]
+    before = prepare([scan], tmp_path, "means", heart_hu, "a")[0]["0"]
     sitk.WriteImage(sitk.ReadImage(copy) + 10, copy)
-    after = prepare([scan], tmp_path, "means", heart_hu, "a").files["0"]
+    after = prepare([scan], tmp_path, "means", heart_hu, "a")[0]["0"]
     assert load(after)["mean"] == pytest.approx(load(before)["mean"] + 10, abs=0.01)

@@ -224,20 +224,13 @@ _SAMPLE_SCAN = 2
 """Number of the sample's scan, of a patient's two."""
 
 
-@dataclass(frozen=True)
-class SamplePatient:
-    """Patient shown as sample data, with a title."""
-
-    number: int
-    title: str
-
-
 SAMPLES = {
-    "vessels": SamplePatient(39, "calcium in all four arteries and in the aortic wall"),
-    "motion": SamplePatient(22, "one large lesion in the right coronary artery, blurred by motion"),
-    "aortic-valve": SamplePatient(12, "calcium in the aortic valve only, none in a coronary artery"),
-    "no-calcium": SamplePatient(5, "no calcium at all"),
+    "vessels": (39, "calcium in all four arteries and in the aortic wall"),
+    "motion": (22, "one large lesion in the right coronary artery, blurred by motion"),
+    "aortic-valve": (12, "calcium in the aortic valve only, none in a coronary artery"),
+    "no-calcium": (5, "no calcium at all"),
 }
+"""Number and title of the patients shown as sample data, by name."""
 
 _DIGITAL = ScanWarning(
     "digital-patient",
@@ -248,7 +241,7 @@ _DIGITAL = ScanWarning(
 
 def write_sample(directory: Path, name: str) -> dict[str, Any]:
     """Write one scan of a sample patient into a new folder; returns its truth (see `export`)."""
-    patient, scan, labels = make_scan(SAMPLES[name].number, _SAMPLE_SCAN, CohortSettings())
+    patient, scan, labels = make_scan(SAMPLES[name][0], _SAMPLE_SCAN, CohortSettings())
     return write_scan(patient, scan, labels, _SAMPLE_SCAN, directory)
 
 
@@ -256,7 +249,7 @@ def make_sample() -> Sample:
     """Simulate the first sample patient for `score --sample`, without writing it."""
     from CACScoringLib.run import Sample
 
-    patient, scan, labels = make_scan(next(iter(SAMPLES.values())).number, _SAMPLE_SCAN, CohortSettings())
+    patient, scan, labels = make_scan(next(iter(SAMPLES.values()))[0], _SAMPLE_SCAN, CohortSettings())
     ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
     true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
     return Sample(

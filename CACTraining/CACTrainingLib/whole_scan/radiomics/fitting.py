@@ -105,11 +105,11 @@ def features_of(
     folder: cache of features (`prepared.prepare`). Raises CTError if no scan can be prepared.
     """
     key = f"{RadiomicsConfig()!r} {_source_digest()}"
-    prepared = prepare(scans, folder, "radiomics", radiomics_work, key, workers, progress)
-    usable = tuple(scan for scan in scans if scan.name in prepared.files)
-    arrays = [load(prepared.files[scan.name]) for scan in usable]
+    files, failed = prepare(scans, folder, "radiomics", radiomics_work, key, workers, progress)
+    usable = tuple(scan for scan in scans if scan.name in files)
+    arrays = [load(files[scan.name]) for scan in usable]
     names = tuple(map(str, arrays[0]["names"]))
-    return FeatureTable(usable, names, np.array([content["values"] for content in arrays], float)), prepared.failed
+    return FeatureTable(usable, names, np.array([content["values"] for content in arrays], float)), failed
 
 
 def radiomics_work(scan: CTScan, region: HeartRegion) -> dict[str, np.ndarray]:

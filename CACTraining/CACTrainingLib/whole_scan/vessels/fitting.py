@@ -29,7 +29,7 @@ from ...data.scan_table import TableScan
 from ...project.training_scan import read_truth
 from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
-from ..prepared import PreparedScans, load, prepare
+from ..prepared import load, prepare
 from ..sources import SourceSettings
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 
@@ -110,7 +110,7 @@ def prepare_vessels(
     config: VesselNetConfig,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> PreparedScans:
+) -> tuple[dict[str, Path], dict[str, str]]:
     """Prepare scans as inputs of a network; networks with equal inputs share them. See `prepare`."""
     work = partial(vessel_work, config=config)
     return prepare(scans, folder, KIND, work, f"{_WORK} {input_key(config)}", workers, progress)

@@ -20,10 +20,8 @@ from CACScoringLib.networks.vessels import PRESETS
 from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, TrainingBudget, values_of
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import PUBLISHED
-from ...statistics.agreement import kappa
+from ...statistics.agreement import kappa, rank_correlation
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
-from ...statistics.regression import rank_correlation
-from ..prepared import PreparedScans
 from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
 from . import fitting
 
@@ -156,15 +154,17 @@ class VesselStudy(Experiment):
         # Supervision needs digital patients, whose calcium is known by location.
         default = [n for n, c in cls.CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
         configurations = [replace(cls.CONFIGURATIONS[n], preset=settings.preset) for n in settings.names or default]
-        prepared: dict[str, PreparedScans] = {}
+        inputs: dict[str, dict[str, Path]] = {}
+        failed: dict[str, str] = {}
         for config in (configuration.fit_settings(settings.budget).config for configuration in configurations):
-            if (key := fitting.input_key(config)) not in prepared:
-                prepared[key] = fitting.prepare_vessels(scans, settings.prepared, config, settings.workers, progress)
-        failed = {name: reason for kind in prepared.values() for name, reason in kind.failed.items()}
-        files = next(iter(prepared.values())).files
+            if (key := fitting.input_key(config)) not in inputs:
+                options = (config, settings.workers, progress)
+                inputs[key], reasons = fitting.prepare_vessels(scans, settings.prepared, *options)
+                failed |= reasons
+        files = next(iter(inputs.values()))
         volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
         cohort = cohort_of(scans, test_names, volumes, failed, settings.budget)
-        return cls(settings, cohort, tuple(configurations), {key: kind.files for key, kind in prepared.items()})
+        return cls(settings, cohort, tuple(configurations), inputs)
 
     def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
         import torch

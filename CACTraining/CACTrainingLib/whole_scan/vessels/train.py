@@ -54,15 +54,14 @@ def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progr
     with training_run(options, "vessels", training, {}, progress) as run:
         with progress.step("scans"):
             cache = settings.sources.cache or options.folder / "scans"
-            prepared, prepared_controls = (
+            (files, failed), (control_files, failed_controls) = (
                 fitting.prepare_vessels(part, cache, config, options.workers, progress) for part in (scans, controls)
             )
-            for part in (prepared, prepared_controls):
-                warn_of_failures(part.failed, progress)
-            files = prepared.files
+            for reasons in (failed, failed_controls):
+                warn_of_failures(reasons, progress)
             heart_ml = {name: fitting.heart_ml(file) for name, file in files.items()}
             budget = TrainingBudget(VALIDATION_PARTS, seed=training.loop.seed)
-            cohort = cohort_of(scans, test_names, heart_ml, prepared.failed, budget)
+            cohort = cohort_of(scans, test_names, heart_ml, failed, budget)
             uses = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
         with progress.step("training"):
             learned, validation = (cohort.names(uses[use]) for use in ("training", "validation"))
@@ -76,7 +75,7 @@ def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progr
             metrics = {
                 "training_mse_normalised": round(fit.training, 6),
                 "validation_mse_normalised": round(fit.validation, 6),
-                "test": _evaluate(cast(VesselNet, model.network), cohort, files, prepared_controls.files),
+                "test": _evaluate(cast(VesselNet, model.network), cohort, files, control_files),
             }
             return run.write_network(fit.network, model.card, metrics, {SCALE: fit.largest})
 

@@ -1,13 +1,26 @@
-"""Reference score of a still, noise-free scan."""
+"""Reference score of a still, noise-free scan, and the clinical score of a lesion by its mass."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from CACScoringLib.scoring.scores import equivalent_agatston
+from CACTrainingLib.phantom import scan_grid, scan_patient
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan, patient_of, reference_scores
+from CACTrainingLib.phantom.anatomy.points import EMPTY
+from CACTrainingLib.phantom.cohort.cohort import (
+    REFERENCE_SCANNER,
+    STILL,
+    CohortSettings,
+    _heights_mm,
+    make_scan,
+    patient_of,
+    reference_scores,
+)
 from CACTrainingLib.phantom.cohort.export import truth_of
+from CACTrainingLib.phantom.scanner.response import add_stamps
 
 NUMBER = 61008
 """Patient with an RCA plaque of 18.6 mg."""
@@ -49,3 +62,32 @@ def test_patient_follows_from_the_truth_of_a_scan(drawn):
     changed = {**truth, "lesions": truth["lesions"] * 2}
     assert patient_of(changed) is None
     assert patient_of({name: value for name, value in truth.items() if name != "body"}) is None
+
+
+FLOOR_HU = 20.0
+"""Floor of the bundled map."""
+
+
+def masses_in_perfect_map(patient):
+    """Return the masses of the lesions of a calcium map without errors, mg [n]."""
+    patient = replace(patient, vessels=EMPTY, grain=EMPTY, distractors=())
+    grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
+    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads=1)
+    mg_per_mm3 = np.zeros(grid.shape, np.float32)
+    for stamps in scan.arteries.values():
+        add_stamps(mg_per_mm3, stamps)
+    hu = 1000 * REFERENCE_SCANNER.calcium_hu_per_mg_cm3 * mg_per_mm3
+    labels, count = ndimage.label(hu >= FLOOR_HU, np.ones((3, 3, 3)))
+    return ndimage.sum_labels(mg_per_mm3, labels, np.arange(count) + 1) * np.prod(grid.spacing_mm)
+
+
+@pytest.mark.long
+def test_sum_of_the_curve_is_that_of_the_scores():
+    """20 patients that the curve was not fitted to."""
+    scores = equivalents = 0.0
+    for number in range(30_100, 30_120):
+        patient = draw_patient(number, prevalence=1.0, any_size=True)
+        scores += sum(score.agatston for score in reference_scores(patient).values())
+        equivalents += float(np.sum(equivalent_agatston(masses_in_perfect_map(patient))))
+    assert scores > 1000
+    assert equivalents == pytest.approx(scores, rel=0.1)

@@ -27,7 +27,7 @@ from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 
 def make_bundled_scan():
-    patient = draw_patient(SAMPLES["vessels"].number)
+    patient = draw_patient(SAMPLES["vessels"][0])
     scanner, pose = draw_pair(PROTOCOLS["radiotherapy"], stream(patient.number, 20))[0]
     scanner = replace(
         scanner,

@@ -14,7 +14,6 @@ from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
-from CACTrainingLib.whole_scan.prepared import PreparedScans
 from CACTrainingLib.whole_scan.sources import SourceSettings
 from CACTrainingLib.whole_scan.vessels import fitting
 from CACTrainingLib.whole_scan.vessels import train as train_vessels
@@ -52,7 +51,7 @@ def prepared(monkeypatch):
             files[scan.name] = folder / f"{scan.name}.npz"
             np.savez(files[scan.name], input=x.reshape(2, 16, 16), heart_ml=np.array(600.0))
         failed = {"s7": "it is no CT"} if "s7" in files else {}
-        return PreparedScans({name: file for name, file in files.items() if name not in failed}, failed)
+        return {name: file for name, file in files.items() if name not in failed}, failed
 
     monkeypatch.setattr(fitting, "prepare_vessels", prepare)
     return names

@@ -1,4 +1,4 @@
-"""Study of radiographs with fake trainings: tables and predictions."""
+"""Study of radiographs: its split, its settings, and its tables and predictions with fake trainings."""
 
 from dataclasses import replace
 
@@ -9,10 +9,16 @@ from made_experiments import EXPERIMENTS, index_of, make_quick, sections_of, tab
 from radiograph_study import write_table
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
 
-from CACTrainingLib.evaluation.experiment import ExperimentSettings, TrainingBudget, predicted_rows
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.data.scan_table import TESTED
+from CACTrainingLib.evaluation.experiment import ExperimentRun, ExperimentSettings, TrainingBudget, predicted_rows
 from CACTrainingLib.evaluation.measures import Comparison
-from CACTrainingLib.radiograph.study.prognosis import likely_category
-from CACTrainingLib.radiograph.study.study import RadiographStudy
+from CACTrainingLib.radiograph import (
+    fitting,
+    train,  # noqa: F401 - else first imported while `fit` is replaced, which it would keep
+)
+from CACTrainingLib.radiograph.prognosis import likely_category
+from CACTrainingLib.radiograph.study import BASE, RadiographStudy
 
 PATIENTS = 64
 
@@ -81,3 +87,41 @@ def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     category = [sum(s >= t for t in (1, 100, 400)) for s in cohort.score]
     agreement = cohen_kappa_score(category, likely_category(values), weights="linear")
     assert measured["κ", "Category"] == pytest.approx(agreement)
+
+
+BUDGET = TrainingBudget(folds=3, steps=30)
+
+
+@pytest.fixture
+def study(drawn_folder, write_cases, tmp_path):
+    """24 radiographs in three folds, and eight of another cohort."""
+    write_cases(tmp_path / "other", 8, ("PA",), first=100)
+    settings = ExperimentSettings(drawn_folder, tmp_path, tmp_path / "other", budget=BUDGET)
+    return RadiographStudy.read(settings, Progress())
+
+
+@pytest.fixture
+def splits(monkeypatch):
+    """Training and validation cases of networks, from trainings that end at once."""
+    splits = []
+
+    def fit(data, training, validation, settings, folder):
+        splits.append((training, validation))
+        return None, {}, type("Outcome", (), {"seconds": 2.0}), {}
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    monkeypatch.setattr(fitting, "predictions_of", lambda _, data, cases, *__: (np.full((len(cases), 3), 0.5),) * 2)
+    return splits
+
+
+def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_path):
+    tested = []
+    for fold in range(3):
+        values = study.train(ExperimentRun(BASE, fold), tmp_path)
+        training, validation = splits[-1]
+        rows = study.cohort.validation(fold).tolist()
+        assert sorted([*training, *validation, *rows]) == list(range(24))
+        assert [len(values[use]) for use in ("validation", "test")] == [len(rows), 8]
+        tested += rows
+    assert sorted(tested) == list(range(24))
+    assert study.cohort.names(study.cohort.held_out) == [f"{TESTED}case_{number}" for number in range(100, 108)]

@@ -19,16 +19,16 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table as CsvTable
 from CACScoringLib.core.tables import read_table
 
-from ...evaluation.figures import survival_curves
-from ...evaluation.jobs import make_folder
-from ...evaluation.measures import Comparison, Measure
-from ...evaluation.page import write_study
-from ...evaluation.parts import Cell, Figure, Section, Table, heading, p_cell
-from ...statistics.agreement import kappa
-from ...statistics.bootstrap import RESAMPLES
-from ...statistics.patient_folds import CATEGORY_LIMITS as LIMITS
-from ...statistics.patient_folds import CATEGORY_TITLES, category_of
-from ...statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
+from ..evaluation.figures import survival_curves
+from ..evaluation.jobs import make_folder
+from ..evaluation.measures import Comparison, Measure
+from ..evaluation.page import write_study
+from ..evaluation.parts import Cell, Figure, Section, Table, heading, p_cell
+from ..statistics.agreement import kappa
+from ..statistics.bootstrap import RESAMPLES
+from ..statistics.patient_folds import CATEGORY_LIMITS as LIMITS
+from ..statistics.patient_folds import CATEGORY_TITLES, category_of
+from ..statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
 
 PROBABILITIES = tuple(f"chance_{limit:g}" for limit in LIMITS)
 """Columns of predicted probabilities of a score above 0, from 100, and from 400."""

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 
-from ...data.scan_table import LABELS, TableScan, join, read_radiographs
-from ...evaluation.experiment import (
+from ..data.scan_table import LABELS, TableScan, join, read_radiographs
+from ..evaluation.experiment import (
     Cohort,
     Experiment,
     ExperimentRun,
@@ -27,16 +27,16 @@ from ...evaluation.experiment import (
     TrainingBudget,
     values_of,
 )
-from ...evaluation.measures import Measure, mean_value, rates
-from ...statistics.agreement import kappa
-from ...statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
-from ...statistics.roc import above, area_under_curve
-from ..cases import SUPER_RESOLUTIONS, are_digital
+from ..evaluation.measures import Measure, mean_value, rates
+from ..statistics.agreement import kappa
+from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
+from ..statistics.roc import above, area_under_curve
+from .cases import SUPER_RESOLUTIONS, are_digital
 from .prognosis import PROBABILITIES, likely_category
 
 if TYPE_CHECKING:
-    from ..dataset import RadiographSet
-    from ..fitting import FitSettings
+    from .dataset import RadiographSet
+    from .fitting import FitSettings
 
 THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
@@ -77,9 +77,9 @@ class RadiographConfiguration:
         """Return the settings of a training. Steps are in proportion to the presets'."""
         from CACScoringLib.networks.radiograph import RadiographNetConfig
 
-        from ..fitting import FitSettings
-        from ..task import SEVERE_FIRST
-        from ..train import PRESETS
+        from .fitting import FitSettings
+        from .task import SEVERE_FIRST
+        from .train import PRESETS
 
         config = RadiographNetConfig(
             backbone=self.backbone, views=self.views, thresholds=THRESHOLDS, enhancement=self.enhancement
@@ -173,7 +173,7 @@ class RadiographStudy(Experiment):
     def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
         import torch
 
-        from ..fitting import fit, knows_hearts, predictions_of, validation_split
+        from .fitting import fit, knows_hearts, predictions_of, validation_split
 
         torch.set_num_threads(1)
         cohort, budget = self.cohort, self.settings.budget
@@ -250,7 +250,7 @@ _loaded: dict[tuple[Any, ...], RadiographSet] = {}
 
 def _loaded_radiographs(configuration: RadiographConfiguration, settings: ExperimentSettings) -> RadiographSet:
     """Load the radiographs of a study as a configuration needs them. Raises CTError."""
-    from ..dataset import SCALES, load_radiographs
+    from .dataset import SCALES, load_radiographs
 
     scales = SCALES if configuration.counterfactual else SCALES[:1]
     pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)

@@ -7,7 +7,7 @@ import pytest
 from study_tables import csv_rows
 
 from CACScoringLib.core.tables import write_table
-from CACTrainingLib.radiograph.study.prognosis import PROBABILITIES, evaluate_prognosis, read_events
+from CACTrainingLib.radiograph.prognosis import PROBABILITIES, evaluate_prognosis, read_events
 
 
 @pytest.fixture(autouse=True)
