@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import automatic_patient
+import heart_with_territories
 import pytest
 from whole_records import whole_record
 
@@ -15,6 +17,7 @@ from CACScoringLib.core.warning_codes import ADVICE, SEVERE
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "hooks"))  # as MkDocs does
 
+import result_schema  # noqa: E402
 import result_tables  # noqa: E402
 import warning_tables  # noqa: E402
 
@@ -74,6 +77,37 @@ def test_an_unknown_row_or_column_of_a_table_is_an_error(docs, asked):
         result_tables.with_tables(f"<!-- table results/t.csv: {asked} -->", docs)
 
 
+TYPES = {"object": dict, "array": list, "string": str, "number": (int, float), "integer": int, "boolean": bool}
+
+
+def assert_described(value, schema, kinds):
+    """Assert that the schema of a value names its type, and all its keys."""
+    schema = kinds.get(schema.get("$ref", "").rpartition("/")[2], schema)
+    if "anyOf" in schema:
+        (part,) = (part for part in schema["anyOf"] if (part == {"type": "null"}) == (value is None))
+        return assert_described(value, part, kinds)
+    assert value in schema["enum"] if "enum" in schema else isinstance(value, TYPES.get(schema.get("type"), object))
+    if "properties" in schema:
+        assert set(schema["required"]) <= set(value) <= set(schema["properties"])
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        further = schema.get("additionalProperties") or schema.get("items") or schema.get("prefixItems", [{}])[0]
+        assert_described(part, schema.get("properties", {}).get(key, further), kinds)
+    return None
+
+
+def test_the_schema_describes_results():
+    schema = json.loads(result_schema.schema_as_json())
+    kinds = schema["$defs"]
+    assert set(kinds["ScoreRecord"]["required"]) <= set(whole_record()) <= set(kinds["ScoreRecord"]["properties"])
+    assert kinds["SumScore"]["properties"]["agatston"] == {"type": "number"}
+    automatic, beside = automatic_patient.scored(), heart_with_territories.score()
+    for result in (automatic, beside):
+        assert_described(json.loads(json.dumps(result.record.as_json())), schema, kinds)
+    assert automatic.methods["threshold"].left_out
+    assert beside.non_coronary.lesion_list
+
+
 @pytest.mark.long
 def test_the_site_loads_nothing_from_other_hosts(tmp_path):
     pytest.importorskip("mkdocs")
@@ -93,7 +127,5 @@ def test_the_site_loads_nothing_from_other_hosts(tmp_path):
     assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", styles)
     for page in ("reference/commands", "reference/warnings", "results"):
         assert "<table>" in (tmp_path / "site" / f"{page}.html").read_text(encoding="utf-8")
-    schema = json.loads((tmp_path / "site" / "reference" / "scores.schema.json").read_text(encoding="utf-8"))
-    record = schema["$defs"]["ScoreRecord"]
-    assert set(record["required"]) <= set(whole_record()) <= {"schema", *record["properties"]}
-    assert schema["$defs"]["ScoreEntry"]["properties"]["agatston"] == {"type": "number"}
+    schema = (tmp_path / "site" / "reference" / "scores.schema.json").read_text(encoding="utf-8")
+    assert schema == result_schema.schema_as_json()

@@ -224,7 +224,7 @@ def review_map(driver: Driver, camera: Camera) -> None:
     ui.moreButton.collapsed = False
     ui.reviewMethodBox.setCurrentIndex(1)
     mapped = driver.review.result("decomposition")
-    driver.choose_slice(mapped.lesions.lesions[0].slice_indices[0])
+    driver.choose_slice(mapped.lesions[0].slices[0])
     ui.sliceBox.click()
     assert driver.review.result("decomposition").total.agatston < mapped.total.agatston
     camera.panel("08-slice-off", driver)

@@ -7,5 +7,5 @@ import CACScoringLib as cac
 scored = cac.agatston(*sys.argv[1:], cac.ScoringRules(minimum_pixels=3))
 
 print(f"Agatston {scored.total.agatston:.1f}, volume {scored.total.volume_mm3:.1f} mm³")
-for lesion in scored.lesions.lesions:
-    print(f"{lesion.artery.key}: {lesion.voxels} voxels, peak {lesion.peak_hu:.0f} HU")
+for lesion in scored.lesions:
+    print(f"{lesion.site.key}: {lesion.voxels} voxels, peak {lesion.peak_hu:.0f} HU")

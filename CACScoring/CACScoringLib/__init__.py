@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     from .drr.settings import DrrSettings
     from .io.reading import read_ct, read_lesion_labels, read_mask
     from .record.reading import read_result
+    from .record.rules import ScoringRules
     from .record.score_record import ScoreRecord
+    from .record.scores import Lesion, MethodScore, Score
     from .scoring.comparison import Comparison
-    from .scoring.lesions import Lesion
-    from .scoring.methods import MethodResult
-    from .scoring.rules import ScoringRules
-    from .scoring.scores import Score
 
 __version__ = VERSION
 
@@ -42,7 +40,7 @@ __all__ = [
     "Comparison",
     "DrrSettings",
     "Lesion",
-    "MethodResult",
+    "MethodScore",
     "NonCoronary",
     "OutputError",
     "Radiograph",

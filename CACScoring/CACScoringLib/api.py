@@ -37,16 +37,15 @@ from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .record.reading import read_result  # noqa: F401
+from .record.rules import ScoringRules
 from .record.score_record import ScoreRecord  # noqa: F401
-from .report.files import record_of
+from .record.scores import Lesion, MethodScore, Score  # noqa: F401
 from .run import lesion_warnings, read_lesions
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
-from .scoring.lesions import Lesion, find_lesions  # noqa: F401
-from .scoring.methods import MethodResult, method_result
+from .scoring.lesions import find_lesions
+from .scoring.methods import method_score
 from .scoring.reader_labels import status_of
-from .scoring.rules import ScoringRules
-from .scoring.scores import Score  # noqa: F401
 
 read_ct = words_of("argument")(reading.read_ct)
 
@@ -142,7 +141,7 @@ def score(
         result = score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status)
         inputs = {"heart": heart, "lesions": lesions, "pericardium": pericardium}
         paths = {role: Path(source) for role, source in inputs.items() if isinstance(source, str | Path)}
-        return CalciumResult(replace(result, provenance=models.provenance(asdict(settings), paths)))
+        return CalciumResult(result.stating(provenance=models.provenance(asdict(settings), paths)))
     finally:
         bar.done(Path())
 
@@ -223,7 +222,7 @@ def _wrong_type(name: str, value: object, valid_types: str) -> TypeError:
 
 
 @words_of("argument")
-def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules | None = None) -> MethodResult:
+def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules | None = None) -> MethodScore:
     """Score the lesions that a mask or label map outlines; no heart is searched for and no network is used.
 
     Args:
@@ -233,7 +232,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
         rules: The scoring rules; None for those of Agatston et al. with a threshold of 130 HU.
 
     Returns:
-        Scores in `total` and `arteries`, lesions in `lesions.lesions`.
+        Scores in `total` and `arteries`, lesions in `lesions`.
 
     Raises:
         NotVolumeError: The image is not one three-dimensional grey-level volume.
@@ -249,7 +248,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     scan = _scan(ct)
     on_grid, _ = mask_on_scan_grid(_image("labels", labels, read_mask), scan, "label map", may_be_empty=True)
     lesions = find_lesions(scan.image, sitk.GetArrayFromImage(on_grid), rules).coronary
-    return method_result("reviewed", lesions, rules, scan.image.GetSpacing(), no_calcium=not lesions.lesions)
+    return method_score("reviewed", rules, lesions.lesions, lesions.voxels, no_calcium=not lesions.lesions)
 
 
 @words_of("argument")
@@ -274,8 +273,8 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
     for name, result in (("earlier", earlier), ("later", later)):
         if not isinstance(result, CalciumResult):
             raise _wrong_type(name, result, "the result of cac.score")
-    after = record_of(later.details)
-    return compare_results(record_of(earlier.details), after, stored_repeatability(after))
+    before, after = earlier.details.record, later.details.record
+    return compare_results(before, after, stored_repeatability(after))
 
 
 @words_of("argument")

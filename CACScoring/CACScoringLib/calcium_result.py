@@ -18,15 +18,12 @@ from .core.progress import Progress
 from .core.remedies import words_of
 from .core.voxels import ArrayImage
 from .record.score_record import severe_first, with_severity
-from .report.files import Cell, counted_rows, record_of, result_as_json, site_labels
+from .record.scores import Lesion, MethodScore, Score, SumScore
+from .report.files import Cell, counted_rows, site_labels
 from .report.first_pictures import largest_pictures
 from .report.page import result_as_fragment
 from .results import ScoreResult
 from .run import RunSettings, write_result
-from .scoring.lesions import Lesion
-from .scoring.methods import MethodResult
-from .scoring.scores import Score
-from .scoring.uncertainty import TOTAL
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +44,7 @@ class CalciumResult:
     details: ScoreResult
 
     @property
-    def methods(self) -> dict[str, MethodResult]:
+    def methods(self) -> dict[str, MethodScore]:
         """Scores by method: "threshold" is the clinical rule, "decomposition" the calcium map."""
         return self.details.methods
 
@@ -61,20 +58,19 @@ class CalciumResult:
         return self.methods["threshold"].status
 
     @property
-    def total(self) -> Score:
+    def total(self) -> SumScore:
         """Total score by the clinical rule: `total.agatston`, `total.volume_mm3`, `total.mass_mg`."""
         return self.methods["threshold"].total
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """90 % prediction interval of the total Agatston score; None if unknown or withheld."""
-        intervals = self.methods["threshold"].intervals
-        return intervals[TOTAL].agatston if TOTAL in intervals else None
+        return self.methods["threshold"].total.interval_90
 
     @property
     def category(self) -> str | None:
         """Risk class: "0", "1–10", "11–100", "101–400" or "> 400"; None for candidates and if withheld."""
-        categories = self.details.categories
+        categories = self.details.record.categories
         return None if categories is None else categories.risk_class
 
     @property
@@ -83,7 +79,7 @@ class CalciumResult:
         return self.methods["threshold"].category_probabilities
 
     @property
-    def arteries(self) -> SiteMap[Artery, Score]:
+    def arteries(self) -> SiteMap[Artery, SumScore]:
         """Score of each coronary artery by the clinical rule: `arteries["LAD"]`."""
         return self.methods["threshold"].arteries
 
@@ -101,13 +97,12 @@ class CalciumResult:
     @property
     def lesions(self) -> tuple[Lesion, ...]:
         """Lesions counted by the clinical rule, by artery and then from head to feet."""
-        return self.methods["threshold"].lesions.lesions
+        return self.methods["threshold"].lesions
 
     @property
     def left_out(self) -> tuple[Lesion, ...]:
         """Candidates that an automatic score does not count."""
-        left_out = self.methods["threshold"].left_out
-        return () if left_out is None else left_out.lesions.lesions
+        return self.methods["threshold"].left_out
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
@@ -144,11 +139,11 @@ class CalciumResult:
             >>> row["lesion"], row["artery"]
             (1, 'unassigned')
         """
-        return counted_rows(record_of(self.details).methods["threshold"])
+        return counted_rows(self.methods["threshold"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""
-        return result_as_json(self.details, {})
+        return self.details.record.as_json()
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from .anatomy.epicardial_fat import measure_epicardial_fat
+from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import locate_heart
-from .calcium_map.decomposition import DecompositionSettings, decompose_heart
+from .calcium_map.decomposition import DecomposedHeart, DecompositionSettings, decompose_heart, on_scan_slices
 from .core.acquisition import Acquisition
 from .core.ct import CTScan, ScanWarning
+from .core.decoding import content_of
 from .core.errors import CTError
+from .core.labels import TERRITORIES
 from .core.progress import Progress
 from .models.choice import Networks
 from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
 from .record.findings import MassCalibration, Percentile
+from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
+from .record.score_record import HeartRecord, InputRecord, ScoreRecord
+from .record.scores import MethodScore
 from .results import ScoreResult
 from .scoring.candidates import find_dense_lesions, score_candidates, score_map, score_reading
-from .scoring.features import with_features
 from .scoring.intervals import with_intervals
-from .scoring.judges import CandidateJudge
-from .scoring.methods import MethodResult, categories_of, with_integrated_mass, with_masses
+from .scoring.judge import CandidateJudge
+from .scoring.methods import categories_of, with_measurements
 from .scoring.reader_labels import reader_labels
-from .scoring.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .scoring.scores import percentile_from_table
 from .scoring.uncertainty import ScanErrors
 
@@ -151,58 +159,95 @@ def score_scan(
     with progress.step("lesions"):
         judge = CandidateJudge.of(networks, scored, region)
         dense = find_dense_lesions(scored.image, scored.image, region, rules, judge=judge)
-    decomposed = selection = calcium = None
+    decomposed = judged = calcium = None
     if networks is not None:
         with progress.step("decomposition"):
             choices = settings.decomposition, settings.slices, dense.coronary_slices
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
             if judge is not None and dense.kinds is not None:
-                selection = judge.select(dense.candidates, dense.kinds, decomposed.parts.hu)
+                judged = judge.judge(dense.candidates, dense.kinds, decomposed.parts.hu)
     with progress.step("scores"):
         if reader is not None:
             clinical = score_reading(reader, dense, scored, region, rules, status)
         else:
-            counted = None if settings.candidates else selection
-            clinical = score_candidates(dense, scored, region, rules, counted, quality.blood)
+            clinical = score_candidates(dense, region, rules, None if settings.candidates else judged, quality.blood)
         if decomposed is not None:
-            calcium = score_map(decomposed, scored, region, rules, quality.noise_hu, dense, selection)
+            calcium = score_map(decomposed, scored, region, rules, quality.noise_hu, dense, judged)
         card = None if networks is None else networks.decomposition.card
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
-        methods = with_masses(methods, scored, calibration, clinical.non_coronary)
-        methods = with_features(methods, scored, region.territory_labels)
-        methods = {name: with_intervals(name, m, errors, scored.image.GetSpacing()) for name, m in methods.items()}
-        methods = {name: with_integrated_mass(method) for name, method in methods.items()}
-        percentile = _percentile(clinical.method, settings, scan.acquisition)
-        categories = categories_of(methods["threshold"], percentile)
+        for name, method in methods.items():
+            measured = with_measurements(method, scored, calibration, clinical.non_coronary, region.territory_labels)
+            methods[name] = with_intervals(measured, errors)
+        categories = categories_of(methods["threshold"], _percentile(clinical.method, settings, scan.acquisition))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, calcium)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
     warnings += fat_warnings
     if settings.percentile_table is not None and not clinical.method.reviewed:
         message = "Percentiles are for reviewed scores only. Review the lesions, and score again with these labels."
         warnings.append(ScanWarning("percentile-unreviewed", message))
+    record = ScoreRecord(
+        input=InputRecord.of(scan),
+        acquisition=scan.acquisition,
+        measured=quality.blood,
+        normalisation=quality.normalisation,
+        familiarity=errors.familiarity,
+        mass_calibration=calibration,
+        heart=HeartRecord(region.source),
+        epicardial_fat=fat,
+        warnings=tuple(warnings),
+        models=() if networks is None else networks.records,
+        methods=methods,
+        non_coronary=clinical.non_coronary,
+        territories=_territories(region),
+        slices_by_reader={str(k): "on" if on else "off" for k, on in sorted(settings.slices.items())},
+        calibrated_on=errors.calibrated_on,
+        categories=categories,
+        **_facts_of_map(networks, decomposed, scan, settings.slices, clinical.method),
+    )
     return ScoreResult(
+        record=record,
         scan=scan,
         heart=region,
-        blood=quality.blood,
-        methods=methods,
-        categories=categories,
-        warnings=tuple(warnings),
-        territories=region.territory_labels,
-        non_coronary=clinical.non_coronary,
-        networks=networks,
-        slices=None if decomposed is None else decomposed.slices,
-        decomposition=None if calcium is None else calcium.decomposition,
-        slices_by_reader=settings.slices,
-        familiarity=errors.familiarity,
-        normalisation=quality.normalisation,
         scored=None if scored is scan else scored,
-        mass_calibration=calibration,
-        epicardial_fat=fat,
+        territories=region.territory_labels,
+        decomposition=None if calcium is None else calcium.decomposition,
     )
 
 
-def _percentile(clinical: MethodResult, settings: ScoreSettings, patient: Acquisition) -> Percentile | None:
+def _territories(region: HeartRegion) -> dict[str, object] | None:
+    """Return the names of the territories' labels, and the network that found them; None without territories."""
+    if region.territories is None:
+        return None
+    labels = {str(n): name for n, name in enumerate(TERRITORIES) if n}
+    return {"labels": labels, "model": region.territories.source}
+
+
+def _facts_of_map(
+    networks: Networks | None,
+    decomposed: DecomposedHeart | None,
+    scan: CTScan,
+    by_reader: Mapping[int, bool],
+    clinical: MethodScore,
+) -> dict[str, Any]:
+    """Return the parts of the record that the networks of the calcium map add."""
+    if networks is None or decomposed is None:
+        return {}
+    is_decomposed = decomposed.parts.decomposed.astype(np.float32)
+    on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.slices, scan.image))
+    evidence = networks.decomposition.card.calibration.get("candidates")
+    return {
+        "slice_probabilities": tuple(None if math.isnan(p) else round(float(p), 6) for p in decomposed.slices.on_scan),
+        # As its training chose it for the classifier alone; the method may decompose more slices.
+        "slices_positive_from": networks.slices.card.validation.get("threshold"),
+        "slices_decomposed": tuple(bool(value > 0) and by_reader.get(k, True) for k, value in on_scan),
+        "decomposition_settings": content_of(decomposed.parts.settings),
+        # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
+        "candidate_evidence": evidence if clinical.status == "automatic" else None,
+    }
+
+
+def _percentile(clinical: MethodScore, settings: ScoreSettings, patient: Acquisition) -> Percentile | None:
     """Look a reviewed score up in the settings' table of percentiles; None of other scores. Raises CTError."""
     if settings.percentile_table is None or not clinical.reviewed:
         return None

@@ -26,12 +26,13 @@ from .quality.mass_calibration import insert_calibration
 from .record.findings import MassCalibration
 from .record.provenance import Provenance
 from .record.review_record import Confirmation, ReviewRecord
-from .record.score_record import ScoreRecord, severe_first, with_severity
+from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
 from .results import ScoreResult
 from .scoring.comparison import Comparison, compare, comparison_as_json
 from .scoring.reader_labels import status_of
+from .whole_scan.estimates import estimate_record
 from .whole_scan.run import STEP, estimate_whole_scan
 
 
@@ -133,8 +134,7 @@ def run_scan(
     result = read_and_score(scan_input, settings, models, progress)
     comparison = None
     if earlier is not None:
-        later = report.record_of(result)
-        comparison = compare(earlier, later, stored_repeatability(later))
+        comparison = compare(earlier, result.record, stored_repeatability(result.record))
     write_result(output, result, settings, progress, comparison)
     warnings = with_severity(result.warnings, result.methods["threshold"].reviewed)
     before = [] if earlier is None else earlier.severe_warnings("Earlier scan")
@@ -184,24 +184,28 @@ def read_and_score(
         parts = result.scored_scan, result.heart, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
         warnings = tuple(dict.fromkeys((*result.warnings, *whole_scan.warnings)))
-        result = replace(result, estimates=whole_scan.estimates, warnings=warnings)
+        opinions = {estimate.network: estimate_record(estimate, result.methods) for estimate in whole_scan.estimates}
+        result = replace(result.stating(warnings=warnings, second_opinions=opinions), estimates=whole_scan.estimates)
     if settings.dicom:
         from .exchange.write import dicom_warnings
 
-        result = replace(result, warnings=(*result.warnings, *dicom_warnings(result)))
+        result = result.stating(warnings=(*result.warnings, *dicom_warnings(result)))
     provenance = _provenance(scan_input, settings, models)
-    result = replace(result, provenance=provenance, review=_review(result, settings.reader, provenance.created))
-    return replace(result, true_mass_mg=sample.true_mass_mg) if sample else result
+    return result.stating(
+        provenance=provenance,
+        review=_review(result.record, settings.reader, provenance.created),
+        truth=None if sample is None else TruthRecord.of(sample.true_mass_mg),
+    )
 
 
-def _review(result: ScoreResult, reader: str | None, time: str) -> ReviewRecord | None:
+def _review(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord | None:
     """Return the record of a review that --reader states; None without one."""
-    method = result.methods["threshold"]
+    method = record.methods["threshold"]
     if reader is None or not method.reviewed:
         return None
-    elsewhere = 0 if result.non_coronary is None else len(result.non_coronary.lesions.lesions)
-    confirmation = Confirmation(reader, time, len(method.lesions.lesions) + elsewhere)
-    reviewed = {name: method.reviewed for name, method in result.methods.items()}
+    elsewhere = 0 if record.non_coronary is None else len(record.non_coronary.lesion_list)
+    confirmation = Confirmation(reader, time, len(method.lesions) + elsewhere)
+    reviewed = {name: method.reviewed for name, method in record.methods.items()}
     return ReviewRecord("cac score --reader", reviewed, confirmations={"threshold": confirmation})
 
 
@@ -284,7 +288,7 @@ def write_result(
     with output.being_written() as folder, ThreadPoolExecutor(1) as thread:
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)
-            report.write_csv(folder, result, settings.identify)
+            report.write_csv(folder, result.record, settings.identify)
             html = page.result_as_html(result, settings.identify, comparison)
             (folder / "report.html").write_text(html, encoding="utf-8")
             if settings.fhir:
@@ -304,4 +308,4 @@ def write_result(
                 write_objects(folder, result, settings.identify, settings.reader if settings.identify else None)
         images.result()
         compared = None if comparison is None else comparison_as_json(comparison)
-        report.write_json(folder / LAST_FILE, result, progress.seconds, settings.identify, compared)
+        report.write_json(folder / LAST_FILE, result.record, progress.seconds, settings.identify, compared)

@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     shutil.copy(sample_file(), folder / "ct.nrrd")
     ct = cac.read_ct(folder / "ct.nrrd")
     candidates = cac.score(ct, threshold_only=True)
-    first = candidates.details.methods["threshold"].lesions.id_map == candidates.lesions[0].id
+    first = candidates.details.methods["threshold"].lesion_set.id_map == candidates.lesions[0].id
     labels = Grid.of(ct.image).image(first.astype("uint8"))
     sitk.WriteImage(labels, str(folder / "labels.nrrd"))
     return folder
@@ -158,8 +158,8 @@ def test_a_series_is_chosen_by_an_argument(tmp_path):
 def test_a_result_states_the_counting_method(automatic):
     method = automatic.methods["threshold"]
     assert automatic.status == "automatic"
-    assert automatic.interval == method.intervals["total"].agatston
-    assert automatic.category == automatic.details.categories.risk_class
+    assert automatic.interval == method.total.interval_90
+    assert automatic.category == automatic.details.record.categories.risk_class
     assert len(automatic.lesions) + len(automatic.left_out) == len(automatic_patient.places())
     assert automatic.left_out
     assert automatic.arteries["LAD"] == automatic.arteries[Artery.LAD] == method.arteries[Artery.LAD]
@@ -258,7 +258,7 @@ def test_the_table_adds_up_to_the_score(automatic):
         assert sum(row[column] for row in table) == pytest.approx(getattr(automatic.total, column))
     frame = automatic.to_dataframe()
     assert frame["agatston"].sum() == pytest.approx(automatic.total.agatston)
-    assert list(frame["artery"]) == [lesion.artery.key for lesion in automatic.lesions]
+    assert list(frame["artery"]) == [lesion.site.key for lesion in automatic.lesions]
 
 
 def test_a_plot_shows_each_lesion(reviewed):

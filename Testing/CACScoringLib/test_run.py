@@ -18,10 +18,11 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.exchange.fhir import bundle_of
 from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.pipeline import ScoreSettings
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.run import RunSettings, Sample, ScanInput, read_lesions, run_scan
-from CACScoringLib.scoring.lesions import ScoringRules
+from CACScoringLib.scoring.methods import with_intervals_of
 
 MASSES = {Artery.LAD: 12.0}
 
@@ -83,7 +84,8 @@ class TestWhoReviewed:
         assert (status, [w.code for w in warnings]) == ("automatic", ["lesions-automatic"])
         again = automatic_patient.scored(lesions=labels, status=status).methods["threshold"]
         assert (again.status, again.reviewed) == ("automatic", False)
-        assert again.arteries == result.methods["threshold"].arteries
+        arteries = result.methods["threshold"].arteries
+        assert {a: with_intervals_of(score, again.arteries[a]) for a, score in arteries.items()} == arteries
         assert self.status(folder / "lesions.nii.gz", "A. Reader") == "reviewed"
 
     def test_lesions_that_somebody_changed_or_made_are_given(self, automatic):

@@ -16,9 +16,9 @@ from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import GeneratorConfig, LesionNetConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.report.files import lesions_as_csv, record_of, result_as_json, write_images
+from CACScoringLib.report.files import lesions_as_csv, write_images
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS
-from CACScoringLib.scoring.judges import STENT_PROBABILITY
+from CACScoringLib.scoring.judge import STENT_PROBABILITY
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
@@ -70,16 +70,16 @@ def test_an_annulus_that_touches_an_ostium_is_not_coronary(scan_and_heart, netwo
     scan, heart = scan_and_heart
     result = score_scan(scan, heart=heart, networks=networks)
     clinical, elsewhere = result.methods["threshold"], result.non_coronary
-    assert [lesion.artery for lesion in clinical.lesions.lesions] == [Artery.RCA]
+    assert [lesion.site for lesion in clinical.lesions] == [Artery.RCA]
     assert clinical.arteries[Artery.RCA].volume_mm3 == 3 * 4 * 6 * 3
     assert elsewhere.scores[NonCoronary.AORTIC_VALVE].volume_mm3 == 3 * 4 * 8 * 3
     assert not clinical.reviewed
     assert not elsewhere.reviewed
-    assert columns(clinical.lesions.label_image(scan.image))[0] == FORK
+    assert columns(clinical.lesion_set.label_image(scan.image))[0] == FORK
     mapped = result.methods["decomposition"]
-    assert [lesion.artery for lesion in mapped.lesions.lesions] == [Artery.RCA]
+    assert [lesion.site for lesion in mapped.lesions] == [Artery.RCA]
     assert columns(result.decomposition.image())[0] == FORK
-    assert {suggestion.artery for suggestion in mapped.suggestions} == {Artery.RCA}
+    assert {lesion.verdict.artery for lesion in mapped.lesions} == {Artery.RCA}
 
 
 def with_box(scan, box, hu):
@@ -110,8 +110,8 @@ def test_a_possible_stent_counts_and_is_named_and_the_interval_holds_both_answer
         result = score_scan(scan, heart=heart, networks=replace(calibrated(networks, 100.0), lesions=unsure))
         clinical = result.methods["threshold"]
         assert clinical.total.lesions == 1
-        assert result.categories is not None
-        assert clinical.intervals["total"].agatston[0] == 0, "of its probability, and without the stent"
+        assert result.record.categories is not None
+        assert clinical.total.interval_90[0] == 0, "of its probability, and without the stent"
         assert ("possible-stent" in [warning.code for warning in result.warnings]) == named
 
 
@@ -121,11 +121,11 @@ def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_
     clinical = result.methods["threshold"]
     assert (clinical.status, clinical.reviewed, clinical.total.lesions) == ("automatic", False, 1)
     assert clinical.total.agatston == clinical.arteries[Artery.RCA].agatston == 3 * 4 * 6 * 4
-    assert result.categories.status == "automatic"
+    assert result.record.categories.status == "automatic"
     codes = [warning.code for warning in result.warnings]
     assert "automatic" in codes
     assert "unreviewed" not in codes
-    document = result_as_json(result, {})
+    document = result.record.as_json()
     assert document["candidate_evidence"] == EVIDENCE
     content = document["methods"]["threshold"]
     assert (content["status"], content["reviewed"]) == ("automatic", False)
@@ -136,12 +136,12 @@ def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_
     labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "lesions.nii.gz"))
     assert set(np.unique(labels[FAINT])) == {Artery.UNASSIGNED}
     assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE, NonCoronary.OTHER}
-    assert "threshold_left_out" in lesions_as_csv(record_of(result))
+    assert "threshold_left_out" in lesions_as_csv(result.record)
     # As it is, the label map is a reader's review of the same score.
     again = score_scan(scan, heart=heart, lesions=sitk.ReadImage(tmp_path / "lesions.nii.gz"), networks=networks)
     assert again.methods["threshold"].total == clinical.total
-    assert result_as_json(again, {})["candidate_evidence"] is None
-    assert again.categories.status == "reviewed"
+    assert again.record.as_json()["candidate_evidence"] is None
+    assert again.record.categories.status == "reviewed"
 
 
 def errors(spread):
@@ -170,21 +170,21 @@ def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_fain
     networks = calibrated(networks, noise_known_to)
     result = score_scan(scan, heart=heart, networks=networks)
     codes = {warning.code for warning in result.warnings}
-    clinical, distance = result.methods["threshold"], max(0.0, (result.blood.noise_hu - noise_known_to) / 5)
-    assert result.blood.noise_hu == pytest.approx(8, abs=1)
-    assert result.familiarity.distance == pytest.approx(distance)
+    clinical, distance = result.methods["threshold"], max(0.0, (result.record.measured.noise_hu - noise_known_to) / 5)
+    assert result.record.measured.noise_hu == pytest.approx(8, abs=1)
+    assert result.record.familiarity.distance == pytest.approx(distance)
     assert (clinical.status, clinical.total.agatston) == ("automatic", 3 * 4 * 6 * 4)
     if noise_known_to == 1.0:
-        assert (result.categories, clinical.intervals, clinical.category_probabilities) == (None, {}, {})
-        assert result.methods["decomposition"].intervals == {}
+        assert (result.record.categories, clinical.has_intervals, clinical.category_probabilities) == (None, False, {})
+        assert not result.methods["decomposition"].has_intervals
         assert "beyond-calibration" in codes
     else:
-        low, high = clinical.intervals["total"].agatston
+        low, high = clinical.total.interval_90
         assert np.log1p(high) == pytest.approx(np.log1p(288) + 0.1 * (1 + distance))
         assert low == 0, "the only lesion is doubtful"
         assert ("unlike-calibration" in codes) == (distance > 0)
     reviewed = score_scan(scan, heart=heart, lesions=sitk.Cast(heart, sitk.sitkUInt8) * 0, networks=networks)
-    assert reviewed.categories.status == "reviewed", "what a person has reviewed is never withheld"
+    assert reviewed.record.categories.status == "reviewed", "what a person has reviewed is never withheld"
     persistent = {"beyond-calibration", "unlike-calibration"} & codes
     assert persistent <= {warning.code for warning in reviewed.warnings}, "what is unusual about the scan stays"
 
@@ -194,16 +194,16 @@ def test_metal_in_the_heart_withholds_automatic_categories(with_a_faint_one):
     with_metal = with_box(scan, (slice(15, 18), slice(50, 54), slice(66, 70)), 2600)
     result = score_scan(with_metal, heart=heart, networks=calibrated(networks, 100.0))
     assert {"metal", "beyond-calibration"} <= {warning.code for warning in result.warnings}
-    assert result.familiarity.causes == ("metal among the arteries",)
-    assert (result.categories, result.methods["threshold"].intervals) == (None, {})
+    assert result.record.familiarity.causes == ("metal among the arteries",)
+    assert (result.record.categories, result.methods["threshold"].has_intervals) == (None, False)
 
 
 def test_candidates_are_all_listed_when_that_is_asked_for(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
     result = score_scan(scan, ScoreSettings(candidates=True), heart=heart, networks=networks)
     clinical = result.methods["threshold"]
-    assert (clinical.status, clinical.total.lesions, clinical.left_out) == ("candidates", 2, None)
-    assert result.categories is None
+    assert (clinical.status, clinical.total.lesions, clinical.left_out) == ("candidates", 2, ())
+    assert result.record.categories is None
     assert "unreviewed" in [warning.code for warning in result.warnings]
 
 
@@ -236,6 +236,6 @@ def test_metal_counts_in_neither_method_and_has_a_single_warning(scan_and_heart,
     result = score_scan(with_box(scan, metal, 2600), heart=heart, networks=networks)
     assert [warning.code for warning in result.warnings].count("metal") == 1
     for method in result.methods.values():
-        assert not method.lesions.id_map[metal].any()
-        assert len(method.lesions.lesions) == 1
+        assert not method.lesion_set.id_map[metal].any()
+        assert len(method.lesions) == 1
     assert not result.decomposition.hu[metal].any()

@@ -18,11 +18,12 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.scoring.evidence import INTERCEPT, MAP_FEATURES
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import equivalent_agatston, rules_of_map, score_lesions
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import equivalent_agatston, rules_of_map, score_of
 
 BLOOD_HU = 40
 SPACING_MM = (0.8, 0.8, 2.5)
@@ -91,14 +92,14 @@ def test_a_map_of_the_thresholds_segments_scores_as_the_threshold(faint):
     map_rules = rules_of_map(rules, 10.0, None)
     sites = sitk.GetArrayFromImage(labels)
     in_map = find_lesions(result.decomposition.image(), sites, map_rules, peaks=scan.image)
-    mapped = score_lesions(in_map.coronary.lesions, scan.image.GetSpacing(), map_rules)
+    mapped = score_of(in_map.coronary.lesions)
     assert mapped.agatston == pytest.approx(result.methods["threshold"].total.agatston, rel=0.02) != 0
 
 
 def test_the_result_names_its_models_and_is_written(faint, tmp_path):
     scan, heart, _, _ = faint
     result = score_scan(scan, heart=heart, networks=networks())
-    report.write_json(tmp_path / "scores.json", result, {})
+    report.write_json(tmp_path / "scores.json", result.record, {})
     data = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert [m["network"] for m in data["models"]] == ["slices", "decomposition"]
     lesion = data["methods"]["decomposition"]["lesions"][0]
@@ -121,8 +122,8 @@ class TestWhatIsLeftOut:
             weights = {**dict.fromkeys(MAP_FEATURES, 0.0), "log_ct_excess": 0.01, INTERCEPT: -intercept}
             result = self.scored(faint, evidence_weights=weights, most_not_coronary=0.5)
             if counts:
-                suggestion = result.methods["decomposition"].suggestions[0]
-                assert suggestion.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4.0)), rel=0.1)
+                verdict = result.methods["decomposition"].lesions[0].verdict
+                assert verdict.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4.0)), rel=0.1)
                 assert not any(w.code == "map-left-out" for w in result.warnings)
             else:
                 self.assert_empty(result, faint[0])
@@ -130,8 +131,8 @@ class TestWhatIsLeftOut:
     def assert_empty(self, result, scan):
         method = result.methods["decomposition"]
         assert method.total.lesions == 0
-        assert method.suggestions == ()
-        assert not method.lesions.id_map.any()
+        assert method.lesions == ()
+        assert not method.lesion_set.id_map.any()
         calcium = result.decomposition.image()
         assert not sitk.GetArrayViewFromImage(calcium).any()
         np.testing.assert_array_equal(sitk.GetArrayFromImage(healthy_image(scan.image, calcium)), scan.hu)
@@ -152,7 +153,7 @@ class TestWhatIsLeftOut:
         assert (settings.slice_threshold, settings.floor_hu) == (0.25, 12)
         assert settings.most_not_coronary == 1
         method = result.methods["decomposition"]
-        masses = [sum(c.sum_hu for c in x.components) * math.prod(SPACING_MM) / 1385 for x in method.lesions.lesions]
+        masses = [lesion.pseudo_mass_hu_mm3 / 1385 for lesion in method.lesions]
         assert method.scaled_agatston == pytest.approx(sum(map(equivalent_agatston, masses)), rel=1e-3)
         assert 0 < method.scaled_agatston < method.total.agatston
         assert f'<td class="light">{method.scaled_agatston:,.1f}</td>' in page.result_as_html(result)

@@ -8,6 +8,7 @@ import logging
 import slicer
 from packaging.requirements import Requirement
 
+
 def pip_check(requirement: str) -> bool:
     """Return True if a requirement is fulfilled."""
     parsed = Requirement(str(requirement))

@@ -7,10 +7,9 @@ from made_results import make_result
 
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.scoring.arteries import ArterySuggestion
-from CACScoringLib.scoring.evidence import LeftOut
+from CACScoringLib.record.scores import Verdict
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.methods import method_result
+from CACScoringLib.scoring.methods import method_score
 
 HU = {(4, 12, 12): 210, (5, 20, 30): 450, (6, 30, 20): 310}
 """Candidates of 4 mm² in one slice, by their first voxel: 8, 16 and 12 Agatston units."""
@@ -28,7 +27,11 @@ def make_negative(probabilities):
     sites[4:7, 10:35, 10:35] = Artery.LAD
     lesions = find_lesions(image, sites.astype(np.uint8), rules).coronary
     chances = dict(zip(sorted(HU.values()), probabilities, strict=True))
-    suggestions = tuple(ArterySuggestion(x.id, Artery.LAD, 0.9, 1 - chances[x.peak_hu]) for x in lesions.lesions)
-    left_out = LeftOut(lesions, suggestions, tuple(f"because of {x.peak_hu:.0f} HU" for x in lesions.lesions))
-    method = method_result("automatic", lesions.of(()), rules, image.GetSpacing(), left_out=left_out)
-    return replace(result, scan=scan, methods={"threshold": method}, categories=None)
+
+    def verdict(peak_hu):
+        about = {"artery": Artery.LAD, "confidence": 0.9, "not_coronary_probability": 1 - chances[peak_hu]}
+        return Verdict(**about, counts=False, reason=f"because of {peak_hu:.0f} HU")
+
+    left_out = [replace(lesion, verdict=verdict(lesion.peak_hu)) for lesion in lesions.lesions]
+    method = method_score("automatic", rules, (), lesions.voxels, left_out)
+    return replace(result.stating(methods={"threshold": method}, categories=None), scan=scan)

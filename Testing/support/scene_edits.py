@@ -17,7 +17,7 @@ def numbers(review):
 
 
 def ids(review, method):
-    return [lesion.id for lesion in review.result(method).lesions.lesions]
+    return [lesion.id for lesion in review.result(method).lesions]
 
 
 def paint(

@@ -33,8 +33,8 @@ def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
     frames_by_gdcm = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation.dcm")))
     assert (frames_by_gdcm != 0).sum() == (sitk.GetArrayFromImage(counted_labels(result)) != 0).sum()
     numbers = {g.name: [*score_numbers(g), *feature_numbers(g)] for g in score_groups(result)}
-    if result.epicardial_fat is not None:
-        numbers["Epicardial fat"] = fat_numbers(result.epicardial_fat)
+    if result.record.epicardial_fat is not None:
+        numbers["Epicardial fat"] = fat_numbers(result.record.epicardial_fat)
     stated = {(group, name.value): float(value) for group, values in numbers.items() for name, value, *_ in values}
     assert measurements_by_dcmtk(folder / "measurements.dcm") == stated
     assert set(measurements_by_dcmqi(folder / "measurements.dcm", scratch)) == set(stated)

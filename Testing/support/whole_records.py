@@ -22,6 +22,7 @@ def whole_record() -> dict:
     score = {
         "agatston": 3.0,
         "clinical_agatston": 3.0,
+        "volume_mm3": 2.0,
         "pseudo_mass_hu_mm3": 30.0,
         "lesions": 1,
         "interval_90": [0.0, 9.5],
@@ -32,8 +33,9 @@ def whole_record() -> dict:
         "agatston_scale": None,
         "total": score,
         "arteries": {"LM": score},
-        "lesions": [{**score, "id": 1, "artery": "LM", "voxels": 2, "centroid_ras_mm": [0, 1, 2.5], "components": []}],
     }
+    place = {"voxels": 2, "peak_hu": 180.0, "mean_hu": 150.0, "centroid_ras_mm": [0, 1, 2.5], "components": []}
+    method["lesions"] = [{**score, **place, "id": 1, "artery": "LM"}]
     return {
         "schema": "cac-score/1",
         "input": {"name": "ct", "size": [9, 9, 9], "spacing_mm": [0.7, 0.7, 3], "voxels_sha256": "0" * 64},
@@ -49,7 +51,7 @@ def whole_record() -> dict:
 
 def automatic_record(threshold_hu: dict[str, float]) -> dict:
     """Content of an automatic result without calcium. threshold_hu: Threshold by method."""
-    score = {"agatston": 0.0, "clinical_agatston": 0.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 0}
+    score = {"agatston": 0.0, "clinical_agatston": 0.0, "volume_mm3": 0.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 0}
     method = {"status": "automatic", "reviewed": False, "arteries": {}, "total": score, "lesions": []}
     rules = {name: {"threshold_hu": value} for name, value in threshold_hu.items()}
     return {**whole_record(), "rules": rules, "methods": dict.fromkeys(rules, method)}

@@ -16,10 +16,10 @@ from .options import Command, NetworkOptions, UnusualOptions, model_choice, scor
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
     from ..models.choice import ChosenModels
+    from ..record.rules import ScoringRules
     from ..record.score_record import ScoreRecord
     from ..results import ScoreResult
     from ..run import RunSettings
-    from ..scoring.rules import ScoringRules
 
 PAGE, LAST = "comparison.html", "comparison.json"
 SIDES = ("earlier", "later")
@@ -54,7 +54,6 @@ def run(options: CompareOptions, progress: Progress) -> None:
     from ..quality.calibration import stored_repeatability
     from ..record.reading import is_result, read_result
     from ..report import page
-    from ..report.files import record_of
     from ..run import ScanInput, read_and_score
     from ..scoring.comparison import compare, comparison_as_json
 
@@ -81,7 +80,7 @@ def run(options: CompareOptions, progress: Progress) -> None:
             ct_progress = Progress()
             result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress)
             results[side] = result, settings, ct_progress
-            records.append(record_of(result))
+            records.append(result.record)
     earlier, later = records
     with progress.step("comparison"):
         comparison = compare(earlier, later, stored_repeatability(later))
@@ -129,12 +128,12 @@ def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None)
 
 def _rules_of(record: ScoreRecord) -> tuple[ScoringRules, bool]:
     """Return the rules of a result, without changes for its own tube voltage, and True if they follow the voltage."""
-    from ..scoring.rules import ScoringRules, rules_for_tube_voltage
+    from ..record.rules import ScoringRules, rules_for_tube_voltage
 
     standard = ScoringRules()
     adapted = rules_for_tube_voltage(record.acquisition, standard)
     # A calibration belongs to its own scan.
-    rules = replace(ScoringRules.recorded(record.rules["threshold"]), calibration_mg_per_mm3_hu=None)
+    rules = replace(record.methods["threshold"].rules, calibration_mg_per_mm3_hu=None)
     if rules.bounds_hu != adapted.bounds_hu:
         return rules, False
     return replace(rules, threshold_hu=standard.threshold_hu, weight_bounds_hu=standard.weight_bounds_hu), True

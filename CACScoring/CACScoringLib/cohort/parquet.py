@@ -17,7 +17,8 @@ from ..core.files import partial_folder
 from ..core.progress import ScanState
 from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from ..record.provenance import COLUMNS
-from ..record.score_record import MethodRecord, ScoreRecord
+from ..record.score_record import ScoreRecord
+from ..record.scores import MethodScore
 from ..scans.source import ScanSource
 from .scoring import read_record, whole_scores
 from .table import result_row
@@ -141,24 +142,24 @@ def _scan_facts(record: ScoreRecord, identify: bool) -> Row:
     return {**row, **texts, **classes, **withheld, "warnings": [*record.warning_codes]}
 
 
-def _scores(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
+def _scores(number: str, methods: Mapping[str, MethodScore]) -> Iterator[Row]:
     for method, result in methods.items():
-        for artery, score in {TOTAL: result.total, **result.arteries}.items():
+        for artery, score in {TOTAL: result.total, **{a.key: s for a, s in result.arteries.items()}}.items():
             low, high = score.interval_90 or (None, None)
             about = {"scan": number, "method": method, "artery": artery, "status": result.status}
             interval = {"interval_low": low, "interval_high": high}
             yield {**about, **score.cells(method == "decomposition"), **interval, **_features(result, artery)}
 
 
-def _lesions(number: str, methods: Mapping[str, MethodRecord]) -> Iterator[Row]:
+def _lesions(number: str, methods: Mapping[str, MethodScore]) -> Iterator[Row]:
     for method, result in methods.items():
         features = {} if result.features is None else {part.id: asdict(part) for part in result.features.lesions}
         for lesion in result.lesions:
-            about = {"scan": number, "method": method, "artery": lesion.artery, "lesion": lesion.id}
+            about = {"scan": number, "method": method, "artery": lesion.site.key, "lesion": lesion.id}
             yield about | lesion.cells(method == "decomposition") | features.get(lesion.id, {})
 
 
-def _features(method: MethodRecord, artery: str) -> Row:
+def _features(method: MethodScore, artery: str) -> Row:
     """Return the features of an artery or of the total."""
     if method.features is None:
         return {}

@@ -66,7 +66,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         row |= {f"{name}_{part}": getattr(method, part) for part in ("reviewed", "scaled_agatston", "status")}
         interval = method.total.interval_90 or (None, None)
         row |= {f"{name}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
-        row |= {f"{name}_agatston_{artery}": score.clinical_agatston for artery, score in method.arteries.items()}
+        row |= {f"{name}_agatston_{artery.key}": score.clinical_agatston for artery, score in method.arteries.items()}
         if method.features is not None:
             row |= {f"{name}_{feature}": value for feature, value in method.features.patient.items()}
     if row.get("threshold_status") == "automatic":
@@ -79,7 +79,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
             likeliest_values = (likeliest.replace("-", "–"), probabilities[likeliest])
             row |= {f"threshold_{part}": value for part, value in zip(_LIKELY, likeliest_values, strict=True)}
     if elsewhere := record.non_coronary:
-        row |= {f"non_coronary_agatston_{site.key}": score.agatston for site, score in elsewhere.sites.items()}
+        row |= {f"non_coronary_agatston_{site.key}": score.agatston for site, score in elsewhere.scores.items()}
     if fat := record.epicardial_fat:
         row |= {column: getattr(fat, key) for column, key in _FAT.items()}
     for network, estimate in record.second_opinions.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -21,14 +22,26 @@ _LARGEST_INTEGER = 2**32
 WHEN_SET = {"when_set": True}
 """Metadata of a field that `content_of` leaves out while it is empty."""
 
+IN_MEMORY = {"in_memory": True}
+"""Metadata of a field that is neither written nor read."""
+
 
 def content_of(value: Any) -> Any:
-    """Return a dataclass, or a value of one, as JSON content: objects, lists, texts and numbers."""
+    """Return a dataclass, or a value of one, as JSON content: objects, lists, texts and numbers.
+
+    A dataclass whose keys are not its fields has a method `as_written`, which takes and returns content, and a static
+    one `as_read` back. Labels with a key are written as it.
+    """
     if is_dataclass(value):
-        parts = ((field, getattr(value, field.name)) for field in fields(value))
-        value = {f.name: part for f, part in parts if "when_set" not in f.metadata or part not in (None, "", {})}
+        parts = ((field, getattr(value, field.name)) for field in fields(value) if "in_memory" not in field.metadata)
+        content = {
+            f.name: content_of(part) for f, part in parts if "when_set" not in f.metadata or part not in (None, "", {})
+        }
+        return value.as_written(content) if hasattr(value, "as_written") else content  # type: ignore[union-attr]
     if isinstance(value, dict):
-        return {key: content_of(part) for key, part in value.items()}
+        return {content_of(key): content_of(part) for key, part in value.items()}
+    if isinstance(value, Enum):
+        return getattr(value, "key", value.value)
     return [content_of(part) for part in value] if isinstance(value, list | tuple) else value
 
 
@@ -55,15 +68,16 @@ def decoded(value: Any, kind: Any, place: str, folder: Path = Path()) -> Any:
         return _first_that_fits(value, parts, place, folder)
     if is_dataclass(kind):
         return _dataclass(value, kind, place, folder)
-    if origin is dict and isinstance(value, dict):
-        return {
-            _key(key, parts[0], place): decoded(item, parts[1], f"{place}.{key}", folder) for key, item in value.items()
-        }
+    if isinstance(origin, type) and issubclass(origin, dict) and isinstance(value, dict):
+        items = {_key(k, parts[0], place): decoded(item, parts[1], f"{place}.{k}", folder) for k, item in value.items()}
+        return origin(items)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _member(value, kind, place)
     if origin in (list, tuple) and isinstance(value, list | tuple):
         kinds = [parts[0]] * len(value) if origin is list or parts[-1] is Ellipsis else parts
         if len(kinds) == len(value):
-            items = enumerate(zip(value, kinds, strict=True))
-            return origin(decoded(item, part, f"{place}[{n}]", folder) for n, (item, part) in items)
+            pairs = enumerate(zip(value, kinds, strict=True))
+            return origin(decoded(item, part, f"{place}[{n}]", folder) for n, (item, part) in pairs)
     if kind is Path and isinstance(value, str):
         return folder / value
     if kind in (object, Any):
@@ -91,7 +105,17 @@ def _is_of(value: object, kind: type) -> bool:
     return isinstance(value, kind)
 
 
-def _key(key: str, kind: type, place: str) -> str | int:
+def _member(value: object, kind: type[Enum], place: str) -> Enum:
+    """Return the label with a key."""
+    for member in kind:
+        if member is value or getattr(member, "key", None) == value:
+            return member
+    raise WrongValueError(place, value)
+
+
+def _key(key: str, kind: type, place: str) -> str | int | Enum:
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _member(key, kind, place)
     if kind is not int:
         return key
     if not key.isdecimal() or len(key) > 9:
@@ -99,9 +123,11 @@ def _key(key: str, kind: type, place: str) -> str | int:
     return int(key)
 
 
-def _dataclass(value: object, kind: Any, place: str, folder: Path) -> Any:
+def _dataclass(value: Any, kind: Any, place: str, folder: Path) -> Any:
     if not isinstance(value, dict):
         raise WrongValueError(place, value)
+    if hasattr(kind, "as_read"):
+        value = kind.as_read(value)
     arguments = {}
     for name, (part, is_required) in _fields(kind).items():
         if name in value:
@@ -118,4 +144,5 @@ def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
     return {
         field.name: (types[field.name], field.default is MISSING and field.default_factory is MISSING)
         for field in fields(kind)
+        if "in_memory" not in field.metadata
     }

@@ -89,7 +89,7 @@ def origin_of(result: ScoreResult) -> dict[str, str]:
 
     The command has no folders of paths.
     """
-    provenance = result.provenance
+    provenance = result.record.provenance
     if provenance is None:
         return {}
     cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 
 from fpdf import FPDF, FontFace
 from highdicom import SOPClass
@@ -16,12 +15,10 @@ from ..core.labels import WINDOW_HU
 from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import headline, pictures
-from ..report.files import models_of
 from ..report.first_pictures import largest_pictures
-from ..report.listing import left_out_candidates
+from ..report.listing import at_most_99_percent, left_out_candidates
 from ..report.page import interval_bar, provenance_text
 from ..results import ScoreResult
-from ..scoring.uncertainty import TOTAL
 from . import codes as cac
 from .codes import plain
 from .source import SourceSeries
@@ -42,7 +39,8 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     It holds headline, table, largest lesions and warnings as on the page, then calcium elsewhere and the methods.
     identify: True to print the patient's name, ID and study date.
     """
-    head, method = headline.headline(result.methods, result.categories, result.warnings), result.methods["threshold"]
+    record, method = result.record, result.methods["threshold"]
+    head = headline.headline(record.methods, record.categories, record.warnings)
     page = _Page()
     page.set_title("Coronary calcium")
     page.set_creator(f"CAC {VERSION}")
@@ -51,13 +49,13 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     page.heading(head.score, 20)
     page.line_of(f"{head.state[0].upper()}{head.state[1:]}.", _INK if head.reviewed else _ALARM, 12)
     page.line_of(head.summary, size=11)
-    if TOTAL in method.intervals:
-        page.bar(interval_bar(method.total.clinical_agatston, *method.intervals[TOTAL].agatston, ink="#1e2428"))
+    if (interval := method.total.interval_90) is not None:
+        page.bar(interval_bar(method.total.clinical_agatston, *interval, ink="#1e2428"))
     lines = headline.warning_lines(result.warnings, result.methods)
     for line in lines:
         if line.severe:
             page.line_of(f"Caution: {line.line} {line.why}", _ALARM)
-    table = headline.score_table(result.methods, result.true_mass_mg)
+    table = headline.score_table(record.methods, record.truth)
     page.scores(table.titles, [(row.name, *row.cells) for row in table.rows])
     doubts = [f"{row.name} {row.note}" for row in table.rows if row.note]
     if doubts:
@@ -66,7 +64,7 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
         page.line_of(f"{where}.")
     page.pictures(largest_pictures(result))
     if candidates := left_out_candidates(result)[: pictures.MAX_DRAWN]:
-        count = len(method.left_out.lesions.lesions) if method.left_out else 0
+        count = len(method.left_out)
         listed = "" if count == len(candidates) else f", the first {len(candidates)} of {count}"
         with page.unbreakable() as block:
             block.heading("Left out as probably not coronary calcium")
@@ -74,8 +72,8 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
             block.scores(
                 ("Reason", "Candidate", "Near", "Agatston", "Probability"),
                 [
-                    (c.reason, str(c.lesion.id), c.suggestion.artery.key, f"{c.agatston:.1f}", c.probability)
-                    for c in candidates
+                    (v.reason, str(x.id), v.artery.key, f"{x.agatston:.1f}", at_most_99_percent(v.probability))
+                    for x, v in candidates
                 ],
             )
     if remarks := [line for line in lines if not line.severe]:
@@ -83,7 +81,7 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
         for line in remarks:
             page.line_of(f"- {line.line} {line.why}", size=8.5)
     elsewhere = result.non_coronary
-    if elsewhere is not None and elsewhere.lesions.lesions:
+    if elsewhere is not None and elsewhere.lesion_list:
         rows = [
             (s.full_name, f"{x.agatston:.1f}", f"{x.volume_mm3:.1f}") for s, x in elsewhere.scores.items() if x.lesions
         ]
@@ -230,9 +228,9 @@ def _how(result: ScoreResult, identify: bool) -> dict[str, str]:
         "Mass calibration": "none" if calibration is None else f"{calibration:g} mg/(mm³·HU)",
         "Heart": result.heart.source,
     }
-    for model in models_of(result):
+    for model in result.record.models:
         how[f"Model for {model.network}"] = f"{model.name}, SHA-256 {model.sha256[:16]}..."
     # Without identity nobody is named in words.
-    if text := provenance_text(result if identify else replace(result, review=None), identify):
+    if text := provenance_text(result if identify else result.stating(review=None), identify):
         how["Provenance"] = text
     return how

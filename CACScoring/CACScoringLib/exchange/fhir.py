@@ -16,10 +16,9 @@ from pydicom.sr.coding import Code
 from ..core.labels import Artery
 from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION, commit
+from ..record.scores import MethodScore
 from ..report.headline import headline, warning_lines
 from ..results import ScoreResult
-from ..scoring.methods import MethodResult
-from ..scoring.uncertainty import TOTAL
 from . import codes
 from .codes import origin_of, plain
 
@@ -87,15 +86,15 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
         **(_interpreter(result) if identify else {}),
     }
     targets, listed = [add(report), *results], entries[::-1]
-    if result.provenance is not None:
-        add(_provenance(result, result.provenance.created, targets, device_reference))
+    if (provenance := result.record.provenance) is not None:
+        add(_provenance(result, provenance.created, targets, device_reference))
         listed.append(entries[-1])
     return {"resourceType": "Bundle", "type": "collection", "entry": listed}
 
 
 def _conclusion(result: ScoreResult) -> list[str]:
     """Return the headline and the severe warnings, without anything that identifies a person."""
-    head = headline(result.methods, result.categories, result.warnings)
+    head = headline(result.methods, result.record.categories, result.warnings)
     sentences = [f"{head.score}, {head.state}.", f"{head.summary}."]
     lines = warning_lines(result.warnings, result.methods)
     sentences += [f"Caution: {line.line} {line.why}" for line in lines if line.severe]
@@ -104,7 +103,8 @@ def _conclusion(result: ScoreResult) -> list[str]:
 
 def _interpreter(result: ScoreResult) -> Resource:
     """Return the element that names the reader who confirmed the score, if known."""
-    confirmation = None if result.review is None else result.review.confirmation
+    review = result.record.review
+    confirmation = None if review is None else review.confirmation
     return {} if confirmation is None else {"resultsInterpreter": [{"display": confirmation.reader}]}
 
 
@@ -123,7 +123,7 @@ def _provenance(result: ScoreResult, created: str, targets: list[Resource], devi
     }
 
 
-def _observation(method: MethodResult, artery: Artery | None, about: Resource) -> Resource:
+def _observation(method: MethodScore, artery: Artery | None, about: Resource) -> Resource:
     """Return the Observation of an artery, or of all (None)."""
     score = method.total if artery is None else method.arteries[artery]
     mass_mg = None if method.rules.calibration_mg_per_mm3_hu is None else score.mass_mg
@@ -137,9 +137,8 @@ def _observation(method: MethodResult, artery: Artery | None, about: Resource) -
         for concept, number, unit in numbers
         if number is not None
     ]
-    interval = method.intervals.get(TOTAL if artery is None else artery.key)
-    if interval is not None:
-        low, high = (_quantity(end, codes.NO_UNITS) for end in interval.agatston)
+    if score.interval_90 is not None:
+        low, high = (_quantity(end, codes.NO_UNITS) for end in score.interval_90)
         components.append({"code": {"text": "90 % prediction interval"}, "valueRange": {"low": low, "high": high}})
     return {
         "resourceType": "Observation",

@@ -12,11 +12,10 @@ from PIL import Image, ImageDraw
 from pydicom import Dataset
 
 from ..core.text import RESEARCH_ONLY
+from ..record.scores import STATUSES
 from ..report.listing import listed_lesions, number_of
 from ..report.pictures import slice_picture
 from ..results import ScoreResult
-from ..scoring.methods import STATUSES
-from ..scoring.scores import component_agatston
 from .source import SourceSeries
 
 SERIES = 6
@@ -31,20 +30,18 @@ MOST = 4
 
 def key_slices(result: ScoreResult) -> list[int]:
     """Return indices of the scan's slices with most of the clinical score, from head to feet; none without lesions."""
-    method, spacing = result.methods["threshold"], result.scan.slice_spacing_mm
     points: dict[int, float] = defaultdict(float)
-    for lesion in method.lesions.lesions:
+    for lesion in result.methods["threshold"].lesions:
         for component in lesion.components:
-            points[component.slice_index] += component_agatston(component, spacing, method.rules)
+            points[component.slice] += component.agatston
     return sorted(heapq.nlargest(MOST, points, key=points.__getitem__), reverse=True)
 
 
 def key_picture(result: ScoreResult, k: int) -> Image.Image:
     """Draw a slice with its lesions outlined and numbered, below the status of the score and the research notice."""
     method = result.methods["threshold"]
-    listed = listed_lesions(method, result.scan.slice_spacing_mm)
-    numbers = {lesion.id: number_of(method, lesion) for lesion in listed}
-    jpeg = slice_picture(result.scan, result.heart.mask, method.lesions, k, numbers)
+    numbers = {lesion.id: number_of(method, lesion) for lesion in listed_lesions(method)}
+    jpeg = slice_picture(result.scan, result.heart.mask, method.lesion_set, k, numbers)
     drawing = Image.open(io.BytesIO(jpeg))
     picture = Image.new("RGB", (drawing.width, drawing.height + _BAND))
     picture.paste(drawing, (0, _BAND))

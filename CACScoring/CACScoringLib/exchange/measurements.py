@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -45,11 +45,9 @@ from ..core.labels import Artery, Site
 from ..core.version import VERSION
 from ..record.features import DensityFeatures, Features, LesionFeatures
 from ..record.findings import EpicardialFat
-from ..report.files import models_of
+from ..record.rules import ScoringRules
+from ..record.scores import MethodScore, Score
 from ..results import METHOD_TITLES, ScoreResult
-from ..scoring.methods import MethodResult, NonCoronaryResult
-from ..scoring.rules import ScoringRules
-from ..scoring.scores import Score
 from . import codes as cac
 from .codes import origin_of
 from .segmentation import counted_labels, segment_label, segment_numbers
@@ -91,10 +89,10 @@ def score_groups(result: ScoreResult) -> list[Group]:
     Lesions without an artery have a group only if there are any.
     """
     groups = [group for key, method in result.methods.items() for group in _coronary_groups(key, method)]
-    return groups + _non_coronary_groups(result.non_coronary)
+    return groups + _non_coronary_groups(result)
 
 
-def _coronary_groups(key: str, method: MethodResult) -> list[Group]:
+def _coronary_groups(key: str, method: MethodScore) -> list[Group]:
     by_map = key != "threshold"
     status = method.status if method.status in cac.STATUS else "automatic"
     prefix = "Calcium map" if by_map else "Coronary calcium"
@@ -105,19 +103,21 @@ def _coronary_groups(key: str, method: MethodResult) -> list[Group]:
             name = f"{prefix}: {segment_label(artery)}"
             groups.append(Group(name, artery, score, status, method.rules, by_map, features.arteries.get(artery.key)))
     lesions = {lesion.id: lesion for lesion in features.lesions}
-    for lesion in method.lesions.lesions if lesions else ():
+    for lesion in method.lesions if lesions else ():
         name = f"{prefix}: lesion {lesion.id}"
-        groups.append(Group(name, lesion.artery, None, status, method.rules, by_map, lesions[lesion.id]))
+        groups.append(Group(name, lesion.site, None, status, method.rules, by_map, lesions[lesion.id]))
     return groups
 
 
-def _non_coronary_groups(result: NonCoronaryResult | None) -> list[Group]:
-    if result is None:
+def _non_coronary_groups(result: ScoreResult) -> list[Group]:
+    elsewhere = result.non_coronary
+    if elsewhere is None:
         return []
-    status = "reviewed" if result.reviewed else "automatic"
+    status = "reviewed" if elsewhere.reviewed else "automatic"
+    rules = replace(result.methods["threshold"].rules, calibration_mg_per_mm3_hu=None)
     return [
-        Group(f"Calcium: {segment_label(site)}", site, score, status, result.rules)
-        for site, score in result.scores.items()
+        Group(f"Calcium: {segment_label(site)}", site, score, status, rules)
+        for site, score in elsewhere.scores.items()
         if score.lesions
     ]
 
@@ -128,8 +128,8 @@ def measurements_of(
     """Return the Measurement Report of a result. reader: reviewer as a DICOM person name; None to name nobody."""
     numbers = segment_numbers(segmentation)
     groups = [_group(result, group, numbers, segmentation, source) for group in score_groups(result)]
-    if result.epicardial_fat is not None:
-        groups.append(_fat_group(result.epicardial_fat, source))
+    if (fat := result.record.epicardial_fat) is not None:
+        groups.append(_fat_group(fat, source))
     images = _evaluated_images(result, source)
     content = MeasurementReport(
         observation_context=_observation_context(source, reader),
@@ -154,7 +154,7 @@ def _verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
     is_final = result.methods["threshold"].reviewed
     if reader is None or not is_final:
         return {"is_final": is_final}
-    provenance = result.provenance
+    provenance = result.record.provenance
     organization = provenance.site.name if provenance is not None and provenance.site is not None else "not stated"
     verifier = {"verifying_observer_name": reader, "verifying_organization": organization}
     return {"is_final": True, "is_verified": True, **verifier}
@@ -162,7 +162,7 @@ def _verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
 
 def _with_time_of_verification(report: Comprehensive3DSR, result: ScoreResult) -> Comprehensive3DSR:
     """Set the time of a report's verification to that of the confirmation, and add the readers of a consensus."""
-    review = result.review
+    review = result.record.review
     if "VerifyingObserverSequence" not in report or review is None or review.confirmation is None:
         return report
     (verifier,) = report.VerifyingObserverSequence
@@ -203,7 +203,7 @@ def _algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
     """Return the identification of a group's method, with rules and models as parameters (TID 4019)."""
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
-    parameters += [f"model for {m.network}: {m.name}, SHA-256 {m.sha256}" for m in models_of(result)]
+    parameters += [f"model for {m.network}: {m.name}, SHA-256 {m.sha256}" for m in result.record.models]
     if group.site is None and group.score is not None:
         parameters += [f"{name} = {value}" for name, value in origin_of(result).items()]
     return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)

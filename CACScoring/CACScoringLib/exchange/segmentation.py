@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 
 from ..core.labels import SITE_COLOURS, SITES, Artery, Site
 from ..core.version import VERSION
-from ..report.files import models_of, site_labels
+from ..report.files import site_labels
 from ..results import ScoreResult
 from . import codes as cac
 from .codes import origin_of
@@ -76,7 +76,7 @@ def _segment_description(result: ScoreResult, source: SourceSeries, number: int,
     label = segment_label(site)
     elsewhere = result.non_coronary if not isinstance(site, Artery) else None
     reviewed = (elsewhere or result.methods["threshold"]).reviewed
-    by_networks = bool(models_of(result))
+    by_networks = bool(result.record.models)
     family = codes.cid7162.ArtificialIntelligence if by_networks else codes.cid7162.MorphologicalOperations
     return SegmentDescription(
         segment_number=number,

@@ -13,7 +13,6 @@ from pydicom.sr.codedict import codes
 from ..core.ct import ScanWarning
 from ..core.progress import Progress
 from ..core.version import VERSION
-from ..report.files import result_as_json
 from ..results import ScoreResult
 from .document import encapsulated_pdf_of
 from .key_slices import key_images_of
@@ -38,7 +37,7 @@ def source_for(
     calcium_map: sitk.Image | None = None,
 ) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
-    content = result_as_json(result, {}, identify)
+    content = result.record.as_json(identify)
     # The same scan in another folder, or scored again, gives the same objects.
     content["input"].pop("name")
     content.pop("provenance")

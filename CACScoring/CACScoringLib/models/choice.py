@@ -15,6 +15,7 @@ from ..core.files import file_sha256
 from ..core.remedies import MODEL
 from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
 from ..record.provenance import Provenance, SiteRecord, provenance_of
+from ..record.score_record import ModelRecord
 from .cards import (
     LoadedModel,
     ModelAhead,
@@ -85,6 +86,12 @@ class Networks:
     decomposition: LoadedModel
     territories: LoadedModel | None = None
     lesions: LoadedModel | None = None
+
+    @property
+    def records(self) -> tuple[ModelRecord, ...]:
+        """The networks as results name them."""
+        loaded = (self.territories, self.slices, self.decomposition, self.lesions)
+        return tuple(ModelRecord(m.card.name, m.card.network, m.card.sha256) for m in loaded if m)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _new_nodes(
         volume = add_volume(scene, content.ct, name)
         yield "volume", volume
     yield "heart", add_outlines(scene, "heart", f"Heart of {name}", volume, _on_grid(content.heart, grid))
-    title = f"Candidates of {name} ({record.rules['threshold']['threshold_hu']:g} HU)"
+    title = f"Candidates of {name} ({record.methods['threshold'].rules.threshold_hu:g} HU)"
     counts = record.methods["threshold"].status == "candidates"
     yield "calcium", add_lesions(scene, title, volume, _on_grid(content.lesions, grid), counts)
     yield "scores", add_table(scene, f"Scores of {name}", score_columns(record))
@@ -254,13 +254,10 @@ def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None
 
     identify: include the patient's name. Raises OutputError.
     """
-    from ..report.files import result_as_json  # needed only for writing
-
     path = path.absolute()  # the scene's writer fails with a relative path
     _segmentations_logic()  # registers the conversion rules of segmentations, as the application does on start
     scene = slicer.vtkMRMLScene()
-    record = result_as_json(result, {}, identify)
-    nodes = add_to_scene(scene, content_of_result(result, record, identify))
+    nodes = add_to_scene(scene, content_of_result(result, identify))
     for view in ("Red", "Green", "Yellow"):
         _show_in_view(scene, view, nodes.volume, nodes.calcium_map)
     _store_fast(nodes)

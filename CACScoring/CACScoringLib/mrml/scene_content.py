@@ -16,7 +16,7 @@ from ..core.files import LAST_FILE
 from ..core.grid import bounding_box
 from ..core.voxels import voxels_of
 from ..io.image_files import read_image
-from ..record.reading import record_from, record_from_text
+from ..record.reading import record_from_text
 from ..record.score_record import ScoreRecord
 
 if TYPE_CHECKING:
@@ -79,26 +79,23 @@ class SceneContent:
     whole_map: sitk.Image | None = None
 
 
-def content_of_result(result: ScoreResult, record: dict[str, Any], identify: bool = False) -> SceneContent:
-    """Return the content of a computed result.
-
-    record: the result's `report.files.result_as_json`. identify: include the patient's name.
-    """
+def content_of_result(result: ScoreResult, identify: bool = False) -> SceneContent:
+    """Return the content of a computed result. identify: include the patient's identity."""
     from ..report.files import site_labels  # needed only for a computed result
 
     scan, heart = result.scan, result.heart
     name = scan.name or "CT"
     if identify and scan.acquisition.patient_name:
         name = f"{scan.acquisition.patient_name} – {name}"
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(result.record.as_json(identify), ensure_ascii=False, allow_nan=False)
     saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
     content = SceneContent(name, scan.image, heart.mask, site_labels(result), text, territories=result.territories)
     content = replace(content, saliency=saliency, pericardium=heart.pericardium)
     parts = result.decomposition
     if parts is None:
         return content
-    labels = result.methods["decomposition"].lesions.label_image(scan.image)
-    return _with_map(content, parts.image(), result.scored_scan.image, labels, record_from(record, name))
+    labels = result.methods["decomposition"].lesion_set.label_image(scan.image)
+    return _with_map(content, parts.image(), result.scored_scan.image, labels, result.record)
 
 
 def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:

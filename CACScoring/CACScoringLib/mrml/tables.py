@@ -9,7 +9,8 @@ from typing import Any
 import slicer
 from vtkmodules.vtkCommonCore import vtkDoubleArray, vtkIntArray, vtkStringArray
 
-from ..record.score_record import ScoreEntry, ScoreRecord
+from ..record.score_record import ScoreRecord
+from ..record.scores import Lesion, Score
 from .scene_content import SliceRow
 
 
@@ -34,12 +35,12 @@ class Column:
 
 def score_columns(record: ScoreRecord) -> list[Column]:
     """Return scores by method and artery from a record, non-coronary scores last."""
-    rows: list[tuple[str, str, ScoreEntry]] = []
+    rows: list[tuple[str, str, Score]] = []
     for method, result in record.methods.items():
-        rows += [(method, key, score) for key, score in result.arteries.items()]
+        rows += [(method, artery.key, score) for artery, score in result.arteries.items()]
         rows.append((method, "total", result.total))
     if elsewhere := record.non_coronary:
-        rows += [("non_coronary", site.key, score) for site, score in elsewhere.sites.items()]
+        rows += [("non_coronary", site.key, score) for site, score in elsewhere.scores.items()]
     methods, arteries, scores = zip(*rows, strict=True) if rows else ((), (), ())
     return [
         Column("Method", vtkStringArray(), methods),
@@ -51,26 +52,28 @@ def score_columns(record: ScoreRecord) -> list[Column]:
 
 def lesion_columns(record: ScoreRecord) -> list[Column]:
     """Return lesions from a record, including left-out and non-coronary lesions."""
-    rows: list[tuple[str, str, Any]] = []
+    rows: list[tuple[str, Lesion]] = []
     for method, result in record.methods.items():
-        rows += [(method, lesion.artery, lesion) for lesion in result.lesions]
-        rows += [(f"{method}_left_out", lesion.artery, lesion) for lesion in result.left_out]
+        rows += [(method, lesion) for lesion in result.lesions]
+        rows += [(f"{method}_left_out", lesion) for lesion in result.left_out]
     if elsewhere := record.non_coronary:
-        rows += [("non_coronary", lesion.site, lesion) for lesion in elsewhere.lesion_list]
-    methods, arteries, lesions = zip(*rows, strict=True) if rows else ((), (), ())
-    slices = [sorted({part.slice for part in lesion.components}) for lesion in lesions]
+        rows += [("non_coronary", lesion) for lesion in elsewhere.lesion_list]
+    methods, lesions = zip(*rows, strict=True) if rows else ((), ())
+    verdicts = [lesion.verdict for lesion in lesions]
     areas = [sum(part.area_mm2 * part.weight for part in lesion.components) for lesion in lesions]
     return [
         Column("Method", vtkStringArray(), methods),
         Column("Lesion", vtkIntArray(), [lesion.id for lesion in lesions]),
-        Column("Artery", vtkStringArray(), arteries),
-        Column("Slices", vtkStringArray(), [", ".join(map(str, indices)) for indices in slices]),
+        Column("Artery", vtkStringArray(), [lesion.site.key for lesion in lesions]),
+        Column("Slices", vtkStringArray(), [", ".join(map(str, lesion.slices)) for lesion in lesions]),
         Column("Area × weight", vtkDoubleArray(), areas, "mm2"),
         *_number_columns(lesions),
-        Column("Suggested", vtkStringArray(), [lesion.suggested_artery or "" for lesion in lesions]),
-        Column("Confidence", vtkDoubleArray(), [lesion.confidence for lesion in lesions]),
-        Column("Not coronary", vtkDoubleArray(), [lesion.not_coronary_probability for lesion in lesions]),
-        Column("Left out", vtkStringArray(), [lesion.reason for lesion in lesions]),
+        Column("Suggested", vtkStringArray(), [verdict.artery.key if verdict else "" for verdict in verdicts]),
+        Column("Confidence", vtkDoubleArray(), [verdict and verdict.confidence for verdict in verdicts]),
+        Column(
+            "Not coronary", vtkDoubleArray(), [verdict and verdict.not_coronary_probability for verdict in verdicts]
+        ),
+        Column("Left out", vtkStringArray(), [verdict.reason if verdict else "" for verdict in verdicts]),
     ]
 
 
@@ -84,7 +87,7 @@ def slice_columns(rows: Sequence[SliceRow]) -> list[Column]:
     ]
 
 
-def _number_columns(scores: Sequence[ScoreEntry]) -> list[Column]:
+def _number_columns(scores: Sequence[Score]) -> list[Column]:
     columns = [
         Column("Agatston", vtkDoubleArray(), _numbers(scores, "agatston"), "1", "Agatston (of the map: adjusted)"),
         Column("Volume", vtkDoubleArray(), _numbers(scores, "volume_mm3"), "mm3"),
@@ -97,7 +100,7 @@ def _number_columns(scores: Sequence[ScoreEntry]) -> list[Column]:
     return columns
 
 
-def _numbers(scores: Sequence[ScoreEntry], key: str) -> list[float | None]:
+def _numbers(scores: Sequence[Score], key: str) -> list[float | None]:
     return [getattr(score, key) for score in scores]
 
 

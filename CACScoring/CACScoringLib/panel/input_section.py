@@ -41,7 +41,7 @@ _PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
 
 def argumentsOf(state: CACScoringParameterNode) -> tuple[str, ...]:
     """Return the options of `cac score` and `cac cohort` for the panel's networks and rules."""
-    from ..scoring.rules import ScoringRules, ScoringSwitches
+    from ..record.rules import ScoringRules, ScoringSwitches
 
     arguments: list[str] = []
     if state.method == Method.CLINICAL_RULE:
@@ -105,7 +105,7 @@ class InputSection(Section):
 
     def _addRows(self) -> None:
         """Make the rows of rules and switches, above the last button of the form."""
-        from ..scoring.rules import ScoringRules, ScoringSwitches
+        from ..record.rules import ScoringRules, ScoringSwitches
 
         form = self._ui.advancedBox.layout()
         for kind, parameters in ((ScoringRules, RULES), (ScoringSwitches, SWITCHES)):

@@ -19,9 +19,8 @@ from .widgets import InSight, colourIcon, faintColour
 
 if TYPE_CHECKING:
     from ..record.features import LesionFeatures
+    from ..record.scores import Lesion
     from ..review.scene import SceneReview
-    from ..scoring.arteries import ArterySuggestion
-    from ..scoring.lesions import Lesion
 
 CERTAIN = 0.9
 """Probability of being coronary calcium, or of not being it, at or above which a lesion is not doubtful."""
@@ -97,45 +96,32 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     Lesions that count come first, then those left out of the score, then those outside the coronary arteries, each
     sorted by probability. Rows without a probability come first within their group.
     """
-    result, left_out = review.result(method), review.left_out(method)
-    counted = list(review.lesions(method))
-    suggested = {suggestion.lesion_id: suggestion for suggestion in result.suggestions}
-    groups = {lesion.id: 0 if isinstance(lesion.artery, Artery) else 2 for lesion in counted}
-    lines = [_line(review, method, lesion, suggested.get(lesion.id)) for lesion in counted]
-    if left_out is not None:
-        suggested = {suggestion.lesion_id: suggestion for suggestion in left_out.suggestions}
-        for lesion, reason in zip(left_out.lesions.lesions, left_out.reasons, strict=True):
-            groups[lesion.id] = 1
-            lines.append(_line(review, method, lesion, suggested.get(lesion.id), reason))
+    counted, left_out = review.lesions(method), review.left_out(method)
+    groups = {lesion.id: 0 if isinstance(lesion.site, Artery) else 2 for lesion in counted}
+    groups |= {lesion.id: 1 for lesion in left_out}
+    lines = [_line(review, method, lesion) for lesion in (*counted, *left_out)]
     measured = review.features(method) if features else None
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     lines = [replace(line, cells=(*line.cells, *_featureCells(by_id.get(line.id)))) for line in lines]
     return sorted(lines, key=lambda line: (groups[line.id], -1 if line.probability is None else -line.probability))
 
 
-def _line(
-    review: SceneReview, method: str, lesion: Lesion, suggested: ArterySuggestion | None, reason: str | None = None
-) -> LesionLine:
+def _line(review: SceneReview, method: str, lesion: Lesion) -> LesionLine:
     """Return a lesion's row.
 
     Args:
         review: The review.
         method: Key of the scoring method.
-        lesion: The lesion.
-        suggested: Artery suggested by the lesion's location.
-        reason: Reason why it is left out of the score; None if it counts.
+        lesion: The lesion, with the verdict by which it counts or is left out.
     """
-    from ..scoring.scores import score_lesions
-
-    if suggested is not None and suggested.artery == Artery.UNASSIGNED:
-        suggested = None
-    rules, method_review = review.result(method).rules, review.review(method)
-    score = score_lesions([lesion], review.scan.image.GetSpacing(), rules)
+    method_review, verdict = review.review(method), lesion.verdict
+    suggested = None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict
+    out = verdict is not None and not verdict.counts
     probability, site = method_review.probability_of(lesion), method_review.suggested_site(lesion)
     hints = []
-    if reason is not None:
+    if verdict is not None and out:
         site = None if suggested is None else suggested.artery
-        hints.append(_("Left out of the score: {reason}.").format(reason=reason))
+        hints.append(_("Left out of the score: {reason}.").format(reason=verdict.reason))
     if probability is not None:
         hints.append(_("Coronary calcium with {sure:.0%} by the networks' evidence.").format(sure=probability))
     if suggested is not None:
@@ -147,25 +133,23 @@ def _line(
     elif site is not None:
         hints.append(_("Its location suggests {site}.").format(site=site.full_name))
     # A question mark follows a site that no reader has confirmed.
-    artery = lesion.artery.short_name if site is None else f"{site.short_name}?"
-    if reason is not None:
+    artery = lesion.site.short_name if site is None else f"{site.short_name}?"
+    if out:
         artery = _("out: {artery}").format(artery=artery)
-    slices = f"{lesion.slice_indices[0]}–{lesion.slice_indices[-1]}"
-    if len(lesion.slice_indices) == 1:
-        slices = f"{lesion.slice_indices[0]}"
-    sizes = (round(n, 1) if n < 1000 else round(n) for n in (score.clinical_agatston, score.volume_mm3))
+    slices = f"{lesion.slices[0]}–{lesion.slices[-1]}" if len(lesion.slices) > 1 else f"{lesion.slices[0]}"
+    sizes = (round(n, 1) if n < 1000 else round(n) for n in (lesion.clinical_agatston, lesion.volume_mm3))
     percent = "" if probability is None else round(100 * probability)
     cells = (lesion.id, artery, percent, *sizes, round(lesion.peak_hu), slices)
-    hint, out = " ".join(hints), reason is not None
     certain = probability is not None and max(probability, 1 - probability) >= CERTAIN
-    coronary = isinstance(lesion.artery, Artery)
+    coronary = isinstance(lesion.site, Artery)
     doubtful = (
         coronary
         and not method_review.reviewed
         and not certain
-        and (out or site is not None or lesion.artery == Artery.UNASSIGNED)
+        and (out or site is not None or lesion.site == Artery.UNASSIGNED)
     )
-    return LesionLine(lesion.id, cells, SITE_COLOURS[lesion.artery], hint, probability, out, coronary, doubtful)
+    hint = " ".join(hints)
+    return LesionLine(lesion.id, cells, SITE_COLOURS[lesion.site], hint, probability, out, coronary, doubtful)
 
 
 def _featureCells(features: LesionFeatures | None) -> list[object]:

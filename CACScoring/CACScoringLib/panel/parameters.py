@@ -17,7 +17,7 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ..core.options import rows_of
 from ..drr.settings import DrrSettings
-from ..scoring.rules import ScoringRules
+from ..record.rules import ScoringRules
 
 
 class Choice(str, Enum):

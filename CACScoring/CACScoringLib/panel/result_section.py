@@ -17,9 +17,9 @@ from . import table_widgets, widgets
 from .lifecycle import Section
 
 if TYPE_CHECKING:
+    from ..record.scores import NonCoronaryScore
     from ..report.headline import Headline, ScoreTable, WarningLine
     from ..review.scene import SceneReview
-    from ..scoring.methods import NonCoronaryResult
     from ..whole_scan.estimates import Agreement, WholeScanEstimate
 
 _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Interval"}
@@ -108,7 +108,7 @@ class ResultSection(Section):
                     item.setFont(font)
         table_widgets.fitColumns(table, stretched=0)
 
-    def _showNonCoronary(self, non_coronary: NonCoronaryResult | None) -> None:
+    def _showNonCoronary(self, non_coronary: NonCoronaryScore | None) -> None:
         """Show the scores of non-coronary sites that have calcium."""
         table = self._ui.nonCoronaryTable
         scores = {} if non_coronary is None else non_coronary.scores
@@ -119,9 +119,6 @@ class ResultSection(Section):
         state = _("reviewed") if non_coronary.reviewed else _("not reviewed")
         titles = [_("Outside the arteries\n({state})").format(state=state), _("Clinical\nAgatston"), _("Clinical\nmm³")]
         rows = [[s.full_name, f"{score.agatston:.1f}", f"{score.volume_mm3:.1f}"] for s, score in scores.items()]
-        if non_coronary.rules.calibration_mg_per_mm3_hu is not None:
-            titles.append(_("Clinical\nmg"))
-            rows = [[*cells, f"{score.mass_mg:.1f}"] for cells, score in zip(rows, scores.values(), strict=True)]
         table_widgets.fillTable(table, titles, rows)
 
     def _reader(self) -> str:

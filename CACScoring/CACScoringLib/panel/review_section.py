@@ -28,8 +28,8 @@ from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButton
 
 if TYPE_CHECKING:
     from ..mrml.scene_content import SliceRow
+    from ..record.scores import Lesion
     from ..review.scene import SceneReview
-    from ..scoring.lesions import Lesion
 
 REFRESH_MILLISECONDS = 20
 """Time within which changes, such as those of one brush stroke, lead to one update."""
@@ -214,8 +214,7 @@ class ReviewSection(Section):
             say(ui.totalLabel, review.problems[self._method])
             return
         self._list(lesionLines(review, self._method, bool(self.table.features)))
-        left_out = review.left_out(self._method)
-        self._showSlices([*review.lesions(self._method), *(left_out.lesions.lesions if left_out is not None else ())])
+        self._showSlices([*review.lesions(self._method), *review.left_out(self._method)])
 
     def _list(self, lines: list[LesionLine]) -> None:
         self._lines = lines
@@ -334,9 +333,9 @@ class ReviewSection(Section):
     def _showSlices(self, lesions: Sequence[Lesion]) -> None:
         colours: dict[int, list[Any]] = {}
         for lesion in lesions:
-            for k in lesion.slice_indices:
+            for k in lesion.slices:
                 marks = colours.setdefault(k, [])
-                if (colour := SITE_COLOURS[lesion.artery]) not in marks:
+                if (colour := SITE_COLOURS[lesion.site]) not in marks:
                     marks.append(colour)
         self._slices = {row.k: row for row in self._review.slices() or self._slicesWithoutMap()}
         self._ui.rescoreButton.setVisible(bool(self._review.slices_wished))

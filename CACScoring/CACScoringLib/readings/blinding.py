@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..core.grid import Grid
-from ..core.labels import Artery, Labelled
+from ..core.labels import Artery, Labelled, SiteMap
 from ..core.voxels import voxels_of
 from ..mrml.scene_content import SceneContent
 from ..record.reading import read_result, record_from_text
-from ..record.score_record import ArteryLesionRecord, IntervalEntry, LesionRecord, MethodRecord, ScoreRecord
+from ..record.score_record import ScoreRecord
+from ..record.scores import MethodScore
 from ..review.folder import labels_as_scored
 from ..review.journal import Entry
 from ..review.review import Difference
 from ..review.state import Change
+from ..scoring.mass import with_mass
+from ..scoring.scores import score_of
 from .cases import ReviewCase
 from .journals import journal_of
 
@@ -61,27 +64,18 @@ _BLIND_FIELDS = (
 def _blind_record(record: ScoreRecord) -> ScoreRecord:
     method = record.methods["threshold"]
     elsewhere = () if record.non_coronary is None else record.non_coronary.lesion_list
-    listed: list[LesionRecord] = sorted((*method.lesions, *method.left_out, *elsewhere), key=lambda lesion: lesion.id)
-    lesions = tuple(map(_undecided, listed))
-    none = IntervalEntry(agatston=0.0, clinical_agatston=0.0, pseudo_mass_hu_mm3=0.0, lesions=0)
-    arteries = dict.fromkeys(method.arteries, none)
-    return ScoreRecord(
-        **{name: getattr(record, name) for name in _BLIND_FIELDS},
-        warnings=(),
-        rules={"threshold": record.rules["threshold"]},
-        methods={"threshold": MethodRecord("candidates", False, none, arteries, lesions=lesions)},
+    listed = sorted((*method.lesions, *method.left_out, *elsewhere), key=lambda lesion: lesion.id)
+    none = score_of(())
+    blind = MethodScore(
+        status="candidates",
+        rules=method.rules,
+        total=none,
+        arteries=SiteMap(dict.fromkeys(method.arteries, none)),
+        lesions=tuple(with_mass(replace(x, site=Artery.UNASSIGNED, verdict=None), None, None) for x in listed),
     )
-
-
-_SUGGESTED: dict[str, object] = {
-    **{"suggested_artery": None, "confidence": None, "not_coronary_probability": None, "reason": "", "evidence": {}},
-    **{"integrated_mass_mg": None, "mass_standard_error_mg": None},
-}
-
-
-def _undecided(lesion: LesionRecord) -> ArteryLesionRecord:
-    values = {field.name: getattr(lesion, field.name) for field in fields(LesionRecord)}
-    return ArteryLesionRecord(**values | _SUGGESTED, artery=Artery.UNASSIGNED.key)
+    return ScoreRecord(
+        **{name: getattr(record, name) for name in _BLIND_FIELDS}, warnings=(), methods={"threshold": blind}
+    )
 
 
 def hidden(case: ReviewCase, name: str, text: str) -> str:

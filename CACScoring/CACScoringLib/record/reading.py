@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core.decoding import restore
-from ..core.errors import UnreadableError, WrongValueError
+from ..core.errors import CTError, UnreadableError, WrongValueError
 from ..core.files import LAST_FILE, SCHEMA, parse_json
 from .score_record import ScoreRecord
 
@@ -58,3 +58,5 @@ def record_from(content: object, name: str) -> ScoreRecord:
         return restore(content, ScoreRecord)
     except WrongValueError as wrong:
         raise UnreadableError(f"{name} is damaged: it has no valid {wrong}. Score the scan again.") from None
+    except CTError as error:  # of rules that contradict each other
+        raise UnreadableError(f"{name} is damaged: {error} Score the scan again.") from None

@@ -5,22 +5,21 @@ A field with a default may be missing while it is empty (WHEN_SET); keys without
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from ..core.acquisition import Acquisition
-from ..core.ct import ScanWarning
+from ..core.ct import CTScan, ScanWarning
 from ..core.decoding import WHEN_SET, content_of
+from ..core.errors import WrongValueError
 from ..core.files import SCHEMA
-from ..core.labels import Artery, NonCoronary
+from ..core.labels import Artery
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
-from .features import Features
 from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
 from .provenance import Provenance
 from .review_record import ReviewRecord
+from .scores import MethodScore, NonCoronaryScore
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,13 @@ class InputRecord:
     voxels_sha256: str
     series_sha256: str | None = None
 
+    @classmethod
+    def of(cls, scan: CTScan) -> InputRecord:
+        """Return the record of a scan."""
+        image = scan.image
+        hashes = scan.voxels_sha256, scan.acquisition.series_sha256
+        return cls(scan.name, image.GetSize(), image.GetSpacing(), *hashes)
+
 
 @dataclass(frozen=True)
 class HeartRecord:
@@ -56,140 +62,6 @@ class ModelRecord:
     name: str
     network: str
     sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreEntry:
-    """Scores of a lesion, an artery or the whole scan, as `scoring.scores.Score` and `scoring.mass.CalciumMass`."""
-
-    agatston: float
-    volume_mm3: float | None = None
-    mass_mg: float | None = None
-    pseudo_mass_hu_mm3: float
-    lesions: int
-    peak_hu: float | None = None
-    clinical_agatston: float
-    integrated_mass_mg: float | None = None
-    mass_standard_error_mg: float | None = None
-
-    def cells(self, is_map: bool) -> dict[str, Any]:
-        """Return the cells of tables by column: the fields, but agatston on the clinical scale."""
-        adjusted = self.agatston if is_map else None
-        return {**vars(self), "agatston": self.clinical_agatston, "adjusted_agatston": adjusted}
-
-
-@dataclass(frozen=True, kw_only=True)
-class IntervalEntry(ScoreEntry):
-    """Scores of an artery or the whole scan, with 90 % prediction intervals."""
-
-    interval_90: tuple[float, float] | None = None
-    mass_interval_90: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComponentRecord:
-    """Part of a lesion in one slice. slice: Index from the scan's lowest slice."""
-
-    slice: int
-    voxels: int = 0
-    area_mm2: float
-    peak_hu: float | None = None
-    weight: int
-    agatston: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LesionRecord(ScoreEntry):
-    """A lesion in a coronary artery or elsewhere.
-
-    Attributes:
-        suggested_artery: Key of the artery that its place suggests; None for reviewed lesions.
-        confidence: Probability of the suggested artery.
-        not_coronary_probability: Probability that it is no coronary calcium.
-        reason: Reason why it is left out.
-        evidence: Feature values by name; empty if it was not evaluated.
-        looked_at: False for a lesion of a confirmed score that was never shown to the reader; None if unknown.
-    """
-
-    id: int
-    voxels: int
-    mean_hu: float | None = None
-    centroid_ras_mm: tuple[float, float, float]
-    components: tuple[ComponentRecord, ...]
-    suggested_artery: str | None = field(default=None, metadata=WHEN_SET)
-    confidence: float | None = field(default=None, metadata=WHEN_SET)
-    not_coronary_probability: float | None = field(default=None, metadata=WHEN_SET)
-    reason: str = field(default="", metadata=WHEN_SET)
-    evidence: dict[str, float] = field(default_factory=dict, metadata=WHEN_SET)
-    looked_at: bool | None = field(default=None, metadata=WHEN_SET)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArteryLesionRecord(LesionRecord):
-    """A lesion of a method.
-
-    Attributes:
-        artery: Key of its artery.
-        probability: Probability that a left-out candidate is coronary calcium.
-    """
-
-    artery: str
-    probability: float | None = field(default=None, metadata=WHEN_SET)
-
-    @property
-    def likely_artery(self) -> str:
-        """The suggested artery; the assigned one if none is suggested."""
-        return self.suggested_artery or self.artery
-
-
-@dataclass(frozen=True)
-class MethodRecord:
-    """Scores by one method, as `scoring.methods.MethodResult`."""
-
-    status: str
-    reviewed: bool
-    total: IntervalEntry
-    arteries: dict[str, IntervalEntry]
-    agatston_scale: float | None = None
-    scaled_agatston: float | None = None
-    no_calcium: bool = False
-    lesions: tuple[ArteryLesionRecord, ...] = ()
-    left_out: tuple[ArteryLesionRecord, ...] = ()
-    features: Features | None = None
-
-    def counted_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Return the `Artery` labels of the lesions that count, 0 elsewhere.
-
-        Args:
-            labels: Content of `lesions.nii.gz` or `map_lesions.nii.gz`, uint8; the first also holds calcium outside the
-                coronary arteries, and as UNASSIGNED the candidates that an automatic score leaves out.
-        """
-        last = Artery.OTHER if self.left_out else max(Artery)
-        return np.where(labels <= last, labels, np.uint8(0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteLesionRecord(LesionRecord):
-    """A lesion outside the coronary arteries. site: Key of `NonCoronary`."""
-
-    site: str
-
-
-@dataclass(frozen=True)
-class NonCoronaryRecord:
-    """Calcium outside the coronary arteries by the clinical rule."""
-
-    reviewed: bool
-    aortic_valve: ScoreEntry
-    mitral_annulus: ScoreEntry
-    thoracic_aorta: ScoreEntry
-    other: ScoreEntry
-    lesion_list: tuple[SiteLesionRecord, ...] = ()
-
-    @property
-    def sites(self) -> dict[NonCoronary, ScoreEntry]:
-        """Scores by site."""
-        return {site: getattr(self, site.key) for site in NonCoronary}
 
 
 @dataclass(frozen=True)
@@ -229,13 +101,24 @@ class TruthRecord:
 
     mass_mg: dict[str, float]
 
+    @classmethod
+    def of(cls, mass_mg: Mapping[Artery, float]) -> TruthRecord:
+        """Return the record of masses by artery."""
+        return cls({"total": sum(mass_mg.values()), **{artery.key: mass for artery, mass in mass_mg.items()}})
+
+    @property
+    def by_artery(self) -> dict[Artery, float]:
+        """Mass of calcium by artery, mg."""
+        return {artery: self.mass_mg[artery.key] for artery in Artery if artery.key in self.mass_mg}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRecord:
     """The content of a `scores.json`, whose keys the fields are; the reference of results describes them.
 
+    The rules of the methods are written beside them, under "rules".
+
     Attributes:
-        rules: Fields of `ScoringRules` by method.
         second_opinions: Whole-scan estimates by network.
     """
 
@@ -248,10 +131,9 @@ class ScoreRecord:
     heart: HeartRecord
     epicardial_fat: EpicardialFat | None = None
     warnings: tuple[ScanWarning, ...]
-    rules: dict[str, dict[str, object]]
     models: tuple[ModelRecord, ...]
-    methods: dict[str, MethodRecord]
-    non_coronary: NonCoronaryRecord | None = None
+    methods: dict[str, MethodScore]
+    non_coronary: NonCoronaryScore | None = None
     territories: dict[str, object] | None = None
     slice_probabilities: tuple[float | None, ...] | None = None
     slices_positive_from: float | None = None
@@ -268,8 +150,30 @@ class ScoreRecord:
     review: ReviewRecord | None = field(default=None, metadata=WHEN_SET)
 
     def as_json(self, identify: bool = False) -> dict[str, Any]:
-        """Return the content of `scores.json`. identify: As in `Acquisition.facts`."""
-        return {"schema": SCHEMA, **content_of(self), "acquisition": self.acquisition.facts(identify)}
+        """Return the content of `scores.json`. identify: Keep the patient's identity and the folders of paths."""
+        content = content_of(self.stated(identify))
+        return {"schema": SCHEMA, **content, "acquisition": self.acquisition.facts(identify)}
+
+    def stated(self, identify: bool) -> ScoreRecord:
+        """Return the record as results state it. identify: Keep the folders of paths, which often name patients."""
+        provenance = self.provenance and self.provenance.stated(identify)
+        return replace(self, provenance=provenance, warnings=tuple(severe_first(self.warnings)))
+
+    def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the keys of `scores.json`."""
+        return {**content, "rules": {name: method.pop("rules") for name, method in content["methods"].items()}}
+
+    @staticmethod
+    def as_read(content: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields from the keys of `scores.json`. Raises WrongValueError."""
+        methods, rules = content.get("methods"), content.get("rules")
+        if not isinstance(methods, dict) or not isinstance(rules, dict):
+            raise WrongValueError("methods" if isinstance(rules, dict) else "rules")
+        of_methods = {
+            name: {**method, "rules": rules.get(name)} if isinstance(method, dict) else method
+            for name, method in methods.items()
+        }
+        return {**content, "methods": of_methods}
 
     @property
     def provenance_cells(self) -> dict[str, str | None]:

@@ -10,7 +10,7 @@ from PIL import Image
 from ..anatomy.courses import Course, artery_courses
 from ..core.labels import SITE_COLOURS, TERRITORIES, Artery
 from ..core.voxels import voxels_of
-from .listing import lesion_agatston, lesion_name, number_of, probability_text
+from .listing import lesion_name, number_of, probability_text
 from .pictures import (
     TERRITORY_OPACITY,
     Picture,
@@ -44,17 +44,16 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
     if none was left out.
     """
     method = result.methods["threshold"]
-    sums = {lesion.id: lesion_agatston(result, lesion) for lesion in method.lesions.lesions}
-    largest = sorted(method.lesions.lesions, key=lambda lesion: -sums[lesion.id])[:MAX_LARGEST]
+    largest = sorted(method.lesions, key=lambda lesion: -lesion.agatston)[:MAX_LARGEST]
     if not largest:
         places = course_pictures(result) or plane_pictures(result)
         return [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
     drawn = []
     for lesion in largest:
-        k, jpeg = pointed_at(result, method.lesions, lesion)
-        name = lesion_name(method, lesion) if lesion.artery == Artery.UNASSIGNED else lesion.artery.key
+        k, jpeg = pointed_at(result, method.lesion_set, lesion)
+        name = lesion_name(method, lesion) if lesion.site == Artery.UNASSIGNED else lesion.site.key
         place = (f"{lesion.peak_hu:,.0f} HU", f"slice {k}", *filter(None, [probability_text(method, lesion)]))
-        title = f"{number_of(method, lesion)} {name} · Agatston {sums[lesion.id]:,.0f}"
+        title = f"{number_of(method, lesion)} {name} · Agatston {lesion.agatston:,.0f}"
         drawn.append(Picture(jpeg, " · ".join((title, *place))))
     return drawn
 

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..record.findings import Categories
-from ..record.score_record import with_severity
+from ..record.score_record import TruthRecord, with_severity
+from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
-from ..scoring.methods import CATEGORISED_BELOW, STATUSES, MethodResult, mass_of
 from ..scoring.scores import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
 from .listing import doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
-    from ..scoring.scores import Score
 
 _MIN_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
@@ -104,7 +103,7 @@ MAP_TITLE = "Map"
 
 
 def headline(
-    methods: Mapping[str, MethodResult],
+    methods: Mapping[str, MethodScore],
     categories: Categories | None,
     warnings: Iterable[ScanWarning],
     reader: str | None = None,
@@ -138,7 +137,7 @@ def headline(
     return Headline(score, interval_text(method), category, state, method.reviewed, warning, more)
 
 
-def _category(method: MethodResult, categories: Categories | None) -> list[str]:
+def _category(method: MethodScore, categories: Categories | None) -> list[str]:
     if method.withheld:
         return ["interval and category withheld"]
     if method.status == "candidates":
@@ -152,13 +151,13 @@ def _category(method: MethodResult, categories: Categories | None) -> list[str]:
     return parts
 
 
-def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, float] | None = None) -> ScoreTable:
+def score_table(methods: Mapping[str, MethodScore], truth: TruthRecord | None = None) -> ScoreTable:
     """Return the table of clinical scores, with the calcium map's score in the last column.
 
     Mass is the integrated mass. Arteries are omitted while lesions are
     unassigned, so that none reads as free of calcium; *other* is omitted if empty.
 
-    truth: Mass by artery of a simulated patient.
+    truth: Masses of a digital patient.
     """
     method, map_method = methods.get("threshold"), methods.get("decomposition")
     if method is None:
@@ -169,10 +168,10 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
     masses = [mass_text(method, part) for part in parts]
     if any(mass != "–" for mass in masses):
         columns["Mass mg"] = masses
-    if method.intervals:
+    if method.has_intervals:
         columns["90 % interval"] = [_interval(method, part) for part in parts]
     if truth is not None:
-        columns["True mg"] = [_number(sum(truth.values()) if part is None else truth.get(part, 0)) for part in parts]
+        columns["True mg"] = [_number(truth.mass_mg.get(TOTAL if part is None else part.key, 0)) for part in parts]
     if map_method is not None:
         columns[MAP_TITLE] = [_number(_score(map_method, part).clinical_agatston) for part in parts]
     names = ["Total" if part is None else part.key for part in parts]
@@ -181,7 +180,7 @@ def score_table(methods: Mapping[str, MethodResult], truth: Mapping[Artery, floa
     return ScoreTable(("Artery", *columns), tuple(TableRow(*row) for row in rows))
 
 
-def warning_lines(warnings: Iterable[ScanWarning], methods: Mapping[str, MethodResult]) -> list[WarningLine]:
+def warning_lines(warnings: Iterable[ScanWarning], methods: Mapping[str, MethodScore]) -> list[WarningLine]:
     """Return warnings of a result as lines, severe ones first and what the headline states last."""
     reviewed = "threshold" in methods and methods["threshold"].reviewed
     reviewed_advice = ADVICE_AFTER_REVIEW if reviewed else {}
@@ -199,26 +198,26 @@ def range_text(low: float, high: float) -> str:
     return f"{low:.0f}–{high:.0f}" if round(low) < round(high) else f"{high:.0f}"
 
 
-def interval_text(method: MethodResult) -> str:
+def interval_text(method: MethodScore) -> str:
     """Return the total's interval and what it is of, such as "90 % interval 40–130 for an expert's reading".
 
     The text explains a missing interval of a score above the repeatability study; it is empty if no errors are known.
     """
-    if TOTAL not in method.intervals:
-        return "no 90 % interval: the repeatability of such high scores was not studied" if method.intervals else ""
-    return f"90 % interval {range_text(*method.intervals[TOTAL].agatston)} for {_predicted(method)}"
+    if method.total.interval_90 is None:
+        return "no 90 % interval: the repeatability of such high scores was not studied" if method.has_intervals else ""
+    return f"90 % interval {range_text(*method.total.interval_90)} for {_predicted(method)}"
 
 
-def _predicted(method: MethodResult) -> str:
+def _predicted(method: MethodScore) -> str:
     """Name what the interval of a score predicts: confirming a score changes it."""
     if method.reviewed:
         return "the score of a second scan"
     if method.calibrated_on is not None:
         return "the reading of the reference"
-    return "an expert's reading" if method.rules.equivalent_mg_per_mm3_hu is None else "a scan without motion and noise"
+    return "a scan without motion and noise" if method.is_map else "an expert's reading"
 
 
-def category_text(method: MethodResult) -> str:
+def category_text(method: MethodScore) -> str:
     """Return the probable categories of an automatic score, such as "category 1–99 (78 %), 100–399 (20 %)".
 
     Of a score of 0: "of 100 such scans 69 have no calcium, 23 have 100–399".
@@ -236,9 +235,9 @@ def category_text(method: MethodResult) -> str:
     return f"category {', '.join(texts)}" if texts else ""
 
 
-def interval_note(method: MethodResult) -> str:
+def interval_note(method: MethodScore) -> str:
     """Return a note on what the interval covers and on its calibration; empty without one."""
-    if not method.intervals:
+    if not method.has_intervals:
         return ""
     arteries = (
         "Intervals of arteries come from errors of single arteries and need not add up to the total's, at whose end "
@@ -254,15 +253,16 @@ def interval_note(method: MethodResult) -> str:
             "90 % prediction interval for the score that the reference's readers would give to this scan. Calibrated "
             f"on {method.calibrated_on}; it holds for patients and scans like theirs. {arteries}"
         )
-    is_map = method.rules.equivalent_mg_per_mm3_hu is not None
-    target = "a motion- and noise-free scan of this patient" if is_map else "an expert reader's score of this scan"
+    target = (
+        "a motion- and noise-free scan of this patient" if method.is_map else "an expert reader's score of this scan"
+    )
     return (
         f"90 % prediction interval for {target}. Calibrated on simulated patients; errors that the simulation does "
         f"not reproduce are not covered. {arteries}"
     )
 
 
-def features_sentence(method: MethodResult) -> str:
+def features_sentence(method: MethodScore) -> str:
     """Return "12 lesions in 3 arteries, 41 % of the mass in the proximal LAD"; empty if arteries are unknown."""
     features = method.features
     if features is None or not features.diseased_arteries:
@@ -282,7 +282,7 @@ def features_sentence(method: MethodResult) -> str:
     return f"{text}, {100 * parts[largest]:.0f} % of the mass in the {largest}"
 
 
-def map_sentence(method: MethodResult) -> str:
+def map_sentence(method: MethodScore) -> str:
     """Return the calcium map's score, such as "Agatston equivalent 374 · 90 % interval 21–414 · category …"."""
     if not method.total.lesions:
         return "The calcium map is empty; small and faint lesions may be missed"
@@ -290,15 +290,14 @@ def map_sentence(method: MethodResult) -> str:
     return " · ".join(filter(None, (*parts, category_text(method))))
 
 
-def _arteries(method: MethodResult) -> list[Artery]:
-    lesions = method.lesions.lesions
-    has_artery = any(lesion.artery != Artery.UNASSIGNED for lesion in lesions)
-    if not (method.status in ("reviewed", "given") or method.intervals or has_artery):
-        return [Artery.UNASSIGNED] if lesions else []
+def _arteries(method: MethodScore) -> list[Artery]:
+    has_artery = any(lesion.site != Artery.UNASSIGNED for lesion in method.lesions)
+    if not (method.status in ("reviewed", "given") or method.has_intervals or has_artery):
+        return [Artery.UNASSIGNED] if method.lesions else []
     return [a for a, score in method.arteries.items() if a <= Artery.RCA or score.lesions]
 
 
-def _score(method: MethodResult, part: Artery | None) -> Score:
+def _score(method: MethodScore, part: Artery | None) -> SumScore:
     return method.total if part is None else method.arteries[part]
 
 
@@ -306,17 +305,17 @@ def _number(value: float) -> str:
     return f"{value:,.1f}" if value else "0"
 
 
-def mass_text(method: MethodResult, part: Artery | None) -> str:
+def mass_text(method: MethodScore, part: Artery | None) -> str:
     """Return the mass of a site, or of all sites (None), with its standard error; "–" if unknown."""
-    if not _score(method, part).lesions:
-        return "0" if method.masses is not None else "–"
-    measured = mass_of(method, *([] if part is None else [part]))
-    mass, error = measured.integrated_mass_mg, measured.mass_standard_error_mg
+    score = _score(method, part)
+    mass, error = score.integrated_mass_mg, score.mass_standard_error_mg
     if mass is None:
         return "–"
+    if not score.lesions:
+        return "0"
     return f"{mass:,.1f} ± {error:,.1f}" if error else f"{mass:,.1f}"
 
 
-def _interval(method: MethodResult, part: Artery | None) -> str:
-    interval = method.intervals.get(TOTAL if part is None else part.key)
-    return "" if interval is None else range_text(*interval.agatston)
+def _interval(method: MethodScore, part: Artery | None) -> str:
+    interval = _score(method, part).interval_90
+    return "" if interval is None else range_text(*interval)

@@ -15,10 +15,10 @@ from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability
 from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
+from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.methods import STATUSES, MethodResult, NonCoronaryResult
-from ..scoring.scores import ROUNDING, component_agatston, score_lesions
+from ..scoring.scores import ROUNDING
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
@@ -74,7 +74,7 @@ def result_as_html(
         comparison: Comparison with an earlier result of the patient, shown in a section.
         reader: Name of the reader who reviewed the result; None for who confirmed it.
     """
-    calibration = result.mass_calibration
+    calibration = result.record.mass_calibration
     return rendered(
         "score.html",
         f"Coronary calcium: {result.scan.name or 'CT'}",
@@ -89,11 +89,11 @@ def result_as_html(
 
 def provenance_text(result: ScoreResult, identify: bool) -> str:
     """Return in one line how a result was made; empty if that is unknown. identify: Keep folders of paths."""
-    provenance = result.provenance
-    review = "" if result.review is None else f" {result.review.in_words}"
+    provenance, review = result.record.provenance, result.record.review
+    confirmed = "" if review is None else f" {review.in_words}"
     if provenance is None:
-        return review.strip()
-    return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{review}"
+        return confirmed.strip()
+    return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{confirmed}"
 
 
 def result_as_fragment(result: ScoreResult) -> str:
@@ -103,12 +103,13 @@ def result_as_fragment(result: ScoreResult) -> str:
 
 def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     """Return the content of the page's first screen."""
-    confirmation = None if result.review is None else result.review.confirmation
+    record = result.record
+    confirmation = None if record.review is None else record.review.confirmation
     reader = reader or (None if confirmation is None else confirmation.reader)
     looked_at = "" if confirmation is None else confirmation.part
     return {
-        "head": headline.headline(result.methods, result.categories, result.warnings, reader, looked_at),
-        "table": headline.score_table(result.methods, result.true_mass_mg),
+        "head": headline.headline(record.methods, record.categories, record.warnings, reader, looked_at),
+        "table": headline.score_table(record.methods, record.truth),
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": largest_pictures(result),
     }
@@ -135,7 +136,7 @@ def severe_stenosis(agatston: float, sex: str) -> str:
     return "likely" if agatston < very_likely else "very likely"
 
 
-def stenosis(elsewhere: NonCoronaryResult, sex: str | None) -> list[Row]:
+def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
     """Return the aortic valve's score and the published limits, for the patient's sex if known."""
     valve = elsewhere.scores[NonCoronary.AORTIC_VALVE]
     return [
@@ -148,26 +149,22 @@ def stenosis(elsewhere: NonCoronaryResult, sex: str | None) -> list[Row]:
 def left_out(result: ScoreResult) -> list[Row]:
     """Return rows of the listed candidates that an automatic score leaves out."""
     rows: list[Row] = []
-    for candidate in left_out_candidates(result)[:MAX_LISTED]:
-        lesion = candidate.lesion
-        place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
-        points, artery = f"{candidate.agatston:.1f}", candidate.suggestion.artery.key
-        rows.append((lesion.id, artery, place, points, candidate.probability, candidate.reason))
+    for lesion, verdict in left_out_candidates(result)[:MAX_LISTED]:
+        chance, points = at_most_99_percent(verdict.probability), f"{lesion.agatston:.1f}"
+        rows.append((lesion.id, verdict.artery.key, _largest_slice(result, lesion), points, chance, verdict.reason))
     return rows
 
 
-def counted(result: ScoreResult, method: MethodResult) -> list[Row]:
+def counted(result: ScoreResult, method: MethodScore) -> list[Row]:
     """Return rows of the listed lesions: number, artery, slice, scores and probability."""
-    spacing = result.scan.image.GetSpacing()
     rows: list[Row] = []
-    confirmations = {} if result.review is None else result.review.confirmations
+    review = result.record.review
+    confirmations = {} if review is None else review.confirmations
     name = next(name for name, listed in result.methods.items() if listed is method)
     unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
-    for lesion in listed_lesions(method, spacing[2]):
-        score = score_lesions([lesion], spacing, method.rules)
-        place = place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice_index)
-        mass = None if method.masses is None else method.masses[lesion.id].integrated_mass_mg
-        numbers = (f"{score.clinical_agatston:.1f}", "–" if mass is None else f"{mass:.1f}", f"{lesion.peak_hu:g}")
+    for lesion in listed_lesions(method):
+        place, mass = _largest_slice(result, lesion), lesion.integrated_mass_mg
+        numbers = (f"{lesion.clinical_agatston:.1f}", "–" if mass is None else f"{mass:.1f}", f"{lesion.peak_hu:g}")
         probability = probability_of(method, lesion)
         chance = "–" if probability is None else at_most_99_percent(probability)
         doubt = "not looked at" if lesion.id in unseen else "doubtful" if is_doubtful(method, lesion) else ""
@@ -175,39 +172,43 @@ def counted(result: ScoreResult, method: MethodResult) -> list[Row]:
     return rows
 
 
-def components(result: ScoreResult, method: MethodResult) -> list[Row]:
+def components(result: ScoreResult, method: MethodScore) -> list[Row]:
     """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
-    spacing = result.scan.slice_spacing_mm
-    listed = listed_lesions(method, spacing)
+    listed = listed_lesions(method)
     rows: list[Row] = []
     for lesion in listed:
         for c in lesion.components:
-            name, place = lesion_name(method, lesion), place_of(result, c.slice_index)
+            name, place = lesion_name(method, lesion), place_of(result, c.slice)
             area, peak = f"{c.area_mm2:.2f}", f"{c.peak_hu:g}"
-            points = f"{component_agatston(c, spacing, method.rules):.2f}"
-            rows.append((lesion.id, name, place, c.voxels, area, peak, c.weight, points))
+            rows.append((lesion.id, name, place, c.voxels, area, peak, c.weight, f"{c.agatston:.2f}"))
     ids = {lesion.id for lesion in listed}
-    unlisted = [lesion for lesion in method.lesions.lesions if lesion.id not in ids]
+    unlisted = [lesion for lesion in method.lesions if lesion.id not in ids]
     if unlisted:
         parts = [c for lesion in unlisted for c in lesion.components]
-        points = f"{sum(component_agatston(c, spacing, method.rules) for c in parts):.2f}"
+        points = f"{sum(c.agatston for c in parts):.2f}"
         voxels, area = sum(c.voxels for c in parts), f"{sum(c.area_mm2 for c in parts):.2f}"
         rows.append((f"{len(unlisted)} others", "", "", voxels, area, "", "", points))
     return rows
 
 
+def _largest_slice(result: ScoreResult, lesion: Lesion) -> str:
+    """Name the slice with most of a lesion."""
+    return place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice)
+
+
 def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
-    image, familiarity = result.scan.image, result.familiarity
+    image, record = result.scan.image, result.record
+    familiarity = record.familiarity
     facts: dict[str, object] = {
         "voxels": " × ".join(map(str, image.GetSize())),
         "spacing_mm": " × ".join(f"{s:.3f}" for s in image.GetSpacing()),
         **result.scan.acquisition.facts(identify),
         "heart_region": result.heart.source,
     }
-    if result.blood is not None:
-        facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(result.blood).items()}
-    if result.normalisation is not None:
-        facts["normalisation"] = result.normalisation.in_words
+    if record.measured is not None:
+        facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(record.measured).items()}
+    if record.normalisation is not None:
+        facts["normalisation"] = record.normalisation.in_words
     if familiarity is not None:
         note = f" (distance {familiarity.distance:.2g}, limit {familiarity.limit:g})"
         facts["unlike_the_calibration_scans"] = "; ".join(familiarity.causes) + note if familiarity.distance else "no"
@@ -361,7 +362,7 @@ def _x_of(score: float) -> float:
     return 14 + 432 * math.log1p(min(score, _HIGHEST)) / math.log1p(_HIGHEST)
 
 
-def artery_strips(method: MethodResult) -> str:
+def artery_strips(method: MethodScore) -> str:
     """Return an SVG of the arteries with calcium whose course is known, on one scale in mm; empty without any.
 
     The proximal third is dark. A lesion is as long as in the scan, and the taller the denser.
@@ -369,7 +370,7 @@ def artery_strips(method: MethodResult) -> str:
     features = method.features
     if features is None:
         return ""
-    sites = {lesion.id: lesion.artery for lesion in method.lesions.lesions}
+    sites = {lesion.id: lesion.site for lesion in method.lesions}
     placed = [lesion for lesion in features.lesions if lesion.ostium_mm is not None]
     known = {a: f for a in MAIN_ARTERIES if (f := features.arteries.get(a.key)) and f.last_mm is not None}
     strips = [(a, f, [lesion for lesion in placed if sites[lesion.id] == a]) for a, f in known.items()]

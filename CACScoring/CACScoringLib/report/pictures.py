@@ -17,13 +17,11 @@ from ..core.ct import CTScan
 from ..core.grid import Box, bounding_box
 from ..core.labels import HEART_COLOUR, SITE_COLOURS, SITE_OF, TERRITORIES, WINDOW_HU, NonCoronary, Site
 from ..core.voxels import voxels_of
-from ..scoring.lesions import Lesion, LesionSet, SliceComponent
-from ..scoring.scores import component_agatston
-from .listing import left_out_candidates, lesion_name, listed_lesions, number_of, place_of
+from ..record.scores import Lesion, LesionSet, MethodScore, SliceComponent
+from .listing import at_most_99_percent, left_out_candidates, lesion_name, listed_lesions, number_of, place_of
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
-    from ..scoring.methods import MethodResult
     from ..whole_scan.estimates import WholeScanEstimate
 
 TERRITORY_SITES = {n: SITE_OF[name] for n, name in enumerate(TERRITORIES) if SITE_OF[name] != NonCoronary.OTHER}
@@ -74,9 +72,9 @@ def slice_picture(
         for label, site in TERRITORY_SITES.items():
             outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
-    slice_lesions = [lesion for lesion in lesions.lesions if slice_index in lesion.slice_indices]
+    slice_lesions = [lesion for lesion in lesions.lesions if slice_index in lesion.slices]
     for site, colour in SITE_COLOURS.items():
-        site_ids = [lesion.id for lesion in slice_lesions if lesion.artery == site]
+        site_ids = [lesion.id for lesion in slice_lesions if lesion.site == site]
         if site_ids:
             outline(picture, np.isin(ids, site_ids), colour)
     draw = ImageDraw.Draw(picture)
@@ -86,7 +84,7 @@ def slice_picture(
             continue
         rows, columns = np.nonzero(ids == lesion.id)
         x, y = (columns.max() + 1.5) * zoom[0] + 3, (rows.mean() + 0.5) * zoom[1] - 8
-        draw.text((x, y), number, fill=SITE_COLOURS[lesion.artery], font_size=15, stroke_width=1, stroke_fill=0)
+        draw.text((x, y), number, fill=SITE_COLOURS[lesion.site], font_size=15, stroke_width=1, stroke_fill=0)
     if arrow_id is not None:
         rows, columns = np.nonzero(ids == arrow_id)
         _arrow(draw, (columns.min() * zoom[0], (rows.mean() + 0.5) * zoom[1]))
@@ -123,7 +121,7 @@ def patch_picture(
 
 def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
     """Return the box of heart and lesions, with a margin to the sides."""
-    places = np.unravel_index(lesions.flat, lesions.shape)
+    places = np.unravel_index(lesions.voxels.flat, lesions.voxels.shape)
     box = []
     for axis, (inside, at) in enumerate(zip(bounding_box(voxels_of(heart)), places, strict=True)):
         pad = int(np.ceil(_MARGIN_MM / scan.image.GetSpacing()[2 - axis])) if axis else 0
@@ -208,12 +206,12 @@ def plane_pictures(result: ScoreResult) -> list[Picture]:
     return drawn
 
 
-def overview_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
+def overview_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]:
     """Draw maximum projections of the heart region from the front and the feet, with a method's lesions outlined.
 
     Only voxels of the heart and the lesions enter, so that sternum and spine do not hide the heart.
     """
-    scan, heart, lesions = result.scan, result.heart.mask, method.lesions
+    scan, heart, lesions = result.scan, result.heart.mask, method.lesion_set
     box = box_around(heart, scan, lesions)
     ids = lesions.id_map[box]
     hu = np.where((voxels_of(heart)[box] != 0) | (ids != 0), scan.hu[box], WINDOW_HU[0])
@@ -230,22 +228,22 @@ def overview_pictures(result: ScoreResult, method: MethodResult) -> list[Picture
     return drawn
 
 
-def method_pictures(result: ScoreResult, method: MethodResult) -> list[Picture]:
+def method_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]:
     """Draw the slices with a method's lesions from head to feet; if too many, those in which most listed lesions are
     largest."""
-    scan, heart, lesions = result.scan, result.heart.mask, method.lesions
+    scan, heart, lesions = result.scan, result.heart.mask, method.lesion_set
     box = box_around(heart, scan, lesions)
-    listed = listed_lesions(method, scan.slice_spacing_mm)
+    listed = listed_lesions(method)
     numbers = {lesion.id: number_of(method, lesion) for lesion in listed}
     if len(listed) < len(lesions.lesions):
-        largest = Counter(max(x.components, key=lambda c: c.area_mm2 * c.weight).slice_index for x in listed)
+        largest = Counter(max(x.components, key=lambda c: c.agatston).slice for x in listed)
         slices = {k for k, _ in largest.most_common(MAX_DRAWN)}
     else:
-        slices = {k for lesion in listed for k in lesion.slice_indices}
+        slices = {k for lesion in listed for k in lesion.slices}
     drawn = []
     for k in sorted(slices, reverse=True):
-        count = sum(c.slice_index == k for lesion in lesions.lesions for c in lesion.components)
-        entries = [(x, c) for x in listed for c in x.components if c.slice_index == k][:MAX_NAMED]
+        count = sum(c.slice == k for lesion in lesions.lesions for c in lesion.components)
+        entries = [(x, c) for x in listed for c in x.components if c.slice == k][:MAX_NAMED]
         names = ", ".join(f"{numbers[x.id]} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
         more = f" and {count - len(entries)} more" if count > len(entries) else ""
         jpeg = slice_picture(scan, heart, lesions, k, numbers, result.territories, box)
@@ -258,25 +256,23 @@ def left_out_pictures(result: ScoreResult, count: int = MAX_DRAWN) -> list[Pictu
 
     count: Number of pictures.
     """
-    left_out = result.methods["threshold"].left_out
+    left_out = result.methods["threshold"].left_out_set
     drawn = []
-    for candidate in left_out_candidates(result)[:count]:
-        assert left_out is not None
-        k, jpeg = pointed_at(result, left_out.lesions, candidate.lesion)
+    for lesion, verdict in left_out_candidates(result)[:count]:
+        k, jpeg = pointed_at(result, left_out, lesion)
         caption = (
-            f"Left out: {candidate.lesion.id}, near {candidate.suggestion.artery.key} · Agatston "
-            f"{candidate.agatston:,.0f} · {candidate.lesion.peak_hu:,.0f} HU · slice {k} · probability "
-            f"{candidate.probability}"
+            f"Left out: {lesion.id}, near {verdict.artery.key} · Agatston {lesion.agatston:,.0f} · "
+            f"{lesion.peak_hu:,.0f} HU · slice {k} · probability {at_most_99_percent(verdict.probability)}"
         )
-        drawn.append(Picture(jpeg, f"{caption}: {candidate.reason}" if candidate.reason else caption))
+        drawn.append(Picture(jpeg, f"{caption}: {verdict.reason}" if verdict.reason else caption))
     return drawn
 
 
 def pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
     """Return the slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
-    scan, rules = result.scan, result.methods["threshold"].rules
+    scan = result.scan
     size, spacing = scan.hu.shape, scan.image.GetSpacing()
-    k = max(lesion.components, key=lambda c: component_agatston(c, scan.slice_spacing_mm, rules)).slice_index
+    k = max(lesion.components, key=lambda c: c.agatston).slice
     box = [slice(k, k + 1)]
     places = np.nonzero(lesions.id_map[k] == lesion.id)
     for at, length, mm in zip(places, size[1:], (spacing[1], spacing[0]), strict=True):
@@ -290,19 +286,19 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
     """Draw, for each non-coronary site, the slice with most of its calcium, and all lesions there."""
     if result.non_coronary is None:
         return []
-    lesions = result.non_coronary.lesions
+    lesions = result.non_coronary.lesion_set
     components: dict[Site, list[SliceComponent]] = {}
     for lesion in lesions.lesions:
-        components.setdefault(lesion.artery, []).extend(lesion.components)
+        components.setdefault(lesion.site, []).extend(lesion.components)
     slices = set()
     for parts in components.values():
         sums: dict[int, float] = {}
         for c in parts:
-            sums[c.slice_index] = sums.get(c.slice_index, 0) + c.area_mm2 * c.weight
+            sums[c.slice] = sums.get(c.slice, 0) + c.area_mm2 * c.weight
         slices.add(max(sums, key=sums.__getitem__))
     drawn = []
     for k in sorted(slices, reverse=True):
-        peaks = {site: [c.peak_hu for c in parts if c.slice_index == k] for site, parts in components.items()}
+        peaks = {site: [c.peak_hu for c in parts if c.slice == k] for site, parts in components.items()}
         names = ", ".join(f"{site.full_name} {max(values):.0f} HU" for site, values in peaks.items() if values)
         jpeg = slice_picture(result.scan, result.heart.mask, lesions, k, {}, result.territories)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}"))
@@ -320,7 +316,7 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     if not highest > 0:
         return None
     k, j, i = (int(n) for n in np.unravel_index(int(values.argmax()), values.shape))
-    rows, columns = box_around(heart, scan, result.methods["threshold"].lesions)[1:]
+    rows, columns = box_around(heart, scan, result.methods["threshold"].lesion_set)[1:]
     # The maximum may lie outside the heart.
     box = (slice(min(rows.start, j), max(rows.stop, j + 1)), slice(min(columns.start, i), max(columns.stop, i + 1)))
     area = (k, *box)

@@ -15,7 +15,7 @@ from ..core.progress import Progress
 from ..io.acquisition import acquisition_of
 from ..io.dicom import read_slice
 from ..results import ScoreResult
-from .export import with_measurements
+from .export import measured
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def write_dicom(job: DicomJob, progress: Progress) -> None:
     with progress.step("reading"):
         scan = _scan_of(job)
         check_series(scan)
-        result = with_measurements(replace(job.result, scan=scan))
+        result = measured(replace(job.result, scan=scan))
         warnings = dicom_warnings(result)
-        result = replace(result, warnings=(*result.warnings, *warnings))
+        result = result.stating(warnings=(*result.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(job.target).being_written() as target:
         write_objects(target, result, job.identify, job.reader, job.calcium_map, progress)
     for warning in warnings:

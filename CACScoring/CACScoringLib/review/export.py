@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.decoding import content_of
 from ..core.files import OutputFolder
 from ..io.image_files import write_image
-from ..record.review_record import ReviewRecord
 from ..record.score_record import ScoreRecord
+from ..record.scores import Lesion
 from ..report import files as report
 from ..results import ScoreResult
-from ..scoring.features import with_features
-from ..scoring.methods import with_integrated_mass, with_masses
+from ..scoring.methods import with_measurements
 
 ABOUT_CANDIDATES = (
     *("unreviewed", "automatic", "lesions-given", "lesions-automatic"),
@@ -27,21 +24,15 @@ ABOUT_CANDIDATES = (
 ABOUT_LABELS = ("labels-empty", "labels-off-calcium")
 """Warnings of a run about a label map, obsolete once a reader has changed the lesions."""
 
-_FROM_RUN = (
-    *("input", "seconds", "territories", "candidate_evidence", "calibrated_on"),
-    *("slice_probabilities", "slices_decomposed", "slices_by_reader", "decomposition_settings"),
-)
-"""Keys of `scores.json` that a review does not change."""
-
 IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 """Programs of a review, as named in `scores.json`."""
 
 
-def with_measurements(result: ScoreResult) -> ScoreResult:
+def measured(result: ScoreResult) -> ScoreResult:
     """Measure the masses of lesions that the run did not know, and the features of all."""
-    masses = with_masses(result.methods, result.scored_scan, result.mass_calibration, result.non_coronary)
-    masses = {name: with_integrated_mass(method) for name, method in masses.items()}
-    return replace(result, methods=with_features(masses, result.scored_scan, result.territories))
+    record = result.record
+    facts = result.scored_scan, record.mass_calibration, record.non_coronary, result.territories
+    return result.stating(methods={name: with_measurements(m, *facts) for name, m in record.methods.items()})
 
 
 def export_review(
@@ -64,26 +55,28 @@ def export_review(
     """
     from ..report import page  # Jinja2, which Slicer does not bring along
 
-    result, identify = with_measurements(result), run.acquisition.identifies
+    result, identify = measured(result), run.acquisition.identifies
+    result = result.stating(**_with_looks(result.record))
     with OutputFolder(folder, overwrite).being_written() as files:
         for name, image in report.label_images(result).items():
             write_image(image, files / f"{name}.nii.gz")
-        report.write_csv(files, result, identify)
+        report.write_csv(files, result.record, identify)
         html = page.result_as_html(result, identify, reader=reader)
         (files / "report.html").write_text(html, encoding="utf-8")
-        recorded = {key: content_of(getattr(run, key)) for key in _FROM_RUN}
-        document = report.result_as_json(result, {}, identify) | recorded
-        _mark_looks(document, result.review)
-        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        (files / "scores.json").write_text(text + "\n", encoding="utf-8")
+        report.write_json(files / "scores.json", result.record, run.seconds, identify)
 
 
-def _mark_looks(document: dict[str, Any], review: ReviewRecord | None) -> None:
-    """State of each lesion of a confirmed score whether it was shown to the reader."""
-    for name, confirmation in ({} if review is None else review.confirmations).items():
-        lesions = document["methods"][name]["lesions"]
-        if name == "threshold" and document["non_coronary"] is not None:
-            lesions = lesions + document["non_coronary"]["lesion_list"]
-        if confirmation.not_looked_at is not None:
-            for lesion in lesions:
-                lesion["looked_at"] = lesion["id"] not in confirmation.not_looked_at
+def _with_looks(record: ScoreRecord) -> dict[str, Any]:
+    """Return the parts of a record whose lesions state whether they were shown to the reader of a confirmed score."""
+    methods, elsewhere = dict(record.methods), record.non_coronary
+    for name, confirmation in ({} if record.review is None else record.review.confirmations).items():
+        if (unseen := confirmation.not_looked_at) is None:
+            continue
+
+        def looked_at(lesions: tuple[Lesion, ...], unseen: tuple[int, ...] = unseen) -> tuple[Lesion, ...]:
+            return tuple(replace(lesion, looked_at=lesion.id not in unseen) for lesion in lesions)
+
+        methods[name] = replace(methods[name], lesions=looked_at(methods[name].lesions))
+        if name == "threshold" and elsewhere is not None:
+            elsewhere = replace(elsewhere, lesion_list=looked_at(elsewhere.lesion_list))
+    return {"methods": methods, "non_coronary": elsewhere}

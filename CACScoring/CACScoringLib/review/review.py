@@ -1,4 +1,4 @@
-"""Review of the lesions of one method: compute lesions, suggestions and scores from labels.
+"""Review of the lesions of one method: compute lesions and scores from labels, with the run's verdicts.
 
 The functions are those of `cac score`, so the numbers agree to the last digit. Independent of MRML and Qt.
 """
@@ -17,17 +17,14 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
-from ..record.score_record import LesionRecord, MethodRecord, NonCoronaryRecord
+from ..record.rules import ScoringRules
+from ..record.scores import Lesion, LesionSet, MethodScore, NonCoronaryScore, Verdict
 from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
-from ..scoring.arteries import ArterySuggestion
-from ..scoring.evidence import LeftOut
 from ..scoring.intervals import with_intervals
-from ..scoring.lesions import Lesion, LesionSet, find_lesions
-from ..scoring.mass import CalciumMass
-from ..scoring.methods import MethodResult, NonCoronaryResult, elsewhere_result, with_integrated_mass
+from ..scoring.lesions import find_lesions
+from ..scoring.mass import with_mass
+from ..scoring.methods import method_score, non_coronary_score
 from ..scoring.reader_labels import outside_warning
-from ..scoring.rules import ScoringRules
-from ..scoring.scores import score_lesions, score_sites
 from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
@@ -59,63 +56,24 @@ class Difference:
         return cls(places[changed], *labels[:, changed])
 
 
-def lesion_key(slices: Iterable[int], voxels: int, centroid_ras_mm: Iterable[float]) -> LesionKey:
+def _key(lesion: Lesion) -> LesionKey:
     """Return the identity of a lesion in its scan, independent of its site and stable when written to a file.
 
     The centroid is binned to hundredths of a millimetre with an odd offset, so that rounding its last digit does not
     change the bin.
     """
-    x, y, z = (math.floor(c * 100 + 0.31415926) for c in centroid_ras_mm)
-    return tuple(slices), voxels, (x, y, z)
+    x, y, z = (math.floor(c * 100 + 0.31415926) for c in lesion.centroid_ras_mm)
+    return lesion.slices, lesion.voxels, (x, y, z)
 
 
-def _key(lesion: Lesion) -> LesionKey:
-    return lesion_key(lesion.slice_indices, lesion.voxels, lesion.centroid_ras_mm)
+def recorded_lesions(method: MethodScore, elsewhere: NonCoronaryScore | None = None) -> dict[LesionKey, Lesion]:
+    """Return the lesions of a recorded method, those left out as unassigned.
 
-
-@dataclass(frozen=True)
-class RecordedLesion:
-    """A lesion in the record of a run.
-
-    Attributes:
-        id: Number of the lesion.
-        suggestion: Suggested artery; None if there was none.
-        site: Site by the run; None after a review.
-        reason: Reason why an automatic score left it out.
-        integrated_mass_mg: Mass without a threshold.
-        mass_standard_error_mg: Its standard error.
+    elsewhere: Non-coronary calcium, for the clinical rule.
     """
-
-    id: int
-    suggestion: ArterySuggestion | None = None
-    site: Site | None = None
-    reason: str = ""
-    integrated_mass_mg: float | None = None
-    mass_standard_error_mg: float | None = None
-
-
-def recorded_lesions(
-    method: MethodRecord, elsewhere: NonCoronaryRecord | None = None
-) -> dict[LesionKey, RecordedLesion]:
-    """Return the lesions of a recorded method. elsewhere: Non-coronary calcium, for the clinical rule."""
-    sites = {site.key: site for site in Artery}
-    listed: list[tuple[LesionRecord, Site, bool]]
-    listed = [(lesion, sites[lesion.artery], method.reviewed) for lesion in method.lesions]
-    if elsewhere:
-        other_sites = {site.key: site for site in NonCoronary}
-        listed += [(lesion, other_sites[lesion.site], elsewhere.reviewed) for lesion in elsewhere.lesion_list]
-    listed += [(lesion, Artery.UNASSIGNED, False) for lesion in method.left_out]
-    recorded = {}
-    for lesion, site, reviewed in listed:
-        slices = sorted({part.slice for part in lesion.components})
-        suggestion = None
-        artery, confidence, not_coronary = lesion.suggested_artery, lesion.confidence, lesion.not_coronary_probability
-        if artery is not None and confidence is not None and not_coronary is not None:
-            suggestion = ArterySuggestion(lesion.id, sites[artery], confidence, not_coronary)
-        mass = lesion.integrated_mass_mg, lesion.mass_standard_error_mg
-        entry = RecordedLesion(lesion.id, suggestion, None if reviewed else site, lesion.reason, *mass)
-        recorded[lesion_key(slices, lesion.voxels, lesion.centroid_ras_mm)] = entry
-    return recorded
+    left_out = [replace(lesion, site=Artery.UNASSIGNED) for lesion in method.left_out]
+    listed = [*method.lesions, *(() if elsewhere is None else elsewhere.lesion_list), *left_out]
+    return {_key(lesion): lesion for lesion in listed}
 
 
 @dataclass(frozen=True)
@@ -130,9 +88,9 @@ class _Evaluation:
     """
 
     lesions: LesionSet
-    coronary: MethodResult
-    elsewhere: NonCoronaryResult
-    left_out: LeftOut | None
+    coronary: MethodScore
+    elsewhere: NonCoronaryScore
+    left_out: tuple[Lesion, ...]
 
 
 @dataclass(eq=False)
@@ -145,8 +103,8 @@ class Review:
         rules: Rules that the method was scored by.
         heart: Mask on the image's grid.
         peaks: The CT, for a calcium map (see `find_lesions`).
-        recorded: Lesions of the run that is reviewed. They keep suggestion and ID as long as their voxels stay.
-        by_territory: True if the run assigned the lesions of the map to arteries by territory.
+        recorded: Lesions of the run that is reviewed. They keep verdict and ID as long as their voxels stay.
+        of_reader: Kinds of sites (Artery, NonCoronary) that a reader has decided about in the run.
         unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
         errors: Errors from which scores get intervals; None if unknown.
         reviewed: True if a reader has confirmed the review. Unassigned lesions are then left out, as by
@@ -158,8 +116,8 @@ class Review:
     rules: ScoringRules
     heart: sitk.Image
     peaks: sitk.Image | None = None
-    recorded: Mapping[LesionKey, RecordedLesion] = field(default_factory=dict)
-    by_territory: bool = False
+    recorded: Mapping[LesionKey, Lesion] = field(default_factory=dict)
+    of_reader: tuple[type[Site], ...] = ()
     unreviewed: str = "candidates"
     errors: ScanErrors | None = None
 
@@ -175,7 +133,6 @@ class Review:
         self._results: dict[bool, _Evaluation] = {}
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
-        self._suggestions = {key: lesion.suggestion for key, lesion in self.recorded.items() if lesion.suggestion}
         self._candidates: np.ndarray | None = None  # flat indices of the voxels of the run's lesions
         self._metal: tuple[set[int], dict[int, MetalKind]] = set(), {}  # of which lesions
 
@@ -198,11 +155,11 @@ class Review:
         self._lesions = self._rejected = None
         self._results.clear()
 
-    def result(self) -> MethodResult:
+    def result(self) -> MethodScore:
         """Return the scores of the labels of arteries."""
         return self._evaluation().coronary
 
-    def non_coronary(self) -> NonCoronaryResult:
+    def non_coronary(self) -> NonCoronaryScore:
         """Return the scores of the labels outside the coronary arteries."""
         return self._evaluation().elsewhere
 
@@ -210,21 +167,14 @@ class Review:
         """Return the lesions that count, in the arteries and elsewhere."""
         return self._evaluation().lesions
 
-    def left_out(self) -> LeftOut | None:
-        """Return unassigned lesions that do not count; None while they count as candidates."""
+    def left_out(self) -> tuple[Lesion, ...]:
+        """Return unassigned lesions that do not count; none while they count as candidates."""
         return self._evaluation().left_out
 
     def probability_of(self, lesion: Lesion) -> float | None:
         """Return the probability of coronary calcium by the run's networks; None for lesions without evidence."""
-        recorded = self.recorded.get(_key(lesion))
-        if self.unreviewed != "automatic" or recorded is None or recorded.suggestion is None:
-            return None
-        return 1 - recorded.suggestion.not_coronary_probability
-
-    def integrated_mass_of(self, lesion: Lesion) -> tuple[float | None, float | None]:
-        """Return the run's integrated mass of a lesion and its standard error in mg; None for lesions edited since."""
-        recorded = self.recorded.get(_key(lesion))
-        return (None, None) if recorded is None else (recorded.integrated_mass_mg, recorded.mass_standard_error_mg)
+        verdict = self._verdict_of(lesion)
+        return None if self.unreviewed != "automatic" or verdict is None else verdict.probability
 
     def suggested_site(self, lesion: Lesion) -> Site | None:
         """Return the suggested site of a lesion; None after the review.
@@ -233,12 +183,20 @@ class Review:
         """
         if self.reviewed:
             return None
-        if any(lesion is rejected for rejected in self.rejected().lesions):
-            return _artery_of(self._suggestions.get(_key(lesion)))
-        if lesion.artery == Artery.UNASSIGNED:
-            return _artery_of(self.result().suggestion_of(lesion))
+        is_rejected = any(lesion is rejected for rejected in self.rejected().lesions)
+        if is_rejected or lesion.site == Artery.UNASSIGNED:
+            verdict = self._verdict_of(lesion) if is_rejected or self.suggests else None
+            return None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict.artery
+        return lesion.site if self._site_by_run(lesion) == lesion.site else None
+
+    def _verdict_of(self, lesion: Lesion) -> Verdict | None:
         recorded = self.recorded.get(_key(lesion))
-        return lesion.artery if recorded is not None and recorded.site == lesion.artery else None
+        return None if recorded is None else recorded.verdict
+
+    def _site_by_run(self, lesion: Lesion) -> Site | None:
+        """Return the site that the run gave a lesion; None of other lesions, and where a reader decided."""
+        recorded = self.recorded.get(_key(lesion))
+        return None if recorded is None or isinstance(recorded.site, self.of_reader) else recorded.site
 
     def warnings(self) -> list[ScanWarning]:
         """Return the warnings of `cac score --lesions` about a reviewed clinical score."""
@@ -246,7 +204,7 @@ class Review:
             return []
         lesions = self.lesions()
         warnings = [
-            *outside_warning(self.result().lesions, self.heart),
+            *outside_warning(self.result().lesion_set, self.heart),
             *metal_warning(lesions, self._metal_among(lesions)),
         ]
         if unassigned := int((self.labelled.values == Artery.UNASSIGNED).sum()):
@@ -261,13 +219,12 @@ class Review:
         if missing := set(ids) - {lesion.id for part in sets for lesion in part.lesions}:
             numbers = ", ".join(map(str, sorted(missing)))
             raise MaskError(f"There is no lesion {numbers} any more. Choose it again in the list.")
-        flat = [part.flat[np.isin(part.voxel_ids, ids)] for part in sets]
-        return np.sort(np.concatenate(flat))
+        return np.sort(np.concatenate([part.of(ids).voxels.flat for part in sets]))
 
     def voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rising flat indices of the voxels of all lesions, left-out ones included, and their IDs."""
-        lesion_set = self._all_lesions()
-        return lesion_set.flat, lesion_set.voxel_ids
+        voxels = self._all_lesions().voxels
+        return voxels.flat, voxels.ids
 
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
         """Return the voxel (k, j, i) of a lesion nearest to its centre of mass. Raises MaskError."""
@@ -286,12 +243,9 @@ class Review:
         if self._lesions is None:
             counted = self.labelled.where((self.labelled.values != NOT_CORONARY) & self._is_bright_enough())
             lesion_set = find_lesions(self.image, counted, self.rules, self.peaks)
-            self._lesions = self._with_ids(lesion_set, counted.flat)
+            self._lesions = self._with_ids(lesion_set)
             if self._candidates is None:
-                recorded = {lesion.id: self.recorded.get(_key(lesion)) for lesion in self._lesions.lesions}
-                of_run = [
-                    number for number, lesion in recorded.items() if lesion is not None and lesion.site is not None
-                ]
+                of_run = [lesion.id for lesion in self._lesions.lesions if self._site_by_run(lesion) is not None]
                 self._candidates = self.flat_voxels(of_run)
         return self._lesions
 
@@ -301,16 +255,19 @@ class Review:
             counts = (self.labelled.values == NOT_CORONARY) & self._is_bright_enough()
             flat = self.labelled.flat[counts]
             labelled = Labelled(flat, np.full(len(flat), Artery.UNASSIGNED, np.uint8))
-            self._rejected = self._with_ids(find_lesions(self.image, labelled, self.rules, self.peaks), flat)
+            self._rejected = self._with_ids(find_lesions(self.image, labelled, self.rules, self.peaks))
         return self._rejected
 
-    def _with_ids(self, lesion_set: LesionSet, flat: np.ndarray) -> LesionSet:
-        """Renumber lesions: known ones keep their IDs, new ones get the next. flat: Voxels of all lesions."""
-        number_of = np.array([0, *(self._id_of(lesion) for lesion in lesion_set.lesions)], np.uint16)
-        ids = lesion_set.id_map.reshape(-1)
-        ids[flat] = number_of[ids[flat]]
-        lesions = tuple(replace(lesion, id=int(number_of[lesion.id])) for lesion in lesion_set.lesions)
-        return LesionSet(lesions, lesion_set.id_map)
+    def _with_ids(self, lesion_set: LesionSet) -> LesionSet:
+        """Renumber lesions: known ones keep their IDs, and masses, and new ones get the next ID."""
+        number_of, lesions = np.zeros(len(lesion_set.lesions) + 1, np.uint16), []
+        for lesion in lesion_set.lesions:
+            number_of[lesion.id], recorded = self._id_of(lesion), self.recorded.get(_key(lesion))
+            if recorded is not None:
+                lesion = with_mass(lesion, recorded.integrated_mass_mg, recorded.mass_standard_error_mg)
+            lesions.append(replace(lesion, id=int(number_of[lesion.id])))
+        voxels = lesion_set.voxels
+        return LesionSet(tuple(lesions), replace(voxels, ids=number_of[voxels.ids]))
 
     def _is_bright_enough(self) -> np.ndarray:
         """Mask of the labelled voxels that reach the threshold, in slices that are on."""
@@ -333,43 +290,38 @@ class Review:
         return self._results[self.reviewed]
 
     def _evaluate(self) -> _Evaluation:
-        lesion_set, left_out = self._all_lesions(), None
-        by_artery = self.reviewed or self.method == "threshold" or self.by_territory
-        lesions = list(lesion_set.lesions) if by_artery else _from_head_to_feet(lesion_set)
+        lesion_set, left_out = self._all_lesions(), []
+        lesions = list(lesion_set.lesions)
         if self.reviewed or (self.unreviewed == "automatic" and self.method == "threshold"):
-            out = lesion_set.part([lesion for lesion in lesions if lesion.artery == Artery.UNASSIGNED])
-            reasons = [getattr(self.recorded.get(_key(lesion)), "reason", "") for lesion in out.lesions]
-            places = tuple(
-                replace(self._suggestions.get(_key(x), ArterySuggestion.unknown(x.id)), lesion_id=x.id)
-                for x in out.lesions
-            )
-            left_out = LeftOut(out, places, tuple(r or "not assigned to an artery" for r in reasons))
-            lesions = [lesion for lesion in lesions if lesion.artery != Artery.UNASSIGNED]
-        coronary, elsewhere = (
-            lesion_set.part([lesion for lesion in lesions if isinstance(lesion.artery, kind)])
-            for kind in (Artery, NonCoronary)
-        )
-        spacing = self.image.GetSpacing()
-        result = MethodResult(
+            left_out = [self._left_out(lesion) for lesion in lesions if lesion.site == Artery.UNASSIGNED]
+            lesions = [lesion for lesion in lesions if lesion.site != Artery.UNASSIGNED]
+        if self.suggests and not self.reviewed:
+            lesions = [self._with_verdict(lesion) for lesion in lesions]
+        result = method_score(
             status="reviewed" if self.reviewed else self.unreviewed,
             rules=self.rules,
-            lesions=coronary,
-            total=score_lesions(coronary.lesions, spacing, self.rules),
-            arteries=score_sites(coronary.lesions, spacing, self.rules),
-            suggestions=self._suggested(coronary) if self.suggests and not self.reviewed else (),
+            lesions=[lesion for lesion in lesions if isinstance(lesion.site, Artery)],
+            voxels=lesion_set.voxels,
+            left_out=() if self.reviewed else left_out,
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
-            left_out=None if self.reviewed else left_out,
-            masses={lesion.id: CalciumMass(*self.integrated_mass_of(lesion)) for lesion in coronary.lesions},
+            has_masses=True,
         )
         if self.errors is not None:
-            result = with_intervals(self.method, result, self.errors, spacing)
-        non_coronary = elsewhere_result(self.reviewed, self.rules, elsewhere, spacing)
-        return _Evaluation(lesion_set.part(lesions), with_integrated_mass(result), non_coronary, left_out)
+            result = with_intervals(result, self.errors)
+        counted = lesion_set.part(lesions)
+        return _Evaluation(counted, result, non_coronary_score(self.reviewed, counted), tuple(left_out))
 
-    def _suggested(self, part: LesionSet) -> tuple[ArterySuggestion, ...]:
-        """Return the run's suggested arteries, of the lesions that it had."""
-        pairs = ((lesion.id, self._suggestions.get(_key(lesion))) for lesion in part.lesions)
-        return tuple(replace(suggestion, lesion_id=number) for number, suggestion in pairs if suggestion is not None)
+    def _with_verdict(self, lesion: Lesion) -> Lesion:
+        """Return a lesion that counts with the run's verdict, if it had one."""
+        verdict = self._verdict_of(lesion) if isinstance(lesion.site, Artery) else None
+        return replace(lesion, verdict=verdict and replace(verdict, counts=True, reason=""))
+
+    def _left_out(self, lesion: Lesion) -> Lesion:
+        """Return a lesion that does not count with the run's verdict, or one that knows nothing."""
+        unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
+        verdict = self._verdict_of(lesion) or unknown
+        reason = verdict.reason or "not assigned to an artery"
+        return replace(lesion, verdict=replace(verdict, counts=False, reason=reason))
 
     def _metal_among(self, lesion_set: LesionSet) -> dict[int, MetalKind]:
         """Lesions that are metal, by id (see `artefacts.metal_lesions`).
@@ -379,24 +331,6 @@ class Review:
         """
         ids = {lesion.id for lesion in lesion_set.lesions}
         if ids != self._metal[0]:
-            new = self._candidates is None or not np.isin(lesion_set.flat, self._candidates).all()
+            new = self._candidates is None or not np.isin(lesion_set.voxels.flat, self._candidates).all()
             self._metal = ids, metal_lesions(lesion_set, self.image) if new else {}
         return self._metal[1]
-
-
-def _artery_of(suggestion: ArterySuggestion | None) -> Artery | None:
-    return None if suggestion is None or suggestion.artery == Artery.UNASSIGNED else suggestion.artery
-
-
-def _from_head_to_feet(lesion_set: LesionSet) -> list[Lesion]:
-    """Return lesions in the order in which `cac score` detects them; `LesionSet` orders them by artery.
-
-    Sums of floating-point numbers depend on the order.
-    """
-    ids, first = np.unique(lesion_set.voxel_ids, return_index=True)
-    place = dict(zip(ids.tolist(), first.tolist(), strict=True))
-
-    def order(lesion: Lesion) -> tuple[float, int]:
-        return -sum(c.slice_index * c.voxels for c in lesion.components) / lesion.voxels, place[lesion.id]
-
-    return sorted(lesion_set.lesions, key=order)

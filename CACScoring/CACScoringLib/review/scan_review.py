@@ -24,12 +24,11 @@ from ..record.features import Features
 from ..record.findings import Categories, EpicardialFat
 from ..record.provenance import now, provenance_of
 from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
+from ..record.scores import Lesion, MethodScore, NonCoronaryScore
 from ..results import ScoreResult
-from ..scoring.evidence import LeftOut
-from ..scoring.features import with_features
-from ..scoring.lesions import Lesion
-from ..scoring.methods import MethodResult, NonCoronaryResult, categories_of
-from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements
+from ..scoring.features import features_of
+from ..scoring.methods import categories_of
+from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review
@@ -113,7 +112,7 @@ class ScanReview:
         self._update_confirmations(change)
         self._record("edit", change)
 
-    def result(self, method: str) -> MethodResult:
+    def result(self, method: str) -> MethodScore:
         """Return the current scores of a method. Raises MaskError while it has a problem."""
         self._check(method)
         return self._reviews[method].result()
@@ -123,18 +122,17 @@ class ScanReview:
         self._check(method)
         return self._reviews[method].lesions().lesions
 
-    def left_out(self, method: str) -> LeftOut | None:
+    def left_out(self, method: str) -> tuple[Lesion, ...]:
         """Return unassigned lesions that do not count (see `Review.left_out`). Raises MaskError."""
         self._check(method)
         return self._reviews[method].left_out()
 
     def features(self, method: str) -> Features | None:
         """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
-        results, state = {method: self.result(method)}, self._state
-        return with_features(results, state.scored, state.territories())[method].features
+        return features_of(self.result(method), self._state.scored, self._state.territories())
 
     @property
-    def non_coronary(self) -> NonCoronaryResult | None:
+    def non_coronary(self) -> NonCoronaryScore | None:
         """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
         calcium, neither the run nor the reader, or while there is a problem."""
         recorded, review = self.record.non_coronary, self._reviews["threshold"]
@@ -143,7 +141,7 @@ class ScanReview:
             return None
         elsewhere = review.non_coronary()
         if (confirmation := self._state.notes("threshold").confirmation) is not None:
-            unseen = {lesion.id for lesion in elsewhere.lesions.lesions} & set(confirmation.not_looked_at or ())
+            unseen = {lesion.id for lesion in elsewhere.lesion_list} & set(confirmation.not_looked_at or ())
             elsewhere = replace(elsewhere, reviewed=elsewhere.reviewed and not unseen)
         # Labels of arteries alone leave the other sites unreviewed.
         if recorded is not None and self.record.methods["threshold"].reviewed:
@@ -163,7 +161,7 @@ class ScanReview:
                 self._fat = EpicardialFat(**vars(recorded))
         return self._fat
 
-    def results(self) -> dict[str, MethodResult]:
+    def results(self) -> dict[str, MethodScore]:
         """Return the scores of all methods without a problem."""
         return {method: self.result(method) for method in self.methods if method not in self.problems}
 
@@ -482,40 +480,40 @@ class ScanReview:
         marks = {name: method.reviewed for name, method in result.methods.items()}
         states = marks, self.slices_off, self.slices_wished, self.confirmations
         review = ReviewRecord(self._program, *states, journal=self.journal_mark(), run=self.record.provenance)
-        return replace(result, review=review)
+        return result.stating(review=review)
 
     def as_result(self, images: bool = True) -> ScoreResult:
-        """Return the result of the methods without a problem, without masses, calcium map and loaded networks.
+        """Return the result of the methods without a problem, without the masses of new lesions and the calcium map.
 
         images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are
         read.
         """
-        state, record = self._state, self.record
-        truth = {} if record.truth is None else record.truth.mass_mg
+        state, methods = self._state, self.results()
         saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
         outline = state.pericardium() if images else None
         provenance = provenance_of()
-        if record.provenance is not None:
+        if self.record.provenance is not None:
             names = ("version", "commit", "created", "machine", "command")
-            provenance = replace(record.provenance, **{name: getattr(provenance, name) for name in names})
+            provenance = replace(self.record.provenance, **{name: getattr(provenance, name) for name in names})
+        # All other parts are facts of the run, which a review does not change.
+        record = replace(
+            self.record,
+            epicardial_fat=self.epicardial_fat,
+            warnings=self.warnings,
+            methods=methods,
+            non_coronary=self.non_coronary,
+            categories=self.categories(),
+            second_opinions={e.network: estimate_record(e, methods) for e in self.estimates},
+            provenance=provenance,
+            review=None,
+        )
         return ScoreResult(
+            record=record,
             scan=replace(self.scan, source=Path(record.input.name or "CT")),
             heart=HeartRegion(state.heart, None, record.heart.source, pericardium=outline),
-            blood=record.measured,
-            methods=self.results(),
-            categories=self.categories(),
-            warnings=self.warnings,
-            territories=state.territories() if images else None,
-            non_coronary=self.non_coronary,
-            recorded_models=record.models,
-            provenance=provenance,
-            true_mass_mg={a: truth[a.key] for a in Artery if a.key in truth} if truth else None,
-            estimates=tuple(replace(e, saliency=saliency) if e.network == VESSELS else e for e in self.estimates),
-            familiarity=record.familiarity,
-            normalisation=record.normalisation,
             scored=None if state.scored is self.scan else state.scored,
-            mass_calibration=record.mass_calibration,
-            epicardial_fat=self.epicardial_fat,
+            territories=state.territories() if images else None,
+            estimates=tuple(replace(e, saliency=saliency) if e.network == VESSELS else e for e in self.estimates),
         )
 
     def calcium_map(self) -> sitk.Image | None:

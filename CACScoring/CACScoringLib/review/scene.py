@@ -14,7 +14,6 @@ import slicer
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
 from ..mrml.scene_content import SceneContent
 from ..mrml.tables import fill_table, lesion_columns, score_columns
-from ..report.files import record_of
 from .nodes import ReviewNodes
 from .review import Difference
 from .scan_review import ScanReview
@@ -52,7 +51,7 @@ class SceneReview(ScanReview):
 
     def update_tables(self) -> None:
         """Write the numbers into the table nodes. A method with a problem has no rows."""
-        record = record_of(self.as_result(images=False))
+        record = self.as_result(images=False).record
         fill_table(self.nodes.scores, score_columns(record))
         fill_table(self.nodes.lesions, lesion_columns(record))
 

@@ -11,12 +11,11 @@ import SimpleITK as sitk
 from ..core.ct import CTScan, same_grid, scan_from_image
 from ..core.errors import CTError, UnreadableError
 from ..core.grid import Grid
-from ..core.labels import Labelled
+from ..core.labels import Artery, Labelled, NonCoronary
 from ..mrml.scene_content import SliceRow
 from ..quality.normalisation import normalised
 from ..record.review_record import Confirmation
 from ..record.score_record import ScoreRecord
-from ..scoring.rules import ScoringRules
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review, recorded_lesions
@@ -181,15 +180,17 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
     reviews = {}
     for method in state.methods:
         recorded, clinical = state.record.methods[method], method == "threshold"
+        elsewhere = state.record.non_coronary if clinical else None
+        of_reader = ((Artery, recorded.reviewed), (NonCoronary, elsewhere is not None and elsewhere.reviewed))
         first_status = "candidates" if clinical else "automatic"
         reviews[method] = Review(
             method,
             state.scored.image if clinical else state.whole_map(),
-            ScoringRules.recorded(state.record.rules[method]),
+            recorded.rules,
             state.heart,
             None if clinical else state.scored.image,
-            recorded_lesions(recorded, state.record.non_coronary if clinical else None),
-            state.record.territories is not None,
+            recorded_lesions(recorded, elsewhere),
+            tuple(kind for kind, decided in of_reader if decided),
             first_status if recorded.status == "reviewed" else recorded.status,
             errors,
         )

@@ -25,7 +25,8 @@ from ..core.ct import ScanWarning
 from ..core.text import abbreviated_list
 from ..core.voxels import voxels_of
 from ..record.findings import BloodPool
-from .lesions import LesionSet, connected_voxels
+from ..record.scores import LesionSet
+from .lesions import connected_voxels
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
@@ -112,8 +113,9 @@ def metal_lesions(lesions: LesionSet, scan: sitk.Image) -> dict[int, MetalKind]:
         lesions: Lesions of the scan, of the CT itself or of its calcium map.
         scan: The CT.
     """
-    ids = lesions.voxel_ids
-    kinds = metal_kinds(np.stack(np.unravel_index(lesions.flat, lesions.shape), axis=1), scan)
+    voxels = lesions.voxels
+    ids = voxels.ids
+    kinds = metal_kinds(np.stack(np.unravel_index(voxels.flat, voxels.shape), axis=1), scan)
     counts = np.zeros((int(ids.max(initial=0)) + 1, max(MetalKind) + 1), int)
     np.add.at(counts, (ids[kinds > 0], kinds[kinds > 0]), 1)
     most = BLOOD_MM3 / math.prod(scan.GetSpacing())
@@ -191,7 +193,7 @@ def noise_warnings(counted: LesionSet, elsewhere: LesionSet, blood: BloodPool | 
 def _metal_text(lesions: LesionSet, metal: dict[int, MetalKind]) -> str:
     parts = []
     for kind in sorted(set(metal.values()), reverse=True):
-        slices = [str(lesion.slice_indices[0]) for lesion in lesions.lesions if metal.get(lesion.id) == kind]
+        slices = [str(lesion.slices[0]) for lesion in lesions.lesions if metal.get(lesion.id) == kind]
         parts.append(f"{kind.title} (slices {', '.join(slices[:5])}{' …' if len(slices) > 5 else ''})")
     kinds = "; ".join(parts)
     return f"{len(metal)} lesion(s) are metal or another foreign body, or touch one: {kinds}."

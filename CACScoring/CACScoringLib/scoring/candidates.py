@@ -13,16 +13,16 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery
 from ..core.voxels import voxels_of
 from ..record.findings import BloodPool
+from ..record.rules import ScoringRules
+from ..record.scores import Lesion, LesionSet, MethodScore, NonCoronaryScore
 from .artefacts import dense_warning, metal_lesions, metal_warning, noise_warnings, without_metal
 from .doubt import decisive_warning, stent_warning
-from .evidence import LesionSelection
-from .judges import CandidateJudge, select_in_map, slices_of_coronary_looks
-from .lesions import LesionSet, find_lesions
-from .methods import MethodResult, NonCoronaryResult, elsewhere_result, method_result
+from .judge import CandidateJudge, JudgedLesions, judge_map, slices_of_coronary_looks
+from .lesions import find_lesions
+from .methods import method_score, non_coronary_score
 from .reader_labels import ReaderLabels, outside_warning
-from .rules import ScoringRules
 from .scores import rules_of_map
-from .sites import candidate_sites, suggested_arteries
+from .sites import candidate_sites, verdicts_by_place
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DenseLesions:
     def has_coronary_metal(self) -> bool:
         """True if a lesion among the arteries is metal."""
         candidates = {lesion.id for lesion in self.candidates.lesions}
-        return any(isinstance(x.artery, Artery) and x.id not in candidates for x in self.lesions.lesions)
+        return any(isinstance(x.site, Artery) and x.id not in candidates for x in self.lesions.lesions)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class ClinicalScore:
         warnings: Warnings about the scores.
     """
 
-    method: MethodResult
-    non_coronary: NonCoronaryResult | None
+    method: MethodScore
+    non_coronary: NonCoronaryScore | None
     warnings: tuple[ScanWarning, ...]
 
 
@@ -78,7 +78,7 @@ class MapScore:
         warnings: Warnings about the scores.
     """
 
-    method: MethodResult
+    method: MethodScore
     decomposition: Decomposition
     warnings: tuple[ScanWarning, ...]
 
@@ -117,44 +117,53 @@ def find_dense_lesions(
 
 def score_candidates(
     dense: DenseLesions,
-    scan: CTScan,
     heart: HeartRegion,
     rules: ScoringRules,
-    selection: LesionSelection | None,
+    judged: JudgedLesions | None,
     blood: BloodPool | None,
 ) -> ClinicalScore:
-    """Score the candidates of the clinical rule that count by their evidence, or all of them without evidence.
+    """Score the candidates of the clinical rule that count by their verdicts, or all of them without evidence.
 
     Args:
         dense: Candidates of the clinical rule.
-        scan: The scan as scored.
         heart: Heart and territories.
         rules: Rules of the clinical score.
-        selection: Candidates divided by their evidence; None to leave none of them out.
+        judged: The candidates with their verdicts; None to leave none of them out.
         blood: Blood and noise; None if not measured.
     """
-    coronary, spacing = dense.candidates.coronary, scan.image.GetSpacing()
+    coronary = dense.candidates.coronary
     has_territories = heart.territories is not None
     doubts: list[ScanWarning] = []
-    if selection is None:
-        suggestions = tuple(suggested_arteries(coronary, heart.territories)) if has_territories else ()
-        method = method_result("candidates", coronary, rules, spacing, suggestions)
+    if judged is None:
+        lesions = coronary.lesions
+        if has_territories:
+            verdicts = verdicts_by_place(coronary, heart.territories)
+            lesions = tuple(replace(x, verdict=verdict) for x, verdict in zip(lesions, verdicts, strict=True))
+        method = method_score("candidates", rules, lesions, coronary.voxels)
     else:
-        counted = selection.lesions
-        method = method_result("automatic", counted, rules, spacing, selection.suggestions, selection.left_out)
-        method = replace(method, possible_stents=selection.stents)
-        doubts = [*stent_warning(method), *decisive_warning(method, spacing)]
-    elsewhere = elsewhere_result(False, rules, dense.candidates, spacing) if has_territories else None
-    noise = noise_warnings(method.lesions, dense.candidates.non_coronary, blood)
-    doubts = [*dense_warning(method.lesions), *noise, *doubts]
-    warnings = (*dense.warnings, *doubts, unreviewed_warning(method, has_territories))
+        counted, left_out = divided(judged.lesions)
+        method = method_score("automatic", rules, counted, judged.lesions.voxels, left_out)
+        doubts = [*stent_warning(method), *decisive_warning(method)]
+    elsewhere = non_coronary_score(False, dense.candidates) if has_territories else None
+    noise = noise_warnings(method.lesion_set, dense.candidates.non_coronary, blood)
+    doubts = [*dense_warning(method.lesion_set), *noise, *doubts]
+    warnings = (*dense.warnings, *doubts, unreviewed_warning(method, judged is not None, has_territories))
     return ClinicalScore(method, elsewhere, warnings)
 
 
-def unreviewed_warning(method: MethodResult, has_territories: bool) -> ScanWarning:
+def divided(lesions: LesionSet) -> tuple[list[Lesion], list[Lesion]]:
+    """Divide lesions with verdicts into those that count and those that do not."""
+    counted: list[Lesion] = []
+    left_out: list[Lesion] = []
+    for lesion in lesions.lesions:
+        (counted if lesion.verdict is None or lesion.verdict.counts else left_out).append(lesion)
+    return counted, left_out
+
+
+def unreviewed_warning(method: MethodScore, has_verdicts: bool, has_territories: bool) -> ScanWarning:
     """The doubt about a clinical score that nobody has reviewed."""
-    if method.left_out is not None:
-        count, excluded = len(method.lesions.lesions), len(method.left_out.lesions.lesions)
+    if has_verdicts:
+        count, excluded = len(method.lesions), len(method.left_out)
         if not count + excluded:
             message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
             return ScanWarning("automatic", message)
@@ -193,16 +202,17 @@ def score_reading(
         rules: Rules of the clinical score.
         status: Key of `STATUSES`: "reviewed" if a person vouches for the labels.
     """
-    image, spacing = scan.image, scan.image.GetSpacing()
+    image = scan.image
     labelled = find_lesions(image, reader.sites, rules)
-    is_reviewed = status == "reviewed"
-    method = method_result(status, labelled.coronary, rules, spacing, no_calcium=is_reviewed and reader.no_calcium)
+    is_reviewed, coronary = status == "reviewed", labelled.coronary
+    no_calcium = is_reviewed and reader.no_calcium
+    method = method_score(status, rules, coronary.lesions, coronary.voxels, no_calcium=no_calcium)
     elsewhere = None
     if reader.has_elsewhere:
-        elsewhere = elsewhere_result(is_reviewed, rules, labelled, spacing)
+        elsewhere = non_coronary_score(is_reviewed, labelled)
     elif heart.territories is not None:
         unlabelled = find_dense_lesions(image, image, heart, rules, reader.sites)
-        elsewhere = elsewhere_result(False, rules, unlabelled.candidates, spacing)
+        elsewhere = non_coronary_score(False, unlabelled.candidates)
     outside = outside_warning(labelled.coronary, heart.mask)
     metal = metal_warning(labelled, metal_lesions(labelled, image))
     return ClinicalScore(method, elsewhere, (*reader.warnings, *dense.warnings, *outside, *metal))
@@ -215,7 +225,7 @@ def score_map(
     clinical_rules: ScoringRules,
     noise_hu: float | None,
     dense: DenseLesions,
-    selection: LesionSelection | None,
+    judged: JudgedLesions | None,
 ) -> MapScore:
     """Score the lesions of the calcium map that count by their evidence, and clear the others from the map.
 
@@ -228,21 +238,22 @@ def score_map(
         clinical_rules: Rules of the clinical score.
         noise_hu: Noise of blood, SD; None if it could not be measured.
         dense: Lesions of the clinical rule; metal among them mostly is that in the map.
-        selection: The candidates as judged; None if they were not.
+        judged: The candidates with their verdicts; None if they have none.
     """
     parts = decomposed.parts
     rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
     in_map = find_dense_lesions(parts.image(), scan.image, heart, rules)
-    counted = select_in_map(in_map.candidates, heart, decomposed, noise_hu, dense.lesions, selection)
-    excluded = np.setdiff1d(in_map.lesions.flat, counted.lesions.flat, assume_unique=True)
+    of_map = judge_map(in_map.candidates, heart, decomposed, noise_hu, dense.lesions, judged)
+    counted, left_out = divided(of_map)
+    found, voxels = in_map.lesions.voxels, of_map.part(counted).voxels
+    excluded = np.setdiff1d(found.flat, voxels.flat, assume_unique=True)
     if excluded.size:
-        cleared = np.zeros(in_map.lesions.id_map.shape, bool)
+        cleared = np.zeros(found.shape, bool)
         cleared.reshape(-1)[excluded] = True
         parts = clear_map(parts, cleared)
     warnings = [] if dense.warnings else list(in_map.warnings)
-    if count := len(counted.left_out.suggestions):
+    if count := len(left_out):
         subject = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{subject} left out, as probably noise or not coronary calcium."
         warnings.append(ScanWarning("map-left-out", message))
-    method = method_result("automatic", counted.lesions, rules, scan.image.GetSpacing(), counted.suggestions)
-    return MapScore(method, parts, tuple(warnings))
+    return MapScore(method_score("automatic", rules, counted, voxels), parts, tuple(warnings))

@@ -17,7 +17,6 @@ from ..core.labels import ARTERIES
 from ..quality.calibration import Limits, Repeatability
 from ..record.findings import CalibratedOn
 from ..record.score_record import ScoreRecord
-from .rules import ScoringRules
 
 SCHEMA = "cac-comparison/1"
 
@@ -339,7 +338,8 @@ def _range_bars(statuses: list[str], pair: Pair) -> list[str]:
 
 def _rule_bars(name: str, pair: Pair) -> list[str]:
     # A calibration changes the mass in mg only, which is not compared; a name tells nothing else than the values.
-    names = _differing(pair[0].rules[name], pair[1].rules[name], unless=("name", "calibration_mg_per_mm3_hu"))
+    earlier, later = (vars(record.methods[name].rules) for record in pair)
+    names = _differing(earlier, later, unless=("name", "calibration_mg_per_mm3_hu"))
     return [f"the rules differ ({names})"] if names else []
 
 
@@ -358,7 +358,7 @@ def _model_bars(kind: str, pair: Pair) -> list[str]:
 def _limit_bars(kind: str, record: ScoreRecord, repeatability: Repeatability | None) -> list[str]:
     if repeatability is None:
         return ["no repeatability limits are stored with the model"]
-    if kind != "decomposition" and not ScoringRules.recorded(record.rules["threshold"]).is_clinical:
+    if kind != "decomposition" and not record.methods["threshold"].rules.is_clinical:
         return ["the stored limits hold for the clinical rule only"]
     if kind == "threshold":
         return []

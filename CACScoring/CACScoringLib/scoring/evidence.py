@@ -12,7 +12,7 @@ model of the map. Lesions that do not count are returned with their probability 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +20,7 @@ import numpy as np
 
 from ..core.errors import CTError
 from ..models.cards import calibration_entry
-from .arteries import ArterySuggestion
-from .lesions import Lesion, LesionSet
+from ..record.scores import LesionSet, Verdict
 
 REASONS = {
     "log_rarity": "no larger and denser than specks of noise in this scan",
@@ -78,29 +77,27 @@ class Evidence:
         """
         return calibration_entry(calibration, "candidates", cls)
 
-    def judge(
-        self, suggestions: Sequence[ArterySuggestion], features: Mapping[str, np.ndarray]
-    ) -> list[ArterySuggestion]:
-        """Return suggestions by place with the probability by all evidence, and the evidence where it gives reasons.
+    def judge(self, verdicts: Sequence[Verdict], features: Mapping[str, np.ndarray]) -> list[Verdict]:
+        """Return verdicts by place with the probability by all evidence, and the evidence where it gives reasons.
 
         Args:
-            suggestions: Suggested artery of each lesion, by its place.
+            verdicts: Of each lesion, by its place.
             features: Value of each feature by name, [n].
 
         Raises:
             CTError: The weights are of other features.
         """
-        if not self.weights or not suggestions:
-            return list(suggestions)
+        if not self.weights or not verdicts:
+            return list(verdicts)
         probabilities = 1 - coronary_probabilities(features, self.weights)
         columns = {} if self.typical is None else {name: values.tolist() for name, values in features.items()}
         return [
             replace(
-                suggestion,
+                verdict,
                 not_coronary_probability=float(probabilities[n]),
                 evidence={name: values[n] for name, values in columns.items()},
             )
-            for n, suggestion in enumerate(suggestions)
+            for n, verdict in enumerate(verdicts)
         ]
 
     def reasons(self, features: Mapping[str, np.ndarray], looks: Sequence[str] = ()) -> list[str]:
@@ -122,84 +119,40 @@ class Evidence:
         return [REASONS[name].format(kind=kind) for name, kind in zip(worst, looks or [""] * count, strict=True)]
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Lesions that probably are no coronary calcium.
-
-    Attributes:
-        lesions: The lesions, with the ids they had among all.
-        suggestions: Their suggested arteries, in their order, with the probability that they are not coronary.
-        reasons: Reasons in words, in their order; empty strings where none were asked for.
-    """
-
-    lesions: LesionSet
-    suggestions: tuple[ArterySuggestion, ...]
-    reasons: tuple[str, ...]
-
-    def candidates(self) -> Iterator[tuple[Lesion, ArterySuggestion, str]]:
-        """Iterate over the lesions, each with its suggestion and reason."""
-        return zip(self.lesions.lesions, self.suggestions, self.reasons, strict=True)
-
-
-@dataclass(frozen=True)
-class LesionSelection:
-    """Lesions divided by their evidence.
-
-    Attributes:
-        lesions: Lesions that count, each in its suggested artery.
-        suggestions: Their suggested arteries, in their order, with the probability by all evidence.
-        left_out: Lesions that do not count.
-        judged: All of them.
-        probabilities: Of being coronary calcium, of each of `judged`, [n].
-        most_not_coronary: Probability of not being coronary above which they, or each of them [n], are left out.
-        stents: IDs of lesions that count but look like a stent.
-    """
-
-    lesions: LesionSet
-    suggestions: tuple[ArterySuggestion, ...]
-    left_out: LeftOut
-    judged: LesionSet
-    probabilities: np.ndarray
-    most_not_coronary: float | np.ndarray
-    stents: tuple[int, ...] = ()
-
-
-def select_lesions(
-    candidates: LesionSet,
-    suggestions: Sequence[ArterySuggestion],
+def with_verdicts(
+    lesions: LesionSet,
+    verdicts: Sequence[Verdict],
     most_not_coronary: float | np.ndarray,
     reasons: Sequence[str] = (),
-) -> LesionSelection:
-    """Divide lesions into those that count, each in its probable artery, and those that do not.
+) -> LesionSet:
+    """Return lesions with their verdicts, those that count each in its probable artery.
 
     Args:
-        candidates: Lesions of arteries, by the clinical rule or of the calcium map.
-        suggestions: Suggested artery of each, with its probability.
+        lesions: Lesions of arteries, by the clinical rule or of the calcium map.
+        verdicts: Verdict of each.
         most_not_coronary: Probability of not being coronary above which lesions, or each of them [n], are left out.
         reasons: Reason to leave each out, [n]; empty where none is asked for.
     """
-    not_coronary = np.array([suggestion.not_coronary_probability for suggestion in suggestions], float)
-    is_counted = (not_coronary <= most_not_coronary).tolist()
-    counted = {s.lesion_id: s for s, counts in zip(suggestions, is_counted, strict=True) if counts}
-    excluded = [n for n, counts in enumerate(is_counted) if not counts]
-    lesions = [replace(x, artery=counted[x.id].artery) for x in candidates.lesions if x.id in counted]
-    left_out = LeftOut(
-        candidates.of(suggestions[n].lesion_id for n in excluded),
-        tuple(suggestions[n] for n in excluded),
-        tuple(reasons[n] if reasons else "" for n in excluded),
-    )
-    counted_lesions, of_counted = candidates.part(lesions), tuple(counted.values())
-    return LesionSelection(counted_lesions, of_counted, left_out, candidates, 1 - not_coronary, most_not_coronary)
+    not_coronary = np.array([verdict.not_coronary_probability for verdict in verdicts], float)
+    counts = (not_coronary <= most_not_coronary).tolist()
+    judged = []
+    for n, (lesion, verdict) in enumerate(zip(lesions.lesions, verdicts, strict=True)):
+        if counts[n]:
+            judged.append(replace(lesion, site=verdict.artery, verdict=verdict))
+        else:
+            left_out = replace(verdict, counts=False, reason=reasons[n] if reasons else "")
+            judged.append(replace(lesion, verdict=left_out))
+    return lesions.part(judged)
 
 
-def place_log_odds(suggestions: Sequence[ArterySuggestion]) -> np.ndarray:
-    """Compute the log-odds that each place is coronary, float [n]."""
-    return np.array([-log_odds(suggestion.not_coronary_probability) for suggestion in suggestions], float)
+def place_log_odds(verdicts: Sequence[Verdict]) -> np.ndarray:
+    """Compute the log-odds that each place is coronary, float [n]. verdicts: By place."""
+    return np.array([-log_odds(verdict.not_coronary_probability) for verdict in verdicts], float)
 
 
 def map_features(
     lesions: LesionSet,
-    suggestions: Sequence[ArterySuggestion],
+    verdicts: Sequence[Verdict],
     slice_probabilities: np.ndarray,
     noise_hu: float | None,
 ) -> dict[str, np.ndarray]:
@@ -207,7 +160,7 @@ def map_features(
 
     Args:
         lesions: Lesions with peaks read from the CT.
-        suggestions: Of the lesions' places, in their order.
+        verdicts: Of the lesions' places, in their order.
         slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
         noise_hu: SD of blood, None when it could not be measured.
 
@@ -216,9 +169,9 @@ def map_features(
     """
     background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
     excesses = [math.log1p(max(lesion.peak_hu - background, 0.0)) for lesion in lesions.lesions]
-    likeliest = [np.nan_to_num(slice_probabilities[list(x.slice_indices)]).max() for x in lesions.lesions]
+    likeliest = [np.nan_to_num(slice_probabilities[list(x.slices)]).max() for x in lesions.lesions]
     return {
-        "place_logit": place_log_odds(suggestions),
+        "place_logit": place_log_odds(verdicts),
         "log_ct_excess": np.minimum(np.array(excesses, float), MAX_LOG_EXCESS),
         "slice_logit": np.array([log_odds(probability) for probability in likeliest], float),
     }
@@ -226,9 +179,10 @@ def map_features(
 
 def shared_voxels(lesions: LesionSet, candidates: LesionSet) -> np.ndarray:
     """Count the voxels that each lesion shares with each candidate, int [n, candidates]."""
-    _, of_lesion, of_candidate = np.intersect1d(lesions.flat, candidates.flat, assume_unique=True, return_indices=True)
+    first, second = lesions.voxels, candidates.voxels
+    _, of_lesion, of_candidate = np.intersect1d(first.flat, second.flat, assume_unique=True, return_indices=True)
     shared = np.zeros([max(x.ids, default=0) + 1 for x in (lesions, candidates)], int)
-    np.add.at(shared, (lesions.voxel_ids[of_lesion], candidates.voxel_ids[of_candidate]), 1)
+    np.add.at(shared, (first.ids[of_lesion], second.ids[of_candidate]), 1)
     return shared[np.ix_(lesions.ids, candidates.ids)]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,9 +19,8 @@ from ..anatomy.courses import Course, artery_courses
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, Site
 from ..record.features import ArteryFeatures, DensityFeatures, Features, LesionFeatures
-from .lesions import Lesion
-from .mass import CalciumMass
-from .methods import MAX_MEASURED, MethodResult
+from ..record.scores import Lesion, MethodScore
+from .mass import MAX_MEASURED
 
 DENSITY_BOUNDS_HU = (130, 200, 300, 400, 1000)
 """Lower bounds of the density classes; the first four are those of the Agatston weights."""
@@ -34,26 +33,18 @@ _SURFACE_POWER = 1.6075
 """Exponent of Thomsen's formula of an ellipsoid's surface, whose error is at most 1.1 %."""
 
 
-def with_features(
-    methods: Mapping[str, MethodResult], scan: CTScan, territories: sitk.Image | None
-) -> dict[str, MethodResult]:
-    """Measure the features of the lesions of each method.
-
-    Methods of more than MAX_MEASURED lesions, which are mostly noise, get none.
+def features_of(method: MethodScore, scan: CTScan, territories: sitk.Image | None) -> Features | None:
+    """Measure the features of the lesions of a method; None of more than MAX_MEASURED, which are mostly noise.
 
     Args:
-        methods: Results by method.
+        method: Scores by the method.
         scan: The scan as scored.
         territories: Labels of TERRITORIES on its grid; None if unknown.
     """
+    if len(method.lesions) > MAX_MEASURED:
+        return None
     courses = {} if territories is None else artery_courses(territories)
-    hu, spacing_mm = scan.hu, np.array(scan.image.GetSpacing()[::-1])
-    return {
-        name: replace(method, features=_features(method, hu, spacing_mm, courses))
-        if len(method.lesions.lesions) <= MAX_MEASURED
-        else method
-        for name, method in methods.items()
-    }
+    return _features(method, scan.hu, np.array(scan.image.GetSpacing()[::-1]), courses)
 
 
 @dataclass(frozen=True)
@@ -88,9 +79,9 @@ class _Voxels:
 
 
 def _features(
-    method: MethodResult, hu: np.ndarray, spacing_mm: np.ndarray, courses: Mapping[Artery, Course]
+    method: MethodScore, hu: np.ndarray, spacing_mm: np.ndarray, courses: Mapping[Artery, Course]
 ) -> Features:
-    lesions, voxel_mm3 = method.lesions.lesions, math.prod(spacing_mm.tolist())
+    lesions, voxel_mm3 = method.lesions, math.prod(spacing_mm.tolist())
     voxels = _lesion_voxels(method, hu, spacing_mm, courses)
     gaps = _nearest_lesions([voxels[lesion.id].places_mm for lesion in lesions])
     lesion_features = tuple(
@@ -111,7 +102,7 @@ def _features(
 
     by_artery: dict[Site, list[Lesion]] = {}
     for lesion in lesions:
-        by_artery.setdefault(lesion.artery, []).append(lesion)
+        by_artery.setdefault(lesion.site, []).append(lesion)
     is_assigned = Artery.UNASSIGNED not in by_artery
     scores = {artery: method.arteries[artery].clinical_agatston for artery in MAIN_ARTERIES}
     total = method.total.clinical_agatston
@@ -126,22 +117,23 @@ def _features(
 
 
 def _lesion_voxels(
-    method: MethodResult, hu: np.ndarray, spacing_mm: np.ndarray, courses: Mapping[Artery, Course]
+    method: MethodScore, hu: np.ndarray, spacing_mm: np.ndarray, courses: Mapping[Artery, Course]
 ) -> dict[int, _Voxels]:
     """Return the voxels of each lesion by its ID."""
-    flat, ids = method.lesions.flat, method.lesions.voxel_ids
+    lesion_voxels = method.lesion_set.voxels
+    flat, ids = lesion_voxels.flat, lesion_voxels.ids
     order = np.argsort(ids, kind="stable")
     flat, ids = flat[order], ids[order]
     places_mm = np.stack(np.unravel_index(flat, hu.shape), axis=1) * spacing_mm
     values = hu.reshape(-1)[flat].astype(float)
     masses = _masses(method)
-    ends = np.searchsorted(ids, [[lesion.id, lesion.id + 1] for lesion in method.lesions.lesions])
+    ends = np.searchsorted(ids, [[lesion.id, lesion.id + 1] for lesion in method.lesions])
     voxels = {}
-    for lesion, (first, last) in zip(method.lesions.lesions, ends.reshape(-1, 2), strict=True):
-        part, course = slice(first, last), courses.get(Artery(lesion.artery))
+    for lesion, (first, last) in zip(method.lesions, ends.reshape(-1, 2), strict=True):
+        part, course = slice(first, last), courses.get(Artery(lesion.site))
         ostium_mm = np.full(last - first, np.nan) if course is None else course.at(places_mm[part])
         is_proximal = np.where(np.isnan(ostium_mm), np.nan, 1.0)
-        if course is not None and lesion.artery != Artery.LM:
+        if course is not None and lesion.site != Artery.LM:
             third_mm = course.first_mm + (course.last_mm - course.first_mm) / 3
             is_proximal = np.where(np.isnan(ostium_mm), np.nan, ostium_mm < third_mm)
         mass = np.maximum(values[part], 1e-3)
@@ -150,12 +142,11 @@ def _lesion_voxels(
     return voxels
 
 
-def _masses(method: MethodResult) -> dict[int, float]:
+def _masses(method: MethodScore) -> dict[int, float]:
     """Return the integrated masses of lesions by ID, at least 0; pseudo-masses of all if one of them is unmeasured."""
-    lesions, measured = method.lesions.lesions, method.masses or {}
-    masses = {lesion.id: measured.get(lesion.id, CalciumMass()).integrated_mass_mg for lesion in lesions}
-    if any(mass is None for mass in masses.values()):
-        return {lesion.id: sum(component.sum_hu for component in lesion.components) for lesion in lesions}
+    masses = {lesion.id: lesion.integrated_mass_mg for lesion in method.lesions}
+    if None in masses.values():
+        return {lesion.id: lesion.pseudo_mass_hu_mm3 for lesion in method.lesions}
     return {n: max(mass, 0.0) for n, mass in masses.items() if mass is not None}
 
 
@@ -166,7 +157,7 @@ def _lesion(lesion: Lesion, voxels: _Voxels, nearest_mm: float | None, spacing_m
     return LesionFeatures(
         **_density([lesion], voxels, voxel_mm3),
         id=lesion.id,
-        slices=len(lesion.slice_indices),
+        slices=len(lesion.slices),
         sphericity=_sphericity(voxels.places_mm, spacing_mm),
         nearest_lesion_mm=nearest_mm,
         ostium_mm=float(ostium_mm.mean()) if is_known else None,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from ..core.labels import MAIN_ARTERIES
-from .doubt import decisive_lesions, doubtful_lesions, rescored
-from .methods import MethodResult
-from .scores import Score
-from .uncertainty import TOTAL, ScanErrors
+from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
+from ..record.scores import MethodScore, Score, SumScore
+from .doubt import decisive_lesions, doubtful_lesions, probability_of_error, rescored
+from .uncertainty import TOTAL, Amount, Intervals, ScanErrors
 
 
-def with_intervals(
-    name: str, result: MethodResult, errors: ScanErrors, spacing_mm: tuple[float, float, float]
-) -> MethodResult:
+def with_intervals(method: MethodScore, errors: ScanErrors) -> MethodScore:
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
@@ -22,38 +20,55 @@ def with_intervals(
     categories of both answers about the largest are weighed by its probability.
 
     Args:
-        name: Key of the method.
-        result: Scores by the method.
+        method: Scores by the method.
         errors: Errors of scores in this scan.
-        spacing_mm: Of the scan along i, j, k.
     """
-    if name == "threshold" and not result.rules.is_clinical:
-        return result
-    if result.reviewed:
-        of_reviewed = errors.of_reviewed(result.total, _main_arteries(result)) if name == "threshold" else {}
-        return replace(result, intervals=of_reviewed)
-    if errors.withholds and result.status == "automatic":
-        return replace(result, withheld=True)
-    uncertainty = errors.by_kind.get(result.status if name == "threshold" else "decomposition")
-    if uncertainty is None or (name == "decomposition" and result.scaled_agatston is None):
-        return result
-    intervals = uncertainty.intervals(result.total, _main_arteries(result), *errors.facts)
-    doubts = doubtful_lesions(result)
-    for answer in (rescored(result, doubts, are_counted, spacing_mm) for are_counted in (False, True) if doubts):
-        scores = {TOTAL: answer.total, **_main_arteries(answer)}
-        intervals = {part: interval.including(scores[part]) for part, interval in intervals.items()}
-    result = replace(result, intervals=intervals, calibrated_on=errors.calibrated_on)
-    if result.probabilities_withheld:
-        return result
-    probabilities = uncertainty.probabilities(result.total, *errors.facts)
-    if decisive := decisive_lesions(result, spacing_mm):
-        largest = decisive[0]
-        alternative = rescored(result, [largest], not largest.is_counted, spacing_mm)
-        weight = largest.alternative_probability
-        of_alternative = uncertainty.probabilities(alternative.total, *errors.facts)
+    if not method.is_map and not method.rules.is_clinical:
+        return method
+    amounts = _amounts(method, method.total, method.arteries)
+    if method.reviewed:
+        return method if method.is_map else _with(method, errors.of_reviewed(amounts))
+    if errors.withholds and method.status == "automatic":
+        return replace(method, withheld=True)
+    uncertainty = errors.by_kind.get("decomposition" if method.is_map else method.status)
+    if uncertainty is None:
+        return method
+    intervals = uncertainty.intervals(amounts, *errors.facts)
+    doubts = doubtful_lesions(method)
+    for are_counted in (False, True) if doubts else ():
+        answer = _amounts(method, *rescored(method, doubts, are_counted))
+        intervals = {part: interval.including(answer[part]) for part, interval in intervals.items()}
+    method = replace(_with(method, intervals), calibrated_on=errors.calibrated_on)
+    if method.probabilities_withheld:
+        return method
+    probabilities = uncertainty.probabilities(method.total.clinical_agatston, *errors.facts)
+    if decisive := decisive_lesions(method):
+        lesion, alternative = decisive[0]
+        assert lesion.verdict is not None
+        weight = probability_of_error(lesion.verdict)
+        of_alternative = uncertainty.probabilities(alternative, *errors.facts)
         probabilities = {key: (1 - weight) * p + weight * of_alternative[key] for key, p in probabilities.items()}
-    return replace(result, category_probabilities=probabilities)
+    return replace(method, category_probabilities=probabilities)
 
 
-def _main_arteries(result: MethodResult) -> dict[str, Score]:
-    return {artery.key: result.arteries[artery] for artery in MAIN_ARTERIES}
+def _amounts(method: MethodScore, total: Score, arteries: Mapping[Artery, Score]) -> dict[str, Amount]:
+    """Return the total and the main arteries' scores, with their masses at or above the threshold, as errors have."""
+    parts = {TOTAL: total, **{artery.key: arteries[artery] for artery in MAIN_ARTERIES}}
+    c = method.rules.calibration_mg_per_mm3_hu
+    return {
+        key: Amount(score.clinical_agatston, None if c is None else c * score.pseudo_mass_hu_mm3)
+        for key, score in parts.items()
+    }
+
+
+def _with(method: MethodScore, intervals: Mapping[str, Intervals]) -> MethodScore:
+    """Return scores with their intervals."""
+
+    def stated(key: str, score: SumScore) -> SumScore:
+        interval = intervals.get(key)
+        if interval is None:
+            return score
+        return replace(score, interval_90=interval.agatston, mass_interval_90=interval.mass_mg)
+
+    arteries = SiteMap({artery: stated(artery.key, score) for artery, score in method.arteries.items()})
+    return replace(method, total=stated(TOTAL, method.total), arteries=arteries)

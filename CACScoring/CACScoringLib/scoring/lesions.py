@@ -8,9 +8,9 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,176 +18,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..core.errors import CTError, MaskError
-from ..core.grid import Grid
-from ..core.labels import SITES, Artery, Labelled, NonCoronary, Site, site_of
+from ..core.labels import SITES, Labelled, site_of
 from ..core.voxels import voxels_of
-from .rules import ScoringRules
-
-
-@dataclass(frozen=True)
-class SliceComponent:
-    """Touching voxels of one lesion in one axial slice.
-
-    Attributes:
-        slice_index: Slice k of the scan, counted from the feet.
-        voxels: Number of voxels.
-        area_mm2: Area of the voxels in the slice.
-        peak_hu: Highest voxel.
-        sum_hu: Sum of the voxels.
-        weight: Density weight, 1 to 4.
-    """
-
-    slice_index: int
-    voxels: int
-    area_mm2: float
-    peak_hu: float
-    sum_hu: float
-    weight: int
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """Slice components of one artery or other site that touch in three dimensions (26 neighbours).
-
-    Attributes:
-        id: Number in the lesion map, from 1.
-        artery: Artery, or site outside the coronary arteries.
-        components: Touching voxels, slice by slice.
-        centroid_ras_mm: Mean position of the voxels, Slicer's RAS axes.
-    """
-
-    id: int
-    artery: Site
-    components: tuple[SliceComponent, ...]
-    centroid_ras_mm: tuple[float, float, float]
-
-    def __repr__(self) -> str:
-        return f"Lesion({self.id}, {self.artery.key}, {self.voxels} voxels, peak {self.peak_hu:.0f} HU)"
-
-    @property
-    def voxels(self) -> int:
-        """Number of voxels."""
-        return sum(c.voxels for c in self.components)
-
-    @property
-    def peak_hu(self) -> float:
-        """Highest voxel."""
-        return max(c.peak_hu for c in self.components)
-
-    @property
-    def mean_hu(self) -> float:
-        """Mean of the voxels."""
-        return sum(c.sum_hu for c in self.components) / self.voxels
-
-    @property
-    def slice_indices(self) -> tuple[int, ...]:
-        """Slices that the lesion reaches, counted from the feet."""
-        return tuple(sorted({c.slice_index for c in self.components}))
-
-
-@dataclass(frozen=True)
-class LesionSet:
-    """All lesions of a scan by one method.
-
-    Attributes:
-        lesions: Lesions by artery, then from head to feet.
-        id_map: Lesion's id at its voxels, else 0, uint16 [k, j, i].
-    """
-
-    lesions: tuple[Lesion, ...]
-    id_map: np.ndarray = field(repr=False)
-
-    @property
-    def ids(self) -> list[int]:
-        """IDs of the lesions, in their order."""
-        return [lesion.id for lesion in self.lesions]
-
-    @property
-    def coronary(self) -> LesionSet:
-        """The lesions of arteries, those not assigned included."""
-        return self.of(lesion.id for lesion in self.lesions if isinstance(lesion.artery, Artery))
-
-    @property
-    def non_coronary(self) -> LesionSet:
-        return self.of(lesion.id for lesion in self.lesions if isinstance(lesion.artery, NonCoronary))
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of the scan's array [k, j, i]."""
-        return self.id_map.shape
-
-    @cached_property
-    def flat(self) -> np.ndarray:
-        """Indices of all voxels of lesions in the scan's array, flat, rising."""
-        return labelled_voxels(self.id_map).flat
-
-    @cached_property
-    def voxel_ids(self) -> np.ndarray:
-        """Lesion's id at each voxel of `flat`, uint16."""
-        return self.id_map.reshape(-1)[self.flat]
-
-    def of(self, ids: Iterable[int]) -> LesionSet:
-        """Return the lesions with these ids."""
-        ids = set(ids)
-        return self.part([lesion for lesion in self.lesions if lesion.id in ids])
-
-    def part(self, lesions: Sequence[Lesion]) -> LesionSet:
-        """Return a set of some lesions of this set, in the order given."""
-        return _Part(tuple(lesions), self)
-
-    @property
-    def site_of_ids(self) -> np.ndarray:
-        """Label of the `Site` of the lesion with each id, 0 without one, uint8 [highest id + 1]."""
-        sites = np.zeros(self._highest_id + 1, np.uint8)
-        for lesion in self.lesions:
-            sites[lesion.id] = lesion.artery
-        return sites
-
-    def artery_map(self) -> np.ndarray:
-        """Return the label of the `Site` at each lesion's voxels, else 0, uint8 [k, j, i]."""
-        return self._looked_up(self.site_of_ids)
-
-    @property
-    def _highest_id(self) -> int:
-        # Not len(lesions): ids have gaps once lesions were removed.
-        return max((lesion.id for lesion in self.lesions), default=0)
-
-    def _looked_up(self, table: np.ndarray) -> np.ndarray:
-        """Return the table's value for each voxel's id, 0 for 0; only the few voxels of lesions are looked up."""
-        looked_up = np.zeros(self.shape, table.dtype)
-        looked_up.reshape(-1)[self.flat] = table[self.voxel_ids]
-        return looked_up
-
-    def label_image(self, grid: sitk.Image) -> sitk.Image:
-        """Return the artery map as an image. grid: Image that the lesions were found in."""
-        return Grid.of(grid).image(self.artery_map())
-
-
-class _Part(LesionSet):
-    """Part of a set of lesions, whose id map, as large as the scan, is made on first use."""
-
-    _larger: LesionSet
-
-    def __init__(self, lesions: tuple[Lesion, ...], larger: LesionSet) -> None:
-        vars(self).update(lesions=lesions, _larger=larger)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self._larger.shape
-
-    @cached_property
-    def flat(self) -> np.ndarray:
-        return self._larger.flat[np.isin(self._larger.voxel_ids, self.ids)]
-
-    @cached_property
-    def voxel_ids(self) -> np.ndarray:
-        ids = self._larger.voxel_ids
-        return ids[np.isin(ids, self.ids)]
-
-    @cached_property
-    def id_map(self) -> np.ndarray:
-        return self._looked_up(np.arange(self._highest_id + 1, dtype=np.uint16))
-
+from ..record.rules import ScoringRules
+from ..record.scores import Lesion, LesionSet, LesionVoxels, SliceComponent
+from .scores import lesion_score
 
 _ROWS = ((0, 1), (1, -1), (1, 0), (1, 1))
 
@@ -292,9 +127,8 @@ def _lesion_set(
     pixel_area_mm2: float,
     rules: ScoringRules,
 ) -> LesionSet:
-    id_map = np.zeros(voxels.shape, np.uint16)
     if not voxels.flat.size:
-        return LesionSet((), id_map)
+        return LesionSet((), LesionVoxels(voxels.shape, voxels.flat, np.zeros(0, np.uint16)))
     first = np.unique(component, return_index=True)[1]
     count = np.bincount(component)
     total = np.bincount(component, weights=voxels.hu)
@@ -306,32 +140,44 @@ def _lesion_set(
     lesion_first = np.unique(lesion, return_index=True)[1]
     # By artery, then from head to feet, so that ids do not depend on the order in which voxels were met.
     order = np.lexsort((-centre_kji[0], voxels.artery[lesion_first]))
-    if len(order) > np.iinfo(id_map.dtype).max:
+    if len(order) > np.iinfo(np.uint16).max:
         raise CTError(f"{len(order)} separate lesions: this is noise, not calcium. Check the scan and the heart mask.")
 
+    spacing_mm = image.GetSpacing()
     parts: list[list[SliceComponent]] = [[] for _ in order]
+    sums_hu = np.zeros(len(order))
     for c, at in enumerate(first):
-        peak_hu = float(peak[c])
+        area_mm2, peak_hu = float(count[c] * pixel_area_mm2), float(peak[c])
+        weight = rules.weight(peak_hu)
         part = SliceComponent(
-            int(voxels.kji[0][at]),
-            int(count[c]),
-            float(count[c] * pixel_area_mm2),
-            peak_hu,
-            float(total[c]),
-            rules.weight(peak_hu),
+            slice=int(voxels.kji[0][at]),
+            voxels=int(count[c]),
+            area_mm2=area_mm2,
+            peak_hu=peak_hu,
+            weight=weight,
+            agatston=area_mm2 * weight * spacing_mm[2] / rules.reference_spacing_mm,
         )
         parts[lesion[at]].append(part)
+        sums_hu[lesion[at]] += total[c]
 
     lesions = []
     for number, old in enumerate(order, start=1):
         k, j, i = (float(axis[old]) for axis in centre_kji)
         x, y, z = image.TransformContinuousIndexToPhysicalPoint((i, j, k))
-        artery = site_of(int(voxels.artery[lesion_first[old]]))
-        lesions.append(Lesion(number, artery, tuple(parts[old]), (-x, -y, z)))
+        site = site_of(int(voxels.artery[lesion_first[old]]))
+        found = Lesion(
+            id=number,
+            site=site,
+            voxels=int(sizes[old]),
+            mean_hu=float(sums_hu[old] / sizes[old]),
+            centroid_ras_mm=(-x, -y, z),
+            components=tuple(parts[old]),
+            **lesion_score(parts[old], float(sums_hu[old]), math.prod(spacing_mm), rules),
+        )
+        lesions.append(found)
     number_of = np.empty(len(order), np.uint16)
     number_of[order] = np.arange(1, len(order) + 1)
-    id_map.reshape(-1)[voxels.flat] = number_of[lesion]
-    return LesionSet(tuple(lesions), id_map)
+    return LesionSet(tuple(lesions), LesionVoxels(voxels.shape, voxels.flat, number_of[lesion]))
 
 
 @dataclass(frozen=True)

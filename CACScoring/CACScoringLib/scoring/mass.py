@@ -13,14 +13,14 @@ displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
+from ..core.ct import CTScan
 from ..record.findings import MassCalibration
-from .lesions import LesionSet
+from ..record.scores import Lesion, LesionSet
 
 REACH_MM, RING_MM = 1.5, 3.0
 """In the slice: how far a lesion's region goes beyond its voxels, and the width of the ring around it that gives the
@@ -43,28 +43,41 @@ _PLACES = tuple(
 _MIN_PLACES = 5
 
 
-@dataclass(frozen=True)
-class CalciumMass:
-    """Mass of one lesion, one artery or a whole scan.
+MAX_MEASURED = 300
+"""Lesions of a method whose masses and features are measured; a patient has some dozen."""
 
-    Attributes:
-        integrated_mass_mg: Mass; None if it could not be measured.
-        mass_standard_error_mg: Standard error by noise and background, without that of the calibration.
+Mass = tuple[float | None, float | None]
+"""Mass and its standard error, mg; None if they could not be measured."""
+
+
+def with_masses(
+    lesions: LesionSet,
+    scan: CTScan,
+    calibration: MassCalibration | None,
+    elsewhere: np.ndarray | None,
+    of_map: bool,
+) -> tuple[Lesion, ...]:
+    """Measure the masses of lesions without a threshold.
+
+    Calcium outside the arteries counts for no lesion near it. Lesions that have a mass keep it, so that a review states
+    the masses of the run. Lesions of which there are more than MAX_MEASURED, which are mostly noise, get none.
+
+    Args:
+        lesions: Lesions that count.
+        scan: The scan as scored.
+        calibration: Mass calibration; None in results of earlier versions, which get no masses.
+        elsewhere: Calcium outside the arteries, bool [k, j, i]; None if unknown.
+        of_map: True for lesions of a calcium map.
     """
+    if calibration is None or len(lesions.lesions) > MAX_MEASURED:
+        return lesions.lesions
+    masses = lesion_masses(scan.hu, scan.image.GetSpacing(), lesions, calibration, elsewhere, of_map)
+    return tuple(x if x.integrated_mass_mg is not None else with_mass(x, *masses[x.id]) for x in lesions.lesions)
 
-    integrated_mass_mg: float | None = None
-    mass_standard_error_mg: float | None = None
 
-
-def summed(masses: Iterable[CalciumMass]) -> CalciumMass:
-    """Add up lesions, whose errors are taken as independent; None where a lesion has none, 0 of no lesion."""
-    masses = list(masses)
-
-    def add(values: list[float | None], power: int = 1) -> float | None:
-        measured = [value for value in values if value is not None]
-        return math.fsum(value**power for value in measured) ** (1 / power) if len(measured) == len(values) else None
-
-    return CalciumMass(add([m.integrated_mass_mg for m in masses]), add([m.mass_standard_error_mg for m in masses], 2))
+def with_mass(lesion: Lesion, mass_mg: float | None, error_mg: float | None) -> Lesion:
+    """Return a lesion with its integrated mass and the standard error."""
+    return replace(lesion, mass_mg=mass_mg, integrated_mass_mg=mass_mg, mass_standard_error_mg=error_mg)
 
 
 def lesion_masses(
@@ -74,7 +87,7 @@ def lesion_masses(
     calibration: MassCalibration,
     elsewhere: np.ndarray | None = None,
     of_map: bool = False,
-) -> dict[int, CalciumMass]:
+) -> dict[int, Mass]:
     """Measure each lesion against its own background.
 
     A voxel near several lesions belongs to the nearest. The background is the mean of a ring about the region, without
@@ -97,7 +110,7 @@ def lesion_masses(
     """
     sums = _Sums(hu, lesions.id_map, elsewhere, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
-    in_map = {lesion.id: sum(c.sum_hu for c in lesion.components) for lesion in lesions.lesions}
+    in_map = {lesion.id: lesion.pseudo_mass_hu_mm3 / voxel_mm3 for lesion in lesions.lesions}
     masses = {}
     for number, box in enumerate(ndimage.find_objects(lesions.id_map), 1):
         if box is None:
@@ -105,8 +118,8 @@ def lesion_masses(
         area = sums.area_of(number, box)
         excess = in_map[number] if of_map else sums.above_ring(area)
         error = None if excess is None else sums.standard_error(area)
-        mass, error = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
-        masses[number] = CalciumMass(mass, error)
+        mass_mg, error_mg = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
+        masses[number] = mass_mg, error_mg
     return masses
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..anatomy.territories import Territories
 from ..core.labels import TERRITORIES, NonCoronary
-from .lesions import LesionSet
+from ..record.scores import LesionSet
 
 MIN_EXPECTED = 0.05
 """Least expected number of specks: a scan cannot tell fewer from none."""
@@ -38,10 +38,10 @@ class NoiseSpecks:
     @classmethod
     def of(cls, lesions: LesionSet, territories: Territories) -> NoiseSpecks:
         """Find the specks among all lesions of a scan or map, those of other sites included."""
-        elsewhere = [lesion for lesion in lesions.lesions if lesion.artery == NonCoronary.OTHER]
-        is_elsewhere = np.isin(lesions.voxel_ids, [lesion.id for lesion in elsewhere])
-        flat, ids = lesions.flat[is_elsewhere], lesions.voxel_ids[is_elsewhere]
-        probability = territories.at(flat, lesions.shape)[:, _MUSCLE] if len(flat) else np.zeros(0)
+        elsewhere = [lesion for lesion in lesions.lesions if lesion.site == NonCoronary.OTHER]
+        voxels = lesions.part(elsewhere).voxels
+        ids = voxels.ids
+        probability = territories.at(voxels.flat, voxels.shape)[:, _MUSCLE] if len(ids) else np.zeros(0)
         count = int(ids.max(initial=0)) + 1
         is_in_muscle = np.bincount(ids, probability, count) > 0.5 * np.bincount(ids, minlength=count)
         specks = [lesion for lesion in elsewhere if is_in_muscle[lesion.id]]
@@ -63,7 +63,7 @@ class NoiseSpecks:
         """
         counts = [
             np.count_nonzero((self.voxels >= lesion.voxels) & (self.peaks_hu >= lesion.peak_hu))
-            * self.shares[lesion.artery]
+            * self.shares[lesion.site]
             for lesion in lesions.lesions
         ]
         return -np.log(np.maximum(np.array(counts, float), MIN_EXPECTED))

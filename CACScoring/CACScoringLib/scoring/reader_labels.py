@@ -12,8 +12,9 @@ from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import MaskError
 from ..core.labels import SITES, Artery
 from ..core.voxels import voxels_of
-from .lesions import LesionSet, connected_voxels, find_lesions
-from .rules import ScoringRules
+from ..record.rules import ScoringRules
+from ..record.scores import LesionSet
+from .lesions import connected_voxels, find_lesions
 
 MAX_EMPTY_SHARE = 0.5
 """Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
@@ -107,7 +108,7 @@ def _in_arteries(labels: np.ndarray) -> np.ndarray:
 
 def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
     """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid."""
-    slices = sorted({k for lesion in lesions.lesions for k in lesion.slice_indices})
+    slices = sorted({k for lesion in lesions.lesions for k in lesion.slices})
     values = voxels_of(heart)
     beyond: set[int] = set()
     for k in slices:  # one after the other: of a large scan all of them at once take long
@@ -131,7 +132,7 @@ def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> 
     if not len(flat):
         return []
     region = connected_voxels(flat, np.zeros(len(flat), np.uint8), sites.shape)
-    dense = np.isin(flat, find_lesions(scan.image, sites, rules).flat)
+    dense = np.isin(flat, find_lesions(scan.image, sites, rules).voxels.flat)
     count, empty = len(np.unique(region)), len(np.setdiff1d(region, region[dense]))
     if empty < MAX_EMPTY_SHARE * count:
         return _shift_warning(flat[dense], region[dense], sites, scan, rules)

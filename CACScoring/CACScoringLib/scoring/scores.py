@@ -14,91 +14,87 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..core.errors import CTError
-from ..core.labels import AnySite, Artery, SiteMap
+from ..core.labels import AnySite, SiteMap
 from ..record.findings import Percentile
-from .lesions import Lesion, SliceComponent
-from .rules import ScoringRules
+from ..record.rules import ScoringRules
+from ..record.scores import Lesion, SliceComponent, SumScore
 
 AGATSTON_PER_MG = 3.54
 HALF_MG, STEEPNESS = 5.35, 2.06
 """A lesion of this mass loses half of its score to partial volume, and how fast that changes with mass."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """Scores of one lesion, one artery or a whole scan.
+def lesion_score(
+    components: Sequence[SliceComponent], sum_hu: float, voxel_mm3: float, rules: ScoringRules
+) -> dict[str, Any]:
+    """Return the scores of one lesion, the fields of `Score` but those of its mass.
 
-    Attributes:
-        agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm.
-        volume_mm3: Voxels × voxel volume.
-        mass_mg: c × volume × mean HU (McCollough 2007, doi:10.1148/radiol.2432050808); None without calibration. In
-            results, the integrated mass (`methods.with_integrated_mass`).
-        pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
-        lesions: Number of lesions.
-        peak_hu: Highest voxel; None without a lesion.
-        clinical_agatston: Score on the clinical scale: `agatston` of the clinical rule, or the equivalent of the
-            lesions' masses for the calcium map, which has no threshold.
+    The Agatston score is Σ area × weight × slice spacing / 3 mm over components (Agatston 1990,
+    doi:10.1016/0735-1097(90)90282-T); the slice *spacing* enters, not the slice thickness, so that overlapping slices
+    do not count twice.
+
+    Args:
+        components: Its components.
+        sum_hu: Sum of its voxels.
+        voxel_mm3: Volume of a voxel.
+        rules: Those it was found with.
     """
-
-    agatston: float = 0.0
-    volume_mm3: float = 0.0
-    mass_mg: float | None = None
-    pseudo_mass_hu_mm3: float = 0.0
-    lesions: int = 0
-    peak_hu: float | None = None
-    clinical_agatston: float = 0.0
-
-
-def component_agatston(component: SliceComponent, slice_spacing_mm: float, rules: ScoringRules) -> float:
-    """Contribution of one slice component to the Agatston score (Agatston 1990, doi:10.1016/0735-1097(90)90282-T)."""
-    return component.area_mm2 * component.weight * slice_spacing_mm / rules.reference_spacing_mm
+    agatston = clinical = math.fsum(c.agatston for c in components)
+    if rules.equivalent_mg_per_mm3_hu is not None:
+        clinical = float(equivalent_agatston(rules.equivalent_mg_per_mm3_hu * voxel_mm3 * sum_hu))
+    return {
+        "agatston": agatston,
+        "clinical_agatston": clinical,
+        "volume_mm3": sum(c.voxels for c in components) * voxel_mm3,
+        "pseudo_mass_hu_mm3": sum_hu * voxel_mm3,
+        "lesions": 1,
+        "peak_hu": max(c.peak_hu for c in components),
+    }
 
 
-def score_lesions(lesions: Iterable[Lesion], spacing_mm: tuple[float, float, float], rules: ScoringRules) -> Score:
+def score_of(lesions: Iterable[Lesion], has_masses: bool = False) -> SumScore:
     """Add up lesions.
+
+    Sums do not depend on the order of the lesions. The errors of their masses are taken as independent.
 
     Args:
         lesions: The lesions.
-        spacing_mm: Voxel spacing (i, j, k) of the image the lesions were found in; the slice *spacing* enters, not the
-            slice thickness, so that overlapping slices do not count twice.
-        rules: Those the lesions were found with.
+        has_masses: True if masses of lesions were measured; the sum is None where that of a lesion is None.
     """
     lesions = list(lesions)
-    voxel_volume = math.prod(spacing_mm)
-    components = [c for lesion in lesions for c in lesion.components]
-    pseudo_mass = sum(c.sum_hu for c in components) * voxel_volume
-    calibration, equivalent = rules.calibration_mg_per_mm3_hu, rules.equivalent_mg_per_mm3_hu
-    agatston = clinical = float(sum(component_agatston(c, spacing_mm[2], rules) for c in components))
-    if equivalent is not None:
-        masses = [equivalent * voxel_volume * sum(c.sum_hu for c in lesion.components) for lesion in lesions]
-        clinical = float(sum(map(equivalent_agatston, masses)))
-    return Score(
-        agatston=agatston,
-        clinical_agatston=clinical,
-        volume_mm3=float(sum(c.voxels for c in components) * voxel_volume),
-        mass_mg=None if calibration is None else float(calibration * pseudo_mass),
-        pseudo_mass_hu_mm3=float(pseudo_mass),
+
+    def total(name: str, power: int = 1) -> float | None:
+        values = [getattr(lesion, name) for lesion in lesions]
+        return None if None in values else math.fsum(value**power for value in values) ** (1 / power)
+
+    mass_mg = total("integrated_mass_mg") if has_masses else None
+    return SumScore(
+        agatston=math.fsum(lesion.agatston for lesion in lesions),
+        clinical_agatston=math.fsum(lesion.clinical_agatston for lesion in lesions),
+        volume_mm3=math.fsum(lesion.volume_mm3 for lesion in lesions),
+        mass_mg=mass_mg,
+        pseudo_mass_hu_mm3=math.fsum(lesion.pseudo_mass_hu_mm3 for lesion in lesions),
         lesions=len(lesions),
         peak_hu=max((lesion.peak_hu for lesion in lesions), default=None),
+        integrated_mass_mg=mass_mg,
+        mass_standard_error_mg=total("mass_standard_error_mg", 2) if has_masses else None,
     )
 
 
-def score_sites(
-    lesions: Iterable[Lesion],
-    spacing_mm: tuple[float, float, float],
-    rules: ScoringRules,
-    sites: type[AnySite] = Artery,  # type: ignore[assignment]
-) -> SiteMap[AnySite, Score]:
-    """Scores of every artery, or of every site beside them, those without calcium included."""
+def scores_by_site(
+    lesions: Iterable[Lesion], sites: type[AnySite], has_masses: bool = False
+) -> SiteMap[AnySite, SumScore]:
+    """Return the score of every artery, or of every site beside them, those without calcium included."""
     lesions = list(lesions)
-    return SiteMap({s: score_lesions((x for x in lesions if x.artery == s), spacing_mm, rules) for s in sites})
+    return SiteMap({site: score_of((x for x in lesions if x.site == site), has_masses) for site in sites})
 
 
 def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:

@@ -16,11 +16,14 @@ from ..anatomy.heart_region import BONE_LABEL, HeartRegion
 from ..anatomy.territories import Territories
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from ..core.voxels import voxels_of
-from .arteries import ArterySuggestion, second_artery
-from .lesions import LesionSet, connected_voxels
+from ..record.scores import LesionSet, Verdict
+from .lesions import connected_voxels
 
 SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
+
+SECOND_ARTERY = 0.3
+"""Probability above which an artery is named beside a likelier one, if that one's is above it too."""
 
 
 def candidate_sites(region: HeartRegion, candidates: np.ndarray) -> np.ndarray:
@@ -62,28 +65,37 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def suggested_arteries(lesions: LesionSet, territories: Territories | None) -> list[ArterySuggestion]:
-    """Suggest arteries by the territories of each lesion's voxels, in the lesions' order.
+def verdicts_by_place(lesions: LesionSet, territories: Territories | None) -> list[Verdict]:
+    """Return what the territories of its voxels make of each lesion, in the lesions' order.
 
-    A lesion with an artery keeps it. Without territories nothing is known of the place (`ArterySuggestion.unknown`).
+    A lesion with an artery keeps it. Without territories nothing is known, and the place is no evidence.
     """
     if territories is None:
-        return [ArterySuggestion.unknown(lesion.id) for lesion in lesions.lesions]
-    ids = lesions.voxel_ids
-    probability = territories.at(lesions.flat, lesions.shape)
-    sizes = np.maximum(np.bincount(ids), 1)
-    means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
+        unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
+        return [unknown] * len(lesions.lesions)
+    voxels = lesions.voxels
+    probability = territories.at(voxels.flat, voxels.shape)
+    sizes = np.maximum(np.bincount(voxels.ids), 1)
+    means = np.stack([np.bincount(voxels.ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
     result = []
     for lesion in lesions.lesions:
-        probabilities = means[lesion.id]
-        coronary = probabilities[1:5]
-        best = lesion.artery if lesion.artery in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
-        total = float(coronary.sum())
+        coronary = means[lesion.id][1:5]
+        artery = Artery(lesion.site) if lesion.site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
         calibrated = coronary ** (1 / territories.temperature)
         calibrated = calibrated / max(calibrated.sum(), 1e-3)
-        confidence, second = float(calibrated[best - Artery.LM]), second_artery(calibrated, Artery(best))
-        result.append(ArterySuggestion(lesion.id, Artery(best), confidence, 1 - total, second=second))
+        confidence, second = float(calibrated[artery - Artery.LM]), _second_artery(calibrated, artery)
+        elsewhere = 1 - float(coronary.sum())
+        result.append(Verdict(artery=artery, confidence=confidence, not_coronary_probability=elsewhere, second=second))
     return result
+
+
+def _second_artery(probabilities: np.ndarray, artery: Artery) -> Artery | None:
+    """Return the artery beside a suggested one if both are likely (SECOND_ARTERY).
+
+    probabilities: Of each of MAIN_ARTERIES, [4].
+    """
+    likely = [MAIN_ARTERIES[n] for n in np.argsort(-probabilities) if probabilities[n] > SECOND_ARTERY]
+    return next((name for name in likely if name != artery), None) if artery in likely else None
 
 
 def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import SimpleITK as sitk
 
@@ -35,7 +35,6 @@ from ..models.cards import ModelCard, calibration_entry
 from ..quality.calibration import CalibrationRange, Repeatability, facts_of, map_cards
 from ..record.findings import BloodPool, CalibratedOn, Familiarity
 from ..record.score_record import ScoreRecord
-from .scores import Score
 
 LEVEL = 0.9
 """Coverage of all intervals."""
@@ -155,6 +154,13 @@ def shortest(errors: Sequence[float], level: float = LEVEL) -> tuple[float, floa
     return min(ranges, key=lambda ends: (ends[1] - ends[0], abs(ends[0] + ends[1])))
 
 
+class Amount(NamedTuple):
+    """Score of a part of a scan: Agatston score on the clinical scale, and mass at or above the threshold if known."""
+
+    agatston: float
+    mass_mg: float | None = None
+
+
 @dataclass(frozen=True)
 class Intervals:
     """90 % prediction intervals, lowest and highest: Agatston score, and mass in mg if known."""
@@ -162,18 +168,18 @@ class Intervals:
     agatston: tuple[float, float]
     mass_mg: tuple[float, float] | None = None
 
-    def including(self, score: Score) -> Intervals:
+    def including(self, score: Amount) -> Intervals:
         """Return the smallest intervals that hold these and a score."""
-        (low, high), agatston = self.agatston, score.clinical_agatston
+        low, high = self.agatston
         mass_mg = self.mass_mg
         if mass_mg is not None and score.mass_mg is not None:
             mass_mg = min(mass_mg[0], score.mass_mg), max(mass_mg[1], score.mass_mg)
-        return Intervals((min(low, agatston), max(high, agatston)), mass_mg)
+        return Intervals((min(low, score.agatston), max(high, score.agatston)), mass_mg)
 
-    def within(self, total: Intervals, score: Score) -> Intervals:
+    def within(self, total: Intervals, score: Amount) -> Intervals:
         """Return the intervals of a part, no higher than the total's but including the part's score."""
         low, high = self.agatston
-        agatston = low, max(score.clinical_agatston, min(high, total.agatston[1]))
+        agatston = low, max(score.agatston, min(high, total.agatston[1]))
         if self.mass_mg is None or total.mass_mg is None or score.mass_mg is None:
             return Intervals(agatston, self.mass_mg)
         low, high = self.mass_mg
@@ -201,35 +207,34 @@ class Uncertainty:
         return calibration_entry(calibration_entry(calibration, "uncertainty", dict) or {}, kind, cls)
 
     def probabilities(
-        self, total: Score, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
+        self, agatston: float, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
     ) -> dict[str, float]:
-        """Return the probability of each of CATEGORIES; arguments as of `intervals`."""
+        """Return the probability of each of CATEGORIES, given a total; other arguments as of `intervals`."""
         errors = self.total["agatston"]
         scale = errors.difficulty(noise_hu, thickness_mm) * (1 + distance)
-        return dict(zip(CATEGORIES, errors.probabilities(total.clinical_agatston, scale), strict=True))
+        return dict(zip(CATEGORIES, errors.probabilities(agatston, scale), strict=True))
 
     def intervals(
         self,
-        total: Score,
-        arteries: Mapping[str, Score],
+        amounts: Mapping[str, Amount],
         noise_hu: float | None,
         thickness_mm: float | None,
         distance: float = 0.0,
     ) -> dict[str, Intervals]:
-        """Return the intervals of the total (TOTAL) and of each artery by its key, if errors of such scores are known.
+        """Return the intervals of the total (TOTAL, which comes first) and of arteries, if their errors are known.
 
         An artery's interval ends where the total's does.
         """
         scan = noise_hu, thickness_mm, distance
-        parts = {TOTAL: (total, self.total), **{key: (score, self.artery) for key, score in arteries.items()}}
         intervals: dict[str, Intervals] = {}
-        for key, (score, errors) in parts.items():
+        for key, score in amounts.items():
+            errors = self.total if key == TOTAL else self.artery
             if (of_agatston := errors.get("agatston")) is None:
                 continue
             mass, of_mass = None, errors.get("mass_mg")
             if of_mass is not None and score.mass_mg is not None:
                 mass = of_mass.interval(score.mass_mg, *scan)
-            interval = Intervals(of_agatston.interval(score.clinical_agatston, *scan), mass)
+            interval = Intervals(of_agatston.interval(score.agatston, *scan), mass)
             intervals[key] = interval.within(intervals[TOTAL], score) if TOTAL in intervals else interval
         return intervals
 
@@ -268,15 +273,15 @@ class ScanErrors:
         """
         return self.noise_hu, self.thickness_mm, 0.0 if self.familiarity is None else self.familiarity.distance
 
-    def of_reviewed(self, total: Score, arteries: Mapping[str, Score]) -> dict[str, Intervals]:
+    def of_reviewed(self, amounts: Mapping[str, Amount]) -> dict[str, Intervals]:
         """Return the intervals of a reviewed clinical score by its repeatability; none above the study's scores."""
         every = {} if self.repeatability is None else self.repeatability.limits
         limits = every.get("threshold", {}).get("agatston", {})
-        parts = {TOTAL: (total, "total"), **{key: (score, "artery") for key, score in arteries.items()}}
+        parts = {key: limits.get("total" if key == TOTAL else "artery") for key in amounts}
         return {
-            key: Intervals(limits[part].interval(score.clinical_agatston))
-            for key, (score, part) in parts.items()
-            if part in limits and score.clinical_agatston <= limits[part].highest
+            key: Intervals(limit.interval(amounts[key].agatston))
+            for key, limit in parts.items()
+            if limit is not None and amounts[key].agatston <= limit.highest
         }
 
     @classmethod

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..models.cards import ModelCard
     from ..record.score_record import ScoreRecord
-    from ..scoring.methods import MethodResult
+    from ..record.scores import MethodScore
 
 TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
 
@@ -131,7 +131,7 @@ def agreement(first: Prediction, second: Prediction) -> Agreement:
     return Agreement(apart == 0, apart, is_missed or apart >= FAR_CLASSES)
 
 
-def prediction_of(name: str, method: MethodResult) -> Prediction | None:
+def prediction_of(name: str, method: MethodScore) -> Prediction | None:
     """Return the prediction of a pipeline method, on the scale of clinical scores if it is known.
 
     It is None for candidates by the clinical rule that neither network nor reader has evaluated. name: key of
@@ -147,7 +147,7 @@ def prediction_of(name: str, method: MethodResult) -> Prediction | None:
     return Prediction(title, score, score > 0)
 
 
-def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> dict[str, Agreement | None]:
+def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodScore]) -> dict[str, Agreement | None]:
     """Return the agreement of a whole-scan estimate with each method by key; None for methods without a prediction."""
     prediction = {name: prediction_of(name, method) for name, method in methods.items()}
     return {
@@ -157,7 +157,7 @@ def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult])
 
 
 def disagreements(
-    estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]
+    estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodScore]
 ) -> tuple[ScanWarning, ...]:
     """Warn of each pair with a whole-scan estimate that differs widely.
 
@@ -181,7 +181,7 @@ def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def estimate_record(estimate: WholeScanEstimate, methods: Mapping[str, MethodResult]) -> EstimateRecord:
+def estimate_record(estimate: WholeScanEstimate, methods: Mapping[str, MethodScore]) -> EstimateRecord:
     """Return an entry of "second_opinions" in `scores.json`."""
     agreed: dict[str, dict[str, object] | None] = {
         name: None if item is None else {"agrees": item.agrees, "classes_apart": item.classes_apart}
@@ -206,7 +206,7 @@ def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
     return tuple(WholeScanEstimate(network, replace(item, agreement={})) for network, item in recorded.items())
 
 
-def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodResult]) -> list[str]:
+def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[str, MethodScore]) -> list[str]:
     """Return lines for a terminal."""
     lines = []
     for estimate in estimates:

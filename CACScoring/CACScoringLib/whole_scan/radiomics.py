@@ -25,12 +25,11 @@ from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import measure_blood
 from ..record.findings import BloodPool
+from ..record.rules import ScoringRules
+from ..record.scores import LesionSet, Verdict
 from ..scoring.artefacts import METAL_HU, without_metal
-from ..scoring.arteries import ArterySuggestion
-from ..scoring.lesions import LesionSet, find_lesions
-from ..scoring.rules import ScoringRules
-from ..scoring.scores import component_agatston
-from ..scoring.sites import candidate_region, suggested_arteries
+from ..scoring.lesions import find_lesions
+from ..scoring.sites import candidate_region, verdicts_by_place
 from .estimates import WholeScanEstimate, estimate_of
 from .radiomic_texture import ibsi_features
 
@@ -132,22 +131,21 @@ def radiomics_estimate(
 
 def find_candidates(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None
-) -> tuple[LesionSet, list[ArterySuggestion], ScoringRules]:
+) -> tuple[LesionSet, list[Verdict], float]:
     """Find candidates in the heart region, without metal.
 
     The threshold is raised above enhanced blood, and the bounds of weights by as much.
 
     Returns:
-        The candidates, the suggested artery of each, and the rules.
+        The candidates, the verdict of each by its place, and the threshold.
     """
     rules = ScoringRules()
     if blood is not None and blood.enhanced:
         threshold = max(rules.threshold_hu, blood.bright_hu + BLOOD_SD * blood.noise_hu)
         bounds = triple(bound + threshold - rules.threshold_hu for bound in rules.weight_bounds_hu)
-        name = f"Agatston above enhanced blood, {threshold:.0f} HU"
-        rules = replace(rules, name=name, threshold_hu=threshold, weight_bounds_hu=bounds)
+        rules = replace(rules, threshold_hu=threshold, weight_bounds_hu=bounds)
     lesions, _ = without_metal(find_lesions(scan.image, candidate_region(region), rules), scan.image)
-    return lesions, suggested_arteries(lesions, region.territories), rules
+    return lesions, verdicts_by_place(lesions, region.territories), rules.threshold_hu
 
 
 def _heart_features(
@@ -172,11 +170,11 @@ def _heart_features(
 def _candidate_features(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None, config: RadiomicsConfig
 ) -> dict[str, float]:
-    lesions, suggestions, rules = find_candidates(scan, region, blood)
-    features = _lesion_features(scan, region, lesions, suggestions, rules)
+    lesions, verdicts, threshold_hu = find_candidates(scan, region, blood)
+    features = _lesion_features(scan, region, lesions, verdicts)
     # Textures within slices skip slices without a candidate.
     planes = np.flatnonzero(lesions.id_map.any((1, 2)))
-    limits = (rules.threshold_hu, METAL_HU)
+    limits = (threshold_hu, METAL_HU)
     texture = ibsi_features(
         scan.hu[planes], lesions.id_map[planes] != 0, limits, config.bin_width_hu, True, CANDIDATE_FAMILIES
     )
@@ -187,8 +185,7 @@ def _lesion_features(
     scan: CTScan,
     region: HeartRegion,
     lesions: LesionSet,
-    suggestions: Sequence[ArterySuggestion],
-    rules: ScoringRules,
+    verdicts: Sequence[Verdict],
 ) -> dict[str, float]:
     """Return counts, scores and positions of candidates.
 
@@ -197,13 +194,9 @@ def _lesion_features(
     candidates have a probability above one half. The place is the mean position weighted by score in the heart's frame:
     0 at its centre, 1 at its superior, posterior and left edge.
     """
-    spacing = scan.image.GetSpacing()
-    voxel_mm3 = math.prod(spacing)
-    scores = np.array(
-        [sum(component_agatston(c, spacing[2], rules) for c in lesion.components) for lesion in lesions.lesions]
-    )
-    volumes = np.array([lesion.voxels * voxel_mm3 for lesion in lesions.lesions])
-    coronary = np.array([1 - s.not_coronary_probability for s in suggestions])
+    scores = np.array([lesion.agatston for lesion in lesions.lesions])
+    volumes = np.array([lesion.volume_mm3 for lesion in lesions.lesions])
+    coronary = np.array([verdict.probability for verdict in verdicts])
     peaks = np.array([lesion.peak_hu for lesion in lesions.lesions])
     solid = volumes >= SOLID_MM3
     probable = solid & (coronary > 0.5)
@@ -222,7 +215,7 @@ def _lesion_features(
         "coronary_most_probable": float(coronary[solid].max(initial=0)) if solid.any() else 0.0,
     }
     for artery in MAIN_ARTERIES:
-        members = np.array([s.artery == artery for s in suggestions], bool) & solid
+        members = np.array([s.artery == artery for s in verdicts], bool) & solid
         features[f"{artery.key.lower()}_log_agatston"] = (
             math.log1p((scores * coronary)[members].sum()) if members.any() else 0.0
         )

@@ -17,7 +17,7 @@ from ..core.errors import CTError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel
 from ..networks.configs import VESSELS
-from ..scoring.methods import MethodResult
+from ..record.scores import MethodScore
 from .estimates import TITLES, WholeScanEstimate, disagreements
 
 STEP = "whole-scan estimates"
@@ -43,7 +43,7 @@ class WholeScanEstimates:
 def estimate_whole_scan(
     scan: CTScan,
     heart: HeartRegion,
-    methods: Mapping[str, MethodResult],
+    methods: Mapping[str, MethodScore],
     models: Mapping[str, LoadedModel],
     saliency: bool = True,
     progress: Progress | None = None,

@@ -104,7 +104,7 @@ class ScanImages:
         flat, ids = review.review(method).voxels()
         site = np.zeros(int(ids.max(initial=0)) + 1, np.uint8)
         for lesion in review.lesions(method):
-            site[lesion.id] = lesion.artery
+            site[lesion.id] = lesion.site
         labels = np.zeros(self._state.scan.image.GetSize()[::-1], np.uint8)
         labels.reshape(-1)[flat] = np.where(site[ids] > 0, site[ids], np.uint8(Artery.UNASSIGNED))
         return self._part(labels, True)

@@ -163,9 +163,8 @@ class OpenReview(RecordedReview):
             if self.reading != SHARED:
                 name += f"-{self.journal.file.stem}"
             folder = self.case.folder / name
-            if (record := reviewed.review) is not None:
-                record = replace(record, readings=tuple(map(self._score_of, self._readings)))
-                reviewed = replace(reviewed, review=record)
+            if (review := reviewed.record.review) is not None:
+                reviewed = reviewed.stating(review=replace(review, readings=tuple(map(self._score_of, self._readings))))
             names = [reader_of(reading) for reading in self._readings]
             signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
             export_review(folder, reviewed, self.review.record, overwrite=True, reader=signed)
@@ -181,7 +180,8 @@ class OpenReview(RecordedReview):
         entry = next(e for e in reversed(journal_of(self.case, reading).entries) if e.kind in CHANGES)
         labelled, review = labels_of(self.case, reading)["threshold"], self.review.review("threshold")
         sites: dict[str, str] = {}
-        for flat, ids in (review.voxels(), (review.rejected().flat, review.rejected().voxel_ids)):
+        rejected = review.rejected().voxels
+        for flat, ids in (review.voxels(), (rejected.flat, rejected.ids)):
             sites |= {str(n): site_in(labelled, flat[ids == n]) for n in np.unique(ids).tolist()}
         return ReaderScore(reader_of(reading), entry.time, entry.agatston, sites)
 

@@ -13,15 +13,13 @@ from CACScoringLib.core.warning_codes import SEVERE
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
+from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
 from CACScoringLib.review.export import ABOUT_CANDIDATES
 from CACScoringLib.review.journal import runs
 from CACScoringLib.review.scan_review import ScanReview
-from CACScoringLib.scoring.lesions import Lesion
-from CACScoringLib.scoring.methods import MethodResult
-from CACScoringLib.scoring.scores import score_lesions
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL
+from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.patient_folds import category_of
 
@@ -86,19 +84,16 @@ def blind_state(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict[str, Any]:
-    result, left_out = review.result(method), review.left_out(method)
-    lesions = [_lesion(review, method, lesion) for lesion in review.lesions(method)]
-    if left_out is not None:
-        pairs = zip(left_out.lesions.lesions, left_out.reasons, strict=True)
-        lesions += [_lesion(review, method, lesion, reason) for lesion, reason in pairs]
+    result = review.result(method)
+    lesions = [_lesion(review, method, lesion) for lesion in (*review.lesions(method), *review.left_out(method))]
     rejected = {"site": NOT_CORONARY, "site_name": "rejected"}
     lesions += [_lesion(review, method, lesion) | rejected for lesion in review.review(method).rejected().lesions]
     return {
         "title": METHOD_TITLES[method],
         "status": result.status,
         "no_calcium": result.no_calcium,
-        "total": asdict(result.total) | _interval(result, TOTAL),
-        "arteries": {a.key: asdict(score) | _interval(result, a.key) for a, score in result.arteries.items()},
+        "total": asdict(result.total),
+        "arteries": {artery.key: asdict(score) for artery, score in result.arteries.items()},
         # By id, so that a lesion keeps its place in the list when its site changes.
         "lesions": sorted(lesions, key=lambda lesion: lesion["id"]),
         "undecided": sorted(undecided),
@@ -107,38 +102,31 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     }
 
 
-def _interval(result: MethodResult, part: str) -> dict[str, Any]:
-    interval = result.intervals.get(part)
-    return {"interval_90": None if interval is None else list(interval.agatston)}
-
-
-def _lesion(review: ScanReview, method: str, lesion: Lesion, left_out: str | None = None) -> dict[str, Any]:
-    method_review = review.review(method)
-    score = score_lesions([lesion], review.scan.image.GetSpacing(), method_review.rules)
+def _lesion(review: ScanReview, method: str, lesion: Lesion) -> dict[str, Any]:
+    method_review, verdict = review.review(method), lesion.verdict
     suggested = method_review.suggested_site(lesion)
-    integrated_mass_mg, standard_error_mg = method_review.integrated_mass_of(lesion)
     return {
         "id": lesion.id,
-        "site": int(lesion.artery),
-        "site_name": lesion.artery.short_name,
+        "site": int(lesion.site),
+        "site_name": lesion.site.short_name,
         "suggested": None if suggested is None else suggested.short_name,
-        "slices": [lesion.slice_indices[0], lesion.slice_indices[-1]],
-        "agatston": score.clinical_agatston,
-        "volume_mm3": score.volume_mm3,
+        "slices": [lesion.slices[0], lesion.slices[-1]],
+        "agatston": lesion.clinical_agatston,
+        "volume_mm3": lesion.volume_mm3,
         "peak_hu": lesion.peak_hu,
-        "integrated_mass_mg": integrated_mass_mg,
-        "mass_standard_error_mg": standard_error_mg,
+        "integrated_mass_mg": lesion.integrated_mass_mg,
+        "mass_standard_error_mg": lesion.mass_standard_error_mg,
         "probability": method_review.probability_of(lesion),
-        "left_out": left_out,
+        "left_out": None if verdict is None or verdict.counts else verdict.reason,
     }
 
 
 def _runs(review: ScanReview, method: str) -> list[int]:
     """Return the voxels of lesions as runs along i, five numbers each: k, j, first i, count, id."""
-    rejected = review.review(method).rejected()
+    rejected = review.review(method).rejected().voxels
     columns, rows, _ = review.scan.image.GetSize()
     spans = []
-    for flat, ids in (review.review(method).voxels(), (rejected.flat, rejected.voxel_ids)):
+    for flat, ids in (review.review(method).voxels(), (rejected.flat, rejected.ids)):
         spans += runs(flat, flat // columns, ids)
     return [n for first, count, row, lesion in spans for n in (row // rows, row % rows, first % columns, count, lesion)]
 

@@ -61,7 +61,7 @@ def export_to_project(folder: Path, review: OpenReview, annotator: str) -> str:
         raise ProjectError("The review of this scan is not done. Mark it as reviewed first.")
     project = Project.open(folder)
     scan = _scan_in(project, review)
-    lesions = review.review.result("threshold").lesions
+    lesions = review.review.result("threshold").lesion_set
     regions = lesions.label_image(review.review.scan.image)
     write_mask(project, scan.id, annotator, "regions", regions)
     heart, calcium = (np.any(voxels_of(image), axis=(1, 2)) for image in (review.heart, regions))

@@ -16,9 +16,9 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.reader_labels import reader_labels
-from CACScoringLib.scoring.rules import ScoringRules
 
 from ..project.project import NewScan
 

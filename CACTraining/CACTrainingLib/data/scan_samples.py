@@ -91,7 +91,7 @@ def automatic_map(folder: Path, ct: CTScan, slices: HeartSlices) -> np.ndarray:
     doubtful = [
         part.slice
         for lesion in method.lesions
-        if (lesion.not_coronary_probability or 0) > CONFIDENT_ERROR
+        if lesion.verdict is not None and lesion.verdict.not_coronary_probability > CONFIDENT_ERROR
         for part in lesion.components
     ]
     counted[doubtful] = False

@@ -14,7 +14,8 @@ from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.record.reading import read_result
-from CACScoringLib.record.score_record import ArteryLesionRecord, MethodRecord, ScoreRecord
+from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.scores import Lesion, MethodScore
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scoring.lesions import connected_voxels
 
@@ -34,7 +35,7 @@ class PlacedLesion:
         flat: Flat indices of its voxels into [k, j, i].
     """
 
-    record: ArteryLesionRecord
+    record: Lesion
     flat: np.ndarray
 
 
@@ -59,7 +60,7 @@ class ScoredScan:
         return read_result(self.folder)
 
     @cached_property
-    def methods(self) -> dict[str, MethodRecord]:
+    def methods(self) -> dict[str, MethodScore]:
         """Scores by key of SCORED_METHODS. Raises CTError if a reader changed them."""
         names = {key: name for key, (name, _) in SCORED_METHODS.items() if name in self.record.methods}
         methods = {key: self.record.methods[name] for key, name in names.items()}

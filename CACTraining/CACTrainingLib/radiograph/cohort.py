@@ -24,9 +24,9 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.drr.geometry import Geometry
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.rules import ScoringRules
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.scores import score_of
 
 from .. import phantom
 from ..data.scan_table import LABELS, VIEWS
@@ -144,10 +144,9 @@ def _views(
 def _cells(
     patient: phantom.Patient, image: sitk.Image, scan: phantom.DigitalScan, labels: phantom.Labels
 ) -> dict[str, Any]:
-    rules, spacing = ScoringRules(), image.GetSpacing()
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
     reader, unsupervised = (
-        score_lesions(find_lesions(image, regions, rules).lesions, spacing, rules).agatston
+        score_of(find_lesions(image, regions, ScoringRules()).lesions).agatston
         for regions in (labels.regions, automatic)
     )
     scores = (phantom.AGATSTON_PER_MG * patient.mass_mg, reader, unsupervised)

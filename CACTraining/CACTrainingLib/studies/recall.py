@@ -27,10 +27,11 @@ from CACScoringLib.core.tables import write_table
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import ModelChoice, Networks
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.scores import Lesion, LesionSet
 from CACScoringLib.results import ScoreResult
-from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
-from CACScoringLib.scoring.rules import ScoringRules
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import score_of
 
 from .. import phantom
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs, make_folder
@@ -162,7 +163,7 @@ def true_lesion(scan: phantom.SegmentScan, plaque: phantom.SegmentPlaque) -> tup
         return None
     inside = np.zeros(scan.labels.shape, bool)
     inside[box] = lesions.id_map > 0
-    score = score_lesions(lesions.lesions, image.GetSpacing(), rules)
+    score = score_of(lesions.lesions)
     return np.flatnonzero(inside), {"agatston": round(score.agatston, 2), "peak_hu": score.peak_hu}
 
 
@@ -170,24 +171,20 @@ class Answers:
     """Scores of a scan, looked up at the voxels of a true lesion."""
 
     def __init__(self, result: ScoreResult) -> None:
-        self._threshold, self._map = result.methods["threshold"], result.methods["decomposition"].lesions
-        self._elsewhere = None if result.non_coronary is None else result.non_coronary.lesions
-        self._suggestions, self._reasons = list(self._threshold.suggestions), {}
-        if (left_out := self._threshold.left_out) is not None:
-            self._suggestions += left_out.suggestions
-            pairs = zip(left_out.suggestions, left_out.reasons, strict=True)
-            self._reasons = {suggestion.lesion_id: reason for suggestion, reason in pairs}
+        threshold = result.methods["threshold"]
+        self._counted, self._left_out = threshold.lesion_set, threshold.left_out_set
+        self._map = result.methods["decomposition"].lesion_set
+        self._elsewhere = None if result.non_coronary is None else result.non_coronary.lesion_set
 
     def row(self, plaque: phantom.SegmentPlaque, flat: np.ndarray, score: Row) -> Row:
         """Row of a lesion. flat: its voxels. score: its true score."""
-        counted, excluded = _voxels_of_lesions(self._threshold.lesions, flat), self._threshold.left_out
-        left_out = Counter() if excluded is None else _voxels_of_lesions(excluded.lesions, flat)
+        counted, left_out = (_lesions_at(lesions, flat) for lesions in (self._counted, self._left_out))
         voxels: Counter[str] = Counter()
-        for lesion, n in counted.items():
-            voxels[lesion.artery.key] += n
+        for lesion, n in counted:
+            voxels[lesion.site.key] += n
         assigned = voxels.most_common(1)[0][0] if voxels else None
-        ids = {lesion.id for lesion in (*counted, *left_out)}
-        probabilities = [1 - s.not_coronary_probability for s in self._suggestions if s.lesion_id in ids]
+        verdicts = [lesion.verdict for lesion, _ in (*counted, *left_out)]
+        probabilities = [verdict.probability for verdict in verdicts if verdict is not None]
         return {
             "plaque": plaque.id,
             "segment": plaque.segment,
@@ -197,27 +194,29 @@ class Answers:
             **score,
             "counted": assigned is not None,
             "right": assigned == plaque.artery,
-            "map": bool(_voxels_of_lesions(self._map, flat)),
+            "map": bool(_lesions_at(self._map, flat)),
             "assigned": assigned,
             "share_right": round(voxels[plaque.artery] / len(flat), 3),
             "probability": round(max(probabilities), 4) if probabilities else None,
             "outcome": COUNTED if assigned else self._outcome(left_out, flat),
         }
 
-    def _outcome(self, left_out: Counter[Lesion], flat: np.ndarray) -> str:
+    def _outcome(self, left_out: list[tuple[Lesion, int]], flat: np.ndarray) -> str:
         """Reason why nothing of a lesion counts."""
         if left_out:
-            return self._reasons[left_out.most_common(1)[0][0].id]
-        if self._elsewhere is not None and (elsewhere := _voxels_of_lesions(self._elsewhere, flat)):
-            return elsewhere.most_common(1)[0][0].artery.full_name
+            verdict = left_out[0][0].verdict
+            return "" if verdict is None else verdict.reason
+        if self._elsewhere is not None and (elsewhere := _lesions_at(self._elsewhere, flat)):
+            return elsewhere[0][0].site.full_name
         return NO_CANDIDATE
 
 
-def _voxels_of_lesions(lesions: LesionSet, flat: np.ndarray) -> Counter[Lesion]:
-    """Number of voxels that each lesion has among some, without lesions that have none."""
+def _lesions_at(lesions: LesionSet, flat: np.ndarray) -> list[tuple[Lesion, int]]:
+    """Return the lesions that have some of these voxels, each with their number, the largest first."""
     ids, numbers = np.unique(lesions.id_map.reshape(-1)[flat], return_counts=True)
     voxels = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
-    return Counter({lesion: voxels[lesion.id] for lesion in lesions.lesions if lesion.id in voxels})
+    found = [(lesion, voxels[lesion.id]) for lesion in lesions.lesions if lesion.id in voxels]
+    return sorted(found, key=lambda pair: -pair[1])
 
 
 def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str, str]) -> list[Section]:

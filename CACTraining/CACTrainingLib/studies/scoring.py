@@ -19,7 +19,7 @@ from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
 from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.record.score_record import ModelRecord
-from CACScoringLib.scoring.methods import MethodResult
+from CACScoringLib.record.scores import MethodScore
 
 from ..evaluation.jobs import Prepared
 from .records import Value
@@ -100,7 +100,7 @@ def chest_room(scan: CTScan) -> sitk.Image:
     return sitk.Resample(space, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
 
 
-def value_of(method: MethodResult, hu_mm3_per_mass: float) -> Value:
+def value_of(method: MethodScore, hu_mm3_per_mass: float) -> Value:
     """Convert a method's result; `hu_mm3_per_mass` is HU·mm³ for one unit of mass."""
     arteries = {
         artery.key: (score.pseudo_mass_hu_mm3 / hu_mm3_per_mass, score.clinical_agatston)

@@ -22,10 +22,11 @@ from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import ARTERIES, SITES, Artery
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_lesion_labels, read_mask
-from CACScoringLib.record.score_record import MethodRecord, ScoreRecord
-from CACScoringLib.scoring.lesions import LesionSet, find_lesions
-from CACScoringLib.scoring.rules import ScoringRules
-from CACScoringLib.scoring.scores import score_lesions, score_sites
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.scores import LesionSet, MethodScore
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import score_of, scores_by_site
 
 from ..evaluation.scored_scan import ScoredScan
 from ..phantom import LABEL_HU
@@ -49,9 +50,9 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     if "map" not in methods:
         raise CTError("It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does.")
     values = {key: _value(methods[key], files.per_mass) for key in ("map", "automatic")}
-    rules = replace(ScoringRules.recorded(record.rules["threshold"]), calibration_mg_per_mm3_hu=None)
+    rules = record.methods["threshold"].rules
     if files.regions is not None:
-        values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files, rules)
+        values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files)
     threshold = record.slices_positive_from
     settings: Mapping[str, Any] = record.decomposition_settings or {}
     if threshold is None:
@@ -145,7 +146,7 @@ class _Files(ScoredScan):
         return calcium
 
 
-def _value(method: MethodRecord, per_mass: float) -> Value:
+def _value(method: MethodScore, per_mass: float) -> Value:
     """Value of a method in `scores.json`. Lesions that no reader assigned count for the suggested artery."""
     arteries = dict.fromkeys(ARTERIES, (0.0, 0.0))
     for lesion in method.lesions:
@@ -157,10 +158,9 @@ def _value(method: MethodRecord, per_mass: float) -> Value:
     return Value(total.pseudo_mass_hu_mm3 / per_mass, total.clinical_agatston, arteries)
 
 
-def _found_value(lesions: LesionSet, files: _Files, rules: ScoringRules) -> Value:
-    spacing = files.ct.image.GetSpacing()
-    scores = {a.key: score for a, score in score_sites(lesions.lesions, spacing, rules).items() if a.key in ARTERIES}
-    total = score_lesions(lesions.lesions, spacing, rules)
+def _found_value(lesions: LesionSet, files: _Files) -> Value:
+    scores = {a.key: score for a, score in scores_by_site(lesions.lesions, Artery).items() if a.key in ARTERIES}
+    total = score_of(lesions.lesions)
     arteries = {name: (score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston) for name, score in scores.items()}
     return Value(total.pseudo_mass_hu_mm3 / files.per_mass, total.agatston, arteries)
 
@@ -173,7 +173,7 @@ def _noise_free(files: _Files, true_hu: np.ndarray) -> Value:
     for part in (image, ct):
         part.SetSpacing(files.ct.image.GetSpacing())
     rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
-    value = _found_value(find_lesions(image, np.ascontiguousarray(arteries[box]), rules, ct), files, rules)
+    value = _found_value(find_lesions(image, np.ascontiguousarray(arteries[box]), rules, ct), files)
     positive = float(true_hu.sum(dtype=np.float64, where=true_hu > 0))
     return replace(value, mass=positive * files.voxel_mm3 / files.per_mass)
 
@@ -191,7 +191,7 @@ def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
     true_hu = None if files.true_hu is None else files.true_hu.reshape(-1)
     return tuple(
         (
-            lesion.record.artery,
+            lesion.record.site.key,
             lesion.record.pseudo_mass_hu_mm3 / files.per_mass,
             None if true_hu is None else bool((true_hu[lesion.flat] >= LABEL_HU).any()),
         )

@@ -30,7 +30,7 @@ from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import CTScan, ScanWarning
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import LEFT_SECONDS, read_json, remove_partial, write_text_atomically
-from CACScoringLib.core.labels import MAIN_ARTERIES
+from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -39,16 +39,17 @@ from CACScoringLib.models.inference import use_threads
 from CACScoringLib.quality.acquisition import measure_blood
 from CACScoringLib.quality.calibration import framing
 from CACScoringLib.record.findings import BloodPool
+from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
+from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.scoring.artefacts import without_metal
 from CACScoringLib.scoring.borders import sites_by_looks
 from CACScoringLib.scoring.evidence import lies_elsewhere, map_features, shared_voxels
-from CACScoringLib.scoring.judges import candidate_features, slices_of_coronary_looks
+from CACScoringLib.scoring.judge import candidate_features, slices_of_coronary_looks
 from CACScoringLib.scoring.lesion_network import lesion_kinds
-from CACScoringLib.scoring.lesions import LesionSet, find_lesions
+from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.noise_specks import NoiseSpecks
-from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
-from CACScoringLib.scoring.scores import rules_of_map, score_lesions, score_sites
-from CACScoringLib.scoring.sites import candidate_sites, suggested_arteries
+from CACScoringLib.scoring.scores import rules_of_map, scores_by_site
+from CACScoringLib.scoring.sites import candidate_sites, verdicts_by_place
 
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
@@ -105,20 +106,17 @@ class LesionTable:
         lesion_set: LesionSet,
         features: dict[str, np.ndarray],
         truth: np.ndarray,
-        spacing: tuple[float, float, float],
-        rules: ScoringRules,
         shared: np.ndarray,
         elsewhere: np.ndarray,
     ) -> LesionTable:
         """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
         coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
-        scores = [score_lesions([lesion], spacing, rules) for lesion in lesion_set.lesions]
         return cls(
             features,
             np.array([lesion.id in coronary for lesion in lesion_set.lesions], bool),
-            np.array([score.clinical_agatston for score in scores], float),
-            np.array([score.pseudo_mass_hu_mm3 for score in scores], float),
-            np.array([int(lesion.artery) for lesion in lesion_set.lesions], int),
+            np.array([lesion.clinical_agatston for lesion in lesion_set.lesions], float),
+            np.array([lesion.pseudo_mass_hu_mm3 for lesion in lesion_set.lesions], float),
+            np.array([int(lesion.site) for lesion in lesion_set.lesions], int),
             shared,
             elsewhere,
         )
@@ -284,11 +282,11 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
     territories, classifier, generator, judge = models
     heart, network = _ScanWithHeart.of(scan, territories), load_model(judge)
     ct, region, record = heart.ct, heart.region, heart.record
-    spacing, rules = ct.image.GetSpacing(), rules_for_tube_voltage(ct.acquisition, ScoringRules())
+    rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
     tables = _lesions(heart, rules, thresholds, load_model(classifier), load_model(generator), network)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
-    reader_scores = score_sites(find_lesions(ct.image, regions, rules).lesions, spacing, rules)
+    reader_scores = scores_by_site(find_lesions(ct.image, regions, rules).lesions, Artery)
     reader = {
         artery.key: {
             "agatston": reader_scores[artery].agatston,
@@ -331,13 +329,13 @@ def _lesions(
         generator: Generator of maps.
         judge: Lesion network.
     """
-    ct, region, spacing = heart.ct, heart.region, heart.ct.image.GetSpacing()
+    ct, region = heart.ct, heart.region
     sites = candidate_sites(region, ct.hu >= rules.threshold_hu)
     sites = sites_by_looks(sites, ct, heart.territories, judge)
     with_metal = find_lesions(ct.image, sites, rules)
     dense = without_metal(with_metal, ct.image)[0]
     candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
-    places = suggested_arteries(candidates, region.territories)
+    places = verdicts_by_place(candidates, region.territories)
     kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
     stored = DecompositionSettings.of(classifier, generator)
     slice_calcium = slice_probabilities(ct, region.mask, classifier)
@@ -351,16 +349,16 @@ def _lesions(
         parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
         features = candidate_features(candidates, places, kinds, specks, parts.hu)
         no_share, nowhere = np.zeros((len(candidates.lesions), 0), int), np.zeros(len(candidates.lesions), bool)
-        clinical = LesionTable.of(candidates, features, heart.truth, spacing, rules, no_share, nowhere)
+        clinical = LesionTable.of(candidates, features, heart.truth, no_share, nowhere)
         map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
         sites = candidate_sites(region, parts.hu >= settings.floor_hu)
         map_lesions = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
         coronary = without_metal(map_lesions, ct.image)[0].coronary
         features = map_features(
-            coronary, suggested_arteries(coronary, region.territories), slice_calcium.on_scan, heart.noise_hu
+            coronary, verdicts_by_place(coronary, region.territories), slice_calcium.on_scan, heart.noise_hu
         )
         shared, elsewhere = shared_voxels(coronary, candidates), lies_elsewhere(coronary, with_metal, candidates)
-        of_map = LesionTable.of(coronary, features, heart.truth, spacing, map_rules, shared, elsewhere)
+        of_map = LesionTable.of(coronary, features, heart.truth, shared, elsewhere)
         tables[settings] = of_map, clinical
     return tables
 

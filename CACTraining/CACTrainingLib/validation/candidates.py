@@ -10,7 +10,8 @@ import SimpleITK as sitk
 
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.quality.calibration import METAL, recorded_facts
-from CACScoringLib.record.score_record import ArteryLesionRecord, ScoreRecord
+from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.scores import Lesion
 from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
 
 from ..evaluation.scored_scan import SCORED_METHODS
@@ -45,7 +46,7 @@ class ScanCandidates:
     metal: bool = False
 
 
-def candidates_of(record: ScoreRecord) -> list[ArteryLesionRecord]:
+def candidates_of(record: ScoreRecord) -> list[Lesion]:
     """Candidates of the automatic clinical score: counted ones, then excluded ones."""
     method = record.methods["threshold"]
     return [*method.lesions, *method.left_out]
@@ -66,15 +67,16 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
     if method is None or method.status != "automatic":
         return None
     lesions = candidates_of(record)
-    if not all(set(CANDIDATE_FEATURES) == set(lesion.evidence) for lesion in lesions):
+    evidence = [{} if lesion.verdict is None else lesion.verdict.evidence for lesion in lesions]
+    if not all(set(CANDIDATE_FEATURES) == set(features) for features in evidence):
         return None
     heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
     probabilities = record.categories.probabilities if record.categories else None
-    mapped = record.methods["decomposition"].arteries if "decomposition" in record.methods else {}
+    mapped = record.methods.get("decomposition")
     return ScanCandidates(
-        features={name: [lesion.evidence[name] for lesion in lesions] for name in CANDIDATE_FEATURES},
+        features={name: [features[name] for features in evidence] for name in CANDIDATE_FEATURES},
         agatston=[lesion.clinical_agatston for lesion in lesions],
-        arteries=[lesion.artery for lesion in lesions],
+        arteries=[lesion.site.key for lesion in lesions],
         coronary=None if coronary is None else list(map(bool, coronary)),
         intervals={
             key: interval and list(interval)
@@ -83,7 +85,7 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
             for interval in [record.methods[name].total.interval_90]
         },
         probabilities=probabilities or {},
-        map_arteries={key: score.clinical_agatston for key, score in mapped.items()},
+        map_arteries={} if mapped is None else {a.key: score.clinical_agatston for a, score in mapped.arteries.items()},
         facts=recorded_facts(record, heart),
         metal=record.familiarity is not None and METAL in record.familiarity.causes,
     )

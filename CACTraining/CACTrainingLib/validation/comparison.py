@@ -11,11 +11,10 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.files import write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
-from CACScoringLib.record.score_record import MethodRecord, ModelRecord
+from CACScoringLib.record.score_record import ModelRecord
+from CACScoringLib.record.scores import LesionSet, MethodScore
 from CACScoringLib.report.pictures import patch_picture
-from CACScoringLib.scoring.lesions import Lesion, LesionSet, find_lesions
-from CACScoringLib.scoring.rules import ScoringRules
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.lesions import find_lesions
 
 from ..evaluation.scored_scan import SAME_PLACE_MM, ScoredScan, components
 from ..references.reference import Reference, ReferenceScan
@@ -155,7 +154,7 @@ def _vessel(artery: str, vessels: dict[str, tuple[str, ...]]) -> str | None:
     return next((vessel for vessel, arteries in vessels.items() if artery in arteries), None)
 
 
-def _by_vessel(method: MethodRecord, job: Job) -> dict[str, float]:
+def _by_vessel(method: MethodScore, job: Job) -> dict[str, float]:
     scores = dict.fromkeys(job.vessels, 0.0)
     for lesion in method.lesions:
         vessel = _vessel(lesion.likely_artery, job.vessels)
@@ -170,13 +169,12 @@ class _Places:
     def __init__(self, job: Job) -> None:
         ct, methods = job.ct, job.methods
         self._job, self._ct, self._methods = job, ct, methods
-        self._rules = ScoringRules.recorded(job.record.rules["threshold"])
         self._labels = np.zeros(ct.hu.shape, np.uint8)
         if job.scan.outlines is not None:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
         self._coronary = (self._labels > 0) & (self._labels <= max(Artery))
         inside = np.where(self._coronary, self._labels, np.uint8(0))
-        self._reference: LesionSet = find_lesions(ct.image, inside, self._rules)
+        self._reference: LesionSet = find_lesions(ct.image, inside, job.record.methods["threshold"].rules)
         self.counted = {key: job.lesions(key) for key in methods}
         self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}
         for key, lesions in self.counted.items():
@@ -187,16 +185,16 @@ class _Places:
         """Agatston score of the reference by vessel, and in total."""
         by_vessel = dict.fromkeys(self._job.vessels, 0.0)
         for lesion in self._reference.lesions:
-            vessel = _vessel(lesion.artery.key, self._job.vessels)
+            vessel = _vessel(lesion.site.key, self._job.vessels)
             if vessel is not None:
-                by_vessel[vessel] += self._agatston(lesion)
-        return by_vessel, sum(map(self._agatston, self._reference.lesions))
+                by_vessel[vessel] += lesion.agatston
+        return by_vessel, sum(lesion.agatston for lesion in self._reference.lesions)
 
     def outlined(self) -> tuple[OutlinedLesion, ...]:
         outlined = []
         pictures_of = dict.fromkeys(self.counted, 0)
         ids = self._reference.id_map.reshape(-1)
-        for lesion in sorted(self._reference.lesions, key=self._agatston, reverse=True):
+        for lesion in sorted(self._reference.lesions, key=lambda lesion: lesion.agatston, reverse=True):
             names, hits, pictures = {}, {}, {}
             for key, counted in self.counted.items():
                 shares = [np.count_nonzero(ids[method_lesion.flat] == lesion.id) for method_lesion in counted]
@@ -207,9 +205,8 @@ class _Places:
                     pictures_of[key] += 1
                     voxels = np.flatnonzero(ids == lesion.id)
                     pictures[key] = self._picture(voxels, key, f"missed-{key}-{pictures_of[key]}")
-            score = score_lesions([lesion], self._ct.image.GetSpacing(), self._rules)
-            vessel = _vessel(lesion.artery.key, self._job.vessels) or "other"
-            outlined.append(OutlinedLesion(vessel, score.agatston, score.volume_mm3, hits, names, pictures))
+            vessel = _vessel(lesion.site.key, self._job.vessels) or "other"
+            outlined.append(OutlinedLesion(vessel, lesion.agatston, lesion.volume_mm3, hits, names, pictures))
         return tuple(outlined)
 
     def wrong(self) -> tuple[WrongLesion, ...]:
@@ -254,9 +251,6 @@ class _Places:
             for n in np.unique(nearest):
                 voxels[n] = np.union1d(voxels[n], flat[nearest == n])
         return voxels
-
-    def _agatston(self, lesion: Lesion) -> float:
-        return score_lesions([lesion], self._ct.image.GetSpacing(), self._rules).agatston
 
     def _picture(self, flat: np.ndarray, key: str, name: str) -> str:
         """Draw the slice that holds most of the voxels, with reference and method outlined.

@@ -12,7 +12,8 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.record.reading import read_result
-from CACScoringLib.record.score_record import ArteryLesionRecord, ScoreRecord
+from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.pictures import patch_picture
 
 from ..evaluation.measures import Measure, long_table, mean_difference, mean_value, value_row
@@ -143,7 +144,7 @@ def _false_zeros(
     return (Section("false_zeros", "False zeros", (), (table,), galleries=(gallery,) if pictures else ()),)
 
 
-def _picture(source: ReferenceScan, lesion: ArteryLesionRecord) -> bytes | None:
+def _picture(source: ReferenceScan, lesion: Lesion) -> bytes | None:
     """Draw the slice through a lesion; None if the scan cannot be read any more."""
     try:
         ct = read_ct(source.ct, source.series)

@@ -107,14 +107,14 @@ def test_given_pericardium_is_scored_on_any_grid():
     scan, pericardium = heart_in_fat()
     finer = sitk.Expand(pericardium, [2, 2, 2], sitk.sitkNearestNeighbor)
     result = score_scan(scan, heart=pericardium, pericardium=finer)
-    assert result.epicardial_fat.volume_cm3 == pytest.approx(SHELL_CM3, rel=0.05)
+    assert result.record.epicardial_fat.volume_cm3 == pytest.approx(SHELL_CM3, rel=0.05)
     assert "mask-resampled" in [warning.code for warning in result.warnings]
-    assert score_scan(scan, heart=pericardium).epicardial_fat is None
+    assert score_scan(scan, heart=pericardium).record.epicardial_fat is None
 
 
 def test_fat_of_a_mask_that_does_not_belong_is_withheld():
     scan, pericardium = heart_in_fat()
     shifted = Grid.of(scan.image).image(np.roll(sitk.GetArrayFromImage(pericardium), 48, 2))
     result = score_scan(scan, heart=pericardium, pericardium=shifted)
-    assert result.epicardial_fat is None
+    assert result.record.epicardial_fat is None
     assert "mask-doubtful" in [warning.code for warning in result.warnings if warning.severe]

@@ -10,7 +10,6 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.report import files as report
 
 BLOOD_HU = 40
 LESIONS = {6: (20, 24), 14: (30, 34), 15: (30, 34)}
@@ -83,14 +82,14 @@ def test_slices_of_coronary_candidates_are_decomposed(slice_mm, by_reader, expec
 
 def test_switched_slices_are_recorded():
     result = scored(k15="off", k14="off", k6="on")
-    data = report.result_as_json(result, {})
+    data = result.record.as_json()
     assert data["slices_by_reader"] == {"6": "on", "14": "off", "15": "off"}
     assert data["slices_decomposed"][6]
     assert not data["slices_decomposed"][14]
     [note] = [w.message for w in result.warnings if w.code == "slices-by-reader"]
     assert "slices 6 on and 14 to 15 off" in note
     untouched = scored()
-    assert report.result_as_json(untouched, {})["slices_by_reader"] == {}
+    assert untouched.record.as_json()["slices_by_reader"] == {}
     assert not [w for w in untouched.warnings if w.code == "slices-by-reader"]
 
 

@@ -29,9 +29,9 @@ def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, 
     result = score_scan(read_ct(sample_file()), networks=models.networks)
     clinical, calcium_map = result.methods["threshold"], result.methods["decomposition"]
     assert clinical.total.agatston == pytest.approx(195.84), "the map has no say in the clinical rule"
-    assert clinical.intervals
+    assert clinical.has_intervals
     assert calcium_map.total.clinical_agatston > 50
-    assert calcium_map.intervals
+    assert calcium_map.has_intervals
     assert "map-calibrated-for-others" not in {warning.code for warning in result.warnings}
     whole_scan = estimate_whole_scan(result.scored_scan, result.heart, result.methods, models.estimates, False)
     assert whole_scan.estimates

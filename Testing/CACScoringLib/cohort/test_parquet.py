@@ -38,8 +38,8 @@ def method(clinical, raw=1.0):
 
     agatston = clinical
     arteries = {"LAD": score(agatston), "RCA": score(0.0)}
-    place = {"id": 1, "artery": "LAD", "voxels": 4, "centroid_ras_mm": [0.0, 1.0, 2.0], "components": []}
-    lesions = [{**place, **score(agatston)}] if agatston else []
+    place = {"id": 1, "artery": "LAD", "voxels": 4, "mean_hu": 200, "centroid_ras_mm": [0.0, 1.0, 2.0]}
+    lesions = [{**place, "components": [], **score(agatston)}] if agatston else []
     total = score(agatston, interval_90=[agatston / 2, 2 * agatston])
     return {"status": "automatic", "reviewed": False, "total": total, "arteries": arteries, "lesions": lesions}
 
@@ -54,6 +54,7 @@ def content(agatston, withheld=False):
             {"code": "noisy", "message": "x"},
             {"code": "beyond-calibration" if withheld else "noisy", "message": "y"},
         ],
+        "rules": {name: {} for name in ("threshold", "decomposition")},
         "seconds": {"reading": 1.0, "heart": 2.5},
         "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5, raw=8)},
     }

@@ -12,7 +12,6 @@ from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.table import columns, line, result_row, with_scores
 from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.progress import ScanState
-from CACScoringLib.report.files import result_as_json
 from CACScoringLib.scans.source import ScanSource
 
 LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_annulus", "thoracic_aorta", "other")]
@@ -21,14 +20,14 @@ FAT = ["epicardial_fat_cm3", "epicardial_fat_hu", "epicardial_fat_cm3_per_m2"]
 
 def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns():
     assert columns(["threshold"], identify=False)[-8:] == ["seconds", *LAST, *FAT]
-    content = result_as_json(heart_with_territories.score(), {})
+    content = heart_with_territories.score().record.as_json()
     row = result_row(record_of(content))
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
 def test_status_and_categories_of_each_method():
     names = columns(["threshold", "decomposition"], identify=False)
-    content = result_as_json(heart_with_territories.score(), {})
+    content = heart_with_territories.score().record.as_json()
     row = result_row(record_of(content))
     assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
     threshold = content["methods"]["threshold"]
@@ -43,7 +42,7 @@ def test_status_and_categories_of_each_method():
 
 
 def test_intervals_and_the_likeliest_category():
-    content = result_as_json(heart_with_territories.score(), {})
+    content = heart_with_territories.score().record.as_json()
     names = columns(["threshold", "decomposition"], identify=False)
     parts = ("interval_low", "interval_high", "likely_category", "category_probability")
     assert {f"threshold_{name}" for name in parts} | {f"decomposition_{name}" for name in parts[:2]} <= set(names)
@@ -66,7 +65,7 @@ def _places(value, at=()):
 
 @pytest.mark.long
 def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tmp_path):
-    content = result_as_json(heart_with_territories.score(), {"reading": 1.0})
+    content = replace(heart_with_territories.score().record, seconds={"reading": 1.0}).as_json()
     content["categories"] = {**CATEGORIES, "probabilities": {"0": 1.0}}
     content["second_opinions"] = {"vessels": {"model": {"name": "a", "sha256": "b"}, "trust": "", "total": 3.0}}
     content["methods"]["threshold"] |= {
@@ -82,7 +81,7 @@ def test_a_record_changed_by_hand_is_either_tabulated_or_refused(monkeypatch, tm
     scan, done = ScanSource("a", "", tmp_path / "ct.nii", key="a"), replace(state, state="done")
     schemas = {name: pa.schema(parquet._schema_fields(name, False)) for name in parquet.TABLES}
     values = (None, "x", 10**12, True, [], {}, [1], {"a": 1}, 1.5, float("nan"))
-    used = set(content) - {"rules", "territories", "candidate_evidence", "normalisation", "familiarity", "truth"}
+    used = set(content) - {"territories", "candidate_evidence", "normalisation", "familiarity", "truth"}
     for number, place in enumerate(place for place in _places(content) if place[0] in used):
         for value in values[number % 5 :: 5]:
             changed = json.loads(text)

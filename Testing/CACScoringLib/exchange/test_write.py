@@ -42,7 +42,7 @@ def result(series):
     first, *lesions = threshold.features.lesions
     features = replace(threshold.features, lesions=(replace(first, length_mm=7.25), *lesions))
     methods = {**scored.methods, "threshold": replace(threshold, features=features)}
-    return replace(scored, methods=methods, epicardial_fat=EpicardialFat(98.125, -86.5, None, "given"))
+    return scored.stating(methods=methods, epicardial_fat=EpicardialFat(98.125, -86.5, None, "given"))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_fr
     scored = score(series)
     write_objects(tmp_path, scored)
     segmentation = highdicom.seg.segread(tmp_path / "segmentation.dcm")
-    labels = scored.methods["threshold"].lesions.artery_map() + scored.non_coronary.lesions.artery_map()
+    labels = scored.methods["threshold"].lesion_set.site_map() + scored.non_coronary.lesion_set.site_map()
     assert [item.SegmentLabel for item in segmentation.SegmentSequence] == [segment_label(site) for site in SITES]
     slices = {ds.SOPInstanceUID: ds for ds in (pydicom.dcmread(path) for path in sorted(series.ct.iterdir()))}
     segments = np.zeros_like(labels)
@@ -180,7 +180,7 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in first.values())
     assert len(set(first.values())) == len(first)
     renamed = replace(result, scan=replace(result.scan, source=tmp_path / "elsewhere"))
-    for name, scored in (("same", renamed), ("other", replace(result, categories=None))):
+    for name, scored in (("same", renamed), ("other", result.stating(categories=None))):
         (tmp_path / name).mkdir()
         write_objects(tmp_path / name, scored)
     assert uids(tmp_path / "same") == first
@@ -194,7 +194,7 @@ def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, 
     assert report.VerificationFlag == "VERIFIED"
     (verifier,) = report.VerifyingObserverSequence
     assert verifier.VerifyingObserverName == "Reader^Rita"
-    confirmed = datetime.fromisoformat(result.review.confirmations["threshold"].time)
+    confirmed = datetime.fromisoformat(result.record.review.confirmations["threshold"].time)
     assert DT(verifier.VerificationDateTime).astimezone(timezone.utc) == confirmed
     assert "observer" in str(report).lower()
     unnamed = pydicom.dcmread(objects / "measurements.dcm")
@@ -221,7 +221,7 @@ def test_a_readers_name_too_long_for_dicom_is_refused_before_scoring(series, nam
 @pytest.mark.long
 def test_a_reviewed_report_is_final_and_an_automatic_preliminary(result, objects, tmp_path):
     method = replace(result.methods["threshold"], status="automatic")
-    automatic = replace(result, methods={"threshold": method}, non_coronary=None, networks=None)
+    automatic = result.stating(methods={"threshold": method}, non_coronary=None, models=())
     write_objects(tmp_path, automatic)
     reports = [pydicom.dcmread(folder / "measurements.dcm") for folder in (objects, tmp_path)]
     assert [report.PreliminaryFlag for report in reports] == ["FINAL", "PRELIMINARY"]
@@ -304,11 +304,11 @@ def pdf_text(content):
 def test_key_slices_hold_most_of_the_score_and_refer_to_their_images(result, objects, series):
     slices = {ds.SOPInstanceUID: ds.InstanceNumber - 1 for ds in map(pydicom.dcmread, series.ct.iterdir())}
     pictures = [pydicom.dcmread(path) for path in sorted(objects.glob("key_*.dcm"))]
-    lesions = result.methods["threshold"].lesions.lesions
+    lesions = result.methods["threshold"].lesions
     assert [picture.InstanceNumber for picture in pictures] == [1, 2, 3, 4]
     assert len({picture.SeriesInstanceUID for picture in pictures}) == 1
     for picture in pictures:
         k = slices[picture.SourceImageSequence[0].ReferencedSOPInstanceUID]
-        assert any(k in lesion.slice_indices for lesion in lesions)
+        assert any(k in lesion.slices for lesion in lesions)
         assert picture.pixel_array.shape[2] == 3
         assert picture.pixel_array[:30].min(2).max() > 200, "the status is burned in above the slice"

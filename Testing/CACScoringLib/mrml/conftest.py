@@ -11,12 +11,12 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.mrml.scene_content import content_of_result
-from CACScoringLib.report.files import result_as_json
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.score_record import HeartRecord, InputRecord, ScoreRecord
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.methods import MethodResult
-from CACScoringLib.scoring.rules import ScoringRules
-from CACScoringLib.scoring.scores import score_lesions, score_sites
+from CACScoringLib.scoring.mass import with_mass
+from CACScoringLib.scoring.methods import method_score
 
 
 @pytest.fixture
@@ -26,19 +26,26 @@ def result():
     scan = scan_from_image(ct_image(), acquisition, Path("/scans/chest 7.nrrd"))
     rules = ScoringRules(calibration_mg_per_mm3_hu=0.0008)
     lesions = find_lesions(scan.image, labels_of(scan.image), rules)
-    spacing = scan.image.GetSpacing()
-    total = score_lesions(lesions.lesions, spacing, rules)
-    method = MethodResult("reviewed", rules, lesions, total, score_sites(lesions.lesions, spacing, rules))
+    # Masses follow from the calibration, as they do where the tissue about a lesion has 0 HU.
+    measured = [with_mass(x, 0.0008 * x.pseudo_mass_hu_mm3, 0.0) for x in lesions.lesions]
     inside = np.zeros(labels_of(scan.image).shape, np.uint8)
     inside[1:6, 1:10, 1:9] = 1
     mask = on_grid_of(scan.image, inside)
     region = HeartRegion(mask, None, "given")
-    return ScoreResult(scan=scan, heart=region, methods={"threshold": method})
+    record = ScoreRecord(
+        input=InputRecord.of(scan),
+        acquisition=acquisition,
+        heart=HeartRecord("given"),
+        warnings=(),
+        models=(),
+        methods={"threshold": method_score("reviewed", rules, measured, lesions.voxels, has_masses=True)},
+    )
+    return ScoreResult(record, scan, region)
 
 
 @pytest.fixture
 def content(result):
-    return content_of_result(result, result_as_json(result, {}))
+    return content_of_result(result)
 
 
 @pytest.fixture

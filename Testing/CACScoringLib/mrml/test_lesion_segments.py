@@ -19,7 +19,6 @@ from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_result
 from CACScoringLib.mrml.segments import segment_mask, voxels_of_segments
 from CACScoringLib.report import files as report
-from CACScoringLib.report.files import result_as_json
 
 
 class TestTerminology:
@@ -48,7 +47,7 @@ def tag_of(segment) -> str:
 
 def test_territories_are_a_segmentation_that_is_hidden_at_first(scene):
     result = heart_with_territories.score()
-    nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
+    nodes = mrml.add_to_scene(scene, content_of_result(result))
     segments = nodes.territories.GetSegmentation()
     assert [segments.GetSegment(key).GetName() for key in segments.GetSegmentIDs()] == list(TERRITORIES[1:])
     display = nodes.territories.GetDisplayNode()
@@ -63,7 +62,7 @@ def test_territories_are_a_segmentation_that_is_hidden_at_first(scene):
 
 def test_non_coronary_calcium_has_segments(scene, tmp_path):
     result = heart_with_territories.score()
-    nodes = mrml.add_to_scene(scene, content_of_result(result, result_as_json(result, {})))
+    nodes = mrml.add_to_scene(scene, content_of_result(result))
     segments = nodes.calcium.GetSegmentation()
     codes = {"aortic-valve-and-root": "34202007", "mitral-annulus": "65197004", "thoracic-aorta": "113262008"}
     for site in NonCoronary:

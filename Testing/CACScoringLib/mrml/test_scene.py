@@ -18,8 +18,8 @@ from saved_scenes import read_mrb
 from CACScoringLib.calcium_map.decomposition import (
     Decomposition,
     DecompositionSettings,
-    SliceProbabilities,
     healthy_image,
+    on_scan_slices,
 )
 from CACScoringLib.core.ct import same_grid
 from CACScoringLib.core.errors import (
@@ -37,9 +37,8 @@ from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder, content_of_result
 from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.report import files as report
-from CACScoringLib.report.files import result_as_json
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import score_lesions, score_sites
+from CACScoringLib.scoring.methods import method_score
 
 CANDIDATES = "Candidates of chest 7.nrrd (130 HU)"
 VOXELS = {Artery.LM: 6, Artery.LAD: 8, Artery.UNASSIGNED: 4}
@@ -280,28 +279,24 @@ def decomposed(result):
     calcium.CopyInformation(scan)
     calcium[2, 7, 3] = 240.0
     slices = heart_slices(scan, result.heart.mask)
-    probabilities = np.linspace(0, 1, len(slices), dtype=np.float32)
-    on_scan = np.array([np.nan, 0, 0.2, 0.6, 0.8, 1, np.nan], np.float32)
-    slice_probabilities = SliceProbabilities(slices, probabilities, on_scan)
-    parts = Decomposition(
-        sitk.GetArrayFromImage(calcium), Grid.of(calcium), probabilities >= 0.5, DecompositionSettings()
-    )
+    decomposed = np.linspace(0, 1, len(slices), dtype=np.float32) >= 0.5
+    parts = Decomposition(sitk.GetArrayFromImage(calcium), Grid.of(calcium), decomposed, DecompositionSettings())
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
-    total = score_lesions(lesions.lesions, scan.GetSpacing(), rules)
-    arteries = score_sites(lesions.lesions, scan.GetSpacing(), rules)
-    method = replace(result.methods["threshold"], rules=rules, lesions=lesions, total=total, arteries=arteries)
-    methods = {**result.methods, "decomposition": method}
-    return replace(result, decomposition=parts, slices=slice_probabilities, methods=methods)
+    stated = result.stating(
+        methods={**result.methods, "decomposition": method_score("reviewed", rules, lesions.lesions, lesions.voxels)},
+        slice_probabilities=(None, 0, 0.2, 0.6, 0.8, 1, None),
+        slices_decomposed=tuple(bool(x > 0) for x in on_scan_slices(decomposed.astype(np.float32), slices, scan)),
+    )
+    return replace(stated, decomposition=parts)
 
 
 def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
     """Show the same from the result and its folder; the map is transparent without calcium."""
-    report.write_json(tmp_path / "scores.json", decomposed, {})
+    report.write_json(tmp_path / "scores.json", decomposed.record, {})
     report.write_images(tmp_path, decomposed)
     scan, parts = decomposed.scan.image, decomposed.decomposition
-    record = result_as_json(decomposed, {})
-    for content in (content_of_result(decomposed, record), content_of_folder(tmp_path, scan, "chest 7.nrrd")):
+    for content in (content_of_result(decomposed), content_of_folder(tmp_path, scan, "chest 7.nrrd")):
         scene = slicer.vtkMRMLScene()
         nodes = mrml.add_to_scene(scene, content)
         healthy = healthy_image(scan, parts.image())
@@ -326,7 +321,7 @@ def test_calcium_map_and_healthy_image_lie_over_the_ct(decomposed, tmp_path):
 
 def test_slices_of_the_map_state_their_decomposition(decomposed):
     scene = slicer.vtkMRMLScene()
-    nodes = mrml.add_to_scene(scene, content_of_result(decomposed, result_as_json(decomposed, {})))
+    nodes = mrml.add_to_scene(scene, content_of_result(decomposed))
     rows = rows_of(nodes.slices)
     assert [row["Slice"] for row in rows] == list(range(7))
     assert [row["Probability"] for row in rows[1:6]] == pytest.approx([0, 0.2, 0.6, 0.8, 1], abs=1e-3)
@@ -340,9 +335,7 @@ def test_slices_of_the_map_state_their_decomposition(decomposed):
 
 def test_a_slice_reached_by_a_neighbours_map_counts_as_decomposed(decomposed):
     """Mark the slice as decomposed, so that lesions from resampling can be switched off too."""
-    nothing = replace(decomposed.decomposition, decomposed=np.zeros(len(decomposed.slices.on_grid), bool))
-    without_slices = replace(decomposed, decomposition=nothing)
-    content = content_of_result(without_slices, result_as_json(without_slices, {}))
+    content = content_of_result(decomposed.stating(slices_decomposed=(False,) * 7))
     assert [row.k for row in content.slices if row.decomposed] == [3]
     assert [row.k for row in content.slices if row.used] == [3]
 

@@ -11,7 +11,6 @@ from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery, NonCor
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.quality import calibration
-from CACScoringLib.scoring.uncertainty import TOTAL
 from desktop_host import events
 
 
@@ -269,7 +268,7 @@ class TestAutomaticScore:
             titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
             return [table.item(row, titles.index(title)).text() for row in range(table.rowCount)]
 
-        low, high = driver.review.result("threshold").intervals[TOTAL].agatston
+        low, high = driver.review.result("threshold").total.interval_90
         withheld = "category probabilities are withheld from a score of 1000"
         assert f"90 % interval {low:.0f}–{high:.0f} for" in ui.headLabel.text
         assert withheld in ui.headLabel.text
@@ -277,7 +276,7 @@ class TestAutomaticScore:
         assert "Agatston equivalent" in ui.mapLabel.text
         ui.lesionTable.setCurrentCell(0, 0)
         driver.key("A")
-        narrower = driver.review.result("threshold").intervals[TOTAL].agatston
+        narrower = driver.review.result("threshold").total.interval_90
         assert low < narrower[0] < narrower[1] < high
         assert f"90 % interval {narrower[0]:.0f}–{narrower[1]:.0f}" in ui.headLabel.text
 

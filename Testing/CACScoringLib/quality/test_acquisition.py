@@ -11,7 +11,7 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import ContrastError
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
 from CACScoringLib.record.findings import BloodPool
-from CACScoringLib.scoring.rules import ScoringRules, rules_for_tube_voltage
+from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 
 GOOD = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
 UNENHANCED = BloodPool(median_hu=42, bright_hu=50, noise_hu=15, windows=300)

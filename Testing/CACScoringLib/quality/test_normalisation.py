@@ -19,7 +19,7 @@ from CACScoringLib.quality.normalisation import (
     normalised,
 )
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.scores import score_of
 
 FREQUENCY, GAIN = np.array([0.0, 0.1, 0.3, 0.6]), np.array([1.0, 0.9, 0.3, 0.05])
 
@@ -94,4 +94,4 @@ def _agatston(scan):
     sites = np.zeros(scan.hu.shape, np.uint8)
     sites[:, 130:150, 110:130] = 2
     rules = ScoringRules()
-    return score_lesions(find_lesions(scan.image, sites, rules).lesions, scan.image.GetSpacing(), rules).agatston
+    return score_of(find_lesions(scan.image, sites, rules).lesions).agatston

@@ -69,9 +69,7 @@ class TestBlind:
         ids = {lesion.id for lesion in (*of_run.lesions, *of_run.left_out, *scored.non_coronary.lesion_list)}
         assert {lesion.id for lesion in method.lesions} == ids
         for lesion in method.lesions:
-            assert (lesion.artery, lesion.suggested_artery, lesion.reason) == ("unassigned", None, "")
-            assert lesion.not_coronary_probability is None
-            assert lesion.evidence == {}
+            assert (lesion.site, lesion.verdict, lesion.mass_mg) == (Artery.UNASSIGNED, None, None)
         assert (record.categories, record.non_coronary, record.warnings, record.truth) == (None, None, (), None)
         assert content.calcium_map is content.map_lesions is content.territories is content.pericardium is None
 
@@ -100,5 +98,5 @@ class TestJournal:
     def test_an_export_names_the_last_entry(self, case):
         reading = Reading(case)
         reading.note("time", "Ann", "", 5.0)
-        mark = reading.review.as_reviewed().review.journal
+        mark = reading.review.as_reviewed().record.review.journal
         assert (mark.entries, mark.sha256) == (1, journal_of(case, ANN).hashes[-1])

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import subprocess
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def no_cached_commit():
 
 
 def made_result(**changes):
-    return replace(make_result(**changes), provenance=PROVENANCE)
+    return make_result(**changes).stating(provenance=PROVENANCE)
 
 
 def test_scores_state_program_command_and_hashes(tmp_path):
@@ -71,7 +70,7 @@ def test_tables_end_with_the_provenance(tmp_path):
 
 def test_folders_of_the_command_are_left_out_unless_results_identify(tmp_path):
     for identify, stated in ((False, "cac score …/ct.nii.gz"), (True, PROVENANCE.command)):
-        assert made_result().provenance.stated(identify).command == stated
+        assert made_result().record.provenance.stated(identify).command == stated
         write_result(OutputFolder(tmp_path / str(identify)), made_result(), RunSettings(identify=identify), Progress())
         for name in ("scores.json", "report.html", "lesions.csv", "features.csv"):
             assert ("DOE^JANE" in (tmp_path / str(identify) / name).read_text(encoding="utf-8")) == identify
@@ -79,7 +78,7 @@ def test_folders_of_the_command_are_left_out_unless_results_identify(tmp_path):
 
 def test_reports_of_a_scan_differ_in_a_single_line():
     later = Provenance("0.2.0", "2f" * 20, "2026-11-28T12:00:00+01:00", "Windows", "cac score other")
-    results = [replace(make_result(), provenance=provenance) for provenance in (PROVENANCE, later)]
+    results = [make_result().stating(provenance=provenance) for provenance in (PROVENANCE, later)]
     pages = [result_as_html(result).splitlines() for result in results]
     differing = [pair for pair in zip(*pages, strict=True) if pair[0] != pair[1]]
     assert len(differing) == 1

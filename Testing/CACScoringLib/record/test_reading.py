@@ -1,7 +1,7 @@
 """Records of results, whole and damaged."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import heart_with_territories
 import numpy as np
@@ -10,54 +10,46 @@ from whole_records import record_of, whole_record
 
 from CACScoringLib.core.decoding import content_of, restore
 from CACScoringLib.core.errors import UnreadableError
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.reading import record_from_text
-from CACScoringLib.record.score_record import LesionRecord
-from CACScoringLib.report.files import record_of as record_of_result
-from CACScoringLib.report.files import result_as_json
-
-
-def _missing(written, typed, place=""):
-    """Yield the places of keys that a record lacks, recursively."""
-    if isinstance(written, list):
-        for n, (item, other) in enumerate(zip(written, typed, strict=True)):
-            yield from _missing(item, other, f"{place}[{n}]")
-    for key, item in written.items() if isinstance(written, dict) else ():
-        if key in typed:
-            yield from _missing(item, typed[key], f"{place}.{key}")
-        else:
-            yield f"{place}.{key}"
-
-
-def test_every_key_that_is_written_is_a_field():
-    result = heart_with_territories.score()
-    assert list(_missing(json.loads(json.dumps(result_as_json(result, {}))), asdict(record_of_result(result)))) == [
-        ".schema"
-    ]
+from CACScoringLib.record.scores import Lesion, Verdict
 
 
 def test_the_record_of_a_result_is_that_of_its_file():
     result = heart_with_territories.score()
-    text = json.dumps(result_as_json(result, {}, identify=True))
-    assert record_of_result(result) == record_from_text(text, "scores.json")
+    text = json.dumps(result.record.as_json(identify=True))
+    read = record_from_text(text, "scores.json")
+    assert read.as_json(identify=True) == json.loads(text)
+    assert (read.methods["threshold"].rules, read.input) == (result.methods["threshold"].rules, result.record.input)
+
+
+PLACE = Verdict(artery=Artery.LAD, confidence=0.0, not_coronary_probability=0.25)
 
 
 @pytest.mark.parametrize(
     ("looks", "written"),
     [
         ({}, set()),
-        ({"confidence": 0.0, "looked_at": False, "evidence": {}}, {"confidence", "looked_at"}),
-        ({"evidence": {"in_map": 0.0}, "reason": ""}, {"evidence"}),
+        ({"looked_at": False}, {"looked_at"}),
+        ({"verdict": PLACE}, {"suggested_artery", "confidence", "not_coronary_probability"}),
+        (
+            {"verdict": replace(PLACE, counts=False, reason="faint", evidence={"in_map": 0.0})},
+            {"suggested_artery", "confidence", "not_coronary_probability", "probability", "reason", "evidence"},
+        ),
     ],
 )
-def test_unknown_scores_are_null_and_unknown_looks_left_out(looks, written):
-    scores = {"agatston": 1.0, "clinical_agatston": 1.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 1}
-    lesion = LesionRecord(id=1, voxels=9, centroid_ras_mm=(0.0, 1.0, 2.0), components=(), **scores, **looks)
+@pytest.mark.parametrize("site", [Artery.OTHER, NonCoronary.OTHER])
+def test_unknown_scores_are_null_and_unknown_looks_left_out(looks, written, site):
+    scores = {"agatston": 1.0, "clinical_agatston": 1.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 1, "volume_mm3": 9.0}
+    place = {"voxels": 9, "peak_hu": 150.0, "mean_hu": 140.0, "centroid_ras_mm": (0.0, 1.0, 2.0), "components": ()}
+    lesion = Lesion(id=1, site=site, **scores, **place, **looks)
     content = content_of(lesion)
     assert content["mass_mg"] is None
     assert content["centroid_ras_mm"] == [0.0, 1.0, 2.0]
-    names = {"suggested_artery", "confidence", "not_coronary_probability", "reason", "evidence", "looked_at"}
-    assert names & content.keys() == written
-    assert restore(content, LesionRecord) == lesion
+    assert content["site" if isinstance(site, NonCoronary) else "artery"] == "other"
+    names = {"suggested_artery", "confidence", "not_coronary_probability", "probability", "reason", "evidence"}
+    assert {*names, "looked_at"} & content.keys() == written
+    assert restore(content, Lesion) == lesion
 
 
 def test_labels_of_counted_calcium():
@@ -75,7 +67,9 @@ def test_labels_of_counted_calcium():
         (("methods", "threshold", "lesions", 0, "centroid_ras_mm"), [1, 2], r"lesions\[0\].centroid_ras_mm"),
         (("slice_probabilities",), [None, 0.5, "x"], r"slice_probabilities\[2\]"),
         (("non_coronary",), {"reviewed": True, "aortic_valve": 3}, "non_coronary.aortic_valve"),
-        (("methods", "threshold", "reviewed"), 1, "methods.threshold.reviewed"),
+        (("methods", "threshold", "status"), 1, "methods.threshold.status"),
+        (("rules", "threshold", "threshold_hu"), "130", "methods.threshold.rules.threshold_hu"),
+        (("methods", "threshold", "arteries"), {"left": {}}, "methods.threshold.arteries"),
         (("methods", "threshold", "total", "agatston"), float("nan"), "methods.threshold.total.agatston"),
         (("methods", "threshold", "total", "interval_90"), [0, "9"], r"total.interval_90\[1\]"),
         (("input", "spacing_mm"), None, "input.spacing_mm"),
@@ -101,7 +95,7 @@ def test_a_damaged_record_is_refused(path, value, said):
 @pytest.mark.parametrize(("reviewed", "severe"), [(False, ["beyond-calibration", "heart-cut"]), (True, ["heart-cut"])])
 def test_severe_warnings_of_a_score_are_those_that_its_reader_has_not_settled(reviewed, severe):
     record = whole_record()
-    record["methods"]["threshold"]["reviewed"] = reviewed
+    record["methods"]["threshold"]["status"] = "reviewed" if reviewed else "automatic"
     record["warnings"] = [
         {"code": "beyond-calibration", "message": "It is unlike others.", "severe": True},
         {"code": "noise", "message": "It is noisy.", "severe": False},

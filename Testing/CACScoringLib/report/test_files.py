@@ -20,11 +20,10 @@ from PIL import Image
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.scores import STATUSES, Verdict
 from CACScoringLib.report import files as report
 from CACScoringLib.report import listing, page, pictures
 from CACScoringLib.report.page import severe_stenosis
-from CACScoringLib.scoring.arteries import ArterySuggestion
-from CACScoringLib.scoring.methods import STATUSES
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
@@ -37,18 +36,18 @@ def result():
 
 def test_severe_warnings_stand_above_the_numbers(result):
     warnings = (ScanWarning("thick-slices", "It is thick."), ScanWarning("dire", f"No heart: {NASTY}", severe=True))
-    warned = replace(result, warnings=warnings)
+    warned = result.stating(warnings=warnings)
     html = page.result_as_html(warned)
     numbers = html.index('<table class="scores">')
     assert html.index("<code>dire</code>") < numbers < html.index("<code>thick-slices</code>")
     assert "<script>alert" not in html
-    assert 'class="severe"' not in page.result_as_html(replace(result, warnings=warnings[:1]))
-    written = report.result_as_json(warned, {})["warnings"]
+    assert 'class="severe"' not in page.result_as_html(result.stating(warnings=warnings[:1]))
+    written = warned.record.as_json()["warnings"]
     assert [warning["severe"] for warning in written] == [True, False]
 
 
 def test_json_has_the_promised_keys(result, tmp_path):
-    report.write_json(tmp_path / "scores.json", result, {"heart": 1.23456})
+    report.write_json(tmp_path / "scores.json", result.record, {"heart": 1.23456})
     data = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert data["schema"] == "cac-score/1"
     assert {"input", "acquisition", "warnings", "rules", "models", "methods", "categories", "seconds"} <= set(data)
@@ -68,7 +67,7 @@ def test_json_has_the_promised_keys(result, tmp_path):
 
 def test_unreviewed_results_have_no_categories():
     unreviewed = make_result(reviewed=False)
-    assert report.result_as_json(unreviewed, {})["categories"] is None
+    assert unreviewed.record.as_json()["categories"] is None
     text = page.result_as_html(unreviewed)
     assert "left anterior descending" not in text  # unseen arteries must not read as free of calcium
 
@@ -78,14 +77,14 @@ def test_a_maps_score_on_the_clinical_scale_comes_first():
     clinical = unreviewed.methods["threshold"]
     rules = replace(clinical.rules, equivalent_mg_per_mm3_hu=0.0007)
     mapped = replace(clinical, rules=rules, total=replace(clinical.total, clinical_agatston=6.4))
-    with_map = replace(unreviewed, methods={**unreviewed.methods, "decomposition": mapped})
+    with_map = unreviewed.stating(methods={**unreviewed.methods, "decomposition": mapped})
     text = report.result_as_text(with_map)
     assert "6.4" in text[text.index("Calcium map") :].splitlines()[-1]
     assert re.search(r'<td class="light">6\.4</td>', page.result_as_html(with_map))
 
 
 def test_csv_has_a_row_per_lesion(result):
-    rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result)))))
+    rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result.record))))
     assert len(rows) == 1
     assert (rows[0]["artery"], rows[0]["first_slice"], rows[0]["last_slice"]) == ("LAD", "5", "6")
     assert rows[0]["mass_mg"] == rows[0]["integrated_mass_mg"]
@@ -95,9 +94,9 @@ def test_csv_has_a_row_per_lesion(result):
 def test_mass_and_agatston_are_the_same_in_all_files():
     """Sums of the tables, scores.json, the page's table and the shares of its sentence agree, for both methods."""
     result = automatic_patient.scored()
-    table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result)))))
-    features = list(csv.DictReader(io.StringIO(report.features_as_csv(report.record_of(result)))))
-    written = report.result_as_json(result, {})["methods"]
+    table = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result.record))))
+    features = list(csv.DictReader(io.StringIO(report.features_as_csv(result.record))))
+    written = result.record.as_json()["methods"]
     for name, method in result.methods.items():
         rows = [row for row in table if row["method"] == name]
         total = written[name]["total"]
@@ -112,12 +111,12 @@ def test_mass_and_agatston_are_the_same_in_all_files():
 
 def test_nobody_is_named_unless_asked():
     person = make_result(**IDENTITY)
-    anonymous = page.result_as_html(person) + json.dumps(report.result_as_json(person, {}))
+    anonymous = page.result_as_html(person) + json.dumps(person.record.as_json())
     with_names = page.result_as_html(person, identify=True)
     for value in IDENTITY.values():
         assert value not in anonymous
         assert value in with_names
-        assert value in json.dumps(report.result_as_json(person, {}, identify=True))
+        assert value in json.dumps(person.record.as_json(identify=True))
 
 
 def test_text_from_dicom_is_escaped():
@@ -155,7 +154,7 @@ def pixels(jpeg):
 
 def test_a_lesion_is_outlined_but_not_covered(result):
     method = result.methods["threshold"]
-    with_lesion = pixels(pictures.slice_picture(result.scan, result.heart.mask, method.lesions, 5))
+    with_lesion = pixels(pictures.slice_picture(result.scan, result.heart.mask, method.lesion_set, 5))
     red, green, blue = np.moveaxis(with_lesion, 2, 0)
     outline = (red > 180) & (green < 140) & (blue < 140)
     assert outline.sum() > 100
@@ -175,7 +174,7 @@ def many_candidates(count):
 def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up():
     result = many_candidates(400)
     method = result.methods["threshold"]
-    listed = listing.listed_lesions(method, 3.0)
+    listed = listing.listed_lesions(method)
     assert len(listed) == listing.MAX_LISTED < 400 == method.total.lesions
     assert min(lesion.peak_hu for lesion in listed) >= 300, "of 131 to 530 HU"
     html = page.result_as_html(result)
@@ -205,18 +204,18 @@ def test_a_patch_is_around_its_place():
 def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, name):
     unreviewed = make_result(reviewed=False)
     method = unreviewed.methods["threshold"]
-    suggestion = ArterySuggestion(method.lesions.lesions[0].id, Artery.LCX, 0.9, not_coronary)
-    text = page.result_as_html(replace(unreviewed, methods={"threshold": replace(method, suggestions=(suggestion,))}))
-    assert name in text
-    automatic = replace(method, suggestions=(suggestion,), status="automatic")
-    assert listing.lesion_name(automatic, method.lesions.lesions[0]) == "LCX? (place 90%)"
-    doubtful = replace(automatic, suggestions=(replace(suggestion, confidence=0.6, second=Artery.LM),))
-    assert listing.lesion_name(doubtful, method.lesions.lesions[0]) == "LCX or LM? (place 60%)"
+    verdict = Verdict(artery=Artery.LCX, confidence=0.9, not_coronary_probability=not_coronary)
+    lesion = replace(method.lesions[0], verdict=verdict)
+    assert name in page.result_as_html(unreviewed.stating(methods={"threshold": replace(method, lesions=(lesion,))}))
+    automatic = replace(method, status="automatic")
+    assert listing.lesion_name(automatic, lesion) == "LCX? (place 90%)"
+    doubtful = replace(lesion, verdict=replace(verdict, confidence=0.6, second=Artery.LM))
+    assert listing.lesion_name(automatic, doubtful) == "LCX or LM? (place 60%)"
 
 
 def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):
     result = heart_with_territories.score()
-    content = report.result_as_json(result, {})
+    content = result.record.as_json()
     elsewhere = content["non_coronary"]
     sites = ["aortic_valve", "mitral_annulus", "thoracic_aorta", "other"]
     assert list(elsewhere) == ["reviewed", *sites, "lesion_list"]
@@ -224,10 +223,7 @@ def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):
     assert [lesion["site"] for lesion in elsewhere["lesion_list"]] == sites[:3]
     assert content["methods"]["threshold"]["total"]["agatston"] == pytest.approx(64)
     assert content["territories"]["labels"]["2"] == "LAD"
-    rows = [
-        (row["method"], row["artery"])
-        for row in csv.DictReader(io.StringIO(report.lesions_as_csv(report.record_of(result))))
-    ]
+    rows = [(row["method"], row["artery"]) for row in csv.DictReader(io.StringIO(report.lesions_as_csv(result.record)))]
     assert rows == [("threshold", "LAD"), *(("non_coronary", site) for site in sites[:3])]
     report.write_images(tmp_path, result)
     territories = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "territories.nii.gz")))

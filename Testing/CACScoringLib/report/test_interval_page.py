@@ -8,26 +8,31 @@ import pytest
 from made_results import make_result
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.report.files import result_as_json, result_as_text
+from CACScoringLib.core.labels import Artery, SiteMap
+from CACScoringLib.report.files import result_as_text
 from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.scoring.evidence import LeftOut
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Intervals
+from CACScoringLib.scoring.methods import method_score
+from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))
-INTERVALS = {TOTAL: Intervals((40.2, 130.4), (8.04, 26.0)), "LAD": Intervals((12.0, 40.0))}
+
+
+def with_intervals(method):
+    total = replace(method.total, interval_90=(40.2, 130.4), mass_interval_90=(8.04, 26.0))
+    lad = replace(method.arteries["LAD"], interval_90=(12.0, 40.0))
+    return replace(method, total=total, arteries=SiteMap({**method.arteries, Artery.LAD: lad}))
 
 
 def interval_as_html(method):
-    return result_as_html(replace(make_result(), methods={"threshold": method}, categories=None))
+    return result_as_html(make_result().stating(methods={"threshold": method}, categories=None))
 
 
 @pytest.fixture
 def method():
     clinical = make_result().methods["threshold"]
-    automatic = replace(clinical, status="automatic", left_out=LeftOut(clinical.lesions.of(()), (), ()))
-    return replace(automatic, intervals=INTERVALS, category_probabilities=PROBABILITIES)
+    return replace(with_intervals(clinical), status="automatic", category_probabilities=PROBABILITIES)
 
 
 def test_headline_and_table_state_score_interval_and_category(method):
@@ -53,18 +58,20 @@ def test_headline_and_table_state_score_interval_and_category(method):
 def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     result = automatic_patient.scored()
     method = result.methods["threshold"]
-    sure, *doubtful = method.suggestions
-    chances = [replace(sure, not_coronary_probability=0.1)]
-    chances += [replace(s, not_coronary_probability=0.11) for s in doubtful]
-    method = replace(method, suggestions=tuple(chances))
-    result = replace(result, methods={**result.methods, "threshold": method})
-    ids = [s.lesion_id for s in doubtful]
+    chances = [0.1, *[0.11] * (len(method.lesions) - 1)]
+    lesions = tuple(
+        replace(lesion, verdict=replace(lesion.verdict, not_coronary_probability=chance))
+        for lesion, chance in zip(method.lesions, chances, strict=True)
+    )
+    method = replace(method, lesions=lesions)
+    result = result.stating(methods={**result.methods, "threshold": method})
+    ids = [lesion.id for lesion in lesions[1:]]
     count = f"{len(ids)} of {len(chances)} doubtful"
     assert score_table(result.methods).rows[0].note == count
     assert count in result_as_text(result)
     captions = [picture.caption.split()[0] for picture in largest_pictures(result)]
     assert all(caption.endswith("?") == (int(caption.rstrip("?")) in ids) for caption in captions)
-    reviewed = replace(method, status="reviewed", suggestions=())
+    reviewed = replace(method, status="reviewed")
     assert score_table({"threshold": reviewed}).rows[0].note == ""
 
 
@@ -83,10 +90,10 @@ def test_the_maps_score_is_drawn_at_its_interval(method):
 
 
 def test_all_files_hold_the_interval(method):
-    result = replace(make_result(), methods={"threshold": method})
+    result = make_result().stating(methods={"threshold": method})
     assert "40–130" in result_as_html(result)
     assert "40–130" in result_as_text(result)
-    content = result_as_json(result, {})["methods"]["threshold"]
+    content = result.record.as_json()["methods"]["threshold"]
     assert content["total"]["interval_90"] == [40.2, 130.4]
     assert content["total"]["mass_interval_90"] == [8.04, 26.0]
     assert content["arteries"]["LAD"]["interval_90"] == [12.0, 40.0]
@@ -94,8 +101,7 @@ def test_all_files_hold_the_interval(method):
 
 
 def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):
-    none = method.lesions.of(())
-    empty = replace(method, lesions=none, status="automatic", left_out=LeftOut(none, (), ()))
-    for intervals, has_arteries in ((INTERVALS, True), ({}, False)):
-        html = result_as_html(replace(make_result(), methods={"threshold": replace(empty, intervals=intervals)}))
+    unknown = method_score("automatic", method.rules, (), method.voxels)
+    for empty, has_arteries in ((with_intervals(unknown), True), (unknown, False)):
+        html = result_as_html(make_result().stating(methods={"threshold": empty}))
         assert ("left anterior descending" in html) == has_arteries

@@ -18,7 +18,7 @@ from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.listing import left_out_candidates
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.report.pictures import left_out_pictures, plane_pictures
-from CACScoringLib.scoring.scores import Score
+from CACScoringLib.scoring.methods import method_score
 
 
 def test_candidates_left_out_stand_open_with_reason_and_picture():
@@ -31,8 +31,8 @@ def test_candidates_left_out_stand_open_with_reason_and_picture():
 
 def test_candidates_left_out_are_ordered_by_the_score_at_stake():
     candidates = left_out_candidates(make_negative((0.2, 0.1, 0.15)))
-    assert [candidate.lesion.peak_hu for candidate in candidates] == [450, 210, 310]
-    assert [candidate.agatston for candidate in candidates] == pytest.approx([16, 8, 12])
+    assert [lesion.peak_hu for lesion, _ in candidates] == [450, 210, 310]
+    assert [lesion.agatston for lesion, _ in candidates] == pytest.approx([16, 8, 12])
     assert len(left_out_pictures(make_negative((0.2, 0.1, 0.15)), 2)) == 2
 
 
@@ -67,7 +67,7 @@ def test_a_zero_shows_each_artery_along_its_course(part):
     """Calcium anywhere along the course is in the picture of its artery."""
     result = heart_with_territories.score()
     method = result.methods["threshold"]
-    empty = replace(method, lesions=method.lesions.of(()), total=Score(), left_out=None)
+    empty = method_score(method.status, method.rules, (), method.voxels)
     courses = artery_courses(result.territories)
     artery, course = next(iter(courses.items()))
     along = (course.distances_mm >= course.first_mm) & (course.distances_mm <= course.last_mm)
@@ -76,7 +76,7 @@ def test_a_zero_shows_each_artery_along_its_course(part):
     order = np.argsort(course.distances_mm[along])
     hu[tuple(places[order[int(part * len(order))]])] = 1000
     scan = replace(result.scan, image=Grid.of(result.scan.image).image(hu))
-    zero = replace(result, scan=scan, methods={"threshold": empty})
+    zero = replace(result.stating(methods={"threshold": empty}), scan=scan)
     drawn = {p.caption.split()[0]: p for p in largest_pictures(zero) if p.wide}
     assert set(drawn) == {key.key for key in courses}
     assert np.asarray(Image.open(io.BytesIO(drawn[artery.key].jpeg)).convert("L")).max() > 150

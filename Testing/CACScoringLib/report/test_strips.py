@@ -22,7 +22,7 @@ def result():
     lesion = replace(method.features.lesions[0], ostium_mm=35.0, length_mm=10.0, in_proximal_third=2 / 3)
     artery = replace(method.features.arteries["LAD"], proximal_share=2 / 3, first_mm=10.0, last_mm=110.0)
     features = replace(method.features, arteries={"LAD": artery}, lesions=(lesion,))
-    return replace(made, methods={"threshold": replace(method, features=features)})
+    return made.stating(methods={"threshold": replace(method, features=features)})
 
 
 def test_sentence_and_strips_have_shares_and_places(result):
@@ -39,7 +39,7 @@ def test_sentence_and_strips_have_shares_and_places(result):
 
 
 def test_the_table_has_rows_of_lesions_arteries_and_patient(result):
-    lesion, artery, total = csv.DictReader(io.StringIO(report.features_as_csv(report.record_of(result))))
+    lesion, artery, total = csv.DictReader(io.StringIO(report.features_as_csv(result.record)))
     assert (lesion["lesion"], artery["lesion"], total["lesion"]) == ("1", "", "")
     assert [row["artery"] for row in (lesion, artery, total)] == ["LAD", "LAD", "total"]
     assert lesion["ostium_mm"] == "35.000"
@@ -50,7 +50,7 @@ def test_the_table_has_rows_of_lesions_arteries_and_patient(result):
 
 
 def test_the_record_holds_the_features(result):
-    record = report.record_of(result).methods["threshold"]
+    record = result.record.methods["threshold"]
     assert record.features == result.methods["threshold"].features
     assert record.features.patient["largest_lesion_mm3"] == 96
     assert record.arteries[Artery.LAD.key].lesions == 1

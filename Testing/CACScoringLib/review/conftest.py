@@ -7,7 +7,6 @@ from calcified_heart import NETWORKS, calcified_scan
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_result
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.report.files import result_as_json
 from CACScoringLib.review.scene import SceneReview
 
 
@@ -22,7 +21,7 @@ def opened(scene):
     """Opens the review of a result in the scene. changed: what its record has in place of its own."""
 
     def open_review(result, **changed):
-        content = content_of_result(result, result_as_json(result, {}) | changed)
+        content = content_of_result(result.stating(**changed))
         return SceneReview(scene, mrml.add_to_scene(scene, content))
 
     return open_review

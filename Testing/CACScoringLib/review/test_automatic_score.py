@@ -15,13 +15,12 @@ from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
 from CACScoringLib.review.scene import SceneReview
-from CACScoringLib.scoring.uncertainty import TOTAL
 
 METHODS = ("threshold", "decomposition")
 
 
 def ids(review, method):
-    return [lesion.id for lesion in review.result(method).lesions.lesions]
+    return [lesion.id for lesion in review.result(method).lesions]
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def with_sites(opened):
 
 def test_exported_sites_scored_again_give_the_same_numbers(with_sites, tmp_path):
     review, _ = with_sites
-    aorta = next(x for x in review.lesions("threshold") if x.artery == NonCoronary.THORACIC_AORTA)
+    aorta = next(x for x in review.lesions("threshold") if x.site == NonCoronary.THORACIC_AORTA)
     review.assign("threshold", [aorta.id], NonCoronary.OTHER)
     review.look_at("threshold", [lesion.id for lesion in review.lesions("threshold")])
     review.set_reviewed("threshold", True)
@@ -63,7 +62,7 @@ def test_accepted_unchanged(review):
     review.accept("threshold")
     after = review.result("threshold")
     assert (after.status, after.total, after.arteries) == ("reviewed", before.total, before.arteries)
-    assert (after.left_out, review.left_out("threshold").reasons) == (None, out.reasons)
+    assert (after.left_out, review.left_out("threshold")) == ((), out)
     assert review.categories().status == "reviewed"
     assert not review.reviewed["decomposition"]
     review.undo()
@@ -74,7 +73,7 @@ def test_beyond_the_models_calibration_categories_wait_for_a_reader(opened):
     out_of_range = automatic_patient.scored(domain={"ranges": {"slice_spacing_mm": [0.1, 0.2, 0.1]}, "limit": 1.0})
     review = opened(out_of_range)
     assert review.categories() is None
-    assert review.result("threshold").intervals == review.result("decomposition").intervals == {}
+    assert not any(review.result(method).has_intervals for method in METHODS)
     assert "beyond-calibration" in [warning.code for warning in review.warnings]
     review.accept("threshold")
     assert review.categories().status == "reviewed"
@@ -85,8 +84,8 @@ def test_beyond_the_models_calibration_categories_wait_for_a_reader(opened):
 def test_candidates_without_an_artery_cannot_be_accepted(opened):
     without = automatic_patient.scored(evidence=False)
     review = opened(without)
-    assert review.left_out("threshold") is None
-    lesion = review.result("threshold").lesions.lesions[0]
+    assert review.left_out("threshold") == ()
+    lesion = review.result("threshold").lesions[0]
     review.assign("threshold", [lesion.id], Artery.UNASSIGNED)
     with pytest.raises(MaskError, match="1 lesion has no artery"):
         review.accept("threshold")
@@ -103,7 +102,7 @@ def test_tables_hold_candidates_left_out_with_reasons(review, automatic):
         for n in range(table.GetNumberOfRows())
     ]
     reasons = [reason for method, reason in rows if method == "threshold_left_out"]
-    assert reasons == list(automatic.methods["threshold"].left_out.reasons)
+    assert reasons == [lesion.verdict.reason for lesion in automatic.methods["threshold"].left_out]
     assert not any(reason for method, reason in rows if method != "threshold_left_out")
 
 
@@ -115,15 +114,13 @@ def test_intervals_follow_the_score(opened, automatic, monkeypatch, tmp_path):
     review = opened(automatic)
     for method in METHODS:
         result, expected = review.result(method), automatic.methods[method]
-        assert (result.intervals, result.category_probabilities) == (
-            expected.intervals,
-            expected.category_probabilities,
-        )
-    assert review.categories().probabilities == automatic.categories.probabilities
+        assert result.total.interval_90 == expected.total.interval_90
+        assert result.category_probabilities == expected.category_probabilities
+    assert review.categories().probabilities == automatic.record.categories.probabilities
 
     def spread(method):
         result = review.result(method)
-        low, high = np.log1p(result.intervals[TOTAL].agatston)
+        low, high = np.log1p(result.total.interval_90)
         assert (low + high) / 2 == pytest.approx(np.log1p(result.total.clinical_agatston))
         return (high - low) / 2
 
@@ -136,35 +133,35 @@ def test_intervals_follow_the_score(opened, automatic, monkeypatch, tmp_path):
     review.accept("threshold")
     result = review.result("threshold")
     assert result.category_probabilities == {}
-    low, high = result.intervals[TOTAL].agatston
+    low, high = result.total.interval_90
     assert low < result.total.agatston < high
     assert high - low == pytest.approx(2 * automatic_patient.REPEATS * 1.645 / 1.960)
     review.export(tmp_path / "out")
     document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
-    total = review.result("threshold").intervals[TOTAL]
-    assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.agatston)
+    total = review.result("threshold").total
+    assert document["methods"]["threshold"]["total"]["interval_90"] == list(total.interval_90)
     assert document["categories"]["probabilities"] == review.result("threshold").category_probabilities
     again = automatic_patient.scored(lesions=sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz")))
     for method, result in again.methods.items():
-        assert result.intervals[TOTAL].agatston == review.result(method).intervals[TOTAL].agatston
+        assert result.total.interval_90 == review.result(method).total.interval_90
     review.set_reviewed("decomposition", True)
-    assert review.result("decomposition").intervals == {}
+    assert not review.result("decomposition").has_intervals
 
 
 def test_no_intervals_without_the_models_card(scene, review, automatic, monkeypatch, tmp_path):
     """Omit intervals if the model is missing, has other evidence or a broken card; the review still opens."""
-    assert review.result("threshold").intervals == {}
+    assert not review.result("threshold").has_intervals
     card = automatic_patient.map_card()
     new_calibration = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
     model = StoredModel(new_calibration, tmp_path / "map.json", "user")
     monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
     again = SceneReview(scene, review.nodes)
-    assert again.result("threshold").intervals == {}
+    assert not again.result("threshold").has_intervals
     again.accept("threshold")
-    assert again.result("threshold").intervals
+    assert again.result("threshold").has_intervals
 
     def broken(_network):
         raise ModelError("broken")
 
     monkeypatch.setattr(calibration, "list_models", broken)
-    assert SceneReview(scene, review.nodes).result("threshold").intervals == {}
+    assert not SceneReview(scene, review.nodes).result("threshold").has_intervals

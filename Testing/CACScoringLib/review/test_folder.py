@@ -45,7 +45,7 @@ def review(written):
 
 
 def numbers(review):
-    return {m: (review.result(m).total, review.result(m).arteries, review.result(m).intervals) for m in METHODS}
+    return {m: (review.result(m).total, review.result(m).arteries) for m in METHODS}
 
 
 def edit(review):
@@ -53,7 +53,7 @@ def edit(review):
     first, second, third, *_ = [lesion.id for lesion in review.lesions("threshold")]
     review.assign("threshold", [first], Artery.RCA)
     review.reject("threshold", [second])
-    review.assign("threshold", [review.left_out("threshold").lesions.lesions[0].id], Artery.LCX)
+    review.assign("threshold", [review.left_out("threshold")[0].id], Artery.LCX)
     review.undo()
     review.redo()
     flat = review.review("threshold").flat_voxels([third])
@@ -126,13 +126,13 @@ def voxels_of(review, lesion):
 class TestDrawing:
     def test_a_cut_gives_the_far_side_to_another_artery_and_keeps_the_volume(self, review):
         lesion = review.lesions("threshold")[0]
-        artery = Artery.RCA if lesion.artery != Artery.RCA else Artery.LAD
+        artery = Artery.RCA if lesion.site != Artery.RCA else Artery.LAD
         before, i = review.result("threshold").arteries, voxels_of(review, lesion)[:, 2]
         review.cut("threshold", lesion.id, (0, 0, i.min() + 0.5), (0, 0, 1), int(artery))
         after = review.result("threshold").arteries
         moved = int((i > i.min()).sum()) * 27.0  # mm³
         assert after[artery].volume_mm3 == pytest.approx(before[artery].volume_mm3 + moved)
-        assert after[lesion.artery].volume_mm3 == pytest.approx(before[lesion.artery].volume_mm3 - moved)
+        assert after[lesion.site].volume_mm3 == pytest.approx(before[lesion.site].volume_mm3 - moved)
         with pytest.raises(MaskError, match="does not divide"):
             review.cut("threshold", review.lesions("threshold")[0].id, (0, 0, 0), (0, 0, 1), int(Artery.LM))
 
@@ -149,7 +149,7 @@ class TestDrawing:
         assert after[Artery.LCX] == before[Artery.LCX]
 
     def test_a_picked_candidate_counts_whole_until_erased(self, review):
-        before, lesion = review.result("threshold").total, review.left_out("threshold").lesions.lesions[0]
+        before, lesion = review.result("threshold").total, review.left_out("threshold")[0]
         voxels = voxels_of(review, lesion)
         review.pick("threshold", tuple(map(int, voxels[0])), Artery.LAD)
         assert review.result("threshold").total.volume_mm3 == pytest.approx(before.volume_mm3 + 27.0 * len(voxels))

@@ -37,11 +37,11 @@ def voxels_cm3(scored, count):
 
 
 def test_unchanged_fat_is_that_of_the_record(scored, opened, tmp_path):
-    assert scored.epicardial_fat.volume_cm3 == voxels_cm3(scored, 13 * 54 * 54)
-    assert opened(scored).epicardial_fat == scored.epicardial_fat
-    report.write_json(tmp_path / "scores.json", scored, {})
+    assert scored.record.epicardial_fat.volume_cm3 == voxels_cm3(scored, 13 * 54 * 54)
+    assert opened(scored).epicardial_fat == scored.record.epicardial_fat
+    report.write_json(tmp_path / "scores.json", scored.record, {})
     report.write_images(tmp_path, scored)
-    assert ScanReview(ReviewFolder(tmp_path, scored.scan)).epicardial_fat == scored.epicardial_fat
+    assert ScanReview(ReviewFolder(tmp_path, scored.scan)).epicardial_fat == scored.record.epicardial_fat
 
 
 def test_fat_follows_the_outline(scored, opened, tmp_path):

@@ -11,10 +11,9 @@ from calcified_heart import NETWORKS, calcified_scan
 from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report import files as report
 from CACScoringLib.review.review import Review, recorded_lesions
-from CACScoringLib.scoring.arteries import ArterySuggestion
-from CACScoringLib.scoring.lesions import ScoringRules
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +25,13 @@ def scored():
 
 def review_of(scored, method, recorded=True):
     scan, heart, result = scored
-    method_result, record = result.methods[method], report.record_of(result)
+    scored_method, record = result.methods[method], result.record
     image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.image(), scan.image)
     elsewhere = record.non_coronary if method == "threshold" else None
-    lesions = recorded_lesions(record.methods[method], elsewhere) if recorded else {}
-    review = Review(
-        method, image, method_result.rules, heart, peaks, lesions, by_territory=result.territories is not None
-    )
-    labels = report.site_labels(result) if method == "threshold" else method_result.lesions.label_image(scan.image)
+    lesions = recorded_lesions(scored_method, elsewhere) if recorded else {}
+    of_reader = (Artery,) if scored_method.reviewed else ()
+    review = Review(method, image, scored_method.rules, heart, peaks, lesions, of_reader)
+    labels = report.site_labels(result) if method == "threshold" else scored_method.lesion_set.label_image(scan.image)
     set_labels(review, sitk.GetArrayFromImage(labels))
     return review
 
@@ -62,8 +60,8 @@ def assert_same_numbers(result, expected):
     """To the last digit. Ids may differ: a review keeps them over edits."""
     assert result.total == expected.total
     assert result.arteries == expected.arteries
-    assert [replace(x, id=0) for x in result.lesions.lesions] == [replace(x, id=0) for x in expected.lesions.lesions]
-    np.testing.assert_array_equal(result.lesions.artery_map(), expected.lesions.artery_map())
+    assert [replace(x, id=0) for x in result.lesions] == [replace(x, id=0) for x in expected.lesions]
+    np.testing.assert_array_equal(result.lesion_set.site_map(), expected.lesion_set.site_map())
 
 
 @pytest.mark.parametrize("method", ["threshold", "decomposition"])
@@ -83,7 +81,7 @@ def test_labels_reached_by_many_edits_count_as_when_given_at_once(scored, method
         set_labels(fresh, labels.copy())
         fresh.reviewed = review.reviewed
         assert_same_numbers(review.result(), fresh.result())
-    assert len(review.result().lesions.lesions) > 2
+    assert len(review.result().lesions) > 2
 
 
 def test_warnings_of_a_review(scored):
@@ -116,19 +114,19 @@ def test_a_lesion_keeps_its_id_while_its_voxels_stay(scored):
 
 def test_lesions_that_no_run_knew_have_no_suggestion(scored):
     review = review_of(scored, "threshold", recorded=False)
-    assert len(review.result().lesions.lesions) > 5
-    assert review.result().suggestions == ()
+    assert len(review.result().lesions) > 5
+    assert [lesion.verdict for lesion in review.result().lesions if lesion.verdict] == []
     assert not any(map(review.suggested_site, review.lesions().lesions))
 
 
 def test_unassigned_ones_beside_an_automatic_score_are_left_out(scored):
     review = review_of(scored, "threshold", recorded=False)
     review.unreviewed = "automatic"
-    left_out = list(review.left_out().candidates())
+    left_out = review.left_out()
     assert len(left_out) > 5
-    for lesion, suggestion, reason in left_out:
-        assert suggestion == ArterySuggestion.unknown(lesion.id)
-        assert reason == "not assigned to an artery"
+    for lesion in left_out:
+        assert (lesion.verdict.artery, lesion.verdict.counts) == (Artery.UNASSIGNED, False)
+        assert lesion.verdict.reason == "not assigned to an artery"
 
 
 def test_the_centre_of_a_ring_lies_in_the_ring():
@@ -166,21 +164,21 @@ def with_territories():
 def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(with_territories):
     review = review_of(with_territories, "threshold")
     lesions = review.lesions().lesions
-    assert all(review.suggested_site(lesion) == lesion.artery for lesion in lesions)
+    assert all(review.suggested_site(lesion) == lesion.site for lesion in lesions)
     give(review, lesions[0].id, NonCoronary.THORACIC_AORTA)
     suggestions = {x.id: review.suggested_site(x) for x in review.lesions().lesions}
     assert suggestions.pop(lesions[0].id) is None
     assert all(suggestions.values())
     give(review, lesions[0].id, Artery.UNASSIGNED)
     again = next(x for x in review.lesions().lesions if x.id == lesions[0].id)
-    assert review.suggested_site(again) == lesions[0].artery
+    assert review.suggested_site(again) == lesions[0].site
     review.reviewed = True
     assert not any(map(review.suggested_site, review.lesions().lesions))
 
 
 def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(with_territories):
     scan, heart, result = with_territories
-    labels = result.methods["threshold"].lesions.label_image(scan.image)
+    labels = result.methods["threshold"].lesion_set.label_image(scan.image)
     review = review_of((scan, heart, score_scan(scan, heart=heart, lesions=labels)), "threshold")
     assert review.lesions().lesions
     assert not any(map(review.suggested_site, review.lesions().lesions))

@@ -10,7 +10,6 @@ from scene_edits import METHODS, PART, ids, numbers, paint
 from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.mrml import scene as mrml
-from CACScoringLib.report import files as report
 from CACScoringLib.review.scene import SceneReview
 
 
@@ -22,7 +21,7 @@ def reopened(review, tmp_path):
     review.assign("decomposition", ids(review, "decomposition")[:1], Artery.RCA)
     paint(review, "LCX", PART)
     review.refresh()
-    k = review.result("decomposition").lesions.lesions[0].slice_indices[0]
+    k = review.result("decomposition").lesions[0].slices[0]
     review.switch_slice(k, False)
     review.set_reviewed("decomposition", True)
     review.update_tables()
@@ -46,7 +45,8 @@ def test_numbers_and_marks_come_back(reopened):
     assert again.slices_off == (k,)
     assert again.warnings == review.warnings
     assert not again.can_undo
-    assert again.result("threshold").suggestions == review.result("threshold").suggestions
+    verdicts = ([lesion.verdict for lesion in r.result("threshold").lesions] for r in (again, review))
+    assert next(verdicts) == next(verdicts)
     assert ids(again, "threshold")[3:] == ids(review, "threshold")[3:]
 
 
@@ -71,14 +71,14 @@ def exported(review, tmp_path):
     review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
     review.reject("threshold", ids(review, "threshold")[2:3])
     review.set_reviewed("threshold", True)
-    review.switch_slice(review.result("decomposition").lesions.lesions[0].slice_indices[0], False)
+    review.switch_slice(review.result("decomposition").lesions[0].slices[0], False)
     review.export(tmp_path / "reviewed")
     return tmp_path / "reviewed"
 
 
 def test_exported_scores(review, scored, exported):
     document = json.loads((exported / "scores.json").read_text(encoding="utf-8"))
-    recorded = report.result_as_json(scored, {})
+    recorded = scored.record.as_json()
     for method in METHODS:
         method_record = document["methods"][method]
         assert method_record["total"]["agatston"] == review.result(method).total.agatston

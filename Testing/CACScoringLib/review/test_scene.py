@@ -19,7 +19,7 @@ from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
 from CACScoringLib.review.scene import SceneReview
-from CACScoringLib.scoring.scores import Score
+from CACScoringLib.scoring.scores import score_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from CACScoringLib.scoring.scores import Score
 )
 def test_a_volume_of_any_axis_order_has_the_scores_of_its_folder(scene, scored, tmp_path, direction):
     """Keep the node's CT and read the worker's results from files, as the panel does."""
-    report.write_json(tmp_path / "scores.json", scored, {})
+    report.write_json(tmp_path / "scores.json", scored.record, {})
     report.write_images(tmp_path, scored)
     image = sitk.DICOMOrient(
         scored.scan.image, sitk.DICOMOrientImageFilter_GetOrientationFromDirectionCosines(direction)
@@ -41,11 +41,15 @@ def test_a_volume_of_any_axis_order_has_the_scores_of_its_folder(scene, scored, 
         result, expected = review.result(method), scored.methods[method]
         assert (result.total, result.arteries) == (expected.total, expected.arteries)
         assert result.total.lesions > 5
-        np.testing.assert_array_equal(result.lesions.id_map, expected.lesions.id_map)
-        for suggestion, reference in zip(result.suggestions, expected.suggestions, strict=True):
-            assert (suggestion.lesion_id, suggestion.artery) == (reference.lesion_id, reference.artery)
-            assert suggestion.confidence == pytest.approx(reference.confidence, abs=5e-4)
-    lesion = review.result("threshold").lesions.lesions[0]
+        np.testing.assert_array_equal(result.lesion_set.id_map, expected.lesion_set.id_map)
+        for lesion, reference in zip(result.lesions, expected.lesions, strict=True):
+            assert lesion.id == reference.id
+            if reference.verdict is None:
+                assert lesion.verdict is None
+                continue
+            assert lesion.verdict.artery == reference.verdict.artery
+            assert lesion.verdict.confidence == pytest.approx(reference.verdict.confidence, abs=5e-4)
+    lesion = review.result("threshold").lesions[0]
     review.assign("threshold", [lesion.id], Artery.RCA)
     moved = review.result("threshold").arteries[Artery.RCA]
     assert moved.agatston == pytest.approx(sum(c.area_mm2 * c.weight for c in lesion.components) * 2.5 / 3)
@@ -66,14 +70,14 @@ def test_a_scan_that_was_normalised_is_scored_as_in_its_run(opened, tmp_path):
     assert review.result("threshold").total == scored.methods["threshold"].total
     review.export(tmp_path / "reviewed")
     record = json.loads((tmp_path / "reviewed" / "scores.json").read_text(encoding="utf-8"))
-    assert record["normalisation"]["gain"] == list(scored.normalisation.gain)
+    assert record["normalisation"]["gain"] == list(scored.record.normalisation.gain)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_assigned_and_rejected_lesions(review, method):
     before = review.result(method)
     node = review.nodes.calcium if method == "threshold" else review.nodes.map_lesions
-    first, second, third = [x for x in before.lesions.lesions if x.artery != Artery.OTHER][:3]
+    first, second, third = [x for x in before.lesions if x.site != Artery.OTHER][:3]
     review.assign(method, [first.id, second.id], Artery.OTHER)
     review.reject(method, [third.id])
     after = review.result(method)
@@ -94,7 +98,7 @@ def test_no_calcium_is_a_reviewed_score_of_0_of_all_methods(review, tmp_path):
     review.set_no_calcium()
     for method in METHODS:
         result = review.result(method)
-        assert (result.reviewed, result.no_calcium, result.total) == (True, True, Score(mass_mg=0.0))
+        assert (result.reviewed, result.no_calcium, result.total) == (True, True, score_of((), has_masses=True))
     assert (review.categories().risk_class, review.categories().cac_drs) == ("0", "A0")
     review.export(tmp_path / "out")
     document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
@@ -121,7 +125,7 @@ class TestSlices:
 
     def test_switched_off_and_on_again(self, review):
         before = numbers(review)
-        k = review.result("decomposition").lesions.lesions[0].slice_indices[1]
+        k = review.result("decomposition").lesions[0].slices[1]
         review.switch_slice(k, False)
         off = numbers(review)
         assert off["threshold"] == before["threshold"]
@@ -157,7 +161,7 @@ def test_every_kind_of_edit_is_undone_in_order(review):
     done()
     review.reject("decomposition", ids(review, "decomposition")[1:3])
     done()
-    review.switch_slice(review.result("decomposition").lesions.lesions[0].slice_indices[0], False)
+    review.switch_slice(review.result("decomposition").lesions[0].slices[0], False)
     done()
     paint(review, "RCA", (slice(8, 12), slice(30, 50), slice(30, 50)))
     review.refresh()
@@ -221,7 +225,7 @@ class TestOtherTools:
         review.assign("threshold", [second], Artery.LCX)
         review.reject("threshold", [third])
         result = review.result("threshold")
-        assert {x.id: x.artery for x in result.lesions.lesions if x.id in (first, second, third)} == {
+        assert {x.id: x.site for x in result.lesions if x.id in (first, second, third)} == {
             first: Artery.LAD,
             second: Artery.LCX,
         }

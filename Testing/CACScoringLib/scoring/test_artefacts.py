@@ -47,7 +47,7 @@ def test_noise_causes_a_warning_and_leaves_the_scores():
     assert "noise-candidates" in [w.code for w in result.warnings if w.severe]
     total = result.methods["threshold"].total
     assert min(total.lesions, total.agatston) > 500
-    assert result.methods["threshold"].masses is None
+    assert total.mass_mg is None
     quiet, quiet_heart = noisy_heart((20, 80, 80), noise_hu=20)
     labels = sitk.Cast(heart, sitk.sitkUInt8) * int(Artery.LAD)
     for unwarned in (score_scan(scan, heart=heart, lesions=labels), score_scan(quiet, heart=quiet_heart)):

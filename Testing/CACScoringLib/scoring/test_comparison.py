@@ -9,10 +9,10 @@ from whole_records import MEASURED, record_of
 from CACScoringLib.core.errors import CTError, ModelError, UnreadableError
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report.page import comparison_as_page
 from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, comparison_as_json
 from CACScoringLib.scoring.comparison import compare as compare_records
-from CACScoringLib.scoring.rules import ScoringRules
 
 RULE, MAP = "threshold", "decomposition"
 MODELS = {"heart": "aa", "slices": "bb", "decomposition": "cc"}
@@ -24,7 +24,7 @@ ARTERY_LIMITS = {"intercept": 5.0, "slope": 0.1, "factor": 2.0, "pairs": 400, "h
 
 def score(agatston, scale=1.0):
     clinical = scale * agatston
-    counted = {"pseudo_mass_hu_mm3": 10 * agatston, "lesions": int(agatston > 0)}
+    counted = {"volume_mm3": agatston, "pseudo_mass_hu_mm3": 10 * agatston, "lesions": int(agatston > 0)}
     return {"agatston": agatston, "clinical_agatston": clinical, **counted}
 
 

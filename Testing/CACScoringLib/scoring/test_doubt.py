@@ -8,13 +8,12 @@ import SimpleITK as sitk
 from images import image_of
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.scoring.arteries import ArterySuggestion
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.scores import Verdict
 from CACScoringLib.scoring.doubt import decisive_warning, stent_warning
-from CACScoringLib.scoring.evidence import LeftOut
 from CACScoringLib.scoring.intervals import with_intervals
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.methods import method_result
-from CACScoringLib.scoring.scores import score_lesions
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.methods import method_score
 from CACScoringLib.scoring.uncertainty import LIMITS, ScanErrors, ScoreErrors, Uncertainty
 
 SPACING_MM = (1.0, 1.0, 3.0)
@@ -27,19 +26,21 @@ def score_of(*lesions):
         hu[2 * number, 1, :voxels] = 450
     image = image_of(hu, SPACING_MM)
     found = find_lesions(image, np.where(hu > 0, np.uint8(Artery.RCA), 0), ScoringRules())
-    by_slice = {lesion.slice_indices[0]: lesion.id for lesion in found.lesions}
+    by_slice = {lesion.slices[0]: lesion.id for lesion in found.lesions}
     ids = [by_slice[2 * number] for number in range(len(lesions))]
-    suggestions = {n: ArterySuggestion(n, Artery.RCA, 1.0, 1 - p) for n, (_, p, _) in zip(ids, lesions, strict=True)}
-    counted = [n for n, (*_, counts) in zip(ids, lesions, strict=True) if counts]
-    others = [n for n in ids if n not in counted]
-    part, rest = found.of(counted), found.of(others)
-    left_out = LeftOut(rest, tuple(suggestions[x.id] for x in rest.lesions), ("faint",) * len(others))
-    named = tuple(suggestions[x.id] for x in part.lesions)
-    return method_result("automatic", part, ScoringRules(), SPACING_MM, named, left_out)
+    given = dict(zip(ids, lesions, strict=True))
+    judged = [replace(x, verdict=verdict_of(*given[x.id][1:])) for x in found.lesions]
+    counted, left_out = ([x for x in judged if x.verdict.counts == counts] for counts in (True, False))
+    return method_score("automatic", ScoringRules(), counted, found.voxels, left_out)
+
+
+def verdict_of(probability, counts):
+    about = {"artery": Artery.RCA, "confidence": 1.0, "not_coronary_probability": 1 - probability}
+    return Verdict(**about, counts=counts, reason="" if counts else "faint")
 
 
 def warning_of(*lesions):
-    return decisive_warning(score_of(*lesions), SPACING_MM)
+    return decisive_warning(score_of(*lesions))
 
 
 @pytest.mark.parametrize(
@@ -88,10 +89,9 @@ def errors_of_a_factor(factor):
 def test_the_interval_spans_both_answers(lesions, low, high):
     """Of errors of a factor of 1.5 each way, nine in ten count."""
     method = score_of(*lesions)
-    scored = with_intervals("threshold", method, errors_of_a_factor(1.5), SPACING_MM)
+    scored = with_intervals(method, errors_of_a_factor(1.5))
     expected = [(1 + method.total.agatston) * 1.5**power - 1 for power in (-0.9, 0.9)]
-    for part in ("total", "RCA"):
-        ends = scored.intervals[part].agatston
+    for ends in (scored.total.interval_90, scored.arteries["RCA"].interval_90):
         assert ends == pytest.approx((min(low, expected[0]), max(high, expected[1])), rel=0.05)
 
 
@@ -110,7 +110,7 @@ def test_categories_of_both_answers_are_weighed(lesions, probabilities):
     steep = tuple((100.0, 0.0, -100.0 * np.log1p(limit - 0.5)) for limit in LIMITS["agatston"])
     errors = replace(errors_of_a_factor(1.0).by_kind["automatic"].total["agatston"], chances=steep)
     known = ScanErrors({"automatic": Uncertainty({"agatston": errors}, {"agatston": errors})}, None, None)
-    scored = with_intervals("threshold", score_of(*lesions), known, SPACING_MM)
+    scored = with_intervals(score_of(*lesions), known)
     assert list(scored.category_probabilities.values()) == pytest.approx(probabilities, abs=1e-6)
 
 
@@ -118,16 +118,17 @@ def test_candidates_that_nobody_judged_are_not_doubted():
     hu = np.zeros((2, 4, 20), np.float32)
     image = sitk.GetImageFromArray(hu)
     nothing = find_lesions(image, hu.astype(np.uint8), ScoringRules())
-    assert decisive_warning(method_result("candidates", nothing, ScoringRules(), SPACING_MM), SPACING_MM) == []
+    assert decisive_warning(method_score("candidates", ScoringRules(), (), nothing.voxels)) == []
 
 
 def test_the_interval_holds_the_score_without_possible_stents():
     method = score_of((100, 0.99, True), (40, 0.99, True))
-    stent = method.lesions.lesions[-1]
-    method = replace(method, possible_stents=(stent.id,))
-    scored = with_intervals("threshold", method, errors_of_a_factor(1.0), SPACING_MM)
-    without = method.total.agatston - score_lesions([stent], SPACING_MM, method.rules).agatston
-    assert scored.intervals["total"].agatston == pytest.approx((without, method.total.agatston), rel=1e-6)
-    assert decisive_warning(method, SPACING_MM) == []
+    stent = method.lesions[-1]
+    named = replace(stent, verdict=replace(stent.verdict, is_stent=True))
+    method = replace(method, lesions=(*method.lesions[:-1], named))
+    scored = with_intervals(method, errors_of_a_factor(1.0))
+    without = method.total.agatston - stent.agatston
+    assert scored.total.interval_90 == pytest.approx((without, method.total.agatston), rel=1e-6)
+    assert decisive_warning(method) == []
     assert [warning.code for warning in stent_warning(method)] == ["possible-stent"]
     assert not scored.withheld

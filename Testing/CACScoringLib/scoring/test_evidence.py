@@ -10,7 +10,7 @@ from map_lesions import found_in, two_lesions
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.scoring.arteries import ArterySuggestion
+from CACScoringLib.record.scores import Lesion, LesionSet, LesionVoxels, Verdict
 from CACScoringLib.scoring.evidence import (
     CANDIDATE_FEATURES,
     INTERCEPT,
@@ -21,19 +21,22 @@ from CACScoringLib.scoring.evidence import (
     coronary_probabilities,
     map_features,
     probability_of_candidates,
-    select_lesions,
     shared_voxels,
+    with_verdicts,
 )
-from CACScoringLib.scoring.judges import looks_of
-from CACScoringLib.scoring.lesions import Lesion, LesionSet, SliceComponent
+from CACScoringLib.scoring.judge import looks_of
+
+
+def by_place(*not_coronary):
+    return [Verdict(artery=Artery.LAD, confidence=0.9, not_coronary_probability=p) for p in not_coronary]
 
 
 def test_features_of_the_map_by_hand():
     _, lesions = two_lesions()
-    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
+    verdicts = by_place(0.2, 0.5)
     probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
     # blood and noise reach 105 HU
-    by_name = map_features(lesions, suggestions, probabilities, 20.0)
+    by_name = map_features(lesions, verdicts, probabilities, 20.0)
     assert tuple(by_name) == MAP_FEATURES
     large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
     assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
@@ -45,14 +48,13 @@ def test_features_of_the_map_by_hand():
 def test_a_high_peak_is_no_more_evidence_than_the_bound():
     calcium, _ = two_lesions()
     metal = found_in(calcium, 40 * calcium)
-    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, 0.2) for x in metal.lesions]
-    features = map_features(metal, suggestions, np.full(4, np.nan), 20.0)
+    features = map_features(metal, by_place(*[0.2] * len(metal.lesions)), np.full(4, np.nan), 20.0)
     assert features["log_ct_excess"] == pytest.approx(MAX_LOG_EXCESS)
 
 
 def test_certain_and_unknown_values_stay_finite():
     calcium, lesions = two_lesions()
-    certain = [ArterySuggestion(x.id, Artery.LAD, 1.0, p) for x, p in zip(lesions.lesions, (0.0, 1.0), strict=True)]
+    certain = by_place(0.0, 1.0)
     features = map_features(lesions, certain, np.full(4, np.nan), None)
     assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
     assert features["slice_logit"] == pytest.approx(math.log(999) * np.array([-1, -1]))
@@ -99,12 +101,19 @@ EVIDENCE = Evidence({**dict.fromkeys(CANDIDATE_FEATURES, 1.0), INTERCEPT: -8.0},
 
 def candidates(count):
     """One voxel each, in the LAD; ids have a gap, as after metal was left out."""
-    id_map = np.zeros((count, 4, 4), np.uint16)
-    lesions = []
-    for n in range(count):
-        id_map[n, 1, 1] = n + 2
-        lesions.append(Lesion(n + 2, Artery.LAD, (SliceComponent(n, 1, 1.0, 200.0, 200.0, 2),), (0.0, 0.0, float(n))))
-    return LesionSet(tuple(lesions), id_map), [ArterySuggestion(n + 2, Artery.LAD, 0.9, 0.3) for n in range(count)]
+    score = {"agatston": 2.0, "clinical_agatston": 2.0, "volume_mm3": 3.0, "pseudo_mass_hu_mm3": 600.0, "lesions": 1}
+    place = {"voxels": 1, "peak_hu": 200.0, "mean_hu": 200.0, "components": ()}
+    lesions = tuple(
+        Lesion(id=n + 2, site=Artery.LAD, centroid_ras_mm=(0.0, 0.0, float(n)), **score, **place) for n in range(count)
+    )
+    ids = np.arange(2, count + 2, dtype=np.uint16)
+    voxels = LesionVoxels((count, 4, 4), np.arange(count) * 16 + 5, ids)
+    return LesionSet(lesions, voxels), by_place(*[0.3] * count)
+
+
+def divided(lesions):
+    """The lesions that count, and those left out."""
+    return ([x for x in lesions.lesions if x.verdict.counts == counts] for counts in (True, False))
 
 
 def features_of(*rows):
@@ -112,19 +121,20 @@ def features_of(*rows):
 
 
 def test_improbable_candidates_are_left_out_with_a_reason():
-    lesions, suggestions = candidates(3)
+    lesions, verdicts = candidates(3)
     features = features_of({}, {"look_logit": -4.0}, {"place_logit": -4.0, "log_rarity": 2.9})
     kinds = np.zeros((3, len(LESION_KINDS)))
     kinds[:, LESION_KINDS.index("LAD")], kinds[1, LESION_KINDS.index("mitral annulus")] = 0.6, 0.4
-    judged, reasons = EVIDENCE.judge(suggestions, features), EVIDENCE.reasons(features, looks_of(kinds))
-    selection = select_lesions(lesions, judged, EVIDENCE.most_not_coronary, reasons)
-    counted, suggestions, left_out = selection.lesions, selection.suggestions, selection.left_out
-    assert [lesion.id for lesion in counted.lesions] == [suggestions[0].lesion_id] == [2]
-    assert suggestions[0].not_coronary_probability == pytest.approx(1 / (1 + np.exp(4)))
-    assert [lesion.id for lesion in left_out.lesions.lesions] == [s.lesion_id for s in left_out.suggestions] == [3, 4]
-    assert left_out.reasons == ("looks like calcium of the mitral annulus", REASONS["place_logit"])
-    assert all(s.not_coronary_probability > 0.5 for s in left_out.suggestions)
-    assert np.array_equal(counted.id_map + left_out.lesions.id_map, lesions.id_map), "no candidate is lost"
+    verdicts, reasons = EVIDENCE.judge(verdicts, features), EVIDENCE.reasons(features, looks_of(kinds))
+    judged = with_verdicts(lesions, verdicts, EVIDENCE.most_not_coronary, reasons)
+    counted, left_out = divided(judged)
+    assert [lesion.id for lesion in counted] == [2]
+    assert counted[0].verdict.not_coronary_probability == pytest.approx(1 / (1 + np.exp(4)))
+    assert [lesion.id for lesion in left_out] == [3, 4]
+    reasons = [lesion.verdict.reason for lesion in left_out]
+    assert reasons == ["looks like calcium of the mitral annulus", REASONS["place_logit"]]
+    assert all(lesion.verdict.not_coronary_probability > 0.5 for lesion in left_out)
+    assert np.array_equal(judged.id_map, lesions.id_map), "no candidate is lost"
 
 
 def test_stored_evidence():
@@ -136,24 +146,20 @@ def test_stored_evidence():
 
 
 def test_without_weights_the_place_alone_decides():
-    lesions, suggestions = candidates(2)
-    likely, unlikely = (replace(suggestion, artery=Artery.RCA) for suggestion in suggestions)
+    lesions, verdicts = candidates(2)
+    likely, unlikely = (replace(verdict, artery=Artery.RCA) for verdict in verdicts)
     unlikely = replace(unlikely, not_coronary_probability=0.6)
-    judged = Evidence(None, None, 0.5).judge([likely, unlikely], features_of({}, {}))
-    selection = select_lesions(lesions, judged, 0.5)
-    assert selection.suggestions == (likely,)
-    arteries = [lesion.artery for lesion in selection.lesions.lesions]
-    assert arteries == [Artery.RCA], "the lesion lies where it was suggested"
-    assert selection.left_out.suggestions == (unlikely,)
+    verdicts = Evidence(None, None, 0.5).judge([likely, unlikely], features_of({}, {}))
+    (counted,), (left_out,) = divided(with_verdicts(lesions, verdicts, 0.5))
+    assert (counted.site, counted.verdict) == (Artery.RCA, likely), "the lesion lies where it was suggested"
+    assert (left_out.site, left_out.verdict) == (Artery.LAD, replace(unlikely, counts=False))
 
 
 @pytest.mark.parametrize(("most_not_coronary", "counted"), [(0.6, 1), (0.59, 0), (0.61, 1)])
 def test_a_lesion_at_the_limit_counts(most_not_coronary, counted):
-    lesions, (suggestion,) = candidates(1)
-    suggestion = replace(suggestion, not_coronary_probability=0.6)
-    selection = select_lesions(lesions, [suggestion], most_not_coronary)
-    assert len(selection.lesions.lesions) == len(selection.suggestions) == counted
-    assert len(selection.left_out.suggestions) == len(selection.left_out.reasons) == 1 - counted
+    lesions, (verdict,) = candidates(1)
+    judged = with_verdicts(lesions, [replace(verdict, not_coronary_probability=0.6)], most_not_coronary)
+    assert [len(part) for part in divided(judged)] == [counted, 1 - counted]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_each_patch_shows_its_lesion_alone_and_its_territory():
     for patch, lesion in zip(patches, lesions.lesions, strict=True):
         assert patch.mask.sum() == pytest.approx(lesion.voxels, rel=0.05)
         # A single slice fills half of the two middle ones.
-        assert patch.mask[7:9, 22:26, 22:26].max() == pytest.approx(min(1, len(lesion.slice_indices) / 2), abs=0.05)
+        assert patch.mask[7:9, 22:26, 22:26].max() == pytest.approx(min(1, len(lesion.slices) / 2), abs=0.05)
         assert patch.territories[label_of("LAD")] == pytest.approx(1)
     large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
     inputs = network_input(patches[large])

@@ -1,7 +1,7 @@
 """Lesions on objects whose answer is known on paper. Names of guarded faults: "Faults in existing tools"."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import phantoms
@@ -9,10 +9,11 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.core.ct import Acquisition
+from CACScoringLib.core.decoding import content_of, restore
 from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.record.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.rules import TUBE_VOLTAGE_BOUNDS_HU, ScoringRules, rules_for_tube_voltage
 
 NO_MINIMUM = ScoringRules(minimum_area_mm2=0.0)
 
@@ -44,9 +45,9 @@ def test_facts_of_a_component_and_a_lesion():
     phantoms.paint_voxels(phantom, [(1, 3, 5), (2, 3, 5)], 330, Artery.LM)
     (lesion,) = find_lesions(phantom.image, phantom.labels, ScoringRules()).lesions
     low, high = lesion.components
-    assert (low.voxels, low.area_mm2, low.peak_hu, low.sum_hu, low.weight) == (3, 3.0, 330, 630, 3)
-    assert (high.voxels, high.area_mm2, high.peak_hu, high.sum_hu, high.weight) == (1, 1.0, 330, 330, 3)
-    assert (lesion.voxels, lesion.peak_hu, lesion.mean_hu) == (4, 330, 240)
+    assert (low.voxels, low.area_mm2, low.peak_hu, low.weight, low.agatston) == (3, 3.0, 330, 3, 9)
+    assert (high.voxels, high.area_mm2, high.peak_hu, high.weight, high.agatston) == (1, 1.0, 330, 3, 3)
+    assert (lesion.voxels, lesion.peak_hu, lesion.mean_hu, lesion.agatston) == (4, 330, 240, 12)
 
 
 # --- size
@@ -84,13 +85,13 @@ def test_ids_run_by_artery_then_from_head_to_feet():
         phantoms.paint_voxels(phantom, [(k, 3, 3 if artery == Artery.LAD else 6)], 300, artery)
     lesions = find_lesions(phantom.image, phantom.labels, ScoringRules())
     expected = [(1, Artery.LM, 0), (2, Artery.LAD, 5), (3, Artery.LAD, 3), (4, Artery.LAD, 1), (5, Artery.RCA, 6)]
-    assert [(x.id, x.artery, x.slice_indices[0]) for x in lesions.lesions] == expected
+    assert [(x.id, x.site, x.slices[0]) for x in lesions.lesions] == expected
     assert lesions.id_map.dtype == np.uint16
     for number, artery, k in expected:
         (at,) = np.argwhere(lesions.id_map == number)
         assert tuple(at) == (k, 3, 3 if artery == Artery.LAD else 6)
-    assert np.array_equal(lesions.artery_map(), phantom.labels)
-    assert lesions.artery_map().dtype == np.uint8
+    assert np.array_equal(lesions.site_map(), phantom.labels)
+    assert lesions.site_map().dtype == np.uint8
 
 
 def test_lesions_taken_out_leave_the_map_as_a_look_up_of_every_voxel_does():
@@ -99,9 +100,9 @@ def test_lesions_taken_out_leave_the_map_as_a_look_up_of_every_voxel_does():
         phantoms.paint_voxels(phantom, [(k, 3, 3), (k, 3, 4)], 300, artery)
     lesions = find_lesions(phantom.image, phantom.labels, ScoringRules())
     selected = lesions.of([1, 3])
-    assert [lesion.artery for lesion in selected.lesions] == [Artery.LM, Artery.RCA]
+    assert [lesion.site for lesion in selected.lesions] == [Artery.LM, Artery.RCA]
     np.testing.assert_array_equal(selected.id_map, np.array([0, 1, 0, 3], np.uint16)[lesions.id_map])
-    assert np.array_equal(selected.flat, np.flatnonzero(selected.id_map))
+    assert np.array_equal(selected.voxels.flat, np.flatnonzero(selected.id_map))
     assert not lesions.of([]).id_map.any()
 
 
@@ -211,7 +212,7 @@ def test_rules_by_tube_voltage(kvp, bounds_hu):
 )
 def test_the_name_states_the_rules(rules, name):
     assert rules.name == name
-    assert ScoringRules.recorded(asdict(rules)) == rules
+    assert restore(content_of(rules), ScoringRules) == rules
 
 
 @pytest.mark.parametrize(

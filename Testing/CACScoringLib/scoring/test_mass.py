@@ -9,8 +9,11 @@ from scipy import ndimage
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.findings import MassCalibration
-from CACScoringLib.scoring.lesions import LesionSet, ScoringRules, find_lesions
-from CACScoringLib.scoring.mass import CalciumMass, _Area, _Sums, _usual, lesion_masses, summed
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.scores import LesionSet, Score
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.mass import _Area, _Sums, _usual, lesion_masses, with_mass
+from CACScoringLib.scoring.scores import score_of
 
 CALIBRATION = MassCalibration("given", 0.72)
 SPACING = (0.5, 0.5, 2.0)
@@ -53,9 +56,11 @@ def found_in(volume: np.ndarray, threshold: float = 130.0) -> LesionSet:
     return find_lesions(image, np.full(volume.shape, Artery.LAD, np.uint8), rules)
 
 
-def mass_in(volume: np.ndarray, lesions: LesionSet | None = None, **more: object) -> CalciumMass:
+def mass_in(volume: np.ndarray, lesions: LesionSet | None = None, **more: object) -> Score:
     """Measure all lesions together, found in the volume unless given."""
-    return summed(lesion_masses(volume, SPACING, lesions or found_in(volume), CALIBRATION, **more).values())
+    lesions = lesions or found_in(volume)
+    masses = lesion_masses(volume, SPACING, lesions, CALIBRATION, **more)
+    return score_of([with_mass(lesion, *masses[lesion.id]) for lesion in lesions.lesions], has_masses=True)
 
 
 @pytest.mark.parametrize("lobe", [0.0, 0.8])
@@ -127,14 +132,19 @@ def test_without_a_ring_there_is_no_mass():
     """All about the lesion is lung."""
     volume = tissue((8, 40, 40), -800.0)
     volume[4, 19:22, 19:22] = 300
-    assert mass_in(volume) == CalciumMass()
+    assert mass_in(volume).mass_mg is None
 
 
 def test_sums():
-    mass = CalciumMass(1.0, 3.0)
-    assert summed([mass, mass]) == CalciumMass(2.0, pytest.approx(3 * math.sqrt(2)))
-    assert summed([]) == CalciumMass(0.0, 0.0)
-    assert summed([mass, CalciumMass()]) == CalciumMass()
+    volume = tissue((12, 60, 70))
+    sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600)
+    (lesion,) = found_in(volume).lesions
+    measured = with_mass(lesion, 1.0, 3.0)
+    total = score_of([measured, measured], has_masses=True)
+    assert (total.mass_mg, total.mass_standard_error_mg) == (2.0, pytest.approx(3 * math.sqrt(2)))
+    assert score_of([], has_masses=True).mass_mg == 0.0
+    assert score_of([]).mass_mg is None
+    assert score_of([measured, lesion], has_masses=True).mass_mg is None
 
 
 def test_of_a_calcium_map_the_map_itself_is_the_excess():

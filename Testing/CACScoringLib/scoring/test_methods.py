@@ -1,15 +1,13 @@
 """Which results of a method have intervals and categories."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.methods import categories_of, method_result
-from CACScoringLib.scoring.rules import ScoringRules
+from CACScoringLib.scoring.methods import categories_of, method_score
 from CACScoringLib.scoring.uncertainty import ScanErrors
 
 automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")
@@ -30,11 +28,9 @@ RULES = ScoringRules()
 )
 def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
     method = automatic_patient.scored().methods["threshold"]
-    bare = replace(method, rules=rules, intervals={}, category_probabilities={})
-    bare = replace(bare, status="reviewed") if reviewed else bare
+    bare = method_score("reviewed" if reviewed else "automatic", rules, method.lesions, method.voxels)
     errors = ScanErrors.stored(automatic_patient.map_card(), None, None)
-    scored = with_intervals("threshold", bare, errors, (1.0, 1.0, 3.0))
-    assert bool(scored.intervals) == has_intervals
+    assert with_intervals(bare, errors).has_intervals == has_intervals
 
 
 @pytest.mark.parametrize("status", ["reviewed", "automatic"])
@@ -47,5 +43,5 @@ def test_only_the_clinical_rule_has_categories(status):
         (ScoringRules(threshold_hu=90.0), False),
         (ScoringRules(threshold_hu=145.0), False),
     ):
-        categories = categories_of(method_result(status, empty, rules, (1.0, 1.0, 3.0)))
+        categories = categories_of(method_score(status, rules, (), empty.voxels))
         assert (categories is not None) == has_categories

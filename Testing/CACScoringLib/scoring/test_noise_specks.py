@@ -8,9 +8,9 @@ import SimpleITK as sitk
 from known_territories import territories_of
 
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.noise_specks import MIN_EXPECTED, NoiseSpecks
-from CACScoringLib.scoring.rules import ScoringRules
 
 SHAPE, ARTERY_COLUMNS = (6, 40, 40), 8
 MUSCLE, ANNULUS = TERRITORIES.index("other"), TERRITORIES.index("mitral annulus")

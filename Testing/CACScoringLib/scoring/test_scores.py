@@ -13,8 +13,9 @@ from images import image_of
 from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.quality.mass_calibration import usual_calibration
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.scores import equivalent_agatston, score_lesions, score_sites
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import equivalent_agatston, score_of, scores_by_site
 
 RULES = ScoringRules()
 ACQUISITION = Acquisition("test", slice_thickness_mm=5.0)
@@ -25,7 +26,7 @@ def score(phantom, rules=RULES):
     scan = scan_from_image(phantom.image, ACQUISITION)
     labels, _ = mask_on_scan_grid(phantom.arteries, scan, "lesions")
     lesions = find_lesions(scan.image, sitk.GetArrayFromImage(labels), rules)
-    return score_lesions(lesions.lesions, scan.image.GetSpacing(), rules)
+    return score_of(lesions.lesions)
 
 
 # --- on paper
@@ -51,15 +52,14 @@ def test_rules_that_differ_between_clinics(rules, agatston):
     assert score(phantom, ScoringRules(**rules)).agatston == pytest.approx(agatston)
 
 
-def test_volume_mass_and_pseudo_mass():
-    """4 voxels of 0.5 × 0.5 × 2 mm = 2 mm³ with 200 HU on average: 400 HU·mm³, 0.0008 × 400 = 0.32 mg."""
+def test_volume_and_pseudo_mass():
+    """4 voxels of 0.5 × 0.5 × 2 mm = 2 mm³ with 200 HU on average: 400 HU·mm³."""
     phantom = phantoms.tissue((10, 10, 4), (0.5, 0.5, 2.0))
     phantoms.paint_voxels(phantom, [(1, 4, 4), (1, 4, 5)], 150, Artery.LAD)
     phantoms.paint_voxels(phantom, [(1, 5, 4), (1, 5, 5)], 250, Artery.LAD)
-    result = score(phantom, ScoringRules(calibration_mg_per_mm3_hu=0.0008))
+    result = score(phantom)
     assert result.volume_mm3 == pytest.approx(2.0)
     assert result.pseudo_mass_hu_mm3 == pytest.approx(400.0)
-    assert result.mass_mg == pytest.approx(0.32)
     assert result.agatston == pytest.approx(1.0 * 2 * 2 / 3)
     assert (result.lesions, result.peak_hu) == (1, 250)
 
@@ -96,13 +96,9 @@ def described(phantom):
     labels, warnings = mask_on_scan_grid(phantom.arteries, scan, "lesions")
     assert not warnings
     lesions = find_lesions(scan.image, sitk.GetArrayFromImage(labels), RULES)
-    spacing_mm = scan.image.GetSpacing()
-    rows = [
-        (x.id, x.artery, x.voxels, x.peak_hu, *dataclasses.astuple(score_lesions([x], spacing_mm, RULES))[:2])
-        for x in lesions.lesions
-    ]
+    rows = [(x.id, x.site, x.voxels, x.peak_hu, x.agatston, x.volume_mm3) for x in lesions.lesions]
     places = [x.centroid_ras_mm for x in lesions.lesions]
-    total = score_lesions(lesions.lesions, spacing_mm, RULES)
+    total = score_of(lesions.lesions)
     return rows, places, (total.agatston, total.volume_mm3, total.pseudo_mass_hu_mm3)
 
 
@@ -254,15 +250,14 @@ def test_equal_to_the_slow_reference_on_noise(seed):
     for lesion in lesions.lesions:
         voxels = frozenset(tuple(map(int, at)) for at in np.argwhere(lesions.id_map == lesion.id))
         expected_lesion = by_voxels[voxels]
-        result = score_lesions([lesion], image.GetSpacing(), rules)
-        assert lesion.artery == expected_lesion.artery
-        assert result.agatston == pytest.approx(expected_lesion.agatston)
-        assert result.volume_mm3 == pytest.approx(expected_lesion.volume_mm3)
-        assert result.pseudo_mass_hu_mm3 == pytest.approx(expected_lesion.pseudo_mass_hu_mm3, rel=1e-5)
-    per_artery = score_sites(lesions.lesions, image.GetSpacing(), rules)
+        assert lesion.site == expected_lesion.artery
+        assert lesion.agatston == pytest.approx(expected_lesion.agatston)
+        assert lesion.volume_mm3 == pytest.approx(expected_lesion.volume_mm3)
+        assert lesion.pseudo_mass_hu_mm3 == pytest.approx(expected_lesion.pseudo_mass_hu_mm3, rel=1e-5)
+    per_artery = scores_by_site(lesions.lesions, Artery)
     for artery, score in per_artery.items():
         assert score.agatston == pytest.approx(sum(x.agatston for x in expected if x.artery == artery))
-    total = score_lesions(lesions.lesions, image.GetSpacing(), rules)
+    total = score_of(lesions.lesions)
     for name in ("agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions"):
         assert getattr(total, name) == pytest.approx(sum(getattr(score, name) for score in per_artery.values()))
 
@@ -288,13 +283,13 @@ def qrm(real_ct):
     return scan_from_image(sitk.ReadImage(real_ct(QRM)), Acquisition("NIfTI"))
 
 
-def qrm_score(scan, insert, rules):
+def qrm_score(scan, insert):
     centre_i, centre_j, radius = QRM_INSERTS[insert]
     _, j, i = np.indices(scan.hu.shape, sparse=True)
     arteries = np.zeros(scan.hu.shape, np.uint8)
     arteries[3:8] = ((i - centre_i) ** 2 + (j - centre_j) ** 2 <= radius**2) * np.uint8(Artery.OTHER)
-    lesions = find_lesions(scan.image, arteries, rules)
-    return score_lesions(lesions.lesions, scan.image.GetSpacing(), rules)
+    lesions = find_lesions(scan.image, arteries, RULES)
+    return score_of(lesions.lesions)
 
 
 @pytest.mark.parametrize("insert", QRM_INSERTS)
@@ -303,10 +298,10 @@ def test_all_inserts_of_the_qrm_phantom_equal_the_published_reference(real_ct, q
         rows = {row["Calcification"]: row for row in csv.DictReader(stream)}
     row = rows[insert]
     calibration = float(row["Mass calibration factor"]) / 1000
-    result = qrm_score(qrm, insert, ScoringRules(calibration_mg_per_mm3_hu=calibration))
+    result = qrm_score(qrm, insert)
     assert f"{result.agatston:.2f}" == f"{float(row['Agatston score']):.2f}"
     assert f"{result.volume_mm3:.2f}" == f"{float(row['Volume score']):.2f}"
-    assert f"{result.mass_mg:.2f}" == f"{float(row['Mass score']):.2f}"
+    assert f"{calibration * result.pseudo_mass_hu_mm3:.2f}" == f"{float(row['Mass score']):.2f}"
 
 
 # --- clinical scores of the calcium map

@@ -10,8 +10,9 @@ from known_territories import label_of, territories_of
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.labels import Artery, NonCoronary
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
-from CACScoringLib.scoring.sites import SLIVER_MM3, candidate_sites, suggested_arteries
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.sites import SLIVER_MM3, candidate_sites, verdicts_by_place
 
 SHAPE = (6, 24, 24)
 LAD, LCX, ANNULUS, RCA, OTHER_ORGAN = map(label_of, ("LAD", "LCX", "aortic valve and root", "RCA", "other"))
@@ -127,11 +128,11 @@ def test_without_territories_candidates_are_not_assigned():
     assert (labels[box(6, 18)] == Artery.UNASSIGNED).all()
     assert labels.sum() == Artery.UNASSIGNED * box(6, 18).sum()
     lesions = find_lesions(image_of(np.where(box(6, 18), 300, 40).astype(np.int16)), labels, ScoringRules())
-    (suggestion,) = suggested_arteries(lesions, None)
-    assert (suggestion.artery, suggestion.not_coronary_probability) == (Artery.UNASSIGNED, 0.5)
+    (verdict,) = verdicts_by_place(lesions, None)
+    assert (verdict.artery, verdict.not_coronary_probability) == (Artery.UNASSIGNED, 0.5)
 
 
-def test_suggestions_say_how_sure_the_territories_are():
+def test_verdicts_say_how_sure_the_territories_are():
     names = halves(LAD, RCA)
     region = region_of(names, sure=0.7)
     hu = np.where(box(2, 8), 300, 40).astype(np.int16)
@@ -139,17 +140,17 @@ def test_suggestions_say_how_sure_the_territories_are():
     hu[:, 0, 1] = np.arange(len(hu))  # or slices would look lost
     scan = scan_from_image(image_of(hu), Acquisition("test"))
     lesions = find_lesions(scan.image, candidate_sites(region, box(2, 8)), ScoringRules())
-    (suggestion,) = suggested_arteries(lesions, region.territories)
+    (verdict,) = verdicts_by_place(lesions, region.territories)
     # Eleven territories: 0.7 for the LAD, 0.03 for each other.
     coronary = 0.7 + 3 * 0.03
-    assert suggestion.artery is Artery.LAD
-    assert suggestion.confidence == pytest.approx(0.7 / coronary, abs=1e-3)
-    assert suggestion.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
+    assert verdict.artery is Artery.LAD
+    assert verdict.confidence == pytest.approx(0.7 / coronary, abs=1e-3)
+    assert verdict.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
     # A network that is surer than it is right is believed less.
     tempered = replace(region.territories, temperature=2.0)
-    (less,) = suggested_arteries(lesions, tempered)
+    (less,) = verdicts_by_place(lesions, tempered)
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
-    assert less.not_coronary_probability == suggestion.not_coronary_probability
+    assert less.not_coronary_probability == verdict.not_coronary_probability
 
 
 @pytest.mark.parametrize(("share", "second"), [(0.6, Artery.LM), (0.75, None)])
@@ -158,6 +159,6 @@ def test_two_likely_arteries_are_both_named(share, second):
     region.territories.probability[label_of("LM")] = 0.95 * (1 - share)
     labels = np.where(box(6, 18), np.uint8(Artery.LAD), np.uint8(0))
     scan = CTScan(image_of(np.where(labels > 0, 300, 0).astype(np.int16)), Acquisition("hand"))
-    (suggestion,) = suggested_arteries(find_lesions(scan.image, labels, ScoringRules()), region.territories)
-    assert (suggestion.artery, suggestion.second) == (Artery.LAD, second)
-    assert suggestion.arteries == ("LAD or LM" if second else "LAD")
+    (verdict,) = verdicts_by_place(find_lesions(scan.image, labels, ScoringRules()), region.territories)
+    assert (verdict.artery, verdict.second) == (Artery.LAD, second)
+    assert verdict.arteries == ("LAD or LM" if second else "LAD")

@@ -9,11 +9,11 @@ from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
 from CACScoringLib.quality.calibration import Repeatability
-from CACScoringLib.scoring.scores import Score
 from CACScoringLib.scoring.uncertainty import (
     CATEGORIES,
     LIMITS,
     TOTAL,
+    Amount,
     Intervals,
     ScanErrors,
     ScoreErrors,
@@ -129,7 +129,7 @@ def test_a_score_of_zero_has_a_weight_of_its_own(score, expected):
 )
 def test_an_arterys_interval_ends_with_the_totals(part, score, mass_mg, expected):
     total = Intervals((0.0, 40.0), (0.0, 4.0))
-    assert part.within(total, Score(clinical_agatston=score, mass_mg=mass_mg)) == expected
+    assert part.within(total, Amount(score, mass_mg)) == expected
 
 
 def doubling(factor, quantity="agatston"):
@@ -150,7 +150,7 @@ def doubling(factor, quantity="agatston"):
 def test_intervals_of_total_and_artery_by_hand(facts, total, artery):
     """From a score of 199, of the LAD 99."""
     errors = Uncertainty({"agatston": doubling(2)}, {"agatston": doubling(4)})
-    intervals = errors.intervals(Score(clinical_agatston=199.0), {"LAD": Score(clinical_agatston=99.0)}, *facts)
+    intervals = errors.intervals({TOTAL: Amount(199.0), "LAD": Amount(99.0)}, *facts)
     assert intervals[TOTAL].agatston == pytest.approx(total)
     assert intervals["LAD"].agatston == pytest.approx(artery)
     assert intervals[TOTAL].mass_mg is None
@@ -158,8 +158,8 @@ def test_intervals_of_total_and_artery_by_hand(facts, total, artery):
 
 def test_intervals_of_masses():
     errors = {"agatston": doubling(2), "mass_mg": doubling(2, "mass_mg")}
-    score = Score(clinical_agatston=199.0, mass_mg=39.0)
-    intervals = Uncertainty(errors, {}).intervals(score, {"LAD": score}, None, None)
+    score = Amount(199.0, 39.0)
+    intervals = Uncertainty(errors, {}).intervals({TOTAL: score, "LAD": score}, None, None)
     assert intervals.keys() == {TOTAL}
     assert intervals[TOTAL].mass_mg == pytest.approx((19.0, 79.0))
 
@@ -178,9 +178,9 @@ def test_intervals_of_a_reviewed_score(score, expected):
     limits = {"threshold": {"agatston": {"total": RepeatabilityLimits(10.0, 0.1, 2.0, 99, 500.0)}}}
     study = Repeatability(True, "", "", {}, None, {}, limits)
     errors = ScanErrors({}, None, None, repeatability=study)
-    intervals = errors.of_reviewed(Score(clinical_agatston=score), {"LAD": Score(clinical_agatston=score)})
+    intervals = errors.of_reviewed({TOTAL: Amount(score), "LAD": Amount(score)})
     assert intervals == ({} if expected is None else {TOTAL: Intervals(pytest.approx(expected))})
-    assert replace(errors, repeatability=None).of_reviewed(Score(), {}) == {}
+    assert replace(errors, repeatability=None).of_reviewed({TOTAL: Amount(0.0)}) == {}
 
 
 STORED = {

@@ -82,17 +82,19 @@ def test_plaque_is_scored_and_placed():
 
 
 def test_enhanced_blood_is_no_candidate():
-    scan, region = make_scan([(*PLAQUE[:3], 900)], blood_hu=350)
+    # Of these peaks the faintest is below the raised bounds of weights, but above the usual ones.
+    peaks_hu = (420, 900)
+    scan, region = make_scan([(*PLAQUE[:3], peaks_hu[1]), (slice(14, 16), *PLAQUE[1:3], peaks_hu[0])], blood_hu=350)
     from CACScoringLib.quality.acquisition import measure_blood
 
     blood = measure_blood(scan, region.mask)
     assert blood.enhanced
-    lesions, suggestions, rules = find_candidates(scan, region, blood)
-    assert [lesion.voxels for lesion in lesions.lesions] == [40]
-    assert len(suggestions) == 1
-    assert rules.threshold_hu > 370
-    assert list(rules.weight_bounds_hu) == sorted(rules.weight_bounds_hu)
-    assert str(round(rules.threshold_hu)) in rules.name
+    lesions, verdicts, threshold_hu = find_candidates(scan, region, blood)
+    assert [lesion.voxels for lesion in lesions.lesions] == [40, 40]
+    assert len(verdicts) == 2
+    assert 370 < threshold_hu < peaks_hu[0]
+    weights = {lesion.peak_hu: {part.weight for part in lesion.components} for lesion in lesions.lesions}
+    assert weights == {peaks_hu[0]: {1}, peaks_hu[1]: {4}}
 
 
 NAMES = (

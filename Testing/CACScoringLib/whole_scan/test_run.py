@@ -11,10 +11,9 @@ import pytest
 from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.choice import ModelChoice, chosen_models
-from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.whole_scan import run as whole_scan_run
-from CACScoringLib.whole_scan.estimates import recorded_estimates
+from CACScoringLib.whole_scan.estimates import estimate_record, recorded_estimates
 from CACScoringLib.whole_scan.run import FAILED, estimate_whole_scan
 
 ESTIMATORS = {
@@ -43,6 +42,12 @@ def prediction(monkeypatch):
         return {kind: ESTIMATORS[kind] for kind in by_kind}
 
     return answers
+
+
+def with_estimates(result, estimated):
+    """Return a result with whole-scan estimates, in its record too."""
+    opinions = {estimate.network: estimate_record(estimate, result.methods) for estimate in estimated.estimates}
+    return replace(result.stating(second_opinions=opinions), estimates=estimated.estimates)
 
 
 def stored(monkeypatch, *cards):
@@ -96,9 +101,8 @@ def test_both_answer_with_numbers_and_a_picture(result, loaded):
     assert 0 < radiomics.record.probability < 1
     assert radiomics.record.limit == 0.5
     assert set(radiomics.record.contributions) <= set(loaded["radiomics"].card.config["features"])
-    record = report.record_of(replace(result, estimates=estimated.estimates))
     unpictured = tuple(replace(estimate, saliency=None) for estimate in estimated.estimates)
-    assert recorded_estimates(record) == unpictured
+    assert recorded_estimates(with_estimates(result, estimated).record) == unpictured
 
 
 def test_a_report_has_numbers_and_worth(result, prediction):
@@ -107,11 +111,11 @@ def test_a_report_has_numbers_and_worth(result, prediction):
         radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
     )
     estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
-    result = replace(result, estimates=estimated.estimates)
+    result = with_estimates(result, estimated)
     text = page.result_as_html(result)
     assert "<td>900</td>" in text
     assert "Trust &lt;it&gt; little." in text
     assert "heart &lt;volume&gt;" in text
-    document = json.loads(json.dumps(report.result_as_json(result, {})))
+    document = json.loads(json.dumps(result.record.as_json()))
     assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
-    assert recorded_estimates(report.record_of(result)) == estimated.estimates
+    assert recorded_estimates(result.record) == estimated.estimates

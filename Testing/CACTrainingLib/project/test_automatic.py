@@ -60,7 +60,7 @@ def test_doubtful_lesions_are_no_target(project, tmp_path):
     file = project.folder / "results" / "one" / "scores.json"
     record = json.loads(file.read_text("utf-8"))
     for lesion in record["methods"]["threshold"]["lesions"]:
-        lesion["not_coronary_probability"] = 0.4
+        lesion |= {"suggested_artery": "LAD", "confidence": 0.9, "not_coronary_probability": 0.4}
     file.write_text(json.dumps(record), encoding="utf-8")
     assert not weak_map(project, tmp_path / "cache")[0].any()
 

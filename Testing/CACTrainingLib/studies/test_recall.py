@@ -48,7 +48,7 @@ def voxels(k, j, i):
 def test_answers_name_the_artery_or_the_reason():
     result = automatic_patient.scored()
     answers = Answers(result)
-    arteries = {lesion.artery.key for lesion in result.methods["threshold"].lesions.lesions}
+    arteries = {lesion.site.key for lesion in result.methods["threshold"].lesions}
     for number, (k, j, i) in enumerate(automatic_patient.places()):
         # Territories are slabs along the table.
         artery = "LAD" if k < 7 else "LCX" if k < 11 else "RCA"

@@ -135,7 +135,7 @@ def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
     ("change", "message"),
     [
         (lambda c: c["methods"].pop("decomposition"), "clinical rule alone"),
-        (lambda c: c["methods"]["threshold"].update(reviewed=True), "reader's lesions"),
+        (lambda c: c["methods"]["threshold"].update(status="reviewed"), "reader's lesions"),
     ],
 )
 def test_results_of_another_kind_are_refused(calcified, tmp_path, change, message):

@@ -6,8 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from CACScoringLib.scoring.scores import Score
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Uncertainty
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Amount, Uncertainty
 from CACTrainingLib.training.score_errors import MIN_CLASS_SCANS, fitted_errors
 
 
@@ -99,7 +98,7 @@ def test_stored_and_read_again(errors):
     content = {"automatic": {"total": {"agatston": asdict(errors)}, "artery": {"agatston": asdict(errors)}}}
     uncertainty = Uncertainty.stored(json.loads(json.dumps({"uncertainty": content})), "automatic")
     assert uncertainty.total["agatston"] == errors
-    intervals = uncertainty.intervals(Score(clinical_agatston=60.0, mass_mg=11.0), {"LAD": Score()}, 20.0, None)
+    intervals = uncertainty.intervals({TOTAL: Amount(60.0, 11.0), "LAD": Amount(0.0)}, 20.0, None)
     assert intervals[TOTAL].agatston == errors.interval(60.0, 20.0)
     assert intervals[TOTAL].mass_mg is None
     assert intervals["LAD"].agatston[0] == 0

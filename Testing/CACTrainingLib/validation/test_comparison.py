@@ -138,7 +138,7 @@ def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
     with pytest.raises(CTError, match=r"lesions.nii.gz does not fit scores.json"):
         compare(job)
     content = json.loads((results / "scores.json").read_text("utf-8"))
-    content["methods"]["threshold"]["reviewed"] = True
+    content["methods"]["threshold"]["status"] = "reviewed"
     (job.folder / "scores.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(CTError, match="with a reader's lesions"):
         compare(replace(job))  # reads its files again

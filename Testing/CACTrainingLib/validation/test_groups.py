@@ -8,15 +8,11 @@ from collection_files import write_scan
 from compared_scans import TOTALS, compared_scan
 
 from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.labels import Artery, SiteMap
 from CACScoringLib.record.findings import Categories
-from CACScoringLib.record.score_record import (
-    ArteryLesionRecord,
-    HeartRecord,
-    InputRecord,
-    IntervalEntry,
-    MethodRecord,
-    ScoreRecord,
-)
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.score_record import HeartRecord, InputRecord, ScoreRecord
+from CACScoringLib.record.scores import Lesion, MethodScore, SumScore
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.reference import ReferenceScan
 from CACTrainingLib.validation import groups
@@ -25,31 +21,35 @@ from CACTrainingLib.validation.main_figures import Raters
 
 
 def scores(agatston):
-    return {"agatston": agatston, "clinical_agatston": agatston, "pseudo_mass_hu_mm3": 0.0, "lesions": 0}
+    others = {"volume_mm3": 0.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 0}
+    return {"agatston": agatston, "clinical_agatston": agatston, **others}
 
 
 def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):
     """Result of a scan with one interval for both methods."""
-    methods = {
-        name: MethodRecord(
-            "automatic", False, IntervalEntry(**scores(0.0), interval_90=interval), {}, left_out=left_out
-        )
-        for name in ("threshold", "decomposition")
-    }
+    total = SumScore(**scores(0.0), interval_90=interval)
+    parts = {"rules": ScoringRules(), "total": total, "arteries": SiteMap(), "left_out": left_out}
+    methods = dict.fromkeys(("threshold", "decomposition"), MethodScore(status="automatic", **parts))
     return ScoreRecord(
         input=InputRecord("scan", (18, 16, 8), (2.0, 2.0, thickness_mm), ""),
         acquisition=Acquisition("DICOM", kernel=kernel, slice_thickness_mm=thickness_mm),
         heart=HeartRecord("given"),
         warnings=(),
-        rules={},
         models=(),
         methods=methods,
         categories=Categories("threshold", "automatic", "", "A0", None, probabilities_withheld=withheld),
     )
 
 
-CANDIDATE = ArteryLesionRecord(
-    id=1, voxels=9, artery="LAD", centroid_ras_mm=(-12.0, -12.0, 9.0), components=(), **scores(12.5)
+CANDIDATE = Lesion(
+    id=1,
+    site=Artery.LAD,
+    voxels=9,
+    peak_hu=250.0,
+    mean_hu=180.0,
+    centroid_ras_mm=(-12.0, -12.0, 9.0),
+    components=(),
+    **scores(12.5),
 )
 
 

@@ -248,9 +248,9 @@ def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
     bright = np.array(candidates.features["look_logit"])
     order = np.argsort(-bright)
     assert [candidates.coronary[n] for n in order] == list(automatic_patient.LESIONS)
-    counted = len(result.methods["threshold"].lesions.lesions)
+    counted = len(result.methods["threshold"].lesions)
     assert sum(candidates.agatston[:counted]) == pytest.approx(result.methods["threshold"].total.agatston)
-    weights = result.networks.decomposition.card.calibration["candidates"]["weights"]
+    weights = result.record.candidate_evidence["weights"]
     probabilities = coronary_probabilities({name: np.array(x) for name, x in candidates.features.items()}, weights)
     assert (probabilities[:counted] >= 0.5).all()
     assert (probabilities[counted:] < 0.5).all()

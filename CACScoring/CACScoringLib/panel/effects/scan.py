@@ -301,7 +301,7 @@ class EffectScan:
         Lesions of the calcium map get the clinical threshold too, because their own threshold applies to the map.
         """
         record = self._record()
-        return float(record.rules["threshold"]["threshold_hu"]) if record else None
+        return record.methods["threshold"].rules.threshold_hu if record else None
 
     def floor_hu(self) -> float | None:
         """Return the HU below which the segmentation's calcium map is 0; None if it belongs to no result."""

@@ -17,12 +17,12 @@ import numpy as np
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import ScanWarning, with_warnings
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.core.tables import write_table
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.scores import Score
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.rules import ScoringRules
-from CACScoringLib.scoring.scores import Score, score_sites
+from CACScoringLib.scoring.scores import score_of, scores_by_site
 
 from ..anatomy.coronaries import Plaque
 from ..anatomy.heart import posed_frame
@@ -301,17 +301,19 @@ def reference_scores(patient: Patient) -> dict[str, Score]:
     the heart's phase and the slices' positions; prediction intervals of scores cover them.
     """
     if not patient.plaques:
-        return dict.fromkeys(ARTERIES, Score(mass_mg=0.0))
+        return dict.fromkeys(ARTERIES, score_of((), has_masses=True))
     # Lung vessels and grain take most of the time but do not change the score.
     patient = replace(patient, vessels=EMPTY, grain=EMPTY, distractors=())
     grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
     scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads=1)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
-    rules = replace(ScoringRules(), calibration_mg_per_mm3_hu=1 / (1000.0 * per_mg))
     arteries = annotate(scan, np.random.default_rng(0)).arteries
-    lesions = find_lesions(image_on(grid, scan.hu), arteries, rules).lesions
-    scores = score_sites(lesions, triple(grid.spacing_mm), rules)
-    return {artery.key: score for artery, score in scores.items() if artery.key in ARTERIES}
+    lesions = find_lesions(image_on(grid, scan.hu), arteries, ScoringRules()).lesions
+    return {
+        artery.key: replace(score, mass_mg=score.pseudo_mass_hu_mm3 / (1000.0 * per_mg))
+        for artery, score in scores_by_site(lesions, Artery).items()
+        if artery.key in ARTERIES
+    }
 
 
 def _heights_mm(patient: Patient) -> tuple[float, float]:

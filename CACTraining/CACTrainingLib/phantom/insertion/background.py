@@ -17,8 +17,8 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import stem
 from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
+from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.rules import ScoringRules
 
 from ..anatomy.coronaries import Vessel
 from ..anatomy.hearts.shape import WALL_MM

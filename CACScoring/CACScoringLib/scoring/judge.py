@@ -14,23 +14,21 @@ from ..core.ct import CTScan
 from ..models.cards import LoadedModel
 from ..models.choice import Networks
 from ..networks.configs import LESION_KINDS
-from .arteries import ArterySuggestion
+from ..record.scores import LesionSet, Verdict
 from .borders import sites_by_looks
 from .evidence import (
     Evidence,
-    LesionSelection,
     lies_elsewhere,
     log_odds,
     map_features,
     place_log_odds,
     probability_of_candidates,
-    select_lesions,
     shared_voxels,
+    with_verdicts,
 )
 from .lesion_network import CORONARY_KINDS, lesion_kinds
-from .lesions import LesionSet
 from .noise_specks import NoiseSpecks
-from .sites import suggested_arteries
+from .sites import verdicts_by_place
 
 LOOKS_CORONARY = 0.5
 """Probability by its looks from which a candidate's slices are decomposed, whatever the slice classifier answers."""
@@ -101,8 +99,8 @@ class CandidateJudge:
         candidates = lesions.coronary
         return lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
 
-    def select(self, lesions: LesionSet, kinds: np.ndarray, map_hu: np.ndarray) -> LesionSelection:
-        """Select the candidates that count by their evidence.
+    def judge(self, lesions: LesionSet, kinds: np.ndarray, map_hu: np.ndarray) -> JudgedLesions:
+        """Give the candidates their verdicts by all evidence.
 
         Args:
             lesions: All lesions of the clinical rule, of which those in the arteries are candidates.
@@ -113,25 +111,40 @@ class CandidateJudge:
             CTError: The stored evidence does not match this version.
         """
         candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
-        suggestions = suggested_arteries(candidates, self.territories)
-        features = candidate_features(candidates, suggestions, kinds, specks, map_hu)
-        suggestions = self.evidence.judge(suggestions, features)
+        verdicts = verdicts_by_place(candidates, self.territories)
+        features = candidate_features(candidates, verdicts, kinds, specks, map_hu)
+        looks_like_stent = (kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY).tolist()
+        verdicts = [
+            replace(verdict, is_stent=is_stent)
+            for verdict, is_stent in zip(self.evidence.judge(verdicts, features), looks_like_stent, strict=True)
+        ]
         reasons = self.evidence.reasons(features, looks_of(kinds))
-        selection = select_lesions(candidates, suggestions, self.evidence.most_not_coronary, reasons)
-        is_stent = kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY
-        stents = {lesion.id for lesion, looks in zip(candidates.lesions, is_stent, strict=True) if looks}
-        return replace(selection, stents=tuple(x.id for x in selection.lesions.lesions if x.id in stents))
+        most_not_coronary = self.evidence.most_not_coronary
+        return JudgedLesions(with_verdicts(candidates, verdicts, most_not_coronary, reasons), most_not_coronary)
 
 
-def select_in_map(
+@dataclass(frozen=True)
+class JudgedLesions:
+    """Candidates with their verdicts.
+
+    Attributes:
+        lesions: Lesions, those left out included.
+        most_not_coronary: Probability of not being coronary above which they are left out.
+    """
+
+    lesions: LesionSet
+    most_not_coronary: float
+
+
+def judge_map(
     lesions: LesionSet,
     heart: HeartRegion,
     decomposed: DecomposedHeart,
     noise_hu: float | None,
     dense: LesionSet,
-    candidates: LesionSelection | None,
-) -> LesionSelection:
-    """Select the lesions of the calcium map that count: by what is dense in them, or by the map's own evidence.
+    judged: JudgedLesions | None,
+) -> LesionSet:
+    """Give the lesions of the calcium map their verdicts: that of what is dense in them, or by the map's own evidence.
 
     Args:
         lesions: All lesions of the map, of which those in the arteries may count.
@@ -139,26 +152,29 @@ def select_in_map(
         decomposed: Calcium map and slice probabilities.
         noise_hu: Noise of blood, SD; None if it could not be measured.
         dense: All lesions of the clinical rule.
-        candidates: Those of them in the arteries as judged; None if they were not.
+        judged: Those of them in the arteries with their verdicts; None if they have none.
+
+    Returns:
+        The lesions in the arteries.
 
     Raises:
         CTError: The stored evidence does not match this version.
     """
     settings = decomposed.parts.settings
     coronary, most_not_coronary = lesions.coronary, settings.most_not_coronary
-    suggestions = suggested_arteries(coronary, heart.territories)
-    features = map_features(coronary, suggestions, decomposed.slices.on_scan, noise_hu)
-    suggestions = Evidence(settings.evidence_weights, None, most_not_coronary).judge(suggestions, features)
-    if candidates is None:
-        return select_lesions(coronary, suggestions, most_not_coronary)
-    judged = candidates.judged
-    elsewhere = lies_elsewhere(coronary, dense, judged)
-    of_dense = probability_of_candidates(shared_voxels(coronary, judged), candidates.probabilities, elsewhere)
+    verdicts = verdicts_by_place(coronary, heart.territories)
+    features = map_features(coronary, verdicts, decomposed.slices.on_scan, noise_hu)
+    verdicts = Evidence(settings.evidence_weights, None, most_not_coronary).judge(verdicts, features)
+    if judged is None:
+        return with_verdicts(coronary, verdicts, most_not_coronary)
+    candidates = judged.lesions
+    elsewhere = lies_elsewhere(coronary, dense, candidates)
+    probabilities = np.array([x.verdict.probability for x in candidates.lesions if x.verdict is not None], float)
+    of_dense = probability_of_candidates(shared_voxels(coronary, candidates), probabilities, elsewhere)
     is_dense = ~np.isnan(of_dense)
     for n in np.flatnonzero(is_dense).tolist():
-        suggestions[n] = replace(suggestions[n], not_coronary_probability=float(1 - of_dense[n]))
-    limits = np.where(is_dense, candidates.most_not_coronary, most_not_coronary)
-    return select_lesions(coronary, suggestions, limits)
+        verdicts[n] = replace(verdicts[n], not_coronary_probability=float(1 - of_dense[n]))
+    return with_verdicts(coronary, verdicts, np.where(is_dense, judged.most_not_coronary, most_not_coronary))
 
 
 def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[int, ...]:
@@ -173,7 +189,7 @@ def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[
     """
     looks_coronary = kinds[:, CORONARY_KINDS].sum(axis=1) >= LOOKS_CORONARY
     coronary = (lesion for lesion, looks in zip(candidates.lesions, looks_coronary, strict=True) if looks)
-    return tuple(sorted({k for lesion in coronary for k in lesion.slice_indices}))
+    return tuple(sorted({k for lesion in coronary for k in lesion.slices}))
 
 
 def looks_of(kinds: np.ndarray) -> list[str]:
@@ -189,7 +205,7 @@ def looks_of(kinds: np.ndarray) -> list[str]:
 
 def candidate_features(
     candidates: LesionSet,
-    suggestions: Sequence[ArterySuggestion],
+    verdicts: Sequence[Verdict],
     kinds: np.ndarray,
     specks: NoiseSpecks,
     map_hu: np.ndarray,
@@ -198,7 +214,7 @@ def candidate_features(
 
     Args:
         candidates: The candidates.
-        suggestions: Of the candidates' places, in their order.
+        verdicts: Of the candidates' places, in their order.
         kinds: Probability of each of LESION_KINDS, [n, kinds].
         specks: Specks of noise in the scan.
         map_hu: Calcium map, HU [k, j, i].
@@ -206,10 +222,10 @@ def candidate_features(
     Returns:
         Values by name, float64 [n].
     """
-    looks = kinds[:, CORONARY_KINDS].sum(axis=1).tolist()
+    looks, voxels = kinds[:, CORONARY_KINDS].sum(axis=1).tolist(), candidates.voxels
     return {
         "log_rarity": specks.rarity(candidates),
-        "place_logit": place_log_odds(suggestions),
+        "place_logit": place_log_odds(verdicts),
         "look_logit": np.array([log_odds(probability) for probability in looks], float),
-        "in_map": np.isin(candidates.ids, candidates.voxel_ids[map_hu.reshape(-1)[candidates.flat] > 0]).astype(float),
+        "in_map": np.isin(candidates.ids, voxels.ids[map_hu.reshape(-1)[voxels.flat] > 0]).astype(float),
     }

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
 
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.options import Row, option
-
-if TYPE_CHECKING:
-    from ..record.findings import MassCalibration
-
+from .findings import MassCalibration
 
 _AGATSTON = "Agatston"
 _STANDARD_HU = (130.0, 200.0, 300.0, 400.0)
@@ -173,11 +168,6 @@ class ScoringRules:
             if field.name not in unchanged and (value := getattr(self, field.name)) != field.default
         ]
         return f"{name}, changed: {', '.join(changed)}" if changed else name
-
-    @classmethod
-    def recorded(cls, content: Mapping[str, Any]) -> ScoringRules:
-        """Rules as `scores.json` states them."""
-        return cls(**{**content, "weight_bounds_hu": tuple(content["weight_bounds_hu"])})
 
     def weight(self, peak_hu: float) -> int:
         """Return the density weight (1 to 4) of a slice component with this highest HU."""

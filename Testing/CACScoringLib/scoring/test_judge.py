@@ -10,22 +10,26 @@ from map_lesions import found_in, two_lesions
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.scoring.arteries import ArterySuggestion
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, INTERCEPT, select_lesions
-from CACScoringLib.scoring.judges import candidate_features, select_in_map, slices_of_coronary_looks
+from CACScoringLib.record.scores import Verdict
+from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, INTERCEPT, with_verdicts
+from CACScoringLib.scoring.judge import JudgedLesions, candidate_features, judge_map, slices_of_coronary_looks
 from CACScoringLib.scoring.noise_specks import NoiseSpecks
+
+
+def by_place(not_coronary):
+    return Verdict(artery=Artery.LAD, confidence=0.9, not_coronary_probability=not_coronary)
 
 
 def test_features_of_a_candidate_by_hand():
     _, lesions = two_lesions()
-    suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, p) for x, p in zip(lesions.lesions, (0.2, 0.5), strict=True)]
+    verdicts = [by_place(not_coronary) for not_coronary in (0.2, 0.5)]
     kinds = np.zeros((2, len(LESION_KINDS)))
     kinds[0, [LESION_KINDS.index("RCA"), LESION_KINDS.index("stent"), LESION_KINDS.index("noise")]] = 0.3, 0.5, 0.2
     kinds[1, LESION_KINDS.index("clip")] = 1.0
     specks = NoiseSpecks(np.array([8, 8, 9, 2]), np.array([135.0, 134.0, 900.0, 900.0]), np.full(11, 0.5))
-    map_hu = np.zeros(lesions.shape)
+    map_hu = np.zeros(lesions.voxels.shape)
     map_hu[2, 3, 3] = 20.0
-    by_name = candidate_features(lesions, suggestions, kinds, specks, map_hu)
+    by_name = candidate_features(lesions, verdicts, kinds, specks, map_hu)
     assert tuple(by_name) == CANDIDATE_FEATURES
     # A stent lies in an artery, and looks like a calcified one.
     assert by_name["look_logit"] == pytest.approx([math.log(0.8 / 0.2), -math.log(999)])
@@ -60,10 +64,10 @@ def test_what_is_dense_in_a_lesion_of_the_map_decides():
         decomposed = SimpleNamespace(
             parts=SimpleNamespace(settings=settings), slices=SimpleNamespace(on_scan=np.ones(3))
         )
-        suggestions = [ArterySuggestion(x.id, Artery.LAD, 0.9, not_coronary) for x in candidates.lesions]
-        judged = select_lesions(candidates, suggestions, 0.4)
-        selection = select_in_map(lesions, SimpleNamespace(territories=None), decomposed, 10.0, dense, judged)
-        return {-round(x.centroid_ras_mm[1]) for x in selection.lesions.lesions}
+        verdicts = [by_place(not_coronary)] * len(candidates.lesions)
+        judged = JudgedLesions(with_verdicts(candidates, verdicts, 0.4), 0.4)
+        of_map = judge_map(lesions, SimpleNamespace(territories=None), decomposed, 10.0, dense, judged)
+        return {-round(x.centroid_ras_mm[1]) for x in of_map.lesions if x.verdict.counts}
 
     assert rows_that_count(2.0, 0.3) == {2, 9}
     assert rows_that_count(2.0, 0.45) == {9}

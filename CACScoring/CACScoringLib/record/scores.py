@@ -1,0 +1,417 @@
+"""Lesions with their verdicts, and scores of them: as they are computed, written to `scores.json` and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..core.decoding import IN_MEMORY, WHEN_SET
+from ..core.errors import WrongValueError
+from ..core.grid import Grid
+from ..core.labels import Artery, NonCoronary, Site, SiteMap
+from .features import Features
+from .findings import CalibratedOn
+from .rules import ScoringRules
+
+STATUSES = {
+    "reviewed": "reviewed",
+    "given": "labels given, not reviewed",
+    "automatic": "automatic, not reviewed",
+    "candidates": "UNREVIEWED candidates, not a calcium score",
+}
+"""Titles of a score's states: assigned to arteries by a person, labelled by nobody who is named, selected by the
+networks' evidence, or not evaluated, so that candidates may be anything dense."""
+
+CATEGORISED_BELOW = 1000.0
+"""Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Scores of one lesion, one artery or a whole scan.
+
+    Attributes:
+        agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm.
+        volume_mm3: Voxels × voxel volume.
+        mass_mg: Integrated mass; None if unknown.
+        pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
+        lesions: Number of lesions.
+        peak_hu: Highest voxel; None without a lesion.
+        clinical_agatston: Score on the clinical scale: `agatston` of the clinical rule, or the equivalent of the
+            lesions' masses for the calcium map, which has no threshold.
+        integrated_mass_mg: Mass by `scoring.mass`; None if it was not measured.
+        mass_standard_error_mg: Standard error by noise and background, without that of the calibration.
+    """
+
+    agatston: float
+    volume_mm3: float
+    mass_mg: float | None = None
+    pseudo_mass_hu_mm3: float
+    lesions: int
+    peak_hu: float | None = None
+    clinical_agatston: float
+    integrated_mass_mg: float | None = None
+    mass_standard_error_mg: float | None = None
+
+    def cells(self, is_map: bool) -> dict[str, Any]:
+        """Return the cells of tables by column: the fields, but agatston on the clinical scale."""
+        adjusted = self.agatston if is_map else None
+        return {**vars(self), "agatston": self.clinical_agatston, "adjusted_agatston": adjusted}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumScore(Score):
+    """Scores of an artery or the whole scan.
+
+    Attributes:
+        interval_90: 90 % prediction interval of `clinical_agatston`, of a reviewed score the repeatability of a second
+            scan; None if unknown or withheld.
+        mass_interval_90: That of the mass.
+    """
+
+    interval_90: tuple[float, float] | None = None
+    mass_interval_90: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceComponent:
+    """Touching voxels of one lesion in one axial slice.
+
+    Attributes:
+        slice: Index from the scan's lowest slice.
+        voxels: Number of voxels.
+        area_mm2: Area of the voxels in the slice.
+        peak_hu: Highest voxel.
+        weight: Density weight, 1 to 4.
+        agatston: Contribution to the Agatston score.
+    """
+
+    slice: int
+    voxels: int
+    area_mm2: float
+    peak_hu: float
+    weight: int
+    agatston: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the networks take an unreviewed lesion for.
+
+    Attributes:
+        artery: Likeliest of MAIN_ARTERIES; UNASSIGNED without territories.
+        confidence: Probability of the artery if the lesion is coronary.
+        not_coronary_probability: Probability that the lesion is not coronary, by its place or by all evidence.
+        second: Another artery that is nearly as likely; None if the artery is not doubtful. Not written.
+        counts: False for a candidate that an automatic score leaves out.
+        reason: Reason to leave it out, in words.
+        evidence: Features that the probability was computed from, by name; empty for place alone.
+        is_stent: True if it looks like a stent. Not written.
+    """
+
+    artery: Artery
+    confidence: float
+    not_coronary_probability: float
+    second: Artery | None = None
+    counts: bool = True
+    reason: str = ""
+    evidence: dict[str, float] = field(default_factory=dict)
+    is_stent: bool = False
+
+    @property
+    def probability(self) -> float:
+        """Probability that the lesion is coronary calcium."""
+        return 1 - self.not_coronary_probability
+
+    @property
+    def arteries(self) -> str:
+        """Name of the artery, or names of both likely ones, such as "LAD or LM"."""
+        return self.artery.key if self.second is None else f"{self.artery.key} or {self.second.key}"
+
+    def as_written(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Return the keys of a lesion in `scores.json` that hold its verdict."""
+        content = {
+            "suggested_artery": self.artery.key,
+            "confidence": round(self.confidence, 3),
+            "not_coronary_probability": round(self.not_coronary_probability, 3),
+            "probability": None if self.counts else round(self.probability, 3),
+            "reason": self.reason,
+            "evidence": {name: round(value, 4) for name, value in self.evidence.items()},
+        }
+        return {name: value for name, value in content.items() if value not in (None, "", {})}
+
+    @staticmethod
+    def as_read(content: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields from the keys of a lesion."""
+        return {**content, "artery": content.get("suggested_artery"), "counts": "probability" not in content}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion(Score):
+    """Slice components of one artery or other site that touch in three dimensions (26 neighbours), with their scores.
+
+    Attributes:
+        id: Number in the lesion map, from 1.
+        site: Artery, or site outside the coronary arteries; written as "artery" or "site".
+        voxels: Number of voxels.
+        peak_hu: Highest voxel.
+        mean_hu: Mean of the voxels.
+        centroid_ras_mm: Mean position of the voxels, Slicer's RAS axes.
+        components: Touching voxels, slice by slice.
+        verdict: What the networks take it for; None of lesions that a reader labelled, and outside the arteries.
+        looked_at: False for a lesion of a confirmed score that was never shown to the reader; None if unknown.
+    """
+
+    id: int
+    site: Site
+    voxels: int
+    peak_hu: float
+    mean_hu: float
+    centroid_ras_mm: tuple[float, float, float]
+    components: tuple[SliceComponent, ...]
+    verdict: Verdict | None = None
+    looked_at: bool | None = field(default=None, metadata=WHEN_SET)
+
+    def __repr__(self) -> str:
+        return f"Lesion({self.id}, {self.site.key}, {self.voxels} voxels, peak {self.peak_hu:.0f} HU)"
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Slices that the lesion reaches, counted from the feet."""
+        return tuple(sorted({c.slice for c in self.components}))
+
+    @property
+    def likely_artery(self) -> str:
+        """Key of the artery that the networks suggest; of the assigned one without a verdict."""
+        return self.site.key if self.verdict is None else self.verdict.artery.key
+
+    def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the keys of `scores.json`, in which the verdict's lie beside the lesion's own."""
+        name = "artery" if isinstance(self.site, Artery) else "site"
+        site, verdict = content.pop("site"), content.pop("verdict")
+        return {name: site, **content, **(verdict or {})}
+
+    @staticmethod
+    def as_read(content: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields from the keys of `scores.json`. Raises WrongValueError."""
+        name, sites = ("artery", Artery) if "artery" in content else ("site", NonCoronary)
+        site = next((site for site in sites if site.key == content.get(name)), None)
+        if site is None:
+            raise WrongValueError(name, content.get(name))
+        return {**content, "site": site, "verdict": content if content.get("suggested_artery") else None}
+
+
+@dataclass(frozen=True)
+class LesionVoxels:
+    """Voxels of lesions in a scan.
+
+    Attributes:
+        shape: Shape of the scan's array [k, j, i].
+        flat: Indices of the voxels in that array, rising [n].
+        ids: Lesion of each, uint16 [n].
+    """
+
+    shape: tuple[int, int, int]
+    flat: np.ndarray = field(repr=False)
+    ids: np.ndarray = field(repr=False)
+
+    def of(self, ids: Iterable[int]) -> LesionVoxels:
+        """Return the voxels of some lesions."""
+        chosen = np.isin(self.ids, list(ids))
+        return self if chosen.all() else LesionVoxels(self.shape, self.flat[chosen], self.ids[chosen])
+
+    def looked_up(self, table: np.ndarray) -> np.ndarray:
+        """Return the value in a table of each voxel's lesion, by its ID, [k, j, i]; 0 elsewhere."""
+        values = np.zeros(self.shape, table.dtype)
+        values.reshape(-1)[self.flat] = table[self.ids]
+        return values
+
+
+@dataclass(frozen=True)
+class LesionSet:
+    """Lesions of a scan, and their voxels.
+
+    Attributes:
+        lesions: Lesions, as found by site and then from head to feet.
+        every: Voxels of these and perhaps other lesions.
+    """
+
+    lesions: tuple[Lesion, ...]
+    every: LesionVoxels = field(repr=False)
+
+    @cached_property
+    def voxels(self) -> LesionVoxels:
+        """Voxels of these lesions."""
+        return self.every.of(self.ids)
+
+    @property
+    def ids(self) -> list[int]:
+        """IDs of the lesions, in their order."""
+        return [lesion.id for lesion in self.lesions]
+
+    @property
+    def coronary(self) -> LesionSet:
+        """The lesions of arteries, those not assigned included."""
+        return self.part([lesion for lesion in self.lesions if isinstance(lesion.site, Artery)])
+
+    @property
+    def non_coronary(self) -> LesionSet:
+        return self.part([lesion for lesion in self.lesions if isinstance(lesion.site, NonCoronary)])
+
+    def of(self, ids: Iterable[int]) -> LesionSet:
+        """Return the lesions with these ids."""
+        ids = set(ids)
+        return self.part([lesion for lesion in self.lesions if lesion.id in ids])
+
+    def part(self, lesions: Sequence[Lesion]) -> LesionSet:
+        """Return a set of some of these lesions, in the order given."""
+        return LesionSet(tuple(lesions), self.every)
+
+    @cached_property
+    def id_map(self) -> np.ndarray:
+        """Lesion's id at its voxels, else 0, uint16 [k, j, i]."""
+        return self.voxels.looked_up(np.arange(self._highest_id + 1, dtype=np.uint16))
+
+    @property
+    def site_of_ids(self) -> np.ndarray:
+        """Label of the `Site` of the lesion with each id, 0 without one, uint8 [highest id + 1]."""
+        sites = np.zeros(self._highest_id + 1, np.uint8)
+        for lesion in self.lesions:
+            sites[lesion.id] = lesion.site
+        return sites
+
+    def site_map(self) -> np.ndarray:
+        """Return the label of the `Site` at each lesion's voxels, else 0, uint8 [k, j, i]."""
+        return self.voxels.looked_up(self.site_of_ids)
+
+    def label_image(self, grid: sitk.Image) -> sitk.Image:
+        """Return the site map as an image. grid: Image that the lesions were found in."""
+        return Grid.of(grid).image(self.site_map())
+
+    @property
+    def _highest_id(self) -> int:
+        # Not len(lesions): ids have gaps once lesions were removed.
+        return max((lesion.id for lesion in self.lesions), default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodScore:
+    """Scores by one method.
+
+    Attributes:
+        status: Key of STATUSES.
+        rules: Scoring rules.
+        total: Score of all lesions that count.
+        arteries: Score of each artery, those without calcium included; by label or name.
+        no_calcium: True if a reader reviewed the scan and labelled nothing.
+        lesions: Lesions that count.
+        left_out: Candidates that an automatic clinical score leaves out.
+        features: Features of the lesions; None if not measured.
+        voxels: Voxels of the lesions and of those left out; None of a result that was read.
+        category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
+        withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
+        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
+    """
+
+    status: str
+    rules: ScoringRules
+    total: SumScore
+    arteries: SiteMap[Artery, SumScore]
+    no_calcium: bool = False
+    lesions: tuple[Lesion, ...] = ()
+    left_out: tuple[Lesion, ...] = ()
+    features: Features | None = None
+    voxels: LesionVoxels | None = field(default=None, compare=False, metadata=IN_MEMORY)
+    category_probabilities: dict[str, float] = field(default_factory=dict, metadata=IN_MEMORY)
+    withheld: bool = field(default=False, metadata=IN_MEMORY)
+    calibrated_on: CalibratedOn | None = field(default=None, metadata=IN_MEMORY)
+
+    def __repr__(self) -> str:
+        return f"MethodScore({self.status}, agatston={self.total.clinical_agatston:.1f}, lesions={self.total.lesions})"
+
+    @property
+    def reviewed(self) -> bool:
+        """True if a person assigned the lesions to arteries."""
+        return self.status == "reviewed"
+
+    @property
+    def is_map(self) -> bool:
+        """True for the calcium map, whose scores on the clinical scale follow from masses."""
+        return self.rules.equivalent_mg_per_mm3_hu is not None
+
+    @property
+    def scaled_agatston(self) -> float | None:
+        """Total of a calcium map on the clinical scale; None for the clinical rule."""
+        return self.total.clinical_agatston if self.is_map else None
+
+    @property
+    def has_intervals(self) -> bool:
+        return any(score.interval_90 is not None for score in (self.total, *self.arteries.values()))
+
+    @property
+    def probabilities_withheld(self) -> bool:
+        """True if the score has an interval but is too high for category probabilities (CATEGORISED_BELOW)."""
+        return not self.reviewed and self.has_intervals and self.total.clinical_agatston >= CATEGORISED_BELOW
+
+    @property
+    def lesion_set(self) -> LesionSet:
+        """The lesions that count, with their voxels."""
+        assert self.voxels is not None
+        return LesionSet(self.lesions, self.voxels)
+
+    @property
+    def left_out_set(self) -> LesionSet:
+        """The candidates left out, with their voxels."""
+        assert self.voxels is not None
+        return LesionSet(self.left_out, self.voxels)
+
+    def counted_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Return the `Artery` labels of the lesions that count, 0 elsewhere.
+
+        Args:
+            labels: Content of `lesions.nii.gz` or `map_lesions.nii.gz`, uint8; the first also holds calcium outside the
+                coronary arteries, and as UNASSIGNED the candidates that an automatic score leaves out.
+        """
+        last = Artery.OTHER if self.left_out else max(Artery)
+        return np.where(labels <= last, labels, np.uint8(0))
+
+    def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the keys of `scores.json`, which hold what follows from the fields too."""
+        follows = {"reviewed": self.reviewed, "scaled_agatston": self.scaled_agatston, "agatston_scale": None}
+        return {**content, **follows}
+
+
+@dataclass(frozen=True)
+class NonCoronaryScore:
+    """Calcium outside the coronary arteries, by the clinical rule.
+
+    Attributes:
+        reviewed: True if a reader assigned its sites; else they are suggested by the territories.
+        aortic_valve: Score of the site, as are the next three.
+        lesion_list: Lesions of these sites.
+        voxels: Voxels of the lesions; None of a result that was read.
+    """
+
+    reviewed: bool
+    aortic_valve: Score
+    mitral_annulus: Score
+    thoracic_aorta: Score
+    other: Score
+    lesion_list: tuple[Lesion, ...] = ()
+    voxels: LesionVoxels | None = field(default=None, compare=False, metadata=IN_MEMORY)
+
+    @property
+    def scores(self) -> SiteMap[NonCoronary, Score]:
+        """Score of each site, those without calcium included."""
+        return SiteMap({site: getattr(self, site.key) for site in NonCoronary})
+
+    @property
+    def lesion_set(self) -> LesionSet:
+        """The lesions with their voxels."""
+        assert self.voxels is not None
+        return LesionSet(self.lesion_list, self.voxels)
