@@ -1,9 +1,10 @@
 """Calcium at the border of an artery's territory.
 
-Territories are exact to some millimetres, so calcium of an ostium may lie in the territory of the root, calcium of the
-root or the mitral annulus in that of an artery, and both may be one lesion. What is dense there is therefore divided
-into parts, each with a peak of its own. The lesion network is shown each part and each whole lesion; a part goes to the
-artery, valve or aorta that it or its whole lesion looks like, whichever is clearer.
+Territories are exact to some millimetres, so calcium of the root or the mitral annulus may lie in the territory of an
+artery, and be one lesion with the artery's. What is dense there is therefore divided into parts, each with a peak of
+its own. The lesion network is shown each part and each whole lesion; a part in an artery's territory goes to the valve
+or aorta that it or its whole lesion looks like, whichever is clearer. None goes to an artery, as the wall of the root
+beside an ostium looks like the ostium's calcium.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ PEAK_RISE_HU = 50.0
 """Rise above the saddle to a higher peak by which a peak makes a part of its own; above the noise of most scans."""
 
 CLEAR = 0.7
-"""Probability by its looks from which a part or lesion is calcium of an artery, or calcium of a valve or the aorta. In
-19 digital patients with calcified ostia 0.5 recalls no more, and takes some of the root's for an artery's."""
+"""Probability by its looks from which a part or lesion is calcium of a valve or the aorta."""
 
 MAX_PARTS = 100
 """Most parts shown to the network, the largest of a scan: two real scans have 12 and 22, a very noisy one 3318."""
@@ -62,22 +62,20 @@ class BorderParts:
         id_map: Part's number from 1 at its voxels, else 0, uint16 [k, j, i].
         lesion_map: Lesion's number from 1 at the voxels of its parts, else 0, uint16 [k, j, i].
         lesions: Lesion of each part, int [n].
-        arteries: Likeliest artery of each part by its place, uint8 [n].
     """
 
     id_map: np.ndarray
     lesion_map: np.ndarray
     lesions: np.ndarray
-    arteries: np.ndarray
 
     @property
     def ids(self) -> list[int]:
         """Numbers of the parts."""
-        return list(range(1, len(self.arteries) + 1))
+        return list(range(1, len(self.lesions) + 1))
 
 
 def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, network: LoadedModel) -> np.ndarray:
-    """Give the parts of lesions at the arteries' borders to the sites that they look like.
+    """Take from the arteries the parts of lesions that look like calcium of a valve or the aorta.
 
     Args:
         sites: `Site` of dense voxels, else 0, uint8 [k, j, i] (`sites.candidate_sites`).
@@ -97,15 +95,13 @@ def sites_by_looks(sites: np.ndarray, scan: CTScan, territories: Territories, ne
     kinds_of_lesions = lesion_kinds(parts.lesion_map, lesion_ids, scan, territories, network)
     kinds_of_wholes = kinds_of_lesions[parts.lesions - 1]
     kinds = np.where((_clarity(kinds) >= _clarity(kinds_of_wholes))[:, None], kinds, kinds_of_wholes)
-    looks_coronary = kinds[:, ARTERY_KINDS].sum(axis=1) >= CLEAR
-    likeliest = np.array(list(SITE_OF_KIND.values()), np.uint8)[kinds[:, SITE_KINDS].argmax(axis=1)]
-    site_of_part = np.where(looks_coronary, parts.arteries, likeliest) * (_clarity(kinds) >= CLEAR)
+    is_elsewhere = kinds[:, SITE_KINDS].sum(axis=1) >= CLEAR
+    site_of_part = np.array(list(SITE_OF_KIND.values()), np.uint8)[kinds[:, SITE_KINDS].argmax(axis=1)]
     flat = np.flatnonzero(parts.id_map)
     part = parts.id_map.reshape(-1)[flat] - 1
-    site, is_artery = site_of_part[part], sites.reshape(-1)[flat] <= max(Artery)
-    changes = (site > 0) & (is_artery != looks_coronary[part])
+    changes = is_elsewhere[part] & (sites.reshape(-1)[flat] <= max(Artery))
     result = sites.copy()
-    result.reshape(-1)[flat[changes]] = site[changes]
+    result.reshape(-1)[flat[changes]] = site_of_part[part[changes]]
     return result
 
 
@@ -125,16 +121,16 @@ def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> B
     flat = np.flatnonzero(sites)
     id_map, lesion_map = np.zeros((2, *sites.shape), np.uint16)
     if not len(flat):
-        return BorderParts(id_map, lesion_map, np.zeros(0, int), np.zeros(0, np.uint8))
+        return BorderParts(id_map, lesion_map, np.zeros(0, int))
     lesion = connected_voxels(flat, np.zeros(len(flat), np.uint8), sites.shape)
     probability = territories.at(flat, sites.shape)
-    coronary = probability[:, 1 : 1 + len(MAIN_ARTERIES)]
+    coronary = probability[:, 1 : 1 + len(MAIN_ARTERIES)].sum(axis=1)
     elsewhere = np.where(sites.reshape(-1)[flat] <= max(Artery), probability[:, BORDERING].sum(axis=1), 1.0)
     reach = np.zeros((2, lesion.max() + 1))
-    for highest, of_voxels in zip(reach, (coronary.sum(axis=1), elsewhere), strict=True):
+    for highest, of_voxels in zip(reach, (coronary, elsewhere), strict=True):
         np.maximum.at(highest, lesion, of_voxels)
     is_border = np.all(reach >= REACHED, axis=0)[lesion]
-    flat, lesion, coronary = flat[is_border], lesion[is_border], coronary[is_border]
+    flat, lesion = flat[is_border], lesion[is_border]
     part = _parts(flat, lesion, scan)
     sizes = np.bincount(part)
     numbers = np.flatnonzero(sizes * math.prod(scan.image.GetSpacing()) >= SLIVER_MM3)
@@ -146,12 +142,7 @@ def border_parts(sites: np.ndarray, scan: CTScan, territories: Territories) -> B
     lesion_of_part[part] = lesion
     lesions = np.unique(lesion_of_part[numbers], return_inverse=True)[1] + 1
     lesion_map.reshape(-1)[flat] = np.concatenate([[0], lesions])[number_of_part[part]]
-    of_parts, of_lesions = (
-        np.stack([np.bincount(number, weights=column) for column in coronary.T], axis=1) for number in (part, lesion)
-    )
-    place = of_parts + 1e-6 * of_lesions[lesion_of_part]  # that of the lesion where no artery reaches the part
-    arteries = np.array(MAIN_ARTERIES, np.uint8)[place[numbers].argmax(axis=1)]
-    return BorderParts(id_map, lesion_map, lesions, arteries)
+    return BorderParts(id_map, lesion_map, lesions)
 
 
 def _parts(flat: np.ndarray, lesion: np.ndarray, scan: CTScan) -> np.ndarray:

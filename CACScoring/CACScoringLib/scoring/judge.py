@@ -84,7 +84,7 @@ class CandidateJudge:
         return cls(scan, heart.territories, evidence, networks.lesions)
 
     def sites_by_looks(self, sites: np.ndarray) -> np.ndarray:
-        """Give parts at the arteries' borders to the sites that they look like (`borders.sites_by_looks`)."""
+        """Take parts that look like calcium of a valve or the aorta from the arteries (`borders.sites_by_looks`)."""
         return sites_by_looks(sites, self.scan, self.territories, self.network)
 
     def kinds(self, lesions: LesionSet) -> np.ndarray:

@@ -35,7 +35,6 @@ def test_peaks_that_rise_above_their_saddle_divide_a_lesion():
     sites, scan, territories = valve_calcium()
     parts = border_parts(sites, scan, territories)
     assert parts.ids == [1, 2]
-    assert Artery.RCA in parts.arteries
     assert parts.id_map[10, 50, 40] != parts.id_map[10, 50, 58]
     np.testing.assert_array_equal(parts.id_map > 0, sites == NonCoronary.AORTIC_VALVE)
     assert border_parts(*valve_calcium(saddle_hu=600 - PEAK_RISE_HU / 2)).ids == [1]
@@ -56,17 +55,22 @@ def test_calcium_that_no_artery_reaches_is_not_asked_about():
     assert not parts.id_map.any()
 
 
-@pytest.mark.parametrize("in_artery", [False, True])
-@pytest.mark.parametrize(("probability", "expected"), [(0.8, Artery.RCA), (0.6, None), (0.2, NonCoronary.AORTIC_VALVE)])
-def test_parts_go_both_ways_at_the_same_limit(in_artery, probability, expected):
+@pytest.mark.parametrize(("probability", "expected"), [(0.8, None), (0.6, None), (0.2, NonCoronary.AORTIC_VALVE)])
+def test_parts_in_an_artery_go_to_the_valve_that_they_look_like(probability, expected):
     sites, scan, territories = valve_calcium()
-    if in_artery:
-        sites[sites > 0] = Artery.RCA
+    sites[sites > 0] = Artery.RCA
     model = loaded(LooksLike(probability, "aortic valve and root"), LesionNetConfig())
     before = sites.copy()
     reassigned = sites_by_looks(sites, scan, territories, model)
     np.testing.assert_array_equal(reassigned, before if expected is None else np.where(before > 0, expected, 0))
     np.testing.assert_array_equal(sites, before, "the argument stays as it was")
+
+
+@pytest.mark.parametrize("probability", [0.99, 0.6, 0.2])
+def test_the_root_keeps_what_looks_coronary(probability):
+    sites, scan, territories = valve_calcium()
+    model = loaded(LooksLike(probability, "aortic valve and root"), LesionNetConfig())
+    np.testing.assert_array_equal(sites_by_looks(sites, scan, territories, model), sites)
 
 
 class LooksBySize(nn.Module):
@@ -83,11 +87,12 @@ class LooksBySize(nn.Module):
 
 @pytest.mark.parametrize(
     ("part", "lesion", "expected"),
-    [(0.5, 0.9, Artery.RCA), (0.1, 0.9, NonCoronary.AORTIC_VALVE), (0.5, 0.5, NonCoronary.AORTIC_VALVE)],
+    [(0.5, 0.1, NonCoronary.AORTIC_VALVE), (0.9, 0.2, Artery.RCA), (0.5, 0.5, Artery.RCA)],
     ids=["unclear parts follow their lesion", "clear parts do not", "all unclear"],
 )
 def test_unclear_parts_follow_their_lesion(part, lesion, expected):
     sites, scan, territories = valve_calcium()
+    sites[sites > 0] = Artery.RCA
     model = loaded(LooksBySize(part, lesion), LesionNetConfig())
     reassigned = sites_by_looks(sites, scan, territories, model)
     np.testing.assert_array_equal(reassigned, np.where(sites > 0, expected, 0))
