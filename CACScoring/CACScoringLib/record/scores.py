@@ -101,7 +101,7 @@ class SliceComponent:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the networks take an unreviewed lesion for.
+    """The networks' answer about an unreviewed lesion.
 
     Attributes:
         artery: Likeliest of MAIN_ARTERIES; UNASSIGNED without territories.
@@ -163,7 +163,7 @@ class Lesion(Score):
         mean_hu: Mean of the voxels.
         centroid_ras_mm: Mean position of the voxels, Slicer's RAS axes.
         components: Touching voxels, slice by slice.
-        verdict: What the networks take it for; None of lesions that a reader labelled, and outside the arteries.
+        verdict: The networks' answer about it; None of lesions that a reader labelled, and outside the arteries.
         looked_at: False for a lesion of a confirmed score that was never shown to the reader; None if unknown.
     """
 
@@ -222,8 +222,8 @@ class LesionVoxels:
 
     def of(self, ids: Iterable[int]) -> LesionVoxels:
         """Return the voxels of some lesions."""
-        chosen = np.isin(self.ids, list(ids))
-        return self if chosen.all() else LesionVoxels(self.shape, self.flat[chosen], self.ids[chosen])
+        is_listed = np.isin(self.ids, list(ids))
+        return self if is_listed.all() else LesionVoxels(self.shape, self.flat[is_listed], self.ids[is_listed])
 
     def looked_up(self, table: np.ndarray) -> np.ndarray:
         """Return the value in a table of each voxel's lesion, by its ID, [k, j, i]; 0 elsewhere."""

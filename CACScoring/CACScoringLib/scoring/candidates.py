@@ -245,10 +245,10 @@ def score_map(
     in_map = find_dense_lesions(parts.image(), scan.image, heart, rules)
     of_map = judge_map(in_map.candidates, heart, decomposed, noise_hu, dense.lesions, judged)
     counted, left_out = divided(of_map)
-    found, voxels = in_map.lesions.voxels, of_map.part(counted).voxels
-    excluded = np.setdiff1d(found.flat, voxels.flat, assume_unique=True)
+    every, voxels = in_map.lesions.voxels, of_map.part(counted).voxels
+    excluded = np.setdiff1d(every.flat, voxels.flat, assume_unique=True)
     if excluded.size:
-        cleared = np.zeros(found.shape, bool)
+        cleared = np.zeros(every.shape, bool)
         cleared.reshape(-1)[excluded] = True
         parts = clear_map(parts, cleared)
     warnings = [] if dense.warnings else list(in_map.warnings)

@@ -165,7 +165,7 @@ def _lesion_set(
         k, j, i = (float(axis[old]) for axis in centre_kji)
         x, y, z = image.TransformContinuousIndexToPhysicalPoint((i, j, k))
         site = site_of(int(voxels.artery[lesion_first[old]]))
-        found = Lesion(
+        entry = Lesion(
             id=number,
             site=site,
             voxels=int(sizes[old]),
@@ -174,7 +174,7 @@ def _lesion_set(
             components=tuple(parts[old]),
             **lesion_score(parts[old], float(sums_hu[old]), math.prod(spacing_mm), rules),
         )
-        lesions.append(found)
+        lesions.append(entry)
     number_of = np.empty(len(order), np.uint16)
     number_of[order] = np.arange(1, len(order) + 1)
     return LesionSet(tuple(lesions), LesionVoxels(voxels.shape, voxels.flat, number_of[lesion]))

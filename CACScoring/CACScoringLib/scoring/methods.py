@@ -68,9 +68,9 @@ def with_measurements(
     return replace(measured, features=features_of(measured, scan, territories))
 
 
-def with_intervals_of(known: SumScore, score: SumScore) -> SumScore:
+def with_intervals_of(stated: SumScore, score: SumScore) -> SumScore:
     """Return a score with the intervals of another one."""
-    return replace(score, interval_90=known.interval_90, mass_interval_90=known.mass_interval_90)
+    return replace(score, interval_90=stated.interval_90, mass_interval_90=stated.mass_interval_90)
 
 
 def non_coronary_score(reviewed: bool, lesions: LesionSet) -> NonCoronaryScore:

@@ -25,7 +25,7 @@ _REMEDIES = {
     "prepare": "Page Annotate: Prepare all.",
     "labels": "Choose the calcium map, and the method that learns from slice labels.",
 }
-"""What to press, by remedy; translated on display."""
+"""Buttons to press, by remedy; translated on display."""
 
 
 def findingLines(findings: Sequence[Mapping[str, Any]], project: Project) -> list[str]:

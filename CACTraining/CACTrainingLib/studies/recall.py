@@ -215,8 +215,8 @@ def _lesions_at(lesions: LesionSet, flat: np.ndarray) -> list[tuple[Lesion, int]
     """Return the lesions that have some of these voxels, each with their number, the largest first."""
     ids, numbers = np.unique(lesions.id_map.reshape(-1)[flat], return_counts=True)
     voxels = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
-    found = [(lesion, voxels[lesion.id]) for lesion in lesions.lesions if lesion.id in voxels]
-    return sorted(found, key=lambda pair: -pair[1])
+    touched = [(lesion, voxels[lesion.id]) for lesion in lesions.lesions if lesion.id in voxels]
+    return sorted(touched, key=lambda pair: -pair[1])
 
 
 def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str, str]) -> list[Section]:

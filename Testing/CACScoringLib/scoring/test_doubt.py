@@ -28,8 +28,8 @@ def score_of(*lesions):
     found = find_lesions(image, np.where(hu > 0, np.uint8(Artery.RCA), 0), ScoringRules())
     by_slice = {lesion.slices[0]: lesion.id for lesion in found.lesions}
     ids = [by_slice[2 * number] for number in range(len(lesions))]
-    given = dict(zip(ids, lesions, strict=True))
-    judged = [replace(x, verdict=verdict_of(*given[x.id][1:])) for x in found.lesions]
+    facts = dict(zip(ids, lesions, strict=True))
+    judged = [replace(x, verdict=verdict_of(*facts[x.id][1:])) for x in found.lesions]
     counted, left_out = ([x for x in judged if x.verdict.counts == counts] for counts in (True, False))
     return method_score("automatic", ScoringRules(), counted, found.voxels, left_out)
 
