@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from digital_pairs import known_networks
+from digital_pairs import CALCIFIED, known_networks, write_coarse
 from reference_files import (
     write_coca_gated,
     write_coca_nongated,
@@ -30,8 +30,10 @@ from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
 
 
 @pytest.fixture(scope="module")
-def scan(digital_pairs, tmp_path_factory):
-    return write_denser(digital_pairs / "patient_950341" / "scan_1", tmp_path_factory.mktemp("denser") / "scan")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("denser")
+    write_coarse(CALCIFIED, folder / "digital")
+    return write_denser(folder / "digital", folder / "scan")
 
 
 @pytest.fixture(scope="module")
