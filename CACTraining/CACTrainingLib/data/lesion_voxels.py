@@ -68,9 +68,9 @@ MAX_PATCHES = 90
 """Most patches of a scan; calcium that much motion spreads fills more."""
 
 FIRST_NUMBERS = {
-    "training": {None: 7_000_000, "ostium": 7_100_000, "heavy": 7_200_000, "motion": 7_300_000},
-    "validation": {None: 7_500_000, "ostium": 7_600_000, "heavy": 7_700_000, "motion": 7_800_000},
-    "test": {None: 8_500_000, "ostium": 8_600_000, "heavy": 8_700_000, "motion": 8_800_000},
+    "training": {None: 7_000_000, "ostium": 7_100_000, "heavy": 7_200_000, "motion": 7_300_000, "device": 7_400_000},
+    "validation": {None: 7_500_000, "ostium": 7_600_000, "heavy": 7_700_000, "motion": 7_800_000, "device": 7_900_000},
+    "test": {None: 8_500_000, "ostium": 8_600_000, "heavy": 8_700_000, "motion": 8_800_000, "device": 8_900_000},
 }
 """First patient number by use and difficulty."""
 
