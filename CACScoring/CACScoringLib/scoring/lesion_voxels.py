@@ -1,7 +1,8 @@
 """Kind of every dense voxel by the voxel network: patches that cover all of them, each voxel answered once.
 
-A patch shows the CT in its windows, what is dense, the territories and the scan's noise, and answers for the dense
-voxels in its core, so that lesions of any size and any number of specks take as many patches as they fill space.
+A patch shows the CT in its windows and one of metal, what is dense, the territories and the scan's noise, and answers
+for the dense voxels in its core, so that lesions of any size and any number of specks take as many patches as they fill
+space.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from .lesion_network import (
 
 CORE = (10, 28, 28)
 """Size of the part of a patch that it answers for, in its voxels along k, j, i."""
+
+METAL_HU = (1500.0, 3000.0)
+"""Window of a channel that tells metal from the densest plaque; `lesion_network.WINDOWS_HU` end where it begins."""
 
 NOISE_SCALE_HU, UNKNOWN_NOISE_HU = 50.0, 15.0
 """SD of noise that the network sees as 1, and SD that stands for one that could not be measured."""
@@ -115,9 +119,11 @@ def _patches(centres: np.ndarray, dense: np.ndarray, scan: CTScan, territories: 
 
 
 def voxel_input(patch: LesionPatch, noise_hu: float | None) -> np.ndarray:
-    """Return a patch as the voxel network sees it, float32 [15, k, j, i]: `network_input` and the noise."""
+    """Return a patch as the voxel network sees it, float32 [16, k, j, i]: metal, `network_input` and the noise."""
+    low, high = METAL_HU
+    metal = np.clip((patch.hu - low) / (high - low), 0, 1)[None]
     noise = np.full((1, *patch.hu.shape), noise_value(noise_hu), np.float32)
-    return np.concatenate([network_input(patch), noise])
+    return np.concatenate([metal, network_input(patch), noise])
 
 
 def noise_value(noise_hu: float | None) -> float:

@@ -12,7 +12,7 @@ from monai.transforms.utils import create_scale, create_translate
 from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH, TERRITORY_STRIDE
 from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM
-from CACScoringLib.scoring.lesion_voxels import CORE, noise_value
+from CACScoringLib.scoring.lesion_voxels import CORE, METAL_HU, noise_value
 
 from .lesion_batches import (
     KIND_WEIGHTS,
@@ -64,7 +64,7 @@ class VoxelBatch:
     """Patches with the labels of their voxels.
 
     Attributes:
-        x: Input of the network, float32 [n, 15, k, j, i].
+        x: Input of the network, float32 [n, 16, k, j, i].
         labels: Label of each voxel as in `lesion_voxels.VOXEL_ROW`, 0 where nothing is dense, int64 [n, k, j, i].
         weights: Weight of each voxel in the loss, float32 [n, k, j, i].
     """
@@ -142,9 +142,10 @@ def _batch(
     is_labelled = (dense >= LEAST_SHARE) & (labels > 0)
     volumes = torch.from_numpy(volume_of(sizes.numpy())).clamp(min=LEAST_MM3)
     weights = dense * volumes**-LARGENESS * _core_weights()
-    return VoxelBatch(
-        torch.cat([stacked(hu, dense, territories), channel], 1), (labels * is_labelled).long(), weights * is_labelled
-    )
+    low, high = METAL_HU
+    metal = ((hu - low) / (high - low)).clamp(0, 1)[:, None]
+    x = torch.cat([metal, stacked(hu, dense, territories), channel], 1)
+    return VoxelBatch(x, (labels * is_labelled).long(), weights * is_labelled)
 
 
 def _core_weights() -> torch.Tensor:

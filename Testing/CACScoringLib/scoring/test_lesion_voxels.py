@@ -11,8 +11,16 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
-from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM
-from CACScoringLib.scoring.lesion_voxels import CORE, NOISE_SCALE_HU, covering, noise_value, voxel_kinds
+from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, WINDOWS_HU, LesionPatch
+from CACScoringLib.scoring.lesion_voxels import (
+    CORE,
+    METAL_HU,
+    NOISE_SCALE_HU,
+    covering,
+    noise_value,
+    voxel_input,
+    voxel_kinds,
+)
 
 SPACING_MM = np.array([3.0, 0.5, 0.5])
 
@@ -46,7 +54,7 @@ def test_voxels_get_the_answers_at_their_places():
 
         def run(self, inputs):
             assert inputs[:, -1].max() == pytest.approx(20 / NOISE_SCALE_HU)
-            bright = inputs[:, 1] > 0.35
+            bright = inputs[:, 2] > 0.35
             answers = np.zeros((len(inputs), len(LESION_KINDS), *LESION_PATCH), np.float32)
             answers[:, 1], answers[:, 3] = ~bright, bright
             return answers
@@ -62,3 +70,11 @@ def test_voxels_get_the_answers_at_their_places():
 def test_unknown_noise_is_usual_and_much_noise_is_bounded():
     assert noise_value(None) == noise_value(15.0)
     assert noise_value(500.0) == noise_value(400.0) > noise_value(40.0)
+
+
+def test_metal_is_seen_where_the_other_windows_end():
+    assert METAL_HU[0] == max(high for _, high in WINDOWS_HU)
+    hu = np.full(LESION_PATCH, 1200, np.float32)
+    hu[:8], hu[0] = 2250, 3500
+    metal = voxel_input(LesionPatch(hu, hu, np.ones((11, 8, 12, 12), np.float32)), None)[0]
+    assert (metal[-1, 0, 0], metal[1, 0, 0], metal[0, 0, 0]) == (0, 0.5, 1)
