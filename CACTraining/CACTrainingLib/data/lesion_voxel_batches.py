@@ -15,7 +15,6 @@ from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM
 from CACScoringLib.scoring.lesion_voxels import CORE, METAL_HU, noise_value
 
 from .lesion_batches import (
-    KIND_WEIGHTS,
     RAREST,
     LesionAugmentation,
     by_other_scanner,
@@ -26,8 +25,8 @@ from .lesion_batches import (
 from .lesion_rows import ARTERY_KINDS, ROW_SIZE
 from .lesion_voxels import volume_of
 
-LABEL_WEIGHTS = (*KIND_WEIGHTS, 5.0)
-"""Relative chances of each label to be drawn, the last of which is NOT_CORONARY."""
+LABEL_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 2.0, 1.0, 1.6, 0.7, 2.0, 0.8, 0.5, 1.5, 0.6, 1.5, 3.5, 5.0)
+"""Relative chances of each label to be drawn: LESION_KINDS and NOT_CORONARY."""
 
 NEIGHBOURS = [LESION_KINDS.index(kind) for kind in ("aortic valve and root", "mitral annulus")]
 MIXED = 2.5
@@ -36,7 +35,7 @@ MIXED = 2.5
 LEAST_SHARE = 0.08
 """Share of a patch's voxel that is dense from which it has a label."""
 
-LARGENESS = 0.6
+LARGENESS = 0.5
 """Power of a lesion's volume by which the weight of its voxels falls, so that large lesions do not drown small ones."""
 
 LEAST_MM3 = 4.0
@@ -55,7 +54,7 @@ class VoxelAugmentation(LesionAugmentation):
         unknown_share: Share of patches whose territories are unknown, all equally likely.
     """
 
-    territory_shift_mm: tuple[float, float, float] = (3.0, 3.5, 3.5)
+    territory_shift_mm: tuple[float, float, float] = (2.0, 2.0, 2.0)
     unknown_share: float = 0.08
 
 
