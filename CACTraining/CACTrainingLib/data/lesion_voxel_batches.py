@@ -25,11 +25,11 @@ from .lesion_batches import (
 from .lesion_rows import ARTERY_KINDS, ROW_SIZE
 from .lesion_voxels import volume_of
 
-LABEL_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 2.0, 1.0, 1.6, 0.7, 2.0, 0.8, 0.5, 1.5, 0.6, 1.5, 3.5, 5.0)
+LABEL_WEIGHTS = (2.2, 2.4, 2.2, 2.6, 2.5, 2.0, 1.0, 1.6, 0.7, 2.0, 0.8, 0.5, 0.7, 0.6, 1.5, 3.5, 9.0)
 """Relative chances of each label to be drawn: LESION_KINDS and NOT_CORONARY."""
 
 NEIGHBOURS = [LESION_KINDS.index(kind) for kind in ("aortic valve and root", "mitral annulus")]
-MIXED = 2.5
+MIXED = 3.5
 """Kinds beside which arteries are hard to tell, and factor on the chances of patches that hold both."""
 
 LEAST_SHARE = 0.08

@@ -61,7 +61,7 @@ MARGIN_MM = 25.0
 EXPLAINED = 0.45
 """Least share of a voxel's excess over blood that calcium or a device explains where it is not noise."""
 
-MAX_NOISE_PATCHES = {True: 30, False: 10}
+MAX_NOISE_PATCHES = {True: 80, False: 10}
 """Most patches of a scan that hold noise alone: of a real scan, and of a digital one."""
 
 MAX_PATCHES = 90
