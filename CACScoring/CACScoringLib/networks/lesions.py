@@ -15,12 +15,18 @@ from .configs import LESION_IMAGES, LESION_KINDS, LESION_TERRITORIES, TERRITORY_
 
 
 class _Encoder(nn.Module):
-    """Features of a patch on four grids. context: Channels that join at TERRITORY_STRIDE."""
+    """Features of a patch on four grids.
 
-    def __init__(self, width: int, context: int) -> None:
+    Args:
+        width: Channels of the finest.
+        images: Channels of the patch's grid, which come first.
+        context: Channels that join at TERRITORY_STRIDE.
+    """
+
+    def __init__(self, width: int, images: int, context: int) -> None:
         super().__init__()
-        w = width
-        self.stem = _layer(LESION_IMAGES, w, (3, 5, 5), 2)
+        w, self.images = width, images
+        self.stem = _layer(images, w, (3, 5, 5), 2)
         self.fine = _Residual(w)
         self.down = _layer(w, 2 * w, 3, (1, 2, 2))
         self.joined = _layer(2 * w + context, 2 * w, 3, 1)
@@ -30,8 +36,8 @@ class _Encoder(nn.Module):
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the context, and the features from the finest to the lowest grid."""
-        context = functional.avg_pool3d(x[:, LESION_IMAGES:], TERRITORY_STRIDE)
-        fine = self.fine(self.stem(x[:, :LESION_IMAGES]))
+        context = functional.avg_pool3d(x[:, self.images :], TERRITORY_STRIDE)
+        fine = self.fine(self.stem(x[:, : self.images]))
         middle = self.middle(self.joined(torch.cat([self.down(fine), context], 1)))
         lower = self.lower(middle)
         return context, fine, middle, lower, self.lowest(lower)
@@ -48,7 +54,7 @@ class LesionNet(_Encoder):
 
     def __init__(self, config: LesionNetConfig) -> None:
         w = config.width
-        super().__init__(w, LESION_TERRITORIES)
+        super().__init__(w, LESION_IMAGES, LESION_TERRITORIES)
         self.dropout = nn.Dropout(config.dropout)
         self.dense = nn.Linear(2 * w + 4 * w + 2 * 6 * w + LESION_TERRITORIES, 4 * w)
         self.last = nn.Linear(4 * w, len(LESION_KINDS))
@@ -72,20 +78,20 @@ class LesionNet(_Encoder):
 class LesionVoxelNet(_Encoder):
     """Network that names every voxel of a patch.
 
-    Input [B, 15, k, j, i] (`scoring.lesion_voxels.voxel_input`). Output [B, kinds, k, j, i]: probability of each of
+    Input [B, 16, k, j, i] (`scoring.lesion_voxels.voxel_input`). Output [B, kinds, k, j, i]: probability of each of
     LESION_KINDS, of use where something is dense.
     """
 
-    input_channels = LESION_IMAGES + LESION_TERRITORIES + 1
+    input_channels = 1 + LESION_IMAGES + LESION_TERRITORIES + 1
 
     def __init__(self, config: LesionNetConfig) -> None:
         w = config.width
-        super().__init__(w, LESION_TERRITORIES + 1)
+        super().__init__(w, 1 + LESION_IMAGES, LESION_TERRITORIES + 1)
         self.dropout = nn.Dropout3d(config.dropout)
         self.from_lowest = _layer(6 * w + 4 * w, 4 * w, 3, 1)
         self.from_lower = _layer(4 * w + 2 * w, 2 * w, 3, 1)
         self.from_middle = _layer(2 * w + w, w, 3, 1)
-        self.from_fine = _layer(w + LESION_IMAGES, w, (1, 3, 3), 1)
+        self.from_fine = _layer(w + self.images, w, (1, 3, 3), 1)
         self.last = nn.Conv3d(w, len(LESION_KINDS), 1)
 
     def forward(self, x: torch.Tensor, voxels: torch.Tensor | None = None) -> torch.Tensor:
@@ -101,13 +107,13 @@ class LesionVoxelNet(_Encoder):
         y = self.from_lowest(torch.cat([_enlarged(self.dropout(lowest), 2), lower], 1))
         y = self.from_lower(torch.cat([_enlarged(y, 2), middle], 1))
         y = self.from_middle(torch.cat([_enlarged(y, (1, 2, 2)), fine], 1))
-        return self.from_fine(torch.cat([_enlarged(y, 2), x[:, :LESION_IMAGES]], 1))
+        return self.from_fine(torch.cat([_enlarged(y, 2), x[:, : self.images]], 1))
 
     def begin_from(self, network: LesionNet) -> None:
-        """Take the encoder's weights of a lesion network; the noise, which that did not see, begins without any."""
+        """Take the encoder's weights of a lesion network; metal and noise, new to it, begin without any."""
         weights = network.state_dict()
-        name = "joined.0.weight"
-        weights[name] = functional.pad(weights[name], (0, 0, 0, 0, 0, 0, 0, 1))
+        for name, sides in (("stem.0.weight", (1, 0)), ("joined.0.weight", (0, 1))):
+            weights[name] = functional.pad(weights[name], (0, 0, 0, 0, 0, 0, *sides))
         layers = ("stem", "fine", "down", "joined", "middle", "lower", "lowest")
         encoder = {key: value for key, value in weights.items() if key.split(".")[0] in layers}
         self.load_state_dict(self.state_dict() | encoder)

@@ -48,7 +48,7 @@ def candidate_sites(region: HeartRegion, candidates: np.ndarray) -> np.ndarray:
     flat = flat[inside]
     likeliest = territories.at(flat, candidates.shape).argmax(1)
     values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[likeliest]
-    values = _without_slivers(flat, values, region.mask)
+    values = without_slivers(flat, values, region.mask)
     if bone is not None:
         is_aorta_off_bone = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
         flat, values = flat[is_aorta_off_bone], values[is_aorta_off_bone]
@@ -115,8 +115,14 @@ def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndar
     return np.bincount(piece, touches)[piece] > 0
 
 
-def _without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
-    """Replace the labels of small pieces by the label that touches them. grid: An image on the scan's grid."""
+def without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
+    """Replace the labels of pieces below SLIVER_MM3 by the label that touches them.
+
+    Args:
+        flat: Indices of the voxels, rising.
+        values: Label of each.
+        grid: An image on the scan's grid.
+    """
     if not len(flat):
         return values
     shape = grid.GetSize()[::-1]

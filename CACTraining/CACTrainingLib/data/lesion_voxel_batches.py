@@ -12,10 +12,9 @@ from monai.transforms.utils import create_scale, create_translate
 from CACScoringLib.core.ct import AIR_HU
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH, TERRITORY_STRIDE
 from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM
-from CACScoringLib.scoring.lesion_voxels import CORE, noise_value
+from CACScoringLib.scoring.lesion_voxels import CORE, METAL_HU, noise_value
 
 from .lesion_batches import (
-    KIND_WEIGHTS,
     RAREST,
     LesionAugmentation,
     by_other_scanner,
@@ -26,17 +25,17 @@ from .lesion_batches import (
 from .lesion_rows import ARTERY_KINDS, ROW_SIZE
 from .lesion_voxels import volume_of
 
-LABEL_WEIGHTS = (*KIND_WEIGHTS, 5.0)
-"""Relative chances of each label to be drawn, the last of which is NOT_CORONARY."""
+LABEL_WEIGHTS = (2.2, 2.4, 2.2, 2.6, 2.5, 2.0, 1.0, 1.6, 0.7, 2.0, 0.8, 0.5, 0.7, 0.6, 1.5, 3.5, 9.0)
+"""Relative chances of each label to be drawn: LESION_KINDS and NOT_CORONARY."""
 
 NEIGHBOURS = [LESION_KINDS.index(kind) for kind in ("aortic valve and root", "mitral annulus")]
-MIXED = 2.5
+MIXED = 3.5
 """Kinds beside which arteries are hard to tell, and factor on the chances of patches that hold both."""
 
 LEAST_SHARE = 0.08
 """Share of a patch's voxel that is dense from which it has a label."""
 
-LARGENESS = 0.6
+LARGENESS = 0.5
 """Power of a lesion's volume by which the weight of its voxels falls, so that large lesions do not drown small ones."""
 
 LEAST_MM3 = 4.0
@@ -55,7 +54,7 @@ class VoxelAugmentation(LesionAugmentation):
         unknown_share: Share of patches whose territories are unknown, all equally likely.
     """
 
-    territory_shift_mm: tuple[float, float, float] = (3.0, 3.5, 3.5)
+    territory_shift_mm: tuple[float, float, float] = (2.0, 2.0, 2.0)
     unknown_share: float = 0.08
 
 
@@ -64,7 +63,7 @@ class VoxelBatch:
     """Patches with the labels of their voxels.
 
     Attributes:
-        x: Input of the network, float32 [n, 15, k, j, i].
+        x: Input of the network, float32 [n, 16, k, j, i].
         labels: Label of each voxel as in `lesion_voxels.VOXEL_ROW`, 0 where nothing is dense, int64 [n, k, j, i].
         weights: Weight of each voxel in the loss, float32 [n, k, j, i].
     """
@@ -142,9 +141,10 @@ def _batch(
     is_labelled = (dense >= LEAST_SHARE) & (labels > 0)
     volumes = torch.from_numpy(volume_of(sizes.numpy())).clamp(min=LEAST_MM3)
     weights = dense * volumes**-LARGENESS * _core_weights()
-    return VoxelBatch(
-        torch.cat([stacked(hu, dense, territories), channel], 1), (labels * is_labelled).long(), weights * is_labelled
-    )
+    low, high = METAL_HU
+    metal = ((hu - low) / (high - low)).clamp(0, 1)[:, None]
+    x = torch.cat([metal, stacked(hu, dense, territories), channel], 1)
+    return VoxelBatch(x, (labels * is_labelled).long(), weights * is_labelled)
 
 
 def _core_weights() -> torch.Tensor:

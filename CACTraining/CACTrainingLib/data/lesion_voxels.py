@@ -61,16 +61,16 @@ MARGIN_MM = 25.0
 EXPLAINED = 0.45
 """Least share of a voxel's excess over blood that calcium or a device explains where it is not noise."""
 
-MAX_NOISE_PATCHES = {True: 30, False: 10}
+MAX_NOISE_PATCHES = {True: 80, False: 10}
 """Most patches of a scan that hold noise alone: of a real scan, and of a digital one."""
 
 MAX_PATCHES = 90
 """Most patches of a scan; calcium that much motion spreads fills more."""
 
 FIRST_NUMBERS = {
-    "training": {None: 7_000_000, "ostium": 7_100_000, "heavy": 7_200_000, "motion": 7_300_000},
-    "validation": {None: 7_500_000, "ostium": 7_600_000, "heavy": 7_700_000, "motion": 7_800_000},
-    "test": {None: 8_500_000, "ostium": 8_600_000, "heavy": 8_700_000, "motion": 8_800_000},
+    "training": {None: 7_000_000, "ostium": 7_100_000, "heavy": 7_200_000, "motion": 7_300_000, "device": 7_400_000},
+    "validation": {None: 7_500_000, "ostium": 7_600_000, "heavy": 7_700_000, "motion": 7_800_000, "device": 7_900_000},
+    "test": {None: 8_500_000, "ostium": 8_600_000, "heavy": 8_700_000, "motion": 8_800_000, "device": 8_900_000},
 }
 """First patient number by use and difficulty."""
 

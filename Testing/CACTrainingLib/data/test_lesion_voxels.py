@@ -116,11 +116,11 @@ def test_scans_and_rows_are_read_as_written(tmp_path):
 def test_batches_keep_labels_and_give_small_lesions_more_weight_per_voxel():
     rows = voxel_rows(dense_scan(), np.random.default_rng(0))
     batch = plain_voxels(rows)
-    assert batch.x.shape == (len(rows), 15, *LESION_PATCH)
+    assert batch.x.shape == (len(rows), 16, *LESION_PATCH)
     plaque = int(rows["volumes_mm3"][:, RCA].argmax())
     is_plaque, is_speck = batch.labels[plaque] == RCA + 1, batch.labels == NOISE + 1
-    assert float(batch.x[plaque, 2][is_plaque].sum()) == pytest.approx(192, abs=20)
-    assert batch.x[plaque, 1][is_plaque & (batch.x[plaque, 2] > 0.9)].median() == pytest.approx(
+    assert float(batch.x[plaque, 3][is_plaque].sum()) == pytest.approx(192, abs=20)
+    assert batch.x[plaque, 2][is_plaque & (batch.x[plaque, 3] > 0.9)].median() == pytest.approx(
         (400 + 150) / 1650, abs=0.01
     )
     assert batch.weights[is_speck].sum() > 5 * batch.weights[plaque][is_plaque].max()
@@ -148,10 +148,10 @@ def test_territories_are_shifted_against_the_scan_and_sometimes_unknown():
     still = {"turn_degrees": (0.0,) * 3, "scale": 1.0, "shift_mm": (0.0,) * 3, "doubt": 0.0, "noise_share": 0.0}
     settings = VoxelAugmentation(**still, kernel_share=0.0, thicker_share=0.0, unknown_share=0.5)
     x = varied_voxels(rows, settings, np.random.default_rng(0)).x
-    assert x[:, 3:14].sum(1).numpy() == pytest.approx(1, abs=1e-4)
-    rca = x[:, 3 + 4, 8, 24]
+    assert x[:, 4:15].sum(1).numpy() == pytest.approx(1, abs=1e-4)
+    rca = x[:, 4 + 4, 8, 24]
     is_unknown = (rca - 1 / 11).abs().amax(1) < 1e-3
     assert 0 < int(is_unknown.sum()) < len(rows)
     borders = (rca[~is_unknown] > 0.5).sum(1)
     assert borders.unique().numel() > 2
-    assert float((x[:, 0] - x[:1, 0]).abs().max()) < 0.1, "the CT stays where it is"
+    assert float((x[:, 1] - x[:1, 1]).abs().max()) < 0.1, "the CT stays where it is"

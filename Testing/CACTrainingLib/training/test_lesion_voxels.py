@@ -60,8 +60,8 @@ def test_the_voxel_network_begins_with_the_features_of_a_lesion_network():
     config = LesionNetConfig(width=4)
     lesion, voxel = LesionNet(config).eval(), LesionVoxelNet(config).eval()
     voxel.begin_from(lesion)
-    x = torch.rand(1, 15, 16, 48, 48)
-    for expected, features in zip(lesion.features(x[:, :14])[1:], voxel.features(x)[1:], strict=True):
+    x = torch.rand(1, 16, 16, 48, 48)
+    for expected, features in zip(lesion.features(x[:, 1:15])[1:], voxel.features(x)[1:], strict=True):
         torch.testing.assert_close(features, expected)
     probabilities = voxel(x)
     assert probabilities.shape == (1, len(LESION_KINDS), 16, 48, 48)

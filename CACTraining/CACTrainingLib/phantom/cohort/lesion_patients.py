@@ -3,7 +3,7 @@
 Plaques lie anywhere along every vessel and branch, as often distal as proximal, and often at the ostia, where they are
 easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
 and devices are far more common than in people. On request, a patient is difficult in one way (Difficulty): calcium
-of the root's wall beside the ostia, heavy plaque beside heavy annuli, or motion that doubles arteries.
+of the root's wall beside the ostia, heavy plaque beside heavy annuli, motion that doubles arteries, or several devices.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ GATED_SHARE = 0.4
 """Share of gated scans."""
 
 
-Difficulty = Literal["ostium", "heavy", "motion"]
+Difficulty = Literal["ostium", "heavy", "motion", "device"]
 """Way in which a patient is difficult."""
 
 OSTIAL_SHARE = {"RCA": 0.8, "LM": 0.5}
@@ -90,6 +90,11 @@ MOVING_SCALE, MOVING_RATE_BPM, MOVING_ROTATION_S, MOVING_LUMEN = (1.0, 1.6), (70
 MOVING_CLEAN_SHARE = 0.5
 """Share of these patients without plaque."""
 
+DEVICE_SHARES = {
+    "prosthetic valve": 0.65, "bypass clips": 0.45, "pacemaker lead": 0.2, "sternal wires": 0.3, "venous catheter": 0.2,
+}  # fmt: skip
+"""Probability of each kind of device where devices are the difficulty."""
+
 
 def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Patient:
     """Draw the patient of a number; the same number and difficulty give the same patient."""
@@ -98,6 +103,8 @@ def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Pa
         return _with_ostial_calcium(patient, stream(number, 75))
     if difficulty == "heavy":
         return _with_heavy_calcium(patient, stream(number, 76))
+    if difficulty == "device":
+        return _with_devices(patient, stream(number, 79))
     return _with_much_motion(patient, stream(number, 77)) if difficulty == "motion" else patient
 
 
@@ -206,6 +213,13 @@ def _with_much_motion(patient: Patient, g: np.random.Generator) -> Patient:
     )
     plaques = () if g.random() < MOVING_CLEAN_SHARE else patient.plaques
     return replace(patient, body=replace(body, surroundings=around), plaques=plaques, distractors=distractors)
+
+
+def _with_devices(patient: Patient, g: np.random.Generator) -> Patient:
+    """Add devices of each kind but stents."""
+    kinds = [kind for kind, share in DEVICE_SHARES.items() if g.random() < share]
+    more = [piece for kind in kinds for piece in device(kind, patient.body, patient.tree, g, patient.heart)]
+    return replace(patient, distractors=(*patient.distractors, *more))
 
 
 def _draw_usual_patient(number: int) -> Patient:

@@ -1,4 +1,4 @@
-"""Patients that are difficult on request: ostia, heavy calcium and motion."""
+"""Patients that are difficult on request: ostia, heavy calcium, motion and devices."""
 
 from typing import get_args
 
@@ -95,6 +95,17 @@ def test_heavy_calcium_is_heavy_and_without_devices(patients):
         low, high = lesion_patients.HEAVY_MASS_MG
         assert 0.8 * low <= plaque.mass_mg <= 1.2 * high
         assert plaque.density_mg_cm3 >= lesion_patients.HEAVY_DENSITY_MG_CM3[0]
+
+
+def test_devices_are_added_and_no_stents():
+    kinds = set()
+    for number in range(NUMBER, NUMBER + 8):
+        usual, patient = draw_lesion_patient(number), draw_lesion_patient(number, "device")
+        assert patient.plaques == usual.plaques
+        added = patient.distractors[len(usual.distractors) :]
+        assert all(distractor.metal for distractor in added)
+        kinds |= {distractor.kind for distractor in added}
+    assert {"prosthetic valve", "bypass clips"} <= kinds <= set(lesion_patients.DEVICE_SHARES)
 
 
 def test_heavy_annuli_reach_from_the_ring_into_the_groove(patients):
