@@ -53,7 +53,7 @@ ANSWERS = {
     "device": ("lead", "wire", "clip", "catheter", "prosthetic valve"),
     "noise": ("noise",),
 }
-"""What a part can be, and the kinds that are that; a stent is of its artery."""
+"""Answers about a part, and the kinds of each; a stent is of its artery."""
 
 IN_ARTERY = len(ARTERIES)
 """Number of the first answer that is no artery."""
@@ -66,7 +66,7 @@ _KIND_IN_ANSWER = np.array([[kind in kinds for kinds in ANSWERS.values()] for ki
 
 @dataclass(frozen=True)
 class VoxelParts:
-    """What is dense, divided into parts.
+    """Parts of all that is dense.
 
     Attributes:
         part: Number of each voxel's part, int [n].
