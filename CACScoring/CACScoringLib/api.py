@@ -91,8 +91,8 @@ def score(
         heart: Mask of the heart, on any grid; None to find the heart.
         lesions: Label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
         reader: Who reviewed `lesions`; None if nobody did.
-        pericardium: Mask of all within the pericardium, on any grid, to measure its fat (`details.epicardial_fat`);
-            None for the outline of the networks.
+        pericardium: Mask of all within the pericardium, on any grid, to measure its fat
+            (`details.record.epicardial_fat`); None for the outline of the networks.
         kvp: Tube voltage, if the CT does not state it.
         model: Names or cards of models to use in place of the bundled ones.
         threshold_only: Use no network, only the clinical rule: lists candidates, and no score.

@@ -19,7 +19,8 @@ LONG = ScanWarning("metal", f"8 lesions are metal: {', '.join(f'slice {k}' for k
 @pytest.fixture(scope="module")
 def positive():
     result = heart_with_territories.score()
-    return replace(result, warnings=(*result.warnings, LONG, ScanWarning("contrast-enhanced", "The blood is bright.")))
+    doubts = (LONG, ScanWarning("contrast-enhanced", "The blood is bright."))
+    return result.stating(warnings=(*result.warnings, *doubts))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,6 @@ def test_paper_shows_colours_and_whole_warnings_and_of_folded_sections_the_lists
 
 
 def test_a_usual_reviewed_report_fits_a_page(show, positive):
-    reviewed = replace(positive.methods["threshold"], status="reviewed", suggestions=())
-    pdf = show(replace(positive, methods=positive.methods | {"threshold": reviewed})).pdf(format="A4")
+    reviewed = replace(positive.methods["threshold"], status="reviewed")
+    pdf = show(positive.stating(methods=positive.methods | {"threshold": reviewed})).pdf(format="A4")
     assert len(re.findall(rb"/Type /Page\b", pdf)) == 1
