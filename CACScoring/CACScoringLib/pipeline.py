@@ -176,9 +176,8 @@ def score_scan(
         card = None if networks is None else networks.decomposition.card
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
-        for name, method in methods.items():
-            measured = with_measurements(method, scored, calibration, clinical.non_coronary, region.territory_labels)
-            methods[name] = with_intervals(measured, errors)
+        methods = with_measurements(methods, scored, calibration, clinical.non_coronary, region.territory_labels)
+        methods = {name: with_intervals(method, errors) for name, method in methods.items()}
         categories = categories_of(methods["threshold"], _percentile(clinical.method, settings, scan.acquisition))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, calcium)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]

@@ -61,8 +61,10 @@ class Course:
         return np.where(gaps[:, 0] <= REACH_MM, distances, np.nan)
 
 
-def artery_courses(territories: sitk.Image) -> dict[Artery, Course]:
-    """Return the courses of the arteries whose ostium is known. territories: Labels of TERRITORIES."""
+def artery_courses(territories: sitk.Image | None) -> dict[Artery, Course]:
+    """Return the courses of the arteries whose ostium is known. territories: Labels of TERRITORIES; None if unknown."""
+    if territories is None:
+        return {}
     spacing_mm = np.array(territories.GetSpacing()[::-1])
     strides = np.maximum(1, np.rint(STEP_MM / spacing_mm)).astype(int)
     labels = voxels_of(territories)[tuple(slice(None, None, s) for s in strides)]

@@ -127,7 +127,10 @@ def _dataclass(value: Any, kind: Any, place: str, folder: Path) -> Any:
     if not isinstance(value, dict):
         raise WrongValueError(place, value)
     if hasattr(kind, "as_read"):
-        value = kind.as_read(value)
+        try:
+            value = kind.as_read(value)
+        except WrongValueError as wrong:
+            raise WrongValueError(f"{place}.{wrong}", wrong.value) from None
     arguments = {}
     for name, (part, is_required) in _fields(kind).items():
         if name in value:

@@ -40,8 +40,8 @@ def source_for(
     content = result.record.as_json(identify)
     # The same scan in another folder, or scored again, gives the same objects.
     content["input"].pop("name")
-    content.pop("provenance")
-    content.pop("review", None)
+    for name in ("provenance", "seconds", "review"):
+        content.pop(name, None)
     voxels = [counted_labels(result)]
     if (map_image := _map_of(result, calcium_map)) is not None:
         voxels.append(map_image)

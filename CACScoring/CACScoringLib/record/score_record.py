@@ -106,11 +106,6 @@ class TruthRecord:
         """Return the record of masses by artery."""
         return cls({"total": sum(mass_mg.values()), **{artery.key: mass for artery, mass in mass_mg.items()}})
 
-    @property
-    def by_artery(self) -> dict[Artery, float]:
-        """Mass of calcium by artery, mg."""
-        return {artery: self.mass_mg[artery.key] for artery in Artery if artery.key in self.mass_mg}
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRecord:

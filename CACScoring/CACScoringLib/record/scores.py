@@ -261,6 +261,7 @@ class LesionSet:
 
     @property
     def non_coronary(self) -> LesionSet:
+        """Lesions outside the coronary arteries."""
         return self.part([lesion for lesion in self.lesions if isinstance(lesion.site, NonCoronary)])
 
     def of(self, ids: Iterable[int]) -> LesionSet:

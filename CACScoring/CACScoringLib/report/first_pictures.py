@@ -63,8 +63,6 @@ def course_pictures(result: ScoreResult) -> list[Picture]:
 
     Empty without territories, or if no ostium is known.
     """
-    if result.territories is None:
-        return []
     courses = artery_courses(result.territories)
     return [_course_picture(result, artery, course) for artery, course in courses.items()]
 

@@ -32,7 +32,7 @@ def measured(result: ScoreResult) -> ScoreResult:
     """Measure the masses of lesions that the run did not know, and the features of all."""
     record = result.record
     facts = result.scored_scan, record.mass_calibration, record.non_coronary, result.territories
-    return result.stating(methods={name: with_measurements(m, *facts) for name, m in record.methods.items()})
+    return result.stating(methods=with_measurements(record.methods, *facts))
 
 
 def export_review(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.courses import artery_courses
 from ..anatomy.epicardial_fat import measure_epicardial_fat
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import ScanWarning
@@ -129,7 +130,7 @@ class ScanReview:
 
     def features(self, method: str) -> Features | None:
         """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
-        return features_of(self.result(method), self._state.scored, self._state.territories())
+        return features_of(self.result(method), self._state.scored, artery_courses(self._state.territories()))
 
     @property
     def non_coronary(self) -> NonCoronaryScore | None:

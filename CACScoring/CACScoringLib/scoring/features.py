@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
-from ..anatomy.courses import Course, artery_courses
+from ..anatomy.courses import Course
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, Site
 from ..record.features import ArteryFeatures, DensityFeatures, Features, LesionFeatures
@@ -33,17 +32,16 @@ _SURFACE_POWER = 1.6075
 """Exponent of Thomsen's formula of an ellipsoid's surface, whose error is at most 1.1 %."""
 
 
-def features_of(method: MethodScore, scan: CTScan, territories: sitk.Image | None) -> Features | None:
+def features_of(method: MethodScore, scan: CTScan, courses: Mapping[Artery, Course]) -> Features | None:
     """Measure the features of the lesions of a method; None of more than MAX_MEASURED, which are mostly noise.
 
     Args:
         method: Scores by the method.
         scan: The scan as scored.
-        territories: Labels of TERRITORIES on its grid; None if unknown.
+        courses: Courses of the arteries in it; empty if unknown.
     """
     if len(method.lesions) > MAX_MEASURED:
         return None
-    courses = {} if territories is None else artery_courses(territories)
     return _features(method, scan.hu, np.array(scan.image.GetSpacing()[::-1]), courses)
 
 

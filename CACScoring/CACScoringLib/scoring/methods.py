@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
+import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.courses import artery_courses
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, NonCoronary, SiteMap
 from ..record.findings import Categories, MassCalibration, Percentile
@@ -40,32 +42,40 @@ def method_score(
 
 
 def with_measurements(
-    method: MethodScore,
+    methods: Mapping[str, MethodScore],
     scan: CTScan,
     calibration: MassCalibration | None,
     elsewhere: NonCoronaryScore | None,
     territories: sitk.Image | None,
-) -> MethodScore:
+) -> dict[str, MethodScore]:
     """Measure masses without a threshold and features of the lesions that count.
 
     Args:
-        method: Scores by the method; lesions that have a mass keep it.
+        methods: Scores by method; lesions that have a mass keep it.
         scan: The scan as scored.
         calibration: Mass calibration; None in results of earlier versions, which get no masses.
         elsewhere: Calcium outside the arteries; None if unknown.
         territories: Labels of TERRITORIES on the scan's grid; None if unknown.
     """
     calcium = None if elsewhere is None else elsewhere.lesion_set.id_map > 0
-    lesions = with_masses(method.lesion_set, scan, calibration, calcium, method.is_map)
+    courses = artery_courses(territories)
+    measured = {name: _with_masses(method, scan, calibration, calcium) for name, method in methods.items()}
+    return {name: replace(method, features=features_of(method, scan, courses)) for name, method in measured.items()}
+
+
+def _with_masses(
+    method: MethodScore, scan: CTScan, calibration: MassCalibration | None, elsewhere: np.ndarray | None
+) -> MethodScore:
+    """Measure the masses of lesions. elsewhere: Calcium outside the arteries, bool [k, j, i]; None if unknown."""
+    lesions = with_masses(method.lesion_set, scan, calibration, elsewhere, method.is_map)
     has_masses = calibration is not None and len(lesions) <= MAX_MEASURED
     total, arteries = score_of(lesions, has_masses), scores_by_site(lesions, Artery, has_masses)
-    measured = replace(
+    return replace(
         method,
         lesions=lesions,
         total=with_intervals_of(method.total, total),
         arteries=SiteMap({site: with_intervals_of(method.arteries[site], score) for site, score in arteries.items()}),
     )
-    return replace(measured, features=features_of(measured, scan, territories))
 
 
 def with_intervals_of(stated: SumScore, score: SumScore) -> SumScore:

@@ -180,6 +180,7 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in first.values())
     assert len(set(first.values())) == len(first)
     renamed = replace(result, scan=replace(result.scan, source=tmp_path / "elsewhere"))
+    renamed = renamed.stating(seconds={"scores": 1.5})
     for name, scored in (("same", renamed), ("other", result.stating(categories=None))):
         (tmp_path / name).mkdir()
         write_objects(tmp_path / name, scored)

@@ -57,7 +57,7 @@ def scored(ct: CTScan, artery=Artery.LAD) -> MethodScore:
 
 def features(ct: CTScan, artery=Artery.LAD, with_territories: bool = True) -> Features:
     labels = territories(ct.image) if with_territories else None
-    measured = features_of(scored(ct, artery), ct, labels)
+    measured = features_of(scored(ct, artery), ct, artery_courses(labels))
     assert measured is not None
     return measured
 
@@ -148,4 +148,4 @@ def test_noise_is_not_measured():
     ct = scan()
     method = scored(ct)
     noisy = replace(method, lesions=method.lesions * MAX_MEASURED)
-    assert features_of(noisy, ct, None) is None
+    assert features_of(noisy, ct, {}) is None
