@@ -198,7 +198,7 @@ def jumpTo(positionRAS: Sequence[float]) -> None:
 def scrollTo(positionRAS: Sequence[float]) -> None:
     """Move the axial views to a point's slice, in mm, without moving them within their plane."""
     for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-        # Its normal is closer to axial than to any other orientation.
+        # Views whose normal is closer to axial than to any other orientation.
         if abs(node.GetSliceToRAS().GetElement(2, 2)) > 0.7:
             node.JumpSliceByOffsetting(*positionRAS)
 
