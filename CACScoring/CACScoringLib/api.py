@@ -44,8 +44,8 @@ from .run import lesion_warnings, read_lesions
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import find_lesions
-from .scoring.methods import method_score
 from .scoring.reader_labels import status_of
+from .scoring.score import method_score
 
 read_ct = words_of("argument")(reading.read_ct)
 

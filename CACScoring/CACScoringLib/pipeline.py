@@ -30,11 +30,17 @@ from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import ScoreResult
-from .scoring.candidates import find_dense_lesions, score_candidates, score_map, score_reading
 from .scoring.intervals import with_intervals
-from .scoring.judge import CandidateJudge
-from .scoring.methods import categories_of, with_measurements
+from .scoring.judge import LesionCalibration, judge_lesions
 from .scoring.reader_labels import reader_labels
+from .scoring.score import (
+    categories_of,
+    score_candidates,
+    score_judged,
+    score_map,
+    score_reading,
+    with_measurements,
+)
 from .scoring.scores import percentile_from_table
 from .scoring.uncertainty import ScanErrors
 
@@ -117,9 +123,9 @@ def score_scan(
         lesions: A reader's label map (`Site` values); of the arteries only what it labels is scored, and a map
             without any is a reviewed score of 0. The calcium map stays automatic. Calcium elsewhere is that which it
             labels, or if it labels none, what lies in the territories of valves and great vessels. When None, the
-            candidates at or above the threshold that count by the networks' evidence (`scoring.evidence`) are
-            reported in the arteries of their territories. Without that evidence all candidates are; without
-            territories they are unassigned.
+            lesions at or above the threshold that count by the lesion network's answer (`scoring.judge`) are
+            reported in their arteries. Without that network all candidates are; without territories they are
+            unassigned.
         networks: The networks; None for the clinical rule alone.
         progress: Shows the steps.
         pericardium: Mask of all within the pericardium, on any grid, for epicardial fat; None for the outline of the
@@ -156,28 +162,33 @@ def score_scan(
         rules = rules.with_mass_calibration(calibration)
         allowed = settings.allow_contrast, settings.allow_reversed
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
+    calibration_of_lesions = _calibration_of_lesions(networks, region)
+    judged = decomposed = calcium = None
     with progress.step("lesions"):
-        judge = CandidateJudge.of(networks, scored, region)
-        dense = find_dense_lesions(scored.image, scored.image, region, rules, judge=judge)
-    decomposed = judged = calcium = None
+        if networks is not None and networks.lesions is not None and calibration_of_lesions is not None:
+            answered = networks.lesions, calibration_of_lesions
+            judged = judge_lesions(scored, region, rules, quality.noise_hu, *answered)
     if networks is not None:
         with progress.step("decomposition"):
-            choices = settings.decomposition, settings.slices, dense.coronary_slices
+            coronary_slices = () if judged is None else judged.coronary_slices
+            choices = settings.decomposition, settings.slices, coronary_slices
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
-            if judge is not None and dense.kinds is not None:
-                judged = judge.judge(dense.candidates, dense.kinds, decomposed.parts.hu)
     with progress.step("scores"):
         if reader is not None:
-            clinical = score_reading(reader, dense, scored, region, rules, status)
+            clinical = score_reading(reader, scored, region, rules, status, judged)
+        elif judged is None or settings.candidates:
+            clinical = score_candidates(scored, region, rules, quality.blood)
         else:
-            clinical = score_candidates(dense, region, rules, None if settings.candidates else judged, quality.blood)
+            clinical = score_judged(judged, rules, quality.blood)
         if decomposed is not None:
-            calcium = score_map(decomposed, scored, region, rules, quality.noise_hu, dense, judged)
+            calcium = score_map(decomposed, scored, region, rules, quality.noise_hu, judged)
         card = None if networks is None else networks.decomposition.card
-        errors = ScanErrors.of(card, scored, quality.blood, region.mask, dense.has_coronary_metal)
+        has_device = judged is not None and judged.has_coronary_device
+        errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
         methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
         methods = with_measurements(methods, scored, calibration, clinical.non_coronary, region.territory_labels)
-        methods = {name: with_intervals(method, errors) for name, method in methods.items()}
+        elsewhere = () if clinical.non_coronary is None else clinical.non_coronary.lesion_list
+        methods = {name: with_intervals(method, errors, elsewhere) for name, method in methods.items()}
         categories = categories_of(methods["threshold"], _percentile(clinical.method, settings, scan.acquisition))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, calcium)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
@@ -214,6 +225,16 @@ def score_scan(
     )
 
 
+def _calibration_of_lesions(networks: Networks | None, region: HeartRegion) -> LesionCalibration | None:
+    """Return the calibration by which lesions are judged; None where networks, territories or calibration are missing.
+
+    Raises CTError.
+    """
+    if networks is None or networks.lesions is None or region.territories is None:
+        return None
+    return LesionCalibration.stored(networks.decomposition.card.calibration)
+
+
 def _territories(region: HeartRegion) -> dict[str, object] | None:
     """Return the names of the territories' labels, and the network that found them; None without territories."""
     if region.territories is None:
@@ -241,7 +262,7 @@ def _facts_of_map(
         "slices_positive_from": networks.slices.card.validation.get("threshold"),
         "slices_decomposed": tuple(bool(value > 0) and by_reader.get(k, True) for k, value in on_scan),
         "decomposition_settings": content_of(decomposed.parts.settings),
-        # Only an automatic clinical score evaluates candidates (`scoring.evidence`).
+        # Only an automatic clinical score has verdicts.
         "candidate_evidence": evidence if clinical.status == "automatic" else None,
     }
 

@@ -31,6 +31,10 @@ CATEGORISED_BELOW = 1000.0
 """Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
 
 
+MIN_WRITTEN = 0.001
+"""Least probability of a kind that is written."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """Scores of one lesion, one artery or a whole scan.
@@ -109,8 +113,9 @@ class Verdict:
         not_coronary_probability: Probability that the lesion is not coronary, by its place or by all evidence.
         second: Another artery that is nearly as likely; None if the artery is not doubtful. Not written.
         counts: False for a candidate that an automatic score leaves out.
-        reason: Reason to leave it out, in words.
-        evidence: Features that the probability was computed from, by name; empty for place alone.
+        reason: Reason to leave it out, or why it is not coronary, in words.
+        kinds: Probability of each kind of lesion by the lesion network (`networks.configs.LESION_KINDS`), before
+            calibration; empty for place alone, and of the calcium map.
         is_stent: True if it looks like a stent. Not written.
     """
 
@@ -120,7 +125,7 @@ class Verdict:
     second: Artery | None = None
     counts: bool = True
     reason: str = ""
-    evidence: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, float] = field(default_factory=dict)
     is_stent: bool = False
 
     @property
@@ -141,7 +146,7 @@ class Verdict:
             "not_coronary_probability": round(self.not_coronary_probability, 3),
             "probability": None if self.counts else round(self.probability, 3),
             "reason": self.reason,
-            "evidence": {name: round(value, 4) for name, value in self.evidence.items()},
+            "kinds": {name: round(share, 3) for name, share in self.kinds.items() if share >= MIN_WRITTEN},
         }
         return {name: value for name, value in content.items() if value not in (None, "", {})}
 
@@ -163,7 +168,7 @@ class Lesion(Score):
         mean_hu: Mean of the voxels.
         centroid_ras_mm: Mean position of the voxels, Slicer's RAS axes.
         components: Touching voxels, slice by slice.
-        verdict: The networks' answer about it; None of lesions that a reader labelled, and outside the arteries.
+        verdict: The networks' answer about it; None of lesions that a reader labelled, and of those far from arteries.
         looked_at: False for a lesion of a confirmed score that was never shown to the reader; None if unknown.
     """
 
@@ -187,8 +192,9 @@ class Lesion(Score):
 
     @property
     def likely_artery(self) -> str:
-        """Key of the artery that the networks suggest; of the assigned one without a verdict."""
-        return self.site.key if self.verdict is None else self.verdict.artery.key
+        """Key of the artery that the networks suggest; of the site without a verdict, or if it is no artery."""
+        is_open = self.verdict is not None and isinstance(self.site, Artery)
+        return self.verdict.artery.key if self.verdict is not None and is_open else self.site.key
 
     def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the keys of `scores.json`, in which the verdict's lie beside the lesion's own."""
@@ -315,6 +321,8 @@ class MethodScore:
         features: Features of the lesions; None if not measured.
         voxels: Voxels of the lesions and of those left out; None of a result that was read.
         category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
+        alternative_agatston: Total with the largest decisive doubtful lesion counted, if it does not count, or without
+            it if it does; None if none decides.
         withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
         calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
@@ -329,6 +337,7 @@ class MethodScore:
     features: Features | None = None
     voxels: LesionVoxels | None = field(default=None, compare=False, metadata=IN_MEMORY)
     category_probabilities: dict[str, float] = field(default_factory=dict, metadata=IN_MEMORY)
+    alternative_agatston: float | None = field(default=None, metadata=WHEN_SET)
     withheld: bool = field(default=False, metadata=IN_MEMORY)
     calibrated_on: CalibratedOn | None = field(default=None, metadata=IN_MEMORY)
 

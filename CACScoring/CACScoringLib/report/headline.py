@@ -130,6 +130,8 @@ def headline(
     else:
         state = "candidates, not reviewed" if method.status == "candidates" else STATUSES[method.status]
     score = f"Agatston {whole_score(method.total.agatston):,}"
+    if method.alternative_agatston is not None:
+        score += f" or {whole_score(method.alternative_agatston):,}"
     if method.status == "candidates":
         count = method.total.lesions
         score = f"{count:,} candidate{'' if count == 1 else 's'}" if count else "No candidates"

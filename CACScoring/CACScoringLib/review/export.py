@@ -12,7 +12,7 @@ from ..record.score_record import ScoreRecord
 from ..record.scores import Lesion
 from ..report import files as report
 from ..results import ScoreResult
-from ..scoring.methods import with_measurements
+from ..scoring.score import with_measurements
 
 ABOUT_CANDIDATES = (
     *("unreviewed", "automatic", "lesions-given", "lesions-automatic"),

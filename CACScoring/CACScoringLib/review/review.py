@@ -19,12 +19,12 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, NonCoronaryScore, Verdict
-from ..scoring.artefacts import MetalKind, metal_lesions, metal_warning
+from ..scoring.artefacts import dense_warning
 from ..scoring.intervals import with_intervals
 from ..scoring.lesions import find_lesions
 from ..scoring.mass import with_mass
-from ..scoring.methods import method_score, non_coronary_score
 from ..scoring.reader_labels import outside_warning
+from ..scoring.score import method_score, non_coronary_score
 from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
@@ -133,8 +133,6 @@ class Review:
         self._results: dict[bool, _Evaluation] = {}
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
-        self._candidates: np.ndarray | None = None  # flat indices of the voxels of the run's lesions
-        self._metal: tuple[set[int], dict[int, MetalKind]] = set(), {}  # of which lesions
 
     def set_labelled(self, labelled: Labelled) -> Difference:
         """Replace the labels and return what changed. Raises MaskError when one is that of no site."""
@@ -202,11 +200,7 @@ class Review:
         """Return the warnings of `cac score --lesions` about a reviewed clinical score."""
         if not self.reviewed:
             return []
-        lesions = self.lesions()
-        warnings = [
-            *outside_warning(self.result().lesion_set, self.heart),
-            *metal_warning(lesions, self._metal_among(lesions)),
-        ]
+        warnings = [*outside_warning(self.result().lesion_set, self.heart), *dense_warning(self.lesions())]
         if unassigned := int((self.labelled.values == Artery.UNASSIGNED).sum()):
             message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
             warnings.append(ScanWarning("unassigned-left-out", message))
@@ -244,9 +238,6 @@ class Review:
             counted = self.labelled.where((self.labelled.values != NOT_CORONARY) & self._is_bright_enough())
             lesion_set = find_lesions(self.image, counted, self.rules, self.peaks)
             self._lesions = self._with_ids(lesion_set)
-            if self._candidates is None:
-                of_run = [lesion.id for lesion in self._lesions.lesions if self._site_by_run(lesion) is not None]
-                self._candidates = self.flat_voxels(of_run)
         return self._lesions
 
     def rejected(self) -> LesionSet:
@@ -297,6 +288,7 @@ class Review:
             lesions = [lesion for lesion in lesions if lesion.site != Artery.UNASSIGNED]
         if self.suggests and not self.reviewed:
             lesions = [self._with_verdict(lesion) for lesion in lesions]
+        counted = lesion_set.part(lesions)
         result = method_score(
             status="reviewed" if self.reviewed else self.unreviewed,
             rules=self.rules,
@@ -307,13 +299,16 @@ class Review:
             has_masses=True,
         )
         if self.errors is not None:
-            result = with_intervals(result, self.errors)
-        counted = lesion_set.part(lesions)
+            result = with_intervals(result, self.errors, counted.non_coronary.lesions)
         return _Evaluation(counted, result, non_coronary_score(self.reviewed, counted), tuple(left_out))
 
     def _with_verdict(self, lesion: Lesion) -> Lesion:
-        """Return a lesion that counts with the run's verdict, if it had one."""
-        verdict = self._verdict_of(lesion) if isinstance(lesion.site, Artery) else None
+        """Return a lesion with the run's verdict, if it had one; one outside the arteries if it has kept its site."""
+        recorded = self.recorded.get(_key(lesion))
+        if not isinstance(lesion.site, Artery):
+            is_known = recorded is not None and recorded.site == lesion.site
+            return replace(lesion, verdict=recorded.verdict if recorded is not None and is_known else None)
+        verdict = self._verdict_of(lesion)
         return replace(lesion, verdict=verdict and replace(verdict, counts=True, reason=""))
 
     def _left_out(self, lesion: Lesion) -> Lesion:
@@ -322,15 +317,3 @@ class Review:
         verdict = self._verdict_of(lesion) or unknown
         reason = verdict.reason or "not assigned to an artery"
         return replace(lesion, verdict=replace(verdict, counts=False, reason=reason))
-
-    def _metal_among(self, lesion_set: LesionSet) -> dict[int, MetalKind]:
-        """Lesions that are metal, by id (see `artefacts.metal_lesions`).
-
-        The run's candidates hold no metal, so the search, which takes seconds, runs only if lesions have other voxels,
-        and only once per set of lesions.
-        """
-        ids = {lesion.id for lesion in lesion_set.lesions}
-        if ids != self._metal[0]:
-            new = self._candidates is None or not np.isin(lesion_set.voxels.flat, self._candidates).all()
-            self._metal = ids, metal_lesions(lesion_set, self.image) if new else {}
-        return self._metal[1]

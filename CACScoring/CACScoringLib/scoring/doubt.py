@@ -11,26 +11,34 @@ from ..core.text import abbreviated_list
 from ..record.scores import Lesion, MethodScore, Score, SumScore, Verdict
 from .scores import class_number, score_of, scores_by_site
 
-DOUBTFUL = (0.1, 0.9)
-"""Probabilities of being coronary calcium between which a lesion is doubtful."""
+CERTAIN_NOT, CERTAIN = 0.2, 0.9
+"""Probability of being coronary calcium above which a lesion that does not count is doubtful, and below which one that
+counts is."""
 
 LARGE_SHARE = 0.2
 """Share of the higher of two totals, with a doubtful lesion and without, that makes it decisive."""
 
 
-def doubtful_lesions(method: MethodScore) -> list[Lesion]:
-    """Return the lesions of middling probability, and possible stents, of an automatic score; none of another score."""
+def doubtful_lesions(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[Lesion]:
+    """Return the lesions of an automatic score that may count wrongly, or be left out wrongly, and possible stents.
+
+    Args:
+        method: The score; other than automatic ones have none.
+        elsewhere: Lesions outside the arteries.
+    """
     if method.status != "automatic":
         return []
     return [
         lesion
-        for lesion in (*method.lesions, *method.left_out)  # those of a label map have no verdict
+        for lesion in (*method.lesions, *method.left_out, *elsewhere)  # some have no verdict
         if lesion.verdict is not None
-        and (
-            DOUBTFUL[0] < lesion.verdict.probability < DOUBTFUL[1]
-            or (lesion.verdict.is_stent and lesion.verdict.counts)
-        )
+        and (may_be_wrong(lesion.verdict) or (lesion.verdict.is_stent and lesion.verdict.counts))
     ]
+
+
+def may_be_wrong(verdict: Verdict) -> bool:
+    """True if a lesion may count wrongly, or be left out wrongly."""
+    return verdict.probability < CERTAIN if verdict.counts else verdict.probability > CERTAIN_NOT
 
 
 def probability_of_error(verdict: Verdict) -> float:
@@ -38,8 +46,12 @@ def probability_of_error(verdict: Verdict) -> float:
     return verdict.not_coronary_probability if verdict.counts else verdict.probability
 
 
-def decisive_lesions(method: MethodScore) -> list[tuple[Lesion, float]]:
+def decisive_lesions(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[tuple[Lesion, float]]:
     """Return the doubtful lesions that alone change the risk class of an automatic clinical score, or a fifth of it.
+
+    Args:
+        method: The score.
+        elsewhere: Lesions outside the arteries.
 
     Returns:
         Each with the total Agatston score without it if it counts, else with it; the largest lesion first.
@@ -48,9 +60,9 @@ def decisive_lesions(method: MethodScore) -> list[tuple[Lesion, float]]:
         return []
     total = method.total.agatston
     decisive = []
-    for lesion in doubtful_lesions(method):
+    for lesion in doubtful_lesions(method, elsewhere):
         assert lesion.verdict is not None
-        if probability_of_error(lesion.verdict) <= DOUBTFUL[0]:
+        if not may_be_wrong(lesion.verdict):
             continue  # a possible stent that certainly lies in an artery
         alternative = max(total - lesion.agatston if lesion.verdict.counts else total + lesion.agatston, 0.0)
         changes_class = class_number(alternative) != class_number(total)
@@ -76,9 +88,9 @@ def rescored(
     return score_of(lesions), scores_by_site(lesions, Artery)
 
 
-def decisive_warning(method: MethodScore) -> list[ScanWarning]:
-    """Warn of doubtful lesions that decide a score."""
-    decisive = decisive_lesions(method)
+def decisive_warning(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[ScanWarning]:
+    """Warn of doubtful lesions that decide a score. elsewhere: Lesions outside the arteries."""
+    decisive = decisive_lesions(method, elsewhere)
     if not decisive:
         return []
     lesion, alternative = decisive[0]

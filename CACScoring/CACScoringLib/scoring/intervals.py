@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
-from ..record.scores import MethodScore, Score, SumScore
+from ..record.scores import Lesion, MethodScore, Score, SumScore
 from .doubt import decisive_lesions, doubtful_lesions, probability_of_error, rescored
 from .uncertainty import TOTAL, Amount, Intervals, ScanErrors
 
 
-def with_intervals(method: MethodScore, errors: ScanErrors) -> MethodScore:
+def with_intervals(method: MethodScore, errors: ScanErrors, elsewhere: Sequence[Lesion] = ()) -> MethodScore:
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
@@ -22,7 +22,10 @@ def with_intervals(method: MethodScore, errors: ScanErrors) -> MethodScore:
     Args:
         method: Scores by the method.
         errors: Errors of scores in this scan.
+        elsewhere: Lesions outside the arteries, of which some may be doubtful.
     """
+    decisive = decisive_lesions(method, elsewhere)
+    method = replace(method, alternative_agatston=decisive[0][1] if decisive else None)
     if not method.is_map and not method.rules.is_clinical:
         return method
     amounts = _amounts(method, method.total, method.arteries)
@@ -34,7 +37,7 @@ def with_intervals(method: MethodScore, errors: ScanErrors) -> MethodScore:
     if uncertainty is None:
         return method
     intervals = uncertainty.intervals(amounts, *errors.facts)
-    doubts = doubtful_lesions(method)
+    doubts = doubtful_lesions(method, elsewhere)
     for are_counted in (False, True) if doubts else ():
         answer = _amounts(method, *rescored(method, doubts, are_counted))
         intervals = {part: interval.including(answer[part]) for part, interval in intervals.items()}
@@ -42,7 +45,7 @@ def with_intervals(method: MethodScore, errors: ScanErrors) -> MethodScore:
     if method.probabilities_withheld:
         return method
     probabilities = uncertainty.probabilities(method.total.clinical_agatston, *errors.facts)
-    if decisive := decisive_lesions(method):
+    if decisive:
         lesion, alternative = decisive[0]
         assert lesion.verdict is not None
         weight = probability_of_error(lesion.verdict)

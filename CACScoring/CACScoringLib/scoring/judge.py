@@ -1,39 +1,46 @@
-"""Judges of lesions: the networks' findings in a scan, weighed by the evidence stored with the map (`evidence`)."""
+"""Verdicts about lesions: the lesion network answers for every dense voxel, and each lesion carries what follows.
+
+Voxels that the network names alike make a lesion. One of an artery counts in it; noise and devices where arteries run
+are left out; calcium of valves, aorta and pericardium is non-coronary. Lesions far from any artery keep the site of
+their territory. What is dense in the calcium map has the same verdicts; a lesion of the map where nothing is dense is
+judged by its place, its peak and the slice classifier, with the weights of a logistic regression. Calibration and
+weights are stored with the model of the map (`cac calibrate`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
+from scipy.spatial import cKDTree
 
 from ..anatomy.heart_region import HeartRegion
-from ..anatomy.territories import Territories
 from ..calcium_map.decomposition import DecomposedHeart
-from ..core.ct import CTScan
-from ..models.cards import LoadedModel
-from ..models.choice import Networks
+from ..core.ct import CTScan, ScanWarning
+from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary
+from ..core.text import abbreviated_list
+from ..core.voxels import voxels_of
+from ..models.cards import LoadedModel, calibration_entry
 from ..networks.configs import LESION_KINDS
-from ..record.scores import LesionSet, Verdict
-from .borders import sites_by_looks
-from .evidence import (
-    Evidence,
-    lies_elsewhere,
-    log_odds,
-    map_features,
-    place_log_odds,
-    probability_of_candidates,
-    shared_voxels,
-    with_verdicts,
-)
-from .lesion_network import CORONARY_KINDS, lesion_kinds
-from .noise_specks import NoiseSpecks
-from .sites import verdicts_by_place
+from ..record.rules import ScoringRules
+from ..record.scores import Lesion, LesionSet, Verdict
+from .lesion_network import CORONARY_KINDS
+from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
+from .lesion_voxels import voxel_kinds
+from .lesions import connected_voxels, find_lesions
+from .map_evidence import coronary_probabilities, map_features
+from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
 
-LOOKS_CORONARY = 0.5
-"""Probability by its looks from which a candidate's slices are decomposed, whatever the slice classifier answers."""
+REACHED = 0.01
+"""Probability of an artery's territory, anywhere in connected voxels, from which the network is asked about them."""
 
-OTHER_KINDS = {
+STENT_PROBABILITY = 0.5
+"""Probability from which a lesion is named as a possible stent."""
+
+WORDS = {
     "aortic valve and root": "calcium of the aortic valve or root",
     "mitral annulus": "calcium of the mitral annulus",
     "aorta": "calcium of the aorta",
@@ -46,186 +53,298 @@ OTHER_KINDS = {
     "prosthetic valve": "a prosthetic valve",
     "noise": "noise or bright tissue",
 }
-"""Words for those of LESION_KINDS that a candidate may look like when it is left out."""
+"""Words for those of LESION_KINDS that are not in a coronary artery."""
 
-STENT_PROBABILITY = 0.75
-"""Probability from which a candidate is named as a possible stent. Of 300 scans of 150 digital patients it names 2 of 4
-with stents, and 6 of the others, of three patients."""
+NO_CALCIUM = (*ANSWERS["device"], "noise")
+"""Kinds that are no calcium."""
+
+SITE_OF_ANSWER = {
+    **{artery.key: artery for artery in MAIN_ARTERIES},
+    "aortic valve and root": NonCoronary.AORTIC_VALVE,
+    "mitral annulus": NonCoronary.MITRAL_ANNULUS,
+    "aorta": NonCoronary.THORACIC_AORTA,
+    "other": NonCoronary.OTHER,
+}
+"""Site of the answers that are calcium."""
 
 
 @dataclass(frozen=True)
-class CandidateJudge:
-    """Judge of the candidates of the clinical rule.
+class LesionCalibration:
+    """Calibration of the lesion network's answers, stored with the model of the calcium map.
 
     Attributes:
-        scan: The scan as scored.
-        territories: The heart's territories.
-        evidence: Weights of CANDIDATE_FEATURES.
-        network: Lesion network.
+        temperature: Divisor of the log-odds of being coronary calcium.
+        offset: Addend to these log-odds, after division.
+        counts_from: Probability, calibrated, from which a lesion counts.
+        false_scores: Highest Agatston score of each real person without coronary calcium, rising.
     """
 
-    scan: CTScan
-    territories: Territories
-    evidence: Evidence
-    network: LoadedModel
+    temperature: float = 1.0
+    offset: float = 0.0
+    counts_from: float = 0.5
+    false_scores: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, networks: Networks | None, scan: CTScan, heart: HeartRegion) -> CandidateJudge | None:
-        """Return the judge; None where evidence, lesion network or territories are missing.
+    def stored(cls, calibration: Mapping[str, Any]) -> LesionCalibration | None:
+        """Read the entry of a model's calibration; None if it holds none. Raises ModelError."""
+        return calibration_entry(calibration, "candidates", cls)
 
-        Raises:
-            CTError: The stored evidence does not match this version.
-        """
-        if networks is None or networks.lesions is None or heart.territories is None:
-            return None
-        evidence = Evidence.stored(networks.decomposition.card.calibration)
-        if evidence is None:
-            return None
-        return cls(scan, heart.territories, evidence, networks.lesions)
-
-    def sites_by_looks(self, sites: np.ndarray) -> np.ndarray:
-        """Take parts that look like calcium of a valve or the aorta from the arteries (`borders.sites_by_looks`)."""
-        return sites_by_looks(sites, self.scan, self.territories, self.network)
-
-    def kinds(self, lesions: LesionSet) -> np.ndarray:
-        """Ask the lesion network what the candidates among all lesions of the clinical rule look like.
-
-        Returns:
-            Probability of each of LESION_KINDS, float32 [n, kinds].
-
-        Raises:
-            CTError: The device has too little memory.
-        """
-        candidates = lesions.coronary
-        return lesion_kinds(candidates.id_map, candidates.ids, self.scan, self.territories, self.network)
-
-    def judge(self, lesions: LesionSet, kinds: np.ndarray, map_hu: np.ndarray) -> JudgedLesions:
-        """Give the candidates their verdicts by all evidence.
-
-        Args:
-            lesions: All lesions of the clinical rule, of which those in the arteries are candidates.
-            kinds: From `kinds`.
-            map_hu: Calcium map before any lesion is left out, HU [k, j, i].
-
-        Raises:
-            CTError: The stored evidence does not match this version.
-        """
-        candidates, specks = lesions.coronary, NoiseSpecks.of(lesions, self.territories)
-        verdicts = verdicts_by_place(candidates, self.territories)
-        features = candidate_features(candidates, verdicts, kinds, specks, map_hu)
-        looks_like_stent = (kinds[:, LESION_KINDS.index("stent")] >= STENT_PROBABILITY).tolist()
-        verdicts = [
-            replace(verdict, is_stent=is_stent)
-            for verdict, is_stent in zip(self.evidence.judge(verdicts, features), looks_like_stent, strict=True)
-        ]
-        reasons = self.evidence.reasons(features, looks_of(kinds))
-        most_not_coronary = self.evidence.most_not_coronary
-        return JudgedLesions(with_verdicts(candidates, verdicts, most_not_coronary, reasons), most_not_coronary)
+    def probability(self, coronary: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities of being coronary calcium, [n]. coronary: As answered, [n]."""
+        bounded = np.clip(coronary.astype(float), 1e-6, 1 - 1e-6)
+        logit = np.log(bounded / (1 - bounded))
+        return 1 / (1 + np.exp(-(logit / self.temperature + self.offset)))
 
 
 @dataclass(frozen=True)
 class JudgedLesions:
-    """Candidates with their verdicts.
+    """Everything dense in heart and territories, with verdicts.
 
     Attributes:
-        lesions: Lesions, those left out included.
-        most_not_coronary: Probability of not being coronary above which they are left out.
+        lesions: Lesions that count, each of an artery; left-out ones, UNASSIGNED; and the others, which are
+            non-coronary. Those far from any artery have no verdict.
     """
 
     lesions: LesionSet
-    most_not_coronary: float
+
+    @property
+    def counted(self) -> tuple[Lesion, ...]:
+        """Lesions that count."""
+        return tuple(lesion for lesion in self.lesions.lesions if lesion.site in MAIN_ARTERIES)
+
+    @property
+    def left_out(self) -> tuple[Lesion, ...]:
+        """Lesions where arteries run that do not count."""
+        return tuple(lesion for lesion in self.lesions.lesions if lesion.site == Artery.UNASSIGNED)
+
+    @property
+    def non_coronary(self) -> LesionSet:
+        """Calcium outside the arteries."""
+        lesions = self.lesions.non_coronary.lesions
+        return self.lesions.part(
+            [x for x in lesions if x.verdict is None or likeliest_kind(x.verdict) not in NO_CALCIUM]
+        )
+
+    @property
+    def coronary_slices(self) -> tuple[int, ...]:
+        """Slices with a lesion that is probably coronary calcium, rising."""
+        lesions = (x for x in self.lesions.lesions if x.verdict is not None and x.verdict.probability >= 0.5)
+        return tuple(sorted({k for lesion in lesions for k in lesion.slices}))
+
+    @property
+    def devices(self) -> list[Lesion]:
+        """Lesions that are devices, stents excepted."""
+        judged = [lesion for lesion in self.lesions.lesions if lesion.verdict is not None]
+        return [lesion for lesion in judged if likeliest_kind(lesion.verdict) in ANSWERS["device"]]
+
+    @property
+    def has_coronary_device(self) -> bool:
+        """True if such a device lies where an artery runs."""
+        return any(lesion.site == Artery.UNASSIGNED for lesion in self.devices)
+
+
+def likeliest_kind(verdict: Verdict | None) -> str:
+    """Return the likeliest of WORDS for a lesion that does not count; empty for others, and where nothing is known."""
+    if verdict is None or verdict.counts:
+        return ""
+    return max((kind for kind in verdict.kinds if kind in WORDS), key=lambda kind: verdict.kinds[kind], default="")
+
+
+def judge_lesions(
+    scan: CTScan,
+    heart: HeartRegion,
+    rules: ScoringRules,
+    noise_hu: float | None,
+    network: LoadedModel,
+    calibration: LesionCalibration,
+) -> JudgedLesions:
+    """Find everything dense in heart and territories, and judge it.
+
+    Args:
+        scan: The scan as scored.
+        heart: Heart with territories.
+        rules: Rules of the clinical score.
+        noise_hu: SD of the scan's noise; None if it could not be measured.
+        network: Lesion network.
+        calibration: Calibration of its answers.
+
+    Raises:
+        CTError: The device has too little memory.
+    """
+    assert heart.territories is not None
+    dense = dense_voxels(heart, scan.hu >= rules.threshold_hu)
+    is_near = _is_near_arteries(dense, scan.hu.shape)
+    near = dense.where(is_near)
+    kinds = voxel_kinds(near.flat, scan, heart.territories, noise_hu, network)
+    parts = voxel_parts(near, kinds, scan.image)
+    sites = dense.sites.copy()
+    sites[is_near] = _sites_of_parts(parts, near, calibration)[parts.part]
+    lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
+    return JudgedLesions(_with_verdicts(lesions, near, kinds, calibration))
+
+
+def _is_near_arteries(dense: DenseVoxels, shape: tuple[int, ...]) -> np.ndarray:
+    """Return True for voxels that hang together with one that an artery's territory may reach, bool [n]."""
+    piece = connected_voxels(dense.flat, np.zeros(len(dense.flat), np.uint8), shape)
+    is_reached = dense.arteries.sum(axis=1) >= REACHED
+    return np.isin(piece, piece[is_reached])
+
+
+def _sites_of_parts(parts: VoxelParts, near: DenseVoxels, calibration: LesionCalibration) -> np.ndarray:
+    """Return the `Site` of each part, uint8 [parts].
+
+    Noise, devices, and what is too improbable to count, is UNASSIGNED where an artery runs, else "other".
+    """
+    sizes = np.bincount(parts.part)
+    is_at_artery = np.bincount(parts.part, near.sites <= max(Artery)) > 0.5 * sizes
+    counts = calibration.probability(parts.kinds[:, CORONARY_KINDS].sum(axis=1)) >= calibration.counts_from
+    sites = np.where(is_at_artery, int(Artery.UNASSIGNED), int(NonCoronary.OTHER))
+    for number, answer in enumerate(ANSWERS):
+        if answer in SITE_OF_ANSWER:
+            sites[(parts.answers == number) & (counts | (number >= IN_ARTERY))] = SITE_OF_ANSWER[answer]
+    return sites.astype(np.uint8)
+
+
+def _with_verdicts(
+    lesions: LesionSet, near: DenseVoxels, kinds: np.ndarray, calibration: LesionCalibration
+) -> LesionSet:
+    """Return lesions with verdicts by the mean answer about their voxels.
+
+    Args:
+        lesions: Lesions with their sites.
+        near: Voxels that the network answered for.
+        kinds: Its answers, [n, kinds].
+        calibration: Calibration of the answers.
+    """
+    voxels = lesions.voxels
+    _, at_lesion, at_near = np.intersect1d(voxels.flat, near.flat, assume_unique=True, return_indices=True)
+    ids = voxels.ids[at_lesion]
+    sizes = np.bincount(ids)
+    answers = np.concatenate([kinds, near.arteries], axis=1)[at_near]
+    means = np.stack([np.bincount(ids, column) for column in answers.T], axis=1) / np.maximum(sizes, 1)[:, None]
+    probabilities = calibration.probability(means[:, CORONARY_KINDS].sum(axis=1))
+    judged = []
+    for lesion in lesions.lesions:
+        if lesion.id < len(sizes) and sizes[lesion.id]:
+            mean = means[lesion.id]
+            arteries = mean[:IN_ARTERY] + 1e-3 * mean[len(LESION_KINDS) :]
+            lesion = replace(lesion, verdict=_verdict(lesion, mean, arteries, float(probabilities[lesion.id])))
+        judged.append(lesion)
+    return lesions.part(judged)
+
+
+def _verdict(lesion: Lesion, kinds: np.ndarray, arteries: np.ndarray, probability: float) -> Verdict:
+    """Return the verdict about a lesion.
+
+    Args:
+        lesion: The lesion.
+        kinds: Mean answer about its voxels, [kinds] or more.
+        arteries: Share of each of MAIN_ARTERIES in it, [4].
+        probability: Calibrated probability of being coronary calcium.
+    """
+    arteries = arteries / max(float(arteries.sum()), 1e-9)
+    counts = lesion.site in MAIN_ARTERIES
+    artery = Artery(lesion.site) if counts else MAIN_ARTERIES[int(arteries.argmax())]
+    verdict = Verdict(
+        artery=artery,
+        confidence=float(arteries[artery - Artery.LM]),
+        not_coronary_probability=1 - probability,
+        second=second_artery(arteries, artery),
+        counts=counts,
+        kinds={kind: float(share) for kind, share in zip(LESION_KINDS, kinds, strict=False)},
+        is_stent=bool(kinds[LESION_KINDS.index("stent")] >= STENT_PROBABILITY),
+    )
+    return verdict if counts else replace(verdict, reason=f"looks like {WORDS[likeliest_kind(verdict)]}")
+
+
+def device_warning(judged: JudgedLesions) -> list[ScanWarning]:
+    """Warn of devices, which are left out with any calcium that the network did not tell from them."""
+    devices = judged.devices
+    if not devices:
+        return []
+    kinds = {kind: [x.slices[0] for x in devices if likeliest_kind(x.verdict) == kind] for kind in ANSWERS["device"]}
+    names = [f"{WORDS[kind]} (slice {abbreviated_list(map(str, slices))})" for kind, slices in kinds.items() if slices]
+    message = f"{len(devices)} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
+    return [ScanWarning("metal", message)]
 
 
 def judge_map(
-    lesions: LesionSet,
+    image: sitk.Image,
+    scan: CTScan,
     heart: HeartRegion,
+    rules: ScoringRules,
     decomposed: DecomposedHeart,
     noise_hu: float | None,
-    dense: LesionSet,
-    judged: JudgedLesions | None,
+    dense: LesionSet | None,
 ) -> LesionSet:
-    """Give the lesions of the calcium map their verdicts: that of what is dense in them, or by the map's own evidence.
+    """Find the lesions of the calcium map and give them verdicts.
+
+    What hangs together with something dense has the site of the nearest dense voxel, and its lesion's verdict.
 
     Args:
-        lesions: All lesions of the map, of which those in the arteries may count.
+        image: Calcium map, HU.
+        scan: The scan as scored.
         heart: Heart and territories.
-        decomposed: Calcium map and slice probabilities.
+        rules: Rules of the map.
+        decomposed: Slice probabilities, and the map with its settings.
         noise_hu: Noise of blood, SD; None if it could not be measured.
-        dense: All lesions of the clinical rule.
-        judged: Those of them in the arteries with their verdicts; None if they have none.
+        dense: All dense lesions with their verdicts; None if they have none.
 
     Returns:
-        The lesions in the arteries.
+        Lesions of arteries; those left out are UNASSIGNED.
 
     Raises:
-        CTError: The stored evidence does not match this version.
+        CTError: The stored weights do not match this version.
     """
     settings = decomposed.parts.settings
-    coronary, most_not_coronary = lesions.coronary, settings.most_not_coronary
-    verdicts = verdicts_by_place(coronary, heart.territories)
-    features = map_features(coronary, verdicts, decomposed.slices.on_scan, noise_hu)
-    verdicts = Evidence(settings.evidence_weights, None, most_not_coronary).judge(verdicts, features)
-    if judged is None:
-        return with_verdicts(coronary, verdicts, most_not_coronary)
-    candidates = judged.lesions
-    elsewhere = lies_elsewhere(coronary, dense, candidates)
-    probabilities = np.array([x.verdict.probability for x in candidates.lesions if x.verdict is not None], float)
-    of_dense = probability_of_candidates(shared_voxels(coronary, candidates), probabilities, elsewhere)
-    is_dense = ~np.isnan(of_dense)
-    for n in np.flatnonzero(is_dense).tolist():
-        verdicts[n] = replace(verdicts[n], not_coronary_probability=float(1 - of_dense[n]))
-    return with_verdicts(coronary, verdicts, np.where(is_dense, judged.most_not_coronary, most_not_coronary))
+    in_map = dense_voxels(heart, voxels_of(image) >= rules.threshold_hu)
+    sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, image.GetSpacing()[::-1])
+    lesions = find_lesions(image, Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
+    verdicts = verdicts_by_place(lesions, heart.territories)
+    if settings.evidence_weights:
+        features = map_features(lesions, verdicts, decomposed.slices.on_scan, noise_hu)
+        probabilities = coronary_probabilities(features, settings.evidence_weights)
+        verdicts = [
+            replace(verdict, not_coronary_probability=float(1 - p))
+            for verdict, p in zip(verdicts, probabilities, strict=True)
+        ]
+    of_dense = {} if dense is None else _lesion_beneath(lesions, dense)
+    judged = []
+    for lesion, verdict in zip(lesions.lesions, verdicts, strict=True):
+        counts = verdict.not_coronary_probability <= settings.most_not_coronary
+        if lesion.id in of_dense:
+            verdict, counts = of_dense[lesion.id], lesion.site in MAIN_ARTERIES
+        site = verdict.artery if counts and lesion.id not in of_dense else lesion.site
+        verdict = replace(verdict, counts=counts, kinds={}, reason="")
+        judged.append(replace(lesion, site=site if counts else Artery.UNASSIGNED, verdict=verdict))
+    return lesions.part(judged)
 
 
-def slices_of_coronary_looks(candidates: LesionSet, kinds: np.ndarray) -> tuple[int, ...]:
-    """Find the slices of candidates that look like coronary calcium (LOOKS_CORONARY).
-
-    Args:
-        candidates: Candidates of the clinical rule.
-        kinds: Probability of each of LESION_KINDS, [n, kinds].
-
-    Returns:
-        The slices, rising.
-    """
-    looks_coronary = kinds[:, CORONARY_KINDS].sum(axis=1) >= LOOKS_CORONARY
-    coronary = (lesion for lesion, looks in zip(candidates.lesions, looks_coronary, strict=True) if looks)
-    return tuple(sorted({k for lesion in coronary for k in lesion.slices}))
-
-
-def looks_of(kinds: np.ndarray) -> list[str]:
-    """Return what candidates look like if they are no coronary calcium, in words.
-
-    Args:
-        kinds: Probability of each of LESION_KINDS, [n, kinds].
-    """
-    columns = [LESION_KINDS.index(kind) for kind in OTHER_KINDS]
-    words = list(OTHER_KINDS.values())
-    return [words[n] for n in kinds[:, columns].argmax(1)]
+def _sites_by_dense(in_map: DenseVoxels, dense: LesionSet, spacing_mm: tuple[float, ...]) -> np.ndarray:
+    """Return the `Site` of voxels of the map: that of the nearest dense voxel, if they hang together with one."""
+    shape = dense.voxels.shape
+    _, at_map, at_dense = np.intersect1d(in_map.flat, dense.voxels.flat, assume_unique=True, return_indices=True)
+    sites = in_map.sites.copy()
+    if not len(at_map):
+        return sites
+    sites[at_map] = dense.site_of_ids[dense.voxels.ids[at_dense]]
+    piece = connected_voxels(in_map.flat, np.zeros(len(in_map.flat), np.uint8), shape)
+    joined = np.setdiff1d(np.flatnonzero(np.isin(piece, piece[at_map])), at_map, assume_unique=True)
+    places_mm = np.stack(np.unravel_index(in_map.flat, shape), axis=1) * spacing_mm
+    sites[joined] = sites[at_map[cKDTree(places_mm[at_map]).query(places_mm[joined])[1]]]
+    return sites
 
 
-def candidate_features(
-    candidates: LesionSet,
-    verdicts: Sequence[Verdict],
-    kinds: np.ndarray,
-    specks: NoiseSpecks,
-    map_hu: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Measure CANDIDATE_FEATURES of each candidate of the clinical rule.
-
-    Args:
-        candidates: The candidates.
-        verdicts: Of the candidates' places, in their order.
-        kinds: Probability of each of LESION_KINDS, [n, kinds].
-        specks: Specks of noise in the scan.
-        map_hu: Calcium map, HU [k, j, i].
-
-    Returns:
-        Values by name, float64 [n].
-    """
-    looks, voxels = kinds[:, CORONARY_KINDS].sum(axis=1).tolist(), candidates.voxels
-    return {
-        "log_rarity": specks.rarity(candidates),
-        "place_logit": place_log_odds(verdicts),
-        "look_logit": np.array([log_odds(probability) for probability in looks], float),
-        "in_map": np.isin(candidates.ids, voxels.ids[map_hu.reshape(-1)[voxels.flat] > 0]).astype(float),
-    }
+def _lesion_beneath(lesions: LesionSet, dense: LesionSet) -> dict[int, Verdict]:
+    """Return the verdict of the dense lesion that shares most voxels with each lesion of the map, by its ID."""
+    first, second = lesions.voxels, dense.voxels
+    _, at_first, at_second = np.intersect1d(first.flat, second.flat, assume_unique=True, return_indices=True)
+    pairs = np.stack([first.ids[at_first], second.ids[at_second]], axis=1)
+    pairs, counts = np.unique(pairs, axis=0, return_counts=True)
+    verdicts = {lesion.id: lesion.verdict for lesion in dense.lesions}
+    of_lesions = {}
+    for n in np.argsort(counts, kind="stable").tolist():
+        verdict = verdicts[int(pairs[n, 1])]
+        if verdict is not None:
+            of_lesions[int(pairs[n, 0])] = verdict
+    return of_lesions

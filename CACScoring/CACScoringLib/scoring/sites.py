@@ -7,6 +7,7 @@ much muscle. A lesion that spans arteries, or an artery and the aortic annulus, 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -26,34 +27,66 @@ SECOND_ARTERY = 0.3
 """Probability above which an artery is named beside a likelier one, if that one's is above it too."""
 
 
-def candidate_sites(region: HeartRegion, candidates: np.ndarray) -> np.ndarray:
-    """Return the site that calcium would belong to, uint8 [k, j, i] (`Site`), at candidates; 0 elsewhere.
+@dataclass(frozen=True)
+class DenseVoxels:
+    """Dense voxels in heart and territories.
 
-    With territories, sites lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
+    Attributes:
+        flat: Indices into the scan's array, rising [n].
+        sites: `Site` that each would belong to by its place, uint8 [n].
+        places: Probability of each of TERRITORIES at each, float32 [n, 11]; no columns without territories.
+    """
+
+    flat: np.ndarray
+    sites: np.ndarray
+    places: np.ndarray
+
+    @property
+    def arteries(self) -> np.ndarray:
+        """Probability of the territory of each of MAIN_ARTERIES, float32 [n, 4]."""
+        return self.places[:, 1 : 1 + len(MAIN_ARTERIES)]
+
+    def where(self, selection: np.ndarray) -> DenseVoxels:
+        """Return some of the voxels. selection: True for these, bool [n]."""
+        return DenseVoxels(self.flat[selection], self.sites[selection], self.places[selection])
+
+
+def dense_voxels(region: HeartRegion, is_dense: np.ndarray) -> DenseVoxels:
+    """Find the dense voxels in heart and territories, and the sites that they would belong to by their place.
+
+    With territories, they lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
     touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them. Without territories,
-    the heart but bone and aorta is UNASSIGNED.
+    they lie in the heart but not in bone and aorta, and are UNASSIGNED.
 
     Args:
         region: The heart.
-        candidates: bool [k, j, i], where something is dense enough.
+        is_dense: bool [k, j, i].
     """
     territories, territory_labels = region.territories, region.territory_labels
     if territories is None or territory_labels is None:
-        return np.where(candidates, candidate_region(region), np.uint8(0))
-    flat = np.flatnonzero(candidates)
+        flat = np.flatnonzero(is_dense & (candidate_region(region) > 0))
+        sites = np.full(len(flat), Artery.UNASSIGNED, np.uint8)
+        return DenseVoxels(flat, sites, np.zeros((len(flat), 0), np.float32))
+    flat = np.flatnonzero(is_dense)
     inside = _at(region.mask, flat) | _at(territory_labels, flat)
     bone = None if region.excluded is None else voxels_of(region.excluded) == BONE_LABEL
     if bone is not None:
         inside &= ~bone.reshape(-1)[flat]
     flat = flat[inside]
-    likeliest = territories.at(flat, candidates.shape).argmax(1)
-    values = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[likeliest]
-    values = without_slivers(flat, values, region.mask)
-    if bone is not None:
-        is_aorta_off_bone = ~((values == NonCoronary.THORACIC_AORTA) & _touching(flat, values, bone))
-        flat, values = flat[is_aorta_off_bone], values[is_aorta_off_bone]
+    places = territories.at(flat, is_dense.shape)
+    sites = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[places.argmax(1)]
+    voxels = DenseVoxels(flat, without_slivers(flat, sites, region.mask), places)
+    if bone is None:
+        return voxels
+    is_bone = (voxels.sites == NonCoronary.THORACIC_AORTA) & _touching(flat, voxels.sites, bone)
+    return voxels.where(~is_bone)
+
+
+def candidate_sites(region: HeartRegion, candidates: np.ndarray) -> np.ndarray:
+    """Return the sites of `dense_voxels`, uint8 [k, j, i]; 0 elsewhere."""
+    voxels = dense_voxels(region, candidates)
     sites = np.zeros(candidates.shape, np.uint8)
-    sites.reshape(-1)[flat] = values
+    sites.reshape(-1)[voxels.flat] = voxels.sites
     return sites
 
 
@@ -83,13 +116,13 @@ def verdicts_by_place(lesions: LesionSet, territories: Territories | None) -> li
         artery = Artery(lesion.site) if lesion.site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
         calibrated = coronary ** (1 / territories.temperature)
         calibrated = calibrated / max(calibrated.sum(), 1e-3)
-        confidence, second = float(calibrated[artery - Artery.LM]), _second_artery(calibrated, artery)
+        confidence, second = float(calibrated[artery - Artery.LM]), second_artery(calibrated, artery)
         elsewhere = 1 - float(coronary.sum())
         result.append(Verdict(artery=artery, confidence=confidence, not_coronary_probability=elsewhere, second=second))
     return result
 
 
-def _second_artery(probabilities: np.ndarray, artery: Artery) -> Artery | None:
+def second_artery(probabilities: np.ndarray, artery: Artery) -> Artery | None:
     """Return the artery beside a suggested one if both are likely (SECOND_ARTERY).
 
     probabilities: Of each of MAIN_ARTERIES, [4].

@@ -27,7 +27,7 @@ from ..quality.acquisition import measure_blood
 from ..record.findings import BloodPool
 from ..record.rules import ScoringRules
 from ..record.scores import LesionSet, Verdict
-from ..scoring.artefacts import METAL_HU, without_metal
+from ..scoring.artefacts import METAL_HU
 from ..scoring.lesions import find_lesions
 from ..scoring.sites import candidate_region, verdicts_by_place
 from .estimates import WholeScanEstimate, estimate_of
@@ -144,7 +144,8 @@ def find_candidates(
         threshold = max(rules.threshold_hu, blood.bright_hu + BLOOD_SD * blood.noise_hu)
         bounds = triple(bound + threshold - rules.threshold_hu for bound in rules.weight_bounds_hu)
         rules = replace(rules, threshold_hu=threshold, weight_bounds_hu=bounds)
-    lesions, _ = without_metal(find_lesions(scan.image, candidate_region(region), rules), scan.image)
+    lesions = find_lesions(scan.image, candidate_region(region), rules)
+    lesions = lesions.part([lesion for lesion in lesions.lesions if lesion.peak_hu < METAL_HU])
     return lesions, verdicts_by_place(lesions, region.territories), rules.threshold_hu
 
 

@@ -1,0 +1,81 @@
+"""Evidence that a lesion of the calcium map where nothing is dense is coronary calcium.
+
+The weights are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and are stored with
+the model of the map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..core.errors import CTError
+from ..record.scores import LesionSet, Verdict
+
+MAP_FEATURES = ("place_logit", "log_ct_excess", "slice_logit")
+"""Features of a lesion of the calcium map that holds no lesion of the clinical rule: the log-odds of its place being
+coronary, the logarithm of the excess of the CT's peak over blood and its noise (NOISE_SDS, HU; up to MAX_LOG_EXCESS),
+and the log-odds of visible calcium in its likeliest slice."""
+
+BLOOD_HU, NOISE_SDS, MAX_LOG_EXCESS = 45.0, 3.0, 5.0
+"""Unenhanced blood; standard deviations above it up to which a peak may be noise; natural logarithm of the excess from
+which a higher one is no further evidence."""
+
+INTERCEPT = "intercept"
+UNKNOWN_NOISE_HU = 15.0
+_MIN_PROBABILITY = 1e-3
+
+
+def map_features(
+    lesions: LesionSet,
+    verdicts: Sequence[Verdict],
+    slice_probabilities: np.ndarray,
+    noise_hu: float | None,
+) -> dict[str, np.ndarray]:
+    """Measure MAP_FEATURES of each lesion of a calcium map.
+
+    Args:
+        lesions: Lesions with peaks read from the CT.
+        verdicts: Of the lesions' places, in their order.
+        slice_probabilities: Of visible calcium in each slice of the scan, [K], NaN outside the heart.
+        noise_hu: SD of blood, None when it could not be measured.
+
+    Returns:
+        Values by name, float64 [n].
+    """
+    background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
+    excesses = [math.log1p(max(lesion.peak_hu - background, 0.0)) for lesion in lesions.lesions]
+    likeliest = [np.nan_to_num(slice_probabilities[list(x.slices)]).max() for x in lesions.lesions]
+    return {
+        "place_logit": np.array([-log_odds(verdict.not_coronary_probability) for verdict in verdicts], float),
+        "log_ct_excess": np.minimum(np.array(excesses, float), MAX_LOG_EXCESS),
+        "slice_logit": np.array([log_odds(probability) for probability in likeliest], float),
+    }
+
+
+def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """Compute the probability that each lesion is coronary calcium, [n].
+
+    Args:
+        features: Value of each feature by name, [n].
+        weights: Weights of these features, or of some of them, and INTERCEPT.
+
+    Raises:
+        CTError: The weights are of other features.
+    """
+    if INTERCEPT not in weights or not set(weights) <= {*features, INTERCEPT}:
+        message = (
+            f"The model's evidence weights ({', '.join(sorted(weights))}) do not match this version. Calibrate "
+            "it again."
+        )
+        raise CTError(message)
+    evidence = sum((weights.get(name, 0.0) * values for name, values in features.items()), weights[INTERCEPT])
+    return 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))
+
+
+def log_odds(probability: float) -> float:
+    """Compute the log-odds of a probability, bounded."""
+    p = min(max(probability, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
+    return math.log(p / (1 - p))
