@@ -31,7 +31,7 @@ from ..models.preprocessing import (
 )
 
 if TYPE_CHECKING:
-    from ..models.cards import LoadedModel
+    from ..models.cards import LoadedModel, ModelCard
     from ..models.choice import Networks
 
 AROUND_HEART_MM = 16
@@ -68,9 +68,9 @@ class DecompositionSettings:
     batch_size: int = 8
 
     @classmethod
-    def of(cls, slices: LoadedModel, decomposition: LoadedModel) -> DecompositionSettings:
-        """Settings stored with two models."""
-        stored = {**slices.card.calibration, **decomposition.card.calibration}
+    def of(cls, slices: ModelCard, decomposition: ModelCard) -> DecompositionSettings:
+        """Settings stored on the cards of two models."""
+        stored = {**slices.calibration, **decomposition.calibration}
         return cls(**{name: stored[name] for name in CALIBRATED if name in stored})
 
 
@@ -165,7 +165,7 @@ def decompose_heart(
     """
     by_reader = by_reader or {}
     _check_switched(by_reader, heart_mask)
-    stored = DecompositionSettings.of(networks.slices, networks.decomposition)
+    stored = DecompositionSettings.of(networks.slices.card, networks.decomposition.card)
     slices = slice_probabilities(scan, heart_mask, networks.slices)
     overlap = overlaps(slices.slices.grid, scan.image.GetSize()[2])
     on, off = (sorted(k for k in by_reader if by_reader[k] == is_on) for is_on in (True, False))

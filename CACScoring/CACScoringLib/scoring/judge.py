@@ -308,16 +308,18 @@ def judge_map(
             replace(verdict, not_coronary_probability=float(1 - p))
             for verdict, p in zip(verdicts, probabilities, strict=True)
         ]
-    of_dense = {} if dense is None else _lesion_beneath(lesions, dense)
-    judged = []
-    for lesion, verdict in zip(lesions.lesions, verdicts, strict=True):
-        counts = verdict.not_coronary_probability <= settings.most_not_coronary
-        if lesion.id in of_dense:
-            verdict, counts = of_dense[lesion.id], lesion.site in MAIN_ARTERIES
-        site = verdict.artery if counts and lesion.id not in of_dense else lesion.site
-        verdict = replace(verdict, counts=counts, kinds={}, reason="")
-        judged.append(replace(lesion, site=site if counts else Artery.UNASSIGNED, verdict=verdict))
-    return lesions.part(judged)
+    judged = [] if dense is None else [lesion for lesion in dense.lesions if lesion.verdict is not None]
+    of_dense = {} if dense is None else lesions_beneath(lesions, dense.part(judged))
+    verdict_of = {lesion.id: lesion.verdict for lesion in judged}
+    result = []
+    for lesion, of_place in zip(lesions.lesions, verdicts, strict=True):
+        verdict = verdict_of.get(of_dense.get(lesion.id, 0)) or of_place
+        counts = lesion.site in MAIN_ARTERIES
+        if verdict is of_place:
+            counts = verdict.not_coronary_probability <= settings.most_not_coronary
+            lesion = replace(lesion, site=verdict.artery if counts else Artery.UNASSIGNED)
+        result.append(replace(lesion, verdict=replace(verdict, counts=counts, kinds={}, reason="")))
+    return lesions.part(result)
 
 
 def _sites_by_dense(in_map: DenseVoxels, dense: LesionSet, spacing_mm: tuple[float, ...]) -> np.ndarray:
@@ -335,16 +337,10 @@ def _sites_by_dense(in_map: DenseVoxels, dense: LesionSet, spacing_mm: tuple[flo
     return sites
 
 
-def _lesion_beneath(lesions: LesionSet, dense: LesionSet) -> dict[int, Verdict]:
-    """Return the verdict of the dense lesion that shares most voxels with each lesion of the map, by its ID."""
+def lesions_beneath(lesions: LesionSet, dense: LesionSet) -> dict[int, int]:
+    """Return the ID of the dense lesion that shares most voxels with each lesion of the map, by the latter's ID."""
     first, second = lesions.voxels, dense.voxels
     _, at_first, at_second = np.intersect1d(first.flat, second.flat, assume_unique=True, return_indices=True)
     pairs = np.stack([first.ids[at_first], second.ids[at_second]], axis=1)
     pairs, counts = np.unique(pairs, axis=0, return_counts=True)
-    verdicts = {lesion.id: lesion.verdict for lesion in dense.lesions}
-    of_lesions = {}
-    for n in np.argsort(counts, kind="stable").tolist():
-        verdict = verdicts[int(pairs[n, 1])]
-        if verdict is not None:
-            of_lesions[int(pairs[n, 0])] = verdict
-    return of_lesions
+    return {int(pairs[n, 0]): int(pairs[n, 1]) for n in np.argsort(counts, kind="stable")}

@@ -30,7 +30,7 @@ from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.borders import border_parts
-from CACScoringLib.scoring.evidence import BLOOD_HU
+from CACScoringLib.scoring.map_evidence import BLOOD_HU
 from CACScoringLib.scoring.lesion_network import lesion_patches
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.sites import candidate_sites

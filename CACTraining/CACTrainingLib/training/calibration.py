@@ -1,9 +1,8 @@
-"""Fit on scans with known calcium what turns networks into scores: `cac calibrate`.
+"""Fit on results of scans with known calcium what turns networks into scores: `cac calibrate`.
 
-- The weights of the evidence (logistic regression) that give each lesion of the map, and each candidate of the clinical
-  rule, its probability of being coronary calcium.
-- Which slices are decomposed, and the probability from which a lesion counts (`DecompositionSettings`), so that few
-  scans without coronary calcium score above zero.
+- Temperature and offset of the lesion network's answers, and the probability from which a dense lesion counts.
+- The weights of the evidence (logistic regression) that a lesion of the map where nothing is dense is coronary calcium,
+  and the probability from which it counts, so that few scans without coronary calcium score above zero.
 - The errors from which each total and artery gets its prediction interval (`uncertainty`): of clinical scores against
   an ideal reader's, of the map's scores against the patient's true score.
 - The calibration range, outside which a scan is out of distribution (`quality.calibration`).
@@ -14,42 +13,31 @@ all patients. These must differ from the patients that the networks learned from
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import Calibration, bundled_folder, find_model, read_card
+from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities, probability_of_candidates
+from CACScoringLib.scoring.judge import LesionCalibration
+from CACScoringLib.scoring.map_evidence import INTERCEPT, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import TrainingScan
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .evidence import (
-    FOLDS,
-    cross_fitted_probabilities,
-    fitted_weights,
-    nearest_limit,
-    selected,
-    stack_features,
-    typical,
-)
-from .measured_scans import MAP_RULES, LesionTable, MapSettings, MeasuredScan, measure_all
+from .evidence import FOLDS, cross_fitted_probabilities, fitted_weights, nearest_limit, stack_features
+from .measured_scans import LOGIT, MAP_RULE, SLICE_THRESHOLD, MeasuredScan, measure_all
 from .score_errors import fitted_errors
-
-SLICE_THRESHOLDS = (0.0, 0.05, 0.2)
-"""Slice thresholds tried beside the one chosen in the classifier's training; at 0 all slices are decomposed."""
 
 MAX_FALSE_SCANS = 0.04
 """Largest proportion of scans without coronary calcium, clean or with other calcium, that lesions without candidates
@@ -60,42 +48,27 @@ Scores = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """Settings of the calcium map under trial.
+class MapEvidence:
+    """Which lesions of the map count where nothing is dense.
 
     Attributes:
-        settings: The settings.
-        probabilities: For each scan, the cross-fitted probabilities [n] that its lesions are coronary calcium; 1 or 0
-            for those that count, or do not, by their candidates.
+        weights: Weights of `map_evidence.MAP_FEATURES`; None if there are too few lesions, none of which counts then.
         limit: Probability from which a lesion counts.
     """
 
-    settings: MapSettings
-    probabilities: list[np.ndarray]
+    weights: dict[str, float] | None
     limit: float
 
-    def above_zero(self, selection: Sequence[bool]) -> float:
-        """Return the proportion of the selected scans in which a lesion counts. selection: one bool for each scan."""
-        probabilities = [p for p, is_selected in zip(self.probabilities, selection, strict=True) if is_selected]
-        return float(np.mean([(p >= self.limit).any() for p in probabilities]))
-
-    def mass_error(self, scans: Sequence[MeasuredScan]) -> float:
-        """Return the mean absolute error of ln(1 + mass in mg) of the lesions that count."""
-        masses = [
-            scan.lesions[self.settings].pseudo_mass[p >= self.limit].sum() * scan.mg_per_hu_mm3
-            for scan, p in zip(scans, self.probabilities, strict=True)
-        ]
-        true_masses = [sum(scan.true_mass_mg.values()) for scan in scans]
-        return float(np.abs(np.log1p(masses) - np.log1p(true_masses)).mean())
+    def as_calibration(self) -> dict[str, object]:
+        """Return the form that a model's card holds."""
+        return {"evidence_weights": self.weights, "most_not_coronary": 1 - self.limit}
 
 
 def choose(
     scans: Sequence[MeasuredScan], max_false_scans: float = MAX_FALSE_SCANS
 ) -> tuple[Calibration, dict[str, object], dict[str, object]]:
-    """Return the best calibration, and on these scans its performance and that of the automatic score.
+    """Return the calibration fitted to scans, and on these its performance and that of the automatic score.
 
-    Each setting gets the lowest limit that keeps to `max_false_scans`; the one with the smallest error in mass is
-    chosen. Ties go to fewer decomposed slices.
     Raises DataError if a kind of scan is missing, or there are too few lesions to learn from.
     """
     kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
@@ -103,44 +76,17 @@ def choose(
     if not any(visible) or not all(map(any, kinds.values())):
         counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": visible, **kinds}.items())
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
-    candidates = {settings: candidate_evidence(scans, settings) for settings in scans[0].lesions}
-    verdicts = {
-        settings: verdicts_of_candidates(scans, settings, evidence, probabilities)
-        for settings, (evidence, _, probabilities) in candidates.items()
-    }
-    trials = []
-    for settings, of_scans in verdicts.items():
-        alone = cross_fitted_probabilities([scan.patient for scan in scans], lesions_alone(scans, settings, of_scans))
-        if alone is None:
-            continue
-        probabilities = [_filled(verdict, p) for verdict, p in zip(of_scans, alone, strict=True)]
-        decisive = [p[:0] if (verdict == 1).any() else p for verdict, p in zip(of_scans, alone, strict=True)]
-        limit = max(_limit(decisive, selection, max_false_scans) for selection in kinds.values())
-        trials.append(_Trial(settings, probabilities, limit))
-    if not trials:
-        message = (
-            "The calcium maps hold too few lesions with or without coronary calcium to learn from. Give more patients, "
-            "or train the networks longer."
-        )
-        raise DataError(message)
-    best = min(trials, key=lambda trial: (trial.mass_error(scans), -trial.settings.slice_threshold))
-    calibration: Calibration = asdict(best.settings)
-    evidence, candidate_performance, candidate_probabilities = candidates[best.settings]
-    parts = lesions_alone(scans, best.settings, verdicts[best.settings])
-    coronary = np.concatenate([part.coronary for part in parts])
-    calibration["evidence_weights"] = fitted_weights(stack_features(parts), coronary)
-    calibration["most_not_coronary"] = 1 - best.limit
-    calibration["candidates"] = evidence and asdict(evidence)
-    clinical_masks = [] if evidence is None else _masks(candidate_probabilities, evidence)
-    map_masks = [p >= best.limit for p in best.probabilities]
-    scores = _scores(scans, best.settings, map_masks, clinical_masks)
-    calibration["uncertainty"], coverage = stored_uncertainty(scans, scores)
+    lesions, candidate_performance, clinical_masks = fit_lesions(scans)
+    evidence, map_masks = fit_map(scans, clinical_masks, kinds.values(), max_false_scans)
+    calibration: Calibration = {**evidence.as_calibration(), "candidates": asdict(lesions)}
+    calibration["uncertainty"], coverage = stored_uncertainty(scans, _scores(scans, map_masks, clinical_masks))
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
+    counted = np.array([mask.any() for mask in map_masks])
     performance: dict[str, object] = {
-        "sensitivity_scans": best.above_zero(visible),
+        "sensitivity_scans": float(counted[visible].mean()),
         "scans_with_visible_calcium": sum(visible),
-        **{f"above_zero_{kind}_scans": best.above_zero(selection) for kind, selection in kinds.items()},
-        **{f"scans_{kind}": sum(selection) for kind, selection in kinds.items()},
+        **{f"above_zero_{kind}_scans": float(counted[part].mean()) for kind, part in kinds.items()},
+        **{f"scans_{kind}": sum(part) for kind, part in kinds.items()},
         "coverage_of_intervals": coverage,
         "patients": len({s.patient for s in scans}),
         "data": f"{patients_of(scans)}; each lesion evaluated by weights from other patients, the limits chosen on the "
@@ -149,137 +95,119 @@ def choose(
     return calibration, performance, candidate_performance
 
 
-def intervals(
-    scans: Sequence[MeasuredScan], slice_threshold: float, stored: Calibration
-) -> tuple[Calibration, dict[str, object]]:
-    """Return the uncertainty of scores with the stored evidence weights, and its coverage on these scans.
-
-    Args:
-        scans: The scans.
-        slice_threshold: Threshold from the classifier's card.
-        stored: Calibration from the generator's card.
-
-    Raises:
-        DataError: The card holds no evidence weights.
-        CTError: The stored evidence is damaged.
-    """
-    rule = stored.get("min_healthy_hu"), stored.get("floor_hu")
-    weights, most = stored.get("evidence_weights"), stored.get("most_not_coronary")
-    if rule not in MAP_RULES or weights is None or most is None:
-        raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
-    settings = MapSettings(slice_threshold, *rule)
-
-    evidence, probabilities, clinical_masks = Evidence.stored(stored), [], []
-    if evidence is not None and evidence.weights is not None:
-        probabilities = [coronary_probabilities(scan.candidates[settings].features, evidence.weights) for scan in scans]
-        clinical_masks = _masks(probabilities, evidence)
-    verdicts = verdicts_of_candidates(scans, settings, evidence, probabilities)
-    parts = lesions_alone(scans, settings, verdicts)
-    judged = [coronary_probabilities(part.features, weights) for part in parts]
-    map_masks = [_filled(verdict, p) >= 1 - most for verdict, p in zip(verdicts, judged, strict=True)]
-    uncertainty, coverage = stored_uncertainty(scans, _scores(scans, settings, map_masks, clinical_masks))
-    patients = len({scan.patient for scan in scans})
-    return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
-
-
-def verdicts_of_candidates(
-    scans: Sequence[MeasuredScan],
-    settings: MapSettings,
-    evidence: Evidence | None,
-    probabilities: Sequence[np.ndarray],
-) -> list[np.ndarray]:
-    """Return for each scan whether each lesion of the map counts by its candidates.
-
-    Args:
-        scans: The scans.
-        settings: Settings of the map.
-        evidence: By which candidates count; None if they were not judged.
-        probabilities: For each scan, of its candidates being coronary calcium, [candidates].
-
-    Returns:
-        1 or 0, and NaN for a lesion in which nothing is dense, float [n].
-    """
-    tables = [scan.lesions[settings] for scan in scans]
-    if evidence is None or not len(probabilities):
-        return [np.full(len(table.coronary), np.nan) for table in tables]
-    verdicts = []
-    for table, candidates in zip(tables, probabilities, strict=True):
-        shared = table.shared.reshape(len(table.coronary), len(candidates))
-        of_candidates = probability_of_candidates(shared, candidates, table.elsewhere)
-        verdict = np.where(1 - of_candidates <= evidence.most_not_coronary, 1.0, 0.0)
-        verdicts.append(np.where(np.isnan(of_candidates), np.nan, verdict))
-    return verdicts
-
-
-def lesions_alone(
-    scans: Sequence[MeasuredScan], settings: MapSettings, verdicts: Sequence[np.ndarray]
-) -> list[LesionTable]:
-    """Return the lesions of each scan's map in which nothing is dense. verdicts: From `verdicts_of_candidates`."""
-    return [scan.lesions[settings].selected(np.isnan(verdict)) for scan, verdict in zip(scans, verdicts, strict=True)]
-
-
-def _filled(verdicts: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    filled = verdicts.copy()
-    filled[np.isnan(verdicts)] = probabilities
-    return filled
-
-
-def _masks(probabilities: Sequence[np.ndarray], evidence: Evidence) -> list[np.ndarray]:
-    return [p >= 1 - evidence.most_not_coronary for p in probabilities]
-
-
-def _scores(
-    scans: Sequence[MeasuredScan],
-    settings: MapSettings,
-    map_masks: Sequence[np.ndarray],
-    clinical_masks: Sequence[np.ndarray],
-) -> dict[str, list[Scores]]:
-    """Return the scores of each scan, by kind (see `Uncertainty.stored`).
-
-    map_masks: For each scan, bool [n], True for lesions of the map that count. clinical_masks: The same for candidates
-    of the clinical rule; empty if these have no evidence weights.
-    """
-    scores = {"decomposition": [x.lesions[settings].scores(m, x) for x, m in zip(scans, map_masks, strict=True)]}
-    if len(clinical_masks):
-        pairs = zip(scans, clinical_masks, strict=True)
-        scores["automatic"] = [scan.candidates[settings].scores(mask, scan) for scan, mask in pairs]
-    return scores
-
-
-def candidate_evidence(
-    scans: Sequence[MeasuredScan], settings: MapSettings
-) -> tuple[Evidence | None, dict[str, object], list[np.ndarray]]:
-    """Fit the evidence by which the automatic clinical score evaluates candidates.
+def fit_lesions(scans: Sequence[MeasuredScan]) -> tuple[LesionCalibration, dict[str, object], list[np.ndarray]]:
+    """Calibrate the lesion network's answers, and choose the probability from which a dense lesion counts.
 
     The limit is that of the best cross-fitted scores (`nearest_limit`).
 
     Returns:
-        The evidence, or None if there are too few candidates of either class; its performance; and for each scan
-        the cross-fitted probabilities of its candidates.
+        The calibration, its performance, and for each scan which of its dense lesions count, bool [n].
+
+    Raises:
+        DataError: There are too few lesions with or without coronary calcium.
     """
-    parts = [scan.candidates[settings] for scan in scans]
+    parts = [replace(scan.dense, features={LOGIT: scan.dense.features[LOGIT]}) for scan in scans]
     probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
     if probabilities is None:
-        return None, {}, []
+        raise DataError("Too few dense lesions are coronary calcium, or none are anything else. Give more patients.")
+    is_artery = [part.artery <= max(MAIN_ARTERIES) for part in parts]
     truths = [sum(score["agatston"] for score in scan.reader.values()) for scan in scans]
-    limit, error = nearest_limit([part.agatston for part in parts], probabilities, truths)
-    masks = [p >= limit for p in probabilities]
-    features = stack_features(parts)
+    pairs = list(zip(parts, is_artery, strict=True))
+    in_arteries = [p[mask] for p, mask in zip(probabilities, is_artery, strict=True)]
+    limit, error = nearest_limit([part.agatston[mask] for part, mask in pairs], in_arteries, truths)
+    masks = [(p >= limit) & mask for p, mask in zip(probabilities, is_artery, strict=True)]
     coronary = np.concatenate([part.coronary for part in parts])
-    typical_features = typical(selected(features, coronary.astype(bool)))
-    evidence = Evidence(fitted_weights(features, coronary), typical_features, 1 - limit)
-    is_counted, is_coronary = np.concatenate(masks), coronary.astype(bool)
+    weights = fitted_weights(stack_features(parts), coronary)
+    calibration = LesionCalibration(1 / max(weights[LOGIT], 1e-3), weights[INTERCEPT], limit)
+    is_counted = np.concatenate(masks)
     performance: dict[str, object] = {
         "candidates": len(is_counted),
-        "coronary": int(is_coronary.sum()),
-        "precision": float(is_coronary[is_counted].mean()) if is_counted.any() else None,
-        "recall": float(is_counted[is_coronary].mean()),
+        "coronary": int(coronary.sum()),
+        "precision": float(coronary[is_counted].mean()) if is_counted.any() else None,
+        "recall": float(is_counted[coronary].mean()),
         "difference_of_ln_agatston": error,
     }
     for kind in ("distractor", "clean"):
-        if positives := [c.any() for c, scan in zip(masks, scans, strict=True) if scan.kind == kind]:
+        if positives := [mask.any() for mask, scan in zip(masks, scans, strict=True) if scan.kind == kind]:
             performance[f"above_zero_{kind}_scans"] = float(np.mean(positives))
-    return evidence, performance, probabilities
+    return calibration, performance, masks
+
+
+def fit_map(
+    scans: Sequence[MeasuredScan],
+    clinical_masks: Sequence[np.ndarray],
+    healthy: Iterable[Sequence[bool]],
+    max_false_scans: float,
+) -> tuple[MapEvidence, list[np.ndarray]]:
+    """Fit which lesions of the map count where nothing is dense.
+
+    The limit is the lowest by which these lesions bring at most `max_false_scans` of the scans without coronary calcium
+    above zero.
+
+    Args:
+        scans: The scans.
+        clinical_masks: For each scan which of its dense lesions count, bool [n].
+        healthy: For each kind of scans without coronary calcium, True for the scans of it.
+        max_false_scans: Largest share of these that may be above zero.
+
+    Returns:
+        The evidence, and for each scan which of its lesions of the map count, bool [n].
+    """
+    masks = []
+    for scan, clinical in zip(scans, clinical_masks, strict=True):
+        beneath = scan.lesions.beneath
+        masks.append((beneath >= 0) & np.append(clinical, False)[beneath])
+    alone = [scan.lesions.selected(scan.lesions.beneath < 0) for scan in scans]
+    probabilities = cross_fitted_probabilities([scan.patient for scan in scans], alone)
+    if probabilities is None:
+        return MapEvidence(None, 1.0), masks
+    decisive = [p[:0] if mask.any() else p for p, mask in zip(probabilities, masks, strict=True)]
+    limit = max(_limit(decisive, selection, max_false_scans) for selection in healthy)
+    for scan, mask, p in zip(scans, masks, probabilities, strict=True):
+        mask[scan.lesions.beneath < 0] = p >= limit
+    coronary = np.concatenate([part.coronary for part in alone])
+    return MapEvidence(fitted_weights(stack_features(alone), coronary), limit), masks
+
+
+def intervals(scans: Sequence[MeasuredScan], stored: Calibration) -> tuple[Calibration, dict[str, object]]:
+    """Return the uncertainty of scores with the stored calibration, and its coverage on these scans.
+
+    Args:
+        scans: The scans.
+        stored: Calibration from the generator's card.
+
+    Raises:
+        DataError: The card holds no calibration of lesions.
+        CTError: The stored calibration is damaged.
+    """
+    lesions, weights, most = LesionCalibration.stored(stored), stored.get("evidence_weights"), stored.get(MOST)
+    if lesions is None or weights is None or most is None:
+        raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
+    clinical_masks, map_masks = [], []
+    for scan in scans:
+        probabilities = lesions.probability(1 / (1 + np.exp(-scan.dense.features[LOGIT])))
+        clinical = (probabilities >= lesions.counts_from) & (scan.dense.artery <= max(MAIN_ARTERIES))
+        beneath, table = scan.lesions.beneath, scan.lesions
+        alone = coronary_probabilities(table.features, weights) >= 1 - most
+        clinical_masks.append(clinical)
+        map_masks.append(np.where(beneath >= 0, np.append(clinical, False)[beneath], alone))
+    uncertainty, coverage = stored_uncertainty(scans, _scores(scans, map_masks, clinical_masks))
+    patients = len({scan.patient for scan in scans})
+    return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
+
+
+MOST = "most_not_coronary"
+"""Entry of the map's card: probability of not being coronary above which a lesion of the map is left out."""
+
+
+def _scores(
+    scans: Sequence[MeasuredScan], map_masks: Sequence[np.ndarray], clinical_masks: Sequence[np.ndarray]
+) -> dict[str, list[Scores]]:
+    """Return the scores of each scan, by kind (see `Uncertainty.stored`), of the lesions in masks, bool [n]."""
+    return {
+        "automatic": [scan.dense.scores(mask, scan) for scan, mask in zip(scans, clinical_masks, strict=True)],
+        "decomposition": [scan.lesions.scores(mask, scan) for scan, mask in zip(scans, map_masks, strict=True)],
+    }
 
 
 def stored_uncertainty(
@@ -379,10 +307,10 @@ def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
 
 
 def run(arguments: Any, progress: Progress) -> Path:
-    """Calibrate as the command line asks, and update the cards of the classifier and the generator.
+    """Calibrate as the command line asks, and update the card of the map's model.
 
-    With --intervals-only, or a classifier that comes with CAC, the classifier's threshold stays, and the rest is fitted
-    for it. Returns the path of the generator's card.
+    Returns:
+        Its path.
 
     Raises:
         CTError: The scans or the models cannot be used.
@@ -399,12 +327,7 @@ def run(arguments: Any, progress: Progress) -> Path:
     with progress.step("scans"):
         cache = arguments.cache or default_cache() / "calibration"
         scans = calibration_scans(find_scans(arguments.data))
-        is_bundled = slices.resolve().parent == bundled_folder().resolve()
-        default = DecompositionSettings.slice_threshold
-        stored_threshold = read_card(slices).calibration.get("slice_threshold", default)
-        is_fixed = is_bundled or arguments.intervals_only
-        thresholds = [stored_threshold] if is_fixed else sorted({*SLICE_THRESHOLDS, stored_threshold})
-        measured_scans = measure_all(scans, models, thresholds, cache, arguments.workers, progress)
+        measured_scans = measure_all(scans, models, cache, arguments.workers, progress)
     with progress.step("model"):
         hashes = {read_card(p).network: read_card(p).sha256 for p in models}
         of_candidates = {kind: hashes[kind] for kind in ("territories", "lesions")}
@@ -412,18 +335,17 @@ def run(arguments: Any, progress: Progress) -> Path:
         previous = card.validation.get("whole_method", {})
         validation: dict[str, object] = {}
         if arguments.intervals_only:
-            calibration, coverage = intervals(measured_scans, stored_threshold, card.calibration)
+            calibration, coverage = intervals(measured_scans, card.calibration)
             validation["whole_method"] = (
                 {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}
             )
         else:
             calibration, performance, candidates = choose(measured_scans)
+            calibration = {**MAP_RULE, **card.calibration, **calibration}
             validation["whole_method"] = performance | {"models": hashes, "evidence_models": hashes}
             validation["automatic_score"] = candidates | {"models": of_candidates, "data": patients_of(measured_scans)}
-        # The threshold belongs to the classifier and must not be applied to the maps of another one.
-        threshold = calibration.pop("slice_threshold", None)
-        if not is_fixed:
-            update_card(slices, {"slice_threshold": threshold}, {})
+            if "slice_threshold" not in read_card(slices).calibration:
+                update_card(slices, {"slice_threshold": SLICE_THRESHOLD}, {})
         path = update_card(arguments.decomposition, calibration, validation)
     progress.done(path)
     return path

@@ -1,4 +1,4 @@
-"""Fit the weights that discriminate coronary calcium (`scoring.evidence`) on lesions with a known source."""
+"""Fit the weights that discriminate coronary calcium on lesions with a known source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from CACScoringLib.scoring.evidence import INTERCEPT, coronary_probabilities
+from CACScoringLib.scoring.map_evidence import INTERCEPT, coronary_probabilities
 
 from ..statistics.patient_folds import parts_by_patient
 from .measured_scans import LesionTable
@@ -99,11 +99,6 @@ def nearest_limit(
         is_allowed = excess.mean(1) <= excess.std(1, ddof=1) / math.sqrt(len(truth))
         best = int(np.where(is_allowed, np.abs(limits - toward), np.inf).argmin())
     return float(limits[best]), float(errors[best].mean())
-
-
-def typical(features: Features) -> dict[str, float]:
-    """Return the median features of lesions."""
-    return {name: float(np.median(values)) for name, values in features.items()}
 
 
 def fitted_weights(

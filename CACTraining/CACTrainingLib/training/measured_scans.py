@@ -1,12 +1,13 @@
-"""Score scans with known calcium for `cac calibrate`: all lesions of the map and all candidates, in several settings.
+"""Score scans with known calcium for `cac calibrate`: results in which every lesion is compared with the truth.
 
-Results are cached in a folder, so that an interrupted calibration can be resumed.
+Tables of the lesions are cached in a folder, so that an interrupted calibration can be resumed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,40 +17,27 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.anatomy.territories import Territories
-from CACScoringLib.calcium_map.decomposition import (
-    DecompositionSettings,
-    assembled,
-    overlaps,
-    raw_maps,
-    slice_probabilities,
-)
+from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.cohort.workers import run_jobs
-from CACScoringLib.core.ct import CTScan, ScanWarning
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import LEFT_SECONDS, read_json, remove_partial, write_text_atomically
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
-from CACScoringLib.models.cards import LoadedModel, load_model, read_card
+from CACScoringLib.models.cards import StoredModel, read_card
+from CACScoringLib.models.choice import Networks, load_networks
 from CACScoringLib.models.inference import use_threads
-from CACScoringLib.quality.acquisition import measure_blood
-from CACScoringLib.quality.calibration import framing
-from CACScoringLib.record.findings import BloodPool
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
-from CACScoringLib.scoring.artefacts import without_metal
-from CACScoringLib.scoring.borders import sites_by_looks
-from CACScoringLib.scoring.evidence import lies_elsewhere, map_features, shared_voxels
-from CACScoringLib.scoring.judge import candidate_features, slices_of_coronary_looks
-from CACScoringLib.scoring.lesion_network import lesion_kinds
+from CACScoringLib.results import ScoreResult
+from CACScoringLib.scoring.judge import LesionCalibration, lesions_beneath
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.noise_specks import NoiseSpecks
-from CACScoringLib.scoring.scores import rules_of_map, scores_by_site
-from CACScoringLib.scoring.sites import candidate_sites, verdicts_by_place
+from CACScoringLib.scoring.map_evidence import log_odds, map_features
+from CACScoringLib.scoring.scores import scores_by_site
+from CACScoringLib.scoring.sites import verdicts_by_place
 
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
@@ -57,25 +45,21 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path, Path, Path, Path]
 """Cards of the models for territories, slices, decomposition and lesions."""
 
-VERSION = 17
+VERSION = 18
 """Version of the cached results; those of other versions are measured again."""
 
-MAP_RULES = ((None, 20.0), (None, 40.0))
-"""Lowest HU of the healthy image (None for no such rule) and floor of the map, tried in pairs. The published rule of
-−10 HU is left out: arteries lie in fat, and with it the bundled map captures half as much calcium (0.35 instead of
-0.70)."""
-
 CORONARY_MG_CM3 = 10.0
-"""Density of coronary calcium in a voxel that makes a lesion of the map a coronary one."""
+"""Density of coronary calcium in a voxel that makes a lesion a coronary one."""
 
+MAP_RULE = {"min_healthy_hu": None, "floor_hu": 20.0}
+"""Settings of a map that has none yet. The published rule of −10 HU is left out: arteries lie in fat, and with it the
+bundled map captures half as much calcium (0.35 instead of 0.70)."""
 
-@dataclass(frozen=True)
-class MapSettings:
-    """Settings that the calcium map depends on, as in `DecompositionSettings`."""
+SLICE_THRESHOLD = 0.05
+"""Probability from which slices are decomposed by a classifier that has none stored; dense calcium needs no slice."""
 
-    slice_threshold: float
-    min_healthy_hu: float | None
-    floor_hu: float
+LOGIT = "network_logit"
+"""Evidence of a dense lesion: log-odds of being coronary calcium by the lesion network, before calibration."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +71,8 @@ class LesionTable:
         coronary: True if the lesion holds coronary calcium, bool [n].
         agatston: Agatston scores on the clinical scale, float [n].
         pseudo_mass: Pseudo-masses in HU·mm³, float [n].
-        artery: `Artery` of each lesion, int [n].
-        shared: Voxels that each lesion of the map shares with each candidate of the clinical rule, int [n, candidates].
-        elsewhere: True for lesions of the map that hold calcium or metal outside the arteries, bool [n].
+        artery: `Artery` of each lesion, int [n]; that of dense lesions which cannot count is UNASSIGNED.
+        beneath: Number of the dense lesion whose verdict each lesion of the map has, else −1, int [n].
     """
 
     features: dict[str, np.ndarray]
@@ -97,17 +80,11 @@ class LesionTable:
     agatston: np.ndarray
     pseudo_mass: np.ndarray
     artery: np.ndarray
-    shared: np.ndarray
-    elsewhere: np.ndarray
+    beneath: np.ndarray
 
     @classmethod
     def of(
-        cls,
-        lesion_set: LesionSet,
-        features: dict[str, np.ndarray],
-        truth: np.ndarray,
-        shared: np.ndarray,
-        elsewhere: np.ndarray,
+        cls, lesion_set: LesionSet, features: dict[str, np.ndarray], truth: np.ndarray, beneath: np.ndarray
     ) -> LesionTable:
         """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
         coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
@@ -117,8 +94,7 @@ class LesionTable:
             np.array([lesion.clinical_agatston for lesion in lesion_set.lesions], float),
             np.array([lesion.pseudo_mass_hu_mm3 for lesion in lesion_set.lesions], float),
             np.array([int(lesion.site) for lesion in lesion_set.lesions], int),
-            shared,
-            elsewhere,
+            beneath,
         )
 
     def selected(self, selection: np.ndarray) -> LesionTable:
@@ -145,7 +121,7 @@ class LesionTable:
     def read(cls, content: dict[str, Any]) -> LesionTable:
         """Read lesions from JSON."""
         features = {name: np.array(values, float) for name, values in content["features"].items()}
-        kinds: dict[str, type] = {"coronary": bool, "artery": int, "shared": int, "elsewhere": bool}
+        kinds: dict[str, type] = {"coronary": bool, "artery": int, "beneath": int}
         columns: dict[str, np.ndarray] = {
             name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"
         }
@@ -154,14 +130,14 @@ class LesionTable:
 
 @dataclass(frozen=True)
 class MeasuredScan:
-    """Scan with all lesions of the map and all candidates of the clinical rule.
+    """Scan with all lesions of the map and everything dense.
 
     Attributes:
         patient: Patient of the scan.
         kind: Kind of scan, one of `datasets.KINDS`.
         visible: True if coronary calcium is visible in a slice.
-        lesions: Lesions of the map, by its settings.
-        candidates: Candidates of the clinical rule, with their evidence, by the map's settings.
+        lesions: Lesions of the map.
+        dense: Dense lesions that the lesion network has judged.
         reader: Scores by artery of an ideal reader, who knows every lesion of this scan (keys of `uncertainty.LIMITS`).
         reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
         true_mass_mg: True mass by artery.
@@ -172,8 +148,8 @@ class MeasuredScan:
     patient: str
     kind: str
     visible: bool
-    lesions: dict[MapSettings, LesionTable]
-    candidates: dict[MapSettings, LesionTable]
+    lesions: LesionTable
+    dense: LesionTable
     reader: dict[str, dict[str, float]]
     reference_agatston: dict[str, float] | None
     true_mass_mg: dict[str, float]
@@ -182,19 +158,13 @@ class MeasuredScan:
 
 
 def measure_all(
-    scans: Sequence[TrainingScan],
-    models: ModelPaths,
-    thresholds: Sequence[float],
-    cache: Path,
-    workers: int,
-    progress: Progress,
+    scans: Sequence[TrainingScan], models: ModelPaths, cache: Path, workers: int, progress: Progress
 ) -> list[MeasuredScan]:
     """Measure all scans; one that cannot be scored becomes a warning.
 
     Args:
         scans: The scans.
         models: Cards of the models.
-        thresholds: Probabilities from which a slice is decomposed.
         cache: Folder of results.
         workers: Processes.
         progress: Progress of the run.
@@ -202,9 +172,7 @@ def measure_all(
     cache.mkdir(parents=True, exist_ok=True)
     remove_partial(cache, LEFT_SECONDS)
     measured = []
-    events = run_jobs(
-        partial(partial, _measure_or_explain, models, thresholds, cache), scans, workers, progress.counted
-    )
+    events = run_jobs(partial(partial, _measure_or_explain, models, cache), scans, workers, progress.counted)
     for scan, event in zip(scans, events, strict=True):
         if isinstance(event.result, MeasuredScan):
             measured.append(event.result)
@@ -213,78 +181,63 @@ def measure_all(
     return sorted(measured, key=lambda scan: scan.patient)
 
 
-def _measure_or_explain(
-    models: ModelPaths, thresholds: Sequence[float], cache: Path, scan: TrainingScan
-) -> MeasuredScan | str:
+def _measure_or_explain(models: ModelPaths, cache: Path, scan: TrainingScan) -> MeasuredScan | str:
     try:
-        return measure(scan, models, thresholds, cache)
+        return measure(scan, models, cache)
     except CTError as error:
         return str(error)
 
 
-def measure(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float], cache: Path) -> MeasuredScan:
+def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan:
     """Measure one scan, or read it from the cache. Raises CTError."""
-    hashes = [path and read_card(path).sha256 for path in models]
-    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, *thresholds]).encode()).hexdigest()
+    hashes = [read_card(path).sha256 for path in models]
+    settings = asdict(_settings(models))
+    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, settings]).encode()).hexdigest()
     path = cache / f"{digest[:24]}.json"
-    use_threads(1)  # scans are scored side by side
     if not path.is_file():
-        write_text_atomically(path, json.dumps(_measured(scan, models, thresholds)))
+        use_threads(1)  # scans are scored side by side
+        write_text_atomically(path, json.dumps(_measured(scan, models)))
     content = read_json(path)
-    for name in ("lesions", "candidates"):
-        content[name] = {MapSettings(**settings): LesionTable.read(table) for settings, table in content[name]}
+    for name in ("lesions", "dense"):
+        content[name] = LesionTable.read(content[name])
     return MeasuredScan(**content)
 
 
-@dataclass(frozen=True)
-class _ScanWithHeart:
-    """A scan with its heart.
-
-    Attributes:
-        ct: The scan.
-        record: Content of its `truth.json`.
-        region: Heart and territories.
-        blood: Blood and noise; None if not measured.
-        truth: Voxels with coronary calcium, bool [k, j, i].
-    """
-
-    ct: CTScan
-    record: dict[str, Any]
-    region: HeartRegion
-    blood: BloodPool | None
-    truth: np.ndarray
-
-    @classmethod
-    def of(cls, scan: TrainingScan, territories: Path) -> _ScanWithHeart:
-        """Find the heart of a scan. territories: Card of the model. Raises CTError."""
-        ct, record = read_ct(scan.ct), read_json(scan.ct.parent / "truth.json")
-        kvp = ct.acquisition.kvp or record["scanner"]["kvp"]  # missing from NIfTI
-        ct = replace(ct, acquisition=replace(ct.acquisition, kvp=kvp))
-        region = find_heart(ct, None, load_model(territories))
-        truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
-        return cls(ct, record, region, measure_blood(ct, region.mask), truth)
-
-    @property
-    def noise_hu(self) -> float | None:
-        """Noise of blood, SD; None if not measured."""
-        return None if self.blood is None else self.blood.noise_hu
-
-    @property
-    def territories(self) -> Territories:
-        """Territories, by whose places lesions are judged. Raises CTError without them."""
-        if self.region.territories is None:
-            raise CTError("The calibration found no territories in a scan. Choose a model with --territories.")
-        return self.region.territories
+def _settings(models: ModelPaths) -> DecompositionSettings:
+    """Return the settings of the map, as stored or usual, by which no lesion of it is left out."""
+    _, slices, decomposition, _ = map(read_card, models)
+    usual = {**MAP_RULE, "slice_threshold": SLICE_THRESHOLD}
+    stored = replace(decomposition, calibration={**usual, **slices.calibration, **decomposition.calibration})
+    return replace(DecompositionSettings.of(slices, stored), evidence_weights=None, most_not_coronary=1.0)
 
 
-def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float]) -> dict[str, Any]:
-    """Measure candidates, lesions of the map, and what is true of the scan: fields of MeasuredScan as JSON."""
-    territories, classifier, generator, judge = models
-    heart, network = _ScanWithHeart.of(scan, territories), load_model(judge)
-    ct, region, record = heart.ct, heart.region, heart.record
-    rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    tables = _lesions(heart, rules, thresholds, load_model(classifier), load_model(generator), network)
+def _uncalibrated(models: ModelPaths) -> Networks:
+    """Load the networks; dense lesions count wherever an artery is the lesion network's likeliest answer."""
+    stored = [StoredModel(read_card(path), path, "user") for path in models]
+    networks = load_networks({model.card.network: model for model in stored}, "cpu")
+    assert networks is not None
+    card = networks.decomposition.card
+    candidates = {"candidates": asdict(LesionCalibration(counts_from=0.0))}
+    loaded = replace(networks.decomposition, card=replace(card, calibration={**card.calibration, **candidates}))
+    return replace(networks, decomposition=loaded)
+
+
+def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
+    """Score a scan and compare the result with what is true of it: fields of MeasuredScan as JSON."""
+    ct, record = read_ct(scan.ct), read_json(scan.ct.parent / "truth.json")
+    scanner, header = record["scanner"], ct.acquisition
+    acquisition = replace(  # NIfTI files lack these
+        header,
+        kvp=header.kvp or scanner["kvp"],
+        slice_thickness_mm=header.slice_thickness_mm or scanner["slice_thickness_mm"],
+        kernel=header.kernel or scanner["kernel"]["name"],
+    )
+    ct = replace(ct, acquisition=acquisition)
+    result = score_scan(ct, ScoreSettings(decomposition=_settings(models)), networks=_uncalibrated(models))
+    truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
+    dense, in_map = tables_of(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
+    rules = rules_for_tube_voltage(acquisition, ScoringRules())
     mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
     reader_scores = scores_by_site(find_lesions(ct.image, regions, rules).lesions, Artery)
     reader = {
@@ -301,79 +254,39 @@ def _measured(scan: TrainingScan, models: ModelPaths, thresholds: Sequence[float
         "patient": scan.patient,
         "kind": scan.kind,
         "visible": scan.shows_calcium(),
-        "lesions": [(asdict(settings), of_map.as_json()) for settings, (of_map, _) in tables.items()],
-        "candidates": [(asdict(settings), candidates.as_json()) for settings, (_, candidates) in tables.items()],
+        "lesions": in_map.as_json(),
+        "dense": dense.as_json(),
         "reader": reader,
         "reference_agatston": reference,
         "true_mass_mg": record["mass_mg_by_artery"],
         "mg_per_hu_mm3": mg_per_hu_mm3,
-        "facts": _facts(ct, region.mask, heart.blood, record["scanner"]),
+        "facts": facts_of(result.scored_scan, result.record.measured, result.heart.mask),
     }
 
 
-def _lesions(
-    heart: _ScanWithHeart,
-    rules: ScoringRules,
-    thresholds: Sequence[float],
-    classifier: LoadedModel,
-    generator: LoadedModel,
-    judge: LoadedModel,
-) -> dict[MapSettings, tuple[LesionTable, LesionTable]]:
-    """Measure the lesions of the calcium map, and the candidates of the clinical rule, in all settings of the map.
+def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, LesionTable]:
+    """Return the tables of a result's judged dense lesions and of the lesions of its map.
 
     Args:
-        heart: Scan and heart.
-        rules: Clinical rule.
-        thresholds: Probabilities to decompose a slice from.
-        classifier: Slice classifier.
-        generator: Generator of maps.
-        judge: Lesion network.
+        result: Uncalibrated result.
+        truth: Voxels with coronary calcium, bool [k, j, i].
+
+    Raises:
+        CTError: The networks found no territories, or did not judge the lesions.
     """
-    ct, region = heart.ct, heart.region
-    sites = candidate_sites(region, ct.hu >= rules.threshold_hu)
-    sites = sites_by_looks(sites, ct, heart.territories, judge)
-    with_metal = find_lesions(ct.image, sites, rules)
-    dense = without_metal(with_metal, ct.image)[0]
-    candidates, specks = dense.coronary, NoiseSpecks.of(dense, heart.territories)
-    places = verdicts_by_place(candidates, region.territories)
-    kinds = lesion_kinds(candidates.id_map, candidates.ids, ct, heart.territories, judge)
-    stored = DecompositionSettings.of(classifier, generator)
-    slice_calcium = slice_probabilities(ct, region.mask, classifier)
-    slices, count = slice_calcium.slices, ct.image.GetSize()[2]
-    is_certain = overlaps(slices.grid, count)[:, list(slices_of_coronary_looks(candidates, kinds))].any(1)
-    probabilities = np.where(is_certain, np.float32(1), slice_calcium.on_grid)
-    maps, _ = raw_maps(slices, probabilities >= min(thresholds), count, generator, stored.batch_size)
-    tables = {}
-    for settings in (MapSettings(threshold, *rule) for threshold in thresholds for rule in MAP_RULES):
-        decomposed = probabilities >= settings.slice_threshold
-        parts = assembled(ct, region.mask, slices, maps, decomposed, replace(stored, **asdict(settings)))
-        features = candidate_features(candidates, places, kinds, specks, parts.hu)
-        no_share, nowhere = np.zeros((len(candidates.lesions), 0), int), np.zeros(len(candidates.lesions), bool)
-        clinical = LesionTable.of(candidates, features, heart.truth, no_share, nowhere)
-        map_rules = rules_of_map(rules, settings.floor_hu, ct.acquisition.calcium_kvp)
-        sites = candidate_sites(region, parts.hu >= settings.floor_hu)
-        map_lesions = find_lesions(parts.image(), sites, map_rules, peaks=ct.image)
-        coronary = without_metal(map_lesions, ct.image)[0].coronary
-        features = map_features(
-            coronary, verdicts_by_place(coronary, region.territories), slice_calcium.on_scan, heart.noise_hu
-        )
-        shared, elsewhere = shared_voxels(coronary, candidates), lies_elsewhere(coronary, with_metal, candidates)
-        of_map = LesionTable.of(coronary, features, heart.truth, shared, elsewhere)
-        tables[settings] = of_map, clinical
-    return tables
-
-
-def _facts(
-    ct: CTScan, heart: sitk.Image, blood: BloodPool | None, scanner: dict[str, Any]
-) -> dict[str, float | str | None]:
-    """Return the facts of a scan (`MeasuredScan`). scanner: Simulated scanner, for facts missing from the header."""
-    acquisition, spacing = ct.acquisition, ct.image.GetSpacing()
-    return {
-        "pixel_mm": spacing[0],
-        "slice_spacing_mm": spacing[2],
-        "slice_thickness_mm": acquisition.slice_thickness_mm or scanner["slice_thickness_mm"],
-        "kernel": acquisition.kernel or scanner["kernel"]["name"],
-        "kvp": acquisition.kvp,
-        **({} if blood is None else asdict(blood)),
-        **framing(voxels_of(heart), spacing),
-    }
+    clinical, mapped = result.methods["threshold"], result.methods["decomposition"]
+    if clinical.status != "automatic" or clinical.voxels is None or result.heart.territories is None:
+        raise CTError("The networks have judged no lesions. Choose a model with --territories or --lesions.")
+    elsewhere = [] if result.non_coronary is None else result.non_coronary.lesion_list
+    judged = [x for x in (*clinical.lesions, *clinical.left_out, *elsewhere) if x.verdict is not None]
+    dense = LesionSet(tuple(judged), clinical.voxels)
+    logits = [log_odds(x.verdict.probability) for x in judged if x.verdict is not None]
+    of_dense = LesionTable.of(dense, {LOGIT: np.array(logits, float)}, truth, np.full(len(judged), -1))
+    in_map = mapped.lesion_set
+    record = result.record
+    probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)
+    places = verdicts_by_place(in_map, result.heart.territories)
+    features = map_features(in_map, places, probabilities, record.noise_hu)
+    numbers, beneath = {x.id: n for n, x in enumerate(judged)}, lesions_beneath(in_map, dense)
+    of_map = np.array([numbers[beneath[x.id]] if x.id in beneath else -1 for x in in_map.lesions], int)
+    return of_dense, LesionTable.of(in_map, features, truth, of_map)

@@ -1,4 +1,4 @@
-"""Calibration data of a scan's results: evidence of every candidate, recorded intervals, facts of the scan."""
+"""Calibration data of a scan's results: probability of every candidate, recorded intervals, facts of the scan."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_mask
+from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.quality.calibration import METAL, recorded_facts
 from CACScoringLib.record.score_record import ScoreRecord
-from CACScoringLib.record.scores import Lesion
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
+from CACScoringLib.record.scores import Lesion, Verdict
+from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
+from CACScoringLib.scoring.map_evidence import log_odds
 
 from ..evaluation.scored_scan import SCORED_METHODS
 
@@ -24,9 +27,9 @@ class ScanCandidates:
     The first four attributes hold lists of equal length; `coronary` may be None.
 
     Attributes:
-        features: Values of `evidence.CANDIDATE_FEATURES` of the candidates, by name.
+        logits: Log-odds that each candidate is coronary calcium, as recorded.
         agatston: Agatston score of each candidate.
-        arteries: Key of each candidate's artery.
+        arteries: Key of each candidate's artery; "unassigned" of those that are no calcium of an artery at any limit.
         coronary: True where the reference has coronary calcium; None if the reference has no outlines.
         intervals: Recorded interval of the total by key of `scored_scan.SCORED_METHODS`; None if there was none.
         probabilities: Recorded probabilities of the categories; empty if withheld.
@@ -35,7 +38,7 @@ class ScanCandidates:
         metal: True if there is metal near the arteries, where errors of scores are unknown.
     """
 
-    features: dict[str, list[float]]
+    logits: list[float]
     agatston: list[float]
     arteries: list[str]
     coronary: list[bool] | None
@@ -53,7 +56,7 @@ def candidates_of(record: ScoreRecord) -> list[Lesion]:
 
 
 def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
-    """Candidates of a scan's results; None if the clinical score is not automatic or has no current evidence.
+    """Candidates of a scan's results; None if the clinical score is not automatic, or is by an earlier version.
 
     Args:
         record: The scan's result.
@@ -67,16 +70,16 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
     if method is None or method.status != "automatic":
         return None
     lesions = candidates_of(record)
-    evidence = [{} if lesion.verdict is None else lesion.verdict.evidence for lesion in lesions]
-    if not all(set(CANDIDATE_FEATURES) == set(features) for features in evidence):
+    verdicts = [lesion.verdict for lesion in lesions if lesion.verdict is not None and lesion.verdict.kinds]
+    if len(verdicts) < len(lesions):
         return None
     heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
     probabilities = record.categories.probabilities if record.categories else None
     mapped = record.methods.get("decomposition")
     return ScanCandidates(
-        features={name: [features[name] for features in evidence] for name in CANDIDATE_FEATURES},
+        logits=[log_odds(verdict.probability) for verdict in verdicts],
         agatston=[lesion.clinical_agatston for lesion in lesions],
-        arteries=[lesion.site.key for lesion in lesions],
+        arteries=[_artery(verdict) for verdict in verdicts],
         coronary=None if coronary is None else list(map(bool, coronary)),
         intervals={
             key: interval and list(interval)
@@ -89,3 +92,9 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
         facts=recorded_facts(record, heart),
         metal=record.familiarity is not None and METAL in record.familiarity.causes,
     )
+
+
+def _artery(verdict: Verdict) -> str:
+    """Return the key of the artery that a candidate would count in."""
+    coronary = sum(verdict.kinds.get(LESION_KINDS[column], 0.0) for column in CORONARY_KINDS)
+    return (verdict.artery if verdict.counts or coronary >= 0.5 else Artery.UNASSIGNED).key

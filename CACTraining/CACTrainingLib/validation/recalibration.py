@@ -1,11 +1,13 @@
-"""Recalibrate evidence weights, candidate limit and prediction intervals on a user's scans with reference scores.
+"""Recalibrate lesion probabilities, their limit and prediction intervals on a user's scans with reference scores.
 
 Total scores give the limit from which a candidate counts, the errors behind the intervals, and the calibration range;
-outlines also give the weights of the evidence. The stored calibration is fitted to all scans. The figures on the page
-are cross-fitted: every step for a scan uses patients of other folds only, and the folds do not depend on any reference.
+outlines also give temperature and offset of the probabilities. The stored calibration is fitted to all scans. The
+figures on the page are cross-fitted: every step for a scan uses patients of other folds only, and the folds do not
+depend on any reference.
 
-The fit is regularised towards the former calibration, so that few scans do not make it worse: weights are drawn to the
-former ones, the limit moves no further than the scans demand, and classes of few scans keep the former errors too.
+The fit is regularised towards the former calibration, so that few scans do not make it worse: temperature and offset
+are drawn to the former ones, the limit moves no further than the scans demand, and classes of few scans keep the
+former errors too.
 
 The networks stay, and so does the evidence of the map's lesions, because results do not hold the lesions that it
 excluded.
@@ -22,17 +24,19 @@ from functools import cached_property
 import numpy as np
 
 from CACScoringLib.core.errors import CTError, TooFewError
-from CACScoringLib.core.labels import MAIN_ARTERIES
+from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
 from CACScoringLib.quality.calibration import METAL, CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
-from CACScoringLib.scoring.evidence import Evidence, coronary_probabilities
+from CACScoringLib.scoring.judge import LesionCalibration
+from CACScoringLib.scoring.map_evidence import INTERCEPT
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreErrors, Uncertainty
 
 from ..references.reference import VESSELS
 from ..statistics.patient_folds import parts_by_patient
-from ..training.evidence import FOLDS, fitted_weights, nearest_limit, selected, stack_features, typical
+from ..training.evidence import FOLDS, fitted_weights, nearest_limit
+from ..training.measured_scans import LOGIT
 from ..training.score_errors import fitted_errors
 from .candidates import ScanCandidates
 from .comparison import ComparedScan
@@ -51,6 +55,23 @@ their errors cannot be measured against a reader's reference."""
 
 
 @dataclass(frozen=True)
+class _Change:
+    """Change of recorded log-odds. slope: Factor. offset: Addend."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return the changed probabilities, [n]."""
+        return 1 / (1 + np.exp(-(self.slope * logits + self.offset)))
+
+    def of(self, base: LesionCalibration, limit: float) -> LesionCalibration:
+        """Return the calibration that gives the changed probabilities of a network calibrated by another one."""
+        slope = max(self.slope, 1e-3)
+        return LesionCalibration(base.temperature / slope, slope * base.offset + self.offset, limit)
+
+
+@dataclass(frozen=True)
 class _Scan:
     """A compared scan as arrays."""
 
@@ -58,8 +79,13 @@ class _Scan:
     candidates: ScanCandidates
 
     @cached_property
-    def features(self) -> dict[str, np.ndarray]:
-        return {name: np.array(values, float) for name, values in self.candidates.features.items()}
+    def logits(self) -> np.ndarray:
+        return np.array(self.candidates.logits, float)
+
+    @cached_property
+    def is_artery(self) -> np.ndarray:
+        """True for candidates that count at some limit, bool [n]."""
+        return np.array(self.candidates.arteries) != Artery.UNASSIGNED.key
 
     @cached_property
     def agatston(self) -> np.ndarray:
@@ -76,10 +102,9 @@ class _Scan:
         vessels = self.compared.vessels
         return [vessels[name] for name in VESSELS] if set(vessels) == set(VESSELS) else None
 
-    def probabilities(self, evidence: Evidence) -> np.ndarray:
-        """Probability that each candidate is coronary calcium."""
-        assert evidence.weights is not None
-        return coronary_probabilities(self.features, evidence.weights)
+    def counted(self, change: _Change, limit: float) -> np.ndarray:
+        """Return True for candidates that count from a probability on, bool [n]."""
+        return self.is_artery & (change.probabilities(self.logits) >= limit)
 
     def scores(self, kind: str, counted: np.ndarray) -> tuple[float, list[float]]:
         """Total and score of each artery. The mask `counted`, bool [n], selects the candidates of automatic scores."""
@@ -97,12 +122,14 @@ class CalibrationFit:
     """Result of a fit.
 
     Attributes:
-        evidence: Weights and limit of the candidates' evidence.
+        lesions: Calibration of the candidates' probabilities.
+        change: The same, as a change of the recorded ones.
         errors: Errors of Agatston scores by kind and part ("total", "artery").
         calibration_range: Range of the scans' facts.
     """
 
-    evidence: Evidence
+    lesions: LesionCalibration
+    change: _Change
     errors: dict[str, dict[str, ScoreErrors]]
     calibration_range: CalibrationRange
 
@@ -111,7 +138,7 @@ class CalibrationFit:
         errors = {k: {p: {"agatston": asdict(e)} for p, e in parts.items()} for k, parts in self.errors.items()}
         uncertainty = {kind: {"total": {}, "artery": {}, **parts} for kind, parts in errors.items()}
         limits = asdict(self.calibration_range)
-        return {"candidates": asdict(self.evidence), "uncertainty": uncertainty, "known": limits}
+        return {"candidates": asdict(self.lesions), "uncertainty": uncertainty, "known": limits}
 
 
 @dataclass(frozen=True)
@@ -164,9 +191,8 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
         CTError: The name is taken or invalid, or the model cannot be calibrated.
         TooFewError: There are too few patients.
     """
-    evidence = None if base is None else Evidence.stored(base.calibration)
-    if base is None or evidence is None or evidence.weights is None:
-        raise CTError("No model is in use that evaluates candidates by evidence; there is nothing to calibrate anew.")
+    if base is None or LesionCalibration.stored(base.calibration) is None:
+        raise CTError("No model is in use whose lesions are calibrated; there is nothing to calibrate anew.")
     namesakes = [m for m in list_models() if m.card.name == name and "calibrated_on" not in m.card.calibration]
     if not NAME.fullmatch(name) or namesakes or base.name == name:
         raise CTError(
@@ -239,9 +265,9 @@ class _Fitter:
     """Fit of a calibration to scans, starting from a model's; `refit` includes the weights."""
 
     def __init__(self, base: ModelCard, refit: bool) -> None:
-        evidence = Evidence.stored(base.calibration)
-        assert evidence is not None
-        self._present, self._refit = evidence, refit
+        calibration = LesionCalibration.stored(base.calibration)
+        assert calibration is not None
+        self._present, self._refit = calibration, refit
         self._errors = {kind: Uncertainty.stored(base.calibration, kind) for kind in KINDS.values()}
 
     def fit(self, scans: Sequence[_Scan]) -> CalibrationFit:
@@ -249,28 +275,30 @@ class _Fitter:
         probabilities: list[np.ndarray] = [np.zeros(0)] * len(scans)
         for number in sorted(set(fold.tolist())):
             training_scans = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
-            evidence = self._evidence_of(training_scans)
+            change = self._change_of(training_scans)
             for n in np.flatnonzero(fold == number).tolist():
-                probabilities[n] = scans[n].probabilities(evidence)
+                probabilities[n] = change.probabilities(scans[n].logits)[scans[n].is_artery]
         truths = [scan.compared.total for scan in scans]
-        former = 1 - self._present.most_not_coronary
-        limit, _ = nearest_limit([scan.agatston for scan in scans], probabilities, truths, toward=former)
-        counted = [p >= limit for p in probabilities]
+        agatston = [scan.agatston[scan.is_artery] for scan in scans]
+        limit, _ = nearest_limit(agatston, probabilities, truths, toward=self._present.counts_from)
+        counted = []
+        for scan, p in zip(scans, probabilities, strict=True):
+            counted.append(scan.is_artery.copy())
+            counted[-1][scan.is_artery] = p >= limit
         errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
         facts = [scan.candidates.facts for scan in scans]
-        return CalibrationFit(
-            replace(self._evidence_of(scans), most_not_coronary=1 - limit), errors, CalibrationRange.of(facts)
-        )
+        change = self._change_of(scans)
+        return CalibrationFit(change.of(self._present, limit), change, errors, CalibrationRange.of(facts))
 
-    def _evidence_of(self, scans: Sequence[_Scan]) -> Evidence:
-        """Fit the weights, regularised towards the present ones; return the present evidence if there is no data."""
+    def _change_of(self, scans: Sequence[_Scan]) -> _Change:
+        """Fit the change of the log-odds, regularised towards none; there is none without data."""
         outlined = [scan for scan in scans if scan.coronary is not None] if self._refit else []
         coronary = np.concatenate([scan.coronary for scan in outlined]) if outlined else np.zeros(0, bool)
         if len(set(coronary.tolist())) < 2:
-            return self._present
-        features = stack_features(outlined)
-        weights = fitted_weights(features, coronary, toward=self._present.weights)
-        return replace(self._present, weights=weights, typical=typical(selected(features, coronary)))
+            return _Change()
+        features = {LOGIT: np.concatenate([scan.logits for scan in outlined])}
+        weights = fitted_weights(features, coronary, toward={LOGIT: 1.0})
+        return _Change(weights[LOGIT], weights[INTERCEPT])
 
     def _fitted_errors(
         self, kind: str, scans: Sequence[_Scan], counted: Sequence[np.ndarray]
@@ -326,8 +354,7 @@ def _errors(
 
 
 def _evaluated(scan: _Scan, fitted: CalibrationFit) -> CrossFitted:
-    evidence = fitted.evidence
-    counted = scan.probabilities(evidence) >= 1 - evidence.most_not_coronary
+    counted = scan.counted(fitted.change, fitted.lesions.counts_from)
     facts = scan.candidates.facts
     familiarity = fitted.calibration_range.familiarity(facts)
     if scan.candidates.metal:

@@ -12,7 +12,7 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
-from CACScoringLib.scoring.evidence import BLOOD_HU
+from CACScoringLib.scoring.map_evidence import BLOOD_HU
 from CACTrainingLib.data.lesion_voxel_batches import VoxelAugmentation, VoxelData, plain_voxels, varied_voxels
 from CACTrainingLib.data.lesion_voxels import (
     MAX_NOISE_PATCHES,
