@@ -31,7 +31,8 @@ from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import ScoreResult
 from .scoring.intervals import with_intervals
-from .scoring.judge import LesionCalibration, judge_lesions
+from .scoring.judge import judge_lesions
+from .scoring.lesion_calibration import LesionCalibration
 from .scoring.reader_labels import reader_labels
 from .scoring.score import (
     categories_of,
@@ -42,7 +43,7 @@ from .scoring.score import (
     with_measurements,
 )
 from .scoring.scores import percentile_from_table
-from .scoring.uncertainty import ScanErrors
+from .scoring.uncertainty import ScanErrors, ScoreCalibration
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
 """Range of the tube voltages of CT scanners, kV."""
@@ -232,7 +233,7 @@ def _calibration_of_lesions(networks: Networks | None, region: HeartRegion) -> L
     """
     if networks is None or networks.lesions is None or region.territories is None:
         return None
-    return LesionCalibration.stored(networks.decomposition.card.calibration)
+    return networks.decomposition.card.calibration_as(ScoreCalibration).candidates
 
 
 def _territories(region: HeartRegion) -> dict[str, object] | None:

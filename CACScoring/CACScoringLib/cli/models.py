@@ -98,13 +98,13 @@ def _pin(options: PinOptions, progress: Progress) -> None:
 
 
 def _list(options: NoOptions, progress: Progress) -> None:
-    from ..models.cards import calibration_entry, list_models
-    from ..record.findings import CalibratedOn
+    from ..models.cards import list_models
+    from ..scoring.uncertainty import ScoreCalibration
 
     models = list_models()
     used = _used(models)
     for model in models:
-        calibrated_on = calibration_entry(model.card.calibration, "calibrated_on", CalibratedOn)
+        calibrated_on = model.card.calibration_as(ScoreCalibration).calibrated_on
         calibrated = "" if calibrated_on is None else f", calibrated on {calibrated_on}"
         verdict = ", without a verdict" if model.card.lacks_verdict else ""
         origin = f"{model.origin}{calibrated}{verdict}; {used[model.path]}"

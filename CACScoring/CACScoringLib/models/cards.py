@@ -114,6 +114,20 @@ class ModelCard:
         """True for a model trained on scans of patients and installed without a verdict on it."""
         return REAL_PATIENTS in self.training.data and VERDICT not in self.validation
 
+    def calibration_as(self, kind: type[T]) -> T:
+        """Return the calibration as a class, decoded at its first use; entries that are no fields are ignored.
+
+        Raises ModelError if an entry is of another type.
+        """
+        decoded = self.__dict__.setdefault("_decoded", {})
+        if kind not in decoded:
+            try:
+                decoded[kind] = restore(self.calibration, kind)
+            except WrongValueError as wrong:
+                message = f"The calibration of {self.name} has no valid {str(wrong).lstrip('.')}. Calibrate it again."
+                raise ModelError(message) from None
+        return decoded[kind]  # type: ignore[no-any-return]
+
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
@@ -234,15 +248,6 @@ def read_card(path: Path) -> ModelCard:
     if card.name != path.stem or not NAME.fullmatch(card.name):
         raise ModelError(f"The model card {path} is for {card.name!r}: file and name must agree.")
     return card
-
-
-def calibration_entry(calibration: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
-    """Return an entry of a model's calibration; None if it holds none. Raises ModelError if it is of another type."""
-    content = calibration.get(name)
-    try:
-        return None if content is None else restore(content, kind)
-    except WrongValueError as wrong:
-        raise ModelError(f"The calibration of a model has no valid {name}: {wrong}. Calibrate it again.") from None
 
 
 def verify_model(path: Path) -> ModelCard:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,7 +18,7 @@ from ..core.ct import CTScan
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
 from ..core.voxels import voxels_of
-from ..models.cards import ModelCard, calibration_entry, list_models
+from ..models.cards import ModelCard, list_models
 from ..record.findings import BloodPool, Familiarity
 from ..record.score_record import ScoreRecord
 
@@ -88,11 +87,6 @@ class CalibrationRange:
                 low, first, third, high = np.percentile(values, (1, 25, 75, 99), method="nearest").tolist()
                 ranges[name] = (low, high, max(third - first, fact.least_width))
         return cls(ranges)
-
-    @classmethod
-    def stored(cls, calibration: Mapping[str, Any]) -> CalibrationRange | None:
-        """Read a model's calibration; None if it holds no range. Raises ModelError."""
-        return calibration_entry(calibration, "known", cls)
 
     def familiarity(self, facts: Facts, has_metal: bool = False) -> Familiarity:
         """Rate a scan by its facts (`facts_of`). has_metal: True for metal in the arteries, out of any range."""

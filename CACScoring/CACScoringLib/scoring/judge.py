@@ -9,9 +9,7 @@ weights are stored with the model of the map (`cac calibrate`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,10 +21,11 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary
 from ..core.text import abbreviated_list
 from ..core.voxels import voxels_of
-from ..models.cards import LoadedModel, calibration_entry
+from ..models.cards import LoadedModel
 from ..networks.configs import LESION_KINDS
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, Verdict
+from .lesion_calibration import LesionCalibration
 from .lesion_network import CORONARY_KINDS
 from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
 from .lesion_voxels import voxel_kinds
@@ -66,34 +65,6 @@ SITE_OF_ANSWER = {
     "other": NonCoronary.OTHER,
 }
 """Site of the answers that are calcium."""
-
-
-@dataclass(frozen=True)
-class LesionCalibration:
-    """Calibration of the lesion network's answers, stored with the model of the calcium map.
-
-    Attributes:
-        temperature: Divisor of the log-odds of being coronary calcium.
-        offset: Addend to these log-odds, after division.
-        counts_from: Probability, calibrated, from which a lesion counts.
-        false_scores: Highest Agatston score of each real person without coronary calcium, rising.
-    """
-
-    temperature: float = 1.0
-    offset: float = 0.0
-    counts_from: float = 0.5
-    false_scores: tuple[float, ...] = ()
-
-    @classmethod
-    def stored(cls, calibration: Mapping[str, Any]) -> LesionCalibration | None:
-        """Read the entry of a model's calibration; None if it holds none. Raises ModelError."""
-        return calibration_entry(calibration, "candidates", cls)
-
-    def probability(self, coronary: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities of being coronary calcium, [n]. coronary: As answered, [n]."""
-        bounded = np.clip(coronary.astype(float), 1e-6, 1 - 1e-6)
-        logit = np.log(bounded / (1 - bounded))
-        return 1 / (1 + np.exp(-(logit / self.temperature + self.offset)))
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,18 @@ import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import SimpleITK as sitk
 
 from ..core.ct import CTScan
 from ..core.errors import CTError
-from ..models.cards import ModelCard, calibration_entry
+from ..models.cards import ModelCard
 from ..quality.calibration import CalibrationRange, Repeatability, facts_of, map_cards
 from ..record.findings import BloodPool, CalibratedOn, Familiarity
 from ..record.score_record import ScoreRecord
+from .lesion_calibration import LesionCalibration
 
 LEVEL = 0.9
 """Coverage of all intervals."""
@@ -198,14 +199,6 @@ class Uncertainty:
     total: dict[str, ScoreErrors]
     artery: dict[str, ScoreErrors]
 
-    @classmethod
-    def stored(cls, calibration: Mapping[str, Any], kind: str) -> Uncertainty | None:
-        """Read errors from a model's calibration; None if it holds none.
-
-        kind: "automatic" for the clinical rule, "decomposition" for the map. Raises CTError.
-        """
-        return calibration_entry(calibration_entry(calibration, "uncertainty", dict) or {}, kind, cls)
-
     def probabilities(
         self, agatston: float, noise_hu: float | None, thickness_mm: float | None, distance: float = 0.0
     ) -> dict[str, float]:
@@ -237,6 +230,23 @@ class Uncertainty:
             interval = Intervals(of_agatston.interval(score.agatston, *scan), mass)
             intervals[key] = interval.within(intervals[TOTAL], score) if TOTAL in intervals else interval
         return intervals
+
+
+@dataclass(frozen=True)
+class ScoreCalibration:
+    """Calibration of scores, as stored with the model of the calcium map beside the map's settings.
+
+    Attributes:
+        candidates: Calibration of the lesion network's answers; None if lesions are not judged.
+        uncertainty: Errors of scores: "automatic" for the clinical rule, "decomposition" for the map.
+        known: Calibration range; None if unknown.
+        calibrated_on: Reference scans of the errors; None for digital patients.
+    """
+
+    candidates: LesionCalibration | None = None
+    uncertainty: dict[str, Uncertainty] = field(default_factory=dict)
+    known: CalibrationRange | None = None
+    calibrated_on: CalibratedOn | None = None
 
 
 @dataclass(frozen=True)
@@ -302,8 +312,8 @@ class ScanErrors:
         """
         if card is None:
             return cls({}, None, None)
-        facts, calibration_range = facts_of(scan, blood, heart), CalibrationRange.stored(card.calibration)
-        familiarity = None if calibration_range is None else calibration_range.familiarity(facts, has_metal)
+        facts, known = facts_of(scan, blood, heart), card.calibration_as(ScoreCalibration).known
+        familiarity = None if known is None else known.familiarity(facts, has_metal)
         return cls.stored(card, facts["noise_hu"], facts["slice_thickness_mm"], familiarity)
 
     @classmethod
@@ -315,11 +325,10 @@ class ScanErrors:
         familiarity: Familiarity | None = None,
     ) -> ScanErrors:
         """Read the errors on the card of the calcium map's model. Raises CTError."""
-        stored = {kind: Uncertainty.stored(card.calibration, kind) for kind in ("automatic", "decomposition")}
-        by_kind = {kind: uncertainty for kind, uncertainty in stored.items() if uncertainty is not None}
+        stored = card.calibration_as(ScoreCalibration)
         repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
-        calibrated_on = calibration_entry(card.calibration, "calibrated_on", CalibratedOn)
-        return cls(by_kind, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
+        errors, calibrated_on = dict(stored.uncertainty), stored.calibrated_on
+        return cls(errors, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
 
     @classmethod
     def recorded(cls, record: ScoreRecord) -> ScanErrors:

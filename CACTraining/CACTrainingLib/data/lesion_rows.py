@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from CACScoringLib.scoring.borders import border_parts
 from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_search import find_heart
@@ -29,10 +30,9 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
-from CACScoringLib.scoring.borders import border_parts
-from CACScoringLib.scoring.map_evidence import BLOOD_HU
 from CACScoringLib.scoring.lesion_network import lesion_patches
 from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.map_evidence import BLOOD_HU
 from CACScoringLib.scoring.sites import candidate_sites
 
 from .. import phantom

@@ -26,10 +26,10 @@ from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.quality.acquisition import measure_blood
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.map_evidence import BLOOD_HU
 from CACScoringLib.scoring.lesion_network import PatchSampler, territories_around
 from CACScoringLib.scoring.lesion_voxels import covering
 from CACScoringLib.scoring.lesions import connected_voxels
+from CACScoringLib.scoring.map_evidence import BLOOD_HU
 from CACScoringLib.scoring.sites import candidate_sites
 
 from .. import phantom

@@ -23,13 +23,13 @@ import numpy as np
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import Calibration, find_model, read_card
+from CACScoringLib.models.cards import Calibration, ModelCard, find_model, read_card
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.judge import LesionCalibration
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.map_evidence import INTERCEPT, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreCalibration
 
 from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import TrainingScan
@@ -169,18 +169,19 @@ def fit_map(
     return MapEvidence(fitted_weights(stack_features(alone), coronary), limit), masks
 
 
-def intervals(scans: Sequence[MeasuredScan], stored: Calibration) -> tuple[Calibration, dict[str, object]]:
+def intervals(scans: Sequence[MeasuredScan], card: ModelCard) -> tuple[Calibration, dict[str, object]]:
     """Return the uncertainty of scores with the stored calibration, and its coverage on these scans.
 
     Args:
         scans: The scans.
-        stored: Calibration from the generator's card.
+        card: Card of the map's model.
 
     Raises:
         DataError: The card holds no calibration of lesions.
         CTError: The stored calibration is damaged.
     """
-    lesions, weights, most = LesionCalibration.stored(stored), stored.get("evidence_weights"), stored.get(MOST)
+    lesions, stored = card.calibration_as(ScoreCalibration).candidates, card.calibration
+    weights, most = stored.get("evidence_weights"), stored.get(MOST)
     if lesions is None or weights is None or most is None:
         raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
     clinical_masks, map_masks = [], []
@@ -335,7 +336,7 @@ def run(arguments: Any, progress: Progress) -> Path:
         previous = card.validation.get("whole_method", {})
         validation: dict[str, object] = {}
         if arguments.intervals_only:
-            calibration, coverage = intervals(measured_scans, card.calibration)
+            calibration, coverage = intervals(measured_scans, card)
             validation["whole_method"] = (
                 {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}
             )

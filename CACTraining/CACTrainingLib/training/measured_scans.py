@@ -33,7 +33,8 @@ from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
-from CACScoringLib.scoring.judge import LesionCalibration, lesions_beneath
+from CACScoringLib.scoring.judge import lesions_beneath
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.map_evidence import log_odds, map_features
 from CACScoringLib.scoring.scores import scores_by_site

@@ -29,9 +29,9 @@ from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
 from CACScoringLib.quality.calibration import METAL, CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
-from CACScoringLib.scoring.judge import LesionCalibration
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.map_evidence import INTERCEPT
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreErrors, Uncertainty
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreCalibration, ScoreErrors
 
 from ..references.reference import VESSELS
 from ..statistics.patient_folds import parts_by_patient
@@ -191,7 +191,7 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
         CTError: The name is taken or invalid, or the model cannot be calibrated.
         TooFewError: There are too few patients.
     """
-    if base is None or LesionCalibration.stored(base.calibration) is None:
+    if base is None or base.calibration_as(ScoreCalibration).candidates is None:
         raise CTError("No model is in use whose lesions are calibrated; there is nothing to calibrate anew.")
     namesakes = [m for m in list_models() if m.card.name == name and "calibrated_on" not in m.card.calibration]
     if not NAME.fullmatch(name) or namesakes or base.name == name:
@@ -265,10 +265,10 @@ class _Fitter:
     """Fit of a calibration to scans, starting from a model's; `refit` includes the weights."""
 
     def __init__(self, base: ModelCard, refit: bool) -> None:
-        calibration = LesionCalibration.stored(base.calibration)
-        assert calibration is not None
-        self._present, self._refit = calibration, refit
-        self._errors = {kind: Uncertainty.stored(base.calibration, kind) for kind in KINDS.values()}
+        stored = base.calibration_as(ScoreCalibration)
+        assert stored.candidates is not None
+        self._present, self._refit = stored.candidates, refit
+        self._errors = {kind: stored.uncertainty.get(kind) for kind in KINDS.values()}
 
     def fit(self, scans: Sequence[_Scan]) -> CalibrationFit:
         fold = _folds(scans) if self._refit else np.zeros(len(scans), int)

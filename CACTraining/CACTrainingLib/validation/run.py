@@ -24,9 +24,9 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.version import VERSION
-from CACScoringLib.models.cards import ModelCard, StoredModel, calibration_entry
+from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
-from CACScoringLib.record.findings import CalibratedOn
+from CACScoringLib.scoring.uncertainty import ScoreCalibration
 
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import cell_text, facts_of, write_study
@@ -217,7 +217,7 @@ def _data_section(
 ) -> Section:
     """Section on the reference; card is that of the calcium map's model."""
     scans = compared.scans
-    source = None if card is None else calibration_entry(card.calibration, "calibrated_on", CalibratedOn)
+    source = None if card is None else card.calibration_as(ScoreCalibration).calibrated_on
     text = [
         reference.about,
         f"{_denominator(scans, refused)}, of {count({scan.patient for scan in scans}, 'patient')}, were scored and "
