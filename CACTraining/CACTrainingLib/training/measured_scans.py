@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +212,7 @@ def _settings(models: ModelPaths) -> DecompositionSettings:
     return replace(DecompositionSettings.of(slices, stored), evidence_weights=None, most_not_coronary=1.0)
 
 
+@cache
 def _uncalibrated(models: ModelPaths) -> Networks:
     """Load the networks; dense lesions count wherever an artery is the lesion network's likeliest answer."""
     stored = [StoredModel(read_card(path), path, "user") for path in models]

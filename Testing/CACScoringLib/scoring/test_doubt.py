@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import Verdict
 from CACScoringLib.scoring.doubt import decisive_warning, stent_warning
@@ -50,12 +50,25 @@ def warning_of(*lesions):
         ([(10, 0.6, True)], True),
         ([(10, 0.4, False)], True),
         ([(10, 0.05, False)], False),
+        ([(10, 0.19, False)], False),
+        ([(10, 0.21, False)], True),
         ([(100, 0.95, True), (10, 0.5, True)], True),
         ([(110, 0.95, True), (10, 0.5, True)], False),
         ([(110, 0.95, True), (10, 0.5, False)], False),
         ([(95, 0.95, True), (10, 0.5, False)], True),
     ],
-    ids=["sure", "zero without", "zero with", "surely none", "class", "same class", "higher, same class", "class up"],
+    ids=[
+        "sure",
+        "zero without",
+        "zero with",
+        "surely none",
+        "hardly any",
+        "a fifth",
+        "class",
+        "same class",
+        "higher, same class",
+        "class up",
+    ],
 )
 def test_a_change_of_class_or_of_a_fifth_decides(lesions, decides):
     codes = [warning.code for warning in warning_of(*lesions)]
@@ -100,7 +113,7 @@ def test_the_interval_spans_both_answers(lesions, low, high):
     [
         ([(50, 0.95, True)], (0, 0, 1, 0)),
         ([(50, 0.7, True)], (0.3, 0, 0.7, 0)),
-        ([(50, 0.2, False)], (0.8, 0, 0.2, 0)),
+        ([(50, 0.25, False)], (0.75, 0, 0.25, 0)),
         ([(150, 0.6, True), (50, 0.8, True)], (0, 0, 0.4, 0.6)),
     ],
     ids=["certain", "counted", "left out", "two, of which the largest"],
@@ -112,6 +125,19 @@ def test_categories_of_both_answers_are_weighed(lesions, probabilities):
     known = ScanErrors({"automatic": Uncertainty({"agatston": errors}, {"agatston": errors})}, None, None)
     scored = with_intervals(score_of(*lesions), known)
     assert list(scored.category_probabilities.values()) == pytest.approx(probabilities, abs=1e-6)
+
+
+def test_calcium_elsewhere_that_may_be_coronary_is_doubted():
+    """A zero beside calcium of the root that has a probability of .3 of being coronary."""
+    method = score_of((10, 0.3, False))
+    (lesion,) = method.left_out
+    root = replace(lesion, site=NonCoronary.AORTIC_VALVE)
+    zero = replace(method, left_out=())
+    assert with_intervals(zero, errors_of_a_factor(1.5)).alternative_agatston is None
+    scored = with_intervals(zero, errors_of_a_factor(1.5), [root])
+    assert scored.alternative_agatston == 40
+    assert scored.total.interval_90 == pytest.approx((0, 40))
+    assert [warning.code for warning in decisive_warning(zero, [root])] == ["doubt-decides"]
 
 
 def test_candidates_that_nobody_judged_are_not_doubted():

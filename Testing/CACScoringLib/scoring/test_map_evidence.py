@@ -1,0 +1,84 @@
+"""The evidence of lesions of the map where nothing is dense, and how it is weighed."""
+
+import math
+
+import numpy as np
+import pytest
+from map_lesions import found_in, two_lesions
+
+from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.labels import Artery
+from CACScoringLib.record.scores import Verdict
+from CACScoringLib.scoring.map_evidence import (
+    INTERCEPT,
+    MAP_FEATURES,
+    MAX_LOG_EXCESS,
+    coronary_probabilities,
+    map_features,
+)
+
+
+def by_place(*not_coronary):
+    return [Verdict(artery=Artery.LAD, confidence=0.9, not_coronary_probability=p) for p in not_coronary]
+
+
+def test_features_of_the_map_by_hand():
+    _, lesions = two_lesions()
+    verdicts = by_place(0.2, 0.5)
+    probabilities = np.array([np.nan, 0.1, 0.8, 0.5], np.float32)
+    # blood and noise reach 105 HU
+    by_name = map_features(lesions, verdicts, probabilities, 20.0)
+    assert tuple(by_name) == MAP_FEATURES
+    large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
+    assert by_name["log_ct_excess"][large] == pytest.approx(math.log1p(135 - 105))
+    assert by_name["slice_logit"][large] == pytest.approx(math.log(0.8 / 0.2), rel=1e-4)  # the likeliest of two slices
+    assert by_name["place_logit"] == pytest.approx([math.log(0.8 / 0.2), 0], abs=1e-9)
+    assert by_name["slice_logit"][1 - large] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_high_peak_is_no_more_evidence_than_the_bound():
+    calcium, _ = two_lesions()
+    metal = found_in(calcium, 40 * calcium)
+    features = map_features(metal, by_place(*[0.2] * len(metal.lesions)), np.full(4, np.nan), 20.0)
+    assert features["log_ct_excess"] == pytest.approx(MAX_LOG_EXCESS)
+
+
+def test_certain_and_unknown_values_stay_finite():
+    calcium, lesions = two_lesions()
+    certain = by_place(0.0, 1.0)
+    features = map_features(lesions, certain, np.full(4, np.nan), None)
+    assert features["place_logit"] == pytest.approx(math.log(999) * np.array([1, -1]))
+    assert features["slice_logit"] == pytest.approx(math.log(999) * np.array([-1, -1]))
+    usual = map_features(lesions, certain, np.full(4, np.nan), 15.0)
+    np.testing.assert_equal(features, usual)
+    nothing = found_in(0 * calcium, calcium)
+    assert all(len(x) == 0 for x in map_features(nothing, [], np.ones(4), 9.0).values())
+
+
+def test_a_feature_without_a_weight_has_no_say():
+    features = {name: np.array([0.0, 2.0]) for name in MAP_FEATURES}
+    probabilities = coronary_probabilities(features, {"place_logit": 1.0, INTERCEPT: -1.0})
+    assert probabilities == pytest.approx(1 / (1 + np.exp([1.0, -1.0])))
+
+
+def test_weights_of_other_features_are_refused():
+    features = dict.fromkeys(MAP_FEATURES, np.zeros(1))
+    with pytest.raises(CTError, match=r"evidence weights .*colour.* Calibrate"):
+        coronary_probabilities(features, {"colour": 1.0, INTERCEPT: 0.0})
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ((0, 0, 0), 0.2),
+        ((1, 0, 0), 0.5),
+        ((0, 2, 0), 0.8),
+        ((0, 0, -1), 1 / 17),
+        ((1, 1, 1), 4**2 / (1 + 4**2)),
+    ],
+)
+def test_probabilities_by_hand(features, expected):
+    """Odds of one to four, and four times as much for each unit of a feature."""
+    weights = {**dict.fromkeys(MAP_FEATURES, math.log(4)), INTERCEPT: -math.log(4)}
+    columns = {name: np.array([value], float) for name, value in zip(MAP_FEATURES, features, strict=True)}
+    assert coronary_probabilities(columns, weights) == pytest.approx([expected])
