@@ -156,8 +156,8 @@ def network_data_format(card: ModelCard) -> dict[str, dict[str, Any]]:
         windows = [f"CT, {low:g} to {high:g} HU" for low, high in preprocessing.TERRITORY_WINDOWS_HU]
         return _formats(windows, patch, ["heart", *TERRITORIES], patch)
     if card.network == "lesions":
-        windows = ["CT, soft window", "CT, wide window", "lesion"]
-        return _formats([*windows, *TERRITORIES], LESION_PATCH, LESION_KINDS, [])
+        images = ["CT, metal window", "CT, soft window", "CT, wide window", "dense"]
+        return _formats([*images, *TERRITORIES, "noise, at most 1.5"], LESION_PATCH, LESION_KINDS, LESION_PATCH)
     neighbours = card.config["neighbours"]
     offsets = [*range(-neighbours, 0), *range(1, neighbours + 1)]
     window = f"{preprocessing.LOW_HU:g} to {preprocessing.HIGH_HU:g} HU"
