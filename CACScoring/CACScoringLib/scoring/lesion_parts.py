@@ -1,0 +1,92 @@
+"""Parts of what is dense: voxels that hang together and that the lesion network names alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.spatial import cKDTree
+
+from ..anatomy.territories import Territories
+from ..core.labels import ARTERIES
+from ..networks.configs import LESION_KINDS
+from .lesion_network import CORONARY_KINDS
+from .lesions import connected_voxels
+from .sites import without_slivers
+
+ANSWERS = {
+    **{artery: (artery,) for artery in ARTERIES},
+    "aortic valve and root": ("aortic valve and root",),
+    "mitral annulus": ("mitral annulus",),
+    "aorta": ("aorta",),
+    "other": ("pericardium", "other calcium"),
+    "device": ("lead", "wire", "clip", "catheter", "prosthetic valve"),
+    "noise": ("noise",),
+}
+"""Answers about a part, and the kinds of each; a stent is of its artery."""
+
+IN_ARTERY = len(ARTERIES)
+"""Number of the first answer that is no artery."""
+
+CERTAIN_NOISE = 0.8
+"""Probability from which noise that touches something else stays noise; else it is that one's blurred edge."""
+
+_KIND_IN_ANSWER = np.array([[kind in kinds for kinds in ANSWERS.values()] for kind in LESION_KINDS], np.float32)
+
+
+@dataclass(frozen=True)
+class VoxelParts:
+    """Parts of all that is dense.
+
+    Attributes:
+        part: Number of each voxel's part, int [n].
+        answers: Index in ANSWERS of each part, uint8 [parts].
+        kinds: Probability of each of LESION_KINDS in each part, the mean of its voxels, float [parts, kinds].
+    """
+
+    part: np.ndarray
+    answers: np.ndarray
+    kinds: np.ndarray
+
+
+def voxel_parts(flat: np.ndarray, kinds: np.ndarray, territories: Territories, grid: sitk.Image) -> VoxelParts:
+    """Divide dense voxels into parts.
+
+    A voxel is of an artery where the arteries and stents hold half of its probability, and of the likeliest; slivers
+    and blurred edges follow what they touch.
+
+    Args:
+        flat: Indices of the dense voxels, rising.
+        kinds: Probability of each of LESION_KINDS at each (`voxel_kinds`).
+        territories: Territories of the scan, which tell the artery of a stent.
+        grid: An image on the scan's grid.
+    """
+    shape = grid.GetSize()[::-1]
+    chances = kinds @ _KIND_IN_ANSWER
+    chances[:, :IN_ARTERY] += 1e-3 * territories.at(flat, shape)[:, 1 : 1 + IN_ARTERY]
+    is_coronary = kinds[:, CORONARY_KINDS].sum(axis=1) >= 0.5
+    likeliest = (chances[:, :IN_ARTERY].argmax(axis=1), IN_ARTERY + chances[:, IN_ARTERY:].argmax(axis=1))
+    answers = without_slivers(flat, np.where(is_coronary, *likeliest).astype(np.uint8), grid)
+    answers = _without_blurred_edges(flat, answers, kinds[:, LESION_KINDS.index("noise")] < CERTAIN_NOISE, grid)
+    part = connected_voxels(flat, answers, shape)
+    count = int(part.max(initial=-1)) + 1
+    answer_of_part = np.zeros(count, np.uint8)
+    answer_of_part[part] = answers
+    sums = np.stack([np.bincount(part, weights=kind, minlength=count) for kind in kinds.T], axis=1)
+    return VoxelParts(part, answer_of_part, sums / np.bincount(part, minlength=count)[:, None])
+
+
+def _without_blurred_edges(
+    flat: np.ndarray, answers: np.ndarray, may_be_edge: np.ndarray, grid: sitk.Image
+) -> np.ndarray:
+    """Give noise that hangs together with something else, where it may be its edge, the nearest other answer."""
+    is_noise = answers == len(ANSWERS) - 1
+    shape, spacing_mm = grid.GetSize()[::-1], grid.GetSpacing()[::-1]
+    whole = connected_voxels(flat, np.zeros(len(flat), np.uint8), shape)
+    is_edge = is_noise & may_be_edge & np.isin(whole, whole[~is_noise])
+    places_mm = np.stack(np.unravel_index(flat, shape), axis=1) * spacing_mm
+    result = answers.copy()
+    if is_edge.any():
+        result[is_edge] = answers[~is_noise][cKDTree(places_mm[~is_noise]).query(places_mm[is_edge])[1]]
+    return result
