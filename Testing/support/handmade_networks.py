@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import nn
+from torch.nn.functional import max_pool3d
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
@@ -59,27 +60,28 @@ class AllSlices(nn.Module):
 
 
 class LooksLike(nn.Module):
-    """Say with a probability that each lesion is calcium of the LAD, and else of a kind."""
+    """Say with a probability that every voxel is calcium of the LAD, and else of a kind."""
 
     def __init__(self, probability: float = 0.5, kind: str = "noise"):
         super().__init__()
         self.probability, self.kind = probability, LESION_KINDS.index(kind)
 
     def forward(self, x):
-        answers = torch.zeros(len(x), len(LESION_KINDS))
+        answers = torch.zeros(len(x), len(LESION_KINDS), *x.shape[2:])
         answers[:, LESION_KINDS.index("LAD")] = self.probability
         answers[:, self.kind] = 1 - self.probability
         return answers
 
 
 class LooksAsBright(nn.Module):
-    """Say with a probability that grows with its peak that each lesion is calcium of the LAD, and else noise."""
+    """Say with a probability that grows with the peak nearby that a voxel is calcium of the LAD, and else noise."""
 
     def forward(self, x):
-        low, high = WINDOWS_HU[1]
-        peaks = low + (high - low) * (x[:, 1] * (x[:, LESION_IMAGES - 1] > 0.5)).amax((1, 2, 3))
-        answers = torch.zeros(len(x), len(LESION_KINDS))
+        low, high = WINDOWS_HU[-1]
+        dense = x[:, LESION_IMAGES - 2] * (x[:, LESION_IMAGES - 1] > 0.5)
+        peaks = low + (high - low) * max_pool3d(dense, (3, 9, 9), 1, (1, 4, 4))
         odds = (torch.log1p((peaks - 65).clamp(min=0)) - math.log(200)) * 4
+        answers = torch.zeros(len(x), len(LESION_KINDS), *x.shape[2:])
         answers[:, LESION_KINDS.index("LAD")] = torch.sigmoid(odds)
         answers[:, LESION_KINDS.index("noise")] = torch.sigmoid(-odds)
         return answers

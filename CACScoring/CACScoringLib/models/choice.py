@@ -79,7 +79,7 @@ class Networks:
         slices: Slice classifier.
         decomposition: Network of the calcium map.
         territories: Network that segments heart and territories; None for the region between the lungs.
-        lesions: Network that names what candidates of the clinical rule are; None to leave none of them out.
+        lesions: Network that names what is dense; None to leave none of them out.
     """
 
     slices: LoadedModel

@@ -115,7 +115,7 @@ class LesionNetConfig:
 
     Attributes:
         width: Channels of the first layer.
-        dropout: Share of pooled features left out in training.
+        dropout: Share of the lowest features left out in training.
     """
 
     width: int = 16
@@ -123,17 +123,17 @@ class LesionNetConfig:
 
 
 LESION_PATCH = (16, 48, 48)
-"""Voxels of the patch around a lesion along k, j, i."""
+"""Voxels of a patch along k, j, i."""
 
 LESION_KINDS = (
     "LM", "LAD", "LCX", "RCA", "aortic valve and root", "mitral annulus", "aorta", "pericardium", "other calcium",
     "stent", "lead", "wire", "clip", "catheter", "prosthetic valve", "noise",
 )  # fmt: skip
-"""Kinds of lesions. The first four are coronary calcium, "other calcium" is that of nodes and papillary muscles,
+"""Kinds of what is dense. The first four are coronary calcium, "other calcium" is that of nodes and papillary muscles,
 and "noise" all that is neither calcium nor a device: noise, streaks, bone and bright tissue."""
 
-LESION_IMAGES, LESION_TERRITORIES = 3, 11
-"""Channels of the patch: two windows of the CT and the lesion's mask; then the territories."""
+LESION_IMAGES, LESION_TERRITORIES = 4, 11
+"""Channels of the patch: three windows of the CT and what is dense; then the territories, and last the noise."""
 
 TERRITORY_STRIDE = (2, 4, 4)
 """Voxels of the patch along k, j, i that share one value of the territories."""

@@ -26,9 +26,8 @@ from ..networks.configs import LESION_KINDS
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, Verdict
 from .lesion_calibration import LesionCalibration
-from .lesion_network import CORONARY_KINDS
+from .lesion_network import CORONARY_KINDS, voxel_kinds
 from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
-from .lesion_voxels import voxel_kinds
 from .lesions import connected_voxels, find_lesions
 from .map_evidence import coronary_probabilities, map_features
 from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place

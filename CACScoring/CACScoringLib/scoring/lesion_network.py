@@ -1,12 +1,14 @@
-"""Patches of lesions, as the lesion network sees them in the CT, and its answers.
+"""Kind of every dense voxel by the lesion network.
 
-A patch is centred on the lesion and has voxels of PATCH_STEP_MM, whatever those of the scan are. It shows the CT in two
-windows, the lesion's mask, and the territories' probabilities; not the calcium map, whose silence would prove nothing.
+Patches cover all dense voxels, each of which is answered once. A patch has voxels of PATCH_STEP_MM, whatever those of
+the scan are. It shows the CT in windows, what is dense, the territories and the scan's noise; not the calcium map,
+whose silence would prove nothing. It answers for the dense voxels in its core, so that lesions of any size and any
+number of specks take as many patches as they fill space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -22,8 +24,14 @@ from ..networks.configs import LESION_IMAGES, LESION_KINDS, LESION_PATCH, LESION
 PATCH_STEP_MM = (2.0, 0.75, 0.75)
 """Spacing of a patch's voxels along k, j, i."""
 
-WINDOWS_HU = ((-150.0, 350.0), (-150.0, 1500.0))
-"""Windows of the CT's two channels, each scaled to 0 to 1."""
+CORE = (10, 28, 28)
+"""Size of the part of a patch that it answers for, in its voxels along k, j, i."""
+
+WINDOWS_HU = ((1500.0, 3000.0), (-150.0, 350.0), (-150.0, 1500.0))
+"""Windows of the CT's channels, each scaled to 0 to 1; the first tells metal from the densest plaque."""
+
+NOISE_SCALE_HU, UNKNOWN_NOISE_HU = 50.0, 15.0
+"""SD of noise that the network sees as 1, and SD that stands for one that could not be measured."""
 
 BATCH_SIZE = 16
 """Patches that a GPU judges at once."""
@@ -73,53 +81,17 @@ class PatchSampler:
 
 @dataclass(frozen=True)
 class LesionPatch:
-    """Surroundings of one lesion.
+    """Patch of a scan.
 
     Attributes:
         hu: CT in HU, float32 [k, j, i].
-        mask: Share of each voxel that the lesion fills, float32 [k, j, i].
+        dense: Share of each voxel that is dense, float32 [k, j, i].
         territories: Probability of each of TERRITORIES, float32 [11, k', j', i'], one for TERRITORY_STRIDE voxels.
     """
 
     hu: np.ndarray
-    mask: np.ndarray
+    dense: np.ndarray
     territories: np.ndarray
-
-
-def lesion_patches(
-    id_map: np.ndarray,
-    ids: Sequence[int],
-    scan: CTScan,
-    territories: Territories,
-    size: tuple[int, ...] = LESION_PATCH,
-) -> Iterator[LesionPatch]:
-    """Iterate over the patches of lesions, in their order.
-
-    Args:
-        id_map: Lesion's id at its voxels, else 0, [k, j, i].
-        ids: IDs of the lesions.
-        scan: The scan as scored.
-        territories: Territories of the scan.
-        size: Voxels of a patch along k, j, i.
-    """
-    hu, spacing_mm = scan.hu, np.array(scan.image.GetSpacing()[::-1])
-    flat = np.flatnonzero(id_map)
-    id_of_voxel = id_map.reshape(-1)[flat]
-    order = np.argsort(id_of_voxel, kind="stable")
-    starts, stops = (np.searchsorted(id_of_voxel[order], ids, side=side) for side in ("left", "right"))
-    for lesion_id, start, stop in zip(ids, starts, stops, strict=True):
-        voxels = np.stack(np.unravel_index(flat[order[start:stop]], hu.shape), axis=1)
-        centre = _central_voxel(voxels, spacing_mm)
-        sampler = PatchSampler.around(centre, hu.shape, spacing_mm, size)
-        mask = sampler.sample(id_map[sampler.boxes] == lesion_id)
-        nearby = territories_around(territories, centre, spacing_mm, size)
-        yield LesionPatch(sampler.sample(hu[sampler.boxes], AIR_HU), mask, nearby)
-
-
-def _central_voxel(voxels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Return the voxel that is nearest to the centroid of voxels [n, 3]; both along k, j, i."""
-    offsets = (voxels - voxels.mean(axis=0)) * spacing_mm
-    return voxels[int((offsets**2).sum(axis=1).argmin())]
 
 
 def territories_around(
@@ -142,39 +114,108 @@ def territories_around(
     return np.stack([ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in nearby])
 
 
-def network_input(patch: LesionPatch) -> np.ndarray:
-    """Return a patch as the network sees it, float32 [14, k, j, i]."""
-    inputs = np.empty((LESION_IMAGES + LESION_TERRITORIES, *patch.hu.shape), np.float32)
+def network_input(patch: LesionPatch, noise_hu: float | None) -> np.ndarray:
+    """Return a patch as the network sees it, float32 [16, k, j, i].
+
+    noise_hu: SD of the scan's noise; None if it could not be measured.
+    """
+    inputs = np.empty((LESION_IMAGES + LESION_TERRITORIES + 1, *patch.hu.shape), np.float32)
     for channel, (low, high) in enumerate(WINDOWS_HU):
         np.clip((patch.hu - low) / (high - low), 0, 1, out=inputs[channel])
-    inputs[LESION_IMAGES - 1] = patch.mask
+    inputs[LESION_IMAGES - 1] = patch.dense
     values = patch.territories
     for axis, stride in enumerate(TERRITORY_STRIDE, 1):
         values = values.repeat(stride, axis)
-    inputs[LESION_IMAGES:] = values
+    inputs[LESION_IMAGES:-1] = values
+    inputs[-1] = min((UNKNOWN_NOISE_HU if noise_hu is None else noise_hu) / NOISE_SCALE_HU, 1.5)
     return inputs
 
 
-def lesion_kinds(
-    id_map: np.ndarray, ids: Sequence[int], scan: CTScan, territories: Territories, model: LoadedModel
-) -> np.ndarray:
-    """Ask the lesion network what each lesion is.
+@dataclass(frozen=True)
+class Covering:
+    """Patches that cover voxels.
+
+    Attributes:
+        centres: Central voxel of each patch, int [patches, 3], along k, j, i.
+        patch: Patch that answers for each voxel, the one in which it lies most centrally, int [n].
+    """
+
+    centres: np.ndarray
+    patch: np.ndarray
+
+
+def covering(places: np.ndarray, spacing_mm: np.ndarray) -> Covering:
+    """Cover voxels by the cores of patches, each centred on one of them.
 
     Args:
-        id_map: Lesion's id at its voxels, else 0, [k, j, i].
-        ids: IDs of the lesions.
+        places: The voxels, int [n, 3], along k, j, i.
+        spacing_mm: Of the scan, along k, j, i.
+    """
+    half = np.array(CORE) / 2 * np.array(PATCH_STEP_MM) / spacing_mm
+    places_in_cores = places / half
+    uncovered = np.arange(len(places))
+    centres: list[np.ndarray] = []
+    patch, nearest = np.zeros(len(places), int), np.full(len(places), np.inf)
+    while len(uncovered):
+        around = uncovered[np.abs(places_in_cores[uncovered] - places_in_cores[uncovered[0]]).max(axis=1) <= 1]
+        offsets = places_in_cores[around] - places_in_cores[around].mean(axis=0)
+        centre = around[int((offsets**2).sum(axis=1).argmin())]
+        distance = np.abs(places_in_cores - places_in_cores[centre]).max(axis=1)
+        is_nearer = distance < nearest
+        nearest[is_nearer], patch[is_nearer] = distance[is_nearer], len(centres)
+        centres.append(places[centre])
+        uncovered = uncovered[distance[uncovered] > 1]
+    return Covering(np.array(centres, int).reshape(-1, 3), patch)
+
+
+def voxel_kinds(
+    flat: np.ndarray, scan: CTScan, territories: Territories, noise_hu: float | None, model: LoadedModel
+) -> np.ndarray:
+    """Ask the lesion network what each dense voxel is.
+
+    Args:
+        flat: Indices of the dense voxels, rising.
         scan: The scan as scored.
         territories: Territories of the scan.
+        noise_hu: SD of the scan's noise; None if it could not be measured.
         model: Lesion network.
 
     Returns:
-        Probability of each of LESION_KINDS, float32 [n, kinds], in the order of the lesions.
+        Probability of each of LESION_KINDS, float32 [n, kinds].
 
     Raises:
         CTError: The device has too little memory.
     """
-    kinds = [np.zeros((0, len(LESION_KINDS)), np.float32)]
-    inputs = map(network_input, lesion_patches(id_map, ids, scan, territories))
+    spacing_mm = np.array(scan.image.GetSpacing()[::-1])
+    places = np.stack(np.unravel_index(flat, scan.hu.shape), axis=1)
+    cover = covering(places, spacing_mm)
+    dense = np.zeros(scan.hu.shape, bool)
+    dense.reshape(-1)[flat] = True
+    kinds = np.zeros((len(flat), len(LESION_KINDS)), np.float32)
+    inputs = (network_input(patch, noise_hu) for patch in _patches(cover.centres, dense, scan, territories))
+    first = 0
     while held := list(islice(inputs, MAX_HELD)):
-        kinds.append(predict(model.network, np.stack(held), BATCH_SIZE)[0])
-    return np.concatenate(kinds)
+        for number, answer in enumerate(predict(model.network, np.stack(held), BATCH_SIZE)[0], first):
+            of_patch = cover.patch == number
+            kinds[of_patch] = _at_voxels(answer, places[of_patch], cover.centres[number], spacing_mm)
+        first += len(held)
+    return kinds
+
+
+def _patches(centres: np.ndarray, dense: np.ndarray, scan: CTScan, territories: Territories) -> Iterator[LesionPatch]:
+    """Iterate over patches around voxels, dense: bool [k, j, i]."""
+    spacing_mm = np.array(scan.image.GetSpacing()[::-1])
+    for centre in centres:
+        sampler = PatchSampler.around(centre, scan.hu.shape, spacing_mm)
+        hu, share = sampler.sample(scan.hu[sampler.boxes], AIR_HU), sampler.sample(dense[sampler.boxes])
+        yield LesionPatch(hu, share, territories_around(territories, centre, spacing_mm, LESION_PATCH))
+
+
+def _at_voxels(answer: np.ndarray, places: np.ndarray, centre: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Interpolate a patch's probabilities [kinds, k, j, i] at voxels [n, 3] of the scan; rows add up to 1."""
+    from scipy import ndimage
+
+    middle = (np.array(answer.shape[1:]) - 1) / 2
+    at = ((places - centre) * spacing_mm / np.array(PATCH_STEP_MM) + middle).T
+    values = np.stack([ndimage.map_coordinates(kind, at, order=1, mode="nearest") for kind in answer], axis=1)
+    return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-6)

@@ -53,7 +53,7 @@ NETWORKS = {
         _CT,
     ),
     "lesions": _Network(
-        "network that names what candidates are: calcium of an artery or elsewhere, a device, noise",
+        "network that names what is dense: calcium of an artery or elsewhere, a device, noise",
         "training.lesions",
         {"data", "annotator", "workers", *_LOOP, "devices", "start"},
     ),

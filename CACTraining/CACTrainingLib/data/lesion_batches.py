@@ -1,4 +1,4 @@
-"""Batches for the lesion network: lesions drawn by kind, turned, shifted, and seen by another scanner."""
+"""Batches for the lesion network: patches drawn by the kinds in them, turned, shifted, and seen by another scanner."""
 
 from __future__ import annotations
 
@@ -11,19 +11,32 @@ from monai.networks.layers.simplelayers import separable_filtering
 from monai.networks.layers.spatial_transforms import AffineTransform
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 
-from CACScoringLib.core.ct import AIR_HU
-from CACScoringLib.networks.configs import LESION_PATCH, TERRITORY_STRIDE
-from CACScoringLib.scoring.lesion_network import PATCH_STEP_MM, WINDOWS_HU
+from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH, TERRITORY_STRIDE
+from CACScoringLib.scoring.lesion_network import CORE, PATCH_STEP_MM, LesionPatch, network_input
 
-from .lesion_rows import ARTERY_KINDS, ROW_SIZE
+from .lesion_rows import ARTERY_KINDS, ROW_SIZE, volume_of
 
-"""HU beyond a patch that was turned."""
-
-KIND_WEIGHTS = (2.0, 2.0, 2.2, 2.2, 2.5, 1.2, 1.0, 1.6, 0.7, 2.0, 0.6, 0.3, 0.8, 0.4, 0.6, 4.0)
-"""Relative chances of LESION_KINDS to be drawn."""
+LABEL_WEIGHTS = (2.2, 2.4, 2.2, 2.6, 2.5, 2.0, 1.0, 1.6, 0.7, 2.0, 0.8, 0.5, 0.7, 0.6, 1.5, 3.5, 9.0)
+"""Relative chances of each label to be drawn: LESION_KINDS and NOT_CORONARY."""
 
 RAREST = 30
-"""A kind with fewer lesions is drawn as if it had so many, lest few lesions repeat."""
+"""A label in fewer patches is drawn as if it were in so many, lest few patches repeat."""
+
+NEIGHBOURS = [LESION_KINDS.index(kind) for kind in ("aortic valve and root", "mitral annulus")]
+MIXED = 3.5
+"""Kinds beside which arteries are hard to tell, and factor on the chances of patches that hold both."""
+
+LEAST_SHARE = 0.08
+"""Share of a patch's voxel that is dense from which it has a label."""
+
+LARGENESS = 0.5
+"""Power of a lesion's volume by which the weight of its voxels falls, so that large lesions do not drown small ones."""
+
+LEAST_MM3 = 4.0
+"""Volume of the smallest lesions, for their weight."""
+
+BORDER_WEIGHT = 0.3
+"""Weight of voxels outside a patch's core, for which another patch answers."""
 
 _SMOOTH = torch.tensor([0.27, 0.46, 0.27])
 """Kernel of a scanner's noise along rows and columns."""
@@ -47,6 +60,9 @@ class LesionAugmentation:
         gain: Largest relative change of HU.
         offset_hu: Largest change of HU.
         doubt: Largest logarithm of the exponent by which the territories' probabilities become more or less certain.
+        territory_shift_mm: SD of the territories' shift along k, j, i against the CT; in real scans they lie less
+            exactly than in digital ones.
+        unknown_share: Share of patches whose territories are unknown, all equally likely.
     """
 
     turn_degrees: tuple[float, float, float] = (12.0, 8.0, 8.0)
@@ -59,74 +75,116 @@ class LesionAugmentation:
     gain: float = 0.05
     offset_hu: float = 10.0
     doubt: float = 0.5
+    territory_shift_mm: tuple[float, float, float] = (2.0, 2.0, 2.0)
+    unknown_share: float = 0.08
+
+
+@dataclass(frozen=True)
+class LesionBatch:
+    """Patches with the labels of their voxels.
+
+    Attributes:
+        x: Input of the network, float32 [n, 16, k, j, i].
+        labels: Label of each voxel as in `lesion_rows.ROW`, 0 without any, int64 [n, k, j, i].
+        weights: Weight of each voxel in the loss, float32 [n, k, j, i].
+    """
+
+    x: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
 
 
 class LesionData:
-    """Lesions of many scans, on disk.
+    """Patches of many scans, on disk.
 
     Args:
         scans: Rows of each scan (`lesion_rows.ROW`).
         annotated: Rows of each real scan with annotations.
-        clean: Rows of each real scan free of coronary calcium.
     """
 
-    def __init__(
-        self, scans: list[np.ndarray], annotated: Sequence[np.ndarray] = (), clean: Sequence[np.ndarray] = ()
-    ) -> None:
-        counts = [sum(map(len, part)) for part in (scans, annotated, clean)]
-        self._scans = scans = [*scans, *annotated, *clean]
-        self._places = [(scan, row) for scan, rows in enumerate(scans) for row in range(len(rows))]
-        columns = {name: [rows[name] for rows in scans] for name in ("shares", "volume_mm3")}
-        self.shares: np.ndarray = np.concatenate(columns["shares"])
-        self.volume_mm3: np.ndarray = np.concatenate(columns["volume_mm3"])
-        self.is_annotated, self.is_clean = (np.repeat(np.arange(3), counts) == part for part in (1, 2))
+    def __init__(self, scans: Sequence[np.ndarray], annotated: Sequence[np.ndarray] = ()) -> None:
+        self._scans = [*scans, *annotated]
+        self._places = [(scan, row) for scan, rows in enumerate(self._scans) for row in range(len(rows))]
+        self.volumes_mm3: np.ndarray = np.concatenate([rows["volumes_mm3"] for rows in self._scans])
+        self.is_annotated = np.arange(len(self._places)) >= sum(map(len, scans))
 
     def __len__(self) -> int:
         return len(self._places)
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """Read the rows of lesions, ROW [n]."""
+        """Read patches, ROW [n]."""
         places = (self._places[number] for number in numbers.tolist())
         return np.stack([self._scans[scan][row] for scan, row in places])
 
-    def chances(self, annotated_share: float | None = None, clean_share: float = 0.0) -> np.ndarray:
-        """Return the probability with which each lesion is drawn, float [n]: by kind, and larger ones more often.
+    def chances(self, annotated_share: float | None = None) -> np.ndarray:
+        """Return the probability with which each patch is drawn, float [n]: by the kinds in it and their volume.
 
-        Args:
-            annotated_share: Share of annotated lesions, as many coronary as not; None for none.
-            clean_share: Share of what is dense in real scans free of coronary calcium, if there are any.
+        annotated_share: Share of annotated patches; None to draw them as the others.
         """
-        is_coronary = self.shares[:, :ARTERY_KINDS].sum(1) > 0.5
-        kinds = np.where(self.is_annotated, len(KIND_WEIGHTS) + is_coronary, self.shares.argmax(1))
-        kinds[self.is_clean] = len(KIND_WEIGHTS) + 2
-        counts = np.maximum(np.bincount(kinds, minlength=len(KIND_WEIGHTS) + 3), RAREST)
-        chances = np.array((*KIND_WEIGHTS, 1, 1, 1))[kinds] / counts[kinds]
-        chances *= 1 + 0.5 * np.log1p(self.volume_mm3)
-        annotated, clean = annotated_share or 0.0, clean_share if self.is_clean.any() else 0.0
-        digital = ~(self.is_annotated | self.is_clean), 1 - annotated - clean
-        for part, share in ((self.is_annotated, annotated), (self.is_clean, clean), digital):
-            chances[part] *= share / max(chances[part].sum(), 1e-12)
+        volumes = self.volumes_mm3
+        interest = np.where(volumes > 0, 0.5 + np.log1p(volumes), 0.0)
+        is_mixed = (volumes[:, :ARTERY_KINDS].sum(1) > 1) & (volumes[:, NEIGHBOURS].sum(1) > 1)
+        counts = np.maximum((volumes > 0).sum(axis=0), RAREST)
+        mean = interest.sum(axis=0) / np.maximum((volumes > 0).sum(axis=0), 1)
+        chances = (interest / np.maximum(mean, 1e-6) * np.array(LABEL_WEIGHTS) / counts).sum(axis=1)
+        chances *= np.where(is_mixed, MIXED, 1.0)
+        if annotated_share is not None:
+            for part, share in ((self.is_annotated, annotated_share), (~self.is_annotated, 1 - annotated_share)):
+                chances[part] *= share / max(chances[part].sum(), 1e-12)
         return chances / chances.sum()
 
 
-def plain_input(rows: np.ndarray) -> torch.Tensor:
-    """Return the network's input of rows as they are, float32 [n, 14, k, j, i]."""
-    middle = create_translate(3, np.subtract(ROW_SIZE, LESION_PATCH) / 2)
-    return stacked(*_sampled(rows, np.tile(middle, (len(rows), 1, 1))))
+def plain_batch(rows: np.ndarray) -> LesionBatch:
+    """Return patches as they are."""
+    middle = np.tile(create_translate(3, np.subtract(ROW_SIZE, LESION_PATCH) / 2), (len(rows), 1, 1))
+    return _batch(rows, middle, _hu(rows, middle), _territories(rows, middle))
 
 
-def varied_input(rows: np.ndarray, settings: LesionAugmentation, generator: np.random.Generator) -> torch.Tensor:
-    """Return the network's input of rows, each turned, shifted and seen by another scanner."""
+def varied_batch(rows: np.ndarray, settings: LesionAugmentation, generator: np.random.Generator) -> LesionBatch:
+    """Return patches, each turned, shifted and seen by another scanner."""
     g = generator
-    hu, mask, territories = _sampled(rows, np.stack([random_matrix(settings, g) for _ in rows]))
-    for n in range(len(rows)):
-        hu[n] = by_other_scanner(hu[n], settings, g)
-    exponent = torch.from_numpy(np.exp(g.uniform(-settings.doubt, settings.doubt, len(rows))).astype(np.float32))
-    territories = territories.clamp(min=1e-3) ** exponent.view(-1, 1, 1, 1, 1)
-    return stacked(hu, mask, territories / territories.sum(1, keepdim=True))
+    matrices = np.stack([_random_matrix(settings, g) for _ in rows])
+    shifts = g.normal(0, settings.territory_shift_mm, (len(rows), 3)) / PATCH_STEP_MM
+    territories = _territories(rows, np.stack([create_translate(3, shift) for shift in shifts]) @ matrices)
+    hu = torch.stack([_by_other_scanner(patch, settings, g) for patch in _hu(rows, matrices)])
+    exponent = np.exp(g.uniform(-settings.doubt, settings.doubt, len(rows))).astype(np.float32)
+    territories = territories.clamp(min=1e-3) ** torch.from_numpy(exponent).view(-1, 1, 1, 1, 1)
+    territories[torch.from_numpy(g.random(len(rows)) < settings.unknown_share)] = 1.0
+    return _batch(rows, matrices, hu, territories / territories.sum(1, keepdim=True))
 
 
-def random_matrix(settings: LesionAugmentation, g: np.random.Generator) -> np.ndarray:
+def _hu(rows: np.ndarray, matrices: np.ndarray) -> torch.Tensor:
+    """Cut the CT of patches from rows by affine matrices [n, 4, 4]: HU, [n, k, j, i]."""
+    return _warped(rows["hu"][:, None], matrices, LESION_PATCH)[:, 0]
+
+
+def _territories(rows: np.ndarray, matrices: np.ndarray) -> torch.Tensor:
+    stride = np.array(TERRITORY_STRIDE)
+    fine = create_translate(3, (stride - 1) / 2) @ create_scale(3, stride)
+    return _warped(rows["territories"], np.linalg.inv(fine) @ matrices @ fine, tuple(LESION_PATCH // stride)) / 100
+
+
+def _batch(rows: np.ndarray, matrices: np.ndarray, hu: torch.Tensor, territories: torch.Tensor) -> LesionBatch:
+    dense = _warped(rows["dense"][:, None], matrices, LESION_PATCH)[:, 0] / 100
+    codes = np.stack([rows["label"], rows["size"]], axis=1)
+    labels, sizes = _warped(codes, matrices, LESION_PATCH, "nearest").unbind(1)
+    is_labelled = (dense >= LEAST_SHARE) & (labels > 0)
+    volumes = torch.from_numpy(volume_of(sizes.numpy())).clamp(min=LEAST_MM3)
+    weights = dense * volumes**-LARGENESS * _core_weights()
+    noise_hu = [None if np.isnan(sd) else float(sd) for sd in rows["noise_hu"]]
+    patches = map(LesionPatch, hu.numpy(), dense.numpy(), territories.numpy())
+    x = np.stack([network_input(patch, sd) for patch, sd in zip(patches, noise_hu, strict=True)])
+    return LesionBatch(torch.from_numpy(x), (labels * is_labelled).long(), weights * is_labelled)
+
+
+def _core_weights() -> torch.Tensor:
+    """Return 1 in a patch's core and BORDER_WEIGHT outside, float32 [k, j, i]."""
+    weights = torch.full(LESION_PATCH, BORDER_WEIGHT)
+    weights[tuple(slice((n - c) // 2, (n + c) // 2) for n, c in zip(LESION_PATCH, CORE, strict=True))] = 1.0
+    return weights
+
+
+def _random_matrix(settings: LesionAugmentation, g: np.random.Generator) -> np.ndarray:
     """Draw an affine matrix [4, 4] from a patch's voxels to a row's that turns, scales and shifts around the middle."""
     limits = np.radians(settings.turn_degrees)
     turn = create_rotate(3, g.uniform(-limits, limits))
@@ -138,34 +196,16 @@ def random_matrix(settings: LesionAugmentation, g: np.random.Generator) -> np.nd
     return create_translate(3, to_middle) @ create_scale(3, 1 / step_mm) @ shift @ turn @ to_mm
 
 
-def _sampled(rows: np.ndarray, matrices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cut patches of LESION_PATCH from rows by affine matrices [n, 4, 4]: HU, mask and territories."""
-    images = np.stack([rows["hu"] - AIR_HU, rows["mask"]], axis=1)
-    hu, mask = warped(images, matrices, LESION_PATCH).unbind(1)
-    stride = np.array(TERRITORY_STRIDE)
-    fine = create_translate(3, (stride - 1) / 2) @ create_scale(3, stride)
-    territories = warped(rows["territories"], np.linalg.inv(fine) @ matrices @ fine, tuple(LESION_PATCH // stride))
-    return hu + AIR_HU, mask / 100, territories / 100
-
-
-def warped(images: np.ndarray, matrices: np.ndarray, size: tuple[int, ...], mode: str = "bilinear") -> torch.Tensor:
+def _warped(images: np.ndarray, matrices: np.ndarray, size: tuple[int, ...], mode: str = "bilinear") -> torch.Tensor:
     """Sample images [n, C, k, j, i] by affine matrices, float32 [n, C, *size]. mode: "bilinear" or "nearest".
 
-    The layer takes a batch; `RandAffined` takes one lesion, and no second grid for the territories.
+    The layer takes a batch; `RandAffined` takes one patch, and no second grid for the territories.
     """
     layer = AffineTransform(size, mode=mode, padding_mode="border", align_corners=False)
     return layer(torch.from_numpy(images.astype(np.float32)), torch.from_numpy(matrices.astype(np.float32)))
 
 
-def stacked(hu: torch.Tensor, mask: torch.Tensor, territories: torch.Tensor) -> torch.Tensor:
-    """Return the channels of the network's input, as `lesion_network.network_input` has them."""
-    windows = [((hu - low) / (high - low)).clamp(0, 1) for low, high in WINDOWS_HU]
-    for axis, stride in enumerate(TERRITORY_STRIDE, 2):
-        territories = territories.repeat_interleave(stride, axis)
-    return torch.cat([torch.stack([*windows, mask], 1), territories], 1)
-
-
-def by_other_scanner(hu: torch.Tensor, settings: LesionAugmentation, g: np.random.Generator) -> torch.Tensor:
+def _by_other_scanner(hu: torch.Tensor, settings: LesionAugmentation, g: np.random.Generator) -> torch.Tensor:
     """Change slice thickness, kernel, noise and scale of a patch [k, j, i] at random.
 
     Not by MONAI, whose noise is white, and whose transforms take 1.6 times as long.

@@ -1,9 +1,9 @@
-"""Lesions with a known source, as the lesion network learns them: patches of candidates, and what they truly are.
+"""Patches whose every dense voxel has a known source, as the lesion network learns them.
 
-A scan of a digital patient, or a real one with digital calcium and stents or free of calcium, goes through the shipped
-networks; every candidate of the clinical rule, and every part of one at an artery's border, is cut out, with the share
-of each kind in it. The patches are larger than those that the network sees, so that they can be turned and shifted
-(`lesion_batches`).
+A scan of a digital patient, or a real one with digital calcium and stents, free of calcium, or painted, is searched for
+the heart by the shipped network; what is dense in it is covered by patches (`scoring.lesion_network`), larger than
+those that the network sees, so that they can be turned and shifted (`lesion_batches`). What is dense in a real scan and
+not coronary is of unknown kind.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import SimpleITK as sitk
-from CACScoringLib.scoring.borders import border_parts
 from scipy import ndimage
 
 from CACScoringLib.anatomy.heart_search import find_heart
-from CACScoringLib.core.ct import CTScan, mask_on_scan_grid, scan_from_image
+from CACScoringLib.anatomy.territories import Territories
+from CACScoringLib.core.ct import AIR_HU, CTScan, mask_on_scan_grid, scan_from_image
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.labels import ARTERIES, Artery
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
-from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
-from CACScoringLib.scoring.lesion_network import lesion_patches
-from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.map_evidence import BLOOD_HU
+from CACScoringLib.quality.acquisition import measure_blood
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.lesion_network import PatchSampler, covering, territories_around
+from CACScoringLib.scoring.lesions import connected_voxels
 from CACScoringLib.scoring.sites import candidate_sites
 
 from .. import phantom
@@ -43,8 +44,14 @@ from ..project.training_scan import TrainingScan
 ARTERY_KINDS = len(ARTERIES)
 """The first of LESION_KINDS are coronary calcium, in the order of `Artery`."""
 
-VERSION = 5
-"""Part of the files' names; raised whenever the rows of a patient would change."""
+NOISE = LESION_KINDS.index("noise")
+
+NOT_CORONARY = len(LESION_KINDS)
+"""Kind of what is not coronary in a real scan. Labels are NOT_CORONARY and indices of LESION_KINDS, all plus 1; 0 is
+not dense, or unknown."""
+
+VERSION = 6
+"""Part of the files' names; raised whenever the rows of a scan would change."""
 
 ROW_SIZE = (22, 66, 66)
 """Voxels of a stored patch along k, j, i."""
@@ -52,19 +59,41 @@ ROW_SIZE = (22, 66, 66)
 ROW = np.dtype(
     [
         ("hu", np.int16, ROW_SIZE),
-        ("mask", np.uint8, ROW_SIZE),
+        ("dense", np.uint8, ROW_SIZE),
+        ("label", np.uint8, ROW_SIZE),
+        ("size", np.uint8, ROW_SIZE),
         ("territories", np.uint8, (LESION_TERRITORIES, *np.floor_divide(ROW_SIZE, TERRITORY_STRIDE))),
-        ("shares", np.float32, len(LESION_KINDS)),
-        ("volume_mm3", np.float32),
+        ("noise_hu", np.float32),
+        ("volumes_mm3", np.float32, len(LESION_KINDS) + 1),
     ]
 )
-"""A lesion: CT in HU, percent of each voxel that the lesion fills, percent of each territory, share of each of
-LESION_KINDS, and volume."""
+"""A patch: CT in HU, percent of each voxel that is dense, label of what is dense, volume of the lesion it belongs to
+(`size_code`), percent of each territory, noise (SD, NaN if unknown), and volume of each label in the patch's core."""
 
-MAX_NOISE = 40
-"""Most candidates of noise, and of readings those that are not coronary, kept of one scan."""
+FIRST_NUMBERS = {"training": 7_000_000, "validation": 7_500_000}
+"""First number of the digital patients of each use, far from the others and from those of any cohort."""
 
-STENT_SHARE = 0.3
+DIFFICULTIES: tuple[phantom.Difficulty | None, ...] = (None, *get_args(phantom.Difficulty))
+NUMBERS_APART = 100_000
+"""Difficulties of digital patients, by turns, and the distance of their first numbers."""
+
+HEIGHTS_MM = (-76.0, 80.0)
+"""Heights scanned of a digital patient, from the heart's middle."""
+
+COVERINGS = 2
+"""Times that what is dense is covered, each by other patches."""
+
+BLOOD_HU, EXPLAINED = 45.0, 0.45
+"""Density of blood, and least share of a voxel's excess over it that calcium or a device explains where it is not
+noise."""
+
+MAX_NOISE_PATCHES = {True: 80, False: 10}
+"""Most patches of a scan that hold noise alone: of a real scan, and of a digital one."""
+
+MAX_PATCHES = 90
+"""Most patches of a scan; calcium that much motion spreads fills more."""
+
+STENT_SHARE = 0.2
 """Share of real scans that get a stent or two."""
 
 THICKEST_MM, NOISE_HU = 6.0, (4.0, 30.0)
@@ -76,7 +105,7 @@ KIND_OF_DISTRACTOR = {
     "mitral annulus": "mitral annulus",
     "aortic wall": "aorta",
     "pericardium": "pericardium",
-    "pleural plaque": "other calcium",
+    "pleural plaque": "pericardium",
     "abdominal clip": "clip",
     "hilar node": "other calcium",
     "papillary muscle": "other calcium",
@@ -88,25 +117,58 @@ KIND_OF_DISTRACTOR = {
     "venous catheter": "catheter",
     "prosthetic valve": "prosthetic valve",
 }
-"""Kind of a lesion by the simulated object in it."""
+"""Kind of a lesion by the simulated object in it; calcified pleura cannot be told from pericardium."""
 
 
-def patient_rows(number: int, folder: Path, territories: LoadedModel) -> np.ndarray:
-    """Open a digital patient's lesions, ROW [n]; make and write them if missing.
+@dataclass(frozen=True)
+class DenseScan:
+    """Scan and what is dense in it.
+
+    Attributes:
+        scan: The scan.
+        territories: Its territories.
+        flat: Indices of dense voxels, rising.
+        labels: Label of each, as in ROW, uint8 [n].
+        sites: Site of each by the territories, 0 beyond heart and territories, uint8 [n].
+        noise_hu: SD of its noise; None if it could not be measured.
+        is_real: True if its own dense voxels are of unknown kind.
+    """
+
+    scan: CTScan
+    territories: Territories
+    flat: np.ndarray
+    labels: np.ndarray
+    sites: np.ndarray
+    noise_hu: float | None
+    is_real: bool = False
+
+
+def patients(use: str, count: int) -> list[tuple[int, phantom.Difficulty | None]]:
+    """Return number and difficulty of the first digital patients of a use."""
+    turns = (divmod(n, len(DIFFICULTIES)) for n in range(count))
+    return [(FIRST_NUMBERS[use] + NUMBERS_APART * kind + turn, DIFFICULTIES[kind]) for turn, kind in turns]
+
+
+def patient_rows(
+    number: int, difficulty: phantom.Difficulty | None, folder: Path, territories: LoadedModel
+) -> np.ndarray:
+    """Open a digital patient's patches, ROW [n]; make and write them if missing.
 
     Args:
-        number: Number of the patient (`lesion_patients`).
+        number: Number of the patient.
+        difficulty: Its difficulty (`patients`).
         folder: Folder of the rows.
         territories: Territory network, which finds the heart too.
     """
-    return _stored(folder / f"lesions-v{VERSION}-{number}.npy", partial(_rows_of_patient, number, territories))
+    make = partial(digital_scan, number, difficulty, None, territories)
+    return _stored(folder / f"lesions-v{VERSION}-{number}.npy", make, number)
 
 
 def inserted_rows(scan: TrainingScan, seed: int, folder: Path, territories: LoadedModel) -> np.ndarray:
-    """Open the lesions of a real scan with insertions, ROW [n]; make and write them if missing.
+    """Open the patches of a real scan with insertions, ROW [n]; make and write them if missing.
 
     Args:
-        scan: Real scan free of coronary calcium; what else is dense in it counts as noise.
+        scan: Real scan free of coronary calcium; what else is dense in it is not coronary.
         seed: Seed of the insertions.
         folder: Folder of the rows.
         territories: Territory network.
@@ -117,11 +179,11 @@ def inserted_rows(scan: TrainingScan, seed: int, folder: Path, territories: Load
     path = folder / f"lesions-v{VERSION}-{scan.fingerprint()}-{seed}.npy"
     if not path.exists():
         _background(scan)  # raises errors that `_stored` would take for a scan without lesions
-    return _stored(path, partial(_rows_of_insertion, scan, seed, territories))
+    return _stored(path, partial(_inserted_scan, scan, seed, territories), seed)
 
 
 def clean_rows(scan: TrainingScan, view: int, folder: Path, territories: LoadedModel) -> np.ndarray:
-    """Open what is dense in a real scan free of coronary calcium, all of it noise, ROW [n]; make it if missing.
+    """Open what is dense in a real scan free of coronary calcium, ROW [n]; make it if missing.
 
     Args:
         scan: The scan.
@@ -133,16 +195,21 @@ def clean_rows(scan: TrainingScan, view: int, folder: Path, territories: LoadedM
         CTError: The scan cannot be read.
     """
     path = folder / f"lesions-v{VERSION}-{scan.fingerprint()}-clean-{view}.npy"
-    if path.exists():
-        return _stored(path, partial(np.zeros, 0, ROW))
-    ct = read_ct(scan.ct, scan.series)
-    return _stored(path, partial(_rows_of_view, ct, view, territories))
+    if not path.exists():
+        _read(scan)  # raises errors as above
+    return _stored(path, partial(_view, scan, view, territories), view)
 
 
-def _rows_of_view(ct: CTScan, view: int, territories: LoadedModel) -> np.ndarray:
-    generator = np.random.default_rng([view, 76])
-    ct = _other_view(ct, generator) if view else ct
-    return scan_rows(ct, {}, territories, generator)
+def _view(scan: TrainingScan, view: int, territories: LoadedModel) -> DenseScan:
+    ct = _read(scan)
+    ct = _other_view(ct, np.random.default_rng([view, 76])) if view else ct
+    return dense_scan(ct, {}, territories, True)
+
+
+@lru_cache(maxsize=1)
+def _read(scan: TrainingScan) -> CTScan:
+    """Read a scan, whose views follow one another."""
+    return read_ct(scan.ct, scan.series)
 
 
 def _other_view(ct: CTScan, g: np.random.Generator) -> CTScan:
@@ -165,7 +232,7 @@ def _other_view(ct: CTScan, g: np.random.Generator) -> CTScan:
 
 
 def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -> np.ndarray:
-    """Open the lesions of a real scan that annotators painted or left unpainted, ROW [n]; make them if missing.
+    """Open what annotators judged in a real scan, ROW [n]; make it if missing.
 
     Raises CTError if the scan or an annotation cannot be read.
     """
@@ -183,141 +250,12 @@ def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -
     content = hashlib.sha256(scan.fingerprint().encode())
     for reading in readings:
         content.update(reading.regions.tobytes() + reading.is_complete.tobytes())
-    make = partial(_rows_of_readings, ct, readings, territories)
-    return _stored(folder / f"lesions-v{VERSION}-{content.hexdigest()[:24]}.npy", make)
 
+    def make() -> DenseScan:
+        dense = dense_scan(ct, {}, territories, True)
+        return replace(dense, labels=annotated_labels(dense.flat, readings))
 
-def _rows_of_readings(ct: CTScan, readings: Sequence[Reading], territories: LoadedModel) -> np.ndarray:
-    shares_of = partial(annotated_shares, readings=readings)
-    return _cut_rows(ct, shares_of, territories, np.random.default_rng(75))
-
-
-def _rows_of_patient(number: int, territories: LoadedModel) -> np.ndarray:
-    patient = phantom.draw_lesion_patient(number)
-    scanner, pose, z_range_mm = phantom.draw_lesion_scan(number)
-    scan = phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner, z_range_mm), 1)
-    return scan_rows(
-        phantom.as_ct_scan(scan, patient), sources_of(scan), territories, np.random.default_rng([number, 73])
-    )
-
-
-@lru_cache(maxsize=1)
-def _background(scan: TrainingScan) -> phantom.Background | None:
-    """Read and measure a real scan, whose seeds follow one another; None if nothing can be inserted into it."""
-    territories = load_model(find_model("territories").path, "cpu")
-    try:
-        return phantom.prepare_background(read_ct(scan.ct, scan.series), None, scan.patient, territories)
-    except phantom.InsertionError:
-        return None
-
-
-def _rows_of_insertion(scan: TrainingScan, seed: int, territories: LoadedModel) -> np.ndarray:
-    background = _background(scan)
-    if background is None:
-        return np.zeros(0, ROW)
-    settings = phantom.InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
-    inserted = phantom.insert_lesions(phantom.clean_scan(background, settings), background, 0, settings)
-    acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)
-    ct = scan_from_image(phantom.image_on(inserted.grid, inserted.hu), acquisition)
-    return scan_rows(ct, sources_of(inserted), territories, np.random.default_rng([seed, 74]))
-
-
-def _stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """Open rows without reading them, so that a batch reads only its own; make and write them if missing.
-
-    There are none where no heart is found, or nothing can be inserted.
-    """
-    if not path.exists():
-        try:
-            rows = make()
-        except CTError:
-            rows = np.zeros(0, ROW)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
-            np.save(file, rows)
-    if path.stat().st_size < ROW.itemsize:  # an empty file cannot be mapped
-        return np.zeros(0, ROW)
-    rows = np.load(path, mmap_mode="r")
-    if rows.dtype != ROW:
-        raise CTError(f"{path} does not hold lesions of this version. Delete it.")
-    return rows
-
-
-def sources_of(scan: phantom.DigitalScan | phantom.InsertedScan) -> dict[str, list[phantom.Stamp]]:
-    """Return the image in HU of each of LESION_KINDS but noise in a simulated scan, as stamps."""
-    per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
-    sources = {
-        artery: [replace(stamp, values=per_mg * stamp.values) for stamp in stamps]
-        for artery, stamps in scan.arteries.items()
-    }
-    elsewhere = scan.distractors if isinstance(scan, phantom.DigitalScan) else scan.elsewhere
-    for distractor, stamps in elsewhere.items():
-        sources.setdefault(KIND_OF_DISTRACTOR[distractor], []).extend(stamps)
-    return sources
-
-
-def scan_rows(
-    ct: CTScan, sources: dict[str, list[phantom.Stamp]], territories: LoadedModel, generator: np.random.Generator
-) -> np.ndarray:
-    """Cut out the lesions of a scan whose sources of density are known, ROW [n].
-
-    Raises:
-        CTError: No heart was found.
-    """
-    return _cut_rows(ct, partial(kind_shares, hu=ct.hu, sources=sources), territories, generator)
-
-
-def _cut_rows(
-    ct: CTScan,
-    shares_of: Callable[[np.ndarray, Sequence[int]], np.ndarray],
-    territories: LoadedModel,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    region = find_heart(ct, None, territories)
-    if region.territories is None:
-        raise CTError("No territories were found.")
-    rules = rules_for_tube_voltage(ct.acquisition, ScoringRules())
-    sites = candidate_sites(region, ct.hu >= rules.threshold_hu)
-    lesions, parts = find_lesions(ct.image, sites, rules), border_parts(sites, ct, region.territories)
-    rows = []
-    for id_map, ids in ((lesions.id_map, lesions.ids), (parts.id_map, parts.ids)):
-        ids, shares = _without_much_noise(ids, shares_of(id_map, ids), generator)
-        rows.append(np.zeros(len(ids), ROW))
-        rows[-1]["shares"] = shares
-        rows[-1]["volume_mm3"] = np.bincount(id_map.reshape(-1))[ids] * math.prod(ct.image.GetSpacing())
-        for row, patch in zip(rows[-1], lesion_patches(id_map, ids, ct, region.territories, ROW_SIZE), strict=True):
-            row["hu"] = np.rint(np.clip(patch.hu, -1024, 3071))
-            row["mask"] = np.rint(100 * patch.mask)
-            row["territories"] = np.rint(100 * patch.territories)
-    return np.concatenate(rows)
-
-
-def kind_shares(
-    id_map: np.ndarray, ids: Sequence[int], hu: np.ndarray, sources: dict[str, list[phantom.Stamp]]
-) -> np.ndarray:
-    """Compute the share of each of LESION_KINDS in lesions, float32 [n, kinds]; rows add up to 1.
-
-    Args:
-        id_map: Lesion's id at its voxels, else 0, [k, j, i].
-        ids: IDs of the lesions.
-        hu: The scan, [k, j, i]; what lies above BLOOD_HU is explained by the kinds.
-        sources: Image in HU of each kind but noise, as stamps.
-    """
-    flat = np.flatnonzero(id_map)
-    id_of_voxel = id_map.reshape(-1)[flat]
-    volume = np.zeros(id_map.shape, np.float32)
-
-    def total(values: np.ndarray) -> np.ndarray:
-        sums = np.bincount(id_of_voxel, np.maximum(values.reshape(-1)[flat], 0), max(ids, default=0) + 1)
-        return sums[list(ids)]
-
-    shares = np.zeros((len(ids), len(LESION_KINDS)), np.float32)
-    for kind, stamps in sources.items():
-        volume[:] = 0
-        phantom.add_stamps(volume, stamps)
-        shares[:, LESION_KINDS.index(kind)] = total(volume)
-    shares[:, LESION_KINDS.index("noise")] = np.maximum(total(hu - np.float32(BLOOD_HU)) - shares.sum(axis=1), 0)
-    return shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-6)
+    return _stored(folder / f"lesions-v{VERSION}-{content.hexdigest()[:24]}.npy", make, 75)
 
 
 @dataclass(frozen=True)
@@ -333,48 +271,195 @@ class Reading:
     is_complete: np.ndarray
 
 
-def annotated_shares(id_map: np.ndarray, ids: Sequence[int], readings: Sequence[Reading]) -> np.ndarray:
-    """Return the share of each of LESION_KINDS in lesions by annotators, float32 [n, kinds].
+def annotated_labels(flat: np.ndarray, readings: Sequence[Reading]) -> np.ndarray:
+    """Return the label of dense voxels by annotators, uint8 [n].
 
-    A lesion has an annotator's artery if most of it is painted, and is not coronary if none of it is and its slices are
-    complete. If the artery is unknown, the arteries share the lesion equally; if it is not coronary, the other kinds do
-    (`kind_is_known`). The shares are 0 if no annotator judged the lesion, or if they disagree.
+    A painted voxel is of its artery; an unpainted one of a complete slice is not coronary. It is 0 if no annotator
+    judged it, if they disagree, or if the artery is unknown.
     """
-    flat = np.flatnonzero(id_map)
-    id_of_voxel, slice_of_voxel = id_map.reshape(-1)[flat], flat // id_map[0].size
-    most, labels = max(ids, default=0) + 1, Artery.UNASSIGNED + 1
-    verdicts = np.full((len(ids), len(readings)), -1)
-    for verdict, reading in zip(verdicts.T, readings, strict=True):
-        sites = np.minimum(reading.regions.reshape(-1)[flat], Artery.UNASSIGNED).astype(int)
-        counts = np.bincount(id_of_voxel * labels + sites, minlength=most * labels).reshape(most, labels)[list(ids)]
-        unknown = np.bincount(id_of_voxel, ~reading.is_complete[slice_of_voxel], most)[list(ids)]
-        painted = counts[:, 1:].sum(axis=1)
-        verdict[(painted == 0) & (unknown == 0)] = 0
-        is_painted = painted > counts[:, 0]
-        verdict[is_painted] = counts[is_painted, 1:].argmax(axis=1) + 1
-    shares = np.zeros((len(ids), len(LESION_KINDS)), np.float32)
-    for row, verdict in zip(shares, verdicts, strict=True):
-        sites = set(verdict[verdict >= 0].tolist())
-        if sites == {0}:
-            row[ARTERY_KINDS:] = 1 / (len(LESION_KINDS) - ARTERY_KINDS)
-        elif len(sites) == 1 and max(sites) <= ARTERY_KINDS:
-            row[max(sites) - 1] = 1
-        elif sites and 0 not in sites:
-            row[:ARTERY_KINDS] = 1 / ARTERY_KINDS
-    return shares
+    verdicts = np.zeros((len(readings), len(flat)), np.uint8)
+    for verdict, reading in zip(verdicts, readings, strict=True):
+        verdict[:] = reading.regions.reshape(-1)[flat]
+        is_complete = reading.is_complete[flat // reading.regions[0].size]
+        verdict[(verdict == 0) & is_complete] = NOT_CORONARY + 1
+    label = verdicts.max(axis=0, initial=0)
+    is_known = (label <= ARTERY_KINDS) | (label == NOT_CORONARY + 1)
+    return np.where(is_known & ((verdicts == label) | (verdicts == 0)).all(axis=0), label, 0)
 
 
-def kind_is_known(shares: np.ndarray) -> np.ndarray:
-    """Return True for lesions [n, kinds] of a known kind, False if they are coronary or not without one, bool [n]."""
-    return shares.max(axis=1) > 1 / ARTERY_KINDS
+@lru_cache(maxsize=1)
+def _background(scan: TrainingScan) -> phantom.Background | None:
+    """Read and measure a real scan, whose seeds follow one another; None if nothing can be inserted into it."""
+    territories = load_model(find_model("territories").path, "cpu")
+    try:
+        return phantom.prepare_background(_read(scan), None, scan.patient, territories)
+    except phantom.InsertionError:
+        return None
+
+
+def _inserted_scan(scan: TrainingScan, seed: int, territories: LoadedModel) -> DenseScan:
+    background = _background(scan)
+    if background is None:
+        raise CTError("Nothing can be inserted.")
+    settings = phantom.InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
+    inserted = phantom.insert_lesions(phantom.clean_scan(background, settings), background, 0, settings)
+    acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)
+    ct = scan_from_image(phantom.image_on(inserted.grid, inserted.hu), acquisition)
+    return dense_scan(ct, sources_of(inserted), territories, True)
+
+
+def _stored(path: Path, make: Callable[[], DenseScan], seed: int) -> np.ndarray:
+    """Open rows without reading them, so that a batch reads only its own; make and write them if missing.
+
+    There are none where no heart is found, or nothing can be inserted.
+    """
+    if not path.exists():
+        try:
+            rows = scan_rows(make(), np.random.default_rng(seed))
+        except CTError:
+            rows = np.zeros(0, ROW)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as unfinished, unfinished.open("wb") as file:
+            np.save(file, rows)
+    if path.stat().st_size < ROW.itemsize:  # an empty file cannot be mapped
+        return np.zeros(0, ROW)
+    rows = np.load(path, mmap_mode="r")
+    if rows.dtype != ROW:
+        raise CTError(f"{path} does not hold patches of this version. Delete it.")
+    return rows
+
+
+def digital_scan(
+    number: int, difficulty: phantom.Difficulty | None, gated: bool | None, territories: LoadedModel
+) -> DenseScan:
+    """Scan a digital patient (`phantom.draw_lesion_patient`) and label what is dense.
+
+    Raises CTError if no heart is found.
+    """
+    patient = phantom.draw_lesion_patient(number, difficulty)
+    scanner, pose = phantom.draw_lesion_scan(number, difficulty, gated)
+    scan = phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner, HEIGHTS_MM), 1)
+    return dense_scan(phantom.as_ct_scan(scan, patient), sources_of(scan), territories)
+
+
+def dense_scan(
+    ct: CTScan, sources: dict[str, list[phantom.Stamp]], territories: LoadedModel, is_real: bool = False
+) -> DenseScan:
+    """Find the heart in a scan and label what is dense.
+
+    Args:
+        ct: The scan.
+        sources: Image in HU of each kind that is known, as stamps.
+        territories: Territory network.
+        is_real: True if what they do not explain is of unknown kind, and not coronary.
+
+    Raises:
+        CTError: No heart was found.
+    """
+    region = find_heart(ct, None, territories)
+    if region.territories is None:
+        raise CTError("No territories were found.")
+    dense = ct.hu >= ScoringRules().threshold_hu
+    flat = np.flatnonzero(dense)
+    sites = candidate_sites(region, dense).reshape(-1)[flat]
+    blood = measure_blood(ct, region.mask)
+    labels = voxel_labels(flat, ct.hu, sources, is_real)
+    return DenseScan(ct, region.territories, flat, labels, sites, blood.noise_hu if blood else None, is_real)
+
+
+def sources_of(scan: phantom.DigitalScan | phantom.InsertedScan) -> dict[str, list[phantom.Stamp]]:
+    """Return the image in HU of each of LESION_KINDS but noise in a simulated scan, as stamps."""
+    per_mg = np.float32(1000.0 * scan.scanner.calcium_hu_per_mg_cm3)
+    sources = {
+        artery: [replace(stamp, values=per_mg * stamp.values) for stamp in stamps]
+        for artery, stamps in scan.arteries.items()
+    }
+    elsewhere = scan.distractors if isinstance(scan, phantom.DigitalScan) else scan.elsewhere
+    for distractor, stamps in elsewhere.items():
+        sources.setdefault(KIND_OF_DISTRACTOR[distractor], []).extend(stamps)
+    return sources
+
+
+def voxel_labels(
+    flat: np.ndarray, hu: np.ndarray, sources: dict[str, list[phantom.Stamp]], is_real: bool = False
+) -> np.ndarray:
+    """Return the label of dense voxels, uint8 [n]: the kind that adds most, or noise where all add too little.
+
+    Args:
+        flat: Indices of the voxels.
+        hu: The scan, [k, j, i].
+        sources: Image in HU of each kind but noise, as stamps.
+        is_real: True if noise is of unknown kind.
+    """
+    excess = np.maximum(hu.reshape(-1)[flat] - BLOOD_HU, 1)
+    best, total = np.zeros(len(flat), np.float32), np.zeros(len(flat), np.float32)
+    labels = np.zeros(len(flat), np.uint8)
+    volume = np.zeros(hu.shape, np.float32)
+    for kind, stamps in sources.items():
+        volume[:] = 0
+        phantom.add_stamps(volume, stamps)
+        added = np.maximum(volume.reshape(-1)[flat], 0)
+        labels[added > best] = LESION_KINDS.index(kind) + 1
+        np.maximum(best, added, out=best)
+        total += added
+    labels[total < EXPLAINED * excess] = (NOT_CORONARY if is_real else NOISE) + 1
+    return labels
+
+
+def size_code(volume_mm3: np.ndarray) -> np.ndarray:
+    """Return volumes as uint8, on a logarithmic scale up to 40 mL."""
+    return np.rint(24 * np.log1p(np.minimum(volume_mm3, 40_000))).astype(np.uint8)
+
+
+def volume_of(code: np.ndarray) -> np.ndarray:
+    """Return the volumes in mm³ of codes of `size_code`."""
+    return np.expm1(np.asarray(code, np.float32) / 24)
+
+
+def scan_rows(dense: DenseScan, generator: np.random.Generator) -> np.ndarray:
+    """Cut out patches that cover what is dense in heart and territories and has a label, ROW [n]."""
+    scan, shape = dense.scan, dense.scan.hu.shape
+    spacing_mm = np.array(scan.image.GetSpacing()[::-1])
+    voxel_mm3 = math.prod(spacing_mm)
+    lesion = connected_voxels(dense.flat, dense.labels, shape)
+    sizes = size_code(np.bincount(lesion) * voxel_mm3)[lesion]
+    dense_map = np.zeros(shape, bool)
+    label_map, size_map = np.zeros((2, *shape), np.uint8)
+    for volume, values in ((dense_map, True), (label_map, dense.labels), (size_map, sizes)):
+        volume.reshape(-1)[dense.flat] = values
+    is_candidate = (dense.sites > 0) & (dense.labels > 0)
+    places = np.stack(np.unravel_index(dense.flat[is_candidate], shape), axis=1)
+    labels = dense.labels[is_candidate]
+    patches = []
+    for _ in range(COVERINGS):
+        order = generator.permutation(len(places))
+        cover = covering(places[order], spacing_mm)
+        for number, centre in enumerate(cover.centres):
+            of_patch = labels[order[cover.patch == number]]
+            patches.append((centre, voxel_mm3 * np.bincount(of_patch, minlength=NOT_CORONARY + 2)[1:]))
+    patches = _without_much_noise(patches, dense.is_real, generator)
+    result = np.zeros(len(patches), ROW)
+    for row, (centre, volumes) in zip(result, patches, strict=True):
+        sampler = PatchSampler.around(centre, shape, spacing_mm, ROW_SIZE)
+        is_dense, label, size = dense_map[sampler.boxes], label_map[sampler.boxes], size_map[sampler.boxes]
+        row["hu"] = np.rint(np.clip(sampler.sample(scan.hu[sampler.boxes], AIR_HU), -1024, 3071))
+        share = sampler.sample(is_dense)
+        row["dense"] = np.rint(100 * share)
+        present = np.unique(label[is_dense])
+        shares = np.stack([sampler.sample(is_dense & (label == number)) for number in present])
+        row["label"] = np.where(share > 0, present[shares.argmax(axis=0)], 0)
+        row["size"] = np.rint(sampler.sample(size) / np.maximum(share, 1e-3))
+        row["territories"] = np.rint(100 * territories_around(dense.territories, centre, spacing_mm, ROW_SIZE))
+        row["noise_hu"] = math.nan if dense.noise_hu is None else dense.noise_hu
+        row["volumes_mm3"] = volumes
+    return result
 
 
 def _without_much_noise(
-    ids: Sequence[int], shares: np.ndarray, generator: np.random.Generator
-) -> tuple[list[int], np.ndarray]:
-    """Keep MAX_NOISE of the lesions that are noise or not coronary, drawn at random, and all others with shares."""
-    unnamed = ~kind_is_known(shares) & (shares[:, ARTERY_KINDS:].sum(axis=1) > 0)
-    noise = np.flatnonzero((shares[:, LESION_KINDS.index("noise")] > 0.9) | unnamed)
-    dropped = {*generator.permutation(noise)[MAX_NOISE:].tolist(), *np.flatnonzero(shares.sum(axis=1) == 0).tolist()}
-    rows = [n for n in range(len(shares)) if n not in dropped]
-    return [ids[n] for n in rows], shares[rows]
+    patches: list[tuple[np.ndarray, np.ndarray]], is_real: bool, g: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Keep MAX_NOISE_PATCHES of the patches whose core holds nothing but noise, and MAX_PATCHES in all."""
+    is_noise = [not volumes[:NOISE].any() for _, volumes in patches]
+    noise = g.permutation(np.flatnonzero(is_noise))[: MAX_NOISE_PATCHES[is_real]]
+    remaining = [patch for n, patch in enumerate(patches) if not is_noise[n] or n in noise]
+    return [remaining[n] for n in sorted(g.permutation(len(remaining))[:MAX_PATCHES].tolist())]

@@ -1,6 +1,6 @@
-"""Train the lesion network on digital patients, on digital calcium in real scans without any, and on painted lesions.
+"""Train the lesion network on digital patients, on digital calcium in real scans without any, and on painted scans.
 
-Each patient is scanned when it is first drawn (`data.lesion_rows`) and its lesions are kept in the cache.
+Each patient is scanned when it is first drawn (`data.lesion_rows`) and its patches are kept in the cache.
 """
 
 from __future__ import annotations
@@ -26,27 +26,39 @@ from CACScoringLib.networks.registry import build
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 
 from ..data.datasets import default_cache, find_scans, split_by_patient
-from ..data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
-from ..data.lesion_rows import ARTERY_KINDS, annotated_rows, clean_rows, inserted_rows, kind_is_known, patient_rows
+from ..data.lesion_batches import LesionAugmentation, LesionData, plain_batch, varied_batch
+from ..data.lesion_rows import (
+    ARTERY_KINDS,
+    DIFFICULTIES,
+    NOISE,
+    NOT_CORONARY,
+    NUMBERS_APART,
+    annotated_rows,
+    clean_rows,
+    inserted_rows,
+    patient_rows,
+    patients,
+)
 from ..project.training_scan import TrainingScan
-from ..statistics.roc import area
 from .distributed import in_turn
 from .loop import Task, channels_last
 from .runs import TrainingData, start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 
-FIRST_NUMBERS = {"training": 5_000_000, "validation": 5_500_000}
-"""First patient number of each use, far from the others and from those of any cohort."""
+ROOT, MITRAL, STENT = (LESION_KINDS.index(kind) for kind in ("aortic valve and root", "mitral annulus", "stent"))
+DEVICES = [STENT, *(LESION_KINDS.index(kind) for kind in ("lead", "wire", "clip", "catheter", "prosthetic valve"))]
+NON_CORONARY = [n for n in range(len(LESION_KINDS)) if n not in CORONARY_KINDS]
+"""Indices of LESION_KINDS."""
 
 SMOOTHING = 0.04
-"""Share of each label that is spread over all kinds, because a simulated lesion is clearer than a real one."""
+"""Share of each label that is spread over all kinds, because simulated calcium is clearer than real one."""
 
 CORONARY_WEIGHT = 0.7
 """Weight of the loss for coronary or not, beside that for the kind."""
 
 INTENDED_USE = (
-    "Names what candidates of the clinical rule are on non-contrast chest CT (an artery's calcium, other calcium, a "
-    "device, or noise), as a step of calcium scoring with CAC. For research; not a medical device."
+    "Names what every voxel at or above the clinical threshold is on non-contrast chest CT (an artery's calcium, other "
+    "calcium, a device, or noise), as a step of calcium scoring with CAC. For research; not a medical device."
 )
 
 
@@ -55,25 +67,23 @@ class LesionTraining:
     """Settings of the lesion network's training.
 
     Attributes:
-        patients: Number of digital patients to train on, from FIRST_NUMBERS on.
-        validation_patients: Number of digital patients to validate on, from FIRST_NUMBERS on.
+        patients: Number of digital patients to train on, of all difficulties by turns.
+        validation_patients: Number of digital patients to validate on.
         insertions: Times that each real scan gets digital calcium, if its sharpness and noise can be measured.
-        views: Views of each real scan free of coronary calcium, in which everything dense is noise.
-        clean_share: Share of lesions from these.
-        batch_size: Lesions per step.
+        views: Views of each real scan free of coronary calcium, in which nothing dense is coronary.
+        batch_size: Patches per step.
         learning_rate: Learning rate of the AdamW optimiser.
         start: SHA-256 of the model with the initial weights, recorded by the training.
-        annotated_share: Share of lesions from a project's scans in which annotators painted regions; None for none.
+        annotated_share: Share of patches from a project's scans in which annotators painted regions; None for none.
     """
 
-    loop: LoopSettings = LoopSettings(6_000, validate_every=250, average=0.998)  # noqa: RUF009
+    loop: LoopSettings = LoopSettings(6_000, validate_every=400, decay_from=0.3, half_precision=False)  # noqa: RUF009
     network: LesionNetConfig = field(default_factory=LesionNetConfig)
     patients: int = 300
-    validation_patients: int = 30
-    insertions: int = 10
-    views: int = 10
-    clean_share: float = 0.25
-    batch_size: int = 24
+    validation_patients: int = 40
+    insertions: int = 6
+    views: int = 8
+    batch_size: int = 16
     learning_rate: float = 1.5e-3
     augmentation: LesionAugmentation = field(default_factory=LesionAugmentation)
     start: str | None = None
@@ -88,13 +98,13 @@ class LesionTask(Task[LesionTraining]):
 
     Args:
         settings: Settings of the training.
-        training: Lesions to learn from.
-        validation: Lesions of other patients.
+        training: Patches to learn from.
+        validation: Patches of other patients.
         start: Initial network.
     """
 
     exported = "lesions"
-    better = "auc"
+    better = "log likelihood"
 
     def __init__(
         self,
@@ -110,77 +120,86 @@ class LesionTask(Task[LesionTraining]):
         self.optimizers = {
             "lesions": torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-3)
         }
-        self._chances = training.chances(settings.annotated_share, settings.clean_share)
+        self._chances = training.chances(settings.annotated_share)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         numbers = generator.choice(len(self.training), self.settings.batch_size, p=self._chances)
-        inputs = varied_input(self.training.rows(numbers), self.settings.augmentation, generator)
-        return {"x": inputs, "shares": torch.from_numpy(self.training.shares[numbers])}
+        batch = varied_batch(self.training.rows(numbers), self.settings.augmentation, generator)
+        return {"x": batch.x, "labels": batch.labels, "weights": batch.weights}
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         x = batch["x"].contiguous(memory_format=torch.channels_last_3d)
-        loss = lesion_loss(self.modules["lesions"](x, logits=True), batch["shares"])
+        is_labelled = batch["labels"] > 0
+        logits = self.modules["lesions"](x, voxels=is_labelled)
+        loss = lesion_loss(logits, batch["labels"][is_labelled] - 1, batch["weights"][is_labelled])
         self.descend("lesions", loss, fabric, max_norm=5.0)
         return {"loss": loss.detach()}
 
     def validate(self, network: Runner | nn.Module) -> dict[str, float]:
-        return metrics(probabilities(network, self.validation), self.validation)
+        return lesion_metrics(network, self.validation)
 
 
-def lesion_loss(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Return the cross entropy of kinds, of lesions where they are known, and that of coronary or not.
+def lesion_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the weighted cross entropy of kinds, of voxels where they are known, and that of coronary or not.
 
     Args:
-        logits: Network output, [B, kinds].
-        shares: Share of each kind in each lesion, [B, kinds].
+        logits: Network output at dense voxels, [n, kinds].
+        labels: Index of each voxel's kind, or NOT_CORONARY, [n].
+        weights: Weight of each voxel, [n].
     """
-    logits = logits.float()
-    labels = (1 - SMOOTHING) * shares + SMOOTHING / len(LESION_KINDS)
-    is_known = shares.amax(1) > 1 / ARTERY_KINDS  # `kind_is_known`
-    entropies = functional.cross_entropy(logits, labels, reduction="none")
-    kind_entropy = (entropies * is_known).sum() / is_known.sum().clamp(min=1)
-    coronary, elsewhere = (logits[:, part].logsumexp(1) for part in (slice(ARTERY_KINDS), slice(ARTERY_KINDS, None)))
-    share = shares[:, :ARTERY_KINDS].sum(1)
-    total = logits.logsumexp(1)
-    entropy = -(share * (coronary - total) + (1 - share) * (elsewhere - total)).mean()
-    return kind_entropy + CORONARY_WEIGHT * entropy
+    weights = weights / weights.sum().clamp(min=1e-6)
+    log_kinds = functional.log_softmax(logits, 1)
+    is_known = labels != NOT_CORONARY
+    kinds = labels.clamp(max=NOT_CORONARY - 1)
+    entropies = functional.nll_loss(log_kinds, kinds, reduction="none")
+    entropies = (1 - SMOOTHING) * entropies - SMOOTHING * log_kinds.mean(1)
+    # Stents lie in arteries: for "coronary or not" they count on neither side.
+    coronary, elsewhere = log_kinds[:, :ARTERY_KINDS].logsumexp(1), log_kinds[:, NON_CORONARY].logsumexp(1)
+    is_artery, is_elsewhere = labels < ARTERY_KINDS, (labels >= ARTERY_KINDS) & (labels != STENT)
+    of_place = -(coronary * is_artery + elsewhere * is_elsewhere)
+    return (weights * (torch.where(is_known, entropies, of_place) + CORONARY_WEIGHT * of_place)).sum()
 
 
-def probabilities(network: Runner | nn.Module, data: LesionData, batch_size: int = 48) -> np.ndarray:
-    """Return a network's probabilities of all lesions, float32 [n, kinds]."""
-    parts = []
-    for first in range(0, len(data), batch_size):
-        inputs = plain_input(data.rows(np.arange(first, min(first + batch_size, len(data)))))
-        parts.append(predict(network, inputs.numpy(), batch_size)[0])
-    return np.concatenate(parts)
-
-
-def metrics(answers: np.ndarray, data: LesionData) -> dict[str, float]:
-    """Compare a network's probabilities [n, kinds] with the truth.
+def lesion_metrics(network: Runner | nn.Module, data: LesionData, batch_size: int = 16) -> dict[str, float]:
+    """Compare a network's answers with the truth, voxel by voxel, weighted as in the loss.
 
     Returns:
-        Area under the ROC curve of coronary calcium against all else but stents ("auc"); share of coronary calcium in
-        its own artery ("artery"); share of the lesions of each kind that are judged rightly as coronary or not.
+        Mean log likelihood; of arteries' calcium the share taken for calcium of arteries or stents, for its own artery
+        and for a device; of root, mitral annulus, noise and real scans without calcium the share taken for coronary.
     """
-    shares, stent = data.shares, LESION_KINDS.index("stent")
-    is_known = kind_is_known(shares)
-    kinds = np.where(is_known, shares.argmax(1), -1)
-    coronary = answers[:, CORONARY_KINDS].sum(1)
-    is_calcium = shares[:, :ARTERY_KINDS].sum(1) > 0.5
-    judged = kinds != stent
-    has_artery = is_calcium & is_known
-    arteries = shares[has_artery, :ARTERY_KINDS].argmax(1) == answers[has_artery, :ARTERY_KINDS].argmax(1)
-    values = {"auc": area(coronary[judged], is_calcium[judged]), "artery": float(arteries.mean())}
-    for number, kind in enumerate(LESION_KINDS):
-        of_kind = kinds == number
-        if of_kind.any():
-            right = (coronary[of_kind] > 0.5) == (number in CORONARY_KINDS)
-            values[kind] = float(right.mean())
-    values["stents named"] = float((answers[kinds == stent].argmax(1) == stent).mean()) if (kinds == stent).any() else 0
-    values["calcium named stent"] = float((answers[is_calcium].argmax(1) == stent).mean()) if is_calcium.any() else 0
-    real = data.is_annotated
-    if is_calcium[real].any() and not is_calcium[real].all():
-        values["auc in annotated scans"] = area(coronary[real], is_calcium[real])
+    kinds, labels, weights = [], [], []
+    for first in range(0, len(data), batch_size):
+        batch = plain_batch(data.rows(np.arange(first, min(first + batch_size, len(data)))))
+        answers = np.moveaxis(predict(network, batch.x.numpy(), batch_size)[0], 1, -1)
+        is_labelled = (batch.labels > 0).numpy()
+        kinds.append(answers[is_labelled])
+        labels.append(batch.labels.numpy()[is_labelled] - 1)
+        weights.append(batch.weights.numpy()[is_labelled])
+    return measures(np.concatenate(kinds), np.concatenate(labels), np.concatenate(weights))
+
+
+def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """Compute `lesion_metrics` of probabilities [n, kinds], labels [n] and weights [n] of voxels."""
+    coronary = kinds[:, CORONARY_KINDS].sum(axis=1)
+    likeliest = kinds.argmax(axis=1)
+    likelihood = np.where(
+        labels == NOT_CORONARY,
+        1 - coronary,
+        np.take_along_axis(kinds, np.minimum(labels, NOT_CORONARY - 1)[:, None], 1)[:, 0],
+    )
+    values = {"log likelihood": float(np.average(np.log(np.maximum(likelihood, 1e-4)), weights=weights))}
+
+    def share(name: str, of_voxels: np.ndarray, is_so: np.ndarray) -> None:
+        if weights[of_voxels].sum() > 0:
+            values[name] = float(np.average(is_so[of_voxels], weights=weights[of_voxels]))
+
+    for number, kind in enumerate(LESION_KINDS[:ARTERY_KINDS]):
+        share(f"{kind} found", labels == number, coronary > 0.5)
+        share(f"{kind} named", labels == number, likeliest == number)
+    share("calcium as device", labels < ARTERY_KINDS, np.isin(likeliest, DEVICES))
+    for number, name in ((ROOT, "root"), (MITRAL, "mitral"), (NOISE, "noise")):
+        share(f"{name} as coronary", labels == number, coronary > 0.5)
+    share("real as coronary", labels == NOT_CORONARY, coronary > 0.5)
     return values
 
 
@@ -189,9 +208,9 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
 
     Raises CTError, OutputError.
     """
-    most = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
+    most = NUMBERS_APART * len(DIFFICULTIES)
     if not 1 <= settings.patients <= most or settings.validation_patients < 1 or settings.batch_size < 1:
-        raise CTError(f"Give 1 to {most} patients, at least 1 to validate on, and at least 1 lesion per step.")
+        raise CTError(f"Give 1 to {most} patients, at least 1 to validate on, and at least 1 patch per step.")
     card, start = start_from(options, settings, "lesions")
     if card is not None:
         settings = replace(settings, network=LesionNetConfig(**card.config), start=card.sha256)
@@ -201,8 +220,7 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
         task = LesionTask(settings, training, validation, start)
         outcome = run.train(task)
         counts = {"training": settings.patients, "validation": settings.validation_patients}
-        firsts = {use: FIRST_NUMBERS[use] for use in counts}
-        data = "; ".join(f"{use}: digital patients {firsts[use]} to {firsts[use] + n - 1}" for use, n in counts.items())
+        data = "; ".join(f"{use}: {_description(use, count)}" for use, count in counts.items())
         data += about
 
         def evaluate(model: LoadedModel) -> tuple[dict[str, object], dict[str, float]]:
@@ -211,12 +229,19 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
         return run.write_model(settings, data, outcome, evaluate, INTENDED_USE, card)
 
 
+def _description(use: str, count: int) -> str:
+    """Describe the digital patients of a use."""
+    firsts = patients(use, min(count, len(DIFFICULTIES)))
+    numbers = ", ".join(f"{number} ({difficulty or 'usual'})" for number, difficulty in firsts)
+    return f"{count} digital patients, by turns from numbers {numbers} on"
+
+
 _RowJob = Callable[[LoadedModel], np.ndarray]
-"""Function that opens a scan's lesions, and makes them if missing, given the territory network."""
+"""Function that opens a scan's patches, and makes them if missing, given the territory network."""
 
 
 def _row_writer() -> Callable[[_RowJob], None]:
-    """Return the function of a worker that makes a scan's lesions."""
+    """Return the function of a worker that makes a scan's patches."""
     territories = load_model(find_model("territories").path, "cpu")
 
     def write(job: _RowJob) -> None:
@@ -226,7 +251,7 @@ def _row_writer() -> Callable[[_RowJob], None]:
 
 
 def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -> tuple[LesionData, LesionData, str]:
-    """Make the lesions that are not cached yet: those to learn from, those to validate on, and a note on real scans."""
+    """Make the patches that are not cached yet: those to learn from, those to validate on, and a note on real scans."""
     folder = default_cache() / "lesions"
     scans = find_scans(options.data, options.annotator) if options.data else []
     annotated: tuple[list[TrainingScan], list[TrainingScan]] = ([], [])
@@ -236,7 +261,7 @@ def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -
         scans = [scan for scan in scans if not scan.annotators]
     scans = [scan for scan in scans if not scan.shows_calcium()]
     jobs: dict[str, list[_RowJob]] = {
-        use: [partial(patient_rows, FIRST_NUMBERS[use] + number, folder) for number in range(count)]
+        use: [partial(patient_rows, number, difficulty, folder) for number, difficulty in patients(use, count)]
         for use, count in (("training", settings.patients), ("validation", settings.validation_patients))
     }
     for use, part in zip(("annotated", "annotated validation"), annotated, strict=True):
@@ -247,13 +272,13 @@ def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -
     if options.workers > 1:
         for event in run_jobs(_row_writer, every_job, options.workers, progress.counted):
             if event.state == "lost":
-                raise DataError(f"The lesions of a scan could not be made. {event.reason}")
+                raise DataError(f"The patches of a scan could not be made. {event.reason}")
     territories = load_model(find_model("territories").path, "cpu")
     rows: dict[str, list[np.ndarray]] = {use: [] for use in jobs}
     for done, (use, job) in enumerate(((use, job) for use, part in jobs.items() for job in part), 1):
         rows[use].append(job(territories))
         progress.counted(done, len(every_job))
-    training = LesionData(rows["training"] + rows["inserted"], rows["annotated"], rows["clean"])
+    training = LesionData(rows["training"] + rows["inserted"] + rows["clean"], rows["annotated"])
     validation = LesionData(rows["validation"], rows["annotated validation"])
     times = f"; digital calcium and stents inserted up to {settings.insertions} times, and {settings.views} views, of"
     about = "".join(f"{times} {patient}" for patient in dict.fromkeys(scan.patient for scan in scans))

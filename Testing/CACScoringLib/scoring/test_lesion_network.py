@@ -1,38 +1,27 @@
-"""The patches that the lesion network sees, whatever the scan's voxels, and what it is asked."""
+"""The patches that the lesion network sees, whatever the scan's voxels, and its answers at the voxels of the scan."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from handmade_networks import LooksLike, loaded
 from images import image_of
-from known_territories import label_of, territories_of
 
-from CACScoringLib.core.ct import Acquisition, CTScan
-from CACScoringLib.core.labels import Artery
-from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
-from CACScoringLib.scoring import lesion_network
+from CACScoringLib.anatomy.territories import Territories
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import AIR_HU, scan_from_image
+from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.lesion_network import (
+    CORE,
     PATCH_STEP_MM,
+    LesionPatch,
     PatchSampler,
-    lesion_kinds,
-    lesion_patches,
+    covering,
     network_input,
+    voxel_kinds,
 )
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
-
-def scan_of(hu, spacing_mm):
-    image = image_of(hu.astype(np.int16), spacing_mm)
-    return CTScan(image, Acquisition("memory"))
-
-
-def with_lesions(spacing_mm=(0.75, 0.75, 2.0), shape=(40, 100, 100), boxes=()):
-    """A scan of 40 HU with boxes [k, j, i] of 400 HU, its lesions in the LAD, and territories all of the LAD."""
-    hu = np.full(shape, 40)
-    for box in boxes:
-        hu[box] = 400
-    scan = scan_of(hu, spacing_mm)
-    lesions = find_lesions(scan.image, np.where(hu >= 130, np.uint8(Artery.LAD), 0), ScoringRules())
-    return scan, lesions, territories_of(scan.image, np.full(shape, label_of("LAD")))
+SPACING_MM = np.array([3.0, 0.5, 0.5])
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.75, 0.75, 2.0), (0.5, 0.5, 1.0), (1.5, 1.5, 4.0)])
@@ -58,40 +47,72 @@ def test_a_patch_samples_a_linear_volume_exactly(spacing_mm):
 
 
 def test_beyond_the_scan_there_is_air():
-    scan, lesions, territories = with_lesions(boxes=[np.s_[0:2, 0:3, 0:3]])
-    (patch,) = lesion_patches(lesions.id_map, lesions.ids, scan, territories)
-    assert patch.hu.shape == (16, 48, 48)
-    assert patch.hu[0, 0, 0] == pytest.approx(-1024)
-    assert patch.hu[-1, -1, -1] == pytest.approx(40, abs=1)
-    assert patch.mask.sum() == pytest.approx(2 * 3 * 3, rel=0.05), "the patch's voxels are those of the scan"
+    hu, spacing_mm = np.full((40, 100, 100), 40), np.array(PATCH_STEP_MM)
+    sampler = PatchSampler.around(np.array([1, 1, 1]), hu.shape, spacing_mm)
+    patch = sampler.sample(hu[sampler.boxes], AIR_HU)
+    assert patch.shape == LESION_PATCH
+    assert patch[0, 0, 0] == pytest.approx(AIR_HU)
+    assert patch[-1, -1, -1] == pytest.approx(40, abs=1)
 
 
-def test_each_patch_shows_its_lesion_alone_and_its_territory():
-    boxes = [np.s_[10:12, 40:44, 40:44], np.s_[30:31, 60:62, 60:63]]
-    scan, lesions, territories = with_lesions(boxes=boxes)
-    patches = list(lesion_patches(lesions.id_map, lesions.ids, scan, territories))
-    for patch, lesion in zip(patches, lesions.lesions, strict=True):
-        assert patch.mask.sum() == pytest.approx(lesion.voxels, rel=0.05)
-        # A single slice fills half of the two middle ones.
-        assert patch.mask[7:9, 22:26, 22:26].max() == pytest.approx(min(1, len(lesion.slices) / 2), abs=0.05)
-        assert patch.territories[label_of("LAD")] == pytest.approx(1)
-    large = int(np.argmax([lesion.voxels for lesion in lesions.lesions]))
-    inputs = network_input(patches[large])
-    assert inputs.shape == (14, 16, 48, 48)
-    brightest = np.unravel_index(inputs[1].argmax(), inputs[1].shape)
-    assert inputs[1][brightest] == pytest.approx((400 + 150) / 1650, abs=0.01)
-    assert inputs[0][brightest] == 1
-    assert inputs[2][brightest] == pytest.approx(1, abs=0.01)
-    np.testing.assert_allclose(inputs[3 + label_of("LAD")], 1, atol=1e-5)
+def test_the_network_sees_windows_what_is_dense_territories_and_noise():
+    hu, dense = np.full(LESION_PATCH, 1200, np.float32), np.zeros(LESION_PATCH, np.float32)
+    hu[:8], hu[0], dense[2] = 2250, 3500, 0.25
+    territories = np.arange(11, dtype=np.float32)[:, None, None, None] / 55 * np.ones((8, 12, 12), np.float32)
+    inputs = network_input(LesionPatch(hu, dense, territories), 20.0)
+    assert inputs.shape == (16, *LESION_PATCH)
+    assert inputs[0, [-1, 1, 0], 0, 0].tolist() == [0, 0.5, 1], "metal"
+    assert inputs[1:3, -1, 0, 0] == pytest.approx([1, (1200 + 150) / 1650])
+    np.testing.assert_array_equal(inputs[3], dense)
+    np.testing.assert_array_equal(inputs[4:15, 3, 40, 5], territories[:, 0, 0, 0])
+    assert inputs[15] == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("most_held", [1, 64])
-def test_the_network_sees_each_lesion_once_in_order(monkeypatch, most_held):
-    monkeypatch.setattr(lesion_network, "MAX_HELD", most_held)
-    scan, lesions, territories = with_lesions(boxes=[np.s_[10:12, 40:44, 40:44], np.s_[30:31, 60:62, 60:63]])
-    model = loaded(LooksLike(0.7, "mitral annulus"), LesionNetConfig())
-    kinds = lesion_kinds(lesions.id_map, lesions.ids, scan, territories, model)
-    assert kinds.shape == (2, len(LESION_KINDS))
-    assert kinds[:, LESION_KINDS.index("mitral annulus")] == pytest.approx([0.3, 0.3])
-    scan, lesions, territories = with_lesions()
-    assert lesion_kinds(lesions.id_map, lesions.ids, scan, territories, model).shape == (0, len(LESION_KINDS))
+def test_unknown_noise_is_usual_and_much_noise_is_bounded():
+    patch = LesionPatch(*np.zeros((2, *LESION_PATCH), np.float32), np.zeros((11, 8, 12, 12), np.float32))
+    unknown, usual, much, more = (
+        network_input(patch, noise_hu)[-1, 0, 0, 0] for noise_hu in (None, 15.0, 400.0, 500.0)
+    )
+    assert unknown == usual < much == more
+
+
+def test_every_voxel_lies_in_the_core_of_its_patch():
+    places = np.random.default_rng(0).integers(0, (20, 200, 200), (400, 3))
+    cover = covering(places, SPACING_MM)
+    offsets_mm = np.abs(places - cover.centres[cover.patch]) * SPACING_MM
+    assert (offsets_mm <= np.array(CORE) / 2 * PATCH_STEP_MM + 1e-9).all()
+    assert set(cover.patch.tolist()) == set(range(len(cover.centres)))
+
+
+def test_a_small_lesion_takes_one_patch():
+    places = np.argwhere(np.ones((2, 6, 6), bool)) + 10
+    assert len(covering(places, SPACING_MM).centres) == 1
+    assert len(covering(np.zeros((0, 3), int), SPACING_MM).centres) == 0
+
+
+def test_voxels_get_the_answers_at_their_places():
+    shape = (12, 120, 120)
+    hu = np.zeros(shape, np.int16)
+    hu[:, 0], hu[0, 10, 0] = -1000, 1500
+    hu[3:9, 30:46, 30:46] = 300
+    hu[3:9, 30:46, 80:96] = 600
+    scan = scan_from_image(image_of(hu, tuple(SPACING_MM[::-1])), Acquisition("memory", kvp=120.0))
+    grid = ScanGrid((0.0, 0.0, 0.0), (6.0, 6.0, 1.0), (20, 20, 12))
+    territories = Territories(grid, np.ones((12, 20, 20)), np.full((11, 12, 20, 20), 1 / 11, np.float32), "test")
+
+    class ByBrightness:
+        """Answer LAD where the CT is bright, RCA where it is very bright, by the wide window."""
+
+        def run(self, inputs):
+            assert inputs[:, -1].max() == pytest.approx(20 / 50)
+            bright = inputs[:, 2] > 0.35
+            answers = np.zeros((len(inputs), len(LESION_KINDS), *LESION_PATCH), np.float32)
+            answers[:, 1], answers[:, 3] = ~bright, bright
+            return answers
+
+    flat = np.flatnonzero((hu >= 130) & (hu < 1500))
+    kinds = voxel_kinds(flat, scan, territories, 20.0, SimpleNamespace(network=ByBrightness()))
+    assert kinds.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    is_right = hu.reshape(-1)[flat] == 600
+    assert (kinds[:, 3] > 0.5)[is_right].mean() > 0.7  # their edges are blurred
+    assert (kinds[:, 1] > 0.5)[~is_right].all()

@@ -1,4 +1,4 @@
-"""Lesions with a known source: what each holds, how they are kept, and how they are drawn and varied."""
+"""Patches with labelled voxels: what each voxel holds, and how patches are cut, kept, drawn and varied."""
 
 from types import SimpleNamespace
 
@@ -8,87 +8,135 @@ import SimpleITK as sitk
 import torch
 from images import image_of
 
+from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
-from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACTrainingLib.data import lesion_rows
-from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_input, varied_input
+from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_batch, varied_batch
 from CACTrainingLib.data.lesion_rows import (
-    ARTERY_KINDS,
     BLOOD_HU,
+    COVERINGS,
+    MAX_NOISE_PATCHES,
+    NOISE,
+    NOT_CORONARY,
     ROW,
     ROW_SIZE,
     THICKEST_MM,
+    DenseScan,
     Reading,
-    annotated_shares,
+    annotated_labels,
     clean_rows,
     inserted_rows,
-    kind_is_known,
-    kind_shares,
     patient_rows,
+    patients,
+    scan_rows,
+    size_code,
     sources_of,
+    volume_of,
+    voxel_labels,
 )
-from CACTrainingLib.phantom.cohort.lesion_patients import OSTIUM_MM, draw_lesion_patient, draw_lesion_scan
 from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
 
-
-def rows_of(*kinds, volume_mm3=10.0):
-    """Rows of lesions in the middle of a patch, of which the CT shows 400 HU in tissue of 40."""
-    rows = np.zeros(len(kinds), ROW)
-    rows["hu"] = 40
-    middle = tuple(slice(n // 2 - 2, n // 2 + 2) for n in ROW_SIZE)
-    rows["hu"][(slice(None), *middle)] = 400
-    rows["mask"][(slice(None), *middle)] = 100
-    rows["territories"][:, 1] = 100
-    for row, kind in zip(rows, kinds, strict=True):
-        row["shares"][LESION_KINDS.index(kind)] = 1
-    rows["volume_mm3"] = volume_mm3
-    return rows
+RCA, ROOT = LESION_KINDS.index("RCA"), LESION_KINDS.index("aortic valve and root")
 
 
-def test_shares_are_those_of_the_density_in_a_lesion():
-    hu = np.zeros((6, 20, 20), np.int16)
-    hu[2, 5:8, 5:8] = 300 + BLOOD_HU
-    hu[4, 12:14, 12:14] = 200
-    image = sitk.GetImageFromArray(hu)
-    lesions = find_lesions(image, np.where(hu > 0, np.uint8(Artery.LAD), 0), ScoringRules())
+def test_a_voxel_is_of_the_kind_that_adds_most_or_noise():
+    hu = np.full((1, 1, 4), BLOOD_HU + 100, np.int16)
     stamps = {
-        "RCA": [Stamp(2, 5, 5, np.full((3, 3), 100, np.float32))],
-        "stent": [Stamp(2, 5, 5, np.full((3, 3), 50, np.float32)), Stamp(0, 0, 0, np.ones((2, 2), np.float32))],
+        "RCA": [Stamp(0, 0, 0, np.array([[80, 30, 10, 0]], np.float32))],
+        "aortic valve and root": [Stamp(0, 0, 0, np.array([[20, 40, 10, 0]], np.float32))],
     }
-    shares = kind_shares(lesions.id_map, lesions.ids, hu, stamps)
-    large, small = np.argsort([-lesion.voxels for lesion in lesions.lesions])
-    named = {name: shares[:, LESION_KINDS.index(name)] for name in ("RCA", "stent", "noise")}
-    assert [named[name][large] for name in named] == pytest.approx([1 / 3, 1 / 6, 1 / 2])
-    assert named["noise"][small] == 1
-    assert shares.sum(1) == pytest.approx([1, 1])
+    flat = np.arange(4)
+    assert voxel_labels(flat, hu, stamps).tolist() == [RCA + 1, ROOT + 1, NOISE + 1, NOISE + 1]
+    assert voxel_labels(flat, hu, stamps, is_real=True).tolist() == [RCA + 1, ROOT + 1, *[NOT_CORONARY + 1] * 2]
 
 
-def test_shares_of_painted_lesions_are_those_of_the_annotators():
-    id_map = np.zeros((3, 20, 20), np.uint16)
-    places = [(0, 0), (0, 8), (0, 16), (1, 0), (1, 8), (2, 0), (2, 8)]
-    for number, (k, j) in enumerate(places, 1):
-        id_map[k, j : j + 2, 4:8] = number
-    first, second = np.zeros((2, *id_map.shape), np.uint8)
-    first[0, :4], first[0, 8:10] = Artery.LAD, Artery.OTHER
-    first[0, 16, 4:6] = Artery.RCA  # a quarter of the lesion
-    first[1, :2], second[1, :2] = Artery.LAD, Artery.RCA
-    first[2, :2] = Artery.LM  # and the second annotator left it unpainted
-    readings = [Reading(first, np.array([True, True, True])), Reading(second, np.array([False, True, True]))]
-    shares = annotated_shares(id_map, range(1, 8), readings)
-    np.testing.assert_array_equal(shares[0], [name == "LAD" for name in LESION_KINDS])
-    for row in (shares[1], shares[3]):
-        assert row[:ARTERY_KINDS].tolist() == [0.25] * ARTERY_KINDS, "coronary, its artery unknown or disputed"
-    assert (shares[[4, 6], :ARTERY_KINDS] == 0).all()
-    assert shares[[4, 6]].sum(axis=1) == pytest.approx(1)
-    assert not shares[[2, 5]].any(), "painted in part, or disputed"
-    assert kind_is_known(shares).tolist() == [True, *[False] * 6]
-    assert not annotated_shares(id_map, range(1, 8), readings[1:])[0].any(), "its slice is not judged"
+def dense_scan(is_real=False):
+    """RCA plaque of 3 x 8 x 8 voxels that touches root wall of as many, and a speck, in a scan of 12 x 160 x 160."""
+    hu = np.full((12, 160, 160), 40, np.int16)
+    hu[:, 0], hu[0, 10, 0] = -1000, 1500
+    labels = np.zeros(hu.shape, np.uint8)
+    labels[4:7, 60:68, 60:68], labels[4:7, 60:68, 68:76], labels[2, 140, 20] = RCA + 1, ROOT + 1, NOISE + 1
+    hu[labels > 0] = 400
+    scan = scan_from_image(image_of(hu, (0.75, 0.75, 2.0)), Acquisition("memory", kvp=120.0))
+    grid = ScanGrid((0.0, 0.0, 0.0), (4.0, 4.0, 1.0), (40, 40, 12))
+    probability = np.zeros((11, 12, 40, 40), np.float32)
+    probability[4] = 1
+    territories = Territories(grid, np.ones((12, 40, 40), np.float32), probability, "test")
+    flat = np.flatnonzero(labels)
+    sites = np.full(len(flat), 4, np.uint8)
+    return DenseScan(scan, territories, flat, labels.reshape(-1)[flat], sites, 12.0, is_real)
+
+
+def test_patches_hold_each_voxel_with_its_label_and_lesion():
+    rows = scan_rows(dense_scan(), np.random.default_rng(0))
+    row, *others = [row for row in rows if row["volumes_mm3"][RCA] > 0]
+    assert len(others) == COVERINGS - 1
+    voxel_mm3 = 0.75 * 0.75 * 2
+    assert row["volumes_mm3"][[RCA, ROOT, NOISE]] == pytest.approx([192 * voxel_mm3, 192 * voxel_mm3, 0])
+    for label in (RCA + 1, ROOT + 1):
+        is_label = row["label"] == label
+        assert row["dense"][is_label].sum() / 100 == pytest.approx(192, abs=20)
+        assert volume_of(row["size"][is_label & (row["dense"] > 50)]) == pytest.approx(192 * voxel_mm3, rel=0.05)
+    assert (row["hu"][row["dense"] > 99] == 400).all()
+    assert (row["territories"][4] == 100).all()
+    assert row["noise_hu"] == 12
+
+
+def test_what_is_unknown_is_dense_without_a_label():
+    dense = dense_scan()
+    dense.labels[dense.labels == ROOT + 1] = 0
+    rows = scan_rows(dense, np.random.default_rng(0))
+    (row, *_) = [row for row in rows if row["volumes_mm3"][RCA] > 0]
+    assert set(np.unique(row["label"]).tolist()) == {0, RCA + 1}
+    assert row["dense"].sum() / 100 == pytest.approx(2 * 192, abs=20)
+    batch = plain_batch(rows[[row["volumes_mm3"][RCA] > 0 for row in rows]][:1])
+    assert batch.x[0, 3].sum() == pytest.approx(2 * 192, abs=20)
+    assert (batch.weights[0][batch.labels[0] == 0] == 0).all()
+    dense.labels[:] = 0
+    assert len(scan_rows(dense, np.random.default_rng(0))) == 0
+
+
+def test_many_patches_of_noise_are_thinned():
+    dense = dense_scan()
+    labels = np.zeros(dense.scan.hu.shape, np.uint8)
+    labels[6, ::30, ::30] = NOISE + 1
+    labels[6, 60:64, 60:64] = RCA + 1
+    flat = np.flatnonzero(labels)
+    dense = DenseScan(dense.scan, dense.territories, flat, labels.reshape(-1)[flat], np.ones(len(flat), np.uint8), None)
+    rows = scan_rows(dense, np.random.default_rng(0))
+    is_noise = ~rows["volumes_mm3"][:, :NOISE].any(axis=1)
+    assert is_noise.sum() == MAX_NOISE_PATCHES[False]
+    assert not is_noise.all()
+    assert np.isnan(rows["noise_hu"]).all()
+
+
+def test_sizes_are_kept_on_a_logarithmic_scale():
+    volumes = np.array([0.0, 3.0, 100.0, 5000.0, 1e6])
+    decoded = volume_of(size_code(volumes))
+    assert decoded[:4] == pytest.approx(volumes[:4], rel=0.05)
+    assert decoded[4] == pytest.approx(40_000, rel=0.05)
+
+
+def test_labels_of_painted_scans_are_those_of_the_annotators():
+    regions = np.zeros((2, 3, 1, 4), np.uint8)  # two annotators; three slices of four voxels
+    regions[0, 0, 0] = [Artery.LAD, Artery.OTHER, 0, 0]
+    regions[:, 1, 0] = [[Artery.LAD, Artery.LAD, 0, 0], [Artery.RCA, Artery.LAD, 0, 0]]
+    regions[0, 2, 0] = [Artery.LM, 0, 0, 0]  # and the second annotator left it unpainted
+    readings = [
+        Reading(regions[0], np.array([False, True, False])),
+        Reading(regions[1], np.array([False, False, True])),
+    ]
+    labels = annotated_labels(np.arange(12), readings).reshape(3, 4)
+    assert labels[0].tolist() == [Artery.LAD, 0, 0, 0], "no slice is complete, and OTHER tells no artery"
+    assert labels[1].tolist() == [0, Artery.LAD, NOT_CORONARY + 1, NOT_CORONARY + 1], "the first is disputed"
+    assert labels[2].tolist() == [0, *[NOT_CORONARY + 1] * 3]
 
 
 def test_sources_are_in_hu_by_kind():
@@ -106,29 +154,36 @@ def test_sources_are_in_hu_by_kind():
     assert sources["stent"] == [stent]
 
 
+def test_patients_are_of_all_difficulties_by_turns():
+    assert patients("training", 6) == [
+        (7_000_000, None), (7_100_000, "ostium"), (7_200_000, "heavy"), (7_300_000, "motion"), (7_400_000, "device"),
+        (7_000_001, None),
+    ]  # fmt: skip
+    assert not {number for number, _ in patients("validation", 500)} & {n for n, _ in patients("training", 500_000)}
+
+
 def test_rows_are_written_once_and_read_back(tmp_path, monkeypatch):
     numbers = []
-    rows = rows_of("RCA", "noise")
-    monkeypatch.setattr(lesion_rows, "_rows_of_patient", lambda number, _: numbers.append(number) or rows)
-    first = patient_rows(5_000_003, tmp_path, None)
-    again = patient_rows(5_000_003, tmp_path, None)
-    assert numbers == [5_000_003]
+    monkeypatch.setattr(lesion_rows, "digital_scan", lambda number, *_: numbers.append(number) or dense_scan())
+    first = patient_rows(7_000_003, None, tmp_path, None)
+    again = patient_rows(7_000_003, None, tmp_path, None)
+    assert numbers == [7_000_003]
     np.testing.assert_array_equal(first, again)
-    np.testing.assert_array_equal(again["shares"].argmax(1), [LESION_KINDS.index(x) for x in ("RCA", "noise")])
+    assert first["volumes_mm3"][:, [RCA, NOISE]].any(axis=0).all()
 
 
 def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, monkeypatch):
     def fail(*_):
         raise CTError("No heart.")
 
-    monkeypatch.setattr(lesion_rows, "_rows_of_patient", fail)
+    monkeypatch.setattr(lesion_rows, "digital_scan", fail)
     monkeypatch.setattr(lesion_rows.phantom, "insert_lesions", fail)
     monkeypatch.setattr(lesion_rows.phantom, "clean_scan", lambda *_: None)
     monkeypatch.setattr(lesion_rows, "_background", lambda _: None)
     (tmp_path / "ct.nii.gz").touch()
     scan = TrainingScan(name="", patient="A0001", ct=tmp_path / "ct.nii.gz", heart=tmp_path / "ct.nii.gz")
     for _ in range(2):  # the second time from the file
-        assert len(patient_rows(5_000_004, tmp_path, None)) == 0
+        assert len(patient_rows(7_000_004, None, tmp_path, None)) == 0
         assert len(inserted_rows(scan, 3, tmp_path, None)) == 0
 
 
@@ -155,93 +210,85 @@ def test_views_of_a_scan_repeat_and_differ_in_slices_kernel_and_noise():
     assert min(noise) < 14 < 22 < max(noise)
 
 
-def test_what_is_dense_in_a_clean_scan_is_noise(tmp_path, monkeypatch):
-    views = []
+def test_what_is_dense_in_a_clean_scan_is_not_coronary(tmp_path, monkeypatch):
+    seen = []
 
-    def cut(ct, sources, _, generator):
-        views.append((ct.hu.shape, sources))
-        return rows_of("noise")
+    def label(ct, sources, _, is_real):
+        seen.append((ct.hu.shape, sources, is_real))
+        return dense_scan(is_real)
 
-    monkeypatch.setattr(lesion_rows, "scan_rows", cut)
+    monkeypatch.setattr(lesion_rows, "dense_scan", label)
     path = tmp_path / "ct.nii.gz"
     sitk.WriteImage(speckled_scan().image, path)
     scan = TrainingScan(name="", patient="A0001", ct=path, heart=path)
     for view in (0, 1, 1):
-        assert len(clean_rows(scan, view, tmp_path / "rows", None)) == 1
-    assert views[0] == ((24, 40, 40), {})
-    assert len(views) == 2, "kept in the cache"
+        assert len(clean_rows(scan, view, tmp_path / "rows", None)) > 0
+    assert seen[0] == ((24, 40, 40), {}, True)
+    assert len(seen) == 2, "kept in the cache"
 
 
 def test_rows_of_another_version_are_refused(tmp_path):
-    path = tmp_path / f"lesions-v{lesion_rows.VERSION}-5000005.npy"
+    path = tmp_path / f"lesions-v{lesion_rows.VERSION}-7000005.npy"
     np.save(path, np.zeros(ROW.itemsize))
     with pytest.raises(CTError, match="Delete it"):
-        patient_rows(5_000_005, tmp_path, None)
+        patient_rows(7_000_005, None, tmp_path, None)
 
 
-@pytest.mark.long
-def test_patients_differ_and_repeat():
-    patient, again = draw_lesion_patient(5_000_001), draw_lesion_patient(5_000_001)
-    assert [plaque.middle_mm for plaque in patient.plaques] == [plaque.middle_mm for plaque in again.plaques]
-    others = [draw_lesion_patient(5_000_000 + n) for n in range(8)]
-    assert any(not other.plaques for other in others)
-    assert max(len(other.plaques) for other in others) > 8
-    assert any(p.vessel == "RCA" and p.middle_mm < OSTIUM_MM for other in others for p in other.plaques)
-    assert draw_lesion_scan(5_000_001)[0] == draw_lesion_scan(5_000_001)[0]
-
-
-def test_plain_input_is_what_the_network_sees_in_a_scan():
-    row = rows_of("LAD")[0]
-    cut = tuple(slice((n - p) // 2, (n + p) // 2) for n, p in zip(ROW_SIZE, LESION_PATCH, strict=True))
-    patch = LesionPatch(
-        row["hu"][cut].astype(np.float32), row["mask"][cut] / np.float32(100), np.zeros((11, 8, 12, 12), np.float32)
-    )
-    expected = network_input(patch)
-    (inputs,) = plain_input(rows_of("LAD"))
-    np.testing.assert_allclose(inputs[:3], expected[:3], atol=2e-3)
-    assert inputs[3 + 1].numpy() == pytest.approx(1)
-
-
-def test_territories_of_a_row_lie_where_its_voxels_do():
-    rows = rows_of("LAD")
+def test_plain_patches_are_what_the_network_sees_in_a_scan():
+    rows = scan_rows(dense_scan(), np.random.default_rng(0))[:1]
     rows["territories"][0] = 4 * np.arange(16)
-    (inputs,) = plain_input(rows)
+    cut = tuple(slice((n - p) // 2, (n + p) // 2) for n, p in zip(ROW_SIZE, LESION_PATCH, strict=True))
+    hu, dense = rows["hu"][0][cut].astype(np.float32), rows["dense"][0][cut] / np.float32(100)
     # The patch begins 9 voxels after its row, which is 2.25 voxels of the territories.
-    np.testing.assert_allclose(inputs[3, 0, 0, ::4], 4 * (np.arange(12) + 2.25) / 100, atol=1e-5)
+    territories = np.tile(4 * (np.arange(12, dtype=np.float32) + 2.25) / 100, (11, 8, 12, 1))
+    (inputs,) = plain_batch(rows).x
+    np.testing.assert_allclose(inputs, network_input(LesionPatch(hu, dense, territories), 12.0), atol=2e-3)
 
 
-def test_varied_input_keeps_the_lesion_and_differs():
-    rows = rows_of("LAD", "LAD", "RCA")
-    first = varied_input(rows, LesionAugmentation(), np.random.default_rng(1))
-    assert first.shape == plain_input(rows).shape
-    torch.testing.assert_close(first, varied_input(rows, LesionAugmentation(), np.random.default_rng(1)))
-    assert not torch.equal(first[0], first[1])
-    assert first[:, 3:].sum(1).numpy() == pytest.approx(1, abs=1e-4), "territories stay probabilities"
-    middle = first[:, 1, 6:10, 20:28, 20:28]
-    assert (middle.amax((1, 2, 3)) > 0.25).all(), "bright, near the middle"
-    still = LesionAugmentation((0, 0, 0), 1, (0, 0, 0), 0, 0, 0, (2, 3), 0, 0, 0)
-    inputs, expected = varied_input(rows, still, np.random.default_rng(1)), plain_input(rows)
-    torch.testing.assert_close(inputs, expected, atol=0.02, rtol=0)  # no territory is impossible
+def test_batches_keep_labels_and_give_small_lesions_more_weight_per_voxel():
+    rows = scan_rows(dense_scan(), np.random.default_rng(0))
+    batch = plain_batch(rows)
+    plaque = int(rows["volumes_mm3"][:, RCA].argmax())
+    is_plaque, is_speck = batch.labels[plaque] == RCA + 1, batch.labels == NOISE + 1
+    assert float(batch.x[plaque, 3][is_plaque].sum()) == pytest.approx(192, abs=20)
+    assert batch.weights[is_speck].sum() > 5 * batch.weights[plaque][is_plaque].max()
+    assert (batch.weights[batch.labels == 0] == 0).all()
+    varied = varied_batch(rows, LesionAugmentation(), np.random.default_rng(1))
+    assert set(varied.labels[plaque].unique().tolist()) >= {0, RCA + 1, ROOT + 1}
+    assert not torch.equal(varied.x, batch.x)
+    torch.testing.assert_close(varied.x, varied_batch(rows, LesionAugmentation(), np.random.default_rng(1)).x)
 
 
-def test_rare_kinds_and_large_lesions_are_drawn_more_often():
-    many = rows_of(*["noise"] * 200)
-    few = np.concatenate([rows_of("RCA", volume_mm3=0.0), rows_of("RCA", volume_mm3=500.0)])
-    data = LesionData([many, np.zeros(0, ROW), few])
-    chances = data.chances()
+def test_patches_with_an_artery_beside_the_root_are_drawn_more_often():
+    rows = np.repeat(scan_rows(dense_scan(), np.random.default_rng(0))[:1], 3)
+    rows["volumes_mm3"] = 0
+    rows["volumes_mm3"][0, [RCA, ROOT]] = 50
+    rows["volumes_mm3"][1, RCA] = rows["volumes_mm3"][2, ROOT] = 50
+    chances = LesionData([rows]).chances()
     assert chances.sum() == pytest.approx(1)
-    assert chances[200] > chances[0]
-    assert chances[201] > 2 * chances[200]
-    np.testing.assert_array_equal(data.rows(np.array([201, 0]))["volume_mm3"], [500, 10])
+    assert chances[0] > 2 * chances[1] > 0
 
 
-def test_annotated_lesions_and_clean_scans_take_their_share_of_a_batch():
-    digital, annotated = rows_of("RCA", *["noise"] * 50), rows_of(*["noise"] * 60, *["LAD"] * 40)
-    chances = LesionData([digital], clean=[rows_of(*["noise"] * 10)]).chances(clean_share=0.25)
-    assert chances[51:].sum() == pytest.approx(0.25)
-    assert chances[:51] == pytest.approx(0.75 * LesionData([digital]).chances())
-    assert LesionData([digital]).chances(clean_share=0.25).sum() == pytest.approx(1)
-    annotated["shares"][:60] = np.repeat([0, 1 / 12], [4, 12])
-    chances = LesionData([digital], [annotated]).chances(0.4)
-    assert [chances[51:].sum(), chances[51:111].sum()] == pytest.approx([0.4, 0.2])
-    assert chances[:51] == pytest.approx(0.6 * LesionData([digital]).chances())
+def test_annotated_patches_take_their_share_of_a_batch():
+    rows = scan_rows(dense_scan(), np.random.default_rng(0))
+    data = LesionData([rows, np.zeros(0, ROW)], [rows[:1], rows[1:]])
+    chances = data.chances(0.4)
+    assert chances[len(rows) :].sum() == pytest.approx(0.4)
+    assert chances[: len(rows)] == pytest.approx(0.6 * LesionData([rows]).chances())
+    np.testing.assert_array_equal(data.rows(np.array([len(rows) + 1, 0])), rows[[1, 0]])
+
+
+def test_territories_are_shifted_against_the_scan_and_sometimes_unknown():
+    rows = np.repeat(scan_rows(dense_scan(), np.random.default_rng(0))[:1], 12)
+    rows["territories"][:] = 0
+    rows["territories"][:, 4, :, :, :8], rows["territories"][:, 5, :, :, 8:] = 100, 100
+    still = {"turn_degrees": (0.0,) * 3, "scale": 1.0, "shift_mm": (0.0,) * 3, "doubt": 0.0, "noise_share": 0.0}
+    settings = LesionAugmentation(**still, kernel_share=0.0, thicker_share=0.0, unknown_share=0.5)
+    x = varied_batch(rows, settings, np.random.default_rng(0)).x
+    assert x[:, 4:15].sum(1).numpy() == pytest.approx(1, abs=1e-4)
+    rca = x[:, 4 + 4, 8, 24]
+    is_unknown = (rca - 1 / 11).abs().amax(1) < 1e-3
+    assert 0 < int(is_unknown.sum()) < len(rows)
+    borders = (rca[~is_unknown] > 0.5).sum(1)
+    assert borders.unique().numel() > 2
+    assert float((x[:, 1] - x[:1, 1]).abs().max()) < 0.1, "the CT stays where it is"

@@ -10,83 +10,97 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.models.cards import find_model, load_model, read_card
 from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
+from CACScoringLib.networks.registry import build
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.data.lesion_batches import LesionData
-from CACTrainingLib.data.lesion_rows import ARTERY_KINDS, ROW
+from CACTrainingLib.data.lesion_rows import ARTERY_KINDS, NOISE, NOT_CORONARY, ROW, size_code
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations, write_mask
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.training_scan import read_truth
 from CACTrainingLib.training import lesions as training
-from CACTrainingLib.training.lesions import LesionTraining, lesion_loss, metrics, train
+from CACTrainingLib.training.lesions import LesionTraining, lesion_loss, measures, train
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
-
-def rows_by_brightness(number):
-    """Calcium of the RCA, which is bright, and noise, which is not."""
-    generator = np.random.default_rng(number)
-    rows = np.zeros(6, ROW)
-    rows["hu"] = 40
-    rows["mask"][:, 9:13, 30:36, 30:36] = 100
-    rows["territories"][:, 4] = 100
-    for n, row in enumerate(rows):
-        row["hu"][9:13, 30:36, 30:36] = generator.normal(800 if n % 2 else 160, 20)
-        row["shares"][LESION_KINDS.index("RCA" if n % 2 else "noise")] = 1
-    rows["volume_mm3"] = 20
-    return rows
+RCA, LAD, ROOT, STENT = (LESION_KINDS.index(kind) for kind in ("RCA", "LAD", "aortic valve and root", "stent"))
 
 
-def logits_of(kind, sure=20.0):
+def loss_of(answer, label):
     logits = torch.zeros(1, len(LESION_KINDS))
-    logits[0, LESION_KINDS.index(kind)] = sure
-    return logits
+    logits[0, answer] = 6.0
+    return float(lesion_loss(logits, torch.tensor([label]), torch.ones(1)))
 
 
 def test_loss_is_low_for_the_truth_and_higher_for_another_organ_than_for_another_artery():
-    shares = torch.zeros(1, len(LESION_KINDS))
-    shares[0, LESION_KINDS.index("RCA")] = 1
-    right, artery, organ = (float(lesion_loss(logits_of(x, 6.0), shares)) for x in ("RCA", "LAD", "mitral annulus"))
-    assert right < 0.5
-    assert right + 3 < artery < organ - 2
+    assert loss_of(RCA, RCA) < 0.6
+    assert loss_of(RCA, RCA) + 3 < loss_of(LAD, RCA) < loss_of(ROOT, RCA) - 2
 
 
-def test_a_lesion_of_unknown_kind_teaches_only_coronary_or_not():
-    shares = torch.zeros(2, len(LESION_KINDS))
-    shares[0, ARTERY_KINDS:] = 1 / (len(LESION_KINDS) - ARTERY_KINDS)
-    shares[1, LESION_KINDS.index("RCA")] = 1
-    clip, noise, artery = (torch.cat([logits_of(x, 6.0), logits_of("RCA", 6.0)]) for x in ("clip", "noise", "LAD"))
-    assert float(lesion_loss(clip, shares)) == pytest.approx(float(lesion_loss(noise, shares)))
-    assert float(lesion_loss(artery, shares)) > float(lesion_loss(clip, shares)) + 1
+def test_unknown_kinds_are_only_not_coronary():
+    assert loss_of(NOISE, NOT_CORONARY) == pytest.approx(loss_of(ROOT, NOT_CORONARY))
+    assert loss_of(RCA, NOT_CORONARY) > loss_of(ROOT, NOT_CORONARY) + 3
 
 
-def test_metrics_by_hand():
-    kinds = ["RCA", "LAD", "stent", "noise", "mitral annulus"]
-    rows = np.zeros(len(kinds), ROW)
-    for row, kind in zip(rows, kinds, strict=True):
-        row["shares"][LESION_KINDS.index(kind)] = 1
-    answers = np.zeros((len(kinds), len(LESION_KINDS)), np.float32)
-    for answer, kind in zip(answers, ["RCA", "RCA", "LAD", "noise", "LCX"], strict=True):
-        answer[LESION_KINDS.index(kind)] = 1
-    values = metrics(answers, LesionData([rows]))
-    assert values["artery"] == 0.5
-    assert (values["RCA"], values["LAD"], values["stent"], values["noise"]) == (1, 1, 1, 1)
-    assert (values["mitral annulus"], values["stents named"], values["calcium named stent"]) == (0, 0, 0)
-    assert values["auc"] == pytest.approx((2 * 1 + 2 * 0.5) / 4)
+def test_loss_weighs_voxels():
+    logits = torch.zeros(2, len(LESION_KINDS))
+    logits[:, RCA] = 6.0
+    labels = torch.tensor([RCA, ROOT])
+    mostly_right, mostly_wrong = (
+        float(lesion_loss(logits, labels, torch.tensor(weights))) for weights in ([9.0, 1.0], [1.0, 9.0])
+    )
+    assert mostly_right + 3 < mostly_wrong
 
 
+def test_measures_by_hand():
+    labels = np.array([RCA, RCA, LAD, ROOT, ROOT, NOISE, NOT_CORONARY])
+    answers = [RCA, LAD, STENT, ROOT, RCA, NOISE, ROOT]
+    kinds = np.eye(len(LESION_KINDS), dtype=np.float32)[answers]
+    values = measures(kinds, labels, np.array([3.0, 1, 1, 1, 1, 1, 1]))
+    assert (values["RCA found"], values["RCA named"]) == (1, 0.75)
+    assert (values["LAD found"], values["LAD named"]) == (1, 0)
+    assert values["calcium as device"] == pytest.approx(0.2)
+    assert (values["root as coronary"], values["noise as coronary"], values["real as coronary"]) == (0.5, 0, 0)
+    assert values["log likelihood"] == pytest.approx(np.log(1e-4) * 3 / 9, abs=1e-3)
+
+
+def test_logits_of_some_voxels_are_those_of_their_probabilities():
+    network = build(LesionNetConfig(width=4)).eval()
+    x, voxels = torch.rand(1, 16, 16, 48, 48), torch.rand(1, 16, 48, 48) < 0.1
+    probabilities = network(x)
+    assert probabilities.shape == (1, len(LESION_KINDS), 16, 48, 48)
+    torch.testing.assert_close(network(x, voxels).softmax(1), probabilities.movedim(1, -1)[voxels])
+
+
+def rows_by_brightness(number):
+    """Patches with RCA calcium, which is bright, at one side and root wall, which is not, at the other."""
+    generator = np.random.default_rng(number)
+    rows = np.zeros(3, ROW)
+    rows["hu"] = 40
+    for row in rows:
+        row["hu"][9:13, 30:36, 26:30] = generator.normal(900, 20)
+        row["hu"][9:13, 30:36, 36:40] = generator.normal(200, 20)
+    for label, columns in ((RCA, slice(26, 30)), (ROOT, slice(36, 40))):
+        rows["label"][:, 9:13, 30:36, columns] = label + 1
+        rows["dense"][:, 9:13, 30:36, columns] = 100
+        rows["size"][:, 9:13, 30:36, columns] = size_code(np.array([108.0]))
+        rows["volumes_mm3"][:, label] = 108
+    rows["territories"][:, 4] = 100
+    rows["noise_hu"] = 10
+    return rows
+
+
+@pytest.mark.long
 def test_training_learns_and_writes_a_model(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "patient_rows", lambda number, *_: rows_by_brightness(number))
-    loop, network = LoopSettings(40, average=0.0), LesionNetConfig(width=4)
-    settings = LesionTraining(loop, network, 4, validation_patients=2, batch_size=8, learning_rate=0.01)
+    loop, network = LoopSettings(120, average=0.0, half_precision=False, validate_every=120), LesionNetConfig(width=4)
+    settings = LesionTraining(loop, network, 4, validation_patients=2, batch_size=4, learning_rate=0.01)
     path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
     card = read_card(path)
     assert card.network == "lesions"
     assert card.config == {"width": 4, "dropout": LesionNetConfig.dropout}
-    assert "5000000 to 5000003" in card.training.data
-    assert "5500000 to 5500001" in card.training.data
-    assert card.validation["auc"] > 0.8
-    runner = load_model(path, "cpu").network
-    answers = runner.run(np.random.default_rng(0).random((2, 14, 16, 48, 48), np.float32))
+    assert "7000000 (usual), 7100000 (ostium), 7200000 (heavy), 7300000 (motion) on" in card.training.data
+    assert card.validation["RCA named"] > 0.9
+    assert card.validation["root as coronary"] < 0.1
+    answers = load_model(path, "cpu").network.run(np.random.default_rng(0).random((2, 16, 16, 48, 48), np.float32))
     assert answers.sum(1) == pytest.approx(1, abs=1e-4)
 
 
@@ -108,7 +122,7 @@ def test_painted_lesions_of_a_project_are_learned_from(tmp_path, monkeypatch):
                 annotations.set(k, SliceLabel.VISIBLE if is_visible else SliceLabel.NOT_VISIBLE)
     path = tmp_path / "mine"
     options = ["--steps", "2", "--device", "cpu", "--workers", "1", "--progress", "none"]
-    options += ["--settings", '{"patients": 2}']
+    options += ["--settings", '{"patients": 2, "validation_patients": 1, "batch_size": 4}']
     command = ["train", "lesions", "--preset", "real-lesions", "--data", str(project.folder), "--output", str(path)]
     assert cli.main([*command, *options]) == 0
     card = read_card(path.with_suffix(".json"))
@@ -116,9 +130,10 @@ def test_painted_lesions_of_a_project_are_learned_from(tmp_path, monkeypatch):
     assert card.training.settings["start"] == find_model("lesions").card.sha256
     assert card.lacks_verdict
     rows = np.concatenate([np.load(file) for file in (tmp_path / "cache" / "lesions").glob("*.npy")])
-    is_coronary = rows["shares"][:, :ARTERY_KINDS].sum(axis=1) > 0.5
-    assert is_coronary.any()
-    assert not is_coronary.all()
+    labels = np.flatnonzero(rows["volumes_mm3"].any(axis=0))
+    assert (labels < ARTERY_KINDS).any()
+    assert NOT_CORONARY in labels
+    assert set(labels.tolist()) <= {*range(ARTERY_KINDS), NOT_CORONARY}
 
 
 def test_real_lesions_need_annotated_scans(tmp_path, monkeypatch):

@@ -305,8 +305,8 @@ def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Genera
 
 def draw_lesion_scan(
     number: int, difficulty: Difficulty | None = None, gated: bool | None = None
-) -> tuple[Scanner, ScanPose, tuple[float, float]]:
-    """Draw scanner, pose and range of heights (mm from the heart's middle) of a patient's scan.
+) -> tuple[Scanner, ScanPose]:
+    """Draw scanner and pose of a patient's scan.
 
     gated: True for a gated scan; None draws it. Where motion is the difficulty no scan is gated.
     """
@@ -316,12 +316,9 @@ def draw_lesion_scan(
     if difficulty == "motion":
         gated = False
     scanner, pose = draw_pair(PROTOCOLS[GATED if gated else UNGATED], stream(number, 72))[int(g.integers(2))]
-    narrow = gated or scanner.slice_spacing_mm < 2.5 or g.random() < 0.4
-    low, high = (-72.0, 76.0) if narrow else (-105.0, 165.0)
-    heights = low - float(g.uniform(0, 14)), high + float(g.uniform(0, 14))
     if difficulty == "motion":
         g = stream(number, 78)
         scanner = replace(scanner, half_scan=True, rotation_s=float(g.uniform(*MOVING_ROTATION_S)))
         rate, scale = float(g.uniform(*MOVING_RATE_BPM)), float(g.uniform(*MOVING_SCALE))
         pose = replace(pose, heart_rate_bpm=rate, motion_scale=scale)
-    return scanner, pose, heights
+    return scanner, pose

@@ -131,7 +131,7 @@ def test_motion_is_fast_and_half_of_its_patients_have_no_plaque(patients):
     around = patients["motion"].body.surroundings
     assert around is not None
     assert around.most_lumen > 1
-    scanner, pose, _ = draw_lesion_scan(NUMBER, "motion", gated=True)
+    scanner, pose = draw_lesion_scan(NUMBER, "motion", gated=True)
     assert scanner.half_scan
     assert scanner.gate_phase is None
     assert pose.motion_scale >= lesion_patients.MOVING_SCALE[0]
@@ -142,3 +142,15 @@ def test_gating_can_be_chosen_and_changes_nothing_else_of_the_usual_scan():
     is_gated = usual[0].gate_phase is not None
     assert draw_lesion_scan(NUMBER, gated=is_gated) == usual
     assert (draw_lesion_scan(NUMBER, gated=not is_gated)[0].gate_phase is None) == is_gated
+
+
+@pytest.mark.long
+def test_usual_patients_differ_and_repeat():
+    patient, again = draw_lesion_patient(5_000_001), draw_lesion_patient(5_000_001)
+    assert [plaque.middle_mm for plaque in patient.plaques] == [plaque.middle_mm for plaque in again.plaques]
+    others = [draw_lesion_patient(5_000_000 + n) for n in range(8)]
+    assert any(not other.plaques for other in others)
+    assert max(len(other.plaques) for other in others) > 8
+    ostium_mm = lesion_patients.OSTIUM_MM
+    assert any(p.vessel == "RCA" and p.middle_mm < ostium_mm for other in others for p in other.plaques)
+    assert draw_lesion_scan(5_000_001)[0] == draw_lesion_scan(5_000_001)[0]
