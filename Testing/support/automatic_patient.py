@@ -10,7 +10,7 @@ import atexit
 import functools
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from unittest import mock
 
@@ -32,19 +32,13 @@ from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import LesionNetConfig
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.uncertainty import LIMITS
 
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
 """True for candidates that are lesions, from the brightest to the faintest."""
 
 _HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 205, 195, 185, 175, 167, 160)
-_EVIDENCE = {
-    "weights": dict.fromkeys(CANDIDATE_FEATURES, 0.0) | {"look_logit": 1.0, "intercept": 0.0},
-    "typical": dict.fromkeys(CANDIDATE_FEATURES, 6.0),
-    "most_not_coronary": 0.5,
-}
-
 SPREADS = {"automatic": 0.5, "decomposition": 0.8}
 """Half width of the interval in ln(1 + score), by kind of score."""
 
@@ -74,12 +68,12 @@ def map_card(evidence: bool = True, domain: dict | None = None) -> ModelCard:
     """Make a card of the calcium map's model with known errors of scores.
 
     Args:
-        evidence: False for a card without evidence of candidates.
+        evidence: False for a card without a calibration of lesions.
         domain: Stored calibration range (`CalibrationRange`).
     """
     calibration: dict = {"uncertainty": {kind: _errors(spread) for kind, spread in SPREADS.items()}}
     if evidence:
-        calibration["candidates"] = _EVIDENCE
+        calibration["candidates"] = asdict(LesionCalibration())
     if domain is not None:
         calibration["known"] = domain
     limits = {"intercept": REPEATS, "slope": 0.0, "factor": 1.0, "pairs": 40, "highest": 1e5}

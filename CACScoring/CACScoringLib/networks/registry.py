@@ -13,7 +13,7 @@ from .configs import (
     TerritoryNetConfig,
     VesselNetConfig,
 )
-from .lesions import LesionVoxelNet
+from .lesions import LesionNet
 from .radiograph import RadiographNet, RadiographNetConfig
 from .radiomics import RadiomicsConfig, RadiomicsNet
 from .territories import TerritoryNet
@@ -41,7 +41,7 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "radiomics": (RadiomicsConfig, RadiomicsNet),
     "vessels": (VesselNetConfig, VesselNet),
     "territories": (TerritoryNetConfig, TerritoryNet),
-    "lesions": (LesionNetConfig, LesionVoxelNet),
+    "lesions": (LesionNetConfig, LesionNet),
 }
 """Name of each network, its configuration and its class."""
 

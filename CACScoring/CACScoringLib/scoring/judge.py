@@ -292,6 +292,10 @@ def judge_map(
     return lesions.part(result)
 
 
+_FAR_MM = 1e5
+"""Distance beyond any in a scan."""
+
+
 def _sites_by_dense(in_map: DenseVoxels, dense: LesionSet, spacing_mm: tuple[float, ...]) -> np.ndarray:
     """Return the `Site` of voxels of the map: that of the nearest dense voxel, if they hang together with one."""
     shape = dense.voxels.shape
@@ -302,7 +306,8 @@ def _sites_by_dense(in_map: DenseVoxels, dense: LesionSet, spacing_mm: tuple[flo
     sites[at_map] = dense.site_of_ids[dense.voxels.ids[at_dense]]
     piece = connected_voxels(in_map.flat, np.zeros(len(in_map.flat), np.uint8), shape)
     joined = np.setdiff1d(np.flatnonzero(np.isin(piece, piece[at_map])), at_map, assume_unique=True)
-    places_mm = np.stack(np.unravel_index(in_map.flat, shape), axis=1) * spacing_mm
+    # A fourth coordinate keeps other pieces far away.
+    places_mm = np.stack([*np.unravel_index(in_map.flat, shape), piece], axis=1) * (*spacing_mm, _FAR_MM)
     sites[joined] = sites[at_map[cKDTree(places_mm[at_map]).query(places_mm[joined])[1]]]
     return sites
 

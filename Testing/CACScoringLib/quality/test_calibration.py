@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from calibrated_cards import calibration_of
 from images import image_of
 from whole_records import MEASURED, record_of, whole_record
 
@@ -61,11 +62,11 @@ def test_ranges_leave_out_the_rare_and_come_back_from_a_card():
     assert calibration_range.ranges.keys() == {"noise_hu", "kvp"}, "two scans do not tell what pixels are usual"
     assert CalibrationRange.of(scans[: MIN_SCANS - 1]).ranges == {}
     stored = json.loads(json.dumps({"known": asdict(calibration_range)}))
-    assert CalibrationRange.stored(stored) == calibration_range
-    assert CalibrationRange.stored({}) is None
+    assert calibration_of(stored).known == calibration_range
+    assert calibration_of({}).known is None
     for broken in ({"limit": 1.0}, {"ranges": {"kvp": [1, 2]}, "limit": 1.0}, []):
         with pytest.raises(CTError, match="Calibrate it again"):
-            CalibrationRange.stored({"known": broken})
+            calibration_of({"known": broken})
 
 
 @pytest.mark.parametrize(("rows", "cut"), [(slice(4, 8), 0.0), (slice(0, 8), 100.0)])

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from calibrated_cards import calibration_of
 
 from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError
@@ -197,9 +198,8 @@ def test_errors_come_back_from_a_card():
     assert errors == ScoreErrors("agatston", 1.0, 2.0, ((0,), (1,), (2,), (3, 4)), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     assert errors.difficulty(60.0, 12.0) == pytest.approx(1 + 2 * 1 + 2 * 2)
     stored = {"uncertainty": {"automatic": {"total": {"agatston": STORED}, "artery": {}}}}
-    assert Uncertainty.stored(stored, "automatic") == Uncertainty({"agatston": errors}, {})
-    assert Uncertainty.stored(stored, "decomposition") is None
-    assert Uncertainty.stored({}, "automatic") is None
+    assert calibration_of(stored).uncertainty == {"automatic": Uncertainty({"agatston": errors}, {})}
+    assert calibration_of({}).uncertainty == {}
 
 
 @pytest.mark.parametrize(
@@ -216,9 +216,7 @@ def test_errors_come_back_from_a_card():
 )
 def test_errors_of_other_versions_are_refused(changed):
     with pytest.raises(CTError, match=r"Calibrate (it|the model) again"):
-        Uncertainty.stored(
-            {"uncertainty": {"automatic": {"total": {"agatston": STORED | changed}, "artery": {}}}}, "automatic"
-        )
+        calibration_of({"uncertainty": {"automatic": {"total": {"agatston": STORED | changed}, "artery": {}}}})
 
 
 def test_categories_begin_at_1_100_and_400():

@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from calibrated_cards import calibration_of
 
-from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Amount, Uncertainty
+from CACScoringLib.scoring.uncertainty import CATEGORIES, TOTAL, Amount
 from CACTrainingLib.training.score_errors import MIN_CLASS_SCANS, fitted_errors
 
 
@@ -96,7 +97,7 @@ def test_a_class_without_patients_has_the_errors_of_detected_calcium():
 
 def test_stored_and_read_again(errors):
     content = {"automatic": {"total": {"agatston": asdict(errors)}, "artery": {"agatston": asdict(errors)}}}
-    uncertainty = Uncertainty.stored(json.loads(json.dumps({"uncertainty": content})), "automatic")
+    uncertainty = calibration_of(json.loads(json.dumps({"uncertainty": content}))).uncertainty["automatic"]
     assert uncertainty.total["agatston"] == errors
     intervals = uncertainty.intervals({TOTAL: Amount(60.0, 11.0), "LAD": Amount(0.0)}, 20.0, None)
     assert intervals[TOTAL].agatston == errors.interval(60.0, 20.0)
