@@ -31,8 +31,7 @@ from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import ScoreResult
 from .scoring.intervals import with_intervals
-from .scoring.judge import judge_lesions
-from .scoring.lesion_calibration import LesionCalibration
+from .scoring.judge import judge_by_networks
 from .scoring.reader_labels import reader_labels
 from .scoring.score import (
     categories_of,
@@ -43,7 +42,7 @@ from .scoring.score import (
     with_measurements,
 )
 from .scoring.scores import percentile_from_table
-from .scoring.uncertainty import ScanErrors, ScoreCalibration
+from .scoring.uncertainty import ScanErrors
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
 """Range of the tube voltages of CT scanners, kV."""
@@ -163,38 +162,36 @@ def score_scan(
         rules = rules.with_mass_calibration(calibration)
         allowed = settings.allow_contrast, settings.allow_reversed
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
-    calibration_of_lesions = _calibration_of_lesions(networks, region)
-    judged = decomposed = calcium = None
     with progress.step("lesions"):
-        if networks is not None and networks.lesions is not None and calibration_of_lesions is not None:
-            answered = networks.lesions, calibration_of_lesions
-            judged = judge_lesions(scored, region, rules, quality.noise_hu, *answered)
+        judged = judge_by_networks(networks, scored, region, rules, quality.noise_hu)
+    decomposed = calcium_map = None
     if networks is not None:
         with progress.step("decomposition"):
-            coronary_slices = () if judged is None else judged.coronary_slices
-            choices = settings.decomposition, settings.slices, coronary_slices
+            choices = settings.decomposition, settings.slices, () if judged is None else judged.coronary_slices
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
     with progress.step("scores"):
         if reader is not None:
-            clinical = score_reading(reader, scored, region, rules, status, judged)
+            clinical, elsewhere, doubts = score_reading(reader, scored, region, rules, status, judged)
         elif judged is None or settings.candidates:
-            clinical = score_candidates(scored, region, rules, quality.blood)
+            clinical, elsewhere, doubts = score_candidates(scored, region, rules, quality.blood)
         else:
-            clinical = score_judged(judged, rules, quality.blood)
+            clinical, elsewhere, doubts = score_judged(judged, rules, quality.blood)
+        methods = {"threshold": clinical}
         if decomposed is not None:
-            calcium = score_map(decomposed, scored, region, rules, quality.noise_hu, judged)
+            scores_of_map = score_map(decomposed, scored, region, rules, quality.noise_hu, judged)
+            methods["decomposition"], calcium_map, doubts_of_map = scores_of_map
+            doubts += doubts_of_map
         card = None if networks is None else networks.decomposition.card
         has_device = judged is not None and judged.has_coronary_device
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
-        methods = {"threshold": clinical.method} | ({} if calcium is None else {"decomposition": calcium.method})
-        methods = with_measurements(methods, scored, calibration, clinical.non_coronary, region.territory_labels)
-        elsewhere = () if clinical.non_coronary is None else clinical.non_coronary.lesion_list
-        methods = {name: with_intervals(method, errors, elsewhere) for name, method in methods.items()}
-        categories = categories_of(methods["threshold"], _percentile(clinical.method, settings, scan.acquisition))
-    stages = (scan, rules, region, quality, decomposed, errors.familiarity, clinical, calcium)
+        methods = with_measurements(methods, scored, calibration, elsewhere, region.territory_labels)
+        lesions_elsewhere = () if elsewhere is None else elsewhere.lesion_list
+        methods = {name: with_intervals(method, errors, lesions_elsewhere) for name, method in methods.items()}
+        categories = categories_of(methods["threshold"], _percentile(clinical, settings, scan.acquisition))
+    stages = (scan, rules, region, quality, decomposed, errors.familiarity)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
-    warnings += fat_warnings
-    if settings.percentile_table is not None and not clinical.method.reviewed:
+    warnings += [*doubts, *fat_warnings]
+    if settings.percentile_table is not None and not clinical.reviewed:
         message = "Percentiles are for reviewed scores only. Review the lesions, and score again with these labels."
         warnings.append(ScanWarning("percentile-unreviewed", message))
     record = ScoreRecord(
@@ -209,12 +206,12 @@ def score_scan(
         warnings=tuple(warnings),
         models=() if networks is None else networks.records,
         methods=methods,
-        non_coronary=clinical.non_coronary,
+        non_coronary=elsewhere,
         territories=_territories(region),
         slices_by_reader={str(k): "on" if on else "off" for k, on in sorted(settings.slices.items())},
         calibrated_on=errors.calibrated_on,
         categories=categories,
-        **_facts_of_map(networks, decomposed, scan, settings.slices, clinical.method),
+        **_facts_of_map(networks, decomposed, scan, settings.slices, clinical),
     )
     return ScoreResult(
         record=record,
@@ -222,18 +219,8 @@ def score_scan(
         heart=region,
         scored=None if scored is scan else scored,
         territories=region.territory_labels,
-        decomposition=None if calcium is None else calcium.decomposition,
+        decomposition=calcium_map,
     )
-
-
-def _calibration_of_lesions(networks: Networks | None, region: HeartRegion) -> LesionCalibration | None:
-    """Return the calibration by which lesions are judged; None where networks, territories or calibration are missing.
-
-    Raises CTError.
-    """
-    if networks is None or networks.lesions is None or region.territories is None:
-        return None
-    return networks.decomposition.card.calibration_as(ScoreCalibration).candidates
 
 
 def _territories(region: HeartRegion) -> dict[str, object] | None:

@@ -119,14 +119,21 @@ class ModelCard:
 
         Raises ModelError if an entry is of another type.
         """
-        decoded = self.__dict__.setdefault("_decoded", {})
-        if kind not in decoded:
+        return self._decoded("calibration", kind, "Calibrate it again")
+
+    def repeatability_as(self, kind: type[T]) -> T | None:
+        """Return the repeatability as a class, decoded at its first use; None if none is stored. Raises ModelError."""
+        return self._decoded("repeatability", kind, "Store it again") if self.repeatability else None
+
+    def _decoded(self, name: str, kind: type[T], remedy: str) -> T:
+        decoded: dict[str, Any] = self.__dict__.setdefault("_by_name", {})
+        if name not in decoded:
             try:
-                decoded[kind] = restore(self.calibration, kind)
+                decoded[name] = restore(getattr(self, name), kind)
             except WrongValueError as wrong:
-                message = f"The calibration of {self.name} has no valid {str(wrong).lstrip('.')}. Calibrate it again."
-                raise ModelError(message) from None
-        return decoded[kind]  # type: ignore[no-any-return]
+                place = str(wrong).lstrip(".")
+                raise ModelError(f"The {name} on the card of {self.name} has no valid {place}. {remedy}.") from None
+        return decoded[name]  # type: ignore[no-any-return]
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA, **dataclasses.asdict(self)}, indent=2, ensure_ascii=False) + "\n"

@@ -15,8 +15,6 @@ import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan
-from ..core.decoding import restore
-from ..core.errors import ModelError, WrongValueError
 from ..core.voxels import voxels_of
 from ..models.cards import ModelCard, list_models
 from ..record.findings import BloodPool, Familiarity
@@ -212,15 +210,6 @@ class Repeatability:
     limits: dict[str, dict[str, dict[str, Limits]]]
     candidate_evidence: dict[str, object] | None = None
 
-    @classmethod
-    def of(cls, stored: Mapping[str, object]) -> Repeatability:
-        """Read a card's entry, whose keys are the fields' names. Raises ModelError if it is none."""
-        try:
-            return restore(stored, cls)
-        except WrongValueError as wrong:
-            message = f"The limits of repeatability on a model's card have no valid {wrong}. Store them again."
-            raise ModelError(message) from None
-
 
 def stored_repeatability(record: ScoreRecord) -> Repeatability | None:
     """Return the limits on the card of the model that made a result's calcium map, or of the bundled model without map.
@@ -231,8 +220,8 @@ def stored_repeatability(record: ScoreRecord) -> Repeatability | None:
         cards = map_cards(record)
     else:
         cards = [model.card for model in list_models("decomposition") if model.origin == "bundled"]
-    stored = [card.repeatability for card in cards if card.repeatability]
-    return Repeatability.of(stored[-1]) if stored else None
+    stored = [card for card in cards if card.repeatability]
+    return stored[-1].repeatability_as(Repeatability) if stored else None
 
 
 def map_cards(record: ScoreRecord) -> list[ModelCard]:

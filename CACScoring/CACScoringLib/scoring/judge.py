@@ -22,6 +22,7 @@ from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary
 from ..core.text import abbreviated_list
 from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel
+from ..models.choice import Networks
 from ..networks.configs import LESION_KINDS
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, Verdict
@@ -31,6 +32,7 @@ from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
 from .lesions import connected_voxels, find_lesions
 from .map_evidence import coronary_probabilities, map_features
 from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
+from .uncertainty import ScoreCalibration
 
 REACHED = 0.01
 """Probability of an artery's territory, anywhere in connected voxels, from which the network is asked about them."""
@@ -118,6 +120,21 @@ def likeliest_kind(verdict: Verdict | None) -> str:
     if verdict is None or verdict.counts:
         return ""
     return max((kind for kind in verdict.kinds if kind in WORDS), key=lambda kind: verdict.kinds[kind], default="")
+
+
+def judge_by_networks(
+    networks: Networks | None, scan: CTScan, heart: HeartRegion, rules: ScoringRules, noise_hu: float | None
+) -> JudgedLesions | None:
+    """Judge everything dense; None without a lesion network, its calibration or territories.
+
+    Arguments and errors as of `judge_lesions`; CTError too if the calibration is damaged.
+    """
+    if networks is None or networks.lesions is None or heart.territories is None:
+        return None
+    calibration = networks.decomposition.card.calibration_as(ScoreCalibration).candidates
+    if calibration is None:
+        return None
+    return judge_lesions(scan, heart, rules, noise_hu, networks.lesions, calibration)
 
 
 def judge_lesions(

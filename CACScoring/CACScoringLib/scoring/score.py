@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -49,34 +49,9 @@ def method_score(
     )
 
 
-@dataclass(frozen=True)
-class ClinicalScore:
-    """Scores of a scan by the clinical rule.
-
-    Attributes:
-        method: Scores of the coronary arteries.
-        non_coronary: Scores of other sites; None if neither networks nor a reader separated them.
-        warnings: Warnings about the scores.
-    """
-
-    method: MethodScore
-    non_coronary: NonCoronaryScore | None
-    warnings: tuple[ScanWarning, ...]
-
-
-@dataclass(frozen=True)
-class MapScore:
-    """Scores of a calcium map.
-
-    Attributes:
-        method: Scores of the coronary arteries.
-        decomposition: Decomposition whose map holds the lesions that count alone.
-        warnings: Warnings about the scores.
-    """
-
-    method: MethodScore
-    decomposition: Decomposition
-    warnings: tuple[ScanWarning, ...]
+ClinicalScore = tuple[MethodScore, NonCoronaryScore | None, list[ScanWarning]]
+"""Scores of the coronary arteries and of other sites, None if neither networks nor a reader separated these; and
+warnings about them."""
 
 
 def score_judged(judged: JudgedLesions, rules: ScoringRules, blood: BloodPool | None) -> ClinicalScore:
@@ -91,8 +66,8 @@ def score_judged(judged: JudgedLesions, rules: ScoringRules, blood: BloodPool | 
     elsewhere = judged.non_coronary
     doubts = [*dense_warning(method.lesion_set), *noise_warnings(method.lesion_set, elsewhere, blood)]
     doubts += [*stent_warning(method), *decisive_warning(method, elsewhere.lesions)]
-    warnings = (*device_warning(judged), *doubts, unreviewed_warning(method, True, True))
-    return ClinicalScore(method, non_coronary_score(False, elsewhere), warnings)
+    warnings = [*device_warning(judged), *doubts, unreviewed_warning(method, True, True)]
+    return method, non_coronary_score(False, elsewhere), warnings
 
 
 def score_candidates(scan: CTScan, heart: HeartRegion, rules: ScoringRules, blood: BloodPool | None) -> ClinicalScore:
@@ -113,7 +88,7 @@ def score_candidates(scan: CTScan, heart: HeartRegion, rules: ScoringRules, bloo
     method = method_score("candidates", rules, lesions, coronary.voxels)
     elsewhere = non_coronary_score(False, dense) if has_territories else None
     doubts = [*dense_warning(coronary), *noise_warnings(coronary, dense.non_coronary, blood)]
-    return ClinicalScore(method, elsewhere, (*doubts, unreviewed_warning(method, False, has_territories)))
+    return method, elsewhere, [*doubts, unreviewed_warning(method, False, has_territories)]
 
 
 def unreviewed_warning(method: MethodScore, has_verdicts: bool, has_territories: bool) -> ScanWarning:
@@ -173,8 +148,8 @@ def score_reading(
             sites = candidate_sites(heart, is_unlabelled)
         elsewhere = non_coronary_score(False, find_lesions(scan.image, sites, rules))
     devices = [] if judged is None else device_warning(judged)
-    warnings = (*reader.warnings, *devices, *outside_warning(coronary, heart.mask), *dense_warning(labelled))
-    return ClinicalScore(method, elsewhere, warnings)
+    warnings = [*reader.warnings, *devices, *outside_warning(coronary, heart.mask), *dense_warning(labelled)]
+    return method, elsewhere, warnings
 
 
 def score_map(
@@ -184,7 +159,7 @@ def score_map(
     clinical_rules: ScoringRules,
     noise_hu: float | None,
     judged: JudgedLesions | None,
-) -> MapScore:
+) -> tuple[MethodScore, Decomposition, list[ScanWarning]]:
     """Score the lesions of the calcium map that count, and clear the others from the map.
 
     A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
@@ -196,6 +171,9 @@ def score_map(
         clinical_rules: Rules of the clinical score.
         noise_hu: Noise of blood, SD; None if it could not be measured.
         judged: Everything dense, with verdicts; None where nothing was judged.
+
+    Returns:
+        The scores, the map of the lesions that count alone, and warnings about the scores.
     """
     parts = decomposed.parts
     rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
@@ -211,7 +189,7 @@ def score_map(
         subject = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{subject} left out, as probably noise or not coronary calcium."
         warnings.append(ScanWarning("map-left-out", message))
-    return MapScore(method_score("automatic", rules, counted, voxels), clear_map(parts, cleared), tuple(warnings))
+    return method_score("automatic", rules, counted, voxels), clear_map(parts, cleared), warnings
 
 
 def with_measurements(

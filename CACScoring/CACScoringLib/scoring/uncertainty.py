@@ -326,9 +326,8 @@ class ScanErrors:
     ) -> ScanErrors:
         """Read the errors on the card of the calcium map's model. Raises CTError."""
         stored = card.calibration_as(ScoreCalibration)
-        repeatability = Repeatability.of(card.repeatability) if card.repeatability else None
-        errors, calibrated_on = dict(stored.uncertainty), stored.calibrated_on
-        return cls(errors, noise_hu, thickness_mm, familiarity, calibrated_on, repeatability)
+        errors, repeatability = dict(stored.uncertainty), card.repeatability_as(Repeatability)
+        return cls(errors, noise_hu, thickness_mm, familiarity, stored.calibrated_on, repeatability)
 
     @classmethod
     def recorded(cls, record: ScoreRecord) -> ScanErrors:

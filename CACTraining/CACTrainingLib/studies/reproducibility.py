@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import list_models
@@ -287,12 +288,12 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
         ModelError: The card cannot be written.
     """
     content = repeatability_of(records)
-    Repeatability.of(content)  # checks it as readers will
+    restore(content, Repeatability)  # checks it as readers will
     return store_repeatability(card or _card(records), content)
 
 
 def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
-    """Limits with their conditions, as `Repeatability.of` reads them. Raises CTError.
+    """Limits with their conditions, as the fields of `Repeatability`. Raises CTError.
 
     Patients with a scan outside the calibration range are left out.
     """

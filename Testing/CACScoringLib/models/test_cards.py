@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from CACScoringLib.scoring.evidence import Evidence
 from safetensors.numpy import load, save
 
 from CACScoringLib.calcium_map.decomposition import CALIBRATED
@@ -32,7 +33,6 @@ from CACScoringLib.models.store import install_model, save_model
 from CACScoringLib.networks.configs import GeneratorConfig
 from CACScoringLib.networks.registry import build
 from CACScoringLib.quality.calibration import Repeatability
-from CACScoringLib.scoring.evidence import Evidence
 from CACScoringLib.scoring.uncertainty import Uncertainty
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
@@ -265,7 +265,7 @@ class TestModelsThatComeWithCAC:
     def test_scores_can_be_compared_with_those_of_earlier_scans(self, bundled):
         """Each score has the repeatability limits stated on the page of serial comparison."""
         card = next(model.card for model in bundled if model.card.network == "decomposition")
-        study = Repeatability.of(card.repeatability)
+        study = card.repeatability_as(Repeatability)
         assert study.models == {model.card.network: model.card.sha256 for model in bundled}
         assert set(study.limits) == {"threshold", "automatic", "decomposition"}
         for quantities in study.limits.values():

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 from whole_records import MEASURED, record_of
 
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError, ModelError, UnreadableError
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.reading import read_result
@@ -81,11 +82,11 @@ def stored(**changes):
     }
 
 
-LIMITS = Repeatability.of(stored())
+LIMITS = restore(stored(), Repeatability)
 
 
 def limits_of(**changes):
-    return Repeatability.of(stored(**changes))
+    return restore(stored(**changes), Repeatability)
 
 
 def compare(earlier, later, limits=LIMITS):

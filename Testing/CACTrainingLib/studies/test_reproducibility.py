@@ -8,6 +8,7 @@ from handmade_networks import untrained
 from study_samples import cohort, pairs, record
 from study_tables import cells, tables_of
 
+from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
@@ -157,7 +158,7 @@ def test_automatic_scores_have_limits_of_their_own():
     assert set(repeatability_of(records())["limits"]) == {"decomposition", "threshold"}
     evidence = {"most_not_coronary": 0.5}
     repeatability = repeatability_of(records(candidate_evidence=evidence))
-    assert repeatability["candidate_evidence"] == Repeatability.of(repeatability).candidate_evidence == evidence
+    assert repeatability["candidate_evidence"] == restore(repeatability, Repeatability).candidate_evidence == evidence
     automatic = repeatability["limits"]["automatic"]["agatston"]["total"]
     assert automatic == asdict(limits(records(), "automatic", "agatston", "total"))
     assert automatic != repeatability["limits"]["threshold"]["agatston"]["total"]
@@ -176,7 +177,7 @@ def test_patients_with_a_scan_beyond_the_calibration_are_left_out():
 def test_they_are_stored_with_the_model(tmp_path):
     card = untrained("decomposition", "map", tmp_path)
     assert store_limits(records(), card) == card
-    stored = Repeatability.of(read_card(card).repeatability)
+    stored = read_card(card).repeatability_as(Repeatability)
     assert stored.data == f"80 digital patients ({cohort(80)[0].patient} to {cohort(80)[-1].patient}), two scans each"
     assert np.isfinite(stored.limits["decomposition"]["agatston"]["artery"].at(100.0))
 
