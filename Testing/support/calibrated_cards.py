@@ -1,11 +1,20 @@
-"""Calibrations as they stand on a model's card."""
+"""Calibrations and repeatability as they stand on a model's card."""
 
 from CACScoringLib.models.cards import ModelCard, Training
+from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.scoring.uncertainty import ScoreCalibration
 
 
 def calibration_of(calibration: dict) -> ScoreCalibration:
     """Return the calibration that a card of the calcium map's model holds. Raises ModelError."""
-    training = Training("none", 0, {}, "")
-    card = ModelCard("map", "decomposition", "custom", {}, 1, training, {}, calibration, "Apache-2.0", "Tests only.")
-    return card.calibration_as(ScoreCalibration)
+    return _card(calibration).calibration_as(ScoreCalibration)
+
+
+def repeatability_of(content: dict) -> Repeatability | None:
+    """Return the repeatability that such a card holds. Raises ModelError."""
+    return _card({}, content).repeatability_as(Repeatability)
+
+
+def _card(calibration: dict, repeatability: dict | None = None) -> ModelCard:
+    facts = ("map", "decomposition", "custom", {}, 1, Training("none", 0, {}, ""), {}, calibration)
+    return ModelCard(*facts, "Apache-2.0", "Tests only.", repeatability=repeatability)

@@ -4,11 +4,10 @@ import json
 from dataclasses import asdict
 
 import pytest
+from calibrated_cards import repeatability_of
 from whole_records import MEASURED, record_of
 
-from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError, ModelError, UnreadableError
-from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report.page import comparison_as_page
@@ -82,11 +81,11 @@ def stored(**changes):
     }
 
 
-LIMITS = restore(stored(), Repeatability)
+LIMITS = repeatability_of(stored())
 
 
 def limits_of(**changes):
-    return restore(stored(**changes), Repeatability)
+    return repeatability_of(stored(**changes))
 
 
 def compare(earlier, later, limits=LIMITS):
@@ -354,8 +353,8 @@ def test_names_are_escaped():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"limits": {RULE: {"agatston": {"total": {"slope": 1}}}}}, "Store them again"),
-        ({"models": None}, "Store them again"),
+        ({"limits": {RULE: {"agatston": {"total": {"slope": 1}}}}}, "Store it again"),
+        ({"models": None}, "Store it again"),
         (
             {"limits": {RULE: {"agatston": {"total": {**TOTAL_LIMITS, "slope": float("nan")}}}}},
             "slope. Store",
