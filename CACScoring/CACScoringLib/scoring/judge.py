@@ -86,8 +86,12 @@ class JudgedLesions:
 
     @property
     def left_out(self) -> tuple[Lesion, ...]:
-        """Lesions where arteries run that do not count."""
-        return tuple(lesion for lesion in self.lesions.lesions if lesion.site == Artery.UNASSIGNED)
+        """Lesions where arteries run that do not count, each in its likeliest artery."""
+        return tuple(
+            replace(lesion, site=lesion.verdict.artery)
+            for lesion in self.lesions.lesions
+            if lesion.site == Artery.UNASSIGNED and lesion.verdict is not None
+        )
 
     @property
     def non_coronary(self) -> LesionSet:
