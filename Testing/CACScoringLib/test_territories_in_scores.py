@@ -1,12 +1,12 @@
 """Scores of a heart whose territories are known: what counts as coronary calcium, by both methods and by a reader."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from calcified_heart import BLOOD_HU
-from handmade_networks import AboveBlood, AllSlices, LooksLike, loaded, scan_of
+from handmade_networks import AboveBlood, AllSlices, LooksAsBright, LooksLike, loaded, scan_of
 from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy import heart_search
@@ -17,8 +17,8 @@ from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import GeneratorConfig, LesionNetConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, write_images
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, REASONS
 from CACScoringLib.scoring.judge import STENT_PROBABILITY
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
@@ -42,14 +42,6 @@ def scan_and_heart():
     return scan_of(np.rint(hu).astype(np.int16), SPACING_MM, heart)
 
 
-EVIDENCE = {
-    "weights": {"log_rarity": 1.0, "place_logit": 0.0, "look_logit": 0.0, "in_map": 0.0, "intercept": -2.0},
-    "typical": dict.fromkeys(CANDIDATE_FEATURES, 6.0),
-    "most_not_coronary": 0.5,
-}
-"""A candidate counts if noise makes hardly any as large and dense."""
-
-
 @pytest.fixture
 def networks(scan_and_heart, monkeypatch):
     heart = scan_and_heart[1]
@@ -58,7 +50,7 @@ def networks(scan_and_heart, monkeypatch):
     names = names * (sitk.GetArrayViewFromImage(heart) > 0)
     monkeypatch.setattr(heart_search, "find_territories", lambda scan, *_: territories_of(scan.image, names))
     slices, generator = loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig())
-    lesions = loaded(LooksLike(), LesionNetConfig())
+    lesions = loaded(LooksAsBright(), LesionNetConfig())
     return Networks(slices, generator, loaded(None, SliceClassifierConfig()), lesions)
 
 
@@ -92,26 +84,29 @@ def with_box(scan, box, hu):
 
 @pytest.fixture
 def with_a_faint_one(scan_and_heart, networks):
-    """A second candidate in the RCA like a speck in muscle, and networks with evidence of candidates."""
+    """A dense and a faint candidate in the RCA, both far from that of the annulus, and networks that judge them."""
     scan, heart = scan_and_heart
+    k, j, _ = PLAQUE
+    apart = with_box(with_box(scan, (k, j, slice(FORK, FORK + 6)), BLOOD_HU), (k, j, slice(FORK + 10, FORK + 16)), 450)
+    return with_box(apart, FAINT, 150), heart, judging(networks)
+
+
+def judging(networks):
+    """The networks with a calibration of lesions."""
     generator = networks.decomposition
-    card = replace(generator.card, calibration={"candidates": EVIDENCE})
-    return (
-        with_box(with_box(scan, FAINT, 150), (slice(10, 12), slice(60, 63), slice(40, 43)), 150),
-        heart,
-        replace(networks, decomposition=replace(generator, card=card)),
-    )
+    card = replace(generator.card, calibration={"candidates": asdict(LesionCalibration())})
+    return replace(networks, decomposition=replace(generator, card=card))
 
 
 def test_a_possible_stent_counts_and_is_named_and_the_interval_holds_both_answers(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
     for probability, named in ((STENT_PROBABILITY - 0.01, False), (STENT_PROBABILITY + 0.01, True)):
-        unsure = loaded(LooksLike(1 - probability, "stent"), LesionNetConfig())
+        unsure = loaded(LooksLike("RCA", 1 - probability, "stent"), LesionNetConfig())
         result = score_scan(scan, heart=heart, networks=replace(calibrated(networks, 100.0), lesions=unsure))
         clinical = result.methods["threshold"]
-        assert clinical.total.lesions == 1
+        assert clinical.total.lesions == 2
         assert result.record.categories is not None
-        assert clinical.total.interval_90[0] == 0, "of its probability, and without the stent"
+        assert (clinical.total.interval_90[0] == 0) == named
         assert ("possible-stent" in [warning.code for warning in result.warnings]) == named
 
 
@@ -126,16 +121,18 @@ def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_
     assert "automatic" in codes
     assert "unreviewed" not in codes
     document = result.record.as_json()
-    assert document["candidate_evidence"] == EVIDENCE
+    assert document["candidate_evidence"] == asdict(LesionCalibration())
     content = document["methods"]["threshold"]
     assert (content["status"], content["reviewed"]) == ("automatic", False)
     (excluded,) = content["left_out"]
-    assert (excluded["artery"], excluded["peak_hu"], excluded["reason"]) == ("RCA", 150.0, REASONS["log_rarity"])
+    assert (excluded["artery"], excluded["suggested_artery"], excluded["peak_hu"]) == ("unassigned", "RCA", 150.0)
+    assert excluded["reason"] == "looks like noise or bright tissue"
+    assert excluded["kinds"]["noise"] > 0.5
     assert excluded["probability"] < 0.5
     write_images(tmp_path, result)
     labels = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "lesions.nii.gz"))
     assert set(np.unique(labels[FAINT])) == {Artery.UNASSIGNED}
-    assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE, NonCoronary.OTHER}
+    assert set(np.unique(labels)) == {0, Artery.RCA, Artery.UNASSIGNED, NonCoronary.AORTIC_VALVE}
     assert "threshold_left_out" in lesions_as_csv(result.record)
     # As it is, the label map is a reader's review of the same score.
     again = score_scan(scan, heart=heart, lesions=sitk.ReadImage(tmp_path / "lesions.nii.gz"), networks=networks)
@@ -179,9 +176,9 @@ def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_fain
         assert not result.methods["decomposition"].has_intervals
         assert "beyond-calibration" in codes
     else:
-        low, high = clinical.total.interval_90
-        assert np.log1p(high) == pytest.approx(np.log1p(288) + 0.1 * (1 + distance))
-        assert low == 0, "the only lesion is doubtful"
+        spread = 0.1 * (1 + distance)
+        ends = np.log1p(288) - spread, np.log1p(288) + spread
+        assert np.log1p(clinical.total.interval_90) == pytest.approx(ends)
         assert ("unlike-calibration" in codes) == (distance > 0)
     reviewed = score_scan(scan, heart=heart, lesions=sitk.Cast(heart, sitk.sitkUInt8) * 0, networks=networks)
     assert reviewed.record.categories.status == "reviewed", "what a person has reviewed is never withheld"
@@ -233,7 +230,7 @@ def test_a_reader_of_arteries_alone_leaves_the_rest_to_the_territories(scan_and_
 def test_metal_counts_in_neither_method_and_has_a_single_warning(scan_and_heart, networks):
     scan, heart = scan_and_heart
     metal = slice(15, 18), slice(50, 54), slice(60, 64)
-    result = score_scan(with_box(scan, metal, 2600), heart=heart, networks=networks)
+    result = score_scan(with_box(scan, metal, 2600), heart=heart, networks=judging(networks))
     assert [warning.code for warning in result.warnings].count("metal") == 1
     for method in result.methods.values():
         assert not method.lesion_set.id_map[metal].any()

@@ -21,8 +21,8 @@ from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
-from CACScoringLib.scoring.evidence import INTERCEPT, MAP_FEATURES
 from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.map_evidence import INTERCEPT, MAP_FEATURES
 from CACScoringLib.scoring.scores import equivalent_agatston, rules_of_map, score_of
 
 BLOOD_HU = 40

@@ -13,6 +13,7 @@ from torch.nn.functional import max_pool3d
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import ARTERIES, TERRITORIES
 from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, read_card
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import (
@@ -59,31 +60,39 @@ class AllSlices(nn.Module):
         return torch.tensor([[1.0 - self.shows, float(self.shows)]]).expand(len(x), 2)
 
 
-class LooksLike(nn.Module):
-    """Say with a probability that every voxel is calcium of the LAD, and else of a kind."""
-
-    def __init__(self, probability: float = 0.5, kind: str = "noise"):
-        super().__init__()
-        self.probability, self.kind = probability, LESION_KINDS.index(kind)
-
-    def forward(self, x):
-        answers = torch.zeros(len(x), len(LESION_KINDS), *x.shape[2:])
-        answers[:, LESION_KINDS.index("LAD")] = self.probability
-        answers[:, self.kind] = 1 - self.probability
-        return answers
-
-
 class LooksAsBright(nn.Module):
-    """Say with a probability that grows with the peak nearby that a voxel is calcium of the LAD, and else noise."""
+    """Say with a probability that grows with the peak nearby that a voxel is calcium, and else noise.
+
+    Calcium is of the artery whose territory it lies in, or of none. What is denser than 1650 HU is a clip.
+    """
 
     def forward(self, x):
         low, high = WINDOWS_HU[-1]
         dense = x[:, LESION_IMAGES - 2] * (x[:, LESION_IMAGES - 1] > 0.5)
         peaks = low + (high - low) * max_pool3d(dense, (3, 9, 9), 1, (1, 4, 4))
         odds = (torch.log1p((peaks - 65).clamp(min=0)) - math.log(200)) * 4
+        territories, is_clip = x[:, LESION_IMAGES:], x[:, 0] > 0.1
         answers = torch.zeros(len(x), len(LESION_KINDS), *x.shape[2:])
-        answers[:, LESION_KINDS.index("LAD")] = torch.sigmoid(odds)
+        for artery in ARTERIES:
+            answers[:, LESION_KINDS.index(artery)] = torch.sigmoid(odds) * territories[:, TERRITORIES.index(artery)]
+        answers[:, LESION_KINDS.index("other calcium")] = torch.sigmoid(odds) - answers.sum(1)
         answers[:, LESION_KINDS.index("noise")] = torch.sigmoid(-odds)
+        answers *= ~is_clip[:, None]
+        answers[:, LESION_KINDS.index("clip")] = is_clip.float()
+        return answers
+
+
+class LooksLike(nn.Module):
+    """Say of every voxel with a probability that it is calcium of an artery, and else of a kind."""
+
+    def __init__(self, artery: str, probability: float, kind: str):
+        super().__init__()
+        self.probabilities = {artery: probability, kind: 1 - probability}
+
+    def forward(self, x):
+        answers = torch.zeros(len(x), len(LESION_KINDS), *x.shape[2:])
+        for kind, probability in self.probabilities.items():
+            answers[:, LESION_KINDS.index(kind)] = probability
         return answers
 
 

@@ -17,7 +17,7 @@ from ..scoring.score import with_measurements
 ABOUT_CANDIDATES = (
     *("unreviewed", "automatic", "lesions-given", "lesions-automatic"),
     *("noise-candidates", "doubt-decides", "possible-stent"),
-    *("reviewed-empty", "unassigned-left-out", "label-outside-heart", "metal-labelled"),
+    *("reviewed-empty", "unassigned-left-out", "label-outside-heart", "possible-metal"),
 )
 """Warnings of a run about its lesions, obsolete after a review; those about the scan stay."""
 

@@ -33,7 +33,11 @@ from CACScoringLib.models.store import install_model, save_model
 from CACScoringLib.networks.configs import GeneratorConfig
 from CACScoringLib.networks.registry import build
 from CACScoringLib.quality.calibration import Repeatability
+<<<<<<< HEAD
 from CACScoringLib.scoring.uncertainty import Uncertainty
+=======
+from CACScoringLib.scoring.uncertainty import ScoreCalibration
+>>>>>>> tests
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
 
@@ -253,9 +257,9 @@ class TestModelsThatComeWithCAC:
         classifier = next(model.card for model in bundled if model.card.network == "slices")
         stored_classes = {"candidates", "uncertainty", "known"}
         assert {*card.calibration, *classifier.calibration} == {*CALIBRATED, *stored_classes}
-        assert Evidence.stored(card.calibration) is not None
-        for kind in ("automatic", "decomposition"):
-            assert Uncertainty.stored(card.calibration, kind) is not None
+        stored = card.calibration_as(ScoreCalibration)
+        assert stored.candidates is not None
+        assert {"automatic", "decomposition"} <= set(stored.uncertainty)
         assert set(classifier.calibration) == {"slice_threshold"}
         used = {model.card.network: model.card.sha256 for model in bundled}
         judges = {network: used[network] for network in ("territories", "lesions")}

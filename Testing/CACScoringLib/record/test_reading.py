@@ -33,8 +33,8 @@ PLACE = Verdict(artery=Artery.LAD, confidence=0.0, not_coronary_probability=0.25
         ({"looked_at": False}, {"looked_at"}),
         ({"verdict": PLACE}, {"suggested_artery", "confidence", "not_coronary_probability"}),
         (
-            {"verdict": replace(PLACE, counts=False, reason="faint", evidence={"in_map": 0.0})},
-            {"suggested_artery", "confidence", "not_coronary_probability", "probability", "reason", "evidence"},
+            {"verdict": replace(PLACE, counts=False, reason="faint", kinds={"noise": 0.9})},
+            {"suggested_artery", "confidence", "not_coronary_probability", "probability", "reason", "kinds"},
         ),
     ],
 )
@@ -47,7 +47,7 @@ def test_unknown_scores_are_null_and_unknown_looks_left_out(looks, written, site
     assert content["mass_mg"] is None
     assert content["centroid_ras_mm"] == [0.0, 1.0, 2.0]
     assert content["site" if isinstance(site, NonCoronary) else "artery"] == "other"
-    names = {"suggested_artery", "confidence", "not_coronary_probability", "probability", "reason", "evidence"}
+    names = {"suggested_artery", "confidence", "not_coronary_probability", "probability", "reason", "kinds"}
     assert {*names, "looked_at"} & content.keys() == written
     assert restore(content, Lesion) == lesion
 

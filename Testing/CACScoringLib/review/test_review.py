@@ -98,7 +98,7 @@ def test_warnings_of_a_review(scored):
     assert metal.warnings() == []
     marked[1, 4, 4:7] = Artery.RCA
     set_labels(metal, marked)
-    assert [w.code for w in metal.warnings()] == ["label-outside-heart", "metal-labelled"]
+    assert [w.code for w in metal.warnings()] == ["label-outside-heart", "possible-metal"]
 
 
 def test_a_lesion_keeps_its_id_while_its_voxels_stay(scored):

@@ -18,9 +18,8 @@ from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
-from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.evidence import CANDIDATE_FEATURES, Evidence, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import LIMITS, Uncertainty
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration
+from CACScoringLib.scoring.uncertainty import LIMITS, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.validation import recalibration_page, run
@@ -29,7 +28,9 @@ from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
 from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
-RARITY, PLACE = "log_rarity", "place_logit"
+FORMER = LesionCalibration(temperature=2.0, offset=0.5)
+"""Calibration of the model in use."""
+
 COMMAND = ["validate", "--progress", "none", "--calibrate", "ours"]
 
 
@@ -42,7 +43,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def base(weights, tmp_path, monkeypatch):
-    """A bundled model of the map whose evidence is rarity alone, with a limit that excludes half of it."""
+    """A bundled model of the map whose lesions are calibrated."""
     bundled = tmp_path / "bundled"
     bundled.mkdir()
     for path in weights:
@@ -50,13 +51,8 @@ def base(weights, tmp_path, monkeypatch):
             (bundled / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(cards, "bundled_folder", lambda: bundled)
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    evidence = {"log_rarity": 1.0, "intercept": -5.0}
     calibration = {
-        "candidates": {
-            "weights": dict.fromkeys(CANDIDATE_FEATURES, 0.0) | evidence,
-            "typical": dict.fromkeys(CANDIDATE_FEATURES, 5.0),
-            "most_not_coronary": 0.5,
-        },
+        "candidates": asdict(FORMER),
         "uncertainty": automatic_patient.map_card().calibration["uncertainty"],
     }
     update_card(
@@ -68,22 +64,20 @@ def base(weights, tmp_path, monkeypatch):
 
 
 def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
-    """Scans of patients of whom every second has a faint lesion, and all have a rare candidate elsewhere, which the
-    former model counts instead."""
+    """Scans of patients of whom every second has a lesion, and all have a less probable candidate elsewhere, which the
+    former model counts too."""
     generator = np.random.default_rng(seed)
     scans = []
     for number in range(patients):
         sick = number % 2 == 0
-        features = {name: [0.0, 0.0] for name in CANDIDATE_FEATURES}
-        features[RARITY] = (4.0 + generator.normal(0, 0.2), 6.0 + generator.normal(0, 0.2))
-        features[PLACE] = (3.0 + generator.normal(0, 0.3), -3.0 + generator.normal(0, 0.3))
-        scores = [float(generator.lognormal(4, 1.3)), 50.0]
+        logits = [3.0 + generator.normal(0, 0.2), 1.0 + generator.normal(0, 0.2)]
+        scores = [float(generator.lognormal(4, 1.3)), float(generator.lognormal(6, 1))]
         rows = slice(0, 2) if sick else slice(1, 2)
         truth = scores[0] * float(generator.lognormal(0, 0.2)) if sick else 0.0
         facts = {"noise_hu": 20.0 + number / patients, "slice_thickness_mm": 3.0, "kvp": 120.0}
         by_artery = {"LM": 0.0, "LAD": truth, "LCX": 0.0, "RCA": 0.0}
         candidates = ScanCandidates(
-            features={name: list(values)[rows] for name, values in features.items()},
+            logits=logits[rows],
             agatston=scores[rows],
             arteries=["LAD", "RCA"][rows],
             coronary=[True, False][rows] if outlined else (None if sick else [False]),
@@ -92,7 +86,7 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
             map_arteries=by_artery,
             facts=facts,
         )
-        measured = {"automatic": 50.0, "map": 1.3 * truth}
+        measured = {"automatic": sum(scores[rows]), "map": 1.3 * truth}
         reference = f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}
         scans.append(
             ComparedScan(*reference, measured, {"automatic": {}, "map": {}}, None, None, {}, 1.0, (), (), candidates)
@@ -104,23 +98,40 @@ def test_outlines_teach_what_coronary_calcium_is(base):
     scans = digital_scans()
     recalibration = recalibrate(scans, base.card)
     assert not recalibration.why_not
-    assert recalibration.fitted.evidence.weights["place_logit"] > 0.5, "which was 0"
+    fitted = recalibration.fitted
+    answers = np.array([0.05, 0.5, 0.9])
+    former = FORMER.probability(answers)
+    changed = fitted.change.probabilities(np.log(former / (1 - former)))
+    assert fitted.lesions.probability(answers) == pytest.approx(changed)
+    assert fitted.change.probabilities(np.array([1.0, 3.0])) == pytest.approx([0, 1], abs=0.3)
     scores = recalibration.cross_fitted
     after = np.array([score.automatic for score in scores])
     lesions = np.array([scan.candidates.agatston[0] if scan.total else 0.0 for scan in scans])
     assert np.mean(np.isclose(after, lesions)) > 0.9
     intervals = [(score.intervals["automatic"], scan.total) for score, scan in zip(scores, scans, strict=True)]
     assert np.mean([ends[0] <= total <= ends[1] for ends, total in intervals if ends]) >= 0.9
-    assert recalibration.fitted.as_calibration()["uncertainty"]["automatic"]["artery"]
-    assert set(recalibration.fitted.errors) == {"automatic", "decomposition"}
+    assert fitted.as_calibration()["uncertainty"]["automatic"]["artery"]
+    assert set(fitted.errors) == {"automatic", "decomposition"}
 
 
 def test_totals_teach_the_limit_alone(base):
     recalibration = recalibrate(digital_scans(outlined=False, arteries=False), base.card)
     assert "no outlines" in recalibration.why_not
-    assert recalibration.fitted.evidence.weights == base.card.calibration["candidates"]["weights"]
-    assert recalibration.fitted.evidence.most_not_coronary != 0.5
+    lesions = recalibration.fitted.lesions
+    assert lesions == replace(FORMER, counts_from=lesions.counts_from)
+    assert lesions.counts_from > 0.7
     assert recalibration.fitted.as_calibration()["uncertainty"]["automatic"]["artery"] == {}
+
+
+def test_candidates_of_no_artery_never_count(base):
+    """Those that only the lesion network's calibration could bring above the limit, such as noise."""
+    scans = digital_scans()
+    scans = [
+        replace(scan, candidates=replace(scan.candidates, arteries=[*scan.candidates.arteries[:-1], "unassigned"]))
+        for scan in scans
+    ]
+    scores = [score.automatic for score in recalibrate(scans, base.card).cross_fitted]
+    assert scores == pytest.approx([sum(scan.candidates.agatston[:-1]) for scan in scans])
 
 
 def test_a_patients_own_reference_has_no_part_in_its_score(base):
@@ -133,7 +144,7 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base):
         changed = replace(scan, total=5000.0, candidates=replace(scan.candidates, coronary=opposite))
         again = recalibrate([*scans[:number], changed, *scans[number + 1 :]], base.card)
         assert again.cross_fitted[number] == first.cross_fitted[number]
-        assert again.fitted.evidence.weights != first.fitted.evidence.weights
+        assert again.fitted.lesions != first.fitted.lesions
         assert again.fitted.errors != first.fitted.errors
         assert any(a != b for a, b in zip(again.cross_fitted, first.cross_fitted, strict=True))
 
@@ -151,7 +162,7 @@ def test_a_scan_outside_the_calibration_range_has_no_interval(base):
 def test_probabilities_of_categories_nobody_has_are_those_of_before(base):
     scans = [replace(scan, total=min(scan.total, 90.0)) for scan in digital_scans()]
     recalibration = recalibrate(scans, base.card)
-    before = Uncertainty.stored(base.card.calibration, "automatic").total["agatston"].chances
+    before = base.card.calibration_as(ScoreCalibration).uncertainty["automatic"].total["agatston"].chances
     after = recalibration.fitted.errors["automatic"]["total"].chances
     assert after[1:] == before[1:]
     assert after[0] != before[0]
@@ -183,7 +194,7 @@ def test_what_cannot_be_calibrated(base):
     for name in ("Ours", "../ours", "our-map", "our-slices", ""):
         with pytest.raises(CTError, match="is the name of another model, or none"):
             check(name, base.card, 100)
-    with pytest.raises(CTError, match="evaluates candidates by evidence"):
+    with pytest.raises(CTError, match="whose lesions are calibrated"):
         check("ours", replace(base.card, calibration={}), 100)
     with pytest.raises(CTError, match="No model is in use"):
         check("ours", None, 100)
@@ -200,11 +211,11 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     card = read_card(model.path)
     assert card.sha256 == base.card.sha256
     assert card.training == base.card.training
-    assert Evidence.stored(card.calibration) == recalibration.fitted.evidence
-    errors = Uncertainty.stored(card.calibration, "automatic").total["agatston"]
-    assert errors == recalibration.fitted.errors["automatic"]["total"]
-    assert Uncertainty.stored(card.calibration, "reviewed") is None
-    assert CalibrationRange.stored(card.calibration).ranges["kvp"] == (120.0, 120.0, 10.0)
+    stored, fitted = card.calibration_as(ScoreCalibration), recalibration.fitted
+    assert stored.candidates == fitted.lesions
+    assert stored.uncertainty["automatic"].total["agatston"] == fitted.errors["automatic"]["total"]
+    assert set(stored.uncertainty) == {"automatic", "decomposition"}
+    assert stored.known.ranges["kvp"] == (120.0, 120.0, 10.0)
     assert card.calibration["calibrated_on"]["patients"] == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
     assert card.validation["whole_method"] == {"models": {"slices": "1"}, "evidence_models": {"slices": "0"}}
@@ -229,7 +240,7 @@ def test_the_section_lists_the_fitted_parts(base):
     assert intervals["all"][3] == "none", "the map had none before"
 
 
-def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
+def test_candidates_are_read_from_results_and_labelled_by_the_outlines(tmp_path):
     """The reference outlines the true lesions, so the labels of candidates are the truth."""
     folder, reference = tmp_path / "result", tmp_path / "reference"
     result = automatic_patient.write(folder)
@@ -245,15 +256,12 @@ def test_evidence_is_read_from_results_and_labelled_by_the_outlines(tmp_path):
     compared = compare(job)
     candidates = compared.candidates
     assert sum(candidates.coronary) == sum(automatic_patient.LESIONS)
-    bright = np.array(candidates.features["look_logit"])
-    order = np.argsort(-bright)
+    order = np.argsort(-np.array(candidates.logits))
     assert [candidates.coronary[n] for n in order] == list(automatic_patient.LESIONS)
     counted = len(result.methods["threshold"].lesions)
     assert sum(candidates.agatston[:counted]) == pytest.approx(result.methods["threshold"].total.agatston)
-    weights = result.record.candidate_evidence["weights"]
-    probabilities = coronary_probabilities({name: np.array(x) for name, x in candidates.features.items()}, weights)
-    assert (probabilities[:counted] >= 0.5).all()
-    assert (probabilities[counted:] < 0.5).all()
+    assert min(candidates.logits[:counted]) >= 0 > max(candidates.logits[counted:])
+    assert [artery == "unassigned" for artery in candidates.arteries] == [n >= counted for n in range(15)]
     assert restore(json.loads(json.dumps(asdict(compared))), ComparedScan) == compared
 
 
