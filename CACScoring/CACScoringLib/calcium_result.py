@@ -17,9 +17,10 @@ from .core.labels import Artery, NonCoronary, SiteMap
 from .core.progress import Progress
 from .core.remedies import words_of
 from .core.voxels import ArrayImage
+from .record.columns import LESIONS_CSV, Cell, lesion_cells
 from .record.score_record import severe_first, with_severity
 from .record.scores import Lesion, MethodScore, Score, SumScore
-from .report.files import Cell, counted_rows, site_labels
+from .report.files import site_labels
 from .report.first_pictures import largest_pictures
 from .report.page import result_as_fragment
 from .results import ScoreResult
@@ -139,7 +140,8 @@ class CalciumResult:
             >>> row["lesion"], row["artery"]
             (1, 'unassigned')
         """
-        return counted_rows(self.methods["threshold"])
+        rows = map(lesion_cells, self.lesions)
+        return [{name: row.get(name) for name in LESIONS_CSV if name != "method"} for row in rows]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""

@@ -6,15 +6,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..core.errors import OutputError
 from ..core.files import write_text_atomically
+from ..record.columns import TOTAL, Row
 from ..report.page import rendered
 from ..results import METHOD_TITLES
-from .parquet import SCHEMA, TABLES, TOTAL, table_path
+from .parquet import SCHEMA, TABLES, table_path
 
 PAGE = "cohort-report.html"
 WITHHOLDING = "beyond-calibration"
@@ -24,10 +24,6 @@ OUTLIER_COUNT = 6
 
 _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 400": np.inf}
 """Upper limits of the Agatston score's classes."""
-
-
-Row = dict[str, Any]
-"""Cells of a row by column, as `parquet` declares them."""
 
 
 def write_cohort_report(folder: Path) -> Path:

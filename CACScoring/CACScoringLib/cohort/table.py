@@ -10,25 +10,22 @@ from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..core.text import printable
+from ..record.columns import CATEGORIES, COHORT_METHOD, GEOMETRY, TOTAL, site_cells
 from ..record.features import PATIENT_FEATURES
 from ..record.provenance import COLUMNS
 from ..record.score_record import ScoreRecord
 from ..scans.source import ScanSource
 
 _SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason", "scan")
-_GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
-_TOTALS = ("agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions")
-_INTERVAL = ("interval_low", "interval_high")
 _FAT = {
     "epicardial_fat_cm3": "volume_cm3",
     "epicardial_fat_hu": "mean_hu",
     "epicardial_fat_cm3_per_m2": "indexed_cm3_per_m2",
 }
 """Columns of epicardial fat, and their keys in `scores.json`."""
-_CATEGORIES = ("risk_class", "cac_drs")
 _LIKELY = ("likely_category", "category_probability")
 _METHOD_COLUMNS = {
-    "threshold": ("left_out", *_CATEGORIES, *_LIKELY),
+    "threshold": ("left_out", *CATEGORIES, *_LIKELY),
     "decomposition": ("adjusted_agatston", "scaled_agatston"),
 }
 """Columns of one method only. left_out: candidates that an automatic clinical score does not count. The agatston of
@@ -39,9 +36,9 @@ _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics
 
 def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = ()) -> list[str]:
     """Return the columns of `cohort.csv`, see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
-    names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *_GEOMETRY]
+    names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *GEOMETRY]
     for method in methods:
-        names += [f"{method}_{part}" for part in ("status", "reviewed", *_TOTALS, *_INTERVAL, *_METHOD_COLUMNS[method])]
+        names += [f"{method}_{part}" for part in (*COHORT_METHOD, *_METHOD_COLUMNS[method])]
         names += [f"{method}_{part}" for part in (*(f"agatston_{artery.key}" for artery in Artery), *PATIENT_FEATURES)]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
     return [*names, *(_ESTIMATES[network][0] for network in estimates), *COLUMNS, "seconds", *elsewhere, *_FAT]
@@ -61,18 +58,14 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         **record.provenance_cells,
     }
     for name, method in record.methods.items():
-        row |= {f"{name}_{part}": getattr(method.total, part) for part in _TOTALS}
-        row |= {f"{name}_agatston": method.total.clinical_agatston, f"{name}_adjusted_agatston": method.total.agatston}
-        row |= {f"{name}_{part}": getattr(method, part) for part in ("reviewed", "scaled_agatston", "status")}
-        interval = method.total.interval_90 or (None, None)
-        row |= {f"{name}_{part}": end for part, end in zip(_INTERVAL, interval, strict=True)}
-        row |= {f"{name}_agatston_{artery.key}": score.clinical_agatston for artery, score in method.arteries.items()}
-        if method.features is not None:
-            row |= {f"{name}_{feature}": value for feature, value in method.features.patient.items()}
+        row |= {f"{name}_{part}": getattr(method, part) for part in ("status", "reviewed", "scaled_agatston")}
+        sites = site_cells(method)
+        row |= {f"{name}_{column}": value for column, value in sites[TOTAL].items()}
+        row |= {f"{name}_agatston_{artery}": cells["agatston"] for artery, cells in sites.items()}
     if row.get("threshold_status") == "automatic":
         row["threshold_left_out"] = len(record.methods["threshold"].left_out)
     if categories := record.categories:
-        row |= {f"{categories.method}_{name}": getattr(categories, name) for name in _CATEGORIES}
+        row |= {f"{categories.method}_{name}": getattr(categories, name) for name in CATEGORIES}
         if probabilities := categories.probabilities:
             likeliest = max(probabilities, key=probabilities.__getitem__)
             # Spreadsheets read a plain hyphen as a date.

@@ -27,7 +27,7 @@ from ..record.score_record import ScoreRecord
 from .lesion_segments import add_lesions, add_outlines
 from .scene_content import SceneContent, content_of_result
 from .segments import array_of, check_no_transform, matrix_of_grid, vtk_image
-from .tables import add_table, lesion_columns, score_columns, slice_columns
+from .tables import add_table, lesion_table, score_table, slice_table
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -159,8 +159,8 @@ def _new_nodes(
     title = f"Candidates of {name} ({record.methods['threshold'].rules.threshold_hu:g} HU)"
     counts = record.methods["threshold"].status == "candidates"
     yield "calcium", add_lesions(scene, title, volume, _on_grid(content.lesions, grid), counts)
-    yield "scores", add_table(scene, f"Scores of {name}", score_columns(record))
-    yield "lesions", add_table(scene, f"Lesions of {name}", lesion_columns(record))
+    yield "scores", add_table(scene, f"Scores of {name}", score_table(record))
+    yield "lesions", add_table(scene, f"Lesions of {name}", lesion_table(record))
     if content.calcium_map is not None and content.healthy is not None and content.map_lesions is not None:
         healthy = add_volume(scene, content.healthy, f"Healthy image of {name}")
         healthy.SetAttribute(DERIVED_ATTRIBUTE, "1")
@@ -173,7 +173,7 @@ def _new_nodes(
         map_lesions = add_lesions(scene, f"Calcium map lesions of {name}", volume, labels)
         map_lesions.GetDisplayNode().SetVisibility(False)  # overlapping fills cannot be distinguished
         yield "map_lesions", map_lesions
-        yield "slices", add_table(scene, f"Slices of {name}", slice_columns(content.slices))
+        yield "slices", add_table(scene, f"Slices of {name}", slice_table(content.slices))
     for kind in ("territories", "pericardium"):
         if (labels := getattr(content, kind)) is not None:
             yield kind, add_outlines(scene, kind, f"{kind.capitalize()} of {name}", volume, _on_grid(labels, grid))

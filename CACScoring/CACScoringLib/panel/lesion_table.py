@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import qt
 from slicer.i18n import tr as _
 
 from ..core.labels import SITE_COLOURS, Artery
+from ..record.columns import COLUMNS, PANEL, Column, lesion_cells
 from . import table_widgets
 from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
@@ -30,37 +31,10 @@ AROUND_PIXELS = 300
 """Rows in sight on the smallest screen, and height of the panel's scrolled part that a larger list leaves to the rest.
 A longer list scrolls below its titles."""
 
-TITLES = ("No", "Artery", "Prob. %", "Agatston", "mm³", "HU", "Slices")
-_ARTERY_COLUMN, _PROBABILITY_COLUMN = 1, 2
-
-
-@dataclass(frozen=True)
-class FeatureColumn:
-    """Column of a feature, hidden until the user shows it from the header's menu.
-
-    Attributes:
-        title: Title of two lines, the second for the unit.
-        name: Name in the menu.
-        factor: Factor from the feature to the column's unit.
-        decimals: Number of decimals.
-    """
-
-    title: str
-    name: str
-    factor: int = 1
-    decimals: int = 0
-
-
-FEATURES = {
-    "ostium_mm": FeatureColumn("Ostium\nmm", "Distance from the ostium"),
-    "length_mm": FeatureColumn("Length\nmm", "Length along the artery"),
-    "in_proximal_third": FeatureColumn("Proximal\n%", "Share of the mass in the artery's proximal third", 100),
-    "nearest_lesion_mm": FeatureColumn("Nearest\nmm", "Distance from the nearest lesion", decimals=1),
-    "median_hu": FeatureColumn("Median\nHU", "Median HU"),
-    "sphericity": FeatureColumn("Sphericity", "Sphericity", decimals=2),
-    "slices": FeatureColumn("Slice\ncount", "Number of slices"),
-}
-"""Columns that follow those of `TITLES`, by feature."""
+_SHOWN = [COLUMNS[name] for name in PANEL]
+_FEATURES = {name: column for name, column in COLUMNS.items() if column.menu}
+_COLUMNS = [*_SHOWN, *_FEATURES.values()]
+_ARTERY_COLUMN, _PROBABILITY_COLUMN = PANEL.index("artery"), PANEL.index("probability")
 
 _SHOWN_SETTING = "CACScoring/lesionFeatures"
 
@@ -71,7 +45,7 @@ class LesionLine:
 
     Attributes:
         id: The lesion's ID.
-        cells: Values of the columns of `TITLES` and `FEATURES`.
+        cells: Values of the columns of `PANEL` and those chosen from the menu, in the order of the table.
         colour: RGB of the site.
         hint: Tooltip of the row.
         probability: Probability of being coronary calcium; None if it was not evaluated.
@@ -99,20 +73,20 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     counted, left_out = review.lesions(method), review.left_out(method)
     groups = {lesion.id: 0 if isinstance(lesion.site, Artery) else 2 for lesion in counted}
     groups |= {lesion.id: 1 for lesion in left_out}
-    lines = [_line(review, method, lesion) for lesion in (*counted, *left_out)]
     measured = review.features(method) if features else None
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
-    lines = [replace(line, cells=(*line.cells, *_featureCells(by_id.get(line.id)))) for line in lines]
+    lines = [_line(review, method, lesion, by_id.get(lesion.id)) for lesion in (*counted, *left_out)]
     return sorted(lines, key=lambda line: (groups[line.id], -1 if line.probability is None else -line.probability))
 
 
-def _line(review: SceneReview, method: str, lesion: Lesion) -> LesionLine:
+def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeatures | None) -> LesionLine:
     """Return a lesion's row.
 
     Args:
         review: The review.
         method: Key of the scoring method.
         lesion: The lesion, with the verdict by which it counts or is left out.
+        features: Its features; None if unknown.
     """
     method_review, verdict = review.review(method), lesion.verdict
     suggested = None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict
@@ -136,10 +110,8 @@ def _line(review: SceneReview, method: str, lesion: Lesion) -> LesionLine:
     artery = lesion.site.short_name if site is None else f"{site.short_name}?"
     if out:
         artery = _("out: {artery}").format(artery=artery)
-    slices = f"{lesion.slices[0]}–{lesion.slices[-1]}" if len(lesion.slices) > 1 else f"{lesion.slices[0]}"
-    sizes = (round(n, 1) if n < 1000 else round(n) for n in (lesion.clinical_agatston, lesion.volume_mm3))
-    percent = "" if probability is None else round(100 * probability)
-    cells = (lesion.id, artery, percent, *sizes, round(lesion.peak_hu), slices)
+    cells = lesion_cells(lesion, features=features) | {"artery": artery, "probability": probability}
+    shown = tuple(column.shown(cells.get(column.name)) for column in _COLUMNS)
     certain = probability is not None and max(probability, 1 - probability) >= CERTAIN
     coronary = isinstance(lesion.site, Artery)
     doubtful = (
@@ -149,13 +121,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion) -> LesionLine:
         and (out or site is not None or lesion.site == Artery.UNASSIGNED)
     )
     hint = " ".join(hints)
-    return LesionLine(lesion.id, cells, SITE_COLOURS[lesion.site], hint, probability, out, coronary, doubtful)
-
-
-def _featureCells(features: LesionFeatures | None) -> list[object]:
-    """Return the cells of FEATURES, empty where unknown."""
-    values = [(getattr(features, name, None), column) for name, column in FEATURES.items()]
-    return ["" if value is None else round(value * c.factor, c.decimals) for value, c in values]
+    return LesionLine(lesion.id, shown, SITE_COLOURS[lesion.site], hint, probability, out, coronary, doubtful)
 
 
 class LesionTable:
@@ -175,15 +141,15 @@ class LesionTable:
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
         # Unsorted until the user sorts by a column.
         table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
-        self._actions = {name: self._addAction(name, column) for name, column in FEATURES.items()}
+        self._actions = {name: self._addAction(name, column) for name, column in _FEATURES.items()}
         table.currentCellChanged.connect(self._currentChanged)
         table.cellClicked.connect(self._clicked)
 
-    def _addAction(self, feature: str, column: FeatureColumn):
+    def _addAction(self, feature: str, column: Column):
         """Add a feature to the menu of the header, checked if its column was shown last."""
         header = self._table.horizontalHeader()
         header.setContextMenuPolicy(qt.Qt.ActionsContextMenu)
-        action = qt.QAction(_(column.name), header)
+        action = qt.QAction(_(column.menu), header)
         action.setCheckable(True)
         action.setChecked(feature in qt.QSettings().value(_SHOWN_SETTING, "").split(","))
         action.toggled.connect(lambda checked: self._chooseFeatures())
@@ -205,19 +171,18 @@ class LesionTable:
         self._filling = True
         try:
             table.setSortingEnabled(False)
-            titles = [_(title) for title in (*TITLES, *(column.title for column in FEATURES.values()))]
-            table.setColumnCount(len(titles))
-            table.setHorizontalHeaderLabels(titles)
-            hints = [_("Right-click for further columns.")] * len(TITLES)
+            table.setColumnCount(len(_COLUMNS))
+            table.setHorizontalHeaderLabels([_(column.narrow_title) for column in _COLUMNS])
+            hints = [_(column.menu or "Right-click for further columns.") for column in _COLUMNS]
             hints[_PROBABILITY_COLUMN] = _("Probability that it is coronary calcium, by the networks' evidence, %.")
-            for number, hint in enumerate((*hints, *(_(column.name) for column in FEATURES.values()))):
+            for number, hint in enumerate(hints):
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
             faint = qt.QBrush(faintColour(table))
             for number, line in enumerate(lines):
                 self._fill(number, line, faint)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
-            for number, action in enumerate(self._actions.values(), len(TITLES)):
+            for number, action in enumerate(self._actions.values(), len(_SHOWN)):
                 table.setColumnHidden(number, not action.checked)
             # Columns that resize to their contents by themselves would be measured again with every cell.
             table_widgets.fitColumns(table, stretched=_ARTERY_COLUMN)

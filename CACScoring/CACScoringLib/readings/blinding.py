@@ -12,6 +12,7 @@ from ..core.grid import Grid
 from ..core.labels import Artery, Labelled, SiteMap
 from ..core.voxels import voxels_of
 from ..mrml.scene_content import SceneContent
+from ..record.columns import BLINDED
 from ..record.reading import read_result, record_from_text
 from ..record.score_record import ScoreRecord
 from ..record.scores import MethodScore
@@ -19,7 +20,6 @@ from ..review.folder import labels_as_scored
 from ..review.journal import Entry
 from ..review.review import Difference
 from ..review.state import Change
-from ..scoring.mass import with_mass
 from ..scoring.scores import score_of
 from .cases import ReviewCase
 from .journals import journal_of
@@ -65,13 +65,13 @@ def _blind_record(record: ScoreRecord) -> ScoreRecord:
     method = record.methods["threshold"]
     elsewhere = () if record.non_coronary is None else record.non_coronary.lesion_list
     listed = sorted((*method.lesions, *method.left_out, *elsewhere), key=lambda lesion: lesion.id)
-    none = score_of(())
+    none, hidden_numbers = score_of(()), dict.fromkeys(BLINDED)
     blind = MethodScore(
         status="candidates",
         rules=method.rules,
         total=none,
         arteries=SiteMap(dict.fromkeys(method.arteries, none)),
-        lesions=tuple(with_mass(replace(x, site=Artery.UNASSIGNED, verdict=None), None, None) for x in listed),
+        lesions=tuple(replace(x, site=Artery.UNASSIGNED, verdict=None, **hidden_numbers) for x in listed),
     )
     return ScoreRecord(
         **{name: getattr(record, name) for name in _BLIND_FIELDS}, warnings=(), methods={"threshold": blind}

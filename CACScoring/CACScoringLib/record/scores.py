@@ -62,11 +62,6 @@ class Score:
     integrated_mass_mg: float | None = None
     mass_standard_error_mg: float | None = None
 
-    def cells(self, is_map: bool) -> dict[str, Any]:
-        """Return the cells of tables by column: the fields, but agatston on the clinical scale."""
-        adjusted = self.agatston if is_map else None
-        return {**vars(self), "agatston": self.clinical_agatston, "adjusted_agatston": adjusted}
-
 
 @dataclass(frozen=True, kw_only=True)
 class SumScore(Score):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,17 @@ import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image
 from ..core.grid import Grid
-from ..core.labels import Artery
+from ..core.labels import Artery, NonCoronary
 from ..core.tables import table_text
 from ..io.image_files import write_image
-from ..record.features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
+from ..record.columns import COLUMNS, COPIED, FEATURES_CSV, LESIONS_CSV, Cell, Row, lesion_rows, score_rows
 from ..record.score_record import ScoreRecord
-from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore, Score
+from ..record.scores import STATUSES, MethodScore, NonCoronaryScore, Score
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.reader_labels import with_status
-from ..scoring.uncertainty import TOTAL
 from ..whole_scan.estimates import SALIENCY_FILE, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
 from .listing import doubtful_text
-
-_MASS_COLUMNS = ("integrated_mass_mg", "mass_standard_error_mg")
-_CSV_COLUMNS = (
-    *("method", "lesion", "artery", "first_slice", "last_slice", "voxels", "volume_mm3", "peak_hu", "mean_hu"),
-    *("agatston", "adjusted_agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
-    *("suggested_artery", "confidence", "not_coronary_probability", *_MASS_COLUMNS),
-)
-
-Cell = str | int | float | None
-
-_FIELDS = tuple(field.name for kind in (LesionFeatures, ArteryFeatures) for field in fields(kind))
-_FEATURE_COLUMNS = (
-    *("method", "artery", "lesion", "lesions", "agatston", "adjusted_agatston", "volume_mm3", "mass_mg"),
-    *("pseudo_mass_hu_mm3", *_MASS_COLUMNS, "peak_hu", "mean_hu"),
-    *(name for name in dict.fromkeys((*_FIELDS, *PATIENT_FEATURES)) if name != "id"),
-)
 
 _STEP_KEYS = {"whole-scan estimates": "second opinions"}
 """Keys of cac-score/1 that are older than the step's name."""
@@ -176,32 +159,17 @@ def result_as_copied_text(methods: Mapping[str, MethodScore], elsewhere: NonCoro
 
     elsewhere: Calcium outside the coronary arteries, listed last.
     """
-    columns = (
-        *("Method", "Artery", "Lesions", "Agatston", "Volume mm³", "Mass mg"),
-        *("Pseudo-mass HU·mm³", "Peak HU", "State"),
-    )
-    lines: list[tuple[object, ...]] = []
-
-    def add(title: str, name: str, score: Score, state: str) -> None:
-        numbers = (score.clinical_agatston, score.volume_mm3, score.mass_mg, score.pseudo_mass_hu_mm3, score.peak_hu)
-        cells = ["" if number is None else f"{number:.3f}" for number in numbers]
-        lines.append((title, name, score.lesions, *cells, state))
-
-    for name, method in methods.items():
-        state = _state(method)
-        for artery, score in method.arteries.items():
-            add(METHOD_TITLES[name], artery.key, score, state)
-        add(METHOD_TITLES[name], "total", method.total, state)
+    titles = METHOD_TITLES | {"non_coronary": "Outside the coronary arteries"}
+    states = {name: _state(method) for name, method in methods.items()}
     if elsewhere is not None:
-        state = "reviewed" if elsewhere.reviewed else "not reviewed"
-        for site, of_site in elsewhere.scores.items():
-            add("Outside the coronary arteries", site.full_name, of_site, state)
-    return table_text(columns, lines, delimiter="\t")
-
-
-def counted_rows(method: MethodScore) -> list[dict[str, Cell]]:
-    """One row per lesion that counts; positions in mm, Slicer's RAS axes."""
-    return [_row(lesion, method.is_map) for lesion in method.lesions]
+        states["non_coronary"] = "reviewed" if elsewhere.reviewed else "not reviewed"
+    sites = {site.key: site.full_name for site in NonCoronary}
+    lines = []
+    for row in score_rows(methods, elsewhere):
+        artery = sites[row["artery"]] if row["method"] == "non_coronary" else row["artery"]
+        named = {**row, "method": titles[row["method"]], "artery": artery}
+        lines.append([*(_cell(named[name]) for name in COPIED), states[row["method"]]])
+    return table_text((*(COLUMNS[name].titled for name in COPIED), "State"), lines, delimiter="\t")
 
 
 def lesions_as_csv(record: ScoreRecord) -> str:
@@ -209,46 +177,25 @@ def lesions_as_csv(record: ScoreRecord) -> str:
 
     One row per lesion and method, left-out candidates included, then non-coronary lesions.
     """
-    rows: list[dict[str, Cell]] = []
-    for name, method in record.methods.items():
-        rows += [{"method": name, **row} for row in counted_rows(method)]
-        rows += [{"method": f"{name}_left_out", **_row(lesion)} for lesion in method.left_out]
-    if (elsewhere := record.non_coronary) is not None:
-        rows += [{"method": "non_coronary", **_row(lesion)} for lesion in elsewhere.lesion_list]
-    return _csv(_CSV_COLUMNS, rows, record)
-
-
-def _csv(columns: Sequence[str], rows: Iterable[dict[str, Cell]], record: ScoreRecord) -> str:
-    """Return a table whose rows end with the result's provenance, if known."""
-    cells = record.provenance_cells
-    return table_text(
-        (*columns, *cells), [{name: _cell(value) for name, value in (row | cells).items()} for row in rows]
-    )
+    return _csv(LESIONS_CSV, lesion_rows(record.methods, record.non_coronary), record)
 
 
 def features_as_csv(record: ScoreRecord) -> str:
     """Return the features as CSV: one row per lesion, then per artery, then of the patient (artery "total")."""
-    rows: list[dict[str, Cell]] = []
+    rows: list[Row] = []
     for name, method in record.methods.items():
-        if (features := method.features) is not None:
-            counted = zip(counted_rows(method), features.lesions, strict=True)
-            rows += [{"method": name, **row, **asdict(lesion)} for row, lesion in counted]
-            parts: dict[str, tuple[Score, dict[str, Any]]]
-            parts = {key: (method.arteries[key], asdict(part)) for key, part in features.arteries.items()}
-            for key, (score, values) in {**parts, TOTAL: (method.total, features.patient)}.items():
-                rows.append({"method": name, "artery": key, **score.cells(method.is_map), **values})
-    return _csv(_FEATURE_COLUMNS, rows, record)
+        rows += (*lesion_rows({name: method}), *score_rows({name: method}))
+    return _csv(FEATURES_CSV, (row for row in rows if "median_hu" in row), record)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Row], record: ScoreRecord) -> str:
+    """Return a table whose rows end with the result's provenance, if known."""
+    end = record.provenance_cells
+    names = (*columns, *end)
+    return table_text(names, [[_cell((row | end).get(name)) for name in names] for row in rows])
 
 
 def _cell(value: Cell) -> str | int:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else value
-
-
-def _row(lesion: Lesion, is_map: bool = False) -> dict[str, Cell]:
-    slices = [component.slice for component in lesion.components]
-    values = lesion.cells(is_map) | ({} if lesion.verdict is None else lesion.verdict.as_written({}))
-    values |= {"lesion": lesion.id, "artery": lesion.site.key, "first_slice": slices[0], "last_slice": slices[-1]}
-    values |= dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True))
-    return {name: values.get(name) for name in _CSV_COLUMNS[1:]}

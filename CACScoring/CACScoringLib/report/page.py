@@ -13,6 +13,7 @@ from ..core.files import REVIEW_PORT, resource_folder
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCoronary
 from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability
+from ..record.columns import COLUMNS, REPORT, lesion_cells
 from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
 from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
@@ -163,8 +164,8 @@ def counted(result: ScoreResult, method: MethodScore) -> list[Row]:
     name = next(name for name, listed in result.methods.items() if listed is method)
     unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
     for lesion in listed_lesions(method):
-        place, mass = _largest_slice(result, lesion), lesion.integrated_mass_mg
-        numbers = (f"{lesion.clinical_agatston:.1f}", "–" if mass is None else f"{mass:.1f}", f"{lesion.peak_hu:g}")
+        place, cells = _largest_slice(result, lesion), lesion_cells(lesion)
+        numbers = [COLUMNS[name].text(cells[name]) for name in REPORT]
         probability = probability_of(method, lesion)
         chance = "–" if probability is None else at_most_99_percent(probability)
         doubt = "not looked at" if lesion.id in unseen else "doubtful" if is_doubtful(method, lesion) else ""

@@ -13,7 +13,7 @@ import slicer
 
 from ..mrml.scene import SceneNodes, keep_in_folder, nodes_of_record
 from ..mrml.scene_content import SceneContent
-from ..mrml.tables import fill_table, lesion_columns, score_columns
+from ..mrml.tables import fill_table, lesion_table, score_table
 from .nodes import ReviewNodes
 from .review import Difference
 from .scan_review import ScanReview
@@ -52,8 +52,8 @@ class SceneReview(ScanReview):
     def update_tables(self) -> None:
         """Write the numbers into the table nodes. A method with a problem has no rows."""
         record = self.as_result(images=False).record
-        fill_table(self.nodes.scores, score_columns(record))
-        fill_table(self.nodes.lesions, lesion_columns(record))
+        fill_table(self.nodes.scores, score_table(record))
+        fill_table(self.nodes.lesions, lesion_table(record))
 
     def _take_in_voxels(self) -> dict[str, Difference]:
         changed = super()._take_in_voxels()

@@ -13,6 +13,7 @@ from CACScoringLib.core.warning_codes import SEVERE
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
+from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
@@ -55,8 +56,7 @@ def page_state(
     }
 
 
-BLIND_LESION = {"suggested": None, "probability": None, "left_out": None, "integrated_mass_mg": None}
-BLIND_LESION |= {"mass_standard_error_mg": None}
+BLIND_LESION = dict.fromkeys(("suggested", "probability", "left_out", *BLINDED))
 """Values that replace the networks' results of a lesion for a blind reader."""
 
 BLIND_IMAGES = ("ct", "heart")

@@ -54,7 +54,7 @@ def content(agatston, withheld=False):
             {"code": "noisy", "message": "x"},
             {"code": "beyond-calibration" if withheld else "noisy", "message": "y"},
         ],
-        "rules": {name: {} for name in ("threshold", "decomposition")},
+        "rules": {"threshold": {}, "decomposition": {"equivalent_mg_per_mm3_hu": 0.0007}},
         "seconds": {"reading": 1.0, "heart": 2.5},
         "methods": {"threshold": method(agatston), "decomposition": method(agatston * 1.5, raw=8)},
     }
@@ -94,7 +94,8 @@ def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
     assert (first["kvp"], first["warnings"], first["risk_class"]) == (120.0, ["noisy"], "11–100")
     scores = rows(tmp_path, "scores")
     assert len(scores) == 2 * 2 * 3
-    assert (scores[0]["artery"], scores[0]["agatston"], scores[0]["interval_low"]) == ("total", 40.0, 20.0)
+    total = next(row for row in scores if row["artery"] == "total")
+    assert (total["method"], total["agatston"], total["interval_low"]) == ("threshold", 40.0, 20.0)
     assert [(row["method"], row["lesion"], row["agatston"]) for row in rows(tmp_path, "lesions")] == [
         ("threshold", 1, 40.0),
         ("decomposition", 1, 60.0),
