@@ -33,11 +33,7 @@ from CACScoringLib.models.store import install_model, save_model
 from CACScoringLib.networks.configs import GeneratorConfig
 from CACScoringLib.networks.registry import build
 from CACScoringLib.quality.calibration import Repeatability
-<<<<<<< HEAD
-from CACScoringLib.scoring.uncertainty import Uncertainty
-=======
 from CACScoringLib.scoring.uncertainty import ScoreCalibration
->>>>>>> tests
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
 
