@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from CACScoringLib.scoring.evidence import Evidence
 from safetensors.numpy import load, save
 
 from CACScoringLib.calcium_map.decomposition import CALIBRATED
