@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import slicer
 from vtkmodules.vtkCommonCore import vtkDoubleArray, vtkIntArray, vtkStringArray
@@ -14,7 +15,7 @@ from .scene_content import SliceRow
 Table = tuple[Sequence[Column], list[Row]]
 """Columns and rows."""
 
-_ARRAYS = {"double": vtkDoubleArray, "int32": vtkIntArray, "string": vtkStringArray}
+_ARRAYS: dict[str, Any] = {"double": vtkDoubleArray, "int32": vtkIntArray, "string": vtkStringArray}
 _MISSING = {"double": float("nan"), "string": ""}
 
 _SLICES = (

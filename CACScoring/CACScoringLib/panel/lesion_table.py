@@ -31,9 +31,9 @@ AROUND_PIXELS = 300
 """Rows in sight on the smallest screen, and height of the panel's scrolled part that a larger list leaves to the rest.
 A longer list scrolls below its titles."""
 
-_SHOWN = [COLUMNS[name] for name in PANEL]
+_ALWAYS_COLUMNS = [COLUMNS[name] for name in PANEL]
 _FEATURES = {name: column for name, column in COLUMNS.items() if column.menu}
-_COLUMNS = [*_SHOWN, *_FEATURES.values()]
+_COLUMNS = [*_ALWAYS_COLUMNS, *_FEATURES.values()]
 _ARTERY_COLUMN, _PROBABILITY_COLUMN = PANEL.index("artery"), PANEL.index("probability")
 
 _SHOWN_SETTING = "CACScoring/lesionFeatures"
@@ -111,7 +111,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
     if out:
         artery = _("out: {artery}").format(artery=artery)
     cells = lesion_cells(lesion, features=features) | {"artery": artery, "probability": probability}
-    shown = tuple(column.shown(cells.get(column.name)) for column in _COLUMNS)
+    values = tuple(column.rounded(cells.get(column.name)) for column in _COLUMNS)
     certain = probability is not None and max(probability, 1 - probability) >= CERTAIN
     coronary = isinstance(lesion.site, Artery)
     doubtful = (
@@ -121,7 +121,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
         and (out or site is not None or lesion.site == Artery.UNASSIGNED)
     )
     hint = " ".join(hints)
-    return LesionLine(lesion.id, shown, SITE_COLOURS[lesion.site], hint, probability, out, coronary, doubtful)
+    return LesionLine(lesion.id, values, SITE_COLOURS[lesion.site], hint, probability, out, coronary, doubtful)
 
 
 class LesionTable:
@@ -182,7 +182,7 @@ class LesionTable:
             for number, line in enumerate(lines):
                 self._fill(number, line, faint)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
-            for number, action in enumerate(self._actions.values(), len(_SHOWN)):
+            for number, action in enumerate(self._actions.values(), len(_ALWAYS_COLUMNS)):
                 table.setColumnHidden(number, not action.checked)
             # Columns that resize to their contents by themselves would be measured again with every cell.
             table_widgets.fitColumns(table, stretched=_ARTERY_COLUMN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -65,13 +66,14 @@ def _blind_record(record: ScoreRecord) -> ScoreRecord:
     method = record.methods["threshold"]
     elsewhere = () if record.non_coronary is None else record.non_coronary.lesion_list
     listed = sorted((*method.lesions, *method.left_out, *elsewhere), key=lambda lesion: lesion.id)
-    none, hidden_numbers = score_of(()), dict.fromkeys(BLINDED)
+    none = score_of(())
+    no_numbers: dict[str, Any] = dict.fromkeys(BLINDED)
     blind = MethodScore(
         status="candidates",
         rules=method.rules,
         total=none,
         arteries=SiteMap(dict.fromkeys(method.arteries, none)),
-        lesions=tuple(replace(x, site=Artery.UNASSIGNED, verdict=None, **hidden_numbers) for x in listed),
+        lesions=tuple(replace(x, site=Artery.UNASSIGNED, verdict=None, **no_numbers) for x in listed),
     )
     return ScoreRecord(
         **{name: getattr(record, name) for name in _BLIND_FIELDS}, warnings=(), methods={"threshold": blind}

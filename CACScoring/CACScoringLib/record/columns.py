@@ -68,7 +68,7 @@ class Column:
         """Title in the panel's table."""
         return self.heading or f"{self.title}\n{self.readable_unit}".strip()
 
-    def shown(self, value: Cell) -> str | int | float:
+    def rounded(self, value: Cell) -> str | int | float:
         """Return a cell rounded for people, numbers from 1000 without decimals; empty if unknown."""
         if value is None or isinstance(value, str):
             return value or ""
@@ -82,7 +82,7 @@ class Column:
 
 _WORDS = ("status", "scan", "state", "reason", "group", "name", "ct", "patient", "session", "risk_class", "cac_drs")
 _COUNTS = ("columns", "rows", "first_slice", "last_slice", "voxels")
-_HU, _MM, _MASS = "[hnsf'U]", "mm", {"unit": "mg", "decimals": 1, "is_blinded": True}
+_HU, _MM = "[hnsf'U]", "mm"
 
 COLUMNS = {
     column.name: column
@@ -101,9 +101,9 @@ COLUMNS = {
         Column("probability", "Prob.", "%", heading="Prob. %", factor=100),
         Column("agatston", "Agatston", "1", decimals=1),
         Column("volume_mm3", "Volume", "mm3", heading="mm³", decimals=1),
-        Column("mass_mg", "Mass", **_MASS),
-        Column("integrated_mass_mg", "Mass", **_MASS),
-        Column("mass_standard_error_mg", "Standard error of the mass", **_MASS),
+        Column("mass_mg", "Mass", "mg", decimals=1, is_blinded=True),
+        Column("integrated_mass_mg", "Mass", "mg", decimals=1, is_blinded=True),
+        Column("mass_standard_error_mg", "Standard error of the mass", "mg", decimals=1, is_blinded=True),
         Column("pseudo_mass_hu_mm3", "Pseudo-mass", "[hnsf'U].mm3"),
         Column("peak_hu", "Peak", _HU, heading="HU"),
         Column("suggested_artery", "Suggested", kind="string"),
