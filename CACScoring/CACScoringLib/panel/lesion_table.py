@@ -13,6 +13,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..core.labels import SITE_COLOURS, Artery
+from ..scoring.doubt import CERTAIN, CERTAIN_NOT
 from . import table_widgets
 from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from ..record.features import LesionFeatures
     from ..record.scores import Lesion
     from ..review.scene import SceneReview
-
-CERTAIN = 0.9
-"""Probability of being coronary calcium, or of not being it, at or above which a lesion is not doubtful."""
 
 MIN_ROWS = 6
 AROUND_PIXELS = 300
@@ -123,7 +121,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion) -> LesionLine:
         site = None if suggested is None else suggested.artery
         hints.append(_("Left out of the score: {reason}.").format(reason=verdict.reason))
     if probability is not None:
-        hints.append(_("Coronary calcium with {sure:.0%} by the networks' evidence.").format(sure=probability))
+        hints.append(_("Coronary calcium with {sure:.0%} by the lesion network.").format(sure=probability))
     if suggested is not None:
         hint = _("Its location suggests {artery} ({sure:.0%} if it is coronary).")
         hints.append(hint.format(artery=suggested.arteries, sure=suggested.confidence))
@@ -140,7 +138,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion) -> LesionLine:
     sizes = (round(n, 1) if n < 1000 else round(n) for n in (lesion.clinical_agatston, lesion.volume_mm3))
     percent = "" if probability is None else round(100 * probability)
     cells = (lesion.id, artery, percent, *sizes, round(lesion.peak_hu), slices)
-    certain = probability is not None and max(probability, 1 - probability) >= CERTAIN
+    certain = probability is not None and (probability <= CERTAIN_NOT if out else probability >= CERTAIN)
     coronary = isinstance(lesion.site, Artery)
     doubtful = (
         coronary
@@ -209,7 +207,7 @@ class LesionTable:
             table.setColumnCount(len(titles))
             table.setHorizontalHeaderLabels(titles)
             hints = [_("Right-click for further columns.")] * len(TITLES)
-            hints[_PROBABILITY_COLUMN] = _("Probability that it is coronary calcium, by the networks' evidence, %.")
+            hints[_PROBABILITY_COLUMN] = _("Probability that it is coronary calcium, by the lesion network, %.")
             for number, hint in enumerate((*hints, *(_(column.name) for column in FEATURES.values()))):
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
