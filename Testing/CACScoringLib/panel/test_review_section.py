@@ -253,7 +253,7 @@ class TestAutomaticScore:
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
         table = automatic.ui.lesionTable
         assert "Left out of the score: looks like noise or bright tissue." in table.item(9, 0).toolTip()
-        assert "Coronary calcium with 20%" in table.item(9, 0).toolTip()
+        assert "Coronary calcium with 24%" in table.item(9, 0).toolTip()
         assert "Left out" not in table.item(8, 0).toolTip()
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._colours[k] for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
