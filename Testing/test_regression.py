@@ -109,7 +109,7 @@ _TEXTS = {"message", "seconds", "reason", "ct", "series_sha256"}
 _TEXTS |= {"provenance", "confirmations", "journal", "run", "looked_at", *COLUMNS}
 _CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
 _COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
-_LEFT_OUT = {"components", "evidence", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}
+_LEFT_OUT = {"components", "kinds", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}
 _LEFT_OUT |= {"slices_decomposed", "features"}
 
 

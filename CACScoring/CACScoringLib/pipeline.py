@@ -57,7 +57,7 @@ class ScoreSettings(ScoringSwitches):
 
     Attributes:
         rules: Rules of the clinical score.
-        candidates: List every candidate of the clinical rule, whatever the networks' evidence.
+        candidates: List every candidate of the clinical rule, whatever the networks answer.
         normalisation: One of `normalisation.MODES`: whether the scan is brought to a soft kernel and slices of 3 mm
             before it is scored.
         kvp: Tube voltage, kV; overrides the scan's header.

@@ -117,18 +117,15 @@ def test_a_heart_that_reaches_blank_slices_is_cut(heart_with_two_lesions, blank,
     assert ("heart-cut" in codes(score_scan(changed, heart=heart, lesions=labels))) == expected
 
 
-def test_metal_is_no_candidate_but_a_readers_label_stands(heart_with_two_lesions):
+def test_what_may_be_metal_counts_with_a_severe_warning(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     image = sitk.Image(scan.image)
     image[40, 40, 7] = 2500
     scan = scan_from_image(image, ACQUISITION)
-    unreviewed = score_scan(scan, heart=heart)
-    assert unreviewed.methods["threshold"].total.agatston == pytest.approx(32)
-    assert not (unreviewed.methods["threshold"].lesion_set.site_map()[7]).any()
-    assert "metal" in codes(unreviewed)
-    reviewed = score_scan(scan, heart=heart, lesions=labels)
-    assert reviewed.methods["threshold"].total.agatston == pytest.approx(48)
-    assert "metal" in codes(reviewed)
+    for reader_labels in (None, labels):
+        result = score_scan(scan, heart=heart, lesions=reader_labels)
+        assert result.methods["threshold"].total.agatston == pytest.approx(48)
+        assert "possible-metal" in [warning.code for warning in result.warnings if warning.severe]
 
 
 def test_percentiles_need_sex_and_age(heart_with_two_lesions, tmp_path):

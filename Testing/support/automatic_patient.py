@@ -1,6 +1,6 @@
 """A patient with an automatic clinical score: ten lesions and five false candidates, five of which are misclassified.
 
-Looks, which are brightness, are the only evidence. Two of the nine brightest candidates, which count, are false; three
+The lesion network judges by brightness alone. Two of the nine brightest candidates, which count, are false; three
 of the other six, which are excluded, are lesions.
 """
 
@@ -38,7 +38,7 @@ from CACScoringLib.scoring.uncertainty import LIMITS
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
 """True for candidates that are lesions, from the brightest to the faintest."""
 
-_HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 205, 195, 185, 175, 167, 160)
+_HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 215, 195, 185, 175, 167, 160)
 SPREADS = {"automatic": 0.5, "decomposition": 0.8}
 """Half width of the interval in ln(1 + score), by kind of score."""
 
@@ -64,15 +64,15 @@ def image() -> sitk.Image:
     return Grid.of(chest).image(hu)
 
 
-def map_card(evidence: bool = True, domain: dict | None = None) -> ModelCard:
+def map_card(judges: bool = True, domain: dict | None = None) -> ModelCard:
     """Make a card of the calcium map's model with known errors of scores.
 
     Args:
-        evidence: False for a card without a calibration of lesions.
+        judges: False for a card without a calibration of lesions.
         domain: Stored calibration range (`CalibrationRange`).
     """
     calibration: dict = {"uncertainty": {kind: _errors(spread) for kind, spread in SPREADS.items()}}
-    if evidence:
+    if judges:
         calibration["candidates"] = asdict(LesionCalibration())
     if domain is not None:
         calibration["known"] = domain
@@ -97,12 +97,12 @@ def scored(**changes: object) -> ScoreResult:
 
 
 def score(
-    evidence: bool = True, domain: dict | None = None, lesions: sitk.Image | None = None, status: str = "reviewed"
+    judges: bool = True, domain: dict | None = None, lesions: sitk.Image | None = None, status: str = "reviewed"
 ) -> ScoreResult:
     """Score the patient with a model of `map_card`, optionally with lesions, whose score has a status."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
-    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(evidence, domain)))
+    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(judges, domain)))
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
         judge = loaded(LooksAsBright(), LesionNetConfig())

@@ -35,7 +35,7 @@ WRITTEN_OTHERWISE: dict[type, tuple[tuple[str, ...], dict[str, Any]]] = {
             "not_coronary_probability": float,
             "probability": float,
             "reason": str,
-            "evidence": dict[str, float],
+            "kinds": dict[str, float],
         },
     ),
 }

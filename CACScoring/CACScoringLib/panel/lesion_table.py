@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 
 from ..core.labels import SITE_COLOURS, Artery
 from ..record.columns import COLUMNS, PANEL, Column, lesion_cells
+from ..scoring.doubt import CERTAIN, CERTAIN_NOT
 from . import table_widgets
 from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from ..record.features import LesionFeatures
     from ..record.scores import Lesion
     from ..review.scene import SceneReview
-
-CERTAIN = 0.9
-"""Probability of being coronary calcium, or of not being it, at or above which a lesion is not doubtful."""
 
 MIN_ROWS = 6
 AROUND_PIXELS = 300
@@ -112,7 +110,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
         artery = _("out: {artery}").format(artery=artery)
     cells = lesion_cells(lesion, features=features) | {"artery": artery, "probability": probability}
     values = tuple(column.rounded(cells.get(column.name)) for column in _COLUMNS)
-    certain = probability is not None and max(probability, 1 - probability) >= CERTAIN
+    certain = probability is not None and (probability <= CERTAIN_NOT if out else probability >= CERTAIN)
     coronary = isinstance(lesion.site, Artery)
     doubtful = (
         coronary
@@ -174,7 +172,7 @@ class LesionTable:
             table.setColumnCount(len(_COLUMNS))
             table.setHorizontalHeaderLabels([_(column.narrow_title) for column in _COLUMNS])
             hints = [_(column.menu or "Right-click for further columns.") for column in _COLUMNS]
-            hints[_PROBABILITY_COLUMN] = _("Probability that it is coronary calcium, by the networks' evidence, %.")
+            hints[_PROBABILITY_COLUMN] = _("Probability that it is coronary calcium, by the lesion network, %.")
             for number, hint in enumerate(hints):
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))

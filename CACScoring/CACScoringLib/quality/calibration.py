@@ -198,7 +198,7 @@ class Repeatability:
         acquisition: Lowest and highest value of kvp, slice_thickness_mm and slice_spacing_mm in the study.
         limits: Limits by method, quantity, and "total" or "artery" (one for all four). The method "threshold" is that
             of a reader who assigns lesions to arteries, "automatic" the automatic clinical score.
-        candidate_evidence: Evidence by which candidates were selected, as in `scores.json`.
+        candidate_evidence: Calibration of the lesion network's answers, as in `scores.json`.
     """
 
     digital: bool

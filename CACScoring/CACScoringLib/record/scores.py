@@ -25,7 +25,7 @@ STATUSES = {
     "candidates": "UNREVIEWED candidates, not a calcium score",
 }
 """Titles of a score's states: assigned to arteries by a person, labelled by nobody who is named, selected by the
-networks' evidence, or not evaluated, so that candidates may be anything dense."""
+networks, or not evaluated, so that candidates may be anything dense."""
 
 CATEGORISED_BELOW = 1000.0
 """Automatic scores from here on have no category probabilities: too few calibration patients reach them."""
@@ -105,7 +105,7 @@ class Verdict:
     Attributes:
         artery: Likeliest of MAIN_ARTERIES; UNASSIGNED without territories.
         confidence: Probability of the artery if the lesion is coronary.
-        not_coronary_probability: Probability that the lesion is not coronary, by its place or by all evidence.
+        not_coronary_probability: Probability that the lesion is not coronary, by its place or by the networks.
         second: Another artery that is nearly as likely; None if the artery is not doubtful. Not written.
         counts: False for a candidate that an automatic score leaves out.
         reason: Reason to leave it out, or why it is not coronary, in words.

@@ -77,7 +77,7 @@ def lesion_name(method: MethodScore, lesion: Lesion) -> str:
     """Name the lesion's artery: for one that nobody has reviewed, the one, or two, that its place suggests.
 
     The percentage is the probability by the lesion's place alone, which is not that of being calcium: a lesion that an
-    automatic score counts is never called "not coronary?", as its evidence was stronger than its place.
+    automatic score counts is never called "not coronary?", as the network's answer was stronger than its place.
     """
     verdict = lesion.verdict
     if verdict is None or verdict.artery == Artery.UNASSIGNED:

@@ -170,7 +170,7 @@ class Review:
         return self._evaluation().left_out
 
     def probability_of(self, lesion: Lesion) -> float | None:
-        """Return the probability of coronary calcium by the run's networks; None for lesions without evidence."""
+        """Return the probability of coronary calcium by the run's networks; None for lesions without it."""
         verdict = self._verdict_of(lesion)
         return None if self.unreviewed != "automatic" or verdict is None else verdict.probability
 

@@ -348,7 +348,7 @@ def _model_bars(kind: str, pair: Pair) -> list[str]:
     if names := _differing(earlier.model_hashes, later.model_hashes, shared=True):
         return [f"the models differ ({names}): score both with the same"]
     if kind == "automatic" and earlier.candidate_evidence != later.candidate_evidence:
-        return ["the candidates were evaluated by different evidence"]
+        return ["the candidates were judged by different calibrations"]
     if earlier.calibrated_on != later.calibrated_on:
         return ["the models were calibrated on different scans"]
     names = _differing(earlier.decomposition_settings, later.decomposition_settings, unless=("batch_size",))
@@ -367,7 +367,7 @@ def _limit_bars(kind: str, record: ScoreRecord, repeatability: Repeatability | N
     if names := _differing(record.model_hashes, repeatability.models, shared=True):
         return [f"the stored limits were found with other models ({names})"]
     if kind == "automatic" and record.candidate_evidence != repeatability.candidate_evidence:
-        return ["the stored limits were found with candidates evaluated by different evidence"]
+        return ["the stored limits were found with candidates judged by another calibration"]
     if repeatability.settings is None:
         return []
     names = _differing(record.decomposition_settings, repeatability.settings, unless=("batch_size",))

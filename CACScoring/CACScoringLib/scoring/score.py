@@ -99,7 +99,7 @@ def unreviewed_warning(method: MethodScore, has_verdicts: bool, has_territories:
             message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
             return ScanWarning("automatic", message)
         message = (
-            f"The clinical score is automatic: the networks' evidence counts {count} of {count + excluded} candidates. "
+            f"The clinical score is automatic: the lesion network counts {count} of {count + excluded} candidates. "
             "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
             f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
             "these labels."

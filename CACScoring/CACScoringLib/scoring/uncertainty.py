@@ -254,7 +254,7 @@ class ScanErrors:
     """Errors of scores in one scan.
 
     Attributes:
-        by_kind: Errors by kind of score (`Uncertainty.stored`).
+        by_kind: Errors by kind of score (`ScoreCalibration`).
         noise_hu: Noise of the scan; None if unknown.
         thickness_mm: Thickness of its slices; None if unknown.
         familiarity: Distance from the calibration range; None if the model holds none.

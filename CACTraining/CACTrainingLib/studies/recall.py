@@ -275,5 +275,5 @@ def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> Table:
             group = lost[lost.outcome == reason]
             places = ", ".join(f"{segment}: {times}" for segment, times in Counter(group.segment).most_common())
             lines.append((f"  {reason}", n, round(float(group.agatston.sum()), 1), places))
-    note = "What lacks most in the evidence of lesions left out, or the site that they were assigned to."
+    note = "What lesions left out look like, or the site that they were assigned to."
     return Table("recall_losses", "Lesions that do not count", columns, tuple(lines), note)

@@ -77,7 +77,7 @@ class ScoringFacts:
         models: Models that scored it.
         warnings: Codes of the warnings.
         decomposition_settings: Settings of the map.
-        candidate_evidence: Evidence model of the automatic clinical score's candidates; None without such a score.
+        candidate_evidence: Calibration of the automatic clinical score's lesions; None without such a score.
         hu_mm3_per_mass: HU·mm³ for one unit of mass.
         kvp: Tube voltage.
         slice_thickness_mm: Slice thickness.

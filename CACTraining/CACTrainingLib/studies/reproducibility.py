@@ -309,7 +309,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
     coefficients: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for name, method in _METHODS.items():
         if name == "automatic" and first.facts.candidate_evidence is None:
-            continue  # without evidence all candidates count, which is no score
+            continue  # without verdicts all candidates count, which is no score
         for quantity, title in (("mass", "pseudo_mass_hu_mm3"), ("agatston", "agatston")):
             factor = _hu_mm3_per_mass(scored) if quantity == "mass" else 1.0
             if factor is None:

@@ -204,7 +204,7 @@ MOST = "most_not_coronary"
 def _scores(
     scans: Sequence[MeasuredScan], map_masks: Sequence[np.ndarray], clinical_masks: Sequence[np.ndarray]
 ) -> dict[str, list[Scores]]:
-    """Return the scores of each scan, by kind (see `Uncertainty.stored`), of the lesions in masks, bool [n]."""
+    """Return the scores of each scan, by kind (see `ScoreCalibration`), of the lesions in masks, bool [n]."""
     return {
         "automatic": [scan.dense.scores(mask, scan) for scan, mask in zip(scans, clinical_masks, strict=True)],
         "decomposition": [scan.lesions.scores(mask, scan) for scan, mask in zip(scans, map_masks, strict=True)],
@@ -221,7 +221,7 @@ def stored_uncertainty(
 
     Args:
         scans: The scans.
-        scores: Cross-fitted scores of each scan, by kind (see `Uncertainty.stored`).
+        scores: Cross-fitted scores of each scan, by kind (see `ScoreCalibration`).
 
     Returns:
         The errors by kind, and the coverage of other patients' total Agatston scores by kind and class.

@@ -45,12 +45,12 @@ MIN_PATIENTS = 20
 MIN_OF_EACH = 5
 """Fewest patients with and without coronary calcium, and on each side of a category's limit."""
 MIN_CANDIDATES, MIN_CANDIDATE_PATIENTS = 10, 5
-"""Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit weights."""
+"""Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit probabilities."""
 MIN_OF_CLASS = 19
 """Fewest scans of a category for errors of its own; fewer have no value that 5 % of them exceed."""
 
 KINDS = {"automatic": "automatic", "map": "decomposition"}
-"""Kind of score (`Uncertainty.stored`) by the key of `comparison.SCORED_METHODS`. Reviewed scores are left out, because
+"""Kind of score (`ScoreCalibration`) by the key of `comparison.SCORED_METHODS`. Reviewed scores are left out, because
 their errors cannot be measured against a reader's reference."""
 
 
@@ -165,7 +165,7 @@ class Recalibration:
         former: Recorded scores of each scan.
         cross_fitted: Cross-fitted scores of each scan.
         fitted: Fit to all scans.
-        why_not: Reason why the weights were not fitted; empty if they were.
+        why_not: Reason why the probabilities were not fitted; empty if they were.
     """
 
     scans: tuple[ComparedScan, ...]
@@ -262,7 +262,7 @@ _USE = " Calibrated by its user on"
 
 
 class _Fitter:
-    """Fit of a calibration to scans, starting from a model's; `refit` includes the weights."""
+    """Fit of a calibration to scans, starting from a model's; `refit` includes the probabilities."""
 
     def __init__(self, base: ModelCard, refit: bool) -> None:
         stored = base.calibration_as(ScoreCalibration)
@@ -400,7 +400,7 @@ def _check_enough(scans: Sequence[_Scan]) -> None:
 
 
 def _why_not_refitted(scans: Sequence[_Scan]) -> str:
-    """Return the reason why weights cannot be fitted; empty if they can."""
+    """Return the reason why probabilities cannot be fitted; empty if they can."""
     outlined = [(scan.compared.patient, scan.coronary) for scan in scans if scan.coronary is not None]
     if not any(coronary.any() for _, coronary in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
@@ -409,7 +409,7 @@ def _why_not_refitted(scans: Sequence[_Scan]) -> str:
         patients = len({patient for patient, coronary in outlined if (coronary == value).any()})
         if count < MIN_CANDIDATES or patients < MIN_CANDIDATE_PATIENTS:
             return (
-                f"{count} candidates of {patients} patients are {meaning}; weights need {MIN_CANDIDATES} of "
+                f"{count} candidates of {patients} patients are {meaning}; probabilities need {MIN_CANDIDATES} of "
                 f"{MIN_CANDIDATE_PATIENTS}."
             )
     return ""

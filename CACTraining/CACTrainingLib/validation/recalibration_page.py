@@ -40,7 +40,7 @@ def section(result: Recalibration, name: str, base: str) -> Section:
         f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
         "evaluated on others.",
         "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
-        "of scans that are known; other scans get wider intervals, or none. The weights of the candidates' evidence "
+        "of scans that are known; other scans get wider intervals, or none. The candidates' probabilities "
         f"{weights} Categories of fewer than {MIN_OF_CLASS} scans also keep the former errors, limits with fewer "
         f"than {MIN_OF_EACH} patients on one side the former probabilities. Intervals of arteries need LM, LAD, LCX "
         f"and RCA of {MIN_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence "

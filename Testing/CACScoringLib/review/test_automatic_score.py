@@ -82,7 +82,7 @@ def test_beyond_the_models_calibration_categories_wait_for_a_reader(opened):
 
 
 def test_candidates_without_an_artery_cannot_be_accepted(opened):
-    without = automatic_patient.scored(evidence=False)
+    without = automatic_patient.scored(judges=False)
     review = opened(without)
     assert review.left_out("threshold") == ()
     lesion = review.result("threshold").lesions[0]
@@ -152,7 +152,7 @@ def test_no_intervals_without_the_models_card(scene, review, automatic, monkeypa
     """Omit intervals if the model is missing, has other evidence or a broken card; the review still opens."""
     assert not review.result("threshold").has_intervals
     card = automatic_patient.map_card()
-    new_calibration = replace(card, calibration={**card.calibration, "candidates": {"most_not_coronary": 0.1}})
+    new_calibration = replace(card, calibration={**card.calibration, "candidates": {"counts_from": 0.9}})
     model = StoredModel(new_calibration, tmp_path / "map.json", "user")
     monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
     again = SceneReview(scene, review.nodes)

@@ -156,9 +156,9 @@ def test_limits_are_in_the_units_of_scores():
 
 def test_automatic_scores_have_limits_of_their_own():
     assert set(repeatability_of(records())["limits"]) == {"decomposition", "threshold"}
-    evidence = {"most_not_coronary": 0.5}
-    repeatability = repeatability_of(records(candidate_evidence=evidence))
-    assert repeatability["candidate_evidence"] == restore(repeatability, Repeatability).candidate_evidence == evidence
+    calibration = {"counts_from": 0.5}
+    repeatability = repeatability_of(records(candidate_evidence=calibration))
+    assert repeatability["candidate_evidence"] == restore(repeatability, Repeatability).candidate_evidence == calibration
     automatic = repeatability["limits"]["automatic"]["agatston"]["total"]
     assert automatic == asdict(limits(records(), "automatic", "agatston", "total"))
     assert automatic != repeatability["limits"]["threshold"]["agatston"]["total"]
@@ -186,7 +186,7 @@ def test_they_are_stored_with_the_model(tmp_path):
     ("study", "message"),
     [
         (records(changed={3: {"decomposition_settings": {"floor_hu": 10.0}}}), "2 sets"),
-        (records(changed={3: {"candidate_evidence": {"most_not_coronary": 0.5}}}), "2 sets"),
+        (records(changed={3: {"candidate_evidence": {"counts_from": 0.5}}}), "2 sets"),
         (records(8), "too few"),
         (records(), "not installed"),
     ],
