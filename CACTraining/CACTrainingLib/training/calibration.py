@@ -78,8 +78,11 @@ def choose(
         raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
     lesions, candidate_performance, clinical_masks = fit_lesions(scans)
     evidence, map_masks = fit_map(scans, clinical_masks, kinds.values(), max_false_scans)
-    calibration: Calibration = {**evidence.as_calibration(), "candidates": asdict(lesions)}
-    calibration["uncertainty"], coverage = stored_uncertainty(scans, _scores(scans, map_masks, clinical_masks))
+    calibration: Calibration = {**evidence.as_calibration(), "candidates": lesions and asdict(lesions)}
+    scores = _scores(scans, map_masks, clinical_masks)
+    if lesions is None:
+        del scores["automatic"]
+    calibration["uncertainty"], coverage = stored_uncertainty(scans, scores)
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
     counted = np.array([mask.any() for mask in map_masks])
     performance: dict[str, object] = {
@@ -95,21 +98,21 @@ def choose(
     return calibration, performance, candidate_performance
 
 
-def fit_lesions(scans: Sequence[MeasuredScan]) -> tuple[LesionCalibration, dict[str, object], list[np.ndarray]]:
+def fit_lesions(
+    scans: Sequence[MeasuredScan],
+) -> tuple[LesionCalibration | None, dict[str, object], list[np.ndarray]]:
     """Calibrate the lesion network's answers, and choose the probability from which a dense lesion counts.
 
     The limit is that of the best cross-fitted scores (`nearest_limit`).
 
     Returns:
-        The calibration, its performance, and for each scan which of its dense lesions count, bool [n].
-
-    Raises:
-        DataError: There are too few lesions with or without coronary calcium.
+        The calibration, None if there are too few lesions with or without coronary calcium; its performance; and for
+        each scan which of its dense lesions count, bool [n].
     """
     parts = [replace(scan.dense, features={LOGIT: scan.dense.features[LOGIT]}) for scan in scans]
     probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
     if probabilities is None:
-        raise DataError("Too few dense lesions are coronary calcium, or none are anything else. Give more patients.")
+        return None, {}, [np.zeros(len(part.coronary), bool) for part in parts]
     is_artery = [part.artery <= max(MAIN_ARTERIES) for part in parts]
     truths = [sum(score["agatston"] for score in scan.reader.values()) for scan in scans]
     pairs = list(zip(parts, is_artery, strict=True))

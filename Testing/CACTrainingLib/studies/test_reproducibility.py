@@ -158,7 +158,8 @@ def test_automatic_scores_have_limits_of_their_own():
     assert set(repeatability_of(records())["limits"]) == {"decomposition", "threshold"}
     calibration = {"counts_from": 0.5}
     repeatability = repeatability_of(records(candidate_evidence=calibration))
-    assert repeatability["candidate_evidence"] == restore(repeatability, Repeatability).candidate_evidence == calibration
+    stored = restore(repeatability, Repeatability)
+    assert repeatability["candidate_evidence"] == stored.candidate_evidence == calibration
     automatic = repeatability["limits"]["automatic"]["agatston"]["total"]
     assert automatic == asdict(limits(records(), "automatic", "agatston", "total"))
     assert automatic != repeatability["limits"]["threshold"]["agatston"]["total"]
