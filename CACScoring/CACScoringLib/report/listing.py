@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..core.labels import Artery
 from ..record.scores import Lesion, MethodScore, Verdict
+from ..scoring.doubt import CERTAIN
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -16,10 +17,6 @@ dozen; more are noise, and the report would take many megabytes."""
 
 PROBABLY = 0.5
 """Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
-
-
-DOUBTFUL_BELOW = 0.9
-"""Probability of being coronary calcium below which a counted lesion is marked as doubtful."""
 
 
 def left_out_candidates(result: ScoreResult) -> list[tuple[Lesion, Verdict]]:
@@ -50,9 +47,9 @@ def probability_of(method: MethodScore, lesion: Lesion) -> float | None:
 
 
 def is_doubtful(method: MethodScore, lesion: Lesion) -> bool:
-    """True if the probability of a counted lesion is below DOUBTFUL_BELOW."""
+    """True if the probability of a counted lesion is below `doubt.CERTAIN`."""
     probability = probability_of(method, lesion)
-    return probability is not None and round(probability, 2) < DOUBTFUL_BELOW
+    return probability is not None and round(probability, 2) < CERTAIN
 
 
 def number_of(method: MethodScore, lesion: Lesion) -> str:

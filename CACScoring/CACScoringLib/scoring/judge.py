@@ -165,13 +165,13 @@ def judge_lesions(
     assert heart.territories is not None
     dense = dense_voxels(heart, scan.hu >= rules.threshold_hu)
     is_near = _is_near_arteries(dense, scan.hu.shape)
-    near = dense.where(is_near)
-    kinds = voxel_kinds(near.flat, scan, heart.territories, noise_hu, network)
-    parts = voxel_parts(near, kinds, scan.image)
+    nearby = dense.where(is_near)
+    kinds = voxel_kinds(nearby.flat, scan, heart.territories, noise_hu, network)
+    parts = voxel_parts(nearby, kinds, scan.image)
     sites = dense.sites.copy()
-    sites[is_near] = _sites_of_parts(parts, near, calibration)[parts.part]
+    sites[is_near] = _sites_of_parts(parts, nearby, calibration)[parts.part]
     lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
-    return JudgedLesions(_with_verdicts(lesions, near, kinds, calibration))
+    return JudgedLesions(_with_verdicts(lesions, nearby, kinds, calibration))
 
 
 def _is_near_arteries(dense: DenseVoxels, shape: tuple[int, ...]) -> np.ndarray:
@@ -181,13 +181,13 @@ def _is_near_arteries(dense: DenseVoxels, shape: tuple[int, ...]) -> np.ndarray:
     return np.isin(piece, piece[is_reached])
 
 
-def _sites_of_parts(parts: VoxelParts, near: DenseVoxels, calibration: LesionCalibration) -> np.ndarray:
+def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, calibration: LesionCalibration) -> np.ndarray:
     """Return the `Site` of each part, uint8 [parts].
 
     Noise, devices, and what is too improbable to count, is UNASSIGNED where an artery runs, else "other".
     """
     sizes = np.bincount(parts.part)
-    is_at_artery = np.bincount(parts.part, near.sites <= max(Artery)) > 0.5 * sizes
+    is_at_artery = np.bincount(parts.part, nearby.sites <= max(Artery)) > 0.5 * sizes
     counts = calibration.probability(parts.kinds[:, CORONARY_KINDS].sum(axis=1)) >= calibration.counts_from
     sites = np.where(is_at_artery, int(Artery.UNASSIGNED), int(NonCoronary.OTHER))
     for number, answer in enumerate(ANSWERS):
@@ -197,21 +197,21 @@ def _sites_of_parts(parts: VoxelParts, near: DenseVoxels, calibration: LesionCal
 
 
 def _with_verdicts(
-    lesions: LesionSet, near: DenseVoxels, kinds: np.ndarray, calibration: LesionCalibration
+    lesions: LesionSet, nearby: DenseVoxels, kinds: np.ndarray, calibration: LesionCalibration
 ) -> LesionSet:
     """Return lesions with verdicts by the mean answer about their voxels.
 
     Args:
         lesions: Lesions with their sites.
-        near: Voxels that the network answered for.
+        nearby: Voxels that the network answered for.
         kinds: Its answers, [n, kinds].
         calibration: Calibration of the answers.
     """
     voxels = lesions.voxels
-    _, at_lesion, at_near = np.intersect1d(voxels.flat, near.flat, assume_unique=True, return_indices=True)
+    _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
     ids = voxels.ids[at_lesion]
     sizes = np.bincount(ids)
-    answers = np.concatenate([kinds, near.arteries], axis=1)[at_near]
+    answers = np.concatenate([kinds, nearby.arteries], axis=1)[at_nearby]
     means = np.stack([np.bincount(ids, column) for column in answers.T], axis=1) / np.maximum(sizes, 1)[:, None]
     probabilities = calibration.probability(means[:, CORONARY_KINDS].sum(axis=1))
     judged = []

@@ -81,8 +81,8 @@ def _without_blurred_edges(
     """Give noise that hangs together with something else, where it may be its edge, the nearest other answer."""
     is_noise = answers == len(ANSWERS) - 1
     shape, spacing_mm = grid.GetSize()[::-1], grid.GetSpacing()[::-1]
-    whole = connected_voxels(flat, np.zeros(len(flat), np.uint8), shape)
-    is_edge = is_noise & may_be_edge & np.isin(whole, whole[~is_noise])
+    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), shape)
+    is_edge = is_noise & may_be_edge & np.isin(piece, piece[~is_noise])
     places_mm = np.stack(np.unravel_index(flat, shape), axis=1) * spacing_mm
     result = answers.copy()
     if is_edge.any():

@@ -312,8 +312,8 @@ class ScanErrors:
         """
         if card is None:
             return cls({}, None, None)
-        facts, known = facts_of(scan, blood, heart), card.calibration_as(ScoreCalibration).known
-        familiarity = None if known is None else known.familiarity(facts, has_metal)
+        facts, calibration_range = facts_of(scan, blood, heart), card.calibration_as(ScoreCalibration).known
+        familiarity = None if calibration_range is None else calibration_range.familiarity(facts, has_metal)
         return cls.stored(card, facts["noise_hu"], facts["slice_thickness_mm"], familiarity)
 
     @classmethod

@@ -65,10 +65,10 @@ def sites(lesions):
 
 
 def test_every_lesion_has_its_site_and_verdict():
-    found = judged(USUAL).lesions
+    judged_lesions = judged(USUAL).lesions
     expected = (Artery.LAD, NonCoronary.AORTIC_VALVE, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA)
-    assert sites(found) == dict(zip(heart.HU, expected, strict=True))
-    verdicts = {round(lesion.peak_hu): lesion.verdict for lesion in found.lesions}
+    assert sites(judged_lesions) == dict(zip(heart.HU, expected, strict=True))
+    verdicts = {round(lesion.peak_hu): lesion.verdict for lesion in judged_lesions.lesions}
     assert verdicts[LAD].counts
     assert verdicts[LAD].confidence == pytest.approx(0.9, abs=0.01)
     assert verdicts[LAD].kinds["LAD"] == pytest.approx(0.9, abs=0.01)
@@ -80,10 +80,10 @@ def test_every_lesion_has_its_site_and_verdict():
 
 def test_the_network_decides_against_the_territory():
     """Calcium of the wall in the LAD's territory, and of the LAD in the root's."""
-    found = judged({**USUAL, LAD: {"aortic valve and root": 1.0}, ROOT: {"LAD": 1.0}})
-    assert sites(found.lesions)[LAD] == NonCoronary.AORTIC_VALVE
-    assert [round(lesion.peak_hu) for lesion in found.counted] == [ROOT]
-    assert found.coronary_slices == (5, 6)
+    judged_lesions = judged({**USUAL, LAD: {"aortic valve and root": 1.0}, ROOT: {"LAD": 1.0}})
+    assert sites(judged_lesions.lesions)[LAD] == NonCoronary.AORTIC_VALVE
+    assert [round(lesion.peak_hu) for lesion in judged_lesions.counted] == [ROOT]
+    assert judged_lesions.coronary_slices == (5, 6)
 
 
 def test_touching_calcium_is_divided_where_the_network_sees_it():
@@ -93,21 +93,21 @@ def test_touching_calcium_is_divided_where_the_network_sees_it():
     hu[k, j, i.stop : i.stop + 4] = ROOT
     image = image_of(hu, scan.image.GetSpacing())
     image.CopyInformation(scan.image)
-    found = judged(USUAL, scan=replace(scan, image=image)).lesions
-    touching = [(x.site, x.voxels) for x in found.lesions if x.peak_hu in (LAD, ROOT)]
+    judged_lesions = judged(USUAL, scan=replace(scan, image=image)).lesions
+    touching = [(x.site, x.voxels) for x in judged_lesions.lesions if x.peak_hu in (LAD, ROOT)]
     assert (Artery.LAD, 32) in touching
     assert touching.count((NonCoronary.AORTIC_VALVE, 32)) == 2
 
 
 @pytest.mark.parametrize("kind", ["noise", "clip"])
 def test_noise_and_devices_are_left_out_where_arteries_run(kind):
-    found = judged({**USUAL, LAD: {kind: 0.7, "LAD": 0.3}})
-    (lesion,) = found.left_out
-    assert (lesion.site, lesion.verdict.artery, lesion.verdict.counts) == (Artery.UNASSIGNED, Artery.LAD, False)
+    judged_lesions = judged({**USUAL, LAD: {kind: 0.7, "LAD": 0.3}})
+    (lesion,) = judged_lesions.left_out
+    assert (lesion.site, lesion.verdict.artery, lesion.verdict.counts) == (Artery.LAD, Artery.LAD, False)
     assert lesion.verdict.probability == pytest.approx(0.3, abs=0.01)
-    assert set(sites(found.non_coronary)) == {ROOT, ANNULUS, AORTA}
-    assert found.has_coronary_device == (kind == "clip")
-    assert [warning.code for warning in device_warning(found)] == (["metal"] if kind == "clip" else [])
+    assert set(sites(judged_lesions.non_coronary)) == {ROOT, ANNULUS, AORTA}
+    assert judged_lesions.has_coronary_device == (kind == "clip")
+    assert [warning.code for warning in device_warning(judged_lesions)] == (["metal"] if kind == "clip" else [])
 
 
 def test_a_stent_counts_in_the_artery_of_its_place():
@@ -127,8 +127,8 @@ def test_a_stent_counts_in_the_artery_of_its_place():
     ],
 )
 def test_calibration_by_hand(calibration, probability, counts):
-    found = judged({**USUAL, LAD: {"LAD": 0.6, "noise": 0.4}}, calibration)
-    (lesion,) = found.counted if counts else found.left_out
+    judged_lesions = judged({**USUAL, LAD: {"LAD": 0.6, "noise": 0.4}}, calibration)
+    (lesion,) = judged_lesions.counted if counts else judged_lesions.left_out
     assert lesion.verdict.probability == pytest.approx(probability, abs=0.01)
 
 
@@ -141,9 +141,9 @@ def test_a_broken_calibration_is_refused():
 def test_a_scan_without_anything_dense():
     scan = heart.scan()
     empty = replace(scan, image=scan.image * 0)
-    found = judged(USUAL, scan=empty)
-    assert found.lesions.lesions == ()
-    assert found.coronary_slices == ()
+    judged_lesions = judged(USUAL, scan=empty)
+    assert judged_lesions.lesions.lesions == ()
+    assert judged_lesions.coronary_slices == ()
 
 
 def decomposed(map_logit):
@@ -170,8 +170,8 @@ def test_what_is_dense_in_a_lesion_of_the_map_decides():
 
     def rows(map_logit, counts):
         rules = ScoringRules(threshold_hu=10.0)
-        found = judge_map(image_of(calcium), scan, region, rules, decomposed(map_logit), 10.0, dense)
-        return {-round(x.centroid_ras_mm[1]): x.site for x in found.lesions if x.verdict.counts == counts}
+        judged_lesions = judge_map(image_of(calcium), scan, region, rules, decomposed(map_logit), 10.0, dense)
+        return {-round(x.centroid_ras_mm[1]): x.site for x in judged_lesions.lesions if x.verdict.counts == counts}
 
     assert rows(2.0, True) == {2: Artery.RCA, 9: Artery.UNASSIGNED}
     assert set(rows(2.0, False)) == {6}
