@@ -199,7 +199,7 @@ def test_a_patch_is_around_its_place():
 
 @pytest.mark.parametrize(
     ("not_coronary", "name"),
-    [(0.2, "LCX (90%)"), (0.8, "not coronary? (place 80%)"), (0.999, "not coronary? (place 99%)")],
+    [(0.2, "LCX (90%)"), (0.8, "not coronary? (80%)"), (0.999, "not coronary? (99%)")],
 )
 def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, name):
     unreviewed = make_result(reviewed=False)
