@@ -222,7 +222,7 @@ def _predicted(method: MethodScore) -> str:
 def category_text(method: MethodScore) -> str:
     """Return the probable categories of an automatic score, such as "category 1–99 (78 %), 100–399 (20 %)".
 
-    Of a score of 0: "of 100 such scans 69 have no calcium, 23 have 100–399".
+    Of a score of 0: "of 100 such simulated scans 69 have no calcium, 23 have 100–399".
     The text explains categories withheld from a high score; it is empty if they are unknown.
     """
     if method.probabilities_withheld:
@@ -231,8 +231,9 @@ def category_text(method: MethodScore) -> str:
     named = [item for n, item in enumerate(likely) if n == 0 or item[1] >= _MIN_NAMED]
     percents = [(name.replace("-", "–"), f"{100 * min(max(p, 0.01), 0.99):.0f}") for name, p in named]
     if percents and not method.total.lesions:
+        kind = "simulated " if method.calibrated_on is None else ""
         counts = [f"{percent} have {'no calcium' if name == '0' else name}" for name, percent in percents]
-        return f"of 100 such scans {', '.join(counts)}"
+        return f"of 100 such {kind}scans {', '.join(counts)}"
     texts = [f"{name} ({percent} %)" for name, percent in percents]
     return f"category {', '.join(texts)}" if texts else ""
 

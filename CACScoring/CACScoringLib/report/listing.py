@@ -71,17 +71,17 @@ def doubtful_text(method: MethodScore, artery: Artery | None = None) -> str:
 
 
 def lesion_name(method: MethodScore, lesion: Lesion) -> str:
-    """Name the lesion's artery: for one that nobody has reviewed, the one, or two, that its place suggests.
+    """Name the lesion's artery: for one that nobody has reviewed, the likeliest, or both likely ones.
 
-    The percentage is the probability by the lesion's place alone, which is not that of being calcium: a lesion that an
-    automatic score counts is never called "not coronary?", as the network's answer was stronger than its place.
+    The percentage is the probability of that artery if the lesion is coronary calcium. A lesion that an automatic score
+    counts is never called "not coronary?".
     """
     verdict = lesion.verdict
     if verdict is None or verdict.artery == Artery.UNASSIGNED:
         return lesion.site.key
     if method.status == "candidates" and verdict.not_coronary_probability > PROBABLY:
-        return f"not coronary? (place {at_most_99_percent(verdict.not_coronary_probability)})"
-    return f"{verdict.arteries}? (place {at_most_99_percent(verdict.confidence)})"
+        return f"not coronary? ({at_most_99_percent(verdict.not_coronary_probability)})"
+    return f"{verdict.arteries} ({at_most_99_percent(verdict.confidence)})"
 
 
 def place_of(result: ScoreResult, slice_index: int) -> str:

@@ -376,7 +376,24 @@ def artery_strips(method: MethodScore) -> str:
     known = {a: f for a in MAIN_ARTERIES if (f := features.arteries.get(a.key)) and f.last_mm is not None}
     strips = [(a, f, [lesion for lesion in placed if sites[lesion.id] == a]) for a, f in known.items()]
     ends = [end for _, f, lesions in strips for end in (f.last_mm or 0.0, *(_ends_mm(x)[1] for x in lesions))]
-    return rendered("artery_strips.svg", "", strips=strips, end_mm=max(ends), ends_mm=_ends_mm) if strips else ""
+    if not strips:
+        return ""
+    scores = {lesion.id: lesion.clinical_agatston for lesion in method.lesions}
+    numbered = {lesion.id for *_, lesions in strips for lesion in _numbered(lesions, scores, NUMBER_SHARE * max(ends))}
+    return rendered("artery_strips.svg", "", strips=strips, end_mm=max(ends), ends_mm=_ends_mm, numbered=numbered)
+
+
+NUMBER_SHARE = 0.027
+"""Room for a lesion's number, as a share of the strips' length."""
+
+
+def _numbered(lesions: list[LesionFeatures], scores: dict[int, float], room_mm: float) -> list[LesionFeatures]:
+    """Return the lesions of one artery whose numbers have room, those of the highest scores first."""
+    numbered: list[LesionFeatures] = []
+    for lesion in sorted(lesions, key=lambda lesion: -scores[lesion.id]):
+        if all(abs((lesion.ostium_mm or 0.0) - (other.ostium_mm or 0.0)) >= room_mm for other in numbered):
+            numbered.append(lesion)
+    return numbered
 
 
 def _ends_mm(lesion: LesionFeatures) -> tuple[float, float]:

@@ -27,6 +27,9 @@ from ..record.findings import Percentile
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, SliceComponent, SumScore
 
+NEGLIGIBLE = 0.5
+"""Equivalent of a calcium map's lesions below which there is no calcium on the clinical scale."""
+
 AGATSTON_PER_MG = 3.54
 HALF_MG, STEEPNESS = 5.35, 2.06
 """A lesion of this mass loses half of its score to partial volume, and how fast that changes with mass."""
@@ -63,7 +66,8 @@ def lesion_score(
 def score_of(lesions: Iterable[Lesion], has_masses: bool = False) -> SumScore:
     """Add up lesions.
 
-    Sums do not depend on the order of the lesions. The errors of their masses are taken as independent.
+    Sums do not depend on the order of the lesions. The errors of their masses are taken as independent. A calcium map's
+    equivalent below NEGLIGIBLE is 0.
 
     Args:
         lesions: The lesions.
@@ -76,9 +80,11 @@ def score_of(lesions: Iterable[Lesion], has_masses: bool = False) -> SumScore:
         return None if None in values else math.fsum(value**power for value in values) ** (1 / power)
 
     mass_mg = total("integrated_mass_mg") if has_masses else None
+    agatston = math.fsum(lesion.agatston for lesion in lesions)
+    clinical = math.fsum(lesion.clinical_agatston for lesion in lesions)
     return SumScore(
-        agatston=math.fsum(lesion.agatston for lesion in lesions),
-        clinical_agatston=math.fsum(lesion.clinical_agatston for lesion in lesions),
+        agatston=agatston,
+        clinical_agatston=0.0 if clinical < NEGLIGIBLE and clinical < agatston else clinical,
         volume_mm3=math.fsum(lesion.volume_mm3 for lesion in lesions),
         mass_mg=mass_mg,
         pseudo_mass_hu_mm3=math.fsum(lesion.pseudo_mass_hu_mm3 for lesion in lesions),

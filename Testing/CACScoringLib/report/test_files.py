@@ -199,7 +199,7 @@ def test_a_patch_is_around_its_place():
 
 @pytest.mark.parametrize(
     ("not_coronary", "name"),
-    [(0.2, "LCX? (place 90%)"), (0.8, "not coronary? (place 80%)"), (0.999, "not coronary? (place 99%)")],
+    [(0.2, "LCX (90%)"), (0.8, "not coronary? (80%)"), (0.999, "not coronary? (99%)")],
 )
 def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, name):
     unreviewed = make_result(reviewed=False)
@@ -208,9 +208,9 @@ def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, nam
     lesion = replace(method.lesions[0], verdict=verdict)
     assert name in page.result_as_html(unreviewed.stating(methods={"threshold": replace(method, lesions=(lesion,))}))
     automatic = replace(method, status="automatic")
-    assert listing.lesion_name(automatic, lesion) == "LCX? (place 90%)"
+    assert listing.lesion_name(automatic, lesion) == "LCX (90%)"
     doubtful = replace(lesion, verdict=replace(verdict, confidence=0.6, second=Artery.LM))
-    assert listing.lesion_name(automatic, doubtful) == "LCX or LM? (place 60%)"
+    assert listing.lesion_name(automatic, doubtful) == "LCX or LM (60%)"
 
 
 def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):

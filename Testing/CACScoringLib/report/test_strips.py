@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,19 @@ def test_sentence_and_strips_have_shares_and_places(result):
     assert artery_strips(make_result().methods["threshold"]) == "", "without territories"
     for made in (make_result(reviewed=False), make_result(no_calcium=True)):
         assert features_sentence(made.methods["threshold"]) == ""
+
+
+def test_the_number_is_that_of_the_largest_lesion_at_its_place(result):
+    method = result.methods["threshold"]
+    (small,), (lesion,) = method.lesions, method.features.lesions
+    large = replace(small, id=2, agatston=521.0, clinical_agatston=521.0)
+    near, far = replace(lesion, id=2, ostium_mm=36.0), replace(lesion, id=3, ostium_mm=90.0)
+    features = replace(method.features, lesions=(lesion, near, far))
+    crowded = replace(method, lesions=(small, large, replace(small, id=3)), features=features)
+    assert re.findall(r'text-anchor="middle" fill="currentColor">(\d+)</text>', artery_strips(crowded))[:2] == [
+        "2",
+        "3",
+    ]
 
 
 def test_the_table_has_rows_of_lesions_arteries_and_patient(result):
