@@ -7,8 +7,10 @@ import signal
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.errors import UnreadableError
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.image_files import read_image, write_image
 
 
@@ -89,3 +91,14 @@ def test_a_pair_of_files_is_refused_with_the_command_that_converts_it(tmp_path, 
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / name))
     with pytest.raises(UnreadableError, match=rf"pair.*nib-convert --image-type Nifti1Image {name} .*Analyze"):
         read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "beside"), [("a.nii.gz", "a.nii"), ("a.NII.GZ", "a.NII"), ("a.nii", "a.nii.gz")])
+def test_the_voxels_are_those_of_the_named_file(tmp_path, name, beside):
+    image = image_of(np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6), np.int16))
+    for file, voxels in ((name, image), (beside, image * 0)):
+        write = gzip.open if file.lower().endswith("gz") else open
+        sitk.WriteImage(voxels, tmp_path / "plain.nii")
+        with write(tmp_path / file, "wb") as content:
+            content.write((tmp_path / "plain.nii").read_bytes())
+    assert (voxels_of(read_image(tmp_path / name)) == voxels_of(image)).all()
