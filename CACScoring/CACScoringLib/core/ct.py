@@ -35,8 +35,8 @@ OBLIQUE_WARNING_DEGREES = 3.0
 WHOLE_TOLERANCE_HU = 0.02
 """Largest distance from whole numbers of values that were whole before they were converted."""
 
-MAX_STEP_HU = 1.2
-"""Largest step between values without a warning."""
+MAX_STEP_HU, MAX_WHOLE_STEP_HU = 1.04, 1.2
+"""Largest step between values without a warning, and largest in a file of which whole HU are restored."""
 
 GRID_TOLERANCE_MM = 0.01
 """Largest distance between the corners of two grids that count as the same."""
@@ -321,12 +321,21 @@ def oriented(image: sitk.Image) -> sitk.Image:
 
 
 def whole_hu(image: sitk.Image, step_hu: float = 0.0) -> sitk.Image:
-    """Return an image with whole numbers if all its values are whole within half a step of their file."""
+    """Return an image with whole numbers if its values were whole before they were converted.
+
+    They are whole within half a step of their file then, or all shifted alike, which alone shows in steps of 1 HU.
+
+    Args:
+        image: The image, HU.
+        step_hu: Step of the values in the file; 0 where unknown.
+    """
     values = voxels_of(image)
-    if values.dtype.kind != "f" or step_hu >= 1 or not np.isfinite(values).all():
+    if values.dtype.kind != "f" or step_hu > MAX_WHOLE_STEP_HU or not np.isfinite(values).all():
         return image
     rounded_values = np.rint(values)
-    if np.abs(values - rounded_values).max() > max(WHOLE_TOLERANCE_HU, 0.501 * step_hu):
+    errors = values - rounded_values
+    is_shifted = np.ptp(errors) <= 2 * WHOLE_TOLERANCE_HU
+    if not is_shifted and (step_hu == 1 or np.abs(errors).max() > 0.501 * step_hu):
         return image
     rounded = sitk.GetImageFromArray(rounded_values)
     rounded.CopyInformation(image)
@@ -404,8 +413,8 @@ def _value_warnings(image: sitk.Image) -> list[ScanWarning]:
         warnings.append(ScanWarning("air-off", message))
     if (step := step_of_values(values)) > MAX_STEP_HU:
         message = (
-            f"The values have steps of {step:.1f} HU, so 130 HU may stand for {130 - step / 2:.0f} to "
-            f"{130 + step / 2:.0f} HU: the CT was stored in too few grey levels."
+            f"The values have steps of {step:.1f} HU, so 130 HU may stand for {130 - step / 2:.1f} to "
+            f"{130 + step / 2:.1f} HU: the CT was stored in too few grey levels."
         )
         warnings.append(ScanWarning("coarse-values", message))
     return warnings
