@@ -19,6 +19,7 @@ from ..core.files import (
     OutputFolder,
     file_sha256,
     read_document,
+    read_file,
     remove_result,
     write_text_atomically,
 )
@@ -178,7 +179,7 @@ def read_scores(folder: Path) -> ScoreRecord | None:
     """Return the record of a result; None if there is none. Raises UnreadableError if damaged."""
     file = folder / LAST_FILE
     try:
-        text = file.read_bytes()
+        text = read_file(file)
     except OSError:
         return None
     return record_from_text(text, str(file))

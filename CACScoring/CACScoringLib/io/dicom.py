@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
+from ..core.files import open_file
 from ..core.text import abbreviated_list, printable
 from .files import files_below
 
@@ -132,7 +133,7 @@ def is_dicom(path: Path) -> bool:
     Raises UnreadableError.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(_MAGIC.stop)
         if _is_packed(path, start):
             with gzip.open(path) as content:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..core.errors import CTError, UnreadableError
+from ..core.files import is_stream
 from ..core.text import abbreviated_list, printable
 
 MAX_UNPACKED_BYTES = 2**34
@@ -77,7 +78,7 @@ def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
 
 def check_is_file(path: Path) -> None:
     """Raise UnreadableError for a pipe or a device, whose content may never end."""
-    if path.exists() and not (path.is_dir() or path.is_file()):
+    if is_stream(path):
         raise UnreadableError(f"{path} is a pipe or a device. Give a file or a folder.")
 
 

@@ -18,7 +18,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
-from .files import path_for_itk
+from .files import check_is_file, path_for_itk
 from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes, nifti_content
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
@@ -101,6 +101,7 @@ def read_header(path: Path) -> sitk.ImageFileReader:
     """Return a reader that has read a file's header: size, spacing, metadata. Raises CTError as `read_image` does."""
     reader = sitk.ImageFileReader()
     with _translate_itk_errors(path):
+        check_is_file(path)
         if not path.is_file():
             raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
         if _PAIR.search(path.name):

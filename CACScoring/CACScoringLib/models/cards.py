@@ -23,7 +23,7 @@ import numpy as np
 
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
-from ..core.files import read_document, resource_folder, user_data_folder
+from ..core.files import read_document, read_file, resource_folder, user_data_folder
 from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
@@ -339,7 +339,7 @@ def _read(path: Path) -> tuple[ModelCard, bytes]:
             "matches."
         )
     try:
-        data = weights_of(path, card.sha256).read_bytes()
+        data = read_file(weights_of(path, card.sha256))
     except OSError as error:
         raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:

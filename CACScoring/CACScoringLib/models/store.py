@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
-from ..core.files import LEFT_SECONDS, atomic_folder, partial_folder, read_json, remove_partial, write_bytes_atomically
+from ..core.files import (
+    LEFT_SECONDS,
+    atomic_folder,
+    partial_folder,
+    read_file,
+    read_json,
+    remove_partial,
+    write_bytes_atomically,
+)
 from ..networks.configs import SCORING_CONFIGS
 from . import cards
 from .cards import (
@@ -165,7 +173,7 @@ def _install(card: ModelCard, path: Path, overwrite: bool) -> StoredModel:
     """Install a card with the weights beside `path`, a card with the same hash."""
     target = user_folder() / f"{card.name}.json"
     try:
-        data = weights_of(path, card.sha256).read_bytes()
+        data = read_file(weights_of(path, card.sha256))
         _remove_partial_files(target)
         if target.exists():
             if _undamaged_card(target) == card:
@@ -272,7 +280,7 @@ def _undamaged_card(path: Path) -> ModelCard | None:
     """Return the card of an undamaged model, whether or not this version can use it, or None."""
     try:
         card = read_card(path)
-        data = weights_of(path, card.sha256).read_bytes()
+        data = read_file(weights_of(path, card.sha256))
     except (ModelError, OSError):
         return None
     return card if hashlib.sha256(data).hexdigest() == card.sha256 else None
