@@ -26,6 +26,10 @@ from .warning_codes import SEVERE
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
 
+HIGHEST_AIR_HU, MAX_CORNERS = -900, 0.4
+"""Highest value in the corners of all slices that may be air, not padding; and largest share of padding in a slice,
+which is 0.21 around a circle that touches its sides."""
+
 LOWEST_AIR_HU, MAX_CLAMPED = -1200, 0.001
 """Lowest HU of noise in air, and largest share of voxels below it without a warning; padding is not counted."""
 
@@ -171,7 +175,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     _check_volume(image)
     _check_hounsfield(image)
     warnings = _value_warnings(image)
-    image = _clamp_to_hu(oriented(whole_hu(image)))
+    image = _with_air_in_corners(_clamp_to_hu(oriented(whole_hu(image))))
     warnings += _check_slices(image)
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
@@ -340,6 +344,29 @@ def whole_hu(image: sitk.Image, step_hu: float = 0.0) -> sitk.Image:
     rounded = sitk.GetImageFromArray(rounded_values)
     rounded.CopyInformation(image)
     return rounded
+
+
+def padded_corners(hu: np.ndarray) -> np.ndarray:
+    """Find the padding around a round field of view: one value in the corners of all slices; bool [j, i]."""
+    value = hu[0, 0, 0]
+    if not (hu[:, :: hu.shape[1] - 1, :: hu.shape[2] - 1] == value).all():
+        return np.zeros(hu.shape[1:], bool)
+    is_value = sitk.GetImageFromArray((hu == value).all(0).astype(np.uint8))
+    columns, rows = is_value.GetSize()
+    corners = [(i, j) for i in (0, columns - 1) for j in (0, rows - 1)]
+    padded = sitk.GetArrayFromImage(sitk.ConnectedThreshold(is_value, corners, 1, 1)).astype(bool)
+    return padded & (padded.mean() < MAX_CORNERS)
+
+
+def _with_air_in_corners(image: sitk.Image) -> sitk.Image:
+    corners = padded_corners(voxels_of(image))
+    if not corners.any() or voxels_of(image)[0, 0, 0] <= HIGHEST_AIR_HU:
+        return image
+    hu = sitk.GetArrayFromImage(image)
+    hu[:, corners] = AIR_HU
+    filled = sitk.GetImageFromArray(hu)
+    filled.CopyInformation(image)
+    return filled
 
 
 def _clamp_to_hu(image: sitk.Image) -> sitk.Image:
