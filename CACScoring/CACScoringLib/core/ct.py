@@ -171,7 +171,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
         >>> cac.scan_from_image(image, cac.Acquisition("memory", kvp=120)).acquisition.kvp
         120
     """
-    image = _without_single_time_step(image)
+    image = _without_single_axes(image)
     _check_volume(image)
     _check_hounsfield(image)
     warnings = _value_warnings(image)
@@ -216,7 +216,7 @@ def mask_on_scan_grid(
         mask.CopyInformation(scan.image)
         return mask, ()
     try:
-        mask = _without_single_time_step(mask)
+        mask = _without_single_axes(mask)
         _check_volume(mask)
     except NotVolumeError as error:
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
@@ -268,9 +268,13 @@ def obliquity_degrees(image: sitk.Image) -> float:
     return math.degrees(math.acos(min(1.0, abs(image.GetDirection()[8]))))
 
 
-def _without_single_time_step(image: sitk.Image) -> sitk.Image:
+def _without_single_axes(image: sitk.Image) -> sitk.Image:
+    """Return an image without a fourth axis of one time step, and with numbers for vectors of one component."""
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        return image[:, :, :, 0]
+        image = image[:, :, :, 0]
+    is_vector = "vector" in image.GetPixelIDTypeAsString()
+    if is_vector and image.GetNumberOfComponentsPerPixel() == 1:
+        return sitk.VectorIndexSelectionCast(image, 0)
     return image
 
 

@@ -77,8 +77,12 @@ def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise UnreadableError for a pipe or a device, whose content may never end."""
-    if is_stream(path):
+    """Raise UnreadableError for a pipe or a device, whose content may never end, and for an impossible path."""
+    try:
+        has_no_end = is_stream(path)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be opened ({error.strerror}). Choose another place.") from error
+    if has_no_end:
         raise UnreadableError(f"{path} is a pipe or a device. Give a file or a folder.")
 
 
