@@ -19,7 +19,7 @@ from .core.remedies import words_of
 from .core.voxels import ArrayImage
 from .record.score_record import severe_first, with_severity
 from .record.scores import Lesion, MethodScore, Score, SumScore
-from .report.files import Cell, counted_rows, site_labels
+from .report.files import TABLE_COLUMNS, Cell, counted_rows, site_labels
 from .report.first_pictures import largest_pictures
 from .report.page import result_as_fragment
 from .results import ScoreResult
@@ -149,7 +149,7 @@ class CalciumResult:
         """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
         import pandas
 
-        return pandas.DataFrame(self.table())
+        return pandas.DataFrame(self.table(), columns=list(TABLE_COLUMNS))
 
     def plot(self) -> Figure:
         """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""

@@ -31,6 +31,7 @@ _CSV_COLUMNS = (
     *("agatston", "adjusted_agatston", "mass_mg", "pseudo_mass_hu_mm3", "r_mm", "a_mm", "s_mm"),
     *("suggested_artery", "confidence", "not_coronary_probability", *_MASS_COLUMNS),
 )
+TABLE_COLUMNS = _CSV_COLUMNS[1:]
 
 Cell = str | int | float | None
 
@@ -251,4 +252,4 @@ def _row(lesion: Lesion, is_map: bool = False) -> dict[str, Cell]:
     values = lesion.cells(is_map) | ({} if lesion.verdict is None else lesion.verdict.as_written({}))
     values |= {"lesion": lesion.id, "artery": lesion.site.key, "first_slice": slices[0], "last_slice": slices[-1]}
     values |= dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True))
-    return {name: values.get(name) for name in _CSV_COLUMNS[1:]}
+    return {name: values.get(name) for name in TABLE_COLUMNS}
