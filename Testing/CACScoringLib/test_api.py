@@ -343,6 +343,6 @@ def test_arguments_of_another_type_are_named(folder, arguments):
 
 def test_the_table_of_a_zero_has_its_columns(folder):
     rules = cac.ScoringRules(minimum_pixels=10**6)
-    clean, some = (cac.score(folder / "ct.nrrd", rules=given, threshold_only=True) for given in (rules, None))
+    clean, calcified = (cac.score(folder / "ct.nrrd", rules=r, threshold_only=True) for r in (rules, None))
     assert not clean.lesions
-    assert list(clean.to_dataframe().columns) == list(some.to_dataframe().columns)
+    assert list(clean.to_dataframe().columns) == list(calcified.to_dataframe().columns)

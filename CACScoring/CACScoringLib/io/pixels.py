@@ -132,7 +132,7 @@ def pixel_bytes(path: Path) -> bytes:
             group = int.from_bytes(next_bytes[:2], "big" if _syntax(data) == _BIG_ENDIAN else "little")
             # Elements ascend (PS3.5 7.1). Bytes inserted into the pixels shift their end to here.
             is_foreign = tail and (len(next_bytes) < 8 or group <= _PIXEL_DATA[0])
-            if is_foreign and not _is_blank(tail, element.value, data.get("Columns")):
+            if is_foreign and not _is_blank(tail, element.value, int(data.get("Columns") or 0)):
                 raise UnreadableError(
                     f"{path.name} holds bytes after its pixels that are no elements: other bytes were written into it. "
                     "Copy or export the series again."
@@ -140,12 +140,13 @@ def pixel_bytes(path: Path) -> bytes:
         return bytes(element.value)
 
 
-def _is_blank(tail: bytes, pixels: bytes, columns: object) -> bool:
+def _is_blank(tail: bytes, pixels: bytes, columns: int) -> bool:
     """True if bytes after the pixels are zeros or line ends, and not the last pixels, shifted by others."""
-    is_image = isinstance(columns, int) and columns > 1 and len(pixels) % (2 * columns) == 0
+    is_image = columns > 1 and len(pixels) % (2 * columns) == 0
     if not is_image or len(tail) > _MAX_BLANK_BYTES or tail.strip(b"\0\r\n "):
         return False
-    *_, last = rows = np.frombuffer(pixels, np.uint16).reshape(-1, columns).astype(np.int32)
+    rows = np.frombuffer(pixels, np.uint16).reshape(-1, columns).astype(np.int32)
+    last = rows[-1]
     if len(tail) % 2:
         # An odd number of bytes written into the pixels exchanges the high and low bytes of the last row.
         shifted = np.frombuffer((pixels + tail)[-2 * columns :], np.uint16).astype(np.int32)
@@ -154,7 +155,7 @@ def _is_blank(tail: bytes, pixels: bytes, columns: object) -> bool:
         return True
     # Padding around a round field of view is as wide on the left as on the right, unless the last rows were shifted.
     within = np.flatnonzero(rows[rows.any(1)][-1:])
-    return within.size > 0 and within[0] > 1 and abs(within[0] - (columns - 1 - within[-1])) <= 1
+    return bool(within.size and within[0] > 1 and abs(within[0] - (columns - 1 - within[-1])) <= 1)
 
 
 def is_encapsulated(header: pydicom.Dataset) -> bool:

@@ -324,6 +324,11 @@ def weights_of(path: Path, sha256: str) -> Path:
     return waiting if waiting.is_file() else path.with_suffix(WEIGHTS_ENDING)
 
 
+def read_weights(path: Path, sha256: str) -> bytes:
+    """Return the content of `weights_of`. Raises OSError."""
+    return read_file(weights_of(path, sha256))
+
+
 def waiting_weights(path: Path, sha256: str) -> Path:
     """Return the file of weights that wait for their card to be exchanged (`store`)."""
     return path.with_name(f"{path.stem}@{sha256[:16]}{WEIGHTS_ENDING}")
@@ -339,7 +344,7 @@ def _read(path: Path) -> tuple[ModelCard, bytes]:
             "matches."
         )
     try:
-        data = read_file(weights_of(path, card.sha256))
+        data = read_weights(path, card.sha256)
     except OSError as error:
         raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:

@@ -94,10 +94,10 @@ def test_a_pair_of_files_is_refused_with_the_command_that_converts_it(tmp_path, 
         read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "beside"), [("a.nii.gz", "a.nii"), ("a.NII.GZ", "a.NII"), ("a.nii", "a.nii.gz")])
-def test_the_voxels_are_those_of_the_named_file(tmp_path, name, beside):
+@pytest.mark.parametrize(("name", "neighbour"), [("a.nii.gz", "a.nii"), ("a.NII.GZ", "a.NII"), ("a.nii", "a.nii.gz")])
+def test_the_voxels_are_those_of_the_named_file(tmp_path, name, neighbour):
     image = image_of(np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6), np.int16))
-    for file, voxels in ((name, image), (beside, image * 0)):
+    for file, voxels in ((name, image), (neighbour, image * 0)):
         write = gzip.open if file.lower().endswith("gz") else open
         sitk.WriteImage(voxels, tmp_path / "plain.nii")
         with write(tmp_path / file, "wb") as content:
