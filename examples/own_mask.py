@@ -4,7 +4,7 @@ import sys
 
 import CACScoringLib as cac
 
-scored = cac.agatston(*sys.argv[1:], cac.ScoringRules(minimum_pixels=3))
+scored = cac.agatston(*sys.argv[1:])
 
 print(f"Agatston {scored.total.agatston:.1f}, volume {scored.total.volume_mm3:.1f} mm³")
 for lesion in scored.lesions:

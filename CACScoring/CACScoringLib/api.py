@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,6 +30,7 @@ from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.remedies import words_of
 from .core.voxels import image_from_array
+from .core.warning_codes import ADVICE
 from .drr.geometry import centre_mm, view_named
 from .drr.projection import Radiograph, body_only, radiograph
 from .drr.settings import DrrSettings
@@ -100,6 +104,9 @@ def score(
         device: Device of the networks: "auto", "cpu" or "cuda".
         progress: Show a bar on standard error.
 
+    Warns:
+        UserWarning: The result has a severe warning, once per code; all are in `result.warnings` and are logged.
+
     Raises:
         NoHeartError: No heart was found.
         ContrastError: The scan was made with contrast.
@@ -117,8 +124,18 @@ def score(
         >>> np.asarray(result.calcium_map).shape
         (54, 240, 240)
     """
-    if not isinstance(rules, ScoringRules | None):
-        raise _wrong_type("rules", rules, "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)")
+    arguments = (
+        ("rules", rules, ScoringRules | None, "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)"),
+        ("kvp", kvp, Real | None, "a number, such as 120"),
+        ("reader", reader, str | None, "a name"),
+        ("model", model, str | Sequence, "a name, or a list of names"),
+        ("device", device, str, '"auto", "cpu" or "cuda"'),
+        ("threshold_only", threshold_only, bool, "True or False"),
+        ("allow_unusual", allow_unusual, bool, "True or False"),
+    )
+    for name, value, kind, valid_types in arguments:
+        if not isinstance(value, kind) or (name == "kvp" and isinstance(value, bool)):
+            raise _wrong_type(name, value, valid_types)
     settings = ScoreSettings(
         rules=rules or ScoringRules(),
         adapt_to_tube_voltage=rules is None,
@@ -141,7 +158,9 @@ def score(
         result = score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status)
         inputs = {"heart": heart, "lesions": lesions, "pericardium": pericardium}
         paths = {role: Path(source) for role, source in inputs.items() if isinstance(source, str | Path)}
-        return CalciumResult(result.stating(provenance=models.provenance(asdict(settings), paths)))
+        scored = CalciumResult(result.stating(provenance=models.provenance(asdict(settings), paths)))
+        _report(scored.warnings)
+        return scored
     finally:
         bar.done(Path())
 
@@ -175,6 +194,15 @@ def score_many(
             result = error
         yield path, result
     bar.done(Path())
+
+
+def _report(doubts: Iterable[ScanWarning]) -> None:
+    """Log all warnings, and issue severe ones by `warnings`, whose default filter shows each text once."""
+    for doubt in doubts:
+        logging.getLogger(__package__).log(logging.WARNING if doubt.severe else logging.INFO, doubt.message)
+        if doubt.severe:
+            advice = ADVICE.get(doubt.code, "")
+            warnings.warn(f"CAUTION: {doubt.code}. {advice} Read result.warnings.", UserWarning, stacklevel=4)
 
 
 @cache

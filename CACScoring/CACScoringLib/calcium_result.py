@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_TABLE = [name for name in LESIONS_CSV if name != "method"]
+"""Columns of tables of the lesions that count."""
+
+
 @dataclass(frozen=True, repr=False)
 class CalciumResult:
     """Scores of one CT. A notebook shows it as a table with pictures of the largest lesions.
@@ -141,7 +145,7 @@ class CalciumResult:
             (1, 'unassigned')
         """
         rows = map(lesion_cells, self.lesions)
-        return [{name: row.get(name) for name in LESIONS_CSV if name != "method"} for row in rows]
+        return [{name: row.get(name) for name in _TABLE} for row in rows]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""
@@ -151,7 +155,7 @@ class CalciumResult:
         """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
         import pandas
 
-        return pandas.DataFrame(self.table())
+        return pandas.DataFrame(self.table(), columns=_TABLE)
 
     def plot(self) -> Figure:
         """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""

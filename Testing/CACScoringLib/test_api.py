@@ -309,3 +309,40 @@ def test_a_scan_compared_with_itself_has_not_changed(folder, monkeypatch, capsys
     printed = run_script("compare_scans.py", monkeypatch, capsys, folder / "ct.nrrd", folder / "ct.nrrd")
     assert "agatston, total" in printed
     assert "changed beyond" not in printed
+
+
+@pytest.mark.filterwarnings("default:CAUTION:UserWarning")
+def test_severe_warnings_are_issued_once_by_code_and_logged(folder, caplog):
+    with pytest.warns(UserWarning, match="CAUTION: ") as issued:
+        results = [cac.score(folder / "ct.nrrd", threshold_only=True, kvp=kvp) for kvp in (140, 140, 120)]
+    severe = [warning.code for warning in results[0].warnings if warning.severe]
+    assert len({str(warning.message) for warning in issued}) == len(set(severe))
+    assert {warning.filename for warning in issued} == {__file__}
+    assert {record.message for record in caplog.records} >= {
+        warning.message for warning in results[0].warnings if warning.severe
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kvp": "120"},
+        {"kvp": True},
+        {"reader": 5},
+        {"model": 3},
+        {"device": None},
+        {"threshold_only": "no"},
+        {"rules": 3},
+    ],
+)
+def test_arguments_of_another_type_are_named(folder, arguments):
+    (name,) = arguments
+    with pytest.raises(TypeError, match=f"{name} is of type"):
+        cac.score(folder / "ct.nrrd", **{"threshold_only": True, **arguments})
+
+
+def test_the_table_of_a_zero_has_its_columns(folder):
+    rules = cac.ScoringRules(minimum_pixels=10**6)
+    clean, calcified = (cac.score(folder / "ct.nrrd", rules=r, threshold_only=True) for r in (rules, None))
+    assert not clean.lesions
+    assert list(clean.to_dataframe().columns) == list(calcified.to_dataframe().columns)

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..core.errors import OutputError
+from ..core.files import read_file
 
 TOKEN_VARIABLE = "CAC_ARCHIVE_TOKEN"
 """Environment variable that holds a bearer token."""
@@ -113,7 +114,7 @@ class Access:
         text = os.environ.get(TOKEN_VARIABLE, "")
         if self.token_file is not None:
             try:
-                text = self.token_file.read_text(encoding="ascii")
+                text = read_file(self.token_file).decode("ascii")
             except (OSError, UnicodeDecodeError) as error:
                 raise OutputError(f"{self.token_file} cannot be read as a token. Check token_file.") from error
         text = text.strip()

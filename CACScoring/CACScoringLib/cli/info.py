@@ -62,6 +62,8 @@ def run(options: InfoOptions, progress: Progress) -> None:
     unconsidered = {"localizer": contents["localizers"]} | contents["other_images"] | unread
     if listed := ", ".join(f"{count} {name}" for name, count in unconsidered.items() if count):
         print(f"  not considered: {listed}")
+    if contents["patients"] > 1:
+        print(f"  {contents['patients']} patients")
     outcome = f"Scored (*): {scored}." if scored else "Nothing would be scored."
     print(printable(f"{outcome} {contents['reason']}", message=True))
 
@@ -107,7 +109,9 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
             reason = str(error).splitlines()[0]
         else:
             scored, reason = candidate.label, warnings[0].message if warnings else "It is the only CT series."
+    patients = {slice_.text("PatientID") or slice_.text("PatientName") for slice_ in slices}
     return series, {
+        "patients": len(patients),
         "series": [asdict(facts) for facts in series],
         "images": images,
         "localizers": sum(slice_.text("Modality") == "CT" and slice_.is_localizer for slice_ in slices),

@@ -43,7 +43,7 @@ UNWRITABLE = {
     for advice, names in {
         "Make room there": ("ENOSPC", "EDQUOT", "EFBIG"),
         "Check the permissions": ("EACCES", "EPERM", "EROFS"),
-        "Choose another place": ("EEXIST", "ENOTDIR", "EISDIR"),
+        "Choose another place": ("EEXIST", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ELOOP"),
         "Check the disk": ("EIO", "ESTALE", "ENODEV", "ENXIO"),
     }.items()
     for name in names
@@ -207,7 +207,11 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         progress.interrupted(options.interrupted, INTERRUPTED)
         return INTERRUPTED
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError):  # Path.resolve, before Python 3.13
+            if not str(error).startswith("Symlink loop"):
+                raise
+            error = OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(error).partition("'")[2][:-1])
         if error.errno not in UNWRITABLE:
             raise
         place = f"{error.filename} cannot be used" if error.filename else "A file cannot be written"

@@ -205,7 +205,7 @@ class _ScanBoard:
                 self._write()
                 lost = self._run(pending, workers)
                 for i, reason in self._run([*lost], workers, last=True).items():
-                    self._fail(i, f"{reason} It did so also when it ran alone.")
+                    self._fail(i, f"{reason} It did so also when it ran alone.", "worker-lost")
         finally:
             has_written = self._write()
             labels = (self._folder.label_of(state.folder) for state in self.states)
@@ -226,7 +226,7 @@ class _ScanBoard:
             except UnreadableError:
                 damaged.append(f"{state.folder.name}/{LAST_FILE}")
             if scan.fault:
-                self._fail(i, scan.fault)
+                self._fail(i, scan.fault, "series")
             elif outcome:
                 self._finish(i, outcome)
             else:
@@ -259,13 +259,13 @@ class _ScanBoard:
 
     def _finish(self, i: int, outcome: ScanOutcome) -> None:
         if outcome.scores is None:
-            return self._fail(i, outcome.reason or "")
+            return self._fail(i, outcome.reason or "", outcome.code)
         state = replace(self.states[i], state="skipped" if outcome.reused else "done")
         self._update(with_scores(state, outcome.scores), result_row(outcome.scores))
 
-    def _fail(self, i: int, reason: str) -> None:
+    def _fail(self, i: int, reason: str, code: str) -> None:
         reason = reason if self._identify else without_uids(reason)
-        self._update(replace(self.states[i], state="failed", reason=reason))
+        self._update(replace(self.states[i], state="failed", reason=reason, code=code))
 
     def _update(self, state: ScanState, row: dict[str, object] | None = None) -> None:
         self.states[state.index] = state

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ..core.errors import CTError, OutputError, UnreadableError
+from ..core.errors import CTError, OutputError, UnreadableError, code_of
 from ..core.files import (
     LAST_FILE,
     OutputFolder,
     file_sha256,
     read_document,
+    read_file,
     remove_result,
     write_text_atomically,
 )
@@ -77,11 +78,13 @@ class ScanOutcome:
         scores: Its record, or None.
         reason: Reason why it could not be scored, or None.
         reused: True if it had been scored before.
+        code: Code of the reason, for programs.
     """
 
     scores: ScoreRecord | None = None
     reason: str | None = None
     reused: bool = False
+    code: str = ""
 
 
 class ScanFolder(OutputFolder):
@@ -128,16 +131,16 @@ def score_job(settings: RunSettings, models: LoadedModels, job: ScanJob) -> Scan
     try:
         return _score(settings, models, job)
     except (CTError, OutputError) as error:
-        return ScanOutcome(reason=str(error))
+        return ScanOutcome(reason=str(error), code=code_of(error))
     except OSError as error:
-        return ScanOutcome(reason=f"Reading or writing failed: {error.strerror} ({error.filename}).")
+        return ScanOutcome(reason=f"Reading or writing failed: {error.strerror} ({error.filename}).", code="file")
     except MemoryError:
-        return ScanOutcome(reason="Memory ran out. Score it with fewer workers.")
+        return ScanOutcome(reason="Memory ran out. Score it with fewer workers.", code="memory")
     except Exception as error:  # no exception of a scan stops the others
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         fault = f"Unexpected {type(error).__name__} at {place}: {error}. This is a fault of CAC: please report it."
-        return ScanOutcome(reason=fault)
+        return ScanOutcome(reason=fault, code="fault")
 
 
 def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOutcome:
@@ -178,7 +181,7 @@ def read_scores(folder: Path) -> ScoreRecord | None:
     """Return the record of a result; None if there is none. Raises UnreadableError if damaged."""
     file = folder / LAST_FILE
     try:
-        text = file.read_bytes()
+        text = read_file(file)
     except OSError:
         return None
     return record_from_text(text, str(file))

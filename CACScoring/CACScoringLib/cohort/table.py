@@ -118,13 +118,13 @@ def line(scan: ScanSource, state: ScanState, row: dict[str, object], names: Sequ
 
 
 def failures_as_csv(scans: Sequence[ScanSource], states: Sequence[ScanState]) -> str:
-    """Return the content of `failures.csv`: the scans that could not be scored, with reasons."""
+    """Return the content of `failures.csv`: the scans that could not be scored, each with a code and the reason."""
     failed = [
-        {"name": scan.name, "ct": printable(str(scan.ct)), "reason": _one_line(state.reason)}
+        {"name": scan.name, "ct": printable(str(scan.ct)), "code": state.code, "reason": _one_line(state.reason)}
         for scan, state in zip(scans, states, strict=True)
         if state.state == "failed"
     ]
-    return table_text(("name", "ct", "reason"), failed, guarded=True)
+    return table_text(("name", "ct", "code", "reason"), failed, guarded=True)
 
 
 def _one_line(text: str | None) -> str | None:

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import asdict, dataclass
 
-NO_AGENT = frozenset(
-    {"", "0", "-", "n", "no", "none", "n/a", "na", "no contrast", "non-contrast", "without contrast", "not applied"}
-    | {"unenhanced", "keine", "kein", "kein km", "ohne", "ohne km", "nativ", "native", "sans", "aucun"}
-)
-"""Values of ContrastBolusAgent without an agent, as scanners and people write them."""
+# fmt: off
+_NEGATIONS = {
+    "0", "n", "no", "non", "none", "not", "na", "nil", "null", "nein", "nessuno", "nenhum", "ninguno", "ninguna",
+    "without", "wo", "unenhanced", "plain", "kein", "keine", "ohne", "nativ", "native", "sans", "aucun", "aucune",
+    "pas", "sin", "senza", "sem", "geen", "zonder", "ingen", "inget", "uden", "utan", "bez", "нет", "без", "无", "平扫",
+    "なし",
+}
+_OF_CONTRAST = {
+    "a", "i", "v", "iv", "agent", "applied", "bolus", "given", "enhanced", "enhancement", "injected", "injection",
+    "medium", "media", "contrast", "contraste", "contrasto", "contrastmiddel", "kontrast", "kontrastmittel", "km",
+    "injecte", "injectee", "produit", "pdc", "de", "di", "ml", "cc",
+}
+# fmt: on
+"""Words for none, and words beside them, in values of ContrastBolusAgent, without accents."""
 
 IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
 """Fields that identify a person."""
+
+
+def agent_named(text: str | None) -> str | None:
+    """Return the contrast agent that a text names; None if there is none or it says so in any words."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", (text or "").casefold()) if not unicodedata.combining(c))
+    words = set(re.findall(r"[^\W\d_]+|\d+", re.sub(r"\b([wn])\s*/\s*([oa])\b", r"\1\2", plain)))
+    is_none = not words or (bool(words & _NEGATIONS) and words <= _NEGATIONS | _OF_CONTRAST)
+    return None if is_none or not text else text.strip()
 
 
 @dataclass(frozen=True)

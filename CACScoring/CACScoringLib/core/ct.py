@@ -26,6 +26,10 @@ from .warning_codes import SEVERE
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
 
+HIGHEST_AIR_HU, MAX_CORNERS = -900, 0.4
+"""Highest value in the corners of all slices that may be air, not padding; and largest share of padding in a slice,
+which is 0.21 around a circle that touches its sides."""
+
 LOWEST_AIR_HU, MAX_CLAMPED = -1200, 0.001
 """Lowest HU of noise in air, and largest share of voxels below it without a warning; padding is not counted."""
 
@@ -35,8 +39,8 @@ OBLIQUE_WARNING_DEGREES = 3.0
 WHOLE_TOLERANCE_HU = 0.02
 """Largest distance from whole numbers of values that were whole before they were converted."""
 
-MAX_STEP_HU = 1.2
-"""Largest step between values without a warning."""
+MAX_STEP_HU, MAX_WHOLE_STEP_HU = 1.04, 1.2
+"""Largest step between values without a warning, and largest in a file of which whole HU are restored."""
 
 GRID_TOLERANCE_MM = 0.01
 """Largest distance between the corners of two grids that count as the same."""
@@ -167,11 +171,11 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
         >>> cac.scan_from_image(image, cac.Acquisition("memory", kvp=120)).acquisition.kvp
         120
     """
-    image = _without_single_time_step(image)
+    image = _without_single_axes(image)
     _check_volume(image)
     _check_hounsfield(image)
     warnings = _value_warnings(image)
-    image = _clamp_to_hu(oriented(whole_hu(image)))
+    image = _with_air_in_corners(_clamp_to_hu(oriented(whole_hu(image))))
     warnings += _check_slices(image)
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
@@ -212,7 +216,7 @@ def mask_on_scan_grid(
         mask.CopyInformation(scan.image)
         return mask, ()
     try:
-        mask = _without_single_time_step(mask)
+        mask = _without_single_axes(mask)
         _check_volume(mask)
     except NotVolumeError as error:
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
@@ -264,9 +268,13 @@ def obliquity_degrees(image: sitk.Image) -> float:
     return math.degrees(math.acos(min(1.0, abs(image.GetDirection()[8]))))
 
 
-def _without_single_time_step(image: sitk.Image) -> sitk.Image:
+def _without_single_axes(image: sitk.Image) -> sitk.Image:
+    """Return an image without a fourth axis of one time step, and with numbers for vectors of one component."""
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        return image[:, :, :, 0]
+        image = image[:, :, :, 0]
+    is_vector = "vector" in image.GetPixelIDTypeAsString()
+    if is_vector and image.GetNumberOfComponentsPerPixel() == 1:
+        return sitk.VectorIndexSelectionCast(image, 0)
     return image
 
 
@@ -321,16 +329,48 @@ def oriented(image: sitk.Image) -> sitk.Image:
 
 
 def whole_hu(image: sitk.Image, step_hu: float = 0.0) -> sitk.Image:
-    """Return an image with whole numbers if all its values are whole within half a step of their file."""
+    """Return an image with whole numbers if its values were whole before they were converted.
+
+    They are whole within half a step of their file then, or all shifted alike, which alone shows in steps of 1 HU.
+
+    Args:
+        image: The image, HU.
+        step_hu: Step of the values in the file; 0 where unknown.
+    """
     values = voxels_of(image)
-    if values.dtype.kind != "f" or step_hu >= 1 or not np.isfinite(values).all():
+    if values.dtype.kind != "f" or step_hu > MAX_WHOLE_STEP_HU or not np.isfinite(values).all():
         return image
     rounded_values = np.rint(values)
-    if np.abs(values - rounded_values).max() > max(WHOLE_TOLERANCE_HU, 0.501 * step_hu):
+    errors = values - rounded_values
+    is_shifted = np.ptp(errors) <= 2 * WHOLE_TOLERANCE_HU
+    if not is_shifted and (step_hu == 1 or np.abs(errors).max() > 0.501 * step_hu):
         return image
     rounded = sitk.GetImageFromArray(rounded_values)
     rounded.CopyInformation(image)
     return rounded
+
+
+def padded_corners(hu: np.ndarray) -> np.ndarray:
+    """Find the padding around a round field of view: one value in the corners of all slices; bool [j, i]."""
+    value = hu[0, 0, 0]
+    if not (hu[:, :: hu.shape[1] - 1, :: hu.shape[2] - 1] == value).all():
+        return np.zeros(hu.shape[1:], bool)
+    is_value = sitk.GetImageFromArray((hu == value).all(0).astype(np.uint8))
+    columns, rows = is_value.GetSize()
+    corners = [(i, j) for i in (0, columns - 1) for j in (0, rows - 1)]
+    padded = sitk.GetArrayFromImage(sitk.ConnectedThreshold(is_value, corners, 1, 1)).astype(bool)
+    return padded & (padded.mean() < MAX_CORNERS)
+
+
+def _with_air_in_corners(image: sitk.Image) -> sitk.Image:
+    corners = padded_corners(voxels_of(image))
+    if not corners.any() or voxels_of(image)[0, 0, 0] <= HIGHEST_AIR_HU:
+        return image
+    hu = sitk.GetArrayFromImage(image)
+    hu[:, corners] = AIR_HU
+    filled = sitk.GetImageFromArray(hu)
+    filled.CopyInformation(image)
+    return filled
 
 
 def _clamp_to_hu(image: sitk.Image) -> sitk.Image:
@@ -404,8 +444,8 @@ def _value_warnings(image: sitk.Image) -> list[ScanWarning]:
         warnings.append(ScanWarning("air-off", message))
     if (step := step_of_values(values)) > MAX_STEP_HU:
         message = (
-            f"The values have steps of {step:.1f} HU, so 130 HU may stand for {130 - step / 2:.0f} to "
-            f"{130 + step / 2:.0f} HU: the CT was stored in too few grey levels."
+            f"The values have steps of {step:.1f} HU, so 130 HU may stand for {130 - step / 2:.1f} to "
+            f"{130 + step / 2:.1f} HU: the CT was stored in too few grey levels."
         )
         warnings.append(ScanWarning("coarse-values", message))
     return warnings

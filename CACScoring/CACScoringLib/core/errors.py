@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 
 class CTError(Exception):
     """Something given cannot be used. Its subclasses are errors that callers treat in a way of their own."""
+
+
+def code_of(error: Exception) -> str:
+    """Return the code of an error for programs: the name of its class, as "no-heart" for NoHeartError."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
 
 
 class UnreadableError(CTError):

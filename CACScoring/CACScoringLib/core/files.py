@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import OutputError
 from .remedies import OUTPUT, REPLACE
@@ -241,18 +242,44 @@ def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: It is none, or nested too deep.
+        ValueError: It is none, is nested too deep, or has a key twice in an object.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {next(name for name in names if names.count(name) > 1)!r} twice")
+    return content
+
+
+def is_stream(path: Path) -> bool:
+    """True for a pipe or a device, whose content may never come or never end."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file that a user names, to read. Raises OSError, also for a pipe or a device."""
+    if is_stream(path):
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
+    return path.open("rb")
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file as `open_file` opens it. Raises OSError."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content. Raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
@@ -265,7 +292,7 @@ def read_json(path: Path) -> Any:
         OSError: It cannot be read.
         ValueError: It is no JSON, or nested too deep.
     """
-    return parse_json(path.read_text(encoding="utf-8-sig"))
+    return parse_json(read_file(path).decode("utf-8-sig"))
 
 
 def read_document(path: Path, schema: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class ScanState:
         warnings: Codes of the warnings.
         severe: Severe warnings; messages begin with the scan's name.
         seconds: Sum of the scan's steps.
+        code: Code of the reason for a failure.
     """
 
     index: int
@@ -48,6 +49,7 @@ class ScanState:
     warnings: tuple[str, ...] = ()
     severe: tuple[ScanWarning, ...] = ()
     seconds: float | None = None
+    code: str = ""
 
 
 class Progress:

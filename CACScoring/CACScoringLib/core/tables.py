@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import TableError
-from .files import write_text_atomically
+from .files import read_file, write_text_atomically
 from .text import printable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -254,7 +254,7 @@ def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list
 def _read(path: Path, usual_name: str, errors: str = "strict") -> tuple[str, list[tuple[int, list[str]]]]:
     """Return the separator of a table's cells, and the result of `read_cells`."""
     try:
-        text = _decoded(path.read_bytes(), errors)
+        text = _decoded(read_file(path), errors)
         if "\0" in text:
             raise ValueError("it holds bytes that are no text")
         heading = text.split("\n", 1)[0]
@@ -262,7 +262,7 @@ def _read(path: Path, usual_name: str, errors: str = "strict") -> tuple[str, lis
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         return separator, [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except OSError as error:
-        if not path.is_file():
+        if path.is_dir() or not path.exists():
             folder = f", or a folder that holds {usual_name}" if usual_name else ""
             raise TableError(f"There is no table {path}. Give a CSV file{folder}.") from error
         raise TableError(f"The table {path} cannot be opened ({error.strerror}). Check its permissions.") from error

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
+from ..core.files import open_file
 from ..core.text import abbreviated_list, printable
 from .files import files_below
 
@@ -132,7 +133,7 @@ def is_dicom(path: Path) -> bool:
     Raises UnreadableError.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(_MAGIC.stop)
         if _is_packed(path, start):
             with gzip.open(path) as content:
@@ -202,14 +203,14 @@ def find_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
             slices.append(slice_)
         else:
             other_files.append(path)
-    names = {_name_pattern(slice_.path) for slice_ in slices}
+    names = {name_pattern(slice_.path) for slice_ in slices}
     for path in other_files:
-        if path.name.lower().endswith(_FILE_NAMES) or _name_pattern(path) in names:
+        if path.name.lower().endswith(_FILE_NAMES) or name_pattern(path) in names:
             broken[path] = UnreadableError(f"{path.name} does not begin as a DICOM file. Copy or export it again.")
     return slices, broken
 
 
-def _name_pattern(path: Path) -> str:
+def name_pattern(path: Path) -> str:
     """Return a path with its numbers replaced, equal for the slices of a series."""
     return re.sub(r"\d+", "0", str(path))
 

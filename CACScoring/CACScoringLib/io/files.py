@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import os
 import re
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..core.errors import CTError, UnreadableError
+from ..core.files import is_stream
 from ..core.text import abbreviated_list, printable
 
 MAX_UNPACKED_BYTES = 2**34
@@ -75,8 +77,12 @@ def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise UnreadableError for a pipe or a device, whose content may never end."""
-    if path.exists() and not (path.is_dir() or path.is_file()):
+    """Raise UnreadableError for a pipe or a device, whose content may never end, and for an impossible path."""
+    try:
+        has_no_end = is_stream(path)
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be opened ({error.strerror}). Choose another place.") from error
+    if has_no_end:
         raise UnreadableError(f"{path} is a pipe or a device. Give a file or a folder.")
 
 
@@ -143,18 +149,28 @@ def _check_size(archive: Path, size: int) -> None:
 
 @contextmanager
 def path_for_itk(path: Path) -> Iterator[Path]:
-    """Provide a path that ITK can open: a temporary link if the path is not UTF-8, on which ITK aborts."""
-    if _is_utf8(path):
+    """Provide a path at which ITK opens this file.
+
+    It is a temporary link if the path is not UTF-8, on which ITK aborts, or if X.nii lies beside X.nii.gz, from
+    which ITK would read the voxels.
+    """
+    is_mistaken = path.name.lower().endswith(".nii.gz") and path.with_suffix("").exists()
+    if _is_utf8(path) and not is_mistaken:
         yield path
         return
     with TemporaryDirectory(prefix="cac-link-") as folder:
         link = Path(folder, "folder")
-        link.symlink_to(path.parent.absolute(), target_is_directory=True)
         name = path.name
-        if not _is_utf8(Path(name)):  # a file beside it, such as a header's voxels, is not found then
+        # A file beside it, such as a header's voxels, is found through a link to the folder only.
+        if _is_utf8(Path(name)) and not is_mistaken:
+            link.symlink_to(path.parent.absolute(), target_is_directory=True)
+        else:
             link = Path(folder)
             name = name.encode("utf-8", "replace").decode()
-            Path(folder, name).symlink_to(path.absolute())
+            try:
+                Path(folder, name).symlink_to(path.absolute())
+            except OSError:  # Windows allows links to few users
+                shutil.copyfile(path, Path(folder, name))
         yield link / name
 
 

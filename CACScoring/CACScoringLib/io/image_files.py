@@ -18,7 +18,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
-from .files import path_for_itk
+from .files import check_is_file, path_for_itk
 from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes, nifti_content
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
@@ -75,9 +75,7 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
         raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
     check_spacing(image.GetSpacing()[:3])
     warnings = _geometry_warnings(image, image_format)
-    if image.HasMetaDataKey("scl_slope"):
-        image = whole_hu(image, abs(float(image.GetMetaData("scl_slope"))))
-    return image, Acquisition(image_format), warnings
+    return whole_hu(image, abs(_number(image, "scl_slope"))), Acquisition(image_format), warnings
 
 
 def _geometry_warnings(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
@@ -103,6 +101,7 @@ def read_header(path: Path) -> sitk.ImageFileReader:
     """Return a reader that has read a file's header: size, spacing, metadata. Raises CTError as `read_image` does."""
     reader = sitk.ImageFileReader()
     with _translate_itk_errors(path):
+        check_is_file(path)
         if not path.is_file():
             raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
         if _PAIR.search(path.name):
@@ -203,5 +202,13 @@ def _read_voxels(path: Path, reader: sitk.ImageFileReader) -> sitk.Image:
     """Read the image of a `read_header` reader. Raises CTError if voxels are damaged or missing."""
     with _translate_itk_errors(path), path_for_itk(path) as place:
         reader.SetFileName(str(place))
-        image = checked_image(path, reader)
-        return reader.Execute() if image is None else image
+        image = checked_image(path, reader) or reader.Execute()
+        slope, intercept = (_number(image, f"scl_{name}") for name in ("slope", "inter"))
+        # A slope of 0 means that neither is applied (nifti1.h); ITK adds the intercept.
+        return image - intercept if slope == 0 and intercept else image
+
+
+def _number(image: sitk.Image, key: str) -> float:
+    """Return a number of an image's metadata; 0 if it is missing or not finite."""
+    value = float(image.GetMetaData(key)) if image.HasMetaDataKey(key) else 0.0
+    return value if math.isfinite(value) else 0.0

@@ -86,15 +86,20 @@ def _with_groups(header: pydicom.Dataset, groups: pydicom.Dataset) -> pydicom.Da
     combined = pydicom.Dataset()
     combined.update(header)
     combined.file_meta = getattr(header, "file_meta", FileMetaDataset())
+    values: dict[str, object] = {}
     for group in groups:
-        # Groups of several items, such as the two tubes of a dual-energy scan, are ambiguous.
-        if group.VR != "SQ" or len(group.value) != 1:
+        # Groups of several items, such as the two tubes of a dual-energy scan, are ambiguous. Private groups repeat
+        # public attributes.
+        if group.tag.is_private or group.VR != "SQ" or len(group.value) != 1:
             continue
         for keyword in _FRAME_KEYWORDS:
             if keyword in group.value[0]:
                 # A new element: those of the header belong to all frames.
                 name = _OTHER_NAMES.get(keyword, keyword)
-                combined[name] = pydicom.DataElement(name, dictionary_VR(name), group.value[0][keyword].value)
+                value = group.value[0][keyword].value
+                combined[name] = pydicom.DataElement(name, dictionary_VR(name), value)
+                if values.setdefault(name, value) != value:  # as of an additional X-ray source
+                    combined[name].value = None
     return combined
 
 

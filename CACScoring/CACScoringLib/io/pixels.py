@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.ct import AIR_HU, ScanWarning
+from ..core.ct import AIR_HU, HIGHEST_AIR_HU, ScanWarning, padded_corners
 from ..core.errors import NotHounsfieldError, UnreadableError
 from ..core.text import abbreviated_list
 from .dicom import DicomSlice, open_dicom, read_bounded, translate_dicom_errors, value_of
@@ -46,6 +46,7 @@ _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its 
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _CT_IMAGE, _ANY_UID = "1.2.840.10008.5.1.4.1.1.2", "2.25.1"
 _PIXEL_DATA = 0x7FE0, 0x0010
+_MAX_BLANK_BYTES = 2**12
 _PIXEL_TAGS = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 
 
@@ -80,11 +81,11 @@ def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning
         is_wide = padding is not None and _without_spare_bits(np.asarray([padding], values.dtype), slice_)[0] != padding
         if padding_hu is not None and (padding_hu > HIGHEST_TISSUE_HU or is_wide):
             volume[k][is_padding] = AIR_HU
-        elif padding_hu is not None and padding_hu > -900:
+        elif padding_hu is not None and padding_hu > HIGHEST_AIR_HU:
             tissue_padding.add(f"{padding_hu:g}")
     _check_continuous(volume, slices, rescales)
     _check_not_inverted(volume, slices)
-    if not tissue_padding:
+    if not tissue_padding or padded_corners(volume).any():
         return volume, ()
     message = (
         f"The header's padding value ({abbreviated_list(sorted(tissue_padding))} HU) is a tissue value, so "
@@ -118,7 +119,7 @@ def pixel_bytes(path: Path) -> bytes:
     """Return the stored pixels of a DICOM file. Raises UnreadableError, also for stray bytes after them."""
     import pydicom
 
-    data = read_bounded(path, specific_tags=["PixelData"])
+    data = read_bounded(path, specific_tags=["PixelData", "Columns"])
     with translate_dicom_errors(path.name):
         element = data.get_item(_PIXEL_DATA)
         if not isinstance(element, pydicom.dataelem.RawDataElement) or element.value is None:
@@ -126,15 +127,35 @@ def pixel_bytes(path: Path) -> bytes:
         if not is_encapsulated(data) and _syntax(data) != _DEFLATED:
             with open_dicom(path) as file:
                 file.seek(element.value_tell + len(element.value))
-                next_bytes = file.read(8)
+                tail = file.read(_MAX_BLANK_BYTES + 1)
+            next_bytes = tail[:8]
             group = int.from_bytes(next_bytes[:2], "big" if _syntax(data) == _BIG_ENDIAN else "little")
             # Elements ascend (PS3.5 7.1). Bytes inserted into the pixels shift their end to here.
-            if next_bytes and (len(next_bytes) < 8 or group <= _PIXEL_DATA[0]):
+            is_foreign = tail and (len(next_bytes) < 8 or group <= _PIXEL_DATA[0])
+            if is_foreign and not _is_blank(tail, element.value, int(data.get("Columns") or 0)):
                 raise UnreadableError(
                     f"{path.name} holds bytes after its pixels that are no elements: other bytes were written into it. "
                     "Copy or export the series again."
                 )
         return bytes(element.value)
+
+
+def _is_blank(tail: bytes, pixels: bytes, columns: int) -> bool:
+    """True if bytes after the pixels are zeros or line ends, and not the last pixels, shifted by others."""
+    is_image = columns > 1 and len(pixels) % (2 * columns) == 0
+    if not is_image or len(tail) > _MAX_BLANK_BYTES or tail.strip(b"\0\r\n "):
+        return False
+    rows = np.frombuffer(pixels, np.uint16).reshape(-1, columns).astype(np.int32)
+    last = rows[-1]
+    if len(tail) % 2:
+        # An odd number of bytes written into the pixels exchanges the high and low bytes of the last row.
+        shifted = np.frombuffer((pixels + tail)[-2 * columns :], np.uint16).astype(np.int32)
+        return bool(np.abs(np.diff(last)).sum() < np.abs(np.diff(shifted)).sum())
+    if any(tail) or last.all():
+        return True
+    # Padding around a round field of view is as wide on the left as on the right, unless the last rows were shifted.
+    within = np.flatnonzero(rows[rows.any(1)][-1:])
+    return bool(within.size and within[0] > 1 and abs(within[0] - (columns - 1 - within[-1])) <= 1)
 
 
 def is_encapsulated(header: pydicom.Dataset) -> bool:

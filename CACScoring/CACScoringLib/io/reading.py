@@ -20,7 +20,7 @@ from ..core.remedies import SERIES
 from ..core.slices import body_width
 from ..core.text import abbreviated_list, printable
 from .acquisition import acquisition_of
-from .dicom import DicomSlice, find_slices, is_dicom, read_multi_frame, read_slice, read_slices
+from .dicom import DicomSlice, find_slices, is_dicom, name_pattern, read_multi_frame, read_slice, read_slices
 from .files import files_below, is_archive, unpacked
 from .headers import check_headers
 from .image_files import quiet, read_ct_image, read_header, read_image
@@ -230,9 +230,21 @@ def _unread_warnings(slices: list[DicomSlice], broken: dict[Path, UnreadableErro
         f"{next(iter(broken.values()))}"
     )
     folders = {slice_.path.parent for slice_ in slices}
-    if all(path.is_file() and path.parent not in folders for path in broken):
+    size = min((slice_.path.stat().st_size for slice_ in slices), default=0)
+    names = {name_pattern(slice_.path) for slice_ in slices}
+    if all(
+        path.is_file()
+        and (path.parent not in folders or (_is_no_slice(path, size) and name_pattern(path) not in names))
+        for path in broken
+    ):
         return (ScanWarning("unread-files", message),)
     return (ScanWarning("slices-unread", f"{message} Slices of the scan may be missing."),)
+
+
+def _is_no_slice(path: Path, slice_bytes: int) -> bool:
+    """True for a DICOMDIR, and for a small file of another format."""
+    is_index = path.name.upper() == "DICOMDIR"
+    return is_index or (0 < path.stat().st_size < slice_bytes / 2 and not is_dicom(path))
 
 
 def find_series(folder: Path) -> tuple[dict[str | None, str | None], int]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..core.acquisition import NO_AGENT
+from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.text import printable
@@ -154,7 +154,6 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
     first = images[0]
     pixel_mm, columns = first.numbers("PixelSpacing", 2), first.number("Columns")
     phases = {slice_.number("NominalPercentageOfCardiacPhase") for slice_ in images}
-    agent = text("ContrastBolusAgent")
     return SeriesFacts(
         label=label,
         uid=uid,
@@ -166,7 +165,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         length_mm=length_mm,
         field_mm=pixel_mm[1] * columns if pixel_mm and columns else None,
         phase_percent=phases.pop() if len(phases) == 1 else None,
-        contrast_agent=None if (agent or "").strip().lower() in NO_AGENT else agent,
+        contrast_agent=agent_named(text("ContrastBolusAgent")),
         is_computed=bool(computed_images(images)),
         fault=fault,
     )

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
-from ..core.files import read_document, resource_folder, user_data_folder
+from ..core.files import read_document, read_file, resource_folder, user_data_folder
 from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
@@ -324,6 +324,11 @@ def weights_of(path: Path, sha256: str) -> Path:
     return waiting if waiting.is_file() else path.with_suffix(WEIGHTS_ENDING)
 
 
+def read_weights(path: Path, sha256: str) -> bytes:
+    """Return the content of `weights_of`. Raises OSError."""
+    return read_file(weights_of(path, sha256))
+
+
 def waiting_weights(path: Path, sha256: str) -> Path:
     """Return the file of weights that wait for their card to be exchanged (`store`)."""
     return path.with_name(f"{path.stem}@{sha256[:16]}{WEIGHTS_ENDING}")
@@ -339,7 +344,7 @@ def _read(path: Path) -> tuple[ModelCard, bytes]:
             "matches."
         )
     try:
-        data = weights_of(path, card.sha256).read_bytes()
+        data = read_weights(path, card.sha256)
     except OSError as error:
         raise ModelError(f"The weights of {card.name} cannot be read: {error.strerror} ({error.filename}).") from error
     if hashlib.sha256(data).hexdigest() != card.sha256:

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.decoding import restore
 from ..core.errors import CTError, WrongValueError
-from ..core.files import file_sha256, parse_json
+from ..core.files import file_sha256, parse_json, read_file
 from ..core.version import VERSION
 from ..networks.configs import RADIOGRAPH
 from ..record.provenance import SiteRecord, plain_settings
@@ -112,7 +112,7 @@ def read_site() -> tuple[SiteFile, SiteRecord] | None:
         message = f"{FILE} names {path}, but {HASH} is not set. Set it to the SHA-256 that your protocol states."
         raise CTError(message)
     try:
-        data = Path(path).read_bytes()
+        data = read_file(Path(path))
     except OSError as error:
         raise CTError(
             f"The site file {path} cannot be read ({error.strerror}). Restore it, or unset {FILE}."

@@ -33,6 +33,7 @@ from .cards import (
     StoredModel,
     read_card,
     read_network,
+    read_weights,
     untrained_network,
     user_folder,
     verify_model,
@@ -165,7 +166,7 @@ def _install(card: ModelCard, path: Path, overwrite: bool) -> StoredModel:
     """Install a card with the weights beside `path`, a card with the same hash."""
     target = user_folder() / f"{card.name}.json"
     try:
-        data = weights_of(path, card.sha256).read_bytes()
+        data = read_weights(path, card.sha256)
         _remove_partial_files(target)
         if target.exists():
             if _undamaged_card(target) == card:
@@ -198,7 +199,7 @@ def roll_back(name: str) -> StoredModel | None:
             _remove(target)
             return None
         card = verify_model(earlier)
-        data = weights_of(earlier, card.sha256).read_bytes()
+        data = read_weights(earlier, card.sha256)
         _archive(target)
         _exchange(card, data, target)
     except ModelError as error:
@@ -272,7 +273,7 @@ def _undamaged_card(path: Path) -> ModelCard | None:
     """Return the card of an undamaged model, whether or not this version can use it, or None."""
     try:
         card = read_card(path)
-        data = weights_of(path, card.sha256).read_bytes()
+        data = read_weights(path, card.sha256)
     except (ModelError, OSError):
         return None
     return card if hashlib.sha256(data).hexdigest() == card.sha256 else None

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from ..anatomy.heart_region import AROUND_LESIONS, HeartRegion
-from ..core.acquisition import NO_AGENT, Acquisition
+from ..core.acquisition import Acquisition, agent_named
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.remedies import UNUSUAL
@@ -160,8 +160,7 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
 
 def named_agent(acquisition: Acquisition) -> str | None:
     """The contrast agent of the DICOM tag; None when the tag is absent or says there was none."""
-    agent = (acquisition.contrast_agent or "").strip()
-    return None if agent.lower() in NO_AGENT else agent
+    return agent_named(acquisition.contrast_agent)
 
 
 def measure_blood(scan: CTScan, heart_mask: sitk.Image) -> BloodPool | None:

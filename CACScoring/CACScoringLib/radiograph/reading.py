@@ -14,6 +14,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
 from ..io.dicom import is_dicom
+from ..io.files import check_is_file
 from ..io.reading import IMAGE_ENDINGS, read_mask
 from .dicom import check_pixel_size, read_dicom
 from .view import LARGER_SIDE_MM, ChestRadiograph
@@ -48,6 +49,7 @@ def read_radiograph(path: Path) -> ChestRadiograph:
     path = Path(path)
     if path.is_dir():
         raise UnreadableError(f"{path} is a folder. Give the file of one radiograph.")
+    check_is_file(path)
     if not path.is_file():
         raise UnreadableError(f"{path} does not exist. Give a DICOM file, a PNG, JPEG or TIFF, or a NIfTI file.")
     try:

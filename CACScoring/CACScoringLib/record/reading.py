@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..core.decoding import restore
 from ..core.errors import CTError, UnreadableError, WrongValueError
-from ..core.files import LAST_FILE, SCHEMA, parse_json
+from ..core.files import LAST_FILE, SCHEMA, parse_json, read_file
 from .score_record import ScoreRecord
 
 
@@ -28,7 +28,7 @@ def read_result(folder: Path | str) -> ScoreRecord:
     path = Path(folder)
     file = path / LAST_FILE if path.is_dir() else path
     try:
-        text = file.read_bytes()
+        text = read_file(file)
     except OSError as error:
         message = f"{path} holds no readable result ({error}). Give a results folder of cac score."
         raise UnreadableError(message) from error

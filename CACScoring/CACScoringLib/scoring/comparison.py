@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..core.acquisition import NO_AGENT
+from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.labels import ARTERIES
 from ..quality.calibration import Limits, Repeatability
@@ -304,7 +304,7 @@ def _acquisition_bars(pair: Pair) -> list[str]:
     for side, record in zip(_SIDES, pair, strict=True):
         if "contrast-enhanced" in record.warning_codes:
             bars.append(f"the {side} scan was acquired with contrast")
-    agents = [(record.acquisition.contrast_agent or "").strip().lower() not in NO_AGENT for record in pair]
+    agents = [agent_named(record.acquisition.contrast_agent) is not None for record in pair]
     if agents[0] != agents[1]:
         bars.append(f"only the {_SIDES[agents.index(True)]} scan's DICOM tag names a contrast agent")
     patients, sexes = _pair_of_facts("patient_id", pair), _pair_of_facts("patient_sex", pair)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +15,14 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import argument, option
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.text import printable
 
 from ..references.collection import Collection, collections
 
 ENTRIES = collections()
+
+MAX_REASONS = 10
+"""Largest number of reasons that an import prints; its inventory has those of all scans."""
 
 
 Folder = Annotated[Path, option(metavar="DIR")]
@@ -125,6 +130,9 @@ def _import(
     added = sum(bool(scan.id) for scan in result.entries)
     progress.done(output)
     print(f"{output}: {added} scans in the project, {len(result.entries) - added} left out")
+    reasons = Counter(scan.reason.splitlines()[0] for scan in result.entries if scan.reason)
+    for reason, count in reasons.most_common(MAX_REASONS):
+        print(f"  {count} left out: {printable(reason, message=True)}")
     print(f"{result.page}: the inventory")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import getproxies
 
-from CACScoringLib.core.acquisition import NO_AGENT
+from CACScoringLib.core.acquisition import agent_named
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
@@ -255,5 +255,5 @@ def _without_agent(client: Any, series: Sequence[RemoteSeries], progress: Progre
     except Exception:  # older packages have no such index, and it is fetched on demand
         progress.note("Contrast agents are not in the index; cac data import checks for them.")
         return list(series)
-    with_agent = {uid for uid, agent in table.itertuples(index=False) if agent.strip().lower() not in NO_AGENT}
+    with_agent = {uid for uid, agent in table.itertuples(index=False) if agent_named(agent)}
     return [entry for entry in series if entry.uid not in with_agent]

@@ -37,6 +37,7 @@ from PIL import Image, ImageDraw
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import BadReferenceError, CTError, TableError
+from CACScoringLib.core.files import open_file
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, site_called
 from CACScoringLib.core.tables import DecimalMarks, Line, Table, read_cells
@@ -297,7 +298,7 @@ def read_regions(path: Path) -> list[Region]:
     try:
         if path.stat().st_size > MAX_XML_BYTES:
             raise BadReferenceError(f"{path.name} has {path.stat().st_size / 2**20:.0f} MB, too much for one scan.")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = plistlib.load(file, fmt=plistlib.FMT_XML)
         regions = []
         for image in content["Images"]:

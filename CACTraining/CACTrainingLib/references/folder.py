@@ -13,7 +13,7 @@ or of the folder of DICOM files or of a file called `ct`. A table has the form o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -225,7 +225,7 @@ def _with_segmentations(named_scans: Sequence[_NamedScan], labels: Path | None, 
     for scan, name in named_scans:
         place = labels or scan.ct.parent
         if place not in files_in:
-            files_in[place] = _by_name(place.iterdir())
+            files_in[place] = _by_name(place, labels is not None, warnings)
         files = files_in[place]
         lesions = files.get(name + LESIONS) or files.get(f"{name}{SEGMENTATION_ENDING}")
         lesions = lesions or (files.get(name) if labels is not None else None)
@@ -246,11 +246,18 @@ def _with_segmentations(named_scans: Sequence[_NamedScan], labels: Path | None, 
     return scans
 
 
-def _by_name(paths: Iterable[Path]) -> dict[str, Path]:
-    """Return image files by their name without its ending; names of .seg.nrrd keep it, to differ from scans."""
-    files = {}
-    for path in sorted(paths):
+def _by_name(folder: Path, of_labels: bool, warnings: list[str]) -> dict[str, Path]:
+    """Return image files by their name without its ending; names of .seg.nrrd keep it, to differ from scans.
+
+    Segmentations that only the ending distinguishes are left out with a warning.
+    """
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith(".") and path.name.lower().endswith(IMAGE_ENDINGS):
             is_segmentation = path.name.lower().endswith(SEGMENTATION_ENDING)
-            files[stem(path) + (SEGMENTATION_ENDING if is_segmentation else "")] = path
-    return files
+            files.setdefault(stem(path) + (SEGMENTATION_ENDING if is_segmentation else ""), []).append(path)
+    for name, versions in files.items():
+        if len(versions) > 1 and (of_labels or name.endswith((LESIONS, HEART, SEGMENTATION_ENDING))):
+            listed = abbreviated_list(path.name for path in versions)
+            warnings.append(f"{listed} have one name, so none of them is used. Keep one of them.")
+    return {name: versions[0] for name, versions in files.items() if len(versions) == 1}

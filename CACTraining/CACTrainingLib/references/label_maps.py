@@ -25,7 +25,7 @@ from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import BadReferenceError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import site_called
-from CACScoringLib.core.text import printable
+from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.reading import IMAGE_ENDINGS, read_mask, stem
 from CACScoringLib.scans.folder import SEGMENTATION_ENDING
 
@@ -57,6 +57,8 @@ def _cac_maps(source: Path) -> list[Path]:
 
 def _read_cac(source: Path, _scans: Path | None, progress: ProgressCallback | None) -> Reference:
     def scan(name: str, path: Path) -> ReferenceScan:
+        if len(versions := [path.name for item, path in items if item == name]) > 1:
+            raise BadReferenceError(f"{abbreviated_list(versions)} have one name. Keep one of them.")
         read_lesions(path)
         return ReferenceScan(name, name, _ct_beside(path), outlines=partial(lesions_on_grid, path), files=(path,))
 

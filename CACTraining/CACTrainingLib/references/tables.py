@@ -35,6 +35,8 @@ from .segmentations import lesions_on_grid, read_lesions
 
 ROUNDING = 0.5
 """Error of a score that was rounded to a whole number."""
+AGATSTON_UNITS = ("agatston", "agatston score", "agatston units", "agatston unit", "au")
+"""Values of a column unit, in lower case."""
 ENDINGS = (".csv", ".tsv", ".txt")
 
 
@@ -99,6 +101,8 @@ def _check_scores(line: Line, totals: Mapping[str, float], vessels: Mapping[str,
 
 def _scan(name: str, line: Line, layout: Layout, arteries: dict[str, str], by_id: ScansById | None) -> ReferenceScan:
     """Read a line of the table. Raises CTError."""
+    if (unit := line.text("unit") or line.text("units")) and unit.casefold() not in AGATSTON_UNITS:
+        raise TableError(f"The unit in {line.where} is {unit}. Only Agatston scores are compared: leave the line out.")
     totals = {column: value for column in layout.totals if (value := line.number_in(column, 0)) is not None}
     scores = {key: line.number_in(column, 0) for column, key in arteries.items()}
     vessels = {key: value for key, value in scores.items() if value is not None}

@@ -41,6 +41,14 @@ def study(tmp_path):
     return folder
 
 
+def test_several_patients_are_counted(info, tmp_path):
+    for patient in "ABCD":
+        write_series(tmp_path / patient, chest_hu(), tags={"PatientID": patient})
+    assert "  4 patients" in info(tmp_path).splitlines()
+    assert json.loads(info(tmp_path, "--json"))["patients"] == 4
+    assert "patients" not in info(tmp_path / "A")
+
+
 def test_a_study(info, study):
     lines = info(study).splitlines()
     assert lines[0].startswith("* series 3 (CaSc 3.0, soft kernel B35f, 3 mm thick")

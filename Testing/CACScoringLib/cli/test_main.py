@@ -251,3 +251,13 @@ def test_a_settings_file_may_begin_with_a_byte_order_mark(case, tmp_path):
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps({"scoring": {"rules": {"minimum_area_mm2": 20}}}).encode())
     assert score(case, tmp_path / "out", "--settings", str(file), "--threshold-only") == 0
     assert result(tmp_path / "out")["methods"]["threshold"]["total"]["agatston"] == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+@pytest.mark.parametrize("name", ["loop.nrrd", f"{'x' * 300}.nrrd"])
+@pytest.mark.parametrize("command", [["score"], ["info"], ["compare", "other"], ["score", "--settings"]])
+def test_paths_that_lead_nowhere(tmp_path, monkeypatch, capsys, name, command):
+    monkeypatch.chdir(tmp_path)
+    Path("loop.nrrd").symlink_to("loop.nrrd")
+    assert cli.main([*command, name]) in (2, 3)
+    assert "Error: " in capsys.readouterr().err

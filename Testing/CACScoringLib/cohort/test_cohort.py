@@ -83,7 +83,7 @@ def test_a_table_of_scans_is_scored_despite_a_broken_scan(table, tmp_path, capsy
     scores = [row["threshold_agatston"] for row in rows]
     assert [float(score) for score in scores if score] == pytest.approx([ONE_LESION, 2 * ONE_LESION, 3 * ONE_LESION])
     [failure] = rows_of(out, "failures.csv")
-    assert (failure["name"], failure["reason"]) == ("broken", rows[1]["reason"])
+    assert (failure["name"], failure["code"], failure["reason"]) == ("broken", "unreadable", rows[1]["reason"])
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"p1", "p2", "p3"}
 
     output = capsys.readouterr()

@@ -292,3 +292,15 @@ class TestMaskOnScanGrid:
             assert same_grid(mask, self.scan().image)
             assert mask.GetPixelID() == sitk.sitkUInt8
             assert not sitk.GetArrayViewFromImage(mask).any()
+
+
+@pytest.mark.parametrize("with_time", [False, True])
+def test_vectors_of_one_component_are_numbers(with_time):
+    image = sitk.GetImageFromArray(chest_hu()[..., None].astype(np.int16), isVector=True)
+    labels = sitk.GetImageFromArray((chest_hu() > 300)[..., None].astype(np.uint8), isVector=True)
+    if with_time:
+        image, labels = sitk.JoinSeries([image]), sitk.JoinSeries([labels])
+    scan = scan_from_image(image, ACQUISITION)
+    np.testing.assert_array_equal(scan.hu, chest_hu())
+    mask, _ = mask_on_scan_grid(labels, scan, "mask")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), chest_hu() > 300)

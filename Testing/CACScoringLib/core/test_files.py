@@ -11,6 +11,7 @@ from CACScoringLib.core.files import (
     OutputFolder,
     atomic_folder,
     atomic_write,
+    parse_json,
     write_bytes_atomically,
     write_text_atomically,
 )
@@ -219,3 +220,9 @@ def test_json_that_is_nested_too_deep_is_no_json(tmp_path):
     (tmp_path / "deep.json").write_text("[" * 200_000, encoding="utf-8")
     with pytest.raises(ValueError, match="nested too deep"):
         files.read_json(tmp_path / "deep.json")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"b": [{"c": {"a": 1, "d": 2, "a": 1}}]}'])
+def test_a_key_that_is_there_twice_is_refused(text):
+    with pytest.raises(ValueError, match="'a' twice"):
+        parse_json(text)

@@ -144,6 +144,15 @@ class TestDicomFiles:
         (tmp_path / "README.txt").write_bytes(content)
         assert [warning.code for warning in read_ct(tmp_path).warnings] == ["slices-unread"]
 
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [("DICOMDIR", bytes(128) + b"DICM" + b"\xff" * 300), ("README.dcm", b"read me"), ("report.ima", b"%PDF-1.4")],
+    )
+    def test_files_that_are_no_slices_raise_no_severe_warning(self, tmp_path, name, content):
+        write_series(tmp_path, chest_hu())
+        (tmp_path / name).write_bytes(content)
+        assert [warning.code for warning in read_ct(tmp_path).warnings] == ["unread-files"]
+
     @pytest.mark.parametrize("without", [[5], [0, 1], range(6)])
     def test_slices_without_preamble(self, tmp_path, without):
         paths = write_series(tmp_path, chest_hu())

@@ -13,9 +13,18 @@ from dicom_files import chest_hu, write_series
 from images import image_of
 from reading_checks import reads, refuses
 
-from CACScoringLib.core.errors import CTError, SeriesChoiceError, UnreadableError
+from CACScoringLib.archive.address import Access
+from CACScoringLib.cli.options import read_settings
+from CACScoringLib.cohort.scoring import content_key
+from CACScoringLib.core.errors import CTError, OutputError, SeriesChoiceError, UnreadableError
+from CACScoringLib.core.files import read_json
+from CACScoringLib.core.tables import read_table
 from CACScoringLib.io import files
-from CACScoringLib.io.reading import read_ct
+from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
+from CACScoringLib.models.cards import read_card
+from CACScoringLib.radiograph.reading import read_radiograph
+from CACScoringLib.record.reading import read_result
+from CACScoringLib.scans.source import ScanSource
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 
@@ -211,3 +220,26 @@ def test_pipes_and_devices_are_refused_and_skipped(tmp_path):
     assert read_ct(tmp_path / "scan").hu.shape[0] == 6
     for path in (tmp_path / "scan" / "slice006.dcm", "/dev/zero"):
         refuses(path, UnreadableError, "pipe or a device")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        *(
+            (read, f"pipe{ending}")
+            for read in (read_mask, read_lesion_labels)
+            for ending in (".nii.gz", ".nrrd", ".dcm")
+        ),
+        *((read, "pipe.json") for read in (read_json, read_result, read_card)),
+        (lambda path: read_settings(str(path)), "pipe.json"),
+        (read_radiograph, "pipe.png"),
+        (read_table, "pipe.csv"),
+        (lambda path: content_key(ScanSource("a", "", path)), "pipe.nrrd"),
+        (lambda path: Access(token_file=path).token(), "pipe.txt"),
+    ],
+)
+def test_no_named_file_is_waited_for(tmp_path, read, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises((CTError, OutputError, OSError)):
+        read(tmp_path / name)

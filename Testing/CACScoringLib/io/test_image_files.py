@@ -3,13 +3,16 @@
 import gzip
 import os
 import signal
+import struct
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.errors import UnreadableError
-from CACScoringLib.io.image_files import read_image, write_image
+from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.io.image_files import read_ct_image, read_image, write_image
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (4, 30, 50)])
@@ -89,3 +92,38 @@ def test_a_pair_of_files_is_refused_with_the_command_that_converts_it(tmp_path, 
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / name))
     with pytest.raises(UnreadableError, match=rf"pair.*nib-convert --image-type Nifti1Image {name} .*Analyze"):
         read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "neighbour"), [("a.nii.gz", "a.nii"), ("a.NII.GZ", "a.NII"), ("a.nii", "a.nii.gz")])
+def test_the_voxels_are_those_of_the_named_file(tmp_path, name, neighbour):
+    image = image_of(np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6), np.int16))
+    for file, voxels in ((name, image), (neighbour, image * 0)):
+        write = gzip.open if file.lower().endswith("gz") else open
+        sitk.WriteImage(voxels, tmp_path / "plain.nii")
+        with write(tmp_path / file, "wb") as content:
+            content.write((tmp_path / "plain.nii").read_bytes())
+    assert (voxels_of(read_image(tmp_path / name)) == voxels_of(image)).all()
+
+
+def _with_rescale(path, stored, slope, intercept):
+    sitk.WriteImage(image_of(stored.astype(np.int16)), path)
+    content = bytearray(path.read_bytes())
+    content[112:120] = struct.pack("<ff", slope, intercept)  # scl_slope and scl_inter of nifti1.h
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0, 24), (0, -1024.5), (float("nan"), 24), (1, 0)])
+def test_an_intercept_without_a_slope_is_not_applied(tmp_path, slope, intercept):
+    hu = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6), np.int16)
+    assert (voxels_of(read_image(_with_rescale(tmp_path / "a.nii", hu, slope, intercept))) == hu).all()
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.05, -1024), (1.1, -1000.4), (0.7, -1024)])
+def test_whole_hu_are_restored_from_other_steps(tmp_path, slope, intercept):
+    hu = np.arange(-1000, 1000).reshape(20, 10, 10)
+    file = _with_rescale(tmp_path / "a.nii", np.rint((hu - intercept) / slope), slope, intercept)
+    restored = voxels_of(read_ct_image(file)[0])
+    assert (restored == np.rint(restored)).all()
+    assert np.abs(restored - hu).max() <= (slope > 1)
+    assert ((restored < 130) == (hu < 130)).all()

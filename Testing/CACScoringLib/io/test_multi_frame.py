@@ -154,6 +154,33 @@ def test_facts_in_other_tags_of_enhanced_ct(tmp_path):
     assert scan.acquisition == replace(read_ct(tmp_path / "single").acquisition, contrast_agent="Iopamidol")
 
 
+def test_private_groups_override_nothing(tmp_path):
+    paths = write_series(tmp_path / "slices", chest_hu())
+    single = read_ct(tmp_path / "slices")
+    enhanced = enhanced_of(paths, tmp_path / "enhanced.dcm")
+    file = pydicom.dcmread(enhanced)
+    for frame in file.PerFrameFunctionalGroupsSequence:
+        item = Dataset()
+        item.KVP, item.PixelSpacing, item.ImagePositionPatient, item.RescaleIntercept = 80, [1.2, 1.2], [0, 0, 7], 0
+        frame.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(0x0F, "SQ", [item])
+    file.save_as(enhanced)
+    scan = read_ct(enhanced)
+    assert same_grid(scan.image, single.image)
+    assert (scan.hu == single.hu).all()
+    assert scan.acquisition.kvp == single.acquisition.kvp == 120
+
+
+@pytest.mark.parametrize(("kvp", "read"), [(120, 120), (80, None)])
+def test_an_additional_source_overrides_no_tube_voltage(tmp_path, kvp, read):
+    enhanced = enhanced_of(write_series(tmp_path / "slices", chest_hu()), tmp_path / "enhanced.dcm")
+    file = pydicom.dcmread(enhanced)
+    item = Dataset()
+    item.KVP = kvp
+    file.SharedFunctionalGroupsSequence[0].CTAdditionalXRaySourceSequence = Items([item])
+    file.save_as(enhanced)
+    assert read_ct(enhanced).acquisition.kvp == read
+
+
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()

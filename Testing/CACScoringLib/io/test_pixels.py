@@ -185,6 +185,45 @@ def test_a_slope_that_is_off_by_a_thousandth_is_named(tmp_path):
     assert ("mixed-acquisition", "slice004" in warning.message) == (warning.code, True)
 
 
+@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("padding_hu", [-500, 0, 200, 1000, 4000])
+def test_padding_around_a_round_field_of_view_is_air(tmp_path, padding_hu, stated):
+    hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
+    hu[:, 9, 9] = 1500
+    j, i = np.mgrid[:32, :32]
+    outside = np.hypot(j - 15.5, i - 15.5) > 15.8
+    hu[:, outside] = padding_hu
+    write_series(tmp_path, hu, tags={"PixelPaddingValue": padding_hu + 1024} if stated else {})
+    scan = read_ct(tmp_path)
+    assert (scan.hu == np.where(outside, -1024, hu)).all()
+    assert "padding-among-tissue" not in {warning.code for warning in scan.warnings}
+
+
+@pytest.mark.parametrize("tail", [b"\0", bytes(2), bytes(512), b"\n", b"\r\n", b"    "])
+@pytest.mark.parametrize("is_round", [False, True])
+def test_blanks_after_the_pixels(tmp_path, tail, is_round):
+    hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
+    hu[:, 9, 9] = 1500
+    if is_round:
+        j, i = np.mgrid[:32, :32]
+        hu[:, np.hypot(j - 15.5, i - 15.5) > 15.8] = -1024  # stored as 0
+    for path in write_series(tmp_path / "scan", hu):
+        path.write_bytes(path.read_bytes() + tail)
+    assert (read_ct(tmp_path / "scan").hu == hu).all()
+
+
+@pytest.mark.parametrize("inserted", [b"\0", bytes(2), b"\1\2", bytes(8)])
+@pytest.mark.parametrize("row", [0, 10, 31])
+def test_bytes_within_the_pixels_are_no_blanks_after_them(tmp_path, inserted, row):
+    hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
+    j, i = np.mgrid[:32, :32]
+    hu[:, np.hypot(j - 15.5, i - 15.5) > 15.8] = -1024
+    path = write_series(tmp_path, hu)[3]
+    content, at = path.read_bytes(), -2 * 32 * (32 - row)
+    path.write_bytes(content[:at] + inserted + content[at:])
+    refuses(tmp_path, UnreadableError, "bytes after its pixels")
+
+
 def test_padding_and_values_beyond_the_stored_bits(tmp_path):
     """GE writes −3024 around the field into series of 12 bits; some writers state 12 bits for values above 4095."""
     hu = chest_hu()

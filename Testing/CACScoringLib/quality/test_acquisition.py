@@ -154,7 +154,26 @@ def test_a_contrast_tag_alone_refuses_unless_allowed(blood, measured):
     assert require_unenhanced(scan, blood, allow_contrast=True) == ()
 
 
-@pytest.mark.parametrize("text", [None, "", " ", "NONE", "No", "No Contrast"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            None,
+            "",
+            " ",
+            "NONE",
+            "No",
+            "No Contrast",
+            "WITHOUT",
+            "sans injection",
+            "none",
+            "W/O",
+            "N/A",
+            "Ohne i.v. KM",
+        ),
+        *("0 ml", "non injecté", "not given", "-", "KM: nein", "sin contraste", "w/o contrast"),
+    ],
+)
 def test_tags_that_say_no_contrast_are_understood(text):
     acquisition = replace(GOOD, contrast_agent=text)
     assert named_agent(acquisition) is None
@@ -194,3 +213,10 @@ def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
     images = [sitk.GetImageFromArray(array) for array in (hu.astype(np.int16), mask)]
     blood = measure_blood(scan_from_image(images[0], GOOD), images[1])
     assert blood == BloodPool(median_hu=40.0, bright_hu=40.0, noise_hu=0.0, windows=27)
+
+
+@pytest.mark.parametrize(
+    "text", ["Ultravist 370", "IV", "contrast", "80 ml", "Iodine", "APPLIED", "Omnipaque, no oral", "w/ contrast"]
+)
+def test_tags_that_name_an_agent_are_understood(text):
+    assert named_agent(replace(GOOD, contrast_agent=text)) == text

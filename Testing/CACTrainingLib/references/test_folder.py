@@ -120,6 +120,15 @@ class TestSegmentations:
         assert sitk.GetArrayFromImage(imported.heart).sum() == 1
         assert sitk.GetArrayFromImage(annotations["c"]().regions)[2, 5, 5] == 2
 
+    @pytest.mark.parametrize(("name", "folder"), [("a-lesions", "."), ("a-heart", "."), ("a", "labels")])
+    def test_two_versions_are_not_chosen_between(self, tmp_path, name, folder):
+        _image(tmp_path / "a.nii.gz")
+        for ending in (".nii", ".nii.gz"):
+            _lesions(tmp_path / folder / f"{name}{ending}")
+        (scan,), warnings = find_new_scans(tmp_path / "a.nii.gz", labels=tmp_path / folder if folder != "." else None)
+        assert scan.annotations is None
+        assert any(f"{name}.nii, {name}.nii.gz have one name" in warning for warning in warnings)
+
     def test_in_a_separate_folder(self, tmp_path):
         _image(tmp_path / "scans" / "x" / "a.nii.gz")
         _image(tmp_path / "scans" / "y" / "b.nii.gz")

@@ -152,6 +152,15 @@ def test_a_users_table(scans, tmp_path):
     assert "no total in line 3" in dict(reference.refused)["b"]
 
 
+@pytest.mark.parametrize("column", ["unit", "Units"])
+def test_scores_in_another_unit_are_left_out(scans, tmp_path, column):
+    rows = "".join(f"{name},{scans[0]}/ct.nii.gz,40,{name}\n" for name in ("mg", "Agatston", "AU", "mm3"))
+    (tmp_path / "own.csv").write_text(f"name,ct,total,{column}\n{rows}", "utf-8")
+    reference = read_reference(tmp_path / "own.csv")
+    assert {scan.name for scan in reference.scans} == {"Agatston", "AU"}
+    assert "The unit in line 2" in dict(reference.refused)["mg"]
+
+
 def test_scores_that_contradict_each_other_are_left_out(scans, tmp_path):
     rows = [
         "less,100,100,0,300,0,0",  # total 100 beside LAD 300

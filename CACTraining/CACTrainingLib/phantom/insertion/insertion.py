@@ -7,7 +7,6 @@ artery would lie bare in fat.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy import ndimage
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import InsertionError
+from CACScoringLib.core.files import read_file, read_json
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 
@@ -234,13 +234,13 @@ def read_path(path: Path) -> np.ndarray:
 
 
 def _csv_points(path: Path) -> np.ndarray:
-    heading, *rows = path.read_text(encoding="utf-8-sig").splitlines()
+    heading, *rows = read_file(path).decode("utf-8-sig").splitlines()
     named = [cell.strip().lower() for cell in heading.split(",")] == ["x", "y", "z"]
     return np.loadtxt(rows if named else [heading, *rows], float, delimiter=",", ndmin=2)
 
 
 def _markup_points(path: Path) -> np.ndarray:
-    markup = json.loads(path.read_text(encoding="utf-8-sig"))["markups"][0]
+    markup = read_json(path)["markups"][0]
     # Files before Slicer 4.11 held numbers: 0 RAS, 1 LPS.
     system = {"0": "RAS", "1": "LPS"}.get(str(markup["coordinateSystem"]), markup["coordinateSystem"])
     if system not in ("LPS", "RAS"):
