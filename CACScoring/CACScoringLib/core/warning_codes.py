@@ -103,6 +103,7 @@ ADVICE = {
     "contours-between-slices": "Check that the contours belong to this scan and lie on its calcium.",
     "doubt-decides": "Look at this lesion first, and count or reject it.",
     "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",
+    "labels-doubtful": "Check in a viewer that the labels cover the calcium of these slices.",
     "labels-off-calcium": "Do not use the score. Check in a viewer that the labels lie on the calcium of this scan.",
     "label-outside-heart": "Check these lesions. Give a heart mask if the heart outline is wrong.",
     "metal": "Check these lesions; reject stents, leads, clips and wires.",
