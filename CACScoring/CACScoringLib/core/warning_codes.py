@@ -9,8 +9,10 @@ SEVERE = frozenset(
     {
         "air-off",
         "beyond-calibration",
+        "calcium-suppressed",
         "cone-beam",
         "contrast-enhanced",
+        "derived-image",
         "heart-cut",
         "heart-from-lungs",
         "heart-without-lungs",
@@ -55,6 +57,7 @@ ADVICE = {
     "patient-position": "Check in a viewer that the heart's apex points to the left and the spine lies behind it.",
     "results-damaged": "Check who edited scores.json. Edit lesions in a review instead.",
     "series-chosen": "Check that this series is meant, or choose another.",
+    "reformatted-image": "Prefer the slices as the scanner reconstructed them.",
     "several-acquisitions": "Do not use the score before you have checked in a viewer that the parts fit together.",
     "slices-blank": "Check that the whole heart lies between the blank slices.",
     "slices-foreign": "Do not use the score before you have looked at these slices. Export or copy the series again.",
@@ -66,6 +69,7 @@ ADVICE = {
     # Acquisition
     "blood-bright": "Check whether the scan was made with contrast; if it was, score an unenhanced one.",
     "blood-unmeasured": "Check for contrast and noise yourself.",
+    "calcium-suppressed": "Do not use the score. Score the CT as the scanner reconstructed it.",
     "coarse-pixels": "Score a reconstruction with smaller pixels if there is one.",
     "contrast-enhanced": "Do not use the score. Score an unenhanced scan.",
     "contrast-tag": "Check in the images that the blood is not enhanced.",
