@@ -28,6 +28,7 @@ SEVERE = frozenset(
         "slices-foreign",
         "slices-repeated",
         "slices-unread",
+        "tissue-off",
     }
 )
 """Codes of severe warnings: the scores may be meaningless, so the warning is shown above them."""
@@ -83,6 +84,8 @@ ADVICE = {
     "scans-repeated": "Leave out all but one of them.",
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
+    "tissue-drift": "Check in a viewer that fat and muscle measure the same in the lowest and highest slices.",
+    "tissue-off": "Do not use the score. Give the CT in HU, as the scanner made it.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
     "thickness-unknown": "State the slice thickness.",
     "tin-filter": "Compare with scores at 120 kVp without the filter with care.",

@@ -158,6 +158,9 @@ def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
         ("ConvolutionKernel", "kernels"),
         ("SliceThickness", "thicknesses"),
         ("BitsStored", "bits of a pixel"),
+        ("StudyDate", "study dates"),
+        ("PatientAge", "ages"),
+        ("PatientSex", "sexes"),
         ("PixelRepresentation", "pixels with a sign (1) or without (0):"),
     ):
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})

@@ -18,7 +18,7 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.grid import GRID_MM
 from ..core.remedies import UNUSUAL
-from ..core.slices import BODY_HU, blank_slices
+from ..core.slices import BODY_HU, MAX_DRIFT_HU, MIN_DRIFT_HU, TISSUE_SUM_HU, blank_slices, tissue_values
 from ..core.voxels import voxels_of
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
@@ -292,7 +292,7 @@ def examine_quality(
         warnings += _suppressed_calcium(scored)
     warnings += (*_blank_beside(scored, heart.mask), *require_unenhanced(scored, blood, allow_contrast))
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
-        warnings += require_oriented(scored, heart.mask, allow_reversed)
+        warnings += [*tissue_doubts(scan.hu), *require_oriented(scored, heart.mask, allow_reversed)]
     return ImageQuality(blood, normalisation, tuple(warnings))
 
 
@@ -306,6 +306,30 @@ def _suppressed_calcium(scan: CTScan) -> Iterator[ScanWarning]:
             "calcium-suppressed",
             f"{bone:.1%} of the body measures {DENSE_BONE_HU:g} HU or more, in patients 3 to 8 %: bone was removed or "
             "calcium suppressed in these images, such as virtual non-calcium ones.",
+        )
+
+
+def tissue_doubts(hu: np.ndarray) -> Iterator[ScanWarning]:
+    """Warn of an unenhanced axial scan, [k, j, i], whose fat and muscle lie off their known values, or drift."""
+    values = tissue_values(hu)
+    if values is None or np.isnan(values).all(0).any():
+        return
+    fat, muscle = np.nanmedian(values, axis=0)
+    low, high = TISSUE_SUM_HU
+    if not low <= fat + muscle <= high:
+        offset = (fat + muscle - (low + high) / 2) / 2
+        yield ScanWarning(
+            "tissue-off",
+            f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: the values are "
+            f"shifted by about {offset:+.0f} HU, or the images are no usual CT.",
+        )
+    changes = values[-1] - values[0]
+    drift = 0.0 if np.isnan(changes).any() else changes.sum()
+    if abs(drift) > MAX_DRIFT_HU and (changes * np.sign(drift)).min() > MIN_DRIFT_HU:
+        yield ScanWarning(
+            "tissue-drift",
+            f"Fat changes by {changes[0]:+.0f} HU and muscle by {changes[1]:+.0f} HU from the lowest to the highest "
+            "quarter of the scan: the values drift from slice to slice.",
         )
 
 

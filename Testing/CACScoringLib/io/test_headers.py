@@ -20,6 +20,7 @@ from CACScoringLib.io.reading import read_ct
     [
         ({"KVP": 100, "ConvolutionKernel": "B70f"}, "B35f, B70f"),
         ({"BitsStored": 12, "HighBit": 11}, "bits of a pixel 12, 16"),
+        ({"StudyDate": "20200102", "PatientAge": "061Y", "PatientSex": "F"}, "study dates"),
     ],
 )
 def test_a_slice_that_differs_causes_a_warning(tmp_path, tags, text):
