@@ -285,7 +285,7 @@ def _quiet(blocks: _Blocks) -> Iterator[tuple[int, str]]:
     for noise in (within, to_next):
         for k in range(len(noise)):
             nearby = noise[max(0, k - QUIET_SLICES) : k + QUIET_SLICES + 1]
-            if noise[k] < MIN_QUIET * np.nanmedian(nearby):
+            if np.isfinite(noise[k]) and noise[k] < MIN_QUIET * np.nanmedian(nearby):
                 yield k, "is smoother than the slices around it"
 
 
@@ -299,7 +299,9 @@ def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _steps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
     steps = np.nan_to_num(_medians(np.diff(blocks.mean, axis=0), blocks.tissue[:-1] & blocks.tissue[1:]))
-    for k in np.flatnonzero(np.abs(steps) > MAX_OFFSET_HU).tolist():
+    sizes = np.pad(np.abs(steps), 1)
+    is_single = sizes[1:-1] > 2 * np.maximum(sizes[:-2], sizes[2:])  # a body's end changes over several slices
+    for k in np.flatnonzero(is_single & (np.abs(steps) > MAX_OFFSET_HU)).tolist():
         yield k + 1, f"has soft tissue {steps[k]:+.0f} HU off that of slice {k}"
 
 
