@@ -307,9 +307,9 @@ def _steps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
 
 def _gaps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
     next_to = blocks.difference(1)
-    for k in range(len(next_to)):
+    for k in range(1, len(next_to) - 1):
         nearby = np.r_[next_to[max(0, k - 3) : k], next_to[k + 1 : k + 4]]
-        if next_to[k] > MAX_GAP * np.median(nearby):
+        if next_to[k] > MAX_GAP * max(np.median(nearby), 0.8 * next_to[k - 1], 0.8 * next_to[k + 1]):
             yield k + 1, f"lies further from slice {k} than others from their neighbours: slices may be missing"
 
 

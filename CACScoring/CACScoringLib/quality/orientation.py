@@ -50,7 +50,7 @@ SPINE_MM, MIN_SPINE, MORE_SPINE = 27.0, 0.4, 1.5
 """Width of the spine, least share of bone along it, and least ratio of that along another axis: along slices 0.41 and
 more, along rows and columns up to 0.36."""
 
-BESIDE_MM = 30.0
+BESIDE_MM = 22.0
 """Distance of the spine to a side of the body's middle in a picture turned by 90°: up to 17 mm; behind it 29 to 86."""
 
 
