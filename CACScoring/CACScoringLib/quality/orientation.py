@@ -69,7 +69,8 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
         OrientationError: The anatomy contradicts the header.
     """
     coarse = voxels_of(scan.coarse)
-    against, doubts = _wrong_axes(coarse), []
+    against = _wrong_axes(coarse)
+    doubts: list[str] = []
     if not against:
         against, doubts = _contradictions(coarse, Grid.of(scan.coarse).mask(heart))
     if against:
