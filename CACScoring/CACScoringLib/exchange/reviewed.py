@@ -350,7 +350,7 @@ def _combined(contours: list[_Contour], exclusive: bool) -> np.ndarray:
         return np.logical_or.reduce([np.logical_xor.reduce([c.inside for c in contours]), *(c.edge for c in contours)])
     pixels = np.zeros_like(contours[0].inside)
     for contour in sorted(contours, key=lambda c: np.count_nonzero(c.pixels), reverse=True):
-        depth = sum(contour.lies_in(other) for other in contours if other is not contour)
+        depth = sum(contour.lies_in(outer) for outer in contours if outer is not contour)
         pixels = pixels & ~contour.inside if depth % 2 else pixels | contour.pixels
     return pixels
 

@@ -94,9 +94,9 @@ def _wrong_axes(hu: np.ndarray) -> list[str]:
     """
     bone = (hu > THRESHOLD_HU).astype(np.float32)
     strips = [ndimage.uniform_filter(bone.mean(axis), voxels(SPINE_MM), mode="constant") for axis in range(3)]
-    along_slices, *others = (float(strip.max()) for strip in strips)
-    if max(others) >= max(MIN_SPINE, MORE_SPINE * along_slices):
-        name = ("columns", "rows")[int(np.argmax(others))]
+    along_slices, *in_slices = (float(strip.max()) for strip in strips)
+    if max(in_slices) >= max(MIN_SPINE, MORE_SPINE * along_slices):
+        name = ("columns", "rows")[int(np.argmax(in_slices))]
         return [f"the spine runs along the {name} of the images, so the axes are in another order"]
     body = (hu > LUNG_EDGE_HU).mean(0)
     if along_slices < MIN_SPINE or not body.any():

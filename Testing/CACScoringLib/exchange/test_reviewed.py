@@ -159,8 +159,8 @@ def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(series, tm
 
 def box(rows, columns, k=5):
     """Corners of the contour around pixels from the first to the last of rows and columns."""
-    (top, bottom), (left, right) = ((low - 0.4, high + 0.4) for low, high in (rows, columns))
-    return [(left, top, k), (right, top, k), (right, bottom, k), (left, bottom, k)]
+    (j0, j1), (i0, i1) = ((low - 0.4, high + 0.4) for low, high in (rows, columns))
+    return [(i0, j0, k), (i1, j0, k), (i1, j1, k), (i0, j1, k)]
 
 
 @pytest.mark.parametrize(

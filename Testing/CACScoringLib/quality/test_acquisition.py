@@ -200,7 +200,7 @@ def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
 
 @pytest.mark.parametrize("suppress", [lambda hu: np.where(hu > 100, 60, hu), lambda hu: np.where(hu > 100, -1000, hu)])
 def test_a_chest_without_calcium_in_its_bones_is_doubted_severely(suppress):
-    """As virtual non-calcium images and those with bone removed."""
+    """Virtual non-calcium images, and images with bone removed."""
     chest = Chest()
     heart = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
     heart.CopyInformation(chest.image)
