@@ -15,7 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM, bounding_box
+from ..core.grid import GRID_MM, bounding_box, largest_part
 from ..core.voxels import voxels_of
 
 LUNG_EDGE_HU = -400
@@ -27,8 +27,18 @@ OUTSIDE_AIR_HU = -965
 FILL_RIM = 3
 """Voxels beside the air around a field of view in which both mix, which would join lungs to other air."""
 
-FOAM_HU = -930
-"""Table foam and blankets lift the median of outside air above OUTSIDE_AIR_HU, but not its lowest tenth above this."""
+WALL_MM = 9.0
+"""Least tissue between lung and outside air in every direction within a slice; a couch's shell is thinner."""
+
+WALL_HU = -300
+"""Bottom of tissue of the chest wall."""
+
+CUT_BODY_MM = 15.0
+"""Least width of the body at a side of a slice that the field of view cuts there."""
+
+MAX_FILLED = 0.05
+"""Largest share of a circle around which the image is filled that holds one value of air too; a body in a wide field
+leaves more of it where air is cut off at one value."""
 
 BONE_HU = 150
 """Trabecular bone at GRID_MM, and above unenhanced blood and muscle at any usual noise."""
@@ -46,8 +56,7 @@ SPINE_DEPTH_MM = 66.0
 """The vertebral bodies' front lies 48 to 57 mm in front of the lungs' back in the scans seen."""
 
 MIN_LUNG_ML = 30.0
-UNCUT_LUNG_ML = 200.0
-"""Volume of the smallest parts taken for lung, and of one that the field of view does not cut off."""
+"""Volume of the smallest parts taken for lung."""
 
 MIN_CHEST_WIDTH_MM = 240.0
 """Inner width assumed where the field of view cuts through the lungs."""
@@ -103,44 +112,60 @@ def landmarks(hu: np.ndarray) -> Chest:
 
 
 def _lungs(hu: np.ndarray) -> np.ndarray:
-    """Non-tissue that is neither outside air nor bowel gas. Crops cut through lungs, so touching a side is allowed."""
+    """Non-tissue inside the body that is no bowel gas. Crops cut through lungs, so touching a side is allowed."""
     scanned = _field_of_view(hu)
     lungs = np.zeros(hu.shape, bool)
-    if not scanned.any():
-        return lungs
-    rows, columns = (np.flatnonzero(scanned.any(axis)) for axis in (1, 0))
-    labels, _ = ndimage.label((hu < LUNG_EDGE_HU) & scanned)
-    inner, cut, lung_ml = [], [], 0.0
+    labels, _ = ndimage.label((hu < LUNG_EDGE_HU) & _inside_body(hu, scanned))
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         part = labels[box] == label
-        volume_ml = part.sum() * GRID_MM**3 / 1000
-        values = hu[box][part] if volume_ml >= MIN_LUNG_ML else None
-        if values is None or np.median(values) <= OUTSIDE_AIR_HU:
-            continue
-        touches_front = box[1].start == rows[0]
-        sides = (box[1].stop == rows[-1] + 1, box[2].start == columns[0], box[2].stop == columns[-1] + 1)
-        # One lung does not reach back and both sides; both lungs together may, but leave no other lung then.
-        if not all(sides):
-            lung_ml += volume_ml
-        if not touches_front and not any(sides):
-            inner.append((volume_ml, box, part))
-        else:
-            cut.append((touches_front, all(sides), np.percentile(values, 10), box, part))
-    uncut_lung_seen = sum(volume_ml for volume_ml, _, _ in inner) >= UNCUT_LUNG_ML
-    for _, box, part in inner:
-        lungs[box] |= part
-    for touches_front, touches_others, lowest_tenth, box, part in cut:
-        is_behind = touches_others and lung_ml >= UNCUT_LUNG_ML
-        if lowest_tenth < FOAM_HU and (uncut_lung_seen or touches_front or is_behind):
-            continue
-        lungs[box] |= part
+        if part.sum() * GRID_MM**3 / 1000 >= MIN_LUNG_ML and np.median(hu[box][part]) > OUTSIDE_AIR_HU:
+            lungs[box] |= part
     return lungs
 
 
 def _field_of_view(hu: np.ndarray) -> np.ndarray:
-    """Return the columns [j, i] that were scanned; around a circle, say, all slices hold one value of air."""
+    """Return the columns [j, i] that were scanned: around a circle, say, all slices hold one value of air."""
     filled = (np.ptp(hu, axis=0) <= 1) & (hu.max(0) <= OUTSIDE_AIR_HU)
+    places = np.argwhere(~filled)
+    if not filled.any() or not places.size:
+        return ~filled
+    centre, radius = (places.max(0) + places.min(0)) / 2, np.maximum(1, (places.max(0) - places.min(0)) / 2)
+    j, i = np.ogrid[tuple(slice(n) for n in filled.shape)]
+    distance = ((j - centre[0]) / radius[0]) ** 2 + ((i - centre[1]) / radius[1]) ** 2
+    if filled[distance < 0.9].mean() > MAX_FILLED or filled[distance > 1.2].mean() < 1 - MAX_FILLED:
+        return np.ones_like(filled)
     return ~grown(filled, FILL_RIM, axes=(0, 1))
+
+
+def _inside_body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
+    """Return what a wall of the body, or a side where the field of view cuts it, separates from outside air all around.
+
+    So neither a couch or cushion counts as inside, nor the air beyond an open airway or the ends of the body.
+    """
+    inside = np.broadcast_to(scanned, hu.shape).copy()
+    body = _body(hu, scanned)
+    for axis in (1, 2):
+        for step in (1, -1):
+            along = tuple(slice(None, None, step if n == axis else 1) for n in range(3))
+            wall = np.cumsum(body[along], axis=axis) >= voxels(WALL_MM)
+            edge = np.broadcast_to(
+                np.expand_dims(scanned[along[1:]].argmax(axis - 1), (0, axis)), _edge_shape(hu, axis)
+            )
+            edge_hu, is_body = (np.take_along_axis(values[along], edge, axis) for values in (hu, body))
+            is_cut = is_body.sum((1, 2), keepdims=True) >= voxels(CUT_BODY_MM)
+            inside[along] &= wall | (is_cut & (edge_hu > OUTSIDE_AIR_HU))
+    return inside
+
+
+def _body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
+    """Return the largest part of tissue that is thicker than a couch's shell."""
+    tissue = (hu > WALL_HU) | ~scanned
+    thick = grown(~grown(~tissue, 1, axes=(1, 2)), 1, axes=(1, 2)) & tissue & scanned
+    return largest_part(thick) if thick.any() else thick
+
+
+def _edge_shape(hu: np.ndarray, axis: int) -> tuple[int, ...]:
+    return (*hu.shape[:axis], 1, *hu.shape[axis + 1 :])
 
 
 def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:

@@ -205,7 +205,7 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
     if heart is None:
         if lungs is None:
             raise NoHeartError(f"{by_lungs.failure}\n{by_network.failure}")
-        return _from_lungs(lungs, f"The network {name} found no heart between the lungs.")
+        return _from_lungs(scan, lungs, f"The network {name} found no heart between the lungs.")
     if lungs is None:
         return _without_lungs(scan, heart, by_lungs.failure)
     agreement = _dice(heart.mask, lungs.mask)
@@ -214,7 +214,7 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
             f"The heart found by the network {heart.source} and the heart region derived from the lungs overlap by "
             f"only {math.floor(100 * agreement)}% (Dice)."
         )
-        return _from_lungs(lungs, reason)
+        return _from_lungs(scan, lungs, reason)
     doubt = without_arteries(heart.territories)
     if doubt and {"top", "bottom"} <= set(cut_ends(voxels_of(heart.mask), heart.mask.GetSpacing(), 0.0)):
         # A thorax of plastic has lungs too.
@@ -281,7 +281,10 @@ def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
     return replace(heart, mask=mask, excluded=lungs.excluded, warnings=warnings, territories=territories)
 
 
-def _from_lungs(lungs: HeartRegion, reason: str) -> HeartRegion:
+def _from_lungs(scan: CTScan, lungs: HeartRegion, reason: str) -> HeartRegion:
+    """Return the region of the lungs if it is plausible, too. reason: Why that of the networks is not taken."""
+    if implausibility := implausible(scan.coarse, lungs.mask):
+        raise NoHeartError(f"{reason}\nThe region between the lungs is implausible: {implausibility}")
     message = (
         f"{reason} The region between the lungs was used instead, which is wider than the heart. Check the heart "
         "outline; give a heart mask if it is wrong."

@@ -15,7 +15,7 @@ import numpy as np
 BLOCK = 4
 """Pixels of a row in a block."""
 
-MIN_BLOCKS, MIN_SLICES, MIN_NOISE_HU = 650, 8, 2.0
+MIN_BLOCKS, MIN_SLICES, MIN_NOISE_HU = 250, 8, 2.0
 """Least blocks of tissue in a slice, slices, and noise from which slices are compared: not in drawings."""
 
 SOFT_TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
@@ -34,19 +34,42 @@ MIN_NOVELTY = 0.3
 MAX_OFFSET_HU, MAX_AIR_OFFSET_HU = 15.0, 30.0
 """Largest offset of soft tissue, and of lung and air, from the mean of both neighbours. Patients: 7 and 12 HU."""
 
+MIN_QUIET, QUIET_SLICES = 0.6, 10
+"""Least noise within a slice, and against the next one, per median of so many slices on each side. Patients: 0.69;
+slices smoothed by a pixel or averaged with their neighbours: 0.2 to 0.5."""
+
+MAX_GAP = 1.7
+"""Largest difference of neighbours per median of the three pairs on each side. Patients: 1.4; two slices lost: 2.0."""
+
+SHARP_HU, MIN_SHARP = -500.0, 0.5
+"""Top of partial volume of air, and least share of denser pixels right around air of one value that is a box: gas in
+the body ends gradually."""
+
+FAT_RANGE_HU, MUSCLE_RANGE_HU, TISSUE_SUM_HU = (-160, -40), (-20, 110), (-93.0, -27.0)
+"""Ranges in which the commonest values of fat and of muscle, blood and liver lie, and range of their sum. Patients: −68
+to −40 HU."""
+
+MAX_DRIFT_HU, MIN_DRIFT_HU = 36.0, 14.0
+"""Largest sum of both values' changes from the lowest to the highest quarter of a scan, and least change of each that
+counts. Patients: 30; an intercept that drifts by 0.5 HU a slice: 42 and more in 54 slices."""
+
 MAX_BLOCK_MM2 = 400.0
 """Largest area of one value within the body. Patients: 110 mm²."""
 
 MAX_RIPPLE = {0: (0.1, 12.0), 1: (0.05, 8.0), 2: (0.05, 8.0)}
 """Largest periodic change of noise along an array's axis: amplitude, and multiple of the median over all periods.
-Patients: 0.04 and 6.1; cine CT repeats its rows of detectors along k."""
+Patients: 0.04 and 6.1, along k 0.09 and 5.8; cine CT repeats its rows of detectors along k."""
 
 MIN_FREQUENCY = 0.08
 """Lowest frequency of interpolated noise, 1/voxel; anatomy changes more slowly."""
 
-AIR_RANGE_HU, THIN_HU, LOWEST_HU, MIN_AIR = (-1050.0, -950.0), -700.0, -1200.0, 0.01
+AIR_RANGE_HU, THIN_HU, LOWEST_HU, MIN_AIR = (-1036.0, -950.0), -700.0, -1200.0, 0.01
 """Range that air reaches in every scan, top of lung, bottom of noise in air, and least share of lung and air from which
 they are judged. Air of patients: −1024 to −1000 HU, lung reaches below −1000."""
+
+HIGH_AIR_HU, AIR_PEAK_HU, MIN_AIR_PEAK = -988.0, 30.0, 0.1
+"""Lowest values of lung and air from which air is too dense, if so large a share of them lies in a peak of this width
+there; lung without air around it has no such peak."""
 
 BODY_HU = -300.0
 """Density above which a voxel is body, or the table, rather than air or lung."""
@@ -99,12 +122,13 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
     # Coarse values are equal by chance.
     is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
     reasons: dict[int, str] = {}
-    for find in (*([_made_of_neighbours] if is_fine else []), _unlike, _offset, _out_of_order):
+    of_noise = [_made_of_neighbours, _quiet] if is_fine else []
+    for find in (*of_noise, _unlike, _offset, _out_of_order, _steps, _gaps):
         # A foreign slice makes its neighbours look foreign too.
         faults = {k: reason for k, reason in find(blocks) if not reasons.keys() & set(range(k - 2, k + 3))}
         reasons |= faults
     if is_fine:
-        reasons |= dict(_filled(blocks, pixel_area_mm2))
+        reasons |= dict(_filled(blocks, pixel_area_mm2)) | dict(_boxes_of_air(hu, pixel_area_mm2))
     return dict(sorted(reasons.items()))
 
 
@@ -135,16 +159,16 @@ def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
 
 
 def _noise_along(values: np.ndarray) -> np.ndarray | None:
-    """Return the mean difference of tissue from its two neighbours along the first axis; None without enough tissue."""
+    """Return how tissue differs from its two neighbours along the first axis, by noise; None without enough tissue."""
     values = values.astype(np.float32)
     differences = np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2)
     tissue = (values[1:-1] > SOFT_TISSUE_HU[0]) & (values[1:-1] < SOFT_TISSUE_HU[1]) & (differences < 150)
-    counts = tissue.sum((1, 2))
-    places = np.flatnonzero(counts >= MIN_BLOCKS)
+    noise = _quiet_halves(differences, tissue)
+    places = np.flatnonzero(np.isfinite(noise))
     if places.size < 24:
         return None
-    noise = differences.sum((1, 2), where=tissue)[places] / counts[places]
-    if np.median(noise) < 0.1:
+    noise = noise[places]
+    if np.mean(noise) < 0.1:
         return None
     return np.maximum(np.interp(np.arange(places[0], places[-1] + 1), places, noise), 0.01)
 
@@ -254,6 +278,86 @@ def _filled(blocks: _Blocks, pixel_area_mm2: float) -> Iterator[tuple[int, str]]
             yield k, f"holds a block of exactly {values[counts.argmax()]:g} HU"
 
 
+def _quiet(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+    pixels, tissue = blocks.pixels, blocks.tissue
+    within = _quiet_halves(np.abs(pixels[1] - pixels[0]), tissue)
+    to_next = _quiet_halves(np.abs(np.diff(pixels[0], axis=0)), tissue[:-1] & tissue[1:])
+    for noise in (within, to_next):
+        for k in range(len(noise)):
+            nearby = noise[max(0, k - QUIET_SLICES) : k + QUIET_SLICES + 1]
+            if np.isfinite(noise[k]) and noise[k] < MIN_QUIET * np.nanmedian(nearby):
+                yield k, "is smoother than the slices around it"
+
+
+def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the mean of the smaller half of each slice's differences within a mask; NaN with too few blocks."""
+    halves = [
+        np.sort(plane[inside])[: np.count_nonzero(inside) // 2] for plane, inside in zip(differences, mask, strict=True)
+    ]
+    return np.array([half.mean() if 2 * len(half) >= MIN_BLOCKS else np.nan for half in halves])
+
+
+def _steps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+    steps = np.nan_to_num(_medians(np.diff(blocks.mean, axis=0), blocks.tissue[:-1] & blocks.tissue[1:]))
+    sizes = np.pad(np.abs(steps), 1)
+    is_single = sizes[1:-1] > 2 * np.maximum(sizes[:-2], sizes[2:])  # a body's end changes over several slices
+    for k in np.flatnonzero(is_single & (np.abs(steps) > MAX_OFFSET_HU)).tolist():
+        yield k + 1, f"has soft tissue {steps[k]:+.0f} HU off that of slice {k}"
+
+
+def _gaps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+    next_to = blocks.difference(1)
+    for k in range(1, len(next_to) - 1):
+        nearby = np.r_[next_to[max(0, k - 3) : k], next_to[k + 1 : k + 4]]
+        if next_to[k] > MAX_GAP * max(np.median(nearby), 0.8 * next_to[k - 1], 0.8 * next_to[k + 1]):
+            yield k + 1, f"lies further from slice {k} than others from their neighbours: slices may be missing"
+
+
+def _boxes_of_air(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[int, str]]:
+    from scipy import ndimage
+
+    for k, plane in enumerate(hu[:, ::2, ::2]):
+        first = plane[:-1, :-1]
+        flat = (first < NOT_AIR_HU) & (first == plane[1:, :-1]) & (first == plane[:-1, 1:])
+        labels, _ = ndimage.label(flat)
+        large = 4 * pixel_area_mm2 * np.bincount(labels.ravel()) > MAX_BLOCK_MM2
+        boxes = ndimage.find_objects(labels)
+        for label in (np.flatnonzero(large[1:]) + 1).tolist():
+            box = boxes[label - 1]
+            wide = tuple(slice(side.start - 3, side.stop + 4) for side in box)
+            if min(side.start for side in wide) < 0 or any(s.stop > n for s, n in zip(wide, labels.shape, strict=True)):
+                continue
+            part = labels[wide] == label
+            part = ndimage.binary_dilation(part)  # a pixel counts with the next ones, to which it is equal
+            ring = ndimage.binary_dilation(part) & ~part
+            if (plane[wide][ring] > SHARP_HU).mean() > MIN_SHARP:
+                yield k, f"holds a box of exactly {float(first[box][flat[box]].min()):g} HU in the body"
+
+
+def tissue_values(hu: np.ndarray) -> np.ndarray | None:
+    """Return the commonest values of fat and of muscle, HU, in each quarter of an axial scan, from the lowest.
+
+    Returns:
+        [quarter, (fat, muscle)]; NaN where there is too little of either. None for a drawing or a small volume.
+    """
+    blocks = _Blocks.of(hu)
+    if blocks is None:
+        return None
+    quarters = np.array_split(blocks.mean, 4)
+    return np.array([[_peak(part, *limits) for limits in (FAT_RANGE_HU, MUSCLE_RANGE_HU)] for part in quarters])
+
+
+def _peak(values: np.ndarray, low: int, high: int) -> float:
+    """Return the commonest value within a range; NaN with too few values."""
+    from scipy import ndimage
+
+    counts, edges = np.histogram(values, np.arange(low, high + 1, 2))
+    if counts.sum() < MIN_BLOCKS:
+        return np.nan
+    commonest = int(ndimage.gaussian_filter1d(counts.astype(float), 4).argmax())
+    return float(edges[commonest] + 1) if 0 < commonest < len(counts) - 1 else np.nan
+
+
 def step_of_values(hu: np.ndarray) -> float:
     """Return the mean step between values of soft tissue; 1 HU for whole numbers, 0 if it cannot be measured."""
     strides = tuple(slice(None, None, max(1, size // 64)) for size in hu.shape)
@@ -277,8 +381,10 @@ def air_offset(hu: np.ndarray) -> float:
     if thin.size < MIN_AIR * values.size:
         return 0.0
     air = thin[thin < AIR_RANGE_HU[1]]
-    if not air.size:
-        return float(thin.min()) + 1000
+    lowest = float(np.percentile(thin, 0.1))
+    is_peak = np.count_nonzero(thin < lowest + AIR_PEAK_HU) > MIN_AIR_PEAK * thin.size
+    if not air.size or (lowest > HIGH_AIR_HU and is_peak):
+        return lowest + 1000
     median = float(np.median(air[air < -980])) if (air < -980).any() else 0.0
     return median + 1000 if median < AIR_RANGE_HU[0] else 0.0
 

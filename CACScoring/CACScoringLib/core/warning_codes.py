@@ -9,8 +9,10 @@ SEVERE = frozenset(
     {
         "air-off",
         "beyond-calibration",
+        "calcium-suppressed",
         "cone-beam",
         "contrast-enhanced",
+        "derived-image",
         "heart-cut",
         "heart-from-lungs",
         "heart-without-lungs",
@@ -26,6 +28,7 @@ SEVERE = frozenset(
         "slices-foreign",
         "slices-repeated",
         "slices-unread",
+        "tissue-off",
     }
 )
 """Codes of severe warnings: the scores may be meaningless, so the warning is shown above them."""
@@ -55,6 +58,7 @@ ADVICE = {
     "patient-position": "Check in a viewer that the heart's apex points to the left and the spine lies behind it.",
     "results-damaged": "Check who edited scores.json. Edit lesions in a review instead.",
     "series-chosen": "Check that this series is meant, or choose another.",
+    "reformatted-image": "Prefer the slices as the scanner reconstructed them.",
     "several-acquisitions": "Do not use the score before you have checked in a viewer that the parts fit together.",
     "slices-blank": "Check that the whole heart lies between the blank slices.",
     "slices-foreign": "Do not use the score before you have looked at these slices. Export or copy the series again.",
@@ -66,6 +70,7 @@ ADVICE = {
     # Acquisition
     "blood-bright": "Check whether the scan was made with contrast; if it was, score an unenhanced one.",
     "blood-unmeasured": "Check for contrast and noise yourself.",
+    "calcium-suppressed": "Do not use the score. Score the CT as the scanner reconstructed it.",
     "coarse-pixels": "Score a reconstruction with smaller pixels if there is one.",
     "contrast-enhanced": "Do not use the score. Score an unenhanced scan.",
     "contrast-tag": "Check in the images that the blood is not enhanced.",
@@ -79,6 +84,8 @@ ADVICE = {
     "scans-repeated": "Leave out all but one of them.",
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
+    "tissue-drift": "Check in a viewer that fat and muscle measure the same in the lowest and highest slices.",
+    "tissue-off": "Do not use the score. Give the CT in HU, as the scanner made it.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
     "thickness-unknown": "State the slice thickness.",
     "tin-filter": "Compare with scores at 120 kVp without the filter with care.",
@@ -103,6 +110,7 @@ ADVICE = {
     "contours-between-slices": "Check that the contours belong to this scan and lie on its calcium.",
     "doubt-decides": "Look at this lesion first, and count or reject it.",
     "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",
+    "labels-doubtful": "Check in a viewer that the labels cover the calcium of these slices.",
     "labels-off-calcium": "Do not use the score. Check in a viewer that the labels lie on the calcium of this scan.",
     "label-outside-heart": "Check these lesions. Give a heart mask if the heart outline is wrong.",
     "metal": "Check these lesions, and count what is calcium.",

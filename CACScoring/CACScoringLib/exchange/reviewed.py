@@ -44,6 +44,9 @@ _SITES = {Code(value, "SCT", ""): site for site, values in SNOMED_CODES.items() 
 CENTRE_TOLERANCE = 0.02
 """Distance in pixels within which a contour passes a pixel's centre: writers round coordinates to 0.01 mm."""
 
+TOUCHING = 1e-3
+"""Share of its size by which a hole may reach beyond the contour around it, whose side it touches."""
+
 PLANE_TOLERANCE = 0.1
 """Distance in slices within which a contour lies in a slice, and contours lie in one plane."""
 
@@ -237,13 +240,17 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tup
         _check_frame_of_reference(rois[number].get("ReferencedFrameOfReferenceUID"), scan, name)
     lesions = _Lesions(scan, name)
     corners = [_corners(contours.ContourSequence, lesions.image, name) for contours in drawn]
+    combined = [
+        any(contour.ContourGeometricType == "CLOSEDPLANAR_XOR" for contour in contours.ContourSequence)
+        for contours in drawn
+    ]
     places = np.unique([place for structure in corners for place, _ in structure])
     gaps = np.diff(places)[np.diff(places) > PLANE_TOLERANCE]
     is_off = bool((np.abs(places - np.rint(places)) > PLANE_TOLERANCE).any())
     # A contour of another series reaches half the way to its neighbours, as a slice does.
     reach = float(gaps.min()) / 2 if is_off and gaps.size else 0.0
-    for number, structure in zip(numbers, corners, strict=True):
-        for k, inside in _filled(structure, lesions.labels.shape, reach).items():
+    for number, structure, exclusive in zip(numbers, corners, combined, strict=True):
+        for k, inside in _filled(structure, lesions.labels.shape, reach, exclusive).items():
             rows, columns = np.nonzero(inside)
             lesions.paint(np.column_stack([columns, rows, np.full_like(rows, k)]), labels[number])
     if not is_off:
@@ -261,7 +268,7 @@ def _corners(contours: list[Dataset], image: sitk.Image, name: str) -> list[tupl
     corners = []
     for contour in contours:
         kind = str(contour.ContourGeometricType)
-        if not kind.startswith("CLOSED_PLANAR") and kind != "POINT":
+        if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "POINT"):
             raise MaskError(f"{name} holds contours that are not closed ({kind}).")
         points = np.reshape(np.asarray(contour.ContourData, float), (-1, 3))
         index = np.array([image.TransformPhysicalPointToContinuousIndex(point.tolist()) for point in points])
@@ -273,32 +280,79 @@ def _corners(contours: list[Dataset], image: sitk.Image, name: str) -> list[tupl
     return corners
 
 
-def _filled(contours: list[tuple[float, np.ndarray]], shape: tuple[int, ...], reach: float) -> dict[int, np.ndarray]:
-    """Return pixels in and on the contours of a structure, by slice; a contour within another of its plane is a hole.
+@dataclass(frozen=True)
+class _Contour:
+    """Closed contour in a slice.
+
+    Attributes:
+        corners: Rows and columns, [n, 2].
+        inside: Pixels within, bool [j, i].
+        edge: Pixels whose centres it passes, bool [j, i].
+    """
+
+    corners: np.ndarray
+    inside: np.ndarray
+    edge: np.ndarray
+
+    @classmethod
+    def of(cls, corners: np.ndarray, shape: tuple[int, int]) -> _Contour:
+        from skimage.draw import polygon2mask
+
+        edge = _on_contour(corners, shape)
+        return cls(corners, polygon2mask(shape, corners) & ~edge, edge)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        return self.inside | self.edge
+
+    def lies_in(self, outer: _Contour) -> bool:
+        """True if it lies within another contour, whose side it may touch."""
+        from skimage.measure import points_in_poly
+
+        if (self.pixels & ~outer.pixels).any():
+            return False
+        centre = self.corners.mean(0)
+        return bool(points_in_poly(centre + (self.corners - centre) * (1 - TOUCHING), outer.corners).all())
+
+
+def _filled(
+    contours: list[tuple[float, np.ndarray]], shape: tuple[int, ...], reach: float, exclusive: bool
+) -> dict[int, np.ndarray]:
+    """Return pixels in and on the contours of a structure, by slice.
+
+    Contours of one plane that overlap in part are united; one within another is a hole (PS3.3 C.8.8.6.3).
 
     Args:
         contours: Places among the slices and corners, as `_corners` returns them.
         shape: Shape of the scan, [k, j, i].
         reach: Distance in slices to which a contour holds, besides the slice nearest to it.
+        exclusive: Combine the contours of a plane by exclusive or, as their type CLOSEDPLANAR_XOR demands.
     """
-    from skimage.draw import polygon2mask
-
-    planes: dict[float, dict[bytes, tuple[np.ndarray, np.ndarray]]] = {}
+    planes: dict[float, dict[bytes, _Contour]] = {}
     for place, corners in sorted(contours, key=lambda contour: contour[0]):
         last = next(reversed(planes), -math.inf)
         plane = planes.setdefault(last if place - last <= PLANE_TOLERANCE else place, {})
-        on_contour = _on_contour(corners, (shape[1], shape[2]))
-        inside = polygon2mask(shape[1:], corners) & ~on_contour
-        plane[inside.tobytes() + on_contour.tobytes()] = inside, on_contour  # a copy of a contour is no hole
+        contour = _Contour.of(corners, (shape[1], shape[2]))
+        plane[contour.inside.tobytes() + contour.edge.tobytes()] = contour  # a copy of a contour is no hole
     filled: dict[int, np.ndarray] = {}
     for place, plane in planes.items():
-        inside = np.logical_xor.reduce([inside for inside, _ in plane.values()])
-        pixels = np.logical_or.reduce([inside, *(on_contour for _, on_contour in plane.values())])
+        pixels = _combined(list(plane.values()), exclusive)
         reached = range(math.ceil(place - reach), math.floor(place + reach) + 1)
         for k in {math.floor(place + 0.5), *reached}:
             if 0 <= k < shape[0]:
                 filled[k] = filled.get(k, False) | pixels
     return filled
+
+
+def _combined(contours: list[_Contour], exclusive: bool) -> np.ndarray:
+    """Return pixels in and on the contours of one plane. exclusive: As of `_filled`."""
+    if exclusive:
+        return np.logical_or.reduce([np.logical_xor.reduce([c.inside for c in contours]), *(c.edge for c in contours)])
+    pixels = np.zeros_like(contours[0].inside)
+    for contour in sorted(contours, key=lambda c: np.count_nonzero(c.pixels), reverse=True):
+        depth = sum(contour.lies_in(outer) for outer in contours if outer is not contour)
+        pixels = pixels & ~contour.inside if depth % 2 else pixels | contour.pixels
+    return pixels
 
 
 def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

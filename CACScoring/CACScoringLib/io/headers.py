@@ -34,15 +34,34 @@ MIN_USUAL = 0.75
 
 # PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
 _COMPUTED_TERMS = re.compile(
-    r"(?<![A-Z])(VNC|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_]*|\d+ ?KEV|MAT_[A-Z_]+|IODINE|PURE_?(?:CALCIUM|LUMEN)|"
-    r"EFF_ATOMIC_NUM|ELECTRON_DENSITY|Z_?EFF[A-Z]*|SUBTRACTION|MIN_?IP|MIP|MAXIMUM|MINIMUM|AVERAGE|AVE?[-_]?IP|MEAN|"
-    r"(?:CSA )?MPR|REFORMATTED|RESAMPLED)(?![A-Z])"
+    r"(?<![A-Z])(VN[CI](?:A|AP)?|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_+]*|\d+ ?KEV|KEV|MAT_[A-Z_]+|OPTIMUM CONTRAST|"
+    r"IODINE|PURE(?:[-_ ]?CALCIUM|[-_ ]?LUMEN)?|LUMEN|NON?[-_ ]?CALC[A-Z]*|"
+    r"(?:CA|CALCIUM|BONE|METAL)[-_ ]?(?:SUPP|SUBTR|REMOV|FREE|LESS|MASK)[A-Z]*|(?:SUPPRES|REMOV|SUBTRACT)[A-Z]*|"
+    r"BONE[-_ ]?MARROW|EDEMA|GOUT|URIC[A-Z]*|MSU|HAP|WATER|FAT FRACTION|EFF[A-Z]*[-_ ]?(?:Z|ATOMIC[A-Z_]*)|"
+    r"Z[-_ ]?EFF[A-Z]*|(?:E|ELECTRON|MASS)[-_ ]?DENS[A-Z]*|RHO|STOPPING|K[-_ ]EDGE|PHOTO[-_ ]?ELECTRIC|COMPTON|SBI|"
+    r"PERF[A-Z]*|VENTILATION|XENON|PBV|CB[FV]|MTT|TTP|TMAX|(?:S|SYN|PSEUDO|SYNTH[A-Z]*)[-_ ]?CT|SYNTH[A-Z]*|"
+    r"T?[-_ ]?MIP|MIN_?IP|AIP|MAXIMUM|MINIMUM|AVERAGED?|AVG|AVE?[-_]?IP|MEAN|VRT|FUS(?:ED|ION)|DIFFERENCE|WARPED|"
+    r"REGISTERED|DEFORMED|HARMONI[SZ]ED)(?![A-Z])"
 )
 
-_CONE_BEAM = re.compile(
-    r"(?<![A-Z])(CBCT|CONE[-_ ]?BEAM|XVI|ON-BOARD IMAGER|OBI|TRUEBEAM|HALCYON|ETHOS)(?![A-Z])", re.IGNORECASE
+_REFORMATTED_TERMS = re.compile(r"(?<![A-Z])((?:CSA )?MPR|REFORMATT?(?:ED)?|RESAMPLED?)(?![A-Z])")
+"""Names of slices cut from a volume, whose values are those of usual CT."""
+
+_PLAIN_TERMS = re.compile(
+    r"DERIVED|SECONDARY|PRIMARY|AXIAL|AX|TRA(?:NS(?:VERSE|VERSAL)?)?|(?:CSA )?MPR|REFORMATT?(?:ED)?|RESAMPLED?|RECON|"
+    r"CT|CT_SOM\d+|HELICAL|VOLUME|CHEST|THORAX|HEART|CARDIAC|CORONARY|CA|CA?C?S|CASC(?:ORE)?|CALC(?:IUM)?|"
+    r"SCOR(?:E|ING)|NON|NC|NATIVE?|UNENHANCED|WITHOUT|WO|CONTRAST|STANDARD|STD|SOFT|TISSUE|LUNGS?|MEDIAST[A-Z]*|BODY|"
+    r"LOW|DOSE|CTAC|AC|WB|ABD[A-Z]*|PELVIS|SCREENING|SMARTSCORE|CASCSEQ|HD|OHNE|KM|THIN|THICK|SLICES?|SERIES|MM|"
+    r"[BDHIQST][FRVLA]?\d\d[A-Z]?|FC\d\d|[A-Z]|(?:BEST)?(?:DIAST|SYST)|\d+(?:MM|X)?"
 )
-"""Names of cone-beam CT at linear accelerators and C-arms."""
+"""Words of a description that says that the images are a usual reconstruction."""
+
+_CONE_BEAM = re.compile(
+    r"(?<![A-Z])([KM]?V?[-_ ]?CBCT|CONE[-_ ]?BEAM|XVI|ON-BOARD IMAGER|OBI|TRUEBEAM|HALCYON|ETHOS|MVCT|"
+    r"MEGA[-_ ]?VOLT[A-Z]*|TOMO[-_ ]?THERAPY)(?![A-Z])",
+    re.IGNORECASE,
+)
+"""Names of cone-beam CT at linear accelerators and C-arms, and of megavoltage CT."""
 
 _LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 """JPEG baseline and extended, and JPEG-LS near-lossless: transfer syntaxes that are made to lose detail."""
@@ -139,6 +158,9 @@ def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
         ("ConvolutionKernel", "kernels"),
         ("SliceThickness", "thicknesses"),
         ("BitsStored", "bits of a pixel"),
+        ("StudyDate", "study dates"),
+        ("PatientAge", "ages"),
+        ("PatientSex", "sexes"),
         ("PixelRepresentation", "pixels with a sign (1) or without (0):"),
     ):
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
@@ -264,12 +286,15 @@ def _modality_table(slices: list[DicomSlice]) -> list[ScanWarning]:
 
 
 def _cone_beam(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of cone-beam CT, by what manufacturers write."""
+    """Warn of cone-beam and megavoltage CT, by what manufacturers write."""
     keywords = ("ImageType", "SeriesDescription", "ProtocolName", "ScanOptions", "ManufacturerModelName")
     texts = " ".join(dict.fromkeys(s.text(keyword) or "" for s in slices for keyword in keywords))
     if not _CONE_BEAM.search(texts):
         return []
-    message = "The images are cone-beam CT, whose values are no HU: scatter shifts them by up to hundreds of HU."
+    message = (
+        "The images are cone-beam or megavoltage CT, whose values are no HU of diagnostic CT: scatter or spectrum "
+        "shifts them by up to hundreds of HU."
+    )
     return [ScanWarning("cone-beam", message)]
 
 
@@ -286,21 +311,35 @@ def _repeated_uids(slices: list[DicomSlice]) -> list[ScanWarning]:
 
 
 def computed_images(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of images that were computed from others, by image type or series description."""
-    terms = set()
-    for slice_ in slices:
-        kind = (slice_.text("ImageType") or "").upper()
-        terms.update(_COMPUTED_TERMS.findall(f"{kind} {slice_.text('SeriesDescription') or ''}".upper()))
-        if kind.startswith("DERIVED") and "AXIAL" not in kind.split():
-            terms.add(kind)
-    if not terms:
-        return []
-    message = (
-        f"The images were computed from others ({abbreviated_list(sorted(terms))} in image type or series "
-        "description), such as virtual non-contrast, monoenergetic, averaged, reformatted or projected ones. Their "
-        "values differ from those of usual CT."
-    )
-    return [ScanWarning("derived-image", message)]
+    """Warn of images that were computed from others, by image type or series description.
+
+    A derived image whose description does not say that it is a usual reconstruction counts as one with other values.
+    """
+    computed, reformatted = set(), set()
+    for kind, description in {
+        ((s.text("ImageType") or "").upper(), (s.text("SeriesDescription") or "").upper()) for s in slices
+    }:
+        # Thick slices of a usual reconstruction are named so (GE).
+        text = f"{kind} {description}".replace("REFORMATTED AVERAGE", "REFORMATTED")
+        computed.update(_COMPUTED_TERMS.findall(text) + _COMPUTED_TERMS.findall(text.replace("_", " ")))
+        cut = _REFORMATTED_TERMS.findall(text)
+        is_derived = kind.startswith("DERIVED") and ("SECONDARY" in kind or "AXIAL" not in kind.split())
+        words = re.findall(r"[A-Z]+[A-Z\d]*|\d+[A-Z]*", text)
+        if is_derived and not ((description or cut) and all(_PLAIN_TERMS.fullmatch(word) for word in words)):
+            computed.add(kind)
+        if not re.search(r"\b(AX|AXIAL|TRA)\b", description) or _REFORMATTED_TERMS.search(kind):
+            reformatted.update(cut)
+    if computed:
+        message = (
+            f"The images were computed from others ({abbreviated_list(sorted(computed))} in image type or series "
+            "description), such as virtual non-contrast, monoenergetic, averaged or projected ones, or are derived and "
+            "no description names a usual reconstruction. Their values may differ from those of usual CT."
+        )
+        return [ScanWarning("derived-image", message)]
+    if reformatted:
+        message = f"The slices were cut from a reconstructed volume ({abbreviated_list(sorted(reformatted))})."
+        return [ScanWarning("reformatted-image", message)]
+    return []
 
 
 def _position(slices: list[DicomSlice]) -> list[ScanWarning]:

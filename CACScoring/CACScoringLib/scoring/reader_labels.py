@@ -12,6 +12,7 @@ from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import MaskError
 from ..core.labels import SITES, Artery
 from ..core.voxels import voxels_of
+from ..quality.labels import label_doubts
 from ..record.rules import ScoringRules
 from ..record.scores import LesionSet
 from .lesions import connected_voxels, find_lesions
@@ -99,7 +100,9 @@ def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> Rea
         message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
         warnings += (ScanWarning("unassigned-left-out", message),)
         sites[unassigned] = 0
-    return ReaderLabels(sites, (*warnings, *_misplaced_warning(sites, scan, rules)))
+    misplaced = _misplaced_warning(sites, scan, rules)
+    doubts = misplaced or label_doubts(voxels_of(labels) != 0, scan.hu, rules.threshold_hu)
+    return ReaderLabels(sites, (*warnings, *doubts))
 
 
 def _in_arteries(labels: np.ndarray) -> np.ndarray:

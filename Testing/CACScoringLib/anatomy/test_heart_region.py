@@ -7,6 +7,7 @@ from ellipsoid_chest import Chest
 from images import image_of
 from scipy import ndimage
 
+from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
@@ -88,6 +89,52 @@ def test_foam_behind_the_patient_is_no_lung_beside_cut_lungs(chest):
     region = heart_region(scan_from_image(image[columns], ACQUISITION))
     vertebrae = (chest.spine & chest.bone & (chest.y < 85))[:, :, columns]
     assert (array(region.excluded)[:, : vertebrae.shape[1]][vertebrae] == BONE_LABEL).mean() >= 0.95
+
+
+def on_couch(hu, foam_hu, height, reach):
+    """Lay a chest on a couch of foam in a thin shell, which the field of view cuts on the sides beyond its reach."""
+    hu = np.pad(hu, ((0, 0), (0, height), (15, 15)), constant_values=-1000)
+    couch = np.zeros(hu.shape[1:], bool)
+    couch[-height - 6 :, reach : hu.shape[2] - reach] = True
+    couch &= (hu < -900).all(0)
+    shell = couch & ~ndimage.binary_erosion(couch)
+    hu[:, couch] = foam_hu + np.random.default_rng(1).normal(0, 5, (len(hu), couch.sum()))
+    hu[:, shell] = -100
+    return hu
+
+
+SURROUNDINGS = {
+    "couch": lambda hu: on_couch(hu, -920, 20, 5),
+    "cushion": lambda hu: on_couch(hu, -850, 60, 5),
+    "couch cut at its sides": lambda hu: on_couch(hu, -880, 20, 0),
+    "air beyond the ends": lambda hu: np.pad(hu, ((10, 10), (0, 0), (0, 0)), constant_values=-1000),
+    "a slice of air at each end": lambda hu: np.pad(hu, ((1, 1), (0, 0), (0, 0)), constant_values=-1000),
+    "couch that ends in air": lambda hu: np.pad(
+        on_couch(hu, -900, 20, 5), ((4, 4), (0, 0), (0, 0)), constant_values=-1000
+    ),
+}
+
+
+def open_airway(hu):
+    """Join the lungs to the air in front by a tube through the chest's uppermost slices."""
+    hu = hu.copy()
+    hu[-30:, 30:50, 30:62] = -995
+    hu[-6:, :45, 40:50] = -995
+    return hu
+
+
+SURROUNDINGS["open airway"] = open_airway
+SURROUNDINGS["open airway on a couch"] = lambda hu: on_couch(open_airway(hu), -900, 20, 5)
+
+
+@pytest.mark.parametrize("surround", SURROUNDINGS.values(), ids=SURROUNDINGS)
+def test_what_lies_around_the_body_is_no_lung(chest, surround):
+    hu = array(chest.image)
+    changed = surround(hu)
+    before, after = (landmarks(array(scan_from_image(image_of(values, chest.image.GetSpacing()), ACQUISITION).coarse))
+                     for values in (hu, changed))  # fmt: skip
+    assert after.lungs.sum() == pytest.approx(before.lungs.sum(), rel=0.03)
+    assert (after.back - after.front, after.width) == pytest.approx((before.back - before.front, before.width), abs=2)
 
 
 def test_region_leaves_out_spine_sternum_arch_and_liver(chest, region):

@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.slices import blank_slices, foreign_slices, repeated_slices, too_quiet
+from CACScoringLib.core.slices import (
+    blank_slices,
+    foreign_slices,
+    interpolated_axes,
+    repeated_slices,
+    tissue_values,
+    too_quiet,
+)
 from CACScoringLib.mrml.sample_data import sample_file
+from CACScoringLib.quality.acquisition import tissue_doubts
 
 
 def changed(blank=(), copies=(), value=0):
@@ -133,7 +142,91 @@ def test_foreign_slices_are_named(patient, slices, change):
     assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
 
 
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (1.2, 1.2, 1.0)])
+def blurred(hu, slices, sigma):
+    return np.rint(ndimage.gaussian_filter(hu.astype(np.float32), sigma)[slices])
+
+
+RUN = slice(24, 30)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda hu: hu[RUN] - 25, "off that of slice"),
+        (lambda hu: hu[RUN] + 20, "off that of slice"),
+        (lambda hu: blurred(hu, RUN, (0, 1, 1)), "smoother"),
+        (lambda hu: blurred(hu, RUN, (0, 1.5, 1.5)), "mean of its neighbours"),
+        (lambda hu: np.rint(ndimage.uniform_filter1d(hu.astype(np.float32), 3, axis=0))[RUN], "smoother"),
+        (lambda hu: np.rint(ndimage.uniform_filter1d(hu.astype(np.float32), 5, axis=0))[RUN], "mean of its neighbours"),
+    ],
+    ids=["low", "high", "smoothed", "smoothed more", "averaged", "averaged more"],
+)
+def test_runs_of_changed_slices_are_named(patient, change, reason):
+    hu = sitk.GetArrayFromImage(patient)
+    hu[RUN] = change(hu)
+    named = foreign_slices(hu, 1.44)
+    assert any(reason in text for text in named.values())
+    assert all(22 <= k <= 31 for k in named)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_slices_lost_and_renumbered_are_named(patient, count):
+    hu = np.delete(sitk.GetArrayFromImage(patient), range(26, 26 + count), 0)
+    (place,) = foreign_slices(hu, 1.44)
+    assert place == 26
+
+
+@pytest.mark.parametrize("value", [-1024, -1000, -950])
+def test_boxes_of_air_in_the_body_are_named(patient, value):
+    hu = sitk.GetArrayFromImage(patient)
+    hu[20:30, 70:110, 95:140] = value
+    assert {k for k, text in foreign_slices(hu, 1.44).items() if "box" in text} >= set(range(21, 29))
+
+
+def test_gas_in_the_body_and_air_cut_off_at_one_value_are_no_boxes(patient):
+    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
+    gas = np.zeros(hu.shape, np.float32)
+    gas[20:30, 80:110, 105:130] = 1
+    gas = ndimage.gaussian_filter(gas, (0, 1, 1))
+    hu = np.maximum(np.rint(hu * (1 - gas) - 1020 * gas), -1000).astype(np.int16)
+    assert [text for text in foreign_slices(hu, 1.44).values() if "box" in text] == []
+
+
+@pytest.mark.parametrize("change", [lambda hu: hu * 0.96, lambda hu: hu * 1.04, lambda hu: hu + 24, lambda hu: hu - 45])
+def test_values_that_were_scaled_or_shifted_are_doubted_severely(patient, change):
+    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
+    codes = [(w.code, w.severe) for w in warned(np.rint(change(hu)).astype(np.int16), patient)]
+    assert ("air-off", True) in codes
+
+
+def test_fat_and_muscle_are_measured_in_each_quarter(patient):
+    hu = sitk.GetArrayFromImage(patient)
+    fat, muscle = tissue_values(hu).T
+    assert fat == pytest.approx(-100, abs=3)
+    assert muscle == pytest.approx(51, abs=3)
+    assert tissue_values(hu + 24).sum() == pytest.approx((fat + muscle).sum() + 8 * 24, abs=8)
+
+
+@pytest.mark.parametrize(
+    ("offset", "drift", "codes"),
+    [
+        (0, 0, []),
+        (24, 0, ["tissue-off"]),
+        (-24, 0, ["tissue-off"]),
+        (0, 0.5, ["tissue-drift"]),
+        (0, -0.5, ["tissue-drift"]),
+        (8, 0.1, []),
+    ],
+)
+def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offset, drift, codes):
+    """Air is cut off at −1024 HU, so that it does not show the shift."""
+    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
+    hu += offset + drift * (np.arange(len(hu)) - len(hu) / 2)[:, None, None]
+    warnings = tissue_doubts(np.maximum(np.rint(hu), -1024).astype(np.int16))
+    assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (1.2, 1.2, 1.0), (1.2, 1.2, 2.5)])
 def test_interpolated_voxels_are_warned_of(patient, spacing_mm):
     size = [
         int((n - 1) * s / step) for n, s, step in zip(patient.GetSize(), patient.GetSpacing(), spacing_mm, strict=True)
@@ -143,6 +236,11 @@ def test_interpolated_voxels_are_warned_of(patient, spacing_mm):
     )
     (warning,) = scan_from_image(resampled, Acquisition("test")).warnings
     assert (warning.code, warning.severe) == ("interpolated", True)
+
+
+def test_slices_interpolated_by_splines_are_warned_of(patient):
+    hu = ndimage.zoom(sitk.GetArrayFromImage(patient).astype(np.float32), (64 / 54, 1, 1), order=3)
+    assert list(interpolated_axes(np.rint(hu))) == [0]
 
 
 @pytest.mark.parametrize(

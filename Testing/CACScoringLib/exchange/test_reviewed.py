@@ -19,7 +19,7 @@ from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
 
 
-def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference=None):
+def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference=None, kind="CLOSED_PLANAR"):
     """Write a structure set. contours: name and lists of corners (i, j, k) in the image."""
     structure_set = Dataset()
     structure_set.file_meta = pydicom.dataset.FileMetaDataset()
@@ -37,7 +37,7 @@ def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference
         for points in corners:
             contour = Dataset()
             places = [image.TransformContinuousIndexToPhysicalPoint([float(n) for n in p]) for p in points]
-            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+            contour.ContourGeometricType, contour.NumberOfContourPoints = kind, len(points)
             contour.ContourData = [f"{value:.4f}" for place in places for value in place]
             drawn.ContourSequence.append(contour)
         structure_set.StructureSetROISequence.append(roi)
@@ -155,6 +155,42 @@ def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(series, tm
     expected[5, 14:17, 14:17] = 0
     expected[6, 30:33, 30:33] = NonCoronary.THORACIC_AORTA
     assert (labels == expected).all()
+
+
+def box(rows, columns, k=5):
+    """Corners of the contour around pixels from the first to the last of rows and columns."""
+    (j0, j1), (i0, i1) = ((low - 0.4, high + 0.4) for low, high in (rows, columns))
+    return [(i0, j0, k), (i1, j0, k), (i1, j1, k), (i0, j1, k)]
+
+
+@pytest.mark.parametrize(
+    ("contours", "kind", "filled", "empty"),
+    [
+        ([box((10, 20), (10, 20)), box((15, 25), (15, 25))], "CLOSED_PLANAR", [(17, 17), (22, 22), (12, 12)], []),
+        ([box((10, 20), (10, 20)), box((10.2, 20.2), (9.8, 19.8))], "CLOSED_PLANAR", [(15, 15), (15, 20)], []),
+        ([box((10, 20), (10, 20)), box((5, 30), (14, 16))], "CLOSED_PLANAR", [(6, 15), (15, 15), (15, 11)], []),
+        ([box((10, 20), (10, 20)), box((12, 18), (12, 18)), box((14, 16), (14, 16))], "CLOSED_PLANAR",
+         [(15, 15), (11, 11)], [(13, 15)]),
+        ([box((14, 16), (14, 16)), box((15, 25), (15, 25)), box((10, 20), (10, 20))], "CLOSED_PLANAR",
+         [(22, 22), (11, 11)], [(14, 14)]),
+        ([box((10, 20), (10, 20)), box((15, 25), (15, 25))], "CLOSEDPLANAR_XOR", [(12, 12), (22, 22)], [(17, 17)]),
+        ([box((10, 20), (10, 20)), box((12, 18), (12, 18))], "CLOSEDPLANAR_XOR", [(11, 11)], [(15, 15)]),
+    ],
+)  # fmt: skip
+def test_contours_of_a_plane_are_united_unless_one_is_a_hole_or_they_exclude_each_other(
+    series, contours, kind, filled, empty, tmp_path
+):
+    scan = read_ct(series.ct)
+    path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", contours)], kind=kind)
+    labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])[5]
+    assert [bool(labels[place]) for place in filled + empty] == [True] * len(filled) + [False] * len(empty)
+
+
+def test_open_contours_are_refused(series, tmp_path):
+    scan = read_ct(series.ct)
+    path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9, 12, 5)])], kind="OPEN_PLANAR")
+    with pytest.raises(MaskError, match=r"not closed \(OPEN_PLANAR\)"):
+        read_reviewed(path, scan)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Warnings from the headers of a stack."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pydicom
 import pytest
@@ -9,6 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSNearLossless, generate_uid
 from reading_checks import codes, reads, refuses
 
 from CACScoringLib.core.errors import NotHounsfieldError
+from CACScoringLib.io.headers import computed_images
 from CACScoringLib.io.reading import read_ct
 
 
@@ -17,6 +20,7 @@ from CACScoringLib.io.reading import read_ct
     [
         ({"KVP": 100, "ConvolutionKernel": "B70f"}, "B35f, B70f"),
         ({"BitsStored": 12, "HighBit": 11}, "bits of a pixel 12, 16"),
+        ({"StudyDate": "20200102", "PatientAge": "061Y", "PatientSex": "F"}, "study dates"),
     ],
 )
 def test_a_slice_that_differs_causes_a_warning(tmp_path, tags, text):
@@ -36,10 +40,16 @@ class TestHeaders:
             ({"ImageType": ["DERIVED", "SECONDARY", "VOLUME", "MAT_REMOVED"]}, "derived-image"),
             ({"SeriesDescription": "Thorax MIP 10 mm"}, "derived-image"),
             ({"SeriesDescription": "MonoE 40 keV"}, "derived-image"),
-            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]}, "reformatted-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]}, "reformatted-image"),
             ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "AVERAGE"]}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "OTHER"]}, "derived-image"),
-            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}, None),
+            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": ""}, "derived-image"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "Thorax 3.0 B30f"}, None),
+            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "CaScore AX MPR"}, None),
+            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "Thorax xyz"}, "derived-image"),
+            ({"SeriesDescription": "CaScore AX MPR"}, None),
+            ({"SeriesDescription": "Chest MVCT"}, "cone-beam"),
             ({"PatientPosition": "HFP"}, None),
             ({"TriggerTime": 700}, None),
         ],
@@ -47,6 +57,59 @@ class TestHeaders:
     def test_images_that_headers_cast_doubt_on(self, tmp_path, tags, code):
         write_series(tmp_path, chest_hu(), tags=tags)
         assert codes(read_ct(tmp_path)) == ([code] if code else [])
+
+    @pytest.mark.parametrize("kind", ["ORIGINAL PRIMARY AXIAL", "DERIVED SECONDARY AXIAL"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "VNCa 80 %",
+            "calcium suppressed",
+            "CaSupp 50",
+            "PURE lumen",
+            "PureCalcium",
+            "bone removed",
+            "BoneSubtraction",
+            "tMIP",
+            "4D average",
+            "electron density",
+            "Rho/Z",
+            "effective Z",
+            "EffZ",
+            "perfusion",
+            "CBF",
+            "synthetic CT",
+            "sCT",
+            "Mono+ 55",
+            "70keV",
+            "Water(Iodine)",
+            "Gout",
+        ],
+    )
+    def test_names_of_computed_images_are_doubted_severely(self, kind, name):
+        headers = SimpleNamespace(text={"ImageType": kind, "SeriesDescription": name}.get)
+        assert [(warning.code, warning.severe) for warning in computed_images([headers])] == [("derived-image", True)]
+
+    @pytest.mark.parametrize("kind", ["ORIGINAL PRIMARY AXIAL", "DERIVED SECONDARY AXIAL", "DERIVED PRIMARY AXIAL"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "CaScore AX MPR",
+            "CaSc 3.0 B35f",
+            "Ca Score 3.0 Qr36",
+            "CHEST W/O",
+            "Chest wo contrast",
+            "Lung 1.0 B60f",
+            "HEART CALCIUM SCORING",
+            "CTAC 3.0 HD",
+            "Thorax nativ 2,0 mm Br40",
+            "SmartScore 2.5mm",
+            "Axial 5mm Soft tissue",
+            "CACS",
+            "CARDIAC DIAST 70%",
+        ],
+    )
+    def test_names_of_usual_reconstructions_are_not_doubted(self, kind, name):
+        assert computed_images([SimpleNamespace(text={"ImageType": kind, "SeriesDescription": name}.get)]) == []
 
     @pytest.mark.parametrize(
         ("keyword", "values", "code"),

@@ -9,9 +9,11 @@ from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import ContrastError
+from CACScoringLib.pipeline import score_scan
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
 from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
+from support.ellipsoid_chest import Chest
 
 GOOD = Acquisition("test", kvp=120.0, slice_thickness_mm=3.0)
 UNENHANCED = BloodPool(median_hu=42, bright_hu=50, noise_hu=15, windows=300)
@@ -220,3 +222,18 @@ def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
 )
 def test_tags_that_name_an_agent_are_understood(text):
     assert named_agent(replace(GOOD, contrast_agent=text)) == text
+
+
+@pytest.mark.parametrize("suppress", [lambda hu: np.where(hu > 100, 60, hu), lambda hu: np.where(hu > 100, -1000, hu)])
+def test_a_chest_without_calcium_in_its_bones_is_doubted_severely(suppress):
+    """Virtual non-calcium images, and images with bone removed."""
+    chest = Chest()
+    heart = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
+    heart.CopyInformation(chest.image)
+    suppressed = sitk.GetImageFromArray(suppress(sitk.GetArrayFromImage(chest.image)).astype(np.int16))
+    suppressed.CopyInformation(chest.image)
+    for image, severe in ((chest.image, []), (suppressed, ["calcium-suppressed"])):
+        warnings = score_scan(scan_from_image(image, GOOD), heart=heart).warnings
+        assert [
+            warning.code for warning in warnings if warning.code == "calcium-suppressed" and warning.severe
+        ] == severe

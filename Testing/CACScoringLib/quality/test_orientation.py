@@ -35,6 +35,25 @@ def test_reversed_scan_is_refused_unless_allowed(axis, finding):
     assert (warning.code, warning.severe) == ("reversed", True)
 
 
+@pytest.mark.parametrize(
+    ("axes", "flip", "finding"),
+    [
+        ((0, 2, 1), 1, "turned"),
+        ((0, 2, 1), 2, "turned"),
+        ((1, 2, 0), None, "axes are in another order"),
+        ((2, 1, 0), None, "axes are in another order"),
+        ((1, 0, 2), None, "axes are in another order"),
+    ],
+)
+def test_arrays_of_other_axes_and_turned_pictures_are_refused(axes, flip, finding):
+    """A picture is turned if rows and columns are exchanged and one of them is reversed."""
+    arrays = (sitk.GetArrayFromImage(CHEST.image), CHEST.heart.astype("uint8"))
+    scan, heart = (image_of((a.transpose(axes) if flip is None else np.flip(a.transpose(axes), flip)).copy(), (3, 3, 3))
+                   for a in arrays)  # fmt: skip
+    with pytest.raises(OrientationError, match=finding):
+        require_oriented(scan_from_image(scan, Acquisition("test")), heart)
+
+
 def test_chest_as_its_header_states_is_not_doubted():
     assert require_oriented(*chest()) == ()
 
