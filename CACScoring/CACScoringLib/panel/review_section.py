@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ..core.errors import CTError
-from ..core.labels import SITE_COLOURS, Site, site_called
+from ..core.labels import SITE_COLOURS, Artery, Site, site_called
 from . import views
 from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
@@ -97,15 +97,12 @@ class ReviewSection(Section):
             ui.redoButton: lambda review, _on: review.redo(),
             ui.rejectRestButton: lambda review, _on: review.reject_unassigned(self._method),
         }
-        confirmations = {
-            ui.acceptButton: lambda review, _on: review.accept(self._method),
-            ui.noCalciumButton: lambda review, _on: review.set_no_calcium(),
-        }
-        for buttons, act in ((changes, self._change), (confirmations, self._confirm)):
-            for button, change in buttons.items():
-                button.clicked.connect(
-                    lambda checked=False, change=change, act=act: act(lambda: change(self._review, checked))
-                )
+        for button, change in changes.items():
+            button.clicked.connect(
+                lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
+            )
+        ui.acceptButton.clicked.connect(lambda *_args: self._confirm(lambda: self._review.accept(self._method)))
+        ui.noCalciumButton.clicked.connect(lambda *_args: self._confirmZero())
         ui.reviewedBox.clicked.connect(self._reviewedClicked)
         ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
         ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
@@ -457,9 +454,29 @@ class ReviewSection(Section):
             outside=sum(not line.coronary for line in missed),
             left_out=len(unseen) - len(missed),
         )
+        self._changeIfCertain(change, text if unseen else "")
+
+    def _confirmZero(self) -> None:
+        """Reject all lesions of both methods, after a question that states their score and how many were never seen."""
+        review, parts = self._review, []
+        texts = {
+            "threshold": _("{count} lesions (Agatston {total:,.0f}), {unseen} of them never in view"),
+            "decomposition": _("{count} of the calcium map ({total:,.0f}), {unseen} of them never in view"),
+        }
+        for method, score in review.results().items():
+            listed = (*review.lesions(method), *review.left_out(method))
+            rejected = {lesion.id for lesion in listed if isinstance(lesion.site, Artery)}
+            unseen = len(rejected - review.looked_at(method))
+            if rejected:
+                parts.append(texts[method].format(count=len(rejected), total=score.total.agatston, unseen=unseen))
+        text = _("This rejects {lesions}, and confirms 0.").format(lesions=_(" and ").join(parts))
+        self._changeIfCertain(review.set_no_calcium, text if parts else "")
+
+    def _changeIfCertain(self, change: Callable[[], object], question: str) -> None:
+        """Make a change that confirms a score, after a question, if any, and show its consequences."""
         # In testing mode Slicer asks nobody, and answers with False.
-        is_certain = not unseen or slicer.app.testingEnabled()
-        if is_certain or slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Confirm the score")):
+        is_certain = not question or slicer.app.testingEnabled()
+        if is_certain or slicer.util.confirmOkCancelDisplay(question, windowTitle=_("Confirm the score")):
             self._change(change)
         else:
             self.update()  # sets the box back

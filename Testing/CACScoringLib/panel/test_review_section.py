@@ -325,7 +325,7 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(2, 0)
         assert ui.lookedLabel.text == "3 of 9 looked at", "the one that the reader went on from, too"
 
-    @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox", "noCalciumButton"])
+    @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox"])
     def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, monkeypatch, button):
         ui, questions = automatic.ui, []
         monkeypatch.setattr(slicer.app, "_testing", False)
@@ -342,6 +342,33 @@ class TestAutomaticScore:
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
         getattr(ui, button).click()
         assert automatic.review.reviewed["threshold"]
+
+    def test_no_coronary_calcium_asks_what_it_rejects_and_how_much_was_never_in_view(self, automatic, monkeypatch):
+        ui, review, questions = automatic.ui, automatic.review, []
+        total = review.result("threshold").total.agatston
+        monkeypatch.setattr(slicer.app, "_testing", False)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+        for row in range(len(automatic.lesions())):
+            ui.noCalciumButton.click()
+            unseen = 15 - (row + 1 if row else 0)
+            assert f"This rejects 15 lesions (Agatston {total:,.0f}), {unseen} of them never in view" in questions[-1]
+            assert not any(review.reviewed.values())
+            ui.lesionTable.setCurrentCell(row + 1, 0)
+        assert len(questions) == 15, "asked even when all were seen"
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
+        ui.noCalciumButton.click()
+        assert all(review.reviewed.values())
+        assert review.result("threshold").total.agatston == 0
+
+    def test_no_coronary_calcium_stands_apart_from_harmless_buttons(self, automatic):
+        import qt
+
+        ui = automatic.ui
+        ui.moreButton.collapsed = False
+        automatic.widget.parent.show()
+        slicer.app.processEvents()
+        tops = [button.mapTo(ui.moreButton, qt.QPoint(0, 0)).y() for button in (ui.noCalciumButton, ui.copyButton)]
+        assert tops[0] + ui.noCalciumButton.height <= tops[1]
 
     def test_confirming_asks_about_sites_outside_the_arteries(self, automatic, monkeypatch):
         questions, review = [], automatic.review
