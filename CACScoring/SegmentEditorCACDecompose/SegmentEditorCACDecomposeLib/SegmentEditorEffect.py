@@ -151,11 +151,9 @@ class SegmentEditorEffect(LesionEffect):
 
     # Views
 
-    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
-        if not self._views.isSliceWidget(viewWidget):
-            return False
+    def onViewEvent(self, interactor, eventId, viewWidget) -> bool:
         if eventId == vtk.vtkCommand.KeyPressEvent:
-            return self._arteries.takeKey(callerInteractor)
+            return self._arteries.takeKey(interactor)
         if eventId == vtk.vtkCommand.LeftButtonPressEvent and self._view != viewWidget:
             self._view = viewWidget
             self._onChanged()
