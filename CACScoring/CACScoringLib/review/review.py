@@ -55,6 +55,16 @@ class Difference:
         changed = labels[0] != labels[1]
         return cls(places[changed], *labels[:, changed])
 
+    def updated(self, change: Difference | None) -> Difference:
+        """Return the difference with the voxels of another one, which replace its own."""
+        if change is None:
+            return self
+        own = ~np.isin(self.flat, change.flat)
+        flat = np.concatenate([self.flat[own], change.flat])
+        order = np.argsort(flat)
+        before, after = np.append(self.before[own], change.before), np.append(self.after[own], change.after)
+        return Difference(flat[order], before[order], after[order])
+
 
 def _key(lesion: Lesion) -> LesionKey:
     """Return the identity of a lesion in its scan, independent of its site and stable when written to a file.
@@ -127,6 +137,8 @@ class Review:
         """False if no artery is suggested; set before the first result."""
         self.labelled = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
         """All labelled voxels, unassigned and rejected ones (NOT_CORONARY) included."""
+        self.given: frozenset[tuple[int, int]] = frozenset()
+        """Flat index of a voxel of each lesion that a reader has given to a site in this review, and its label."""
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
         self._rejected: LesionSet | None = None
@@ -185,7 +197,14 @@ class Review:
         if is_rejected or lesion.site == Artery.UNASSIGNED:
             verdict = self._verdict_of(lesion) if is_rejected or self.suggests else None
             return None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict.artery
-        return lesion.site if self._site_by_run(lesion) == lesion.site else None
+        is_by_run = self._site_by_run(lesion) == lesion.site and not self._is_given(lesion)
+        return lesion.site if is_by_run else None
+
+    def _is_given(self, lesion: Lesion) -> bool:
+        """Return True if a reader has given a lesion to its present site."""
+        flat, ids = self.voxels()
+        given = [voxel for voxel, label in self.given if label == lesion.site]
+        return bool(given) and lesion.id in ids[np.isin(flat, given)]
 
     def _verdict_of(self, lesion: Lesion) -> Verdict | None:
         recorded = self.recorded.get(_key(lesion))

@@ -189,6 +189,17 @@ class TestSuggestedSites:
         assert sites() == {"5–6": "aortic valve?", "12–13": "LAD?", "16–17": "LAD?"}
         by_territory.assign("12–13", "LCX")
         assert sites() == {"5–6": "aortic valve?", "12–13": "LCX", "16–17": "LAD?"}
+        by_territory.assign("16–17", "LAD")
+        assert sites()["16–17"] == "LAD", "the reader has decided, too"
+        by_territory.ui.undoButton.click()
+        assert sites() == {"5–6": "aortic valve?", "12–13": "LCX", "16–17": "LAD?"}
+        by_territory.ui.redoButton.click()
+        assert sites()["16–17"] == "LAD"
+        by_territory.ui.undoButton.click()
+        by_territory.ui.lesionTable.selectAll()
+        by_territory.press_artery("LAD")
+        assert set(sites().values()) == {"LAD"}, "those that move and those that stay"
+        by_territory.ui.undoButton.click()
         by_territory.ui.reviewedBox.click()
         assert sites() == {"5–6": "aortic valve", "12–13": "LCX", "16–17": "LAD"}
 

@@ -47,6 +47,16 @@ def test_exported_sites_scored_again_give_the_same_numbers(with_sites, tmp_path)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
 
 
+def test_a_confirmed_site_stays_confirmed_in_a_reopened_scene(with_sites):
+    review, _ = with_sites
+    lesion = next(x for x in review.lesions("threshold") if review.review("threshold").suggested_site(x))
+    review.assign("threshold", [lesion.id], lesion.site)
+    reopened = SceneReview.of_record(review.scene, review.nodes.record)
+    suggested = {x.id: reopened.review("threshold").suggested_site(x) for x in reopened.lesions("threshold")}
+    assert suggested.pop(lesion.id) is None
+    assert all(suggested.values())
+
+
 @pytest.fixture(scope="module")
 def automatic():
     return automatic_patient.scored()
