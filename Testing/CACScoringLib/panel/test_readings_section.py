@@ -147,6 +147,7 @@ class TestReading:
         assert "no other reading" in reader.ui.readingsLabel.text
 
     def test_a_reading_is_resumed_with_its_undo(self, reader, results):
+        colours = slicer.util.getNodesByClass("vtkMRMLDisplayNode")
         reader.next()
         reader.driver.assign(reader.driver.lesions()[0]["Slices"], "RCA")
         total = reader.driver.review.result("threshold").arteries[Artery.RCA]
@@ -154,6 +155,7 @@ class TestReading:
         reader.driver.settle()
         assert reader.driver.review is None
         assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+        assert slicer.util.getNodesByClass("vtkMRMLDisplayNode") == colours, "nothing is drawn any more"
         reader.name("Ann")
         assert reader.listed()[0][1] == "begun"
         reader.next()
