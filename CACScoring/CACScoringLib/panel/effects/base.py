@@ -16,6 +16,7 @@ import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
+from ..views import giveKeys
 from ..widgets import quiet
 
 _HINT_LINES, _STATUS_LINES = 2, 3
@@ -184,7 +185,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         if not self._views.isSliceWidget(viewWidget):
             return False
         if eventId == vtk.vtkCommand.EnterEvent:
-            self._views.giveKeys(viewWidget)
+            giveKeys(viewWidget)
         return self.onViewEvent(callerInteractor, eventId, viewWidget)
 
     def onViewEvent(self, interactor, eventId, viewWidget) -> bool:

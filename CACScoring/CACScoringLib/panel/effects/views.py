@@ -58,12 +58,6 @@ def isSliceWidget(viewWidget) -> bool:
     return viewWidget.className() == "qMRMLSliceWidget"
 
 
-def giveKeys(viewWidget) -> None:
-    """Give a slice view the keys, as a click in it does."""
-    # VTK's widget, the only one in the view's layout, handles them.
-    viewWidget.sliceView().layout().itemAt(0).widget().setFocus()
-
-
 class _Overlay:
     """Actors in slice views, one per view, made when there is something to draw."""
 
