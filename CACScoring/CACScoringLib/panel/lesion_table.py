@@ -270,6 +270,11 @@ class LesionTable:
         return [self._idOf(row) for row in rows]
 
     @property
+    def listed(self) -> list[int]:
+        """IDs of all lesions, from the top down."""
+        return [self._idOf(row) for row in range(self._table.rowCount)]
+
+    @property
     def current(self) -> int | None:
         row = self._table.currentRow()
         return self._idOf(row) if row >= 0 else None

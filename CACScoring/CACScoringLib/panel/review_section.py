@@ -80,6 +80,8 @@ class ReviewSection(Section):
         self._addSites()
         keys: dict[str, Callable[[], object]] = {key: partial(self._assignByKey, key) for key in SITE_KEYS}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
+        # Qt's own would move along the row, and the next key would edit a lesion out of sight.
+        keys |= {"Home": lambda: self._goTo(0), "End": lambda: self._goTo(-1)}
         self._listKeys = Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
         # The keys work only while the buttons are in sight, so that no change goes unnoticed.
@@ -264,8 +266,15 @@ class ReviewSection(Section):
         if following:
             self._lesionChosen(self.table.showLesion(following[0]))
 
+    def _goTo(self, row: int) -> None:
+        """Go to the lesion in a row of the list; -1 for the last."""
+        if ids := self.table.listed:
+            self._lesionChosen(self.table.showLesion(ids[row]))
+
     def showLayout(self) -> bool:
         """Change to the layout of the result; return False if it is shown already."""
+        if views.shownLayout() == views.RADIOGRAPH_LAYOUT_ID:
+            self._surfacesTimer.start()  # radiographs turn the same 3-D view
         return views.showLayout(self._review.nodes.calcium_map is not None)
 
     def showSideBySide(self) -> None:

@@ -304,6 +304,13 @@ class TestAutomaticScore:
         assert automatic.ui.lesionTable.currentRow() == 10
         assert (automatic.review.review("threshold").labelled.values == NOT_CORONARY).any()
 
+    def test_home_and_end_go_to_the_first_and_the_last_lesion(self, automatic):
+        rows = automatic.lesions()
+        automatic.ui.lesionTable.setCurrentCell(4, 3)
+        for key, row in (("End", 14), ("Home", 0)):
+            automatic.key(key)
+            assert (automatic.current, automatic.widget.review.table.selected) == (rows[row]["No"], [rows[row]["No"]])
+
     def test_a_key_accepts_all_and_undo_reopens_the_review(self, automatic):
         before, ui = automatic.scores(), automatic.ui
         ui.lesionTable.setCurrentCell(0, 0)
