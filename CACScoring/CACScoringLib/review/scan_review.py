@@ -523,7 +523,7 @@ class ScanReview:
         return result.stating(review=review)
 
     def as_result(self, images: bool = True) -> ScoreResult:
-        """Return the result of the methods without a problem, without the masses of new lesions and the calcium map.
+        """Return the result of the methods without a problem, without the calcium map.
 
         images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are
         read.

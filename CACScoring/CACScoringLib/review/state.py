@@ -195,5 +195,6 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
             tuple(kind for kind, decided in of_reader if decided),
             first_status if recorded.status == "reviewed" else recorded.status,
             errors,
+            state.record.mass_calibration,
         )
     return reviews

@@ -15,6 +15,7 @@ from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
 from CACScoringLib.review.scene import SceneReview
+from CACScoringLib.scoring.mass import lesion_masses
 
 METHODS = ("threshold", "decomposition")
 
@@ -65,6 +66,24 @@ def automatic():
 @pytest.fixture
 def review(opened, automatic):
     return opened(automatic)
+
+
+def test_a_left_out_lesion_that_counts_has_a_mass(review, tmp_path):
+    before, left_out = review.result("threshold"), review.left_out("threshold")[0]
+    assert before.total.mass_mg is not None
+    assert left_out.mass_mg is None
+    review.assign("threshold", [left_out.id], Artery.RCA)
+    after = review.result("threshold")
+    (lesion,) = (x for x in after.lesions if x.id == left_out.id)
+    masses = lesion_masses(
+        review.scan.hu, review.scan.image.GetSpacing(), after.lesion_set, review.record.mass_calibration
+    )
+    assert (lesion.mass_mg, lesion.mass_standard_error_mg) == masses[lesion.id]
+    assert after.total.mass_mg == pytest.approx(before.total.mass_mg + lesion.mass_mg)
+    review.set_reviewed("threshold", True)
+    review.export(tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    assert document["methods"]["threshold"]["total"]["mass_mg"] == after.total.mass_mg
 
 
 def test_accepted_unchanged(review):
