@@ -160,7 +160,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if slicer.mrmlScene.IsImporting():
             return  # nodes arrive in steps; all are shown when the import has ended
         state = self._parameterNode
-        is_other = self._watched not in (None, state.inputVolume) or self._record not in (None, state.result)
+        changes = (self._watched, state.inputVolume), (self._record, state.result)
+        is_other = any(None not in (before, now) and before is not now for before, now in changes)
         if is_other and self._newReview is None and not self.scorer.isRunning:
             self.ui.statusLabel.setText("")  # it is about the scan before
         self._matchInputAndResult()

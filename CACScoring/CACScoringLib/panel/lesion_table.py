@@ -18,6 +18,8 @@ from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from ..record.features import LesionFeatures
     from ..record.scores import Lesion
     from ..review.scene import SceneReview
@@ -94,7 +96,7 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     """Return the rows of a method's lesions. features: False to leave the cells of features empty.
 
     Lesions that count come first, then those left out of the score, then those outside the coronary arteries, each
-    sorted by probability. Rows without a probability come first within their group.
+    sorted by probability. Rows without a probability come first within their group, those in the heart before others.
     """
     counted, left_out = review.lesions(method), review.left_out(method)
     groups = {lesion.id: 0 if isinstance(lesion.site, Artery) else 2 for lesion in counted}
@@ -103,7 +105,21 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     measured = review.features(method) if features else None
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     lines = [replace(line, cells=(*line.cells, *_featureCells(by_id.get(line.id)))) for line in lines]
-    return sorted(lines, key=lambda line: (groups[line.id], -1 if line.probability is None else -line.probability))
+    heart = review.review(method).heart
+    far = {lesion.id: not _isIn(heart, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
+
+    def place(line: LesionLine) -> tuple[float, ...]:
+        unknown = line.probability is None
+        return groups[line.id], -1 if unknown else -line.probability, unknown and far[line.id]
+
+    return sorted(lines, key=place)
+
+
+def _isIn(mask: sitk.Image, positionRAS: Sequence[float]) -> bool:
+    """Return True if a position in mm lies within a mask."""
+    right, anterior, superior = positionRAS
+    index = mask.TransformPhysicalPointToIndex((-right, -anterior, superior))
+    return all(0 <= n < size for n, size in zip(index, mask.GetSize(), strict=True)) and bool(mask[index])
 
 
 def _line(review: SceneReview, method: str, lesion: Lesion) -> LesionLine:

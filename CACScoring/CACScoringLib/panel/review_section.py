@@ -103,7 +103,7 @@ class ReviewSection(Section):
             button.clicked.connect(
                 lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
             )
-        ui.acceptButton.clicked.connect(lambda *_args: self._confirm(lambda: self._review.accept(self._method)))
+        ui.acceptButton.clicked.connect(lambda *_args: self._confirm(lambda: self._review.accept(self._method), False))
         ui.noCalciumButton.clicked.connect(lambda *_args: self._confirmZero())
         ui.reviewedBox.clicked.connect(self._reviewedClicked)
         ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
@@ -448,8 +448,16 @@ class ReviewSection(Section):
         if k is not None:
             self._change(lambda: self._review.switch_slice(k, on))
 
-    def _confirm(self, change: Callable[[], object]) -> None:
-        """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
+    def _confirm(self, change: Callable[[], object], unassigned_may_stay: bool) -> None:
+        """Make a change that confirms a score, after a question if the reader has not looked at every lesion.
+
+        What cannot be confirmed is refused first. unassigned_may_stay: As in `ScanReview.refusal`.
+        """
+        if self._method not in self._review.problems and self._review.refusal(self._method, unassigned_may_stay):
+            self._change(change)  # shows the reason
+            self._ui.reviewedBox.setChecked(False)
+            self._ui.moreButton.collapsed = False  # where the rest is rejected
+            return
         unseen = self._notViewed()
         counted = [line for line in self._lines if not line.left_out]
         missed = [line for line in unseen if not line.left_out]
@@ -493,7 +501,7 @@ class ReviewSection(Section):
     def _reviewedClicked(self, on: bool) -> None:
         change = partial(self._review.set_reviewed, self._method, on)
         if on:
-            self._confirm(change)
+            self._confirm(change, True)
         else:
             self._change(change)
 

@@ -279,11 +279,23 @@ class ScanReview:
 
     def accept(self, method: str) -> None:
         """Confirm the score; lesions left out stay out. Raises MaskError while counted candidates have no artery."""
-        self._check_decided(method)
-        if unassigned := self.result(method).arteries[Artery.UNASSIGNED].lesions:
-            count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
-            raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")
+        if reason := self.refusal(method):
+            raise MaskError(reason)
         self.set_reviewed(method, True)
+
+    def refusal(self, method: str, unassigned_may_stay: bool = False) -> str:
+        """Return the reason why a score cannot be confirmed, or an empty text. Raises MaskError as `result` does.
+
+        unassigned_may_stay: Accept lesions without an artery, which then do not count, unless the reading is blind.
+        """
+        is_blind = self._is_blind and method == "threshold"
+        if unassigned_may_stay and not is_blind:
+            return ""
+        count = self.result(method).arteries[Artery.UNASSIGNED].lesions
+        if not count and not (is_blind and (self._reviews[method].labelled.values == Artery.UNASSIGNED).any()):
+            return ""
+        lesions = {0: "Some voxels have", 1: "1 lesion has"}.get(count, f"{count} lesions have")
+        return f"{lesions} no artery. Assign or reject each, or press Reject the rest, before you confirm the score."
 
     def set_no_calcium(self) -> None:
         """Confirm a score of 0: reject every lesion of an artery and mark all methods as reviewed, in one undo step.
@@ -304,8 +316,8 @@ class ScanReview:
 
         Raises MaskError if a blind reader has not decided about every candidate.
         """
-        if on:
-            self._check_decided(method)
+        if on and (reason := self.refusal(method, unassigned_may_stay=True)):
+            raise MaskError(reason)
         again = on and self.reviewed[method]
         self._state.set_reviewed(method, on)
         self.refresh()
@@ -471,11 +483,6 @@ class ScanReview:
         self._is_blind = True
         for review in self._reviews.values():
             review.suggests = False
-
-    def _check_decided(self, method: str) -> None:
-        unassigned = self._reviews["threshold"].labelled.values == Artery.UNASSIGNED
-        if self._is_blind and method == "threshold" and unassigned.any():
-            raise MaskError("Assign or reject every candidate first, or reject all that are left.")
 
     def restore(self, steps: Iterable[tuple[str, Change]]) -> None:
         """Replay recorded changes in order. Each step is "begin", "edit", "undo" or "redo" with its change.

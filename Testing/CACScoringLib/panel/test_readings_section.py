@@ -106,11 +106,19 @@ class TestReading:
         assert not any(node.GetSaveWithScene() for node in nodes)
         assert {node.GetName().partition("Case 1")[1] for node in nodes} == {"Case 1"}
 
-    def test_a_blind_reader_decides_about_every_candidate(self, reader):
+    @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox"])
+    def test_a_blind_reader_decides_about_every_candidate(self, reader, monkeypatch, button):
+        ui, questions = reader.ui, []
         reader.next()
-        reader.ui.reviewedBox.click()
+        monkeypatch.setattr(slicer.app, "_testing", False)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+        getattr(ui, button).click()
         reader.driver.settle()
-        assert "Assign or reject every candidate" in reader.ui.totalLabel.text
+        assert questions == [], "refused before anything is asked"
+        assert "3 lesions have no artery" in ui.totalLabel.text
+        assert f"press {ui.rejectRestButton.text}" in ui.totalLabel.text
+        assert not ui.moreButton.collapsed, "the button is in sight"
+        assert not ui.reviewedBox.checked
         assert not reader.driver.review.reviewed["threshold"]
         assert not reader.driver.review.can_undo
 
