@@ -48,7 +48,7 @@ class ReadingsSection(Section):
         self._planned: list[str] = []
         self._reader = self._note = ""
         self._wasConfirmed = False
-        table_widgets.prepareColumns(ui.readingTable, TITLES, (12, 10))
+        table_widgets.prepareColumns(ui.readingTable, TITLES, (10, 9))
         ui.readingTable.cellDoubleClicked.connect(lambda row, _column: self._open(row))
         edit = ui.readingReaderEdit
         edit.editingFinished.connect(lambda: self.set("exportReader", edit.text.strip()))
