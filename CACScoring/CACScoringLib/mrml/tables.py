@@ -115,8 +115,8 @@ def add_table(scene: slicer.vtkMRMLScene, name: str, columns: Iterable[Column]) 
 
 def fill_table(node: slicer.vtkMRMLTableNode, columns: Iterable[Column]) -> None:
     """Replace all columns of a table."""
+    modifying = node.StartModify()  # one event alone, which every node selector follows
     node.SetLocked(False)
-    modifying = node.StartModify()
     node.RemoveAllColumns()
     for column in columns:
         column.array.SetName(column.name)
@@ -128,8 +128,8 @@ def fill_table(node: slicer.vtkMRMLTableNode, columns: Iterable[Column]) -> None
         node.SetColumnTitle(column.name, title + unit)
         if column.unit:
             node.SetColumnUnitLabel(column.name, column.unit)
-    node.EndModify(modifying)
     node.SetLocked(True)
+    node.EndModify(modifying)
 
 
 _READABLE_UNITS = {"mm2": "mm²", "mm3": "mm³", "mm": "mm", "mg": "mg", "[hnsf'U]": "HU", "[hnsf'U].mm3": "HU·mm³"}

@@ -186,6 +186,8 @@ class LesionTable:
         self._table = table
         self.chosen, self.featuresChosen = Signal(), Signal()
         self._filling = False
+        self._lines: list[LesionLine] = []
+        """Lines as they are listed while no column sorts them."""
         self._inSight = InSight(table)
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
@@ -230,8 +232,11 @@ class LesionTable:
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
             faint = qt.QBrush(faintColour(table))
+            listed = self._lines if table.horizontalHeader().sortIndicatorSection() < 0 else []
             for number, line in enumerate(lines):
-                self._fill(number, line, faint)
+                if listed[number : number + 1] != [line]:
+                    self._fill(number, line, faint)
+            self._lines = list(lines)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             for number, action in enumerate(self._actions.values(), len(TITLES)):
                 table.setColumnHidden(number, not action.checked)
