@@ -13,7 +13,7 @@ from review_server import write_cohort
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import AGAIN, FIRST, file_of, journal_of, labels_of, reading_by
-from CACScoringLib.readings.plan import plan_of
+from CACScoringLib.readings.plan import plan_of, planned_readers
 from CACTrainingLib.browser.open_reviews import OpenReview
 
 SCANS = ("one", "two", "three")
@@ -229,6 +229,18 @@ def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(op
     reader.ui.readingTable.cellDoubleClicked.emit(0, 0)
     reader.driver.settle()
     assert reader.driver.review.reviewed == {"threshold": True, "decomposition": True}
+
+
+def test_the_panel_makes_a_plan(open_panel, results):
+    reader = Reader(open_panel(), results, "Ann, Bob")
+    reader.ui.planButton.click()
+    assert planned_readers(results) == READERS
+    planned = plan_of(results, cases_in(results), READERS)
+    assert all(reading.is_blind for reading in planned)
+    assert len(planned) == 2 * (len(SCANS) + round(0.2 * len(SCANS)))
+    assert reader.driver.state.exportReader == "Ann"
+    assert [row[:2] for row in reader.listed()][0] == ["Case 1", "to read"]
+    assert reader.ui.planButton.isHidden()
 
 
 @pytest.mark.long
