@@ -48,7 +48,7 @@ class RadiographSection(Section):
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         self.bind(ui.radiographModelBox, "radiographModel")
         ui.radiographSaliencyBox.currentIndexChanged.connect(lambda *_args: self._showSaliency())
-        ui.pages.currentChanged.connect(lambda *_args: self._isPending and self._showSaliency())
+        ui.pages.currentChanged.connect(lambda *_args: self._showPending())
         ui.radiographReportButton.clicked.connect(self._openReport)
         table_widgets.prepareTable(ui.radiographTable)
         self._showRecord()
@@ -256,6 +256,10 @@ class RadiographSection(Section):
         picture, saliency = pictures_of(self._record, *self._pictures[box.currentIndex])
         if picture is not None:
             radiograph_views.showPicture(picture, saliency, opacity=SALIENCY_OPACITY)
+
+    def _showPending(self) -> None:
+        if self._isPending:
+            self._showSaliency()
 
     def _openReport(self, *_args: object) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report)))

@@ -239,7 +239,7 @@ def test_the_panel_makes_a_plan(open_panel, results):
     assert all(reading.is_blind for reading in planned)
     assert len(planned) == 2 * (len(SCANS) + round(0.2 * len(SCANS)))
     assert reader.driver.state.exportReader == "Ann"
-    assert [row[:2] for row in reader.listed()][0] == ["Case 1", "to read"]
+    assert reader.listed()[0][:2] == ["Case 1", "to read"]
     assert reader.ui.planButton.isHidden()
 
 
