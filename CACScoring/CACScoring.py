@@ -49,6 +49,10 @@ if TYPE_CHECKING:
     from CACScoringLib.review.scene import SceneReview
 
 
+KEPT_REVIEWS = 4
+"""Number of reviews that are kept in memory while the user switches between results."""
+
+
 class CACScoring(ScriptedLoadableModule):
     """Description of the module for Slicer."""
 
@@ -85,7 +89,10 @@ class CACScoringWidget(lifecycle.PanelWidget):
     _review: SceneReview | None = None
     _newReview: SceneReview | None = None
     _record: vtkMRMLTextNode | None = None
+    _reviews: tuple[tuple[tuple[str, int], SceneReview], ...] = ()
+    """Latest reviews, with their undo steps, each with its `_sourceOf`."""
     _watched: vtkMRMLScalarVolumeNode | None = None
+    _viewsArePending = False
 
     def makeSections(self) -> None:
         self.logic = CACScoringLogic()
@@ -109,6 +116,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = singleShot(0, self._showViews)
+        self.ui.pages.currentChanged.connect(lambda *_args: self._viewsArePending and self._showingViews.start())
         self.ui.progressBar.setVisible(False)
         self.ui.scoreButton.clicked.connect(self.onScoreButton)
         self._showResult(None)
@@ -129,9 +137,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.scorer.cancel()
         super().onSceneStartClose(caller, event)
         self._showResult(None)
+        self._reviews = ()
         self.ui.statusLabel.setText("")
 
     def nodeRemoved(self, node) -> None:
+        self._reviews = tuple(kept for kept in self._reviews if node not in vars(kept[1].nodes).values())
         # End the review; closing the scene removes its nodes.
         if self._review is not None and node in vars(self._review.nodes).values():
             self._showResult(None)
@@ -150,6 +160,10 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if slicer.mrmlScene.IsImporting():
             return  # nodes arrive in steps; all are shown when the import has ended
         state = self._parameterNode
+        changes = (self._watched, state.inputVolume), (self._record, state.result)
+        is_other = any(None not in (before, now) and before is not now for before, now in changes)
+        if is_other and self._newReview is None and not self.scorer.isRunning:
+            self.ui.statusLabel.setText("")  # it is about the scan before
         self._matchInputAndResult()
         self._watch(state.inputVolume)
         self._updateInput()
@@ -275,6 +289,10 @@ class CACScoringWidget(lifecycle.PanelWidget):
         """
         if self._parameterNode is None:
             return
+        # A run that ends leaves the views of another page alone.
+        self._viewsArePending = self.ui.pages.currentWidget() is not self.ui.scanPage
+        if self._viewsArePending:
+            return
         if self._review is None:
             views.showVolume(self._parameterNode.inputVolume)
         elif self.review.showLayout():
@@ -287,18 +305,35 @@ class CACScoringWidget(lifecycle.PanelWidget):
         review = self._newReview
         self._record, self._review = record, review if review is not None and review.nodes.record is record else None
         if record is not None and self._review is None:
-            from CACScoringLib.review.scene import SceneReview
-
             try:
-                self._review = SceneReview.of_record(slicer.mrmlScene, record)
+                self._review = self._reviewOf(record)
             except CTError as error:
                 self.ui.statusLabel.setText(str(error))
+        if self._review is not None:
+            others = [kept for kept in self._reviews if kept[1].nodes.record is not record]
+            self._reviews = (*others[1 - KEPT_REVIEWS :], (_sourceOf(self._review), self._review))
         for section in (self.review, self.result, self.dicom, self.drr):
             section.setReview(self._review)
         reading = self.readings.current
         if reading is not None and reading.review is not None and reading.review is not self._review:
             self.readings.end()
         self.ui.inputButton.collapsed = self._review is not None
+
+    def _reviewOf(self, record: vtkMRMLTextNode) -> SceneReview:
+        """Return the earlier review of a record with its undo steps, or else a new one. Raises CTError."""
+        from CACScoringLib.review.scene import SceneReview
+
+        for source, review in self._reviews:
+            if review.nodes.record is record and source == _sourceOf(review):
+                review.refresh()
+                return review
+        return SceneReview.of_record(slicer.mrmlScene, record)
+
+
+def _sourceOf(review: SceneReview) -> tuple[str, int]:
+    """Return the record of a review and the time at which the voxels of its CT last changed."""
+    data = review.nodes.volume.GetImageData()
+    return review.nodes.record.GetText(), 0 if data is None else data.GetMTime()
 
 
 class CACScoringLogic(ScriptedLoadableModuleLogic):

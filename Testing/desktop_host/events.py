@@ -23,7 +23,7 @@ def key(widget, keys: str) -> None:
     """
     from PySide6.QtTest import QTest
 
-    target = widget.sliceView() if hasattr(widget, "sliceView") else widget
+    target = widget.sliceView().layout().itemAt(0).widget() if hasattr(widget, "sliceView") else widget
     window = target.window()
     window.activateWindow()
     slicer.app.processEvents()

@@ -41,8 +41,32 @@ class PaintedView(qt.QWidget):
             painter.end()
 
 
+class _Canvas(qt.QWidget):
+    """VTK's widget within a view, which alone takes the focus and with it the keys."""
+
+    def __init__(self, interactor) -> None:
+        super().__init__()
+        self._interactor = interactor
+        self.setFocusPolicy(qt.Qt.StrongFocus)
+
+    def sizeHint(self):
+        return qt.QSize(_SIZE_HINT, _SIZE_HINT)
+
+    def keyPressEvent(self, event) -> None:
+        symbol = _KEYS.get(event.key()) or event.text()
+        modifiers = event.modifiers()
+        self._interactor.SetKeyEventInformation(
+            int(bool(modifiers & qt.Qt.ControlModifier)),
+            int(bool(modifiers & qt.Qt.ShiftModifier)),
+            (event.text() or "\0")[0],
+            0,
+            symbol,
+        )
+        self._interactor.InvokeEvent("KeyPressEvent")
+
+
 class RenderView(PaintedView):
-    """ctkVTKAbstractView: a VTK render window in a widget. Keys go to its interactor.
+    """ctkVTKAbstractView: a VTK render window in a widget, its layout's only one. Keys go to the interactor.
 
     As in Slicer, its renderers are accessible only through the render window.
     """
@@ -78,12 +102,10 @@ class RenderView(PaintedView):
         self._observer = observer
         self._observer.SetDisplayableManagers(self._group)
         self._observer.SetInteractor(self._interactor)
-        self.setFocusPolicy(qt.Qt.StrongFocus)
         self.setMinimumSize(_MINIMUM_SIZE, _MINIMUM_SIZE)
-        # Size outside a layout, as by the size hint of CTK's view.
         column = qt.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addItem(qt.QSpacerItem(_SIZE_HINT, _SIZE_HINT, qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred))
+        column.addWidget(_Canvas(self._interactor))
 
     def _end(self) -> None:
         """Release the scene and the window while both exist."""
@@ -125,18 +147,6 @@ class RenderView(PaintedView):
 
     def _resized(self) -> None:
         pass
-
-    def keyPressEvent(self, event) -> None:
-        symbol = _KEYS.get(event.key()) or event.text()
-        modifiers = event.modifiers()
-        self._interactor.SetKeyEventInformation(
-            int(bool(modifiers & qt.Qt.ControlModifier)),
-            int(bool(modifiers & qt.Qt.ShiftModifier)),
-            (event.text() or "\0")[0],
-            0,
-            symbol,
-        )
-        self._interactor.InvokeEvent("KeyPressEvent")
 
 
 _KEYS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from effect_desk import SECOND_LESION, SHAPE, arrays, image_of
+from effect_desk import LESION, SECOND_LESION, SHAPE, arrays, image_of
 from whole_records import automatic_record
 
 from CACScoringLib.core.labels import Artery
@@ -19,7 +19,7 @@ class TestDecompose:
         desk.give("LAD", (slice(6, 10), slice(15, 30), slice(10, 32)))
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert effect.hintLabel.text == "128.0 of 2640.0 mm³; calcium adds 60 HU at most."
+        assert effect.hintLabel.text == "128.0 of 2640.0 mm³ in 4 slices; calcium adds 60 HU at most."
         effect.applyButton.click()
         expected = np.zeros(SHAPE, bool)
         expected[7:9, 19:24, 13:19] = True
@@ -27,6 +27,25 @@ class TestDecompose:
         np.testing.assert_array_equal(desk.voxels("LAD"), expected)
         desk.editor.undo()
         assert desk.counts() == {"LAD": 4 * 15 * 22}, "one step takes all back"
+
+    @pytest.mark.parametrize("order", ["LPS", "SAR"])
+    def test_lesions_that_were_not_painted_stay(self, make_desk, order):
+        """Leave a lesion whose map is empty alone, in other slices and beside the region, though a part is painted."""
+        desk = make_desk(order)
+        desk.segmentation.GetNodeReference(mrml.CALCIUM_MAP_ROLE).GetImageData().GetPointData().GetScalars().Fill(0)
+        desk.give("LAD", LESION)
+        before = desk.voxels("LAD")
+        effect = desk.use("CAC Decompose")
+        slicer.app.processEvents()
+        assert not effect.applyButton.enabled
+        painted = before.copy()
+        painted[8, 18:26, 12:20] = painted[5, 10:14, 10:14] = painted[7, 10:14, 10:14] = True
+        desk.give("LAD", painted)
+        slicer.app.processEvents()
+        assert "in 3 slices" in effect.hintLabel.text
+        effect.applyButton.click()
+        before[8] = False
+        np.testing.assert_array_equal(desk.voxels("LAD"), before)
 
     def test_floor_and_preview(self, desk):
         from CACScoringLib.panel.effects.views import CANDIDATE_COLOUR
@@ -65,15 +84,15 @@ class TestDecompose:
         desk.give("RCA", (slice(7, 9), slice(15, 30), slice(10, 22)))
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert "empty" in effect.hintLabel.text
+        assert "no painted region" in effect.hintLabel.text
         assert not effect.applyButton.enabled
         desk.key("4")
         slicer.app.processEvents()
         assert effect.hintLabel.text.startswith("120.0 of")
         effect.applyButton.click()
         slicer.app.processEvents()
-        assert effect.hintLabel.text.startswith("120.0 of 120.0")
-        assert effect.statusLabel.text == "Done: RCA now holds the calcium of the map there."
+        assert "no painted region" in effect.hintLabel.text, "it is decomposed"
+        assert effect.statusLabel.text == "Done: RCA holds the map's calcium in 2 slices; elsewhere it is as before."
         desk.editor.undo()
         slicer.app.processEvents()
         assert effect.hintLabel.text.startswith("120.0 of 720.0")
@@ -100,7 +119,7 @@ class TestDecompose:
             desk.editor.setActiveEffect(None)
             assert desk.use("CAC Decompose").boxes["FloorHU"].value == 40, "the reader's own choice stays"
             slicer.app.processEvents()
-            assert effect.hintLabel.text.startswith("120.0 of 128.0 mm³")
+            assert "no painted region" in effect.hintLabel.text, "lesions of the result"
 
     @pytest.mark.parametrize("by", ["button", "parameter"])
     def test_other_region_is_previewed_and_applied(self, desk, by):
@@ -108,14 +127,14 @@ class TestDecompose:
         desk.give("LAD", (slice(7, 8), slice(15, 30), slice(10, 32)))
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert effect.hintLabel.text == "68.0 of 660.0 mm³; calcium adds 60 HU at most."
+        assert effect.hintLabel.text == "68.0 of 660.0 mm³ in 1 slice; calcium adds 60 HU at most."
         if by == "button":
             effect.visibleButton.setChecked(True)
         else:
             desk.editor.activeEffect().setParameter("Region", "Shown")
         slicer.app.processEvents()
         assert effect.visibleButton.checked
-        assert effect.hintLabel.text == "68.0 of 3200.0 mm³; calcium adds 60 HU at most."
+        assert effect.hintLabel.text == "68.0 of 3200.0 mm³ in 1 slice; calcium adds 60 HU at most."
         effect.applyButton.click()
         assert desk.counts() == {"LAD": 15 * 22}, "nothing of the painted region goes"
         effect.paintedButton.setChecked(True)

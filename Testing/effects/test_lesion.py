@@ -143,6 +143,14 @@ class TestLesion:
             desk.click((7, 21, 15))
             assert desk.counts() == {artery: 24}
 
+    @pytest.mark.parametrize("name", ["CAC Lesion", "CAC Region", "CAC Decompose"])
+    def test_the_view_under_the_mouse_takes_the_keys_before_the_first_click(self, desk, name):
+        slicer.util.mainWindow().moduleSelector().setFocus()
+        desk.use(name)
+        desk.interactor.InvokeEvent("EnterEvent")
+        desk.key_where_the_focus_is("4")
+        assert desk.node.GetSelectedSegmentID() == "RCA"
+
     def test_keys_are_not_the_editors_while_the_effect_is_active(self, desk):
         desk.editor.installKeyboardShortcuts()
         desk.use("CAC Lesion")

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
 from vtk.util.numpy_support import vtk_to_numpy
 
 import desktop_host
@@ -161,10 +162,14 @@ class Desk:
         self.release(kji)
 
     def key(self, key: str) -> None:
-        """Press a key in the view: Qt's shortcuts come first, then the view."""
+        """Press a key after a click in the view: Qt's shortcuts come first, then the view."""
+        self.view.sliceView().layout().itemAt(0).widget().setFocus()
+        self.key_where_the_focus_is(key)
+
+    def key_where_the_focus_is(self, key: str) -> None:
         slicer.util.mainWindow().activateWindow()
-        self.view.sliceView().setFocus()
-        QTest.keyClick(self.view.sliceView(), key)
+        slicer.app.processEvents()
+        QTest.keyClick(QApplication.focusWidget(), key)
 
     def voxels(self, segment_id: str) -> np.ndarray:
         """Voxels of a segment on the scan's grid, bool [k, j, i]."""

@@ -25,6 +25,9 @@ from desktop_host import events
 
 SCROLL_BAR_PIXELS = 20
 
+PANEL_SIZE = 411, 600
+"""Width and height in pixels that 3D Slicer leaves a panel beside its views."""
+
 
 def line(**event: object) -> str:
     return json.dumps(event)
@@ -194,6 +197,30 @@ def least_width(widget) -> int:
     areas = slicer.util.findChildren(pages, className="QScrollArea")
     contents = [area.widget().minimumSizeHint.width() + SCROLL_BAR_PIXELS for area in areas]
     return max(widget.parent.layout().minimumSize().width(), *contents)
+
+
+def beyond_the_panel(widget) -> list[str]:
+    """Open every page and section in a panel of PANEL_SIZE; return what of it lies beyond its right edge."""
+    import qt
+
+    panel, pages, beyond = widget.parent, widget.ui.pages, []
+    panel.show()
+    for index in range(pages.count):
+        pages.setCurrentIndex(index)
+        for section in slicer.util.findChildren(pages.widget(index), className="ctkCollapsible*"):
+            section.collapsed = False
+        for _ in range(3):
+            panel.resize(*PANEL_SIZE)
+            slicer.app.processEvents()
+        for kind in ("QAbstractButton", "QComboBox", "QLineEdit", "QAbstractSlider", "QLabel", "QTableWidget"):
+            for part in slicer.util.findChildren(pages.widget(index)):
+                if not part.inherits(kind) or not part.visible:
+                    continue
+                edge = part.mapTo(panel, qt.QPoint(part.width, 0)).x()
+                is_cut = kind == "QTableWidget" and part.horizontalHeader().length() > part.viewport().width
+                if edge > PANEL_SIZE[0] or is_cut:
+                    beyond.append(f"page {index}: {part.objectName}")
+    return beyond
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20) -> object:

@@ -187,7 +187,7 @@ class TrainingDriver:
         if slicer.app.layoutManager() is None:
             events.key(self.ui.slicesPage, keys)
         else:
-            self.view.sliceView().setFocus()
+            self.view.sliceView().layout().itemAt(0).widget().setFocus()
             events.key(self.view, keys)
 
     def keys(self, presses: Iterable[str]) -> None:

@@ -241,6 +241,14 @@ def records_in(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLTextNode]:
     return [node for node in nodes if node.GetAttribute(RECORD_ATTRIBUTE) == "1"]
 
 
+def remove_node(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode) -> None:
+    """Remove a node with its display nodes, which would leave outlines in the views."""
+    is_displayed = isinstance(node, slicer.vtkMRMLDisplayableNode)
+    displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())] if is_displayed else []
+    for member in (*displays, node):
+        scene.RemoveNode(member)
+
+
 def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
     """Move the segmentations back into the result's folder, because Segment Editor moves them to their volume."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

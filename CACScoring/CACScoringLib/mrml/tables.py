@@ -63,8 +63,8 @@ def add_table(scene: slicer.vtkMRMLScene, name: str, table: Table) -> slicer.vtk
 def fill_table(node: slicer.vtkMRMLTableNode, table: Table) -> None:
     """Replace all columns of a table."""
     columns, rows = table
+    modifying = node.StartModify()  # one event alone, which every node selector follows
     node.SetLocked(False)
-    modifying = node.StartModify()
     node.RemoveAllColumns()
     for column in columns:
         array = _ARRAYS[column.kind]()
@@ -77,5 +77,5 @@ def fill_table(node: slicer.vtkMRMLTableNode, table: Table) -> None:
         node.SetColumnTitle(column.title, column.title + unit)
         if column.unit:
             node.SetColumnUnitLabel(column.title, column.unit)
-    node.EndModify(modifying)
     node.SetLocked(True)
+    node.EndModify(modifying)

@@ -20,8 +20,8 @@ TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, cli
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
 """Texts of the table by the state of a scan."""
 
-COLUMN_LETTERS = (9, 8, 8, 10)
-"""Widths of the columns in letters; the last column is stretched."""
+COLUMN_LETTERS = (8, 8, 9, 12)
+"""Widths of the columns in letters; the first column is stretched."""
 
 _MAP_COLUMN = 4
 

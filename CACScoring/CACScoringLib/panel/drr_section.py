@@ -233,7 +233,8 @@ class DrrSection(Section):
             state.radiographVolume = node
             if not (state.radiographFile or state.radiographLateral):
                 state.radiographSource = RadiographSource.VOLUME  # the radiograph to score next
-            self._show(node)
+            if self._isInSight():  # the user may have gone on to a review
+                self._show(node)
 
     def _show(self, node: vtkMRMLScalarVolumeNode) -> None:
         from ..mrml.drr_nodes import CALCIUM_ROLE, HEART_ROLE

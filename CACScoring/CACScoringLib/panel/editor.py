@@ -58,6 +58,9 @@ class LesionEditor:
         self._selectParameterNode()
         self.widget.setMRMLScene(slicer.mrmlScene)
         letShrink(self.widget)
+        for box in slicer.util.findChildren(self.widget, className="QGroupBox"):
+            if box.layout() is not None:  # the boxes' own frames show where they end
+                box.layout().setContentsMargins(2, 2, 2, 2)
         self._layout.addWidget(self.widget)
 
     def edit(self, segmentation, volume) -> None:

@@ -20,6 +20,8 @@ from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from ..record.features import LesionFeatures
     from ..record.scores import Lesion
     from ..review.scene import SceneReview
@@ -66,7 +68,7 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     """Return the rows of a method's lesions. features: False to leave the cells of features empty.
 
     Lesions that count come first, then those left out of the score, then those outside the coronary arteries, each
-    sorted by probability. Rows without a probability come first within their group.
+    sorted by probability. Rows without a probability come first within their group, those in the heart before others.
     """
     counted, left_out = review.lesions(method), review.left_out(method)
     groups = {lesion.id: 0 if isinstance(lesion.site, Artery) else 2 for lesion in counted}
@@ -74,7 +76,21 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     measured = review.features(method) if features else None
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     lines = [_line(review, method, lesion, by_id.get(lesion.id)) for lesion in (*counted, *left_out)]
-    return sorted(lines, key=lambda line: (groups[line.id], -1 if line.probability is None else -line.probability))
+    heart = review.review(method).heart
+    far = {lesion.id: not _isIn(heart, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
+
+    def place(line: LesionLine) -> tuple[float, ...]:
+        unknown = line.probability is None
+        return groups[line.id], -1 if unknown else -line.probability, unknown and far[line.id]
+
+    return sorted(lines, key=place)
+
+
+def _isIn(mask: sitk.Image, positionRAS: Sequence[float]) -> bool:
+    """Return True if a position in mm lies within a mask."""
+    right, anterior, superior = positionRAS
+    index = mask.TransformPhysicalPointToIndex((-right, -anterior, superior))
+    return all(0 <= n < size for n, size in zip(index, mask.GetSize(), strict=True)) and bool(mask[index])
 
 
 def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeatures | None) -> LesionLine:
@@ -134,6 +150,8 @@ class LesionTable:
         self._table = table
         self.chosen, self.featuresChosen = Signal(), Signal()
         self._filling = False
+        self._lines: list[LesionLine] = []
+        """Lines as they are listed while no column sorts them."""
         self._inSight = InSight(table)
         table_widgets.prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
@@ -177,8 +195,11 @@ class LesionTable:
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
             faint = qt.QBrush(faintColour(table))
+            listed = self._lines if table.horizontalHeader().sortIndicatorSection() < 0 else []
             for number, line in enumerate(lines):
-                self._fill(number, line, faint)
+                if listed[number : number + 1] != [line]:
+                    self._fill(number, line, faint)
+            self._lines = list(lines)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             for number, action in enumerate(self._actions.values(), len(_ALWAYS_COLUMNS)):
                 table.setColumnHidden(number, not action.checked)
@@ -231,6 +252,11 @@ class LesionTable:
         """IDs of the lesions whose rows are selected, from the top down."""
         rows = sorted({index.row() for index in self._table.selectionModel().selectedRows()})
         return [self._idOf(row) for row in rows]
+
+    @property
+    def listed(self) -> list[int]:
+        """IDs of all lesions, from the top down."""
+        return [self._idOf(row) for row in range(self._table.rowCount)]
 
     @property
     def current(self) -> int | None:

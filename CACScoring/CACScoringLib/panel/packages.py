@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import slicer
@@ -114,15 +116,7 @@ def ensurePackages(
         return ""
     work = purpose or _("Scoring")
     if not slicer.app.testingEnabled():
-        with_cuda = TORCH in missing and hasGraphicsCard()
-        size = _("several GB") if with_cuda else _("{megabytes} MB").format(megabytes=downloadMb(missing))
-        question = _("{work} needs these Python packages: {packages}. About {size} will be downloaded. Install them?")
-        if WHEELS.is_dir():
-            question = _("{work} needs these Python packages: {packages}. Install them from {folder}?")
-        text = question.format(work=work, packages=namesOf(missing), size=size, folder=WHEELS)
-        if any(_name(requirement) == "openvino" for requirement in missing):
-            note = _("openvino brings openvino-telemetry, which reports its use to Intel; CAC never loads it.")
-            text = f"{text}\n\n{note}"
+        text = _questionAbout(missing, work)
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle=requester):
             return _("{work} needs {packages}. Install them to go on.").format(work=work, packages=namesOf(missing))
     try:
@@ -137,6 +131,32 @@ def ensurePackages(
     if missing := missingPackages(requirements):
         return _("{work} needs {packages}. Install them to go on.").format(work=work, packages=namesOf(missing))
     return ""
+
+
+def _questionAbout(missing: Sequence[str], work: str) -> str:
+    """Return the question whether to install missing packages. work: what needs them."""
+    with_cuda = TORCH in missing and hasGraphicsCard()
+    size = _("several GB") if with_cuda else _("{megabytes} MB").format(megabytes=downloadMb(missing))
+    question = _("{work} needs these Python packages: {packages}. About {size} will be downloaded. Install them?")
+    if WHEELS.is_dir():
+        question = _("{work} needs these Python packages: {packages}. Install them from {folder}?")
+    text = question.format(work=work, packages=namesOf(missing), size=size, folder=WHEELS)
+    if any(_name(requirement) == "openvino" for requirement in missing):
+        note = _("openvino brings openvino-telemetry, which reports its use to Intel; CAC never loads it.")
+        text = f"{text}\n\n{note}"
+    if replaced := _replacedBy(missing):
+        note = _("They replace versions that this Slicer has: {replaced}.")
+        text = f"{text}\n\n{note.format(replaced=replaced)}"
+    return text
+
+
+def _replacedBy(requirements: Sequence[str]) -> str:
+    """Return the installed versions, in words, that are too old for requirements."""
+    old = []
+    for name in map(_name, requirements):
+        with suppress(PackageNotFoundError):
+            old.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(old)
 
 
 def hasGraphicsCard() -> bool:
@@ -176,8 +196,16 @@ def _installTorch() -> None:
         return
     from slicer.packaging import pip_install
 
-    without_cuda = sys.platform == "linux" and not hasGraphicsCard()
-    pip_install(f"{TORCH} --index-url {CPU_BUILDS}" if without_cuda else TORCH, requester="CAC")
+    if sys.platform == "linux" and not hasGraphicsCard():
+        try:
+            pip_install(f"{TORCH} --index-url {CPU_BUILDS}", requester="CAC")
+            return
+        except (RuntimeError, subprocess.CalledProcessError) as error:
+            text = _("PyTorch could not be downloaded from {host}.").format(host=CPU_BUILDS)
+            question = _("Download it from PyPI instead? That build holds CUDA, too, and takes several GB.")
+            if WHEELS.is_dir() or not slicer.util.confirmOkCancelDisplay(f"{text} {question}", windowTitle="CAC"):
+                raise RuntimeError(text) from error
+    pip_install(TORCH, requester="CAC")
 
 
 def _name(requirement: str) -> str:

@@ -37,6 +37,7 @@ class RadiographSection(Section):
         self.task = ButtonJob(Job(), parts, cancelled, self._score, self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
+        self._isPending = False
         self._output: tempfile.TemporaryDirectory[str] | None = None
         self._filledFrom = ""
         self._models: list[tuple[str, str]] = []
@@ -47,6 +48,7 @@ class RadiographSection(Section):
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         self.bind(ui.radiographModelBox, "radiographModel")
         ui.radiographSaliencyBox.currentIndexChanged.connect(lambda *_args: self._showSaliency())
+        ui.pages.currentChanged.connect(lambda *_args: self._showPending())
         ui.radiographReportButton.clicked.connect(self._openReport)
         table_widgets.prepareTable(ui.radiographTable)
         self._showRecord()
@@ -247,11 +249,17 @@ class RadiographSection(Section):
         from ..mrml.radiograph_nodes import SALIENCY_OPACITY, pictures_of
 
         box = self._ui.radiographSaliencyBox
-        if self._record is None or box.currentIndex < 0:
+        # The user may have gone on to a review, whose views stay until this page is opened again.
+        self._isPending = self._ui.pages.currentWidget() is not self._ui.radiographTab
+        if self._record is None or box.currentIndex < 0 or self._isPending:
             return
         picture, saliency = pictures_of(self._record, *self._pictures[box.currentIndex])
         if picture is not None:
             radiograph_views.showPicture(picture, saliency, opacity=SALIENCY_OPACITY)
+
+    def _showPending(self) -> None:
+        if self._isPending:
+            self._showSaliency()
 
     def _openReport(self, *_args: object) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report)))

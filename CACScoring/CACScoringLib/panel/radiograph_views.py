@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MARGIN = 1.02
-_FROM_MM = (-1600.0, 1200.0, 700.0)
+_FROM_THE_SIDE_MM = (-1600.0, 1200.0, 700.0)
+"""The patient's left, front and above, from where the beams of all standard views are visible."""
 
 
 def showLayout(volume=None) -> None:
@@ -40,16 +41,8 @@ def showLayout(volume=None) -> None:
     if widget is not None:
         view = widget.threeDView()
         view.resetFocalPoint()
-        _lookFromTheSide(view.cameraNode())
-        views.fitCamera(view, turn=False)
-
-
-def _lookFromTheSide(camera) -> None:
-    """Place the camera to the patient's left, front and above, where the beams of all standard views are visible."""
-    if camera is not None:
-        focus = camera.GetFocalPoint()
-        camera.SetPosition([at + step for at, step in zip(focus, _FROM_MM, strict=True)])
-        camera.SetViewUp([0.0, 0.0, 1.0])
+        views.lookFrom(view.cameraNode(), _FROM_THE_SIDE_MM)
+        views.fitCamera(view)
 
 
 def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 TRAINING_LIBRARY = "CACTrainingLib"
 """Package whose command writes the tables."""
 
+REPEATED = 0.2
+"""Proportion of the scans of a new plan that each reader reads again."""
+
 TITLES = ("Reading", "State", "Agatston")
 STATES = {"new": "to read", "begun": "begun", "reviewed": "confirmed"}
 """Texts of the table by the state of a reading."""
@@ -48,13 +51,14 @@ class ReadingsSection(Section):
         self._planned: list[str] = []
         self._reader = self._note = ""
         self._wasConfirmed = False
-        table_widgets.prepareColumns(ui.readingTable, TITLES, (12, 10))
+        table_widgets.prepareColumns(ui.readingTable, TITLES, (10, 9))
         ui.readingTable.cellDoubleClicked.connect(lambda row, _column: self._open(row))
         edit = ui.readingReaderEdit
         edit.editingFinished.connect(lambda: self.set("exportReader", edit.text.strip()))
         ui.readingsButton.contentsCollapsed.connect(lambda *_args: self.update())
         for button in (ui.openReadingButton, ui.nextReadingButton):
             button.clicked.connect(lambda *_args: self._openNext())
+        ui.planButton.clicked.connect(lambda *_args: self._makePlan())
         parts, cancelled = (ui.tablesButton, ui.readingsLabel, None), _("Cancelled. No tables were written.")
         job = Job(library=TRAINING_LIBRARY)
         self.task = ButtonJob(job, parts, cancelled, self._writeTables, self._showState)
@@ -145,6 +149,22 @@ class ReadingsSection(Section):
                 self._note = str(error)
         self._showProgress()
 
+    def _makePlan(self) -> None:
+        """Plan blind readings of all scans by the readers that the field names, each with a part of them repeated."""
+        from ..readings.cases import cases_in
+        from ..readings.plan import plan_of
+
+        folder = Path(self._state.cohortOutput)
+        names = list(dict.fromkeys(filter(None, map(str.strip, readerName(self._state).split(",")))))
+        try:
+            plan_of(folder, cases_in(folder), names, REPEATED, blind=True)
+        except (CTError, OutputError) as error:
+            self._say(str(error))
+            return
+        self._listed = None
+        self._state.exportReader = names[0]
+        self.update()
+
     def _showProgress(self) -> None:
         """Show the readings and their states."""
         reading = self.current
@@ -181,6 +201,7 @@ class ReadingsSection(Section):
         ui, reading = self._ui, self.current
         confirmed = [self._isConfirmed(*row) for row in self._rows()]
         ui.openReadingButton.setEnabled(bool(confirmed))
+        ui.planButton.setVisible(bool(confirmed) and not self._planned)
         # Tables show the others' answers, so that a reader gets them after the last reading of the plan.
         may_write = bool(confirmed or self._planned) and (all(confirmed) or not self._planned)
         self.task.update(may_write and importlib.util.find_spec(TRAINING_LIBRARY) is not None)

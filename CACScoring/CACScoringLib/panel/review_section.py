@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ..core.errors import CTError
-from ..core.labels import SITE_COLOURS, Site, site_called
+from ..core.labels import SITE_COLOURS, Artery, Site, site_called
 from . import views
 from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
@@ -80,6 +80,8 @@ class ReviewSection(Section):
         self._addSites()
         keys: dict[str, Callable[[], object]] = {key: partial(self._assignByKey, key) for key in SITE_KEYS}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
+        # Qt's own would move along the row, and the next key would edit a lesion out of sight.
+        keys |= {"Home": lambda: self._goTo(0), "End": lambda: self._goTo(-1)}
         self._listKeys = Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
         # The keys work only while the buttons are in sight, so that no change goes unnoticed.
@@ -97,15 +99,12 @@ class ReviewSection(Section):
             ui.redoButton: lambda review, _on: review.redo(),
             ui.rejectRestButton: lambda review, _on: review.reject_unassigned(self._method),
         }
-        confirmations = {
-            ui.acceptButton: lambda review, _on: review.accept(self._method),
-            ui.noCalciumButton: lambda review, _on: review.set_no_calcium(),
-        }
-        for buttons, act in ((changes, self._change), (confirmations, self._confirm)):
-            for button, change in buttons.items():
-                button.clicked.connect(
-                    lambda checked=False, change=change, act=act: act(lambda: change(self._review, checked))
-                )
+        for button, change in changes.items():
+            button.clicked.connect(
+                lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
+            )
+        ui.acceptButton.clicked.connect(lambda *_args: self._confirm(lambda: self._review.accept(self._method), False))
+        ui.noCalciumButton.clicked.connect(lambda *_args: self._confirmZero())
         ui.reviewedBox.clicked.connect(self._reviewedClicked)
         ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
         ui.doubtfulButton.clicked.connect(lambda *_args: self._nextDoubtful())
@@ -267,8 +266,15 @@ class ReviewSection(Section):
         if following:
             self._lesionChosen(self.table.showLesion(following[0]))
 
+    def _goTo(self, row: int) -> None:
+        """Go to the lesion in a row of the list; -1 for the last."""
+        if ids := self.table.listed:
+            self._lesionChosen(self.table.showLesion(ids[row]))
+
     def showLayout(self) -> bool:
         """Change to the layout of the result; return False if it is shown already."""
+        if views.shownLayout() == views.RADIOGRAPH_LAYOUT_ID:
+            self._surfacesTimer.start()  # radiographs turn the same 3-D view
         return views.showLayout(self._review.nodes.calcium_map is not None)
 
     def showSideBySide(self) -> None:
@@ -442,8 +448,16 @@ class ReviewSection(Section):
         if k is not None:
             self._change(lambda: self._review.switch_slice(k, on))
 
-    def _confirm(self, change: Callable[[], object]) -> None:
-        """Make a change that confirms a score, after a question if the reader has not looked at every lesion."""
+    def _confirm(self, change: Callable[[], object], unassigned_may_stay: bool) -> None:
+        """Make a change that confirms a score, after a question if the reader has not looked at every lesion.
+
+        What cannot be confirmed is refused first. unassigned_may_stay: As in `ScanReview.refusal`.
+        """
+        if self._method not in self._review.problems and self._review.refusal(self._method, unassigned_may_stay):
+            self._change(change)  # shows the reason
+            self._ui.reviewedBox.setChecked(False)
+            self._ui.moreButton.collapsed = False  # where the rest is rejected
+            return
         unseen = self._notViewed()
         counted = [line for line in self._lines if not line.left_out]
         missed = [line for line in unseen if not line.left_out]
@@ -457,9 +471,29 @@ class ReviewSection(Section):
             outside=sum(not line.coronary for line in missed),
             left_out=len(unseen) - len(missed),
         )
+        self._changeIfCertain(change, text if unseen else "")
+
+    def _confirmZero(self) -> None:
+        """Reject all lesions of both methods, after a question that states their score and how many were never seen."""
+        review, parts = self._review, []
+        texts = {
+            "threshold": _("{count} lesions (Agatston {total:,.0f}), {unseen} of them never in view"),
+            "decomposition": _("{count} of the calcium map ({total:,.0f}), {unseen} of them never in view"),
+        }
+        for method, score in review.results().items():
+            listed = (*review.lesions(method), *review.left_out(method))
+            rejected = {lesion.id for lesion in listed if isinstance(lesion.site, Artery)}
+            unseen = len(rejected - review.looked_at(method))
+            if rejected:
+                parts.append(texts[method].format(count=len(rejected), total=score.total.agatston, unseen=unseen))
+        text = _("This rejects {lesions}, and confirms 0.").format(lesions=_(" and ").join(parts))
+        self._changeIfCertain(review.set_no_calcium, text if parts else "")
+
+    def _changeIfCertain(self, change: Callable[[], object], question: str) -> None:
+        """Make a change that confirms a score, after a question, if any, and show its consequences."""
         # In testing mode Slicer asks nobody, and answers with False.
-        is_certain = not unseen or slicer.app.testingEnabled()
-        if is_certain or slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Confirm the score")):
+        is_certain = not question or slicer.app.testingEnabled()
+        if is_certain or slicer.util.confirmOkCancelDisplay(question, windowTitle=_("Confirm the score")):
             self._change(change)
         else:
             self.update()  # sets the box back
@@ -467,7 +501,7 @@ class ReviewSection(Section):
     def _reviewedClicked(self, on: bool) -> None:
         change = partial(self._review.set_reviewed, self._method, on)
         if on:
-            self._confirm(change)
+            self._confirm(change, True)
         else:
             self._change(change)
 

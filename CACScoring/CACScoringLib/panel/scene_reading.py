@@ -135,7 +135,7 @@ class SceneReading:
 
     def removeNodes(self) -> None:
         """Remove the nodes from the scene; the CT stays if it was scored anew meanwhile."""
-        from ..mrml.scene import records_in, volume_of_record
+        from ..mrml.scene import records_in, remove_node, volume_of_record
 
         if not self.isOpen:
             return
@@ -147,7 +147,7 @@ class SceneReading:
             if node is nodes.volume and node in scored_volumes:
                 node.SetSaveWithScene(True)
             elif slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
+                remove_node(slicer.mrmlScene, node)
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
         if nodes.volume not in scored_volumes:
             hierarchy.RemoveItem(nodes.folder)

@@ -10,10 +10,6 @@ from collections.abc import Collection, Sequence
 import qt
 from slicer.i18n import tr as _
 
-_MIN_LETTERS = 5
-_MAX_LETTERS = 28
-"""Widths of a column in letters; longer names are elided."""
-
 
 def prepareTable(table) -> None:
     """Prepare a table that can only be read."""
@@ -40,22 +36,21 @@ def prepareColumns(table, titles: Sequence[str], letters: Sequence[int]) -> None
     Args:
         table: The table.
         titles: Titles of the columns.
-        letters: Widths in letters of all columns but the last, which is stretched.
+        letters: Widths in letters of all columns but the first, which is stretched, so that none is out of sight.
     """
     prepareRows(table)
     table.setColumnCount(len(titles))
     table.setHorizontalHeaderLabels([_(title) for title in titles])
     # Names of scans often differ only at their ends.
     table.setTextElideMode(qt.Qt.ElideMiddle)
-    table.horizontalHeader().setStretchLastSection(True)
+    table.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
     letter = table.fontMetrics().horizontalAdvance("n")
-    # Qt stretches the last column, but never below its former width.
-    for column, count in enumerate([*letters, _MIN_LETTERS]):
+    for column, count in enumerate(letters, 1):
         table.setColumnWidth(column, count * letter)
 
 
 def fillRow(table, row: int, texts: Sequence[str], numbers: Collection[int] = (), hint: str | None = None) -> None:
-    """Write a row's cells; the first column grows with its text.
+    """Write a row's cells.
 
     Args:
         table: The table.
@@ -64,9 +59,6 @@ def fillRow(table, row: int, texts: Sequence[str], numbers: Collection[int] = ()
         numbers: Columns that are aligned to the right.
         hint: Tooltip of the row; None to repeat each cell's text.
     """
-    letter = table.fontMetrics().horizontalAdvance("n")
-    width = min(table.fontMetrics().horizontalAdvance(texts[0]) + letter, _MAX_LETTERS * letter)
-    table.setColumnWidth(0, max(width, table.columnWidth(0)))
     for column, text in enumerate(texts):
         item = qt.QTableWidgetItem(text)
         item.setToolTip(text if hint is None else hint)
@@ -96,11 +88,14 @@ def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints
 def fitColumns(table, stretched: int | None = None) -> None:
     """Make columns as wide as their contents, and the table as high as its rows.
 
-    stretched: number of the column that takes up or gives way for the remaining width.
+    stretched: number of the column that takes up the remaining width, but never less than its contents need.
     """
-    table.resizeColumnsToContents()
+    header = table.horizontalHeader()
     if stretched is not None:
-        table.horizontalHeader().setSectionResizeMode(stretched, qt.QHeaderView.Stretch)
+        header.setSectionResizeMode(stretched, qt.QHeaderView.Interactive)
+    table.resizeColumnsToContents()
+    if stretched is not None and header.length() <= table.viewport().width:
+        header.setSectionResizeMode(stretched, qt.QHeaderView.Stretch)
     fitHeight(table)
 
 

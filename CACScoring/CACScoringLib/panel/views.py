@@ -30,6 +30,7 @@ VIEW_GROUP = 20771
 """View group of our slice views, which move together without affecting others."""
 
 HEART_OPACITY_3D = 0.25
+_FROM_THE_FRONT_MM = (0.0, 1000.0, 0.0)
 _ZOOM_MARGIN = 1.15
 _RIM = 0.05
 
@@ -100,11 +101,15 @@ def changeLayout(layoutId: int) -> None:
 
 
 def restoreLayout() -> bool:
-    """Restore the layout shown before ours; return False if there is nothing to restore."""
+    """Restore the layout shown before ours; return False if ours is not shown.
+
+    Before the layout of a scene that was saved with ours there was none, and Slicer's own takes its place.
+    """
     manager = slicer.app.layoutManager()
-    if shownLayout() not in CAC_LAYOUTS or manager.property(_BEFORE) is None:
+    if shownLayout() not in CAC_LAYOUTS:
         return False
-    manager.setLayout(manager.property(_BEFORE))
+    before = manager.property(_BEFORE)
+    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView if before is None else before)
     return True
 
 
@@ -203,6 +208,12 @@ def scrollTo(positionRAS: Sequence[float]) -> None:
             node.JumpSliceByOffsetting(*positionRAS)
 
 
+def giveKeys(sliceWidget) -> None:
+    """Give a slice view the keys, as a click in it does."""
+    # VTK's widget, the only one in the view's layout, handles them.
+    sliceWidget.sliceView().layout().itemAt(0).widget().setFocus()
+
+
 def axialSliceNode():
     """Return the slice node of the main axial view: ours if our layout is shown, else Slicer's red one."""
     name = ORIGINAL if shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID) else "Red"
@@ -237,6 +248,7 @@ def lookAtSurfaces() -> None:
     widget.mrmlViewNode().SetAxisLabelsVisible(False)
     view = widget.threeDView()
     view.resetFocalPoint()
+    lookFrom(view.cameraNode(), _FROM_THE_FRONT_MM)  # a new focus alone leaves the camera oblique
     fitCamera(view)
 
 
@@ -251,9 +263,16 @@ def shownThreeDWidget():
     return widgetsByName[min(widgetsByName)] if widgetsByName else None
 
 
-def fitCamera(view, turn: bool = True) -> None:
-    """Fit the contents of a 3-D view into it. turn: rotate the camera to the nearest axis of the patient."""
-    view.resetCamera(turn)
+def lookFrom(camera, offsetMm: Sequence[float]) -> None:
+    """Place the camera of a 3-D view, upright, at an offset, RAS, from its focus."""
+    if camera is not None:
+        camera.SetPosition([at + step for at, step in zip(camera.GetFocalPoint(), offsetMm, strict=True)])
+        camera.SetViewUp([0.0, 0.0, 1.0])
+
+
+def fitCamera(view) -> None:
+    """Fit the contents of a 3-D view into it, from where its camera looks."""
+    view.resetCamera(False)
     camera, aspect = view.cameraNode(), view.height / max(view.width, 1)
     if camera is not None and aspect > 1:  # Slicer fits the contents to the view's height only
         focus = camera.GetFocalPoint()

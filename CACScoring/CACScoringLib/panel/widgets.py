@@ -176,9 +176,11 @@ def letShrink(widget) -> None:
 
 
 def fitPages(pages) -> None:
-    """Make a tab widget as high as its current page needs, rather than its highest page."""
+    """Make a tab widget as high as its current page needs, not as its highest one, and begin each page at its top."""
 
     def fit(current: int) -> None:
+        if (area := scrollAreaAround(pages)) is not None:
+            area.verticalScrollBar().setValue(0)
         for index in range(pages.count):
             height = qt.QSizePolicy.Preferred if index == current else qt.QSizePolicy.Ignored
             pages.widget(index).setSizePolicy(qt.QSizePolicy.Preferred, height)

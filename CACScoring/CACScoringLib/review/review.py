@@ -17,12 +17,13 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
+from ..record.findings import MassCalibration
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, NonCoronaryScore, Verdict
 from ..scoring.artefacts import dense_warning
 from ..scoring.intervals import with_intervals
 from ..scoring.lesions import find_lesions
-from ..scoring.mass import with_mass
+from ..scoring.mass import MAX_MEASURED, Mass, lesion_masses, with_mass
 from ..scoring.reader_labels import outside_warning
 from ..scoring.score import method_score, non_coronary_score
 from ..scoring.uncertainty import ScanErrors
@@ -54,6 +55,16 @@ class Difference:
             values[np.searchsorted(places, side.flat)] = side.values
         changed = labels[0] != labels[1]
         return cls(places[changed], *labels[:, changed])
+
+    def updated(self, change: Difference | None) -> Difference:
+        """Return the difference with the voxels of another one, which replace its own."""
+        if change is None:
+            return self
+        own = ~np.isin(self.flat, change.flat)
+        flat = np.concatenate([self.flat[own], change.flat])
+        order = np.argsort(flat)
+        before, after = np.append(self.before[own], change.before), np.append(self.after[own], change.after)
+        return Difference(flat[order], before[order], after[order])
 
 
 def _key(lesion: Lesion) -> LesionKey:
@@ -107,6 +118,7 @@ class Review:
         of_reader: Kinds of sites (Artery, NonCoronary) that a reader has decided about in the run.
         unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
         errors: Errors from which scores get intervals; None if unknown.
+        calibration: Mass calibration of the run; None if unknown.
         reviewed: True if a reader has confirmed the review. Unassigned lesions are then left out, as by
             `cac score --lesions`; before, they are candidates, or beside an automatic score, as by `cac score`.
     """
@@ -120,6 +132,7 @@ class Review:
     of_reader: tuple[type[Site], ...] = ()
     unreviewed: str = "candidates"
     errors: ScanErrors | None = None
+    calibration: MassCalibration | None = None
 
     def __post_init__(self) -> None:
         self.reviewed = False
@@ -127,12 +140,16 @@ class Review:
         """False if no artery is suggested; set before the first result."""
         self.labelled = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
         """All labelled voxels, unassigned and rejected ones (NOT_CORONARY) included."""
+        self.given: frozenset[tuple[int, int]] = frozenset()
+        """Flat index of a voxel of each lesion that a reader has given to a site in this review, and its label."""
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
         self._rejected: LesionSet | None = None
         self._results: dict[bool, _Evaluation] = {}
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
+        self._masses: dict[int, Mass] = {}
+        """Masses that the run did not measure, by the lesions' IDs, which change with their voxels."""
 
     def set_labelled(self, labelled: Labelled) -> Difference:
         """Replace the labels and return what changed. Raises MaskError when one is that of no site."""
@@ -185,7 +202,14 @@ class Review:
         if is_rejected or lesion.site == Artery.UNASSIGNED:
             verdict = self._verdict_of(lesion) if is_rejected or self.suggests else None
             return None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict.artery
-        return lesion.site if self._site_by_run(lesion) == lesion.site else None
+        is_by_run = self._site_by_run(lesion) == lesion.site and not self._is_given(lesion)
+        return lesion.site if is_by_run else None
+
+    def _is_given(self, lesion: Lesion) -> bool:
+        """Return True if a reader has given a lesion to its present site."""
+        flat, ids = self.voxels()
+        given = [voxel for voxel, label in self.given if label == lesion.site]
+        return bool(given) and lesion.id in ids[np.isin(flat, given)]
 
     def _verdict_of(self, lesion: Lesion) -> Verdict | None:
         recorded = self.recorded.get(_key(lesion))
@@ -288,11 +312,11 @@ class Review:
             lesions = [lesion for lesion in lesions if lesion.site != Artery.UNASSIGNED]
         if self.suggests and not self.reviewed:
             lesions = [self._with_verdict(lesion) for lesion in lesions]
-        counted = lesion_set.part(lesions)
+        counted = lesion_set.part(self._measured(lesion_set.part(lesions)))
         result = method_score(
             status="reviewed" if self.reviewed else self.unreviewed,
             rules=self.rules,
-            lesions=[lesion for lesion in lesions if isinstance(lesion.site, Artery)],
+            lesions=counted.coronary.lesions,
             voxels=lesion_set.voxels,
             left_out=() if self.reviewed else left_out,
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
@@ -301,6 +325,19 @@ class Review:
         if self.errors is not None:
             result = with_intervals(result, self.errors, counted.non_coronary.lesions)
         return _Evaluation(counted, result, non_coronary_score(self.reviewed, counted), tuple(left_out))
+
+    def _measured(self, counted: LesionSet) -> tuple[Lesion, ...]:
+        """Return the lesions with the masses of those in the arteries, also of those that the run did not measure."""
+        coronary, calibration = counted.coronary, self.calibration
+        missing = {lesion.id for lesion in coronary.lesions if lesion.integrated_mass_mg is None}
+        if calibration is None or len(coronary.lesions) > MAX_MEASURED:
+            return counted.lesions
+        if missing - self._masses.keys():
+            hu, elsewhere = voxels_of(self.peaks or self.image), counted.non_coronary.id_map > 0
+            of_map = self.method == "decomposition"
+            facts = calibration, elsewhere, of_map, missing - self._masses.keys()
+            self._masses |= lesion_masses(hu, self.image.GetSpacing(), coronary, *facts)
+        return tuple(with_mass(x, *self._masses[x.id]) if x.id in missing else x for x in counted.lesions)
 
     def _with_verdict(self, lesion: Lesion) -> Lesion:
         """Return a lesion with the run's verdict, if it had one; one outside the arteries if it has kept its site."""

@@ -87,18 +87,24 @@ class ScanReview:
         self._redo: list[Change] = []
         self._take_in_voxels()
         self._switch_slices_off()
+        for method, review in self._reviews.items():
+            review.given = frozenset(state.notes(method).given)
 
     # Numbers
 
-    def refresh(self, by_reader: bool = True) -> bool:
+    def refresh(self, by_reader: bool = True, given: Change | None = None) -> bool:
         """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
         All changes since the last call are one undo step. by_reader: True if a reader, who sees them, made the edits.
+        given: Voxels that the reader gave to a site, which some may have had before.
         """
         if self._state.writing:
             return False
         problems = dict(self.problems)
         change = self._take_in()
+        if given is not None:
+            for method, voxels in given.voxels.items():
+                change.voxels[method] = voxels.updated(change.voxels.get(method))
         has_new_outline = self._outline not in ((), self._state.pericardium_signature())
         if change:
             for method in change.voxels if by_reader else ():
@@ -110,6 +116,7 @@ class ScanReview:
         """Keep an edit for undo, with its confirmations, and record it."""
         self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
         self._redo.clear()
+        self._note_given(change)
         self._update_confirmations(change)
         self._record("edit", change)
 
@@ -226,8 +233,10 @@ class ScanReview:
         flat: Rising indices into the scan's array.
         """
         self._check(method)
-        self._state.write(method, Labelled(flat, np.full(len(flat), label, np.uint8)))
-        self.refresh()
+        labels = np.full(len(flat), label, np.uint8)
+        given = Change({method: Difference(flat, labels, labels)}, {}, {})
+        self._state.write(method, Labelled(flat, labels))
+        self.refresh(given=given if self._pairs(given, method) - self._reviews[method].given else None)
 
     def give_all(self, method: str, labelled: Labelled) -> None:
         """Begin with these labels and no others; not undone. Raises MaskError while the method has a problem."""
@@ -270,11 +279,23 @@ class ScanReview:
 
     def accept(self, method: str) -> None:
         """Confirm the score; lesions left out stay out. Raises MaskError while counted candidates have no artery."""
-        self._check_decided(method)
-        if unassigned := self.result(method).arteries[Artery.UNASSIGNED].lesions:
-            count = "1 lesion has" if unassigned == 1 else f"{unassigned} lesions have"
-            raise MaskError(f"{count} no artery. Assign or reject what is unassigned before you accept the score.")
+        if reason := self.refusal(method):
+            raise MaskError(reason)
         self.set_reviewed(method, True)
+
+    def refusal(self, method: str, unassigned_may_stay: bool = False) -> str:
+        """Return the reason why a score cannot be confirmed, or an empty text. Raises MaskError as `result` does.
+
+        unassigned_may_stay: Accept lesions without an artery, which then do not count, unless the reading is blind.
+        """
+        is_blind = self._is_blind and method == "threshold"
+        if unassigned_may_stay and not is_blind:
+            return ""
+        count = self.result(method).arteries[Artery.UNASSIGNED].lesions
+        if not count and not (is_blind and (self._reviews[method].labelled.values == Artery.UNASSIGNED).any()):
+            return ""
+        lesions = {0: "Some voxels have", 1: "1 lesion has"}.get(count, f"{count} lesions have")
+        return f"{lesions} no artery. Assign or reject each, or press Reject the rest, before you confirm the score."
 
     def set_no_calcium(self) -> None:
         """Confirm a score of 0: reject every lesion of an artery and mark all methods as reviewed, in one undo step.
@@ -295,8 +316,8 @@ class ScanReview:
 
         Raises MaskError if a blind reader has not decided about every candidate.
         """
-        if on:
-            self._check_decided(method)
+        if on and (reason := self.refusal(method, unassigned_may_stay=True)):
+            raise MaskError(reason)
         again = on and self.reviewed[method]
         self._state.set_reviewed(method, on)
         self.refresh()
@@ -337,7 +358,10 @@ class ScanReview:
     def restore_notes(self, looked_at: dict[str, list[int]], confirmations: dict[str, Confirmation]) -> None:
         """Set the notes of a review that is rebuilt."""
         for method in self.methods:
-            self._state.set_notes(method, ReviewNotes(tuple(looked_at.get(method, ())), confirmations.get(method)))
+            given = self._state.notes(method).given
+            self._state.set_notes(
+                method, ReviewNotes(tuple(looked_at.get(method, ())), confirmations.get(method), given)
+            )
 
     def _note_voxels(self, method: str, voxels: np.ndarray) -> list[int]:
         """Note the lesions that have some of these voxels as looked at; return a voxel of each that is new."""
@@ -350,6 +374,27 @@ class ScanReview:
         if new:
             self._state.set_notes(method, replace(notes, looked_at=(*notes.looked_at, *new)))
         return new
+
+    def _pairs(self, change: Change, method: str) -> set[tuple[int, int]]:
+        """Return a voxel of each lesion that a change has given to a site, and the site's label."""
+        flat, ids = self._reviews[method].voxels()
+        voxels = change.voxels[method]
+        is_lesion = np.isin(voxels.flat, flat)
+        places, labels = voxels.flat[is_lesion], voxels.after[is_lesion]
+        first = np.unique(ids[np.searchsorted(flat, places)], return_index=True)[1]
+        return set(zip(places[first].tolist(), labels[first].tolist(), strict=True))
+
+    def _note_given(self, change: Change, backward: bool = False) -> None:
+        """Note the lesions that a change has given to a site; forget them when it is undone."""
+        for method in change.voxels.keys() - self.problems.keys():
+            notes, voxels = self._state.notes(method), change.voxels[method]
+            if backward:
+                after = dict(zip(voxels.flat.tolist(), voxels.after.tolist(), strict=True))
+                given = {(voxel, label) for voxel, label in notes.given if after.get(voxel) != label}
+            else:
+                given = {*notes.given, *self._pairs(change, method)}
+            self._state.set_notes(method, replace(notes, given=tuple(sorted(given))))
+            self._reviews[method].given = frozenset(given)
 
     def _update_confirmations(self, change: Change) -> None:
         """Confirm anew what a change has confirmed, or has edited of a confirmed score."""
@@ -415,6 +460,7 @@ class ScanReview:
         change = self._undo.pop()
         self._apply(change, backward=True)
         self._redo.append(change)
+        self._note_given(change, backward=True)
         self._update_confirmations(change)
         self._record("undo", change)
         return True
@@ -427,6 +473,7 @@ class ScanReview:
         change = self._redo.pop()
         self._apply(change, backward=False)
         self._undo.append(change)
+        self._note_given(change)
         self._update_confirmations(change)
         self._record("redo", change)
         return True
@@ -437,22 +484,19 @@ class ScanReview:
         for review in self._reviews.values():
             review.suggests = False
 
-    def _check_decided(self, method: str) -> None:
-        unassigned = self._reviews["threshold"].labelled.values == Artery.UNASSIGNED
-        if self._is_blind and method == "threshold" and unassigned.any():
-            raise MaskError("Assign or reject every candidate first, or reject all that are left.")
-
     def restore(self, steps: Iterable[tuple[str, Change]]) -> None:
         """Replay recorded changes in order. Each step is "begin", "edit", "undo" or "redo" with its change.
 
         Changes of methods that are not under review are passed over.
         """
         labels = {method: review.labelled for method, review in self._reviews.items()}
-        restored = dict(labels)
+        restored, by_reader = dict(labels), []
         for kind, recorded in steps:
             voxels = {method: part for method, part in recorded.voxels.items() if method in labels}
             marks = {method: on for method, on in recorded.reviewed.items() if method in labels}
             change = replace(recorded, voxels=voxels, reviewed=marks)
+            if kind != "begin":
+                by_reader.append((change, kind == "undo"))
             if kind == "undo":
                 self._redo.append(self._undo.pop())
             elif kind != "begin":
@@ -466,6 +510,8 @@ class ScanReview:
             if restored[method] is not labels[method]:
                 self._state.write(method, restored[method], alone=True)
         self._take_in()
+        for change, is_undone in by_reader:
+            self._note_given(change, is_undone)
 
     # Output
 
@@ -484,7 +530,7 @@ class ScanReview:
         return result.stating(review=review)
 
     def as_result(self, images: bool = True) -> ScoreResult:
-        """Return the result of the methods without a problem, without the masses of new lesions and the calcium map.
+        """Return the result of the methods without a problem, without the calcium map.
 
         images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are
         read.

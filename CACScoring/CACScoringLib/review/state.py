@@ -46,10 +46,12 @@ class ReviewNotes:
     Attributes:
         looked_at: Flat index of a voxel of each lesion that was shown to a reader.
         confirmation: Confirmation of the score; None until it is confirmed.
+        given: Flat index of a voxel of each lesion that a reader has given to a site, and the site's label.
     """
 
     looked_at: tuple[int, ...] = ()
     confirmation: Confirmation | None = None
+    given: tuple[tuple[int, int], ...] = ()
 
 
 class ReviewState(ABC):
@@ -193,5 +195,6 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
             tuple(kind for kind, decided in of_reader if decided),
             first_status if recorded.status == "reviewed" else recorded.status,
             errors,
+            state.record.mass_calibration,
         )
     return reviews

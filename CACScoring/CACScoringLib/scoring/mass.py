@@ -13,6 +13,7 @@ displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,10 +70,11 @@ def with_masses(
         elsewhere: Calcium outside the arteries, bool [k, j, i]; None if unknown.
         of_map: True for lesions of a calcium map.
     """
-    if calibration is None or len(lesions.lesions) > MAX_MEASURED:
+    missing = {lesion.id for lesion in lesions.lesions if lesion.integrated_mass_mg is None}
+    if calibration is None or not missing or len(lesions.lesions) > MAX_MEASURED:
         return lesions.lesions
-    masses = lesion_masses(scan.hu, scan.image.GetSpacing(), lesions, calibration, elsewhere, of_map)
-    return tuple(x if x.integrated_mass_mg is not None else with_mass(x, *masses[x.id]) for x in lesions.lesions)
+    masses = lesion_masses(scan.hu, scan.image.GetSpacing(), lesions, calibration, elsewhere, of_map, missing)
+    return tuple(with_mass(x, *masses[x.id]) if x.id in missing else x for x in lesions.lesions)
 
 
 def with_mass(lesion: Lesion, mass_mg: float | None, error_mg: float | None) -> Lesion:
@@ -87,6 +89,7 @@ def lesion_masses(
     calibration: MassCalibration,
     elsewhere: np.ndarray | None = None,
     of_map: bool = False,
+    ids: Container[int] | None = None,
 ) -> dict[int, Mass]:
     """Measure each lesion against its own background.
 
@@ -104,6 +107,7 @@ def lesion_masses(
         calibration: Mass calibration of the scan.
         elsewhere: Calcium that is no lesion of these and counts nowhere, bool [k, j, i].
         of_map: True for lesions of a calcium map.
+        ids: Lesions to measure; None for all.
 
     Returns:
         By the lesions' ids.
@@ -113,7 +117,7 @@ def lesion_masses(
     in_map = {lesion.id: lesion.pseudo_mass_hu_mm3 / voxel_mm3 for lesion in lesions.lesions}
     masses = {}
     for number, box in enumerate(ndimage.find_objects(lesions.id_map), 1):
-        if box is None:
+        if box is None or (ids is not None and number not in ids):
             continue
         area = sums.area_of(number, box)
         excess = in_map[number] if of_map else sums.above_ring(area)

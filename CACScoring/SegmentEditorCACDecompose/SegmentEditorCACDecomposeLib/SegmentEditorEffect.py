@@ -28,11 +28,14 @@ class SegmentEditorEffect(LesionEffect):
         self._regionKind = ""
         self._view = None
         self._observed = []
+        self._publishedFloor = 0.0
+        self._lesionLimits = (0.0, 0.0)  # least HU of a lesion in the CT and in the map
 
     def helpText(self) -> str:
         actions = {
             _("Painted region"): _(
-                "the selected segment, painted with CAC Region for example, shrinks to the map's calcium."
+                "what was painted into the selected segment, with CAC Region for example, shrinks to the map's "
+                "calcium; its lesions elsewhere stay."
             ),
             _("Visible part of a slice"): _(
                 "the map's calcium in the slice view last clicked in is added to the selected segment; what belongs to "
@@ -55,7 +58,7 @@ class SegmentEditorEffect(LesionEffect):
         regions, buttons = qt.QVBoxLayout(), qt.QHBoxLayout()
         self.paintedButton = qt.QRadioButton(_("Painted region"))
         self.visibleButton = qt.QRadioButton(_("Visible part of a slice"))
-        self.paintedButton.setToolTip(_("Of the segment."))
+        self.paintedButton.setToolTip(_("Parts of the segment in a slice that hold more than lesions."))
         self.visibleButton.setToolTip(_("Of the slice view last clicked in."))
         for button in (self.paintedButton, self.visibleButton):
             button.toggled.connect(self.updateMRMLFromGUI)
@@ -76,7 +79,8 @@ class SegmentEditorEffect(LesionEffect):
     def updateGUIFromMRML(self) -> None:
         from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 
-        self.scriptedEffect.setParameterDefault("FloorHU", DecompositionSettings().floor_hu)
+        self._publishedFloor = DecompositionSettings().floor_hu
+        self.scriptedEffect.setParameterDefault("FloorHU", self._publishedFloor)
         super().updateGUIFromMRML()
         for button, region in ((self.paintedButton, PAINTED), (self.visibleButton, VISIBLE)):
             with quiet(button):
@@ -91,10 +95,14 @@ class SegmentEditorEffect(LesionEffect):
     # Lifecycle
 
     def activate(self) -> None:
+        from CACScoringLib.record.rules import ScoringRules
+
         super().activate()
         if self.scan.segmentation is not None:
             # The floor of the map's own result.
-            self._useValueOfResult("FloorHU", "FloorOf", self.scan.floor_hu())
+            floor = self.scan.floor_hu()
+            self._useValueOfResult("FloorHU", "FloorOf", floor)
+            self._lesionLimits = self.scan.threshold_hu() or ScoringRules().threshold_hu, floor or self._publishedFloor
             self._observe()
         self.updatePreview()
 
@@ -151,11 +159,9 @@ class SegmentEditorEffect(LesionEffect):
 
     # Views
 
-    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
-        if not self._views.isSliceWidget(viewWidget):
-            return False
+    def onViewEvent(self, interactor, eventId, viewWidget) -> bool:
         if eventId == vtk.vtkCommand.KeyPressEvent:
-            return self._arteries.takeKey(callerInteractor)
+            return self._arteries.takeKey(interactor)
         if eventId == vtk.vtkCommand.LeftButtonPressEvent and self._view != viewWidget:
             self._view = viewWidget
             self._onChanged()
@@ -190,7 +196,7 @@ class SegmentEditorEffect(LesionEffect):
             kji, values = self._region
             floor = self.scriptedEffect.doubleParameter("FloorHU")
             self._preview = Voxels.at(kji[values >= floor])
-            reason = self._previewText(values, floor)
+            reason = self._previewText(kji, values, floor)
         if self._preview is None:
             self._voxelOverlay.hide()
         else:
@@ -211,11 +217,13 @@ class SegmentEditorEffect(LesionEffect):
         if self.scriptedEffect.parameter("Region") == PAINTED:
             kji, values = self._region
             remainder = Voxels.at(kji[~(values >= self.scriptedEffect.doubleParameter("FloorHU"))])
+        slices = self._slicesText(self._region[0])
         changed = self.scan.change(self.scan.selected, self._preview, remainder)
         self._region = None
         self.updatePreview()
         name = self.scan.name_of(self.scan.selected)
-        done = _("Done: {artery} now holds the calcium of the map there.").format(artery=name)
+        done = _("Done: {artery} holds the map's calcium in {slices}; elsewhere it is as before.")
+        done = done.format(artery=name, slices=slices)
         self._say(done if changed else _("Nothing changed."))
 
     def onCancel(self, _checked: bool = False) -> None:
@@ -240,16 +248,28 @@ class SegmentEditorEffect(LesionEffect):
             return _("No calcium map belongs to this segmentation. Score the CT with the networks first.")
         if not self.scan.selected:
             return _("Choose an artery first.")
-        kji = self._paintedIndices() if kind == PAINTED else self._visibleIndices()
-        if not len(kji):
-            return _("The segment is empty. Paint a region with CAC Region first.")
+        kji = self._segmentIndices() if kind == PAINTED else self._visibleIndices()
         image, toImage = calcium_map
-        self._region = (kji, values_at(image, kji, toImage))
+        values = values_at(image, kji, toImage)
+        if kind == PAINTED and len(kji):
+            isPainted = self._isPainted(kji, values)
+            kji, values = kji[isPainted], values[isPainted]
+        if not len(kji):
+            return _("The segment has no painted region. Paint one with CAC Region first.")
+        self._region = (kji, values)
         return ""
 
-    def _paintedIndices(self) -> np.ndarray:
+    def _segmentIndices(self) -> np.ndarray:
         voxels = self.scan.voxels_of(self.scan.selected)
         return np.zeros((0, 3), int) if voxels is None else voxels.kji
+
+    def _isPainted(self, kji: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return a mask of the painted voxels: parts of a slice with voxels that belong to no lesion of CT or map."""
+        from CACScoringLib.review.picking import in_parts_with
+
+        threshold, floor = self._lesionLimits
+        isRough = (self.scan.hu[tuple(kji.T)] < threshold) & ~(values >= floor)
+        return in_parts_with(kji, isRough, self.scan.slice_axis)
 
     def _visibleIndices(self) -> np.ndarray:
         from CACScoringLib.review.picking import shown_voxels
@@ -262,8 +282,13 @@ class SegmentEditorEffect(LesionEffect):
         exempt = {self.scan.selected, self.scan.existing_segment_of(Artery.UNASSIGNED)}
         return self.scan.outside_segments(kji, exempt)
 
-    def _previewText(self, values: np.ndarray, floor: float) -> str:
+    def _previewText(self, kji: np.ndarray, values: np.ndarray, floor: float) -> str:
         volume = float(np.prod(self.scan.spacing_mm))
         calcium = values[values >= floor]
-        text = _("{taken:.1f} of {region:.1f} mm³; calcium adds {most:.0f} HU at most.")
-        return text.format(taken=calcium.size * volume, region=values.size * volume, most=np.nanmax(values, initial=0))
+        text = _("{taken:.1f} of {region:.1f} mm³ in {slices}; calcium adds {most:.0f} HU at most.")
+        sizes = {"taken": calcium.size * volume, "region": values.size * volume, "most": np.nanmax(values, initial=0)}
+        return text.format(slices=self._slicesText(kji), **sizes)
+
+    def _slicesText(self, kji: np.ndarray) -> str:
+        count = len(np.unique(kji[:, self.scan.slice_axis]))
+        return _("1 slice") if count == 1 else _("{count} slices").format(count=count)

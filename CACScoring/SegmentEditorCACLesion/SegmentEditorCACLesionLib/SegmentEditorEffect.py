@@ -94,21 +94,19 @@ class SegmentEditorEffect(LesionEffect):
 
     # Views
 
-    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
-        if not self._views.isSliceWidget(viewWidget):
-            return False
+    def onViewEvent(self, interactor, eventId, viewWidget) -> bool:
         if eventId == vtk.vtkCommand.MouseMoveEvent:
-            return self._onMove(callerInteractor, viewWidget)
+            return self._onMove(interactor, viewWidget)
         if eventId == vtk.vtkCommand.LeftButtonPressEvent:
-            keys = (callerInteractor.GetShiftKey(), callerInteractor.GetControlKey(), callerInteractor.GetAltKey())
-            return not any(keys) and self._onPress(callerInteractor, viewWidget)
+            keys = (interactor.GetShiftKey(), interactor.GetControlKey(), interactor.GetAltKey())
+            return not any(keys) and self._onPress(interactor, viewWidget)
         if eventId == vtk.vtkCommand.LeftButtonReleaseEvent:
             return self._onRelease()
         if eventId == vtk.vtkCommand.KeyPressEvent:
-            if self._views.pressedKey(callerInteractor) == "x" and self._mouse is not None:
+            if self._views.pressedKey(interactor) == "x" and self._mouse is not None:
                 self.rejectAt(self._views.pixelRas(*self._mouse))
                 return True
-            return self._arteries.takeKey(callerInteractor)
+            return self._arteries.takeKey(interactor)
         if eventId == vtk.vtkCommand.LeaveEvent and self._press is None:
             self._mouse = None
             self._clearPreview()

@@ -74,27 +74,25 @@ class SegmentEditorEffect(LesionEffect):
 
     # Views
 
-    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
-        if not self._views.isSliceWidget(viewWidget):
-            return False
+    def onViewEvent(self, interactor, eventId, viewWidget) -> bool:
         events = vtk.vtkCommand
         if eventId == events.KeyPressEvent:
-            key = self._views.pressedKey(callerInteractor)
+            key = self._views.pressedKey(interactor)
             factor = {"plus": _STEP, "equal": _STEP, "add": _STEP, "minus": 1 / _STEP, "subtract": 1 / _STEP}.get(key)
-            return self._scaleBrush(factor) if factor else self._arteries.takeKey(callerInteractor)
+            return self._scaleBrush(factor) if factor else self._arteries.takeKey(interactor)
         if eventId in (events.MouseWheelForwardEvent, events.MouseWheelBackwardEvent):
             forward = eventId == events.MouseWheelForwardEvent
-            return bool(callerInteractor.GetShiftKey()) and self._scaleBrush(_STEP if forward else 1 / _STEP)
+            return bool(interactor.GetShiftKey()) and self._scaleBrush(_STEP if forward else 1 / _STEP)
         if eventId == events.MouseMoveEvent:
-            self._mouse = (viewWidget, callerInteractor.GetEventPosition())
+            self._mouse = (viewWidget, interactor.GetEventPosition())
             self._showBrush()
             return self._stroke is not None and self._moveStroke()
         if eventId == events.LeftButtonPressEvent:
-            keys = (callerInteractor.GetShiftKey(), callerInteractor.GetControlKey(), callerInteractor.GetAltKey())
-            self._mouse = (viewWidget, callerInteractor.GetEventPosition())
+            keys = (interactor.GetShiftKey(), interactor.GetControlKey(), interactor.GetAltKey())
+            self._mouse = (viewWidget, interactor.GetEventPosition())
             return not any(keys) and self._beginStroke()
         if eventId == events.LeftButtonReleaseEvent and self._stroke is not None:
-            self._mouse = (viewWidget, callerInteractor.GetEventPosition())
+            self._mouse = (viewWidget, interactor.GetEventPosition())
             self._moveStroke()
             self._endStroke()
             return True

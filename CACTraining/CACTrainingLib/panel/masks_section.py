@@ -82,8 +82,10 @@ class MaskSection(Section, VTKObservationMixin):
         self._timer.stop()
         self.removeObservers()
         if self._segmentation is not None:
+            from CACScoringLib.mrml.scene import remove_node
+
             self._editor.closeScene()
-            slicer.mrmlScene.RemoveNode(self._segmentation)
+            remove_node(slicer.mrmlScene, self._segmentation)
         self._opened, self._segmentation, self._saved = opened, None, None
         self._say("")
         self.update()

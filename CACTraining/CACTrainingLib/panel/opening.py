@@ -121,10 +121,12 @@ def volumeInScene(project: Project, scanId: str):
 
 def removeNodes(keep=None) -> None:
     """Remove all nodes of opened scans from the scene, except one."""
+    from CACScoringLib.mrml.scene import remove_node
+
     nodes = slicer.util.getNodesByClass("vtkMRMLVolumeNode")
     for node in nodes + slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         if node.GetAttribute(SCAN_ATTRIBUTE) is not None and node is not keep:
-            slicer.mrmlScene.RemoveNode(node)
+            remove_node(slicer.mrmlScene, node)
 
 
 def loadScan(ct: Path, project: Project, scan: ProjectScan, annotator: str, name: str) -> tuple[OpenScan | None, str]:
@@ -171,7 +173,7 @@ def showScan(opened: OpenScan) -> None:
     widget.sliceLogic().FitSliceToBackground()
     if (box := _heartBox(opened)) is not None:
         _zoomTo(node, opened, box)
-    widget.sliceView().setFocus()
+    views.giveKeys(widget)
 
 
 def _heartBox(opened: OpenScan) -> tuple[int, int, int, int] | None:

@@ -52,8 +52,8 @@ class ProjectSection(Section):
         last = "CACTraining/lastFolder"
         self._askForFolder, self._askForFile = partial(askForFolder, setting=last), partial(askForFile, setting=last)
         self._checkInSight = InSight(ui.checkSectionButton)
-        prepareColumns(ui.scanTable, SCAN_TITLES, (14, 9, 10))
-        prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (12, 5, 5, 15, 5, 7))
+        prepareColumns(ui.scanTable, SCAN_TITLES, (9, 10, 13))
+        prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (5, 5, 15, 5, 7, 6))
         ui.agreementTable.setToolTip(
             _("κ (95 % interval) and the proportion of equal labels leave out slices that an annotator is unsure of.")
         )

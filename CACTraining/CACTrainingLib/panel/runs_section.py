@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 POLL_MILLISECONDS = 1000
 TITLES = ("Name", "Network", "State", "Step", "Best")
-COLUMN_LETTERS = (13, 10, 8, 7)
-"""Widths of all columns in characters, except the last, which is stretched."""
+COLUMN_LETTERS = (10, 8, 7, 9)
+"""Widths of all columns in characters, except the first, which is stretched."""
 
 UNDER_WAY = ("starting", "running")
 

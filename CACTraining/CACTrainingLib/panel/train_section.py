@@ -16,7 +16,7 @@ from CACScoringLib.panel.job import Event, Job
 from CACScoringLib.panel.lifecycle import Section
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
-from CACScoringLib.panel.widgets import addRows, fillBox, showPath, singleShot
+from CACScoringLib.panel.widgets import InSight, addRows, fillBox, showPath, singleShot
 
 from ..project.annotations import annotators
 from ..project.project import Project
@@ -62,6 +62,7 @@ class TrainSection(Section):
         self._missing: list[str] = []
         self._problem = ""
         self._choicesOf: tuple[Any, ...] | None = None
+        self._inSight = InSight(ui.runsTable)
         self.runs = RunsSection(ui, ui.trainTab, self.refresh)
         self._timer = singleShot(CHECK_MILLISECONDS, self.check)
         self.bindPath(ui.trainFolderEdit, "trainFolder")
@@ -149,6 +150,7 @@ class TrainSection(Section):
         self._timer.stop()
         self.job.cancel()
         self.runs.cancel()
+        self._inSight.stop()
 
     def _checkKey(self) -> tuple[Any, ...]:
         state = self._state
@@ -217,6 +219,7 @@ class TrainSection(Section):
         state.trainName = ""
         self.runs.choose(name)
         self.refresh()
+        self._inSight.start()
 
     def _refuse(self, reason: str) -> None:
         self.ui.trainCheckLabel.setText(f"✗ {reason}")

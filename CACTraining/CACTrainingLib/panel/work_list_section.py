@@ -20,7 +20,7 @@ from ..project.work_list import WorkItem, shown_name, work_list
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))
-_COLUMN_LETTERS = (14, 7, 8, 7, 8, 5)
+_COLUMN_LETTERS = (7, 8, 7, 8, 5, 7)
 _MAX_ROWS = 5
 
 

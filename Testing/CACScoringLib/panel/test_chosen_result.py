@@ -1,5 +1,6 @@
 """Tests that input, headline, list and views are always of one scan."""
 
+import numpy as np
 import panel_results
 import pytest
 import slicer
@@ -61,6 +62,59 @@ class TestResult:
         driver.settle()
         is_all_of(driver, first)
         assert driver.ui.lesionTable.currentRow() == 0, "not the row of the other scan's lesion"
+
+    def test_undo_and_redo_outlive_a_switch_to_another_result(self, driver, two_results):
+        first, second = two_results
+        driver.assign("16–17", "RCA")
+        driver.assign("12–13", "LAD")
+        driver.ui.undoButton.click()
+        driver.ui.resultSelector.setCurrentNode(first.record)
+        driver.settle()
+        assert not driver.review.can_undo
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            np.zeros((20, 64, 64), np.uint8), second.calcium, "RCA", second.volume
+        )
+        driver.ui.resultSelector.setCurrentNode(second.record)
+        driver.settle()
+        assert "RCA" not in driver.scores(), "another module's change is taken in"
+        driver.ui.undoButton.click()
+        assert driver.scores()["RCA"][0] == "648.0"
+        driver.ui.undoButton.click()
+        assert "RCA" not in driver.scores()
+        assert not driver.review.can_undo
+
+    def test_the_status_of_another_scan_does_not_stay(self, driver, two_results):
+        first, _ = two_results
+        assert driver.ui.statusLabel.text == "Done."
+        driver.ui.inputSelector.setCurrentNode(first.volume)
+        assert driver.ui.statusLabel.text == ""
+
+    @pytest.mark.long
+    def test_a_run_that_ends_leaves_the_views_of_another_page(self, driver, two_results):
+        manager = slicer.app.layoutManager()
+        driver.begin()
+        driver.ui.pages.setCurrentIndex(2)
+        driver.ui.drrLayoutButton.click()
+        driver.finish(networks=True)
+        assert manager.layout == driver.panel.views.RADIOGRAPH_LAYOUT_ID
+        driver.ui.pages.setCurrentIndex(0)
+        driver.settle()
+        assert manager.layout == driver.panel.views.LAYOUT_ID
+
+    @pytest.mark.long
+    def test_the_3d_view_looks_from_the_front_after_a_switch(self, driver, two_results):
+        first, _ = two_results
+        for switch in (lambda: driver.ui.resultSelector.setCurrentNode(first.record), driver.ui.layoutButton.click):
+            driver.ui.pages.setCurrentIndex(2)
+            driver.ui.drrLayoutButton.click()
+            driver.ui.pages.setCurrentIndex(0)
+            switch()
+            driver.settle()
+            driver.settle()
+            camera = driver.panel.views.shownThreeDWidget().threeDView().cameraNode()
+            right, front, up = np.subtract(camera.GetPosition(), camera.GetFocalPoint())
+            assert max(abs(right), abs(up)) < 1 < front
+            assert camera.GetViewUp() == (0, 0, 1)
 
     @pytest.mark.long
     def test_views_are_of_the_result_after_another_module(self, driver, two_results):
@@ -146,7 +200,7 @@ class TestAddedScene:
         is_all_of(driver, nodes)
         assert len(driver.lesions()) == 3
         assert nodes.volume.GetName() == "chest"
-        assert driver.ui.statusLabel.text == "Done."
+        assert driver.ui.statusLabel.text == "", "nothing of the scan before"
 
     def test_a_record_that_becomes_readable_is_shown(self, driver):
         driver.score()

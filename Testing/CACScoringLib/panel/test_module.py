@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from effect_desk import EFFECTS, ROOT, load_effects
-from panel_driver import least_width
+from panel_driver import PANEL_SIZE, beyond_the_panel, least_width
 
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.lesion_segments import TERMINOLOGY
@@ -42,6 +42,41 @@ class TestPanel:
             driver.widget.review._editor.widget.setActiveEffectByName(effect)
             assert driver.widget.review._editor.widget.activeEffect().name == effect
             assert least_width(driver.widget) <= 400, effect
+
+    def test_nothing_lies_beyond_a_narrow_panel(self, driver, monkeypatch):
+        load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
+        driver.score(networks=True)
+        cohort = {"event": "scan", "state": "done", "status": {"threshold": "automatic"}}
+        cohort |= {
+            "agatston": {"threshold": 1234.5, "decomposition": 4959.0},
+            "scaled_agatston": {"decomposition": 968},
+        }
+        driver.widget.cohort._show(cohort | {"index": 0, "name": "a name of a scan that is as long as a file's path"})
+        for effect in EFFECTS:
+            driver.ui.pages.setCurrentIndex(0)
+            driver.ui.editorBox.collapsed = False
+            slicer.app.processEvents()
+            driver.widget.review._editor.widget.setActiveEffectByName(effect)
+            assert beyond_the_panel(driver.widget) == [], effect
+        table = driver.ui.cohortTable
+        for column in range(1, table.columnCount):
+            text = table.fontMetrics().horizontalAdvance(table.item(0, column).text())
+            assert text < table.columnWidth(column), "of the scores nothing is cut off"
+
+    def test_actions_of_each_page_are_in_sight_without_scrolling(self, driver):
+        ui = driver.ui
+        driver.widget.parent.show()
+        for page, section, parts in (
+            (1, ui.readingsButton, (ui.cohortButton, ui.openReadingButton, ui.tablesButton, ui.readingsLabel)),
+            (2, ui.drrButton, (ui.drrMakeButton, ui.drrLayoutButton, ui.drrStatusLabel)),
+        ):
+            ui.pages.setCurrentIndex(page)
+            section.collapsed = False
+            for _ in range(3):
+                driver.widget.parent.resize(*PANEL_SIZE)
+                slicer.app.processEvents()
+            for part in parts:
+                assert part.mapTo(driver.widget.parent, part.rect.bottomLeft()).y() < PANEL_SIZE[1], part.objectName
 
     def test_facts_of_the_scan(self, driver):
         assert "64 × 64 × 20 voxels of 3 × 3 × 3 mm" in driver.ui.factsLabel.text

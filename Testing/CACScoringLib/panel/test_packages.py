@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,6 +80,8 @@ class TestEnsurePackages:
         """Test with the highdicom 0.27 of 3D Slicer 5.12."""
         desk.installed |= {"highdicom": "0.27.0", "fpdf2": "2.8.9", "scikit-image": "0.26.0"}
         assert packages.missingPackages(packages.DICOM_REQUIREMENTS) == ["highdicom>=0.28"]
+        assert packages.ensurePackages(packages.DICOM_REQUIREMENTS) == ""
+        assert "replace versions that this Slicer has: highdicom 0.27.0." in desk.questions[0]
 
     def test_nothing_is_installed_if_declined_or_while_testing(self, packages, desk, monkeypatch):
         desk.accepts = False
@@ -97,6 +100,26 @@ class TestEnsurePackages:
         assert (packages.CPU_BUILDS in torch) == (sys.platform == "linux")
         assert len(desk.questions) == 1
         assert packages.downloadMb(TRAINING_REQUIREMENTS) < 500
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyPI's build has no CUDA")
+    def test_pytorch_behind_a_proxy_that_allows_pypi_alone(self, packages, desk, monkeypatch):
+        """Name the host that fails, and ask before the gigabytes of PyPI's build."""
+
+        def install(requirements, *arguments, **options):
+            if packages.CPU_BUILDS in requirements:
+                raise subprocess.CalledProcessError(1, "pip")
+            desk.install(requirements)
+
+        monkeypatch.setattr(slicer.packaging, "pip_install", install)
+        answers = [True, False, True, True]
+        monkeypatch.setattr(
+            slicer.util, "confirmOkCancelDisplay", lambda text, **_: desk.questions.append(text) or answers.pop(0)
+        )
+        assert packages.CPU_BUILDS in packages.ensurePackages((packages.TORCH,))
+        assert desk.pip_requirements == []
+        assert "several GB" in desk.questions[-1]
+        assert packages.ensurePackages((packages.TORCH,)) == ""
+        assert desk.pip_requirements == [packages.TORCH]
 
     def test_the_pytorch_extension_knows_the_graphics_card(self, packages, desk, monkeypatch):
         versions = []

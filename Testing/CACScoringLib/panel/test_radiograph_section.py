@@ -182,6 +182,23 @@ class TestScore:
 
 @pytest.mark.main_window
 class TestViews:
+    def test_a_run_that_ends_leaves_the_views_of_another_page(self, page):
+        from CACScoringLib.panel.views import RADIOGRAPH_LAYOUT_ID
+
+        manager, radiographs = slicer.app.layoutManager(), page.ui.pages.currentIndex
+        before = manager.layout
+        page.ui.radiographScoreButton.click()
+        page.ui.pages.setCurrentIndex(0)
+        page.worker.write()
+        page.worker.end(0)
+        page.settle()
+        assert cells_of(page.ui.radiographTable)
+        assert manager.layout == before != RADIOGRAPH_LAYOUT_ID
+        page.ui.pages.setCurrentIndex(radiographs)
+        page.settle()
+        assert manager.layout == RADIOGRAPH_LAYOUT_ID
+        assert manager.sliceWidget("CACRadiograph").mrmlSliceCompositeNode().GetForegroundVolumeID()
+
     @pytest.mark.long
     def test_saliency_lies_over_the_radiograph(self, page, tmp_path):
         page.ui.radiographScoreButton.click()

@@ -13,7 +13,7 @@ from review_server import write_cohort
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import AGAIN, FIRST, file_of, journal_of, labels_of, reading_by
-from CACScoringLib.readings.plan import plan_of
+from CACScoringLib.readings.plan import plan_of, planned_readers
 from CACTrainingLib.browser.open_reviews import OpenReview
 
 SCANS = ("one", "two", "three")
@@ -106,11 +106,19 @@ class TestReading:
         assert not any(node.GetSaveWithScene() for node in nodes)
         assert {node.GetName().partition("Case 1")[1] for node in nodes} == {"Case 1"}
 
-    def test_a_blind_reader_decides_about_every_candidate(self, reader):
+    @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox"])
+    def test_a_blind_reader_decides_about_every_candidate(self, reader, monkeypatch, button):
+        ui, questions = reader.ui, []
         reader.next()
-        reader.ui.reviewedBox.click()
+        monkeypatch.setattr(slicer.app, "_testing", False)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+        getattr(ui, button).click()
         reader.driver.settle()
-        assert "Assign or reject every candidate" in reader.ui.totalLabel.text
+        assert questions == [], "refused before anything is asked"
+        assert "3 lesions have no artery" in ui.totalLabel.text
+        assert f"press {ui.rejectRestButton.text}" in ui.totalLabel.text
+        assert not ui.moreButton.collapsed, "the button is in sight"
+        assert not ui.reviewedBox.checked
         assert not reader.driver.review.reviewed["threshold"]
         assert not reader.driver.review.can_undo
 
@@ -147,6 +155,7 @@ class TestReading:
         assert "no other reading" in reader.ui.readingsLabel.text
 
     def test_a_reading_is_resumed_with_its_undo(self, reader, results):
+        colours = slicer.util.getNodesByClass("vtkMRMLDisplayNode")
         reader.next()
         reader.driver.assign(reader.driver.lesions()[0]["Slices"], "RCA")
         total = reader.driver.review.result("threshold").arteries[Artery.RCA]
@@ -154,6 +163,7 @@ class TestReading:
         reader.driver.settle()
         assert reader.driver.review is None
         assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+        assert slicer.util.getNodesByClass("vtkMRMLDisplayNode") == colours, "nothing is drawn any more"
         reader.name("Ann")
         assert reader.listed()[0][1] == "begun"
         reader.next()
@@ -219,6 +229,18 @@ def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(op
     reader.ui.readingTable.cellDoubleClicked.emit(0, 0)
     reader.driver.settle()
     assert reader.driver.review.reviewed == {"threshold": True, "decomposition": True}
+
+
+def test_the_panel_makes_a_plan(open_panel, results):
+    reader = Reader(open_panel(), results, "Ann, Bob")
+    reader.ui.planButton.click()
+    assert planned_readers(results) == READERS
+    planned = plan_of(results, cases_in(results), READERS)
+    assert all(reading.is_blind for reading in planned)
+    assert len(planned) == 2 * (len(SCANS) + round(0.2 * len(SCANS)))
+    assert reader.driver.state.exportReader == "Ann"
+    assert reader.listed()[0][:2] == ["Case 1", "to read"]
+    assert reader.ui.planButton.isHidden()
 
 
 @pytest.mark.long

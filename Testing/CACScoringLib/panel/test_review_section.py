@@ -5,8 +5,10 @@ import heart_with_territories
 import numpy as np
 import panel_results
 import pytest
+import SimpleITK as sitk
 import slicer
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery, NonCoronary
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
@@ -189,6 +191,17 @@ class TestSuggestedSites:
         assert sites() == {"5–6": "aortic valve?", "12–13": "LAD?", "16–17": "LAD?"}
         by_territory.assign("12–13", "LCX")
         assert sites() == {"5–6": "aortic valve?", "12–13": "LCX", "16–17": "LAD?"}
+        by_territory.assign("16–17", "LAD")
+        assert sites()["16–17"] == "LAD", "the reader has decided, too"
+        by_territory.ui.undoButton.click()
+        assert sites() == {"5–6": "aortic valve?", "12–13": "LCX", "16–17": "LAD?"}
+        by_territory.ui.redoButton.click()
+        assert sites()["16–17"] == "LAD"
+        by_territory.ui.undoButton.click()
+        by_territory.ui.lesionTable.selectAll()
+        by_territory.press_artery("LAD")
+        assert set(sites().values()) == {"LAD"}, "those that move and those that stay"
+        by_territory.ui.undoButton.click()
         by_territory.ui.reviewedBox.click()
         assert sites() == {"5–6": "aortic valve", "12–13": "LCX", "16–17": "LAD"}
 
@@ -293,6 +306,13 @@ class TestAutomaticScore:
         assert automatic.ui.lesionTable.currentRow() == 10
         assert (automatic.review.review("threshold").labelled.values == NOT_CORONARY).any()
 
+    def test_home_and_end_go_to_the_first_and_the_last_lesion(self, automatic):
+        rows = automatic.lesions()
+        automatic.ui.lesionTable.setCurrentCell(4, 3)
+        for key, row in (("End", 14), ("Home", 0)):
+            automatic.key(key)
+            assert (automatic.current, automatic.widget.review.table.selected) == (rows[row]["No"], [rows[row]["No"]])
+
     def test_a_key_accepts_all_and_undo_reopens_the_review(self, automatic):
         before, ui = automatic.scores(), automatic.ui
         ui.lesionTable.setCurrentCell(0, 0)
@@ -325,7 +345,7 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(2, 0)
         assert ui.lookedLabel.text == "3 of 9 looked at", "the one that the reader went on from, too"
 
-    @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox", "noCalciumButton"])
+    @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox"])
     def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, monkeypatch, button):
         ui, questions = automatic.ui, []
         monkeypatch.setattr(slicer.app, "_testing", False)
@@ -342,6 +362,33 @@ class TestAutomaticScore:
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
         getattr(ui, button).click()
         assert automatic.review.reviewed["threshold"]
+
+    def test_no_coronary_calcium_asks_what_it_rejects_and_how_much_was_never_in_view(self, automatic, monkeypatch):
+        ui, review, questions = automatic.ui, automatic.review, []
+        total = review.result("threshold").total.agatston
+        monkeypatch.setattr(slicer.app, "_testing", False)
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+        for row in range(len(automatic.lesions())):
+            ui.noCalciumButton.click()
+            unseen = 15 - (row + 1 if row else 0)
+            assert f"This rejects 15 lesions (Agatston {total:,.0f}), {unseen} of them never in view" in questions[-1]
+            assert not any(review.reviewed.values())
+            ui.lesionTable.setCurrentCell(row + 1, 0)
+        assert len(questions) == 15, "asked even when all were seen"
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
+        ui.noCalciumButton.click()
+        assert all(review.reviewed.values())
+        assert review.result("threshold").total.agatston == 0
+
+    def test_no_coronary_calcium_stands_apart_from_harmless_buttons(self, automatic):
+        import qt
+
+        ui = automatic.ui
+        ui.moreButton.collapsed = False
+        automatic.widget.parent.show()
+        slicer.app.processEvents()
+        tops = [button.mapTo(ui.moreButton, qt.QPoint(0, 0)).y() for button in (ui.noCalciumButton, ui.copyButton)]
+        assert tops[0] + ui.noCalciumButton.height <= tops[1]
 
     def test_confirming_asks_about_sites_outside_the_arteries(self, automatic, monkeypatch):
         questions, review = [], automatic.review
@@ -412,3 +459,15 @@ class TestAutomaticScore:
         assert "Confirm it (key A)" in ui.totalLabel.text
         automatic.key("A")
         assert not ui.totalLabel.visible
+
+
+def test_lesions_in_the_heart_are_listed_before_others(driver):
+    """List candidates without a probability from where a reader looks first."""
+    driver.score()
+    assert [lesion["Slices"] for lesion in driver.lesions()] == ["16–17", "12–13", "5–6"], "from head to feet"
+    review = driver.review.review("threshold")
+    mask = sitk.GetArrayFromImage(review.heart)
+    mask[10:] = 0
+    review.heart = Grid.of(review.heart).image(mask)
+    driver.widget.review.update()
+    assert [lesion["Slices"] for lesion in driver.lesions()] == ["5–6", "16–17", "12–13"]

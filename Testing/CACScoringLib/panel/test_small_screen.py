@@ -154,6 +154,21 @@ class TestLayouts:
         assert manager.layout == before
         assert driver.ui.statusLabel.text == ""
 
+    def test_a_reopened_scene_leaves_no_empty_views(self, driver, manager, tmp_path):
+        driver.score(networks=True)
+        ours = manager.layout
+        assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+        driver.widget.exit()
+        manager.setProperty("CACLayoutBefore", None)  # as in a Slicer that has only opened the scene
+        slicer.mrmlScene.Clear()
+        slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+        driver.widget.enter()
+        driver.settle()
+        assert manager.layout == ours
+        slicer.mrmlScene.Clear()
+        driver.settle()
+        assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+
     def test_the_heart_is_visible_after_a_scene_was_reopened(self, driver, tmp_path):
         driver.score(networks=True)
         driver.review.nodes.heart.GetDisplayNode().SetSegmentVisibility(HEART_ID, False)

@@ -88,6 +88,23 @@ class TestJournal:
         assert len(journal_of(case, ANN).entries) == 1
         assert Reading(case).review.result("threshold").total == first.review.result("threshold").total
 
+    def test_a_site_that_the_reader_confirms_stays_confirmed(self, case):
+        def suggested(reading, lesion):
+            lesions = reading.review.review("threshold").lesions().lesions
+            return reading.review.review("threshold").suggested_site(next(x for x in lesions if x.id == lesion.id))
+
+        reading = Reading(case)
+        lesion = next(x for x in reading.review.lesions("threshold") if x.site < Artery.UNASSIGNED)
+        total = reading.review.result("threshold").total
+        assert suggested(reading, lesion) == lesion.site
+        reading.review.assign("threshold", [lesion.id], lesion.site)
+        reading.review.assign("threshold", [lesion.id], lesion.site)
+        assert suggested(reading, lesion) is suggested(Reading(case), lesion) is None
+        assert reading.review.result("threshold").total == total
+        assert len(journal_of(case, ANN).entries) == 1, "the second time changes nothing"
+        assert reading.review.undo()
+        assert suggested(reading, lesion) == suggested(Reading(case), lesion) == lesion.site
+
     def test_readers_are_those_with_a_reading(self, case):
         assert readers_of([case]) == []
         reading = Reading(case)

@@ -15,6 +15,7 @@ from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
 from CACScoringLib.review.scene import SceneReview
+from CACScoringLib.scoring.mass import lesion_masses
 
 METHODS = ("threshold", "decomposition")
 
@@ -47,6 +48,16 @@ def test_exported_sites_scored_again_give_the_same_numbers(with_sites, tmp_path)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
 
 
+def test_a_confirmed_site_stays_confirmed_in_a_reopened_scene(with_sites):
+    review, _ = with_sites
+    lesion = next(x for x in review.lesions("threshold") if review.review("threshold").suggested_site(x))
+    review.assign("threshold", [lesion.id], lesion.site)
+    reopened = SceneReview.of_record(review.scene, review.nodes.record)
+    suggested = {x.id: reopened.review("threshold").suggested_site(x) for x in reopened.lesions("threshold")}
+    assert suggested.pop(lesion.id) is None
+    assert all(suggested.values())
+
+
 @pytest.fixture(scope="module")
 def automatic():
     return automatic_patient.scored()
@@ -55,6 +66,24 @@ def automatic():
 @pytest.fixture
 def review(opened, automatic):
     return opened(automatic)
+
+
+def test_a_left_out_lesion_that_counts_has_a_mass(review, tmp_path):
+    before, left_out = review.result("threshold"), review.left_out("threshold")[0]
+    assert before.total.mass_mg is not None
+    assert left_out.mass_mg is None
+    review.assign("threshold", [left_out.id], Artery.RCA)
+    after = review.result("threshold")
+    (lesion,) = (x for x in after.lesions if x.id == left_out.id)
+    masses = lesion_masses(
+        review.scan.hu, review.scan.image.GetSpacing(), after.lesion_set, review.record.mass_calibration
+    )
+    assert (lesion.mass_mg, lesion.mass_standard_error_mg) == masses[lesion.id]
+    assert after.total.mass_mg == pytest.approx(before.total.mass_mg + lesion.mass_mg)
+    review.set_reviewed("threshold", True)
+    review.export(tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    assert document["methods"]["threshold"]["total"]["mass_mg"] == after.total.mass_mg
 
 
 def test_accepted_unchanged(review):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import slicer
-from panel_driver import InThisProcess
+from panel_driver import PANEL_SIZE, InThisProcess, beyond_the_panel
 from training_driver import write_proposal
 
 from CACTrainingLib.project.annotations import slice_annotations
@@ -37,6 +37,29 @@ class TestModule:
         test.setUp()
         getattr(test, name)()
         test.tearDown()
+
+
+class TestNarrowPanel:
+    def test_nothing_lies_beyond_it(self, annotating):
+        assert beyond_the_panel(annotating.widget) == []
+
+    def test_each_page_begins_at_its_top(self, annotating):
+        import qt
+
+        area, panel = qt.QScrollArea(), annotating.widget.parent
+        area.setWidgetResizable(True)
+        area.setWidget(panel)
+        area.resize(PANEL_SIZE[0], 200)
+        area.show()
+        for page in ("train", "project"):
+            bar = area.verticalScrollBar()
+            slicer.app.processEvents()
+            bar.setValue(bar.maximum)
+            assert bar.value > 0
+            annotating.tab(page)
+            slicer.app.processEvents()
+            assert bar.value == 0
+        area.takeWidget()
 
 
 class TestOpening:

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import qt
 import slicer
+import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
+from ..views import giveKeys
 from ..widgets import quiet
 
 _HINT_LINES, _STATUS_LINES = 2, 3
@@ -177,6 +179,19 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         for parameter in self._parameters:
             self._signalOf(parameter).disconnect(self.updateMRMLFromGUI)
 
+    # Views
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
+        if not self._views.isSliceWidget(viewWidget):
+            return False
+        if eventId == vtk.vtkCommand.EnterEvent:
+            giveKeys(viewWidget)
+        return self.onViewEvent(callerInteractor, eventId, viewWidget)
+
+    def onViewEvent(self, interactor, eventId, viewWidget) -> bool:
+        """React to an event in a slice view; return True if it is handled."""
+        raise NotImplementedError
+
     def chooseArtery(self, artery) -> None:
         """Select the segment of a `Site`."""
         if self.scan.update():
@@ -210,6 +225,6 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
 def siteKeys() -> dict[str, str]:
     """Return the help on the keys that all effects share."""
     return {
-        _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, in the view last clicked in."),
+        _("Keys 1 to 5"): _("choose LM, LAD, LCX, RCA or other, with the mouse in a slice view."),
         _("Keys 6 to 9"): _("choose aortic valve, mitral annulus, thoracic aorta or other non-coronary calcium."),
     }

@@ -106,6 +106,11 @@ class EffectScan:
         i, j, k = (int(n) for n in ijk)
         return (k, j, i) if all(0 <= n < size for n, size in zip((k, j, i), self.hu.shape, strict=True)) else None
 
+    @property
+    def slice_axis(self) -> int:
+        """Axis of [k, j, i] nearest to the body's."""
+        return 2 - int(np.argmax(np.abs(self.index_to_ras[2, :3]) / np.linalg.norm(self.index_to_ras[:3, :3], axis=0)))
+
     def heart(self, outline: bool) -> np.ndarray | None:
         """Return the voxels in which lesions may lie: bool [k, j, i], or None if the segmentation has no heart.
 
@@ -133,8 +138,7 @@ class EffectScan:
             return None
         if outline:
             return inside
-        axis = 2 - int(np.argmax(np.abs(self.index_to_ras[2, :3]) / np.linalg.norm(self.index_to_ras[:3, :3], axis=0)))
-        slices = inside.any(tuple(n for n in range(3) if n != axis), keepdims=True)
+        slices = inside.any(tuple(n for n in range(3) if n != self.slice_axis), keepdims=True)
         return np.ascontiguousarray(np.broadcast_to(slices, inside.shape))
 
     # Segments

@@ -373,7 +373,9 @@ function confirmScore () {
 
 function zero () {
   const lesions = Object.values(own().arteries).reduce((sum, score) => sum + score.lesions, 0)
-  if (!lesions || confirm(`Reject ${lesions} lesions and record a reviewed score of 0?`)) act('no-calcium')
+  const inside = lookedAt().unseen.filter(lesion => state.given_sites.indexOf(lesion.site) <= 4).length
+  const text = `This rejects ${lesions} lesions, ${inside} of them never in view, and records a reviewed score of 0.`
+  if (!lesions || confirm(text)) act('no-calcium')
 }
 
 function neighbour (by) {
