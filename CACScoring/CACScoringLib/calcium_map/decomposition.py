@@ -389,8 +389,7 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
 def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
     """Warn of a map that was calibrated for other networks, or never (`cac calibrate`).
 
-    companions: The networks used beside it, by kind; None for one that is not used. On the card, "models" are those
-    that the intervals were fitted with, and "evidence_models" those of the weights by which lesions count.
+    companions: The networks used beside it, by kind; None for one that is not used.
     """
     card = decomposition.card
     if "evidence_weights" not in card.calibration:
@@ -399,20 +398,13 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
             "coronary calcium or not. Calibrate it on scans with known calcium."
         )
         return [ScanWarning("map-not-calibrated", message)]
-    method = card.validation.get("whole_method", {})
-    fitted = {"intervals": method.get("models", {})}
-    fitted["evidence weights"] = method.get("evidence_models", fitted["intervals"])
-    models = {"decomposition": decomposition, **companions}
-    used = {kind: model.card for kind, model in models.items() if model is not None}
-    foreign = {
-        part: [x.name for kind, x in used.items() if models.get(kind) != x.sha256] for part, models in fitted.items()
-    }
-    parts = " and ".join(part for part, names in foreign.items() if names).capitalize()
-    if not parts:
+    fitted = card.validation.get("whole_method", {}).get("models", {})
+    used = {kind: model.card for kind, model in {"decomposition": decomposition, **companions}.items() if model}
+    names = ", ".join(model.name for kind, model in used.items() if fitted.get(kind) != model.sha256)
+    if not names:
         return []
-    names = ", ".join(dict.fromkeys(name for part in foreign.values() for name in part))
     message = (
-        f"{parts} stored with {card.name} were fitted with networks other than the present {names}, so more "
+        f"The calibration stored with {card.name} was fitted with networks other than the present {names}, so more "
         "lesions may be wrongly counted or excluded. Calibrate the models together."
     )
     return [ScanWarning("map-calibrated-for-others", message)]

@@ -23,7 +23,6 @@ class CalibrateOptions:
         slices: Card of the model for slices (default: the bundled one).
         decomposition: Card of the model for maps.
         lesions: Card of the lesion model (default: the bundled one).
-        intervals_only: Fit intervals and probabilities; what counts stays as stored.
         workers: Number of processes.
         cache: Folder that keeps measurements, to resume from.
     """
@@ -33,7 +32,6 @@ class CalibrateOptions:
     slices: Path | None = option(None, metavar="CARD")
     decomposition: Path = option(metavar="CARD")
     lesions: Path | None = option(None, metavar="CARD")
-    intervals_only: bool = False
     workers: int = option(1, metavar="N")
     cache: Path | None = option(None, metavar="DIR")
 

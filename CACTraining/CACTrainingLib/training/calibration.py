@@ -23,13 +23,13 @@ import numpy as np
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.models.cards import Calibration, ModelCard, find_model, read_card
+from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
-from CACScoringLib.scoring.map_evidence import INTERCEPT, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreCalibration
+from CACScoringLib.scoring.map_evidence import INTERCEPT
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import TrainingScan
@@ -172,38 +172,6 @@ def fit_map(
     return MapEvidence(fitted_weights(stack_features(alone), coronary), limit), masks
 
 
-def intervals(scans: Sequence[MeasuredScan], card: ModelCard) -> tuple[Calibration, dict[str, object]]:
-    """Return the uncertainty of scores with the stored calibration, and its coverage on these scans.
-
-    Args:
-        scans: The scans.
-        card: Card of the map's model.
-
-    Raises:
-        DataError: The card holds no calibration of lesions.
-        CTError: The stored calibration is damaged.
-    """
-    lesions, stored = card.calibration_as(ScoreCalibration).candidates, card.calibration
-    weights, most = stored.get("evidence_weights"), stored.get(MOST)
-    if lesions is None or weights is None or most is None:
-        raise DataError("The map's card holds no evidence that could be kept. Calibrate without --intervals-only.")
-    clinical_masks, map_masks = [], []
-    for scan in scans:
-        probabilities = lesions.probability(1 / (1 + np.exp(-scan.dense.features[LOGIT])))
-        clinical = (probabilities >= lesions.counts_from) & (scan.dense.artery <= max(MAIN_ARTERIES))
-        beneath, table = scan.lesions.beneath, scan.lesions
-        alone = coronary_probabilities(table.features, weights) >= 1 - most
-        clinical_masks.append(clinical)
-        map_masks.append(np.where(beneath >= 0, np.append(clinical, False)[beneath], alone))
-    uncertainty, coverage = stored_uncertainty(scans, _scores(scans, map_masks, clinical_masks))
-    patients = len({scan.patient for scan in scans})
-    return {"uncertainty": uncertainty}, {"coverage_of_intervals": coverage, "patients": patients}
-
-
-MOST = "most_not_coronary"
-"""Entry of the map's card: probability of not being coronary above which a lesion of the map is left out."""
-
-
 def _scores(
     scans: Sequence[MeasuredScan], map_masks: Sequence[np.ndarray], clinical_masks: Sequence[np.ndarray]
 ) -> dict[str, list[Scores]]:
@@ -336,20 +304,14 @@ def run(arguments: Any, progress: Progress) -> Path:
         hashes = {read_card(p).network: read_card(p).sha256 for p in models}
         of_candidates = {kind: hashes[kind] for kind in ("territories", "lesions")}
         card = read_card(arguments.decomposition)
-        previous = card.validation.get("whole_method", {})
-        validation: dict[str, object] = {}
-        if arguments.intervals_only:
-            calibration, coverage = intervals(measured_scans, card)
-            validation["whole_method"] = (
-                {"evidence_models": previous.get("models", {})} | previous | coverage | {"models": hashes}
-            )
-        else:
-            calibration, performance, candidates = choose(measured_scans)
-            calibration = {**MAP_RULE, **card.calibration, **calibration}
-            validation["whole_method"] = performance | {"models": hashes, "evidence_models": hashes}
-            validation["automatic_score"] = candidates | {"models": of_candidates, "data": patients_of(measured_scans)}
-            if "slice_threshold" not in read_card(slices).calibration:
-                update_card(slices, {"slice_threshold": SLICE_THRESHOLD}, {})
+        calibration, performance, candidates = choose(measured_scans)
+        calibration = {**MAP_RULE, **card.calibration, **calibration}
+        validation = {
+            "whole_method": performance | {"models": hashes},
+            "automatic_score": candidates | {"models": of_candidates, "data": patients_of(measured_scans)},
+        }
+        if "slice_threshold" not in read_card(slices).calibration:
+            update_card(slices, {"slice_threshold": SLICE_THRESHOLD}, {})
         path = update_card(arguments.decomposition, calibration, validation)
     progress.done(path)
     return path

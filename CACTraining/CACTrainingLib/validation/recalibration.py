@@ -248,7 +248,7 @@ def store(recalibration: Recalibration, base: StoredModel, name: str, reference:
     calibrated_on = CalibratedOn(reference, len(recalibration.scans), recalibration.patients, today)
     # Figures measured with the former evidence do not hold for the new one.
     former = card.validation.get("whole_method", {})
-    provenance = {key: former[key] for key in ("models", "evidence_models", "data") if key in former}
+    provenance = {key: former[key] for key in ("models", "data") if key in former}
     achieved = {"data": str(calibrated_on), "from": card.name, "weights_fitted": not recalibration.why_not}
     calibration = {**card.calibration, **recalibration.fitted.as_calibration(), "calibrated_on": asdict(calibrated_on)}
     validation = {**card.validation, "whole_method": provenance, "recalibration": achieved}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from calibrated_cards import calibration_of, card_of
+from calibrated_cards import calibration_of
 from digital_pairs import write_coarse
 from handmade_networks import untrained
 from sklearn.linear_model import LogisticRegression
@@ -159,22 +159,6 @@ def test_patients_of_a_calibration_are_named_by_ranges():
     assert calibration.patients_of(scans) == ("7 scans of 6 patients: 1850000, 1850004, 9000000 to 9000002, A0001")
 
 
-def test_intervals_alone_use_the_stored_evidence():
-    scans = cohort()
-    weights = dict.fromkeys(MAP_FEATURES, 0.0) | {"intercept": -9.0}
-    stored = {"evidence_weights": weights, "most_not_coronary": 0.5}
-    # Scores of 40 where the reader has 10, and of 0 if nothing counts.
-    for limit, error in ((0.5, np.log(11 / 41)), (1.0, np.log(11))):
-        card = card_of({**stored, "candidates": {"counts_from": limit}})
-        uncertainty, performance = calibration.intervals(scans, card)
-        assert list(uncertainty) == ["uncertainty"]
-        assert performance["patients"] == 60
-        errors = calibration_of(uncertainty).uncertainty["automatic"].total["agatston"].errors
-        assert errors[1] == pytest.approx([error] * 20, abs=1e-3)
-    with pytest.raises(DataError, match="without --intervals-only"):
-        calibration.intervals(scans, card_of({"floor_hu": 20.0}))
-
-
 def test_a_false_zero_costs_more_than_a_false_score():
     """Calcium of one patient is as doubtful as the slightly larger noise of another."""
     scores, doubt = [np.array([27.0]), np.array([40.0])], [np.array([0.5])] * 2
@@ -239,16 +223,9 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
     judges = {network: models.find_model(network).card.sha256 for network in ("territories", "lesions")}
     assert card.validation["automatic_score"]["models"] == judges
     used = judges | {network: models.read_card(path).sha256 for network, path in cards.items()}
-    assert performance["models"] == performance["evidence_models"] == used
+    assert performance["models"] == used
     assert card.validation["auc"] == 0.5
     assert cards["decomposition"].with_suffix(".safetensors").read_bytes() == weights
-    store.update_card(cards["decomposition"], {}, {"whole_method": performance | {"evidence_models": {"slices": "x"}}})
-    again = ["calibrate", "--data", str(tmp_path / "data"), *options, "--intervals-only", "--progress", "none"]
-    assert cli.main(again) == 0
-    fitted = models.read_card(cards["decomposition"])
-    assert fitted.calibration["evidence_weights"] == card.calibration["evidence_weights"]
-    performance = fitted.validation["whole_method"]
-    assert (performance["models"], performance["evidence_models"]) == (used, {"slices": "x"})
     swapped = [f"--slices={cards['decomposition']}", f"--decomposition={cards['slices']}"]
     assert cli.main(["calibrate", "--data", str(tmp_path / "data"), *swapped, "--progress", "json"]) == 3
     assert "not for 'slices'" in capsys.readouterr().err

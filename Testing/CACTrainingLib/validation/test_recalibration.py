@@ -58,7 +58,7 @@ def base(weights, tmp_path, monkeypatch):
     update_card(
         bundled / "our-map.json",
         calibration,
-        {"whole_method": {"models": {"slices": "1"}, "evidence_models": {"slices": "0"}, "candidates": {}}},
+        {"whole_method": {"models": {"slices": "1"}, "candidates": {}}},
     )
     return find_model("decomposition")
 
@@ -218,7 +218,7 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     assert stored.known.ranges["kvp"] == (120.0, 120.0, 10.0)
     assert card.calibration["calibrated_on"]["patients"] == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
-    assert card.validation["whole_method"] == {"models": {"slices": "1"}, "evidence_models": {"slices": "0"}}
+    assert card.validation["whole_method"] == {"models": {"slices": "1"}}
     text = model.path.read_text("utf-8")
     assert "p12" not in text
     assert "s12" not in text
