@@ -125,7 +125,7 @@ def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_
     content = document["methods"]["threshold"]
     assert (content["status"], content["reviewed"]) == ("automatic", False)
     (excluded,) = content["left_out"]
-    assert (excluded["artery"], excluded["suggested_artery"], excluded["peak_hu"]) == ("unassigned", "RCA", 150.0)
+    assert (excluded["artery"], excluded["suggested_artery"], excluded["peak_hu"]) == ("RCA", "RCA", 150.0)
     assert excluded["reason"] == "looks like noise or bright tissue"
     assert excluded["kinds"]["noise"] > 0.5
     assert excluded["probability"] < 0.5

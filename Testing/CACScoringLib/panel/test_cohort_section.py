@@ -47,7 +47,7 @@ class TestCohort:
         worker.say(self.scan(0, "done", tmp_path, agatston={"threshold": 12.34}, warnings=["metal"]))
         worker.say(self.scan(1, "failed", tmp_path, reason="No heart."))
         assert [cohort.ui.cohortTable.item(0, n).text() for n in range(5)] == ["scan 0", "done ⚠", "12.3", "", ""]
-        metal = "Metal. Check these lesions; reject stents, leads, clips and wires."
+        metal = "Metal. Check these lesions, and count what is calcium."
         for row, note in enumerate((metal, "No heart.")):
             cohort.ui.cohortTable.setCurrentCell(row, 0)
             assert cohort.ui.cohortNoteLabel.text == note
