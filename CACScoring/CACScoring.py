@@ -141,7 +141,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.ui.statusLabel.setText("")
 
     def nodeRemoved(self, node) -> None:
-        self._reviews = tuple(kept for kept in self._reviews if node not in vars(kept[1].nodes).values())
+        self._reviews = tuple(review for review in self._reviews if node not in vars(review[1].nodes).values())
         # End the review; closing the scene removes its nodes.
         if self._review is not None and node in vars(self._review.nodes).values():
             self._showResult(None)
@@ -310,8 +310,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
             except CTError as error:
                 self.ui.statusLabel.setText(str(error))
         if self._review is not None:
-            others = [kept for kept in self._reviews if kept[1].nodes.record is not record]
-            self._reviews = (*others[1 - KEPT_REVIEWS :], (_sourceOf(self._review), self._review))
+            remaining = [review for review in self._reviews if review[1].nodes.record is not record]
+            self._reviews = (*remaining[1 - KEPT_REVIEWS :], (_sourceOf(self._review), self._review))
         for section in (self.review, self.result, self.dicom, self.drr):
             section.setReview(self._review)
         reading = self.readings.current

@@ -77,11 +77,11 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     lines = [_line(review, method, lesion, by_id.get(lesion.id)) for lesion in (*counted, *left_out)]
     heart = review.review(method).heart
-    far = {lesion.id: not _isIn(heart, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
+    is_outside = {lesion.id: not _isIn(heart, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
 
     def place(line: LesionLine) -> tuple[float, ...]:
         unknown = line.probability is None
-        return groups[line.id], -1 if unknown else -line.probability, unknown and far[line.id]
+        return groups[line.id], -1 if unknown else -line.probability, unknown and is_outside[line.id]
 
     return sorted(lines, key=place)
 

@@ -391,7 +391,7 @@ def _numbered(lesions: list[LesionFeatures], scores: dict[int, float], room_mm: 
     """Return the lesions of one artery whose numbers have room, those of the highest scores first."""
     numbered: list[LesionFeatures] = []
     for lesion in sorted(lesions, key=lambda lesion: -scores[lesion.id]):
-        if all(abs((lesion.ostium_mm or 0.0) - (other.ostium_mm or 0.0)) >= room_mm for other in numbered):
+        if all(abs((lesion.ostium_mm or 0.0) - (placed.ostium_mm or 0.0)) >= room_mm for placed in numbered):
             numbered.append(lesion)
     return numbered
 

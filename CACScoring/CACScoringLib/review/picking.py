@@ -250,12 +250,12 @@ def shown_voxels(shape: Sequence[int], view_to_index: np.ndarray, width: int, he
     return np.stack(np.unravel_index(np.flatnonzero(is_visible) + first, shape), 1)
 
 
-def in_parts_with(kji: np.ndarray, chosen: np.ndarray, slice_axis: int) -> np.ndarray:
-    """Return a mask of the positions whose part, connected within a slice (8 neighbours), has a chosen position.
+def in_parts_with(kji: np.ndarray, selected: np.ndarray, slice_axis: int) -> np.ndarray:
+    """Return a mask of the positions whose part, connected within a slice (8 neighbours), has a selected position.
 
     Args:
         kji: Positions [n, 3].
-        chosen: Mask of the chosen positions.
+        selected: Mask of the selected positions.
         slice_axis: Axis across the slices.
     """
     from scipy import ndimage  # loads slowly
@@ -264,7 +264,7 @@ def in_parts_with(kji: np.ndarray, chosen: np.ndarray, slice_axis: int) -> np.nd
     neighbours = np.zeros((3, 3, 3))
     np.moveaxis(neighbours, slice_axis, 0)[1] = 1
     labels = ndimage.label(mask, neighbours)[0][tuple((kji - kji.min(0)).T)]
-    return np.isin(labels, labels[chosen])
+    return np.isin(labels, labels[selected])
 
 
 def values_at(image: np.ndarray, kji: np.ndarray, to_image: np.ndarray) -> np.ndarray:

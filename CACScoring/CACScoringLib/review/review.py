@@ -60,10 +60,13 @@ class Difference:
         """Return the difference with the voxels of another one, which replace its own."""
         if change is None:
             return self
-        own = ~np.isin(self.flat, change.flat)
-        flat = np.concatenate([self.flat[own], change.flat])
+        alone = ~np.isin(self.flat, change.flat)
+        flat = np.concatenate([self.flat[alone], change.flat])
         order = np.argsort(flat)
-        before, after = np.append(self.before[own], change.before), np.append(self.after[own], change.after)
+        before, after = (
+            np.append(self.before[alone], change.before),
+            np.append(self.after[is_unchanged], change.after),
+        )
         return Difference(flat[order], before[order], after[order])
 
 
@@ -140,8 +143,8 @@ class Review:
         """False if no artery is suggested; set before the first result."""
         self.labelled = Labelled(np.zeros(0, np.int64), np.zeros(0, np.uint8))
         """All labelled voxels, unassigned and rejected ones (NOT_CORONARY) included."""
-        self.given: frozenset[tuple[int, int]] = frozenset()
-        """Flat index of a voxel of each lesion that a reader has given to a site in this review, and its label."""
+        self.assigned: frozenset[tuple[int, int]] = frozenset()
+        """Flat index of a voxel of each lesion that a reader has assigned to a site in this review, and its label."""
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
         self._rejected: LesionSet | None = None
@@ -202,14 +205,14 @@ class Review:
         if is_rejected or lesion.site == Artery.UNASSIGNED:
             verdict = self._verdict_of(lesion) if is_rejected or self.suggests else None
             return None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict.artery
-        is_by_run = self._site_by_run(lesion) == lesion.site and not self._is_given(lesion)
+        is_by_run = self._site_by_run(lesion) == lesion.site and not self._is_assigned(lesion)
         return lesion.site if is_by_run else None
 
-    def _is_given(self, lesion: Lesion) -> bool:
-        """Return True if a reader has given a lesion to its present site."""
+    def _is_assigned(self, lesion: Lesion) -> bool:
+        """Return True if a reader has assigned a lesion to its present site."""
         flat, ids = self.voxels()
-        given = [voxel for voxel, label in self.given if label == lesion.site]
-        return bool(given) and lesion.id in ids[np.isin(flat, given)]
+        assigned = [voxel for voxel, label in self.assigned if label == lesion.site]
+        return bool(assigned) and lesion.id in ids[np.isin(flat, assigned)]
 
     def _verdict_of(self, lesion: Lesion) -> Verdict | None:
         recorded = self.recorded.get(_key(lesion))

@@ -88,22 +88,22 @@ class ScanReview:
         self._take_in_voxels()
         self._switch_slices_off()
         for method, review in self._reviews.items():
-            review.given = frozenset(state.notes(method).given)
+            review.assigned = frozenset(state.notes(method).assigned)
 
     # Numbers
 
-    def refresh(self, by_reader: bool = True, given: Change | None = None) -> bool:
+    def refresh(self, by_reader: bool = True, assigned: Change | None = None) -> bool:
         """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
         All changes since the last call are one undo step. by_reader: True if a reader, who sees them, made the edits.
-        given: Voxels that the reader gave to a site, which some may have had before.
+        assigned: Voxels that the reader gave to a site, which some may have had before.
         """
         if self._state.writing:
             return False
         problems = dict(self.problems)
         change = self._take_in()
-        if given is not None:
-            for method, voxels in given.voxels.items():
+        if assigned is not None:
+            for method, voxels in assigned.voxels.items():
                 change.voxels[method] = voxels.updated(change.voxels.get(method))
         has_new_outline = self._outline not in ((), self._state.pericardium_signature())
         if change:
@@ -116,7 +116,7 @@ class ScanReview:
         """Keep an edit for undo, with its confirmations, and record it."""
         self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
         self._redo.clear()
-        self._note_given(change)
+        self._note_assigned(change)
         self._update_confirmations(change)
         self._record("edit", change)
 
@@ -234,9 +234,9 @@ class ScanReview:
         """
         self._check(method)
         labels = np.full(len(flat), label, np.uint8)
-        given = Change({method: Difference(flat, labels, labels)}, {}, {})
+        assigned = Change({method: Difference(flat, labels, labels)}, {}, {})
         self._state.write(method, Labelled(flat, labels))
-        self.refresh(given=given if self._pairs(given, method) - self._reviews[method].given else None)
+        self.refresh(assigned=assigned if self._pairs(assigned, method) - self._reviews[method].assigned else None)
 
     def give_all(self, method: str, labelled: Labelled) -> None:
         """Begin with these labels and no others; not undone. Raises MaskError while the method has a problem."""
@@ -358,9 +358,9 @@ class ScanReview:
     def restore_notes(self, looked_at: dict[str, list[int]], confirmations: dict[str, Confirmation]) -> None:
         """Set the notes of a review that is rebuilt."""
         for method in self.methods:
-            given = self._state.notes(method).given
+            assigned = self._state.notes(method).assigned
             self._state.set_notes(
-                method, ReviewNotes(tuple(looked_at.get(method, ())), confirmations.get(method), given)
+                method, ReviewNotes(tuple(looked_at.get(method, ())), confirmations.get(method), assigned)
             )
 
     def _note_voxels(self, method: str, voxels: np.ndarray) -> list[int]:
@@ -376,7 +376,7 @@ class ScanReview:
         return new
 
     def _pairs(self, change: Change, method: str) -> set[tuple[int, int]]:
-        """Return a voxel of each lesion that a change has given to a site, and the site's label."""
+        """Return a voxel of each lesion that a change has assigned to a site, and the site's label."""
         flat, ids = self._reviews[method].voxels()
         voxels = change.voxels[method]
         is_lesion = np.isin(voxels.flat, flat)
@@ -384,17 +384,17 @@ class ScanReview:
         first = np.unique(ids[np.searchsorted(flat, places)], return_index=True)[1]
         return set(zip(places[first].tolist(), labels[first].tolist(), strict=True))
 
-    def _note_given(self, change: Change, backward: bool = False) -> None:
-        """Note the lesions that a change has given to a site; forget them when it is undone."""
+    def _note_assigned(self, change: Change, backward: bool = False) -> None:
+        """Note the lesions that a change has assigned to a site; forget them when it is undone."""
         for method in change.voxels.keys() - self.problems.keys():
             notes, voxels = self._state.notes(method), change.voxels[method]
             if backward:
                 after = dict(zip(voxels.flat.tolist(), voxels.after.tolist(), strict=True))
-                given = {(voxel, label) for voxel, label in notes.given if after.get(voxel) != label}
+                assigned = {(voxel, label) for voxel, label in notes.assigned if after.get(voxel) != label}
             else:
-                given = {*notes.given, *self._pairs(change, method)}
-            self._state.set_notes(method, replace(notes, given=tuple(sorted(given))))
-            self._reviews[method].given = frozenset(given)
+                assigned = {*notes.assigned, *self._pairs(change, method)}
+            self._state.set_notes(method, replace(notes, assigned=tuple(sorted(assigned))))
+            self._reviews[method].assigned = frozenset(assigned)
 
     def _update_confirmations(self, change: Change) -> None:
         """Confirm anew what a change has confirmed, or has edited of a confirmed score."""
@@ -460,7 +460,7 @@ class ScanReview:
         change = self._undo.pop()
         self._apply(change, backward=True)
         self._redo.append(change)
-        self._note_given(change, backward=True)
+        self._note_assigned(change, backward=True)
         self._update_confirmations(change)
         self._record("undo", change)
         return True
@@ -473,7 +473,7 @@ class ScanReview:
         change = self._redo.pop()
         self._apply(change, backward=False)
         self._undo.append(change)
-        self._note_given(change)
+        self._note_assigned(change)
         self._update_confirmations(change)
         self._record("redo", change)
         return True
@@ -511,7 +511,7 @@ class ScanReview:
                 self._state.write(method, restored[method], alone=True)
         self._take_in()
         for change, is_undone in by_reader:
-            self._note_given(change, is_undone)
+            self._note_assigned(change, is_undone)
 
     # Output
 

@@ -46,12 +46,12 @@ class ReviewNotes:
     Attributes:
         looked_at: Flat index of a voxel of each lesion that was shown to a reader.
         confirmation: Confirmation of the score; None until it is confirmed.
-        given: Flat index of a voxel of each lesion that a reader has given to a site, and the site's label.
+        assigned: Flat index of a voxel of each lesion that a reader has assigned to a site, and the site's label.
     """
 
     looked_at: tuple[int, ...] = ()
     confirmation: Confirmation | None = None
-    given: tuple[tuple[int, int], ...] = ()
+    assigned: tuple[tuple[int, int], ...] = ()
 
 
 class ReviewState(ABC):

@@ -306,7 +306,7 @@ def run(arguments: Any, progress: Progress) -> Path:
         card = read_card(arguments.decomposition)
         calibration, performance, candidates = choose(measured_scans)
         calibration = {**MAP_RULE, **card.calibration, **calibration}
-        validation = {
+        validation: dict[str, object] = {
             "whole_method": performance | {"models": hashes},
             "automatic_score": candidates | {"models": of_candidates, "data": patients_of(measured_scans)},
         }

@@ -43,8 +43,8 @@ def test_the_number_is_that_of_the_largest_lesion_at_its_place(result):
     method = result.methods["threshold"]
     (small,), (lesion,) = method.lesions, method.features.lesions
     large = replace(small, id=2, agatston=521.0, clinical_agatston=521.0)
-    near, far = replace(lesion, id=2, ostium_mm=36.0), replace(lesion, id=3, ostium_mm=90.0)
-    features = replace(method.features, lesions=(lesion, near, far))
+    adjacent, distant = replace(lesion, id=2, ostium_mm=36.0), replace(lesion, id=3, ostium_mm=90.0)
+    features = replace(method.features, lesions=(lesion, adjacent, distant))
     crowded = replace(method, lesions=(small, large, replace(small, id=3)), features=features)
     assert re.findall(r'text-anchor="middle" fill="currentColor">(\d+)</text>', artery_strips(crowded))[:2] == [
         "2",
