@@ -65,7 +65,7 @@ class Difference:
         order = np.argsort(flat)
         before, after = (
             np.append(self.before[alone], change.before),
-            np.append(self.after[is_unchanged], change.after),
+            np.append(self.after[alone], change.after),
         )
         return Difference(flat[order], before[order], after[order])
 

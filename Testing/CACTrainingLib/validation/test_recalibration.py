@@ -124,7 +124,7 @@ def test_totals_teach_the_limit_alone(base):
 
 
 def test_candidates_of_no_artery_never_count(base):
-    """Those that only the lesion network's calibration could bring above the limit, such as noise."""
+    """Candidates such as noise that no calibration brings above the limit."""
     scans = digital_scans()
     scans = [
         replace(scan, candidates=replace(scan.candidates, arteries=[*scan.candidates.arteries[:-1], "unassigned"]))
