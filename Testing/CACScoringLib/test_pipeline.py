@@ -117,7 +117,7 @@ def test_a_heart_that_reaches_blank_slices_is_cut(heart_with_two_lesions, blank,
     assert ("heart-cut" in codes(score_scan(changed, heart=heart, lesions=labels))) == expected
 
 
-def test_what_may_be_metal_counts_with_a_severe_warning(heart_with_two_lesions):
+def test_possible_metal_counts_with_a_severe_warning(heart_with_two_lesions):
     scan, heart, labels = heart_with_two_lesions
     image = sitk.Image(scan.image)
     image[40, 40, 7] = 2500

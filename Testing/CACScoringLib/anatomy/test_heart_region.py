@@ -128,7 +128,7 @@ SURROUNDINGS["open airway on a couch"] = lambda hu: on_couch(open_airway(hu), -9
 
 
 @pytest.mark.parametrize("surround", SURROUNDINGS.values(), ids=SURROUNDINGS)
-def test_what_lies_around_the_body_is_no_lung(chest, surround):
+def test_lungs_lie_inside_the_body(chest, surround):
     hu = array(chest.image)
     changed = surround(hu)
     before, after = (landmarks(array(scan_from_image(image_of(values, chest.image.GetSpacing()), ACQUISITION).coarse))

@@ -295,7 +295,7 @@ class TestMaskOnScanGrid:
 
 
 @pytest.mark.parametrize("with_time", [False, True])
-def test_vectors_of_one_component_are_numbers(with_time):
+def test_one_component_vectors_become_scalars(with_time):
     image = sitk.GetImageFromArray(chest_hu()[..., None].astype(np.int16), isVector=True)
     labels = sitk.GetImageFromArray((chest_hu() > 300)[..., None].astype(np.uint8), isVector=True)
     if with_time:

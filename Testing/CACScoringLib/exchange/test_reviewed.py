@@ -177,9 +177,7 @@ def box(rows, columns, k=5):
         ([box((10, 20), (10, 20)), box((12, 18), (12, 18))], "CLOSEDPLANAR_XOR", [(11, 11)], [(15, 15)]),
     ],
 )  # fmt: skip
-def test_contours_of_a_plane_are_united_unless_one_is_a_hole_or_they_exclude_each_other(
-    series, contours, kind, filled, empty, tmp_path
-):
+def test_overlapping_contours_are_united(series, contours, kind, filled, empty, tmp_path):
     scan = read_ct(series.ct)
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", contours)], kind=kind)
     labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])[5]

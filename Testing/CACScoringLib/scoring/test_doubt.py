@@ -127,7 +127,7 @@ def test_categories_of_both_answers_are_weighed(lesions, probabilities):
     assert list(scored.category_probabilities.values()) == pytest.approx(probabilities, abs=1e-6)
 
 
-def test_calcium_elsewhere_that_may_be_coronary_is_doubted():
+def test_doubtful_calcium_elsewhere_gives_an_alternative():
     """A zero beside calcium of the root that has a probability of .3 of being coronary."""
     method = score_of((10, 0.3, False))
     (lesion,) = method.left_out

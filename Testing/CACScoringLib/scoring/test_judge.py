@@ -100,7 +100,7 @@ def test_touching_calcium_is_divided_where_the_network_sees_it():
 
 
 @pytest.mark.parametrize("kind", ["noise", "clip"])
-def test_noise_and_devices_are_left_out_where_arteries_run(kind):
+def test_noise_and_devices_near_arteries_are_left_out(kind):
     judged_lesions = judged({**USUAL, LAD: {kind: 0.7, "LAD": 0.3}})
     (lesion,) = judged_lesions.left_out
     assert (lesion.site, lesion.verdict.artery, lesion.verdict.counts) == (Artery.LAD, Artery.LAD, False)

@@ -210,7 +210,7 @@ def test_views_of_a_scan_repeat_and_differ_in_slices_kernel_and_noise():
     assert min(noise) < 14 < 22 < max(noise)
 
 
-def test_what_is_dense_in_a_clean_scan_is_not_coronary(tmp_path, monkeypatch):
+def test_clean_scans_hold_nothing_coronary(tmp_path, monkeypatch):
     seen = []
 
     def label(ct, sources, _, is_real):
