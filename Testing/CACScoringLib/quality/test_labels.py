@@ -58,4 +58,4 @@ def test_a_side_or_slices_without_labels_are_reported(scan, change, slices):
 def test_a_label_beside_its_calcium_is_reported(scan):
     labelled = scan[1].copy()
     labelled[9:12, 24:28, 50:54], labelled[9:12, 34:38, 50:54] = False, True
-    assert "1 of 5 labelled regions hold no calcium (from slice 9" in messages(scan, labelled)
+    assert "1 of 5 labelled regions hold nothing from 130 HU (from slice 9" in messages(scan, labelled)
