@@ -41,6 +41,7 @@ def label_doubts(labelled: np.ndarray, hu: np.ndarray, threshold_hu: float) -> t
     if empty:
         slices = abbreviated_list(str(int(np.argmax((regions == n).any((1, 2)))) + box[0].start) for n in empty)
         doubts.append(
-            f"{len(empty)} of {count} labelled regions hold nothing from {threshold_hu:g} HU (from slice {slices}, from 0)"
+            f"{len(empty)} of {count} labelled regions hold nothing from {threshold_hu:g} HU (from slice {slices}, "
+            "from 0)"
         )
     return tuple(ScanWarning("labels-doubtful", f"{doubt}.") for doubt in doubts)
