@@ -14,7 +14,6 @@ from slicer.i18n import tr as _
 
 from ..core.labels import SITE_COLOURS, Artery
 from ..record.columns import COLUMNS, PANEL, Column, lesion_cells
-from ..scoring.doubt import CERTAIN, CERTAIN_NOT
 from . import table_widgets
 from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
@@ -102,6 +101,8 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
         lesion: The lesion, with the verdict by which it counts or is left out.
         features: Its features; None if unknown.
     """
+    from ..scoring.doubt import CERTAIN, CERTAIN_NOT  # needs packages that the panel loads without
+
     method_review, verdict = review.review(method), lesion.verdict
     suggested = None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict
     out = verdict is not None and not verdict.counts

@@ -1,4 +1,4 @@
-"""Labels of a reader compared with the calcium around them: parts of lesions that no label covers, empty labels."""
+"""Labels of a reader compared with the calcium around them: parts of lesions that no label covers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ In labels of four scans 0 to 2.5 %; with half the lesions' slices, or a voxel of
 
 
 def label_doubts(labelled: np.ndarray, hu: np.ndarray, threshold_hu: float) -> tuple[ScanWarning, ...]:
-    """Warn of labels that miss a side or slices of the calcium that they lie on, or hold none.
+    """Warn of labels that miss a side or slices of the calcium that they lie on.
 
     Args:
         labelled: True for labelled voxels, [k, j, i].
@@ -27,8 +27,6 @@ def label_doubts(labelled: np.ndarray, hu: np.ndarray, threshold_hu: float) -> t
     box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in bounding_box(labelled))
     labelled = labelled[box]
     dense = hu[box] >= threshold_hu
-    regions, count = ndimage.label(labelled, np.ones((3, 3, 3)))
-    empty = sorted(set(range(1, count + 1)) - set(regions[labelled & dense].tolist()))
     missed = ndimage.binary_dilation(labelled & dense) & dense & ~labelled
     number, total = np.count_nonzero(missed), np.count_nonzero(labelled & dense)
     doubts = []
@@ -37,11 +35,5 @@ def label_doubts(labelled: np.ndarray, hu: np.ndarray, threshold_hu: float) -> t
         doubts.append(
             f"{number} dense voxels right beside, above or below {total} labelled ones are not labelled (slice {slices}"
             ", from 0 at the feet), so parts of lesions are not counted"
-        )
-    if empty:
-        slices = abbreviated_list(str(int(np.argmax((regions == n).any((1, 2)))) + box[0].start) for n in empty)
-        doubts.append(
-            f"{len(empty)} of {count} labelled regions hold nothing from {threshold_hu:g} HU (from slice {slices}, "
-            "from 0)"
         )
     return tuple(ScanWarning("labels-doubtful", f"{doubt}.") for doubt in doubts)

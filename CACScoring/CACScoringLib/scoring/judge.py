@@ -37,6 +37,9 @@ from .uncertainty import ScoreCalibration
 REACHED = 0.01
 """Probability of an artery's territory, anywhere in connected voxels, from which the network is asked about them."""
 
+DEVICE_HU = 500.0
+"""Peak from which what the network calls a device is reported as one; fainter specks are left out alone."""
+
 STENT_PROBABILITY = 0.5
 """Probability from which a lesion is named as a possible stent."""
 
@@ -109,8 +112,8 @@ class JudgedLesions:
 
     @property
     def devices(self) -> list[Lesion]:
-        """Lesions that are devices, stents excepted."""
-        judged = [lesion for lesion in self.lesions.lesions if lesion.verdict is not None]
+        """Lesions that are devices, stents excepted, and dense enough (DEVICE_HU)."""
+        judged = [lesion for lesion in self.lesions.lesions if lesion.peak_hu >= DEVICE_HU]
         return [lesion for lesion in judged if likeliest_kind(lesion.verdict) in ANSWERS["device"]]
 
     @property

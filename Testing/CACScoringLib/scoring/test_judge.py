@@ -106,8 +106,18 @@ def test_noise_and_devices_near_arteries_are_left_out(kind):
     assert (lesion.site, lesion.verdict.artery, lesion.verdict.counts) == (Artery.LAD, Artery.LAD, False)
     assert lesion.verdict.probability == pytest.approx(0.3, abs=0.01)
     assert set(sites(judged_lesions.non_coronary)) == {ROOT, ANNULUS, AORTA}
-    assert judged_lesions.has_coronary_device == (kind == "clip")
-    assert [warning.code for warning in device_warning(judged_lesions)] == (["metal"] if kind == "clip" else [])
+    assert not judged_lesions.has_coronary_device, "it is too faint"
+
+
+def test_a_dense_device_is_reported():
+    scan = heart.scan()
+    hu = scan.hu.copy()
+    hu[heart.calcium()[0]] = 900
+    image = image_of(hu, scan.image.GetSpacing())
+    image.CopyInformation(scan.image)
+    judged_lesions = judged({**USUAL, 900: {"clip": 1.0}}, scan=replace(scan, image=image))
+    assert judged_lesions.has_coronary_device
+    assert [warning.code for warning in device_warning(judged_lesions)] == ["metal"]
 
 
 def test_a_stent_counts_in_the_artery_of_its_place():
