@@ -275,7 +275,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     rules = rules or ScoringRules()
     scan = _scan(ct)
     on_grid, _ = mask_on_scan_grid(_image("labels", labels, read_mask), scan, "label map", may_be_empty=True)
-    lesions = find_lesions(scan.image, sitk.GetArrayFromImage(on_grid), rules).coronary
+    lesions = find_lesions(scan.image, on_grid, rules).coronary
     return method_score("reviewed", rules, lesions.lesions, lesions.voxels, no_calcium=not lesions.lesions)
 
 

@@ -19,9 +19,8 @@ import SimpleITK as sitk
 
 from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM, Grid
+from ..core.grid import GRID_MM
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
-from ..core.voxels import voxels_of
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import LUNG_EDGE_HU, depth_inside, widened, within
 from .heart_region import (
@@ -89,7 +88,7 @@ class HeartCandidate:
     failure: str = ""
 
     @property
-    def mask(self) -> sitk.Image | None:
+    def mask(self) -> np.ndarray | None:
         """Mask of the heart, None if there is none."""
         return None if self.region is None else self.region.mask
 
@@ -127,7 +126,8 @@ def _with_pericardium(heart: HeartRegion, pericardium: sitk.Image, scan: CTScan)
     expected, least = heart.mask, MIN_AGREEMENT
     if heart.pericardium is not None:
         expected, least = heart.pericardium, MIN_AGREEMENT_OF_OUTLINES
-    doubts = mask_warnings("pericardium mask", outline, expected, least)
+    outline = outline != 0
+    doubts = mask_warnings("pericardium mask", outline, expected, scan.voxel_volume_mm3, least)
     source, warnings = None if doubts else "given", (*heart.warnings, *warnings, *doubts)
     return replace(heart, pericardium=outline, pericardium_source=source, warnings=warnings)
 
@@ -145,12 +145,13 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
         MaskError: The mask does not fit the scan.
     """
     if mask is not None:
-        on_grid, warnings = mask_on_scan_grid(mask, scan, "heart mask")
-        region = HeartRegion(mask=on_grid > 0, excluded=None, source="given", warnings=warnings)
+        labels, warnings = mask_on_scan_grid(mask, scan, "heart mask")
+        region = HeartRegion(mask=labels > 0, excluded=None, source="given", warnings=warnings)
         if model is not None:
             return _with_territories(scan, region, model)
         by_lungs = _candidate(lambda: heart_region(scan))
-        return replace(region, warnings=warnings + mask_warnings("heart mask", region.mask, by_lungs.mask))
+        doubts = mask_warnings("heart mask", region.mask, by_lungs.mask, scan.voxel_volume_mm3)
+        return replace(region, warnings=warnings + doubts)
     if model is None:
         return heart_region(scan)
     by_lungs, by_network = _search_lungs_and_territories(scan, model)
@@ -158,29 +159,29 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
 
 
 def mask_warnings(
-    name: str, mask: sitk.Image, heart: sitk.Image | None, least: float = MIN_AGREEMENT
+    name: str, mask: np.ndarray, heart: np.ndarray | None, voxel_mm3: float, least: float = MIN_AGREEMENT
 ) -> tuple[ScanWarning, ...]:
     """Compare a given mask with the heart found in the scan.
 
     Args:
         name: What to call the mask in messages.
-        mask: Given mask, 0 outside, on the scan's grid.
+        mask: Given mask on the scan's grid, bool [k, j, i].
         heart: Heart found, likewise; None if there is none.
+        voxel_mm3: Volume of a voxel.
         least: Dice below which the mask does not belong to it.
 
     Returns:
         A severe warning where the mask does not belong to the scan.
     """
     if heart is None:
-        volume_ml = np.count_nonzero(voxels_of(mask)) * math.prod(mask.GetSpacing()) / 1000
+        volume_ml = np.count_nonzero(mask) * voxel_mm3 / 1000
         doubt = f"has {volume_ml:.0f} ml; hearts have up to {HEART_ML[1]:.0f} ml" if volume_ml > HEART_ML[1] else ""
     else:
-        mask_voxels, heart_voxels = (voxels_of(image) != 0 for image in (mask, heart))
-        agreement, doubt = _dice_of(mask_voxels, heart_voxels), ""
+        agreement, doubt = _dice(mask, heart), ""
         if agreement < least:
             doubt = f"overlaps the heart found in the scan by only {math.floor(100 * agreement)}% (Dice)"
         for axis, direction in enumerate(("upside down", "front to back", "left to right")):
-            mirrored_agreement = _dice_of(np.flip(mask_voxels, axis), heart_voxels)
+            mirrored_agreement = _dice(np.flip(mask, axis), heart)
             if mirrored_agreement > max(agreement + LESS_THAN_MIRRORED, MIN_AGREEMENT_OF_OUTLINES):
                 doubt = f"fits the heart found in the scan better when it is mirrored {direction}"
     if not doubt:
@@ -191,7 +192,7 @@ def mask_warnings(
 
 def _around_lesions(scan: CTScan, sites: np.ndarray, reason: str) -> HeartRegion:
     """Return the region around a reader's lesions. reason: Why no heart was found."""
-    mask = widened(Grid.of(scan.image).image(sites != 0), LESION_MARGIN_MM)
+    mask = widened(sites != 0, scan.image.GetSpacing(), LESION_MARGIN_MM)
     message = f"{reason} Only the labelled lesions were scored, and checks that need a heart were left out."
     return HeartRegion(mask, None, AROUND_LESIONS, (ScanWarning("heart-not-found", message),))
 
@@ -216,22 +217,22 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
         )
         return _from_lungs(scan, lungs, reason)
     doubt = without_arteries(heart.territories)
-    if doubt and {"top", "bottom"} <= set(cut_ends(voxels_of(heart.mask), heart.mask.GetSpacing(), 0.0)):
+    if doubt and {"top", "bottom"} <= set(cut_ends(heart.mask, scan.image.GetSpacing(), 0.0)):
         # A thorax of plastic has lungs too.
         raise NoHeartError(
             f"The heart of the network {heart.source}, which both ends of the scan cut, is none: {doubt}"
         )
-    return _confirmed(heart, lungs)
+    return _confirmed(scan, heart, lungs)
 
 
 def _search_lungs_and_territories(scan: CTScan, model: LoadedModel) -> tuple[HeartCandidate, HeartCandidate]:
     """Search from the lungs and by the territories' network at once, which once more looks where the lungs leave room
     if both disagree; nothing is excluded yet."""
 
-    def search(expected: sitk.Image | None = None) -> HeartRegion:
+    def search(expected: np.ndarray | None = None) -> HeartRegion:
         territories = find_territories(scan, model, expected)
-        pericardium = territories.heart_mask(scan.image)
-        mask = widened(pericardium, HEART_MARGIN_MM)
+        pericardium = territories.heart_mask(scan.hu.shape)
+        mask = widened(pericardium, scan.image.GetSpacing(), HEART_MARGIN_MM)
         source, warnings = territories.source, territories.warnings
         return HeartRegion(mask, None, source, warnings, territories, pericardium, source)
 
@@ -257,9 +258,10 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
         territories = find_territories(scan, model)
     except NoHeartError:
         territories = None
-    heart = None if territories is None else territories.heart_mask(scan.image)
+    heart = None if territories is None else territories.heart_mask(scan.hu.shape)
     if region.source == "given":
-        region = replace(region, warnings=region.warnings + mask_warnings("heart mask", region.mask, heart))
+        doubts = mask_warnings("heart mask", region.mask, heart, scan.voxel_volume_mm3)
+        region = replace(region, warnings=region.warnings + doubts)
     if territories is not None and heart is not None and _dice(heart, region.mask) >= MIN_AGREEMENT:
         return replace(region, territories=territories, warnings=(*region.warnings, *territories.warnings))
     message = (
@@ -269,21 +271,20 @@ def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> 
     return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
 
-def _confirmed(heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
+def _confirmed(scan: CTScan, heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:
     """Return the heart of networks less what the lungs show to be bone, aorta or outside."""
     assert lungs.excluded is not None
-    excluded, grid = voxels_of(lungs.excluded), Grid.of(heart.mask)
-    mask = grid.image((voxels_of(heart.mask) != 0) & (excluded != BONE_LABEL))
-    cut = _cut_warnings(mask, heart.territories)
+    mask = heart.mask & (lungs.excluded != BONE_LABEL)
+    cut = _cut_warnings(scan, mask, heart.territories)
     # The lungs' region is larger than the heart, and may reach an end of the scan where the heart does not.
     warnings = (*(warning for warning in lungs.warnings if warning.code != "heart-cut"), *heart.warnings, *cut)
-    territories = heart.territories and heart.territories.with_descending_aorta(grid.image(excluded == AORTA_LABEL))
+    territories = heart.territories and heart.territories.with_descending_aorta(lungs.excluded == AORTA_LABEL)
     return replace(heart, mask=mask, excluded=lungs.excluded, warnings=warnings, territories=territories)
 
 
 def _from_lungs(scan: CTScan, lungs: HeartRegion, reason: str) -> HeartRegion:
     """Return the region of the lungs if it is plausible, too. reason: Why that of the networks is not taken."""
-    if implausibility := implausible(scan.coarse, lungs.mask):
+    if implausibility := implausible(scan, lungs.mask):
         raise NoHeartError(f"{reason}\nThe region between the lungs is implausible: {implausibility}")
     message = (
         f"{reason} The region between the lungs was used instead, which is wider than the heart. Check the heart "
@@ -294,31 +295,31 @@ def _from_lungs(scan: CTScan, lungs: HeartRegion, reason: str) -> HeartRegion:
 
 def _without_lungs(scan: CTScan, region: HeartRegion, reason: str) -> HeartRegion:
     """Return the heart of networks if it is plausible, as the lungs show none. reason: Why they show none."""
-    if implausibility := implausible(scan.coarse, region.mask) or without_arteries(region.territories):
+    if implausibility := implausible(scan, region.mask) or without_arteries(region.territories):
         raise NoHeartError(f"{reason}\nThe heart of the network {region.source} is implausible: {implausibility}")
     message = (
         f"The heart could not be located from the lungs, so it was found by the network {region.source} alone, "
         "and bone was excluded by size and density alone. Check the heart outline."
     )
-    cut = _cut_warnings(region.mask, region.territories)
+    cut = _cut_warnings(scan, region.mask, region.territories)
     territories = region.territories
-    organs = Grid.of(scan.coarse).mask(region.mask)
+    organs = scan.coarse_grid.mask(region.mask, scan.grid)
     if territories is not None:
         inside = territories.probability.argmax(0) != OUTSIDE
-        organs |= Grid.of(scan.coarse).mask(territories.grid.as_image(inside, scan.image))
-    bone = bone_beside(scan.image, scan.coarse, organs)
+        organs |= scan.coarse_grid.mask(inside, territories.grid.in_space(scan.image))
+    bone = bone_beside(scan, organs)
     warnings = (*region.warnings, ScanWarning("heart-without-lungs", message), *cut)
-    return replace(region, mask=sitk.And(region.mask, bone == 0), excluded=bone, warnings=warnings)
+    return replace(region, mask=region.mask & (bone == 0), excluded=bone, warnings=warnings)
 
 
-def _cut_warnings(heart: sitk.Image, territories: Territories | None) -> tuple[ScanWarning, ...]:
+def _cut_warnings(scan: CTScan, heart: np.ndarray, territories: Territories | None) -> tuple[ScanWarning, ...]:
     """Check whether a heart is cut: with territories, whether those of the arteries are (CUT_ARTERIES_MM2)."""
-    warnings = cut_warnings(voxels_of(heart))
+    warnings = cut_warnings(heart)
     if not warnings or territories is None:
         return warnings
-    labels = sitk.GetArrayFromImage(territories.labels(heart))
+    labels = territories.labels(heart.shape)
     is_coronary = (labels >= min(MAIN_ARTERIES)) & (labels <= max(MAIN_ARTERIES))
-    return cut_warnings(is_coronary, heart.GetSpacing(), CUT_ARTERIES_MM2)
+    return cut_warnings(is_coronary, scan.image.GetSpacing(), CUT_ARTERIES_MM2)
 
 
 def without_arteries(territories: Territories | None) -> str:
@@ -333,14 +334,14 @@ def without_arteries(territories: Territories | None) -> str:
     return ""
 
 
-def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
+def implausible(scan: CTScan, mask: np.ndarray) -> str:
     """State why a mask that no lungs confirm is no heart: a sentence, empty if it is plausible.
 
     Args:
-        coarse: The scan on the working grid.
-        mask: uint8 0/1 on the scan's own grid, not empty.
+        scan: The scan.
+        mask: Mask on its grid, bool [k, j, i], not empty.
     """
-    heart = Grid.of(coarse).mask(mask)
+    heart = scan.coarse_grid.mask(mask, scan.grid)
     volume_ml = heart.sum() * GRID_MM**3 / 1000
     if not HEART_ML[0] <= volume_ml <= HEART_ML[1]:
         return f"its volume is {volume_ml:.0f} ml; {HEART_ML[0]:.0f} to {HEART_ML[1]:.0f} ml with fat is usual."
@@ -349,7 +350,7 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
         radius_mm = math.floor(10 * depth_mm) / 10  # never rounded up to what is usual
         return f"the largest sphere inside it has a radius of {radius_mm:g} mm; {HEART_DEPTH_MM:g} mm or more is usual."
     shell = within(heart, LUNG_REACH_MM / GRID_MM) & ~heart
-    lung = voxels_of(coarse) < LUNG_EDGE_HU
+    lung = scan.coarse_hu < LUNG_EDGE_HU
     middle = np.argwhere(heart)[:, 2].mean()
     columns = np.arange(heart.shape[2])
     for side, side_columns in (("right", columns < middle - 20 / GRID_MM), ("left", columns > middle + 20 / GRID_MM)):
@@ -360,10 +361,6 @@ def implausible(coarse: sitk.Image, mask: sitk.Image) -> str:
     return ""
 
 
-def _dice(first: sitk.Image, second: sitk.Image) -> float:
-    """Return the Dice coefficient of masks, uint8 0/1."""
-    return _dice_of(*(voxels_of(mask) != 0 for mask in (first, second)))
-
-
-def _dice_of(a: np.ndarray, b: np.ndarray) -> float:
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the Dice coefficient of masks."""
     return 2 * int(np.count_nonzero(a & b)) / max(1, int(np.count_nonzero(a) + np.count_nonzero(b)))

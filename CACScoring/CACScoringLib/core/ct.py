@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,6 +22,9 @@ from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes,
 from .text import abbreviated_list, printable
 from .voxels import image_from_array, spine_axis, voxels_of
 from .warning_codes import SEVERE
+
+if TYPE_CHECKING:
+    from .grid import Grid
 
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
@@ -132,11 +135,30 @@ class CTScan:
         return hashlib.sha256(np.ascontiguousarray(whole_values, np.dtype("<i2")).data).hexdigest()
 
     @cached_property
+    def grid(self) -> Grid:
+        """Grid of the voxels."""
+        from .grid import Grid  # needs SciPy, which Slicer lacks while it starts
+
+        return Grid.of(self.image)
+
+    @cached_property
     def coarse(self) -> sitk.Image:
         """The scan on voxels of 3 mm (`grid.on_working_grid`), where anatomy is looked for."""
-        from .grid import on_working_grid  # needs SciPy, which Slicer lacks while it starts
+        from .grid import on_working_grid
 
         return on_working_grid(self.image)
+
+    @cached_property
+    def coarse_hu(self) -> np.ndarray:
+        """Read-only array of the coarse voxels, [k, j, i], HU."""
+        return voxels_of(self.coarse)
+
+    @cached_property
+    def coarse_grid(self) -> Grid:
+        """Grid of the coarse voxels."""
+        from .grid import Grid
+
+        return Grid.of(self.coarse)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone, without what follows from them, for copies and other processes."""
@@ -194,7 +216,7 @@ def with_warnings(scan: CTScan, *warnings: ScanWarning) -> CTScan:
 
 def mask_on_scan_grid(
     mask: sitk.Image, scan: CTScan, name: str, may_be_empty: bool = False
-) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """Bring a mask or label map onto the scan's own grid.
 
     Args:
@@ -205,16 +227,14 @@ def mask_on_scan_grid(
             segmentation; a mask whose labels all lie outside the scan is still refused.
 
     Returns:
-        uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
+        uint8 labels [k, j, i] on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
 
     Raises:
         MaskError: If it is no label map, or nothing of it lies inside the scan.
     """
     empty = may_be_empty and not voxels_of(mask).any()
     if empty and max(mask.GetSize()) == 1:
-        mask = sitk.Image(scan.image.GetSize(), sitk.sitkUInt8)
-        mask.CopyInformation(scan.image)
-        return mask, ()
+        return np.zeros(scan.hu.shape, np.uint8), ()
     try:
         mask = _without_single_axes(mask)
         _check_volume(mask)
@@ -236,19 +256,19 @@ def mask_on_scan_grid(
             inside = sitk.Resample(mask + 1, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
             empty = bool(voxels_of(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        lost = np.setdiff1d(labels, np.unique(voxels_of(mask)))
+        lost = np.setdiff1d(labels, np.unique(sitk.GetArrayViewFromImage(mask)))
         message = f"The {name} is on a different grid from the scan and was resampled to it (nearest neighbour)."
         if lost.any():
             message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
         warnings = (ScanWarning("mask-resampled", message),)
-    mask.CopyInformation(scan.image)
-    if not empty and not voxels_of(mask).any():
+    on_scan = sitk.GetArrayFromImage(mask)
+    if not empty and not on_scan.any():
         message = (
             f"The {name} has no labelled voxel inside the scan. Check that both come from the same patient "
             "and that the mask was saved with its geometry."
         )
         raise MaskError(message)
-    return mask, warnings
+    return on_scan, warnings
 
 
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:

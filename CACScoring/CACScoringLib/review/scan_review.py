@@ -137,7 +137,11 @@ class ScanReview:
 
     def features(self, method: str) -> Features | None:
         """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
-        return features_of(self.result(method), self._state.scored, artery_courses(self._state.territories()))
+        return features_of(
+            self.result(method),
+            self._state.scored,
+            artery_courses(self._state.territories(), self.scan.image.GetSpacing()),
+        )
 
     @property
     def non_coronary(self) -> NonCoronaryScore | None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..anatomy.courses import artery_courses
 from ..anatomy.heart_region import HeartRegion
@@ -79,7 +78,7 @@ def score_candidates(scan: CTScan, heart: HeartRegion, rules: ScoringRules, bloo
         rules: Rules of the clinical score.
         blood: Blood and noise; None if not measured.
     """
-    dense = find_lesions(scan.image, candidate_sites(heart, scan.hu >= rules.threshold_hu), rules)
+    dense = find_lesions(scan.image, candidate_sites(heart, scan.hu >= rules.threshold_hu, scan.grid), rules)
     coronary, has_territories = dense.coronary, heart.territories is not None
     lesions = coronary.lesions
     if has_territories:
@@ -145,7 +144,7 @@ def score_reading(
         if judged is not None:
             sites = np.where(is_unlabelled, judged.non_coronary.site_map(), np.uint8(0))
         else:
-            sites = candidate_sites(heart, is_unlabelled)
+            sites = candidate_sites(heart, is_unlabelled, scan.grid)
         elsewhere = non_coronary_score(False, find_lesions(scan.image, sites, rules))
     devices = [] if judged is None else device_warning(judged)
     warnings = [*reader.warnings, *devices, *outside_warning(coronary, heart.mask), *dense_warning(labelled)]
@@ -197,7 +196,7 @@ def with_measurements(
     scan: CTScan,
     calibration: MassCalibration | None,
     elsewhere: NonCoronaryScore | None,
-    territories: sitk.Image | None,
+    territories: np.ndarray | None,
 ) -> dict[str, MethodScore]:
     """Measure masses without a threshold and features of the lesions that count.
 
@@ -206,10 +205,10 @@ def with_measurements(
         scan: The scan as scored.
         calibration: Mass calibration; None in results of earlier versions, which get no masses.
         elsewhere: Calcium outside the arteries; None if unknown.
-        territories: Labels of TERRITORIES on the scan's grid; None if unknown.
+        territories: Labels of TERRITORIES, uint8 [k, j, i] on the scan's grid; None if unknown.
     """
     calcium = None if elsewhere is None else elsewhere.lesion_set.id_map > 0
-    courses = artery_courses(territories)
+    courses = artery_courses(territories, scan.image.GetSpacing())
     measured = {name: _with_masses(method, scan, calibration, calcium) for name, method in methods.items()}
     return {name: replace(method, features=features_of(method, scan, courses)) for name, method in measured.items()}
 
