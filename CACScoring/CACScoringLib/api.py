@@ -49,7 +49,7 @@ from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import find_lesions
 from .scoring.reader_labels import status_of
-from .scoring.score import method_score
+from .scoring.scores import method_score
 
 read_ct = words_of("argument")(reading.read_ct)
 

@@ -347,7 +347,7 @@ class MethodScore:
     @property
     def is_map(self) -> bool:
         """True for the calcium map, whose scores on the clinical scale follow from masses."""
-        return self.rules.equivalent_mg_per_mm3_hu is not None
+        return self.rules.is_map
 
     @property
     def scaled_agatston(self) -> float | None:

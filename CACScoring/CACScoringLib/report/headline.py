@@ -14,7 +14,7 @@ from ..record.findings import Categories
 from ..record.score_record import TruthRecord, with_severity
 from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
-from ..scoring.scores import whole_score
+from ..scoring.categories import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
 from .listing import doubtful_text
 

@@ -18,8 +18,8 @@ from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
 from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
+from ..scoring.categories import ROUNDING
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.scores import ROUNDING
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures

@@ -25,7 +25,7 @@ from ..scoring.intervals import with_intervals
 from ..scoring.lesions import find_lesions
 from ..scoring.mass import MAX_MEASURED, Mass, lesion_masses, with_mass
 from ..scoring.reader_labels import outside_warning
-from ..scoring.score import method_score, non_coronary_score
+from ..scoring.scores import method_score, non_coronary_score
 from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]

@@ -27,8 +27,8 @@ from ..record.provenance import now, provenance_of
 from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
 from ..record.scores import Lesion, MethodScore, NonCoronaryScore
 from ..results import ScoreResult
+from ..scoring.categories import categories_of
 from ..scoring.features import features_of
-from ..scoring.score import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review

@@ -9,7 +9,8 @@ from ..core.ct import ScanWarning
 from ..core.labels import Artery, SiteMap
 from ..core.text import abbreviated_list
 from ..record.scores import Lesion, MethodScore, Score, SumScore, Verdict
-from .scores import class_number, score_of, scores_by_site
+from .categories import class_number
+from .scores import score_of, scores_by_site
 
 CERTAIN_NOT, CERTAIN = 0.2, 0.9
 """Probability of being coronary calcium above which a lesion that does not count is doubtful, and below which one that
