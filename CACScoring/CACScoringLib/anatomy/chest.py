@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
@@ -75,6 +76,16 @@ class Chest:
     back: int  # j of the lungs' back
     width: int  # inner width of the chest
     spine_front: np.ndarray  # j of the vertebral bodies' front per slice; beyond the last row where not in view
+
+    @cached_property
+    def bone_with_rim(self) -> np.ndarray:
+        """Bone, and the voxels beside it that it fills in part."""
+        return grown(self.bone)
+
+    @cached_property
+    def beside_bone(self) -> np.ndarray:
+        """Where thin bone and cartilage may be attached to bone."""
+        return within(self.bone, voxels(15))
 
 
 def landmarks(hu: np.ndarray) -> Chest:

@@ -14,9 +14,8 @@ import numpy as np
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
-from ..core.grid import bounding_box
+from ..core.grid import bounding_box, cut_ends
 from ..record.findings import EpicardialFat
-from .heart_region import cut_ends
 
 FAT_HU = (-190.0, -30.0)
 """Range of fat in HU, as in studies of risk (PMC6884062, PMC8422968)."""

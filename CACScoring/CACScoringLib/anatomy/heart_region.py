@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM, Box, Grid, largest_part
+from ..core.grid import GRID_MM, Box, Grid, cut_ends, largest_part
 from .chest import BONE_HU, Chest, depth_inside, grown, landmarks, voxels, within
 
 if TYPE_CHECKING:
@@ -127,11 +127,11 @@ def heart_region(scan: CTScan) -> HeartRegion:
     coarse = scan.coarse_grid
     box, grid = _near(heart, scan)
     mask = grid.mask(heart, coarse)
-    skeleton = grid.mask(grown(chest.bone), coarse)
+    skeleton = grid.mask(chest.bone_with_rim, coarse)
     # Enhanced blood would join it too.
     excluded = skeleton * np.uint8(BONE_LABEL)
     if chest.lumen is None:
-        joined = grid.mask(_near_bone(chest.bone), coarse) & (scan.hu[box] >= DENSE_HU)
+        joined = grid.mask(chest.beside_bone, coarse) & (scan.hu[box] >= DENSE_HU)
         excluded = _with_attached(skeleton, joined)
     aorta = _descending_aorta(chest, heart)
     if aorta is not None:
@@ -157,11 +157,6 @@ def _near(heart: np.ndarray, scan: CTScan) -> tuple[Box, Grid]:
     limits = zip(start[:2], stop[:2], image.GetSize()[:2], strict=True)
     columns, rows = (slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits)
     return (slice(None), rows, columns), scan.grid.part(columns, rows)
-
-
-def _near_bone(bone: np.ndarray) -> np.ndarray:
-    """Return where dense voxels may be attached to bone, on the working grid."""
-    return within(bone, voxels(15))
 
 
 def _with_attached(skeleton: np.ndarray, dense: np.ndarray) -> np.ndarray:
@@ -190,7 +185,7 @@ def bone_beside(scan: CTScan, organs: np.ndarray) -> np.ndarray:
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
     bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    skeleton, nearby = (scan.grid.mask(part, scan.coarse_grid) for part in (grown(bone), _near_bone(bone)))
+    skeleton, nearby = (scan.grid.mask(part, scan.coarse_grid) for part in (grown(bone), within(bone, voxels(15))))
     return _with_attached(skeleton, nearby & (scan.hu >= DENSE_HU))
 
 
@@ -229,7 +224,7 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
 def _tissue_between_lungs(chest: Chest) -> np.ndarray:
     """Return the tissue that may be heart, vessel or fat around them, regardless of height."""
     _, j, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
-    bone = grown(chest.bone)
+    bone = chest.bone_with_rim
     # The chest wall also lies between ribs and in front of the sternum: all that is in front of bone.
     in_front = j < chest.front + (chest.back - chest.front) // 3
     wall = np.maximum.accumulate((bone & in_front)[:, ::-1], axis=1)[:, ::-1]
@@ -328,23 +323,6 @@ def cut_warnings(
         "and its calcium is not counted."
     )
     return (ScanWarning("heart-cut", message),)
-
-
-def cut_ends(part: np.ndarray, spacing_mm: Sequence[float], least_mm2: float) -> list[str]:
-    """Name the ends and sides of the scan that a part of it reaches.
-
-    Args:
-        part: [k, j, i], 0 outside.
-        spacing_mm: Along i, j, k.
-        least_mm2: Area at an end or a side above which it is cut.
-    """
-    i_mm, j_mm, k_mm = spacing_mm
-    areas_mm2 = {
-        "top": np.count_nonzero(part[-1]) * i_mm * j_mm,
-        "bottom": np.count_nonzero(part[0]) * i_mm * j_mm,
-        "sides": np.count_nonzero(part[:, [0, -1]]) * i_mm * k_mm + np.count_nonzero(part[:, :, [0, -1]]) * j_mm * k_mm,
-    }
-    return [name for name, area_mm2 in areas_mm2.items() if area_mm2 > least_mm2]
 
 
 def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:

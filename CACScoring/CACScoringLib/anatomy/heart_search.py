@@ -19,7 +19,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM
+from ..core.grid import GRID_MM, cut_ends
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import LUNG_EDGE_HU, depth_inside, widened, within
@@ -29,7 +29,6 @@ from .heart_region import (
     BONE_LABEL,
     HeartRegion,
     bone_beside,
-    cut_ends,
     cut_warnings,
     heart_region,
 )
@@ -106,7 +105,7 @@ def locate_heart(
 
     Args:
         scan: The CT.
-        mask: A mask of the heart.
+        mask: A mask of the heart, on any grid.
         networks: The networks, if any.
         reader_sites: A reader's sites, uint8 [k, j, i]; None without a reader.
         pericardium: Mask of all within the pericardium, on any grid; None for the outline of the networks.
@@ -122,11 +121,11 @@ def locate_heart(
 
 def _with_pericardium(heart: HeartRegion, pericardium: sitk.Image, scan: CTScan) -> HeartRegion:
     """Return the heart with a pericardium of the user, which has no source if it does not fit the heart."""
-    outline, warnings = mask_on_scan_grid(pericardium, scan, "pericardium mask")
+    labels, warnings = mask_on_scan_grid(pericardium, scan, "pericardium mask")
+    outline = labels != 0
     expected, least = heart.mask, MIN_AGREEMENT
     if heart.pericardium is not None:
         expected, least = heart.pericardium, MIN_AGREEMENT_OF_OUTLINES
-    outline = outline != 0
     doubts = mask_warnings("pericardium mask", outline, expected, scan.voxel_volume_mm3, least)
     source, warnings = None if doubts else "given", (*heart.warnings, *warnings, *doubts)
     return replace(heart, pericardium=outline, pericardium_source=source, warnings=warnings)
@@ -144,18 +143,36 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
         NoHeartError: Neither lungs nor network show a plausible heart.
         MaskError: The mask does not fit the scan.
     """
-    if mask is not None:
-        labels, warnings = mask_on_scan_grid(mask, scan, "heart mask")
-        region = HeartRegion(mask=labels > 0, excluded=None, source="given", warnings=warnings)
-        if model is not None:
-            return _with_territories(scan, region, model)
-        by_lungs = _candidate(lambda: heart_region(scan))
-        doubts = mask_warnings("heart mask", region.mask, by_lungs.mask, scan.voxel_volume_mm3)
-        return replace(region, warnings=warnings + doubts)
-    if model is None:
+    given = None if mask is None else mask_on_scan_grid(mask, scan, "heart mask")
+    if mask is None and model is None:
         return heart_region(scan)
-    by_lungs, by_network = _search_lungs_and_territories(scan, model)
-    return _decide(scan, by_lungs, by_network, model.card.name)
+    by_lungs, by_network = _search(scan, model, has_mask=mask is not None)
+    name = "" if model is None else model.card.name
+    if given is None:
+        return _decide(scan, by_lungs, by_network, name)
+    region = _given(scan, given[0] != 0, by_lungs, by_network, name)
+    return replace(region, warnings=(*given[1], *region.warnings))
+
+
+def _given(
+    scan: CTScan, mask: np.ndarray, by_lungs: HeartCandidate, by_network: HeartCandidate, name: str
+) -> HeartRegion:
+    """Return a heart of the user with the network's territories, or a warning if these lie elsewhere or are unknown.
+
+    name: Name of the network; empty without one.
+    """
+    found = by_network.region
+    expected = by_lungs.mask if found is None else found.pericardium
+    region = HeartRegion(mask, None, "given", mask_warnings("heart mask", mask, expected, scan.voxel_volume_mm3))
+    if not name:
+        return region
+    if found is not None and expected is not None and _dice(expected, mask) >= MIN_AGREEMENT:
+        return replace(region, territories=found.territories, warnings=(*region.warnings, *found.warnings))
+    message = (
+        f"The network {name} found no heart where the heart mask lies, so lesions are not assigned to arteries, and "
+        "calcium of valves and great vessels is not separated from that of the arteries."
+    )
+    return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
 
 def mask_warnings(
@@ -225,21 +242,26 @@ def _decide(scan: CTScan, by_lungs: HeartCandidate, by_network: HeartCandidate, 
     return _confirmed(scan, heart, lungs)
 
 
-def _search_lungs_and_territories(scan: CTScan, model: LoadedModel) -> tuple[HeartCandidate, HeartCandidate]:
+def _search(scan: CTScan, model: LoadedModel | None, has_mask: bool) -> tuple[HeartCandidate, HeartCandidate]:
     """Search from the lungs and by the territories' network at once, which once more looks where the lungs leave room
-    if both disagree; nothing is excluded yet."""
+    if both disagree; with a mask of the user, by the network if there is one, else from the lungs. Nothing is excluded
+    yet."""
 
     def search(expected: np.ndarray | None = None) -> HeartRegion:
+        if model is None:
+            raise NoHeartError("There is no network.")
         territories = find_territories(scan, model, expected)
         pericardium = territories.heart_mask(scan.hu.shape)
         mask = widened(pericardium, scan.image.GetSpacing(), HEART_MARGIN_MM)
         source, warnings = territories.source, territories.warnings
         return HeartRegion(mask, None, source, warnings, territories, pericardium, source)
 
+    if has_mask and model is not None:
+        return HeartCandidate(None), _candidate(search)
     with ThreadPoolExecutor(2) as threads:
         by_lungs, by_network = threads.map(_candidate, (lambda: heart_region(scan), search))
     lungs, heart = by_lungs.mask, by_network.mask
-    if lungs is not None and (heart is None or _dice(heart, lungs) < MIN_AGREEMENT):
+    if model is not None and lungs is not None and (heart is None or _dice(heart, lungs) < MIN_AGREEMENT):
         by_network = _candidate(lambda: search(lungs))
     return by_lungs, by_network
 
@@ -250,25 +272,6 @@ def _candidate(search: Callable[[], HeartRegion]) -> HeartCandidate:
         return HeartCandidate(search())
     except NoHeartError as error:
         return HeartCandidate(None, str(error))
-
-
-def _with_territories(scan: CTScan, region: HeartRegion, model: LoadedModel) -> HeartRegion:
-    """Add the territories to a region, or a warning if a network finds them elsewhere or not at all."""
-    try:
-        territories = find_territories(scan, model)
-    except NoHeartError:
-        territories = None
-    heart = None if territories is None else territories.heart_mask(scan.hu.shape)
-    if region.source == "given":
-        doubts = mask_warnings("heart mask", region.mask, heart, scan.voxel_volume_mm3)
-        region = replace(region, warnings=region.warnings + doubts)
-    if territories is not None and heart is not None and _dice(heart, region.mask) >= MIN_AGREEMENT:
-        return replace(region, territories=territories, warnings=(*region.warnings, *territories.warnings))
-    message = (
-        f"The network {model.card.name} found no heart where the heart mask lies, so lesions are not assigned to "
-        "arteries, and calcium of valves and great vessels is not separated from that of the arteries."
-    )
-    return replace(region, warnings=(*region.warnings, ScanWarning("no-territories", message)))
 
 
 def _confirmed(scan: CTScan, heart: HeartRegion, lungs: HeartRegion) -> HeartRegion:

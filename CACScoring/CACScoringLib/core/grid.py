@@ -11,7 +11,7 @@ three sparse matrix products. All arrays are [k, j, i].
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -270,6 +270,23 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
         filled = np.flatnonzero(mask[box].any(axis=tuple(n for n in range(mask.ndim) if n != axis)))
         box += (slice(int(filled[0]), int(filled[-1]) + 1),)
     return box
+
+
+def cut_ends(part: np.ndarray, spacing_mm: Sequence[float], least_mm2: float) -> list[str]:
+    """Name the ends and sides of the scan that a part of it reaches.
+
+    Args:
+        part: [k, j, i], 0 outside.
+        spacing_mm: Along i, j, k.
+        least_mm2: Area at an end or a side above which it is cut.
+    """
+    i_mm, j_mm, k_mm = spacing_mm
+    areas_mm2 = {
+        "top": np.count_nonzero(part[-1]) * i_mm * j_mm,
+        "bottom": np.count_nonzero(part[0]) * i_mm * j_mm,
+        "sides": np.count_nonzero(part[:, [0, -1]]) * i_mm * k_mm + np.count_nonzero(part[:, :, [0, -1]]) * j_mm * k_mm,
+    }
+    return [name for name, area_mm2 in areas_mm2.items() if area_mm2 > least_mm2]
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

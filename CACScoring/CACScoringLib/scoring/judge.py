@@ -287,7 +287,8 @@ def judge_map(
     in_map = dense_voxels(heart, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
     sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, image.GetSpacing()[::-1])
     lesions = find_lesions(image, Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
-    verdicts = verdicts_by_place(lesions, heart.territories)
+    temperature = 1.0 if heart.territories is None else heart.territories.temperature
+    verdicts = verdicts_by_place(lesions, in_map, temperature)
     if settings.evidence_weights:
         features = map_features(lesions, verdicts, decomposed.slices.on_scan, noise_hu)
         probabilities = coronary_probabilities(features, settings.evidence_weights)

@@ -11,7 +11,7 @@ from ..anatomy.courses import Course
 from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import DecomposedHeart, Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
-from ..core.labels import Artery
+from ..core.labels import Artery, Labelled
 from ..record.findings import BloodPool, MassCalibration
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, NonCoronaryScore
@@ -20,11 +20,11 @@ from .doubt import decisive_warning, stent_warning
 from .features import features_of
 from .intervals import with_intervals
 from .judge import JudgedLesions, device_warning, judge_map
-from .lesions import find_lesions
+from .lesions import find_lesions, labelled_voxels
 from .mass import MAX_MEASURED, with_masses
 from .reader_labels import ReaderLabels, outside_warning
 from .scores import method_score, non_coronary_score, rules_of_map
-from .sites import candidate_sites, verdicts_by_place
+from .sites import DenseVoxels, dense_voxels, verdicts_by_place
 from .uncertainty import ScanErrors
 
 
@@ -73,41 +73,41 @@ def clinical_lesions(
         status: Status of the reader's labels: "reviewed" if a person vouches for them.
     """
     devices = [] if judged is None else device_warning(judged)
-    if reader is not None:
-        dense = find_lesions(scan.image, _labelled_sites(reader, scan, heart, rules, judged), rules)
-        coronary, is_reviewed = dense.coronary, status == "reviewed"
-        elsewhere = None
-        if reader.has_elsewhere or heart.territories is not None:
-            elsewhere = non_coronary_score(is_reviewed and reader.has_elsewhere, dense)
-        labelled = dense if reader.has_elsewhere else coronary
-        doubts = [*outside_warning(coronary, heart.mask), *dense_warning(labelled)]
-        no_calcium = is_reviewed and reader.no_calcium
-        return FoundLesions(status, rules, coronary, (), no_calcium, elsewhere, (*reader.warnings, *devices, *doubts))
-    if judged is not None:
+    if reader is None and judged is not None:
         counted, other = judged.lesions.part(judged.counted), judged.non_coronary
-        doubts = [*dense_warning(counted), *noise_warnings(counted, other, blood)]
-        elsewhere = non_coronary_score(False, other)
-        return FoundLesions("automatic", rules, counted, judged.left_out, False, elsewhere, (*devices, *doubts))
-    dense = find_lesions(scan.image, candidate_sites(heart, scan.hu >= rules.threshold_hu, scan.grid), rules)
-    coronary, elsewhere = dense.coronary, None
+        doubts = [*devices, *dense_warning(counted), *noise_warnings(counted, other, blood)]
+        left_out, aside = judged.left_out, non_coronary_score(False, other)
+        return FoundLesions("automatic", rules, counted, left_out, elsewhere=aside, warnings=tuple(doubts))
+    is_dense = scan.hu >= rules.threshold_hu
+    if reader is not None:
+        is_dense &= reader.sites == 0
+    if judged is None:
+        voxels = dense_voxels(heart, is_dense, scan.grid)
+    else:
+        voxels = DenseVoxels.of(judged.non_coronary, None)
+        voxels = voxels.where(is_dense.reshape(-1)[voxels.flat])
+    sites = Labelled(voxels.flat, voxels.sites)
+    if reader is not None:
+        # Where the reader labelled nothing outside the arteries, the networks' sites stand for it.
+        has_others = heart.territories is not None and not reader.has_elsewhere
+        is_other = has_others & (sites.values > max(Artery))
+        sites = labelled_voxels(reader.sites).with_labels(sites.flat[is_other], sites.values[is_other])
+    dense = find_lesions(scan.image, sites, rules)
+    coronary, other = dense.coronary, dense.non_coronary
+    elsewhere = None if heart.territories is None else non_coronary_score(False, other)
+    if reader is not None:
+        labelled = dense if reader.has_elsewhere else coronary
+        doubts = [*reader.warnings, *devices, *outside_warning(coronary, heart.mask), *dense_warning(labelled)]
+        is_reviewed = status == "reviewed"
+        if reader.has_elsewhere:
+            elsewhere = non_coronary_score(is_reviewed, other)
+        return FoundLesions(status, rules, coronary, (), is_reviewed and reader.no_calcium, elsewhere, tuple(doubts))
     if heart.territories is not None:
-        pairs = zip(coronary.lesions, verdicts_by_place(coronary, heart.territories), strict=True)
-        coronary = dense.part([replace(lesion, verdict=verdict) for lesion, verdict in pairs])
-        elsewhere = non_coronary_score(False, dense)
-    doubts = [*dense_warning(coronary), *noise_warnings(coronary, dense.non_coronary, blood)]
+        verdicts = verdicts_by_place(coronary, voxels, heart.territories.temperature)
+        lesions = [replace(x, verdict=verdict) for x, verdict in zip(coronary.lesions, verdicts, strict=True)]
+        coronary = dense.part(lesions)
+    doubts = [*dense_warning(coronary), *noise_warnings(coronary, other, blood)]
     return FoundLesions("candidates", rules, coronary, elsewhere=elsewhere, warnings=tuple(doubts))
-
-
-def _labelled_sites(
-    reader: ReaderLabels, scan: CTScan, heart: HeartRegion, rules: ScoringRules, judged: JudgedLesions | None
-) -> np.ndarray:
-    """Return the `Site` that a reader labelled, uint8 [k, j, i], and if none is outside the arteries, that of dense
-    voxels there by the networks."""
-    if reader.has_elsewhere or heart.territories is None:
-        return reader.sites
-    is_unlabelled = (scan.hu >= rules.threshold_hu) & (reader.sites == 0)
-    sites = candidate_sites(heart, is_unlabelled, scan.grid) if judged is None else judged.non_coronary.site_map()
-    return np.where(is_unlabelled & (sites > max(Artery)), sites, reader.sites)
 
 
 def map_lesions(

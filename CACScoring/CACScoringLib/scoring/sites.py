@@ -35,6 +35,15 @@ class DenseVoxels:
     sites: np.ndarray
     places: np.ndarray
 
+    @classmethod
+    def of(cls, lesions: LesionSet, territories: Territories | None) -> DenseVoxels:
+        """Return the voxels of lesions."""
+        voxels = lesions.voxels
+        places = np.zeros((len(voxels.flat), 0), np.float32)
+        if territories is not None:
+            places = territories.at(voxels.flat, voxels.shape)
+        return cls(voxels.flat, lesions.site_of_ids[voxels.ids], places)
+
     @property
     def arteries(self) -> np.ndarray:
         """Probability of the territory of each of MAIN_ARTERIES, float32 [n, 4]."""
@@ -91,23 +100,28 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def verdicts_by_place(lesions: LesionSet, territories: Territories | None) -> list[Verdict]:
+def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels, temperature: float = 1.0) -> list[Verdict]:
     """Return what the territories of its voxels make of each lesion, in the lesions' order.
 
     A lesion with an artery keeps it. Without territories nothing is known, and the place is no evidence.
+
+    Args:
+        lesions: The lesions.
+        voxels: Their voxels, and perhaps others.
+        temperature: Of the territories.
     """
-    if territories is None:
+    if not voxels.places.shape[1]:
         unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
         return [unknown] * len(lesions.lesions)
-    voxels = lesions.voxels
-    probability = territories.at(voxels.flat, voxels.shape)
-    sizes = np.maximum(np.bincount(voxels.ids), 1)
-    means = np.stack([np.bincount(voxels.ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
+    flat, ids = lesions.voxels.flat, lesions.voxels.ids
+    probability = voxels.places[np.searchsorted(voxels.flat, flat)]
+    sizes = np.maximum(np.bincount(ids), 1)
+    means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
     result = []
     for lesion in lesions.lesions:
         coronary = means[lesion.id][1:5]
         artery = Artery(lesion.site) if lesion.site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
-        calibrated = coronary ** (1 / territories.temperature)
+        calibrated = coronary ** (1 / temperature)
         calibrated = calibrated / max(calibrated.sum(), 1e-3)
         confidence, second = float(calibrated[artery - Artery.LM]), second_artery(calibrated, artery)
         elsewhere = 1 - float(coronary.sum())

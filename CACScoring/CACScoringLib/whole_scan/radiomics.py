@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
+from ..anatomy.territories import Territories
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ModelError
 from ..core.grid import ScanGrid, bounding_box, triple
@@ -28,7 +29,7 @@ from ..record.rules import ScoringRules
 from ..record.scores import LesionSet, Verdict
 from ..scoring.artefacts import METAL_HU
 from ..scoring.lesions import find_lesions
-from ..scoring.sites import candidate_region, verdicts_by_place
+from ..scoring.sites import DenseVoxels, candidate_region, verdicts_by_place
 from .estimates import WholeScanEstimate, estimate_of
 from .radiomic_texture import ibsi_features
 
@@ -128,6 +129,12 @@ def radiomics_estimate(
     return estimate, _unlike_training(config.features, values, lowest, highest, model.card.name)
 
 
+def _verdicts(lesions: LesionSet, territories: Territories | None) -> list[Verdict]:
+    """Return the verdict of each lesion by its place."""
+    temperature = 1.0 if territories is None else territories.temperature
+    return verdicts_by_place(lesions, DenseVoxels.of(lesions, territories), temperature)
+
+
 def find_candidates(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None
 ) -> tuple[LesionSet, list[Verdict], float]:
@@ -145,7 +152,7 @@ def find_candidates(
         rules = replace(rules, threshold_hu=threshold, weight_bounds_hu=bounds)
     lesions = find_lesions(scan.image, candidate_region(region), rules)
     lesions = lesions.part([lesion for lesion in lesions.lesions if lesion.peak_hu < METAL_HU])
-    return lesions, verdicts_by_place(lesions, region.territories), rules.threshold_hu
+    return lesions, _verdicts(lesions, region.territories), rules.threshold_hu
 
 
 def _heart_features(
