@@ -100,9 +100,7 @@ class JudgedLesions:
     def non_coronary(self) -> LesionSet:
         """Calcium outside the arteries."""
         lesions = self.lesions.non_coronary.lesions
-        return self.lesions.part(
-            [x for x in lesions if x.verdict is None or likeliest_kind(x.verdict) not in NO_CALCIUM]
-        )
+        return self.lesions.part([x for x in lesions if likeliest_kind(x.verdict) not in NO_CALCIUM])
 
     @property
     def coronary_slices(self) -> tuple[int, ...]:
