@@ -345,7 +345,7 @@ class TestRecord:
 
     def test_survives_saving(self, decomposed, tmp_path):
         saliency = sitk.Cast(decomposed.scan.image > 100, sitk.sitkFloat32)
-        territories = sitk.Cast(decomposed.scan.image > 100, sitk.sitkUInt8) * TERRITORIES.index("LAD")
+        territories = (decomposed.scan.hu > 100) * np.uint8(TERRITORIES.index("LAD"))
         result = replace(
             decomposed,
             heart=replace(decomposed.heart, pericardium=decomposed.heart.mask),

@@ -102,7 +102,7 @@ def test_one_of_two_patients_with_calcium_is_validated_on(cohort):
 
 def test_samples_are_what_scoring_sees(cohort, data):
     scan = find_scans([cohort])[0]
-    slices = preprocessing.heart_slices(read_ct(scan.ct).image, read_mask(scan.heart))
+    slices = preprocessing.heart_slices(read_ct(scan.ct), sitk.GetArrayFromImage(read_mask(scan.heart)) > 0)
     indices = np.arange(len(slices))
     expected = preprocessing.slice_input(slices, indices, 2, True)
     np.testing.assert_allclose(data.network_input(indices, 2, True), expected, atol=5e-4)
