@@ -227,7 +227,8 @@ def test_an_outlined_heart_is_prepared_for_the_territory_network(cohort, tmp_pat
     (folder,) = prepare([scan], "heart", tmp_path)
     volume, image = outlined_volume(folder), read_ct(scan.ct).image
     assert volume.hu.shape == volume.heart.shape == volume.labels.shape
-    np.testing.assert_allclose(volume.hu, ScanGrid.over(image, TERRITORY_SPACING_MM).resample(image, -1024), atol=0.5)
+    expected = ScanGrid.over(image, TERRITORY_SPACING_MM).resample(sitk.GetArrayFromImage(image), -1024)
+    np.testing.assert_allclose(volume.hu, expected, atol=0.5)
     assert volume.heart.sum() * 27 == pytest.approx(np.pi * 56**2 * 24, rel=0.05)  # in mm³
     assert (volume.labels == HEART_ONLY).all()
 
