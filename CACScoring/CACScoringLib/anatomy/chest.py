@@ -337,7 +337,7 @@ def widened(mask: np.ndarray, spacing_mm: tuple[float, ...], margin_mm: float) -
     part.SetSpacing(spacing_mm)
     distance = sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True)
     wide = np.zeros(mask.shape, bool)
-    wide[surroundings] = sitk.GetArrayViewFromImage(distance) <= margin_mm
+    wide[surroundings] = sitk.GetArrayFromImage(distance) <= margin_mm
     return wide
 
 

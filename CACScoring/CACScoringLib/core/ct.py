@@ -256,7 +256,7 @@ def mask_on_scan_grid(
             inside = sitk.Resample(mask + 1, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
             empty = bool(voxels_of(inside).any())
         mask = sitk.Resample(mask, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-        lost = np.setdiff1d(labels, np.unique(sitk.GetArrayViewFromImage(mask)))
+        lost = np.setdiff1d(labels, np.unique(voxels_of(mask)))
         message = f"The {name} is on a different grid from the scan and was resampled to it (nearest neighbour)."
         if lost.any():
             message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
