@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
 from ..anatomy.heart_region import HeartRegion
@@ -254,7 +253,6 @@ def device_warning(judged: JudgedLesions) -> list[ScanWarning]:
 
 
 def judge_map(
-    image: sitk.Image,
     scan: CTScan,
     heart: HeartRegion,
     rules: ScoringRules,
@@ -267,7 +265,6 @@ def judge_map(
     What hangs together with something dense has the site of the nearest dense voxel, and its lesion's verdict.
 
     Args:
-        image: Calcium map, HU.
         scan: The scan as scored.
         heart: Heart and territories.
         rules: Rules of the map.
@@ -283,10 +280,9 @@ def judge_map(
     """
     settings = decomposed.parts.settings
     in_map = dense_voxels(heart, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
-    sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, image.GetSpacing()[::-1])
-    lesions = find_lesions(image, Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
-    temperature = 1.0 if heart.territories is None else heart.territories.temperature
-    verdicts = verdicts_by_place(lesions, in_map, temperature)
+    sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, scan.grid.spacing_mm[::-1])
+    lesions = find_lesions(decomposed.parts.image(), Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
+    verdicts = verdicts_by_place(lesions, in_map)
     if settings.evidence_weights:
         features = map_features(lesions, verdicts, decomposed.slices.on_scan, noise_hu)
         probabilities = coronary_probabilities(features, settings.evidence_weights)

@@ -103,7 +103,7 @@ def clinical_lesions(
             elsewhere = non_coronary_score(is_reviewed, other)
         return FoundLesions(status, rules, coronary, (), is_reviewed and reader.no_calcium, elsewhere, tuple(doubts))
     if heart.territories is not None:
-        verdicts = verdicts_by_place(coronary, voxels, heart.territories.temperature)
+        verdicts = verdicts_by_place(coronary, voxels)
         lesions = [replace(x, verdict=verdict) for x, verdict in zip(coronary.lesions, verdicts, strict=True)]
         coronary = dense.part(lesions)
     doubts = [*dense_warning(coronary), *noise_warnings(coronary, other, blood)]
@@ -136,7 +136,7 @@ def map_lesions(
     parts = decomposed.parts
     rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
     dense = None if judged is None else judged.lesions
-    lesions = judge_map(parts.image(), scan, heart, rules, decomposed, noise_hu, dense)
+    lesions = judge_map(scan, heart, rules, decomposed, noise_hu, dense)
     counted = lesions.part([lesion for lesion in lesions.lesions if lesion.verdict is None or lesion.verdict.counts])
     excluded = np.setdiff1d(lesions.every.flat, counted.voxels.flat, assume_unique=True)
     cleared = np.zeros(parts.hu.shape, bool)

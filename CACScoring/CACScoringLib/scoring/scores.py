@@ -130,17 +130,18 @@ def method_score(
 
 def with_lesions(method: MethodScore, lesions: Sequence[Lesion], has_masses: bool) -> MethodScore:
     """Return a score with its lesions measured again: sums follow, their intervals stay."""
-
-    def stated(before: SumScore, score: SumScore) -> SumScore:
-        return replace(score, interval_90=before.interval_90, mass_interval_90=before.mass_interval_90)
-
     scores = scores_by_site(lesions, Artery, has_masses)
     return replace(
         method,
         lesions=tuple(lesions),
-        total=stated(method.total, score_of(lesions, has_masses)),
-        arteries=SiteMap({site: stated(method.arteries[site], score) for site, score in scores.items()}),
+        total=with_intervals_of(method.total, score_of(lesions, has_masses)),
+        arteries=SiteMap({site: with_intervals_of(method.arteries[site], score) for site, score in scores.items()}),
     )
+
+
+def with_intervals_of(stated: SumScore, score: SumScore) -> SumScore:
+    """Return a score with the intervals of another one."""
+    return replace(score, interval_90=stated.interval_90, mass_interval_90=stated.mass_interval_90)
 
 
 def non_coronary_score(reviewed: bool, lesions: LesionSet) -> NonCoronaryScore:

@@ -29,20 +29,22 @@ class DenseVoxels:
         flat: Indices into the scan's array, rising [n].
         sites: `Site` that each would belong to by its place, uint8 [n].
         places: Probability of each of TERRITORIES at each, float32 [n, 11]; no columns without territories.
+        temperature: Of the territories.
     """
 
     flat: np.ndarray
     sites: np.ndarray
     places: np.ndarray
+    temperature: float = 1.0
 
     @classmethod
     def of(cls, lesions: LesionSet, territories: Territories | None) -> DenseVoxels:
         """Return the voxels of lesions."""
         voxels = lesions.voxels
-        places = np.zeros((len(voxels.flat), 0), np.float32)
-        if territories is not None:
-            places = territories.at(voxels.flat, voxels.shape)
-        return cls(voxels.flat, lesions.site_of_ids[voxels.ids], places)
+        sites = lesions.site_of_ids[voxels.ids]
+        if territories is None:
+            return cls(voxels.flat, sites, np.zeros((len(voxels.flat), 0), np.float32))
+        return cls(voxels.flat, sites, territories.at(voxels.flat, voxels.shape), territories.temperature)
 
     @property
     def arteries(self) -> np.ndarray:
@@ -51,7 +53,7 @@ class DenseVoxels:
 
     def where(self, selection: np.ndarray) -> DenseVoxels:
         """Return some of the voxels. selection: True for these, bool [n]."""
-        return DenseVoxels(self.flat[selection], self.sites[selection], self.places[selection])
+        return DenseVoxels(self.flat[selection], self.sites[selection], self.places[selection], self.temperature)
 
 
 def dense_voxels(region: HeartRegion, is_dense: np.ndarray, grid: Grid) -> DenseVoxels:
@@ -79,7 +81,7 @@ def dense_voxels(region: HeartRegion, is_dense: np.ndarray, grid: Grid) -> Dense
     flat = flat[inside]
     places = territories.at(flat, is_dense.shape)
     sites = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[places.argmax(1)]
-    voxels = DenseVoxels(flat, without_slivers(flat, sites, grid), places)
+    voxels = DenseVoxels(flat, without_slivers(flat, sites, grid), places, territories.temperature)
     if bone is None:
         return voxels
     is_bone = (voxels.sites == NonCoronary.THORACIC_AORTA) & touching(flat, voxels.sites, bone)
@@ -100,7 +102,7 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels, temperature: float = 1.0) -> list[Verdict]:
+def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels) -> list[Verdict]:
     """Return what the territories of its voxels make of each lesion, in the lesions' order.
 
     A lesion with an artery keeps it. Without territories nothing is known, and the place is no evidence.
@@ -108,7 +110,6 @@ def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels, temperature: floa
     Args:
         lesions: The lesions.
         voxels: Their voxels, and perhaps others.
-        temperature: Of the territories.
     """
     if not voxels.places.shape[1]:
         unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
@@ -121,7 +122,7 @@ def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels, temperature: floa
     for lesion in lesions.lesions:
         coronary = means[lesion.id][1:5]
         artery = Artery(lesion.site) if lesion.site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
-        calibrated = coronary ** (1 / temperature)
+        calibrated = coronary ** (1 / voxels.temperature)
         calibrated = calibrated / max(calibrated.sum(), 1e-3)
         confidence, second = float(calibrated[artery - Artery.LM]), second_artery(calibrated, artery)
         elsewhere = 1 - float(coronary.sum())

@@ -16,7 +16,6 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
-from ..anatomy.territories import Territories
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ModelError
 from ..core.grid import ScanGrid, bounding_box, triple
@@ -129,12 +128,6 @@ def radiomics_estimate(
     return estimate, _unlike_training(config.features, values, lowest, highest, model.card.name)
 
 
-def _verdicts(lesions: LesionSet, territories: Territories | None) -> list[Verdict]:
-    """Return the verdict of each lesion by its place."""
-    temperature = 1.0 if territories is None else territories.temperature
-    return verdicts_by_place(lesions, DenseVoxels.of(lesions, territories), temperature)
-
-
 def find_candidates(
     scan: CTScan, region: HeartRegion, blood: BloodPool | None
 ) -> tuple[LesionSet, list[Verdict], float]:
@@ -152,7 +145,7 @@ def find_candidates(
         rules = replace(rules, threshold_hu=threshold, weight_bounds_hu=bounds)
     lesions = find_lesions(scan.image, candidate_region(region), rules)
     lesions = lesions.part([lesion for lesion in lesions.lesions if lesion.peak_hu < METAL_HU])
-    return lesions, _verdicts(lesions, region.territories), rules.threshold_hu
+    return lesions, verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories)), rules.threshold_hu
 
 
 def _heart_features(

@@ -287,9 +287,7 @@ def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, Lesi
     in_map = mapped.lesion_set
     record = result.record
     probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)
-    territories = result.heart.territories
-    assert territories is not None
-    places = verdicts_by_place(in_map, DenseVoxels.of(in_map, territories), territories.temperature)
+    places = verdicts_by_place(in_map, DenseVoxels.of(in_map, result.heart.territories))
     features = map_features(in_map, places, probabilities, record.noise_hu)
     numbers, beneath = {x.id: n for n, x in enumerate(judged)}, lesions_beneath(in_map, dense)
     of_map = np.array([numbers[beneath[x.id]] if x.id in beneath else -1 for x in in_map.lesions], int)

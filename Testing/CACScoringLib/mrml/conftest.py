@@ -16,7 +16,7 @@ from CACScoringLib.record.score_record import HeartRecord, InputRecord, ScoreRec
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.mass import with_mass
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from CACScoringLib.mrml.scene_content import content_of_folder, content_of_resul
 from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.report import files as report
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 CANDIDATES = "Candidates of chest 7.nrrd (130 HU)"
 VOXELS = {Artery.LM: 6, Artery.LAD: 8, Artery.UNASSIGNED: 4}

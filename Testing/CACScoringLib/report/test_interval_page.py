@@ -13,7 +13,7 @@ from CACScoringLib.report.files import result_as_text
 from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))

@@ -18,7 +18,7 @@ from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.listing import left_out_candidates
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.report.pictures import left_out_pictures, plane_pictures
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 
 def test_candidates_left_out_stand_open_with_reason_and_picture():

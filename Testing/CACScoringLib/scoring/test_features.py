@@ -16,7 +16,7 @@ from CACScoringLib.record.scores import MethodScore
 from CACScoringLib.scoring.features import features_of
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.mass import MAX_MEASURED
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 RULES = ScoringRules()
 ACQUISITION = Acquisition("CT")

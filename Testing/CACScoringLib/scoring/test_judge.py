@@ -180,7 +180,7 @@ def test_what_is_dense_in_a_lesion_of_the_map_decides():
 
     def rows(map_logit, counts):
         rules = ScoringRules(threshold_hu=10.0)
-        judged_lesions = judge_map(image_of(calcium), scan, region, rules, decomposed(calcium, map_logit), 10.0, dense)
+        judged_lesions = judge_map(scan, region, rules, decomposed(calcium, map_logit), 10.0, dense)
         return {-round(x.centroid_ras_mm[1]): x.site for x in judged_lesions.lesions if x.verdict.counts == counts}
 
     assert rows(2.0, True) == {2: Artery.RCA, 9: Artery.UNASSIGNED}
