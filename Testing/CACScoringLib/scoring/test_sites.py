@@ -14,7 +14,7 @@ from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.connection import SLIVER_MM3
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.sites import candidate_sites, verdicts_by_place
+from CACScoringLib.scoring.sites import DenseVoxels, candidate_sites, verdicts_by_place
 
 SHAPE = (6, 24, 24)
 GRID = Grid.of(image_of(np.zeros(SHAPE, np.uint8)))
@@ -128,7 +128,7 @@ def test_without_territories_candidates_are_not_assigned():
     assert (labels[box(6, 18)] == Artery.UNASSIGNED).all()
     assert labels.sum() == Artery.UNASSIGNED * box(6, 18).sum()
     lesions = find_lesions(image_of(np.where(box(6, 18), 300, 40).astype(np.int16)), labels, ScoringRules())
-    (verdict,) = verdicts_by_place(lesions, None)
+    (verdict,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, None))
     assert (verdict.artery, verdict.not_coronary_probability) == (Artery.UNASSIGNED, 0.5)
 
 
@@ -140,7 +140,7 @@ def test_verdicts_say_how_sure_the_territories_are():
     hu[:, 0, 1] = np.arange(len(hu))  # or slices would look lost
     scan = scan_from_image(image_of(hu), Acquisition("test"))
     lesions = find_lesions(scan.image, candidate_sites(region, box(2, 8), GRID), ScoringRules())
-    (verdict,) = verdicts_by_place(lesions, region.territories)
+    (verdict,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories))
     # Eleven territories: 0.7 for the LAD, 0.03 for each other.
     coronary = 0.7 + 3 * 0.03
     assert verdict.artery is Artery.LAD
@@ -148,7 +148,7 @@ def test_verdicts_say_how_sure_the_territories_are():
     assert verdict.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
     # A network that is surer than it is right is believed less.
     tempered = replace(region.territories, temperature=2.0)
-    (less,) = verdicts_by_place(lesions, tempered)
+    (less,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, tempered))
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
     assert less.not_coronary_probability == verdict.not_coronary_probability
 
@@ -159,6 +159,7 @@ def test_two_likely_arteries_are_both_named(share, second):
     region.territories.probability[label_of("LM")] = 0.95 * (1 - share)
     labels = np.where(box(6, 18), np.uint8(Artery.LAD), np.uint8(0))
     scan = CTScan(image_of(np.where(labels > 0, 300, 0).astype(np.int16)), Acquisition("hand"))
-    (verdict,) = verdicts_by_place(find_lesions(scan.image, labels, ScoringRules()), region.territories)
+    lesions = find_lesions(scan.image, labels, ScoringRules())
+    (verdict,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories))
     assert (verdict.artery, verdict.second) == (Artery.LAD, second)
     assert verdict.arteries == ("LAD or LM" if second else "LAD")
