@@ -65,6 +65,8 @@ class NiftiImage(Protocol):
 ImageSource = sitk.Image | NiftiImage | Path | str
 """SimpleITK or nibabel image, or path of a file."""
 
+_RULES = "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)"
+
 
 @words_of("argument")
 def score(
@@ -125,7 +127,7 @@ def score(
         (54, 240, 240)
     """
     arguments = (
-        ("rules", rules, ScoringRules | None, "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)"),
+        ("rules", rules, ScoringRules | None, _RULES),
         ("kvp", kvp, Real | None, "a number, such as 120"),
         ("reader", reader, str | None, "a name"),
         ("model", model, str | Sequence, "a name, or a list of names"),
@@ -262,7 +264,11 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     Returns:
         Scores in `total` and `arteries`, lesions in `lesions`.
 
+    Warns:
+        UserWarning: As `score`, of the CT.
+
     Raises:
+        TypeError: An argument is of another type.
         NotVolumeError: The image is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
         MaskError: The labels do not fit the image.
@@ -272,8 +278,11 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
         >>> scored.total.lesions, scored.total.agatston == scored.arteries["LM"].agatston
         (1, True)
     """
+    if not isinstance(rules, ScoringRules | None):
+        raise _wrong_type("rules", rules, _RULES)
     rules = rules or ScoringRules()
     scan = _scan(ct)
+    _report(scan.warnings)
     on_grid, _ = mask_on_scan_grid(_image("labels", labels, read_mask), scan, "label map", may_be_empty=True)
     lesions = find_lesions(scan.image, sitk.GetArrayFromImage(on_grid), rules).coronary
     return method_score("reviewed", rules, lesions.lesions, lesions.voxels, no_calcium=not lesions.lesions)
@@ -302,7 +311,9 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
         if not isinstance(result, CalciumResult):
             raise _wrong_type(name, result, "the result of cac.score")
     before, after = earlier.details.record, later.details.record
-    return compare_results(before, after, stored_repeatability(after))
+    comparison = compare_results(before, after, stored_repeatability(after))
+    _report(comparison.warnings)
+    return comparison
 
 
 @words_of("argument")
@@ -333,7 +344,15 @@ def project_radiograph(
         >>> picture.grey.shape
         (64, 64)
     """
+    for name, value, kind, valid_types in (
+        ("view", view, str, '"PA", "AP", "lateral" or an angle, such as "30"'),
+        ("settings", settings, DrrSettings | None, "cac.DrrSettings, such as cac.DrrSettings(pixels=512)"),
+        ("calcium_map", calcium_map, sitk.Image | None, "a SimpleITK image, such as result.calcium_map"),
+    ):
+        if not isinstance(value, kind):
+            raise _wrong_type(name, value, valid_types)
     ct = _scan(ct)
+    _report(ct.warnings)
     geometry = view_named(view)
     settings = replace(settings or DrrSettings(), angle_degrees=geometry.angle_degrees, mirrored=geometry.mirrored)
     if calcium_map is not None and not (calcium_map.GetDimension() == 3 and same_grid(calcium_map, ct.image)):
