@@ -18,7 +18,15 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.grid import GRID_MM
 from ..core.remedies import UNUSUAL
-from ..core.slices import BODY_HU, MAX_DRIFT_HU, MIN_DRIFT_HU, TISSUE_SUM_HU, blank_slices, tissue_values
+from ..core.slices import (
+    BODY_HU,
+    MAX_DRIFT_HU,
+    MIN_DRIFT_HU,
+    TISSUE_SUM_HU,
+    blank_slices,
+    is_extruded,
+    tissue_values,
+)
 from ..core.voxels import voxels_of
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
@@ -317,10 +325,16 @@ def tissue_doubts(hu: np.ndarray) -> Iterator[ScanWarning]:
     low, high = TISSUE_SUM_HU
     if not low <= fat + muscle <= high:
         offset = (fat + muscle - (low + high) / 2) / 2
+        is_phantom = is_extruded(hu)
+        cause = (
+            "all slices show one cross-section, as of a phantom, whose plastics are no tissue."
+            if is_phantom
+            else f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT."
+        )
         yield ScanWarning(
             "tissue-off",
-            f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: the values are "
-            f"shifted by about {offset:+.0f} HU, or the images are no usual CT.",
+            f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: {cause}",
+            severe=not is_phantom,
         )
     changes = values[-1] - values[0]
     drift = 0.0 if np.isnan(changes).any() else changes.sum()
