@@ -65,7 +65,21 @@ class NiftiImage(Protocol):
 ImageSource = sitk.Image | NiftiImage | Path | str
 """SimpleITK or nibabel image, or path of a file."""
 
-_RULES = "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)"
+_TYPES: dict[str, tuple[Any, str]] = {
+    "rules": (ScoringRules | None, "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)"),
+    "kvp": (Real | None, "a number, such as 120"),
+    "reader": (str | None, "a name"),
+    "model": (str | Sequence, "a name, or a list of names"),
+    "device": (str, '"auto", "cpu" or "cuda"'),
+    "threshold_only": (bool, "True or False"),
+    "allow_unusual": (bool, "True or False"),
+    "earlier": (CalciumResult, "the result of cac.score"),
+    "later": (CalciumResult, "the result of cac.score"),
+    "view": (str, '"PA", "AP", "lateral" or an angle, such as "30"'),
+    "settings": (DrrSettings | None, "cac.DrrSettings, such as cac.DrrSettings(pixels=512)"),
+    "calcium_map": (sitk.Image | None, "a SimpleITK image, such as result.calcium_map"),
+}
+"""Type of an argument, and what to give, by its name."""
 
 
 @words_of("argument")
@@ -126,18 +140,8 @@ def score(
         >>> np.asarray(result.calcium_map).shape
         (54, 240, 240)
     """
-    arguments = (
-        ("rules", rules, ScoringRules | None, _RULES),
-        ("kvp", kvp, Real | None, "a number, such as 120"),
-        ("reader", reader, str | None, "a name"),
-        ("model", model, str | Sequence, "a name, or a list of names"),
-        ("device", device, str, '"auto", "cpu" or "cuda"'),
-        ("threshold_only", threshold_only, bool, "True or False"),
-        ("allow_unusual", allow_unusual, bool, "True or False"),
-    )
-    for name, value, kind, valid_types in arguments:
-        if not isinstance(value, kind) or (name == "kvp" and isinstance(value, bool)):
-            raise _wrong_type(name, value, valid_types)
+    _check_types(rules=rules, kvp=kvp, reader=reader, model=model, device=device)
+    _check_types(threshold_only=threshold_only, allow_unusual=allow_unusual)
     settings = ScoreSettings(
         rules=rules or ScoringRules(),
         adapt_to_tube_voltage=rules is None,
@@ -247,6 +251,14 @@ def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Ima
     raise _wrong_type(name, source, "a path, or a SimpleITK or nibabel image")
 
 
+def _check_types(**arguments: object) -> None:
+    """Raise TypeError for an argument of another type than its entry in _TYPES."""
+    for name, value in arguments.items():
+        kind, valid_types = _TYPES[name]
+        if not isinstance(value, kind) or (name == "kvp" and isinstance(value, bool)):
+            raise _wrong_type(name, value, valid_types)
+
+
 def _wrong_type(name: str, value: object, valid_types: str) -> TypeError:
     return TypeError(f"{name} is of type {type(value).__name__}. Give {valid_types}.")
 
@@ -278,8 +290,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
         >>> scored.total.lesions, scored.total.agatston == scored.arteries["LM"].agatston
         (1, True)
     """
-    if not isinstance(rules, ScoringRules | None):
-        raise _wrong_type("rules", rules, _RULES)
+    _check_types(rules=rules)
     rules = rules or ScoringRules()
     scan = _scan(ct)
     _report(scan.warnings)
@@ -307,9 +318,7 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
         >>> [method.method for method in cac.compare(result, result).methods]
         ['threshold']
     """
-    for name, result in (("earlier", earlier), ("later", later)):
-        if not isinstance(result, CalciumResult):
-            raise _wrong_type(name, result, "the result of cac.score")
+    _check_types(earlier=earlier, later=later)
     before, after = earlier.details.record, later.details.record
     comparison = compare_results(before, after, stored_repeatability(after))
     _report(comparison.warnings)
@@ -344,13 +353,7 @@ def project_radiograph(
         >>> picture.grey.shape
         (64, 64)
     """
-    for name, value, kind, valid_types in (
-        ("view", view, str, '"PA", "AP", "lateral" or an angle, such as "30"'),
-        ("settings", settings, DrrSettings | None, "cac.DrrSettings, such as cac.DrrSettings(pixels=512)"),
-        ("calcium_map", calcium_map, sitk.Image | None, "a SimpleITK image, such as result.calcium_map"),
-    ):
-        if not isinstance(value, kind):
-            raise _wrong_type(name, value, valid_types)
+    _check_types(view=view, settings=settings, calcium_map=calcium_map)
     ct = _scan(ct)
     _report(ct.warnings)
     geometry = view_named(view)

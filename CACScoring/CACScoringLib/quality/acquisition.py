@@ -325,17 +325,11 @@ def tissue_doubts(hu: np.ndarray) -> Iterator[ScanWarning]:
     low, high = TISSUE_SUM_HU
     if not low <= fat + muscle <= high:
         offset = (fat + muscle - (low + high) / 2) / 2
-        is_phantom = is_extruded(hu)
-        cause = (
-            "all slices show one cross-section, as of a phantom, whose plastics are no tissue."
-            if is_phantom
-            else f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT."
-        )
-        yield ScanWarning(
-            "tissue-off",
-            f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: {cause}",
-            severe=not is_phantom,
-        )
+        cause = f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT."
+        if is_phantom := is_extruded(hu):
+            cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue."
+        message = f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: {cause}"
+        yield ScanWarning("tissue-off", message, severe=not is_phantom)
     changes = values[-1] - values[0]
     drift = 0.0 if np.isnan(changes).any() else changes.sum()
     if abs(drift) > MAX_DRIFT_HU and (changes * np.sign(drift)).min() > MIN_DRIFT_HU:

@@ -49,9 +49,9 @@ def _shuffled(tensor):
     ("network", "change", "fault"),
     [
         ("decomposition", lambda weights: weights, None),
-        ("decomposition", lambda weights: weights * 3, "calcium map's score"),
-        ("lesions", _shuffled, "arteries' scores"),
-        ("slices", lambda weights: -weights, "contrast of slices"),
+        ("decomposition", lambda weights: weights * 3, "map agreement"),
+        ("lesions", _shuffled, "clinical agreement"),
+        ("slices", lambda weights: -weights, "slice contrast"),
         ("territories", _shuffled, ""),
     ],
 )
@@ -70,8 +70,8 @@ def test_a_model_is_installed_by_its_scores_of_the_sample(installed, tmp_path, c
         return
     assert code == 0
     stored = read_card(installed / "made.json")
-    assert stored.validation["sample"]["figures"]["clinical"] == pytest.approx(190.08)
-    stored.validation["sample"]["figures"]["map"] *= 2
+    assert stored.validation["sample"]["figures"]["clinical_score"] == pytest.approx(190.08)
+    stored.validation["sample"]["figures"]["map_score"] *= 2
     changed = tmp_path / "made" / "made.json"
     changed.write_text(stored.to_json())
     assert cli.main(["models", "install", str(changed), "--overwrite"]) == cli.BAD_INPUT
