@@ -18,7 +18,15 @@ import SimpleITK as sitk
 
 from .acquisition import Acquisition
 from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError, SliceGeometryError
-from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
+from .slices import (
+    air_offset,
+    blank_slices,
+    even_step,
+    foreign_slices,
+    interpolated_axes,
+    repeated_slices,
+    step_of_values,
+)
 from .text import abbreviated_list, printable
 from .voxels import image_from_array, spine_axis, voxels_of
 from .warning_codes import SEVERE
@@ -355,10 +363,13 @@ def whole_hu(image: sitk.Image, step_hu: float = 0.0) -> sitk.Image:
 
     Args:
         image: The image, HU.
-        step_hu: Step of the values in the file; 0 where unknown.
+        step_hu: Step of the values in the file; 0 where unknown, so that it is measured.
     """
     values = voxels_of(image)
-    if values.dtype.kind != "f" or step_hu > MAX_WHOLE_STEP_HU or not np.isfinite(values).all():
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        return image
+    step_hu = step_hu or even_step(values)
+    if step_hu > MAX_WHOLE_STEP_HU:
         return image
     rounded_values = np.rint(values)
     errors = values - rounded_values

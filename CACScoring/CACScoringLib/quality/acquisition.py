@@ -17,7 +17,15 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.grid import GRID_MM
 from ..core.remedies import UNUSUAL
-from ..core.slices import BODY_HU, MAX_DRIFT_HU, MIN_DRIFT_HU, TISSUE_SUM_HU, blank_slices, tissue_values
+from ..core.slices import (
+    BODY_HU,
+    MAX_DRIFT_HU,
+    MIN_DRIFT_HU,
+    TISSUE_SUM_HU,
+    blank_slices,
+    is_extruded,
+    tissue_values,
+)
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
 from .orientation import require_oriented
@@ -314,11 +322,11 @@ def tissue_doubts(hu: np.ndarray) -> Iterator[ScanWarning]:
     low, high = TISSUE_SUM_HU
     if not low <= fat + muscle <= high:
         offset = (fat + muscle - (low + high) / 2) / 2
-        yield ScanWarning(
-            "tissue-off",
-            f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: the values are "
-            f"shifted by about {offset:+.0f} HU, or the images are no usual CT.",
-        )
+        cause = f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT."
+        if is_phantom := is_extruded(hu):
+            cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue."
+        message = f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: {cause}"
+        yield ScanWarning("tissue-off", message, severe=not is_phantom)
     changes = values[-1] - values[0]
     drift = 0.0 if np.isnan(changes).any() else changes.sum()
     if abs(drift) > MAX_DRIFT_HU and (changes * np.sign(drift)).min() > MIN_DRIFT_HU:

@@ -10,7 +10,7 @@ from known_territories import label_of, territories_of
 from scipy import ndimage
 
 from CACScoringLib.anatomy import heart_search
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
@@ -84,6 +84,28 @@ class TestGivenMasks:
         plane[20] = True
         for mask in (plane, np.ones_like(heart), ~heart):
             assert "by only" in self.doubt(mask, heart)
+
+    @pytest.mark.parametrize(
+        ("change", "is_given"),
+        [
+            (lambda heart: ndimage.binary_dilation(heart), True),
+            (lambda heart: np.roll(heart, 12, 2), False),
+            (lambda heart: ndimage.binary_dilation(heart, iterations=4), False),
+            (lambda heart: ndimage.binary_erosion(heart, iterations=4), False),
+        ],
+    )
+    def test_a_pericardium_unlike_that_of_the_network(self, heart, change, is_given):
+        grid = Grid(self.SIZE, self.SPACING, (0.0, 0.0, 0.0))
+        outline = grid.image(heart.astype(np.uint8))
+        region = HeartRegion(outline, None, "network", pericardium=outline, pericardium_source="network")
+        hu = np.where(heart, 40, -1000).astype(np.int16)
+        hu[:, 0, 0] = 1500
+        scan = scan_from_image(grid.image(hu), Acquisition("test"))
+        result = heart_search._with_pericardium(region, grid.image(change(heart).astype(np.uint8)), scan)
+        assert (result.pericardium_source == "given", codes(result)) == (
+            is_given,
+            [] if is_given else ["mask-doubtful"],
+        )
 
     def test_without_a_heart_the_volume_decides(self):
         mask = np.zeros(self.SIZE[::-1], bool)
