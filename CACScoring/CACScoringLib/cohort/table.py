@@ -26,7 +26,7 @@ _FAT = {
 _LIKELY = ("likely_category", "category_probability")
 _METHOD_COLUMNS = {
     "threshold": ("left_out", *CATEGORIES, *_LIKELY),
-    "decomposition": ("adjusted_agatston", "scaled_agatston"),
+    "decomposition": ("adjusted_agatston",),
 }
 """Columns of one method only. left_out: candidates that an automatic clinical score does not count. The agatston of
 every method is on the clinical scale."""
@@ -58,7 +58,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         **record.provenance_cells,
     }
     for name, method in record.methods.items():
-        row |= {f"{name}_{part}": getattr(method, part) for part in ("status", "reviewed", "scaled_agatston")}
+        row |= {f"{name}_{part}": getattr(method, part) for part in ("status", "reviewed")}
         sites = site_cells(method)
         row |= {f"{name}_{column}": value for column, value in sites[TOTAL].items()}
         row |= {f"{name}_agatston_{artery}": cells["agatston"] for artery, cells in sites.items()}
@@ -89,8 +89,7 @@ def with_scores(state: ScanState, record: ScoreRecord) -> ScanState:
         state,
         reason=None,
         status={name: method.status for name, method in methods.items()},
-        agatston={name: method.total.agatston for name, method in methods.items()},
-        scaled_agatston={name: method.scaled_agatston for name, method in methods.items()},
+        agatston={name: method.total.clinical_agatston for name, method in methods.items()},
         warnings=record.warning_codes,
         severe=tuple(record.severe_warnings(state.name)),
         seconds=round(sum(record.seconds.values()), 3),

@@ -350,11 +350,6 @@ class MethodScore:
         return self.rules.equivalent_mg_per_mm3_hu is not None
 
     @property
-    def scaled_agatston(self) -> float | None:
-        """Total of a calcium map on the clinical scale; None for the clinical rule."""
-        return self.total.clinical_agatston if self.is_map else None
-
-    @property
     def has_intervals(self) -> bool:
         return any(score.interval_90 is not None for score in (self.total, *self.arteries.values()))
 
@@ -387,8 +382,8 @@ class MethodScore:
 
     def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the keys of `scores.json`, which hold what follows from the fields too."""
-        follows = {"reviewed": self.reviewed, "scaled_agatston": self.scaled_agatston, "agatston_scale": None}
-        return {**content, **follows}
+        equivalent = self.total.clinical_agatston if self.is_map else None
+        return {**content, "reviewed": self.reviewed, "scaled_agatston": equivalent, "agatston_scale": None}
 
 
 @dataclass(frozen=True)

@@ -334,9 +334,7 @@ def quantity_title(method: MethodComparison, quantity: str) -> str:
     """Return the title of a compared quantity."""
     if quantity == "pseudo_mass_hu_mm3":
         return "Pseudo-mass, HU·mm³"
-    if method.method == "threshold":
-        return "Agatston score"
-    return "Adjusted Agatston score, on the scale of clinical scores"
+    return CLINICAL_TITLES[method.method]
 
 
 def quantity_text(quantity: str, value: float) -> str:

@@ -132,18 +132,16 @@ def agreement(first: Prediction, second: Prediction) -> Agreement:
 
 
 def prediction_of(name: str, method: MethodScore) -> Prediction | None:
-    """Return the prediction of a pipeline method, on the scale of clinical scores if it is known.
+    """Return the prediction of a pipeline method, on the scale of clinical scores.
 
     It is None for candidates by the clinical rule that neither network nor reader has evaluated. name: key of
     `ScoreResult.methods`.
     """
-    score, title = method.total.agatston, "Calcium map, adjusted"
+    score, title = method.total.clinical_agatston, "Calcium map"
     if name == "threshold":
         if method.status == "candidates":
             return None
         title = f"Clinical rule{'' if method.reviewed else f', {method.status}'}"
-    elif method.scaled_agatston is not None:
-        score, title = method.scaled_agatston, "Calcium map"
     return Prediction(title, score, score > 0)
 
 
