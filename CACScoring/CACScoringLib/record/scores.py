@@ -40,14 +40,15 @@ class Score:
     """Scores of one lesion, one artery or a whole scan.
 
     Attributes:
-        agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm.
+        agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm; of the calcium map, which has no
+            threshold, several times a clinical score.
         volume_mm3: Voxels × voxel volume.
         mass_mg: Integrated mass; None if unknown.
         pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
         lesions: Number of lesions.
         peak_hu: Highest voxel; None without a lesion.
-        clinical_agatston: Score on the clinical scale: `agatston` of the clinical rule, or the equivalent of the
-            lesions' masses for the calcium map, which has no threshold.
+        clinical_agatston: Score on the clinical scale, which is printed: `agatston` of the clinical rule, the
+            *Agatston equivalent* of the lesions' masses for the calcium map.
         integrated_mass_mg: Mass by `scoring.mass`; None if it was not measured.
         mass_standard_error_mg: Standard error by noise and background, without that of the calibration.
     """

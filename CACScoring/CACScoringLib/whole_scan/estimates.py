@@ -218,9 +218,9 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
 
 
 def describe_estimate(estimate: WholeScanEstimate) -> str:
-    """Return a text as "Agatston about 120 (class 11–100)", or "calcium (87%; positive from 31%)"."""
+    """Return a text as "Agatston about 120 (risk class 11–100)", or "calcium (87%; positive from 31%)"."""
     record, prediction = estimate.record, estimate.prediction
     if record.probability is not None and record.limit is not None:
         word = "calcium" if prediction.calcium else "no calcium"
         return f"{word} ({percent(record.probability)}; positive from {percent(record.limit)})"
-    return f"Agatston about {record.total:.0f} (class {prediction.risk_class})"
+    return f"Agatston about {record.total:.0f} (risk class {prediction.risk_class})"
