@@ -464,8 +464,8 @@ class ReviewSection(Section):
         unseen, count = self._notViewed(), len(self._counted())
         missed = sum(not line.left_out for line in unseen)
         text = _(
-            "Never shown: {missed} of {count} lesions, and {left_out} doubtful ones that are left out. Confirm what you "
-            "looked at? The others stay automatic."
+            "Never shown: {missed} of {count} lesions, and {left_out} doubtful ones that are left out. Confirm what "
+            "you looked at? The others stay automatic."
         ).format(missed=missed, count=count, left_out=len(unseen) - missed)
         self._changeIfCertain(change, text if unseen else "")
 

@@ -354,8 +354,8 @@ class TestAutomaticScore:
         getattr(ui, button).click()
         automatic.settle()
         assert questions == [
-            "Never shown: 7 of 9 lesions, and 1 doubtful ones that are left out. Confirm what you looked at? The others "
-            "stay automatic."
+            "Never shown: 7 of 9 lesions, and 1 doubtful ones that are left out. Confirm what you looked at? The "
+            "others stay automatic."
         ]
         assert not automatic.review.reviewed["threshold"]
         assert not ui.reviewedBox.checked
