@@ -16,7 +16,7 @@ from .lifecycle import Section, Signal
 from .packages import COHORT_REQUIREMENTS, ensurePackages
 from .parameters import Method
 
-TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map")
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
 """Texts of the table by the state of a scan."""
 
