@@ -26,10 +26,10 @@ _FAT = {
 _LIKELY = ("likely_category", "category_probability")
 _METHOD_COLUMNS = {
     "threshold": ("left_out", *CATEGORIES, *_LIKELY),
-    "decomposition": ("adjusted_agatston",),
+    "decomposition": ("adjusted_agatston", "scaled_agatston"),
 }
 """Columns of one method only. left_out: candidates that an automatic clinical score does not count. The agatston of
-every method is on the clinical scale."""
+every method is on the clinical scale; scaled_agatston repeats it, as in `scores.json`."""
 _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
 """Column of each whole-scan estimate, and the key of its number in `scores.json`."""
 
@@ -61,6 +61,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         row |= {f"{name}_{part}": getattr(method, part) for part in ("status", "reviewed")}
         sites = site_cells(method)
         row |= {f"{name}_{column}": value for column, value in sites[TOTAL].items()}
+        row[f"{name}_scaled_agatston"] = method.total.clinical_agatston if method.is_map else None
         row |= {f"{name}_agatston_{artery}": cells["agatston"] for artery, cells in sites.items()}
     if row.get("threshold_status") == "automatic":
         row["threshold_left_out"] = len(record.methods["threshold"].left_out)
