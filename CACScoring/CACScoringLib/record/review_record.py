@@ -27,8 +27,8 @@ class Confirmation:
 
     def part_of(self, ids: Collection[int]) -> str:
         """Part of these lesions that was looked at, as "12 of 85 lesions looked at"; empty if all of it, or unknown."""
-        seen = len(set(ids).difference(self.not_looked_at or ()))
-        return f"{seen} of {len(ids)} lesions looked at" if seen < len(ids) else ""
+        count = len(set(ids).difference(self.not_looked_at or ()))
+        return f"{count} of {len(ids)} lesions looked at" if count < len(ids) else ""
 
     @property
     def in_words(self) -> str:
