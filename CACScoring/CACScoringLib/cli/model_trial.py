@@ -10,7 +10,6 @@ import numpy as np
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
 from ..core.labels import ARTERIES
-from ..core.voxels import voxels_of
 from ..io.reading import read_ct
 from ..models.cards import LoadedModel
 from ..models.choice import ModelChoice, chosen_models, load_networks
@@ -90,7 +89,7 @@ def _figures(result: ScoreResult, usual: ScoreResult) -> dict[str, float]:
         [[scored.methods["threshold"].arteries[name].agatston for name in ARTERIES] for scored in pair]
     )
     of_map = [scored.methods["decomposition"].total.clinical_agatston for scored in pair]
-    heart, usual_heart = (voxels_of(scored.heart.mask) != 0 for scored in pair)
+    heart, usual_heart = (scored.heart.mask for scored in pair)
     probabilities = np.array(result.record.slice_probabilities, float)
     has_calcium = np.zeros(len(probabilities), bool)
     for lesion in usual.methods["threshold"].lesions:

@@ -16,7 +16,6 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -258,7 +257,7 @@ def read_card(path: Path) -> ModelCard:
         raise ModelError(message) from error
     for name in ABOVE_ZERO & card.calibration.keys():
         value = card.calibration[name]
-        if isinstance(value, bool) or not isinstance(value, Real) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ModelError(f"The {name} on the model card {path} is {value!r}, not above 0. Calibrate it again.")
     if card.name != path.stem or not NAME.fullmatch(card.name):
         raise ModelError(f"The model card {path} is for {card.name!r}: file and name must agree.")
