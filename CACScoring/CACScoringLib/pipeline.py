@@ -163,15 +163,15 @@ def score_scan(
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
     with progress.step("scores"):
         verdicts = None if settings.candidates else judged
-        found = clinical_lesions(scored, region, rules, quality.blood, verdicts, reader, status)
-        elsewhere = found.elsewhere
+        dense = clinical_lesions(scored, region, rules, quality.blood, verdicts, reader, status)
+        elsewhere = dense.elsewhere
         card = None if networks is None else networks.decomposition.card
         has_device = judged is not None and judged.has_coronary_device
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
         courses = artery_courses(region.territory_labels, scored.image.GetSpacing())
-        clinical = score_lesions(found, scored, calibration, elsewhere, courses, errors)
+        clinical = score_lesions(dense, scored, calibration, elsewhere, courses, errors)
         methods = {"threshold": clinical}
-        doubts = [*found.warnings, *doubts_about(clinical, elsewhere, region.territories is not None)]
+        doubts = [*dense.warnings, *doubts_about(clinical, elsewhere, region.territories is not None)]
         if decomposed is not None:
             in_map, calcium_map = map_lesions(decomposed, scored, region, rules, quality.noise_hu, judged)
             methods["decomposition"] = score_lesions(in_map, scored, calibration, elsewhere, courses, errors)

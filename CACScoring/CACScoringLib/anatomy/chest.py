@@ -84,7 +84,7 @@ class Chest:
 
     @cached_property
     def beside_bone(self) -> np.ndarray:
-        """Where thin bone and cartilage may be attached to bone."""
+        """Surroundings of bone, where thin bone and cartilage may be attached to it."""
         return within(self.bone, voxels(15))
 
 

@@ -125,7 +125,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
     chest = landmarks(scan.coarse_hu)
     heart, warnings = _heart(chest)
     coarse = scan.coarse_grid
-    box, grid = _near(heart, scan)
+    box, grid = _surroundings(heart, scan)
     mask = grid.mask(heart, coarse)
     skeleton = grid.mask(chest.bone_with_rim, coarse)
     # Enhanced blood would join it too.
@@ -142,7 +142,7 @@ def heart_region(scan: CTScan) -> HeartRegion:
     return HeartRegion(on_scan, excluded_on_scan, "lungs", warnings)
 
 
-def _near(heart: np.ndarray, scan: CTScan) -> tuple[Box, Grid]:
+def _surroundings(heart: np.ndarray, scan: CTScan) -> tuple[Box, Grid]:
     """Return the part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights.
 
     heart: On the working grid. Returns its box [k, j, i] and its grid.

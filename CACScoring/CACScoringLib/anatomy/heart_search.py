@@ -146,31 +146,33 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
         NoHeartError: Neither lungs nor network show a plausible heart.
         MaskError: The mask does not fit the scan.
     """
-    given = None if mask is None else mask_on_scan_grid(mask, scan, "heart mask")
+    on_grid = None if mask is None else mask_on_scan_grid(mask, scan, "heart mask")
     if mask is None and model is None:
         return heart_region(scan)
     by_lungs, by_network = _search(scan, model, has_mask=mask is not None)
     name = "" if model is None else model.card.name
-    if given is None:
+    if on_grid is None:
         return _decide(scan, by_lungs, by_network, name)
-    region = _given(scan, given[0] != 0, by_lungs, by_network, name)
-    return replace(region, warnings=(*given[1], *region.warnings))
+    region = _user_heart(scan, on_grid[0] != 0, by_lungs, by_network, name)
+    return replace(region, warnings=(*on_grid[1], *region.warnings))
 
 
-def _given(
+def _user_heart(
     scan: CTScan, mask: np.ndarray, by_lungs: HeartCandidate, by_network: HeartCandidate, name: str
 ) -> HeartRegion:
     """Return a heart of the user with the network's territories, or a warning if these lie elsewhere or are unknown.
 
     name: Name of the network; empty without one.
     """
-    found = by_network.region
-    expected = by_lungs.mask if found is None else found.pericardium
+    network_heart = by_network.region
+    expected = by_lungs.mask if network_heart is None else network_heart.pericardium
     region = HeartRegion(mask, None, "given", mask_warnings("heart mask", mask, expected, scan.voxel_volume_mm3))
     if not name:
         return region
-    if found is not None and expected is not None and _dice(expected, mask) >= MIN_AGREEMENT:
-        return replace(region, territories=found.territories, warnings=(*region.warnings, *found.warnings))
+    if network_heart is not None and expected is not None and _dice(expected, mask) >= MIN_AGREEMENT:
+        return replace(
+            region, territories=network_heart.territories, warnings=(*region.warnings, *network_heart.warnings)
+        )
     message = (
         f"The network {name} found no heart where the heart mask lies, so lesions are not assigned to arteries, and "
         "calcium of valves and great vessels is not separated from that of the arteries."

@@ -61,12 +61,12 @@ def measure_on_sample(model: LoadedModel) -> dict[str, Any]:
     scan = read_ct(sample_file())
     usual = score_scan(scan, networks=networks)
     figures = _figures(score_scan(scan, networks=replace(networks, **{card.network: model})), usual)
-    beside = {name: stored[name].card.sha256 for name in stored if name != card.network}
+    partners = {name: stored[name].card.sha256 for name in stored if name != card.network}
     try:
         former = restore(card.validation[SAMPLE], Trial) if SAMPLE in card.validation else None
     except WrongValueError as wrong:
         raise ModelError(f"The figures of the sample on the card of {card.name} have no valid {wrong}.") from None
-    stated = former.figures if former and former.models == beside else figures
+    stated = former.figures if former and former.models == partners else figures
     faults = []
     for name, figure in figures.items():
         before, words = stated.get(name, figure), f"the {name.replace('_', ' ')} is {figure:.4g}"
@@ -79,7 +79,7 @@ def measure_on_sample(model: LoadedModel) -> dict[str, Any]:
             f"With the model {card.name} the scores of the sample, which has calcium in all arteries, are wrong: "
             f"{'; '.join(faults)}. It was not installed. Train it longer, or install another model."
         )
-    return {SAMPLE: asdict(Trial(figures, LEAST, beside))}
+    return {SAMPLE: asdict(Trial(figures, LEAST, partners))}
 
 
 def _figures(result: ScoreResult, usual: ScoreResult) -> dict[str, float]:

@@ -29,7 +29,7 @@ from .uncertainty import ScanErrors
 
 
 @dataclass(frozen=True)
-class FoundLesions:
+class MethodLesions:
     """Lesions of a method before they are measured.
 
     Attributes:
@@ -59,7 +59,7 @@ def clinical_lesions(
     judged: JudgedLesions | None,
     reader: ReaderLabels | None,
     status: str,
-) -> FoundLesions:
+) -> MethodLesions:
     """Find the lesions of the clinical rule: those that a reader labelled, else those that count by their verdicts,
     else everything dense where arteries run.
 
@@ -74,10 +74,10 @@ def clinical_lesions(
     """
     devices = [] if judged is None else device_warning(judged)
     if reader is None and judged is not None:
-        counted, other = judged.lesions.part(judged.counted), judged.non_coronary
-        doubts = [*devices, *dense_warning(counted), *noise_warnings(counted, other, blood)]
-        left_out, aside = judged.left_out, non_coronary_score(False, other)
-        return FoundLesions("automatic", rules, counted, left_out, elsewhere=aside, warnings=tuple(doubts))
+        counted, non_coronary = judged.lesions.part(judged.counted), judged.non_coronary
+        doubts = [*devices, *dense_warning(counted), *noise_warnings(counted, non_coronary, blood)]
+        left_out, aside = judged.left_out, non_coronary_score(False, non_coronary)
+        return MethodLesions("automatic", rules, counted, left_out, elsewhere=aside, warnings=tuple(doubts))
     is_dense = scan.hu >= rules.threshold_hu
     if reader is not None:
         is_dense &= reader.sites == 0
@@ -88,26 +88,26 @@ def clinical_lesions(
         voxels = voxels.where(is_dense.reshape(-1)[voxels.flat])
     sites = Labelled(voxels.flat, voxels.sites)
     if reader is not None:
-        # Where the reader labelled nothing outside the arteries, the networks' sites stand for it.
+        # The networks' sites stand for a reader who labelled nothing outside the arteries.
         has_others = heart.territories is not None and not reader.has_elsewhere
         is_other = has_others & (sites.values > max(Artery))
         sites = labelled_voxels(reader.sites).with_labels(sites.flat[is_other], sites.values[is_other])
     dense = find_lesions(scan.image, sites, rules)
-    coronary, other = dense.coronary, dense.non_coronary
-    elsewhere = None if heart.territories is None else non_coronary_score(False, other)
+    coronary, non_coronary = dense.coronary, dense.non_coronary
+    elsewhere = None if heart.territories is None else non_coronary_score(False, non_coronary)
     if reader is not None:
         labelled = dense if reader.has_elsewhere else coronary
         doubts = [*reader.warnings, *devices, *outside_warning(coronary, heart.mask), *dense_warning(labelled)]
         is_reviewed = status == "reviewed"
         if reader.has_elsewhere:
-            elsewhere = non_coronary_score(is_reviewed, other)
-        return FoundLesions(status, rules, coronary, (), is_reviewed and reader.no_calcium, elsewhere, tuple(doubts))
+            elsewhere = non_coronary_score(is_reviewed, non_coronary)
+        return MethodLesions(status, rules, coronary, (), is_reviewed and reader.no_calcium, elsewhere, tuple(doubts))
     if heart.territories is not None:
         verdicts = verdicts_by_place(coronary, voxels)
         lesions = [replace(x, verdict=verdict) for x, verdict in zip(coronary.lesions, verdicts, strict=True)]
         coronary = dense.part(lesions)
-    doubts = [*dense_warning(coronary), *noise_warnings(coronary, other, blood)]
-    return FoundLesions("candidates", rules, coronary, elsewhere=elsewhere, warnings=tuple(doubts))
+    doubts = [*dense_warning(coronary), *noise_warnings(coronary, non_coronary, blood)]
+    return MethodLesions("candidates", rules, coronary, elsewhere=elsewhere, warnings=tuple(doubts))
 
 
 def map_lesions(
@@ -117,7 +117,7 @@ def map_lesions(
     clinical_rules: ScoringRules,
     noise_hu: float | None,
     judged: JudgedLesions | None,
-) -> tuple[FoundLesions, Decomposition]:
+) -> tuple[MethodLesions, Decomposition]:
     """Find the lesions of the calcium map that count, and clear the others from the map.
 
     A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
@@ -146,11 +146,11 @@ def map_lesions(
         subject = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{subject} left out, as probably noise or not coronary calcium."
         warnings = (ScanWarning("map-left-out", message),)
-    return FoundLesions("automatic", rules, counted, warnings=warnings), clear_map(parts, cleared)
+    return MethodLesions("automatic", rules, counted, warnings=warnings), clear_map(parts, cleared)
 
 
 def score_lesions(
-    found: FoundLesions,
+    method_lesions: MethodLesions,
     scan: CTScan,
     calibration: MassCalibration,
     elsewhere: NonCoronaryScore | None,
@@ -160,26 +160,26 @@ def score_lesions(
     """Measure the lesions that count, add them up, and state the errors of the sums.
 
     Args:
-        found: Lesions of the method.
+        method_lesions: Lesions of the method.
         scan: The scan as scored.
         calibration: Mass calibration.
         elsewhere: Calcium outside the arteries, by the clinical rule; None if unknown.
         courses: Courses of the arteries; empty if unknown.
         errors: Errors of scores in this scan.
     """
-    other = LesionSet((), found.counted.every) if elsewhere is None else elsewhere.lesion_set
-    lesions = with_masses(found.counted, scan, calibration, other.id_map > 0, found.rules.is_map)
+    aside = LesionSet((), method_lesions.counted.every) if elsewhere is None else elsewhere.lesion_set
+    lesions = with_masses(method_lesions.counted, scan, calibration, aside.id_map > 0, method_lesions.rules.is_map)
     method = method_score(
-        found.status,
-        found.rules,
+        method_lesions.status,
+        method_lesions.rules,
         lesions,
-        found.counted.every,
-        found.left_out,
-        found.no_calcium,
+        method_lesions.counted.every,
+        method_lesions.left_out,
+        method_lesions.no_calcium,
         has_masses=len(lesions) <= MAX_MEASURED,
     )
     method = replace(method, features=features_of(method, scan, courses))
-    return with_intervals(method, errors, other.lesions)
+    return with_intervals(method, errors, aside.lesions)
 
 
 def doubts_about(method: MethodScore, elsewhere: NonCoronaryScore | None, has_territories: bool) -> list[ScanWarning]:
@@ -192,8 +192,8 @@ def doubts_about(method: MethodScore, elsewhere: NonCoronaryScore | None, has_te
     """
     if method.status not in ("automatic", "candidates"):
         return []
-    other = () if elsewhere is None else elsewhere.lesion_list
-    return [*stent_warning(method), *decisive_warning(method, other), _unreviewed_warning(method, has_territories)]
+    lesions = () if elsewhere is None else elsewhere.lesion_list
+    return [*stent_warning(method), *decisive_warning(method, lesions), _unreviewed_warning(method, has_territories)]
 
 
 def _unreviewed_warning(method: MethodScore, has_territories: bool) -> ScanWarning:

@@ -56,7 +56,7 @@ def _shuffled(tensor):
     ],
 )
 def test_a_model_is_installed_by_its_scores_of_the_sample(installed, tmp_path, capsys, network, change, fault):
-    """Its weights are finite and not zero, whatever it scores; the figures are on its card, and hold there."""
+    """Weights are finite and not zero, whatever the score; figures stand on the card, and hold there."""
     card, module = read_network(find_model(network).path)
     layers = [tensor for tensor in module.parameters() if tensor.ndim > 1]
     for tensor in layers if network in ("lesions", "territories") else layers[-1:]:

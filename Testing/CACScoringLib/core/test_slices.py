@@ -226,7 +226,7 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
 
 
-def test_plastics_of_a_phantom_with_one_cross_section_are_doubted_mildly(patient):
+def test_plastics_of_a_phantom_are_doubted_mildly(patient):
     hu = sitk.GetArrayFromImage(patient)
     noise = np.random.default_rng(0).normal(0, 10, (20, *hu.shape[1:]))
     (warning,) = tissue_doubts(np.rint(hu[27] + 24 + noise).astype(np.int16))
@@ -276,7 +276,7 @@ def test_whole_hu_that_were_shifted_are_restored(patient, lost_hu):
 
 
 @pytest.mark.parametrize(("step_hu", "intercept_hu"), [(1.05, 0.0), (1.15, 0.0), (1.15, 0.4)])
-def test_whole_hu_stored_in_fractional_steps_keep_what_is_dense(patient, step_hu, intercept_hu):
+def test_whole_hu_stored_in_fractional_steps_keep_dense_voxels(patient, step_hu, intercept_hu):
     hu = sitk.GetArrayFromImage(patient)
     stored = np.rint((hu - intercept_hu) / step_hu) * step_hu + intercept_hu
     scan = scan_from_image(Grid.of(patient).image(stored.astype(np.float32)), Acquisition("test"))
