@@ -96,8 +96,7 @@ class TestGivenMasks:
     )
     def test_a_pericardium_unlike_that_of_the_network(self, heart, change, is_given):
         grid = Grid(self.SIZE, self.SPACING, (0.0, 0.0, 0.0))
-        outline = grid.image(heart.astype(np.uint8))
-        region = HeartRegion(outline, None, "network", pericardium=outline, pericardium_source="network")
+        region = HeartRegion(heart, None, "network", pericardium=heart, pericardium_source="network")
         hu = np.where(heart, 40, -1000).astype(np.int16)
         hu[:, 0, 0] = 1500
         scan = scan_from_image(grid.image(hu), Acquisition("test"))
