@@ -93,6 +93,9 @@ def origin_of(result: ScoreResult) -> dict[str, str]:
     if provenance is None:
         return {}
     cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256)
+    cells |= {
+        name: getattr(result.record.acquisition, name) for name in ("patient_digest", "study_digest", "patient_key")
+    }
     return {name: plain(value) for name, value in cells.items() if value}
 
 
