@@ -80,6 +80,8 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
     assert {".jsonl", ".html", ".json", ".csv", ".parquet", ".mrb", ".gz"} <= {f.suffix for f in files}
     found = {(f.name, word) for f in files for word in NAMING if word.encode() in contents(f)}
     assert not found
+    journal = next(file for file in files if file.suffix == ".jsonl").read_text()
+    assert json.loads(journal.splitlines()[0])["patient"] == read_result(out / "a").acquisition.patient_digest
     named = score_all(scans, "--overwrite", "--identify") / "a" / "scores.json"
     assert b"ID-4711" in contents(named)
     assert b"2021-03-17" in contents(named)

@@ -240,7 +240,7 @@ def _environment() -> jinja2.Environment:
         *(left_out, counted, components, stenosis, interval_bar, artery_strips, agreements, prediction_of),
         *(heading, rests_on_intervals, most_pairs, change_sentence, quantity_title, quantity_text, signed),
         *(intervals_text, listed_lesions, asdict, headline.features_sentence, headline.interval_note),
-        *(zip, rate_text, time_between),
+        *(rate_text, time_between),
         *(headline.map_sentence, headline.range_text, pictures.overview_pictures, pictures.method_pictures),
         *(pictures.left_out_pictures, pictures.site_pictures, pictures.saliency_picture),
     )
@@ -357,7 +357,7 @@ def change_sentence(method: MethodComparison, change: Change) -> str:
 
 def rate_text(rate: tuple[float, ...], unit: str = "") -> str:
     """Return a change per cent or per year with its interval; "–" if unknown."""
-    texts = [f"{value:+,.0f}" if abs(value) >= 10 else f"{value:+.1f}" for value in rate]
+    texts = [f"{value + 0.0:+,.{0 if abs(value) >= 10 else 1}f}".replace("-", "−") for value in rate]
     interval = f" [{texts[1]} to {texts[2]}]" if texts[1:] else ""
     return f"{texts[0]}{unit}{interval}" if texts else "–"
 

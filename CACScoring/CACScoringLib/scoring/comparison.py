@@ -54,6 +54,11 @@ DAYS_OF_YEAR = 365.25
 
 _SIDES = ("earlier", "later")
 _NOT_WRITTEN = ("limits", "settings", "candidate_evidence")
+_OF_CHANGE = (
+    *("earlier", "later", "difference", "interval", "per_cent", "per_year", "difference_of_roots", "limit"),
+    *("based_on", "verdict", "text"),
+)
+"""Keys of a change that are its attributes."""
 
 Pair = tuple[ScoreRecord, ScoreRecord]
 """Results of the earlier and the later scan."""
@@ -102,13 +107,17 @@ class Change:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Interval of the true difference: ± the limit (95 %), or between the far ends of both scores' intervals."""
+        """Interval of the true difference: ± the limit (95 %), or between the far ends of both scores' intervals.
+
+        No more than the earlier score can vanish.
+        """
         if self.limit is not None:
-            return self.difference - self.limit, self.difference + self.limit
-        if self.intervals is None or self.based_on is None:
+            low, high = self.difference - self.limit, self.difference + self.limit
+        elif self.intervals is not None and self.based_on is not None:
+            low, high = self.intervals[1][0] - self.intervals[0][1], self.intervals[1][1] - self.intervals[0][0]
+        else:
             return None
-        (low, high), (later_low, later_high) = self.intervals
-        return later_low - high, later_high - low
+        return max(low, -self.earlier), high
 
     @property
     def per_cent(self) -> tuple[float, ...]:
@@ -231,18 +240,8 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
                 **{
                     quantity: {
                         change.part: {
-                            "earlier": change.earlier,
-                            "later": change.later,
-                            "difference": change.difference,
-                            "interval": change.interval and list(change.interval),
-                            "per_cent": list(change.per_cent),
-                            "per_year": list(change.per_year),
-                            "difference_of_roots": change.difference_of_roots,
-                            "limit": change.limit,
-                            "intervals_90": None if change.intervals is None else [list(i) for i in change.intervals],
-                            "based_on": change.based_on,
-                            "verdict": change.verdict,
-                            "text": change.text,
+                            "intervals_90": change.intervals,
+                            **{name: getattr(change, name) for name in _OF_CHANGE},
                         }
                         for change in method.changes
                         if change.quantity == quantity

@@ -291,7 +291,7 @@ def test_overlap_of_intervals_without_limits(later, verdict):
     comparison = compare(EARLIER, with_intervals(automatic(200.0), later))
     total, lad = (changes(comparison)[part] for part in ("total", "LAD"))
     assert (total.verdict, total.limit, total.based_on) == (verdict, None, "intervals")
-    assert total.interval == (later[0] - 130.0, later[1] - 40.0)
+    assert total.interval == (max(later[0] - 130.0, -100.0), later[1] - 40.0)
     assert bars(comparison, RULE) == ()
     assert lad.verdict == UNKNOWN
     assert changes(comparison, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
