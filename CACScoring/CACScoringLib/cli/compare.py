@@ -161,8 +161,7 @@ def _models_of(record: ScoreRecord) -> dict[str, StoredModel]:
             f"The result of {record.input.name} was made with models that are not installed ({names}). "
             "Install them, or give both CTs to score them again."
         )
-    models = {model.network: installed[model.name, model.sha256] for model in record.models}
-    return models
+    return {model.network: installed[model.name, model.sha256] for model in record.models}
 
 
 def _write_results(folder: Path, results: dict[str, tuple[ScoreResult, RunSettings, Progress]]) -> None:

@@ -25,6 +25,9 @@ _OF_CONTRAST = {
 IDENTIFYING = ("patient_name", "patient_id", "patient_id_issuer", "study_date", "series_uid")
 """Fields that identify a person."""
 
+PSEUDONYM = ("patient_digest", "study_digest", "shifted_day", "patient_key")
+"""Fields that tell persons and their studies apart without identifying them."""
+
 
 def agent_named(text: str | None) -> str | None:
     """Return the contrast agent that a text names; None if there is none or it says so in any words."""

@@ -205,7 +205,7 @@ def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
     facts: dict[str, object] = {
         "voxels": " × ".join(map(str, image.GetSize())),
         "spacing_mm": " × ".join(f"{s:.3f}" for s in image.GetSpacing()),
-        **result.scan.acquisition.facts(identify),
+        **record.acquisition.facts(identify),
         "heart_region": result.heart.source,
     }
     if record.measured is not None:

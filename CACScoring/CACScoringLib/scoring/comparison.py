@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..core.acquisition import Acquisition, agent_named
+from ..core.acquisition import PSEUDONYM, Acquisition, agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import OtherPatientError
 from ..core.labels import ARTERIES
@@ -218,7 +218,8 @@ def compare(
     years = days / DAYS_OF_YEAR if days and days > 0 else None
     methods = tuple(_method(name, pair, repeatability, bars, years) for name in names)
     warnings = (*_patient_warnings(pair, days), *_scan_warnings(pair, repeatability), *_method_warnings(pair))
-    return Comparison(*(_facts(record, identify) for record in pair), methods, warnings, repeatability, days)
+    facts = _facts(earlier, identify), _facts(later, identify)
+    return Comparison(*facts, methods, warnings, repeatability, days)
 
 
 def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
@@ -537,7 +538,7 @@ def _method_warnings(pair: Pair) -> list[ScanWarning]:
 def _facts(record: ScoreRecord, identify: bool) -> dict[str, object]:
     """Return facts shown beside a scan's scores; identify: the study date, which identifies a person, too."""
     names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model", "slice_spacing_mm")
-    of_patient = ("patient_digest", "study_digest", "shifted_day", "patient_key", *(["study_date"] if identify else []))
-    facts = {name: _fact(name, record) for name in (*of_patient, *names, "noise_hu")}
+    names = (*PSEUDONYM, *(("study_date",) if identify else ()), *names)
+    facts = {name: _fact(name, record) for name in (*names, "noise_hu")}
     source = {"name": record.input.name, "voxels_sha256": record.input.voxels_sha256}
     return {**source, **facts, "models": [asdict(model) for model in record.models]}

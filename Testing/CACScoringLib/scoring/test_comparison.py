@@ -7,7 +7,7 @@ import pytest
 from calibrated_cards import repeatability_of
 from whole_records import MEASURED, record_of
 
-from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.acquisition import PSEUDONYM, Acquisition
 from CACScoringLib.core.errors import CTError, ModelError, OtherPatientError, UnreadableError
 from CACScoringLib.core.pseudonym import with_pseudonym
 from CACScoringLib.record.reading import read_result
@@ -308,9 +308,6 @@ def test_the_basis_of_a_verdict_is_written():
 
 def made_on(date):
     return altered(acquisition={"study_date": date})
-
-
-PSEUDONYM = ("patient_digest", "study_digest", "shifted_day", "patient_key")
 
 
 def of_patient(patient_id, date="2024-01-01", lad=100.0):
