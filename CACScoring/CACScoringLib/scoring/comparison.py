@@ -8,7 +8,7 @@ that cannot be compared, there is no verdict, only the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -396,21 +396,19 @@ def _days_between(pair: Pair) -> int | None:
     return None if days[0] is None or days[1] is None else days[1] - days[0]
 
 
-def _patient_warnings(pair: Pair, days: int | None) -> list[ScanWarning]:
-    warnings = []
+def _patient_warnings(pair: Pair, days: int | None) -> Iterator[ScanWarning]:
     if difference := _difference_of_patients(*(record.acquisition for record in pair)):
         message = f"The scans {difference}. They were compared on request (--different-patients)."
-        warnings.append(ScanWarning("comparison-patients", message))
+        yield ScanWarning("comparison-patients", message)
     if (keys := _pair_of_facts("patient_key", pair)) and keys[0] != keys[1]:
         message = (
             f"The pseudonyms of both scans were made with different keys ({keys[0]} and {keys[1]}), of two sites or "
             "because a key was lost, so they do not show whether this is one patient."
         )
-        warnings.append(ScanWarning("comparison-patient-keys", message))
+        yield ScanWarning("comparison-patient-keys", message)
     if days is not None and days < 0:
         message = "By the dates of the studies, the scan given as the later one was acquired first."
-        warnings.append(ScanWarning("comparison-order", message))
-    return warnings
+        yield ScanWarning("comparison-order", message)
 
 
 def _status_bars(statuses: list[str]) -> list[str]:
@@ -484,19 +482,18 @@ def _differing(
     return ", ".join(sorted(n for n in names - set(unless) if first.get(n) != second.get(n)))
 
 
-def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> list[ScanWarning]:
-    warnings = []
+def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> Iterator[ScanWarning]:
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
     if unknown := [title for name, title in checked.items() if not _pair_of_facts(name, pair)]:
         message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
-        warnings.append(ScanWarning("comparison-unchecked", message))
+        yield ScanWarning("comparison-unchecked", message)
     scanners, noise = (_pair_of_facts(name, pair) for name in ("scanner_model", "noise_hu"))
     if scanners and scanners[0] != scanners[1]:
         message = f"The scans come from different scanners ({scanners[0]} and {scanners[1]})."
-        warnings.append(ScanWarning("comparison-scanners", message))
+        yield ScanWarning("comparison-scanners", message)
     if noise and NOISE_RATIO <= _ratio(*noise) < OTHER_NOISE_RATIO:
         message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
-        warnings.append(ScanWarning("comparison-noise", message))
+        yield ScanWarning("comparison-noise", message)
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
         values = {value for record in pair if (value := _fact(name, record)) is not None}
         if outside := sorted(value for value in values if not low / 1.05 <= value <= high * 1.05):
@@ -505,16 +502,14 @@ def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> list[Scan
                 f"The repeatability limits were determined with {name.replace('_', ' ')} {studied}; here it is "
                 f"{' and '.join(f'{v:g}' for v in outside)}."
             )
-            warnings.append(ScanWarning("comparison-beyond-study", message))
-    return warnings
+            yield ScanWarning("comparison-beyond-study", message)
 
 
-def _method_warnings(pair: Pair) -> list[ScanWarning]:
-    warnings = []
+def _method_warnings(pair: Pair) -> Iterator[ScanWarning]:
     hearts = [record.heart.source for record in pair]
     if hearts[0] != hearts[1]:
         message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
-        warnings.append(ScanWarning("comparison-hearts", message))
+        yield ScanWarning("comparison-hearts", message)
     statuses = {
         name: [record.methods[name].status for record in pair]
         for name in METHODS
@@ -523,7 +518,7 @@ def _method_warnings(pair: Pair) -> list[ScanWarning]:
     automatic = [name for name, of_both in statuses.items() if of_both == ["automatic", "automatic"]]
     if any(record.methods[name].total.lesions for name in automatic for record in pair):
         message = "The arteries of lesions that nobody reviewed are suggestions: a lesion may have moved between them."
-        warnings.append(ScanWarning("comparison-arteries-suggested", message))
+        yield ScanWarning("comparison-arteries-suggested", message)
     if (of_map := statuses.get("decomposition")) and (
         of_map == ["reviewed", "reviewed"] or any(record.slices_by_reader for record in pair)
     ):
@@ -531,8 +526,7 @@ def _method_warnings(pair: Pair) -> list[ScanWarning]:
             "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
             "one of these."
         )
-        warnings.append(ScanWarning("comparison-map-reviewed", message))
-    return warnings
+        yield ScanWarning("comparison-map-reviewed", message)
 
 
 def _facts(record: ScoreRecord, identify: bool) -> dict[str, object]:
