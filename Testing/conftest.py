@@ -14,6 +14,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(_variable, "1")
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
+# Key of pseudonyms, so that tests leave the user's own alone.
+os.environ["CAC_PATIENT_KEY"] = str(Path(__file__).parent / "support" / "patient.key")
+
 REAL_CT_DIR = Path(os.environ.get("CAC_REAL_CT_DIR", Path(__file__).parents[2] / "shared" / "data"))
 
 

@@ -33,6 +33,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.record.features import PATIENT_FEATURES
@@ -106,7 +107,7 @@ QUICK = "digital-threshold"
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in CASES if name != QUICK]
 
 _TEXTS = {"message", "seconds", "reason", "ct", "series_sha256"}
-_TEXTS |= {"provenance", "confirmations", "journal", "run", "looked_at", *COLUMNS}
+_TEXTS |= {*PSEUDONYM, "provenance", "confirmations", "journal", "run", "looked_at", *COLUMNS}
 _CLINICAL = re.compile(r"(/threshold|non_coronary)/.*(agatston|volume_mm3|hu_mm3|lesions|_hu|voxels)$")
 _COUNTS = re.compile(r"/(voxels|lesions)(/\d+)?$")
 _LEFT_OUT = {"components", "kinds", "candidate_evidence", "calibrated_on", "rules", "decomposition_settings"}

@@ -300,17 +300,19 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
 
 
 @words_of("argument")
-def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
+def compare(earlier: CalciumResult, later: CalciumResult, *, different_patients: bool = False) -> Comparison:
     """Compare two scans of one patient.
 
     Args:
         earlier: Result of the first scan.
         later: Result of the second scan.
+        different_patients: Compare, with a warning, scans whose headers state different patients.
 
     Returns:
         For each method the change of each score, and whether it exceeds scan–rescan repeatability.
 
     Raises:
+        OtherPatientError: The scans are of different patients.
         ModelError: A model's card cannot be read.
 
     Examples:
@@ -320,7 +322,7 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
     """
     _check_types(earlier=earlier, later=later)
     before, after = earlier.details.record, later.details.record
-    comparison = compare_results(before, after, stored_repeatability(after))
+    comparison = compare_results(before, after, stored_repeatability(after), different_patients)
     _report(comparison.warnings)
     return comparison
 

@@ -21,6 +21,7 @@ from .core.decoding import content_of
 from .core.errors import CTError
 from .core.labels import TERRITORIES
 from .core.progress import Progress
+from .core.pseudonym import with_pseudonym
 from .models.choice import Networks
 from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
@@ -180,6 +181,10 @@ def score_scan(
         age_years = patient.patient_age_years if age_years is None else age_years
         table, sex = settings.percentile_table, settings.sex or patient.patient_sex
         categories = categories_of(clinical, percentile_of(clinical, table, sex, age_years))
+    acquisition = with_pseudonym(scan.acquisition)
+    if acquisition.patient_id and not acquisition.patient_digest:
+        message = "The key of pseudonyms cannot be read or made, so that the result does not keep whose scan this is."
+        doubts.append(ScanWarning("patient-key", message))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
     warnings += [*doubts, *fat_warnings]
@@ -188,7 +193,7 @@ def score_scan(
         warnings.append(ScanWarning("percentile-unreviewed", message))
     record = ScoreRecord(
         input=InputRecord.of(scan),
-        acquisition=scan.acquisition,
+        acquisition=acquisition,
         measured=quality.blood,
         normalisation=quality.normalisation,
         familiarity=errors.familiarity,

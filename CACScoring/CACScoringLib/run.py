@@ -15,6 +15,7 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
+from .core.pseudonym import with_pseudonym
 from .core.text import printable
 from .io.dicom import is_dicom
 from .io.reading import read_ct, read_lesion_labels, read_mask, with_facts
@@ -30,7 +31,7 @@ from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_se
 from .report import files as report
 from .report import page
 from .results import ScoreResult
-from .scoring.comparison import Comparison, compare, comparison_as_json
+from .scoring.comparison import Comparison, check_patients, compare, comparison_as_json
 from .scoring.reader_labels import status_of
 from .whole_scan.estimates import estimate_record
 from .whole_scan.run import STEP, estimate_whole_scan
@@ -111,6 +112,7 @@ def run_scan(
     output: OutputFolder,
     progress: Progress | None = None,
     earlier: ScoreRecord | None = None,
+    different_patients: bool = False,
 ) -> tuple[ScoreResult, Comparison | None]:
     """Read a scan, score it, and write all of its result.
 
@@ -121,6 +123,7 @@ def run_scan(
         output: The folder of results.
         progress: Receives the steps and all warnings.
         earlier: Result of an earlier scan of the patient, as returned by `read_result`.
+        different_patients: As in `compare`.
 
     Returns:
         The result, and the comparison with an `earlier` one.
@@ -131,10 +134,11 @@ def run_scan(
     """
     progress = progress or Progress()
     progress.begin(_steps(settings, models))
-    result = read_and_score(scan_input, settings, models, progress)
+    result = read_and_score(scan_input, settings, models, progress, None if different_patients else earlier)
     comparison = None
     if earlier is not None:
-        comparison = compare(earlier, result.record, stored_repeatability(result.record))
+        limits = stored_repeatability(result.record)
+        comparison = compare(earlier, result.record, limits, different_patients, settings.identify)
     write_result(output, result, settings, progress, comparison)
     warnings = with_severity(result.warnings, result.methods["threshold"].reviewed)
     before = [] if earlier is None else earlier.severe_warnings("Earlier scan")
@@ -150,9 +154,13 @@ def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
 
 
 def read_and_score(
-    scan_input: ScanInput, settings: RunSettings, models: LoadedModels, progress: Progress
+    scan_input: ScanInput,
+    settings: RunSettings,
+    models: LoadedModels,
+    progress: Progress,
+    of_patient: ScoreRecord | None = None,
 ) -> ScoreResult:
-    """Read a scan and score it. Arguments and errors as in `run_scan`."""
+    """Read a scan and score it. of_patient: Result that must be of the same patient. The rest as in `run_scan`."""
     score_settings = settings.score
     models.check_settings(asdict(score_settings))
     with progress.step("reading"):
@@ -166,6 +174,8 @@ def read_and_score(
             scan = replace(scan, acquisition=with_facts(scan.acquisition, scan_input.acquisition))
         if scan_input.name:
             scan = replace(scan, source=Path(scan_input.name))
+        if of_patient is not None:
+            check_patients(of_patient.acquisition, with_pseudonym(scan.acquisition))
         heart = read_mask(scan_input.heart) if scan_input.heart else None
         pericardium = read_mask(scan_input.pericardium) if scan_input.pericardium else None
         if settings.dicom:

@@ -37,11 +37,16 @@ class CompareOptions(UnusualOptions, NetworkOptions):
         scans: The earlier scan, then the later one: each a CT, or a results folder of cac score.
         output: Folder for the comparison.
         overwrite: Replace a comparison that is already in the folder.
+        different_patients: Compare although the headers state different patients, as after de-identification; the
+            comparison says so.
+        identify: Include the study dates, if known, and in new results patient name and ID.
     """
 
     scans: tuple[Path, Path] = argument(nargs=2, metavar="SCAN")
     output: Path = option(Path("comparison-cac"), metavar="DIR")
     overwrite: bool = False
+    different_patients: bool = False
+    identify: bool = False
     settings: tuple[str, ...] = settings_option()
 
 
@@ -54,7 +59,8 @@ def run(options: CompareOptions, progress: Progress) -> None:
     from ..quality.calibration import stored_repeatability
     from ..record.reading import is_result, read_result
     from ..report import page
-    from ..run import ScanInput, read_and_score
+    from ..report.first_pictures import pictures_of_report
+    from ..run import RunSettings, ScanInput, read_and_score
     from ..scoring.comparison import compare, comparison_as_json
 
     output = OutputFolder(options.output, options.overwrite)
@@ -78,15 +84,19 @@ def run(options: CompareOptions, progress: Progress) -> None:
                 continue
             settings, chosen = _settings_and_models(options, reference)
             ct_progress = Progress()
-            result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress)
+            known = None if options.different_patients else next(iter((*records, *recorded.values())), None)
+            result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress, known)
             results[side] = result, settings, ct_progress
             records.append(result.record)
     earlier, later = records
     with progress.step("comparison"):
-        comparison = compare(earlier, later, stored_repeatability(later))
+        identify = scoring_settings(options, RunSettings()).identify
+        comparison = compare(earlier, later, stored_repeatability(later), options.different_patients, identify)
         _write_results(output.path, results)
         reports = {f"{side.capitalize()} scan": f"{side}/report.html" for side in results}
-        write_text_atomically(output.path / PAGE, page.comparison_as_page(comparison, reports))
+        folders = (output.path / s if s in results else scan for s, scan in zip(SIDES, options.scans, strict=True))
+        pictures = tuple(map(pictures_of_report, folders))
+        write_text_atomically(output.path / PAGE, page.comparison_as_page(comparison, reports, pictures))
         text = json.dumps(comparison_as_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
         write_text_atomically(output.path / LAST, text + "\n")
     for side, record in zip(SIDES, records, strict=True):
@@ -151,8 +161,7 @@ def _models_of(record: ScoreRecord) -> dict[str, StoredModel]:
             f"The result of {record.input.name} was made with models that are not installed ({names}). "
             "Install them, or give both CTs to score them again."
         )
-    models = {model.network: installed[model.name, model.sha256] for model in record.models}
-    return models
+    return {model.network: installed[model.name, model.sha256] for model in record.models}
 
 
 def _write_results(folder: Path, results: dict[str, tuple[ScoreResult, RunSettings, Progress]]) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ..core.errors import OutputError
+from ..core.pseudonym import FILE, key_file
 from ..core.text import printable
 from ..core.version import VERSION
 from .options import add_progress_argument, on_cluster
@@ -141,6 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
 def make_parser() -> tuple[CommandParser, argparse._SubParsersAction[CommandParser]]:
     """Return the command line's parser and its empty group of commands."""
     parser = CommandParser(prog="cac", description="Coronary artery calcium scoring on CT. For research only.")
+    parser.epilog = f"Results keep pseudonyms of patients, made with the key in {key_file()} (or ${FILE})."
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

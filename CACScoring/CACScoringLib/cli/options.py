@@ -241,6 +241,8 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
             1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, 9 mitral annulus, 10 thoracic
             aorta, 11 other.
         earlier: Result of an earlier scan of the patient to compare with.
+        different_patients: Compare with an earlier scan although the headers state different patients, as after
+            de-identification; the result says so.
         scene: Write scene.mrb for 3D Slicer.
         radiograph: PA radiograph to score instead of a CT: DICOM (CR, DX), a grey PNG, JPEG or TIFF with bright bone,
             or a NIfTI, NRRD or MHA file of cac drr; --model selects the radiograph model, --settings add a lateral
@@ -255,6 +257,7 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
     pericardium: Path | None = option(None, metavar="MASK")
     lesions: Path | None = option(None, metavar="LABELS")
     earlier: Path | None = option(None, metavar="RESULT")
+    different_patients: bool = False
     scene: bool = False
     settings: tuple[str, ...] = settings_option(
         '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}'

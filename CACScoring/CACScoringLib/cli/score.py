@@ -99,7 +99,7 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
         models = load_models(chosen_models(model_choice(options)), thread)
         if settings.scene:
             thread.submit(importlib.import_module, "..mrml.scene", __package__)  # takes a second
-        result, comparison = run_scan(scan, settings, models, output, progress, earlier)
+        result, comparison = run_scan(scan, settings, models, output, progress, earlier, options.different_patients)
     print(result_as_text(result))
     if comparison:
         print(comparison_as_text(comparison))

@@ -1,6 +1,7 @@
 """Results of a cohort as anonymous parquet tables: `scans`, `scores`, `lesions`.
 
-A scan is identified by its label in `cohort.json`; names, paths and patients are only in `cohort.csv` unless requested.
+A scan is identified by its label in `cohort.json`; names and paths are only in `cohort.csv` unless requested.
+Patients and sessions are those of the user's table.
 Each file's metadata hold the version of the schema.
 """
 
@@ -26,7 +27,7 @@ WRITTEN = "_tables"
 """Name of the temporary folder of the tables, which no scan's folder has."""
 
 _PATH = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
-_IDENTIFYING = ("name", "ct", "patient", "session")
+_IDENTIFYING = ("name", "ct")
 
 
 def write_tables(folder: Path, scans: Iterable[tuple[str, ScanSource, ScanState]], identify: bool) -> None:
@@ -57,9 +58,10 @@ def table_path(folder: Path, name: str) -> Path:
 def rows_of(number: str, scan: ScanSource, state: ScanState, identify: bool) -> dict[str, list[Row]]:
     """Return the rows of a scan by table. Arguments as in `write_tables`."""
     status = "done" if state.state == "skipped" else state.state
-    row: Row = {"scan": number, "state": status, "reason": state.reason, "group": scan.group or None}
+    row: Row = {"scan": number, "state": status, "reason": state.reason}
+    row |= {name: getattr(scan, name) or None for name in ("patient", "session", "group")}  # as in the user's table
     if identify:
-        row |= {"name": scan.name, "ct": str(scan.ct), "patient": scan.patient or None, "session": scan.session or None}
+        row |= {"name": scan.name, "ct": str(scan.ct)}
     elif state.reason:
         row["reason"] = redact_paths(state.reason, scan)
     record = whole_scores(state.folder) if status == "done" else None

@@ -22,8 +22,11 @@ _OF_CONTRAST = {
 # fmt: on
 """Words for none, and words beside them, in values of ContrastBolusAgent, without accents."""
 
-IDENTIFYING = ("patient_name", "patient_id", "study_date", "series_uid")
+IDENTIFYING = ("patient_name", "patient_id", "patient_id_issuer", "study_date", "series_uid")
 """Fields that identify a person."""
+
+PSEUDONYM = ("patient_digest", "study_digest", "shifted_day", "patient_key")
+"""Fields that tell persons and their studies apart without identifying them."""
 
 
 def agent_named(text: str | None) -> str | None:
@@ -38,7 +41,7 @@ def agent_named(text: str | None) -> str | None:
 class Acquisition:
     """Acquisition parameters of a scan, and who was scanned. None means unknown.
 
-    Name, ID, study date and series UID identify a person: `facts` omits them by default.
+    Name, ID with its issuer, study date and series UID identify a person: `facts` omits them by default.
 
     Attributes:
         file_format: Source of the scan, such as "DICOM" or "memory".
@@ -52,6 +55,11 @@ class Acquisition:
         mass_factor_small: The scanner's factor for small patients (DICOM 0018,9352).
         mass_factor_medium: The factor for medium patients.
         mass_factor_large: The factor for large patients.
+        patient_digest: Keyed digest (HMAC-SHA256) of patient ID and issuer (`pseudonym.with_pseudonym`).
+        study_digest: Digest of these and the study date.
+        shifted_day: Number of the study's day, moved by a number of days that follows from patient and key, so that
+            days of one patient keep their order and distance.
+        patient_key: Beginning of a digest of the key, to tell by which one the digests were made.
     """
 
     file_format: str
@@ -70,6 +78,7 @@ class Acquisition:
     patient_sex: str | None = None
     patient_age_years: int | None = None
     patient_id: str | None = None
+    patient_id_issuer: str | None = None
     patient_name: str | None = None
     mass_factor_patient: float | None = None
     mass_factor_small: float | None = None
@@ -78,6 +87,10 @@ class Acquisition:
     filter_material: str | None = None
     patient_height_m: float | None = None
     patient_weight_kg: float | None = None
+    patient_digest: str | None = None
+    study_digest: str | None = None
+    shifted_day: int | None = None
+    patient_key: str | None = None
 
     @property
     def series_sha256(self) -> str | None:

@@ -54,6 +54,10 @@ class MaskError(CTError):
     """A heart mask or lesion label map does not fit the scan."""
 
 
+class OtherPatientError(CTError):
+    """Scans to be compared are of different patients."""
+
+
 class TableError(CTError):
     """A table is missing, cannot be read, or something in it is wrong. The message says where and what to do."""
 

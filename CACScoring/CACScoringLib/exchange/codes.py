@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydicom.sr.coding import Code
 
+from ..core.acquisition import PSEUDONYM
 from ..core.labels import Artery, NonCoronary, Site
 from ..results import ScoreResult
 
@@ -93,7 +94,8 @@ def origin_of(result: ScoreResult) -> dict[str, str]:
     if provenance is None:
         return {}
     cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256)
-    return {name: plain(value) for name, value in cells.items() if value}
+    cells |= {name: getattr(result.record.acquisition, name) for name in PSEUDONYM}
+    return {name: plain(str(value)) for name, value in cells.items() if value}
 
 
 def plain(text: str, encoding: str = "ascii") -> str:

@@ -10,6 +10,7 @@ from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from ..core.acquisition import PSEUDONYM
 from ..core.ct import ScanWarning
 from ..core.progress import Progress
 from ..core.version import VERSION
@@ -38,10 +39,11 @@ def source_for(
 ) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result.record.as_json(identify)
-    # The same scan in another folder, or scored again, gives the same objects.
+    # The same scan in another folder, or scored again, also with another key, gives the same objects.
     content["input"].pop("name")
     for name in ("provenance", "seconds", "review"):
         content.pop(name, None)
+    content["acquisition"] = {n: fact for n, fact in content["acquisition"].items() if n not in PSEUDONYM}
     voxels = [counted_labels(result)]
     if (map_image := _map_of(result, calcium_map)) is not None:
         voxels.append(map_image)

@@ -64,6 +64,7 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
         patient_sex=sex if sex in ("F", "M", "O") else None,
         patient_age_years=_age_years(text("PatientAge")),
         patient_id=text("PatientID"),
+        patient_id_issuer=text("IssuerOfPatientID"),
         patient_name=text("PatientName"),
         patient_height_m=plausible("PatientSize", *_HEIGHTS_M),
         patient_weight_kg=plausible("PatientWeight", *_WEIGHTS_KG),

@@ -17,6 +17,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
+from ..core.pseudonym import with_pseudonym
 from ..core.text import printable
 from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
@@ -220,7 +221,7 @@ def check_pixel_size(
 
 def _acquisition(header: DicomSlice) -> Acquisition:
     """Return the header's facts, with the age at the study if no age is given."""
-    facts = acquisition_of([header])
+    facts = with_pseudonym(acquisition_of([header]))
     if facts.patient_age_years is not None:
         return facts
     try:

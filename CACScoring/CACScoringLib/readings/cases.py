@@ -32,6 +32,7 @@ class ReviewCase(ScanSource):
         category_probability: Probability of the likeliest category; None if unknown.
         interval: Prediction interval before the review; None if unknown.
         has_category: True if the score has a category; candidates and scans out of distribution have none.
+        patient_digest: Digest of the patient (`Acquisition.patient_digest`); empty if unknown.
         digest: Identifier of the scan in a cohort (`scans.source.scan_digest`).
         warnings: Codes of the warnings.
     """
@@ -43,6 +44,7 @@ class ReviewCase(ScanSource):
     category_probability: float | None = None
     interval: tuple[float, float] | None = None
     has_category: bool = False
+    patient_digest: str = ""
     digest: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -121,7 +123,7 @@ def _find_ct(ct: Path, root: Path) -> Path:
 
 
 def _row(line: Line) -> dict[str, Any]:
-    names = ("patient", "group", "warnings", "threshold_status", "threshold_cac_drs")
+    names = ("patient", "patient_digest", "group", "warnings", "threshold_status", "threshold_cac_drs")
     numbers = ("threshold_agatston", "threshold_interval_low", "threshold_interval_high")
     row: dict[str, Any] = {name: line.text(name) for name in names}
     row |= {name: line.number_in(name) for name in (*numbers, "threshold_category_probability")}
@@ -136,6 +138,7 @@ def _case(folder: Path, ct: Path, name: str, row: Mapping[str, Any]) -> ReviewCa
         folder=folder,
         ct=ct,
         patient=row.get("patient") or "",
+        patient_digest=row.get("patient_digest") or "",
         group=row.get("group") or "",
         status=row["threshold_status"],
         agatston=row["threshold_agatston"],

@@ -46,7 +46,7 @@ def file_of(case: ReviewCase, reading: str) -> Path:
 
 def journal_of(case: ReviewCase, reading: str) -> Journal:
     """Open the journal of a reading. Raises CTError."""
-    return Journal(file_of(case, reading), case.result_sha256())
+    return Journal(file_of(case, reading), case.result_sha256(), case.patient_digest)
 
 
 def readers_of(cases: Iterable[ReviewCase]) -> list[str]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import re
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +36,11 @@ MAX_LARGEST = 4
 PART_MM, MAX_PARTS, COLUMNS = 12.0, 8, 4
 """Length of a part of a course, the largest number of parts, and the pictures in a row."""
 
+MAX_COMPARED = 3
+"""Number of pictures of a scan in a comparison."""
+
+_FIGURE = re.compile(r'src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)"><figcaption>([^<]*)</figcaption>')
+
 WIDTH_MM = 45.0
 """Width of the picture of a part."""
 
@@ -55,6 +65,19 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
         title = f"{number_of(method, lesion)} {name} · Agatston {lesion.agatston:,.0f}"
         drawn.append(Picture(jpeg, " · ".join((title, *place))))
     return drawn
+
+
+def pictures_of_report(result: Path) -> list[Picture]:
+    """Read pictures from a result's `report.html`: the heart from the front, then the first ones; empty without it.
+
+    result: Folder of the result, or a file in it.
+    """
+    folder, text = result if result.is_dir() else result.parent, ""
+    with suppress(OSError, ValueError):
+        text = (folder / "report.html").read_text(encoding="utf-8")
+    pictures = [Picture(base64.b64decode(jpeg), html.unescape(caption)) for jpeg, caption in _FIGURE.findall(text)]
+    from_front = [picture for picture in pictures if picture.caption.endswith("from the front")][-1:]
+    return [*from_front, *(picture for picture in pictures if picture not in from_front)][:MAX_COMPARED]
 
 
 def course_pictures(result: ScoreResult) -> list[Picture]:

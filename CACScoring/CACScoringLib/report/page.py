@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ from ..quality.calibration import Repeatability
 from ..record.columns import COLUMNS, REPORT, lesion_cells
 from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
+from ..record.provenance import provenance_of
 from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.categories import ROUNDING
-from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
+from ..scoring.comparison import BY_INTERVALS, DAYS_OF_YEAR, TOTAL, Change, Comparison, MethodComparison
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
@@ -204,7 +206,7 @@ def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
     facts: dict[str, object] = {
         "voxels": " × ".join(map(str, image.GetSize())),
         "spacing_mm": " × ".join(f"{s:.3f}" for s in image.GetSpacing()),
-        **result.scan.acquisition.facts(identify),
+        **record.acquisition.facts(identify),
         "heart_region": result.heart.source,
     }
     if record.measured is not None:
@@ -239,6 +241,7 @@ def _environment() -> jinja2.Environment:
         *(left_out, counted, components, stenosis, interval_bar, artery_strips, agreements, prediction_of),
         *(heading, rests_on_intervals, most_pairs, change_sentence, quantity_title, quantity_text, signed),
         *(intervals_text, listed_lesions, asdict, headline.features_sentence, headline.interval_note),
+        *(rate_text, time_between),
         *(headline.map_sentence, headline.interval_cell, pictures.overview_pictures, pictures.method_pictures),
         *(pictures.left_out_pictures, pictures.site_pictures, pictures.saliency_picture),
     )
@@ -246,7 +249,7 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {"RESEARCH_ONLY": RESEARCH_ONLY, "NOT_IN_PATIENTS": NOT_IN_PATIENTS, "ROUNDING": ROUNDING}
     environment.globals |= {"MAP_TITLE": headline.MAP_TITLE, "WINDOW_HU": WINDOW_HU, "REVIEW_PORT": REVIEW_PORT}
     environment.globals |= {"METHOD_TITLES": METHOD_TITLES, "CLINICAL_TITLES": CLINICAL_TITLES, "FACT_TITLES": _FACTS}
-    environment.globals |= {"AGATSTON_TITLES": AGATSTON_TITLES, "ESTIMATE_TITLES": TITLES}
+    environment.globals |= {"AGATSTON_TITLES": AGATSTON_TITLES, "ESTIMATE_TITLES": TITLES, "IDENTITY": IDENTITY}
     environment.globals |= {"MAIN_ARTERIES": MAIN_ARTERIES, "TERRITORY_SITES": dict.fromkeys(TERRITORY_SITES.values())}
     environment.filters.update(
         colour=SITE_COLOURS.__getitem__,
@@ -262,7 +265,6 @@ def _environment() -> jinja2.Environment:
 NOT_IN_PATIENTS = "The limits come from digital patients and are not established in patients."
 
 _FACTS = {
-    "name": "scan",
     "kvp": "kVp",
     "kernel": "kernel",
     "slice_thickness_mm": "slice thickness, mm",
@@ -274,15 +276,44 @@ _FACTS = {
 }
 
 
-def comparison_as_page(comparison: Comparison, reports: dict[str, str] | None = None) -> str:
-    """`comparison.html`. reports: relative addresses of the scans' own reports, by what to call them."""
-    title = "Serial comparison of coronary calcium"
-    return rendered("comparison.html", title, reports=reports, comparison=comparison)
+IDENTITY = {
+    "name": "scan",
+    "study_date": "study date",
+    "patient_digest": "pseudonym of the patient",
+    "study_digest": "pseudonym of the study",
+    "patient_key": "key of the pseudonyms",
+    "voxels_sha256": "SHA-256 of the voxels",
+}
+"""Facts that tell compared scans apart, and their titles."""
+
+
+def comparison_as_page(
+    comparison: Comparison, reports: dict[str, str] | None = None, drawn: Sequence[Sequence[pictures.Picture]] = ()
+) -> str:
+    """`comparison.html`.
+
+    Args:
+        comparison: The comparison.
+        reports: Relative addresses of the scans' own reports, by what to call them.
+        drawn: Pictures of the earlier and of the later scan.
+    """
+    title = f"Coronary calcium: {comparison.earlier['name']} and {comparison.later['name']}"
+    made = provenance_of().in_words(identify=False)
+    return rendered("comparison.html", title, reports=reports, comparison=comparison, pictures=drawn, made=made)
+
+
+def time_between(comparison: Comparison) -> str:
+    """Return the time between the scans in words."""
+    days = comparison.days
+    if days is None:
+        return "unknown"
+    words = f"{abs(days):,} days ({abs(days) / DAYS_OF_YEAR:.1f} years)"
+    return f"{words}, in exchanged order" if days < 0 else words
 
 
 def comparison_as_text(comparison: Comparison) -> str:
     """Totals by method and their verdicts, and what the limits come from."""
-    lines = []
+    lines = [f"Time between the scans: {time_between(comparison)}"]
     for method in comparison.methods:
         lines.append(f"{heading(method)}:")
         lines += [f"  {change_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
@@ -317,10 +348,19 @@ def change_sentence(method: MethodComparison, change: Change) -> str:
     repeats = "" if change.limit is None else f", repeatability limit ±{quantity_text(change.quantity, change.limit)}"
     if change.intervals is not None:
         repeats += f", 90 % intervals {intervals_text(change)}"
+    rates = f"{rate_text(change.per_cent, ' %')}, {rate_text(change.per_year, ' a year')}, "
     return (
         f"{quantity_title(method, change.quantity)} {quantity_text(change.quantity, change.earlier)} → "
-        f"{quantity_text(change.quantity, change.later)} ({signed(change)}{repeats}): {change.text}"
+        f"{quantity_text(change.quantity, change.later)} ({signed(change)}, {rates}square root "
+        f"{change.difference_of_roots:+.2f}{repeats}): {change.text}"
     )
+
+
+def rate_text(rate: tuple[float, ...], unit: str = "") -> str:
+    """Return a change per cent or per year with its interval; "–" if unknown."""
+    texts = [f"{value + 0.0:+,.{0 if abs(value) >= 10 else 1}f}".replace("-", "−") for value in rate]
+    interval = f" [{texts[1]} to {texts[2]}]" if texts[1:] else ""
+    return f"{texts[0]}{unit}{interval}" if texts else "–"
 
 
 def intervals_text(change: Change) -> str:
@@ -333,6 +373,8 @@ def intervals_text(change: Change) -> str:
 
 def quantity_title(method: MethodComparison, quantity: str) -> str:
     """Return the title of a compared quantity."""
+    if quantity == "volume_mm3":
+        return "Volume, mm³"
     if quantity == "pseudo_mass_hu_mm3":
         return "Pseudo-mass, HU·mm³"
     return CLINICAL_TITLES[method.method]
@@ -340,7 +382,7 @@ def quantity_title(method: MethodComparison, quantity: str) -> str:
 
 def quantity_text(quantity: str, value: float) -> str:
     """Return a value with the decimals of its quantity."""
-    return f"{value:,.1f}" if quantity == "agatston" else f"{value:,.0f}"
+    return f"{value:,.0f}" if quantity == "pseudo_mass_hu_mm3" else f"{value:,.1f}"
 
 
 def signed(change: Change) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..core.acquisition import PSEUDONYM
 from ..core.text import percent
 from ..radiograph.score import CardArea, RadiographResult, ViewResult, area_of, proportion_of, threshold_name
 from ..radiograph.view import STANDARD_MM
@@ -150,6 +151,7 @@ def _input(view: ViewResult) -> dict[str, object]:
         "pixel_mm": None if radiograph.pixel_mm is None else list(radiograph.pixel_mm),
         "rows": rows,
         "columns": columns,
+        **{name: getattr(radiograph.acquisition, name) for name in PSEUDONYM},
     }
 
 

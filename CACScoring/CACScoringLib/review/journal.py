@@ -69,14 +69,15 @@ class Journal:
     Args:
         file: The file.
         result_sha256: SHA-256 of the `scores.json` that is reviewed.
+        patient_digest: `Acquisition.patient_digest`, which a new journal keeps; empty if unknown.
 
     Raises:
         JournalError: The file is no journal, is damaged, or belongs to another result.
     """
 
-    def __init__(self, file: Path, result_sha256: str) -> None:
+    def __init__(self, file: Path, result_sha256: str, patient_digest: str = "") -> None:
         self.file = file
-        self._result = result_sha256
+        self._result, self._patient = result_sha256, patient_digest
         self.entries: list[Entry] = []
         self.hashes: list[str] = []
         """Hash of each line."""
@@ -104,7 +105,8 @@ class Journal:
         entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
         contents = [_content(entry)]
         if not self._end:
-            contents.insert(0, {"schema": SCHEMA, "result": self._result})
+            of_patient = {"patient": self._patient} if self._patient else {}
+            contents.insert(0, {"schema": SCHEMA, "result": self._result, **of_patient})
         previous, lines = self.hashes[-1] if self.hashes else "", []
         for content in contents:
             content["previous"] = previous

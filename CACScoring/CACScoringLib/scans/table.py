@@ -54,7 +54,8 @@ def source_of(line: Line) -> ScanSource:
 
 def write_scans(path: Path, scans: Sequence[ScanSource]) -> None:
     """Write a table of scans for `cac cohort`, without the readers' masks, which scoring must not know."""
-    columns = ("ct", "name", "series", "patient", *(("group",) if any(scan.group for scan in scans) else ()))
+    of_study = (name for name in ("session", "group") if any(getattr(scan, name) for scan in scans))
+    columns = ("ct", "name", "series", "patient", *of_study)
     write_table(path, columns, (vars(scan) | {"ct": scan.ct.resolve()} for scan in scans))
 
 

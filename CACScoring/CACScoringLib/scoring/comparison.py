@@ -7,13 +7,16 @@ that cannot be compared, there is no verdict, only the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..core.acquisition import agent_named
+from ..core.acquisition import PSEUDONYM, Acquisition, agent_named
 from ..core.ct import ScanWarning
+from ..core.errors import OtherPatientError
 from ..core.labels import ARTERIES
+from ..core.pseudonym import ordinal_of
 from ..quality.calibration import Limits, Repeatability
 from ..record.findings import CalibratedOn
 from ..record.score_record import ScoreRecord
@@ -34,7 +37,7 @@ BY_LIMITS, BY_INTERVALS = "limits", "intervals"
 """Bases of a verdict."""
 
 METHODS = ("threshold", "decomposition")
-QUANTITIES = ("agatston", "pseudo_mass_hu_mm3")
+QUANTITIES = ("agatston", "volume_mm3", "pseudo_mass_hu_mm3")
 TOTAL = "total"
 
 SAME_KVP = 0.5
@@ -47,8 +50,15 @@ NOISE_RATIO = 1.5
 OTHER_NOISE_RATIO = 2.0
 """Noise that differs by this factor, as from a quarter of the dose or a sharp kernel, makes scans incomparable."""
 
+DAYS_OF_YEAR = 365.25
+
 _SIDES = ("earlier", "later")
 _NOT_WRITTEN = ("limits", "settings", "candidate_evidence")
+_OF_CHANGE = (
+    *("earlier", "later", "difference", "interval", "per_cent", "per_year", "difference_of_roots", "limit"),
+    *("based_on", "verdict", "text"),
+)
+"""Keys of a change that are its attributes."""
 
 Pair = tuple[ScoreRecord, ScoreRecord]
 """Results of the earlier and the later scan."""
@@ -67,6 +77,7 @@ class Change:
         verdict: Key of VERDICTS.
         reason: Reason why there is no verdict.
         intervals: Intervals of both scores, lowest and highest; None if one is unknown.
+        years: Time between the scans; None if it is unknown, or if they are of one day or in exchanged order.
     """
 
     quantity: str
@@ -77,6 +88,7 @@ class Change:
     verdict: str
     reason: str | None = None
     intervals: tuple[tuple[float, float], tuple[float, float]] | None = None
+    years: float | None = None
 
     @property
     def based_on(self) -> str | None:
@@ -88,6 +100,37 @@ class Change:
     @property
     def difference(self) -> float:
         return self.later - self.earlier
+
+    @property
+    def difference_of_roots(self) -> float:
+        return math.sqrt(self.later) - math.sqrt(self.earlier)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Interval of the true difference: ± the limit (95 %), or between the far ends of both scores' intervals.
+
+        No more than the earlier score can vanish.
+        """
+        if self.limit is not None:
+            low, high = self.difference - self.limit, self.difference + self.limit
+        elif self.intervals is not None and self.based_on is not None:
+            low, high = self.intervals[1][0] - self.intervals[0][1], self.intervals[1][1] - self.intervals[0][0]
+        else:
+            return None
+        return max(low, -self.earlier), high
+
+    @property
+    def per_cent(self) -> tuple[float, ...]:
+        """Difference in per cent of the earlier score, then the ends of its interval if known; empty if that is 0."""
+        return self._times(100 / self.earlier) if self.earlier > 0 else ()
+
+    @property
+    def per_year(self) -> tuple[float, ...]:
+        """Difference in a year, then the ends of its interval if known; empty if the time is unknown."""
+        return self._times(1 / self.years) if self.years else ()
+
+    def _times(self, factor: float) -> tuple[float, ...]:
+        return tuple(factor * value for value in (self.difference, *(self.interval or ())))
 
     @property
     def text(self) -> str:
@@ -128,6 +171,7 @@ class Comparison:
         methods: Comparison by each method.
         warnings: Doubts about the comparison.
         repeatability: Limits of the scan–rescan study; None without one.
+        days: Days between the scans, negative in exchanged order; None if unknown.
     """
 
     earlier: dict[str, object]
@@ -135,22 +179,47 @@ class Comparison:
     methods: tuple[MethodComparison, ...]
     warnings: tuple[ScanWarning, ...]
     repeatability: Repeatability | None
+    days: int | None = None
 
 
-def compare(earlier: ScoreRecord, later: ScoreRecord, repeatability: Repeatability | None) -> Comparison:
+def check_patients(earlier: Acquisition, later: Acquisition) -> None:
+    """Raise OtherPatientError if scans are of different patients."""
+    if difference := _difference_of_patients(earlier, later):
+        raise OtherPatientError(
+            f"The scans {difference}, so they are not compared. Check which scans were given. If their headers are "
+            "wrong, as after de-identification, compare with --different-patients, which the result states."
+        )
+
+
+def compare(
+    earlier: ScoreRecord,
+    later: ScoreRecord,
+    repeatability: Repeatability | None,
+    different_patients: bool = False,
+    identify: bool = False,
+) -> Comparison:
     """Compare two results.
 
     Args:
         earlier: Result of the first scan; identifying facts in it are compared too, but not kept.
         later: Alike.
         repeatability: Limits of a scan-rescan study; None for none.
+        different_patients: Compare, with a warning, scans whose headers state different patients.
+        identify: Keep the study dates.
+
+    Raises:
+        OtherPatientError: The scans are of different patients.
     """
     pair = earlier, later
-    bars = _acquisition_bars(pair)
+    if not different_patients:
+        check_patients(earlier.acquisition, later.acquisition)
+    bars, days = _acquisition_bars(pair), _days_between(pair)
     names = (name for name in METHODS if any(name in record.methods for record in pair))
-    methods = tuple(_method(name, pair, repeatability, bars) for name in names)
-    warnings = (*_scan_warnings(pair, repeatability), *_method_warnings(pair))
-    return Comparison(_facts(earlier), _facts(later), methods, warnings, repeatability)
+    years = days / DAYS_OF_YEAR if days and days > 0 else None
+    methods = tuple(_method(name, pair, repeatability, bars, years) for name in names)
+    warnings = (*_patient_warnings(pair, days), *_scan_warnings(pair, repeatability), *_method_warnings(pair))
+    facts = _facts(earlier, identify), _facts(later, identify)
+    return Comparison(*facts, methods, warnings, repeatability, days)
 
 
 def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
@@ -160,6 +229,7 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
         "schema": SCHEMA,
         "earlier": comparison.earlier,
         "later": comparison.later,
+        "days": comparison.days,
         "warnings": [asdict(warning) for warning in comparison.warnings],
         "limits": provenance and {name: value for name, value in provenance.items() if name not in _NOT_WRITTEN},
         "methods": {
@@ -171,14 +241,8 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
                 **{
                     quantity: {
                         change.part: {
-                            "earlier": change.earlier,
-                            "later": change.later,
-                            "difference": change.difference,
-                            "limit": change.limit,
-                            "intervals_90": None if change.intervals is None else [list(i) for i in change.intervals],
-                            "based_on": change.based_on,
-                            "verdict": change.verdict,
-                            "text": change.text,
+                            "intervals_90": change.intervals,
+                            **{name: getattr(change, name) for name in _OF_CHANGE},
                         }
                         for change in method.changes
                         if change.quantity == quantity
@@ -192,7 +256,7 @@ def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _method(
-    name: str, pair: Pair, repeatability: Repeatability | None, acquisition_bars: list[str]
+    name: str, pair: Pair, repeatability: Repeatability | None, acquisition_bars: list[str], years: float | None
 ) -> MethodComparison:
     for side, record in zip(_SIDES, pair, strict=True):
         if name not in record.methods:
@@ -219,6 +283,7 @@ def _method(
                 verdict=UNKNOWN,
                 reason=bars[0] if bars else None,
                 intervals=(earlier, later) if earlier and later else None,
+                years=years,
             )
             if not bars:
                 change = _evaluated(change, _limits_of(change, kind, repeatability, no_limits))
@@ -307,12 +372,43 @@ def _acquisition_bars(pair: Pair) -> list[str]:
     agents = [agent_named(record.acquisition.contrast_agent) is not None for record in pair]
     if agents[0] != agents[1]:
         bars.append(f"only the {_SIDES[agents.index(True)]} scan's DICOM tag names a contrast agent")
-    patients, sexes = _pair_of_facts("patient_id", pair), _pair_of_facts("patient_sex", pair)
-    if patients and patients[0] != patients[1]:
-        bars.append("the scans name different patients")
-    elif sexes and sexes[0] != sexes[1]:
-        bars.append("the scans are of a man and a woman")
     return bars
+
+
+def _difference_of_patients(*scans: Acquisition) -> str:
+    """Return what tells the patients of two scans apart; empty if nothing does."""
+    digests = {(scan.patient_key, scan.patient_digest) for scan in scans}
+    if len(digests) > 1 and len({key for key, _ in digests}) == 1:
+        return "are of different patients by their pseudonyms"
+    if (
+        all(scan.patient_id for scan in scans)
+        and len({(scan.patient_id, scan.patient_id_issuer) for scan in scans}) > 1
+    ):
+        return "are of different patients by their patient IDs"
+    return "are of patients of different sexes" if len({scan.patient_sex for scan in scans} - {None}) > 1 else ""
+
+
+def _days_between(pair: Pair) -> int | None:
+    """Return the days between the studies, by their dates or by shifted days of one patient; None if unknown."""
+    days = [ordinal_of(record.acquisition.study_date) for record in pair]
+    if None in days and len({record.acquisition.patient_digest for record in pair}) == 1:
+        days = [record.acquisition.shifted_day for record in pair]
+    return None if days[0] is None or days[1] is None else days[1] - days[0]
+
+
+def _patient_warnings(pair: Pair, days: int | None) -> Iterator[ScanWarning]:
+    if difference := _difference_of_patients(*(record.acquisition for record in pair)):
+        message = f"The scans {difference}. They were compared on request (--different-patients)."
+        yield ScanWarning("comparison-patients", message)
+    if (keys := _pair_of_facts("patient_key", pair)) and keys[0] != keys[1]:
+        message = (
+            f"The pseudonyms of both scans were made with different keys ({keys[0]} and {keys[1]}), of two sites or "
+            "because a key was lost, so they do not show whether this is one patient."
+        )
+        yield ScanWarning("comparison-patient-keys", message)
+    if days is not None and days < 0:
+        message = "By the dates of the studies, the scan given as the later one was acquired first."
+        yield ScanWarning("comparison-order", message)
 
 
 def _status_bars(statuses: list[str]) -> list[str]:
@@ -386,22 +482,18 @@ def _differing(
     return ", ".join(sorted(n for n in names - set(unless) if first.get(n) != second.get(n)))
 
 
-def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> list[ScanWarning]:
-    warnings = []
+def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> Iterator[ScanWarning]:
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
     if unknown := [title for name, title in checked.items() if not _pair_of_facts(name, pair)]:
         message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
-        warnings.append(ScanWarning("comparison-unchecked", message))
-    scanners, noise, dates = (_pair_of_facts(name, pair) for name in ("scanner_model", "noise_hu", "study_date"))
+        yield ScanWarning("comparison-unchecked", message)
+    scanners, noise = (_pair_of_facts(name, pair) for name in ("scanner_model", "noise_hu"))
     if scanners and scanners[0] != scanners[1]:
         message = f"The scans come from different scanners ({scanners[0]} and {scanners[1]})."
-        warnings.append(ScanWarning("comparison-scanners", message))
+        yield ScanWarning("comparison-scanners", message)
     if noise and NOISE_RATIO <= _ratio(*noise) < OTHER_NOISE_RATIO:
         message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
-        warnings.append(ScanWarning("comparison-noise", message))
-    if dates and str(dates[0]) > str(dates[1]):
-        message = "According to the study dates, the scan given as the later one was acquired first."
-        warnings.append(ScanWarning("comparison-order", message))
+        yield ScanWarning("comparison-noise", message)
     for name, (low, high) in (repeatability.acquisition if repeatability else {}).items():
         values = {value for record in pair if (value := _fact(name, record)) is not None}
         if outside := sorted(value for value in values if not low / 1.05 <= value <= high * 1.05):
@@ -410,16 +502,14 @@ def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> list[Scan
                 f"The repeatability limits were determined with {name.replace('_', ' ')} {studied}; here it is "
                 f"{' and '.join(f'{v:g}' for v in outside)}."
             )
-            warnings.append(ScanWarning("comparison-beyond-study", message))
-    return warnings
+            yield ScanWarning("comparison-beyond-study", message)
 
 
-def _method_warnings(pair: Pair) -> list[ScanWarning]:
-    warnings = []
+def _method_warnings(pair: Pair) -> Iterator[ScanWarning]:
     hearts = [record.heart.source for record in pair]
     if hearts[0] != hearts[1]:
         message = f"The hearts were located by different methods ({hearts[0]} and {hearts[1]})."
-        warnings.append(ScanWarning("comparison-hearts", message))
+        yield ScanWarning("comparison-hearts", message)
     statuses = {
         name: [record.methods[name].status for record in pair]
         for name in METHODS
@@ -428,7 +518,7 @@ def _method_warnings(pair: Pair) -> list[ScanWarning]:
     automatic = [name for name, of_both in statuses.items() if of_both == ["automatic", "automatic"]]
     if any(record.methods[name].total.lesions for name in automatic for record in pair):
         message = "The arteries of lesions that nobody reviewed are suggestions: a lesion may have moved between them."
-        warnings.append(ScanWarning("comparison-arteries-suggested", message))
+        yield ScanWarning("comparison-arteries-suggested", message)
     if (of_map := statuses.get("decomposition")) and (
         of_map == ["reviewed", "reviewed"] or any(record.slices_by_reader for record in pair)
     ):
@@ -436,12 +526,13 @@ def _method_warnings(pair: Pair) -> list[ScanWarning]:
             "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed "
             "one of these."
         )
-        warnings.append(ScanWarning("comparison-map-reviewed", message))
-    return warnings
+        yield ScanWarning("comparison-map-reviewed", message)
 
 
-def _facts(record: ScoreRecord) -> dict[str, object]:
-    """Return facts shown beside a scan's scores, none of which identifies a person."""
+def _facts(record: ScoreRecord, identify: bool) -> dict[str, object]:
+    """Return facts shown beside a scan's scores; identify: the study date, which identifies a person, too."""
     names = ("kvp", "kernel", "slice_thickness_mm", "exposure_mas", "gating", "scanner_model", "slice_spacing_mm")
+    names = (*PSEUDONYM, *(("study_date",) if identify else ()), *names)
     facts = {name: _fact(name, record) for name in (*names, "noise_hu")}
-    return {"name": record.input.name, **facts, "models": [asdict(model) for model in record.models]}
+    source = {"name": record.input.name, "voxels_sha256": record.input.voxels_sha256}
+    return {**source, **facts, "models": [asdict(model) for model in record.models]}

@@ -10,6 +10,7 @@ from radiograph_files import chest, stored, write_dicom
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cli.radiograph import RadiographInput, score_files
+from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.site import site_text
@@ -47,6 +48,8 @@ class TestCommand:
         document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
         assert document["schema"] == "cac-radiograph/1"
         facts = {"file_format": "DICOM", "view": "PA", "pixel_mm": [1.0, 1.0], "rows": 430, "columns": 430}
+        digests = {name: document["input"]["PA"].pop(name) for name in PSEUDONYM}
+        assert None not in digests.values()
         assert document["input"] == {"PA": {"file": "pa.dcm", **facts}}
         card = models.find_model("radiograph", MODEL).card
         assert document["models"] == [{"name": MODEL, "sha256": card.sha256}]

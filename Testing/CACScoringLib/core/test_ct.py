@@ -176,13 +176,6 @@ def test_the_voltage_for_the_hu_of_calcium(kvp, kernel, expected):
     assert Acquisition("memory", kvp=kvp, kernel=kernel).calcium_kvp == expected
 
 
-def test_facts_do_not_identify():
-    acquisition = Acquisition("memory", kvp=120.0, patient_name="A", patient_id="B", study_date="C", series_uid="D")
-    assert {"patient_name", "patient_id", "study_date", "series_uid"}.isdisjoint(acquisition.facts())
-    assert acquisition.facts()["kvp"] == 120.0
-    assert acquisition.facts(identify=True)["patient_id"] == "B"
-
-
 class TestStorage:
     @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
     def test_whole_hu_are_int16(self, dtype):

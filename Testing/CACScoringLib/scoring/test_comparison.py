@@ -7,7 +7,9 @@ import pytest
 from calibrated_cards import repeatability_of
 from whole_records import MEASURED, record_of
 
-from CACScoringLib.core.errors import CTError, ModelError, UnreadableError
+from CACScoringLib.core.acquisition import PSEUDONYM, Acquisition
+from CACScoringLib.core.errors import CTError, ModelError, OtherPatientError, UnreadableError
+from CACScoringLib.core.pseudonym import with_pseudonym
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report.page import comparison_as_page
@@ -88,9 +90,9 @@ def limits_of(**changes):
     return repeatability_of(stored(**changes))
 
 
-def compare(earlier, later, limits=LIMITS):
+def compare(earlier, later, limits=LIMITS, **options):
     """Compare the content of two results."""
-    return compare_records(record_of(earlier), record_of(later), limits)
+    return compare_records(record_of(earlier), record_of(later), limits, **options)
 
 
 def changes(comparison, name=RULE, quantity="agatston"):
@@ -207,7 +209,6 @@ class TestReasons:
             (altered(acquisition={"gating": "prospective"}), False),  # of the earlier scan it is not known
             (altered(acquisition={"contrast_agent": "Ultravist"}), True),
             (altered(warnings=[{"code": "contrast-enhanced", "message": ""}]), True),
-            (altered(acquisition={"patient_sex": "M"}), True),
             (altered(rules={RULE: {**RULES, "calibration_mg_per_mm3_hu": 0.001, "name": "x"}}), False),
         ],
     )
@@ -240,12 +241,6 @@ class TestReasons:
 
     def test_batch_sizes_are_no_other_settings(self):
         assert not bars(compare(content(), content(), limits_of(settings={**SETTINGS, "batch_size": 1})), MAP)
-
-    def test_different_patients_are_not_named(self):
-        a, b = altered(acquisition={"patient_id": "Anna"}), altered(acquisition={"patient_id": "Berta"})
-        comparison = compare(a, b)
-        assert "different patients" in bars(comparison, RULE)[0]
-        assert "Anna" not in json.dumps(comparison_as_json(comparison)) + comparison_as_page(comparison)
 
     def test_limits_of_a_reader_hold_whatever_networks_were_used(self):
         foreign = limits_of(models=dict.fromkeys(MODELS, "zz"), settings={"floor_hu": 1.0})
@@ -296,6 +291,7 @@ def test_overlap_of_intervals_without_limits(later, verdict):
     comparison = compare(EARLIER, with_intervals(automatic(200.0), later))
     total, lad = (changes(comparison)[part] for part in ("total", "LAD"))
     assert (total.verdict, total.limit, total.based_on) == (verdict, None, "intervals")
+    assert total.interval == (max(later[0] - 130.0, -100.0), later[1] - 40.0)
     assert bars(comparison, RULE) == ()
     assert lad.verdict == UNKNOWN
     assert changes(comparison, quantity="pseudo_mass_hu_mm3")["total"].verdict == UNKNOWN
@@ -314,6 +310,61 @@ def made_on(date):
     return altered(acquisition={"study_date": date})
 
 
+def of_patient(patient_id, date="2024-01-01", lad=100.0):
+    """Return the content of a result that keeps the pseudonym, not ID and date."""
+    facts = with_pseudonym(Acquisition("DICOM", patient_id=patient_id, study_date=date)).facts()
+    return altered(acquisition={n: facts[n] for n in PSEUDONYM}) | {"methods": content(lad)["methods"]}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "told"),
+    [
+        (of_patient("Anna"), of_patient("Berta"), "by their pseudonyms"),
+        (altered(acquisition={"patient_id": "Anna"}), altered(acquisition={"patient_id": "Berta"}), "patient IDs"),
+        (content(), altered(acquisition={"patient_sex": "M"}), "different sexes"),
+    ],
+)
+def test_two_people_are_compared_on_request_alone_and_not_named(earlier, later, told):
+    with pytest.raises(OtherPatientError, match=told):
+        compare(earlier, later)
+    comparison = compare(earlier, later, different_patients=True)
+    assert "comparison-patients" in codes(comparison)
+    assert changes(comparison)["total"].verdict == WITHIN
+    assert "Anna" not in json.dumps(comparison_as_json(comparison)) + comparison_as_page(comparison)
+
+
+def test_pseudonyms_of_different_keys_are_told_and_not_compared(monkeypatch, tmp_path):
+    earlier = of_patient("Anna")
+    (tmp_path / "key").write_text(64 * "b")
+    monkeypatch.setenv("CAC_PATIENT_KEY", str(tmp_path / "key"))
+    comparison = compare(earlier, of_patient("Anna", "2025-01-01"))
+    assert "comparison-patient-keys" in codes(comparison)
+    assert comparison.days is None
+    assert "comparison-patient-keys" not in codes(compare(of_patient("Anna"), of_patient("Anna")))
+
+
+def test_order_and_time_are_known_without_dates():
+    earlier, later = of_patient("Anna", "2024-01-01"), of_patient("Anna", "2026-01-01", 160.0)
+    exchanged = compare(later, earlier)
+    assert (exchanged.days, "comparison-order" in codes(exchanged)) == (-731, True)
+    assert changes(exchanged)["total"].per_year == ()
+    comparison = compare(earlier, later)
+    total, limit, years = changes(comparison)["total"], 20 + 0.2 * 130, 731 / 365.25
+    assert comparison.days == 731
+    assert total.interval == pytest.approx((60 - limit, 60 + limit))
+    assert total.per_cent == pytest.approx((60, 60 - limit, 60 + limit))
+    assert total.per_year == pytest.approx((60 / years, (60 - limit) / years, (60 + limit) / years))
+    assert total.difference_of_roots == pytest.approx(160**0.5 - 10)
+    assert changes(compare(content(0.0), content(50.0)))["total"].per_cent == ()
+
+
+def test_study_dates_are_stated_on_request():
+    pair = made_on("2024-01-01"), made_on("2025-01-01")
+    for identify in (False, True):
+        page = comparison_as_page(compare(*pair, identify=identify))
+        assert ("2024-01-01" in page, "366 days" in page) == (identify, True)
+
+
 def spaced(spacing_mm):
     return altered(input={"spacing_mm": [0.7, 0.7, spacing_mm]})
 
@@ -327,10 +378,10 @@ def spaced(spacing_mm):
         *((content(), altered(measured={"noise_hu": hu}), ["noise"]) for hu in (30.0, 31.0, 39.9)),
         *((content(), altered(measured={"noise_hu": hu}), []) for hu in (13.4, 29.9, 40.0)),
         (altered(measured={"noise_hu": 39.0}), content(), ["noise"]),
-        (made_on("20250101"), made_on("20240101"), ["order"]),
-        (made_on("20250101"), made_on("20241231"), ["order"]),
-        (made_on("20250101"), made_on("20250101"), []),  # two scans of one day have no order
-        (made_on("20250101"), made_on("20250102"), []),
+        (made_on("2025-01-01"), made_on("2024-01-01"), ["order"]),
+        (made_on("2025-01-01"), made_on("2024-12-31"), ["order"]),
+        (made_on("2025-01-01"), made_on("2025-01-01"), []),  # two scans of one day have no order
+        (made_on("2025-01-01"), made_on("2025-01-02"), []),
         # Spacings within a twentieth of the study's.
         *((spaced(mm), spaced(mm), ["beyond-study"]) for mm in (1.0, 2.85, 3.16)),
         *((spaced(mm), spaced(mm), []) for mm in (2.86, 3.0, 3.14)),

@@ -1,0 +1,78 @@
+"""Pseudonyms: keyed digests of patient and study, which join the results of a person without naming the person.
+
+Without the key nobody can make a digest of a name, to find or confirm it. Digests of different keys cannot be compared,
+so each states its key.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from .acquisition import Acquisition
+from .files import partial_folder, user_data_folder
+
+FILE = "CAC_PATIENT_KEY"
+"""Environment variable of the key file. Without it the key is in the user's folder, where it is made at first use."""
+
+KEY_LENGTH = 32
+"""Least length of a key in bytes."""
+
+_DAYS = 2**30
+"""Range of the shift of a patient's study dates; shifted days stay below 2³¹."""
+
+
+def with_pseudonym(acquisition: Acquisition) -> Acquisition:
+    """Add the pseudonym of patient and study, unless the patient ID is unknown or the key cannot be used."""
+    if not (patient_id := (acquisition.patient_id or "").strip()):
+        return acquisition
+    try:
+        key = _key()
+    except (OSError, ValueError):
+        return acquisition
+
+    def digest(*parts: str) -> str:
+        return hmac.new(key, json.dumps(parts).encode(), "sha256").hexdigest()
+
+    person = (acquisition.patient_id_issuer or "").strip(), patient_id
+    pseudonym = replace(acquisition, patient_digest=digest("patient", *person), patient_key=digest("key")[:16])
+    if (day := ordinal_of(acquisition.study_date)) is None:
+        return pseudonym
+    shift = int(digest("shift", *person), 16) % _DAYS
+    return replace(pseudonym, study_digest=digest("study", *person, str(day)), shifted_day=day + shift)
+
+
+def ordinal_of(study_date: str | None) -> int | None:
+    """Return the day of a study as a number; None if the date is unknown or none."""
+    try:
+        return date.fromisoformat(study_date or "").toordinal()
+    except ValueError:
+        return None
+
+
+def key_file() -> Path:
+    """Return the place of the key."""
+    return Path(os.environ.get(FILE) or user_data_folder() / "patient.key")
+
+
+def _key() -> bytes:
+    """Return the key. Raises OSError; ValueError for a file that holds none."""
+    path = key_file()
+    # A missing file that the site names was lost: in its place another would join nothing with earlier results.
+    if not os.environ.get(FILE) and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial_folder(path) as folder, suppress(FileExistsError):  # another process was first
+            new = folder / path.name
+            new.touch(0o600)
+            new.write_text(secrets.token_hex(KEY_LENGTH) + "\n", encoding="ascii")
+            os.link(new, path)
+    key = path.read_bytes().strip()
+    if len(key) < KEY_LENGTH:
+        raise ValueError("it is too short for a key")
+    return key

@@ -1,0 +1,123 @@
+"""Whose scans these are: no file names a person unasked, and two people are not compared."""
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import SimpleITK as sitk
+from dicom_files import write_series
+from images import image_of
+from in_this_process import InThisProcess
+from noisy_hearts import noisy_heart
+
+from CACScoringLib.cli import main as cli
+from CACScoringLib.cohort import cohort
+from CACScoringLib.record.reading import read_result
+from test_regression import review
+
+SPACING_MM, ORIGIN_MM = (1.0, 1.0, 3.0), (-100.0, -120.0, 30.0)
+PERSON = {
+    "PatientName": "ROE^JANE",
+    "PatientID": "ID-4711",
+    "IssuerOfPatientID": "CLINIC-X",
+    "PatientBirthDate": "19500817",
+    "StudyID": "S-0815",
+    "AccessionNumber": "ACC-99",
+    "SeriesInstanceUID": "1.2.3.4711",
+}
+DATES = {"a": "20210317", "b": "20240419", "c": "20240420"}
+NAMING = (*PERSON.values(), *DATES.values(), *(f"{d[:4]}-{d[4:6]}-{d[6:]}" for d in DATES.values()))
+
+
+@pytest.fixture
+def scans(tmp_path, monkeypatch):
+    """A table of DICOM series: a and b of one person, c of another."""
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    rows = ["ct,heart,patient,session"]
+    for rows_of_lesion, (name, date) in enumerate(DATES.items(), 4):
+        scan, heart = noisy_heart((10, 50, 50), [(np.s_[5, 20 : 20 + rows_of_lesion, 20:24], 250)])
+        person = {**PERSON, "StudyDate": date, **({"PatientID": "ID-4712"} if name == "c" else {})}
+        write_series(tmp_path / name, scan.hu, spacing_mm=SPACING_MM, origin_mm=ORIGIN_MM, tags=person)
+        mask = image_of(sitk.GetArrayFromImage(heart), SPACING_MM, ORIGIN_MM)
+        sitk.WriteImage(mask, tmp_path / f"{name}-heart.nii.gz")
+        rows.append(f"{name},{name}-heart.nii.gz,study-{name},1")
+    (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def run(*words):
+    return cli.main([*map(str, words), "--progress", "none"])
+
+
+def score_all(scans, *options):
+    assert run("cohort", scans / "scans.csv", "--output", scans / "out", "--threshold-only", *options) == 0
+    return scans / "out"
+
+
+def contents(file: Path) -> bytes:
+    """Return the content of a file, unpacked, with its path."""
+    data = file.read_bytes()
+    if file.suffix == ".gz":
+        data = gzip.decompress(data)
+    elif zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            data = b"".join(name.encode() + archive.read(name) for name in archive.namelist())
+    elif file.suffix == ".parquet":
+        data = str(pq.read_table(file).to_pylist()).encode()
+    return str(file).encode() + data
+
+
+def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
+    out = score_all(scans, "--settings", json.dumps({"results": {"fhir": True, "scene": True}}))
+    assert run("compare", out / "a", out / "b", "--output", scans / "compared") == 0
+    assert run("cohort", "report", out) == 0
+    review(out, None, scans / "reviewed")
+    files = [f for place in ("out", "compared", "reviewed") for f in (scans / place).rglob("*") if f.is_file()]
+    assert {".jsonl", ".html", ".json", ".csv", ".parquet", ".mrb", ".gz"} <= {f.suffix for f in files}
+    found = {(f.name, word) for f in files for word in NAMING if word.encode() in contents(f)}
+    assert not found
+    journal = next(file for file in files if file.suffix == ".jsonl").read_text()
+    assert json.loads(journal.splitlines()[0])["patient"] == read_result(out / "a").acquisition.patient_digest
+    named = score_all(scans, "--overwrite", "--identify") / "a" / "scores.json"
+    assert b"ID-4711" in contents(named)
+    assert b"2021-03-17" in contents(named)
+
+
+def test_tables_join_scans_of_a_person_and_outcomes(scans):
+    rows = {row["patient"]: row for row in pq.read_table(score_all(scans) / "scans.parquet").to_pylist()}
+    digests = [rows[f"study-{name}"]["patient_digest"] for name in "abc"]
+    assert digests[0] == digests[1] != digests[2]
+    assert len({row["study_digest"] for row in rows.values()}) == 3
+    assert {row["session"] for row in rows.values()} == {"1"}
+    assert rows["study-b"]["shifted_day"] - rows["study-a"]["shifted_day"] == 1129
+    assert digests[0] in (scans / "out" / "cohort.csv").read_text(encoding="utf-8-sig")
+
+
+def test_two_people_are_refused_before_scoring_and_compared_on_request(scans, capsys):
+    out = score_all(scans)
+    files = ("--heart", scans / "c-heart.nii.gz", "--threshold-only", "--output", scans / "scored")
+    for command in (
+        ("compare", out / "a", out / "c", "--output", scans / "compared"),
+        ("compare", out / "a", scans / "c", "--output", scans / "compared"),
+        ("score", scans / "c", "--earlier", out / "a", *files),
+    ):
+        assert run(*command) == cli.BAD_INPUT
+        assert "different patients by their pseudonyms" in capsys.readouterr().err
+    assert not (scans / "compared").exists()
+    assert not (scans / "scored").exists()
+    assert run("score", scans / "c", "--earlier", out / "a", *files, "--different-patients") == 0
+    assert "comparison-patients" in (scans / "scored" / "scores.json").read_text()
+    assert run("compare", out / "b", out / "a", "--output", scans / "compared") == 0
+    assert "acquired first" in capsys.readouterr().err
+
+
+def test_a_lost_key_is_told_and_scores_stay(scans, monkeypatch):
+    monkeypatch.setenv("CAC_PATIENT_KEY", str(scans / "lost.key"))
+    record = read_result(score_all(scans) / "a")
+    assert "patient-key" in record.warning_codes
+    assert record.acquisition.patient_digest is None
+    assert not (scans / "lost.key").exists()
