@@ -175,7 +175,9 @@ class CTScan:
         return math.prod(self.image.GetSpacing())
 
 
-def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | None = None) -> CTScan:
+def scan_from_image(
+    image: sitk.Image, acquisition: Acquisition, source: Path | None = None, is_known: bool = False
+) -> CTScan:
     """Check an image and turn it into a `CTScan`.
 
     Args:
@@ -183,6 +185,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
             axial order, never resampled.
         acquisition: How the scan was made.
         source: The file or folder it came from; None when made in memory.
+        is_known: True for a scan whose slices were checked when it was scored.
 
     Raises:
         NotVolumeError: It is not one three-dimensional grey-level volume.
@@ -198,7 +201,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     _check_hounsfield(image)
     warnings = _value_warnings(image)
     image = _with_air_in_corners(_clamp_to_hu(oriented(whole_hu(image))))
-    warnings += _check_slices(image)
+    warnings += [] if is_known else _check_slices(image)
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (

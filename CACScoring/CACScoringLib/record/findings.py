@@ -216,3 +216,8 @@ class Categories:
     probabilities: dict[str, float] = field(default_factory=dict)
     probabilities_withheld: bool = False
     rounding: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Classes with the limits that distinguish them from the categories of `probabilities`."""
+        return f"Risk class {self.risk_class} (limits 0, 10, 100, 400), CAC-DRS {self.cac_drs} (A: limits 0, 99, 299)"

@@ -126,7 +126,7 @@ def result_as_text(result: ScoreResult) -> str:
     if record.categories is not None:
         c = record.categories
         state = "" if c.status == "reviewed" else f" ({STATUSES[c.status]})"
-        lines.append(f"Risk class {c.risk_class}, CAC-DRS {c.cac_drs}{state}")
+        lines.append(f"{c.in_words}{state}")
     lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
 

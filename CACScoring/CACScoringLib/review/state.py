@@ -150,7 +150,7 @@ class ReviewState(ABC):
 
 
 def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:
-    scan = scan_from_image(image, record.acquisition)
+    scan = scan_from_image(image, record.acquisition, is_known=True)  # as the voxels' hash shows below
     size, spacing = record.input.size, record.input.spacing_mm
     if scan.image.GetSize() != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
         raise UnreadableError(f"{name} is not the scan that was scored: its size or spacing differs. Score it again.")

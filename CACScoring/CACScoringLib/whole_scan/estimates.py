@@ -132,18 +132,16 @@ def agreement(first: Prediction, second: Prediction) -> Agreement:
 
 
 def prediction_of(name: str, method: MethodScore) -> Prediction | None:
-    """Return the prediction of a pipeline method, on the scale of clinical scores if it is known.
+    """Return the prediction of a pipeline method, on the scale of clinical scores.
 
     It is None for candidates by the clinical rule that neither network nor reader has evaluated. name: key of
     `ScoreResult.methods`.
     """
-    score, title = method.total.agatston, "Calcium map, adjusted"
+    score, title = method.total.clinical_agatston, "Calcium map"
     if name == "threshold":
         if method.status == "candidates":
             return None
         title = f"Clinical rule{'' if method.reviewed else f', {method.status}'}"
-    elif method.scaled_agatston is not None:
-        score, title = method.scaled_agatston, "Calcium map"
     return Prediction(title, score, score > 0)
 
 
@@ -220,9 +218,9 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
 
 
 def describe_estimate(estimate: WholeScanEstimate) -> str:
-    """Return a text as "Agatston about 120 (class 11–100)", or "calcium (87%; positive from 31%)"."""
+    """Return a text as "Agatston about 120 (risk class 11–100)", or "calcium (87%; positive from 31%)"."""
     record, prediction = estimate.record, estimate.prediction
     if record.probability is not None and record.limit is not None:
         word = "calcium" if prediction.calcium else "no calcium"
         return f"{word} ({percent(record.probability)}; positive from {percent(record.limit)})"
-    return f"Agatston about {record.total:.0f} (class {prediction.risk_class})"
+    return f"Agatston about {record.total:.0f} (risk class {prediction.risk_class})"
