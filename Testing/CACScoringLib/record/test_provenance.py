@@ -125,7 +125,7 @@ def test_an_installed_package_states_commit_and_versions(tmp_path):
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place, clone]
     subprocess.run(install, check=True)
     environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, "-m", "CACScoringLib.cli", "score", "--sample", "--output", tmp_path / "out"]
+    command = [sys.executable, "-m", "CACTrainingLib.cli", "score", "--sample", "--output", tmp_path / "out"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True).stdout.strip()
