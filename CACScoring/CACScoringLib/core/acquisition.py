@@ -43,21 +43,8 @@ class Acquisition:
     Attributes:
         file_format: Source of the scan, such as "DICOM" or "memory".
         kvp: Tube voltage, kV.
-        kernel: Reconstruction kernel.
-        contrast_agent: Contrast agent.
-        gating: Synchronisation with the heartbeat.
-        manufacturer: Manufacturer of the scanner.
-        scanner_model: Model of the scanner.
         slice_thickness_mm: Thickness of a slice, which may differ from the distance between slices.
         exposure_mas: Tube current–time product, mAs.
-        series_number: Number of the series in its study.
-        series_description: Description of the series.
-        series_uid: UID of the series.
-        study_date: Date of the study.
-        patient_sex: Sex of the patient, "F", "M" or "O".
-        patient_age_years: Age of the patient at the scan.
-        patient_id: ID of the patient.
-        patient_name: Name of the patient.
         filter_material: Material of the X-ray filter, such as "tin".
         patient_height_m: Height of the patient, m.
         patient_weight_kg: Weight of the patient, kg.

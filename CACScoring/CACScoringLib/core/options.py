@@ -102,7 +102,7 @@ def add_options(parser: argparse._ActionsContainer, kind: type, *names: str) -> 
     bases = {name: n for n, base in reversed([*enumerate(kind.__mro__)]) for name in inspect.get_annotations(base)}
     positional = [name for name, field in fields.items() if field.metadata.get("option", {}).get("flag") == ""]
     ordered = [*positional, *sorted(fields.keys() - positional, key=lambda name: (bases[name], [*fields].index(name)))]
-    texts, groups = attribute_texts(kind), dict[str, argparse._ActionsContainer]()
+    texts, groups = _attribute_texts(kind), dict[str, argparse._ActionsContainer]()
     for name in names or ordered:
         option, default = {"help": None, **fields[name].metadata.get("option", {})}, fields[name].default
         flag = option.pop("flag", f"--{name.replace('_', '-')}")
@@ -146,7 +146,7 @@ def description_of(kind: type) -> str:
     return " ".join((kind.__doc__ or "").partition("Attributes:")[0].split())
 
 
-def attribute_texts(kind: type) -> dict[str, str]:
+def _attribute_texts(kind: type) -> dict[str, str]:
     """Return help texts by attribute, from the docstrings of a class and its bases."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -14,10 +14,7 @@ class DensityFeatures:
         p10_hu: 10th percentile (IBSI QG58).
         median_hu: Median (IBSI Y12H).
         p90_hu: 90th percentile (IBSI 8DWT).
-        volume_130_199_mm3: Volume of voxels from 130 to below 200 HU.
-        volume_200_299_mm3: Volume of voxels from 200 to below 300 HU.
-        volume_300_399_mm3: Volume of voxels from 300 to below 400 HU.
-        volume_400_999_mm3: Volume of voxels from 400 to below 1000 HU.
+        volume_130_199_mm3: Volume of voxels from 130 to below 200 HU, as are the next four.
         volume_from_1000_mm3: Volume of voxels from 1000 HU.
         mean_weight: Density weight of the Agatston score, averaged over the area (Criqui 2014,
             doi:10.1001/jama.2013.282535).
