@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from ..core.errors import CTError, OutputError
 from ..core.options import argument, option
 from ..core.progress import Progress
-from .options import Command
+from .options import command
 
 if TYPE_CHECKING:
     from ..record.scores import Lesion
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExplainOptions:
+def _explain(
+    *,
+    result: Annotated[Path, argument(metavar="RESULT")],
+    lesion: Annotated[int, argument(metavar="LESION")],
+    ct: Annotated[Path | None, option(None, metavar="CT")] = None,
+    output: Annotated[Path, option(metavar="FILE")] = Path("lesion.jpg"),
+    progress: Progress,
+) -> None:
     """State why a lesion counts for the clinical score or is left out: probabilities, place, noise, neighbours, effect.
 
-    Attributes:
+    Args:
         result: Results folder of cac score.
         lesion: Number of the lesion, as in the report and in lesions.csv.
         ct: The CT that was scored, to draw the lesion.
         output: New JPEG of the lesion, outlined in the middle of its slice.
+        progress: Receiver of progress.
     """
-
-    result: Path = argument(metavar="RESULT")
-    lesion: int = argument(metavar="LESION")
-    ct: Path | None = option(None, metavar="CT")
-    output: Path = option(Path("lesion.jpg"), metavar="FILE")
-
-
-def run(options: ExplainOptions, progress: Progress) -> None:
-    """Print the explanation, and draw the lesion. Raises CTError, OutputError."""
     from ..record.reading import read_result
     from ..report.explanation import explanation
 
-    record = read_result(options.result)
+    record = read_result(result)
     method, elsewhere = record.methods["threshold"], record.non_coronary
     listed = (*method.lesions, *method.left_out, *(() if elsewhere is None else elsewhere.lesion_list))
-    lesion = next((lesion for lesion in listed if lesion.id == options.lesion), None)
-    if lesion is None:
-        raise CTError(f"{options.result} has no lesion {options.lesion}. lesions.csv lists them.")
-    print(f"Lesion {lesion.id}, Agatston {lesion.agatston:,.1f}")
-    print("\n".join(explanation(lesion, lesion.verdict, method, listed, record.noise_hu)))
-    if options.ct is not None:
-        _draw(options.result, options.ct, lesion, options.output)
-        print(f"Picture: {options.output}")
+    found = next((other for other in listed if other.id == lesion), None)
+    if found is None:
+        raise CTError(f"{result} has no lesion {lesion}. lesions.csv lists them.")
+    print(f"Lesion {lesion}, Agatston {found.agatston:,.1f}")
+    print("\n".join(explanation(found, method, listed, record.noise_hu)))
+    if ct is not None:
+        _draw(result, ct, found, output)
+        print(f"Picture: {output}")
 
 
 def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:
@@ -71,4 +68,4 @@ def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:
     write_bytes_atomically(file, patch_picture(state.scan, (k, j, i), outlines, 100.0))
 
 
-add_arguments = Command(ExplainOptions, run, (), "Interrupted.").declare
+add_arguments = command(_explain, interrupted="Interrupted.").declare

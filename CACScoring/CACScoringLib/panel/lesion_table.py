@@ -117,7 +117,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
     if verdict is not None and out:
         site = None if verdict.artery == Artery.UNASSIGNED else verdict.artery
     neighbours = (*review.lesions(method), *review.left_out(method))
-    because = explanation(lesion, verdict, review.result(method), neighbours, review.record.noise_hu)
+    because = explanation(lesion, review.result(method), neighbours, review.record.noise_hu)
     # A question mark follows a site that no reader has confirmed.
     artery = lesion.site.short_name if site is None else f"{site.short_name}?"
     if out:

@@ -210,7 +210,7 @@ def lesion_cells(lesion: Lesion, is_map: bool = False, features: LesionFeatures 
         "artery": lesion.site.key,
         "first_slice": min(slices, default=None),
         "last_slice": max(slices, default=None),
-        "slice_range": "–".join(map(str, dict.fromkeys((*slices[:1], *slices[-1:])))),
+        "slice_range": lesion.slice_range,
         "weighted_area_mm2": sum(part.area_mm2 * part.weight for part in lesion.components),
         **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
     }

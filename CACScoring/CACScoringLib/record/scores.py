@@ -187,6 +187,11 @@ class Lesion(Score):
         return tuple(sorted({c.slice for c in self.components}))
 
     @property
+    def slice_range(self) -> str:
+        """Lowest and highest slice, such as "39–41"; empty without slices."""
+        return "–".join(map(str, dict.fromkeys((*self.slices[:1], *self.slices[-1:]))))
+
+    @property
     def likely_artery(self) -> str:
         """Key of the artery that the networks suggest; of the site without a verdict, or if it is no artery."""
         is_open = self.verdict is not None and isinstance(self.site, Artery)

@@ -16,7 +16,7 @@ from ..record.scores import CATEGORISED_BELOW, STATUSES, Lesion, MethodScore, No
 from ..results import CLINICAL_TITLES
 from ..scoring.categories import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
-from .listing import at_most_99_percent, doubtful_text, slices_text
+from .listing import at_most_99_percent, doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -58,11 +58,6 @@ class Decision:
     question: str
     counted: str
     rejected: str
-
-    @property
-    def sentence(self) -> str:
-        """Question with both answers."""
-        return f"{self.question} If so, the score is {self.counted}, else {self.rejected}."
 
 
 @dataclass(frozen=True)
@@ -179,7 +174,7 @@ def _decision(method: MethodScore, elsewhere: Iterable[Lesion]) -> Decision | No
         return None
     rejected, counted = sorted((method.total.agatston, other))
     verdict, chance = lesion.verdict, at_most_99_percent(lesion.verdict.probability)
-    where = f"{verdict.arteries}, slices {slices_text(lesion)}, probability {chance}"
+    where = f"{verdict.arteries}, slices {lesion.slice_range}, probability {chance}"
     question = f"Is lesion {lesion.id} ({where}) coronary calcium?"
     scores = f"{whole_score(counted):,}", f"{whole_score(rejected):,}"
     return Decision(lesion.id, min(verdict.artery, Artery.OTHER), question, *scores)

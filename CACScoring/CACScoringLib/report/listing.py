@@ -92,11 +92,6 @@ def place_of(result: ScoreResult, slice_index: int) -> str:
     return f"slice {slice_index} (S {z:.1f} mm)"
 
 
-def slices_text(lesion: Lesion) -> str:
-    """Return the slices of a lesion, such as "39–41"."""
-    return "–".join(map(str, dict.fromkeys((lesion.slices[0], lesion.slices[-1]))))
-
-
 def at_most_99_percent(probability: float) -> str:
     """Return a probability as a percentage, capped because it is never certain."""
     return f"{min(probability, 0.99):.0%}"

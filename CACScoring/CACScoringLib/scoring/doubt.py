@@ -118,12 +118,10 @@ def decisive_warning(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> l
     lesion, alternative = decisive[0]
     assert lesion.verdict is not None
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
-    first, last = lesion.slices[0], lesion.slices[-1]
-    slices = f"slice {first}" if first == last else f"slices {first} to {last}"
     word = "without" if lesion.verdict.counts else "with"
     message = (
         f"{subject}: {method.total.agatston:.0f}, or {alternative:.0f} {word} lesion {lesion.id} "
-        f"({lesion.verdict.artery.key}, {slices}, Agatston score {lesion.agatston:.0f}, probability "
+        f"({lesion.verdict.artery.key}, slices {lesion.slice_range}, Agatston score {lesion.agatston:.0f}, probability "
         f"{lesion.verdict.probability:.2f})."
     )
     return [ScanWarning("doubt-decides", message)]

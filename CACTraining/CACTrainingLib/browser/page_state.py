@@ -110,7 +110,7 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
 def _lesion(review: ScanReview, method: str, lesion: Lesion) -> dict[str, Any]:
     method_review, verdict = review.review(method), lesion.verdict
     neighbours = (*review.lesions(method), *review.left_out(method))
-    why = explanation(lesion, verdict, review.result(method), neighbours, review.record.noise_hu)
+    why = explanation(lesion, review.result(method), neighbours, review.record.noise_hu)
     suggested = method_review.suggested_site(lesion)
     return {
         "id": lesion.id,
