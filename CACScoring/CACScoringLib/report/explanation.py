@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from ..core.labels import Artery
 from ..record.scores import Lesion, MethodScore, Verdict
@@ -14,19 +14,19 @@ from .listing import at_most_99_percent as percent
 MIN_KIND = 0.05
 """Probability from which a kind of lesion is named."""
 
-NEAR_MM, MAX_NEAR = 20.0, 3
-"""Distance between the middles of neighbours, and the number of those that are named."""
+NEAR_MM, MAX_NEAR, MAX_NEIGHBOURS = 20.0, 3, 300
+"""Distance between the middles of neighbours; the number of those that are named, and of lesions that are searched."""
 
 
 def explanation(
-    lesion: Lesion, method: MethodScore, neighbours: Iterable[Lesion] = (), noise_hu: float | None = None
+    lesion: Lesion, method: MethodScore, neighbours: Sequence[Lesion] = (), noise_hu: float | None = None
 ) -> list[str]:
     """Return why a lesion counts, as sentences.
 
     Args:
         lesion: The lesion, with its verdict if the networks gave one.
         method: Score that it belongs to.
-        neighbours: Lesions that may lie near it, itself among them or not.
+        neighbours: Lesions that may lie near it, itself among them or not; not looked at if they are too many.
         noise_hu: Noise of the scan; None if unknown.
     """
     verdict = lesion.verdict
@@ -40,7 +40,8 @@ def explanation(
     noise = "" if noise_hu is None else f", noise {noise_hu:.0f} HU"
     sentences = [f"{standing}{reason}.", *([] if verdict is None else _by_networks(verdict, method)), f"{place}."]
     sentences.append(f"Peak {lesion.peak_hu:,.0f} HU{noise}.")
-    distances = [(math.dist(lesion.centroid_ras_mm, x.centroid_ras_mm), x) for x in neighbours if x.id != lesion.id]
+    others = neighbours if len(neighbours) <= MAX_NEIGHBOURS else ()
+    distances = [(math.dist(lesion.centroid_ras_mm, x.centroid_ras_mm), x) for x in others if x.id != lesion.id]
     near = sorted((pair for pair in distances if pair[0] <= NEAR_MM), key=lambda pair: pair[0])[:MAX_NEAR]
     if near:
         sentences.append(f"Near it: {', '.join(f'{x.id} ({x.site.short_name}) at {mm:.0f} mm' for mm, x in near)}.")

@@ -47,7 +47,7 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
     first = _decisive(result, method)
     others = sorted(method.lesions, key=lambda lesion: -lesion.agatston)
     largest = [(method.lesion_set, lesion) for lesion in others if lesion.id != method.alternative_lesion]
-    drawn = []
+    drawn: list[Picture] = []
     for lesion_set, lesion in (*first, *largest)[:MAX_LARGEST]:
         k, jpeg = pointed_at(result, lesion_set, lesion)
         name = lesion_name(method, lesion) if lesion.site == Artery.UNASSIGNED else lesion.site.key

@@ -169,7 +169,7 @@ def counted(result: ScoreResult, method: MethodScore) -> list[Row]:
     unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
     lesions = listed_lesions(method)
     if method.status == "automatic":
-        lesions = sorted(lesions, key=lambda lesion: -impact(method, lesion))
+        lesions = tuple(sorted(lesions, key=lambda lesion: -impact(method, lesion)))
     for lesion in lesions:
         place, cells = _largest_slice(result, lesion), lesion_cells(lesion)
         numbers = [COLUMNS[name].text(cells[name]) for name in REPORT]

@@ -51,13 +51,13 @@ def probability_of_error(verdict: Verdict) -> float:
 def impact(method: MethodScore, lesion: Lesion) -> float:
     """Return the expected change of a total by a reader's decision about a lesion, in Agatston units.
 
-    It is infinite for the lesion that decides an automatic score. Lesions of candidates are expected to be added.
+    It is infinite for the lesion that decides an automatic score. Candidates are expected to be added.
     """
     if method.alternative_lesion == lesion.id:
         return math.inf
-    if lesion.verdict is None:
-        return lesion.agatston
     is_automatic = method.status == "automatic"
+    if lesion.verdict is None:  # far from all arteries, or without networks
+        return 0.0 if is_automatic or not isinstance(lesion.site, Artery) else lesion.agatston
     return lesion.agatston * (probability_of_error(lesion.verdict) if is_automatic else lesion.verdict.probability)
 
 
