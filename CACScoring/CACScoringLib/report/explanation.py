@@ -30,7 +30,9 @@ def explanation(
         noise_hu: Noise of the scan; None if unknown.
     """
     verdict = lesion.verdict
-    standing = f"Counts for {lesion.site.full_name}" if verdict is None or verdict.counts else "Left out of the score"
+    standing = "Not assigned" if lesion.site == Artery.UNASSIGNED else f"Counts for {lesion.site.full_name}"
+    if verdict is not None and not verdict.counts:
+        standing = "Left out of the score"
     reason = f": {verdict.reason}" if verdict is not None and verdict.reason else ""
     right, anterior, superior = lesion.centroid_ras_mm
     place = f"Slices {lesion.slice_range}, middle at R {right:.0f}, A {anterior:.0f}, S {superior:.0f} mm"

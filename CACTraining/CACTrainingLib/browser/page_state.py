@@ -92,7 +92,7 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     # As the run judged them, so that a lesion keeps its place in the list when its site changes.
     changes = {lesion.id: impact(recorded, lesion) for lesion in listed}
     lesions = [_lesion(review, method, lesion) for lesion in (*review.lesions(method), *review.left_out(method))]
-    rejected = {"site": NOT_CORONARY, "site_name": "rejected"}
+    rejected = {"site": NOT_CORONARY, "site_name": "rejected", "why": "Rejected by a reader."}
     lesions += [_lesion(review, method, lesion) | rejected for lesion in review.review(method).rejected().lesions]
     return {
         "title": METHOD_TITLES[method],
