@@ -37,13 +37,13 @@ def _explain(
     record = read_result(result)
     method, elsewhere = record.methods["threshold"], record.non_coronary
     listed = (*method.lesions, *method.left_out, *(() if elsewhere is None else elsewhere.lesion_list))
-    found = next((other for other in listed if other.id == lesion), None)
-    if found is None:
+    explained = next((entry for entry in listed if entry.id == lesion), None)
+    if explained is None:
         raise CTError(f"{result} has no lesion {lesion}. lesions.csv lists them.")
-    print(f"Lesion {lesion}, Agatston {found.agatston:,.1f}")
-    print("\n".join(explanation(found, method, listed, record.noise_hu)))
+    print(f"Lesion {lesion}, Agatston {explained.agatston:,.1f}")
+    print("\n".join(explanation(explained, method, listed, record.noise_hu)))
     if ct is not None:
-        _draw(result, ct, found, output)
+        _draw(result, ct, explained, output)
         print(f"Picture: {output}")
 
 

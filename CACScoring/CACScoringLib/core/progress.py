@@ -128,8 +128,8 @@ class TextProgress(Progress):
             self._line("")
 
     def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
-        left = "" if seconds_left is None else f", {duration_text(seconds_left)} left"
-        self._draw(done, count, f"{done} of {count}{left}")
+        time_left = "" if seconds_left is None else f", {duration_text(seconds_left)} left"
+        self._draw(done, count, f"{done} of {count}{time_left}")
 
     def _draw(self, done: int, count: int, text: str) -> None:
         if self._bar:

@@ -42,14 +42,14 @@ def explanation(
     noise = "" if noise_hu is None else f", noise {noise_hu:.0f} HU"
     sentences = [f"{standing}{reason}.", *([] if verdict is None else _by_networks(verdict, method)), f"{place}."]
     sentences.append(f"Peak {lesion.peak_hu:,.0f} HU{noise}.")
-    others = neighbours if len(neighbours) <= MAX_NEIGHBOURS else ()
-    distances = [(math.dist(lesion.centroid_ras_mm, x.centroid_ras_mm), x) for x in others if x.id != lesion.id]
-    near = sorted((pair for pair in distances if pair[0] <= NEAR_MM), key=lambda pair: pair[0])[:MAX_NEAR]
-    if near:
-        sentences.append(f"Near it: {', '.join(f'{x.id} ({x.site.short_name}) at {mm:.0f} mm' for mm, x in near)}.")
+    searched = neighbours if len(neighbours) <= MAX_NEIGHBOURS else ()
+    distances = [(math.dist(lesion.centroid_ras_mm, x.centroid_ras_mm), x) for x in searched if x.id != lesion.id]
+    nearest = sorted((pair for pair in distances if pair[0] <= NEAR_MM), key=lambda pair: pair[0])[:MAX_NEAR]
+    if nearest:
+        sentences.append(f"Near it: {', '.join(f'{x.id} ({x.site.short_name}) at {mm:.0f} mm' for mm, x in nearest)}.")
     if verdict is not None and method.status == "automatic" and not method.is_map:
-        total, other = method.total.agatston, total_otherwise(method, lesion, verdict)
-        scores = [f"{whole_score(score):,} (class {risk_class(score)})" for score in (total, other)]
+        total, alternative = method.total.agatston, total_otherwise(method, lesion, verdict)
+        scores = [f"{whole_score(score):,} (class {risk_class(score)})" for score in (total, alternative)]
         sentences.append(f"Agatston {scores[0]}; {'without' if verdict.counts else 'with'} it {scores[1]}.")
     return sentences
 

@@ -45,8 +45,8 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
     """
     method = result.methods["threshold"]
     first = _decisive(result, method)
-    others = sorted(method.lesions, key=lambda lesion: -lesion.agatston)
-    largest = [(method.lesion_set, lesion) for lesion in others if lesion.id != method.alternative_lesion]
+    by_score = sorted(method.lesions, key=lambda lesion: -lesion.agatston)
+    largest = [(method.lesion_set, lesion) for lesion in by_score if lesion.id != method.alternative_lesion]
     drawn: list[Picture] = []
     for lesion_set, lesion in (*first, *largest)[:MAX_LARGEST]:
         k, jpeg = pointed_at(result, lesion_set, lesion)

@@ -167,12 +167,12 @@ def headline(
 
 
 def _decision(method: MethodScore, elsewhere: Iterable[Lesion]) -> Decision | None:
-    number, other = method.alternative_lesion, method.alternative_agatston
+    number, alternative = method.alternative_lesion, method.alternative_agatston
     listed = (*method.lesions, *method.left_out, *elsewhere)
     lesion = next((lesion for lesion in listed if lesion.id == number), None)
-    if lesion is None or lesion.verdict is None or other is None:
+    if lesion is None or lesion.verdict is None or alternative is None:
         return None
-    rejected, counted = sorted((method.total.agatston, other))
+    rejected, counted = sorted((method.total.agatston, alternative))
     verdict, chance = lesion.verdict, at_most_99_percent(lesion.verdict.probability)
     where = f"{verdict.arteries}, slices {lesion.slice_range}, probability {chance}"
     question = f"Is lesion {lesion.id} ({where}) coronary calcium?"

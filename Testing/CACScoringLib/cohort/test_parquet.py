@@ -182,7 +182,7 @@ def test_queries_of_the_documentation_run(tmp_path, monkeypatch):
     connection.execute(f"INSERT INTO cohort VALUES ({', '.join('?' * len(names))})", values)
     assert connection.execute(of_sqlite).fetchall() == [("a", 1, 12.5)]
     duckdb = pytest.importorskip("duckdb")
-    first, *others = queries.split(";\n")[:-1]
+    first, *further = queries.split(";\n")[:-1]
     assert sorted(row[1] for row in duckdb.sql(first).fetchall()) == [1.0, 200.0]
-    for query in others:
+    for query in further:
         duckdb.sql(query).fetchall()

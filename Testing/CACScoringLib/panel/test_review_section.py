@@ -254,7 +254,7 @@ class TestAutomaticScore:
     def counted(self, driver) -> list[dict]:
         return [row for row in driver.lesions() if not row["Artery"].startswith("out: ")]
 
-    def test_lists_counted_lesions_before_left_out_ones_by_what_they_change(self, automatic):
+    def test_lists_counted_lesions_first_by_impact(self, automatic):
         rows = automatic.lesions()
         out = [row["Artery"].startswith("out: ") for row in rows]
         assert out == [False] * 9 + [True] * 6
@@ -271,7 +271,7 @@ class TestAutomaticScore:
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._colours[k] for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
 
-    def test_answers_to_the_deciding_lesion_count_or_reject_it(self, automatic):
+    def test_the_deciding_lesion_is_counted_or_rejected(self, automatic):
         ui, review = automatic.ui, automatic.review
         for number in (1, 2, 4, 5):
             ui.lesionTable.setCurrentCell([row["No"] for row in automatic.lesions()].index(number), 0)

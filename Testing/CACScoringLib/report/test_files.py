@@ -51,14 +51,14 @@ def test_severe_warnings_stand_above_the_numbers(result):
 def test_the_lesion_that_decides_stands_in_the_headline_and_its_picture_comes_first(counts):
     automatic = make_result(reviewed=False)
     method = automatic.methods["threshold"]
-    (found,) = method.lesions
+    (scored,) = method.lesions
     verdict = Verdict(artery=Artery.RCA, confidence=0.9, not_coronary_probability=0.3, counts=counts, reason="dense")
-    lesion = replace(found, verdict=verdict)
+    lesion = replace(scored, verdict=verdict)
     listed = {"lesions": (lesion,)} if counts else {"lesions": (), "left_out": (lesion,)}
     total = method.total if counts else replace(method.total, agatston=0.0, lesions=0)
     decided = replace(method, status="automatic", total=total, **listed)
-    ((_, other),) = decisive_lesions(decided)
-    decided = replace(decided, alternative_agatston=other, alternative_lesion=lesion.id)
+    ((_, alternative),) = decisive_lesions(decided)
+    decided = replace(decided, alternative_agatston=alternative, alternative_lesion=lesion.id)
     result = automatic.stating(methods={"threshold": decided})
     text = page.result_as_html(result)
     assert "Is lesion 1 (RCA, slices 5–6, probability 70%) coronary calcium? If so, the score is 64, else 0." in text
