@@ -113,6 +113,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.readings.chosen.connect(self._openReading)
         self.readings.closing.connect(self._closeReading)
         self.review.rescoreRequested.connect(self._scoreAgain)
+        self.result.decided.connect(self.review.decide)
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = singleShot(0, self._showViews)

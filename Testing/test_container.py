@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from CACScoringLib.record.reading import read_result
 from CACTrainingLib.cli.bundle import CONTENT
 from CACTrainingLib.cli.main import make_parser
 
@@ -52,14 +53,15 @@ def test_a_container_scores_without_a_network_or_write_access(tmp_path):
         pytest.skip(f"podman has no image {BASE}")
     if podman("run", *LOCKED, BASE, "true").returncode != 0:
         pytest.skip("podman runs no containers here")
-    built = podman("build", "--isolation", "chroot", "--build-arg", f"BASE={BASE}", "--tag", "cac-test", ".")
+    arguments = ("--build-arg", f"BASE={BASE}", "--build-arg", "COMMIT=abc")
+    built = podman("build", "--isolation", "chroot", *arguments, "--tag", "cac-test", ".")
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
     assert int(podman("image", "inspect", "--format", "{{.Size}}", "cac-test").stdout) <= 1_000_000_000
     tmp_path.chmod(0o777)
     mounted = ("run", *LOCKED, "--volume", f"{tmp_path}:/data", "cac-test", "score", "--sample", "--output", "result")
     done = podman(*mounted)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "result" / "scores.json").exists()
+    assert read_result(tmp_path / "result").provenance.commit == "abc"
     tmp_path.chmod(0o755)
     done = podman(*mounted[:-1], "other")
     assert done.returncode == 2

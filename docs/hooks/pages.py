@@ -1,15 +1,16 @@
 """A hook of MkDocs: puts into the pages what is generated from the code.
 
-A page asks for it by a comment, which no other reader of the Markdown sees: `<!-- commands -->`, `<!-- warnings -->`,
-`<!-- schema -->`, `<!-- table … -->` (`result_tables`). All of this is in the built site only. What is generated from
-the code is as current as the code that is built with, differs between versions of Python, and would change with every
-option.
+A page asks for it by a comment, which no other reader of the Markdown sees: `<!-- commands -->`, `<!-- dictionary -->`,
+`<!-- warnings -->`, `<!-- schema -->`, `<!-- table … -->` (`result_tables`). All of this is in the built site only.
+What is generated from the code is as current as the code that is built with, differs between versions of Python, and
+would change with every option.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from column_tables import dictionary_as_markdown
 from command_tables import commands_as_markdown
 from result_schema import FILE, link_as_markdown, schema_as_json
 from result_tables import with_tables
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 GENERATED = {
     "<!-- commands -->": commands_as_markdown,
+    "<!-- dictionary -->": dictionary_as_markdown,
     "<!-- warnings -->": warnings_as_markdown,
     "<!-- schema -->": link_as_markdown,
 }

@@ -55,6 +55,7 @@ UNWRITABLE = {
 COMMANDS = {
     "score": "score one CT, or a chest radiograph",
     "info": "list what a folder holds, and what would be scored",
+    "explain": "state why a lesion counts or is left out",
     "compare": "compare two scans of one patient",
     "cohort": "score many CTs in parallel",
     "pull": "fetch series from a DICOM archive",

@@ -72,14 +72,17 @@ class PinOptions(EstimateOptions):
     Attributes:
         file: New file, such as site.json.
         name: Name of the site or study.
+        commit: Pin the commit of CAC's source code too.
     """
 
     file: Path = argument(metavar="FILE")
     name: str = option(metavar="NAME")
+    commit: bool = False
     settings: tuple[str, ...] = settings_option('{"scoring": {"normalisation": "off"}}')
 
 
 def _pin(options: PinOptions, progress: Progress) -> None:
+    from ..core.version import UNKNOWN, commit
     from ..models.cards import find_model
     from ..models.choice import chosen_models
     from ..models.site import FILE, HASH, site_text
@@ -87,12 +90,15 @@ def _pin(options: PinOptions, progress: Progress) -> None:
 
     if options.file.exists():
         raise OutputError(f"{options.file} exists already. A site file is not replaced; choose another name.")
+    if options.commit and commit().startswith(UNKNOWN):
+        raise OutputError(f"The commit of CAC cannot be pinned: it is {commit()}. Install CAC from its repository.")
     selected = chosen_models(model_choice(options))
     models = {n: (model.card.name, model.path) for n, model in (selected.networks | selected.estimates).items()}
     radiograph = find_model(RADIOGRAPH)
     models[RADIOGRAPH] = radiograph.card.name, radiograph.path
     settings = scoring_settings(options, RunSettings())
-    write_text_atomically(options.file, site_text(options.name, models, asdict(settings.score)))
+    text = site_text(options.name, models, asdict(settings.score), commit() if options.commit else None)
+    write_text_atomically(options.file, text)
     print(f"Wrote {options.file}. Set these variables, and state the hash in your protocol:")
     print(f"{FILE}={options.file.resolve()}\n{HASH}={file_sha256(options.file)}")
 

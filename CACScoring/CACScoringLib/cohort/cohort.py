@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core.ct import ScanWarning
 from ..core.errors import OutputError, UnreadableError
-from ..core.files import LAST_FILE
+from ..core.files import LAST_FILE, write_text_atomically
 from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.tables import table_text
@@ -29,6 +29,8 @@ from ..scans.folder import Listing, listing_of, scans_of_folder, search
 from ..scans.source import ScanSource
 from ..scans.table import scans_of_table
 from .cluster import LOCAL, chosen_cluster
+from .dictionary import FILE as DICTIONARY
+from .dictionary import all_tables, dictionary_text
 from .folder import RECORD, CohortFolder, open_cohort
 from .parquet import write_tables
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
@@ -62,7 +64,7 @@ def score_cohort(
     scans are retried. A scan whose worker died is retried alone at the end.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
-    `cohort.json`, and at the end the tables of `cohort.parquet`.
+    `dictionary.csv` (meaning of all columns), `cohort.json`, and at the end the tables of `cohort.parquet`.
 
     Args:
         source: Folder or table.
@@ -103,6 +105,7 @@ def score_cohort(
         with progress.step("scans"):
             methods = list(METHOD_TITLES) if models.networks else ["threshold"]
             names = columns(methods, settings.identify, models.estimates)
+            write_text_atomically(output / DICTIONARY, dictionary_text(all_tables(settings.identify, names)))
             board = _ScanBoard(scans, folder, names, settings.identify, progress)
             prepare = partial(prepare_scoring, settings, models, command_as_run())
             workers = Workers(count, prepare, available_memory_bytes(), progress.warning)
@@ -192,6 +195,8 @@ class _ScanBoard:
         self.states = [ScanState(i, scan.name, folders[i], scan.ct, scan.series) for i, scan in enumerate(scans)]
         self._lines = [line(scan, state, {}, names) for scan, state in zip(scans, self.states, strict=True)]
         self._final_count = 0
+        self._begun: tuple[float, int] | None = None
+        """Time at which scoring began, and the number of final scans then."""
         self._next_write = 0.0
 
     def score(self, workers: Workers) -> None:
@@ -240,6 +245,7 @@ class _ScanBoard:
 
     def _run(self, pending: list[int], workers: Workers, last: bool = False) -> dict[int, str]:
         """Score scans. Returns reasons for scans whose worker died. last: score alone, without another attempt."""
+        self._begun = time.monotonic(), self._final_count
         lost = {}
         key, marker = self._folder.settings_key, self._folder.path / RECORD
         jobs = [ScanJob(self._scans[i], self.states[i].folder, key, marker) for i in pending]
@@ -273,9 +279,16 @@ class _ScanBoard:
         self._progress.scan(state)
         if state.state in _FINAL_STATES:
             self._final_count += 1
-            self._progress.counted(self._final_count, len(self.states))
+            self._progress.counted(self._final_count, len(self.states), self._seconds_left())
         if time.monotonic() > self._next_write:
             self._write()
+
+    def _seconds_left(self) -> float | None:
+        """Return how long the remaining scans take as those scored now; None before the first."""
+        if self._begun is None:
+            return None
+        start, before = self._begun
+        return (time.monotonic() - start) / (self._final_count - before) * (len(self.states) - self._final_count)
 
     def _write(self) -> bool:
         start = time.monotonic()

@@ -21,7 +21,7 @@ from ..scans.source import ScanSource
 from .scoring import read_record, whole_scores
 from .table import result_row
 
-SCHEMA = "cac-cohort-tables/2"
+SCHEMA = "cac-cohort-tables/3"
 TABLES = tuple(PARQUET)
 WRITTEN = "_tables"
 """Name of the temporary folder of the tables, which no scan's folder has."""
@@ -58,8 +58,9 @@ def table_path(folder: Path, name: str) -> Path:
 def rows_of(number: str, scan: ScanSource, state: ScanState, identify: bool) -> dict[str, list[Row]]:
     """Return the rows of a scan by table. Arguments as in `write_tables`."""
     status = "done" if state.state == "skipped" else state.state
-    row: Row = {"scan": number, "state": status, "reason": state.reason}
-    row |= {name: getattr(scan, name) or None for name in ("patient", "session", "group")}  # as in the user's table
+    row: Row = {"scan": number, "state": status, "code": state.code or None, "reason": state.reason}
+    # As in the user's table.
+    row |= {"patient": scan.patient or None, "session": scan.session or None, "scan_group": scan.group or None}
     if identify:
         row |= {"name": scan.name, "ct": str(scan.ct)}
     elif state.reason:
@@ -87,14 +88,18 @@ def redact_paths(reason: str, scan: ScanSource) -> str:
     return text
 
 
+def declared_columns(name: str, identify: bool) -> list[Column]:
+    """Return the columns of a table. identify: With those that identify a person."""
+    names = (*PARQUET[name], *(Acquisition("").facts(identify) if name == "scans" else ()))
+    return [COLUMNS.get(key, Column(key)) for key in names if identify or key not in _IDENTIFYING]
+
+
 def _schema_fields(name: str, identify: bool) -> list[tuple[str, Any]]:
     import pyarrow as pa
 
     kinds = {"list": pa.list_(pa.string()), "string": pa.string(), "double": pa.float64()}
     kinds |= {"int32": pa.int32(), "bool": pa.bool_()}
-    names = (*PARQUET[name], *(Acquisition("").facts(identify) if name == "scans" else ()))
-    columns = [COLUMNS.get(key, Column(key)) for key in names if identify or key not in _IDENTIFYING]
-    return [(column.name, kinds[column.kind]) for column in columns]
+    return [(column.name, kinds[column.kind]) for column in declared_columns(name, identify)]
 
 
 def _scan_facts(record: ScoreRecord, identify: bool) -> Row:

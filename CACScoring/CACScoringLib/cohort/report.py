@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -109,14 +108,13 @@ def _warnings(scans: Sequence[Row]) -> list[tuple[str, int, str]]:
     return [(code, count, f"{100 * count / done:.1f} %") for code, count in counts.most_common()]
 
 
-def _failures(scans: Iterable[Row]) -> list[tuple[str, int, str]]:
+def _failures(scans: Iterable[Row]) -> list[tuple[str, int, str, str]]:
+    """Return code, number of scans, and label and reason of one of them, the most frequent code first."""
     failed = defaultdict(list)
     for scan in scans:
-        if scan["state"] == "failed":  # the same reason may differ in numbers: that of the first scan stands for all
-            reason = scan["reason"] or ""
-            failed[re.sub("[0-9]+", "n", reason)].append((scan["scan"], reason))
-    most_common = sorted(failed.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [(min(group)[1], len(group), min(group)[0][:8]) for _, group in most_common]
+        if scan["state"] == "failed":
+            failed[scan["code"] or ""].append((scan["scan"][:8], scan["reason"] or ""))
+    return [(code, len(group), *min(group)) for code, group in sorted(failed.items(), key=lambda item: -len(item[1]))]
 
 
 def _outliers(scans: Iterable[Row], totals: Iterable[Row]) -> dict[str, list[tuple[str, str]]]:

@@ -16,7 +16,7 @@ from ..record.provenance import COLUMNS
 from ..record.score_record import ScoreRecord
 from ..scans.source import ScanSource
 
-_SCAN = ("name", "folder", "ct", "patient", "session", "group", "state", "reason", "scan")
+_SCAN = ("name", "folder", "ct", "patient", "session", "scan_group", "state", "code", "reason", "scan")
 _FAT = {
     "epicardial_fat_cm3": "volume_cm3",
     "epicardial_fat_hu": "mean_hu",
@@ -50,7 +50,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
     row: dict[str, object] = {
         "warnings": " ".join(record.warning_codes),
         **record.acquisition.facts(identify=True),
-        **dict(zip(("columns", "rows", "slices"), record.input.size, strict=True)),
+        **dict(zip(GEOMETRY[:3], record.input.size, strict=True)),
         "pixel_mm": columns_mm,
         "slice_spacing_mm": slices_mm,
         "noise_hu": record.noise_hu,
@@ -108,8 +108,9 @@ def line(scan: ScanSource, state: ScanState, row: dict[str, object], names: Sequ
         "ct": printable(str(scan.ct)),
         "patient": scan.patient,
         "session": scan.session,
-        "group": scan.group,
+        "scan_group": scan.group,
         "state": "done" if state.state == "skipped" else state.state,
+        "code": state.code,
         "reason": _one_line(state.reason),
         "scan": scan.label,
     }

@@ -70,8 +70,8 @@ class Progress:
         self._end_step(name)
         self.seconds[name] = time.perf_counter() - start
 
-    def counted(self, done: int, count: int) -> None:
-        """Report repetitions done within a step, of `count` in all."""
+    def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
+        """Report repetitions done within a step, of `count` in all. seconds_left: Time that the others will take."""
 
     def scan(self, state: ScanState) -> None:
         """Report a new state of a scan of a cohort."""
@@ -127,8 +127,9 @@ class TextProgress(Progress):
         if self._bar:  # results are printed next
             self._line("")
 
-    def counted(self, done: int, count: int) -> None:
-        self._draw(done, count, f"{done} of {count}")
+    def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
+        time_left = "" if seconds_left is None else f", {duration_text(seconds_left)} left"
+        self._draw(done, count, f"{done} of {count}{time_left}")
 
     def _draw(self, done: int, count: int, text: str) -> None:
         if self._bar:
@@ -182,8 +183,8 @@ class JsonProgress(Progress):
         index = self.steps.index(name) if name in self.steps else None
         self.event("step", step=name, index=index, count=len(self.steps))
 
-    def counted(self, done: int, count: int) -> None:
-        self.event("counted", done=done, count=count)
+    def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
+        self.event("counted", done=done, count=count, seconds_left=seconds_left and round(seconds_left))
 
     def scan(self, state: ScanState) -> None:
         self.event("scan", **{**asdict(state), "folder": str(state.folder), "ct": str(state.ct)})
@@ -200,6 +201,12 @@ class JsonProgress(Progress):
     def event(self, name: str, /, **facts: object) -> None:
         self._stream.write(json.dumps({"event": name, **facts}) + "\n")
         self._stream.flush()
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration in hours and minutes, such as "2 h 5 min"."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else "less than a minute"
 
 
 def progress_for(kind: str, stream: TextIO) -> Progress:

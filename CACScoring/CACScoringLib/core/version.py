@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
-
-from .files import resource_folder
 
 VERSION = "0.2.0"
 """Version in pyproject.toml, repeated here because Slicer has no package metadata."""
@@ -16,6 +15,10 @@ VERSION = "0.2.0"
 UNKNOWN = "unknown"
 """Beginning of `commit()` where no commit is known."""
 
+PACKAGES = ("numpy", "scipy", "SimpleITK", "openvino", "torch")
+"""Packages that scores depend on."""
+
+_LIBRARY = Path(__file__).resolve().parents[1]
 _PACKAGE = "slicer-cac"
 _GIT_SECONDS = 10.0
 
@@ -26,13 +29,28 @@ def commit() -> str:
 
     It is that of the git checkout; else of `Resources/commit.txt`, which builds write; else of pip's record (PEP 610).
     """
-    checkout = Path(__file__).resolve().parents[3]
+    checkout = _LIBRARY.parents[1]
     if (checkout / ".git").exists():
         return _commit_of(checkout)
-    file = resource_folder("commit.txt")
+    file = _commit_file(_LIBRARY)
     if file.is_file():
         return file.read_text(encoding="utf-8").strip()
     return _installed_commit() or f"{UNKNOWN}: no git checkout, and neither commit.txt nor pip names one"
+
+
+def write_commit(library: Path) -> None:
+    """Store the commit of the source code in a copy of the library, unless it is unknown."""
+    if not commit().startswith(UNKNOWN):
+        _commit_file(library).write_text(f"{commit()}\n", encoding="utf-8")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of those PACKAGES that this process has loaded."""
+    return {name: str(sys.modules[name].__version__) for name in PACKAGES if name in sys.modules}
+
+
+def _commit_file(library: Path) -> Path:
+    return library / "Resources" / "commit.txt"
 
 
 def _commit_of(checkout: Path) -> str:

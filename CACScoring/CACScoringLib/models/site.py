@@ -19,7 +19,7 @@ from typing import Any
 from ..core.decoding import restore
 from ..core.errors import CTError, WrongValueError
 from ..core.files import file_sha256, parse_json, read_file
-from ..core.version import VERSION
+from ..core.version import VERSION, commit
 from ..networks.configs import RADIOGRAPH
 from ..record.provenance import SiteRecord, plain_settings
 
@@ -48,6 +48,7 @@ class SiteFile:
         version: Version of CAC.
         models: Pinned models by network.
         scoring: Pinned settings of the section "scoring", except OF_SCANS.
+        commit: Commit of CAC's source code; None to leave it open.
         schema: Schema of the file.
     """
 
@@ -55,6 +56,7 @@ class SiteFile:
     version: str
     models: dict[str, PinnedModel]
     scoring: dict[str, object]
+    commit: str | None = None
     schema: str = SCHEMA
 
     @property
@@ -134,16 +136,24 @@ def read_site() -> tuple[SiteFile, SiteRecord] | None:
             f"The site file {path} is for CAC {site.version}; this is {VERSION}. Install CAC {site.version}, or pin "
             "again with: cac models pin."
         )
+    if site.commit not in (None, commit()):
+        raise CTError(
+            f"The site file {path} pins commit {site.commit} of CAC; this is {commit()}. Install the pinned commit, or "
+            "pin again with: cac models pin --commit."
+        )
     return site, SiteRecord(site.name, sha256)
 
 
-def site_text(name: str, models: Mapping[str, tuple[str, Path]], settings: Mapping[str, Any]) -> str:
+def site_text(
+    name: str, models: Mapping[str, tuple[str, Path]], settings: Mapping[str, Any], pinned_commit: str | None = None
+) -> str:
     """Return the text of a site file.
 
     Args:
         name: Name of the site or study.
         models: Name and card of each model, by network.
         settings: Scoring settings as of `asdict`.
+        pinned_commit: Commit of CAC's source code; None to leave it open.
     """
     pinned = {network: PinnedModel(model, file_sha256(card)) for network, (model, card) in models.items()}
-    return json.dumps(asdict(SiteFile(name, VERSION, pinned, pinnable(settings))), indent=1) + "\n"
+    return json.dumps(asdict(SiteFile(name, VERSION, pinned, pinnable(settings), pinned_commit)), indent=1) + "\n"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,21 +68,26 @@ class LesionLine:
 def lesionLines(review: SceneReview, method: str, features: bool = False) -> list[LesionLine]:
     """Return the rows of a method's lesions. features: False to leave the cells of features empty.
 
-    Lesions that count come first, then those left out of the score, then those outside the coronary arteries, each
-    sorted by probability. Rows without a probability come first within their group, those in the heart before others.
+    The lesion that decides the score comes first; then those that count, those left out of the score, and those outside
+    the coronary arteries, each sorted by what a decision about them changes (`doubt.impact`). Rows without a
+    probability come first within their group, those in the heart before others.
     """
-    counted, left_out = review.lesions(method), review.left_out(method)
+    from ..scoring.doubt import impact  # needs packages that the panel loads without
+
+    result, counted, left_out = review.result(method), review.lesions(method), review.left_out(method)
     groups = {lesion.id: 0 if isinstance(lesion.site, Artery) else 2 for lesion in counted}
     groups |= {lesion.id: 1 for lesion in left_out}
     measured = review.features(method) if features else None
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     lines = [_line(review, method, lesion, by_id.get(lesion.id)) for lesion in (*counted, *left_out)]
+    changes = {lesion.id: impact(result, lesion) for lesion in (*counted, *left_out)}
     heart, image = review.review(method).heart, review.scan.image
     is_outside = {lesion.id: not _isIn(heart, image, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
 
     def place(line: LesionLine) -> tuple[float, ...]:
-        unknown = line.probability is None
-        return groups[line.id], -1 if unknown else -line.probability, unknown and is_outside[line.id]
+        unknown, decides = line.probability is None, math.isinf(changes[line.id])
+        place_in_group = is_outside[line.id] if unknown else -changes[line.id]
+        return not decides, groups[line.id], not unknown, place_in_group
 
     return sorted(lines, key=place)
 
@@ -102,26 +108,16 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
         lesion: The lesion, with the verdict by which it counts or is left out.
         features: Its features; None if unknown.
     """
-    from ..scoring.doubt import CERTAIN, CERTAIN_NOT  # needs packages that the panel loads without
+    from ..report.explanation import explanation  # needs packages that the panel loads without
+    from ..scoring.doubt import CERTAIN, CERTAIN_NOT
 
     method_review, verdict = review.review(method), lesion.verdict
-    suggested = None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict
     out = verdict is not None and not verdict.counts
     probability, site = method_review.probability_of(lesion), method_review.suggested_site(lesion)
-    hints = []
     if verdict is not None and out:
-        site = None if suggested is None else suggested.artery
-        hints.append(_("Left out of the score: {reason}.").format(reason=verdict.reason))
-    if probability is not None:
-        hints.append(_("Coronary calcium with {sure:.0%} by the networks' evidence.").format(sure=probability))
-    if suggested is not None:
-        hint = _("Its location suggests {artery} ({sure:.0%} if it is coronary).")
-        hints.append(hint.format(artery=suggested.arteries, sure=suggested.confidence))
-        if probability is None:
-            hint = _("{elsewhere:.0%} of the calcium there is not coronary.")
-            hints.append(hint.format(elsewhere=suggested.not_coronary_probability))
-    elif site is not None:
-        hints.append(_("Its location suggests {site}.").format(site=site.full_name))
+        site = None if verdict.artery == Artery.UNASSIGNED else verdict.artery
+    neighbours = (*review.lesions(method), *review.left_out(method))
+    because = explanation(lesion, review.result(method), neighbours, review.record.noise_hu)
     # A question mark follows a site that no reader has confirmed.
     artery = lesion.site.short_name if site is None else f"{site.short_name}?"
     if out:
@@ -136,7 +132,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
         and not certain
         and (out or site is not None or lesion.site == Artery.UNASSIGNED)
     )
-    hint = " ".join(hints)
+    hint = " ".join(because)
     return LesionLine(lesion.id, values, SITE_COLOURS[lesion.site], hint, probability, out, coronary, doubtful)
 
 

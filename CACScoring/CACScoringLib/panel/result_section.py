@@ -12,9 +12,9 @@ import qt
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError, OutputError
-from ..core.labels import MAIN_ARTERIES, SITE_COLOURS
+from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery
 from . import table_widgets, widgets
-from .lifecycle import Section
+from .lifecycle import Section, Signal
 
 if TYPE_CHECKING:
     from ..record.scores import NonCoronaryScore
@@ -27,7 +27,11 @@ _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Inter
 
 
 class ResultSection(Section):
-    """Shows the results of a review."""
+    """Shows the results of a review.
+
+    Attributes:
+        decided: Signal with the ID of the lesion that decides the score, and its artery; None if the reader rejects it.
+    """
 
     def __init__(self, ui) -> None:
         self._ui = ui
@@ -36,7 +40,8 @@ class ResultSection(Section):
             table_widgets.prepareTable(table)
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
-        ui.headLabel.linkActivated.connect(lambda _link: self._toggleWarnings())
+        self.decided = Signal()
+        ui.headLabel.linkActivated.connect(self._linkActivated)
 
     def setReview(self, review: SceneReview | None) -> None:
         """Show a review's results; None for no result."""
@@ -67,7 +72,8 @@ class ResultSection(Section):
         reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)
-        head = headline.headline(results, review.categories(), warnings, reader, review.confirmations.get("threshold"))
+        confirmation, elsewhere = review.confirmations.get("threshold"), review.non_coronary
+        head = headline.headline(results, review.categories(), warnings, reader, confirmation, elsewhere)
         ui.headLabel.setText(_headText(review.nodes.volume.GetName(), head, severe))
         ui.warningsLabel.setText(
             "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))
@@ -75,6 +81,13 @@ class ResultSection(Section):
         clinical = results.get("threshold")
         ui.headLabel.setToolTip("" if clinical is None else headline.interval_note(clinical))
         self._showScores(headline.score_table(results))
+
+    def _linkActivated(self, link: str) -> None:
+        if link == "more":
+            self._toggleWarnings()
+        else:
+            lesion, artery = map(int, link.split())
+            self.decided.emit(lesion, Artery(artery) if artery else None)
 
     def _toggleWarnings(self) -> None:
         label = self._ui.warningsLabel
@@ -153,6 +166,14 @@ def _headText(scan: str, head: Headline, severe_colour: str) -> str:
     scan, score, state, summary = map(html.escape, (scan, head.score, head.state, head.summary))
     big = f'<span style="font-size:x-large; font-weight:bold">{score}</span>'
     text = f'<p style="margin:0"><b>{scan}</b><br>{big} &nbsp;{state}<br>{summary}</p>'
+    if (decision := head.decision) is not None:
+        counts = _("Yes: {score}").format(score=decision.counted)
+        rejects = _("No: {score}").format(score=decision.rejected)
+        text += (
+            f'<p style="margin:0"><b>{html.escape(decision.question)}</b> '
+            f'<a href="{decision.lesion} {int(decision.artery)}">{counts}</a> &nbsp;'
+            f'<a href="{decision.lesion} 0">{rejects}</a></p>'
+        )
     if head.warning is None:
         return text
     more = _("{count} more").format(count=head.more) if head.more else _("why")

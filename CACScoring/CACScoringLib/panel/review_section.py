@@ -434,14 +434,24 @@ class ReviewSection(Section):
         lesions = self.table.selected if self._review is not None else []
         if not lesions:
             return
-        following, review, method = self.table.following, self._review, self._method
-        review.look_at(method, lesions)
-        if site is None:
-            self._change(lambda: review.reject(method, lesions))
-        else:
-            self._change(lambda: review.assign(method, lesions, site))
+        following = self.table.following
+        self._review.look_at(self._method, lesions)
+        self._change(partial(self._give, lesions, site, self._method))
         if following is not None:
             self._showLesion(following)
+
+    def _give(self, lesions: list[int], site: Site | None, method: str) -> None:
+        if site is None:
+            self._review.reject(method, lesions)
+        else:
+            self._review.assign(method, lesions, site)
+
+    def decide(self, lesion: int, artery: Artery | None) -> None:
+        """Count a lesion for an artery, or reject it (None), and go to the one that decides the score then."""
+        review, method = self._review, "threshold"
+        review.look_at(method, [lesion])
+        self._change(partial(self._give, [lesion], artery, method))
+        self._showLesion(review.result(method).alternative_lesion or lesion)
 
     def _assignByKey(self, key: str) -> None:
         self._assign(site_called(SITE_KEYS[key]))

@@ -123,7 +123,7 @@ def _find_ct(ct: Path, root: Path) -> Path:
 
 
 def _row(line: Line) -> dict[str, Any]:
-    names = ("patient", "patient_digest", "group", "warnings", "threshold_status", "threshold_cac_drs")
+    names = ("patient", "patient_digest", "scan_group", "warnings", "threshold_status", "threshold_cac_drs")
     numbers = ("threshold_agatston", "threshold_interval_low", "threshold_interval_high")
     row: dict[str, Any] = {name: line.text(name) for name in names}
     row |= {name: line.number_in(name) for name in (*numbers, "threshold_category_probability")}
@@ -139,7 +139,7 @@ def _case(folder: Path, ct: Path, name: str, row: Mapping[str, Any]) -> ReviewCa
         ct=ct,
         patient=row.get("patient") or "",
         patient_digest=row.get("patient_digest") or "",
-        group=row.get("group") or "",
+        group=row.get("scan_group") or "",
         status=row["threshold_status"],
         agatston=row["threshold_agatston"],
         category_probability=row.get("threshold_category_probability"),

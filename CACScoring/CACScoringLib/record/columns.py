@@ -80,8 +80,11 @@ class Column:
         return "–" if value is None else f"{value * self.factor:.{self.decimals}f}"
 
 
-_WORDS = ("status", "scan", "state", "reason", "group", "name", "ct", "patient", "session", "risk_class", "cac_drs")
-_COUNTS = ("columns", "rows", "first_slice", "last_slice", "voxels")
+_WORDS = (
+    *("status", "scan", "state", "code", "scan_group", "name", "ct", "patient", "session", "folder"),
+    *("risk_class", "cac_drs", "likely_category"),
+)
+_COUNTS = ("image_columns", "image_rows", "first_slice", "last_slice", "voxels", "left_out")
 _HU, _MM = "[hnsf'U]", "mm"
 
 COLUMNS = {
@@ -91,7 +94,7 @@ COLUMNS = {
         *(Column(name, kind="int32") for name in _COUNTS),
         *(Column(f.name, kind="string" if "str" in f.type else "double") for f in fields(Acquisition)),
         Column("warnings", kind="list"),
-        Column("left_main", kind="bool"),
+        *(Column(name, kind="bool") for name in ("left_main", "reviewed")),
         Column("method", "Method", kind="string"),
         Column("lesion", "Lesion", kind="int32", heading="No"),
         Column("artery", "Artery", kind="string"),
@@ -155,14 +158,27 @@ SCENE = {
     ),
 }
 """Columns of the tables in Slicer's scene."""
-GEOMETRY = ("columns", "rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
+GEOMETRY = ("image_columns", "image_rows", "slices", "pixel_mm", "slice_spacing_mm", "noise_hu")
 INTERVAL = ("interval_low", "interval_high")
 CATEGORIES = ("risk_class", "cac_drs")
 COHORT_METHOD = ("status", "reviewed", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", *INTERVAL)
 """Columns of each method in `cohort.csv`."""
 PARQUET = {
     "scans": (
-        *("scan", "state", "reason", "group", "name", "ct", "patient", "session", *GEOMETRY, "seconds", *CATEGORIES),
+        *(
+            "scan",
+            "state",
+            "code",
+            "reason",
+            "scan_group",
+            "name",
+            "ct",
+            "patient",
+            "session",
+            *GEOMETRY,
+            "seconds",
+            *CATEGORIES,
+        ),
         *("content_sha256", *PROVENANCE, "warnings"),
     ),
     "scores": ("scan", "method", "artery", "status", *_SUMS, "lesions", "peak_hu", *INTERVAL, *_SITE_FEATURES),
@@ -194,7 +210,7 @@ def lesion_cells(lesion: Lesion, is_map: bool = False, features: LesionFeatures 
         "artery": lesion.site.key,
         "first_slice": min(slices, default=None),
         "last_slice": max(slices, default=None),
-        "slice_range": "–".join(map(str, dict.fromkeys((*slices[:1], *slices[-1:])))),
+        "slice_range": lesion.slice_range,
         "weighted_area_mm2": sum(part.area_mm2 * part.weight for part in lesion.components),
         **dict(zip(("r_mm", "a_mm", "s_mm"), lesion.centroid_ras_mm, strict=True)),
     }

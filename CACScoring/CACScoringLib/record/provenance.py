@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.files import file_sha256
 from ..core.processes import core_count, processor_name
-from ..core.version import VERSION, commit
+from ..core.version import VERSION, commit, package_versions
 
 COLUMNS = (
     *("cac_version", "cac_commit", "created", "machine", "input_sha256", "models_sha256", "settings_sha256"),
@@ -50,6 +50,7 @@ class Provenance:
         settings: Settings of the run; of paths the names alone.
         settings_sha256: SHA-256 of `settings` as JSON with sorted keys and no spaces.
         site: Site file under which it was made; None without one.
+        packages: Versions of the loaded packages that scores depend on (`core.version.PACKAGES`).
     """
 
     version: str
@@ -62,6 +63,7 @@ class Provenance:
     settings: dict[str, object] = field(default_factory=dict)
     settings_sha256: str = ""
     site: SiteRecord | None = None
+    packages: dict[str, str] = field(default_factory=dict)
 
     def stated(self, identify: bool) -> Provenance:
         """Return the provenance as results state it. identify: Keep the folders of paths, which often name patients."""
@@ -78,7 +80,8 @@ class Provenance:
         hashes = {"settings": self.settings_sha256, "models": self.models_sha256}
         stated = ", ".join(f"{name} {sha256}" for name, sha256 in hashes.items() if sha256)
         return (
-            f"Made {self.created} by CAC {self.version}, commit {self.commit}{site}, on {self.machine}, with: "
+            f"Made {self.created} by CAC {self.version}, commit {self.commit}{site}, on {self.machine}"
+            f"{''.join(f', {name} {version}' for name, version in self.packages.items())}, with: "
             f"{self.stated(identify).command}.{stated and f' SHA-256 of {stated}.'}"
         )
 
@@ -129,6 +132,7 @@ def provenance_of(
         plain,
         _sha256(plain) if settings is not None else "",
         site,
+        package_versions(),
     )
 
 

@@ -187,6 +187,11 @@ class Lesion(Score):
         return tuple(sorted({c.slice for c in self.components}))
 
     @property
+    def slice_range(self) -> str:
+        """Lowest and highest slice, such as "39–41"; empty without slices."""
+        return "–".join(map(str, dict.fromkeys((*self.slices[:1], *self.slices[-1:]))))
+
+    @property
     def likely_artery(self) -> str:
         """Key of the artery that the networks suggest; of the site without a verdict, or if it is no artery."""
         is_open = self.verdict is not None and isinstance(self.site, Artery)
@@ -319,6 +324,7 @@ class MethodScore:
         category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
         alternative_agatston: Total with the largest decisive doubtful lesion counted, if it does not count, or without
             it if it does; None if none decides.
+        alternative_lesion: ID of that lesion.
         withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
         calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
@@ -334,6 +340,7 @@ class MethodScore:
     voxels: LesionVoxels | None = field(default=None, compare=False, metadata=IN_MEMORY)
     category_probabilities: dict[str, float] = field(default_factory=dict, metadata=IN_MEMORY)
     alternative_agatston: float | None = field(default=None, metadata=WHEN_SET)
+    alternative_lesion: int | None = field(default=None, metadata=WHEN_SET)
     withheld: bool = field(default=False, metadata=IN_MEMORY)
     calibrated_on: CalibratedOn | None = field(default=None, metadata=IN_MEMORY)
 

@@ -28,6 +28,7 @@ from .pictures import (
 )
 
 if TYPE_CHECKING:
+    from ..record.scores import Lesion, LesionSet, MethodScore
     from ..results import ScoreResult
 
 MAX_LARGEST = 4
@@ -46,24 +47,27 @@ WIDTH_MM = 45.0
 
 
 def largest_pictures(result: ScoreResult) -> list[Picture]:
-    """Draw the largest lesions, each with an arrow in the slice that holds most of it.
+    """Draw the largest lesions, each with an arrow in the slice that holds most of it; one that decides comes first.
 
     Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
     three planes; and the candidate left out that would probably add most to the score, or the overview from the front
     if none was left out.
     """
     method = result.methods["threshold"]
-    largest = sorted(method.lesions, key=lambda lesion: -lesion.agatston)[:MAX_LARGEST]
-    if not largest:
-        places = course_pictures(result) or plane_pictures(result)
-        return [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
-    drawn = []
-    for lesion in largest:
-        k, jpeg = pointed_at(result, method.lesion_set, lesion)
+    first = _decisive(result, method)
+    by_score = sorted(method.lesions, key=lambda lesion: -lesion.agatston)
+    largest = [(method.lesion_set, lesion) for lesion in by_score if lesion.id != method.alternative_lesion]
+    drawn: list[Picture] = []
+    for lesion_set, lesion in (*first, *largest)[:MAX_LARGEST]:
+        k, jpeg = pointed_at(result, lesion_set, lesion)
         name = lesion_name(method, lesion) if lesion.site == Artery.UNASSIGNED else lesion.site.key
         place = (f"{lesion.peak_hu:,.0f} HU", f"slice {k}", *filter(None, [probability_text(method, lesion)]))
         title = f"{number_of(method, lesion)} {name} · Agatston {lesion.agatston:,.0f}"
-        drawn.append(Picture(jpeg, " · ".join((title, *place))))
+        decides = ("Decides: counts, but is doubtful" if lesion.id in method.lesion_set.ids else "Decides: left out",)
+        drawn.append(Picture(jpeg, " · ".join((*(decides if first and not drawn else ()), title, *place))))
+    if not method.lesions:
+        places = course_pictures(result) or plane_pictures(result)
+        drawn += [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
     return drawn
 
 
@@ -78,6 +82,13 @@ def pictures_of_report(result: Path) -> list[Picture]:
     pictures = [Picture(base64.b64decode(jpeg), html.unescape(caption)) for jpeg, caption in _FIGURE.findall(text)]
     from_front = [picture for picture in pictures if picture.caption.endswith("from the front")][-1:]
     return [*from_front, *(picture for picture in pictures if picture not in from_front)][:MAX_COMPARED]
+
+
+def _decisive(result: ScoreResult, method: MethodScore) -> list[tuple[LesionSet, Lesion]]:
+    """Return the lesion that decides a score, in its set; empty without one."""
+    elsewhere = () if result.non_coronary is None else (result.non_coronary.lesion_set,)
+    sets = (method.lesion_set, method.left_out_set, *elsewhere) if method.alternative_lesion is not None else ()
+    return [(of, lesion) for of in sets for lesion in of.lesions if lesion.id == method.alternative_lesion]
 
 
 def course_pictures(result: ScoreResult) -> list[Picture]:

@@ -12,11 +12,11 @@ from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..record.findings import Categories
 from ..record.score_record import TruthRecord, with_severity
-from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
+from ..record.scores import CATEGORISED_BELOW, STATUSES, Lesion, MethodScore, NonCoronaryScore, SumScore
 from ..results import CLINICAL_TITLES
 from ..scoring.categories import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
-from .listing import doubtful_text
+from .listing import at_most_99_percent, doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _MIN_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
 
-_BY_STATUS = ("automatic", "lesions-automatic", "lesions-given", "unreviewed", "reviewed-empty")
-"""Codes of warnings that repeat the headline's state."""
+_BY_STATUS = ("automatic", "lesions-automatic", "lesions-given", "unreviewed", "reviewed-empty", "doubt-decides")
+"""Codes of warnings that repeat the headline's state or decision."""
 
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)]\.)\s+(?=[A-Z])")
 
@@ -42,6 +42,25 @@ class WarningLine:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """Doubtful lesion that decides between two scores.
+
+    Attributes:
+        lesion: ID of the lesion.
+        artery: Artery for which it counts, if it does.
+        question: Question to the reader, which names it.
+        counted: Score if it is coronary calcium.
+        rejected: Score if it is not.
+    """
+
+    lesion: int
+    artery: Artery
+    question: str
+    counted: str
+    rejected: str
+
+
+@dataclass(frozen=True)
 class Headline:
     """Text above all numbers.
 
@@ -53,6 +72,7 @@ class Headline:
         reviewed: True if a reader confirmed the score.
         warning: Worst warning; None if there is none but the state.
         more: Number of further warnings.
+        decision: Doubtful lesion that decides the score; None if none does.
     """
 
     score: str
@@ -62,6 +82,7 @@ class Headline:
     reviewed: bool
     warning: WarningLine | None
     more: int
+    decision: Decision | None = None
 
     @property
     def summary(self) -> str:
@@ -109,6 +130,7 @@ def headline(
     warnings: Iterable[ScanWarning],
     reader: str | None = None,
     confirmation: Confirmation | None = None,
+    elsewhere: NonCoronaryScore | None = None,
 ) -> Headline:
     """Return the headline of a result.
 
@@ -118,6 +140,7 @@ def headline(
         warnings: Warnings of the result.
         reader: Who reviewed it; None for who confirmed it.
         confirmation: Confirmation of the clinical score; None if unknown, or not to be written.
+        elsewhere: Calcium outside the arteries, which may decide the score.
     """
     method = methods.get("threshold")
     lines = [line for line in warning_lines(warnings, methods) if line.code not in _BY_STATUS]
@@ -139,7 +162,22 @@ def headline(
         count = method.total.lesions
         score = f"{count:,} candidate{'' if count == 1 else 's'}" if count else "No candidates"
     category = " · ".join(_category(method, categories))
-    return Headline(score, interval_text(method), category, state, method.reviewed, warning, more)
+    decision = _decision(method, () if elsewhere is None else elsewhere.lesion_list)
+    return Headline(score, interval_text(method), category, state, method.reviewed, warning, more, decision)
+
+
+def _decision(method: MethodScore, elsewhere: Iterable[Lesion]) -> Decision | None:
+    number, alternative = method.alternative_lesion, method.alternative_agatston
+    listed = (*method.lesions, *method.left_out, *elsewhere)
+    lesion = next((lesion for lesion in listed if lesion.id == number), None)
+    if lesion is None or lesion.verdict is None or alternative is None:
+        return None
+    rejected, counted = sorted((method.total.agatston, alternative))
+    verdict, chance = lesion.verdict, at_most_99_percent(lesion.verdict.probability)
+    where = f"{verdict.arteries}, slices {lesion.slice_range}, probability {chance}"
+    question = f"Is lesion {lesion.id} ({where}) coronary calcium?"
+    scores = f"{whole_score(counted):,}", f"{whole_score(rejected):,}"
+    return Decision(lesion.id, min(verdict.artery, Artery.OTHER), question, *scores)
 
 
 def _category(method: MethodScore, categories: Categories | None) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..core.labels import Artery
 from ..record.scores import Lesion, MethodScore, Verdict
-from ..scoring.doubt import CERTAIN
+from ..scoring.doubt import CERTAIN, impact
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -20,9 +20,10 @@ PROBABLY = 0.5
 
 
 def left_out_candidates(result: ScoreResult) -> list[tuple[Lesion, Verdict]]:
-    """Return the candidates that the automatic clinical score leaves out, by their expected addition to it."""
-    judged = [(lesion, lesion.verdict) for lesion in result.methods["threshold"].left_out if lesion.verdict is not None]
-    return sorted(judged, key=lambda pair: -pair[0].agatston * pair[1].probability)
+    """Return the candidates that the automatic clinical score leaves out, by `doubt.impact`."""
+    method = result.methods["threshold"]
+    judged = [(lesion, lesion.verdict) for lesion in method.left_out if lesion.verdict is not None]
+    return sorted(judged, key=lambda pair: -impact(method, pair[0]))
 
 
 def listed_lesions(method: MethodScore) -> tuple[Lesion, ...]:

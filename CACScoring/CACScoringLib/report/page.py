@@ -22,6 +22,7 @@ from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.categories import ROUNDING
 from ..scoring.comparison import BY_INTERVALS, DAYS_OF_YEAR, TOTAL, Change, Comparison, MethodComparison
+from ..scoring.doubt import impact
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
@@ -109,7 +110,9 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     record = result.record
     confirmation = None if record.review is None else record.review.confirmation
     return {
-        "head": headline.headline(record.methods, record.categories, record.warnings, reader, confirmation),
+        "head": headline.headline(
+            record.methods, record.categories, record.warnings, reader, confirmation, record.non_coronary
+        ),
         "table": headline.score_table(record.methods, record.truth),
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": largest_pictures(result),
@@ -160,13 +163,16 @@ def left_out(result: ScoreResult) -> list[Row]:
 
 
 def counted(result: ScoreResult, method: MethodScore) -> list[Row]:
-    """Return rows of the listed lesions: number, artery, slice, scores and probability."""
+    """Return rows of the listed lesions, by `doubt.impact` if the score is automatic."""
     rows: list[Row] = []
     review = result.record.review
     confirmations = {} if review is None else review.confirmations
     name = next(name for name, listed in result.methods.items() if listed is method)
     unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
-    for lesion in listed_lesions(method):
+    lesions = listed_lesions(method)
+    if method.status == "automatic":
+        lesions = tuple(sorted(lesions, key=lambda lesion: -impact(method, lesion)))
+    for lesion in lesions:
         place, cells = _largest_slice(result, lesion), lesion_cells(lesion)
         numbers = [COLUMNS[name].text(cells[name]) for name in REPORT]
         probability = probability_of(method, lesion)

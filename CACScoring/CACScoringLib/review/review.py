@@ -164,6 +164,11 @@ class Review:
             self._forget()
         return difference
 
+    def set_assigned(self, assigned: frozenset[tuple[int, int]]) -> None:
+        """Set what a reader has assigned, about which there is no doubt."""
+        self.assigned = assigned
+        self._results.clear()
+
     def set_slices_off(self, slices: Iterable[int]) -> None:
         """Set the slices k whose labelled voxels do not count."""
         self._slices_off = frozenset(slices)
@@ -191,7 +196,7 @@ class Review:
 
     def probability_of(self, lesion: Lesion) -> float | None:
         """Return the probability of coronary calcium by the run's networks; None for lesions without it."""
-        verdict = self._verdict_of(lesion)
+        verdict = self.verdict_of(lesion)
         return None if self.unreviewed != "automatic" or verdict is None else verdict.probability
 
     def suggested_site(self, lesion: Lesion) -> Site | None:
@@ -203,7 +208,7 @@ class Review:
             return None
         is_rejected = any(lesion is rejected for rejected in self.rejected().lesions)
         if is_rejected or lesion.site == Artery.UNASSIGNED:
-            verdict = self._verdict_of(lesion) if is_rejected or self.suggests else None
+            verdict = self.verdict_of(lesion) if is_rejected or self.suggests else None
             return None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict.artery
         is_by_run = self._site_by_run(lesion) == lesion.site and not self._is_assigned(lesion)
         return lesion.site if is_by_run else None
@@ -214,7 +219,8 @@ class Review:
         assigned = [voxel for voxel, label in self.assigned if label == lesion.site]
         return bool(assigned) and lesion.id in ids[np.isin(flat, assigned)]
 
-    def _verdict_of(self, lesion: Lesion) -> Verdict | None:
+    def verdict_of(self, lesion: Lesion) -> Verdict | None:
+        """Return the answer of the run's networks about a lesion; None if they gave none."""
         recorded = self.recorded.get(_key(lesion))
         return None if recorded is None else recorded.verdict
 
@@ -326,7 +332,8 @@ class Review:
             has_masses=True,
         )
         if self.errors is not None:
-            result = with_intervals(result, self.errors, counted.non_coronary.lesions)
+            decided = [lesion.id for lesion in counted.lesions if self._is_assigned(lesion)]
+            result = with_intervals(result, self.errors, counted.non_coronary.lesions, decided)
         return _Evaluation(counted, result, non_coronary_score(self.reviewed, counted), tuple(left_out))
 
     def _measured(self, counted: LesionSet) -> tuple[Lesion, ...]:
@@ -348,12 +355,12 @@ class Review:
         if not isinstance(lesion.site, Artery):
             is_known = recorded is not None and recorded.site == lesion.site
             return replace(lesion, verdict=recorded.verdict if recorded is not None and is_known else None)
-        verdict = self._verdict_of(lesion)
+        verdict = self.verdict_of(lesion)
         return replace(lesion, verdict=verdict and replace(verdict, counts=True, reason=""))
 
     def _left_out(self, lesion: Lesion) -> Lesion:
         """Return a lesion that does not count with the run's verdict, or one that knows nothing."""
         unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
-        verdict = self._verdict_of(lesion) or unknown
+        verdict = self.verdict_of(lesion) or unknown
         reason = verdict.reason or "not assigned to an artery"
         return replace(lesion, verdict=replace(verdict, counts=False, reason=reason))

@@ -88,7 +88,7 @@ class ScanReview:
         self._take_in_voxels()
         self._switch_slices_off()
         for method, review in self._reviews.items():
-            review.assigned = frozenset(state.notes(method).assigned)
+            review.set_assigned(frozenset(state.notes(method).assigned))
 
     # Numbers
 
@@ -398,7 +398,7 @@ class ScanReview:
             else:
                 assigned = {*notes.assigned, *self._pairs(change, method)}
             self._state.set_notes(method, replace(notes, assigned=tuple(sorted(assigned))))
-            self._reviews[method].assigned = frozenset(assigned)
+            self._reviews[method].set_assigned(frozenset(assigned))
 
     def _update_confirmations(self, change: Change) -> None:
         """Confirm anew what a change has confirmed, or has edited of a confirmed score."""

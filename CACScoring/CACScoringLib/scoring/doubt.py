@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ..core.ct import ScanWarning
@@ -47,12 +48,34 @@ def probability_of_error(verdict: Verdict) -> float:
     return verdict.not_coronary_probability if verdict.counts else verdict.probability
 
 
-def decisive_lesions(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[tuple[Lesion, float]]:
+def impact(method: MethodScore, lesion: Lesion) -> float:
+    """Return the expected change of a total by a reader's decision about a lesion, in Agatston units.
+
+    It is infinite for the lesion that decides an automatic score. Candidates are expected to be added.
+    """
+    if method.alternative_lesion == lesion.id:
+        return math.inf
+    is_automatic = method.status == "automatic"
+    if lesion.verdict is None:  # far from all arteries, or without networks
+        return 0.0 if is_automatic or not isinstance(lesion.site, Artery) else lesion.agatston
+    return lesion.agatston * (probability_of_error(lesion.verdict) if is_automatic else lesion.verdict.probability)
+
+
+def total_otherwise(method: MethodScore, lesion: Lesion, verdict: Verdict) -> float:
+    """Return the total Agatston score without a lesion if it counts, else with it."""
+    total = method.total.agatston
+    return max(total - lesion.agatston if verdict.counts else total + lesion.agatston, 0.0)
+
+
+def decisive_lesions(
+    method: MethodScore, elsewhere: Sequence[Lesion] = (), decided: Collection[int] = ()
+) -> list[tuple[Lesion, float]]:
     """Return the doubtful lesions that alone change the risk class of an automatic clinical score, or a fifth of it.
 
     Args:
         method: The score.
         elsewhere: Lesions outside the arteries.
+        decided: IDs of lesions that a reader has decided about.
 
     Returns:
         Each with the total Agatston score without it if it counts, else with it; the largest lesion first.
@@ -63,9 +86,9 @@ def decisive_lesions(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> l
     decisive = []
     for lesion in doubtful_lesions(method, elsewhere):
         assert lesion.verdict is not None
-        if not may_be_wrong(lesion.verdict):
-            continue  # a possible stent that certainly lies in an artery
-        alternative = max(total - lesion.agatston if lesion.verdict.counts else total + lesion.agatston, 0.0)
+        if lesion.id in decided or not may_be_wrong(lesion.verdict):
+            continue  # such as a possible stent that certainly lies in an artery
+        alternative = total_otherwise(method, lesion, lesion.verdict)
         changes_class = class_number(alternative) != class_number(total)
         if changes_class or lesion.agatston > LARGE_SHARE * max(total, alternative):
             decisive.append((lesion, alternative))
@@ -95,12 +118,10 @@ def decisive_warning(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> l
     lesion, alternative = decisive[0]
     assert lesion.verdict is not None
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
-    first, last = lesion.slices[0], lesion.slices[-1]
-    slices = f"slice {first}" if first == last else f"slices {first} to {last}"
     word = "without" if lesion.verdict.counts else "with"
     message = (
         f"{subject}: {method.total.agatston:.0f}, or {alternative:.0f} {word} lesion {lesion.id} "
-        f"({lesion.verdict.artery.key}, {slices}, Agatston score {lesion.agatston:.0f}, probability "
+        f"({lesion.verdict.artery.key}, slices {lesion.slice_range}, Agatston score {lesion.agatston:.0f}, probability "
         f"{lesion.verdict.probability:.2f})."
     )
     return [ScanWarning("doubt-decides", message)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
@@ -11,7 +11,9 @@ from .doubt import answers_of, decisive_lesions, probability_of_error
 from .uncertainty import TOTAL, Amount, Intervals, ScanErrors
 
 
-def with_intervals(method: MethodScore, errors: ScanErrors, elsewhere: Sequence[Lesion] = ()) -> MethodScore:
+def with_intervals(
+    method: MethodScore, errors: ScanErrors, elsewhere: Sequence[Lesion] = (), decided: Collection[int] = ()
+) -> MethodScore:
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
@@ -23,9 +25,11 @@ def with_intervals(method: MethodScore, errors: ScanErrors, elsewhere: Sequence[
         method: Scores by the method.
         errors: Errors of scores in this scan.
         elsewhere: Lesions outside the arteries, of which some may be doubtful.
+        decided: IDs of lesions that a reader has decided about.
     """
-    decisive, answers = decisive_lesions(method, elsewhere), answers_of(method, elsewhere)
-    method = replace(method, alternative_agatston=decisive[0][1] if decisive else None)
+    decisive, answers = decisive_lesions(method, elsewhere, decided), answers_of(method, elsewhere)
+    if decisive:
+        method = replace(method, alternative_agatston=decisive[0][1], alternative_lesion=decisive[0][0].id)
     if not method.is_map and not method.rules.is_clinical:
         return method
     amounts = _amounts(method, method.total, method.arteries)

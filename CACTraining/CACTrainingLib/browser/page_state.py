@@ -15,11 +15,13 @@ from CACScoringLib.readings.journals import CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion
+from CACScoringLib.report.explanation import explanation
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
 from CACScoringLib.review.export import ABOUT_CANDIDATES
 from CACScoringLib.review.journal import runs
 from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.scoring.doubt import impact
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.patient_folds import category_of
@@ -37,8 +39,9 @@ def page_state(
         reader: Reader of the last change; None without changes.
     """
     image, results, warnings = review.scan.image, review.results(), review.warnings
-    head = headline(results, review.categories(), warnings, reader, review.confirmations.get("threshold"))
-    categories, elsewhere = review.categories(), review.non_coronary.scores if review.non_coronary else {}
+    categories, confirmation = review.categories(), review.confirmations.get("threshold")
+    head = headline(results, categories, warnings, reader, confirmation, review.non_coronary)
+    elsewhere = review.non_coronary.scores if review.non_coronary else {}
     return {
         "version": version,
         "size": list(image.GetSize()),
@@ -54,7 +57,7 @@ def page_state(
     }
 
 
-BLIND_LESION = dict.fromkeys(("suggested", "probability", "left_out", *BLINDED))
+BLIND_LESION = dict.fromkeys(("suggested", "probability", "left_out", "why", *BLINDED))
 """Values that replace the networks' results of a lesion for a blind reader."""
 
 BLIND_IMAGES = ("ct", "heart")
@@ -64,7 +67,7 @@ BLIND_IMAGES = ("ct", "heart")
 def blind_state(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state without the networks' results, with a blind reader's decisions alone. state: From `page_state`."""
     method = state["methods"]["threshold"]
-    lesions = [lesion | BLIND_LESION for lesion in method["lesions"]]
+    lesions = [lesion | BLIND_LESION for lesion in sorted(method["lesions"], key=lambda lesion: lesion["id"])]
     arteries = {key: score | {"interval_90": None} for key, score in method["arteries"].items()}
     blind_method = {"status": "blind", "lesions": lesions, "arteries": arteries}
     blind_method["total"] = method["total"] | {"interval_90": None}
@@ -75,7 +78,8 @@ def blind_state(state: dict[str, Any]) -> dict[str, Any]:
         "methods": {"threshold": method | blind_method},
         "non_coronary": {},
         "categories": None,
-        "headline": head | {"interval": "", "category": "", "reviewed": False, "warning": None, "more": 0},
+        "headline": head
+        | {"interval": "", "category": "", "reviewed": False, "warning": None, "more": 0, "decision": None},
         "table": {"titles": [], "rows": []},
         "warnings": [],
     }
@@ -83,8 +87,12 @@ def blind_state(state: dict[str, Any]) -> dict[str, Any]:
 
 def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict[str, Any]:
     result = review.result(method)
+    recorded, elsewhere = review.record.methods[method], review.record.non_coronary
+    listed = (*recorded.lesions, *recorded.left_out, *(() if elsewhere is None else elsewhere.lesion_list))
+    # As the run judged them, so that a lesion keeps its place in the list when its site changes.
+    changes = {lesion.id: impact(recorded, lesion) for lesion in listed}
     lesions = [_lesion(review, method, lesion) for lesion in (*review.lesions(method), *review.left_out(method))]
-    rejected = {"site": NOT_CORONARY, "site_name": "rejected"}
+    rejected = {"site": NOT_CORONARY, "site_name": "rejected", "why": "Rejected by a reader."}
     lesions += [_lesion(review, method, lesion) | rejected for lesion in review.review(method).rejected().lesions]
     return {
         "title": METHOD_TITLES[method],
@@ -92,8 +100,7 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
         "no_calcium": result.no_calcium,
         "total": asdict(result.total),
         "arteries": {artery.key: asdict(score) for artery, score in result.arteries.items()},
-        # By id, so that a lesion keeps its place in the list when its site changes.
-        "lesions": sorted(lesions, key=lambda lesion: lesion["id"]),
+        "lesions": sorted(lesions, key=lambda lesion: (-changes.get(lesion["id"], 0.0), lesion["id"])),
         "undecided": sorted(undecided),
         "runs": _runs(review, method),
         "looked_at": sorted(review.looked_at(method)),
@@ -102,6 +109,8 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
 
 def _lesion(review: ScanReview, method: str, lesion: Lesion) -> dict[str, Any]:
     method_review, verdict = review.review(method), lesion.verdict
+    neighbours = (*review.lesions(method), *review.left_out(method))
+    why = explanation(lesion, review.result(method), neighbours, review.record.noise_hu)
     suggested = method_review.suggested_site(lesion)
     return {
         "id": lesion.id,
@@ -116,6 +125,7 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion) -> dict[str, Any]:
         "mass_standard_error_mg": lesion.mass_standard_error_mg,
         "probability": method_review.probability_of(lesion),
         "left_out": None if verdict is None or verdict.counts else verdict.reason,
+        "why": " ".join(why),
     }
 
 

@@ -16,11 +16,12 @@ from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import atomic_folder, file_sha256
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.version import write_commit
 
 ROOT = Path(__file__).resolve().parents[3]
 
 CONTENT = (
-    *("CACScoring", "CACTraining", "docs", "Resources", "cac", "pyproject.toml", "constraints.txt"),
+    *("CACScoring", "CACTraining", "docs", "Resources", "cac", "setup.py", "pyproject.toml", "constraints.txt"),
     *("README.md", "CHANGELOG.md", "LICENSE.txt", "Containerfile", ".containerignore", "cac-watch.service"),
 )
 """Files and folders of the repository that a bundle holds; the models are among them."""
@@ -66,6 +67,7 @@ def _bundle(
         for version in versions:
             with progress.step(version):
                 _download(requirements, version, folder / "wheels" / version)
+        write_commit(folder / "CACScoring" / "CACScoringLib")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
         (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")

@@ -213,7 +213,7 @@ class _WithinStep(Progress):
         super().__init__()
         self._outer = outer
 
-    def counted(self, done: int, count: int) -> None:
+    def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
         self._outer.counted(done, count)
 
     def scan(self, state: ScanState) -> None:

@@ -1,6 +1,8 @@
 """Tests of a cohort's parquet tables and report page."""
 
 import json
+import re
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from CACScoringLib.cohort import parquet
 from CACScoringLib.cohort.parquet import SCHEMA, TABLES, write_tables
 from CACScoringLib.cohort.report import PAGE, write_cohort_report
 from CACScoringLib.cohort.scoring import ScanRecord, write_record
+from CACScoringLib.cohort.table import columns as table_columns
 from CACScoringLib.cohort.table import result_row
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.progress import ScanState
@@ -70,7 +73,7 @@ def cohort(folder, *scores, identify=False, withheld=()):
         record["scans"][name] = {"scan": f"{i:032x}"}
         if agatston is None:
             reason = f"/data/{name}/ct.nii.gz is empty ({i} bytes). {name} cannot be read."
-            state = replace(state, state="failed", reason=reason)
+            state = replace(state, state="failed", reason=reason, code="unreadable")
         else:
             (folder / name).mkdir(exist_ok=True)
             (folder / name / "scores.json").write_text(json.dumps(content(agatston, agatston in withheld)))
@@ -89,7 +92,7 @@ def test_tables_have_a_row_per_scan_per_artery_and_per_lesion(tmp_path):
     cohort(tmp_path, 40.0, None, 0.0)
     assert [row["state"] for row in rows(tmp_path, "scans")] == ["done", "failed", "done"]
     first = rows(tmp_path, "scans")[0]
-    assert (first["columns"], first["slices"], first["pixel_mm"], first["noise_hu"]) == (512, 100, 0.7, 21.5)
+    assert (first["image_columns"], first["slices"], first["pixel_mm"], first["noise_hu"]) == (512, 100, 0.7, 21.5)
     assert first["seconds"] == 3.5
     assert (first["kvp"], first["warnings"], first["risk_class"]) == (120.0, ["noisy"], "11–100")
     scores = rows(tmp_path, "scores")
@@ -137,7 +140,7 @@ def test_page_counts_categories_warnings_and_failures(tmp_path):
     page = write_cohort_report(tmp_path).read_text(encoding="utf-8")
     assert "5 scans: 3 done, 2 failed." in page
     assert "median 40.0, quartiles 20.0 and 270.0, largest 500.0; 1 without calcium" in page
-    assert "cannot be read.</td><td>2</td>" in page, "reasons that differ in numbers are one"
+    assert "<td>unreadable</td><td>2</td>" in page
     assert "<td>&gt; 400</td><td>1</td><td>33.3 %</td>" in page
     assert "<td>LAD</td><td>2</td><td>180.0</td>" in page
     assert "<code>noisy</code></td><td>3</td><td>100.0 %</td>" in page
@@ -165,3 +168,22 @@ def test_page_needs_the_tables_of_its_schema(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="schema"):
         write_cohort_report(tmp_path)
     assert not (tmp_path / PAGE).exists()
+
+
+def test_queries_of_the_documentation_run(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "tables.md").read_text(encoding="utf-8")
+    cohort(tmp_path, 1.0, 200.0)
+    monkeypatch.chdir(tmp_path)
+    queries, of_sqlite = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    names = table_columns(["threshold"], identify=False)
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f"CREATE TABLE cohort ({', '.join(names)})")
+    row = {"scan_group": "a", "threshold_agatston": "12.5"}
+    values = [row.get(name, "") for name in names]
+    connection.execute(f"INSERT INTO cohort VALUES ({', '.join('?' * len(names))})", values)
+    assert connection.execute(of_sqlite).fetchall() == [("a", 1, 12.5)]
+    duckdb = pytest.importorskip("duckdb")
+    first, *further = queries.split(";\n")[:-1]
+    assert sorted(row[1] for row in duckdb.sql(first).fetchall()) == [1.0, 200.0]
+    for query in further:
+        duckdb.sql(query).fetchall()

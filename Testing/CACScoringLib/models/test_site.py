@@ -8,6 +8,7 @@ from small_ct import score_command, write_ct
 
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
+from CACScoringLib.core import version
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import site as site_module
@@ -50,6 +51,15 @@ def test_other_settings_are_refused(tmp_path, pin, capsys):
     assert cli.main(score_command(tmp_path)) == cli.BAD_INPUT
     assert 'pins the scoring setting normalisation to "auto"; this run has "off"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_another_commit_is_refused(pin, monkeypatch):
+    pin("--threshold-only", "--commit")
+    site, _ = read_site()
+    assert site.commit == version.commit()
+    monkeypatch.setattr(site_module, "commit", lambda: "abc")
+    with pytest.raises(CTError, match=f"pins commit {site.commit} of CAC; this is abc"):
+        read_site()
 
 
 @pytest.mark.long

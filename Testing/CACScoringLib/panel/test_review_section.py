@@ -254,13 +254,15 @@ class TestAutomaticScore:
     def counted(self, driver) -> list[dict]:
         return [row for row in driver.lesions() if not row["Artery"].startswith("out: ")]
 
-    def test_lists_counted_lesions_before_left_out_ones_by_probability(self, automatic):
+    def test_lists_counted_lesions_first_by_impact(self, automatic):
         rows = automatic.lesions()
         out = [row["Artery"].startswith("out: ") for row in rows]
         assert out == [False] * 9 + [True] * 6
-        sure = [row["Prob. %"] for row in rows]
-        assert sure == sorted(sure, reverse=True)
-        assert sure[8] > 50 > sure[9]
+        changes = [
+            row["Agatston"] * (row["Prob. %"] if o else 100 - row["Prob. %"]) for row, o in zip(rows, out, strict=True)
+        ]
+        assert changes[:9] == sorted(changes[:9], reverse=True)
+        assert changes[9:] == sorted(changes[9:], reverse=True)
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
         table = automatic.ui.lesionTable
         assert "Left out of the score: looks like noise or bright tissue." in table.item(9, 0).toolTip()
@@ -268,6 +270,22 @@ class TestAutomaticScore:
         assert "Left out" not in table.item(8, 0).toolTip()
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._colours[k] for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
+
+    def test_the_deciding_lesion_is_counted_or_rejected(self, automatic):
+        ui, review = automatic.ui, automatic.review
+        for number in (1, 2, 4, 5):
+            ui.lesionTable.setCurrentCell([row["No"] for row in automatic.lesions()].index(number), 0)
+            automatic.key("X")
+        assert automatic.lesions()[0]["No"] == review.result("threshold").alternative_lesion == 7
+        assert "Agatston 2,916 or 2,268" in ui.headLabel.text
+        assert "Is lesion 7 (LCX, slices" in ui.headLabel.text
+        assert '<a href="7 0">No: 2,268</a>' in ui.headLabel.text
+        ui.headLabel.linkActivated.emit("7 3")
+        assert ">Agatston 2,916<" in ui.headLabel.text, "decided"
+        assert "Is lesion" not in ui.headLabel.text
+        automatic.ui.undoButton.click()
+        ui.headLabel.linkActivated.emit("7 0")
+        assert review.result("threshold").total.agatston == 2268
 
     def test_the_interval_follows_the_review(self, driver, automatic_folder, monkeypatch, tmp_path):
         model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
@@ -446,12 +464,12 @@ class TestAutomaticScore:
         doubtful = [row["No"] for row, doubt in zip(rows, is_doubtful, strict=True) if doubt]
         assert doubtful
         assert ui.doubtfulButton.text == f"Doubtful ({len(doubtful)})"
-        ui.lesionTable.setCurrentCell(0, 0)
+        ui.lesionTable.setCurrentCell(len(rows) - 1, 0)
         for expected in doubtful:
             automatic.key("N")
             assert automatic.current == expected
         assert "confirm" not in ui.totalLabel.text.lower()
-        for row in range(1, len(rows)):
+        for row in range(len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
         assert ui.lookedLabel.text == "9 of 9 looked at"
         assert "Confirm it (key A)" in ui.totalLabel.text

@@ -4,9 +4,12 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
+import sys
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -100,11 +103,33 @@ def test_a_checkout_states_its_commit():
 
 
 @pytest.mark.usefixtures("no_cached_commit")
-def test_a_build_states_its_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(version, "__file__", str(tmp_path / "a" / "b" / "c" / "version.py"))
-    monkeypatch.setattr(version, "resource_folder", lambda name: tmp_path / name)
+def test_a_copy_without_git_states_the_commit_that_was_stored(tmp_path, monkeypatch):
+    (tmp_path / "Resources").mkdir()
+    version.write_commit(tmp_path)
+    monkeypatch.setattr(version, "_LIBRARY", tmp_path)
+    stated = version.commit()
+    version.commit.cache_clear()
+    assert version.commit() == stated
+    version.commit.cache_clear()
+    (tmp_path / "Resources" / "commit.txt").unlink()
     monkeypatch.setattr(version, "_installed_commit", lambda: None)
     assert version.commit().startswith("unknown")
-    version.commit.cache_clear()
-    (tmp_path / "commit.txt").write_text("abc\n")
-    assert version.commit() == "abc"
+
+
+@pytest.mark.long
+def test_an_installed_package_states_commit_and_versions(tmp_path):
+    """Needs the build system from an index or a cache."""
+    root, place = Path(__file__).parents[3], tmp_path / "site"
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", "--local", root, clone], check=True)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place, clone]
+    subprocess.run(install, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(place), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "CACTrainingLib.cli", "score", "--sample", "--output", tmp_path / "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True).stdout.strip()
+    provenance = read_result(tmp_path / "out").provenance
+    assert provenance.commit == head
+    for name in ("numpy", "SimpleITK", "openvino"):
+        assert provenance.packages[name].startswith(metadata.version(name))

@@ -24,6 +24,7 @@ from CACScoringLib.record.scores import STATUSES, Verdict
 from CACScoringLib.report import files as report
 from CACScoringLib.report import listing, page, pictures
 from CACScoringLib.report.page import severe_stenosis
+from CACScoringLib.scoring.doubt import decisive_lesions
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
@@ -44,6 +45,26 @@ def test_severe_warnings_stand_above_the_numbers(result):
     assert 'class="severe"' not in page.result_as_html(result.stating(warnings=warnings[:1]))
     written = warned.record.as_json()["warnings"]
     assert [warning["severe"] for warning in written] == [True, False]
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_lesion_that_decides_stands_in_the_headline_and_its_picture_comes_first(counts):
+    automatic = make_result(reviewed=False)
+    method = automatic.methods["threshold"]
+    (scored,) = method.lesions
+    verdict = Verdict(artery=Artery.RCA, confidence=0.9, not_coronary_probability=0.3, counts=counts, reason="dense")
+    lesion = replace(scored, verdict=verdict)
+    listed = {"lesions": (lesion,)} if counts else {"lesions": (), "left_out": (lesion,)}
+    total = method.total if counts else replace(method.total, agatston=0.0, lesions=0)
+    decided = replace(method, status="automatic", total=total, **listed)
+    ((_, alternative),) = decisive_lesions(decided)
+    decided = replace(decided, alternative_agatston=alternative, alternative_lesion=lesion.id)
+    result = automatic.stating(methods={"threshold": decided})
+    text = page.result_as_html(result)
+    assert "Is lesion 1 (RCA, slices 5–6, probability 70%) coronary calcium? If so, the score is 64, else 0." in text
+    captions = re.findall("<figcaption>(.*?)</figcaption>", text)
+    assert captions[0].startswith("Decides: counts, but is doubtful" if counts else "Decides: left out")
+    assert sum(caption.startswith("Decides") for caption in captions) == 1
 
 
 def test_json_has_the_promised_keys(result, tmp_path):

@@ -10,7 +10,7 @@ from images import image_of
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import Verdict
-from CACScoringLib.scoring.doubt import decisive_warning, stent_warning
+from CACScoringLib.scoring.doubt import decisive_warning, impact, stent_warning
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import method_score
@@ -158,3 +158,12 @@ def test_the_interval_holds_the_score_without_possible_stents():
     assert decisive_warning(method) == []
     assert [warning.code for warning in stent_warning(method)] == ["possible-stent"]
     assert not scored.withheld
+
+
+def test_the_impact_of_a_lesion_is_its_score_times_the_probability_of_an_error():
+    method = score_of((100, 0.95, True), (20, 0.6, True), (30, 0.1, False), (40, 0.01, False))
+    lesions = (*method.lesions, *method.left_out)
+    impacts = {lesion.agatston: impact(method, lesion) for lesion in lesions}
+    assert impacts == pytest.approx({400: 20, 80: 32, 120: 12, 160: 1.6})
+    assert impact(replace(method, alternative_lesion=lesions[3].id), lesions[3]) == np.inf
+    assert impact(method, replace(lesions[0], verdict=None)) == 0, "far from all arteries"

@@ -125,10 +125,32 @@ def ann(reader, start):
     return reader(start("--reader", "Ann"))
 
 
+def test_the_lesion_that_decides_is_asked_about_with_both_totals(ann):
+    ann.open("two")
+    row = "#lesions tbody tr:has(button:text-is('{}'))"
+    for number in (1, 2, 4, 5):
+        ann.page.click(row.format(number))
+        ann.change("x")
+    assert ann.page.inner_text("#question").startswith("Is lesion 7 (LCX, slices ")
+    assert [ann.page.inner_text(f"#{name}") for name in ("counted", "not-counted")] == ["Yes: 2,916", "No: 2,268"]
+    ann.page.click(row.format(7))
+    assert "Coronary calcium with 89% by the networks." in ann.page.inner_text("#why")
+    with ann.one_change():
+        ann.page.click("#counted")
+    assert (ann.headline(), ann.page.is_visible("#decision")) == ("Agatston 2,916", False)
+    ann.change("z")
+    with ann.one_change():
+        ann.page.click("#not-counted")
+    assert ann.headline() == "Agatston 2,268 or 1,782"
+    assert ann.page.inner_text("#question").startswith("Is lesion 3 (LAD, ")
+    ann.page.wait_for_selector("#lesions tr.chosen button:text-is('3')")
+
+
 def test_lesions_are_reassigned_rejected_and_added(ann):
     ann.open("two")
     lad, rca = ann.lesions_of("LAD"), ann.lesions_of("RCA")
-    ann.change("n", "4")
+    ann.page.click("#lesions tbody tr:has(button:text-is('1'))")
+    ann.change("4")
     assert (ann.lesions_of("LAD"), ann.lesions_of("RCA")) == (lad - 1, rca + 1)
     before = ann.total()
     ann.press("n")
@@ -148,9 +170,9 @@ def test_lesions_are_reassigned_rejected_and_added(ann):
     assert ann.page.locator("#lesions tr.left-out").count() == left_out - 1
 
 
-def test_a_scan_opens_on_its_first_lesion_with_the_patients_sides(ann):
+def test_a_scan_opens_on_the_lesion_that_changes_most_with_the_patients_sides(ann):
     ann.open("one")
-    k, j, i = automatic_patient.places()[0]
+    k, j, i = automatic_patient.places()[8]  # the faintest that counts
     assert int(ann.page.input_value("#slice")) == k
     canvas = ann.page.locator("#views canvas").first
     sx, sy, x, y = map(float, canvas.get_attribute("data-frame").split(","))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from CACScoringLib.core import version
 from CACScoringLib.core.files import file_sha256
 from CACTrainingLib.cli import bundle
 from CACTrainingLib.cli.main import main
@@ -29,12 +30,14 @@ def pip(monkeypatch):
 
 
 def test_a_bundle_holds_code_models_packages_and_hashes(pip, tmp_path, monkeypatch):
+    monkeypatch.setattr(version, "commit", lambda: "abc")
     monkeypatch.setattr(bundle, "CONTENT", ("cac", "constraints.txt", "CACScoring"))
     monkeypatch.setattr(bundle.shutil, "which", lambda _: None)
     folder = tmp_path / "bundle"
     assert main(["bundle", "--output", str(folder), "--extras", "torch"]) == 0
     lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     names = {line.split("  ")[1] for line in lines}
+    assert (folder / "CACScoring/CACScoringLib/Resources/commit.txt").read_text(encoding="utf-8") == "abc\n"
     models = "CACScoring/CACScoringLib/Resources/Models"
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     assert names >= {"cac", f"{models}/map-compact.safetensors", f"wheels/{python}/empty.whl", "wheels/3.12/empty.whl"}

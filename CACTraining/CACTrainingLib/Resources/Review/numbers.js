@@ -10,6 +10,13 @@ export function drawNumbers (state, method, chosen, consensus, choose) {
   byId('status').textContent = consensus && own.status !== 'reviewed' ? 'consensus, to be decided' : head.state
   byId('headline').textContent = head.score
   byId('summary').textContent = head.summary
+  byId('decision').hidden = !head.decision
+  if (head.decision) {
+    byId('question').textContent = head.decision.question
+    byId('counted').textContent = `Yes: ${head.decision.counted}`
+    byId('not-counted').textContent = `No: ${head.decision.rejected}`
+  }
+  byId('why').textContent = own.lesions.find(lesion => chosen.has(lesion.id))?.why || ''
   byId('warned').hidden = !state.warnings.length
   byId('warned').classList.toggle('severe', Boolean(head.warning?.severe))
   const worst = head.warning || state.warnings[0]

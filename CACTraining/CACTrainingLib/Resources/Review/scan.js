@@ -205,6 +205,14 @@ function takeBack (lesions) {
   return act('assign', { lesions, site: suggested && state.given_sites.includes(suggested.label) ? suggested.label : given() })
 }
 
+// The lesion that decides the score counts for its artery, or is rejected; then the next one that decides is shown.
+async function decide (counts) {
+  const { lesion, artery } = state.headline.decision
+  method = byId('method').value = 'threshold'
+  await (counts ? act('assign', { lesions: [lesion], site: artery }) : act('reject', { lesions: [lesion] }))
+  choose(state.headline.decision ? state.headline.decision.lesion : lesion)
+}
+
 function cut (label) {
   const [[i0, j0], [i1, j1]] = look.line
   look.line = null
@@ -457,6 +465,8 @@ function connect () {
   for (const button of byId('tools').querySelectorAll('button')) button.addEventListener('click', () => setTool(button.dataset.tool))
   byId('method').addEventListener('change', event => { method = event.target.value; look.chosen.clear(); take({}) })
   for (const [name, key] of [['reviewed', 'r'], ['rest', 'u'], ['zero', '0'], ['undo', 'z'], ['redo', 'y'], ['next', 'PageDown'], ['previous', 'PageUp'], ['help-button', '?']]) byId(name).addEventListener('click', KEYS[key])
+  byId('counted').addEventListener('click', () => decide(true))
+  byId('not-counted').addEventListener('click', () => decide(false))
   byId('export').addEventListener('click', () => exported('export', content => `Exported to the folder ${content.folder} of the results.`))
   byId('project').addEventListener('click', () => exported('project', content => `Added to scan ${content.scan} of the project.`))
   document.addEventListener('keydown', typed)

@@ -1,0 +1,71 @@
+"""The command `explain`: why a lesion counts, or is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from ..core.errors import CTError, OutputError
+from ..core.options import argument, option
+from ..core.progress import Progress
+from .options import command
+
+if TYPE_CHECKING:
+    from ..record.scores import Lesion
+
+
+def _explain(
+    *,
+    result: Annotated[Path, argument(metavar="RESULT")],
+    lesion: Annotated[int, argument(metavar="LESION")],
+    ct: Annotated[Path | None, option(None, metavar="CT")] = None,
+    output: Annotated[Path, option(metavar="FILE")] = Path("lesion.jpg"),
+    progress: Progress,
+) -> None:
+    """State why a lesion counts for the clinical score or is left out: probabilities, place, noise, neighbours, effect.
+
+    Args:
+        result: Results folder of cac score.
+        lesion: Number of the lesion, as in the report and in lesions.csv.
+        ct: The CT that was scored, to draw the lesion.
+        output: New JPEG of the lesion, outlined in the middle of its slice.
+        progress: Receiver of progress.
+    """
+    from ..record.reading import read_result
+    from ..report.explanation import explanation
+
+    record = read_result(result)
+    method, elsewhere = record.methods["threshold"], record.non_coronary
+    listed = (*method.lesions, *method.left_out, *(() if elsewhere is None else elsewhere.lesion_list))
+    explained = next((entry for entry in listed if entry.id == lesion), None)
+    if explained is None:
+        raise CTError(f"{result} has no lesion {lesion}. lesions.csv lists them.")
+    print(f"Lesion {lesion}, Agatston {explained.agatston:,.1f}")
+    print("\n".join(explanation(explained, method, listed, record.noise_hu)))
+    if ct is not None:
+        _draw(result, ct, explained, output)
+        print(f"Picture: {output}")
+
+
+def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:
+    import numpy as np
+
+    from ..core.files import write_bytes_atomically
+    from ..core.labels import SITE_COLOURS
+    from ..io.reading import read_ct
+    from ..report.pictures import patch_picture
+    from ..review.folder import ReviewFolder
+
+    if file.exists():
+        raise OutputError(f"{file} exists. Name a new file with --output.")
+    state = ReviewFolder(folder, read_ct(ct))
+    labels, labelled = np.zeros(state.heart.shape, np.uint8), state.labelled("threshold")
+    labels.reshape(-1)[labelled.flat] = labelled.values
+    x, y, z = lesion.centroid_ras_mm
+    i, j, _ = state.scan.image.TransformPhysicalPointToContinuousIndex((-x, -y, z))
+    k = max(lesion.components, key=lambda component: component.agatston).slice
+    outlines = [(labels == site, colour) for site, colour in SITE_COLOURS.items()]
+    write_bytes_atomically(file, patch_picture(state.scan, (k, j, i), outlines, 100.0))
+
+
+add_arguments = command(_explain, interrupted="Interrupted.").declare

@@ -1,0 +1,58 @@
+"""Data dictionary of the tables: type, unit, scale and meaning of each declared column."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+
+from ..core.files import resource_folder
+from ..core.labels import SITES
+from ..core.tables import table_text
+from ..record.columns import COLUMNS, FEATURES_CSV, LESIONS_CSV, PARQUET
+from ..record.provenance import COLUMNS as PROVENANCE
+from ..results import METHOD_TITLES
+from .parquet import declared_columns
+from .table import columns
+
+FILE = "dictionary.csv"
+HEAD = ("table", "column", "type", "unit", "scale", "empty", "meaning")
+
+_PREFIXES = {"threshold_": "clinical rule", "decomposition_": "calcium map", "non_coronary_": "outside the arteries"}
+_KEYS = ("scan", "state", "method", "artery", "lesion", "status")
+"""Columns that are never empty."""
+
+
+def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dict[str, list[str]]:
+    """Return the columns of all tables.
+
+    Args:
+        identify: With columns that identify a person.
+        names: Columns of `cohort.csv`; None for those of all methods.
+    """
+    of_cohort = columns(METHOD_TITLES, identify, ("vessels", "radiomics")) if names is None else names
+    parquet = {f"{name}.parquet": [c.name for c in declared_columns(name, identify)] for name in PARQUET}
+    of_scan = {"lesions.csv": [*LESIONS_CSV, *PROVENANCE], "features.csv": [*FEATURES_CSV, *PROVENANCE]}
+    return {"cohort.csv": list(of_cohort), **parquet, **of_scan}
+
+
+def dictionary(tables: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:
+    """Return the lines of the dictionary below HEAD. tables: Columns by the name of the table."""
+    text = resource_folder("columns.csv").read_text(encoding="utf-8")
+    facts = {row["column"]: row for row in csv.DictReader(io.StringIO(text))}
+    return [(table, *_described(name, facts)) for table, names in tables.items() for name in names]
+
+
+def dictionary_text(tables: Mapping[str, Iterable[str]]) -> str:
+    """Return the dictionary as CSV."""
+    return table_text(HEAD, dictionary(tables))
+
+
+def _described(name: str, facts: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    base, parts = name.removeprefix(prefix), [_PREFIXES[prefix]] if prefix else []
+    if site := next((site for site in SITES if base == f"agatston_{site.key}"), None):
+        base, parts = "agatston", [*parts, site.full_name]
+    fact, kind = facts[base], COLUMNS[base].kind if base in COLUMNS else "double"
+    meaning = f"{fact['meaning']} ({', '.join(parts)})" if parts else fact["meaning"]
+    return name, kind, fact["unit"], fact["scale"], "never" if name in _KEYS else "unknown", meaning
