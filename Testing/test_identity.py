@@ -78,8 +78,8 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
     review(out, None, scans / "reviewed")
     files = [f for place in ("out", "compared", "reviewed") for f in (scans / place).rglob("*") if f.is_file()]
     assert {".jsonl", ".html", ".json", ".csv", ".parquet", ".mrb", ".gz"} <= {f.suffix for f in files}
-    found = {(f.name, word) for f in files for word in NAMING if word.encode() in contents(f)}
-    assert not found
+    identities = {(f.name, word) for f in files for word in NAMING if word.encode() in contents(f)}
+    assert not identities
     journal = next(file for file in files if file.suffix == ".jsonl").read_text()
     assert json.loads(journal.splitlines()[0])["patient"] == read_result(out / "a").acquisition.patient_digest
     named = score_all(scans, "--overwrite", "--identify") / "a" / "scores.json"
@@ -115,7 +115,7 @@ def test_two_people_are_refused_before_scoring_and_compared_on_request(scans, ca
     assert "acquired first" in capsys.readouterr().err
 
 
-def test_a_lost_key_is_told_and_scores_stay(scans, monkeypatch):
+def test_a_lost_key_leaves_scores_and_a_warning(scans, monkeypatch):
     monkeypatch.setenv("CAC_PATIENT_KEY", str(scans / "lost.key"))
     record = read_result(score_all(scans) / "a")
     assert "patient-key" in record.warning_codes

@@ -84,8 +84,8 @@ def run(options: CompareOptions, progress: Progress) -> None:
                 continue
             settings, chosen = _settings_and_models(options, reference)
             ct_progress = Progress()
-            known = None if options.different_patients else next(iter((*records, *recorded.values())), None)
-            result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress, known)
+            earlier_record = None if options.different_patients else next(iter((*records, *recorded.values())), None)
+            result = read_and_score(ScanInput(scan), settings, load_models(chosen), ct_progress, earlier_record)
             results[side] = result, settings, ct_progress
             records.append(result.record)
     earlier, later = records

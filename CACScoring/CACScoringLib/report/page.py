@@ -304,8 +304,8 @@ def comparison_as_page(
         drawn: Pictures of the earlier and of the later scan.
     """
     title = f"Coronary calcium: {comparison.earlier['name']} and {comparison.later['name']}"
-    made = provenance_of().in_words(identify=False)
-    return rendered("comparison.html", title, reports=reports, comparison=comparison, pictures=drawn, made=made)
+    origin = provenance_of().in_words(identify=False)
+    return rendered("comparison.html", title, reports=reports, comparison=comparison, pictures=drawn, made=origin)
 
 
 def time_between(comparison: Comparison) -> str:

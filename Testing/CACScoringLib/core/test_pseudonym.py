@@ -22,11 +22,11 @@ def new_user(tmp_path, monkeypatch):
 
 
 def test_digests_tell_patients_issuers_and_days_apart():
-    others = scan("P2"), scan(issuer="CLINIC"), scan(date="2024-05-07"), scan(" P1 "), scan(date=None)
-    assert [other.patient_digest == scan().patient_digest for other in others] == [False, False, True, True, True]
-    assert [other.study_digest == scan().study_digest for other in others] == [False, False, False, True, False]
-    assert others[2].shifted_day - scan().shifted_day == 1
-    assert (others[4].study_digest, others[4].shifted_day) == (None, None)
+    changes = scan("P2"), scan(issuer="CLINIC"), scan(date="2024-05-07"), scan(" P1 "), scan(date=None)
+    assert [changed.patient_digest == scan().patient_digest for changed in changes] == [False, False, True, True, True]
+    assert [changed.study_digest == scan().study_digest for changed in changes] == [False, False, False, True, False]
+    assert changes[2].shifted_day - scan().shifted_day == 1
+    assert (changes[4].study_digest, changes[4].shifted_day) == (None, None)
     for patient_id in (None, "", " "):
         assert scan(patient_id).patient_digest is None
 

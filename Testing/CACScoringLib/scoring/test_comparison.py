@@ -317,15 +317,15 @@ def of_patient(patient_id, date="2024-01-01", lad=100.0):
 
 
 @pytest.mark.parametrize(
-    ("earlier", "later", "told"),
+    ("earlier", "later", "message"),
     [
         (of_patient("Anna"), of_patient("Berta"), "by their pseudonyms"),
         (altered(acquisition={"patient_id": "Anna"}), altered(acquisition={"patient_id": "Berta"}), "patient IDs"),
         (content(), altered(acquisition={"patient_sex": "M"}), "different sexes"),
     ],
 )
-def test_two_people_are_compared_on_request_alone_and_not_named(earlier, later, told):
-    with pytest.raises(OtherPatientError, match=told):
+def test_two_people_are_compared_on_request_alone_and_not_named(earlier, later, message):
+    with pytest.raises(OtherPatientError, match=message):
         compare(earlier, later)
     comparison = compare(earlier, later, different_patients=True)
     assert "comparison-patients" in codes(comparison)
@@ -333,7 +333,7 @@ def test_two_people_are_compared_on_request_alone_and_not_named(earlier, later, 
     assert "Anna" not in json.dumps(comparison_as_json(comparison)) + comparison_as_page(comparison)
 
 
-def test_pseudonyms_of_different_keys_are_told_and_not_compared(monkeypatch, tmp_path):
+def test_pseudonyms_of_different_keys_are_not_compared(monkeypatch, tmp_path):
     earlier = of_patient("Anna")
     (tmp_path / "key").write_text(64 * "b")
     monkeypatch.setenv("CAC_PATIENT_KEY", str(tmp_path / "key"))
