@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.errors import OutputError
-from ..core.files import write_text_atomically
+from ..core.files import REVIEWS, write_text_atomically
 from ..core.tables import read_table, table_text
 from .cases import ReviewCase
-from .journals import AGAIN, FIRST
-
-FILE = "reading_plan.csv"
-"""File of the plan in the folder of results."""
+from .journals import AGAIN, FIRST, PLAN
 
 _KINDS = (FIRST, AGAIN)
 _COLUMNS = ("reader", "position", "scan", "repetition", "blind")
@@ -61,10 +58,13 @@ def plan_of(
     Raises:
         OutputError: The plan is damaged, or not one of these readers and scans.
     """
-    file = folder / FILE
+    file = folder / PLAN
     if not file.exists():
         if repeated is None:
             return []
+        if any(any((case.folder / REVIEWS).glob("*.jsonl")) for case in cases):
+            message = f"Readings in {folder} were begun without a plan. Move the folders {REVIEWS} away to plan anew."
+            raise OutputError(message)
         plan = _random_plan(sorted(case.folder.name for case in cases), readers, repeated, seed)
         plan = [replace(reading, is_blind=blind) for reading in plan]
         _write(file, plan)
@@ -81,7 +81,7 @@ def plan_of(
 
 def planned_readers(folder: Path) -> list[str]:
     """Return the readers of the plan in a folder of results; empty without a plan. Raises OutputError."""
-    file = folder / FILE
+    file = folder / PLAN
     return list(dict.fromkeys(reading.reader for reading in _read(file))) if file.exists() else []
 
 

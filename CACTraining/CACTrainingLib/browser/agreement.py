@@ -33,6 +33,7 @@ from ..statistics.patient_folds import category_of
 READINGS, AGREEMENT = "readings.csv", "agreement.csv"
 
 _READING = ("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category")
+_SEAL = ("journal", "entries", "journal_sha256")
 _LESION = ("lesion", "voxels", "slice", "row", "column", "site")
 
 Row = dict[str, Any]
@@ -193,7 +194,7 @@ def write_tables(folder: Path, work: WorkList) -> None:
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]
     measures = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")
     with OutputFolder(folder).being_written() as target:
-        for name, columns, lines in ((READINGS, (*_READING, *_LESION), rows), (AGREEMENT, measures, pairs)):
+        for name, columns, lines in ((READINGS, (*_READING, *_LESION, *_SEAL), rows), (AGREEMENT, measures, pairs)):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
 
@@ -204,13 +205,14 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
     readings = [reading for reading in readings if work.progress(case, reading[2]).state == "reviewed"]
     heads: list[Row] = []
     for reader, kind, reading in readings:
-        progress, last = work.progress(case, reading), journal_of(case, reading).entries[-1]
-        entries = [entry for entry in journal_of(case, reading).entries if entry.kind in CHANGES]
+        progress, journal = work.progress(case, reading), journal_of(case, reading)
+        last, entries = journal.entries[-1], [entry for entry in journal.entries if entry.kind in CHANGES]
         head = {"scan": case.folder.name, "patient": case.patient, "reader": reader or last.reader}
         head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time}
         category = CATEGORIES[int(category_of(np.array([progress.agatston]))[0])].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
-        yield head | total | {"category": category}
+        seal = dict(zip(_SEAL, (journal.file.name, len(journal.entries), journal.hashes[-1]), strict=True))
+        yield head | total | {"category": category} | seal
         heads.append(head)
     for lesion in lesions_of(case, [reading for _, _, reading in readings]):
         k, j, i = lesion.place

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
@@ -26,6 +26,7 @@ from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import WorkList
+from CACScoringLib.review.chain import register
 
 from .actions import ASSIGNABLE_SITES, checked
 from .images import first_view, label_colours, slice_bytes
@@ -71,13 +72,17 @@ class Server:
     Args:
         work: Scans and their readings.
         gate: Authentication of readers.
+        register: File of the register, which names logins.
         project: Training project for exported reviews, or None.
         dicom: True to export DICOM objects too.
     """
 
-    def __init__(self, work: WorkList, gate: Gate, project: Path | None = None, dicom: bool = False) -> None:
+    def __init__(
+        self, work: WorkList, gate: Gate, register: Path, project: Path | None = None, dicom: bool = False
+    ) -> None:
         self.work = work
         self.gate = gate
+        self._register = register
         self.project = project
         self.dicom = dicom
         self.origins: tuple[str, ...] = ()
@@ -98,6 +103,7 @@ class Server:
                 web.get("/login", self._login),
                 web.get("/scan/{id:[0-9a-f]{16}}", self._scan_page),
                 web.get("/static/{name}", self._file),
+                web.post("/revoke", self._revoke),
                 web.get("/api/work", self._work),
                 web.get("/api/agreement", self._agreement),
                 web.get(scan, self._state),
@@ -170,11 +176,27 @@ class Server:
         if not self.gate.opens(reader, token):
             await asyncio.sleep(1)  # slows down guessing
             raise web.HTTPUnauthorized(reason="The token is not valid. Open the address that cac review printed.")
+        await asyncio.to_thread(register, self._register, "login", reader=reader, place=request.remote)
         answer = web.Response(status=303, headers={"Location": "/"})
         secure = all(origin.startswith("https:") for origin in self.origins)
         cookie = self.gate.cookie(reader)
         answer.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, httponly=True, secure=secure, samesite="Lax")
         return answer
+
+    def address(self, reader: str, origin: str) -> str:
+        """Return a reader's login address."""
+        return f"{origin}/login?{urlencode({'reader': reader, 'token': self.gate.token(reader)})}"
+
+    async def _revoke(self, request: web.Request) -> web.StreamResponse:
+        """End the reader's address and sessions; the terminal of the server gets a new address."""
+        await _empty(request)
+        reader = request[READER]
+        if self.user_header:
+            raise RefusedError("A proxy names the readers; end the session there.")
+        self.gate.revoke(reader)
+        await asyncio.to_thread(register, self._register, "revoked", reader=reader, place=request.remote)
+        print(f"{reader}: {self.address(reader, self.origins[0])}", flush=True)
+        return _json({})
 
     # Pages
 

@@ -5,8 +5,8 @@ import csv
 import pytest
 
 from CACScoringLib.core.errors import OutputError
-from CACScoringLib.readings.journals import AGAIN, FIRST, reading_by
-from CACScoringLib.readings.plan import FILE, plan_of
+from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, reading_by
+from CACScoringLib.readings.plan import plan_of
 from CACScoringLib.readings.work_list import WorkList
 from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.open_reviews import OpenReview
@@ -60,7 +60,7 @@ class TestPlan:
         plan = planned(results, cases, seed=3)
         assert planned(results, cases, seed=4) == plan, "the plan on the disk"
         assert plan_of(results, cases, READERS[:1], None, 0) == [r for r in plan if r.reader == "Ann"]
-        (results / FILE).unlink()
+        (results / PLAN).unlink()
         assert planned(results, cases, seed=3) == plan
         assert plan_of(results, cases, READERS, None, 0) == plan
 
@@ -74,7 +74,7 @@ class TestPlan:
     )
     def test_a_plan_that_does_not_fit_is_refused(self, results, cases, change, message):
         planned(results, cases)
-        file = results / FILE
+        file = results / PLAN
         file.write_text(change(file.read_text()))
         with pytest.raises(OutputError, match=message):
             planned(results, cases)
@@ -89,7 +89,7 @@ class TestPlan:
         assert plan_of(results, cases, READERS, None, 0) == []
         with pytest.raises(OutputError, match="--repeat is 2"):
             planned(results, cases, repeated=2)
-        assert not (results / FILE).exists()
+        assert not (results / PLAN).exists()
 
 
 class TestWorkList:

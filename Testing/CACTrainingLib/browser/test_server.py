@@ -200,8 +200,9 @@ class TestJournal:
         file = journals(results)[0]
         file.write_bytes(file.read_bytes() + b'{"number": 4, "time"')
         again = start_process("--reader", "Ann", "--settings", json.dumps({"port": server.port}))
-        # The session outlives the server.
         client.server = again
+        assert client.raw("GET", base, headers={"Cookie": client.cookie})[0] == 401, "sessions end with the server"
+        client = again.client("Ann")
         after = client.get(base)
         assert after["version"] == before["version"] == 3
         assert after["methods"] == before["methods"]
@@ -219,7 +220,8 @@ class TestJournal:
         client.act(base, "accept")
         client.server.stop()
         file = results / "one" / "scores.json"
-        file.write_text(file.read_text(encoding="utf-8") + "\n")
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace('"status": "automatic"', '"status": "candidates"', 1), encoding="utf-8")
         again = start("--reader", "Ann").client("Ann")
         assert "another result" in again.rows()["one"]["problem"]
         status, content, _ = again.raw("GET", base, headers={"Cookie": again.cookie})
