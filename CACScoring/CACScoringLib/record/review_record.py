@@ -17,24 +17,34 @@ class Confirmation:
         sites: Number of lesions that counted, in the arteries and outside them.
         not_looked_at: IDs of those never shown to the reader, which stay automatic; None if unknown, as of labels from
             a file.
+        candidates: Number of coronary candidates at the start of the reading, rejected ones included.
+        candidates_unseen: Number of these that were never shown to the reader.
+        outside: Number of lesions outside the arteries.
+        outside_unseen: Number of these that were never shown to the reader.
     """
 
     reader: str
     time: str
     sites: int
     not_looked_at: tuple[int, ...] | None = None
+    candidates: int = 0
+    candidates_unseen: int = 0
+    outside: int = 0
+    outside_unseen: int = 0
 
     @property
     def part(self) -> str:
-        """Part that was looked at, such as "12 of 85 lesions looked at"; empty if all of it, or unknown."""
-        unseen = len(self.not_looked_at or ())
-        return f"{self.sites - unseen} of {self.sites} lesions looked at" if unseen else ""
+        """Part that was looked at, such as "12 of 85 candidates looked at"; empty if all of it, or unknown."""
+        seen = self.candidates - self.candidates_unseen
+        return f"{seen} of {self.candidates} candidates looked at" if self.candidates_unseen else ""
 
     @property
     def in_words(self) -> str:
         """Confirmation in a sentence."""
-        part = self.part or ("" if self.not_looked_at is None else f"all {self.sites} lesions looked at")
-        return f"Confirmed by {self.reader}, {self.time}{part and f', {part}'}."
+        part = self.part or ("" if self.not_looked_at is None else f"all {self.candidates} candidates looked at")
+        words = f"Confirmed by {self.reader}, {self.time}{part and f', {part}'}."
+        seen = self.outside - self.outside_unseen
+        return f"{words} Outside the arteries: {seen} of {self.outside} looked at." if self.outside else words
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 
 from CACScoringLib.core.errors import ChangedError, CTError, JournalError, OutputError, RefusedError
-from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS
+from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery
 from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
@@ -260,6 +260,7 @@ class Server:
             "sites": sites,
             "given_sites": [int(site) for site in ASSIGNABLE_SITES],
             "rejected": NOT_CORONARY,
+            "unassigned": int(Artery.UNASSIGNED),
             "label_colours": label_colours(),
             "project": self.project is not None,
             "order": [page_path(*reading) for reading in self.work.order(reader)],

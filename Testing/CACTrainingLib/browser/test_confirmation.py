@@ -38,6 +38,17 @@ def confirmed(case, looked_at=1):
 
 
 class TestConfirmation:
+    @pytest.mark.parametrize("action", ["no-calcium", "reject-rest"])
+    def test_lesions_rejected_in_bulk_were_not_shown(self, case, action):
+        begin_blind(case, SHARED)
+        review = opened(case)
+        review.review.make_blind()
+        act(review, action, looked_at=sorted(review.review.unseen_candidates("threshold"))[:1])
+        act(review, "accept")
+        confirmation = review.review.confirmations["threshold"]
+        assert confirmation.part == "1 of 15 candidates looked at"
+        assert not review.review.reviewed.get("decomposition"), "a hidden map is not confirmed"
+
     def test_confirmation_states_reader_time_and_lesions_shown(self, case):
         review = opened(case)
         first, *unseen = ids_of(review)
@@ -47,6 +58,8 @@ class TestConfirmation:
         assert confirmation.reader == "Ann"
         assert datetime.fromisoformat(confirmation.time).utcoffset() is not None
         assert (confirmation.sites, confirmation.not_looked_at) == (len(unseen) + 1, tuple(unseen))
+        # Nine of fifteen candidates count.
+        assert (confirmation.candidates, confirmation.candidates_unseen) == (15, 14)
         method = record.methods["threshold"]
         looks = {lesion.id: lesion.looked_at for lesion in method.lesions}
         assert looks == {first: True, **dict.fromkeys(unseen, False)}
@@ -74,7 +87,7 @@ class TestConfirmation:
 
     def test_confirmation_is_complete_once_all_was_shown_ends_with_the_mark_and_returns_with_undo(self, case):
         review = confirmed(case)
-        act(review, "accept", reader="Bob", looked_at=ids_of(review))
+        act(review, "accept", reader="Bob", looked_at=sorted(review.review.unseen_candidates("threshold")))
         confirmation = review.review.confirmations["threshold"]
         assert (confirmation.reader, confirmation.not_looked_at, confirmation.part) == ("Bob", (), "")
         assert review.review.non_coronary.reviewed
