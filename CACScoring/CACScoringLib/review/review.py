@@ -6,6 +6,7 @@ The functions are those of `cac score`, so the numbers agree to the last digit. 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -153,6 +154,15 @@ class Review:
         self._highest_id = max(self._ids.values(), default=0)
         self._masses: dict[int, Mass] = {}
         """Masses that the run did not measure, by the lesions' IDs, which change with their voxels."""
+
+    def number_anew(self, labelled: Labelled, seed: str) -> None:
+        """Number the lesions of labels in a random order, which tells nothing of what the networks found."""
+        keys = sorted(map(_key, self.candidates_in(labelled).lesions))
+        random.Random(seed).shuffle(keys)
+        self._ids = {key: number for number, key in enumerate(keys, 1)}
+        self._highest_id = len(keys)
+        self._masses.clear()
+        self._forget()
 
     def set_labelled(self, labelled: Labelled) -> Difference:
         """Replace the labels and return what changed. Raises MaskError when one is that of no site."""

@@ -353,10 +353,7 @@ class ScanReview:
     def candidates(self, method: str) -> LesionVoxels:
         """Return the coronary candidates at the start of the reading; all candidates of a blind reading."""
         if method not in self._candidates:
-            start = self._start[method]
-            if self._is_blind:
-                start = Labelled(start.flat, np.full(len(start.flat), Artery.UNASSIGNED, np.uint8))
-            coronary = start.where(start.values <= max(Artery))
+            coronary = self._start[method].where(self._start[method].values <= max(Artery))
             self._candidates[method] = self._reviews[method].candidates_in(coronary).voxels
         return self._candidates[method]
 
@@ -511,12 +508,15 @@ class ScanReview:
         self._record("redo", change)
         return True
 
-    def make_blind(self) -> None:
-        """Suggest no artery, and let the reader confirm a score only after a decision about every candidate."""
+    def make_blind(self, seed: str) -> None:
+        """Suggest no artery, number candidates anew, and let the reader confirm only after a decision about each."""
         self._is_blind = True
         self._candidates.clear()
-        for review in self._reviews.values():
+        for method, review in self._reviews.items():
+            start = self._start[method].flat
+            self._start[method] = Labelled(start, np.full(len(start), Artery.UNASSIGNED, np.uint8))
             review.suggests = False
+            review.number_anew(self._start[method], f"{seed} {self.record.input.voxels_sha256}")
 
     def restore(self, steps: Iterable[tuple[str, Change]]) -> None:
         """Replay recorded changes in order. Each step is "begin", "edit", "undo" or "redo" with its change.

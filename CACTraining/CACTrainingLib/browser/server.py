@@ -241,8 +241,8 @@ class Server:
         return _json({"pairs": await asyncio.to_thread(pairs)})
 
     async def _first(self, request: web.Request) -> web.StreamResponse:
-        case = self._case(request)
-        return _json(await asyncio.to_thread(lambda: first_view(self.reviews.scan(case), case.folder)))
+        case, blind = self._case(request), self._is_blind(request)
+        return _json(await asyncio.to_thread(lambda: first_view(self.reviews.scan(case), case.folder, blind)))
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         case, reader = self._case(request), request[READER]
@@ -255,7 +255,7 @@ class Server:
             for site, colour in SITE_COLOURS.items()
         ]
         about = {
-            "name": self.work.name_of(case, reader, _kind_for_name(request)),
+            "name": self.work.name_of(case, reader, request.match_info["reading"]),
             "reader": reader,
             "sites": sites,
             "given_sites": [int(site) for site in ASSIGNABLE_SITES],
@@ -345,8 +345,7 @@ class Server:
         return await asyncio.to_thread(run)
 
     def _is_blind(self, request: web.Request) -> bool:
-        kind = request.match_info["reading"]
-        return kind != CONSENSUS and self.work.hides(self._case(request), request[READER], kind)
+        return self.work.hides(self._case(request), request[READER], request.match_info["reading"])
 
     def _check_image(self, request: web.Request, name: str) -> None:
         """Raise HTTPNotFound for an image that a blind reader must not see."""
@@ -359,7 +358,7 @@ class Server:
 
     def _prepare(self, review: OpenReview) -> None:
         if self.work.blind and review.reading != CONSENSUS:
-            review.review.make_blind()
+            review.review.make_blind(review.reading)
         if review.reading == CONSENSUS:
             review.begin_consensus([self.work.reading_of(reader, FIRST) for reader in self.work.readers])
 
@@ -373,20 +372,16 @@ class Server:
         case, kind, reader = self._case(request), request.match_info["reading"], request[READER]
         if kind == CONSENSUS and not self.work.consensus_due(case):
             raise RefusedError("A consensus begins when all readers have reviewed the scan.")
+        if (kind == CONSENSUS) != (reader == self.work.adjudicator) and self.work.adjudicator:
+            raise RefusedError(f"{self.work.adjudicator} decides where readers differ, and reads nothing else.")
         if kind == AGAIN and not self.work.may_read_again(case, reader):
-            raise RefusedError("This scan is read again once its first reading is confirmed, and if the plan says so.")
+            raise RefusedError("This scan is read again after all first readings, and not before the planned date.")
         return self.reviews.get(case, self.work.reading_of(reader, kind))
 
 
 def page_path(case_id: str, kind: str) -> str:
     """Return the path of a reading's page below /scan/."""
     return case_id if kind == FIRST else f"{case_id}?reading={kind}"
-
-
-def _kind_for_name(request: web.Request) -> str:
-    """Return the kind of reading by which a scan is named; a consensus has the names of first readings."""
-    kind = request.match_info["reading"]
-    return FIRST if kind == CONSENSUS else kind
 
 
 def _navigates(request: web.Request) -> bool:

@@ -55,8 +55,8 @@ def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) 
     with lock:
         root = root_of(results.resolve())
         modes = {"double": work.double, "blind": work.blind, "plan": plan_sha256(root)}
-        register(root / REGISTER, "server", readers=work.readers, **modes)
-        yield Server(work, Gate(work.readers), root / REGISTER, project, dicom)
+        register(root / REGISTER, "server", readers=work.readers, adjudicator=work.adjudicator, **modes)
+        yield Server(work, Gate(work.people), root / REGISTER, project, dicom)
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ async def listening(server: Server, settings: ServerSettings) -> AsyncIterator[s
 
 def addresses(server: Server, origin: str) -> dict[str, str]:
     """Return the readers' login addresses by name; {} behind a proxy that names readers."""
-    readers = server.work.readers if server.user_header is None else ()
+    readers = server.work.people if server.user_header is None else ()
     return {reader: server.address(reader, origin) for reader in readers}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import ipaddress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -40,6 +41,8 @@ class ReviewOptions:
         dicom: Also export reviews of DICOM series as DICOM objects (SEG, SR, PDF).
         repeat: With --double: read in a random order by a plan (reading_plan.csv, made on the first start), in which
             each reader reads this proportion of the scans again at the end.
+        washout: With --repeat: date before which nothing is read again, such as 2027-03-01.
+        adjudicator: Who alone decides where readers differ, and reads nothing else.
         seed: Seed of the plan's order.
         tables: Serve no page, but write readings and their agreement as tables into this new folder; needs --double.
         verify: Serve no page, but check journals, plan, exports, and with --tables these, as they were written.
@@ -56,6 +59,8 @@ class ReviewOptions:
     project: Path | None = option(None, metavar="DIR")
     dicom: bool = False
     repeat: float | None = option(None, metavar="PART")
+    washout: str = option("", metavar="DATE")
+    adjudicator: str = option("", metavar="NAME")
     seed: int = 0
     tables: Path | None = option(None, metavar="DIR")
     verify: bool = False
@@ -124,18 +129,29 @@ def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None
     is_double = options.double or is_planned  # a plan binds
     if options.double and len(readers) < 2 and options.repeat is None:
         raise OutputError("Double reading needs two readers at least. Name each with --reader.")
-    if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in readers):
+    names = (*readers, *filter(None, [options.adjudicator]))
+    if options.adjudicator and (options.adjudicator in readers or not is_double):
+        raise OutputError("An adjudicator decides between readers who each read alone, and is none of them.")
+    if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in names):
         raise OutputError("A reader's name has 1 to 40 characters that can be shown, and no space at its ends.")
     if not is_double and (options.repeat is not None or options.tables is not None):
         raise OutputError("--repeat and --tables are for readers who each read alone. Add --double.")
     if options.series is not None and options.ct is None:
         raise OutputError("--series chooses a series of the folder that --ct names.")
     cases = cases_of(options.results, options.ct, options.series)
-    plan = plan_of(folder, cases, readers, options.repeat, options.seed, options.blind) if is_double else []
+    how = options.repeat, options.seed, options.blind, _date(options.washout)
+    plan = plan_of(folder, cases, readers, *how) if is_double else []
     is_blind = options.blind or any(reading.is_blind for reading in plan)
-    work = WorkList(cases, readers, is_double, is_blind, plan)
+    work = WorkList(cases, readers, is_double, is_blind, plan, options.adjudicator)
     project = options.project or (options.results if is_project(options.results) else None)
     return folder, work, project, options.dicom
+
+
+def _date(text: str) -> str:
+    try:
+        return text and date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise OutputError(f"--washout is {text!r}, no date such as 2027-03-01.") from None
 
 
 def _user() -> str:

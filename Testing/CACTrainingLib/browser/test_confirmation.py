@@ -42,7 +42,7 @@ class TestConfirmation:
     def test_lesions_rejected_in_bulk_were_not_shown(self, case, action):
         begin_blind(case, SHARED)
         review = opened(case)
-        review.review.make_blind()
+        review.review.make_blind(SHARED)
         act(review, action, looked_at=sorted(review.review.unseen_candidates("threshold"))[:1])
         act(review, "accept")
         confirmation = review.review.confirmations["threshold"]

@@ -1,6 +1,7 @@
 """Reading plans, repetitions, and the tables of readings and their agreement."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
@@ -91,6 +92,25 @@ class TestPlan:
             planned(results, cases, repeated=2)
         assert not (results / PLAN).exists()
 
+    def test_other_readings_and_a_date_lie_between_both_readings_of_a_scan(self, results, cases):
+        scans = [f"s{n}" for n in range(30)]
+        named = [replace(cases[0], folder=results / name) for name in scans]
+        plan = plan_of(results, named, READERS, 0.5, washout="2999-01-01")
+        for reader in READERS:
+            order = [reading.scan for reading in plan if reading.reader == reader]
+            again = order[30:]
+            assert min(30 + n - order.index(scan) for n, scan in enumerate(again)) > 10
+            assert again != [scan for scan in order[:30] if scan in again], "in another order"
+        assert {reading.not_before for reading in plan if reading.kind == AGAIN} == {"2999-01-01"}
+
+    def test_a_repetition_waits_for_its_date(self, results, cases):
+        plan = plan_of(results, cases, READERS, 1.0, washout="2999-01-01")
+        for case in cases:
+            read(case, "Ann", FIRST, [])
+        assert not WorkList(cases, READERS, True, plan=plan).may_read_again(cases[0], "Ann")
+        early = [replace(reading, not_before="2020-01-01") for reading in plan]
+        assert WorkList(cases, READERS, True, plan=early).may_read_again(cases[0], "Ann")
+
 
 class TestWorkList:
     def test_rows_are_in_the_order_of_the_plan_and_a_repetition_follows_the_first_reading(self, results, cases):
@@ -100,9 +120,11 @@ class TestWorkList:
         assert [row["name"] for row in listed] == [f"Case {n}" for n in range(1, 5)]
         case = work.cases[work.plan["Ann"][-1][0]]
         assert not work.may_read_again(case, "Ann")
-        read(case, "Ann", FIRST, [])
+        for unread in cases:
+            assert not work.may_read_again(case, "Ann"), "all first readings come before"
+            read(unread, "Ann", FIRST, [])
         assert work.may_read_again(case, "Ann")
-        assert not any(work.may_read_again(unread, "Ann") for unread in cases if unread is not case)
+        assert not any(work.may_read_again(once, "Ann") for once in cases if once is not case)
         assert rows_of(work, "Ann")[-1]["name"] == "Case 4", "still hidden"
 
 
