@@ -251,13 +251,9 @@ class ReviewSection(Section):
         """Return an offer to confirm a score again if lesions were looked at since; else an empty text."""
         confirmation = self._review.confirmations.get(self._method)
         before = set() if confirmation is None else set(confirmation.not_looked_at or ())
-        if not before & self._lookedAt():
+        if not before & self._review.looked_at(self._method):
             return ""
         return _("You have looked at more lesions since the score was confirmed. Confirm it again (key A).")
-
-    def _lookedAt(self) -> set[int]:
-        review = self._review
-        return set() if review is None or self._method in review.problems else review.looked_at(self._method)
 
     def _nextDoubtful(self) -> None:
         """Go to the next doubtful lesion below the current one; start again at the top after the last one."""

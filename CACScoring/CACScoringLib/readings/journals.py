@@ -126,14 +126,14 @@ def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
 
 def agreed_labels(labels: Sequence[Labelled]) -> Labelled:
     """Return the labels on which all readings agree; voxels with different sites are unassigned."""
-    flat, values = _stack_labels(labels)
+    flat, values = stack_labels(labels)
     is_agreed = (values == values[0]).all(0)
     return Labelled(flat, np.where(is_agreed, values[0], np.uint8(Artery.UNASSIGNED)))
 
 
 def disputed_voxels(labels: Sequence[Labelled]) -> np.ndarray:
     """Return the flat indices, rising, of voxels that readings assign to different sites or to none."""
-    flat, values = _stack_labels(labels)
+    flat, values = stack_labels(labels)
     values[(values == Artery.UNASSIGNED) | (values == NOT_CORONARY)] = 0
     return flat[(values != values[0]).any(0)]
 
@@ -143,13 +143,17 @@ def site_in(labelled: Labelled, flat: np.ndarray) -> str:
     values = labelled.values[np.isin(labelled.flat, flat)]
     if 2 * len(values) <= len(flat):
         return "none"
-    label = int(np.bincount(values).argmax())
-    return "rejected" if label == NOT_CORONARY else site_of(label).key
+    return site_name(int(np.bincount(values).argmax()))
 
 
-def _stack_labels(labels: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
+def site_name(label: int) -> str:
+    """Return the key of a label's site, "rejected", or "none" for no label."""
+    return {0: "none", NOT_CORONARY: "rejected"}.get(label) or site_of(label).key
+
+
+def stack_labels(labels: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
     """Return the flat indices of all labelled voxels, and their labels [reading, voxel]."""
-    flat = np.unique(np.concatenate([reading.flat for reading in labels]))
+    flat = np.unique(np.concatenate([np.zeros(0, int), *(reading.flat for reading in labels)]))
     values = np.zeros((len(labels), len(flat)), np.uint8)
     for row, reading in zip(values, labels, strict=True):
         row[np.searchsorted(flat, reading.flat)] = reading.values

@@ -82,5 +82,5 @@ class RecordedReview:
             after = result.reviewed, result.total.agatston
         notes = {m: {*self.review.notes_looked_at(m)} - {*self._looked_at(m)} for m in self.review.methods}
         new = {method: sorted(voxels) for method, voxels in notes.items() if voxels}
-        notes_after = new, self.review.confirmations, dict(files)
-        self.journal.append(Entry(kind, reader, words, seconds, *after, change, *notes_after))
+        confirmations = self.review.confirmations
+        self.journal.append(Entry(kind, reader, words, seconds, *after, change, new, confirmations, dict(files)))

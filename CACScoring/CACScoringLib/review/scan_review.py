@@ -426,16 +426,9 @@ class ScanReview:
             is_changed = change.slices or method in change.voxels or method in change.reviewed
             if is_confirmed and is_changed and method not in self.problems:
                 lesions, unseen = self.lesions(method), self.not_looked_at(method)
-                confirmation = Confirmation(
-                    self.reader,
-                    now(),
-                    len(lesions),
-                    tuple(lesion.id for lesion in unseen),
-                    len(np.unique(self.candidates(method).ids)),
-                    len(self.unseen_candidates(method)),
-                    _count_outside(lesions),
-                    _count_outside(unseen),
-                )
+                ids, count = tuple(lesion.id for lesion in unseen), len(np.unique(self.candidates(method).ids))
+                counts = count, len(self.unseen_candidates(method)), _count_outside(lesions), _count_outside(unseen)
+                confirmation = Confirmation(self.reader, now(), len(lesions), ids, *counts)
                 self._state.set_notes(method, replace(notes, confirmation=confirmation))
 
     def slices(self) -> list[SliceRow]:

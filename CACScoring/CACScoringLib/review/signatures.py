@@ -23,12 +23,12 @@ IS_AVAILABLE = importlib.util.find_spec("cryptography") is not None
 
 def public_key() -> str:
     """Return the user's public key in hexadecimal; "" if nothing can be signed. Raises OSError."""
-    return _private_key(_key_file()).public_key().public_bytes_raw().hex() if IS_AVAILABLE else ""
+    return _key(user_data_folder() / "signing.key").public_key().public_bytes_raw().hex() if IS_AVAILABLE else ""
 
 
 def signature_of(sha256: str) -> str:
     """Return the user's signature of a hash; "" if nothing can be signed. Raises OSError."""
-    return _private_key(_key_file()).sign(sha256.encode()).hex() if IS_AVAILABLE else ""
+    return _key(user_data_folder() / "signing.key").sign(sha256.encode()).hex() if IS_AVAILABLE else ""
 
 
 def is_signed(sha256: str, signature: object, key: str) -> bool:
@@ -43,12 +43,8 @@ def is_signed(sha256: str, signature: object, key: str) -> bool:
     return True
 
 
-def _key_file() -> Path:
-    return user_data_folder() / "signing.key"
-
-
 @lru_cache
-def _private_key(file: Path) -> Ed25519PrivateKey:
+def _key(file: Path) -> Ed25519PrivateKey:
     """Return the key in a file, made on first use, readable by the user alone."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

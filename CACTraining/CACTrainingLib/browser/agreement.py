@@ -16,10 +16,19 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.files import OutputFolder
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, site_of
+from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST, journal_of, labels_of, stamp_of
+from CACScoringLib.readings.journals import (
+    AGAIN,
+    CONSENSUS,
+    FIRST,
+    journal_of,
+    labels_of,
+    site_name,
+    stack_labels,
+    stamp_of,
+)
 from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.reading import read_result
@@ -143,10 +152,9 @@ class ReadLesion:
 def lesions_of(case: ReviewCase, readings: list[str]) -> Iterator[ReadLesion]:
     """Iterate over the lesions that at least one of the readings counts. Raises CTError."""
     labels = [labels_of(case, reading)["threshold"] for reading in readings]
-    flat = np.unique(np.concatenate([np.zeros(0, int), *(labelled.flat for labelled in labels)]))
+    flat, values = stack_labels(labels)
     if not flat.size:
         return
-    values = np.stack([_values_at(labelled.flat, labelled.values, flat) for labelled in labels])
     columns, rows, slices = read_result(case.folder).input.size
     kji = np.stack(np.unravel_index(flat, (slices, rows, columns)))
     low = kji.min(1)
@@ -164,17 +172,7 @@ def lesions_of(case: ReviewCase, readings: list[str]) -> Iterator[ReadLesion]:
             number += 1
             inside = np.flatnonzero(of_voxel == part)
             k, j, i = kji[:, inside[0]].tolist()
-            yield ReadLesion(number, len(inside), (k, j, i), tuple(_site(int(label)) for label in column))
-
-
-def _values_at(flat: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    labels = np.zeros(len(places), np.uint8)
-    labels[np.searchsorted(places, flat)] = values
-    return labels
-
-
-def _site(label: int) -> str:
-    return {0: "none", NOT_CORONARY: "rejected"}.get(label) or site_of(label).key
+            yield ReadLesion(number, len(inside), (k, j, i), tuple(site_name(int(label)) for label in column))
 
 
 def _patient(case: ReviewCase) -> str:

@@ -173,9 +173,9 @@ class OpenReview(RecordedReview):
                 job = DicomJob(reviewed, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
                 write_dicom(job, Progress())
             written = sorted(file for file in folder.rglob("*") if file.is_file())
-            files = {file.relative_to(folder).as_posix(): file_sha256(file) for file in written}
+            hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in written}
             with self.lock:
-                self.note("export", reader, name, 0.0, files=files)
+                self.note("export", reader, name, 0.0, files=hashes)
         return folder
 
     def _score_of(self, reading: str) -> ReaderScore:

@@ -39,8 +39,8 @@ def verify_readings(folder: Path, keys: Sequence[str] = ()) -> Findings:
     if not (files or exports or (root / REGISTER).exists()):
         return
     keys = (keys or (public_key(),)) if IS_AVAILABLE else ()
-    if not keys:
-        yield "Signatures were not checked: the package cryptography is missing.", True
+    checked = f"checked with the public key {' or '.join(keys)}"
+    yield f"Signatures are {checked if keys else 'not checked: the package cryptography is missing'}.", True
     marks: dict[Path, list[Line]] = defaultdict(list)
     try:
         register = read_lines(root / REGISTER)[0]

@@ -214,20 +214,6 @@ class TestJournal:
         assert readers == {"Ann"}
         assert client.rows()["one"]["seconds"] > 0
 
-    def test_a_review_is_refused_after_the_scan_was_scored_again(self, start, results):
-        client = start("--reader", "Ann").client("Ann")
-        base = client.base("one")
-        client.act(base, "accept")
-        client.server.stop()
-        file = results / "one" / "scores.json"
-        text = file.read_text(encoding="utf-8")
-        file.write_text(text.replace('"status": "automatic"', '"status": "candidates"', 1), encoding="utf-8")
-        again = start("--reader", "Ann").client("Ann")
-        assert "another result" in again.rows()["one"]["problem"]
-        status, content, _ = again.raw("GET", base, headers={"Cookie": again.cookie})
-        assert status == 422
-        assert "scored again" in json.loads(content)["error"]
-
     def test_two_servers_do_not_review_the_same_folder(self, start, results, capsys):
         start("--reader", "Ann")
         assert cli.main(["review", str(results), "--settings", '{"port": 0}']) == 2
