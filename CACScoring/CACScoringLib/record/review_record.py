@@ -35,16 +35,16 @@ class Confirmation:
     @property
     def part(self) -> str:
         """Part that was looked at, such as "12 of 85 candidates looked at"; empty if all of it, or unknown."""
-        seen = self.candidates - self.candidates_unseen
-        return f"{seen} of {self.candidates} candidates looked at" if self.candidates_unseen else ""
+        count = self.candidates - self.candidates_unseen
+        return f"{count} of {self.candidates} candidates looked at" if self.candidates_unseen else ""
 
     @property
     def in_words(self) -> str:
         """Confirmation in a sentence."""
         part = self.part or ("" if self.not_looked_at is None else f"all {self.candidates} candidates looked at")
         words = f"Confirmed by {self.reader}, {self.time}{part and f', {part}'}."
-        seen = self.outside - self.outside_unseen
-        return f"{words} Outside the arteries: {seen} of {self.outside} looked at." if self.outside else words
+        count = self.outside - self.outside_unseen
+        return f"{words} Outside the arteries: {count} of {self.outside} looked at." if self.outside else words
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class TestWorkList:
             assert not work.may_read_again(case, "Ann"), "all first readings come before"
             read(unread, "Ann", FIRST, [])
         assert work.may_read_again(case, "Ann")
-        assert not any(work.may_read_again(once, "Ann") for once in cases if once is not case)
+        assert not any(work.may_read_again(scan, "Ann") for scan in cases if scan is not case)
         assert rows_of(work, "Ann")[-1]["name"] == "Case 4", "still hidden"
 
 
