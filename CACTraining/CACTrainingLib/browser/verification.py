@@ -49,7 +49,7 @@ def verify_readings(folder: Path, keys: Sequence[str] = ()) -> Findings:
         yield str(error), False
         register = []
     for line in register:
-        if line["kind"] == "journal" and (root / line["file"]).parent.parent in results:
+        if line["kind"] == "journal" and (folder == root or (root / line["file"]).parent.parent == folder):
             marks[root / line["file"]].append(line)
     journals: dict[Path, Journal] = {}
     for file in sorted({*files, *marks}):

@@ -93,6 +93,8 @@ def test_a_cut_or_deleted_journal_is_found_with_and_without_an_export(results, c
     assert any("was cut or replaced" in fault for fault in faults(results))
     file.unlink()
     assert any("is missing, and was begun" in fault for fault in faults(results))
+    shutil.rmtree(case.folder)
+    assert any(f"The result {case.folder}" in fault for fault in faults(results))
 
 
 def test_an_edited_plan_is_found_and_binds_journals(results, case):
