@@ -12,6 +12,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
+from .core.errors import CTError
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
@@ -163,6 +164,9 @@ def read_and_score(
     """Read a scan and score it. of_patient: Result that must be of the same patient. The rest as in `run_scan`."""
     score_settings = settings.score
     models.check_settings(asdict(score_settings))
+    if settings.reader is not None and models.site is not None:
+        name = models.site[0].name
+        raise CTError(f"Under the site file of {name} a reader confirms a score in cac review, which keeps a journal.")
     with progress.step("reading"):
         sample: Sample | None = None
         if isinstance(scan_input.ct, Path):

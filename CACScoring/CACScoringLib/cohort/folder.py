@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import OutputError, UnreadableError
-from ..core.files import read_document, read_json, remove_partial, write_text_atomically
+from ..core.files import check_unread, read_document, read_json, remove_partial, write_text_atomically
 from ..core.remedies import OUTPUT, REPLACE
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
@@ -116,6 +116,8 @@ class CohortFolder:
                     f"{self.path} holds results made with other settings ({differences}). Choose {OUTPUT}{REPLACE}."
                 )
         if overwrite:
+            for name in self._record["scans"]:
+                check_unread(self.path / name)
             for name in self._record["scans"]:
                 forget(self.path / name)
         self._record["made_with"] = settings

@@ -17,6 +17,7 @@ from ..core.errors import CTError, OutputError, UnreadableError, code_of
 from ..core.files import (
     LAST_FILE,
     OutputFolder,
+    check_unread,
     file_sha256,
     read_document,
     read_file,
@@ -170,7 +171,8 @@ def _check_reach(job: ScanJob) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Remove a scan's result, but no other files in its folder."""
+    """Remove a scan's result, but no other files in its folder. Raises OutputError if it has readings."""
+    check_unread(folder)
     remove_result(folder)
     if folder.is_dir() and not any(folder.iterdir()):
         with suppress(OSError):  # another worker has just stored its result

@@ -27,6 +27,9 @@ _PARTIAL = ".*.partial-*"
 LAST_FILE = "scores.json"
 """File that is written last, so a folder that holds it holds a complete result."""
 
+REVIEWS = "reviews"
+"""Subfolder of a result with the journals of its readings."""
+
 REVIEW_PORT = 8350
 """Default port of the page that `cac review` serves."""
 
@@ -161,6 +164,7 @@ class OutputFolder:
             raise self._failed(error) from error
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path} is a file. Choose a folder.")
+        check_unread(self.path)
         if not self.overwrite and self.path.is_dir() and any(self.path.iterdir()):
             raise OutputError(f"{self.path} is not empty. Choose {OUTPUT}{REPLACE}.")
 
@@ -230,6 +234,15 @@ def _entering(folder: Path) -> Path:
 def _move_files(source: Path, target: Path) -> None:
     for file in sorted(source.iterdir(), key=lambda f: f.name == LAST_FILE):
         file.replace(target / file.name)
+
+
+def check_unread(folder: Path) -> None:
+    """Raise OutputError if a result has readings, which a new result would make void."""
+    if any((folder / REVIEWS).glob("*.jsonl")):
+        raise OutputError(
+            f"{folder} has been read: the journals in {folder / REVIEWS} belong to its result, which stays. Choose "
+            f"{OUTPUT}, or move {REVIEWS} away first; journals are valid again beside a result with the same content."
+        )
 
 
 def remove_result(folder: Path) -> None:

@@ -51,7 +51,6 @@ class LesionLine:
         hint: Tooltip of the row.
         probability: Probability of being coronary calcium; None if it was not evaluated.
         left_out: True if the lesion does not count.
-        coronary: True if it is, or may be, a coronary lesion, which a reader has to look at.
         doubtful: True if no reader has decided about it and the networks are not certain either.
     """
 
@@ -61,7 +60,6 @@ class LesionLine:
     hint: str
     probability: float | None
     left_out: bool
-    coronary: bool
     doubtful: bool
 
 
@@ -133,7 +131,7 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
         and (out or site is not None or lesion.site == Artery.UNASSIGNED)
     )
     hint = " ".join(because)
-    return LesionLine(lesion.id, values, SITE_COLOURS[lesion.site], hint, probability, out, coronary, doubtful)
+    return LesionLine(lesion.id, values, SITE_COLOURS[lesion.site], hint, probability, out, doubtful)
 
 
 class LesionTable:

@@ -126,7 +126,8 @@ class ReadingsSection(Section):
 
     def _list(self, output: str, reader: str) -> None:
         from ..readings.cases import cases_in
-        from ..readings.plan import FILE, plan_of, planned_readers
+        from ..readings.journals import PLAN
+        from ..readings.plan import plan_of, planned_readers
         from ..readings.work_list import WorkList
 
         self._work, self._reader, self._planned, self._note = None, reader, [], ""
@@ -138,7 +139,7 @@ class ReadingsSection(Section):
                 cases = cases_in(folder)
                 self._planned = planned_readers(folder)
                 if not self._planned:
-                    self._note = _("There is no {file}: every scan is read once, in this order.").format(file=FILE)
+                    self._note = _("There is no {file}: every scan is read once, in this order.").format(file=PLAN)
                 if reader in self._planned or not self._planned:
                     plan = plan_of(folder, cases, [reader])
                     self._work = WorkList(cases, [reader], True, any(reading.is_blind for reading in plan), plan)

@@ -97,13 +97,13 @@ class ReviewSection(Section):
         changes = {
             ui.undoButton: lambda review, _on: review.undo(),
             ui.redoButton: lambda review, _on: review.redo(),
-            ui.rejectRestButton: lambda review, _on: review.reject_unassigned(self._method),
         }
         for button, change in changes.items():
             button.clicked.connect(
                 lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
             )
         ui.acceptButton.clicked.connect(lambda *_args: self._confirm(lambda: self._review.accept(self._method), False))
+        ui.rejectRestButton.clicked.connect(lambda *_args: self._rejectRest())
         ui.noCalciumButton.clicked.connect(lambda *_args: self._confirmZero())
         ui.reviewedBox.clicked.connect(self._reviewedClicked)
         ui.rescoreButton.clicked.connect(lambda *_args: self.rescoreRequested.emit())
@@ -221,44 +221,39 @@ class ReviewSection(Section):
         self._showViewedCount()
 
     def _showViewedCount(self) -> None:
-        """Show how many coronary lesions have been viewed, and after the last one ask the reader to confirm."""
-        ui, unseen, counted = self._ui, self._notViewed(), self._counted()
+        """Show how many lesions that count have been viewed, and after the last one ask the reader to confirm."""
+        ui, unseen, count = self._ui, self._unseen(), self._candidateCount()
         doubtful_count = sum(line.doubtful for line in self._lines)
-        looked = len(counted - {line.id for line in unseen})
-        text = _("{looked} of {count} looked at").format(looked=looked, count=len(counted))
-        ui.lookedLabel.setText(text if counted else "")
+        text = _("{looked} of {count} looked at").format(looked=count - len(unseen), count=count)
+        ui.lookedLabel.setText(text if count else "")
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
         ui.doubtfulButton.setEnabled(bool(doubtful_count))
         if self._review is not None and self._review.reviewed[self._method]:
             text = self._sinceConfirmed()
-        elif unseen or self._review is None:
+        elif self._review is None or (unseen and self._lines):
             text = ""
-        elif counted:
-            text = _("All lesions looked at. Is the score right? Confirm it (key A).")
+        elif self._lines:
+            text = _("All candidates looked at. Is the score right? Confirm it (key A).")
         else:
             text = _("No lesion was found. Look through the heart before you confirm the score (key A).")
         say(ui.totalLabel, text)
 
-    def _counted(self) -> set[int]:
-        """Return the coronary lesions that count."""
-        return {line.id for line in self._lines if line.coronary and not line.left_out}
+    def _unseen(self) -> set[int]:
+        """Return the coronary candidates at the start that were never shown to the reader."""
+        review = self._review
+        return set() if review is None or self._method in review.problems else review.unseen_candidates(self._method)
 
-    def _notViewed(self) -> list[LesionLine]:
-        """Return the lines not looked at: of coronary lesions that count, and of doubtful ones."""
-        looked, counted = self._lookedAt(), self._counted()
-        return [line for line in self._lines if (line.doubtful or line.id in counted) and line.id not in looked]
+    def _candidateCount(self) -> int:
+        review = self._review
+        return 0 if review is None else len(set(review.candidates(self._method).ids.tolist()))
 
     def _sinceConfirmed(self) -> str:
         """Return an offer to confirm a score again if lesions were looked at since; else an empty text."""
         confirmation = self._review.confirmations.get(self._method)
         before = set() if confirmation is None else set(confirmation.not_looked_at or ())
-        if not before & self._lookedAt():
+        if not before & self._review.looked_at(self._method):
             return ""
         return _("You have looked at more lesions since the score was confirmed. Confirm it again (key A).")
-
-    def _lookedAt(self) -> set[int]:
-        review = self._review
-        return set() if review is None or self._method in review.problems else review.looked_at(self._method)
 
     def _nextDoubtful(self) -> None:
         """Go to the next doubtful lesion below the current one; start again at the top after the last one."""
@@ -471,29 +466,33 @@ class ReviewSection(Section):
             self._ui.reviewedBox.setChecked(False)
             self._ui.moreButton.collapsed = False  # where the rest is rejected
             return
-        unseen, count = self._notViewed(), len(self._counted())
-        missed = sum(not line.left_out for line in unseen)
+        unseen, count = len(self._unseen()), self._candidateCount()
         text = _(
-            "Never shown: {missed} of {count} lesions, and {left_out} doubtful ones that are left out. Confirm what "
-            "you looked at? The others stay automatic."
-        ).format(missed=missed, count=count, left_out=len(unseen) - missed)
+            "{looked} of {count} candidates looked at. Confirm the score although {unseen} were never shown? "
+            "The record will say so."
+        ).format(looked=count - unseen, count=count, unseen=unseen)
         self._changeIfCertain(change, text if unseen else "")
 
+    def _rejectRest(self) -> None:
+        """Reject all unassigned lesions, after a question where some were never shown."""
+        review, method = self._review, self._method
+        unseen = self._unseen() & {lesion.id for lesion in self._listed() if lesion.site == Artery.UNASSIGNED}
+        text = _("This rejects {count} candidates that were never shown. The record will say so.")
+        self._changeIfCertain(
+            partial(review.reject_unassigned, method), text.format(count=len(unseen)) if unseen else ""
+        )
+
+    def _listed(self) -> tuple[Lesion, ...]:
+        review, method = self._review, self._method
+        return () if method in review.problems else (*review.lesions(method), *review.left_out(method))
+
     def _confirmZero(self) -> None:
-        """Reject all lesions of both methods, after a question that states their score and how many were never seen."""
-        review, parts = self._review, []
-        texts = {
-            "threshold": _("{count} lesions (Agatston {total:,.0f}), {unseen} of them never in view"),
-            "decomposition": _("{count} of the calcium map ({total:,.0f}), {unseen} of them never in view"),
-        }
-        for method, score in review.results().items():
-            listed = (*review.lesions(method), *review.left_out(method))
-            rejected = {lesion.id for lesion in listed if isinstance(lesion.site, Artery)}
-            unseen = len(rejected - review.looked_at(method))
-            if rejected:
-                parts.append(texts[method].format(count=len(rejected), total=score.total.agatston, unseen=unseen))
-        text = _("This rejects {lesions}, and confirms 0.").format(lesions=_(" and ").join(parts))
-        self._changeIfCertain(review.set_no_calcium, text if parts else "")
+        """Reject all lesions of the shown method, after a question that states how many were never shown."""
+        review, method = self._review, self._method
+        count = sum(isinstance(lesion.site, Artery) for lesion in self._listed())
+        text = _("This rejects {count} candidates, and confirms 0. Never shown: {unseen}. The record will say so.")
+        text = text.format(count=count, unseen=len(self._unseen()))
+        self._changeIfCertain(partial(review.set_no_calcium, method), text if count else "")
 
     def _changeIfCertain(self, change: Callable[[], object], question: str) -> None:
         """Make a change that confirms a score, after a question, if any, and show its consequences."""

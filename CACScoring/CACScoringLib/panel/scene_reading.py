@@ -89,7 +89,7 @@ class SceneReading:
         self.review = review = opened[0]
         review.reader = self.reader
         if self.blind:
-            review.make_blind()
+            review.make_blind(self.journalName)
         review.update_tables()
         self._lastActive = time.monotonic()
         return review

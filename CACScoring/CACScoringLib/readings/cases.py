@@ -12,8 +12,8 @@ from ..cohort import folder as cohort
 from ..cohort import table
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan
-from ..core.errors import CTError, OutputError, SeriesChoiceError, UnreadableError
-from ..core.files import LAST_FILE, file_sha256
+from ..core.errors import CTError, OutputError, SeriesChoiceError
+from ..core.files import LAST_FILE
 from ..core.tables import Line, read_table
 from ..io.reading import find_series, read_ct
 from ..record.reading import read_result
@@ -47,14 +47,6 @@ class ReviewCase(ScanSource):
     patient_digest: str = ""
     digest: str = ""
     warnings: tuple[str, ...] = ()
-
-    def result_sha256(self) -> str:
-        """Return the SHA-256 of the `scores.json` that a review begins with. Raises UnreadableError."""
-        try:
-            return file_sha256(self.folder / LAST_FILE)
-        except OSError as error:
-            message = f"The result of {self.name} cannot be read ({error.strerror}). Score the scan again."
-            raise UnreadableError(message) from error
 
     def scan(self) -> CTScan:
         """Read the CT that was scored. Raises CTError."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cohort.folder import safe_name
-from ..core.files import LAST_FILE
+from ..cohort.folder import RECORD, safe_name
+from ..core.errors import UnreadableError
+from ..core.files import LAST_FILE, REVIEWS, file_sha256, parse_json, read_file
 from ..core.labels import NOT_CORONARY, Artery, Labelled, site_of
 from ..review.folder import labels_as_scored
 from ..review.journal import Journal
 from .cases import ReviewCase
 
-FOLDER = "reviews"
-"""Subfolder of a scan's results with the journals, one file for each reading."""
+PLAN, REGISTER = "reading_plan.csv", "review_register.jsonl"
+"""Files of the reading plan and of the register of all journals in the folder of results."""
 
 SHARED, CONSENSUS = "shared", "consensus"
 """Readings that belong to no single reader."""
@@ -41,23 +44,68 @@ def reader_of(reading: str) -> str:
 def file_of(case: ReviewCase, reading: str) -> Path:
     """Return the file of a reading's journal, with a name that is safe for any name of a reader."""
     digest = hashlib.sha256(reading.encode()).hexdigest()[:8]
-    return case.folder / FOLDER / f"{safe_name(reading)}-{digest}.jsonl"
+    return case.folder / REVIEWS / f"{safe_name(reading)}-{digest}.jsonl"
 
 
 def journal_of(case: ReviewCase, reading: str) -> Journal:
     """Open the journal of a reading. Raises CTError."""
-    return Journal(file_of(case, reading), case.result_sha256(), case.patient_digest)
+    return open_journal(file_of(case, reading), case.patient_digest)
+
+
+def open_journal(file: Path, patient_digest: str = "") -> Journal:
+    """Open a journal below its result. Raises CTError.
+
+    patient_digest: `Acquisition.patient_digest`, which a new journal keeps.
+    """
+    folder = file.parent.parent
+    root = root_of(folder)
+    return Journal(file, result_sha256(folder), plan_sha256(root), root / REGISTER, patient_digest)
+
+
+def root_of(folder: Path) -> Path:
+    """Return the folder of the results of a scan's result: its cohort's, or itself."""
+    return folder.parent if (folder.parent / RECORD).is_file() else folder
+
+
+def plan_sha256(root: Path) -> str:
+    """Return the hash of the reading plan in a folder of results; "" without one. Raises UnreadableError."""
+    try:
+        return file_sha256(root / PLAN)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise UnreadableError(f"{root / PLAN} cannot be read ({error.strerror}). Check its permissions.") from error
+
+
+def result_sha256(folder: Path) -> str:
+    """Return the hash of a result's content, whenever and wherever it was computed. Raises UnreadableError."""
+    file = folder / LAST_FILE
+    try:
+        return _content_sha256(file, file.stat().st_mtime_ns)
+    except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableError(f"The result {file} cannot be read ({reason}). Score the scan again.") from error
+
+
+@lru_cache(maxsize=10_000)
+def _content_sha256(file: Path, _changed_ns: int) -> str:
+    content = parse_json(read_file(file))
+    parts = {name: part for name, part in content.items() if name not in ("provenance", "seconds")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def readers_of(cases: Iterable[ReviewCase]) -> list[str]:
     """Return the names of all readers with a reading of their own. Raises CTError."""
-    names: set[str] = set()
-    for case in cases:
-        files = set((case.folder / FOLDER).glob("*.jsonl"))
-        for file in files:
-            readers = {entry.reader for entry in Journal(file, case.result_sha256()).entries if entry.reader}
-            names |= {reader for reader in readers if file_of(case, reading_by(reader)) == file}
-    return sorted(names)
+    files = [(case, file) for case in cases for file in (case.folder / REVIEWS).glob("*.jsonl")]
+    readings = [reading_in(case, file) for case, file in files]
+    return sorted({reader_of(reading) for reading in readings if reading.startswith(_PREFIXES[FIRST])})
+
+
+def reading_in(case: ReviewCase, file: Path) -> str:
+    """Return the name of the reading in a journal. Raises CTError."""
+    readers = {entry.reader for entry in open_journal(file).entries}
+    names = [SHARED, CONSENSUS, *(reading_by(reader, kind) for reader in readers for kind in _PREFIXES)]
+    return next((name for name in names if file_of(case, name) == file), SHARED)
 
 
 def stamp_of(case: ReviewCase, reading: str) -> tuple[Any, ...] | None:
@@ -81,14 +129,14 @@ def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
 
 def agreed_labels(labels: Sequence[Labelled]) -> Labelled:
     """Return the labels on which all readings agree; voxels with different sites are unassigned."""
-    flat, values = _stack_labels(labels)
+    flat, values = stack_labels(labels)
     is_agreed = (values == values[0]).all(0)
     return Labelled(flat, np.where(is_agreed, values[0], np.uint8(Artery.UNASSIGNED)))
 
 
 def disputed_voxels(labels: Sequence[Labelled]) -> np.ndarray:
     """Return the flat indices, rising, of voxels that readings assign to different sites or to none."""
-    flat, values = _stack_labels(labels)
+    flat, values = stack_labels(labels)
     values[(values == Artery.UNASSIGNED) | (values == NOT_CORONARY)] = 0
     return flat[(values != values[0]).any(0)]
 
@@ -98,13 +146,17 @@ def site_in(labelled: Labelled, flat: np.ndarray) -> str:
     values = labelled.values[np.isin(labelled.flat, flat)]
     if 2 * len(values) <= len(flat):
         return "none"
-    label = int(np.bincount(values).argmax())
-    return "rejected" if label == NOT_CORONARY else site_of(label).key
+    return site_name(int(np.bincount(values).argmax()))
 
 
-def _stack_labels(labels: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
+def site_name(label: int) -> str:
+    """Return the key of a label's site, "rejected", or "none" for no label."""
+    return {0: "none", NOT_CORONARY: "rejected"}.get(label) or site_of(label).key
+
+
+def stack_labels(labels: Sequence[Labelled]) -> tuple[np.ndarray, np.ndarray]:
     """Return the flat indices of all labelled voxels, and their labels [reading, voxel]."""
-    flat = np.unique(np.concatenate([reading.flat for reading in labels]))
+    flat = np.unique(np.concatenate([np.zeros(0, int), *(reading.flat for reading in labels)]))
     values = np.zeros((len(labels), len(flat)), np.uint8)
     for row, reading in zip(values, labels, strict=True):
         row[np.searchsorted(flat, reading.flat)] = reading.values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from ..record.review_record import JournalRecord
 from ..review.journal import CHANGES, Entry
@@ -63,7 +64,15 @@ class RecordedReview:
     def _record(self, kind: str, change: Change) -> None:
         self.note(kind, *self._action(), change)
 
-    def note(self, kind: str, reader: str, words: str, seconds: float, change: Change | None = None) -> None:
+    def note(
+        self,
+        kind: str,
+        reader: str,
+        words: str,
+        seconds: float,
+        change: Change | None = None,
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Append an entry, with the lesions shown since the last entry. Raises JournalError."""
         if "threshold" in self.review.problems:
             last = self.journal.entries[-1:]
@@ -73,4 +82,5 @@ class RecordedReview:
             after = result.reviewed, result.total.agatston
         notes = {m: {*self.review.notes_looked_at(m)} - {*self._looked_at(m)} for m in self.review.methods}
         new = {method: sorted(voxels) for method, voxels in notes.items() if voxels}
-        self.journal.append(Entry(kind, reader, words, seconds, *after, change, new, self.review.confirmations))
+        confirmations = self.review.confirmations
+        self.journal.append(Entry(kind, reader, words, seconds, *after, change, new, confirmations, dict(files)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -44,6 +45,7 @@ class WorkList:
             one.
         blind: True if names and automatic scores are hidden until a reader has reviewed a scan.
         plan: Planned readings by reader; empty without a plan.
+        adjudicator: Who alone decides where readers differ; "" for the readers together.
     """
 
     def __init__(
@@ -53,18 +55,25 @@ class WorkList:
         double: bool = False,
         blind: bool = False,
         plan: Sequence[PlannedReading] = (),
+        adjudicator: str = "",
     ) -> None:
         self.cases = {case.id: case for case in cases}
         self.readers = tuple(readers)
         self.double = double
         self.blind = blind
+        self.adjudicator = adjudicator
+        self.people = (*self.readers, *filter(None, [adjudicator]))
+        """All who have an address."""
         ids = {case.folder.name: case.id for case in cases}
-        self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r and p.scan in ids] for r in readers}
+        plan = [reading for reading in plan if reading.scan in ids]
+        self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r] for r in readers}
+        self._not_before = {(p.reader, ids[p.scan]): p.not_before for p in plan if p.kind == AGAIN}
         self._places: dict[str, dict[tuple[str, str], int]] = {}
-        for reader in readers:
+        for reader in self.people:
             digests = {case_id: hashlib.sha256(f"{reader}:{case_id}".encode()).hexdigest() for case_id in self.cases}
             case_ids = sorted(self.cases, key=digests.__getitem__) if blind else list(self.cases)
-            order = self.plan[reader] or [(case_id, FIRST) for case_id in case_ids]
+            kind = CONSENSUS if reader == adjudicator else FIRST
+            order = self.plan.get(reader) or [(case_id, kind) for case_id in case_ids]
             self._places[reader] = {reading: n for n, reading in enumerate(order)}
 
     def reading_of(self, reader: str, kind: str) -> str:
@@ -84,14 +93,18 @@ class WorkList:
         return self.double and len(states) > 1 and set(states) == {"reviewed"}
 
     def may_read_again(self, case: ReviewCase, reader: str) -> bool:
-        """True if the plan repeats a scan and the reader has finished the first reading of it."""
-        is_planned = (case.id, AGAIN) in self.plan[reader]
-        return is_planned and self.progress(case, self.reading_of(reader, FIRST)).state == "reviewed"
+        """True if the plan repeats a scan, its date has come, and the reader has finished all first readings."""
+        not_before = self._not_before.get((reader, case.id))
+        if not_before is None or date.today().isoformat() < not_before:
+            return False
+        first = [self.cases[case_id] for case_id, kind in self.plan[reader] if kind == FIRST]
+        return all(self.progress(read, self.reading_of(reader, FIRST)).state == "reviewed" for read in first)
 
     def name_of(self, case: ReviewCase, reader: str, kind: str) -> str:
-        """Return the name of a scan for a reader."""
+        """Return the name of a scan for a reader; for its readers a consensus has the name of the first reading."""
         if self.hides(case, reader, kind):
-            return f"Case {1 + self._places[reader][case.id, kind]}"
+            place = (case.id, FIRST if kind == CONSENSUS and reader != self.adjudicator else kind)
+            return f"Case {1 + self._places[reader][place]}"
         return f"{case.name} (again)" if kind == AGAIN else case.name
 
     def order(self, reader: str) -> list[tuple[str, str]]:

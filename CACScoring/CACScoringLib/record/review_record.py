@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .provenance import Provenance
@@ -18,25 +17,34 @@ class Confirmation:
         sites: Number of lesions that counted, in the arteries and outside them.
         not_looked_at: IDs of those never shown to the reader, which stay automatic; None if unknown, as of labels from
             a file.
+        candidates: Number of coronary candidates at the start of the reading, rejected ones included.
+        candidates_unseen: Number of these that were never shown to the reader.
+        outside: Number of lesions outside the arteries.
+        outside_unseen: Number of these that were never shown to the reader.
     """
 
     reader: str
     time: str
     sites: int
     not_looked_at: tuple[int, ...] | None = None
+    candidates: int = 0
+    candidates_unseen: int = 0
+    outside: int = 0
+    outside_unseen: int = 0
 
-    def part_of(self, ids: Collection[int]) -> str:
-        """Part of these lesions that was looked at, as "12 of 85 lesions looked at"; empty if all of it, or unknown."""
-        count = len(set(ids).difference(self.not_looked_at or ()))
-        return f"{count} of {len(ids)} lesions looked at" if count < len(ids) else ""
+    @property
+    def part(self) -> str:
+        """Part that was looked at, such as "12 of 85 candidates looked at"; empty if all of it, or unknown."""
+        count = self.candidates - self.candidates_unseen
+        return f"{count} of {self.candidates} candidates looked at" if self.candidates_unseen else ""
 
     @property
     def in_words(self) -> str:
-        """Confirmation in a sentence, which counts lesions outside the arteries too."""
-        part = ""
-        if self.not_looked_at is not None:
-            part = f", {self.sites - len(self.not_looked_at)} of {self.sites} lesions of all sites looked at"
-        return f"Confirmed by {self.reader}, {self.time}{part}."
+        """Confirmation in a sentence."""
+        part = self.part or ("" if self.not_looked_at is None else f"all {self.candidates} candidates looked at")
+        words = f"Confirmed by {self.reader}, {self.time}{part and f', {part}'}."
+        count = self.outside - self.outside_unseen
+        return f"{words} Outside the arteries: {count} of {self.outside} looked at." if self.outside else words
 
 
 @dataclass(frozen=True)

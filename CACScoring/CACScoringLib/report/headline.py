@@ -148,7 +148,7 @@ def headline(
     if method is None:  # a review whose labels contradict each other
         return Headline("No score", "", "", "not reviewed", False, warning, more)
     if method.reviewed:
-        looked_at = "" if confirmation is None else confirmation.part_of([lesion.id for lesion in method.lesions])
+        looked_at = "" if confirmation is None else confirmation.part
         reader = reader or (None if confirmation is None else confirmation.reader)
         state = f"reviewed by {reader}" if reader else "reviewed"
         state += ": no coronary calcium" if method.no_calcium else ""

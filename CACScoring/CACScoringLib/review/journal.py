@@ -1,16 +1,13 @@
 """The journal of a review: a file to which every change is appended with time and reader, and from which it is rebuilt.
 
-The first line names the schema and the SHA-256 of the `scores.json` that the review began with; every other line is an
-`Entry`. Lines are chained: each holds the hash of the one before (`previous`) and of its own content (`sha256`), which
-shows a later change of any line. A line is on the disk when `append` returns. What a killed process left of its last
-line is passed over, and overwritten by the next one, so that no more than the change in flight is lost.
+The first line names the schema and the hashes of the result and of the reading plan that the review began with; other
+lines are an `Entry` each. Lines are chained and signed (`chain`). A line is on the disk when `append` returns, so that
+no more than the change in flight is lost. A register notes the first entry and those of a confirmed score, which shows
+that a journal was removed or cut.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -21,13 +18,13 @@ import numpy as np
 
 from ..core.decoding import WHEN_SET, content_of, decoded, restore
 from ..core.errors import JournalError, WrongValueError
-from ..core.files import parse_json, sync_folder
 from ..core.labels import NOT_CORONARY, SITES
 from ..record.review_record import Confirmation
+from .chain import Line, append_lines, damaged, read_lines, register
 from .review import Difference
 from .state import Change
 
-SCHEMA = "cac-review/1"
+SCHEMA = "cac-review/2"
 CHANGES = ("edit", "undo", "redo")
 """Kinds of entries with a change; entries without are "time" and "export"."""
 
@@ -46,6 +43,7 @@ class Entry:
         change: Change of the labels; None if they stayed.
         looked_at: Flat index of a voxel of each lesion shown to the reader since the previous entry, by method.
         confirmations: Confirmation of each confirmed score after the action, by method.
+        files: SHA-256 of the files of an export, by name.
         number: Number from 1, given by the journal.
         time: UTC in ISO 8601, given by the journal.
     """
@@ -59,6 +57,7 @@ class Entry:
     change: Change | None = field(default=None, metadata=WHEN_SET)
     looked_at: dict[str, list[int]] = field(default_factory=dict, metadata=WHEN_SET)
     confirmations: dict[str, Confirmation] = field(default_factory=dict, metadata=WHEN_SET)
+    files: dict[str, str] = field(default_factory=dict, metadata=WHEN_SET)
     number: int = 0
     time: str = ""
 
@@ -68,22 +67,36 @@ class Journal:
 
     Args:
         file: The file.
-        result_sha256: SHA-256 of the `scores.json` that is reviewed.
+        result_sha256: Hash of the result that is reviewed.
+        plan_sha256: Hash of the reading plan; "" without one.
+        register: File in which the journal is registered; None for none.
         patient_digest: `Acquisition.patient_digest`, which a new journal keeps; empty if unknown.
 
     Raises:
-        JournalError: The file is no journal, is damaged, or belongs to another result.
+        JournalError: The file is no journal, is damaged, or belongs to another result or plan.
     """
 
-    def __init__(self, file: Path, result_sha256: str, patient_digest: str = "") -> None:
+    def __init__(
+        self,
+        file: Path,
+        result_sha256: str,
+        plan_sha256: str = "",
+        register: Path | None = None,
+        patient_digest: str = "",
+    ) -> None:
         self.file = file
-        self._result, self._patient = result_sha256, patient_digest
+        self._header = {"schema": SCHEMA, "result": result_sha256, "plan": plan_sha256}
+        if patient_digest:
+            self._header["patient"] = patient_digest
+        self._register = register
         self.entries: list[Entry] = []
-        self.hashes: list[str] = []
+        lines, self._size = read_lines(file)
+        self.hashes: list[str] = [line["sha256"] for line in lines]
         """Hash of each line."""
-        self._size = 0
-        """Size of the file as it was read or written here."""
-        self._end = self._read()
+        self.signature: str = lines[-1].get("signature", "") if lines else ""
+        """Signature of the last line, which vouches for all; "" without one."""
+        if lines:
+            self._take_in(*lines)
 
     @property
     def steps(self) -> list[tuple[str, Change]]:
@@ -103,41 +116,21 @@ class Journal:
         """
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
-        contents = [_content(entry)]
-        if not self._end:
-            of_patient = {"patient": self._patient} if self._patient else {}
-            contents.insert(0, {"schema": SCHEMA, "result": self._result, **of_patient})
-        previous, lines = self.hashes[-1] if self.hashes else "", []
-        for content in contents:
-            content["previous"] = previous
-            previous = _hash_of(content)
-            lines.append(content | {"sha256": previous})
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        if self._file_size() != self._size:
-            raise JournalError(
-                f"The change was not saved: another program has changed {self.file}. Open the scan again."
-            )
+        contents = [*([] if self.hashes else [self._header]), _content(entry)]
         try:
-            if not self._end:
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("r+b" if self.file.exists() else "w+b") as file:
-                file.truncate(self._end)
-                file.seek(self._end)
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-                end = file.tell()
-            if not self._end:
-                sync_folder(self.file.parent)
+            lines, self._size = append_lines(self.file, contents, self._size)
         except OSError as error:
             self._size = self._file_size()
             raise JournalError(
                 f"The change was not saved: {self.file} cannot be written ({error.strerror}). Free some space or check "
                 "the permissions of the folder, and make the change again."
             ) from error
-        self._end = self._size = end
-        self.hashes += [str(line["sha256"]) for line in lines]
+        was_confirmed = bool(self.entries) and self.entries[-1].reviewed
+        self.hashes += [line["sha256"] for line in lines]
         self.entries.append(entry)
+        if self._register is not None and (entry.number == 1 or was_confirmed or entry.reviewed):
+            name = self.file.relative_to(self._register.parent).as_posix()
+            register(self._register, "journal", file=name, entries=entry.number, last=self.hashes[-1])
 
     def _file_size(self) -> int:
         try:
@@ -145,51 +138,22 @@ class Journal:
         except OSError:  # of no file, or of a folder that cannot be reached
             return 0
 
-    def _read(self) -> int:
-        """Read the entries of the file; return the position after its last whole line."""
+    def _take_in(self, header: Line, *entries: Line) -> None:
+        """Take in the lines of the file."""
         try:
-            content = self.file.read_bytes()
-        except FileNotFoundError:
-            return 0
-        except OSError as error:
-            raise JournalError(f"{self.file} cannot be read: {error.strerror}. Check its permissions.") from error
-        self._size, end = len(content), content.rfind(b"\n") + 1
-        if not end:
-            return 0
-        try:
-            header, *entries = lines = [parse_json(line) for line in content[:end].decode().splitlines()]
             if header["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {header['schema']}, not {SCHEMA}")
-            self._check_chain(lines)
             self.entries += [_entry(entry, number) for number, entry in enumerate(entries, 1)]
+            begun_with = header["result"], header["plan"]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, WrongValueError) as error:
-            raise JournalError(f"{self.file} is damaged ({error}). Restore it from a copy, or move it away.") from error
-        if header["result"] != self._result:
-            raise JournalError(
-                f"{self.file} is the review of another result: the scan was scored again since. Move the file away to "
-                "begin a new review."
-            )
-        return end
-
-    def _check_chain(self, lines: list[dict[str, Any]]) -> None:
-        """Check the hashes of all lines. Raises JournalError with the first line that was changed."""
-        for number, line in enumerate(lines, 1):
-            content = {name: value for name, value in line.items() if name != "sha256"}
-            self.hashes.append(_hash_of(content))
-            fault = ""
-            if line.get("sha256") != self.hashes[-1]:
-                fault = f"line {number} was changed after it was written"
-            elif line.get("previous") != (self.hashes[-2] if number > 1 else ""):
-                fault = f"line {number - 1} was replaced, or lines before line {number} were removed"
-            if fault:
-                raise JournalError(
-                    f"{self.file}: {fault}. Restore the file from a copy, or move it away to begin a new review."
-                )
-
-
-def _hash_of(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of a line's content as JSON, its own hash left out."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+            raise damaged(self.file, error) from error
+        again = "Move the file away to begin a new review."
+        if begun_with[0] != self._header["result"]:
+            message = f"{self.file} is the review of another result: the scan was scored again since. {again}"
+            raise JournalError(message)
+        if begun_with[1] != self._header["plan"]:
+            message = f"{self.file} was begun under another reading plan, or under none. Restore the plan. {again}"
+            raise JournalError(message)
 
 
 def _content(entry: Entry) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The functions are those of `cac score`, so the numbers agree to the last digit. 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -154,6 +155,15 @@ class Review:
         self._masses: dict[int, Mass] = {}
         """Masses that the run did not measure, by the lesions' IDs, which change with their voxels."""
 
+    def number_anew(self, labelled: Labelled, seed: str) -> None:
+        """Number the lesions of labels in a random order, which tells nothing of what the networks found."""
+        keys = sorted(map(_key, self.candidates_in(labelled).lesions))
+        random.Random(seed).shuffle(keys)
+        self._ids = {key: number for number, key in enumerate(keys, 1)}
+        self._highest_id = len(keys)
+        self._masses.clear()
+        self._forget()
+
     def set_labelled(self, labelled: Labelled) -> Difference:
         """Replace the labels and return what changed. Raises MaskError when one is that of no site."""
         if (highest := int(labelled.values.max(initial=0))) > max(NonCoronary):
@@ -268,18 +278,19 @@ class Review:
     def _all_lesions(self) -> LesionSet:
         """Return all lesions; known ones keep their IDs."""
         if self._lesions is None:
-            counted = self.labelled.where((self.labelled.values != NOT_CORONARY) & self._is_bright_enough())
-            lesion_set = find_lesions(self.image, counted, self.rules, self.peaks)
-            self._lesions = self._with_ids(lesion_set)
+            self._lesions = self.candidates_in(self.labelled.where(self.labelled.values != NOT_CORONARY))
         return self._lesions
+
+    def candidates_in(self, labelled: Labelled) -> LesionSet:
+        """Return the lesions of other labels; known ones keep their IDs."""
+        counted = labelled.where(self._is_bright_enough(labelled))
+        return self._with_ids(find_lesions(self.image, counted, self.rules, self.peaks))
 
     def rejected(self) -> LesionSet:
         """Return rejected lesions as unassigned; known ones keep their IDs."""
         if self._rejected is None:
-            counts = (self.labelled.values == NOT_CORONARY) & self._is_bright_enough()
-            flat = self.labelled.flat[counts]
-            labelled = Labelled(flat, np.full(len(flat), Artery.UNASSIGNED, np.uint8))
-            self._rejected = self._with_ids(find_lesions(self.image, labelled, self.rules, self.peaks))
+            flat = self.labelled.flat[self.labelled.values == NOT_CORONARY]
+            self._rejected = self.candidates_in(Labelled(flat, np.full(len(flat), Artery.UNASSIGNED, np.uint8)))
         return self._rejected
 
     def _with_ids(self, lesion_set: LesionSet) -> LesionSet:
@@ -293,11 +304,11 @@ class Review:
         voxels = lesion_set.voxels
         return LesionSet(tuple(lesions), replace(voxels, ids=number_of[voxels.ids]))
 
-    def _is_bright_enough(self) -> np.ndarray:
+    def _is_bright_enough(self, labelled: Labelled) -> np.ndarray:
         """Mask of the labelled voxels that reach the threshold, in slices that are on."""
-        slices = self.labelled.flat // math.prod(self._hu.shape[1:])
+        slices = labelled.flat // math.prod(self._hu.shape[1:])
         is_on = ~np.isin(slices, list(self._slices_off))
-        return is_on & (self._hu.reshape(-1)[self.labelled.flat] >= self.rules.threshold_hu)
+        return is_on & (self._hu.reshape(-1)[labelled.flat] >= self.rules.threshold_hu)
 
     def _id_of(self, lesion: Lesion) -> int:
         key = _key(lesion)

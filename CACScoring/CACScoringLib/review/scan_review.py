@@ -25,7 +25,7 @@ from ..record.features import Features
 from ..record.findings import Categories, EpicardialFat
 from ..record.provenance import now, provenance_of
 from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
-from ..record.scores import Lesion, MethodScore, NonCoronaryScore
+from ..record.scores import Lesion, LesionVoxels, MethodScore, NonCoronaryScore
 from ..results import ScoreResult
 from ..scoring.categories import categories_of
 from ..scoring.features import features_of
@@ -86,6 +86,8 @@ class ScanReview:
         self._undo: list[Change] = []
         self._redo: list[Change] = []
         self._take_in_voxels()
+        self._start = {method: review.labelled for method, review in self._reviews.items()}
+        self._candidates: dict[str, LesionVoxels] = {}
         self._switch_slices_off()
         for method, review in self._reviews.items():
             review.set_assigned(frozenset(state.notes(method).assigned))
@@ -231,16 +233,17 @@ class ScanReview:
         """Reject listed lesions. Raises MaskError when one is not there."""
         self.give(method, self._reviews[method].flat_voxels(lesion_ids), NOT_CORONARY)
 
-    def give(self, method: str, flat: np.ndarray, label: int) -> None:
+    def give(self, method: str, flat: np.ndarray, label: int, by_reader: bool = True) -> None:
         """Label voxels: a `Site`, NOT_CORONARY, or 0 for none. Raises MaskError while the method has a problem.
 
-        flat: Rising indices into the scan's array.
+        flat: Rising indices into the scan's array. by_reader: False if the reader may not have seen them.
         """
         self._check(method)
         labels = np.full(len(flat), label, np.uint8)
         assigned = Change({method: Difference(flat, labels, labels)}, {}, {})
         self._state.write(method, Labelled(flat, labels))
-        self.refresh(assigned=assigned if self._pairs(assigned, method) - self._reviews[method].assigned else None)
+        is_new = bool(self._pairs(assigned, method) - self._reviews[method].assigned)
+        self.refresh(by_reader, assigned=assigned if is_new else None)
 
     def give_all(self, method: str, labelled: Labelled) -> None:
         """Begin with these labels and no others; not undone. Raises MaskError while the method has a problem."""
@@ -279,7 +282,7 @@ class ScanReview:
     def reject_unassigned(self, method: str) -> None:
         """Reject all unassigned voxels."""
         labelled = self._reviews[method].labelled
-        self.give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY)
+        self.give(method, labelled.flat[labelled.values == Artery.UNASSIGNED], NOT_CORONARY, by_reader=False)
 
     def accept(self, method: str) -> None:
         """Confirm the score; lesions left out stay out. Raises MaskError while counted candidates have no artery."""
@@ -301,19 +304,17 @@ class ScanReview:
         lesions = {0: "Some voxels have", 1: "1 lesion has"}.get(count, f"{count} lesions have")
         return f"{lesions} no artery. Assign or reject each, or press Reject the rest, before you confirm the score."
 
-    def set_no_calcium(self) -> None:
-        """Confirm a score of 0: reject every lesion of an artery and mark all methods as reviewed, in one undo step.
+    def set_no_calcium(self, method: str) -> None:
+        """Confirm a score of 0: reject every lesion of an artery and mark the method as reviewed, in one undo step.
 
-        Raises MaskError while a method has a problem.
+        Raises MaskError while the method has a problem.
         """
-        if self.problems:
-            raise MaskError(next(iter(self.problems.values())))
-        for method in self.methods:
-            labelled = self._reviews[method].labelled
-            flat = labelled.flat[labelled.values <= max(Artery)]
-            self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
-            self._state.set_reviewed(method, True)
-        self.refresh()
+        self._check(method)
+        labelled = self._reviews[method].labelled
+        flat = labelled.flat[labelled.values <= max(Artery)]
+        self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
+        self._state.set_reviewed(method, True)
+        self.refresh(by_reader=False)
 
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more.
@@ -349,6 +350,19 @@ class ScanReview:
         looked_at = self.looked_at(method)
         return [lesion for lesion in self.lesions(method) if lesion.id not in looked_at]
 
+    def candidates(self, method: str) -> LesionVoxels:
+        """Return the coronary candidates at the start of the reading; all candidates of a blind reading."""
+        if method not in self._candidates:
+            coronary = self._start[method].where(self._start[method].values <= max(Artery))
+            self._candidates[method] = self._reviews[method].candidates_in(coronary).voxels
+        return self._candidates[method]
+
+    def unseen_candidates(self, method: str) -> set[int]:
+        """Return the IDs of coronary candidates at the start that were never shown to a reader."""
+        voxels = self.candidates(method)
+        looked_at = voxels.ids[np.isin(voxels.flat, self._state.notes(method).looked_at)]
+        return set(voxels.ids.tolist()) - set(looked_at.tolist())
+
     @property
     def confirmations(self) -> dict[str, Confirmation]:
         """Confirmations of the confirmed scores, by method."""
@@ -371,12 +385,15 @@ class ScanReview:
         """Note the lesions that have some of these voxels as looked at; return a voxel of each that is new."""
         if method in self.problems:
             return []
-        flat, ids = self._reviews[method].voxels()
-        notes, is_new = self._state.notes(method), np.isin(flat, voxels)
-        is_new &= ~np.isin(ids, ids[np.isin(flat, notes.looked_at)])
-        new = [int(n) for n in flat[is_new][np.unique(ids[is_new], return_index=True)[1]]]
-        if new:
-            self._state.set_notes(method, replace(notes, looked_at=(*notes.looked_at, *new)))
+        new = []
+        present = self._reviews[method].voxels()
+        for flat, ids in (present, (self.candidates(method).flat, self.candidates(method).ids)):
+            notes, is_new = self._state.notes(method), np.isin(flat, voxels)
+            is_new &= ~np.isin(ids, ids[np.isin(flat, notes.looked_at)])
+            first = flat[is_new][np.unique(ids[is_new], return_index=True)[1]].tolist()
+            if first:
+                self._state.set_notes(method, replace(notes, looked_at=(*notes.looked_at, *first)))
+            new += first
         return new
 
     def _pairs(self, change: Change, method: str) -> set[tuple[int, int]]:
@@ -408,8 +425,10 @@ class ScanReview:
                 self._state.set_notes(method, replace(notes, confirmation=None))
             is_changed = change.slices or method in change.voxels or method in change.reviewed
             if is_confirmed and is_changed and method not in self.problems:
-                unseen = tuple(lesion.id for lesion in self.not_looked_at(method))
-                confirmation = Confirmation(self.reader, now(), len(self.lesions(method)), unseen)
+                lesions, unseen = self.lesions(method), self.not_looked_at(method)
+                ids, count = tuple(lesion.id for lesion in unseen), len(np.unique(self.candidates(method).ids))
+                counts = count, len(self.unseen_candidates(method)), _count_outside(lesions), _count_outside(unseen)
+                confirmation = Confirmation(self.reader, now(), len(lesions), ids, *counts)
                 self._state.set_notes(method, replace(notes, confirmation=confirmation))
 
     def slices(self) -> list[SliceRow]:
@@ -482,11 +501,15 @@ class ScanReview:
         self._record("redo", change)
         return True
 
-    def make_blind(self) -> None:
-        """Suggest no artery, and let the reader confirm a score only after a decision about every candidate."""
+    def make_blind(self, seed: str) -> None:
+        """Suggest no artery, number candidates anew, and let the reader confirm only after a decision about each."""
         self._is_blind = True
-        for review in self._reviews.values():
+        self._candidates.clear()
+        for method, review in self._reviews.items():
+            start = self._start[method].flat
+            self._start[method] = Labelled(start, np.full(len(start), Artery.UNASSIGNED, np.uint8))
             review.suggests = False
+            review.number_anew(self._start[method], f"{seed} {self.record.input.voxels_sha256}")
 
     def restore(self, steps: Iterable[tuple[str, Change]]) -> None:
         """Replay recorded changes in order. Each step is "begin", "edit", "undo" or "redo" with its change.
@@ -632,3 +655,7 @@ class ScanReview:
 
 def _slice_list(slices: tuple[int, ...]) -> str:
     return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}"
+
+
+def _count_outside(lesions: Iterable[Lesion]) -> int:
+    return sum(not isinstance(lesion.site, Artery) for lesion in lesions)

@@ -130,7 +130,7 @@ _ACTIONS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "reject": (ScanReview.reject, ("lesions",)),
     "accept": (ScanReview.accept, ()),
     "reject-rest": (ScanReview.reject_unassigned, ()),
-    "no-calcium": (lambda review, _method: review.set_no_calcium(), ()),
+    "no-calcium": (ScanReview.set_no_calcium, ()),
     "reviewed": (ScanReview.set_reviewed, ("on",)),
     "undo": (_undo, ()),
     "redo": (_redo, ()),

@@ -16,10 +16,19 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.core.files import OutputFolder
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, site_of
+from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST, journal_of, labels_of, stamp_of
+from CACScoringLib.readings.journals import (
+    AGAIN,
+    CONSENSUS,
+    FIRST,
+    journal_of,
+    labels_of,
+    site_name,
+    stack_labels,
+    stamp_of,
+)
 from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.reading import read_result
@@ -33,6 +42,7 @@ from ..statistics.patient_folds import category_of
 READINGS, AGREEMENT = "readings.csv", "agreement.csv"
 
 _READING = ("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category")
+_SEAL = ("journal", "entries", "journal_sha256")
 _LESION = ("lesion", "voxels", "slice", "row", "column", "site")
 
 Row = dict[str, Any]
@@ -142,10 +152,9 @@ class ReadLesion:
 def lesions_of(case: ReviewCase, readings: list[str]) -> Iterator[ReadLesion]:
     """Iterate over the lesions that at least one of the readings counts. Raises CTError."""
     labels = [labels_of(case, reading)["threshold"] for reading in readings]
-    flat = np.unique(np.concatenate([np.zeros(0, int), *(labelled.flat for labelled in labels)]))
+    flat, values = stack_labels(labels)
     if not flat.size:
         return
-    values = np.stack([_values_at(labelled.flat, labelled.values, flat) for labelled in labels])
     columns, rows, slices = read_result(case.folder).input.size
     kji = np.stack(np.unravel_index(flat, (slices, rows, columns)))
     low = kji.min(1)
@@ -163,17 +172,7 @@ def lesions_of(case: ReviewCase, readings: list[str]) -> Iterator[ReadLesion]:
             number += 1
             inside = np.flatnonzero(of_voxel == part)
             k, j, i = kji[:, inside[0]].tolist()
-            yield ReadLesion(number, len(inside), (k, j, i), tuple(_site(int(label)) for label in column))
-
-
-def _values_at(flat: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    labels = np.zeros(len(places), np.uint8)
-    labels[np.searchsorted(places, flat)] = values
-    return labels
-
-
-def _site(label: int) -> str:
-    return {0: "none", NOT_CORONARY: "rejected"}.get(label) or site_of(label).key
+            yield ReadLesion(number, len(inside), (k, j, i), tuple(site_name(int(label)) for label in column))
 
 
 def _patient(case: ReviewCase) -> str:
@@ -193,7 +192,7 @@ def write_tables(folder: Path, work: WorkList) -> None:
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]
     measures = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")
     with OutputFolder(folder).being_written() as target:
-        for name, columns, lines in ((READINGS, (*_READING, *_LESION), rows), (AGREEMENT, measures, pairs)):
+        for name, columns, lines in ((READINGS, (*_READING, *_LESION, *_SEAL), rows), (AGREEMENT, measures, pairs)):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
 
@@ -204,13 +203,14 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
     readings = [reading for reading in readings if work.progress(case, reading[2]).state == "reviewed"]
     heads: list[Row] = []
     for reader, kind, reading in readings:
-        progress, last = work.progress(case, reading), journal_of(case, reading).entries[-1]
-        entries = [entry for entry in journal_of(case, reading).entries if entry.kind in CHANGES]
+        progress, journal = work.progress(case, reading), journal_of(case, reading)
+        last, entries = journal.entries[-1], [entry for entry in journal.entries if entry.kind in CHANGES]
         head = {"scan": case.folder.name, "patient": case.patient, "reader": reader or last.reader}
         head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time}
         category = CATEGORIES[int(category_of(np.array([progress.agatston]))[0])].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
-        yield head | total | {"category": category}
+        seal = dict(zip(_SEAL, (journal.file.name, len(journal.entries), journal.hashes[-1]), strict=True))
+        yield head | total | {"category": category} | seal
         heads.append(head)
     for lesion in lesions_of(case, [reading for _, _, reading in readings]):
         k, j, i = lesion.place

@@ -36,13 +36,14 @@ def label_colours() -> dict[str, dict[int, str]]:
     return {"heart": {1: f"rgb{HEART_COLOUR}"}, "territories": territories}
 
 
-def first_view(scan: CTScan, folder: Path) -> dict[str, object]:
+def first_view(scan: CTScan, folder: Path, is_blind: bool) -> dict[str, object]:
     """Return the facts from which the page draws the CT before the review is open. folder: Folder of the results.
 
-    `first_slice` holds most of the first lesion, or is the middle slice without lesions. Raises CTError.
+    `first_slice` holds most of the first lesion; it is the middle slice without lesions, or for a blind reader. Raises
+    CTError.
     """
     method, size = read_result(folder).methods["threshold"], scan.image.GetSize()
-    lesions = (*method.lesions, *method.left_out)
+    lesions = () if is_blind else (*method.lesions, *method.left_out)
     parts = min(lesions, key=lambda lesion: lesion.id).components if lesions else ()
     return {
         "images": ["ct"],

@@ -15,6 +15,7 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import ChangedError, MaskError
+from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase
@@ -171,8 +172,10 @@ class OpenReview(RecordedReview):
             if dicom and (files := self._dicom_files):
                 job = DicomJob(reviewed, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
                 write_dicom(job, Progress())
+            written = sorted(file for file in folder.rglob("*") if file.is_file())
+            hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in written}
             with self.lock:
-                self.note("export", reader, name, 0.0)
+                self.note("export", reader, name, 0.0, files=hashes)
         return folder
 
     def _score_of(self, reading: str) -> ReaderScore:

@@ -104,6 +104,8 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
         "undecided": sorted(undecided),
         "runs": _runs(review, method),
         "looked_at": sorted(review.looked_at(method)),
+        "candidates": len(set(review.candidates(method).ids.tolist())),
+        "unseen": sorted(review.unseen_candidates(method)),
     }
 
 

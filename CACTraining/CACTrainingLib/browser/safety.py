@@ -1,22 +1,17 @@
 """Control access to the server by login tokens, signed session cookies, CSRF tokens, and security headers.
 
-Tokens and sessions are signed with a key in the user's data folder, so that they remain valid after a restart. They are
-limited to one folder of results.
+Tokens and sessions end with the server, whose key is never stored; a reader can end them before.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterable
-
-from CACScoringLib.core.files import user_data_folder
 
 SESSION_SECONDS = 12 * 3600
 COOKIE = "cac_review"
@@ -47,59 +42,44 @@ HEADERS = {
 """Headers of every response."""
 
 
-def stored_key() -> bytes:
-    """Return the key of this user's servers, made on first use, readable by the user alone. Raises OSError."""
-    file = user_data_folder() / "review.key"
-    with contextlib.suppress(FileNotFoundError):
-        if len(key := file.read_bytes()) == 32:
-            return key
-    file.parent.mkdir(parents=True, exist_ok=True)
-    key = secrets.token_bytes(32)
-    with contextlib.suppress(FileNotFoundError):
-        file.unlink()
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(key)
-    return key
-
-
 class Gate:
     """Authentication of readers.
 
     Args:
-        key: Key of all signatures.
-        scope: Scope of all signatures: the folder of results.
         readers: Names of readers with a token.
     """
 
-    def __init__(self, key: bytes, scope: str, readers: Iterable[str]) -> None:
-        self._key = hmac.digest(key, scope.encode(), "sha256")
-        self.readers = tuple(readers)
+    def __init__(self, readers: Iterable[str]) -> None:
+        self._keys = {reader: secrets.token_bytes(32) for reader in readers}
+        self.readers = tuple(self._keys)
+
+    def revoke(self, reader: str) -> None:
+        """End a reader's token and sessions."""
+        self._keys[reader] = secrets.token_bytes(32)
 
     def token(self, reader: str) -> str:
         """Return a reader's login token."""
-        return self._signature("token", reader)[:32]
+        return self._signature(reader, "token")[:32]
 
     def opens(self, reader: str, token: str) -> bool:
         """True if a token belongs to a reader."""
-        right = hmac.compare_digest(self.token(reader).encode(), token.encode("utf-8", "replace"))
-        return right and reader in self.readers
+        return reader in self.readers and _is_same(self.token(reader), token)
 
     def cookie(self, reader: str) -> str:
         """Return the cookie's value for a new session of a reader."""
-        content = {"reader": reader, "nonce": secrets.token_hex(16), "until": int(time.time()) + SESSION_SECONDS}
+        content = {"nonce": secrets.token_hex(16), "until": int(time.time()) + SESSION_SECONDS}
         text = base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
-        return f"{text}.{self._signature('session', text)}"
+        return f"{text}.{self._signature(reader, f'session:{text}')}"
 
     def session(self, cookie: str) -> tuple[str, str] | None:
         """Return the reader of a cookie's session and its CSRF token, or None if it is forged or expired."""
         text, _, signature = cookie.partition(".")
-        if not hmac.compare_digest(self._signature("session", text).encode(), signature.encode("utf-8", "replace")):
-            return None
-        content = json.loads(base64.urlsafe_b64decode(text))
-        if content["until"] < time.time() or content["reader"] not in self.readers:
-            return None
-        return content["reader"], self._csrf(content["reader"], content["nonce"])
+        if reader := next(
+            (r for r in self.readers if _is_same(self._signature(r, f"session:{text}"), signature)), None
+        ):
+            content = json.loads(base64.urlsafe_b64decode(text))
+            return None if content["until"] < time.time() else (reader, self._csrf(reader, content["nonce"]))
+        return None
 
     def session_by_header(self, reader: str) -> tuple[str, str]:
         """Return `session` of a reader who was authenticated by the proxy."""
@@ -107,8 +87,12 @@ class Gate:
 
     def _csrf(self, reader: str, nonce: str) -> str:
         """Return the token that a page must send with every change. nonce: Random value of the session."""
-        return self._signature("csrf", f"{reader}:{nonce}")
+        return self._signature(reader, f"csrf:{nonce}")
 
-    def _signature(self, purpose: str, text: str) -> str:
-        signature = hmac.digest(self._key, f"{purpose}:{text}".encode("utf-8", "replace"), "sha256")
+    def _signature(self, reader: str, text: str) -> str:
+        signature = hmac.digest(self._keys[reader], text.encode("utf-8", "replace"), "sha256")
         return base64.urlsafe_b64encode(signature).decode().rstrip("=")
+
+
+def _is_same(right: str, text: str) -> bool:
+    return hmac.compare_digest(right.encode(), text.encode("utf-8", "replace"))

@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
 from CACScoringLib.core.errors import ChangedError, CTError, JournalError, OutputError, RefusedError
-from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS
+from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery
 from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import WorkList
+from CACScoringLib.review.chain import register
 
 from .actions import ASSIGNABLE_SITES, checked
 from .images import first_view, label_colours, slice_bytes
@@ -71,13 +72,17 @@ class Server:
     Args:
         work: Scans and their readings.
         gate: Authentication of readers.
+        register: File of the register, which names logins.
         project: Training project for exported reviews, or None.
         dicom: True to export DICOM objects too.
     """
 
-    def __init__(self, work: WorkList, gate: Gate, project: Path | None = None, dicom: bool = False) -> None:
+    def __init__(
+        self, work: WorkList, gate: Gate, register: Path, project: Path | None = None, dicom: bool = False
+    ) -> None:
         self.work = work
         self.gate = gate
+        self._register = register
         self.project = project
         self.dicom = dicom
         self.origins: tuple[str, ...] = ()
@@ -98,6 +103,7 @@ class Server:
                 web.get("/login", self._login),
                 web.get("/scan/{id:[0-9a-f]{16}}", self._scan_page),
                 web.get("/static/{name}", self._file),
+                web.post("/revoke", self._revoke),
                 web.get("/api/work", self._work),
                 web.get("/api/agreement", self._agreement),
                 web.get(scan, self._state),
@@ -170,11 +176,27 @@ class Server:
         if not self.gate.opens(reader, token):
             await asyncio.sleep(1)  # slows down guessing
             raise web.HTTPUnauthorized(reason="The token is not valid. Open the address that cac review printed.")
+        await asyncio.to_thread(register, self._register, "login", reader=reader, place=request.remote)
         answer = web.Response(status=303, headers={"Location": "/"})
         secure = all(origin.startswith("https:") for origin in self.origins)
         cookie = self.gate.cookie(reader)
         answer.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, httponly=True, secure=secure, samesite="Lax")
         return answer
+
+    def address(self, reader: str, origin: str) -> str:
+        """Return a reader's login address."""
+        return f"{origin}/login?{urlencode({'reader': reader, 'token': self.gate.token(reader)})}"
+
+    async def _revoke(self, request: web.Request) -> web.StreamResponse:
+        """End the reader's address and sessions; the terminal of the server gets a new address."""
+        await _empty(request)
+        reader = request[READER]
+        if self.user_header:
+            raise RefusedError("A proxy names the readers; end the session there.")
+        self.gate.revoke(reader)
+        await asyncio.to_thread(register, self._register, "revoked", reader=reader, place=request.remote)
+        print(f"{reader}: {self.address(reader, self.origins[0])}", flush=True)
+        return _json({})
 
     # Pages
 
@@ -219,8 +241,8 @@ class Server:
         return _json({"pairs": await asyncio.to_thread(pairs)})
 
     async def _first(self, request: web.Request) -> web.StreamResponse:
-        case = self._case(request)
-        return _json(await asyncio.to_thread(lambda: first_view(self.reviews.scan(case), case.folder)))
+        case, blind = self._case(request), self._is_blind(request)
+        return _json(await asyncio.to_thread(lambda: first_view(self.reviews.scan(case), case.folder, blind)))
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
         case, reader = self._case(request), request[READER]
@@ -233,11 +255,12 @@ class Server:
             for site, colour in SITE_COLOURS.items()
         ]
         about = {
-            "name": self.work.name_of(case, reader, _kind_for_name(request)),
+            "name": self.work.name_of(case, reader, request.match_info["reading"]),
             "reader": reader,
             "sites": sites,
             "given_sites": [int(site) for site in ASSIGNABLE_SITES],
             "rejected": NOT_CORONARY,
+            "unassigned": int(Artery.UNASSIGNED),
             "label_colours": label_colours(),
             "project": self.project is not None,
             "order": [page_path(*reading) for reading in self.work.order(reader)],
@@ -322,8 +345,7 @@ class Server:
         return await asyncio.to_thread(run)
 
     def _is_blind(self, request: web.Request) -> bool:
-        kind = request.match_info["reading"]
-        return kind != CONSENSUS and self.work.hides(self._case(request), request[READER], kind)
+        return self.work.hides(self._case(request), request[READER], request.match_info["reading"])
 
     def _check_image(self, request: web.Request, name: str) -> None:
         """Raise HTTPNotFound for an image that a blind reader must not see."""
@@ -336,7 +358,7 @@ class Server:
 
     def _prepare(self, review: OpenReview) -> None:
         if self.work.blind and review.reading != CONSENSUS:
-            review.review.make_blind()
+            review.review.make_blind(review.reading)
         if review.reading == CONSENSUS:
             review.begin_consensus([self.work.reading_of(reader, FIRST) for reader in self.work.readers])
 
@@ -350,20 +372,16 @@ class Server:
         case, kind, reader = self._case(request), request.match_info["reading"], request[READER]
         if kind == CONSENSUS and not self.work.consensus_due(case):
             raise RefusedError("A consensus begins when all readers have reviewed the scan.")
+        if (kind == CONSENSUS) != (reader == self.work.adjudicator) and self.work.adjudicator:
+            raise RefusedError(f"{self.work.adjudicator} decides where readers differ, and reads nothing else.")
         if kind == AGAIN and not self.work.may_read_again(case, reader):
-            raise RefusedError("This scan is read again once its first reading is confirmed, and if the plan says so.")
+            raise RefusedError("This scan is read again after all first readings, and not before the planned date.")
         return self.reviews.get(case, self.work.reading_of(reader, kind))
 
 
 def page_path(case_id: str, kind: str) -> str:
     """Return the path of a reading's page below /scan/."""
     return case_id if kind == FIRST else f"{case_id}?reading={kind}"
-
-
-def _kind_for_name(request: web.Request) -> str:
-    """Return the kind of reading by which a scan is named; a consensus has the names of first readings."""
-    kind = request.match_info["reading"]
-    return FIRST if kind == CONSENSUS else kind
 
 
 def _navigates(request: web.Request) -> bool:

@@ -7,17 +7,18 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from urllib.parse import urlencode
 
 from aiohttp import web
 from filelock import FileLock, Timeout
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.cases import check_present
+from CACScoringLib.readings.journals import REGISTER, plan_sha256, root_of
 from CACScoringLib.readings.work_list import WorkList
+from CACScoringLib.review.chain import register
 
 from ..project.project import Project
-from .safety import Gate, stored_key
+from .safety import Gate
 from .server import Server, ServerSettings
 
 LOCK = ".review.lock"
@@ -45,7 +46,6 @@ def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) 
         project = Project.open(project).folder
     lock = FileLock(results / LOCK)
     try:
-        key = stored_key()
         lock.acquire(timeout=0)
     except Timeout:
         message = f"Another server reviews {results}. Use that one, or stop it first."
@@ -53,7 +53,10 @@ def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) 
     except OSError as error:
         raise OutputError(f"Reviews cannot be kept in {results}: {error.strerror}. Check its permissions.") from error
     with lock:
-        yield Server(work, Gate(key, str(results.resolve()), work.readers), project, dicom)
+        root = root_of(results.resolve())
+        modes = {"double": work.double, "blind": work.blind, "plan": plan_sha256(root)}
+        register(root / REGISTER, "server", readers=work.readers, adjudicator=work.adjudicator, **modes)
+        yield Server(work, Gate(work.people), root / REGISTER, project, dicom)
 
 
 @asynccontextmanager
@@ -82,9 +85,8 @@ async def listening(server: Server, settings: ServerSettings) -> AsyncIterator[s
 
 def addresses(server: Server, origin: str) -> dict[str, str]:
     """Return the readers' login addresses by name; {} behind a proxy that names readers."""
-    readers = server.work.readers if server.user_header is None else ()
-    query = {reader: urlencode({"reader": reader, "token": server.gate.token(reader)}) for reader in readers}
-    return {reader: f"{origin}/login?{text}" for reader, text in query.items()}
+    readers = server.work.people if server.user_header is None else ()
+    return {reader: server.address(reader, origin) for reader in readers}
 
 
 async def _serve(server: Server, settings: ServerSettings) -> None:

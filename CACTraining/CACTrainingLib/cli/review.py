@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import ipaddress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -40,9 +41,13 @@ class ReviewOptions:
         dicom: Also export reviews of DICOM series as DICOM objects (SEG, SR, PDF).
         repeat: With --double: read in a random order by a plan (reading_plan.csv, made on the first start), in which
             each reader reads this proportion of the scans again at the end.
+        washout: With --repeat: date before which nothing is read again, such as 2027-03-01.
+        adjudicator: Who alone decides where readers differ, and reads nothing else.
         seed: Seed of the plan's order.
         tables: Serve no page, but write readings and their agreement as tables into this new folder; needs --double.
-        verify: Serve no page, but check that the journals of all reviews are as they were written.
+        verify: Serve no page, but check journals, plan, exports, and with --tables these, as they were written.
+        key: With --verify: public key of a site, as its own --verify prints it; may be repeated (default: your own).
+        recompute: With --verify: compute exported scores again from voxels and journals.
     """
 
     results: Path = argument(metavar="RESULTS")
@@ -54,19 +59,26 @@ class ReviewOptions:
     project: Path | None = option(None, metavar="DIR")
     dicom: bool = False
     repeat: float | None = option(None, metavar="PART")
+    washout: str = option("", metavar="DATE")
+    adjudicator: str = option("", metavar="NAME")
     seed: int = 0
     tables: Path | None = option(None, metavar="DIR")
     verify: bool = False
+    key: tuple[str, ...] = option((), metavar="HEX")
+    recompute: bool = False
     settings: tuple[str, ...] = settings_option('{"port": 8080}')
 
 
 def _extras(options: ReviewOptions) -> tuple[str, ...]:
-    return ("review", *(("studies",) if options.double else ()), *extras_of_dicom(options.dicom))
+    from CACScoringLib.readings.journals import PLAN
+
+    is_double = options.double or (options.results / PLAN).exists()
+    return ("review", *(("studies",) if is_double else ()), *extras_of_dicom(options.dicom))
 
 
 def _run(options: ReviewOptions, progress: Progress) -> None:
     if options.verify:
-        _verify(options.results)
+        _verify(options)
         return
     if options.tables is not None:
         from ..browser.agreement import write_tables
@@ -80,22 +92,28 @@ def _run(options: ReviewOptions, progress: Progress) -> None:
     serve(*serve_arguments(options), place)
 
 
-def _verify(results: Path) -> None:
-    """Print what the journals show. Raises CTError if one was changed, OutputError if there is none."""
-    from ..browser.project import results_of
-    from ..browser.verification import verify_journals
+def _verify(options: ReviewOptions) -> None:
+    """Print what the journals show. Raises CTError if something was changed, OutputError if there is no review."""
+    from ..browser.project import cases_of, results_of
+    from ..browser.verification import recomputed, verify_readings, verify_tables
 
-    findings = list(verify_journals(results_of(results)))
+    root = results_of(options.results)
+    findings = list(verify_readings(root, options.key))
+    if options.tables is not None:
+        findings += verify_tables(options.tables, root)
+    if options.recompute:
+        findings += recomputed(cases_of(options.results, options.ct, options.series))
     if not findings:
-        raise OutputError(f"{results} holds no review. Give a folder of cac score or cac cohort that was reviewed.")
-    for text, _is_whole in findings:
+        raise OutputError(f"{options.results} holds no review. Give a folder of cac score or cac cohort with one.")
+    for text, _is_right in findings:
         print(text)
-    if faults := sum(not is_whole for _text, is_whole in findings):
+    if faults := sum(not is_right for _text, is_right in findings):
         raise CTError(f"{faults} of {len(findings)} findings are faults; they are listed above.")
 
 
 def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None, bool]:
     """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
+    from CACScoringLib.readings.journals import PLAN, root_of
     from CACScoringLib.readings.plan import plan_of
     from CACScoringLib.readings.work_list import WorkList
 
@@ -103,21 +121,37 @@ def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None
     from ..project.project import is_project
 
     readers = tuple(dict.fromkeys(options.reader or (_user(),)))
+    folder = results_of(options.results)
+    root = root_of(folder.resolve())
+    is_planned = (root / PLAN).exists()
+    if is_planned and root != folder.resolve():
+        raise OutputError(f"The readings of {folder} are planned in {root}. Review that folder.")
+    is_double = options.double or is_planned  # a plan binds
     if options.double and len(readers) < 2 and options.repeat is None:
         raise OutputError("Double reading needs two readers at least. Name each with --reader.")
-    if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in readers):
+    names = (*readers, *filter(None, [options.adjudicator]))
+    if options.adjudicator and (options.adjudicator in readers or not is_double):
+        raise OutputError("An adjudicator decides between readers who each read alone, and is none of them.")
+    if any(not name.isprintable() or not 1 <= len(name.strip()) <= 40 or name != name.strip() for name in names):
         raise OutputError("A reader's name has 1 to 40 characters that can be shown, and no space at its ends.")
-    if not options.double and (options.repeat is not None or options.tables is not None):
+    if not is_double and (options.repeat is not None or options.tables is not None):
         raise OutputError("--repeat and --tables are for readers who each read alone. Add --double.")
     if options.series is not None and options.ct is None:
         raise OutputError("--series chooses a series of the folder that --ct names.")
     cases = cases_of(options.results, options.ct, options.series)
-    folder = results_of(options.results)
-    plan = plan_of(folder, cases, readers, options.repeat, options.seed, options.blind) if options.double else []
+    how = options.repeat, options.seed, options.blind, _date(options.washout)
+    plan = plan_of(folder, cases, readers, *how) if is_double else []
     is_blind = options.blind or any(reading.is_blind for reading in plan)
-    work = WorkList(cases, readers, options.double, is_blind, plan)
+    work = WorkList(cases, readers, is_double, is_blind, plan, options.adjudicator)
     project = options.project or (options.results if is_project(options.results) else None)
     return folder, work, project, options.dicom
+
+
+def _date(text: str) -> str:
+    try:
+        return text and date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise OutputError(f"--washout is {text!r}, no date such as 2027-03-01.") from None
 
 
 def _user() -> str:

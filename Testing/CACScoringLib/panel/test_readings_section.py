@@ -228,7 +228,7 @@ def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(op
     reader.driver.widget._closeReading()
     reader.ui.readingTable.cellDoubleClicked.emit(0, 0)
     reader.driver.settle()
-    assert reader.driver.review.reviewed == {"threshold": True, "decomposition": True}
+    assert reader.driver.review.reviewed == {"threshold": True, "decomposition": False}
 
 
 def test_the_panel_makes_a_plan(open_panel, results):

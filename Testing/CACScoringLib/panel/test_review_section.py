@@ -354,12 +354,12 @@ class TestAutomaticScore:
         ui, rows = automatic.ui, automatic.lesions()
         automatic.widget.review.showSideBySide()
         assert automatic.current == rows[0]["No"]
-        assert (len(rows), ui.lookedLabel.text) == (15, "0 of 9 looked at"), "without those that are left out"
+        assert (len(rows), ui.lookedLabel.text) == (15, "0 of 15 looked at")
         automatic.key("2")
         assert automatic.current == rows[1]["No"]
-        assert ui.lookedLabel.text == "1 of 9 looked at", "the one that the reader assigned"
+        assert ui.lookedLabel.text == "1 of 15 looked at", "the one that the reader assigned"
         ui.lesionTable.setCurrentCell(2, 0)
-        assert ui.lookedLabel.text == "3 of 9 looked at", "the one that the reader went on from, too"
+        assert ui.lookedLabel.text == "3 of 15 looked at", "the one that the reader went on from, too"
 
     @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox"])
     def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, monkeypatch, button):
@@ -369,10 +369,8 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(1, 0)
         getattr(ui, button).click()
         automatic.settle()
-        assert questions == [
-            "Never shown: 7 of 9 lesions, and 1 doubtful ones that are left out. Confirm what you looked at? The "
-            "others stay automatic."
-        ]
+        (question,) = questions
+        assert question.startswith("2 of 15 candidates looked at. Confirm the score although 13 were never shown?")
         assert not automatic.review.reviewed["threshold"]
         assert not ui.reviewedBox.checked
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
@@ -381,19 +379,19 @@ class TestAutomaticScore:
 
     def test_no_coronary_calcium_asks_what_it_rejects_and_how_much_was_never_in_view(self, automatic, monkeypatch):
         ui, review, questions = automatic.ui, automatic.review, []
-        total = review.result("threshold").total.agatston
         monkeypatch.setattr(slicer.app, "_testing", False)
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
         for row in range(len(automatic.lesions())):
             ui.noCalciumButton.click()
             unseen = 15 - (row + 1 if row else 0)
-            assert f"This rejects 15 lesions (Agatston {total:,.0f}), {unseen} of them never in view" in questions[-1]
+            assert f"This rejects 15 candidates, and confirms 0. Never shown: {unseen}." in questions[-1]
             assert not any(review.reviewed.values())
             ui.lesionTable.setCurrentCell(row + 1, 0)
         assert len(questions) == 15, "asked even when all were seen"
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
         ui.noCalciumButton.click()
-        assert all(review.reviewed.values())
+        assert review.reviewed["threshold"]
+        assert not review.reviewed.get("decomposition"), "the map was hidden"
         assert review.result("threshold").total.agatston == 0
 
     def test_no_coronary_calcium_stands_apart_from_harmless_buttons(self, automatic):
@@ -406,18 +404,19 @@ class TestAutomaticScore:
         tops = [button.mapTo(ui.moreButton, qt.QPoint(0, 0)).y() for button in (ui.noCalciumButton, ui.copyButton)]
         assert tops[0] + ui.noCalciumButton.height <= tops[1]
 
-    def test_sites_outside_the_arteries_are_not_counted_and_stay_automatic(self, automatic):
+    def test_sites_outside_the_arteries_have_their_own_line(self, automatic):
         review = automatic.review
         lesions = review.review("threshold")
-        flat = lesions.flat_voxels([review.lesions("threshold")[0].id])
+        lesion = review.lesions("threshold")[0].id
+        flat = lesions.flat_voxels([lesion])
         valve = np.full(len(flat), NonCoronary.AORTIC_VALVE, np.uint8)
         review.give_all("threshold", lesions.labelled.with_labels(flat, valve))
+        review.look_at("threshold", review.unseen_candidates("threshold") - {lesion})
         automatic.widget.review.update()
-        assert automatic.ui.lookedLabel.text == "0 of 8 looked at"
-        review.look_at("threshold", [lesion.id for lesion in review.result("threshold").lesions])
-        automatic.key("A")
-        assert "of 8 lesions" not in automatic.ui.headLabel.text
-        assert not review.non_coronary.reviewed
+        automatic.ui.acceptButton.click()
+        confirmation = review.confirmations["threshold"]
+        assert (confirmation.outside, confirmation.outside_unseen) == (1, 1)
+        assert confirmation.in_words.endswith("Outside the arteries: 0 of 1 looked at.")
 
     def test_a_confirmation_states_the_reader_and_the_lesions_looked_at(self, automatic):
         automatic.state.exportReader = "Reader^Rita"
@@ -426,7 +425,8 @@ class TestAutomaticScore:
         confirmation = automatic.review.confirmations["threshold"]
         assert confirmation.reader == "Reader Rita"
         assert len(confirmation.not_looked_at) == confirmation.sites - 2 > 0
-        assert f"2 of {confirmation.sites} lesions looked at" in automatic.ui.headLabel.text
+        assert (confirmation.candidates, confirmation.candidates_unseen) == (15, 13)
+        assert "2 of 15 candidates looked at" in automatic.ui.headLabel.text
 
     def test_a_confirmed_score_is_confirmed_again_by_the_same_button(self, automatic):
         ui, review = automatic.ui, automatic.review
@@ -453,7 +453,7 @@ class TestAutomaticScore:
 
     def test_a_score_without_lesions_asks_to_look_through_the_heart(self, automatic):
         automatic.widget.review._list([])
-        assert "All lesions" not in automatic.ui.totalLabel.text
+        assert "All candidates" not in automatic.ui.totalLabel.text
         assert "Look through the heart" in automatic.ui.totalLabel.text
 
     def test_a_reader_who_has_viewed_all_lesions_is_asked_to_confirm(self, automatic):
@@ -471,7 +471,7 @@ class TestAutomaticScore:
         assert "confirm" not in ui.totalLabel.text.lower()
         for row in range(len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
-        assert ui.lookedLabel.text == "9 of 9 looked at"
+        assert ui.lookedLabel.text == "15 of 15 looked at"
         assert "Confirm it (key A)" in ui.totalLabel.text
         automatic.key("A")
         assert not ui.totalLabel.visible

@@ -59,10 +59,7 @@ def many_lines(driver, count: int) -> list:
 
     line = driver.widget.review._lines[0]
     doubtful = {3, count - 2}
-    return [
-        replace(line, id=n + 1, cells=(n + 1, *line.cells[1:]), doubtful=n in doubtful, coronary=True)
-        for n in range(count)
-    ]
+    return [replace(line, id=n + 1, cells=(n + 1, *line.cells[1:]), doubtful=n in doubtful) for n in range(count)]
 
 
 class TestWidth:

@@ -111,9 +111,3 @@ class TestJournal:
         reading.note("time", "Ann", "", 5.0)
         assert readers_of([case]) == ["Ann"]
         assert file_of(case, ANN).is_file()
-
-    def test_an_export_names_the_last_entry(self, case):
-        reading = Reading(case)
-        reading.note("time", "Ann", "", 5.0)
-        mark = reading.review.as_reviewed().record.review.journal
-        assert (mark.entries, mark.sha256) == (1, journal_of(case, ANN).hashes[-1])

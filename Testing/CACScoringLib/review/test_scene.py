@@ -93,12 +93,15 @@ def test_assigned_and_rejected_lesions(review, method):
     assert review.result(method).arteries[Artery.UNASSIGNED].lesions == 0
 
 
-def test_no_calcium_is_a_reviewed_score_of_0_of_all_methods(review, tmp_path):
+def test_no_calcium_is_a_reviewed_score_of_0_of_the_shown_method(review, tmp_path):
     review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-    review.set_no_calcium()
-    for method in METHODS:
-        result = review.result(method)
-        assert (result.reviewed, result.no_calcium, result.total) == (True, True, score_of((), has_masses=True))
+    review.set_no_calcium("threshold")
+    result = review.result("threshold")
+    assert (result.reviewed, result.no_calcium, result.total) == (True, True, score_of((), has_masses=True))
+    confirmation = review.confirmations["threshold"]
+    assert 0 < confirmation.candidates_unseen == confirmation.candidates - 2, "two were assigned"
+    assert f"2 of {confirmation.candidates} candidates looked at" in confirmation.in_words
+    assert not review.reviewed["decomposition"], "the map was hidden"
     assert (review.categories().risk_class, review.categories().cac_drs) == ("0", "A0")
     review.export(tmp_path / "out")
     document = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))

@@ -1,12 +1,13 @@
 """Reading plans, repetitions, and the tables of readings and their agreement."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
 from CACScoringLib.core.errors import OutputError
-from CACScoringLib.readings.journals import AGAIN, FIRST, reading_by
-from CACScoringLib.readings.plan import FILE, plan_of
+from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, reading_by
+from CACScoringLib.readings.plan import plan_of
 from CACScoringLib.readings.work_list import WorkList
 from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.open_reviews import OpenReview
@@ -60,7 +61,7 @@ class TestPlan:
         plan = planned(results, cases, seed=3)
         assert planned(results, cases, seed=4) == plan, "the plan on the disk"
         assert plan_of(results, cases, READERS[:1], None, 0) == [r for r in plan if r.reader == "Ann"]
-        (results / FILE).unlink()
+        (results / PLAN).unlink()
         assert planned(results, cases, seed=3) == plan
         assert plan_of(results, cases, READERS, None, 0) == plan
 
@@ -74,7 +75,7 @@ class TestPlan:
     )
     def test_a_plan_that_does_not_fit_is_refused(self, results, cases, change, message):
         planned(results, cases)
-        file = results / FILE
+        file = results / PLAN
         file.write_text(change(file.read_text()))
         with pytest.raises(OutputError, match=message):
             planned(results, cases)
@@ -89,7 +90,26 @@ class TestPlan:
         assert plan_of(results, cases, READERS, None, 0) == []
         with pytest.raises(OutputError, match="--repeat is 2"):
             planned(results, cases, repeated=2)
-        assert not (results / FILE).exists()
+        assert not (results / PLAN).exists()
+
+    def test_other_readings_and_a_date_lie_between_both_readings_of_a_scan(self, results, cases):
+        scans = [f"s{n}" for n in range(30)]
+        named = [replace(cases[0], folder=results / name) for name in scans]
+        plan = plan_of(results, named, READERS, 0.5, washout="2999-01-01")
+        for reader in READERS:
+            order = [reading.scan for reading in plan if reading.reader == reader]
+            again = order[30:]
+            assert min(30 + n - order.index(scan) for n, scan in enumerate(again)) > 10
+            assert again != [scan for scan in order[:30] if scan in again], "in another order"
+        assert {reading.not_before for reading in plan if reading.kind == AGAIN} == {"2999-01-01"}
+
+    def test_a_repetition_waits_for_its_date(self, results, cases):
+        plan = plan_of(results, cases, READERS, 1.0, washout="2999-01-01")
+        for case in cases:
+            read(case, "Ann", FIRST, [])
+        assert not WorkList(cases, READERS, True, plan=plan).may_read_again(cases[0], "Ann")
+        early = [replace(reading, not_before="2020-01-01") for reading in plan]
+        assert WorkList(cases, READERS, True, plan=early).may_read_again(cases[0], "Ann")
 
 
 class TestWorkList:
@@ -100,9 +120,11 @@ class TestWorkList:
         assert [row["name"] for row in listed] == [f"Case {n}" for n in range(1, 5)]
         case = work.cases[work.plan["Ann"][-1][0]]
         assert not work.may_read_again(case, "Ann")
-        read(case, "Ann", FIRST, [])
+        for unread in cases:
+            assert not work.may_read_again(case, "Ann"), "all first readings come before"
+            read(unread, "Ann", FIRST, [])
         assert work.may_read_again(case, "Ann")
-        assert not any(work.may_read_again(unread, "Ann") for unread in cases if unread is not case)
+        assert not any(work.may_read_again(scan, "Ann") for scan in cases if scan is not case)
         assert rows_of(work, "Ann")[-1]["name"] == "Case 4", "still hidden"
 
 

@@ -201,8 +201,9 @@ class TestJournal:
         file = journals(results)[0]
         file.write_bytes(file.read_bytes() + b'{"number": 4, "time"')
         again = start_process("--reader", "Ann", "--settings", json.dumps({"port": server.port}))
-        # The session outlives the server.
         client.server = again
+        assert client.raw("GET", base, headers={"Cookie": client.cookie})[0] == 401, "sessions end with the server"
+        client = again.client("Ann")
         after = client.get(base)
         assert after["version"] == before["version"] == 3
         assert after["methods"] == before["methods"]
@@ -213,19 +214,6 @@ class TestJournal:
         readers = {json.loads(line)["reader"] for line in file.read_text(encoding="utf-8").splitlines()[1:]}
         assert readers == {"Ann"}
         assert client.rows()["one"]["seconds"] > 0
-
-    def test_a_review_is_refused_after_the_scan_was_scored_again(self, start, results):
-        client = start("--reader", "Ann").client("Ann")
-        base = client.base("one")
-        client.act(base, "accept")
-        client.server.stop()
-        file = results / "one" / "scores.json"
-        file.write_text(file.read_text(encoding="utf-8") + "\n")
-        again = start("--reader", "Ann").client("Ann")
-        assert "another result" in again.rows()["one"]["problem"]
-        status, content, _ = again.raw("GET", base, headers={"Cookie": again.cookie})
-        assert status == 422
-        assert "scored again" in json.loads(content)["error"]
 
     def test_two_servers_do_not_review_the_same_folder(self, start, results, capsys):
         start("--reader", "Ann")
@@ -287,6 +275,40 @@ class TestDoubleReading:
         dice = 2 * remaining_mm3 / (2 * remaining_mm3 + counted[0]["volume_mm3"])
         pair = bob.get("/api/agreement")["pairs"][0]
         assert pair["dice"]["estimate"] == pytest.approx(dice, abs=1e-4)
+
+    def test_an_adjudicator_alone_decides_without_the_networks(self, start):
+        server = start(*self.OPTIONS, "--blind", "--adjudicator", "Eve")
+        ann, bob, eve = map(server.client, ("Ann", "Bob", "Eve"))
+        rows = eve.get("/api/work")["rows"]
+        assert {(row["reading"], row["name"][:4]) for row in rows} == {("consensus", "Case")}
+        base = f"/api/scans/{rows[0]['id']}"
+        for client, site in ((ann, Artery.LAD), (bob, Artery.LCX)):
+            lesions = client.get(f"{base}/own")["methods"]["threshold"]["lesions"]
+            client.act(
+                f"{base}/own", "assign", lesions=[max(lesions, key=lambda x: x["agatston"])["id"]], site=int(site)
+            )
+            client.act(f"{base}/own", "reject-rest")
+            client.act(f"{base}/own", "accept")
+        for client, kind in ((ann, "consensus"), (eve, "own")):
+            assert client.raw("GET", f"{base}/{kind}", headers={"Cookie": client.cookie})[0] == 400
+        state = eve.get(f"{base}/consensus")
+        method = state["methods"]["threshold"]
+        assert len(method["undecided"]) == 1
+        assert all(lesion["probability"] is None for lesion in method["lesions"])
+        eve.act(f"{base}/consensus", "assign", lesions=method["undecided"], site=int(Artery.LAD))
+        assert eve.act(f"{base}/consensus", "accept")["methods"]["threshold"]["status"] == "reviewed"
+
+    def test_blind_readers_see_other_numbers_in_another_order(self, start):
+        server = start(*self.OPTIONS, "--blind")
+        case, orders = None, []
+        for reader in ("Ann", "Bob"):
+            client = server.client(reader)
+            case = case or client.get("/api/work")["rows"][0]["id"]
+            lesions = client.get(f"/api/scans/{case}/own")["methods"]["threshold"]["lesions"]
+            assert [lesion["id"] for lesion in lesions] == list(range(1, len(lesions) + 1))
+            orders.append([lesion["agatston"] for lesion in lesions])
+        assert orders[0] != orders[1] != sorted(orders[1], reverse=True)
+        assert sorted(orders[0]) == sorted(orders[1])
 
     @pytest.fixture
     def blind(self, start):
@@ -397,6 +419,7 @@ def test_the_folder_of_cac_score_is_reviewed_with_the_ct(results, start, capsys)
         ("--settings", '{"origin": "example.org"}'),
         ("--settings", '{"user_header": "X-User"}'),
         ("--double",),
+        ("--double", "--reader", "A", "--reader", "B", "--adjudicator", "A"),
         ("--reader", " "),
         ("--reader", "a\nb"),
         ("--settings", '{"port": 70000}'),

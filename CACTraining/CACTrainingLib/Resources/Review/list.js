@@ -1,6 +1,6 @@
 // The work list: filters, order, agreement.
 
-import { ask, byId, element, interval, number, say, time } from '/static/common.js'
+import { ask, byId, element, interval, number, say, send, time } from '/static/common.js'
 
 let about
 let ahead // the scan that the server reads while the list is looked at
@@ -63,8 +63,14 @@ async function start () {
   inputs.forEach((id, n) => { if (kept[n] !== undefined) byId(id).value = kept[n] })
   for (const id of inputs) byId(id).addEventListener('input', draw)
   byId('filters').addEventListener('submit', event => event.preventDefault())
+  byId('revoke').addEventListener('click', revoke)
   draw()
   if (about.double) await drawAgreement()
+}
+
+function revoke () {
+  if (!confirm('End your address and all your sessions? The terminal of the server shows your new address.')) return
+  send('/revoke', {}).then(() => location.reload()).catch(error => say(error.message))
 }
 
 async function drawAgreement () {

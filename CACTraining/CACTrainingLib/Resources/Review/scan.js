@@ -290,7 +290,7 @@ const KEYS = {
   x: () => give(state.rejected),
   n: () => step(1),
   p: () => step(-1),
-  u: () => act('reject-rest'),
+  u: rejectRest,
   a: confirmScore,
   r: () => own().status === 'reviewed' ? act('reviewed', { on: false }) : confirmScore(),
   0: zero,
@@ -359,30 +359,45 @@ function giveUp () {
   draw()
 }
 
-// Of the coronary lesions that count, those that were never shown, and in words how many were.
-function lookedAt () {
-  const isCoronary = lesion => state.given_sites.indexOf(lesion.site) <= 4
-  const counted = own().lesions.filter(lesion => lesion.left_out === null && !isRejected(lesion) && isCoronary(lesion))
+const isOutside = lesion => state.given_sites.indexOf(lesion.site) > 4
+
+// Candidates of the arteries at the start that were never shown.
+function unseen () {
+  return new Set(own().unseen.filter(id => !shownIn(method).has(id)))
+}
+
+// How many candidates of the arteries were shown, and lesions outside them.
+function looks () {
+  const count = own().candidates
+  const outside = own().lesions.filter(lesion => lesion.left_out === null && isOutside(lesion))
   const looked = new Set([...own().looked_at, ...shownIn(method)])
-  const unseen = counted.filter(lesion => !looked.has(lesion.id))
-  return { unseen, words: counted.length ? `${counted.length - unseen.length} of ${counted.length} lesions looked at` : '' }
+  return {
+    arteries: count ? `${count - unseen().size} of ${count} candidates looked at` : '',
+    outside: outside.length ? `Outside the arteries: ${outside.filter(lesion => looked.has(lesion.id)).length} of ${outside.length}` : ''
+  }
 }
 
 function showLooks () {
-  byId('looked').textContent = lookedAt().words
+  byId('looked').textContent = looks().arteries
+  byId('looked-outside').textContent = looks().outside
 }
 
-// A score is confirmed as far as it was looked at; the reader is asked where that is not all of it.
+// A score is confirmed as far as it was looked at; the reader is asked where candidates were never shown.
 function confirmScore () {
-  const { unseen, words } = lookedAt()
-  if (!unseen.length || confirm(`${words}. Confirm what you looked at? The others stay automatic.`)) return act('accept')
+  const text = `${looks().arteries}. Confirm the score although ${unseen().size} were never in view? The record will say so.`
+  if (!unseen().size || confirm(text)) return act('accept')
+}
+
+function rejectRest () {
+  const rest = own().lesions.filter(lesion => lesion.site === state.unassigned)
+  const count = rest.filter(lesion => unseen().has(lesion.id)).length
+  if (!count || confirm(`This rejects ${rest.length} candidates, ${count} of them never in view. The record will say so.`)) act('reject-rest')
 }
 
 function zero () {
-  const lesions = Object.values(own().arteries).reduce((sum, score) => sum + score.lesions, 0)
-  const inside = lookedAt().unseen.length
-  const text = `This rejects ${lesions} lesions, ${inside} of them never in view, and records a reviewed score of 0.`
-  if (!lesions || confirm(text)) act('no-calcium')
+  const count = own().lesions.filter(lesion => !isOutside(lesion) && !isRejected(lesion)).length
+  const text = `This rejects ${count} candidates and records a reviewed score of 0. Never in view: ${unseen().size}. The record will say so.`
+  if (!(count || unseen().size) || confirm(text)) act('no-calcium')
 }
 
 function neighbour (by) {

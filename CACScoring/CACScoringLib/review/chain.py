@@ -1,0 +1,140 @@
+"""Chained lines of JSON in a file that only grows.
+
+Each line holds the hash of the one before (`previous`) and of its own content (`sha256`), which shows a later change of
+any line, and a signature of this hash. A line is signed only after a line with the same key's signature, so that the
+last signature vouches for all lines. What a killed process left of its last line is overwritten by the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import JournalError
+from ..core.files import parse_json, sync_folder
+from .signatures import is_signed, public_key, signature_of
+
+Line = dict[str, Any]
+
+
+def read_lines(file: Path) -> tuple[list[Line], int]:
+    """Return the whole lines of a file, and its size; none without a file.
+
+    Raises JournalError if the file cannot be read, is damaged, or a line was changed.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise JournalError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
+    try:
+        lines = [parse_json(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
+        _check(file, lines)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(file, error) from error
+    return lines, len(content)
+
+
+def damaged(file: Path, error: Exception) -> JournalError:
+    """Return the error of a damaged file."""
+    return JournalError(f"{file} is damaged ({error}). Restore it from a copy, or move it away.")
+
+
+def _check(file: Path, lines: list[Line]) -> None:
+    """Check the hashes of all lines. Raises JournalError with the first line that was changed."""
+    previous = ""
+    for number, line in enumerate(lines, 1):
+        content = {name: value for name, value in line.items() if name not in ("sha256", "signature")}
+        fault = ""
+        if line["sha256"] != _hash_of(content):
+            fault = f"line {number} was changed after it was written"
+        elif line["previous"] != previous:
+            fault = f"line {number - 1} was replaced, or lines before line {number} were removed"
+        if fault:
+            message = f"{file}: {fault}. Restore the file from a copy, or move it away to begin a new review."
+            raise JournalError(message)
+        previous = line["sha256"]
+
+
+def append_lines(file: Path, contents: Iterable[Line], size: int | None = None) -> tuple[list[Line], int]:
+    """Write lines to the disk; return them with their hashes, and the file's new size.
+
+    size: Size that the file must have; None if other programs may have written to it. Raises JournalError if another
+    program has, OSError if the disk refuses.
+    """
+    is_new = not file.exists()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+b", buffering=0) as stream:
+        _lock(stream)
+        stream.seek(0)
+        present = stream.readall()
+        if size not in (None, len(present)):
+            message = f"The change was not saved: another program has changed {file}. Open the scan again."
+            raise JournalError(message)
+        end = present.rfind(b"\n") + 1
+        last: Line = parse_json(present[:end].splitlines()[-1]) if end else {}
+        lines = []
+        for content in contents:
+            last = _sealed(content, last)
+            lines.append(last)
+        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        stream.truncate(end)
+        try:
+            written = 0
+            while written < len(text):
+                written += stream.write(text[written:])
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
+    if is_new:
+        sync_folder(file.parent)
+    return lines, end + len(text)
+
+
+def register(register_file: Path, kind: str, **facts: object) -> None:
+    """Append an event with its time to the register of a folder of results. Raises JournalError."""
+    time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    try:
+        append_lines(register_file, [{"time": time, "kind": kind, **facts}])
+    except (OSError, ValueError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"The change was saved, but not noted in {register_file} ({reason}). Make room there."
+        raise JournalError(message) from error
+
+
+def _sealed(content: Line, last: Line) -> Line:
+    """Return a line with hashes and signature that follows the last line of a file; {} for none."""
+    content = content | {"previous": last.get("sha256", "")}
+    line = content | {"sha256": _hash_of(content)}
+    key = public_key()
+    if key and (not last or is_signed(last["sha256"], last.get("signature"), key)):
+        line["signature"] = signature_of(line["sha256"])
+    return line
+
+
+def _hash_of(content: Line) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _lock(stream: io.FileIO) -> None:
+    """Wait until no other program writes, if the system can lock the file; closing it ends the lock."""
+    with suppress(OSError):
+        if sys.platform == "win32":
+            import msvcrt
+
+            stream.seek(1 << 40)  # far beyond the content, which stays readable
+            msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)

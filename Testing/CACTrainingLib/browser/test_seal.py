@@ -1,0 +1,244 @@
+"""Every way round the record of readings is found by `cac review --verify`, or refused."""
+
+import json
+import shutil
+import time
+
+import pytest
+
+from CACScoringLib.cli import main as scoring
+from CACScoringLib.core.errors import JournalError, OutputError
+from CACScoringLib.core.files import OutputFolder
+from CACScoringLib.readings.cases import cases_in
+from CACScoringLib.readings.journals import PLAN, REGISTER, file_of, journal_of, reading_by
+from CACScoringLib.readings.plan import plan_of
+from CACScoringLib.review import chain
+from CACScoringLib.review.journal import Entry, Journal
+from CACTrainingLib.browser.open_reviews import OpenReview
+from CACTrainingLib.browser.safety import Gate
+from CACTrainingLib.browser.serving import reviewing
+from CACTrainingLib.browser.verification import verify_readings
+from CACTrainingLib.cli.main import main
+from CACTrainingLib.cli.review import ReviewOptions, serve_arguments
+
+ANN, BOB = reading_by("Ann"), reading_by("Bob")
+READERS = ("Ann", "Bob")
+
+
+@pytest.fixture(autouse=True)
+def _own_key(tmp_path, monkeypatch):
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "data"))
+
+
+@pytest.fixture
+def case(results):
+    """A planned scan that Ann and Bob have read, with Ann's export."""
+    cases = cases_in(results)
+    plan_of(results, cases, READERS, 0.0, blind=True)
+    with reviewing(*serve_arguments(ReviewOptions(results, reader=READERS))):
+        pass
+    case = next(case for case in cases if case.name == "one")
+    for reading, reader in ((BOB, "Bob"), (ANN, "Ann")):
+        review = OpenReview(case, reading, case.scan())
+        request = {"action": "accept", "method": "threshold", "version": review.version, "seconds": 1.0}
+        review.act(reader, review.request_of(request))
+    review.export("Ann", dicom=False)
+    return case
+
+
+def faults(results, *keys):
+    return [text for text, is_right in verify_readings(results, keys) if not is_right]
+
+
+def verify(results, *options):
+    return main(["review", str(results), "--verify", *options])
+
+
+def forge(file, *names):
+    """Change a number, or any text, in a file of JSON."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    *path, last = names[:-1]
+    part = content
+    for name in path:
+        part = part[name]
+    part[last] = names[-1]
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_an_unchanged_record_is_proven(results, case, capsys):
+    assert faults(results) == []
+    assert verify(results, "--recompute") == 0
+    out = capsys.readouterr().out
+    assert journal_of(case, ANN).hashes[-1] in out
+    assert "computed again from voxels and journal: the same" in out
+
+
+def test_a_changed_line_is_named(results, case, capsys):
+    journal = file_of(case, ANN)
+    lines = journal.read_text().splitlines()
+    for number in range(1, len(lines) + 1):
+        changed = json.dumps(json.loads(lines[number - 1]) | {"reader": "Eve"})
+        journal.write_text("\n".join([*lines[: number - 1], changed, *lines[number:]]) + "\n")
+        assert verify(results) == 3
+        assert f"{journal}: line {number} was changed after it was written" in capsys.readouterr().out
+    with pytest.raises(JournalError, match="was changed"):
+        journal_of(case, ANN)
+
+
+@pytest.mark.parametrize("reading", [ANN, BOB])
+def test_a_cut_or_deleted_journal_is_found_with_and_without_an_export(results, case, reading):
+    file = file_of(case, reading)
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:1]))
+    assert any("was cut or replaced" in fault for fault in faults(results))
+    file.unlink()
+    assert any("is missing, and was begun" in fault for fault in faults(results))
+    shutil.rmtree(case.folder)
+    assert any(f"The result {case.folder}" in fault for fault in faults(results))
+
+
+def test_an_edited_plan_is_found_and_binds_journals(results, case):
+    plan = results / PLAN
+    plan.write_text(plan.read_text().replace(",1,", ",0,"))
+    text = " ".join(faults(results))
+    assert f"{PLAN} was changed or removed" in text
+    assert "begun under another reading plan" in text
+    with pytest.raises(JournalError, match="another reading plan"):
+        journal_of(case, ANN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("methods", "threshold", "total", "agatston", 12.0),
+        ("review", "confirmations", "threshold", "reader", "Eve"),
+        ("review", "journal", None),
+        ("input", "name", "another"),
+    ],
+)
+def test_a_forged_export_is_found(results, case, change):
+    folder = case.folder / f"reviewed-{file_of(case, ANN).stem}"
+    forge(folder / "scores.json", *change)
+    assert any(folder.name in fault for fault in faults(results))
+
+
+def test_a_plan_binds_without_options_and_in_the_folder_of_a_scan(results, case, capsys):
+    work = serve_arguments(ReviewOptions(results, reader=("Ann",)))[1]
+    assert (work.double, work.blind) == (True, True)
+    with pytest.raises(OutputError, match="plans no scans for Eve"):
+        serve_arguments(ReviewOptions(results, reader=("Eve",)))
+    with pytest.raises(OutputError, match="are planned in"):
+        serve_arguments(ReviewOptions(case.folder, ct=case.ct, reader=("Ann",)))
+
+
+def test_a_result_with_readings_is_not_replaced(results, case):
+    with pytest.raises(OutputError, match="has been read"):
+        OutputFolder(case.folder, overwrite=True)
+    scan = str(case.ct)
+    assert scoring.main(["score", scan, "--output", str(case.folder), "--overwrite"]) == 2
+    assert scoring.main(["cohort", str(case.ct.parent), "--output", str(results), "--overwrite"]) == 2
+    assert faults(results) == []
+
+
+def test_journals_stay_valid_beside_the_same_result_scored_again(results, case):
+    forge(case.folder / "scores.json", "provenance", {"created": "later"})
+    forge(case.folder / "scores.json", "seconds", {"reading": 9.0})
+    assert faults(results) == []
+    forge(case.folder / "scores.json", "methods", "threshold", "total", "agatston", 12.0)
+    assert any("review of another result" in fault for fault in faults(results))
+
+
+def test_a_site_file_leaves_reviewed_scores_to_the_review(tmp_path, case, monkeypatch, capsys):
+    assert scoring.main(["models", "pin", str(tmp_path / "site.json"), "--name", "Lab", "--threshold-only"]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("CAC_SITE"):
+            monkeypatch.setenv(*line.split("=", 1))
+    lesions = ["--lesions", str(case.folder / "lesions.nii.gz"), "--reader", "Ann", "--threshold-only"]
+    assert scoring.main(["score", str(case.ct), *lesions, "--output", str(tmp_path / "out")]) == 3
+    assert "cac review, which keeps a journal" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_end_with_the_server_and_can_be_revoked():
+    gate, next_gate = Gate(READERS), Gate(READERS)
+    token, cookie = gate.token("Ann"), gate.cookie("Ann")
+    assert gate.opens("Ann", token)
+    assert gate.session(cookie)[0] == "Ann"
+    assert not next_gate.opens("Ann", token)
+    assert next_gate.session(cookie) is None
+    gate.revoke("Ann")
+    assert not gate.opens("Ann", token)
+    assert gate.session(cookie) is None
+    assert gate.opens("Bob", gate.token("Bob"))
+
+
+def test_servers_and_logins_are_registered(results, start):
+    server = start("--reader", "Ann")
+    client = server.client("Ann")
+    assert client.post("/revoke", {}) == (200, {})
+    assert client.raw("GET", "/api/work", headers={"Cookie": client.cookie})[0] == 401
+    kinds = [line["kind"] for line in chain.read_lines(results / REGISTER)[0]]
+    assert kinds == ["server", "login", "revoked"]
+
+
+def test_a_journal_written_by_hand_is_in_no_register(results, case):
+    forged = journal_of(case, reading_by("Eve"))
+    Journal(forged.file, forged._header["result"], forged._header["plan"]).append(Entry("time", "Eve", "", 0, True, 12))
+    assert any("is not in review_register" in fault for fault in faults(results))
+
+
+def test_a_record_written_without_the_key_is_not_signed(results, case, tmp_path, monkeypatch):
+    pytest.importorskip("cryptography")
+    assert journal_of(case, ANN).signature
+    shutil.rmtree(file_of(case, ANN).parent)
+    (results / REGISTER).unlink()
+    with monkeypatch.context() as forger:
+        forger.setenv("XDG_DATA_HOME", str(tmp_path / "forger"))
+        forger.setenv("LOCALAPPDATA", str(tmp_path / "forger"))
+        OpenReview(case, ANN, case.scan()).spend("Ann", 1.0)
+    OpenReview(case, ANN, case.scan()).spend("Ann", 1.0)
+    unsigned = [fault for fault in faults(results) if "the last line is not signed by" in fault]
+    assert len(unsigned) == 2, "the true key signs nothing after the forger's lines"
+
+
+def test_tables_name_the_last_entry_of_each_journal(results, case, tmp_path):
+    tables = ["--tables", str(tmp_path / "tables")]
+    assert main(["review", str(results), "--reader", "Ann", "--reader", "Bob", *tables]) == 0
+    assert verify(results, *tables) == 0
+    file = file_of(case, BOB)
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:1]))
+    assert verify(results, *tables) == 3
+
+
+@pytest.mark.parametrize("is_register", [True, False])
+def test_a_full_disk_loses_nothing(case, monkeypatch, is_register):
+    review = OpenReview(case, ANN, case.scan())
+    before = len(review.journal.entries)
+    fsync, calls = chain.os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1 + is_register:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(chain.os, "fsync", full)
+        message = "saved, but not noted in .*No space" if is_register else "not saved: .*No space"
+        with pytest.raises(JournalError, match=message):
+            review.spend("Ann", 5.0)
+    assert len(journal_of(case, ANN).entries) == before + is_register
+    OpenReview(case, ANN, case.scan()).spend("Ann", 5.0)
+    assert faults(case.folder.parent) == []
+
+
+@pytest.mark.long
+def test_two_thousand_readings_are_verified_in_seconds(results, case, monkeypatch):
+    monkeypatch.setattr(chain.os, "fsync", lambda descriptor: None)
+    for number in range(2000):
+        journal = journal_of(case, reading_by(f"R{number}"))
+        journal.append(Entry("time", f"R{number}", "", 1.0, False, 9.0))
+        journal.append(Entry("time", f"R{number}", "", 1.0, True, 9.0))
+    start_s = time.process_time()
+    assert faults(results) == []
+    assert time.process_time() - start_s < 10
