@@ -55,7 +55,7 @@ class RadiographConfiguration:
         enhancement: Enhancement of the contrast.
         label: Score of LABELS used as label.
         curriculum: True to train on severe calcium first.
-        counterfactual: True to add radiographs of the same patients with scaled or removed calcium.
+        counterfactual: True to add radiographs of the same patients with other or no calcium.
         located: True to train on the location of calcium, for "light" only.
     """
 
@@ -91,7 +91,7 @@ class RadiographConfiguration:
             preset,
             loop=loop,
             label=self.label,
-            scaled_share=preset.scaled_share if self.counterfactual else 0.0,
+            drawn_share=preset.drawn_share if self.counterfactual else 0.0,
             curriculum=SEVERE_FIRST if self.curriculum else (),
             locate_weight=preset.locate_weight if self.located else 0.0,
         )
@@ -250,10 +250,9 @@ _loaded: dict[tuple[Any, ...], RadiographSet] = {}
 
 def _loaded_radiographs(configuration: RadiographConfiguration, settings: ExperimentSettings) -> RadiographSet:
     """Load the radiographs of a study as a configuration needs them. Raises CTError."""
-    from .dataset import SCALES, load_radiographs
+    from .dataset import load_radiographs
 
-    scales = SCALES if configuration.counterfactual else SCALES[:1]
-    pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)
+    pictures = (configuration.views, configuration.enhancement, configuration.super_resolution)
     key = (settings.data, settings.test, *pictures)
     if key not in _loaded:
         _loaded.clear()  # frees its memory first
