@@ -28,6 +28,7 @@ from ..evaluation.experiment import (
     values_of,
 )
 from ..evaluation.measures import Measure, mean_value, rates
+from ..evaluation.parts import Section, Table
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
@@ -101,10 +102,12 @@ class RadiographConfiguration:
 BASE = RadiographConfiguration()
 """Configuration with which all others are compared."""
 
+BOTH_VIEWS = replace(BASE, name="two-views", views=("PA", "lateral"))
+
 _CONFIGURATIONS = (
     BASE,
     replace(BASE, name="lateral", views=("lateral",)),
-    replace(BASE, name="two-views", views=("PA", "lateral")),
+    BOTH_VIEWS,
     replace(BASE, name="resnet18", backbone="resnet18", located=False),
     replace(BASE, name="densenet121", backbone="densenet121", located=False),
     replace(BASE, name="not-located", located=False),
@@ -213,6 +216,25 @@ class RadiographStudy(Experiment):
             Measure("Brier score", mean_value, detection.assign(value=squared)),
             Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), categories),
         ]
+
+    def more_sections(self) -> Sequence[Section]:
+        """Return what an ideal observer could see on digital patients without a CT."""
+        if not self.is_digital:
+            return ()
+        from .bound import SHIFTS_MM, bound_of
+
+        bounds = bound_of(_loaded_radiographs(BOTH_VIEWS, self.settings), THRESHOLDS, self.settings.budget.seed)
+        rows = [
+            (f"{view}, {'known' if shift == 0 else f'within {shift:g} mm'}", *bound[shift].values())
+            for view, bound in bounds.items()
+            for shift in SHIFTS_MM
+        ]
+        text = (
+            "Area under the ROC curve of an observer who knows the calcium's shape and, up to a shift, its place, in "
+            "stationary noise with the mean spectrum of these chests, against the same noise without calcium."
+        )
+        table = Table("bound", "What could be seen: ideal observer", ("View and place", *THRESHOLD_TITLES), tuple(rows))
+        return (Section("bound", "What could be seen", (text,), (table,)),)
 
     def comparators(self) -> Mapping[str, Fit]:
         return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}

@@ -79,8 +79,10 @@ class RadiographTraining:
         shares: Shares of the score's categories (`category_of`) in a batch.
         drawn_share: Share of pictures with calcium drawn anew or removed, in categories that have both kinds.
         scale_spread: Standard deviation of the logarithm of a factor on the calcium.
-        crowding: Share of a case's other drawings that are added to a picture in the first step; it falls to 0 until
-            `crowded_until`, a share of the training.
+        first_scale: Further factor on it in the first step, which falls to 1 until `eased_until`.
+        crowding: Highest share of a case's other drawings that are added to a picture in the first step; it falls to 0
+            until `eased_until`.
+        eased_until: Share of the training until which calcium is made easier to see.
         curriculum: Stages; none for no curriculum.
         augmentation: Augmentation of views.
         answer_weight: Weight of the loss of the answer.
@@ -98,8 +100,9 @@ class RadiographTraining:
     shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
     drawn_share: float = 0.8
     scale_spread: float = 0.5
+    first_scale: float = 4.0
     crowding: float = 0.9
-    crowded_until: float = 0.6
+    eased_until: float = 0.6
     curriculum: tuple[Stage, ...] = ()
     augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
     answer_weight: float = 0.3
@@ -222,7 +225,8 @@ class Pictures:
                 choice = choice[is_own != (generator.random() < self.settings.drawn_share)]
             rows[place] = generator.choice(choice)
         pictures, scores = [], []
-        share = self.settings.crowding * max(0.0, 1 - progress / self.settings.crowded_until)
+        ease = max(0.0, 1 - progress / self.settings.eased_until)
+        share, first = ease * self.settings.crowding, ease * math.log(self.settings.first_scale)
         for row in rows:
             case, number = self.pictures[row].tolist()
             calcium = {number: 1.0}
@@ -232,7 +236,7 @@ class Pictures:
                 if number >= 0:
                     more = np.flatnonzero(generator.random(len(drawn)) < share * generator.random()).tolist()
                     calcium |= dict.fromkeys(more, 1.0)
-                calcium = {n: math.exp(generator.normal(0, self.settings.scale_spread)) for n in calcium}
+                calcium = {n: math.exp(generator.normal(first, self.settings.scale_spread)) for n in calcium}
                 score = sum(scale * (drawn[n].agatston if n >= 0 else self.scores[row]) for n, scale in calcium.items())
             pictures.append((case, calcium))
             scores.append(score)
