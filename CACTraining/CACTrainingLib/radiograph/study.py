@@ -218,12 +218,13 @@ class RadiographStudy(Experiment):
         ]
 
     def more_sections(self) -> Sequence[Section]:
-        """Return what an ideal observer could see on digital patients without a CT."""
+        """Return what an ideal observer could see on digital patients."""
         if not self.is_digital:
             return ()
         from .bound import SHIFTS_MM, bound_of
 
-        bounds = bound_of(_loaded_radiographs(BOTH_VIEWS, self.settings), THRESHOLDS, self.settings.budget.seed)
+        data = _loaded_radiographs(BOTH_VIEWS, self.settings)
+        bounds = bound_of(data, THRESHOLDS, self.settings.budget.seed)
         rows = [
             (f"{view}, {'known' if shift == 0 else f'within {shift:g} mm'}", *bound[shift].values())
             for view, bound in bounds.items()

@@ -167,7 +167,7 @@ class TestReport:
     def test_it_needs_no_other_file_and_warns_before_its_probabilities(self, result):
         page = _Page(result_as_html(result))
         assert not page.links
-        assert page.tags.count("img") == 4
+        assert page.tags.count("img") == 2
         assert result.card.sha256 in page.text
         assert page.text.index("No real radiograph") < page.text.index("Probability of coronary calcium")
 

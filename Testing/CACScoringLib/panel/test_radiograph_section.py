@@ -161,7 +161,7 @@ class TestScore:
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], np.arange(1024).reshape(32, 32))
         page.worker.write(views=("lateral",))
         page.worker.end(0)
-        picture, _none = radiograph_nodes.pictures_of(page.state.radiographResult, "lateral", None)
+        picture, _evidence = radiograph_nodes.pictures_of(page.state.radiographResult, "lateral")
         for scored_axis, axis in zip(slice_axes(picture), slice_axes(node), strict=True):
             assert np.allclose(scored_axis, axis)
 

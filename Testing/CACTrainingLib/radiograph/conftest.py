@@ -7,7 +7,7 @@ from CACScoringLib.core.tables import write_table
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACTrainingLib.data.scan_table import LABELS, VIEWS, read_radiographs
 from CACTrainingLib.data.scan_table import RADIOGRAPH_TABLE as TABLE
-from CACTrainingLib.radiograph.cases import CASES, Drawing, View, sparse, write_case
+from CACTrainingLib.radiograph.cases import CASES, SETTINGS, Drawing, View, sparse, write_case
 from CACTrainingLib.radiograph.dataset import load_radiographs
 
 SCORES = (0.0, 50.0, 200.0, 800.0)
@@ -27,6 +27,7 @@ def write_cases(folder, count=12, views=VIEWS, first=0):
         write_case(folder / file, {view: view_of(score, generator) for view in views}, drawings=drawings)
         age, sex, bmi = 50 + 10 * (score > 0) + number % 3, "FM"[number // 4 % 2], 25 + number % 5
         rows.append((f"case_{number}", number, file, age, sex, bmi, *[score] * len(LABELS)))
+    (folder / SETTINGS).write_text("{}", encoding="utf-8")
     write_table(folder / TABLE, ["name", "patient", "file", "age_years", "sex", "bmi_kg_m2", *LABELS], rows)
 
 
