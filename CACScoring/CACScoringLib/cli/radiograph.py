@@ -17,7 +17,7 @@ from ..core.progress import Progress
 from ..models.cards import ModelCard, load_model
 from ..models.inference import choose_device
 from ..models.site import read_site
-from ..networks.configs import RADIOGRAPH
+from ..networks.configs import RADIOGRAPH, STANDARD_MM
 from ..record.provenance import provenance_of
 from .options import ScoreOptions, from_file
 
@@ -189,7 +189,6 @@ def _write_image(path: Path, values: np.ndarray) -> None:
     import SimpleITK as sitk
 
     from ..io.image_files import write_image
-    from ..radiograph.view import STANDARD_MM
 
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((STANDARD_MM, STANDARD_MM, 1.0))

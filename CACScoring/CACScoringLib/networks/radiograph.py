@@ -98,10 +98,10 @@ class RadiographNet(nn.Module):
         self.config = config
         self.finder = HeartFinder()
         is_light, views = config.backbone == "light", len(config.views)
-        backbones = [Light(config.width)] if is_light else [Published(config.backbone) for _ in config.views]
-        self.backbones = nn.ModuleList(backbones)
+        published = [] if is_light else [Published(config.backbone) for _ in config.views]
+        self.backbones = nn.ModuleList([Light(config.width)] if is_light else published)
         self.dropout = nn.Dropout(0.0 if is_light else config.dropout)
-        count = views * FEATURES + len(AMOUNTS_MM) * (views - 1) if is_light else sum(b.outputs for b in backbones)
+        count = views * FEATURES + len(AMOUNTS_MM) * (views - 1) if is_light else sum(b.outputs for b in published)
         self.dense = nn.Linear(count, len(config.thresholds))
         if is_light:
             nn.init.constant_(self.dense.weight, 0.1 / views)

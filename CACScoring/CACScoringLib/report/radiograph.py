@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..core.text import percent
+from ..networks.configs import STANDARD_MM
 from ..radiograph.score import CardArea, RadiographResult, ViewResult, area_of, proportion_of, threshold_name
-from ..radiograph.view import STANDARD_MM
 from .page import rendered
 from .pictures import Picture, as_jpeg
 

@@ -26,7 +26,8 @@ from CACScoringLib.drr.projection import (
     path_length_mm,
     water_equivalent_mm,
 )
-from CACScoringLib.radiograph.view import STANDARD_MM, STANDARD_PIXELS
+from CACScoringLib.networks.configs import STANDARD_MM
+from CACScoringLib.radiograph.view import STANDARD_PIXELS
 
 from ..data.scan_table import VIEWS
 

@@ -26,6 +26,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.drr.geometry import Geometry, centre_mm, pose_of
+from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_of
@@ -131,7 +132,7 @@ def write_patient(number: int, case: Path, settings: RadiographCohortSettings) -
     for name, stand in stands.items():
         calcium = project_points(own, stand)
         fine = project_points(still.fine, stand)
-        coarse = project_view(replace(stand, pixels=tuple(count // 2 for count in stand.pixels)), body, None, heart)
+        coarse = project_view(replace(stand, pixels=(STANDARD_PIXELS // 2, STANDARD_PIXELS // 2)), body, None, heart)
         tissue = ndimage.zoom(coarse.body, 2, order=3, mode="grid-constant", grid_mode=True)
         views[name] = View(tissue + fine + calcium, calcium, coarse.heart.repeat(2, 0).repeat(2, 1))
     for plaques in more:

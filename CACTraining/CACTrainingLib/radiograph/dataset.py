@@ -143,8 +143,8 @@ def load_radiographs(
     for number, row in enumerate(rows):
         parts.append(_case(row, views, enhancement, super_resolution, finder, composed))
         progress.counted(number + 1, len(rows))
-    lists = {name: tuple(part.pop(name) for part in parts) for name in ("calcium", "drawn")}
-    stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+    lists: dict[str, Any] = {name: tuple(part.pop(name) for part in parts) for name in ("calcium", "drawn")}
+    stacked: dict[str, Any] = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     n_unknown = int((~stacked["has_heart"]).sum())
     if n_unknown and finder is None:
         message = f"On {n_unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
@@ -176,6 +176,7 @@ def _case(
     file = row.files["PA"]
     paths: list[View] = []
     drawings: list[Drawing] = []
+    pictures: list[np.ndarray] = []
     if file.suffix == ".npz":
         case, drawings = read_case(file, super_resolution), read_drawings(file)
         if missing := [view for view in views if view not in case]:
@@ -183,7 +184,6 @@ def _case(
         paths = [case[view] for view in views]
         scatter = [scattered(path.body) for path in paths]
         windows = [window(path.body, field) for path, field in zip(paths, scatter, strict=True)]
-        pictures = []
         for name, path, field, (low, high) in zip(views, paths, scatter, windows, strict=True):
             generator = np.random.default_rng([zlib.crc32(row.name.encode()), len(pictures)])
             dark = expose(path.body, fine_scatter(field), draw_exposure(name, generator), generator)

@@ -14,7 +14,8 @@ import numpy as np
 from scipy import ndimage
 
 from CACScoringLib.drr.projection import BODY_PATH_MM, CT_EFFECTIVE_KEV, attenuation_per_mm
-from CACScoringLib.radiograph.view import HIGH, LOW, STANDARD_MM, STANDARD_PIXELS
+from CACScoringLib.networks.configs import STANDARD_MM
+from CACScoringLib.radiograph.view import HIGH, LOW, STANDARD_PIXELS
 
 PHOTONS = {"PA": 40_000.0, "lateral": 160_000.0}
 """Usual photons per pixel without a patient."""

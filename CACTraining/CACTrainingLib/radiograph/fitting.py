@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -188,12 +188,13 @@ def _initial_network(settings: FitSettings) -> tuple[RadiographNet, RadiographTr
     network = RadiographNet(settings.config)
     if settings.start is not None:
         card, start = read_network(settings.start)
-        if card.network != "radiograph" or replace(start.config, views=settings.config.views) != settings.config:
+        config = cast(RadiographNet, start).config
+        if card.network != "radiograph" or replace(config, views=settings.config.views) != settings.config:
             raise CTError(f"{card.name} (--start) is no radiograph model of the same backbone and size.")
         weights = start.state_dict()
-        if start.config != settings.config:  # other views: what they share
+        if config != settings.config:  # other views: what they share
             weights = {name: value for name, value in weights.items() if not name.startswith("dense.")}
-        network.load_state_dict(weights, strict=start.config == settings.config)
+        network.load_state_dict(weights, strict=config == settings.config)
         training = replace(training, start=card.sha256)
     if settings.pretrained is not None:
         training = replace(training, pretrained=load_pretrained(network, settings.pretrained))

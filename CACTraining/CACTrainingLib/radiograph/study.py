@@ -28,7 +28,7 @@ from ..evaluation.experiment import (
     values_of,
 )
 from ..evaluation.measures import Measure, mean_value, rates
-from ..evaluation.parts import Section, Table
+from ..evaluation.parts import Cell, Section, Table
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
@@ -225,7 +225,7 @@ class RadiographStudy(Experiment):
 
         data = _loaded_radiographs(BOTH_VIEWS, self.settings)
         bounds = bound_of(data, THRESHOLDS, self.settings.budget.seed)
-        rows = [
+        rows: list[tuple[Cell, ...]] = [
             (f"{view}, {'known' if shift == 0 else f'within {shift:g} mm'}", *bound[shift].values())
             for view, bound in bounds.items()
             for shift in SHIFTS_MM

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.options import option
+from CACScoringLib.networks.configs import STANDARD_MM
 from CACScoringLib.networks.radiograph import AMOUNTS_MM, CELL, RadiographNet, RadiographNetConfig, cut_out
-from CACScoringLib.radiograph.view import STANDARD_MM
 
 from ..data.scan_table import LABELS
 from ..statistics.patient_folds import CATEGORY_LIMITS, category_of
