@@ -96,13 +96,16 @@ class RadiographSet:
         """Return the path through a square without coronary calcium in mm of water."""
         return self.squares[case, view] / np.float32(_PATH_STEPS)
 
-    def picture(self, case: int, view: int) -> np.ndarray:
-        """Return a square of a case's own radiograph, 0 to 1, with the same exposure at each call."""
+    def picture(self, case: int, view: int, number: int = OWN) -> np.ndarray:
+        """Return a square of a case's radiograph, 0 to 1, with the same exposure at each call.
+
+        number: As of `calcium_path`; only OWN if the pictures are not composed.
+        """
         if not self.composed:
             return self.squares[case, view] / np.float32(_WHITE)
         generator = np.random.default_rng([zlib.crc32(self.names[case].encode()), view])
         exposure = draw_exposure(self.views[view], generator)
-        path = self.path(case, view) + self.calcium_path(case, view, OWN)
+        path = self.path(case, view) + self.calcium_path(case, view, number)
         return self.shown(expose(path, fine_scatter(self.scatter[case, view]), exposure, generator), case, view)
 
     def shown(self, dark: np.ndarray, case: int, view: int) -> np.ndarray:

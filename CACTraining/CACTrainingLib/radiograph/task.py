@@ -34,6 +34,9 @@ from .exposure import draw_exposure, expose, fine_scatter
 LOCATED_WEIGHT = 5.0
 """Weight of places with calcium against the others."""
 
+VALIDATED = 3
+"""Most drawings of calcium on the validation patients that a validation predicts besides their own."""
+
 _WHITE = 65535.0
 
 
@@ -102,7 +105,7 @@ class RadiographTraining:
     scale_spread: float = 0.5
     first_scale: float = 4.0
     crowding: float = 0.9
-    eased_until: float = 0.6
+    eased_until: float = 0.5
     curriculum: tuple[Stage, ...] = ()
     augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
     answer_weight: float = 0.3
@@ -169,8 +172,13 @@ class RadiographTask(Task[RadiographTraining]):
         return values
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        logits = predict_logits(cast(RadiographNet, network), self.data, self.validation)
-        metrics = areas(logits, self.validation_scores, self.config.thresholds)
+        net, data = cast(RadiographNet, network), self.data
+        logits, scores = [predict_logits(net, data, self.validation)], [self.validation_scores]
+        if self.pictures.redraws:  # other calcium on the same bodies makes the areas more certain
+            for number in range(min((len(data.drawn[case]) for case in self.validation), default=0))[:VALIDATED]:
+                logits.append(predict_logits(net, data, self.validation, number=number))
+                scores.append(np.array([data.drawn[case][number].agatston for case in self.validation]))
+        metrics = areas(np.concatenate(logits), np.concatenate(scores), self.config.thresholds)
         return {"auc": float(np.mean([metrics[name] for name in self.names])), **{k: metrics[k] for k in self.names}}
 
     @staticmethod
@@ -285,10 +293,13 @@ def _parts(data: RadiographSet, case: int, view: int, calcium: dict[int, float])
     return np.stack([data.path(case, view), path, fine_scatter(data.scatter[case, view])])
 
 
-def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
-    """Predict logits [n, thresholds] of cases with unscaled calcium.
+def predict_logits(
+    network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False, number: int = OWN
+) -> np.ndarray:
+    """Predict logits [n, thresholds] of cases.
 
     locate: True to cut squares around the network's heart, as scoring does; False for the stored centres.
+    number: That of their calcium, as of `RadiographSet.picture`.
     """
     config = network.config
     channels = data.channels(config.views)
@@ -297,7 +308,7 @@ def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarra
         for start in range(0, len(cases), 32):
             rows = cases[start : start + 32]
             centres = locate_hearts(network, data, rows) if locate else _tensor(data.centres[rows][:, channels])
-            views = _tensor(np.array([[data.picture(row, view) for view in channels] for row in rows]))
+            views = _tensor(np.array([[data.picture(row, view, number) for view in channels] for row in rows]))
             corners = _tensor(data.corners[rows][:, channels])
             squares = network.crop(views, centres - corners)
             results.append(network(squares.to(_device(network)), crops=True).float().cpu().numpy())
