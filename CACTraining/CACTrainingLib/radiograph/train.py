@@ -107,6 +107,8 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
             )
             kind = "radiographs of digital patients" if digital else "radiographs of a user's table"
             facts = facts_of(training) | outcome.facts() | {"sharpening": settings.super_resolution}
+            if fitting.start is not None:
+                facts["start"] = read_network(fitting.start)[0].sha256
             trained = Training(f"{kind}; {uses}; table SHA-256 {data.sha256}", loop.seed, facts, commit())
             use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
             model = run.loaded_model(network, config, settings.backbone, trained, use)
