@@ -195,9 +195,11 @@ class Light(nn.Module):
         nn.init.constant_(self.last[-1].get_parameter("bias"), -5.0)  # no calcium before training
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        near = self.near(self.stem(x))
-        far = functional.interpolate(self.join(self.far(near)), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.last(near + far)
+        fine = self.near(self.stem(x))
+        coarse = functional.interpolate(
+            self.join(self.far(fine)), scale_factor=2.0, mode="bilinear", align_corners=False
+        )
+        return self.last(fine + coarse)
 
 
 def pooled_evidence(odds: torch.Tensor) -> torch.Tensor:

@@ -127,9 +127,9 @@ def place_evidence(
     size = network.config.size
     for view, square, (row, column) in zip(maps, odds[:, 0], centres, strict=True):
         fine = ndimage.zoom(1 / (1 + np.exp(-square)), size / square.shape[0], order=1, mode="nearest", grid_mode=True)
-        top, left = int(np.floor(row)) + 1 - size // 2, int(np.floor(column)) + 1 - size // 2
-        part = view[max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)]
-        part[:] = fine[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
+        first_row, first_column = int(np.floor(row)) + 1 - size // 2, int(np.floor(column)) + 1 - size // 2
+        part = view[max(first_row, 0) : max(first_row + size, 0), max(first_column, 0) : max(first_column + size, 0)]
+        part[:] = fine[max(-first_row, 0) :, max(-first_column, 0) :][: part.shape[0], : part.shape[1]]
     return maps
 
 

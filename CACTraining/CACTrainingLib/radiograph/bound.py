@@ -1,4 +1,4 @@
-"""What a radiograph could show: areas under the ROC curve of an ideal observer.
+"""Bound of the evidence on radiographs: areas under the ROC curve of an ideal observer.
 
 The observer knows the shape of a patient's calcium, and its place up to a shift; the anatomy is Gaussian noise of the
 mean power spectrum of the same patients without calcium, after the mean picture is subtracted. The likelihood ratio of
@@ -18,7 +18,7 @@ from CACScoringLib.networks.configs import STANDARD_MM
 
 from ..data.scan_table import LABELS
 from ..statistics.roc import area_under_curve
-from .dataset import MARGIN_PIXELS, OWN, RadiographSet, check_label
+from .dataset import MARGIN_PIXELS, PATIENTS, RadiographSet, check_label
 from .exposure import draw_exposure, expose, fine_scatter
 
 SHIFTS_MM = (0.0, 10.0, 30.0)
@@ -40,7 +40,7 @@ def bound_of(data: RadiographSet, thresholds: Sequence[float], seed: int) -> dic
             exposure, body = draw_exposure(name, generator), data.path(case, view)
             scatter = fine_scatter(data.scatter[case, view])
             with_calcium, without = (
-                expose(path, scatter, exposure, None) for path in (body + data.calcium_path(case, view, OWN), body)
+                expose(path, scatter, exposure, None) for path in (body + data.calcium_path(case, view, PATIENTS), body)
             )
             noise[case, view] = _binned(expose(body, scatter, exposure, generator))
             signals[case, view] = _binned(with_calcium - without)

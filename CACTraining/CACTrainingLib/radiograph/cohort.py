@@ -123,14 +123,14 @@ def write_patient(number: int, case: Path, settings: RadiographCohortSettings) -
     patient = phantom.draw_patient(number, surroundings=True, ages=True)
     still = phantom.still_patient(patient, phantom.draw_pair(phantom.PROTOCOLS[PROTOCOL], _pose_stream(number))[0][1])
     body, heart = still.grid.image(still.hu), still.grid.image(still.heart)
-    own, sex = phantom.plaque_points(patient, patient.plaques, still.frame), patient.body.sex
+    points, sex = phantom.plaque_points(patient, patient.plaques, still.frame), patient.body.sex
     more = [
         phantom.draw_plaques(patient.tree, sex, phantom.stream(number, 3, 1 + n), 1.0) for n in range(settings.drawings)
     ]
     views, paths = {}, []
     stands = geometries(number, CENTRE_MM)
     for name, stand in stands.items():
-        calcium = project_points(own, stand)
+        calcium = project_points(points, stand)
         fine = project_points(still.fine, stand)
         coarse = project_view(replace(stand, pixels=(STANDARD_PIXELS // 2, STANDARD_PIXELS // 2)), body, None, heart)
         tissue = ndimage.zoom(coarse.body, 2, order=3, mode="grid-constant", grid_mode=True)
@@ -189,9 +189,9 @@ def project_points(cloud: phantom.PointCloud, geometry: Geometry) -> np.ndarray:
     if not inside.any():
         return out
     row, column, path = row[inside], column[inside], (cloud.weights * scale**2)[inside] / (1000 * pixel_mm**2)
-    top, left = max(0, int(row.min()) - 4), max(0, int(column.min()) - 4)
-    part = out[top : int(row.max()) + 6, left : int(column.max()) + 6]
-    first = (row.astype(int) - top) * part.shape[1] + column.astype(int) - left
+    first_row, first_column = max(0, int(row.min()) - 4), max(0, int(column.min()) - 4)
+    part = out[first_row : int(row.max()) + 6, first_column : int(column.max()) + 6]
+    first = (row.astype(int) - first_row) * part.shape[1] + column.astype(int) - first_column
     below, after = row % 1, column % 1
     total = np.zeros(part.size)
     for step, share in (

@@ -27,7 +27,7 @@ from .exposure import COARSE, draw_exposure, expose, fine_scatter, scattered, wi
 MARGIN_PIXELS = 368
 """Side of stored squares in pixels, with a margin for augmentation."""
 
-OWN, NONE = -1, -2
+PATIENTS, NONE = -1, -2
 """In place of the number of drawn calcium: the patient's own, and none."""
 
 _WHITE = 65535
@@ -84,10 +84,10 @@ class RadiographSet:
         return len(self.names)
 
     def calcium_path(self, case: int, view: int, number: int) -> np.ndarray:
-        """Return the path of calcium through a square in mm. number: that of drawn calcium, OWN or NONE."""
+        """Return the path of calcium through a square in mm. number: that of drawn calcium, PATIENTS or NONE."""
         path = np.zeros(MARGIN_PIXELS**2, np.float32)
         if number != NONE:
-            drawing = self.calcium[case] if number == OWN else self.drawn[case][number]
+            drawing = self.calcium[case] if number == PATIENTS else self.drawn[case][number]
             at, steps = drawing.paths[self.views[view]]
             path[at] = steps / np.float32(MAP_STEPS)
         return path.reshape(MARGIN_PIXELS, MARGIN_PIXELS)
@@ -96,19 +96,19 @@ class RadiographSet:
         """Return the path through a square without coronary calcium in mm of water."""
         return self.squares[case, view] / np.float32(_PATH_STEPS)
 
-    def picture(self, case: int, view: int, number: int = OWN) -> np.ndarray:
+    def picture(self, case: int, view: int, number: int = PATIENTS) -> np.ndarray:
         """Return a square of a case's radiograph, 0 to 1, with the same exposure at each call.
 
-        number: As of `calcium_path`; only OWN if the pictures are not composed.
+        number: As of `calcium_path`; only PATIENTS if the pictures are not composed.
         """
         if not self.composed:
             return self.squares[case, view] / np.float32(_WHITE)
         generator = np.random.default_rng([zlib.crc32(self.names[case].encode()), view])
         exposure = draw_exposure(self.views[view], generator)
         path = self.path(case, view) + self.calcium_path(case, view, number)
-        return self.shown(expose(path, fine_scatter(self.scatter[case, view]), exposure, generator), case, view)
+        return self.brightness(expose(path, fine_scatter(self.scatter[case, view]), exposure, generator), case, view)
 
-    def shown(self, dark: np.ndarray, case: int, view: int) -> np.ndarray:
+    def brightness(self, dark: np.ndarray, case: int, view: int) -> np.ndarray:
         """Return logarithms of the signal as brightness, 0 to 1."""
         low, high = self.windows[case, view]
         return np.clip((dark - low) / (high - low), 0, 1)
@@ -205,7 +205,7 @@ def _case(
     windowed = [_window(corner) for corner in corners]
     contents = [path.body - path.calcium for path in paths] if composed else pictures
     steps = _PATH_STEPS if composed else _WHITE
-    own = Drawing(0.0, {name: sparse(path.calcium) for name, path in zip(views, paths, strict=False)})
+    calcium = Drawing(0.0, {name: sparse(path.calcium) for name, path in zip(views, paths, strict=False)})
     places = dict(zip(views, corners, strict=True))
     return {
         "squares": np.stack([np.rint(c[w] * steps) for c, w in zip(contents, windowed, strict=True)]).astype(np.uint16),
@@ -216,7 +216,7 @@ def _case(
         "centres": centres,
         "has_heart": np.array(has_heart),
         "has_map": np.array(bool(paths)),
-        "calcium": _in_squares(own, places),
+        "calcium": _in_squares(calcium, places),
         "drawn": [_in_squares(drawing, places) for drawing in drawings],
     }
 

@@ -28,7 +28,7 @@ from ..statistics.patient_folds import CATEGORY_LIMITS, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
-from .dataset import NONE, OWN, RadiographSet, check_label
+from .dataset import NONE, PATIENTS, RadiographSet, check_label
 from .exposure import draw_exposure, expose, fine_scatter
 
 LOCATED_WEIGHT = 5.0
@@ -201,7 +201,7 @@ class Pictures:
     def __init__(
         self, data: RadiographSet, label: np.ndarray, training: np.ndarray, settings: RadiographTraining
     ) -> None:
-        pictures = [(case, OWN, label[case]) for case in training]
+        pictures = [(case, PATIENTS, label[case]) for case in training]
         self.redraws = data.composed and settings.knows_calcium and settings.drawn_share > 0
         if self.redraws:
             for case in training:
@@ -209,7 +209,7 @@ class Pictures:
                 pictures += [(case, n, drawing.agatston) for n, drawing in enumerate(data.drawn[case])]
         cases, numbers, scores = zip(*pictures, strict=True)
         self.pictures, self.scores = np.column_stack([cases, numbers]), np.array(scores)
-        self.is_own = self.pictures[:, 1] == OWN
+        self.is_own = self.pictures[:, 1] == PATIENTS
         self.category = category_of(self.scores)
         self.settings, self.data = settings, data
         if len(np.unique(self.category)) < 2:
@@ -272,12 +272,12 @@ def augment(
             along, across = zoom * math.cos(angle), zoom * math.sin(angle)
             turn = _tensor(np.array([[along, -across], [across, along]])).expand(1, len(parts), 2, 2)
             places = _tensor(centre + shift).expand(1, len(parts), 2)
-            path, *rest = cut_out(_tensor(parts)[None], places, config.size, turn)[0].numpy()
+            path, calcium_mm, *scatter = cut_out(_tensor(parts)[None], places, config.size, turn)[0].numpy()
             if data.composed:
                 exposure = draw_exposure(data.views[view], generator)
-                path = data.shown(expose(path + rest[0], rest[1], exposure, generator), case, view)
+                path = data.brightness(expose(path + calcium_mm, scatter[0], exposure, generator), case, view)
             squares.append(path ** np.float32(math.exp(generator.normal(0, augmentation.gamma))))
-            maps.append(rest[0])
+            maps.append(calcium_mm)
     shape = (len(pictures), len(channels), config.size, config.size)
     paths = torch.from_numpy(np.stack(maps)).view(shape)
     return torch.from_numpy(np.stack(squares)).view(shape), functional.avg_pool2d(paths, CELL)
@@ -294,7 +294,7 @@ def _parts(data: RadiographSet, case: int, view: int, calcium: dict[int, float])
 
 
 def predict_logits(
-    network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False, number: int = OWN
+    network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False, number: int = PATIENTS
 ) -> np.ndarray:
     """Predict logits [n, thresholds] of cases.
 

@@ -59,9 +59,9 @@ def test_the_answer_is_of_places_anywhere_and_of_rows_that_views_share():
     moved, apart = odds.roll(7, 3), odds.clone()
     apart[0, 1] = apart[0, 1].roll(14, 1)
     torch.testing.assert_close(pooled_evidence(moved), pooled_evidence(odds))
-    near, far = pooled_evidence(odds), pooled_evidence(apart)
-    torch.testing.assert_close(near[:, :20], far[:, :20])
-    assert near[0, 20] > far[0, 20] + 5
+    together, separate = pooled_evidence(odds), pooled_evidence(apart)
+    torch.testing.assert_close(together[:, :20], separate[:, :20])
+    assert together[0, 20] > separate[0, 20] + 5
 
 
 @pytest.mark.long

@@ -18,13 +18,13 @@ def test_the_area_is_that_of_the_signal_to_noise_ratio_and_falls_with_the_unknow
     ratio = 1.8  # of each view
     signals[56:] = blob * ratio * 2.0 / np.sqrt((blob**2).sum())
     scores = np.where(np.arange(60) < 56, 0.0, 150.0)
-    one, two = (ideal_areas(noise[:, :n], signals[:, :n], scores, (0, 100, 400), 1.0, 0) for n in (1, 2))
-    assert one[0.0][0] == pytest.approx(norm.cdf(ratio / np.sqrt(2)), abs=0.03)
-    assert two[0.0][100] == pytest.approx(norm.cdf(ratio), abs=0.03)
-    assert one[0.0][0] > one[10.0][0] + 0.08
-    assert one[10.0][0] > one[30.0][0] > 0.55
-    assert two[10.0][0] > one[10.0][0] + 0.05
-    assert np.isnan(one[0.0][400])
+    single, double = (ideal_areas(noise[:, :n], signals[:, :n], scores, (0, 100, 400), 1.0, 0) for n in (1, 2))
+    assert single[0.0][0] == pytest.approx(norm.cdf(ratio / np.sqrt(2)), abs=0.03)
+    assert double[0.0][100] == pytest.approx(norm.cdf(ratio), abs=0.03)
+    assert single[0.0][0] > single[10.0][0] + 0.08
+    assert single[10.0][0] > single[30.0][0] > 0.55
+    assert double[10.0][0] > single[10.0][0] + 0.05
+    assert np.isnan(single[0.0][400])
 
 
 def test_much_calcium_on_digital_patients_is_seen(drawn, monkeypatch):

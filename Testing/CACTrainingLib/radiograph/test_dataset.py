@@ -7,7 +7,7 @@ from made_experiments import Warned
 from CACScoringLib.core.errors import TableError
 from CACTrainingLib.data.scan_table import read_radiographs
 from CACTrainingLib.radiograph.cases import read_case
-from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, NONE, OWN, load_radiographs
+from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, NONE, PATIENTS, load_radiographs
 from CACTrainingLib.radiograph.exposure import PER_MM, Exposure, expose
 
 
@@ -16,7 +16,7 @@ def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):
     row, column = drawn.corners[3, 0]
     square = slice(row, row + MARGIN_PIXELS), slice(column, column + MARGIN_PIXELS)
     np.testing.assert_allclose(drawn.path(3, 0), (view.body - view.calcium)[square], atol=0.01)
-    np.testing.assert_allclose(drawn.calcium_path(3, 0, OWN), view.calcium[square], atol=0.001)
+    np.testing.assert_allclose(drawn.calcium_path(3, 0, PATIENTS), view.calcium[square], atol=0.001)
     assert drawn.calcium_path(3, 0, 0).max() > 20
     assert not drawn.calcium_path(3, 0, NONE).any()
     np.testing.assert_allclose(drawn.centres[3, 0], view.heart_centre)
@@ -27,7 +27,7 @@ def test_a_picture_is_exposed_with_scatter_and_noise(drawn):
     picture = drawn.picture(3, 0)
     np.testing.assert_array_equal(picture, drawn.picture(3, 0))
     low, high = drawn.windows[3, 0]
-    path = drawn.path(3, 0) + drawn.calcium_path(3, 0, OWN)
+    path = drawn.path(3, 0) + drawn.calcium_path(3, 0, PATIENTS)
     clean = (PER_MM * path - low) / (high - low)
     inside = (picture > 0) & (picture < 1)
     assert np.corrcoef(picture[inside], clean[inside])[0, 1] > 0.95

@@ -8,7 +8,7 @@ import torch
 from interruption import interrupted_at
 
 from CACScoringLib.networks.radiograph import RadiographNetConfig
-from CACTrainingLib.radiograph.dataset import NONE, OWN
+from CACTrainingLib.radiograph.dataset import NONE, PATIENTS
 from CACTrainingLib.radiograph.fitting import FitSettings, fit, fit_calibration, validation_split
 from CACTrainingLib.radiograph.task import (
     SEVERE_FIRST,
@@ -70,9 +70,11 @@ def test_pictures_are_drawn_with_other_calcium_and_less_as_training_goes_on(draw
     cases, scores = pictures.draw(np.random.default_rng(0), 200, 1.0)
     numbers = [number for _, calcium in cases for number in calcium]
     assert len(numbers) == 200
-    assert {OWN, NONE, 0} == set(numbers)
-    own = drawn.scores["agatston"]
-    expected = [{OWN: own[case], NONE: 0.0, 0: 200.0}[number] for (case, _), number in zip(cases, numbers, strict=True)]
+    assert {PATIENTS, NONE, 0} == set(numbers)
+    scored = drawn.scores["agatston"]
+    expected = [
+        {PATIENTS: scored[case], NONE: 0.0, 0: 200.0}[number] for (case, _), number in zip(cases, numbers, strict=True)
+    ]
     np.testing.assert_allclose(scores, expected)
     squares, maps = augment(drawn, cases[:6], [0], RadiographNetConfig(size=320), ViewAugmentation(), PICTURES)
     assert squares.shape == (6, 1, 320, 320)

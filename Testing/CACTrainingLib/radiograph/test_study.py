@@ -128,7 +128,7 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
     assert study.cohort.names(study.cohort.held_out) == [f"{TESTED}case_{number}" for number in range(100, 108)]
 
 
-def test_the_page_says_what_an_ideal_observer_could_see(write_cases, tmp_path, monkeypatch):
+def test_the_page_bounds_the_areas_by_an_ideal_observer(write_cases, tmp_path, monkeypatch):
     monkeypatch.setattr(bound, "DRAWS", 6)
     write_cases(tmp_path / "cases", 12)
     settings = ExperimentSettings(tmp_path / "cases", tmp_path / "out", budget=BUDGET)

@@ -85,15 +85,15 @@ def _fine(patient: Patient, pose: ScanPose, grid: Grid, hu: np.ndarray, lungs: n
         clouds.append(PointCloud(places, cloud.weights * value * _at(lungs, grid, places, 0.0)))
     per_mg = 1000 * calcium_hu_per_mg_cm3(120.0)
     factors = {"deposit": per_mg, "cusps": body.myocardium_hu - body.blood_hu, "metal": tissues.METAL_HU}
-    for thing in moving_objects(patient, frame):
-        cloud = thing.cloud
-        if thing.kind == "lumen":
+    for moving in moving_objects(patient, frame):
+        cloud = moving.cloud
+        if moving.kind == "lumen":
             fat = (body.blood_hu - _at(hu, grid, cloud.positions_mm, body.blood_hu)) / (body.blood_hu - body.fat_hu)
             clouds.append(
                 PointCloud(cloud.positions_mm, cloud.weights * np.clip(fat, 0, 1) * (body.blood_hu - body.fat_hu))
             )
-        elif thing.kind in factors:
-            clouds.append(PointCloud(cloud.positions_mm, cloud.weights * factors[thing.kind]))
+        elif moving.kind in factors:
+            clouds.append(PointCloud(cloud.positions_mm, cloud.weights * factors[moving.kind]))
     return join_clouds(clouds)
 
 
