@@ -49,7 +49,7 @@ from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import find_lesions
 from .scoring.reader_labels import status_of
-from .scoring.score import method_score
+from .scoring.scores import method_score
 
 read_ct = words_of("argument")(reading.read_ct)
 
@@ -64,6 +64,22 @@ class NiftiImage(Protocol):
 
 ImageSource = sitk.Image | NiftiImage | Path | str
 """SimpleITK or nibabel image, or path of a file."""
+
+_TYPES: dict[str, tuple[Any, str]] = {
+    "rules": (ScoringRules | None, "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)"),
+    "kvp": (Real | None, "a number, such as 120"),
+    "reader": (str | None, "a name"),
+    "model": (str | Sequence, "a name, or a list of names"),
+    "device": (str, '"auto", "cpu" or "cuda"'),
+    "threshold_only": (bool, "True or False"),
+    "allow_unusual": (bool, "True or False"),
+    "earlier": (CalciumResult, "the result of cac.score"),
+    "later": (CalciumResult, "the result of cac.score"),
+    "view": (str, '"PA", "AP", "lateral" or an angle, such as "30"'),
+    "settings": (DrrSettings | None, "cac.DrrSettings, such as cac.DrrSettings(pixels=512)"),
+    "calcium_map": (sitk.Image | None, "a SimpleITK image, such as result.calcium_map"),
+}
+"""Type of an argument, and what to give, by its name."""
 
 
 @words_of("argument")
@@ -124,18 +140,8 @@ def score(
         >>> np.asarray(result.calcium_map).shape
         (54, 240, 240)
     """
-    arguments = (
-        ("rules", rules, ScoringRules | None, "cac.ScoringRules, such as cac.ScoringRules(minimum_pixels=3)"),
-        ("kvp", kvp, Real | None, "a number, such as 120"),
-        ("reader", reader, str | None, "a name"),
-        ("model", model, str | Sequence, "a name, or a list of names"),
-        ("device", device, str, '"auto", "cpu" or "cuda"'),
-        ("threshold_only", threshold_only, bool, "True or False"),
-        ("allow_unusual", allow_unusual, bool, "True or False"),
-    )
-    for name, value, kind, valid_types in arguments:
-        if not isinstance(value, kind) or (name == "kvp" and isinstance(value, bool)):
-            raise _wrong_type(name, value, valid_types)
+    _check_types(rules=rules, kvp=kvp, reader=reader, model=model, device=device)
+    _check_types(threshold_only=threshold_only, allow_unusual=allow_unusual)
     settings = ScoreSettings(
         rules=rules or ScoringRules(),
         adapt_to_tube_voltage=rules is None,
@@ -245,6 +251,14 @@ def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Ima
     raise _wrong_type(name, source, "a path, or a SimpleITK or nibabel image")
 
 
+def _check_types(**arguments: object) -> None:
+    """Raise TypeError for an argument of another type than its entry in _TYPES."""
+    for name, value in arguments.items():
+        kind, valid_types = _TYPES[name]
+        if not isinstance(value, kind) or (name == "kvp" and isinstance(value, bool)):
+            raise _wrong_type(name, value, valid_types)
+
+
 def _wrong_type(name: str, value: object, valid_types: str) -> TypeError:
     return TypeError(f"{name} is of type {type(value).__name__}. Give {valid_types}.")
 
@@ -262,7 +276,11 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     Returns:
         Scores in `total` and `arteries`, lesions in `lesions`.
 
+    Warns:
+        UserWarning: As `score`, of the CT.
+
     Raises:
+        TypeError: An argument is of another type.
         NotVolumeError: The image is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
         MaskError: The labels do not fit the image.
@@ -272,10 +290,12 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
         >>> scored.total.lesions, scored.total.agatston == scored.arteries["LM"].agatston
         (1, True)
     """
+    _check_types(rules=rules)
     rules = rules or ScoringRules()
     scan = _scan(ct)
+    _report(scan.warnings)
     on_grid, _ = mask_on_scan_grid(_image("labels", labels, read_mask), scan, "label map", may_be_empty=True)
-    lesions = find_lesions(scan.image, sitk.GetArrayFromImage(on_grid), rules).coronary
+    lesions = find_lesions(scan.image, on_grid, rules).coronary
     return method_score("reviewed", rules, lesions.lesions, lesions.voxels, no_calcium=not lesions.lesions)
 
 
@@ -298,11 +318,11 @@ def compare(earlier: CalciumResult, later: CalciumResult) -> Comparison:
         >>> [method.method for method in cac.compare(result, result).methods]
         ['threshold']
     """
-    for name, result in (("earlier", earlier), ("later", later)):
-        if not isinstance(result, CalciumResult):
-            raise _wrong_type(name, result, "the result of cac.score")
+    _check_types(earlier=earlier, later=later)
     before, after = earlier.details.record, later.details.record
-    return compare_results(before, after, stored_repeatability(after))
+    comparison = compare_results(before, after, stored_repeatability(after))
+    _report(comparison.warnings)
+    return comparison
 
 
 @words_of("argument")
@@ -333,7 +353,9 @@ def project_radiograph(
         >>> picture.grey.shape
         (64, 64)
     """
+    _check_types(view=view, settings=settings, calcium_map=calcium_map)
     ct = _scan(ct)
+    _report(ct.warnings)
     geometry = view_named(view)
     settings = replace(settings or DrrSettings(), angle_degrees=geometry.angle_degrees, mirrored=geometry.mirrored)
     if calcium_map is not None and not (calcium_map.GetDimension() == 3 and same_grid(calcium_map, ct.image)):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from .core.ct import ScanWarning
@@ -114,22 +115,26 @@ class CalciumResult:
         """Doubts about the scan and its scores, severe ones first; read those before any number."""
         return tuple(severe_first(with_severity(self.details.warnings, self.methods["threshold"].reviewed)))
 
+    def _image(self, array: np.ndarray) -> ArrayImage:
+        """Return an array on the scan's grid as an image."""
+        return ArrayImage(self.details.scan.grid.image(array))
+
     @property
     def calcium_map(self) -> ArrayImage | None:
         """HU that calcium adds to each voxel, 0 elsewhere; None if only the clinical rule was used."""
         parts = self.details.decomposition
-        return None if parts is None else ArrayImage(parts.image())
+        return None if parts is None else self._image(parts.hu)
 
     @property
     def heart(self) -> ArrayImage:
         """Mask of the heart, uint8, 0 and 1."""
-        return ArrayImage(self.details.heart.mask)
+        return self._image(self.details.heart.mask)
 
     @property
     def territories(self) -> ArrayImage | None:
         """Labels of the vessel territories (`core.labels.TERRITORIES`), uint8; None without that network."""
         territories = self.details.territories
-        return None if territories is None else ArrayImage(territories)
+        return None if territories is None else self._image(territories)
 
     def table(self) -> list[dict[str, Cell]]:
         """List the lesions that count; their Agatston scores add up to the total.

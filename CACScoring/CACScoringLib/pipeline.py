@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from .anatomy.courses import artery_courses
 from .anatomy.epicardial_fat import measure_epicardial_fat
 from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecomposedHeart, DecompositionSettings, decompose_heart, on_scan_slices
-from .core.acquisition import Acquisition
 from .core.ct import CTScan, ScanWarning
 from .core.decoding import content_of
 from .core.errors import CTError
@@ -25,23 +25,15 @@ from .models.choice import Networks
 from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
-from .record.findings import MassCalibration, Percentile
+from .record.findings import MassCalibration
 from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import ScoreResult
-from .scoring.intervals import with_intervals
+from .scoring.categories import categories_of, percentile_of
 from .scoring.judge import judge_by_networks
 from .scoring.reader_labels import reader_labels
-from .scoring.score import (
-    categories_of,
-    score_candidates,
-    score_judged,
-    score_map,
-    score_reading,
-    with_measurements,
-)
-from .scoring.scores import percentile_from_table
+from .scoring.score import clinical_lesions, doubts_about, map_lesions, score_lesions
 from .scoring.uncertainty import ScanErrors
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
@@ -63,7 +55,7 @@ class ScoreSettings(ScoringSwitches):
         kvp: Tube voltage, kV; overrides the scan's header.
         sex: "F" or "M", overrides the scan's header; used for percentiles only.
         age_years: Age in years, overrides the scan's header; used for percentiles only.
-        percentile_table: CSV of the user's reference population (`scores.percentile_from_table`).
+        percentile_table: CSV of the user's reference population (`categories.percentile_from_table`).
         decomposition: Settings of the calcium map; None for those stored with the models.
         slices: A reader's overrides of slices, counted from the feet: True to decompose the slice, False to leave its
             map empty.
@@ -170,24 +162,24 @@ def score_scan(
             choices = settings.decomposition, settings.slices, () if judged is None else judged.coronary_slices
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
     with progress.step("scores"):
-        if reader is not None:
-            clinical, elsewhere, doubts = score_reading(reader, scored, region, rules, status, judged)
-        elif judged is None or settings.candidates:
-            clinical, elsewhere, doubts = score_candidates(scored, region, rules, quality.blood)
-        else:
-            clinical, elsewhere, doubts = score_judged(judged, rules, quality.blood)
-        methods = {"threshold": clinical}
-        if decomposed is not None:
-            scores_of_map = score_map(decomposed, scored, region, rules, quality.noise_hu, judged)
-            methods["decomposition"], calcium_map, doubts_of_map = scores_of_map
-            doubts += doubts_of_map
+        verdicts = None if settings.candidates else judged
+        dense = clinical_lesions(scored, region, rules, quality.blood, verdicts, reader, status)
+        elsewhere = dense.elsewhere
         card = None if networks is None else networks.decomposition.card
         has_device = judged is not None and judged.has_coronary_device
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
-        methods = with_measurements(methods, scored, calibration, elsewhere, region.territory_labels)
-        lesions_elsewhere = () if elsewhere is None else elsewhere.lesion_list
-        methods = {name: with_intervals(method, errors, lesions_elsewhere) for name, method in methods.items()}
-        categories = categories_of(methods["threshold"], _percentile(clinical, settings, scan.acquisition))
+        courses = artery_courses(region.territory_labels, scored.image.GetSpacing())
+        clinical = score_lesions(dense, scored, calibration, elsewhere, courses, errors)
+        methods = {"threshold": clinical}
+        doubts = [*dense.warnings, *doubts_about(clinical, elsewhere, region.territories is not None)]
+        if decomposed is not None:
+            in_map, calcium_map = map_lesions(decomposed, scored, region, rules, quality.noise_hu, judged)
+            methods["decomposition"] = score_lesions(in_map, scored, calibration, elsewhere, courses, errors)
+            doubts += in_map.warnings
+        patient, age_years = scan.acquisition, settings.age_years
+        age_years = patient.patient_age_years if age_years is None else age_years
+        table, sex = settings.percentile_table, settings.sex or patient.patient_sex
+        categories = categories_of(clinical, percentile_of(clinical, table, sex, age_years))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
     warnings += [*doubts, *fat_warnings]
@@ -253,17 +245,3 @@ def _facts_of_map(
         # Only an automatic clinical score has verdicts.
         "candidate_evidence": evidence if clinical.status == "automatic" else None,
     }
-
-
-def _percentile(clinical: MethodScore, settings: ScoreSettings, patient: Acquisition) -> Percentile | None:
-    """Look a reviewed score up in the settings' table of percentiles; None of other scores. Raises CTError."""
-    if settings.percentile_table is None or not clinical.reviewed:
-        return None
-    sex = settings.sex or patient.patient_sex
-    age_years = settings.age_years if settings.age_years is not None else patient.patient_age_years
-    if sex is None or age_years is None:
-        raise CTError(
-            "Percentiles need sex and age_years as the scan's header does not state them: add --settings "
-            """'{"scoring": {"sex": "F", "age_years": 60}}'."""
-        )
-    return percentile_from_table(clinical.total.agatston, sex, age_years, settings.percentile_table)

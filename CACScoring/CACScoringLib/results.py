@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import SimpleITK as sitk
+import numpy as np
 
 from .core.ct import CTScan, ScanWarning
 
@@ -35,8 +35,8 @@ class ScoreResult:
         scan: The scan as read.
         heart: The heart that was scored.
         scored: The scan as scored; None if it was not normalised.
-        territories: Labels of the territories (`core.labels.TERRITORIES`), uint8 on the scan's grid; None if no network
-            found them.
+        territories: Labels of the territories (`core.labels.TERRITORIES`), uint8 [k, j, i] on the scan's grid; None if
+            no network found them.
         decomposition: Calcium map; None without networks, and in a review.
         estimates: Whole-scan estimates that were asked for and succeeded, with their saliency.
     """
@@ -45,7 +45,7 @@ class ScoreResult:
     scan: CTScan
     heart: HeartRegion
     scored: CTScan | None = None
-    territories: sitk.Image | None = None
+    territories: np.ndarray | None = None
     decomposition: Decomposition | None = None
     estimates: tuple[WholeScanEstimate, ...] = ()
 

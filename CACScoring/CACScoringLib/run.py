@@ -271,7 +271,7 @@ def _calibration(
     if scan_input.calibration_insert:
         path, density = scan_input.calibration_insert
         insert, warnings = mask_on_scan_grid(read_mask(path), scan, "calibration insert")
-        return insert_calibration(scan.image, insert, density), warnings
+        return insert_calibration(scan.hu, insert > 0, density), warnings
     if settings.rules.calibration_mg_per_mm3_hu is None and sample:
         return MassCalibration("given", 1000 * sample.calibration_mg_per_mm3_hu, 0.0), ()
     return None, ()

@@ -1,6 +1,7 @@
 """The Python interface: its examples are run on the bundled digital patient."""
 
 import csv
+import dataclasses
 import doctest
 import inspect
 import json
@@ -339,6 +340,22 @@ def test_arguments_of_another_type_are_named(folder, arguments):
     (name,) = arguments
     with pytest.raises(TypeError, match=f"{name} is of type"):
         cac.score(folder / "ct.nrrd", **{"threshold_only": True, **arguments})
+
+
+def test_every_function_names_wrong_types_and_warns_of_the_ct(folder):
+    ct = cac.read_ct(folder / "ct.nrrd")
+    doubtful = dataclasses.replace(ct, warnings=(cac.ScanWarning("derived-image", "It was computed from others."),))
+    calls = {
+        cac.agatston: ((folder / "labels.nrrd",), {"rules": 3}),
+        cac.project_radiograph: (("PA", cac.DrrSettings(pixels=16)), {"view": 30}),
+    }
+    for call, (arguments, wrong) in calls.items():
+        (name,) = wrong
+        with pytest.raises(TypeError, match=f"{name} is of type int"):
+            call(ct, **{"labels": ct.image, **wrong} if call is cac.agatston else wrong)
+        with pytest.warns(UserWarning, match="CAUTION: derived-image") as issued:
+            call(doubtful, *arguments)
+        assert {warning.filename for warning in issued} == {__file__}
 
 
 def test_the_table_of_a_zero_has_its_columns(folder):

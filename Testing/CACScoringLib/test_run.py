@@ -22,7 +22,7 @@ from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.run import RunSettings, Sample, ScanInput, read_lesions, run_scan
-from CACScoringLib.scoring.score import with_intervals_of
+from CACScoringLib.scoring.scores import with_intervals_of
 
 MASSES = {Artery.LAD: 12.0}
 

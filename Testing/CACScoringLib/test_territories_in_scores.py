@@ -48,7 +48,7 @@ def networks(scan_and_heart, monkeypatch):
     names = np.where(np.arange(SHAPE[2]) < FORK, label_of("aortic valve and root"), label_of("RCA"))
     names = np.where(np.arange(SHAPE[1])[:, None] < MUSCLE, names, label_of("other"))
     names = names * (sitk.GetArrayViewFromImage(heart) > 0)
-    monkeypatch.setattr(heart_search, "find_territories", lambda scan, *_: territories_of(scan.image, names))
+    monkeypatch.setattr(heart_search, "find_territories", lambda scan, *_: territories_of(names))
     slices, generator = loaded(AllSlices(), SliceClassifierConfig()), loaded(AboveBlood(), GeneratorConfig())
     lesions = loaded(LooksAsBright(), LesionNetConfig())
     return Networks(slices, generator, loaded(None, SliceClassifierConfig()), lesions)

@@ -154,7 +154,7 @@ class TestWhatIsLeftOut:
         assert settings.most_not_coronary == 1
         method = result.methods["decomposition"]
         masses = [lesion.pseudo_mass_hu_mm3 / 1385 for lesion in method.lesions]
-        assert method.scaled_agatston == pytest.approx(sum(map(equivalent_agatston, masses)), rel=1e-3)
-        assert 0 < method.scaled_agatston < method.total.agatston
-        assert f'<td class="light">{method.scaled_agatston:,.1f}</td>' in page.result_as_html(result)
-        assert result.methods["threshold"].scaled_agatston is None
+        equivalent = method.total.clinical_agatston
+        assert equivalent == pytest.approx(sum(map(equivalent_agatston, masses)), rel=1e-3)
+        assert 0 < equivalent < method.total.agatston
+        assert f'<td class="light">{equivalent:,.1f}</td>' in page.result_as_html(result)

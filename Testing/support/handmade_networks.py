@@ -14,7 +14,7 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES, TERRITORIES
-from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, read_card
+from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, find_model, read_network
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import (
     LESION_IMAGES,
@@ -109,12 +109,10 @@ def untrained(network: str, name: str, folder: Path) -> Path:
 
 
 def labelled_model(folder: Path) -> Path:
-    """Write an untrained slice classifier whose card names labelled patients; return the card's path."""
-    path = untrained("slices", "mine", folder)
-    card = read_card(path)
+    """Write the bundled slice classifier with a card that names labelled patients; return the card's path."""
+    card, network = read_network(find_model("slices").path)
     training = replace(card.training, data=f"training: 2 scans, of them 2 {REAL_PATIENTS} Ann")
-    path.write_text(replace(card, training=training).to_json(), encoding="utf-8")
-    return path
+    return save_model(network, replace(card, name="mine", training=training), folder)
 
 
 def scan_of(hu: np.ndarray, spacing_mm: tuple[float, float, float], heart: np.ndarray) -> tuple[CTScan, sitk.Image]:

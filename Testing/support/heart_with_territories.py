@@ -56,17 +56,16 @@ def region(image: sitk.Image) -> HeartRegion:
     return region_of(image, dict(zip(NAMES, boxes(), strict=True)))
 
 
-def region_of(image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], heart=None) -> HeartRegion:
+def region_of(
+    image: sitk.Image, places: dict[str, tuple[slice, slice, slice]], heart: sitk.Image | None = None
+) -> HeartRegion:
     """Make a heart from boxes [k, j, i] of territories; its mask is all boxes unless given."""
     names = np.zeros(image.GetSize()[::-1], np.uint8)
     for name, place in places.items():
         names[place] = TERRITORIES.index(name)
-    if heart is None:
-        heart = Grid.of(image).image((names > 0).astype(np.uint8))
-    inside = sitk.GetArrayFromImage(heart).astype(np.float32)
-    return HeartRegion(
-        heart, None, "stand-in", (), replace(territories_of(image, names), heart=inside, source="stand-in")
-    )
+    mask = names > 0 if heart is None else sitk.GetArrayFromImage(heart) > 0
+    territories = replace(territories_of(names), heart=mask.astype(np.float32), source="stand-in")
+    return HeartRegion(mask, None, "stand-in", (), territories)
 
 
 def score(lesions: sitk.Image | None = None, **facts) -> ScoreResult:

@@ -1,18 +1,17 @@
 """Territories at known places, for tests of code that uses them."""
 
 import numpy as np
-import SimpleITK as sitk
 
 from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
 
 
-def territories_of(image: sitk.Image, names: np.ndarray, sure: float = 1.0) -> Territories:
+def territories_of(names: np.ndarray, sure: float = 1.0) -> Territories:
     """Territories on a scan's own grid: labels [k, j, i] of TERRITORIES, each with the probability `sure`."""
     probability = np.full((len(TERRITORIES), *names.shape), (1 - sure) / (len(TERRITORIES) - 1), np.float32)
     np.put_along_axis(probability, names[None].astype(np.int64), np.float32(sure), 0)
-    grid = ScanGrid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), image.GetSize())
+    grid = ScanGrid((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), names.shape[::-1])
     return Territories(grid, (names > 0).astype(np.float32), probability, "known")
 
 

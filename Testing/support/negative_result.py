@@ -9,7 +9,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.scores import Verdict
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 HU = {(4, 12, 12): 210, (5, 20, 30): 450, (6, 30, 20): 310}
 """Candidates of 4 mm² in one slice, by their first voxel: 8, 16 and 12 Agatston units."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,7 +17,6 @@ from scipy.spatial import ConvexHull, QhullError
 
 from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM, bounding_box, largest_part
-from ..core.voxels import voxels_of
 
 LUNG_EDGE_HU = -400
 """Halfway between lung and soft tissue."""
@@ -76,6 +76,16 @@ class Chest:
     back: int  # j of the lungs' back
     width: int  # inner width of the chest
     spine_front: np.ndarray  # j of the vertebral bodies' front per slice; beyond the last row where not in view
+
+    @cached_property
+    def bone_with_rim(self) -> np.ndarray:
+        """Bone, and the voxels beside it that it fills in part."""
+        return grown(self.bone)
+
+    @cached_property
+    def beside_bone(self) -> np.ndarray:
+        """Surroundings of bone, where thin bone and cartilage may be attached to it."""
+        return within(self.bone, voxels(15))
 
 
 def landmarks(hu: np.ndarray) -> Chest:
@@ -316,16 +326,19 @@ def _squared_distance(mask: np.ndarray) -> np.ndarray:
     return np.maximum(sitk.GetArrayFromImage(distance), 0)
 
 
-def widened(mask: sitk.Image, margin_mm: float) -> sitk.Image:
-    """Dilate a uint8 0/1 mask by margin_mm."""
+def widened(mask: np.ndarray, spacing_mm: tuple[float, ...], margin_mm: float) -> np.ndarray:
+    """Dilate a mask [k, j, i] by margin_mm. spacing_mm: Along i, j, k."""
     if not margin_mm:
         return mask
-    extent = bounding_box(voxels_of(mask))[::-1]
-    reach = [math.ceil(margin_mm / spacing) for spacing in mask.GetSpacing()]
-    surroundings = tuple(slice(max(0, part.start - n), part.stop + n) for part, n in zip(extent, reach, strict=True))
-    distance = sitk.SignedMaurerDistanceMap(mask[surroundings], squaredDistance=False, useImageSpacing=True)
-    part = sitk.Cast(distance <= margin_mm, sitk.sitkUInt8)
-    return sitk.Paste(mask, part, part.GetSize(), destinationIndex=[side.start for side in surroundings])
+    reach = [math.ceil(margin_mm / spacing) for spacing in spacing_mm[::-1]]
+    extent = zip(bounding_box(mask), reach, strict=True)
+    surroundings = tuple(slice(max(0, part.start - n), part.stop + n) for part, n in extent)
+    part = sitk.GetImageFromArray(mask[surroundings].astype(np.uint8))
+    part.SetSpacing(spacing_mm)
+    distance = sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True)
+    wide = np.zeros(mask.shape, bool)
+    wide[surroundings] = sitk.GetArrayFromImage(distance) <= margin_mm
+    return wide
 
 
 def voxels(length_mm: float) -> int:

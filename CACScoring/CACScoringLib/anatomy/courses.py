@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
@@ -18,7 +17,6 @@ from scipy.spatial import cKDTree
 
 from ..core.grid import bounding_box
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery
-from ..core.voxels import voxels_of
 
 STEP_MM = 3.0
 """Distance of neighbouring points of a course; the territories were segmented on such voxels."""
@@ -61,13 +59,18 @@ class Course:
         return np.where(gaps[:, 0] <= REACH_MM, distances, np.nan)
 
 
-def artery_courses(territories: sitk.Image | None) -> dict[Artery, Course]:
-    """Return the courses of the arteries whose ostium is known. territories: Labels of TERRITORIES; None if unknown."""
+def artery_courses(territories: np.ndarray | None, spacing: tuple[float, ...]) -> dict[Artery, Course]:
+    """Return the courses of the arteries whose ostium is known.
+
+    Args:
+        territories: Labels of TERRITORIES, uint8 [k, j, i]; None if unknown.
+        spacing: Distances of voxels along i, j, k, mm.
+    """
     if territories is None:
         return {}
-    spacing_mm = np.array(territories.GetSpacing()[::-1])
+    spacing_mm = np.array(spacing[::-1])
     strides = np.maximum(1, np.rint(STEP_MM / spacing_mm)).astype(int)
-    labels = voxels_of(territories)[tuple(slice(None, None, s) for s in strides)]
+    labels = territories[tuple(slice(None, None, s) for s in strides)]
     is_needed = np.isin(labels, [_ROOT, *(TERRITORIES.index(artery.key) for artery in MAIN_ARTERIES)])
     if not (labels == _ROOT).any():
         return {}

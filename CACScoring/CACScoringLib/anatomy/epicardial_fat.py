@@ -11,14 +11,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
-from ..core.grid import bounding_box
-from ..core.voxels import voxels_of
+from ..core.grid import bounding_box, cut_ends
 from ..record.findings import EpicardialFat
-from .heart_region import cut_ends
 
 FAT_HU = (-190.0, -30.0)
 """Range of fat in HU, as in studies of risk (PMC6884062, PMC8422968)."""
@@ -28,13 +25,13 @@ CUT_MM2 = 100.0
 
 
 def measure_epicardial_fat(
-    scan: CTScan, pericardium: sitk.Image | None, source: str | None
+    scan: CTScan, pericardium: np.ndarray | None, source: str | None
 ) -> tuple[EpicardialFat | None, tuple[ScanWarning, ...]]:
     """Measure the fat within the pericardium; nothing where the scan cuts it.
 
     Args:
         scan: The CT.
-        pericardium: Mask of all within the pericardium, 0 outside, on the scan's grid; None if it is unknown.
+        pericardium: Mask of all within the pericardium, bool [k, j, i] on the scan's grid; None if it is unknown.
         source: Network that outlined it, or "given"; None if it does not fit the heart, so that nothing is measured.
 
     Returns:
@@ -42,14 +39,13 @@ def measure_epicardial_fat(
     """
     if pericardium is None or source is None:
         return None, ()
-    inside = voxels_of(pericardium) != 0
     spacing_mm = scan.image.GetSpacing()
-    if ends := cut_ends(inside, spacing_mm, CUT_MM2):
+    if ends := cut_ends(pericardium, spacing_mm, CUT_MM2):
         message = (
             f"Epicardial fat was not measured, because the pericardium reaches the {' and '.join(ends)} of the scan."
         )
         return None, (ScanWarning("epicardial-fat-cut", message),)
-    fat_hu = _fat_values(scan.hu, inside)
+    fat_hu = _fat_values(scan.hu, pericardium)
     volume_cm3 = len(fat_hu) * math.prod(spacing_mm) / 1000
     surface_m2 = body_surface_m2(scan.acquisition)
     mean_hu = float(fat_hu.mean(dtype=np.float64)) if len(fat_hu) else None

@@ -23,8 +23,7 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM, Grid, largest_part
-from ..core.voxels import voxels_of
+from ..core.grid import GRID_MM, Box, Grid, cut_ends, largest_part
 from .chest import BONE_HU, Chest, depth_inside, grown, landmarks, voxels, within
 
 if TYPE_CHECKING:
@@ -86,30 +85,36 @@ class HeartRegion:
     """The heart, and structures near it that are no coronary calcium.
 
     Attributes:
-        mask: Mask, uint8 0/1 on the scan's grid.
-        excluded: Labels, uint8 on the scan's grid, within EXCLUDED_MARGIN_MM of the heart's sides: BONE_LABEL spine,
-            ribs, their cartilage and sternum with a rim for partial volume; AORTA_LABEL the descending aorta with its
-            wall (absent if it could not be followed reliably, as in contrast scans). None for a mask of the user.
+        mask: Mask on the scan's grid, bool [k, j, i].
+        excluded: Labels on the scan's grid, uint8 [k, j, i], within EXCLUDED_MARGIN_MM of the heart's sides:
+            BONE_LABEL spine, ribs, their cartilage and sternum with a rim for partial volume; AORTA_LABEL the
+            descending aorta with its wall (absent if it could not be followed reliably, as in contrast scans). None
+            for a mask of the user.
         source: "lungs" as found here, "given", AROUND_LESIONS, or the name of a network.
         warnings: Doubts about the region.
         territories: Territories in and around the heart; None if no network found them or they do not fit the heart.
-        pericardium: Outline of the territories' network without a margin, or one of the user, uint8 0/1 on the scan's
-            grid; None without both.
+        pericardium: Outline of the territories' network without a margin, or one of the user, bool [k, j, i] on the
+            scan's grid; None without both.
         pericardium_source: Name of the network, or "given"; None without a pericardium that fits the heart.
     """
 
-    mask: sitk.Image
-    excluded: sitk.Image | None
+    mask: np.ndarray
+    excluded: np.ndarray | None
     source: str
     warnings: tuple[ScanWarning, ...] = ()
     territories: Territories | None = None
-    pericardium: sitk.Image | None = None
+    pericardium: np.ndarray | None = None
     pericardium_source: str | None = None
 
     @cached_property
-    def territory_labels(self) -> sitk.Image | None:
-        """The likeliest territory of each voxel of the scan; None without territories."""
-        return None if self.territories is None else self.territories.labels(self.mask)
+    def territory_labels(self) -> np.ndarray | None:
+        """The likeliest territory of each voxel of the scan, uint8 [k, j, i]; None without territories."""
+        return None if self.territories is None else self.territories.labels(self.mask.shape)
+
+    @property
+    def is_bone(self) -> np.ndarray | None:
+        """True in bone near the heart, bool [k, j, i]; None where it was not looked for."""
+        return None if self.excluded is None else self.excluded == BONE_LABEL
 
 
 def heart_region(scan: CTScan) -> HeartRegion:
@@ -117,31 +122,32 @@ def heart_region(scan: CTScan) -> HeartRegion:
 
     Raises NoHeartError when the field of view shows no heart between two lungs.
     """
-    coarse = scan.coarse
-    chest = landmarks(sitk.GetArrayFromImage(coarse))
+    chest = landmarks(scan.coarse_hu)
     heart, warnings = _heart(chest)
-    dense = _dense_near(heart, coarse, scan.image)
-    grid = Grid.of(dense)
-    mask = _on_grid(heart, coarse, grid)
-    skeleton = _on_grid(grown(chest.bone), coarse, grid)
+    coarse = scan.coarse_grid
+    box, grid = _surroundings(heart, scan)
+    mask = grid.mask(heart, coarse)
+    skeleton = grid.mask(chest.bone_with_rim, coarse)
     # Enhanced blood would join it too.
     excluded = skeleton * np.uint8(BONE_LABEL)
     if chest.lumen is None:
-        excluded = _with_attached(skeleton, chest.bone, coarse, dense)
+        joined = grid.mask(chest.beside_bone, coarse) & (scan.hu[box] >= DENSE_HU)
+        excluded = _with_attached(skeleton, joined)
     aorta = _descending_aorta(chest, heart)
     if aorta is not None:
         # Calcium of the aorta's wall may join bone; the vertebra that a disc cuts into is no aorta.
-        excluded[_on_grid(aorta, coarse, grid) & ~skeleton] = AORTA_LABEL
-    mask &= excluded == 0
-    on_scan = [Grid.of(scan.image).paste(grid.image(part)) for part in (mask, excluded)]
-    return HeartRegion(on_scan[0], on_scan[1], "lungs", warnings)
+        excluded[grid.mask(aorta, coarse) & ~skeleton] = AORTA_LABEL
+    on_scan, excluded_on_scan = np.zeros(scan.hu.shape, bool), np.zeros(scan.hu.shape, np.uint8)
+    on_scan[box], excluded_on_scan[box] = mask & (excluded == 0), excluded
+    return HeartRegion(on_scan, excluded_on_scan, "lungs", warnings)
 
 
-def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sitk.Image:
-    """Return dense voxels within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights.
+def _surroundings(heart: np.ndarray, scan: CTScan) -> tuple[Box, Grid]:
+    """Return the part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights.
 
-    The mask, uint8 0/1, covers that part of the scan's grid.
+    heart: On the working grid. Returns its box [k, j, i] and its grid.
     """
+    coarse, image = scan.coarse, scan.image
     margin = voxels(EXCLUDED_MARGIN_MM)
     box = ndimage.find_objects(heart.view(np.uint8))[0][::-1]
     low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
@@ -149,46 +155,38 @@ def _dense_near(heart: np.ndarray, coarse: sitk.Image, image: sitk.Image) -> sit
     start = image.TransformPhysicalPointToContinuousIndex(low)
     stop = image.TransformPhysicalPointToContinuousIndex(high)
     limits = zip(start[:2], stop[:2], image.GetSize()[:2], strict=True)
-    return image[(*(slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits), slice(None))] >= DENSE_HU
+    columns, rows = (slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits)
+    return (slice(None), rows, columns), scan.grid.part(columns, rows)
 
 
-def _on_grid(array: np.ndarray, coarse: sitk.Image, grid: Grid) -> np.ndarray:
-    """Bring a bool array of the working grid onto a grid of the scan, with a smooth outline: bool."""
-    return grid.mask(Grid.of(coarse).image(array))
-
-
-def _with_attached(skeleton: np.ndarray, bone: np.ndarray, coarse: sitk.Image, dense: sitk.Image) -> np.ndarray:
-    """Return the skeleton with its rim and the dense voxels nearby that are attached to it: BONE_LABEL, else 0, uint8.
+def _with_attached(skeleton: np.ndarray, dense: np.ndarray) -> np.ndarray:
+    """Return the skeleton with its rim and the dense voxels that are attached to it: BONE_LABEL, else 0, uint8.
 
     Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
     """
-    grid = Grid.of(dense)
-    joined = _on_grid(within(bone, voxels(15)), coarse, grid)
-    joined &= voxels_of(dense) != 0
-    joined |= skeleton
-    attached = sitk.BinaryReconstructionByDilation(grid.image(skeleton), grid.image(joined), 0, BONE_LABEL, True)
+    marked, joined = (sitk.GetImageFromArray(part.view(np.uint8)) for part in (skeleton, dense | skeleton))
+    attached = sitk.BinaryReconstructionByDilation(marked, joined, 0, BONE_LABEL, True)
     return sitk.GetArrayFromImage(attached)
 
 
-def bone_beside(image: sitk.Image, coarse: sitk.Image, organs: np.ndarray) -> sitk.Image:
-    """Return bone of a scan whose lungs do not show the chest wall: BONE_LABEL, uint8 on the scan's grid.
+def bone_beside(scan: CTScan, organs: np.ndarray) -> np.ndarray:
+    """Return bone of a scan whose lungs do not show the chest wall: BONE_LABEL, uint8 [k, j, i] on the scan's grid.
 
     Bone is large and bright, and lies mostly outside heart and territories; parts deep inside these, as of leads, are
     left out.
 
     Args:
-        image: The scan, HU.
-        coarse: The same on the working grid.
+        scan: The scan.
         organs: Heart and territories on the working grid, bool [k, j, i].
     """
-    labels, count = ndimage.label(voxels_of(coarse) > BONE_HU, np.ones((3, 3, 3)))
+    labels, count = ndimage.label(scan.coarse_hu > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     large = sizes * GRID_MM**3 / 1000 >= BONE_ML
     large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
     large[0] = False
     bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    grid = Grid.of(image)
-    return grid.image(_with_attached(_on_grid(grown(bone), coarse, grid), bone, coarse, image >= DENSE_HU))
+    skeleton, nearby = (scan.grid.mask(part, scan.coarse_grid) for part in (grown(bone), within(bone, voxels(15))))
+    return _with_attached(skeleton, nearby & (scan.hu >= DENSE_HU))
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
@@ -226,7 +224,7 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
 def _tissue_between_lungs(chest: Chest) -> np.ndarray:
     """Return the tissue that may be heart, vessel or fat around them, regardless of height."""
     _, j, i = np.ogrid[tuple(slice(n) for n in chest.hu.shape)]
-    bone = grown(chest.bone)
+    bone = chest.bone_with_rim
     # The chest wall also lies between ribs and in front of the sternum: all that is in front of bone.
     in_front = j < chest.front + (chest.back - chest.front) // 3
     wall = np.maximum.accumulate((bone & in_front)[:, ::-1], axis=1)[:, ::-1]
@@ -325,23 +323,6 @@ def cut_warnings(
         "and its calcium is not counted."
     )
     return (ScanWarning("heart-cut", message),)
-
-
-def cut_ends(part: np.ndarray, spacing_mm: Sequence[float], least_mm2: float) -> list[str]:
-    """Name the ends and sides of the scan that a part of it reaches.
-
-    Args:
-        part: [k, j, i], 0 outside.
-        spacing_mm: Along i, j, k.
-        least_mm2: Area at an end or a side above which it is cut.
-    """
-    i_mm, j_mm, k_mm = spacing_mm
-    areas_mm2 = {
-        "top": np.count_nonzero(part[-1]) * i_mm * j_mm,
-        "bottom": np.count_nonzero(part[0]) * i_mm * j_mm,
-        "sides": np.count_nonzero(part[:, [0, -1]]) * i_mm * k_mm + np.count_nonzero(part[:, :, [0, -1]]) * j_mm * k_mm,
-    }
-    return [name for name, area_mm2 in areas_mm2.items() if area_mm2 > least_mm2]
 
 
 def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:

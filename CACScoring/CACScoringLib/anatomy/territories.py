@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.errors import NoHeartError
-from ..core.grid import Box, Grid, ScanGrid, largest_part
+from ..core.grid import Box, ScanGrid, largest_part
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.slices import BODY_HU
 from ..models.inference import ProcessorNetwork, predict
@@ -76,9 +75,9 @@ class Territories:
     warnings: tuple[ScanWarning, ...] = ()
     temperature: float = 1.0
 
-    def labels(self, image: sitk.Image) -> sitk.Image:
-        """Return the likeliest territory of each voxel of the scan, uint8 on its grid; ties go to the lower label."""
-        label = np.zeros(image.GetSize()[::-1], np.uint8)
+    def labels(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the likeliest territory of each voxel of the scan, uint8 [k, j, i]; ties go to the lower label."""
+        label = np.zeros(shape, np.uint8)
         possible = self.probability >= 1 / len(TERRITORIES)  # as it is where a territory is the likeliest
         possible[OUTSIDE] = possible[1:].any(0)
         around: Box = (slice(0, 0),) * 3
@@ -92,16 +91,16 @@ class Territories:
             highest = best[tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(cut, around, strict=True))]
             np.copyto(label[cut], np.uint8(number), where=probability > highest)
             np.maximum(highest, probability, out=highest)
-        return Grid.of(image).image(label)
+        return label
 
-    def heart_mask(self, image: sitk.Image, threshold: float = 0.5) -> sitk.Image:
-        """Return the largest connected part of the heart, uint8 0/1 on the scan's grid."""
-        mask = np.zeros(image.GetSize()[::-1], np.uint8)
+    def heart_mask(self, shape: tuple[int, ...], threshold: float = 0.5) -> np.ndarray:
+        """Return the largest connected part of the heart in a scan of this shape, bool [k, j, i]."""
+        mask = np.zeros(shape, bool)
         heart = ndimage.binary_dilation(largest_part(self.heart >= threshold))
         cut, grid, box = self._part(mask.shape, heart)
         probability = np.where(heart, self.heart, np.float32(0))[box]
         mask[cut] = grid.paste(probability, _lengths(cut)) >= threshold + 1e-3
-        return Grid.of(image).image(mask)
+        return mask
 
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
         """Return the probabilities float32 [n, 11] at voxels of the scan, interpolated linearly.
@@ -116,13 +115,13 @@ class Territories:
         sampled = [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in self.probability]
         return np.stack(sampled, axis=1)
 
-    def with_descending_aorta(self, tube: sitk.Image) -> Territories:
+    def with_descending_aorta(self, tube: np.ndarray) -> Territories:
         """Add the descending aorta as seen in the scan, as the network's may lie some mm too far back.
 
         Arteries, valves and other vessels keep their places.
 
         Args:
-            tube: uint8 0/1 on the scan's grid.
+            tube: Mask on the scan's grid, bool [k, j, i].
         """
         share = self.grid.resample(tube, 0.0) * np.isin(self.probability.argmax(0), (OUTSIDE, _OTHER_ORGAN))
         probability = self.probability * (1 - share)
@@ -154,13 +153,13 @@ def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
     return counts if counts.any() else counts + 1
 
 
-def find_territories(scan: CTScan, model: LoadedModel, expected: sitk.Image | None = None) -> Territories:
+def find_territories(scan: CTScan, model: LoadedModel, expected: np.ndarray | None = None) -> Territories:
     """Find heart and territories. Raises NoHeartError if less than MIN_HEART_ML of heart is found.
 
-    expected: mask of where the heart is, roughly, on the scan's grid; None to search for it along the scan.
+    expected: Mask of where the heart is, roughly, bool [k, j, i]; None to search for it along the scan.
     """
     grid = ScanGrid.over(scan.image, TERRITORY_SPACING_MM)
-    hu = grid.resample(scan.image, AIR_HU)
+    hu = grid.resample(scan.hu, AIR_HU)
     weight = np.full(hu.shape, 1e-6, np.float32)
     output = np.zeros((1 + len(TERRITORIES), *hu.shape), np.float32)
     output[1] = 1e-6

@@ -142,7 +142,7 @@ class DecomposedHeart:
 
 def decompose_heart(
     scan: CTScan,
-    heart_mask: sitk.Image,
+    heart_mask: np.ndarray,
     networks: Networks,
     settings: DecompositionSettings | None = None,
     by_reader: Mapping[int, bool] | None = None,
@@ -152,7 +152,7 @@ def decompose_heart(
 
     Args:
         scan: The scan as scored.
-        heart_mask: 0 outside, on the scan's grid.
+        heart_mask: bool [k, j, i] on the scan's grid.
         networks: The networks; their heart is None if it was not used.
         settings: Settings; None for those stored with the models.
         by_reader: A reader's overrides: slices of the scan that are decomposed whatever the classifier answers (True),
@@ -189,12 +189,12 @@ def decompose_heart(
     return DecomposedHeart(slices, parts, warnings)
 
 
-def slice_probabilities(scan: CTScan, heart_mask: sitk.Image, model: LoadedModel) -> SliceProbabilities:
+def slice_probabilities(scan: CTScan, heart_mask: np.ndarray, model: LoadedModel) -> SliceProbabilities:
     """Classify every slice of the heart mask.
 
-    heart_mask: 0 outside, on the scan's grid. Raises MaskError if it is empty or on another grid.
+    heart_mask: bool [k, j, i] on the scan's grid. Raises MaskError if it is empty or of another shape.
     """
-    slices = heart_slices(scan.image, heart_mask)
+    slices = heart_slices(scan, heart_mask)
     config = model.card.config
     box = middle_square(config["size"])
     inputs = slice_input(slices, np.arange(len(slices)), config["neighbours"], config["position"], box)
@@ -249,7 +249,7 @@ def overlaps(grid: ScanGrid, count: int) -> np.ndarray:
 
 def calcium_map(
     scan: CTScan,
-    heart_mask: sitk.Image,
+    heart_mask: np.ndarray,
     slices: HeartSlices,
     probabilities: np.ndarray | None,
     model: LoadedModel,
@@ -259,7 +259,7 @@ def calcium_map(
 
     Args:
         scan: The CT.
-        heart_mask: 0 outside, on the scan's grid.
+        heart_mask: bool [k, j, i] on the scan's grid.
         slices: From `preprocessing.heart_slices` of the same mask.
         probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
         model: The loaded model.
@@ -325,7 +325,7 @@ def _around_heart(heart: np.ndarray) -> tuple[slice, slice]:
 
 def assembled(
     scan: CTScan,
-    heart_mask: sitk.Image,
+    heart_mask: np.ndarray,
     slices: HeartSlices,
     maps: np.ndarray,
     decomposed: np.ndarray,
@@ -343,7 +343,7 @@ def assembled(
     flat = np.flatnonzero(filled)  # what is never written takes no memory
     is_cleared = filled[flat] < settings.floor_hu
     if settings.within_heart:
-        is_cleared |= voxels_of(heart_mask).reshape(-1)[flat] == 0
+        is_cleared |= ~heart_mask.reshape(-1)[flat]
     filled[flat[is_cleared]] = 0
     calcium = flat[~is_cleared]
     return Decomposition(
@@ -410,9 +410,9 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
     return [ScanWarning("map-calibrated-for-others", message)]
 
 
-def _check_switched(by_reader: Mapping[int, bool], heart: sitk.Image) -> None:
-    count = heart.GetSize()[2]
-    in_heart = np.nonzero(voxels_of(heart).any((1, 2)))[0].tolist()
+def _check_switched(by_reader: Mapping[int, bool], heart: np.ndarray) -> None:
+    count = len(heart)
+    in_heart = np.nonzero(heart.any((1, 2)))[0].tolist()
     for k in by_reader:
         if not 0 <= k < count:
             raise CTError(f"The scan has no slice {k}: counted from the feet, its slices are 0 to {count - 1}.")

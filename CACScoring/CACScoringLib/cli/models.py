@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..models.cards import LoadedModel, StoredModel
+    from ..models.cards import StoredModel
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,11 @@ def _install(options: InstallOptions, progress: Progress) -> None:
     from ..models.cards import VERDICT, list_models
     from ..models.store import install_model
     from ..networks.configs import ESTIMATORS
+    from .model_trial import measure_on_sample
 
     path = Path(options.model)
     path = card_in_bundle(path) if path.is_dir() else path
-    model = install_model(path, options.overwrite, options.validation, _check_on_sample)
+    model = install_model(path, options.overwrite, options.validation, measure_on_sample)
     name, network = model.card.name, model.card.network
     estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
     print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
@@ -184,31 +185,6 @@ def _install(options: InstallOptions, progress: Progress) -> None:
             f"page, and install it again:\n  cac validate REFERENCE --output AFTER --model {name} --before BEFORE\n"
             f"  cac models install {options.model} --validation AFTER --overwrite"
         )
-
-
-def _check_on_sample(model: LoadedModel) -> None:
-    """Score the sample with a model that scores scans, and the bundled ones beside it.
-
-    Raises ModelError if its calcium is not found, and the CTError of a failed score.
-    """
-    from ..core.errors import ModelError
-    from ..io.reading import read_ct
-    from ..models.choice import ModelChoice, chosen_models, load_networks
-    from ..mrml.sample_data import sample_file
-    from ..pipeline import score_scan
-
-    stored = chosen_models(ModelChoice(device="cpu")).networks
-    if model.card.network not in SCORING_CONFIGS or not stored:
-        return
-    networks = load_networks(stored, "cpu")
-    assert networks is not None
-    result = score_scan(read_ct(sample_file()), networks=replace(networks, **{model.card.network: model}))
-    for title, method in (("score", "threshold"), ("calcium map", "decomposition")):
-        if not result.methods[method].total.agatston:
-            raise ModelError(
-                f"With the model {model.card.name} the {title} of the sample, which has calcium in all arteries, is 0. "
-                "It was not installed. Train it longer, or install another model."
-            )
 
 
 def _restore(name: str) -> None:

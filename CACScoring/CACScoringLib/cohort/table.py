@@ -29,7 +29,7 @@ _METHOD_COLUMNS = {
     "decomposition": ("adjusted_agatston", "scaled_agatston"),
 }
 """Columns of one method only. left_out: candidates that an automatic clinical score does not count. The agatston of
-every method is on the clinical scale."""
+every method is on the clinical scale; scaled_agatston repeats it, as in `scores.json`."""
 _ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
 """Column of each whole-scan estimate, and the key of its number in `scores.json`."""
 
@@ -58,9 +58,10 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         **record.provenance_cells,
     }
     for name, method in record.methods.items():
-        row |= {f"{name}_{part}": getattr(method, part) for part in ("status", "reviewed", "scaled_agatston")}
+        row |= {f"{name}_{part}": getattr(method, part) for part in ("status", "reviewed")}
         sites = site_cells(method)
         row |= {f"{name}_{column}": value for column, value in sites[TOTAL].items()}
+        row[f"{name}_scaled_agatston"] = method.total.clinical_agatston if method.is_map else None
         row |= {f"{name}_agatston_{artery}": cells["agatston"] for artery, cells in sites.items()}
     if row.get("threshold_status") == "automatic":
         row["threshold_left_out"] = len(record.methods["threshold"].left_out)
@@ -89,8 +90,7 @@ def with_scores(state: ScanState, record: ScoreRecord) -> ScanState:
         state,
         reason=None,
         status={name: method.status for name, method in methods.items()},
-        agatston={name: method.total.agatston for name, method in methods.items()},
-        scaled_agatston={name: method.scaled_agatston for name, method in methods.items()},
+        agatston={name: method.total.clinical_agatston for name, method in methods.items()},
         warnings=record.warning_codes,
         severe=tuple(record.severe_warnings(state.name)),
         seconds=round(sum(record.seconds.values()), 3),

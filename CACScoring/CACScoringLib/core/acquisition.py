@@ -12,12 +12,12 @@ _NEGATIONS = {
     "0", "n", "no", "non", "none", "not", "na", "nil", "null", "nein", "nessuno", "nenhum", "ninguno", "ninguna",
     "without", "wo", "unenhanced", "plain", "kein", "keine", "ohne", "nativ", "native", "sans", "aucun", "aucune",
     "pas", "sin", "senza", "sem", "geen", "zonder", "ingen", "inget", "uden", "utan", "bez", "нет", "без", "无", "平扫",
-    "なし",
+    "なし", "造影なし", "uten", "ilman", "brak", "false",
 }
 _OF_CONTRAST = {
     "a", "i", "v", "iv", "agent", "applied", "bolus", "given", "enhanced", "enhancement", "injected", "injection",
     "medium", "media", "contrast", "contraste", "contrasto", "contrastmiddel", "kontrast", "kontrastmittel", "km",
-    "injecte", "injectee", "produit", "pdc", "de", "di", "ml", "cc",
+    "injecte", "injectee", "produit", "kontrastu", "контраста", "mdc", "mezzo", "pdc", "de", "di", "ml", "cc",
 }
 # fmt: on
 """Words for none, and words beside them, in values of ContrastBolusAgent, without accents."""

@@ -11,17 +11,28 @@ import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from .acquisition import Acquisition
 from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError, SliceGeometryError
-from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
+from .slices import (
+    air_offset,
+    blank_slices,
+    even_step,
+    foreign_slices,
+    interpolated_axes,
+    repeated_slices,
+    step_of_values,
+)
 from .text import abbreviated_list, printable
 from .voxels import image_from_array, spine_axis, voxels_of
 from .warning_codes import SEVERE
+
+if TYPE_CHECKING:
+    from .grid import Grid
 
 AIR_HU = -1024
 """Padding and everything else below air becomes this value."""
@@ -132,11 +143,30 @@ class CTScan:
         return hashlib.sha256(np.ascontiguousarray(whole_values, np.dtype("<i2")).data).hexdigest()
 
     @cached_property
+    def grid(self) -> Grid:
+        """Grid of the voxels."""
+        from .grid import Grid  # needs SciPy, which Slicer lacks while it starts
+
+        return Grid.of(self.image)
+
+    @cached_property
     def coarse(self) -> sitk.Image:
         """The scan on voxels of 3 mm (`grid.on_working_grid`), where anatomy is looked for."""
-        from .grid import on_working_grid  # needs SciPy, which Slicer lacks while it starts
+        from .grid import on_working_grid
 
         return on_working_grid(self.image)
+
+    @cached_property
+    def coarse_hu(self) -> np.ndarray:
+        """Read-only array of the coarse voxels, [k, j, i], HU."""
+        return voxels_of(self.coarse)
+
+    @cached_property
+    def coarse_grid(self) -> Grid:
+        """Grid of the coarse voxels."""
+        from .grid import Grid
+
+        return Grid.of(self.coarse)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone, without what follows from them, for copies and other processes."""
@@ -153,7 +183,9 @@ class CTScan:
         return math.prod(self.image.GetSpacing())
 
 
-def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | None = None) -> CTScan:
+def scan_from_image(
+    image: sitk.Image, acquisition: Acquisition, source: Path | None = None, is_known: bool = False
+) -> CTScan:
     """Check an image and turn it into a `CTScan`.
 
     Args:
@@ -161,6 +193,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
             axial order, never resampled.
         acquisition: How the scan was made.
         source: The file or folder it came from; None when made in memory.
+        is_known: True for a scan whose slices were checked when it was scored.
 
     Raises:
         NotVolumeError: It is not one three-dimensional grey-level volume.
@@ -176,7 +209,7 @@ def scan_from_image(image: sitk.Image, acquisition: Acquisition, source: Path | 
     _check_hounsfield(image)
     warnings = _value_warnings(image)
     image = _with_air_in_corners(_clamp_to_hu(oriented(whole_hu(image))))
-    warnings += _check_slices(image)
+    warnings += [] if is_known else _check_slices(image)
     tilt = obliquity_degrees(image)
     if tilt > OBLIQUE_WARNING_DEGREES:
         message = (
@@ -194,7 +227,7 @@ def with_warnings(scan: CTScan, *warnings: ScanWarning) -> CTScan:
 
 def mask_on_scan_grid(
     mask: sitk.Image, scan: CTScan, name: str, may_be_empty: bool = False
-) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     """Bring a mask or label map onto the scan's own grid.
 
     Args:
@@ -205,16 +238,14 @@ def mask_on_scan_grid(
             segmentation; a mask whose labels all lie outside the scan is still refused.
 
     Returns:
-        uint8 labels on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
+        uint8 labels [k, j, i] on the scan's grid, and a warning when labels had to be resampled (nearest neighbour).
 
     Raises:
         MaskError: If it is no label map, or nothing of it lies inside the scan.
     """
     empty = may_be_empty and not voxels_of(mask).any()
     if empty and max(mask.GetSize()) == 1:
-        mask = sitk.Image(scan.image.GetSize(), sitk.sitkUInt8)
-        mask.CopyInformation(scan.image)
-        return mask, ()
+        return np.zeros(scan.hu.shape, np.uint8), ()
     try:
         mask = _without_single_axes(mask)
         _check_volume(mask)
@@ -241,14 +272,14 @@ def mask_on_scan_grid(
         if lost.any():
             message += f" Labels {', '.join(map(str, lost[lost > 0]))} were lost: too small, or outside the scan."
         warnings = (ScanWarning("mask-resampled", message),)
-    mask.CopyInformation(scan.image)
-    if not empty and not voxels_of(mask).any():
+    on_scan = sitk.GetArrayFromImage(mask)
+    if not empty and not on_scan.any():
         message = (
             f"The {name} has no labelled voxel inside the scan. Check that both come from the same patient "
             "and that the mask was saved with its geometry."
         )
         raise MaskError(message)
-    return mask, warnings
+    return on_scan, warnings
 
 
 def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
@@ -335,10 +366,13 @@ def whole_hu(image: sitk.Image, step_hu: float = 0.0) -> sitk.Image:
 
     Args:
         image: The image, HU.
-        step_hu: Step of the values in the file; 0 where unknown.
+        step_hu: Step of the values in the file; 0 where unknown, so that it is measured.
     """
     values = voxels_of(image)
-    if values.dtype.kind != "f" or step_hu > MAX_WHOLE_STEP_HU or not np.isfinite(values).all():
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        return image
+    step_hu = step_hu or even_step(values)
+    if step_hu > MAX_WHOLE_STEP_HU:
         return image
     rounded_values = np.rint(values)
     errors = values - rounded_values

@@ -11,7 +11,7 @@ three sparse matrix products. All arrays are [k, j, i].
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,15 +76,15 @@ class Grid:
         # Nearest-neighbour extrapolation continues the border.
         return sitk.Resample(image, self.size, sitk.Transform(), linear, *place, 0.0, same_type, True)
 
-    def mask(self, mask: sitk.Image) -> np.ndarray:
-        """Resample a uint8 0/1 mask to this grid, which has its axes, with a smooth outline: bool [k, j, i]."""
-        offset = (np.array(self.origin_mm) - mask.GetOrigin()) @ np.array(self.direction).reshape(3, 3)
-        axes = zip(offset, self.spacing_mm, self.size, mask.GetSpacing(), mask.GetSize(), strict=True)
+    def mask(self, source: np.ndarray, grid: Grid) -> np.ndarray:
+        """Resample a mask [k, j, i] of another grid with the same axes, with a smooth outline: bool [k, j, i]."""
+        source = source.astype(np.uint8)
+        offset = (np.array(self.origin_mm) - grid.origin_mm) @ np.array(self.direction).reshape(3, 3)
+        axes = zip(offset, self.spacing_mm, self.size, grid.spacing_mm, grid.size, strict=True)
         columns, rows, planes = (
             np.clip((first + step * np.arange(n)) / mask_step, 0, count - 1)
             for first, step, n, mask_step, count in axes
         )
-        source = voxels_of(mask)
         row_weights, column_weights = _linear_weights(rows, source.shape[1]), _linear_weights(columns, source.shape[2])
         inside = np.zeros(self.shape, bool)
         for place, target in zip(planes, inside, strict=True):
@@ -93,6 +93,13 @@ class Grid:
                 plane = low * (1 - place % 1) + high * (place % 1)
                 np.greater_equal(row_weights @ (column_weights @ plane.T).T, _HALF, out=target)
         return inside
+
+    def part(self, columns: slice, rows: slice) -> Grid:
+        """Return the grid of some columns and rows in all slices."""
+        axes = np.array(self.direction).reshape(3, 3) * self.spacing_mm
+        origin = np.array(self.origin_mm) + axes @ (columns.start, rows.start, 0)
+        size = (columns.stop - columns.start, rows.stop - rows.start, self.size[2])
+        return Grid(size, self.spacing_mm, tuple(origin.tolist()), self.direction)
 
     def box(self, part: sitk.Image) -> list[slice]:
         """Return the box of a part of this grid, i j k; negative or beyond its size if it is not a part."""
@@ -163,11 +170,11 @@ class ScanGrid:
         first = tuple(f + part.start * step for f, step, part in zip(self.first, self.step, box[::-1], strict=True))
         return ScanGrid(first, self.step, tuple(part.stop - part.start for part in box[::-1]))
 
-    def as_image(self, array: np.ndarray, scan_image: sitk.Image) -> sitk.Image:
-        """Return an array [k, j, i] on this grid as an image with its geometry."""
+    def in_space(self, scan_image: sitk.Image) -> Grid:
+        """Return this grid with its geometry in space."""
         spacing = tuple(a * b for a, b in zip(self.step, scan_image.GetSpacing(), strict=True))
         origin = scan_image.TransformContinuousIndexToPhysicalPoint(self.first)
-        return Grid(self.size, spacing, origin, scan_image.GetDirection()).image(array)
+        return Grid(self.size, spacing, origin, scan_image.GetDirection())
 
     def shares_of_slices(self, count: int) -> np.ndarray:
         """Return the share of each slice of this grid that lies in each slice of a scan.
@@ -182,19 +189,19 @@ class ScanGrid:
         shares[beyond, np.where(beyond < self.size[2] / 2, 0, -1)] = 1
         return shares
 
-    def resample(self, image: sitk.Image, outside: float) -> np.ndarray:
-        """Average an image over each voxel of this grid: float32 [k, j, i].
+    def resample(self, values: np.ndarray, outside: float) -> np.ndarray:
+        """Average values of a scan over each voxel of this grid: float32 [k, j, i].
 
         Args:
-            image: Image of the scan.
+            values: Values of its voxels, [k, j, i].
             outside: In-plane value beyond the image; beyond its ends the first and last slice are repeated.
         """
         columns, rows = (
             interval_means(linear_area, n, first + step * np.arange(count), step)
-            for n, first, step, count in zip(image.GetSize()[:2], self.first, self.step, self.size, strict=False)
+            for n, first, step, count in zip(values.shape[:0:-1], self.first, self.step, self.size, strict=False)
         )
-        planes = self.shares_of_slices(image.GetSize()[2])
-        return _apply_weights(voxels_of(image), planes, rows, columns, outside)
+        planes = self.shares_of_slices(len(values))
+        return _apply_weights(values, planes, rows, columns, outside)
 
     def paste(self, array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         """Resample an array [k, j, i] of this grid to a scan of this size (i, j, k).
@@ -263,6 +270,23 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
         filled = np.flatnonzero(mask[box].any(axis=tuple(n for n in range(mask.ndim) if n != axis)))
         box += (slice(int(filled[0]), int(filled[-1]) + 1),)
     return box
+
+
+def cut_ends(part: np.ndarray, spacing_mm: Sequence[float], least_mm2: float) -> list[str]:
+    """Name the ends and sides of the scan that a part of it reaches.
+
+    Args:
+        part: [k, j, i], 0 outside.
+        spacing_mm: Along i, j, k.
+        least_mm2: Area at an end or a side above which it is cut.
+    """
+    i_mm, j_mm, k_mm = spacing_mm
+    areas_mm2 = {
+        "top": np.count_nonzero(part[-1]) * i_mm * j_mm,
+        "bottom": np.count_nonzero(part[0]) * i_mm * j_mm,
+        "sides": np.count_nonzero(part[:, [0, -1]]) * i_mm * k_mm + np.count_nonzero(part[:, :, [0, -1]]) * j_mm * k_mm,
+    }
+    return [name for name, area_mm2 in areas_mm2.items() if area_mm2 > least_mm2]
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:

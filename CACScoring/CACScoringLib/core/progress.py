@@ -28,8 +28,7 @@ class ScanState:
         state: "waiting", "running", "done", "skipped" (done before) or "failed".
         reason: Reason for a failure or for waiting again.
         status: Status of the total by method (`results.STATUSES`), for scans that are done.
-        agatston: Total Agatston score by method.
-        scaled_agatston: Scaled total by method; None without a known scale.
+        agatston: Total on the clinical scale by method.
         warnings: Codes of the warnings.
         severe: Severe warnings; messages begin with the scan's name.
         seconds: Sum of the scan's steps.
@@ -45,7 +44,6 @@ class ScanState:
     reason: str | None = None
     status: dict[str, str] | None = None
     agatston: dict[str, float] | None = None
-    scaled_agatston: dict[str, float | None] | None = None
     warnings: tuple[str, ...] = ()
     severe: tuple[ScanWarning, ...] = ()
     seconds: float | None = None

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import SimpleITK as sitk
 from highdicom.seg import Segmentation
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -195,7 +194,7 @@ def _procedure(result: ScoreResult) -> Code:
 
 def _evaluated_images(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
     """Return the source's images that show the heart region or counted calcium."""
-    evaluated = source.stored(sitk.Cast(result.heart.mask, sitk.sitkUInt8)) | source.stored(counted_labels(result))
+    evaluated = source.stored(result.scan.grid.image(result.heart.mask)) | source.stored(counted_labels(result))
     return [image for image, plane in zip(source.images, evaluated, strict=True) if plane.any()]
 
 

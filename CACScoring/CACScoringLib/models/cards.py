@@ -46,6 +46,9 @@ LARGEST = 4096
 WEIGHTS_ENDING = ".safetensors"
 
 
+ABOVE_ZERO = {"temperature", "agatston_scale"}
+"""Entries of the calibration that divide or multiply, so that they must be above 0."""
+
 REAL_PATIENTS = "real patients labelled by"
 """Words in `Training.data` of models trained on labelled scans of patients."""
 
@@ -252,6 +255,10 @@ def read_card(path: Path) -> ModelCard:
     except ValueError as error:
         message = f"The calibration on the model card {path} holds numbers that are not finite. Calibrate it again."
         raise ModelError(message) from error
+    for name in ABOVE_ZERO & card.calibration.keys():
+        value = card.calibration[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ModelError(f"The {name} on the model card {path} is {value!r}, not above 0. Calibrate it again.")
     if card.name != path.stem or not NAME.fullmatch(card.name):
         raise ModelError(f"The model card {path} is for {card.name!r}: file and name must agree.")
     return card

@@ -12,12 +12,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 
-from ..core.ct import AIR_HU, same_grid
+from ..core.ct import AIR_HU, CTScan
 from ..core.errors import MaskError
 from ..core.grid import ScanGrid, triple
-from ..core.voxels import voxels_of
 
 VERSION = 1
 """Version on every model's card; increased with every change to the networks' inputs."""
@@ -76,14 +74,14 @@ def territory_input(hu: np.ndarray) -> np.ndarray:
     return np.stack([_scaled(hu, low, high) for low, high in TERRITORY_WINDOWS_HU])
 
 
-def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
+def heart_slices(scan: CTScan, heart: np.ndarray) -> HeartSlices:
     """Return the axial slices that hold the heart, centred on its centre of mass; outside the scan they hold air.
 
-    heart: mask (0 outside) on the image's grid. Slices are counted from the scan's first, not the heart's, so that a
-    slightly different mask gives the same slices. Raises MaskError when the mask is empty or on another grid.
+    heart: Mask on the scan's grid, bool [k, j, i]. Slices are counted from the scan's first, not the heart's, so that a
+    slightly different mask gives the same slices. Raises MaskError when the mask is empty or of another shape.
     """
-    scan_grid = ScanGrid.over(image, SLICE_SPACING_MM)
-    centre, spread, planes = heart_moments(heart, image)
+    scan_grid = ScanGrid.over(scan.image, SLICE_SPACING_MM)
+    centre, spread, planes = heart_moments(heart, scan)
     first_slice, count = _slices_of(planes, scan_grid)
     grid = ScanGrid(
         first=(
@@ -94,10 +92,10 @@ def heart_slices(image: sitk.Image, heart: sitk.Image) -> HeartSlices:
         step=scan_grid.step,
         size=(SLICE_SIZE, SLICE_SIZE, count),
     )
-    mask = grid.resample(heart != 0, 0.0) >= 0.5
+    mask = grid.resample(heart, 0.0) >= 0.5
     return HeartSlices(
         grid=grid,
-        hu=with_margin(grid).resample(image, AIR_HU),
+        hu=with_margin(grid).resample(scan.hu, AIR_HU),
         heart=mask,
         centre=triple((c - f) / s for c, f, s in zip(centre, grid.first, grid.step, strict=True)),
         radii=triple(ELLIPSOID_RADII_PER_SD * e / s for e, s in zip(spread, grid.step, strict=True)),
@@ -184,27 +182,26 @@ def position_channels(
     return position
 
 
-def heart_moments(heart: sitk.Image, image: sitk.Image) -> tuple[list[float], list[float], slice]:
+def heart_moments(heart: np.ndarray, scan: CTScan) -> tuple[list[float], list[float], slice]:
     """Measure the mask's place and extent.
 
     Args:
-        heart: 0 outside, on the image's grid.
-        image: The CT, HU.
+        heart: Mask on the scan's grid, bool [k, j, i].
+        scan: The CT.
 
     Returns:
         The centre of mass and the standard deviation along i, j and k, in voxels, and the planes that hold the mask.
 
     Raises:
-        MaskError: If it is empty or on another grid.
+        MaskError: If it is empty or of another shape.
     """
-    if not same_grid(heart, image):
+    if heart.shape != scan.hu.shape:
         raise MaskError("The heart mask is not on the scan's grid. Bring it there with mask_on_scan_grid.")
-    inside = voxels_of(heart) != 0
-    if not inside.any():
+    if not heart.any():
         raise MaskError("The heart mask is empty. Give a mask that marks the heart.")
     centre, spread = [], []
     for other_axes in ((0, 1), (0, 2), (1, 2)):
-        counts = inside.sum(other_axes)
+        counts = heart.sum(other_axes)
         places = np.arange(len(counts))
         mean = float(np.average(places, weights=counts))
         centre.append(mean)

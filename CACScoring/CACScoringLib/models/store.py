@@ -87,7 +87,7 @@ def install_model(
     path: Path,
     overwrite: bool = False,
     validation: Path | None = None,
-    check: Callable[[LoadedModel], None] | None = None,
+    check: Callable[[LoadedModel], dict[str, object]] | None = None,
 ) -> StoredModel:
     """Verify a model and copy it into the user's folder. A model of its name is archived (`roll_back`).
 
@@ -98,7 +98,8 @@ def install_model(
         overwrite: True to replace another model of its name.
         validation: Output of `cac validate --before` with this model, whose verdict the card records; None keeps that
             of an installed model of these weights and this calibration.
-        check: Tries the model before it is installed; raises a CTError to refuse it.
+        check: Tries the model before it is installed, and returns entries of the card's validation; raises a CTError
+            to refuse it.
 
     Raises:
         ModelError: The model is damaged or not for this version, another one of this name is installed and overwrite
@@ -110,7 +111,8 @@ def install_model(
     if verdict is not None:
         card = dataclasses.replace(card, validation={**card.validation, VERDICT: verdict})
     if check is not None:
-        check(LoadedModel(card, prepared(network, "cpu")))
+        measured = check(LoadedModel(card, prepared(network, "cpu")))
+        card = dataclasses.replace(card, validation={**card.validation, **measured})
     return _install(_with_graph(card), path, overwrite)
 
 

@@ -89,8 +89,13 @@ def content_of_result(result: ScoreResult, identify: bool = False) -> SceneConte
         name = f"{scan.acquisition.patient_name} – {name}"
     text = json.dumps(result.record.as_json(identify), ensure_ascii=False, allow_nan=False)
     saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
-    content = SceneContent(name, scan.image, heart.mask, site_labels(result), text, territories=result.territories)
-    content = replace(content, saliency=saliency, pericardium=heart.pericardium)
+    territories, pericardium = (
+        None if labels is None else scan.grid.image(labels) for labels in (result.territories, heart.pericardium)
+    )
+    content = SceneContent(
+        name, scan.image, scan.grid.image(heart.mask), site_labels(result), text, territories=territories
+    )
+    content = replace(content, saliency=saliency, pericardium=pericardium)
     parts = result.decomposition
     if parts is None:
         return content

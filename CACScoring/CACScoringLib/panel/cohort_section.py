@@ -16,7 +16,7 @@ from .lifecycle import Section, Signal
 from .packages import COHORT_REQUIREMENTS, ensurePackages
 from .parameters import Method
 
-TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map, clinical\n(adjusted)")
+TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map")
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
 """Texts of the table by the state of a scan."""
 
@@ -157,11 +157,7 @@ def _noteOf(scan: Event) -> str:
 def _scores(scan: Event) -> tuple[str, str, str]:
     """Return the texts of the clinical score, its status and the calcium map's score; empty where there is none."""
     status = (scan.get("status") or {}).get("threshold", "")
-    scores, scaled = scan.get("agatston") or {}, (scan.get("scaled_agatston") or {}).get("decomposition")
-    clinical = f"{scores['threshold']:.1f}" if "threshold" in scores else ""
-    adjusted = f"({scores['decomposition']:.1f})" if "decomposition" in scores else ""
-    return (
-        f"({clinical})" if status == "candidates" else clinical,
-        _(status),  # candidates are no score, and stand in brackets
-        adjusted if scaled is None else f"{scaled:.0f} {adjusted}",
-    )
+    scores = scan.get("agatston") or {}
+    clinical, of_map = (f"{scores[key]:.1f}" if key in scores else "" for key in ("threshold", "decomposition"))
+    # Candidates are no score, and stand in brackets.
+    return f"({clinical})" if status == "candidates" else clinical, _(status), of_map

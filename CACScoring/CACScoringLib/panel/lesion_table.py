@@ -19,6 +19,7 @@ from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour
 
 if TYPE_CHECKING:
+    import numpy as np
     import SimpleITK as sitk
 
     from ..record.features import LesionFeatures
@@ -75,8 +76,8 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     measured = review.features(method) if features else None
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     lines = [_line(review, method, lesion, by_id.get(lesion.id)) for lesion in (*counted, *left_out)]
-    heart = review.review(method).heart
-    is_outside = {lesion.id: not _isIn(heart, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
+    heart, image = review.review(method).heart, review.scan.image
+    is_outside = {lesion.id: not _isIn(heart, image, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
 
     def place(line: LesionLine) -> tuple[float, ...]:
         unknown = line.probability is None
@@ -85,11 +86,11 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     return sorted(lines, key=place)
 
 
-def _isIn(mask: sitk.Image, positionRAS: Sequence[float]) -> bool:
-    """Return True if a position in mm lies within a mask."""
+def _isIn(mask: np.ndarray, image: sitk.Image, positionRAS: Sequence[float]) -> bool:
+    """Return True if a position in mm lies within a mask, [k, j, i], on an image's grid."""
     right, anterior, superior = positionRAS
-    index = mask.TransformPhysicalPointToIndex((-right, -anterior, superior))
-    return all(0 <= n < size for n, size in zip(index, mask.GetSize(), strict=True)) and bool(mask[index])
+    index = image.TransformPhysicalPointToIndex((-right, -anterior, superior))[::-1]
+    return all(0 <= n < size for n, size in zip(index, mask.shape, strict=True)) and bool(mask[index])
 
 
 def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeatures | None) -> LesionLine:

@@ -67,9 +67,7 @@ class ResultSection(Section):
         reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)
-        confirmation = review.confirmations.get("threshold")
-        looked_at = "" if confirmation is None else confirmation.part
-        head = headline.headline(results, review.categories(), warnings, reader, looked_at)
+        head = headline.headline(results, review.categories(), warnings, reader, review.confirmations.get("threshold"))
         ui.headLabel.setText(_headText(review.nodes.volume.GetName(), head, severe))
         ui.warningsLabel.setText(
             "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))

@@ -221,29 +221,32 @@ class ReviewSection(Section):
         self._showViewedCount()
 
     def _showViewedCount(self) -> None:
-        """Show how many lesions that count have been viewed, and after the last one ask the reader to confirm."""
-        ui, unseen, looked = self._ui, self._notViewed(), self._lookedAt()
-        counted = [line.id for line in self._lines if not line.left_out]
-        count = len(counted)
+        """Show how many coronary lesions have been viewed, and after the last one ask the reader to confirm."""
+        ui, unseen, counted = self._ui, self._notViewed(), self._counted()
         doubtful_count = sum(line.doubtful for line in self._lines)
-        text = _("{looked} of {count} looked at").format(looked=len(looked & set(counted)), count=count)
-        ui.lookedLabel.setText(text if count else "")
+        looked = len(counted - {line.id for line in unseen})
+        text = _("{looked} of {count} looked at").format(looked=looked, count=len(counted))
+        ui.lookedLabel.setText(text if counted else "")
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
         ui.doubtfulButton.setEnabled(bool(doubtful_count))
         if self._review is not None and self._review.reviewed[self._method]:
             text = self._sinceConfirmed()
         elif unseen or self._review is None:
             text = ""
-        elif count:
+        elif counted:
             text = _("All lesions looked at. Is the score right? Confirm it (key A).")
         else:
             text = _("No lesion was found. Look through the heart before you confirm the score (key A).")
         say(ui.totalLabel, text)
 
+    def _counted(self) -> set[int]:
+        """Return the coronary lesions that count."""
+        return {line.id for line in self._lines if line.coronary and not line.left_out}
+
     def _notViewed(self) -> list[LesionLine]:
-        """Return the lines not looked at: of lesions that count, and of doubtful ones."""
-        looked = self._lookedAt()
-        return [line for line in self._lines if (line.doubtful or not line.left_out) and line.id not in looked]
+        """Return the lines not looked at: of coronary lesions that count, and of doubtful ones."""
+        looked, counted = self._lookedAt(), self._counted()
+        return [line for line in self._lines if (line.doubtful or line.id in counted) and line.id not in looked]
 
     def _sinceConfirmed(self) -> str:
         """Return an offer to confirm a score again if lesions were looked at since; else an empty text."""
@@ -458,19 +461,12 @@ class ReviewSection(Section):
             self._ui.reviewedBox.setChecked(False)
             self._ui.moreButton.collapsed = False  # where the rest is rejected
             return
-        unseen = self._notViewed()
-        counted = [line for line in self._lines if not line.left_out]
-        missed = [line for line in unseen if not line.left_out]
+        unseen, count = self._notViewed(), len(self._counted())
+        missed = sum(not line.left_out for line in unseen)
         text = _(
-            "{looked} of {count} lesions looked at. Never shown: {inside} in the arteries, {outside} outside them, "
-            "{left_out} doubtful ones that are left out. Confirm what you looked at? The others stay automatic."
-        ).format(
-            looked=len(counted) - len(missed),
-            count=len(counted),
-            inside=sum(line.coronary for line in missed),
-            outside=sum(not line.coronary for line in missed),
-            left_out=len(unseen) - len(missed),
-        )
+            "Never shown: {missed} of {count} lesions, and {left_out} doubtful ones that are left out. Confirm what "
+            "you looked at? The others stay automatic."
+        ).format(missed=missed, count=count, left_out=len(unseen) - missed)
         self._changeIfCertain(change, text if unseen else "")
 
     def _confirmZero(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.ct import CTScan
 from ..core.errors import CTError
@@ -27,19 +28,19 @@ _AFTER_SCORING = ("blood-unmeasured", "not-120-kvp")
 def scanFacts(volume: vtkMRMLScalarVolumeNode) -> tuple[list[str], list[str]]:
     """Return lines of facts, and messages about what makes the score doubtful.
 
-    Both are known without reading all voxels and without the heart.
+    Both are known without the heart.
     """
     from ..quality.acquisition import examine
 
     data = volume.GetImageData()
-    if data is None:
+    if data is None or data.GetPointData().GetScalars() is None:
         return [], []
     acquisition = acquisitionOf(volume)
     size = " × ".join(str(n) for n in data.GetDimensions())
     spacing = " × ".join(f"{mm:.3g}" for mm in volume.GetSpacing())
-    low, high = data.GetScalarRange()
+    hu = _voxelsOf(data)
     facts = [_("{size} voxels of {spacing} mm, {low:.0f} to {high:.0f} HU").format(
-        size=size, spacing=spacing, low=low, high=high
+        size=size, spacing=spacing, low=hu.min(), high=hu.max()
     )]  # fmt: skip
     if acquisition is None:
         facts.append(_("Not loaded through the DICOM module: tube voltage, slice thickness and kernel are unknown."))
@@ -61,7 +62,7 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> tuple[list[str], list[str]]:
 def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
     """Return the reason why a volume is certainly no CT that can be scored, or an empty text."""
     data = volume.GetImageData()
-    if data is None or data.GetNumberOfScalarComponents() != 1:
+    if data is None or data.GetPointData().GetScalars() is None or data.GetNumberOfScalarComponents() != 1:
         return _("{name} holds no grey-level volume. Choose a CT.").format(name=volume.GetName())
     quantity = volume.GetVoxelValueQuantity()
     if quantity is not None and quantity.GetCodeValue() not in (None, "", "112031"):
@@ -74,9 +75,14 @@ def problemOf(volume: vtkMRMLScalarVolumeNode) -> str:
         return _("{name} lies under a transform. Harden the transform or take the volume out of it.").format(
             name=volume.GetName()
         )
-    if data.GetScalarRange()[0] >= 0:
+    if _voxelsOf(data).min() >= 0:
         return _("{name} holds no value below 0, so it is not in HU (air is −1000 HU).").format(name=volume.GetName())
     return ""
+
+
+def _voxelsOf(data) -> np.ndarray:
+    """Return the voxels of an image, in which NumPy finds the extremes much faster than VTK."""
+    return vtk_to_numpy(data.GetPointData().GetScalars())
 
 
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from ..anatomy.heart_region import AROUND_LESIONS, HeartRegion
@@ -18,8 +17,15 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.grid import GRID_MM
 from ..core.remedies import UNUSUAL
-from ..core.slices import BODY_HU, MAX_DRIFT_HU, MIN_DRIFT_HU, TISSUE_SUM_HU, blank_slices, tissue_values
-from ..core.voxels import voxels_of
+from ..core.slices import (
+    BODY_HU,
+    MAX_DRIFT_HU,
+    MIN_DRIFT_HU,
+    TISSUE_SUM_HU,
+    blank_slices,
+    is_extruded,
+    tissue_values,
+)
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
 from .orientation import require_oriented
@@ -168,19 +174,18 @@ def named_agent(acquisition: Acquisition) -> str | None:
     return agent_named(acquisition.contrast_agent)
 
 
-def measure_blood(scan: CTScan, heart_mask: sitk.Image) -> BloodPool | None:
+def measure_blood(scan: CTScan, heart_mask: np.ndarray) -> BloodPool | None:
     """Measure blood and noise in the upper half of the heart, with no liver in a generous mask and little muscle.
 
     Every slice is tiled with windows of WINDOW_MM. Used are those a window away from the mask's edge, with a median
     above fat, and no more varied than noise: so neither calcium nor chamber walls are in the measure.
-    heart_mask: on the scan's grid. Returns None when it has room for no such window.
+    heart_mask: bool [k, j, i] on the scan's grid. Returns None when it has room for no such window.
     """
-    mask = voxels_of(heart_mask) != 0
-    slices = np.nonzero(mask.any((1, 2)))[0]
+    slices = np.nonzero(heart_mask.any((1, 2)))[0]
     if not slices.size:
         return None
     upper = slice((slices[0] + slices[-1] + 1) // 2, slices[-1] + 1)
-    windows = _windows_inside(scan, mask[upper], upper)
+    windows = _windows_inside(scan, heart_mask[upper], upper)
     medians = np.median(windows, axis=1)
     # The median deviation, unlike the SD, is hardly moved by a vessel wall or calcium in the window.
     spread = 1.4826 * np.median(np.abs(windows - medians[:, None]), axis=1)
@@ -297,7 +302,7 @@ def examine_quality(
 
 def _suppressed_calcium(scan: CTScan) -> Iterator[ScanWarning]:
     """Warn of a body without dense bone: calcium was suppressed in the images, or bone removed."""
-    hu = voxels_of(scan.coarse)
+    hu = scan.coarse_hu
     body_ml = np.count_nonzero(hu > BODY_HU) * GRID_MM**3 / 1000
     bone = np.count_nonzero(hu > DENSE_BONE_HU) * GRID_MM**3 / 1000 / max(1.0, body_ml)
     if body_ml >= MIN_BODY_ML and bone < MIN_BONE_SHARE:
@@ -317,11 +322,11 @@ def tissue_doubts(hu: np.ndarray) -> Iterator[ScanWarning]:
     low, high = TISSUE_SUM_HU
     if not low <= fat + muscle <= high:
         offset = (fat + muscle - (low + high) / 2) / 2
-        yield ScanWarning(
-            "tissue-off",
-            f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: the values are "
-            f"shifted by about {offset:+.0f} HU, or the images are no usual CT.",
-        )
+        cause = f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT."
+        if is_phantom := is_extruded(hu):
+            cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue."
+        message = f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: {cause}"
+        yield ScanWarning("tissue-off", message, severe=not is_phantom)
     changes = values[-1] - values[0]
     drift = 0.0 if np.isnan(changes).any() else changes.sum()
     if abs(drift) > MAX_DRIFT_HU and (changes * np.sign(drift)).min() > MIN_DRIFT_HU:
@@ -332,9 +337,9 @@ def tissue_doubts(hu: np.ndarray) -> Iterator[ScanWarning]:
         )
 
 
-def _blank_beside(scan: CTScan, heart_mask: sitk.Image) -> tuple[ScanWarning, ...]:
+def _blank_beside(scan: CTScan, heart_mask: np.ndarray) -> tuple[ScanWarning, ...]:
     """Warn where the heart reaches blank slices at an end of the scan."""
-    heart = np.flatnonzero(voxels_of(heart_mask).any((1, 2)))
+    heart = np.flatnonzero(heart_mask.any((1, 2)))
     if not heart.size or not any(heart[0] - 1 <= k <= heart[-1] + 1 for k in blank_slices(scan.hu)[1]):
         return ()
     message = "The heart region reaches blank slices, so part of the heart is missing, and its calcium is not counted."

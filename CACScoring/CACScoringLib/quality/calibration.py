@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan
-from ..core.voxels import voxels_of
 from ..models.cards import ModelCard, list_models
 from ..record.findings import BloodPool, Familiarity
 from ..record.score_record import ScoreRecord
@@ -109,12 +107,12 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def facts_of(scan: CTScan, blood: BloodPool | None, heart: sitk.Image) -> dict[str, float | None]:
+def facts_of(scan: CTScan, blood: BloodPool | None, heart: np.ndarray) -> dict[str, float | None]:
     """Return FACTS of a scan. heart: Mask on its grid."""
     return _facts(scan.image.GetSpacing(), scan.acquisition, blood, heart)
 
 
-def recorded_facts(record: ScoreRecord, heart: sitk.Image) -> dict[str, float | None]:
+def recorded_facts(record: ScoreRecord, heart: np.ndarray) -> dict[str, float | None]:
     """Return FACTS of a scored scan.
 
     Args:
@@ -125,7 +123,7 @@ def recorded_facts(record: ScoreRecord, heart: sitk.Image) -> dict[str, float | 
 
 
 def _facts(
-    spacing: Sequence[float], acquisition: Acquisition, blood: BloodPool | None, heart: sitk.Image
+    spacing: Sequence[float], acquisition: Acquisition, blood: BloodPool | None, heart: np.ndarray
 ) -> dict[str, float | None]:
     return {
         "pixel_mm": spacing[0],
@@ -134,7 +132,7 @@ def _facts(
         "kvp": acquisition.kvp,
         "noise_hu": None if blood is None else blood.noise_hu,
         "median_hu": None if blood is None else blood.median_hu,
-        **framing(voxels_of(heart), spacing),
+        **framing(heart, spacing),
     }
 
 

@@ -16,7 +16,6 @@ from ..core.ct import CTScan
 from ..core.errors import CTError, MaskError, TableError
 from ..core.slices import BODY_HU
 from ..core.tables import read_table
-from ..core.voxels import voxels_of
 from ..record.findings import MassCalibration
 
 SMALL_CM, LARGE_CM = 32.0, 38.0
@@ -55,13 +54,13 @@ INSERT_WATER_HU = 20.0
 
 
 def scan_calibration(
-    scan: CTScan, heart_mask: sitk.Image, given_mg_per_mm3_hu: float | None = None, table: Path | None = None
+    scan: CTScan, heart_mask: np.ndarray, given_mg_per_mm3_hu: float | None = None, table: Path | None = None
 ) -> MassCalibration:
     """Return the best calibration of a scan without an insert.
 
     Args:
         scan: The CT.
-        heart_mask: On its grid; the body's width is measured there.
+        heart_mask: bool [k, j, i] on its grid; the body's width is measured there.
         given_mg_per_mm3_hu: The user's own.
         table: CSV of the user's scanners, see `from_table`.
 
@@ -136,13 +135,13 @@ def published(acquisition: Acquisition, width_cm: float | None) -> MassCalibrati
 
 
 def insert_calibration(
-    image: sitk.Image, insert: sitk.Image, density_mg_per_cm3: float, water_hu: float = 0.0
+    hu: np.ndarray, insert: np.ndarray, density_mg_per_cm3: float, water_hu: float = 0.0
 ) -> MassCalibration:
     """Calibrate by a phantom insert of known hydroxyapatite density: ρ / (HU_insert − HU_water).
 
     Args:
-        image: CT in HU.
-        insert: Mask on its grid, well inside the insert.
+        hu: CT in HU, [k, j, i].
+        insert: Mask on its grid, bool [k, j, i], well inside the insert.
         density_mg_per_cm3: Density ρ of the insert, mg/cm³.
         water_hu: HU of water; how far it may be off is the uncertainty.
 
@@ -152,9 +151,9 @@ def insert_calibration(
     """
     if not density_mg_per_cm3 > 0:
         raise CTError(f"The calibration insert's density must be above zero, but is {density_mg_per_cm3:g} mg/cm³.")
-    if insert.GetSize() != image.GetSize():
-        raise MaskError(f"The calibration insert's mask has size {insert.GetSize()}, the CT {image.GetSize()}.")
-    values = voxels_of(image)[voxels_of(insert) != 0]
+    if insert.shape != hu.shape:
+        raise MaskError(f"The calibration insert's mask has the shape {insert.shape}, the CT {hu.shape}.")
+    values = hu[insert]
     if not values.size:
         raise MaskError("The calibration insert's mask is empty.")
     if not values.mean() > water_hu:
@@ -179,12 +178,12 @@ def relative_calcium_hu(kvp: float) -> float:
     return float(np.interp(kvp, _KVP, _THRESHOLD_HU)) / 130.0
 
 
-def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
+def lateral_width_cm(scan: CTScan, heart_mask: np.ndarray) -> float | None:
     """Measure the width of the body in the heart's middle slice, arms included if they touch it.
 
     Returns None if the field of view cuts the body off, at the image's sides or at the edge of a padded circle.
     """
-    slices = np.flatnonzero(voxels_of(heart_mask).any((1, 2)))
+    slices = np.flatnonzero(heart_mask.any((1, 2)))
     if not slices.size:
         return None
     k = int(slices[slices.size // 2])
@@ -193,7 +192,7 @@ def lateral_width_cm(scan: CTScan, heart_mask: sitk.Image) -> float | None:
     radius = (max(1, round(TABLE_OPENING_MM / 2 / spacing_j)), max(1, round(TABLE_OPENING_MM / 2 / spacing_i)))
     tissue = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray((hu > BODY_HU).astype(np.uint8)), radius[::-1])
     parts = sitk.RelabelComponent(sitk.ConnectedComponent(tissue), sortByObjectSize=True)
-    body = voxels_of(parts) == 1
+    body = sitk.GetArrayFromImage(parts) == 1
     columns = np.flatnonzero(body.any(0))
     if not columns.size:
         return None

@@ -8,15 +8,13 @@ patient, as they are and reversed.
 from __future__ import annotations
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from ..anatomy.chest import LUNG_EDGE_HU, OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import OrientationError
-from ..core.grid import GRID_MM, Grid
+from ..core.grid import GRID_MM
 from ..core.remedies import UNUSUAL
-from ..core.voxels import voxels_of
 
 THRESHOLD_HU = 130.0
 """Bone lies above."""
@@ -54,12 +52,12 @@ BESIDE_MM = 22.0
 """Distance of the spine to a side of the body's middle in a picture turned by 90°: up to 17 mm; behind it 29 to 86."""
 
 
-def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = False) -> tuple[ScanWarning, ...]:
+def require_oriented(scan: CTScan, heart: np.ndarray, allow_reversed: bool = False) -> tuple[ScanWarning, ...]:
     """Refuse scans whose anatomy contradicts the orientation in their header: arteries would be assigned wrongly.
 
     Args:
         scan: An unenhanced CT; enhanced vessels look like bone.
-        heart: Mask on the scan's grid.
+        heart: Mask on the scan's grid, bool [k, j, i].
         allow_reversed: Warn instead.
 
     Returns:
@@ -68,11 +66,10 @@ def require_oriented(scan: CTScan, heart: sitk.Image, allow_reversed: bool = Fal
     Raises:
         OrientationError: The anatomy contradicts the header.
     """
-    coarse = voxels_of(scan.coarse)
-    against = _wrong_axes(coarse)
+    against = _wrong_axes(scan.coarse_hu)
     doubts: list[str] = []
     if not against:
-        against, doubts = _contradictions(coarse, Grid.of(scan.coarse).mask(heart))
+        against, doubts = _contradictions(scan.coarse_hu, scan.coarse_grid.mask(heart, scan.grid))
     if against:
         message = f"The anatomy contradicts the orientation in the file's header: {'; '.join(against)}."
         if not allow_reversed:

@@ -198,7 +198,7 @@ class Categories:
     Attributes:
         method: Key of the method.
         status: Status of the score: "reviewed", "given" or "automatic".
-        risk_class: One of `scoring.scores.RISK_CLASSES`.
+        risk_class: One of `scoring.categories.RISK_CLASSES`.
         cac_drs: CAC-DRS category, as "A2/N3".
         arterial_age_years: Arterial age, years.
         percentile: Place of a reviewed score in the user's reference population; None if not asked for.
@@ -216,3 +216,8 @@ class Categories:
     probabilities: dict[str, float] = field(default_factory=dict)
     probabilities_withheld: bool = False
     rounding: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Classes with the limits that distinguish them from the categories of `probabilities`."""
+        return f"Risk class {self.risk_class} (limits 0, 10, 100, 400), CAC-DRS {self.cac_drs} (A: limits 0, 99, 299)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from .provenance import Provenance
@@ -24,17 +25,18 @@ class Confirmation:
     sites: int
     not_looked_at: tuple[int, ...] | None = None
 
-    @property
-    def part(self) -> str:
-        """Part that was looked at, such as "12 of 85 lesions looked at"; empty if all of it, or unknown."""
-        unseen = len(self.not_looked_at or ())
-        return f"{self.sites - unseen} of {self.sites} lesions looked at" if unseen else ""
+    def part_of(self, ids: Collection[int]) -> str:
+        """Part of these lesions that was looked at, as "12 of 85 lesions looked at"; empty if all of it, or unknown."""
+        count = len(set(ids).difference(self.not_looked_at or ()))
+        return f"{count} of {len(ids)} lesions looked at" if count < len(ids) else ""
 
     @property
     def in_words(self) -> str:
-        """Confirmation in a sentence."""
-        part = self.part or ("" if self.not_looked_at is None else f"all {self.sites} lesions looked at")
-        return f"Confirmed by {self.reader}, {self.time}{part and f', {part}'}."
+        """Confirmation in a sentence, which counts lesions outside the arteries too."""
+        part = ""
+        if self.not_looked_at is not None:
+            part = f", {self.sites - len(self.not_looked_at)} of {self.sites} lesions of all sites looked at"
+        return f"Confirmed by {self.reader}, {self.time}{part}."
 
 
 @dataclass(frozen=True)

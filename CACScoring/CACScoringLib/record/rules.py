@@ -132,6 +132,11 @@ class ScoringRules:
         return (self.threshold_hu, *self.weight_bounds_hu)
 
     @property
+    def is_map(self) -> bool:
+        """True for rules of a calcium map, whose scores on the clinical scale follow from masses."""
+        return self.equivalent_mg_per_mm3_hu is not None
+
+    @property
     def is_clinical(self) -> bool:
         """True for the published thresholds and weights per 3 mm, which categories and intervals hold for.
 

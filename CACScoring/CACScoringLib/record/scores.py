@@ -40,14 +40,15 @@ class Score:
     """Scores of one lesion, one artery or a whole scan.
 
     Attributes:
-        agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm.
+        agatston: Σ area (mm²) × weight over slice components × slice spacing / 3 mm; of the calcium map, which has no
+            threshold, several times a clinical score.
         volume_mm3: Voxels × voxel volume.
         mass_mg: Integrated mass; None if unknown.
         pseudo_mass_hu_mm3: Σ HU × voxel volume (van Velzen: generative models for reproducible calcium scoring).
         lesions: Number of lesions.
         peak_hu: Highest voxel; None without a lesion.
-        clinical_agatston: Score on the clinical scale: `agatston` of the clinical rule, or the equivalent of the
-            lesions' masses for the calcium map, which has no threshold.
+        clinical_agatston: Score on the clinical scale, which is printed: `agatston` of the clinical rule, the
+            *Agatston equivalent* of the lesions' masses for the calcium map.
         integrated_mass_mg: Mass by `scoring.mass`; None if it was not measured.
         mass_standard_error_mg: Standard error by noise and background, without that of the calibration.
     """
@@ -347,12 +348,7 @@ class MethodScore:
     @property
     def is_map(self) -> bool:
         """True for the calcium map, whose scores on the clinical scale follow from masses."""
-        return self.rules.equivalent_mg_per_mm3_hu is not None
-
-    @property
-    def scaled_agatston(self) -> float | None:
-        """Total of a calcium map on the clinical scale; None for the clinical rule."""
-        return self.total.clinical_agatston if self.is_map else None
+        return self.rules.is_map
 
     @property
     def has_intervals(self) -> bool:
@@ -387,8 +383,8 @@ class MethodScore:
 
     def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the keys of `scores.json`, which hold what follows from the fields too."""
-        follows = {"reviewed": self.reviewed, "scaled_agatston": self.scaled_agatston, "agatston_scale": None}
-        return {**content, **follows}
+        equivalent = self.total.clinical_agatston if self.is_map else None
+        return {**content, "reviewed": self.reviewed, "scaled_agatston": equivalent, "agatston_scale": None}
 
 
 @dataclass(frozen=True)

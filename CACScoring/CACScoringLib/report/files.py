@@ -67,7 +67,7 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
     (HU above healthy tissue), `healthy.nii.gz` (HU; only where healthy is True) and `map_lesions.nii.gz` (`Artery`
     labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
-    for name, image in {"heart": result.heart.mask, **label_images(result)}.items():
+    for name, image in {"heart": result.scan.grid.image(result.heart.mask), **label_images(result)}.items():
         write_image(image, folder / f"{name}.nii.gz")
     for estimate in result.estimates:
         if estimate.saliency is not None:
@@ -82,10 +82,13 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
 def label_images(result: ScoreResult) -> dict[str, sitk.Image]:
     """Return the label maps of a result but the heart's, by the stem of their file."""
     labels = with_status(site_labels(result), result.methods["threshold"].status)
-    images = {"lesions": labels, "pericardium": result.heart.pericardium, "territories": result.territories}
+    images = {"lesions": labels}
+    for name, mask in {"pericardium": result.heart.pericardium, "territories": result.territories}.items():
+        if mask is not None:
+            images[name] = result.scan.grid.image(mask)
     if (in_map := result.methods.get("decomposition")) is not None:
         images["map_lesions"] = in_map.lesion_set.label_image(result.scan.image)
-    return {name: image for name, image in images.items() if image is not None}
+    return images
 
 
 def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:
@@ -123,7 +126,7 @@ def result_as_text(result: ScoreResult) -> str:
     if record.categories is not None:
         c = record.categories
         state = "" if c.status == "reviewed" else f" ({STATUSES[c.status]})"
-        lines.append(f"Risk class {c.risk_class}, CAC-DRS {c.cac_drs}{state}")
+        lines.append(f"{c.in_words}{state}")
     lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
 

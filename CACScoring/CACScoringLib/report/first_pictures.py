@@ -9,7 +9,6 @@ from PIL import Image
 
 from ..anatomy.courses import Course, artery_courses
 from ..core.labels import SITE_COLOURS, TERRITORIES, Artery
-from ..core.voxels import voxels_of
 from .listing import lesion_name, number_of, probability_text
 from .pictures import (
     TERRITORY_OPACITY,
@@ -63,13 +62,13 @@ def course_pictures(result: ScoreResult) -> list[Picture]:
 
     Empty without territories, or if no ostium is known.
     """
-    courses = artery_courses(result.territories)
+    courses = artery_courses(result.territories, result.scan.image.GetSpacing())
     return [_course_picture(result, artery, course) for artery, course in courses.items()]
 
 
 def _course_picture(result: ScoreResult, artery: Artery, course: Course) -> Picture:
     assert result.territories is not None
-    hu, territory = result.scan.hu, voxels_of(result.territories) == TERRITORIES.index(artery.key)
+    hu, territory = result.scan.hu, result.territories == TERRITORIES.index(artery.key)
     spacing = np.array(result.scan.image.GetSpacing()[::-1])
     places = np.rint(course.places_mm / spacing).astype(int).clip(0, np.array(hu.shape) - 1)
     in_artery = territory[tuple(places.T)] & (course.distances_mm <= course.last_mm)

@@ -14,12 +14,13 @@ from ..record.findings import Categories
 from ..record.score_record import TruthRecord, with_severity
 from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
-from ..scoring.scores import whole_score
+from ..scoring.categories import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
 from .listing import doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
+    from ..record.review_record import Confirmation
 
 _MIN_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
@@ -107,7 +108,7 @@ def headline(
     categories: Categories | None,
     warnings: Iterable[ScanWarning],
     reader: str | None = None,
-    looked_at: str = "",
+    confirmation: Confirmation | None = None,
 ) -> Headline:
     """Return the headline of a result.
 
@@ -115,8 +116,8 @@ def headline(
         methods: Scores by method.
         categories: Classes of the clinical score.
         warnings: Warnings of the result.
-        reader: Who reviewed it; None where that is unknown or not to be written.
-        looked_at: What the reader looked at if that is not all of it (`Confirmation.part`).
+        reader: Who reviewed it; None for who confirmed it.
+        confirmation: Confirmation of the clinical score; None if unknown, or not to be written.
     """
     method = methods.get("threshold")
     lines = [line for line in warning_lines(warnings, methods) if line.code not in _BY_STATUS]
@@ -124,6 +125,8 @@ def headline(
     if method is None:  # a review whose labels contradict each other
         return Headline("No score", "", "", "not reviewed", False, warning, more)
     if method.reviewed:
+        looked_at = "" if confirmation is None else confirmation.part_of([lesion.id for lesion in method.lesions])
+        reader = reader or (None if confirmation is None else confirmation.reader)
         state = f"reviewed by {reader}" if reader else "reviewed"
         state += ": no coronary calcium" if method.no_calcium else ""
         state += f", {looked_at}" if looked_at else ""
@@ -171,7 +174,7 @@ def score_table(methods: Mapping[str, MethodScore], truth: TruthRecord | None = 
     if any(mass != "–" for mass in masses):
         columns["Mass mg"] = masses
     if method.has_intervals:
-        columns["90 % interval"] = [_interval(method, part) for part in parts]
+        columns["90 % interval"] = [interval_cell(method, part) for part in parts]
     if truth is not None:
         columns["True mg"] = [_number(truth.mass_mg.get(TOTAL if part is None else part.key, 0)) for part in parts]
     if map_method is not None:
@@ -243,8 +246,8 @@ def interval_note(method: MethodScore) -> str:
     if not method.has_intervals:
         return ""
     arteries = (
-        "Intervals of arteries come from errors of single arteries and need not add up to the total's, at whose end "
-        "they end."
+        "Intervals of arteries come from errors of single arteries and need not add up to the total's; one that would "
+        "reach beyond it is left out."
     )
     if method.reviewed:
         return (
@@ -319,6 +322,8 @@ def mass_text(method: MethodScore, part: Artery | None) -> str:
     return f"{mass:,.1f} ± {error:,.1f}" if error else f"{mass:,.1f}"
 
 
-def _interval(method: MethodScore, part: Artery | None) -> str:
-    interval = _score(method, part).interval_90
-    return "" if interval is None else range_text(*interval)
+def interval_cell(method: MethodScore, part: Artery | None) -> str:
+    """Return the interval of an artery, or of all (None); empty for an artery's that is cut off at the total's end."""
+    interval, of_total = _score(method, part).interval_90, method.total.interval_90
+    is_cut = part is not None and interval is not None and of_total is not None and interval[1] >= of_total[1]
+    return "" if interval is None or is_cut else range_text(*interval)

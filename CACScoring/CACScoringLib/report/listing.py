@@ -53,8 +53,8 @@ def is_doubtful(method: MethodScore, lesion: Lesion) -> bool:
 
 
 def number_of(method: MethodScore, lesion: Lesion) -> str:
-    """Return the number of a lesion, with a question mark if it is doubtful."""
-    return f"{lesion.id}?" if is_doubtful(method, lesion) else str(lesion.id)
+    """Return the number of a lesion, with a star if it is doubtful."""
+    return f"{lesion.id}*" if is_doubtful(method, lesion) else str(lesion.id)
 
 
 def probability_text(method: MethodScore, lesion: Lesion) -> str:

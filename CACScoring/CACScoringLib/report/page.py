@@ -18,8 +18,8 @@ from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
 from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
+from ..scoring.categories import ROUNDING
 from ..scoring.comparison import BY_INTERVALS, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.scores import ROUNDING
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
@@ -106,10 +106,8 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     """Return the content of the page's first screen."""
     record = result.record
     confirmation = None if record.review is None else record.review.confirmation
-    reader = reader or (None if confirmation is None else confirmation.reader)
-    looked_at = "" if confirmation is None else confirmation.part
     return {
-        "head": headline.headline(record.methods, record.categories, record.warnings, reader, looked_at),
+        "head": headline.headline(record.methods, record.categories, record.warnings, reader, confirmation),
         "table": headline.score_table(record.methods, record.truth),
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": largest_pictures(result),
@@ -138,12 +136,15 @@ def severe_stenosis(agatston: float, sex: str) -> str:
 
 
 def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
-    """Return the aortic valve's score and the published limits, for the patient's sex if known."""
+    """Return the reviewed score of the aortic valve and the published limits, for the patient's sex if known.
+
+    Without a review there are none: everything dense near the valve counts, its root and prostheses included.
+    """
     valve = elsewhere.scores[NonCoronary.AORTIC_VALVE]
     return [
         ({"F": "women", "M": "men"}[key], *limits, f"{valve.agatston:.0f}: {severe_stenosis(valve.agatston, key)}")
         for key, limits in SEVERE_STENOSIS_LIMITS.items()
-        if valve.lesions and (sex not in SEVERE_STENOSIS_LIMITS or sex == key)
+        if elsewhere.reviewed and valve.lesions and (sex not in SEVERE_STENOSIS_LIMITS or sex == key)
     ]
 
 
@@ -238,7 +239,7 @@ def _environment() -> jinja2.Environment:
         *(left_out, counted, components, stenosis, interval_bar, artery_strips, agreements, prediction_of),
         *(heading, rests_on_intervals, most_pairs, change_sentence, quantity_title, quantity_text, signed),
         *(intervals_text, listed_lesions, asdict, headline.features_sentence, headline.interval_note),
-        *(headline.map_sentence, headline.range_text, pictures.overview_pictures, pictures.method_pictures),
+        *(headline.map_sentence, headline.interval_cell, pictures.overview_pictures, pictures.method_pictures),
         *(pictures.left_out_pictures, pictures.site_pictures, pictures.saliency_picture),
     )
     environment.globals |= {function.__name__: function for function in functions}
@@ -334,9 +335,7 @@ def quantity_title(method: MethodComparison, quantity: str) -> str:
     """Return the title of a compared quantity."""
     if quantity == "pseudo_mass_hu_mm3":
         return "Pseudo-mass, HU·mm³"
-    if method.method == "threshold":
-        return "Agatston score"
-    return "Adjusted Agatston score, on the scale of clinical scores"
+    return CLINICAL_TITLES[method.method]
 
 
 def quantity_text(quantity: str, value: float) -> str:

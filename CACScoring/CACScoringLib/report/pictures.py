@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
@@ -43,11 +42,11 @@ _JPEG_QUALITY = 85
 
 def slice_picture(
     scan: CTScan,
-    heart: sitk.Image,
+    heart: np.ndarray,
     lesions: LesionSet,
     slice_index: int,
     numbers: Mapping[int, str] | None = None,
-    territories: sitk.Image | None = None,
+    territories: np.ndarray | None = None,
     box: Box | None = None,
     arrow_id: int | None = None,
 ) -> bytes:
@@ -55,20 +54,20 @@ def slice_picture(
 
     Args:
         scan: The CT.
-        heart: Mask on the scan's grid.
+        heart: Mask on the scan's grid, bool [k, j, i].
         lesions: Lesions to outline.
         slice_index: Slice, from the feet.
         numbers: Text drawn beside lesions, by ID; None for the numbers of all.
-        territories: Labels (`TERRITORIES`) on the scan's grid, outlined faintly.
+        territories: Labels (`TERRITORIES`) on the scan's grid, uint8 [k, j, i], outlined faintly.
         box: Part of the scan to draw; None for `box_around` heart and lesions.
         arrow_id: ID of the lesion that an arrow points to; None for no arrow.
     """
     box = box or box_around(heart, scan, lesions)
     area: tuple[int | slice, ...] = (slice_index, *box[1:])
     picture, zoom = enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
-    outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
+    outline(picture, heart[area], HEART_COLOUR)
     if territories is not None:
-        labels = voxels_of(territories)[area]
+        labels = territories[area]
         for label, site in TERRITORY_SITES.items():
             outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
@@ -119,11 +118,11 @@ def patch_picture(
     return as_jpeg(picture)
 
 
-def box_around(heart: sitk.Image, scan: CTScan, lesions: LesionSet) -> Box:
+def box_around(heart: np.ndarray, scan: CTScan, lesions: LesionSet) -> Box:
     """Return the box of heart and lesions, with a margin to the sides."""
     places = np.unravel_index(lesions.voxels.flat, lesions.voxels.shape)
     box = []
-    for axis, (inside, at) in enumerate(zip(bounding_box(voxels_of(heart)), places, strict=True)):
+    for axis, (inside, at) in enumerate(zip(bounding_box(heart), places, strict=True)):
         pad = int(np.ceil(_MARGIN_MM / scan.image.GetSpacing()[2 - axis])) if axis else 0
         first, last = at.min(initial=inside.start), at.max(initial=inside.stop - 1)
         box.append(slice(max(0, int(first) - pad), int(last) + 1 + pad))
@@ -188,7 +187,7 @@ class Picture:
 
 def plane_pictures(result: ScoreResult) -> list[Picture]:
     """Draw axial, coronal and sagittal slices through the middle of the heart, with its outline and surroundings."""
-    scan, heart = result.scan, voxels_of(result.heart.mask) != 0
+    scan, heart = result.scan, result.heart.mask
     spacing = scan.image.GetSpacing()[::-1]
     sides = bounding_box(heart)
     pads = [int(np.ceil(_MARGIN_MM / mm)) for mm in spacing]
@@ -214,7 +213,7 @@ def overview_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]
     scan, heart, lesions = result.scan, result.heart.mask, method.lesion_set
     box = box_around(heart, scan, lesions)
     ids = lesions.id_map[box]
-    hu = np.where((voxels_of(heart)[box] != 0) | (ids != 0), scan.hu[box], WINDOW_HU[0])
+    hu = np.where(heart[box] | (ids != 0), scan.hu[box], WINDOW_HU[0])
     sites = lesions.site_of_ids[ids]
     column_mm, row_mm, slice_mm = scan.image.GetSpacing()
     drawn = []
@@ -326,7 +325,7 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     overlay = ndimage.maximum_filter(values[area], spot) * (SALIENCY_OPACITY * 255 / highest)
     opacity = Image.fromarray(np.rint(overlay).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
-    outline(picture, voxels_of(heart)[area] != 0, HEART_COLOUR)
+    outline(picture, heart[area], HEART_COLOUR)
     return Picture(
         as_jpeg(picture),
         f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..anatomy.courses import artery_courses
 from ..core.files import OutputFolder
 from ..io.image_files import write_image
 from ..record.score_record import ScoreRecord
 from ..record.scores import Lesion
 from ..report import files as report
 from ..results import ScoreResult
-from ..scoring.score import with_measurements
+from ..scoring.features import features_of
+from ..scoring.mass import MAX_MEASURED, with_masses
+from ..scoring.scores import with_lesions
 
 ABOUT_CANDIDATES = (
     *("unreviewed", "automatic", "lesions-given", "lesions-automatic"),
@@ -30,9 +33,16 @@ IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 
 def measured(result: ScoreResult) -> ScoreResult:
     """Measure the masses of lesions that the run did not know, and the features of all."""
-    record = result.record
-    facts = result.scored_scan, record.mass_calibration, record.non_coronary, result.territories
-    return result.stating(methods=with_measurements(record.methods, *facts))
+    record, scan = result.record, result.scored_scan
+    calcium = None if record.non_coronary is None else record.non_coronary.lesion_set.id_map > 0
+    courses = artery_courses(result.territories, scan.image.GetSpacing())
+    methods = {}
+    for name, method in record.methods.items():
+        lesions = with_masses(method.lesion_set, scan, record.mass_calibration, calcium, method.is_map)
+        has_masses = record.mass_calibration is not None and len(lesions) <= MAX_MEASURED
+        method = with_lesions(method, lesions, has_masses)
+        methods[name] = replace(method, features=features_of(method, scan, courses))
+    return result.stating(methods=methods)
 
 
 def export_review(

@@ -41,7 +41,7 @@ class ReviewFolder(ReviewState):
         recorded_series, series = self.record.input.series_sha256, ct.acquisition.series_sha256
         if recorded_series and series and recorded_series != series:
             raise UnreadableError(f"{folder.name} was scored from another DICOM series. Score this one again.")
-        self.heart = self._on_grid(self._content.heart, "heart")
+        self.heart = voxels_of(self._on_grid(self._content.heart, "heart")) != 0
         self.methods = tuple(method for method in self.record.methods if method in _FILES)
         images = {method: getattr(self._content, _FILES[method]) for method in self.methods}
         self._labels = {method: _labels(self._on_grid(image, method)) for method, image in images.items()}
@@ -60,12 +60,13 @@ class ReviewFolder(ReviewState):
     def saliency(self) -> sitk.Image | None:
         return self._content.saliency
 
-    def territories(self) -> sitk.Image | None:
-        return self._content.territories
+    def territories(self) -> np.ndarray | None:
+        labels = self._content.territories
+        return None if labels is None else voxels_of(labels)
 
-    def pericardium(self) -> sitk.Image | None:
+    def pericardium(self) -> np.ndarray | None:
         outline = self._content.pericardium
-        return None if outline is None else self._on_grid(outline, "pericardium")
+        return None if outline is None else voxels_of(self._on_grid(outline, "pericardium")) != 0
 
     def signature(self, method: str) -> object:
         return self._versions[method]

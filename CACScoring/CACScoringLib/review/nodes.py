@@ -16,8 +16,8 @@ from ..core.ct import same_grid
 from ..core.decoding import restore
 from ..core.errors import MaskError, UnreadableError, WrongValueError
 from ..core.files import parse_json
-from ..core.grid import Grid
 from ..core.labels import TERRITORIES, Labelled, label_called
+from ..core.voxels import voxels_of
 from ..mrml.lesion_segments import HEART_ID, PERICARDIUM_ID, add_lesion_segment
 from ..mrml.scene import (
     LESION_METHODS,
@@ -50,7 +50,7 @@ class ReviewNodes(ReviewState):
         self._whole_map = None if content is None else content.whole_map
         record = record_from_text(nodes.record.GetText(), nodes.record.GetName())
         super().__init__(record, image, nodes.volume.GetName())
-        self.heart = mask_image(nodes.heart, HEART_ID, self.scan.image)
+        self.heart = voxels_of(mask_image(nodes.heart, HEART_ID, self.scan.image)) != 0
         segmentations = {method: getattr(nodes, key) for key, method in LESION_METHODS.items()}
         self._segmentations = {
             method: node for method, node in segmentations.items() if node is not None and method in self.record.methods
@@ -75,19 +75,19 @@ class ReviewNodes(ReviewState):
         saliency.CopyInformation(self.scan.image)
         return saliency
 
-    def territories(self) -> sitk.Image | None:
+    def territories(self) -> np.ndarray | None:
         if self.nodes.territories is None:
             return None
         labelled = voxels_of_segments(self.nodes.territories, self.scan.image, _territory)
         labels = np.zeros(self.scan.image.GetSize()[::-1], np.uint8)
         labels.reshape(-1)[labelled.flat] = labelled.values
-        return Grid.of(self.scan.image).image(labels)
+        return labels
 
-    def pericardium(self) -> sitk.Image | None:
+    def pericardium(self) -> np.ndarray | None:
         node = self.nodes.pericardium
         if node is None or node.GetSegmentation().GetSegment(PERICARDIUM_ID) is None:
             return None
-        return mask_image(node, PERICARDIUM_ID, self.scan.image)
+        return voxels_of(mask_image(node, PERICARDIUM_ID, self.scan.image)) != 0
 
     def pericardium_signature(self) -> object:
         return None if self.nodes.pericardium is None else _signature(self.nodes.pericardium)

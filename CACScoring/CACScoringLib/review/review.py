@@ -25,7 +25,7 @@ from ..scoring.intervals import with_intervals
 from ..scoring.lesions import find_lesions
 from ..scoring.mass import MAX_MEASURED, Mass, lesion_masses, with_mass
 from ..scoring.reader_labels import outside_warning
-from ..scoring.score import method_score, non_coronary_score
+from ..scoring.scores import method_score, non_coronary_score
 from ..scoring.uncertainty import ScanErrors
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
@@ -115,7 +115,7 @@ class Review:
         method: "threshold" or "decomposition".
         image: Image of the lesions, axes as in `CTScan`: the CT, or the calcium map.
         rules: Rules that the method was scored by.
-        heart: Mask on the image's grid.
+        heart: Mask on the image's grid, bool [k, j, i].
         peaks: The CT, for a calcium map (see `find_lesions`).
         recorded: Lesions of the run that is reviewed. They keep verdict and ID as long as their voxels stay.
         of_reader: Kinds of sites (Artery, NonCoronary) that a reader has decided about in the run.
@@ -129,7 +129,7 @@ class Review:
     method: str
     image: sitk.Image
     rules: ScoringRules
-    heart: sitk.Image
+    heart: np.ndarray
     peaks: sitk.Image | None = None
     recorded: Mapping[LesionKey, Lesion] = field(default_factory=dict)
     of_reader: tuple[type[Site], ...] = ()

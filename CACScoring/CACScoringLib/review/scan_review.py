@@ -27,8 +27,8 @@ from ..record.provenance import now, provenance_of
 from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
 from ..record.scores import Lesion, MethodScore, NonCoronaryScore
 from ..results import ScoreResult
+from ..scoring.categories import categories_of
 from ..scoring.features import features_of
-from ..scoring.score import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
@@ -137,7 +137,11 @@ class ScanReview:
 
     def features(self, method: str) -> Features | None:
         """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
-        return features_of(self.result(method), self._state.scored, artery_courses(self._state.territories()))
+        return features_of(
+            self.result(method),
+            self._state.scored,
+            artery_courses(self._state.territories(), self.scan.image.GetSpacing()),
+        )
 
     @property
     def non_coronary(self) -> NonCoronaryScore | None:

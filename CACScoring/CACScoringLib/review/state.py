@@ -67,7 +67,7 @@ class ReviewState(ABC):
     Attributes:
         scan: The CT, with axes as in `CTScan` and the facts of the record.
         scored: The CT as scored, normalised if the run was.
-        heart: Mask of the heart on the scan's grid.
+        heart: Mask of the heart on the scan's grid, bool [k, j, i].
         record: Content of `scores.json`.
         estimates: Recorded whole-scan estimates.
         methods: Methods that have labels.
@@ -77,7 +77,7 @@ class ReviewState(ABC):
         UnreadableError: The CT is not the scan that was scored, or the record cannot be read.
     """
 
-    heart: sitk.Image
+    heart: np.ndarray
     methods: tuple[str, ...]
     writing = False
 
@@ -96,12 +96,12 @@ class ReviewState(ABC):
         """Return the saliency of a whole-scan estimate on the scan's grid; None without one."""
 
     @abstractmethod
-    def territories(self) -> sitk.Image | None:
-        """Return labels of `TERRITORIES` on the scan's grid; None if unknown."""
+    def territories(self) -> np.ndarray | None:
+        """Return labels of `TERRITORIES` on the scan's grid, uint8 [k, j, i]; None if unknown."""
 
     @abstractmethod
-    def pericardium(self) -> sitk.Image | None:
-        """Return the mask of all within the pericardium on the scan's grid; None if unknown."""
+    def pericardium(self) -> np.ndarray | None:
+        """Return the mask of all within the pericardium, bool [k, j, i] on the scan's grid; None if unknown."""
 
     def pericardium_signature(self) -> object:
         """Return a value that differs once the pericardium may have changed."""
@@ -150,7 +150,7 @@ class ReviewState(ABC):
 
 
 def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:
-    scan = scan_from_image(image, record.acquisition)
+    scan = scan_from_image(image, record.acquisition, is_known=True)  # as the voxels' hash shows below
     size, spacing = record.input.size, record.input.spacing_mm
     if scan.image.GetSize() != size or not np.allclose(scan.image.GetSpacing(), spacing, rtol=1e-5, atol=0):
         raise UnreadableError(f"{name} is not the scan that was scored: its size or spacing differs. Score it again.")

@@ -9,7 +9,8 @@ from ..core.ct import ScanWarning
 from ..core.labels import Artery, SiteMap
 from ..core.text import abbreviated_list
 from ..record.scores import Lesion, MethodScore, Score, SumScore, Verdict
-from .scores import class_number, score_of, scores_by_site
+from .categories import class_number
+from .scores import score_of, scores_by_site
 
 CERTAIN_NOT, CERTAIN = 0.2, 0.9
 """Probability of being coronary calcium above which a lesion that does not count is doubtful, and below which one that
@@ -71,21 +72,19 @@ def decisive_lesions(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> l
     return sorted(decisive, key=lambda pair: -pair[0].agatston)
 
 
-def rescored(
-    method: MethodScore, doubts: Sequence[Lesion], are_counted: bool
-) -> tuple[Score, SiteMap[Artery, SumScore]]:
-    """Return the scores, of all lesions and by artery, with doubtful lesions or without them.
+def answers_of(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[tuple[Score, SiteMap[Artery, SumScore]]]:
+    """Return the scores, of all lesions and by artery, without the doubtful lesions and with them; none without doubts.
 
     Args:
         method: Automatic score.
-        doubts: Its doubtful lesions.
-        are_counted: True to count them all, False to count none of them.
+        elsewhere: Lesions outside the arteries.
     """
+    doubts = doubtful_lesions(method, elsewhere)
     ids = {lesion.id for lesion in doubts}
-    lesions = [lesion for lesion in method.lesions if lesion.id not in ids]
-    if are_counted:
-        lesions += [replace(x, site=x.verdict.artery) for x in doubts if x.verdict is not None]
-    return score_of(lesions), scores_by_site(lesions, Artery)
+    certain = [lesion for lesion in method.lesions if lesion.id not in ids]
+    counted = [replace(x, site=x.verdict.artery) for x in doubts if x.verdict is not None]
+    answers = (certain, [*certain, *counted]) if doubts else ()
+    return [(score_of(lesions), scores_by_site(lesions, Artery)) for lesions in answers]
 
 
 def decisive_warning(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[ScanWarning]:

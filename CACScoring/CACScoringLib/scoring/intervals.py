@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
 from ..record.scores import Lesion, MethodScore, Score, SumScore
-from .doubt import decisive_lesions, doubtful_lesions, probability_of_error, rescored
+from .doubt import answers_of, decisive_lesions, probability_of_error
 from .uncertainty import TOTAL, Amount, Intervals, ScanErrors
 
 
@@ -24,7 +24,7 @@ def with_intervals(method: MethodScore, errors: ScanErrors, elsewhere: Sequence[
         errors: Errors of scores in this scan.
         elsewhere: Lesions outside the arteries, of which some may be doubtful.
     """
-    decisive = decisive_lesions(method, elsewhere)
+    decisive, answers = decisive_lesions(method, elsewhere), answers_of(method, elsewhere)
     method = replace(method, alternative_agatston=decisive[0][1] if decisive else None)
     if not method.is_map and not method.rules.is_clinical:
         return method
@@ -37,9 +37,7 @@ def with_intervals(method: MethodScore, errors: ScanErrors, elsewhere: Sequence[
     if uncertainty is None:
         return method
     intervals = uncertainty.intervals(amounts, *errors.facts)
-    doubts = doubtful_lesions(method, elsewhere)
-    for are_counted in (False, True) if doubts else ():
-        answer = _amounts(method, *rescored(method, doubts, are_counted))
+    for answer in (_amounts(method, *scores) for scores in answers):
         intervals = {part: interval.including(answer[part]) for part, interval in intervals.items()}
     method = replace(_with(method, intervals), calibrated_on=errors.calibrated_on)
     if method.probabilities_withheld:

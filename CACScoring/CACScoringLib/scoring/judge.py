@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
 from ..anatomy.heart_region import HeartRegion
@@ -20,16 +19,16 @@ from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary
 from ..core.text import abbreviated_list
-from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel
 from ..models.choice import Networks
 from ..networks.configs import LESION_KINDS
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, Verdict
+from .connection import connected_voxels, hanging_together
 from .lesion_calibration import LesionCalibration
 from .lesion_network import CORONARY_KINDS, voxel_kinds
 from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
-from .lesions import connected_voxels, find_lesions
+from .lesions import find_lesions
 from .map_evidence import coronary_probabilities, map_features
 from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
 from .uncertainty import ScoreCalibration
@@ -100,9 +99,7 @@ class JudgedLesions:
     def non_coronary(self) -> LesionSet:
         """Calcium outside the arteries."""
         lesions = self.lesions.non_coronary.lesions
-        return self.lesions.part(
-            [x for x in lesions if x.verdict is None or likeliest_kind(x.verdict) not in NO_CALCIUM]
-        )
+        return self.lesions.part([x for x in lesions if likeliest_kind(x.verdict) not in NO_CALCIUM])
 
     @property
     def coronary_slices(self) -> tuple[int, ...]:
@@ -166,22 +163,15 @@ def judge_lesions(
         CTError: The device has too little memory.
     """
     assert heart.territories is not None
-    dense = dense_voxels(heart, scan.hu >= rules.threshold_hu)
-    is_near = _is_near_arteries(dense, scan.hu.shape)
+    dense = dense_voxels(heart, scan.hu >= rules.threshold_hu, scan.grid)
+    is_near = hanging_together(dense.flat, dense.arteries.sum(axis=1) >= REACHED, scan.hu.shape)
     nearby = dense.where(is_near)
     kinds = voxel_kinds(nearby.flat, scan, heart.territories, noise_hu, network)
-    parts = voxel_parts(nearby, kinds, scan.image)
+    parts = voxel_parts(nearby, kinds, scan.grid)
     sites = dense.sites.copy()
     sites[is_near] = _sites_of_parts(parts, nearby, calibration)[parts.part]
     lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
     return JudgedLesions(_with_verdicts(lesions, nearby, kinds, calibration))
-
-
-def _is_near_arteries(dense: DenseVoxels, shape: tuple[int, ...]) -> np.ndarray:
-    """Return True for voxels that hang together with one that an artery's territory may reach, bool [n]."""
-    piece = connected_voxels(dense.flat, np.zeros(len(dense.flat), np.uint8), shape)
-    is_reached = dense.arteries.sum(axis=1) >= REACHED
-    return np.isin(piece, piece[is_reached])
 
 
 def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, calibration: LesionCalibration) -> np.ndarray:
@@ -263,7 +253,6 @@ def device_warning(judged: JudgedLesions) -> list[ScanWarning]:
 
 
 def judge_map(
-    image: sitk.Image,
     scan: CTScan,
     heart: HeartRegion,
     rules: ScoringRules,
@@ -276,7 +265,6 @@ def judge_map(
     What hangs together with something dense has the site of the nearest dense voxel, and its lesion's verdict.
 
     Args:
-        image: Calcium map, HU.
         scan: The scan as scored.
         heart: Heart and territories.
         rules: Rules of the map.
@@ -291,10 +279,10 @@ def judge_map(
         CTError: The stored weights do not match this version.
     """
     settings = decomposed.parts.settings
-    in_map = dense_voxels(heart, voxels_of(image) >= rules.threshold_hu)
-    sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, image.GetSpacing()[::-1])
-    lesions = find_lesions(image, Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
-    verdicts = verdicts_by_place(lesions, heart.territories)
+    in_map = dense_voxels(heart, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
+    sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, scan.grid.spacing_mm[::-1])
+    lesions = find_lesions(decomposed.parts.image(), Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
+    verdicts = verdicts_by_place(lesions, in_map)
     if settings.evidence_weights:
         features = map_features(lesions, verdicts, decomposed.slices.on_scan, noise_hu)
         probabilities = coronary_probabilities(features, settings.evidence_weights)

@@ -203,7 +203,7 @@ def voxel_kinds(
 
 
 def _patches(centres: np.ndarray, dense: np.ndarray, scan: CTScan, territories: Territories) -> Iterator[LesionPatch]:
-    """Iterate over patches around voxels, dense: bool [k, j, i]."""
+    """Iterate over patches around voxels. dense: bool [k, j, i]."""
     spacing_mm = np.array(scan.image.GetSpacing()[::-1])
     for centre in centres:
         sampler = PatchSampler.around(centre, scan.hu.shape, spacing_mm)

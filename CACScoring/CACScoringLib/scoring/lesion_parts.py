@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
+from ..core.grid import Grid
 from ..core.labels import ARTERIES
 from ..networks.configs import LESION_KINDS
+from .connection import connected_voxels, hanging_together, without_slivers
 from .lesion_network import CORONARY_KINDS
-from .lesions import connected_voxels
-from .sites import DenseVoxels, without_slivers
+from .sites import DenseVoxels
 
 ANSWERS = {
     **{artery: (artery,) for artery in ARTERIES},
@@ -49,7 +49,7 @@ class VoxelParts:
     kinds: np.ndarray
 
 
-def voxel_parts(voxels: DenseVoxels, kinds: np.ndarray, grid: sitk.Image) -> VoxelParts:
+def voxel_parts(voxels: DenseVoxels, kinds: np.ndarray, grid: Grid) -> VoxelParts:
     """Divide dense voxels into parts.
 
     A voxel is of an artery where the arteries and stents hold half of its probability, and of the likeliest; slivers
@@ -58,16 +58,16 @@ def voxel_parts(voxels: DenseVoxels, kinds: np.ndarray, grid: sitk.Image) -> Vox
     Args:
         voxels: The dense voxels, whose places tell the artery of a stent.
         kinds: Probability of each of LESION_KINDS at each (`voxel_kinds`).
-        grid: An image on the scan's grid.
+        grid: Grid of the scan.
     """
-    flat, shape = voxels.flat, grid.GetSize()[::-1]
+    flat = voxels.flat
     chances = kinds @ _KIND_IN_ANSWER
     chances[:, :IN_ARTERY] += 1e-3 * voxels.arteries
     is_coronary = kinds[:, CORONARY_KINDS].sum(axis=1) >= 0.5
     likeliest = (chances[:, :IN_ARTERY].argmax(axis=1), IN_ARTERY + chances[:, IN_ARTERY:].argmax(axis=1))
     answers = without_slivers(flat, np.where(is_coronary, *likeliest).astype(np.uint8), grid)
     answers = _without_blurred_edges(flat, answers, kinds[:, LESION_KINDS.index("noise")] < CERTAIN_NOISE, grid)
-    part = connected_voxels(flat, answers, shape)
+    part = connected_voxels(flat, answers, grid.shape)
     count = int(part.max(initial=-1)) + 1
     answer_of_part = np.zeros(count, np.uint8)
     answer_of_part[part] = answers
@@ -75,15 +75,11 @@ def voxel_parts(voxels: DenseVoxels, kinds: np.ndarray, grid: sitk.Image) -> Vox
     return VoxelParts(part, answer_of_part, sums / np.bincount(part, minlength=count)[:, None])
 
 
-def _without_blurred_edges(
-    flat: np.ndarray, answers: np.ndarray, may_be_edge: np.ndarray, grid: sitk.Image
-) -> np.ndarray:
+def _without_blurred_edges(flat: np.ndarray, answers: np.ndarray, may_be_edge: np.ndarray, grid: Grid) -> np.ndarray:
     """Give noise that hangs together with something else, where it may be its edge, the nearest other answer."""
     is_noise = answers == len(ANSWERS) - 1
-    shape, spacing_mm = grid.GetSize()[::-1], grid.GetSpacing()[::-1]
-    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), shape)
-    is_edge = is_noise & may_be_edge & np.isin(piece, piece[~is_noise])
-    places_mm = np.stack(np.unravel_index(flat, shape), axis=1) * spacing_mm
+    is_edge = is_noise & may_be_edge & hanging_together(flat, ~is_noise, grid.shape)
+    places_mm = np.stack(np.unravel_index(flat, grid.shape), axis=1) * grid.spacing_mm[::-1]
     result = answers.copy()
     if is_edge.any():
         result[is_edge] = answers[~is_noise][cKDTree(places_mm[~is_noise]).query(places_mm[is_edge])[1]]

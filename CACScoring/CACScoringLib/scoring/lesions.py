@@ -9,22 +9,18 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..core.errors import CTError, MaskError
 from ..core.labels import SITES, Labelled, site_of
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, LesionVoxels, SliceComponent
+from .connection import IN_SLICE, connected_voxels
 from .scores import lesion_score
-
-_ROWS = ((0, 1), (1, -1), (1, 0), (1, 1))
 
 
 def find_lesions(
@@ -62,7 +58,7 @@ def find_lesions(
         raise MaskError(f"The image of the peaks has the shape {peak_hu.shape}, the lesions' image {hu.shape}.")
     voxels = _Voxels.at(labelled, hu, peak_hu)
 
-    component = connected_voxels(voxels.flat, voxels.artery, voxels.shape, _ROWS[:1], int(rules.connectivity == 8))
+    component = connected_voxels(voxels.flat, voxels.artery, voxels.shape, IN_SLICE, int(rules.connectivity == 8))
     count = np.bincount(component)
     spacing = image.GetSpacing()
     pixel_area = spacing[0] * spacing[1]
@@ -73,50 +69,6 @@ def find_lesions(
 
     lesion = connected_voxels(voxels.flat, voxels.artery, voxels.shape)
     return _lesion_set(image, voxels, component, lesion, pixel_area, rules)
-
-
-def connected_voxels(
-    flat: np.ndarray,
-    labels: np.ndarray,
-    shape: tuple[int, ...],
-    rows: Sequence[tuple[int, int]] = _ROWS,
-    reach: int = 1,
-) -> np.ndarray:
-    """Number voxels by connected part (26 neighbours), from 0; voxels of different labels never connect.
-
-    Args:
-        flat: Indices into an array [k, j, i], rising.
-        labels: Of each.
-        shape: Of the array.
-        rows: Offsets along k, j of the rows that voxels may connect to, after their own.
-        reach: 1 if voxels of these rows connect by edges or corners too, 0 if only side by side.
-
-    Returns:
-        The number of each voxel's part, intp [n].
-    """
-    if not len(flat):
-        return np.zeros(0, np.intp)
-    # Rows and slices are padded by one, so that the last voxel of a row is no neighbour of the next row's first.
-    k, j, i = np.unravel_index(flat, shape)
-    row = shape[2] + 1
-    plane = row * (shape[1] + 1)
-    place = k * plane + j * row + i
-    # Runs of neighbours along a row are connected, rather than voxels, which are several times as many.
-    starts = np.flatnonzero((np.diff(place, prepend=-2) != 1) | (np.diff(labels, prepend=labels[0]) != 0))
-    lengths = np.diff(starts, append=len(place))
-    first, last, label = place[starts], place[starts + lengths - 1], labels[starts]
-    pairs = []
-    for dk, dj in rows:
-        offset = dk * plane + dj * row
-        nearest = np.searchsorted(last, first + offset - reach)
-        counts = np.searchsorted(first, last + offset + reach, "right") - nearest
-        sources = np.repeat(np.arange(len(starts)), counts)
-        neighbours = np.arange(len(sources)) + np.repeat(nearest - np.cumsum(counts) + counts, counts)
-        is_alike = label[sources] == label[neighbours]
-        pairs.append((sources[is_alike], neighbours[is_alike]))
-    sources, neighbours = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    graph = coo_array((np.ones(len(sources), bool), (sources, neighbours)), shape=(len(starts),) * 2)
-    return np.repeat(connected_components(graph, directed=False)[1], lengths).astype(np.intp)
 
 
 def _lesion_set(

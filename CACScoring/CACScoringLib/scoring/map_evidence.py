@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.errors import CTError
 from ..record.scores import LesionSet, Verdict
+from .lesion_network import UNKNOWN_NOISE_HU
 
 MAP_FEATURES = ("place_logit", "log_ct_excess", "slice_logit")
 """Features of a lesion of the calcium map that holds no lesion of the clinical rule: the log-odds of its place being
@@ -24,7 +25,6 @@ BLOOD_HU, NOISE_SDS, MAX_LOG_EXCESS = 45.0, 3.0, 5.0
 which a higher one is no further evidence."""
 
 INTERCEPT = "intercept"
-UNKNOWN_NOISE_HU = 15.0
 _MIN_PROBABILITY = 1e-3
 
 

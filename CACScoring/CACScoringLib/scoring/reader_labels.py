@@ -15,7 +15,8 @@ from ..core.voxels import voxels_of
 from ..quality.labels import label_doubts
 from ..record.rules import ScoringRules
 from ..record.scores import LesionSet
-from .lesions import connected_voxels, find_lesions
+from .connection import connected_voxels
+from .lesions import find_lesions
 
 MAX_EMPTY_SHARE = 0.5
 """Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
@@ -75,7 +76,7 @@ def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> Rea
         MaskError: It does not fit the scan, holds other labels, or lesions of no artery alone.
     """
     labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
-    sites = sitk.GetArrayFromImage(labels)
+    sites = labels.copy()
     if unknown := set(np.unique(sites).tolist()) - {0, *SITES}:
         meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
         raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
@@ -101,7 +102,7 @@ def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> Rea
         warnings += (ScanWarning("unassigned-left-out", message),)
         sites[unassigned] = 0
     misplaced = _misplaced_warning(sites, scan, rules)
-    doubts = misplaced or label_doubts(voxels_of(labels) != 0, scan.hu, rules.threshold_hu)
+    doubts = misplaced or label_doubts(labels != 0, scan.hu, rules.threshold_hu)
     return ReaderLabels(sites, (*warnings, *doubts))
 
 
@@ -109,14 +110,13 @@ def _in_arteries(labels: np.ndarray) -> np.ndarray:
     return (labels > 0) & (labels <= max(Artery))
 
 
-def outside_warning(lesions: LesionSet, heart: sitk.Image) -> list[ScanWarning]:
-    """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid."""
+def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
+    """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid, bool [k, j, i]."""
     slices = sorted({k for lesion in lesions.lesions for k in lesion.slices})
-    values = voxels_of(heart)
     beyond: set[int] = set()
     for k in slices:  # one after the other: of a large scan all of them at once take long
         at = np.nonzero(lesions.id_map[k])
-        beyond.update(lesions.id_map[k][at][values[k][at] == 0].tolist())
+        beyond.update(lesions.id_map[k][at][~heart[k][at]].tolist())
     if not beyond:
         return []
     message = (

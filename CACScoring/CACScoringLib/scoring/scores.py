@@ -1,4 +1,4 @@
-"""Scores by both methods: Agatston score, volume, mass and pseudo-mass of lesions, and what their classes are.
+"""Scores by both methods: Agatston score, volume, mass and pseudo-mass of lesions, and their sums.
 
 The calcium map has no threshold, so sums over it are no Agatston scores. But the clinical score of a plaque follows
 from its mass (`equivalent_agatston`), in a soft kernel, slices of 3 mm and 120 kVp: large ones score in proportion,
@@ -6,26 +6,29 @@ small ones lose to partial volume what stays below 130 HU. The curve is that of 
 (patients of the calibration; up to 290 mg), imaged without noise or motion, where a map without errors is divided into
 lesions; it keeps the sum of all scores. Of lesions of one mass the dense ones score higher: from 4 to 16 mg half of all
 lie between 0.66 and 1.39 of the curve, eight of ten between 0.35 and 1.95.
-
-Classes are published for integers: scores are rounded (halves up), but a score above zero never counts as zero.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
-from ..core.errors import CTError
-from ..core.labels import AnySite, SiteMap
-from ..record.findings import Percentile
+from ..core.labels import AnySite, Artery, NonCoronary, SiteMap
 from ..record.rules import ScoringRules
-from ..record.scores import Lesion, SliceComponent, SumScore
+from ..record.scores import (
+    Lesion,
+    LesionSet,
+    LesionVoxels,
+    MethodScore,
+    NonCoronaryScore,
+    Score,
+    SliceComponent,
+    SumScore,
+)
 
 NEGLIGIBLE = 0.5
 """Equivalent of a calcium map's lesions below which there is no calcium on the clinical scale."""
@@ -103,6 +106,54 @@ def scores_by_site(
     return SiteMap({site: score_of((x for x in lesions if x.site == site), has_masses) for site in sites})
 
 
+def method_score(
+    status: str,
+    rules: ScoringRules,
+    lesions: Sequence[Lesion],
+    voxels: LesionVoxels,
+    left_out: Sequence[Lesion] = (),
+    no_calcium: bool = False,
+    has_masses: bool = False,
+) -> MethodScore:
+    """Score lesions; arguments as the fields of `MethodScore`, and has_masses as of `score_of`."""
+    return MethodScore(
+        status=status,
+        rules=rules,
+        total=score_of(lesions, has_masses),
+        arteries=scores_by_site(lesions, Artery, has_masses),
+        no_calcium=no_calcium,
+        lesions=tuple(lesions),
+        left_out=tuple(left_out),
+        voxels=voxels,
+    )
+
+
+def with_lesions(method: MethodScore, lesions: Sequence[Lesion], has_masses: bool) -> MethodScore:
+    """Return a score with its lesions measured again: sums follow, their intervals stay."""
+    scores = scores_by_site(lesions, Artery, has_masses)
+    return replace(
+        method,
+        lesions=tuple(lesions),
+        total=with_intervals_of(method.total, score_of(lesions, has_masses)),
+        arteries=SiteMap({site: with_intervals_of(method.arteries[site], score) for site, score in scores.items()}),
+    )
+
+
+def with_intervals_of(stated: SumScore, score: SumScore) -> SumScore:
+    """Return a score with the intervals of another one."""
+    return replace(score, interval_90=stated.interval_90, mass_interval_90=stated.mass_interval_90)
+
+
+def non_coronary_score(reviewed: bool, lesions: LesionSet) -> NonCoronaryScore:
+    """Score the non-coronary lesions of a set, which get no masses."""
+    elsewhere = lesions.non_coronary
+    scores = scores_by_site(elsewhere.lesions, NonCoronary)
+    sites = {
+        site.key: Score(**{f.name: getattr(score, f.name) for f in fields(Score)}) for site, score in scores.items()
+    }
+    return NonCoronaryScore(reviewed=reviewed, lesion_list=elsewhere.lesions, voxels=elsewhere.voxels, **sites)
+
+
 def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:
     """Agatston score of one lesion, by its mass in mg of hydroxyapatite."""
     mass = np.maximum(mass_mg, 0.0)
@@ -130,99 +181,3 @@ def rules_of_map(rules: ScoringRules, floor_hu: float, kvp: float | None) -> Sco
         threshold_hu=floor_hu,
         equivalent_mg_per_mm3_hu=rules.calibration_mg_per_mm3_hu or usual_calibration(kvp),
     )
-
-
-ROUNDING = "Scores are rounded to the nearest integer for classes; a score above 0 counts as at least 1."
-
-_CLASSES = ((0, "0"), (10, "1–10"), (100, "11–100"), (400, "101–400"))
-RISK_CLASSES = (*(name for _, name in _CLASSES), "> 400")
-_CAC_DRS = ((0, "A0"), (99, "A1"), (299, "A2"))
-
-
-def whole_score(agatston: float) -> int:
-    """The integer a class is read from (see the module's docstring). Raises ValueError for a negative score."""
-    _check_score(agatston)
-    return 0 if agatston == 0 else max(1, math.floor(agatston + 0.5))
-
-
-def risk_class(agatston: float) -> str:
-    """0, 1–10, 11–100, 101–400 or > 400."""
-    return RISK_CLASSES[class_number(agatston)]
-
-
-def class_number(agatston: float) -> int:
-    """Place of a score's class among RISK_CLASSES, from 0. Raises ValueError for a negative score."""
-    score = whole_score(agatston)
-    return next((number for number, (highest, _) in enumerate(_CLASSES) if score <= highest), len(_CLASSES))
-
-
-def cac_drs(agatston: float, vessels: int) -> str:
-    """CAC-DRS for Agatston scores, as "A2/N3". vessels: how many of LM, LAD, LCX and RCA hold calcium.
-
-    A0 0, A1 1–99, A2 100–299, A3 ≥ 300 (Hecht 2018, secondary source). Raises ValueError for impossible counts.
-    """
-    if not 0 <= vessels <= 4 or (vessels > 0 and agatston == 0):
-        raise ValueError(f"{vessels} vessels with calcium do not fit a score of {agatston:g}")
-    score = whole_score(agatston)
-    level = next((name for highest, name in _CAC_DRS if score <= highest), "A3")
-    return level if level == "A0" else f"{level}/N{vessels}"
-
-
-def arterial_age_years(agatston: float) -> float:
-    """39.1 + 7.25 ln(score + 1), McClelland 2009, doi:10.1016/j.amjcard.2008.08.031 (secondary source).
-
-    Raises ValueError for a negative score.
-    """
-    _check_score(agatston)
-    return 39.1 + 7.25 * math.log(agatston + 1)
-
-
-def percentile_from_table(agatston: float, sex: str, age_years: int, table: Path) -> Percentile:
-    """Look a score up in the user's own table of percentiles by sex and age.
-
-    Args:
-        agatston: The Agatston score.
-        sex: "F" or "M".
-        age_years: Age in years.
-        table: CSV with the columns sex (F or M), age_from, age_to (years, both included) and one column per percentile
-            named p25, p50, …, holding the lowest Agatston score of that percentile.
-
-    Raises:
-        CTError: If the table cannot be read or has no single row for this person.
-        ValueError: For a negative score.
-    """
-    from ..core.errors import TableError
-    from ..core.tables import read_table
-
-    _check_score(agatston)
-    read = read_table(table, ("sex", "age_from", "age_to"))
-    percents = {name: float(name[1:]) for name in read.columns if re.fullmatch(r"p\d+(\.\d+)?", name)}
-    names = sorted((name for name, percent in percents.items() if 0 < percent < 100), key=percents.__getitem__)
-    if not names:
-        raise TableError(f"The table {table} has no column of a percentile. Name them p25, p50, …")
-    matches = []
-    for line in read.lines:
-        line.need("sex")
-        if line.text("sex").upper() == sex.upper():
-            line.need("age_from", "age_to", *names)
-            first, last, *limits = (line.number_in(name) or 0.0 for name in ("age_from", "age_to", *names))
-            if first <= age_years <= last:
-                matches.append(limits)
-    if len(matches) != 1:
-        raise CTError(
-            f"The percentile table {table.name} has {len(matches)} rows for sex {sex}, age {age_years}; exactly one "
-            "is needed."
-        )
-    limits = matches[0]
-    if limits != sorted(limits):
-        raise CTError(
-            f"The percentiles of {table.name} for sex {sex}, age {age_years} do not increase. Correct the row."
-        )
-    reached = sum(agatston >= limit for limit in limits)
-    ends = [None, *(percents[name] for name in names), None]
-    return Percentile(ends[reached], ends[reached + 1], table.name)
-
-
-def _check_score(agatston: float) -> None:
-    if not (agatston >= 0 and math.isfinite(agatston)):
-        raise ValueError(f"an Agatston score is a number from 0 up, not {agatston}")

@@ -6,22 +6,16 @@ much muscle. A lesion that spans arteries, or an artery and the aortic annulus, 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
-from scipy.spatial import cKDTree
 
-from ..anatomy.heart_region import BONE_LABEL, HeartRegion
+from ..anatomy.heart_region import HeartRegion
 from ..anatomy.territories import Territories
+from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
-from ..core.voxels import voxels_of
 from ..record.scores import LesionSet, Verdict
-from .lesions import connected_voxels
-
-SLIVER_MM3 = 6.0
-"""A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""
+from .connection import touching, without_slivers
 
 SECOND_ARTERY = 0.3
 """Probability above which an artery is named beside a likelier one, if that one's is above it too."""
@@ -35,11 +29,22 @@ class DenseVoxels:
         flat: Indices into the scan's array, rising [n].
         sites: `Site` that each would belong to by its place, uint8 [n].
         places: Probability of each of TERRITORIES at each, float32 [n, 11]; no columns without territories.
+        temperature: Of the territories.
     """
 
     flat: np.ndarray
     sites: np.ndarray
     places: np.ndarray
+    temperature: float = 1.0
+
+    @classmethod
+    def of(cls, lesions: LesionSet, territories: Territories | None) -> DenseVoxels:
+        """Return the voxels of lesions."""
+        voxels = lesions.voxels
+        sites = lesions.site_of_ids[voxels.ids]
+        if territories is None:
+            return cls(voxels.flat, sites, np.zeros((len(voxels.flat), 0), np.float32))
+        return cls(voxels.flat, sites, territories.at(voxels.flat, voxels.shape), territories.temperature)
 
     @property
     def arteries(self) -> np.ndarray:
@@ -48,10 +53,10 @@ class DenseVoxels:
 
     def where(self, selection: np.ndarray) -> DenseVoxels:
         """Return some of the voxels. selection: True for these, bool [n]."""
-        return DenseVoxels(self.flat[selection], self.sites[selection], self.places[selection])
+        return DenseVoxels(self.flat[selection], self.sites[selection], self.places[selection], self.temperature)
 
 
-def dense_voxels(region: HeartRegion, is_dense: np.ndarray) -> DenseVoxels:
+def dense_voxels(region: HeartRegion, is_dense: np.ndarray, grid: Grid) -> DenseVoxels:
     """Find the dense voxels in heart and territories, and the sites that they would belong to by their place.
 
     With territories, they lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
@@ -61,6 +66,7 @@ def dense_voxels(region: HeartRegion, is_dense: np.ndarray) -> DenseVoxels:
     Args:
         region: The heart.
         is_dense: bool [k, j, i].
+        grid: Grid of the scan.
     """
     territories, territory_labels = region.territories, region.territory_labels
     if territories is None or territory_labels is None:
@@ -68,23 +74,23 @@ def dense_voxels(region: HeartRegion, is_dense: np.ndarray) -> DenseVoxels:
         sites = np.full(len(flat), Artery.UNASSIGNED, np.uint8)
         return DenseVoxels(flat, sites, np.zeros((len(flat), 0), np.float32))
     flat = np.flatnonzero(is_dense)
-    inside = _at(region.mask, flat) | _at(territory_labels, flat)
-    bone = None if region.excluded is None else voxels_of(region.excluded) == BONE_LABEL
+    inside = region.mask.reshape(-1)[flat] | (territory_labels.reshape(-1)[flat] != 0)
+    bone = region.is_bone
     if bone is not None:
         inside &= ~bone.reshape(-1)[flat]
     flat = flat[inside]
     places = territories.at(flat, is_dense.shape)
     sites = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[places.argmax(1)]
-    voxels = DenseVoxels(flat, without_slivers(flat, sites, region.mask), places)
+    voxels = DenseVoxels(flat, without_slivers(flat, sites, grid), places, territories.temperature)
     if bone is None:
         return voxels
-    is_bone = (voxels.sites == NonCoronary.THORACIC_AORTA) & _touching(flat, voxels.sites, bone)
+    is_bone = (voxels.sites == NonCoronary.THORACIC_AORTA) & touching(flat, voxels.sites, bone)
     return voxels.where(~is_bone)
 
 
-def candidate_sites(region: HeartRegion, candidates: np.ndarray) -> np.ndarray:
+def candidate_sites(region: HeartRegion, candidates: np.ndarray, grid: Grid) -> np.ndarray:
     """Return the sites of `dense_voxels`, uint8 [k, j, i]; 0 elsewhere."""
-    voxels = dense_voxels(region, candidates)
+    voxels = dense_voxels(region, candidates, grid)
     sites = np.zeros(candidates.shape, np.uint8)
     sites.reshape(-1)[voxels.flat] = voxels.sites
     return sites
@@ -92,29 +98,31 @@ def candidate_sites(region: HeartRegion, candidates: np.ndarray) -> np.ndarray:
 
 def candidate_region(region: HeartRegion) -> np.ndarray:
     """Return the region of unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
-    inside = voxels_of(region.mask) != 0
-    if region.excluded is not None:
-        inside &= voxels_of(region.excluded) == 0
+    inside = region.mask if region.excluded is None else region.mask & (region.excluded == 0)
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def verdicts_by_place(lesions: LesionSet, territories: Territories | None) -> list[Verdict]:
+def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels) -> list[Verdict]:
     """Return what the territories of its voxels make of each lesion, in the lesions' order.
 
     A lesion with an artery keeps it. Without territories nothing is known, and the place is no evidence.
+
+    Args:
+        lesions: The lesions.
+        voxels: Their voxels, and perhaps others.
     """
-    if territories is None:
+    if not voxels.places.shape[1]:
         unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
         return [unknown] * len(lesions.lesions)
-    voxels = lesions.voxels
-    probability = territories.at(voxels.flat, voxels.shape)
-    sizes = np.maximum(np.bincount(voxels.ids), 1)
-    means = np.stack([np.bincount(voxels.ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
+    flat, ids = lesions.voxels.flat, lesions.voxels.ids
+    probability = voxels.places[np.searchsorted(voxels.flat, flat)]
+    sizes = np.maximum(np.bincount(ids), 1)
+    means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
     result = []
     for lesion in lesions.lesions:
         coronary = means[lesion.id][1:5]
         artery = Artery(lesion.site) if lesion.site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
-        calibrated = coronary ** (1 / territories.temperature)
+        calibrated = coronary ** (1 / voxels.temperature)
         calibrated = calibrated / max(calibrated.sum(), 1e-3)
         confidence, second = float(calibrated[artery - Artery.LM]), second_artery(calibrated, artery)
         elsewhere = 1 - float(coronary.sum())
@@ -129,44 +137,3 @@ def second_artery(probabilities: np.ndarray, artery: Artery) -> Artery | None:
     """
     likely = [MAIN_ARTERIES[n] for n in np.argsort(-probabilities) if probabilities[n] > SECOND_ARTERY]
     return next((name for name in likely if name != artery), None) if artery in likely else None
-
-
-def _at(mask: sitk.Image, flat: np.ndarray) -> np.ndarray:
-    return voxels_of(mask).reshape(-1)[flat] != 0
-
-
-def _touching(flat: np.ndarray, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return True for labelled voxels of pieces of one label that touch a mask, bool [k, j, i] (26 neighbours)."""
-    if not len(flat):
-        return np.zeros(0, bool)
-    place = np.stack(np.unravel_index(flat, mask.shape))
-    last = np.array(mask.shape)[:, None] - 1
-    touches = np.zeros(len(flat), bool)
-    for offset in np.ndindex(3, 3, 3):
-        touches |= mask[tuple(np.clip(place + np.array(offset)[:, None] - 1, 0, last))]
-    piece = connected_voxels(flat, values, mask.shape)
-    return np.bincount(piece, touches)[piece] > 0
-
-
-def without_slivers(flat: np.ndarray, values: np.ndarray, grid: sitk.Image) -> np.ndarray:
-    """Replace the labels of pieces below SLIVER_MM3 by the label that touches them.
-
-    Args:
-        flat: Indices of the voxels, rising.
-        values: Label of each.
-        grid: An image on the scan's grid.
-    """
-    if not len(flat):
-        return values
-    shape = grid.GetSize()[::-1]
-    piece = connected_voxels(flat, values, shape)
-    small = (np.bincount(piece) * math.prod(grid.GetSpacing()) < SLIVER_MM3)[piece]
-    if not small.any() or small.all():
-        return values
-    places = np.stack(np.unravel_index(flat, shape), axis=1).astype(float)
-    # The farthest of the 26 neighbours is √3 voxels away.
-    distance, nearest = cKDTree(places[~small]).query(places[small], distance_upper_bound=1.8)
-    touched = np.isfinite(distance)
-    result = values.copy()
-    result[np.flatnonzero(small)[touched]] = values[~small][nearest[touched]]
-    return result

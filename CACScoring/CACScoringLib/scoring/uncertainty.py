@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import SimpleITK as sitk
+import numpy as np
 
 from ..core.ct import CTScan
 from ..core.errors import CTError
@@ -296,7 +296,7 @@ class ScanErrors:
 
     @classmethod
     def of(
-        cls, card: ModelCard | None, scan: CTScan, blood: BloodPool | None, heart: sitk.Image, has_metal: bool
+        cls, card: ModelCard | None, scan: CTScan, blood: BloodPool | None, heart: np.ndarray, has_metal: bool
     ) -> ScanErrors:
         """Return the errors of scores in a scan.
 

@@ -16,7 +16,7 @@ from ..core.errors import UnreadableError
 from ..core.text import percent
 from ..networks.configs import ESTIMATORS, RADIOMICS, VESSELS
 from ..record.score_record import EstimateModelRecord, EstimateRecord
-from ..scoring import scores
+from ..scoring import categories
 from .trust import trust_in
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Prediction:
 
     @property
     def risk_class(self) -> str | None:
-        return None if self.agatston is None else scores.risk_class(self.agatston)
+        return None if self.agatston is None else categories.risk_class(self.agatston)
 
     def __str__(self) -> str:
         if self.agatston is None:
@@ -127,23 +127,21 @@ def agreement(first: Prediction, second: Prediction) -> Agreement:
     is_missed = first.calcium != second.calcium and max(first.agatston or 0, second.agatston or 0) >= MUCH_CALCIUM
     if first.agatston is None or second.agatston is None:
         return Agreement(first.calcium == second.calcium, None, is_missed)
-    apart = abs(scores.class_number(first.agatston) - scores.class_number(second.agatston))
+    apart = abs(categories.class_number(first.agatston) - categories.class_number(second.agatston))
     return Agreement(apart == 0, apart, is_missed or apart >= FAR_CLASSES)
 
 
 def prediction_of(name: str, method: MethodScore) -> Prediction | None:
-    """Return the prediction of a pipeline method, on the scale of clinical scores if it is known.
+    """Return the prediction of a pipeline method, on the scale of clinical scores.
 
     It is None for candidates by the clinical rule that neither network nor reader has evaluated. name: key of
     `ScoreResult.methods`.
     """
-    score, title = method.total.agatston, "Calcium map, adjusted"
+    score, title = method.total.clinical_agatston, "Calcium map"
     if name == "threshold":
         if method.status == "candidates":
             return None
         title = f"Clinical rule{'' if method.reviewed else f', {method.status}'}"
-    elif method.scaled_agatston is not None:
-        score, title = method.scaled_agatston, "Calcium map"
     return Prediction(title, score, score > 0)
 
 
@@ -220,9 +218,9 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
 
 
 def describe_estimate(estimate: WholeScanEstimate) -> str:
-    """Return a text as "Agatston about 120 (class 11–100)", or "calcium (87%; positive from 31%)"."""
+    """Return a text as "Agatston about 120 (risk class 11–100)", or "calcium (87%; positive from 31%)"."""
     record, prediction = estimate.record, estimate.prediction
     if record.probability is not None and record.limit is not None:
         word = "calcium" if prediction.calcium else "no calcium"
         return f"{word} ({percent(record.probability)}; positive from {percent(record.limit)})"
-    return f"Agatston about {record.total:.0f} (class {prediction.risk_class})"
+    return f"Agatston about {record.total:.0f} (risk class {prediction.risk_class})"

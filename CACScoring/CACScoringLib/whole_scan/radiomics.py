@@ -18,9 +18,8 @@ import SimpleITK as sitk
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ModelError
-from ..core.grid import ScanGrid, triple
+from ..core.grid import ScanGrid, bounding_box, triple
 from ..core.labels import MAIN_ARTERIES
-from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..quality.acquisition import measure_blood
@@ -29,7 +28,7 @@ from ..record.rules import ScoringRules
 from ..record.scores import LesionSet, Verdict
 from ..scoring.artefacts import METAL_HU
 from ..scoring.lesions import find_lesions
-from ..scoring.sites import candidate_region, verdicts_by_place
+from ..scoring.sites import DenseVoxels, candidate_region, verdicts_by_place
 from .estimates import WholeScanEstimate, estimate_of
 from .radiomic_texture import ibsi_features
 
@@ -146,21 +145,21 @@ def find_candidates(
         rules = replace(rules, threshold_hu=threshold, weight_bounds_hu=bounds)
     lesions = find_lesions(scan.image, candidate_region(region), rules)
     lesions = lesions.part([lesion for lesion in lesions.lesions if lesion.peak_hu < METAL_HU])
-    return lesions, verdicts_by_place(lesions, region.territories), rules.threshold_hu
+    return lesions, verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories)), rules.threshold_hu
 
 
 def _heart_features(
-    scan: CTScan, mask: sitk.Image, blood: BloodPool | None, config: RadiomicsConfig
+    scan: CTScan, mask: np.ndarray, blood: BloodPool | None, config: RadiomicsConfig
 ) -> dict[str, float]:
-    _, spread, _ = heart_moments(mask, scan.image)
+    _, spread, _ = heart_moments(mask, scan)
     spacing = scan.image.GetSpacing()
-    grid = grid_around(scan.image, mask, [config.heart_mm] * 3)
-    hu = grid.resample(scan.image, float(config.low_hu) - 1)
-    inside = grid.resample(mask != 0, 0.0) >= 0.5
+    grid = grid_around(scan, mask, [config.heart_mm] * 3)
+    hu = grid.resample(scan.hu, float(config.low_hu) - 1)
+    inside = grid.resample(mask, 0.0) >= 0.5
     textures = ibsi_features(hu, inside, (config.low_hu, config.high_hu), config.bin_width_hu)
     radii = [ELLIPSOID_RADII_PER_SD * sd * mm for sd, mm in zip(spread, spacing, strict=True)]
     features = {
-        "volume_ml": float((voxels_of(mask) != 0).sum()) * math.prod(spacing) / 1000,
+        "volume_ml": float(mask.sum()) * math.prod(spacing) / 1000,
         **dict(zip(("radius_left_mm", "radius_posterior_mm", "radius_superior_mm"), radii, strict=True)),
         "blood_hu": 0.0 if blood is None else blood.median_hu,
         "blood_noise_hu": 0.0 if blood is None else blood.noise_hu,
@@ -220,7 +219,7 @@ def _lesion_features(
         features[f"{artery.key.lower()}_log_agatston"] = (
             math.log1p((scores * coronary)[members].sum()) if members.any() else 0.0
         )
-    centre, spread, _ = heart_moments(region.mask, scan.image)
+    centre, spread, _ = heart_moments(region.mask, scan)
     place = np.zeros(3)
     if scores.sum() > 0:
         places = np.array([_kji(scan.image, lesion.centroid_ras_mm) for lesion in lesions.lesions])
@@ -235,19 +234,17 @@ def _kji(image: sitk.Image, ras_mm: tuple[float, float, float]) -> tuple[float, 
     return image.TransformPhysicalPointToContinuousIndex((-x, -y, z))[::-1]
 
 
-def grid_around(image: sitk.Image, mask: sitk.Image, sides_mm: Sequence[float]) -> ScanGrid:
+def grid_around(scan: CTScan, mask: np.ndarray, sides_mm: Sequence[float]) -> ScanGrid:
     """Return a grid that covers a mask, with a margin of one voxel.
 
     Args:
-        image: The CT, HU.
+        scan: The CT.
         mask: bool [k, j, i], not empty.
         sides_mm: Sides of its voxels, (i, j, k).
     """
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.Execute(mask != 0)
-    box = shape.GetBoundingBox(1)
     first, step, size = [], [], []
-    for start, count, mm, side_mm in zip(box[:3], box[3:], image.GetSpacing(), sides_mm, strict=True):
+    for part, mm, side_mm in zip(bounding_box(mask)[::-1], scan.image.GetSpacing(), sides_mm, strict=True):
+        start, count = part.start, part.stop - part.start
         voxels = math.ceil(count * mm / side_mm) + 2
         step.append(side_mm / mm)
         size.append(voxels)

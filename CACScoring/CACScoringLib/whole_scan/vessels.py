@@ -22,7 +22,6 @@ from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.errors import ModelError
 from ..core.grid import Grid, ScanGrid
 from ..core.labels import MAIN_ARTERIES
-from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
@@ -33,26 +32,24 @@ if TYPE_CHECKING:
     from ..networks.vessels import VesselNet
 
 
-def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> np.ndarray:
+def vessel_input(scan: CTScan, heart: np.ndarray, config: VesselNetConfig) -> np.ndarray:
     """Return the networks' input of a scan: float32 [slices, size, size], superior, posterior, left.
 
     Args:
-        image: HU, in any axis order.
-        heart: Mask (0 outside) on its grid, ignored for the field "scan".
+        scan: The CT.
+        heart: Mask on its grid, bool [k, j, i], ignored for the field "scan".
         config: The network's configuration.
 
     Raises:
-        MaskError: The mask is empty or on another grid.
+        MaskError: The mask is empty or of another shape.
     """
-    image = sitk.DICOMOrient(image, "LPS")
     if config.field == "scan":
-        return _scan_field(image, config)
-    heart = sitk.DICOMOrient(heart, "LPS")
-    grid = vessel_grid(image, heart, config)
-    hu = grid.resample(image, AIR_HU)
+        return _scan_field(scan.hu, config)
+    grid = vessel_grid(scan, heart, config)
+    hu = grid.resample(scan.hu, AIR_HU)
     spacing = (config.slice_mm, *[config.field_mm / config.size] * 2)
-    in_scan = _slices_in_scan(image, grid)[:, None, None]
-    inside = (grid.resample(heart != 0, 0.0) >= 0.5) & in_scan
+    in_scan = _slices_in_scan(len(scan.hu), grid)[:, None, None]
+    inside = (grid.resample(heart, 0.0) >= 0.5) & in_scan
     if not inside.any():  # a mask of a few voxels
         return np.zeros(inside.shape, np.float32)
     near_heart = ndimage.distance_transform_edt(~inside, spacing) <= config.around_mm
@@ -60,18 +57,18 @@ def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) 
     return np.where(near_heart & in_scan, scaled, 0).astype(np.float32)
 
 
-def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> ScanGrid:
-    """Return the grid of the input in voxel coordinates of an image in LPS order. Raises MaskError.
+def vessel_grid(scan: CTScan, heart: np.ndarray, config: VesselNetConfig) -> ScanGrid:
+    """Return the grid of the input in voxel coordinates of a scan. Raises MaskError.
 
     The box of the field "heart" begins at a slice of the scan, so that slices of equal thickness are not mixed.
     """
     if config.field == "scan":
-        columns, rows, planes = image.GetSize()
+        columns, rows, planes = scan.image.GetSize()
         step = (columns / config.size, rows / config.size, 1.0)
         first = ((step[0] - 1) / 2, (step[1] - 1) / 2, float((planes - config.slices) // 2))
         return ScanGrid(first, step, (config.size, config.size, config.slices))
-    centre, _, planes = heart_moments(heart, image)
-    spacing = image.GetSpacing()
+    centre, _, planes = heart_moments(heart, scan)
+    spacing = scan.image.GetSpacing()
     pixel_mm, half = config.field_mm / config.size, (config.size - 1) / 2
     step = (pixel_mm / spacing[0], pixel_mm / spacing[1], config.slice_mm / spacing[2])
     begin = round((planes.start + planes.stop - config.slices * step[2]) / 2)
@@ -94,22 +91,22 @@ def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarr
     return np.minimum(np.expm1(np.minimum(values, 10) * np.log1p(largest)), 10 * largest)
 
 
-def _slices_in_scan(image: sitk.Image, grid: ScanGrid) -> np.ndarray:
+def _slices_in_scan(count: int, grid: ScanGrid) -> np.ndarray:
     """Return True for slices of a grid with their middle in the scan; beyond its ends slices are repeated."""
     middles = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
-    return (middles >= -0.5) & (middles <= image.GetSize()[2] - 0.5)
+    return (middles >= -0.5) & (middles <= count - 0.5)
 
 
-def _scan_field(image: sitk.Image, config: VesselNetConfig) -> np.ndarray:
-    columns, rows, planes = image.GetSize()
+def _scan_field(hu: np.ndarray, config: VesselNetConfig) -> np.ndarray:
+    planes, rows, columns = hu.shape
     start = (planes - config.slices) // 2
-    part = image[:, :, max(0, start) : max(0, start) + min(planes, config.slices)]
+    part = hu[max(0, start) : max(0, start) + min(planes, config.slices)]
     if (columns, rows) == (config.size, config.size):  # resampling would blur pixels of the same size
-        hu = sitk.GetArrayFromImage(part).astype(np.float32)
+        hu = part.astype(np.float32)
     else:
         step = (columns / config.size, rows / config.size, 1.0)
         first = ((step[0] - 1) / 2, (step[1] - 1) / 2, 0.0)
-        hu = ScanGrid(first, step, (config.size, config.size, part.GetSize()[2])).resample(part, AIR_HU)
+        hu = ScanGrid(first, step, (config.size, config.size, len(part))).resample(part, AIR_HU)
     mean, sd = float(hu.mean(dtype=np.float64)), float(hu.std(dtype=np.float64))
     hu = (hu - mean) / max(sd, 1e-6)
     below = max(0, -start)
@@ -153,10 +150,10 @@ def vessel_estimate(
     network, largest = model.network, model.card.calibration.get(SCALE)
     if not isinstance(network, VesselNet) or not isinstance(largest, int | float):
         raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
-    x = vessel_input(scan.image, region.mask, network.config)
+    x = vessel_input(scan, region.mask, network.config)
     outputs, notes = predict(network, x[None], 1)
     scores = to_agatston(outputs[0], largest, network.config.output)
-    grid = vessel_grid(scan.image, region.mask, network.config)
+    grid = vessel_grid(scan, region.mask, network.config)
     warnings = [*notes, *_cut_warnings(region.mask, grid)]
     if scores.max() > largest:
         message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
@@ -218,9 +215,8 @@ def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | Non
     return None if weights is None else tuple(weights[0].tolist())
 
 
-def _cut_warnings(heart: sitk.Image, grid: ScanGrid) -> tuple[ScanWarning, ...]:
+def _cut_warnings(mask: np.ndarray, grid: ScanGrid) -> tuple[ScanWarning, ...]:
     """Warn if much of the heart lies outside the network's input."""
-    mask = voxels_of(heart) != 0
     inside = mask
     for axis, (first, step, size) in enumerate(zip(grid.first[::-1], grid.step[::-1], grid.size[::-1], strict=True)):
         places = np.arange(mask.shape[axis])

@@ -48,7 +48,7 @@ def first_view(scan: CTScan, folder: Path) -> dict[str, object]:
         "images": ["ct"],
         "size": list(size),
         "spacing_mm": list(scan.image.GetSpacing()),
-        "heart_box": _in_slices(_heart_box(read_image(folder / "heart.nii.gz"))),
+        "heart_box": _in_slices(_heart_box(voxels_of(read_image(folder / "heart.nii.gz")) != 0, scan)),
         "first_slice": max(parts, key=lambda part: part.voxels).slice if parts else size[2] // 2,
     }
 
@@ -67,10 +67,10 @@ class ScanImages:
         self._images: dict[str, sitk.Image] = {}
         self._sources: dict[str, Callable[[], sitk.Image]] = {
             "ct": lambda: state.scan.image,
-            "heart": lambda: state.heart,
+            "heart": lambda: state.scan.grid.image(state.heart),
         }
         if (territories := state.territories()) is not None:
-            self._sources["territories"] = lambda: territories
+            self._sources["territories"] = lambda: state.scan.grid.image(territories)
         if "decomposition" in state.methods:
             self._sources["map"] = state.whole_map
             self._sources["healthy"] = state.healthy
@@ -134,15 +134,14 @@ class ScanImages:
 
     @cached_property
     def _heart_box(self) -> tuple[slice, ...]:
-        return _heart_box(self._state.heart)
+        return _heart_box(self._state.heart, self._state.scan)
 
 
-def _heart_box(image: sitk.Image) -> tuple[slice, ...]:
+def _heart_box(heart: np.ndarray, scan: CTScan) -> tuple[slice, ...]:
     """Return the box [k, j, i] of the heart with a margin; the whole scan without a heart."""
-    heart = voxels_of(image) != 0
     if not heart.any():
         return tuple(slice(0, n) for n in heart.shape)
-    margins = [round(MARGIN_MM / mm) for mm in image.GetSpacing()[::-1]]
+    margins = [round(MARGIN_MM / mm) for mm in scan.image.GetSpacing()[::-1]]
     ends = zip(bounding_box(heart), margins, heart.shape, strict=True)
     return tuple(slice(max(0, part.start - margin), min(size, part.stop + margin)) for part, margin, size in ends)
 

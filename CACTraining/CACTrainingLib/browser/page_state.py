@@ -37,9 +37,7 @@ def page_state(
         reader: Reader of the last change; None without changes.
     """
     image, results, warnings = review.scan.image, review.results(), review.warnings
-    confirmation = review.confirmations.get("threshold")
-    looked_at = "" if confirmation is None else confirmation.part
-    head = headline(results, review.categories(), warnings, reader, looked_at)
+    head = headline(results, review.categories(), warnings, reader, review.confirmations.get("threshold"))
     categories, elsewhere = review.categories(), review.non_coronary.scores if review.non_coronary else {}
     return {
         "version": version,

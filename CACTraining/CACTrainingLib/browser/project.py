@@ -64,7 +64,7 @@ def export_to_project(folder: Path, review: OpenReview, annotator: str) -> str:
     lesions = review.review.result("threshold").lesion_set
     regions = lesions.label_image(review.review.scan.image)
     write_mask(project, scan.id, annotator, "regions", regions)
-    heart, calcium = (np.any(voxels_of(image), axis=(1, 2)) for image in (review.heart, regions))
+    heart, calcium = (np.any(mask, axis=(1, 2)) for mask in (review.heart, voxels_of(regions)))
     slices = slice_annotations(project, scan.id, annotator)
     for k in np.flatnonzero(heart).tolist():
         label = SliceLabel.VISIBLE if calcium[k] else SliceLabel.NOT_VISIBLE

@@ -12,7 +12,6 @@ from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, SITES
-from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
@@ -95,9 +94,9 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
     )
 
 
-def _picture(scan: CTScan, heart: sitk.Image | None, labels: np.ndarray | None) -> bytes:
+def _picture(scan: CTScan, heart: np.ndarray | None, labels: np.ndarray | None) -> bytes:
     """Draw the slice with most labels, else through the middle of the heart, else of the scan."""
-    mask = np.zeros(scan.hu.shape, bool) if heart is None else voxels_of(heart) != 0
+    mask = np.zeros(scan.hu.shape, bool) if heart is None else heart
     places = np.nonzero(mask) if mask.any() else [(0, size - 1) for size in scan.hu.shape]
     k, j, i = ((np.min(place) + np.max(place)) / 2 for place in places)
     outlines = [(mask, HEART_COLOUR)]

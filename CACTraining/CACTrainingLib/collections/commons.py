@@ -101,7 +101,7 @@ class RemoteSeries:
 def by_hand(collection: Collection, folder: Path) -> str:
     """Return what to do without a connection or the package."""
     return (
-        f"On a computer with a connection: {collection.source} Copy the DICOM files into {folder}, a folder per "
+        f"On another computer: {collection.source} Copy the DICOM files into {folder}, a folder per "
         f"series, and run: cac data import {collection.name} {folder} --output PROJECT"
     )
 

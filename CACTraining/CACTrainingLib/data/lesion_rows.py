@@ -32,8 +32,8 @@ from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.quality.acquisition import measure_blood
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.connection import connected_voxels
 from CACScoringLib.scoring.lesion_network import PatchSampler, covering, territories_around
-from CACScoringLib.scoring.lesions import connected_voxels
 from CACScoringLib.scoring.sites import candidate_sites
 
 from .. import phantom
@@ -241,7 +241,7 @@ def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -
     for image, labels in painted_regions(scan):
         regions = np.zeros(ct.hu.shape, np.uint8)
         if image is not None:
-            regions = sitk.GetArrayFromImage(mask_on_scan_grid(image, ct, "regions", may_be_empty=True)[0])
+            regions, _ = mask_on_scan_grid(image, ct, "regions", may_be_empty=True)
         # In a slice labelled as visible without a painted region, anything may be coronary.
         complete_label = {True: SliceLabel.VISIBLE, False: SliceLabel.NOT_VISIBLE}
         has_region = np.any(regions, axis=(1, 2)).tolist()
@@ -361,7 +361,7 @@ def dense_scan(
         raise CTError("No territories were found.")
     dense = ct.hu >= ScoringRules().threshold_hu
     flat = np.flatnonzero(dense)
-    sites = candidate_sites(region, dense).reshape(-1)[flat]
+    sites = candidate_sites(region, dense, ct.grid).reshape(-1)[flat]
     blood = measure_blood(ct, region.mask)
     labels = voxel_labels(flat, ct.hu, sources, is_real)
     return DenseScan(ct, region.territories, flat, labels, sites, blood.noise_hu if blood else None, is_real)

@@ -13,7 +13,8 @@ from scipy import ndimage
 from CACScoringLib.core.ct import AIR_HU, CTScan, mask_on_scan_grid, same_grid
 from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.files import atomic_folder
-from CACScoringLib.core.grid import Grid, ScanGrid
+from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, TERRITORY_SPACING_MM, HeartSlices
@@ -50,11 +51,11 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     truth = read_truth(scan.truth)
     ct = read_ct(scan.ct, scan.series)
     heart, _ = mask_on_scan_grid(read_mask(scan.heart), ct, "heart mask")
-    slices = preprocessing.heart_slices(ct.image, heart)
+    slices = preprocessing.heart_slices(ct, heart > 0)
     true_map: np.ndarray = np.zeros(slices.heart.shape, np.float32)
     if scan.calcium_map is not None:
         calcium = image_beside(ct, scan.calcium_map)
-        true_map = slices.grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+        true_map = slices.grid.resample(voxels_of(calcium), 0.0) * float(truth["calcium_hu_per_mg_cm3"])
     visible = _labels_on_slices(truth["slices"], slices.grid)
     if scan.automatic is not None:
         shows_calcium = np.array([label is True for label in visible])
@@ -95,10 +96,9 @@ def automatic_map(folder: Path, ct: CTScan, slices: HeartSlices) -> np.ndarray:
         for part in lesion.components
     ]
     counted[doubtful] = False
-    mask = Grid.of(ct.image).image(counted.astype(np.float32))
     blood_hu = BLOOD_HU if record.measured is None else record.measured.median_hu
     hu = slices.hu[MAX_NEIGHBOURS : MAX_NEIGHBOURS + len(slices)] - blood_hu
-    return np.where(slices.grid.resample(mask, 0.0) >= 0.5, np.maximum(hu, 0), 0).astype(np.float32)
+    return np.where(slices.grid.resample(counted, 0.0) >= 0.5, np.maximum(hu, 0), 0).astype(np.float32)
 
 
 def write_volume(scan: TrainingScan, folder: Path) -> None:
@@ -112,7 +112,7 @@ def write_volume(scan: TrainingScan, folder: Path) -> None:
     inside = grid.resample(heart != 0, 0.0) >= 0.5
     if not inside.any():
         raise DataError(f"The heart in {scan.heart} is smaller than a voxel of the territory network.")
-    hu = np.rint(grid.resample(ct.image, AIR_HU)).astype(np.int16)
+    hu = np.rint(grid.resample(ct.hu, AIR_HU)).astype(np.int16)
     _write_folder(folder, {"patient": scan.patient}, {"hu": hu, "heart": inside})
 
 

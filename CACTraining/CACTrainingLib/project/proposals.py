@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, ProjectWriteError
 from CACScoringLib.core.files import partial_folder, read_json
-from CACScoringLib.core.voxels import voxels_of
 
 from .annotation_files import check_written
 from .files import disk_error, now
 
 if TYPE_CHECKING:
+    import numpy as np
     import SimpleITK as sitk
 
     from CACScoringLib.core.ct import CTScan
@@ -107,7 +107,7 @@ def propose(
         "models": [{"name": card.name, "sha256": card.sha256} for card in cards if card.name in model_names],
         "doubts": warnings,
     }
-    _write(_folder(project, scan_id), heart, facts)
+    _write(_folder(project, scan_id), scan.grid.image(heart), facts)
 
     return _proposal(_folder(project, scan_id), facts)
 
@@ -200,7 +200,7 @@ def _load_cached(path: Path, sha256: str, device: str) -> LoadedModel:
     return load_model(path, device)
 
 
-def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[sitk.Image, str, list[str]]:
+def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[np.ndarray, str, list[str]]:
     """Find the heart as in scoring; return its mask, its source, and warnings. Raises CTError."""
     from CACScoringLib.anatomy.heart_search import find_heart
 
@@ -211,7 +211,7 @@ def _heart(scan: CTScan, models: dict[str, StoredModel], device: str) -> tuple[s
 
 
 def _probabilities(
-    scan: CTScan, heart: sitk.Image, model: StoredModel, device: str
+    scan: CTScan, heart: np.ndarray, model: StoredModel, device: str
 ) -> tuple[dict[int, float], list[str]]:
     from CACScoringLib.calcium_map.decomposition import slice_probabilities
 
@@ -221,10 +221,10 @@ def _probabilities(
     return probabilities, [warning.message for warning in slice_calcium.warnings]
 
 
-def _slices_of(heart: sitk.Image) -> list[int]:
+def _slices_of(heart: np.ndarray) -> list[int]:
     import numpy as np
 
-    slices: list[int] = np.flatnonzero(voxels_of(heart).any((1, 2))).tolist()
+    slices: list[int] = np.flatnonzero(heart.any((1, 2))).tolist()
     return slices
 
 

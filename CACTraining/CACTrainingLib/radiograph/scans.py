@@ -131,7 +131,7 @@ def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
         score = "agatston_reader" if line.text("threshold_reviewed") == "True" else "agatston_automatic"
         facts = {name: line.text(name) for name in FACTS} | {
             score: line.text("threshold_agatston"),
-            "agatston_decomposition": line.text("decomposition_scaled_agatston"),
+            "agatston_decomposition": line.text("decomposition_agatston"),
             "age_years": line.text("patient_age_years"),
             "sex": line.text("patient_sex") if line.text("patient_sex") in SEXES else "",
         }

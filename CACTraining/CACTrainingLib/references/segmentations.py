@@ -132,7 +132,7 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
     if cropped:
         # Padded, because labels in a single slice, row or column would be taken for a picture.
         image = sitk.ConstantPad(image, (1, 1, 1), (1, 1, 1))
-    return mask_on_scan_grid(image, scan, f"segmentation {path.name}")[0]
+    return scan.grid.image(mask_on_scan_grid(image, scan, f"segmentation {path.name}")[0])
 
 
 def _overhang_voxels(ends: list[tuple[int, int]], image: sitk.Image, reference: sitk.Image) -> float:

@@ -111,7 +111,7 @@ class _Files(ScoredScan):
             has_positive_label = any(shows for _, shows in self.scan.labels or ())
             none_seen = (painted is not None or self.scan.labelled_whole) and not has_positive_label
             return np.zeros(self.ct.hu.shape, np.uint8) if none_seen else None
-        labels = sitk.GetArrayFromImage(mask_on_scan_grid(painted, self.ct, "lesion label map")[0])
+        labels, _ = mask_on_scan_grid(painted, self.ct, "lesion label map")
         if unknown := set(np.unique(labels).tolist()) - {0, *SITES}:
             raise MaskError(f"{path} holds the label {max(unknown)}, which is not that of an artery or another site.")
         labels[labels >= Artery.UNASSIGNED] = 0
@@ -212,7 +212,7 @@ def _heart(files: _Files) -> tuple[HeartAgreement | None, tuple[str, ...]]:
         reference, _ = mask_on_scan_grid(read_mask(path), files.ct, "heart mask")
         heart = read_mask(files.folder / "heart.nii.gz")
         heart.CopyInformation(files.ct.image)
-        return HeartAgreement(*mask_agreement(heart, reference)), ()
+        return HeartAgreement(*mask_agreement(heart, files.ct.grid.image(reference))), ()
     except CTError as error:
         return None, (f"Its heart cannot be compared: {error}",)
 

@@ -38,7 +38,7 @@ from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.map_evidence import log_odds, map_features
 from CACScoringLib.scoring.scores import scores_by_site
-from CACScoringLib.scoring.sites import verdicts_by_place
+from CACScoringLib.scoring.sites import DenseVoxels, verdicts_by_place
 
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
@@ -287,7 +287,7 @@ def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, Lesi
     in_map = mapped.lesion_set
     record = result.record
     probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)
-    places = verdicts_by_place(in_map, result.heart.territories)
+    places = verdicts_by_place(in_map, DenseVoxels.of(in_map, result.heart.territories))
     features = map_features(in_map, places, probabilities, record.noise_hu)
     numbers, beneath = {x.id: n for n, x in enumerate(judged)}, lesions_beneath(in_map, dense)
     of_map = np.array([numbers[beneath[x.id]] if x.id in beneath else -1 for x in in_map.lesions], int)

@@ -73,7 +73,7 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
     verdicts = [lesion.verdict for lesion in lesions if lesion.verdict is not None and lesion.verdict.kinds]
     if len(verdicts) < len(lesions):
         return None
-    heart = sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")
+    heart = sitk.GetArrayFromImage(sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")) != 0
     probabilities = record.categories.probabilities if record.categories else None
     mapped = record.methods.get("decomposition")
     return ScanCandidates(

@@ -10,10 +10,10 @@ from known_territories import label_of, territories_of
 from scipy import ndimage
 
 from CACScoringLib.anatomy import heart_search
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL
+from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.networks.configs import TerritoryNetConfig
@@ -21,18 +21,14 @@ from CACScoringLib.networks.configs import TerritoryNetConfig
 NETWORK = loaded(None, TerritoryNetConfig())
 
 
-def array(image):
-    return sitk.GetArrayFromImage(image) != 0
-
-
-def network_says(monkeypatch, heart, image, has_arteries=True):
+def network_says(monkeypatch, heart, has_arteries=True):
     """Let the network find a heart, bool [k, j, i], with LAD, LCX, RCA and root, or "other" alone; None: no heart."""
 
     def find_territories(scan, model, expected=None):
         if heart is None:
             raise NoHeartError("The network hand found 3 ml of heart.")
         arteries = label_of("LAD") + np.arange(heart.shape[2]) % 4
-        return territories_of(image, heart * (arteries if has_arteries else label_of("other")))
+        return territories_of(heart * (arteries if has_arteries else label_of("other")))
 
     monkeypatch.setattr(heart_search, "find_territories", find_territories)
 
@@ -48,9 +44,9 @@ def severe(region):
 @pytest.mark.long
 @pytest.mark.parametrize("heart", ["liver", "arch", None])
 def test_the_lungs_region_replaces_a_misled_network(chest, region, monkeypatch, heart):
-    network_says(monkeypatch, heart and getattr(chest, heart), chest.image)
+    network_says(monkeypatch, heart and getattr(chest, heart))
     located = find_heart(chest.scan(), None, NETWORK)
-    assert sitk.Hash(located.mask) == sitk.Hash(region.mask)
+    np.testing.assert_array_equal(located.mask, region.mask)
     assert located.source == "lungs"
     assert severe(located) == ["heart-from-lungs"]
 
@@ -68,8 +64,7 @@ class TestGivenMasks:
         return base | ((x - 24) ** 2 + (y + 24) ** 2 + (z + 24) ** 2 < 22**2)
 
     def doubt(self, mask, heart, least=0.5):
-        images = [Grid(self.SIZE, self.SPACING, (0.0, 0.0, 0.0)).image(part) for part in (mask, heart)]
-        warnings = heart_search.mask_warnings("heart mask", *images, least)
+        warnings = heart_search.mask_warnings("heart mask", mask, heart, 12.0, least)
         assert all(warning.severe and warning.code == "mask-doubtful" for warning in warnings)
         return "".join(warning.message for warning in warnings)
 
@@ -90,13 +85,33 @@ class TestGivenMasks:
         for mask in (plane, np.ones_like(heart), ~heart):
             assert "by only" in self.doubt(mask, heart)
 
+    @pytest.mark.parametrize(
+        ("change", "is_given"),
+        [
+            (lambda heart: ndimage.binary_dilation(heart), True),
+            (lambda heart: np.roll(heart, 12, 2), False),
+            (lambda heart: ndimage.binary_dilation(heart, iterations=4), False),
+            (lambda heart: ndimage.binary_erosion(heart, iterations=4), False),
+        ],
+    )
+    def test_a_pericardium_unlike_that_of_the_network(self, heart, change, is_given):
+        grid = Grid(self.SIZE, self.SPACING, (0.0, 0.0, 0.0))
+        region = HeartRegion(heart, None, "network", pericardium=heart, pericardium_source="network")
+        hu = np.where(heart, 40, -1000).astype(np.int16)
+        hu[:, 0, 0] = 1500
+        scan = scan_from_image(grid.image(hu), Acquisition("test"))
+        result = heart_search._with_pericardium(region, grid.image(change(heart).astype(np.uint8)), scan)
+        assert (result.pericardium_source == "given", codes(result)) == (
+            is_given,
+            [] if is_given else ["mask-doubtful"],
+        )
+
     def test_without_a_heart_the_volume_decides(self):
-        grid = Grid(self.SIZE, (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
-        mask = np.zeros(grid.shape, bool)
+        mask = np.zeros(self.SIZE[::-1], bool)
         mask.reshape(-1)[:26_562] = True
-        assert heart_search.mask_warnings("heart mask", grid.image(mask), None) == ()  # 1699.97 ml
+        assert heart_search.mask_warnings("heart mask", mask, None, 64.0) == ()  # 1699.97 ml
         mask.reshape(-1)[26_562] = True
-        assert "has 1700 ml" in heart_search.mask_warnings("heart mask", grid.image(mask), None)[0].message
+        assert "has 1700 ml" in heart_search.mask_warnings("heart mask", mask, None, 64.0)[0].message
 
     @pytest.mark.long
     def test_without_networks_the_lungs_decide(self, chest):
@@ -119,11 +134,11 @@ def test_without_lungs_a_plausible_heart_is_taken_with_a_warning(chest, monkeypa
     scan = scan_from_image(image, Acquisition("test"))
     with pytest.raises(NoHeartError, match="No lungs"):
         find_heart(scan, None, None)
-    network_says(monkeypatch, heart, image)
+    network_says(monkeypatch, heart)
     located = find_heart(scan, None, NETWORK)
-    bone = array(located.excluded)
-    assert array(located.mask)[heart & ~bone].all()
-    assert not (array(located.mask) & bone).any()
+    bone = located.excluded != 0
+    assert located.mask[heart & ~bone].all()
+    assert not (located.mask & bone).any()
     assert located.source == "known"
     assert severe(located) == ["heart-without-lungs"]
 
@@ -135,15 +150,15 @@ def test_without_lungs_bone_is_distinguished_from_calcium(chest, monkeypatch):
     annulus = tuple(slice(n - 4, n + 4) for n in middle)
     hu[annulus] = np.random.default_rng(1).integers(550, 650, hu[annulus].shape)
     dense = Grid.of(image).image(hu)
-    network_says(monkeypatch, heart, dense)
+    network_says(monkeypatch, heart)
     located = find_heart(scan_from_image(dense, Acquisition("test")), None, NETWORK)
-    bone = array(located.excluded)
+    bone = located.excluded != 0
     part = (slice(8, 75), slice(8, 80), slice(36, 120))
     assert heart[annulus].all()
     assert bone[chest.bone[part]].mean() > 0.95
     assert not bone[chest.plaque[part]].any()
     assert not bone[annulus].any()
-    assert array(located.mask)[annulus].all()
+    assert located.mask[annulus].all()
 
 
 def ball(shape, spacing_mm, radius_mm, centre_mm=(0, 0, 0)):
@@ -166,7 +181,7 @@ def test_without_lungs_an_implausible_heart_is_refused(chest, monkeypatch, reaso
     hu = sitk.GetArrayFromImage(image)
     change(heart, hu)
     changed = Grid.of(image).image(hu)
-    network_says(monkeypatch, heart, changed)
+    network_says(monkeypatch, heart)
     with pytest.raises(NoHeartError, match=reason) as error:
         find_heart(scan_from_image(changed, Acquisition("test")), None, NETWORK)
     reasons = str(error.value).splitlines()
@@ -179,9 +194,9 @@ class TestTerritories:
 
     @pytest.mark.long
     def test_their_heart_is_taken_a_little_wider_and_without_bone(self, chest, region, monkeypatch):
-        network_says(monkeypatch, chest.heart, chest.image, has_arteries=False)
+        network_says(monkeypatch, chest.heart, has_arteries=False)
         located = find_heart(chest.scan(), None, NETWORK)
-        heart, bone = array(located.mask), sitk.GetArrayFromImage(region.excluded) == BONE_LABEL
+        heart, bone = located.mask, region.excluded == BONE_LABEL
         assert located.source == "known"
         assert located.territories is not None
         assert heart[chest.heart & ~bone].all()
@@ -190,9 +205,9 @@ class TestTerritories:
 
     @pytest.mark.long
     def test_the_descending_aorta_runs_beside_the_spine(self, chest, region, monkeypatch):
-        network_says(monkeypatch, chest.heart, chest.image, has_arteries=False)
-        labels = array(find_heart(chest.scan(), None, NETWORK).territories.labels(chest.image))
-        tube = sitk.GetArrayFromImage(region.excluded) == AORTA_LABEL
+        network_says(monkeypatch, chest.heart, has_arteries=False)
+        labels = find_heart(chest.scan(), None, NETWORK).territories.labels(chest.heart.shape) > 0
+        tube = region.excluded == AORTA_LABEL
         assert not chest.heart[tube & chest.aorta].any()
         assert labels[tube & chest.aorta].mean() > 0.95
         assert not labels[~tube & ~chest.heart].mean() > 0.01
@@ -201,7 +216,7 @@ class TestTerritories:
     def test_a_misled_network_looks_again_between_the_lungs(self, chest, monkeypatch):
         def find_territories(scan, model, expected=None):
             heart = np.roll(chest.heart, chest.heart.shape[0] // 2, 0) if expected is None else chest.heart
-            return territories_of(chest.image, heart.astype(np.uint8) * label_of("other"))
+            return territories_of(heart.astype(np.uint8) * label_of("other"))
 
         monkeypatch.setattr(heart_search, "find_territories", find_territories)
         located = find_heart(chest.scan(), None, NETWORK)
@@ -211,27 +226,27 @@ class TestTerritories:
         """A phantom of a thorax has lungs around its insert."""
         part = slice(28, 55)
         image, heart = chest.image[:, :, part], chest.heart[part]
-        network_says(monkeypatch, heart, image, has_arteries=False)
+        network_says(monkeypatch, heart, has_arteries=False)
         with pytest.raises(
             NoHeartError, match="which both ends of the scan cut, is none: its territory LAD holds 0 ml"
         ):
             find_heart(scan_from_image(image, Acquisition("test")), None, NETWORK)
 
     def test_a_given_heart_keeps_its_outline(self, chest, monkeypatch):
-        network_says(monkeypatch, chest.heart, chest.image, has_arteries=False)
+        network_says(monkeypatch, chest.heart, has_arteries=False)
         user_mask = Grid.of(chest.image).image(chest.heart.astype(np.uint8))
         located = find_heart(chest.scan(), user_mask, NETWORK)
-        np.testing.assert_array_equal(array(located.mask), chest.heart)
+        np.testing.assert_array_equal(located.mask, chest.heart)
         assert located.territories is not None
         assert codes(located) == []
 
     def test_without_lungs_a_heart_has_its_arteries(self, chest, monkeypatch):
         image, heart = airless(chest)
         scan = scan_from_image(image, Acquisition("test"))
-        network_says(monkeypatch, heart, image, has_arteries=False)
+        network_says(monkeypatch, heart, has_arteries=False)
         with pytest.raises(NoHeartError, match=r"implausible: its territory LAD holds 0 ml; 15 ml or more is usual"):
             find_heart(scan, None, NETWORK)
-        network_says(monkeypatch, heart, image)
+        network_says(monkeypatch, heart)
         assert find_heart(scan, None, NETWORK).territories is not None
 
 
@@ -239,7 +254,8 @@ class TestTerritories:
 def test_a_heart_that_ends_with_the_scan_is_cut_at_its_arteries(columns, expected):
     labels = np.zeros((10, 40, 40), np.uint8)
     labels[-1, 10:24, 10 : 10 + columns] = label_of("LAD")
-    heart = sitk.GetImageFromArray(np.ones(labels.shape, np.uint8))
-    warnings = heart_search._cut_warnings(heart, territories_of(heart, labels))
+    scan = CTScan(sitk.GetImageFromArray(labels.astype(np.int16)), Acquisition("test"))
+    heart = np.ones(labels.shape, bool)
+    warnings = heart_search._cut_warnings(scan, heart, territories_of(labels))
     assert [warning.code for warning in warnings] == expected
-    assert [warning.code for warning in heart_search._cut_warnings(heart, None)] == ["heart-cut"]
+    assert [warning.code for warning in heart_search._cut_warnings(scan, heart, None)] == ["heart-cut"]

@@ -69,8 +69,8 @@ SCANS = {
 def test_labels_and_heart_have_the_networks_places(kind, model):
     scan, hu = scan_of(*SCANS[kind])
     territories = find_territories(scan, model)
-    labels = sitk.GetArrayFromImage(territories.labels(scan.image))
-    heart = sitk.GetArrayFromImage(territories.heart_mask(scan.image)) > 0
+    labels = territories.labels(scan.hu.shape)
+    heart = territories.heart_mask(scan.hu.shape)
     for name, true in ((LAD, hu == LAD_HU), (AORTA, hu == AORTA_HU), (OTHER_ORGAN, hu == HEART_HU)):
         overlap = (labels == name) & true
         assert 2 * overlap.sum() / ((labels == name).sum() + true.sum()) > 0.85, TERRITORIES[name]
@@ -92,8 +92,8 @@ def test_labels_are_those_of_all_territories_pasted_whole(spacing):
         pasted = grid.paste(values, image.GetSize())
         expected[pasted > best] = number
         best = np.maximum(best, pasted)
-    labels = Territories(grid, probability[0], probability, "random").labels(image)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(labels), expected)
+    labels = Territories(grid, probability[0], probability, "random").labels(expected.shape)
+    np.testing.assert_array_equal(labels, expected)
     assert len(np.unique(expected)) == 11
 
 
@@ -113,7 +113,7 @@ def test_arteries_far_from_the_heart_are_none(model):
     hu[95:100, 90:100, 120:130] = AORTA_HU
     image = Grid.of(scan.image).image(hu)
     territories = find_territories(scan_from_image(image, Acquisition("test")), model)
-    labels = sitk.GetArrayFromImage(territories.labels(image))
+    labels = territories.labels(hu.shape)
     assert not labels[93:103].any()
     assert (labels == LAD).any()
     assert (labels == AORTA).any()
@@ -145,7 +145,7 @@ def test_territories_of_arteries_end_at_the_tissue_of_the_heart(heart_reaches, a
     scan = scan_from_image(Grid.of(scan.image).image(voxels), Acquisition("test"))
     card = SimpleNamespace(name="reaching", calibration={})
     territories = find_territories(scan, SimpleNamespace(card=card, network=ReachingLad(heart_reaches).eval()))
-    labels = sitk.GetArrayFromImage(territories.labels(scan.image))
+    labels = territories.labels(scan.hu.shape)
     beyond_mm = ndimage.distance_transform_edt(hu <= 0, (3.0, 1.5, 1.5))[labels == LAD].max()
     assert 3.0 <= beyond_mm <= 6.0, "3 mm, on voxels of 3 mm"
     np.testing.assert_allclose(territories.probability.sum(0), 1, atol=1e-4)
@@ -156,12 +156,12 @@ def test_the_descending_aorta_fills_its_visible_course():
     names[:, :3] = OTHER_ORGAN
     names[:, :5, 9:] = LCX
     names[:, 7:9, 4:8] = DESCENDING
-    tube = np.zeros(names.shape, np.uint8)
-    tube[:, 2:8, 4:11] = 1
+    tube = np.zeros(names.shape, bool)
+    tube[:, 2:8, 4:11] = True
     expected = names.copy()
     expected[:, 2:8, 4:11][names[:, 2:8, 4:11] != LCX] = DESCENDING
-    territories = territories_of(sitk.GetImageFromArray(tube), names)
-    extended = territories.with_descending_aorta(sitk.GetImageFromArray(tube))
+    territories = territories_of(names)
+    extended = territories.with_descending_aorta(tube)
     np.testing.assert_array_equal(extended.probability.argmax(0), expected)
     np.testing.assert_allclose(extended.probability.sum(0), 1, atol=1e-6)
     np.testing.assert_array_equal(extended.heart, territories.heart)

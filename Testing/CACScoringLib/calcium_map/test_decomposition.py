@@ -54,12 +54,12 @@ def lesion_scan(spacing_mm=(0.8, 0.8, 2.5), peak_hu=300.0, dtype=np.float32):
     excess = peak_hu * np.exp(-((x - 8) ** 2 + (y + 6) ** 2 + (z - 3) ** 2) / (2 * 2.5**2))
     hu = (BLOOD_HU + excess).astype(dtype)
     heart = x**2 + y**2 + z**2 < 35**2
-    scan, mask = scan_of(hu, spacing_mm, heart)
-    return scan, mask, excess, (2 * math.pi) ** 1.5 * 2.5**3 * peak_hu
+    scan, _ = scan_of(hu, spacing_mm, heart)
+    return scan, heart, excess, (2 * math.pi) ** 1.5 * 2.5**3 * peak_hu
 
 
 def decompose(scan, mask, network, probabilities=None, **settings):
-    slices = heart_slices(scan.image, mask)
+    slices = heart_slices(scan, mask)
     if probabilities is not None:
         probabilities = np.full(len(slices), probabilities) if np.isscalar(probabilities) else probabilities(slices)
     model = loaded(network, GeneratorConfig())
@@ -110,20 +110,19 @@ def test_healthy_image_is_scan_less_map(dtype):
 )
 def test_rule_for_implausible_healthy_tissue(tissue_hu, map_hu, rule, is_left):
     hu = np.full((30, 60, 60), tissue_hu, np.int16)
-    heart = np.zeros(hu.shape)
-    heart[5:25, 10:50, 10:50] = 1
-    scan, mask = scan_of(hu, (1.0, 1.0, 3.0), heart)
-    result = decompose(scan, mask, Constant(map_hu), min_healthy_hu=rule, floor_hu=1.0)
+    heart = np.zeros(hu.shape, bool)
+    heart[5:25, 10:50, 10:50] = True
+    scan, _ = scan_of(hu, (1.0, 1.0, 3.0), heart)
+    result = decompose(scan, heart, Constant(map_hu), min_healthy_hu=rule, floor_hu=1.0)
     middle = result.hu[15, 30, 30]
     assert middle == (pytest.approx(map_hu, abs=0.01) if is_left else 0)
 
 
 def test_map_stays_within_the_heart():
     scan, mask, _, _ = lesion_scan()
-    outside = sitk.GetArrayFromImage(mask) == 0
     for within_heart in (True, False):
         result = decompose(scan, mask, Constant(50.0), within_heart=within_heart)
-        assert result.hu[outside].any() != within_heart
+        assert result.hu[~mask].any() != within_heart
 
 
 def test_only_chosen_slices_are_decomposed():
@@ -166,7 +165,7 @@ def test_calcium_beyond_the_window_is_warned_of():
 )
 def test_only_values_above_the_window_are_cut(hu, map_hu, codes):
     scan, mask, *_ = lesion_scan()
-    scan, mask = scan_of(np.full_like(scan.hu, hu), (0.8, 0.8, 2.5), sitk.GetArrayViewFromImage(mask))
+    scan, _ = scan_of(np.full_like(scan.hu, hu), (0.8, 0.8, 2.5), mask)
     result = decompose(scan, mask, Constant(map_hu), min_healthy_hu=None)
     assert [warning.code for warning in result.warnings] == codes
 

@@ -24,9 +24,9 @@ class BrightestPixel(nn.Module):
 def scan_with_bright_planes(planes, slice_mm, count=40):
     hu = np.full((count, 60, 60), 40, np.int16)
     hu[list(planes), 28:32, 28:32] = 950
-    heart = np.zeros(hu.shape, np.uint8)
-    heart[5:-5, 10:50, 10:50] = 1
-    return scan_of(hu, (1.0, 1.0, slice_mm), heart)
+    heart = np.zeros(hu.shape, bool)
+    heart[5:-5, 10:50, 10:50] = True
+    return scan_of(hu, (1.0, 1.0, slice_mm), heart)[0], heart
 
 
 @pytest.mark.parametrize("slice_mm", [3.0, 5.0])

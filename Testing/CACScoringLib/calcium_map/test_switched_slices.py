@@ -75,7 +75,8 @@ def test_slices_of_coronary_candidates_are_decomposed(slice_mm, by_reader, expec
     """They need no classifier; a reader may still switch them off."""
     scan, mask = lesion_scan(slice_mm)
     settings = DecompositionSettings(min_healthy_hu=None)
-    parts = decompose_heart(scan, mask, networks_of(shows=False), settings, by_reader, coronary_slices=(14,)).parts
+    heart = sitk.GetArrayFromImage(mask) > 0
+    parts = decompose_heart(scan, heart, networks_of(shows=False), settings, by_reader, coronary_slices=(14,)).parts
     has_calcium = parts.hu.any((1, 2))
     assert [k for k in LESIONS if has_calcium[k] and k != 15] == expected  # slice 15 touches those of 14
 

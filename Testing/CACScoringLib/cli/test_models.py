@@ -1,8 +1,10 @@
-"""Models that come with CAC score the sample; a model that finds nothing in it is not installed."""
+"""Models that come with CAC score the sample; a model that scores it wrongly is not installed."""
 
 import dataclasses
+import re
 
 import pytest
+import torch
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.io.reading import read_ct
@@ -38,14 +40,39 @@ def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, 
     assert whole_scan.estimates
 
 
+def _shuffled(tensor):
+    return tensor.flatten()[torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(0))].view_as(tensor)
+
+
 @pytest.mark.long
-def test_a_model_that_finds_nothing_in_the_sample_is_not_installed(installed, tmp_path, capsys):
-    """Its weights are finite and not zero, but its map is empty everywhere."""
-    for name, scale, code in (("alive", 1.0, 0), ("dead", 1e-4, cli.BAD_INPUT)):
-        card, network = read_network(find_model("decomposition").path)
-        network.last.weight.data *= scale
-        path = save_model(network, dataclasses.replace(card, name=name), tmp_path / "made")
-        assert cli.main(["models", "install", str(path)]) == code
-    assert "With the model dead the calcium map of the sample" in capsys.readouterr().err
-    assert [path.name for path in installed.glob("*.json")] == ["alive.json"]
-    assert read_card(installed / "alive.json").name == "alive"
+@pytest.mark.parametrize(
+    ("network", "change", "fault"),
+    [
+        ("decomposition", lambda weights: weights, None),
+        ("decomposition", lambda weights: weights * 3, "map agreement"),
+        ("lesions", _shuffled, "clinical agreement"),
+        ("slices", lambda weights: -weights, "slice contrast"),
+        ("territories", _shuffled, ""),
+    ],
+)
+def test_a_model_is_installed_by_its_scores_of_the_sample(installed, tmp_path, capsys, network, change, fault):
+    """Weights are finite and not zero, whatever the score; figures stand on the card, and hold there."""
+    card, module = read_network(find_model(network).path)
+    layers = [tensor for tensor in module.parameters() if tensor.ndim > 1]
+    for tensor in layers if network in ("lesions", "territories") else layers[-1:]:
+        tensor.data = change(tensor.data)
+    path = save_model(module, dataclasses.replace(card, name="made"), tmp_path / "made")
+    code = cli.main(["models", "install", str(path)])
+    if fault is not None:
+        assert code == cli.BAD_INPUT
+        assert re.search(rf"With the model made .*{fault}", capsys.readouterr().err)
+        assert not [*installed.glob("*")]
+        return
+    assert code == 0
+    stored = read_card(installed / "made.json")
+    assert stored.validation["sample"]["figures"]["clinical_score"] == pytest.approx(190.08)
+    stored.validation["sample"]["figures"]["map_score"] *= 2
+    changed = tmp_path / "made" / "made.json"
+    changed.write_text(stored.to_json())
+    assert cli.main(["models", "install", str(changed), "--overwrite"]) == cli.BAD_INPUT
+    assert "and the card states" in capsys.readouterr().err

@@ -18,6 +18,7 @@ def image():
 def test_a_part_is_pasted_at_its_place(image):
     grid = Grid.of(image)
     part = image[2:5, 1:7, 3:6]
+    assert grid.part(slice(2, 5), slice(1, 7)) == Grid.of(image[2:5, 1:7])
     assert grid.box(part) == [slice(2, 5), slice(1, 7), slice(3, 6)]
     pasted = grid.paste(part)
     assert Grid.of(pasted) == grid
@@ -30,9 +31,9 @@ def test_a_mask_on_a_finer_grid_keeps_its_outline(image):
     inside = np.zeros((6, 8, 10), bool)
     inside[:, 2:6] = True
     coarse = Grid.of(image)
-    assert (coarse.mask(coarse.image(inside)) == inside).all()
+    assert (coarse.mask(inside, coarse) == inside).all()
     fine = Grid.of(sitk.Expand(image, [3, 3, 1]))
-    fine_inside = fine.mask(coarse.image(inside))
+    fine_inside = fine.mask(inside, coarse)
     assert fine_inside[:, 6:18].all()
     assert fine_inside.sum() == inside.sum() * 9
 
@@ -57,7 +58,7 @@ def test_a_mask_is_resampled_only_in_slices_within_reach(image, filled):
     for size, origin in places:
         grid = Grid(size, (0.37, 0.41, 1.3), origin, TURNED)
         everywhere = sitk.GetArrayFromImage(grid.resample(mask * np.uint8(200))) >= 100
-        np.testing.assert_array_equal(grid.mask(mask), everywhere)
+        np.testing.assert_array_equal(grid.mask(inside, Grid.of(image)), everywhere)
 
 
 def test_boxes_and_largest_parts():
@@ -68,15 +69,15 @@ def test_boxes_and_largest_parts():
     assert bounding_box(largest_part(mask)) == (slice(2, 4), slice(2, 5), slice(1, 3))
 
 
-def line_image(values, axis):
-    """Return a 3-D image with values along one axis (0 for i), one voxel wide along the others."""
+def line(values, axis):
+    """Return an array [k, j, i] with values along one axis (0 for i), one voxel wide along the others."""
     shape = [1, 1, 1]
     shape[2 - axis] = len(values)
-    return sitk.GetImageFromArray(np.array(values, np.float32).reshape(shape))
+    return np.array(values, np.float32).reshape(shape)
 
 
 def line_grid(first, step, count, axis):
-    """Return a grid along one axis, with the voxel of `line_image` along the others."""
+    """Return a grid along one axis, with the voxel of `line` along the others."""
 
     def along(value, neutral):
         return tuple(value if n == axis else neutral for n in range(3))
@@ -104,7 +105,7 @@ IN_PLANE = [
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(("first", "step", "count", "expected"), IN_PLANE)
 def test_means_in_plane_by_hand(axis, first, step, count, expected):
-    means = line_grid(first, step, count, axis).resample(line_image((10, 20, 40), axis), 100.0)
+    means = line_grid(first, step, count, axis).resample(line((10, 20, 40), axis), 100.0)
     np.testing.assert_allclose(means.ravel(), expected, rtol=1e-6)
 
 
@@ -127,7 +128,7 @@ def test_means_of_slices_by_hand(first, step, count, expected):
 def test_an_image_at_once_along_all_axes():
     """Means of linear values are the values at the centres, with fewer pixels than the image has and with more."""
     k, j, i = np.indices((5, 6, 7)).astype(np.float32)
-    image = sitk.GetImageFromArray(100 * k + 10 * j + i)
+    image = 100 * k + 10 * j + i
     coarse = ScanGrid((2.0, 1.5, 1.0), (2.0, 2.0, 1.0), (2, 2, 2))
     fine = ScanGrid((2.0, 1.75, 1.0), (0.5, 0.5, 1.0), (6, 5, 3))
     for grid in (coarse, fine):
@@ -202,10 +203,10 @@ def test_a_box_of_a_grid_and_its_place():
     scan = sitk.Image(9, 9, 9, sitk.sitkInt16)
     scan.SetSpacing((0.5, 0.6, 3.0))
     scan.SetOrigin((10.0, 20.0, 30.0))
-    image = part.as_image(np.zeros((2, 4, 6), np.float32), scan)
-    assert image.GetSize() == (6, 4, 2)
-    assert image.GetSpacing() == pytest.approx((1.0, 1.8, 12.0))
-    assert image.GetOrigin() == pytest.approx((13.25, 24.2, 48.0))
+    in_space = part.in_space(scan)
+    assert in_space.size == (6, 4, 2)
+    assert in_space.spacing_mm == pytest.approx((1.0, 1.8, 12.0))
+    assert in_space.origin_mm == pytest.approx((13.25, 24.2, 48.0))
 
 
 def test_pasting_preserves_the_sum():

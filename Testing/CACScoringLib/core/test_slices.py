@@ -226,6 +226,14 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
 
 
+def test_plastics_of_a_phantom_are_doubted_mildly(patient):
+    hu = sitk.GetArrayFromImage(patient)
+    noise = np.random.default_rng(0).normal(0, 10, (20, *hu.shape[1:]))
+    (warning,) = tissue_doubts(np.rint(hu[27] + 24 + noise).astype(np.int16))
+    assert (warning.code, warning.severe) == ("tissue-off", False)
+    assert "phantom" in warning.message
+
+
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (1.2, 1.2, 1.0), (1.2, 1.2, 2.5)])
 def test_interpolated_voxels_are_warned_of(patient, spacing_mm):
     size = [
@@ -265,6 +273,14 @@ def test_whole_hu_that_were_shifted_are_restored(patient, lost_hu):
     scan = scan_from_image(image, Acquisition("test"))
     assert scan.hu.dtype == np.int16
     assert (scan.hu == hu).all()
+
+
+@pytest.mark.parametrize(("step_hu", "intercept_hu"), [(1.05, 0.0), (1.15, 0.0), (1.15, 0.4)])
+def test_whole_hu_stored_in_fractional_steps_keep_dense_voxels(patient, step_hu, intercept_hu):
+    hu = sitk.GetArrayFromImage(patient)
+    stored = np.rint((hu - intercept_hu) / step_hu) * step_hu + intercept_hu
+    scan = scan_from_image(Grid.of(patient).image(stored.astype(np.float32)), Acquisition("test"))
+    assert ((scan.hu >= 130) == (hu >= 130)).all()
 
 
 def test_fractions_of_hu_stay(patient):

@@ -83,6 +83,11 @@ class TestHeaders:
             "70keV",
             "Water(Iodine)",
             "Gout",
+            "hard plaques",
+            "decalcified",
+            "iodine map",
+            "RhoZ",
+            "MRCAT",
         ],
     )
     def test_names_of_computed_images_are_doubted_severely(self, kind, name):

@@ -182,6 +182,12 @@ class TestRefused:
         with pytest.raises(ModelError, match="not finite"):
             read_card(saved)
 
+    @pytest.mark.parametrize("value", [0, -1.0, "1", True])
+    def test_a_temperature_that_is_not_above_0(self, saved, value):
+        change(saved, calibration={"temperature": value})
+        with pytest.raises(ModelError, match=r"The temperature on the model card .*tiny\.json is .*, not above 0"):
+            read_card(saved)
+
     def test_missing_files(self, saved):
         saved.with_suffix(".safetensors").unlink()
         with pytest.raises(ModelError, match="weights of tiny cannot be read"):

@@ -7,10 +7,12 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
+from CACScoringLib.core.ct import Acquisition, CTScan
 from CACScoringLib.core.errors import MaskError
 from CACScoringLib.models.preprocessing import (
     MAX_NEIGHBOURS,
     POSITION_SCALE,
+    HeartSlices,
     heart_slices,
     middle_square,
     position_channels,
@@ -20,11 +22,13 @@ from CACScoringLib.models.preprocessing import (
 OBLIQUE = (0.98, -0.199, 0.0, 0.199, 0.98, 0.0, 0.0, 0.0, 1.0)
 
 
-def box_mask(image: sitk.Image, k: slice, j: slice, i: slice) -> sitk.Image:
-    mask = np.zeros(image.GetSize()[::-1], np.uint8)
-    mask[k, j, i] = 1
-    mask = sitk.GetImageFromArray(mask)
-    mask.CopyInformation(image)
+def slices_of(image: sitk.Image, heart: np.ndarray) -> HeartSlices:
+    return heart_slices(CTScan(image, Acquisition("made up")), heart)
+
+
+def box_mask(image: sitk.Image, k: slice, j: slice, i: slice) -> np.ndarray:
+    mask = np.zeros(image.GetSize()[::-1], bool)
+    mask[k, j, i] = True
     return mask
 
 
@@ -51,8 +55,8 @@ def scan_and_heart():
 class TestSlices:
     def test_grid_is_centred_on_the_heart(self, scan_and_heart):
         scan, heart = scan_and_heart
-        slices = heart_slices(scan, heart)
-        image = slices.grid.as_image(slices.heart.astype(np.uint8), scan)
+        slices = slices_of(scan, heart)
+        image = slices.grid.in_space(scan).image(slices.heart)
         assert image.GetSpacing() == pytest.approx((1.0, 1.0, 1.5))
         middle = image.TransformContinuousIndexToPhysicalPoint((111.5, 111.5, 0))[:2]
         assert middle == pytest.approx(scan.TransformContinuousIndexToPhysicalPoint((160, 140, 0))[:2])
@@ -60,8 +64,8 @@ class TestSlices:
 
     def test_values_are_those_of_the_scan_at_the_same_place(self, scan_and_heart):
         scan, heart = scan_and_heart
-        slices = heart_slices(scan, heart)
-        image = slices.grid.as_image(slices.heart.astype(np.uint8), scan)
+        slices = slices_of(scan, heart)
+        image = slices.grid.in_space(scan).image(slices.heart)
         x, y, _ = points_mm(image)
         # Along k the scan is a staircase of 2 mm slabs from −52 mm on, averaged here at 1500 points to a slice.
         points = image.GetOrigin()[2] + 1.5 * np.arange(len(slices))[:, None] + (np.arange(1500) / 1500 - 0.4997) * 1.5
@@ -76,7 +80,7 @@ class TestSlices:
         hu = np.zeros((20, 40, 40), np.float32)
         hu[10] = 100
         scan = image_of(hu, (1.0, 1.0, slice_mm))
-        slices = heart_slices(scan, box_mask(scan, slice(2, 18), slice(0, 40), slice(0, 40)))
+        slices = slices_of(scan, box_mask(scan, slice(2, 18), slice(0, 40), slice(0, 40)))
         lesion = slices.hu[MAX_NEIGHBOURS:-MAX_NEIGHBOURS, 112, 112]
         assert np.count_nonzero(lesion) == slice_mm / 1.5
         np.testing.assert_allclose(lesion[lesion > 0], 100, rtol=1e-5)
@@ -86,13 +90,13 @@ class TestSlices:
     def test_slices_do_not_move_with_the_mask(self, scan_and_heart):
         scan, heart = scan_and_heart
         moved = box_mask(scan, slice(18, 41), slice(100, 181), slice(120, 201))
-        steps = (heart_slices(scan, heart).grid.first[2] - heart_slices(scan, moved).grid.first[2]) / (1.5 / 2.0)
+        steps = (slices_of(scan, heart).grid.first[2] - slices_of(scan, moved).grid.first[2]) / (1.5 / 2.0)
         assert steps == pytest.approx(round(steps), abs=1e-9)
         assert round(steps) in (2, 3)
 
     def test_neighbours_are_the_slices_below_and_above(self, scan_and_heart):
         scan, heart = scan_and_heart
-        slices = heart_slices(scan, heart)
+        slices = slices_of(scan, heart)
         x = slice_input(slices, np.array([0, 5]), neighbours=2)
         assert x.shape == (2, 5, 224, 224)
         for row, s in enumerate((0, 5)):
@@ -106,8 +110,7 @@ class TestSlices:
         """A ball: 0 in its middle and ±1 on its surface, along every axis."""
         scan = image_of(np.zeros((80, 120, 120), np.int16), (1.0, 1.0, 1.5))
         x, y, z = points_mm(scan)
-        ball = ((x - 60) ** 2 + (y - 55) ** 2 + (z - 60) ** 2 <= 40**2).astype(np.uint8)
-        slices = heart_slices(scan, image_of(ball, (1.0, 1.0, 1.5)))
+        slices = slices_of(scan, (x - 60) ** 2 + (y - 55) ** 2 + (z - 60) ** 2 <= 40**2)
         k, j, i = (np.nonzero(slices.heart.any(axes))[0] for axes in ((1, 2), (0, 2), (0, 1)))
         position = position_channels(slices, np.arange(len(slices))) / POSITION_SCALE
         assert position[0, 0, 0, [i[0], i[-1]]] == pytest.approx([-1, 1], abs=0.02)
@@ -122,9 +125,9 @@ class TestSlices:
     def test_bad_masks(self, scan_and_heart):
         scan, heart = scan_and_heart
         with pytest.raises(MaskError, match="empty"):
-            heart_slices(scan, heart * 0)
+            slices_of(scan, heart & False)
         with pytest.raises(MaskError, match="grid"):
-            heart_slices(scan, heart[1:])
+            slices_of(scan, heart[1:])
 
 
 @pytest.mark.long
@@ -136,25 +139,24 @@ def test_mass_is_kept_there_and_back(in_plane_mm, slice_mm):
     scan = image_of(np.zeros(size[::-1], np.float32), (in_plane_mm, in_plane_mm, slice_mm))
     x, y, z = points_mm(scan)
     distance2 = (x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2
-    heart = image_of((distance2 < 25**2).astype(np.uint8), scan.GetSpacing())
-    slices = heart_slices(scan, heart)
-    grid_image = slices.grid.as_image(np.zeros(slices.heart.shape, np.float32), scan)
+    slices = slices_of(scan, distance2 < 25**2)
+    grid_image = slices.grid.in_space(scan).image(slices.heart)
     x, y, z = points_mm(grid_image)
     blob = 300 * np.exp(-((x - 61.3) ** 2 + (y - 58.8) ** 2 + (z - 30.4) ** 2) / (2 * 2.0**2))
     back = slices.grid.paste(blob.astype(np.float32), scan.GetSize())
     mass = back.sum() * math.prod(scan.GetSpacing())
     assert mass == pytest.approx((2 * math.pi) ** 1.5 * 2.0**3 * 300, rel=1e-3)
-    again = slices.grid.resample(image_of(back, scan.GetSpacing()), 0.0).sum() * 1.5
+    again = slices.grid.resample(back, 0.0).sum() * 1.5
     assert again == pytest.approx(mass, rel=1e-3)
 
 
 @pytest.mark.parametrize("direction", [None, OBLIQUE])
 def test_place_is_kept(direction):
     scan = image_of(np.zeros((30, 150, 160), np.int16), (0.8, 0.8, 2.0), (-70.0, 20.0, 400.0), direction)
-    slices = heart_slices(scan, box_mask(scan, slice(5, 25), slice(40, 110), slice(50, 120)))
+    slices = slices_of(scan, box_mask(scan, slice(5, 25), slice(40, 110), slice(50, 120)))
     spot = np.zeros(slices.heart.shape, np.float32)
     spot[9:12, 99:102, 119:122] = 500
-    centre = slices.grid.as_image(spot, scan).TransformIndexToPhysicalPoint((120, 100, 10))
+    centre = slices.grid.in_space(scan).image(spot).TransformIndexToPhysicalPoint((120, 100, 10))
     back = slices.grid.paste(spot, scan.GetSize())
     k, j, i = (float(np.average(n, weights=back[back > 0])) for n in np.nonzero(back))
     assert scan.TransformContinuousIndexToPhysicalPoint((i, j, k)) == pytest.approx(centre, abs=0.1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from labelled_chest import ct_image, labels_of, on_grid_of
+from labelled_chest import ct_image, labels_of
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
@@ -16,7 +16,7 @@ from CACScoringLib.record.score_record import HeartRecord, InputRecord, ScoreRec
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.mass import with_mass
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 
 @pytest.fixture
@@ -28,10 +28,9 @@ def result():
     lesions = find_lesions(scan.image, labels_of(scan.image), rules)
     # Masses follow from the calibration, as they do where the tissue about a lesion has 0 HU.
     measured = [with_mass(x, 0.0008 * x.pseudo_mass_hu_mm3, 0.0) for x in lesions.lesions]
-    inside = np.zeros(labels_of(scan.image).shape, np.uint8)
-    inside[1:6, 1:10, 1:9] = 1
-    mask = on_grid_of(scan.image, inside)
-    region = HeartRegion(mask, None, "given")
+    inside = np.zeros(scan.hu.shape, bool)
+    inside[1:6, 1:10, 1:9] = True
+    region = HeartRegion(inside, None, "given")
     record = ScoreRecord(
         input=InputRecord.of(scan),
         acquisition=acquisition,

@@ -30,7 +30,6 @@ from CACScoringLib.core.errors import (
     SliceGeometryError,
     UnreadableError,
 )
-from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY, NOT_CORONARY_ID, SITE_COLOURS, TERRITORIES, Artery, NonCoronary
 from CACScoringLib.models.preprocessing import heart_slices
 from CACScoringLib.mrml import scene as mrml
@@ -38,7 +37,7 @@ from CACScoringLib.mrml.scene_content import content_of_folder, content_of_resul
 from CACScoringLib.mrml.segments import segment_mask
 from CACScoringLib.report import files as report
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 CANDIDATES = "Candidates of chest 7.nrrd (130 HU)"
 VOXELS = {Artery.LM: 6, Artery.LAD: 8, Artery.UNASSIGNED: 4}
@@ -275,12 +274,12 @@ class TestSegmentations:
 def decomposed(result):
     """The result with a calcium map of one voxel, 240 HU, in the LAD's lesion."""
     scan = result.scan.image
-    calcium = sitk.Image(scan.GetSize(), sitk.sitkFloat32)
-    calcium.CopyInformation(scan)
-    calcium[2, 7, 3] = 240.0
-    slices = heart_slices(scan, result.heart.mask)
+    hu = np.zeros(result.scan.hu.shape, np.float32)
+    hu[3, 7, 2] = 240.0
+    calcium = result.scan.grid.image(hu)
+    slices = heart_slices(result.scan, result.heart.mask)
     decomposed = np.linspace(0, 1, len(slices), dtype=np.float32) >= 0.5
-    parts = Decomposition(sitk.GetArrayFromImage(calcium), Grid.of(calcium), decomposed, DecompositionSettings())
+    parts = Decomposition(hu, result.scan.grid, decomposed, DecompositionSettings())
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
     stated = result.stating(
@@ -345,7 +344,7 @@ class TestRecord:
 
     def test_survives_saving(self, decomposed, tmp_path):
         saliency = sitk.Cast(decomposed.scan.image > 100, sitk.sitkFloat32)
-        territories = sitk.Cast(decomposed.scan.image > 100, sitk.sitkUInt8) * TERRITORIES.index("LAD")
+        territories = (decomposed.scan.hu > 100) * np.uint8(TERRITORIES.index("LAD"))
         result = replace(
             decomposed,
             heart=replace(decomposed.heart, pericardium=decomposed.heart.mask),

@@ -51,11 +51,9 @@ class TestCohort:
         for row, note in enumerate((metal, "No heart.")):
             cohort.ui.cohortTable.setCurrentCell(row, 0)
             assert cohort.ui.cohortNoteLabel.text == note
-        numbers = {"agatston": {"threshold": 0.0, "decomposition": 6020.0}}
-        for scaled, text in ((680.2, "680 (6020.0)"), (None, "(6020.0)")):
-            scales = {"threshold": None, "decomposition": scaled}
-            worker.say(self.scan(0, "done", tmp_path, **numbers, scaled_agatston=scales))
-            assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 4)] == ["0.0", text]
+        numbers = {"agatston": {"threshold": 0.0, "decomposition": 680.2}}
+        worker.say(self.scan(0, "done", tmp_path, **numbers))
+        assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 4)] == ["0.0", "680.2"]
         for status, clinical in (("automatic", "0.0"), ("reviewed", "0.0"), ("candidates", "(0.0)")):
             worker.say(self.scan(0, "done", tmp_path, **numbers, status={"threshold": status}))
             assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 3)] == [clinical, status]

@@ -47,10 +47,7 @@ class TestPanel:
         load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
         driver.score(networks=True)
         cohort = {"event": "scan", "state": "done", "status": {"threshold": "automatic"}}
-        cohort |= {
-            "agatston": {"threshold": 1234.5, "decomposition": 4959.0},
-            "scaled_agatston": {"decomposition": 968},
-        }
+        cohort |= {"agatston": {"threshold": 1234.5, "decomposition": 4959.0}}
         driver.widget.cohort._show(cohort | {"index": 0, "name": "a name of a scan that is as long as a file's path"})
         for effect in EFFECTS:
             driver.ui.pages.setCurrentIndex(0)

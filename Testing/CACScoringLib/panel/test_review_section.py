@@ -5,10 +5,8 @@ import heart_with_territories
 import numpy as np
 import panel_results
 import pytest
-import SimpleITK as sitk
 import slicer
 
-from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery, NonCoronary
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
@@ -354,8 +352,8 @@ class TestAutomaticScore:
         getattr(ui, button).click()
         automatic.settle()
         assert questions == [
-            "2 of 9 lesions looked at. Never shown: 7 in the arteries, 0 outside them, 1 doubtful ones that are left "
-            "out. Confirm what you looked at? The others stay automatic."
+            "Never shown: 7 of 9 lesions, and 1 doubtful ones that are left out. Confirm what you looked at? The "
+            "others stay automatic."
         ]
         assert not automatic.review.reviewed["threshold"]
         assert not ui.reviewedBox.checked
@@ -390,18 +388,18 @@ class TestAutomaticScore:
         tops = [button.mapTo(ui.moreButton, qt.QPoint(0, 0)).y() for button in (ui.noCalciumButton, ui.copyButton)]
         assert tops[0] + ui.noCalciumButton.height <= tops[1]
 
-    def test_confirming_asks_about_sites_outside_the_arteries(self, automatic, monkeypatch):
-        questions, review = [], automatic.review
+    def test_sites_outside_the_arteries_are_not_counted_and_stay_automatic(self, automatic):
+        review = automatic.review
         lesions = review.review("threshold")
         flat = lesions.flat_voxels([review.lesions("threshold")[0].id])
         valve = np.full(len(flat), NonCoronary.AORTIC_VALVE, np.uint8)
         review.give_all("threshold", lesions.labelled.with_labels(flat, valve))
         automatic.widget.review.update()
-        monkeypatch.setattr(slicer.app, "_testing", False)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
-        automatic.ui.acceptButton.click()
-        assert questions[0].startswith("0 of 9 lesions looked at. Never shown: 8 in the arteries, 1 outside them")
-        assert not review.reviewed["threshold"]
+        assert automatic.ui.lookedLabel.text == "0 of 8 looked at"
+        review.look_at("threshold", [lesion.id for lesion in review.result("threshold").lesions])
+        automatic.key("A")
+        assert "of 8 lesions" not in automatic.ui.headLabel.text
+        assert not review.non_coronary.reviewed
 
     def test_a_confirmation_states_the_reader_and_the_lesions_looked_at(self, automatic):
         automatic.state.exportReader = "Reader^Rita"
@@ -466,8 +464,7 @@ def test_lesions_in_the_heart_are_listed_before_others(driver):
     driver.score()
     assert [lesion["Slices"] for lesion in driver.lesions()] == ["16–17", "12–13", "5–6"], "from head to feet"
     review = driver.review.review("threshold")
-    mask = sitk.GetArrayFromImage(review.heart)
-    mask[10:] = 0
-    review.heart = Grid.of(review.heart).image(mask)
+    review.heart = review.heart.copy()
+    review.heart[10:] = False
     driver.widget.review.update()
     assert [lesion["Slices"] for lesion in driver.lesions()] == ["5–6", "16–17", "12–13"]

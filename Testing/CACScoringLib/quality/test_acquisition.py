@@ -28,8 +28,8 @@ class Heart:
         self.hu[:, 10:110, 10:110] = -100
         self.hu[:, 20:100, 20:100] = blood_hu
         self.hu += rng.normal(0, noise_hu, self.hu.shape)
-        self.inside = np.zeros(self.hu.shape, np.uint8)
-        self.inside[:, 15:105, 15:105] = 1
+        self.inside = np.zeros(self.hu.shape, bool)
+        self.inside[:, 15:105, 15:105] = True
         self.acquisition = acquisition
 
     def scan(self):
@@ -39,7 +39,7 @@ class Heart:
         return self._image(self.inside)
 
     def blood(self):
-        return measure_blood(self.scan(), self.mask())
+        return measure_blood(self.scan(), self.inside)
 
     def _image(self, array):
         return image_of(array, (1.0, 1.0, 3.0))
@@ -206,14 +206,13 @@ def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
     """A heart of slices 2 to 7 of 45 × 45 pixels of 1 mm has five by five windows of 9 mm, of which the inner nine
     count in slices 5 to 7."""
     hu = np.full((10, 60, 60), -1000.0)
-    mask = np.zeros(hu.shape, np.uint8)
-    mask[2:8, :45, :45] = 1
+    mask = np.zeros(hu.shape, bool)
+    mask[2:8, :45, :45] = True
     hu[1:] = 200
     hu[5:8, 9:36, 9:36] = 40
     hu[0, 0, 0] = 1200
     hu[:, -1, -1] = np.arange(10)  # no slice is blank, or a copy
-    images = [sitk.GetImageFromArray(array) for array in (hu.astype(np.int16), mask)]
-    blood = measure_blood(scan_from_image(images[0], GOOD), images[1])
+    blood = measure_blood(scan_from_image(sitk.GetImageFromArray(hu.astype(np.int16)), GOOD), mask)
     assert blood == BloodPool(median_hu=40.0, bright_hu=40.0, noise_hu=0.0, windows=27)
 
 

@@ -71,13 +71,12 @@ def test_ranges_leave_out_the_rare_and_come_back_from_a_card():
 
 @pytest.mark.parametrize(("rows", "cut"), [(slice(4, 8), 0.0), (slice(0, 8), 100.0)])
 def test_facts_of_a_scan(rows, cut):
-    heart = np.zeros((10, 20, 30), np.uint8)
-    heart[2:7, rows, 10:16] = 1
+    heart = np.zeros((10, 20, 30), bool)
+    heart[2:7, rows, 10:16] = True
     hu = np.full(heart.shape, 40, np.int16)
     hu[:, :, 0], hu[0, 0, 1] = -1000, 1200
-    images = [image_of(array, (0.5, 0.5, 3.0)) for array in (hu, heart)]
-    scan = scan_from_image(images[0], Acquisition("NRRD", kvp=100.0))
-    facts = facts_of(scan, BloodPool(45.0, 50.0, 22.0, 9), images[1])
+    scan = scan_from_image(image_of(hu, (0.5, 0.5, 3.0)), Acquisition("NRRD", kvp=100.0))
+    facts = facts_of(scan, BloodPool(45.0, 50.0, 22.0, 9), heart)
     assert facts.keys() == FACTS.keys()
     assert (facts["field_of_view_mm"], facts["pixel_mm"], facts["slice_spacing_mm"]) == (15.0, 0.5, 3.0)
     assert (facts["kvp"], facts["noise_hu"], facts["median_hu"]) == (100.0, 22.0, 45.0)
@@ -88,8 +87,8 @@ def test_facts_of_a_scan(rows, cut):
         "measured": {**MEASURED, "noise_hu": 22.0},
         "input": {"name": None, "size": [30, 20, 10], "spacing_mm": list(scan.image.GetSpacing()), "voxels_sha256": ""},
     }
-    assert recorded_facts(record_of(content), images[1]) == facts
-    unmeasured = facts_of(scan, None, images[1])
+    assert recorded_facts(record_of(content), heart) == facts
+    unmeasured = facts_of(scan, None, heart)
     assert unmeasured["noise_hu"] is unmeasured["median_hu"] is None
 
 

@@ -11,7 +11,6 @@ from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.errors import CTError, MaskError, TableError
-from CACScoringLib.core.grid import Grid
 from CACScoringLib.quality.mass_calibration import (
     _of_device,
     insert_calibration,
@@ -39,10 +38,10 @@ def chest(width_cm: float, acquisition: Acquisition, pixels: int = 120, circle: 
     return scan_from_image(image, acquisition)
 
 
-def heart_of(scan: CTScan) -> sitk.Image:
-    mask = np.zeros(scan.hu.shape, np.uint8)
-    mask[1:4, 55:65, 55:65] = 1
-    return Grid.of(scan.image).image(mask)
+def heart_of(scan: CTScan) -> np.ndarray:
+    mask = np.zeros(scan.hu.shape, bool)
+    mask[1:4, 55:65, 55:65] = True
+    return mask
 
 
 def calibration(width_cm: float = 35.0, rules_factor: float | None = None, table: Path | None = None, **facts):
@@ -99,15 +98,15 @@ def test_a_table_with_two_lines_that_fit_is_refused(tmp_path):
 
 
 def insert_phantom(hu=250.0):
+    """Return a scan of an insert, HU, and its mask."""
     phantom = phantoms.tissue((12, 12, 5), (1.0, 1.0, 3.0))
     phantoms.paint_cylinder(phantom, (5.0, 5.0, 0.0), 2.0, 15.0, hu, 1)
-    return phantom
+    return sitk.GetArrayFromImage(phantom.image), sitk.GetArrayFromImage(phantom.arteries) > 0
 
 
 def test_calibration_from_an_insert():
     """200 mg/cm³ at 250 HU, water at 10 HU, which may be 20 HU off."""
-    phantom = insert_phantom()
-    result = insert_calibration(phantom.image, phantom.arteries, 200.0, water_hu=10.0)
+    result = insert_calibration(*insert_phantom(), 200.0, water_hu=10.0)
     assert (result.source, result.mg_per_cm3_per_hu) == ("insert", pytest.approx(200 / 240))
     assert result.uncertainty_percent == pytest.approx(100 * 20 / 240)
 
@@ -123,17 +122,16 @@ def test_calibration_from_an_insert():
     ],
 )
 def test_no_calibration_from_an_impossible_insert(hu, density, water_hu, error, message):
-    phantom = insert_phantom(hu)
     with pytest.raises(error, match=message):
-        insert_calibration(phantom.image, phantom.arteries, density, water_hu)
+        insert_calibration(*insert_phantom(hu), density, water_hu)
 
 
 def test_no_calibration_from_a_mask_that_does_not_fit():
-    phantom = insert_phantom()
+    hu, insert = insert_phantom()
     with pytest.raises(MaskError, match="empty"):
-        insert_calibration(phantom.image, phantom.arteries * 0, 200.0)
-    with pytest.raises(MaskError, match="size"):
-        insert_calibration(phantom.image, phantom.arteries[:, :, 1:], 200.0)
+        insert_calibration(hu, insert & False, 200.0)
+    with pytest.raises(MaskError, match="shape"):
+        insert_calibration(hu, insert[1:], 200.0)
 
 
 def test_width():
@@ -147,12 +145,11 @@ def test_width():
         body = np.flatnonzero(scan.hu[len(scan.hu) // 2, scan.hu.shape[1] // 2] > -300)
         part = slice(int(body[0]), None) if side == "left" else slice(0, int(body[-1]) + 1)
         at_side = CTScan(scan.image[part], scan.acquisition)
-        assert lateral_width_cm(at_side, heart_of(scan)[part]) is None, side
+        assert lateral_width_cm(at_side, heart_of(scan)[:, :, part]) is None, side
         beside = slice(int(body[0]) - 1, None) if side == "left" else slice(0, int(body[-1]) + 2)
         near_side = CTScan(scan.image[beside], scan.acquisition)
-        assert lateral_width_cm(near_side, heart_of(scan)[beside]) == pytest.approx(32, abs=0.5), side
-    empty = heart_of(cut) * 0
-    assert lateral_width_cm(cut, empty) is None
+        assert lateral_width_cm(near_side, heart_of(scan)[:, :, beside]) == pytest.approx(32, abs=0.5), side
+    assert lateral_width_cm(cut, np.zeros(cut.hu.shape, bool)) is None
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,10 @@ def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):
     report.write_images(tmp_path, result)
     territories = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "territories.nii.gz")))
     assert {TERRITORIES[n] for n in np.unique(territories)} == {"outside", *heart_with_territories.NAMES}
+    # Limits for the valve alone hold for no automatic score, which includes its root.
+    reviewed = result.stating(non_coronary=replace(result.non_coronary, reviewed=True))
+    pages = [page.result_as_html(case) for case in (result, reviewed)]
+    assert ["128: unlikely" in html for html in pages] == [False, True]
 
 
 def test_copied_text_is_a_table():

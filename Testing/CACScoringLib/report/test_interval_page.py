@@ -9,11 +9,12 @@ from made_results import make_result
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.labels import Artery, SiteMap
+from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.report.files import result_as_text
 from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
 from CACScoringLib.report.page import result_as_html
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))
@@ -49,7 +50,10 @@ def test_headline_and_table_state_score_interval_and_category(method):
     assert codes == ["contrast-enhanced", "thick-slices", "automatic"]
     total, *arteries = score_table({"threshold": method}).rows
     assert (total.cells[0], total.cells[-1]) == ("64.0", "40–130")
-    assert [row.name for row in arteries] == ["LM", "LAD", "LCX", "RCA"]
+    assert [(row.name, row.cells[-1]) for row in arteries] == [("LM", ""), ("LAD", "12–40"), ("LCX", ""), ("RCA", "")]
+    lad = replace(method.arteries["LAD"], interval_90=(12.0, 130.4))
+    cut = replace(method, arteries=SiteMap({**method.arteries, Artery.LAD: lad}))
+    assert score_table({"threshold": cut}).rows[2].cells[-1] == "", "it would reach beyond the total's"
     assert re.findall(r"[\d–]+ \(\d+ %\)", category_text(method)) == ["1–99 (78 %)", "100–399 (20 %)"]
     assert "(99 %)" in category_text(replace(method, category_probabilities={"0": 1.0}))
     assert range_text(0.0, 0.3) == "0"
@@ -70,7 +74,7 @@ def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     assert score_table(result.methods).rows[0].note == count
     assert count in result_as_text(result)
     captions = [picture.caption.split()[0] for picture in largest_pictures(result)]
-    assert all(caption.endswith("?") == (int(caption.rstrip("?")) in ids) for caption in captions)
+    assert all(caption.endswith("*") == (int(caption.rstrip("*")) in ids) for caption in captions)
     reviewed = replace(method, status="reviewed")
     assert score_table({"threshold": reviewed}).rows[0].note == ""
 
@@ -89,7 +93,7 @@ def test_the_maps_score_is_drawn_at_its_interval(method):
     assert x < float(re.search(r'<circle cx="([\d.]+)"', html).group(1)) < x + width
 
 
-def test_all_files_hold_the_interval(method):
+def test_all_files_hold_the_interval(method, caplog):
     result = make_result().stating(methods={"threshold": method})
     assert "40–130" in result_as_html(result)
     assert "40–130" in result_as_text(result)
@@ -98,6 +102,8 @@ def test_all_files_hold_the_interval(method):
     assert content["total"]["mass_interval_90"] == [8.04, 26.0]
     assert content["arteries"]["LAD"]["interval_90"] == [12.0, 40.0]
     assert content["arteries"]["RCA"]["interval_90"] is None
+    assert pdf_of(result)
+    assert caplog.messages == [], "the PDF draws all parts of the bar"
 
 
 def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):

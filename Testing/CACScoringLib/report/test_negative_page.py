@@ -18,7 +18,7 @@ from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.listing import left_out_candidates
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.report.pictures import left_out_pictures, plane_pictures
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 
 def test_candidates_left_out_stand_open_with_reason_and_picture():
@@ -68,7 +68,7 @@ def test_a_zero_shows_each_artery_along_its_course(part):
     result = heart_with_territories.score()
     method = result.methods["threshold"]
     empty = method_score(method.status, method.rules, (), method.voxels)
-    courses = artery_courses(result.territories)
+    courses = artery_courses(result.territories, result.scan.image.GetSpacing())
     artery, course = next(iter(courses.items()))
     along = (course.distances_mm >= course.first_mm) & (course.distances_mm <= course.last_mm)
     places = np.rint(course.places_mm[along] / (3, 1, 1)).astype(int)

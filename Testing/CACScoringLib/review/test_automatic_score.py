@@ -45,7 +45,7 @@ def test_exported_sites_scored_again_give_the_same_numbers(with_sites, tmp_path)
     assert again.methods["threshold"].total == review.result("threshold").total
     assert document["territories"]["model"] == "stand-in"
     exported = sitk.ReadImage(str(tmp_path / "out" / "territories.nii.gz"))
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(again.territories))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), again.territories)
 
 
 def test_a_confirmed_site_stays_confirmed_in_a_reopened_scene(with_sites):

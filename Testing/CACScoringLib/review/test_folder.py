@@ -25,7 +25,7 @@ from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.review.state import whole_map
 from CACScoringLib.run import RunSettings, write_result
-from CACScoringLib.scoring.score import with_intervals_of
+from CACScoringLib.scoring.scores import with_intervals_of
 
 METHODS = ("threshold", "decomposition")
 

@@ -30,7 +30,7 @@ def review_of(scored, method, recorded=True):
     elsewhere = record.non_coronary if method == "threshold" else None
     lesions = recorded_lesions(scored_method, elsewhere) if recorded else {}
     of_reader = (Artery,) if scored_method.reviewed else ()
-    review = Review(method, image, scored_method.rules, heart, peaks, lesions, of_reader)
+    review = Review(method, image, scored_method.rules, sitk.GetArrayFromImage(heart) > 0, peaks, lesions, of_reader)
     labels = report.site_labels(result) if method == "threshold" else scored_method.lesion_set.label_image(scan.image)
     set_labels(review, sitk.GetArrayFromImage(labels))
     return review
@@ -92,7 +92,9 @@ def test_warnings_of_a_review(scored):
     assert [w.code for w in review.warnings()] == ["unassigned-left-out"]
     bright = sitk.GetArrayFromImage(scan.image)
     bright[1, 4, 4:7] = 2500
-    metal = Review("threshold", sitk.GetImageFromArray(bright), ScoringRules(minimum_area_mm2=0), heart)
+    metal = Review(
+        "threshold", sitk.GetImageFromArray(bright), ScoringRules(minimum_area_mm2=0), sitk.GetArrayFromImage(heart) > 0
+    )
     metal.reviewed = True
     marked = np.zeros(bright.shape, np.uint8)
     assert metal.warnings() == []
@@ -134,7 +136,7 @@ def test_the_centre_of_a_ring_lies_in_the_ring():
     hu[1, 2:9, 2:9] = 300
     hu[1, 3:8, 3:8] = 40
     image = sitk.GetImageFromArray(hu)
-    review = Review("threshold", image, ScoringRules(), heart=sitk.Cast(image > 0, sitk.sitkUInt8))
+    review = Review("threshold", image, ScoringRules(), heart=hu > 0)
     set_labels(review, (hu > 130).astype(np.uint8))
     centre = review.centre_of(1)
     assert hu[centre] == 300

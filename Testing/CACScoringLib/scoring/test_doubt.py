@@ -13,7 +13,7 @@ from CACScoringLib.record.scores import Verdict
 from CACScoringLib.scoring.doubt import decisive_warning, stent_warning
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.uncertainty import LIMITS, ScanErrors, ScoreErrors, Uncertainty
 
 SPACING_MM = (1.0, 1.0, 3.0)

@@ -16,7 +16,7 @@ from CACScoringLib.record.scores import MethodScore
 from CACScoringLib.scoring.features import features_of
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.mass import MAX_MEASURED
-from CACScoringLib.scoring.score import method_score
+from CACScoringLib.scoring.scores import method_score
 
 RULES = ScoringRules()
 ACQUISITION = Acquisition("CT")
@@ -30,13 +30,13 @@ def places(grid: Grid) -> tuple[np.ndarray, ...]:
     return x[None, None, :], y[None, :, None], z[:, None, None]
 
 
-def territories(image: sitk.Image) -> sitk.Image:
-    x, y, z = places(Grid.of(image))
-    labels = np.zeros(image.GetSize()[::-1], np.uint8)
+def territories(grid: Grid) -> np.ndarray:
+    x, y, z = places(grid)
+    labels = np.zeros(grid.shape, np.uint8)
     labels[(np.hypot(x - 20, y) + 0 * z < 7) & (z < 6) & (z > -80)] = TERRITORIES.index("LAD")
     labels[(np.hypot(y, z) + 0 * x < 6) & (x > 8) & (x <= 17)] = TERRITORIES.index("LM")
     labels[(x**2 + y**2 + z**2) < 9**2] = TERRITORIES.index("aortic valve and root")
-    return Grid.of(image).image(labels)
+    return labels
 
 
 def scan(spacing_mm=SPACING_MM, plaques=PLAQUES) -> CTScan:
@@ -56,8 +56,8 @@ def scored(ct: CTScan, artery=Artery.LAD) -> MethodScore:
 
 
 def features(ct: CTScan, artery=Artery.LAD, with_territories: bool = True) -> Features:
-    labels = territories(ct.image) if with_territories else None
-    measured = features_of(scored(ct, artery), ct, artery_courses(labels))
+    labels = territories(ct.grid) if with_territories else None
+    measured = features_of(scored(ct, artery), ct, artery_courses(labels, ct.image.GetSpacing()))
     assert measured is not None
     return measured
 
@@ -69,12 +69,12 @@ def usual():
 
 def test_a_course_follows_the_artery_from_its_ostium():
     ct = scan()
-    course = artery_courses(territories(ct.image))[Artery.LAD]
+    course = artery_courses(territories(ct.grid), SPACING_MM)[Artery.LAD]
     x, y, z = ORIGIN_MM
     middle = [(h - z, 0 - y, 20 - x) for h in (-10.0, -40.0, -70.0)]
     np.testing.assert_allclose(course.at(np.array(middle)), (20, 50, 80), atol=4)
     assert np.isnan(course.at(np.array([(0.0, 0.0, 0.0)]))).all()
-    assert artery_courses(Grid.of(ct.image).image(np.zeros(ct.hu.shape, np.uint8))) == {}
+    assert artery_courses(np.zeros(ct.hu.shape, np.uint8), SPACING_MM) == {}
 
 
 def test_places_and_shares_of_two_plaques(usual):

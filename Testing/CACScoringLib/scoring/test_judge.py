@@ -7,11 +7,11 @@ from unittest import mock
 import heart_with_territories as heart
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from calibrated_cards import calibration_of
 from images import image_of
 from map_lesions import found_in
 
+from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
@@ -156,9 +156,12 @@ def test_a_scan_without_anything_dense():
     assert judged_lesions.coronary_slices == ()
 
 
-def decomposed(map_logit):
+def decomposed(calcium, map_logit):
     settings = DecompositionSettings(evidence_weights={INTERCEPT: map_logit}, most_not_coronary=0.5)
-    return SimpleNamespace(parts=SimpleNamespace(settings=settings), slices=SimpleNamespace(on_scan=np.ones(3)))
+    return SimpleNamespace(
+        parts=SimpleNamespace(hu=calcium, settings=settings, image=lambda: image_of(calcium)),
+        slices=SimpleNamespace(on_scan=np.ones(3)),
+    )
 
 
 def test_what_is_dense_in_a_lesion_of_the_map_decides():
@@ -173,14 +176,12 @@ def test_what_is_dense_in_a_lesion_of_the_map_decides():
         1: {"site": Artery.UNASSIGNED, "verdict": replace(verdict, not_coronary_probability=0.8, counts=False)},
     }
     dense = dense.part([replace(lesion, **by_voxels[lesion.voxels]) for lesion in dense.lesions])
-    region = SimpleNamespace(
-        territories=None, territory_labels=None, mask=sitk.GetImageFromArray(np.ones(hu.shape, np.uint8)), excluded=None
-    )
+    region = HeartRegion(np.ones(hu.shape, bool), None, "given")
     scan = CTScan(image_of(hu.astype(np.int16)), Acquisition("memory"))
 
     def rows(map_logit, counts):
         rules = ScoringRules(threshold_hu=10.0)
-        judged_lesions = judge_map(image_of(calcium), scan, region, rules, decomposed(map_logit), 10.0, dense)
+        judged_lesions = judge_map(scan, region, rules, decomposed(calcium, map_logit), 10.0, dense)
         return {-round(x.centroid_ras_mm[1]): x.site for x in judged_lesions.lesions if x.verdict.counts == counts}
 
     assert rows(2.0, True) == {2: Artery.RCA, 9: Artery.UNASSIGNED}

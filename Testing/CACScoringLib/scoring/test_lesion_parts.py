@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from images import image_of
 
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.lesion_parts import ANSWERS, voxel_parts
 from CACScoringLib.scoring.sites import DenseVoxels
@@ -19,9 +19,9 @@ def parts_of(kinds, shape, rca=1.0):
     is_dense = probabilities.sum(axis=1) > 0
     places = np.zeros((int(is_dense.sum()), 11), np.float32)
     places[:, 4], places[:, 2] = rca, 1 - rca
-    image = image_of(np.zeros(shape, np.int16), (1.0, 1.0, 1.0))
+    grid = Grid(shape[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     voxels = DenseVoxels(flat[is_dense], np.zeros(len(places), np.uint8), places)
-    parts = voxel_parts(voxels, probabilities[is_dense], image)
+    parts = voxel_parts(voxels, probabilities[is_dense], grid)
     return parts, [list(ANSWERS)[answer] for answer in parts.answers[parts.part]]
 
 

@@ -5,9 +5,10 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.categories import categories_of
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.score import categories_of, method_score
+from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.uncertainty import ScanErrors
 
 automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")

@@ -25,7 +25,7 @@ def score(phantom, rules=RULES):
     """The whole way: image -> CT in axial order -> lesions -> score."""
     scan = scan_from_image(phantom.image, ACQUISITION)
     labels, _ = mask_on_scan_grid(phantom.arteries, scan, "lesions")
-    lesions = find_lesions(scan.image, sitk.GetArrayFromImage(labels), rules)
+    lesions = find_lesions(scan.image, labels, rules)
     return score_of(lesions.lesions)
 
 
@@ -95,7 +95,7 @@ def described(phantom):
     scan = scan_from_image(phantom.image, ACQUISITION)
     labels, warnings = mask_on_scan_grid(phantom.arteries, scan, "lesions")
     assert not warnings
-    lesions = find_lesions(scan.image, sitk.GetArrayFromImage(labels), RULES)
+    lesions = find_lesions(scan.image, labels, RULES)
     rows = [(x.id, x.site, x.voxels, x.peak_hu, x.agatston, x.volume_mm3) for x in lesions.lesions]
     places = [x.centroid_ras_mm for x in lesions.lesions]
     total = score_of(lesions.lesions)

@@ -9,12 +9,15 @@ from known_territories import label_of, territories_of
 
 from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.connection import SLIVER_MM3
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.sites import SLIVER_MM3, candidate_sites, verdicts_by_place
+from CACScoringLib.scoring.sites import DenseVoxels, candidate_sites, verdicts_by_place
 
 SHAPE = (6, 24, 24)
+GRID = Grid.of(image_of(np.zeros(SHAPE, np.uint8)))
 LAD, LCX, ANNULUS, RCA, OTHER_ORGAN = map(label_of, ("LAD", "LCX", "aortic valve and root", "RCA", "other"))
 
 
@@ -26,14 +29,11 @@ def halves(left_label, right_label):
 
 
 def region_of(names, sure=1.0, excluded=None):
-    image = image_of(np.zeros(SHAPE, np.int16))
-    mask = image_of((names > 0).astype(np.uint8))
-    excluded_labels = None if excluded is None else image_of(excluded)
-    return HeartRegion(mask, excluded_labels, "hand", territories=territories_of(image, names, sure))
+    return HeartRegion(names > 0, excluded, "hand", territories=territories_of(names, sure))
 
 
 def sites(names, candidates, **more):
-    return candidate_sites(region_of(names, **more), candidates)
+    return candidate_sites(region_of(names, **more), candidates, GRID)
 
 
 def box(*columns):
@@ -123,12 +123,12 @@ def test_aorta_in_a_corner_of_the_scan_touches_only_its_neighbours(at, adjacent)
 
 
 def test_without_territories_candidates_are_not_assigned():
-    region = HeartRegion(image_of(np.ones(SHAPE, np.uint8)), None, "lungs")
-    labels = candidate_sites(region, box(6, 18))
+    region = HeartRegion(np.ones(SHAPE, bool), None, "lungs")
+    labels = candidate_sites(region, box(6, 18), GRID)
     assert (labels[box(6, 18)] == Artery.UNASSIGNED).all()
     assert labels.sum() == Artery.UNASSIGNED * box(6, 18).sum()
     lesions = find_lesions(image_of(np.where(box(6, 18), 300, 40).astype(np.int16)), labels, ScoringRules())
-    (verdict,) = verdicts_by_place(lesions, None)
+    (verdict,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, None))
     assert (verdict.artery, verdict.not_coronary_probability) == (Artery.UNASSIGNED, 0.5)
 
 
@@ -139,8 +139,8 @@ def test_verdicts_say_how_sure_the_territories_are():
     hu[0], hu[0, 0, 0] = -1000, 900
     hu[:, 0, 1] = np.arange(len(hu))  # or slices would look lost
     scan = scan_from_image(image_of(hu), Acquisition("test"))
-    lesions = find_lesions(scan.image, candidate_sites(region, box(2, 8)), ScoringRules())
-    (verdict,) = verdicts_by_place(lesions, region.territories)
+    lesions = find_lesions(scan.image, candidate_sites(region, box(2, 8), GRID), ScoringRules())
+    (verdict,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories))
     # Eleven territories: 0.7 for the LAD, 0.03 for each other.
     coronary = 0.7 + 3 * 0.03
     assert verdict.artery is Artery.LAD
@@ -148,7 +148,7 @@ def test_verdicts_say_how_sure_the_territories_are():
     assert verdict.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
     # A network that is surer than it is right is believed less.
     tempered = replace(region.territories, temperature=2.0)
-    (less,) = verdicts_by_place(lesions, tempered)
+    (less,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, tempered))
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
     assert less.not_coronary_probability == verdict.not_coronary_probability
 
@@ -159,6 +159,7 @@ def test_two_likely_arteries_are_both_named(share, second):
     region.territories.probability[label_of("LM")] = 0.95 * (1 - share)
     labels = np.where(box(6, 18), np.uint8(Artery.LAD), np.uint8(0))
     scan = CTScan(image_of(np.where(labels > 0, 300, 0).astype(np.int16)), Acquisition("hand"))
-    (verdict,) = verdicts_by_place(find_lesions(scan.image, labels, ScoringRules()), region.territories)
+    lesions = find_lesions(scan.image, labels, ScoringRules())
+    (verdict,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories))
     assert (verdict.artery, verdict.second) == (Artery.LAD, second)
     assert verdict.arteries == ("LAD or LM" if second else "LAD")

@@ -13,11 +13,9 @@ from CACScoringLib.whole_scan.estimates import DIFFERS, Prediction, agreement, a
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 
 
-def method(agatston, reviewed=True, scaled=None, status="candidates"):
+def method(agatston, reviewed=True, status="candidates"):
     status = "reviewed" if reviewed else status
-    return SimpleNamespace(
-        reviewed=reviewed, status=status, total=SimpleNamespace(agatston=agatston), scaled_agatston=scaled
-    )
+    return SimpleNamespace(reviewed=reviewed, status=status, total=SimpleNamespace(clinical_agatston=agatston))
 
 
 class TestAgreement:

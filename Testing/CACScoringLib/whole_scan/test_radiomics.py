@@ -39,8 +39,8 @@ def make_scan(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegi
     hu[:, :3] = -1000  # a CT shows air
     for *places, value in blocks:
         hu[tuple(places)] = value
-    images = [image_of(array, SPACING) for array in (hu.round().astype(np.int16), heart.astype(np.uint8))]
-    return scan_from_image(images[0], Acquisition("made")), HeartRegion(images[1], None, "given")
+    image = image_of(hu.round().astype(np.int16), SPACING)
+    return scan_from_image(image, Acquisition("made")), HeartRegion(heart, None, "given")
 
 
 PLAQUE = (slice(10, 12), slice(18, 22), slice(30, 35), 350)

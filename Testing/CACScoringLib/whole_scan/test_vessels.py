@@ -45,10 +45,9 @@ def scanned() -> tuple[CTScan, HeartRegion]:
     hu[heart] = 40
     hu[30:33, 24:27, 24:27] = 700
     hu[24:27, 40:43, 36:39] = 500
-    image, mask = sitk.GetImageFromArray(hu), sitk.GetImageFromArray(heart.astype(np.uint8))
-    for volume in (image, mask):
-        volume.SetOrigin((-30, 20, 400))
-    return scan_from_image(image, Acquisition("made up")), HeartRegion(mask, None, "given")
+    image = sitk.GetImageFromArray(hu)
+    image.SetOrigin((-30, 20, 400))
+    return scan_from_image(image, Acquisition("made up")), HeartRegion(heart, None, "given")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +57,7 @@ def test_scores_are_those_of_the_network(kind, scanned, tmp_path):
     scan, region = scanned
     network, model = make_model(tmp_path, kind)
     estimate, warnings = vessel_estimate(scan, region, model)
-    x = vessel_input(scan.image, region.mask, network.config)
+    x = vessel_input(scan, region.mask, network.config)
     with torch.no_grad():
         expected = to_agatston(network(torch.from_numpy(x)[None])[0].numpy(), 200.0, "log")
     record = estimate.record
@@ -93,8 +92,7 @@ def test_warnings(scanned, tmp_path):
     assert [warning.code for warning in warnings] == ["vessels-heart-cut"]
     inside = np.zeros(scan.hu.shape, bool)
     inside[6:54, 20:44, 18:42] = True
-    heart = sitk.GetArrayFromImage(region.mask) == 1
-    share = 1 - (heart & inside).sum() / heart.sum()
+    share = 1 - (region.mask & inside).sum() / region.mask.sum()
     percent = int(warnings[0].message.partition("%")[0])
     assert percent == pytest.approx(100 * share, abs=2.5), "a row more or less at the edge"
     _, model = make_model(tmp_path / "other", "voxel-sum", scale=0.001)

@@ -81,7 +81,7 @@ class TestConfirmation:
         review = confirmed(case)
         act(review, "accept", reader="Bob", looked_at=ids_of(review))
         confirmation = review.review.confirmations["threshold"]
-        assert (confirmation.reader, confirmation.not_looked_at, confirmation.part) == ("Bob", (), "")
+        assert (confirmation.reader, confirmation.not_looked_at) == ("Bob", ())
         assert review.review.non_coronary.reviewed
         act(review, "reviewed", on=False)
         assert review.review.confirmations == {}

@@ -44,7 +44,7 @@ def test_contrast_is_refused_by_header_and_by_blood(tmp_path, monkeypatch):
     values = np.random.default_rng(0).normal(250, 8, (20, 60, 60)).astype(np.int16)
     values[:, :9] -= 1250
     ct = write_image(tmp_path / "b.nii.gz", values)
-    heart = Grid.of(read_ct(ct).image).image(np.ones(values.shape, np.uint8))
+    heart = np.ones(values.shape, bool)
     monkeypatch.setattr(checks, "heart_region", lambda scan: HeartRegion(heart, None, "lungs", ()))
     with pytest.raises(CTError, match=r"It has contrast: blood measures 2[45]\d HU"):
         check_scan(new_scan(ct))

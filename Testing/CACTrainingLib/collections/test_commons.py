@@ -79,7 +79,7 @@ def test_without_a_connection(tmp_path, monkeypatch):
 
     monkeypatch.setattr(commons, "getproxies", dict)
     monkeypatch.setattr(commons.socket, "create_connection", refuse)
-    with pytest.raises(CTError, match=r"no connection to .+ \(no route to host\)\. On a computer with"):
+    with pytest.raises(CTError, match=r"no connection to .+ \(no route to host\)\. On another computer: "):
         fetch_sample(LIDC, tmp_path, 1, Progress())
 
 

@@ -102,7 +102,7 @@ def test_one_of_two_patients_with_calcium_is_validated_on(cohort):
 
 def test_samples_are_what_scoring_sees(cohort, data):
     scan = find_scans([cohort])[0]
-    slices = preprocessing.heart_slices(read_ct(scan.ct).image, read_mask(scan.heart))
+    slices = preprocessing.heart_slices(read_ct(scan.ct), sitk.GetArrayFromImage(read_mask(scan.heart)) > 0)
     indices = np.arange(len(slices))
     expected = preprocessing.slice_input(slices, indices, 2, True)
     np.testing.assert_allclose(data.network_input(indices, 2, True), expected, atol=5e-4)
@@ -227,7 +227,8 @@ def test_an_outlined_heart_is_prepared_for_the_territory_network(cohort, tmp_pat
     (folder,) = prepare([scan], "heart", tmp_path)
     volume, image = outlined_volume(folder), read_ct(scan.ct).image
     assert volume.hu.shape == volume.heart.shape == volume.labels.shape
-    np.testing.assert_allclose(volume.hu, ScanGrid.over(image, TERRITORY_SPACING_MM).resample(image, -1024), atol=0.5)
+    expected = ScanGrid.over(image, TERRITORY_SPACING_MM).resample(sitk.GetArrayFromImage(image), -1024)
+    np.testing.assert_allclose(volume.hu, expected, atol=0.5)
     assert volume.heart.sum() * 27 == pytest.approx(np.pi * 56**2 * 24, rel=0.05)  # in mm³
     assert (volume.labels == HEART_ONLY).all()
 

@@ -102,7 +102,7 @@ def test_results_of_a_cohort_become_labels(tmp_path):
     done = dict.fromkeys(header, "") | {
         **{"name": "one", "folder": "one", "ct": str(tmp_path / "in" / "scan.nii.gz"), "patient": "P", "state": "done"},
         **{"patient_sex": "M", "patient_age_years": "70", "threshold_agatston": "55.5", "threshold_reviewed": "False"},
-        "decomposition_scaled_agatston": "44",
+        "decomposition_agatston": "44",
     }
     reviewed = {**done, "name": "two", "folder": "two", "threshold_reviewed": "True", "patient": "", "patient_sex": "O"}
     failed = {**done, "name": "three", "folder": "", "state": "failed"}

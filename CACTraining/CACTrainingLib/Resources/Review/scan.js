@@ -351,9 +351,10 @@ function giveUp () {
   draw()
 }
 
-// Of the lesions that count, those that were never shown, and in words how many were.
+// Of the coronary lesions that count, those that were never shown, and in words how many were.
 function lookedAt () {
-  const counted = own().lesions.filter(lesion => lesion.left_out === null && !isRejected(lesion))
+  const isCoronary = lesion => state.given_sites.indexOf(lesion.site) <= 4
+  const counted = own().lesions.filter(lesion => lesion.left_out === null && !isRejected(lesion) && isCoronary(lesion))
   const looked = new Set([...own().looked_at, ...shownIn(method)])
   const unseen = counted.filter(lesion => !looked.has(lesion.id))
   return { unseen, words: counted.length ? `${counted.length - unseen.length} of ${counted.length} lesions looked at` : '' }
@@ -366,14 +367,12 @@ function showLooks () {
 // A score is confirmed as far as it was looked at; the reader is asked where that is not all of it.
 function confirmScore () {
   const { unseen, words } = lookedAt()
-  const outside = unseen.filter(lesion => state.given_sites.indexOf(lesion.site) > 4).length
-  const text = `${words}. Never shown: ${unseen.length - outside} in the arteries, ${outside} outside them. Confirm what you looked at? The others stay automatic.`
-  if (!unseen.length || confirm(text)) return act('accept')
+  if (!unseen.length || confirm(`${words}. Confirm what you looked at? The others stay automatic.`)) return act('accept')
 }
 
 function zero () {
   const lesions = Object.values(own().arteries).reduce((sum, score) => sum + score.lesions, 0)
-  const inside = lookedAt().unseen.filter(lesion => state.given_sites.indexOf(lesion.site) <= 4).length
+  const inside = lookedAt().unseen.length
   const text = `This rejects ${lesions} lesions, ${inside} of them never in view, and records a reviewed score of 0.`
   if (!lesions || confirm(text)) act('no-calcium')
 }

@@ -228,7 +228,7 @@ def as_ct_scan(scan: DigitalScan, patient: Patient) -> CTScan:
 def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: int) -> dict[str, Any]:
     """Return the truth about a scan for `truth.json`. Masses in mg hydroxyapatite."""
     facts = demographics(patient)
-    fat, _ = measure_epicardial_fat(as_ct_scan(scan, patient), image_on(scan.grid, scan.heart), "truth")
+    fat, _ = measure_epicardial_fat(as_ct_scan(scan, patient), scan.heart, "truth")
     return {
         "schema": SCHEMA,
         "patient": patient.number,

@@ -14,7 +14,6 @@ from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import CTScan, ScanWarning
 from CACScoringLib.core.errors import ContrastError, InsertionError
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import stem
 from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
 from CACScoringLib.record.rules import ScoringRules
@@ -102,7 +101,7 @@ def prepare_background(
     warnings += examine(scan, blood)
     if blood is None:
         raise InsertionError("The noise in the heart cannot be measured. Give a mask of the whole heart.")
-    mask = sitk.GetArrayFromImage(region.mask) > 0
+    mask = region.mask
     dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:
         message = f"{dense} places in the heart reach 130 HU. If any is calcium, its truth is wrong: take another scan."
@@ -112,23 +111,23 @@ def prepare_background(
     if needs_arteries:
         # The network's outline, without the heart mask's margin for moving arteries.
         by_network = region.territories if heart is None else None
-        outline = region.mask if by_network is None else by_network.heart_mask(scan.image)
-        anatomy = fit_scan_heart(scan, outline, labels)
+        outline = region.mask if by_network is None else by_network.heart_mask(scan.hu.shape)
+        anatomy = fit_scan_heart(scan, outline, None if labels is None else scan.grid.image(labels))
     noise, share = measure_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
     aortas = _aortas(scan, labels, region.excluded, grid)
     return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))
 
 
-def _aortas(scan: CTScan, labels: sitk.Image | None, excluded: sitk.Image | None, grid: Grid) -> tuple[Vessel, ...]:
+def _aortas(scan: CTScan, labels: np.ndarray | None, excluded: np.ndarray | None, grid: Grid) -> tuple[Vessel, ...]:
     """Return the ascending aorta from a network's labels, and the descending one from the heart region's exclusions."""
     aortas = []
     if labels is not None:
         # Labels extend beyond the wall; the aorta is their round middle.
-        label = voxels_of(labels) == TERRITORIES["ascending aorta"]
+        label = labels == TERRITORIES["ascending aorta"]
         blood = ndimage.gaussian_filter(scan.hu.astype(np.float32), 1.2 / np.array(grid.spacing_mm[::-1])) > 0
         aortas.append(_aorta(_round_middle(label & blood, grid), "ascending aorta", WALL_MM["aorta"], grid))
     if excluded is not None:
-        label = voxels_of(excluded) == AORTA_LABEL
+        label = excluded == AORTA_LABEL
         aortas.append(_aorta(label, "descending aorta", AORTA_LABEL_MARGIN_MM, grid))
     return tuple(vessel for vessel in aortas if vessel is not None)
 
@@ -163,15 +162,15 @@ def _aorta(label: np.ndarray, name: str, margin_mm: float, grid: Grid) -> Vessel
     return vessel_along(path, name, "aortic wall", float(radius), grid)
 
 
-def measure_noise(scan: CTScan, heart: sitk.Image, usual_hu: float, smoothed_hu: float) -> tuple[np.ndarray, float]:
+def measure_noise(scan: CTScan, heart: np.ndarray, usual_hu: float, smoothed_hu: float) -> tuple[np.ndarray, float]:
     """Measure noise SD at the heart in every slice [k], and its share left by a Gaussian of SMOOTHING_MM in the slice.
 
     usual_hu, smoothed_hu: fallbacks for noise and smoothed noise.
     """
     noise = np.full(scan.hu.shape[0], usual_hu)
-    for k in np.flatnonzero(voxels_of(heart).any((1, 2))):
+    for k in np.flatnonzero(heart.any((1, 2))):
         slab = slice(int(k), int(k) + 1)
-        blood = measure_blood(CTScan(scan.image[:, :, slab], scan.acquisition), heart[:, :, slab])
+        blood = measure_blood(CTScan(scan.image[:, :, slab], scan.acquisition), heart[slab])
         if blood is not None:
             noise[k] = blood.noise_hu
     noise = ndimage.median_filter(noise, _NOISE_NEIGHBOURS, mode="nearest")

@@ -239,9 +239,7 @@ def _apply_look(clean: InsertedScan, background: Background, look: Look, seed: t
     hu = look.apply(clean.hu, clean.grid, min(look.air_hu, -1000.0))
     scan = CTScan(image_on(grid, np.rint(hu).astype(np.int16)), background.scan.acquisition)
     usual = float(np.median(clean.noise_sd_hu))
-    noise, share = measure_noise(
-        scan, image_on(grid, heart.astype(np.uint8)), usual, clean.smoothed_noise_share * usual
-    )
+    noise, share = measure_noise(scan, heart, usual, clean.smoothed_noise_share * usual)
     if look.noise_hu:
         source = NoiseSource(seed, grid, scanner)
         for k in range(grid.shape[0]):

@@ -103,7 +103,7 @@ def scan_fields(scan: CTScan, heart: np.ndarray, fit: HeartFit) -> Fields:
     grid = Grid(tuple(size), (STEP_MM,) * 3, part.GetOrigin(), part.GetDirection())
     smooth = sitk.SmoothingRecursiveGaussian(sitk.Cast(part, sitk.sitkFloat32), SMOOTH_MM)
     hu = sitk.GetArrayFromImage(grid.resample(smooth))
-    inside = grid.mask(Grid.of(part).image(heart[box[::-1]]))
+    inside = grid.mask(heart[box[::-1]], Grid.of(part))
     corner = np.array(part.GetOrigin())
     pericardium = _pericardium(fit, corner, hu.shape)
     lung_mm = _distance_mm(hu < LUNG_HU)
@@ -218,19 +218,19 @@ class ScanHeart:
         return labels
 
 
-def fit_scan_heart(scan: CTScan, heart: sitk.Image, labels: sitk.Image | None = None) -> ScanHeart:
+def fit_scan_heart(scan: CTScan, heart: np.ndarray, labels: sitk.Image | None = None) -> ScanHeart:
     """Fit the measured hearts to a scan.
 
     Args:
-        heart: Mask on the scan's grid, uint8 0/1.
+        heart: Mask on the scan's grid, bool [k, j, i].
         labels: A network's territories on the scan's grid, or None.
 
     Raises:
         NoHeartError: The mask holds too little of a heart.
         InsertionError: The fit is so poor that arteries would lie beside the grooves.
     """
-    fit = fit_heart(scan.image, heart, labels=labels)
-    fields = scan_fields(scan, sitk.GetArrayFromImage(heart) > 0, fit)
+    fit = fit_heart(scan.image, scan.grid.image(heart), labels=labels)
+    fields = scan_fields(scan, heart, fit)
     usual = _in_scan(usual_tree(fit.shape), fit, fields)
     main = [vessel.path_mm for vessel in usual.in_heart.vessels if vessel.name in ("LAD", "LCX", "RCA")]
     surface_share = float(fields.can_hold_artery(fit.placement.to_lps(np.concatenate(main))).mean())

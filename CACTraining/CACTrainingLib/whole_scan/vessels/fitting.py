@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from scipy import spatial
 
@@ -118,9 +117,9 @@ def prepare_vessels(
 
 def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> dict[str, np.ndarray]:
     """Return the prepared data of a scan: `input` in half precision, `heart_ml`, and calcium (`true_calcium`)."""
-    voxels = int(np.count_nonzero(voxels_of(region.mask)))
+    voxels = int(np.count_nonzero(region.mask))
     return {
-        "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
+        "input": vessel_input(scan, region.mask, config).astype(np.float16),
         "heart_ml": np.array(voxels * scan.voxel_volume_mm3 / 1000),
         **true_calcium(scan, region, config),
     }
@@ -216,10 +215,10 @@ def true_calcium(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> 
         return {}
     calcium, regions = (image_beside(scan, file) for file in files[:2])
     truth = read_truth(files[2])
-    image, heart = (sitk.DICOMOrient(volume, "LPS") for volume in (scan.image, region.mask))
-    grid = vessel_grid(image, heart, config)
-    hu = grid.resample(calcium, 0.0) * float(truth["calcium_hu_per_mg_cm3"])
-    labels = [grid.resample(regions == n + 1, 0.0) for n in range(len(ARTERIES))]
+    grid = vessel_grid(scan, region.mask, config)
+    hu = grid.resample(voxels_of(calcium), 0.0) * float(truth["calcium_hu_per_mg_cm3"])
+    site = voxels_of(regions)
+    labels = [grid.resample(site == n + 1, 0.0) for n in range(len(ARTERIES))]
     at = np.nonzero(hu >= MIN_HU)
     return {
         "calcium_at": np.ravel_multi_index(at, hu.shape).astype(np.int32),

@@ -113,14 +113,14 @@ def write(folder, calcium, regions, mass=None):
     """Write a heart of 40 HU with calcium, and its truth. Returns the scan and the heart."""
     hu = np.full(calcium.shape, -800, np.float32)
     hu[5:15, 14:26, 14:26] = 40
-    heart = (hu > 0).astype(np.uint8)
+    heart = hu > 0
     hu[:, 0, 0] = 1500 - np.arange(len(hu))  # or it would look cut off, with lost slices
     arrays = {"ct.nii.gz": (hu + PER_MG * calcium).astype(np.int16), MAP: calcium, REGIONS: regions}
     for name, array in arrays.items():
         sitk.WriteImage(image_of(array, SPACING), folder / name)
     truth = {"patient": "1", "slices": [], "calcium_hu_per_mg_cm3": PER_MG, "mass_mg_by_artery": mass or {}}
     (folder / TRUTH).write_text(json.dumps(truth), encoding="utf-8")
-    path, region = folder / "ct.nii.gz", HeartRegion(image_of(heart, SPACING), None, "given")
+    path, region = folder / "ct.nii.gz", HeartRegion(heart, None, "given")
     return scan_from_image(sitk.ReadImage(path), Acquisition("made up"), path), region
 
 
@@ -130,10 +130,9 @@ def test_calcium_as_the_network_sees_it(tmp_path):
     calcium[12, 24, 20], regions[12, 24, 20] = 200, 4
     scan, region = write(tmp_path, calcium, regions)
     truth = true_calcium(scan, region, TRUTH_CONFIG)
-    x = vessel_input(scan.image, region.mask, TRUTH_CONFIG)
-    plain = vessel_input(
-        scan.image - sitk.Cast(sitk.ReadImage(tmp_path / MAP) * PER_MG, sitk.sitkInt16), region.mask, TRUTH_CONFIG
-    )
+    x = vessel_input(scan, region.mask, TRUTH_CONFIG)
+    without = scan.image - sitk.Cast(sitk.ReadImage(tmp_path / MAP) * PER_MG, sitk.sitkInt16)
+    plain = vessel_input(replace(scan, image=without), region.mask, TRUTH_CONFIG)
     amount, artery = np.zeros(x.shape), np.zeros(x.shape)
     amount.ravel()[truth["calcium_at"]] = truth["calcium"]
     artery.ravel()[truth["calcium_at"]] = truth["calcium_artery"]

@@ -49,7 +49,7 @@ class FitPoints:
 def fit_points(image: sitk.Image, mask: sitk.Image) -> tuple[FitPoints, np.ndarray]:
     """Return points in and around the mask, and the mask's middle in LPS."""
     coarse = on_working_grid(image)
-    heart = Grid.of(coarse).mask(mask)
+    heart = Grid.of(coarse).mask(voxels_of(mask), Grid.of(mask))
     volume = heart.sum() * GRID_MM**3 / 1000
     if volume < MIN_FITTED_ML:
         raise NoHeartError(f"The heart mask holds {volume:.0f} ml; {MIN_FITTED_ML:.0f} ml are needed for arteries.")
