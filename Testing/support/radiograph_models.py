@@ -50,10 +50,11 @@ def save_untrained(folder: Path, name: str = "radiograph-untrained", config: Rad
 
 
 class SpotBrightness(nn.Module):
-    """Network whose logits are gains times the mean brightness of discs, SPOT_MM wide, at `spots` (row, column) from
-    the heart's centre at `centres`."""
+    """Network whose logits are gains times the mean brightness of discs, SPOT_MM wide, at `spots` (row, column) in mm
+    from the heart's centre at `centres`; its evidence is in BRIGHT_CELL."""
 
     SPOT_MM = 12.0
+    BRIGHT_CELL = (5, 9)
 
     def __init__(self, config: RadiographNetConfig, centres, spots, gains) -> None:
         super().__init__()
@@ -71,16 +72,20 @@ class SpotBrightness(nn.Module):
         return self.centres.expand(len(views), -1, -1)
 
     def crop(self, views: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-        return cut_out(views, centres, self.config.field_mm, self.config.size)
+        return cut_out(views, centres.floor() + 0.5, self.config.size)
 
-    def forward(self, x: torch.Tensor, crops: bool = False) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, crops: bool = False, evidence: bool = False):
         squares = x if crops else self.crop(x, self.locate(x))
-        return self.gains * (squares.mean(1)[:, None] * self.discs).sum((2, 3))
+        logits = self.gains * (squares.mean(1)[:, None] * self.discs).sum((2, 3))
+        odds = torch.full((*squares.shape[:2], 2, self.config.size // 4, self.config.size // 4), -20.0)
+        row, column = self.BRIGHT_CELL
+        odds[..., row, column] = 20.0
+        return (logits, odds) if evidence else logits
 
 
 def spot_model(
-    centres=((266.0, 235.0),), spots=((0, 0), (-40, 0), (0, 50)), gains=(1.0, 1.0, 1.0), views=("PA",), fit=None
+    centres=((532.0, 470.0),), spots=((0, 0), (-20, 0), (0, 25)), gains=(1.0, 1.0, 1.0), views=("PA",), fit=None
 ) -> LoadedModel:
-    config = RadiographNetConfig(views=views, size=64)
+    config = RadiographNetConfig(views=views, size=160)
     network = SpotBrightness(config, centres, spots, gains)
     return LoadedModel(card_for(config, fit=fit), network.eval())

@@ -17,7 +17,7 @@ from ..core.progress import Progress
 from ..models.cards import ModelCard, load_model
 from ..models.inference import choose_device
 from ..models.site import read_site
-from ..networks.configs import RADIOGRAPH
+from ..networks.configs import RADIOGRAPH, STANDARD_MM
 from ..record.provenance import provenance_of
 from .options import ScoreOptions, from_file
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..radiograph.score import Factors, RadiographResult
     from ..radiograph.view import ChestRadiograph
 
-STEPS = ("reading", "scoring", "saliency", "report")
+STEPS = ("reading", "scoring", "report")
 
 FOR_A_CT = (
     *("ct", "series", "heart", "pericardium", "lesions", "earlier", "dicom", "fhir"),
@@ -178,7 +178,7 @@ def _write(folder: Path, result: RadiographResult, progress: Progress, identify:
     with progress.step("report"):
         for name, view in result.views.items():
             _write_image(folder / f"view_{name}.nii.gz", view.standard[None])
-            _write_image(folder / f"saliency_{name}.nii.gz", view.saliency)
+            _write_image(folder / f"evidence_{name}.nii.gz", view.evidence[None])
         write_text_atomically(folder / "report.html", report.result_as_html(result, identify))
     document = report.result_as_json(result, progress.seconds, identify)
     write_text_atomically(folder / LAST_FILE, report.json_text(document))
@@ -189,7 +189,6 @@ def _write_image(path: Path, values: np.ndarray) -> None:
     import SimpleITK as sitk
 
     from ..io.image_files import write_image
-    from ..radiograph.view import STANDARD_MM
 
     image = sitk.GetImageFromArray(values)
     image.SetSpacing((STANDARD_MM, STANDARD_MM, 1.0))

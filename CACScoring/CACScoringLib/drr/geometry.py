@@ -165,10 +165,13 @@ def in_lps_order(image: sitk.Image) -> sitk.Image:
     return image if order == "LPS" else sitk.DICOMOrient(image, "LPS")
 
 
-def pose_of(geometry: Geometry, image: sitk.Image) -> Pose:
-    """Return the pose of source and detector around a CT."""
+def pose_of(geometry: Geometry, image: sitk.Image | None) -> Pose:
+    """Return the pose of source and detector. image: CT around whose centre they are; None with an isocentre."""
     forwards, right, down = geometry.axes()
-    centre = geometry.isocentre_mm or centre_mm(image)
+    centre = geometry.isocentre_mm
+    if centre is None:
+        assert image is not None
+        centre = centre_mm(image)
     to_detector = 0.0 if geometry.parallel else geometry.source_detector_mm - geometry.source_isocentre_mm
     columns, rows = geometry.pixels
     column_step, row_step = right * geometry.pixel_mm[0], down * geometry.pixel_mm[1]

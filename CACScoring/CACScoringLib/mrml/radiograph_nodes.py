@@ -1,4 +1,4 @@
-"""A scored radiograph in a MRML scene: the network's input picture, its saliency, and the record of the score.
+"""A scored radiograph in a MRML scene: the network's input picture, the located evidence, and the record of the score.
 
 The record is a text node that holds `scores.json` and refers to all pictures. Every function takes its scene and nodes
 as arguments.
@@ -16,6 +16,7 @@ import slicer
 from ..core.errors import CTError, UnreadableError
 from ..core.files import parse_json
 from ..io.image_files import read_image
+from ..networks.configs import STANDARD_MM
 from .drr_nodes import slice_axes
 from .scene import DERIVED_ATTRIBUTE, add_volume, show_as_overlay
 
@@ -24,8 +25,8 @@ SCHEMA = "cac-radiograph/1"
 RECORD_ATTRIBUTE = "CACRadiographRecord"
 """Attribute, "1", of the text node of a scored radiograph."""
 
-SALIENCY_LEAST, SALIENCY_OPACITY = 0.25, 0.5
-"""Saliency below which nothing is shown, and the opacity of the saliency over the radiograph."""
+EVIDENCE_MOST, EVIDENCE_LEAST, EVIDENCE_OPACITY = 0.5, 0.1, 0.5
+"""Probability shown brightest, share of it below which nothing is shown, and opacity over the radiograph."""
 
 _PLANES = {"PA": ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0)), "lateral": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0))}
 """Directions (LPS) of the rows and columns of a picture from a file, by its view."""
@@ -63,11 +64,10 @@ def add_scored(
         picture = add_volume(scene, _placed_image(values[0], *plane), f"{name}, {view} as scored")
         picture.GetDisplayNode().SetWindowLevel(1.0, 0.5)
         nodes = {_role(view): picture}
-        for threshold, saliency in zip(document["thresholds"], _values(folder / files["saliency_file"]), strict=True):
-            agatston = threshold["agatston"]
-            node = add_volume(scene, _placed_image(saliency, *plane), f"Saliency of {name}, {view}, {agatston}")
-            show_as_overlay(node, 1.0, SALIENCY_LEAST)
-            nodes[_role(view, agatston)] = node
+        evidence = _values(folder / files["evidence_file"])[0]
+        node = add_volume(scene, _placed_image(evidence, *plane), f"Evidence of calcium on {name}, {view}")
+        show_as_overlay(node, EVIDENCE_MOST, EVIDENCE_LEAST)
+        nodes[_role(view, True)] = node
         for role, node in nodes.items():
             node.SetAttribute(DERIVED_ATTRIBUTE, "1")
             record.SetNodeReferenceID(role, node.GetID())
@@ -80,11 +80,10 @@ def document_of(record: slicer.vtkMRMLTextNode) -> dict[str, Any]:
 
 
 def pictures_of(
-    record: slicer.vtkMRMLTextNode, view: str, agatston: float | None
+    record: slicer.vtkMRMLTextNode, view: str
 ) -> tuple[slicer.vtkMRMLScalarVolumeNode | None, slicer.vtkMRMLScalarVolumeNode | None]:
-    """Return the picture of a view and the saliency of a threshold; None for no threshold and for removed nodes."""
-    saliency = None if agatston is None else record.GetNodeReference(_role(view, agatston))
-    return record.GetNodeReference(_role(view)), saliency
+    """Return the picture of a view and the located evidence; None for removed nodes."""
+    return record.GetNodeReference(_role(view)), record.GetNodeReference(_role(view, True))
 
 
 def picture_image(node: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
@@ -95,8 +94,8 @@ def picture_image(node: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     return image
 
 
-def _role(view: str, agatston: float | None = None) -> str:
-    return f"CAC.{view}" if agatston is None else f"CAC.{view}.{agatston:g}"
+def _role(view: str, evidence: bool = False) -> str:
+    return f"CAC.{view}.evidence" if evidence else f"CAC.{view}"
 
 
 def _plane(view: str, source: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -110,10 +109,12 @@ def _plane(view: str, source: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[np
 
 
 def _placed_image(values: np.ndarray, right: np.ndarray, down: np.ndarray, centre: np.ndarray) -> sitk.Image:
-    """Return an image of values [row, column] with 1 mm pixels around a centre."""
+    """Return an image of values [row, column] with pixels of STANDARD_MM around a centre."""
     rows, columns = values.shape
     image = sitk.GetImageFromArray(values[None])
-    image.SetOrigin((centre - (columns - 1) / 2 * right - (rows - 1) / 2 * down).tolist())
+    image.SetSpacing((STANDARD_MM, STANDARD_MM, 1.0))
+    corner = (columns - 1) / 2 * right + (rows - 1) / 2 * down
+    image.SetOrigin((centre - STANDARD_MM * corner).tolist())
     image.SetDirection(np.stack([right, down, np.cross(right, down)], 1).reshape(-1).tolist())
     return image
 

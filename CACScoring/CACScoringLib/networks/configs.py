@@ -233,6 +233,9 @@ def _check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -
         raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")
 
 
+STANDARD_MM = 0.5
+"""Pixel size of standard views of a radiograph on the detector."""
+
 RADIOGRAPH, VESSELS, RADIOMICS = "radiograph", "vessels", "radiomics"
 ESTIMATORS = (VESSELS, RADIOMICS)
 """Keys of `registry.NETWORKS` whose models give whole-scan estimates."""

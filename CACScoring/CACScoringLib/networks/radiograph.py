@@ -1,8 +1,9 @@
 """The network that recognises coronary calcium on chest radiographs: one or two views, one logit for each threshold.
 
-`RadiographNet` finds the heart on each view, cuts out a square about its centre, and evaluates the squares of all views
-together. Its input is the standardised square and the square's detail, the difference from the surroundings' mean:
-calcium adds a hundredth of what the chest's shape does, which a small network would first have to learn to subtract.
+`RadiographNet` finds the heart on each view and cuts out a square about its centre. A fully convolutional network, the
+same for all views, draws the log odds of calcium on every 2 mm of the square; the answer is linear in logarithms of
+sums of their odds and probabilities, as the likelihood ratio of calcium at an unknown place is a sum over places. Its
+input is the square and details of several sizes: calcium adds a hundredth of what the chest's shape does.
 """
 
 from __future__ import annotations
@@ -13,25 +14,36 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .configs import STANDARD_MM
 from .voxel_sum import convolution
 
 VIEWS = ("PA", "lateral")
 BACKBONES = ("light", "resnet18", "densenet121")
 
-REDUCTION = 4
+REDUCTION = 8
 """Factor by which views are reduced to find the heart."""
 
-DETAIL_MM = 13
-"""Side in mm of the surroundings whose mean is subtracted; odd, above plaques, below the distance of ribs."""
+CELL = 4
+"""Pixels of the square on a side of a pixel of the evidence."""
 
-DETAIL_GAIN = 12.0
-"""Gain of the detail relative to the square's standard deviation."""
+_BANDS = ((1, 3, 50.0), (3, 7, 50.0), (7, 15, 24.0), (15, 37, 9.0))
+"""Sides in mm of the squares whose means are subtracted in each band of `details`, and a gain that brings the chest in
+it to about 1. Calcium stands out most between 3 and 7 mm, where a mm of its path is a third of the rest."""
+_LARGEST = 4.0
+"""Value towards which larger ones of a band are bent, lest edges of bones outweigh all else."""
 
-_EVIDENCE_GAIN = 30.0
-"""Gain that brings the mean of a map with little calcium to the features' size."""
+INPUTS = len(_BANDS) + 4
+"""Channels of `details`."""
 
-INPUTS = 2
-"""Channels: the square, its detail."""
+AMOUNTS_MM = (0.1, 0.4)
+"""Mean path of calcium in mm of water from which a pixel of the evidence counts as calcified, by channel."""
+
+_CERTAINTIES = (0.0, 2.0, 4.0)
+"""Log odds above which a pixel counts in the sums."""
+
+FEATURES = len(AMOUNTS_MM) * (len(_CERTAINTIES) + 2)
+_ROWS = 9
+"""Rows of the evidence over which two views may be displaced against each other."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,8 @@ class RadiographNetConfig:
         backbone: One of BACKBONES.
         views: Views of the input, in this order.
         thresholds: Lowest Agatston score of each logit; 0 stands for any calcium.
-        size: Side of the square in pixels.
-        field_mm: Side of the square on the detector.
-        width: Channels of the first layer of "light".
+        size: Side of the square in pixels; "light" takes pixels of STANDARD_MM.
+        width: Channels of "light" at full resolution of its evidence.
         enhancement: Enhancement of the views by the caller, a name in `radiograph.view.ENHANCEMENTS`.
         dropout: Share of features dropped in training.
     """
@@ -52,9 +63,8 @@ class RadiographNetConfig:
     backbone: str = "light"
     views: tuple[str, ...] = ("PA",)
     thresholds: tuple[float, ...] = (0.0, 100.0, 400.0)
-    size: int = 96
-    field_mm: float = 160.0
-    width: int = 12
+    size: int = 336
+    width: int = 24
     enhancement: str = "none"
     dropout: float = 0.2
 
@@ -71,47 +81,65 @@ class RadiographNetConfig:
         if self.size < 32 or self.size % 8:
             raise ValueError(f"size is {self.size}; it has to be a multiple of 8, from 32 up.")
 
+    @property
+    def field_mm(self) -> float:
+        """Side of the square on the detector."""
+        return self.size * STANDARD_MM
+
 
 class RadiographNet(nn.Module):
     """Logits of calcium above thresholds from standard views of a chest; see the module.
 
-    Every view has a backbone of its own; their pooled features are put together, and a dense layer gives the logits.
+    Published backbones have one for each view, whose pooled features a dense layer turns into the logits.
     """
 
     def __init__(self, config: RadiographNetConfig) -> None:
         super().__init__()
         self.config = config
         self.finder = HeartFinder()
-        is_light = config.backbone == "light"
-        backbones = [Light(config.width) if is_light else Published(config.backbone) for _ in config.views]
-        self.backbones = nn.ModuleList(backbones)
-        self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(sum(b.outputs for b in backbones), len(config.thresholds))
+        is_light, views = config.backbone == "light", len(config.views)
+        published = [] if is_light else [Published(config.backbone) for _ in config.views]
+        self.backbones = nn.ModuleList([Light(config.width)] if is_light else published)
+        self.dropout = nn.Dropout(0.0 if is_light else config.dropout)
+        count = views * FEATURES + len(AMOUNTS_MM) * (views - 1) if is_light else sum(b.outputs for b in published)
+        self.dense = nn.Linear(count, len(config.thresholds))
+        if is_light:
+            nn.init.constant_(self.dense.weight, 0.1 / views)
+            nn.init.constant_(self.dense.bias, -1.0)
 
     def forward(
         self, x: torch.Tensor, crops: bool = False, evidence: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, list[torch.Tensor]]:
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor | None]:
         """Logits [B, thresholds].
 
-        x: Enhanced standard views, [B, views, rows, columns] of 1 mm in 0 to 1 (`radiograph.view`).
+        x: Enhanced standard views, [B, views, rows, columns] of STANDARD_MM in 0 to 1 (`radiograph.view`).
         crops: True if x holds squares of `crop`, [B, views, size, size].
-        evidence: True to return, for a light network, also each view's map of calcium, logits
-            [B, 1, size / 4, size / 4].
+        evidence: True to return also log odds of calcium of AMOUNTS_MM [B, views, amounts, size / 4, size / 4]; None
+            for published backbones.
         """
         if x.ndim != 4 or x.shape[1] != len(self.config.views):
             raise ValueError(f"Input of shape {tuple(x.shape)} does not hold the views {', '.join(self.config.views)}.")
         squares = x if crops else self.crop(x, self.locate(x))
-        outputs = [b(with_detail(squares[:, n : n + 1], self.config)) for n, b in enumerate(self.backbones)]
-        z = self.dense(self.dropout(torch.cat([pooled for pooled, _ in outputs], 1))).float()
-        return (z, [evidence_map for _, evidence_map in outputs]) if evidence else z
+        odds = None
+        if self.config.backbone == "light":
+            lateral = torch.tensor([view == "lateral" for view in self.config.views], device=x.device)
+            channels = details(squares.flatten(0, 1)[:, None], lateral.repeat(len(x)))
+            channels = channels.contiguous(memory_format=torch.channels_last)
+            odds = self.backbones[0](channels).float().unflatten(0, squares.shape[:2])
+            pooled = pooled_evidence(odds)
+        else:
+            outputs = [b(details(squares[:, n : n + 1])) for n, b in enumerate(self.backbones)]
+            pooled = torch.cat(outputs, 1)
+        z = self.dense(self.dropout(pooled)).float()
+        return (z, odds) if evidence else z
 
     def locate(self, views: torch.Tensor) -> torch.Tensor:
         """Return the middle of the heart's shadow on each view, (row, column) in pixels: [B, views, 2]."""
         return self.finder(functional.avg_pool2d(views, REDUCTION).flatten(0, 1)[:, None]).view(*views.shape[:2], 2)
 
     def crop(self, views: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-        """Return squares of field_mm about centres (row, column) in pixels of 1 mm: [B, views, size, size]."""
-        return cut_out(views, centres, self.config.field_mm, self.config.size)
+        """Return squares about centres (row, column), moved to whole pixels: [B, views, size, size]."""
+        return cut_out(views, centres.floor() + 0.5, self.config.size)
 
 
 class HeartFinder(nn.Module):
@@ -149,35 +177,46 @@ class HeartFinder(nn.Module):
 
 
 class Light(nn.Module):
-    """Small network for few patients and slow processors: four convolutions, and a map of calcium.
-
-    Returns the means and maxima of features and map, [B, outputs], and the map, [B, 1, rows / 4, columns / 4]. Maxima
-    respond to a single small deposit, means to many.
-    """
+    """Small network for slow processors: log odds of calcium [B, amounts, size / 4, size / 4] from `details`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         w = width
-        self.layers = nn.Sequential(
-            *convolution(INPUTS, w, 5, 2),
-            *convolution(w, 2 * w, 3, 1),
-            *convolution(2 * w, 4 * w, 3, 2),
-            *convolution(4 * w, 4 * w, 3, 1),
+        self.stem = nn.Sequential(*convolution(INPUTS, 16, 5, 1), *convolution(16, w, 3, 2))
+        self.near = nn.Sequential(*convolution(w, w, 3, 1), *convolution(w, w, 3, 1))
+        self.far = nn.Sequential(
+            *convolution(w, 2 * w, 3, 2),
+            *convolution(2 * w, 2 * w, 3, 1),
+            *convolution(2 * w, 2 * w, 3, 1, dilation=2),
+            *convolution(2 * w, 2 * w, 3, 1, dilation=4),
         )
-        self.where = nn.Conv2d(4 * w, 1, 1)
-        nn.init.constant_(self.where.get_parameter("bias"), -4.0)  # no calcium before training
-        self.outputs = 8 * w + 2
+        self.join = nn.Conv2d(2 * w, w, 1)
+        self.last = nn.Sequential(*convolution(w, w, 3, 1), nn.Conv2d(w, len(AMOUNTS_MM), 1))
+        nn.init.constant_(self.last[-1].get_parameter("bias"), -5.0)  # no calcium before training
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        f = self.layers(x)
-        evidence = self.where(f)
-        mean = _EVIDENCE_GAIN * torch.sigmoid(evidence).mean((2, 3))
-        return torch.cat([f.mean((2, 3)), f.amax((2, 3)), mean, evidence.amax((2, 3))], 1), evidence
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fine = self.near(self.stem(x))
+        coarse = functional.interpolate(
+            self.join(self.far(fine)), scale_factor=2.0, mode="bilinear", align_corners=False
+        )
+        return self.last(fine + coarse)
+
+
+def pooled_evidence(odds: torch.Tensor) -> torch.Tensor:
+    """Return FEATURES of each view's log odds [B, V, amounts, rows, columns], and of the rows that two views share."""
+    sums = [(odds - least).sigmoid().sum((3, 4)).add(1e-3).log() for least in _CERTAINTIES]
+    ratios = [(scale * odds).logsumexp((3, 4)) / scale for scale in (1, 2)]
+    pooled = torch.stack([*sums, *ratios], 3).flatten(1)
+    if odds.shape[1] == 1:
+        return pooled
+    first, second = odds.logsumexp(4).unbind(1)  # [B, amounts, rows]
+    first = functional.max_pool1d(first, _ROWS, 1, _ROWS // 2)
+    return torch.cat([pooled, (first + second).logsumexp(2)], 1)
 
 
 class Published(nn.Module):
     """Network of the literature from MONAI, in two dimensions, without its last layer; returns mean features
-    [B, outputs]."""
+    [B, outputs] of `details`."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -199,36 +238,45 @@ class Published(nn.Module):
             self.layers = nn.Sequential(features, nn.ReLU(inplace=True))
             self.outputs = 1024
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return self.layers(x).mean((2, 3)), None
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x).mean((2, 3))
 
 
-def cut_out(
-    views: torch.Tensor, centres: torch.Tensor, field: float, size: int, turn: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return squares about centres, resampled to size × size pixels: [B, V, size, size]. A view's border continues
-    beyond it.
+def cut_out(views: torch.Tensor, centres: torch.Tensor, size: int, turn: torch.Tensor | None = None) -> torch.Tensor:
+    """Return squares of size × size pixels about centres: [B, V, size, size]. A view's border continues beyond it.
 
-    views: [B, V, rows, columns]. centres: (row, column) in pixels, [B, V, 2]. field: side, pixels. turn: matrices
-    [B, V, 2, 2] that take (column, row) from the centre in the square to those in the view.
+    views: [B, V, rows, columns]. centres: (row, column) in pixels, [B, V, 2]. turn: matrices [B, V, 2, 2] that take
+    (column, row) from the centre in the square to those in the view.
     """
     batch, count, rows, columns = views.shape
     unit = torch.tensor([2 / columns, 2 / rows], device=views.device)
     middle = (centres.reshape(-1, 2).flip(1).float() + 0.5) * unit - 1
     turn = torch.eye(2, device=views.device).expand(len(middle), 2, 2) if turn is None else turn.reshape(-1, 2, 2)
-    affine = torch.cat([turn.float() * (field / 2) * unit[:, None], middle[:, :, None]], 2)
-    # Twice as many points as pixels, then means of four, against aliasing.
-    grid = functional.affine_grid(affine, [len(middle), 1, 2 * size, 2 * size], align_corners=False)
-    fine = functional.grid_sample(
+    affine = torch.cat([turn.float() * (size / 2) * unit[:, None], middle[:, :, None]], 2)
+    grid = functional.affine_grid(affine, [len(middle), 1, size, size], align_corners=False)
+    squares = functional.grid_sample(
         views.reshape(-1, 1, rows, columns).float(), grid, padding_mode="border", align_corners=False
     )
-    return functional.avg_pool2d(fine, 2).view(batch, count, size, size)
+    return squares.view(batch, count, size, size)
 
 
-def with_detail(square: torch.Tensor, config: RadiographNetConfig) -> torch.Tensor:
-    """Return a square [B, 1, size, size] standardised to mean 0 and standard deviation 1, and its detail: [B, 2, …]."""
+def details(square: torch.Tensor, lateral: torch.Tensor | None = None) -> torch.Tensor:
+    """Return INPUTS channels of squares [B, 1, size, size] at half their size: details of each band, the square,
+    standardised, place and view.
+
+    lateral: bool [B].
+    """
     mean, sd = square.mean((2, 3), keepdim=True), square.std((2, 3), keepdim=True)
-    z = (square - mean) / (sd + 1e-6)
-    side = max(3, round(DETAIL_MM * config.size / config.field_mm) // 2 * 2 + 1)
-    around = functional.avg_pool2d(functional.pad(z, [side // 2] * 4, mode="reflect"), side, 1)
-    return torch.cat([z, DETAIL_GAIN * (z - around)], 1)
+    half = functional.avg_pool2d((square - mean) / (sd + 1e-6), 2)
+    count, side = len(half), half.shape[2]
+
+    def around(pixels: int) -> torch.Tensor:
+        padded = functional.pad(half, [pixels // 2] * 4, mode="replicate")
+        return functional.avg_pool2d(functional.avg_pool2d(padded, (pixels, 1), 1), (1, pixels), 1)
+
+    bands = torch.cat([gain * (around(fine) - around(coarse)) for fine, coarse, gain in _BANDS], 1)
+    place = torch.linspace(-1, 1, side, device=half.device)
+    rows, columns = (place.view(shape).expand(count, 1, side, side) for shape in ((1, 1, -1, 1), (1, 1, 1, -1)))
+    is_lateral = torch.zeros(count, device=half.device) if lateral is None else lateral.float()
+    view = (2 * is_lateral - 1).view(-1, 1, 1, 1).expand(count, 1, side, side)
+    return torch.cat([_LARGEST * torch.tanh(bands / _LARGEST), half, rows, columns, view], 1)

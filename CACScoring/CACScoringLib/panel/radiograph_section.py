@@ -1,4 +1,4 @@
-"""Probability of coronary calcium on a chest radiograph: scored in the background, shown with the saliency."""
+"""Probability of coronary calcium on a chest radiograph: scored in the background, shown with the located evidence."""
 
 # Slicer's naming.
 # ruff: noqa: N802, N806
@@ -47,7 +47,7 @@ class RadiographSection(Section):
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         self.bind(ui.radiographModelBox, "radiographModel")
-        ui.radiographSaliencyBox.currentIndexChanged.connect(lambda *_args: self._showSaliency())
+        ui.radiographPictureBox.currentIndexChanged.connect(lambda *_args: self._showPicture())
         ui.pages.currentChanged.connect(lambda *_args: self._showPending())
         ui.radiographReportButton.clicked.connect(self._openReport)
         table_widgets.prepareTable(ui.radiographTable)
@@ -203,18 +203,16 @@ class RadiographSection(Section):
         titles, self._pictures = [], []
         for view in document["views"] if document is not None else ():
             titles.append(_("{view}: radiograph alone").format(view=view))
-            self._pictures.append((view, None))
-            for threshold in document["thresholds"]:
-                titles.append(_("{view}: for {answer}").format(view=view, answer=_scoreRange(threshold["agatston"])))
-                self._pictures.append((view, threshold["agatston"]))
-        box = ui.radiographSaliencyBox
+            titles.append(_("{view}: with located calcium").format(view=view))
+            self._pictures += [(view, False), (view, True)]
+        box = ui.radiographPictureBox
         widgets.fillBox(box, [(title, n) for n, title in enumerate(titles)], min(1, len(titles) - 1))
-        for widget in (box, ui.radiographSaliencyLabel):
+        for widget in (box, ui.radiographPictureLabel):
             widget.setVisible(document is not None)
         ui.radiographReportButton.setVisible(document is not None)
         ui.radiographReportButton.setEnabled(self._report is not None and self._report.is_file())
         if document is not None:
-            self._showSaliency()
+            self._showPicture()
 
     def _document(self) -> dict[str, Any] | None:
         """Return the content of the record; None without a readable one."""
@@ -245,21 +243,22 @@ class RadiographSection(Section):
             columns[_("AUC in tests")] = lambda row: f"{row['auc']:.2f}" if row.get("auc") is not None else ""
         table_widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
 
-    def _showSaliency(self) -> None:
-        from ..mrml.radiograph_nodes import SALIENCY_OPACITY, pictures_of
+    def _showPicture(self) -> None:
+        from ..mrml.radiograph_nodes import EVIDENCE_OPACITY, pictures_of
 
-        box = self._ui.radiographSaliencyBox
+        box = self._ui.radiographPictureBox
         # The user may have gone on to a review, whose views stay until this page is opened again.
         self._isPending = self._ui.pages.currentWidget() is not self._ui.radiographTab
         if self._record is None or box.currentIndex < 0 or self._isPending:
             return
-        picture, saliency = pictures_of(self._record, *self._pictures[box.currentIndex])
+        view, located = self._pictures[box.currentIndex]
+        picture, evidence = pictures_of(self._record, view)
         if picture is not None:
-            radiograph_views.showPicture(picture, saliency, opacity=SALIENCY_OPACITY)
+            radiograph_views.showPicture(picture, evidence if located else None, opacity=EVIDENCE_OPACITY)
 
     def _showPending(self) -> None:
         if self._isPending:
-            self._showSaliency()
+            self._showPicture()
 
     def _openReport(self, *_args: object) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report)))

@@ -8,7 +8,7 @@ model's card holds their coefficients under `calibration`: for each threshold T 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -20,9 +20,9 @@ from ..core.errors import CTError, ModelError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, StoredModel, find_model, list_models
 from ..models.inference import predict
-from ..networks.configs import RADIOGRAPH
+from ..networks.configs import RADIOGRAPH, STANDARD_MM
 from ..record.provenance import Provenance
-from .view import STANDARD_MM, ChestRadiograph, enhance, looks_inverted
+from .view import STANDARD_PIXELS, ChestRadiograph, enhance, looks_inverted
 
 if TYPE_CHECKING:
     from ..networks.radiograph import RadiographNet
@@ -114,46 +114,23 @@ def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
     return (ScanWarning("image-not-proven", message),)
 
 
-SAMPLES = 12
-NOISE = 0.1
-"""Noise of each sample, relative to the standard deviation of grey within the square."""
+def place_evidence(
+    network: RadiographNet, odds: np.ndarray | None, centres: Sequence[tuple[float, float]]
+) -> np.ndarray:
+    """Return the located evidence of calcium as probability on each pixel of the views, float32 [views, 864, 864].
 
-SMOOTH_MM = 3.0
-"""Standard deviation in mm of the maps' smoothing, about the size of a plaque on a radiograph."""
-
-
-def saliency(network: RadiographNet, views: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Compute the saliency of each pixel for each threshold's logit: float32 [views, thresholds, 432, 432], 0 to 1.
-
-    Each map is the root mean square of the gradient over SAMPLES noisy copies, smoothed and scaled to its highest
-    value; all 0 if the logit depends on no pixel. The heart's position is fixed. Outside the network's square it is 0.
-
-    Args:
-        network: Network in eval mode.
-        views: Input of the network [views, 432, 432].
-        seed: Seed of the noise.
+    odds: Log odds of a network's squares [views, amounts, rows, columns]; None for a network that locates nothing.
     """
-    import torch
-
-    parameter = next(network.parameters())
-    x = torch.from_numpy(np.ascontiguousarray(views, np.float32))[None].to(parameter)
-    with torch.no_grad():
-        centres = network.locate(x)
-        sd = network.crop(x, centres).std((2, 3), keepdim=True)
-    generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros(())
-    for _ in range(SAMPLES):
-        noise = torch.randn(x.shape, generator=generator).to(x)
-        noisy = (x + NOISE * sd * noise).requires_grad_()
-        logits = network(network.crop(noisy, centres), crops=True)[0]
-        gradients = torch.stack(
-            [torch.autograd.grad(z, noisy, retain_graph=n + 1 < len(logits))[0][0] for n, z in enumerate(logits)]
-        )
-        total = gradients.square() + total.to(gradients)
-    maps = total.div(SAMPLES).sqrt().transpose(0, 1).float().cpu().numpy()
-    maps = ndimage.gaussian_filter(maps, (0, 0, SMOOTH_MM, SMOOTH_MM), mode="constant")
-    highest = maps.max((2, 3), keepdims=True)
-    return np.divide(maps, highest, out=np.zeros_like(maps), where=highest > 0)
+    maps = np.zeros((len(centres), STANDARD_PIXELS, STANDARD_PIXELS), np.float32)
+    if odds is None:
+        return maps
+    size = network.config.size
+    for view, square, (row, column) in zip(maps, odds[:, 0], centres, strict=True):
+        fine = ndimage.zoom(1 / (1 + np.exp(-square)), size / square.shape[0], order=1, mode="nearest", grid_mode=True)
+        first_row, first_column = int(np.floor(row)) + 1 - size // 2, int(np.floor(column)) + 1 - size // 2
+        part = view[max(first_row, 0) : max(first_row + size, 0), max(first_column, 0) : max(first_column + size, 0)]
+        part[:] = fine[max(-first_row, 0) :, max(-first_column, 0) :][: part.shape[0], : part.shape[1]]
+    return maps
 
 
 AGES, BMIS = (18.0, 110.0), (10.0, 80.0)
@@ -214,15 +191,15 @@ class ViewResult:
 
     Attributes:
         radiograph: Radiograph of the view.
-        standard: View before enhancement, float32 [432, 432], 0 to 1.
+        standard: View before enhancement, float32 [864, 864], 0 to 1.
         heart_centre: Centre (row, column) of the heart in the standard view.
-        saliency: Saliency, float32 [thresholds, 432, 432], 0 to 1.
+        evidence: Probability of calcium as the network locates it, float32 [864, 864]; 0 if it locates none.
     """
 
     radiograph: ChestRadiograph
     standard: np.ndarray
     heart_centre: tuple[float, float]
-    saliency: np.ndarray
+    evidence: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -272,23 +249,22 @@ def score_radiograph(
         radiographs: Radiographs by view, "PA" or "lateral".
         factors: Clinical factors; None if some are unknown.
         model: Loaded model.
-        progress: Reports the steps "scoring" and "saliency".
+        progress: Reports the step "scoring".
 
     Raises:
         CTError: A view is missing or wrong, a picture is unusable, or the device fails.
     """
     progress = progress or Progress()
     card, network = model.card, cast("RadiographNet", model.network)
-    names, field = tuple(card.config["views"]), float(card.config["field_mm"])
+    names, field = tuple(card.config["views"]), float(network.config.field_mm)
     _check_views(radiographs, names, card.name)
     warnings = [warning for name in radiographs for warning in _named_warnings(radiographs, name)]
     with progress.step("scoring"):
         standard = {name: radiographs[name].standard() for name in names}
         inputs = np.stack([enhance(view, card.config["enhancement"]) for view in standard.values()])
         logits, notes = predict(network, inputs[None], 1)
-        centres = _centres(network, inputs)
-    with progress.step("saliency"):
-        maps = saliency(network, inputs)
+        centres, odds = _located(network, inputs)
+        maps = place_evidence(network, odds, centres)
     by_image = make_nonincreasing(probabilities(logits, None, card.calibration))[0]
     with_factors = None
     if factors is not None:
@@ -352,12 +328,16 @@ def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tu
     return tuple(replace(warning, message=f"{name}: {warning.message}") for warning in warnings)
 
 
-def _centres(network: RadiographNet, inputs: np.ndarray) -> list[tuple[float, float]]:
+def _located(network: RadiographNet, inputs: np.ndarray) -> tuple[list[tuple[float, float]], np.ndarray | None]:
+    """Return the centres of the hearts, and the log odds of calcium in the squares about them."""
     import torch
 
     with torch.inference_mode():
         x = torch.from_numpy(inputs[None]).to(next(network.parameters()))
-        return [(float(row), float(column)) for row, column in network.locate(x)[0].float().cpu().numpy()]
+        centres = network.locate(x)
+        _, odds = network(network.crop(x, centres), crops=True, evidence=True)
+    places = [(float(row), float(column)) for row, column in centres[0].float().cpu().numpy()]
+    return places, None if odds is None else odds[0].cpu().numpy()
 
 
 def _place_warnings(name: str, centre: tuple[float, float], view: np.ndarray, field_mm: float) -> list[ScanWarning]:

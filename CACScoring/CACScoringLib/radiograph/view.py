@@ -15,25 +15,21 @@ import numpy as np
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
+from ..networks.configs import STANDARD_MM
 
-STANDARD_PIXELS = 432
-STANDARD_MM = 1.0
-"""Pixel size of standard views on the detector."""
+STANDARD_PIXELS = 864
 
 ENHANCEMENTS = ("none", "clahe", "equalised", "unsharp")
 
 LARGER_SIDE_MM = 430.0
 """Larger side in mm of a picture of unknown pixel size: a 43 cm cassette."""
 
-BODY_MM = 20.0
-"""Water-equivalent path in mm above which a ray passes the body, as `projection.BODY_PATH_MM`."""
-
 LOW, HIGH = 1.0, 99.7
 """Percentiles of the body mapped to 0 and 1, as in `projection.Film`."""
 
 AIR_SHARE = 0.03
-"""Limit of air between a picture's darkest (0) and brightest (1) value. BODY_MM are 5 to 7% of a chest's longest path,
-but pictures for display show the body's darkest part black; this value suits both."""
+"""Limit of air between a picture's darkest (0) and brightest (1) value. 20 mm of water are 5 to 7% of a chest's longest
+path, but pictures for display show the body's darkest part black; this value suits both."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ class ChestRadiograph:
 
 
 def standard_view(picture: np.ndarray, pixel_mm: tuple[float, float] | None) -> np.ndarray:
-    """Resample a picture to the network's grid, centred, 0 to 1: float32 [432, 432].
+    """Resample a picture to the network's grid, centred, 0 to 1: float32 [864, 864].
 
     Each pixel is the mean over its extent, 0 outside the picture. pixel_mm: distance of columns and of rows on the
     detector; None sets the larger side to LARGER_SIDE_MM. Raises CTError for values that are not finite, or a
@@ -98,11 +94,6 @@ def standard_view(picture: np.ndarray, pixel_mm: tuple[float, float] | None) -> 
     dark, bright = np.percentile(view[inside], [0.1, 99.9])
     body = inside & (view > dark + AIR_SHARE * (bright - dark))
     return (normalise(view, body if body.any() else inside) * np.minimum(covered, 1)).astype(np.float32)
-
-
-def view_of_path(body_mm: np.ndarray) -> np.ndarray:
-    """Convert the water-equivalent path of rays, mm [432, 432], to a view, float32, 0 to 1."""
-    return normalise(body_mm, body_mm > BODY_MM)
 
 
 def normalise(picture: np.ndarray, body: np.ndarray | None) -> np.ndarray:
@@ -159,8 +150,8 @@ def looks_inverted(view: np.ndarray, lateral: bool = False) -> bool:
 
 
 def _means(values: np.ndarray, step_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return means over each standard pixel along the first axis [432, …], uncovered parts as 0, and the share of each
-    that the values cover [432]."""
+    """Return means over each standard pixel along the first axis [864, …], uncovered parts as 0, and the share of each
+    that the values cover [864]."""
     count = len(values)
     edges = count / 2 + (np.arange(STANDARD_PIXELS + 1) - STANDARD_PIXELS / 2) * STANDARD_MM / step_mm
     edges = np.clip(edges, 0, count)

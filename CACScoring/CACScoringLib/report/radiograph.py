@@ -10,19 +10,19 @@ from PIL import Image, ImageDraw
 
 from ..core.acquisition import PSEUDONYM
 from ..core.text import percent
+from ..networks.configs import STANDARD_MM
 from ..radiograph.score import CardArea, RadiographResult, ViewResult, area_of, proportion_of, threshold_name
-from ..radiograph.view import STANDARD_MM
 from .page import rendered
 from .pictures import Picture, as_jpeg
 
 SCHEMA = "cac-radiograph/1"
 
 PICTURE_PIXELS = 648
-"""Side of the pictures in pixels, 1.5 times that of the views, so that lines are fine."""
+"""Side of the pictures in pixels."""
 
-SQUARE_COLOUR, SALIENCY_COLOUR = (64, 196, 255), (255, 145, 0)
-OPACITY = 0.75
-"""Opacity of the saliency at its maximum."""
+SQUARE_COLOUR, EVIDENCE_COLOUR = (64, 196, 255), (255, 145, 0)
+OPACITY, OPAQUE_FROM = 0.75, 0.5
+"""Highest opacity of the evidence, and the probability from which it has this."""
 
 
 def result_as_html(result: RadiographResult, identify: bool = False) -> str:
@@ -82,7 +82,7 @@ def result_as_json(result: RadiographResult, seconds: dict[str, float], identify
                 "heart_centre": list(view.heart_centre),
                 "field_mm": result.field_mm,
                 "view_file": f"view_{name}.nii.gz",
-                "saliency_file": f"saliency_{name}.nii.gz",
+                "evidence_file": f"evidence_{name}.nii.gz",
             }
             for name, view in result.views.items()
         },
@@ -100,13 +100,14 @@ def result_as_text(result: RadiographResult) -> str:
     return "\n".join([*lines, "Probabilities, not scores. For research only."])
 
 
-def view_picture(view: ViewResult, field_mm: float, threshold: int | None = None) -> Image.Image:
-    """Draw a view with the evaluated square, and the saliency for a threshold (None: no saliency) as an overlay."""
+def view_picture(view: ViewResult, field_mm: float, evidence: bool) -> Image.Image:
+    """Draw a view with the evaluated square, and with the located evidence as an overlay."""
     grey = Image.fromarray(np.rint(view.standard * 255).astype(np.uint8))
     picture = grey.resize((PICTURE_PIXELS,) * 2, Image.Resampling.BICUBIC).convert("RGB")
-    if threshold is not None:
-        mask = Image.fromarray(np.rint(view.saliency[threshold] * OPACITY * 255).astype(np.uint8))
-        picture.paste(SALIENCY_COLOUR, mask=mask.resize(picture.size, Image.Resampling.BICUBIC))
+    if evidence:
+        opacity = np.minimum(view.evidence / OPAQUE_FROM, 1) * OPACITY
+        mask = Image.fromarray(np.rint(opacity * 255).astype(np.uint8))
+        picture.paste(EVIDENCE_COLOUR, mask=mask.resize(picture.size, Image.Resampling.BICUBIC))
     zoom = PICTURE_PIXELS / view.standard.shape[0]
     half = field_mm / STANDARD_MM / 2
     y, x = view.heart_centre
@@ -121,9 +122,9 @@ def _value(area: CardArea | None) -> float | None:
 
 def _pictures(result: RadiographResult, view: ViewResult) -> list[Picture]:
     caption = "The radiograph as the model received it; the model evaluates the square around the heart"
-    drawn = {caption: view_picture(view, result.field_mm)}
-    for n, threshold in enumerate(result.thresholds):
-        drawn[f"Saliency for “{threshold_name(threshold.agatston)}”"] = view_picture(view, result.field_mm, n)
+    drawn = {caption: view_picture(view, result.field_mm, False)}
+    if view.evidence.any():
+        drawn["Where the model sees evidence of coronary calcium"] = view_picture(view, result.field_mm, True)
     return [Picture(as_jpeg(picture), caption) for caption, picture in drawn.items()]
 
 
@@ -136,7 +137,9 @@ def _facts(view: ViewResult, identify: bool) -> dict[str, object]:
         "view": radiograph.view,
         "pixels": f"{columns} × {rows}",
         "pixel size": None if size is None else f"{size[0]:.4g} × {size[1]:.4g} mm",
-        "heart found at": "row {:.0f}, column {:.0f} of the image above, in mm".format(*view.heart_centre),
+        "heart found at": "row {:.0f}, column {:.0f} of the image above, in mm".format(
+            *(STANDARD_MM * place for place in view.heart_centre)
+        ),
         **{key: value for key, value in radiograph.acquisition.facts(identify).items() if value is not None},
     }
 

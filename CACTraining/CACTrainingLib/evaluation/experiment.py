@@ -275,6 +275,10 @@ class Experiment(ABC):
         """Return the values [m, …] of each predictor that a training's values hold, by title."""
         return {configuration.title: values}
 
+    def more_sections(self) -> Sequence[Section]:
+        """Return sections of the page between results and data."""
+        return ()
+
     def runs(self) -> list[ExperimentRun]:
         """Return all runs, the most important first."""
         folds = range(self.settings.budget.folds)
@@ -307,7 +311,7 @@ class Experiment(ABC):
             "Every patient": f"{PREDICTIONS}: predictions of each model",
             "Bootstrap": f"{RESAMPLES} resamples of patients; seed {settings.budget.seed}, also of folds and trainings",
         }
-        sections = [self._results_section(results), self._data_section(reasons)]
+        sections = [self._results_section(results), *self.more_sections(), self._data_section(reasons)]
         return write_study(settings.output, self.PAGE_TITLE, sections, facts, self.is_digital)
 
     def _results_section(self, results: Mapping[ExperimentRun, Mapping[str, Any]]) -> Section:

@@ -10,8 +10,10 @@ The names below are the interface of the library, which README.md describes; not
 
 from CACScoringLib.core.errors import InsertionError
 
+from .anatomy.coronaries import draw_plaques
 from .anatomy.heart import posed_frame
 from .anatomy.patient import AGATSTON_PER_MG, STRATA, Patient, demographics, draw_patient, stratified_patients, stream
+from .anatomy.points import PointCloud
 from .anatomy.segments import SEGMENTS
 from .cohort.cohort import (
     SAMPLES,
@@ -42,16 +44,17 @@ from .scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from .scanner.response import Stamp, add_stamps
 from .scanner.scanner import Scanner
 from .scanner.simulation import HIGHEST_HU, DigitalScan, scan_grid, scan_patient
+from .scanner.still import StillPatient, plaque_points, still_patient
 
 __all__ = [
-    "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS",
-    "SAMPLES", "SEGMENTS", "SEGMENT_SCANS_VERSION", "STRATA", "VISIBLE_CONTRAST_TO_NOISE", "Background",
-    "CohortSettings", "Difficulty", "DigitalScan", "InsertedScan", "InsertedSettings",
-    "InsertionError", "Labels", "Patient", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan", "Stamp",
-    "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics",
-    "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "image_on",
-    "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "posed_frame",
+    "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS", "SAMPLES",
+    "SEGMENTS", "SEGMENT_SCANS_VERSION", "STRATA", "VISIBLE_CONTRAST_TO_NOISE", "Background", "CohortSettings",
+    "Difficulty", "DigitalScan", "InsertedScan", "InsertedSettings", "InsertionError", "Labels", "Patient",
+    "PointCloud", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan", "Stamp", "StillPatient", "TerritoryVolume",
+    "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics", "dense_voxels",
+    "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "draw_plaques", "image_on",
+    "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "plaque_points", "posed_frame",
     "prepare_background", "read_path", "reference_scores", "same_settings", "scan_grid", "scan_patient",
-    "segment_scan", "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions",
-    "write_sample",
+    "segment_scan", "still_patient", "stratified_patients", "stream", "territory_volume", "write_cohort",
+    "write_insertions", "write_sample",
 ]  # fmt: skip

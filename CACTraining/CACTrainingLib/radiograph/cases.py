@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from CACScoringLib.drr.projection import (
     path_length_mm,
     water_equivalent_mm,
 )
-from CACScoringLib.radiograph.view import STANDARD_MM, STANDARD_PIXELS
+from CACScoringLib.networks.configs import STANDARD_MM
+from CACScoringLib.radiograph.view import STANDARD_PIXELS
 
 from ..data.scan_table import VIEWS
 
@@ -39,6 +40,9 @@ BOX_MARGIN_MM = 12.0
 
 _STEPS = {"body": 64.0, "calcium": 1024.0, "heart": 64.0}
 """Steps per mm of stored paths in 16 bits; calcium is signed."""
+
+MAP_STEPS = 1024
+"""Steps per mm of stored paths of drawn calcium."""
 
 SUPER_RESOLUTIONS = ("none", "interpolated", "learned")
 """Ways of making thin slices around the heart before projection, see `super_resolution`."""
@@ -70,6 +74,26 @@ class View:
         return (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Further calcium drawn on a patient's arteries, for training.
+
+    Attributes:
+        agatston: Its score.
+        paths: By view, flat indices in the view, and the path of the calcium there in steps of 1 / MAP_STEPS mm.
+    """
+
+    agatston: float
+    paths: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def sparse(path_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the path of calcium through a view as `Drawing` holds it."""
+    steps = np.clip(np.rint(path_mm * MAP_STEPS), -32768, 32767).astype(np.int16).ravel()
+    at = np.flatnonzero(steps).astype(np.int32)
+    return at, steps[at]
+
+
 def view_geometry(angle_degrees: float, tilt_degrees: float, isocentre_mm: tuple[float, float, float]) -> Geometry:
     """Return the geometry of the chest stand of all views. isocentre_mm: LPS."""
     return Geometry(
@@ -93,7 +117,12 @@ def project_view(geometry: Geometry, body: sitk.Image, calcium: sitk.Image | Non
     return View(water_equivalent_mm(body, geometry), calcium_mm, heart_mm)
 
 
-def write_case(path: Path, views: dict[str, View], thin: dict[tuple[str, str], np.ndarray] | None = None) -> None:
+def write_case(
+    path: Path,
+    views: dict[str, View],
+    thin: dict[tuple[str, str], np.ndarray] | None = None,
+    drawings: Sequence[Drawing] = (),
+) -> None:
     """Write a case under a temporary name, then rename it.
 
     thin: further bodies in mm, by view and way of super-resolution.
@@ -105,6 +134,12 @@ def write_case(path: Path, views: dict[str, View], thin: dict[tuple[str, str], n
             arrays[f"{name}_{part}"] = _quantized(getattr(view, part), steps, kind)
     for (name, method), body in (thin or {}).items():
         arrays[f"{name}_body_{method}"] = _quantized(body, _STEPS["body"])
+    if drawings:
+        arrays["drawn_agatston"] = np.array([drawing.agatston for drawing in drawings])
+        for name in views:
+            at, steps = zip(*(drawing.paths[name] for drawing in drawings), strict=True)
+            arrays[f"{name}_drawn_at"], arrays[f"{name}_drawn_mm"] = map(np.concatenate, (at, steps))
+            arrays[f"{name}_drawn_of"] = np.repeat(np.arange(len(at)), [len(part) for part in at]).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:
         np.savez_compressed(unfinished, **arrays)
@@ -124,7 +159,22 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
         raise CTError(f"The radiographs in {path} cannot be read ({error}). Make them again.") from error
 
 
-def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str) -> dict[str, View]:
+def read_drawings(path: Path) -> list[Drawing]:
+    """Read a case's further calcium, often none. Raises CTError for another file."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            if not any(name.endswith("_drawn_at") for name in file):
+                return []
+            parts = {name: [file[f"{name}_drawn_{part}"] for part in ("at", "mm", "of")] for name in _views(file, path)}
+            return [
+                Drawing(score, {name: (at[of == n], mm[of == n]) for name, (at, mm, of) in parts.items()})
+                for n, score in enumerate(file["drawn_agatston"].tolist())
+            ]
+    except _DAMAGED as error:
+        raise CTError(f"The radiographs in {path} cannot be read ({error}). Make them again.") from error
+
+
+def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str = "none") -> dict[str, View]:
     views = {}
     for name in VIEWS:
         if f"{name}_body" not in file:

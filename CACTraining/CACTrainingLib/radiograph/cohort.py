@@ -1,7 +1,8 @@
-"""Cohorts of digital patients' radiographs, projected from cardiac CT scans of the whole chest.
+"""Cohorts of digital patients' radiographs, projected without a CT, or from a CT of the whole chest.
 
-The CT is gated, because arteries do not move during the milliseconds of a radiograph. Patients stand a little turned,
-tilted and off centre. The CT is not stored.
+Without one, tissue is painted on voxels, and all that is finer, calcium too, is projected as points; a radiograph's
+milliseconds freeze the heart. A CT, which super-resolution needs, is gated and not stored. Patients stand a little
+turned, tilted and off centre, in a deep breath.
 
 At natural prevalence too few patients are severe, so they are selected by true mass until each of STRATA has its share.
 Age, sex and BMI depend on each patient's calcium as in `phantom.anatomy.patient`; the prevalence of calcium, and with
@@ -19,21 +20,37 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.drr.geometry import Geometry
+from CACScoringLib.drr.geometry import Geometry, centre_mm, pose_of
+from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_of
 
 from .. import phantom
 from ..data.scan_table import LABELS, VIEWS
-from .cases import FIELD_OF_VIEW_MM, MATRIX, View, project_view, view_geometry, write_case
+from .cases import (
+    FIELD_OF_VIEW_MM,
+    MATRIX,
+    Drawing,
+    View,
+    project_view,
+    sparse,
+    view_geometry,
+    write_case,
+)
 from .folder import CaseJob, open_folder, write_cases
 
 COLUMNS = ("name", "patient", "file", "age_years", "sex", "bmi_kg_m2", *LABELS, "mass_mg")
+PROTOCOL = "cardiac"
+CENTRE_MM = (0.0, 6.0, 40.0)
+"""Middle of a patient's chest in the patient's frame, LPS."""
+BLUR_MM = 0.4
+"""Standard deviation in mm of the blur of focus and detector; illustrative."""
 ANGLES = {"PA": 0.0, "lateral": 90.0}
 TURN_DEGREES, TILT_DEGREES, SHIFT_MM = 2.0, 1.5, 8.0
 """Standard deviations of a patient's rotation, tilt and shift."""
@@ -46,21 +63,21 @@ class RadiographCohortSettings:
     Attributes:
         first_number: Lowest patient number.
         patients: Number of patients.
-        protocol: Name in `phantom.scanner.motion.PROTOCOLS`; "cardiac" is gated.
-        super_resolution: Network whose thin slices of the heart, and interpolated ones, are projected too; None for
-            neither.
+        natural: True for natural prevalence instead of STRATA.
+        drawings: Number of further drawings of calcium on each patient's arteries, for training.
+        ct: True to project a gated CT.
+        super_resolution: Network whose thin slices of the heart in the CT, and interpolated ones, are projected too;
+            None for neither.
     """
 
     first_number: int = 0
     patients: int = 600
-    protocol: str = "cardiac"
+    natural: bool = False
+    drawings: int = 8
+    ct: bool = False
     super_resolution: str | None = None
 
     def __post_init__(self) -> None:
-        if self.protocol not in phantom.PROTOCOLS:
-            raise CTError(
-                f"There is no scanning protocol {self.protocol!r}; choose one of {', '.join(phantom.PROTOCOLS)}."
-            )
         if self.patients < len(phantom.STRATA) or self.first_number < 0:
             raise CTError(f"Give at least {len(phantom.STRATA)} patients, and a first number from 0 up.")
 
@@ -73,8 +90,8 @@ def write_radiographs(
 ) -> tuple[Path, dict[str, str]]:
     """Write a cohort; returns its table, and failures with reasons. Called again after an interruption, it resumes.
 
-    The table has COLUMNS: agatston (AGATSTON_PER_MG times the true mass), agatston_reader (score of all visible calcium
-    in this CT), agatston_automatic (score of all voxels of 130 HU in the heart), and mass_mg.
+    The table has COLUMNS: agatston (AGATSTON_PER_MG times the true mass), mass_mg, and, of a CT, agatston_reader (score
+    of all visible calcium) and agatston_automatic (score of all voxels of 130 HU in the heart).
 
     Args:
         workers: Processes; None for one per core.
@@ -85,7 +102,9 @@ def write_radiographs(
     """
 
     def numbers() -> dict[str, Any]:
-        return {"numbers": phantom.stratified_patients(settings.first_number, settings.patients)}
+        first, count = settings.first_number, settings.patients
+        natural = list(range(first, first + count))
+        return {"numbers": natural if settings.natural else phantom.stratified_patients(first, count)}
 
     record = open_folder(Path(folder), {"settings": asdict(settings)}, numbers)
     # In random order, so that an interrupted cohort is representative: by number, patients with severe calcium come
@@ -99,32 +118,96 @@ def write_radiographs(
 
 def write_patient(number: int, case: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
     """Write a patient's case; returns the cells of its row."""
+    if settings.ct or settings.super_resolution:
+        return _write_scanned(number, case, settings.super_resolution)
+    patient = phantom.draw_patient(number, surroundings=True, ages=True)
+    still = phantom.still_patient(patient, phantom.draw_pair(phantom.PROTOCOLS[PROTOCOL], _pose_stream(number))[0][1])
+    body, heart = still.grid.image(still.hu), still.grid.image(still.heart)
+    points, sex = phantom.plaque_points(patient, patient.plaques, still.frame), patient.body.sex
+    more = [
+        phantom.draw_plaques(patient.tree, sex, phantom.stream(number, 3, 1 + n), 1.0) for n in range(settings.drawings)
+    ]
+    views, paths = {}, []
+    stands = geometries(number, CENTRE_MM)
+    for name, stand in stands.items():
+        calcium = project_points(points, stand)
+        fine = project_points(still.fine, stand)
+        coarse = project_view(replace(stand, pixels=(STANDARD_PIXELS // 2, STANDARD_PIXELS // 2)), body, None, heart)
+        tissue = ndimage.zoom(coarse.body, 2, order=3, mode="grid-constant", grid_mode=True)
+        views[name] = View(tissue + fine + calcium, calcium, coarse.heart.repeat(2, 0).repeat(2, 1))
+    for plaques in more:
+        cloud = phantom.plaque_points(patient, plaques, still.frame)
+        paths.append({name: sparse(project_points(cloud, stand)) for name, stand in stands.items()})
+    masses = [sum(plaque.mass_mg for plaque in plaques) for plaques in more]
+    drawings = [Drawing(phantom.AGATSTON_PER_MG * mass, path) for mass, path in zip(masses, paths, strict=True)]
+    write_case(case, views, drawings=drawings)
+    return _cells(patient, phantom.AGATSTON_PER_MG * patient.mass_mg)
+
+
+def _write_scanned(number: int, case: Path, super_resolution: str | None) -> dict[str, Any]:
+    """Write a patient's case by way of a CT; returns the cells of its row."""
     patient = phantom.draw_patient(number)
-    scan = _scan(patient, settings.protocol)
+    scan = _scan(patient)
     labels = phantom.annotate(scan, phantom.stream(number, 21, 1))
     image = phantom.image_on(scan.grid, scan.hu)
     heart = phantom.image_on(scan.grid, scan.heart.astype(np.uint8))
-    stands = geometries(number, image)
+    stands = geometries(number, centre_mm(image))
     views, thin = _views(scan, image, heart, stands), {}
-    if settings.super_resolution:
+    if super_resolution:
         from .super_resolution import thin_slice_views  # imports torch
 
         bodies = {name: view.body for name, view in views.items()}
-        thin = thin_slice_views(bodies, scan, stands, settings.super_resolution)
+        thin = thin_slice_views(bodies, scan, stands, super_resolution)
     write_case(case, views, thin)
-    return _cells(patient, image, scan, labels)
+    automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
+    reader, unsupervised = (
+        score_of(find_lesions(image, regions, ScoringRules()).lesions).agatston
+        for regions in (labels.regions, automatic)
+    )
+    return _cells(patient, phantom.AGATSTON_PER_MG * patient.mass_mg, reader, unsupervised)
 
 
-def _scan(patient: phantom.Patient, protocol: str) -> phantom.DigitalScan:
-    scanner, pose = phantom.draw_pair(phantom.PROTOCOLS[protocol], phantom.stream(patient.number, 20))[0]
+def _pose_stream(number: int) -> np.random.Generator:
+    return phantom.stream(number, 20)
+
+
+def _scan(patient: phantom.Patient) -> phantom.DigitalScan:
+    scanner, pose = phantom.draw_pair(phantom.PROTOCOLS[PROTOCOL], _pose_stream(patient.number))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
     return phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner), 1)
 
 
-def geometries(number: int, image: sitk.Image) -> dict[str, Geometry]:
-    """Return the geometry of each view of a patient, always the same for the same patient."""
+def project_points(cloud: phantom.PointCloud, geometry: Geometry) -> np.ndarray:
+    """Project points to paths in mm of water, with the blur of focus and detector. cloud: weights in HU · mm³."""
+    out = np.zeros(geometry.pixels[::-1], np.float32)
+    pose, (forwards, right, down), pixel_mm = pose_of(geometry, None), geometry.axes(), geometry.pixel_mm[0]
+    offset = cloud.positions_mm - pose.source
+    scale = geometry.source_detector_mm / (offset @ forwards)
+    place = pose.source + offset * scale[:, None] - pose.corner
+    row, column = place @ down / pixel_mm, place @ right / pixel_mm
+    inside = (np.minimum(row, column) >= 0) & (np.maximum(row, column) < min(out.shape) - 1)
+    if not inside.any():
+        return out
+    row, column, path = row[inside], column[inside], (cloud.weights * scale**2)[inside] / (1000 * pixel_mm**2)
+    first_row, first_column = max(0, int(row.min()) - 4), max(0, int(column.min()) - 4)
+    part = out[first_row : int(row.max()) + 6, first_column : int(column.max()) + 6]
+    first = (row.astype(int) - first_row) * part.shape[1] + column.astype(int) - first_column
+    below, after = row % 1, column % 1
+    total = np.zeros(part.size)
+    for step, share in (
+        (0, (1 - below) * (1 - after)),
+        (1, (1 - below) * after),
+        (part.shape[1], below * (1 - after)),
+        (part.shape[1] + 1, below * after),
+    ):
+        total += np.bincount(first + step, path * share, part.size)
+    part[:] = ndimage.gaussian_filter(total.reshape(part.shape).astype(np.float32), BLUR_MM / pixel_mm)
+    return out
+
+
+def geometries(number: int, middle: tuple[float, float, float]) -> dict[str, Geometry]:
+    """Return the geometry of each view of a patient, always the same for the same patient. middle: of the chest."""
     generator = phantom.stream(number, 31)
-    middle = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
     stands = {}
     for view in VIEWS:
         turn, tilt = generator.normal(0, (TURN_DEGREES, TILT_DEGREES))
@@ -141,17 +224,10 @@ def _views(
     return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 
-def _cells(
-    patient: phantom.Patient, image: sitk.Image, scan: phantom.DigitalScan, labels: phantom.Labels
-) -> dict[str, Any]:
-    automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
-    reader, unsupervised = (
-        score_of(find_lesions(image, regions, ScoringRules()).lesions).agatston
-        for regions in (labels.regions, automatic)
-    )
-    scores = (phantom.AGATSTON_PER_MG * patient.mass_mg, reader, unsupervised)
+def _cells(patient: phantom.Patient, *scores: float) -> dict[str, Any]:
+    """Return the cells of a row. scores: those of LABELS that are known."""
     return {
         **asdict(phantom.demographics(patient)),
-        **{label: round(score, 2) for label, score in zip(LABELS, scores, strict=True)},
+        **{label: round(score, 2) for label, score in zip(LABELS, scores, strict=False)},
         "mass_mg": round(patient.mass_mg, 4),
     }

@@ -1,13 +1,16 @@
 """Radiographs in memory for training: squares around the heart with a margin, and reduced views.
 
-Projection is linear, so a case with known coronary calcium also gives radiographs of the same patient with scaled
-calcium, and with none (the healthy twin). Such pictures are for training only.
+Projection is linear, so a digital case is kept as the paths through the body without coronary calcium, and those
+through its calcium, which are exposed together anew for each picture: with the patient's own calcium, with other
+calcium drawn on the same arteries, scaled, or with none. Own pictures, and enhanced ones, are kept as they are.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,39 +18,43 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
-from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, view_of_path
+from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance
 
 from ..data.scan_table import VIEWS, TableScan, table_hash
-from .cases import View, read_case
+from .cases import MAP_STEPS, Drawing, View, read_case, read_drawings, sparse
+from .exposure import COARSE, draw_exposure, expose, fine_scatter, scattered, window
 
-MARGIN_PIXELS = 224
-"""Side of stored squares in pixels of 1 mm, with a margin for augmentation."""
+MARGIN_PIXELS = 368
+"""Side of stored squares in pixels, with a margin for augmentation."""
 
-SCALES = (1.0, 0.0, 0.5, 2.0, 4.0)
-"""Factors on a patient's calcium; the first is the original."""
+PATIENTS, NONE = -1, -2
+"""In place of the number of drawn calcium: the patient's own, and none."""
 
 _WHITE = 65535
-_MAP_STEPS = 50.0
-"""Steps per mm of a calcium map, in 8 bits: up to 5 mm of water."""
+_PATH_STEPS = 64.0
+"""Steps per mm of stored paths through the body."""
 
 
 @dataclass(frozen=True)
 class RadiographSet:
-    """Radiographs of n cases: m pictures, several of a case with scaled calcium, of V views each.
+    """Radiographs of n cases, of V views each.
 
     Attributes:
         names: Names of the cases [n].
         patients: Patients of the cases [n]; a split keeps a patient's cases together.
         views: Names of the V views.
         enhancement: Enhancement of the views' contrast.
-        squares: Squares around the heart, uint16 [m, V, 224, 224], 0 to 65535 for 0 to 1.
+        composed: True if squares hold paths, False if brightness.
+        squares: Squares around the heart, uint16 [n, V, side, side]: paths without coronary calcium in mm / 64, or 0 to
+            65535 for 0 to 1.
+        scatter: Scatter on the squares, coarse (`exposure.scattered`) [n, V, side / 8, side / 8].
+        windows: Logarithms of the signal shown as 0 and 1 [n, V, 2].
         corners: First pixel (row, column) of the squares in the view [n, V, 2].
         reduced: Complete views, reduced, uint16 [n, V, 108, 108].
         centres: Centre (row, column) of the squares [n, V, 2].
         has_heart: True if the centres are those of a known heart [n].
-        sample: Index of each picture's case [m].
-        scale: Factor on each picture's calcium [m].
-        maps: Path of the coronary calcium in steps of 0.02 mm, uint8 [n, V, 224, 224].
+        calcium: By case, paths of its own calcium as `drawn` holds them.
+        drawn: By case, further calcium, with indices in the squares.
         has_map: True if the coronary calcium is known [n].
         scores: Scores by label [n], NaN if unknown.
         factors: Age in years, sex (1 for men) and BMI [n, 3], NaN if unknown.
@@ -58,14 +65,16 @@ class RadiographSet:
     patients: np.ndarray
     views: tuple[str, ...]
     enhancement: str
+    composed: bool
     squares: np.ndarray
+    scatter: np.ndarray
+    windows: np.ndarray
     corners: np.ndarray
     reduced: np.ndarray
     centres: np.ndarray
     has_heart: np.ndarray
-    sample: np.ndarray
-    scale: np.ndarray
-    maps: np.ndarray
+    calcium: tuple[Drawing, ...]
+    drawn: tuple[list[Drawing], ...]
     has_map: np.ndarray
     scores: dict[str, np.ndarray]
     factors: np.ndarray
@@ -74,9 +83,35 @@ class RadiographSet:
     def __len__(self) -> int:
         return len(self.names)
 
-    def original_pictures(self) -> np.ndarray:
-        """Return the index of each case's picture with unscaled calcium [n]."""
-        return np.nonzero(self.scale == 1.0)[0]
+    def calcium_path(self, case: int, view: int, number: int) -> np.ndarray:
+        """Return the path of calcium through a square in mm. number: that of drawn calcium, PATIENTS or NONE."""
+        path = np.zeros(MARGIN_PIXELS**2, np.float32)
+        if number != NONE:
+            drawing = self.calcium[case] if number == PATIENTS else self.drawn[case][number]
+            at, steps = drawing.paths[self.views[view]]
+            path[at] = steps / np.float32(MAP_STEPS)
+        return path.reshape(MARGIN_PIXELS, MARGIN_PIXELS)
+
+    def path(self, case: int, view: int) -> np.ndarray:
+        """Return the path through a square without coronary calcium in mm of water."""
+        return self.squares[case, view] / np.float32(_PATH_STEPS)
+
+    def picture(self, case: int, view: int, number: int = PATIENTS) -> np.ndarray:
+        """Return a square of a case's radiograph, 0 to 1, with the same exposure at each call.
+
+        number: As of `calcium_path`; only PATIENTS if the pictures are not composed.
+        """
+        if not self.composed:
+            return self.squares[case, view] / np.float32(_WHITE)
+        generator = np.random.default_rng([zlib.crc32(self.names[case].encode()), view])
+        exposure = draw_exposure(self.views[view], generator)
+        path = self.path(case, view) + self.calcium_path(case, view, number)
+        return self.brightness(expose(path, fine_scatter(self.scatter[case, view]), exposure, generator), case, view)
+
+    def brightness(self, dark: np.ndarray, case: int, view: int) -> np.ndarray:
+        """Return logarithms of the signal as brightness, 0 to 1."""
+        low, high = self.windows[case, view]
+        return np.clip((dark - low) / (high - low), 0, 1)
 
     def channels(self, views: Sequence[str]) -> list[int]:
         """Return indices of views. Raises TableError for a missing view."""
@@ -90,7 +125,6 @@ def load_radiographs(
     views: Sequence[str] = VIEWS,
     enhancement: str = "none",
     super_resolution: str = "none",
-    scales: Sequence[float] = SCALES,
     finder: RadiographNet | None = None,
     progress: Progress | None = None,
 ) -> RadiographSet:
@@ -99,7 +133,6 @@ def load_radiographs(
     Args:
         rows: Rows of the table.
         super_resolution: Way for digital cases, as in `cases.read_case`.
-        scales: Factors on the calcium, the first of them 1; (1,) makes no further pictures.
         finder: Network that locates unknown hearts; without one, squares are at the view's middle, with a warning.
         progress: Progress, which is warned of unknown hearts.
 
@@ -107,73 +140,109 @@ def load_radiographs(
         TableError: A row lacks a view.
         CTError: A file is unreadable.
     """
-    if not scales or scales[0] != 1.0:
-        raise ValueError("The first scale has to be 1, the patient's own calcium.")
     views, progress = tuple(views), progress or Progress()
+    composed = enhancement == "none" and all(row.files["PA"].suffix == ".npz" for row in rows)
     parts = []
     for number, row in enumerate(rows):
-        pictures, paths = _read_pictures(row, views, super_resolution, scales)
-        enhanced = [[enhance(view, enhancement) for view in picture] for picture in pictures]
-        parts.append(_case(enhanced, paths, finder))
+        parts.append(_case(row, views, enhancement, super_resolution, finder, composed))
         progress.counted(number + 1, len(rows))
-    squares = [part.pop("squares") for part in parts]
-    stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+    lists: dict[str, Any] = {name: tuple(part.pop(name) for part in parts) for name in ("calcium", "drawn")}
+    stacked: dict[str, Any] = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
     n_unknown = int((~stacked["has_heart"]).sum())
     if n_unknown and finder is None:
         message = f"On {n_unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
         progress.warning(ScanWarning("heart-not-known", message))
-    counts = [len(part) for part in squares]
     labels = sorted({name for row in rows for name in row.scores})
     return RadiographSet(
         names=tuple(row.name for row in rows),
         patients=np.array([row.patient for row in rows]),
         views=views,
         enhancement=enhancement,
-        squares=np.concatenate(squares),
-        sample=np.repeat(np.arange(len(rows)), counts),
-        scale=np.concatenate([np.array(scales[:count]) for count in counts]),
+        composed=composed,
         scores={name: np.array([row.scores.get(name, np.nan) for row in rows]) for name in labels},
         factors=np.array([row.factors for row in rows]),
         sha256=table_hash(rows),
+        **lists,
         **stacked,
     )
 
 
-def _read_pictures(
-    row: TableScan, views: tuple[str, ...], super_resolution: str, scales: Sequence[float]
-) -> tuple[list[list[np.ndarray]], list[View]]:
-    """Read the pictures of a case by scale and view, the original first, and the paths of a digital patient."""
-    if row.files["PA"].suffix == ".npz":
-        case = read_case(row.files["PA"], super_resolution)
+def _case(
+    row: TableScan,
+    views: tuple[str, ...],
+    enhancement: str,
+    super_resolution: str,
+    finder: RadiographNet | None,
+    composed: bool,
+) -> dict[str, Any]:
+    """Return the arrays of a row's case; see `RadiographSet`. Raises TableError, CTError."""
+    file = row.files["PA"]
+    paths: list[View] = []
+    drawings: list[Drawing] = []
+    pictures: list[np.ndarray] = []
+    if file.suffix == ".npz":
+        case, drawings = read_case(file, super_resolution), read_drawings(file)
         if missing := [view for view in views if view not in case]:
-            raise TableError(f"{row.files['PA']} has no {' or '.join(missing)} view.")
+            raise TableError(f"{file} has no {' or '.join(missing)} view.")
         paths = [case[view] for view in views]
-        # Without calcium, all scales give the same picture.
-        scales = scales if any(path.calcium.any() for path in paths) else (1.0,)
-        return [[view_of_path(v.body - np.float32(1 - scale) * v.calcium) for v in paths] for scale in scales], paths
+        scatter = [scattered(path.body) for path in paths]
+        windows = [window(path.body, field) for path, field in zip(paths, scatter, strict=True)]
+        for name, path, field, (low, high) in zip(views, paths, scatter, windows, strict=True):
+            generator = np.random.default_rng([zlib.crc32(row.name.encode()), len(pictures)])
+            dark = expose(path.body, fine_scatter(field), draw_exposure(name, generator), generator)
+            pictures.append(enhance(np.clip((dark - low) / (high - low), 0, 1), enhancement))
+    else:
+        pictures = _own_pictures(row, views, enhancement, super_resolution)
+        scatter, windows = (
+            [np.zeros((STANDARD_PIXELS // COARSE,) * 2, np.float32)] * len(views),
+            [(0.0, 1.0)] * len(views),
+        )
+    hearts = [path.heart_centre for path in paths]
+    has_heart = bool(hearts) and None not in hearts
+    centres = np.array(hearts, np.float32) if has_heart else _locate(pictures, finder)
+    corners = np.clip(np.rint(centres - (MARGIN_PIXELS - 1) / 2), 0, STANDARD_PIXELS - MARGIN_PIXELS)
+    corners = (corners // COARSE * COARSE).astype(np.int32)
+    windowed = [_window(corner) for corner in corners]
+    contents = [path.body - path.calcium for path in paths] if composed else pictures
+    steps = _PATH_STEPS if composed else _WHITE
+    calcium = Drawing(0.0, {name: sparse(path.calcium) for name, path in zip(views, paths, strict=False)})
+    places = dict(zip(views, corners, strict=True))
+    return {
+        "squares": np.stack([np.rint(c[w] * steps) for c, w in zip(contents, windowed, strict=True)]).astype(np.uint16),
+        "scatter": np.stack([f[_window(c // COARSE, COARSE)] for f, c in zip(scatter, corners, strict=True)]),
+        "windows": np.array(windows, np.float32),
+        "corners": corners,
+        "reduced": np.rint(np.stack([reduced_view(view) for view in pictures]) * _WHITE).astype(np.uint16),
+        "centres": centres,
+        "has_heart": np.array(has_heart),
+        "has_map": np.array(bool(paths)),
+        "calcium": _in_squares(calcium, places),
+        "drawn": [_in_squares(drawing, places) for drawing in drawings],
+    }
+
+
+def _own_pictures(row: TableScan, views: tuple[str, ...], enhancement: str, super_resolution: str) -> list[np.ndarray]:
+    """Read the views of a row of pictures."""
     if super_resolution != "none":
         raise TableError(f"{row.name} is a picture; only radiographs projected from CTs have super-resolution.")
     if missing := [view for view in views if view not in row.files]:
         raise TableError(f"{row.name} has no {' or '.join(missing)} picture; give one, or leave that view out.")
     from CACScoringLib.radiograph.reading import read_radiograph
 
-    return [[read_radiograph(row.files[view]).standard() for view in views]], []
+    return [enhance(read_radiograph(row.files[view]).standard(), enhancement) for view in views]
 
 
-def _case(pictures: list[list[np.ndarray]], paths: list[View], finder: RadiographNet | None) -> dict[str, np.ndarray]:
-    """Return arrays of one case from its pictures by scale and view, and its paths if known; see `RadiographSet`."""
-    hearts = [path.heart_centre for path in paths]
-    has_heart = bool(hearts) and None not in hearts
-    centres = np.array(hearts, np.float32) if has_heart else _locate(pictures[0], finder)
-    corners = np.clip(np.rint(centres - (MARGIN_PIXELS - 1) / 2), 0, STANDARD_PIXELS - MARGIN_PIXELS).astype(np.int32)
-    windows = [_window(corner) for corner in corners]
-    maps = np.zeros((len(windows), MARGIN_PIXELS, MARGIN_PIXELS), np.uint8)
-    for square, path, window in zip(maps, paths, windows, strict=False):
-        square[:] = np.clip(path.calcium * _MAP_STEPS, 0, 255)[window]
-    squares = np.array([[v[window] for v, window in zip(picture, windows, strict=True)] for picture in pictures])
-    reduced = np.stack([reduced_view(view) for view in pictures[0]])
-    stored = {"squares": _quantize(squares), "corners": corners, "reduced": _quantize(reduced), "centres": centres}
-    return {**stored, "has_heart": np.array(has_heart), "maps": maps, "has_map": np.array(bool(paths))}
+def _in_squares(drawing: Drawing, corners: dict[str, np.ndarray]) -> Drawing:
+    """Return calcium with indices in squares of these corners, and without what lies outside."""
+    paths = {}
+    for name, corner in corners.items():
+        if name not in drawing.paths:
+            continue
+        at, steps = drawing.paths[name]
+        row, column = (np.stack(np.divmod(at, STANDARD_PIXELS)) - corner[:, None]).astype(np.int64)
+        inside = (np.minimum(row, column) >= 0) & (np.maximum(row, column) < MARGIN_PIXELS)
+        paths[name] = (row * MARGIN_PIXELS + column)[inside].astype(np.int32), steps[inside]
+    return Drawing(drawing.agatston, paths)
 
 
 def reduced_view(view: np.ndarray) -> np.ndarray:
@@ -191,13 +260,10 @@ def _locate(views: list[np.ndarray], finder: RadiographNet | None) -> np.ndarray
         return finder.eval().locate(torch.from_numpy(np.stack(views))[None])[0].numpy()
 
 
-def _window(corner: np.ndarray) -> tuple[slice, slice]:
+def _window(corner: np.ndarray, pixels: int = 1) -> tuple[slice, slice]:
+    """Return the rows and columns of a square whose pixels are as long as `pixels` of the view."""
     row, column = map(int, corner)
-    return slice(row, row + MARGIN_PIXELS), slice(column, column + MARGIN_PIXELS)
-
-
-def _quantize(values: np.ndarray) -> np.ndarray:
-    return np.rint(values * _WHITE).astype(np.uint16)
+    return slice(row, row + MARGIN_PIXELS // pixels), slice(column, column + MARGIN_PIXELS // pixels)
 
 
 def check_label(data: RadiographSet, label: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.nn import functional
 from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
+from CACScoringLib.networks.configs import STANDARD_MM
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, probabilities
 
@@ -187,9 +188,13 @@ def _initial_network(settings: FitSettings) -> tuple[RadiographNet, RadiographTr
     network = RadiographNet(settings.config)
     if settings.start is not None:
         card, start = read_network(settings.start)
-        if card.network != "radiograph" or start.config != settings.config:
-            raise CTError(f"{card.name} (--start) is no radiograph model of the same backbone, views and size.")
-        network.load_state_dict(start.state_dict())
+        config = cast(RadiographNet, start).config
+        if card.network != "radiograph" or replace(config, views=settings.config.views) != settings.config:
+            raise CTError(f"{card.name} (--start) is no radiograph model of the same backbone and size.")
+        weights = start.state_dict()
+        if config != settings.config:  # other views: what they share
+            weights = {name: value for name, value in weights.items() if not name.startswith("dense.")}
+        network.load_state_dict(weights, strict=config == settings.config)
         training = replace(training, start=card.sha256)
     if settings.pretrained is not None:
         training = replace(training, pretrained=load_pretrained(network, settings.pretrained))
@@ -238,4 +243,4 @@ def finder_error_mm(network: RadiographNet, data: RadiographSet, cases: np.ndarr
         return None
     network.eval()
     true = data.centres[cases][:, data.channels(network.config.views)]
-    return float(np.median(np.linalg.norm(locate_hearts(network, data, cases).numpy() - true, axis=2)))
+    return float(np.median(np.linalg.norm(locate_hearts(network, data, cases).numpy() - true, axis=2))) * STANDARD_MM

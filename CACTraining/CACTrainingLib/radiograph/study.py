@@ -28,6 +28,7 @@ from ..evaluation.experiment import (
     values_of,
 )
 from ..evaluation.measures import Measure, mean_value, rates
+from ..evaluation.parts import Cell, Section, Table
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
@@ -55,7 +56,7 @@ class RadiographConfiguration:
         enhancement: Enhancement of the contrast.
         label: Score of LABELS used as label.
         curriculum: True to train on severe calcium first.
-        counterfactual: True to add radiographs of the same patients with scaled or removed calcium.
+        counterfactual: True to add radiographs of the same patients with other or no calcium.
         located: True to train on the location of calcium, for "light" only.
     """
 
@@ -91,7 +92,7 @@ class RadiographConfiguration:
             preset,
             loop=loop,
             label=self.label,
-            scaled_share=preset.scaled_share if self.counterfactual else 0.0,
+            drawn_share=preset.drawn_share if self.counterfactual else 0.0,
             curriculum=SEVERE_FIRST if self.curriculum else (),
             locate_weight=preset.locate_weight if self.located else 0.0,
         )
@@ -101,10 +102,12 @@ class RadiographConfiguration:
 BASE = RadiographConfiguration()
 """Configuration with which all others are compared."""
 
+BOTH_VIEWS = replace(BASE, name="two-views", views=("PA", "lateral"))
+
 _CONFIGURATIONS = (
     BASE,
     replace(BASE, name="lateral", views=("lateral",)),
-    replace(BASE, name="two-views", views=("PA", "lateral")),
+    BOTH_VIEWS,
     replace(BASE, name="resnet18", backbone="resnet18", located=False),
     replace(BASE, name="densenet121", backbone="densenet121", located=False),
     replace(BASE, name="not-located", located=False),
@@ -214,6 +217,26 @@ class RadiographStudy(Experiment):
             Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), categories),
         ]
 
+    def more_sections(self) -> Sequence[Section]:
+        """Return what an ideal observer could see on digital patients."""
+        if not self.is_digital:
+            return ()
+        from .bound import SHIFTS_MM, bound_of
+
+        data = _loaded_radiographs(BOTH_VIEWS, self.settings)
+        bounds = bound_of(data, THRESHOLDS, self.settings.budget.seed)
+        rows: list[tuple[Cell, ...]] = [
+            (f"{view}, {'known' if shift == 0 else f'within {shift:g} mm'}", *bound[shift].values())
+            for view, bound in bounds.items()
+            for shift in SHIFTS_MM
+        ]
+        text = (
+            "Area under the ROC curve of an observer who knows the calcium's shape and, up to a shift, its place, in "
+            "stationary noise with the mean spectrum of these chests, against the same noise without calcium."
+        )
+        table = Table("bound", "What could be seen: ideal observer", ("View and place", *THRESHOLD_TITLES), tuple(rows))
+        return (Section("bound", "What could be seen", (text,), (table,)),)
+
     def comparators(self) -> Mapping[str, Fit]:
         return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}
 
@@ -250,10 +273,9 @@ _loaded: dict[tuple[Any, ...], RadiographSet] = {}
 
 def _loaded_radiographs(configuration: RadiographConfiguration, settings: ExperimentSettings) -> RadiographSet:
     """Load the radiographs of a study as a configuration needs them. Raises CTError."""
-    from .dataset import SCALES, load_radiographs
+    from .dataset import load_radiographs
 
-    scales = SCALES if configuration.counterfactual else SCALES[:1]
-    pictures = (configuration.views, configuration.enhancement, configuration.super_resolution, scales)
+    pictures = (configuration.views, configuration.enhancement, configuration.super_resolution)
     key = (settings.data, settings.test, *pictures)
     if key not in _loaded:
         _loaded.clear()  # frees its memory first

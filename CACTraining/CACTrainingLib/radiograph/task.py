@@ -1,12 +1,14 @@
 """Training task of the radiograph network: batches, augmentation and loss.
 
-Two additions help a small network with few patients: pictures with scaled or removed calcium (the same chest on both
-sides of a threshold), and a loss that locates the calcium in the features. Both need cases with known calcium, and a
-label that agrees with it.
+Where the calcium is known, each picture is exposed anew, of a body with its own calcium, other calcium on its arteries,
+or none, so that nothing but calcium tells the classes apart; and the network learns where calcium is. Both need a label
+that agrees with the calcium.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -18,19 +20,23 @@ from torch.nn import functional
 
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.options import option
-from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig, cut_out
+from CACScoringLib.networks.configs import STANDARD_MM
+from CACScoringLib.networks.radiograph import AMOUNTS_MM, CELL, RadiographNet, RadiographNetConfig, cut_out
 
 from ..data.scan_table import LABELS
 from ..statistics.patient_folds import CATEGORY_LIMITS, category_of
 from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
-from .dataset import RadiographSet, check_label
+from .dataset import NONE, PATIENTS, RadiographSet, check_label
+from .exposure import draw_exposure, expose, fine_scatter
 
-LOCATED_MM, LOCATED_WEIGHT = 0.3, 10.0
-"""Path of calcium in mm from which it has to be located, and the weight of such places against the others."""
+LOCATED_WEIGHT = 5.0
+"""Weight of places with calcium against the others."""
 
-_MAP_MM = 0.02
+VALIDATED = 3
+"""Most drawings of calcium on the validation patients that a validation predicts besides their own."""
+
 _WHITE = 65535.0
 
 
@@ -43,14 +49,12 @@ class ViewAugmentation:
         turn_degrees: Standard deviation of the rotation.
         zoom: Standard deviation of the scale's logarithm.
         gamma: Standard deviation of the exponent's logarithm.
-        noise: Highest standard deviation of noise, relative to that of the square.
     """
 
     shift_mm: float = 5.0
     turn_degrees: float = 4.0
     zoom: float = 0.06
     gamma: float = 0.15
-    noise: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,15 @@ class RadiographTraining:
         learning_rate: Learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
         shares: Shares of the score's categories (`category_of`) in a batch.
-        scaled_share: Share of pictures with scaled calcium, in categories that have both kinds.
+        drawn_share: Share of pictures with calcium drawn anew or removed, in categories that have both kinds.
+        scale_spread: Standard deviation of the logarithm of a factor on the calcium.
+        first_scale: Further factor on it in the first step, which falls to 1 until `eased_until`.
+        crowding: Highest share of a case's other drawings that are added to a picture in the first step; it falls to 0
+            until `eased_until`.
+        eased_until: Share of the training until which calcium is made easier to see.
         curriculum: Stages; none for no curriculum.
         augmentation: Augmentation of views.
+        answer_weight: Weight of the loss of the answer.
         locate_weight: Weight of the loss that locates calcium, for "light" only.
         finder_steps: Training steps of the heart's finder.
         pretrained: SHA-256 of the initial weights.
@@ -87,13 +97,18 @@ class RadiographTraining:
 
     loop: LoopSettings
     label: str = option("agatston", choices=LABELS)
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     shares: tuple[float, ...] = (0.4, 0.2, 0.2, 0.2)
-    scaled_share: float = 0.5
+    drawn_share: float = 0.8
+    scale_spread: float = 0.5
+    first_scale: float = 4.0
+    crowding: float = 0.9
+    eased_until: float = 0.5
     curriculum: tuple[Stage, ...] = ()
     augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
+    answer_weight: float = 0.3
     locate_weight: float = 1.0
     finder_steps: int = 300
     pretrained: str | None = None
@@ -138,8 +153,8 @@ class RadiographTask(Task[RadiographTraining]):
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         part = self.batch_number / self.settings.loop.steps
-        numbers, scores = self.pictures.draw(generator, self.settings.batch_size, part)
-        x, maps = augment(self.data, numbers, self.channels, self.config, self.settings.augmentation, generator)
+        pictures, scores = self.pictures.draw(generator, self.settings.batch_size, part)
+        x, maps = augment(self.data, pictures, self.channels, self.config, self.settings.augmentation, generator)
         batch = {"x": x, "above": torch.from_numpy(above(scores, self.config.thresholds))}
         if self.locates:
             batch["maps"] = maps
@@ -152,47 +167,59 @@ class RadiographTask(Task[RadiographTraining]):
         if self.locates:
             loss_located = self._location_loss(evidence, batch["maps"])
             values["located"] = loss_located.detach()
-            loss = loss + self.settings.locate_weight * loss_located
+            loss = self.settings.answer_weight * loss + self.settings.locate_weight * loss_located
         self.descend("radiograph", loss, fabric)
         return values
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        logits = predict_logits(cast(RadiographNet, network), self.data, self.validation)
-        metrics = areas(logits, self.validation_scores, self.config.thresholds)
+        net, data = cast(RadiographNet, network), self.data
+        logits, scores = [predict_logits(net, data, self.validation)], [self.validation_scores]
+        if self.pictures.redraws:  # other calcium on the same bodies makes the areas more certain
+            for number in range(min((len(data.drawn[case]) for case in self.validation), default=0))[:VALIDATED]:
+                logits.append(predict_logits(net, data, self.validation, number=number))
+                scores.append(np.array([data.drawn[case][number].agatston for case in self.validation]))
+        metrics = areas(np.concatenate(logits), np.concatenate(scores), self.config.thresholds)
         return {"auc": float(np.mean([metrics[name] for name in self.names])), **{k: metrics[k] for k in self.names}}
 
-    def _location_loss(self, evidence: list[torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
-        losses = []
-        for number, logits in enumerate(evidence):
-            calcified = functional.adaptive_max_pool2d(maps[:, number : number + 1], logits.shape[2:]) > LOCATED_MM
-            weight = logits.new_tensor(LOCATED_WEIGHT, dtype=torch.float32)
-            losses.append(
-                functional.binary_cross_entropy_with_logits(logits.float(), calcified.float(), pos_weight=weight)
-            )
-        return torch.stack(losses).mean()
+    @staticmethod
+    def _location_loss(odds: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+        """Return the cross-entropy of the evidence [B, V, amounts, rows, columns] against paths in mm [B, V, …], in
+        units in which 1000 pixels of a view with even odds are log 2."""
+        calcified = torch.stack([maps > amount for amount in AMOUNTS_MM], 2).float()
+        weight = odds.new_tensor(LOCATED_WEIGHT)
+        losses = functional.binary_cross_entropy_with_logits(odds, calcified, pos_weight=weight, reduction="none")
+        return losses.sum((2, 3, 4)).mean() / 1000
+
+
+Picture = tuple[int, dict[int, float]]
+"""Case, and factors on its calcium by number, as of `RadiographSet.calcium_path`."""
 
 
 class Pictures:
-    """Training pictures by category of their scores, for drawing batches."""
+    """Training pictures by category of their scores, for drawing batches: cases, and numbers of their calcium."""
 
     def __init__(
         self, data: RadiographSet, label: np.ndarray, training: np.ndarray, settings: RadiographTraining
     ) -> None:
-        is_unscaled = data.scale == 1.0
-        usable = np.isin(data.sample, training)
-        if not (settings.knows_calcium and settings.scaled_share > 0):
-            usable &= is_unscaled
-        self.numbers = np.nonzero(usable)[0]
-        # Scaling calcium scales the score.
-        self.scores = label[data.sample[self.numbers]] * data.scale[self.numbers]
-        self.is_original = is_unscaled[self.numbers]
+        pictures = [(case, PATIENTS, label[case]) for case in training]
+        self.redraws = data.composed and settings.knows_calcium and settings.drawn_share > 0
+        if self.redraws:
+            for case in training:
+                pictures.append((case, NONE, 0.0))
+                pictures += [(case, n, drawing.agatston) for n, drawing in enumerate(data.drawn[case])]
+        cases, numbers, scores = zip(*pictures, strict=True)
+        self.pictures, self.scores = np.column_stack([cases, numbers]), np.array(scores)
+        self.is_own = self.pictures[:, 1] == PATIENTS
         self.category = category_of(self.scores)
-        self.settings = settings
+        self.settings, self.data = settings, data
         if len(np.unique(self.category)) < 2:
             raise DataError("All training radiographs are of one category of the score. Give patients of others too.")
 
-    def draw(self, generator: np.random.Generator, count: int, progress: float) -> tuple[np.ndarray, np.ndarray]:
-        """Draw indices of pictures for a batch, with their scores. progress: of the training, 0 to 1."""
+    def draw(self, generator: np.random.Generator, count: int, progress: float) -> tuple[list[Picture], np.ndarray]:
+        """Draw a batch: cases, and numbers of their calcium with a factor on each; and scores [count].
+
+        progress: of the training, 0 to 1.
+        """
         least = next((stage.least for stage in self.settings.curriculum if progress < stage.until), 0.0)
         categories = [c for c in np.unique(self.category) if c == 0 or CATEGORY_LIMITS[c - 1] >= least]
         if len(categories) < 2:  # no patient is that severe
@@ -201,56 +228,89 @@ class Pictures:
         rows = np.empty(count, np.int64)
         for place, category in enumerate(generator.choice(categories, count, p=shares / shares.sum())):
             choice = np.nonzero(self.category == category)[0]
-            is_unscaled = self.is_original[choice]
-            if is_unscaled.any() and not is_unscaled.all():
-                choice = choice[is_unscaled != (generator.random() < self.settings.scaled_share)]
+            is_own = self.is_own[choice]
+            if is_own.any() and not is_own.all():
+                choice = choice[is_own != (generator.random() < self.settings.drawn_share)]
             rows[place] = generator.choice(choice)
-        return self.numbers[rows], self.scores[rows]
+        pictures, scores = [], []
+        ease = max(0.0, 1 - progress / self.settings.eased_until)
+        share, first = ease * self.settings.crowding, ease * math.log(self.settings.first_scale)
+        for row in rows:
+            case, number = self.pictures[row].tolist()
+            calcium = {number: 1.0}
+            score = self.scores[row]
+            if self.redraws:
+                drawn = self.data.drawn[case]
+                if number >= 0:
+                    more = np.flatnonzero(generator.random(len(drawn)) < share * generator.random()).tolist()
+                    calcium |= dict.fromkeys(more, 1.0)
+                calcium = {n: math.exp(generator.normal(first, self.settings.scale_spread)) for n in calcium}
+                score = sum(scale * (drawn[n].agatston if n >= 0 else self.scores[row]) for n, scale in calcium.items())
+            pictures.append((case, calcium))
+            scores.append(score)
+        return pictures, np.array(scores)
 
 
 def augment(
     data: RadiographSet,
-    numbers: np.ndarray,
+    pictures: Sequence[Picture],
     channels: list[int],
     config: RadiographNetConfig,
     augmentation: ViewAugmentation,
     generator: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment pictures; return squares for the network [n, V, size, size], and maps of their calcium in mm, of half the
-    size."""
-    cases, shape = data.sample[numbers], (len(numbers), len(channels))
-    gamma = _tensor(np.exp(generator.normal(0, augmentation.gamma, (*shape, 1, 1))))
-    shift = generator.normal(0, augmentation.shift_mm, (*shape, 2))
-    centres = _tensor((data.centres - data.corners)[cases][:, channels] + shift)
-    angle = np.radians(generator.normal(0, augmentation.turn_degrees, shape))
-    zoom = np.exp(generator.normal(0, augmentation.zoom, shape))
-    along, across = zoom * np.cos(angle), zoom * np.sin(angle)
-    turn = _tensor(np.stack([along, -across, across, along], -1).reshape(*shape, 2, 2))
-    scale = (data.scale[numbers] * _MAP_MM).astype(np.float32)[:, None, None, None]
-    maps = cut_out(_tensor(data.maps[cases][:, channels] * scale), centres, config.field_mm, config.size // 2, turn)
-    views = _brightness(data.squares[numbers][:, channels])
-    squares = cut_out(views, centres, config.field_mm, config.size, turn) ** gamma
-    share = _tensor(generator.uniform(0, augmentation.noise, (*shape, 1, 1)))
-    noise = torch.from_numpy(generator.standard_normal(squares.shape, np.float32))
-    return squares + share * squares.std((2, 3), keepdim=True) * noise, maps
+    """Augment pictures of `Pictures.draw`; return squares for the network [n, V, size, size], and their calcium's mean
+    path in mm on each CELL."""
+    squares, maps = [], []
+    for case, calcium in pictures:
+        for view in channels:
+            parts = _parts(data, case, view, calcium)
+            centre = data.centres[case, view] - data.corners[case, view]
+            shift = np.clip(generator.normal(0, augmentation.shift_mm, 2), -10, 10) / STANDARD_MM
+            angle = math.radians(generator.normal(0, augmentation.turn_degrees))
+            zoom = math.exp(generator.normal(0, augmentation.zoom))
+            along, across = zoom * math.cos(angle), zoom * math.sin(angle)
+            turn = _tensor(np.array([[along, -across], [across, along]])).expand(1, len(parts), 2, 2)
+            places = _tensor(centre + shift).expand(1, len(parts), 2)
+            path, calcium_mm, *scatter = cut_out(_tensor(parts)[None], places, config.size, turn)[0].numpy()
+            if data.composed:
+                exposure = draw_exposure(data.views[view], generator)
+                path = data.brightness(expose(path + calcium_mm, scatter[0], exposure, generator), case, view)
+            squares.append(path ** np.float32(math.exp(generator.normal(0, augmentation.gamma))))
+            maps.append(calcium_mm)
+    shape = (len(pictures), len(channels), config.size, config.size)
+    paths = torch.from_numpy(np.stack(maps)).view(shape)
+    return torch.from_numpy(np.stack(squares)).view(shape), functional.avg_pool2d(paths, CELL)
 
 
-def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False) -> np.ndarray:
-    """Predict logits [n, thresholds] of cases with unscaled calcium.
+def _parts(data: RadiographSet, case: int, view: int, calcium: dict[int, float]) -> np.ndarray:
+    """Return a square [parts, rows, columns] of body or brightness, calcium, and the scatter of composed pictures."""
+    path = np.zeros(data.squares.shape[2:], np.float32)
+    if data.has_map[case]:
+        path += sum(np.float32(scale) * data.calcium_path(case, view, number) for number, scale in calcium.items())
+    if not data.composed:
+        return np.stack([data.picture(case, view), path])
+    return np.stack([data.path(case, view), path, fine_scatter(data.scatter[case, view])])
+
+
+def predict_logits(
+    network: RadiographNet, data: RadiographSet, cases: np.ndarray, locate: bool = False, number: int = PATIENTS
+) -> np.ndarray:
+    """Predict logits [n, thresholds] of cases.
 
     locate: True to cut squares around the network's heart, as scoring does; False for the stored centres.
+    number: That of their calcium, as of `RadiographSet.picture`.
     """
     config = network.config
     channels = data.channels(config.views)
-    originals = data.original_pictures()
     results = []
     with torch.inference_mode():
         for start in range(0, len(cases), 32):
             rows = cases[start : start + 32]
             centres = locate_hearts(network, data, rows) if locate else _tensor(data.centres[rows][:, channels])
-            views = _brightness(data.squares[originals[rows]][:, channels])
+            views = _tensor(np.array([[data.picture(row, view, number) for view in channels] for row in rows]))
             corners = _tensor(data.corners[rows][:, channels])
-            squares = cut_out(views, centres - corners, config.field_mm, config.size)
+            squares = network.crop(views, centres - corners)
             results.append(network(squares.to(_device(network)), crops=True).float().cpu().numpy())
     return np.concatenate(results)
 
@@ -258,7 +318,7 @@ def predict_logits(network: RadiographNet, data: RadiographSet, cases: np.ndarra
 def locate_hearts(network: RadiographNet, data: RadiographSet, cases: np.ndarray) -> torch.Tensor:
     """Predict the hearts' centres [n, V, 2]; see `RadiographNet.locate`."""
     channels = data.channels(network.config.views)
-    reduced = _brightness(data.reduced[cases][:, channels])
+    reduced = _tensor(data.reduced[cases][:, channels] / np.float32(_WHITE))
     with torch.inference_mode():
         centres = network.finder(reduced.flatten(0, 1)[:, None].to(_device(network)))
     return centres.cpu().view(len(cases), len(channels), 2)
@@ -266,11 +326,6 @@ def locate_hearts(network: RadiographNet, data: RadiographSet, cases: np.ndarray
 
 def _tensor(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32))
-
-
-def _brightness(stored: np.ndarray) -> torch.Tensor:
-    """Return stored views with values from 0 to 1."""
-    return torch.from_numpy(stored.astype(np.float32) / np.float32(_WHITE))
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -26,7 +26,7 @@ from ..statistics.roc import above, area_name, area_under_curve
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
 from .cases import SUPER_RESOLUTIONS
-from .dataset import SCALES, RadiographSet, check_label, load_radiographs
+from .dataset import RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, fit, knows_hearts, predictions_of, validation_split
 from .task import SEVERE_FIRST, RadiographTraining
 
@@ -34,7 +34,7 @@ INTENDED_USE = (
     "Estimates the probability of coronary calcium from chest radiographs, where no CT is available. Trained on {data}."
     " For research; not a medical device."
 )
-DIGITAL = "radiographs computed from digital patients; no real radiograph with known calcium"
+DIGITAL = "radiographs of digital patients; no real radiograph with known calcium"
 USER_TABLE = "the radiographs of a user's own table"
 
 
@@ -72,7 +72,6 @@ class RadiographTrainSettings:
         return FitSettings(config, training, options.device, self.pretrained, options.start)
 
 
-# bfloat16 is off: on processors it slows such small networks.
 _LOOP = LoopSettings(average=0.98, half_precision=False)
 PRESETS = read_presets("radiograph", RadiographTrainSettings(RadiographTraining(_LOOP)))
 
@@ -91,12 +90,11 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
             progress=progress,
         )
         with progress.step("radiographs"):
-            scales = SCALES if training.scaled_share > 0 and training.knows_calcium else SCALES[:1]
             finder = cast(RadiographNet, read_network(fitting.start)[1]) if fitting.start is not None else None
             rows = read_radiographs(table, training.label)
             external_rows = read_radiographs(external) if external else ()
             join(rows, external_rows)  # refuses patients in both
-            data = load(rows, scales=scales, finder=finder)
+            data = load(rows, finder=finder)
         with progress.step("training"):
             loop = training.loop
             split = validation_split(data, loop.validation_share, loop.seed, training.label)
@@ -107,8 +105,10 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
                 f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
                 for use, cases in zip(("training", "validation"), split, strict=True)
             )
-            kind = "radiographs computed from digital patients' CT" if digital else "radiographs of a user's table"
+            kind = "radiographs of digital patients" if digital else "radiographs of a user's table"
             facts = facts_of(training) | outcome.facts() | {"sharpening": settings.super_resolution}
+            if fitting.start is not None:
+                facts["start"] = read_network(fitting.start)[0].sha256
             trained = Training(f"{kind}; {uses}; table SHA-256 {data.sha256}", loop.seed, facts, commit())
             use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
             model = run.loaded_model(network, config, settings.backbone, trained, use)
@@ -117,7 +117,7 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
             measured = {**metrics, **measure(data, split[1], training.label), "data": group}
         if external_rows:
             with progress.step("external"):
-                external_data = load(external_rows, scales=SCALES[:1], finder=network)
+                external_data = load(external_rows, finder=network)
                 truth = external_data.scores.get(LABELS[0])
                 label = training.label if truth is None or np.isnan(truth).any() else LABELS[0]
                 tested = measure(external_data, np.arange(len(external_data)), label) | {

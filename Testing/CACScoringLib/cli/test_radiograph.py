@@ -61,13 +61,13 @@ class TestCommand:
             assert values == sorted(values, reverse=True)
             assert all(0 <= value <= 1 for value in values)
         assert document["warnings"][0]["code"] == "digital-patients"
-        assert set(document["seconds"]) == {"reading", "scoring", "saliency", "report"}
+        assert set(document["seconds"]) == {"reading", "scoring", "report"}
         view = document["views"]["PA"]
-        assert view["field_mm"] == 160
-        for name, slices in ((view["view_file"], 1), (view["saliency_file"], 3)):
+        assert view["field_mm"] == 16
+        for name in (view["view_file"], view["evidence_file"]):
             image = sitk.ReadImage(out / name)
-            assert image.GetSize() == (432, 432, slices)
-            assert image.GetSpacing() == (1, 1, 1)
+            assert image.GetSize() == (864, 864, 1)
+            assert image.GetSpacing() == (0.5, 0.5, 1)
             assert 0 <= sitk.GetArrayFromImage(image).min() < sitk.GetArrayFromImage(image).max() <= 1
         assert "above 0" in capsys.readouterr().out
 
@@ -105,7 +105,7 @@ class TestCommand:
         document = json.loads((out / "scores.json").read_text(encoding="utf-8"))
         assert list(document["views"]) == ["PA", "lateral"]
         assert document["factors"] is None
-        assert (out / "saliency_lateral.nii.gz").exists()
+        assert (out / "evidence_lateral.nii.gz").exists()
 
     @pytest.mark.parametrize(
         ("more", "code", "words"),
@@ -170,7 +170,7 @@ class TestReport:
     def test_it_needs_no_other_file_and_warns_before_its_probabilities(self, result):
         page = _Page(result_as_html(result))
         assert not page.links
-        assert page.tags.count("img") == 4
+        assert page.tags.count("img") == 2
         assert result.card.sha256 in page.text
         assert page.text.index("No real radiograph") < page.text.index("Probability of coronary calcium")
 

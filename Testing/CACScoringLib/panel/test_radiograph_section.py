@@ -16,7 +16,7 @@ from CACScoringLib.mrml import radiograph_nodes
 from CACScoringLib.mrml.drr_nodes import add_radiograph, slice_axes
 
 RADIOGRAPH_PAGE = 2
-SHAPE = (432, 432)
+SHAPE = (864, 864)
 
 
 class RadiographProcess(ScriptedProcess):
@@ -32,20 +32,20 @@ class RadiographProcess(ScriptedProcess):
 
 
 def write_result(folder, views=("PA",), with_factors=True, warnings=()) -> None:
-    """Write scores.json, report and pictures in the command's format; saliency n peaks in row 100 n + 50."""
+    """Write scores.json, report and pictures in the command's format; the evidence peaks in row 50."""
     thresholds = [
         {"agatston": a, "probability_image": p, "probability_with_factors": p / 2 if with_factors else None, "auc": auc}
         for a, p, auc in ((0, 0.8, 0.75), (100, 0.4, None), (400, 0.2, 0.7))
     ]
-    files = {v: {"view_file": f"view_{v}.nii.gz", "saliency_file": f"saliency_{v}.nii.gz"} for v in views}
+    files = {v: {"view_file": f"view_{v}.nii.gz", "evidence_file": f"evidence_{v}.nii.gz"} for v in views}
     document = {"schema": "cac-radiograph/1", "thresholds": thresholds, "views": files}
     document["warnings"] = [{"code": "w", "message": message} for message in warnings]
     (folder / "scores.json").write_text(json.dumps(document), encoding="utf-8")
     (folder / "report.html").write_text("<p>report</p>", encoding="utf-8")
-    saliency = np.zeros((3, *SHAPE), np.float32)
-    saliency[range(3), [50, 150, 250], 200] = 1
+    evidence = np.zeros((1, *SHAPE), np.float32)
+    evidence[0, 50, 200] = 1
     for view in views:
-        for name, values in (("view", np.full((1, *SHAPE), 0.5, np.float32)), ("saliency", saliency)):
+        for name, values in (("view", np.full((1, *SHAPE), 0.5, np.float32)), ("evidence", evidence)):
             sitk.WriteImage(sitk.GetImageFromArray(values), str(folder / f"{name}_{view}.nii.gz"))
 
 
@@ -161,7 +161,7 @@ class TestScore:
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], np.arange(1024).reshape(32, 32))
         page.worker.write(views=("lateral",))
         page.worker.end(0)
-        picture, _none = radiograph_nodes.pictures_of(page.state.radiographResult, "lateral", None)
+        picture, _evidence = radiograph_nodes.pictures_of(page.state.radiographResult, "lateral")
         for scored_axis, axis in zip(slice_axes(picture), slice_axes(node), strict=True):
             assert np.allclose(scored_axis, axis)
 
@@ -200,25 +200,26 @@ class TestViews:
         assert manager.sliceWidget("CACRadiograph").mrmlSliceCompositeNode().GetForegroundVolumeID()
 
     @pytest.mark.long
-    def test_saliency_lies_over_the_radiograph(self, page, tmp_path):
+    def test_evidence_lies_over_the_radiograph(self, page, tmp_path):
         page.ui.radiographScoreButton.click()
         page.worker.write(views=("PA", "lateral"))
         page.worker.end(0)
         composite = slicer.app.layoutManager().sliceWidget("CACRadiograph").mrmlSliceCompositeNode()
-        box = page.ui.radiographSaliencyBox
-        assert [box.itemText(n) for n in range(box.count)][:3] == [
-            *("PA: radiograph alone", "PA: for above 0", "PA: for 100 or more")
+        box = page.ui.radiographPictureBox
+        assert [box.itemText(n) for n in range(box.count)] == [
+            *("PA: radiograph alone", "PA: with located calcium"),
+            *("lateral: radiograph alone", "lateral: with located calcium"),
         ]
-        for index, row in ((1, 50), (2, 150)):
-            box.setCurrentIndex(index)
-            node = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID())
-            values = slicer.util.arrayFromVolume(node)
-            assert np.unravel_index(values.argmax(), values.shape) == (0, row, 200)
-            background = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
-            assert background.GetOrigin() == node.GetOrigin()
+        assert box.currentIndex == 1
+        node = slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID())
+        values = slicer.util.arrayFromVolume(node)
+        assert np.unravel_index(values.argmax(), values.shape) == (0, 50, 200)
+        background = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
+        assert background.GetOrigin() == node.GetOrigin()
+        assert node.GetSpacing() == (0.5, 0.5, 1.0)
         box.setCurrentIndex(0)
         assert composite.GetForegroundVolumeID() is None
-        box.setCurrentIndex(4)
+        box.setCurrentIndex(2)
         normal, right, _centre = slice_axes(slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()))
         assert np.allclose(right, (0, -1, 0))  # the back is on the right
         assert np.allclose(np.cross(normal, right), (0, 0, 1))

@@ -1,4 +1,4 @@
-"""Scoring of radiographs by networks with known outputs: probabilities, saliency, warnings, models."""
+"""Scoring of radiographs by networks with known outputs: probabilities, evidence, warnings, models."""
 
 from pathlib import Path
 
@@ -51,11 +51,11 @@ def test_factors_of_others_than_adults_are_refused(values):
 
 
 def test_two_views_keep_the_models_order():
-    model = spot_model(centres=((266, 235), (268, 183)), views=("PA", "lateral"))
+    model = spot_model(centres=((532, 470), (536, 366)), views=("PA", "lateral"))
     lateral = radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")
     result = score_radiograph({"lateral": lateral, "PA": radiograph()}, None, model)
     assert list(result.views) == ["PA", "lateral"]
-    assert result.views["lateral"].heart_centre == (268, 183)
+    assert result.views["lateral"].heart_centre == (536, 366)
     assert np.array_equal(result.views["lateral"].standard, lateral.standard())
 
 
@@ -68,26 +68,27 @@ def test_a_view_given_as_another(given_as, is_one):
 
 @pytest.mark.parametrize(
     ("centre", "code"),
-    [((266, 235), None), ((60, 235), "heart-place"), ((266, 400), "heart-place"), ((266, 180), None)],
+    [((532, 470), None), ((120, 470), "heart-place"), ((532, 800), "heart-place"), ((532, 360), None)],
 )
 def test_a_heart_at_an_odd_place(centre, code):
     warnings = codes(score_radiograph({"PA": radiograph()}, None, spot_model(centres=(centre,))))
     assert (warnings[1:] or [None]) == [code]
 
 
-def test_the_saliency_has_the_place_of_the_answer():
-    centre, spots = (266, 235), ((0, 0), (-40, 0), (0, 50))
-    result = score_radiograph({"PA": radiograph()}, None, spot_model((centre,), spots))
-    maps = result.views["PA"].saliency
-    assert maps.shape == (3, 432, 432)
-    y, x = np.mgrid[:432, :432]
-    for pixels, spot in zip(maps, spots, strict=True):
-        assert pixels.min() >= 0
-        assert pixels.max() == pytest.approx(1)
-        mass = pixels / pixels.sum()
-        assert (mass * y).sum() == pytest.approx(centre[0] + spot[0], abs=1.5)
-        assert (mass * x).sum() == pytest.approx(centre[1] + spot[1], abs=1.5)
-        assert mass[np.hypot(y - centre[0] - spot[0], x - centre[1] - spot[1]) > 20].sum() < 0.01
+def test_the_evidence_has_its_place_on_the_radiograph():
+    centre = (532, 470)
+    model = spot_model((centre,))
+    evidence = score_radiograph({"PA": radiograph()}, None, model).views["PA"].evidence
+    assert evidence.shape == (864, 864)
+    size, cell = model.network.config.size, 4
+    # The middle of the brightest cell of the square about the heart.
+    row, column = (
+        c + 0.5 - size / 2 + (n + 0.5) * cell for c, n in zip(centre, model.network.BRIGHT_CELL, strict=True)
+    )
+    y, x = np.mgrid[:864, :864]
+    assert (evidence * y).sum() / evidence.sum() == pytest.approx(row, abs=1.0)
+    assert (evidence * x).sum() / evidence.sum() == pytest.approx(column, abs=1.0)
+    assert evidence.max() > 0.7
 
 
 def test_the_bundled_model_for_the_views_given(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from CACScoringLib.core.tables import write_table
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACTrainingLib.data.scan_table import LABELS, VIEWS, read_radiographs
 from CACTrainingLib.data.scan_table import RADIOGRAPH_TABLE as TABLE
-from CACTrainingLib.radiograph.cases import CASES, View, write_case
+from CACTrainingLib.radiograph.cases import CASES, SETTINGS, Drawing, View, sparse, write_case
 from CACTrainingLib.radiograph.dataset import load_radiographs
 
 SCORES = (0.0, 50.0, 200.0, 800.0)
@@ -22,15 +22,18 @@ def write_cases(folder, count=12, views=VIEWS, first=0):
         score = SCORES[number % len(SCORES)]
         generator = np.random.default_rng(number)
         file = f"{CASES}/case_{number}.npz"
-        write_case(folder / file, {view: view_of(score, generator) for view in views})
+        drawn = view_of(200.0, np.random.default_rng(1000 + number)).calcium
+        drawings = [Drawing(200.0, {view: sparse(drawn) for view in views})]
+        write_case(folder / file, {view: view_of(score, generator) for view in views}, drawings=drawings)
         age, sex, bmi = 50 + 10 * (score > 0) + number % 3, "FM"[number // 4 % 2], 25 + number % 5
         rows.append((f"case_{number}", number, file, age, sex, bmi, *[score] * len(LABELS)))
+    (folder / SETTINGS).write_text("{}", encoding="utf-8")
     write_table(folder / TABLE, ["name", "patient", "file", "age_years", "sex", "bmi_kg_m2", *LABELS], rows)
 
 
 def view_of(score, generator):
     """Draw a body, a heart in it, and a spot of calcium in the heart."""
-    row, column = np.mgrid[:STANDARD_PIXELS, :STANDARD_PIXELS].astype(np.float32)
+    row, column = np.mgrid[:STANDARD_PIXELS, :STANDARD_PIXELS].astype(np.float32) / 2
     heart_row, heart_column = 230 + generator.integers(-15, 16), 220 + generator.integers(-15, 16)
     body = 200 * np.clip(1 - ((row - 216) / 210) ** 2 - ((column - 216) / 190) ** 2, 0, 1)
     heart = 80 * np.clip(1 - ((row - heart_row) / 60) ** 2 - ((column - heart_column) / 60) ** 2, 0, 1)

@@ -10,13 +10,15 @@ from in_this_process import InThisProcess
 from study_tables import csv_rows
 
 from CACScoringLib.core.errors import OutputError
+from CACScoringLib.drr.geometry import centre_mm
 from CACScoringLib.models.cards import find_model
+from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of
 from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.simulation import scan_grid
 from CACTrainingLib.radiograph import cohort
-from CACTrainingLib.radiograph.cases import SUPER_RESOLUTIONS, read_case
+from CACTrainingLib.radiograph.cases import SUPER_RESOLUTIONS, read_case, read_drawings
 from CACTrainingLib.radiograph.cohort import RadiographCohortSettings, geometries, write_radiographs
 
 pytestmark = pytest.mark.long
@@ -78,10 +80,10 @@ def test_body_without_calcium_is_the_healthy_counterfactual_pairs_picture(folder
     """Projection is linear: subtracting the calcium equals scanning the patient without plaque."""
     number = int(max(rows, key=lambda row: float(row["mass_mg"]))["patient"])
     patient = draw(number)
-    counterfactual = cohort._scan(replace(patient, plaques=()), "cardiac")
+    counterfactual = cohort._scan(replace(patient, plaques=()))
     image = image_on(counterfactual.grid, counterfactual.hu)
     heart = image_on(counterfactual.grid, counterfactual.heart.astype(np.uint8))
-    healthy = cohort._views(counterfactual, image, heart, geometries(number, image))
+    healthy = cohort._views(counterfactual, image, heart, geometries(number, centre_mm(image)))
     for name, view in read_case(folder / f"cases/patient_{number:05d}.npz").items():
         assert view.calcium.max() > 0.5
         difference = view.body - view.calcium - healthy[name].body
@@ -108,8 +110,29 @@ def test_goes_on_with_what_is_there(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"protocol": "varied"}, {"patients": 5}, {"first_number": 41}, {"super_resolution": None}]
+    "change", [{"natural": True}, {"patients": 5}, {"first_number": 41}, {"super_resolution": None}]
 )
 def test_other_settings_are_refused(folder, change):
     with pytest.raises(OutputError, match="other settings"):
         write_radiographs(folder, replace(SETTINGS, **change), 1)
+
+
+def test_a_patient_without_a_ct(tmp_path):
+    """Points conserve mass, and other calcium lies on the same heart."""
+    number = 41
+    cells = cohort.write_patient(number, tmp_path / "one.npz", RadiographCohortSettings(drawings=2))
+    patient = draw_patient(number, surroundings=True, ages=True)
+    assert cells["agatston"] == pytest.approx(AGATSTON_PER_MG * patient.mass_mg, abs=0.01)
+    views, drawings = read_case(tmp_path / "one.npz"), read_drawings(tmp_path / "one.npz")
+    for name, view in views.items():
+        assert view.body.shape == (864, 864)
+        rows, columns = np.nonzero(view.heart)
+        for drawing in drawings:
+            at, steps = drawing.paths[name]
+            row, column = np.divmod(at, 864)
+            assert drawing.agatston > 0
+            assert rows.min() - 20 < row.min() <= row.max() < rows.max() + 20
+            assert columns.min() - 20 < column.min() <= column.max() < columns.max() + 20
+            # The shadow of 1 mg: HU per mg/cm³ times the magnification's square, in mm · mm².
+            mass = drawing.agatston / AGATSTON_PER_MG
+            assert steps.sum() / 1024 * 0.25 / mass == pytest.approx(1.27 * calcium_hu_per_mg_cm3(120.0), rel=0.1)

@@ -1,32 +1,43 @@
-"""Radiographs in memory: squares, counterfactual pairs and labels."""
+"""Radiographs in memory: squares, exposures and labels."""
 
 import numpy as np
 import pytest
 from made_experiments import Warned
 
 from CACScoringLib.core.errors import TableError
-from CACScoringLib.radiograph.view import view_of_path
 from CACTrainingLib.data.scan_table import read_radiographs
 from CACTrainingLib.radiograph.cases import read_case
-from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, load_radiographs
+from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, NONE, PATIENTS, load_radiographs
+from CACTrainingLib.radiograph.exposure import PER_MM, Exposure, expose
 
 
 def test_squares_are_cut_from_the_view_about_the_heart(drawn, drawn_folder):
     view = read_case(drawn_folder / "cases" / "case_3.npz")["PA"]
     row, column = drawn.corners[3, 0]
-    expected = view_of_path(view.body)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
-    np.testing.assert_allclose(drawn.squares[drawn.original_pictures()[3], 0] / 65535, expected, atol=1e-5)
+    square = slice(row, row + MARGIN_PIXELS), slice(column, column + MARGIN_PIXELS)
+    np.testing.assert_allclose(drawn.path(3, 0), (view.body - view.calcium)[square], atol=0.01)
+    np.testing.assert_allclose(drawn.calcium_path(3, 0, PATIENTS), view.calcium[square], atol=0.001)
+    assert drawn.calcium_path(3, 0, 0).max() > 20
+    assert not drawn.calcium_path(3, 0, NONE).any()
     np.testing.assert_allclose(drawn.centres[3, 0], view.heart_centre)
-    assert abs(drawn.corners[3, 0] + (MARGIN_PIXELS - 1) / 2 - drawn.centres[3, 0]).max() <= 0.5
+    assert abs(drawn.corners[3, 0] + (MARGIN_PIXELS - 1) / 2 - drawn.centres[3, 0]).max() <= 8
 
 
-def test_a_healthy_twin_is_the_same_chest_without_calcium(drawn, drawn_folder):
-    view = read_case(drawn_folder / "cases" / "case_3.npz")["PA"]
-    (counterfactual,) = np.nonzero((drawn.sample == 3) & (drawn.scale == 0))[0]
-    row, column = drawn.corners[3, 0]
-    expected = view_of_path(view.body - view.calcium)[row : row + MARGIN_PIXELS, column : column + MARGIN_PIXELS]
-    np.testing.assert_allclose(drawn.squares[counterfactual, 0] / 65535, expected, atol=1e-5)
-    assert abs(drawn.squares[counterfactual].astype(int) - drawn.squares[drawn.original_pictures()[3]]).max() > 5000
+def test_a_picture_is_exposed_with_scatter_and_noise(drawn):
+    picture = drawn.picture(3, 0)
+    np.testing.assert_array_equal(picture, drawn.picture(3, 0))
+    low, high = drawn.windows[3, 0]
+    path = drawn.path(3, 0) + drawn.calcium_path(3, 0, PATIENTS)
+    clean = (PER_MM * path - low) / (high - low)
+    inside = (picture > 0) & (picture < 1)
+    assert np.corrcoef(picture[inside], clean[inside])[0, 1] > 0.95
+    flat = np.full((64, 64), 150.0, np.float32)
+    exposure = Exposure(40_000, 0.3)
+    scatter = np.full((64, 64), np.exp(-PER_MM * 100))
+    signal = np.exp(-expose(flat, scatter, exposure, np.random.default_rng(0)))
+    mean = 0.7 * np.exp(-PER_MM * 150) + 0.3 * np.exp(-PER_MM * 100)
+    assert signal.mean() == pytest.approx(mean, rel=0.01)
+    assert signal.std() == pytest.approx(np.sqrt(mean / 40_000), rel=0.05)
 
 
 def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
@@ -38,7 +49,7 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
     progress = Warned()
     data = load_radiographs(read_radiographs(tmp_path / "own.csv"), views=("PA",), progress=progress)
     assert [warning.code for warning in progress.warnings] == ["heart-not-known"]
-    assert data.centres.tolist() == [[[215.5, 215.5]]]
+    assert data.centres.tolist() == [[[431.5, 431.5]]]
     assert not data.has_heart.any()
     assert not data.has_map.any()
     assert np.isnan(data.factors).all()

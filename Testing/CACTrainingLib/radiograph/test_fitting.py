@@ -8,8 +8,16 @@ import torch
 from interruption import interrupted_at
 
 from CACScoringLib.networks.radiograph import RadiographNetConfig
+from CACTrainingLib.radiograph.dataset import NONE, PATIENTS
 from CACTrainingLib.radiograph.fitting import FitSettings, fit, fit_calibration, validation_split
-from CACTrainingLib.radiograph.task import SEVERE_FIRST, Pictures, RadiographTask, RadiographTraining
+from CACTrainingLib.radiograph.task import (
+    SEVERE_FIRST,
+    Pictures,
+    RadiographTask,
+    RadiographTraining,
+    ViewAugmentation,
+    augment,
+)
 from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.run_folder import CHECKPOINT
 
@@ -19,7 +27,7 @@ TRAINING = RadiographTraining(
     learning_rate=5e-3,
     finder_steps=5,
 )
-SETTINGS = FitSettings(RadiographNetConfig(size=32, width=6, dropout=0.0), TRAINING, "cpu")
+SETTINGS = FitSettings(RadiographNetConfig(size=32, width=6), TRAINING, "cpu")
 SHORT = replace(SETTINGS, training=replace(TRAINING, loop=replace(TRAINING.loop, steps=8, validate_every=4)))
 
 
@@ -48,13 +56,32 @@ def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, split, tmp_
 
 
 def test_a_curriculum_begins_with_severe_calcium(drawn):
-    settings = replace(TRAINING, curriculum=SEVERE_FIRST)
+    settings = replace(TRAINING, curriculum=SEVERE_FIRST, drawn_share=0.0)
     pictures = Pictures(drawn, drawn.scores["agatston"], np.arange(24), settings)
     generator = np.random.default_rng(0)
     least = [{s for s in pictures.draw(generator, 300, part)[1] if s > 0} for part in (0.0, 0.2, 0.5)]
     assert min(least[0]) >= 400
     assert 100 <= min(least[1]) < 400
     assert 0 < min(least[2]) < 100
+
+
+def test_pictures_are_drawn_with_other_calcium_and_less_as_training_goes_on(drawn):
+    pictures = Pictures(drawn, drawn.scores["agatston"], np.arange(24), replace(TRAINING, scale_spread=0.0))
+    cases, scores = pictures.draw(np.random.default_rng(0), 200, 1.0)
+    numbers = [number for _, calcium in cases for number in calcium]
+    assert len(numbers) == 200
+    assert {PATIENTS, NONE, 0} == set(numbers)
+    scored = drawn.scores["agatston"]
+    expected = [
+        {PATIENTS: scored[case], NONE: 0.0, 0: 200.0}[number] for (case, _), number in zip(cases, numbers, strict=True)
+    ]
+    np.testing.assert_allclose(scores, expected)
+    squares, maps = augment(drawn, cases[:6], [0], RadiographNetConfig(size=320), ViewAugmentation(), PICTURES)
+    assert squares.shape == (6, 1, 320, 320)
+    assert [bool(m.max() > 1) for m in maps] == [score > 0 for score in scores[:6]]
+
+
+PICTURES = np.random.default_rng(3)
 
 
 def sigmoid(z):

@@ -69,13 +69,13 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch, capsys):
     cells = [row[n] for n in ("name", "patient", "file", "agatston_reader", "agatston", "age_years", "sex")]
     assert cells == ["first", "A", "cases/first.npz", "120", "", "61", "F"]
     views = read_case(out / row["file"])
-    middle = slice(200, 232)
+    middle = slice(400, 464)
     # 24 voxels deep and 38 wide; the couch of 200 HU would add 19 mm.
     assert views["PA"].body[middle, middle].mean() == pytest.approx(24 * 8, abs=3)
     assert views["lateral"].body[middle, middle].mean() == pytest.approx(38 * 8, abs=3)
-    assert views["PA"].body[215, 5] == 0
+    assert views["PA"].body[430, 10] == 0
     for view in views.values():
-        assert view.heart_centre == pytest.approx((215.5, 215.5), abs=2)
+        assert view.heart_centre == pytest.approx((431.5, 431.5), abs=4)
         assert view.heart.max() == pytest.approx(12 * 8, abs=1)
         # 500 HU in two voxels.
         assert view.calcium.max() == pytest.approx(0.5 * 2 * 8, abs=0.1)

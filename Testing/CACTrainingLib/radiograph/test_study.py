@@ -14,6 +14,7 @@ from CACTrainingLib.data.scan_table import TESTED
 from CACTrainingLib.evaluation.experiment import ExperimentRun, ExperimentSettings, TrainingBudget, predicted_rows
 from CACTrainingLib.evaluation.measures import Comparison
 from CACTrainingLib.radiograph import (
+    bound,
     fitting,
     train,  # noqa: F401 - else first imported while `fit` is replaced, which it would keep
 )
@@ -125,3 +126,16 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
         tested += rows
     assert sorted(tested) == list(range(24))
     assert study.cohort.names(study.cohort.held_out) == [f"{TESTED}case_{number}" for number in range(100, 108)]
+
+
+def test_the_page_bounds_the_areas_by_an_ideal_observer(write_cases, tmp_path, monkeypatch):
+    monkeypatch.setattr(bound, "DRAWS", 6)
+    write_cases(tmp_path / "cases", 12)
+    settings = ExperimentSettings(tmp_path / "cases", tmp_path / "out", budget=BUDGET)
+    (section,) = RadiographStudy.read(settings, Progress()).more_sections()
+    (table,) = section.tables
+    assert table.columns == ("View and place", "> 0", "≥ 100", "≥ 400")
+    assert [row[0] for row in table.rows][::2] == [
+        *("PA, known", "PA, within 30 mm", "lateral, within 10 mm", "both, known", "both, within 30 mm")
+    ]
+    assert all(0.7 < area <= 1 for row in table.rows for area in row[1:])

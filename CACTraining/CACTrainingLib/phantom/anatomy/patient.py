@@ -10,7 +10,7 @@ import numpy as np
 from ..scanner.motion import HeartBeat, draw_heart_beat
 from .body import Body, draw_body
 from .coronaries import PREVALENCE, CoronaryTree, Plaque, draw_plaques
-from .distractors import Distractor, draw_distractors
+from .distractors import MIDDLE_AGE_YEARS, Distractor, draw_distractors
 from .heart import reference_frame
 from .hearts.shape import HeartShape, draw_heart_shape
 from .hearts.tree import draw_tree
@@ -99,6 +99,7 @@ def draw_patient(
     forks: bool = False,
     any_size: bool = False,
     surroundings: bool = False,
+    ages: bool = False,
 ) -> Patient:
     """Draw patient `number` (0 or more).
 
@@ -108,6 +109,7 @@ def draw_patient(
         forks: As in `draw_tree`.
         any_size: True for hearts as small as those of light women too (HEART_SCALES).
         surroundings: True for what real chests have around the heart (`surroundings`).
+        ages: True for bones, cartilage, aorta and valves that show the patient's age (`age_body`).
     """
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
@@ -119,10 +121,14 @@ def draw_patient(
     heart, tree = patient_heart(number, body, forks)
     body = move_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
-    distractors = draw_distractors(body, tree, bool(plaques), stream(number, 4), heart)
+    mass_mg = sum(plaque.mass_mg for plaque in plaques)
+    age_years = demographics_of(number, body, mass_mg).age_years if ages else None
+    distractors = draw_distractors(body, tree, bool(plaques), stream(number, 4), heart, age_years)
     if surroundings:
         body, more = surround(number, body, heart)
         distractors += more
+    if age_years is not None:
+        body = age_body(body, age_years)
     return Patient(
         number=number,
         body=body,
@@ -140,6 +146,17 @@ def surround(number: int, body: Body, heart: HeartShape) -> tuple[Body, tuple[Di
     """Return a patient's body with surroundings of its heart, and the distractors in them."""
     body = replace(body, surroundings=draw_surroundings(body, stream(number, 60)))
     return body, surrounding_distractors(body, heart, stream(number, 61))
+
+
+def age_body(body: Body, age_years: float) -> Body:
+    """Return the body with the spongy bone and the calcified rib cartilage of an age.
+
+    Spongy bone of the thoracic spine loses about 2 mg/cm³ a year; the cartilage's change is illustrative.
+    """
+    older, around = age_years - MIDDLE_AGE_YEARS, body.surroundings
+    if around is not None:
+        around = replace(around, cartilage=float(np.clip(around.cartilage + 0.012 * older, 0, 1)))
+    return replace(body, spongiosa_hu=float(np.clip(body.spongiosa_hu - 2.0 * older, 60, 300)), surroundings=around)
 
 
 def move_to_sternum(body: Body, heart: HeartShape) -> Body:

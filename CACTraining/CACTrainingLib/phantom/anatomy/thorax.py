@@ -37,9 +37,19 @@ class Thorax:
         x_mm: Pixel positions [columns] in the patient's frame.
         y_mm: Pixel positions [rows] in the patient's frame.
         texture_seed: Seed of the patient's soft tissue texture.
+        couch: False for a patient who stands.
     """
 
-    def __init__(self, body: Body, pose: ScanPose, x_mm: np.ndarray, y_mm: np.ndarray, texture_seed: int) -> None:
+    def __init__(
+        self,
+        body: Body,
+        pose: ScanPose,
+        x_mm: np.ndarray,
+        y_mm: np.ndarray,
+        texture_seed: int,
+        couch: bool = True,
+    ) -> None:
+        self._couch = couch
         self.body = body
         self.pose = pose
         x, y = np.meshgrid(x_mm.astype(np.float32), y_mm.astype(np.float32))
@@ -61,7 +71,8 @@ class Thorax:
         scale = cavity_scale(z)
         inner = self._radius - self._cavity * np.float32(scale)
         grain = self.grain(z)
-        self.paint_couch(canvas)
+        if self._couch:
+            self.paint_couch(canvas)
         self._paint_wall(canvas, inner, scale, grain)
         lung = coverage(inner, 1.2)
         width, depth = float(self._cavity.max()) * scale + 3, self._cavity_back * scale + 35

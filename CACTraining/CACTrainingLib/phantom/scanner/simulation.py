@@ -43,7 +43,7 @@ LOWEST_HU = -1024
 SMOOTHING_MM = 1.0
 """Gaussian σ in mm over which a reader's eye averages noise."""
 MOVING_KINDS = ("lumen", "calcium", "deposit", "cusps", "metal")
-_GRAIN_HU = 900.0
+GRAIN_HU = 900.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def scan_patient(
     patient_grid = replace(grid, origin_mm=tuple(np.asarray(grid.origin_mm) - shift))
     with ThreadPoolExecutor(max_workers=threads) as pool:
         painter = _Painter(patient, scanner, pose, patient_grid, scan_number)
-        objects = _moving_objects(patient, painter.heart.frame)
+        objects = moving_objects(patient, painter.heart.frame)
         calcium: dict[str, list[Stamp]] = {}
         distractors: dict[str, list[Stamp]] = {}
 
@@ -162,7 +162,7 @@ class _Moving:
     artery: str | None = None
 
 
-def _moving_objects(patient: Patient, frame: HeartFrame) -> list[_Moving]:
+def moving_objects(patient: Patient, frame: HeartFrame) -> list[_Moving]:
     objects = []
     for artery in ARTERIES:
         objects.append(_Moving("lumen", artery, patient.tree.lumen(artery).map(frame.to_lps)))
@@ -239,7 +239,7 @@ class _Painter:
         tree = self._vessels.image(self._part, k, self.scanner)
         grain = self._grain.image(self._part, k, self.scanner)
         np.clip(tree, 0, 1, out=tree)
-        tissue = tree * (body.blood_hu - body.lung_hu) + grain * _GRAIN_HU
+        tissue = tree * (body.blood_hu - body.lung_hu) + grain * GRAIN_HU
         levels, share = self._contractions(k)
         hu, heart = self._background.copy(), np.zeros(self._background.shape, bool)
         spectrum, inside_share = 0.0, 0.0

@@ -8,13 +8,16 @@ import pytest
 from CACScoringLib.core.labels import ARTERIES
 from CACTrainingLib.phantom.anatomy import patient as module
 from CACTrainingLib.phantom.anatomy.coronaries import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
+from CACTrainingLib.phantom.anatomy.distractors import MIDDLE_AGE_YEARS, draw_distractors
 from CACTrainingLib.phantom.anatomy.patient import (
     AGATSTON_PER_MG,
     AMOUNT,
     HEART_SCALES,
+    demographics,
     draw_patient,
     share_with_calcium,
     stratified_patients,
+    stream,
 )
 
 
@@ -98,3 +101,19 @@ def test_every_stratum_has_its_share(monkeypatch):
 @pytest.mark.parametrize("number", [40, 41])
 def test_masses_for_the_choice_are_the_patients_own(number):
     assert module._mass_mg(number) == draw_patient(number).mass_mg
+
+
+def test_age_shows_in_bones_aorta_and_valves_and_changes_no_coronary_calcium():
+    plain, aged = (draw_patient(7, surroundings=True, ages=ages) for ages in (False, True))
+    older = demographics(plain).age_years - MIDDLE_AGE_YEARS
+    assert aged.plaques == plain.plaques
+    assert demographics(aged) == demographics(plain)
+    assert aged.body.spongiosa_hu == pytest.approx(np.clip(plain.body.spongiosa_hu - 2 * older, 60, 300))
+    walls = {}
+    for age in (45, 85):
+        drawn = [
+            draw_distractors(plain.body, plain.tree, True, stream(number, 4), plain.heart, age) for number in range(60)
+        ]
+        walls[age] = np.mean([any(d.kind == "aortic wall" for d in distractors) for distractors in drawn])
+    assert walls[45] < 0.3
+    assert walls[85] > 0.65
