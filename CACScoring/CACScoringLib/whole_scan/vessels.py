@@ -26,6 +26,7 @@ from ..core.voxels import voxels_of
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
+from ..networks.configs import TERRITORY_STEP
 from .estimates import WholeScanEstimate, estimate_of
 
 if TYPE_CHECKING:
@@ -33,13 +34,16 @@ if TYPE_CHECKING:
     from ..networks.vessels import VesselNet
 
 
-def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> np.ndarray:
-    """Return the networks' input of a scan: float32 [slices, size, size], superior, posterior, left.
+def vessel_input(
+    image: sitk.Image, heart: sitk.Image, config: VesselNetConfig, territories: sitk.Image | None = None
+) -> np.ndarray:
+    """Return the networks' input of a scan: float32 [planes, size, size], superior, posterior, left.
 
     Args:
         image: HU, in any axis order.
         heart: Mask (0 outside) on its grid, ignored for the field "scan".
         config: The network's configuration.
+        territories: Labels of TERRITORIES on its grid; None if they are not known.
 
     Raises:
         MaskError: The mask is empty or on another grid.
@@ -54,10 +58,13 @@ def vessel_input(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) 
     in_scan = _slices_in_scan(image, grid)[:, None, None]
     inside = (grid.resample(heart != 0, 0.0) >= 0.5) & in_scan
     if not inside.any():  # a mask of a few voxels
-        return np.zeros(inside.shape, np.float32)
+        return np.zeros((config.planes, *inside.shape[1:]), np.float32)
     near_heart = ndimage.distance_transform_edt(~inside, spacing) <= config.around_mm
-    scaled = np.clip((hu - config.low_hu) / (config.high_hu - config.low_hu), 0, 1)
-    return np.where(near_heart & in_scan, scaled, 0).astype(np.float32)
+    parts = [np.clip((hu - config.low_hu) / (config.high_hu - config.low_hu), 0, 1)]
+    if config.territories:
+        labels = np.zeros(hu.shape) if territories is None else _nearest(sitk.DICOMOrient(territories, "LPS"), grid)
+        parts.append(TERRITORY_STEP * labels)
+    return np.concatenate([np.where(near_heart & in_scan, part, 0) for part in parts]).astype(np.float32)
 
 
 def vessel_grid(image: sitk.Image, heart: sitk.Image, config: VesselNetConfig) -> ScanGrid:
@@ -92,6 +99,13 @@ def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarr
         return values * largest
     # Limit the exponential outside the training range to ten times the largest score.
     return np.minimum(np.expm1(np.minimum(values, 10) * np.log1p(largest)), 10 * largest)
+
+
+def _nearest(labels: sitk.Image, grid: ScanGrid) -> np.ndarray:
+    """Return the labels nearest to a grid's voxels, [k, j, i]."""
+    axes = zip(grid.first, grid.step, grid.size, labels.GetSize(), strict=True)
+    places = [np.clip(np.rint(first + step * np.arange(n)), 0, most - 1).astype(int) for first, step, n, most in axes]
+    return voxels_of(labels)[np.ix_(*places[::-1])]
 
 
 def _slices_in_scan(image: sitk.Image, grid: ScanGrid) -> np.ndarray:
@@ -153,7 +167,8 @@ def vessel_estimate(
     network, largest = model.network, model.card.calibration.get(SCALE)
     if not isinstance(network, VesselNet) or not isinstance(largest, int | float):
         raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
-    x = vessel_input(scan.image, region.mask, network.config)
+    territories = region.territory_labels if network.config.territories else None
+    x = vessel_input(scan.image, region.mask, network.config, territories)
     outputs, notes = predict(network, x[None], 1)
     scores = to_agatston(outputs[0], largest, network.config.output)
     grid = vessel_grid(scan.image, region.mask, network.config)

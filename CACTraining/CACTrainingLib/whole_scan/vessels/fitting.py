@@ -36,10 +36,10 @@ from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 KIND = "vessels"
 """Folder of the prepared scans."""
 
-_WORK = 2
+_WORK = 3
 """Version of the data that `vessel_work` returns, raised with every change."""
 
-_INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu")
+_INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu", "territories")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def vessel_settings(preset_name: str, kind: str, output: str | None = None) -> V
     """Return the settings of a network of TRAINABLE in a preset's size. output: None for the preset's."""
     config = preset(preset_name, "voxel-sum" if kind == SUPERVISED else kind)
     if kind == SUPERVISED:
-        config = replace(config, bright_hu=60.0, width=2 * config.width)
+        config = replace(config, bright_hu=80.0, width=2 * config.width, territories=True, least_probability=0.3)
         training = VesselTraining(_SUPERVISED_LOOP, learning_rate=5e-3, supervised=True)
     else:
         training = VesselTraining(_LOOP, 32 if preset_name == "paper" else 8, _LEARNING_RATES.get(kind, 1e-3))
@@ -120,7 +120,7 @@ def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> d
     """Return the prepared data of a scan: `input` in half precision, `heart_ml`, and calcium (`true_calcium`)."""
     voxels = int(np.count_nonzero(voxels_of(region.mask)))
     return {
-        "input": vessel_input(scan.image, region.mask, config).astype(np.float16),
+        "input": vessel_input(scan.image, region.mask, config, region.territory_labels).astype(np.float16),
         "heart_ml": np.array(voxels * scan.voxel_volume_mm3 / 1000),
         **true_calcium(scan, region, config),
     }
