@@ -32,6 +32,7 @@ SETS = {
     "both": "Radiomics of heart and candidates",
     "heart": "Radiomics of the heart",
     "candidates": "Radiomics of the candidates",
+    "encoder": "Pretrained encoder",
 }
 
 
@@ -79,7 +80,7 @@ CONFIGURATIONS = {
     **{f"both-{kind}-contrast": RadiomicsConfiguration("both", kind, contrast=True) for kind in CLASSIFIERS},
     **{
         f"{name}-{kind}-pseudo": RadiomicsConfiguration(name, kind, pseudo=True)
-        for name in ("both", "heart")
+        for name in ("both", "heart", "encoder")
         for kind in ("logistic", "boosting")
     },
 }
