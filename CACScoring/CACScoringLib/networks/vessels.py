@@ -87,6 +87,11 @@ class VesselNet(nn.Module):
         None unless the kind is "voxel-sum"."""
         return self.body.maps(x) if isinstance(self.body, VoxelSum) else None
 
+    def certainty(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the mean probability of coronary calcium where it is summed, [B]; 1 without any, and for the kinds
+        that sum none."""
+        return self.body.certainty(x) if isinstance(self.body, VoxelSum) else x.new_ones(len(x))
+
 
 class Total(nn.Module):
     """Sum of a network's outputs, [B, 1], for its saliency."""

@@ -97,6 +97,15 @@ class VoxelSum(nn.Module):
             return sums, x.new_zeros(())
         return sums, _error(amounts, shares, true, true > self.labelled, weights, cells[0], len(x))
 
+    def certainty(self, x: torch.Tensor) -> torch.Tensor:
+        cells, weights = self._bright_cells(x), x.new_zeros(2, len(x))
+        if len(cells[0]):
+            amounts, shares = self._amounts(x, cells)
+            amount, coronary = amounts.sum(1), 1 - shares[:, -1].exp()
+            for n, values in enumerate((amount * coronary, amount)):
+                weights[n].index_add_(0, cells[0], values.sum((1, 2)))
+        return torch.where(weights[1] > 0, weights[0] / weights[1], 1.0)
+
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         maps = x.new_zeros(len(x), len(ARTERIES), self.slices, *x.shape[2:], dtype=torch.float32)
         cells = self._bright_cells(x)

@@ -11,7 +11,7 @@ around the middle of the volume, cropped or padded with air, and is normalised b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -27,7 +27,7 @@ from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
 from ..networks.configs import TERRITORY_STEP
-from .estimates import WholeScanEstimate, estimate_of
+from .estimates import NONE_BELOW, WholeScanEstimate, estimate_of
 
 if TYPE_CHECKING:
     from ..networks.configs import VesselNetConfig
@@ -135,6 +135,9 @@ def _scan_field(image: sitk.Image, config: VesselNetConfig) -> np.ndarray:
 SCALE = "agatston_scale"
 """Key of a card's calibration: Agatston score of an output of 1."""
 
+CERTAINTY = "least_certainty"
+"""Key of a card's calibration: `VesselNet.certainty` below which calcium is undetermined; 0 without it."""
+
 CUT_SHARE = 0.02
 """Share of the heart outside the network's input above which a warning is given."""
 
@@ -176,14 +179,12 @@ def vessel_estimate(
     if scores.max() > largest:
         message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
         warnings.append(ScanWarning("vessels-beyond-training", message))
-    estimate = estimate_of(
-        model.card,
-        _saliency_image(network, x, grid, scan) if saliency else None,
-        agatston={artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)},
-        total=float(scores.sum()),
-        slice_weights=_slice_weights(network, x),
-    )
-    return estimate, tuple(warnings)
+    by_artery = {artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
+    estimated: dict[str, Any] = {"agatston": by_artery, "total": float(scores.sum())}
+    if scores.sum() >= NONE_BELOW and _certainty(network, x) < float(model.card.calibration.get(CERTAINTY, 0.0)):
+        estimated = {"undetermined": True}
+    image = _saliency_image(network, x, grid, scan) if saliency else None
+    return estimate_of(model.card, image, slice_weights=_slice_weights(network, x), **estimated), tuple(warnings)
 
 
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -223,6 +224,13 @@ def _saliency_image(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTS
     if (highest := values.max()) > 0:
         values /= highest
     return Grid.of(scan.image).image(values)
+
+
+def _certainty(network: VesselNet, x: np.ndarray) -> float:
+    import torch
+
+    with torch.inference_mode():
+        return float(network.certainty(torch.from_numpy(x)[None].to(next(network.parameters()).device))[0])
 
 
 def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | None:
