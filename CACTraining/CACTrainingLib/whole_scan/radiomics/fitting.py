@@ -22,6 +22,7 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_curve
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
@@ -175,7 +176,6 @@ SETTINGS: dict[str, list[dict[str, list[Any]]]] = {
 """Settings to try, the simpler first, which win ties."""
 
 INNER_FOLDS = 5
-SENSITIVITY = 0.95
 SAME_SHARE = 0.95
 """Proportion of scans with an equal value from which a feature is left out."""
 
@@ -260,18 +260,17 @@ def fit_classifier(
     best = search.best_estimator_
     out_of_fold = _probabilities(cross_val_predict(best, features, labels, cv=parts, method=_method(kind)))
     settings = {name.removeprefix("classifier__"): value for name, value in search.best_params_.items()}
-    limit = limit_for_sensitivity(out_of_fold, labels)
+    limit = best_limit(out_of_fold, labels)
     return FittedClassifier(kind, settings, best, limit, out_of_fold, features.shape[1])
 
 
-def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the highest limit with a sensitivity of at least SENSITIVITY, midway between two scans.
+def best_limit(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the limit with the highest mean of sensitivity and specificity, midway between two scans.
 
-    probabilities: of scans unseen by their model; those of training scans would give too high a limit.
+    probabilities: of scans unseen by their model; those of training scans would be too far apart.
     """
-    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
-    positive = np.sort(probabilities[labels])[::-1]
-    least = positive[math.ceil(SENSITIVITY * len(positive) - 1e-9) - 1]
+    false, true, limits = roc_curve(labels, probabilities, drop_intermediate=False)
+    least = limits[np.argmax(true - false)]
     below = probabilities[probabilities < least]
     return float((least + below.max(initial=0.0)) / 2)
 
