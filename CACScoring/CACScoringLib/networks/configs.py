@@ -168,8 +168,8 @@ class VesselNetConfig:
         bright_hu: Density above which "voxel-sum" evaluates a cell. 100 HU covers a fiftieth of the heart, which is
             fast; 60 HU covers half of it, faint calcium included.
         territories: True if the input of "voxel-sum" has the territory of each voxel too.
-        least_probability: Probability of coronary calcium up to which a voxel adds nothing to "voxel-sum"; above 0, the
-            faint doubts of a whole heart do not add up, but the location of calcium has to be known in training.
+        least_probability: Probability of coronary calcium up to which a voxel adds nothing to a trained "voxel-sum", so
+            that the faint doubts of a whole heart do not add up.
         output: Normalisation of scores: "linear", or "log", in which a patient with very much calcium does not dominate
             the loss.
         reduction: r of squeeze-and-excite.

@@ -141,9 +141,11 @@ class VoxelSum(nn.Module):
         tissue = self.tissue + self.tissue_step * outputs[:, -1:]
         dense = self.blunt * functional.softplus((surroundings[:, 1:2, inner, inner].float() - tissue) / self.blunt)
         shares = torch.log_softmax(outputs[:, :-1], 1)
-        coronary = 1 - shares[:, -1:].exp()
-        certain = functional.relu(coronary - self.least) / (1 - self.least)
-        return shares[:, :-1].exp() / coronary.clamp(min=1e-6) * certain * dense, shares
+        amounts = shares[:, :-1].exp() * dense
+        if self.least and not self.training:  # while it learns, all shares are small
+            coronary = 1 - shares[:, -1:].exp()
+            amounts *= functional.relu(1 - self.least / coronary.clamp(min=1e-6)) / (1 - self.least)
+        return amounts, shares
 
     def _agatston_of_unit(self) -> torch.Tensor:
         return self.agatston_per_unit * torch.exp(self.gain)
