@@ -166,8 +166,9 @@ class VoxelSum(nn.Module):
         column = (2 * i / (columns - 1) - 1)[:, None, :].expand(-1, *sides)
         parts = [planes, torch.stack([height, row, column], 1).to(planes)]
         if x.shape[1] > slices:
-            index = (item[:, None, None], k[:, None, None], j[:, :, None] + HALO, i[:, None, :] + HALO)
-            territory = (functional.pad(x[:, slices:], (HALO,) * 4)[index] / TERRITORY_STEP).round().long()
+            numbers = functional.pad(x[:, slices:], (HALO,) * 4) / TERRITORY_STEP
+            places = (item[:, None, None], k[:, None, None], j[:, :, None] + HALO, i[:, None, :] + HALO)
+            territory = numbers[places].round().long()
             parts.append(functional.one_hot(territory, len(TERRITORIES)).movedim(-1, 1).to(planes))
         return torch.cat(parts, 1)
 
