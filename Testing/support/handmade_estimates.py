@@ -39,14 +39,14 @@ def vessels(*agatston: float, **further: object) -> WholeScanEstimate:
     """Return a vessel estimate. agatston: scores of LM, LAD, LCX and RCA, or of the LAD alone."""
     scores = agatston if len(agatston) == 4 else (0.0, *agatston, 0.0, 0.0)
     by_artery = dict(zip(ARTERIES, scores, strict=True))
-    return _estimate("vessels", agatston=by_artery, total=sum(scores), **further)
+    return estimated("vessels", agatston=by_artery, total=sum(scores), **further)
 
 
 def radiomics(probability: float, limit: float = 0.3, **further: object) -> WholeScanEstimate:
-    return _estimate("radiomics", probability=probability, limit=limit, **further)
+    return estimated("radiomics", probability=probability, limit=limit, **further)
 
 
-def _estimate(network: str, trust: str = "", **values: object) -> WholeScanEstimate:
+def estimated(network: str, trust: str = "", **values: object) -> WholeScanEstimate:
     estimate = estimate_of(estimator(network).card, **values)
     return replace(estimate, record=replace(estimate.record, trust=trust))
 

@@ -144,6 +144,8 @@ VESSEL_FIELDS = ("scan", "heart")
 VESSEL_OUTPUTS = ("linear", "log")
 VOXEL_SUM_CELL = 8
 """Side of a cell of "voxel-sum" in pixels."""
+TERRITORY_STEP = 1 / 16
+"""Value of a territory's number in the input of "voxel-sum", which half precision holds exactly."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,9 @@ class VesselNetConfig:
             of few pixels.
         bright_hu: Density above which "voxel-sum" evaluates a cell. 100 HU covers a fiftieth of the heart, which is
             fast; 60 HU covers half of it, faint calcium included.
+        territories: True if the input of "voxel-sum" has the territory of each voxel too.
+        least_probability: Probability of coronary calcium up to which a voxel adds nothing to a trained "voxel-sum", so
+            that the faint doubts of a whole heart do not add up.
         output: Normalisation of scores: "linear", or "log", in which a patient with very much calcium does not dominate
             the loss.
         reduction: r of squeeze-and-excite.
@@ -187,6 +192,8 @@ class VesselNetConfig:
     width: int = 32
     pooling: str = "average"
     bright_hu: float = 100.0
+    territories: bool = False
+    least_probability: float = 0.0
     output: str = "linear"
     reduction: int = 16
     patch: int = 32
@@ -203,10 +210,17 @@ class VesselNetConfig:
         multiple = {"vit": self.patch, "voxel-sum": VOXEL_SUM_CELL}.get(self.kind, 8)
         if self.slices < 1 or self.size < 8 or self.size % multiple:
             raise ValueError(f"{self.slices} slices of {self.size}²: size has to be a multiple of {multiple}.")
+        if self.territories and self.kind != "voxel-sum":
+            raise ValueError('Only "voxel-sum" has an input for territories.')
         if self.kind == "voxel-sum" and self.field != "heart":
             raise ValueError('"voxel-sum" needs the field "heart": in that of the scan there is no HU to sum.')
         if not (self.field_mm > 0 and self.slice_mm > 0 and self.around_mm >= 0 and self.low_hu < self.high_hu):
             raise ValueError("field_mm and slice_mm have to be above 0, and low_hu below high_hu.")
+
+    @property
+    def planes(self) -> int:
+        """Planes of the input: slices, then territories of each slice."""
+        return self.slices * (1 + self.territories)
 
     @property
     def voxel_mm3(self) -> float:

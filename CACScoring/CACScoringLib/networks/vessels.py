@@ -3,7 +3,7 @@
 "cnn", "se-cnn" and "vit" are those of Kecoglu, "Machine Vision Based Scoring of Coronary Calcium": slices are channels.
 "voxel-sum" is not from the paper: a small network shared by all slices predicts for each place the density without
 calcium and the probability of calcium of each artery. The density above it, shared out by these probabilities, is
-summed, because calcium adds up.
+summed where calcium is likely, because calcium adds up; it may see the territory of each voxel.
 
 What the paper leaves open, and what is done here:
 - Convolutions are padded to keep their input's size; those before a batch normalisation have no bias.
@@ -60,14 +60,14 @@ class VesselNet(nn.Module):
             self.body.gain.add_(math.log(factor))
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Normalised scores [B, 4] of inputs [B, slices, size, size] (`whole_scan.vessels`).
+        """Normalised scores [B, 4] of inputs [B, planes, size, size] (`whole_scan.vessels`).
 
         calcium: True calcium, in the training of "voxel-sum" only. Scores are then estimated from a sample of places
             and returned with the error there: 0 at best, about 1 if no calcium is recognised.
 
         Raises ValueError.
         """
-        shape = (self.config.slices, self.config.size, self.config.size)
+        shape = (self.config.planes, self.config.size, self.config.size)
         if x.ndim != 4 or tuple(x.shape[1:]) != shape:
             raise ValueError(f"Input of shape {tuple(x.shape)}; [B, {', '.join(map(str, shape))}] is needed.")
         if not isinstance(self.body, VoxelSum):
@@ -86,6 +86,11 @@ class VesselNet(nn.Module):
         """Return the Agatston score of each voxel and artery, [B, 4, slices, size, size], whose sums are the scores;
         None unless the kind is "voxel-sum"."""
         return self.body.maps(x) if isinstance(self.body, VoxelSum) else None
+
+    def certainty(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the mean probability of coronary calcium where it is summed, [B]; 1 without any, and for the kinds
+        that sum none."""
+        return self.body.certainty(x) if isinstance(self.body, VoxelSum) else x.new_ones(len(x))
 
 
 class Total(nn.Module):

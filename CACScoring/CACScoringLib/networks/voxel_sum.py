@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..core.labels import ARTERIES
-from .configs import VOXEL_SUM_CELL, VesselNetConfig
+from ..core.labels import ARTERIES, TERRITORIES
+from .configs import TERRITORY_STEP, VOXEL_SUM_CELL, VesselNetConfig
 
 AGATSTON_PER_HU_MM3 = 0.004
 """Initial Agatston score of 1 mm³ that is 1 HU denser than tissue; trained."""
@@ -59,11 +59,13 @@ class VoxelSum(nn.Module):
 
     def __init__(self, config: VesselNetConfig) -> None:
         super().__init__()
-        w = config.width
+        w, self.slices, self.least = config.width, config.slices, config.least_probability
         window = config.high_hu - config.low_hu
         self.bright = (config.bright_hu - config.low_hu) / window
         self.near = nn.Sequential(
-            *convolution(6, w, 3, 1), *convolution(w, 2 * w, 3, 1), *convolution(2 * w, 2 * w, 3, 1, dilation=2)
+            *convolution(6 + len(TERRITORIES) * config.territories, w, 3, 1),
+            *convolution(w, 2 * w, 3, 1),
+            *convolution(2 * w, 2 * w, 3, 1, dilation=2),
         )
         self.last = nn.Conv2d(4 * w, len(ARTERIES) + 2, 1)
         for parameter in self.last.parameters():
@@ -95,8 +97,17 @@ class VoxelSum(nn.Module):
             return sums, x.new_zeros(())
         return sums, _error(amounts, shares, true, true > self.labelled, weights, cells[0], len(x))
 
+    def certainty(self, x: torch.Tensor) -> torch.Tensor:
+        cells, weights = self._bright_cells(x), x.new_zeros(2, len(x))
+        if len(cells[0]):
+            amounts, shares = self._amounts(x, cells)
+            amount, coronary = amounts.sum(1), 1 - shares[:, -1].exp()
+            for n, values in enumerate((amount * coronary, amount)):
+                weights[n].index_add_(0, cells[0], values.sum((1, 2)))
+        return torch.where(weights[1] > 0, weights[0] / weights[1], 1.0)
+
     def maps(self, x: torch.Tensor) -> torch.Tensor:
-        maps = x.new_zeros(len(x), len(ARTERIES), *x.shape[1:], dtype=torch.float32)
+        maps = x.new_zeros(len(x), len(ARTERIES), self.slices, *x.shape[2:], dtype=torch.float32)
         cells = self._bright_cells(x)
         if len(cells[0]):
             scores = self._amounts(x, cells)[0] * self._agatston_of_unit()
@@ -106,7 +117,7 @@ class VoxelSum(nn.Module):
 
     def _bright_cells(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return item, slice, row and column of each cell with a bright pixel."""
-        highest = functional.max_pool2d(x.detach().float(), CELL)
+        highest = functional.max_pool2d(x[:, : self.slices].detach().float(), CELL)
         return torch.nonzero(highest > self.bright, as_tuple=True)
 
     def _amounts(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,26 +141,36 @@ class VoxelSum(nn.Module):
         tissue = self.tissue + self.tissue_step * outputs[:, -1:]
         dense = self.blunt * functional.softplus((surroundings[:, 1:2, inner, inner].float() - tissue) / self.blunt)
         shares = torch.log_softmax(outputs[:, :-1], 1)
-        return shares[:, :-1].exp() * dense, shares
+        amounts = shares[:, :-1].exp() * dense
+        if self.least and not self.training:  # while it learns, all shares are small
+            coronary = 1 - shares[:, -1:].exp()
+            amounts *= functional.relu(1 - self.least / coronary.clamp(min=1e-6)) / (1 - self.least)
+        return amounts, shares
 
     def _agatston_of_unit(self) -> torch.Tensor:
         return self.agatston_per_unit * torch.exp(self.gain)
 
     def _surroundings(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Return cells with HALO pixels around, [n, 6, CELL + 2 HALO, CELL + 2 HALO]: the slice below, the slice, the
-        slice above, and the place in the field (slice, row and column from −1 to 1)."""
-        _, slices, rows, columns = x.shape
+        """Return cells with HALO pixels around, [n, channels, CELL + 2 HALO, CELL + 2 HALO]: the slice below, the
+        slice, the slice above, the place in the field (slice, row and column from −1 to 1), and each territory."""
+        slices, (rows, columns) = self.slices, x.shape[2:]
         item, k, j, i = cells
         span = torch.arange(-HALO, CELL + HALO, device=x.device)
         j, i = CELL * j[:, None] + span, CELL * i[:, None] + span
-        padded = functional.pad(x, (HALO, HALO, HALO, HALO, 1, 1))
+        padded = functional.pad(x[:, :slices], (HALO, HALO, HALO, HALO, 1, 1))
         index = (item[:, None, None, None], (k[:, None] + torch.arange(3, device=x.device))[:, :, None, None])
         planes = padded[(*index, (j + HALO)[:, None, :, None], (i + HALO)[:, None, None, :])]
         sides = planes.shape[2:]
         height = (2 * k / max(1, slices - 1) - 1)[:, None, None].expand(-1, *sides)
         row = (2 * j / (rows - 1) - 1)[:, :, None].expand(-1, *sides)
         column = (2 * i / (columns - 1) - 1)[:, None, :].expand(-1, *sides)
-        return torch.cat([planes, torch.stack([height, row, column], 1).to(planes)], 1)
+        parts = [planes, torch.stack([height, row, column], 1).to(planes)]
+        if x.shape[1] > slices:
+            numbers = functional.pad(x[:, slices:], (HALO,) * 4) / TERRITORY_STEP
+            places = (item[:, None, None], k[:, None, None], j[:, :, None] + HALO, i[:, None, :] + HALO)
+            territory = numbers[places].round().long()
+            parts.append(functional.one_hot(territory, len(TERRITORIES)).movedim(-1, 1).to(planes))
+        return torch.cat(parts, 1)
 
 
 def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -204,7 +204,7 @@ def _showEstimates(ui, review: SceneReview | None) -> None:
     columns = [
         [
             *(TITLES[estimate.network], _predictionText(estimate)),
-            *(_agreementText(agreement) for agreement in agreements(estimate, results).values()),
+            *(_agreementText(estimate, agreement) for agreement in agreements(estimate, results).values()),
             *(_arteryScores(estimate) if by_artery else ()),
         ]
         for estimate in estimates
@@ -229,6 +229,8 @@ def _predictionText(estimate: WholeScanEstimate) -> str:
     from ..core.text import percent
 
     record, prediction = estimate.record, estimate.prediction
+    if prediction is None:
+        return _("undetermined")
     if record.total is None:
         return f"{_('calcium') if prediction.calcium else _('none')} ({percent(record.probability)})"
     return f"{record.total:.0f} ({prediction.risk_class})"
@@ -239,7 +241,7 @@ def _arteryScores(estimate: WholeScanEstimate) -> list[str]:
     return [f"{scores[artery.key]:.0f}" if artery.key in scores else "" for artery in MAIN_ARTERIES]
 
 
-def _agreementText(agreement: Agreement | None) -> str:
+def _agreementText(estimate: WholeScanEstimate, agreement: Agreement | None) -> str:
     if agreement is None:
-        return _("not reviewed")
+        return "" if estimate.record.undetermined else _("not reviewed")
     return ("⚠ " if agreement.differs_widely else "") + agreement.text

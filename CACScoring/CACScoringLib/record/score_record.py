@@ -78,6 +78,7 @@ class EstimateRecord:
 
     Attributes:
         calcium: True if it predicts coronary calcium.
+        undetermined: True if the model cannot tell; it then states no number.
         risk_class: Class of the total.
         agreement: Agreement with each method; None with one that nobody reviewed.
     """
@@ -85,6 +86,7 @@ class EstimateRecord:
     model: EstimateModelRecord
     trust: str
     calcium: bool | None = None
+    undetermined: bool = field(default=False, metadata=WHEN_SET)
     agatston: dict[str, float] | None = field(default=None, metadata=WHEN_SET)
     total: float | None = field(default=None, metadata=WHEN_SET)
     risk_class: str | None = field(default=None, metadata=WHEN_SET)

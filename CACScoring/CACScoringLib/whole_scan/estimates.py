@@ -37,6 +37,9 @@ MUCH_CALCIUM = 100.0
 FAR_CLASSES = 2
 """Distance of risk classes from which two predictions differ widely, beyond chance at a class's edge."""
 
+UNDETERMINED = "undetermined: what is dense may be coronary calcium or not"
+"""Words for an estimate without a number."""
+
 DIFFERS = "second-opinion-differs"
 """Code of the warning."""
 
@@ -58,9 +61,11 @@ class WholeScanEstimate:
     saliency: sitk.Image | None = None
 
     @property
-    def prediction(self) -> Prediction:
-        """Prediction for comparison with others."""
+    def prediction(self) -> Prediction | None:
+        """Prediction for comparison with others; None if it is undetermined."""
         record, title = self.record, TITLES[self.network]
+        if record.undetermined:
+            return None
         if record.total is not None:
             return Prediction(title, record.total if record.total >= NONE_BELOW else 0.0, record.total >= NONE_BELOW)
         if record.probability is None or record.limit is None:
@@ -72,8 +77,8 @@ def estimate_of(model: ModelCard, saliency: sitk.Image | None = None, **values: 
     """Return the estimate of a model. values: its numbers by field of `EstimateRecord`."""
     about, trust = EstimateModelRecord(model.name, model.sha256), trust_in(model.network, model.validation)
     record = EstimateRecord(model=about, trust=trust, **values)
-    prediction = WholeScanEstimate(model.network, record).prediction
-    record = replace(record, calcium=prediction.calcium, risk_class=prediction.risk_class)
+    if prediction := WholeScanEstimate(model.network, record).prediction:
+        record = replace(record, calcium=prediction.calcium, risk_class=prediction.risk_class)
     return WholeScanEstimate(model.network, record, saliency)
 
 
@@ -146,11 +151,11 @@ def prediction_of(name: str, method: MethodScore) -> Prediction | None:
 
 
 def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodScore]) -> dict[str, Agreement | None]:
-    """Return the agreement of a whole-scan estimate with each method by key; None for methods without a prediction."""
-    prediction = {name: prediction_of(name, method) for name, method in methods.items()}
+    """Return the agreement of a whole-scan estimate with each method by key; None without either's prediction."""
+    estimated, predicted = estimate.prediction, {name: prediction_of(name, method) for name, method in methods.items()}
     return {
-        name: None if predicted is None else agreement(estimate.prediction, predicted)
-        for name, predicted in prediction.items()
+        name: None if estimated is None or other is None else agreement(estimated, other)
+        for name, other in predicted.items()
     }
 
 
@@ -162,10 +167,10 @@ def disagreements(
     Returns:
         A warning for each such pair.
     """
-    estimates = tuple(estimates)
+    estimated = [prediction for estimate in estimates if (prediction := estimate.prediction)]
     predictions = [prediction_of(name, method) for name, method in methods.items()]
-    pairs = [(estimate.prediction, p) for estimate in estimates for p in predictions if p is not None]
-    pairs += itertools.combinations([estimate.prediction for estimate in estimates], 2)
+    pairs = [(first, second) for first in estimated for second in predictions if second is not None]
+    pairs += itertools.combinations(estimated, 2)
     return tuple(
         ScanWarning(
             DIFFERS, f"{first}; {_lower(str(second))}. They differ widely. Review the slices before using either."
@@ -199,7 +204,7 @@ def recorded_estimates(record: ScoreRecord) -> tuple[WholeScanEstimate, ...]:
     """
     recorded = {network: item for network, item in record.second_opinions.items() if network in ESTIMATORS}
     for network, item in recorded.items():
-        if item.total is None and None in (item.probability, item.limit):
+        if item.total is None and None in (item.probability, item.limit) and not item.undetermined:
             raise UnreadableError(f"The record of the score has no numbers of {network}. Score the scan again.")
     return tuple(WholeScanEstimate(network, replace(item, agreement={})) for network, item in recorded.items())
 
@@ -218,8 +223,10 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
 
 
 def describe_estimate(estimate: WholeScanEstimate) -> str:
-    """Return a text as "Agatston about 120 (risk class 11–100)", or "calcium (87%; positive from 31%)"."""
+    """Return a text as "Agatston about 120 (risk class 11–100)", "calcium (87%; positive from 31%)" or UNDETERMINED."""
     record, prediction = estimate.record, estimate.prediction
+    if prediction is None:
+        return UNDETERMINED
     if record.probability is not None and record.limit is not None:
         word = "calcium" if prediction.calcium else "no calcium"
         return f"{word} ({percent(record.probability)}; positive from {percent(record.limit)})"

@@ -11,7 +11,7 @@ around the middle of the volume, cropped or padded with air, and is normalised b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -25,20 +25,24 @@ from ..core.labels import MAIN_ARTERIES
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
-from .estimates import WholeScanEstimate, estimate_of
+from ..networks.configs import TERRITORY_STEP
+from .estimates import NONE_BELOW, WholeScanEstimate, estimate_of
 
 if TYPE_CHECKING:
     from ..networks.configs import VesselNetConfig
     from ..networks.vessels import VesselNet
 
 
-def vessel_input(scan: CTScan, heart: np.ndarray, config: VesselNetConfig) -> np.ndarray:
-    """Return the networks' input of a scan: float32 [slices, size, size], superior, posterior, left.
+def vessel_input(
+    scan: CTScan, heart: np.ndarray, config: VesselNetConfig, territories: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the networks' input of a scan: float32 [planes, size, size], superior, posterior, left.
 
     Args:
         scan: The CT.
         heart: Mask on its grid, bool [k, j, i], ignored for the field "scan".
         config: The network's configuration.
+        territories: Labels of TERRITORIES on its grid, uint8 [k, j, i]; None if they are not known.
 
     Raises:
         MaskError: The mask is empty or of another shape.
@@ -51,10 +55,13 @@ def vessel_input(scan: CTScan, heart: np.ndarray, config: VesselNetConfig) -> np
     in_scan = _slices_in_scan(len(scan.hu), grid)[:, None, None]
     inside = (grid.resample(heart, 0.0) >= 0.5) & in_scan
     if not inside.any():  # a mask of a few voxels
-        return np.zeros(inside.shape, np.float32)
+        return np.zeros((config.planes, *inside.shape[1:]), np.float32)
     near_heart = ndimage.distance_transform_edt(~inside, spacing) <= config.around_mm
-    scaled = np.clip((hu - config.low_hu) / (config.high_hu - config.low_hu), 0, 1)
-    return np.where(near_heart & in_scan, scaled, 0).astype(np.float32)
+    parts = [np.clip((hu - config.low_hu) / (config.high_hu - config.low_hu), 0, 1)]
+    if config.territories:
+        labels = np.zeros(hu.shape) if territories is None else _nearest(territories, grid)
+        parts.append(TERRITORY_STEP * labels)
+    return np.concatenate([np.where(near_heart & in_scan, part, 0) for part in parts]).astype(np.float32)
 
 
 def vessel_grid(scan: CTScan, heart: np.ndarray, config: VesselNetConfig) -> ScanGrid:
@@ -91,6 +98,13 @@ def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarr
     return np.minimum(np.expm1(np.minimum(values, 10) * np.log1p(largest)), 10 * largest)
 
 
+def _nearest(labels: np.ndarray, grid: ScanGrid) -> np.ndarray:
+    """Return the labels [k, j, i] nearest to a grid's voxels."""
+    axes = zip(grid.first, grid.step, grid.size, labels.shape[::-1], strict=True)
+    places = [np.clip(np.rint(first + step * np.arange(n)), 0, most - 1).astype(int) for first, step, n, most in axes]
+    return labels[np.ix_(*places[::-1])]
+
+
 def _slices_in_scan(count: int, grid: ScanGrid) -> np.ndarray:
     """Return True for slices of a grid with their middle in the scan; beyond its ends slices are repeated."""
     middles = grid.first[2] + grid.step[2] * np.arange(grid.size[2])
@@ -117,6 +131,9 @@ def _scan_field(hu: np.ndarray, config: VesselNetConfig) -> np.ndarray:
 
 SCALE = "agatston_scale"
 """Key of a card's calibration: Agatston score of an output of 1."""
+
+CERTAINTY = "least_certainty"
+"""Key of a card's calibration: `VesselNet.certainty` below which calcium is undetermined; 0 without it."""
 
 CUT_SHARE = 0.02
 """Share of the heart outside the network's input above which a warning is given."""
@@ -150,7 +167,8 @@ def vessel_estimate(
     network, largest = model.network, model.card.calibration.get(SCALE)
     if not isinstance(network, VesselNet) or not isinstance(largest, int | float):
         raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
-    x = vessel_input(scan, region.mask, network.config)
+    territories = region.territory_labels if network.config.territories else None
+    x = vessel_input(scan, region.mask, network.config, territories)
     outputs, notes = predict(network, x[None], 1)
     scores = to_agatston(outputs[0], largest, network.config.output)
     grid = vessel_grid(scan, region.mask, network.config)
@@ -158,14 +176,12 @@ def vessel_estimate(
     if scores.max() > largest:
         message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
         warnings.append(ScanWarning("vessels-beyond-training", message))
-    estimate = estimate_of(
-        model.card,
-        _saliency_image(network, x, grid, scan) if saliency else None,
-        agatston={artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)},
-        total=float(scores.sum()),
-        slice_weights=_slice_weights(network, x),
-    )
-    return estimate, tuple(warnings)
+    by_artery = {artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
+    estimated: dict[str, Any] = {"agatston": by_artery, "total": float(scores.sum())}
+    if scores.sum() >= NONE_BELOW and _certainty(network, x) < float(model.card.calibration.get(CERTAINTY, 0.0)):
+        estimated = {"undetermined": True}
+    image = _saliency_image(network, x, grid, scan) if saliency else None
+    return estimate_of(model.card, image, slice_weights=_slice_weights(network, x), **estimated), tuple(warnings)
 
 
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -205,6 +221,13 @@ def _saliency_image(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTS
     if (highest := values.max()) > 0:
         values /= highest
     return Grid.of(scan.image).image(values)
+
+
+def _certainty(network: VesselNet, x: np.ndarray) -> float:
+    import torch
+
+    with torch.inference_mode():
+        return float(network.certainty(torch.from_numpy(x)[None].to(next(network.parameters()).device))[0])
 
 
 def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | None:

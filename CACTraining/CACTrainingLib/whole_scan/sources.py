@@ -51,14 +51,16 @@ def check_noncoronary_controls(training: Sequence[TableScan], noncoronary_contro
 
 
 def are_digital(scans: Sequence[TableScan]) -> bool:
-    """Return True if all scans are of digital patients, with a truth beside their CTs."""
-    return all((scan.ct.parent / "truth.json").is_file() for scan in scans)
+    """Return True if all scans with calcium are of digital patients, with a truth beside their CTs."""
+    return all((scan.ct.parent / "truth.json").is_file() for scan in scans if scan.total)
 
 
 def kind_of_data(scans: Sequence[TableScan]) -> str:
     """Describe the scans for a model's card."""
-    digital, real = "digital patients' chest CT with known calcium", "chest CT of a user's table"
-    return digital if are_digital(scans) else real
+    if not are_digital(scans):
+        return "chest CT of a user's table"
+    others = sum(not (scan.ct.parent / "truth.json").is_file() for scan in scans)
+    return "digital patients' CT with known calcium" + (f" and {others} real ones without any" if others else "")
 
 
 def describe_data(scans: Sequence[TableScan], counts: Mapping[str, int]) -> str:

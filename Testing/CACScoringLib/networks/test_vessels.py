@@ -4,11 +4,12 @@ sums."""
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.networks.configs import VESSEL_KINDS, VesselNetConfig
+from CACScoringLib.networks.configs import TERRITORY_STEP, VESSEL_KINDS, VesselNetConfig
 from CACScoringLib.networks.registry import NETWORKS, build
 from CACScoringLib.networks.vessels import VesselNet, preset
 from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU
@@ -106,6 +107,33 @@ def test_voxel_sum_sees_the_next_slices_and_the_near_surroundings():
             changed = x.clone()
             changed[(0, *place)] = 0.3
             assert torch.equal(network.maps(changed)[0, :, 1, CELL, CELL], score) != is_near
+
+
+def test_doubts_add_nothing_and_certainty_is_that_of_the_sum():
+    network = randomised(small("voxel-sum"))
+    network.body.last.get_parameter("bias").data[len(ARTERIES)] = 0.0
+    x = scan_with((0, 3, 3), (2, 17, 30))
+    with torch.no_grad():
+        cells = network.body._bright_cells(x)
+        amounts, shares = network.body._amounts(x, cells)
+        probability = 1 - shares[:, -1].exp()
+        assert network.certainty(x).item() == pytest.approx(np.average(probability, weights=amounts.sum(1)), rel=1e-5)
+        network.body.least = float(probability[amounts.sum(1) > 0.1].max()) + 1e-3
+        assert network(x).max() < 1e-3
+        assert network.certainty(torch.full((1, 4, 32, 32), 0.14)).tolist() == [1.0]
+
+
+def test_territories_are_seen_near_their_place():
+    network = randomised(small("voxel-sum", territories=True))
+    x = torch.cat([scan_with((1, 17, 17)), torch.zeros(1, 4, 32, 32)], 1)
+    changed = x.clone()
+    changed[0, 4 + 1, 17, 17] = 5 * TERRITORY_STEP
+    elsewhere = x.clone()
+    elsewhere[0, 4 + 2, 17, 17] = elsewhere[0, 4 + 1, 2, 2] = 5 * TERRITORY_STEP
+    with torch.no_grad():
+        first, other, same = (network.maps(y)[0, :, 1, 17, 17] for y in (x, changed, elsewhere))
+    assert not torch.equal(first, other)
+    assert torch.equal(first, same)
 
 
 def calcium_at(*places, amount=0.5, artery=1):

@@ -62,6 +62,14 @@ def test_each_pair_that_differs_widely_is_warned_of():
     assert len(warnings) == 3, "the two methods are not compared with each other here"
 
 
+def test_what_is_undetermined_agrees_with_nothing_and_differs_from_nothing():
+    undetermined, methods = by_hand.estimated("vessels", undetermined=True), {"decomposition": method(250)}
+    assert agreements(undetermined, methods) == {"decomposition": None}
+    assert disagreements([undetermined, by_hand.radiomics(0.9)], methods) == ()
+    document = {"vessels": content_of(estimates.estimate_record(undetermined, methods))}
+    assert estimates.recorded_estimates(record_of(whole_record() | {"second_opinions": document})) == (undetermined,)
+
+
 def test_estimates_come_back_from_json():
     methods = {"threshold": method(120, reviewed=False), "decomposition": method(250)}
     estimated = (

@@ -7,7 +7,7 @@ import pytest
 from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, CTScan
-from CACScoringLib.networks.configs import VesselNetConfig
+from CACScoringLib.networks.configs import TERRITORY_STEP, VesselNetConfig
 from CACScoringLib.whole_scan.vessels import normalise, to_agatston, vessel_input
 
 HEART = VesselNetConfig(slices=16, size=32, field="heart", field_mm=48.0, around_mm=4.0)
@@ -53,6 +53,16 @@ def test_window_and_surroundings():
     assert not x[:, :, :3].any()
     wide = vessel_input(with_bone, heart, replace(HEART, around_mm=12.0))
     assert wide[8, 16, 1] == 1
+
+
+def test_territories_follow_the_slices():
+    scan, heart = chest((0.5, 0.5, 1.5))
+    labels = heart * np.uint8(4)
+    labels[:, :60] *= 2
+    x = vessel_input(scan, heart, replace(HEART, kind="voxel-sum", territories=True), labels)
+    assert x.shape == (32, 32, 32)
+    np.testing.assert_array_equal(x[:16], vessel_input(scan, heart, HEART))
+    np.testing.assert_array_equal(x[24, :, 16] / TERRITORY_STEP, [0] * 6 + [8] * 10 + [4] * 10 + [0] * 6)
 
 
 @pytest.mark.parametrize("output", ["linear", "log"])

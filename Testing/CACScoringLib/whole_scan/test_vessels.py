@@ -15,8 +15,9 @@ from CACScoringLib.models.cards import LoadedModel, Training, describe, load_mod
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet
+from CACScoringLib.whole_scan.estimates import describe_estimate
 from CACScoringLib.whole_scan.trust import NO_TEST
-from CACScoringLib.whole_scan.vessels import SCALE, to_agatston, vessel_estimate, vessel_input
+from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE, to_agatston, vessel_estimate, vessel_input
 
 CONFIG = VesselNetConfig(
     slices=16, size=32, field="heart", field_mm=48.0, width=4, reduction=4, patch=16, feed_forward=16, output="log"
@@ -24,13 +25,13 @@ CONFIG = VesselNetConfig(
 
 
 def make_model(
-    folder: Path, kind: str, scale: float | None = 200.0, **changes: object
+    folder: Path, kind: str, scale: float | None = 200.0, least_certainty: float = 0.0, **changes: object
 ) -> tuple[VesselNet, LoadedModel]:
     """Return a random network, and its model after saving and loading."""
     torch.manual_seed(0)
     network = VesselNet(replace(CONFIG, kind=kind, **changes)).eval()
     network.set_largest(scale or 1.0)
-    calibration = {} if scale is None else {SCALE: scale}
+    calibration = {} if scale is None else {SCALE: scale, CERTAINTY: least_certainty}
     training = Training("nothing", 0, {}, "none")
     card = describe(f"tiny-{kind}", network.config, "custom", training, {}, calibration, "none", "a test")
     return network, load_model(save_model(network, card, folder), "cpu")
@@ -83,6 +84,17 @@ def test_voxel_sum_shows_the_place_of_calcium(scanned, tmp_path):
     elsewhere = np.ones_like(saliency, bool)
     elsewhere[27:36, 21:30, 21:30] = elsewhere[21:30, 37:46, 33:42] = False
     assert saliency[elsewhere].max() < 0.01
+
+
+def test_doubtful_calcium_is_undetermined(scanned, tmp_path):
+    scan, region = scanned
+    network, model = make_model(tmp_path, "voxel-sum", least_certainty=0.5)
+    assert network.certainty(torch.from_numpy(vessel_input(scan.image, region.mask, network.config))[None]) < 0.5
+    estimate, _ = vessel_estimate(scan, region, model)
+    record = estimate.record
+    assert (record.undetermined, record.agatston, record.total, record.calcium) == (True, None, None, None)
+    assert estimate.prediction is None
+    assert describe_estimate(estimate).startswith("undetermined")
 
 
 def test_warnings(scanned, tmp_path):

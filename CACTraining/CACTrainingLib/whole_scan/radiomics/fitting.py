@@ -12,23 +12,30 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import sklearn
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_curve
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.ct import AIR_HU, CTScan
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.grid import ScanGrid, triple
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import find_model, read_network
+from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, heart_moments, territory_input
 from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
+from CACScoringLib.networks.territories import TerritoryNet
 from CACScoringLib.whole_scan import radiomic_texture, radiomics
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE, pseudo_label
 
@@ -40,8 +47,9 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "both": (radiomics.HEART, radiomics.CANDIDATE),
     "heart": (radiomics.HEART,),
     "candidates": (radiomics.CANDIDATE,),
+    "encoder": ("encoder_",),
 }
-"""Prefixes of the feature names of each set."""
+"""Prefixes of the feature names of each set. Models of the encoder's are for comparison and cannot be stored."""
 
 HEART_ML = "heart_volume_ml"
 
@@ -113,15 +121,35 @@ def features_of(
 
 
 def radiomics_work(scan: CTScan, region: HeartRegion) -> dict[str, np.ndarray]:
-    """Return `radiomics.radiomic_features` as arrays, for `prepared.prepare`."""
-    features = radiomics.radiomic_features(scan, region, RadiomicsConfig())
+    """Return `radiomics.radiomic_features` and `encoder_features` as arrays, for `prepared.prepare`."""
+    features = radiomics.radiomic_features(scan, region, RadiomicsConfig()) | encoder_features(scan, region)
     return {"names": np.array(list(features)), "values": np.array(list(features.values()), float)}
 
 
+def encoder_features(scan: CTScan, region: HeartRegion) -> dict[str, float]:
+    """Compute features of a pretrained encoder, that of the bundled territories' network, about the heart's middle.
+
+    They are the mean and the highest value of each channel at its lowest resolution.
+    """
+    step = ScanGrid.over(scan.image, TERRITORY_SPACING_MM).step
+    middle, _, _ = heart_moments(region.mask, scan)
+    first = (m - (TERRITORY_PATCH - 1) / 2 * length for m, length in zip(middle, step, strict=True))
+    hu = ScanGrid(triple(first), step, (TERRITORY_PATCH,) * 3).resample(scan.hu, AIR_HU)
+    with torch.inference_mode():
+        channels = _encoder().features(torch.from_numpy(territory_input(hu))[None])[-1][0].flatten(1)
+        pooled = torch.cat([channels.mean(1), channels.amax(1)]).tolist()
+    return {f"encoder_{n}": value for n, value in enumerate(pooled)}
+
+
+@cache
+def _encoder() -> TerritoryNet:
+    return cast(TerritoryNet, read_network(find_model("territories").path)[1].eval())
+
+
 def _source_digest() -> str:
-    """Return a digest of the modules of radiomic features, whose change invalidates the cache."""
+    """Return a digest of what features depend on, whose change invalidates the cache."""
     sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (radiomics, radiomic_texture))
-    return hashlib.sha256(sources).hexdigest()[:16]
+    return hashlib.sha256(sources + find_model("territories").card.sha256.encode()).hexdigest()[:16]
 
 
 CLASSIFIERS = {
@@ -148,7 +176,6 @@ SETTINGS: dict[str, list[dict[str, list[Any]]]] = {
 """Settings to try, the simpler first, which win ties."""
 
 INNER_FOLDS = 5
-SENSITIVITY = 0.95
 SAME_SHARE = 0.95
 """Proportion of scans with an equal value from which a feature is left out."""
 
@@ -233,18 +260,17 @@ def fit_classifier(
     best = search.best_estimator_
     out_of_fold = _probabilities(cross_val_predict(best, features, labels, cv=parts, method=_method(kind)))
     settings = {name.removeprefix("classifier__"): value for name, value in search.best_params_.items()}
-    limit = limit_for_sensitivity(out_of_fold, labels)
+    limit = best_limit(out_of_fold, labels)
     return FittedClassifier(kind, settings, best, limit, out_of_fold, features.shape[1])
 
 
-def limit_for_sensitivity(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the highest limit with a sensitivity of at least SENSITIVITY, midway between two scans.
+def best_limit(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the limit with the highest mean of sensitivity and specificity, midway between two scans.
 
-    probabilities: of scans unseen by their model; those of training scans would give too high a limit.
+    probabilities: of scans unseen by their model; those of training scans would be too far apart.
     """
-    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, bool)
-    positive = np.sort(probabilities[labels])[::-1]
-    least = positive[math.ceil(SENSITIVITY * len(positive) - 1e-9) - 1]
+    false, true, limits = roc_curve(labels, probabilities, drop_intermediate=False)
+    least = limits[np.argmax(true - false)]
     below = probabilities[probabilities < least]
     return float((least + below.max(initial=0.0)) / 2)
 
@@ -256,8 +282,6 @@ def as_network(
 
     names: features of the fit. config: settings of their computation. Returns the network and its configuration.
     """
-    import torch
-
     if fitted.kind != "logistic":
         raise ValueError(f"{CLASSIFIERS[fitted.kind]} cannot be stored; only the logistic regression can.")
     scale, regression = fitted.model.named_steps.values()

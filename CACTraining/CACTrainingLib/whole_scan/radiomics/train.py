@@ -34,8 +34,7 @@ from ..sources import (
     on_controls,
     warn_of_failures,
 )
-from .fitting import FEATURE_SETS, FeatureTable, as_network, features_of, fit_classifier
-from .fitting import SENSITIVITY as TARGET_SENSITIVITY
+from .fitting import FeatureTable, as_network, features_of, fit_classifier
 from .study import columns_of, measures_of, with_calls
 
 INTENDED_USE = (
@@ -64,7 +63,7 @@ class RadiomicsTraining:
     sources: SourceSettings = field(default_factory=SourceSettings)
     contrast_data: Path | None = None
     labels: str = option("truth", choices=LABELS)
-    features: str = option("both", choices=FEATURE_SETS)
+    features: str = option("both", choices=("both", "heart", "candidates"))
     seed: int = option(0)
 
 
@@ -107,7 +106,6 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
             facts = {
                 **{"labels": settings.labels, "features": settings.features, **fitted.settings},
                 **{"features_tried": fitted.inputs, "features_kept": len(config.features)},
-                "sensitivity_wanted": TARGET_SENSITIVITY,
             }
             trained = Training(describe_data(scans, counts), settings.seed, facts, commit())
             model = run.loaded_model(network, config, "custom", trained, INTENDED_USE)

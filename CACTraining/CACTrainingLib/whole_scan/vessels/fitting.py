@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,6 +22,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.networks.configs import VESSEL_KINDS, VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet, preset
+from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import vessel_grid, vessel_input
 
 from ...data.scan_samples import image_beside
@@ -35,10 +37,10 @@ from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 KIND = "vessels"
 """Folder of the prepared scans."""
 
-_WORK = 2
+_WORK = 3
 """Version of the data that `vessel_work` returns, raised with every change."""
 
-_INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu")
+_INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm", "low_hu", "high_hu", "territories")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class VesselFit:
             scale, for unaugmented volumes.
         validation: The same for validation patients.
         outcome: Outcome of the training.
+        least_certainty: `VesselNet.certainty` from which a score is stated (`least_certainty`).
     """
 
     network: VesselNet
@@ -68,6 +71,7 @@ class VesselFit:
     training: float
     validation: float
     outcome: Outcome
+    least_certainty: float
 
     @property
     def seconds(self) -> float:
@@ -76,7 +80,7 @@ class VesselFit:
 
 
 SUPERVISED = "voxel-sum-supervised"
-"""Network "voxel-sum" trained on the location of the calcium too, with a lower threshold and more features."""
+"""Network "voxel-sum" trained on the location of the calcium too, with territories and more features."""
 
 TRAINABLE = (*VESSEL_KINDS, SUPERVISED)
 
@@ -91,7 +95,7 @@ def vessel_settings(preset_name: str, kind: str, output: str | None = None) -> V
     """Return the settings of a network of TRAINABLE in a preset's size. output: None for the preset's."""
     config = preset(preset_name, "voxel-sum" if kind == SUPERVISED else kind)
     if kind == SUPERVISED:
-        config = replace(config, bright_hu=60.0, width=2 * config.width)
+        config = replace(config, width=2 * config.width, territories=True, least_probability=0.3)
         training = VesselTraining(_SUPERVISED_LOOP, learning_rate=5e-3, supervised=True)
     else:
         training = VesselTraining(_LOOP, 32 if preset_name == "paper" else 8, _LEARNING_RATES.get(kind, 1e-3))
@@ -119,7 +123,7 @@ def vessel_work(scan: CTScan, region: HeartRegion, config: VesselNetConfig) -> d
     """Return the prepared data of a scan: `input` in half precision, `heart_ml`, and calcium (`true_calcium`)."""
     voxels = int(np.count_nonzero(region.mask))
     return {
-        "input": vessel_input(scan, region.mask, config).astype(np.float16),
+        "input": vessel_input(scan, region.mask, config, region.territory_labels).astype(np.float16),
         "heart_ml": np.array(voxels * scan.voxel_volume_mm3 / 1000),
         **true_calcium(scan, region, config),
     }
@@ -179,7 +183,27 @@ def fit_vessels(
         return mean_squared(predicted, np.stack([targets[name] for name in part.names]), largest)
 
     training_error, validation_error = map(error, volumes)
-    return VesselFit(network, largest, training_error, validation_error, outcome)
+    totals, certainties = predictions_of(network, files, validation).sum(1), certainties_of(network, files, validation)
+    calcified = np.array([bool(targets[name].any()) for name in validation])
+    limit = least_certainty(totals, certainties, calcified)
+    return VesselFit(network, largest, training_error, validation_error, outcome, limit)
+
+
+FALSE_SHARE = 0.04
+"""Share of patients without coronary calcium, at most, for whom a score is stated."""
+
+
+def least_certainty(totals: np.ndarray, certainties: np.ndarray, calcified: np.ndarray) -> float:
+    """Return the least certainty with which at most FALSE_SHARE of scans without calcium have a score.
+
+    Args:
+        totals: Predicted totals of validation scans [n].
+        certainties: Their certainties [n].
+        calcified: True with coronary calcium, bool [n].
+    """
+    false = np.sort(certainties[~calcified & (totals >= NONE_BELOW)])[::-1]
+    allowed = math.floor(FALSE_SHARE * np.count_nonzero(~calcified))
+    return float(np.nextafter(false[allowed], 2)) if len(false) > allowed else 0.0
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:
@@ -196,6 +220,13 @@ def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarra
 def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
     """Predict Agatston scores [n, 4] of prepared scans in the order of ARTERIES."""
     return scores_of(network, Volumes(files, [], network.config), names, batch_size=1)
+
+
+def certainties_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
+    """Return `VesselNet.certainty` of prepared scans [n]."""
+    volumes = Volumes(files, [], network.config)
+    with torch.inference_mode():
+        return np.array([float(network.certainty(torch.from_numpy(volumes[name])[None])[0]) for name in names])
 
 
 MAP, REGIONS, TRUTH = "calcium_map.nii.gz", "regions.nii.gz", "truth.json"

@@ -89,7 +89,8 @@ class Volumes:
         if missing := [name for name in names if name not in files]:
             raise DataError(f"{len(missing)} scans are not prepared, among them {missing[0]}. Prepare them first.")
         self.files, self.names = files, list(names)
-        self.shape = (config.slices, config.size, config.size)
+        self.shape = (config.planes, config.size, config.size)
+        self.slices = config.slices
         n_cached = IN_MEMORY_BYTES // (2 * math.prod(self.shape))
         self._cache = {name: self._read(name) for name in self.names[:n_cached]}
         self._calcium: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
@@ -98,18 +99,21 @@ class Volumes:
         volume = self._cache.get(name)
         return (self._read(name) if volume is None else volume).astype(np.float32)
 
-    def calcium(self, name: str, shift: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the true calcium of a shifted volume, in its shape: amount, float32, and artery, int64.
+    def calcium(self, name: str, shift: Sequence[int], exists: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Return the true calcium of a shifted volume, [slices, size, size]: amount, float32, and artery, int64.
 
-        Raises DataError if it is unknown.
+        exists: False for a scan that is known to have none. Raises DataError if it is unknown.
         """
+        shape = (self.slices, *self.shape[1:])
+        amount, artery = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+        if not exists:
+            return amount, artery
         if name not in self._calcium:
             self._calcium[name] = self._true_calcium(name)
         at, amounts, arteries = self._calcium[name]
         at = at + np.array(shift)[:, None]
-        inside = ((at >= 0) & (at < np.array(self.shape)[:, None])).all(0)
+        inside = ((at >= 0) & (at < np.array(shape)[:, None])).all(0)
         place = tuple(at[:, inside])
-        amount, artery = np.zeros(self.shape, np.float32), np.zeros(self.shape, np.int64)
         amount[place], artery[place] = amounts[inside], arteries[inside]
         return amount, artery
 
@@ -117,7 +121,8 @@ class Volumes:
         arrays = load(self.files[name])
         if "calcium" not in arrays:
             raise DataError(f"Where calcium of {name} lies is unknown. Train voxel-sum, or give digital patients.")
-        return np.array(np.unravel_index(arrays["calcium_at"], self.shape)), arrays["calcium"], arrays["calcium_artery"]
+        shape = (self.slices, *self.shape[1:])
+        return np.array(np.unravel_index(arrays["calcium_at"], shape)), arrays["calcium"], arrays["calcium_artery"]
 
     def _read(self, name: str) -> np.ndarray:
         volume = load(self.files[name])["input"]
@@ -170,10 +175,11 @@ class VesselTask(Task[CheckpointFacts]):
         most = (variation.shift_slices, variation.shift, variation.shift)
         shifts = [[int(generator.integers(-n, n + 1)) for n in most] for _ in names]
         moved = list(zip(names, shifts, strict=True))
-        volumes = [augment(self.training[name], variation, shift, generator) for name, shift in moved]
+        slices = self.training.slices
+        volumes = [augment(self.training[name], slices, variation, shift, generator) for name, shift in moved]
         batch = {"x": torch.from_numpy(np.stack(volumes)), "y": self._targets(names)}
         if self.options.supervised:
-            calcium = [self.training.calcium(name, shift) for name, shift in moved]
+            calcium = [self.training.calcium(name, shift, bool(self.agatston[name].any())) for name, shift in moved]
             amount, artery = (torch.from_numpy(np.stack(part)) for part in zip(*calcium, strict=True))
             batch |= {"amount": amount, "artery": artery}
         return batch
@@ -229,20 +235,28 @@ def mean_squared(first: np.ndarray, second: np.ndarray, largest: float) -> float
 
 
 def augment(
-    volume: np.ndarray, augmentation: VolumeAugmentation, shift: Sequence[int], generator: np.random.Generator
+    planes: np.ndarray,
+    slices: int,
+    augmentation: VolumeAugmentation,
+    shift: Sequence[int],
+    generator: np.random.Generator,
 ) -> np.ndarray:
-    """Shift, blur and add noise to a volume [slices, size, size], float32. The lowest value fills the borders.
+    """Shift, blur and add noise to the slices of an input [planes, size, size], float32; shift its other planes alike.
 
-    The in-plane filter is SciPy's: MONAI's reflects at the border, and networks were trained with the nearest value.
+    The lowest value fills the borders. The in-plane filter is SciPy's: MONAI's reflects at the border, and networks
+    were trained with the nearest value.
     """
-    lowest = volume.min()
-    shifted = cut_box(volume, -np.array(shift), volume.shape - np.array(shift), lowest)
-    empty = shifted == lowest
+    first, *others = (
+        cut_box(part, -np.array(shift), part.shape - np.array(shift), part.min())
+        for part in np.split(planes, len(planes) // slices)
+    )
+    lowest = first.min()
+    empty = first == lowest
     if augmentation.blur > 0 and generator.random() < 0.5:
         sigma = generator.uniform(0, augmentation.blur)
-        shifted = ndimage.gaussian_filter(shifted, (0, sigma, sigma), mode="nearest")
+        first = ndimage.gaussian_filter(first, (0, sigma, sigma), mode="nearest")
     if augmentation.noise > 0:
         level = np.float32(generator.uniform(0, augmentation.noise))
-        shifted = shifted + level * generator.standard_normal(shifted.shape, np.float32)
-    shifted[empty] = lowest
-    return shifted
+        first = first + level * generator.standard_normal(first.shape, np.float32)
+    first[empty] = lowest
+    return np.concatenate([first, *others])

@@ -13,15 +13,17 @@ from typing import cast
 
 import numpy as np
 
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training
 from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
-from CACScoringLib.whole_scan.vessels import SCALE
+from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
 from ...evaluation.experiment import Cohort, TrainingBudget, predicted_rows
-from ...evaluation.measures import Comparison
+from ...evaluation.measures import Comparison, Measure
+from ...statistics.agreement import icc
 from ...statistics.bootstrap import BootstrapResult
 from ...training.runs import training_run
 from ...training.settings import RunOptions, facts_of
@@ -75,32 +77,59 @@ def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progr
             metrics = {
                 "training_mse_normalised": round(fit.training, 6),
                 "validation_mse_normalised": round(fit.validation, 6),
-                "test": _evaluate(cast(VesselNet, model.network), cohort, files, control_files),
+                "test": _evaluate(cast(VesselNet, model.network), fit.least_certainty, cohort, files, control_files),
             }
-            return run.write_network(fit.network, model.card, metrics, {SCALE: fit.largest})
+            calibration = {SCALE: fit.largest, CERTAINTY: fit.least_certainty}
+            return run.write_network(fit.network, model.card, metrics, calibration)
 
 
 def _evaluate(
-    network: VesselNet, cohort: Cohort, files: Mapping[str, Path], controls: Mapping[str, Path]
+    network: VesselNet, least_certainty: float, cohort: Cohort, files: Mapping[str, Path], controls: Mapping[str, Path]
 ) -> dict[str, object]:
-    """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
-    rows, truth = cohort.held_out, np.stack(list(fitting.targets_of(cohort.scans).values()))
-    scale = float(np.delete(truth, rows, 0).max())
+    """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`.
+
+    Measures are of the scans whose score is stated.
+    """
+    truth = np.stack(list(fitting.targets_of(cohort.scans).values()))
+    scale = float(np.delete(truth, cohort.held_out, 0).max())
     comparison = Comparison(cohort.patients, {}, np.random.default_rng(0))
 
-    def results(predicted: np.ndarray) -> list[BootstrapResult]:
-        table = predicted_rows([cohort.scans[row] for row in rows], columns_of(truth[rows], predicted))
-        return [comparison.result(measure, "model") for measure in measures_of(table, scale)]
+    def predict(scans: Mapping[str, Path], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores, and where they are undetermined."""
+        scores = fitting.predictions_of(network, scans, names)
+        uncertain = fitting.certainties_of(network, scans, names) < least_certainty
+        return scores, uncertain & (scores.sum(1) >= NONE_BELOW)
 
-    rank, _, squared_error, kappa = results(fitting.predictions_of(network, files, cohort.names(rows)))
+    def results(rows: np.ndarray, predicted: np.ndarray) -> list[BootstrapResult]:
+        scans = [cohort.scans[row] for row in rows]
+        table = predicted_rows(scans, columns_of(truth[rows], predicted))
+        arteries = (
+            predicted_rows(scans, {"truth": truth[rows, n], "value": predicted[:, n]}) for n in range(len(ARTERIES))
+        )
+        measures = [*measures_of(table, scale), *(Measure("ICC", icc, rows_of_artery) for rows_of_artery in arteries)]
+        return [comparison.result(measure, "model") for measure in measures]
+
+    predicted, undetermined = predict(files, cohort.names(cohort.held_out))
+    rows = cohort.held_out[~undetermined]
+    rank, _, squared_error, kappa, *by_artery = results(rows, predicted[~undetermined])
     by_factors = factors_alone(cohort, truth)(cohort.training(0))
+    free = ~truth[cohort.held_out].any(1)
+    called = (predicted.sum(1) >= 1) & ~undetermined
     test: dict[str, object] = {
-        "patients": len({cohort.patients[row] for row in rows}),
-        "data": kind_of_data(cohort.scans),
+        "patients": len({cohort.patients[row] for row in cohort.held_out}),
+        "scans": len(cohort.held_out),
+        "undetermined": int(undetermined.sum()),
+        "without_calcium": {
+            "scans": int(free.sum()),
+            "called_coronary": int(called[free].sum()),
+            "undetermined": int(undetermined[free].sum()),
+        },
+        "data": kind_of_data([cohort.scans[row] for row in cohort.held_out]),
         "rank_correlation": rank.estimate.as_json(),
-        "rank_correlation_age_and_heart_size": results(by_factors(rows))[0].estimate.as_json(),
+        "rank_correlation_age_and_heart_size": results(rows, by_factors(rows))[0].estimate.as_json(),
         "mse_normalised": round(float(squared_error.values[0]) / PER_MILLE, 6),
         "kappa_categories": kappa.estimate.as_json(),
+        "icc": {artery: r.estimate.as_json() for artery, r in zip(ARTERIES, by_artery, strict=True)},
     }
-    totals = fitting.predictions_of(network, controls, list(controls)).sum(1)
-    return {**test, **on_controls(totals >= NONE_BELOW)}
+    totals, uncertain = predict(controls, list(controls))
+    return {**test, **on_controls((totals.sum(1) >= NONE_BELOW) & ~uncertain)}

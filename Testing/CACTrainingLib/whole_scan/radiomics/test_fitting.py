@@ -8,8 +8,8 @@ from CACTrainingLib.whole_scan.radiomics.fitting import (
     CLASSIFIERS,
     SETTINGS,
     as_network,
+    best_limit,
     fit_classifier,
-    limit_for_sensitivity,
 )
 
 N = 60
@@ -44,7 +44,7 @@ def test_each_classifier_learns_what_can_be_learned(kind, few_settings):
     probabilities = fitted.probabilities(new)
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
     assert np.mean((probabilities > np.median(probabilities)) == (new[:, 0] > np.median(new[:, 0]))) > 0.8
-    assert (fitted.out_of_fold[labels] >= fitted.limit).mean() >= 0.95
+    assert ((fitted.out_of_fold >= fitted.limit) == labels).mean() > 0.75
     assert fitted.settings == {name: values[0] for name, values in SETTINGS[kind][0].items()}
     again = fit_classifier(kind, features, labels, patients, 0)
     np.testing.assert_array_equal(again.probabilities(new), probabilities)
@@ -78,19 +78,12 @@ def test_logistic_regression_is_stored_as_it_is():
     np.testing.assert_allclose(network.highest.numpy(), features[:, columns].max(0), rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("positive", "limit"),
-    [
-        ([0.9, 0.8, 0.7, 0.6], 0.55),  # all four are needed for 95 %; the next below is 0.5
-        ([0.9] * 19 + [0.01], 0.7),  # 19 of 20 are 95 %
-        ([0.9] * 18 + [0.02, 0.01], 0.015),  # 18 of 20 are not; below 0.02 lies 0.01
-    ],
-)
-def test_limit_finds_enough_and_no_more(positive, limit):
-    probabilities = np.array([*positive, 0.5, 0.3])
-    labels = np.arange(len(probabilities)) < len(positive)
-    assert limit_for_sensitivity(probabilities, labels) == pytest.approx(limit)
-    assert (probabilities[labels] >= limit).mean() >= 0.95
+def test_limit_errs_alike_in_both():
+    labels = np.arange(10) < 4
+    probabilities = np.array([0.9, 0.8, 0.6, 0.1, 0.7, 0.5, 0.4, 0.3, 0.2, 0.2])
+    # 3 of 4 and 5 of 6 from 0.6 on; each of the three others that catch calcium has a lower mean
+    assert best_limit(probabilities, labels) == pytest.approx(0.55)
+    assert best_limit(labels * 1.0, labels) == 0.5
 
 
 def test_what_cannot_be_learned_from_is_told():

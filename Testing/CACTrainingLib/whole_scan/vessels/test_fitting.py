@@ -24,6 +24,7 @@ from CACTrainingLib.whole_scan.vessels.fitting import (
     TRUTH,
     VesselSettings,
     fit_vessels,
+    least_certainty,
     predictions_of,
     true_calcium,
 )
@@ -102,6 +103,15 @@ def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
         assert torch.equal(resumed.network.state_dict()[name], tensor), name
     with pytest.raises(CTError, match="other settings"):
         fit_vessels(files, TARGETS, NAMES[1:8], NAMES[8:], settings, tmp_path / "two")
+
+
+def test_least_certainty_leaves_few_scores_without_calcium():
+    totals, calcified = np.array([0.1] * 20 + [3.0, 9.0] + [100.0] * 20 + [2.0]), np.arange(43) % 43 == 42
+    certainties = np.concatenate([np.full(20, 0.9), [0.8, 0.6], np.full(20, 0.5), [0.95]])
+    limit = least_certainty(totals, certainties, calcified)
+    assert ((certainties >= limit) & (totals >= 0.5) & ~calcified).sum() == 1
+    assert limit == pytest.approx(0.6)
+    assert least_certainty(totals * calcified, certainties, calcified) == 0
 
 
 TRUTH_CONFIG = VesselNetConfig(kind="voxel-sum", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)

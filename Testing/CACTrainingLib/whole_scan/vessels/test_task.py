@@ -79,6 +79,7 @@ def calcified(tmp_path):
 def test_calcium_is_shown_where_it_was_moved_to(calcified):
     files, _ = calcified
     names = list(files)
+    assert not Volumes(files, names, CONFIG).calcium("unknown", (0, 0, 0), exists=False)[0].any()
     network = VesselNet(CONFIG)
     network.set_largest(100)
     settings = VesselTraining(LoopSettings(10), 6, augmentation=VolumeAugmentation(3, 1, 0.0, 0.0), supervised=True)
