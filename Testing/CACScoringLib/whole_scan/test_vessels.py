@@ -89,7 +89,7 @@ def test_voxel_sum_shows_the_place_of_calcium(scanned, tmp_path):
 def test_doubtful_calcium_is_undetermined(scanned, tmp_path):
     scan, region = scanned
     network, model = make_model(tmp_path, "voxel-sum", least_certainty=0.5)
-    assert network.certainty(torch.from_numpy(vessel_input(scan.image, region.mask, network.config))[None]) < 0.5
+    assert network.certainty(torch.from_numpy(vessel_input(scan, region.mask, network.config))[None]) < 0.5
     estimate, _ = vessel_estimate(scan, region, model)
     record = estimate.record
     assert (record.undetermined, record.agatston, record.total, record.calcium) == (True, None, None, None)

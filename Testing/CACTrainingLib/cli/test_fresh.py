@@ -62,6 +62,7 @@ ENDS_EARLY = [
     "drr none --output new",
     "models list",
     "info SCAN",
+    "explain none 1",
     "data list",
     "sample table.csv",
     "phantom --single 1 --output table.csv",
