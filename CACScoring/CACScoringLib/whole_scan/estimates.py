@@ -152,10 +152,10 @@ def prediction_of(name: str, method: MethodScore) -> Prediction | None:
 
 def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodScore]) -> dict[str, Agreement | None]:
     """Return the agreement of a whole-scan estimate with each method by key; None without either's prediction."""
-    estimated, predicted = estimate.prediction, {name: prediction_of(name, method) for name, method in methods.items()}
+    estimated, predictions = estimate.prediction, {key: prediction_of(key, method) for key, method in methods.items()}
     return {
-        name: None if estimated is None or other is None else agreement(estimated, other)
-        for name, other in predicted.items()
+        key: None if estimated is None or prediction is None else agreement(estimated, prediction)
+        for key, prediction in predictions.items()
     }
 
 

@@ -59,8 +59,8 @@ def kind_of_data(scans: Sequence[TableScan]) -> str:
     """Describe the scans for a model's card."""
     if not are_digital(scans):
         return "chest CT of a user's table"
-    others = sum(not (scan.ct.parent / "truth.json").is_file() for scan in scans)
-    return "digital patients' CT with known calcium" + (f" and {others} real ones without any" if others else "")
+    n_real = sum(not (scan.ct.parent / "truth.json").is_file() for scan in scans)
+    return "digital patients' CT with known calcium" + (f" and {n_real} real ones without any" if n_real else "")
 
 
 def describe_data(scans: Sequence[TableScan], counts: Mapping[str, int]) -> str:

@@ -131,9 +131,9 @@ def test_territories_are_seen_near_their_place():
     elsewhere = x.clone()
     elsewhere[0, 4 + 2, 17, 17] = elsewhere[0, 4 + 1, 2, 2] = 5 * TERRITORY_STEP
     with torch.no_grad():
-        first, other, same = (network.maps(y)[0, :, 1, 17, 17] for y in (x, changed, elsewhere))
-    assert not torch.equal(first, other)
-    assert torch.equal(first, same)
+        original_map, changed_map, elsewhere_map = (network.maps(y)[0, :, 1, 17, 17] for y in (x, changed, elsewhere))
+    assert not torch.equal(original_map, changed_map)
+    assert torch.equal(original_map, elsewhere_map)
 
 
 def calcium_at(*places, amount=0.5, artery=1):

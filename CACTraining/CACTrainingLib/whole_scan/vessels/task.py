@@ -246,7 +246,7 @@ def augment(
     The lowest value fills the borders. The in-plane filter is SciPy's: MONAI's reflects at the border, and networks
     were trained with the nearest value.
     """
-    first, *others = (
+    first, *territories = (
         cut_box(part, -np.array(shift), part.shape - np.array(shift), part.min())
         for part in np.split(planes, len(planes) // slices)
     )
@@ -259,4 +259,4 @@ def augment(
         level = np.float32(generator.uniform(0, augmentation.noise))
         first = first + level * generator.standard_normal(first.shape, np.float32)
     first[empty] = lowest
-    return np.concatenate([first, *others])
+    return np.concatenate([first, *territories])
