@@ -14,7 +14,7 @@ import pickle
 import time
 import zipfile
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
@@ -103,6 +103,16 @@ class Task(Generic[Settings]):
         """Return a sample of a network's output after a validation, uint8 [row, column, 3], or None."""
         return None
 
+    def replace_network(self, network: nn.Module) -> None:
+        """Learn, from the start, with another network in place of the exported one."""
+        replaced, new = set(self.modules[self.exported].parameters()), list(network.parameters())
+        self.modules[self.exported] = network
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                kept = [parameter for parameter in group["params"] if parameter not in replaced]
+                if len(kept) < len(group["params"]):
+                    group["params"], new = [*new, *kept], []
+
     def descend(self, name: str, loss: torch.Tensor, fabric: Fabric, max_norm: float | None = None) -> None:
         """Take one step with an optimizer down the gradient of a loss.
 
@@ -165,6 +175,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     fabric: Fabric | None = None,
+    network: Callable[[], nn.Module] | None = None,
 ) -> Outcome:
     """Train and return the best weights.
 
@@ -176,6 +187,8 @@ def train(
         device: Device of a training with one process.
         resume: True to continue from the checkpoint in the folder.
         fabric: Fabric of the launched processes; None trains in this process alone, on `device`.
+        network: Class of a network, or function that makes it, in place of the task's; its `forward` takes and returns
+            the same. A training is resumed with the same one.
 
     Raises:
         CTError: The loss is not a number, the device's memory is full, or the checkpoint belongs to another
@@ -183,6 +196,9 @@ def train(
         OutputError: There is a checkpoint and `resume` is False, or the disk is full.
     """
     fabric = fabric or make_fabric(settings.half_precision, device)
+    if network is not None:
+        torch.manual_seed(settings.seed)
+        task.replace_network(network())
     run = _Run(task, settings, folder, fabric)
     if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)

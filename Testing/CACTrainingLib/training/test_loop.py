@@ -107,6 +107,12 @@ def test_a_line_is_learned_and_the_course_written(tmp_path):
     assert (facts["processor"], facts["accelerator"], facts["precision"]) == (processor_name(), None, "float32")
 
 
+def test_another_network_is_trained_in_place_of_the_tasks(tmp_path):
+    outcome = train(Line(LOOP), LOOP, tmp_path, Progress(), "cpu", network=lambda: nn.Linear(1, 1, bias=False))
+    assert outcome.weights.keys() == {"weight"}
+    assert len({line["closeness"] for line in lines(tmp_path) if line["event"] == "validation"}) == 6
+
+
 @pytest.mark.parametrize("kill_at", [10, 17, 39])
 def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
     uninterrupted_task, resumed_task = Line(LOOP), Line(LOOP)
