@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.ct import AIR_HU
 from ..core.errors import ModelError, OutputError
 from ..core.files import atomic_folder
 from ..core.labels import TERRITORIES
@@ -34,6 +35,25 @@ TASKS = {
     "lesions": "Naming of calcified lesions on CT",
 }
 """Task of each network that can be exported."""
+
+_GRID = (
+    "Axes run superior, posterior, left [k, j, i]. The scan's HU are averaged over voxels of {:g} × {:g} × {:g} mm; "
+    f"outside the scan is {AIR_HU:g} HU. HU of a window are scaled to 0 to 1 and clipped. An input is a "
+)
+_SLICES = _GRID.format(*preprocessing.SLICE_SPACING_MM[::-1]) + (
+    "slice through the heart, with neighbours above (+) and below (-), in a square around the heart's centre of mass. "
+    "Left, posterior and superior are distances from it in semi-axes of the ellipsoid with the heart's second moments, "
+    f"at most ±{preprocessing.POSITION_LIMIT:g}, times {preprocessing.POSITION_SCALE:g}."
+)
+PREPARATION = {
+    "territories": _GRID.format(*preprocessing.TERRITORY_SPACING_MM) + "patch; patches overlap.",
+    "slices": _SLICES,
+    "decomposition": _SLICES,
+    "lesions": _GRID.format(2, 0.75, 0.75) + "patch around a dense voxel. Windows: metal 1500 to 3000 HU, soft -150 to "
+    "350, wide -150 to 1500. “dense” is the share of a voxel that is dense, a territory its probability by the "
+    "territory network, one for 2 × 4 × 4 voxels, “noise” the SD of the scan's noise / 50 HU, 0.3 where unknown.",
+}
+"""How the input of each network is made of a scan."""
 
 INFERENCE: dict[str, Any] = {
     "imports": ["$import glob", "$import numpy", "$import pathlib", "$import torch"],
@@ -64,8 +84,10 @@ README = """# {name}
 
 Trained on: {data}. Licence: {licence}.
 
-Inputs are float32 arrays [channel, ...] (`inputs/*.npy`), prepared as by CAC (`CACScoringLib.models.preprocessing`,
-version {version}); `configs/metadata.json` names the channels. Predictions are written to `eval`.
+Inputs are float32 arrays [channel, ...] (`inputs/*.npy`), prepared as by CAC (version {version});
+`configs/metadata.json` names the channels. {preparation}
+
+Predictions are written to `eval`.
 
 In this folder:
 
@@ -110,7 +132,11 @@ def write_bundle(path: Path, folder: Path) -> None:
     inferer: dict[str, Any] = {"_target_": "SimpleInferer"}
     if card.network == "territories":
         inferer = {"_target_": "SlidingWindowInferer", "roi_size": shape, "overlap": 0.5, "mode": "gaussian"}
-    facts = vars(card) | {"task": TASKS[card.network], "data": card.training.data}
+    facts = vars(card) | {
+        "task": TASKS[card.network],
+        "data": card.training.data,
+        "preparation": PREPARATION[card.network],
+    }
     texts = {
         "configs/metadata.json": json.dumps(_metadata(card, formats), indent=2, ensure_ascii=False),
         "configs/inference.json": json.dumps(INFERENCE | {"inferer": inferer}, indent=2),
@@ -209,6 +235,7 @@ def _metadata(card: ModelCard, formats: dict[str, dict[str, Any]]) -> dict[str, 
         "data_source": card.training.data,
         "intended_use": card.intended_use,
         "eval_metrics": card.validation,
+        "preparation": PREPARATION[card.network],
         "card": f"models/{card.name}.json",
         "network_data_format": formats,
     }

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from CACScoringLib.cli.main import main
+from CACScoringLib.models import bundle as bundle_format
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import list_models, load_model, read_card
 from CACScoringLib.models.inference import predict
+from CACScoringLib.scoring import lesion_network
 
 NAMES = ("territories-compact", "slices-compact", "map-compact", "lesions-compact")
 
@@ -82,7 +84,8 @@ def test_metadata_describe_the_network_and_its_intended_use(bundle):
     ]  # fmt: skip
     assert image["image"]["spatial_shape"] == [160, 160]
     assert predicted["pred"]["channel_def"] == {"0": "no calcium", "1": "calcium"}
-    assert card.intended_use in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    for words in (card.intended_use, metadata["preparation"]):
+        assert words in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     assert card.licence in (bundle / "LICENSE").read_text(encoding="utf-8")
 
 
@@ -123,6 +126,12 @@ def test_broken_bundles_are_refused(bundle, capsys):
     (bundle / "configs" / "metadata.json").unlink()
     assert "is no MONAI bundle" in install(bundle, capsys)[1]
     assert not cards.user_folder().exists()
+
+
+def test_lesion_patches_are_described_as_scoring_makes_them():
+    words = [f"{low:g} to {high:g}" for low, high in lesion_network.WINDOWS_HU]
+    words += [" × ".join(f"{mm:g}" for mm in lesion_network.PATCH_STEP_MM), f"{lesion_network.NOISE_SCALE_HU:g} HU"]
+    assert all(word in bundle_format.PREPARATION["lesions"] for word in words)
 
 
 def test_reasons_against_an_export_are_named(tmp_path, capsys):
