@@ -15,7 +15,7 @@ from CACTrainingLib.training.settings import LoopSettings
 
 scans = read_reference(Path(sys.argv[1])).scans
 part = parts_by_patient([scan.patient for scan in scans], [0] * len(scans), 5, seed=0)
-groups = [[s for s, n in zip(scans, part, strict=True) if n in chosen] for chosen in ((2, 3, 4), (1,), (0,))]
+groups = [[s for s, n in zip(scans, part, strict=True) if n in folds] for folds in ((2, 3, 4), (1,), (0,))]
 training, validation, test = map(ScanDataset, groups)
 network = torch.nn.Sequential(torch.nn.Conv3d(1, 8, 5, padding=2), torch.nn.ReLU(), torch.nn.Conv3d(8, 1, 1))
 
@@ -49,6 +49,6 @@ class Calcium(Task):
 
 outcome = train(Calcium(), Calcium.settings, Path(sys.argv[2]), Progress(), "cpu")
 for scan, item in zip(test.scans, test, strict=True):
-    ct, found = cac.read_ct(scan.ct, scan.series), outcome.load_into(network)(item["image"] / 1000) > 0
-    masks = [ct.grid.image(labels[0].byte().numpy()) for labels in (found, item["label"])]
+    ct, predicted = cac.read_ct(scan.ct, scan.series), outcome.load_into(network)(item["image"] / 1000) > 0
+    masks = [ct.grid.image(labels[0].byte().numpy()) for labels in (predicted, item["label"])]
     print(scan.name, *(f"{cac.agatston(ct, mask).total.agatston:.1f}" for mask in masks))

@@ -109,9 +109,9 @@ class Task(Generic[Settings]):
         self.modules[self.exported] = network
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                kept = [parameter for parameter in group["params"] if parameter not in replaced]
-                if len(kept) < len(group["params"]):
-                    group["params"], new = [*new, *kept], []
+                remaining = [parameter for parameter in group["params"] if parameter not in replaced]
+                if len(remaining) < len(group["params"]):
+                    group["params"], new = [*new, *remaining], []
 
     def descend(self, name: str, loss: torch.Tensor, fabric: Fabric, max_norm: float | None = None) -> None:
         """Take one step with an optimizer down the gradient of a loss.

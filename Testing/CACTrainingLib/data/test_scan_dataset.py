@@ -23,8 +23,8 @@ def test_items_hold_scan_and_labels_with_their_place(tmp_path):
     assert item.keys() == {"name", "patient", "image", "affine", "label"}
     (place,) = np.argwhere(item["image"][0].numpy() == 420).tolist()
     assert item["label"][(0, *place)] == Artery.LAD
-    left, posterior, superior = ct.image.TransformIndexToPhysicalPoint(place[::-1])
-    np.testing.assert_allclose(item["affine"] @ [*place, 1], [-left, -posterior, superior, 1])
+    x, y, z = ct.image.TransformIndexToPhysicalPoint(place[::-1])
+    np.testing.assert_allclose(item["affine"] @ [*place, 1], [-x, -y, z, 1])
 
 
 def test_items_of_digital_patients_hold_map_and_heart(tmp_path):
@@ -40,6 +40,6 @@ def test_the_example_trains_and_scores_a_test_set(tmp_path, monkeypatch, capsys)
         write_gated(tmp_path / "coca", number, [region(5, 30.0, SQUARE)], seed=number)
     monkeypatch.setattr("sys.argv", ["own_network.py", str(tmp_path / "coca"), str(tmp_path / "run"), "3"])
     runpy.run_path(str(Path(__file__).parents[3] / "examples" / "own_network.py"))
-    (_, found, reference), *others = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert not others
-    assert float(reference) > 0 <= float(found)
+    (_, predicted, reference), *lines = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert not lines
+    assert float(reference) > 0 <= float(predicted)
