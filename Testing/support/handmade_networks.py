@@ -119,3 +119,12 @@ def scan_of(hu: np.ndarray, spacing_mm: tuple[float, float, float], heart: np.nd
     """Return a scan and its heart mask, given arrays [k, j, i] and a spacing (i, j, k)."""
     grid = Grid(hu.shape[::-1], spacing_mm, (-30.0, 12.0, 699.0))  # where voxels of 1.5 and 3 mm begin
     return CTScan(grid.image(hu), Acquisition("memory")), grid.image(heart.astype(np.uint8))
+
+
+def usable(name: str, folder: Path, factor: float = 1.0) -> Path:
+    """Write the bundled slice classifier, its weights times a factor, by another name; return the card's path."""
+    card, network = read_network(find_model("slices").path)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= factor
+    return save_model(network, replace(card, name=name), folder)

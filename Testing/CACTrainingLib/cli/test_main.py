@@ -58,7 +58,7 @@ def test_a_cohort_is_written_and_goes_on_where_it_stopped(tmp_path, capsys):
     assert len(first) == 2
     written = [path.stat().st_mtime_ns for path in first]
     counted = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert {"event": "counted", "done": 1, "count": 1} in counted
+    assert {"event": "counted", "done": 1, "count": 1, "seconds_left": None} in counted
     assert cli.main([*command, "--pairs", "1"]) == 0
     assert [path.stat().st_mtime_ns for path in first] == written
     rows = csv_rows(tmp_path / "cohort.csv")

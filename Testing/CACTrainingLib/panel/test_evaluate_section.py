@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import slicer
-from handmade_networks import untrained
+from handmade_networks import untrained, usable
 from panel_driver import InThisProcess, ScriptedProcess, line
 from training_driver import on_page
 
@@ -167,7 +167,7 @@ class TestStudyView:
 class TestInstall:
     @pytest.fixture
     def section(self, driver, project):
-        untrained("slices", "mine", project.models_folder)
+        usable("mine", project.models_folder)
         driver.widget.evaluate.job.process = InThisProcess()
         look_again(driver)
         return driver.widget.evaluate
@@ -225,7 +225,7 @@ class TestInstall:
     @pytest.mark.long
     def test_a_model_from_another_folder(self, section, scoring, tmp_path):
         (tmp_path / "download").mkdir()
-        card = untrained("slices", "other", tmp_path / "download")
+        card = usable("other", tmp_path / "download")
         section.install._askForFile = lambda title: str(card)
         section.ui.installFileButton.click()
         assert section.ui.installModelBox.currentText == "other (slices)"
@@ -256,7 +256,7 @@ class TestInstall:
         assert "earlier one" not in self.press(section, "install")
         for file in project.models_folder.iterdir():
             file.unlink()
-        untrained("slices", "mine", project.models_folder)  # other weights, drawn at random
+        usable("mine", project.models_folder, 1.01)
         section.update()
         assert "The earlier one is kept" in self.press(section, "install")
         assert self.press(section, "rollBack") == "The earlier mine is in place again."
