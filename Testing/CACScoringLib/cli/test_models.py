@@ -12,8 +12,13 @@ from CACScoringLib.models.cards import find_model, list_models, read_card, read_
 from CACScoringLib.models.choice import ModelChoice, chosen_models, load_models
 from CACScoringLib.models.store import save_model
 from CACScoringLib.mrml.sample_data import sample_file
+from CACScoringLib.networks.configs import SCORING_CONFIGS
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.whole_scan.run import estimate_whole_scan
+
+_ALTERNATIVES = [
+    model.card.name for network in SCORING_CONFIGS for model in list_models(network) if model.origin == "alternative"
+]
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def installed(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["", *(model.card.name for model in list_models() if model.origin == "alternative")])
+@pytest.mark.parametrize("name", ["", *_ALTERNATIVES])
 def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, name):
     choice = ModelChoice((name,) if name else (), device="cpu", estimates=("vessels",))
     models = load_models(chosen_models(choice))

@@ -91,6 +91,16 @@ def test_the_evidence_has_its_place_on_the_radiograph():
     assert evidence.max() > 0.7
 
 
+@pytest.mark.parametrize("name", [m.card.name for m in models.list_models("radiograph") if m.origin != "user"])
+def test_every_model_that_comes_with_cac_reads_a_chest(name):
+    model = models.load_model(models.find_model("radiograph", name).path, "cpu")
+    views = {"PA": radiograph(), "lateral": radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")}
+    result = score_radiograph({view: views[view] for view in model.card.config["views"]}, None, model)
+    probabilities = [threshold.image for threshold in result.thresholds]
+    assert 0 < probabilities[-1] <= probabilities[0] < 1
+    assert {view.evidence.shape for view in result.views.values()} == {(864, 864)}
+
+
 def test_the_bundled_model_for_the_views_given(tmp_path, monkeypatch):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "own"))
     monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
