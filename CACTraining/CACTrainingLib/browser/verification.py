@@ -129,16 +129,29 @@ def _is_file(file: Path, sha256: str) -> bool:
 
 
 def verify_tables(folder: Path, root: Path) -> Findings:
-    """Check that journals still have the entries that tables of readings name."""
+    """Check that journals still have the entries, and these the scores, that tables of readings name."""
     from .agreement import READINGS
 
-    for line in read_table(folder / READINGS, ("scan", "journal", "entries", "journal_sha256")).lines:
-        if name := line.text("journal"):
-            file = root / line.text("scan") / REVIEWS / name
-            hashes = [part["sha256"] for part in read_lines(file)[0]]
-            is_there = line.text("journal_sha256") == _hash_at(hashes, int(line.text("entries")))
-            place = f"{READINGS}, line {line.number}: its entry is"
-            yield f"{place} {'' if is_there else 'not '}in {file.relative_to(root)}.", is_there
+    files = {(file.parent.parent.name, file.name): file for file in root.rglob(f"{REVIEWS}/*.jsonl")}
+    needed = ("scan", "agatston", "journal", "entries", "journal_sha256")
+    for line in read_table(folder / READINGS, needed).lines:
+        agatston, number = line.number_in("agatston"), line.number_in("entries", integer=True)
+        if agatston is None and not line.text("journal"):
+            continue  # a lesion
+        file, place = files.get((line.text("scan"), line.text("journal"))), f"{READINGS}, line {line.number}"
+        if file is None:
+            yield f"{place}: its journal is missing.", False
+            continue
+        try:
+            journal, entry = open_journal(file), int(number or 0)
+        except CTError as error:
+            yield str(error), False
+            continue
+        is_there = entry > 0 and line.text("journal_sha256") == _hash_at(journal.hashes, entry)
+        is_same = is_there and journal.entries[entry - 1].agatston == agatston
+        name = file.relative_to(root)
+        fault = f"another score than its entry in {name}" if is_there else f"its entry is not in {name}"
+        yield f"{place}: {f'its entry is in {name}' if is_same else fault}.", is_same
 
 
 def recomputed(cases: Iterable[ReviewCase]) -> Findings:

@@ -45,7 +45,7 @@ class ReviewOptions:
         adjudicator: Who alone decides where readers differ, and reads nothing else.
         seed: Seed of the plan's order.
         tables: Serve no page, but write readings and their agreement as tables into this new folder; needs --double.
-        verify: Serve no page, but check journals, plan, exports, and with --tables these, as they were written.
+        verify: Serve no page, but check journals, plan, exports, and with --tables their scores, as they were written.
         key: With --verify: public key of a site, as its own --verify prints it; may be repeated (default: your own).
         recompute: With --verify: compute exported scores again from voxels and journals.
     """
