@@ -86,6 +86,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield half
 
 
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, unless it exists; never half of it. Raises OSError."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial_folder(path) as folder:
+        new = folder / path.name
+        new.touch(0o600)
+        new.write_bytes(content)
+        try:
+            os.link(new, path)
+        except FileExistsError:  # another process was first
+            pass
+        except OSError:  # a disk without hard links
+            new.rename(path)
+
+
 def write_bytes_atomically(path: Path, content: bytes, durable: bool = False) -> None:
     """Write a file as `atomic_write` does. Raises OSError."""
     with atomic_write(path, durable) as half:

@@ -10,13 +10,12 @@ import hmac
 import json
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 from .acquisition import Acquisition
-from .files import partial_folder, user_data_folder
+from .files import user_data_folder, write_once
 
 FILE = "CAC_PATIENT_KEY"
 """Environment variable of the key file. Without it the key is in the user's folder, where it is made at first use."""
@@ -65,13 +64,8 @@ def _key() -> bytes:
     """Return the key. Raises OSError; ValueError for a file that holds none."""
     path = key_file()
     # A missing file that the site names was lost: in its place another would join nothing with earlier results.
-    if not os.environ.get(FILE) and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial_folder(path) as folder, suppress(FileExistsError):  # another process was first
-            new = folder / path.name
-            new.touch(0o600)
-            new.write_text(secrets.token_hex(KEY_LENGTH) + "\n", encoding="ascii")
-            os.link(new, path)
+    if not os.environ.get(FILE):
+        write_once(path, f"{secrets.token_hex(KEY_LENGTH)}\n".encode())
     key = path.read_bytes().strip()
     if len(key) < KEY_LENGTH:
         raise ValueError("it is too short for a key")

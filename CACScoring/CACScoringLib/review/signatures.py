@@ -5,15 +5,14 @@ Without the package cryptography nothing is signed, and no signature is checked.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
 import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import user_data_folder
+from ..core.errors import JournalError
+from ..core.files import user_data_folder, write_once
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,12 +21,12 @@ IS_AVAILABLE = importlib.util.find_spec("cryptography") is not None
 
 
 def public_key() -> str:
-    """Return the user's public key in hexadecimal; "" if nothing can be signed. Raises OSError."""
+    """Return the user's public key in hexadecimal; "" if nothing can be signed. Raises JournalError."""
     return _key(user_data_folder() / "signing.key").public_key().public_bytes_raw().hex() if IS_AVAILABLE else ""
 
 
 def signature_of(sha256: str) -> str:
-    """Return the user's signature of a hash; "" if nothing can be signed. Raises OSError."""
+    """Return the user's signature of a hash; "" if nothing can be signed. Raises JournalError."""
     return _key(user_data_folder() / "signing.key").sign(sha256.encode()).hex() if IS_AVAILABLE else ""
 
 
@@ -45,11 +44,13 @@ def is_signed(sha256: str, signature: object, key: str) -> bool:
 
 @lru_cache
 def _key(file: Path) -> Ed25519PrivateKey:
-    """Return the key in a file, made on first use, readable by the user alone."""
+    """Return the key in a file, made on first use. Raises JournalError."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    with contextlib.suppress(FileExistsError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(secrets.token_bytes(32))
-    return Ed25519PrivateKey.from_private_bytes(file.read_bytes())
+    try:
+        write_once(file, secrets.token_bytes(32))
+        return Ed25519PrivateKey.from_private_bytes(file.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"Reviews cannot be signed: {file} is no key ({reason}). Restore it; moved away, a new one is made."
+        raise JournalError(message) from error

@@ -1,5 +1,6 @@
 """Every way round the record of readings is found by `cac review --verify`, or refused."""
 
+import csv
 import json
 import shutil
 import time
@@ -12,7 +13,7 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import PLAN, REGISTER, file_of, journal_of, reading_by
 from CACScoringLib.readings.plan import plan_of
-from CACScoringLib.review import chain
+from CACScoringLib.review import chain, signatures
 from CACScoringLib.review.journal import Entry, Journal
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.safety import Gate
@@ -199,6 +200,46 @@ def test_a_record_written_without_the_key_is_not_signed(results, case, tmp_path,
     OpenReview(case, ANN, case.scan()).spend("Ann", 1.0)
     unsigned = [fault for fault in faults(results) if "the last line is not signed by" in fault]
     assert len(unsigned) == 2, "the true key signs nothing after the forger's lines"
+
+
+@pytest.mark.parametrize("content", [b"", b"short"])
+def test_a_damaged_key_saves_nothing_and_is_named(case, tmp_path, content):
+    pytest.importorskip("cryptography")
+    review = OpenReview(case, ANN, case.scan())
+    before = file_of(case, ANN).read_bytes()
+    (key,) = (tmp_path / "data").rglob("signing.key")
+    key.write_bytes(content)
+    signatures._key.cache_clear()
+    with pytest.raises(JournalError, match=r"signing\.key is no key .* Restore it"):
+        review.spend("Ann", 1.0)
+    assert file_of(case, ANN).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"entries": "0", "journal_sha256": ""},
+        {"entries": "-1"},
+        {"entries": "x"},
+        {"agatston": "12"},
+        {"journal": "", "entries": "", "journal_sha256": ""},
+        {"journal": "../two"},
+        {"scan": "two"},
+    ],
+)
+def test_a_forged_table_is_found(results, case, tmp_path, cells):
+    tables = ["--tables", str(tmp_path / "tables")]
+    assert main(["review", str(results), "--reader", "Ann", "--reader", "Bob", *tables]) == 0
+    file = tmp_path / "tables" / "readings.csv"
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    first = next(row for row in rows if row["journal"])
+    first |= cells
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, first)
+        writer.writeheader()
+        writer.writerows(rows)
+    assert verify(results, *tables) == 3
 
 
 def test_tables_name_the_last_entry_of_each_journal(results, case, tmp_path):
