@@ -354,7 +354,8 @@ def change_sentence(method: MethodComparison, change: Change) -> str:
     repeats = "" if change.limit is None else f", repeatability limit ±{quantity_text(change.quantity, change.limit)}"
     if change.intervals is not None:
         repeats += f", 90 % intervals {intervals_text(change)}"
-    rates = f"{rate_text(change.per_cent, ' %')}, {rate_text(change.per_year, ' a year')}, "
+    known = ((change.per_cent, " %"), (change.per_year, " a year"))
+    rates = "".join(f"{rate_text(rate, unit)}, " for rate, unit in known if rate)
     return (
         f"{quantity_title(method, change.quantity)} {quantity_text(change.quantity, change.earlier)} → "
         f"{quantity_text(change.quantity, change.later)} ({signed(change)}, {rates}square root "

@@ -89,7 +89,9 @@ def test_two_cts_are_scored_and_compared(scans, limits, known_hearts, capsys):
     assert change["limit"] == pytest.approx(2 * (1 + 0.1 * 40))
     assert change["verdict"] == "changed"
     assert "changed beyond the repeatability limits" in (scans / "out" / "comparison.html").read_text(encoding="utf-8")
-    assert "32.0 → 48.0" in capsys.readouterr().out
+    assert "32.0 → 48.0 (+16.0, +50 % [+19 to +81], square root +1.27" in capsys.readouterr().out, (
+        "without dates no rate a year"
+    )
     for side in ("earlier", "later"):
         assert (scans / "out" / side / "report.html").exists()
 
