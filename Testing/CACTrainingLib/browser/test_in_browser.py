@@ -258,7 +258,7 @@ def test_confirming_asks_about_lesions_never_shown(ann, results):
     assert int(ann.page.inner_text("#looked").split()[0]) >= looked
     assert 0 < looked < count
     part = f"{looked} of {count} candidates looked at"
-    assert questions[0].startswith(f"{part}. Confirm the score although {count - looked} were never in view?")
+    assert questions[0].startswith(f"{part}. Confirm the score although {count - looked} were never shown?")
     assert part in ann.page.inner_text("#status")
     for _ in range(count):
         ann.press("n")

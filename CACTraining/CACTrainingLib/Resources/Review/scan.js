@@ -384,19 +384,19 @@ function showLooks () {
 
 // A score is confirmed as far as it was looked at; the reader is asked where candidates were never shown.
 function confirmScore () {
-  const text = `${looks().arteries}. Confirm the score although ${unseen().size} were never in view? The record will say so.`
+  const text = `${looks().arteries}. Confirm the score although ${unseen().size} were never shown? The record will say so.`
   if (!unseen().size || confirm(text)) return act('accept')
 }
 
 function rejectRest () {
   const rest = own().lesions.filter(lesion => lesion.site === state.unassigned)
   const count = rest.filter(lesion => unseen().has(lesion.id)).length
-  if (!count || confirm(`This rejects ${rest.length} candidates, ${count} of them never in view. The record will say so.`)) act('reject-rest')
+  if (!count || confirm(`This rejects ${rest.length} candidates, ${count} of them never shown. The record will say so.`)) act('reject-rest')
 }
 
 function zero () {
   const count = own().lesions.filter(lesion => !isOutside(lesion) && !isRejected(lesion)).length
-  const text = `This rejects ${count} candidates and records a reviewed score of 0. Never in view: ${unseen().size}. The record will say so.`
+  const text = `This rejects ${count} candidates and records a reviewed score of 0. Never shown: ${unseen().size}. The record will say so.`
   if (!(count || unseen().size) || confirm(text)) act('no-calcium')
 }
 
