@@ -108,23 +108,25 @@ def untrained(network: str, name: str, folder: Path) -> Path:
     return save_model(build(config), card, folder)
 
 
+def usable(name: str, folder: Path, factor: float = 1.0, data: str | None = None) -> Path:
+    """Write the bundled slice classifier by another name; return the card's path.
+
+    factor: Factor on its weights. data: Its training data for the card, if it is to name others.
+    """
+    card, network = read_network(find_model("slices").path)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= factor
+    training = card.training if data is None else replace(card.training, data=data)
+    return save_model(network, replace(card, name=name, training=training), folder)
+
+
 def labelled_model(folder: Path) -> Path:
     """Write the bundled slice classifier with a card that names labelled patients; return the card's path."""
-    card, network = read_network(find_model("slices").path)
-    training = replace(card.training, data=f"training: 2 scans, of them 2 {REAL_PATIENTS} Ann")
-    return save_model(network, replace(card, name="mine", training=training), folder)
+    return usable("mine", folder, data=f"training: 2 scans, of them 2 {REAL_PATIENTS} Ann")
 
 
 def scan_of(hu: np.ndarray, spacing_mm: tuple[float, float, float], heart: np.ndarray) -> tuple[CTScan, sitk.Image]:
     """Return a scan and its heart mask, given arrays [k, j, i] and a spacing (i, j, k)."""
     grid = Grid(hu.shape[::-1], spacing_mm, (-30.0, 12.0, 699.0))  # where voxels of 1.5 and 3 mm begin
     return CTScan(grid.image(hu), Acquisition("memory")), grid.image(heart.astype(np.uint8))
-
-
-def usable(name: str, folder: Path, factor: float = 1.0) -> Path:
-    """Write the bundled slice classifier, its weights times a factor, by another name; return the card's path."""
-    card, network = read_network(find_model("slices").path)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter *= factor
-    return save_model(network, replace(card, name=name), folder)

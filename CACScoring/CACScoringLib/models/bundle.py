@@ -53,7 +53,7 @@ PREPARATION = {
     "350, wide -150 to 1500. “dense” is the share of a voxel that is dense, a territory its probability by the "
     "territory network, one for 2 × 4 × 4 voxels, “noise” the SD of the scan's noise / 50 HU, 0.3 where unknown.",
 }
-"""How the input of each network is made of a scan."""
+"""Preparation of each network's input from a scan, in words."""
 
 INFERENCE: dict[str, Any] = {
     "imports": ["$import glob", "$import numpy", "$import pathlib", "$import torch"],

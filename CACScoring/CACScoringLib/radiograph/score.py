@@ -226,14 +226,14 @@ class RadiographResult:
 
 
 def model_for(views: set[str], name: str | None = None) -> StoredModel:
-    """Return the model of a name, or the bundled one for the views, else for one of them. Raises ModelError."""
+    """Return the model of a name, or the bundled one for most of the views. Raises ModelError."""
     if name is not None:
         return find_model(RADIOGRAPH, name)
-    bundled = [model for model in list_models(RADIOGRAPH) if model.origin == "bundled"]
-    for fits in (views.__eq__, views.__ge__):
-        if matching := [model for model in bundled if fits(set(model.card.config["views"]))]:
-            return matching[0]
-    installed = ", ".join(model.card.name for model in list_models(RADIOGRAPH)) or "none"
+    models = list_models(RADIOGRAPH)
+    fitting = [model for model in models if model.origin == "bundled" and views.issuperset(model.card.config["views"])]
+    if fitting:
+        return max(fitting, key=lambda model: len(model.card.config["views"]))
+    installed = ", ".join(model.card.name for model in models) or "none"
     raise ModelError(f"No model for {' and '.join(sorted(views))} comes with CAC. Name one; installed: {installed}.")
 
 

@@ -165,21 +165,8 @@ COHORT_METHOD = ("status", "reviewed", "agatston", "volume_mm3", "mass_mg", "pse
 """Columns of each method in `cohort.csv`."""
 PARQUET = {
     "scans": (
-        *(
-            "scan",
-            "state",
-            "code",
-            "reason",
-            "scan_group",
-            "name",
-            "ct",
-            "patient",
-            "session",
-            *GEOMETRY,
-            "seconds",
-            *CATEGORIES,
-        ),
-        *("content_sha256", *PROVENANCE, "warnings"),
+        *("scan", "state", "code", "reason", "scan_group", "name", "ct", "patient", "session"),
+        *(*GEOMETRY, "seconds", *CATEGORIES, "content_sha256", *PROVENANCE, "warnings"),
     ),
     "scores": ("scan", "method", "artery", "status", *_SUMS, "lesions", "peak_hu", *INTERVAL, *_SITE_FEATURES),
     "lesions": ("scan", "method", "artery", "lesion", *_SUMS, "peak_hu", *_LESION_FEATURES),

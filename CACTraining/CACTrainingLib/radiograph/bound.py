@@ -33,7 +33,9 @@ PIXELS = 2
 
 def bound_of(data: RadiographSet, thresholds: Sequence[float], seed: int) -> dict[str, dict[float, dict[float, float]]]:
     """Return `ideal_areas` of the pictures of digital patients by view, and of both views together."""
-    noise, signals = (np.empty((len(data), len(data.views), *2 * (MARGIN_PIXELS // PIXELS,)), np.float32) for _ in "ab")
+    side = MARGIN_PIXELS // PIXELS
+    noise = np.empty((len(data), len(data.views), side, side), np.float32)
+    signals = np.empty_like(noise)
     generator = np.random.default_rng(seed)
     for case in range(len(data)):
         for view, name in enumerate(data.views):
