@@ -249,11 +249,12 @@ def cut_out(views: torch.Tensor, centres: torch.Tensor, size: int, turn: torch.T
     (column, row) from the centre in the square to those in the view.
     """
     batch, count, rows, columns = views.shape
-    unit = torch.tensor([2 / columns, 2 / rows], device=views.device)
-    middle = (centres.reshape(-1, 2).flip(1).float() + 0.5) * unit - 1
-    turn = torch.eye(2, device=views.device).expand(len(middle), 2, 2) if turn is None else turn.reshape(-1, 2, 2)
-    affine = torch.cat([turn.float() * (size / 2) * unit[:, None], middle[:, :, None]], 2)
-    grid = functional.affine_grid(affine, [len(middle), 1, size, size], align_corners=False)
+    steps = torch.arange(size, device=views.device) - (size - 1) / 2
+    turn = torch.eye(2, device=views.device).expand(batch, count, 2, 2) if turn is None else turn
+    along, down = (turn.reshape(-1, 2, 2, 1).float() * steps).unbind(2)  # [B V, (column, row), size]
+    places = centres.reshape(-1, 2).flip(1).float()[..., None, None] + along[:, :, None] + down[..., None]
+    sides = torch.tensor([columns, rows], device=views.device)
+    grid = (2 * places.permute(0, 2, 3, 1) + 1) / sides - 1
     squares = functional.grid_sample(
         views.reshape(-1, 1, rows, columns).float(), grid, padding_mode="border", align_corners=False
     )
@@ -270,9 +271,11 @@ def details(square: torch.Tensor, lateral: torch.Tensor | None = None) -> torch.
     half = functional.avg_pool2d((square - mean) / (sd + 1e-6), 2)
     count, side = len(half), half.shape[2]
 
-    def around(pixels: int) -> torch.Tensor:
-        padded = functional.pad(half, [pixels // 2] * 4, mode="replicate")
-        return functional.avg_pool2d(functional.avg_pool2d(padded, (pixels, 1), 1), (1, pixels), 1)
+    def around(pixels: int) -> torch.Tensor:  # sums in double precision: differences of long sums
+        before, after = pixels // 2 + 1, pixels // 2
+        sums = functional.pad(half, [before, after] * 2, mode="replicate").double().cumsum(2)
+        sums = (sums[:, :, pixels:] - sums[:, :, :-pixels]).cumsum(3)
+        return ((sums[..., pixels:] - sums[..., :-pixels]) / pixels**2).float()
 
     bands = torch.cat([gain * (around(fine) - around(coarse)) for fine, coarse, gain in _BANDS], 1)
     place = torch.linspace(-1, 1, side, device=half.device)

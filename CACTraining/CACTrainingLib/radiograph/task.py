@@ -29,7 +29,7 @@ from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
 from .dataset import NONE, PATIENTS, RadiographSet, check_label
-from .exposure import draw_exposure, expose, fine_scatter
+from .exposure import COARSE, draw_exposure, expose
 
 LOCATED_WEIGHT = 5.0
 """Weight of places with calcium against the others."""
@@ -272,10 +272,13 @@ def augment(
             along, across = zoom * math.cos(angle), zoom * math.sin(angle)
             turn = _tensor(np.array([[along, -across], [across, along]])).expand(1, len(parts), 2, 2)
             places = _tensor(centre + shift).expand(1, len(parts), 2)
-            path, calcium_mm, *scatter = cut_out(_tensor(parts)[None], places, config.size, turn)[0].numpy()
+            path, calcium_mm = cut_out(_tensor(parts)[None], places, config.size, turn)[0].numpy()
             if data.composed:
+                coarse = _tensor(data.scatter[case, view])[None, None]
+                coarse_places = (places[:, :1] + 0.5) / COARSE - 0.5
+                scatter = cut_out(coarse, coarse_places, config.size, turn[:, :1] / COARSE)[0, 0].numpy()
                 exposure = draw_exposure(data.views[view], generator)
-                path = data.brightness(expose(path + calcium_mm, scatter[0], exposure, generator), case, view)
+                path = data.brightness(expose(path + calcium_mm, scatter, exposure, generator), case, view)
             squares.append(path ** np.float32(math.exp(generator.normal(0, augmentation.gamma))))
             maps.append(calcium_mm)
     shape = (len(pictures), len(channels), config.size, config.size)
@@ -284,13 +287,11 @@ def augment(
 
 
 def _parts(data: RadiographSet, case: int, view: int, calcium: dict[int, float]) -> np.ndarray:
-    """Return a square [parts, rows, columns] of body or brightness, calcium, and the scatter of composed pictures."""
+    """Return a square [2, rows, columns] of body or brightness, and of calcium."""
     path = np.zeros(data.squares.shape[2:], np.float32)
     if data.has_map[case]:
         path += sum(np.float32(scale) * data.calcium_path(case, view, number) for number, scale in calcium.items())
-    if not data.composed:
-        return np.stack([data.picture(case, view), path])
-    return np.stack([data.path(case, view), path, fine_scatter(data.scatter[case, view])])
+    return np.stack([data.path(case, view) if data.composed else data.picture(case, view), path])
 
 
 def predict_logits(
