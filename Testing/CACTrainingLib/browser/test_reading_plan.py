@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from CACScoringLib.core.errors import OutputError
-from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, reading_by
+from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, labels_of, reading_by
 from CACScoringLib.readings.plan import plan_of
 from CACScoringLib.readings.work_list import WorkList
 from CACTrainingLib.browser.agreement import lesions_of
@@ -142,7 +142,7 @@ class TestTables:
         assert main(["review", str(results), *readers, "--double", "--tables", str(tmp_path / "tables")]) == 0
         return tmp_path / "tables"
 
-    def test_readings_lesions_and_agreement_have_rows(self, tables):
+    def test_readings_lesions_and_agreement_have_rows(self, results, tables):
         listed = rows(tables / "readings.csv")
         totals = [row for row in listed if row["agatston"]]
         assert [(row["reader"], row["repetition"]) for row in totals if row["scan"] == self.again.folder.name] == [
@@ -159,6 +159,7 @@ class TestTables:
         assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
         assert len(disputed) == 3
         assert all(row["cac_version"] and row["created"] for row in listed)
+        assert main(["review", str(results), "--verify", "--tables", str(tables)]) == 0
 
         listed = {(row["first"], row["second"], row["measure"]): row for row in rows(tables / "agreement.csv")}
         measures = ("kappa", "icc", "dice", "lesion_kappa")
@@ -175,7 +176,8 @@ class TestTables:
         )
 
         # Lesions are parts with a single label in each reading.
-        lesions = list(lesions_of(self.again, [reading_by("Ann"), reading_by("Bob")]))
+        labels = [labels_of(self.again, reading_by(reader))["threshold"] for reader in ("Ann", "Bob")]
+        lesions = list(lesions_of(self.again.folder, labels))
         assert ("LAD", "LCX") in [lesion.sites for lesion in lesions]
         review = OpenReview(self.again, reading_by("Ann"), self.again.scan()).review
         assert sum(lesion.voxels for lesion in lesions) == sum(lesion.voxels for lesion in review.lesions("threshold"))
