@@ -15,6 +15,7 @@ from dicom_files import write_series
 from images import image_of
 from in_this_process import InThisProcess
 from noisy_hearts import noisy_heart
+from review_server import act
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
@@ -68,9 +69,8 @@ def read_by_ann(case):
     """Read a scan as Ann in the browser; return the folder of the export."""
     review = OpenReview(case, reading_by("Ann"), case.scan())
     ids = [lesion.id for lesion in review.review.lesions("threshold")]
-    for action, parts in (("assign", {"lesions": ids, "site": 2}), ("accept", {})):
-        request = {"action": action, "method": "threshold", "version": review.version, "seconds": 1.0, **parts}
-        review.act("Ann", review.request_of(request))
+    act(review, "assign", lesions=ids, site=2)
+    act(review, "accept")
     return review.export("Ann", dicom=False)
 
 

@@ -45,6 +45,9 @@ READINGS, AGREEMENT = "readings.csv", "agreement.csv"
 
 Row = dict[str, Any]
 
+LesionCells = tuple[int, int, int, int, int, str]
+"""Cells of READ_LESION: number, voxels, first voxel, and site: key of a site, "rejected", or "none"."""
+
 MIN_SCANS = 2
 """Smallest number of scans reviewed in both readings for κ and correlation."""
 
@@ -124,40 +127,21 @@ def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | No
     lesions = [(case, lesion) for case in cases for lesion in lesions_of(case.folder, _labels(case, readings))]
     if len(cases) < MIN_SCANS or not lesions:
         return None
-    codes = {site: code for code, site in enumerate(sorted({site for _, lesion in lesions for site in lesion.sites}))}
-    first, second = np.array([[codes[site] for site in lesion.sites] for _, lesion in lesions]).T
+    sites = np.array([[site for *_, site in lesion] for _, lesion in lesions])
+    codes = np.unique(sites, return_inverse=True)[1].reshape(sites.shape)
     patients = [_patient(case) for case, _ in lesions]
-    return patient_estimate(lambda weights: kappa(weights, first, second, len(codes), power=0), patients)
-
-
-@dataclass(frozen=True)
-class ReadLesion:
-    """Connected voxels that each reading gives one label.
-
-    Attributes:
-        number: Number in the scan.
-        voxels: Number of voxels.
-        place: First voxel (k, j, i).
-        sites: Site by reading: key of a site, "rejected", or "none".
-    """
-
-    number: int
-    voxels: int
-    place: tuple[int, int, int]
-    sites: tuple[str, ...]
-
-    @property
-    def rows(self) -> list[tuple[int | str, ...]]:
-        """Cells of READ_LESION by reading."""
-        return [(self.number, self.voxels, *self.place, site) for site in self.sites]
+    return patient_estimate(lambda weights: kappa(weights, *codes.T, int(codes.max()) + 1, power=0), patients)
 
 
 def _labels(case: ReviewCase, readings: Iterable[str]) -> list[Labelled]:
     return [labels_of(case, reading)["threshold"] for reading in readings]
 
 
-def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[ReadLesion]:
-    """Iterate over the lesions of a result that at least one of its readings counts. Raises CTError."""
+def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[LesionCells]]:
+    """Iterate over the lesions of a result that at least one of its readings counts, each with a row by reading.
+
+    A lesion is connected voxels that each reading gives one label. Raises CTError.
+    """
     flat, values = stack_labels(labels)
     if not flat.size:
         return
@@ -178,7 +162,7 @@ def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[ReadLesion]
             number += 1
             inside = np.flatnonzero(of_voxel == part)
             k, j, i = kji[:, inside[0]].tolist()
-            yield ReadLesion(number, len(inside), (k, j, i), tuple(site_name(int(label)) for label in column))
+            yield [(number, len(inside), k, j, i, site_name(int(label))) for label in column]
 
 
 def _patient(case: ReviewCase) -> str:
@@ -214,12 +198,12 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
         last, entries = journal.entries[-1], [entry for entry in journal.entries if entry.kind in CHANGES]
         head = {"scan": case.folder.name, "patient": case.patient, "reader": reader or last.reader}
         head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time} | pseudonym
-        category = CATEGORIES[int(category_of(np.array([progress.agatston]))[0])].replace("-", "–")
+        category = CATEGORIES[int(category_of(np.array(progress.agatston)))].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
         yield head | total | {"category": category} | (journal.mark.cells if journal.mark else {})
         heads.append(head)
     for lesion in lesions_of(case.folder, _labels(case, (reading for _, _, reading in readings))):
-        for head, cells in zip(heads, lesion.rows, strict=True):
+        for head, cells in zip(heads, lesion, strict=True):
             yield head | dict(zip(READ_LESION, cells, strict=True))
 
 

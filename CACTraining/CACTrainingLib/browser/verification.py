@@ -175,7 +175,7 @@ def verify_tables(folder: Path, root: Path) -> Findings:
     for scan in {**stated, **readings}:
         places, names, labels = zip(*readings[scan], strict=True) if readings[scan] else ((), (), ())
         lesions = lesions_of(places[0], labels) if places else ()
-        rows = [(*name, *map(str, cells)) for lesion in lesions for name, cells in zip(names, lesion.rows, strict=True)]
+        rows = [(*name, *map(str, cells)) for lesion in lesions for name, cells in zip(names, lesion, strict=True)]
         if rows != stated[scan]:
             yield f"{READINGS}: the lesions of {scan} are not those of its readings.", False
 

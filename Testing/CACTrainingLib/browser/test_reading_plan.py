@@ -4,6 +4,7 @@ import csv
 from dataclasses import replace
 
 import pytest
+from review_server import act
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, labels_of, reading_by
@@ -32,14 +33,9 @@ def read(case, reader, kind, sites):
     """Let a reader assign lesions to sites (LAD 2, LCX 3), and confirm."""
     review = OpenReview(case, reading_by(reader, kind), case.scan())
     ids = [lesion.id for lesion in review.review.lesions("threshold")]
-
-    def act(action, **parts):
-        request = {"action": action, "method": "threshold", "version": review.version, "seconds": 2.0, **parts}
-        review.act(reader, review.request_of(request))
-
     for lesion, site in zip(ids, sites, strict=False):
-        act("assign", lesions=[lesion], site=site)
-    act("accept")
+        act(review, "assign", reader, lesions=[lesion], site=site)
+    act(review, "accept", reader)
     return ids
 
 
@@ -178,9 +174,11 @@ class TestTables:
         # Lesions are parts with a single label in each reading.
         labels = [labels_of(self.again, reading_by(reader))["threshold"] for reader in ("Ann", "Bob")]
         lesions = list(lesions_of(self.again.folder, labels))
-        assert ("LAD", "LCX") in [lesion.sites for lesion in lesions]
+        assert ["LAD", "LCX"] in [[site for *_, site in lesion] for lesion in lesions]
         review = OpenReview(self.again, reading_by("Ann"), self.again.scan()).review
-        assert sum(lesion.voxels for lesion in lesions) == sum(lesion.voxels for lesion in review.lesions("threshold"))
+        assert sum(voxels for ((_, voxels, *_), _) in lesions) == sum(
+            lesion.voxels for lesion in review.lesions("threshold")
+        )
 
 
 def test_tables_need_readers_who_read_alone(results, capsys):
