@@ -128,9 +128,10 @@ def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | No
     if len(cases) < MIN_SCANS or not lesions:
         return None
     sites = np.array([[site for *_, site in lesion] for _, lesion in lesions])
-    codes = np.unique(sites, return_inverse=True)[1].reshape(sites.shape)
+    names, codes = np.unique(sites, return_inverse=True)
+    first, second = codes.reshape(sites.shape).T
     patients = [_patient(case) for case, _ in lesions]
-    return patient_estimate(lambda weights: kappa(weights, *codes.T, int(codes.max()) + 1, power=0), patients)
+    return patient_estimate(lambda weights: kappa(weights, first, second, len(names), power=0), patients)
 
 
 def _labels(case: ReviewCase, readings: Iterable[str]) -> list[Labelled]:
