@@ -1,5 +1,6 @@
 """Whose scans these are: no file names a person unasked, and two people are not compared."""
 
+import csv
 import gzip
 import json
 import shutil
@@ -14,11 +15,16 @@ from dicom_files import write_series
 from images import image_of
 from in_this_process import InThisProcess
 from noisy_hearts import noisy_heart
+from review_server import act
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
+from CACScoringLib.core.files import REVIEWS
+from CACScoringLib.readings.cases import cases_in
+from CACScoringLib.readings.journals import open_journal, reading_by
 from CACScoringLib.record.reading import read_result
-from test_regression import review
+from CACTrainingLib.browser.open_reviews import OpenReview
+from CACTrainingLib.cli import main as training
 
 SPACING_MM, ORIGIN_MM = (1.0, 1.0, 3.0), (-100.0, -120.0, 30.0)
 PERSON = {
@@ -59,6 +65,15 @@ def score_all(scans, *options):
     return scans / "out"
 
 
+def read_by_ann(case):
+    """Read a scan as Ann in the browser; return the folder of the export."""
+    review = OpenReview(case, reading_by("Ann"), case.scan())
+    ids = [lesion.id for lesion in review.review.lesions("threshold")]
+    act(review, "assign", lesions=ids, site=2)
+    act(review, "accept")
+    return review.export("Ann", dicom=False)
+
+
 def contents(file: Path) -> bytes:
     """Return the content of a file, unpacked, with its path."""
     data = file.read_bytes()
@@ -76,13 +91,22 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
     out = score_all(scans, "--settings", json.dumps({"results": {"fhir": True, "scene": True}}))
     assert run("compare", out / "a", out / "b", "--output", scans / "compared") == 0
     assert run("cohort", "report", out) == 0
-    review(out, None, scans / "reviewed")
-    files = [f for place in ("out", "compared", "reviewed") for f in (scans / place).rglob("*") if f.is_file()]
+    heart = ("--heart", scans / "b-heart.nii.gz", "--threshold-only", "--output", scans / "scored")
+    assert run("score", scans / "b", "--earlier", out / "a", *heart) == 0
+    exported = read_by_ann(cases_in(out)[0])
+    double = ("--double", "--reader", "Ann", "--reader", "Bob", "--tables", scans / "tables")
+    assert training.main(["review", *map(str, (out, *double))]) == 0
+    places = ("out", "compared", "scored", "tables")
+    files = [f for place in places for f in (scans / place).rglob("*") if f.is_file()]
     assert {".jsonl", ".html", ".json", ".csv", ".parquet", ".mrb", ".gz"} <= {f.suffix for f in files}
     identities = {(f.name, word) for f in files for word in NAMING if word.encode() in contents(f)}
     assert not identities
-    journal = next(f for f in files if f.suffix == ".jsonl" and f.parent.name == "reviews").read_text()
-    assert json.loads(journal.splitlines()[0])["patient"] == read_result(out / "a").acquisition.patient_digest
+    digest = read_result(out / "a").acquisition.patient_digest
+    journal = open_journal(next((out / "a" / REVIEWS).iterdir()))
+    assert json.loads(journal.file.read_text().splitlines()[0])["patient"] == digest
+    for table, mark in ((exported / "lesions.csv", -2), (scans / "tables" / "readings.csv", -1)):
+        row = next(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
+        assert (row["patient_digest"], row["journal_sha256"]) == (digest, journal.hashes[mark])
     shutil.rmtree(out)  # what has been read is not replaced
     named = score_all(scans, "--identify") / "a" / "scores.json"
     assert b"ID-4711" in contents(named)
@@ -108,7 +132,7 @@ def test_two_people_are_refused_before_scoring_and_compared_on_request(scans, ca
         ("score", scans / "c", "--earlier", out / "a", *files),
     ):
         assert run(*command) == cli.BAD_INPUT
-        assert "different patients by their pseudonyms" in capsys.readouterr().err
+        assert "different patient IDs or issuers of them by their pseudonyms" in capsys.readouterr().err
     assert not (scans / "compared").exists()
     assert not (scans / "scored").exists()
     assert run("score", scans / "c", "--earlier", out / "a", *files, "--different-patients") == 0

@@ -64,6 +64,12 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
     return root
 
 
+def act(review, action, reader="Ann", method="threshold", looked_at=(), **parts):
+    """Carry out an action in an open review, as a request would, by a reader who has seen lesions."""
+    request = {"action": action, "method": method, "version": review.version, "seconds": 1.0, **parts}
+    review.act(reader, review.request_of(request | {"looked_at": {method: list(looked_at)}}))
+
+
 @dataclass
 class ReviewServer:
     """`cac review` in a process.

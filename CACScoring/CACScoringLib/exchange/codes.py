@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pydicom.sr.coding import Code
 
-from ..core.acquisition import PSEUDONYM
 from ..core.labels import Artery, NonCoronary, Site
 from ..results import ScoreResult
 
@@ -93,8 +92,7 @@ def origin_of(result: ScoreResult) -> dict[str, str]:
     provenance = result.record.provenance
     if provenance is None:
         return {}
-    cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256)
-    cells |= {name: getattr(result.record.acquisition, name) for name in PSEUDONYM}
+    cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256) | result.record.seal_cells
     return {name: plain(str(value)) for name, value in cells.items() if value}
 
 

@@ -119,10 +119,15 @@ def stamp_of(case: ReviewCase, reading: str) -> tuple[Any, ...] | None:
 
 def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
     """Return the labels of a reading by method, without opening the scan. Raises CTError."""
-    labels = labels_as_scored(case.folder)
-    for kind, change in journal_of(case, reading).steps:
-        for method, voxels in change.voxels.items():
-            values = voxels.before if kind == "undo" else voxels.after
+    return labels_after(journal_of(case, reading))
+
+
+def labels_after(journal: Journal, entries: int | None = None) -> dict[str, Labelled]:
+    """Return the labels of a reading by method after its first entries, or all. Raises CTError."""
+    labels = labels_as_scored(journal.file.parent.parent)
+    for entry in journal.entries[:entries]:
+        for method, voxels in (entry.change.voxels if entry.change else {}).items():
+            values = voxels.before if entry.kind == "undo" else voxels.after
             labels[method] = labels[method].with_labels(voxels.flat, values)
     return labels
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from ..record.review_record import JournalRecord
 from ..review.journal import CHANGES, Entry
 from ..review.scan_review import ScanReview
 from ..review.state import Change
@@ -43,7 +42,7 @@ class RecordedReview:
         self._action = present_action
         self.journal = journal_of(case, reading)
         self.review = make(self._record)
-        self.review.journal_mark = self._journal_mark
+        self.review.journal_mark = lambda: self.journal.mark
         self.review.restore(self.journal.steps)
         if entries := self.journal.entries:
             looked_at = {method: self._looked_at(method) for method in self.review.methods}
@@ -56,10 +55,6 @@ class RecordedReview:
     def last_change(self) -> Entry | None:
         """Return the last entry with a change; None without one."""
         return next((entry for entry in reversed(self.journal.entries) if entry.kind in CHANGES), None)
-
-    def _journal_mark(self) -> JournalRecord | None:
-        journal = self.journal
-        return JournalRecord(journal.file.name, len(journal.entries), journal.hashes[-1]) if journal.hashes else None
 
     def _record(self, kind: str, change: Change) -> None:
         self.note(kind, *self._action(), change)

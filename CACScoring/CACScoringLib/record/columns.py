@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.acquisition import Acquisition
 from .features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from .provenance import COLUMNS as PROVENANCE
+from .review_record import SEAL
 
 if TYPE_CHECKING:  # the panel loads this file before the packages that scores need
     from .scores import Lesion, MethodScore, NonCoronaryScore, Score
@@ -82,15 +83,18 @@ class Column:
 
 _WORDS = (
     *("status", "scan", "state", "code", "scan_group", "name", "ct", "patient", "session", "folder"),
-    *("risk_class", "cac_drs", "likely_category"),
+    *("risk_class", "cac_drs", "likely_category", "repetition", "time", "category", "site"),
 )
-_COUNTS = ("image_columns", "image_rows", "first_slice", "last_slice", "voxels", "left_out")
+_COUNTS = (
+    *("image_columns", "image_rows", "first_slice", "last_slice", "voxels", "left_out", "entries", "changes"),
+    *("slice", "image_row", "image_column"),
+)
 _HU, _MM = "[hnsf'U]", "mm"
 
 COLUMNS = {
     column.name: column
     for column in (
-        *(Column(name, kind="string") for name in (*_WORDS, "content_sha256", *PROVENANCE)),
+        *(Column(name, kind="string") for name in (*_WORDS, "content_sha256", *PROVENANCE, *SEAL)),
         *(Column(name, kind="int32") for name in _COUNTS),
         *(Column(f.name, kind="string" if "str" in f.type else "double") for f in fields(Acquisition)),
         Column("warnings", kind="list"),
@@ -144,6 +148,12 @@ FEATURES_CSV = (
     *("method", "artery", "lesion", "lesions", *_SUMS, *_MASSES, "peak_hu", "mean_hu"),
     *dict.fromkeys((*_LESION_FEATURES, *_SITE_FEATURES)),
 )
+READ_LESION = ("lesion", "voxels", "slice", "image_row", "image_column", "site")
+READINGS_CSV = (
+    *("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category"),
+    *(*READ_LESION, *SEAL),
+)
+"""Columns of readings; those of READ_LESION are empty in rows of a whole reading."""
 COPIED = ("method", "artery", "lesions", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "peak_hu")
 """Columns of the text for a spreadsheet."""
 REPORT = ("agatston", "integrated_mass_mg", "peak_hu")

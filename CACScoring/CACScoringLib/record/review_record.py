@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..core.acquisition import PSEUDONYM
 from .provenance import Provenance
+
+JOURNAL = ("journal", "entries", "journal_sha256")
+SEAL = (*PSEUDONYM, *JOURNAL)
+"""Columns that show whose a row is, and by which entry of which journal."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,11 @@ class JournalRecord:
     entries: int
     sha256: str
 
+    @property
+    def cells(self) -> dict[str, str | int]:
+        """Cells of JOURNAL."""
+        return dict(zip(JOURNAL, (self.file, self.entries, self.sha256), strict=True))
+
 
 @dataclass(frozen=True)
 class ReviewRecord:
@@ -104,7 +114,9 @@ class ReviewRecord:
 
     @property
     def in_words(self) -> str:
-        """Confirmation and readings in one line."""
+        """Confirmation, readings and journal in one line."""
         parts = [f"{r.reader} had {r.agatston:.1f} ({r.time})" for r in self.readings]
         before = f"Before the consensus, {', '.join(parts)}." if parts else ""
-        return " ".join(filter(None, (self.confirmation.in_words if self.confirmation else "", before)))
+        mark = self.journal
+        seal = f"Journal {mark.file}, {mark.entries} entries, SHA-256 of the last {mark.sha256}." if mark else ""
+        return " ".join(filter(None, (self.confirmation.in_words if self.confirmation else "", before, seal)))

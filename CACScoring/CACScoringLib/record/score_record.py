@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.acquisition import Acquisition
+from ..core.acquisition import PSEUDONYM, Acquisition
 from ..core.ct import CTScan, ScanWarning
 from ..core.decoding import WHEN_SET, content_of
 from ..core.errors import WrongValueError
@@ -18,7 +18,7 @@ from ..core.labels import Artery
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
 from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
 from .provenance import Provenance
-from .review_record import ReviewRecord
+from .review_record import JOURNAL, ReviewRecord
 from .scores import MethodScore, NonCoronaryScore
 
 
@@ -178,6 +178,13 @@ class ScoreRecord:
         confirmation = None if self.review is None else self.review.confirmation
         confirmed = (None, None) if confirmation is None else (confirmation.reader, confirmation.time)
         return {} if self.provenance is None else self.provenance.cells(self.input.voxels_sha256, *confirmed)
+
+    @property
+    def seal_cells(self) -> dict[str, Any]:
+        """Cells of SEAL; None without a patient ID or a journal."""
+        mark = None if self.review is None else self.review.journal
+        pseudonym = {name: getattr(self.acquisition, name) for name in PSEUDONYM}
+        return pseudonym | (dict.fromkeys(JOURNAL) if mark is None else mark.cells)
 
     @property
     def noise_hu(self) -> float | None:

@@ -192,8 +192,8 @@ def features_as_csv(record: ScoreRecord) -> str:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Row], record: ScoreRecord) -> str:
-    """Return a table whose rows end with the result's provenance, if known."""
-    end = record.provenance_cells
+    """Return a table whose rows end with the result's seal, and its provenance if known."""
+    end = record.seal_cells | record.provenance_cells
     names = (*columns, *end)
     return table_text(names, [[_cell((row | end).get(name)) for name in names] for row in rows])
 

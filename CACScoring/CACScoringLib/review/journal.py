@@ -19,7 +19,7 @@ import numpy as np
 from ..core.decoding import WHEN_SET, content_of, decoded, restore
 from ..core.errors import JournalError, WrongValueError
 from ..core.labels import NOT_CORONARY, SITES
-from ..record.review_record import Confirmation
+from ..record.review_record import Confirmation, JournalRecord
 from .chain import Line, append_lines, damaged, read_lines, register
 from .review import Difference
 from .state import Change
@@ -103,6 +103,11 @@ class Journal:
         """Changes in order with their kind, for `ScanReview.restore`; those that no reader made are a "begin"."""
         changes = ((entry, entry.change) for entry in self.entries)
         return [(entry.kind if entry.reader else "begin", change) for entry, change in changes if change is not None]
+
+    @property
+    def mark(self) -> JournalRecord | None:
+        """The journal as its last entry leaves it; None before the first."""
+        return JournalRecord(self.file.name, len(self.entries), self.hashes[-1]) if self.hashes else None
 
     @property
     def seconds(self) -> float:

@@ -186,8 +186,8 @@ def check_patients(earlier: Acquisition, later: Acquisition) -> None:
     """Raise OtherPatientError if scans are of different patients."""
     if difference := _difference_of_patients(earlier, later):
         raise OtherPatientError(
-            f"The scans {difference}, so they are not compared. Check which scans were given. If their headers are "
-            "wrong, as after de-identification, compare with --different-patients, which the result states."
+            f"The scans {difference}, so they are not compared. Check which scans were given. If this is one "
+            "patient, as after de-identification, compare with --different-patients, which the result states."
         )
 
 
@@ -379,12 +379,12 @@ def _difference_of_patients(*scans: Acquisition) -> str:
     """Return what tells the patients of two scans apart; empty if nothing does."""
     digests = {(scan.patient_key, scan.patient_digest) for scan in scans}
     if len(digests) > 1 and len({key for key, _ in digests}) == 1:
-        return "are of different patients by their pseudonyms"
+        return "have different patient IDs or issuers of them by their pseudonyms"
     if (
         all(scan.patient_id for scan in scans)
         and len({(scan.patient_id, scan.patient_id_issuer) for scan in scans}) > 1
     ):
-        return "are of different patients by their patient IDs"
+        return "have different patient IDs or issuers of them"
     return "are of patients of different sexes" if len({scan.patient_sex for scan in scans} - {None}) > 1 else ""
 
 
@@ -484,7 +484,10 @@ def _differing(
 
 def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> Iterator[ScanWarning]:
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
-    if unknown := [title for name, title in checked.items() if not _pair_of_facts(name, pair)]:
+    unknown = [title for name, title in checked.items() if not _pair_of_facts(name, pair)]
+    if not (_pair_of_facts("patient_digest", pair) or _pair_of_facts("patient_id", pair)):
+        unknown.append("patient ID")
+    if unknown:
         message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."
         yield ScanWarning("comparison-unchecked", message)
     scanners, noise = (_pair_of_facts(name, pair) for name in ("scanner_model", "noise_hu"))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.files import OutputFolder
-from CACScoringLib.core.labels import NOT_CORONARY, Artery
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import (
@@ -30,6 +31,7 @@ from CACScoringLib.readings.journals import (
     stamp_of,
 )
 from CACScoringLib.readings.work_list import WorkList
+from CACScoringLib.record.columns import READ_LESION, READINGS_CSV
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.review.journal import CHANGES
@@ -41,11 +43,10 @@ from ..statistics.patient_folds import category_of
 
 READINGS, AGREEMENT = "readings.csv", "agreement.csv"
 
-_READING = ("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category")
-_SEAL = ("journal", "entries", "journal_sha256")
-_LESION = ("lesion", "voxels", "slice", "row", "column", "site")
-
 Row = dict[str, Any]
+
+LesionCells = tuple[int, int, int, int, int, str]
+"""Cells of READ_LESION: number, voxels, first voxel, and site: key of a site, "rejected", or "none"."""
 
 MIN_SCANS = 2
 """Smallest number of scans reviewed in both readings for κ and correlation."""
@@ -123,39 +124,29 @@ def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, E
 
 
 def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | None:
-    lesions = [(case, lesion) for case in cases for lesion in lesions_of(case, readings)]
+    lesions = [(case, lesion) for case in cases for lesion in lesions_of(case.folder, _labels(case, readings))]
     if len(cases) < MIN_SCANS or not lesions:
         return None
-    codes = {site: code for code, site in enumerate(sorted({site for _, lesion in lesions for site in lesion.sites}))}
-    first, second = np.array([[codes[site] for site in lesion.sites] for _, lesion in lesions]).T
+    sites = np.array([[site for *_, site in lesion] for _, lesion in lesions])
+    names, codes = np.unique(sites, return_inverse=True)
+    first, second = codes.reshape(sites.shape).T
     patients = [_patient(case) for case, _ in lesions]
-    return patient_estimate(lambda weights: kappa(weights, first, second, len(codes), power=0), patients)
+    return patient_estimate(lambda weights: kappa(weights, first, second, len(names), power=0), patients)
 
 
-@dataclass(frozen=True)
-class ReadLesion:
-    """Connected voxels that each reading gives one label.
+def _labels(case: ReviewCase, readings: Iterable[str]) -> list[Labelled]:
+    return [labels_of(case, reading)["threshold"] for reading in readings]
 
-    Attributes:
-        number: Number in the scan.
-        voxels: Number of voxels.
-        place: First voxel (k, j, i).
-        sites: Site by reading: key of a site, "rejected", or "none".
+
+def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[LesionCells]]:
+    """Iterate over the lesions of a result that at least one of its readings counts, each with a row by reading.
+
+    A lesion is connected voxels that each reading gives one label. Raises CTError.
     """
-
-    number: int
-    voxels: int
-    place: tuple[int, int, int]
-    sites: tuple[str, ...]
-
-
-def lesions_of(case: ReviewCase, readings: list[str]) -> Iterator[ReadLesion]:
-    """Iterate over the lesions that at least one of the readings counts. Raises CTError."""
-    labels = [labels_of(case, reading)["threshold"] for reading in readings]
     flat, values = stack_labels(labels)
     if not flat.size:
         return
-    columns, rows, slices = read_result(case.folder).input.size
+    columns, rows, slices = read_result(folder).input.size
     kji = np.stack(np.unravel_index(flat, (slices, rows, columns)))
     low = kji.min(1)
     places = tuple(kji - low[:, None])
@@ -172,11 +163,11 @@ def lesions_of(case: ReviewCase, readings: list[str]) -> Iterator[ReadLesion]:
             number += 1
             inside = np.flatnonzero(of_voxel == part)
             k, j, i = kji[:, inside[0]].tolist()
-            yield ReadLesion(number, len(inside), (k, j, i), tuple(site_name(int(label)) for label in column))
+            yield [(number, len(inside), k, j, i, site_name(int(label))) for label in column]
 
 
 def _patient(case: ReviewCase) -> str:
-    return case.patient or case.id
+    return case.patient or case.patient_digest or case.id
 
 
 def write_tables(folder: Path, work: WorkList) -> None:
@@ -192,7 +183,7 @@ def write_tables(folder: Path, work: WorkList) -> None:
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]
     measures = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")
     with OutputFolder(folder).being_written() as target:
-        for name, columns, lines in ((READINGS, (*_READING, *_LESION, *_SEAL), rows), (AGREEMENT, measures, pairs)):
+        for name, columns, lines in ((READINGS, READINGS_CSV, rows), (AGREEMENT, measures, pairs)):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
 
@@ -201,22 +192,20 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
     kinds = [(reader, kind) for reader in work.readers for kind in (FIRST, AGAIN)] + [("", CONSENSUS)]
     readings = [(reader, kind, work.reading_of(reader, kind)) for reader, kind in kinds]
     readings = [reading for reading in readings if work.progress(case, reading[2]).state == "reviewed"]
-    heads: list[Row] = []
+    acquisition, heads = read_result(case.folder).acquisition, []
+    pseudonym = {name: getattr(acquisition, name) for name in PSEUDONYM}
     for reader, kind, reading in readings:
         progress, journal = work.progress(case, reading), journal_of(case, reading)
         last, entries = journal.entries[-1], [entry for entry in journal.entries if entry.kind in CHANGES]
         head = {"scan": case.folder.name, "patient": case.patient, "reader": reader or last.reader}
-        head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time}
-        category = CATEGORIES[int(category_of(np.array([progress.agatston]))[0])].replace("-", "–")
+        head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time} | pseudonym
+        category = CATEGORIES[int(category_of(np.array(progress.agatston)))].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
-        seal = dict(zip(_SEAL, (journal.file.name, len(journal.entries), journal.hashes[-1]), strict=True))
-        yield head | total | {"category": category} | seal
+        yield head | total | {"category": category} | (journal.mark.cells if journal.mark else {})
         heads.append(head)
-    for lesion in lesions_of(case, [reading for _, _, reading in readings]):
-        k, j, i = lesion.place
-        for head, site in zip(heads, lesion.sites, strict=True):
-            place = {"lesion": lesion.number, "voxels": lesion.voxels, "slice": k, "row": j, "column": i}
-            yield head | place | {"site": site}
+    for lesion in lesions_of(case.folder, _labels(case, (reading for _, _, reading in readings))):
+        for head, cells in zip(heads, lesion, strict=True):
+            yield head | dict(zip(READ_LESION, cells, strict=True))
 
 
 def _measures(pair: PairAgreement) -> Iterator[Row]:

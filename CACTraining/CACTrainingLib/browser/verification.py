@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import LAST_FILE, REVIEWS, file_sha256
+from CACScoringLib.core.labels import Labelled
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.journals import PLAN, REGISTER, open_journal, plan_sha256, reading_in, root_of
+from CACScoringLib.readings.journals import (
+    PLAN,
+    REGISTER,
+    labels_after,
+    open_journal,
+    plan_sha256,
+    reading_in,
+    root_of,
+)
+from CACScoringLib.record.columns import READ_LESION
 from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.review_record import JOURNAL
 from CACScoringLib.review.chain import Line, read_lines
 from CACScoringLib.review.journal import CHANGES, Journal
 from CACScoringLib.review.signatures import IS_AVAILABLE, is_signed, public_key
@@ -59,6 +71,8 @@ def verify_readings(folder: Path, keys: Sequence[str] = ()) -> Findings:
             yield str(error), False
             continue
         words = f"{file.relative_to(root)}: {len(journal.entries)} entries"
+        back = [str(now.number) for before, now in pairwise(journal.entries) if now.time < before.time]
+        words += f", the clock had gone back at {', '.join(back)}" if back else ""
         right = f"{words}, unchanged. Hash of the last: {['', *journal.hashes][-1]}"
         yield _finding(right, words, _journal_faults(journal, marks[file], keys))
     for export in exports:
@@ -129,16 +143,20 @@ def _is_file(file: Path, sha256: str) -> bool:
 
 
 def verify_tables(folder: Path, root: Path) -> Findings:
-    """Check that journals still have the entries, and these the scores, that tables of readings name."""
-    from .agreement import READINGS
+    """Check that journals still have the entries, and these the scores and lesions, that tables of readings name."""
+    from .agreement import READINGS, lesions_of
 
+    stated: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    readings: dict[str, list[tuple[Path, tuple[str, str], Labelled]]] = defaultdict(list)
     files = {(file.parent.parent.name, file.name): file for file in root.rglob(f"{REVIEWS}/*.jsonl")}
-    needed = ("scan", "agatston", "journal", "entries", "journal_sha256")
+    needed = ("scan", "reader", "repetition", "agatston", *READ_LESION, *JOURNAL)
     for line in read_table(folder / READINGS, needed).lines:
         agatston, number = line.number_in("agatston"), line.number_in("entries", integer=True)
+        scan, reading = line.text("scan"), (line.text("reader"), line.text("repetition"))
         if agatston is None and not line.text("journal"):
-            continue  # a lesion
-        file, place = files.get((line.text("scan"), line.text("journal"))), f"{READINGS}, line {line.number}"
+            stated[scan].append((*reading, *map(line.text, READ_LESION)))
+            continue
+        file, place = files.get((scan, line.text("journal"))), f"{READINGS}, line {line.number}"
         if file is None:
             yield f"{place}: its journal is missing.", False
             continue
@@ -152,6 +170,14 @@ def verify_tables(folder: Path, root: Path) -> Findings:
         name = file.relative_to(root)
         fault = f"another score than its entry in {name}" if is_there else f"its entry is not in {name}"
         yield f"{place}: {f'its entry is in {name}' if is_same else fault}.", is_same
+        if is_there:
+            readings[scan].append((file.parent.parent, reading, labels_after(journal, entry)["threshold"]))
+    for scan in {**stated, **readings}:
+        places, names, labels = zip(*readings[scan], strict=True) if readings[scan] else ((), (), ())
+        lesions = lesions_of(places[0], labels) if places else ()
+        rows = [(*name, *map(str, cells)) for lesion in lesions for name, cells in zip(names, lesion, strict=True)]
+        if rows != stated[scan]:
+            yield f"{READINGS}: the lesions of {scan} are not those of its readings.", False
 
 
 def recomputed(cases: Iterable[ReviewCase]) -> Findings:

@@ -53,6 +53,7 @@ def content(lad=100.0, rca=0.0):
             "scanner_model": "One",
             "exposure_mas": 50.0,
             "patient_sex": "F",
+            "patient_id": "Anna",
         },
         "measured": MEASURED,
         "heart": {"source": "heart-net"},
@@ -320,7 +321,8 @@ def of_patient(patient_id, date="2024-01-01", lad=100.0):
     ("earlier", "later", "message"),
     [
         (of_patient("Anna"), of_patient("Berta"), "by their pseudonyms"),
-        (altered(acquisition={"patient_id": "Anna"}), altered(acquisition={"patient_id": "Berta"}), "patient IDs"),
+        (content(), altered(acquisition={"patient_id": "Berta"}), "patient IDs"),
+        (content(), altered(acquisition={"patient_id_issuer": "Clinic"}), "issuers"),
         (content(), altered(acquisition={"patient_sex": "M"}), "different sexes"),
     ],
 )
@@ -372,7 +374,7 @@ def spaced(spacing_mm):
 @pytest.mark.parametrize(
     ("earlier", "later", "warned"),
     [
-        (content(), altered(acquisition={"kernel": None}), ["unchecked"]),
+        *((content(), altered(acquisition={name: None}), ["unchecked"]) for name in ("kernel", "patient_id")),
         (content(), altered(acquisition={"scanner_model": "Two"}), ["scanners"]),
         # Noise from one and a half times, up to twice, which bars.
         *((content(), altered(measured={"noise_hu": hu}), ["noise"]) for hu in (30.0, 31.0, 39.9)),

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from review_server import act
 
 from CACScoringLib.core.labels import Labelled, NonCoronary
 from CACScoringLib.readings.blinding import begin_blind
@@ -16,11 +17,6 @@ from CACTrainingLib.browser.project import cases_of
 @pytest.fixture
 def case(results):
     return next(case for case in cases_of(results, None) if case.name == "one")
-
-
-def act(review, action, reader="Ann", method="threshold", looked_at=None, **parts):
-    request = {"action": action, "method": method, "version": review.version, "seconds": 1.0, **parts}
-    review.act(reader, review.request_of(request | {"looked_at": {method: looked_at or []}}))
 
 
 def opened(case, reading="shared"):

@@ -156,6 +156,8 @@ def test_lesions_are_reassigned_rejected_and_added(ann):
     ann.press("n")
     ann.change("x")
     assert ann.total() < before
+    ann.press("n")
+    ann.page.wait_for_selector("#lesions tr.rejected + tr.chosen")
     ann.page.locator("#lesions tr.rejected").click()
     with ann.one_change():
         ann.page.click("#reject")

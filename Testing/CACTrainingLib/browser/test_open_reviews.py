@@ -6,7 +6,7 @@ import dicom_results
 import pydicom
 import pytest
 from dicom_files import chest_hu, write_series
-from review_server import write_cohort
+from review_server import act, write_cohort
 from whole_records import whole_record
 
 from CACScoringLib.core.acquisition import Acquisition
@@ -34,12 +34,12 @@ def dicom_case(tmp_path_factory):
 def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
     pytest.importorskip("highdicom")
     review = OpenReview(dicom_case, "shared", dicom_case.scan())
-    request = {"action": "accept", "method": "threshold", "version": 0, "seconds": 0}
-    review.act("Ann", review.request_of(request))
+    act(review, "accept")
     folder = review.export("Ann", dicom=True)
     objects = [pydicom.dcmread(file) for file in (folder / "dicom").glob("*.dcm")]
     assert {"SEG", "SR"} <= {dataset.Modality for dataset in objects}
     assert {str(dataset.PatientID) for dataset in objects} == {"ID 7"}
+    assert all(review.journal.hashes[-2] in d.to_json() for d in objects if d.Modality in ("SEG", "SR"))
     assert (folder / "lesions.nii.gz").is_file()
 
 

@@ -4,9 +4,10 @@ import csv
 from dataclasses import replace
 
 import pytest
+from review_server import act
 
 from CACScoringLib.core.errors import OutputError
-from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, reading_by
+from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, labels_of, reading_by
 from CACScoringLib.readings.plan import plan_of
 from CACScoringLib.readings.work_list import WorkList
 from CACTrainingLib.browser.agreement import lesions_of
@@ -32,14 +33,9 @@ def read(case, reader, kind, sites):
     """Let a reader assign lesions to sites (LAD 2, LCX 3), and confirm."""
     review = OpenReview(case, reading_by(reader, kind), case.scan())
     ids = [lesion.id for lesion in review.review.lesions("threshold")]
-
-    def act(action, **parts):
-        request = {"action": action, "method": "threshold", "version": review.version, "seconds": 2.0, **parts}
-        review.act(reader, review.request_of(request))
-
     for lesion, site in zip(ids, sites, strict=False):
-        act("assign", lesions=[lesion], site=site)
-    act("accept")
+        act(review, "assign", reader, lesions=[lesion], site=site)
+    act(review, "accept", reader)
     return ids
 
 
@@ -142,7 +138,7 @@ class TestTables:
         assert main(["review", str(results), *readers, "--double", "--tables", str(tmp_path / "tables")]) == 0
         return tmp_path / "tables"
 
-    def test_readings_lesions_and_agreement_have_rows(self, tables):
+    def test_readings_lesions_and_agreement_have_rows(self, results, tables):
         listed = rows(tables / "readings.csv")
         totals = [row for row in listed if row["agatston"]]
         assert [(row["reader"], row["repetition"]) for row in totals if row["scan"] == self.again.folder.name] == [
@@ -159,6 +155,7 @@ class TestTables:
         assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
         assert len(disputed) == 3
         assert all(row["cac_version"] and row["created"] for row in listed)
+        assert main(["review", str(results), "--verify", "--tables", str(tables)]) == 0
 
         listed = {(row["first"], row["second"], row["measure"]): row for row in rows(tables / "agreement.csv")}
         measures = ("kappa", "icc", "dice", "lesion_kappa")
@@ -175,10 +172,13 @@ class TestTables:
         )
 
         # Lesions are parts with a single label in each reading.
-        lesions = list(lesions_of(self.again, [reading_by("Ann"), reading_by("Bob")]))
-        assert ("LAD", "LCX") in [lesion.sites for lesion in lesions]
+        labels = [labels_of(self.again, reading_by(reader))["threshold"] for reader in ("Ann", "Bob")]
+        lesions = list(lesions_of(self.again.folder, labels))
+        assert ["LAD", "LCX"] in [[site for *_, site in lesion] for lesion in lesions]
         review = OpenReview(self.again, reading_by("Ann"), self.again.scan()).review
-        assert sum(lesion.voxels for lesion in lesions) == sum(lesion.voxels for lesion in review.lesions("threshold"))
+        assert sum(voxels for ((_, voxels, *_), _) in lesions) == sum(
+            lesion.voxels for lesion in review.lesions("threshold")
+        )
 
 
 def test_tables_need_readers_who_read_alone(results, capsys):

@@ -4,8 +4,10 @@ import csv
 import json
 import shutil
 import time
+from datetime import datetime
 
 import pytest
+from review_server import act
 
 from CACScoringLib.cli import main as scoring
 from CACScoringLib.core.errors import JournalError, OutputError
@@ -13,8 +15,11 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import PLAN, REGISTER, file_of, journal_of, reading_by
 from CACScoringLib.readings.plan import plan_of
+from CACScoringLib.record.columns import READ_LESION
 from CACScoringLib.review import chain, signatures
+from CACScoringLib.review import journal as journal_module
 from CACScoringLib.review.journal import Entry, Journal
+from CACTrainingLib.browser.agreement import READINGS
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.safety import Gate
 from CACTrainingLib.browser.serving import reviewing
@@ -42,8 +47,7 @@ def case(results):
     case = next(case for case in cases if case.name == "one")
     for reading, reader in ((BOB, "Bob"), (ANN, "Ann")):
         review = OpenReview(case, reading, case.scan())
-        request = {"action": "accept", "method": "threshold", "version": review.version, "seconds": 1.0}
-        review.act(reader, review.request_of(request))
+        act(review, "accept", reader)
     review.export("Ann", dicom=False)
     return case
 
@@ -225,29 +229,23 @@ def test_a_damaged_key_saves_nothing_and_is_named(case, tmp_path, content):
         {"journal": "", "entries": "", "journal_sha256": ""},
         {"journal": "../two"},
         {"scan": "two"},
+        {"site": "RCA"},
+        {"voxels": "99"},
+        {"lesion": "9", "reader": "Bob"},
     ],
 )
 def test_a_forged_table_is_found(results, case, tmp_path, cells):
     tables = ["--tables", str(tmp_path / "tables")]
     assert main(["review", str(results), "--reader", "Ann", "--reader", "Bob", *tables]) == 0
-    file = tmp_path / "tables" / "readings.csv"
+    file = tmp_path / "tables" / READINGS
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    first = next(row for row in rows if row["journal"])
+    first = next(row for row in rows if bool(row["site"]) == bool(cells.keys() & {*READ_LESION}))
     first |= cells
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, first)
         writer.writeheader()
         writer.writerows(rows)
-    assert verify(results, *tables) == 3
-
-
-def test_tables_name_the_last_entry_of_each_journal(results, case, tmp_path):
-    tables = ["--tables", str(tmp_path / "tables")]
-    assert main(["review", str(results), "--reader", "Ann", "--reader", "Bob", *tables]) == 0
-    assert verify(results, *tables) == 0
-    file = file_of(case, BOB)
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[:1]))
     assert verify(results, *tables) == 3
 
 
@@ -271,6 +269,19 @@ def test_a_full_disk_loses_nothing(case, monkeypatch, is_register):
     assert len(journal_of(case, ANN).entries) == before + is_register
     OpenReview(case, ANN, case.scan()).spend("Ann", 5.0)
     assert faults(case.folder.parent) == []
+
+
+def test_a_clock_that_goes_back_loses_nothing_and_is_reported(results, case, monkeypatch, capsys):
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2020, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(journal_module, "datetime", Earlier)
+    OpenReview(case, ANN, case.scan()).spend("Ann", 5.0)
+    number = len(journal_of(case, ANN).entries)
+    assert verify(results) == 0
+    assert f"{number} entries, the clock had gone back at {number}, unchanged" in capsys.readouterr().out
 
 
 @pytest.mark.long

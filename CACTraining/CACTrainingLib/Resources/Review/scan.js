@@ -111,7 +111,7 @@ function showHeart () {
 }
 
 function step (by) {
-  const ids = own().lesions.filter(lesion => !isRejected(lesion)).map(lesion => lesion.id)
+  const ids = own().lesions.filter(lesion => !isRejected(lesion) || look.chosen.has(lesion.id)).map(lesion => lesion.id)
   if (!ids.length) return
   const at = ids.indexOf([...look.chosen][0])
   choose(ids[at < 0 ? (by > 0 ? 0 : ids.length - 1) : (at + by + ids.length) % ids.length])
