@@ -62,7 +62,7 @@ class Finding:
     @property
     def bound(self) -> float:
         """Value that has to be exceeded."""
-        return (self.published or 0.0) - MARGIN if self.least is None else self.least
+        return round((self.published or 0.0) - MARGIN, 4) if self.least is None else self.least
 
     def estimate(self, result_of: Callable[[Quantity], BootstrapResult | None]) -> Estimate | None:
         """Return the figure or difference of a study; None if a model was not trained or tested."""
@@ -115,7 +115,7 @@ def findings_section(
     papers: Sequence[Paper], result_of: Callable[[Quantity], BootstrapResult | None]
 ) -> tuple[Section, ...]:
     """Return the section on the papers' findings, empty without any. result_of: a study's figure, None if unknown."""
-    columns = ("Finding", f"{PUBLISHED} value", "Here", "To exceed", "Here it")
+    columns = ("Finding", f"{PUBLISHED} value", "Here", "To exceed", "Verdict")
     rows: list[tuple[Cell, ...]] = []
     for paper in (paper for paper in papers if paper.findings):
         rows.append(heading(paper.title, columns))

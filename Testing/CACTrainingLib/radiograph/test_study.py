@@ -77,7 +77,7 @@ def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
     areas = [float(part["base with age, sex, BMI", "> 0"]["AUC"]) for part in (rows_of(settings, "test"), rows)]
     assert float(external["Here"]) == pytest.approx(areas[0] - areas[1])
     untested = findings["A light network trained from scratch surpasses a pretrained ResNet18"]
-    assert untested["Here it"] == "not tested"
+    assert untested["Verdict"] == "not tested"
 
 
 def test_repeats_divide_the_patients_anew(settings):
