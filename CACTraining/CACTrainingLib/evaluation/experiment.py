@@ -436,7 +436,7 @@ class Experiment(ABC):
 
     def _data_section(self, reasons: Mapping[str, str]) -> Section:
         cohort = self.cohort
-        counts = [
+        counts: list[tuple[Cell, ...]] = [
             (
                 *(title, len({cohort.patients[row] for row in rows}), len(rows)),
                 *map(int, np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))),
