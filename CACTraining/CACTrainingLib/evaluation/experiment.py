@@ -1,8 +1,8 @@
 """Studies of trainings: cross-validate models of a task by patient, test them on held-out patients, and write a page.
 
 A task is a subclass of `Experiment` that says how scans are read, how a model is trained, what it predicts and by which
-measures predictions are judged; the runs, the tables and the page are the same for all tasks. The model of each fold
-predicts the patients of that fold and the held-out patients, who affect no choice.
+measures predictions are judged; the runs, the tables, the comparison with papers and the page are the same for all
+tasks. The model of each fold predicts the patients of that fold and the held-out patients, who affect no choice.
 
 Predictions of a training are stored as a line of JSON, so that a study resumes and its page can be rewritten without
 training.
@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,11 +32,12 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 
 from ..data.scan_table import TableScan, folds, table_hash
-from ..statistics.bootstrap import RESAMPLES, paired_difference
+from ..statistics.bootstrap import RESAMPLES, BootstrapResult, paired_difference
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from .jobs import JobSettings, kept_jobs, kept_results, make_folder
 from .measures import Comparison, Measure
 from .page import write_study
+from .papers import Paper, Quantity, findings_section, papers_of, published_figures
 from .parts import Cell, Section, Table, heading, p_cell
 
 MEMORY_EACH_BYTES = 500_000_000
@@ -56,7 +57,10 @@ HELD_OUT = -1
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """One training: a configuration, which is a frozen dataclass of its study, on one fold, counted from 0."""
+    """One training: a configuration, which is a frozen dataclass of its study, on one fold.
+
+    Folds are counted from 0 through all cross-validations.
+    """
 
     configuration: Any
     fold: int
@@ -68,11 +72,13 @@ class TrainingBudget:
 
     Attributes:
         folds: Number of folds of the cross-validation.
+        repeats: Number of cross-validations, each with other folds.
         steps: Steps of a training; None for the preset's.
         seed: Seed of folds, trainings and bootstrap.
     """
 
     folds: int = 5
+    repeats: int = 1
     steps: int | None = None
     seed: int = 0
 
@@ -108,7 +114,7 @@ class Cohort:
 
     Attributes:
         scans: Scans [n].
-        folds: Fold that validates each scan, or HELD_OUT, int [n].
+        folds: Fold that validates each scan in each cross-validation, or HELD_OUT, int [n, repeats].
         score: Reference scores [n].
         factors: Three clinical factors, float [n, 3]; NaN if unknown.
         failed: Reasons of scans that could not be prepared, by name.
@@ -143,9 +149,12 @@ class Cohort:
             TableError: Patients are too few.
         """
         held_out = set(test_names)
-        parts = folds([scan for scan in scans if scan.name not in held_out], budget.folds, budget.seed)
-        fold_of = {name: fold for fold, names in enumerate(parts) for name in names}
-        numbers = np.array([fold_of.get(scan.name, HELD_OUT) for scan in scans])
+        learned = [scan for scan in scans if scan.name not in held_out]
+        numbers = np.full((len(scans), budget.repeats), HELD_OUT)
+        for repeat in range(budget.repeats):
+            parts = folds(learned, budget.folds, budget.seed + repeat)
+            fold_of = {name: fold for fold, names in enumerate(parts, repeat * budget.folds) for name in names}
+            numbers[:, repeat] = [fold_of.get(scan.name, HELD_OUT) for scan in scans]
         if held_out and not (numbers == HELD_OUT).any():
             raise CTError("None of the scans that were held out could be prepared. Look at the warnings.")
         return cls(tuple(scans), numbers, np.array([scan.total for scan in scans], float), factors, failed)
@@ -157,15 +166,15 @@ class Cohort:
     @property
     def held_out(self) -> np.ndarray:
         """Rows of the held-out scans."""
-        return np.flatnonzero(self.folds == HELD_OUT)
+        return np.flatnonzero(self.folds[:, 0] == HELD_OUT)
 
     def training(self, fold: int) -> np.ndarray:
         """Return the training rows of a fold's model."""
-        return np.flatnonzero((self.folds != fold) & (self.folds != HELD_OUT))
+        return np.flatnonzero(((self.folds != fold) & (self.folds != HELD_OUT)).all(1))
 
     def validation(self, fold: int) -> np.ndarray:
         """Return the rows of a fold."""
-        return np.flatnonzero(self.folds == fold)
+        return np.flatnonzero((self.folds == fold).any(1))
 
     def names(self, rows: np.ndarray) -> list[str]:
         return [self.scans[row].name for row in rows]
@@ -214,6 +223,8 @@ class Experiment(ABC):
         configurations: Frozen dataclasses with `title`, the most important first.
     """
 
+    NAME: ClassVar[str]
+    """Name of its papers' file (`papers.papers_of`)."""
     PAGE_TITLE: ClassVar[str]
     EXPLANATION: ClassVar[str]
     SETTINGS: ClassVar[type[ExperimentSettings]] = ExperimentSettings
@@ -224,8 +235,6 @@ class Experiment(ABC):
     """Columns of PREDICTIONS: true, then predicted values."""
     ROWS: ClassVar[Mapping[str, Sequence[str]]] = {"": ("",)}
     """Outcomes that a row of a model in the tables summarises, by title."""
-    PUBLISHED: ClassVar[tuple[Cell, ...]] = ()
-    """Row of published figures: a title, and a cell for each measure."""
 
     settings: Any
     cohort: Cohort
@@ -260,8 +269,8 @@ class Experiment(ABC):
         """
 
     @abstractmethod
-    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        """Return truth, value and conditions [m] by outcome, for a long table."""
+    def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """Return truth, value and conditions [m] of scans by outcome, for a long table."""
 
     @abstractmethod
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
@@ -275,13 +284,27 @@ class Experiment(ABC):
         """Return the values [m, …] of each predictor that a training's values hold, by title."""
         return {configuration.title: values}
 
-    def more_sections(self) -> Sequence[Section]:
+    def notes(self) -> Sequence[str]:
+        """Return paragraphs before the tables, besides EXPLANATION."""
+        return ()
+
+    def more_sections(self, predicted: Sequence[Predicted]) -> Sequence[Section]:
         """Return sections of the page between results and data."""
         return ()
 
+    @property
+    def n_models(self) -> int:
+        """Number of trainings of a configuration."""
+        return self.settings.budget.folds * self.settings.budget.repeats
+
+    @cached_property
+    def papers(self) -> tuple[Paper, ...]:
+        """Papers that the study repeats."""
+        return papers_of(self.NAME)
+
     def runs(self) -> list[ExperimentRun]:
         """Return all runs, the most important first."""
-        folds = range(self.settings.budget.folds)
+        folds = range(self.n_models)
         return [ExperimentRun(configuration, fold) for configuration in self.configurations for fold in folds]
 
     def stamp(self) -> str:
@@ -289,8 +312,8 @@ class Experiment(ABC):
         return " ".join([table_hash(self.cohort.scans)[:16], *sorted(self.cohort.failed)])
 
     def key(self, run: ExperimentRun) -> str:
-        """Return the key of a run's result."""
-        budget = asdict(self.settings.budget)
+        """Return the key of a run's result, which further repeats leave as it is."""
+        budget = {name: value for name, value in asdict(self.settings.budget).items() if name != "repeats"}
         return json.dumps(asdict(run.configuration) | budget | {"fold": run.fold, "data": self.stamp()}, sort_keys=True)
 
     def write_page(self, failed: Mapping[ExperimentRun, str]) -> Path:
@@ -307,34 +330,53 @@ class Experiment(ABC):
             "Data": str(settings.data),
             "Trainings": f"{len(results)} of {len(self.runs())}, {minutes:.0f} min of one processor core in all, kept "
             f"in {TRAININGS}",
-            "Training budget": f"{settings.budget.folds} folds, {settings.budget.steps or 'steps of the presets'}",
+            "Training budget": f"{settings.budget.folds} folds, repeated {settings.budget.repeats}×, "
+            f"{settings.budget.steps or 'steps of the presets'}",
             "Every patient": f"{PREDICTIONS}: predictions of each model",
             "Bootstrap": f"{RESAMPLES} resamples of patients; seed {settings.budget.seed}, also of folds and trainings",
         }
-        sections = [self._results_section(results), *self.more_sections(), self._data_section(reasons)]
+        predicted, incomplete = self._all_predicted(results)
+        self._write_predictions(predicted)
+        sections = [*self._results_sections(predicted, incomplete), *self.more_sections(predicted)]
+        sections.append(self._data_section(reasons))
         return write_study(settings.output, self.PAGE_TITLE, sections, facts, self.is_digital)
 
-    def _results_section(self, results: Mapping[ExperimentRun, Mapping[str, Any]]) -> Section:
-        count = self.settings.budget.folds
+    def _all_predicted(
+        self, results: Mapping[ExperimentRun, Mapping[str, Any]]
+    ) -> tuple[list[Predicted], dict[str, str]]:
+        """Return the values of all models and comparators, and how many folds of other models are trained."""
         predicted: list[Predicted] = []
         incomplete: dict[str, str] = {}
         for configuration in self.configurations:
             runs = [run for run in results if run.configuration == configuration]
-            if len(runs) < count:
-                incomplete[configuration.title] = f"{len(runs)} of {count} folds"
+            if len(runs) < self.n_models:
+                incomplete[configuration.title] = f"{len(runs)} of {self.n_models} folds"
             else:
                 predicted += self._predicted(configuration, {run.fold: results[run] for run in runs})
         for title, fit in self.comparators().items():
-            for fold in range(count):
+            for fold in range(self.n_models):
                 predict = fit(self.cohort.training(fold))
                 predicted += [Predicted(title, use, fold, rows, predict(rows)) for use, rows in self._rows(fold)]
-        self._write_predictions(predicted)
+        return predicted, incomplete
+
+    def _results_sections(self, predicted: Sequence[Predicted], incomplete: Mapping[str, str]) -> list[Section]:
+        text = (self.EXPLANATION, *self.notes())
         if not predicted:
-            return Section("results", "Results", (self.EXPLANATION, "No configuration was trained in all folds yet."))
+            return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
         table = pd.concat(map(self._long_table, predicted))
         comparison = Comparison(self.cohort.patients, {}, np.random.default_rng(self.settings.budget.seed))
         tables = [self._table(use, table[table.use == use], comparison, incomplete) for use, _ in self._rows(0)]
-        return Section("results", "Results", (self.EXPLANATION,), tuple(tables), values=(table,))
+        results = Section("results", "Results", text, tuple(tables), values=(table,))
+        return [results, *findings_section(self.papers, partial(self._result, table, comparison))]
+
+    def _result(self, table: pd.DataFrame, comparison: Comparison, quantity: Quantity) -> BootstrapResult | None:
+        """Return a figure of the tables; None if the model has none."""
+        outcomes = self.ROWS[quantity.row]
+        rows = table[(table.use == quantity.use) & (table.method == quantity.model) & table.outcome.isin(outcomes)]
+        if rows.empty:
+            return None
+        measure = next(measure for measure in self.measures(rows) if measure.title == quantity.measure)
+        return comparison.averaged(measure, quantity.model, quantity.spread)
 
     def _rows(self, fold: int) -> list[tuple[str, np.ndarray]]:
         """Return the rows that a fold's model predicts, by key of USES."""
@@ -354,7 +396,7 @@ class Experiment(ABC):
 
     def _long_table(self, predicted: Predicted) -> pd.DataFrame:
         scans = [self.cohort.scans[row] for row in predicted.rows]
-        outcomes = self.outcomes(self.truth[predicted.rows], predicted.values)
+        outcomes = self.outcomes(predicted.rows, predicted.values)
         parts = [
             predicted_rows(scans, columns, predicted.model, f"{outcome} {predicted.fold + 1}").assign(outcome=outcome)
             for outcome, columns in outcomes.items()
@@ -384,22 +426,29 @@ class Experiment(ABC):
                     difference = paired_difference(results[0], comparison.averaged(items[0], self.reference))
                     change = (difference.estimate, p_cell(difference.p))
                 rows.append((f"  {title}" if title else model, *cells, *change))
-        if self.PUBLISHED:
-            rows.append((*self.PUBLISHED, *[None] * (len(columns) - len(self.PUBLISHED))))
+        published = published_figures(self.papers, use)
+        rows += [(title, *map(values.get, columns[1:])) for title, values in published.items()]
         note = (
-            f"Means over the models of {self.settings.budget.folds} folds. Difference: {measures[0].title} minus that "
-            f"of “{self.reference}”, paired by patient; p is not adjusted for the number of comparisons."
+            f"Means over the models of {self.n_models} folds. Difference: {measures[0].title} minus that of "
+            f"“{self.reference}”, paired by patient; p is not adjusted for the number of comparisons."
         )
         return Table(use, f"{USES[use]} patients", columns, tuple(rows), note)
 
     def _data_section(self, reasons: Mapping[str, str]) -> Section:
         cohort = self.cohort
-        parts = {"Cross-validated": np.flatnonzero(cohort.folds != HELD_OUT), "Held out": cohort.held_out}
+        counts: list[tuple[Cell, ...]] = [
+            (
+                *(title, len({cohort.patients[row] for row in rows}), len(rows)),
+                *map(int, np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))),
+            )
+            for title, rows in zip(
+                USES.values(), (np.flatnonzero(cohort.folds[:, 0] != HELD_OUT), cohort.held_out), strict=True
+            )
+        ]
+        columns, failed = ("Scans", "Patients", "All", *CATEGORY_TITLES), tuple(sorted(cohort.failed.items()))
         tables = [
-            scores_table("scans", "Scans by true Agatston score", {t: (cohort, rows) for t, rows in parts.items()}),
-            Table(
-                "left_out", "Scans that could not be prepared", ("Scan", "Why"), tuple(sorted(cohort.failed.items()))
-            ),
+            Table("scans", "Scans by true Agatston score", columns, tuple(counts)),
+            Table("left_out", "Scans that could not be prepared", ("Scan", "Why"), failed),
             Table("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons.items())),
         ]
         text = (
@@ -477,22 +526,6 @@ def _train(experiment: Experiment, limit: float | None, run: ExperimentRun) -> d
         raise CTError(TIME_IS_UP)
     with running_folder(experiment.settings.output, experiment.key(run)) as folder:
         return experiment.train(run, folder)
-
-
-def scores_table(name: str, title: str, parts: Mapping[str, tuple[Cohort, np.ndarray]]) -> Table:
-    """Return a table with the number of scans in each category, a row for each part of a cohort.
-
-    Args:
-        name: Name of the table's file, and of what is counted.
-        title: Caption.
-        parts: Cohort and its rows by title.
-    """
-    rows: list[tuple[Cell, ...]] = []
-    for part, (cohort, members) in parts.items():
-        counts = np.bincount(category_of(cohort.score[members]), minlength=len(CATEGORY_TITLES))
-        patients = {cohort.scans[row].patient for row in members}
-        rows.append((part, len(patients), len(members), *map(int, counts)))
-    return Table(name, title, (name.capitalize(), "Patients", "All", *CATEGORY_TITLES), tuple(rows))
 
 
 @contextmanager

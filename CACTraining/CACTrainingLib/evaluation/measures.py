@@ -6,6 +6,7 @@ measures select by. Rows of two methods with the same scan and item are compared
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,17 +96,19 @@ class Comparison:
         """Result of a measure on all rows of a method; with a comparator only on those of items that both have."""
         return self._result_of(measure, measure.rows_of(method, comparator))
 
-    def averaged(self, measure: Measure, method: Hashable) -> BootstrapResult:
+    def averaged(self, measure: Measure, method: Hashable, spread: bool = False) -> BootstrapResult:
         """Mean of a measure's results for each item, of a method that stands for several models, one for each item.
 
-        Items whose result is not defined, as an area without one of the classes, are left out.
+        Items whose result is not defined, as an area without one of the classes, are left out. spread: True for the
+        standard deviation instead of the mean.
         """
         rows = measure.rows_of(method)
         values = np.array([self._result_of(measure, part).values for _, part in rows.groupby("item")])
-        defined = np.isfinite(values).sum(0)
-        means = np.divide(np.nansum(values, 0), defined, out=np.full(values.shape[1], np.nan), where=defined > 0)
-        result = BootstrapResult(means, rows.scan.nunique(), rows.patient.nunique())
-        return result.exact_where_certain() if measure.proportion else result
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a resample may leave all items undefined
+            summary = np.nanstd(values, 0) if spread else np.nanmean(values, 0)
+        result = BootstrapResult(summary, rows.scan.nunique(), rows.patient.nunique())
+        return result.exact_where_certain() if measure.proportion and not spread else result
 
     def _result_of(self, measure: Measure, rows: pd.DataFrame) -> BootstrapResult:
         truth, value = (rows[name].to_numpy(float) for name in ("truth", "value"))

@@ -1,7 +1,7 @@
 """Study of prognosis: comparison of true and predicted categories of calcium as predictors of events.
 
 After Hong et al. (2025, 10.1016/j.jcct.2025.03.010): Kaplan–Meier curves, log-rank test, Cox hazard ratios and index of
-concordance of true and predicted categories of the same patients.
+concordance of true and predicted categories of the same patients. The study of radiographs does it on simulated events.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table as CsvTable
 from CACScoringLib.core.tables import read_table
 
+from ..data.scan_table import SEXES
 from ..evaluation.figures import survival_curves
 from ..evaluation.jobs import make_folder
 from ..evaluation.measures import Comparison, Measure
@@ -28,12 +29,24 @@ from ..statistics.agreement import kappa
 from ..statistics.bootstrap import RESAMPLES
 from ..statistics.patient_folds import CATEGORY_LIMITS as LIMITS
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
-from ..statistics.survival import concordance, hazard_ratios, kaplan_meier, linear_predictor, log_rank
+from ..statistics.survival import concordance, hazard_ratios, kaplan_meier, log_rank
 
 PROBABILITIES = tuple(f"chance_{limit:g}" for limit in LIMITS)
 """Columns of predicted probabilities of a score above 0, from 100, and from 400."""
 
 FACTORS = ("age_years", "sex", "bmi_kg_m2")
+
+HAZARD_RATIOS = (1.0, 3.6, 7.7, 9.7)
+"""Hazard ratios by true category of simulated events: those of major events for scores of 0, 1 to 100, 101 to 300, and
+above 300 (Detrano 2008, 10.1056/NEJMoa072100)."""
+YEARLY_HAZARD = 0.01
+"""Hazard of a simulated event in a year in category 0."""
+FOLLOW_UP_YEARS = (2.0, 12.0)
+SIMULATED = (
+    f"Events are simulated, to test the arithmetic and not prognosis: {YEARLY_HAZARD:.0%} a year in category 0, times "
+    f"{', '.join(map(str, HAZARD_RATIOS[1:]))} in the higher true categories (Detrano 2008), in "
+    f"{FOLLOW_UP_YEARS[0]:g} to {FOLLOW_UP_YEARS[1]:g} years of follow-up."
+)
 
 
 @dataclass(frozen=True)
@@ -44,51 +57,59 @@ class Events:
         patients: Patient IDs.
         years: Time to the event or the end of observation [n].
         event: True for an event, False if censored, bool [n].
-        true: True categories, index in CATEGORY_TITLES [n].
         predicted: Predicted categories, index in CATEGORY_TITLES [n].
-        risk: Expected category or predicted score, finer than the predicted category; None if unknown [n].
-        score: True scores; None if unknown [n].
-        factors: Factors known for all patients and not constant, by name [n]; sex is 1 for men.
+        risk: Expected category or predicted score, finer than the predicted category [n].
+        score: True scores [n].
+        factors: Values of FACTORS, sex is 1 for men; NaN if unknown [n, 3].
         how: Sentence on the origin of the predicted category.
     """
 
     patients: tuple[str, ...]
     years: np.ndarray
     event: np.ndarray
-    true: np.ndarray
     predicted: np.ndarray
-    risk: np.ndarray | None
-    score: np.ndarray | None
-    factors: dict[str, np.ndarray]
+    risk: np.ndarray
+    score: np.ndarray
+    factors: np.ndarray
     how: str
+
+    @property
+    def true(self) -> np.ndarray:
+        """True categories, index in CATEGORY_TITLES [n]."""
+        return category_of(self.score)
+
+    @property
+    def known_factors(self) -> dict[str, np.ndarray]:
+        """Factors known for all patients and not constant, by name."""
+        columns = zip(FACTORS, self.factors.T, strict=True)
+        return {name: values for name, values in columns if np.isfinite(values).all() and np.ptp(values) > 0}
+
+
+def simulate_events(category: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw times to an event or the end of observation, and True for events. category: true categories, int [n]."""
+    generator = np.random.default_rng(seed)
+    years = generator.exponential(1 / (YEARLY_HAZARD * np.array(HAZARD_RATIOS)[category]))
+    end = generator.uniform(*FOLLOW_UP_YEARS, len(category))
+    return np.minimum(years, end), years <= end
 
 
 def read_events(path: Path) -> Events:
     """Read a CSV table, a row for each patient.
 
-    Columns: patient; time_years; event (0, 1); agatston, or category (0 to 3, as CATEGORY_TITLES); predicted_category
-    (0 to 3), predicted_agatston, or PROBABILITIES. Optional, in all rows or none: FACTORS (sex F or M). Raises
-    TableError.
+    Columns: patient; time_years; event (0, 1); agatston; predicted_agatston, or PROBABILITIES. Optional: FACTORS (sex F
+    or M), used if all patients have them. Raises TableError.
     """
-    table = read_table(path, ("patient", "time_years", "event"))
+    table = read_table(path, ("patient", "time_years", "event", "agatston"))
     for line in table.lines:
         line.need("patient")
     patients = tuple(line.text("patient") for line in table.lines)
     table.need_distinct(patients, "patient")
-    score = _numbers(table, "agatston") if "agatston" in table else None
-    true = category_of(score) if score is not None else _categories(table, "category", "agatston")
     predicted, risk, how = _predicted(table)
-    factors = {}
-    for name in FACTORS:
-        if name in table and all(line.text(name) for line in table.lines):
-            if name == "sex":
-                values = np.array([float(line.choice(name, ("F", "M")) == "M") for line in table.lines])
-            else:
-                values = _numbers(table, name)
-            if np.ptp(values) > 0:
-                factors[name] = values
+    age, bmi = ([line.number_in(name, 0.0) for line in table.lines] for name in (FACTORS[0], FACTORS[2]))
+    sex = [None if (sex := line.choice("sex", SEXES)) is None else SEXES.index(sex) for line in table.lines]
+    factors = np.array([age, sex, bmi], float).T
     years, event = _numbers(table, "time_years"), _numbers(table, "event", 1, integers=True) > 0
-    return Events(patients, years, event, true, predicted, risk, score, factors, how)
+    return Events(patients, years, event, predicted, risk, _numbers(table, "agatston"), factors, how)
 
 
 def likely_category(probabilities: np.ndarray) -> np.ndarray:
@@ -99,28 +120,22 @@ def likely_category(probabilities: np.ndarray) -> np.ndarray:
     return np.cumprod(probabilities >= 0.5, axis=1).sum(1)
 
 
-def _predicted(table: CsvTable) -> tuple[np.ndarray, np.ndarray | None, str]:
+def _predicted(table: CsvTable) -> tuple[np.ndarray, np.ndarray, str]:
     if all(name in table for name in PROBABILITIES):
         probabilities = np.stack([_numbers(table, name, 1) for name in PROBABILITIES], 1)
         how = "The predicted category is the highest whose probability, and that of all below it, is at least one half."
         return likely_category(probabilities), probabilities.sum(1), how
-    if "predicted_agatston" in table:
-        score = _numbers(table, "predicted_agatston")
-        return category_of(score), score, "The predicted category is that of the predicted score."
-    category = _categories(table, "predicted_category", f"predicted_agatston, or {', '.join(PROBABILITIES)}")
-    return category, None, "The predicted category is as the table gives it."
+    if "predicted_agatston" not in table:
+        columns = f"predicted_agatston, or {', '.join(PROBABILITIES)}"
+        raise TableError(f"The table {table.path} has no {columns}. Add one of them.")
+    score = _numbers(table, "predicted_agatston")
+    return category_of(score), score, "The predicted category is that of the predicted score."
 
 
 def _numbers(table: CsvTable, name: str, high: float = math.inf, integers: bool = False) -> np.ndarray:
     for line in table.lines:
         line.need(name)
     return np.array([line.number_in(name, 0, high, integers) for line in table.lines])
-
-
-def _categories(table: CsvTable, name: str, otherwise: str) -> np.ndarray:
-    if name not in table:
-        raise TableError(f"The table {table.path} has neither {name} nor {otherwise}. Add one of them.")
-    return _numbers(table, name, len(CATEGORY_TITLES) - 1, integers=True).astype(int)
 
 
 TRUE, PREDICTED = "True category", "Predicted category"
@@ -144,9 +159,14 @@ def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progr
             "Bootstrap": f"seed {seed}, {RESAMPLES} resamples of patients",
             "Software": "SciPy: Kaplan–Meier; statsmodels: log-rank test and Cox model (Efron's ties)",
         }
-        sections = [_categories_section(events), _concordance_section(events, seed)]
+        sections = events_sections(events, seed)
         make_folder(output)
         return write_study(output, "Events by true and by predicted calcium", sections, facts, digital=False)
+
+
+def events_sections(events: Events, seed: int) -> list[Section]:
+    """Return the sections on events, hazards and concordance. seed: seed of the bootstrap."""
+    return [_categories_section(events), _concordance_section(events, seed)]
 
 
 def _categories_section(events: Events) -> Section:
@@ -166,7 +186,8 @@ def _categories_section(events: Events) -> Section:
         test = log_rank(events.years, events.event, group)
         test_text = "" if test is None else f"; log-rank p {p_cell(test)}"
         rows.append(heading(f"{title}{test_text}", columns))
-        crude, adjusted = _hazards(events, group, {}), _hazards(events, group, events.factors)
+        crude = _hazards(events, group, {})
+        adjusted = _hazards(events, group, events.known_factors) if events.known_factors else {}
         curves = {}
         for number, name in enumerate(CATEGORY_TITLES):
             members = group == number
@@ -176,11 +197,11 @@ def _categories_section(events: Events) -> Section:
                 at = [share if math.isfinite(share.value) else None for share in map(curve.at, landmarks)]
                 curves[name] = curve
             counts = int(members.sum()), int(events.event[members].sum())
-            rows.append((f"  {name}", *counts, *at, crude.get(name), adjusted.get(name) if events.factors else None))
+            rows.append((f"  {name}", *counts, *at, crude.get(name), adjusted.get(name)))
         panels.append((title, curves))
     note = (
         "Years: proportion without event by Kaplan–Meier. Hazard ratios of Cox models against category 0, adjusted for "
-        f"{', '.join(events.factors) or 'nothing'}; – where nobody of a category, or of category 0, had an event."
+        f"{', '.join(events.known_factors) or 'nothing'}; – where nobody of a category, or of category 0, had an event."
     )
     table = Table("categories", "Events by category", columns, tuple(rows), note)
     draw = partial(survival_curves, panels=panels)
@@ -210,25 +231,14 @@ def _concordance_section(events: Events, seed: int) -> Section:
     }
     categories = pd.DataFrame({**about, "method": PREDICTED, "truth": events.true, "value": events.predicted})
     agreement = Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), categories)
-    risks: dict[str, np.ndarray | None] = {
+    risks = {
         TRUE: events.true,
         PREDICTED: events.predicted,
         "Predicted, finer than categories": events.risk,
         "True score": events.score,
     }
-    if events.factors:
-        factors = np.column_stack(list(events.factors.values()))
-        for title, extra in {
-            "": None,
-            " and true category": events.true,
-            " and predicted category": events.predicted,
-        }.items():
-            design = factors if extra is None else np.column_stack([factors, extra])
-            risks[f"Clinical factors{title}"] = linear_predictor(events.years, events.event, design)
     tables = {
-        title: pd.DataFrame({**about, "method": title, "truth": 0, "value": risk})
-        for title, risk in risks.items()
-        if risk is not None
+        title: pd.DataFrame({**about, "method": title, "truth": 0, "value": risk}) for title, risk in risks.items()
     }
 
     def harrell(weights: np.ndarray, _: np.ndarray, risk: np.ndarray) -> np.ndarray:
@@ -243,8 +253,7 @@ def _concordance_section(events: Events, seed: int) -> Section:
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
     note = (
         "Proportion of pairs in which the patient with the earlier event had the higher risk; 0.5 is chance. "
-        "Differences are paired. Models with clinical factors are evaluated on the patients that they were fitted to, "
-        "so their values are optimistic."
+        "Differences are paired."
     )
     table = Table("concordance", "Concordance", columns, tuple(rows), note)
     text = (

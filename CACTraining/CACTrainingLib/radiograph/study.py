@@ -1,20 +1,25 @@
-"""Task of radiograph models: training configurations, cross-validated and tested on other patients."""
+"""Task of radiograph models: training configurations, cross-validated and tested on other patients.
+
+The axes are those of Saeed et al. (2025, arXiv 2511.11093): capacity, weights from scratch or pretrained,
+super-resolution with enhancement, and curriculum; and of Hong et al. (2025, 10.1016/j.jcct.2025.03.010): three
+thresholds, clinical factors, external patients and prognosis.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
 
 from ..data.scan_table import LABELS, TableScan, join, read_radiographs
@@ -24,6 +29,7 @@ from ..evaluation.experiment import (
     ExperimentRun,
     ExperimentSettings,
     Fit,
+    Predicted,
     TrainingBudget,
     values_of,
 )
@@ -32,8 +38,17 @@ from ..evaluation.parts import Cell, Section, Table
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
-from .cases import SUPER_RESOLUTIONS, are_digital
-from .prognosis import PROBABILITIES, likely_category
+from ..statistics.survival import concordance
+from ..training.score_errors import penalised_logistic
+from .cases import SUPER_RESOLUTIONS, are_digital, read_case
+from .prognosis import (
+    PROBABILITIES,
+    SIMULATED,
+    Events,
+    events_sections,
+    likely_category,
+    simulate_events,
+)
 
 if TYPE_CHECKING:
     from .dataset import RadiographSet
@@ -41,7 +56,9 @@ if TYPE_CHECKING:
 
 THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
-CATEGORY = "Category"
+CATEGORY, EVENTS = "Category", "Simulated events"
+OFFSET_PENALTY = 1e-4
+"""Penalty of a regression's offset, which keeps it finite if all patients are on one side of a threshold."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ class RadiographConfiguration:
         curriculum: True to train on severe calcium first.
         counterfactual: True to add radiographs of the same patients with other or no calcium.
         located: True to train on the location of calcium, for "light" only.
+        pretrained: True to start from the weights of `RadiographStudySettings.pretrained`.
     """
 
     name: str = "base"
@@ -69,13 +87,14 @@ class RadiographConfiguration:
     curriculum: bool = False
     counterfactual: bool = True
     located: bool = True
+    pretrained: bool = False
 
     @property
     def title(self) -> str:
         return self.name
 
-    def fit_settings(self, budget: TrainingBudget, device: str) -> FitSettings:
-        """Return the settings of a training. Steps are in proportion to the presets'."""
+    def fit_settings(self, budget: TrainingBudget, device: str, weights: Path | None = None) -> FitSettings:
+        """Return the settings of a training. Steps are in proportion to the presets'. weights: initial ones."""
         from CACScoringLib.networks.radiograph import RadiographNetConfig
 
         from .fitting import FitSettings
@@ -96,30 +115,39 @@ class RadiographConfiguration:
             curriculum=SEVERE_FIRST if self.curriculum else (),
             locate_weight=preset.locate_weight if self.located else 0.0,
         )
-        return FitSettings(config, training, device)
+        return FitSettings(config, training, device, weights)
 
 
 BASE = RadiographConfiguration()
 """Configuration with which all others are compared."""
+WITH_FACTORS = f"{BASE.title} with age, sex, BMI"
 
 BOTH_VIEWS = replace(BASE, name="two-views", views=("PA", "lateral"))
+PLAIN = replace(BASE, name="plain", counterfactual=False, located=False)
+"""As in the papers: pictures and scores only."""
+
+LARGE = ("resnet18", "densenet121")
 
 _CONFIGURATIONS = (
     BASE,
     replace(BASE, name="lateral", views=("lateral",)),
     BOTH_VIEWS,
-    replace(BASE, name="resnet18", backbone="resnet18", located=False),
-    replace(BASE, name="densenet121", backbone="densenet121", located=False),
     replace(BASE, name="not-located", located=False),
     replace(BASE, name="no-pairs", counterfactual=False),
-    # As in the papers: pictures and scores only.
+    PLAIN,
     *(
-        replace(BASE, name=name, label=label, curriculum=curriculum, counterfactual=False, located=False)
-        for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
-        for name, curriculum in ((kind, False), (f"{kind}-curriculum", True))
+        replace(PLAIN, name=name + "-pretrained" * pretrained, backbone=name, pretrained=pretrained)
+        for name in LARGE
+        for pretrained in (False, True)
     ),
     *(
-        replace(BASE, name=f"{slices}-{contrast}", super_resolution=slices, enhancement=contrast)
+        replace(PLAIN, name=name, label=label, curriculum=curriculum)
+        for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
+        for name, curriculum in ((kind, False), (f"{kind}-curriculum", True))
+        if name != PLAIN.name
+    ),
+    *(
+        replace(PLAIN, name=f"{slices}-{contrast}", super_resolution=slices, enhancement=contrast)
         for slices in SUPER_RESOLUTIONS
         for contrast in ("none", "clahe", "equalised", "unsharp")
         if (slices, contrast) != ("none", "none")
@@ -129,15 +157,36 @@ _CONFIGURATIONS = (
 
 
 @dataclass(frozen=True)
-class RadiographStudy(Experiment):
-    """Task of training configurations, compared with the base; data is a table of radiographs or its folder."""
+class RadiographStudySettings(ExperimentSettings):
+    """Settings of the study. pretrained: file of torchvision's weights by network of LARGE. Raises CTError."""
 
+    pretrained: dict[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if foreign := sorted(self.pretrained.keys() - set(LARGE)):
+            raise CTError(f"There are no pretrained weights for {foreign[0]!r}; give those of {' or '.join(LARGE)}.")
+        if missing := [file for file in self.pretrained.values() if not file.is_file()]:
+            raise CTError(f"The pretrained weights {missing[0]} do not exist. Correct the path.")
+
+
+@dataclass(frozen=True)
+class RadiographStudy(Experiment):
+    """Task of training configurations, compared with the base; data is a table of radiographs or its folder.
+
+    lacking: what the data lack for other configurations, by name.
+    """
+
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    NAME: ClassVar[str] = "radiograph"
     PAGE_TITLE: ClassVar[str] = "Detection of coronary calcium on chest radiographs"
     EXPLANATION: ClassVar[str] = (
         "Sensitivity and specificity are at a probability equal to the proportion of patients above the threshold. "
         "Brier score: mean squared difference of probability and outcome. Category: the highest threshold whose "
-        "probability, and that of all below it, is one half or more; linearly weighted κ with the true category."
+        "probability, and that of all below it, is one half or more; linearly weighted κ with the true category. C: "
+        f"Harrell's index of concordance with the sum of the probabilities. {SIMULATED}"
     )
+    SETTINGS: ClassVar = RadiographStudySettings
     CONFIGURATIONS: ClassVar = {configuration.name: configuration for configuration in _CONFIGURATIONS}
     MIN_FOLDS: ClassVar[int] = 3  # for the test, for stopping and calibration, and for training
     COLUMNS: ClassVar = (LABELS[0], *PROBABILITIES)
@@ -145,21 +194,38 @@ class RadiographStudy(Experiment):
         **{title: (title,) for title in THRESHOLD_TITLES},
         "Mean": THRESHOLD_TITLES,
         CATEGORY: (CATEGORY,),
+        EVENTS: (EVENTS,),
     }
 
     @classmethod
-    def read(cls, settings: ExperimentSettings, progress: Progress) -> RadiographStudy:
+    def read(cls, settings: RadiographStudySettings, progress: Progress) -> RadiographStudy:
         scans, test_names = _radiographs(settings)
         cohort = Cohort.split(scans, test_names, settings.budget, np.array([scan.factors for scan in scans]), {})
         configurations = [
             c for c in cls.CONFIGURATIONS.values() if c == BASE or not settings.names or c.name in settings.names
         ]
-        if not are_digital(settings.data) and not settings.names:
-            # The other configurations need CTs with known calcium.
-            configurations = [
-                c for c in configurations if c.super_resolution == "none" and c.name not in ("not-located", "no-pairs")
-            ]
-        return cls(settings, cohort, tuple(configurations))
+        lacking = {c.name: reason for c in configurations if c != BASE and (reason := _lacking(c, scans, settings))}
+        return cls(settings, cohort, tuple(c for c in configurations if c.name not in lacking), lacking)
+
+    def notes(self) -> Sequence[str]:
+        names: dict[str, list[str]] = {}
+        for name, reason in self.lacking.items():
+            names.setdefault(reason, []).append(name)
+        return [f"Not trained, for want of {reason}: {', '.join(group)}." for reason, group in names.items()]
+
+    def key(self, run: ExperimentRun) -> str:
+        weights = self._weights(run.configuration)
+        return super().key(run) + (f" {_digest(weights)}" if weights else "")
+
+    def _weights(self, configuration: RadiographConfiguration) -> Path | None:
+        return self.settings.pretrained[configuration.backbone] if configuration.pretrained else None
+
+    @cached_property
+    def events(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times and occurrence of simulated events, the same for all scans of a patient."""
+        _, first, patient = np.unique(self.cohort.patients, return_index=True, return_inverse=True)
+        years, event = simulate_events(category_of(self.truth[first]), self.settings.budget.seed)
+        return years[patient], event[patient]
 
     @property
     def is_digital(self) -> bool:
@@ -180,7 +246,7 @@ class RadiographStudy(Experiment):
 
         torch.set_num_threads(1)
         cohort, budget = self.cohort, self.settings.budget
-        settings = run.configuration.fit_settings(budget, self.settings.device)
+        settings = run.configuration.fit_settings(budget, self.settings.device, self._weights(run.configuration))
         data = _loaded_radiographs(run.configuration, self.settings)
         split = validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], cohort.training(run.fold))
         network, calibration, outcome, _ = fit(data, *split, settings, folder)
@@ -194,20 +260,24 @@ class RadiographStudy(Experiment):
 
     def predictors(self, configuration: RadiographConfiguration, values: np.ndarray) -> dict[str, np.ndarray]:
         image, fused = values[:, : len(THRESHOLDS)], values[:, len(THRESHOLDS) :]
-        with_factors = {f"{configuration.title} with age, sex, BMI": fused} if configuration == BASE else {}
-        return {configuration.title: image, **with_factors}
+        return {configuration.title: image, **({WITH_FACTORS: fused} if configuration == BASE else {})}
 
-    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        truth, (years, event) = self.truth[rows], (part[rows] for part in self.events)
         is_above, called = above(truth, THRESHOLDS) > 0, values >= above(self.truth, THRESHOLDS).mean(0)
         by_threshold = {
             title: {"truth": is_above[:, n], "value": values[:, n], "called": called[:, n]}
             for n, title in enumerate(THRESHOLD_TITLES)
         }
-        return {**by_threshold, CATEGORY: {"truth": category_of(truth), "value": likely_category(values)}}
+        return {
+            **by_threshold,
+            CATEGORY: {"truth": category_of(truth), "value": likely_category(values)},
+            EVENTS: {"truth": np.where(event, years, -years), "value": values.sum(1)},
+        }
 
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
         categories = table[table.outcome == CATEGORY]
-        detection = table[table.outcome != CATEGORY]
+        detection = table[table.outcome.isin(THRESHOLD_TITLES)]
         hits = rates(("Sensitivity", "Specificity"), detection.assign(value=detection.called))
         squared = (detection.value.astype(float) - detection.truth.astype(float)) ** 2
         return [
@@ -215,10 +285,36 @@ class RadiographStudy(Experiment):
             *hits,
             Measure("Brier score", mean_value, detection.assign(value=squared)),
             Measure("κ", partial(kappa, classes=len(CATEGORY_TITLES)), categories),
+            Measure("C", _concordance, table[table.outcome == EVENTS]),
         ]
 
-    def more_sections(self) -> Sequence[Section]:
-        """Return what an ideal observer could see on digital patients."""
+    def more_sections(self, predicted: Sequence[Predicted]) -> Sequence[Section]:
+        """Return prognosis, and what an ideal observer could see on digital patients."""
+        return (*self._prognosis(predicted), *self._bound())
+
+    def _prognosis(self, predicted: Sequence[Predicted]) -> Sequence[Section]:
+        """Return the sections on simulated events, with the mean of a patient's cross-validated probabilities."""
+        models = {part.model for part in predicted}
+        model = WITH_FACTORS if WITH_FACTORS in models else BASE.title
+        parts = [part for part in predicted if (part.model, part.use) == (model, "validation")]
+        if not parts:
+            return ()
+        total, count = np.zeros((len(self.truth), len(THRESHOLDS))), np.zeros((len(self.truth), 1))
+        for part in parts:
+            total[part.rows] += part.values
+            count[part.rows] += 1
+        rows = np.flatnonzero(count)
+        patients, first = np.unique(np.array(self.cohort.patients)[rows], return_index=True)
+        rows = rows[first]
+        years, event = (part[rows] for part in self.events)
+        chances = total[rows] / count[rows]
+        how = f"{SIMULATED} The predicted category is that of “{model}”."
+        known = (self.truth[rows], self.cohort.factors[rows], how)
+        events = Events(tuple(patients), years, event, likely_category(chances), chances.sum(1), *known)
+        sections = events_sections(events, self.settings.budget.seed)
+        return [replace(section, title=f"{section.title} (simulated)") for section in sections]
+
+    def _bound(self) -> Sequence[Section]:
         if not self.is_digital:
             return ()
         from .bound import SHIFTS_MM, bound_of
@@ -241,24 +337,41 @@ class RadiographStudy(Experiment):
         return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}
 
     def _by_factors(self, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """Fit a logistic regression of each threshold, or its proportion if all patients are on one side of it."""
-        factors, models = self.cohort.factors, []
-        for is_above in above(self.truth[rows], THRESHOLDS).T > 0:
-            both_sides = is_above.any() and not is_above.all()
-            model = (
-                make_pipeline(StandardScaler(), LogisticRegression()).fit(factors[rows], is_above)
-                if both_sides
-                else None
-            )
-            models.append(model or float(is_above.mean()))
+        """Fit a logistic regression of each threshold on standardised factors, with a standard normal prior."""
+        scaled = StandardScaler().fit(self.cohort.factors[rows]).transform(self.cohort.factors)
+        columns = np.column_stack([np.ones(len(scaled)), scaled])
+        penalty = np.array([OFFSET_PENALTY, 1.0, 1.0, 1.0])
+        is_above = above(self.truth[rows], THRESHOLDS).T
+        weights = [penalised_logistic(columns[rows], target, penalty, np.zeros(4)) for target in is_above]
+        return lambda held_out: expit(columns[held_out] @ np.transpose(weights))
 
-        def predict(held_out: np.ndarray) -> np.ndarray:
-            x = factors[held_out]
-            return np.stack(
-                [np.full(len(x), m) if isinstance(m, float) else m.predict_proba(x)[:, 1] for m in models], 1
-            )
 
-        return predict
+def _concordance(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Harrell's C, a `Statistic`. truth: times of events, and negative ones of losses to follow-up."""
+    return concordance(weights, np.abs(truth), truth > 0, value)
+
+
+@cache
+def _digest(file: Path) -> str:
+    return file_sha256(file)[:16]
+
+
+def _lacking(
+    configuration: RadiographConfiguration, scans: Sequence[TableScan], settings: RadiographStudySettings
+) -> str:
+    """Return what the data lack for a configuration, or an empty text."""
+    if configuration.pretrained and configuration.backbone not in settings.pretrained:
+        return "weights (pretrained)"
+    if any(configuration.label not in scan.scores for scan in scans):
+        return configuration.label
+    if configuration.located != configuration.counterfactual and not are_digital(settings.data):
+        return "known calcium"  # without it, neither differs from the base
+    if configuration.super_resolution != "none":
+        try:
+            read_case(scans[0].files["PA"], configuration.super_resolution)
+        except CTError:
+            return "super-resolution"
+    return ""
 
 
 def _radiographs(settings: ExperimentSettings) -> tuple[tuple[TableScan, ...], list[str]]:

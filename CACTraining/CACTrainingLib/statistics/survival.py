@@ -119,19 +119,6 @@ def hazard_ratios(time: np.ndarray, event: np.ndarray, columns: Mapping[str, np.
     return ratios
 
 
-def linear_predictor(time: np.ndarray, event: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
-    """Logarithm of each patient's hazard by a Cox model of the columns, [n]; None where it cannot be fitted.
-
-    Args:
-        time: from 0 up, [n].
-        event: bool [n], false where lost to follow-up.
-        columns: [n, columns].
-    """
-    ratios = hazard_ratios(time, event, {str(n): column for n, column in enumerate(columns.T)})
-    logs = np.array([math.log(ratio.value) if ratio.value > 0 else math.nan for ratio in ratios.values()])
-    return columns @ logs if np.isfinite(logs).all() else None
-
-
 def concordance(weights: np.ndarray, time: np.ndarray, event: np.ndarray, risk: np.ndarray) -> np.ndarray:
     """Harrell's C, float [resamples].
 

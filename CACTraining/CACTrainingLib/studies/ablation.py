@@ -32,7 +32,8 @@ from .records import StudyRecord, Value, pairs_of
 from .reproducibility import icc_of_pairs, relative_difference
 from .sample import PAPER, Sample, score_table
 from .scans import StudyScan
-from .scoring import chest_room, forget, models_key, value_of, with_networks
+from .scoring import chest_room, forget, models_key, with_networks
+from .truth import value_of
 
 VERSION = 3
 """Version of the stored scores; those of another version are not used."""
@@ -90,22 +91,11 @@ _PUBLISHED = {
 _TITLE = "Ablation"
 
 
-@dataclass(frozen=True)
-class AblationSettings:
-    """Settings of the ablation study; `pairs` is the number of pairs that are scored."""
-
-    pairs: int = 30
-
-    def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise CTError(f"The ablation needs at least one pair; {self.pairs} were asked for.")
-
-
 def sections(
     scans: Sequence[StudyScan],
     records: Sequence[StudyRecord],
     folder: Path,
-    settings: AblationSettings,
+    pairs: int,
     models: Mapping[str, StoredModel],
     work: JobSettings,
     generator: np.random.Generator,
@@ -116,12 +106,12 @@ def sections(
         scans: Scans of the study.
         records: Records of the scans.
         folder: Folder that keeps the scores.
-        settings: Settings of the ablation.
+        pairs: Number of pairs, from the first.
         models: Models by network.
         work: Workers and progress.
         generator: Source of the bootstrap's draws.
     """
-    paired = {record.name: record for pair in pairs_of(records)[: settings.pairs] for record in pair}
+    paired = {record.name: record for pair in pairs_of(records)[:pairs] for record in pair}
     paired_scans = [scan for scan in scans if scan.name in paired]
     if not paired_scans:
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)

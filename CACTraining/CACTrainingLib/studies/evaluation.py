@@ -71,7 +71,7 @@ class EvaluationSettings:
         workers: Number of processes; None for as many as fit.
         overwrite: True to score again.
         seed: Seed of the bootstrap.
-        ablation: Settings of the ablation study.
+        ablation_pairs: Number of pairs that the ablation study scores, from the first.
         use: Use of a project's scans.
         annotator: Annotator of a project's scans.
         store_limits: Store the repeatability coefficient for `cac compare` with the calcium map's model: True for the
@@ -87,7 +87,7 @@ class EvaluationSettings:
     workers: int | None = None
     overwrite: bool = False
     seed: int = 0
-    ablation: ablation.AblationSettings = field(default_factory=ablation.AblationSettings)
+    ablation_pairs: int = 30
     use: str | None = None
     annotator: str | None = None
     store_limits: bool | Path = False
@@ -176,7 +176,7 @@ def _sections(
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
     models = scoring_models(settings.models)
-    return ablation.sections(scans, records, settings.output / study, settings.ablation, models, work, generator)
+    return ablation.sections(scans, records, settings.output / study, settings.ablation_pairs, models, work, generator)
 
 
 def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | str]:

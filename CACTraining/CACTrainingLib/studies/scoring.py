@@ -14,15 +14,12 @@ import SimpleITK as sitk
 from CACScoringLib.anatomy.chest import landmarks
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
 from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.record.score_record import ModelRecord
-from CACScoringLib.record.scores import MethodScore
 
 from ..evaluation.jobs import Prepared
-from .records import Value
 
 if TYPE_CHECKING:
     import torch
@@ -98,14 +95,3 @@ def chest_room(scan: CTScan) -> sitk.Image:
     space = sitk.GetImageFromArray(landmarks(sitk.GetArrayFromImage(coarse)).space.astype(np.uint8))
     space.CopyInformation(coarse)
     return sitk.Resample(space, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
-
-
-def value_of(method: MethodScore, hu_mm3_per_mass: float) -> Value:
-    """Convert a method's result; `hu_mm3_per_mass` is HU·mm³ for one unit of mass."""
-    arteries = {
-        artery.key: (score.pseudo_mass_hu_mm3 / hu_mm3_per_mass, score.clinical_agatston)
-        for artery, score in method.arteries.items()
-        if artery.key in ARTERIES
-    }
-    total = method.total
-    return Value(total.pseudo_mass_hu_mm3 / hu_mm3_per_mass, total.clinical_agatston, arteries)

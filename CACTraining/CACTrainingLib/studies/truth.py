@@ -49,7 +49,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     record, methods = files.record, files.methods
     if "map" not in methods:
         raise CTError("It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does.")
-    values = {key: _value(methods[key], files.per_mass) for key in ("map", "automatic")}
+    values = {key: value_of(methods[key], files.per_mass) for key in ("map", "automatic")}
     rules = record.methods["threshold"].rules
     if files.regions is not None:
         values["reader"] = _found_value(find_lesions(files.ct.image, files.regions, rules), files)
@@ -146,8 +146,11 @@ class _Files(ScoredScan):
         return calcium
 
 
-def _value(method: MethodScore, per_mass: float) -> Value:
-    """Value of a method in `scores.json`. Lesions that no reader assigned count for the suggested artery."""
+def value_of(method: MethodScore, per_mass: float) -> Value:
+    """Value of a method. Lesions that no reader assigned count for the suggested artery.
+
+    per_mass: HU·mm³ for one unit of mass.
+    """
     arteries = dict.fromkeys(ARTERIES, (0.0, 0.0))
     for lesion in method.lesions:
         artery = lesion.likely_artery

@@ -41,13 +41,13 @@ def run(study, *arguments, **settings):
 
 def test_studies_of_scan_pairs(study_settings):
     options = ["--data", "d", "--pairs", "2", "--model", "m", "--overwrite", "--use", "test", "--seed", "4"]
-    assert run("all", *options, "--workers", "2", "--device", "cpu", store_limits=True, ablation={"pairs": 3}) == 0
+    assert run("all", *options, "--workers", "2", "--device", "cpu", store_limits=True, ablation_pairs=3) == 0
     (settings,) = study_settings
     assert settings.studies == evaluation.SCAN_STUDIES
     assert (settings.data, settings.pairs, settings.overwrite) == (Path("d"), 2, True)
     assert (settings.use, settings.seed) == ("test", 4)
     assert (settings.models, settings.workers) == (ModelChoice(("m",), device="cpu"), 2)
-    assert (settings.store_limits, settings.ablation.pairs) == (True, 3)
+    assert (settings.store_limits, settings.ablation_pairs) == (True, 3)
 
 
 @pytest.mark.parametrize(

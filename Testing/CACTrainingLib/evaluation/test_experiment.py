@@ -14,12 +14,11 @@ from CACTrainingLib.evaluation.experiment import (
     PREDICTIONS,
     Cohort,
     ExperimentRun,
-    ExperimentSettings,
     TrainingBudget,
     carry_out,
     running_folder,
 )
-from CACTrainingLib.radiograph.study import BASE, RadiographStudy
+from CACTrainingLib.radiograph.study import BASE, RadiographStudy, RadiographStudySettings
 
 PATIENTS = 64
 
@@ -120,12 +119,14 @@ CHANGED_FIELDS = {
     "curriculum": True,
     "counterfactual": False,
     "located": False,
+    "pretrained": True,
 }
 
 
 def key(run, patient="1", **budget):
-    settings = ExperimentSettings(Path(), Path(), budget=TrainingBudget(**budget))
-    cohort = Cohort((TableScan("scan", patient, {}),), np.zeros(1), np.zeros(1), np.zeros((1, 3)))
+    settings = RadiographStudySettings(Path(), Path(), budget=TrainingBudget(**budget))
+    settings.pretrained["light"] = Path(__file__)
+    cohort = Cohort((TableScan("scan", patient, {}),), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 3)))
     return RadiographStudy(settings, cohort, (BASE,)).key(run)
 
 
@@ -135,6 +136,7 @@ def test_keys_depend_on_every_field():
     runs = [run, replace(run, fold=1), *(ExperimentRun(replace(BASE, **{n: v}), 0) for n, v in CHANGED_FIELDS.items())]
     keys = [*map(key, runs), key(run, "2"), *(key(run, **{name: 10}) for name in ("folds", "steps", "seed"))]
     assert len(set(keys)) == len(keys)
+    assert key(run, repeats=3) == keys[0], "further repeats train no model again"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,8 @@ def test_keys_depend_on_every_field():
         ("radiomics", {"budget": TrainingBudget(folds=1)}, "2 folds or more"),
         ("radiograph", {"budget": TrainingBudget(folds=2)}, "3 folds or more"),
         ("radiograph", {"names": ("odd",)}, "no configuration 'odd'"),
+        ("radiograph", {"pretrained": {"light": Path()}}, "no pretrained weights for 'light'"),
+        ("radiograph", {"pretrained": {"resnet18": Path("nowhere.pth")}}, "nowhere.pth do not exist"),
         ("vessels", {"names": ("resnet",)}, "no configuration 'resnet'"),
         ("vessels", {"preset": "huge"}, "no preset 'huge'"),
     ],

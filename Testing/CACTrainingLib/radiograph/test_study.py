@@ -8,18 +8,20 @@ import pytest
 from made_experiments import EXPERIMENTS, index_of, make_quick, sections_of, table_of
 from radiograph_study import write_table
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_auc_score
+from study_tables import csv_rows
 
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TESTED
-from CACTrainingLib.evaluation.experiment import ExperimentRun, ExperimentSettings, TrainingBudget, predicted_rows
+from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget, predicted_rows
 from CACTrainingLib.evaluation.measures import Comparison
+from CACTrainingLib.evaluation.papers import MARGIN
 from CACTrainingLib.radiograph import (
     bound,
     fitting,
     train,  # noqa: F401 - else first imported while `fit` is replaced, which it would keep
 )
 from CACTrainingLib.radiograph.prognosis import likely_category
-from CACTrainingLib.radiograph.study import BASE, RadiographStudy
+from CACTrainingLib.radiograph.study import BASE, RadiographStudy, RadiographStudySettings
 
 PATIENTS = 64
 
@@ -34,7 +36,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def settings(tmp_path):
     table = write_table(tmp_path / "own" / "radiographs.csv", PATIENTS)
-    return ExperimentSettings(table, tmp_path / "out", budget=TrainingBudget(3), names=("lateral",))
+    return RadiographStudySettings(table, tmp_path / "out", budget=TrainingBudget(3), names=("lateral",))
 
 
 def rows_of(settings, name="validation"):
@@ -42,7 +44,7 @@ def rows_of(settings, name="validation"):
     columns, *lines = table_of(settings, name)
     cells, title = {}, ""
     for line in lines:
-        title = title if line[0].strip() in ("> 0", "≥ 100", "≥ 400", "Mean") else line[0]
+        title = title if line[0].strip() in RadiographStudy.ROWS else line[0]
         cells[title, line[0].strip()] = dict(zip(columns, line, strict=True))
     return cells
 
@@ -52,15 +54,41 @@ def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
     external = write_table(tmp_path / "other" / "radiographs.csv", 40, first=1000, seed=1)
     page = page_of(replace(settings, test=external, names=()))
     assert index_of(settings)["digital"]
-    assert sections_of(settings) == ["results", "data"]
+    assert sections_of(settings) == ["results", "findings", "categories", "concordance", "data"]
     assert "there is no memory for it" in page  # a training that fails stops no other
+    assert "for want of super-resolution: interpolated-none" in page
     rows = rows_of(settings)
-    assert {title for title, _ in rows} > set(RadiographStudy.CONFIGURATIONS)
+    trained = {n for n, c in RadiographStudy.CONFIGURATIONS.items() if c.super_resolution == "none"}
+    trained -= {"resnet18-pretrained", "densenet121-pretrained", "automatic-labels", "automatic-labels-curriculum"}
+    assert {title for title, _ in rows} > trained
+    assert not {title for title, _ in rows} & (set(RadiographStudy.CONFIGURATIONS) - trained)
     assert rows["densenet121", "densenet121"]["AUC"] == "0 of 3 folds"
     assert float(rows["lateral", "Mean"]["Difference"]) < 0
     assert float(rows["base with age, sex, BMI", "> 0"]["AUC"]) > 0.5
     assert float(rows["age, sex, BMI", "> 0"]["AUC"]) > 0.55  # age was drawn higher where there is calcium
     assert int(rows_of(settings, "test")["base", "> 0"]["AUC n"]) == 40
+    published = "Published: Hong et al. 2025, image, ≥ 400"
+    assert rows[published, published]["AUC"] == "0.79"
+    findings = {row["Finding"]: row for row in csv_rows(settings.output / "tables" / "findings.csv")}
+    area, added = findings["Area from the image, above 0"], findings["Age, sex and BMI add to the image, above 0"]
+    assert (area["Here"], area["To exceed"]) == (rows["base", "> 0"]["AUC"], str(0.74 - MARGIN))
+    assert added["Here"] == rows["base with age, sex, BMI", "> 0"]["Difference"]
+    external = findings["The external patients confirm the area, above 0"]
+    areas = [float(part["base with age, sex, BMI", "> 0"]["AUC"]) for part in (rows_of(settings, "test"), rows)]
+    assert float(external["Here"]) == pytest.approx(areas[0] - areas[1])
+    untested = findings["A light network trained from scratch surpasses a pretrained ResNet18"]
+    assert untested["Verdict"] == "not tested"
+
+
+def test_repeats_divide_the_patients_anew(settings):
+    cohort = RadiographStudy.read(replace(settings, budget=TrainingBudget(3, repeats=2)), None).cohort
+    once = RadiographStudy.read(settings, None).cohort
+    for folds in (range(3), range(3, 6)):
+        assert sorted(np.concatenate([cohort.validation(fold) for fold in folds])) == list(range(PATIENTS))
+        for fold in folds:
+            assert sorted([*cohort.validation(fold), *cohort.training(fold)]) == list(range(PATIENTS))
+    assert [cohort.validation(fold).tolist() for fold in range(3)] == [once.validation(n).tolist() for n in range(3)]
+    assert set(cohort.validation(0)) != set(cohort.validation(3))
 
 
 def test_without_trainings_and_factors_there_is_a_page(settings):
@@ -72,7 +100,7 @@ def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     study = RadiographStudy.read(settings, None)
     cohort = study.cohort
     values = np.clip(cohort.score[:, None] / 1000 + np.random.default_rng(0).normal(0.4, 0.2, (PATIENTS, 3)), 0, 1)
-    outcomes = study.outcomes(cohort.score, values)
+    outcomes = study.outcomes(np.arange(PATIENTS), values)
     parts = [predicted_rows(cohort.scans, columns).assign(outcome=outcome) for outcome, columns in outcomes.items()]
     comparison = Comparison(cohort.patients, {}, np.random.default_rng(0))
     measured = {}
@@ -88,6 +116,11 @@ def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     category = [sum(s >= t for t in (1, 100, 400)) for s in cohort.score]
     agreement = cohen_kappa_score(category, likely_category(values), weights="linear")
     assert measured["κ", "Category"] == pytest.approx(agreement)
+    (years, event), risk = study.events, values.sum(1)
+    later = [(n, m) for n in np.flatnonzero(event) for m in range(PATIENTS) if years[m] > years[n]]
+    assert measured["C", "Simulated events"] == pytest.approx(
+        np.mean([np.heaviside(risk[n] - risk[m], 0.5) for n, m in later])
+    )
 
 
 BUDGET = TrainingBudget(folds=3, steps=30)
@@ -97,7 +130,7 @@ BUDGET = TrainingBudget(folds=3, steps=30)
 def study(drawn_folder, write_cases, tmp_path):
     """24 radiographs in three folds, and eight of another cohort."""
     write_cases(tmp_path / "other", 8, ("PA",), first=100)
-    settings = ExperimentSettings(drawn_folder, tmp_path, tmp_path / "other", budget=BUDGET)
+    settings = RadiographStudySettings(drawn_folder, tmp_path, tmp_path / "other", budget=BUDGET)
     return RadiographStudy.read(settings, Progress())
 
 
@@ -131,8 +164,8 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
 def test_the_page_bounds_the_areas_by_an_ideal_observer(write_cases, tmp_path, monkeypatch):
     monkeypatch.setattr(bound, "DRAWS", 6)
     write_cases(tmp_path / "cases", 12)
-    settings = ExperimentSettings(tmp_path / "cases", tmp_path / "out", budget=BUDGET)
-    (section,) = RadiographStudy.read(settings, Progress()).more_sections()
+    settings = RadiographStudySettings(tmp_path / "cases", tmp_path / "out", budget=BUDGET)
+    (section,) = RadiographStudy.read(settings, Progress()).more_sections([])
     (table,) = section.tables
     assert table.columns == ("View and place", "> 0", "≥ 100", "≥ 400")
     assert [row[0] for row in table.rows][::2] == [

@@ -17,9 +17,10 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.studies import ablation
-from CACTrainingLib.studies.ablation import CONFIGURATIONS, AblationSettings, score_configurations
+from CACTrainingLib.studies.ablation import CONFIGURATIONS, score_configurations
 from CACTrainingLib.studies.records import Value
-from CACTrainingLib.studies.scoring import chest_room, remembering, value_of
+from CACTrainingLib.studies.scoring import chest_room, remembering
+from CACTrainingLib.studies.truth import value_of
 
 STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 
@@ -72,7 +73,7 @@ def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ablation, "score_configurations", scored)
     scans = [SimpleNamespace(name=name) for name in records]
-    study = AblationSettings(pairs=20), {}, jobs.JobSettings(), np.random.default_rng(0)
+    study = 20, {}, jobs.JobSettings(), np.random.default_rng(0)
     (section,) = ablation.sections(scans, list(records.values()), tmp_path, *study)
     assert counts == [(40, len(CONFIGURATIONS))]
     table, differences = section.tables

@@ -67,7 +67,7 @@ def test_models_are_compared_with_age_sex_and_heart_size(vessel_settings):
     factors = float(rows["Age, sex, heart size, logarithm"][rank])
     assert float(good[difference]) == pytest.approx(float(good[rank]) - factors)
     assert rows["Always the mean"][rank] in ("", "nan")
-    assert rows["Published: Kecoglu, best of CNN, SE-CNN and ViT"][columns.index("Squared error, ‰")] == "8.4"
+    assert rows["Published: Kecoglu, CNN"][columns.index("Squared error, ‰")] == "8.4"
 
 
 def test_scans_that_cannot_be_used(study, settings, monkeypatch):

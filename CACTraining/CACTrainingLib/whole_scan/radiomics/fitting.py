@@ -87,14 +87,13 @@ class FeatureTable:
         keep = np.asarray(keep, int)
         return FeatureTable(tuple(self.scans[n] for n in keep), self.names, self.values[keep])
 
-    def without(self, patients: Sequence[str] | np.ndarray) -> FeatureTable:
-        """Return the table without the scans of patients."""
-        return self.rows(np.flatnonzero(~np.isin(self.patients, patients)))
-
-    def joined(self, table: FeatureTable) -> FeatureTable:
-        """Return both tables, one below the other."""
-        values = np.concatenate([self.values, table.columns(self.names)])
-        return FeatureTable(self.scans + table.scans, self.names, values)
+    def joined(self, table: FeatureTable | None, tested: Sequence[str] | np.ndarray) -> FeatureTable:
+        """Return this table and below it another, if any, without the scans of tested patients."""
+        if table is None:
+            return self
+        more = table.rows(np.flatnonzero(~np.isin(table.patients, tested)))
+        values = np.concatenate([self.values, more.columns(self.names)])
+        return FeatureTable(self.scans + more.scans, self.names, values)
 
     def of_set(self, name: str) -> list[str]:
         """Return the feature names of a set of FEATURE_SETS."""

@@ -23,7 +23,6 @@ from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from ...data.scan_table import read_cts
 from ...evaluation.experiment import Experiment, ExperimentRun, Fit, values_of
 from ...evaluation.measures import Measure, rates
-from ...evaluation.parts import PUBLISHED
 from ...statistics.roc import area_under_curve
 from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
 from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, best_limit, features_of, fit_classifier
@@ -105,8 +104,8 @@ class RadiomicsStudy(Experiment):
     features: FeatureTable
     contrast: FeatureTable | None
 
+    NAME: ClassVar[str] = "radiomics"
     PAGE_TITLE: ClassVar[str] = "Zero or non-zero coronary calcium by radiomics"
-    PUBLISHED: ClassVar = (f"{PUBLISHED}: Abaid et al. 2025, arXiv 2510.25347", None, 0.95, None, 0.84)
     EXPLANATION: ClassVar[str] = (
         "The task is to detect any coronary calcium of a patient. A model gives a probability; those that reach its "
         "limit are called positive. The limit has the highest mean of sensitivity and specificity on the training "
@@ -146,9 +145,8 @@ class RadiomicsStudy(Experiment):
         parts = {"validation": self.features.rows(cohort.validation(run.fold))}
         parts["test"] = self.features.rows(cohort.held_out)
         training = self.features.rows(cohort.training(run.fold))
-        if config.contrast and self.contrast is not None:
-            test_patients = [patient for part in parts.values() for patient in part.patients]
-            training = training.joined(self.contrast.without(test_patients))
+        if config.contrast:
+            training = training.joined(self.contrast, [name for part in parts.values() for name in part.patients])
         labels = training.pseudo_labels if config.pseudo else training.truth
         names = training.of_set(config.features)
         seed = self.settings.budget.seed
@@ -171,8 +169,8 @@ class RadiomicsStudy(Experiment):
     def reference(self) -> str:
         return "130 HU in the heart (the pseudo-label)"
 
-    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        return {"": columns_of(truth, values)}
+    def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        return {"": columns_of(self.truth[rows], values)}
 
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
         return measures_of(table)

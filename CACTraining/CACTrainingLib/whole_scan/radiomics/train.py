@@ -93,9 +93,7 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
         if not test_table.scans:
             raise TableError("None of the scans kept apart for the test could be read. Look at the warnings.")
         with progress.step("training"):
-            training = unenhanced
-            if contrast_features is not None:
-                training = unenhanced.joined(contrast_features.without(test_table.patients))
+            training = unenhanced.joined(contrast_features, test_table.patients)
             labels = training.truth if settings.labels == "truth" else training.pseudo_labels
             names = training.of_set(settings.features)
             fitted = fit_classifier("logistic", training.columns(names), labels, training.patients, settings.seed)

@@ -19,7 +19,6 @@ from CACScoringLib.networks.vessels import PRESETS
 
 from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, TrainingBudget, values_of
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
-from ...evaluation.parts import PUBLISHED
 from ...statistics.agreement import kappa, rank_correlation
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
@@ -132,8 +131,8 @@ class VesselStudy(Experiment):
 
     inputs: Mapping[str, Mapping[str, Path]]
 
+    NAME: ClassVar[str] = "vessels"
     PAGE_TITLE: ClassVar[str] = "Coronary calcium scores by vessel regression, without finding lesions"
-    PUBLISHED: ClassVar = (f"{PUBLISHED}: Kecoglu, best of CNN, SE-CNN and ViT", None, None, 8.4, None)
     EXPLANATION: ClassVar[str] = (
         "All networks predict the scores of LM, LAD, LCX and RCA; rank correlation, absolute error and categories are "
         "of their total. CNN, SE-CNN and ViT are those of Kecoglu. “Voxel sum” is our own: one small network takes "
@@ -197,8 +196,8 @@ class VesselStudy(Experiment):
     def reference(self) -> str:
         return f"{factors_title(self.cohort.known_factors)}, logarithm"
 
-    def outcomes(self, truth: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        return {"": columns_of(truth, values)}
+    def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        return {"": columns_of(self.truth[rows], values)}
 
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
         learned = np.setdiff1d(np.arange(len(self.truth)), self.cohort.held_out)

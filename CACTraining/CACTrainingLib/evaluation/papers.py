@@ -1,0 +1,132 @@
+"""Papers that a study repeats, a file for each study in Resources/Papers: published figures, and findings to test.
+
+A finding is about a figure of the study's tables, or about the difference of two. It holds if its 95 % interval lies
+above `Finding.bound`, does not hold if the interval lies below, and is undecided otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from CACScoringLib.core.decoding import decoded
+from CACScoringLib.core.files import read_json
+
+from ..statistics.bootstrap import BootstrapResult, Estimate, paired_difference
+from .parts import PUBLISHED, Cell, Section, Table, heading
+
+MARGIN = 0.05
+"""Difference below a published figure that still confirms it."""
+
+_FOLDER = Path(__file__).parents[1] / "Resources" / "Papers"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Figure of a study, or the paper's figure that corresponds to it.
+
+    Attributes:
+        model: Title of the model.
+        measure: Title of a measure of the study.
+        row: Key of `Experiment.ROWS`.
+        use: Patients, a key of `experiment.USES`.
+        spread: True for the standard deviation over the models of the folds instead of their mean.
+    """
+
+    model: str
+    measure: str
+    row: str = ""
+    use: str = "validation"
+    spread: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Finding of a paper that a study tests.
+
+    Attributes:
+        text: The finding.
+        quantity: Figure that it is about.
+        minus: Figure to subtract, if any.
+        published: The paper's value, if known.
+        least: Value to exceed; None for the published one less MARGIN.
+    """
+
+    text: str
+    quantity: Quantity
+    minus: Quantity | None = None
+    published: float | None = None
+    least: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """Value that has to be exceeded."""
+        return round((self.published or 0.0) - MARGIN, 4) if self.least is None else self.least
+
+    def estimate(self, result_of: Callable[[Quantity], BootstrapResult | None]) -> Estimate | None:
+        """Return the figure or difference of a study; None if a model was not trained or tested."""
+        first = result_of(self.quantity)
+        if self.minus is None or first is None:
+            return None if first is None else first.estimate
+        second = result_of(self.minus)
+        return None if second is None else paired_difference(first, second).estimate
+
+    def verdict(self, estimate: Estimate | None) -> str:
+        """Return the answer of a study's interval."""
+        if estimate is None:
+            return "not tested"
+        if estimate.low > self.bound:
+            return "holds"
+        return "does not hold" if estimate.high < self.bound else "undecided"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper.
+
+    Attributes:
+        title: Authors and year, identifier, and where its figures stand.
+        figures: Figures of the paper's models with their values.
+        findings: Findings that a study tests.
+    """
+
+    title: str
+    figures: tuple[tuple[Quantity, float], ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def papers_of(study: str) -> tuple[Paper, ...]:
+    """Read the papers of a study by its name."""
+    return decoded(read_json(_FOLDER / f"{study}.json"), tuple[Paper, ...], study)
+
+
+def published_figures(papers: Sequence[Paper], use: str) -> dict[str, dict[str, float]]:
+    """Return published values on patients of a use by measure, by title of the model and outcome."""
+    figures: dict[str, dict[str, float]] = {}
+    for paper in papers:
+        for quantity, value in (figure for figure in paper.figures if figure[0].use == use):
+            parts = (paper.title.split(",")[0], quantity.model, quantity.row)
+            figures.setdefault(f"{PUBLISHED}: {', '.join(filter(None, parts))}", {})[quantity.measure] = value
+    return figures
+
+
+def findings_section(
+    papers: Sequence[Paper], result_of: Callable[[Quantity], BootstrapResult | None]
+) -> tuple[Section, ...]:
+    """Return the section on the papers' findings, empty without any. result_of: a study's figure, None if unknown."""
+    columns = ("Finding", f"{PUBLISHED} value", "Here", "To exceed", "Verdict")
+    rows: list[tuple[Cell, ...]] = []
+    for paper in (paper for paper in papers if paper.findings):
+        rows.append(heading(paper.title, columns))
+        for finding in paper.findings:
+            estimate = finding.estimate(result_of)
+            verdict = finding.verdict(estimate)
+            rows.append((f"  {finding.text}", finding.published, estimate, finding.bound, verdict))
+    text = (
+        "A finding holds if the 95 % interval of this study lies above the value to exceed, and does not hold if it "
+        "lies below. The value to exceed is that of no effect where the paper claims an effect, else the published one "
+        f"less {MARGIN}.",
+    )
+    table = Table("findings", "Findings of the papers, tested on these patients", columns, tuple(rows))
+    return (Section("findings", "Findings of the papers", text, (table,)),) if rows else ()
