@@ -327,8 +327,8 @@ class RadiographStudy(Experiment):
             for shift in SHIFTS_MM
         ]
         text = (
-            "Area under the ROC curve of an observer who knows the calcium's shape and, up to a shift, its place, in "
-            "stationary noise with the mean spectrum of these chests, against the same noise without calcium."
+            "Area under the ROC curve of an observer who knows the calcium's shape and, up to a shift, its place, and "
+            "takes these chests for stationary noise of their mean spectrum, against other patients without calcium."
         )
         table = Table("bound", "What could be seen: ideal observer", ("View and place", *THRESHOLD_TITLES), tuple(rows))
         return (Section("bound", "What could be seen", (text,), (table,)),)
