@@ -354,8 +354,8 @@ def change_sentence(method: MethodComparison, change: Change) -> str:
     repeats = "" if change.limit is None else f", repeatability limit ±{quantity_text(change.quantity, change.limit)}"
     if change.intervals is not None:
         repeats += f", 90 % intervals {intervals_text(change)}"
-    known = ((change.per_cent, " %"), (change.per_year, " a year"))
-    rates = "".join(f"{rate_text(rate, unit)}, " for rate, unit in known if rate)
+    changes = ((change.per_cent, " %"), (change.per_year, " a year"))
+    rates = "".join(f"{rate_text(rate, unit)}, " for rate, unit in changes if rate)
     return (
         f"{quantity_title(method, change.quantity)} {quantity_text(change.quantity, change.earlier)} → "
         f"{quantity_text(change.quantity, change.later)} ({signed(change)}, {rates}square root "
@@ -421,8 +421,8 @@ def artery_strips(method: MethodScore) -> str:
         return ""
     sites = {lesion.id: lesion.site for lesion in method.lesions}
     placed = [lesion for lesion in features.lesions if lesion.ostium_mm is not None]
-    known = {a: f for a in MAIN_ARTERIES if (f := features.arteries.get(a.key)) and f.last_mm is not None}
-    strips = [(a, f, [lesion for lesion in placed if sites[lesion.id] == a]) for a, f in known.items()]
+    by_artery = {a: f for a in MAIN_ARTERIES if (f := features.arteries.get(a.key)) and f.last_mm is not None}
+    strips = [(a, f, [lesion for lesion in placed if sites[lesion.id] == a]) for a, f in by_artery.items()]
     ends = [end for _, f, lesions in strips for end in (f.last_mm or 0.0, *(_ends_mm(x)[1] for x in lesions))]
     if not strips:
         return ""

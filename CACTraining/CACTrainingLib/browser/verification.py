@@ -71,7 +71,7 @@ def verify_readings(folder: Path, keys: Sequence[str] = ()) -> Findings:
             yield str(error), False
             continue
         words = f"{file.relative_to(root)}: {len(journal.entries)} entries"
-        back = [str(now.number) for before, now in pairwise(journal.entries) if now.time < before.time]
+        back = [str(later.number) for earlier, later in pairwise(journal.entries) if later.time < earlier.time]
         words += f", the clock had gone back at {', '.join(back)}" if back else ""
         right = f"{words}, unchanged. Hash of the last: {['', *journal.hashes][-1]}"
         yield _finding(right, words, _journal_faults(journal, marks[file], keys))

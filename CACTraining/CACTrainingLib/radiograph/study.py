@@ -309,8 +309,8 @@ class RadiographStudy(Experiment):
         years, event = (part[rows] for part in self.events)
         chances = total[rows] / count[rows]
         how = f"{SIMULATED} The predicted category is that of “{model}”."
-        known = (self.truth[rows], self.cohort.factors[rows], how)
-        events = Events(tuple(patients), years, event, likely_category(chances), chances.sum(1), *known)
+        facts = (self.truth[rows], self.cohort.factors[rows], how)
+        events = Events(tuple(patients), years, event, likely_category(chances), chances.sum(1), *facts)
         sections = events_sections(events, self.settings.budget.seed)
         return [replace(section, title=f"{section.title} (simulated)") for section in sections]
 

@@ -8,7 +8,7 @@ from CACTrainingLib.evaluation.experiment import USES
 from CACTrainingLib.evaluation.papers import MARGIN, Finding, Quantity, papers_of
 from CACTrainingLib.statistics.bootstrap import BootstrapResult
 
-MODEL, OTHER = Quantity("model", "AUC"), Quantity("other", "AUC")
+MODEL, SECOND = Quantity("model", "AUC"), Quantity("other", "AUC")
 
 
 def result(value, spread=0.01):
@@ -23,9 +23,9 @@ def result(value, spread=0.01):
         (Finding("", MODEL, published=0.75), {MODEL: result(0.75 - MARGIN)}, "undecided"),
         (Finding("", MODEL, published=0.75), {MODEL: result(0.6)}, "does not hold"),
         (Finding("", MODEL, published=0.75), {MODEL: BootstrapResult(np.full(201, np.nan), 3, 3)}, "undecided"),
-        (Finding("", MODEL, OTHER, least=0), {MODEL: result(0.76), OTHER: result(0.7, 0.02)}, "holds"),
-        (Finding("", MODEL, OTHER, least=0), {MODEL: result(0.7), OTHER: result(0.76, 0.02)}, "does not hold"),
-        (Finding("", MODEL, OTHER, least=0), {MODEL: result(0.7)}, "not tested"),
+        (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.76), SECOND: result(0.7, 0.02)}, "holds"),
+        (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.7), SECOND: result(0.76, 0.02)}, "does not hold"),
+        (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.7)}, "not tested"),
         (Finding("", MODEL, least=0.5), {}, "not tested"),
     ],
 )

@@ -16,7 +16,6 @@ from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget, 
 from CACTrainingLib.evaluation.measures import Comparison
 from CACTrainingLib.evaluation.papers import MARGIN
 from CACTrainingLib.radiograph import (
-    bound,
     fitting,
     train,  # noqa: F401 - else first imported while `fit` is replaced, which it would keep
 )
@@ -82,12 +81,12 @@ def test_all_configurations_are_compared_with_the_base(settings, tmp_path):
 
 def test_repeats_divide_the_patients_anew(settings):
     cohort = RadiographStudy.read(replace(settings, budget=TrainingBudget(3, repeats=2)), None).cohort
-    once = RadiographStudy.read(settings, None).cohort
+    single = RadiographStudy.read(settings, None).cohort
     for folds in (range(3), range(3, 6)):
         assert sorted(np.concatenate([cohort.validation(fold) for fold in folds])) == list(range(PATIENTS))
         for fold in folds:
             assert sorted([*cohort.validation(fold), *cohort.training(fold)]) == list(range(PATIENTS))
-    assert [cohort.validation(fold).tolist() for fold in range(3)] == [once.validation(n).tolist() for n in range(3)]
+    assert [cohort.validation(fold).tolist() for fold in range(3)] == [single.validation(n).tolist() for n in range(3)]
     assert set(cohort.validation(0)) != set(cohort.validation(3))
 
 
@@ -161,8 +160,7 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
     assert study.cohort.names(study.cohort.held_out) == [f"{TESTED}case_{number}" for number in range(100, 108)]
 
 
-def test_the_page_bounds_the_areas_by_an_ideal_observer(write_cases, tmp_path, monkeypatch):
-    monkeypatch.setattr(bound, "DRAWS", 6)
+def test_the_page_bounds_the_areas_by_an_ideal_observer(write_cases, tmp_path):
     write_cases(tmp_path / "cases", 12)
     settings = RadiographStudySettings(tmp_path / "cases", tmp_path / "out", budget=BUDGET)
     (section,) = RadiographStudy.read(settings, Progress()).more_sections([])
