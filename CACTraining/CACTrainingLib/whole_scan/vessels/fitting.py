@@ -85,7 +85,7 @@ SUPERVISED = "voxel-sum-supervised"
 TRAINABLE = (*VESSEL_KINDS, SUPERVISED)
 
 _LOOP = LoopSettings(240, validate_every=1, patience=15, average=0.95, half_precision=False)
-_SUPERVISED_LOOP = LoopSettings(1500, validate_every=10, average=0.98, half_precision=False)
+_SUPERVISED_LOOP = LoopSettings(4000, validate_every=10, average=0.98, half_precision=False)
 """Settings of the loop. bfloat16 is off: on processors it slows such small networks. Supervised networks score 0 until
 hundreds of steps have made them certain, so that nothing stops them early."""
 
