@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from ..core.files import resource_folder
 from ..core.labels import SITES
 from ..core.tables import table_text
-from ..record.columns import COLUMNS, FEATURES_CSV, LESIONS_CSV, PARQUET, READINGS_CSV
+from ..record.columns import AGREEMENT_CSV, COLUMNS, FEATURES_CSV, LESIONS_CSV, PARQUET, READINGS_CSV
 from ..record.provenance import COLUMNS as PROVENANCE
 from ..record.review_record import SEAL
 from ..results import METHOD_TITLES
@@ -33,9 +33,14 @@ def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dic
     """
     of_cohort = columns(METHOD_TITLES, identify, ("vessels", "radiomics")) if names is None else names
     parquet = {f"{name}.parquet": [c.name for c in declared_columns(name, identify)] for name in PARQUET}
-    of_scan = {"lesions.csv": LESIONS_CSV, "features.csv": FEATURES_CSV}
-    ends = {name: [*columns, *SEAL, *PROVENANCE] for name, columns in of_scan.items()}
-    return {"cohort.csv": list(of_cohort), **parquet, **ends, "readings.csv": list(READINGS_CSV)}
+    tables = {
+        "lesions.csv": (*LESIONS_CSV, *SEAL),
+        "features.csv": (*FEATURES_CSV, *SEAL),
+        "readings.csv": READINGS_CSV,
+        "agreement.csv": AGREEMENT_CSV,
+    }
+    with_origin = {name: list(dict.fromkeys((*columns, *PROVENANCE))) for name, columns in tables.items()}
+    return {"cohort.csv": list(of_cohort), **parquet, **with_origin}
 
 
 def dictionary(tables: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:

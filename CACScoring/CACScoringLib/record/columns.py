@@ -83,11 +83,12 @@ class Column:
 
 _WORDS = (
     *("status", "scan", "state", "code", "scan_group", "name", "ct", "patient", "session", "folder"),
-    *("risk_class", "cac_drs", "likely_category", "repetition", "time", "category", "site"),
+    *("risk_class", "cac_drs", "likely_category", "repetition", "time", "category", "lesion_site"),
+    *("first", "second", "measure"),
 )
 _COUNTS = (
     *("image_columns", "image_rows", "first_slice", "last_slice", "voxels", "left_out", "entries", "changes"),
-    *("slice", "image_row", "image_column"),
+    *("slice", "image_row", "image_column", "n", "scans"),
 )
 _HU, _MM = "[hnsf'U]", "mm"
 
@@ -148,12 +149,13 @@ FEATURES_CSV = (
     *("method", "artery", "lesion", "lesions", *_SUMS, *_MASSES, "peak_hu", "mean_hu"),
     *dict.fromkeys((*_LESION_FEATURES, *_SITE_FEATURES)),
 )
-READ_LESION = ("lesion", "voxels", "slice", "image_row", "image_column", "site")
+READ_LESION = ("lesion", "voxels", "slice", "image_row", "image_column", "lesion_site")
 READINGS_CSV = (
     *("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category"),
     *(*READ_LESION, *SEAL),
 )
 """Columns of readings; those of READ_LESION are empty in rows of a whole reading."""
+AGREEMENT_CSV = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")
 COPIED = ("method", "artery", "lesions", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "peak_hu")
 """Columns of the text for a spreadsheet."""
 REPORT = ("agatston", "integrated_mass_mg", "peak_hu")

@@ -31,7 +31,7 @@ from CACScoringLib.readings.journals import (
     stamp_of,
 )
 from CACScoringLib.readings.work_list import WorkList
-from CACScoringLib.record.columns import READ_LESION, READINGS_CSV
+from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READINGS_CSV
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.review.journal import CHANGES
@@ -181,9 +181,8 @@ def write_tables(folder: Path, work: WorkList) -> None:
     provenance = {name: value for name, value in cells.items() if value}
     rows = [row for case in work.cases.values() for row in _readings(work, case)]
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]
-    measures = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")
     with OutputFolder(folder).being_written() as target:
-        for name, columns, lines in ((READINGS, READINGS_CSV, rows), (AGREEMENT, measures, pairs)):
+        for name, columns, lines in ((READINGS, READINGS_CSV, rows), (AGREEMENT, AGREEMENT_CSV, pairs)):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
 

@@ -150,7 +150,9 @@ class TestTables:
         sites = {}
         for row in listed:
             if row["lesion"]:
-                sites.setdefault((row["scan"], row["lesion"]), {})[row["reader"], row["repetition"]] = row["site"]
+                sites.setdefault((row["scan"], row["lesion"]), {})[row["reader"], row["repetition"]] = row[
+                    "lesion_site"
+                ]
         disputed = [read for read in sites.values() if len(set(read.values())) > 1]
         assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
         assert len(disputed) == 3

@@ -229,7 +229,7 @@ def test_a_damaged_key_saves_nothing_and_is_named(case, tmp_path, content):
         {"journal": "", "entries": "", "journal_sha256": ""},
         {"journal": "../two"},
         {"scan": "two"},
-        {"site": "RCA"},
+        {"lesion_site": "RCA"},
         {"voxels": "99"},
         {"lesion": "9", "reader": "Bob"},
     ],
@@ -240,7 +240,7 @@ def test_a_forged_table_is_found(results, case, tmp_path, cells):
     file = tmp_path / "tables" / READINGS
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    first = next(row for row in rows if bool(row["site"]) == bool(cells.keys() & {*READ_LESION}))
+    first = next(row for row in rows if bool(row["lesion_site"]) == bool(cells.keys() & {*READ_LESION}))
     first |= cells
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, first)
