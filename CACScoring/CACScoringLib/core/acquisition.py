@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import asdict, dataclass
+from typing import Any
 
 # fmt: off
 _NEGATIONS = {
@@ -114,6 +115,11 @@ class Acquisition:
         """Return all facts by name; those that identify a person only with `identify`."""
         facts = asdict(self)
         return {name: value for name, value in facts.items() if identify or name not in IDENTIFYING}
+
+    @property
+    def pseudonym(self) -> dict[str, Any]:
+        """Fields of PSEUDONYM by name."""
+        return {name: getattr(self, name) for name in PSEUDONYM}
 
     @property
     def identifies(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.acquisition import PSEUDONYM, Acquisition
+from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
 from ..core.decoding import WHEN_SET, content_of
 from ..core.errors import WrongValueError
@@ -183,8 +183,7 @@ class ScoreRecord:
     def seal_cells(self) -> dict[str, Any]:
         """Cells of SEAL; None without a patient ID or a journal."""
         mark = None if self.review is None else self.review.journal
-        pseudonym = {name: getattr(self.acquisition, name) for name in PSEUDONYM}
-        return pseudonym | (dict.fromkeys(JOURNAL) if mark is None else mark.cells)
+        return self.acquisition.pseudonym | (dict.fromkeys(JOURNAL) if mark is None else mark.cells)
 
     @property
     def noise_hu(self) -> float | None:

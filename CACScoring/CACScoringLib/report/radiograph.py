@@ -8,7 +8,6 @@ from dataclasses import asdict
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..core.acquisition import PSEUDONYM
 from ..core.text import percent
 from ..networks.configs import STANDARD_MM
 from ..radiograph.score import CardArea, RadiographResult, ViewResult, area_of, proportion_of, threshold_name
@@ -154,7 +153,7 @@ def _input(view: ViewResult) -> dict[str, object]:
         "pixel_mm": None if radiograph.pixel_mm is None else list(radiograph.pixel_mm),
         "rows": rows,
         "columns": columns,
-        **{name: getattr(radiograph.acquisition, name) for name in PSEUDONYM},
+        **radiograph.acquisition.pseudonym,
     }
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
 from CACScoringLib.core.tables import table_text
@@ -191,8 +190,7 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
     kinds = [(reader, kind) for reader in work.readers for kind in (FIRST, AGAIN)] + [("", CONSENSUS)]
     readings = [(reader, kind, work.reading_of(reader, kind)) for reader, kind in kinds]
     readings = [reading for reading in readings if work.progress(case, reading[2]).state == "reviewed"]
-    acquisition, heads = read_result(case.folder).acquisition, []
-    pseudonym = {name: getattr(acquisition, name) for name in PSEUDONYM}
+    pseudonym, heads = read_result(case.folder).acquisition.pseudonym, []
     for reader, kind, reading in readings:
         progress, journal = work.progress(case, reading), journal_of(case, reading)
         last, entries = journal.entries[-1], [entry for entry in journal.entries if entry.kind in CHANGES]
