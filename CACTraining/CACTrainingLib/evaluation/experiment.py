@@ -504,6 +504,8 @@ def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Pr
         raise CTError(f"There is no configuration {unknown[0]!r}; choose one of {choices}.")
     if settings.budget.folds < kind.MIN_FOLDS:
         raise CTError(f"Cross-validation takes {kind.MIN_FOLDS} folds or more, not {settings.budget.folds}.")
+    if settings.budget.repeats < 1:
+        raise CTError(f"A study takes one cross-validation or more; repeats is {settings.budget.repeats}.")
     limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
     progress.begin(list(STEPS))
     make_folder(settings.output)

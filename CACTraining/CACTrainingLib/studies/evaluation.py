@@ -92,6 +92,10 @@ class EvaluationSettings:
     annotator: str | None = None
     store_limits: bool | Path = False
 
+    def __post_init__(self) -> None:
+        if self.ablation_pairs < 1:
+            raise CTError(f"The ablation needs at least one pair; ablation_pairs is {self.ablation_pairs}.")
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.errors import TableError
+from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
 
 from ..data.scan_table import TableScan, held_out, join, read_cts, table_hash
@@ -102,9 +102,14 @@ class WholeScanStudySettings(ExperimentSettings):
         return self.cache or self.output / "prepared"
 
     def read(self) -> tuple[tuple[TableScan, ...], list[str]]:
-        """Read all scans without contrast agent, and the names of held-out ones. Raises TableError."""
-        scans, test_names, _ = SourceSettings(self.test).read(self.data)
-        return tuple(scan for scan in scans if not scan.contrast), test_names
+        """Read all scans without contrast agent, and the names of held-out ones. Raises CTError."""
+        data, test = (
+            [scan for scan in read_cts(path) if not scan.contrast] if path else [] for path in (self.data, self.test)
+        )
+        if self.test and not test:
+            raise CTError(f"{self.test} holds no scan without contrast agent. Give others as test.")
+        scans, test_names = join(data, test)
+        return scans, test_names or held_out(scans)
 
 
 def cohort_of(

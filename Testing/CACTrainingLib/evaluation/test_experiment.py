@@ -144,6 +144,7 @@ def test_keys_depend_on_every_field():
     [
         ("radiomics", {"budget": TrainingBudget(folds=1)}, "2 folds or more"),
         ("radiograph", {"budget": TrainingBudget(folds=2)}, "3 folds or more"),
+        ("vessels", {"budget": TrainingBudget(repeats=0)}, "one cross-validation or more"),
         ("radiograph", {"names": ("odd",)}, "no configuration 'odd'"),
         ("radiograph", {"pretrained": {"light": Path()}}, "no pretrained weights for 'light'"),
         ("radiograph", {"pretrained": {"resnet18": Path("nowhere.pth")}}, "nowhere.pth do not exist"),

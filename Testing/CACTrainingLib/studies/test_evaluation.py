@@ -8,6 +8,7 @@ import pytest
 from digital_pairs import CALCIFIED, CLEAN, scored_in_this_process
 from study_tables import csv_rows
 
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.tables import write_table
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.studies import evaluation
@@ -130,3 +131,8 @@ def test_a_project_of_single_scans(project, results, tmp_path):
     assert "tables/detection_scans.csv" in index["captions"]
     rows = {row["Method"]: row for row in csv_rows(tmp_path / "out" / "tables" / "detection_scans.csv")}
     assert rows["Calcium map"]["Sensitivity"] == "1.0"
+
+
+def test_an_ablation_needs_a_pair(tmp_path):
+    with pytest.raises(CTError, match="at least one pair; ablation_pairs is 0"):
+        EvaluationSettings(("ablation",), tmp_path / "out", tmp_path, ablation_pairs=0)

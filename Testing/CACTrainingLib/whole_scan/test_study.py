@@ -8,6 +8,7 @@ import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, make_quick, table_of
 from whole_scan_studies import fake_training, without_scans, write_table
 
+from CACScoringLib.core.errors import CTError
 from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.evaluation.experiment import PREDICTIONS, predicted_rows
 from CACTrainingLib.evaluation.measures import Comparison
@@ -76,6 +77,12 @@ def test_scans_that_cannot_be_used(study, settings, monkeypatch):
     assert "its heart was not found" in study.page(settings)
     names = (settings.output / PREDICTIONS).read_text(encoding="utf-8")
     assert not any(f",p{n}," in names for n in (0, 1, 2, 3, 6))
+
+
+def test_a_test_of_enhanced_scans_alone_is_refused(settings, tmp_path):
+    enhanced = write_table(tmp_path / "enhanced" / "table.csv", 8, PATIENTS, contrast=8)
+    with pytest.raises(CTError, match="holds no scan without contrast agent"):
+        replace(settings, test=enhanced).read()
 
 
 SCANS = [SimpleNamespace(patient=f"p{n}", name=f"s{n}") for n in range(12)]
