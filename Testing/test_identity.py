@@ -52,7 +52,7 @@ def scans(tmp_path, monkeypatch):
         mask = image_of(sitk.GetArrayFromImage(heart), SPACING_MM, ORIGIN_MM)
         sitk.WriteImage(mask, tmp_path / f"{name}-heart.nii.gz")
         rows.append(f"{name},{name}-heart.nii.gz,study-{name},1")
-    (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return tmp_path
 
 
@@ -103,7 +103,7 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
     assert not identities
     digest = read_result(out / "a").acquisition.patient_digest
     journal = open_journal(next((out / "a" / REVIEWS).iterdir()))
-    assert json.loads(journal.file.read_text().splitlines()[0])["patient"] == digest
+    assert json.loads(journal.file.read_text(encoding="utf-8").splitlines()[0])["patient"] == digest
     for table, mark in ((exported / "lesions.csv", -2), (scans / "tables" / "readings.csv", -1)):
         row = next(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
         assert (row["patient_digest"], row["journal_sha256"]) == (digest, journal.hashes[mark])
@@ -136,7 +136,7 @@ def test_two_people_are_refused_before_scoring_and_compared_on_request(scans, ca
     assert not (scans / "compared").exists()
     assert not (scans / "scored").exists()
     assert run("score", scans / "c", "--earlier", out / "a", *files, "--different-patients") == 0
-    assert "comparison-patients" in (scans / "scored" / "scores.json").read_text()
+    assert "comparison-patients" in (scans / "scored" / "scores.json").read_text(encoding="utf-8")
     assert run("compare", out / "b", out / "a", "--output", scans / "compared") == 0
     assert "acquired first" in capsys.readouterr().err
 

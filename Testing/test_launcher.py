@@ -23,10 +23,10 @@ def launcher(tmp_path):
     venv.create(home / ".venv", symlinks=os.name != "nt")
     (packages,) = home.glob(".venv/[Ll]ib/**/site-packages")
     paths = [ROOT / "CACScoring", ROOT / "CACTraining", *filter(lambda path: "site-packages" in path, sys.path)]
-    (packages / "borrowed.pth").write_text("\n".join(map(str, paths)))
+    (packages / "borrowed.pth").write_text("\n".join(map(str, paths)), encoding="utf-8")
     files = [home / "pyproject.toml", home / "constraints.txt"]
     fingerprint = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    (home / ".venv" / "installed.sha256").write_text(fingerprint)
+    (home / ".venv" / "installed.sha256").write_text(fingerprint, encoding="utf-8")
     return home / "cac"
 
 
@@ -34,7 +34,7 @@ def test_nothing_is_imported_from_the_current_folder(launcher, tmp_path):
     folder = tmp_path / "scans"
     folder.mkdir()
     for module in ("random", "json", "numpy", "CACScoringLib"):
-        (folder / f"{module}.py").write_text("print('executed')")
+        (folder / f"{module}.py").write_text("print('executed')", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(launcher), "models", "list"], cwd=folder, capture_output=True, encoding="utf-8"
     )
@@ -50,7 +50,7 @@ def bundle(launcher):
     (launcher.with_name("wheels") / f"{sys.version_info.major}.{sys.version_info.minor}").mkdir(parents=True)
     names = ("cac", "pyproject.toml", "constraints.txt")
     sums = [f"{hashlib.sha256(launcher.with_name(name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    launcher.with_name("SHA256SUMS").write_text("".join(sums))
+    launcher.with_name("SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     return launcher
 
 
@@ -62,7 +62,7 @@ def refusal(launcher):
 
 def test_a_bundle_with_changed_or_lost_files_is_refused(bundle):
     constraints = bundle.with_name("constraints.txt")
-    constraints.write_text(constraints.read_text() + "six==1.17.0\n")
+    constraints.write_text(constraints.read_text(encoding="utf-8") + "six==1.17.0\n", encoding="utf-8")
     assert f"{constraints} is missing or belongs to another bundle. Copy the whole bundle" in refusal(bundle)
     bundle.with_name("SHA256SUMS").unlink()
     assert "SHA256SUMS is missing" in refusal(bundle)

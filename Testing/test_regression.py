@@ -193,7 +193,9 @@ def make_scans(folder: Path) -> None:
     for name, values in {"one": hu, "two": brighter, "short": hu[:4]}.items():
         dicom_files.write_series(folder / "dicom" / name, values, spacing_mm=shrunk.GetSpacing())
     rows = ["reviewed,nifti/one.nii.gz,../0/heart.nii.gz,../1/labels.nii.gz", "dicom,dicom/two,,", "lost,lost.nii,,"]
-    (folder / "table.csv").write_text("\n".join(["name,ct,heart,lesions", *rows, "coarse,nifti/two.nii.gz,,"]) + "\n")
+    (folder / "table.csv").write_text(
+        "\n".join(["name,ct,heart,lesions", *rows, "coarse,nifti/two.nii.gz,,"]) + "\n", encoding="utf-8"
+    )
 
 
 def facts(folder: Path) -> dict[str, Any]:

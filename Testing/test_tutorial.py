@@ -22,7 +22,7 @@ def agatston(folder: str) -> dict:
 @pytest.mark.skipif(os.name == "nt", reason="the commands are for a shell")
 def test_the_tutorial_runs_with_the_stated_output(tmp_path, monkeypatch):
     launcher = tmp_path / "cac"  # the real one would update its environment first
-    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m CACTrainingLib.cli "$@"\n')
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m CACTrainingLib.cli "$@"\n', encoding="utf-8")
     launcher.chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     monkeypatch.chdir(tmp_path)

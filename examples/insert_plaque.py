@@ -15,7 +15,7 @@ patient = write_insertions(background, Path(sys.argv[2]), 2, settings)
 
 print("scan             mg inserted  Agatston of the plaque  automatic Agatston  left out")
 for folder in sorted(patient.glob("insertion_*")):
-    mass_mg = json.loads((folder / "truth.json").read_text())["mass_mg"]
+    mass_mg = json.loads((folder / "truth.json").read_text(encoding="utf-8"))["mass_mg"]
     plaque = cac.agatston(folder / "ct.nii.gz", folder / "arteries.nii.gz").total.agatston
     result = cac.score(folder / "ct.nii.gz")
     print(f"{folder.name}  {mass_mg:11.1f}  {plaque:22.0f}  {result.total.agatston:18.0f}  {len(result.left_out):8}")

@@ -286,7 +286,7 @@ def test_a_folder_becomes_a_table(folder, tmp_path, monkeypatch, capsys):
     shutil.copy(folder / "ct.nrrd", tmp_path / "scans" / "a.nrrd")
     (tmp_path / "scans" / "b.nrrd").touch()
     run_script("score_folder.py", monkeypatch, capsys, tmp_path / "scans", tmp_path / "t.csv", "--threshold-only")
-    with (tmp_path / "t.csv").open(newline="") as stream:
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as stream:
         first, second = csv.DictReader(stream)
     assert float(first["agatston"]) > 0
     assert "b.nrrd is empty" in second["refused"]

@@ -131,7 +131,7 @@ def test_possible_metal_counts_with_a_severe_warning(heart_with_two_lesions):
 def test_percentiles_need_sex_and_age(heart_with_two_lesions, tmp_path):
     scan, heart, labels = heart_with_two_lesions
     table = tmp_path / "table.csv"
-    table.write_text("sex,age_from,age_to,p25,p50,p75\nF,45,54,0,10,100\n")
+    table.write_text("sex,age_from,age_to,p25,p50,p75\nF,45,54,0,10,100\n", encoding="utf-8")
     with pytest.raises(CTError, match="sex and age_years"):
         score_scan(scan, ScoreSettings(percentile_table=table), heart, labels)
     settings = ScoreSettings(percentile_table=table, sex="F", age_years=50)

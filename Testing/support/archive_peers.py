@@ -59,7 +59,7 @@ def score_by_stub(log: Path, job: tuple[Path, Path]) -> str | None:
     series, folder = job
     files = sorted(series.iterdir())
     source = pydicom.dcmread(files[0], stop_before_pixels=True)
-    with log.open("a") as lines:
+    with log.open("a", encoding="utf-8") as lines:
         lines.write(f"{source.SeriesInstanceUID} {len(files)}\n")
     if source.get("SeriesDescription") == "bad":
         return "It cannot be scored."

@@ -82,7 +82,7 @@ class CommonsClient:
         if self.error:
             raise self.error
         assert (use_s5cmd_sync, dirTemplate) == (True, "%PatientID/%SeriesInstanceUID")
-        for line in Path(manifestFile).read_text().splitlines():
+        for line in Path(manifestFile).read_text(encoding="utf-8").splitlines():
             _, url, _ = line.split()
             entry = self.series[url]
             self.fetched.append(entry.uid)

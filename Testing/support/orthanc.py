@@ -74,7 +74,7 @@ class Orthanc:
             self._process = subprocess.Popen([PROGRAM, str(self._configuration)], stdout=log, stderr=log)
         for _ in range(600):
             if self._process.poll() is not None:
-                raise RuntimeError(f"Orthanc ended: {self._log.read_text(errors='replace')[-2000:]}")
+                raise RuntimeError(f"Orthanc ended: {self._log.read_text(errors='replace', encoding='utf-8')[-2000:]}")
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/system", timeout=10):
                     return self

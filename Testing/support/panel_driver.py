@@ -236,7 +236,7 @@ def put_slicers_python_on_the_path(folder: Path, monkeypatch) -> None:
     """Put a PythonSlicer on the path that runs Python as a child process, like the real one."""
     launcher = folder / "bin" / "PythonSlicer"
     launcher.parent.mkdir()
-    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
+    launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
     launcher.chmod(0o755)
     monkeypatch.setenv("PATH", f"{launcher.parent}{os.pathsep}{os.environ['PATH']}")
 

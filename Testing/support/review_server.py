@@ -58,9 +58,9 @@ def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None 
         rows.append(table.result_row(read_result(root / name)))
     columns = table.columns(result.methods, identify=False)
     record = {"schema": cohort.SCHEMA, "made_with": {}, "scans": {name: {"scan": name, "masks": ""} for name in names}}
-    (root / cohort.RECORD).write_text(json.dumps(record))
+    (root / cohort.RECORD).write_text(json.dumps(record), encoding="utf-8")
     lines = [table.line(*scan, columns) for scan in zip(scans, states, rows, strict=True)]
-    (root / cohort.TABLE).write_text(table_text(columns, ()) + "".join(lines))
+    (root / cohort.TABLE).write_text(table_text(columns, ()) + "".join(lines), encoding="utf-8")
     return root
 
 

@@ -16,7 +16,7 @@ def doubling():
 
     def double(job):
         if isinstance(job, Path):
-            job.write_text(str(prepared_in))
+            job.write_text(str(prepared_in), encoding="utf-8")
             time.sleep(60)
         if job < 0:
             os._exit(3)

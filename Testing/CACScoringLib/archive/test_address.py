@@ -43,14 +43,14 @@ class TestTokens:
     def test_a_token_file_goes_first_and_is_read_anew(self, monkeypatch, tmp_path):
         monkeypatch.setenv("CAC_ARCHIVE_TOKEN", "other")
         access = Access(tmp_path / "token")
-        access.token_file.write_text("first\n")
+        access.token_file.write_text("first\n", encoding="utf-8")
         assert access.token() == "first"
-        access.token_file.write_text("second\n")
+        access.token_file.write_text("second\n", encoding="utf-8")
         assert access.token() == "second"
 
     @pytest.mark.parametrize("content", ["", "two words", "a\r\nX-Injected: b"])
     def test_a_broken_file_is_refused_without_its_content(self, tmp_path, content):
-        (tmp_path / "token").write_text(content)
+        (tmp_path / "token").write_text(content, encoding="utf-8")
         with pytest.raises(OutputError) as error:
             Access(tmp_path / "token").token()
         assert not content or content not in str(error.value)
@@ -74,7 +74,7 @@ class TestTokens:
 
 def test_certificates_must_exist(tmp_path):
     place = parse_address("https://pacs.org")
-    (tmp_path / "bad.pem").write_text("no certificate")
+    (tmp_path / "bad.pem").write_text("no certificate", encoding="utf-8")
     for action, message in (
         (lambda: Access(authorities=tmp_path / "none.pem").check(place), r"none\.pem"),
         (lambda: Access(key=tmp_path / "bad.pem").check(place), "certificate"),

@@ -53,6 +53,6 @@ def test_results_of_other_settings_are_not_mixed(journal, path):
 
 def test_other_files_are_refused(path):
     for text in ("none", "{}", "[]", '{"schema": "cac-watch/1", "made_with": {}, "series": {"a": {"number": 1}}}'):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(OutputError, match="not the journal"):
             Journal(path, {})

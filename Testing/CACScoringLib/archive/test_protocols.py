@@ -129,12 +129,12 @@ def test_another_server_than_dicomweb_is_reported(store, tmp_path):
 class TestAccess:
     def test_the_token_is_shown_at_every_request(self, store, series, tmp_path):
         store.add(*series())
-        (tmp_path / "token").write_text("right")
+        (tmp_path / "token").write_text("right", encoding="utf-8")
         with web_peer(store, "right") as address:
             archive = connect(address, Access(tmp_path / "token"))
             assert len(archive.find_series(SeriesFilter())) == 1
             assert set(store.tokens) == {"Bearer right"}
-            (tmp_path / "token").write_text("renewed")
+            (tmp_path / "token").write_text("renewed", encoding="utf-8")
             with pytest.raises(ArchiveUnauthorisedError, match="token"):
                 archive.find_series(SeriesFilter())
             assert store.tokens[-1] == "Bearer renewed"
@@ -214,7 +214,7 @@ class TestWhatComes:
 def test_files_to_send(series, tmp_path):
     paths = series()
     folder = paths[0].parent
-    (folder / "notes.txt").write_text("no DICOM")
+    (folder / "notes.txt").write_text("no DICOM", encoding="utf-8")
     (folder / ".partial.dcm").write_bytes(paths[0].read_bytes())
     assert len(dicom_files([folder, paths[0]])) == 4
     dataset = pydicom.dcmread(paths[0])

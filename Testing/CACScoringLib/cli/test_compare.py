@@ -128,7 +128,7 @@ def test_a_ct_is_scored_as_the_result_beside_it_was(scans, limits, known_hearts,
 
 
 def test_a_ct_is_not_scored_by_the_tube_voltage_of_the_result_beside_it(scans, limits, known_hearts):
-    (scans / "facts.json").write_text('{"kvp": 100}')
+    (scans / "facts.json").write_text('{"kvp": 100}', encoding="utf-8")
     settings = json.dumps({"scan": {"acquisition": str(scans / "facts.json")}})
     score(scans, 1, "result1", "--threshold-only", "--settings", settings)
     assert compare(scans, first="result1") == 0

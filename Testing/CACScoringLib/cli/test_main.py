@@ -95,14 +95,14 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
 def test_facts_that_the_file_lost_are_handed_over(case, tmp_path, capsys):
     """Pass the DICOM facts of a volume stored as NRRD, as the panel does."""
     facts = tmp_path / "facts.json"
-    facts.write_text('{"kvp": 100, "slice_thickness_mm": 3}')
+    facts.write_text('{"kvp": 100, "slice_thickness_mm": 3}', encoding="utf-8")
     settings = {"scan": {"acquisition": str(facts)}}
     assert score(case, tmp_path / "out", **settings) == 0
     data = result(tmp_path / "out")
     assert (data["acquisition"]["kvp"], data["acquisition"]["file_format"]) == (100, "DICOM")
     assert {"not-120-kvp"} <= {w["code"] for w in data["warnings"]}
     assert data["rules"]["threshold"]["threshold_hu"] == 145
-    facts.write_text('{"kvp": 100, "contrast_agent": "iodine"}')
+    facts.write_text('{"kvp": 100, "contrast_agent": "iodine"}', encoding="utf-8")
     assert score(case, tmp_path / "enhanced", **settings) == cli.BAD_INPUT
     assert "iodine" in capsys.readouterr().err
 

@@ -78,6 +78,6 @@ def test_a_model_is_installed_by_its_scores_of_the_sample(installed, tmp_path, c
     assert stored.validation["sample"]["figures"]["clinical_score"] == pytest.approx(190.08)
     stored.validation["sample"]["figures"]["map_score"] *= 2
     changed = tmp_path / "made" / "made.json"
-    changed.write_text(stored.to_json())
+    changed.write_text(stored.to_json(), encoding="utf-8")
     assert cli.main(["models", "install", str(changed), "--overwrite"]) == cli.BAD_INPUT
     assert "and the card states" in capsys.readouterr().err

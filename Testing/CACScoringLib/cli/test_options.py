@@ -42,7 +42,7 @@ def test_fields_are_changed_and_others_stay(tmp_path):
     series = {"thickness_mm": [2.5, 3], "modality": None}
     content = {"scoring": scoring, "results": {"healthy": False}, "access": {"ae_title": "ME"}, "series": series}
     file = tmp_path / "settings.json"
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     settings = settings_of(str(file), '{"scoring": {"candidates": true}}', allow_unusual=True, dicom=True)
     score = settings.score
     assert (settings.healthy, settings.saliency, settings.dicom, settings.identify) == (False, False, True, False)

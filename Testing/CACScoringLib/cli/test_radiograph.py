@@ -82,14 +82,14 @@ class TestCommand:
 
     def test_a_model_that_a_site_does_not_pin_is_refused(self, dicom, tmp_path, capsys, monkeypatch):
         file = tmp_path / "site.json"
-        file.write_text(site_text("Core lab", {}, {}))
+        file.write_text(site_text("Core lab", {}, {}), encoding="utf-8")
         monkeypatch.setenv("CAC_SITE", str(file))
         monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
         words = ("--radiograph", dicom, "--model", MODEL, "--output", tmp_path / "out")
         assert score(*words) == cli.BAD_INPUT
         assert "pins no model for radiograph" in capsys.readouterr().err
         card = models.find_model("radiograph", MODEL).path
-        file.write_text(site_text("Core lab", {"radiograph": (MODEL, card)}, {}))
+        file.write_text(site_text("Core lab", {"radiograph": (MODEL, card)}, {}), encoding="utf-8")
         monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
         assert score(*words) == cli.DONE
         stated = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))["provenance"]

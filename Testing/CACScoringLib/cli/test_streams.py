@@ -62,7 +62,7 @@ def test_a_line_on_standard_error_is_seen_at_once(unbuffered):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
 def test_a_full_disk_is_an_error(tmp_path):
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         command = [sys.executable, "-c", CODE, str(tmp_path / "result")]
         assert subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL).returncode != 0
     assert (tmp_path / "result").read_text(encoding="utf-8") == ""

@@ -28,7 +28,7 @@ def folders(path, *scans, made_with=MADE_WITH, overwrite=False):
 
 def result(folder, text=None):
     folder.mkdir(exist_ok=True)
-    (folder / "scores.json").write_text(json.dumps(whole_record()) if text is None else text)
+    (folder / "scores.json").write_text(json.dumps(whole_record()) if text is None else text, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_overwriting_removes_all_results_first(tmp_path):
         result(out / "x")
         (out / "x" / name).touch()
     result(out / "y")
-    (out / "y" / "notes.txt").write_text("mine")
+    (out / "y" / "notes.txt").write_text("mine", encoding="utf-8")
     with open_cohort(out, {"models": {"heart": "new"}}, True) as folder:
         assert folder.result(scan("x"), out / "x") is None
     assert not (out / "x").exists()
@@ -132,7 +132,7 @@ def test_one_run_at_a_time(tmp_path):
 )
 def test_another_cohorts_record_is_refused(tmp_path, record):
     """Refuse the cohort.json of digital patients, and names that lead out of the folder."""
-    (tmp_path / RECORD).write_text(record)
+    (tmp_path / RECORD).write_text(record, encoding="utf-8")
     (tmp_path.parent / "other").mkdir(exist_ok=True)
     with pytest.raises(OutputError, match=RECORD):
         folders(tmp_path, scan("x"), overwrite=True)
@@ -146,7 +146,7 @@ def test_incomplete_results_are_removed_after_an_interruption(tmp_path):
     def interrupted():
         with open_cohort(tmp_path / "out", MADE_WITH, False):
             leftover.mkdir()
-            (leftover / "scores.json").write_text("{")
+            (leftover / "scores.json").write_text("{", encoding="utf-8")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

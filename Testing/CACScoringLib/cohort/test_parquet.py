@@ -76,11 +76,13 @@ def cohort(folder, *scores, identify=False, withheld=()):
             state = replace(state, state="failed", reason=reason, code="unreadable")
         else:
             (folder / name).mkdir(exist_ok=True)
-            (folder / name / "scores.json").write_text(json.dumps(content(agatston, agatston in withheld)))
+            (folder / name / "scores.json").write_text(
+                json.dumps(content(agatston, agatston in withheld)), encoding="utf-8"
+            )
             write_record(folder / name, ScanRecord("c" * 64, "f", "s"))
         scans.append((f"{i:032x}", scan, state))
     write_tables(folder, scans, identify)
-    (folder / "cohort.json").write_text(json.dumps(record))
+    (folder / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
 
 

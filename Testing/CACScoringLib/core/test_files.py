@@ -23,10 +23,10 @@ def names(folder):
 
 def test_a_file_appears_at_the_end_under_its_name(tmp_path):
     target = tmp_path / "a.nii.gz"
-    target.write_text("before")
+    target.write_text("before", encoding="utf-8")
     with atomic_write(target) as half:
         assert half.name == "a.nii.gz"
-        half.write_text("after")
+        half.write_text("after", encoding="utf-8")
         assert target.read_text(encoding="utf-8") == "before"
     assert target.read_text(encoding="utf-8") == "after"
     assert names(tmp_path) == ["a.nii.gz"]
@@ -35,11 +35,11 @@ def test_a_file_appears_at_the_end_under_its_name(tmp_path):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failed_write_leaves_only_the_earlier_file(tmp_path, error):
     target = tmp_path / "a"
-    target.write_text("before")
+    target.write_text("before", encoding="utf-8")
 
     def fail():
         with atomic_write(target) as half:
-            half.write_text("aft")
+            half.write_text("aft", encoding="utf-8")
             raise error
 
     with pytest.raises(error):
@@ -79,7 +79,7 @@ def test_durable_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
 
 def write(folder, **files):
     for stem, text in files.items():
-        (folder / f"{stem}.json").write_text(text)
+        (folder / f"{stem}.json").write_text(text, encoding="utf-8")
 
 
 def text_of(path):
@@ -132,7 +132,7 @@ def killed_at(monkeypatch, folder, number):
         try:
             with OutputFolder(folder, overwrite=True).being_written() as files:
                 write(files, scores="second", other="second")
-                (files / "report.html").write_text("second")
+                (files / "report.html").write_text("second", encoding="utf-8")
         except KilledError:
             return True
     return False
@@ -146,7 +146,7 @@ def test_a_killed_replacement_leaves_a_single_complete_result(tmp_path, monkeypa
         folder = tmp_path / str(number) / "out"
         folder.mkdir(parents=True)
         for name, text in first.items():
-            (folder / name).write_text(text)
+            (folder / name).write_text(text, encoding="utf-8")
         if not killed_at(monkeypatch, folder, number):
             break
         with pytest.raises(OutputError, match="not empty"):
@@ -177,7 +177,7 @@ def test_a_full_disk_is_reported_and_keeps_the_earlier_result(tmp_path):
 def test_no_file_of_an_earlier_result_stays_beside_a_new_result(tmp_path):
     """A run without networks leaves no scene and map of an earlier run with them."""
     for name in (*RESULT_FILES, "notes.txt"):
-        (tmp_path / name).write_text("first")
+        (tmp_path / name).write_text("first", encoding="utf-8")
     with OutputFolder(tmp_path, overwrite=True).being_written() as folder:
         write(folder, scores="second")
     assert names(tmp_path) == ["notes.txt", "scores.json"]

@@ -30,6 +30,6 @@ def test_a_process_is_ended_with_its_children():
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, limit, expected):
     monkeypatch.setattr(processes, "_GROUP_LIMIT", tmp_path / "memory.max")
     if limit is not None:
-        (tmp_path / "memory.max").write_text(limit)
+        (tmp_path / "memory.max").write_text(limit, encoding="utf-8")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 5000}))
     assert available_memory_bytes() == expected

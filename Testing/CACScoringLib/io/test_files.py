@@ -161,7 +161,7 @@ class TestImagesBesideSeries:
         sitk.WriteImage(sitk.GetImageFromArray(np.ones((2, 3, 4), np.uint8)), str(tmp_path / "mask.nii.gz"))
         self.image(tmp_path / "lesions.seg.nrrd")
         self.image(tmp_path / "results" / "map.nii.gz")
-        (tmp_path / "results" / "scores.json").write_text("{}")
+        (tmp_path / "results" / "scores.json").write_text("{}", encoding="utf-8")
         reads(tmp_path, chest_hu())
 
 

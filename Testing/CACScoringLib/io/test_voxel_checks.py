@@ -127,7 +127,7 @@ def test_voxels_in_several_files_are_left_to_itk(tmp_path, place):
         (tmp_path / f"scan{k}.raw").write_bytes(plane.tobytes())
     names = "".join(f"scan{k}.raw\n" for k in range(4)) if place == "LIST" else ""
     header = META.format("", "", place).replace("CompressedData = True", "CompressedData = False")
-    (tmp_path / "scan.mhd").write_text(header + names)
+    (tmp_path / "scan.mhd").write_text(header + names, encoding="utf-8")
     np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
 
 
@@ -143,9 +143,9 @@ class TestMetaImage:
     def test_header_that_claims_less(self, tmp_path):
         header = META.format("", "", "scan.zraw")
         (tmp_path / "scan.zraw").write_bytes(zlib.compress(values().tobytes()))
-        (tmp_path / "scan.mhd").write_text(header)
+        (tmp_path / "scan.mhd").write_text(header, encoding="utf-8")
         np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
-        (tmp_path / "scan.mhd").write_text(header.replace("6 5 4", "6 5 3"))
+        (tmp_path / "scan.mhd").write_text(header.replace("6 5 4", "6 5 3"), encoding="utf-8")
         with pytest.raises(UnreadableError, match="holds more, but its header states 180 bytes"):
             read_image(tmp_path / "scan.mhd")
 

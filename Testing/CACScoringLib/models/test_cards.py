@@ -76,7 +76,7 @@ def folders(tmp_path, monkeypatch):
 def change(path: Path, **fields) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content.update(fields)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_card_comes_back(saved):
@@ -194,7 +194,7 @@ class TestRefused:
             verify_model(saved)
         with pytest.raises(ModelError, match=r"none\.json"):
             verify_model(saved.with_name("none.json"))
-        saved.write_text("{")
+        saved.write_text("{", encoding="utf-8")
         with pytest.raises(ModelError, match="cannot be read"):
             verify_model(saved)
 

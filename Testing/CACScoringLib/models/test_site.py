@@ -111,9 +111,9 @@ def test_other_models_are_refused(pin):
 
 def test_a_changed_model_is_refused(pin, monkeypatch):
     file = pin()
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     content["models"]["slices"]["card_sha256"] = "0" * 64
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
     with pytest.raises(CTError, match=f"pins the model slices-compact with card {'0' * 64} for slices.*Install"):
         chosen_models(ModelChoice())
@@ -121,7 +121,7 @@ def test_a_changed_model_is_refused(pin, monkeypatch):
 
 def change_content(**changes):
     def change(file, monkeypatch):
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
         monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
 
     return change
@@ -130,7 +130,10 @@ def change_content(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file, monkeypatch: file.write_text("{}"), r"not the one that CAC_SITE_SHA256 states: its SHA-256 is"),
+        (
+            lambda file, monkeypatch: file.write_text("{}", encoding="utf-8"),
+            r"not the one that CAC_SITE_SHA256 states: its SHA-256 is",
+        ),
         (lambda file, monkeypatch: file.unlink(), r"cannot be read \(No such file or directory\)\. Restore it"),
         (lambda file, monkeypatch: monkeypatch.delenv("CAC_SITE_SHA256"), r"CAC_SITE_SHA256 is not set\. Set it"),
         (change_content(version="0.1.0"), r"is for CAC 0\.1\.0; this is .* pin again"),

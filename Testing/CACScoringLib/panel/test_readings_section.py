@@ -178,13 +178,13 @@ class TestReading:
     def test_a_change_that_cannot_be_recorded_closes_the_reading(self, reader, results, plan):
         reader.next()
         file = file_of(case_of(results, plan[0]), reading_by("Ann"))
-        before = file.read_text() + "\n"
-        file.write_text(before)
+        before = file.read_text(encoding="utf-8") + "\n"
+        file.write_text(before, encoding="utf-8")
         reader.driver.assign(reader.driver.lesions()[0]["Slices"], "RCA")
         reader.driver.settle()
         assert reader.reading is None
         assert "another program has changed" in reader.ui.statusLabel.text
-        assert file.read_text() == before
+        assert file.read_text(encoding="utf-8") == before
 
     def test_a_reading_that_cannot_be_opened_names_no_scan(self, reader, results, plan):
         scan = plan[0].scan

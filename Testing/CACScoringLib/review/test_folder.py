@@ -239,6 +239,6 @@ class TestJournal:
     def test_a_journal_damaged_in_the_middle_is_refused(self, edited, old, new):
         text = edited[1].read_text(encoding="utf-8")
         assert old in text
-        edited[1].write_text(text.replace(old, new, 1))
+        edited[1].write_text(text.replace(old, new, 1), encoding="utf-8")
         with pytest.raises(JournalError, match="damaged"):
             Journal(edited[1], "0" * 64)

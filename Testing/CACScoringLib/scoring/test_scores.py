@@ -294,7 +294,7 @@ def qrm_score(scan, insert):
 
 @pytest.mark.parametrize("insert", QRM_INSERTS)
 def test_all_inserts_of_the_qrm_phantom_equal_the_published_reference(real_ct, qrm, insert):
-    with real_ct("qrm_phantom/fqm_reference_scores.csv").open(newline="") as stream:
+    with real_ct("qrm_phantom/fqm_reference_scores.csv").open(newline="", encoding="utf-8") as stream:
         rows = {row["Calcification"]: row for row in csv.DictReader(stream)}
     row = rows[insert]
     calibration = float(row["Mass calibration factor"]) / 1000

@@ -52,7 +52,7 @@ def test_journals_of_readers_have_names_that_are_safe_and_differ(dicom_case):
 def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
     results = write_cohort(tmp_path / "cohort", ["one", "two"])
     table = results / "cohort.csv"
-    table.write_text(table.read_text(encoding="utf-8").replace("one,one,", "one,../secret,"))
+    table.write_text(table.read_text(encoding="utf-8").replace("one,one,", "one,../secret,"), encoding="utf-8")
     assert [case.name for case in cases_of(results, None)] == ["two"]
 
 
@@ -60,7 +60,7 @@ def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", '{"scans": 5}', '{"scans": {"one": 5}}', '{"scans": {"one": {}}}'])
 def test_a_damaged_record_of_a_cohort_is_reported(tmp_path, text):
     results = write_cohort(tmp_path / "cohort", ["one"])
-    (results / "cohort.json").write_text(text)
+    (results / "cohort.json").write_text(text, encoding="utf-8")
     with pytest.raises(UnreadableError, match=r"cohort.json is damaged.*again, with --overwrite"):
         cases_of(results, None)
 
@@ -68,7 +68,9 @@ def test_a_damaged_record_of_a_cohort_is_reported(tmp_path, text):
 def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeypatch):
     results = write_cohort(tmp_path / "cohort", ["one"])
     table = results / "cohort.csv"
-    table.write_text(table.read_text(encoding="utf-8").replace(str(tmp_path / "cohort" / "cts"), "cts"))
+    table.write_text(
+        table.read_text(encoding="utf-8").replace(str(tmp_path / "cohort" / "cts"), "cts"), encoding="utf-8"
+    )
     monkeypatch.chdir("/")
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 
@@ -77,7 +79,7 @@ def write_scores(results, uid):
     content = whole_record()
     content["input"]["series_sha256"] = Acquisition("DICOM", series_uid=uid).series_sha256
     results.mkdir()
-    (results / "scores.json").write_text(json.dumps(content))
+    (results / "scores.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_scored_series_is_read_among_series_with_the_same_number(tmp_path):

@@ -72,7 +72,7 @@ class TestPlan:
     def test_a_plan_that_does_not_fit_is_refused(self, results, cases, change, message):
         planned(results, cases)
         file = results / PLAN
-        file.write_text(change(file.read_text()))
+        file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
         with pytest.raises(OutputError, match=message):
             planned(results, cases)
 

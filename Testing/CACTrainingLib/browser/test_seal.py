@@ -81,10 +81,10 @@ def test_an_unchanged_record_is_proven(results, case, capsys):
 
 def test_a_changed_line_is_named(results, case, capsys):
     journal = file_of(case, ANN)
-    lines = journal.read_text().splitlines()
+    lines = journal.read_text(encoding="utf-8").splitlines()
     for number in range(1, len(lines) + 1):
         changed = json.dumps(json.loads(lines[number - 1]) | {"reader": "Eve"})
-        journal.write_text("\n".join([*lines[: number - 1], changed, *lines[number:]]) + "\n")
+        journal.write_text("\n".join([*lines[: number - 1], changed, *lines[number:]]) + "\n", encoding="utf-8")
         assert verify(results) == 3
         assert f"{journal}: line {number} was changed after it was written" in capsys.readouterr().out
     with pytest.raises(JournalError, match="was changed"):
@@ -94,7 +94,7 @@ def test_a_changed_line_is_named(results, case, capsys):
 @pytest.mark.parametrize("reading", [ANN, BOB])
 def test_a_cut_or_deleted_journal_is_found_with_and_without_an_export(results, case, reading):
     file = file_of(case, reading)
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[:1]))
+    file.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:1]), encoding="utf-8")
     assert any("was cut or replaced" in fault for fault in faults(results))
     file.unlink()
     assert any("is missing, and was begun" in fault for fault in faults(results))
@@ -104,7 +104,7 @@ def test_a_cut_or_deleted_journal_is_found_with_and_without_an_export(results, c
 
 def test_an_edited_plan_is_found_and_binds_journals(results, case):
     plan = results / PLAN
-    plan.write_text(plan.read_text().replace(",1,", ",0,"))
+    plan.write_text(plan.read_text(encoding="utf-8").replace(",1,", ",0,"), encoding="utf-8")
     text = " ".join(faults(results))
     assert f"{PLAN} was changed or removed" in text
     assert "begun under another reading plan" in text

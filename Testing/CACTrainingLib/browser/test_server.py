@@ -391,7 +391,7 @@ class TestProject:
         record = json.loads((root / "cohort.json").read_text(encoding="utf-8"))
         for scan in scans_of_table(project.folder / "scans.csv")[0]:
             record["scans"][scan.name]["scan"] = scan_digest(scan.key)
-        (root / "cohort.json").write_text(json.dumps(record))
+        (root / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
         client = start("--reader", "Ann", of=project.folder).client("Ann")
         patients = [(name, row["patient"]) for name, row in client.rows().items()]
         assert patients == [("two", "patient of two"), ("one", "patient of one")]

@@ -87,8 +87,8 @@ OF_DEVELOPERS = {"docs", "test", "check"}
 def environment(tmp_path_factory):
     """Environment variables that hide all extras."""
     place = tmp_path_factory.mktemp("fresh")
-    (place / "sitecustomize.py").write_text(HIDE)
-    (place / "start.py").write_text(START)
+    (place / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
+    (place / "start.py").write_text(START, encoding="utf-8")
     libraries = [str(place), str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
     return {
         **os.environ,
@@ -100,8 +100,8 @@ def environment(tmp_path_factory):
 
 def run(line, folder, environment):
     """Run a command line in a folder with tables; return the exit code and standard error."""
-    (folder / "table.csv").write_text(f"ct,total\n{SCAN},161\n")
-    (folder / "pairs.csv").write_text(f"patient,scan,ct\nP,1,{SCAN}\nP,2,again.nrrd\n")
+    (folder / "table.csv").write_text(f"ct,total\n{SCAN},161\n", encoding="utf-8")
+    (folder / "pairs.csv").write_text(f"patient,scan,ct\nP,1,{SCAN}\nP,2,again.nrrd\n", encoding="utf-8")
     shutil.copy(SCAN, folder / "again.nrrd")
     words = [str(SCAN) if word == "SCAN" else word for word in line.split()]
     command = [sys.executable, "-m", "start", *words]

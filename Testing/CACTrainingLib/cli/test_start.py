@@ -119,10 +119,12 @@ class TestExtras:
             shutil.copy(ROOT / name, tmp_path)
         python = tmp_path / ".venv" / "bin" / "python"
         python.parent.mkdir(parents=True)
-        python.write_text(f"#!/bin/sh\necho begin >> {tmp_path}/pip\nsleep 0.5\necho end >> {tmp_path}/pip\n")
+        python.write_text(
+            f"#!/bin/sh\necho begin >> {tmp_path}/pip\nsleep 0.5\necho end >> {tmp_path}/pip\n", encoding="utf-8"
+        )
         python.chmod(0o755)
         required = b"".join((tmp_path / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
-        (tmp_path / ".venv" / "installed.sha256").write_text(hashlib.sha256(required).hexdigest())
+        (tmp_path / ".venv" / "installed.sha256").write_text(hashlib.sha256(required).hexdigest(), encoding="utf-8")
         command = [sys.executable, str(tmp_path / "cac"), "--add-extras", "review"]
         processes = [subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)]
         errors = [process.communicate()[1] for process in processes]

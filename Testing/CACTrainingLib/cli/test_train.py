@@ -25,7 +25,7 @@ def train(tmp_path, monkeypatch):
 
 def test_settings_change_the_preset(train, tmp_path):
     table = tmp_path / "settings.json"
-    table.write_text(json.dumps({"loop": {"patience": 3}, "batch_size": 7}))
+    table.write_text(json.dumps({"loop": {"patience": 3}, "batch_size": 7}), encoding="utf-8")
     words = ("--settings", table, "--steps", 5, "--annotator", "Ada", "--workers", 2)
     code, options, settings = train("territories", *words)
     assert code == 0

@@ -72,7 +72,7 @@ def test_wrong_folder_is_refused(tmp_path):
     write_scan(folder / "a", 1, True, False)
     (folder / "a" / "heart.nii.gz").unlink()
     expect_error(r"no heart\.nii\.gz")
-    (folder / "a" / "truth.json").write_text('{"patient": 1}')
+    (folder / "a" / "truth.json").write_text('{"patient": 1}', encoding="utf-8")
     expect_error("not the truth of a scan")
 
 
@@ -280,7 +280,7 @@ def test_slices_without_a_label_are_left_out(cohort, tmp_path):
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     for label in truth["slices"]:
         label["visible"] = {3: True, 6: False}.get(label["k"])
-    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     (scan,) = find_scans([tmp_path / "data"])
     assert scan.kind == "coronary"
     assert scan.shows_calcium()
@@ -309,11 +309,11 @@ def test_whether_calcium_shows_can_be_unknown(cohort, tmp_path):
     assert not find_scans([tmp_path])[0].shows_calcium()
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     truth["slices"][0]["visible"] = None
-    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     with pytest.raises(DataError, match="Label its slices"):
         find_scans([tmp_path])[0].shows_calcium()
     truth["slices"][0]["visible"] = "yes"
-    (folder / "truth.json").write_text(json.dumps(truth))
+    (folder / "truth.json").write_text(json.dumps(truth), encoding="utf-8")
     with pytest.raises(DataError, match="not the truth of a scan"):
         find_scans([tmp_path])
 

@@ -185,6 +185,6 @@ def test_real_scans_beside_digital_patients(make, tmp_path):
 
 def test_damaged_truth_is_told(make):
     project = make("aBcDe", uses=GOOD)
-    project.scan("0001").truth.write_text("{}")
+    project.scan("0001").truth.write_text("{}", encoding="utf-8")
     finding = finding_with(check_project(project), "a cannot be used")
     assert (finding.severity, finding.scans) == ("error", ("0001",))

@@ -34,7 +34,7 @@ def project(tmp_path):
     result = score_scan(read_ct(scan / "ct.nii.gz"), ScoreSettings(), heart, heart * 2)
     write_result(OutputFolder(root / "one", False), result, RunSettings(), Progress())
     (row,) = scans_of_table(project.folder / "scans.csv")[0]
-    (root / "cohort.json").write_text(json.dumps({"scans": {"one": {"scan": scan_digest(row.key)}}}))
+    (root / "cohort.json").write_text(json.dumps({"scans": {"one": {"scan": scan_digest(row.key)}}}), encoding="utf-8")
     return project
 
 
@@ -68,7 +68,7 @@ def test_doubtful_lesions_are_no_target(project, tmp_path):
 def test_results_that_are_missing_or_damaged(project):
     (project.folder / "results" / "one" / "scores.json").unlink()
     assert automatic_results(project.folder) == {}, "a result that is not whole"
-    (project.folder / "results" / "cohort.json").write_text("{")
+    (project.folder / "results" / "cohort.json").write_text("{", encoding="utf-8")
     with pytest.raises(UnreadableError, match="is damaged"):
         training_scans(project)
     (project.folder / "results" / "cohort.json").unlink()

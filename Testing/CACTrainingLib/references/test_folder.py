@@ -37,7 +37,7 @@ def test_all_kinds_of_scans_below_one_folder(tmp_path):
     _image(tmp_path / "ct.mha")
     write_scan(tmp_path / "cohort" / "patient_5" / "scan_1", 5, True, False)
     write_gated(tmp_path / "coca", 9, [region(0, 30.0, [(3.5, 3.5)])])
-    (tmp_path / "images" / "notes.txt").write_text("no scan")
+    (tmp_path / "images" / "notes.txt").write_text("no scan", encoding="utf-8")
     steps = []
     scans, warnings = find_new_scans(tmp_path / "dicom", lambda *state: steps.append(state))
     assert steps == [(1, 2), (2, 2)]
@@ -91,7 +91,7 @@ def test_skipped_files_are_reported(tmp_path):
     write_series(tmp_path / "d1", chest_hu(), tags={"SeriesInstanceUID": "1.2.3"})
     write_series(tmp_path / "d2", chest_hu(), tags={"SeriesInstanceUID": "1.2.3"})
     write_scan(tmp_path / "patient_1", 1, True, False)
-    (tmp_path / "patient_1" / "truth.json").write_text("{}")
+    (tmp_path / "patient_1" / "truth.json").write_text("{}", encoding="utf-8")
     scans, warnings = find_new_scans(tmp_path)
     assert [s.name for s in scans] == ["a"]
     text = "\n".join(warnings)

@@ -211,7 +211,7 @@ def test_label_maps_with_named_labels(tmp_path, names):
     values[6, 5, 5] = 3
     for name in ("coca_007", "coca_008"):
         write_image(folder / "labelsTr" / f"{name}.nii.gz", values)
-    (folder / "dataset.json").write_text(json.dumps({"labels": names}))
+    (folder / "dataset.json").write_text(json.dumps({"labels": names}), encoding="utf-8")
     reference = read_reference(folder, scans)
     (scan,) = reference.scans
     assert (scan.name, scan.patient) == ("coca_007", "7")
@@ -240,7 +240,7 @@ def test_label_maps_with_named_labels(tmp_path, names):
 )
 def test_names_that_are_no_sites(tmp_path, content, message):
     write_image(tmp_path / "7.nii.gz", labels())
-    (tmp_path / "dataset.json").write_text(content)
+    (tmp_path / "dataset.json").write_text(content, encoding="utf-8")
     with pytest.raises(CTError, match=message):
         scans_in("coca-nongated", tmp_path, tmp_path)
 

@@ -197,7 +197,7 @@ class TestState:
 
     @pytest.mark.parametrize("content", ["", "[]", "half {"])
     def test_a_damaged_run_file(self, folder, content):
-        (folder / "run.json").write_text(content)
+        (folder / "run.json").write_text(content, encoding="utf-8")
         assert state_of(folder).state == "stopped"
         with pytest.raises(CTError, match="not known"):
             training_runs.resume(sys.executable, environment(), folder)

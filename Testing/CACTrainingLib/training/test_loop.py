@@ -143,7 +143,7 @@ def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):
     killed(Line(LOOP, 35), tmp_path)
     path = tmp_path / "metrics.jsonl"
     earlier_lines = [line for line in lines(tmp_path) if line["step"] <= 30]
-    path.write_text("\0\0\0\n" + path.read_text(encoding="utf-8") + '{"event": "train')
+    path.write_text("\0\0\0\n" + path.read_text(encoding="utf-8") + '{"event": "train', encoding="utf-8")
     run(Line(LOOP), tmp_path, resume=True)
     assert lines(tmp_path)[: len(earlier_lines)] == earlier_lines
     assert lines(tmp_path)[-1]["step"] == 60

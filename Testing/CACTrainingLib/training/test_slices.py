@@ -67,7 +67,7 @@ def test_card_changes_with_the_data(cohort, cache, tmp_path):
     changed = shutil.copytree(cohort, tmp_path / "copy")
     assert table(cohort) == table(changed)
     truth = changed / "patient_1" / "scan_1" / "truth.json"
-    truth.write_text(truth.read_text(encoding="utf-8") + " ")
+    truth.write_text(truth.read_text(encoding="utf-8") + " ", encoding="utf-8")
     assert table(cohort) != table(changed)
 
 

@@ -225,7 +225,9 @@ def test_a_heart_found_from_the_lungs_is_not_learned_from(tmp_path):
     """Lesions inserted into a real scan without a heart mask come with the region found, which is no outline."""
     for name, source in (("a", "given"), ("b", "lungs"), ("c", "given")):
         truth = write_scan(tmp_path / name, name, coronary=True, valve=False) / "truth.json"
-        truth.write_text(json.dumps({**json.loads(truth.read_text(encoding="utf-8")), "heart_source": source}))
+        truth.write_text(
+            json.dumps({**json.loads(truth.read_text(encoding="utf-8")), "heart_source": source}), encoding="utf-8"
+        )
     parts = outlined_scans(RunOptions((tmp_path,), tmp_path / "m"), LoopSettings(validation_share=0.5))
     assert sorted(scan.patient for part in parts for scan in part) == ["a", "c"]
     with pytest.raises(DataError, match="None of the 1 scans has an outlined heart"):

@@ -99,7 +99,7 @@ def test_outlines_are_scored_by_the_rules_of_the_result(scan, results, tmp_path)
     folder = shutil.copytree(results, tmp_path / "result")
     content = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     content["rules"]["threshold"]["reference_spacing_mm"] *= 2
-    (folder / "scores.json").write_text(json.dumps(content))
+    (folder / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     expected = compared(reference, results, tmp_path).total / 2
     assert compared(reference, folder, tmp_path).total == pytest.approx(expected)
 
