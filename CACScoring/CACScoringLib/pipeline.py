@@ -174,7 +174,9 @@ def score_scan(
         methods = {"threshold": clinical}
         doubts = [*dense.warnings, *doubts_about(clinical, elsewhere, region.territories is not None)]
         if decomposed is not None:
-            in_map, calcium_map = map_lesions(decomposed, scored, region, rules, quality.noise_hu, judged)
+            in_map, calcium_map = map_lesions(
+                decomposed, scored, region, rules, quality.noise_hu, judged, settings.slices
+            )
             methods["decomposition"] = score_lesions(in_map, scored, calibration, elsewhere, courses, errors)
             doubts += in_map.warnings
         patient, age_years = scan.acquisition, settings.age_years

@@ -127,6 +127,7 @@ ADVICE = {
     "unreviewed": "Review the candidates before you report the total as a calcium score.",
     # Calcium map and networks
     "map-calibrated-for-others": "Calibrate the models together.",
+    "map-completed": "No action is needed. There the map's score depends on the threshold of the clinical rule.",
     "map-left-out": "Check the excluded lesions.",
     "map-not-calibrated": "Calibrate the model before its numbers are used.",
     "map-saturated": "Check whether this is metal; if it is, do not use the map there.",

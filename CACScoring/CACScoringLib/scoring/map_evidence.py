@@ -1,19 +1,24 @@
-"""Evidence that a lesion of the calcium map where nothing is dense is coronary calcium.
+"""What a lesion of the clinical rule adds to the calcium map, and evidence of the map's lesions where nothing is dense.
 
-The weights are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and are stored with
-the model of the map.
+The weights of the evidence are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and
+are stored with the model of the map.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from ..calcium_map.decomposition import Decomposition
+from ..core.ct import CTScan
 from ..core.errors import CTError
+from ..networks.configs import LESION_KINDS
 from ..record.scores import LesionSet, Verdict
-from .lesion_network import UNKNOWN_NOISE_HU
+from .connection import IN_SLICE, connected_voxels
+from .lesion_network import CORONARY_KINDS, UNKNOWN_NOISE_HU
 
 MAP_FEATURES = ("place_logit", "log_ct_excess", "slice_logit")
 """Features of a lesion of the calcium map that holds no lesion of the clinical rule: the log-odds of its place being
@@ -24,8 +29,50 @@ BLOOD_HU, NOISE_SDS, MAX_LOG_EXCESS = 45.0, 3.0, 5.0
 """Unenhanced blood; standard deviations above it up to which a peak may be noise; natural logarithm of the excess from
 which a higher one is no further evidence."""
 
+MIN_SHARE, CERTAIN = 0.1, 0.9
+"""Share of a dense piece's excess over blood below which the map is taken to miss the piece; the lesion network's
+answer (before calibration) that a lesion is coronary from which the lesion is added. Of 39 digital patients without
+coronary calcium the map was above zero in 3 with and without additions, but in 5 if all that counts was added."""
+
 INTERCEPT = "intercept"
 _MIN_PROBABILITY = 1e-3
+
+
+def with_dense_calcium(
+    parts: Decomposition, scan: CTScan, counted: LesionSet, by_reader: Mapping[int, bool]
+) -> tuple[Decomposition, int]:
+    """Add to the map what it misses of lesions that certainly count by the clinical rule: their excess over blood.
+
+    Each piece of a lesion in a slice is added or left alone as a whole, so that the map draws the outlines of all that
+    it shows.
+
+    Args:
+        parts: The map.
+        scan: The scan as scored.
+        counted: Lesions that count by the clinical rule.
+        by_reader: A reader's overrides of slices; nothing is added where the map is switched off.
+
+    Returns:
+        The map, and the number of pieces that were added.
+    """
+    coronary = [LESION_KINDS[number] for number in CORONARY_KINDS]
+    kinds = {x.id: {} if x.verdict is None else x.verdict.kinds for x in counted.lesions}
+    certain = [n for n, shares in kinds.items() if sum(shares.get(kind, 0.0) for kind in coronary) >= CERTAIN]
+    flat = counted.of(certain).voxels.flat
+    slices = flat // math.prod(parts.hu.shape[1:])
+    flat = flat[~np.isin(slices, [k for k, is_on in by_reader.items() if not is_on])]
+    excess = scan.hu.reshape(-1)[flat] - np.float32(BLOOD_HU)
+    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), parts.hu.shape, IN_SLICE)
+    shown, present = (np.bincount(piece, values) for values in (parts.hu.reshape(-1)[flat], excess))
+    is_missed = shown < MIN_SHARE * present
+    if not is_missed.any():
+        return parts, 0
+    added = is_missed[piece]
+    hu = np.zeros_like(parts.hu)
+    places = np.nonzero(parts.hu)
+    hu[places] = parts.hu[places]
+    hu.reshape(-1)[flat[added]] = excess[added]
+    return replace(parts, hu=hu), int(is_missed.sum())
 
 
 def map_features(

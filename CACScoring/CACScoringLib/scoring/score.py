@@ -21,6 +21,7 @@ from .features import features_of
 from .intervals import with_intervals
 from .judge import JudgedLesions, device_warning, judge_map
 from .lesions import find_lesions, labelled_voxels
+from .map_evidence import with_dense_calcium
 from .mass import MAX_MEASURED, with_masses
 from .reader_labels import ReaderLabels, outside_warning
 from .scores import method_score, non_coronary_score, rules_of_map
@@ -117,6 +118,7 @@ def map_lesions(
     clinical_rules: ScoringRules,
     noise_hu: float | None,
     judged: JudgedLesions | None,
+    slices_by_reader: Mapping[int, bool],
 ) -> tuple[MethodLesions, Decomposition]:
     """Find the lesions of the calcium map that count, and clear the others from the map.
 
@@ -129,10 +131,22 @@ def map_lesions(
         clinical_rules: Rules of the clinical score.
         noise_hu: Noise of blood, SD; None if it could not be measured.
         judged: Everything dense, with verdicts; None where nothing was judged.
+        slices_by_reader: A reader's overrides of slices.
 
     Returns:
         The lesions, and the map of these alone.
     """
+    warnings: list[ScanWarning] = []
+    if judged is not None:
+        counted_dense = judged.lesions.part(judged.counted)
+        parts, count = with_dense_calcium(decomposed.parts, scan, counted_dense, slices_by_reader)
+        decomposed = replace(decomposed, parts=parts)
+        if count:
+            message = (
+                f"The calcium map misses lesions that certainly count in {count} place(s), so what exceeds "
+                "blood was added to it there."
+            )
+            warnings.append(ScanWarning("map-completed", message))
     parts = decomposed.parts
     rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
     dense = None if judged is None else judged.lesions
@@ -141,12 +155,11 @@ def map_lesions(
     excluded = np.setdiff1d(lesions.every.flat, counted.voxels.flat, assume_unique=True)
     cleared = np.zeros(parts.hu.shape, bool)
     cleared.reshape(-1)[excluded] = True
-    warnings: tuple[ScanWarning, ...] = ()
     if count := len(lesions.lesions) - len(counted.lesions):
         subject = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
         message = f"{subject} left out, as probably noise or not coronary calcium."
-        warnings = (ScanWarning("map-left-out", message),)
-    return MethodLesions("automatic", rules, counted, warnings=warnings), clear_map(parts, cleared)
+        warnings.append(ScanWarning("map-left-out", message))
+    return MethodLesions("automatic", rules, counted, warnings=tuple(warnings)), clear_map(parts, cleared)
 
 
 def score_lesions(

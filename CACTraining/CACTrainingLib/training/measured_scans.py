@@ -46,7 +46,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path, Path, Path, Path]
 """Cards of the models for territories, slices, decomposition and lesions."""
 
-VERSION = 18
+VERSION = 19
 """Version of the cached results; those of other versions are measured again."""
 
 CORONARY_MG_CM3 = 10.0

@@ -1,12 +1,18 @@
-"""The evidence of lesions of the map where nothing is dense, and how it is weighed."""
+"""What the clinical rule adds to the map, and the evidence of the map's lesions where nothing is dense."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from map_lesions import found_in, two_lesions
 
+from CACScoringLib.calcium_map.decomposition import Decomposition, DecompositionSettings
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.scores import Verdict
 from CACScoringLib.scoring.map_evidence import (
@@ -15,11 +21,42 @@ from CACScoringLib.scoring.map_evidence import (
     MAX_LOG_EXCESS,
     coronary_probabilities,
     map_features,
+    with_dense_calcium,
 )
 
 
 def by_place(*not_coronary):
     return [Verdict(artery=Artery.LAD, confidence=0.9, not_coronary_probability=p) for p in not_coronary]
+
+
+@pytest.mark.parametrize(
+    ("shown", "by_reader", "coronary", "added"),
+    [
+        (0, {}, 0.95, [0, 1, 2]),  # one piece in slice 0, two in slice 1
+        (0, {}, 0.85, []),
+        (0, {0: False, 1: True}, 0.95, [1, 2]),
+        (300, {}, 0.95, [1, 2]),  # the map outlines the piece in slice 0
+        (10, {}, 0.95, [0, 1, 2]),  # next to nothing
+    ],
+)
+def test_what_the_map_misses_of_certain_lesions_is_added(shown, by_reader, coronary, added):
+    hu = np.full((2, 8, 12), 40.0, np.float32)
+    pieces = [(0, slice(2, 5), slice(1, 4)), (1, slice(2, 5), slice(1, 4)), (1, slice(2, 4), slice(6, 9))]
+    for piece in pieces:
+        hu[piece] = 345.0
+    found = found_in(np.where(hu >= 130, hu, 0), hu)
+    verdict = replace(by_place(0.0)[0], kinds={"LAD": coronary / 2, "stent": coronary / 2, "noise": 1 - coronary})
+    counted = found.part([replace(x, verdict=verdict) for x in found.lesions])
+    in_map = np.zeros_like(hu)
+    in_map[0, 3, 2] = shown
+    image = sitk.GetImageFromArray(hu)
+    parts = Decomposition(in_map, Grid.of(image), np.ones(2, bool), DecompositionSettings())
+    completed, count = with_dense_calcium(parts, CTScan(image, Acquisition(file_format="NIfTI")), counted, by_reader)
+    expected = in_map.copy()
+    for n in added:
+        expected[pieces[n]] = 300.0
+    np.testing.assert_array_equal(completed.hu, expected)
+    assert count == len(added)
 
 
 def test_features_of_the_map_by_hand():
