@@ -226,26 +226,3 @@ def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
         values: [items].
     """
     return ratio(weights, values, np.ones(len(values)))
-
-
-def quantile(weights: np.ndarray, values: np.ndarray, probability: float) -> np.ndarray:
-    """Quantile by linear interpolation between order statistics, as NumPy's default; float [resamples].
-
-    Args:
-        weights: float [resamples, items].
-        values: [items].
-        probability: 0 to 1; 0.5 is the median.
-    """
-    if not len(values):
-        return np.full(len(weights), np.nan)
-    order = np.argsort(values, kind="stable")
-    ordered, reached = np.asarray(values, float)[order], np.cumsum(weights[:, order], axis=1)
-    place = probability * (reached[:, -1] - 1)
-    low, high = ordered[_nth(reached, np.floor(place))], ordered[_nth(reached, np.ceil(place))]
-    quantiles = low + (high - low) * (place - np.floor(place))
-    return np.where(reached[:, -1] > 0, quantiles, np.nan)
-
-
-def _nth(reached: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Index of the item that holds the place (from 0) when each is repeated by its weight."""
-    return np.minimum((reached <= place[:, None]).sum(1), reached.shape[1] - 1)

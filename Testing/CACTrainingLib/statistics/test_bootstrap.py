@@ -27,11 +27,6 @@ class TestWeightsAreRepeats:
         expected = [f1_score(truth[drawn], predicted[drawn]) for drawn in resamples[1]]
         assert bootstrap.ratio(resamples[0], 2 * (truth & predicted), 1 * truth + predicted) == pytest.approx(expected)
 
-    @pytest.mark.parametrize("proportion", [0, 0.25, 0.5, 0.9, 1])
-    def test_quantile(self, resamples, sample, proportion):
-        expected = [np.quantile(sample[drawn, 0], proportion) for drawn in resamples[1]]
-        assert bootstrap.quantile(resamples[0], sample[:, 0], proportion) == pytest.approx(expected)
-
     def test_patients_with_two_scans_are_drawn_whole(self):
         bootstrap = Bootstrap(["a", "a", "b"], np.random.default_rng(0), resamples=200)
         weights = bootstrap.weights(["b", "a", "a"])
