@@ -84,21 +84,14 @@ class Bootstrap:
     Args:
         patients: All patients of a study; names may repeat.
         generator: Source of the draws; the same seed gives the same draws.
-        resamples: Number of resamples besides the sample itself.
     """
 
-    def __init__(
-        self, patients: Sequence[Hashable] | np.ndarray, generator: np.random.Generator, resamples: int = RESAMPLES
-    ) -> None:
+    def __init__(self, patients: Sequence[Hashable] | np.ndarray, generator: np.random.Generator) -> None:
         names = list(dict.fromkeys(patients))
         self._place = {name: n for n, name in enumerate(names)}
-        self._counts = np.ones((1 + resamples, len(names)))
+        self._counts = np.ones((1 + RESAMPLES, len(names)))
         if names:
-            self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-
-    def weights(self, patients: Sequence[Hashable] | np.ndarray) -> np.ndarray:
-        """Count of each item, float [1 + resamples, items], from the patient of each item."""
-        return self._counts[:, [self._place[name] for name in patients]]
+            self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
 
     def result(
         self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable] | np.ndarray
