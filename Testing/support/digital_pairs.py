@@ -48,7 +48,7 @@ def scored_in_this_process(monkeypatch):
 def write_coarse(number, folder, scan_number=1, heights_mm=HEIGHTS_MM):
     """Write a coarse scan of a digital patient in the layout of a cohort; return the patient and the scan."""
     patient, pose = draw_patient(number), POSES[scan_number - 1]
-    scan = scan_patient(patient, SCANNER, pose, scan_number, scan_grid(SCANNER, heights_mm), threads=1)
+    scan = scan_patient(patient, SCANNER, pose, scan_number, scan_grid(SCANNER, heights_mm))
     write_scan(patient, scan, annotate(scan, stream(number, 21, scan_number)), scan_number, folder)
     return patient, scan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -79,8 +80,7 @@ class LesionAugmentation:
     unknown_share: float = 0.08
 
 
-@dataclass(frozen=True)
-class LesionBatch:
+class LesionBatch(NamedTuple):
     """Patches with the labels of their voxels.
 
     Attributes:

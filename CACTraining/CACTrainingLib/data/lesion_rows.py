@@ -160,7 +160,7 @@ def patient_rows(
         folder: Folder of the rows.
         territories: Territory network, which finds the heart too.
     """
-    make = partial(digital_scan, number, difficulty, None, territories)
+    make = partial(digital_scan, number, difficulty, territories)
     return _stored(folder / f"lesions-v{VERSION}-{number}.npy", make, number)
 
 
@@ -304,7 +304,7 @@ def _inserted_scan(scan: TrainingScan, seed: int, territories: LoadedModel) -> D
     settings = phantom.InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
     inserted = phantom.insert_lesions(phantom.clean_scan(background, settings), background, 0, settings)
     acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)
-    ct = scan_from_image(phantom.image_on(inserted.grid, inserted.hu), acquisition)
+    ct = scan_from_image(inserted.grid.image(inserted.hu), acquisition)
     return dense_scan(ct, sources_of(inserted), territories, True)
 
 
@@ -329,16 +329,14 @@ def _stored(path: Path, make: Callable[[], DenseScan], seed: int) -> np.ndarray:
     return rows
 
 
-def digital_scan(
-    number: int, difficulty: phantom.Difficulty | None, gated: bool | None, territories: LoadedModel
-) -> DenseScan:
+def digital_scan(number: int, difficulty: phantom.Difficulty | None, territories: LoadedModel) -> DenseScan:
     """Scan a digital patient (`phantom.draw_lesion_patient`) and label what is dense.
 
     Raises CTError if no heart is found.
     """
     patient = phantom.draw_lesion_patient(number, difficulty)
-    scanner, pose = phantom.draw_lesion_scan(number, difficulty, gated)
-    scan = phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner, HEIGHTS_MM), 1)
+    scanner, pose = phantom.draw_lesion_scan(number, difficulty)
+    scan = phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner, HEIGHTS_MM))
     return dense_scan(phantom.as_ct_scan(scan, patient), sources_of(scan), territories)
 
 

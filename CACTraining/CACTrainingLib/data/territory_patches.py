@@ -125,13 +125,11 @@ class Patch:
         x: Network input, float32 [2, k, j, i].
         labels: Territories, UNKNOWN and HEART_ONLY included, int64 [k, j, i].
         heart: Mask, float32 [k, j, i], 0 or 1.
-        possible: Share of calcium in each voxel by CALCIFYING over many patients, float32 [n, k, j, i].
     """
 
     x: torch.Tensor
     labels: torch.Tensor
     heart: torch.Tensor
-    possible: torch.Tensor
 
 
 def outlined_volume(folder: Path) -> TerritoryVolume:
@@ -147,9 +145,9 @@ def plain_patch(volume: TerritoryVolume) -> tuple[Patch, tuple[int, int, int]]:
     k, j, i = heart_centre(volume)
     low = (round(k - SIZE / 2), round(j - SIZE / 2), round(i - SIZE / 2))
     arrays = [(add_dense(volume), AIR_HU), (volume.labels, UNKNOWN), (volume.heart, 0)]
-    arrays += [(share, 0) for share in possible(volume)]
-    hu, labels, heart, *shares = (cut_box(array, np.array(low), np.array(low) + SIZE, fill) for array, fill in arrays)
-    return _as_patch(hu, labels, heart, np.stack(shares)), low
+    hu, labels, heart = (cut_box(array, np.array(low), np.array(low) + SIZE, fill) for array, fill in arrays)
+    x, whole_labels = territory_input(hu), labels.astype(np.int64)
+    return Patch(torch.from_numpy(x), torch.from_numpy(whole_labels), torch.from_numpy(heart)), low
 
 
 def draw_patches(
@@ -189,7 +187,10 @@ def draw_patches(
 
 
 def augment_patches(batch: Changes) -> Changes:
-    """Return augmented patches: the fields of `Patch` by name, with a first axis of patients."""
+    """Return augmented patches: the fields of `Patch` by name, with a first axis of patients, and "possible".
+
+    possible: Share of calcium in each voxel by CALCIFYING over many patients, float32 [patients, n, k, j, i].
+    """
     hu, volume_labels, heart = batch["boxes"].float().unbind(1)
     values = torch.zeros((len(hu), 2 + len(CALCIFYING), *hu.shape[1:]), device=hu.device)
     values[:, 0] = _with_points(_with_points(hu, batch, "dense").clamp_(max=HIGHEST_HU), batch, "specks")
@@ -259,23 +260,6 @@ def border_places(labels: np.ndarray) -> list[np.ndarray]:
         axis_kinds += [kind[is_border]] * 2
     places, kinds = np.concatenate(axis_places), np.concatenate(axis_kinds)
     return [places[kinds == n] for n in np.unique(kinds)]
-
-
-def possible(volume: TerritoryVolume) -> np.ndarray:
-    """Return the share of all calcium in each voxel by territory of CALCIFYING, float32 [n, k, j, i]."""
-    index, share, label = volume.possible
-    shares = np.zeros((len(CALCIFYING), volume.hu.size), np.float32)
-    np.add.at(shares, (np.searchsorted(CALCIFYING, label), index), share)
-    return shares.reshape(-1, *volume.hu.shape)
-
-
-def _as_patch(hu: np.ndarray, labels: np.ndarray, heart: np.ndarray, possible: np.ndarray) -> Patch:
-    return Patch(
-        torch.from_numpy(territory_input(hu)),
-        torch.from_numpy(labels.astype(np.int64)),
-        torch.from_numpy(heart.astype(np.float32)),
-        torch.from_numpy(possible),
-    )
 
 
 def _draw_specks(

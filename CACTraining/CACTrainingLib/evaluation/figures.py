@@ -174,9 +174,9 @@ def against_truth(
     panels: Sequence[ScorePairs],
     unit: str,
     linear_to: float,
-    titles: tuple[str, str] = ("True mass", "Measured mass"),
+    titles: tuple[str, str],
 ) -> None:
-    """Measured against true mass, a panel per method, with the line of equality. Arguments as for `bland_altman`."""
+    """Second against first scores, a panel per method, with the line of equality. Arguments as for `bland_altman`."""
     pairs = [panel.scores for panel in panels]
     highest = max([1e-9, *(scores.max() for scores in pairs if len(scores))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])

@@ -232,13 +232,12 @@ def of_classes(statistic: Callable[..., np.ndarray], classify: Callable[[np.ndar
     return lambda weights, truth, value: statistic(weights, classify(truth), classify(value))
 
 
-def rates(titles: Sequence[str], rows: pd.DataFrame, methods: Sequence[Hashable] | None = None) -> list[Measure]:
+def rates(titles: Sequence[str], rows: pd.DataFrame) -> list[Measure]:
     """Measures of detection.
 
     Args:
         titles: Sensitivity, Specificity, False positives, Positive predictive value, Accuracy or F1, in any order.
         rows: Rows with truth and value true or false.
-        methods: As in `Measure`.
     """
     rows = rows.assign(truth=rows.truth.astype(bool), value=rows.value.astype(bool))
     kinds: dict[str, tuple[Statistic, pd.DataFrame]] = {
@@ -249,7 +248,7 @@ def rates(titles: Sequence[str], rows: pd.DataFrame, methods: Sequence[Hashable]
         "Accuracy": (agreement_rate, rows),
         "F1": (f1, rows),
     }
-    return [Measure(title, *kinds[title], proportion=title != "F1", methods=methods) for title in titles]
+    return [Measure(title, *kinds[title], proportion=title != "F1") for title in titles]
 
 
 def count_table(

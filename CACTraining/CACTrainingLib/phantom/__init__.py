@@ -26,7 +26,7 @@ from .cohort.cohort import (
     write_cohort,
     write_sample,
 )
-from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan, image_on, same_settings
+from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan, same_settings
 from .cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
 from .cohort.segment_scans import (
     BLURRED_MASS_MG,
@@ -52,8 +52,8 @@ __all__ = [
     "Difficulty", "DigitalScan", "InsertedScan", "InsertedSettings", "InsertionError", "Labels", "Patient",
     "PointCloud", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan", "Stamp", "StillPatient", "TerritoryVolume",
     "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics", "dense_voxels",
-    "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "draw_plaques", "image_on",
-    "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "plaque_points", "posed_frame",
+    "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "draw_plaques", "in_processes",
+    "insert_lesions", "make_sample", "patient_folder", "patient_of", "plaque_points", "posed_frame",
     "prepare_background", "read_path", "reference_scores", "same_settings", "scan_grid", "scan_patient",
     "segment_scan", "still_patient", "stratified_patients", "stream", "territory_volume", "write_cohort",
     "write_insertions", "write_sample",

@@ -149,8 +149,8 @@ def _write_scanned(number: int, case: Path, super_resolution: str | None) -> dic
     patient = phantom.draw_patient(number)
     scan = _scan(patient)
     labels = phantom.annotate(scan, phantom.stream(number, 21, 1))
-    image = phantom.image_on(scan.grid, scan.hu)
-    heart = phantom.image_on(scan.grid, scan.heart.astype(np.uint8))
+    image = scan.grid.image(scan.hu)
+    heart = scan.grid.image(scan.heart.astype(np.uint8))
     stands = geometries(number, centre_mm(image))
     views, thin = _views(scan, image, heart, stands), {}
     if super_resolution:
@@ -174,7 +174,7 @@ def _pose_stream(number: int) -> np.random.Generator:
 def _scan(patient: phantom.Patient) -> phantom.DigitalScan:
     scanner, pose = phantom.draw_pair(phantom.PROTOCOLS[PROTOCOL], _pose_stream(patient.number))[0]
     scanner = replace(scanner, matrix=MATRIX, field_of_view_mm=FIELD_OF_VIEW_MM)
-    return phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner), 1)
+    return phantom.scan_patient(patient, scanner, pose, 1, phantom.scan_grid(scanner))
 
 
 def project_points(cloud: phantom.PointCloud, geometry: Geometry) -> np.ndarray:
@@ -220,7 +220,7 @@ def _views(
     scan: phantom.DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]
 ) -> dict[str, View]:
     per_mg = np.float32(scan.scanner.calcium_hu_per_mg_cm3)
-    calcium = phantom.image_on(scan.grid, scan.calcium_mg_cm3 * per_mg)
+    calcium = scan.grid.image(scan.calcium_mg_cm3 * per_mg)
     return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 

@@ -67,7 +67,7 @@ def make_pair(number: int) -> SlicePair:
     reach = np.sqrt(np.square(frame.axes * frame.semi_axes_mm).sum(1))[2] + BOX_MARGIN_MM
     middle = frame.centre_mm[2] + pose.table_shift_mm[2]
     grid = phantom.scan_grid(scanner, (middle - reach, middle + reach))
-    thick = phantom.scan_patient(patient, scanner, pose, 1, grid, 1)
+    thick = phantom.scan_patient(patient, scanner, pose, 1, grid)
     _, rows, columns = box_about(thick.heart, grid.spacing_mm)
     box = slice(None), rows, columns
     # The thin slices have a rim around these rows and columns only, since they have no noise.
@@ -79,7 +79,7 @@ def make_pair(number: int) -> SlicePair:
     step = fine.spacing_mm[2]
     thickness = scanner.slice_thickness_mm / FACTOR
     scanner = replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=step, noise_hu=0.0)
-    thin = phantom.scan_patient(patient, scanner, pose, 1, fine, 1)
+    thin = phantom.scan_patient(patient, scanner, pose, 1, fine)
     inner = slice(None), slice(_RIM, -_RIM), slice(_RIM, -_RIM)
     calcium = np.rint(thin.calcium_mg_cm3[inner] * np.float32(scanner.calcium_hu_per_mg_cm3)).astype(np.int16)
     return SlicePair(thick.hu[box], thin.hu[inner], calcium, thick.heart[box], triple(grid.spacing_mm))
@@ -174,12 +174,11 @@ def network_input(hu: np.ndarray, config: SliceSuperResolutionConfig) -> np.ndar
 
 
 @lru_cache(maxsize=1)
-def super_resolution_model(factor: int, name: str | None = None) -> LoadedModel:
-    """Load the shipped model, or the one of a name. Raises ModelError for a model of another factor."""
+def super_resolution_model(name: str) -> LoadedModel:
+    """Load the model of a name. Raises ModelError for a model of another factor."""
     model = find_model(NETWORK, name)
-    if model.card.config["factor"] != factor:
-        model_factor = model.card.config["factor"]
-        raise ModelError(f"The model {model.card.name} makes {model_factor} slices of one; {factor} are needed.")
+    if (factor := model.card.config["factor"]) != FACTOR:
+        raise ModelError(f"The model {model.card.name} makes {factor} slices of one; {FACTOR} are needed.")
     return load_model(model.path, "cpu")
 
 
@@ -229,7 +228,7 @@ def thin_slice_views(
     box = box_about(scan.heart, grid.spacing_mm)
     hu = np.ascontiguousarray(scan.hu[box])
     origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
-    network = super_resolution_model(FACTOR, model)
+    network = super_resolution_model(model)
     thin = {"interpolated": interpolate(hu, FACTOR), "learned": sharpen(hu, network)}
     return thin_slice_bodies(bodies, stands, hu, thin_grid(Grid(hu.shape[::-1], grid.spacing_mm, origin)), thin)
 

@@ -84,21 +84,14 @@ class Bootstrap:
     Args:
         patients: All patients of a study; names may repeat.
         generator: Source of the draws; the same seed gives the same draws.
-        resamples: Number of resamples besides the sample itself.
     """
 
-    def __init__(
-        self, patients: Sequence[Hashable] | np.ndarray, generator: np.random.Generator, resamples: int = RESAMPLES
-    ) -> None:
+    def __init__(self, patients: Sequence[Hashable] | np.ndarray, generator: np.random.Generator) -> None:
         names = list(dict.fromkeys(patients))
         self._place = {name: n for n, name in enumerate(names)}
-        self._counts = np.ones((1 + resamples, len(names)))
+        self._counts = np.ones((1 + RESAMPLES, len(names)))
         if names:
-            self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-
-    def weights(self, patients: Sequence[Hashable] | np.ndarray) -> np.ndarray:
-        """Count of each item, float [1 + resamples, items], from the patient of each item."""
-        return self._counts[:, [self._place[name] for name in patients]]
+            self._counts[1:] = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
 
     def result(
         self, statistic: Callable[[np.ndarray], np.ndarray], patients: Sequence[Hashable] | np.ndarray
@@ -226,26 +219,3 @@ def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
         values: [items].
     """
     return ratio(weights, values, np.ones(len(values)))
-
-
-def quantile(weights: np.ndarray, values: np.ndarray, probability: float) -> np.ndarray:
-    """Quantile by linear interpolation between order statistics, as NumPy's default; float [resamples].
-
-    Args:
-        weights: float [resamples, items].
-        values: [items].
-        probability: 0 to 1; 0.5 is the median.
-    """
-    if not len(values):
-        return np.full(len(weights), np.nan)
-    order = np.argsort(values, kind="stable")
-    ordered, reached = np.asarray(values, float)[order], np.cumsum(weights[:, order], axis=1)
-    place = probability * (reached[:, -1] - 1)
-    low, high = ordered[_nth(reached, np.floor(place))], ordered[_nth(reached, np.ceil(place))]
-    quantiles = low + (high - low) * (place - np.floor(place))
-    return np.where(reached[:, -1] > 0, quantiles, np.nan)
-
-
-def _nth(reached: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Index of the item that holds the place (from 0) when each is repeated by its weight."""
-    return np.minimum((reached <= place[:, None]).sum(1), reached.shape[1] - 1)

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..evaluation.measures import Measure, long_table, value_row
 from ..evaluation.parts import Section, Table, count
-from ..statistics.bootstrap import quantile
 from .records import StudyRecord
 from .sample import PAPER, Sample
 
@@ -40,8 +39,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         table = values[values.item == name]
         low, high = map(float, np.percentile(table.value, (25, 75)))
         worst = float(table.value.min() if name == "dice" else table.value.max())
-        median = Measure(title, lambda weights, _, values: quantile(weights, values, 0.5), table)
-        rows.append((title, sample.estimate(median, "heart"), low, high, worst, published))
+        rows.append((title, sample.estimate(Measure(title, _median, table), "heart"), low, high, worst, published))
     poor = sorted((heart.dice, record.name) for record, heart in hearts if heart.dice < MIN_DICE)
     names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MAX_NAMED])
     text = (
@@ -53,3 +51,9 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     columns = ("Measure", "Median", "Lower quartile", "Upper quartile", "Worst", "Published")
     tables = (Table("heart", "Heart found against reference heart", columns, tuple(rows), note),)
     return (Section("heart", "The heart's outline", text, tables, values=(values,)),)
+
+
+def _median(weights: np.ndarray, _: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Median of the values, a `Statistic`."""
+    resamples = (np.repeat(values, counts) for counts in weights.astype(int))
+    return np.array([np.median(resample) if len(resample) else np.nan for resample in resamples])

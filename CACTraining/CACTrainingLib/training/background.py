@@ -81,25 +81,29 @@ def state_of(folder: Path) -> RunState:
     """Return the state of the training in a folder (MODEL.training). Raises CTError if there is none."""
     if not folder.is_dir():
         raise CTError(f"There is no training in {folder}.")
-    run, metrics, output = read_run(folder), _read_metrics(folder), _read_progress(folder)
+    run, steps, output = read_run(folder), _steps(folder), _read_progress(folder)
+    validations = [line for line in steps if line["event"] == "validation"]
+    last_step, validation = (lines[-1] if lines else {} for lines in (steps, validations))
+    best = next((line for line in reversed(validations) if line["best"]), None)
     state, message = _ending(folder, run, output)
     if state == "running":
         message = output.step_title()
-    elif state == "done" and metrics.early_stop:
-        message = metrics.early_stop
+    elif state == "done":
+        message = validation.get("ended") or message
     messages = {line["code"]: line["message"] for line in output.events if line.get("event") == "warning"}
-    startup_warnings = {code: text for code, text in messages.items() if code not in metrics.validation_codes}
+    validation_codes = {code for line in validations for code in line["warnings"]}
+    startup_warnings = {code: text for code, text in messages.items() if code not in validation_codes}
     arguments = run.get("arguments") or []
     return RunState(
         name=folder.name.removesuffix(ENDING),
         network=run.get("network") or (arguments[1] if len(arguments) > 1 else ""),
         state=state,
-        step=metrics.step,
+        step=last_step.get("step", 0),
         steps=run.get("steps"),
-        seconds=metrics.seconds,
+        seconds=last_step.get("seconds", 0.0),
         message=message,
-        warnings=tuple((startup_warnings | metrics.warnings).values()),
-        best=metrics.best,
+        warnings=tuple((startup_warnings | validation.get("warnings", {})).values()),
+        best={"step": best["step"], **_numbers(best)} if best else {},
         can_resume=state in ("stopped", "failed") and bool(arguments) and (folder / CHECKPOINT).exists(),
     )
 
@@ -210,36 +214,6 @@ def _launch(python: str, environment: Mapping[str, str], run: dict[str, Any], fo
         write_run(folder, {**read_run(folder), "launcher": process.pid})
     except OSError as error:
         raise CTError(f"The training in {folder} could not be started: {error}.") from error
-
-
-@dataclass
-class _Metrics:
-    """Summary of `metrics.jsonl`.
-
-    Attributes:
-        warnings: Messages by code, from the last validation.
-        validation_codes: Codes of warnings from all validations.
-        early_stop: Reason why the training ended early, or "".
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    best: dict[str, float] = field(default_factory=dict)
-    warnings: dict[str, str] = field(default_factory=dict)
-    validation_codes: set[str] = field(default_factory=set)
-    early_stop: str = ""
-
-
-def _read_metrics(folder: Path) -> _Metrics:
-    metrics = _Metrics()
-    for line in _steps(folder):
-        metrics.step, metrics.seconds = line["step"], line["seconds"]
-        if line["event"] == "validation":
-            metrics.warnings, metrics.early_stop = line["warnings"], line["ended"]
-            metrics.validation_codes |= metrics.warnings.keys()
-            if line["best"]:
-                metrics.best = {"step": line["step"], **_numbers(line)}
-    return metrics
 
 
 _STEP_TITLES = {"scans": "Preparing scans", "training": "Training", "model": "Evaluating and writing the model"}

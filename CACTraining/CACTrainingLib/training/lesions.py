@@ -124,8 +124,7 @@ class LesionTask(Task[LesionTraining]):
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         numbers = generator.choice(len(self.training), self.settings.batch_size, p=self._chances)
-        batch = varied_batch(self.training.rows(numbers), self.settings.augmentation, generator)
-        return {"x": batch.x, "labels": batch.labels, "weights": batch.weights}
+        return varied_batch(self.training.rows(numbers), self.settings.augmentation, generator)._asdict()
 
     def step(self, batch: dict[str, torch.Tensor], fabric: Fabric, number: int) -> dict[str, torch.Tensor]:
         x = batch["x"].contiguous(memory_format=torch.channels_last_3d)
@@ -160,7 +159,7 @@ def lesion_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
     return (weights * (torch.where(is_known, entropies, of_place) + CORONARY_WEIGHT * of_place)).sum()
 
 
-def lesion_metrics(network: Runner | nn.Module, data: LesionData, batch_size: int = 16) -> dict[str, float]:
+def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, float]:
     """Compare a network's answers with the truth, voxel by voxel, weighted as in the loss.
 
     Returns:
@@ -168,9 +167,9 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData, batch_size: in
         and for a device; of root, mitral annulus, noise and real scans without calcium the share taken for coronary.
     """
     kinds, labels, weights = [], [], []
-    for first in range(0, len(data), batch_size):
-        batch = plain_batch(data.rows(np.arange(first, min(first + batch_size, len(data)))))
-        answers = np.moveaxis(predict(network, batch.x.numpy(), batch_size)[0], 1, -1)
+    for first in range(0, len(data), 16):
+        batch = plain_batch(data.rows(np.arange(first, min(first + 16, len(data)))))
+        answers = np.moveaxis(predict(network, batch.x.numpy(), 16)[0], 1, -1)
         is_labelled = (batch.labels > 0).numpy()
         kinds.append(answers[is_labelled])
         labels.append(batch.labels.numpy()[is_labelled] - 1)

@@ -1,10 +1,10 @@
 """Reading plans, repetitions, and the tables of readings and their agreement."""
 
-import csv
 from dataclasses import replace
 
 import pytest
 from review_server import act
+from study_tables import csv_rows
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, labels_of, reading_by
@@ -37,11 +37,6 @@ def read(case, reader, kind, sites):
         act(review, "assign", reader, lesions=[lesion], site=site)
     act(review, "accept", reader)
     return ids
-
-
-def rows(file):
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
 
 
 class TestPlan:
@@ -139,7 +134,7 @@ class TestTables:
         return tmp_path / "tables"
 
     def test_readings_lesions_and_agreement_have_rows(self, results, tables):
-        listed = rows(tables / "readings.csv")
+        listed = csv_rows(tables / "readings.csv")
         totals = [row for row in listed if row["agatston"]]
         assert [(row["reader"], row["repetition"]) for row in totals if row["scan"] == self.again.folder.name] == [
             ("Ann", "1"),
@@ -159,7 +154,7 @@ class TestTables:
         assert all(row["cac_version"] and row["created"] for row in listed)
         assert main(["review", str(results), "--verify", "--tables", str(tables)]) == 0
 
-        listed = {(row["first"], row["second"], row["measure"]): row for row in rows(tables / "agreement.csv")}
+        listed = {(row["first"], row["second"], row["measure"]): row for row in csv_rows(tables / "agreement.csv")}
         measures = ("kappa", "icc", "dice", "lesion_kappa")
         assert [key for key in listed if key[0] == "Ann"] == [
             *(("Ann", "Bob", measure) for measure in measures),

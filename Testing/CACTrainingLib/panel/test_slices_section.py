@@ -57,14 +57,6 @@ class TestLabelling:
         labelling.label(2, UNSURE)
         assert labelling.confirm({}) is None
 
-    def test_confirmed_predictions_are_undone_together(self, labelling):
-        labelling.label(1, NOT_VISIBLE)
-        labelling.confirm({2: 0.99, 3: 0.97, 5: 0.02})
-        assert labelling.undo() == 2
-        assert labelling.labels == {1: NOT_VISIBLE}
-        assert labelling.undo() == 1
-        assert labelling.undo() is None
-
     def test_time_is_that_of_looking(self, labelling, clock, project):
         labelling.show(1)
         labelling.resume()

@@ -15,7 +15,6 @@ from CACScoringLib.models.cards import find_model
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics, draw_patient, stratum_of
-from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.simulation import scan_grid
 from CACTrainingLib.radiograph import cohort
 from CACTrainingLib.radiograph.cases import SUPER_RESOLUTIONS, read_case, read_drawings
@@ -81,8 +80,8 @@ def test_body_without_calcium_is_the_healthy_counterfactual_pairs_picture(folder
     number = int(max(rows, key=lambda row: float(row["mass_mg"]))["patient"])
     patient = draw(number)
     counterfactual = cohort._scan(replace(patient, plaques=()))
-    image = image_on(counterfactual.grid, counterfactual.hu)
-    heart = image_on(counterfactual.grid, counterfactual.heart.astype(np.uint8))
+    image = counterfactual.grid.image(counterfactual.hu)
+    heart = counterfactual.grid.image(counterfactual.heart.astype(np.uint8))
     healthy = cohort._views(counterfactual, image, heart, geometries(number, centre_mm(image)))
     for name, view in read_case(folder / f"cases/patient_{number:05d}.npz").items():
         assert view.calcium.max() > 0.5

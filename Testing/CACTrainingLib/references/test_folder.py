@@ -62,9 +62,7 @@ def test_all_kinds_of_scans_below_one_folder(tmp_path):
 def test_table_assigns_patients_and_segmentations(tmp_path):
     for name in ("one", "two", "three"):
         _image(tmp_path / "scans" / f"{name}.nrrd")
-    lesions = np.zeros(chest_hu().shape, np.uint8)
-    lesions[2, 5, 5] = 2
-    _image(tmp_path / "masks" / "two.nrrd", lesions)
+    _lesions(tmp_path / "masks" / "two.nrrd")
     rows = [
         "ct,patient,lesions,colour",
         "scans/one.nrrd,P7,,",

@@ -27,14 +27,8 @@ class TestWeightsAreRepeats:
         expected = [f1_score(truth[drawn], predicted[drawn]) for drawn in resamples[1]]
         assert bootstrap.ratio(resamples[0], 2 * (truth & predicted), 1 * truth + predicted) == pytest.approx(expected)
 
-    @pytest.mark.parametrize("proportion", [0, 0.25, 0.5, 0.9, 1])
-    def test_quantile(self, resamples, sample, proportion):
-        expected = [np.quantile(sample[drawn, 0], proportion) for drawn in resamples[1]]
-        assert bootstrap.quantile(resamples[0], sample[:, 0], proportion) == pytest.approx(expected)
-
     def test_patients_with_two_scans_are_drawn_whole(self):
-        bootstrap = Bootstrap(["a", "a", "b"], np.random.default_rng(0), resamples=200)
-        weights = bootstrap.weights(["b", "a", "a"])
+        weights = Bootstrap(["a", "a", "b"], np.random.default_rng(0)).result(np.array, ["b", "a", "a"]).values
         assert (weights[0] == 1).all()
         assert (weights[:, 1] == weights[:, 2]).all()
         assert (weights[:, :2].sum(1) == 2).all()
@@ -42,10 +36,10 @@ class TestWeightsAreRepeats:
 
 
 class TestIntervals:
-    def test_of_a_mean_are_scipys(self):
+    def test_of_a_mean_are_scipys(self, monkeypatch):
+        monkeypatch.setattr(bootstrap, "RESAMPLES", 20000)
         values = np.random.default_rng(4).lognormal(0, 1, 60)
-        drawn = bootstrap.mean(Bootstrap(range(60), np.random.default_rng(0), 20000).weights(range(60)), values)
-        mean = estimate(drawn, 60, 60)
+        mean = bootstrap.patient_mean(list(enumerate(values)))
         expected = stats.bootstrap(
             (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(1)
         ).confidence_interval
@@ -56,8 +50,8 @@ class TestIntervals:
         g = np.random.default_rng(5)
         values = g.normal(size=40)
         independent, repeated = (
-            estimate(bootstrap.mean(Bootstrap(p, np.random.default_rng(0)).weights(p), np.tile(values, 2)), 80, n)
-            for p, n in ((list(range(80)), 80), (list(range(40)) * 2, 40))
+            bootstrap.patient_mean(list(zip(patients, np.tile(values, 2), strict=True)))
+            for patients in (range(80), [*range(40)] * 2)
         )
         widths = [estimate.high - estimate.low for estimate in (independent, repeated)]
         assert widths[1] / widths[0] == pytest.approx(math.sqrt(2), rel=0.1)

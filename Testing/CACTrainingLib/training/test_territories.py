@@ -116,7 +116,7 @@ def test_dice_by_hand():
     output = np.zeros((12, 4, 4, 4), np.float32)
     output[0, :1] = 1
     output[3, :, :2], output[5, :, 2:] = 1, 1  # LAD in one half, RCA in the other
-    values = training._dice(output, Patch(torch.zeros(2, 4, 4, 4), labels, heart, torch.zeros(5, 4, 4, 4)))
+    values = training._dice(output, Patch(torch.zeros(2, 4, 4, 4), labels, heart))
     # 16 voxels of each are true and 24 of 48 known ones are predicted, 8 of them rightly.
     assert values[1] == values[3] == pytest.approx(2 * 8 / (16 + 24))
     assert values[-1] == pytest.approx(2 * 16 / (16 + 32))

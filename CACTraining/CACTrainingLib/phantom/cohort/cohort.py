@@ -31,7 +31,7 @@ from ..anatomy.points import EMPTY
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
 from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
-from .export import Labels, annotate, as_ct_scan, image_on, same_settings, write_scan
+from .export import Labels, annotate, as_ct_scan, same_settings, write_scan
 from .lesion_patients import draw_lesion_patient
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def make_scan(
         patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)
-    scan = scan_patient(patient, scanner, pose, scan_number, grid, threads=1)
+    scan = scan_patient(patient, scanner, pose, scan_number, grid)
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 
 
@@ -254,7 +254,7 @@ def make_sample() -> Sample:
     true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
     return Sample(
         scan=with_warnings(ct, _DIGITAL),
-        lesions=image_on(scan.grid, labels.regions),
+        lesions=scan.grid.image(labels.regions),
         calibration_mg_per_mm3_hu=1 / (1000 * scan.scanner.calcium_hu_per_mg_cm3),
         true_mass_mg=true_mass,
     )
@@ -305,10 +305,10 @@ def reference_scores(patient: Patient) -> dict[str, Score]:
     # Lung vessels and grain take most of the time but do not change the score.
     patient = replace(patient, vessels=EMPTY, grain=EMPTY, distractors=())
     grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
-    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads=1)
+    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
     arteries = annotate(scan, np.random.default_rng(0)).arteries
-    lesions = find_lesions(image_on(grid, scan.hu), arteries, ScoringRules()).lesions
+    lesions = find_lesions(grid.image(scan.hu), arteries, ScoringRules()).lesions
     return {
         artery.key: replace(score, mass_mg=score.pseudo_mass_hu_mm3 / (1000.0 * per_mg))
         for artery, score in scores_by_site(lesions, Artery).items()

@@ -303,18 +303,10 @@ def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Genera
     )
 
 
-def draw_lesion_scan(
-    number: int, difficulty: Difficulty | None = None, gated: bool | None = None
-) -> tuple[Scanner, ScanPose]:
-    """Draw scanner and pose of a patient's scan.
-
-    gated: True for a gated scan; None draws it. Where motion is the difficulty no scan is gated.
-    """
+def draw_lesion_scan(number: int, difficulty: Difficulty | None = None) -> tuple[Scanner, ScanPose]:
+    """Draw scanner and pose of a patient's scan; where motion is the difficulty it is not gated."""
     g = stream(number, 71)
-    is_drawn_gated = bool(g.random() < GATED_SHARE)
-    gated = is_drawn_gated if gated is None else gated
-    if difficulty == "motion":
-        gated = False
+    gated = g.random() < GATED_SHARE and difficulty != "motion"
     scanner, pose = draw_pair(PROTOCOLS[GATED if gated else UNGATED], stream(number, 72))[int(g.integers(2))]
     if difficulty == "motion":
         g = stream(number, 78)

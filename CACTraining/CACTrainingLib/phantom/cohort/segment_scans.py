@@ -25,7 +25,7 @@ from ..anatomy.segments import draw_plaque_by_segment
 from ..scanner.motion import PROTOCOLS, draw_pair
 from ..scanner.response import add_stamp, image_of_points
 from ..scanner.simulation import DigitalScan, displacement, scan_grid, scan_patient
-from .export import LABEL_HU, as_ct_scan, image_on
+from .export import LABEL_HU, as_ct_scan
 
 SEGMENT_SCANS_VERSION = 1
 """Raised whenever the scans of a patient would come out otherwise."""
@@ -114,7 +114,7 @@ def _simulate(number: int, protocol: str, share: float) -> tuple[Patient, Digita
     drawn = draw_plaque_by_segment(patient.tree, stream(number, _STREAM), mass_mg, share)
     patient = replace(patient, plaques=tuple(plaque for _, plaque in drawn.values()))
     scanner, pose = draw_pair(PROTOCOLS[protocol], stream(number, 20))[_SCAN - 1]
-    scan = scan_patient(patient, scanner, pose, _SCAN, scan_grid(scanner, HEIGHTS_MM), threads=1)
+    scan = scan_patient(patient, scanner, pose, _SCAN, scan_grid(scanner, HEIGHTS_MM))
     return patient, scan, {plaque: segment for plaque, (segment, _) in drawn.items()}
 
 
@@ -126,6 +126,6 @@ def _write(folder: Path, patient: Patient, scan: DigitalScan, segments: dict[int
     acquisition = as_ct_scan(scan, patient).acquisition
     truth = {"plaques": [asdict(plaque) for plaque in plaques], "acquisition": asdict(acquisition)}
     with atomic_folder(folder) as half:
-        sitk.WriteImage(image_on(scan.grid, scan.hu), half / "ct.nii.gz", useCompression=True)
-        sitk.WriteImage(image_on(scan.grid, label_plaques(patient, scan)), half / "plaques.nii.gz", useCompression=True)
+        sitk.WriteImage(scan.grid.image(scan.hu), half / "ct.nii.gz", useCompression=True)
+        sitk.WriteImage(scan.grid.image(label_plaques(patient, scan)), half / "plaques.nii.gz", useCompression=True)
         (half / "truth.json").write_text(json.dumps(truth, indent=1), encoding="utf-8")

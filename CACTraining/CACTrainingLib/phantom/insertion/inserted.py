@@ -45,7 +45,7 @@ from ..anatomy.distractors import (
 from ..anatomy.hearts.territories import TERRITORIES
 from ..anatomy.hearts.valves import DEPOSITS
 from ..anatomy.points import POINT_STEP_MM
-from ..cohort.export import SCHEMA, Labels, annotate, image_on, same_settings, truth_of_scan, write_files
+from ..cohort.export import SCHEMA, Labels, annotate, same_settings, truth_of_scan, write_files
 from ..scanner.response import Stamp, add_stamps
 from ..scanner.scanner import NoiseSource
 from ..scanner.simulation import SMOOTHING_MM, ScanWithTruth
@@ -237,7 +237,7 @@ def _apply_look(clean: InsertedScan, background: Background, look: Look, seed: t
     grid, scanner = look.grid(), look.scanner(clean.scanner)
     heart = look.apply_to_mask(clean.heart, clean.grid)
     hu = look.apply(clean.hu, clean.grid, min(look.air_hu, -1000.0))
-    scan = CTScan(image_on(grid, np.rint(hu).astype(np.int16)), background.scan.acquisition)
+    scan = CTScan(grid.image(np.rint(hu).astype(np.int16)), background.scan.acquisition)
     usual = float(np.median(clean.noise_sd_hu))
     noise, share = measure_noise(scan, heart, usual, clean.smoothed_noise_share * usual)
     if look.noise_hu:
@@ -309,7 +309,7 @@ def write_insertions(
             with atomic_folder(folder / name) as unfinished:
                 write_files(unfinished, scan, labels, _truth(background, scan, labels, number, settings))
                 if scan.territories is not None:
-                    sitk.WriteImage(image_on(scan.grid, scan.territories), unfinished / TERRITORIES_FILE)
+                    sitk.WriteImage(scan.grid.image(scan.territories), unfinished / TERRITORIES_FILE)
             if progress:
                 progress(len(names) - len(missing) + missing.index(name) + 1, len(names))
     return folder

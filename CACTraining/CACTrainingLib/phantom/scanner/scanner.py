@@ -134,7 +134,7 @@ LOW_FREQUENCY_FLOOR_PER_MM = 0.05
 
 
 class NoiseSource:
-    """Noise fields of a scan, slice by slice, reproducible in any order and thread.
+    """Noise fields of a scan, slice by slice, reproducible in any order.
 
     seed: integers that identify patient, scan and purpose.
     """
@@ -151,8 +151,8 @@ class NoiseSource:
         self._frequency_squared = frequency**2
         self._along_y = (fy**2 / np.maximum(self._frequency_squared, 1e-12)).astype(np.float32)
         self.overlap = max(1, round(scanner.slice_thickness_mm / scanner.slice_spacing_mm))
-        # Neighbours that overlap share fields, in two threads.
-        self._spectrum = lru_cache(2 * self.overlap)(self._draw_spectrum)
+        # Neighbours that overlap share fields.
+        self._spectrum = lru_cache(self.overlap)(self._draw_spectrum)
 
     def smoothed_share(self, sigma_mm: float) -> float:
         """Return the share of the noise's standard deviation left by a Gaussian blur in the slice."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -96,42 +95,30 @@ def scan_grid(scanner: Scanner, z_range_mm: tuple[float, float] = CHEST_MM) -> G
     )
 
 
-def scan_patient(
-    patient: Patient, scanner: Scanner, pose: ScanPose, scan_number: int, grid: Grid | None = None, threads: int = 2
-) -> DigitalScan:
-    """Scan a patient. scan_number: number of this patient's scan, for the noise. threads do not change the result."""
-    grid = grid or scan_grid(scanner)
+def scan_patient(patient: Patient, scanner: Scanner, pose: ScanPose, scan_number: int, grid: Grid) -> DigitalScan:
+    """Scan a patient. scan_number: number of this patient's scan, for the noise."""
     # The grid is shifted against the table, so that the patient's frame stays fixed.
     shift = np.asarray(pose.table_shift_mm)
     patient_grid = replace(grid, origin_mm=tuple(np.asarray(grid.origin_mm) - shift))
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        painter = _Painter(patient, scanner, pose, patient_grid, scan_number)
-        objects = moving_objects(patient, painter.heart.frame)
-        calcium: dict[str, list[Stamp]] = {}
-        distractors: dict[str, list[Stamp]] = {}
-
-        def image(moving: _Moving) -> list[Stamp]:
-            motion = displacement(patient, pose, moving.group, moving.with_heart)
-            return image_of_points(moving.cloud, patient_grid, scanner, motion, moving.view_gain)
-
-        for moving, images in zip(objects, pool.map(image, objects), strict=True):
-            for stamp in images:
-                painter.stamps[moving.kind][stamp.k].append(stamp)
-            if moving.artery is not None:
-                calcium.setdefault(moving.artery, []).extend(images)
-            elif moving.distractor is not None:
-                factor = painter.factors[moving.kind]
-                distractors.setdefault(moving.distractor, []).extend(
-                    replace(stamp, values=factor * stamp.values) for stamp in images
-                )
-        hu = np.empty(grid.shape, np.int16)
-        heart = np.empty(grid.shape, bool)
-        noise = np.empty(grid.shape[0])
-
-        def paint(k: int) -> None:
-            hu[k], heart[k], noise[k] = painter.slice(k)
-
-        list(pool.map(paint, range(grid.shape[0])))
+    painter = _Painter(patient, scanner, pose, patient_grid, scan_number)
+    calcium: dict[str, list[Stamp]] = {}
+    distractors: dict[str, list[Stamp]] = {}
+    for moving in moving_objects(patient, painter.heart.frame):
+        motion = displacement(patient, pose, moving.group, moving.with_heart)
+        images = image_of_points(moving.cloud, patient_grid, scanner, motion, moving.view_gain)
+        for stamp in images:
+            painter.stamps[moving.kind][stamp.k].append(stamp)
+        if moving.artery is not None:
+            calcium.setdefault(moving.artery, []).extend(images)
+        elif moving.distractor is not None:
+            factor = painter.factors[moving.kind]
+            distractors.setdefault(moving.distractor, []).extend(
+                replace(stamp, values=factor * stamp.values) for stamp in images
+            )
+    hu, heart = np.empty(grid.shape, np.int16), np.empty(grid.shape, bool)
+    noise = np.empty(grid.shape[0])
+    for k in range(grid.shape[0]):
+        hu[k], heart[k], noise[k] = painter.slice(k)
     truth = np.zeros(grid.shape, np.float32)
     for images in calcium.values():
         add_stamps(truth, images, 1000.0)

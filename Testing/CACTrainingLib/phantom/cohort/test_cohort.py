@@ -1,12 +1,12 @@
 """Files of a cohort: complete, readable, resumable and reproducible."""
 
-import csv
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
@@ -31,11 +31,6 @@ def scan_of_8():
     return make_scan(8, 2, SMALL)
 
 
-def table_of(folder):
-    with (folder / "cohort.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.long
 def test_files_hold_the_simulation(cohort, scan_of_8):
     patient, scan, labels = scan_of_8
@@ -53,7 +48,7 @@ def test_files_hold_the_simulation(cohort, scan_of_8):
 
 @pytest.mark.long
 def test_the_table_has_a_row_for_each_scan(cohort):
-    rows = table_of(cohort)
+    rows = csv_rows(cohort / "cohort.csv")
     assert [(row["patient"], row["scan"]) for row in rows] == [("8", "1"), ("8", "2"), ("9", "1"), ("9", "2")]
     assert [row["breath_hold"] for row in rows[:2]] == ["True", "False"]
     assert rows[0]["mass_mg"] == rows[1]["mass_mg"]
@@ -78,7 +73,7 @@ def test_an_interrupted_cohort_goes_on_and_ends_the_same(cohort, tmp_path):
     with pytest.raises(CTError, match="other settings"):
         write_cohort(2, cohort, replace(SMALL, contrast=True))
     single_scans = write_cohort(1, tmp_path, replace(SMALL, scans=1), workers=1).parent
-    assert [(row["patient"], row["scan"]) for row in table_of(single_scans)] == [("8", "1")]
+    assert [(row["patient"], row["scan"]) for row in csv_rows(single_scans / "cohort.csv")] == [("8", "1")]
     assert len(list(single_scans.rglob("ct.nii.gz"))) == 1
 
 

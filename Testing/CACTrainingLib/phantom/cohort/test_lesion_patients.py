@@ -131,17 +131,10 @@ def test_motion_is_fast_and_half_of_its_patients_have_no_plaque(patients):
     around = patients["motion"].body.surroundings
     assert around is not None
     assert around.most_lumen > 1
-    scanner, pose = draw_lesion_scan(NUMBER, "motion", gated=True)
+    scanner, pose = draw_lesion_scan(NUMBER, "motion")
     assert scanner.half_scan
     assert scanner.gate_phase is None
     assert pose.motion_scale >= lesion_patients.MOVING_SCALE[0]
-
-
-def test_gating_can_be_chosen_and_changes_nothing_else_of_the_usual_scan():
-    usual = draw_lesion_scan(NUMBER)
-    is_gated = usual[0].gate_phase is not None
-    assert draw_lesion_scan(NUMBER, gated=is_gated) == usual
-    assert (draw_lesion_scan(NUMBER, gated=not is_gated)[0].gate_phase is None) == is_gated
 
 
 @pytest.mark.long

@@ -72,7 +72,7 @@ def masses_in_perfect_map(patient):
     """Return the masses of the lesions of a calcium map without errors, mg [n]."""
     patient = replace(patient, vessels=EMPTY, grain=EMPTY, distractors=())
     grid = scan_grid(REFERENCE_SCANNER, _heights_mm(patient))
-    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid, threads=1)
+    scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid)
     mg_per_mm3 = np.zeros(grid.shape, np.float32)
     for stamps in scan.arteries.values():
         add_stamps(mg_per_mm3, stamps)

@@ -20,7 +20,6 @@ from scipy import ndimage
 from CACScoringLib.mrml import sample_data
 from CACTrainingLib.phantom.anatomy.patient import draw_patient, stream
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
-from CACTrainingLib.phantom.cohort.export import image_on
 from CACTrainingLib.phantom.scanner.motion import PROTOCOLS, draw_pair
 from CACTrainingLib.phantom.scanner.scanner import KERNELS
 from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
@@ -38,7 +37,7 @@ def make_bundled_scan():
         slice_thickness_mm=3.0,
         slice_spacing_mm=3.0,
     )
-    return scan_patient(patient, scanner, pose, 1, scan_grid(scanner, (-75.0, 87.0)), threads=1)
+    return scan_patient(patient, scanner, pose, 1, scan_grid(scanner, (-75.0, 87.0)))
 
 
 @pytest.mark.long
@@ -57,7 +56,7 @@ def test_the_bundled_scan_is_made_again():
 
 def write_bundled_scan():
     scan, file = make_bundled_scan(), sample_data.sample_file()
-    image = image_on(scan.grid, np.where(outside(scan.hu), np.int16(-1000), scan.hu))
+    image = scan.grid.image(np.where(outside(scan.hu), np.int16(-1000), scan.hu))
     image.SetMetaData("description", "CAC digital patient: computed, not scanned; shows no person. Apache-2.0.")
     sitk.WriteImage(image, file, useCompression=True, compressionLevel=9)
     thumbnail(scan).save(file.with_suffix(".png"), optimize=True)

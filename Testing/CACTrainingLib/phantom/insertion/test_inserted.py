@@ -15,7 +15,7 @@ from CACScoringLib.models.cards import find_model, load_model
 from CACTrainingLib.data.datasets import find_scans
 from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
-from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, image_on
+from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan
 from CACTrainingLib.phantom.insertion import inserted
 from CACTrainingLib.phantom.insertion.background import prepare_background
 from CACTrainingLib.phantom.insertion.inserted import (
@@ -44,7 +44,7 @@ def digital():
     scanner, pose = Scanner(field_of_view_mm=340, matrix=320, noise_hu=12), ScanPose(motion_scale=0)
     scan = scan_patient(patient, scanner, pose, 1, scan_grid(scanner, (-84.0, 66.0)))
     labels = territories(patient, pose, scan.grid)
-    return scan, as_ct_scan(scan, patient), image_on(scan.grid, scan.heart.astype(np.uint8)), labels
+    return scan, as_ct_scan(scan, patient), scan.grid.image(scan.heart.astype(np.uint8)), labels
 
 
 @pytest.fixture(scope="module")

@@ -39,15 +39,6 @@ def test_outside_the_bodys_box_there_is_only_air_and_the_couch(patient, still, m
     assert (difference > 0).mean() < 1e-4
 
 
-def test_threads_change_no_bit(patient):
-    pose = ScanPose(breathing_mm=4, heart_rate_bpm=70)
-    grid = scan_grid(SCANNER, (-20.0, 20.0))
-    single_thread, three_threads = (scan_patient(patient, SCANNER, pose, 1, grid, threads) for threads in (1, 3))
-    assert np.array_equal(single_thread.hu, three_threads.hu)
-    assert np.array_equal(single_thread.calcium_mg_cm3, three_threads.calcium_mg_cm3)
-    assert not np.array_equal(single_thread.hu, scan_patient(patient, SCANNER, pose, 2, grid, 2).hu)
-
-
 def test_labels_follow_contrast_and_noise(patient, still):
     quiet = annotate(still, np.random.default_rng(0))
     assert any(label.visible for label in quiet.slices)
