@@ -93,13 +93,13 @@ class Territories:
             np.maximum(highest, probability, out=highest)
         return label
 
-    def heart_mask(self, shape: tuple[int, ...], threshold: float = 0.5) -> np.ndarray:
+    def heart_mask(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the largest connected part of the heart in a scan of this shape, bool [k, j, i]."""
         mask = np.zeros(shape, bool)
-        heart = ndimage.binary_dilation(largest_part(self.heart >= threshold))
+        heart = ndimage.binary_dilation(largest_part(self.heart >= 0.5))
         cut, grid, box = self._part(mask.shape, heart)
         probability = np.where(heart, self.heart, np.float32(0))[box]
-        mask[cut] = grid.paste(probability, _lengths(cut)) >= threshold + 1e-3
+        mask[cut] = grid.paste(probability, _lengths(cut)) >= 0.5 + 1e-3
         return mask
 
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -206,6 +206,18 @@ SNOMED_CODES: dict[Site, tuple[str, ...]] = {
 }
 """SNOMED CT codes of a site (first) and of its branches (PS3.16 CID 3015, CID 3010)."""
 
+SITE_CONCEPTS: dict[Site, tuple[str, str]] = {
+    Artery.LM: ("3227004", "Left Main Coronary Artery"),
+    Artery.LAD: ("59438005", "Left Anterior Descending Coronary Artery"),
+    Artery.LCX: ("57396003", "Circumflex Coronary Artery"),
+    Artery.RCA: ("13647002", "Right Coronary Artery"),
+    Artery.OTHER: ("41801008", "Coronary artery"),
+    NonCoronary.AORTIC_VALVE: ("34202007", "Aortic Valve"),
+    NonCoronary.MITRAL_ANNULUS: ("65197004", "Mitral Annulus"),
+    NonCoronary.THORACIC_AORTA: ("113262008", "Thoracic aorta"),
+}
+"""Code and text in SNOMED CT of sites that it knows; arteries as in CID 3015."""
+
 
 TERRITORIES = (
     "outside",

@@ -237,18 +237,17 @@ def read_table(path: Path, needed: Iterable[str] = (), usual_name: str = "", sho
     return table
 
 
-def read_cells(path: Path, usual_name: str = "", errors: str = "strict") -> list[tuple[int, list[str]]]:
+def read_cells(path: Path, errors: str = "strict") -> list[tuple[int, list[str]]]:
     """Read the line number and the cells of each line that is not empty; the first need not be a heading.
 
     Args:
         path: As `read_table` takes it.
-        usual_name: For the message.
         errors: Treatment of bytes that are not UTF-8, as in `bytes.decode`.
 
     Raises:
         TableError: The table cannot be read.
     """
-    return _read(path, usual_name, errors)[1]
+    return _read(path, "", errors)[1]
 
 
 def _read(path: Path, usual_name: str, errors: str = "strict") -> tuple[str, list[tuple[int, list[str]]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydicom.sr.coding import Code
 
-from ..core.labels import Artery, NonCoronary, Site
+from ..core.labels import SITE_CONCEPTS, Artery, NonCoronary, Site
 from ..results import ScoreResult
 
 OWN_SCHEME = "99CAC"
@@ -60,18 +60,10 @@ PERICARDIUM = Code("76848001", "SCT", "Pericardium")
 HEART = Code("80891009", "SCT", "Heart")
 CORONARY = Code("41801008", "SCT", "Coronary artery")
 PLACES: dict[Site, Code] = {
-    Artery.LM: Code("3227004", "SCT", "Left Main Coronary Artery"),
-    Artery.LAD: Code("59438005", "SCT", "Left Anterior Descending Coronary Artery"),
-    Artery.LCX: Code("57396003", "SCT", "Circumflex Coronary Artery"),
-    Artery.RCA: Code("13647002", "SCT", "Right Coronary Artery"),
-    Artery.OTHER: CORONARY,
+    **{site: Code(code, "SCT", text) for site, (code, text) in SITE_CONCEPTS.items()},
     Artery.UNASSIGNED: CORONARY,
-    NonCoronary.AORTIC_VALVE: Code("34202007", "SCT", "Aortic Valve"),
-    NonCoronary.MITRAL_ANNULUS: Code("65197004", "SCT", "Mitral Annulus"),
-    NonCoronary.THORACIC_AORTA: Code("113262008", "SCT", "Thoracic aorta"),
     NonCoronary.OTHER: Code("72410000", "SCT", "Mediastinum"),
 }
-"""Codes of sites; arteries as in CID 3015."""
 
 # Units
 NO_UNITS = Code("1", "UCUM", "no units")

@@ -14,11 +14,11 @@ from ..core.labels import (
     NOT_CORONARY,
     NOT_CORONARY_ID,
     SITE_COLOURS,
+    SITE_CONCEPTS,
     SITE_OF,
     SITES,
     TERRITORIES,
     Artery,
-    NonCoronary,
     Site,
 )
 from ..core.voxels import voxels_of
@@ -41,16 +41,7 @@ _REGIONS = "Anatomic codes - DICOM master list"
 _PLAQUE = "SCT^49755003^Morphologically Altered Structure~SCT^29483008^Calcified atheromatous plaque~^^"
 # Unassigned candidates are coded as calcium, because neither plaque nor site is confirmed.
 _CALCIUM = "SCT^91720002^Body Substance~SCT^5540006^Calcium~^^"
-_SITE_REGIONS = {
-    Artery.LM: "SCT^3227004^Left Main Coronary Artery",
-    Artery.LAD: "SCT^59438005^Left Anterior Descending Coronary Artery",
-    Artery.LCX: "SCT^57396003^Circumflex Coronary Artery",
-    Artery.RCA: "SCT^13647002^Right Coronary Artery",
-    Artery.OTHER: "SCT^41801008^Coronary artery",
-    NonCoronary.AORTIC_VALVE: "SCT^34202007^Aortic Valve",
-    NonCoronary.MITRAL_ANNULUS: "SCT^65197004^Mitral Annulus",
-    NonCoronary.THORACIC_AORTA: "SCT^113262008^Thoracic aorta",
-}
+_SITE_REGIONS = {site: f"SCT^{code}^{text}" for site, (code, text) in SITE_CONCEPTS.items()}
 _TERRITORY_TYPES = {
     "aortic valve and root": "SCT^8128003^Aortic Root",
     "ascending aorta": "SCT^54247002^Ascending aorta",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..core.ct import CTScan
     from ..core.progress import Progress
-    from ..readings.cases import ReviewCase
 
 _CALL, _RESULT = "call.pickle", "result.pickle"
 
@@ -30,20 +30,11 @@ def read_result(folder: Path) -> Any:
     return pickle.loads((folder / _RESULT).read_bytes())
 
 
-def open_ct(ct: Path, series: str | None, target: Path, progress: Progress) -> None:
-    """Read a CT and write it to a file that the panel loads fast. series: UID, where a folder holds several series."""
+def write_ct(read: Callable[[], CTScan], target: Path, progress: Progress) -> None:
+    """Read a CT and write it to a file that the panel loads fast."""
     import SimpleITK as sitk
 
-    from ..io.reading import read_ct
-
-    sitk.WriteImage(read_ct(ct, series).image, str(target))
-
-
-def open_case(case: ReviewCase, target: Path, progress: Progress) -> None:
-    """Read the series of a CT that was scored, and write it as `open_ct` does."""
-    import SimpleITK as sitk
-
-    sitk.WriteImage(case.scan().image, str(target))
+    sitk.WriteImage(read().image, str(target))
 
 
 def main(arguments: list[str]) -> int:

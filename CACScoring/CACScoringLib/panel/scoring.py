@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from .scan_facts import acquisitionOf
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from ..core.ct import CTScan
     from ..mrml.scene import SceneNodes
     from ..review.scene import SceneReview
     from .scene_reading import SceneReading
@@ -85,16 +87,14 @@ class Scorer:
             ct: File or DICOM folder of the CT.
             series: Series UID, where the DICOM folder holds several.
         """
-        from .background import open_ct
+        from ..io.reading import read_ct
 
-        self._begin(self._opening(folder, name, (open_ct, Path(ct), series)))
+        self._begin(self._opening(folder, name, partial(read_ct, Path(ct), series)))
 
     def openReading(self, reading: SceneReading) -> None:
         """Begin to load a CT and its result for a recorded reading."""
-        from .background import open_case
-
         case = reading.case
-        self._begin(self._opening(case.folder, reading.name, (open_case, case), reading))
+        self._begin(self._opening(case.folder, reading.name, case.scan, reading))
 
     def cancel(self) -> None:
         """Cancel the current run, unless its result is already being shown."""
@@ -120,14 +120,15 @@ class Scorer:
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
     def _opening(
-        self, folder: Path, name: str, call: tuple[Any, ...], reading: SceneReading | None = None
+        self, folder: Path, name: str, read: Callable[[], CTScan], reading: SceneReading | None = None
     ) -> Steps[SceneReview]:
-        """Read a CT in the background and load its result. call: function that writes the CT, and its arguments."""
+        """Read a CT in the background and load its result. read: function that reads the CT, for another process."""
         from ..io.image_files import read_image
+        from .background import write_ct
 
         with temporaryFolder() as temporary:
             target = Path(temporary) / "ct.nrrd"
-            yield from self.job.call(*call, target, onProgress=self.progressed.emit)
+            yield from self.job.call(write_ct, read, target, onProgress=self.progressed.emit)
             return (yield from self._load(folder, lambda: read_image(target), name, reading=reading))
 
     def _load(

@@ -74,13 +74,13 @@ def hideEmptyColumns(table) -> None:
         table.setColumnHidden(column, bool(rows) and not any(table.item(row, column).text() for row in rows))
 
 
-def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]], hints: Sequence[str] | None = None) -> None:
-    """Write a table, with numbers in all columns but the first, and show all of it. hints: tooltips of the rows."""
+def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table, with numbers in all columns but the first, and show all of it."""
     table.setColumnCount(len(titles))
     table.setHorizontalHeaderLabels(titles)
     table.setRowCount(len(rows))
     for row, texts in enumerate(rows):
-        fillRow(table, row, texts, range(1, len(texts)), "" if hints is None else hints[row])
+        fillRow(table, row, texts, range(1, len(texts)), "")
     table.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
     fitColumns(table)
 

@@ -478,27 +478,22 @@ class ScanReview:
                 self._state.write(method, self._reviews[method].labelled, alone=True)
             self._take_in()
             return problems != self.problems
-        if not self._undo:
-            return False
-        change = self._undo.pop()
-        self._apply(change, backward=True)
-        self._redo.append(change)
-        self._note_assigned(change, backward=True)
-        self._update_confirmations(change)
-        self._record("undo", change)
-        return True
+        return bool(self._undo) and self._move("undo", self._undo, self._redo)
 
     def redo(self) -> bool:
         """Redo the step that `undo` reverted; return False if there is none or something was edited since."""
         self.refresh()
-        if not self.can_redo:
-            return False
-        change = self._redo.pop()
-        self._apply(change, backward=False)
-        self._undo.append(change)
-        self._note_assigned(change)
+        return self.can_redo and self._move("redo", self._redo, self._undo)
+
+    def _move(self, kind: str, source: list[Change], target: list[Change]) -> bool:
+        """Apply the last of some steps, forward or backward, and put it on top of the others. kind: undo or redo."""
+        change, backward = source.pop(), kind == "undo"
+        self._write(change, backward)
+        self._take_in()
+        target.append(change)
+        self._note_assigned(change, backward)
         self._update_confirmations(change)
-        self._record("redo", change)
+        self._record(kind, change)
         return True
 
     def make_blind(self, seed: str) -> None:
@@ -599,10 +594,6 @@ class ScanReview:
     def _check(self, method: str) -> None:
         if method in self.problems:
             raise MaskError(self.problems[method])
-
-    def _apply(self, change: Change, backward: bool) -> None:
-        self._write(change, backward)
-        self._take_in()
 
     def _write(self, change: Change, backward: bool) -> None:
         side = 0 if backward else 1

@@ -1,17 +1,10 @@
-"""Remedies in the words of the command line, of Python and of a panel."""
+"""Remedies in the words of a panel; test_api.py has those of Python and test_main.py those of the command line."""
 
 import os
 import subprocess
 import sys
 
-from CACScoringLib.core.remedies import DEVICE, PANEL_WORKER, words_of
-
-
-def test_words_of_each_interface():
-    assert str(DEVICE) == "--device cpu or auto"
-    with words_of("argument"):
-        assert str(DEVICE) == 'device="cpu"'
-    assert str(DEVICE) == "--device cpu or auto"
+from CACScoringLib.core.remedies import PANEL_WORKER
 
 
 def test_a_panels_worker_names_fields():

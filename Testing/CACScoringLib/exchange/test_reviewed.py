@@ -52,6 +52,11 @@ def series(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def scan(series):
+    return read_ct(series.ct)
+
+
+@pytest.fixture(scope="module")
 def segmentation(series, tmp_path_factory):
     folder = tmp_path_factory.mktemp("objects")
     write_objects(folder, score(series))
@@ -124,8 +129,7 @@ def test_a_segmentation_on_a_shifted_grid_is_resampled_with_a_warning(segmentati
     assert result.methods["threshold"].total == score(series).methods["threshold"].total
 
 
-def test_a_ct_or_a_broken_file_is_no_review(segmentation, series, tmp_path):
-    scan = read_ct(series.ct)
+def test_a_ct_or_a_broken_file_is_no_review(segmentation, series, scan, tmp_path):
     with pytest.raises(MaskError, match="modality CT"):
         read_reviewed(next(series.ct.iterdir()), scan)
     (tmp_path / "half.dcm").write_bytes(segmentation.read_bytes()[:-200])
@@ -145,8 +149,7 @@ def square(low, high, k):
     return [(low, low, k), (high, low, k), (high, high, k), (low, high, k)]
 
 
-def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(series, tmp_path):
-    scan = read_ct(series.ct)
+def test_contours_are_filled_in_their_slices_and_inner_ones_are_holes(scan, tmp_path):
     contours = [("LAD", [square(9.6, 20.4, 5), square(13.6, 16.4, 5)]), ("aorta", [square(29.6, 32.4, 6)])]
     path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
     labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])
@@ -177,15 +180,13 @@ def box(rows, columns, k=5):
         ([box((10, 20), (10, 20)), box((12, 18), (12, 18))], "CLOSEDPLANAR_XOR", [(11, 11)], [(15, 15)]),
     ],
 )  # fmt: skip
-def test_overlapping_contours_are_united(series, contours, kind, filled, empty, tmp_path):
-    scan = read_ct(series.ct)
+def test_overlapping_contours_are_united(scan, contours, kind, filled, empty, tmp_path):
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", contours)], kind=kind)
     labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])[5]
     assert [bool(labels[place]) for place in filled + empty] == [True] * len(filled) + [False] * len(empty)
 
 
-def test_open_contours_are_refused(series, tmp_path):
-    scan = read_ct(series.ct)
+def test_open_contours_are_refused(scan, tmp_path):
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9, 12, 5)])], kind="OPEN_PLANAR")
     with pytest.raises(MaskError, match=r"not closed \(OPEN_PLANAR\)"):
         read_reviewed(path, scan)
@@ -207,9 +208,8 @@ def test_open_contours_are_refused(series, tmp_path):
         ([[(-2, 0, 5), (1, 0, 5)]], [(0, 0), (1, 0)]),
     ],
 )  # fmt: skip
-def test_pixels_on_a_contour_are_inside(series, corners, pixels, tmp_path):
+def test_pixels_on_a_contour_are_inside(scan, corners, pixels, tmp_path):
     """OpenCV's findContours and rt-utils draw contours through the centres of the outermost pixels."""
-    scan = read_ct(series.ct)
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", corners)])
     labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])
     assert {(i, j) for _k, j, i in np.argwhere(labels).tolist()} == set(pixels)
@@ -218,9 +218,8 @@ def test_pixels_on_a_contour_are_inside(series, corners, pixels, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0])
 @pytest.mark.parametrize("copies", [1, 2])
-def test_contours_of_other_slices_reach_the_slices_of_the_ct(series, spacing_mm, copies, tmp_path):
+def test_contours_of_other_slices_reach_the_slices_of_the_ct(scan, spacing_mm, copies, tmp_path):
     """A column of square section with a hole, drawn from 15 to 45 mm on slices of another spacing."""
-    scan = read_ct(series.ct)
     places = np.arange(15, 45 + 1e-6, spacing_mm) / scan.slice_spacing_mm
     contours = [square(*corners, k) for k in places for corners in ((9.6, 20.4), (13.6, 16.4))] * copies
     labels, warnings = read_reviewed(write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", contours)]), scan)
@@ -231,15 +230,13 @@ def test_contours_of_other_slices_reach_the_slices_of_the_ct(series, spacing_mm,
     assert [w.code for w in warnings] == ([] if spacing_mm == 3.0 else ["contours-between-slices"])
 
 
-def test_lesions_of_slices_without_contours_between_them_stay_apart(series, tmp_path):
-    scan = read_ct(series.ct)
+def test_lesions_of_slices_without_contours_between_them_stay_apart(scan, tmp_path):
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9.6, 12.4, k) for k in (3, 5)])])
     labels = sitk.GetArrayFromImage(read_reviewed(path, scan)[0])
     assert np.flatnonzero(labels.any((1, 2))).tolist() == [3, 5]
 
 
-def test_an_element_of_unknown_kind_is_broken(series, tmp_path):
-    scan = read_ct(series.ct)
+def test_an_element_of_unknown_kind_is_broken(scan, tmp_path):
     path = write_structures(tmp_path / "rt.dcm", scan.image, [("LAD", [square(9, 12, 5)])])
     content = path.read_bytes()
     for kind in (b"\x06\x30\x42\x00CS", b"\x06\x30\x26\x00LO"):  # of a contour's type, and of a structure's name
@@ -251,8 +248,7 @@ def test_an_element_of_unknown_kind_is_broken(series, tmp_path):
 
 
 @pytest.mark.long
-def test_contours_around_the_lesions_give_their_scores(series, tmp_path):
-    scan = read_ct(series.ct)
+def test_contours_around_the_lesions_give_their_scores(series, scan, tmp_path):
     reviewed = sitk.GetArrayFromImage(sitk.ReadImage(series.lesions))
     contours = []
     for site, name in zip(SITES, ("LAD", "RCA", "aortic valve"), strict=True):
@@ -266,8 +262,7 @@ def test_contours_around_the_lesions_give_their_scores(series, tmp_path):
     assert result.non_coronary.scores == expected.non_coronary.scores
 
 
-def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(series, tmp_path):
-    scan = read_ct(series.ct)
+def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(scan, tmp_path):
     tilted = [(10, 10, 5), (20, 10, 5), (20, 20, 8), (10, 20, 8)]
     with pytest.raises(MaskError, match="do not lie in the slices"):
         read_reviewed(write_structures(tmp_path / "a.dcm", scan.image, [("LAD", [tilted])]), scan)

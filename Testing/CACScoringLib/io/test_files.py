@@ -96,12 +96,6 @@ class TestArchives:
         with files.real_files(scan.dicom_files) as unpacked:
             assert [file.is_file() for file in unpacked] == [True] * 6
 
-    def test_an_image_file(self, tmp_path):
-        (tmp_path / "scan").mkdir()
-        image = image_of(chest_hu().astype(np.int16), (0.7, 0.8, 3.0))
-        sitk.WriteImage(image, str(tmp_path / "scan" / "ct.nii.gz"))
-        reads(self.pack(tmp_path / "scan"), chest_hu())
-
     def test_several_series_are_listed(self, tmp_path):
         write_series(tmp_path / "scan" / "a", chest_hu())
         write_series(tmp_path / "scan" / "b", chest_hu(seed=1), tags={"SeriesNumber": 7})

@@ -257,7 +257,6 @@ class TestImageFiles:
         for name, image, error, match in (
             ("a.png", sitk.GetImageFromArray(np.eye(9, dtype=np.uint8)), UnreadableError, "PNG"),
             ("a.tif", self.image(), UnreadableError, "is a TIFF file"),
-            ("a.mha", self.image()[:, :, 0], NotVolumeError, "2-D"),
             ("a.nii", sitk.JoinSeries([self.image()] * 2), NotVolumeError, "4-D"),
             ("a.nrrd", self.image(spacing=(0.7, 0.7, 30)), SliceGeometryError, "along axis k is 30 mm"),
             ("plain.nii.gz", mask, NotHounsfieldError, "label map"),

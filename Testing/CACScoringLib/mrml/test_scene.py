@@ -173,12 +173,6 @@ class TestContent:
         with pytest.raises(UnreadableError, match=rf"{name}\.nii\.gz is truncated.*Score the scan again"):
             content_of_folder(tmp_path, content.ct, content.name)
 
-    def test_other_schema(self, result, content, tmp_path):
-        report.write_images(tmp_path, result)
-        (tmp_path / "scores.json").write_text('{"schema": "cac-score/9"}', encoding="utf-8")
-        with pytest.raises(UnreadableError, match="cac-score/9"):
-            content_of_folder(tmp_path, content.ct, content.name)
-
 
 class TestVolumes:
     @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())

@@ -60,18 +60,6 @@ class TestViews:
         assert composite.GetLinkedControl()
 
     @pytest.mark.long
-    def test_leaving_the_panel_brings_the_former_layout_back(self, driver, panel):
-        manager = slicer.app.layoutManager()
-        before = manager.layout
-        driver.score(networks=True)
-        assert manager.layout == panel.views.LAYOUT_ID
-        driver.widget.exit()
-        assert manager.layout == before
-        driver.widget.enter()
-        driver.settle()
-        assert manager.layout == panel.views.LAYOUT_ID
-
-    @pytest.mark.long
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
         reviewed.ui.methodBox.setCurrentIndex(0)
@@ -148,17 +136,6 @@ class TestReview:
         assert history.RestorePreviousState()
         reviewed.settle()
         assert reviewed.scores()["Total"][0] == "1,458.0"
-
-    def test_only_the_lesions_of_the_result_under_review_are_shown(self, reviewed):
-        first = reviewed.review.nodes
-        reviewed.score(networks=True)
-        second = reviewed.review.nodes
-        assert second.calcium is not first.calcium
-        displays = [nodes.calcium.GetDisplayNode() for nodes in (first, second)]
-        assert [bool(display.GetVisibility()) for display in displays] == [False, True]
-        reviewed.ui.resultSelector.setCurrentNode(first.record)
-        reviewed.settle()
-        assert [bool(display.GetVisibility()) for display in displays] == [True, False]
 
     def test_a_node_of_the_result_is_removed(self, reviewed):
         slicer.mrmlScene.RemoveNode(reviewed.review.nodes.calcium)

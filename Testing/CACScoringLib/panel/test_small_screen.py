@@ -179,13 +179,6 @@ class TestLayouts:
         assert display.GetVisibility()
         assert display.GetSegmentVisibility(HEART_ID)
 
-    def test_the_heart_of_another_scan_is_hidden(self, driver):
-        driver.score(networks=True)
-        heart = driver.review.nodes.heart
-        driver.score(networks=True)
-        assert driver.review.nodes.heart is not heart
-        assert not heart.GetDisplayNode().GetVisibility()
-
 
 class TestStyles:
     @pytest.mark.parametrize("background", ["#ffffff", "#2b2b2b"])

@@ -8,6 +8,7 @@ import heart_with_territories
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scene_edits import METHODS, ids
 
 from CACScoringLib.core.errors import MaskError, ModelError
 from CACScoringLib.core.labels import Artery, NonCoronary
@@ -16,12 +17,6 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.scoring.mass import lesion_masses
-
-METHODS = ("threshold", "decomposition")
-
-
-def ids(review, method):
-    return [lesion.id for lesion in review.result(method).lesions]
 
 
 @pytest.fixture

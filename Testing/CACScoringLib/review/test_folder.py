@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 import slicer
 from images import image_of
+from scene_edits import numbers
 
 from CACScoringLib.core.ct import ScanWarning, scan_from_image
 from CACScoringLib.core.errors import JournalError, MaskError, UnreadableError
@@ -27,8 +28,6 @@ from CACScoringLib.review.state import whole_map
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scoring.scores import with_intervals_of
 
-METHODS = ("threshold", "decomposition")
-
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
@@ -37,17 +36,8 @@ def written(tmp_path_factory):
 
 
 @pytest.fixture
-def scan(written):
-    return written[1].scan
-
-
-@pytest.fixture
 def review(written):
     return ScanReview(ReviewFolder(written[0], written[1].scan), IN_BROWSER)
-
-
-def numbers(review):
-    return {m: (review.result(m).total, review.result(m).arteries) for m in METHODS}
 
 
 def edit(review):
