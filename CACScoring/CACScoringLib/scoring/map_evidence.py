@@ -1,4 +1,4 @@
-"""What a lesion of the clinical rule adds to the calcium map, and evidence of the map's lesions where nothing is dense.
+"""Lesions of the clinical rule that complete the calcium map, and evidence of its lesions where nothing is dense.
 
 The weights of the evidence are those of a logistic regression on scans whose calcium is known (`cac calibrate`), and
 are stored with the model of the map.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from ..calcium_map.decomposition import Decomposition
+from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan
 from ..core.errors import CTError
 from ..networks.configs import LESION_KINDS
@@ -63,16 +62,14 @@ def with_dense_calcium(
     flat = flat[~np.isin(slices, [k for k, is_on in by_reader.items() if not is_on])]
     excess = scan.hu.reshape(-1)[flat] - np.float32(BLOOD_HU)
     piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), parts.hu.shape, IN_SLICE)
-    shown, present = (np.bincount(piece, values) for values in (parts.hu.reshape(-1)[flat], excess))
-    is_missed = shown < MIN_SHARE * present
+    map_sums, excess_sums = (np.bincount(piece, values) for values in (parts.hu.reshape(-1)[flat], excess))
+    is_missed = map_sums < MIN_SHARE * excess_sums
     if not is_missed.any():
         return parts, 0
-    added = is_missed[piece]
-    hu = np.zeros_like(parts.hu)
-    places = np.nonzero(parts.hu)
-    hu[places] = parts.hu[places]
-    hu.reshape(-1)[flat[added]] = excess[added]
-    return replace(parts, hu=hu), int(is_missed.sum())
+    is_added = is_missed[piece]
+    completed = clear_map(parts, np.zeros((1, 1, 1), bool))  # a copy
+    completed.hu.reshape(-1)[flat[is_added]] = excess[is_added]
+    return completed, int(is_missed.sum())
 
 
 def map_features(

@@ -1,4 +1,4 @@
-"""What the clinical rule adds to the map, and the evidence of the map's lesions where nothing is dense."""
+"""Lesions of the clinical rule that complete the map, and the evidence of the map's lesions where nothing is dense."""
 
 import math
 from dataclasses import replace
@@ -30,7 +30,7 @@ def by_place(*not_coronary):
 
 
 @pytest.mark.parametrize(
-    ("shown", "by_reader", "coronary", "added"),
+    ("map_hu", "by_reader", "coronary", "added"),
     [
         (0, {}, 0.95, [0, 1, 2]),  # one piece in slice 0, two in slice 1
         (0, {}, 0.85, []),
@@ -39,16 +39,16 @@ def by_place(*not_coronary):
         (10, {}, 0.95, [0, 1, 2]),  # next to nothing
     ],
 )
-def test_what_the_map_misses_of_certain_lesions_is_added(shown, by_reader, coronary, added):
+def test_certain_lesions_complete_the_map(map_hu, by_reader, coronary, added):
     hu = np.full((2, 8, 12), 40.0, np.float32)
     pieces = [(0, slice(2, 5), slice(1, 4)), (1, slice(2, 5), slice(1, 4)), (1, slice(2, 4), slice(6, 9))]
     for piece in pieces:
         hu[piece] = 345.0
-    found = found_in(np.where(hu >= 130, hu, 0), hu)
+    lesions = found_in(np.where(hu >= 130, hu, 0), hu)
     verdict = replace(by_place(0.0)[0], kinds={"LAD": coronary / 2, "stent": coronary / 2, "noise": 1 - coronary})
-    counted = found.part([replace(x, verdict=verdict) for x in found.lesions])
+    counted = lesions.part([replace(x, verdict=verdict) for x in lesions.lesions])
     in_map = np.zeros_like(hu)
-    in_map[0, 3, 2] = shown
+    in_map[0, 3, 2] = map_hu
     image = sitk.GetImageFromArray(hu)
     parts = Decomposition(in_map, Grid.of(image), np.ones(2, bool), DecompositionSettings())
     completed, count = with_dense_calcium(parts, CTScan(image, Acquisition(file_format="NIfTI")), counted, by_reader)
