@@ -279,8 +279,8 @@ def _with_candidates(loaded: Mapping[str, LoadedModel]) -> ModelCard:
 def estimator_models(kinds: Iterable[str], named: Iterable[StoredModel] = ()) -> dict[str, StoredModel]:
     """Select the model of each requested kind of whole-scan estimate, by kind.
 
-    A named model comes first, then the one that comes with CAC, then the user's if there is only one. ALL skips kinds
-    without a model, but needs one model.
+    A named model comes first, then the one that comes with CAC, then the user's if there is only one, then a bundled
+    alternative. ALL skips kinds without a model or with alternatives alone, but needs one model.
 
     Args:
         kinds: From `requested_estimators`.
@@ -293,7 +293,8 @@ def estimator_models(kinds: Iterable[str], named: Iterable[StoredModel] = ()) ->
     everything = kinds == (ALL,)
     for network in ESTIMATORS if everything else kinds:
         stored = [] if network in models else list_models(network)
-        fitting = [model for model in stored if model.origin == "bundled"] or stored
+        origins = ("bundled", "user") if everything else ("bundled", "user", "alternative")
+        fitting = next((m for m in ([x for x in stored if x.origin == origin] for origin in origins) if m), [])
         if len(fitting) > 1:
             names = ", ".join(model.card.name for model in fitting)
             raise ModelError(f"There are several models for {network!r}: {names}. Name one with {MODEL}.")

@@ -11,7 +11,9 @@ from lesion_scans import write_ct
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
+from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models import cards as models
+from CACScoringLib.models.choice import ALL, estimator_models
 from CACScoringLib.whole_scan import run as whole_scan_run
 
 
@@ -78,6 +80,17 @@ def test_what_cannot_be_asked(chest, estimate_calls, capsys, options, code, word
     assert words in capsys.readouterr().err
     assert not (chest / "out").exists()
     assert not estimate_calls
+
+
+def test_an_alternative_needs_its_kind_to_be_named(chest):
+    for file in (chest / "bundled").glob("our-vessels.*"):
+        file.unlink()
+    by_hand.save_vessels(chest / "bundled" / "Alternatives", "another")
+    assert estimator_models(["vessels"])["vessels"].card.name == "another"
+    with pytest.raises(ModelError, match="no model for a whole-scan estimate"):
+        estimator_models([ALL])
+    by_hand.save_vessels(chest / "installed", "mine")
+    assert [found["vessels"].card.name for found in map(estimator_models, (["vessels"], [ALL]))] == ["mine", "mine"]
 
 
 def test_a_damaged_model_is_told_before_anything_is_scored(chest, capsys):
