@@ -37,6 +37,9 @@ AGAIN_MM = 24.0
 """Shift of the heart's centre above which the network runs once more, mm."""
 RIM = 0.02
 """Share of the heart's voxels at each of its ends that does not move its middle."""
+IN_HEART = 0.5
+"""Probability from which a voxel is part of the heart."""
+
 LOOKS = 3
 PATCH_PLACES = 4
 """Distance of the places where the last patches begin, in voxels counted in space."""
@@ -96,10 +99,10 @@ class Territories:
     def heart_mask(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the largest connected part of the heart in a scan of this shape, bool [k, j, i]."""
         mask = np.zeros(shape, bool)
-        heart = ndimage.binary_dilation(largest_part(self.heart >= 0.5))
+        heart = ndimage.binary_dilation(largest_part(self.heart >= IN_HEART))
         cut, grid, box = self._part(mask.shape, heart)
         probability = np.where(heart, self.heart, np.float32(0))[box]
-        mask[cut] = grid.paste(probability, _lengths(cut)) >= 0.5 + 1e-3
+        mask[cut] = grid.paste(probability, _lengths(cut)) >= IN_HEART + 1e-3
         return mask
 
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

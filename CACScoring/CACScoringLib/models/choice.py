@@ -294,7 +294,8 @@ def estimator_models(kinds: Iterable[str], named: Iterable[StoredModel] = ()) ->
     for network in ESTIMATORS if everything else kinds:
         stored = [] if network in models else list_models(network)
         origins = ("bundled", "user") if everything else ("bundled", "user", "alternative")
-        fitting = next((m for m in ([x for x in stored if x.origin == origin] for origin in origins) if m), [])
+        by_origin = ([model for model in stored if model.origin == origin] for origin in origins)
+        fitting = next(filter(None, by_origin), [])
         if len(fitting) > 1:
             names = ", ".join(model.card.name for model in fitting)
             raise ModelError(f"There are several models for {network!r}: {names}. Name one with {MODEL}.")

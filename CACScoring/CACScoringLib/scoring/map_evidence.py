@@ -37,7 +37,7 @@ INTERCEPT = "intercept"
 _MIN_PROBABILITY = 1e-3
 
 
-def with_dense_calcium(
+def complete_map(
     parts: Decomposition, scan: CTScan, counted: LesionSet, by_reader: Mapping[int, bool]
 ) -> tuple[Decomposition, int]:
     """Add to the map what it misses of lesions that certainly count by the clinical rule: their excess over blood.

@@ -21,7 +21,7 @@ from .features import features_of
 from .intervals import with_intervals
 from .judge import JudgedLesions, device_warning, judge_map
 from .lesions import find_lesions, labelled_voxels
-from .map_evidence import with_dense_calcium
+from .map_evidence import complete_map
 from .mass import MAX_MEASURED, with_masses
 from .reader_labels import ReaderLabels, outside_warning
 from .scores import method_score, non_coronary_score, rules_of_map
@@ -139,12 +139,12 @@ def map_lesions(
     warnings: list[ScanWarning] = []
     if judged is not None:
         counted_dense = judged.lesions.part(judged.counted)
-        parts, count = with_dense_calcium(decomposed.parts, scan, counted_dense, slices_by_reader)
+        parts, count = complete_map(decomposed.parts, scan, counted_dense, slices_by_reader)
         decomposed = replace(decomposed, parts=parts)
         if count:
             message = (
-                f"The calcium map misses lesions that certainly count in {count} place(s), so what exceeds "
-                "blood was added to it there."
+                f"In {count} place(s) the calcium map misses lesions that certainly count; what exceeds blood was "
+                "added there."
             )
             warnings.append(ScanWarning("map-completed", message))
     parts = decomposed.parts

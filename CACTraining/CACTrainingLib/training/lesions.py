@@ -159,6 +159,10 @@ def lesion_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tenso
     return (weights * (torch.where(is_known, entropies, of_place) + CORONARY_WEIGHT * of_place)).sum()
 
 
+EVALUATED_AT_ONCE = 16
+"""Patches that a network answers for at once."""
+
+
 def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, float]:
     """Compare a network's answers with the truth, voxel by voxel, weighted as in the loss.
 
@@ -167,9 +171,9 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, f
         and for a device; of root, mitral annulus, noise and real scans without calcium the share taken for coronary.
     """
     kinds, labels, weights = [], [], []
-    for first in range(0, len(data), 16):
-        batch = plain_batch(data.rows(np.arange(first, min(first + 16, len(data)))))
-        answers = np.moveaxis(predict(network, batch.x.numpy(), 16)[0], 1, -1)
+    for first in range(0, len(data), EVALUATED_AT_ONCE):
+        batch = plain_batch(data.rows(np.arange(first, min(first + EVALUATED_AT_ONCE, len(data)))))
+        answers = np.moveaxis(predict(network, batch.x.numpy(), EVALUATED_AT_ONCE)[0], 1, -1)
         is_labelled = (batch.labels > 0).numpy()
         kinds.append(answers[is_labelled])
         labels.append(batch.labels.numpy()[is_labelled] - 1)

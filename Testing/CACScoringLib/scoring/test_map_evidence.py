@@ -19,9 +19,9 @@ from CACScoringLib.scoring.map_evidence import (
     INTERCEPT,
     MAP_FEATURES,
     MAX_LOG_EXCESS,
+    complete_map,
     coronary_probabilities,
     map_features,
-    with_dense_calcium,
 )
 
 
@@ -51,7 +51,7 @@ def test_certain_lesions_complete_the_map(map_hu, by_reader, coronary, added):
     in_map[0, 3, 2] = map_hu
     image = sitk.GetImageFromArray(hu)
     parts = Decomposition(in_map, Grid.of(image), np.ones(2, bool), DecompositionSettings())
-    completed, count = with_dense_calcium(parts, CTScan(image, Acquisition(file_format="NIfTI")), counted, by_reader)
+    completed, count = complete_map(parts, CTScan(image, Acquisition(file_format="NIfTI")), counted, by_reader)
     expected = in_map.copy()
     for n in added:
         expected[pieces[n]] = 300.0
