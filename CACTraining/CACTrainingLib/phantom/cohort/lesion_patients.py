@@ -13,13 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from ..anatomy.body import draw_body
 from ..anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
 from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors, view_gain
 from ..anatomy.hearts.shape import HeartShape
 from ..anatomy.hearts.valves import DEPOSITS, deposits
 from ..anatomy.hearts.wall_calcium import aortic_ring, curtain_calcium, heavy_mitral_annulus, right_ring, sinus_shells
-from ..anatomy.patient import OSTIUM, Patient, draw_heart, move_to_sternum, stream, surround
+from ..anatomy.patient import OSTIUM, Patient, draw_anatomy, move_to_sternum, stream, surround
 from ..anatomy.points import POINT_STEP_MM, PointCloud, join_clouds
 from ..anatomy.thorax import lung_grain, lung_vessels
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_heart_beat, draw_pair
@@ -225,8 +224,7 @@ def _with_devices(patient: Patient, g: np.random.Generator) -> Patient:
 def _draw_usual_patient(number: int) -> Patient:
     """Draw a patient without difficulty."""
     g = stream(number, 70)
-    body = draw_body(stream(number, 1), None)
-    heart, tree = draw_heart(body, stream(number, 50), stream(number, 2), True)
+    body, heart, tree = draw_anatomy(number, diverse=True)
     body = move_to_sternum(body, heart)
     plaques = _draw_plaques(tree, body.sex, g)
     distractors = list(draw_distractors(body, tree, bool(plaques), stream(number, 4), heart))

@@ -41,6 +41,8 @@ HIGHEST_HU = 3071
 LOWEST_HU = -1024
 SMOOTHING_MM = 1.0
 """Gaussian σ in mm over which a reader's eye averages noise."""
+ROUND_SHARE, PADDING_HU = 0.4, (-1024, -2000, -3024)
+"""Share of round fields, and values outside them."""
 MOVING_KINDS = ("lumen", "calcium", "deposit", "cusps", "metal")
 GRAIN_HU = 900.0
 
@@ -124,6 +126,16 @@ def scan_patient(patient: Patient, scanner: Scanner, pose: ScanPose, scan_number
         add_stamps(truth, images, 1000.0)
     share = painter.noise.smoothed_share(SMOOTHING_MM)
     return DigitalScan(grid, scanner, hu, heart, truth, calcium, noise, share, pose, distractors)
+
+
+def draw_field(scan: DigitalScan, generator: np.random.Generator) -> DigitalScan:
+    """Return a scan whose field is round in ROUND_SHARE of cases, with padding in the corners."""
+    if generator.random() >= ROUND_SHARE:
+        return scan
+    x, y, _ = scan.grid.axes_mm()
+    corners = np.hypot(x - x.mean(), (y - y.mean())[:, None]) > 0.5 * scan.scanner.field_of_view_mm
+    padding = generator.choice(PADDING_HU)
+    return replace(scan, hu=np.where(corners, np.int16(padding), scan.hu), heart=scan.heart & ~corners)
 
 
 @dataclass(frozen=True)

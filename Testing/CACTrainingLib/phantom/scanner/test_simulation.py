@@ -39,6 +39,17 @@ def test_outside_the_bodys_box_there_is_only_air_and_the_couch(patient, still, m
     assert (difference > 0).mean() < 1e-4
 
 
+def test_some_fields_are_round_with_padding_in_the_corners(still):
+    drawn = [simulation.draw_field(still, np.random.default_rng(seed)) for seed in range(20)]
+    padded = [scan for scan in drawn if scan is not still]
+    assert 2 < len(padded) < 16
+    inside = np.hypot(*np.meshgrid(*2 * [np.arange(256) - 127.5])) < 127
+    for scan in padded:
+        assert set(np.unique(scan.hu[:, 0, 0])) <= set(simulation.PADDING_HU)
+        assert np.array_equal(scan.hu[:, inside], still.hu[:, inside])
+    assert {int(scan.hu[0, 0, 0]) for scan in padded} == set(simulation.PADDING_HU)
+
+
 def test_labels_follow_contrast_and_noise(patient, still):
     quiet = annotate(still, np.random.default_rng(0))
     assert any(label.visible for label in quiet.slices)
