@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from CACScoringLib.core.grid import triple
+
 from ..scanner.motion import HeartBeat, draw_heart_beat
 from .body import Body, draw_body
 from .coronaries import PREVALENCE, CoronaryTree, Plaque, draw_plaques
@@ -80,7 +82,8 @@ def draw_anatomy(number: int, sex: str | None = None, diverse: bool = False) -> 
     heart = draw_heart_shape(body, stream(number, 50))
     tree = draw_tree(body.sex, heart, stream(number, 2), diverse)
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
-    return body, heart.cover(points, radii), tree
+    heart = heart.cover(points, radii)
+    return move_to_sternum(body, heart), heart, tree
 
 
 HEART_SCALE, HEART_SPREAD, HEART_SCALES = {"F": 0.9, "M": 0.935}, 0.075, (0.76, 1.2)
@@ -95,10 +98,9 @@ def resize(body: Body, generator: np.random.Generator) -> Body:
     usual = HEART_SCALE[body.sex]
     scale = float(np.clip(usual * math.exp(generator.normal(0, HEART_SPREAD)), *HEART_SCALES))
     chest, (x, y, z) = math.sqrt(scale / usual), body.heart_centre_mm
-    length, width, depth = body.heart_semi_axes_mm
     return replace(
         body,
-        heart_semi_axes_mm=(scale * length, scale * width, scale * depth),
+        heart_semi_axes_mm=triple(scale * axis for axis in body.heart_semi_axes_mm),
         heart_centre_mm=(chest * x, chest * y, z),
         **{name: chest * getattr(body, name) for name in CHEST_MEASURES},
     )
@@ -124,7 +126,6 @@ def draw_patient(
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
     body, heart, tree = draw_anatomy(number, sex, diverse)
-    body = move_to_sternum(body, heart)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
     mass_mg = sum(plaque.mass_mg for plaque in plaques)
     age_years = demographics_of(number, body, mass_mg).age_years if ages else None
@@ -134,17 +135,21 @@ def draw_patient(
         distractors += more
     if age_years is not None:
         body = age_body(body, age_years)
-    return Patient(
-        number=number,
-        body=body,
-        tree=tree,
-        plaques=plaques,
-        distractors=distractors,
-        beat=draw_heart_beat(stream(number, 5)),
-        vessels=lung_vessels(body, stream(number, 6)),
-        grain=lung_grain(body, stream(number, 7)),
-        heart=heart,
-    )
+    return whole_patient(number, body, heart, tree, plaques, distractors)
+
+
+def whole_patient(
+    number: int,
+    body: Body,
+    heart: HeartShape,
+    tree: CoronaryTree,
+    plaques: tuple[Plaque, ...],
+    distractors: tuple[Distractor, ...],
+) -> Patient:
+    """Return the patient with a heart beat and lungs of the number."""
+    beat, vessels = draw_heart_beat(stream(number, 5)), lung_vessels(body, stream(number, 6))
+    grain = lung_grain(body, stream(number, 7))
+    return Patient(number, body, tree, plaques, distractors, beat, vessels, grain, heart)
 
 
 def surround(number: int, body: Body, heart: HeartShape) -> tuple[Body, tuple[Distractor, ...]]:

@@ -106,17 +106,12 @@ def make_scan(
         if settings.everywhere:
             patient = draw_lesion_patient(number)
         else:
-            patient = draw_patient(
-                number,
-                prevalence=settings.prevalence,
-                diverse=settings.diverse,
-                surroundings=settings.surroundings,
-            )
+            patient = draw_patient(number, None, settings.prevalence, settings.diverse, settings.surroundings)
         patient = add_contrast(patient) if settings.contrast else patient
     scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
     grid = scan_grid(scanner, settings.z_range_mm)
     scan = scan_patient(patient, scanner, pose, scan_number, grid)
-    if settings.diverse and scanner.gate_phase is not None:
+    if settings.diverse:
         scan = draw_field(scan, stream(number, 22, scan_number))
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 

@@ -18,10 +18,9 @@ from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_
 from ..anatomy.hearts.shape import HeartShape
 from ..anatomy.hearts.valves import DEPOSITS, deposits
 from ..anatomy.hearts.wall_calcium import aortic_ring, curtain_calcium, heavy_mitral_annulus, right_ring, sinus_shells
-from ..anatomy.patient import OSTIUM, Patient, draw_anatomy, move_to_sternum, stream, surround
+from ..anatomy.patient import OSTIUM, Patient, draw_anatomy, stream, surround, whole_patient
 from ..anatomy.points import POINT_STEP_MM, PointCloud, join_clouds
-from ..anatomy.thorax import lung_grain, lung_vessels
-from ..scanner.motion import PROTOCOLS, ScanPose, draw_heart_beat, draw_pair
+from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
 
 WITHOUT_PLAQUE, AS_IN_PEOPLE = 0.15, 0.25
@@ -225,7 +224,6 @@ def _draw_usual_patient(number: int) -> Patient:
     """Draw a patient without difficulty."""
     g = stream(number, 70)
     body, heart, tree = draw_anatomy(number, diverse=True)
-    body = move_to_sternum(body, heart)
     plaques = _draw_plaques(tree, body.sex, g)
     distractors = list(draw_distractors(body, tree, bool(plaques), stream(number, 4), heart))
     kinds = {distractor.kind for distractor in distractors}
@@ -245,17 +243,7 @@ def _draw_usual_patient(number: int) -> Patient:
     if stream(number, 74).random() < SURROUNDED_SHARE:
         body, more = surround(number, body, heart)
         distractors += more
-    return Patient(
-        number=number,
-        body=body,
-        tree=tree,
-        plaques=plaques,
-        distractors=tuple(distractors),
-        beat=draw_heart_beat(stream(number, 5)),
-        vessels=lung_vessels(body, stream(number, 6)),
-        grain=lung_grain(body, stream(number, 7)),
-        heart=heart,
-    )
+    return whole_patient(number, body, heart, tree, plaques, tuple(distractors))
 
 
 def _draw_plaques(tree: CoronaryTree, sex: str, generator: np.random.Generator) -> tuple[Plaque, ...]:

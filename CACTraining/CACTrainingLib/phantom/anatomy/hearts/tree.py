@@ -173,7 +173,7 @@ class _Builder:
         self._branches(lad, lcx, circumflex, right, dominance)
         if self.has_ramus:
             offsets = [self._resample(course - course[0], 60) for course in map(self._course, ("D1", "OM1"))]
-            self._branch("RI", "LCX", 0.5 * (offsets[0] + offsets[1]), lad[0], 1.1, turn=8)
+            self._branch("RI", "LCX", 0.5 * (offsets[0] + offsets[1]), lad, 0.0, 1.1, turn=8)
         return CoronaryTree(tuple(self.vessels), dominance)
 
     def _draw_fork(
@@ -220,14 +220,14 @@ class _Builder:
     def _branches(self, lad: np.ndarray, lcx: np.ndarray, sinus: np.ndarray, right: np.ndarray, dominance: str) -> None:
         g = self.g
         for n in range(int(g.integers(1, 4))):
-            start = self._at(lad, 0.12 + 0.16 * n + g.uniform(-0.04, 0.06))
-            self._branch(f"D{n + 1}", "LAD", self._course("D1"), start, 1.05, turn=12)
+            at = 0.12 + 0.16 * n + g.uniform(-0.04, 0.06)
+            self._branch(f"D{n + 1}", "LAD", self._course("D1"), lad, at, 1.05, turn=12)
         for n in range(int(g.integers(1, 4))):
-            start = self._at(lcx, 0.4 + 0.22 * n + g.uniform(-0.06, 0.08))
-            self._branch(f"OM{n + 1}", "LCX", self._course("OM1"), start, 1.05, turn=12)
+            at = 0.4 + 0.22 * n + g.uniform(-0.06, 0.08)
+            self._branch(f"OM{n + 1}", "LCX", self._course("OM1"), lcx, at, 1.05, turn=12)
         margin = np.argmin(np.linalg.norm(right - self._course("RV")[0], axis=1)) / len(right)
-        start = self._at(right, float(margin) + g.uniform(-0.05, 0.05))
-        self._branch("RV", "RCA", self._course("RV"), start, 0.85, turn=15)
+        at = max(0.05, float(margin) + g.uniform(-0.05, 0.05))
+        self._branch("RV", "RCA", self._course("RV"), right, at, 0.85, turn=15)
         owner, source = ("LCX", sinus) if dominance == "left" else ("RCA", right)
         pda = self._course("PDA")
         start = int(np.argmin(np.linalg.norm(source - pda[0], axis=1)))
@@ -236,18 +236,13 @@ class _Builder:
         self._add("PDA", owner, self._proximal(path, g.uniform(0.65, 1.0)), 1.1, 0.6)
         if any(key.endswith(" PL") for key in self.shape.lines) and g.random() < 0.6:
             owner, source = ("RCA", right) if dominance == "right" else ("LCX", lcx)
-            self._branch("PL", owner, self._course("PL"), self._at(source, 0.97), 0.95, turn=8)
-
-    @staticmethod
-    def _at(source: np.ndarray, share: float) -> np.ndarray:
-        """Return the point at a share of a course's length."""
-        return source[int(np.clip(share, 0.05, 0.98) * (len(source) - 1))]
+            self._branch("PL", owner, self._course("PL"), source, 0.97, 0.95, turn=8)
 
     def _branch(
-        self, name: str, artery: str, course: np.ndarray, start: np.ndarray, radius: float, turn: float
+        self, name: str, artery: str, course: np.ndarray, source: np.ndarray, at: float, radius: float, turn: float
     ) -> None:
         """Add a branch with a measured course, moved to another origin, turned a little and laid on the surface."""
-        offset = course - course[0]
+        start, offset = source[int(min(at, 0.98) * (len(source) - 1))], course - course[0]
         for _ in range(5):
             axis = self.g.normal(0, np.radians(turn), 3)
             path = start + (offset + np.cross(axis, offset)) * self.g.uniform(0.75, 1.3)
