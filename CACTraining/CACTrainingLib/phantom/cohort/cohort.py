@@ -98,6 +98,15 @@ class CohortSettings:
         return list(range(self.first_number, self.first_number + patients))
 
 
+def draw_setup(number: int, scan_number: int, settings: CohortSettings) -> tuple[Scanner, ScanPose]:
+    """Draw scanner and pose of scan 1 or 2.
+
+    Half of the single scans of diverse patients are scan 2, in which patients breathe unless it is gated.
+    """
+    index = int(stream(number, 23).integers(2)) if settings.diverse and settings.scans == 1 else scan_number - 1
+    return draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[index]
+
+
 def make_scan(
     number: int, scan_number: int, settings: CohortSettings, patient: Patient | None = None
 ) -> tuple[Patient, DigitalScan, Labels]:
@@ -108,9 +117,8 @@ def make_scan(
         else:
             patient = draw_patient(number, None, settings.prevalence, settings.diverse, settings.surroundings)
         patient = add_contrast(patient) if settings.contrast else patient
-    scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
-    grid = scan_grid(scanner, settings.z_range_mm)
-    scan = scan_patient(patient, scanner, pose, scan_number, grid)
+    scanner, pose = draw_setup(number, scan_number, settings)
+    scan = scan_patient(patient, scanner, pose, scan_number, scan_grid(scanner, settings.z_range_mm))
     if settings.diverse:
         scan = draw_field(scan, stream(number, 22, scan_number))
     return patient, scan, annotate(scan, stream(number, 21, scan_number))

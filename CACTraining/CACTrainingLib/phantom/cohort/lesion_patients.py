@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ..anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
-from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors, view_gain
+from ..anatomy.distractors import MOVES_WITH, Distractor, device, draw_distractors, view_gain
 from ..anatomy.hearts.shape import HeartShape
 from ..anatomy.hearts.valves import DEPOSITS, deposits
 from ..anatomy.hearts.wall_calcium import aortic_ring, curtain_calcium, heavy_mitral_annulus, right_ring, sinus_shells
@@ -239,7 +239,6 @@ def _draw_usual_patient(number: int) -> Patient:
             kind = names[g.choice(len(names), p=np.array(weights) / sum(weights))]
             for _ in range(1 + (kind == "stent" and int(g.integers(3)))):
                 distractors += device(kind, body, tree, g, heart)
-    assert set(DEVICE_WEIGHTS) == set(DEVICES)
     if stream(number, 74).random() < SURROUNDED_SHARE:
         body, more = surround(number, body, heart)
         distractors += more
