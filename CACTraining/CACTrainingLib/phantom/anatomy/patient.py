@@ -86,7 +86,7 @@ def draw_anatomy(number: int, sex: str | None = None, diverse: bool = False) -> 
     return move_to_sternum(body, heart), heart, tree
 
 
-HEART_SCALE, HEART_SPREAD, HEART_SCALES = {"F": 0.9, "M": 0.935}, 0.075, (0.76, 1.2)
+HEART_SCALE, HEART_SPREAD, HEART_SCALES = {"F": 0.9, "M": 0.935}, 0.075, (0.76, 1.12)
 """Median by sex, logarithmic spread and range of the factor on the heart's axes where patients are diverse."""
 
 CHEST_MEASURES = ("cavity_half_width_mm", "cavity_half_depth_mm", "spine_y_mm", "vertebra_mm", "aorta_radius_mm")
