@@ -20,7 +20,7 @@ from . import tissues
 from .body import Body
 from .canvas import smooth_path
 from .coronaries import CoronaryTree, Vessel
-from .heart import VESSEL_SHAPES, HeartFrame, aorta_paths, reference_frame, vessel_anchors
+from .heart import ROOT_IN_FRAME, VESSEL_SHAPES, HeartFrame, aorta_paths, reference_frame, vessel_anchors
 from .hearts.shape import HeartShape
 from .hearts.valves import DEPOSITS, deposits, ring
 from .points import PointCloud, arc_mm, around, frame_along, join_clouds, tube
@@ -114,7 +114,7 @@ def bypass_clips(body: Body, tree: CoronaryTree, heart: HeartShape, g: np.random
         knots = [(26, 8 - body.cavity_half_depth_mm, 105), (24, 8 - body.cavity_half_depth_mm, 50)]
         graft = smooth_path(np.stack([*frame.to_heart(np.array(knots, float)), 1.1 * target, target]), 100)
     else:
-        start = frame.root_mm + 42 * np.array([-0.75, 0.2, 0.65])
+        start = np.array(ROOT_IN_FRAME) * frame.semi_axes_mm + 42 * np.array([-0.75, 0.2, 0.65])
         graft = smooth_path(np.stack([start, 0.58 * (start + target), target]), 100)
     clouds = []
     for place in graft[g.choice(100, int(g.integers(*size["count"])), replace=False)]:

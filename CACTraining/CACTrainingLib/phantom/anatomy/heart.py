@@ -48,11 +48,6 @@ class HeartFrame:
     def to_heart(self, lps_mm: np.ndarray) -> np.ndarray:
         return (lps_mm - self.centre_mm) @ self.axes
 
-    @property
-    def root_mm(self) -> np.ndarray:
-        """Usual centre of the aortic root in heart coordinates."""
-        return np.array(ROOT_IN_FRAME) * self.semi_axes_mm
-
 
 def reference_frame(body: Body) -> HeartFrame:
     """Return the heart's frame in quiet breathing."""

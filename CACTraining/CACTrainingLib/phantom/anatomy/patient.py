@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from CACScoringLib.core.grid import triple
+
 from ..scanner.motion import HeartBeat, draw_heart_beat
 from .body import Body, draw_body
 from .coronaries import PREVALENCE, CoronaryTree, Plaque, draw_plaques
@@ -73,31 +75,42 @@ def stream(number: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([_SEED, number, *purpose])
 
 
-def draw_heart(
-    body: Body, shape: np.random.Generator, arteries: np.random.Generator, forks: bool = False
-) -> tuple[HeartShape, CoronaryTree]:
-    """Draw a heart for a body and the arteries on it, each from its own random stream. forks: as in `draw_tree`."""
-    heart = draw_heart_shape(body, shape)
-    tree = draw_tree(body.sex, heart, arteries, forks)
+def draw_anatomy(number: int, sex: str | None = None, diverse: bool = False) -> tuple[Body, HeartShape, CoronaryTree]:
+    """Draw a patient's body, heart and the arteries on it. Arguments as in `draw_patient`."""
+    body = draw_body(stream(number, 1), sex)
+    body = resize(body, stream(number, 52)) if diverse else body
+    heart = draw_heart_shape(body, stream(number, 50))
+    tree = draw_tree(body.sex, heart, stream(number, 2), diverse)
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
-    return heart.cover(points, radii), tree
+    heart = heart.cover(points, radii)
+    return move_to_sternum(body, heart), heart, tree
 
 
-def patient_heart(number: int, body: Body, forks: bool = False) -> tuple[HeartShape, CoronaryTree]:
-    """Draw a patient's heart and the arteries on it. forks: as in `draw_tree`."""
-    return draw_heart(body, stream(number, 50), stream(number, 2), forks)
+HEART_SCALE, HEART_SPREAD, HEART_SCALES = {"F": 0.9, "M": 0.935}, 0.075, (0.76, 1.12)
+"""Median by sex, logarithmic spread and range of the factor on the heart's axes where patients are diverse."""
+
+CHEST_MEASURES = ("cavity_half_width_mm", "cavity_half_depth_mm", "spine_y_mm", "vertebra_mm", "aorta_radius_mm")
+"""Measures of a body that change with its heart."""
 
 
-HEART_SCALES = (0.8, 1.06)
-"""Range of the factors of any_size; 140 patients had hearts of 365 to 1360 mL."""
+def resize(body: Body, generator: np.random.Generator) -> Body:
+    """Return the body with a heart of another size; the chest changes by half as much from the sex's median."""
+    usual = HEART_SCALE[body.sex]
+    scale = float(np.clip(usual * math.exp(generator.normal(0, HEART_SPREAD)), *HEART_SCALES))
+    chest, (x, y, z) = math.sqrt(scale / usual), body.heart_centre_mm
+    return replace(
+        body,
+        heart_semi_axes_mm=triple(scale * axis for axis in body.heart_semi_axes_mm),
+        heart_centre_mm=(chest * x, chest * y, z),
+        **{name: chest * getattr(body, name) for name in CHEST_MEASURES},
+    )
 
 
 def draw_patient(
     number: int,
     sex: str | None = None,
     prevalence: float | None = None,
-    forks: bool = False,
-    any_size: bool = False,
+    diverse: bool = False,
     surroundings: bool = False,
     ages: bool = False,
 ) -> Patient:
@@ -106,20 +119,13 @@ def draw_patient(
     Args:
         sex: "F", "M", or None to draw it.
         prevalence: Share of patients with calcium.
-        forks: As in `draw_tree`.
-        any_size: True for hearts as small as those of light women too (HEART_SCALES).
+        diverse: True for hearts of all sizes (HEART_SCALE) and left mains that fork as in people (`draw_tree`).
         surroundings: True for what real chests have around the heart (`surroundings`).
         ages: True for bones, cartilage, aorta and valves that show the patient's age (`age_body`).
     """
     if number < 0:
         raise ValueError(f"Patient numbers start at 0; {number} was asked for.")
-    body = draw_body(stream(number, 1), sex)
-    if any_size:
-        scale = stream(number, 52).uniform(*HEART_SCALES)
-        length, width, depth = body.heart_semi_axes_mm
-        body = replace(body, heart_semi_axes_mm=(scale * length, scale * width, scale * depth))
-    heart, tree = patient_heart(number, body, forks)
-    body = move_to_sternum(body, heart)
+    body, heart, tree = draw_anatomy(number, sex, diverse)
     plaques = draw_plaques(tree, body.sex, stream(number, 3), prevalence)
     mass_mg = sum(plaque.mass_mg for plaque in plaques)
     age_years = demographics_of(number, body, mass_mg).age_years if ages else None
@@ -129,17 +135,21 @@ def draw_patient(
         distractors += more
     if age_years is not None:
         body = age_body(body, age_years)
-    return Patient(
-        number=number,
-        body=body,
-        tree=tree,
-        plaques=plaques,
-        distractors=distractors,
-        beat=draw_heart_beat(stream(number, 5)),
-        vessels=lung_vessels(body, stream(number, 6)),
-        grain=lung_grain(body, stream(number, 7)),
-        heart=heart,
-    )
+    return whole_patient(number, body, heart, tree, plaques, distractors)
+
+
+def whole_patient(
+    number: int,
+    body: Body,
+    heart: HeartShape,
+    tree: CoronaryTree,
+    plaques: tuple[Plaque, ...],
+    distractors: tuple[Distractor, ...],
+) -> Patient:
+    """Return the patient with a heart beat and lungs of the number."""
+    beat, vessels = draw_heart_beat(stream(number, 5)), lung_vessels(body, stream(number, 6))
+    grain = lung_grain(body, stream(number, 7))
+    return Patient(number, body, tree, plaques, distractors, beat, vessels, grain, heart)
 
 
 def surround(number: int, body: Body, heart: HeartShape) -> tuple[Body, tuple[Distractor, ...]]:
@@ -288,13 +298,16 @@ def _likelihood(agatston: float, ages: np.ndarray, sex: str) -> np.ndarray:
     return present * np.exp(-0.5 * np.square((math.log(agatston) - at_60 - per_decade * (ages - 60) / 10) / spread))
 
 
-def stratified_patients(first_number: int, patients: int) -> list[int]:
-    """Return patient numbers, rising, with each stratum's share of STRATA (the first takes the rounding remainder)."""
+def stratified_patients(first_number: int, patients: int, diverse: bool = False) -> list[int]:
+    """Return patient numbers, rising, with each stratum's share of STRATA (the first takes the rounding remainder).
+
+    diverse: As in `draw_patient`.
+    """
     missing = [round(share * patients) for _, share in STRATA]
     missing[0] += patients - sum(missing)
     numbers, number = [], first_number
     while any(missing):
-        stratum = stratum_of(AGATSTON_PER_MG * _mass_mg(number))
+        stratum = stratum_of(AGATSTON_PER_MG * _mass_mg(number, diverse))
         if missing[stratum]:
             missing[stratum] -= 1
             numbers.append(number)
@@ -307,11 +320,11 @@ def stratum_of(agatston: float) -> int:
     return 0 if agatston <= 0 else max(1, sum(agatston >= least for least, _ in STRATA[1:]))
 
 
-def _mass_mg(number: int) -> float:
+def _mass_mg(number: int, diverse: bool) -> float:
     """Return a patient's true calcium without drawing the rest of the patient."""
     body = draw_body(stream(number, 1), None)
     # `draw_plaques` draws the presence of calcium first, so most patients without calcium need no arteries.
     if stream(number, 3).random() >= PREVALENCE[body.sex]:
         return 0.0
-    _, tree = patient_heart(number, body)
+    _, _, tree = draw_anatomy(number, diverse=diverse)
     return sum(plaque.mass_mg for plaque in draw_plaques(tree, body.sex, stream(number, 3)))

@@ -50,6 +50,7 @@ class Thorax:
         couch: bool = True,
     ) -> None:
         self._couch = couch
+        self._number = texture_seed
         self.body = body
         self.pose = pose
         x, y = np.meshgrid(x_mm.astype(np.float32), y_mm.astype(np.float32))
@@ -101,14 +102,17 @@ class Thorax:
         return first * np.float32(math.cos(a)) + second * np.float32(math.sin(a)) + third * np.float32(math.cos(b))
 
     def paint_couch(self, canvas: Canvas) -> None:
-        """Paint the couch below the patient: a curved carbon shell with foam inside."""
+        """Paint the couch below the patient: a carbon shell with foam inside, of many makes with surroundings."""
+        sag_mm, half_mm, hu = 42.0, 0.8, 60.0
+        if self.body.surroundings is not None:
+            sag_mm, half_mm, hu = np.random.default_rng([self._number, 62]).uniform((0, 0.6, -100), (60, 2.5, 400))
         box = canvas.box(-215, 215, 60, 400)
         back = self._cavity_back + 13 + self.body.fat_mm + 0.6 * self.body.muscle_mm + 16
-        sag = back - np.square(canvas.x_mm[box[1]] / np.float32(215)) * np.float32(42)
+        sag = back - np.square(canvas.x_mm[box[1]] / np.float32(215)) * np.float32(sag_mm)
         depth = canvas.y_mm[box[0]][:, None] - sag[None]
         inside = np.abs(canvas.x_mm[box[1]])[None] - np.float32(205)
         canvas.blend(box, coverage(np.maximum(np.abs(depth - 12) - 12, inside)), -930.0)
-        canvas.blend(box, coverage(np.maximum(np.abs(depth) - 0.8, inside)), 60.0)
+        canvas.blend(box, coverage(np.maximum(np.abs(depth) - np.float32(half_mm), inside)), hu)
 
     def _paint_wall(self, canvas: Canvas, inner: np.ndarray, scale: float, grain: np.ndarray) -> None:
         body = self.body

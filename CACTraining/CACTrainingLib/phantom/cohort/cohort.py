@@ -30,7 +30,7 @@ from ..anatomy.patient import STRATA, Patient, add_contrast, draw_patient, strat
 from ..anatomy.points import EMPTY
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
-from ..scanner.simulation import CHEST_MM, DigitalScan, scan_grid, scan_patient
+from ..scanner.simulation import CHEST_MM, DigitalScan, draw_field, scan_grid, scan_patient
 from .export import Labels, annotate, as_ct_scan, same_settings, write_scan
 from .lesion_patients import draw_lesion_patient
 
@@ -55,7 +55,8 @@ class CohortSettings:
         contrast: True for a contrast agent in the blood.
         enriched: True to select patients by the shares of `patient.STRATA`, so that severe calcium is common.
         everywhere: True for plaques alike in all segments and much of all else that is dense (`lesion_patients`).
-        any_size: True for hearts of all sizes (`patient.HEART_SCALES`).
+        diverse: True for hearts of all sizes, forks as in people (`draw_patient`), and gated scans of which some have
+            a round field; patients with plaques everywhere always have the former two.
         surroundings: True for what real chests have around the heart (`anatomy.surroundings`); of patients with plaques
             everywhere half have it.
     """
@@ -69,7 +70,7 @@ class CohortSettings:
     contrast: bool = False
     enriched: bool = False
     everywhere: bool = False
-    any_size: bool = False
+    diverse: bool = False
     surroundings: bool = False
 
     def __post_init__(self) -> None:
@@ -83,8 +84,6 @@ class CohortSettings:
             raise CTError(f"Patient numbers start at 0, not {self.first_number}.")
         if self.scans not in (1, 2):
             raise CTError(f"Each patient is scanned once or twice, not {self.scans} times.")
-        if self.any_size and (self.enriched or self.everywhere):
-            raise CTError("Patients chosen by their calcium have hearts of usual size: leave any_size out.")
         if (self.enriched or self.everywhere) and self.prevalence is not None:
             raise CTError("Patients with chosen calcium take the prevalence as it comes: leave it out.")
         if self.enriched and self.everywhere:
@@ -95,8 +94,17 @@ class CohortSettings:
         if self.enriched and patients < len(STRATA):
             raise CTError(f"Patients chosen by their calcium are {len(STRATA)} at least, not {patients}.")
         if self.enriched:
-            return stratified_patients(self.first_number, patients)
+            return stratified_patients(self.first_number, patients, self.diverse)
         return list(range(self.first_number, self.first_number + patients))
+
+
+def draw_setup(number: int, scan_number: int, settings: CohortSettings) -> tuple[Scanner, ScanPose]:
+    """Draw scanner and pose of scan 1 or 2.
+
+    Half of the single scans of diverse patients are scan 2, in which patients breathe unless it is gated.
+    """
+    index = int(stream(number, 23).integers(2)) if settings.diverse and settings.scans == 1 else scan_number - 1
+    return draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[index]
 
 
 def make_scan(
@@ -107,16 +115,12 @@ def make_scan(
         if settings.everywhere:
             patient = draw_lesion_patient(number)
         else:
-            patient = draw_patient(
-                number,
-                prevalence=settings.prevalence,
-                any_size=settings.any_size,
-                surroundings=settings.surroundings,
-            )
+            patient = draw_patient(number, None, settings.prevalence, settings.diverse, settings.surroundings)
         patient = add_contrast(patient) if settings.contrast else patient
-    scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[scan_number - 1]
-    grid = scan_grid(scanner, settings.z_range_mm)
-    scan = scan_patient(patient, scanner, pose, scan_number, grid)
+    scanner, pose = draw_setup(number, scan_number, settings)
+    scan = scan_patient(patient, scanner, pose, scan_number, scan_grid(scanner, settings.z_range_mm))
+    if settings.diverse:
+        scan = draw_field(scan, stream(number, 22, scan_number))
     return patient, scan, annotate(scan, stream(number, 21, scan_number))
 
 
@@ -276,8 +280,8 @@ def patient_of(truth: dict[str, Any]) -> Patient | None:
     lesions = truth["lesions"]
     number, share = truth["patient"], 1.0 if lesions else 0.0
     # A given sex draws another body than the same sex drawn.
-    sexes_and_sizes = product((None, truth["sex"]), (False, True))
-    drawings = (partial(draw_patient, number, sex, share, any_size=size) for sex, size in sexes_and_sizes)
+    variants = product((None, truth["sex"]), (False, True))
+    drawings = (partial(draw_patient, number, sex, share, diverse=diverse) for sex, diverse in variants)
     for draw in (*drawings, partial(draw_lesion_patient, number)):
         patient = draw()
         if patient.body.sex == truth["sex"] and _match(patient.plaques, lesions):

@@ -163,11 +163,8 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
         data.StudyID, data.SeriesNumber, data.InstanceNumber = str(patient.number), scan_number, k + 1
         data.SeriesDescription = f"Digital patient, scan {scan_number}, {scanner.kernel.name} kernel"
         data.Manufacturer, data.ManufacturerModelName = "CAC digital scanner", "simulation"
-        data.KVP, data.ConvolutionKernel, data.SliceThickness = (
-            scanner.kvp,
-            scanner.kernel.name,
-            scanner.slice_thickness_mm,
-        )
+        data.KVP, data.ConvolutionKernel = scanner.kvp, scanner.kernel.name
+        data.SliceThickness = scanner.slice_thickness_mm
         data.PixelSpacing, data.SpacingBetweenSlices = [_decimal(y), _decimal(x)], z
         data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         data.ImagePositionPatient = [*map(_decimal, scan.grid.origin_mm[:2]), _decimal(place)]

@@ -13,16 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-from ..anatomy.body import draw_body
 from ..anatomy.coronaries import CoronaryTree, Plaque, draw_plaque, draw_plaques, plaques_everywhere
-from ..anatomy.distractors import DEVICES, MOVES_WITH, Distractor, device, draw_distractors, view_gain
+from ..anatomy.distractors import MOVES_WITH, Distractor, device, draw_distractors, view_gain
 from ..anatomy.hearts.shape import HeartShape
 from ..anatomy.hearts.valves import DEPOSITS, deposits
 from ..anatomy.hearts.wall_calcium import aortic_ring, curtain_calcium, heavy_mitral_annulus, right_ring, sinus_shells
-from ..anatomy.patient import OSTIUM, Patient, draw_heart, move_to_sternum, stream, surround
+from ..anatomy.patient import OSTIUM, Patient, draw_anatomy, stream, surround, whole_patient
 from ..anatomy.points import POINT_STEP_MM, PointCloud, join_clouds
-from ..anatomy.thorax import lung_grain, lung_vessels
-from ..scanner.motion import PROTOCOLS, ScanPose, draw_heart_beat, draw_pair
+from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
 
 WITHOUT_PLAQUE, AS_IN_PEOPLE = 0.15, 0.25
@@ -225,9 +223,7 @@ def _with_devices(patient: Patient, g: np.random.Generator) -> Patient:
 def _draw_usual_patient(number: int) -> Patient:
     """Draw a patient without difficulty."""
     g = stream(number, 70)
-    body = draw_body(stream(number, 1), None)
-    heart, tree = draw_heart(body, stream(number, 50), stream(number, 2), True)
-    body = move_to_sternum(body, heart)
+    body, heart, tree = draw_anatomy(number, diverse=True)
     plaques = _draw_plaques(tree, body.sex, g)
     distractors = list(draw_distractors(body, tree, bool(plaques), stream(number, 4), heart))
     kinds = {distractor.kind for distractor in distractors}
@@ -243,21 +239,10 @@ def _draw_usual_patient(number: int) -> Patient:
             kind = names[g.choice(len(names), p=np.array(weights) / sum(weights))]
             for _ in range(1 + (kind == "stent" and int(g.integers(3)))):
                 distractors += device(kind, body, tree, g, heart)
-    assert set(DEVICE_WEIGHTS) == set(DEVICES)
     if stream(number, 74).random() < SURROUNDED_SHARE:
         body, more = surround(number, body, heart)
         distractors += more
-    return Patient(
-        number=number,
-        body=body,
-        tree=tree,
-        plaques=plaques,
-        distractors=tuple(distractors),
-        beat=draw_heart_beat(stream(number, 5)),
-        vessels=lung_vessels(body, stream(number, 6)),
-        grain=lung_grain(body, stream(number, 7)),
-        heart=heart,
-    )
+    return whole_patient(number, body, heart, tree, plaques, tuple(distractors))
 
 
 def _draw_plaques(tree: CoronaryTree, sex: str, generator: np.random.Generator) -> tuple[Plaque, ...]:

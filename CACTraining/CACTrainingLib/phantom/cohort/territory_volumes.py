@@ -30,7 +30,7 @@ from ..anatomy.thorax import Thorax, apply_breath
 from ..scanner.motion import ScanPose
 from ..scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 7
+VERSION = 8
 """Version in the files' names, raised with every change of the patients."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
@@ -107,7 +107,7 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
     """Draw a patient positioned in the scanner, its traits of SHARES, and the generator for their appearance."""
     g = stream(number, 60)
     traits = {name: bool(g.random() < share) for name, share in SHARES.items()}
-    patient = draw_patient(number, prevalence=PREVALENCE, forks=True)
+    patient = draw_patient(number, prevalence=PREVALENCE, diverse=True)
     if traits["contrast"]:
         patient = add_contrast(patient)
     shift = g.normal(0, (6.0, 3.0, 6.0))

@@ -50,13 +50,7 @@ from ..scanner.response import Stamp, add_stamps
 from ..scanner.scanner import NoiseSource
 from ..scanner.simulation import SMOOTHING_MM, ScanWithTruth
 from .background import Background, measure_noise
-from .insertion import (
-    add_plaques,
-    draw_motion,
-    measure_sigma_mm,
-    scanner_of,
-    vessel_along,
-)
+from .insertion import add_plaques, draw_motion, measure_sigma_mm, scanner_of, vessel_along
 from .looks import Look, draw_look
 from .scan_heart import ScanTree
 

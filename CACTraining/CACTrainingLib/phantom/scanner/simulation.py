@@ -41,6 +41,8 @@ HIGHEST_HU = 3071
 LOWEST_HU = -1024
 SMOOTHING_MM = 1.0
 """Gaussian σ in mm over which a reader's eye averages noise."""
+ROUND_SHARE, PADDING_HU = 0.4, (-1024, -2000, -3024)
+"""Share of round fields, and values outside them."""
 MOVING_KINDS = ("lumen", "calcium", "deposit", "cusps", "metal")
 GRAIN_HU = 900.0
 
@@ -124,6 +126,16 @@ def scan_patient(patient: Patient, scanner: Scanner, pose: ScanPose, scan_number
         add_stamps(truth, images, 1000.0)
     share = painter.noise.smoothed_share(SMOOTHING_MM)
     return DigitalScan(grid, scanner, hu, heart, truth, calcium, noise, share, pose, distractors)
+
+
+def draw_field(scan: DigitalScan, generator: np.random.Generator) -> DigitalScan:
+    """Return a scan whose field is round, with padding in the corners, in ROUND_SHARE of gated scans."""
+    if scan.scanner.gate_phase is None or generator.random() >= ROUND_SHARE:
+        return scan
+    x, y, _ = scan.grid.axes_mm()
+    corners = np.hypot(x - x.mean(), (y - y.mean())[:, None]) > 0.5 * scan.scanner.field_of_view_mm
+    padding = generator.choice(PADDING_HU)
+    return replace(scan, hu=np.where(corners, np.int16(padding), scan.hu), heart=scan.heart & ~corners)
 
 
 @dataclass(frozen=True)
@@ -227,14 +239,14 @@ class _Painter:
         grain = self._grain.image(self._part, k, self.scanner)
         np.clip(tree, 0, 1, out=tree)
         tissue = tree * (body.blood_hu - body.lung_hu) + grain * GRAIN_HU
-        levels, share = self._contractions(k)
+        movements, share = self._movements(k)
         hu, heart = self._background.copy(), np.zeros(self._background.shape, bool)
         spectrum, inside_share = 0.0, 0.0
         weights: Sequence[np.ndarray] | np.ndarray = [self._transfer]
-        if len(levels) > 1:
+        if len(movements) > 1:
             pixel_mm = self.grid.spacing_mm[0]
             weights = weights_of_levels(hu.shape, pixel_mm, self.scanner, self._times[k], share) * self._transfer
-        for (part, lung, inside), weight in zip(self._anatomy(k, levels), weights, strict=True):
+        for (part, lung, inside), weight in zip(self._anatomy(k, movements), weights, strict=True):
             part += lung * tissue
             hu[self._box] = part
             spectrum = spectrum + fft.rfft2(hu) * weight
@@ -260,28 +272,34 @@ class _Painter:
         j, i = np.searchsorted(self.y, y), np.searchsorted(self.x, x)
         return float(self._noise_share[min(j, len(self.y) - 1), min(i, len(self.x) - 1)])
 
-    def _contractions(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the heart's contractions in a slice, and each view's share in them [contractions, views]."""
+    def _movements(self, k: int) -> tuple[list[tuple[float, float]], np.ndarray]:
+        """Return the heart's contractions and breaths in a slice, and each view's share in them [movements, views]."""
         around = self.patient.body.surroundings
         if around is None:
-            return np.zeros(1), np.ones((1, 1))
-        phase = self.pose.cardiac_phase(view_times_s(self.scanner, self._times[k]))
-        contraction = self.pose.motion_scale * self.patient.beat.contraction(phase)
-        path_mm = float(np.ptp(contraction)) * max(around.ring_mm, around.wall_mm)
-        return levels_of_views(contraction, 1 if path_mm < 0.5 else min(4, 2 + int(path_mm / 3)))
+            return [(0.0, float(self.pose.breath_mm(self._times[k])))], np.ones((1, 1))
+        times = view_times_s(self.scanner, self._times[k])
+        contraction = self.pose.motion_scale * self.patient.beat.contraction(self.pose.cardiac_phase(times))
+        values = np.stack([contraction, np.broadcast_to(self.pose.breath_mm(times), times.shape)])
+        paths_mm = np.ptp(values, axis=1) * (max(around.ring_mm, around.wall_mm), HEART_SHARE_OF_BREATH)
+        main, path_mm = int(paths_mm.argmax()), float(paths_mm.max())
+        levels, share = levels_of_views(values[main], 1 if path_mm < 0.5 else min(4, 2 + int(path_mm / 3)))
+        # The lesser movement takes its mean over the views of each level.
+        movements = values @ share.T / np.maximum(share.sum(axis=1), 1e-6)
+        movements[main] = levels
+        return list(zip(*movements.tolist(), strict=True)), share
 
-    def _anatomy(self, k: int, contractions: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return HU, share of lung and share of heart in the body's box at each contraction."""
-        breath = float(self.pose.breath_mm(self._times[k]))
+    def _anatomy(self, k: int, movements: list[tuple[float, float]]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return HU, share of lung and share of heart in the body's box at each contraction and breath of the heart."""
+        still = float(self.pose.breath_mm(self._times[k]))
         x, y, _ = self._part.axes_mm()
         base = Canvas(x, y, float(self._z[k]), tissues.GAS_HU)
         trunk = self.thorax.trunk(base)
         empty = np.zeros_like(base.hu)
-        means = [(empty.copy(), empty.copy(), empty.copy()) for _ in contractions]
+        means = [(empty.copy(), empty.copy(), empty.copy()) for _ in movements]
         for offset, weight in zip(self._offsets, self._weights, strict=True):
             around = base.copy(float(base.z_mm + offset))
-            lung = self.thorax.paint(around, trunk, breath)
-            for contraction, mean in zip(contractions.tolist(), means, strict=True):
+            lung = self.thorax.paint(around, trunk, still)
+            for (contraction, breath), mean in zip(movements, means, strict=True):
                 canvas, air = around.copy(around.z_mm), lung.copy()
                 inside = self.heart.paint(canvas, air, trunk.grain, breath, contraction)
                 self.thorax.skeleton.paint_spine(canvas, air, trunk.grain)

@@ -7,14 +7,18 @@ import pytest
 
 from CACScoringLib.core.labels import ARTERIES
 from CACTrainingLib.phantom.anatomy import patient as module
+from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.coronaries import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
 from CACTrainingLib.phantom.anatomy.distractors import MIDDLE_AGE_YEARS, draw_distractors
 from CACTrainingLib.phantom.anatomy.patient import (
     AGATSTON_PER_MG,
     AMOUNT,
+    HEART_SCALE,
     HEART_SCALES,
     demographics,
+    draw_anatomy,
     draw_patient,
+    resize,
     share_with_calcium,
     stratified_patients,
     stream,
@@ -31,14 +35,26 @@ def test_a_plaques_mass_is_the_integral_of_its_shape():
     assert plaque.mass_mg == pytest.approx(0.4 * volume, rel=0.01)
 
 
-@pytest.mark.long
-def test_hearts_of_any_size_differ_by_the_same_factor_along_all_axes():
-    usual, scaled = ([draw_patient(n, any_size=any_size).body for n in range(6)] for any_size in (False, True))
+@pytest.mark.parametrize("sex", ["F", "M"])
+def test_hearts_and_chests_of_diverse_bodies_grow_together(sex):
+    """Hearts by the same factor along all axes, chests by half of the heart's logarithm."""
+    usual = [draw_body(stream(n, 1), sex) for n in range(60)]
+    scaled = [resize(body, stream(n, 52)) for n, body in enumerate(usual)]
     factors = np.array([b.heart_semi_axes_mm for b in scaled]) / [b.heart_semi_axes_mm for b in usual]
     assert np.ptp(factors, axis=1) == pytest.approx(0, abs=1e-12)
-    assert np.ptp(factors[:, 0]) > 0.1
     assert HEART_SCALES[0] <= factors.min()
     assert factors.max() <= HEART_SCALES[1]
+    assert np.median(factors) == pytest.approx(HEART_SCALE[sex], abs=0.03)
+    for name in module.CHEST_MEASURES:
+        chest = np.array([getattr(b, name) for b in scaled]) / [getattr(b, name) for b in usual]
+        assert chest == pytest.approx(np.sqrt(factors[:, 0] / HEART_SCALE[sex]))
+
+
+@pytest.mark.long
+def test_hearts_of_diverse_women_are_those_of_real_women():
+    """Five women of LIDC: hearts of 559 to 796 mL with a margin of 15 %, thus pericardia of 486 to 692 mL."""
+    volumes = [(draw_anatomy(n, "F", diverse=True)[1].pericardium < 0).sum() * 0.027 for n in range(10)]
+    assert 480 < np.median(volumes) < 690
 
 
 def test_points_weigh_the_same_as_the_plaques_and_lie_on_the_wall(patient):
@@ -98,9 +114,10 @@ def test_every_stratum_has_its_share(monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("diverse", [False, True])
 @pytest.mark.parametrize("number", [40, 41])
-def test_masses_for_the_choice_are_the_patients_own(number):
-    assert module._mass_mg(number) == draw_patient(number).mass_mg
+def test_masses_for_the_choice_are_the_patients_own(number, diverse):
+    assert module._mass_mg(number, diverse) == draw_patient(number, diverse=diverse).mass_mg
 
 
 def test_age_shows_in_bones_aorta_and_valves_and_changes_no_coronary_calcium():

@@ -10,7 +10,7 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.phantom.cohort.cohort import CohortSettings, make_scan, write_cohort
+from CACTrainingLib.phantom.cohort.cohort import CohortSettings, draw_setup, make_scan, write_cohort
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan, write_scan
 
 SMALL = CohortSettings(z_range_mm=(0.0, 36.0), prevalence=1.0, first_number=8)
@@ -108,6 +108,12 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
 def test_settings_that_make_no_sense_say_so(settings, message):
     with pytest.raises(CTError, match=message):
         CohortSettings(**settings)
+
+
+@pytest.mark.parametrize(("scans", "breathing"), [(1, {True, False}), (2, {False})])
+def test_half_of_diverse_single_scans_breathe(scans, breathing):
+    settings = CohortSettings(protocol="chest-varied", diverse=True, scans=scans)
+    assert {draw_setup(number, 1, settings)[1].breathing_mm > 0 for number in range(20)} == breathing
 
 
 @pytest.mark.long

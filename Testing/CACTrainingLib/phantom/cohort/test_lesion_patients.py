@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from CACTrainingLib.phantom.anatomy.distractors import DEVICES
 from CACTrainingLib.phantom.anatomy.hearts.shape import PARTS
 from CACTrainingLib.phantom.anatomy.hearts.valves import posterior_arc
 from CACTrainingLib.phantom.anatomy.hearts.wall_calcium import (
@@ -98,6 +99,7 @@ def test_heavy_calcium_is_heavy_and_without_devices(patients):
 
 
 def test_devices_are_added_and_no_stents():
+    assert set(lesion_patients.DEVICE_WEIGHTS) == set(DEVICES)
     kinds = set()
     for number in range(NUMBER, NUMBER + 8):
         usual, patient = draw_lesion_patient(number), draw_lesion_patient(number, "device")

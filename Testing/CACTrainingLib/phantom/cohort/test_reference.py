@@ -47,7 +47,7 @@ def test_score_is_the_same_each_time_and_grows_with_density(patient):
     "drawn",
     [
         {"prevalence": 1.0},
-        {"prevalence": 1.0, "any_size": True},
+        {"prevalence": 1.0, "diverse": True},
         {"everywhere": True, "protocol": "chest-varied"},
     ],
 )
@@ -86,7 +86,7 @@ def test_sum_of_the_curve_is_that_of_the_scores():
     """20 patients that the curve was not fitted to."""
     scores = equivalents = 0.0
     for number in range(30_100, 30_120):
-        patient = draw_patient(number, prevalence=1.0, any_size=True)
+        patient = draw_patient(number, prevalence=1.0, diverse=True)
         scores += sum(score.agatston for score in reference_scores(patient).values())
         equivalents += float(np.sum(equivalent_agatston(masses_in_perfect_map(patient))))
     assert scores > 1000

@@ -61,7 +61,7 @@ def test_a_volume_holds_a_chest_with_its_territories(volume):
 @pytest.mark.long
 def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
     index, value, artery = volume.plaques
-    patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE, forks=True)
+    patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE, diverse=True)
     assert patient.mass_mg > 0
     mass = value.sum() * STEP_MM**3 / 1000 / HU_PER_MG_CM3_AT_120_KVP
     assert mass == pytest.approx(patient.mass_mg, rel=0.02)

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from CACTrainingLib.phantom.anatomy.coronaries import LABELS
 from CACTrainingLib.phantom.anatomy.distractors import Distractor, device
 from CACTrainingLib.phantom.anatomy.hearts.valves import deposits
+from CACTrainingLib.phantom.anatomy.patient import surround
+from CACTrainingLib.phantom.anatomy.points import EMPTY
 from CACTrainingLib.phantom.cohort.export import annotate
 from CACTrainingLib.phantom.scanner import simulation
 from CACTrainingLib.phantom.scanner.motion import ScanPose
@@ -37,6 +40,36 @@ def test_outside_the_bodys_box_there_is_only_air_and_the_couch(patient, still, m
     difference = np.abs(unboxed.hu.astype(int) - still.hu)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-4
+
+
+def test_some_fields_are_round_with_padding_in_the_corners(still):
+    gated = replace(still, scanner=replace(SCANNER, gate_phase=0.75))
+    assert simulation.draw_field(still, np.random.default_rng(2)) is still
+    drawn = [simulation.draw_field(gated, np.random.default_rng(seed)) for seed in range(40)]
+    padded = [scan for scan in drawn if scan is not gated]
+    assert 8 < len(padded) < 28
+    inside = np.hypot(*np.meshgrid(*2 * [np.arange(256) - 127.5])) < 127
+    for scan in padded:
+        assert set(np.unique(scan.hu[:, 0, 0])) <= set(simulation.PADDING_HU)
+        assert np.array_equal(scan.hu[:, inside], still.hu[:, inside])
+    assert {int(scan.hu[0, 0, 0]) for scan in padded} == set(simulation.PADDING_HU)
+
+
+def test_breath_during_a_slice_moves_the_heart_but_not_the_chest(patient):
+    """Rims at the heart's border where half a turn takes a second, none where it takes no time."""
+    body = surround(8, patient.body, patient.heart)[0]
+    quiet = replace(patient, body=body, plaques=(), distractors=(), vessels=EMPTY, grain=EMPTY)
+    pose = ScanPose(motion_scale=0.0, breathing_mm=9.0, breathing_s=4.0, breathing_phase=0.2)
+    heights = scan_grid(SCANNER, (-62.0, -32.0))
+    fast, slow = (
+        scan_patient(quiet, replace(SCANNER, noise_hu=0, half_scan=True, rotation_s=seconds), pose, 1, heights)
+        for seconds in (0.01, 2.0)
+    )
+    border = ndimage.binary_dilation(fast.heart, iterations=4) & ~ndimage.binary_erosion(fast.heart, iterations=4)
+    difference = np.abs(fast.hu.astype(int) - slow.hu)
+    assert np.percentile(difference[border], 90) > 40
+    chest = ~ndimage.binary_dilation(fast.heart, iterations=25)
+    assert np.percentile(difference[chest], 99) < np.percentile(difference[border], 90) / 4
 
 
 def test_labels_follow_contrast_and_noise(patient, still):

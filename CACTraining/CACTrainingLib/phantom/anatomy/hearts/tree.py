@@ -4,7 +4,7 @@ The meshes give courses and branches. Their calibres are too small, so calibres 
 (10.1161/01.CIR.86.1.232, normal hearts; (2nd)): left main 4.5 mm, descending 3.7 to 1.9 mm, circumflex 3.4 mm (4.2 if
 dominant), right 3.9 mm (2.8 if not dominant). The left main's length and fork are from Medrano-Gracia 2016
 (10.4244/EIJV12I7A139, CT angiograms of 300 adults): length 10.5 ± 5.3 mm, angle 75 ± 23° between its branches, 89 ± 21°
-with an intermediate artery between them.
+with an intermediate artery between them, whose calcium is counted with the circumflex.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ LEFT_DOMINANT_RADII_MM = {**RADII_MM, "LCX": (2.1, 0.9), "RCA": (1.4, 0.8)}
 """Radii in mm of the main arteries at their beginning and end."""
 LEFT_MAIN_MM = (5.0, 15.0)
 """Length in mm of the left main with forks as in the measured hearts."""
-FORK_MM, FORK_DEGREES = (10.5, 5.3, 3.0, 25.0), (80.0, 23.0, 35.0, 140.0)
-"""Published mean, standard deviation, minimum and maximum of the left main's length and of its branches' angle."""
+FORK_MM = (10.4, 5.6, 2.0, 23.0)
+"""Normal law of the left main's length, truncated to the range in people: mean 11 mm, standard deviation 4.8."""
+FORK_DEGREES = {False: (75.0, 23.0, 35.0, 140.0), True: (89.0, 21.0, 35.0, 140.0)}
+"""Mean, standard deviation, minimum and maximum of its branches' angle, without and with an intermediate artery."""
+RAMUS_SHARE = 0.2
+"""Share of trees with an intermediate artery (15 to 30 % in people)."""
 OSTIUM_TO_TRUNK_MM = 2.5, (1.5, 5.0)
 """Distance in mm of the left main's ostium from the pulmonary trunk: as measured, and range if forks vary."""
 _FORK_MM = 24.0
@@ -134,6 +138,7 @@ class _Builder:
         self.hearts = sorted({key.split()[0] for key in shape.lines})
         self.vessels: list[Vessel] = []
         self.size = 0.94 if sex == "F" else 1.03
+        self.has_ramus = self.forks is not None and self.forks.random() < RAMUS_SHARE
 
     def build(self) -> CoronaryTree:
         g = self.g
@@ -166,6 +171,9 @@ class _Builder:
         self._add("LCX", "LCX", lcx, *radii["LCX"])
         self._add("RCA", "RCA", right, *radii["RCA"])
         self._branches(lad, lcx, circumflex, right, dominance)
+        if self.has_ramus:
+            offsets = [self._resample(course - course[0], 60) for course in map(self._course, ("D1", "OM1"))]
+            self._branch("RI", "LCX", 0.5 * (offsets[0] + offsets[1]), lad, 0.0, 1.1, turn=8)
         return CoronaryTree(tuple(self.vessels), dominance)
 
     def _draw_fork(
@@ -173,13 +181,14 @@ class _Builder:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return left main, descending artery and circumflex with a fork that varies as published."""
         course = self._resample(np.concatenate([stem[:-1], lad]))
-        fork = round(_quantile(FORK_MM, self.g.random()) / _POINT_MM)
-        stem, lad = course[: fork + 1], course[fork:]
+        arc, length = arc_mm(course), _quantile(FORK_MM, self.g.random())
+        stem = along(course, np.linspace(0, length, 4 + int(length / _POINT_MM)), arc)
+        lad = self._resample(np.concatenate([stem[-1:], course[arc > length + 0.5]]))
         circumflex = self._resample(np.concatenate([self._course("LCX"), self._course("CS")[2:]]))
         circumflex += np.exp(-np.arange(len(circumflex)) / 12)[:, None] * (lad[0] - circumflex[0])
         circumflex = self._settle(circumflex, 1, fixed=1, ramp=9)
         # A new beginning of the circumflex on the surface, at an angle from the descending artery.
-        angle = np.radians(_quantile(FORK_DEGREES, forks.random()))
+        angle = np.radians(_quantile(FORK_DEGREES[self.has_ramus], forks.random()))
         junction = round(_FORK_MM / _POINT_MM)
         start, end = lad[0], circumflex[junction]
         ahead, up = lad[round(8 / _POINT_MM)] - start, self.grooves.at(start[None])[1][0, 0]
@@ -211,11 +220,14 @@ class _Builder:
     def _branches(self, lad: np.ndarray, lcx: np.ndarray, sinus: np.ndarray, right: np.ndarray, dominance: str) -> None:
         g = self.g
         for n in range(int(g.integers(1, 4))):
-            self._branch(f"D{n + 1}", "LAD", "D1", lad, 0.12 + 0.16 * n + g.uniform(-0.04, 0.06), 1.05, turn=12)
+            at = 0.12 + 0.16 * n + g.uniform(-0.04, 0.06)
+            self._branch(f"D{n + 1}", "LAD", self._course("D1"), lad, at, 1.05, turn=12)
         for n in range(int(g.integers(1, 4))):
-            self._branch(f"OM{n + 1}", "LCX", "OM1", lcx, 0.4 + 0.22 * n + g.uniform(-0.06, 0.08), 1.05, turn=12)
+            at = 0.4 + 0.22 * n + g.uniform(-0.06, 0.08)
+            self._branch(f"OM{n + 1}", "LCX", self._course("OM1"), lcx, at, 1.05, turn=12)
         margin = np.argmin(np.linalg.norm(right - self._course("RV")[0], axis=1)) / len(right)
-        self._branch("RV", "RCA", "RV", right, float(margin) + g.uniform(-0.05, 0.05), 0.85, turn=15)
+        at = max(0.05, float(margin) + g.uniform(-0.05, 0.05))
+        self._branch("RV", "RCA", self._course("RV"), right, at, 0.85, turn=15)
         owner, source = ("LCX", sinus) if dominance == "left" else ("RCA", right)
         pda = self._course("PDA")
         start = int(np.argmin(np.linalg.norm(source - pda[0], axis=1)))
@@ -224,15 +236,13 @@ class _Builder:
         self._add("PDA", owner, self._proximal(path, g.uniform(0.65, 1.0)), 1.1, 0.6)
         if any(key.endswith(" PL") for key in self.shape.lines) and g.random() < 0.6:
             owner, source = ("RCA", right) if dominance == "right" else ("LCX", lcx)
-            self._branch("PL", owner, "PL", source, 0.97, 0.95, turn=8)
+            self._branch("PL", owner, self._course("PL"), source, 0.97, 0.95, turn=8)
 
     def _branch(
-        self, name: str, artery: str, course_name: str, source: np.ndarray, at: float, radius: float, turn: float
+        self, name: str, artery: str, course: np.ndarray, source: np.ndarray, at: float, radius: float, turn: float
     ) -> None:
         """Add a branch with a measured course, moved to another origin, turned a little and laid on the surface."""
-        start = source[int(np.clip(at, 0.05, 0.98) * (len(source) - 1))]
-        course = self._course(course_name)
-        offset = course - course[0]
+        start, offset = source[int(min(at, 0.98) * (len(source) - 1))], course - course[0]
         for _ in range(5):
             axis = self.g.normal(0, np.radians(turn), 3)
             path = start + (offset + np.cross(axis, offset)) * self.g.uniform(0.75, 1.3)

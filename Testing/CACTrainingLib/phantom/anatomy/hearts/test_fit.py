@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from images import image_of
 
-from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.heart import reference_frame
 from CACTrainingLib.phantom.anatomy.hearts.fit import MARKS, fit_heart
 from CACTrainingLib.phantom.anatomy.hearts.shape import interpolate
 from CACTrainingLib.phantom.anatomy.hearts.territories import costs, labels_at
-from CACTrainingLib.phantom.anatomy.patient import patient_heart, stream
+from CACTrainingLib.phantom.anatomy.patient import draw_anatomy
 
 SPACING = (2.0, 2.0, 3.0)
 
@@ -19,8 +18,7 @@ SPACING = (2.0, 2.0, 3.0)
 @pytest.fixture(scope="module")
 def painted():
     """Patient's heart as muscle in fat in lung, with its mask, a mask that spills upwards, and its territories."""
-    body = draw_body(stream(7, 1))
-    shape, tree = patient_heart(7, body)
+    body, shape, tree = draw_anatomy(7)
     frame = reference_frame(body)
     inside = frame.to_lps(shape.places_mm[shape.pericardium < 0])
     axes = [np.arange(a - 30, b + 30, s) for a, b, s in zip(inside.min(0), inside.max(0), SPACING, strict=True)]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from CACScoringLib.core.grid import Grid
-from CACTrainingLib.phantom.anatomy.body import draw_body
+from CACTrainingLib.phantom.anatomy.coronaries import draw_plaques
 from CACTrainingLib.phantom.anatomy.heart import posed_frame
 from CACTrainingLib.phantom.anatomy.hearts.shape import interpolate
 from CACTrainingLib.phantom.anatomy.hearts.territories import TERRITORIES, territories
 from CACTrainingLib.phantom.anatomy.hearts.valves import DEPOSITS, deposits, papillary_muscles, ring
-from CACTrainingLib.phantom.anatomy.patient import draw_patient, patient_heart, stream
+from CACTrainingLib.phantom.anatomy.patient import draw_anatomy, draw_patient
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 
 NUMBERS = range(6)
@@ -17,7 +17,7 @@ NUMBERS = range(6)
 
 @pytest.fixture(scope="module")
 def hearts():
-    return [patient_heart(number, draw_body(stream(number, 1)), forks=True) for number in NUMBERS]
+    return [draw_anatomy(number, diverse=True)[1:] for number in NUMBERS]
 
 
 def distances_at(shape, lattice, points):
@@ -63,7 +63,7 @@ def test_deposits_lie_at_the_sites_of_their_names(hearts, kind):
 
 
 def test_the_left_main_forks_as_in_people(hearts):
-    """10.5 ± 5.3 mm from the ostium, at 75 to 89 ± 23° (Medrano-Gracia 2016)."""
+    """2 to 23 mm from the ostium, at 75 to 89 ± 23° (Medrano-Gracia 2016)."""
     lengths, angles = [], []
     for _, tree in hearts:
         stem, lad, lcx = (next(v.path_mm for v in tree.vessels if v.name == name) for name in ("LM", "LAD", "LCX"))
@@ -72,14 +72,37 @@ def test_the_left_main_forks_as_in_people(hearts):
         assert max(np.linalg.norm(path[0] - stem[-1]) for path in (lad, lcx)) < 1.6
         angles.append(np.degrees(np.arccos(np.dot(*directions) / np.prod(np.linalg.norm(directions, axis=1)))))
     assert 6 < np.mean(lengths) < 15
+    assert min(lengths) >= 1.5
+    assert max(lengths) <= 23
     assert 60 < np.mean(angles) < 110
     assert np.std(lengths) > 2
     assert np.std(angles) > 10
 
 
+def test_intermediate_arteries_begin_at_the_fork_between_its_branches(hearts):
+    forked = [{vessel.name: vessel for vessel in tree.vessels} for _, tree in hearts]
+    with_ramus = [vessels for vessels in forked if "RI" in vessels]
+    assert 0 < len(with_ramus) < len(forked)
+    for vessels in with_ramus:
+        ramus, lad, lcx = (vessels[name].path_mm for name in ("RI", "LAD", "LCX"))
+        assert vessels["RI"].artery == "LCX"
+        assert np.linalg.norm(ramus[0] - vessels["LM"].path_mm[-1]) < 1.6
+        ends = [np.linalg.norm(lad - ramus[-1], axis=1).min(), np.linalg.norm(lcx - ramus[-1], axis=1).min()]
+        assert min(ends) > 8
+
+
+def test_plaques_of_the_left_main_end_at_its_fork(hearts):
+    for number, (_, tree) in enumerate(hearts):
+        stem = next(vessel for vessel in tree.vessels if vessel.name == "LM")
+        for plaque in draw_plaques(tree, "M", np.random.default_rng(number), 1.0, "LM", 40):
+            assert plaque.middle_mm + plaque.length_mm / 2 <= stem.length_mm + 1e-9
+            gap = np.linalg.norm(plaque.cloud(stem, 0.7).positions_mm[:, None] - stem.path_mm, axis=2).min(axis=1)
+            assert gap.max() < stem.radius_mm.max() + plaque.thickness_mm + 0.5
+
+
 @pytest.mark.long
 def test_territories_hold_their_own_calcium():
-    patient = draw_patient(8, prevalence=1.0, forks=True)
+    patient = draw_patient(8, prevalence=1.0, diverse=True)
     pose = ScanPose(table_shift_mm=(3.0, -5.0, 2.0))
     grid = Grid((140, 130, 90), (1.5, 1.5, 2.0), (-85.0, -125.0, -80.0))
     labels = territories(patient, pose, grid)
