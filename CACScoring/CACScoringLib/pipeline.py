@@ -167,18 +167,16 @@ def score_scan(
         card = None if networks is None else networks.decomposition.card
         has_device = judged is not None and has_coronary_device(judged)
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
-        facts = ScanFacts(scored, region.mask, quality.blood, calibration, errors, region.territories is not None)
+        facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
         courses = artery_courses(region.territory_labels, scored.image.GetSpacing())
-        labels = clinical_labels(scored, region, rules, None if settings.candidates else judged, reader, status)
+        labels = clinical_labels(facts, reader, status, not settings.candidates)
         clinical = score(facts, labels, courses=courses)
         methods = {"threshold": clinical}
         doubts = [] if reader is None else [*reader.warnings]
         doubts += [] if judged is None or settings.candidates else device_warning(judged)
         doubts += doubts_about(clinical, labels, facts)
         if decomposed is not None:
-            in_map, calcium_map, map_doubts = map_labels(
-                decomposed, scored, region, rules, quality.noise_hu, judged, settings.slices
-            )
+            in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
             methods["decomposition"] = score(facts, in_map, clinical, courses)
             doubts += map_doubts
         patient, age_years = scan.acquisition, settings.age_years

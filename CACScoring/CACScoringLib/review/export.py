@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ..core.files import OutputFolder
 from ..io.image_files import write_image
 from ..record.score_record import ScoreRecord
-from ..record.scores import Lesion, MethodScore
 from ..report import files as report
 from ..results import ScoreResult
 
@@ -47,7 +45,6 @@ def export_review(
     from ..report import page  # Jinja2, which Slicer does not bring along
 
     identify = run.acquisition.identifies
-    result = result.stating(methods=_with_looks(result.record))
     with OutputFolder(folder, overwrite).being_written() as files:
         for name, image in report.label_images(result).items():
             write_image(image, files / f"{name}.nii.gz")
@@ -55,21 +52,3 @@ def export_review(
         html = page.result_as_html(result, identify, reader=reader)
         (files / "report.html").write_text(html, encoding="utf-8")
         report.write_json(files / "scores.json", result.record, run.seconds, identify)
-
-
-def _with_looks(record: ScoreRecord) -> dict[str, MethodScore]:
-    """Return the scores whose lesions state whether they were shown to the reader of a confirmed score."""
-    methods = dict(record.methods)
-    for name, confirmation in ({} if record.review is None else record.review.confirmations).items():
-        if (unseen := confirmation.not_looked_at) is None:
-            continue
-
-        def looked_at(lesions: tuple[Lesion, ...], unseen: tuple[int, ...] = unseen) -> tuple[Lesion, ...]:
-            return tuple(replace(lesion, looked_at=lesion.id not in unseen) for lesion in lesions)
-
-        methods[name] = replace(methods[name], lesions=looked_at(methods[name].lesions))
-        elsewhere = methods[name].non_coronary
-        if name == "threshold" and elsewhere is not None:
-            elsewhere = replace(elsewhere, lesion_list=looked_at(elsewhere.lesion_list))
-            methods[name] = replace(methods[name], non_coronary=elsewhere)
-    return methods

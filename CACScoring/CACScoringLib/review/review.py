@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -162,11 +162,22 @@ class Review:
         """Image of the lesions, the CT or the calcium map."""
         return self.facts.scan.image if self.calcium_map is None else self.calcium_map
 
-    def result(self, courses: Mapping[Artery, Course] | None = None) -> MethodScore:
-        """Return the scores of the labels. courses: Courses of the arteries, for scores with features."""
+    def result(
+        self, courses: Mapping[Artery, Course] | None = None, unseen: Collection[int] | None = None
+    ) -> MethodScore:
+        """Return the scores of the labels.
+
+        Args:
+            courses: Courses of the arteries, for scores with features.
+            unseen: IDs of lesions never shown to the reader who confirmed the score; None if unknown.
+        """
         clinical = None if self.clinical is None else self.clinical.result()
         if courses is not None:
-            return score(self.facts, self._labels(), clinical, courses)
+            labels = self._labels()
+            if unseen is not None:
+                looks = [number not in unseen for number in labels.lesions.ids]
+                labels = replace(labels, lesions=labels.lesions.with_columns(looked_at=looks))
+            return score(self.facts, labels, clinical, courses)
         if self._scored is None or self._scored[0] != self.reviewed or self._scored[1] is not clinical:
             self._scored = self.reviewed, clinical, score(self.facts, self._labels(), clinical)
         return self._scored[2]
@@ -263,8 +274,9 @@ class Review:
 
     def candidates_in(self, labelled: Labelled) -> LesionSet:
         """Return the lesions of other labels; known ones keep their IDs."""
+        peaks = None if self.calcium_map is None else self.facts.scan.image
         counted = labelled.where(self._is_bright_enough(labelled))
-        return self._with_ids(find_lesions(self.image, counted, self.rules, self.facts.scan.image))
+        return self._with_ids(find_lesions(self.image, counted, self.rules, peaks))
 
     def rejected(self) -> LesionSet:
         """Return rejected lesions as unassigned; known ones keep their IDs."""

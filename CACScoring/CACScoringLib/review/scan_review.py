@@ -127,7 +127,7 @@ class ScanReview:
         return self._stated(self._reviews[method].result())
 
     def _stated(self, result: MethodScore) -> MethodScore:
-        return replace(result, non_coronary=self._seen(result.non_coronary))
+        return replace(result, non_coronary=self._reviewed_elsewhere(result.non_coronary))
 
     def lesions(self, method: str) -> tuple[Lesion, ...]:
         """Return the lesions of a method, non-coronary ones included. Raises MaskError while it has a problem."""
@@ -151,7 +151,7 @@ class ScanReview:
         calcium, neither the run nor the reader, or while there is a problem."""
         return None if "threshold" in self.problems else self.result("threshold").non_coronary
 
-    def _seen(self, elsewhere: NonCoronaryScore | None) -> NonCoronaryScore | None:
+    def _reviewed_elsewhere(self, elsewhere: NonCoronaryScore | None) -> NonCoronaryScore | None:
         """Return calcium outside the arteries, reviewed only if a reader saw it; None while nobody separated it."""
         recorded = self.record.non_coronary
         is_known = recorded is not None or (self._reviews["threshold"].labelled.values > NOT_CORONARY).any()
@@ -562,8 +562,11 @@ class ScanReview:
         """
         state, territories = self._state, self._state.territories() if images else None
         courses = artery_courses(territories, self.scan.image.GetSpacing())
+        unseen = {name: confirmation.not_looked_at for name, confirmation in self.confirmations.items()}
         methods = {
-            name: self._stated(self._reviews[name].result(courses if images else None)) for name in self.results()
+            name: self._stated(self._reviews[name].result(courses if images else None, unseen.get(name)))
+            for name in self.methods
+            if name not in self.problems
         }
         saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
         outline = state.pericardium() if images else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, same_grid, scan_from_image
 from ..core.errors import CTError, UnreadableError
 from ..core.grid import Grid
@@ -181,8 +182,8 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
     except CTError:  # a broken card keeps nobody from the review
         errors = ScanErrors({}, None, None, state.record.familiarity)
     record, reviews = state.record, dict[str, Review]()
-    has_territories = record.territories is not None
-    facts = ScanFacts(state.scored, state.heart, record.measured, record.mass_calibration, errors, has_territories)
+    region, rules = HeartRegion(state.heart, None, record.heart.source), record.methods["threshold"].rules
+    facts = ScanFacts(state.scored, region, rules, record.measured, record.mass_calibration, errors)
     for method in state.methods:
         recorded, clinical = record.methods[method], method == "threshold"
         elsewhere = recorded.non_coronary if clinical else None

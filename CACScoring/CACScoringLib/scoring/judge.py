@@ -30,6 +30,7 @@ from .lesion_network import CORONARY_KINDS, voxel_kinds
 from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
 from .lesions import find_lesions
 from .map_evidence import coronary_probabilities, map_features
+from .score import ScanFacts
 from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
 from .uncertainty import ScoreCalibration
 
@@ -227,34 +228,24 @@ def _verdict(site: Site, kinds: np.ndarray, arteries: np.ndarray, probability: f
 
 def device_warning(judged: LesionSet) -> list[ScanWarning]:
     """Warn of devices, which are left out with any calcium that the network did not tell from them."""
-    found = devices(judged)
-    if not found:
+    dense_devices = devices(judged)
+    if not dense_devices:
         return []
-    kinds = {kind: [k for name, _, k in found if name == kind] for kind in ANSWERS["device"]}
+    kinds = {kind: [k for name, _, k in dense_devices if name == kind] for kind in ANSWERS["device"]}
     names = [f"{WORDS[kind]} (slice {abbreviated_list(map(str, slices))})" for kind, slices in kinds.items() if slices]
-    message = f"{len(found)} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
+    message = f"{len(dense_devices)} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
     return [ScanWarning("metal", message)]
 
 
-def judge_map(
-    scan: CTScan,
-    heart: HeartRegion,
-    rules: ScoringRules,
-    decomposed: DecomposedHeart,
-    noise_hu: float | None,
-    dense: LesionSet | None,
-) -> LesionSet:
+def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart) -> LesionSet:
     """Find the lesions of the calcium map and give them verdicts.
 
     What hangs together with something dense has the site of the nearest dense voxel, and its lesion's verdict.
 
     Args:
-        scan: The scan as scored.
-        heart: Heart and territories.
+        facts: Facts of the scan.
         rules: Rules of the map.
         decomposed: Slice probabilities, and the map with its settings.
-        noise_hu: Noise of blood, SD; None if it could not be measured.
-        dense: All dense lesions with their verdicts; None if they have none.
 
     Returns:
         Lesions of arteries; those left out are UNASSIGNED.
@@ -262,12 +253,14 @@ def judge_map(
     Raises:
         CTError: The stored weights do not match this version.
     """
+    scan, dense = facts.scan, facts.judged
     settings = decomposed.parts.settings
-    in_map = dense_voxels(heart, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
+    in_map = dense_voxels(facts.region, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
     sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, scan.grid.spacing_mm[::-1])
     lesions = find_lesions(decomposed.parts.image(), Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
     by_place = verdicts_by_place(lesions, in_map)
     if settings.evidence_weights:
+        noise_hu = None if facts.blood is None else facts.blood.noise_hu
         features = map_features(lesions, by_place, decomposed.slices.on_scan, noise_hu)
         probabilities = coronary_probabilities(features, settings.evidence_weights)
         by_place = [

@@ -7,48 +7,40 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import DecomposedHeart, Decomposition, clear_map
-from ..core.ct import CTScan, ScanWarning
+from ..core.ct import ScanWarning
 from ..core.labels import Artery, Labelled, NonCoronary
-from ..record.rules import ScoringRules
-from ..record.scores import COUNTED, LesionSet
+from ..record.scores import COUNTED
 from .judge import calcium_of, judge_map
 from .lesions import find_lesions, labelled_voxels
 from .map_evidence import complete_map
 from .reader_labels import ReaderLabels
-from .score import LesionLabels
+from .score import LesionLabels, ScanFacts
 from .scores import rules_of_map
 from .sites import DenseVoxels, dense_voxels, verdicts_by_place
 
 
 def clinical_labels(
-    scan: CTScan,
-    heart: HeartRegion,
-    rules: ScoringRules,
-    judged: LesionSet | None,
-    reader: ReaderLabels | None,
-    status: str,
+    facts: ScanFacts, reader: ReaderLabels | None = None, status: str = "reviewed", is_judged: bool = True
 ) -> LesionLabels:
     """Label the lesions of the clinical rule: those that a reader labelled, else those that count by their verdicts,
     else everything dense where arteries run.
 
     Args:
-        scan: The scan as scored.
-        heart: Heart and territories.
-        rules: Rules of the clinical score.
-        judged: Everything dense, with verdicts; None where nothing was judged.
+        facts: Facts of the scan.
         reader: The reader's labels; None without a reader.
         status: Status of the reader's labels: "reviewed" if a person vouches for them.
+        is_judged: False to list all candidates, whatever their verdicts.
     """
-    has_territories = heart.territories is not None
+    scan, rules, has_territories = facts.scan, facts.rules, facts.region.territories is not None
+    judged = facts.judged if is_judged else None
     if reader is None and judged is not None:
         return LesionLabels("automatic", rules, calcium_of(judged), knows_elsewhere=True)
     is_dense = scan.hu >= rules.threshold_hu
     if reader is not None:
         is_dense &= reader.sites == 0
     if judged is None:
-        voxels = dense_voxels(heart, is_dense, scan.grid)
+        voxels = dense_voxels(facts.region, is_dense, scan.grid)
     else:
         voxels = DenseVoxels.of(calcium_of(judged).non_coronary, None)
         voxels = voxels.where(is_dense.reshape(-1)[voxels.flat])
@@ -74,33 +66,24 @@ def clinical_labels(
 
 
 def map_labels(
-    decomposed: DecomposedHeart,
-    scan: CTScan,
-    heart: HeartRegion,
-    clinical_rules: ScoringRules,
-    noise_hu: float | None,
-    judged: LesionSet | None,
-    slices_by_reader: Mapping[int, bool],
+    facts: ScanFacts, decomposed: DecomposedHeart, by_reader: Mapping[int, bool]
 ) -> tuple[LesionLabels, Decomposition, list[ScanWarning]]:
     """Label the lesions of the calcium map that count, and clear the others from the map.
 
     A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
 
     Args:
-        decomposed: Calcium map before any lesion is left out, and slice probabilities.
-        scan: The scan as scored.
-        heart: Heart and territories.
-        clinical_rules: Rules of the clinical score.
-        noise_hu: Noise of blood, SD; None if it could not be measured.
-        judged: Everything dense, with verdicts; None where nothing was judged.
-        slices_by_reader: A reader's overrides of slices.
+        facts: Facts of the scan.
+        decomposed: Its calcium map.
+        by_reader: A reader's overrides of slices.
 
     Returns:
         The labels, the map of these lesions alone, and doubts about them.
     """
+    scan, judged = facts.scan, facts.judged
     warnings: list[ScanWarning] = []
     if judged is not None:
-        parts, count = complete_map(decomposed.parts, scan, judged.of_status(COUNTED), slices_by_reader)
+        parts, count = complete_map(decomposed.parts, scan, judged.of_status(COUNTED), by_reader)
         decomposed = replace(decomposed, parts=parts)
         if count:
             message = (
@@ -109,8 +92,8 @@ def map_labels(
             )
             warnings.append(ScanWarning("map-completed", message))
     parts = decomposed.parts
-    rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
-    lesions = judge_map(scan, heart, rules, decomposed, noise_hu, judged)
+    rules = rules_of_map(facts.rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
+    lesions = judge_map(facts, rules, decomposed)
     counted = lesions.of_status(COUNTED)
     excluded = np.setdiff1d(lesions.every.flat, counted.voxels.flat, assume_unique=True)
     cleared = np.zeros(parts.hu.shape, bool)

@@ -50,6 +50,10 @@ Mass = tuple[float | None, float | None]
 """Mass and its standard error, mg; None if they could not be measured."""
 
 
+MeasuredMasses = dict[tuple[bool, bytes], Mass]
+"""Masses of lesions of the map (True) or the CT, by the places of all calcium that they depend on."""
+
+
 def mass_columns(masses: Sequence[Mass]) -> dict[str, list[float | None]]:
     """Return columns of a `LesionSet` with the masses of its rows."""
     values, errors = [mass for mass, _ in masses], [error for _, error in masses]
@@ -63,6 +67,7 @@ def lesion_masses(
     calibration: MassCalibration,
     elsewhere: np.ndarray | None = None,
     of_map: bool = False,
+    measured: MeasuredMasses | None = None,
 ) -> list[Mass]:
     """Measure each lesion against its own background.
 
@@ -80,19 +85,24 @@ def lesion_masses(
         calibration: Mass calibration of the scan.
         elsewhere: Flat indices of calcium that is no lesion of these and counts nowhere; None without any.
         of_map: True for lesions of a calcium map.
+        measured: Masses measured before in the scan, to which new ones are added.
 
     Returns:
         The mass of each lesion, in their order.
     """
     sums = _Sums(hu, lesions.voxels, elsewhere, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
-    masses = []
+    masses, measured = [], {} if measured is None else measured
     for number, pseudo_mass in zip(lesions.ids, lesions.columns["pseudo_mass_hu_mm3"], strict=True):
-        area = sums.area_of(number)
-        excess = pseudo_mass / voxel_mm3 if of_map else sums.above_ring(area)
-        error = None if excess is None else sums.standard_error(area)
-        mass_mg, error_mg = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
-        masses.append((mass_mg, error_mg))
+        box = sums.box_of(number)
+        key = of_map, sums.surroundings(number, box)
+        if key not in measured:
+            area = sums.area_of(number, box)
+            excess = pseudo_mass / voxel_mm3 if of_map else sums.above_ring(area)
+            error = None if excess is None else sums.standard_error(area)
+            mass_mg, error_mg = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
+            measured[key] = mass_mg, error_mg
+        masses.append(measured[key])
     return masses
 
 
@@ -116,21 +126,26 @@ class _Sums:
         spacing_mm: tuple[float, float, float],
     ) -> None:
         self.hu = hu
-        other = np.zeros(0, np.int64) if elsewhere is None else np.setdiff1d(elsewhere, voxels.flat)
-        self._kji = np.stack(np.unravel_index(np.append(voxels.flat, other), hu.shape))
-        self._ids = np.append(voxels.ids.astype(np.int32), np.full(len(other), -1, np.int32))
+        outside = np.zeros(0, np.int64) if elsewhere is None else np.setdiff1d(elsewhere, voxels.flat)
+        self._kji = np.stack(np.unravel_index(np.append(voxels.flat, outside), hu.shape))
+        self._ids = np.append(voxels.ids.astype(np.int32), np.full(len(outside), -1, np.int32))
         self._in_slice_mm = spacing_mm[1], spacing_mm[0]
 
-    def area_of(self, number: int) -> _Area:
-        """Return the area of a lesion."""
+    def box_of(self, number: int) -> tuple[slice, ...]:
+        """Return the box of a lesion's region and ring."""
         margins = (1, *(math.ceil((2 * REACH_MM + RING_MM) / mm) for mm in self._in_slice_mm))
         places = self._kji[:, self._ids == number]
-        box = tuple(
-            slice(max(0, first - margin), min(size, last + 1 + margin))
-            for first, last, margin, size in zip(
-                places.min(axis=1).tolist(), places.max(axis=1).tolist(), margins, self.hu.shape, strict=True
-            )
-        )
+        ends = zip(places.min(axis=1).tolist(), places.max(axis=1).tolist(), margins, self.hu.shape, strict=True)
+        return tuple(slice(max(0, first - margin), min(n, last + 1 + margin)) for first, last, margin, n in ends)
+
+    def surroundings(self, number: int, box: tuple[slice, ...]) -> bytes:
+        """Return the places of all calcium that a lesion's mass depends on, up to those of its standard error."""
+        reach = [0, *[2 * max(part.stop - part.start for part in box[1:])] * 2]
+        is_near = self._is_in([slice(p.start - n, p.stop + n) for p, n in zip(box, reach, strict=True)])
+        return self._kji[:, is_near].tobytes() + (self._ids[is_near] == number).tobytes()
+
+    def area_of(self, number: int, box: tuple[slice, ...]) -> _Area:
+        """Return the area of a lesion in its box."""
         ids = self._ids_in(box)
         distance_mm, other_mm = self._distances(ids == number), self._distances((ids != number) & (ids != 0))
         tissue = self.hu[box] >= NOT_TISSUE_HU
@@ -140,11 +155,15 @@ class _Sums:
 
     def _ids_in(self, box: tuple[slice, ...]) -> np.ndarray:
         """Return the lesion at each voxel of a box, int32; -1 for other calcium."""
-        first, last = np.array([(part.start, part.stop) for part in box]).T[:, :, None]
-        is_inside = ((self._kji >= first) & (self._kji < last)).all(axis=0)
-        ids = np.zeros((last - first)[:, 0], np.int32)
-        ids[tuple(self._kji[:, is_inside] - first)] = self._ids[is_inside]
+        is_inside = self._is_in(box)
+        ids = np.zeros([part.stop - part.start for part in box], np.int32)
+        ids[tuple(self._kji[:, is_inside] - [[part.start] for part in box])] = self._ids[is_inside]
         return ids
+
+    def _is_in(self, box: Sequence[slice]) -> np.ndarray:
+        """Return True for calcium in a box."""
+        first, last = np.array([(part.start, part.stop) for part in box]).T[:, :, None]
+        return ((self._kji >= first) & (self._kji < last)).all(axis=0)
 
     def _distances(self, calcium: np.ndarray) -> np.ndarray:
         """Return distances in the slice, mm, from calcium in it or in a neighbouring slice."""

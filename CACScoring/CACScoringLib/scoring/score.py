@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..anatomy.courses import Course
+from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, NonCoronary, Site
 from ..record.findings import BloodPool, MassCalibration
@@ -20,7 +21,7 @@ from .artefacts import dense_warning, noise_warnings
 from .doubt import decisive_warning, stent_warning
 from .features import features_of
 from .intervals import with_intervals
-from .mass import MAX_MEASURED, lesion_masses, mass_columns
+from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
 from .reader_labels import outside_warning
 from .scores import method_score, non_coronary_score
 from .uncertainty import ScanErrors
@@ -28,23 +29,27 @@ from .uncertainty import ScanErrors
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """Facts of a scan that scores follow from, whatever counts.
+    """Facts of a scan that labels and scores follow from, whatever counts: all that takes time.
 
     Attributes:
         scan: The scan as scored.
-        heart: Mask of the heart, bool [k, j, i].
+        region: Heart and territories.
+        rules: Rules of the clinical score.
         blood: Blood and noise; None if not measured.
         calibration: Mass calibration; None in results of earlier versions, which get no masses.
         errors: Errors of scores in the scan.
-        has_territories: True if the territories of the arteries are known.
+        judged: Everything dense with the networks' verdicts (`scoring.judge`); None where nothing was judged.
+        masses: Masses measured before, which are not measured again while the calcium about a lesion is the same.
     """
 
     scan: CTScan
-    heart: np.ndarray
+    region: HeartRegion
+    rules: ScoringRules = field(default_factory=ScoringRules)
     blood: BloodPool | None = None
     calibration: MassCalibration | None = None
     errors: ScanErrors = field(default_factory=lambda: ScanErrors({}, None, None))
-    has_territories: bool = False
+    judged: LesionSet | None = None
+    masses: MeasuredMasses = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,8 @@ def _with_masses(facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | N
     if facts.calibration is None or sum(is_counted) > MAX_MEASURED:
         return table, False
     spacing_mm, counted = facts.scan.image.GetSpacing(), table.part(is_counted)
-    masses = iter(lesion_masses(facts.scan.hu, spacing_mm, counted, facts.calibration, outside, labels.rules.is_map))
+    calcium = counted, facts.calibration, outside, labels.rules.is_map, facts.masses
+    masses = iter(lesion_masses(facts.scan.hu, spacing_mm, *calcium))
     of_rows = [next(masses) if counts else (None, None) for counts in is_counted]
     return table.with_columns(**mass_columns(of_rows)), True
 
@@ -123,12 +129,12 @@ def doubts_about(method: MethodScore, labels: LesionLabels, facts: ScanFacts) ->
     """Return the doubts about the lesions of a clinical score, which a reader should look at."""
     if labels.of_reader:
         labelled = [lesion for lesion in method.listed if isinstance(lesion.site, labels.of_reader)]
-        doubts = [*outside_warning(method.lesion_set, facts.heart), *dense_warning(labelled)]
+        doubts = [*outside_warning(method.lesion_set, facts.region.mask), *dense_warning(labelled)]
     else:
         doubts = [*dense_warning(method.lesions), *noise_warnings(method, facts.blood)]
     if method.status in ("automatic", "candidates"):
         doubts += [*stent_warning(method), *decisive_warning(method)]
-        doubts.append(_unreviewed_warning(method, facts.has_territories))
+        doubts.append(_unreviewed_warning(method, facts.region.territories is not None))
     return doubts
 
 

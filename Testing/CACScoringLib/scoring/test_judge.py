@@ -31,6 +31,7 @@ from CACScoringLib.scoring.judge import (
 )
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.map_evidence import INTERCEPT
+from CACScoringLib.scoring.score import ScanFacts
 from CACScoringLib.scoring.scores import method_score
 
 LAD, ROOT, ANNULUS, AORTA = heart.HU
@@ -186,10 +187,11 @@ def test_what_is_dense_in_a_lesion_of_the_map_decides():
     dense = LesionSet.of([replace(lesion, **by_voxels[lesion.voxels]) for lesion in dense.lesions], dense.every)
     region = HeartRegion(np.ones(hu.shape, bool), None, "given")
     scan = CTScan(image_of(hu.astype(np.int16)), Acquisition("memory"))
+    facts = ScanFacts(scan, region, judged=dense)
 
     def rows(map_logit, counts):
         rules = ScoringRules(threshold_hu=10.0)
-        judged_lesions = judge_map(scan, region, rules, decomposed(calcium, map_logit), 10.0, dense)
+        judged_lesions = judge_map(facts, rules, decomposed(calcium, map_logit))
         return {-round(x.centroid_ras_mm[1]): x.site for x in judged_lesions.lesions if x.verdict.counts == counts}
 
     assert rows(2.0, True) == {2: Artery.RCA, 9: Artery.UNASSIGNED}
