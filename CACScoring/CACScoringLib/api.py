@@ -296,7 +296,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     _report(scan.warnings)
     on_grid, _ = mask_on_scan_grid(_image("labels", labels, read_mask), scan, "label map", may_be_empty=True)
     lesions = find_lesions(scan.image, on_grid, rules).coronary
-    return method_score("reviewed", rules, lesions.lesions, lesions.voxels, no_calcium=not lesions.lesions)
+    return method_score("reviewed", rules, lesions, no_calcium=not lesions.lesions)
 
 
 @words_of("argument")

@@ -32,9 +32,10 @@ from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import ScoreResult
 from .scoring.categories import categories_of, percentile_of
-from .scoring.judge import judge_by_networks
+from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
+from .scoring.labels import clinical_labels, map_labels
 from .scoring.reader_labels import reader_labels
-from .scoring.score import clinical_lesions, doubts_about, map_lesions, score_lesions
+from .scoring.score import ScanFacts, doubts_about, score
 from .scoring.uncertainty import ScanErrors
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
@@ -160,25 +161,24 @@ def score_scan(
     decomposed = calcium_map = None
     if networks is not None:
         with progress.step("decomposition"):
-            choices = settings.decomposition, settings.slices, () if judged is None else judged.coronary_slices
+            choices = settings.decomposition, settings.slices, () if judged is None else coronary_slices(judged)
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
     with progress.step("scores"):
-        verdicts = None if settings.candidates else judged
-        dense = clinical_lesions(scored, region, rules, quality.blood, verdicts, reader, status)
-        elsewhere = dense.elsewhere
         card = None if networks is None else networks.decomposition.card
-        has_device = judged is not None and judged.has_coronary_device
+        has_device = judged is not None and has_coronary_device(judged)
         errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
+        facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
         courses = artery_courses(region.territory_labels, scored.image.GetSpacing())
-        clinical = score_lesions(dense, scored, calibration, elsewhere, courses, errors)
+        labels = clinical_labels(facts, reader, status, not settings.candidates)
+        clinical = score(facts, labels, courses=courses)
         methods = {"threshold": clinical}
-        doubts = [*dense.warnings, *doubts_about(clinical, elsewhere, region.territories is not None)]
+        doubts = [] if reader is None else [*reader.warnings]
+        doubts += [] if judged is None or settings.candidates else device_warning(judged)
+        doubts += doubts_about(clinical, labels, facts)
         if decomposed is not None:
-            in_map, calcium_map = map_lesions(
-                decomposed, scored, region, rules, quality.noise_hu, judged, settings.slices
-            )
-            methods["decomposition"] = score_lesions(in_map, scored, calibration, elsewhere, courses, errors)
-            doubts += in_map.warnings
+            in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
+            methods["decomposition"] = score(facts, in_map, clinical, courses)
+            doubts += map_doubts
         patient, age_years = scan.acquisition, settings.age_years
         age_years = patient.patient_age_years if age_years is None else age_years
         table, sex = settings.percentile_table, settings.sex or patient.patient_sex
@@ -205,7 +205,6 @@ def score_scan(
         warnings=tuple(warnings),
         models=() if networks is None else networks.records,
         methods=methods,
-        non_coronary=elsewhere,
         territories=_territories(region),
         slices_by_reader={str(k): "on" if on else "off" for k, on in sorted(settings.slices.items())},
         calibrated_on=errors.calibrated_on,

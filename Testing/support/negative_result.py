@@ -32,6 +32,6 @@ def make_negative(probabilities):
         about = {"artery": Artery.LAD, "confidence": 0.9, "not_coronary_probability": 1 - chances[peak_hu]}
         return Verdict(**about, counts=False, reason=f"because of {peak_hu:.0f} HU")
 
-    left_out = [replace(lesion, verdict=verdict(lesion.peak_hu)) for lesion in lesions.lesions]
-    method = method_score("automatic", rules, (), lesions.voxels, left_out)
+    left_out = lesions.with_columns(verdict=list(map(verdict, lesions.columns["peak_hu"])))
+    method = method_score("automatic", rules, left_out)
     return replace(result.stating(methods={"threshold": method}, categories=None), scan=scan)

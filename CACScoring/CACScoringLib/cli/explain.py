@@ -35,8 +35,8 @@ def _explain(
     from ..report.explanation import explanation
 
     record = read_result(result)
-    method, elsewhere = record.methods["threshold"], record.non_coronary
-    listed = (*method.lesions, *method.left_out, *(() if elsewhere is None else elsewhere.lesion_list))
+    method = record.methods["threshold"]
+    listed = method.listed
     explained = next((entry for entry in listed if entry.id == lesion), None)
     if explained is None:
         raise CTError(f"{result} has no lesion {lesion}. lesions.csv lists them.")

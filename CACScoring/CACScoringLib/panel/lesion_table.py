@@ -79,7 +79,7 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     lines = [_line(review, method, lesion, by_id.get(lesion.id)) for lesion in (*counted, *left_out)]
     changes = {lesion.id: impact(result, lesion) for lesion in (*counted, *left_out)}
-    heart, image = review.review(method).heart, review.scan.image
+    heart, image = review.review(method).facts.region.mask, review.scan.image
     is_outside = {lesion.id: not _isIn(heart, image, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
 
     def place(line: LesionLine) -> tuple[float, ...]:

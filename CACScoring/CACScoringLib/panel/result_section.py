@@ -72,8 +72,8 @@ class ResultSection(Section):
         reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)
-        confirmation, elsewhere = review.confirmations.get("threshold"), review.non_coronary
-        head = headline.headline(results, review.categories(), warnings, reader, confirmation, elsewhere)
+        confirmation = review.confirmations.get("threshold")
+        head = headline.headline(results, review.categories(), warnings, reader, confirmation)
         ui.headLabel.setText(_headText(review.nodes.volume.GetName(), head, severe))
         ui.warningsLabel.setText(
             "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))

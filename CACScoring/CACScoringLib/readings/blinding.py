@@ -64,8 +64,7 @@ _BLIND_FIELDS = (
 
 def _blind_record(record: ScoreRecord) -> ScoreRecord:
     method = record.methods["threshold"]
-    elsewhere = () if record.non_coronary is None else record.non_coronary.lesion_list
-    listed = sorted((*method.lesions, *method.left_out, *elsewhere), key=lambda lesion: lesion.id)
+    listed = sorted(method.listed, key=lambda lesion: lesion.id)
     none = score_of(())
     no_numbers: dict[str, Any] = dict.fromkeys(BLINDED)
     blind = MethodScore(

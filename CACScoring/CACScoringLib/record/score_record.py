@@ -130,7 +130,6 @@ class ScoreRecord:
     warnings: tuple[ScanWarning, ...]
     models: tuple[ModelRecord, ...]
     methods: dict[str, MethodScore]
-    non_coronary: NonCoronaryScore | None = None
     territories: dict[str, object] | None = None
     slice_probabilities: tuple[float | None, ...] | None = None
     slices_positive_from: float | None = None
@@ -158,7 +157,10 @@ class ScoreRecord:
 
     def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the keys of `scores.json`."""
-        return {**content, "rules": {name: method.pop("rules") for name, method in content["methods"].items()}}
+        methods = content["methods"]
+        elsewhere = [method.pop("non_coronary") for method in methods.values()]
+        rules = {name: method.pop("rules") for name, method in methods.items()}
+        return {**content, "non_coronary": elsewhere[0] if elsewhere else None, "rules": rules}
 
     @staticmethod
     def as_read(content: dict[str, Any]) -> dict[str, Any]:
@@ -166,11 +168,19 @@ class ScoreRecord:
         methods, rules = content.get("methods"), content.get("rules")
         if not isinstance(methods, dict) or not isinstance(rules, dict):
             raise WrongValueError("methods" if isinstance(rules, dict) else "rules")
+        elsewhere = content.get("non_coronary")
         of_methods = {
-            name: {**method, "rules": rules.get(name)} if isinstance(method, dict) else method
+            name: {**method, "rules": rules.get(name), "non_coronary": elsewhere}
+            if isinstance(method, dict)
+            else method
             for name, method in methods.items()
         }
         return {**content, "methods": of_methods}
+
+    @property
+    def non_coronary(self) -> NonCoronaryScore | None:
+        """Calcium outside the arteries; None if neither network nor reader separated it."""
+        return next((method.non_coronary for method in self.methods.values()), None)
 
     @property
     def provenance_cells(self) -> dict[str, str | None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ CATEGORISED_BELOW = 1000.0
 
 MIN_WRITTEN = 0.001
 """Least probability of a kind that is written."""
+
+COUNTED, LEFT_OUT, OUTSIDE = "counted", "left out", "outside"
+"""Status of a lesion: it counts, an automatic score leaves it out, or it lies outside the coronary arteries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +186,11 @@ class Lesion(Score):
         return f"Lesion({self.id}, {self.site.key}, {self.voxels} voxels, peak {self.peak_hu:.0f} HU)"
 
     @property
+    def status(self) -> str:
+        """Status, one of COUNTED, LEFT_OUT and OUTSIDE."""
+        return status_of(self.site, self.verdict)
+
+    @property
     def slices(self) -> tuple[int, ...]:
         """Slices that the lesion reaches, counted from the feet."""
         return tuple(sorted({c.slice for c in self.components}))
@@ -239,58 +248,100 @@ class LesionVoxels:
         return values
 
 
-@dataclass(frozen=True)
+def status_of(site: Site, verdict: Verdict | None) -> str:
+    """Return the status of a lesion by its site and verdict."""
+    if not isinstance(site, Artery):
+        return OUTSIDE
+    return COUNTED if verdict is None or verdict.counts else LEFT_OUT
+
+
+@dataclass(frozen=True, eq=False)
 class LesionSet:
-    """Lesions of a scan, and their voxels.
+    """Table of lesions, a row each, with their voxels.
 
     Attributes:
-        lesions: Lesions, as found by site and then from head to feet.
+        columns: Values by the name of a field of `Lesion`, each [n]; rows as found by site and then from head to feet.
         every: Voxels of these and perhaps other lesions.
     """
 
-    lesions: tuple[Lesion, ...]
+    columns: Mapping[str, Sequence[Any]] = field(repr=False)
     every: LesionVoxels = field(repr=False)
+
+    @classmethod
+    def of(cls, lesions: Iterable[Lesion], every: LesionVoxels) -> LesionSet:
+        """Return the table of lesions."""
+        rows = tuple(lesions)
+        table = cls({f.name: [getattr(lesion, f.name) for lesion in rows] for f in fields(Lesion)}, every)
+        table.__dict__["lesions"] = rows
+        return table
+
+    @cached_property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Rows as lesions."""
+        rows = zip(*self.columns.values(), strict=True)
+        return tuple(Lesion(**dict(zip(self.columns, row, strict=True))) for row in rows)
+
+    def with_columns(self, **columns: Sequence[Any]) -> LesionSet:
+        """Return the table with further or other columns."""
+        return LesionSet({**self.columns, **columns}, self.every)
+
+    def part(self, is_selected: Iterable[object]) -> LesionSet:
+        """Return some of the rows. is_selected: True for these, [n]."""
+        selection = list(is_selected)
+        part = LesionSet({name: list(compress(values, selection)) for name, values in self.columns.items()}, self.every)
+        if "lesions" in self.__dict__:  # each row is made once
+            part.__dict__["lesions"] = tuple(compress(self.lesions, selection))
+        return part
+
+    def of_status(self, *statuses: str) -> LesionSet:
+        """Return the rows with a status."""
+        return self.part(status in statuses for status in self.statuses)
+
+    def with_ids(self, ids: Iterable[int]) -> LesionSet:
+        """Return the rows with these IDs."""
+        listed = set(ids)
+        return self.part(number in listed for number in self.ids)
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """IDs of the lesions, in their order."""
+        return self.columns["id"]
+
+    @property
+    def verdicts(self) -> Sequence[Verdict | None]:
+        """Verdicts about the lesions."""
+        return self.columns.get("verdict", [None] * len(self.ids))
+
+    @property
+    def statuses(self) -> list[str]:
+        """Status of each lesion."""
+        return list(map(status_of, self.columns["site"], self.verdicts))
+
+    @property
+    def coronary(self) -> LesionSet:
+        """Lesions of arteries, those not assigned included."""
+        return self.of_status(COUNTED, LEFT_OUT)
+
+    @property
+    def non_coronary(self) -> LesionSet:
+        """Lesions outside the coronary arteries."""
+        return self.of_status(OUTSIDE)
 
     @cached_property
     def voxels(self) -> LesionVoxels:
         """Voxels of these lesions."""
         return self.every.of(self.ids)
 
-    @property
-    def ids(self) -> list[int]:
-        """IDs of the lesions, in their order."""
-        return [lesion.id for lesion in self.lesions]
-
-    @property
-    def coronary(self) -> LesionSet:
-        """The lesions of arteries, those not assigned included."""
-        return self.part([lesion for lesion in self.lesions if isinstance(lesion.site, Artery)])
-
-    @property
-    def non_coronary(self) -> LesionSet:
-        """Lesions outside the coronary arteries."""
-        return self.part([lesion for lesion in self.lesions if isinstance(lesion.site, NonCoronary)])
-
-    def of(self, ids: Iterable[int]) -> LesionSet:
-        """Return the lesions with these ids."""
-        ids = set(ids)
-        return self.part([lesion for lesion in self.lesions if lesion.id in ids])
-
-    def part(self, lesions: Sequence[Lesion]) -> LesionSet:
-        """Return a set of some of these lesions, in the order given."""
-        return LesionSet(tuple(lesions), self.every)
-
     @cached_property
     def id_map(self) -> np.ndarray:
         """Lesion's id at its voxels, else 0, uint16 [k, j, i]."""
-        return self.voxels.looked_up(np.arange(self._highest_id + 1, dtype=np.uint16))
+        return self.voxels.looked_up(np.arange(max(self.ids, default=0) + 1, dtype=np.uint16))
 
     @property
     def site_of_ids(self) -> np.ndarray:
         """Label of the `Site` of the lesion with each id, 0 without one, uint8 [highest id + 1]."""
-        sites = np.zeros(self._highest_id + 1, np.uint8)
-        for lesion in self.lesions:
-            sites[lesion.id] = lesion.site
+        sites = np.zeros(max(self.ids, default=0) + 1, np.uint8)  # ids have gaps once lesions were removed
+        sites[list(self.ids)] = self.columns["site"]
         return sites
 
     def site_map(self) -> np.ndarray:
@@ -300,98 +351,6 @@ class LesionSet:
     def label_image(self, grid: sitk.Image) -> sitk.Image:
         """Return the site map as an image. grid: Image that the lesions were found in."""
         return Grid.of(grid).image(self.site_map())
-
-    @property
-    def _highest_id(self) -> int:
-        # Not len(lesions): ids have gaps once lesions were removed.
-        return max((lesion.id for lesion in self.lesions), default=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodScore:
-    """Scores by one method.
-
-    Attributes:
-        status: Key of STATUSES.
-        rules: Scoring rules.
-        total: Score of all lesions that count.
-        arteries: Score of each artery, those without calcium included; by label or name.
-        no_calcium: True if a reader reviewed the scan and labelled nothing.
-        lesions: Lesions that count.
-        left_out: Candidates that an automatic clinical score leaves out.
-        features: Features of the lesions; None if not measured.
-        voxels: Voxels of the lesions and of those left out; None of a result that was read.
-        category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
-        alternative_agatston: Total with the largest decisive doubtful lesion counted, if it does not count, or without
-            it if it does; None if none decides.
-        alternative_lesion: ID of that lesion.
-        withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
-        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
-    """
-
-    status: str
-    rules: ScoringRules
-    total: SumScore
-    arteries: SiteMap[Artery, SumScore]
-    no_calcium: bool = False
-    lesions: tuple[Lesion, ...] = ()
-    left_out: tuple[Lesion, ...] = ()
-    features: Features | None = None
-    voxels: LesionVoxels | None = field(default=None, compare=False, metadata=IN_MEMORY)
-    category_probabilities: dict[str, float] = field(default_factory=dict, metadata=IN_MEMORY)
-    alternative_agatston: float | None = field(default=None, metadata=WHEN_SET)
-    alternative_lesion: int | None = field(default=None, metadata=WHEN_SET)
-    withheld: bool = field(default=False, metadata=IN_MEMORY)
-    calibrated_on: CalibratedOn | None = field(default=None, metadata=IN_MEMORY)
-
-    def __repr__(self) -> str:
-        return f"MethodScore({self.status}, agatston={self.total.clinical_agatston:.1f}, lesions={self.total.lesions})"
-
-    @property
-    def reviewed(self) -> bool:
-        """True if a person assigned the lesions to arteries."""
-        return self.status == "reviewed"
-
-    @property
-    def is_map(self) -> bool:
-        """True for the calcium map, whose scores on the clinical scale follow from masses."""
-        return self.rules.is_map
-
-    @property
-    def has_intervals(self) -> bool:
-        return any(score.interval_90 is not None for score in (self.total, *self.arteries.values()))
-
-    @property
-    def probabilities_withheld(self) -> bool:
-        """True if the score has an interval but is too high for category probabilities (CATEGORISED_BELOW)."""
-        return not self.reviewed and self.has_intervals and self.total.clinical_agatston >= CATEGORISED_BELOW
-
-    @property
-    def lesion_set(self) -> LesionSet:
-        """The lesions that count, with their voxels."""
-        assert self.voxels is not None
-        return LesionSet(self.lesions, self.voxels)
-
-    @property
-    def left_out_set(self) -> LesionSet:
-        """The candidates left out, with their voxels."""
-        assert self.voxels is not None
-        return LesionSet(self.left_out, self.voxels)
-
-    def counted_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Return the `Artery` labels of the lesions that count, 0 elsewhere.
-
-        Args:
-            labels: Content of `lesions.nii.gz` or `map_lesions.nii.gz`, uint8; the first also holds calcium outside the
-                coronary arteries, and as UNASSIGNED the candidates that an automatic score leaves out.
-        """
-        last = Artery.OTHER if self.left_out else max(Artery)
-        return np.where(labels <= last, labels, np.uint8(0))
-
-    def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
-        """Return the keys of `scores.json`, which hold what follows from the fields too."""
-        equivalent = self.total.clinical_agatston if self.is_map else None
-        return {**content, "reviewed": self.reviewed, "scaled_agatston": equivalent, "agatston_scale": None}
 
 
 @dataclass(frozen=True)
@@ -422,4 +381,98 @@ class NonCoronaryScore:
     def lesion_set(self) -> LesionSet:
         """The lesions with their voxels."""
         assert self.voxels is not None
-        return LesionSet(self.lesion_list, self.voxels)
+        return LesionSet.of(self.lesion_list, self.voxels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodScore:
+    """Scores by one method.
+
+    Attributes:
+        status: Key of STATUSES.
+        rules: Scoring rules.
+        total: Score of all lesions that count.
+        arteries: Score of each artery, those without calcium included; by label or name.
+        no_calcium: True if a reader reviewed the scan and labelled nothing.
+        lesions: Lesions that count.
+        left_out: Candidates that an automatic clinical score leaves out.
+        features: Features of the lesions; None if not measured.
+        table: All lesions, also those that a reader has assigned to no artery; None of a result that was read.
+        non_coronary: Calcium outside the arteries by the clinical rule, also of the calcium map; None if unknown.
+        category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
+        alternative_agatston: Total with the largest decisive doubtful lesion counted, if it does not count, or without
+            it if it does; None if none decides.
+        alternative_lesion: ID of that lesion.
+        withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
+        calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
+    """
+
+    status: str
+    rules: ScoringRules
+    total: SumScore
+    arteries: SiteMap[Artery, SumScore]
+    no_calcium: bool = False
+    lesions: tuple[Lesion, ...] = ()
+    left_out: tuple[Lesion, ...] = ()
+    features: Features | None = None
+    table: LesionSet | None = field(default=None, compare=False, repr=False, metadata=IN_MEMORY)
+    non_coronary: NonCoronaryScore | None = None
+    category_probabilities: dict[str, float] = field(default_factory=dict, metadata=IN_MEMORY)
+    alternative_agatston: float | None = field(default=None, metadata=WHEN_SET)
+    alternative_lesion: int | None = field(default=None, metadata=WHEN_SET)
+    withheld: bool = field(default=False, metadata=IN_MEMORY)
+    calibrated_on: CalibratedOn | None = field(default=None, metadata=IN_MEMORY)
+
+    def __repr__(self) -> str:
+        return f"MethodScore({self.status}, agatston={self.total.clinical_agatston:.1f}, lesions={self.total.lesions})"
+
+    @property
+    def reviewed(self) -> bool:
+        """True if a person assigned the lesions to arteries."""
+        return self.status == "reviewed"
+
+    @property
+    def is_map(self) -> bool:
+        """True for the calcium map, whose scores on the clinical scale follow from masses."""
+        return self.rules.is_map
+
+    @property
+    def has_intervals(self) -> bool:
+        return any(score.interval_90 is not None for score in (self.total, *self.arteries.values()))
+
+    @property
+    def probabilities_withheld(self) -> bool:
+        """True if the score has an interval but is too high for category probabilities (CATEGORISED_BELOW)."""
+        return not self.reviewed and self.has_intervals and self.total.clinical_agatston >= CATEGORISED_BELOW
+
+    @property
+    def listed(self) -> tuple[Lesion, ...]:
+        """Lesions that count, those left out, and those outside the arteries."""
+        return (*self.lesions, *self.left_out, *(() if self.non_coronary is None else self.non_coronary.lesion_list))
+
+    @property
+    def lesion_set(self) -> LesionSet:
+        """The lesions that count, with their voxels."""
+        assert self.table is not None
+        return LesionSet.of(self.lesions, self.table.every)
+
+    @property
+    def left_out_set(self) -> LesionSet:
+        """The candidates left out, with their voxels."""
+        assert self.table is not None
+        return LesionSet.of(self.left_out, self.table.every)
+
+    def counted_labels(self, labels: np.ndarray) -> np.ndarray:
+        """Return the `Artery` labels of the lesions that count, 0 elsewhere.
+
+        Args:
+            labels: Content of `lesions.nii.gz` or `map_lesions.nii.gz`, uint8; the first also holds calcium outside the
+                coronary arteries, and as UNASSIGNED the candidates that an automatic score leaves out.
+        """
+        last = Artery.OTHER if self.left_out else max(Artery)
+        return np.where(labels <= last, labels, np.uint8(0))
+
+    def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return the keys of `scores.json`, which hold what follows from the fields too."""
+        equivalent = self.total.clinical_agatston if self.is_map else None
+        return {**content, "reviewed": self.reviewed, "scaled_agatston": equivalent, "agatston_scale": None}

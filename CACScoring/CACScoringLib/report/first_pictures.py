@@ -54,7 +54,7 @@ def largest_pictures(result: ScoreResult) -> list[Picture]:
     if none was left out.
     """
     method = result.methods["threshold"]
-    first = _decisive(result, method)
+    first = _decisive(method)
     by_score = sorted(method.lesions, key=lambda lesion: -lesion.agatston)
     largest = [(method.lesion_set, lesion) for lesion in by_score if lesion.id != method.alternative_lesion]
     drawn: list[Picture] = []
@@ -84,9 +84,9 @@ def pictures_of_report(result: Path) -> list[Picture]:
     return [*from_front, *(picture for picture in pictures if picture not in from_front)][:MAX_COMPARED]
 
 
-def _decisive(result: ScoreResult, method: MethodScore) -> list[tuple[LesionSet, Lesion]]:
+def _decisive(method: MethodScore) -> list[tuple[LesionSet, Lesion]]:
     """Return the lesion that decides a score, in its set; empty without one."""
-    elsewhere = () if result.non_coronary is None else (result.non_coronary.lesion_set,)
+    elsewhere = () if method.non_coronary is None else (method.non_coronary.lesion_set,)
     sets = (method.lesion_set, method.left_out_set, *elsewhere) if method.alternative_lesion is not None else ()
     return [(of, lesion) for of in sets for lesion in of.lesions if lesion.id == method.alternative_lesion]
 

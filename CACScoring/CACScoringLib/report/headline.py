@@ -12,7 +12,7 @@ from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..record.findings import Categories
 from ..record.score_record import TruthRecord, with_severity
-from ..record.scores import CATEGORISED_BELOW, STATUSES, Lesion, MethodScore, NonCoronaryScore, SumScore
+from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
 from ..scoring.categories import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
@@ -130,7 +130,6 @@ def headline(
     warnings: Iterable[ScanWarning],
     reader: str | None = None,
     confirmation: Confirmation | None = None,
-    elsewhere: NonCoronaryScore | None = None,
 ) -> Headline:
     """Return the headline of a result.
 
@@ -140,7 +139,6 @@ def headline(
         warnings: Warnings of the result.
         reader: Who reviewed it; None for who confirmed it.
         confirmation: Confirmation of the clinical score; None if unknown, or not to be written.
-        elsewhere: Calcium outside the arteries, which may decide the score.
     """
     method = methods.get("threshold")
     lines = [line for line in warning_lines(warnings, methods) if line.code not in _BY_STATUS]
@@ -162,14 +160,13 @@ def headline(
         count = method.total.lesions
         score = f"{count:,} candidate{'' if count == 1 else 's'}" if count else "No candidates"
     category = " · ".join(_category(method, categories))
-    decision = _decision(method, () if elsewhere is None else elsewhere.lesion_list)
+    decision = _decision(method)
     return Headline(score, interval_text(method), category, state, method.reviewed, warning, more, decision)
 
 
-def _decision(method: MethodScore, elsewhere: Iterable[Lesion]) -> Decision | None:
+def _decision(method: MethodScore) -> Decision | None:
     number, alternative = method.alternative_lesion, method.alternative_agatston
-    listed = (*method.lesions, *method.left_out, *elsewhere)
-    lesion = next((lesion for lesion in listed if lesion.id == number), None)
+    lesion = next((lesion for lesion in method.listed if lesion.id == number), None)
     if lesion is None or lesion.verdict is None or alternative is None:
         return None
     rejected, counted = sorted((method.total.agatston, alternative))

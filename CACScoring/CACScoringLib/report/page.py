@@ -110,9 +110,7 @@ def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     record = result.record
     confirmation = None if record.review is None else record.review.confirmation
     return {
-        "head": headline.headline(
-            record.methods, record.categories, record.warnings, reader, confirmation, record.non_coronary
-        ),
+        "head": headline.headline(record.methods, record.categories, record.warnings, reader, confirmation),
         "table": headline.score_table(record.methods, record.truth),
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": largest_pictures(result),

@@ -15,7 +15,6 @@ from ..core.progress import Progress
 from ..io.acquisition import acquisition_of
 from ..io.dicom import read_slice
 from ..results import ScoreResult
-from .export import measured
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def write_dicom(job: DicomJob, progress: Progress) -> None:
     with progress.step("reading"):
         scan = _scan_of(job)
         check_series(scan)
-        result = measured(replace(job.result, scan=scan))
+        result = replace(job.result, scan=scan)
         warnings = dicom_warnings(result)
         result = result.stating(warnings=(*result.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(job.target).being_written() as target:

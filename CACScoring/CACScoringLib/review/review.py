@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.courses import Course
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
-from ..record.findings import MassCalibration
 from ..record.rules import ScoringRules
-from ..record.scores import Lesion, LesionSet, MethodScore, NonCoronaryScore, Verdict
-from ..scoring.artefacts import dense_warning
-from ..scoring.intervals import with_intervals
+from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.lesions import find_lesions
-from ..scoring.mass import MAX_MEASURED, Mass, lesion_masses, with_mass
-from ..scoring.reader_labels import outside_warning
-from ..scoring.scores import method_score, non_coronary_score
-from ..scoring.uncertainty import ScanErrors
+from ..scoring.score import LesionLabels, ScanFacts, doubts_about, score
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 
@@ -81,31 +76,11 @@ def _key(lesion: Lesion) -> LesionKey:
     return lesion.slices, lesion.voxels, (x, y, z)
 
 
-def recorded_lesions(method: MethodScore, elsewhere: NonCoronaryScore | None = None) -> dict[LesionKey, Lesion]:
-    """Return the lesions of a recorded method, those left out as unassigned.
-
-    elsewhere: Non-coronary calcium, for the clinical rule.
-    """
+def recorded_lesions(method: MethodScore) -> dict[LesionKey, Lesion]:
+    """Return the lesions of a recorded method, those left out as unassigned."""
+    listed = method.lesions if method.is_map else method.listed
     left_out = [replace(lesion, site=Artery.UNASSIGNED) for lesion in method.left_out]
-    listed = [*method.lesions, *(() if elsewhere is None else elsewhere.lesion_list), *left_out]
-    return {_key(lesion): lesion for lesion in listed}
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """Scores that follow from the labels.
-
-    Attributes:
-        lesions: Lesions that count, in the arteries and elsewhere.
-        coronary: Scores of the arteries.
-        elsewhere: Scores of other sites.
-        left_out: Unassigned lesions, which do not count.
-    """
-
-    lesions: LesionSet
-    coronary: MethodScore
-    elsewhere: NonCoronaryScore
-    left_out: tuple[Lesion, ...]
+    return {_key(lesion): lesion for lesion in (*listed, *left_out)}
 
 
 @dataclass(eq=False)
@@ -114,29 +89,25 @@ class Review:
 
     Attributes:
         method: "threshold" or "decomposition".
-        image: Image of the lesions, axes as in `CTScan`: the CT, or the calcium map.
+        facts: Facts of the scan.
         rules: Rules that the method was scored by.
-        heart: Mask on the image's grid, bool [k, j, i].
-        peaks: The CT, for a calcium map (see `find_lesions`).
+        calcium_map: Calcium map on the scan's grid; None for the clinical rule.
         recorded: Lesions of the run that is reviewed. They keep verdict and ID as long as their voxels stay.
         of_reader: Kinds of sites (Artery, NonCoronary) that a reader has decided about in the run.
         unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
-        errors: Errors from which scores get intervals; None if unknown.
-        calibration: Mass calibration of the run; None if unknown.
+        clinical: Review of the clinical score, for a calcium map.
         reviewed: True if a reader has confirmed the review. Unassigned lesions are then left out, as by
             `cac score --lesions`; before, they are candidates, or beside an automatic score, as by `cac score`.
     """
 
     method: str
-    image: sitk.Image
+    facts: ScanFacts
     rules: ScoringRules
-    heart: np.ndarray
-    peaks: sitk.Image | None = None
+    calcium_map: sitk.Image | None = None
     recorded: Mapping[LesionKey, Lesion] = field(default_factory=dict)
     of_reader: tuple[type[Site], ...] = ()
     unreviewed: str = "candidates"
-    errors: ScanErrors | None = None
-    calibration: MassCalibration | None = None
+    clinical: Review | None = None
 
     def __post_init__(self) -> None:
         self.reviewed = False
@@ -149,11 +120,10 @@ class Review:
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
         self._rejected: LesionSet | None = None
-        self._results: dict[bool, _Evaluation] = {}
+        self._scored: tuple[bool, MethodScore | None, MethodScore] | None = None
+        """Scores of the labels, with the state and the clinical scores that they follow from."""
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
-        self._masses: dict[int, Mass] = {}
-        """Masses that the run did not measure, by the lesions' IDs, which change with their voxels."""
 
     def number_anew(self, labelled: Labelled, seed: str) -> None:
         """Number the lesions of labels in a random order, which tells nothing of what the networks found."""
@@ -161,7 +131,6 @@ class Review:
         random.Random(seed).shuffle(keys)
         self._ids = {key: number for number, key in enumerate(keys, 1)}
         self._highest_id = len(keys)
-        self._masses.clear()
         self._forget()
 
     def set_labelled(self, labelled: Labelled) -> Difference:
@@ -177,7 +146,7 @@ class Review:
     def set_assigned(self, assigned: frozenset[tuple[int, int]]) -> None:
         """Set what a reader has assigned, about which there is no doubt."""
         self.assigned = assigned
-        self._results.clear()
+        self._scored = None
 
     def set_slices_off(self, slices: Iterable[int]) -> None:
         """Set the slices k whose labelled voxels do not count."""
@@ -186,23 +155,45 @@ class Review:
 
     def _forget(self) -> None:
         self._lesions = self._rejected = None
-        self._results.clear()
+        self._scored = None
 
-    def result(self) -> MethodScore:
-        """Return the scores of the labels of arteries."""
-        return self._evaluation().coronary
+    @property
+    def image(self) -> sitk.Image:
+        """Image of the lesions, the CT or the calcium map."""
+        return self.facts.scan.image if self.calcium_map is None else self.calcium_map
 
-    def non_coronary(self) -> NonCoronaryScore:
-        """Return the scores of the labels outside the coronary arteries."""
-        return self._evaluation().elsewhere
+    def result(
+        self, courses: Mapping[Artery, Course] | None = None, unseen: Collection[int] | None = None
+    ) -> MethodScore:
+        """Return the scores of the labels.
+
+        Args:
+            courses: Courses of the arteries, for scores with features.
+            unseen: IDs of lesions never shown to the reader who confirmed the score; None if unknown.
+        """
+        clinical = None if self.clinical is None else self.clinical.result()
+        if courses is not None:
+            labels = self._labels()
+            if unseen is not None:
+                looks = [number not in unseen for number in labels.lesions.ids]
+                labels = replace(labels, lesions=labels.lesions.with_columns(looked_at=looks))
+            return score(self.facts, labels, clinical, courses)
+        if self._scored is None or self._scored[0] != self.reviewed or self._scored[1] is not clinical:
+            self._scored = self.reviewed, clinical, score(self.facts, self._labels(), clinical)
+        return self._scored[2]
+
+    def _table(self) -> LesionSet:
+        table = self.result().table
+        assert table is not None
+        return table
 
     def lesions(self) -> LesionSet:
         """Return the lesions that count, in the arteries and elsewhere."""
-        return self._evaluation().lesions
+        return self._table().of_status(COUNTED, OUTSIDE)
 
     def left_out(self) -> tuple[Lesion, ...]:
         """Return unassigned lesions that do not count; none while they count as candidates."""
-        return self._evaluation().left_out
+        return self._table().of_status(LEFT_OUT).lesions
 
     def probability_of(self, lesion: Lesion) -> float | None:
         """Return the probability of coronary calcium by the run's networks; None for lesions without it."""
@@ -243,7 +234,7 @@ class Review:
         """Return the warnings of `cac score --lesions` about a reviewed clinical score."""
         if not self.reviewed:
             return []
-        warnings = [*outside_warning(self.result().lesion_set, self.heart), *dense_warning(self.lesions())]
+        warnings = doubts_about(self.result(), self._labels(), self.facts)
         if unassigned := int((self.labelled.values == Artery.UNASSIGNED).sum()):
             message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
             warnings.append(ScanWarning("unassigned-left-out", message))
@@ -253,10 +244,10 @@ class Review:
         """Return flat indices of the voxels of lesions, left-out or rejected ones included. Raises MaskError."""
         ids = list(lesion_ids)
         sets = (self._all_lesions(), self.rejected())
-        if missing := set(ids) - {lesion.id for part in sets for lesion in part.lesions}:
+        if missing := set(ids) - {number for part in sets for number in part.ids}:
             numbers = ", ".join(map(str, sorted(missing)))
             raise MaskError(f"There is no lesion {numbers} any more. Choose it again in the list.")
-        return np.sort(np.concatenate([part.of(ids).voxels.flat for part in sets]))
+        return np.sort(np.concatenate([part.with_ids(ids).voxels.flat for part in sets]))
 
     def voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """Return rising flat indices of the voxels of all lesions, left-out ones included, and their IDs."""
@@ -273,7 +264,7 @@ class Review:
 
     @cached_property
     def _hu(self) -> np.ndarray:
-        return voxels_of(self.image)
+        return self.facts.scan.hu if self.calcium_map is None else voxels_of(self.calcium_map)
 
     def _all_lesions(self) -> LesionSet:
         """Return all lesions; known ones keep their IDs."""
@@ -283,8 +274,9 @@ class Review:
 
     def candidates_in(self, labelled: Labelled) -> LesionSet:
         """Return the lesions of other labels; known ones keep their IDs."""
+        peaks = None if self.calcium_map is None else self.facts.scan.image
         counted = labelled.where(self._is_bright_enough(labelled))
-        return self._with_ids(find_lesions(self.image, counted, self.rules, self.peaks))
+        return self._with_ids(find_lesions(self.image, counted, self.rules, peaks))
 
     def rejected(self) -> LesionSet:
         """Return rejected lesions as unassigned; known ones keep their IDs."""
@@ -294,15 +286,11 @@ class Review:
         return self._rejected
 
     def _with_ids(self, lesion_set: LesionSet) -> LesionSet:
-        """Renumber lesions: known ones keep their IDs, and masses, and new ones get the next ID."""
-        number_of, lesions = np.zeros(len(lesion_set.lesions) + 1, np.uint16), []
-        for lesion in lesion_set.lesions:
-            number_of[lesion.id], recorded = self._id_of(lesion), self.recorded.get(_key(lesion))
-            if recorded is not None:
-                lesion = with_mass(lesion, recorded.integrated_mass_mg, recorded.mass_standard_error_mg)
-            lesions.append(replace(lesion, id=int(number_of[lesion.id])))
-        voxels = lesion_set.voxels
-        return LesionSet(tuple(lesions), replace(voxels, ids=number_of[voxels.ids]))
+        """Renumber lesions: known ones keep their IDs, and new ones get the next ID."""
+        ids = list(map(self._id_of, lesion_set.lesions))
+        number_of = np.array([0, *ids], np.uint16)
+        voxels = replace(lesion_set.every, ids=number_of[lesion_set.every.ids])
+        return LesionSet({**lesion_set.columns, "id": ids}, voxels)
 
     def _is_bright_enough(self, labelled: Labelled) -> np.ndarray:
         """Mask of the labelled voxels that reach the threshold, in slices that are on."""
@@ -319,59 +307,29 @@ class Review:
             self._ids[key] = self._highest_id
         return self._ids[key]
 
-    def _evaluation(self) -> _Evaluation:
-        if self.reviewed not in self._results:
-            self._results[self.reviewed] = self._evaluate()
-        return self._results[self.reviewed]
-
-    def _evaluate(self) -> _Evaluation:
-        lesion_set, left_out = self._all_lesions(), []
-        lesions = list(lesion_set.lesions)
-        if self.reviewed or (self.unreviewed == "automatic" and self.method == "threshold"):
-            left_out = [self._left_out(lesion) for lesion in lesions if lesion.site == Artery.UNASSIGNED]
-            lesions = [lesion for lesion in lesions if lesion.site != Artery.UNASSIGNED]
-        if self.suggests and not self.reviewed:
-            lesions = [self._with_verdict(lesion) for lesion in lesions]
-        counted = lesion_set.part(self._measured(lesion_set.part(lesions)))
-        result = method_score(
+    def _labels(self) -> LesionLabels:
+        """Return the lesions with the verdicts of the run."""
+        lesions = self._all_lesions()
+        return LesionLabels(
             status="reviewed" if self.reviewed else self.unreviewed,
             rules=self.rules,
-            lesions=counted.coronary.lesions,
-            voxels=lesion_set.voxels,
-            left_out=() if self.reviewed else left_out,
+            lesions=lesions.with_columns(verdict=list(map(self._verdict, lesions.lesions))),
+            of_reader=(Artery, NonCoronary) if self.reviewed else (),
+            knows_elsewhere=True,
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
-            has_masses=True,
+            decided=[lesion.id for lesion in lesions.lesions if self._is_assigned(lesion)],
         )
-        if self.errors is not None:
-            decided = [lesion.id for lesion in counted.lesions if self._is_assigned(lesion)]
-            result = with_intervals(result, self.errors, counted.non_coronary.lesions, decided)
-        return _Evaluation(counted, result, non_coronary_score(self.reviewed, counted), tuple(left_out))
 
-    def _measured(self, counted: LesionSet) -> tuple[Lesion, ...]:
-        """Return the lesions with the masses of those in the arteries, also of those that the run did not measure."""
-        coronary, calibration = counted.coronary, self.calibration
-        missing = {lesion.id for lesion in coronary.lesions if lesion.integrated_mass_mg is None}
-        if calibration is None or len(coronary.lesions) > MAX_MEASURED:
-            return counted.lesions
-        if missing - self._masses.keys():
-            hu, elsewhere = voxels_of(self.peaks or self.image), counted.non_coronary.id_map > 0
-            of_map = self.method == "decomposition"
-            facts = calibration, elsewhere, of_map, missing - self._masses.keys()
-            self._masses |= lesion_masses(hu, self.image.GetSpacing(), coronary, *facts)
-        return tuple(with_mass(x, *self._masses[x.id]) if x.id in missing else x for x in counted.lesions)
-
-    def _with_verdict(self, lesion: Lesion) -> Lesion:
-        """Return a lesion with the run's verdict, if it had one; one outside the arteries if it has kept its site."""
-        recorded = self.recorded.get(_key(lesion))
-        if not isinstance(lesion.site, Artery):
-            is_known = recorded is not None and recorded.site == lesion.site
-            return replace(lesion, verdict=recorded.verdict if recorded is not None and is_known else None)
+    def _verdict(self, lesion: Lesion) -> Verdict | None:
+        """Return the run's verdict about a lesion with its present site: counted, left out, or outside the arteries."""
         verdict = self.verdict_of(lesion)
-        return replace(lesion, verdict=verdict and replace(verdict, counts=True, reason=""))
-
-    def _left_out(self, lesion: Lesion) -> Lesion:
-        """Return a lesion that does not count with the run's verdict, or one that knows nothing."""
-        unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
-        verdict = self.verdict_of(lesion) or unknown
-        reason = verdict.reason or "not assigned to an artery"
-        return replace(lesion, verdict=replace(verdict, counts=False, reason=reason))
+        leaves_out = self.reviewed or (self.unreviewed == "automatic" and self.method == "threshold")
+        if lesion.site == Artery.UNASSIGNED and leaves_out:
+            unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
+            verdict = verdict or unknown
+            return replace(verdict, counts=False, reason=verdict.reason or "not assigned to an artery")
+        if self.reviewed or not self.suggests or verdict is None:
+            return None
+        if isinstance(lesion.site, Artery):
+            return replace(verdict, counts=True, reason="")
+        return verdict if self.recorded[_key(lesion)].site == lesion.site else None

@@ -28,7 +28,6 @@ from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
 from ..record.scores import Lesion, LesionVoxels, MethodScore, NonCoronaryScore
 from ..results import ScoreResult
 from ..scoring.categories import categories_of
-from ..scoring.features import features_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
@@ -125,7 +124,10 @@ class ScanReview:
     def result(self, method: str) -> MethodScore:
         """Return the current scores of a method. Raises MaskError while it has a problem."""
         self._check(method)
-        return self._reviews[method].result()
+        return self._stated(self._reviews[method].result())
+
+    def _stated(self, result: MethodScore) -> MethodScore:
+        return replace(result, non_coronary=self._reviewed_elsewhere(result.non_coronary))
 
     def lesions(self, method: str) -> tuple[Lesion, ...]:
         """Return the lesions of a method, non-coronary ones included. Raises MaskError while it has a problem."""
@@ -139,21 +141,22 @@ class ScanReview:
 
     def features(self, method: str) -> Features | None:
         """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
-        return features_of(
-            self.result(method),
-            self._state.scored,
-            artery_courses(self._state.territories(), self.scan.image.GetSpacing()),
-        )
+        self._check(method)
+        courses = artery_courses(self._state.territories(), self.scan.image.GetSpacing())
+        return self._reviews[method].result(courses).features
 
     @property
     def non_coronary(self) -> NonCoronaryScore | None:
         """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
         calcium, neither the run nor the reader, or while there is a problem."""
-        recorded, review = self.record.non_coronary, self._reviews["threshold"]
-        unknown = recorded is None and not (review.labelled.values > NOT_CORONARY).any()
-        if unknown or "threshold" in self.problems:
+        return None if "threshold" in self.problems else self.result("threshold").non_coronary
+
+    def _reviewed_elsewhere(self, elsewhere: NonCoronaryScore | None) -> NonCoronaryScore | None:
+        """Return calcium outside the arteries, reviewed only if a reader saw it; None while nobody separated it."""
+        recorded = self.record.non_coronary
+        is_known = recorded is not None or (self._reviews["threshold"].labelled.values > NOT_CORONARY).any()
+        if elsewhere is None or not is_known or "threshold" in self.problems:
             return None
-        elsewhere = review.non_coronary()
         if (confirmation := self._state.notes("threshold").confirmation) is not None:
             unseen = {lesion.id for lesion in elsewhere.lesion_list} & set(confirmation.not_looked_at or ())
             elsewhere = replace(elsewhere, reviewed=elsewhere.reviewed and not unseen)
@@ -557,7 +560,14 @@ class ScanReview:
         images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are
         read.
         """
-        state, methods = self._state, self.results()
+        state, territories = self._state, self._state.territories() if images else None
+        courses = artery_courses(territories, self.scan.image.GetSpacing())
+        unseen = {name: confirmation.not_looked_at for name, confirmation in self.confirmations.items()}
+        methods = {
+            name: self._stated(self._reviews[name].result(courses if images else None, unseen.get(name)))
+            for name in self.methods
+            if name not in self.problems
+        }
         saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
         outline = state.pericardium() if images else None
         provenance = provenance_of()
@@ -570,7 +580,6 @@ class ScanReview:
             epicardial_fat=self.epicardial_fat,
             warnings=self.warnings,
             methods=methods,
-            non_coronary=self.non_coronary,
             categories=self.categories(),
             second_opinions={e.network: estimate_record(e, methods) for e in self.estimates},
             provenance=provenance,
@@ -581,7 +590,7 @@ class ScanReview:
             scan=replace(self.scan, source=Path(record.input.name or "CT")),
             heart=HeartRegion(state.heart, None, record.heart.source, pericardium=outline),
             scored=None if state.scored is self.scan else state.scored,
-            territories=state.territories() if images else None,
+            territories=territories,
             estimates=tuple(replace(e, saliency=saliency) if e.network == VESSELS else e for e in self.estimates),
         )
 

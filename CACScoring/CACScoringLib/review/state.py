@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
+from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, same_grid, scan_from_image
 from ..core.errors import CTError, UnreadableError
 from ..core.grid import Grid
@@ -16,6 +17,7 @@ from ..mrml.scene_content import SliceRow
 from ..quality.normalisation import normalised
 from ..record.review_record import Confirmation
 from ..record.score_record import ScoreRecord
+from ..scoring.score import ScanFacts
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review, recorded_lesions
@@ -179,22 +181,22 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
         errors = ScanErrors.recorded(state.record)
     except CTError:  # a broken card keeps nobody from the review
         errors = ScanErrors({}, None, None, state.record.familiarity)
-    reviews = {}
+    record, reviews = state.record, dict[str, Review]()
+    region, rules = HeartRegion(state.heart, None, record.heart.source), record.methods["threshold"].rules
+    facts = ScanFacts(state.scored, region, rules, record.measured, record.mass_calibration, errors)
     for method in state.methods:
-        recorded, clinical = state.record.methods[method], method == "threshold"
-        elsewhere = state.record.non_coronary if clinical else None
+        recorded, clinical = record.methods[method], method == "threshold"
+        elsewhere = recorded.non_coronary if clinical else None
         of_reader = ((Artery, recorded.reviewed), (NonCoronary, elsewhere is not None and elsewhere.reviewed))
         first_status = "candidates" if clinical else "automatic"
         reviews[method] = Review(
             method,
-            state.scored.image if clinical else state.whole_map(),
+            facts,
             recorded.rules,
-            state.heart,
-            None if clinical else state.scored.image,
-            recorded_lesions(recorded, elsewhere),
+            None if clinical else state.whole_map(),
+            recorded_lesions(recorded),
             tuple(kind for kind, decided in of_reader if decided),
             first_status if recorded.status == "reviewed" else recorded.status,
-            errors,
-            state.record.mass_calibration,
+            None if clinical else reviews.get("threshold"),
         )
     return reviews

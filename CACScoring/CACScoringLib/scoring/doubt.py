@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 
 from ..core.ct import ScanWarning
@@ -21,18 +21,13 @@ LARGE_SHARE = 0.2
 """Share of the higher of two totals, with a doubtful lesion and without, that makes it decisive."""
 
 
-def doubtful_lesions(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[Lesion]:
-    """Return the lesions of an automatic score that may count wrongly, or be left out wrongly, and possible stents.
-
-    Args:
-        method: The score; other than automatic ones have none.
-        elsewhere: Lesions outside the arteries.
-    """
+def doubtful_lesions(method: MethodScore) -> list[Lesion]:
+    """Return the lesions of an automatic score that may count wrongly, or be left out wrongly, and possible stents."""
     if method.status != "automatic":
         return []
     return [
         lesion
-        for lesion in (*method.lesions, *method.left_out, *elsewhere)  # some have no verdict
+        for lesion in method.listed  # some have no verdict
         if lesion.verdict is not None
         and (may_be_wrong(lesion.verdict) or (lesion.verdict.is_stent and lesion.verdict.counts))
     ]
@@ -67,14 +62,11 @@ def total_otherwise(method: MethodScore, lesion: Lesion, verdict: Verdict) -> fl
     return max(total - lesion.agatston if verdict.counts else total + lesion.agatston, 0.0)
 
 
-def decisive_lesions(
-    method: MethodScore, elsewhere: Sequence[Lesion] = (), decided: Collection[int] = ()
-) -> list[tuple[Lesion, float]]:
+def decisive_lesions(method: MethodScore, decided: Collection[int] = ()) -> list[tuple[Lesion, float]]:
     """Return the doubtful lesions that alone change the risk class of an automatic clinical score, or a fifth of it.
 
     Args:
         method: The score.
-        elsewhere: Lesions outside the arteries.
         decided: IDs of lesions that a reader has decided about.
 
     Returns:
@@ -84,7 +76,7 @@ def decisive_lesions(
         return []
     total = method.total.agatston
     decisive = []
-    for lesion in doubtful_lesions(method, elsewhere):
+    for lesion in doubtful_lesions(method):
         assert lesion.verdict is not None
         if lesion.id in decided or not may_be_wrong(lesion.verdict):
             continue  # such as a possible stent that certainly lies in an artery
@@ -95,14 +87,12 @@ def decisive_lesions(
     return sorted(decisive, key=lambda pair: -pair[0].agatston)
 
 
-def answers_of(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[tuple[Score, SiteMap[Artery, SumScore]]]:
+def answers_of(method: MethodScore) -> list[tuple[Score, SiteMap[Artery, SumScore]]]:
     """Return the scores, of all lesions and by artery, without the doubtful lesions and with them; none without doubts.
 
-    Args:
-        method: Automatic score.
-        elsewhere: Lesions outside the arteries.
+    method: Automatic score.
     """
-    doubts = doubtful_lesions(method, elsewhere)
+    doubts = doubtful_lesions(method)
     ids = {lesion.id for lesion in doubts}
     certain = [lesion for lesion in method.lesions if lesion.id not in ids]
     counted = [replace(x, site=x.verdict.artery) for x in doubts if x.verdict is not None]
@@ -110,9 +100,9 @@ def answers_of(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[tu
     return [(score_of(lesions), scores_by_site(lesions, Artery)) for lesions in answers]
 
 
-def decisive_warning(method: MethodScore, elsewhere: Sequence[Lesion] = ()) -> list[ScanWarning]:
-    """Warn of doubtful lesions that decide a score. elsewhere: Lesions outside the arteries."""
-    decisive = decisive_lesions(method, elsewhere)
+def decisive_warning(method: MethodScore) -> list[ScanWarning]:
+    """Warn of doubtful lesions that decide a score."""
+    decisive = decisive_lesions(method)
     if not decisive:
         return []
     lesion, alternative = decisive[0]

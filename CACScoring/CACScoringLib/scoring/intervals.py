@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
-from ..record.scores import Lesion, MethodScore, Score, SumScore
+from ..record.scores import MethodScore, Score, SumScore
 from .doubt import answers_of, decisive_lesions, probability_of_error
 from .uncertainty import TOTAL, Amount, Intervals, ScanErrors
 
 
-def with_intervals(
-    method: MethodScore, errors: ScanErrors, elsewhere: Sequence[Lesion] = (), decided: Collection[int] = ()
-) -> MethodScore:
+def with_intervals(method: MethodScore, errors: ScanErrors, decided: Collection[int] = ()) -> MethodScore:
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
@@ -24,10 +22,9 @@ def with_intervals(
     Args:
         method: Scores by the method.
         errors: Errors of scores in this scan.
-        elsewhere: Lesions outside the arteries, of which some may be doubtful.
         decided: IDs of lesions that a reader has decided about.
     """
-    decisive, answers = decisive_lesions(method, elsewhere, decided), answers_of(method, elsewhere)
+    decisive, answers = decisive_lesions(method, decided), answers_of(method)
     if decisive:
         method = replace(method, alternative_agatston=decisive[0][1], alternative_lesion=decisive[0][0].id)
     if not method.is_map and not method.rules.is_clinical:

@@ -9,7 +9,7 @@ weights are stored with the model of the map (`cac calibrate`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -17,19 +17,20 @@ from scipy.spatial import cKDTree
 from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTScan, ScanWarning
-from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary
+from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site
 from ..core.text import abbreviated_list
 from ..models.cards import LoadedModel
 from ..models.choice import Networks
 from ..networks.configs import LESION_KINDS
 from ..record.rules import ScoringRules
-from ..record.scores import Lesion, LesionSet, Verdict
+from ..record.scores import OUTSIDE, LesionSet, Verdict
 from .connection import connected_voxels, hanging_together
 from .lesion_calibration import LesionCalibration
 from .lesion_network import CORONARY_KINDS, voxel_kinds
 from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
 from .lesions import find_lesions
 from .map_evidence import coronary_probabilities, map_features
+from .score import ScanFacts
 from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
 from .uncertainty import ScoreCalibration
 
@@ -70,53 +71,33 @@ SITE_OF_ANSWER = {
 """Site of the answers that are calcium."""
 
 
-@dataclass(frozen=True)
-class JudgedLesions:
-    """Everything dense in heart and territories, with verdicts.
+def calcium_of(judged: LesionSet) -> LesionSet:
+    """Return judged lesions without what is no calcium outside the arteries."""
+    rows = zip(judged.statuses, judged.verdicts, strict=True)
+    return judged.part(status != OUTSIDE or likeliest_kind(verdict) not in NO_CALCIUM for status, verdict in rows)
 
-    Attributes:
-        lesions: Lesions that count, each of an artery; left-out ones, UNASSIGNED; and the others, which are
-            non-coronary. Those far from any artery have no verdict.
-    """
 
-    lesions: LesionSet
+def coronary_slices(judged: LesionSet) -> tuple[int, ...]:
+    """Return the slices with a lesion that is probably coronary calcium, rising."""
+    rows = zip(judged.columns["components"], judged.verdicts, strict=True)
+    probable = (parts for parts, verdict in rows if verdict is not None and verdict.probability >= 0.5)
+    return tuple(sorted({part.slice for parts in probable for part in parts}))
 
-    @property
-    def counted(self) -> tuple[Lesion, ...]:
-        """Lesions that count."""
-        return tuple(lesion for lesion in self.lesions.lesions if lesion.site in MAIN_ARTERIES)
 
-    @property
-    def left_out(self) -> tuple[Lesion, ...]:
-        """Lesions where arteries run that do not count, each in its likeliest artery."""
-        return tuple(
-            replace(lesion, site=lesion.verdict.artery)
-            for lesion in self.lesions.lesions
-            if lesion.site == Artery.UNASSIGNED and lesion.verdict is not None
-        )
+def devices(judged: LesionSet) -> list[tuple[str, Site, int]]:
+    """Return kind, site and lowest slice of lesions that are devices, stents excepted, and dense enough (DEVICE_HU)."""
+    columns = (judged.columns[name] for name in ("site", "components", "peak_hu"))
+    rows = zip(map(likeliest_kind, judged.verdicts), *columns, strict=True)
+    return [
+        (kind, site, min(part.slice for part in parts))
+        for kind, site, parts, peak_hu in rows
+        if peak_hu >= DEVICE_HU and kind in ANSWERS["device"]
+    ]
 
-    @property
-    def non_coronary(self) -> LesionSet:
-        """Calcium outside the arteries."""
-        lesions = self.lesions.non_coronary.lesions
-        return self.lesions.part([x for x in lesions if likeliest_kind(x.verdict) not in NO_CALCIUM])
 
-    @property
-    def coronary_slices(self) -> tuple[int, ...]:
-        """Slices with a lesion that is probably coronary calcium, rising."""
-        lesions = (x for x in self.lesions.lesions if x.verdict is not None and x.verdict.probability >= 0.5)
-        return tuple(sorted({k for lesion in lesions for k in lesion.slices}))
-
-    @property
-    def devices(self) -> list[Lesion]:
-        """Lesions that are devices, stents excepted, and dense enough (DEVICE_HU)."""
-        judged = [lesion for lesion in self.lesions.lesions if lesion.peak_hu >= DEVICE_HU]
-        return [lesion for lesion in judged if likeliest_kind(lesion.verdict) in ANSWERS["device"]]
-
-    @property
-    def has_coronary_device(self) -> bool:
-        """True if such a device lies where an artery runs."""
-        return any(lesion.site == Artery.UNASSIGNED for lesion in self.devices)
+def has_coronary_device(judged: LesionSet) -> bool:
+    """Return True if a device lies where an artery runs."""
+    return any(site == Artery.UNASSIGNED for _, site, _ in devices(judged))
 
 
 def likeliest_kind(verdict: Verdict | None) -> str:
@@ -128,7 +109,7 @@ def likeliest_kind(verdict: Verdict | None) -> str:
 
 def judge_by_networks(
     networks: Networks | None, scan: CTScan, heart: HeartRegion, rules: ScoringRules, noise_hu: float | None
-) -> JudgedLesions | None:
+) -> LesionSet | None:
     """Judge everything dense; None without a lesion network, its calibration or territories.
 
     Arguments and errors as of `judge_lesions`; CTError too if the calibration is damaged.
@@ -148,8 +129,11 @@ def judge_lesions(
     noise_hu: float | None,
     network: LoadedModel,
     calibration: LesionCalibration,
-) -> JudgedLesions:
+) -> LesionSet:
     """Find everything dense in heart and territories, and judge it.
+
+    Lesions that count are each of an artery, left-out ones UNASSIGNED, and the others non-coronary. Those far from any
+    artery have no verdict.
 
     Args:
         scan: The scan as scored.
@@ -171,7 +155,7 @@ def judge_lesions(
     sites = dense.sites.copy()
     sites[is_near] = _sites_of_parts(parts, nearby, calibration)[parts.part]
     lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
-    return JudgedLesions(_with_verdicts(lesions, nearby, kinds, calibration))
+    return _with_verdicts(lesions, nearby, kinds, calibration)
 
 
 def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, calibration: LesionCalibration) -> np.ndarray:
@@ -207,28 +191,29 @@ def _with_verdicts(
     answers = np.concatenate([kinds, nearby.arteries], axis=1)[at_nearby]
     means = np.stack([np.bincount(ids, column) for column in answers.T], axis=1) / np.maximum(sizes, 1)[:, None]
     probabilities = calibration.probability(means[:, CORONARY_KINDS].sum(axis=1))
-    judged = []
-    for lesion in lesions.lesions:
-        if lesion.id < len(sizes) and sizes[lesion.id]:
-            mean = means[lesion.id]
+    verdicts: list[Verdict | None] = []
+    for number, site in zip(lesions.ids, lesions.columns["site"], strict=True):
+        verdict = None
+        if number < len(sizes) and sizes[number]:
+            mean = means[number]
             arteries = mean[:IN_ARTERY] + 1e-3 * mean[len(LESION_KINDS) :]
-            lesion = replace(lesion, verdict=_verdict(lesion, mean, arteries, float(probabilities[lesion.id])))
-        judged.append(lesion)
-    return lesions.part(judged)
+            verdict = _verdict(site, mean, arteries, float(probabilities[number]))
+        verdicts.append(verdict)
+    return lesions.with_columns(verdict=verdicts)
 
 
-def _verdict(lesion: Lesion, kinds: np.ndarray, arteries: np.ndarray, probability: float) -> Verdict:
+def _verdict(site: Site, kinds: np.ndarray, arteries: np.ndarray, probability: float) -> Verdict:
     """Return the verdict about a lesion.
 
     Args:
-        lesion: The lesion.
+        site: Site of the lesion.
         kinds: Mean answer about its voxels, [kinds] or more.
         arteries: Share of each of MAIN_ARTERIES in it, [4].
         probability: Calibrated probability of being coronary calcium.
     """
     arteries = arteries / max(float(arteries.sum()), 1e-9)
-    counts = lesion.site in MAIN_ARTERIES
-    artery = Artery(lesion.site) if counts else MAIN_ARTERIES[int(arteries.argmax())]
+    counts = site in MAIN_ARTERIES
+    artery = Artery(site) if counts else MAIN_ARTERIES[int(arteries.argmax())]
     verdict = Verdict(
         artery=artery,
         confidence=float(arteries[artery - Artery.LM]),
@@ -241,36 +226,26 @@ def _verdict(lesion: Lesion, kinds: np.ndarray, arteries: np.ndarray, probabilit
     return verdict if counts else replace(verdict, reason=f"looks like {WORDS[likeliest_kind(verdict)]}")
 
 
-def device_warning(judged: JudgedLesions) -> list[ScanWarning]:
+def device_warning(judged: LesionSet) -> list[ScanWarning]:
     """Warn of devices, which are left out with any calcium that the network did not tell from them."""
-    devices = judged.devices
-    if not devices:
+    dense_devices = devices(judged)
+    if not dense_devices:
         return []
-    kinds = {kind: [x.slices[0] for x in devices if likeliest_kind(x.verdict) == kind] for kind in ANSWERS["device"]}
+    kinds = {kind: [k for name, _, k in dense_devices if name == kind] for kind in ANSWERS["device"]}
     names = [f"{WORDS[kind]} (slice {abbreviated_list(map(str, slices))})" for kind, slices in kinds.items() if slices]
-    message = f"{len(devices)} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
+    message = f"{len(dense_devices)} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
     return [ScanWarning("metal", message)]
 
 
-def judge_map(
-    scan: CTScan,
-    heart: HeartRegion,
-    rules: ScoringRules,
-    decomposed: DecomposedHeart,
-    noise_hu: float | None,
-    dense: LesionSet | None,
-) -> LesionSet:
+def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart) -> LesionSet:
     """Find the lesions of the calcium map and give them verdicts.
 
     What hangs together with something dense has the site of the nearest dense voxel, and its lesion's verdict.
 
     Args:
-        scan: The scan as scored.
-        heart: Heart and territories.
+        facts: Facts of the scan.
         rules: Rules of the map.
         decomposed: Slice probabilities, and the map with its settings.
-        noise_hu: Noise of blood, SD; None if it could not be measured.
-        dense: All dense lesions with their verdicts; None if they have none.
 
     Returns:
         Lesions of arteries; those left out are UNASSIGNED.
@@ -278,30 +253,33 @@ def judge_map(
     Raises:
         CTError: The stored weights do not match this version.
     """
+    scan, dense = facts.scan, facts.judged
     settings = decomposed.parts.settings
-    in_map = dense_voxels(heart, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
+    in_map = dense_voxels(facts.region, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
     sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, scan.grid.spacing_mm[::-1])
     lesions = find_lesions(decomposed.parts.image(), Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
-    verdicts = verdicts_by_place(lesions, in_map)
+    by_place = verdicts_by_place(lesions, in_map)
     if settings.evidence_weights:
-        features = map_features(lesions, verdicts, decomposed.slices.on_scan, noise_hu)
+        noise_hu = None if facts.blood is None else facts.blood.noise_hu
+        features = map_features(lesions, by_place, decomposed.slices.on_scan, noise_hu)
         probabilities = coronary_probabilities(features, settings.evidence_weights)
-        verdicts = [
+        by_place = [
             replace(verdict, not_coronary_probability=float(1 - p))
-            for verdict, p in zip(verdicts, probabilities, strict=True)
+            for verdict, p in zip(by_place, probabilities, strict=True)
         ]
-    judged = [] if dense is None else [lesion for lesion in dense.lesions if lesion.verdict is not None]
-    of_dense = {} if dense is None else lesions_beneath(lesions, dense.part(judged))
-    verdict_of = {lesion.id: lesion.verdict for lesion in judged}
-    result = []
-    for lesion, of_place in zip(lesions.lesions, verdicts, strict=True):
-        verdict = verdict_of.get(of_dense.get(lesion.id, 0)) or of_place
-        counts = lesion.site in MAIN_ARTERIES
+    judged = None if dense is None else dense.part(verdict is not None for verdict in dense.verdicts)
+    of_dense = {} if judged is None else lesions_beneath(lesions, judged)
+    verdict_of = {} if judged is None else dict(zip(judged.ids, judged.verdicts, strict=True))
+    new_sites, verdicts = [], []
+    for number, site, of_place in zip(lesions.ids, lesions.columns["site"], by_place, strict=True):
+        verdict = verdict_of.get(of_dense.get(number, 0)) or of_place
+        counts = site in MAIN_ARTERIES
         if verdict is of_place:
             counts = verdict.not_coronary_probability <= settings.most_not_coronary
-            lesion = replace(lesion, site=verdict.artery if counts else Artery.UNASSIGNED)
-        result.append(replace(lesion, verdict=replace(verdict, counts=counts, kinds={}, reason="")))
-    return lesions.part(result)
+            site = verdict.artery if counts else Artery.UNASSIGNED
+        new_sites.append(site)
+        verdicts.append(replace(verdict, counts=counts, kinds={}, reason=""))
+    return lesions.with_columns(site=new_sites, verdict=verdicts)
 
 
 _FAR_MM = 1e5

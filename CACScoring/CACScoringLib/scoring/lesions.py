@@ -9,7 +9,8 @@ graph whose nodes are the candidate voxels; the volume itself is passed over onl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,9 +19,9 @@ from ..core.errors import CTError, MaskError
 from ..core.labels import SITES, Labelled, site_of
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
-from ..record.scores import Lesion, LesionSet, LesionVoxels, SliceComponent
+from ..record.scores import LesionSet, LesionVoxels, SliceComponent
 from .connection import IN_SLICE, connected_voxels
-from .scores import lesion_score
+from .scores import equivalent_agatston
 
 
 def find_lesions(
@@ -52,106 +53,102 @@ def find_lesions(
     unknown = set(np.unique(arteries.values).tolist()) - set(SITES)
     if unknown:
         raise MaskError(f"The labels hold {min(unknown)}; valid are {', '.join(f'{s:d}' for s in SITES)}.")
-    labelled = arteries.where(hu.reshape(-1)[arteries.flat] >= rules.threshold_hu)
     peak_hu = hu if peaks is None else voxels_of(peaks)
     if peak_hu.shape != hu.shape:
         raise MaskError(f"The image of the peaks has the shape {peak_hu.shape}, the lesions' image {hu.shape}.")
-    voxels = _Voxels.at(labelled, hu, peak_hu)
-
-    component = connected_voxels(voxels.flat, voxels.artery, voxels.shape, IN_SLICE, int(rules.connectivity == 8))
+    voxels = arteries.where(hu.reshape(-1)[arteries.flat] >= rules.threshold_hu)
+    component = connected_voxels(voxels.flat, voxels.values, hu.shape, IN_SLICE, int(rules.connectivity == 8))
     count = np.bincount(component)
     spacing = image.GetSpacing()
-    pixel_area = spacing[0] * spacing[1]
+    pixel_area_mm2 = spacing[0] * spacing[1]
     # Spacings come from files in single precision: an area meant to be 1 mm² may read 0.9999999.
-    large = (count * pixel_area >= rules.minimum_area_mm2 * (1 - 1e-6)) & (count >= rules.minimum_pixels)
+    large = (count * pixel_area_mm2 >= rules.minimum_area_mm2 * (1 - 1e-6)) & (count >= rules.minimum_pixels)
     voxels = voxels.where(large[component])
     component = np.unique(component[large[component]], return_inverse=True)[1]
+    lesion = connected_voxels(voxels.flat, voxels.values, hu.shape)
 
-    lesion = connected_voxels(voxels.flat, voxels.artery, voxels.shape)
-    return _lesion_set(image, voxels, component, lesion, pixel_area, rules)
-
-
-def _lesion_set(
-    image: sitk.Image,
-    voxels: _Voxels,
-    component: np.ndarray,
-    lesion: np.ndarray,
-    pixel_area_mm2: float,
-    rules: ScoringRules,
-) -> LesionSet:
-    if not voxels.flat.size:
-        return LesionSet((), LesionVoxels(voxels.shape, voxels.flat, np.zeros(0, np.uint16)))
-    first = np.unique(component, return_index=True)[1]
-    count = np.bincount(component)
-    total = np.bincount(component, weights=voxels.hu)
-    peak = np.full(len(first), -np.inf)
-    np.maximum.at(peak, component, voxels.peak_hu)
-
-    sizes = np.bincount(lesion)
-    centre_kji = [np.bincount(lesion, weights=axis) / sizes for axis in voxels.kji]
-    lesion_first = np.unique(lesion, return_index=True)[1]
-    # By artery, then from head to feet, so that ids do not depend on the order in which voxels were met.
-    order = np.lexsort((-centre_kji[0], voxels.artery[lesion_first]))
+    # By site, then from head to feet, so that IDs do not depend on the order in which voxels were met.
+    sizes, kji = np.bincount(lesion), np.unravel_index(voxels.flat, hu.shape)
+    centre_kji = [np.bincount(lesion, weights=axis) / sizes for axis in kji]
+    labels = voxels.values[np.unique(lesion, return_index=True)[1]]
+    order = np.lexsort((-centre_kji[0], labels))
     if len(order) > np.iinfo(np.uint16).max:
         raise CTError(f"{len(order)} separate lesions: this is noise, not calcium. Check the scan and the heart mask.")
-
-    spacing_mm = image.GetSpacing()
+    values, peak_values = (array.reshape(-1)[voxels.flat].astype(np.float64) for array in (hu, peak_hu))
+    components = _components(component, kji[0], peak_values, pixel_area_mm2, spacing[2], rules)
+    lesion_of_component = lesion[np.unique(component, return_index=True)[1]]
     parts: list[list[SliceComponent]] = [[] for _ in order]
-    sums_hu = np.zeros(len(order))
-    for c, at in enumerate(first):
-        area_mm2, peak_hu = float(count[c] * pixel_area_mm2), float(peak[c])
-        weight = rules.weight(peak_hu)
-        part = SliceComponent(
-            slice=int(voxels.kji[0][at]),
-            voxels=int(count[c]),
-            area_mm2=area_mm2,
-            peak_hu=peak_hu,
-            weight=weight,
-            agatston=area_mm2 * weight * spacing_mm[2] / rules.reference_spacing_mm,
-        )
-        parts[lesion[at]].append(part)
-        sums_hu[lesion[at]] += total[c]
-
-    lesions = []
-    for number, old in enumerate(order, start=1):
-        k, j, i = (float(axis[old]) for axis in centre_kji)
-        x, y, z = image.TransformContinuousIndexToPhysicalPoint((i, j, k))
-        site = site_of(int(voxels.artery[lesion_first[old]]))
-        entry = Lesion(
-            id=number,
-            site=site,
-            voxels=int(sizes[old]),
-            mean_hu=float(sums_hu[old] / sizes[old]),
-            centroid_ras_mm=(-x, -y, z),
-            components=tuple(parts[old]),
-            **lesion_score(parts[old], float(sums_hu[old]), math.prod(spacing_mm), rules),
-        )
-        lesions.append(entry)
+    for part, number in zip(components, lesion_of_component, strict=True):
+        parts[number].append(part)
+    sums_hu = np.bincount(lesion_of_component, np.bincount(component, values), minlength=len(order))
+    points = [image.TransformContinuousIndexToPhysicalPoint(point) for point in np.stack(centre_kji[::-1], 1).tolist()]
     number_of = np.empty(len(order), np.uint16)
     number_of[order] = np.arange(1, len(order) + 1)
-    return LesionSet(tuple(lesions), LesionVoxels(voxels.shape, voxels.flat, number_of[lesion]))
+    columns = {
+        "id": range(1, len(order) + 1),
+        "site": [site_of(int(label)) for label in labels[order]],
+        "voxels": sizes[order].tolist(),
+        "mean_hu": (sums_hu / sizes)[order].tolist(),
+        "centroid_ras_mm": [(-x, -y, z) for x, y, z in (points[n] for n in order)],
+        "components": [tuple(parts[n]) for n in order],
+        **_scores([parts[n] for n in order], sums_hu[order].tolist(), math.prod(spacing), rules),
+    }
+    return LesionSet(columns, LesionVoxels(hu.shape, voxels.flat, number_of[lesion]))
 
 
-@dataclass(frozen=True)
-class _Voxels:
-    """Candidate voxels in raster order: volume shape, flat index, (k, j, i), HU, peak's HU and artery of each."""
+def _components(
+    component: np.ndarray,
+    slices: np.ndarray,
+    peak_values: np.ndarray,
+    pixel_area_mm2: float,
+    slice_spacing_mm: float,
+    rules: ScoringRules,
+) -> list[SliceComponent]:
+    """Return the slice components. component, slices, peak_values: Of each voxel, [n]."""
+    first, count = np.unique(component, return_index=True)[1], np.bincount(component)
+    peaks = np.full(len(first), -np.inf)
+    np.maximum.at(peaks, component, peak_values)
+    weights = [rules.weight(peak) for peak in peaks.tolist()]
+    return [
+        SliceComponent(
+            slice=k,
+            voxels=voxels,
+            area_mm2=voxels * pixel_area_mm2,
+            peak_hu=peak,
+            weight=weight,
+            agatston=voxels * pixel_area_mm2 * weight * slice_spacing_mm / rules.reference_spacing_mm,
+        )
+        for k, voxels, peak, weight in zip(slices[first].tolist(), count.tolist(), peaks.tolist(), weights, strict=True)
+    ]
 
-    shape: tuple[int, int, int]
-    flat: np.ndarray
-    kji: tuple[np.ndarray, ...]
-    hu: np.ndarray
-    peak_hu: np.ndarray
-    artery: np.ndarray
 
-    @classmethod
-    def at(cls, labelled: Labelled, hu: np.ndarray, peak_hu: np.ndarray) -> _Voxels:
-        flat = labelled.flat
-        values, peaks = (image.reshape(-1)[flat].astype(np.float64) for image in (hu, peak_hu))
-        return cls(hu.shape, flat, np.unravel_index(flat, hu.shape), values, peaks, labelled.values)
+def _scores(
+    parts: Sequence[Sequence[SliceComponent]], sums_hu: Sequence[float], voxel_mm3: float, rules: ScoringRules
+) -> dict[str, list[Any]]:
+    """Return the scores of lesions, the fields of `Score` but those of mass.
 
-    def where(self, keep: np.ndarray) -> _Voxels:
-        kji = tuple(axis[keep] for axis in self.kji)
-        return _Voxels(self.shape, self.flat[keep], kji, self.hu[keep], self.peak_hu[keep], self.artery[keep])
+    The Agatston score is Σ area × weight × slice spacing / 3 mm over components (Agatston 1990,
+    doi:10.1016/0735-1097(90)90282-T); the slice *spacing* enters, not the slice thickness, so that overlapping slices
+    do not count twice.
+
+    Args:
+        parts: Slice components of each lesion.
+        sums_hu: Sum of its voxels.
+        voxel_mm3: Volume of a voxel.
+        rules: Scoring rules.
+    """
+    agatston = clinical = [math.fsum(c.agatston for c in components) for components in parts]
+    if rules.equivalent_mg_per_mm3_hu is not None:
+        factor = rules.equivalent_mg_per_mm3_hu * voxel_mm3
+        clinical = [float(equivalent_agatston(factor * sum_hu)) for sum_hu in sums_hu]
+    return {
+        "agatston": agatston,
+        "clinical_agatston": clinical,
+        "volume_mm3": [sum(c.voxels for c in components) * voxel_mm3 for components in parts],
+        "pseudo_mass_hu_mm3": [sum_hu * voxel_mm3 for sum_hu in sums_hu],
+        "lesions": [1] * len(parts),
+        "peak_hu": [max(c.peak_hu for c in components) for components in parts],
+    }
 
 
 _RUN = 4096

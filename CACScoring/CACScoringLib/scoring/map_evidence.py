@@ -55,9 +55,9 @@ def complete_map(
         The map, and the number of pieces that were added.
     """
     coronary = [LESION_KINDS[number] for number in CORONARY_KINDS]
-    kinds = {x.id: {} if x.verdict is None else x.verdict.kinds for x in counted.lesions}
-    certain = [n for n, shares in kinds.items() if sum(shares.get(kind, 0.0) for kind in coronary) >= CERTAIN]
-    flat = counted.of(certain).voxels.flat
+    kinds = ({} if verdict is None else verdict.kinds for verdict in counted.verdicts)
+    certain = counted.part(sum(shares.get(kind, 0.0) for kind in coronary) >= CERTAIN for shares in kinds)
+    flat = certain.voxels.flat
     slices = flat // math.prod(parts.hu.shape[1:])
     flat = flat[~np.isin(slices, [k for k, is_on in by_reader.items() if not is_on])]
     excess = scan.hu.reshape(-1)[flat] - np.float32(BLOOD_HU)
@@ -90,8 +90,9 @@ def map_features(
         Values by name, float64 [n].
     """
     background = BLOOD_HU + NOISE_SDS * (UNKNOWN_NOISE_HU if noise_hu is None else noise_hu)
-    excesses = [math.log1p(max(lesion.peak_hu - background, 0.0)) for lesion in lesions.lesions]
-    likeliest = [np.nan_to_num(slice_probabilities[list(x.slices)]).max() for x in lesions.lesions]
+    excesses = [math.log1p(max(peak_hu - background, 0.0)) for peak_hu in lesions.columns["peak_hu"]]
+    slices = ([part.slice for part in components] for components in lesions.columns["components"])
+    likeliest = [np.nan_to_num(slice_probabilities[numbers]).max() for numbers in slices]
     return {
         "place_logit": np.array([-log_odds(verdict.not_coronary_probability) for verdict in verdicts], float),
         "log_ct_excess": np.minimum(np.array(excesses, float), MAX_LOG_EXCESS),

@@ -13,15 +13,14 @@ displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
 from __future__ import annotations
 
 import math
-from collections.abc import Container
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from ..core.ct import CTScan
 from ..record.findings import MassCalibration
-from ..record.scores import Lesion, LesionSet
+from ..record.scores import LesionSet, LesionVoxels
 
 REACH_MM, RING_MM = 1.5, 3.0
 """In the slice: how far a lesion's region goes beyond its voxels, and the width of the ring around it that gives the
@@ -51,35 +50,14 @@ Mass = tuple[float | None, float | None]
 """Mass and its standard error, mg; None if they could not be measured."""
 
 
-def with_masses(
-    lesions: LesionSet,
-    scan: CTScan,
-    calibration: MassCalibration | None,
-    elsewhere: np.ndarray | None,
-    of_map: bool,
-) -> tuple[Lesion, ...]:
-    """Measure the masses of lesions without a threshold.
-
-    Calcium outside the arteries counts for no lesion near it. Lesions that have a mass keep it, so that a review states
-    the masses of the run. Lesions of which there are more than MAX_MEASURED, which are mostly noise, get none.
-
-    Args:
-        lesions: Lesions that count.
-        scan: The scan as scored.
-        calibration: Mass calibration; None in results of earlier versions, which get no masses.
-        elsewhere: Calcium outside the arteries, bool [k, j, i]; None if unknown.
-        of_map: True for lesions of a calcium map.
-    """
-    missing = {lesion.id for lesion in lesions.lesions if lesion.integrated_mass_mg is None}
-    if calibration is None or not missing or len(lesions.lesions) > MAX_MEASURED:
-        return lesions.lesions
-    masses = lesion_masses(scan.hu, scan.image.GetSpacing(), lesions, calibration, elsewhere, of_map, missing)
-    return tuple(with_mass(x, *masses[x.id]) if x.id in missing else x for x in lesions.lesions)
+MeasuredMasses = dict[tuple[bool, bytes], Mass]
+"""Masses of lesions of the map (True) or the CT, by the places of all calcium that they depend on."""
 
 
-def with_mass(lesion: Lesion, mass_mg: float | None, error_mg: float | None) -> Lesion:
-    """Return a lesion with its integrated mass and the standard error."""
-    return replace(lesion, mass_mg=mass_mg, integrated_mass_mg=mass_mg, mass_standard_error_mg=error_mg)
+def mass_columns(masses: Sequence[Mass]) -> dict[str, list[float | None]]:
+    """Return columns of a `LesionSet` with the masses of its rows."""
+    values, errors = [mass for mass, _ in masses], [error for _, error in masses]
+    return {"mass_mg": values, "integrated_mass_mg": values, "mass_standard_error_mg": errors}
 
 
 def lesion_masses(
@@ -89,8 +67,8 @@ def lesion_masses(
     calibration: MassCalibration,
     elsewhere: np.ndarray | None = None,
     of_map: bool = False,
-    ids: Container[int] | None = None,
-) -> dict[int, Mass]:
+    measured: MeasuredMasses | None = None,
+) -> list[Mass]:
     """Measure each lesion against its own background.
 
     A voxel near several lesions belongs to the nearest. The background is the mean of a ring about the region, without
@@ -105,25 +83,26 @@ def lesion_masses(
         spacing_mm: Its voxel spacing, i j k.
         lesions: The lesions.
         calibration: Mass calibration of the scan.
-        elsewhere: Calcium that is no lesion of these and counts nowhere, bool [k, j, i].
+        elsewhere: Flat indices of calcium that is no lesion of these and counts nowhere; None without any.
         of_map: True for lesions of a calcium map.
-        ids: Lesions to measure; None for all.
+        measured: Masses measured before in the scan, to which new ones are added.
 
     Returns:
-        By the lesions' ids.
+        The mass of each lesion, in their order.
     """
-    sums = _Sums(hu, lesions.id_map, elsewhere, spacing_mm)
+    sums = _Sums(hu, lesions.voxels, elsewhere, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
-    in_map = {lesion.id: lesion.pseudo_mass_hu_mm3 / voxel_mm3 for lesion in lesions.lesions}
-    masses = {}
-    for number, box in enumerate(ndimage.find_objects(lesions.id_map), 1):
-        if box is None or (ids is not None and number not in ids):
-            continue
-        area = sums.area_of(number, box)
-        excess = in_map[number] if of_map else sums.above_ring(area)
-        error = None if excess is None else sums.standard_error(area)
-        mass_mg, error_mg = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
-        masses[number] = mass_mg, error_mg
+    masses, measured = [], {} if measured is None else measured
+    for number, pseudo_mass in zip(lesions.ids, lesions.columns["pseudo_mass_hu_mm3"], strict=True):
+        box = sums.box_of(number)
+        key = of_map, sums.surroundings(number, box)
+        if key not in measured:
+            area = sums.area_of(number, box)
+            excess = pseudo_mass / voxel_mm3 if of_map else sums.above_ring(area)
+            error = None if excess is None else sums.standard_error(area)
+            mass_mg, error_mg = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
+            measured[key] = mass_mg, error_mg
+        masses.append(measured[key])
     return masses
 
 
@@ -137,27 +116,36 @@ class _Area:
 
 
 class _Sums:
-    """Sums over regions of a scan; arguments as of `lesion_masses`, id_map as of `LesionSet`."""
+    """Sums over regions of a scan; arguments as of `lesion_masses`."""
 
     def __init__(
         self,
         hu: np.ndarray,
-        id_map: np.ndarray,
+        voxels: LesionVoxels,
         elsewhere: np.ndarray | None,
         spacing_mm: tuple[float, float, float],
     ) -> None:
         self.hu = hu
-        self._id_map = id_map
-        self._elsewhere = elsewhere
+        outside = np.zeros(0, np.int64) if elsewhere is None else np.setdiff1d(elsewhere, voxels.flat)
+        self._kji = np.stack(np.unravel_index(np.append(voxels.flat, outside), hu.shape))
+        self._ids = np.append(voxels.ids.astype(np.int32), np.full(len(outside), -1, np.int32))
         self._in_slice_mm = spacing_mm[1], spacing_mm[0]
 
-    def area_of(self, number: int, box: tuple[slice, ...]) -> _Area:
-        """Return the area of a lesion in a box about its voxels."""
+    def box_of(self, number: int) -> tuple[slice, ...]:
+        """Return the box of a lesion's region and ring."""
         margins = (1, *(math.ceil((2 * REACH_MM + RING_MM) / mm) for mm in self._in_slice_mm))
-        box = tuple(
-            slice(max(0, s.start - margin), min(size, s.stop + margin))
-            for s, margin, size in zip(box, margins, self.hu.shape, strict=True)
-        )
+        places = self._kji[:, self._ids == number]
+        ends = zip(places.min(axis=1).tolist(), places.max(axis=1).tolist(), margins, self.hu.shape, strict=True)
+        return tuple(slice(max(0, first - margin), min(n, last + 1 + margin)) for first, last, margin, n in ends)
+
+    def surroundings(self, number: int, box: tuple[slice, ...]) -> bytes:
+        """Return the places of all calcium that a lesion's mass depends on, up to those of its standard error."""
+        reach = [0, *[2 * max(part.stop - part.start for part in box[1:])] * 2]
+        is_near = self._is_in([slice(p.start - n, p.stop + n) for p, n in zip(box, reach, strict=True)])
+        return self._kji[:, is_near].tobytes() + (self._ids[is_near] == number).tobytes()
+
+    def area_of(self, number: int, box: tuple[slice, ...]) -> _Area:
+        """Return the area of a lesion in its box."""
         ids = self._ids_in(box)
         distance_mm, other_mm = self._distances(ids == number), self._distances((ids != number) & (ids != 0))
         tissue = self.hu[box] >= NOT_TISSUE_HU
@@ -167,10 +155,15 @@ class _Sums:
 
     def _ids_in(self, box: tuple[slice, ...]) -> np.ndarray:
         """Return the lesion at each voxel of a box, int32; -1 for other calcium."""
-        ids = self._id_map[box].astype(np.int32)
-        if self._elsewhere is not None:
-            ids[self._elsewhere[box] & (ids == 0)] = -1
+        is_inside = self._is_in(box)
+        ids = np.zeros([part.stop - part.start for part in box], np.int32)
+        ids[tuple(self._kji[:, is_inside] - [[part.start] for part in box])] = self._ids[is_inside]
         return ids
+
+    def _is_in(self, box: Sequence[slice]) -> np.ndarray:
+        """Return True for calcium in a box."""
+        first, last = np.array([(part.start, part.stop) for part in box]).T[:, :, None]
+        return ((self._kji >= first) & (self._kji < last)).all(axis=0)
 
     def _distances(self, calcium: np.ndarray) -> np.ndarray:
         """Return distances in the slice, mm, from calcium in it or in a neighbouring slice."""

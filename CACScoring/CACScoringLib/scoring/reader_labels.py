@@ -112,12 +112,9 @@ def _in_arteries(labels: np.ndarray) -> np.ndarray:
 
 def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
     """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid, bool [k, j, i]."""
-    slices = sorted({k for lesion in lesions.lesions for k in lesion.slices})
-    beyond: set[int] = set()
-    for k in slices:  # one after the other: of a large scan all of them at once take long
-        at = np.nonzero(lesions.id_map[k])
-        beyond.update(lesions.id_map[k][at][~heart[k][at]].tolist())
-    if not beyond:
+    voxels = lesions.voxels
+    beyond = np.unique(voxels.ids[~heart[np.unravel_index(voxels.flat, voxels.shape)]])
+    if not len(beyond):
         return []
     message = (
         f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "

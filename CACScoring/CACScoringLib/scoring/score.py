@@ -1,216 +1,145 @@
-"""Lesions that count by each method, and the method's score of them."""
+"""Scores of a method: a pure function of the facts of a scan and of the labels of its lesions.
+
+The labels come from the networks, from a reader's label map, or from a review; the numbers follow from them alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..anatomy.courses import Course
 from ..anatomy.heart_region import HeartRegion
-from ..calcium_map.decomposition import DecomposedHeart, Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning
-from ..core.labels import Artery, Labelled
+from ..core.labels import Artery, NonCoronary, Site
 from ..record.findings import BloodPool, MassCalibration
 from ..record.rules import ScoringRules
-from ..record.scores import Lesion, LesionSet, MethodScore, NonCoronaryScore
+from ..record.scores import COUNTED, LesionSet, LesionVoxels, MethodScore
 from .artefacts import dense_warning, noise_warnings
 from .doubt import decisive_warning, stent_warning
 from .features import features_of
 from .intervals import with_intervals
-from .judge import JudgedLesions, device_warning, judge_map
-from .lesions import find_lesions, labelled_voxels
-from .map_evidence import complete_map
-from .mass import MAX_MEASURED, with_masses
-from .reader_labels import ReaderLabels, outside_warning
-from .scores import method_score, non_coronary_score, rules_of_map
-from .sites import DenseVoxels, dense_voxels, verdicts_by_place
+from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
+from .reader_labels import outside_warning
+from .scores import method_score, non_coronary_score
 from .uncertainty import ScanErrors
 
 
 @dataclass(frozen=True)
-class MethodLesions:
-    """Lesions of a method before they are measured.
+class ScanFacts:
+    """Facts of a scan that labels and scores follow from, whatever counts: all that takes time.
+
+    Attributes:
+        scan: The scan as scored.
+        region: Heart and territories.
+        rules: Rules of the clinical score.
+        blood: Blood and noise; None if not measured.
+        calibration: Mass calibration; None in results of earlier versions, which get no masses.
+        errors: Errors of scores in the scan.
+        judged: Everything dense with the networks' verdicts (`scoring.judge`); None where nothing was judged.
+        masses: Masses measured before, which are not measured again while the calcium about a lesion is the same.
+    """
+
+    scan: CTScan
+    region: HeartRegion
+    rules: ScoringRules = field(default_factory=ScoringRules)
+    blood: BloodPool | None = None
+    calibration: MassCalibration | None = None
+    errors: ScanErrors = field(default_factory=lambda: ScanErrors({}, None, None))
+    judged: LesionSet | None = None
+    masses: MeasuredMasses = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class LesionLabels:
+    """Lesions of a method with their sites and verdicts: what counts, is left out, or lies outside the arteries.
 
     Attributes:
         status: Key of `STATUSES`.
-        rules: Rules of the method.
-        counted: Lesions that count.
-        left_out: Candidates that an automatic clinical score leaves out.
+        rules: Rules that the lesions were found by.
+        lesions: The lesions.
+        of_reader: Kinds of sites (Artery, NonCoronary) that a reader has labelled.
+        knows_elsewhere: True if networks or a reader separated calcium outside the arteries.
         no_calcium: True if a reader reviewed the scan and labelled nothing.
-        elsewhere: Calcium outside the arteries; None if neither networks nor a reader separated it, and for the map.
-        warnings: Doubts about the lesions.
+        decided: IDs of lesions of an automatic score that a reader has decided about.
     """
 
     status: str
     rules: ScoringRules
-    counted: LesionSet
-    left_out: tuple[Lesion, ...] = ()
+    lesions: LesionSet
+    of_reader: tuple[type[Site], ...] = ()
+    knows_elsewhere: bool = False
     no_calcium: bool = False
-    elsewhere: NonCoronaryScore | None = None
-    warnings: tuple[ScanWarning, ...] = ()
+    decided: Collection[int] = ()
 
 
-def clinical_lesions(
-    scan: CTScan,
-    heart: HeartRegion,
-    rules: ScoringRules,
-    blood: BloodPool | None,
-    judged: JudgedLesions | None,
-    reader: ReaderLabels | None,
-    status: str,
-) -> MethodLesions:
-    """Find the lesions of the clinical rule: those that a reader labelled, else those that count by their verdicts,
-    else everything dense where arteries run.
-
-    Args:
-        scan: The scan as scored.
-        heart: Heart and territories.
-        rules: Rules of the clinical score.
-        blood: Blood and noise; None if not measured.
-        judged: Everything dense, with verdicts; None where nothing was judged.
-        reader: The reader's labels; None without a reader.
-        status: Status of the reader's labels: "reviewed" if a person vouches for them.
-    """
-    devices = [] if judged is None else device_warning(judged)
-    if reader is None and judged is not None:
-        counted, non_coronary = judged.lesions.part(judged.counted), judged.non_coronary
-        doubts = [*devices, *dense_warning(counted), *noise_warnings(counted, non_coronary, blood)]
-        left_out, aside = judged.left_out, non_coronary_score(False, non_coronary)
-        return MethodLesions("automatic", rules, counted, left_out, elsewhere=aside, warnings=tuple(doubts))
-    is_dense = scan.hu >= rules.threshold_hu
-    if reader is not None:
-        is_dense &= reader.sites == 0
-    if judged is None:
-        voxels = dense_voxels(heart, is_dense, scan.grid)
-    else:
-        voxels = DenseVoxels.of(judged.non_coronary, None)
-        voxels = voxels.where(is_dense.reshape(-1)[voxels.flat])
-    sites = Labelled(voxels.flat, voxels.sites)
-    if reader is not None:
-        # The networks' sites stand for a reader who labelled nothing outside the arteries.
-        has_others = heart.territories is not None and not reader.has_elsewhere
-        is_other = has_others & (sites.values > max(Artery))
-        sites = labelled_voxels(reader.sites).with_labels(sites.flat[is_other], sites.values[is_other])
-    dense = find_lesions(scan.image, sites, rules)
-    coronary, non_coronary = dense.coronary, dense.non_coronary
-    elsewhere = None if heart.territories is None else non_coronary_score(False, non_coronary)
-    if reader is not None:
-        labelled = dense if reader.has_elsewhere else coronary
-        doubts = [*reader.warnings, *devices, *outside_warning(coronary, heart.mask), *dense_warning(labelled)]
-        is_reviewed = status == "reviewed"
-        if reader.has_elsewhere:
-            elsewhere = non_coronary_score(is_reviewed, non_coronary)
-        return MethodLesions(status, rules, coronary, (), is_reviewed and reader.no_calcium, elsewhere, tuple(doubts))
-    if heart.territories is not None:
-        verdicts = verdicts_by_place(coronary, voxels)
-        lesions = [replace(x, verdict=verdict) for x, verdict in zip(coronary.lesions, verdicts, strict=True)]
-        coronary = dense.part(lesions)
-    doubts = [*dense_warning(coronary), *noise_warnings(coronary, non_coronary, blood)]
-    return MethodLesions("candidates", rules, coronary, elsewhere=elsewhere, warnings=tuple(doubts))
-
-
-def map_lesions(
-    decomposed: DecomposedHeart,
-    scan: CTScan,
-    heart: HeartRegion,
-    clinical_rules: ScoringRules,
-    noise_hu: float | None,
-    judged: JudgedLesions | None,
-    slices_by_reader: Mapping[int, bool],
-) -> tuple[MethodLesions, Decomposition]:
-    """Find the lesions of the calcium map that count, and clear the others from the map.
-
-    A reader's labels of lesions in the CT end at the threshold of the clinical rule, so they do not review the map.
-
-    Args:
-        decomposed: Calcium map before any lesion is left out, and slice probabilities.
-        scan: The scan as scored.
-        heart: Heart and territories.
-        clinical_rules: Rules of the clinical score.
-        noise_hu: Noise of blood, SD; None if it could not be measured.
-        judged: Everything dense, with verdicts; None where nothing was judged.
-        slices_by_reader: A reader's overrides of slices.
-
-    Returns:
-        The lesions, and the map of these alone.
-    """
-    warnings: list[ScanWarning] = []
-    if judged is not None:
-        counted_dense = judged.lesions.part(judged.counted)
-        parts, count = complete_map(decomposed.parts, scan, counted_dense, slices_by_reader)
-        decomposed = replace(decomposed, parts=parts)
-        if count:
-            message = (
-                f"In {count} place(s) the calcium map misses lesions that certainly count; what exceeds blood was "
-                "added there."
-            )
-            warnings.append(ScanWarning("map-completed", message))
-    parts = decomposed.parts
-    rules = rules_of_map(clinical_rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
-    dense = None if judged is None else judged.lesions
-    lesions = judge_map(scan, heart, rules, decomposed, noise_hu, dense)
-    counted = lesions.part([lesion for lesion in lesions.lesions if lesion.verdict is None or lesion.verdict.counts])
-    excluded = np.setdiff1d(lesions.every.flat, counted.voxels.flat, assume_unique=True)
-    cleared = np.zeros(parts.hu.shape, bool)
-    cleared.reshape(-1)[excluded] = True
-    if count := len(lesions.lesions) - len(counted.lesions):
-        subject = "1 lesion of the calcium map was" if count == 1 else f"{count} lesions of the calcium map were"
-        message = f"{subject} left out, as probably noise or not coronary calcium."
-        warnings.append(ScanWarning("map-left-out", message))
-    return MethodLesions("automatic", rules, counted, warnings=tuple(warnings)), clear_map(parts, cleared)
-
-
-def score_lesions(
-    method_lesions: MethodLesions,
-    scan: CTScan,
-    calibration: MassCalibration,
-    elsewhere: NonCoronaryScore | None,
-    courses: Mapping[Artery, Course],
-    errors: ScanErrors,
+def score(
+    facts: ScanFacts,
+    labels: LesionLabels,
+    clinical: MethodScore | None = None,
+    courses: Mapping[Artery, Course] | None = None,
 ) -> MethodScore:
-    """Measure the lesions that count, add them up, and state the errors of the sums.
+    """Measure lesions, add up those that count, and state the errors of the sums.
 
     Args:
-        method_lesions: Lesions of the method.
-        scan: The scan as scored.
-        calibration: Mass calibration.
-        elsewhere: Calcium outside the arteries, by the clinical rule; None if unknown.
-        courses: Courses of the arteries; empty if unknown.
-        errors: Errors of scores in this scan.
+        facts: Facts of the scan.
+        labels: Labels of the lesions.
+        clinical: Clinical score, for a calcium map: its calcium outside the arteries counts for no lesion.
+        courses: Courses of the arteries, for the features of lesions; None for a score without features.
     """
-    aside = LesionSet((), method_lesions.counted.every) if elsewhere is None else elsewhere.lesion_set
-    lesions = with_masses(method_lesions.counted, scan, calibration, aside.id_map > 0, method_lesions.rules.is_map)
-    method = method_score(
-        method_lesions.status,
-        method_lesions.rules,
-        lesions,
-        method_lesions.counted.every,
-        method_lesions.left_out,
-        method_lesions.no_calcium,
-        has_masses=len(lesions) <= MAX_MEASURED,
-    )
-    method = replace(method, features=features_of(method, scan, courses))
-    return with_intervals(method, errors, aside.lesions)
+    if clinical is None:
+        outside: LesionVoxels | None = labels.lesions.non_coronary.voxels
+    else:
+        outside = None if clinical.non_coronary is None else clinical.non_coronary.voxels
+    table, has_masses = _with_masses(facts, labels, None if outside is None else outside.flat)
+    elsewhere = None if clinical is None else clinical.non_coronary
+    if clinical is None and labels.knows_elsewhere:
+        is_reviewed = labels.status == "reviewed" and NonCoronary in labels.of_reader
+        elsewhere = non_coronary_score(is_reviewed, table)
+    method = method_score(labels.status, labels.rules, table, labels.no_calcium, has_masses, elsewhere)
+    if courses is not None:
+        method = replace(method, features=features_of(method, facts.scan, courses))
+    return with_intervals(method, facts.errors, labels.decided)
 
 
-def doubts_about(method: MethodScore, elsewhere: NonCoronaryScore | None, has_territories: bool) -> list[ScanWarning]:
-    """Return the doubts about a clinical score that nobody has reviewed, which a reader should look at.
+def _with_masses(facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | None) -> tuple[LesionSet, bool]:
+    """Return the lesions with the masses of those that count, and True if these were measured.
+
+    They are not of more than MAX_MEASURED lesions, which are mostly noise.
 
     Args:
-        method: The score.
-        elsewhere: Calcium outside the arteries; None if unknown.
-        has_territories: True if the territories of the arteries are known.
+        facts: Facts of the scan.
+        labels: Labels of the lesions.
+        outside: Flat indices of calcium outside the arteries.
     """
-    if method.status not in ("automatic", "candidates"):
-        return []
-    lesions = () if elsewhere is None else elsewhere.lesion_list
-    return [*stent_warning(method), *decisive_warning(method, lesions), _unreviewed_warning(method, has_territories)]
+    table = labels.lesions
+    is_counted = [status == COUNTED for status in table.statuses]
+    if facts.calibration is None or sum(is_counted) > MAX_MEASURED:
+        return table, False
+    spacing_mm, counted = facts.scan.image.GetSpacing(), table.part(is_counted)
+    calcium = counted, facts.calibration, outside, labels.rules.is_map, facts.masses
+    masses = iter(lesion_masses(facts.scan.hu, spacing_mm, *calcium))
+    of_rows = [next(masses) if counts else (None, None) for counts in is_counted]
+    return table.with_columns(**mass_columns(of_rows)), True
+
+
+def doubts_about(method: MethodScore, labels: LesionLabels, facts: ScanFacts) -> list[ScanWarning]:
+    """Return the doubts about the lesions of a clinical score, which a reader should look at."""
+    if labels.of_reader:
+        labelled = [lesion for lesion in method.listed if isinstance(lesion.site, labels.of_reader)]
+        doubts = [*outside_warning(method.lesion_set, facts.region.mask), *dense_warning(labelled)]
+    else:
+        doubts = [*dense_warning(method.lesions), *noise_warnings(method, facts.blood)]
+    if method.status in ("automatic", "candidates"):
+        doubts += [*stent_warning(method), *decisive_warning(method)]
+        doubts.append(_unreviewed_warning(method, facts.region.territories is not None))
+    return doubts
 
 
 def _unreviewed_warning(method: MethodScore, has_territories: bool) -> ScanWarning:
-    """The doubt about a clinical score that nobody has reviewed."""
+    """Return the doubt about a clinical score that nobody has reviewed."""
     if method.status == "automatic":
         count, excluded = len(method.lesions), len(method.left_out)
         if not count + excluded:

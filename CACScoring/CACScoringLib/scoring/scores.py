@@ -11,22 +11,22 @@ lie between 0.66 and 1.39 of the curve, eight of ten between 0.35 and 1.95.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 
 from ..core.labels import AnySite, Artery, NonCoronary, SiteMap
 from ..record.rules import ScoringRules
 from ..record.scores import (
+    COUNTED,
+    LEFT_OUT,
+    OUTSIDE,
     Lesion,
     LesionSet,
-    LesionVoxels,
     MethodScore,
     NonCoronaryScore,
     Score,
-    SliceComponent,
     SumScore,
 )
 
@@ -36,34 +36,6 @@ NEGLIGIBLE = 0.5
 AGATSTON_PER_MG = 3.54
 HALF_MG, STEEPNESS = 5.35, 2.06
 """A lesion of this mass loses half of its score to partial volume, and how fast that changes with mass."""
-
-
-def lesion_score(
-    components: Sequence[SliceComponent], sum_hu: float, voxel_mm3: float, rules: ScoringRules
-) -> dict[str, Any]:
-    """Return the scores of one lesion, the fields of `Score` but those of its mass.
-
-    The Agatston score is Σ area × weight × slice spacing / 3 mm over components (Agatston 1990,
-    doi:10.1016/0735-1097(90)90282-T); the slice *spacing* enters, not the slice thickness, so that overlapping slices
-    do not count twice.
-
-    Args:
-        components: Its components.
-        sum_hu: Sum of its voxels.
-        voxel_mm3: Volume of a voxel.
-        rules: Those it was found with.
-    """
-    agatston = clinical = math.fsum(c.agatston for c in components)
-    if rules.equivalent_mg_per_mm3_hu is not None:
-        clinical = float(equivalent_agatston(rules.equivalent_mg_per_mm3_hu * voxel_mm3 * sum_hu))
-    return {
-        "agatston": agatston,
-        "clinical_agatston": clinical,
-        "volume_mm3": sum(c.voxels for c in components) * voxel_mm3,
-        "pseudo_mass_hu_mm3": sum_hu * voxel_mm3,
-        "lesions": 1,
-        "peak_hu": max(c.peak_hu for c in components),
-    }
 
 
 def score_of(lesions: Iterable[Lesion], has_masses: bool = False) -> SumScore:
@@ -109,49 +81,39 @@ def scores_by_site(
 def method_score(
     status: str,
     rules: ScoringRules,
-    lesions: Sequence[Lesion],
-    voxels: LesionVoxels,
-    left_out: Sequence[Lesion] = (),
+    table: LesionSet,
     no_calcium: bool = False,
     has_masses: bool = False,
+    non_coronary: NonCoronaryScore | None = None,
 ) -> MethodScore:
-    """Score lesions; arguments as the fields of `MethodScore`, and has_masses as of `score_of`."""
+    """Add up the lesions of a table that count.
+
+    Those left out, which an automatic score lists, stand in their likeliest artery. Arguments as the fields of
+    `MethodScore`, and has_masses as of `score_of`.
+    """
+    lesions = tuple(lesion for lesion in table.lesions if lesion.status == COUNTED)
+    left_out = [lesion for lesion in table.lesions if lesion.status == LEFT_OUT and status == "automatic"]
     return MethodScore(
         status=status,
         rules=rules,
         total=score_of(lesions, has_masses),
         arteries=scores_by_site(lesions, Artery, has_masses),
         no_calcium=no_calcium,
-        lesions=tuple(lesions),
-        left_out=tuple(left_out),
-        voxels=voxels,
+        lesions=lesions,
+        left_out=tuple(replace(x, site=x.verdict.artery) for x in left_out if x.verdict is not None),
+        table=table,
+        non_coronary=non_coronary,
     )
-
-
-def with_lesions(method: MethodScore, lesions: Sequence[Lesion], has_masses: bool) -> MethodScore:
-    """Return a score with its lesions measured again: sums follow, their intervals stay."""
-    scores = scores_by_site(lesions, Artery, has_masses)
-    return replace(
-        method,
-        lesions=tuple(lesions),
-        total=with_intervals_of(method.total, score_of(lesions, has_masses)),
-        arteries=SiteMap({site: with_intervals_of(method.arteries[site], score) for site, score in scores.items()}),
-    )
-
-
-def with_intervals_of(stated: SumScore, score: SumScore) -> SumScore:
-    """Return a score with the intervals of another one."""
-    return replace(score, interval_90=stated.interval_90, mass_interval_90=stated.mass_interval_90)
 
 
 def non_coronary_score(reviewed: bool, lesions: LesionSet) -> NonCoronaryScore:
     """Score the non-coronary lesions of a set, which get no masses."""
-    elsewhere = lesions.non_coronary
-    scores = scores_by_site(elsewhere.lesions, NonCoronary)
+    outside = tuple(lesion for lesion in lesions.lesions if lesion.status == OUTSIDE)
+    scores = scores_by_site(outside, NonCoronary)
     sites = {
         site.key: Score(**{f.name: getattr(score, f.name) for f in fields(Score)}) for site, score in scores.items()
     }
-    return NonCoronaryScore(reviewed=reviewed, lesion_list=elsewhere.lesions, voxels=elsewhere.voxels, **sites)
+    return NonCoronaryScore(reviewed=reviewed, lesion_list=outside, voxels=lesions.non_coronary.voxels, **sites)
 
 
 def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:

@@ -113,15 +113,15 @@ def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels) -> list[Verdict]:
     """
     if not voxels.places.shape[1]:
         unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
-        return [unknown] * len(lesions.lesions)
+        return [unknown] * len(lesions.ids)
     flat, ids = lesions.voxels.flat, lesions.voxels.ids
     probability = voxels.places[np.searchsorted(voxels.flat, flat)]
     sizes = np.maximum(np.bincount(ids), 1)
     means = np.stack([np.bincount(ids, weights=column) for column in probability.T], axis=1) / sizes[:, None]
     result = []
-    for lesion in lesions.lesions:
-        coronary = means[lesion.id][1:5]
-        artery = Artery(lesion.site) if lesion.site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
+    for number, site in zip(lesions.ids, lesions.columns["site"], strict=True):
+        coronary = means[number][1:5]
+        artery = Artery(site) if site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
         calibrated = coronary ** (1 / voxels.temperature)
         calibrated = calibrated / max(calibrated.sum(), 1e-3)
         confidence, second = float(calibrated[artery - Artery.LM]), second_artery(calibrated, artery)

@@ -144,7 +144,7 @@ def find_candidates(
         bounds = triple(bound + threshold - rules.threshold_hu for bound in rules.weight_bounds_hu)
         rules = replace(rules, threshold_hu=threshold, weight_bounds_hu=bounds)
     lesions = find_lesions(scan.image, candidate_region(region), rules)
-    lesions = lesions.part([lesion for lesion in lesions.lesions if lesion.peak_hu < METAL_HU])
+    lesions = lesions.part(peak_hu < METAL_HU for peak_hu in lesions.columns["peak_hu"])
     return lesions, verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories)), rules.threshold_hu
 
 

@@ -40,7 +40,7 @@ def page_state(
     """
     image, results, warnings = review.scan.image, review.results(), review.warnings
     categories, confirmation = review.categories(), review.confirmations.get("threshold")
-    head = headline(results, categories, warnings, reader, confirmation, review.non_coronary)
+    head = headline(results, categories, warnings, reader, confirmation)
     elsewhere = review.non_coronary.scores if review.non_coronary else {}
     return {
         "version": version,
@@ -87,10 +87,9 @@ def blind_state(state: dict[str, Any]) -> dict[str, Any]:
 
 def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict[str, Any]:
     result = review.result(method)
-    recorded, elsewhere = review.record.methods[method], review.record.non_coronary
-    listed = (*recorded.lesions, *recorded.left_out, *(() if elsewhere is None else elsewhere.lesion_list))
+    recorded = review.record.methods[method]
     # As the run judged them, so that a lesion keeps its place in the list when its site changes.
-    changes = {lesion.id: impact(recorded, lesion) for lesion in listed}
+    changes = {lesion.id: impact(recorded, lesion) for lesion in recorded.listed}
     lesions = [_lesion(review, method, lesion) for lesion in (*review.lesions(method), *review.left_out(method))]
     rejected = {"site": NOT_CORONARY, "site_name": "rejected", "why": "Rejected by a reader."}
     lesions += [_lesion(review, method, lesion) | rejected for lesion in review.review(method).rejected().lesions]

@@ -277,11 +277,10 @@ def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, Lesi
         CTError: The networks found no territories, or did not judge the lesions.
     """
     clinical, mapped = result.methods["threshold"], result.methods["decomposition"]
-    if clinical.status != "automatic" or clinical.voxels is None or result.heart.territories is None:
+    if clinical.status != "automatic" or clinical.table is None or result.heart.territories is None:
         raise CTError("The networks have judged no lesions. Choose a model with --territories or --lesions.")
-    elsewhere = [] if result.non_coronary is None else result.non_coronary.lesion_list
-    judged = [x for x in (*clinical.lesions, *clinical.left_out, *elsewhere) if x.verdict is not None]
-    dense = LesionSet(tuple(judged), clinical.voxels)
+    judged = [lesion for lesion in clinical.listed if lesion.verdict is not None]
+    dense = LesionSet.of(judged, clinical.table.every)
     logits = [log_odds(x.verdict.probability) for x in judged if x.verdict is not None]
     of_dense = LesionTable.of(dense, {LOGIT: np.array(logits, float)}, truth, np.full(len(judged), -1))
     in_map = mapped.lesion_set

@@ -221,8 +221,8 @@ def test_a_readers_name_too_long_for_dicom_is_refused_before_scoring(series, nam
 
 @pytest.mark.long
 def test_a_reviewed_report_is_final_and_an_automatic_preliminary(result, objects, tmp_path):
-    method = replace(result.methods["threshold"], status="automatic")
-    automatic = result.stating(methods={"threshold": method}, non_coronary=None, models=())
+    method = replace(result.methods["threshold"], status="automatic", non_coronary=None)
+    automatic = result.stating(methods={"threshold": method}, models=())
     write_objects(tmp_path, automatic)
     reports = [pydicom.dcmread(folder / "measurements.dcm") for folder in (objects, tmp_path)]
     assert [report.PreliminaryFlag for report in reports] == ["FINAL", "PRELIMINARY"]

@@ -15,7 +15,7 @@ from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import HeartRecord, InputRecord, ScoreRecord
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.mass import with_mass
+from CACScoringLib.scoring.mass import mass_columns
 from CACScoringLib.scoring.scores import method_score
 
 
@@ -27,7 +27,8 @@ def result():
     rules = ScoringRules(calibration_mg_per_mm3_hu=0.0008)
     lesions = find_lesions(scan.image, labels_of(scan.image), rules)
     # Masses follow from the calibration, as they do where the tissue about a lesion has 0 HU.
-    measured = [with_mass(x, 0.0008 * x.pseudo_mass_hu_mm3, 0.0) for x in lesions.lesions]
+    masses = [(0.0008 * pseudo_mass, 0.0) for pseudo_mass in lesions.columns["pseudo_mass_hu_mm3"]]
+    measured = lesions.with_columns(**mass_columns(masses))
     inside = np.zeros(scan.hu.shape, bool)
     inside[1:6, 1:10, 1:9] = True
     region = HeartRegion(inside, None, "given")
@@ -37,7 +38,7 @@ def result():
         heart=HeartRecord("given"),
         warnings=(),
         models=(),
-        methods={"threshold": method_score("reviewed", rules, measured, lesions.voxels, has_masses=True)},
+        methods={"threshold": method_score("reviewed", rules, measured, has_masses=True)},
     )
     return ScoreResult(record, scan, region)
 

@@ -277,7 +277,7 @@ def decomposed(result):
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
     lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
     stated = result.stating(
-        methods={**result.methods, "decomposition": method_score("reviewed", rules, lesions.lesions, lesions.voxels)},
+        methods={**result.methods, "decomposition": method_score("reviewed", rules, lesions)},
         slice_probabilities=(None, 0, 0.2, 0.6, 0.8, 1, None),
         slices_decomposed=tuple(bool(x > 0) for x in on_scan_slices(decomposed.astype(np.float32), slices, scan)),
     )

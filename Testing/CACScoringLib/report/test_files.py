@@ -250,7 +250,9 @@ def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):
     territories = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "territories.nii.gz")))
     assert {TERRITORIES[n] for n in np.unique(territories)} == {"outside", *heart_with_territories.NAMES}
     # Limits for the valve alone hold for no automatic score, which includes its root.
-    reviewed = result.stating(non_coronary=replace(result.non_coronary, reviewed=True))
+    method = result.methods["threshold"]
+    of_reader = replace(method, non_coronary=replace(result.non_coronary, reviewed=True))
+    reviewed = result.stating(methods={"threshold": of_reader})
     pages = [page.result_as_html(case) for case in (result, reviewed)]
     assert ["128: unlikely" in html for html in pages] == [False, True]
 

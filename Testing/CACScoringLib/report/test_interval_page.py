@@ -107,7 +107,7 @@ def test_all_files_hold_the_interval(method, caplog):
 
 
 def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):
-    unknown = method_score("automatic", method.rules, (), method.voxels)
+    unknown = method_score("automatic", method.rules, method.table.part([]))
     for empty, has_arteries in ((with_intervals(unknown), True), (unknown, False)):
         html = result_as_html(make_result().stating(methods={"threshold": empty}))
         assert ("left anterior descending" in html) == has_arteries

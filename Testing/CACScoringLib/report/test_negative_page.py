@@ -67,7 +67,7 @@ def test_a_zero_shows_each_artery_along_its_course(part):
     """Calcium anywhere along the course is in the picture of its artery."""
     result = heart_with_territories.score()
     method = result.methods["threshold"]
-    empty = method_score(method.status, method.rules, (), method.voxels)
+    empty = method_score(method.status, method.rules, method.table.part([]))
     courses = artery_courses(result.territories, result.scan.image.GetSpacing())
     artery, course = next(iter(courses.items()))
     along = (course.distances_mm >= course.first_mm) & (course.distances_mm <= course.last_mm)

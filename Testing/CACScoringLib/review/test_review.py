@@ -8,12 +8,18 @@ import pytest
 import SimpleITK as sitk
 from calcified_heart import NETWORKS, calcified_scan
 
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report import files as report
 from CACScoringLib.review.review import Review, recorded_lesions
+from CACScoringLib.scoring.score import ScanFacts
+
+SOURCE = Acquisition("memory")
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +31,12 @@ def scored():
 
 def review_of(scored, method, recorded=True):
     scan, heart, result = scored
-    scored_method, record = result.methods[method], result.record
-    image, peaks = (scan.image, None) if method == "threshold" else (result.decomposition.image(), scan.image)
-    elsewhere = record.non_coronary if method == "threshold" else None
-    lesions = recorded_lesions(scored_method, elsewhere) if recorded else {}
+    scored_method = result.methods[method]
+    calcium_map = None if method == "threshold" else result.decomposition.image()
+    lesions = recorded_lesions(scored_method) if recorded else {}
     of_reader = (Artery,) if scored_method.reviewed else ()
-    review = Review(method, image, scored_method.rules, sitk.GetArrayFromImage(heart) > 0, peaks, lesions, of_reader)
+    facts = ScanFacts(scan, HeartRegion(sitk.GetArrayFromImage(heart) > 0, None, "given"))
+    review = Review(method, facts, scored_method.rules, calcium_map, lesions, of_reader)
     labels = report.site_labels(result) if method == "threshold" else scored_method.lesion_set.label_image(scan.image)
     set_labels(review, sitk.GetArrayFromImage(labels))
     return review
@@ -85,16 +91,14 @@ def test_labels_reached_by_many_edits_count_as_when_given_at_once(scored, method
 
 
 def test_warnings_of_a_review(scored):
-    scan, heart, _ = scored
-    review = review_of(scored, "threshold")
+    scan, review = scored[0], review_of(scored, "threshold")
     assert review.warnings() == []
     review.reviewed = True
     assert [w.code for w in review.warnings()] == ["unassigned-left-out"]
     bright = sitk.GetArrayFromImage(scan.image)
     bright[1, 4, 4:7] = 2500
-    metal = Review(
-        "threshold", sitk.GetImageFromArray(bright), ScoringRules(minimum_area_mm2=0), sitk.GetArrayFromImage(heart) > 0
-    )
+    facts = ScanFacts(CTScan(sitk.GetImageFromArray(bright), SOURCE), review.facts.region)
+    metal = Review("threshold", facts, ScoringRules(minimum_area_mm2=0))
     metal.reviewed = True
     marked = np.zeros(bright.shape, np.uint8)
     assert metal.warnings() == []
@@ -135,8 +139,8 @@ def test_the_centre_of_a_ring_lies_in_the_ring():
     hu = np.full((3, 12, 12), 40, np.int16)
     hu[1, 2:9, 2:9] = 300
     hu[1, 3:8, 3:8] = 40
-    image = sitk.GetImageFromArray(hu)
-    review = Review("threshold", image, ScoringRules(), heart=hu > 0)
+    facts = ScanFacts(CTScan(sitk.GetImageFromArray(hu), SOURCE), HeartRegion(hu > 0, None, "given"))
+    review = Review("threshold", facts, ScoringRules())
     set_labels(review, (hu > 130).astype(np.uint8))
     centre = review.centre_of(1)
     assert hu[centre] == 300

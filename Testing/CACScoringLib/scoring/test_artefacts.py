@@ -7,11 +7,12 @@ import pytest
 import SimpleITK as sitk
 from noisy_hearts import noisy_heart
 
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warnings
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
+from CACScoringLib.scoring.scores import method_score, non_coronary_score
 
 BLOOD = BloodPool(median_hu=40.0, bright_hu=45.0, noise_hu=30.0, windows=50)
 """Blood whose noise reaches 190 HU."""
@@ -27,16 +28,23 @@ def lesions_of(*groups):
     )
 
 
+def noise(blood, *groups, site=Artery.UNASSIGNED):
+    """Return the warnings of candidates, or of lesions elsewhere. groups: As of `lesions_of`."""
+    lesions = lesions_of(*groups)
+    lesions = lesions.with_columns(site=[site] * len(lesions.ids))
+    method = method_score("candidates", ScoringRules(), lesions, non_coronary=non_coronary_score(False, lesions))
+    return list(noise_warnings(method, blood))
+
+
 def test_no_noise_warning_without_a_measure():
-    lesions = lesions_of((50, 150))
-    assert list(noise_warnings(lesions, lesions_of(), BLOOD))
+    assert noise(BLOOD, (50, 150))
     for blood in (None, replace(BLOOD, bright_hu=300.0)):
-        assert not list(noise_warnings(lesions, lesions_of(), blood))
+        assert not noise(blood, (50, 150))
 
 
 def test_lesions_denser_than_calcium_are_doubted():
-    assert dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU))) == []
-    [warning] = dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU + 1), (1, 1746)))
+    assert dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU)).lesions) == []
+    [warning] = dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU + 1), (1, 1746)).lesions)
     assert (warning.code, warning.severe) == ("possible-metal", True)
     assert warning.message.startswith("2 of 3 counted lesions")
 
@@ -55,10 +63,9 @@ def test_noise_causes_a_warning_and_leaves_the_scores():
 
 
 def test_noise_outside_the_arteries_has_another_code():
-    none, noise = lesions_of(), lesions_of((25, 170))
-    (warning,) = noise_warnings(none, noise, BLOOD)
+    (warning,) = noise(BLOOD, (25, 170), site=NonCoronary.OTHER)
     assert (warning.code, warning.severe) == ("noise-elsewhere", False)
-    assert not list(noise_warnings(none, lesions_of((25, 170), (30, 400)), BLOOD))
+    assert not noise(BLOOD, (25, 170), (30, 400), site=NonCoronary.OTHER)
 
 
 @pytest.mark.parametrize(
@@ -72,4 +79,4 @@ def test_noise_outside_the_arteries_has_another_code():
     ],
 )
 def test_limits_of_noise_candidates(groups, warned):
-    assert bool(list(noise_warnings(lesions_of(*groups), lesions_of(), BLOOD))) == warned
+    assert bool(noise(BLOOD, *groups)) == warned

@@ -9,11 +9,11 @@ from images import image_of
 
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.record.scores import Verdict
+from CACScoringLib.record.scores import LesionSet, Verdict
 from CACScoringLib.scoring.doubt import decisive_warning, impact, stent_warning
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import method_score
+from CACScoringLib.scoring.scores import method_score, non_coronary_score
 from CACScoringLib.scoring.uncertainty import LIMITS, ScanErrors, ScoreErrors, Uncertainty
 
 SPACING_MM = (1.0, 1.0, 3.0)
@@ -29,9 +29,8 @@ def score_of(*lesions):
     by_slice = {lesion.slices[0]: lesion.id for lesion in found.lesions}
     ids = [by_slice[2 * number] for number in range(len(lesions))]
     facts = dict(zip(ids, lesions, strict=True))
-    judged = [replace(x, verdict=verdict_of(*facts[x.id][1:])) for x in found.lesions]
-    counted, left_out = ([x for x in judged if x.verdict.counts == counts] for counts in (True, False))
-    return method_score("automatic", ScoringRules(), counted, found.voxels, left_out)
+    judged = found.with_columns(verdict=[verdict_of(*facts[number][1:]) for number in found.ids])
+    return method_score("automatic", ScoringRules(), judged)
 
 
 def verdict_of(probability, counts):
@@ -131,20 +130,21 @@ def test_doubtful_calcium_elsewhere_gives_an_alternative():
     """A zero beside calcium of the root that has a probability of .3 of being coronary."""
     method = score_of((10, 0.3, False))
     (lesion,) = method.left_out
-    root = replace(lesion, site=NonCoronary.AORTIC_VALVE)
+    root = LesionSet.of([replace(lesion, site=NonCoronary.AORTIC_VALVE)], method.table.every)
     zero = replace(method, left_out=())
     assert with_intervals(zero, errors_of_a_factor(1.5)).alternative_agatston is None
-    scored = with_intervals(zero, errors_of_a_factor(1.5), [root])
+    zero = replace(zero, non_coronary=non_coronary_score(False, root))
+    scored = with_intervals(zero, errors_of_a_factor(1.5))
     assert scored.alternative_agatston == 40
     assert scored.total.interval_90 == pytest.approx((0, 40))
-    assert [warning.code for warning in decisive_warning(zero, [root])] == ["doubt-decides"]
+    assert [warning.code for warning in decisive_warning(zero)] == ["doubt-decides"]
 
 
 def test_candidates_that_nobody_judged_are_not_doubted():
     hu = np.zeros((2, 4, 20), np.float32)
     image = sitk.GetImageFromArray(hu)
     nothing = find_lesions(image, hu.astype(np.uint8), ScoringRules())
-    assert decisive_warning(method_score("candidates", ScoringRules(), (), nothing.voxels)) == []
+    assert decisive_warning(method_score("candidates", ScoringRules(), nothing)) == []
 
 
 def test_the_interval_holds_the_score_without_possible_stents():

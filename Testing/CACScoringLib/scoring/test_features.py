@@ -52,7 +52,7 @@ def scan(spacing_mm=SPACING_MM, plaques=PLAQUES) -> CTScan:
 
 def scored(ct: CTScan, artery=Artery.LAD) -> MethodScore:
     lesions = find_lesions(ct.image, np.full(ct.hu.shape, artery, np.uint8), RULES)
-    return method_score("reviewed", RULES, lesions.lesions, lesions.voxels)
+    return method_score("reviewed", RULES, lesions)
 
 
 def features(ct: CTScan, artery=Artery.LAD, with_territories: bool = True) -> Features:
@@ -94,7 +94,7 @@ def test_densities_are_those_of_the_voxels():
     ct = scan()
     method = scored(ct)
     measured = features(ct).total
-    values = ct.hu.reshape(-1)[method.voxels.flat]
+    values = ct.hu.reshape(-1)[method.lesion_set.voxels.flat]
     volumes = [value for name, value in asdict(measured).items() if name.startswith("volume_")]
     assert sum(volumes) == pytest.approx(method.total.volume_mm3)
     assert volumes[3] == pytest.approx(((values >= 400) & (values < 1000)).sum() * np.prod(SPACING_MM))

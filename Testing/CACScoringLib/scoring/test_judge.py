@@ -19,11 +19,20 @@ from CACScoringLib.core.errors import ModelError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.record.scores import Verdict
+from CACScoringLib.record.scores import COUNTED, LEFT_OUT, LesionSet, Verdict
 from CACScoringLib.scoring import judge
-from CACScoringLib.scoring.judge import device_warning, judge_lesions, judge_map
+from CACScoringLib.scoring.judge import (
+    calcium_of,
+    coronary_slices,
+    device_warning,
+    has_coronary_device,
+    judge_lesions,
+    judge_map,
+)
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.map_evidence import INTERCEPT
+from CACScoringLib.scoring.score import ScanFacts
+from CACScoringLib.scoring.scores import method_score
 
 LAD, ROOT, ANNULUS, AORTA = heart.HU
 """HU of the calcium at four places: the first two in the territory of the LAD, the others far from any artery."""
@@ -65,7 +74,7 @@ def sites(lesions):
 
 
 def test_every_lesion_has_its_site_and_verdict():
-    judged_lesions = judged(USUAL).lesions
+    judged_lesions = judged(USUAL)
     expected = (Artery.LAD, NonCoronary.AORTIC_VALVE, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA)
     assert sites(judged_lesions) == dict(zip(heart.HU, expected, strict=True))
     verdicts = {round(lesion.peak_hu): lesion.verdict for lesion in judged_lesions.lesions}
@@ -81,9 +90,9 @@ def test_every_lesion_has_its_site_and_verdict():
 def test_the_network_decides_against_the_territory():
     """Calcium of the wall in the LAD's territory, and of the LAD in the root's."""
     judged_lesions = judged({**USUAL, LAD: {"aortic valve and root": 1.0}, ROOT: {"LAD": 1.0}})
-    assert sites(judged_lesions.lesions)[LAD] == NonCoronary.AORTIC_VALVE
-    assert [round(lesion.peak_hu) for lesion in judged_lesions.counted] == [ROOT]
-    assert judged_lesions.coronary_slices == (5, 6)
+    assert sites(judged_lesions)[LAD] == NonCoronary.AORTIC_VALVE
+    assert [round(lesion.peak_hu) for lesion in judged_lesions.of_status(COUNTED).lesions] == [ROOT]
+    assert coronary_slices(judged_lesions) == (5, 6)
 
 
 def test_touching_calcium_is_divided_where_the_network_sees_it():
@@ -93,7 +102,7 @@ def test_touching_calcium_is_divided_where_the_network_sees_it():
     hu[k, j, i.stop : i.stop + 4] = ROOT
     image = image_of(hu, scan.image.GetSpacing())
     image.CopyInformation(scan.image)
-    judged_lesions = judged(USUAL, scan=replace(scan, image=image)).lesions
+    judged_lesions = judged(USUAL, scan=replace(scan, image=image))
     touching = [(x.site, x.voxels) for x in judged_lesions.lesions if x.peak_hu in (LAD, ROOT)]
     assert (Artery.LAD, 32) in touching
     assert touching.count((NonCoronary.AORTIC_VALVE, 32)) == 2
@@ -102,11 +111,11 @@ def test_touching_calcium_is_divided_where_the_network_sees_it():
 @pytest.mark.parametrize("kind", ["noise", "clip"])
 def test_noise_and_devices_near_arteries_are_left_out(kind):
     judged_lesions = judged({**USUAL, LAD: {kind: 0.7, "LAD": 0.3}})
-    (lesion,) = judged_lesions.left_out
+    (lesion,) = method_score("automatic", ScoringRules(), judged_lesions).left_out
     assert (lesion.site, lesion.verdict.artery, lesion.verdict.counts) == (Artery.LAD, Artery.LAD, False)
     assert lesion.verdict.probability == pytest.approx(0.3, abs=0.01)
-    assert set(sites(judged_lesions.non_coronary)) == {ROOT, ANNULUS, AORTA}
-    assert not judged_lesions.has_coronary_device, "it is too faint"
+    assert set(sites(calcium_of(judged_lesions).non_coronary)) == {ROOT, ANNULUS, AORTA}
+    assert not has_coronary_device(judged_lesions), "it is too faint"
 
 
 def test_a_dense_device_is_reported():
@@ -116,12 +125,12 @@ def test_a_dense_device_is_reported():
     image = image_of(hu, scan.image.GetSpacing())
     image.CopyInformation(scan.image)
     judged_lesions = judged({**USUAL, 900: {"clip": 1.0}}, scan=replace(scan, image=image))
-    assert judged_lesions.has_coronary_device
+    assert has_coronary_device(judged_lesions)
     assert [warning.code for warning in device_warning(judged_lesions)] == ["metal"]
 
 
 def test_a_stent_counts_in_the_artery_of_its_place():
-    (lesion,) = judged({**USUAL, LAD: {"stent": 0.8, "clip": 0.2}}).counted
+    (lesion,) = judged({**USUAL, LAD: {"stent": 0.8, "clip": 0.2}}).of_status(COUNTED).lesions
     assert lesion.site == Artery.LAD
     assert lesion.verdict.is_stent
 
@@ -138,7 +147,7 @@ def test_a_stent_counts_in_the_artery_of_its_place():
 )
 def test_calibration_by_hand(calibration, probability, counts):
     judged_lesions = judged({**USUAL, LAD: {"LAD": 0.6, "noise": 0.4}}, calibration)
-    (lesion,) = judged_lesions.counted if counts else judged_lesions.left_out
+    (lesion,) = judged_lesions.of_status(COUNTED if counts else LEFT_OUT).lesions
     assert lesion.verdict.probability == pytest.approx(probability, abs=0.01)
 
 
@@ -152,8 +161,8 @@ def test_a_scan_without_anything_dense():
     scan = heart.scan()
     empty = replace(scan, image=scan.image * 0)
     judged_lesions = judged(USUAL, scan=empty)
-    assert judged_lesions.lesions.lesions == ()
-    assert judged_lesions.coronary_slices == ()
+    assert judged_lesions.lesions == ()
+    assert coronary_slices(judged_lesions) == ()
 
 
 def decomposed(calcium, map_logit):
@@ -175,13 +184,14 @@ def test_what_is_dense_in_a_lesion_of_the_map_decides():
         3: {"site": Artery.RCA, "verdict": verdict},
         1: {"site": Artery.UNASSIGNED, "verdict": replace(verdict, not_coronary_probability=0.8, counts=False)},
     }
-    dense = dense.part([replace(lesion, **by_voxels[lesion.voxels]) for lesion in dense.lesions])
+    dense = LesionSet.of([replace(lesion, **by_voxels[lesion.voxels]) for lesion in dense.lesions], dense.every)
     region = HeartRegion(np.ones(hu.shape, bool), None, "given")
     scan = CTScan(image_of(hu.astype(np.int16)), Acquisition("memory"))
+    facts = ScanFacts(scan, region, judged=dense)
 
     def rows(map_logit, counts):
         rules = ScoringRules(threshold_hu=10.0)
-        judged_lesions = judge_map(scan, region, rules, decomposed(calcium, map_logit), 10.0, dense)
+        judged_lesions = judge_map(facts, rules, decomposed(calcium, map_logit))
         return {-round(x.centroid_ras_mm[1]): x.site for x in judged_lesions.lesions if x.verdict.counts == counts}
 
     assert rows(2.0, True) == {2: Artery.RCA, 9: Artery.UNASSIGNED}

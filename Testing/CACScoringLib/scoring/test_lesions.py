@@ -99,11 +99,11 @@ def test_lesions_taken_out_leave_the_map_as_a_look_up_of_every_voxel_does():
     for artery, k in [(Artery.LM, 1), (Artery.LAD, 3), (Artery.RCA, 5)]:
         phantoms.paint_voxels(phantom, [(k, 3, 3), (k, 3, 4)], 300, artery)
     lesions = find_lesions(phantom.image, phantom.labels, ScoringRules())
-    selected = lesions.of([1, 3])
+    selected = lesions.with_ids([1, 3])
     assert [lesion.site for lesion in selected.lesions] == [Artery.LM, Artery.RCA]
     np.testing.assert_array_equal(selected.id_map, np.array([0, 1, 0, 3], np.uint16)[lesions.id_map])
     assert np.array_equal(selected.voxels.flat, np.flatnonzero(selected.id_map))
-    assert not lesions.of([]).id_map.any()
+    assert not lesions.with_ids([]).id_map.any()
 
 
 def test_centroid_in_ras_with_turned_axes_and_origin():

@@ -46,7 +46,7 @@ def test_certain_lesions_complete_the_map(map_hu, by_reader, coronary, added):
         hu[piece] = 345.0
     lesions = found_in(np.where(hu >= 130, hu, 0), hu)
     verdict = replace(by_place(0.0)[0], kinds={"LAD": coronary / 2, "stent": coronary / 2, "noise": 1 - coronary})
-    counted = lesions.part([replace(x, verdict=verdict) for x in lesions.lesions])
+    counted = lesions.with_columns(verdict=[verdict] * len(lesions.ids))
     in_map = np.zeros_like(hu)
     in_map[0, 3, 2] = map_hu
     image = sitk.GetImageFromArray(hu)

@@ -10,9 +10,9 @@ from scipy import ndimage
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.findings import MassCalibration
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.record.scores import LesionSet, Score
+from CACScoringLib.record.scores import LesionSet, LesionVoxels, Score
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.mass import _Area, _Sums, _usual, lesion_masses, with_mass
+from CACScoringLib.scoring.mass import _Area, _Sums, _usual, lesion_masses, mass_columns
 from CACScoringLib.scoring.scores import score_of
 
 CALIBRATION = MassCalibration("given", 0.72)
@@ -60,7 +60,7 @@ def mass_in(volume: np.ndarray, lesions: LesionSet | None = None, **more: object
     """Measure all lesions together, found in the volume unless given."""
     lesions = lesions or found_in(volume)
     masses = lesion_masses(volume, SPACING, lesions, CALIBRATION, **more)
-    return score_of([with_mass(lesion, *masses[lesion.id]) for lesion in lesions.lesions], has_masses=True)
+    return score_of(lesions.with_columns(**mass_columns(masses)).lesions, has_masses=True)
 
 
 @pytest.mark.parametrize("lobe", [0.0, 0.8])
@@ -107,13 +107,13 @@ def test_calcium_of_no_lesion_does_not_count():
     mass = sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600)
     lesions = found_in(volume)
     sphere_mg(volume, (18.3, 15.0, 11.0), 1.5, 600)
-    elsewhere = (volume >= 130) & (lesions.id_map == 0)
+    elsewhere = np.flatnonzero((volume >= 130) & (lesions.id_map == 0))
     assert mass_in(volume, lesions, elsewhere=elsewhere).integrated_mass_mg == pytest.approx(mass, rel=0.06)
 
 
 def ring_error(volume: np.ndarray, ring: np.ndarray) -> float:
     everywhere = tuple(slice(0, size) for size in volume.shape)
-    sums = _Sums(volume, np.zeros(volume.shape, np.uint16), None, SPACING)
+    sums = _Sums(volume, LesionVoxels(volume.shape, np.zeros(0, int), np.zeros(0, np.uint16)), None, SPACING)
     return sums._ring_error(_Area(everywhere, np.zeros_like(ring), ring))
 
 
@@ -138,8 +138,8 @@ def test_without_a_ring_there_is_no_mass():
 def test_sums():
     volume = tissue((12, 60, 70))
     sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600)
-    (lesion,) = found_in(volume).lesions
-    measured = with_mass(lesion, 1.0, 3.0)
+    found = found_in(volume)
+    (lesion,), (measured,) = found.lesions, found.with_columns(**mass_columns([(1.0, 3.0)])).lesions
     total = score_of([measured, measured], has_masses=True)
     assert (total.mass_mg, total.mass_standard_error_mg) == (2.0, pytest.approx(3 * math.sqrt(2)))
     assert score_of([], has_masses=True).mass_mg == 0.0

@@ -29,7 +29,7 @@ RULES = ScoringRules()
 )
 def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
     method = automatic_patient.scored().methods["threshold"]
-    bare = method_score("reviewed" if reviewed else "automatic", rules, method.lesions, method.voxels)
+    bare = method_score("reviewed" if reviewed else "automatic", rules, method.lesion_set)
     errors = ScanErrors.stored(automatic_patient.map_card(), None, None)
     assert with_intervals(bare, errors).has_intervals == has_intervals
 
@@ -44,5 +44,5 @@ def test_only_the_clinical_rule_has_categories(status):
         (ScoringRules(threshold_hu=90.0), False),
         (ScoringRules(threshold_hu=145.0), False),
     ):
-        categories = categories_of(method_score(status, rules, (), empty.voxels))
+        categories = categories_of(method_score(status, rules, empty))
         assert (categories is not None) == has_categories
