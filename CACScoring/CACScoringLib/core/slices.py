@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -123,20 +124,26 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
     Returns:
         The reason, a clause that follows the slice's number, by slice.
     """
-    blocks = _Blocks.of(hu)
+    reasons: dict[int, str] = {}
+    for check, values in slice_measures(hu, pixel_area_mm2):
+        # A foreign slice makes its neighbours look foreign too.
+        places = [
+            k for k in check.outside(values) if check.is_absolute or not reasons.keys() & set(range(k - 2, k + 3))
+        ]
+        reasons |= {k: check.reason.format(values[k], below=k - 1) for k in places}
+    return dict(sorted(reasons.items()))
+
+
+def slice_measures(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[SliceCheck, np.ndarray]]:
+    """Yield the checks of slices with the quantity of each slice, [k]; none for a drawing or a small volume."""
+    blocks = _Blocks.of(hu, pixel_area_mm2)
     if blocks is None:
-        return {}
+        return
     # Coarse values are equal by chance.
     is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
-    reasons: dict[int, str] = {}
-    of_noise = [_made_of_neighbours, _quiet] if is_fine else []
-    for find in (*of_noise, _unlike, _offset, _out_of_order, _steps, _gaps):
-        # A foreign slice makes its neighbours look foreign too.
-        faults = {k: reason for k, reason in find(blocks) if not reasons.keys() & set(range(k - 2, k + 3))}
-        reasons |= faults
-    if is_fine:
-        reasons |= dict(_filled(blocks, pixel_area_mm2)) | dict(_boxes_of_air(hu, pixel_area_mm2))
-    return dict(sorted(reasons.items()))
+    for check in SLICE_CHECKS:
+        if is_fine or not check.is_of_noise:
+            yield check, check.measure(blocks)
 
 
 def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
@@ -181,23 +188,52 @@ def _noise_along(values: np.ndarray) -> np.ndarray | None:
 
 
 @dataclass(frozen=True)
+class SliceCheck:
+    """Check of each slice against its neighbours.
+
+    Attributes:
+        measure: Quantity of each slice, [k]; NaN where it is unknown.
+        reason: Clause that follows the slice's number, with the quantity and the slice below.
+        low: Least quantity of a slice that fits.
+        high: Largest quantity of a slice that fits.
+        is_of_noise: True if the quantity needs values in steps finer than noise.
+        is_absolute: True if foreign neighbours do not change the quantity.
+    """
+
+    measure: Callable[[_Blocks], np.ndarray]
+    reason: str
+    low: float = -np.inf
+    high: float = np.inf
+    is_of_noise: bool = False
+    is_absolute: bool = False
+
+    def outside(self, values: np.ndarray) -> list[int]:
+        """Return the slices whose quantity lies outside the limits."""
+        return np.flatnonzero((values < self.low) | (values > self.high)).tolist()
+
+
+@dataclass(frozen=True)
 class _Blocks:
     """Blocks of a few pixels of a row in each slice, spread over it.
 
     Attributes:
+        hu: The volume, [k, j, i].
+        pixel_mm2: Area of a pixel.
         pixels: HU, [pixel, k, j, i].
         mean: Mean HU of blocks, [k, j, i].
         tissue: True for soft tissue, [k, j, i].
         stride: Distances of blocks in pixels, down and across.
     """
 
+    hu: np.ndarray
+    pixel_mm2: float
     pixels: np.ndarray
     mean: np.ndarray
     tissue: np.ndarray
     stride: tuple[int, int]
 
     @classmethod
-    def of(cls, hu: np.ndarray) -> _Blocks | None:
+    def of(cls, hu: np.ndarray, pixel_mm2: float = 1.0) -> _Blocks | None:
         """Take the blocks of a volume; None for a drawing, or a volume that is too small."""
         _, rows, columns = hu.shape
         stride = max(1, rows // 48), max(BLOCK, columns // 48)
@@ -210,7 +246,7 @@ class _Blocks:
         noise = _medians(np.abs(pixels[1] - pixels[0]), tissue)
         if not np.isfinite(noise).sum() >= MIN_SLICES or not np.nanmedian(noise) >= MIN_NOISE_HU:
             return None
-        return cls(pixels, mean, tissue, stride)
+        return cls(hu, pixel_mm2, pixels, mean, tissue, stride)
 
     def difference(self, gap: int) -> np.ndarray:
         """Return the mean difference of slices so far apart, without air."""
@@ -229,71 +265,71 @@ def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     )
 
 
-def too_quiet(noise: np.ndarray) -> list[int]:
-    """Return the places of [n] whose noise, HU, is far below the median; none where no noise is known (all NaN)."""
-    known = noise[np.isfinite(noise)]
-    return np.flatnonzero(noise < MIN_NOVELTY * np.median(known)).tolist() if len(known) else []
-
-
-def _made_of_neighbours(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _novelty(blocks: _Blocks) -> np.ndarray:
     values, tissue = blocks.pixels[0], blocks.tissue
-    neighbour_noise = _medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:])
-    for k in too_quiet(neighbour_noise):
-        yield k + 1, f"nearly copies slice {k}"
-    mean_noise = _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:])
-    for k in too_quiet(mean_noise):
-        yield k + 1, "is a mean of its neighbours"
+    return _per_median(_medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:]), (1, 0))
 
 
-def _offset(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _novelty_of_mean(blocks: _Blocks) -> np.ndarray:
+    values, tissue = blocks.pixels[0], blocks.tissue
+    return _per_median(
+        _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:]), (1, 1)
+    )
+
+
+def _per_median(values: np.ndarray, beside: tuple[int, int]) -> np.ndarray:
+    """Divide values by the median of those known, and add slices before and after for which there is none."""
+    median = np.median(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
+    return np.pad(values / median, beside, constant_values=np.nan)
+
+
+def _offsets(blocks: _Blocks, in_air: bool) -> np.ndarray:
     mean = blocks.mean
     neighbours = (mean[:-2] + mean[2:]) / 2
     even = np.abs(mean[2:] - mean[:-2]) < MAX_UNEVEN_HU
-    offsets = mean[1:-1] - neighbours
-    for places, limit, name in (
-        (blocks.tissue[:-2] & blocks.tissue[2:], MAX_OFFSET_HU, "soft tissue"),
-        (neighbours < LUNG_HU, MAX_AIR_OFFSET_HU, "air"),
-    ):
-        hu = np.pad(np.nan_to_num(_medians(offsets, places & even)), 1)
-        is_peak = np.abs(hu) >= np.maximum(np.abs(np.roll(hu, 1)), np.abs(np.roll(hu, -1)))
-        for k in np.flatnonzero(is_peak & (np.abs(hu) > limit)).tolist():
-            yield k, f"has {name} {hu[k]:+.0f} HU off that of its neighbours"
+    places = neighbours < LUNG_HU if in_air else blocks.tissue[:-2] & blocks.tissue[2:]
+    hu = np.pad(np.nan_to_num(_medians(mean[1:-1] - neighbours, places & even)), 1)
+    return np.where(np.abs(hu) >= np.maximum(np.abs(np.roll(hu, 1)), np.abs(np.roll(hu, -1))), hu, 0.0)
 
 
-def _unlike(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _misfit(blocks: _Blocks) -> np.ndarray:
     next_to = blocks.difference(1)
-    misfit = np.minimum(next_to[:-1], next_to[1:]) / blocks.difference(2)
-    for k in np.flatnonzero(misfit > MAX_MISFIT * np.median(misfit)).tolist():
-        yield k + 1, "is unlike both neighbours"
+    return _per_median(np.minimum(next_to[:-1], next_to[1:]) / blocks.difference(2), (1, 1))
 
 
-def _out_of_order(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _disorder(blocks: _Blocks) -> np.ndarray:
     next_to, two_apart = blocks.difference(1), blocks.difference(2)
-    disorder = (next_to[:-2] + next_to[2:]) / (two_apart[:-1] + two_apart[1:])
-    for k in np.flatnonzero(disorder > MAX_MISFIT * np.median(disorder)).tolist():
-        for place in (k + 1, k + 2):
-            yield place, "is more like slices further away than its neighbours"
+    disorder = _per_median((next_to[:-2] + next_to[2:]) / (two_apart[:-1] + two_apart[1:]), (1, 2))
+    return np.fmax(disorder, np.roll(disorder, 1))
 
 
-def _filled(blocks: _Blocks, pixel_area_mm2: float) -> Iterator[tuple[int, str]]:
+def _one_valued_mm2(blocks: _Blocks) -> np.ndarray:
     first = blocks.pixels[0]
     is_filled = (blocks.pixels[1:] == first).all(0) & (first > NOT_AIR_HU) & (first < NOT_METAL_HU)
-    block_mm2 = pixel_area_mm2 * blocks.stride[0] * blocks.stride[1]
-    for k in np.flatnonzero(is_filled.sum((1, 2)) * block_mm2 > MAX_BLOCK_MM2).tolist():
-        values, counts = np.unique(first[k][is_filled[k]], return_counts=True)
-        if counts.max() * block_mm2 > MAX_BLOCK_MM2:
-            yield k, f"holds a block of exactly {values[counts.argmax()]:g} HU"
+    counts = [
+        np.unique(plane[inside], return_counts=True)[1].max(initial=0)
+        for plane, inside in zip(first, is_filled, strict=True)
+    ]
+    return np.array(counts) * blocks.pixel_mm2 * blocks.stride[0] * blocks.stride[1]
 
 
-def _quiet(blocks: _Blocks) -> Iterator[tuple[int, str]]:
-    pixels, tissue = blocks.pixels, blocks.tissue
-    within = _quiet_halves(np.abs(pixels[1] - pixels[0]), tissue)
-    to_next = _quiet_halves(np.abs(np.diff(pixels[0], axis=0)), tissue[:-1] & tissue[1:])
-    for noise in (within, to_next):
-        for k in range(len(noise)):
-            nearby = noise[max(0, k - QUIET_SLICES) : k + QUIET_SLICES + 1]
-            if np.isfinite(noise[k]) and noise[k] < MIN_QUIET * np.nanmedian(nearby):
-                yield k, "is smoother than the slices around it"
+def _quiet(blocks: _Blocks) -> np.ndarray:
+    return _per_nearby(_quiet_halves(np.abs(blocks.pixels[1] - blocks.pixels[0]), blocks.tissue))
+
+
+def _quiet_to_next(blocks: _Blocks) -> np.ndarray:
+    tissue = blocks.tissue
+    return _per_nearby(_quiet_halves(np.abs(np.diff(blocks.pixels[0], axis=0)), tissue[:-1] & tissue[1:]))
+
+
+def _per_nearby(noise: np.ndarray) -> np.ndarray:
+    nearby = [noise[max(0, k - QUIET_SLICES) : k + QUIET_SLICES + 1] for k in range(len(noise))]
+    return np.array(
+        [
+            value / np.nanmedian(values) if np.isfinite(value) else np.nan
+            for value, values in zip(noise, nearby, strict=True)
+        ]
+    )
 
 
 def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -304,41 +340,78 @@ def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.array([half.mean() if 2 * len(half) >= MIN_BLOCKS else np.nan for half in halves])
 
 
-def _steps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _steps(blocks: _Blocks) -> np.ndarray:
     steps = np.nan_to_num(_medians(np.diff(blocks.mean, axis=0), blocks.tissue[:-1] & blocks.tissue[1:]))
     sizes = np.pad(np.abs(steps), 1)
     is_single = sizes[1:-1] > 2 * np.maximum(sizes[:-2], sizes[2:])  # a body's end changes over several slices
-    for k in np.flatnonzero(is_single & (np.abs(steps) > MAX_OFFSET_HU)).tolist():
-        yield k + 1, f"has soft tissue {steps[k]:+.0f} HU off that of slice {k}"
+    return np.pad(np.where(is_single, steps, 0.0), (1, 0))
 
 
-def _gaps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _gaps(blocks: _Blocks) -> np.ndarray:
     next_to = blocks.difference(1)
+    gaps = np.zeros(len(next_to) + 1)
     for k in range(1, len(next_to) - 1):
         nearby = np.r_[next_to[max(0, k - 3) : k], next_to[k + 1 : k + 4]]
-        if next_to[k] > MAX_GAP * max(np.median(nearby), 0.8 * next_to[k - 1], 0.8 * next_to[k + 1]):
-            yield k + 1, f"lies further from slice {k} than others from their neighbours: slices may be missing"
+        gaps[k + 1] = next_to[k] / max(np.median(nearby), 0.8 * next_to[k - 1], 0.8 * next_to[k + 1])
+    return gaps
 
 
-def _boxes_of_air(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[int, str]]:
+def _air_boxes_mm2(blocks: _Blocks) -> np.ndarray:
     from scipy import ndimage
 
-    for k, plane in enumerate(hu[:, ::2, ::2]):
+    areas = np.zeros(len(blocks.hu))
+    for k, plane in enumerate(blocks.hu[:, ::2, ::2]):
         first = plane[:-1, :-1]
         flat = (first < NOT_AIR_HU) & (first == plane[1:, :-1]) & (first == plane[:-1, 1:])
         labels, _ = ndimage.label(flat)
-        large = 4 * pixel_area_mm2 * np.bincount(labels.ravel()) > MAX_BLOCK_MM2
+        mm2 = 4 * blocks.pixel_mm2 * np.bincount(labels.ravel())
         boxes = ndimage.find_objects(labels)
-        for label in (np.flatnonzero(large[1:]) + 1).tolist():
-            box = boxes[label - 1]
-            wide = tuple(slice(side.start - 3, side.stop + 4) for side in box)
+        for label in (np.flatnonzero(mm2[1:] > MAX_BLOCK_MM2) + 1).tolist():
+            wide = tuple(slice(side.start - 3, side.stop + 4) for side in boxes[label - 1])
             if min(side.start for side in wide) < 0 or any(s.stop > n for s, n in zip(wide, labels.shape, strict=True)):
                 continue
-            part = labels[wide] == label
-            part = ndimage.binary_dilation(part)  # a pixel counts with the next ones, to which it is equal
+            part = ndimage.binary_dilation(labels[wide] == label)  # a pixel counts with the next ones, equal to it
             ring = ndimage.binary_dilation(part) & ~part
             if (plane[wide][ring] > SHARP_HU).mean() > MIN_SHARP:
-                yield k, f"holds a box of exactly {float(first[box][flat[box]].min()):g} HU in the body"
+                areas[k] = max(areas[k], mm2[label])
+    return areas
+
+
+SLICE_CHECKS = (
+    SliceCheck(_novelty, "nearly copies slice {below}", low=MIN_NOVELTY, is_of_noise=True),
+    SliceCheck(_novelty_of_mean, "is a mean of its neighbours", low=MIN_NOVELTY, is_of_noise=True),
+    SliceCheck(_quiet, "is smoother than the slices around it", low=MIN_QUIET, is_of_noise=True),
+    SliceCheck(_quiet_to_next, "is smoother than the slices around it", low=MIN_QUIET, is_of_noise=True),
+    SliceCheck(_misfit, "is unlike both neighbours", high=MAX_MISFIT),
+    SliceCheck(
+        partial(_offsets, in_air=False),
+        "has soft tissue {:+.0f} HU off that of its neighbours",
+        -MAX_OFFSET_HU,
+        MAX_OFFSET_HU,
+    ),
+    SliceCheck(
+        partial(_offsets, in_air=True),
+        "has air {:+.0f} HU off that of its neighbours",
+        -MAX_AIR_OFFSET_HU,
+        MAX_AIR_OFFSET_HU,
+    ),
+    SliceCheck(_disorder, "is more like slices further away than its neighbours", high=MAX_MISFIT),
+    SliceCheck(_steps, "has soft tissue {:+.0f} HU off that of slice {below}", -MAX_OFFSET_HU, MAX_OFFSET_HU),
+    SliceCheck(
+        _gaps, "lies further from slice {below} than others from their neighbours: slices may be missing", high=MAX_GAP
+    ),
+    SliceCheck(
+        _one_valued_mm2, "holds {:.0f} mm² of one value", high=MAX_BLOCK_MM2, is_of_noise=True, is_absolute=True
+    ),
+    SliceCheck(
+        _air_boxes_mm2,
+        "holds a box of {:.0f} mm² of one value in the body",
+        high=MAX_BLOCK_MM2,
+        is_of_noise=True,
+        is_absolute=True,
+    ),
+)
+"""Checks of slices; a slice counts by the first that finds it or a neighbour."""
 
 
 def tissue_values(hu: np.ndarray) -> np.ndarray | None:

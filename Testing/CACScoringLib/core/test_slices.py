@@ -14,7 +14,6 @@ from CACScoringLib.core.slices import (
     interpolated_axes,
     repeated_slices,
     tissue_values,
-    too_quiet,
 )
 from CACScoringLib.mrml.sample_data import sample_file
 from CACScoringLib.quality.acquisition import tissue_doubts
@@ -82,11 +81,6 @@ def test_blank_slices_within_a_scan_are_refused(value):
     image = sitk.GetImageFromArray(changed((0, 2, 5), value=value))
     with pytest.raises(SliceGeometryError, match=r"2 slices within the scan are blank.*\(slice 2, 5, "):
         scan_from_image(image, Acquisition("test"))
-
-
-def test_noise_is_compared_only_between_measured_slices():
-    assert too_quiet(np.full(4, np.nan)) == []
-    assert too_quiet(np.array([np.nan, 10.0, 0.1, 11.0, 9.0])) == [2]
 
 
 def test_slices_are_counted_from_the_feet():
