@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from command_tables import cell
@@ -47,6 +48,8 @@ def _made_in(node: ast.AST, texts: dict[str, str]) -> list[tuple[str, str]]:
             texts[name] = _text(node.value, texts)
         case ast.Call(func=ast.Name(id="ScanWarning"), args=[code, message, *_]):  # else it is read back from a file
             made.append((_text(code, texts), _text(message, texts)))
+        case ast.Call(func=ast.Name(id="Check"), args=[code, _, message, *_]):
+            made.append((_text(code, texts), re.sub(r"(\{\w+)[^}]*", r"\1", _text(message, texts))))
     for child in ast.iter_child_nodes(node):
         made += _made_in(child, texts)
     return made

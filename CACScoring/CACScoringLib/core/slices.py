@@ -50,6 +50,13 @@ FAT_RANGE_HU, MUSCLE_RANGE_HU, TISSUE_SUM_HU = (-160, -40), (-20, 110), (-93.0, 
 """Ranges in which the commonest values of fat and of muscle, blood and liver lie, and range of their sum. Patients: −68
 to −40 HU."""
 
+PURE_FAT_HU, PURE_PIXELS = -20.0, 2
+"""Largest mean of fat and of the blocks so many pixels above and below it."""
+
+PEAK_HU, MAX_VALLEY = 30, 0.85
+"""Reach on both sides within which a value is the commonest, and largest share of its count that is left there: fat of
+lean people is a foot of muscle without partial volume's valley."""
+
 MAX_DRIFT_HU, MIN_DRIFT_HU = 36.0, 14.0
 """Largest sum of both values' changes from the lowest to the highest quarter of a scan, and least change of each that
 counts. Patients: 30; an intercept that drifts by 0.5 HU a slice: 42 and more in 54 slices."""
@@ -74,9 +81,6 @@ there; lung without air around it has no such peak."""
 
 BODY_HU = -300.0
 """Density above which a voxel is body, or the table, rather than air or lung."""
-
-MIN_BODY_SHARE = 0.15
-"""Least share of a slice that the body fills."""
 
 EXTRUDED = 100.0, 0.2
 """HU, and share of the body that differs by more in slices half the scan apart, from which it is no phantom of one
@@ -248,6 +252,19 @@ class _Blocks:
             return None
         return cls(hu, pixel_mm2, pixels, mean, tissue, stride)
 
+    def beside_maximum(self) -> np.ndarray:
+        """Return the largest mean of each block and of those PURE_PIXELS beside it in the slice, [k, j, i]."""
+        largest = self.mean
+        for down, across in ((-PURE_PIXELS, 0), (PURE_PIXELS, 0), (0, -BLOCK), (0, BLOCK)):
+            rows, columns = (
+                np.clip(np.arange(count) * step + shift, 0, size - width)
+                for count, step, shift, size, width in zip(
+                    self.mean.shape[1:], self.stride, (down, across), self.hu.shape[1:], (1, BLOCK), strict=True
+                )
+            )
+            largest = np.maximum(largest, sum(self.hu[:, rows[:, None], columns + n] / BLOCK for n in range(BLOCK)))
+        return largest
+
     def difference(self, gap: int) -> np.ndarray:
         """Return the mean difference of slices so far apart, without air."""
         first, second = self.mean[:-gap], self.mean[gap:]
@@ -263,6 +280,19 @@ def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
             for plane, inside in zip(values, mask, strict=True)
         ]
     )
+
+
+def _common_offsets(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the least of the medians in the quadrants of each slice within a mask, which anatomy and streaks change
+    differently; 0 if their signs differ or blocks are too few."""
+    offsets = np.zeros(len(values))
+    for k, (plane, inside) in enumerate(zip(values, mask, strict=True)):
+        places = np.argwhere(inside)
+        if len(places) >= MIN_BLOCKS:
+            quadrant = (places > np.median(places, axis=0)) @ (2, 1)
+            medians = [np.median(plane[inside][quadrant == n]) for n in range(4) if (quadrant == n).any()]
+            offsets[k] = min(medians, key=abs) if abs(np.sign(medians).sum()) == len(medians) else 0.0
+    return offsets
 
 
 def _novelty(blocks: _Blocks) -> np.ndarray:
@@ -288,7 +318,7 @@ def _offsets(blocks: _Blocks, in_air: bool) -> np.ndarray:
     neighbours = (mean[:-2] + mean[2:]) / 2
     even = np.abs(mean[2:] - mean[:-2]) < MAX_UNEVEN_HU
     places = neighbours < LUNG_HU if in_air else blocks.tissue[:-2] & blocks.tissue[2:]
-    hu = np.pad(np.nan_to_num(_medians(mean[1:-1] - neighbours, places & even)), 1)
+    hu = np.pad(_common_offsets(mean[1:-1] - neighbours, places & even), 1)
     return np.where(np.abs(hu) >= np.maximum(np.abs(np.roll(hu, 1)), np.abs(np.roll(hu, -1))), hu, 0.0)
 
 
@@ -341,7 +371,7 @@ def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _steps(blocks: _Blocks) -> np.ndarray:
-    steps = np.nan_to_num(_medians(np.diff(blocks.mean, axis=0), blocks.tissue[:-1] & blocks.tissue[1:]))
+    steps = _common_offsets(np.diff(blocks.mean, axis=0), blocks.tissue[:-1] & blocks.tissue[1:])
     sizes = np.pad(np.abs(steps), 1)
     is_single = sizes[1:-1] > 2 * np.maximum(sizes[:-2], sizes[2:])  # a body's end changes over several slices
     return np.pad(np.where(is_single, steps, 0.0), (1, 0))
@@ -423,8 +453,10 @@ def tissue_values(hu: np.ndarray) -> np.ndarray | None:
     blocks = _Blocks.of(hu)
     if blocks is None:
         return None
-    quarters = np.array_split(blocks.mean, 4)
-    return np.array([[_peak(part, *limits) for limits in (FAT_RANGE_HU, MUSCLE_RANGE_HU)] for part in quarters])
+    # Thin fat mixes with the tissue beside it.
+    fat = np.where(blocks.beside_maximum() < PURE_FAT_HU, blocks.mean, np.nan)
+    quarters = zip(np.array_split(fat, 4), np.array_split(blocks.mean, 4), strict=True)
+    return np.array([[_peak(fat, *FAT_RANGE_HU), _peak(tissue, *MUSCLE_RANGE_HU)] for fat, tissue in quarters])
 
 
 def is_extruded(hu: np.ndarray) -> bool:
@@ -440,14 +472,24 @@ def is_extruded(hu: np.ndarray) -> bool:
 
 
 def _peak(values: np.ndarray, low: int, high: int) -> float:
-    """Return the commonest value within a range; NaN with too few values."""
+    """Return the commonest value within a range; NaN with too few values, or if it rises towards another tissue's."""
     from scipy import ndimage
 
-    counts, edges = np.histogram(values, np.arange(low, high + 1, 2))
-    if counts.sum() < MIN_BLOCKS:
+    counts, edges = np.histogram(values, np.arange(low - PEAK_HU, high + PEAK_HU + 1, 2))
+    counts = ndimage.gaussian_filter1d(counts.astype(float), 4)
+    reach = PEAK_HU // 2
+    inside = range(reach, len(counts) - reach)
+    if counts[reach:-reach].sum() < MIN_BLOCKS:
         return np.nan
-    commonest = int(ndimage.gaussian_filter1d(counts.astype(float), 4).argmax())
-    return float(edges[commonest] + 1) if 0 < commonest < len(counts) - 1 else np.nan
+    beside = [
+        (counts[n - reach : n + reach + 1], max(counts[n - reach : n].min(), counts[n + 1 : n + reach + 1].min()))
+        for n in inside
+    ]
+    heights = [
+        counts[n] if counts[n] == part.max() and valley < MAX_VALLEY * counts[n] else 0.0
+        for n, (part, valley) in zip(inside, beside, strict=True)
+    ]
+    return float(edges[reach + int(np.argmax(heights))] + 1) if any(heights) else np.nan
 
 
 def step_of_values(hu: np.ndarray) -> float:
@@ -488,18 +530,3 @@ def air_offset(hu: np.ndarray) -> float:
         return lowest + 1000
     median = float(np.median(air[air < -980])) if (air < -980).any() else 0.0
     return median + 1000 if median < AIR_RANGE_HU[0] else 0.0
-
-
-def body_width(hu: np.ndarray) -> float:
-    """Return the median width of the body, in pixels, in slices that show both its sides; 0 without such slices."""
-    from scipy import ndimage
-
-    widths = []
-    for plane in hu:
-        parts, count = ndimage.label(plane[::2, ::2] > BODY_HU)
-        if count:
-            body = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-            columns = np.flatnonzero(body.any(0))
-            if columns[0] > 1 and columns[-1] < body.shape[1] - 2 and body.sum() > MIN_BODY_SHARE * body.size:
-                widths.append(2 * (columns[-1] - columns[0] + 1))
-    return float(np.median(widths)) if len(widths) >= len(hu) / 2 else 0.0

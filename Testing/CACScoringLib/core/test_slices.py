@@ -15,8 +15,9 @@ from CACScoringLib.core.slices import (
     repeated_slices,
     tissue_values,
 )
+from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.quality.acquisition import tissue_doubts
+from CACScoringLib.quality.acquisition import TISSUE_CHECKS
 
 
 def changed(blank=(), copies=(), value=0):
@@ -204,14 +205,14 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     """Air is cut off at −1024 HU, so that it does not show the shift."""
     hu = sitk.GetArrayFromImage(patient).astype(np.float32)
     hu += offset + drift * (np.arange(len(hu)) - len(hu) / 2)[:, None, None]
-    warnings = tissue_doubts(np.maximum(np.rint(hu), -1024).astype(np.int16))
+    warnings = warnings_of(TISSUE_CHECKS, np.maximum(np.rint(hu), -1024).astype(np.int16))
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
 
 
 def test_plastics_of_a_phantom_are_doubted_mildly(patient):
     hu = sitk.GetArrayFromImage(patient)
     noise = np.random.default_rng(0).normal(0, 10, (20, *hu.shape[1:]))
-    (warning,) = tissue_doubts(np.rint(hu[27] + 24 + noise).astype(np.int16))
+    (warning,) = warnings_of(TISSUE_CHECKS, np.rint(hu[27] + 24 + noise).astype(np.int16))
     assert (warning.code, warning.severe) == ("tissue-off", False)
     assert "phantom" in warning.message
 
