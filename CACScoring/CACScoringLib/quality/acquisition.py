@@ -32,7 +32,7 @@ from ..core.warning_codes import Check, warnings_of
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
 from .orientation import require_oriented
-from .spine import vertebrae
+from .spine import PITCH_MM, WIDTH_MM, vertebrae
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
@@ -58,10 +58,6 @@ WINDOW_MM = 9.0
 
 FAT_HU = -20.0
 """Windows with a lower median are mostly fat."""
-
-PITCH_MM, WIDTH_MM = (20.0, 31.0), (17.0, 28.5)
-"""Distance of vertebrae, and mean width of vertebral body and canal: 22.8 to 28.8 and 18.4 to 25.8 mm in 17 scans of 14
-people and their variants."""
 
 DENSE_BONE_HU, MIN_BONE_SHARE, MIN_BODY_ML = 200.0, 0.005, 3000.0
 """HU and least share of bone on the working grid, per body of this volume and more in view. Patients: 3 to 8 %; where

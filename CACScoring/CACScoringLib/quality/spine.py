@@ -11,6 +11,10 @@ from scipy import interpolate, ndimage
 
 from ..core.ct import CTScan
 
+PITCH_MM, WIDTH_MM = (20.0, 31.0), (17.0, 28.5)
+"""Distance of vertebrae, and mean width of vertebral body and canal: 22.8 to 28.8 and 18.4 to 25.8 mm in 17 scans of 14
+people and their variants."""
+
 BONE_HU, MUSCLE_HU = 150.0, 60.0
 """Bottom of bone in the search for the spine; muscle, from which the edge of bone is half way up."""
 
@@ -42,18 +46,26 @@ def vertebrae(scan: CTScan, heart: np.ndarray) -> tuple[float | None, float | No
         Distance of vertebrae along the spine, and the geometric mean of the widths of vertebral body and canal, mm;
         None where the scan does not show them.
     """
-    column = _straightened(scan, heart)
+    spacing_mm = scan.image.GetSpacing()
+    column = _straightened(scan.hu, spacing_mm, heart)
     if column is None:
         return None, None
-    return _pitch_mm(column, scan.image.GetSpacing()), _width_mm(column, scan.image.GetSpacing())
+    width_mm = _width_mm(column, spacing_mm)
+    if width_mm is None:
+        # Vertebrae twice as large leave the square in which they are sought.
+        halved = (spacing_mm[0] / 2, spacing_mm[1] / 2, spacing_mm[2])
+        column_of_half = _straightened(scan.hu, halved, heart)
+        half_mm = None if column_of_half is None else _width_mm(column_of_half, halved)
+        width_mm = 2 * half_mm if half_mm is not None and WIDTH_MM[0] <= half_mm <= WIDTH_MM[1] else None
+    return _pitch_mm(column, spacing_mm), width_mm
 
 
-def _straightened(scan: CTScan, heart: np.ndarray) -> np.ndarray | None:
+def _straightened(hu: np.ndarray, spacing_mm: tuple[float, ...], heart: np.ndarray) -> np.ndarray | None:
     """Return squares around the spine in the slices of the heart, HU [k, j, i]; None if it is not in view."""
-    step_i, step_j, step_k = scan.image.GetSpacing()
+    step_i, step_j, step_k = spacing_mm
     slices, rows = np.flatnonzero(heart.any((1, 2))), np.flatnonzero(heart.any((0, 2)))
     margin = round(MARGIN_MM / step_k)
-    hu = scan.hu[max(0, slices[0] - margin) : slices[-1] + margin + 1]
+    hu = hu[max(0, slices[0] - margin) : slices[-1] + margin + 1]
     stride_j, stride_i = (max(1, round(STRIP_MM / step)) for step in (step_j, step_i))
     bone = (hu[:, ::stride_j, ::stride_i] > BONE_HU).astype(np.float32)
     bone[:, : (rows[0] + rows[-1]) // 2 // stride_j] = 0
