@@ -236,8 +236,8 @@ def main() -> None:
         if kind != "faults":
             print(f"{kind}: {len(severe[kind])} severe warnings or refusals in {counts[kind]}")
             print(*severe[kind], sep="\n")
-    for name, found in faults.items():
-        print(f"{name:28}", ", ".join(f"{key} {count}" for key, count in found.most_common()))
+    for name, outcomes in faults.items():
+        print(f"{name:28}", ", ".join(f"{key} {count}" for key, count in outcomes.most_common()))
 
 
 if __name__ == "__main__":

@@ -307,10 +307,10 @@ def _novelty_of_mean(blocks: _Blocks) -> np.ndarray:
     )
 
 
-def _per_median(values: np.ndarray, beside: tuple[int, int]) -> np.ndarray:
+def _per_median(values: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
     """Divide values by the median of those known, and add slices before and after for which there is none."""
     median = np.median(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
-    return np.pad(values / median, beside, constant_values=np.nan)
+    return np.pad(values / median, padding, constant_values=np.nan)
 
 
 def _offsets(blocks: _Blocks, in_air: bool) -> np.ndarray:
@@ -481,13 +481,13 @@ def _peak(values: np.ndarray, low: int, high: int) -> float:
     inside = range(reach, len(counts) - reach)
     if counts[reach:-reach].sum() < MIN_BLOCKS:
         return np.nan
-    beside = [
+    surroundings = [
         (counts[n - reach : n + reach + 1], max(counts[n - reach : n].min(), counts[n + 1 : n + reach + 1].min()))
         for n in inside
     ]
     heights = [
         counts[n] if counts[n] == part.max() and valley < MAX_VALLEY * counts[n] else 0.0
-        for n, (part, valley) in zip(inside, beside, strict=True)
+        for n, (part, valley) in zip(inside, surroundings, strict=True)
     ]
     return float(edges[reach + int(np.argmax(heights))] + 1) if any(heights) else np.nan
 

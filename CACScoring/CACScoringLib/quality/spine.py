@@ -74,10 +74,10 @@ def _straightened(hu: np.ndarray, spacing_mm: tuple[float, ...], heart: np.ndarr
     density = ndimage.uniform_filter(bone, (length, *size), mode="nearest")
     start = np.unravel_index(density.mean(0).argmax(), density.shape[1:])
     box = tuple(slice(max(0, place - n // 2), place + n // 2 + 1) for place, n in zip(start, size, strict=True))
-    near = density[(slice(None), *box)]
-    if not near.any():
+    part = density[(slice(None), *box)]
+    if not part.any():
         return None
-    place = np.column_stack(np.unravel_index(near.reshape(len(near), -1).argmax(1), near.shape[1:]))
+    place = np.column_stack(np.unravel_index(part.reshape(len(part), -1).argmax(1), part.shape[1:]))
     place = (place + [side.start for side in box]) * (stride_j, stride_i)
     path = np.rint(ndimage.gaussian_filter1d(place.astype(float), COLUMN_MM / 2 / step_k, axis=0)).astype(int)
     reach = round(REACH_MM / step_j), round(REACH_MM / step_i)
@@ -114,8 +114,8 @@ def _width_mm(column: np.ndarray, spacing_mm: tuple[float, ...]) -> float | None
     section = ndimage.gaussian_filter(column.mean(0), (SMOOTH_MM / step_j, SMOOTH_MM / step_i))
     width = section.shape[1]
     middle = max(range(width // 3, width - width // 3), key=lambda i: _symmetry(section, i, round(35 / step_i)))
-    beside = round(2 / step_i)
-    profile = section[:, middle - beside : middle + beside + 1].mean(1)
+    half_strip = round(2 / step_i)
+    profile = section[:, middle - half_strip : middle + half_strip + 1].mean(1)
     front = int(np.argmax(profile > (MUSCLE_HU + np.percentile(profile, 90)) / 2))
     depths = [min(profile[front : j + 1].max(), profile[j:].max()) - profile[j] for j in range(front, len(profile))]
     canal = front + int(np.argmax(depths))
