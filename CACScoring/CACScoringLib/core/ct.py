@@ -22,8 +22,8 @@ from .pixel_checks import SLICE_CHECKS, VALUE_CHECKS, require_filled_slices
 from .slices import even_step
 from .text import printable
 from .voxels import image_from_array, spine_axis, voxels_of
-from .warning_codes import Check, warnings_of
 from .warning_codes import ScanWarning as ScanWarning
+from .warning_codes import checks, warnings_of
 
 if TYPE_CHECKING:
     from .grid import Grid
@@ -267,15 +267,7 @@ def obliquity_degrees(image: sitk.Image) -> float:
     return math.degrees(math.acos(min(1.0, abs(image.GetDirection()[8]))))
 
 
-TILT_CHECKS = (
-    Check(
-        "oblique",
-        obliquity_degrees,
-        "The slices are tilted by {value:.0f}° from the axial plane. They are scored as they are, so areas and "
-        "Agatston scores differ from those of true axial slices.",
-        high=3.0,
-    ),
-)
+TILT_CHECKS = checks("tilt", degrees=obliquity_degrees)
 
 
 def _without_single_axes(image: sitk.Image) -> sitk.Image:

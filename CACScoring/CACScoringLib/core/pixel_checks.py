@@ -11,7 +11,7 @@ from .errors import SliceGeometryError
 from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list
 from .voxels import voxels_of
-from .warning_codes import Check
+from .warning_codes import checks
 
 LOWEST_AIR_HU = -1200
 """Lowest HU of noise in air."""
@@ -70,67 +70,14 @@ def _foreign(image: sitk.Image) -> dict[str, Any]:
     return {"value": len(foreign), "slices": abbreviated_list(f"{k} {reason}" for k, reason in foreign.items())}
 
 
-VALUE_CHECKS: tuple[Check[sitk.Image], ...] = (
-    Check(
-        "below-air",
-        _below_air,
-        "{count} voxels ({value:.1%}) lie below −1200 HU, down to {lowest:g} HU, and are not padding of one value. "
-        "They were set to air (−1024 HU).",
-        high=0.001,
-    ),
-    Check(
-        "air-off",
-        _air,
-        "Air measures {air:.0f} HU, and −1000 HU by definition: the values were rescaled or shifted, so the score is "
-        "wrong.",
-        low=0.0,
-        high=0.0,
-    ),
-    Check(
-        "coarse-values",
-        _step,
-        "The values have steps of {value:.1f} HU, so 130 HU may stand for {lower:.1f} to {upper:.1f} HU: the CT was "
-        "stored in too few grey levels.",
-        high=1.04,
-    ),
-    Check(
-        "values-clipped",
-        _clipped,
-        "{value:.1%} of the voxels have the highest value, {top:g} HU: denser values were cut off, so masses and peaks "
-        "may be too low.",
-        high=0.001,
-    ),
-)
+VALUE_CHECKS = checks("values", below_air=_below_air, air=_air, step=_step, clipped=_clipped)
 """Checks of values as stored."""
 
-SLICE_CHECKS: tuple[Check[sitk.Image], ...] = (
-    Check(
-        "slices-blank",
-        lambda image: len(blank_slices(voxels_of(image))[1]),
-        "{value} slices at the ends of the scan are blank, so its images end before the volume does.",
-        high=0,
-    ),
-    Check(
-        "slices-repeated",
-        _copies,
-        "{value} slices are copies (slice {copies}, from 0 at the feet): images were lost, or the scan was resampled. "
-        "Lesions may be missing or doubled.",
-        high=0,
-    ),
-    Check(
-        "interpolated",
-        _interpolation,
-        "The noise changes every {periods}: the voxels were interpolated, or two reconstructions are mixed. "
-        "Interpolation blurs small calcium and lowers scores.",
-        high=0,
-    ),
-    Check(
-        "slices-foreign",
-        _foreign,
-        "{value} slices do not belong where they lie (slice {slices}; from 0 at the feet): images were changed, "
-        "exchanged or computed. Lesions may be missing or displaced.",
-        high=0,
-        after=("slices-repeated", "interpolated"),
-    ),
+SLICE_CHECKS = checks(
+    "slices",
+    blank=lambda image: len(blank_slices(voxels_of(image))[1]),
+    copies=_copies,
+    interpolation=_interpolation,
+    foreign=_foreign,
 )
 """Checks of axial slices."""

@@ -13,6 +13,8 @@ from functools import partial
 
 import numpy as np
 
+from .warning_codes import Check, checks
+
 BLOCK = 4
 """Pixels of a row in a block."""
 
@@ -25,30 +27,15 @@ SOFT_TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
 NOT_AIR_HU, NOT_METAL_HU = -900.0, 1000.0
 """Range of blocks that are neither air nor saturated, which may have one value."""
 
-MAX_MISFIT = 1.5
-"""Largest difference from both neighbours per difference of the neighbours, and largest difference of neighbours per
-difference of slices two apart: multiple of the median over the stack. Patients: 1.25."""
-
-MIN_NOVELTY = 0.3
-"""Least noise against the mean of the neighbours, or against one of them: multiple of the median. Patients: 0.5."""
-
-MAX_OFFSET_HU, MAX_AIR_OFFSET_HU = 15.0, 30.0
-"""Largest offset of soft tissue, and of lung and air, from the mean of both neighbours. Patients: 7 and 12 HU."""
-
-MIN_QUIET, QUIET_SLICES = 0.6, 10
-"""Least noise within a slice, and against the next one, per median of so many slices on each side. Patients: 0.69;
-slices smoothed by a pixel or averaged with their neighbours: 0.2 to 0.5."""
-
-MAX_GAP = 1.7
-"""Largest difference of neighbours per median of the three pairs on each side. Patients: 1.4; two slices lost: 2.0."""
+QUIET_SLICES = 10
+"""Slices on each side with whose median noise a slice is compared."""
 
 SHARP_HU, MIN_SHARP = -500.0, 0.5
 """Top of partial volume of air, and least share of denser pixels right around air of one value that is a box: gas in
 the body ends gradually."""
 
-FAT_RANGE_HU, MUSCLE_RANGE_HU, TISSUE_SUM_HU = (-160, -40), (-20, 110), (-93.0, -27.0)
-"""Ranges in which the commonest values of fat and of muscle, blood and liver lie, and range of their sum. Patients: −68
-to −40 HU."""
+FAT_RANGE_HU, MUSCLE_RANGE_HU = (-160, -40), (-20, 110)
+"""Ranges in which the commonest values of fat, and of muscle, blood and liver, lie."""
 
 PURE_FAT_HU, PURE_PIXELS = -20.0, 2
 """Largest mean of fat and of the blocks so many pixels above and below it."""
@@ -57,9 +44,8 @@ PEAK_HU, MAX_VALLEY = 30, 0.85
 """Reach on both sides within which a value is the commonest, and largest share of its count that is left there: fat of
 lean people is a foot of muscle without partial volume's valley."""
 
-MAX_DRIFT_HU, MIN_DRIFT_HU = 36.0, 14.0
-"""Largest sum of both values' changes from the lowest to the highest quarter of a scan, and least change of each that
-counts. Patients: 30; an intercept that drifts by 0.5 HU a slice: 42 and more in 54 slices."""
+MIN_DRIFT_HU = 14.0
+"""Least change of fat, and of muscle, from the lowest to the highest quarter of a scan that counts as drift."""
 
 MAX_BLOCK_MM2 = 400.0
 """Largest area of one value within the body. Patients: 110 mm²."""
@@ -130,15 +116,15 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
     """
     reasons: dict[int, str] = {}
     for check, values in slice_measures(hu, pixel_area_mm2):
+        outside = np.flatnonzero((values < check.low) | (values > check.high)).tolist()
         # A foreign slice makes its neighbours look foreign too.
-        places = [
-            k for k in check.outside(values) if check.is_absolute or not reasons.keys() & set(range(k - 2, k + 3))
-        ]
-        reasons |= {k: check.reason.format(values[k], below=k - 1) for k in places}
+        is_absolute = check.measure in _ABSOLUTE
+        places = [k for k in outside if is_absolute or not reasons.keys() & set(range(k - 2, k + 3))]
+        reasons |= {k: check.message.format(values[k], below=k - 1) for k in places}
     return dict(sorted(reasons.items()))
 
 
-def slice_measures(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[SliceCheck, np.ndarray]]:
+def slice_measures(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[Check[_Blocks], np.ndarray]]:
     """Yield the checks of slices with the quantity of each slice, [k]; none for a drawing or a small volume."""
     blocks = _Blocks.of(hu, pixel_area_mm2)
     if blocks is None:
@@ -146,7 +132,7 @@ def slice_measures(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[Slic
     # Coarse values are equal by chance.
     is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
     for check in SLICE_CHECKS:
-        if is_fine or not check.is_of_noise:
+        if is_fine or check.measure not in _OF_NOISE:
             yield check, check.measure(blocks)
 
 
@@ -189,31 +175,6 @@ def _noise_along(values: np.ndarray) -> np.ndarray | None:
     if np.mean(noise) < 0.1:
         return None
     return np.maximum(np.interp(np.arange(places[0], places[-1] + 1), places, noise), 0.01)
-
-
-@dataclass(frozen=True)
-class SliceCheck:
-    """Check of each slice against its neighbours.
-
-    Attributes:
-        measure: Quantity of each slice, [k]; NaN where it is unknown.
-        reason: Clause that follows the slice's number, with the quantity and the slice below.
-        low: Least quantity of a slice that fits.
-        high: Largest quantity of a slice that fits.
-        is_of_noise: True if the quantity needs values in steps finer than noise.
-        is_absolute: True if foreign neighbours do not change the quantity.
-    """
-
-    measure: Callable[[_Blocks], np.ndarray]
-    reason: str
-    low: float = -np.inf
-    high: float = np.inf
-    is_of_noise: bool = False
-    is_absolute: bool = False
-
-    def outside(self, values: np.ndarray) -> list[int]:
-        """Return the slices whose quantity lies outside the limits."""
-        return np.flatnonzero((values < self.low) | (values > self.high)).tolist()
 
 
 @dataclass(frozen=True)
@@ -407,41 +368,28 @@ def _air_boxes_mm2(blocks: _Blocks) -> np.ndarray:
     return areas
 
 
-SLICE_CHECKS = (
-    SliceCheck(_novelty, "nearly copies slice {below}", low=MIN_NOVELTY, is_of_noise=True),
-    SliceCheck(_novelty_of_mean, "is a mean of its neighbours", low=MIN_NOVELTY, is_of_noise=True),
-    SliceCheck(_quiet, "is smoother than the slices around it", low=MIN_QUIET, is_of_noise=True),
-    SliceCheck(_quiet_to_next, "is smoother than the slices around it", low=MIN_QUIET, is_of_noise=True),
-    SliceCheck(_misfit, "is unlike both neighbours", high=MAX_MISFIT),
-    SliceCheck(
-        partial(_offsets, in_air=False),
-        "has soft tissue {:+.0f} HU off that of its neighbours",
-        -MAX_OFFSET_HU,
-        MAX_OFFSET_HU,
-    ),
-    SliceCheck(
-        partial(_offsets, in_air=True),
-        "has air {:+.0f} HU off that of its neighbours",
-        -MAX_AIR_OFFSET_HU,
-        MAX_AIR_OFFSET_HU,
-    ),
-    SliceCheck(_disorder, "is more like slices further away than its neighbours", high=MAX_MISFIT),
-    SliceCheck(_steps, "has soft tissue {:+.0f} HU off that of slice {below}", -MAX_OFFSET_HU, MAX_OFFSET_HU),
-    SliceCheck(
-        _gaps, "lies further from slice {below} than others from their neighbours: slices may be missing", high=MAX_GAP
-    ),
-    SliceCheck(
-        _one_valued_mm2, "holds {:.0f} mm² of one value", high=MAX_BLOCK_MM2, is_of_noise=True, is_absolute=True
-    ),
-    SliceCheck(
-        _air_boxes_mm2,
-        "holds a box of {:.0f} mm² of one value in the body",
-        high=MAX_BLOCK_MM2,
-        is_of_noise=True,
-        is_absolute=True,
-    ),
+SLICE_CHECKS = checks(
+    "slice",
+    novelty=_novelty,
+    novelty_of_mean=_novelty_of_mean,
+    quiet=_quiet,
+    quiet_to_next=_quiet_to_next,
+    misfit=_misfit,
+    tissue_offset=partial(_offsets, in_air=False),
+    air_offset=partial(_offsets, in_air=True),
+    disorder=_disorder,
+    steps=_steps,
+    gaps=_gaps,
+    one_valued_mm2=_one_valued_mm2,
+    air_boxes_mm2=_air_boxes_mm2,
 )
-"""Checks of slices; a slice counts by the first that finds it or a neighbour."""
+"""Checks of each slice, [k], NaN where unknown; a slice counts by the first that finds it or a neighbour."""
+
+_ABSOLUTE = (_one_valued_mm2, _air_boxes_mm2)
+"""Quantities that foreign neighbours do not change."""
+
+_OF_NOISE = (_novelty, _novelty_of_mean, _quiet, _quiet_to_next, *_ABSOLUTE)
+"""Quantities that need values in steps finer than noise."""
 
 
 def tissue_values(hu: np.ndarray) -> np.ndarray | None:

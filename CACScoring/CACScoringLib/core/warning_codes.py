@@ -5,9 +5,11 @@ A warning's message stands where the warning is made. `docs/reference/warnings.m
 
 from __future__ import annotations
 
-import math
+import csv
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 Subject = TypeVar("Subject")
@@ -65,25 +67,46 @@ class ScanWarning:
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """Check of one quantity of a scan.
+    """Check of one quantity of a scan: a row of checks.csv.
 
     Attributes:
         code: Code of its warning.
         measure: Quantity of the scan, or a mapping of it, as `value`, and of what the message needs; None if unknown.
-        message: Message of the warning, with names of values in braces.
         low: Least quantity without a warning.
         high: Largest quantity without a warning.
-        severe: As in the warning.
         after: Codes of earlier checks that explain this one's finding, so that it is left out after them.
+        message: Message of the warning, with names of values in braces.
     """
 
     code: str
-    measure: Callable[[Subject], float | Mapping[str, Any] | None]
+    measure: Callable[[Subject], Any]
+    low: float
+    high: float
+    after: tuple[str, ...]
     message: str
-    low: float = -math.inf
-    high: float = math.inf
-    severe: bool | None = None
-    after: tuple[str, ...] = ()
+
+
+def checks(table: str, **measures: Callable[[Subject], Any]) -> tuple[Check[Subject], ...]:
+    """Return the checks of one table of checks.csv. measures: Functions by the name of their quantity."""
+    rows = [row for row in check_rows() if row["table"] == table]
+    return tuple(
+        Check(
+            row["code"],
+            measures[row["quantity"]],
+            float(row["low"] or "-inf"),
+            float(row["high"] or "inf"),
+            tuple(row["after"].split()),
+            row["message"],
+        )
+        for row in rows
+    )
+
+
+@cache
+def check_rows() -> list[dict[str, str]]:
+    """Return the rows of checks.csv; `sound` holds the range in sound scans and variants of them."""
+    with (Path(__file__).parents[1] / "Resources" / "checks.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def warnings_of(checks: Iterable[Check[Subject]], subject: Subject) -> list[ScanWarning]:
@@ -95,10 +118,8 @@ def warnings_of(checks: Iterable[Check[Subject]], subject: Subject) -> list[Scan
         result = check.measure(subject)
         values: Mapping[str, Any] = result if isinstance(result, Mapping) else {"value": result}
         if values["value"] is not None and not check.low <= values["value"] <= check.high:
-            limits = {"low": check.low, "high": check.high}
-            warnings.append(
-                ScanWarning(check.code, check.message.format(**limits, **values), values.get("severe", check.severe))
-            )
+            message = check.message.format(low=check.low, high=check.high, **values)
+            warnings.append(ScanWarning(check.code, message, values.get("severe")))
     return warnings
 
 

@@ -5,7 +5,6 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -21,27 +20,19 @@ from ..core.grid import GRID_MM
 from ..core.remedies import UNUSUAL
 from ..core.slices import (
     BODY_HU,
-    MAX_DRIFT_HU,
     MIN_DRIFT_HU,
-    TISSUE_SUM_HU,
     blank_slices,
     is_extruded,
     tissue_values,
 )
-from ..core.warning_codes import Check, warnings_of
+from ..core.warning_codes import checks, warnings_of
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
 from .orientation import require_oriented
-from .spine import PITCH_MM, WIDTH_MM, vertebrae
+from .spine import vertebrae
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
-
-MAX_THICKNESS_MM = 5.0
-MAX_SPACING_MM = 5.0
-MAX_PIXEL_MM = 1.5
-"""Thicker or wider than this, small lesions fall below the threshold or between the slices. The widest field of
-a chest CT, 700 mm, has pixels of 1.4 mm."""
 
 THRESHOLD_HU = 130.0
 """Agatston's threshold."""
@@ -50,18 +41,17 @@ NOISE_SDS = 3.0
 """Blood this many noise SDs below THRESHOLD_HU rarely reaches it (one voxel in 700). With unenhanced blood at 45 HU
 this allows 28 HU of noise, above the 20 to 23 HU that McCollough 2007 prescribes (10.1148/radiol.2432050808, (2nd))."""
 
-WARNING_BLOOD_HU = 90.0
-"""Unenhanced blood has 30 to 60 HU, the tissue-like plastic of a thorax phantom up to 81."""
-
 WINDOW_MM = 9.0
 """Side of the square windows in which blood and noise are measured: many voxels, and well inside a chamber."""
 
 FAT_HU = -20.0
 """Windows with a lower median are mostly fat."""
 
-DENSE_BONE_HU, MIN_BONE_SHARE, MIN_BODY_ML = 200.0, 0.005, 3000.0
-"""HU and least share of bone on the working grid, per body of this volume and more in view. Patients: 3 to 8 %; where
-calcium is suppressed, none."""
+DENSE_BONE_HU, MIN_BODY_ML = 200.0, 3000.0
+"""HU of bone on the working grid, and least volume of a body in view."""
+
+USUAL_SUM_HU, MAX_SHIFT_HU = -60.0, 16.0
+"""Usual sum of the commonest values of fat and muscle, and shift of both that other causes than a phantom need."""
 
 
 @dataclass(frozen=True)
@@ -127,76 +117,21 @@ def _noise(measured: _Measured) -> dict[str, float | None]:
     return {"value": reach_hu, "noise": blood.noise_hu, "blood": blood.median_hu, "threshold": measured.threshold_hu}
 
 
-ACQUISITION_CHECKS: tuple[Check[_Measured], ...] = (
-    Check(
-        "tin-filter",
-        lambda measured: measured.scan.acquisition.has_tin_filter,
-        "The scan was acquired with a tin filter, for which no thresholds are published. Those of 120 kVp (130 HU) "
-        "apply; the score is probably lower than without the filter.",
-        high=0,
-    ),
-    Check(
-        "kvp-unknown",
-        lambda measured: measured.scan.acquisition.calcium_kvp is None,
-        "The tube voltage is unknown, but the score is valid at 120 kVp only.",
-        high=0,
-        after=("tin-filter",),
-    ),
-    Check("not-120-kvp", _voltage, "The scan was acquired at {kvp:g} kVp; {effect}.", high=0.5),
-    Check(
-        "thickness-unknown",
-        lambda measured: measured.scan.acquisition.slice_thickness_mm is None,
-        "The slice thickness is unknown (it does not follow from the slice spacing); thick slices can hide small "
-        "lesions.",
-        high=0,
-    ),
-    Check(
-        "thick-slices",
-        lambda measured: measured.scan.acquisition.slice_thickness_mm,
-        "The slices are {value:g} mm thick, more than {high:g} mm, so small lesions may be missed.",
-        high=MAX_THICKNESS_MM,
-    ),
-    Check(
-        "coarse-pixels",
-        _pixels,
-        "The pixels measure {across:g} × {down:g} mm, more than 1.5 mm, so small lesions may be missed.",
-        high=MAX_PIXEL_MM + 0.01,
-    ),
-    Check(
-        "wide-spacing",
-        lambda measured: measured.scan.slice_spacing_mm,
-        "The slices are {value:g} mm apart, more than 5 mm, so lesions between them may be missed.",
-        high=MAX_SPACING_MM + 0.01,
-    ),
-    Check(
-        "slice-gaps",
-        _gaps,
-        "There are gaps of {gap:.1f} mm between the slices, so lesions may be missed. Check whether every second slice "
-        "is missing.",
-        high=1.02,
-    ),
-    Check("contrast-tag", _agent, "The scan's DICOM tag names a contrast agent ({agent}).", high=0),
-    Check(
-        "blood-unmeasured",
-        lambda measured: measured.blood is None,
-        "The blood in the heart could not be measured, so contrast and noise were not checked.",
-        high=0,
-    ),
-    Check(
-        "blood-bright",
-        lambda measured: None if measured.unenhanced is None else measured.unenhanced.bright_hu,
-        "The blood in the heart measures {value:.0f} HU, more than unenhanced blood (30 to 60 HU).",
-        high=math.nextafter(WARNING_BLOOD_HU, 0),
-    ),
-    Check(
-        "noise",
-        _noise,
-        "The noise is {noise:.0f} HU, so blood ({blood:.0f} HU) reaches {threshold:g} HU by chance: small lesions may "
-        "be noise. A softer kernel or thicker slices reduce it.",
-        high=math.nextafter(0, -1),
-    ),
+ACQUISITION_CHECKS = checks(
+    "acquisition",
+    tin=lambda measured: measured.scan.acquisition.has_tin_filter,
+    no_voltage=lambda measured: measured.scan.acquisition.calcium_kvp is None,
+    voltage=_voltage,
+    no_thickness=lambda measured: measured.scan.acquisition.slice_thickness_mm is None,
+    thickness=lambda measured: measured.scan.acquisition.slice_thickness_mm,
+    pixels=_pixels,
+    spacing=lambda measured: measured.scan.slice_spacing_mm,
+    gaps=_gaps,
+    agent=_agent,
+    no_blood=lambda measured: measured.blood is None,
+    blood=lambda measured: None if measured.unenhanced is None else measured.unenhanced.bright_hu,
+    noise=_noise,
 )
-"""Checks of header, voxels and blood."""
 
 
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
@@ -342,7 +277,7 @@ def examine_quality(
     measured = _Measured(scored, blood, threshold_hu, heart.mask)
     warnings += [*warnings_of(HEART_CHECKS, measured), *require_unenhanced(scored, blood, allow_contrast)]
     if is_heart:
-        warnings += warnings_of(BONE_CHECKS, measured)
+        warnings += warnings_of(BODY_CHECKS, measured)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
         warnings += warnings_of(TISSUE_CHECKS, scan.hu)
         warnings += warnings_of(SPINE_CHECKS, vertebrae(scan, heart.mask))
@@ -369,31 +304,8 @@ def _blank_beside(measured: _Measured) -> int:
     return heart.size and sum(heart[0] - 1 <= k <= heart[-1] + 1 for k in blank_slices(measured.scan.hu)[1])
 
 
-HEART_CHECKS: tuple[Check[_Measured], ...] = (
-    Check(
-        "heart-cut",
-        _blank_beside,
-        "The heart region reaches blank slices, so part of the heart is missing, and its calcium is not counted.",
-        high=0,
-    ),
-)
-
-BONE_CHECKS: tuple[Check[_Measured], ...] = (
-    Check(
-        "calcium-suppressed",
-        _bone_share,
-        "{value:.1%} of the body measures 200 HU or more, in patients 3 to 8 %: bone was removed or calcium suppressed "
-        "in these images, such as virtual non-calcium ones.",
-        low=MIN_BONE_SHARE,
-    ),
-    Check(
-        "geometry-implausible",
-        _different_sides,
-        "The voxels measure {sides} mm, no two sides alike, but scanners' pixels are square: a spacing is wrong, and "
-        "so are areas and scores.",
-        high=1.02,
-    ),
-)
+HEART_CHECKS = checks("heart", blank=_blank_beside)
+BODY_CHECKS = checks("body", bone=_bone_share, sides=_different_sides)
 
 
 def _tissue(hu: np.ndarray) -> dict[str, Any]:
@@ -401,12 +313,17 @@ def _tissue(hu: np.ndarray) -> dict[str, Any]:
     if values is None or np.isnan(values).all(0).any():
         return {"value": None}
     fat, muscle = np.nanmedian(values, axis=0)
-    low, high = TISSUE_SUM_HU
-    offset = (fat + muscle - (low + high) / 2) / 2
+    offset = (fat + muscle - USUAL_SUM_HU) / 2
     cause = f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT"
-    if is_phantom := not low <= fat + muscle <= high and is_extruded(hu):
+    if is_phantom := abs(offset) > MAX_SHIFT_HU and is_extruded(hu):
         cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue"
-    return {"value": fat + muscle, "fat": fat, "muscle": muscle, "cause": cause, "severe": not is_phantom}
+    return {
+        "value": fat + muscle,
+        "fat": fat,
+        "muscle": muscle,
+        "cause": cause,
+        "severe": None if not is_phantom else False,
+    }
 
 
 def _drift(hu: np.ndarray) -> dict[str, float | None]:
@@ -417,37 +334,5 @@ def _drift(hu: np.ndarray) -> dict[str, float | None]:
     return {"value": abs(drift) if is_alike else None, "fat": changes[0], "muscle": changes[1]}
 
 
-TISSUE_CHECKS: tuple[Check[np.ndarray], ...] = (
-    Check(
-        "tissue-off",
-        _tissue,
-        "Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: {cause}.",
-        *TISSUE_SUM_HU,
-    ),
-    Check(
-        "tissue-drift",
-        _drift,
-        "Fat changes by {fat:+.0f} HU and muscle by {muscle:+.0f} HU from the lowest to the highest quarter of the "
-        "scan: the values drift from slice to slice.",
-        high=MAX_DRIFT_HU,
-    ),
-)
-"""Checks of unenhanced axial scans, HU [k, j, i]."""
-
-SPINE_CHECKS: tuple[Check[tuple[float | None, float | None]], ...] = (
-    Check(
-        "geometry-implausible",
-        lambda spine: spine[0],
-        "The vertebrae behind the heart are {value:.0f} mm apart by the slice spacing, {low:.0f} to {high:.0f} mm in "
-        "adults: the slice spacing is wrong, and so is the score, or this is no adult.",
-        *PITCH_MM,
-    ),
-    Check(
-        "geometry-implausible",
-        lambda spine: spine[1],
-        "The vertebrae behind the heart measure {value:.0f} mm across by the pixel spacing (mean of body and canal), "
-        "{low:.0f} to {high:.0f} mm in adults: the pixel spacing is wrong, and so are areas and scores, or this is no "
-        "adult.",
-        *WIDTH_MM,
-    ),
-)
+TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
+SPINE_CHECKS = checks("spine", pitch=lambda spine: spine[0], width=lambda spine: spine[1])

@@ -11,9 +11,8 @@ from scipy import interpolate, ndimage
 
 from ..core.ct import CTScan
 
-PITCH_MM, WIDTH_MM = (20.0, 31.0), (17.0, 28.5)
-"""Distance of vertebrae, and mean width of vertebral body and canal: 22.8 to 28.8 and 18.4 to 25.8 mm in 17 scans of 14
-people and their variants."""
+WIDTH_MM = 17.0, 28.5
+"""Mean width of vertebral body and canal in adults, as in checks.csv."""
 
 BONE_HU, MUSCLE_HU = 150.0, 60.0
 """Bottom of bone in the search for the spine; muscle, from which the edge of bone is half way up."""

@@ -9,7 +9,7 @@ from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.warning_codes import warnings_of
-from CACScoringLib.quality.acquisition import BONE_CHECKS, SPINE_CHECKS, _Measured
+from CACScoringLib.quality.acquisition import BODY_CHECKS, SPINE_CHECKS, _Measured
 from CACScoringLib.quality.spine import vertebrae
 
 PITCH_MM, BODY_MM, CANAL_MM, PIXEL_MM, SLICE_MM = 24.0, 32.0, 14.0, 1.0, 2.0
@@ -79,7 +79,7 @@ def test_pixels_of_scanners_are_square(spacing_mm, expected):
     hu = np.full((3, 4, 4), 40, np.int16)
     hu[0], hu[1, 0, 0] = -1000, 1200
     scan = scan_from_image(image_of(hu, spacing_mm), Acquisition("test"))
-    assert [warning.code for warning in warnings_of(BONE_CHECKS, _Measured(scan, None, 130))] == expected
+    assert [warning.code for warning in warnings_of(BODY_CHECKS, _Measured(scan, None, 130))] == expected
 
 
 def test_scans_without_a_spine_are_not_judged():
