@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from command_tables import cell
 
 import CACTrainingLib  # noqa: F401  (declares its warnings)
-from CACScoringLib.core.warning_codes import ADVICE, OPTIONS, SEVERE
+from CACScoringLib.core.warning_codes import ADVICE, OPTIONS, SEVERE, check_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +28,9 @@ def warnings_as_markdown() -> str:
 def messages_by_code() -> dict[str, list[str]]:
     """The messages of every code, with {what varies} in braces."""
     found: dict[str, list[str]] = {}
+    for row in check_rows():
+        if row["table"] != "slice":  # clauses of another row's message
+            found.setdefault(row["code"], []).append(re.sub(r"(\{\w+)[^}]*", r"\1", row["message"]))
     for file in [*ROOT.glob("CACScoring/CACScoringLib/**/*.py"), *ROOT.glob("CACTraining/CACTrainingLib/**/*.py")]:
         for code, message in _made_in(ast.parse(file.read_text(encoding="utf-8")), {}):
             if message not in found.setdefault(code, []):

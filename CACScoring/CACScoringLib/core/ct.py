@@ -17,19 +17,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from .acquisition import Acquisition
-from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError, SliceGeometryError
-from .slices import (
-    air_offset,
-    blank_slices,
-    even_step,
-    foreign_slices,
-    interpolated_axes,
-    repeated_slices,
-    step_of_values,
-)
-from .text import abbreviated_list, printable
+from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError
+from .pixel_checks import SLICE_CHECKS, VALUE_CHECKS, require_filled_slices
+from .slices import even_step
+from .text import printable
 from .voxels import image_from_array, spine_axis, voxels_of
-from .warning_codes import SEVERE
+from .warning_codes import ScanWarning as ScanWarning
+from .warning_codes import checks, warnings_of
 
 if TYPE_CHECKING:
     from .grid import Grid
@@ -41,39 +35,17 @@ HIGHEST_AIR_HU, MAX_CORNERS = -900, 0.4
 """Highest value in the corners of all slices that may be air, not padding; and largest share of padding in a slice,
 which is 0.21 around a circle that touches its sides."""
 
-LOWEST_AIR_HU, MAX_CLAMPED = -1200, 0.001
-"""Lowest HU of noise in air, and largest share of voxels below it without a warning; padding is not counted."""
-
-OBLIQUE_WARNING_DEGREES = 3.0
-"""Tilt of the slices against the axial plane above which a warning is given; they are scored as they are."""
-
 WHOLE_TOLERANCE_HU = 0.02
 """Largest distance from whole numbers of values that were whole before they were converted."""
 
-MAX_STEP_HU, MAX_WHOLE_STEP_HU = 1.04, 1.2
-"""Largest step between values without a warning, and largest in a file of which whole HU are restored."""
+MAX_WHOLE_STEP_HU = 1.2
+"""Largest step between values in a file of which whole HU are restored."""
+
+DISPLAY_HU = 600.0
+"""Highest value of pictures clipped to a display window; the Agatston score weighs all from 400 HU on alike."""
 
 GRID_TOLERANCE_MM = 0.01
 """Largest distance between the corners of two grids that count as the same."""
-
-
-@dataclass(frozen=True)
-class ScanWarning:
-    """A doubt about a result, which every export repeats.
-
-    Attributes:
-        code: Stable name for programs, such as "not-120-kvp"; the reference of warnings lists all.
-        message: One sentence for a reader.
-        severe: True if the scores may be meaningless; severe warnings are shown above the scores.
-    """
-
-    code: str
-    message: str
-    severe: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.severe is None:
-            object.__setattr__(self, "severe", self.code in SEVERE)
 
 
 @dataclass(frozen=True)
@@ -207,16 +179,12 @@ def scan_from_image(
     image = _without_single_axes(image)
     _check_volume(image)
     _check_hounsfield(image)
-    warnings = _value_warnings(image)
+    warnings = warnings_of(VALUE_CHECKS, image)
     image = _with_air_in_corners(_clamp_to_hu(oriented(whole_hu(image))))
-    warnings += [] if is_known else _check_slices(image)
-    tilt = obliquity_degrees(image)
-    if tilt > OBLIQUE_WARNING_DEGREES:
-        message = (
-            f"The slices are tilted by {tilt:.0f}° from the axial plane. They are scored as they are, so areas and "
-            "Agatston scores differ from those of true axial slices."
-        )
-        warnings.append(ScanWarning("oblique", message))
+    if not is_known:
+        require_filled_slices(image)
+        warnings += warnings_of(SLICE_CHECKS, image)
+    warnings += warnings_of(TILT_CHECKS, image)
     return CTScan(image, acquisition, tuple(warnings), source)
 
 
@@ -299,6 +267,9 @@ def obliquity_degrees(image: sitk.Image) -> float:
     return math.degrees(math.acos(min(1.0, abs(image.GetDirection()[8]))))
 
 
+TILT_CHECKS = checks("tilt", degrees=obliquity_degrees)
+
+
 def _without_single_axes(image: sitk.Image) -> sitk.Image:
     """Return an image without a fourth axis of one time step, and with numbers for vectors of one component."""
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
@@ -345,7 +316,7 @@ def _check_hounsfield(image: sitk.Image) -> None:
         raise NotHounsfieldError(
             f"The values run from {low:g} to {high:g}: this looks like a rescaled picture, not HU. Give the CT itself."
         )
-    if high < 1000 and (at_maximum := float((values == high).mean())) > 1e-3:
+    if high < DISPLAY_HU and (at_maximum := float((values == high).mean())) > 1e-3:
         raise NotHounsfieldError(
             f"{at_maximum:.1%} of the voxels have the highest value, {high:g}: the image was clipped to a display "
             "window, so denser calcium is lost. Give the CT as the scanner made it."
@@ -414,75 +385,6 @@ def _clamp_to_hu(image: sitk.Image) -> sitk.Image:
     image = sitk.Clamp(image, image.GetPixelID(), AIR_HU, 32767)
     is_integral = _is_integral(voxels_of(image))
     return sitk.Cast(image, sitk.sitkInt16 if is_integral else sitk.sitkFloat32)
-
-
-def _check_slices(image: sitk.Image) -> list[ScanWarning]:
-    """Warn of blank slices at the ends, of copies, and of slices or voxels that were computed or changed.
-
-    Raises SliceGeometryError for blank slices within the scan.
-    """
-    hu = voxels_of(image)
-    inside, at_ends = blank_slices(hu)
-    if inside:
-        raise SliceGeometryError(
-            f"{len(inside)} slices within the scan are blank, all voxels of one value (slice "
-            f"{abbreviated_list(map(str, inside))}, from 0 at the feet): their images were lost. Export the CT again."
-        )
-    warnings = []
-    if at_ends:
-        message = f"{len(at_ends)} slices at the ends of the scan are blank, so its images end before the volume does."
-        warnings.append(ScanWarning("slices-blank", message))
-    if pairs := repeated_slices(hu):
-        copies = abbreviated_list(f"{copy} of {original}" for original, copy in pairs)
-        message = (
-            f"{len(pairs)} slices are copies (slice {copies}, from 0 at the feet): images were lost, or the scan was "
-            "resampled. Lesions may be missing or doubled."
-        )
-        warnings.append(ScanWarning("slices-repeated", message))
-    if axes := interpolated_axes(hu):
-        names = ("slices", "rows", "columns")
-        periods = " and ".join(f"{period:.1f} {names[axis]}" for axis, period in axes.items())
-        message = (
-            f"The noise changes every {periods}: the voxels were interpolated, or two reconstructions are mixed. "
-            "Interpolation blurs small calcium and lowers scores."
-        )
-        warnings.append(ScanWarning("interpolated", message))
-    elif not pairs and (foreign := foreign_slices(hu, math.prod(image.GetSpacing()[:2]))):
-        listed = abbreviated_list(f"{k} {reason}" for k, reason in foreign.items())
-        message = (
-            f"{len(foreign)} slices do not belong where they lie (slice {listed}; from 0 at the feet): images were "
-            "changed, exchanged or computed. Lesions may be missing or displaced."
-        )
-        warnings.append(ScanWarning("slices-foreign", message))
-    return warnings
-
-
-def _value_warnings(image: sitk.Image) -> list[ScanWarning]:
-    """Warn of values as stored that cannot be HU: far below air that are not padding, in coarse steps, or rescaled."""
-    values = voxels_of(image)
-    low = values.min()
-    warnings = []
-    # Padding has the lowest value.
-    count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
-    if count > MAX_CLAMPED * values.size:
-        message = (
-            f"{count} voxels ({count / values.size:.1%}) lie below {LOWEST_AIR_HU} HU, down to {low:g} HU, and are not "
-            f"padding of one value. They were set to air ({AIR_HU} HU)."
-        )
-        warnings.append(ScanWarning("below-air", message))
-    if offset := air_offset(values):
-        message = (
-            f"Air measures {offset - 1000:.0f} HU, and −1000 HU by definition: the values were rescaled or shifted, so "
-            "the score is wrong."
-        )
-        warnings.append(ScanWarning("air-off", message))
-    if (step := step_of_values(values)) > MAX_STEP_HU:
-        message = (
-            f"The values have steps of {step:.1f} HU, so 130 HU may stand for {130 - step / 2:.1f} to "
-            f"{130 + step / 2:.1f} HU: the CT was stored in too few grey levels."
-        )
-        warnings.append(ScanWarning("coarse-values", message))
-    return warnings
 
 
 def _is_integral(values: np.ndarray) -> bool:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+
+from .warning_codes import Check, checks
 
 BLOCK = 4
 """Pixels of a row in a block."""
@@ -24,34 +27,25 @@ SOFT_TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
 NOT_AIR_HU, NOT_METAL_HU = -900.0, 1000.0
 """Range of blocks that are neither air nor saturated, which may have one value."""
 
-MAX_MISFIT = 1.5
-"""Largest difference from both neighbours per difference of the neighbours, and largest difference of neighbours per
-difference of slices two apart: multiple of the median over the stack. Patients: 1.25."""
-
-MIN_NOVELTY = 0.3
-"""Least noise against the mean of the neighbours, or against one of them: multiple of the median. Patients: 0.5."""
-
-MAX_OFFSET_HU, MAX_AIR_OFFSET_HU = 15.0, 30.0
-"""Largest offset of soft tissue, and of lung and air, from the mean of both neighbours. Patients: 7 and 12 HU."""
-
-MIN_QUIET, QUIET_SLICES = 0.6, 10
-"""Least noise within a slice, and against the next one, per median of so many slices on each side. Patients: 0.69;
-slices smoothed by a pixel or averaged with their neighbours: 0.2 to 0.5."""
-
-MAX_GAP = 1.7
-"""Largest difference of neighbours per median of the three pairs on each side. Patients: 1.4; two slices lost: 2.0."""
+QUIET_SLICES = 10
+"""Slices on each side with whose median noise a slice is compared."""
 
 SHARP_HU, MIN_SHARP = -500.0, 0.5
 """Top of partial volume of air, and least share of denser pixels right around air of one value that is a box: gas in
 the body ends gradually."""
 
-FAT_RANGE_HU, MUSCLE_RANGE_HU, TISSUE_SUM_HU = (-160, -40), (-20, 110), (-93.0, -27.0)
-"""Ranges in which the commonest values of fat and of muscle, blood and liver lie, and range of their sum. Patients: −68
-to −40 HU."""
+FAT_RANGE_HU, MUSCLE_RANGE_HU = (-160, -40), (-20, 110)
+"""Ranges in which the commonest values of fat, and of muscle, blood and liver, lie."""
 
-MAX_DRIFT_HU, MIN_DRIFT_HU = 36.0, 14.0
-"""Largest sum of both values' changes from the lowest to the highest quarter of a scan, and least change of each that
-counts. Patients: 30; an intercept that drifts by 0.5 HU a slice: 42 and more in 54 slices."""
+PURE_FAT_HU, PURE_PIXELS = -20.0, 2
+"""Largest mean of fat and of the blocks so many pixels above and below it."""
+
+PEAK_HU, MAX_VALLEY = 30, 0.85
+"""Reach on both sides within which a value is the commonest, and largest share of its count that is left there: fat of
+lean people is a foot of muscle without partial volume's valley."""
+
+MIN_DRIFT_HU = 14.0
+"""Least change of fat, and of muscle, from the lowest to the highest quarter of a scan that counts as drift."""
 
 MAX_BLOCK_MM2 = 400.0
 """Largest area of one value within the body. Patients: 110 mm²."""
@@ -73,9 +67,6 @@ there; lung without air around it has no such peak."""
 
 BODY_HU = -300.0
 """Density above which a voxel is body, or the table, rather than air or lung."""
-
-MIN_BODY_SHARE = 0.15
-"""Least share of a slice that the body fills."""
 
 EXTRUDED = 100.0, 0.2
 """HU, and share of the body that differs by more in slices half the scan apart, from which it is no phantom of one
@@ -123,20 +114,26 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
     Returns:
         The reason, a clause that follows the slice's number, by slice.
     """
-    blocks = _Blocks.of(hu)
+    reasons: dict[int, str] = {}
+    for check, values in slice_measures(hu, pixel_area_mm2):
+        outside = np.flatnonzero((values < check.low) | (values > check.high)).tolist()
+        # A foreign slice makes its neighbours look foreign too.
+        is_absolute = check.measure in _ABSOLUTE
+        places = [k for k in outside if is_absolute or not reasons.keys() & set(range(k - 2, k + 3))]
+        reasons |= {k: check.message.format(values[k], below=k - 1) for k in places}
+    return dict(sorted(reasons.items()))
+
+
+def slice_measures(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[Check[_Blocks], np.ndarray]]:
+    """Yield the checks of slices with the quantity of each slice, [k]; none for a drawing or a small volume."""
+    blocks = _Blocks.of(hu, pixel_area_mm2)
     if blocks is None:
-        return {}
+        return
     # Coarse values are equal by chance.
     is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
-    reasons: dict[int, str] = {}
-    of_noise = [_made_of_neighbours, _quiet] if is_fine else []
-    for find in (*of_noise, _unlike, _offset, _out_of_order, _steps, _gaps):
-        # A foreign slice makes its neighbours look foreign too.
-        faults = {k: reason for k, reason in find(blocks) if not reasons.keys() & set(range(k - 2, k + 3))}
-        reasons |= faults
-    if is_fine:
-        reasons |= dict(_filled(blocks, pixel_area_mm2)) | dict(_boxes_of_air(hu, pixel_area_mm2))
-    return dict(sorted(reasons.items()))
+    for check in SLICE_CHECKS:
+        if is_fine or check.measure not in _OF_NOISE:
+            yield check, check.measure(blocks)
 
 
 def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
@@ -185,19 +182,23 @@ class _Blocks:
     """Blocks of a few pixels of a row in each slice, spread over it.
 
     Attributes:
+        hu: The volume, [k, j, i].
+        pixel_mm2: Area of a pixel.
         pixels: HU, [pixel, k, j, i].
         mean: Mean HU of blocks, [k, j, i].
         tissue: True for soft tissue, [k, j, i].
         stride: Distances of blocks in pixels, down and across.
     """
 
+    hu: np.ndarray
+    pixel_mm2: float
     pixels: np.ndarray
     mean: np.ndarray
     tissue: np.ndarray
     stride: tuple[int, int]
 
     @classmethod
-    def of(cls, hu: np.ndarray) -> _Blocks | None:
+    def of(cls, hu: np.ndarray, pixel_mm2: float = 1.0) -> _Blocks | None:
         """Take the blocks of a volume; None for a drawing, or a volume that is too small."""
         _, rows, columns = hu.shape
         stride = max(1, rows // 48), max(BLOCK, columns // 48)
@@ -210,7 +211,20 @@ class _Blocks:
         noise = _medians(np.abs(pixels[1] - pixels[0]), tissue)
         if not np.isfinite(noise).sum() >= MIN_SLICES or not np.nanmedian(noise) >= MIN_NOISE_HU:
             return None
-        return cls(pixels, mean, tissue, stride)
+        return cls(hu, pixel_mm2, pixels, mean, tissue, stride)
+
+    def beside_maximum(self) -> np.ndarray:
+        """Return the largest mean of each block and of those PURE_PIXELS beside it in the slice, [k, j, i]."""
+        largest = self.mean
+        for down, across in ((-PURE_PIXELS, 0), (PURE_PIXELS, 0), (0, -BLOCK), (0, BLOCK)):
+            rows, columns = (
+                np.clip(np.arange(count) * step + shift, 0, size - width)
+                for count, step, shift, size, width in zip(
+                    self.mean.shape[1:], self.stride, (down, across), self.hu.shape[1:], (1, BLOCK), strict=True
+                )
+            )
+            largest = np.maximum(largest, sum(self.hu[:, rows[:, None], columns + n] / BLOCK for n in range(BLOCK)))
+        return largest
 
     def difference(self, gap: int) -> np.ndarray:
         """Return the mean difference of slices so far apart, without air."""
@@ -229,71 +243,84 @@ def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     )
 
 
-def too_quiet(noise: np.ndarray) -> list[int]:
-    """Return the places of [n] whose noise, HU, is far below the median; none where no noise is known (all NaN)."""
-    known = noise[np.isfinite(noise)]
-    return np.flatnonzero(noise < MIN_NOVELTY * np.median(known)).tolist() if len(known) else []
+def _common_offsets(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the least of the medians in the quadrants of each slice within a mask, which anatomy and streaks change
+    differently; 0 if their signs differ or blocks are too few."""
+    offsets = np.zeros(len(values))
+    for k, (plane, inside) in enumerate(zip(values, mask, strict=True)):
+        places = np.argwhere(inside)
+        if len(places) >= MIN_BLOCKS:
+            quadrant = (places > np.median(places, axis=0)) @ (2, 1)
+            medians = [np.median(plane[inside][quadrant == n]) for n in range(4) if (quadrant == n).any()]
+            offsets[k] = min(medians, key=abs) if abs(np.sign(medians).sum()) == len(medians) else 0.0
+    return offsets
 
 
-def _made_of_neighbours(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _novelty(blocks: _Blocks) -> np.ndarray:
     values, tissue = blocks.pixels[0], blocks.tissue
-    neighbour_noise = _medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:])
-    for k in too_quiet(neighbour_noise):
-        yield k + 1, f"nearly copies slice {k}"
-    mean_noise = _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:])
-    for k in too_quiet(mean_noise):
-        yield k + 1, "is a mean of its neighbours"
+    return _per_median(_medians(np.abs(np.diff(values, axis=0)), tissue[:-1] & tissue[1:]), (1, 0))
 
 
-def _offset(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _novelty_of_mean(blocks: _Blocks) -> np.ndarray:
+    values, tissue = blocks.pixels[0], blocks.tissue
+    return _per_median(
+        _medians(np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2), tissue[:-2] & tissue[2:]), (1, 1)
+    )
+
+
+def _per_median(values: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
+    """Divide values by the median of those known, and add slices before and after for which there is none."""
+    median = np.median(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
+    return np.pad(values / median, padding, constant_values=np.nan)
+
+
+def _offsets(blocks: _Blocks, in_air: bool) -> np.ndarray:
     mean = blocks.mean
     neighbours = (mean[:-2] + mean[2:]) / 2
     even = np.abs(mean[2:] - mean[:-2]) < MAX_UNEVEN_HU
-    offsets = mean[1:-1] - neighbours
-    for places, limit, name in (
-        (blocks.tissue[:-2] & blocks.tissue[2:], MAX_OFFSET_HU, "soft tissue"),
-        (neighbours < LUNG_HU, MAX_AIR_OFFSET_HU, "air"),
-    ):
-        hu = np.pad(np.nan_to_num(_medians(offsets, places & even)), 1)
-        is_peak = np.abs(hu) >= np.maximum(np.abs(np.roll(hu, 1)), np.abs(np.roll(hu, -1)))
-        for k in np.flatnonzero(is_peak & (np.abs(hu) > limit)).tolist():
-            yield k, f"has {name} {hu[k]:+.0f} HU off that of its neighbours"
+    places = neighbours < LUNG_HU if in_air else blocks.tissue[:-2] & blocks.tissue[2:]
+    hu = np.pad(_common_offsets(mean[1:-1] - neighbours, places & even), 1)
+    return np.where(np.abs(hu) >= np.maximum(np.abs(np.roll(hu, 1)), np.abs(np.roll(hu, -1))), hu, 0.0)
 
 
-def _unlike(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _misfit(blocks: _Blocks) -> np.ndarray:
     next_to = blocks.difference(1)
-    misfit = np.minimum(next_to[:-1], next_to[1:]) / blocks.difference(2)
-    for k in np.flatnonzero(misfit > MAX_MISFIT * np.median(misfit)).tolist():
-        yield k + 1, "is unlike both neighbours"
+    return _per_median(np.minimum(next_to[:-1], next_to[1:]) / blocks.difference(2), (1, 1))
 
 
-def _out_of_order(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _disorder(blocks: _Blocks) -> np.ndarray:
     next_to, two_apart = blocks.difference(1), blocks.difference(2)
-    disorder = (next_to[:-2] + next_to[2:]) / (two_apart[:-1] + two_apart[1:])
-    for k in np.flatnonzero(disorder > MAX_MISFIT * np.median(disorder)).tolist():
-        for place in (k + 1, k + 2):
-            yield place, "is more like slices further away than its neighbours"
+    disorder = _per_median((next_to[:-2] + next_to[2:]) / (two_apart[:-1] + two_apart[1:]), (1, 2))
+    return np.fmax(disorder, np.roll(disorder, 1))
 
 
-def _filled(blocks: _Blocks, pixel_area_mm2: float) -> Iterator[tuple[int, str]]:
+def _one_valued_mm2(blocks: _Blocks) -> np.ndarray:
     first = blocks.pixels[0]
     is_filled = (blocks.pixels[1:] == first).all(0) & (first > NOT_AIR_HU) & (first < NOT_METAL_HU)
-    block_mm2 = pixel_area_mm2 * blocks.stride[0] * blocks.stride[1]
-    for k in np.flatnonzero(is_filled.sum((1, 2)) * block_mm2 > MAX_BLOCK_MM2).tolist():
-        values, counts = np.unique(first[k][is_filled[k]], return_counts=True)
-        if counts.max() * block_mm2 > MAX_BLOCK_MM2:
-            yield k, f"holds a block of exactly {values[counts.argmax()]:g} HU"
+    counts = [
+        np.unique(plane[inside], return_counts=True)[1].max(initial=0)
+        for plane, inside in zip(first, is_filled, strict=True)
+    ]
+    return np.array(counts) * blocks.pixel_mm2 * blocks.stride[0] * blocks.stride[1]
 
 
-def _quiet(blocks: _Blocks) -> Iterator[tuple[int, str]]:
-    pixels, tissue = blocks.pixels, blocks.tissue
-    within = _quiet_halves(np.abs(pixels[1] - pixels[0]), tissue)
-    to_next = _quiet_halves(np.abs(np.diff(pixels[0], axis=0)), tissue[:-1] & tissue[1:])
-    for noise in (within, to_next):
-        for k in range(len(noise)):
-            nearby = noise[max(0, k - QUIET_SLICES) : k + QUIET_SLICES + 1]
-            if np.isfinite(noise[k]) and noise[k] < MIN_QUIET * np.nanmedian(nearby):
-                yield k, "is smoother than the slices around it"
+def _quiet(blocks: _Blocks) -> np.ndarray:
+    return _per_nearby(_quiet_halves(np.abs(blocks.pixels[1] - blocks.pixels[0]), blocks.tissue))
+
+
+def _quiet_to_next(blocks: _Blocks) -> np.ndarray:
+    tissue = blocks.tissue
+    return _per_nearby(_quiet_halves(np.abs(np.diff(blocks.pixels[0], axis=0)), tissue[:-1] & tissue[1:]))
+
+
+def _per_nearby(noise: np.ndarray) -> np.ndarray:
+    nearby = [noise[max(0, k - QUIET_SLICES) : k + QUIET_SLICES + 1] for k in range(len(noise))]
+    return np.array(
+        [
+            value / np.nanmedian(values) if np.isfinite(value) else np.nan
+            for value, values in zip(noise, nearby, strict=True)
+        ]
+    )
 
 
 def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -304,41 +331,65 @@ def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.array([half.mean() if 2 * len(half) >= MIN_BLOCKS else np.nan for half in halves])
 
 
-def _steps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
-    steps = np.nan_to_num(_medians(np.diff(blocks.mean, axis=0), blocks.tissue[:-1] & blocks.tissue[1:]))
+def _steps(blocks: _Blocks) -> np.ndarray:
+    steps = _common_offsets(np.diff(blocks.mean, axis=0), blocks.tissue[:-1] & blocks.tissue[1:])
     sizes = np.pad(np.abs(steps), 1)
     is_single = sizes[1:-1] > 2 * np.maximum(sizes[:-2], sizes[2:])  # a body's end changes over several slices
-    for k in np.flatnonzero(is_single & (np.abs(steps) > MAX_OFFSET_HU)).tolist():
-        yield k + 1, f"has soft tissue {steps[k]:+.0f} HU off that of slice {k}"
+    return np.pad(np.where(is_single, steps, 0.0), (1, 0))
 
 
-def _gaps(blocks: _Blocks) -> Iterator[tuple[int, str]]:
+def _gaps(blocks: _Blocks) -> np.ndarray:
     next_to = blocks.difference(1)
+    gaps = np.zeros(len(next_to) + 1)
     for k in range(1, len(next_to) - 1):
         nearby = np.r_[next_to[max(0, k - 3) : k], next_to[k + 1 : k + 4]]
-        if next_to[k] > MAX_GAP * max(np.median(nearby), 0.8 * next_to[k - 1], 0.8 * next_to[k + 1]):
-            yield k + 1, f"lies further from slice {k} than others from their neighbours: slices may be missing"
+        gaps[k + 1] = next_to[k] / max(np.median(nearby), 0.8 * next_to[k - 1], 0.8 * next_to[k + 1])
+    return gaps
 
 
-def _boxes_of_air(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[int, str]]:
+def _air_boxes_mm2(blocks: _Blocks) -> np.ndarray:
     from scipy import ndimage
 
-    for k, plane in enumerate(hu[:, ::2, ::2]):
+    areas = np.zeros(len(blocks.hu))
+    for k, plane in enumerate(blocks.hu[:, ::2, ::2]):
         first = plane[:-1, :-1]
         flat = (first < NOT_AIR_HU) & (first == plane[1:, :-1]) & (first == plane[:-1, 1:])
         labels, _ = ndimage.label(flat)
-        large = 4 * pixel_area_mm2 * np.bincount(labels.ravel()) > MAX_BLOCK_MM2
+        mm2 = 4 * blocks.pixel_mm2 * np.bincount(labels.ravel())
         boxes = ndimage.find_objects(labels)
-        for label in (np.flatnonzero(large[1:]) + 1).tolist():
-            box = boxes[label - 1]
-            wide = tuple(slice(side.start - 3, side.stop + 4) for side in box)
+        for label in (np.flatnonzero(mm2[1:] > MAX_BLOCK_MM2) + 1).tolist():
+            wide = tuple(slice(side.start - 3, side.stop + 4) for side in boxes[label - 1])
             if min(side.start for side in wide) < 0 or any(s.stop > n for s, n in zip(wide, labels.shape, strict=True)):
                 continue
-            part = labels[wide] == label
-            part = ndimage.binary_dilation(part)  # a pixel counts with the next ones, to which it is equal
+            part = ndimage.binary_dilation(labels[wide] == label)  # a pixel counts with the next ones, equal to it
             ring = ndimage.binary_dilation(part) & ~part
             if (plane[wide][ring] > SHARP_HU).mean() > MIN_SHARP:
-                yield k, f"holds a box of exactly {float(first[box][flat[box]].min()):g} HU in the body"
+                areas[k] = max(areas[k], mm2[label])
+    return areas
+
+
+SLICE_CHECKS = checks(
+    "slice",
+    novelty=_novelty,
+    novelty_of_mean=_novelty_of_mean,
+    quiet=_quiet,
+    quiet_to_next=_quiet_to_next,
+    misfit=_misfit,
+    tissue_offset=partial(_offsets, in_air=False),
+    air_offset=partial(_offsets, in_air=True),
+    disorder=_disorder,
+    steps=_steps,
+    gaps=_gaps,
+    one_valued_mm2=_one_valued_mm2,
+    air_boxes_mm2=_air_boxes_mm2,
+)
+"""Checks of each slice, [k], NaN where unknown; a slice counts by the first that finds it or a neighbour."""
+
+_ABSOLUTE = (_one_valued_mm2, _air_boxes_mm2)
+"""Quantities that foreign neighbours do not change."""
+
+_OF_NOISE = (_novelty, _novelty_of_mean, _quiet, _quiet_to_next, *_ABSOLUTE)
+"""Quantities that need values in steps finer than noise."""
 
 
 def tissue_values(hu: np.ndarray) -> np.ndarray | None:
@@ -350,8 +401,10 @@ def tissue_values(hu: np.ndarray) -> np.ndarray | None:
     blocks = _Blocks.of(hu)
     if blocks is None:
         return None
-    quarters = np.array_split(blocks.mean, 4)
-    return np.array([[_peak(part, *limits) for limits in (FAT_RANGE_HU, MUSCLE_RANGE_HU)] for part in quarters])
+    # Thin fat mixes with the tissue beside it.
+    fat = np.where(blocks.beside_maximum() < PURE_FAT_HU, blocks.mean, np.nan)
+    quarters = zip(np.array_split(fat, 4), np.array_split(blocks.mean, 4), strict=True)
+    return np.array([[_peak(fat, *FAT_RANGE_HU), _peak(tissue, *MUSCLE_RANGE_HU)] for fat, tissue in quarters])
 
 
 def is_extruded(hu: np.ndarray) -> bool:
@@ -367,14 +420,24 @@ def is_extruded(hu: np.ndarray) -> bool:
 
 
 def _peak(values: np.ndarray, low: int, high: int) -> float:
-    """Return the commonest value within a range; NaN with too few values."""
+    """Return the commonest value within a range; NaN with too few values, or if it rises towards another tissue's."""
     from scipy import ndimage
 
-    counts, edges = np.histogram(values, np.arange(low, high + 1, 2))
-    if counts.sum() < MIN_BLOCKS:
+    counts, edges = np.histogram(values, np.arange(low - PEAK_HU, high + PEAK_HU + 1, 2))
+    counts = ndimage.gaussian_filter1d(counts.astype(float), 4)
+    reach = PEAK_HU // 2
+    inside = range(reach, len(counts) - reach)
+    if counts[reach:-reach].sum() < MIN_BLOCKS:
         return np.nan
-    commonest = int(ndimage.gaussian_filter1d(counts.astype(float), 4).argmax())
-    return float(edges[commonest] + 1) if 0 < commonest < len(counts) - 1 else np.nan
+    surroundings = [
+        (counts[n - reach : n + reach + 1], max(counts[n - reach : n].min(), counts[n + 1 : n + reach + 1].min()))
+        for n in inside
+    ]
+    heights = [
+        counts[n] if counts[n] == part.max() and valley < MAX_VALLEY * counts[n] else 0.0
+        for n, (part, valley) in zip(inside, surroundings, strict=True)
+    ]
+    return float(edges[reach + int(np.argmax(heights))] + 1) if any(heights) else np.nan
 
 
 def step_of_values(hu: np.ndarray) -> float:
@@ -415,18 +478,3 @@ def air_offset(hu: np.ndarray) -> float:
         return lowest + 1000
     median = float(np.median(air[air < -980])) if (air < -980).any() else 0.0
     return median + 1000 if median < AIR_RANGE_HU[0] else 0.0
-
-
-def body_width(hu: np.ndarray) -> float:
-    """Return the median width of the body, in pixels, in slices that show both its sides; 0 without such slices."""
-    from scipy import ndimage
-
-    widths = []
-    for plane in hu:
-        parts, count = ndimage.label(plane[::2, ::2] > BODY_HU)
-        if count:
-            body = parts == np.bincount(parts.ravel())[1:].argmax() + 1
-            columns = np.flatnonzero(body.any(0))
-            if columns[0] > 1 and columns[-1] < body.shape[1] - 2 and body.sum() > MIN_BODY_SHARE * body.size:
-                widths.append(2 * (columns[-1] - columns[0] + 1))
-    return float(np.median(widths)) if len(widths) >= len(hu) / 2 else 0.0

@@ -1,9 +1,18 @@
-"""The codes of all warnings, each with what its reader should do.
+"""Warnings: their codes, each with what its reader should do, and the checks that make them.
 
 A warning's message stands where the warning is made. `docs/reference/warnings.md` is built from both.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+Subject = TypeVar("Subject")
 
 SEVERE = frozenset(
     {
@@ -15,6 +24,7 @@ SEVERE = frozenset(
         "cone-beam",
         "contrast-enhanced",
         "derived-image",
+        "geometry-implausible",
         "heart-cut",
         "heart-from-lungs",
         "heart-without-lungs",
@@ -35,6 +45,84 @@ SEVERE = frozenset(
 )
 """Codes of severe warnings: the scores may be meaningless, so the warning is shown above them."""
 
+
+@dataclass(frozen=True)
+class ScanWarning:
+    """A doubt about a result, which every export repeats.
+
+    Attributes:
+        code: Stable name for programs, such as "not-120-kvp"; the reference of warnings lists all.
+        message: One sentence for a reader.
+        severe: True if the scores may be meaningless; severe warnings are shown above the scores.
+    """
+
+    code: str
+    message: str
+    severe: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.severe is None:
+            object.__setattr__(self, "severe", self.code in SEVERE)
+
+
+@dataclass(frozen=True)
+class Check(Generic[Subject]):
+    """Check of one quantity of a scan: a row of checks.csv.
+
+    Attributes:
+        code: Code of its warning.
+        measure: Quantity of the scan, or a mapping of it, as `value`, and of what the message needs; None if unknown.
+        low: Least quantity without a warning.
+        high: Largest quantity without a warning.
+        after: Codes of earlier checks that explain this one's finding, so that it is left out after them.
+        message: Message of the warning, with names of values in braces.
+    """
+
+    code: str
+    measure: Callable[[Subject], Any]
+    low: float
+    high: float
+    after: tuple[str, ...]
+    message: str
+
+
+def checks(table: str, **measures: Callable[[Subject], Any]) -> tuple[Check[Subject], ...]:
+    """Return the checks of one table of checks.csv. measures: Functions by the name of their quantity."""
+    rows = [row for row in check_rows() if row["table"] == table]
+    return tuple(
+        Check(
+            row["code"],
+            measures[row["quantity"]],
+            float(row["low"] or "-inf"),
+            float(row["high"] or "inf"),
+            tuple(row["after"].split()),
+            row["message"],
+        )
+        for row in rows
+    )
+
+
+@cache
+def check_rows() -> list[dict[str, str]]:
+    """Return the rows of checks.csv; `sound` holds the range in sound scans and variants of them."""
+    with (Path(__file__).parents[1] / "Resources" / "checks.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def warnings_of(checks: Iterable[Check[Subject]], subject: Subject) -> list[ScanWarning]:
+    """Return the warnings of checks in their order."""
+    warnings: list[ScanWarning] = []
+    for check in checks:
+        if any(warning.code in check.after for warning in warnings):
+            continue
+        result = check.measure(subject)
+        values: Mapping[str, Any] = result if isinstance(result, Mapping) else {"value": result}
+        if values["value"] is not None and not check.low <= values["value"] <= check.high:
+            message = check.message.format(low=check.low, high=check.high, **values)
+            warnings.append(ScanWarning(check.code, message, values.get("severe")))
+    return warnings
+
+
 ADVICE = {
     # Reading a CT
     "air-off": "Do not use the score. Give the CT in HU, as the scanner made it.",
@@ -46,6 +134,7 @@ ADVICE = {
     "columns-unused": "Rename the column if it was meant to be used.",
     "derived-image": "Score the unenhanced images as the scanner reconstructed them.",
     "folders-unread": "Obtain read permission for these folders, and rerun the command.",
+    "geometry-implausible": "Do not use the score. Check the spacings, and convert the DICOM series again.",
     "geometry-unknown": "Convert the DICOM series again with a tool that keeps the geometry, and score that.",
     "images-missing": "Copy the series again if slices are missing, and check that the whole heart is covered.",
     "images-left-out": "Check that none of these images is a slice of the scan.",
@@ -67,6 +156,7 @@ ADVICE = {
     "slices-foreign": "Do not use the score before you have looked at these slices. Export or copy the series again.",
     "slices-repeated": "Do not use the score. Export or copy the series again.",
     "slices-unread": "Do not use the score before these can be read: check permissions, or copy the series again.",
+    "values-clipped": "Do not use masses and peaks. Score the CT as the scanner made it.",
     "uids-repeated": "Export the series again if DICOM results are needed.",
     "unit-unspecified": "Check in a viewer that fat measures about −100 HU and blood about 40 HU.",
     "unread-files": "Copy these files again if they are needed.",

@@ -26,6 +26,8 @@ MAX_PAUSE_S, MAX_PAUSE_INSIDE_S = 60.0, 3600.0
 """Longest pause between acquisitions of one scan, whose steps follow each other within seconds, and within one
 acquisition, whose images some scanners number so although they were repeated."""
 
+_DAY_S = 86_400.0
+
 FIELD_TOLERANCE = 0.03
 """Largest relative difference between the reconstructed field of view and the size of the image."""
 
@@ -34,18 +36,25 @@ MIN_USUAL = 0.75
 
 # PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
 _COMPUTED_TERMS = re.compile(
-    r"(?<![A-Z])(VN[CI](?:A|AP)?|VUE|VIRTUAL|VMI|MONO(?!CHROME)[A-Z_+]*|\d+ ?KEV|KEV|MAT_[A-Z_]+|OPTIMUM CONTRAST|"
-    r"IODINE|PURE(?:[-_ ]?CALCIUM|[-_ ]?LUMEN)?|LUMEN|NON?[-_ ]?CALC[A-Z]*|"
-    r"(?:CA|CALCIUM|BONE|METAL)[-_ ]?(?:SUPP|SUBTR|REMOV|FREE|LESS|MASK)[A-Z]*|(?:SUPPRES|REMOV|SUBTRACT)[A-Z]*|"
-    r"BONE[-_ ]?MARROW|EDEMA|GOUT|URIC[A-Z]*|MSU|HAP|WATER|FAT FRACTION|EFF[A-Z]*[-_ ]?(?:Z|ATOMIC[A-Z_]*)|"
-    r"Z[-_ ]?EFF[A-Z]*|(?:E|ELECTRON|MASS)[-_ ]?DENS[A-Z]*|RHO|STOPPING|K[-_ ]EDGE|PHOTO[-_ ]?ELECTRIC|COMPTON|SBI|"
-    r"PERF[A-Z]*|VENTILATION|XENON|PBV|CB[FV]|MTT|TTP|TMAX|(?:S|SYN|PSEUDO|SYNTH[A-Z]*)[-_ ]?CT|SYNTH[A-Z]*|"
-    r"T?[-_ ]?MIP|MIN_?IP|AIP|MAXIMUM|MINIMUM|AVERAGED?|AVG|AVE?[-_]?IP|MEAN|VRT|FUS(?:ED|ION)|DIFFERENCE|WARPED|"
-    r"REGISTERED|DEFORMED|(?:HARMONI|NORMALI)[SZ]ED|[A-Z]*MAPS?|HARD[-_ ]?PLAQUES?|(?:KIDNEY|RENAL)[-_ ]?STONES?|CAOX|"
-    r"(?:DE|NO|MINUS)[-_ ]?(?:CALC[A-Z]*|BONES?|ENHANCED)|NONCA|XCAL|HYDROXY[A-Z]*|OEDEMA|COLLAGEN|SPECTRAL BASE|"
-    r"BEST CONTRAST|ECV|RHOZ|EDW|SPR|XECT|CTP|K[-_ ]?TRANS|MAX[-_ ]?IP|TAVG|SUPER[-_ ]?RES[A-Z]*|INTERPOLATED|"
-    r"MR[-_ ]?CT|MRCAT|CT FROM|GENERATED)(?![A-Z])"
+    r"(?<![A-Z])(VN[CI](?:A|AP)?|VUE|VIRTUAL|VMI|MONO(?:\+|[-_ ]?(?:E|\d+)|ENERG[A-Z]+)|\d+ ?KEV|MAT_[A-Z_]+|"
+    r"OPTIMUM CONTRAST|IODINE|PURE[-_ ]?(?:CALCIUM|LUMEN)|NON?[-_ ]?CA|NON[-_ ]?CALC(?:IUM)?|RHOZ|"
+    r"(?:DE|MINUS)[-_ ]?(?:CALC[A-Z]*|BONES?)|XCAL|(?:HAP|WATER|CALCIUM|RHO)(?=[-_ ]*(?:\(|/)|[-_](?:WATER|HAP))|"
+    r"(?:CA|CALCIUM|BONE|METAL)[-_ ]?(?:SUPP(?:R[A-Z]+)?|SUBTR[A-Z]*|REMOV[A-Z]+|LESS|MASK)|SUPPRESSED|REMOVED|"
+    r"SUBTRACT(?:ED|ION)|BONE[-_ ]?MARROW|URIC[-_ ]?ACID|FAT FRACTION|EFF(?:ECTIVE)?[-_ ]?(?:Z|ATOMIC[A-Z_ ]*)|"
+    r"Z[-_ ]?EFF(?:ECTIVE)?|(?:E|ELECTRON|MASS)[-_ ]?DENS(?:ITY)?|STOPPING[-_ ]?POWER|K[-_ ]EDGE|PHOTO[-_ ]?ELECTRIC|"
+    r"COMPTON|SBI|SPECTRAL BASE|BEST CONTRAST|PBV|CB[FV]|MTT|TTP|TMAX|K[-_ ]?TRANS|XECT|"
+    r"(?:S|SYN|PSEUDO|SYNTH(?:ETIC)?)[-_ ]?CT|SYNTH(?:ETIC|ESI[SZ]ED)|MR[-_ ]?CT|MRCAT|CT FROM|T?[-_ ]?MIP|MIN_?IP|AIP|"
+    r"AVE?[-_]?IP|MAX[-_ ]?IP|TAVG|INTENSITY PROJECTION|VRT|WARPED|DEFORMED|(?:HARMONI|NORMALI)[SZ]ED|"
+    r"(?:IODINE|CALCIUM|DENSITY|PERFUSION|COLOU?R)[-_ ]?MAPS?|HARD[-_ ]?PLAQUES?|STONE[-_ ](?:MAPS?|ANALYSIS)|"
+    r"CAOX|HYDROXY[A-Z]*|COLLAGEN|SUPER[-_ ]?RES(?:OLUTION)?|INTERPOLATED)(?![A-Z])"
 )
+
+_COMPUTED_ALONE = re.compile(
+    r"(?<![A-Z])((?:MAX|MIN)IMUM|AVERAGED?|AVG|MEAN|PERF(?:USION)?|VENTILATION|XENON|CTP|GOUT|MSU|O?EDEMA|WATER|LUMEN|RHO|"
+    r"SPR|ECV|EDW|NO[-_ ]?CALC(?:IUM)?|NO[-_ ]?BONES?|(?:BONE|CALCIUM)[-_ ]?FREE|FUS(?:ED|ION)|DIFFERENCE|REGISTERED|"
+    r"GENERATED|STOPPING|MONO|[A-Z]*MAPS?)(?! DOSE| SCOR)(?![A-Z])"
+)
+"""Terms that also have other meanings, and name computed images beside words of usual reconstructions only."""
 
 _REFORMATTED_TERMS = re.compile(r"(?<![A-Z])((?:CSA )?MPR|REFORMATT?(?:ED)?|RESAMPLED?)(?![A-Z])")
 """Names of slices cut from a volume, whose values are those of usual CT."""
@@ -55,6 +64,7 @@ _PLAIN_TERMS = re.compile(
     r"CT|CT_SOM\d+|HELICAL|VOLUME|CHEST|THORAX|HEART|CARDIAC|CORONARY|CA|CA?C?S|CASC(?:ORE)?|CALC(?:IUM)?|"
     r"SCOR(?:E|ING)|NON|NC|NATIVE?|UNENHANCED|WITHOUT|WO|CONTRAST|STANDARD|STD|SOFT|TISSUE|LUNGS?|MEDIAST[A-Z]*|BODY|"
     r"LOW|DOSE|CTAC|AC|WB|ABD[A-Z]*|PELVIS|SCREENING|SMARTSCORE|CASCSEQ|HD|OHNE|KM|THIN|THICK|SLICES?|SERIES|MM|"
+    r"ORIGINAL|SC|SMART|FBP|ASIR|IDOSE\d?|AIDR(?:3D)?|SAFIRE|ADMIRE|VEO|IMR|DLIR|TRUEFIDELITY|AICE|\dD(?:CT)?|"
     r"[BDHIQST][FRVLA]?\d\d[A-Z]?|FC\d\d|[A-Z]|(?:BEST)?(?:DIAST|SYST)|\d+(?:MM|X)?"
 )
 """Words of a description that says that the images are a usual reconstruction."""
@@ -197,15 +207,12 @@ def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
     causes = []
     if (frames := len({uid for uid in (s.text("FrameOfReferenceUID") for s in slices) if uid})) > 1:
         causes.append(f"positions in {frames} frames of reference, which have no common origin")
+    times = [(slice_.text("AcquisitionNumber"), _acquisition_time(slice_)) for slice_ in slices]
     starts: dict[str, datetime] = {}
-    times = set()
-    for slice_ in slices:
-        number, time = slice_.text("AcquisitionNumber"), _acquisition_time(slice_)
-        if time is not None:
-            times.add(time)
-            if number is not None:
-                starts[number] = min(starts.get(number, time), time)
-    pauses_s = [_longest_pause_s(starts.values()), _longest_pause_s(times)]
+    for number, time in times:
+        if number is not None and time is not None:
+            starts[number] = min(starts.get(number, time), time)
+    pauses_s = [_longest_pause_s(starts.values()), _longest_pause_s(time for _, time in times if time is not None)]
     if pauses_s[0] > MAX_PAUSE_S:
         causes.append(f"{len(starts)} acquisitions, begun up to {pauses_s[0] / 60:.0f} minutes after each other")
     elif pauses_s[1] > MAX_PAUSE_INSIDE_S:
@@ -217,7 +224,12 @@ def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
 
 
 def _longest_pause_s(times: Iterable[datetime]) -> float:
-    return max(((after - before).total_seconds() for before, after in pairwise(sorted(times))), default=0.0)
+    """Return the longest pause; times of one date, which may be that of the start, may pass midnight."""
+    ordered = sorted(times)
+    pauses_s = [(after - before).total_seconds() for before, after in pairwise(ordered)]
+    if ordered and ordered[0].date() == ordered[-1].date():
+        pauses_s = sorted([*pauses_s, _DAY_S - sum(pauses_s)])[:-1]
+    return max(pauses_s, default=0.0)
 
 
 def _acquisition_time(slice_: DicomSlice) -> datetime | None:
@@ -318,31 +330,43 @@ def computed_images(slices: list[DicomSlice]) -> list[ScanWarning]:
 
     A derived image whose description does not say that it is a usual reconstruction counts as one with other values.
     """
-    computed, reformatted = set(), set()
+    computed, unknown, reformatted = set(), set(), set()
     for kind, description in {
         ((s.text("ImageType") or "").upper(), (s.text("SeriesDescription") or "").upper()) for s in slices
     }:
         # Thick slices of a usual reconstruction are named so (GE).
-        text = f"{kind} {description}".replace("REFORMATTED AVERAGE", "REFORMATTED")
-        computed.update(_COMPUTED_TERMS.findall(text) + _COMPUTED_TERMS.findall(text.replace("_", " ")))
-        cut = _REFORMATTED_TERMS.findall(text)
+        kind = kind.replace("REFORMATTED AVERAGE", "REFORMATTED")
+        for text in (kind, description):
+            computed.update(_COMPUTED_TERMS.findall(text) + _COMPUTED_TERMS.findall(text.replace("_", " ")))
+            if text is kind or _is_plain(_COMPUTED_ALONE.sub(" ", text)):
+                computed.update(_COMPUTED_ALONE.findall(text))
+        cut = _REFORMATTED_TERMS.findall(f"{kind} {description}")
         is_derived = kind.startswith("DERIVED") and ("SECONDARY" in kind or "AXIAL" not in kind.split())
-        words = re.findall(r"[A-Z]+[A-Z\d]*|\d+[A-Z]*", text)
-        if is_derived and not ((description or cut) and all(_PLAIN_TERMS.fullmatch(word) for word in words)):
-            computed.add(kind)
+        if is_derived and not ((description or cut) and _is_plain(f"{kind} {description}")):
+            unknown.add(kind)
         if not re.search(r"\b(AX|AXIAL|TRA)\b", description) or _REFORMATTED_TERMS.search(kind):
             reformatted.update(cut)
-    if computed:
+    if computed or unknown:
         message = (
             f"The images were computed from others ({abbreviated_list(sorted(computed))} in image type or series "
-            "description), such as virtual non-contrast, monoenergetic, averaged or projected ones, or are derived and "
-            "no description names a usual reconstruction. Their values may differ from those of usual CT."
+            "description), such as virtual non-contrast, monoenergetic, averaged or projected ones."
         )
-        return [ScanWarning("derived-image", message)]
+        if not computed:
+            message = (
+                f"The images are derived ({abbreviated_list(sorted(unknown))}), and no description names a usual "
+                "reconstruction."
+            )
+        message += " Their values may differ from those of usual CT."
+        return [ScanWarning("derived-image", message, severe=bool(computed))]
     if reformatted:
         message = f"The slices were cut from a reconstructed volume ({abbreviated_list(sorted(reformatted))})."
         return [ScanWarning("reformatted-image", message)]
     return []
+
+
+def _is_plain(text: str) -> bool:
+    """True if a text holds words of usual reconstructions only."""
+    return all(_PLAIN_TERMS.fullmatch(word) for word in re.findall(r"[A-Z]+[A-Z\d]*|\d+[A-Z]*", text))
 
 
 def _position(slices: list[DicomSlice]) -> list[ScanWarning]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
@@ -17,7 +18,6 @@ from ..core.files import LAST_FILE, read_json
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
 from ..core.remedies import SERIES
-from ..core.slices import body_width
 from ..core.text import abbreviated_list, printable
 from .acquisition import acquisition_of
 from .dicom import DicomSlice, find_slices, is_dicom, name_pattern, read_multi_frame, read_slice, read_slices
@@ -28,10 +28,6 @@ from .series import has_position, is_ct_image, list_series, series_images, serie
 from .stack import read_stack, without_strays
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
-
-MIN_WIDTH_MM, MAX_WIDTH_MM, MEASURED_SLICES, MIN_FIELD_MM = 225.0, 560.0, 8, 180.0
-"""Widths of an adult's chest, 277 to 406 mm in 11 people, with a fifth to spare; slices in which it is measured, and
-least field of view that may show it."""
 
 MAX_LISTED = 20
 """Largest number of image files that an error lists."""
@@ -202,23 +198,11 @@ def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning,
             raise
         raise SliceGeometryError(f"{error} {doubts[0].message}") from error
     scan = scan_from_image(image, acquisition, path)
-    if not any(warning.code == "pixel-size-implausible" for warning in warnings):
-        warnings += _width_warnings(scan)
+    if np.argmax(np.abs(image.GetDirection()[2::3])) != 2:
+        # The slices that are scored lie across those of the series.
+        scan = replace(scan, acquisition=replace(acquisition, slice_thickness_mm=None))
     scan = with_warnings(scan, *warnings, *padding, *strays, *doubts)
     return replace(scan, dicom_files=tuple(dict.fromkeys(slice_.path for slice_ in stack)))
-
-
-def _width_warnings(scan: CTScan) -> tuple[ScanWarning, ...]:
-    """Warn of a chest that is too narrow or too wide, as by a wrong pixel spacing."""
-    width_mm = body_width(scan.hu[:: max(1, len(scan.hu) // MEASURED_SLICES)]) * scan.image.GetSpacing()[0]
-    is_chest = scan.image.GetSize()[0] * scan.image.GetSpacing()[0] >= MIN_FIELD_MM
-    if not width_mm or not is_chest or MIN_WIDTH_MM <= width_mm <= MAX_WIDTH_MM:
-        return ()
-    message = (
-        f"The body is {width_mm:.0f} mm wide by the pixel spacing. For an adult the pixel spacing is wrong, and so are "
-        "areas and scores."
-    )
-    return (ScanWarning("pixel-size-implausible", message),)
 
 
 def _unread_warnings(slices: list[DicomSlice], broken: dict[Path, UnreadableError]) -> tuple[ScanWarning, ...]:

@@ -5,8 +5,9 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -19,25 +20,19 @@ from ..core.grid import GRID_MM
 from ..core.remedies import UNUSUAL
 from ..core.slices import (
     BODY_HU,
-    MAX_DRIFT_HU,
     MIN_DRIFT_HU,
-    TISSUE_SUM_HU,
     blank_slices,
     is_extruded,
     tissue_values,
 )
+from ..core.warning_codes import checks, warnings_of
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
 from .orientation import require_oriented
+from .spine import vertebrae
 
 STANDARD_KVP = 120.0
 """The 130 HU threshold and the weights were defined at this tube voltage."""
-
-MAX_THICKNESS_MM = 5.0
-MAX_SPACING_MM = 5.0
-MAX_PIXEL_MM = 1.5
-"""Thicker or wider than this, small lesions fall below the threshold or between the slices. The widest field of
-a chest CT, 700 mm, has pixels of 1.4 mm."""
 
 THRESHOLD_HU = 130.0
 """Agatston's threshold."""
@@ -46,18 +41,32 @@ NOISE_SDS = 3.0
 """Blood this many noise SDs below THRESHOLD_HU rarely reaches it (one voxel in 700). With unenhanced blood at 45 HU
 this allows 28 HU of noise, above the 20 to 23 HU that McCollough 2007 prescribes (10.1148/radiol.2432050808, (2nd))."""
 
-WARNING_BLOOD_HU = 90.0
-"""Unenhanced blood has 30 to 60 HU, the tissue-like plastic of a thorax phantom up to 81."""
-
 WINDOW_MM = 9.0
 """Side of the square windows in which blood and noise are measured: many voxels, and well inside a chamber."""
 
 FAT_HU = -20.0
 """Windows with a lower median are mostly fat."""
 
-DENSE_BONE_HU, MIN_BONE_SHARE, MIN_BODY_ML = 200.0, 0.005, 3000.0
-"""HU and least share of bone on the working grid, per body of this volume and more in view. Patients: 3 to 8 %; where
-calcium is suppressed, none."""
+DENSE_BONE_HU, MIN_BODY_ML = 200.0, 3000.0
+"""HU of bone on the working grid, and least volume of a body in view."""
+
+USUAL_SUM_HU, MAX_SHIFT_HU = -60.0, 16.0
+"""Usual sum of the commonest values of fat and muscle, and shift of both that other causes than a phantom need."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A scan, its blood pool (None if it could not be measured), the threshold of its rules and the heart's mask."""
+
+    scan: CTScan
+    blood: BloodPool | None
+    threshold_hu: float
+    heart: np.ndarray | None = None
+
+    @property
+    def unenhanced(self) -> BloodPool | None:
+        """Blood to judge: require_unenhanced judges enhanced blood, next to which noise is no matter."""
+        return None if self.blood is None or self.blood.enhanced else self.blood
 
 
 def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHOLD_HU) -> tuple[ScanWarning, ...]:
@@ -71,64 +80,58 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
     Returns:
         A warning for each finding.
     """
-    agent = named_agent(scan.acquisition)
-    named = [ScanWarning("contrast-tag", f"The scan's DICOM tag names a contrast agent ({agent}).")] if agent else []
-    of_voltage = _voltage_doubts(scan.acquisition, threshold_hu)
-    return (*of_voltage, *_voxel_doubts(scan), *named, *_blood_doubts(blood, threshold_hu))
+    return tuple(warnings_of(ACQUISITION_CHECKS, _Measured(scan, blood, threshold_hu)))
 
 
-def _voltage_doubts(acquisition: Acquisition, threshold_hu: float) -> Iterator[ScanWarning]:
-    """Warnings about the X-ray spectrum."""
-    kvp = acquisition.calcium_kvp
-    if acquisition.has_tin_filter:
-        yield ScanWarning(
-            "tin-filter",
-            "The scan was acquired with a tin filter, for which no thresholds are published. Those of 120 kVp "
-            f"({THRESHOLD_HU:g} HU) apply; the score is probably lower than without the filter.",
-        )
-    elif kvp is None:
-        yield ScanWarning("kvp-unknown", "The tube voltage is unknown, but the score is valid at 120 kVp only.")
-    elif abs(kvp - STANDARD_KVP) > 0.5:
-        message = f"The scan was acquired at {kvp:g} kVp, but thresholds and weights are defined at 120 kVp."
-        if threshold_hu != THRESHOLD_HU:
-            message = f"The scan was acquired at {kvp:g} kVp; the threshold is {threshold_hu:g} HU instead of 130 HU."
-        yield ScanWarning("not-120-kvp", message)
+def _voltage(measured: _Measured) -> dict[str, Any]:
+    acquisition, kvp = measured.scan.acquisition, measured.scan.acquisition.calcium_kvp
+    effect = "thresholds and weights are defined at 120 kVp"
+    if measured.threshold_hu != THRESHOLD_HU:
+        effect = f"the threshold is {measured.threshold_hu:g} HU instead of {THRESHOLD_HU:g} HU"
+    is_other = kvp is not None and not acquisition.has_tin_filter
+    return {"value": abs(kvp - STANDARD_KVP) if is_other and kvp is not None else None, "kvp": kvp, "effect": effect}
 
 
-def _voxel_doubts(scan: CTScan) -> Iterator[ScanWarning]:
-    """Warnings about the size of voxels."""
-    thickness_mm, spacing_mm = scan.acquisition.slice_thickness_mm, scan.slice_spacing_mm
-    pixel_i_mm, pixel_j_mm = scan.image.GetSpacing()[:2]
+def _gaps(measured: _Measured) -> dict[str, float | None]:
+    thickness_mm, spacing_mm = measured.scan.acquisition.slice_thickness_mm, measured.scan.slice_spacing_mm
     if thickness_mm is None:
-        yield ScanWarning(
-            "thickness-unknown",
-            "The slice thickness is unknown (it does not follow from the slice spacing); thick slices can hide small "
-            "lesions.",
-        )
-    elif thickness_mm > MAX_THICKNESS_MM:
-        yield ScanWarning(
-            "thick-slices",
-            f"The slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm, so small lesions may be "
-            "missed.",
-        )
-    if max(pixel_i_mm, pixel_j_mm) > MAX_PIXEL_MM + 0.01:
-        yield ScanWarning(
-            "coarse-pixels",
-            f"The pixels measure {pixel_i_mm:g} × {pixel_j_mm:g} mm, more than {MAX_PIXEL_MM:g} mm, so small "
-            "lesions may be missed.",
-        )
-    if spacing_mm > MAX_SPACING_MM + 0.01:
-        yield ScanWarning(
-            "wide-spacing",
-            f"The slices are {spacing_mm:g} mm apart, more than {MAX_SPACING_MM:g} mm, so lesions between them may be "
-            "missed.",
-        )
-    if thickness_mm is not None and spacing_mm > 1.02 * thickness_mm:
-        yield ScanWarning(
-            "slice-gaps",
-            f"There are gaps of {spacing_mm - thickness_mm:.1f} mm between the slices, so lesions may be missed. Check "
-            "whether every second slice is missing.",
-        )
+        return {"value": None}
+    return {"value": spacing_mm / thickness_mm, "gap": spacing_mm - thickness_mm}
+
+
+def _agent(measured: _Measured) -> dict[str, Any]:
+    agent = named_agent(measured.scan.acquisition)
+    return {"value": int(agent is not None), "agent": agent}
+
+
+def _pixels(measured: _Measured) -> dict[str, float]:
+    spacing_mm = measured.scan.image.GetSpacing()
+    return {"value": max(spacing_mm[:2]), "across": spacing_mm[0], "down": spacing_mm[1]}
+
+
+def _noise(measured: _Measured) -> dict[str, float | None]:
+    blood = measured.unenhanced
+    if blood is None:
+        return {"value": None}
+    reach_hu = blood.median_hu + NOISE_SDS * blood.noise_hu - measured.threshold_hu
+    return {"value": reach_hu, "noise": blood.noise_hu, "blood": blood.median_hu, "threshold": measured.threshold_hu}
+
+
+ACQUISITION_CHECKS = checks(
+    "acquisition",
+    tin=lambda measured: measured.scan.acquisition.has_tin_filter,
+    no_voltage=lambda measured: measured.scan.acquisition.calcium_kvp is None,
+    voltage=_voltage,
+    no_thickness=lambda measured: measured.scan.acquisition.slice_thickness_mm is None,
+    thickness=lambda measured: measured.scan.acquisition.slice_thickness_mm,
+    pixels=_pixels,
+    spacing=lambda measured: measured.scan.slice_spacing_mm,
+    gaps=_gaps,
+    agent=_agent,
+    no_blood=lambda measured: measured.blood is None,
+    blood=lambda measured: None if measured.unenhanced is None else measured.unenhanced.bright_hu,
+    noise=_noise,
+)
 
 
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
@@ -218,27 +221,6 @@ def _windows_inside(scan: CTScan, mask: np.ndarray, slices: slice) -> np.ndarray
     )
 
 
-def _blood_doubts(blood: BloodPool | None, threshold_hu: float) -> Iterator[ScanWarning]:
-    """Warnings about blood and noise."""
-    if blood is None:
-        message = "The blood in the heart could not be measured, so contrast and noise were not checked."
-        yield ScanWarning("blood-unmeasured", message)
-        return
-    if blood.enhanced:
-        return  # require_unenhanced judges it, and next to enhanced blood noise is no matter
-    if blood.bright_hu >= WARNING_BLOOD_HU:
-        yield ScanWarning(
-            "blood-bright",
-            f"The blood in the heart measures {blood.bright_hu:.0f} HU, more than unenhanced blood (30 to 60 HU).",
-        )
-    if blood.median_hu + NOISE_SDS * blood.noise_hu >= threshold_hu:
-        yield ScanWarning(
-            "noise",
-            f"The noise is {blood.noise_hu:.0f} HU, so blood ({blood.median_hu:.0f} HU) reaches {threshold_hu:g} HU by "
-            "chance: small lesions may be noise. A softer kernel or thicker slices reduce it.",
-        )
-
-
 def _without_contrast() -> str:
     return f"Score an unenhanced scan, or allow contrast ({UNUSUAL}) to score this one anyway."
 
@@ -292,55 +274,65 @@ def examine_quality(
     if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
     warnings = [*normalisation_warnings(normalisation), *examine(scored, blood, threshold_hu)]
+    measured = _Measured(scored, blood, threshold_hu, heart.mask)
+    warnings += [*warnings_of(HEART_CHECKS, measured), *require_unenhanced(scored, blood, allow_contrast)]
     if is_heart:
-        warnings += _suppressed_calcium(scored)
-    warnings += (*_blank_beside(scored, heart.mask), *require_unenhanced(scored, blood, allow_contrast))
+        warnings += warnings_of(BODY_CHECKS, measured)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
-        warnings += [*tissue_doubts(scan.hu), *require_oriented(scored, heart.mask, allow_reversed)]
+        warnings += warnings_of(TISSUE_CHECKS, scan.hu)
+        warnings += warnings_of(SPINE_CHECKS, vertebrae(scan, heart.mask))
+        warnings += require_oriented(scored, heart.mask, allow_reversed)
     return ImageQuality(blood, normalisation, tuple(warnings))
 
 
-def _suppressed_calcium(scan: CTScan) -> Iterator[ScanWarning]:
-    """Warn of a body without dense bone: calcium was suppressed in the images, or bone removed."""
-    hu = scan.coarse_hu
+def _bone_share(measured: _Measured) -> float | None:
+    hu = measured.scan.coarse_hu
     body_ml = np.count_nonzero(hu > BODY_HU) * GRID_MM**3 / 1000
-    bone = np.count_nonzero(hu > DENSE_BONE_HU) * GRID_MM**3 / 1000 / max(1.0, body_ml)
-    if body_ml >= MIN_BODY_ML and bone < MIN_BONE_SHARE:
-        yield ScanWarning(
-            "calcium-suppressed",
-            f"{bone:.1%} of the body measures {DENSE_BONE_HU:g} HU or more, in patients 3 to 8 %: bone was removed or "
-            "calcium suppressed in these images, such as virtual non-calcium ones.",
-        )
+    bone_ml = np.count_nonzero(hu > DENSE_BONE_HU) * GRID_MM**3 / 1000
+    return bone_ml / body_ml if body_ml >= MIN_BODY_ML else None
 
 
-def tissue_doubts(hu: np.ndarray) -> Iterator[ScanWarning]:
-    """Warn of an unenhanced axial scan, [k, j, i], whose fat and muscle lie off their known values, or drift."""
+def _different_sides(measured: _Measured) -> dict[str, Any]:
+    """Return the least ratio of two sides of a voxel: scanners' pixels are square, in whatever plane."""
+    sides = sorted(measured.scan.image.GetSpacing())
+    ratio = min(after / before for before, after in pairwise(sides))
+    return {"value": ratio, "sides": " × ".join(f"{side:.3g}" for side in measured.scan.image.GetSpacing())}
+
+
+def _blank_beside(measured: _Measured) -> int:
+    heart = np.flatnonzero(measured.heart.any((1, 2))) if measured.heart is not None else np.zeros(0)
+    return heart.size and sum(heart[0] - 1 <= k <= heart[-1] + 1 for k in blank_slices(measured.scan.hu)[1])
+
+
+HEART_CHECKS = checks("heart", blank=_blank_beside)
+BODY_CHECKS = checks("body", bone=_bone_share, sides=_different_sides)
+
+
+def _tissue(hu: np.ndarray) -> dict[str, Any]:
     values = tissue_values(hu)
     if values is None or np.isnan(values).all(0).any():
-        return
+        return {"value": None}
     fat, muscle = np.nanmedian(values, axis=0)
-    low, high = TISSUE_SUM_HU
-    if not low <= fat + muscle <= high:
-        offset = (fat + muscle - (low + high) / 2) / 2
-        cause = f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT."
-        if is_phantom := is_extruded(hu):
-            cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue."
-        message = f"Fat measures {fat:.0f} HU and muscle {muscle:.0f} HU, in patients about −100 and 45 HU: {cause}"
-        yield ScanWarning("tissue-off", message, severe=not is_phantom)
-    changes = values[-1] - values[0]
-    drift = 0.0 if np.isnan(changes).any() else changes.sum()
-    if abs(drift) > MAX_DRIFT_HU and (changes * np.sign(drift)).min() > MIN_DRIFT_HU:
-        yield ScanWarning(
-            "tissue-drift",
-            f"Fat changes by {changes[0]:+.0f} HU and muscle by {changes[1]:+.0f} HU from the lowest to the highest "
-            "quarter of the scan: the values drift from slice to slice.",
-        )
+    offset = (fat + muscle - USUAL_SUM_HU) / 2
+    cause = f"the values are shifted by about {offset:+.0f} HU, or the images are no usual CT"
+    if is_phantom := abs(offset) > MAX_SHIFT_HU and is_extruded(hu):
+        cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue"
+    return {
+        "value": fat + muscle,
+        "fat": fat,
+        "muscle": muscle,
+        "cause": cause,
+        "severe": None if not is_phantom else False,
+    }
 
 
-def _blank_beside(scan: CTScan, heart_mask: np.ndarray) -> tuple[ScanWarning, ...]:
-    """Warn where the heart reaches blank slices at an end of the scan."""
-    heart = np.flatnonzero(heart_mask.any((1, 2)))
-    if not heart.size or not any(heart[0] - 1 <= k <= heart[-1] + 1 for k in blank_slices(scan.hu)[1]):
-        return ()
-    message = "The heart region reaches blank slices, so part of the heart is missing, and its calcium is not counted."
-    return (ScanWarning("heart-cut", message),)
+def _drift(hu: np.ndarray) -> dict[str, float | None]:
+    values = tissue_values(hu)
+    changes = np.full(2, np.nan) if values is None else values[-1] - values[0]
+    drift = changes.sum()
+    is_alike = (changes * np.sign(drift)).min() > MIN_DRIFT_HU
+    return {"value": abs(drift) if is_alike else None, "fat": changes[0], "muscle": changes[1]}
+
+
+TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
+SPINE_CHECKS = checks("spine", pitch=lambda spine: spine[0], width=lambda spine: spine[1])

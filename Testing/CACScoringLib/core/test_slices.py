@@ -14,10 +14,10 @@ from CACScoringLib.core.slices import (
     interpolated_axes,
     repeated_slices,
     tissue_values,
-    too_quiet,
 )
+from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.quality.acquisition import tissue_doubts
+from CACScoringLib.quality.acquisition import TISSUE_CHECKS
 
 
 def changed(blank=(), copies=(), value=0):
@@ -82,11 +82,6 @@ def test_blank_slices_within_a_scan_are_refused(value):
     image = sitk.GetImageFromArray(changed((0, 2, 5), value=value))
     with pytest.raises(SliceGeometryError, match=r"2 slices within the scan are blank.*\(slice 2, 5, "):
         scan_from_image(image, Acquisition("test"))
-
-
-def test_noise_is_compared_only_between_measured_slices():
-    assert too_quiet(np.full(4, np.nan)) == []
-    assert too_quiet(np.array([np.nan, 10.0, 0.1, 11.0, 9.0])) == [2]
 
 
 def test_slices_are_counted_from_the_feet():
@@ -210,14 +205,14 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     """Air is cut off at −1024 HU, so that it does not show the shift."""
     hu = sitk.GetArrayFromImage(patient).astype(np.float32)
     hu += offset + drift * (np.arange(len(hu)) - len(hu) / 2)[:, None, None]
-    warnings = tissue_doubts(np.maximum(np.rint(hu), -1024).astype(np.int16))
+    warnings = warnings_of(TISSUE_CHECKS, np.maximum(np.rint(hu), -1024).astype(np.int16))
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
 
 
 def test_plastics_of_a_phantom_are_doubted_mildly(patient):
     hu = sitk.GetArrayFromImage(patient)
     noise = np.random.default_rng(0).normal(0, 10, (20, *hu.shape[1:]))
-    (warning,) = tissue_doubts(np.rint(hu[27] + 24 + noise).astype(np.int16))
+    (warning,) = warnings_of(TISSUE_CHECKS, np.rint(hu[27] + 24 + noise).astype(np.int16))
     assert (warning.code, warning.severe) == ("tissue-off", False)
     assert "phantom" in warning.message
 

@@ -88,6 +88,11 @@ class TestHeaders:
             "iodine map",
             "RhoZ",
             "MRCAT",
+            "chest perfusion",
+            "no calcium",
+            "Mean 4D",
+            "HAP(Water)",
+            "maximum intensity projection",
         ],
     )
     def test_names_of_computed_images_are_doubted_severely(self, kind, name):
@@ -98,6 +103,12 @@ class TestHeaders:
     @pytest.mark.parametrize(
         "name",
         [
+            "Ca-Sc 3mm",
+            "Smart Score",
+            "AIDR 3D",
+            "ASiR-V 50%",
+            "iDose4",
+            "SAFIRE 3 Thorax",
             "CaScore AX MPR",
             "CaSc 3.0 B35f",
             "Ca Score 3.0 Qr36",
@@ -115,6 +126,41 @@ class TestHeaders:
     )
     def test_names_of_usual_reconstructions_are_not_doubted(self, kind, name):
         assert computed_images([SimpleNamespace(text={"ImageType": kind, "SeriesDescription": name}.get)]) == []
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "HAP 3.0 B30f",
+            "PERFUSIONIST present",
+            "SYNTHES plate",
+            "MAXIMUM INSPIRATION",
+            "NO CALCIUM PRIOR",
+            "no calcium score before",
+            "AVERAGE DOSE",
+            "mean arterial phase",
+            "oral water",
+            "spine fusion",
+            "pulmonary edema",
+            "noncalcified nodule",
+            "renal stone protocol",
+            "mechanical ventilation",
+            "removal of lead",
+            "mono phase",
+        ],
+    )
+    def test_words_with_other_meanings_are_not_doubted_severely(self, name):
+        def is_severe(kind):
+            text = {"ImageType": kind, "SeriesDescription": name}.get
+            return [warning.severe for warning in computed_images([SimpleNamespace(text=text)])]
+
+        assert is_severe("ORIGINAL PRIMARY AXIAL") == []
+        assert True not in is_severe("DERIVED SECONDARY AXIAL")
+
+    @pytest.mark.parametrize("name", ["Thorax xyz", ""])
+    def test_derived_images_of_unknown_description_are_doubted_mildly(self, name):
+        text = {"ImageType": "DERIVED SECONDARY AXIAL", "SeriesDescription": name}.get
+        (warning,) = computed_images([SimpleNamespace(text=text)])
+        assert (warning.code, warning.severe) == ("derived-image", False)
 
     @pytest.mark.parametrize(
         ("keyword", "values", "code"),
@@ -174,6 +220,12 @@ class TestStack:
             (lambda k: numbered(k, pause_s=61), "several-acquisitions"),
             (lambda k: numbered(k, pause_s=3700), "several-acquisitions"),
             (lambda k: numbered(k, pause_s=600, number=1), None),
+            (lambda k: {"AcquisitionNumber": k, "AcquisitionTime": ("235959", "000000")[k // 3]}, None),
+            (
+                lambda k: {"AcquisitionNumber": k, "AcquisitionTime": ("235930", "000231")[k // 3]},
+                "several-acquisitions",
+            ),
+            (lambda k: {"AcquisitionTime": ("234500.5", "000010.25")[k // 3], "AcquisitionDate": "20240130"}, None),
             (
                 lambda k: {"AcquisitionNumber": 1, "AcquisitionTime": "100000", "AcquisitionDate": f"2024013{k // 3}"},
                 "several-acquisitions",

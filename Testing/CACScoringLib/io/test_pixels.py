@@ -238,16 +238,6 @@ def test_padding_and_values_beyond_the_stored_bits(tmp_path):
     np.testing.assert_array_equal(read_ct(tmp_path / "dense").hu, hu)
 
 
-def test_a_body_too_narrow_for_an_adult_is_reported(tmp_path):
-    rng = np.random.default_rng(0)
-    hu = rng.normal(-1000, 12, (6, 100, 100))
-    hu[:, 20:80, 10:90] = rng.normal(40, 12, (6, 60, 80))
-    hu[:, 50, 50] = 1200 + np.arange(6)
-    for spacing_mm, codes in ((3.8, []), (2.7, ["pixel-size-implausible"])):
-        write_series(tmp_path / str(spacing_mm), np.rint(hu), signed=True, spacing_mm=(spacing_mm, spacing_mm, 3))
-        assert [warning.code for warning in read_ct(tmp_path / str(spacing_mm)).warnings] == codes
-
-
 def test_numbers_of_another_kind_of_text_are_read(tmp_path):
     def edit(ds, _):
         for keyword in ("PixelSpacing", "RescaleIntercept"):

@@ -1,0 +1,89 @@
+"""Size of vertebrae, and warnings of a wrong pixel or slice spacing."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from images import image_of
+
+from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.core.warning_codes import warnings_of
+from CACScoringLib.quality.acquisition import BODY_CHECKS, SPINE_CHECKS, _Measured
+from CACScoringLib.quality.spine import vertebrae
+
+PITCH_MM, BODY_MM, CANAL_MM, PIXEL_MM, SLICE_MM = 24.0, 32.0, 14.0, 1.0, 2.0
+
+
+@cache
+def chest() -> tuple[np.ndarray, np.ndarray]:
+    """HU [k, j, i] of a heart before a spine, and the heart's mask. Discs of 5 mm lie between vertebral bodies."""
+    z, y, x = np.meshgrid(np.arange(70) * SLICE_MM, np.arange(160.0), np.arange(200.0), indexing="ij")
+    hu = np.where(((x - 100) / 95) ** 2 + ((y - 80) / 75) ** 2 < 1, 45.0, -1000.0)
+    in_disc = (z % PITCH_MM) < 5
+    body = ((x - 100) / (BODY_MM / 2)) ** 2 + ((y - 105) / 14) ** 2 < 1
+    arch = (abs(x - 100) < 16) & (y > 115) & (y < 140)
+    canal = ((x - 100) / (CANAL_MM / 2)) ** 2 + ((y - 124) / 7) ** 2 < 1
+    hu[body & ~in_disc] = 260
+    hu[arch] = 350
+    hu[canal] = 40
+    hu += np.random.default_rng(0).normal(0, 12, hu.shape)
+    heart = (x - 100) ** 2 + (y - 50) ** 2 + (z - 70) ** 2 < 40**2
+    return np.rint(hu).astype(np.int16), heart
+
+
+def measured(scales=(1.0, 1.0, 1.0)):
+    """Scan of the chest with scaled spacings, and the heart's mask."""
+    spacing_mm = tuple(step * scale for step, scale in zip((PIXEL_MM, PIXEL_MM, SLICE_MM), scales, strict=True))
+    image = image_of(chest()[0], spacing_mm)
+    return scan_from_image(image, Acquisition("test"), is_known=True), chest()[1]
+
+
+def test_distance_and_width_of_vertebrae():
+    pitch_mm, width_mm = vertebrae(*measured())
+    assert pitch_mm == pytest.approx(PITCH_MM, abs=0.5)
+    assert width_mm == pytest.approx((BODY_MM * CANAL_MM) ** 0.5, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("scales", "count"),
+    [
+        ((1, 1, 1), 0),
+        ((1, 1, 1.5), 1),
+        ((1, 1, 2), 1),
+        ((1, 1, 1 / 1.5), 1),
+        ((1, 1, 0.5), 1),
+        ((1.5, 1.5, 1), 1),
+        ((2, 2, 1), 1),
+        ((1 / 1.5, 1 / 1.5, 1), 1),
+        ((1.5, 1.5, 1.5), 2),
+    ],
+)
+def test_wrong_spacings_are_doubted_severely(scales, count):
+    warnings = warnings_of(SPINE_CHECKS, vertebrae(*measured(scales)))
+    assert [(warning.code, warning.severe) for warning in warnings] == [("geometry-implausible", True)] * count
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "expected"),
+    [
+        ((0.8, 0.8, 3), []),
+        ((0.8, 0.8, 0.8), []),
+        ((3, 0.8, 0.8), []),
+        ((0.8, 0.805, 3), []),
+        ((1.0, 0.8, 3), ["geometry-implausible"]),
+        ((0.8, 0.4, 3), ["geometry-implausible"]),
+    ],
+)
+def test_pixels_of_scanners_are_square(spacing_mm, expected):
+    hu = np.full((3, 4, 4), 40, np.int16)
+    hu[0], hu[1, 0, 0] = -1000, 1200
+    scan = scan_from_image(image_of(hu, spacing_mm), Acquisition("test"))
+    assert [warning.code for warning in warnings_of(BODY_CHECKS, _Measured(scan, None, 130))] == expected
+
+
+def test_scans_without_a_spine_are_not_judged():
+    hu = sitk.GetArrayFromImage(image_of(chest()[0], (1, 1, 2)))
+    hu[hu > 150] = 50
+    scan = scan_from_image(image_of(hu, (1.0, 1.0, 2.0)), Acquisition("test"), is_known=True)
+    assert vertebrae(scan, chest()[1]) == (None, None)
