@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
 from CACScoringLib.core.tables import table_text
@@ -182,6 +183,9 @@ def write_tables(folder: Path, work: WorkList) -> None:
     READINGS has a row per reviewed reading with its total, then a row per lesion that any reading of the scan counts;
     repetition is 1, 2, or "consensus". The register keeps the hashes of both. Raises OutputError, CTError.
     """
+    if not work.is_closed:
+        message = "Not all planned readings are reviewed. Tables show results and agreement; write them when they are."
+        raise OutputError(message)
     present = provenance_of()
     cells = present.stated(identify=False).cells(None)
     provenance = {name: value for name, value in cells.items() if value}
