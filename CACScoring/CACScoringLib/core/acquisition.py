@@ -24,10 +24,9 @@ _OF_CONTRAST = {
 
 _NO_NAMES = {
     "anonymous", "anonymised", "anonymized", "anonym", "anonymisiert", "anonyme", "anonimo", "anon", "unknown", "unk",
-    "unbekannt", "inconnu", "desconocido", "sconosciuto", "none", "null", "nil", "na", "nan", "no", "not", "id", "name",
-    "noid", "noname", "test", "dummy", "default", "patient", "patientid", "patientname", "subject", "removed",
-    "redacted", "deleted", "hidden", "masked", "deidentified", "deid", "undefined", "unspecified", "unnamed", "missing",
-    "empty", "available", "applicable", "given", "value",
+    "unbekannt", "inconnu", "desconocido", "none", "null", "nil", "na", "no", "not", "id", "name", "noid", "noname",
+    "test", "dummy", "default", "patient", "patientid", "subject", "removed", "redacted", "deleted", "hidden", "masked",
+    "deidentified", "undefined", "unspecified", "unnamed", "missing", "empty", "available", "applicable", "given",
 }
 # fmt: on
 """Words of placeholders for an ID or a name, without accents."""
@@ -121,11 +120,11 @@ class Acquisition:
     @property
     def identity(self) -> dict[str, str]:
         """Facts that tell patients apart, by field, in one spelling; placeholders are none."""
-        family, given = f"{self.patient_name or ''}^".split("=")[0].split("^")[:2]
+        family_name, given_name = f"{self.patient_name or ''}^".split("=")[0].split("^")[:2]
         facts = {
             "patient_id": (self.patient_id or "").strip(),
             "patient_id_issuer": (self.patient_id_issuer or "").strip(),
-            "patient_name": " ".join(sorted(re.findall(r"[^\W_]+", _plain(f"{family} {given}")))),
+            "patient_name": " ".join(sorted(re.findall(r"[^\W_]+", _plain(f"{family_name} {given_name}")))),
         }
         facts = {name: text for name, text in facts.items() if not is_placeholder(text)}
         birth_date = self.patient_birth_date or ""

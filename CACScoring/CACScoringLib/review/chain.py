@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import JournalError
-from ..core.files import parse_json, sync_folder
+from ..core.files import parse_json, read_file, sync_folder
 from .signatures import public_key, signature_of
 
 Line = dict[str, Any]
@@ -114,7 +114,7 @@ def register(register_file: Path, kind: str, **facts: object) -> None:
 def last_hash(file: Path) -> str:
     """Return the hash of the last line of a file; "" without one. Raises JournalError."""
     try:
-        return str(_last_line(file.read_bytes()).get("sha256", ""))
+        return str(_last_line(read_file(file)).get("sha256", ""))
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, AttributeError) as error:

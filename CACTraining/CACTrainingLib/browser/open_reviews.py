@@ -97,10 +97,6 @@ class OpenReview(RecordedReview):
         last = self.last_change()
         return None if last is None else last.reader
 
-    def lesion_volume(self, method: str) -> bytes | None:
-        """Return the labels of a method's lesions (`ScanImages.lesions`); None if there is no such method."""
-        return self.images.lesions(self.review, method) if method in self.review.methods else None
-
     def _undecided(self, method: str) -> set[int]:
         """Return the ids of disputed lesions that the consensus has not decided yet."""
         method_review = self.review.review(method)

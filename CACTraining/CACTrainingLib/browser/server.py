@@ -284,7 +284,7 @@ class Server:
     async def _lesions(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
         self._check_shown(request, method)
-        return _bytes(await self._with_review(request, lambda review: review.lesion_volume(method)))
+        return _bytes(await self._with_review(request, lambda review: review.images.lesions(review.review, method)))
 
     def open_first(self) -> None:
         """Open the first scan of the first reader's list in advance."""

@@ -258,14 +258,14 @@ def test_a_record_written_without_the_key_is_not_signed(results, case, tmp_path,
 
 def test_lines_of_several_keys_are_right_if_all_are_named(results, case, tmp_path, monkeypatch):
     pytest.importorskip("cryptography")
-    own = signatures.public_key()
+    site_key = signatures.public_key()
     with monkeypatch.context() as colleague:
         as_another_user(colleague, tmp_path / "colleague")
         OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
         key = signatures.public_key()
     OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
-    assert faults(results, own, key) == []
-    assert verify(results, "--key", own, "--key", key) == 0
+    assert faults(results, site_key, key) == []
+    assert verify(results, "--key", site_key, "--key", key) == 0
     assert any(f"is signed by {key}, which --key does not name" in fault for fault in faults(results))
     assert faults(results, key)
 
@@ -291,7 +291,7 @@ def test_a_register_deleted_before_a_journal_is_read_anew_is_found(results, case
 
 
 @pytest.mark.parametrize(("hours", "is_fault"), [(-24 * 30, True), (-1, True), (-0.01, False), (1, False)])
-def test_a_register_whose_clock_went_back_is_found(results, case, monkeypatch, hours, is_fault):
+def test_a_clock_set_back_shows_in_the_register(results, case, monkeypatch, hours, is_fault):
     class Moved(datetime):
         @classmethod
         def now(cls, tz=None):

@@ -285,11 +285,11 @@ class TestDoubleReading:
         for client, site in ((ann, Artery.LAD), (bob, Artery.LCX)):
             assert eve.raw("GET", f"{base}/consensus", headers={"Cookie": eve.cookie})[0] == 400
             for row in client.get("/api/work")["rows"]:
-                own = f"/api/scans/{row['id']}/own"
-                lesions = client.get(own)["methods"]["threshold"]["lesions"]
-                client.act(own, "assign", lesions=[max(lesions, key=lambda x: x["agatston"])["id"]], site=int(site))
-                client.act(own, "reject-rest")
-                client.act(own, "accept")
+                path = f"/api/scans/{row['id']}/own"
+                lesions = client.get(path)["methods"]["threshold"]["lesions"]
+                client.act(path, "assign", lesions=[max(lesions, key=lambda x: x["agatston"])["id"]], site=int(site))
+                client.act(path, "reject-rest")
+                client.act(path, "accept")
         first = f"/api/scans/{ann.get('/api/work')['rows'][0]['id']}"
         for client, path in ((ann, f"{first}/consensus"), (eve, f"{base}/own")):
             assert client.raw("GET", path, headers={"Cookie": client.cookie})[0] == 400
@@ -349,12 +349,12 @@ class TestDoubleReading:
         }
         assert client.post(f"{base}/act", request)[0] == 404
         for reader in ("Ann", "Bob"):
-            other = client.server.client(reader)
-            for row in other.get("/api/work")["rows"]:
-                assert not set(other.rows()) & {"one", "two", "three"}
-                assert other.raw("GET", "/api/agreement", headers={"Cookie": other.cookie})[0] == 400
-                shown = other.act(f"/api/scans/{row['id']}/own", "no-calcium")
-        assert shown["methods"].keys() == {"threshold", "decomposition"}
+            session = client.server.client(reader)
+            for row in session.get("/api/work")["rows"]:
+                assert not set(session.rows()) & {"one", "two", "three"}
+                assert session.raw("GET", "/api/agreement", headers={"Cookie": session.cookie})[0] == 400
+                final_state = session.act(f"/api/scans/{row['id']}/own", "no-calcium")
+        assert final_state["methods"].keys() == {"threshold", "decomposition"}
         assert client.rows().keys() == {"one", "two", "three"}
         assert client.get("/api/agreement")["pairs"][0]["scans"] == 3
         status, answer = client.post(f"{base}/act", request | {"method": "threshold", "version": 2, "on": False})
