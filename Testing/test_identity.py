@@ -132,7 +132,7 @@ def test_two_people_are_refused_before_scoring_and_compared_on_request(scans, ca
         ("score", scans / "c", "--earlier", out / "a", *files),
     ):
         assert run(*command) == cli.BAD_INPUT
-        assert "different patient IDs or issuers of them by their pseudonyms" in capsys.readouterr().err
+        assert "differ in patient ID" in capsys.readouterr().err
     assert not (scans / "compared").exists()
     assert not (scans / "scored").exists()
     assert run("score", scans / "c", "--earlier", out / "a", *files, "--different-patients") == 0
@@ -147,3 +147,24 @@ def test_a_lost_key_leaves_scores_and_a_warning(scans, monkeypatch):
     assert "patient-key" in record.warning_codes
     assert record.acquisition.patient_digest is None
     assert not (scans / "lost.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("tags", "difference"),
+    [
+        ({"IssuerOfPatientID": "CLINIC-Y"}, "patient ID issuer"),
+        ({"PatientBirthDate": "19510817"}, "patient birth date"),
+        ({"PatientName": "DOE^JOHN", "PatientBirthDate": "19600101"}, "patient birth date and patient name"),
+        ({"PatientName": "DOE^JANE"}, ""),
+        ({"PatientID": "000000", "PatientBirthDate": "19600101"}, "patient birth date"),
+    ],
+)
+def test_patients_are_compared_by_all_facts_of_their_headers(scans, capsys, tags, difference):
+    out = score_all(scans)
+    scan, _ = noisy_heart((10, 50, 50), [(np.s_[5, 20:25, 20:24], 250)])
+    person = {**PERSON, "StudyDate": DATES["c"], **tags}
+    write_series(scans / "d", scan.hu, spacing_mm=SPACING_MM, origin_mm=ORIGIN_MM, tags=person)
+    heart = ("--heart", scans / "c-heart.nii.gz", "--threshold-only", "--output", scans / "scored")
+    status = run("score", scans / "d", "--earlier", out / "a", *heart)
+    assert status == (cli.BAD_INPUT if difference else 0)
+    assert f"differ in {difference}," in capsys.readouterr().err if difference else (scans / "scored").is_dir()

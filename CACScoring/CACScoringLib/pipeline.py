@@ -184,7 +184,7 @@ def score_scan(
         table, sex = settings.percentile_table, settings.sex or patient.patient_sex
         categories = categories_of(clinical, percentile_of(clinical, table, sex, age_years))
     acquisition = with_pseudonym(scan.acquisition)
-    if acquisition.patient_id and not acquisition.patient_digest:
+    if acquisition.identity and not acquisition.patient_key:
         message = "The key of pseudonyms cannot be read or made, so that the result does not keep whose scan this is."
         doubts.append(ScanWarning("patient-key", message))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity)

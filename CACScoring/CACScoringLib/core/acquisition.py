@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 # fmt: off
@@ -20,11 +20,22 @@ _OF_CONTRAST = {
     "medium", "media", "contrast", "contraste", "contrasto", "contrastmiddel", "kontrast", "kontrastmittel", "km",
     "injecte", "injectee", "produit", "kontrastu", "контраста", "mdc", "mezzo", "pdc", "de", "di", "ml", "cc",
 }
-# fmt: on
 """Words for none, and words beside them, in values of ContrastBolusAgent, without accents."""
 
-IDENTIFYING = ("patient_name", "patient_id", "patient_id_issuer", "study_date", "series_uid")
+_NO_NAMES = {
+    "anonymous", "anonymised", "anonymized", "anonym", "anonymisiert", "anonyme", "anonimo", "anon", "unknown", "unk",
+    "unbekannt", "inconnu", "desconocido", "none", "null", "nil", "na", "no", "not", "id", "name", "noid", "noname",
+    "test", "dummy", "default", "patient", "patientid", "subject", "removed", "redacted", "deleted", "hidden", "masked",
+    "deidentified", "undefined", "unspecified", "unnamed", "missing", "empty", "available", "applicable", "given",
+}
+# fmt: on
+"""Words of placeholders for an ID or a name, without accents."""
+
+IDENTIFYING = ("patient_name", "patient_id", "patient_id_issuer", "patient_birth_date", "study_date", "series_uid")
 """Fields that identify a person."""
+
+_UNLISTED = ("patient_birth_date", "identity_digests")
+"""Fields that serve to compare patients alone."""
 
 PSEUDONYM = ("patient_digest", "study_digest", "shifted_day", "patient_key")
 """Fields that tell persons and their studies apart without identifying them."""
@@ -32,17 +43,27 @@ PSEUDONYM = ("patient_digest", "study_digest", "shifted_day", "patient_key")
 
 def agent_named(text: str | None) -> str | None:
     """Return the contrast agent that a text names; None if there is none or it says so in any words."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", (text or "").casefold()) if not unicodedata.combining(c))
-    words = set(re.findall(r"[^\W\d_]+|\d+", re.sub(r"\b([wn])\s*/\s*([oa])\b", r"\1\2", plain)))
+    words = set(re.findall(r"[^\W\d_]+|\d+", re.sub(r"\b([wn])\s*/\s*([oa])\b", r"\1\2", _plain(text))))
     is_none = not words or (bool(words & _NEGATIONS) and words <= _NEGATIONS | _OF_CONTRAST)
     return None if is_none or not text else text.strip()
+
+
+def is_placeholder(text: str) -> bool:
+    """True for an ID or a name that stands for none, such as ANONYMOUS, N/A, 000000 or XXX."""
+    words = re.findall(r"[^\W_]+", _plain(text))
+    return "".join(words) in _NO_NAMES or all(w in _NO_NAMES or re.fullmatch("0+|9{3,}|x{2,}", w) for w in words)
+
+
+def _plain(text: str | None) -> str:
+    """Return a text in small letters without accents."""
+    return "".join(c for c in unicodedata.normalize("NFKD", (text or "").casefold()) if not unicodedata.combining(c))
 
 
 @dataclass(frozen=True)
 class Acquisition:
     """Acquisition parameters of a scan, and who was scanned. None means unknown.
 
-    Name, ID with its issuer, study date and series UID identify a person: `facts` omits them by default.
+    Fields of IDENTIFYING identify a person: `facts` omits them by default.
 
     Attributes:
         file_format: Source of the scan, such as "DICOM" or "memory".
@@ -61,6 +82,7 @@ class Acquisition:
         shifted_day: Number of the study's day, moved by a number of days that follows from patient and key, so that
             days of one patient keep their order and distance.
         patient_key: Beginning of a digest of the key, to tell by which one the digests were made.
+        identity_digests: Digest of each fact of `identity`.
     """
 
     file_format: str
@@ -81,6 +103,7 @@ class Acquisition:
     patient_id: str | None = None
     patient_id_issuer: str | None = None
     patient_name: str | None = None
+    patient_birth_date: str | None = None
     mass_factor_patient: float | None = None
     mass_factor_small: float | None = None
     mass_factor_medium: float | None = None
@@ -92,6 +115,20 @@ class Acquisition:
     study_digest: str | None = None
     shifted_day: int | None = None
     patient_key: str | None = None
+    identity_digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Facts that tell patients apart, by field, in one spelling; placeholders are none."""
+        family_name, given_name = f"{self.patient_name or ''}^".split("=")[0].split("^")[:2]
+        facts = {
+            "patient_id": (self.patient_id or "").strip(),
+            "patient_id_issuer": (self.patient_id_issuer or "").strip(),
+            "patient_name": " ".join(sorted(re.findall(r"[^\W_]+", _plain(f"{family_name} {given_name}")))),
+        }
+        facts = {name: text for name, text in facts.items() if not is_placeholder(text)}
+        birth_date = self.patient_birth_date or ""
+        return facts | ({"patient_birth_date": birth_date} if birth_date > "1901" else {})
 
     @property
     def series_sha256(self) -> str | None:
@@ -112,9 +149,9 @@ class Acquisition:
         return 120.0 if self.kvp and is_like_120_kvp else self.kvp
 
     def facts(self, identify: bool = False) -> dict[str, str | float | None]:
-        """Return all facts by name; those that identify a person only with `identify`."""
-        facts = asdict(self)
-        return {name: value for name, value in facts.items() if identify or name not in IDENTIFYING}
+        """Return the facts for tables by name; those that identify a person only with `identify`."""
+        omitted = _UNLISTED if identify else (*_UNLISTED, *IDENTIFYING)
+        return {name: value for name, value in asdict(self).items() if name not in omitted}
 
     @property
     def pseudonym(self) -> dict[str, Any]:

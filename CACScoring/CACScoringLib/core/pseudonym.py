@@ -28,8 +28,11 @@ _DAYS = 2**30
 
 
 def with_pseudonym(acquisition: Acquisition) -> Acquisition:
-    """Add the pseudonym of patient and study, unless the patient ID is unknown or the key cannot be used."""
-    if not (patient_id := (acquisition.patient_id or "").strip()):
+    """Add the pseudonym of patient and study and the digests of `Acquisition.identity`.
+
+    Those of unknown facts are missing, and all if the key cannot be used.
+    """
+    if not (identity := acquisition.identity):
         return acquisition
     try:
         key = _key()
@@ -39,8 +42,12 @@ def with_pseudonym(acquisition: Acquisition) -> Acquisition:
     def digest(*parts: str) -> str:
         return hmac.new(key, json.dumps(parts).encode(), "sha256").hexdigest()
 
-    person = (acquisition.patient_id_issuer or "").strip(), patient_id
-    pseudonym = replace(acquisition, patient_digest=digest("patient", *person), patient_key=digest("key")[:16])
+    digests = {name: digest(name, text) for name, text in identity.items()}
+    acquisition = replace(acquisition, identity_digests=digests, patient_key=digest("key")[:16])
+    if (patient_id := identity.get("patient_id")) is None:
+        return acquisition
+    person = identity.get("patient_id_issuer", ""), patient_id
+    pseudonym = replace(acquisition, patient_digest=digest("patient", *person))
     if (day := ordinal_of(acquisition.study_date)) is None:
         return pseudonym
     shift = int(digest("shift", *person), 16) % _DAYS

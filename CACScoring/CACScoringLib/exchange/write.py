@@ -43,7 +43,8 @@ def source_for(
     content["input"].pop("name")
     for name in ("provenance", "seconds", "review"):
         content.pop(name, None)
-    content["acquisition"] = {n: fact for n, fact in content["acquisition"].items() if n not in PSEUDONYM}
+    for name in (*PSEUDONYM, "identity_digests"):
+        content["acquisition"].pop(name)
     voxels = [counted_labels(result)]
     if (map_image := _map_of(result, calcium_map)) is not None:
         voxels.append(map_image)

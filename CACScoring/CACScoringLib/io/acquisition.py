@@ -66,6 +66,7 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
         patient_id=text("PatientID"),
         patient_id_issuer=text("IssuerOfPatientID"),
         patient_name=text("PatientName"),
+        patient_birth_date=_date(text("PatientBirthDate")),
         patient_height_m=plausible("PatientSize", *_HEIGHTS_M),
         patient_weight_kg=plausible("PatientWeight", *_WEIGHTS_KG),
         mass_factor_patient=factors("CalciumScoringMassFactorPatient", 1)[0],

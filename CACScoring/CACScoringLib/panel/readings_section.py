@@ -203,8 +203,8 @@ class ReadingsSection(Section):
         confirmed = [self._isConfirmed(*row) for row in self._rows()]
         ui.openReadingButton.setEnabled(bool(confirmed))
         ui.planButton.setVisible(bool(confirmed) and not self._planned)
-        # Tables show the others' answers, so that a reader gets them after the last reading of the plan.
-        may_write = bool(confirmed or self._planned) and (all(confirmed) or not self._planned)
+        # Tables show all answers, so that readers of the plan get them after its last reading, and nobody else.
+        may_write = bool(confirmed) and self._work.is_closed
         self.task.update(may_write and importlib.util.find_spec(TRAINING_LIBRARY) is not None)
         ui.readingFrame.setVisible(reading is not None and reading.review is not None)
         if reading is not None:
@@ -225,16 +225,14 @@ class ReadingsSection(Section):
             self._say(_("There is no other reading to do."))
 
     def _mayRead(self, case_id: str, kind: str) -> bool:
-        from ..readings.journals import FIRST
-
-        return kind == FIRST or self._work.may_read_again(self._work.cases[case_id], self._reader)
+        return not self._work.refusal(self._work.cases[case_id], self._reader, kind, to_change=True)
 
     def _open(self, row: int) -> None:
         from .scene_reading import SceneReading
 
         case_id, kind = self._rows()[row]
         if not self._mayRead(case_id, kind):
-            self._say(_("This scan is read again after its first reading is confirmed."))
+            self._say(self._work.refusal(self._work.cases[case_id], self._reader, kind, to_change=True))
             return
         work = self._work
         case, reader = work.cases[case_id], self._reader

@@ -50,14 +50,7 @@ def blind_content(content: SceneContent) -> SceneContent:
 
 
 _BLIND_FIELDS = (
-    "input",
-    "acquisition",
-    "heart",
-    "models",
-    "measured",
-    "normalisation",
-    "mass_calibration",
-    "provenance",
+    *("input", "acquisition", "heart", "models", "measured", "normalisation", "mass_calibration", "provenance"),
 )
 """Fields of a record that show no result of the networks."""
 

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..cohort.folder import RECORD, safe_name
+from ..cohort.dictionary import FILE as DICTIONARY
+from ..cohort.folder import FAILURES, RECORD, TABLE, safe_name
+from ..cohort.parquet import TABLES, table_path
+from ..cohort.scoring import RECORD as SCAN_RECORD
 from ..core.errors import UnreadableError
-from ..core.files import LAST_FILE, REVIEWS, file_sha256, parse_json, read_file
+from ..core.files import LAST_FILE, RESULT_FILES, REVIEWS, file_sha256, parse_json, read_file
 from ..core.labels import NOT_CORONARY, Artery, Labelled, site_of
 from ..review.folder import labels_as_scored
 from ..review.journal import Journal
@@ -27,6 +30,8 @@ SHARED, CONSENSUS = "shared", "consensus"
 
 FIRST, AGAIN = "own", "again"
 """Kinds of a reader's own readings: the first, and its repetition. The third kind is CONSENSUS."""
+
+_OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 _PREFIXES = {FIRST: "reader ", AGAIN: "repeat "}
 
@@ -59,7 +64,25 @@ def open_journal(file: Path, patient_digest: str = "") -> Journal:
     """
     folder = file.parent.parent
     root = root_of(folder)
-    return Journal(file, result_sha256(folder), plan_sha256(root), root / REGISTER, patient_digest)
+
+    def facts() -> dict[str, Any]:
+        return {"files": result_hashes(folder)} | ({"patient": patient_digest} if patient_digest else {})
+
+    return Journal(file, result_sha256(folder), plan_sha256(root), root / REGISTER, facts)
+
+
+def result_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files of a result and of the tables of its cohort, by path below the results."""
+    root = root_of(folder)
+    files = [folder / name for name in RESULT_FILES if name != SCAN_RECORD]
+    files += [*(root / name for name in (TABLE, FAILURES, DICTIONARY)), *(table_path(root, name) for name in TABLES)]
+    return {file.relative_to(root).as_posix(): file_sha256(file) for file in files if file.is_file()}
+
+
+def hashes_below(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of all files below a folder, by path; those that file managers leave are passed over."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name not in _OF_FILE_MANAGERS)
+    return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
 
 
 def root_of(folder: Path) -> Path:
@@ -119,13 +142,8 @@ def stamp_of(case: ReviewCase, reading: str) -> tuple[Any, ...] | None:
 
 def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
     """Return the labels of a reading by method, without opening the scan. Raises CTError."""
-    return labels_after(journal_of(case, reading))
-
-
-def labels_after(journal: Journal, entries: int | None = None) -> dict[str, Labelled]:
-    """Return the labels of a reading by method after its first entries, or all. Raises CTError."""
-    labels = labels_as_scored(journal.file.parent.parent)
-    for entry in journal.entries[:entries]:
+    labels = labels_as_scored(case.folder)
+    for entry in journal_of(case, reading).entries:
         for method, voxels in (entry.change.voxels if entry.change else {}).items():
             values = voxels.before if entry.kind == "undo" else voxels.after
             labels[method] = labels[method].with_labels(voxels.flat, values)

@@ -28,7 +28,7 @@ class PlannedReading:
         reader: Name of the reader.
         scan: Folder of the scan's results.
         kind: FIRST for the first reading of a scan, AGAIN for its repetition.
-        is_blind: True if names and automatic scores are hidden until the reader has reviewed the scan.
+        is_blind: True if names and automatic scores are hidden until all readings are reviewed.
         not_before: Date before which a repetition does not begin, ISO 8601; "" for any.
     """
 
@@ -60,7 +60,7 @@ def plan_of(
         washout: Date before which no repetition begins, ISO 8601; "" for any.
 
     Returns:
-        Readings by reader in their order; empty without a plan.
+        Readings of all planned readers in their order; empty without a plan.
 
     Raises:
         OutputError: The plan is damaged, or not one of these readers and scans.
@@ -84,7 +84,7 @@ def plan_of(
         if planned != scans:
             fault = f"plans no scans for {reader}" if not planned else "is a plan of other scans"
             raise OutputError(f"{file} {fault}. Name its readers, or move it away to make a new plan.")
-    return [reading for reading in plan if reading.reader in readers]
+    return plan
 
 
 def planned_readers(folder: Path) -> list[str]:

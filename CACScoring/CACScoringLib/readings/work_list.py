@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from ..core.errors import CTError
@@ -43,9 +45,12 @@ class WorkList:
         readers: Names of the readers.
         double: True if each reader has a separate reading, hidden from the others before a consensus; else all share
             one.
-        blind: True if names and automatic scores are hidden until a reader has reviewed a scan.
+        blind: True if names and automatic scores are hidden: those of a shared reading until it is reviewed, else until
+            all readings are.
         plan: Planned readings by reader; empty without a plan.
         adjudicator: Who alone decides where readers differ; "" for the readers together.
+        is_independent: True for blind or planned readings of several readers. Before all are reviewed, they see nothing
+            of each other, and nothing of the networks if blind; then no reading is changed any more.
     """
 
     def __init__(
@@ -67,6 +72,9 @@ class WorkList:
         ids = {case.folder.name: case.id for case in cases}
         plan = [reading for reading in plan if reading.scan in ids]
         self.plan = {r: [(ids[p.scan], p.kind) for p in plan if p.reader == r] for r in readers}
+        self.is_independent = double and (blind or bool(plan))
+        self._to_read = [(ids[p.scan], p.reader, p.kind) for p in plan] or list(product(self.cases, readers, [FIRST]))
+        self._is_closed = not self.is_independent
         self._not_before = {(p.reader, ids[p.scan]): p.not_before for p in plan if p.kind == AGAIN}
         self._places: dict[str, dict[tuple[str, str], int]] = {}
         for reader in self.people:
@@ -75,6 +83,12 @@ class WorkList:
             kind = CONSENSUS if reader == adjudicator else FIRST
             order = self.plan.get(reader) or [(case_id, kind) for case_id in case_ids]
             self._places[reader] = {reading: n for n, reading in enumerate(order)}
+        self._addresses = {
+            (reader, case_id, kind): secrets.token_hex(8) if blind or kind == AGAIN else case_id
+            for reader, places in self._places.items()
+            for case_id, kind in places
+        }
+        self._places_at = {(key[0], address): key[1:] for key, address in self._addresses.items()}
 
     def reading_of(self, reader: str, kind: str) -> str:
         """Return the reading that a reader edits. kind: FIRST, AGAIN or CONSENSUS."""
@@ -87,10 +101,31 @@ class WorkList:
         stamp = stamp_of(case, reading)
         return ReadingProgress() if stamp is None else _progress(case, reading, stamp)
 
+    @property
+    def is_closed(self) -> bool:
+        """True if all readings that must be independent are reviewed, also those of planned readers who are absent."""
+        self._is_closed = self._is_closed or all(
+            self.progress(self.cases[case_id], self.reading_of(reader, kind)).state == "reviewed"
+            for case_id, reader, kind in self._to_read
+        )
+        return self._is_closed
+
     def consensus_due(self, case: ReviewCase) -> bool:
-        """True if all readers, at least two, have reviewed the scan."""
+        """True if all readers, at least two, have reviewed the scan, and all scans if readings are independent."""
         states = [self.progress(case, self.reading_of(reader, FIRST)).state for reader in self.readers]
-        return self.double and len(states) > 1 and set(states) == {"reviewed"}
+        return self.double and len(states) > 1 and set(states) == {"reviewed"} and self.is_closed
+
+    def refusal(self, case: ReviewCase, reader: str, kind: str, to_change: bool = False) -> str:
+        """Return the reason why a reader may not open a reading, or change it; "" if there is none."""
+        if kind == CONSENSUS and not self.consensus_due(case):
+            return "A consensus begins when all readers have reviewed the scan, and all scans if blind or planned."
+        if self.adjudicator and (kind == CONSENSUS) != (reader == self.adjudicator):
+            return f"{self.adjudicator} decides where readers differ, and reads nothing else."
+        if kind == AGAIN and not self.may_read_again(case, reader):
+            return "This scan is read again after all first readings, and not before the planned date."
+        if to_change and self.is_independent and self.is_closed and kind != CONSENSUS:
+            return "All readings are reviewed and their results are shown, so that none is changed any more."
+        return ""
 
     def may_read_again(self, case: ReviewCase, reader: str) -> bool:
         """True if the plan repeats a scan, its date has come, and the reader has finished all first readings."""
@@ -107,12 +142,23 @@ class WorkList:
             return f"Case {1 + self._places[reader][place]}"
         return f"{case.name} (again)" if kind == AGAIN else case.name
 
+    def address(self, reader: str, case_id: str, kind: str) -> str:
+        """Return the identifier of a reading in a reader's addresses, which shows neither scan nor repetition."""
+        return self._addresses[reader, case_id, kind]
+
+    def place_at(self, reader: str, address: str) -> tuple[ReviewCase, str] | None:
+        """Return the scan and the kind of the reading at an address; None if there is none."""
+        place = self._places_at.get((reader, address))
+        return place and (self.cases[place[0]], place[1])
+
     def order(self, reader: str) -> list[tuple[str, str]]:
         """Return scan and kind of each reading: as planned, else as the cases; if blind, shuffled for each reader."""
         return list(self._places[reader])
 
     def hides(self, case: ReviewCase, reader: str, kind: str) -> bool:
         """True if a scan's name and automatic results are still hidden from a reader."""
+        if self.double and kind != CONSENSUS:
+            return self.blind and not self.is_closed
         return self.blind and self.progress(case, self.reading_of(reader, kind)).state != "reviewed"
 
 

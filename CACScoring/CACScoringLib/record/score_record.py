@@ -148,7 +148,8 @@ class ScoreRecord:
     def as_json(self, identify: bool = False) -> dict[str, Any]:
         """Return the content of `scores.json`. identify: Keep the patient's identity and the folders of paths."""
         content = content_of(self.stated(identify))
-        return {"schema": SCHEMA, **content, "acquisition": self.acquisition.facts(identify)}
+        digests = {"identity_digests": self.acquisition.identity_digests}
+        return {"schema": SCHEMA, **content, "acquisition": self.acquisition.facts(identify) | digests}
 
     def stated(self, identify: bool) -> ScoreRecord:
         """Return the record as results state it. identify: Keep the folders of paths, which often name patients."""

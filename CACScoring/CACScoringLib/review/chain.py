@@ -1,8 +1,8 @@
 """Chained lines of JSON in a file that only grows.
 
 Each line holds the hash of the one before (`previous`) and of its own content (`sha256`), which shows a later change of
-any line, and a signature of this hash. A line is signed only after a line with the same key's signature, so that the
-last signature vouches for all lines. What a killed process left of its last line is overwritten by the next one.
+any line, and a signature of this hash by the key of its writer. What a killed process left of its last line is
+overwritten by the next one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import JournalError
-from ..core.files import parse_json, sync_folder
-from .signatures import is_signed, public_key, signature_of
+from ..core.files import parse_json, read_file, sync_folder
+from .signatures import public_key, signature_of
 
 Line = dict[str, Any]
 
@@ -81,8 +81,7 @@ def append_lines(file: Path, contents: Iterable[Line], size: int | None = None) 
             message = f"The change was not saved: another program has changed {file}. Open the scan again."
             raise JournalError(message)
         end = present.rfind(b"\n") + 1
-        last: Line = parse_json(present[:end].splitlines()[-1]) if end else {}
-        lines = []
+        last, lines = _last_line(present), []
         for content in contents:
             last = _sealed(content, last)
             lines.append(last)
@@ -112,14 +111,27 @@ def register(register_file: Path, kind: str, **facts: object) -> None:
         raise JournalError(message) from error
 
 
+def last_hash(file: Path) -> str:
+    """Return the hash of the last line of a file; "" without one. Raises JournalError."""
+    try:
+        return str(_last_line(read_file(file)).get("sha256", ""))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, AttributeError) as error:
+        raise damaged(file, error) from error
+
+
+def _last_line(content: bytes) -> Line:
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    line: Line = parse_json(lines[-1]) if lines else {}
+    return line
+
+
 def _sealed(content: Line, last: Line) -> Line:
     """Return a line with hashes and signature that follows the last line of a file; {} for none."""
-    content = content | {"previous": last.get("sha256", "")}
-    line = content | {"sha256": _hash_of(content)}
-    key = public_key()
-    if key and (not last or is_signed(last["sha256"], last.get("signature"), key)):
-        line["signature"] = signature_of(line["sha256"])
-    return line
+    content = content | {"previous": last.get("sha256", ""), "key": public_key()}
+    sha256 = _hash_of(content)
+    return content | {"sha256": sha256, "signature": signature_of(sha256)}
 
 
 def _hash_of(content: Line) -> str:

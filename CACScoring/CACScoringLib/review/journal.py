@@ -1,14 +1,14 @@
 """The journal of a review: a file to which every change is appended with time and reader, and from which it is rebuilt.
 
-The first line names the schema and the hashes of the result and of the reading plan that the review began with; other
-lines are an `Entry` each. Lines are chained and signed (`chain`). A line is on the disk when `append` returns, so that
-no more than the change in flight is lost. A register notes the first entry and those of a confirmed score, which shows
-that a journal was removed or cut.
+The first line names the schema and the hashes of the result, of its files, of the reading plan and of the register's
+last line when the review began; other lines are an `Entry` each. Lines are chained and signed (`chain`). A line is on
+the disk when `append` returns, so that no more than the change in flight is lost. A register notes the first entry and
+those of a confirmed score, which shows that a journal was removed or cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,11 +20,11 @@ from ..core.decoding import WHEN_SET, content_of, decoded, restore
 from ..core.errors import JournalError, WrongValueError
 from ..core.labels import NOT_CORONARY, SITES
 from ..record.review_record import Confirmation, JournalRecord
-from .chain import Line, append_lines, damaged, read_lines, register
+from .chain import Line, append_lines, damaged, last_hash, read_lines, register
 from .review import Difference
 from .state import Change
 
-SCHEMA = "cac-review/2"
+SCHEMA = "cac-review/3"
 CHANGES = ("edit", "undo", "redo")
 """Kinds of entries with a change; entries without are "time" and "export"."""
 
@@ -70,7 +70,11 @@ class Journal:
         result_sha256: Hash of the result that is reviewed.
         plan_sha256: Hash of the reading plan; "" without one.
         register: File in which the journal is registered; None for none.
-        patient_digest: `Acquisition.patient_digest`, which a new journal keeps; empty if unknown.
+        facts: Function that returns what the first line of a new journal keeps besides.
+
+    Attributes:
+        entries: Entries in order.
+        lines: Lines as in the file; the first is the header.
 
     Raises:
         JournalError: The file is no journal, is damaged, or belongs to another result or plan.
@@ -82,21 +86,20 @@ class Journal:
         result_sha256: str,
         plan_sha256: str = "",
         register: Path | None = None,
-        patient_digest: str = "",
+        facts: Callable[[], Line] = dict,
     ) -> None:
         self.file = file
         self._header = {"schema": SCHEMA, "result": result_sha256, "plan": plan_sha256}
-        if patient_digest:
-            self._header["patient"] = patient_digest
-        self._register = register
+        self._register, self._facts = register, facts
         self.entries: list[Entry] = []
-        lines, self._size = read_lines(file)
-        self.hashes: list[str] = [line["sha256"] for line in lines]
+        self.lines, self._size = read_lines(file)
+        if self.lines:
+            self._take_in(*self.lines)
+
+    @property
+    def hashes(self) -> list[str]:
         """Hash of each line."""
-        self.signature: str = lines[-1].get("signature", "") if lines else ""
-        """Signature of the last line, which vouches for all; "" without one."""
-        if lines:
-            self._take_in(*lines)
+        return [line["sha256"] for line in self.lines]
 
     @property
     def steps(self) -> list[tuple[str, Change]]:
@@ -107,7 +110,7 @@ class Journal:
     @property
     def mark(self) -> JournalRecord | None:
         """The journal as its last entry leaves it; None before the first."""
-        return JournalRecord(self.file.name, len(self.entries), self.hashes[-1]) if self.hashes else None
+        return JournalRecord(self.file.name, len(self.entries), self.hashes[-1]) if self.lines else None
 
     @property
     def seconds(self) -> float:
@@ -121,7 +124,7 @@ class Journal:
         """
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
-        contents = [*([] if self.hashes else [self._header]), _content(entry)]
+        contents = [*([] if self.lines else [self._first_line()]), _content(entry)]
         try:
             lines, self._size = append_lines(self.file, contents, self._size)
         except OSError as error:
@@ -131,11 +134,14 @@ class Journal:
                 "the permissions of the folder, and make the change again."
             ) from error
         was_confirmed = bool(self.entries) and self.entries[-1].reviewed
-        self.hashes += [line["sha256"] for line in lines]
+        self.lines += lines
         self.entries.append(entry)
         if self._register is not None and (entry.number == 1 or was_confirmed or entry.reviewed):
             name = self.file.relative_to(self._register.parent).as_posix()
             register(self._register, "journal", file=name, entries=entry.number, last=self.hashes[-1])
+
+    def _first_line(self) -> Line:
+        return self._header | self._facts() | {"register": "" if self._register is None else last_hash(self._register)}
 
     def _file_size(self) -> int:
         try:

@@ -375,16 +375,28 @@ def _acquisition_bars(pair: Pair) -> list[str]:
     return bars
 
 
+def _compared_identity(first: Acquisition, second: Acquisition) -> tuple[set[str], set[str]]:
+    """Return the facts of `Acquisition.identity` that agree and that differ, by their digests if of one key."""
+    is_same_key = first.patient_key is not None and first.patient_key == second.patient_key
+    facts, later = (scan.identity_digests if is_same_key else scan.identity for scan in (first, second))
+    agreeing = {name for name, fact in facts.items() if later.get(name) == fact}
+    differing = (facts.keys() & later.keys()) - agreeing
+    is_issued_once = ("patient_id_issuer" in facts) != ("patient_id_issuer" in later)
+    if is_issued_once and not agreeing & {"patient_name", "patient_birth_date"} and "patient_id" in agreeing:
+        differing.add("patient_id_issuer")
+    return agreeing, differing
+
+
 def _difference_of_patients(*scans: Acquisition) -> str:
-    """Return what tells the patients of two scans apart; empty if nothing does."""
-    digests = {(scan.patient_key, scan.patient_digest) for scan in scans}
-    if len(digests) > 1 and len({key for key, _ in digests}) == 1:
-        return "have different patient IDs or issuers of them by their pseudonyms"
-    if (
-        all(scan.patient_id for scan in scans)
-        and len({(scan.patient_id, scan.patient_id_issuer) for scan in scans}) > 1
-    ):
-        return "have different patient IDs or issuers of them"
+    """Return what tells the patients of two scans apart; empty if nothing does.
+
+    A patient whose ID and birth date agree may have changed the name.
+    """
+    agreeing, differing = _compared_identity(*scans)
+    if {"patient_id", "patient_birth_date"} <= agreeing:
+        differing.discard("patient_name")
+    if differing:
+        return f"differ in {' and '.join(sorted(differing)).replace('_', ' ').replace(' id', ' ID')}"
     return "are of patients of different sexes" if len({scan.patient_sex for scan in scans} - {None}) > 1 else ""
 
 
@@ -485,7 +497,8 @@ def _differing(
 def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> Iterator[ScanWarning]:
     checked = {"kernel": "kernel", "kvp": "tube voltage", "slice_thickness_mm": "slice thickness"}
     unknown = [title for name, title in checked.items() if not _pair_of_facts(name, pair)]
-    if not (_pair_of_facts("patient_digest", pair) or _pair_of_facts("patient_id", pair)):
+    agreeing, differing = _compared_identity(*(record.acquisition for record in pair))
+    if not ("patient_id" in agreeing | differing or {"patient_name", "patient_birth_date"} <= agreeing):
         unknown.append("patient ID")
     if unknown:
         message = f"These properties are not known for both scans and were not compared: {', '.join(unknown)}."

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
 from CACScoringLib.core.tables import table_text
@@ -23,8 +24,11 @@ from CACScoringLib.readings.journals import (
     AGAIN,
     CONSENSUS,
     FIRST,
+    REGISTER,
+    hashes_below,
     journal_of,
     labels_of,
+    root_of,
     site_name,
     stack_labels,
     stamp_of,
@@ -33,6 +37,7 @@ from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READINGS_CSV
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.reading import read_result
+from CACScoringLib.review.chain import register
 from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
@@ -41,6 +46,9 @@ from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
 
 READINGS, AGREEMENT = "readings.csv", "agreement.csv"
+
+TABLES = "tables"
+"""Kind of the register's lines with the hashes of tables."""
 
 Row = dict[str, Any]
 
@@ -173,8 +181,11 @@ def write_tables(folder: Path, work: WorkList) -> None:
     """Write READINGS and AGREEMENT into a new folder.
 
     READINGS has a row per reviewed reading with its total, then a row per lesion that any reading of the scan counts;
-    repetition is 1, 2, or "consensus". Raises OutputError, CTError.
+    repetition is 1, 2, or "consensus". The register keeps the hashes of both. Raises OutputError, CTError.
     """
+    if not work.is_closed:
+        message = "Not all planned readings are reviewed. Tables show results and agreement; write them when they are."
+        raise OutputError(message)
     present = provenance_of()
     cells = present.stated(identify=False).cells(None)
     provenance = {name: value for name, value in cells.items() if value}
@@ -184,6 +195,8 @@ def write_tables(folder: Path, work: WorkList) -> None:
         for name, columns, lines in ((READINGS, READINGS_CSV, rows), (AGREEMENT, AGREEMENT_CSV, pairs)):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
+    root = root_of(next(iter(work.cases.values())).folder)
+    register(root / REGISTER, TABLES, files=hashes_below(folder))
 
 
 def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:

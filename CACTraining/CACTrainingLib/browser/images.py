@@ -100,8 +100,10 @@ class ScanImages:
         image = self._image(name)
         return None if image is None else self._part(voxels_of(image), name in LABELS)
 
-    def lesions(self, review: ScanReview, method: str) -> bytes:
-        """Return the labels of all lesions on the grid of `volume`."""
+    def lesions(self, review: ScanReview, method: str) -> bytes | None:
+        """Return the labels of all lesions on the grid of `volume`; None if there is no such method."""
+        if method not in review.methods:
+            return None
         flat, ids = review.review(method).voxels()
         site = np.zeros(int(ids.max(initial=0)) + 1, np.uint8)
         for lesion in review.lesions(method):

@@ -15,7 +15,6 @@ import numpy as np
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import ChangedError, MaskError
-from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase
@@ -23,6 +22,7 @@ from CACScoringLib.readings.journals import (
     SHARED,
     agreed_labels,
     disputed_voxels,
+    hashes_below,
     journal_of,
     labels_of,
     reader_of,
@@ -97,10 +97,6 @@ class OpenReview(RecordedReview):
         last = self.last_change()
         return None if last is None else last.reader
 
-    def lesion_volume(self, method: str) -> bytes | None:
-        """Return the labels of a method's lesions (`ScanImages.lesions`); None if there is no such method."""
-        return self.images.lesions(self.review, method) if method in self.review.methods else None
-
     def _undecided(self, method: str) -> set[int]:
         """Return the ids of disputed lesions that the consensus has not decided yet."""
         method_review = self.review.review(method)
@@ -172,10 +168,8 @@ class OpenReview(RecordedReview):
             if dicom and (files := self._dicom_files):
                 job = DicomJob(reviewed, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
                 write_dicom(job, Progress())
-            written = sorted(file for file in folder.rglob("*") if file.is_file())
-            hashes = {file.relative_to(folder).as_posix(): file_sha256(file) for file in written}
             with self.lock:
-                self.note("export", reader, name, 0.0, files=hashes)
+                self.note("export", reader, name, 0.0, files=hashes_below(folder))
         return folder
 
     def _score_of(self, reading: str) -> ReaderScore:

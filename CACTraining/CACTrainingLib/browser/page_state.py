@@ -10,6 +10,7 @@ import numpy as np
 
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.core.warning_codes import SEVERE
+from CACScoringLib.readings.blinding import hidden
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
@@ -69,17 +70,20 @@ def blind_state(state: dict[str, Any]) -> dict[str, Any]:
     method = state["methods"]["threshold"]
     lesions = [lesion | BLIND_LESION for lesion in sorted(method["lesions"], key=lambda lesion: lesion["id"])]
     arteries = {key: score | {"interval_90": None} for key, score in method["arteries"].items()}
-    blind_method = {"status": "blind", "lesions": lesions, "arteries": arteries}
+    is_reviewed = method["status"] == "reviewed"
+    status = "reviewed" if is_reviewed else "blind"
+    blind_method = {"status": status, "lesions": lesions, "arteries": arteries}
     blind_method["total"] = method["total"] | {"interval_90": None}
     candidates = sum(lesion["site"] == Artery.UNASSIGNED for lesion in lesions)
-    head = {"score": "Blind reading", "state": "not reviewed", "summary": f"Candidates to decide: {candidates}"}
+    state_words = "reviewed" if is_reviewed else "not reviewed"
+    head = {"score": "Blind reading", "state": state_words, "summary": f"Candidates to decide: {candidates}"}
     return {
         **{name: state[name] for name in ("version", "size", "spacing_mm", "can_undo", "can_redo")},
         "methods": {"threshold": method | blind_method},
         "non_coronary": {},
         "categories": None,
         "headline": head
-        | {"interval": "", "category": "", "reviewed": False, "warning": None, "more": 0, "decision": None},
+        | {"interval": "", "category": "", "reviewed": is_reviewed, "warning": None, "more": 0, "decision": None},
         "table": {"titles": [], "rows": []},
         "warnings": [],
     }
@@ -140,6 +144,11 @@ def _runs(review: ScanReview, method: str) -> list[int]:
     return [n for first, count, row, lesion in spans for n in (row // rows, row % rows, first % columns, count, lesion)]
 
 
+def path_of(kind: str) -> str:
+    """Return the part of an address that names a reading; a repetition looks like a first reading."""
+    return CONSENSUS if kind == CONSENSUS else FIRST
+
+
 def rows_of(work: WorkList, reader: str) -> list[dict[str, Any]]:
     """Return the rows of a reader's work list."""
     return [_row(work, work.cases[case_id], reader, kind) for case_id, kind in work.order(reader)]
@@ -147,9 +156,11 @@ def rows_of(work: WorkList, reader: str) -> list[dict[str, Any]]:
 
 def _row(work: WorkList, case: ReviewCase, reader: str, kind: str) -> dict[str, Any]:
     progress, is_hidden = work.progress(case, work.reading_of(reader, kind)), work.hides(case, reader, kind)
-    row: dict[str, Any] = {"id": case.id, "reading": kind, "name": work.name_of(case, reader, kind)}
+    name = work.name_of(case, reader, kind)
+    row: dict[str, Any] = {"id": work.address(reader, case.id, kind), "reading": path_of(kind), "name": name}
     row |= {"state": progress.state, "seconds": progress.seconds}
-    row |= {"problem": progress.problem} | (_HIDDEN_FACTS if is_hidden else _facts(case, progress))
+    row |= _HIDDEN_FACTS if is_hidden else _facts(case, progress)
+    row["problem"] = hidden(case, name, progress.problem) if is_hidden else progress.problem
     if work.double:
         is_due = kind == FIRST and work.consensus_due(case)
         row["consensus"] = work.progress(case, CONSENSUS).state if is_due else None

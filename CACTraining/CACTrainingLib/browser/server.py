@@ -22,7 +22,7 @@ from aiohttp import web
 
 from CACScoringLib.core.errors import ChangedError, CTError, JournalError, OutputError, RefusedError
 from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery
-from CACScoringLib.readings.blinding import begin_blind
+from CACScoringLib.readings.blinding import begin_blind, hidden
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import WorkList
@@ -96,7 +96,7 @@ class Server:
     def application(self) -> web.Application:
         """Return the application."""
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_REQUEST_BYTES)
-        scan = "/api/scans/{id:[0-9a-f]{16}}/{reading:own|again|consensus}"
+        scan = "/api/scans/{id:[0-9a-f]{16}}/{reading:own|consensus}"
         app.add_routes(
             [
                 web.get("/", self._list_page),
@@ -130,7 +130,7 @@ class Server:
             answer = _refusal(request, error.status, reason)
         except (CTError, OutputError) as error:
             status = 400 if isinstance(error, RefusedError) else 409 if isinstance(error, ChangedError) else 422
-            answer = _refusal(request, status, str(error))
+            answer = _refusal(request, status, self._without_name(request, str(error)))
         except Exception:
             log.exception("A request failed")
             answer = _refusal(request, 500, "The server failed. What it was is in its terminal.")
@@ -204,7 +204,7 @@ class Server:
         return self._page(request, "list.html")
 
     async def _scan_page(self, request: web.Request) -> web.StreamResponse:
-        self._case(request)
+        self._place(request)
         return self._page(request, "scan.html")
 
     def _page(self, request: web.Request, name: str) -> web.StreamResponse:
@@ -225,11 +225,14 @@ class Server:
         reader = request[READER]
         work = self.work
         rows = await asyncio.to_thread(rows_of, work, reader)
-        return _json({"reader": reader, "double": work.double, "rows": rows})
+        agreement = work.double and work.is_closed
+        return _json({"reader": reader, "double": work.double, "agreement": agreement, "rows": rows})
 
     async def _agreement(self, request: web.Request) -> web.StreamResponse:
         if not self.work.double:
             raise web.HTTPNotFound(reason="There is one reading of each scan.")
+        if not self.work.is_closed:
+            raise RefusedError("The agreement is shown when all readings are reviewed.")
 
         def pairs() -> list[dict[str, Any]]:
             # Imported on use, because it loads slowly and single readings do not need it.
@@ -241,12 +244,11 @@ class Server:
         return _json({"pairs": await asyncio.to_thread(pairs)})
 
     async def _first(self, request: web.Request) -> web.StreamResponse:
-        case, blind = self._case(request), self._is_blind(request)
+        case, blind = self._place(request)[0], self._is_blind(request)
         return _json(await asyncio.to_thread(lambda: first_view(self.reviews.scan(case), case.folder, blind)))
 
     async def _state(self, request: web.Request) -> web.StreamResponse:
-        case, reader = self._case(request), request[READER]
-        blind = self._is_blind(request)
+        reader, blind = request[READER], self._is_blind(request)
         state = await self._with_review(request, lambda review: review.page_state(blind) | review.images.about())
         if blind:
             state["images"] = [name for name in state["images"] if name in BLIND_IMAGES]
@@ -255,7 +257,7 @@ class Server:
             for site, colour in SITE_COLOURS.items()
         ]
         about = {
-            "name": self.work.name_of(case, reader, request.match_info["reading"]),
+            "name": self._name(request),
             "reader": reader,
             "sites": sites,
             "given_sites": [int(site) for site in ASSIGNABLE_SITES],
@@ -263,42 +265,49 @@ class Server:
             "unassigned": int(Artery.UNASSIGNED),
             "label_colours": label_colours(),
             "project": self.project is not None,
-            "order": [page_path(*reading) for reading in self.work.order(reader)],
+            "order": [page_path(self.work.address(reader, *place), place[1]) for place in self.work.order(reader)],
         }
         return _json(about | state)
 
     async def _slice(self, request: web.Request) -> web.StreamResponse:
-        name, k, case = request.match_info["image"], int(request.match_info["k"]), self._case(request)
+        name, k, case = request.match_info["image"], int(request.match_info["k"]), self._place(request)[0]
         if name == "ct":
             return _bytes(await asyncio.to_thread(lambda: slice_bytes(self.reviews.scan(case).image, k)))
-        self._check_image(request, name)
+        self._check_shown(request, name)
         return _bytes(await self._with_review(request, lambda review: review.images.slice_bytes(name, k)))
 
     async def _volume(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["image"]
-        self._check_image(request, name)
+        self._check_shown(request, name)
         return _bytes(await self._with_review(request, lambda review: review.images.volume(name)))
 
     async def _lesions(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"]
-        return _bytes(await self._with_review(request, lambda review: review.lesion_volume(method)))
+        self._check_shown(request, method)
+        return _bytes(await self._with_review(request, lambda review: review.images.lesions(review.review, method)))
 
     def open_first(self) -> None:
         """Open the first scan of the first reader's list in advance."""
         reader = self.work.readers[0]
-        rows = [row for row in rows_of(self.work, reader) if row["state"] != "reviewed"]
-        if rows:
-            first = max(rows, key=lambda row: row["need"])
+        rows = zip(rows_of(self.work, reader), self.work.order(reader), strict=True)
+        needs = [(row["need"], place) for row, place in rows if row["state"] != "reviewed"]
+        if needs:
+            case_id, kind = max(needs, key=lambda need: need[0])[1]
             with suppress(CTError):  # reported when the scan is requested
-                self.reviews.get(self.work.cases[first["id"]], self.work.reading_of(reader, first["reading"]))
+                self.reviews.get(self.work.cases[case_id], self.work.reading_of(reader, kind))
 
     # Changes
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         content, reader = await _content(request), request[READER]
+        case, kind = self._place(request)
+        if reason := self.work.refusal(case, reader, kind, to_change=True):
+            raise RefusedError(reason)
 
         def act(review: OpenReview) -> dict[str, Any]:
-            review.act(reader, review.request_of(content))
+            action = review.request_of(content)
+            self._check_shown(request, action.method)
+            review.act(reader, action)
             return review.page_state(self._is_blind(request))
 
         return _json(await self._with_review(request, act))
@@ -322,9 +331,9 @@ class Server:
         project = self.project
         if project is None:
             raise web.HTTPNotFound(reason="No project was named. Start cac review with --project.")
-        kind = request.match_info["reading"]
-        if kind == AGAIN:
-            raise RefusedError("A repetition is no annotation. Add the first reading or the consensus.")
+        kind = self._place(request)[1]
+        if kind == AGAIN or self._is_blind(request):
+            raise RefusedError("A repetition is no annotation, nor a blind reading. Add a first one or the consensus.")
         annotator = kind if kind == CONSENSUS else request[READER]
         scan = await self._with_review(request, lambda review: export_to_project(project, review, annotator))
         return _json({"scan": scan})
@@ -345,11 +354,23 @@ class Server:
         return await asyncio.to_thread(run)
 
     def _is_blind(self, request: web.Request) -> bool:
-        return self.work.hides(self._case(request), request[READER], request.match_info["reading"])
+        case, kind = self._place(request)
+        return self.work.hides(case, request[READER], kind)
 
-    def _check_image(self, request: web.Request, name: str) -> None:
-        """Raise HTTPNotFound for an image that a blind reader must not see."""
-        if name not in BLIND_IMAGES and self._is_blind(request):
+    def _name(self, request: web.Request) -> str:
+        """Return the name of the requested reading for its reader."""
+        case, kind = self._place(request)
+        return self.work.name_of(case, request[READER], kind)
+
+    def _without_name(self, request: web.Request, text: str) -> str:
+        """Return a message as a reader may see it."""
+        if self.work.place_at(request.get(READER, ""), request.match_info.get("id", "")) and self._is_blind(request):
+            return hidden(self._place(request)[0], self._name(request), text)
+        return text
+
+    def _check_shown(self, request: web.Request, name: str) -> None:
+        """Raise HTTPNotFound for an image or a method that a blind reader must not see."""
+        if name not in (*BLIND_IMAGES, "threshold") and self._is_blind(request):
             raise web.HTTPNotFound(reason="There is no such image.")
 
     def _begin(self, case: ReviewCase, reading: str) -> None:
@@ -362,26 +383,25 @@ class Server:
         if review.reading == CONSENSUS:
             review.begin_consensus([self.work.reading_of(reader, FIRST) for reader in self.work.readers])
 
-    def _case(self, request: web.Request) -> ReviewCase:
-        case = self.work.cases.get(request.match_info["id"])
-        if case is None:
+    def _place(self, request: web.Request) -> tuple[ReviewCase, str]:
+        """Return the scan and the kind of the requested reading."""
+        place = self.work.place_at(request[READER], request.match_info["id"])
+        if place is None:
             raise web.HTTPNotFound(reason="There is no such scan.")
-        return case
+        if (reading := request.match_info.get("reading")) == CONSENSUS or place[1] == CONSENSUS:
+            return place[0], CONSENSUS if reading == CONSENSUS else FIRST
+        return place
 
     def _review(self, request: web.Request) -> OpenReview:
-        case, kind, reader = self._case(request), request.match_info["reading"], request[READER]
-        if kind == CONSENSUS and not self.work.consensus_due(case):
-            raise RefusedError("A consensus begins when all readers have reviewed the scan.")
-        if (kind == CONSENSUS) != (reader == self.work.adjudicator) and self.work.adjudicator:
-            raise RefusedError(f"{self.work.adjudicator} decides where readers differ, and reads nothing else.")
-        if kind == AGAIN and not self.work.may_read_again(case, reader):
-            raise RefusedError("This scan is read again after all first readings, and not before the planned date.")
+        (case, kind), reader = self._place(request), request[READER]
+        if reason := self.work.refusal(case, reader, kind):
+            raise RefusedError(reason)
         return self.reviews.get(case, self.work.reading_of(reader, kind))
 
 
-def page_path(case_id: str, kind: str) -> str:
+def page_path(address: str, kind: str) -> str:
     """Return the path of a reading's page below /scan/."""
-    return case_id if kind == FIRST else f"{case_id}?reading={kind}"
+    return f"{address}?reading={kind}" if kind == CONSENSUS else address
 
 
 def _navigates(request: web.Request) -> bool:

@@ -1,183 +1,208 @@
-"""Check that journals, register, plan, exports and tables of readings are as they were written."""
+"""Check that journals, register, plan, results, exports and tables of readings are as they were written."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.files import LAST_FILE, REVIEWS, file_sha256
-from CACScoringLib.core.labels import Labelled
-from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.files import LAST_FILE, REVIEWS
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import (
     PLAN,
     REGISTER,
-    labels_after,
+    hashes_below,
     open_journal,
     plan_sha256,
     reading_in,
+    result_hashes,
     root_of,
 )
-from CACScoringLib.record.columns import READ_LESION
 from CACScoringLib.record.reading import read_result
-from CACScoringLib.record.review_record import JOURNAL
-from CACScoringLib.review.chain import Line, read_lines
+from CACScoringLib.review.chain import Line, damaged, read_lines
 from CACScoringLib.review.journal import CHANGES, Journal
 from CACScoringLib.review.signatures import IS_AVAILABLE, is_signed, public_key
 
+from .agreement import TABLES
 from .open_reviews import OpenReview
+
+MAX_CLOCK_SECONDS = 120.0
+"""Time by which a register's clock may go back, as between computers that share a folder."""
 
 Findings = Iterator[tuple[str, bool]]
 """Descriptions for people, each with True unless it is a fault."""
 
 
-def verify_readings(folder: Path, keys: Sequence[str] = ()) -> Findings:
+def verify_readings(
+    folder: Path, keys: Sequence[str] = (), noted: Sequence[str] = (), tables: Path | None = None
+) -> Findings:
     """Check all that readings have left in a folder of results.
 
-    A chain shows changed lines, the register journals that are gone or cut, signatures lines that no site has written.
-    Who has the site's key can write all of it anew: compare the last hash with one that was noted elsewhere, as in an
-    exported review or a table.
+    A chain shows changed lines, the register journals that are gone or cut, signatures lines that no site has written,
+    and hashes changed files. Who has the site's key can write all of it anew, but for a hash that was noted elsewhere.
 
-    keys: Public keys of the site; empty for the user's own.
+    Args:
+        folder: Folder of the results.
+        keys: Public keys of the site's writers; empty for the user's own.
+        noted: Hashes of lines that must be in the register or a journal.
+        tables: Folder of tables to check, too.
     """
     folder = folder.resolve()
     root = root_of(folder)
     results = [folder] if (folder / LAST_FILE).exists() else sorted(root.iterdir())
     files = {file for result in results for file in (result / REVIEWS).glob("*.jsonl")}
-    exports = [export for result in results for export in sorted(result.glob(f"*/{LAST_FILE}"))]
-    if not (files or exports or (root / REGISTER).exists()):
+    subfolders = {path for result in results if (result / LAST_FILE).is_file() for path in _subfolders(result)}
+    if not (files or subfolders or (root / REGISTER).exists()):
         return
     keys = (keys or (public_key(),)) if IS_AVAILABLE else ()
     checked = f"checked with the public key {' or '.join(keys)}"
     yield f"Signatures are {checked if keys else 'not checked: the package cryptography is missing'}.", True
     marks: dict[Path, list[Line]] = defaultdict(list)
+    register: list[Line] = []
     try:
         register = read_lines(root / REGISTER)[0]
         yield _register_finding(register, root, keys)
-    except CTError as error:
-        yield str(error), False
-        register = []
-    for line in register:
-        if line["kind"] == "journal" and (folder == root or (root / line["file"]).parent.parent == folder):
-            marks[root / line["file"]].append(line)
+        for line in register:
+            if line["kind"] == "journal" and (folder == root or (root / line["file"]).parent.parent == folder):
+                marks[root / line["file"]].append(line)
+    except (CTError, KeyError, TypeError, ValueError) as error:
+        yield str(error if isinstance(error, CTError) else damaged(root / REGISTER, error)), False
     journals: dict[Path, Journal] = {}
     for file in sorted({*files, *marks}):
         try:
-            journal = journals[file] = open_journal(file)
+            journals[file] = open_journal(file)
         except CTError as error:
             yield str(error), False
-            continue
-        words = f"{file.relative_to(root)}: {len(journal.entries)} entries"
-        back = [str(later.number) for earlier, later in pairwise(journal.entries) if later.time < earlier.time]
-        words += f", the clock had gone back at {', '.join(back)}" if back else ""
-        right = f"{words}, unchanged. Hash of the last: {['', *journal.hashes][-1]}"
-        yield _finding(right, words, _journal_faults(journal, marks[file], keys))
-    for export in exports:
-        name = str(export.parent.relative_to(root))
-        try:
-            yield _finding(f"{name}: as exported.", name, _export_faults(export, journals))
-        except CTError as error:
-            yield str(error), False
+    yield from _journal_findings(journals, marks, register, keys, folder)
+    yield from _export_findings(root, subfolders, journals)
+    if tables is not None:
+        yield _tables_finding(tables, register)
+    hashes = {line["sha256"] for lines in (register, *(j.lines for j in journals.values())) for line in lines}
+    for sha256 in noted:
+        is_there = sha256 in hashes
+        words = "in the record" if is_there else "not in the record: it was cut or written anew"
+        yield f"Line {sha256} is {words}.", is_there
+
+
+def _subfolders(result: Path) -> list[Path]:
+    """Return the folders that a result should have from exports alone."""
+    folders = (path for path in result.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in folders if path.name != REVIEWS]
 
 
 def _register_finding(register: Sequence[Line], root: Path, keys: Sequence[str]) -> tuple[str, bool]:
-    last = register[-1] if register else {"sha256": ""}
     plans = {line["plan"]: line["time"] for line in register if line["kind"] == "server"}
     changed = [plan for plan in plans if plan not in ("", plan_sha256(root))]
-    faults = _signature_faults(last["sha256"], last.get("signature"), keys)
+    times = [datetime.fromisoformat(line["time"]) for line in register]
+    steps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+    back = [str(number) for number, seconds in enumerate(steps, 2) if seconds < -MAX_CLOCK_SECONDS]
+    faults = _signature_faults(register, keys)
+    faults += [f"the clock had gone back at line {abbreviated_list(back)}"] if back else []
     faults += [f"{PLAN} was changed or removed since {plans[plan]}" for plan in changed]
-    return _finding(f"{REGISTER}: {len(register)} lines. Hash of the last: {last['sha256']}", REGISTER, faults)
+    last = register[-1]["sha256"] if register else ""
+    return _finding(f"{REGISTER}: {len(register)} lines. Hash of the last: {last}", REGISTER, faults)
 
 
 def _finding(right: str, wrong: str, faults: Sequence[str]) -> tuple[str, bool]:
     return (f"{wrong}: {'; '.join(faults)}.", False) if faults else (right, True)
 
 
-def _signature_faults(sha256: str, signature: object, keys: Iterable[str]) -> list[str]:
-    is_right = not keys or any(is_signed(sha256, signature, key) for key in keys)
-    return [] if is_right else [f"the last line is not signed by {' or '.join(keys)}"]
+def _signature_faults(lines: Sequence[Line], keys: Sequence[str]) -> list[str]:
+    """Return the lines that none of the keys has signed, by the key that has."""
+    numbers: dict[str, list[str]] = defaultdict(list)
+    for number, line in enumerate(lines, 1):
+        key = line.get("key", "")
+        key = key if keys and is_signed(line["sha256"], line.get("signature"), key) else ""
+        if keys and key not in keys:
+            numbers[key].append(str(number))
+    signer = {key: f"is signed by {key}, which --key does not name" if key else "is not signed" for key in numbers}
+    return [f"line {abbreviated_list(lines)} {signer[key]}" for key, lines in numbers.items()]
 
 
-def _journal_faults(journal: Journal, marks: Sequence[Line], keys: Sequence[str]) -> list[str]:
-    if not journal.hashes:
+def _journal_findings(
+    journals: Mapping[Path, Journal],
+    marks: Mapping[Path, list[Line]],
+    register: Sequence[Line],
+    keys: Sequence[str],
+    folder: Path,
+) -> Findings:
+    """Check journals. marks: Lines of the register about each. folder: The verified folder."""
+    root, present_hashes = root_of(folder), cache(result_hashes)
+    times = {file: journal.entries[0].time for file, journal in journals.items() if journal.entries}
+    last = max(times, key=times.__getitem__, default=None) if folder == root else None
+    registered = {line["sha256"]: "" for line in register} | ({"": register[0]["sha256"]} if register else {})
+    for file, journal in journals.items():
+        words = f"{file.relative_to(root)}: {len(journal.entries)} entries"
+        back = [str(later.number) for earlier, later in pairwise(journal.entries) if later.time < earlier.time]
+        words += f", the clock had gone back at {', '.join(back)}" if back else ""
+        faults = _journal_faults(journal, marks[file], registered)
+        if journal.lines:
+            faults += _signature_faults(journal.lines, keys)
+            faults += _result_faults(journal, present_hashes(file.parent.parent), file == last)
+        yield _finding(f"{words}, unchanged. Hash of the last: {['', *journal.hashes][-1]}", words, faults)
+
+
+def _journal_faults(journal: Journal, marks: Sequence[Line], registered: Mapping[str, str]) -> list[str]:
+    """Return what the register shows. registered: Its hashes; for "", before its first line, the hash of that line."""
+    if not journal.lines:
         return [f"it is missing, and was begun at {mark['time']}" for mark in marks[:1]]
+    hashes = dict(enumerate(journal.hashes))
     faults = [
         f"entry {mark['entries']}, registered at {mark['time']}, was cut or replaced"
         for mark in marks
-        if mark["last"] != _hash_at(journal.hashes, mark["entries"])
+        if mark["last"] != hashes.get(mark["entries"])
     ]
-    faults += [] if marks else [f"it is not in {REGISTER}: no review of CAC has written it there"]
-    return faults + _signature_faults(journal.hashes[-1], journal.signature, keys)
+    if not marks:
+        return [f"it is not in {REGISTER}: no review of CAC has written it there"]
+    if registered.get(journal.lines[0].get("register", "")) not in ("", marks[0]["sha256"]):
+        faults.append(f"{REGISTER} was replaced after it was begun")
+    return faults
 
 
-def _hash_at(hashes: Sequence[str], entry: int) -> str:
-    """Return the hash of an entry, or an empty text without this entry."""
-    return hashes[entry] if 0 < entry < len(hashes) else ""
+def _result_faults(journal: Journal, present: Mapping[str, str], is_last: bool) -> list[str]:
+    """Return the files of the result that have changed since a journal began; of the last also the cohort's tables.
+
+    What is derived from a result scored again, with the same content, states another time.
+    """
+    folder = journal.file.parent.parent
+    prefix = "" if root_of(folder) == folder else f"{folder.name}/"
+    recorded = journal.lines[0].get("files", {})
+    changed = [name for name in {**recorded, **present} if recorded.get(name) != present.get(name)]
+    if f"{prefix}{LAST_FILE}" in changed:
+        changed = [name for name in changed if not name.startswith(prefix) or name.endswith(".nii.gz")]
+    changed = [name for name in changed if is_last or name.startswith(prefix)]
+    return [f"{abbreviated_list(changed)} changed since it was begun"] if changed else []
 
 
-def _export_faults(export: Path, journals: dict[Path, Journal]) -> list[str]:
-    folder, record = export.parent, read_result(export)
-    if (review := record.review) is None:
-        return []
-    mark = review.journal
-    journal = None if mark is None else journals.get(folder.parent / REVIEWS / mark.file)
-    if mark is None or journal is None:
-        return ["it is a review without a journal"]
-    if mark.sha256 != _hash_at(journal.hashes, mark.entries):
-        return [f"the entry that it was exported with, {mark.sha256}, is not in {mark.file}"]
-    entry, method = journal.entries[mark.entries - 1], record.methods["threshold"]
-    is_same = (method.total.agatston, method.reviewed) == (entry.agatston, entry.reviewed)
-    faults = [] if is_same and review.confirmations == entry.confirmations else ["its score is not that of its entry"]
-    written = [later.files for later in journal.entries if later.kind == "export" and later.what == folder.name]
-    if not written:
-        return [*faults, "no entry of its journal names it"]
-    changed = [part for part, sha256 in written[-1].items() if not _is_file(folder / part, sha256)]
-    return [*faults, *([f"not as exported: {', '.join(changed)}"] if changed else [])]
+def _export_findings(root: Path, subfolders: Iterable[Path], journals: Mapping[Path, Journal]) -> Findings:
+    """Compare the folders of a result with the exports that its journals name."""
+    written = {
+        file.parent.parent / entry.what: entry.files
+        for file, journal in journals.items()
+        for entry in journal.entries
+        if entry.kind == "export"
+    }
+    for folder in sorted({*written, *subfolders}):
+        name = str(folder.relative_to(root))
+        faults = _file_faults(folder, written[folder]) if folder in written else ["no journal names it"]
+        yield _finding(f"{name}: as exported.", name, faults)
 
 
-def _is_file(file: Path, sha256: str) -> bool:
-    return file.is_file() and file_sha256(file) == sha256
+def _file_faults(folder: Path, recorded: Mapping[str, str]) -> list[str]:
+    present = hashes_below(folder)
+    changed = [name for name in {**recorded, **present} if recorded.get(name) != present.get(name)]
+    return [f"not as written: {abbreviated_list(changed)}"] if changed else []
 
 
-def verify_tables(folder: Path, root: Path) -> Findings:
-    """Check that journals still have the entries, and these the scores and lesions, that tables of readings name."""
-    from .agreement import READINGS, lesions_of
-
-    stated: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    readings: dict[str, list[tuple[Path, tuple[str, str], Labelled]]] = defaultdict(list)
-    files = {(file.parent.parent.name, file.name): file for file in root.rglob(f"{REVIEWS}/*.jsonl")}
-    needed = ("scan", "reader", "repetition", "agatston", *READ_LESION, *JOURNAL)
-    for line in read_table(folder / READINGS, needed).lines:
-        agatston, number = line.number_in("agatston"), line.number_in("entries", integer=True)
-        scan, reading = line.text("scan"), (line.text("reader"), line.text("repetition"))
-        if agatston is None and not line.text("journal"):
-            stated[scan].append((*reading, *map(line.text, READ_LESION)))
-            continue
-        file, place = files.get((scan, line.text("journal"))), f"{READINGS}, line {line.number}"
-        if file is None:
-            yield f"{place}: its journal is missing.", False
-            continue
-        try:
-            journal, entry = open_journal(file), int(number or 0)
-        except CTError as error:
-            yield str(error), False
-            continue
-        is_there = entry > 0 and line.text("journal_sha256") == _hash_at(journal.hashes, entry)
-        is_same = is_there and journal.entries[entry - 1].agatston == agatston
-        name = file.relative_to(root)
-        fault = f"another score than its entry in {name}" if is_there else f"its entry is not in {name}"
-        yield f"{place}: {f'its entry is in {name}' if is_same else fault}.", is_same
-        if is_there:
-            readings[scan].append((file.parent.parent, reading, labels_after(journal, entry)["threshold"]))
-    for scan in {**stated, **readings}:
-        places, names, labels = zip(*readings[scan], strict=True) if readings[scan] else ((), (), ())
-        lesions = lesions_of(places[0], labels) if places else ()
-        rows = [(*name, *map(str, cells)) for lesion in lesions for name, cells in zip(names, lesion, strict=True)]
-        if rows != stated[scan]:
-            yield f"{READINGS}: the lesions of {scan} are not those of its readings.", False
+def _tables_finding(folder: Path, register: Sequence[Line]) -> tuple[str, bool]:
+    written = [line for line in register if line["kind"] == TABLES]
+    faults = [_file_faults(folder, line["files"]) for line in written] or [[f"{REGISTER} names no tables"]]
+    return _finding(f"{folder}: as written.", str(folder), min(faults, key=len))
 
 
 def recomputed(cases: Iterable[ReviewCase]) -> Findings:

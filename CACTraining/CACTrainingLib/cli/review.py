@@ -45,8 +45,10 @@ class ReviewOptions:
         adjudicator: Who alone decides where readers differ, and reads nothing else.
         seed: Seed of the plan's order.
         tables: Serve no page, but write readings and their agreement as tables into this new folder; needs --double.
-        verify: Serve no page, but check journals, plan, exports, and with --tables their scores, as they were written.
-        key: With --verify: public key of a site, as its own --verify prints it; may be repeated (default: your own).
+        verify: Serve no page, but check that journals, plan, results, exports, and with --tables these are as written.
+        key: With --verify: public key of a writer, as its own --verify prints it; may be repeated (default: your own).
+        noted: With --verify: hash of a line, as an earlier --verify printed it, that must still be there; may be
+            repeated.
         recompute: With --verify: compute exported scores again from voxels and journals.
     """
 
@@ -65,6 +67,7 @@ class ReviewOptions:
     tables: Path | None = option(None, metavar="DIR")
     verify: bool = False
     key: tuple[str, ...] = option((), metavar="HEX")
+    noted: tuple[str, ...] = option((), metavar="HASH")
     recompute: bool = False
     settings: tuple[str, ...] = settings_option('{"port": 8080}')
 
@@ -95,12 +98,10 @@ def _run(options: ReviewOptions, progress: Progress) -> None:
 def _verify(options: ReviewOptions) -> None:
     """Print what the journals show. Raises CTError if something was changed, OutputError if there is no review."""
     from ..browser.project import cases_of, results_of
-    from ..browser.verification import recomputed, verify_readings, verify_tables
+    from ..browser.verification import recomputed, verify_readings
 
     root = results_of(options.results)
-    findings = list(verify_readings(root, options.key))
-    if options.tables is not None:
-        findings += verify_tables(options.tables, root)
+    findings = list(verify_readings(root, options.key, options.noted, options.tables))
     if options.recompute:
         findings += recomputed(cases_of(options.results, options.ct, options.series))
     if not findings:

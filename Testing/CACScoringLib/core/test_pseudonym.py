@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from CACScoringLib.core import pseudonym
-from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.acquisition import Acquisition, is_placeholder
 from CACScoringLib.core.pseudonym import FILE, with_pseudonym
 
 
@@ -27,7 +27,7 @@ def test_digests_tell_patients_issuers_and_days_apart():
     assert [changed.study_digest == scan().study_digest for changed in changes] == [False, False, False, True, False]
     assert changes[2].shifted_day - scan().shifted_day == 1
     assert (changes[4].study_digest, changes[4].shifted_day) == (None, None)
-    for patient_id in (None, "", " "):
+    for patient_id in (None, "", " ", "ANONYMOUS", "0", "000000", "UNKNOWN", "N/A", "no id", "Xxxx", "999999", "--"):
         assert scan(patient_id).patient_digest is None
 
 
@@ -48,3 +48,18 @@ def test_without_a_usable_key_there_is_no_digest(new_user, content, monkeypatch)
         (new_user / "site.key").write_bytes(content)
     assert scan().patient_digest is None
     assert (new_user / "site.key").exists() == (content is not None)
+
+
+@pytest.mark.parametrize("text", ["P1", "1", "LIDC-IDRI-0001", "anon-17", "00017", "99", "Ann Noname", "XX1"])
+def test_ids_of_people_are_no_placeholders(text):
+    assert not is_placeholder(text)
+
+
+def test_a_name_has_the_same_digest_in_any_spelling():
+    names = "ROE^JANE", "Roé^Jane^M^Dr", "Roe, Jane", "jane roe"
+    digests = [with_pseudonym(Acquisition("DICOM", patient_name=name)).identity_digests for name in names]
+    assert digests == 4 * digests[:1]
+    assert digests[0].keys() == {"patient_name"}
+    assert with_pseudonym(Acquisition("DICOM", patient_name="Anonymous^Patient", patient_birth_date="1900-01-01")) == (
+        Acquisition("DICOM", patient_name="Anonymous^Patient", patient_birth_date="1900-01-01")
+    )

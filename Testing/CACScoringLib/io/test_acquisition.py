@@ -25,7 +25,7 @@ class TestAcquisition:
         names = """KVP ConvolutionKernel Manufacturer ManufacturerModelName SliceThickness Exposure SeriesNumber
             SeriesDescription StudyDate PatientSex PatientAge PatientID PatientName SeriesInstanceUID"""
         facts = self.read(tmp_path / "without", **dict.fromkeys(names.split()))
-        assert {name for name, value in vars(facts).items() if value is not None} == {"file_format"}
+        assert {name for name, value in vars(facts).items() if value not in (None, {})} == {"file_format"}
         empty = self.read(tmp_path / "empty", ContrastBolusAgent="", KVP="", PatientName="", ConvolutionKernel=" ")
         assert (empty.contrast_agent, empty.kvp, empty.patient_name, empty.kernel) == (None, None, None, None)
 

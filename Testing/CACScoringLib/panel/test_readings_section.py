@@ -89,7 +89,7 @@ class TestReading:
         reader.name("Eve")
         assert reader.listed() == []
         assert "Eve is not a reader of the plan" in reader.ui.readingsLabel.text
-        assert reader.ui.tablesButton.enabled, "for a statistician"
+        assert not reader.ui.tablesButton.enabled, "no reader of the plan, which is not done"
         assert not reader.ui.openReadingButton.enabled
 
     def test_a_blind_reading_shows_candidates_alone(self, reader, results, plan):
@@ -135,7 +135,7 @@ class TestReading:
         assert review.result("threshold").total.agatston == reader.driver.review.result("threshold").total.agatston
         assert review.confirmations == reader.driver.review.confirmations
         assert review.can_undo
-        assert reader.listed()[0][:2] == [plan[0].scan, "confirmed"]
+        assert reader.listed()[0][:2] == ["Case 1", "confirmed"], "hidden until all have read"
         assert float(reader.listed()[0][2]) == round(review.result("threshold").total.agatston, 1)
         assert "1 of 4 readings confirmed" in reader.ui.readingLabel.text
 

@@ -224,7 +224,7 @@ class TestJournal:
         [
             ('"number": 2', '"number": 3'),
             ('"kind": "edit"', '"kind": "time"'),
-            ("cac-review/2", "cac-review/9"),
+            ("cac-review/3", "cac-review/9"),
             ('"threshold": [[', '"threshold": [[-'),
             ('"seconds"', '"minutes"'),
         ],

@@ -311,18 +311,29 @@ def made_on(date):
     return altered(acquisition={"study_date": date})
 
 
-def of_patient(patient_id, date="2024-01-01", lad=100.0):
+def of_patient(patient_id, date="2024-01-01", lad=100.0, **person):
     """Return the content of a result that keeps the pseudonym, not ID and date."""
-    facts = with_pseudonym(Acquisition("DICOM", patient_id=patient_id, study_date=date)).facts()
-    return altered(acquisition={n: facts[n] for n in PSEUDONYM}) | {"methods": content(lad)["methods"]}
+    facts = vars(with_pseudonym(Acquisition("DICOM", patient_id=patient_id, study_date=date, **person)))
+    acquisition = {n: facts[n] for n in (*PSEUDONYM, "identity_digests")} | {"patient_id": None}
+    return altered(acquisition=acquisition) | {"methods": content(lad)["methods"]}
+
+
+def with_identity(patient_id=None, issuer=None, name=None, birth_date=None):
+    return of_patient(patient_id, patient_id_issuer=issuer, patient_name=name, patient_birth_date=birth_date)
 
 
 @pytest.mark.parametrize(
     ("earlier", "later", "message"),
     [
-        (of_patient("Anna"), of_patient("Berta"), "by their pseudonyms"),
-        (content(), altered(acquisition={"patient_id": "Berta"}), "patient IDs"),
-        (content(), altered(acquisition={"patient_id_issuer": "Clinic"}), "issuers"),
+        (of_patient("Anna"), of_patient("Berta"), "differ in patient ID"),
+        (content(), altered(acquisition={"patient_id": "Berta"}), "differ in patient ID"),
+        (content(), altered(acquisition={"patient_id_issuer": "Clinic"}), "differ in patient ID issuer"),
+        (with_identity("P1", "A"), with_identity("P1", "B"), "differ in patient ID issuer"),
+        (with_identity("P1", None, "Roe^Jane"), with_identity("P1", "B", "Doe^Jane"), "patient ID issuer and .* name"),
+        (with_identity("P1", None, None, "1950-08-17"), with_identity("P1", None, None, "1951-08-17"), "birth date"),
+        (with_identity("P1", None, "Roe^Jane"), with_identity("P1", None, "Doe^John"), "differ in patient name"),
+        (with_identity("0", None, "Roe^Jane"), with_identity("0", None, "Doe^John"), "differ in patient name"),
+        (with_identity(None, None, "Roe", "1950-08-17"), with_identity("P1", None, "Roe", "1951-08-17"), "birth date"),
         (content(), altered(acquisition={"patient_sex": "M"}), "different sexes"),
     ],
 )
@@ -333,6 +344,23 @@ def test_two_people_are_compared_on_request_alone_and_not_named(earlier, later, 
     assert "comparison-patients" in codes(comparison)
     assert changes(comparison)["total"].verdict == WITHIN
     assert "Anna" not in json.dumps(comparison_as_json(comparison)) + comparison_as_page(comparison)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "is_unchecked"),
+    [
+        (("P1", None, "Roe^Jane", "1950-08-17"), ("P1", None, "Doe^Jane", "1950-08-17"), False),
+        (("P1", None, "Roe^Jane", "1950-08-17"), ("P1", "Clinic", "ROE^JANE", "1950-08-17"), False),
+        (("0", None, "Roe^Jane", "1950-08-17"), ("", None, "Roe, Jane", "1950-08-17"), False),
+        (("P1", None, "Anonymous", "1900-01-01"), ("P1", None, "Roe^Jane", "1950-08-17"), False),
+        (("ANONYMOUS",), ("ANONYMOUS",), True),
+        (("000000", None, "Roe^Jane"), ("UNKNOWN", None, "Roe^Jane"), True),
+    ],
+)
+def test_a_person_is_known_by_two_facts_and_never_by_a_placeholder(earlier, later, is_unchecked):
+    comparison = compare(with_identity(*earlier), with_identity(*later))
+    texts = [warning.message for warning in comparison.warnings if warning.code == "comparison-unchecked"]
+    assert any("patient ID" in text for text in texts) == is_unchecked
 
 
 def test_pseudonyms_of_different_keys_are_not_compared(monkeypatch, tmp_path):

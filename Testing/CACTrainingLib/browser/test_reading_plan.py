@@ -51,7 +51,7 @@ class TestPlan:
     def test_plan_is_kept_and_follows_from_the_seed(self, results, cases):
         plan = planned(results, cases, seed=3)
         assert planned(results, cases, seed=4) == plan, "the plan on the disk"
-        assert plan_of(results, cases, READERS[:1], None, 0) == [r for r in plan if r.reader == "Ann"]
+        assert plan_of(results, cases, READERS[:1], None, 0) == plan
         (results / PLAN).unlink()
         assert planned(results, cases, seed=3) == plan
         assert plan_of(results, cases, READERS, None, 0) == plan
@@ -107,7 +107,10 @@ class TestWorkList:
     def test_rows_are_in_the_order_of_the_plan_and_a_repetition_follows_the_first_reading(self, results, cases):
         work = WorkList(cases, READERS, double=True, blind=True, plan=planned(results, cases))
         listed = rows_of(work, "Ann")
-        assert [(row["id"], row["reading"]) for row in listed] == work.plan["Ann"]
+        places = [work.place_at("Ann", row["id"]) for row in listed]
+        assert [(case.id, kind) for case, kind in places] == work.plan["Ann"]
+        assert {row["reading"] for row in listed} == {FIRST}, "nothing shows the repetition"
+        assert len({row["id"] for row in [*listed, *rows_of(work, "Bob")]} | {case.id for case in cases}) == 11
         assert [row["name"] for row in listed] == [f"Case {n}" for n in range(1, 5)]
         case = work.cases[work.plan["Ann"][-1][0]]
         assert not work.may_read_again(case, "Ann")
@@ -116,7 +119,30 @@ class TestWorkList:
             read(unread, "Ann", FIRST, [])
         assert work.may_read_again(case, "Ann")
         assert not any(work.may_read_again(scan, "Ann") for scan in cases if scan is not case)
-        assert rows_of(work, "Ann")[-1]["name"] == "Case 4", "still hidden"
+        assert {row["name"][:4] for row in rows_of(work, "Ann")} == {"Case"}, "still hidden"
+        read(case, "Ann", AGAIN, [])
+        alone = WorkList(cases, ["Ann"], double=True, blind=True, plan=planned(results, cases))
+        assert not alone.is_closed, "Bob has not read"
+        for scan in cases:
+            assert not work.consensus_due(scan)
+            read(scan, "Bob", FIRST, [])
+        assert work.hides(case, "Ann", FIRST)
+        read(work.cases[work.plan["Bob"][-1][0]], "Bob", AGAIN, [])
+        assert work.is_closed
+        assert alone.is_closed
+        assert work.consensus_due(case)
+        assert {row["name"] for row in rows_of(work, "Ann")} == {"one", "two", "three", f"{case.name} (again)"}
+        assert "none is changed any more" in work.refusal(case, "Ann", AGAIN, to_change=True)
+        assert not work.refusal(case, "Ann", AGAIN)
+
+    def test_repetitions_have_addresses_of_their_own_also_if_not_blind(self, results, cases):
+        work = WorkList(cases, READERS, double=True, plan=planned(results, cases))
+        rows = rows_of(work, "Ann")
+        assert [row["id"] for row in rows[:3]] == [case_id for case_id, _ in work.plan["Ann"][:3]]
+        assert rows[3]["id"] not in work.cases
+        assert work.place_at("Bob", rows[3]["id"]) is None
+        assert not work.hides(cases[0], "Ann", FIRST)
+        assert not work.is_closed
 
 
 class TestTables:
@@ -130,7 +156,11 @@ class TestTables:
         self.again = next(case for case in cases if case.folder.name == plan[-1].scan)
         read(self.again, "Ann", AGAIN, [2, 2])
         readers = [word for reader in READERS for word in ("--reader", reader)]
-        assert main(["review", str(results), *readers, "--double", "--tables", str(tmp_path / "tables")]) == 0
+        command = ["review", str(results), *readers, "--double", "--tables", str(tmp_path / "tables")]
+        assert main(command) == 2, "Bob has not read again"
+        assert not (tmp_path / "tables").exists()
+        read(self.again, "Bob", AGAIN, [3, 2])
+        assert main(command) == 0
         return tmp_path / "tables"
 
     def test_readings_lesions_and_agreement_have_rows(self, results, tables):
@@ -140,8 +170,9 @@ class TestTables:
             ("Ann", "1"),
             ("Ann", "2"),
             ("Bob", "1"),
+            ("Bob", "2"),
         ]
-        assert len(totals) == 7
+        assert len(totals) == 8
         sites = {}
         for row in listed:
             if row["lesion"]:

@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from review_server import act
@@ -19,7 +19,7 @@ from CACScoringLib.record.columns import READ_LESION
 from CACScoringLib.review import chain, signatures
 from CACScoringLib.review import journal as journal_module
 from CACScoringLib.review.journal import Entry, Journal
-from CACTrainingLib.browser.agreement import READINGS
+from CACTrainingLib.browser.agreement import AGREEMENT, READINGS
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.safety import Gate
 from CACTrainingLib.browser.serving import reviewing
@@ -52,8 +52,14 @@ def case(results):
     return case
 
 
-def faults(results, *keys):
-    return [text for text, is_right in verify_readings(results, keys) if not is_right]
+def faults(results, *keys, noted=()):
+    return [text for text, is_right in verify_readings(results, keys, noted) if not is_right]
+
+
+def as_another_user(monkeypatch, folder):
+    """Write as a user with another data folder, and so another key."""
+    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(folder))
 
 
 def verify(results, *options):
@@ -115,16 +121,56 @@ def test_an_edited_plan_is_found_and_binds_journals(results, case):
 @pytest.mark.parametrize(
     "change",
     [
-        ("methods", "threshold", "total", "agatston", 12.0),
-        ("review", "confirmations", "threshold", "reader", "Eve"),
-        ("review", "journal", None),
-        ("input", "name", "another"),
+        lambda folder: forge(folder / "scores.json", "methods", "threshold", "total", "agatston", 12.0),
+        lambda folder: forge(folder / "scores.json", "review", "confirmations", "threshold", "reader", "Eve"),
+        lambda folder: forge(folder / "scores.json", "review", None),
+        lambda folder: forge(folder / "scores.json", "input", "name", "another"),
+        lambda folder: (folder / "lesions.csv").write_text("lesion\n", encoding="utf-8"),
+        lambda folder: (folder / "scores.json").unlink(),
+        lambda folder: (folder / "calcium.csv").touch(),
+        lambda folder: shutil.copytree(folder, folder / "copy"),
+        lambda folder: shutil.copytree(folder, folder.parent / "reviewed"),
+        lambda folder: folder.rename(folder.parent / "reviewed"),
+        lambda folder: folder.rename(folder.parent.parent / "two" / folder.name),
+        shutil.rmtree,
     ],
 )
-def test_a_forged_export_is_found(results, case, change):
+def test_a_forged_moved_or_deleted_export_is_found(results, case, change):
     folder = case.folder / f"reviewed-{file_of(case, ANN).stem}"
-    forge(folder / "scores.json", *change)
-    assert any(folder.name in fault for fault in faults(results))
+    (folder / ".DS_Store").touch()
+    assert faults(results) == []
+    change(folder)
+    assert any("reviewed" in fault for fault in faults(results))
+
+
+@pytest.mark.parametrize(
+    "name", ["lesions.nii.gz", "heart.nii.gz", "lesions.csv", "report.html", "calcium_map.nii.gz", "pericardium.nii.gz"]
+)
+def test_a_changed_added_or_removed_file_of_a_result_is_found(results, case, name):
+    file = case.folder / name
+    is_present = file.is_file()
+    file.write_bytes(b"another")
+    assert any(f"one/{name} changed since it was begun" in fault for fault in faults(results))
+    file.unlink()
+    assert bool(faults(results)) == is_present
+
+
+def test_changed_tables_of_a_cohort_are_found_and_later_readings_know_new_ones(results, case):
+    for name in ("cohort.csv", "dictionary.csv", "scans.parquet"):
+        before = (results / name).read_bytes() if (results / name).exists() else None
+        (results / name).write_bytes(b"another")
+        assert any(f"{name} changed" in fault for fault in faults(results))
+        (results / name).unlink() if before is None else (results / name).write_bytes(before)
+    assert faults(results) == []
+    (results / "dictionary.csv").write_text("of a run with more scans", encoding="utf-8")
+    OpenReview(case, reading_by("Ann", "again"), case.scan()).spend("Ann", 1.0)
+    assert faults(results) == []
+
+
+def test_a_map_changed_beside_the_same_result_scored_again_is_found(results, case):
+    forge(case.folder / "scores.json", "provenance", {"created": "later"})
+    (case.folder / "lesions.nii.gz").write_bytes(b"another")
+    assert any("one/lesions.nii.gz changed" in fault for fault in faults(results))
 
 
 def test_a_plan_binds_without_options_and_in_the_folder_of_a_scan(results, case, capsys):
@@ -188,22 +234,80 @@ def test_servers_and_logins_are_registered(results, start):
 
 def test_a_journal_written_by_hand_is_in_no_register(results, case):
     forged = journal_of(case, reading_by("Eve"))
-    Journal(forged.file, forged._header["result"], forged._header["plan"]).append(Entry("time", "Eve", "", 0, True, 12))
+    header = forged._header
+    Journal(forged.file, header["result"], header["plan"]).append(Entry("time", "Eve", "", 0, True, 12))
     assert any("is not in review_register" in fault for fault in faults(results))
 
 
 def test_a_record_written_without_the_key_is_not_signed(results, case, tmp_path, monkeypatch):
     pytest.importorskip("cryptography")
-    assert journal_of(case, ANN).signature
+    assert journal_of(case, ANN).lines[-1]["signature"]
     shutil.rmtree(file_of(case, ANN).parent)
     (results / REGISTER).unlink()
     with monkeypatch.context() as forger:
-        forger.setenv("XDG_DATA_HOME", str(tmp_path / "forger"))
-        forger.setenv("LOCALAPPDATA", str(tmp_path / "forger"))
+        as_another_user(forger, tmp_path / "forger")
         OpenReview(case, ANN, case.scan()).spend("Ann", 1.0)
     OpenReview(case, ANN, case.scan()).spend("Ann", 1.0)
-    unsigned = [fault for fault in faults(results) if "the last line is not signed by" in fault]
-    assert len(unsigned) == 2, "the true key signs nothing after the forger's lines"
+    unsigned = [fault for fault in faults(results) if "is signed by" in fault]
+    assert len(unsigned) == 2, "the true key vouches for its own lines alone"
+    file = results / REGISTER
+    lines = [json.loads(line) | {"signature": ""} for line in file.read_text(encoding="utf-8").splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert any("is not signed" in fault for fault in faults(results))
+
+
+def test_lines_of_several_keys_are_right_if_all_are_named(results, case, tmp_path, monkeypatch):
+    pytest.importorskip("cryptography")
+    site_key = signatures.public_key()
+    with monkeypatch.context() as colleague:
+        as_another_user(colleague, tmp_path / "colleague")
+        OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
+        key = signatures.public_key()
+    OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
+    assert faults(results, site_key, key) == []
+    assert verify(results, "--key", site_key, "--key", key) == 0
+    assert any(f"is signed by {key}, which --key does not name" in fault for fault in faults(results))
+    assert faults(results, key)
+
+
+def test_a_register_deleted_before_a_journal_is_read_anew_is_found(results, case):
+    pytest.importorskip("cryptography")
+    noted = chain.read_lines(results / REGISTER)[0][-1]["sha256"]
+    assert faults(results, noted=[noted, journal_of(case, ANN).hashes[0]]) == []
+    (results / REGISTER).unlink()
+    shutil.rmtree(case.folder / f"reviewed-{file_of(case, ANN).stem}")
+    for reading in (ANN, BOB):
+        file = file_of(case, reading)
+        file.write_text("".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:1]), encoding="utf-8")
+        OpenReview(case, reading, case.scan()).spend(reading, 1.0)
+    assert sum(f"{REGISTER} was replaced after it was begun" in fault for fault in faults(results)) == 2
+    for reading in (ANN, BOB):
+        file_of(case, reading).unlink()
+    (results / REGISTER).unlink()
+    OpenReview(case, ANN, case.scan()).spend("Ann", 1.0)
+    assert faults(results) == [], "a wholly new record"
+    assert verify(results, "--noted", noted) == 3
+    assert any(f"Line {noted} is not in the record" in fault for fault in faults(results, noted=[noted]))
+
+
+@pytest.mark.parametrize(("hours", "is_fault"), [(-24 * 30, True), (-1, True), (-0.01, False), (1, False)])
+def test_a_clock_set_back_shows_in_the_register(results, case, monkeypatch, hours, is_fault):
+    class Moved(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    with monkeypatch.context() as clock:
+        clock.setattr(chain, "datetime", Moved)
+        chain.register(results / REGISTER, "login", reader="Ann", place="here")
+    assert any("the clock had gone back at line" in fault for fault in faults(results)) == is_fault
+    chain.register(results / REGISTER, "login", reader="Ann", place="here")
+    assert bool(faults(results)) == (is_fault or hours > 0), "a clock set forward is seen when it is set back"
+
+
+def test_a_register_without_times_is_named(results, case):
+    chain.append_lines(results / REGISTER, [{"kind": "login", "time": "yesterday"}])
+    assert any("review_register.jsonl is damaged" in fault for fault in faults(results))
 
 
 @pytest.mark.parametrize("content", [b"", b"short"])
@@ -232,15 +336,21 @@ def test_a_damaged_key_saves_nothing_and_is_named(case, tmp_path, content):
         {"lesion_site": "RCA"},
         {"voxels": "99"},
         {"lesion": "9", "reader": "Bob"},
+        {"estimate": ".98"},
     ],
 )
 def test_a_forged_table_is_found(results, case, tmp_path, cells):
     tables = ["--tables", str(tmp_path / "tables")]
+    for unread in cases_in(results):
+        for reading, reader in ((BOB, "Bob"), (ANN, "Ann")):
+            if unread.name != case.name:
+                act(OpenReview(unread, reading, unread.scan()), "accept", reader)
     assert main(["review", str(results), "--reader", "Ann", "--reader", "Bob", *tables]) == 0
-    file = tmp_path / "tables" / READINGS
+    assert verify(results, *tables) == 0
+    file = tmp_path / "tables" / (AGREEMENT if "estimate" in cells else READINGS)
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    first = next(row for row in rows if bool(row["lesion_site"]) == bool(cells.keys() & {*READ_LESION}))
+    first = next(row for row in rows if bool(row.get("lesion_site")) == bool(cells.keys() & {*READ_LESION}))
     first |= cells
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, first)

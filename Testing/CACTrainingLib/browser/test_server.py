@@ -283,14 +283,16 @@ class TestDoubleReading:
         assert {(row["reading"], row["name"][:4]) for row in rows} == {("consensus", "Case")}
         base = f"/api/scans/{rows[0]['id']}"
         for client, site in ((ann, Artery.LAD), (bob, Artery.LCX)):
-            lesions = client.get(f"{base}/own")["methods"]["threshold"]["lesions"]
-            client.act(
-                f"{base}/own", "assign", lesions=[max(lesions, key=lambda x: x["agatston"])["id"]], site=int(site)
-            )
-            client.act(f"{base}/own", "reject-rest")
-            client.act(f"{base}/own", "accept")
-        for client, kind in ((ann, "consensus"), (eve, "own")):
-            assert client.raw("GET", f"{base}/{kind}", headers={"Cookie": client.cookie})[0] == 400
+            assert eve.raw("GET", f"{base}/consensus", headers={"Cookie": eve.cookie})[0] == 400
+            for row in client.get("/api/work")["rows"]:
+                path = f"/api/scans/{row['id']}/own"
+                lesions = client.get(path)["methods"]["threshold"]["lesions"]
+                client.act(path, "assign", lesions=[max(lesions, key=lambda x: x["agatston"])["id"]], site=int(site))
+                client.act(path, "reject-rest")
+                client.act(path, "accept")
+        first = f"/api/scans/{ann.get('/api/work')['rows'][0]['id']}"
+        for client, path in ((ann, f"{first}/consensus"), (eve, f"{base}/own")):
+            assert client.raw("GET", path, headers={"Cookie": client.cookie})[0] == 400
         state = eve.get(f"{base}/consensus")
         method = state["methods"]["threshold"]
         assert len(method["undecided"]) == 1
@@ -300,11 +302,11 @@ class TestDoubleReading:
 
     def test_blind_readers_see_other_numbers_in_another_order(self, start):
         server = start(*self.OPTIONS, "--blind")
-        case, orders = None, []
-        for reader in ("Ann", "Bob"):
+        orders = []
+        for reader in ("Ann", "Bob"):  # all scans are equal
             client = server.client(reader)
-            case = case or client.get("/api/work")["rows"][0]["id"]
-            lesions = client.get(f"/api/scans/{case}/own")["methods"]["threshold"]["lesions"]
+            address = client.get("/api/work")["rows"][0]["id"]
+            lesions = client.get(f"/api/scans/{address}/own")["methods"]["threshold"]["lesions"]
             assert [lesion["id"] for lesion in lesions] == list(range(1, len(lesions) + 1))
             orders.append([lesion["agatston"] for lesion in lesions])
         assert orders[0] != orders[1] != sorted(orders[1], reverse=True)
@@ -334,11 +336,44 @@ class TestDoubleReading:
         assert state["table"]["rows"] == []
         assert f"{result.methods['threshold'].total.agatston:.0f}" not in json.dumps(state["headline"])
         assert set(state["images"]) <= {"ct", "heart"}
-        for image in ("map", "healthy", "territories"):
-            for part in (f"volume/{image}", f"slice/{image}/5"):
-                assert client.raw("GET", f"{base}/{part}", headers={"Cookie": client.cookie})[0] == 404
-        client.act(base, "no-calcium")
-        assert set(client.rows()) & {"one", "two", "three"}
+        images = ("map", "healthy", "territories")
+        parts = [*(f"volume/{image}" for image in images), *(f"slice/{image}/5" for image in images)]
+        for part in (*parts, "lesions/decomposition"):
+            assert client.raw("GET", f"{base}/{part}", headers={"Cookie": client.cookie})[0] == 404
+        request = {
+            "action": "reviewed",
+            "method": "decomposition",
+            "version": state["version"],
+            "seconds": 0,
+            "on": True,
+        }
+        assert client.post(f"{base}/act", request)[0] == 404
+        for reader in ("Ann", "Bob"):
+            session = client.server.client(reader)
+            for row in session.get("/api/work")["rows"]:
+                assert not set(session.rows()) & {"one", "two", "three"}
+                assert session.raw("GET", "/api/agreement", headers={"Cookie": session.cookie})[0] == 400
+                final_state = session.act(f"/api/scans/{row['id']}/own", "no-calcium")
+        assert final_state["methods"].keys() == {"threshold", "decomposition"}
+        assert client.rows().keys() == {"one", "two", "three"}
+        assert client.get("/api/agreement")["pairs"][0]["scans"] == 3
+        status, answer = client.post(f"{base}/act", request | {"method": "threshold", "version": 2, "on": False})
+        assert (status, "none is changed any more" in answer["error"]) == (400, True)
+
+    def test_messages_to_a_blind_reader_name_no_scan(self, blind, results):
+        client, base = blind
+        client.get(base)
+        for journal in results.glob("*/reviews/*.jsonl"):
+            with journal.open("a") as file:
+                file.write("{}\n")
+        request = {"action": "no-calcium", "method": "threshold", "version": 1, "seconds": 0}
+        for status, content in (client.post(f"{base}/act", request), client.post(f"{base}/export", {})):
+            assert status == 422
+            assert "Case 1" in content["error"]
+            assert not any(f"{name}/" in content["error"] for name in ("one", "two", "three"))
+        problems = [row["problem"] for row in client.get("/api/work")["rows"]]
+        assert any("Case" in problem for problem in problems)
+        assert not any(str(results) in problem for problem in problems)
 
     def test_blind_reader_decides_about_every_candidate(self, blind):
         """A blind reader cannot confirm undecided candidates, so that mere confirmation is no agreement."""
@@ -350,9 +385,9 @@ class TestDoubleReading:
         assert refused(client, base, "reviewed", on=True)
         client.act(base, "reject-rest")
         state = client.act(base, "accept")
-        assert state["methods"]["threshold"]["status"] == "reviewed"
+        assert state["methods"]["threshold"]["status"] == state["headline"]["state"] == "reviewed"
         assert state["methods"]["threshold"]["total"]["agatston"] == pytest.approx(lesion["agatston"])
-        assert "decomposition" in state["methods"], "it is shown after the reading"
+        assert "decomposition" not in state["methods"], "it is shown after all readings"
 
 
 class TestProject:

@@ -58,14 +58,14 @@ async function start () {
   about = await ask('/api/work')
   byId('reader').textContent = `Reader: ${about.reader}`
   for (const cell of document.querySelectorAll('th.double')) cell.hidden = !about.double
-  byId('agreement').hidden = !about.double
+  byId('agreement').hidden = !about.agreement
   const kept = JSON.parse(sessionStorage.getItem('filters') || '[]')
   inputs.forEach((id, n) => { if (kept[n] !== undefined) byId(id).value = kept[n] })
   for (const id of inputs) byId(id).addEventListener('input', draw)
   byId('filters').addEventListener('submit', event => event.preventDefault())
   byId('revoke').addEventListener('click', revoke)
   draw()
-  if (about.double) await drawAgreement()
+  if (about.agreement) await drawAgreement()
 }
 
 function revoke () {

@@ -18,8 +18,7 @@ const CLOSE_MM = 90 // across the close look at a lesion
 const EDGE = 0.1 // of the view: a lesion that lies in it is moved to the middle
 
 const id = location.pathname.split('/')[2]
-const readingAsked = new URLSearchParams(location.search).get('reading')
-const reading = ['again', 'consensus'].includes(readingAsked) ? readingAsked : 'own'
+const reading = new URLSearchParams(location.search).get('reading') === 'consensus' ? 'consensus' : 'own'
 const base = `/api/scans/${id}/${reading}`
 
 const facts = document.body.dataset // for tests and benchmarks
@@ -402,9 +401,9 @@ function zero () {
 
 function neighbour (by) {
   const kept = JSON.parse(sessionStorage.getItem('order') || '[]')
-  const path = reading === 'again' ? `${id}?reading=again` : id
-  const order = kept.includes(path) ? kept : state.order
-  return order[order.indexOf(path) + by]
+  const isHere = path => path.split('?')[0] === id
+  const order = kept.some(isHere) ? kept : state.order
+  return order[order.findIndex(isHere) + by]
 }
 
 // The server reads the next scan while this one is looked at.
@@ -509,7 +508,7 @@ function showFirst () {
 function fill () {
   document.title = `CAC review: ${state.name}`
   byId('name').textContent = state.name
-  byId('reader').textContent = `Reader: ${state.reader}${{ consensus: ', consensus', again: ', read again' }[reading] || ''}`
+  byId('reader').textContent = `Reader: ${state.reader}${reading === 'consensus' ? ', consensus' : ''}`
   look.colours.set(state.rejected, '#b0b0b0')
   look.rejected = state.rejected
   for (const known of state.sites) look.colours.set(known.label, `rgb(${known.colour.join()})`)
