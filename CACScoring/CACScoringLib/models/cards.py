@@ -117,6 +117,11 @@ class ModelCard:
         """True for a model trained on scans of patients and installed without a verdict on it."""
         return REAL_PATIENTS in self.training.data and VERDICT not in self.validation
 
+    @property
+    def lacks_calibration(self) -> bool:
+        """True for a map whose lesions would all count, coronary or not."""
+        return self.network == "decomposition" and "evidence_weights" not in self.calibration
+
     def calibration_as(self, kind: type[T]) -> T:
         """Return the calibration as a class, decoded at its first use; entries that are no fields are ignored.
 

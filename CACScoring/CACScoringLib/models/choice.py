@@ -152,6 +152,36 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
         CTError: A site file (`site`) pins other models.
     """
     site = read_site()
+    networks, estimates = _selected(choice, site)
+    warnings = tuple(
+        ScanWarning("model-without-verdict", _WITHOUT_VERDICT.format(name=model.card.name))
+        for model in networks.values()
+        if model.card.lacks_verdict
+    )
+    missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
+    if networks and missing:
+        message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
+        if choice.names or site is not None:
+            raise ModelError(f"{message}. Install them, or leave {MODEL} out.")
+        message = f"{message}, so the scan is scored by the clinical rule alone."
+        networks, warnings = {}, (ScanWarning("networks-left-out", message),)
+    if estimates and importlib.util.find_spec("torch") is None:
+        message = "Whole-scan estimates need the Python package torch, which is not installed, so there are none."
+        estimates, warnings = {}, (*warnings, ScanWarning("networks-left-out", message))
+    if site is not None:
+        site[0].check_models({name: file_sha256(model.path) for name, model in (networks | estimates).items()})
+    return ChosenModels(networks, estimates, choice.device, warnings, site)
+
+
+def requested_estimates(choice: ModelChoice) -> tuple[str, ...]:
+    """Return the kinds of the whole-scan estimates that a choice gives. Raises CTError as `chosen_models`."""
+    return tuple(_selected(choice, read_site())[1])
+
+
+def _selected(
+    choice: ModelChoice, site: tuple[SiteFile, SiteRecord] | None
+) -> tuple[dict[str, StoredModel], dict[str, StoredModel]]:
+    """Return the models that score, and those of whole-scan estimates, by network, whatever packages there are."""
     if site is not None and not choice.names:
         pinned = site[0].models_of_cts
         kinds = choice.estimates or tuple(network for network in ESTIMATORS if network in pinned)
@@ -166,26 +196,8 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
             raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
     estimates: dict[str, StoredModel] = {}
     if choice.estimates:
-        named_estimators = [model for network, model in named.items() if network in ESTIMATORS]
-        estimates = estimator_models(choice.estimates, named_estimators)
-    warnings = tuple(
-        ScanWarning("model-without-verdict", _WITHOUT_VERDICT.format(name=model.card.name))
-        for model in networks.values()
-        if model.card.lacks_verdict
-    )
-    missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
-    if networks and missing:
-        message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
-        if choice.names:
-            raise ModelError(f"{message}. Install them, or leave {MODEL} out.")
-        message = f"{message}, so the scan is scored by the clinical rule alone."
-        networks, warnings = {}, (ScanWarning("networks-left-out", message),)
-    if estimates and importlib.util.find_spec("torch") is None:
-        message = "Whole-scan estimates need the Python package torch, which is not installed, so there are none."
-        estimates, warnings = {}, (*warnings, ScanWarning("networks-left-out", message))
-    if site is not None:
-        site[0].check_models({name: file_sha256(model.path) for name, model in (networks | estimates).items()})
-    return ChosenModels(networks, estimates, choice.device, warnings, site)
+        estimates = estimator_models(choice.estimates, [m for network, m in named.items() if network in ESTIMATORS])
+    return networks, estimates
 
 
 _WITHOUT_VERDICT = (
