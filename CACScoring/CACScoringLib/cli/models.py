@@ -13,7 +13,7 @@ from ..core.errors import CTError, OutputError
 from ..core.files import file_sha256, write_text_atomically
 from ..core.options import argument, option
 from ..core.progress import Progress
-from ..networks.configs import RADIOGRAPH, RADIOMICS, SCORING_CONFIGS
+from ..networks.roles import ESTIMATORS, RADIOGRAPH, ROLES, SCORING
 from .options import (
     Command,
     EstimateOptions,
@@ -121,7 +121,6 @@ def _list(options: NoOptions, progress: Progress) -> None:
 def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
     """Return by card whether `cac score` uses a model, and why."""
     from ..models.choice import ModelChoice, chosen_models
-    from ..networks.configs import ESTIMATORS
 
     selected = chosen_models(ModelChoice())
     site = selected.site and f"used: pinned by the site file of {selected.site[0].name}"
@@ -132,13 +131,13 @@ def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
         rivals = [m for m in models if m.card.network == network and m.origin in ("bundled", model.origin)]
         if model.path in used:
             reason = site or "used: comes with CAC, and --model names no other"
-        elif site and network in (*SCORING_CONFIGS, *ESTIMATORS):
+        elif site and network in {**SCORING, **ESTIMATORS}:
             reason = "not used: the site file pins another"
         elif later is not model:
             reason = "not used: yours of this name comes before it with --model"
         elif network in ESTIMATORS and (model.origin == "bundled" or len(rivals) == 1):
             reason = "used with --whole-scan"
-        elif network not in SCORING_CONFIGS and model.origin == "bundled":
+        elif network not in SCORING and model.origin == "bundled":
             reason = f"used for {network}: comes with CAC"
         else:
             reason = f"used with --model {model.card.name} only"
@@ -170,9 +169,9 @@ def _extras_of_trial(options: InstallOptions) -> tuple[str, ...]:
     """Return the extras that the trial of a model needs."""
     from ..models.cards import read_card
 
-    with suppress(CTError):  # which the command reports
-        if not options.previous and read_card(_card_path(options)).network == RADIOMICS:
-            return ("torch", "radiomics")
+    with suppress(CTError, KeyError):  # which the command reports
+        if not options.previous:
+            return tuple(dict.fromkeys(("torch", *ROLES[read_card(_card_path(options)).network].extras)))
     return ("torch",)
 
 
@@ -189,7 +188,6 @@ def _install(options: InstallOptions, progress: Progress) -> None:
         return
     from ..models.cards import VERDICT, list_models
     from ..models.store import install_model
-    from ..networks.configs import ESTIMATORS
     from .model_trial import measure_on_sample
 
     model = install_model(_card_path(options), options.overwrite, options.validation, measure_on_sample)

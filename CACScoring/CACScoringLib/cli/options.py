@@ -275,13 +275,13 @@ def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]
 def extras_of_networks(options: EstimateOptions) -> tuple[str, ...]:
     """Return the extras that a GPU and the whole-scan estimates need, requested or pinned by a site file."""
     from ..models.choice import requested_estimates
-    from ..networks.configs import RADIOMICS
+    from ..networks.roles import ROLES
 
     estimates: tuple[str, ...] = ()
     with suppress(CTError):  # which the command reports
         estimates = requested_estimates(model_choice(options))
-    radiomics = ("radiomics",) if RADIOMICS in estimates else ()
-    return (*(("torch",) if estimates or options.device == "cuda" else ()), *radiomics)
+    extras = [extra for network in estimates for extra in ROLES[network].extras]
+    return tuple(dict.fromkeys([*(("torch",) if options.device == "cuda" else ()), *extras]))
 
 
 def model_choice(options: NetworkOptions) -> ModelChoice:

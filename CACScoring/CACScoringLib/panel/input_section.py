@@ -14,6 +14,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
+from ..networks.roles import ESTIMATORS, SCORING
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import (
@@ -30,10 +31,10 @@ from .widgets import addRows, fillBox, quiet, say, settingsOf
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
 
-MODEL_PARAMETERS = {"territories": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
+MODEL_PARAMETERS = {name: role.parameter for name, role in SCORING.items() if role.parameter}
 """Parameters that name a model, by network."""
 
-ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
+ESTIMATOR_PARAMETERS = {name: role.parameter for name, role in ESTIMATORS.items()}
 """Parameters that name a model for whole-scan estimates, by network."""
 
 _PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}

@@ -23,7 +23,7 @@ from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices, thick_slice_input
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 
 from ..phantom import STRATA, stratified_patients
 from ..training.loop import Task, channels_last

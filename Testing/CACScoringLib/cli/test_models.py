@@ -16,12 +16,12 @@ from CACScoringLib.models.choice import ModelChoice, chosen_models, load_models,
 from CACScoringLib.models.inference import prepared
 from CACScoringLib.models.store import save_model
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.networks.configs import SCORING_CONFIGS
+from CACScoringLib.networks.roles import SCORING
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.whole_scan.run import estimate_whole_scan
 
 _ALTERNATIVES = [
-    model.card.name for network in SCORING_CONFIGS for model in list_models(network) if model.origin == "alternative"
+    model.card.name for network in SCORING for model in list_models(network) if model.origin == "alternative"
 ]
 
 

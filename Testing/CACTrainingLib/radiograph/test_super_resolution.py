@@ -11,7 +11,7 @@ from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training
 from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 from CACTrainingLib.radiograph.cases import view_geometry
 from CACTrainingLib.radiograph.super_resolution import (
     fade,
