@@ -13,7 +13,7 @@ from CACScoringLib.cli import main as cli
 from CACScoringLib.models import inference
 from CACScoringLib.models.graph import read_graph, write_graph
 from CACScoringLib.networks.configs import input_channels
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 
 
 @pytest.fixture

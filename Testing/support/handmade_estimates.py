@@ -9,9 +9,8 @@ import torch
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.configs import VesselNetConfig
-from CACScoringLib.networks.radiomics import RadiomicsConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.configs import RadiomicsConfig, VesselNetConfig
+from CACScoringLib.networks.roles import build
 from CACScoringLib.whole_scan.estimates import WholeScanEstimate, estimate_of
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")

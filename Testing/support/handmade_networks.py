@@ -19,11 +19,12 @@ from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import (
     LESION_IMAGES,
     LESION_KINDS,
+    Config,
     DiscriminatorConfig,
     GeneratorConfig,
     SliceClassifierConfig,
 )
-from CACScoringLib.networks.registry import Config, build
+from CACScoringLib.networks.roles import build
 from CACScoringLib.scoring.lesion_network import WINDOWS_HU
 
 COMPACT: dict[str, Config] = {

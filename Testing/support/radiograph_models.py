@@ -9,8 +9,9 @@ from torch import nn
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.radiograph import RadiographNetConfig, cut_out
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.configs import RadiographNetConfig
+from CACScoringLib.networks.radiograph import cut_out
+from CACScoringLib.networks.roles import build
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key
 
 SMALL = RadiographNetConfig(size=32, width=4)

@@ -392,7 +392,7 @@ def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, Lo
     companions: The networks used beside it, by kind; None for one that is not used.
     """
     card = decomposition.card
-    if "evidence_weights" not in card.calibration:
+    if card.lacks_calibration:
         message = (
             f"The model {card.name} is not calibrated, so every lesion of its calcium map counts, whether it is "
             "coronary calcium or not. Calibrate it on scans with known calcium."

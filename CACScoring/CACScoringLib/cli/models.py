@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import OutputError
+from ..core.errors import CTError, OutputError
 from ..core.files import file_sha256, write_text_atomically
 from ..core.options import argument, option
 from ..core.progress import Progress
-from ..networks.configs import RADIOGRAPH, SCORING_CONFIGS
+from ..networks.roles import ESTIMATORS, RADIOGRAPH, ROLES, SCORING
 from .options import (
     Command,
     EstimateOptions,
@@ -120,7 +121,6 @@ def _list(options: NoOptions, progress: Progress) -> None:
 def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
     """Return by card whether `cac score` uses a model, and why."""
     from ..models.choice import ModelChoice, chosen_models
-    from ..networks.configs import ESTIMATORS
 
     selected = chosen_models(ModelChoice())
     site = selected.site and f"used: pinned by the site file of {selected.site[0].name}"
@@ -131,13 +131,13 @@ def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
         rivals = [m for m in models if m.card.network == network and m.origin in ("bundled", model.origin)]
         if model.path in used:
             reason = site or "used: comes with CAC, and --model names no other"
-        elif site and network in (*SCORING_CONFIGS, *ESTIMATORS):
+        elif site and network in {**SCORING, **ESTIMATORS}:
             reason = "not used: the site file pins another"
         elif later is not model:
             reason = "not used: yours of this name comes before it with --model"
         elif network in ESTIMATORS and (model.origin == "bundled" or len(rivals) == 1):
             reason = "used with --whole-scan"
-        elif network not in SCORING_CONFIGS and model.origin == "bundled":
+        elif network not in SCORING and model.origin == "bundled":
             reason = f"used for {network}: comes with CAC"
         else:
             reason = f"used with --model {model.card.name} only"
@@ -165,19 +165,32 @@ def _export(options: ExportOptions, progress: Progress) -> None:
     print(f"Wrote the bundle {options.bundle}. {options.bundle / 'docs' / 'README.md'} names the commands that run it.")
 
 
+def _extras_of_trial(options: InstallOptions) -> tuple[str, ...]:
+    """Return the extras that the trial of a model needs."""
+    from ..models.cards import read_card
+
+    with suppress(CTError, KeyError):  # which the command reports
+        if not options.previous:
+            return tuple(dict.fromkeys(("torch", *ROLES[read_card(_card_path(options)).network].extras)))
+    return ("torch",)
+
+
+def _card_path(options: InstallOptions) -> Path:
+    from ..models.bundle import card_in_bundle
+
+    path = Path(options.model)
+    return card_in_bundle(path) if path.is_dir() else path
+
+
 def _install(options: InstallOptions, progress: Progress) -> None:
     if options.previous:
         _restore(options.model)
         return
-    from ..models.bundle import card_in_bundle
     from ..models.cards import VERDICT, list_models
     from ..models.store import install_model
-    from ..networks.configs import ESTIMATORS
     from .model_trial import measure_on_sample
 
-    path = Path(options.model)
-    path = card_in_bundle(path) if path.is_dir() else path
-    model = install_model(path, options.overwrite, options.validation, measure_on_sample)
+    model = install_model(_card_path(options), options.overwrite, options.validation, measure_on_sample)
     name, network = model.card.name, model.card.network
     estimate = f"--whole-scan {network} " if network in ESTIMATORS else ""
     print(f"Installed {name} for {network}. Use it with: cac score CT {estimate}--model {name} …")
@@ -212,7 +225,7 @@ ACTIONS: dict[str, Command[Any]] = {
     "verify": Command(NoOptions, _verify, ("torch",), "Interrupted.", "Verify the models' files."),
     "pin": Command(PinOptions, _pin, extras_of_networks, "Interrupted."),
     "export": Command(ExportOptions, _export, ("torch",), "Interrupted."),
-    "install": Command(InstallOptions, _install, ("torch",), "Interrupted."),
+    "install": Command(InstallOptions, _install, _extras_of_trial, "Interrupted."),
 }
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..core.errors import OutputError
+from ..core.errors import CTError, OutputError
 from ..core.files import parse_json, read_json
 from ..core.options import (
     Settings,
@@ -273,15 +273,15 @@ def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]
 
 
 def extras_of_networks(options: EstimateOptions) -> tuple[str, ...]:
-    """Return the extras that a GPU and the requested whole-scan estimates need."""
-    if options.whole_scan is None:
-        return ("torch",) if options.device == "cuda" else ()
-    from ..models.cards import list_models
-    from ..networks.configs import RADIOMICS
+    """Return the extras that a GPU and the whole-scan estimates need, requested or pinned by a site file."""
+    from ..models.choice import requested_estimates
+    from ..networks.roles import ROLES
 
-    kinds = options.whole_scan.split(",")
-    with_radiomics = RADIOMICS in kinds or (kinds == ["all"] and list_models(RADIOMICS))
-    return ("torch", "radiomics") if with_radiomics else ("torch",)
+    estimates: tuple[str, ...] = ()
+    with suppress(CTError):  # which the command reports
+        estimates = requested_estimates(model_choice(options))
+    extras = [extra for network in estimates for extra in ROLES[network].extras]
+    return tuple(dict.fromkeys([*(("torch",) if options.device == "cuda" else ()), *extras]))
 
 
 def model_choice(options: NetworkOptions) -> ModelChoice:

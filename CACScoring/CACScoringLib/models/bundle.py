@@ -20,21 +20,14 @@ from ..core.ct import AIR_HU
 from ..core.errors import ModelError, OutputError
 from ..core.files import atomic_folder
 from ..core.labels import TERRITORIES
-from ..networks.configs import LESION_KINDS, LESION_PATCH, SCORING_CONFIGS
+from ..networks.configs import LESION_KINDS, LESION_PATCH
+from ..networks.roles import SCORING
 from . import preprocessing
 from .cards import WEIGHTS_ENDING, ModelCard, read_network, weights_of
 from .graph import trace
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 """Schema of metadata.json, which `python -m monai.bundle verify_metadata` downloads."""
-
-TASKS = {
-    "territories": "Segmentation of the heart, and of the territories of its arteries, valves and great vessels, on CT",
-    "slices": "Detection of CT slices with visible coronary calcium",
-    "decomposition": "Coronary calcium map of CT slices",
-    "lesions": "Naming of calcified lesions on CT",
-}
-"""Task of each network that can be exported."""
 
 _GRID = (
     "Axes run superior, posterior, left [k, j, i]. The scan's HU are averaged over voxels of {:g} × {:g} × {:g} mm; "
@@ -117,9 +110,9 @@ def write_bundle(path: Path, folder: Path) -> None:
         OutputError: The folder exists, or cannot be written.
     """
     card, network = read_network(path)
-    if card.network not in SCORING_CONFIGS:
+    if card.network not in SCORING:
         raise ModelError(
-            f"{card.name} is a model for {card.network!r}. Bundles are written of models for {', '.join(TASKS)}."
+            f"{card.name} is a model for {card.network!r}. Bundles are written of models for {', '.join(SCORING)}."
         )
     import torch
 
@@ -133,7 +126,7 @@ def write_bundle(path: Path, folder: Path) -> None:
     if card.network == "territories":
         inferer = {"_target_": "SlidingWindowInferer", "roi_size": shape, "overlap": 0.5, "mode": "gaussian"}
     facts = vars(card) | {
-        "task": TASKS[card.network],
+        "task": SCORING[card.network].task,
         "data": card.training.data,
         "preparation": PREPARATION[card.network],
     }
@@ -228,8 +221,8 @@ def _metadata(card: ModelCard, formats: dict[str, dict[str, Any]]) -> dict[str, 
         "numpy_version": np.__version__,
         "required_packages_version": {},
         "name": card.name,
-        "task": TASKS[card.network],
-        "description": f"{TASKS[card.network]}. Weights of {card.name}, SHA-256 {card.sha256}.",
+        "task": SCORING[card.network].task,
+        "description": f"{SCORING[card.network].task}. Weights of {card.name}, SHA-256 {card.sha256}.",
         "authors": "those who trained the model with CAC",
         "copyright": f"licence {card.licence}",
         "data_source": card.training.data,

@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,8 +24,9 @@ import numpy as np
 
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
-from ..core.files import read_document, read_file, resource_folder, user_data_folder
-from ..networks.configs import SCORING_CONFIGS, GeneratorConfig, SliceClassifierConfig, input_channels
+from ..core.files import parse_json, read_file, resource_folder, user_data_folder
+from ..networks.configs import Config, GeneratorConfig, SliceClassifierConfig, input_channels
+from ..networks.roles import ROLES, SCORING, build, name_of
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     import openvino
     import torch
 
-    from ..networks.registry import Config
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class ModelCard:
 
     Attributes:
         name: Name of the model and of its files.
-        network: Key of `registry.NETWORKS`.
+        network: Key of `roles.ROLES`.
         preset: Preset that the training began with, or "custom".
         config: Fields of the network's configuration.
         preprocessing_version: `preprocessing.VERSION` of the training.
@@ -116,6 +117,11 @@ class ModelCard:
     def lacks_verdict(self) -> bool:
         """True for a model trained on scans of patients and installed without a verdict on it."""
         return REAL_PATIENTS in self.training.data and VERDICT not in self.validation
+
+    @property
+    def lacks_calibration(self) -> bool:
+        """True for a map whose lesions would all count, coronary or not."""
+        return self.network == "decomposition" and "evidence_weights" not in self.calibration
 
     def calibration_as(self, kind: type[T]) -> T:
         """Return the calibration as a class, decoded at its first use; entries that are no fields are ignored.
@@ -182,11 +188,7 @@ def describe(
     intended_use: str,
 ) -> ModelCard:
     """Return a card for a network of this configuration and the present preprocessing."""
-    from ..networks.registry import NETWORKS
-
-    network = next(key for key, (kind, _) in NETWORKS.items() if isinstance(config, kind))
-    values = dataclasses.asdict(config)
-    version = preprocessing.VERSION
+    network, values, version = name_of(config), dataclasses.asdict(config), preprocessing.VERSION
     return ModelCard(name, network, preset, values, version, training, validation, calibration, licence, intended_use)
 
 
@@ -239,11 +241,19 @@ def find_model(network: str, name: str | None = None) -> StoredModel:
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read a card. Raises ModelError when it is not one."""
+    """Read a card; a card of the same content is decoded once in a process. Raises ModelError when it is not one."""
     try:
-        content = read_document(path, SCHEMA)
+        return _decoded_card(path, read_file(path))
     except (OSError, ValueError) as error:
         raise ModelError(f"The model card {path} cannot be read ({error}). Install it again or remove it.") from error
+
+
+@lru_cache(maxsize=256)
+def _decoded_card(path: Path, data: bytes) -> ModelCard:
+    """Return a card from its file's content. Raises ValueError if it is no card's, ModelError."""
+    content = parse_json(data.decode("utf-8-sig"))
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+        raise ValueError(f"it is not of schema {SCHEMA}")
     try:
         if unknown := content.keys() - {field.name for field in dataclasses.fields(ModelCard)}:
             raise WrongValueError(", ".join(sorted(unknown)))
@@ -271,7 +281,7 @@ def verify_model(path: Path) -> ModelCard:
     """
     card, data = _read(path)
     _tensors(card, data)
-    if card.network in SCORING_CONFIGS:
+    if card.network in SCORING:
         _graph(card, data)
     return card
 
@@ -302,7 +312,7 @@ def load_model(path: Path, device: str = "auto") -> LoadedModel:
     """
     device = choose_device(device)
     card, data = _read(path)
-    if device == "cpu" and card.network in SCORING_CONFIGS:
+    if device == "cpu" and card.network in SCORING:
         return LoadedModel(card, ProcessorNetwork(_graph(card, data)))
     return LoadedModel(card, prepared(_module(card, data), device))
 
@@ -379,7 +389,7 @@ def _graph(card: ModelCard, data: bytes) -> openvino.Model:
     except SafetensorError as error:
         raise _no_weights(card, error) from error
     _check_weights(card, tensors)
-    config = _config(card, SCORING_CONFIGS[card.network])
+    config = _config(card)
     try:
         graph = read_graph(card.graph, tensors)
         channels = graph.input(0).partial_shape[1].get_length()
@@ -429,7 +439,7 @@ def _check_weights(card: ModelCard, tensors: Mapping[str, Any]) -> None:
     for name, tensor in tensors.items():
         weights = np.asarray(tensor)
         is_finite = np.isfinite(weights).all()
-        if not is_finite or (card.network in SCORING_CONFIGS and weights.ndim > 1 and not weights.any()):
+        if not is_finite or (card.network in SCORING and weights.ndim > 1 and not weights.any()):
             state = "are all zero" if is_finite else "hold numbers that are not finite"
             raise ModelError(
                 f"The weights {name} of {card.name} {state}, as of a training that failed. Train the model again, or "
@@ -447,19 +457,18 @@ def _no_network(card: ModelCard, error: Exception) -> ModelError:
 
 def untrained_network(card: ModelCard) -> torch.nn.Module:
     """Return a network of a card's configuration, in PyTorch. Raises ModelError where there is none."""
-    from ..networks.registry import NETWORKS, build
-
-    if card.network not in NETWORKS:
-        raise ModelError(f"The model {card.name} is for {card.network!r}; known are {', '.join(NETWORKS)}.")
-    config = _config(card, NETWORKS[card.network][0])
+    config = _config(card)
     try:
         return build(config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise _no_network(card, error) from error
 
 
-def _config(card: ModelCard, kind: type) -> Config:
-    """Return the configuration on a card. Raises ModelError if it is none of this kind."""
+def _config(card: ModelCard) -> Config:
+    """Return the configuration on a card. Raises ModelError if it is none of a known network."""
+    if card.network not in ROLES:
+        raise ModelError(f"The model {card.name} is for {card.network!r}; known are {', '.join(ROLES)}.")
+    kind = ROLES[card.network].config
     fields = {field.name for field in dataclasses.fields(kind)}
     if set(card.config) != fields:
         wrong = ", ".join(sorted(set(card.config) ^ fields))
@@ -468,6 +477,6 @@ def _config(card: ModelCard, kind: type) -> Config:
     if too_large := [name for name, value in numbers.items() if not value <= LARGEST]:
         raise ModelError(f"The configuration of {card.name} has values above {LARGEST}: {', '.join(too_large)}.")
     try:
-        return kind(**card.config)
+        return kind(**card.config)  # type: ignore[no-any-return]
     except ValueError as error:
         raise _no_network(card, error) from error

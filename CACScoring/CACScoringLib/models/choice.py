@@ -13,7 +13,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import ModelError
 from ..core.files import file_sha256
 from ..core.remedies import MODEL
-from ..networks.configs import ESTIMATORS, SCORING_CONFIGS, VESSELS
+from ..networks.roles import ESTIMATORS, SCORING, VESSELS
 from ..record.provenance import Provenance, SiteRecord, provenance_of
 from ..record.score_record import ModelRecord
 from .cards import (
@@ -27,9 +27,6 @@ from .cards import (
 )
 from .inference import choose_device
 from .site import SiteFile, read_site
-
-SCORING_NETWORKS = tuple(SCORING_CONFIGS)
-"""Networks that score a scan. Models of other networks come with CAC too."""
 
 ALL = "all"
 """Value of --whole-scan for all kinds that have a model."""
@@ -90,7 +87,7 @@ class Networks:
     @property
     def records(self) -> tuple[ModelRecord, ...]:
         """The networks as results name them."""
-        loaded = (self.territories, self.slices, self.decomposition, self.lesions)
+        loaded = (getattr(self, network) for network in SCORING)
         return tuple(ModelRecord(m.card.name, m.card.network, m.card.sha256) for m in loaded if m)
 
 
@@ -152,22 +149,7 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
         CTError: A site file (`site`) pins other models.
     """
     site = read_site()
-    if site is not None and not choice.names:
-        pinned = site[0].models_of_cts
-        kinds = choice.estimates or tuple(network for network in ESTIMATORS if network in pinned)
-        choice = replace(choice, names=tuple(model.name for model in pinned.values()), estimates=kinds)
-    stored = list_models()
-    named = _named_models(choice, {model.card.name: model for model in stored})
-    networks: dict[str, StoredModel] = {}
-    if not choice.threshold_only:
-        networks = {model.card.network: model for model in stored if model.origin == "bundled"} | named
-        networks = {network: model for network, model in networks.items() if network in SCORING_NETWORKS}
-        if networks and not {"slices", "decomposition"} <= set(networks):
-            raise ModelError("Scoring without a threshold needs a model for slices and one for decomposition.")
-    estimates: dict[str, StoredModel] = {}
-    if choice.estimates:
-        named_estimators = [model for network, model in named.items() if network in ESTIMATORS]
-        estimates = estimator_models(choice.estimates, named_estimators)
+    networks, estimates = _selected(choice, site)
     warnings = tuple(
         ScanWarning("model-without-verdict", _WITHOUT_VERDICT.format(name=model.card.name))
         for model in networks.values()
@@ -176,7 +158,7 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
-        if choice.names:
+        if choice.names or site is not None:
             raise ModelError(f"{message}. Install them, or leave {MODEL} out.")
         message = f"{message}, so the scan is scored by the clinical rule alone."
         networks, warnings = {}, (ScanWarning("networks-left-out", message),)
@@ -186,6 +168,34 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     if site is not None:
         site[0].check_models({name: file_sha256(model.path) for name, model in (networks | estimates).items()})
     return ChosenModels(networks, estimates, choice.device, warnings, site)
+
+
+def requested_estimates(choice: ModelChoice) -> tuple[str, ...]:
+    """Return the kinds of the whole-scan estimates that a choice gives. Raises CTError as `chosen_models`."""
+    return tuple(_selected(choice, read_site())[1])
+
+
+def _selected(
+    choice: ModelChoice, site: tuple[SiteFile, SiteRecord] | None
+) -> tuple[dict[str, StoredModel], dict[str, StoredModel]]:
+    """Return the models that score, and those of whole-scan estimates, by network, whatever packages there are."""
+    if site is not None and not choice.names:
+        pinned = site[0].models_of_cts
+        kinds = choice.estimates or tuple(network for network in ESTIMATORS if network in pinned)
+        choice = replace(choice, names=tuple(model.name for model in pinned.values()), estimates=kinds)
+    stored = list_models()
+    named = _named_models(choice, {model.card.name: model for model in stored})
+    networks: dict[str, StoredModel] = {}
+    if not choice.threshold_only:
+        networks = {model.card.network: model for model in stored if model.origin == "bundled"} | named
+        networks = {network: model for network, model in networks.items() if network in SCORING}
+        needed = [network for network, role in SCORING.items() if not role.is_optional]
+        if networks and not set(needed) <= set(networks):
+            raise ModelError(f"Scoring without a threshold needs a model for each of {', '.join(needed)}.")
+    estimates: dict[str, StoredModel] = {}
+    if choice.estimates:
+        estimates = estimator_models(choice.estimates, [m for network, m in named.items() if network in ESTIMATORS])
+    return networks, estimates
 
 
 _WITHOUT_VERDICT = (
@@ -205,10 +215,8 @@ def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[s
         network = stored[name].card.network
         if network in ESTIMATORS and choice.estimates != (ALL,) and network not in choice.estimates:
             raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
-        if network not in (*SCORING_NETWORKS, *ESTIMATORS):
-            raise ModelError(
-                f"{name} is a model for {network!r}; scans are scored by models for {', '.join(SCORING_NETWORKS)}."
-            )
+        if network not in {**SCORING, **ESTIMATORS}:
+            raise ModelError(f"{name} is a model for {network!r}; scans are scored by models for {', '.join(SCORING)}.")
         if network in named:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
         named[network] = stored[name]
@@ -248,8 +256,7 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
     }
     # Frozen, and a ModelAhead cannot be copied.
     object.__setattr__(loaded["decomposition"], "card", _with_candidates(loaded))
-    optional = {network: loaded.get(network) for network in ("territories", "lesions")}
-    return Networks(slices=loaded["slices"], decomposition=loaded["decomposition"], **optional)
+    return Networks(**loaded)
 
 
 def _with_candidates(loaded: Mapping[str, LoadedModel]) -> ModelCard:

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan
 from ..core.errors import MaskError
@@ -44,6 +45,10 @@ POSITION_LIMIT = 2.0
 POSITION_SCALE = 0.1
 """Scale of the position's channels, about that of calcium's contrast in the scaled image; larger numbers would drown it
 in the first layer's normalisation."""
+
+
+RESIDUAL_HU = 100.0
+"""HU of 1 in input and output of the network of super-resolution."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,25 @@ def heart_moments(heart: np.ndarray, scan: CTScan) -> tuple[list[float], list[fl
         spread.append(math.sqrt(float(np.average((places - mean) ** 2, weights=counts)) + 1 / 12))
     planes = np.nonzero(counts)[0]
     return centre, spread, slice(int(planes[0]), int(planes[-1]) + 1)
+
+
+def interpolated_slices(hu: np.ndarray, factor: int, order: int = 3) -> np.ndarray:
+    """Interpolate thin slices by a spline along the table, float32 [factor k, j, i]. They divide each thick one evenly.
+
+    Args:
+        hu: Thick slices [k, j, i], at least two.
+        factor: Thin slices of each.
+        order: 3 for a cubic B-spline with mirrored ends, 1 for linear interpolation with repeated ends.
+    """
+    shape, first = (factor * len(hu), *hu.shape[1:]), (1 - factor) / (2 * factor)
+    mode = "mirror" if order > 1 else "nearest"
+    return ndimage.affine_transform(hu, (1 / factor, 1, 1), (first, 0, 0), shape, np.float32, order, mode)
+
+
+def thick_slice_input(hu: np.ndarray, neighbours: int) -> np.ndarray:
+    """Return every thick slice [k, j, i] with its neighbours, float32 [k, 2 neighbours + 1, j, i], ends repeated."""
+    numbers = np.arange(len(hu))[:, None] + np.arange(-neighbours, neighbours + 1)
+    return (hu.astype(np.float32) / np.float32(RESIDUAL_HU))[numbers.clip(0, len(hu) - 1)]
 
 
 def _slices_of(planes: slice, grid: ScanGrid) -> tuple[int, int]:

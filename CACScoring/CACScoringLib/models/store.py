@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
 from ..core.files import LEFT_SECONDS, atomic_folder, partial_folder, read_json, remove_partial, write_bytes_atomically
-from ..networks.configs import SCORING_CONFIGS
+from ..networks.roles import SCORING
 from . import cards
 from .cards import (
     NAME,
@@ -76,7 +76,7 @@ def save_model(network: torch.nn.Module, card: ModelCard, folder: Path, overwrit
 
 def _with_graph(card: ModelCard) -> ModelCard:
     """Return a card with its network's graph, if the network scores scans. Raises ModelError."""
-    if card.network not in SCORING_CONFIGS:
+    if card.network not in SCORING:
         return card
     from .graph import write_graph
 

@@ -1,8 +1,14 @@
-"""Configurations of the networks that score a scan and of those that train with them; read without PyTorch."""
+"""Configurations of all networks; read without PyTorch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Config:
+    """Configuration of a network."""
+
 
 POSITION_CHANNELS = 3
 
@@ -11,7 +17,7 @@ STRIDE = 4
 
 
 @dataclass(frozen=True)
-class SliceClassifierConfig:
+class SliceClassifierConfig(Config):
     """Configuration of `van_velzen.SliceClassifier`.
 
     Attributes:
@@ -35,7 +41,7 @@ class SliceClassifierConfig:
 
 
 @dataclass(frozen=True)
-class GeneratorConfig:
+class GeneratorConfig(Config):
     """Configuration of `van_velzen.Generator`.
 
     Attributes:
@@ -59,7 +65,7 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True)
-class DiscriminatorConfig:
+class DiscriminatorConfig(Config):
     """Configuration of `van_velzen.PatchDiscriminator`.
 
     Attributes:
@@ -80,7 +86,7 @@ class DiscriminatorConfig:
 
 
 @dataclass(frozen=True)
-class SliceSuperResolutionConfig:
+class SliceSuperResolutionConfig(Config):
     """Configuration of `van_velzen.SliceSuperResolution`.
 
     Attributes:
@@ -97,7 +103,7 @@ class SliceSuperResolutionConfig:
 
 
 @dataclass(frozen=True)
-class TerritoryNetConfig:
+class TerritoryNetConfig(Config):
     """Configuration of `territories.TerritoryNet`.
 
     Attributes:
@@ -110,7 +116,7 @@ class TerritoryNetConfig:
 
 
 @dataclass(frozen=True)
-class LesionNetConfig:
+class LesionNetConfig(Config):
     """Configuration of `lesions.LesionNet`.
 
     Attributes:
@@ -139,6 +145,81 @@ TERRITORY_STRIDE = (2, 4, 4)
 """Voxels of the patch along k, j, i that share one value of the territories."""
 
 
+STANDARD_MM = 0.5
+"""Pixel size of standard views of a radiograph on the detector."""
+
+VIEWS = ("PA", "lateral")
+BACKBONES = ("light", "resnet18", "densenet121")
+
+
+@dataclass(frozen=True)
+class RadiographNetConfig(Config):
+    """Configuration of `RadiographNet`.
+
+    Attributes:
+        backbone: One of BACKBONES.
+        views: Views of the input, in this order.
+        thresholds: Lowest Agatston score of each logit; 0 stands for any calcium.
+        size: Side of the square in pixels; "light" takes pixels of STANDARD_MM.
+        width: Channels of "light" at full resolution of its evidence.
+        enhancement: Enhancement of the views by the caller, a name in `radiograph.view.ENHANCEMENTS`.
+        dropout: Share of features dropped in training.
+    """
+
+    backbone: str = "light"
+    views: tuple[str, ...] = ("PA",)
+    thresholds: tuple[float, ...] = (0.0, 100.0, 400.0)
+    size: int = 336
+    width: int = 24
+    enhancement: str = "none"
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        # A card's lists become tuples again, so that a configuration read back equals the one written.
+        object.__setattr__(self, "views", tuple(self.views))
+        object.__setattr__(self, "thresholds", tuple(float(t) for t in self.thresholds))
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone is {self.backbone!r}; it has to be one of {', '.join(BACKBONES)}.")
+        if not self.views or len(set(self.views)) < len(self.views) or set(self.views) - set(VIEWS):
+            raise ValueError(f"views are {self.views}; they have to be one or both of {', '.join(VIEWS)}.")
+        if not self.thresholds or list(self.thresholds) != sorted(set(self.thresholds)):
+            raise ValueError(f"thresholds are {self.thresholds}; they have to rise.")
+        if self.size < 32 or self.size % 8:
+            raise ValueError(f"size is {self.size}; it has to be a multiple of 8, from 32 up.")
+
+    @property
+    def field_mm(self) -> float:
+        """Side of the square on the detector."""
+        return self.size * STANDARD_MM
+
+
+@dataclass(frozen=True)
+class RadiomicsConfig(Config):
+    """Configuration of `RadiomicsNet`.
+
+    Attributes:
+        features: Names in the order of the network's input, a selection of `radiomics.radiomic_features`.
+        heart_mm: Side of the voxels on which the heart's features are computed.
+        bin_width_hu: Bin width of histograms and textures.
+        low_hu: Lower limit of densities in the heart's features, against lung at its border.
+        high_hu: Upper limit of densities in the heart's features, against metal at its border.
+    """
+
+    features: tuple[str, ...] = ()
+    heart_mm: float = 2.5
+    bin_width_hu: float = 25.0
+    low_hu: float = -200.0
+    high_hu: float = 1000.0
+
+    def __post_init__(self) -> None:
+        # A card's list becomes a tuple again, so that a configuration read back equals the one written.
+        object.__setattr__(self, "features", tuple(self.features))
+        if len(set(self.features)) < len(self.features):
+            raise ValueError("A feature is named twice among the features.")
+        if not self.heart_mm > 0 or not self.bin_width_hu > 0 or not self.low_hu < self.high_hu:
+            raise ValueError("heart_mm and bin_width_hu have to be above 0, and low_hu below high_hu.")
+
+
 VESSEL_KINDS = ("cnn", "se-cnn", "vit", "voxel-sum")
 VESSEL_FIELDS = ("scan", "heart")
 VESSEL_OUTPUTS = ("linear", "log")
@@ -149,7 +230,7 @@ TERRITORY_STEP = 1 / 16
 
 
 @dataclass(frozen=True)
-class VesselNetConfig:
+class VesselNetConfig(Config):
     """Configuration of `vessels.VesselNet`. The defaults are the published values.
 
     Attributes:
@@ -228,15 +309,6 @@ class VesselNetConfig:
         return (self.field_mm / self.size) ** 2 * self.slice_mm
 
 
-SCORING_CONFIGS: dict[str, type] = {
-    "territories": TerritoryNetConfig,
-    "slices": SliceClassifierConfig,
-    "decomposition": GeneratorConfig,
-    "lesions": LesionNetConfig,
-}
-"""Configuration of each network that scores a scan; processors run them in OpenVINO."""
-
-
 def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
     """Return the channels of a 2-D network's input: the slice, its neighbours, its position."""
     return 1 + 2 * config.neighbours + POSITION_CHANNELS * config.position
@@ -245,11 +317,3 @@ def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
 def _check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")
-
-
-STANDARD_MM = 0.5
-"""Pixel size of standard views of a radiograph on the detector."""
-
-RADIOGRAPH, VESSELS, RADIOMICS = "radiograph", "vessels", "radiomics"
-ESTIMATORS = (VESSELS, RADIOMICS)
-"""Keys of `registry.NETWORKS` whose models give whole-scan estimates."""

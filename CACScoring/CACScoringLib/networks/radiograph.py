@@ -8,17 +8,12 @@ input is the square and details of several sizes: calcium adds a hundredth of wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .configs import STANDARD_MM
+from .configs import RadiographNetConfig
 from .voxel_sum import convolution
-
-VIEWS = ("PA", "lateral")
-BACKBONES = ("light", "resnet18", "densenet121")
 
 REDUCTION = 8
 """Factor by which views are reduced to find the heart."""
@@ -44,47 +39,6 @@ _CERTAINTIES = (0.0, 2.0, 4.0)
 FEATURES = len(AMOUNTS_MM) * (len(_CERTAINTIES) + 2)
 _ROWS = 9
 """Rows of the evidence over which two views may be displaced against each other."""
-
-
-@dataclass(frozen=True)
-class RadiographNetConfig:
-    """Configuration of `RadiographNet`.
-
-    Attributes:
-        backbone: One of BACKBONES.
-        views: Views of the input, in this order.
-        thresholds: Lowest Agatston score of each logit; 0 stands for any calcium.
-        size: Side of the square in pixels; "light" takes pixels of STANDARD_MM.
-        width: Channels of "light" at full resolution of its evidence.
-        enhancement: Enhancement of the views by the caller, a name in `radiograph.view.ENHANCEMENTS`.
-        dropout: Share of features dropped in training.
-    """
-
-    backbone: str = "light"
-    views: tuple[str, ...] = ("PA",)
-    thresholds: tuple[float, ...] = (0.0, 100.0, 400.0)
-    size: int = 336
-    width: int = 24
-    enhancement: str = "none"
-    dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        # A card's lists become tuples again, so that a configuration read back equals the one written.
-        object.__setattr__(self, "views", tuple(self.views))
-        object.__setattr__(self, "thresholds", tuple(float(t) for t in self.thresholds))
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone is {self.backbone!r}; it has to be one of {', '.join(BACKBONES)}.")
-        if not self.views or len(set(self.views)) < len(self.views) or set(self.views) - set(VIEWS):
-            raise ValueError(f"views are {self.views}; they have to be one or both of {', '.join(VIEWS)}.")
-        if not self.thresholds or list(self.thresholds) != sorted(set(self.thresholds)):
-            raise ValueError(f"thresholds are {self.thresholds}; they have to rise.")
-        if self.size < 32 or self.size % 8:
-            raise ValueError(f"size is {self.size}; it has to be a multiple of 8, from 32 up.")
-
-    @property
-    def field_mm(self) -> float:
-        """Side of the square on the detector."""
-        return self.size * STANDARD_MM
 
 
 class RadiographNet(nn.Module):

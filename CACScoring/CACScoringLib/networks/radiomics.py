@@ -6,42 +6,15 @@ weight, which a report can list.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
+
+from .configs import RadiomicsConfig
 
 MIN_SD = 1e-9
 
 FAR_SD = 5.0
 """Limit of standardised features, lest a single outlying feature decides."""
-
-
-@dataclass(frozen=True)
-class RadiomicsConfig:
-    """Configuration of `RadiomicsNet`.
-
-    Attributes:
-        features: Names in the order of the network's input, a selection of `radiomics.radiomic_features`.
-        heart_mm: Side of the voxels on which the heart's features are computed.
-        bin_width_hu: Bin width of histograms and textures.
-        low_hu: Lower limit of densities in the heart's features, against lung at its border.
-        high_hu: Upper limit of densities in the heart's features, against metal at its border.
-    """
-
-    features: tuple[str, ...] = ()
-    heart_mm: float = 2.5
-    bin_width_hu: float = 25.0
-    low_hu: float = -200.0
-    high_hu: float = 1000.0
-
-    def __post_init__(self) -> None:
-        # A card's list becomes a tuple again, so that a configuration read back equals the one written.
-        object.__setattr__(self, "features", tuple(self.features))
-        if len(set(self.features)) < len(self.features):
-            raise ValueError("A feature is named twice among the features.")
-        if not self.heart_mm > 0 or not self.bin_width_hu > 0 or not self.low_hu < self.high_hu:
-            raise ValueError("heart_mm and bin_width_hu have to be above 0, and low_hu below high_hu.")
 
 
 class RadiomicsNet(nn.Module):

@@ -14,6 +14,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
+from ..networks.roles import ESTIMATORS, SCORING
 from .lesions_choice import LesionsChoice
 from .lifecycle import Section
 from .packages import (
@@ -30,10 +31,10 @@ from .widgets import addRows, fillBox, quiet, say, settingsOf
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
 
-MODEL_PARAMETERS = {"territories": "heartModel", "slices": "slicesModel", "decomposition": "mapModel"}
+MODEL_PARAMETERS = {name: role.parameter for name, role in SCORING.items() if role.parameter}
 """Parameters that name a model, by network."""
 
-ESTIMATOR_PARAMETERS = {"vessels": "vesselsModel", "radiomics": "radiomicsModel"}
+ESTIMATOR_PARAMETERS = {name: role.parameter for name, role in ESTIMATORS.items()}
 """Parameters that name a model for whole-scan estimates, by network."""
 
 _PARAMETERS = {**MODEL_PARAMETERS, **ESTIMATOR_PARAMETERS}
@@ -68,13 +69,18 @@ def _deviations(state: CACScoringParameterNode, published: Any, parameters: Mapp
 def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
     """Return the packages that scoring needs in this state, including result files and whole-scan estimates."""
     from ..models.cards import list_models
+    from ..models.choice import ALL, estimator_models
 
     if state.method != Method.BOTH:
         return CLINICAL_REQUIREMENTS
     if not state.secondOpinions:
         return TORCH_REQUIREMENTS if state.device == Device.CUDA and hasGraphicsCard() else REQUIREMENTS
-    with_radiomics = any(model.card.network == "radiomics" for model in list_models())
-    return RADIOMICS_REQUIREMENTS if with_radiomics else TORCH_REQUIREMENTS
+    names = [getattr(state, parameter) for parameter in ESTIMATOR_PARAMETERS.values()]
+    try:
+        estimators = estimator_models((ALL,), [model for model in list_models() if model.card.name in names])
+    except CTError:  # the run reports it
+        estimators = {}
+    return RADIOMICS_REQUIREMENTS if "radiomics" in estimators else TORCH_REQUIREMENTS
 
 
 class InputSection(Section):
@@ -90,6 +96,7 @@ class InputSection(Section):
         self._problem = ""
         self._factsKey: tuple[Any, ...] | None = ()
         self._models: dict[str, list[tuple[str, str]]] = {}
+        self._defaults: dict[str, str | None] = {}
         self._estimatorModels = 0
         self._modelBoxes = {parameter: getattr(ui, f"{parameter}Box") for parameter in _PARAMETERS.values()}
         for selector in (ui.inputSelector, ui.heartSelector):
@@ -137,6 +144,7 @@ class InputSection(Section):
             ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
         for parameter, box in self._modelBoxes.items():
             name = getattr(state, parameter)
+            name = "" if name == self._defaults[parameter] else name
             fillBox(box, self._models[parameter], name, _("{name} (not installed)").format(name=name))
         networks = state.method == Method.BOTH
         for widget in (*self._modelBoxes.values(), ui.deviceBox):
@@ -198,9 +206,11 @@ class InputSection(Section):
         self._estimatorModels = sum(model.card.network in ESTIMATOR_PARAMETERS for model in models)
         for parameter in self._modelBoxes:
             stored = [model for model in models if _PARAMETERS.get(model.card.network) == parameter]
-            bundled = next((model.card.name for model in stored if model.origin == "bundled"), None)
-            choices = [(_modelLabel(model), model.card.name) for model in stored if model.origin != "bundled"]
-            self._models[parameter] = [(_defaultLabel(bundled, stored), ""), *choices]
+            default = _default(stored, parameter in ESTIMATOR_PARAMETERS.values())
+            choices = [(_modelLabel(model), model.card.name) for model in stored if model is not default]
+            label = _("none, unless you choose one") if default is None else _modelLabel(default, is_default=True)
+            self._models[parameter] = [(label, ""), *choices]
+            self._defaults[parameter] = None if default is None else default.card.name
 
     def _heartChosen(self, *_args: object) -> None:
         if self._state is not None:
@@ -220,16 +230,16 @@ def firstCT() -> vtkMRMLScalarVolumeNode | None:
     return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not problemOf(v)), None)
 
 
-def _modelLabel(model: StoredModel) -> str:
-    if model.origin == "alternative":
-        return _("{name} (comes with CAC, for comparison)").format(name=model.card.name)
-    return model.card.name
+def _default(stored: list[StoredModel], for_estimates: bool) -> StoredModel | None:
+    """Return the model that is used where none is named: the bundled one, or the user's only one for estimates."""
+    for origin in ("bundled", *(("user",) if for_estimates else ())):
+        models = [model for model in stored if model.origin == origin]
+        if models:
+            return models[0] if len(models) == 1 else None
+    return None
 
 
-def _defaultLabel(bundled: str | None, stored: list[Any]) -> str:
-    """Return the label of the choice that names no model. stored: installed models of the network."""
-    if bundled is not None:
-        return _("{name} (comes with CAC)").format(name=bundled)
-    if len(stored) == 1 and stored[0].card.network in ESTIMATOR_PARAMETERS:
-        return _("{name} (the only one)").format(name=stored[0].card.name)
-    return _("none comes with CAC")
+def _modelLabel(model: StoredModel, is_default: bool = False) -> str:
+    texts = {"bundled": _("{name} (comes with CAC)"), "alternative": _("{name} (comes with CAC, for comparison)")}
+    text = texts.get(model.origin, _("{name} (the only one)") if is_default else "{name}")
+    return text.format(name=model.card.name)

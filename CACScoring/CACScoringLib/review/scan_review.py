@@ -20,7 +20,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
-from ..networks.configs import VESSELS
+from ..networks.roles import VESSELS
 from ..record.features import Features
 from ..record.findings import Categories, EpicardialFat
 from ..record.provenance import now, provenance_of

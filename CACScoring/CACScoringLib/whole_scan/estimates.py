@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.ct import ScanWarning
 from ..core.errors import UnreadableError
 from ..core.text import percent
-from ..networks.configs import ESTIMATORS, RADIOMICS, VESSELS
+from ..networks.roles import ESTIMATORS
 from ..record.score_record import EstimateModelRecord, EstimateRecord
 from ..scoring import categories
 from .trust import trust_in
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..record.score_record import ScoreRecord
     from ..record.scores import MethodScore
 
-TITLES = {VESSELS: "Vessel regression", RADIOMICS: "Radiomics"}
+TITLES = {name: role.title for name, role in ESTIMATORS.items()}
 
 NONE_BELOW = 0.5
 """Agatston score below which an estimate, which is hardly ever 0, counts as no calcium."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,6 +21,7 @@ from ..core.grid import ScanGrid, bounding_box, triple
 from ..core.labels import MAIN_ARTERIES
 from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
+from ..networks.configs import RadiomicsConfig
 from ..quality.acquisition import measure_blood
 from ..record.findings import BloodPool
 from ..record.rules import ScoringRules
@@ -31,9 +31,6 @@ from ..scoring.lesions import find_lesions
 from ..scoring.sites import DenseVoxels, candidate_region, verdicts_by_place
 from .estimates import WholeScanEstimate, estimate_of
 from .radiomic_texture import ibsi_features
-
-if TYPE_CHECKING:
-    from ..networks.radiomics import RadiomicsConfig
 
 HEART, CANDIDATE = "heart_", "candidate_"
 """Prefixes of the features' names."""
@@ -70,8 +67,6 @@ def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig
         CTError: The package mirp is not installed.
     """
     if config is None:
-        from ..networks.radiomics import RadiomicsConfig  # imports torch
-
         config = RadiomicsConfig()
     blood = measure_blood(scan, region.mask)
     heart = _heart_features(scan, region.mask, blood, config)
@@ -98,7 +93,7 @@ def radiomics_estimate(
     """
     import torch
 
-    from ..networks.radiomics import RadiomicsConfig, RadiomicsNet
+    from ..networks.radiomics import RadiomicsNet
 
     network = model.network
     if not isinstance(network, RadiomicsNet):

@@ -162,15 +162,8 @@ def vessel_estimate(
         MaskError: The mask does not fit the scan.
         CTError: The device is missing or has too little memory.
     """
-    from ..networks.vessels import VesselNet
-
-    network, largest = model.network, model.card.calibration.get(SCALE)
-    if not isinstance(network, VesselNet) or not isinstance(largest, int | float):
-        raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
-    territories = region.territory_labels if network.config.territories else None
-    x = vessel_input(scan, region.mask, network.config, territories)
-    outputs, notes = predict(network, x[None], 1)
-    scores = to_agatston(outputs[0], largest, network.config.output)
+    scores, x, notes = vessel_scores(scan, region, model)
+    network, largest = _network_and_scale(model)
     grid = vessel_grid(scan, region.mask, network.config)
     warnings = [*notes, *_cut_warnings(region.mask, grid)]
     if scores.max() > largest:
@@ -182,6 +175,27 @@ def vessel_estimate(
         estimated = {"undetermined": True}
     image = _saliency_image(network, x, grid, scan) if saliency else None
     return estimate_of(model.card, image, slice_weights=_slice_weights(network, x), **estimated), tuple(warnings)
+
+
+def vessel_scores(
+    scan: CTScan, region: HeartRegion, model: LoadedModel
+) -> tuple[np.ndarray, np.ndarray, tuple[ScanWarning, ...]]:
+    """Return the scores of MAIN_ARTERIES, the network's input, and warnings; errors as of `vessel_estimate`."""
+    network, largest = _network_and_scale(model)
+    territories = region.territory_labels if network.config.territories else None
+    x = vessel_input(scan, region.mask, network.config, territories)
+    outputs, notes = predict(network, x[None], 1)
+    return to_agatston(outputs[0], largest, network.config.output), x, notes
+
+
+def _network_and_scale(model: LoadedModel) -> tuple[VesselNet, float]:
+    """Return a model's network and the Agatston score of an output of 1. Raises ModelError."""
+    from ..networks.vessels import VesselNet
+
+    network, largest = model.network, model.card.calibration.get(SCALE)
+    if not isinstance(network, VesselNet) or not isinstance(largest, int | float):
+        raise ModelError(f"{model.card.name} is not a vessel regression model, or lacks its scale. Train it again.")
+    return network, float(largest)
 
 
 def saliency(network: VesselNet, x: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import slicer
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
 
 
-_MAX_METRICS = 6
+_MAX_METRICS, _MAX_LINE = 6, 300
+"""Most metrics of a card that are shown, and characters of a line."""
 
 
 class InstallSection:
@@ -98,10 +100,10 @@ class InstallSection:
         ui, card = self._ui, self._cards.get(self._cardPath)
         installed = None if card is None else installedModel(card.name, card.network)
         ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else summary(card, installed))
-        ui.cardLabel.setToolTip("" if card is None else f"SHA-256 {card.sha256}")
+        ui.cardLabel.setToolTip("" if card is None else f"{card.training.data}\nSHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
         self._calibration.update(not self._job.isRunning)
-        ui.installButton.setEnabled(card is not None and not self._job.isRunning)
+        ui.installButton.setEnabled(card is not None and not card.lacks_calibration and not self._job.isRunning)
         ui.rollBackButton.setEnabled(installed is not None and not self._job.isRunning)
 
     def _calibrate(self) -> Steps[str]:
@@ -241,7 +243,7 @@ def summary(card: ModelCard, installed: ModelCard | None) -> str:
     if card.preprocessing_version != preprocessing.VERSION:
         text = _("⚠ It was trained on scans prepared by version {own}; CAC Scoring prepares them by version {ours}.")
         lines.append(text.format(own=card.preprocessing_version, ours=preprocessing.VERSION))
-    if card.network == "decomposition" and "evidence_weights" not in card.calibration:
+    if card.lacks_calibration:
         lines.append(_("⚠ Not calibrated: every lesion of its map would count, coronary or not. Calibrate it first."))
     content = card.sha256, card.calibration
     is_installed = installed is not None and content == (installed.sha256, installed.calibration)
@@ -250,7 +252,7 @@ def summary(card: ModelCard, installed: ModelCard | None) -> str:
     if installed is not None:
         current, another = _("✓ It is installed."), _("Another one of this name is installed; it would be kept.")
         lines.append(current if is_installed else another)
-    return "\n".join(lines)
+    return "\n".join(shorten(line, _MAX_LINE) for line in lines)
 
 
 def _metrics(validation: Mapping[str, object]) -> list[tuple[str, float]]:

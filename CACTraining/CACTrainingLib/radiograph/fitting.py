@@ -21,8 +21,8 @@ from torch.nn import functional
 from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
-from CACScoringLib.networks.configs import STANDARD_MM
-from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet, RadiographNetConfig
+from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
+from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, probabilities
 
 from ..statistics.patient_folds import category_of, parts_by_patient

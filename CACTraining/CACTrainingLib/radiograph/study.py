@@ -95,7 +95,7 @@ class RadiographConfiguration:
 
     def fit_settings(self, budget: TrainingBudget, device: str, weights: Path | None = None) -> FitSettings:
         """Return the settings of a training. Steps are in proportion to the presets'. weights: initial ones."""
-        from CACScoringLib.networks.radiograph import RadiographNetConfig
+        from CACScoringLib.networks.configs import RadiographNetConfig
 
         from .fitting import FitSettings
         from .task import SEVERE_FIRST

@@ -27,6 +27,7 @@ from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import predict
+from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices, thick_slice_input
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
 
 from .. import phantom
@@ -136,41 +137,19 @@ def read_pair(path: Path) -> SlicePair:
 
 
 NETWORK = "super_resolution"
-HU_SCALE = 100.0
-"""HU per unit of the network."""
-
 CALCIUM_HU = 50.0
 """Least HU of calcium in a calcified voxel when slices are compared."""
 
 VISIBLE_HU = 130.0
 
 
-def interpolate(hu: np.ndarray, factor: int, order: int = 3) -> np.ndarray:
-    """Interpolate thin slices by a spline along the table, float32 [factor k, j, i]. They divide each thick one evenly.
-
-    Args:
-        hu: Thick slices [k, j, i], at least two.
-        order: 3 for a cubic B-spline with mirrored ends, 1 for linear interpolation with repeated ends.
-    """
-    shape, first = (factor * len(hu), *hu.shape[1:]), (1 - factor) / (2 * factor)
-    mode = "mirror" if order > 1 else "nearest"
-    return ndimage.affine_transform(hu, (1 / factor, 1, 1), (first, 0, 0), shape, np.float32, order, mode)
-
-
 def sharpen(hu: np.ndarray, model: LoadedModel) -> np.ndarray:
     """Compute thin slices by a network, float32 [factor k, j, i]. hu: [k, j, i], at least two slices."""
     config = SliceSuperResolutionConfig(**model.card.config)
-    thin = predict(model.network, network_input(hu, config), 8)[0]
-    thin = HU_SCALE * thin.reshape(-1, *hu.shape[1:])
-    thin += interpolate(hu, config.factor)
+    thin = predict(model.network, thick_slice_input(hu, config.neighbours), 8)[0]
+    thin = RESIDUAL_HU * thin.reshape(-1, *hu.shape[1:])
+    thin += interpolated_slices(hu, config.factor)
     return thin
-
-
-def network_input(hu: np.ndarray, config: SliceSuperResolutionConfig) -> np.ndarray:
-    """Return every slice with its neighbours, float32 [k, 2 neighbours + 1, j, i], repeating the end slices."""
-    neighbours = np.arange(len(hu))[:, None] + np.arange(-config.neighbours, config.neighbours + 1)
-    scaled = hu.astype(np.float32) / np.float32(HU_SCALE)
-    return scaled[neighbours.clip(0, len(hu) - 1)]
 
 
 @lru_cache(maxsize=1)
@@ -229,7 +208,7 @@ def thin_slice_views(
     hu = np.ascontiguousarray(scan.hu[box])
     origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
     network = super_resolution_model(model)
-    thin = {"interpolated": interpolate(hu, FACTOR), "learned": sharpen(hu, network)}
+    thin = {"interpolated": interpolated_slices(hu, FACTOR), "learned": sharpen(hu, network)}
     return thin_slice_bodies(bodies, stands, hu, thin_grid(Grid(hu.shape[::-1], grid.spacing_mm, origin)), thin)
 
 
@@ -249,7 +228,7 @@ def thin_slice_bodies(
         grid: Grid of the thin slices.
         thin: HU of the thin slices [FACTOR k, j, i] by way.
     """
-    plain = _faded_image(interpolate(hu, FACTOR, order=1), grid)
+    plain = _faded_image(interpolated_slices(hu, FACTOR, order=1), grid)
     images = {method: _faded_image(thin_hu, grid) for method, thin_hu in thin.items()}
     thin_bodies = {}
     for view, body in bodies.items():

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.options import option
-from CACScoringLib.networks.configs import STANDARD_MM
-from CACScoringLib.networks.radiograph import AMOUNTS_MM, CELL, RadiographNet, RadiographNetConfig, cut_out
+from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
+from CACScoringLib.networks.radiograph import AMOUNTS_MM, CELL, RadiographNet, cut_out
 
 from ..data.scan_table import LABELS
 from ..statistics.patient_folds import CATEGORY_LIMITS, category_of

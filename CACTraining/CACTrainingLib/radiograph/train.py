@@ -17,7 +17,8 @@ from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import Training, read_network
-from CACScoringLib.networks.radiograph import BACKBONES, VIEWS, RadiographNet, RadiographNetConfig
+from CACScoringLib.networks.configs import BACKBONES, VIEWS, RadiographNetConfig
+from CACScoringLib.networks.radiograph import RadiographNet
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..data.scan_table import LABELS, join, read_radiographs

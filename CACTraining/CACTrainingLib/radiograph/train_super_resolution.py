@@ -21,8 +21,9 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
+from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices, thick_slice_input
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 
 from ..phantom import STRATA, stratified_patients
 from ..training.loop import Task, channels_last
@@ -31,10 +32,7 @@ from ..training.settings import LoopSettings, RunOptions
 from .super_resolution import (
     CALCIUM_HU,
     FACTOR,
-    HU_SCALE,
     SlicePair,
-    interpolate,
-    network_input,
     quality,
     sharpen,
     slice_pairs,
@@ -103,12 +101,12 @@ class SuperResolutionTask(Task[SuperResolutionTraining]):
         self.config, self.settings, self.validation = config, settings, validation
         self.modules: dict[str, nn.Module] = {"sharpener": network}
         self.optimizers = {"sharpener": torch.optim.Adam(network.parameters(), settings.learning_rate)}
-        self._inputs = [network_input(pair.thick, config) for pair in training]
+        self._inputs = [thick_slice_input(pair.thick, config.neighbours) for pair in training]
         self._targets = [residual_slices(pair, config.factor) for pair in training]
         by_thick = [_by_thick(pair.calcium, config.factor) for pair in training]
         self._calcified = [np.argwhere(calcium.max(1) >= CALCIUM_HU) for calcium in by_thick]
         self._with_calcium = [n for n, places in enumerate(self._calcified) if len(places)]
-        self._plain = [interpolate(pair.thick, config.factor) for pair in validation]
+        self._plain = [interpolated_slices(pair.thick, config.factor) for pair in validation]
         self._plain_rms = _mean_quality(self._plain, validation)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -142,8 +140,8 @@ class SuperResolutionTask(Task[SuperResolutionTraining]):
         """Return metrics; reduction is the share of the interpolation's error in the heart that the network removes."""
         thin = []
         for pair, plain in zip(self.validation, self._plain, strict=True):
-            residual = predict(network, network_input(pair.thick, self.config), 8)[0]
-            thin.append(plain + HU_SCALE * residual.reshape(plain.shape))
+            residual = predict(network, thick_slice_input(pair.thick, self.config.neighbours), 8)[0]
+            thin.append(plain + RESIDUAL_HU * residual.reshape(plain.shape))
         means = _mean_quality(thin, self.validation)
         shares = {f"reduction_{k[4:]}": 1 - v / self._plain_rms[k] for k, v in means.items() if k.startswith("rms")}
         return {"reduction": shares.pop("reduction_heart"), **shares, **means}
@@ -151,7 +149,9 @@ class SuperResolutionTask(Task[SuperResolutionTraining]):
 
 def residual_slices(pair: SlicePair, factor: int) -> np.ndarray:
     """Return the network's target, float16 [k, factor, j, i]."""
-    return _by_thick((pair.thin - interpolate(pair.thick, factor)) / np.float32(HU_SCALE), factor).astype(np.float16)
+    return _by_thick((pair.thin - interpolated_slices(pair.thick, factor)) / np.float32(RESIDUAL_HU), factor).astype(
+        np.float16
+    )
 
 
 def _by_thick(thin: np.ndarray, factor: int) -> np.ndarray:
@@ -172,7 +172,7 @@ def evaluate(model: LoadedModel, pairs: Sequence[SlicePair]) -> dict[str, object
     return {
         "patients": len(pairs),
         "data": "digital patients apart from training and validation",
-        "interpolated": _mean_quality([interpolate(pair.thick, factor) for pair in pairs], pairs),
+        "interpolated": _mean_quality([interpolated_slices(pair.thick, factor) for pair in pairs], pairs),
         "learned": _mean_quality([sharpen(pair.thick, model) for pair in pairs], pairs),
     }
 

@@ -24,8 +24,8 @@ from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, find_model, read_card
-from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.store import update_card
+from CACScoringLib.networks.roles import SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.map_evidence import INTERCEPT
@@ -292,7 +292,7 @@ def run(arguments: Any, progress: Progress) -> Path:
     slices = arguments.slices or find_model("slices").path
     lesions = arguments.lesions or find_model("lesions").path
     models = (territories, slices, arguments.decomposition, lesions)
-    for path, network in zip(models, SCORING_NETWORKS, strict=True):
+    for path, network in zip(models, SCORING, strict=True):
         if read_card(path).network != network:
             raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
     progress.begin(["scans", "model"])

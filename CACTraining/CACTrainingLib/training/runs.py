@@ -32,7 +32,7 @@ from CACScoringLib.models.cards import (
     read_network,
 )
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 
 from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
 from ..project.scan_identity import content_hash

@@ -14,7 +14,7 @@ from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import cards as models
 from CACScoringLib.models.site import site_text
-from CACScoringLib.networks.radiograph import RadiographNetConfig
+from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import area_of, image_warning
 from CACScoringLib.report.radiograph import result_as_html
 

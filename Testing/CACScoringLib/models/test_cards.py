@@ -26,11 +26,10 @@ from CACScoringLib.models.cards import (
     read_network,
     verify_model,
 )
-from CACScoringLib.models.choice import SCORING_NETWORKS
 from CACScoringLib.models.graph import write_graph
 from CACScoringLib.models.store import install_model, save_model
 from CACScoringLib.networks.configs import GeneratorConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import SCORING, build
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.scoring.uncertainty import ScoreCalibration
 
@@ -238,7 +237,7 @@ class TestInstalled:
 def bundled():
     """Bundled models that score a CT."""
     stored = [models.StoredModel(models.read_card(p), p, "bundled") for p in sorted(BUNDLED.glob("*.json"))]
-    return [model for model in stored if model.card.network in SCORING_NETWORKS]
+    return [model for model in stored if model.card.network in SCORING]
 
 
 class TestModelsThatComeWithCAC:

@@ -11,12 +11,11 @@ from CACScoringLib.models.cards import alternatives_folder, bundled_folder, list
 from CACScoringLib.models.graph import read_graph, write_graph
 from CACScoringLib.models.inference import ProcessorNetwork
 from CACScoringLib.networks.configs import (
-    SCORING_CONFIGS,
     GeneratorConfig,
     SliceClassifierConfig,
     TerritoryNetConfig,
 )
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import SCORING, build
 
 SMALL = SliceClassifierConfig(width=4, residual_blocks=1)
 
@@ -54,7 +53,7 @@ def test_a_graph_computes_the_same_as_the_trained_module(config, shape):
 
 def bundled_scoring_models():
     models = [model for model in list_models() if model.origin != "user"]
-    return [model for model in models if model.card.network in SCORING_CONFIGS]
+    return [model for model in models if model.card.network in SCORING]
 
 
 @pytest.mark.parametrize("model", bundled_scoring_models(), ids=lambda model: model.card.name)

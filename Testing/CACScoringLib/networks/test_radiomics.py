@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
+from CACScoringLib.networks.configs import RadiomicsConfig
+from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsNet
 
 
 def network(features: int = 3) -> RadiomicsNet:

@@ -5,8 +5,8 @@ import torch
 
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH
-from CACScoringLib.networks.registry import NETWORKS, build
-from CACScoringLib.networks.territories import INPUTS, STRIDE, TerritoryNetConfig
+from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.territories import INPUTS, STRIDE, TerritoryNet, TerritoryNetConfig
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def network():
 
 
 def test_probabilities_of_heart_and_of_territories_add_up(network):
-    assert isinstance(network, NETWORKS["territories"][1])
+    assert isinstance(network, TerritoryNet)
     with torch.no_grad():
         y = network(torch.rand(2, INPUTS, 16, 24, 32))
     assert y.shape == (2, 1 + len(TERRITORIES), 16, 24, 32)

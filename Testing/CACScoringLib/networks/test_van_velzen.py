@@ -10,7 +10,7 @@ from CACScoringLib.networks.configs import (
     SliceClassifierConfig,
     SliceSuperResolutionConfig,
 )
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 from CACScoringLib.networks.van_velzen import PatchDiscriminator
 
 # Weights of each layer of table 2 (kernel × inputs × outputs), plus 2 per channel for its batch normalisation.

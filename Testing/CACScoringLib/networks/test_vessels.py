@@ -10,7 +10,7 @@ import torch
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import TERRITORY_STEP, VESSEL_KINDS, VesselNetConfig
-from CACScoringLib.networks.registry import NETWORKS, build
+from CACScoringLib.networks.roles import build
 from CACScoringLib.networks.vessels import VesselNet, preset
 from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU
 
@@ -53,7 +53,7 @@ def test_the_paper_by_hand(kind, count):
 @pytest.mark.parametrize("kind", VESSEL_KINDS)
 def test_four_scores_of_every_scan(kind):
     network = build(replace(SMALL, kind=kind))
-    assert isinstance(network, NETWORKS["vessels"][1])
+    assert isinstance(network, VesselNet)
     assert network.eval()(torch.rand(3, 4, 32, 32)).shape == (3, 4)
     with pytest.raises(ValueError, match=r"\[B, 4, 32, 32\] is needed"):
         network(torch.rand(3, 5, 32, 32))

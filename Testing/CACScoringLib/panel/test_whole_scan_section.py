@@ -13,6 +13,7 @@ from panel_driver import cells_of
 
 from CACScoringLib.core.decoding import content_of
 from CACScoringLib.models import cards as models
+from CACScoringLib.models import choice
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_record
 
@@ -21,7 +22,10 @@ from CACScoringLib.whole_scan.estimates import DIFFERS, SALIENCY_FILE, estimate_
 def installed(monkeypatch):
     """Function that installs models of the user, given as (name, network), before the panel is opened."""
     stored = []
-    monkeypatch.setattr(models, "list_models", lambda network=None: stored)
+    for module in (models, choice):
+        monkeypatch.setattr(
+            module, "list_models", lambda network=None: [m for m in stored if network in (None, m.card.network)]
+        )
 
     def install(*networks):
         cards = (SimpleNamespace(name=name, network=network) for name, network in networks)
@@ -69,6 +73,27 @@ class TestAsking:
         assert names == [["openvino", "safetensors", "jinja2", "psutil", "torch", "monai", "mirp"]]
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
+
+    def test_bundled_alternatives_run_only_if_chosen(self, open_panel, volume, panel, monkeypatch, installations):
+        monkeypatch.setattr(panel, "ensurePackages", lambda requirements: installations.append(requirements) or "")
+        driver = open_panel()
+        box = driver.ui.radiomicsModelBox
+        labels = [box.itemText(n) for n in range(box.count)]
+        assert labels == ["none, unless you choose one", "radiomics-digital (comes with CAC, for comparison)"]
+        driver.ui.methodBox.setCurrentIndex(0)
+        driver.ui.wholeScanBox.setChecked(True)
+        driver.begin()
+        driver.end()
+        box.setCurrentIndex(1)
+        driver.begin()
+        assert ["mirp>=2.5" in requirements for requirements in installations] == [False, True]
+        assert driver.process.option("--model") == ["radiomics-digital"]
+
+    def test_an_only_model_is_listed_once(self, ready):
+        box = ready.ui.vesselsModelBox
+        assert [box.itemText(n) for n in range(box.count)] == ["my-vessels (the only one)"]
+        ready.state.vesselsModel = "my-vessels"  # as in a scene saved beside another model
+        assert box.currentText == "my-vessels (the only one)"
 
     def test_without_a_model_the_score_can_only_be_switched_off(self, installed, open_panel, volume):
         driver = open_panel()

@@ -12,7 +12,7 @@ from radiograph_models import spot_model
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.models import cards as models
-from CACScoringLib.networks.radiograph import RadiographNetConfig
+from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import Factors, model_for, score_radiograph
 from CACScoringLib.radiograph.view import ChestRadiograph
 

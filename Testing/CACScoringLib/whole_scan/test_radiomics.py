@@ -12,7 +12,8 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.models.cards import LoadedModel, Training, describe
-from CACScoringLib.networks.radiomics import RadiomicsConfig, RadiomicsNet
+from CACScoringLib.networks.configs import RadiomicsConfig
+from CACScoringLib.networks.radiomics import RadiomicsNet
 from CACScoringLib.whole_scan.radiomics import (
     MAX_CONTRIBUTIONS,
     PSEUDO_FEATURE,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from interruption import interrupted_at
 
-from CACScoringLib.networks.radiograph import RadiographNetConfig
+from CACScoringLib.networks.configs import RadiographNetConfig
 from CACTrainingLib.radiograph.dataset import NONE, PATIENTS
 from CACTrainingLib.radiograph.fitting import FitSettings, fit, fit_calibration, validation_split
 from CACTrainingLib.radiograph.task import (

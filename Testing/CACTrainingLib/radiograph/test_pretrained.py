@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from CACScoringLib.core.errors import ModelError
-from CACScoringLib.networks.radiograph import RadiographNet, RadiographNetConfig
+from CACScoringLib.networks.configs import RadiographNetConfig
+from CACScoringLib.networks.radiograph import RadiographNet
 from CACTrainingLib.radiograph.pretrained import load_pretrained
 
 RESNET = RadiographNetConfig(backbone="resnet18", views=("PA", "lateral"), size=32)

@@ -9,13 +9,12 @@ from scipy import ndimage
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training
+from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 from CACTrainingLib.radiograph.cases import view_geometry
 from CACTrainingLib.radiograph.super_resolution import (
-    HU_SCALE,
     fade,
-    interpolate,
     sharpen,
     thin_grid,
     thin_slice_bodies,
@@ -29,7 +28,7 @@ def volume():
 
 @pytest.mark.parametrize("factor", [2, 3])
 def test_interpolation_is_scipys_cubic_spline(volume, factor):
-    thin = interpolate(volume, factor)
+    thin = interpolated_slices(volume, factor)
     heights = (np.arange(factor * 7) - (factor - 1) / 2) / factor
     places = np.meshgrid(heights, np.arange(5.0), np.arange(6.0), indexing="ij")
     # At integer places along rows and columns a spline keeps the values.
@@ -58,13 +57,13 @@ def test_network_sees_the_neighbours_in_order_and_its_answer_is_added_in_order(v
             network.layers[0].weight[part, neighbour, 1, 1] = sign  # channels: the middle, below, above
         for part, sign, thin in ((0, 1, 0), (1, -1, 0), (2, 1, 2), (3, -1, 2)):
             network.layers[-1].weight[thin, part, 1, 1] = sign / 2
-    residual = sharpen(volume, LoadedModel(card(config), network)) - interpolate(volume, 3)
+    residual = sharpen(volume, LoadedModel(card(config), network)) - interpolated_slices(volume, 3)
     below = volume[np.maximum(np.arange(7) - 1, 0)].astype(float)
     above = volume[np.minimum(np.arange(7) + 1, 6)].astype(float)
     np.testing.assert_allclose(residual[0::3], (below - volume) / 2, atol=0.01)
     np.testing.assert_allclose(residual[1::3], 0, atol=0.01)
     np.testing.assert_allclose(residual[2::3], (above - volume) / 2, atol=0.01)
-    assert HU_SCALE > 0
+    assert RESIDUAL_HU > 0
 
 
 SPACING, ORIGIN = (2.0, 2.0, 3.0), (-60.0, -50.0, -45.0)
@@ -94,14 +93,14 @@ def bodies(ct):
 
 @pytest.mark.parametrize("view", STANDS)
 def test_same_as_projecting_the_sharpened_ct(ct, box, bodies, view):
-    thin = interpolate(box, 3)
+    thin = interpolated_slices(box, 3)
     origin = tuple(o + s * n for o, s, n in zip(ORIGIN, SPACING, LOW[::-1], strict=True))
     grid = thin_grid(Grid(box.shape[::-1], SPACING, origin))
     projected = thin_slice_bodies(bodies, STANDS, box, grid, {"interpolated": thin})[view, "interpolated"]
-    sharpened = interpolate(np.maximum(ct, -1000), 3, order=1)
+    sharpened = interpolated_slices(np.maximum(ct, -1000), 3, order=1)
     thin_box = tuple(slice(f * a, f * b) for a, b, f in zip(LOW, HIGH, (3, 1, 1), strict=True))
     weights = fade(thin.shape, (2.0, 2.0, 1.0))
-    before = np.maximum(interpolate(box, 3, order=1), -1000)
+    before = np.maximum(interpolated_slices(box, 3, order=1), -1000)
     sharpened[thin_box] += weights * (np.maximum(thin, -1000) - before)
     direct = water_equivalent_mm(image_of(sharpened, (2.0, 2.0, 1.0), (*ORIGIN[:2], ORIGIN[2] - 1)), STANDS[view])
     middle = slice(360, 500)  # thin slices end before thick ones at the CT's ends

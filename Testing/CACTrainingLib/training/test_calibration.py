@@ -17,7 +17,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 from CACScoringLib.scoring.map_evidence import MAP_FEATURES, coronary_probabilities
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import TrainingScan

@@ -14,7 +14,7 @@ from CACScoringLib.core.errors import DataError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.networks.registry import build
+from CACScoringLib.networks.roles import build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import find_scans
 from CACTrainingLib.statistics.roc import threshold_at

@@ -34,7 +34,8 @@ from CACScoringLib.core.grid import ScanGrid, triple
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import find_model, read_network
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, heart_moments, territory_input
-from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsConfig, RadiomicsNet
+from CACScoringLib.networks.configs import RadiomicsConfig
+from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsNet
 from CACScoringLib.networks.territories import TerritoryNet
 from CACScoringLib.whole_scan import radiomic_texture, radiomics
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE, pseudo_label

@@ -19,7 +19,7 @@ from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import LoadedModel, Training
-from CACScoringLib.networks.radiomics import RadiomicsConfig
+from CACScoringLib.networks.configs import RadiomicsConfig
 
 from ...data.scan_table import TableScan, read_cts
 from ...evaluation.experiment import predicted_rows

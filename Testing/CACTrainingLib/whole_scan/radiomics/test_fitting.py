@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.networks.radiomics import RadiomicsConfig
+from CACScoringLib.networks.configs import RadiomicsConfig
 from CACTrainingLib.whole_scan.radiomics.fitting import (
     CLASSIFIERS,
     SETTINGS,
