@@ -36,10 +36,6 @@ WALL_HU = -300
 CUT_BODY_MM = 15.0
 """Least width of the body at a side of a slice that the field of view cuts there."""
 
-MAX_FILLED = 0.05
-"""Largest share of a circle around which the image is filled that holds one value of air too; a body in a wide field
-leaves more of it where air is cut off at one value."""
-
 BONE_HU = 150
 """Trabecular bone at GRID_MM, and above unenhanced blood and muscle at any usual noise."""
 
@@ -70,7 +66,6 @@ class Chest:
     lungs: np.ndarray
     space: np.ndarray  # inside the chest wall
     bone: np.ndarray
-    lumen: np.ndarray | None  # enhanced blood, None in an unenhanced scan
     midline: int  # i of the spine
     front: int  # j of the lungs' front
     back: int  # j of the lungs' back
@@ -81,11 +76,6 @@ class Chest:
     def bone_with_rim(self) -> np.ndarray:
         """Bone, and the voxels beside it that it fills in part."""
         return grown(self.bone)
-
-    @cached_property
-    def beside_bone(self) -> np.ndarray:
-        """Surroundings of bone, where thin bone and cartilage may be attached to it."""
-        return within(self.bone, voxels(15))
 
 
 def landmarks(hu: np.ndarray) -> Chest:
@@ -118,7 +108,7 @@ def landmarks(hu: np.ndarray) -> Chest:
     bone |= bright & behind & near_midline
     if lumen is None:  # enhanced blood is as bright as cartilage
         bone |= _cartilage(hu, space) & (j < front + (back - front) // 3)
-    return Chest(hu, lungs, space, bone, lumen, midline, front, back, width, spine_front)
+    return Chest(hu, lungs, space, bone, midline, front, back, width, spine_front)
 
 
 def _lungs(hu: np.ndarray) -> np.ndarray:
@@ -134,17 +124,11 @@ def _lungs(hu: np.ndarray) -> np.ndarray:
 
 
 def _field_of_view(hu: np.ndarray) -> np.ndarray:
-    """Return the columns [j, i] that were scanned: around a circle, say, all slices hold one value of air."""
-    filled = (np.ptp(hu, axis=0) <= 1) & (hu.max(0) <= OUTSIDE_AIR_HU)
-    places = np.argwhere(~filled)
-    if not filled.any() or not places.size:
-        return ~filled
-    centre, radius = (places.max(0) + places.min(0)) / 2, np.maximum(1, (places.max(0) - places.min(0)) / 2)
-    j, i = np.ogrid[tuple(slice(n) for n in filled.shape)]
-    distance = ((j - centre[0]) / radius[0]) ** 2 + ((i - centre[1]) / radius[1]) ** 2
-    if filled[distance < 0.9].mean() > MAX_FILLED or filled[distance > 1.2].mean() < 1 - MAX_FILLED:
-        return np.ones_like(filled)
-    return ~grown(filled, FILL_RIM, axes=(0, 1))
+    """Return the columns [j, i] that were scanned: those between any that are not filled with a value in all slices."""
+    is_scanned = np.ptp(hu, axis=0) > 1
+    if is_scanned.all() or not is_scanned.any():
+        return np.ones_like(is_scanned)
+    return ~grown(~_filled_hull(is_scanned), FILL_RIM, axes=(0, 1))
 
 
 def _inside_body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
