@@ -27,9 +27,13 @@ SPINE_CM2 = 8.0
 TURNED_SPINE = 2.0
 """Bone in front of the heart per bone behind it: 0.4 at most, and 2.4 and more in reversed scans."""
 
-RIGHT_MM, AORTA_RIGHT = -10.0, -0.1
+RIGHT_MM, AORTA_RIGHT, TISSUE_RIGHT = -10.0, -0.15, -0.15
 """Place of the heart: 9 mm and more left of the spine, once 6 mm right of it, 11 to 36 mm right in reversed scans.
-Tissue beside the spine: more on the left by a share of 0.2 to 0.7, in one patient with an effusion less by 0.1."""
+Tissue beside the spine: more on the left by a share of 0.2 to 0.7, in one patient with an effusion less by 0.1. Tissue
+in front of it beside the heart's upper part: more on the left by -0.02 to 0.62, in reversed scans by -0.26 to -0.64."""
+
+TISSUE_ROWS, TISSUE_COLUMNS = (voxels(24), voxels(99)), (voxels(6), voxels(75))
+"""Place of this tissue in front of the spine, and to its sides."""
 
 LUNG_BALANCE = 0.6
 """Lung on the narrower side of the spine per lung on the other: 0.72 and more in 9 patients, one with an effusion.
@@ -136,6 +140,7 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
         spine_behind_mm=behind_body_mm,
         heart_left_mm=heart_left,
         aorta_left=aorta_left,
+        tissue_left=None if behind_body_mm is None else _tissue_left(hu[slices][2 * len(bone_nearby) // 5 :], spine),
         lung_balance=lung_balance,
         lung_above=_lung_above(hu, centre),
         airway=None if behind_body_mm is None else _airway(hu, round(centre[0]), spine),
@@ -151,6 +156,7 @@ def _judge(
     spine_behind_mm: float | None,
     heart_left_mm: float | None,
     aorta_left: float | None,
+    tissue_left: float | None,
     lung_balance: float | None,
     lung_above: float | None,
     airway: tuple[float, float] | None,
@@ -165,6 +171,7 @@ def _judge(
         spine_behind_mm: Distance of the spine behind the body's middle.
         heart_left_mm: Distance of the heart's centre from the spine, to the left.
         aorta_left: Share of tissue beside the spine on the left less that on the right.
+        tissue_left: Share of tissue in front of the spine, to its left less that to its right.
         lung_balance: Lung on the narrower side of the spine per lung on the other.
         lung_above: Share of lung above the heart's centre less that below.
         airway: Voxels of air in front of the spine, per slice above the heart's centre and below it.
@@ -189,16 +196,18 @@ def _judge(
         and airway[0] < airway[1] / 10,
         "the apex of the heart points up": apex_left_mm + apex_front_mm < APEX_UP_MM,
     }
-    left: dict[str, bool] = {}
-    if heart_left_mm is not None and heart_left_mm < 0:
+    heart_mm = 0.0 if heart_left_mm is None else heart_left_mm
+    left = {
+        f"the heart lies {-heart_mm:.0f} mm to the right of the spine": heart_mm < RIGHT_MM,
+        "the aorta lies to its right": aorta_left is not None and aorta_left < AORTA_RIGHT,
+        "most tissue between the lungs lies to its right (dextrocardia or images reversed left to right)": tissue_left
+        is not None
+        and tissue_left < TISSUE_RIGHT,
+    }
+    if lung_balance is not None and lung_balance < LUNG_BALANCE and any(left.values()):
         # An effusion, a tumour or a collapse moves heart and aorta.
-        is_shifted = lung_balance is not None and lung_balance < LUNG_BALANCE
-        cause = " between lungs of different size (an effusion, a tumour or a collapsed lung?)" if is_shifted else ""
-        is_aorta_right = aorta_left is not None and aorta_left < AORTA_RIGHT and heart_left_mm < RIGHT_MM
-        left = {
-            f"the heart lies {-heart_left_mm:.0f} mm to the right of the spine{cause}": True,
-            "and so does the aorta (dextrocardia or images reversed left to right)": is_aorta_right and not is_shifted,
-        }
+        finding = " and ".join(clause for clause, is_found in left.items() if is_found)
+        left = {f"{finding}, between lungs of different size (an effusion, a tumour or a collapsed lung?)": True}
     return [[clause for clause, is_found in group.items() if is_found] for group in (back, left, up)]
 
 
@@ -220,6 +229,20 @@ def _aorta_left(hu: np.ndarray, spine: float, front: int) -> float | None:
         return None
     tissue = hu[:, max(0, front - voxels(15)) : front + voxels(21)] > LUNG_EDGE_HU
     return float(tissue[:, :, inner:outer].mean() - tissue[:, :, slice(*mirrored)].mean())
+
+
+def _tissue_left(hu: np.ndarray, spine: np.ndarray) -> float | None:
+    """Return the share of tissue left of and in front of the spine less that to its right; None if the scan ends there.
+
+    spine: Its row and column.
+    """
+    (near, far), (inner, outer) = TISSUE_ROWS, TISSUE_COLUMNS
+    rows = slice(max(0, spine[0] - far), max(0, spine[0] - near))
+    if spine[1] < outer or spine[1] + outer > hu.shape[2] or rows.stop == 0:
+        return None
+    tissue = hu[:, rows] > LUNG_EDGE_HU
+    left, right = tissue[:, :, spine[1] + inner : spine[1] + outer], tissue[:, :, spine[1] - outer : spine[1] - inner]
+    return float(left.mean() - right.mean())
 
 
 def _lung_balance(hu: np.ndarray, spine: int) -> float | None:

@@ -10,6 +10,7 @@ USUAL = {
     "spine_behind_mm": 45.0,
     "heart_left_mm": 20.0,
     "aorta_left": 0.4,
+    "tissue_left": 0.3,
     "lung_balance": 0.8,
     "lung_above": 0.1,
     "airway": (3.0, 0.0),
@@ -17,7 +18,8 @@ USUAL = {
     "apex_front_mm": 5.0,
 }
 
-LEFT_OUT = {"spine_behind_mm": None, "heart_left_mm": None, "aorta_left": None, "lung_above": None, "airway": None}
+LEFT_OUT = {"spine_behind_mm": None, "heart_left_mm": None, "aorta_left": None, "lung_above": None}
+LEFT_OUT |= {"airway": None, "tissue_left": None}
 
 
 @pytest.mark.parametrize(
@@ -30,15 +32,18 @@ LEFT_OUT = {"spine_behind_mm": None, "heart_left_mm": None, "aorta_left": None, 
         ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0, "spine_behind_mm": -23.0}, (2, 0, 0)),
         ({"spine_behind_mm": -22.0}, (0, 0, 0)),
         ({"apex_front_mm": -11.0, "apex_left_mm": 20.0, "spine_behind_mm": -23.0}, (2, 0, 0)),
-        ({"heart_left_mm": 0.0}, (0, 0, 0)),
-        ({"heart_left_mm": -0.1}, (0, 1, 0)),
-        ({"heart_left_mm": -10.0, "aorta_left": -0.2}, (0, 1, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": -0.11}, (0, 2, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": -0.1}, (0, 1, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": None}, (0, 1, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": -0.11, "lung_balance": 0.6}, (0, 2, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": -0.11, "lung_balance": 0.59}, (0, 1, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": -0.11, "lung_balance": None}, (0, 2, 0)),
+        ({"heart_left_mm": -10.0}, (0, 0, 0)),
+        ({"heart_left_mm": -10.1}, (0, 1, 0)),
+        ({"heart_left_mm": -6.0, "aorta_left": -0.2}, (0, 1, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.15}, (0, 1, 0)),
+        ({"aorta_left": -0.16, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"aorta_left": -0.16, "tissue_left": -0.15}, (0, 1, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": None, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": 0.6}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "tissue_left": -0.5, "lung_balance": 0.59}, (0, 1, 0)),
+        ({"lung_balance": 0.59}, (0, 0, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": None}, (0, 2, 0)),
         ({"lung_above": -0.5}, (0, 0, 1)),
         ({"lung_above": -0.04, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 2)),
         ({"lung_above": -0.03, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 1)),
