@@ -36,6 +36,9 @@ WALL_HU = -300
 CUT_BODY_MM = 15.0
 """Least width of the body at a side of a slice that the field of view cuts there."""
 
+BETWEEN_BODY = 0.2
+"""Least share of a lung with the body on two sides or more."""
+
 BONE_HU = 150
 """Trabecular bone at GRID_MM, and above unenhanced blood and muscle at any usual noise."""
 
@@ -113,12 +116,14 @@ def landmarks(hu: np.ndarray) -> Chest:
 
 def _lungs(hu: np.ndarray) -> np.ndarray:
     """Non-tissue inside the body that is no bowel gas. Crops cut through lungs, so touching a side is allowed."""
-    scanned = _field_of_view(hu)
+    inside, sides = _inside_body(hu, _field_of_view(hu))
     lungs = np.zeros(hu.shape, bool)
-    labels, _ = ndimage.label((hu < LUNG_EDGE_HU) & _inside_body(hu, scanned))
+    labels, _ = ndimage.label((hu < LUNG_EDGE_HU) & inside)
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         part = labels[box] == label
-        if part.sum() * GRID_MM**3 / 1000 >= MIN_LUNG_ML and np.median(hu[box][part]) > OUTSIDE_AIR_HU:
+        is_large = part.sum() * GRID_MM**3 / 1000 >= MIN_LUNG_ML
+        # A couch between the sides of the field has the body in front of it only.
+        if is_large and (sides[box][part] > 1).mean() > BETWEEN_BODY and np.median(hu[box][part]) > OUTSIDE_AIR_HU:
             lungs[box] |= part
     return lungs
 
@@ -131,24 +136,25 @@ def _field_of_view(hu: np.ndarray) -> np.ndarray:
     return ~grown(~_filled_hull(is_scanned), FILL_RIM, axes=(0, 1))
 
 
-def _inside_body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
+def _inside_body(hu: np.ndarray, scanned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what a wall of the body, or a side where the field of view cuts it, separates from outside air all around.
 
-    So neither a couch or cushion counts as inside, nor the air beyond an open airway or the ends of the body.
+    So neither a couch or cushion counts as inside, nor the air beyond an open airway or the ends of the body. Also
+    returns the number of sides on which such a wall lies.
     """
-    inside = np.broadcast_to(scanned, hu.shape).copy()
+    inside, sides = np.broadcast_to(scanned, hu.shape).copy(), np.zeros(hu.shape, np.uint8)
     body = _body(hu, scanned)
     for axis in (1, 2):
         for step in (1, -1):
             along = tuple(slice(None, None, step if n == axis else 1) for n in range(3))
             wall = np.cumsum(body[along], axis=axis) >= voxels(WALL_MM)
-            edge = np.broadcast_to(
-                np.expand_dims(scanned[along[1:]].argmax(axis - 1), (0, axis)), _edge_shape(hu, axis)
-            )
+            shape = (*hu.shape[:axis], 1, *hu.shape[axis + 1 :])
+            edge = np.broadcast_to(np.expand_dims(scanned[along[1:]].argmax(axis - 1), (0, axis)), shape)
             edge_hu, is_body = (np.take_along_axis(values[along], edge, axis) for values in (hu, body))
             is_cut = is_body.sum((1, 2), keepdims=True) >= voxels(CUT_BODY_MM)
             inside[along] &= wall | (is_cut & (edge_hu > OUTSIDE_AIR_HU))
-    return inside
+            sides[along] += wall
+    return inside, sides
 
 
 def _body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
@@ -156,10 +162,6 @@ def _body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
     tissue = (hu > WALL_HU) | ~scanned
     thick = grown(~grown(~tissue, 1, axes=(1, 2)), 1, axes=(1, 2)) & tissue & scanned
     return largest_part(thick) if thick.any() else thick
-
-
-def _edge_shape(hu: np.ndarray, axis: int) -> tuple[int, ...]:
-    return (*hu.shape[:axis], 1, *hu.shape[axis + 1 :])
 
 
 def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:

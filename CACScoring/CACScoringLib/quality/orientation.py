@@ -12,7 +12,7 @@ from scipy import ndimage
 from ..anatomy.chest import LUNG_EDGE_HU, OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import OrientationError
-from ..core.grid import GRID_MM
+from ..core.grid import GRID_MM, largest_part
 from ..core.remedies import UNUSUAL
 
 THRESHOLD_HU = 130.0
@@ -97,7 +97,8 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
 
     hu: The scan on the working grid, [k, j, i]. heart: Mask on it, bool.
     """
-    bone = (hu > THRESHOLD_HU).astype(np.float32)
+    body = largest_part(hu > LUNG_EDGE_HU)  # no table
+    bone = ((hu > THRESHOLD_HU) & body).astype(np.float32)
     strips = [ndimage.uniform_filter(bone.mean(axis), voxels(SPINE_MM), mode="constant") for axis in range(3)]
     along_slices, *in_slices = (float(strip.max()) for strip in strips)
     if max(in_slices) >= max(MIN_SPINE, MORE_SPINE * along_slices):
@@ -110,7 +111,7 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
     behind_body_mm = None
     if along_slices >= MIN_SPINE:
         spine = np.array(np.unravel_index(strips[0].argmax(), strips[0].shape))
-        behind_body_mm, left_mm = (spine - ndimage.center_of_mass((hu > LUNG_EDGE_HU).mean(0))) * GRID_MM
+        behind_body_mm, left_mm = (spine - ndimage.center_of_mass(body.mean(0))) * GRID_MM
         behind_heart_mm, left_of_heart_mm = (spine - centre[1:]) * GRID_MM
         is_beside = abs(left_mm) > max(BESIDE_MM, abs(behind_body_mm))
         if is_beside and abs(left_of_heart_mm) > max(BESIDE_MM, abs(behind_heart_mm)):
