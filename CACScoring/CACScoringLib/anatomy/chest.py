@@ -36,9 +36,8 @@ WALL_HU = -300
 CUT_BODY_MM = 15.0
 """Least width of the body at a side of a slice that the field of view cuts there."""
 
-MAX_FILLED = 0.05
-"""Largest share of a circle around which the image is filled that holds one value of air too; a body in a wide field
-leaves more of it where air is cut off at one value."""
+BETWEEN_BODY = 0.2
+"""Least share of a lung with the body on two sides or more."""
 
 BONE_HU = 150
 """Trabecular bone at GRID_MM, and above unenhanced blood and muscle at any usual noise."""
@@ -70,7 +69,6 @@ class Chest:
     lungs: np.ndarray
     space: np.ndarray  # inside the chest wall
     bone: np.ndarray
-    lumen: np.ndarray | None  # enhanced blood, None in an unenhanced scan
     midline: int  # i of the spine
     front: int  # j of the lungs' front
     back: int  # j of the lungs' back
@@ -81,11 +79,6 @@ class Chest:
     def bone_with_rim(self) -> np.ndarray:
         """Bone, and the voxels beside it that it fills in part."""
         return grown(self.bone)
-
-    @cached_property
-    def beside_bone(self) -> np.ndarray:
-        """Surroundings of bone, where thin bone and cartilage may be attached to it."""
-        return within(self.bone, voxels(15))
 
 
 def landmarks(hu: np.ndarray) -> Chest:
@@ -118,53 +111,50 @@ def landmarks(hu: np.ndarray) -> Chest:
     bone |= bright & behind & near_midline
     if lumen is None:  # enhanced blood is as bright as cartilage
         bone |= _cartilage(hu, space) & (j < front + (back - front) // 3)
-    return Chest(hu, lungs, space, bone, lumen, midline, front, back, width, spine_front)
+    return Chest(hu, lungs, space, bone, midline, front, back, width, spine_front)
 
 
 def _lungs(hu: np.ndarray) -> np.ndarray:
     """Non-tissue inside the body that is no bowel gas. Crops cut through lungs, so touching a side is allowed."""
-    scanned = _field_of_view(hu)
+    inside, sides = _inside_body(hu, _field_of_view(hu))
     lungs = np.zeros(hu.shape, bool)
-    labels, _ = ndimage.label((hu < LUNG_EDGE_HU) & _inside_body(hu, scanned))
+    labels, _ = ndimage.label((hu < LUNG_EDGE_HU) & inside)
     for label, box in enumerate(ndimage.find_objects(labels), 1):
         part = labels[box] == label
-        if part.sum() * GRID_MM**3 / 1000 >= MIN_LUNG_ML and np.median(hu[box][part]) > OUTSIDE_AIR_HU:
+        is_large = part.sum() * GRID_MM**3 / 1000 >= MIN_LUNG_ML
+        # A couch between the sides of the field has the body in front of it only.
+        if is_large and (sides[box][part] > 1).mean() > BETWEEN_BODY and np.median(hu[box][part]) > OUTSIDE_AIR_HU:
             lungs[box] |= part
     return lungs
 
 
 def _field_of_view(hu: np.ndarray) -> np.ndarray:
-    """Return the columns [j, i] that were scanned: around a circle, say, all slices hold one value of air."""
-    filled = (np.ptp(hu, axis=0) <= 1) & (hu.max(0) <= OUTSIDE_AIR_HU)
-    places = np.argwhere(~filled)
-    if not filled.any() or not places.size:
-        return ~filled
-    centre, radius = (places.max(0) + places.min(0)) / 2, np.maximum(1, (places.max(0) - places.min(0)) / 2)
-    j, i = np.ogrid[tuple(slice(n) for n in filled.shape)]
-    distance = ((j - centre[0]) / radius[0]) ** 2 + ((i - centre[1]) / radius[1]) ** 2
-    if filled[distance < 0.9].mean() > MAX_FILLED or filled[distance > 1.2].mean() < 1 - MAX_FILLED:
-        return np.ones_like(filled)
-    return ~grown(filled, FILL_RIM, axes=(0, 1))
+    """Return the columns [j, i] that were scanned: those between any that are not filled with a value in all slices."""
+    is_scanned = np.ptp(hu, axis=0) > 1
+    if is_scanned.all() or not is_scanned.any():
+        return np.ones_like(is_scanned)
+    return ~grown(~_filled_hull(is_scanned), FILL_RIM, axes=(0, 1))
 
 
-def _inside_body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
+def _inside_body(hu: np.ndarray, scanned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what a wall of the body, or a side where the field of view cuts it, separates from outside air all around.
 
-    So neither a couch or cushion counts as inside, nor the air beyond an open airway or the ends of the body.
+    So neither a couch or cushion counts as inside, nor the air beyond an open airway or the ends of the body. Also
+    returns the number of sides on which such a wall lies.
     """
-    inside = np.broadcast_to(scanned, hu.shape).copy()
+    inside, sides = np.broadcast_to(scanned, hu.shape).copy(), np.zeros(hu.shape, np.uint8)
     body = _body(hu, scanned)
     for axis in (1, 2):
         for step in (1, -1):
             along = tuple(slice(None, None, step if n == axis else 1) for n in range(3))
             wall = np.cumsum(body[along], axis=axis) >= voxels(WALL_MM)
-            edge = np.broadcast_to(
-                np.expand_dims(scanned[along[1:]].argmax(axis - 1), (0, axis)), _edge_shape(hu, axis)
-            )
+            shape = (*hu.shape[:axis], 1, *hu.shape[axis + 1 :])
+            edge = np.broadcast_to(np.expand_dims(scanned[along[1:]].argmax(axis - 1), (0, axis)), shape)
             edge_hu, is_body = (np.take_along_axis(values[along], edge, axis) for values in (hu, body))
             is_cut = is_body.sum((1, 2), keepdims=True) >= voxels(CUT_BODY_MM)
             inside[along] &= wall | (is_cut & (edge_hu > OUTSIDE_AIR_HU))
-    return inside
+            sides[along] += wall
+    return inside, sides
 
 
 def _body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
@@ -172,10 +162,6 @@ def _body(hu: np.ndarray, scanned: np.ndarray) -> np.ndarray:
     tissue = (hu > WALL_HU) | ~scanned
     thick = grown(~grown(~tissue, 1, axes=(1, 2)), 1, axes=(1, 2)) & tissue & scanned
     return largest_part(thick) if thick.any() else thick
-
-
-def _edge_shape(hu: np.ndarray, axis: int) -> tuple[int, ...]:
-    return (*hu.shape[:axis], 1, *hu.shape[axis + 1 :])
 
 
 def _enhanced_lumen(hu: np.ndarray, spine_row: int) -> np.ndarray | None:

@@ -1,10 +1,10 @@
-"""Heart region derived by rules from lungs, spine and diaphragm.
+"""Heart region derived by rules from lungs, spine and diaphragm, and bone near a heart.
 
 The lungs frame the heart on three sides and show best on any CT, so the heart is read from them: tissue between
 the lungs, in front of the spine, behind the sternum, above the diaphragm, and thicker than the great vessels.
 The region is meant to cover: it holds the epicardial fat with the coronaries, the aortic root and the pulmonary
 trunk, and below the dome of the diaphragm, where unenhanced heart and liver look alike, some liver. It serves
-where no network is installed and as the plausibility check of one.
+where no network is installed, and where that of the network is implausible.
 
 The distances below were chosen while looking at 12 chest CTs of 9 patients and measuring on three of them, of two
 patients, with a heart mask; they have not been tested on scans unseen. Arrays are [k, j, i] on a grid of GRID_MM.
@@ -12,7 +12,7 @@ patients, with a heart mask; they have not been tested on scans unseen. Arrays a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,30 +23,29 @@ from scipy import ndimage
 
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM, Box, Grid, cut_ends, largest_part
+from ..core.grid import GRID_MM, cut_ends, largest_part
 from .chest import BONE_HU, Chest, depth_inside, grown, landmarks, voxels, within
 
 if TYPE_CHECKING:
     from .territories import Territories
 
-BONE_LABEL = 1
-AORTA_LABEL = 2
-"""Labels of `HeartRegion.excluded`."""
-
 AROUND_LESIONS = "lesions"
 """Source of a region around a reader's lesions, in a scan without a heart."""
 
-EXCLUDED_MARGIN_MM = 60.0
-"""Further from the heart to the sides nothing mimics coronary calcium; above and below it the aorta's calcium does."""
-
 DENSE_HU = 130
 """Threshold of candidates for calcium."""
+
+ENHANCED_HU = 90
+"""Upper quartile inside the heart above which its blood is enhanced, and may touch bone as bright as itself."""
 
 TISSUE_BETWEEN_LUNGS_HU = -160
 """Fat and everything denser; the rim of lung that partial volume brightens lies below."""
 
 BONE_ML, BONE_INSIDE = 1.0, 0.5
-"""Without lungs, bone is at least as large, and lies with no larger share in heart and territories."""
+"""Least volume of large bone, and largest share of it in heart and territories."""
+
+BONE_REACH_MM = 15.0
+"""Distance from bone within which thin bone and cartilage are attached to it, mm."""
 
 MIN_LUNG_FRACTION = 0.35
 """Share of lung in the chest's cross-section at the heart; below the domes, as in abdominal scans, it is less."""
@@ -63,12 +62,6 @@ HEART_LEFT = 0.42
 OPENING = 0.6
 """Vessels thinner than this share of the heart's largest ball (arch, hila, oesophagus) are opened away."""
 
-AORTA_RADII = tuple(np.arange(3, 6.5, 0.5))
-"""9 to 18 mm, in voxels."""
-
-AORTA_MIN_SCORE = 0.35
-"""Share of tissue inside less that around, tenth percentile over the slices: 0.48 to 0.81 in the unenhanced scans."""
-
 APEX_BELOW_LEFT_MM = 12.0
 APEX_BELOW_RIGHT_MM = 21.0
 """The heart's lowest point below the lung base beside it: on the left behind, on the right in front."""
@@ -80,16 +73,19 @@ BASE_DISAGREEMENT_MM = 36.0
 """Two estimates of the floor further apart mean fluid, a mass or a raised diaphragm on the side of the higher one."""
 
 
+CUT_ARTERIES_MM2, MISSING_MM = 200.0, 5.0
+"""The arteries' territories are cut at an end of the scan if their section there is larger, and, as it narrows, a
+longer piece of them is missing: in ten hearts cut by 3 mm 1 to 4 mm, by 9 mm 5 mm and more."""
+
+
 @dataclass(frozen=True)
 class HeartRegion:
     """The heart, and structures near it that are no coronary calcium.
 
     Attributes:
         mask: Mask on the scan's grid, bool [k, j, i].
-        excluded: Labels on the scan's grid, uint8 [k, j, i], within EXCLUDED_MARGIN_MM of the heart's sides:
-            BONE_LABEL spine, ribs, their cartilage and sternum with a rim for partial volume; AORTA_LABEL the
-            descending aorta with its wall (absent if it could not be followed reliably, as in contrast scans). None
-            for a mask of the user.
+        bone: True in bone near the heart and in the voxels beside it that it fills in part, bool [k, j, i]; None where
+            it was not looked for, as with a mask of the user.
         source: "lungs" as found here, "given", AROUND_LESIONS, or the name of a network.
         warnings: Doubts about the region.
         territories: Territories in and around the heart; None if no network found them or they do not fit the heart.
@@ -99,7 +95,7 @@ class HeartRegion:
     """
 
     mask: np.ndarray
-    excluded: np.ndarray | None
+    bone: np.ndarray | None
     source: str
     warnings: tuple[ScanWarning, ...] = ()
     territories: Territories | None = None
@@ -111,11 +107,6 @@ class HeartRegion:
         """The likeliest territory of each voxel of the scan, uint8 [k, j, i]; None without territories."""
         return None if self.territories is None else self.territories.labels(self.mask.shape)
 
-    @property
-    def is_bone(self) -> np.ndarray | None:
-        """True in bone near the heart, bool [k, j, i]; None where it was not looked for."""
-        return None if self.excluded is None else self.excluded == BONE_LABEL
-
 
 def heart_region(scan: CTScan) -> HeartRegion:
     """Find the heart from the lungs, spine and diaphragm around it.
@@ -124,69 +115,45 @@ def heart_region(scan: CTScan) -> HeartRegion:
     """
     chest = landmarks(scan.coarse_hu)
     heart, warnings = _heart(chest)
-    coarse = scan.coarse_grid
-    box, grid = _surroundings(heart, scan)
-    mask = grid.mask(heart, coarse)
-    skeleton = grid.mask(chest.bone_with_rim, coarse)
-    # Enhanced blood would join it too.
-    excluded = skeleton * np.uint8(BONE_LABEL)
-    if chest.lumen is None:
-        joined = grid.mask(chest.beside_bone, coarse) & (scan.hu[box] >= DENSE_HU)
-        excluded = _with_attached(skeleton, joined)
-    aorta = _descending_aorta(chest, heart)
-    if aorta is not None:
-        # Calcium of the aorta's wall may join bone; the vertebra that a disc cuts into is no aorta.
-        excluded[grid.mask(aorta, coarse) & ~skeleton] = AORTA_LABEL
-    on_scan, excluded_on_scan = np.zeros(scan.hu.shape, bool), np.zeros(scan.hu.shape, np.uint8)
-    on_scan[box], excluded_on_scan[box] = mask & (excluded == 0), excluded
-    return HeartRegion(on_scan, excluded_on_scan, "lungs", warnings)
+    bone = bone_near(scan, heart, chest.bone)
+    mask = scan.grid.mask(heart, scan.coarse_grid) & ~bone
+    return HeartRegion(mask, bone, "lungs", warnings + cut_warnings(heart))
 
 
-def _surroundings(heart: np.ndarray, scan: CTScan) -> tuple[Box, Grid]:
-    """Return the part of the scan within EXCLUDED_MARGIN_MM of the heart's bounding box to the sides, at all heights.
+def large_bone(hu: np.ndarray, organs: np.ndarray) -> np.ndarray:
+    """Return large bright parts that lie mostly outside organs, bool [k, j, i].
 
-    heart: On the working grid. Returns its box [k, j, i] and its grid.
+    hu, organs: Scan, and heart and territories, on the working grid.
     """
-    coarse, image = scan.coarse, scan.image
-    margin = voxels(EXCLUDED_MARGIN_MM)
-    box = ndimage.find_objects(heart.view(np.uint8))[0][::-1]
-    low = coarse.TransformContinuousIndexToPhysicalPoint([s.start - margin - 0.5 for s in box])
-    high = coarse.TransformContinuousIndexToPhysicalPoint([s.stop + margin - 0.5 for s in box])
-    start = image.TransformPhysicalPointToContinuousIndex(low)
-    stop = image.TransformPhysicalPointToContinuousIndex(high)
-    limits = zip(start[:2], stop[:2], image.GetSize()[:2], strict=True)
-    columns, rows = (slice(max(0, int(a)), min(n, int(b) + 2)) for a, b, n in limits)
-    return (slice(None), rows, columns), scan.grid.part(columns, rows)
+    labels, count = ndimage.label(hu > BONE_HU, np.ones((3, 3, 3)))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    is_bone = sizes * GRID_MM**3 / 1000 >= BONE_ML
+    is_bone &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
+    is_bone[0] = False
+    return is_bone[labels]
 
 
-def _with_attached(skeleton: np.ndarray, dense: np.ndarray) -> np.ndarray:
-    """Return the skeleton with its rim and the dense voxels that are attached to it: BONE_LABEL, else 0, uint8.
+def bone_near(scan: CTScan, organs: np.ndarray, bone: np.ndarray) -> np.ndarray:
+    """Return bone near organs with its rim, and thin dense parts attached to it, as rib ends and cartilage.
 
-    Rib ends and calcified cartilage are too thin to be bone on the working grid but join it on the scan's own.
-    """
-    marked, joined = (sitk.GetImageFromArray(part.view(np.uint8)) for part in (skeleton, dense | skeleton))
-    attached = sitk.BinaryReconstructionByDilation(marked, joined, 0, BONE_LABEL, True)
-    return sitk.GetArrayFromImage(attached)
-
-
-def bone_beside(scan: CTScan, organs: np.ndarray) -> np.ndarray:
-    """Return bone of a scan whose lungs do not show the chest wall: BONE_LABEL, uint8 [k, j, i] on the scan's grid.
-
-    Bone is large and bright, and lies mostly outside heart and territories; parts deep inside these, as of leads, are
-    left out.
+    What lies deep inside the organs, as of leads, is left out.
 
     Args:
         scan: The scan.
         organs: Heart and territories on the working grid, bool [k, j, i].
+        bone: Bone on the working grid, likewise.
+
+    Returns:
+        bool [k, j, i] on the scan's grid.
     """
-    labels, count = ndimage.label(scan.coarse_hu > BONE_HU, np.ones((3, 3, 3)))
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    large = sizes * GRID_MM**3 / 1000 >= BONE_ML
-    large &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
-    large[0] = False
-    bone = large[labels] & ~ndimage.binary_erosion(organs, iterations=voxels(9))
-    skeleton, nearby = (scan.grid.mask(part, scan.coarse_grid) for part in (grown(bone), within(bone, voxels(15))))
-    return _with_attached(skeleton, nearby & (scan.hu >= DENSE_HU))
+    core = ndimage.binary_erosion(organs, iterations=voxels(9))
+    bone = bone & within(organs, voxels(2 * BONE_REACH_MM)) & ~core
+    rim = scan.grid.mask(grown(bone), scan.coarse_grid)
+    if core.any() and np.percentile(scan.coarse_hu[core], 75) > ENHANCED_HU:
+        return rim
+    joined = rim | (scan.grid.mask(within(bone, voxels(BONE_REACH_MM)), scan.coarse_grid) & (scan.hu >= DENSE_HU))
+    marker, mask = (sitk.GetImageFromArray(part.view(np.uint8)) for part in (rim, joined))
+    return sitk.GetArrayFromImage(sitk.BinaryReconstructionByDilation(marker, mask, 0, 1, True)).view(bool)
 
 
 def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
@@ -218,7 +185,7 @@ def _heart(chest: Chest) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
     # The diaphragm falls from the right atrium to the apex.
     towards_apex = np.clip(0.5 + (i - chest.midline) / (0.3 * chest.width), 0, 1)
     heart, _ = _opened(tissue & ((k > domes) | (k >= base + (apex - base) * towards_apex)))
-    return heart, warnings + cut_warnings(heart)
+    return heart, warnings
 
 
 def _tissue_between_lungs(chest: Chest) -> np.ndarray:
@@ -307,15 +274,19 @@ def _opened(tissue: np.ndarray) -> tuple[np.ndarray, float]:
     return within(largest_part(core), OPENING * radius + 1.5) & soft, radius
 
 
-def cut_warnings(
-    part: np.ndarray, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0), least_mm2: float = 0.0
-) -> tuple[ScanWarning, ...]:
-    """Check whether a heart, or a part of it that matters, reaches an end or a side of the scan; see `cut_ends`.
+def cut_warnings(heart: np.ndarray, coronaries: np.ndarray | None = None) -> tuple[ScanWarning, ...]:
+    """Check whether a heart reaches an end or a side of the scan; with arteries, whether part of these is missing.
+
+    heart, coronaries: Heart, and territories of its arteries, on the working grid, bool [k, j, i].
 
     Returns:
         A severe warning where it does.
     """
-    cut = cut_ends(part, spacing_mm, least_mm2)
+    cut = cut_ends(heart, (GRID_MM,) * 3, 0.0)
+    if cut and coronaries is not None:
+        reached = cut_ends(coronaries, (GRID_MM,) * 3, CUT_ARTERIES_MM2)
+        missing_mm = {"bottom": _missing_mm(coronaries), "top": _missing_mm(coronaries[::-1]), "sides": math.inf}
+        cut = [end for end in reached if missing_mm[end] > MISSING_MM]
     if not cut:
         return ()
     message = (
@@ -325,55 +296,7 @@ def cut_warnings(
     return (ScanWarning("heart-cut", message),)
 
 
-def _descending_aorta(chest: Chest, heart: np.ndarray) -> np.ndarray | None:
-    """Return the tube beside and in front of the spine, in the heart's slices; None if there is no clear one.
-
-    In every slice each place gets the score of the disc that fits best there (tissue inside less tissue around),
-    and the path with the highest sum that moves at most one voxel from slice to slice is the aorta.
-    """
-    slices = np.nonzero(heart.any((1, 2)))[0]
-    spine_seen = chest.spine_front[slices].max() < heart.shape[1]
-    # With contrast the brightest tube near the spine may as well be a vein or half of a dissection.
-    if not spine_seen or chest.lumen is not None:
-        return None
-    tissue = (chest.hu > 0) & (chest.hu < BONE_HU) & ~chest.bone
-    front = chest.spine_front[slices].astype(int)
-    rows = slice(max(0, front.min() - voxels(36)), front.max() + voxels(24))
-    columns = slice(max(0, chest.midline - voxels(15)), chest.midline + voxels(54))
-    padded = np.pad(tissue[slices], ((0, 0), (9, 9), (9, 9)), mode="edge").astype(np.float32)
-    window = (slice(None), slice(rows.start, rows.stop + 18), slice(columns.start, columns.stop + 18))
-    fits = np.stack([ndimage.correlate(padded[window], _ring_kernel(r)[None]) for r in AORTA_RADII])
-    fits = fits[:, :, 9:-9, 9:-9]
-    score = fits.max(0)
-    place = _best_path(score)
-    along = np.arange(len(slices)), place[:, 0], place[:, 1]
-    if np.percentile(score[along], 10) < AORTA_MIN_SCORE:
-        return None
-    radius = ndimage.median_filter(np.asarray(AORTA_RADII)[fits[(slice(None), *along)].argmax(0)], 7, mode="nearest")
-    _, j, i = np.ogrid[tuple(slice(n) for n in heart.shape)]
-    center_j, center_i = (place + np.array([rows.start, columns.start])).T[:, :, None, None]
-    aorta = np.zeros(heart.shape, bool)
-    aorta[slices] = (j - center_j) ** 2 + (i - center_i) ** 2 <= (radius[:, None, None] + 0.5) ** 2
-    return aorta
-
-
-def _ring_kernel(radius: float) -> np.ndarray:
-    """Return a kernel: mean inside a disc less that of a ring around it, a voxel of partial volume apart."""
-    j, i = np.mgrid[-8:9, -8:9]
-    distance = np.hypot(j, i)
-    disc, ring = distance <= radius, (distance > radius + 0.75) & (distance <= radius + 2.25)
-    return (disc / disc.sum() - ring / ring.sum()).astype(np.float32)
-
-
-def _best_path(score: np.ndarray) -> np.ndarray:
-    """Return row and column per slice of the path with the highest score, moving at most a voxel per slice."""
-    total = score.copy()
-    for k in range(1, len(total)):
-        total[k] += ndimage.maximum_filter(total[k - 1], 3, mode="nearest")
-    path = np.zeros((len(total), 2), int)
-    path[-1] = np.unravel_index(total[-1].argmax(), total[-1].shape)
-    for k in range(len(total) - 2, -1, -1):
-        j, i = np.maximum(path[k + 1] - 1, 0)
-        neighbours = total[k, j : path[k + 1, 0] + 2, i : path[k + 1, 1] + 2]
-        path[k] = np.unravel_index(neighbours.argmax(), neighbours.shape) + np.array([j, i])
-    return path
+def _missing_mm(part: np.ndarray) -> float:
+    """Return the length of a part beyond the scan's first slice, mm, as its sections narrow towards it."""
+    first, third = (np.count_nonzero(part[min(n, len(part) - 1)]) for n in (0, 2))
+    return 2 * GRID_MM * first / (third - first) if third > first else math.inf

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,10 +52,10 @@ LONG_AORTA_ML = 15.0
 BELOW_HEART_MM = 30.0
 """The aorta leaves the thorax about so far below the heart."""
 
-OUTSIDE, _OTHER_ORGAN, _ASCENDING, _DESCENDING = (
-    TERRITORIES.index(name) for name in ("outside", "other", "ascending aorta", "descending aorta")
+OUTSIDE, _ASCENDING, _DESCENDING = (
+    TERRITORIES.index(name) for name in ("outside", "ascending aorta", "descending aorta")
 )
-_ARTERIES = slice(TERRITORIES.index(MAIN_ARTERIES[0].key), TERRITORIES.index(MAIN_ARTERIES[-1].key) + 1)
+ARTERIES = slice(TERRITORIES.index(MAIN_ARTERIES[0].key), TERRITORIES.index(MAIN_ARTERIES[-1].key) + 1)
 
 
 @dataclass(frozen=True)
@@ -117,19 +117,6 @@ class Territories:
         places = (places - first) / step
         sampled = [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in self.probability]
         return np.stack(sampled, axis=1)
-
-    def with_descending_aorta(self, tube: np.ndarray) -> Territories:
-        """Add the descending aorta as seen in the scan, as the network's may lie some mm too far back.
-
-        Arteries, valves and other vessels keep their places.
-
-        Args:
-            tube: Mask on the scan's grid, bool [k, j, i].
-        """
-        share = self.grid.resample(tube, 0.0) * np.isin(self.probability.argmax(0), (OUTSIDE, _OTHER_ORGAN))
-        probability = self.probability * (1 - share)
-        probability[_DESCENDING] += share
-        return replace(self, probability=probability)
 
     def _part(self, shape: tuple[int, ...], mask: np.ndarray) -> tuple[Box, ScanGrid, Box]:
         """Return the box of a mask in a scan of this shape, the grid's part there, and its box; all [k, j, i]."""
@@ -219,7 +206,7 @@ def _clear(probability: np.ndarray, heart: np.ndarray, hu: np.ndarray) -> None:
         ndimage.binary_dilation(part, iterations=round(reach_mm / TERRITORY_SPACING_MM[0]))
         for part, reach_mm in ((heart & (hu > LUNG_EDGE_HU), ARTERY_BEYOND_MM), (heart, NEAR_HEART_MM))
     )
-    arteries = probability[_ARTERIES]
+    arteries = probability[ARTERIES]
     probability[OUTSIDE] += np.where(at_heart, np.float32(0), arteries.sum(axis=0))
     arteries *= at_heart
     label = probability.argmax(0)

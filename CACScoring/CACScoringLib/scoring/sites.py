@@ -61,7 +61,7 @@ def dense_voxels(region: HeartRegion, is_dense: np.ndarray, grid: Grid) -> Dense
 
     With territories, they lie in heart and territories but not in bone, nor in the aorta where it is attached to bone;
     touching voxels of one site that fill less than SLIVER_MM3 go to the site that touches them. Without territories,
-    they lie in the heart but not in bone and aorta, and are UNASSIGNED.
+    they lie in the heart but not in bone, and are UNASSIGNED.
 
     Args:
         region: The heart.
@@ -75,7 +75,7 @@ def dense_voxels(region: HeartRegion, is_dense: np.ndarray, grid: Grid) -> Dense
         return DenseVoxels(flat, sites, np.zeros((len(flat), 0), np.float32))
     flat = np.flatnonzero(is_dense)
     inside = region.mask.reshape(-1)[flat] | (territory_labels.reshape(-1)[flat] != 0)
-    bone = region.is_bone
+    bone = region.bone
     if bone is not None:
         inside &= ~bone.reshape(-1)[flat]
     flat = flat[inside]
@@ -98,7 +98,7 @@ def candidate_sites(region: HeartRegion, candidates: np.ndarray, grid: Grid) -> 
 
 def candidate_region(region: HeartRegion) -> np.ndarray:
     """Return the region of unreviewed candidates: uint8 [k, j, i], UNASSIGNED there and 0 elsewhere."""
-    inside = region.mask if region.excluded is None else region.mask & (region.excluded == 0)
+    inside = region.mask if region.bone is None else region.mask & ~region.bone
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 

@@ -8,7 +8,7 @@ from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.anatomy.chest import landmarks
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, heart_region
+from CACScoringLib.anatomy.heart_region import cut_warnings, heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import NoHeartError
@@ -63,12 +63,12 @@ def test_air_around_a_field_of_view_that_cuts_the_lungs_changes_nothing(chest):
     expected = heart_region(scan_from_image(cut, ACQUISITION))
     for image in (padded(cut, -1000), in_a_circle(cut, -1024), padded(in_a_circle(cut, -1000), -1000)):
         region = heart_region(scan_from_image(image, ACQUISITION))
-        mask, excluded = (
+        mask, bone = (
             array(sitk.Resample(Grid.of(image).image(part), cut, sitk.Transform(), sitk.sitkNearestNeighbor))
-            for part in (region.mask, region.excluded)
+            for part in (region.mask, region.bone)
         )
         np.testing.assert_array_equal(mask, expected.mask)
-        assert excluded[expected.excluded == BONE_LABEL].mean() > 0.95
+        assert bone[expected.bone].mean() > 0.95
         assert region.warnings == expected.warnings == ()
 
 
@@ -79,14 +79,14 @@ def test_region_covers_the_heart(chest, region):
 
 
 def test_foam_behind_the_patient_is_no_lung_beside_cut_lungs(chest):
-    """Foam taken for lung shifted the lungs' back, so the front of each vertebra was scored as aorta."""
+    """Foam taken for lung shifts the lungs' back, and the front of each vertebra into the region."""
     hu = np.pad(array(chest.image), ((0, 0), (0, 20), (0, 0)), constant_values=-1000)
     hu[:, 46:106][hu[:, 46:106] < -930] = -955
     image = image_of(hu, chest.image.GetSpacing())
     columns = slice(25, 123)
     region = heart_region(scan_from_image(image[columns], ACQUISITION))
     vertebrae = (chest.spine & chest.bone & (chest.y < 85))[:, :, columns]
-    assert (region.excluded[:, : vertebrae.shape[1]][vertebrae] == BONE_LABEL).mean() >= 0.95
+    assert not region.mask[:, : vertebrae.shape[1]][vertebrae].any()
 
 
 def on_couch(hu, foam_hu, height, reach):
@@ -145,30 +145,16 @@ def test_region_leaves_out_spine_sternum_arch_and_liver(chest, region):
     assert covered(chest.liver, region.mask) <= 0.1
 
 
-def test_excluded_labels_are_bone_and_descending_aorta(chest, region):
-    excluded = region.excluded
-    slices = region.mask.any((1, 2))[:, None, None]
-    vertebral_front = chest.spine & slices & (chest.y < 60)
-    assert (excluded[vertebral_front & chest.bone] == BONE_LABEL).mean() >= 0.95
-    assert (excluded[chest.sternum & slices] == BONE_LABEL).all()
-    assert (excluded[chest.aorta & slices] == AORTA_LABEL).mean() >= 0.85
-    assert (excluded[chest.heart] != 0).mean() <= 0.02
-
-
-@pytest.mark.long
-def test_a_vertebra_that_the_aorta_lies_on_is_bone():
-    chest = Chest(aorta_y=50)
-    region = chest.region()
-    slices = region.mask.any((1, 2))[:, None, None]
-    touching = ndimage.binary_dilation(chest.aorta & slices, iterations=2) & chest.spine & chest.bone
-    assert (region.excluded[touching] == BONE_LABEL).all()
-    assert (region.excluded == AORTA_LABEL).any()
+def test_bone_beside_the_heart_is_excluded(chest, region):
+    nearby = ndimage.distance_transform_edt(~region.mask, (3.0, 2.5, 2.5)) < 25
+    assert region.bone[chest.sternum & nearby].mean() >= 0.95
+    assert region.bone[chest.heart].mean() <= 0.02
 
 
 def test_thin_parts_of_bone_are_excluded_and_coronary_plaque_is_not(chest, region):
-    assert (region.excluded[chest.spur] == BONE_LABEL).all()
+    assert region.bone[chest.spur].all()
     assert covered(chest.plaque, region.mask) == 1
-    assert not region.excluded[chest.plaque].any()
+    assert not region.bone[chest.plaque].any()
 
 
 def test_enhanced_blood_is_not_taken_for_bone():
@@ -254,3 +240,26 @@ def test_real_hearts_are_covered(real_ct, name):
     region = heart_region(scan_from_image(read(real_ct(name)), ACQUISITION))
     assert covered(truth, region.mask) >= 0.95
     assert dice(truth, region.mask) >= 0.6
+
+
+@pytest.mark.parametrize(
+    ("areas", "is_cut"),
+    [
+        ([21, 40, 60, 80], False),  # narrows to nothing in 3 mm
+        ([40, 44, 48, 52], True),  # would last for 30 mm more
+        ([40, 30, 20, 10], True),
+        ([23, 30, 52, 60], False),  # 4.8 mm
+        ([23, 30, 49, 60], True),  # 5.3 mm
+        ([23] * 4, True),
+        ([22] * 4, False),  # 1.98 cm²
+    ],
+)
+@pytest.mark.parametrize("end", [1, -1])
+def test_arteries_are_cut_if_a_piece_of_them_is_missing(areas, is_cut, end):
+    coronaries = np.zeros((12, 20, 20), bool)
+    for plane, area in zip(coronaries[:4], areas, strict=True):
+        plane.reshape(-1)[42 : 42 + area] = True
+    heart = np.ones(coronaries.shape, bool)
+    warnings = cut_warnings(heart, coronaries[::end])
+    assert [warning.code for warning in warnings] == ["heart-cut"] * is_cut
+    assert not is_cut or f"reaches the {'bottom' if end == 1 else 'top'} of the scan" in warnings[0].message

@@ -10,10 +10,10 @@ from known_territories import label_of, territories_of
 from scipy import ndimage
 
 from CACScoringLib.anatomy import heart_search
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
+from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.ct import CTScan, scan_from_image
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.networks.configs import TerritoryNetConfig
@@ -129,18 +129,18 @@ def airless(chest):
     return image[part[::-1]], chest.heart[part].copy()
 
 
-def test_without_lungs_a_plausible_heart_is_taken_with_a_warning(chest, monkeypatch):
+def test_without_lungs_a_plausible_heart_is_taken(chest, monkeypatch):
     image, heart = airless(chest)
     scan = scan_from_image(image, Acquisition("test"))
     with pytest.raises(NoHeartError, match="No lungs"):
         find_heart(scan, None, None)
     network_says(monkeypatch, heart)
     located = find_heart(scan, None, NETWORK)
-    bone = located.excluded != 0
+    bone = located.bone
     assert located.mask[heart & ~bone].all()
     assert not (located.mask & bone).any()
     assert located.source == "known"
-    assert severe(located) == ["heart-without-lungs"]
+    assert codes(located) == []
 
 
 def test_without_lungs_bone_is_distinguished_from_calcium(chest, monkeypatch):
@@ -152,10 +152,11 @@ def test_without_lungs_bone_is_distinguished_from_calcium(chest, monkeypatch):
     dense = Grid.of(image).image(hu)
     network_says(monkeypatch, heart)
     located = find_heart(scan_from_image(dense, Acquisition("test")), None, NETWORK)
-    bone = located.excluded != 0
+    bone = located.bone
     part = (slice(8, 75), slice(8, 80), slice(36, 120))
     assert heart[annulus].all()
-    assert bone[chest.bone[part]].mean() > 0.95
+    nearby = ndimage.distance_transform_edt(~heart, (3.0, 2.5, 2.5)) < 25
+    assert bone[chest.bone[part] & nearby].mean() > 0.95
     assert not bone[chest.plaque[part]].any()
     assert not bone[annulus].any()
     assert located.mask[annulus].all()
@@ -184,9 +185,7 @@ def test_without_lungs_an_implausible_heart_is_refused(chest, monkeypatch, reaso
     network_says(monkeypatch, heart)
     with pytest.raises(NoHeartError, match=reason) as error:
         find_heart(scan_from_image(changed, Acquisition("test")), None, NETWORK)
-    reasons = str(error.value).splitlines()
-    assert len(reasons) == 2
-    assert re.search("(No|two) lungs", reasons[0]), "found from the lungs"
+    assert re.search("(No|two) lungs", str(error.value).splitlines()[0])
 
 
 class TestTerritories:
@@ -196,21 +195,12 @@ class TestTerritories:
     def test_their_heart_is_taken_a_little_wider_and_without_bone(self, chest, region, monkeypatch):
         network_says(monkeypatch, chest.heart, has_arteries=False)
         located = find_heart(chest.scan(), None, NETWORK)
-        heart, bone = located.mask, region.excluded == BONE_LABEL
+        heart, bone = located.mask, region.bone
         assert located.source == "known"
         assert located.territories is not None
         assert heart[chest.heart & ~bone].all()
         assert not heart[bone].any()
         assert chest.heart.sum() < heart.sum() < 1.4 * chest.heart.sum()
-
-    @pytest.mark.long
-    def test_the_descending_aorta_runs_beside_the_spine(self, chest, region, monkeypatch):
-        network_says(monkeypatch, chest.heart, has_arteries=False)
-        labels = find_heart(chest.scan(), None, NETWORK).territories.labels(chest.heart.shape) > 0
-        tube = region.excluded == AORTA_LABEL
-        assert not chest.heart[tube & chest.aorta].any()
-        assert labels[tube & chest.aorta].mean() > 0.95
-        assert not labels[~tube & ~chest.heart].mean() > 0.01
 
     @pytest.mark.long
     def test_a_misled_network_looks_again_between_the_lungs(self, chest, monkeypatch):
@@ -227,9 +217,7 @@ class TestTerritories:
         part = slice(28, 55)
         image, heart = chest.image[:, :, part], chest.heart[part]
         network_says(monkeypatch, heart, has_arteries=False)
-        with pytest.raises(
-            NoHeartError, match="which both ends of the scan cut, is none: its territory LAD holds 0 ml"
-        ):
+        with pytest.raises(NoHeartError, match="LAD holds 0 ml; 15 ml or more is usual.\nBoth ends of the scan cut it"):
             find_heart(scan_from_image(image, Acquisition("test")), None, NETWORK)
 
     def test_a_given_heart_keeps_its_outline(self, chest, monkeypatch):
@@ -248,14 +236,3 @@ class TestTerritories:
             find_heart(scan, None, NETWORK)
         network_says(monkeypatch, heart)
         assert find_heart(scan, None, NETWORK).territories is not None
-
-
-@pytest.mark.parametrize(("columns", "expected"), [(14, []), (15, ["heart-cut"])])
-def test_a_heart_that_ends_with_the_scan_is_cut_at_its_arteries(columns, expected):
-    labels = np.zeros((10, 40, 40), np.uint8)
-    labels[-1, 10:24, 10 : 10 + columns] = label_of("LAD")
-    scan = CTScan(sitk.GetImageFromArray(labels.astype(np.int16)), Acquisition("test"))
-    heart = np.ones(labels.shape, bool)
-    warnings = heart_search._cut_warnings(scan, heart, territories_of(labels))
-    assert [warning.code for warning in warnings] == expected
-    assert [warning.code for warning in heart_search._cut_warnings(scan, heart, None)] == ["heart-cut"]

@@ -7,7 +7,6 @@ import pytest
 import SimpleITK as sitk
 import torch
 from images import image_of
-from known_territories import territories_of
 from scipy import ndimage
 from torch import nn
 
@@ -18,9 +17,7 @@ from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import Grid, ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
 
-LAD, LCX, AORTA, DESCENDING, OTHER_ORGAN, OUTSIDE = (
-    TERRITORIES.index(name) for name in ("LAD", "LCX", "ascending aorta", "descending aorta", "other", "outside")
-)
+LAD, AORTA, OTHER_ORGAN = (TERRITORIES.index(name) for name in ("LAD", "ascending aorta", "other"))
 HEART_HU, LAD_HU, AORTA_HU, BODY_HU = 40.0, 140.0, 220.0, -100.0
 
 
@@ -149,19 +146,3 @@ def test_territories_of_arteries_end_at_the_tissue_of_the_heart(heart_reaches, a
     beyond_mm = ndimage.distance_transform_edt(hu <= 0, (3.0, 1.5, 1.5))[labels == LAD].max()
     assert 3.0 <= beyond_mm <= 6.0, "3 mm, on voxels of 3 mm"
     np.testing.assert_allclose(territories.probability.sum(0), 1, atol=1e-4)
-
-
-def test_the_descending_aorta_fills_its_visible_course():
-    names = np.full((4, 12, 12), OUTSIDE)
-    names[:, :3] = OTHER_ORGAN
-    names[:, :5, 9:] = LCX
-    names[:, 7:9, 4:8] = DESCENDING
-    tube = np.zeros(names.shape, bool)
-    tube[:, 2:8, 4:11] = True
-    expected = names.copy()
-    expected[:, 2:8, 4:11][names[:, 2:8, 4:11] != LCX] = DESCENDING
-    territories = territories_of(names)
-    extended = territories.with_descending_aorta(tube)
-    np.testing.assert_array_equal(extended.probability.argmax(0), expected)
-    np.testing.assert_allclose(extended.probability.sum(0), 1, atol=1e-6)
-    np.testing.assert_array_equal(extended.heart, territories.heart)

@@ -7,39 +7,54 @@ from CACScoringLib.quality.orientation import _judge
 USUAL = {
     "bone_behind_cm2": 12.0,
     "bone_in_front_cm2": 2.0,
+    "spine_behind_mm": 45.0,
     "heart_left_mm": 20.0,
     "aorta_left": 0.4,
+    "tissue_left": 0.3,
     "lung_balance": 0.8,
     "lung_above": 0.1,
+    "airway": (3.0, 0.0),
     "apex_left_mm": 10.0,
     "apex_front_mm": 5.0,
 }
 
+LEFT_OUT = {"spine_behind_mm": None, "heart_left_mm": None, "aorta_left": None, "lung_above": None}
+LEFT_OUT |= {"airway": None, "tissue_left": None}
+
 
 @pytest.mark.parametrize(
-    ("measured", "against", "doubts"),
+    ("measured", "counts"),
     [
-        ({}, 0, 0),
-        ({"heart_left_mm": None, "aorta_left": None, "lung_above": None}, 0, 0),
-        ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0, "heart_left_mm": -9.0}, 1, 0),
-        ({"heart_left_mm": 0.0}, 0, 0),
-        ({"heart_left_mm": -0.1}, 0, 1),
-        ({"heart_left_mm": -5.0, "aorta_left": -0.2}, 0, 1),
-        ({"heart_left_mm": -5.1, "aorta_left": -0.11}, 1, 0),
-        ({"heart_left_mm": -5.1, "aorta_left": -0.1}, 0, 1),
-        ({"heart_left_mm": -5.1, "aorta_left": None}, 0, 1),
-        ({"heart_left_mm": -5.1, "aorta_left": -0.11, "lung_balance": 0.6}, 1, 0),
-        ({"heart_left_mm": -5.1, "aorta_left": -0.11, "lung_balance": 0.59}, 0, 1),
-        ({"heart_left_mm": -5.1, "aorta_left": -0.11, "lung_balance": None}, 1, 0),
-        ({"lung_above": -0.21}, 1, 0),
-        ({"lung_above": -0.2}, 0, 1),
-        ({"lung_above": -0.04, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, 1, 0),
-        ({"lung_above": -0.03, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, 0, 1),
-        ({"lung_above": -0.04, "apex_left_mm": -7.0, "apex_front_mm": 2.0}, 0, 1),
-        ({"lung_above": None, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, 0, 1),
-        ({"heart_left_mm": -9.0, "aorta_left": -0.3, "lung_above": -0.3}, 2, 0),
+        ({}, (0, 0, 0)),
+        (LEFT_OUT, (0, 0, 0)),
+        ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0}, (1, 0, 0)),
+        ({"bone_behind_cm2": 4.6, "bone_in_front_cm2": 9.0}, (0, 0, 0)),
+        ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0, "spine_behind_mm": -23.0}, (2, 0, 0)),
+        ({"spine_behind_mm": -22.0}, (0, 0, 0)),
+        ({"apex_front_mm": -11.0, "apex_left_mm": 20.0, "spine_behind_mm": -23.0}, (2, 0, 0)),
+        ({"heart_left_mm": -10.0}, (0, 0, 0)),
+        ({"heart_left_mm": -10.1}, (0, 1, 0)),
+        ({"heart_left_mm": -6.0, "aorta_left": -0.2}, (0, 1, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.15}, (0, 1, 0)),
+        ({"aorta_left": -0.16, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"aorta_left": -0.16, "tissue_left": -0.15}, (0, 1, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": None, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": 0.6}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "tissue_left": -0.5, "lung_balance": 0.59}, (0, 1, 0)),
+        ({"lung_balance": 0.59}, (0, 0, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": None}, (0, 2, 0)),
+        ({"lung_above": -0.5}, (0, 0, 1)),
+        ({"lung_above": -0.04, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 2)),
+        ({"lung_above": -0.03, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 1)),
+        ({"lung_above": -0.04, "apex_left_mm": -7.0, "apex_front_mm": 2.0}, (0, 0, 1)),
+        ({"lung_above": -0.04, "airway": (0.09, 1.0)}, (0, 0, 2)),
+        ({"lung_above": -0.04, "airway": (0.1, 1.0)}, (0, 0, 1)),
+        ({"airway": (0.0, 0.9)}, (0, 0, 0)),
+        ({"airway": (0.0, 5.0), "lung_above": None}, (0, 0, 1)),
+        ({"heart_left_mm": -20.0, "aorta_left": -0.3, "lung_above": -0.3, "airway": (0.0, 5.0)}, (0, 2, 2)),
     ],
 )
-def test_findings_at_their_limits(measured, against, doubts):
-    findings = _judge(**{**USUAL, **measured})
-    assert tuple(map(len, findings)) == (against, doubts)
+def test_findings_at_their_limits(measured, counts):
+    """Findings about back, left and up; two of a kind refuse a scan."""
+    assert tuple(map(len, _judge(**{**USUAL, **measured}))) == counts

@@ -7,7 +7,7 @@ import pytest
 from images import image_of
 from known_territories import label_of, territories_of
 
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL, BONE_LABEL, HeartRegion
+from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
@@ -28,8 +28,8 @@ def halves(left_label, right_label):
     return names
 
 
-def region_of(names, sure=1.0, excluded=None):
-    return HeartRegion(names > 0, excluded, "hand", territories=territories_of(names, sure))
+def region_of(names, sure=1.0, bone=None):
+    return HeartRegion(names > 0, bone, "hand", territories=territories_of(names, sure))
 
 
 def sites(names, candidates, **more):
@@ -80,10 +80,10 @@ def test_a_sliver_is_not_split_off(neighbours, expected):
 
 
 def test_bone_is_no_candidate_but_the_aorta_is():
-    excluded = np.zeros(SHAPE, np.uint8)
-    excluded[:, :, :9], excluded[:, :, 9:] = BONE_LABEL, AORTA_LABEL
+    bone = np.zeros(SHAPE, bool)
+    bone[:, :, :9] = True
     candidates = box(6, 8) | box(11, 18)
-    labels = sites(np.full(SHAPE, label_of("descending aorta")), candidates, excluded=excluded)
+    labels = sites(np.full(SHAPE, label_of("descending aorta")), candidates, bone=bone)
     assert not labels[:, :, :9].any()
     assert (labels[2:4, 8:12, 11:18] == NonCoronary.THORACIC_AORTA).all()
 
@@ -91,9 +91,9 @@ def test_bone_is_no_candidate_but_the_aorta_is():
 @pytest.mark.parametrize(("name", "counts"), [("descending aorta", False), ("RCA", True)])
 def test_calcium_of_the_aorta_connected_with_bone_is_bone(name, counts):
     """A vertebra that the territory reaches into; an artery may touch the sternum."""
-    excluded = np.zeros(SHAPE, np.uint8)
-    excluded[:, :, :9] = BONE_LABEL
-    labels = sites(np.full(SHAPE, label_of(name)), box(6, 18), excluded=excluded)
+    bone = np.zeros(SHAPE, bool)
+    bone[:, :, :9] = True
+    labels = sites(np.full(SHAPE, label_of(name)), box(6, 18), bone=bone)
     assert (labels[2:4, 8:12, 9:18] > 0).all() == counts
     assert labels.any() == counts
 
@@ -116,10 +116,10 @@ def test_aorta_in_a_corner_of_the_scan_touches_only_its_neighbours(at, adjacent)
     candidates = np.zeros(SHAPE, bool)
     candidates[at] = True
     opposite = tuple(size - 1 - place for place, size in zip(at, SHAPE, strict=True))
-    for bone, counts in ((adjacent, False), (opposite, True)):
-        excluded = np.zeros(SHAPE, np.uint8)
-        excluded[bone] = BONE_LABEL
-        assert bool(sites(names, candidates, excluded=excluded)[at]) == counts
+    for place, counts in ((adjacent, False), (opposite, True)):
+        bone = np.zeros(SHAPE, bool)
+        bone[place] = True
+        assert bool(sites(names, candidates, bone=bone)[at]) == counts
 
 
 def test_without_territories_candidates_are_not_assigned():

@@ -9,7 +9,6 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_region import AORTA_LABEL
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import CTScan, ScanWarning
 from CACScoringLib.core.errors import ContrastError, InsertionError
@@ -29,8 +28,8 @@ from .scan_heart import ScanHeart, fit_scan_heart
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import LoadedModel
 
-AORTA_LABEL_MARGIN_MM = 1.5
-"""Margin in mm of the heart region's label of the descending aorta around the aorta."""
+AORTA = ("ascending aorta", "descending aorta")
+"""Territories of the aorta."""
 
 _NOISE_NEIGHBOURS = 5
 
@@ -114,21 +113,18 @@ def prepare_background(
         outline = region.mask if by_network is None else by_network.heart_mask(scan.hu.shape)
         anatomy = fit_scan_heart(scan, outline, None if labels is None else scan.grid.image(labels))
     noise, share = measure_noise(scan, region.mask, blood.noise_hu, blood.noise_hu)
-    aortas = _aortas(scan, labels, region.excluded, grid)
+    aortas = _aortas(scan, labels, grid)
     return Background(scan, name, grid, mask, region.source, anatomy, aortas, noise, share, tuple(warnings))
 
 
-def _aortas(scan: CTScan, labels: np.ndarray | None, excluded: np.ndarray | None, grid: Grid) -> tuple[Vessel, ...]:
-    """Return the ascending aorta from a network's labels, and the descending one from the heart region's exclusions."""
-    aortas = []
-    if labels is not None:
-        # Labels extend beyond the wall; the aorta is their round middle.
-        label = labels == TERRITORIES["ascending aorta"]
-        blood = ndimage.gaussian_filter(scan.hu.astype(np.float32), 1.2 / np.array(grid.spacing_mm[::-1])) > 0
-        aortas.append(_aorta(_round_middle(label & blood, grid), "ascending aorta", WALL_MM["aorta"], grid))
-    if excluded is not None:
-        label = excluded == AORTA_LABEL
-        aortas.append(_aorta(label, "descending aorta", AORTA_LABEL_MARGIN_MM, grid))
+def _aortas(scan: CTScan, labels: np.ndarray | None, grid: Grid) -> tuple[Vessel, ...]:
+    """Return the ascending and the descending aorta from a network's labels."""
+    if labels is None:
+        return ()
+    # Labels extend beyond the wall; the aorta is their round middle.
+    blood = ndimage.gaussian_filter(scan.hu.astype(np.float32), 1.2 / np.array(grid.spacing_mm[::-1])) > 0
+    middles = {name: _round_middle((labels == TERRITORIES[name]) & blood, grid) for name in AORTA}
+    aortas = (_aorta(middle, name, WALL_MM["aorta"], grid) for name, middle in middles.items())
     return tuple(vessel for vessel in aortas if vessel is not None)
 
 
