@@ -21,7 +21,7 @@ from .core.decoding import content_of
 from .core.errors import CTError
 from .core.labels import TERRITORIES
 from .core.progress import Progress
-from .core.pseudonym import with_pseudonym
+from .core.pseudonym import key_fault, with_pseudonym
 from .models.choice import Networks
 from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
@@ -185,7 +185,8 @@ def score_scan(
         categories = categories_of(clinical, percentile_of(clinical, table, sex, age_years))
     acquisition = with_pseudonym(scan.acquisition)
     if acquisition.patient_id and not acquisition.patient_digest:
-        message = "The key of pseudonyms cannot be read or made, so that the result does not keep whose scan this is."
+        fault = key_fault()
+        message = f"The key of pseudonyms is unusable ({fault}), so that the result does not keep whose scan this is."
         doubts.append(ScanWarning("patient-key", message))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]

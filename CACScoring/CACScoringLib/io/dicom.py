@@ -284,7 +284,7 @@ def read_bounded(path: Path, **options: Any) -> pydicom.Dataset:
 
 def open_dicom(path: Path) -> BinaryIO:
     """Open a DICOM file, decompressed by gzip if needed. Raises UnreadableError if that would fill the memory."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         is_packed = _is_packed(path, file.read(len(_GZIP_MAGIC)))
         file.seek(0)
         if not is_packed:

@@ -90,7 +90,7 @@ def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | Non
     """
     if not path.name.lower().endswith(".nii.gz") or float(reader.GetMetaData("vox_offset")) != NIFTI_HEADER_BYTES:
         return None
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(-min(8, path.stat().st_size), os.SEEK_END)
         end = file.read()
     check_sum, length = int.from_bytes(end[:4], "little"), end[4:]
@@ -134,7 +134,7 @@ def _byte_order(header: bytes) -> str:
 
 def nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
     """Open the content of a file whose check sums were compared."""
-    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
+    return gzip.open(file) if file.suffix.lower() == ".gz" else open_file(file)
 
 
 def _check_finite(blocks: Iterable[bytes], kind: np.dtype, name: str) -> None:
@@ -177,7 +177,7 @@ def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader,
 
 def is_gzip(path: Path) -> bool:
     """True if a file begins with the gzip signature."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
@@ -185,7 +185,7 @@ def nifti_bytes(file: Path, limit: int) -> int:
     """Count the bytes of a NIfTI file; stop soon after `limit` if it is compressed. Raises UnreadableError."""
     if file.suffix.lower() != ".gz":
         return file.stat().st_size
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         return _decompressed_size(_blocks(stream), _GZIP, file.name, limit)
 
 
@@ -224,7 +224,7 @@ def _check_meta_image(path: Path, needed: int) -> None:
         else:
             with nullcontext(file) if is_inside else _open_voxel_file(path, place) as data:
                 if is_packed:
-                    # ITK reads as many bytes as the header states; without that, all of a separate file, nothing inline.
+                    # ITK reads as many bytes as the header states; else all of a separate file, nothing inline.
                     size = int(fields.get("CompressedDataSize", 0)) or (0 if is_inside else None)
                     length = _decompressed_size(_blocks(data, size), _ZLIB, path.name if is_inside else place, needed)
                 else:
@@ -263,7 +263,7 @@ def _open_voxel_file(header: Path, place: str) -> BinaryIO:
     data = header.parent / place
     if not data.is_file():
         raise _unknown_place(header, place)
-    return data.open("rb")
+    return open_file(data)
 
 
 def _unknown_place(header: Path, place: str) -> UnreadableError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import JournalError
-from ..core.files import parse_json, sync_folder
+from ..core.files import parse_json, read_file, sync_folder
 from .signatures import is_signed, public_key, signature_of
 
 Line = dict[str, Any]
@@ -31,7 +31,7 @@ def read_lines(file: Path) -> tuple[list[Line], int]:
     Raises JournalError if the file cannot be read, is damaged, or a line was changed.
     """
     try:
-        content = file.read_bytes()
+        content = read_file(file)
     except FileNotFoundError:
         return [], 0
     except OSError as error:

@@ -143,7 +143,7 @@ def test_voxels_in_several_files(tmp_path, place, lost, name_order):
     elif "LIST" in place or name_order == 1:
         np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
     write(3 - lost)
-    with pytest.raises(UnreadableError, match="scan.mhd"):
+    with pytest.raises(UnreadableError, match=r"scan\.mhd"):
         read(tmp_path / "scan.mhd")
 
 
