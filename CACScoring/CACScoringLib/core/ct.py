@@ -252,6 +252,9 @@ def mask_on_scan_grid(
     except NotVolumeError as error:
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
     values = voxels_of(mask)
+    if values.dtype.kind == "f" and np.abs(values - np.rint(values)).max() <= LABEL_TOLERANCE:
+        mask = sitk.Round(mask)
+        values = voxels_of(mask)
     if not _is_integral(values) or values.min() < 0 or values.max() > 255:
         message = (
             f"The {name} holds values from {values.min():g} to {values.max():g}; a label map holds whole numbers "

@@ -126,6 +126,26 @@ def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
     return [ScanWarning("label-outside-heart", message)]
 
 
+MIN_UNLABELLED = 10.0
+"""Agatston score of lesions without a label from which they are mentioned."""
+
+
+def unlabelled_warning(sites: np.ndarray, automatic: LesionSet) -> list[ScanWarning]:
+    """Mention lesions that the automatic score counts and no label touches. sites: As in `ReaderLabels`."""
+    labelled = set(np.unique(automatic.id_map[sites > 0]).tolist())
+    lesions = [lesion for lesion in automatic.lesions if lesion.id not in labelled]
+    total = sum(lesion.agatston for lesion in lesions)
+    if total < MIN_UNLABELLED:
+        return []
+    largest = max(lesions, key=lambda lesion: lesion.agatston)
+    message = (
+        f"The labels leave out {len(lesions)} lesion(s) that the automatic score counts, Agatston {total:.0f}; the "
+        f"largest, {largest.agatston:.0f}, lies in the {largest.site.key} (slice {largest.slices[0]}, from 0 at the "
+        "feet). Label them if they are coronary calcium."
+    )
+    return [ScanWarning("labels-doubtful", message)]
+
+
 def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:
     """Warn of labels that lie on no calcium, as of a mirrored or shifted map, or of another scan.
 

@@ -23,7 +23,7 @@ from .judge import JudgedLesions, device_warning, judge_map
 from .lesions import find_lesions, labelled_voxels
 from .map_evidence import complete_map
 from .mass import MAX_MEASURED, with_masses
-from .reader_labels import ReaderLabels, outside_warning
+from .reader_labels import ReaderLabels, outside_warning, unlabelled_warning
 from .scores import method_score, non_coronary_score, rules_of_map
 from .sites import DenseVoxels, dense_voxels, verdicts_by_place
 from .uncertainty import ScanErrors
@@ -99,6 +99,8 @@ def clinical_lesions(
     if reader is not None:
         labelled = dense if reader.has_elsewhere else coronary
         doubts = [*reader.warnings, *devices, *outside_warning(coronary, heart.mask), *dense_warning(labelled)]
+        if judged is not None:
+            doubts += unlabelled_warning(reader.sites, judged.lesions.part(judged.counted))
         is_reviewed = status == "reviewed"
         if reader.has_elsewhere:
             elsewhere = non_coronary_score(is_reviewed, non_coronary)
