@@ -28,7 +28,7 @@ from .slices import (
     step_of_values,
 )
 from .text import abbreviated_list, printable
-from .voxels import image_from_array, spine_axis, voxels_of
+from .voxels import image_from_array, spine_axis, voxels_of, whole_labels
 from .warning_codes import SEVERE
 
 if TYPE_CHECKING:
@@ -251,10 +251,8 @@ def mask_on_scan_grid(
         _check_volume(mask)
     except NotVolumeError as error:
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
+    mask = whole_labels(mask)
     values = voxels_of(mask)
-    if values.dtype.kind == "f" and np.abs(values - np.rint(values)).max() <= LABEL_TOLERANCE:
-        mask = sitk.Round(mask)
-        values = voxels_of(mask)
     if not _is_integral(values) or values.min() < 0 or values.max() > 255:
         message = (
             f"The {name} holds values from {values.min():g} to {values.max():g}; a label map holds whole numbers "

@@ -69,9 +69,9 @@ def meta_image_fields(file: BinaryIO, name: str) -> dict[str, str]:
 
 def _check_axes(count: str, sizes: str, name: str) -> None:
     if re.fullmatch(rf"[1-{MAX_AXES}]", count) is None:
-        raise _damaged(name, f"number of axes, {count}")
+        raise _damaged(name, f"number of axes: {count or 'none'}")
     if re.fullmatch(rf"(0*[1-9]\d{{0,9}}\s*?\b\s*){{{count}}}", sizes) is None:
-        raise _damaged(name, f"size, {sizes}")
+        raise _damaged(name, f"sizes: {sizes or 'none'}")
 
 
 def _damaged(name: str, place: str) -> UnreadableError:
