@@ -26,7 +26,8 @@ _OF_CONTRAST = {
     "a", "i", "v", "iv", "agent", "applied", "bolus", "given", "enhanced", "enhancement", "injected", "injection",
     "medium", "media", "contrast", "contraste", "contrasto", "contrastmiddel", "kontrast", "kontrastmittel", "km",
     "injecte", "injectee", "produit", "kontrastu", "контраста", "mdc", "mezzo", "pdc", "de", "di", "ml", "cc", "only",
-    "used", "specified", "stated", "known", "applicable", "available", "recorded", "administered", "givet", "gitt", "kontrastni",
+    "used", "specified", "stated", "known", "applicable", "available", "recorded", "administered", "givet", "gitt",
+    "kontrastni",
 }
 _INJECTED = {"iv", "bolus", "injected", "injection", "enhanced", "enhancement", "injecte", "injectee"}
 _ORAL = {"oral", "orally", "enteral", "rectal", "po"}
