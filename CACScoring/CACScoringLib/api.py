@@ -17,14 +17,7 @@ import SimpleITK as sitk
 
 from .calcium_result import CalciumResult
 from .core.acquisition import Acquisition
-from .core.ct import (
-    CTScan,
-    ScanWarning,
-    mask_on_scan_grid,
-    same_grid,
-    scan_from_image,
-    with_warnings,
-)
+from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_from_image, with_warnings
 from .core.errors import CTError, MaskError, OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress

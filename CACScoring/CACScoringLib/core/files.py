@@ -349,6 +349,6 @@ def user_data_folder() -> Path:
         return Path.home() / "Library" / "Application Support" / "CAC"
     is_windows = sys.platform == "win32"
     base = os.environ.get("LOCALAPPDATA" if is_windows else "XDG_DATA_HOME", "")
-    if not os.path.isabs(base):  # unset, or to be ignored (XDG Base Directory Specification)
+    if not Path(base).is_absolute():  # unset, or to be ignored (XDG Base Directory Specification)
         return Path.home() / ("AppData/Local" if is_windows else ".local/share") / "CAC"
     return Path(base) / "CAC"

@@ -276,15 +276,15 @@ def _shift_warnings(contours: list[tuple[float, np.ndarray]], scan: CTScan, name
 
     contours: As `_corners` returns them.
     """
-    here = _voxels_within(contours, (0.0, 0.0), scan)
+    unmoved = _voxels_within(contours, (0.0, 0.0), scan)
     shifts = {step: _voxels_within(contours, step, scan) for step in HALF_PIXELS}
-    (down, right), (dense, rest) = max(shifts.items(), key=lambda shift: shift[1][0] - shift[1][1])
-    if dense - here[0] <= max(MIN_GAINED, MIN_GAIN * here[0]) or rest > here[1]:
+    (down, right), (dense, other) = max(shifts.items(), key=lambda shift: shift[1][0] - shift[1][1])
+    if dense - unmoved[0] <= max(MIN_GAINED, MIN_GAIN * unmoved[0]) or other > unmoved[1]:
         return ()
     axes = (down, ("anterior", "posterior")), (right, ("right", "left"))
     sides = [ends[step > 0] for step, ends in axes if step]
     message = (
-        f"The contours of {printable(name)} hold {here[0]} dense voxels, and {dense} half a pixel further "
+        f"The contours of {printable(name)} hold {unmoved[0]} dense voxels, and {dense} half a pixel further "
         f"{' and '.join(sides)}: their writer probably counts from the corner of a pixel, where DICOM counts from its "
         "centre. Export them again with another program, or draw them anew."
     )

@@ -121,8 +121,8 @@ def pixel_bytes(path: Path) -> bytes:
     """Return the stored pixels of a DICOM file. Raises UnreadableError, also for stray bytes after them."""
     import pydicom
 
-    wanted = [pydicom.tag.Tag(tag) for tag in (_PIXEL_DATA, _COLUMNS)]
-    data = read_bounded(path, specific_tags=wanted, stop_when=lambda tag, *_: tag > wanted[0])
+    tags = [pydicom.tag.Tag(tag) for tag in (_PIXEL_DATA, _COLUMNS)]
+    data = read_bounded(path, specific_tags=tags, stop_when=lambda tag, *_: tag > tags[0])
     with translate_dicom_errors(path.name):
         element = data.get_item(_PIXEL_DATA)
         if not isinstance(element, pydicom.dataelem.RawDataElement) or element.value is None:

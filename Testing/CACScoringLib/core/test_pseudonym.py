@@ -65,8 +65,10 @@ PERSON = Acquisition(
 
 @pytest.mark.parametrize(
     "name",
-    ["Mueller", "müller_ct", "MULLER2", "anamaria.nrrd", "ct-Maria", "van.der.x", "ID4711", "id_4711-b", "20210317"]
-    + ["scan 2021-03-17", "1.2.840.99.4711", "1_2_840_99_4711", "山田"],
+    [
+        *("Mueller", "müller_ct", "MULLER2", "anamaria.nrrd", "ct-Maria", "van.der.x", "ID4711", "id_4711-b"),
+        *("20210317", "scan 2021-03-17", "1.2.840.99.4711", "1_2_840_99_4711", "山田"),
+    ],
 )
 def test_a_name_of_patient_or_study_is_replaced(name):
     assert unnamed_scan(name, PERSON) == "scan-01234567"

@@ -53,7 +53,7 @@ def test_numbers_are_those_of_the_result():
 
 
 def test_intervals_are_those_of_the_result():
-    """Of the total and of each artery that has a prediction interval, and of no other."""
+    """The total and two arteries have a prediction interval."""
     result = make_result()
     method = result.methods["threshold"]
     arteries = {a: replace(score, interval_90=(float(a), 10.0 * a)) for a, score in method.arteries.items() if a % 2}
