@@ -113,6 +113,25 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
     assert b"2021-03-17" in contents(named)
 
 
+@pytest.mark.parametrize("name", ["Roe, Jane", "ID4711_chest", "20210317", "1.2.3.4711"])
+def test_a_folder_with_the_name_of_a_person(scans, name):
+    (scans / "a").rename(scans / name)
+    heart = ("--heart", scans / "a-heart.nii.gz", "--threshold-only", "--output", scans / f"{name}-cac")
+    settings = json.dumps({"results": {"fhir": True, "scene": True}})
+    assert run("score", scans / name, *heart, "--settings", settings) == 0
+    assert run("score", scans / "b", "--earlier", scans / f"{name}-cac", *heart[:-1], scans / "later") == 0
+    # The date of the earlier scan is unknown to the later one.
+    folders = (f"{name}-cac", *(() if name == DATES["a"] else ("later",)))
+    files = [file for folder in folders for file in (scans / folder).iterdir()]
+    written = {file.name: contents(file)[len(str(file)) :] for file in files}
+    assert not {(file, word) for file, text in written.items() for word in (*NAMING, name) if word.encode() in text}
+    record = read_result(scans / f"{name}-cac")
+    assert record.input.name == f"scan-{record.acquisition.study_digest[:8]}"
+    assert "--heart" in record.provenance.command
+    assert run("score", scans / name, *heart, "--settings", '{"results": {"identify": true}}', "--overwrite") == 0
+    assert read_result(scans / f"{name}-cac").input.name == name
+
+
 def test_tables_join_scans_of_a_person_and_outcomes(scans):
     rows = {row["patient"]: row for row in pq.read_table(score_all(scans) / "scans.parquet").to_pylist()}
     digests = [rows[f"study-{name}"]["patient_digest"] for name in "abc"]

@@ -17,14 +17,7 @@ import SimpleITK as sitk
 
 from .calcium_result import CalciumResult
 from .core.acquisition import Acquisition
-from .core.ct import (
-    CTScan,
-    ScanWarning,
-    mask_on_scan_grid,
-    same_grid,
-    scan_from_image,
-    with_warnings,
-)
+from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_from_image, with_warnings
 from .core.errors import CTError, MaskError, OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
@@ -42,7 +35,7 @@ from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .record.reading import read_result  # noqa: F401
 from .record.rules import ScoringRules
-from .record.score_record import ScoreRecord  # noqa: F401
+from .record.score_record import ScoreRecord
 from .record.scores import Lesion, MethodScore, Score  # noqa: F401
 from .run import lesion_warnings, read_lesions
 from .scoring.comparison import Comparison
@@ -73,8 +66,8 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "device": (str, '"auto", "cpu" or "cuda"'),
     "threshold_only": (bool, "True or False"),
     "allow_unusual": (bool, "True or False"),
-    "earlier": (CalciumResult, "the result of cac.score"),
-    "later": (CalciumResult, "the result of cac.score"),
+    "earlier": (CalciumResult | ScoreRecord, "the result of cac.score or cac.read_result"),
+    "later": (CalciumResult | ScoreRecord, "the result of cac.score or cac.read_result"),
     "view": (str, '"PA", "AP", "lateral" or an angle, such as "30"'),
     "settings": (DrrSettings | None, "cac.DrrSettings, such as cac.DrrSettings(pixels=512)"),
     "calcium_map": (sitk.Image | None, "a SimpleITK image, such as result.calcium_map"),
@@ -300,11 +293,13 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
 
 
 @words_of("argument")
-def compare(earlier: CalciumResult, later: CalciumResult, *, different_patients: bool = False) -> Comparison:
+def compare(
+    earlier: CalciumResult | ScoreRecord, later: CalciumResult | ScoreRecord, *, different_patients: bool = False
+) -> Comparison:
     """Compare two scans of one patient.
 
     Args:
-        earlier: Result of the first scan.
+        earlier: Result of the first scan, computed or stored.
         later: Result of the second scan.
         different_patients: Compare, with a warning, scans whose headers state different patients.
 
@@ -321,7 +316,7 @@ def compare(earlier: CalciumResult, later: CalciumResult, *, different_patients:
         ['threshold']
     """
     _check_types(earlier=earlier, later=later)
-    before, after = earlier.details.record, later.details.record
+    before, after = (x if isinstance(x, ScoreRecord) else x.details.record for x in (earlier, later))
     comparison = compare_results(before, after, stored_repeatability(after), different_patients)
     _report(comparison.warnings)
     return comparison

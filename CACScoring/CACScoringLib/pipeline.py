@@ -21,7 +21,7 @@ from .core.decoding import content_of
 from .core.errors import CTError
 from .core.labels import TERRITORIES
 from .core.progress import Progress
-from .core.pseudonym import with_pseudonym
+from .core.pseudonym import key_fault, with_pseudonym
 from .models.choice import Networks
 from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
@@ -34,7 +34,7 @@ from .results import ScoreResult
 from .scoring.categories import categories_of, percentile_of
 from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
 from .scoring.labels import clinical_labels, map_labels
-from .scoring.reader_labels import reader_labels
+from .scoring.reader_labels import reader_labels, unlabelled_warning
 from .scoring.score import ScanFacts, doubts_about, score
 from .scoring.uncertainty import ScanErrors
 
@@ -175,6 +175,7 @@ def score_scan(
         doubts = [] if reader is None else [*reader.warnings]
         doubts += [] if judged is None or settings.candidates else device_warning(judged)
         doubts += doubts_about(clinical, labels, facts)
+        doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
         if decomposed is not None:
             in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
             methods["decomposition"] = score(facts, in_map, clinical, courses)
@@ -185,7 +186,8 @@ def score_scan(
         categories = categories_of(clinical, percentile_of(clinical, table, sex, age_years))
     acquisition = with_pseudonym(scan.acquisition)
     if acquisition.identity and not acquisition.patient_key:
-        message = "The key of pseudonyms cannot be read or made, so that the result does not keep whose scan this is."
+        fault = key_fault()
+        message = f"The key of pseudonyms is unusable ({fault}), so that the result does not keep whose scan this is."
         doubts.append(ScanWarning("patient-key", message))
     stages = (scan, rules, region, quality, decomposed, errors.familiarity)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]

@@ -16,7 +16,7 @@ from .core.errors import CTError
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
-from .core.pseudonym import with_pseudonym
+from .core.pseudonym import unnamed, unnamed_scan, with_pseudonym
 from .core.text import printable
 from .io.dicom import is_dicom
 from .io.reading import read_ct, read_lesion_labels, read_mask, with_facts
@@ -205,11 +205,22 @@ def read_and_score(
 
         result = result.stating(warnings=(*result.warnings, *dicom_warnings(result)))
     provenance = _provenance(scan_input, settings, models)
-    return result.stating(
+    result = result.stating(
         provenance=provenance,
         review=_review(result.record, settings.reader, provenance.created),
         truth=None if sample is None else TruthRecord.of(sample.true_mass_mg),
     )
+    return result if settings.identify else _unnamed(result)
+
+
+def _unnamed(result: ScoreResult) -> ScoreResult:
+    """Return a result whose scan and command do not name the patient."""
+    record, acquisition = result.record, result.record.acquisition
+    name = record.input.name and unnamed_scan(record.input.name, acquisition)
+    command = record.provenance and unnamed(record.provenance.command, acquisition)
+    scan = replace(result.scan, source=Path(name) if name else None)
+    provenance = record.provenance and replace(record.provenance, command=command)
+    return replace(result, scan=scan).stating(input=replace(record.input, name=name), provenance=provenance)
 
 
 def _review(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord | None:
@@ -299,6 +310,7 @@ def write_result(
     comparison: Comparison | None = None,
 ) -> None:
     """Write all files of a result, `LAST_FILE` at the end; the seconds in it are the progress's. Raises OutputError."""
+    result = result if settings.identify else _unnamed(result)
     with output.being_written() as folder, ThreadPoolExecutor(1) as thread:
         with progress.step("report"):
             images = thread.submit(report.write_images, folder, result, settings.healthy)

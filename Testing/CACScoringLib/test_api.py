@@ -142,6 +142,15 @@ def test_fat_within_a_pericardium_is_measured(folder, reviewed):
     assert result.details.record.epicardial_fat.volume_cm3 > 0
 
 
+def test_stored_results_are_compared(automatic, tmp_path):
+    """Read from their folders, results change as the computed ones do."""
+    automatic.write(tmp_path / "scored")
+    stored = cac.read_result(tmp_path / "scored")
+    computed = cac.compare(automatic, automatic)
+    for pair in ((stored, stored), (automatic, stored), (stored, automatic)):
+        assert cac.compare(*pair).methods == computed.methods
+
+
 def test_only_results_are_compared(automatic):
     with pytest.raises(TypeError, match=r"later is of type str. Give the result of cac.score"):
         cac.compare(automatic, "scores.json")

@@ -146,7 +146,8 @@ class ThreadedServer:
         self._loop, self._ready = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
         self._thread.start()
-        assert self._ready.wait(30)
+        while not self._ready.wait(1):
+            assert self._thread.is_alive()
         self.addresses = serving.addresses(self._server, self.origin)
         self.port = urlsplit(self.origin).port
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import unicodedata
 from dataclasses import asdict, dataclass, field
@@ -14,13 +15,24 @@ _NEGATIONS = {
     "without", "wo", "unenhanced", "plain", "kein", "keine", "ohne", "nativ", "native", "sans", "aucun", "aucune",
     "pas", "sin", "senza", "sem", "geen", "zonder", "ingen", "inget", "uden", "utan", "bez", "нет", "без", "无", "平扫",
     "なし", "造影なし", "uten", "ilman", "brak", "false",
+    "nc", "ncct", "noncon", "noncontrast", "nessuna", "nenhuma", "nao", "ei", "ikke", "ikkje", "inte", "inga", "niet",
+    "nie", "nem", "nincs", "yok", "zadny", "zadna", "zadne", "zaden", "nema", "fara", "ללא", "بدون", "χωρισ", "없음",
+    "無", "無し", "未使用", "非造影", "keins", "keines", "nada", "niente", "rien",
+    "unknown", "unk", "unspecified", "undefined", "unbekannt", "inconnu", "desconocido", "desconhecido", "sconosciuto",
+    "onbekend", "okand", "ukendt", "ukjent", "neznamy", "nieznany", "неизвестно", "不明", "未知",
+    "oral", "orally", "enteral", "rectal", "po",
 }
 _OF_CONTRAST = {
     "a", "i", "v", "iv", "agent", "applied", "bolus", "given", "enhanced", "enhancement", "injected", "injection",
     "medium", "media", "contrast", "contraste", "contrasto", "contrastmiddel", "kontrast", "kontrastmittel", "km",
-    "injecte", "injectee", "produit", "kontrastu", "контраста", "mdc", "mezzo", "pdc", "de", "di", "ml", "cc",
+    "injecte", "injectee", "produit", "kontrastu", "контраста", "mdc", "mezzo", "pdc", "de", "di", "ml", "cc", "only",
+    "used", "specified", "stated", "known", "applicable", "available", "recorded", "administered", "givet", "gitt",
+    "kontrastni",
 }
-"""Words for none, and words beside them, in values of ContrastBolusAgent, without accents."""
+_INJECTED = {"iv", "bolus", "injected", "injection", "enhanced", "enhancement", "injecte", "injectee"}
+_ORAL = {"oral", "orally", "enteral", "rectal", "po"}
+"""Words for none, unknown or enteral, words beside them, and words for injected or enteral contrast, in values of
+ContrastBolusAgent, without accents. Where they state no injected agent, the blood's HU decide."""
 
 _NO_NAMES = {
     "anonymous", "anonymised", "anonymized", "anonym", "anonymisiert", "anonyme", "anonimo", "anon", "unknown", "unk",
@@ -43,8 +55,13 @@ PSEUDONYM = ("patient_digest", "study_digest", "shifted_day", "patient_key")
 
 def agent_named(text: str | None) -> str | None:
     """Return the contrast agent that a text names; None if there is none or it says so in any words."""
-    words = set(re.findall(r"[^\W\d_]+|\d+", re.sub(r"\b([wn])\s*/\s*([oa])\b", r"\1\2", _plain(text))))
+    plain = unicodedata.normalize("NFC", _plain(text))
+    sequence = re.findall(r"[^\W\d_]+|\d+", re.sub(r"\b([wn])\s*/\s*([oa])\b", r"\1\2", plain))
+    words = set(sequence)
     is_none = not words or (bool(words & _NEGATIONS) and words <= _NEGATIONS | _OF_CONTRAST)
+    if words & _ORAL and words & _INJECTED:
+        pairs = itertools.pairwise(sequence)
+        is_none &= any(first in _NEGATIONS - _ORAL and second in _INJECTED for first, second in pairs)
     return None if is_none or not text else text.strip()
 
 

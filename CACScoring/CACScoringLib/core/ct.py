@@ -21,7 +21,7 @@ from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationEr
 from .pixel_checks import SLICE_CHECKS, VALUE_CHECKS, require_filled_slices
 from .slices import even_step
 from .text import printable
-from .voxels import image_from_array, spine_axis, voxels_of
+from .voxels import image_from_array, spine_axis, voxels_of, whole_labels
 from .warning_codes import ScanWarning as ScanWarning
 from .warning_codes import checks, warnings_of
 
@@ -219,6 +219,7 @@ def mask_on_scan_grid(
         _check_volume(mask)
     except NotVolumeError as error:
         raise MaskError(f"The {name} cannot be used. {error} Export it as one 3-D label map.") from error
+    mask = whole_labels(mask)
     values = voxels_of(mask)
     if not _is_integral(values) or values.min() < 0 or values.max() > 255:
         message = (

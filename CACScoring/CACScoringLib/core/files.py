@@ -345,10 +345,10 @@ def resource_folder(name: str) -> Path:
 
 def user_data_folder() -> Path:
     """Return the folder where the system expects CAC's data of a user."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
-    return base / "CAC"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "CAC"
+    is_windows = sys.platform == "win32"
+    base = os.environ.get("LOCALAPPDATA" if is_windows else "XDG_DATA_HOME", "")
+    if not Path(base).is_absolute():  # unset, or to be ignored (XDG Base Directory Specification)
+        return Path.home() / ("AppData/Local" if is_windows else ".local/share") / "CAC"
+    return Path(base) / "CAC"

@@ -40,6 +40,17 @@ def voxels_of(image: sitk.Image) -> np.ndarray:
     return np.asarray(_Buffer(image))
 
 
+LABEL_TOLERANCE = 1e-3
+"""Largest distance of a label from a whole number; writers scale labels by floating-point slopes."""
+
+
+def whole_labels(image: sitk.Image) -> sitk.Image:
+    """Return labels as whole numbers if all nearly are; other images unchanged."""
+    values = voxels_of(image)
+    is_near = values.dtype.kind == "f" and values.ndim == 3 and bool(values.size)
+    return sitk.Round(image) if is_near and np.abs(values - np.rint(values)).max() <= LABEL_TOLERANCE else image
+
+
 class ArrayImage(sitk.Image):
     """SimpleITK image that NumPy reads: `np.asarray(image)` is its array [k, j, i]."""
 

@@ -265,11 +265,7 @@ def _evaluations(result: ScoreResult, group: Group) -> list[QualitativeEvaluatio
 
 
 def _group(
-    result: ScoreResult,
-    group: Group,
-    numbers: dict[str, int],
-    segmentation: Segmentation | None,
-    source: SourceSeries,
+    result: ScoreResult, group: Group, numbers: dict[str, int], segmentation: Segmentation | None, source: SourceSeries
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
     label = None if group.site is None or group.score is None or group.by_map else segment_label(group.site)
     segment = numbers.get(label) if label else None

@@ -5,6 +5,7 @@ The site of a segment follows from its codes or else its name.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -21,11 +22,12 @@ from pydicom.uid import RTStructureSetStorage
 from ..core.ct import GRID_TOLERANCE_MM, CTScan, ScanWarning
 from ..core.errors import MaskError, UnreadableError
 from ..core.grid import Grid
-from ..core.labels import SITE_NAMES, SNOMED_CODES, Artery, is_not_coronary, site_called, site_of
+from ..core.labels import NOT_CORONARY, SITE_NAMES, SNOMED_CODES, Artery, is_not_coronary, site_called, site_of
 from ..core.text import printable
 from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.files import real_files
 from ..io.slicer_segments import overlap_message
+from ..record.rules import ScoringRules
 from .codes import CORONARY
 from .source import MANUFACTURER
 
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """SOP class UIDs of Segmentation and Label Map Segmentation."""
 
-REJECTED = 0
-"""Label of rejected calcium."""
-
 _SITES = {Code(value, "SCT", ""): site for site, values in SNOMED_CODES.items() for value in values}
 
 
@@ -46,6 +45,12 @@ CENTRE_TOLERANCE = 0.02
 
 TOUCHING = 1e-3
 """Share of its size by which a hole may reach beyond the contour around it, whose side it touches."""
+
+HALF_PIXELS = tuple(step for step in itertools.product((0.0, -0.5, 0.5), repeat=2) if any(step))
+"""Shifts along rows and columns of contours whose writer counts from a pixel's corner, not from its centre."""
+
+MIN_GAIN, MIN_GAINED = 0.1, 4
+"""Share and number of dense voxels that contours gain by a shift from which they are drawn off their place."""
 
 PLANE_TOLERANCE = 0.1
 """Distance in slices within which a contour lies in a slice, and contours lie in one plane."""
@@ -132,20 +137,22 @@ class _Lesions:
 
     def paint(self, index: np.ndarray, label: int) -> None:
         """Label voxels, [voxel, (i, j, k)] as integers; those outside the scan are skipped."""
-        if not label:
-            return
         inside = ((index >= 0) & (index < self.image.GetSize())).all(axis=1)
         voxels = tuple(index[inside].T[::-1])
         labels = self.labels[voxels]
         for earlier in labels[(labels != 0) & (labels != label)].tolist():
-            self._overlaps[site_of(earlier).full_name, site_of(label).full_name] += 1
+            self._overlaps[_name_of(earlier), _name_of(label)] += 1
         self.labels[voxels] = label
 
     def as_image(self) -> sitk.Image:
         """Return the label map. Raises MaskError if segments overlap."""
         if self._overlaps:
             raise MaskError(overlap_message(self._name, self._overlaps))
-        return Grid.of(self.image).image(self.labels)
+        return Grid.of(self.image).image(np.where(self.labels == NOT_CORONARY, np.uint8(0), self.labels))
+
+
+def _name_of(label: int) -> str:
+    return "not-coronary" if label == NOT_CORONARY else site_of(label).full_name
 
 
 def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
@@ -221,7 +228,7 @@ def _label_map(segmentation: Segmentation, labels: dict[int, int]) -> sitk.Image
         ) from error
     values = np.zeros(256, np.uint8)
     for number, label in labels.items():
-        values[number] = label
+        values[number] = label if label != NOT_CORONARY else 0
     affine = np.asarray(volume.affine)[:, [2, 1, 0, 3]]  # ITK's axes: column, row, slice
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     geometry = (tuple(part.tolist()) for part in (spacing, affine[:3, 3], (affine[:3, :3] / spacing).ravel()))
@@ -253,14 +260,51 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tup
         for k, inside in _filled(structure, lesions.labels.shape, reach, exclusive).items():
             rows, columns = np.nonzero(inside)
             lesions.paint(np.column_stack([columns, rows, np.full_like(rows, k)]), labels[number])
+    shifted = _shift_warnings([place for structure in corners for place in structure], scan, name)
     if not is_off:
-        return lesions.as_image(), ()
+        return lesions.as_image(), shifted
     message = (
         f"Contours of {printable(name)} lie between the slices of this CT, up to "
         f"{np.abs(places - np.rint(places)).max() * scan.slice_spacing_mm:.1f} mm off them: they were drawn on other "
         "slices. Each was taken for the slices that it reaches."
     )
-    return lesions.as_image(), (ScanWarning("contours-between-slices", message),)
+    return lesions.as_image(), (*shifted, ScanWarning("contours-between-slices", message))
+
+
+def _shift_warnings(contours: list[tuple[float, np.ndarray]], scan: CTScan, name: str) -> tuple[ScanWarning, ...]:
+    """Warn of contours that hold more calcium half a pixel further, and no more of anything else.
+
+    contours: As `_corners` returns them.
+    """
+    unmoved = _voxels_within(contours, (0.0, 0.0), scan)
+    shifts = {step: _voxels_within(contours, step, scan) for step in HALF_PIXELS}
+    (down, right), (dense, other) = max(shifts.items(), key=lambda shift: shift[1][0] - shift[1][1])
+    if dense - unmoved[0] <= max(MIN_GAINED, MIN_GAIN * unmoved[0]) or other > unmoved[1]:
+        return ()
+    axes = (down, ("anterior", "posterior")), (right, ("right", "left"))
+    sides = [ends[step > 0] for step, ends in axes if step]
+    message = (
+        f"The contours of {printable(name)} hold {unmoved[0]} dense voxels, and {dense} half a pixel further "
+        f"{' and '.join(sides)}: their writer probably counts from the corner of a pixel, where DICOM counts from its "
+        "centre. Export them again with another program, or draw them anew."
+    )
+    return (ScanWarning("labels-off-calcium", message),)
+
+
+def _voxels_within(
+    contours: list[tuple[float, np.ndarray]], step: tuple[float, float], scan: CTScan
+) -> tuple[int, int]:
+    """Count the dense and the other voxels within contours that are moved along rows and columns."""
+    dense = count = 0
+    for place, corners in contours:
+        first = np.floor(corners.min(0)).astype(int) - 1
+        size = np.ceil(corners.max(0)).astype(int) - first + 2
+        at = np.argwhere(_Contour.of(corners + step - first, (size[0], size[1])).pixels) + first
+        at = at[((at >= 0) & (at < scan.hu.shape[1:])).all(axis=1)]
+        if 0 <= (k := math.floor(place + 0.5)) < len(scan.hu):
+            dense += int((scan.hu[k, at[:, 0], at[:, 1]] >= ScoringRules().threshold_hu).sum())
+            count += len(at)
+    return dense, count - dense
 
 
 def _corners(contours: list[Dataset], image: sitk.Image, name: str) -> list[tuple[float, np.ndarray]]:
@@ -387,13 +431,13 @@ def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
 
 
 def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
-    """Return the `Site` label of a segment, REJECTED for rejected calcium, None if neither name nor codes state a site.
+    """Return the label of a segment: `Site`, NOT_CORONARY if rejected, None if neither name nor codes state one.
 
     coded: Items of code sequences of its anatomy, SNOMED CT or its former codes (SRT). The name decides without such
         codes, and names the artery if the code is that of coronary arteries in general.
     """
     if is_not_coronary(name):
-        return REJECTED
+        return NOT_CORONARY
     # Comparing codes, pydicom takes those of SRT for their successors in SNOMED CT.
     codes = [
         Code(str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or ""), "") for item in coded

@@ -32,10 +32,7 @@ def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
 
 
 def source_for(
-    result: ScoreResult,
-    identify: bool = False,
-    reader: str | None = None,
-    calcium_map: sitk.Image | None = None,
+    result: ScoreResult, identify: bool = False, reader: str | None = None, calcium_map: sitk.Image | None = None
 ) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result.record.as_json(identify)

@@ -265,7 +265,7 @@ def read_bounded(path: Path, **options: Any) -> pydicom.Dataset:
 
     Args:
         path: The file.
-        **options: Options of `pydicom.dcmread`.
+        **options: Options of `pydicom.dcmread`, or of `read_partial` if `stop_when` is among them.
 
     Raises:
         UnreadableError: An element claims to reach beyond the file's end, the file inflates to far more than images
@@ -277,14 +277,15 @@ def read_bounded(path: Path, **options: Any) -> pydicom.Dataset:
         start = file.read(_MAGIC.stop)
         file.seek(0)
         is_bare = start[_MAGIC] != b"DICM" and _begins_with_elements(start)
-        data = pydicom.dcmread(file, force=is_bare, **options)
+        read = pydicom.filereader.read_partial if "stop_when" in options else pydicom.dcmread
+        data = read(file, force=is_bare, **options)
         list(data.file_meta)  # raises for elements of unknown kinds, at which GDCM takes 700 MB of memory
         return data
 
 
 def open_dicom(path: Path) -> BinaryIO:
     """Open a DICOM file, decompressed by gzip if needed. Raises UnreadableError if that would fill the memory."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         is_packed = _is_packed(path, file.read(len(_GZIP_MAGIC)))
         file.seek(0)
         if not is_packed:
@@ -319,7 +320,7 @@ class _BoundedFile(io.FileIO):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(str(path))  # pydicom adds the name to messages
         self._bytes = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:

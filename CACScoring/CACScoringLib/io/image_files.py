@@ -19,6 +19,7 @@ from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
 from .files import check_is_file, path_for_itk
+from .image_headers import check_header
 from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes, nifti_content
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
@@ -109,6 +110,7 @@ def read_header(path: Path) -> sitk.ImageFileReader:
                 f"{path.name} is one file of a pair (.hdr and .img). {_conversion(path)} A pair in Analyze format does "
                 "not state left and right reliably: convert its DICOM series instead."
             )
+        check_header(path)
         with path_for_itk(path) as place:
             image_io = reader.GetImageIOFromFileName(str(place))
             if image_io in FORMATS:

@@ -7,6 +7,7 @@ through SimpleITK. Each slice has its own rescale slope and intercept (PS3.3 C.8
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,7 +47,8 @@ _ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")  # JPEG and its 
 _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _CT_IMAGE, _ANY_UID = "1.2.840.10008.5.1.4.1.1.2", "2.25.1"
 _PIXEL_DATA = 0x7FE0, 0x0010
-_MAX_BLANK_BYTES = 2**12
+_COLUMNS = 0x0028, 0x0011
+_MAX_BLANK_BYTES = 2**20
 _PIXEL_TAGS = ("SamplesPerPixel", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
 
 
@@ -119,37 +121,43 @@ def pixel_bytes(path: Path) -> bytes:
     """Return the stored pixels of a DICOM file. Raises UnreadableError, also for stray bytes after them."""
     import pydicom
 
-    data = read_bounded(path, specific_tags=["PixelData", "Columns"])
+    tags = [pydicom.tag.Tag(tag) for tag in (_PIXEL_DATA, _COLUMNS)]
+    data = read_bounded(path, specific_tags=tags, stop_when=lambda tag, *_: tag > tags[0])
     with translate_dicom_errors(path.name):
         element = data.get_item(_PIXEL_DATA)
         if not isinstance(element, pydicom.dataelem.RawDataElement) or element.value is None:
             raise UnreadableError(f"{path.name} has no pixels. Export the series again.")
         if not is_encapsulated(data) and _syntax(data) != _DEFLATED:
             with open_dicom(path) as file:
-                file.seek(element.value_tell + len(element.value))
-                tail = file.read(_MAX_BLANK_BYTES + 1)
+                start, end = element.value_tell + len(element.value), file.seek(0, os.SEEK_END)
+                file.seek(start)
+                tail = file.read(min(end - start, _MAX_BLANK_BYTES + 1))
             next_bytes = tail[:8]
             group = int.from_bytes(next_bytes[:2], "big" if _syntax(data) == _BIG_ENDIAN else "little")
             # Elements ascend (PS3.5 7.1). Bytes inserted into the pixels shift their end to here.
-            is_foreign = tail and (len(next_bytes) < 8 or group <= _PIXEL_DATA[0])
-            if is_foreign and not _is_blank(tail, element.value, int(data.get("Columns") or 0)):
-                raise UnreadableError(
-                    f"{path.name} holds bytes after its pixels that are no elements: other bytes were written into it. "
-                    "Copy or export the series again."
-                )
+            if tail and not _is_blank(tail, element.value, int(data.get("Columns") or 0)):
+                if len(next_bytes) < 8 or group <= _PIXEL_DATA[0]:
+                    raise UnreadableError(
+                        f"{path.name} holds bytes after its pixels that are no elements: other bytes were written into "
+                        "it. Copy or export the series again."
+                    )
+                read_bounded(path, specific_tags=["Columns"])  # raises for elements that reach beyond the end
         return bytes(element.value)
 
 
 def _is_blank(tail: bytes, pixels: bytes, columns: int) -> bool:
-    """True if bytes after the pixels are zeros or line ends, and not the last pixels, shifted by others."""
+    """True if bytes after the pixels are zeros, FF or line ends, and not the last pixels, shifted by others."""
     is_image = columns > 1 and len(pixels) % (2 * columns) == 0
-    if not is_image or len(tail) > _MAX_BLANK_BYTES or tail.strip(b"\0\r\n "):
+    is_filled = not tail.strip(b"\xff")
+    if not is_image or len(tail) > _MAX_BLANK_BYTES or (tail.strip(b"\0\r\n ") and not is_filled):
         return False
     rows = np.frombuffer(pixels, np.uint16).reshape(-1, columns).astype(np.int32)
     last = rows[-1]
+    if is_filled:
+        return not (last == np.iinfo(np.uint16).max).any()
     if len(tail) % 2:
         # An odd number of bytes written into the pixels exchanges the high and low bytes of the last row.
-        shifted = np.frombuffer((pixels + tail)[-2 * columns :], np.uint16).astype(np.int32)
+        shifted = np.frombuffer((pixels + tail[:1])[-2 * columns :], np.uint16).astype(np.int32)
         return bool(np.abs(np.diff(last)).sum() < np.abs(np.diff(shifted)).sum())
     if any(tail) or last.all():
         return True

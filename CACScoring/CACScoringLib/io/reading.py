@@ -19,6 +19,7 @@ from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
 from ..core.remedies import SERIES
 from ..core.text import abbreviated_list, printable
+from ..core.voxels import whole_labels
 from .acquisition import acquisition_of
 from .dicom import DicomSlice, find_slices, is_dicom, name_pattern, read_multi_frame, read_slice, read_slices
 from .files import files_below, is_archive, unpacked
@@ -77,9 +78,11 @@ def _read(path: Path, series: str | None) -> CTScan:
     """Read a CT from a folder or an image file; see `read_ct`."""
     if path.is_dir():
         return _read_folder(path, series)
-    _check_file(path, series)
+    _check_file(path)
     if is_dicom(path):
-        return _read_dicom(path, [read_multi_frame(path)], ())
+        return _read_chosen(path, [read_multi_frame(path)], series, {})
+    if series is not None:
+        raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
     image, acquisition, warnings = read_ct_image(path)
     return with_warnings(scan_from_image(image, acquisition, path), *warnings)
 
@@ -97,8 +100,19 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
         )
     if images:
         return replace(with_warnings(_read(images[0], None), *_unread_warnings([], broken)), source=folder)
+    return _read_chosen(folder, slices, series, broken)
+
+
+def _read_chosen(
+    path: Path, slices: list[DicomSlice], series: str | None, broken: dict[Path, UnreadableError]
+) -> CTScan:
+    """Read the chosen series, or cardiac phase of it, of DICOM files. broken: Other files with their errors."""
+    if len(slices) == 1:  # an Enhanced CT may hold several phases
+        from .multi_frame import single_frames
+
+        slices = single_frames(slices)
     slices, choices = series_images(slices, series)
-    return with_warnings(_read_dicom(folder, slices, _unread_warnings(slices, broken)), *choices)
+    return with_warnings(_read_dicom(path, slices, _unread_warnings(slices, broken)), *choices)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -106,7 +120,8 @@ def image_files(folder: Path) -> list[Path]:
     files = files_below(folder)[0]
     results = {file.parent for file in files if file.name == LAST_FILE}
     candidates = (file for file in files if file.name.lower().endswith(IMAGE_ENDINGS) and file.parent not in results)
-    return [file for file in candidates if not file.name.lower().endswith(".seg.nrrd") and not _is_mask(file)]
+    candidates = (file for file in candidates if not file.name.lower().endswith(".seg.nrrd") and not is_dicom(file))
+    return [file for file in candidates if not _is_mask(file)]
 
 
 def _is_mask(file: Path) -> bool:
@@ -144,7 +159,7 @@ def read_mask(path: Path | str) -> sitk.Image:
         >>> cac.read_mask("labels.nrrd").GetPixelIDTypeAsString()
         '8-bit unsigned integer'
     """
-    return read_image(Path(path))
+    return whole_labels(read_image(Path(path)))
 
 
 def read_lesion_labels(path: Path | str) -> sitk.Image:
@@ -175,12 +190,10 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
     return sitk.ChangeLabel(label_map(image, label_called, path.name), {NOT_CORONARY: 0})
 
 
-def _check_file(path: Path, series: str | None) -> None:
-    """Raise CTError if a path cannot be read, or a series was chosen although it is one file."""
+def _check_file(path: Path) -> None:
+    """Raise UnreadableError if a path cannot be read."""
     if not path.exists():
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
-    if series is not None:
-        raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
     if path.stat().st_size == 0:
         raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
 

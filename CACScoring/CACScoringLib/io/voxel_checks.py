@@ -24,8 +24,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
+from ..core.files import open_file
 from ..core.text import printable
 from ..core.voxels import voxels_of
+from .image_headers import meta_image_fields, nrrd_fields
 
 CORNER_TOLERANCE_MM, SPACING_TOLERANCE = 1.0, 0.002
 """Largest distance between corners by sform and qform of a NIfTI file, and largest relative difference of spacings:
@@ -40,7 +42,7 @@ MAX_VOXELS = 2**31
 NIFTI_HEADER_BYTES, _NIFTI_SIZEOF_HDR = 352, 348
 """Bytes before the voxels of a NIfTI file, and header size stated in its first four bytes (nifti1.h)."""
 
-_META_IMAGE_FLAGS = {b"CompressedData": ("T", "t", "1"), b"BinaryData": ("F", "f", "0")}
+_META_IMAGE_FLAGS = {"CompressedData": ("T", "t", "1"), "BinaryData": ("F", "f", "0")}
 """First letters of the fields that mark compressed voxels, and voxels written as text."""
 
 _NIFTI_FLOATS = {"16": "f4", "64": "f8"}
@@ -88,7 +90,7 @@ def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | Non
     """
     if not path.name.lower().endswith(".nii.gz") or float(reader.GetMetaData("vox_offset")) != NIFTI_HEADER_BYTES:
         return None
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(-min(8, path.stat().st_size), os.SEEK_END)
         end = file.read()
     check_sum, length = int.from_bytes(end[:4], "little"), end[4:]
@@ -132,7 +134,7 @@ def _byte_order(header: bytes) -> str:
 
 def nifti_content(file: Path) -> BinaryIO | gzip.GzipFile:
     """Open the content of a file whose check sums were compared."""
-    return gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb")
+    return gzip.open(file) if file.suffix.lower() == ".gz" else open_file(file)
 
 
 def _check_finite(blocks: Iterable[bytes], kind: np.dtype, name: str) -> None:
@@ -175,7 +177,7 @@ def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader,
 
 def is_gzip(path: Path) -> bool:
     """True if a file begins with the gzip signature."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
@@ -183,21 +185,18 @@ def nifti_bytes(file: Path, limit: int) -> int:
     """Count the bytes of a NIfTI file; stop soon after `limit` if it is compressed. Raises UnreadableError."""
     if file.suffix.lower() != ".gz":
         return file.stat().st_size
-    with file.open("rb") as stream:
+    with open_file(file) as stream:
         return _decompressed_size(_blocks(stream), _GZIP, file.name, limit)
 
 
 def _check_nrrd(path: Path, needed: int) -> None:
-    fields = {}
-    with path.open("rb") as file:
-        while line := file.readline().decode("latin-1").strip():
-            name, _, value = line.partition(": ")
-            fields[name.lower()] = value.strip()
+    with open_file(path) as file:
+        fields = nrrd_fields(file, path.name)
         encoding = fields.get("encoding", "").lower()
         skipped = int(fields.get("byte skip", fields.get("byteskip", 0)))
         place = fields.get("data file", fields.get("datafile"))
-        if encoding not in ("gzip", "gz", "raw") or skipped < 0 or (encoding == "raw" and _is_list(place)):
-            return
+        if encoding not in ("gzip", "gz", "raw") or skipped < 0 or (encoding == "raw" and place and _is_list(place)):
+            return  # Teem compares these lengths
         needed += skipped
         lines = int(fields.get("line skip", fields.get("lineskip", 0)))
         with _open_voxel_file(path, place) if place else nullcontext(file) as data:
@@ -211,33 +210,42 @@ def _check_nrrd(path: Path, needed: int) -> None:
 
 
 def _check_meta_image(path: Path, needed: int) -> None:
-    fields: dict[bytes, str] = {}
-    with path.open("rb") as file:
-        while b"ElementDataFile" not in fields and (line := file.readline()):
-            # Names from other formats hold other characters, such as dim[0] or 0008|0060.
-            field = re.fullmatch(rb"\s*([^\s=:\0][^=:\0]*?)\s*[=:]([^\0]*)", line)
-            if field is None and line.strip():
-                raise UnreadableError(f"The header of {path.name} is damaged. Copy or export it again.")
-            if field is not None:
-                fields[field[1]] = field[2].strip().decode("utf-8", "replace")
-        place = fields[b"ElementDataFile"]
+    with open_file(path) as file:
+        fields = meta_image_fields(file, path.name)
+        place = fields["ElementDataFile"]
         is_inside = place.upper() == "LOCAL"
         is_packed, is_text = (fields.get(name, "")[:1] in values for name, values in _META_IMAGE_FLAGS.items())
-        if not is_packed and (is_text or int(fields.get(b"HeaderSize", 0)) or (_is_list(place) and not is_inside)):
-            return
-        with nullcontext(file) if is_inside else _open_voxel_file(path, place) as data:
-            if is_packed:
-                # ITK reads as many bytes as the header states; without that, all of a separate file, nothing inline.
-                size = int(fields.get(b"CompressedDataSize", 0)) or (0 if is_inside else None)
-                length = _decompressed_size(_blocks(data, size), _ZLIB, path.name if is_inside else place, needed)
-            else:
-                length = _unread_bytes(data)
-    _check_length(length, needed, path)
+        skipped = int(fields.get("HeaderSize", 0))
+        if not is_packed and (is_text or skipped < 0):
+            return  # ITK reads no further than the end
+        if not is_packed and not is_inside and _is_list(place):
+            lengths = [_file_bytes(path, name) - skipped for name in _listed_files(path, place, file)]
+            length = sum(lengths) + skipped if len({*lengths}) == 1 else 0
+        else:
+            with nullcontext(file) if is_inside else _open_voxel_file(path, place) as data:
+                if is_packed:
+                    # ITK reads as many bytes as the header states; else all of a separate file, nothing inline.
+                    size = int(fields.get("CompressedDataSize", 0)) or (0 if is_inside else None)
+                    length = _decompressed_size(_blocks(data, size), _ZLIB, path.name if is_inside else place, needed)
+                else:
+                    length = _unread_bytes(data)
+    _check_length(length - skipped, needed, path)
 
 
-def _is_list(place: str | None) -> bool:
+def _is_list(place: str) -> bool:
     """True if a header names several files of voxels: a list, or a pattern with numbers."""
-    return place is not None and (place.split()[:1] in (["LIST"], ["LIST:"]) or "%" in place)
+    return place.split()[:1] in (["LIST"], ["LIST:"]) or "%" in place
+
+
+def _listed_files(header: Path, place: str, lines: BinaryIO) -> list[str]:
+    """Return the names of the files that a MetaImage header lists below it, or as a pattern with first, last, step."""
+    if "%" not in place:
+        return [line.decode("utf-8", "replace").strip() for line in lines if line.strip()]
+    pattern = re.fullmatch(r"([^%\s]*%0?\d?d[^%\s]*) (\d{1,6}) (\d{1,6}) (\d{1,6})", place)
+    if pattern is None or not int(pattern[4]):
+        raise _unknown_place(header, place)
+    first, last, step = map(int, pattern.groups()[1:])
+    return [pattern[1] % number for number in range(first, last + 1, step)]
 
 
 def _unread_bytes(file: BinaryIO) -> int:
@@ -245,14 +253,23 @@ def _unread_bytes(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size - file.tell()
 
 
+def _file_bytes(header: Path, place: str) -> int:
+    with _open_voxel_file(header, place) as file:
+        return _unread_bytes(file)
+
+
 def _open_voxel_file(header: Path, place: str) -> BinaryIO:
     """Open the file that a header names for its voxels. Raises UnreadableError."""
     data = header.parent / place
     if not data.is_file():
-        raise UnreadableError(
-            f"{header.name} has its voxels in {printable(place)}, which is not one file beside it. Save it as one file."
-        )
-    return data.open("rb")
+        raise _unknown_place(header, place)
+    return open_file(data)
+
+
+def _unknown_place(header: Path, place: str) -> UnreadableError:
+    return UnreadableError(
+        f"{header.name} has its voxels in {printable(place)}, which is not one file beside it. Save it as one file."
+    )
 
 
 def _check_length(length: int, needed: int, path: Path) -> None:

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import slicer
 
 from ..core.errors import CTError, UnreadableError
-from ..core.files import parse_json
+from ..core.files import parse_json, read_file
 from ..io.image_files import read_image
 from ..networks.configs import STANDARD_MM
 from .drr_nodes import slice_axes
@@ -51,7 +51,7 @@ def add_scored(
         UnreadableError: A file of the result is missing or damaged.
     """
     try:
-        text = (folder / "scores.json").read_text(encoding="utf-8")
+        text = read_file(folder / "scores.json").decode()
     except OSError as error:
         raise UnreadableError("scores.json of the result is missing. Score the radiograph again.") from error
     document = _document(text, folder.name)

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from ..core.ct import oriented
 from ..core.errors import CTError, UnreadableError
-from ..core.files import LAST_FILE
+from ..core.files import LAST_FILE, read_file
 from ..core.grid import bounding_box
 from ..core.voxels import voxels_of
 from ..io.image_files import read_image
@@ -111,7 +111,7 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
     from ..whole_scan.estimates import SALIENCY_FILE
 
     try:
-        text = (folder / LAST_FILE).read_text(encoding="utf-8")
+        text = read_file(folder / LAST_FILE).decode()
         record = record_from_text(text, LAST_FILE)
         heart, lesions = (read_image(folder / f"{image}.nii.gz") for image in ("heart", "lesions"))
         files = {name: folder / f"{name}.nii.gz" for name in ("territories", "pericardium")}

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..anatomy.courses import Course, artery_courses
+from ..core.files import read_file
 from ..core.labels import SITE_COLOURS, TERRITORIES, Artery
 from .listing import lesion_name, number_of, probability_text
 from .pictures import (
@@ -78,7 +79,7 @@ def pictures_of_report(result: Path) -> list[Picture]:
     """
     folder, text = result if result.is_dir() else result.parent, ""
     with suppress(OSError, ValueError):
-        text = (folder / "report.html").read_text(encoding="utf-8")
+        text = read_file(folder / "report.html").decode()
     pictures = [Picture(base64.b64decode(jpeg), html.unescape(caption)) for jpeg, caption in _FIGURE.findall(text)]
     from_front = [picture for picture in pictures if picture.caption.endswith("from the front")][-1:]
     return [*from_front, *(picture for picture in pictures if picture not in from_front)][:MAX_COMPARED]

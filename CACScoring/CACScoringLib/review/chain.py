@@ -31,7 +31,7 @@ def read_lines(file: Path) -> tuple[list[Line], int]:
     Raises JournalError if the file cannot be read, is damaged, or a line was changed.
     """
     try:
-        content = file.read_bytes()
+        content = read_file(file)
     except FileNotFoundError:
         return [], 0
     except OSError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import JournalError
-from ..core.files import user_data_folder, write_once
+from ..core.files import read_file, user_data_folder, write_once
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,7 +49,7 @@ def _key(file: Path) -> Ed25519PrivateKey:
 
     try:
         write_once(file, secrets.token_bytes(32))
-        return Ed25519PrivateKey.from_private_bytes(file.read_bytes())
+        return Ed25519PrivateKey.from_private_bytes(read_file(file))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         message = f"Reviews cannot be signed: {file} is no key ({reason}). Restore it; moved away, a new one is made."

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import MaskError
-from ..core.labels import SITES, Artery
+from ..core.labels import MAIN_ARTERIES, SITES, Artery
 from ..core.voxels import voxels_of
 from ..quality.labels import label_doubts
 from ..record.rules import ScoringRules
@@ -121,6 +121,27 @@ def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
         "but the calcium map covers the heart only. Give a heart mask if the heart outline is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
+
+
+MIN_UNLABELLED = 10.0
+"""Agatston score of lesions without a label from which they are mentioned."""
+
+
+def unlabelled_warning(sites: np.ndarray, judged: LesionSet) -> list[ScanWarning]:
+    """Mention lesions that the automatic score counts and no label touches. sites: As in `ReaderLabels`."""
+    automatic = judged.part(site in MAIN_ARTERIES for site in judged.columns["site"])
+    labelled = set(np.unique(automatic.id_map[sites > 0]).tolist())
+    lesions = [lesion for lesion in automatic.lesions if lesion.id not in labelled]
+    total = sum(lesion.agatston for lesion in lesions)
+    if total < MIN_UNLABELLED:
+        return []
+    largest = max(lesions, key=lambda lesion: lesion.agatston)
+    message = (
+        f"The labels leave out {len(lesions)} lesion(s) that the automatic score counts, Agatston {total:.0f}; the "
+        f"largest, {largest.agatston:.0f}, lies in the {largest.site.key} (slice {largest.slices[0]}, from 0 at the "
+        "feet). Label them if they are coronary calcium."
+    )
+    return [ScanWarning("labels-doubtful", message)]
 
 
 def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:

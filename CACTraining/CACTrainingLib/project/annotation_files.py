@@ -17,7 +17,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from CACScoringLib.core.errors import ProjectError, ProjectWriteError
-from CACScoringLib.core.files import atomic_write, sync_folder
+from CACScoringLib.core.files import atomic_write, read_file, sync_folder
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
 
@@ -104,7 +104,7 @@ class SliceAnnotations:
         self._presses: list[tuple[int, SliceLabel | None, float | None]] = []
         """Slice, earlier label and earlier seconds of each key press that can be undone."""
         try:
-            data = self.file.read_bytes()
+            data = read_file(self.file)
         except FileNotFoundError:
             data = b""
         except OSError as error:

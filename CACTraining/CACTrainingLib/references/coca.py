@@ -172,10 +172,7 @@ def _read_gated(source: Path, _scans: Path | None, progress: ProgressCallback | 
 
 
 def nongated_reference(
-    source: Path,
-    numbers: Iterable[str] = (),
-    scans: Path | None = None,
-    progress: ProgressCallback | None = None,
+    source: Path, numbers: Iterable[str] = (), scans: Path | None = None, progress: ProgressCallback | None = None
 ) -> Reference:
     """Read the scans that are not gated. A scan that the table lacks is among them, with the reason.
 

@@ -171,7 +171,5 @@ def declared(collection: Collection) -> Format:
 
 CAC_LABELS = Format("label maps", lambda source: bool(_cac_maps(source)), _read_cac, holds_scans=True)
 NAMED_LABELS = Format(
-    "segmentations with named labels",
-    lambda source: bool(_named_maps(source)) and not _cac_maps(source),
-    _read_named,
+    "segmentations with named labels", lambda source: bool(_named_maps(source)) and not _cac_maps(source), _read_named
 )

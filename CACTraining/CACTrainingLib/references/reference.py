@@ -121,9 +121,7 @@ class Format:
 
 
 def read_each(
-    items: Sequence[tuple[str, Any]],
-    read: Callable[[str, Any], ReferenceScan],
-    count: ProgressCallback | None = None,
+    items: Sequence[tuple[str, Any]], read: Callable[[str, Any], ReferenceScan], count: ProgressCallback | None = None
 ) -> tuple[tuple[ReferenceScan, ...], tuple[tuple[str, str], ...]]:
     """Read the scans of a reference.
 

@@ -1,7 +1,8 @@
 """Label maps and segmentations of a scan on its grid: a reader's lesions, and the heart.
 
 A label map (NIfTI, NRRD, MetaImage) has CAC's own labels: 1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other coronary artery, 8 aortic
-valve, 9 mitral annulus, 10 thoracic aorta, 11 other calcium outside the coronary arteries (`core.labels`). A
+valve, 9 mitral annulus, 10 thoracic aorta, 11 other calcium outside the coronary arteries (`core.labels`); 6, a
+candidate that CAC left out, is no calcium beside lesions of arteries, and alone it was not reviewed. A
 segmentation saved by 3D Slicer (.seg.nrrd) has segments with names of these (`site_called`), not-coronary (left out)
 and heart. All coronary calcium has to be labelled: an empty map means that there is none. A label map of the heart is
 recognised by its file's name.
@@ -33,7 +34,7 @@ HEART_SEGMENT = "heart"
 LESIONS, HEART = "-lesions", "-heart"
 """Endings of a segmentation's name after the scan's name."""
 
-MEANINGS = {int(site): site.full_name for site in SITES if site != Artery.UNASSIGNED}
+MEANINGS = {int(site): site.full_name for site in SITES}
 """Labels of lesions with their names."""
 
 COVERED_VOXELS = 1.0
@@ -77,10 +78,14 @@ def read_lesions(path: Path) -> sitk.Image:
     """Read lesions as `Site` labels. Raises CTError if the file cannot be read or holds an unknown label or segment."""
     image = read_mask(path)
     if segment_names(image):
-        labels = label_map(image, lambda name: 0 if _is_heart(name) else label_called(name), path.name)
-        return sitk.ChangeLabel(labels, {NOT_CORONARY: 0})
-    check_labels(image, MEANINGS, path)
-    return image
+        image = label_map(image, lambda name: 0 if _is_heart(name) else label_called(name), path.name)
+    else:
+        check_labels(image, MEANINGS, path)
+    labels = set(np.unique(voxels_of(image)).tolist())
+    if labels & {*Artery} == {Artery.UNASSIGNED}:
+        raise MaskError(f"{path.name} holds candidates that nobody has reviewed (label 6). Assign or remove them.")
+    changes = {label: 0 for label in (NOT_CORONARY, int(Artery.UNASSIGNED)) if label in labels}
+    return sitk.ChangeLabel(sitk.Cast(image, sitk.sitkUInt8), changes) if changes else image
 
 
 def check_labels(image: sitk.Image, meanings: Mapping[int, str], path: Path) -> None:

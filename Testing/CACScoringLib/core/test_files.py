@@ -200,9 +200,12 @@ def test_a_later_run_removes_partial_files_of_a_killed_run(tmp_path):
 @pytest.mark.parametrize(
     ("platform", "variables", "expected"),
     [
-        ("win32", {"LOCALAPPDATA": "local"}, "local/CAC"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/CAC"),
+        ("win32", {"LOCALAPPDATA": ""}, "home/AppData/Local/CAC"),
         ("darwin", {}, "home/Library/Application Support/CAC"),
-        ("linux", {"XDG_DATA_HOME": "data"}, "data/CAC"),
+        ("linux", {"XDG_DATA_HOME": "/data"}, "/data/CAC"),
+        ("linux", {"XDG_DATA_HOME": ""}, "home/.local/share/CAC"),
+        ("linux", {"XDG_DATA_HOME": "data"}, "home/.local/share/CAC"),
         ("linux", {}, "home/.local/share/CAC"),
     ],
 )

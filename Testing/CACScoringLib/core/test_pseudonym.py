@@ -6,7 +6,9 @@ import pytest
 
 from CACScoringLib.core import pseudonym
 from CACScoringLib.core.acquisition import Acquisition, is_placeholder
-from CACScoringLib.core.pseudonym import FILE, with_pseudonym
+from CACScoringLib.core.pseudonym import FILE, key_fault, unnamed, unnamed_scan, with_pseudonym
+
+SIMPLE = "it is too short or too simple; write 64 random hexadecimal digits into it"
 
 
 def scan(patient_id="P1", issuer=None, date="2024-05-06"):
@@ -40,13 +42,14 @@ def test_a_key_is_made_once_for_its_owner_alone(new_user):
     assert scan().patient_key != first.patient_key
 
 
-@pytest.mark.parametrize("content", [None, b"", b"short"])
+@pytest.mark.parametrize("content", [None, b"", b"short", b"a" * 40, b"0123456789" * 4, b"secret" * 9, bytes(64)])
 def test_without_a_usable_key_there_is_no_digest(new_user, content, monkeypatch):
     new_user.mkdir()
     monkeypatch.setenv(FILE, str(new_user / "site.key"))
     if content is not None:
         (new_user / "site.key").write_bytes(content)
     assert scan().patient_digest is None
+    assert key_fault() == ("No such file or directory" if content is None else SIMPLE)
     assert (new_user / "site.key").exists() == (content is not None)
 
 
@@ -63,3 +66,37 @@ def test_a_name_has_the_same_digest_in_any_spelling():
     assert with_pseudonym(Acquisition("DICOM", patient_name="Anonymous^Patient", patient_birth_date="1900-01-01")) == (
         Acquisition("DICOM", patient_name="Anonymous^Patient", patient_birth_date="1900-01-01")
     )
+
+
+PERSON = Acquisition(
+    "DICOM",
+    patient_name="VAN DER MÜLLER^Ana-Maria^X=山田",
+    patient_id="ID-4711",
+    study_date="2021-03-17",
+    series_uid="1.2.840.99.4711",
+    study_digest="0123456789abcdef",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Mueller", "müller_ct", "MULLER2", "anamaria.nrrd", "ct-Maria", "van.der.x", "ID4711", "id_4711-b"),
+        *("20210317", "scan 2021-03-17", "1.2.840.99.4711", "1_2_840_99_4711", "山田"),
+    ],
+)
+def test_a_name_of_patient_or_study_is_replaced(name):
+    assert unnamed_scan(name, PERSON) == "scan-01234567"
+    assert unnamed_scan(name, Acquisition("DICOM")) == name
+
+
+@pytest.mark.parametrize("name", ["ct", "scan 12", "TCGA-A4MA", "2020-03-17", "chest.nii.gz", "4711"])
+def test_other_names_of_a_scan_stay(name):
+    assert unnamed_scan(name, PERSON) == name
+
+
+def test_a_command_keeps_all_but_the_names():
+    command = "cac score '/data/Müller Ana/ct 1' --series 3 --output=/out/id4711-cac --settings '{\"a\": \"MARIA\"}'"
+    bare = "cac score '/data/scan scan/ct 1' --series 3 --output=/out/scan --settings '{\"a\": \"scan\"}'"
+    assert unnamed(command, PERSON) == bare
+    assert unnamed(command, Acquisition("DICOM", patient_id="12", patient_name="Li^")) == command

@@ -1,11 +1,13 @@
 """Scores as a FHIR bundle: valid R4, with the result's numbers and status, and nobody's identity unless asked for."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from made_results import make_result
 
 from CACScoringLib.core.files import OutputFolder
+from CACScoringLib.core.labels import SiteMap
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.text import RESEARCH_ONLY
 from CACScoringLib.exchange.fhir import bundle_of
@@ -48,6 +50,28 @@ def test_numbers_are_those_of_the_result():
     components = {c["code"]["coding"][0]["code"]: c["valueQuantity"]["value"] for c in total["component"]}
     assert components == {"122660": 96.0, "122661": result.methods["threshold"].total.mass_mg, "246206008": 1}
     assert all(by_url[o["device"]["reference"]]["resourceType"] == "Device" for o in (total, *arteries))
+
+
+def test_intervals_are_those_of_the_result():
+    """The total and two arteries have a prediction interval."""
+    result = make_result()
+    method = result.methods["threshold"]
+    arteries = {a: replace(score, interval_90=(float(a), 10.0 * a)) for a, score in method.arteries.items() if a % 2}
+    total = replace(method.total, interval_90=(12.5, 340.0))
+    method = replace(method, total=total, arteries=SiteMap({**method.arteries, **arteries}))
+    observations = resources(bundle_of(result.stating(methods={"threshold": method})), "Observation")
+    intervals = {}
+    for observation in observations:
+        ranges = [c["valueRange"] for c in observation["component"] if "valueRange" in c]
+        assert all(end["unit"] == "no units" for ends in ranges for end in ends.values())
+        intervals[observation["bodySite"]["text"]] = [(ends["low"]["value"], ends["high"]["value"]) for ends in ranges]
+    assert intervals == {
+        "Coronary artery": [(12.5, 340.0)],
+        "left main": [(1.0, 10.0)],
+        "left anterior descending": [],
+        "left circumflex": [(3.0, 30.0)],
+        "right coronary artery": [],
+    }
 
 
 def test_a_report_is_final_once_reviewed_and_for_research_only():

@@ -13,7 +13,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from CACScoringLib.core.errors import CTError, MaskError, UnreadableError
-from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.exchange.reviewed import label_of, read_review_file, read_reviewed
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
@@ -94,7 +94,7 @@ def coded(value, scheme="SCT"):
         ("LAD", coded("41801008"), Artery.LAD),
         ("left anterior descending coronary artery", [], Artery.LAD),
         ("Segment_1", coded("91134007"), NonCoronary.MITRAL_ANNULUS),
-        ("not-coronary: stent", coded("59438005"), 0),
+        ("not-coronary: stent", coded("59438005"), NOT_CORONARY),
         ("Segment_1", coded("85756007"), None),
         ("", [], None),
     ],
@@ -116,6 +116,61 @@ def test_overlapping_segments_are_refused(segmentation, series, tmp_path):
     dataset.save_as(tmp_path / "overlap.dcm")
     with pytest.raises(MaskError, match="overlap"):
         read_reviewed(tmp_path / "overlap.dcm", read_ct(series.ct))
+
+
+@pytest.mark.parametrize("names", [("LAD", "not coronary"), ("not-coronary: valve", "RCA"), ("LAD", "Not_Coronary")])
+def test_rejected_calcium_never_counts_as_an_artery(scan, names, tmp_path):
+    contours = [(names[0], [square(9.6, 14.4, 5)]), (names[1], [square(12.6, 17.4, 5)])]
+    with pytest.raises(MaskError, match=r"overlap: .*not-coronary.* 4 voxels"):
+        read_reviewed(write_structures(tmp_path / "rt.dcm", scan.image, contours), scan)
+    apart = [(names[0], [square(9.6, 14.4, 5)]), (names[1], [square(19.6, 24.4, 5)])]
+    labels = read_reviewed(write_structures(tmp_path / "apart.dcm", scan.image, apart), scan)[0]
+    assert np.count_nonzero(sitk.GetArrayFromImage(labels)) == 25
+
+
+@pytest.mark.parametrize("names", [("LAD", "not-coronary"), ("not-coronary", "LAD")])
+@pytest.mark.parametrize("moved_mm", [0.0, 1.2])
+def test_a_segmentation_with_rejected_calcium(segmentation, series, tmp_path, names, moved_mm):
+    dataset = pydicom.dcmread(segmentation)
+    for item, name in zip(dataset.SegmentSequence, names, strict=False):
+        item.SegmentLabel = name
+        item.AnatomicRegionSequence = []
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    for group in groups:
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [float(x) + moved_mm, y, z]
+    dataset.save_as(tmp_path / "apart.dcm")
+    labels = sitk.GetArrayFromImage(read_reviewed(tmp_path / "apart.dcm", read_ct(series.ct))[0])
+    assert Artery.LAD in labels
+    assert NOT_CORONARY not in labels
+    numbers = [group.SegmentIdentificationSequence[0].ReferencedSegmentNumber for group in groups]
+    pixels, last = dataset.Rows * dataset.Columns // 8, numbers.index(2)
+    groups[last].PlanePositionSequence = groups[0].PlanePositionSequence
+    data = bytearray(dataset.PixelData)
+    data[last * pixels : (last + 1) * pixels] = data[:pixels]
+    dataset.PixelData = bytes(data)
+    dataset.save_as(tmp_path / "over.dcm")
+    with pytest.raises(MaskError, match=r"overlap|separate segments"):
+        read_reviewed(tmp_path / "over.dcm", read_ct(series.ct))
+
+
+def test_a_segmentation_off_the_grid_keeps_its_place(segmentation, series, scan, tmp_path):
+    """Each labelled voxel lies where its frame places it, with different spacing of rows, columns and slices."""
+    dataset = pydicom.dcmread(segmentation)
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.PixelSpacing = [1.1, 1.3]
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [float(x) + 1.2, float(y) + 2.4, z]
+    dataset.save_as(tmp_path / "moved.dcm")
+    labels = read_reviewed(tmp_path / "moved.dcm", scan)[0]
+    k, j, i = np.nonzero(sitk.GetArrayFromImage(labels))
+    places = [labels.TransformIndexToPhysicalPoint(index) for index in np.column_stack([i, j, k]).tolist()]
+    expected = []
+    for frame, group in zip(dataset.pixel_array, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        x, y, z = map(float, group.PlanePositionSequence[0].ImagePositionPatient)
+        expected += [(x + 1.3 * column, y + 1.1 * row, z) for row, column in np.argwhere(frame)]
+    np.testing.assert_allclose(sorted(places), sorted(expected), atol=1e-3)
 
 
 def test_a_segmentation_on_a_shifted_grid_is_resampled_with_a_warning(segmentation, series, tmp_path):
@@ -260,6 +315,30 @@ def test_contours_around_the_lesions_give_their_scores(series, scan, tmp_path):
     result, expected = score(replace(series, lesions=path)), score(series)
     assert result.methods["threshold"].arteries == expected.methods["threshold"].arteries
     assert result.non_coronary.scores == expected.non_coronary.scores
+
+
+SHIFTS = [(0.5, 0.5), (-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5)]
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.2, -0.2), *SHIFTS])
+@pytest.mark.parametrize("edge", [0.0, 0.3, 2.0])
+def test_contours_half_a_pixel_off_the_calcium(series, scan, tmp_path, shift, edge):
+    """Contours through the centres of the outermost dense pixels, just outside them, and far around them."""
+    reviewed = sitk.GetArrayFromImage(sitk.ReadImage(series.lesions))
+    contours = []
+    for site, name in zip(SITES, ("LAD", "RCA", "aortic valve"), strict=True):
+        k, j, i = (sorted(set(axis)) for axis in np.nonzero((reviewed == site) & (scan.hu >= 130)))
+        corners = box((j[0] + 0.4, j[-1] - 0.4), (i[0] + 0.4, i[-1] - 0.4))
+        centre = np.mean(corners, axis=0)
+        spread = [np.sign(np.array(corner) - centre) * edge + corner for corner in corners]
+        contours.append((name, [[(x + shift[0], y + shift[1], n) for x, y, _ in spread] for n in k]))
+    path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
+    messages = {warning.code: warning.message for warning in read_reviewed(path, scan)[1]}
+    is_off = shift in SHIFTS and edge < 0.5
+    assert list(messages) == (["labels-off-calcium"] if is_off else [])
+    if is_off:
+        sides = f"{'anterior' if shift[1] > 0 else 'posterior'} and {'right' if shift[0] > 0 else 'left'}"
+        assert f"half a pixel further {sides}" in messages["labels-off-calcium"]
 
 
 def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(scan, tmp_path):

@@ -206,7 +206,7 @@ class TestDicomFiles:
             (tmp_path / "absent", None, UnreadableError, "does not exist"),
             (tmp_path / "empty", None, UnreadableError, "no readable DICOM file"),
             (path, None, NotVolumeError, "Give the folder"),
-            (path, "3", SeriesChoiceError, "has no series"),
+            (path, "3", NotVolumeError, "Give the folder"),
             (path.parent, "7", SeriesChoiceError, "no CT series '7'"),
             (write_series(tmp_path / "one", chest_hu(1))[0].parent, None, NotVolumeError, "1 slice"),
             (write_series(tmp_path / "mr", chest_hu(1), tags={"Modality": "MR"})[0], None, NotCTError, "modality MR"),

@@ -1,10 +1,12 @@
 """Files below a folder and in archives, with errors that name unreadable files."""
 
 import os
+import re
 import shutil
 import tarfile
 import zipfile
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +15,24 @@ from dicom_files import chest_hu, write_series
 from images import image_of
 from reading_checks import reads, refuses
 
+import CACScoringLib
 from CACScoringLib.archive.address import Access
 from CACScoringLib.cli.options import read_settings
 from CACScoringLib.cohort.scoring import content_key
+from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import CTError, OutputError, SeriesChoiceError, UnreadableError
-from CACScoringLib.core.files import read_json
+from CACScoringLib.core.files import open_file, read_json
+from CACScoringLib.core.pseudonym import FILE, key_fault, with_pseudonym
 from CACScoringLib.core.tables import read_table
+from CACScoringLib.exchange.reviewed import read_review_file
 from CACScoringLib.io import files
 from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.models.cards import read_card
+from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.radiograph.reading import read_radiograph
 from CACScoringLib.record.reading import read_result
+from CACScoringLib.report.first_pictures import pictures_of_report
+from CACScoringLib.review.chain import read_lines
 from CACScoringLib.scans.source import ScanSource
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
@@ -231,9 +240,34 @@ def test_pipes_and_devices_are_refused_and_skipped(tmp_path):
         (read_table, "pipe.csv"),
         (lambda path: content_key(ScanSource("a", "", path)), "pipe.nrrd"),
         (lambda path: Access(token_file=path).token(), "pipe.txt"),
+        (read_lines, "pipe.jsonl"),
+        (read_review_file, "pipe.dcm"),
+        (lambda path: pictures_of_report(path.parent) or open_file(path), "report.html"),
+        (lambda path: content_of_folder(path.parent, None, "scan"), "scores.json"),
     ],
 )
 def test_no_named_file_is_waited_for(tmp_path, read, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises((CTError, OutputError, OSError)):
         read(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such devices")
+@pytest.mark.parametrize("source", ["pipe", "/dev/zero"])
+def test_no_key_is_waited_for(tmp_path, monkeypatch, source):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv(FILE, str(tmp_path / source))
+    assert key_fault() == "it is a pipe or a device"
+    assert with_pseudonym(Acquisition("DICOM", patient_id="P1")).patient_digest is None
+
+
+def test_files_are_opened_by_the_opener_that_refuses_pipes():
+    """Modules that open files without it read their own resources, or files that they have just written."""
+    exempt = {"version.py", "processes.py", "dictionary.py", "graph.py", "background.py", "packages.py", "watch.py"}
+    direct = re.compile(r"\.read_(bytes|text)\(|\.open\(\"r?b?\"?\)")
+    library = Path(CACScoringLib.__file__).parent
+    modules = [path for path in library.rglob("*.py") if path.name not in exempt | {"files.py", "image_files.py"}]
+    assert len(modules) > 200
+    for path in modules:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert not [line for line in lines if direct.search(line) and "distribution(" not in line], path

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from dicom_files import chest_hu, save, write_series
@@ -13,7 +14,13 @@ from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 from reading_checks import reads, refuses
 
 from CACScoringLib.core.ct import same_grid
-from CACScoringLib.core.errors import NotHounsfieldError, NotVolumeError, SliceGeometryError, UnreadableError
+from CACScoringLib.core.errors import (
+    NotHounsfieldError,
+    NotVolumeError,
+    SeriesChoiceError,
+    SliceGeometryError,
+    UnreadableError,
+)
 from CACScoringLib.io.reading import read_ct
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -29,6 +36,7 @@ _PER_FRAME = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
     "CTExposureSequence": ("ExposureInmAs",),
     "CTImageFrameTypeSequence": ("FrameType",),
+    "CardiacSynchronizationSequence": ("NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime"),
     "FrameContentSequence": ("StackID", "InStackPositionNumber", "TemporalPositionIndex"),
 }
 
@@ -210,3 +218,17 @@ def test_truncated(tmp_path, syntax, missing):
 def test_pixels_that_are_not_those_of_the_frames(tmp_path, tags, match):
     path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm", tags=tags)
     refuses(path, UnreadableError, match)
+
+
+@pytest.mark.parametrize("name", ["a.dcm", "a.nii"])
+@pytest.mark.parametrize("keyword", ["NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime"])
+def test_a_phase_of_an_enhanced_ct_is_chosen(tmp_path, name, keyword):
+    systole = write_series(tmp_path / "systole", chest_hu() + 5)
+    diastole = write_series(tmp_path / "diastole", chest_hu())
+    paths = [path for pair in zip(systole, diastole, strict=True) for path in pair]
+    file = enhanced_of(paths, tmp_path / "multi" / name, edit=lambda ds, n: setattr(ds, keyword, [350.0, 750.0][n % 2]))
+    for path in (file, file.parent):
+        for choice, hu in (("3.1", chest_hu() + 5), ("3.2", chest_hu())):
+            np.testing.assert_array_equal(read_ct(path, choice).hu, hu)
+        refuses(path, SeriesChoiceError, "3.2", series="3.3")
+    refuses(enhanced_of(paths, tmp_path / "unstated" / name), SliceGeometryError, "same position as another")

@@ -199,7 +199,9 @@ def test_padding_around_a_round_field_of_view_is_air(tmp_path, padding_hu, state
     assert "padding-among-tissue" not in {warning.code for warning in scan.warnings}
 
 
-@pytest.mark.parametrize("tail", [b"\0", bytes(2), bytes(512), b"\n", b"\r\n", b"    "])
+@pytest.mark.parametrize(
+    "tail", [b"\0", bytes(2), bytes(512), bytes(5000), bytes(100_001), b"\n", b"\r\n", b"    ", b"\xff", b"\xff" * 5000]
+)
 @pytest.mark.parametrize("is_round", [False, True])
 def test_blanks_after_the_pixels(tmp_path, tail, is_round):
     hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
@@ -212,7 +214,7 @@ def test_blanks_after_the_pixels(tmp_path, tail, is_round):
     assert (read_ct(tmp_path / "scan").hu == hu).all()
 
 
-@pytest.mark.parametrize("inserted", [b"\0", bytes(2), b"\1\2", bytes(8)])
+@pytest.mark.parametrize("inserted", [b"\0", bytes(2), b"\1\2", bytes(8), bytes(64), b"\xff\xff"])
 @pytest.mark.parametrize("row", [0, 10, 31])
 def test_bytes_within_the_pixels_are_no_blanks_after_them(tmp_path, inserted, row):
     hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
@@ -221,7 +223,7 @@ def test_bytes_within_the_pixels_are_no_blanks_after_them(tmp_path, inserted, ro
     path = write_series(tmp_path, hu)[3]
     content, at = path.read_bytes(), -2 * 32 * (32 - row)
     path.write_bytes(content[:at] + inserted + content[at:])
-    refuses(tmp_path, UnreadableError, "bytes after its pixels")
+    refuses(tmp_path, UnreadableError, "other bytes were written into it")
 
 
 def test_padding_and_values_beyond_the_stored_bits(tmp_path):

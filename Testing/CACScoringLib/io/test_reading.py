@@ -19,7 +19,7 @@ from CACScoringLib.core.errors import (
     SliceGeometryError,
     UnreadableError,
 )
-from CACScoringLib.io.reading import read_ct, with_facts
+from CACScoringLib.io.reading import read_ct, read_mask, with_facts
 
 
 def shifted(shifts_mm, axis=2):
@@ -268,7 +268,7 @@ class TestImageFiles:
         for name, content, match in (
             ("empty.nii", b"", "is empty"),
             ("text.txt", b"no image", "no known image format"),
-            ("false.nrrd", b"NRRD0004\nnothing\n", r"false\.nrrd cannot be read"),
+            ("false.nrrd", b"NRRD0004\nnothing\n", r"header of false\.nrrd is damaged"),
         ):
             (tmp_path / name).write_bytes(content)
             refuses(tmp_path / name, UnreadableError, match)
@@ -306,3 +306,21 @@ class TestAcquisitionFile:
     def test_invalid_files_are_refused(self, tmp_path, text, message):
         with pytest.raises((UnreadableError, OutputError), match=message):
             self.read(tmp_path, text)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd", ".img", ""])
+def test_dicom_slices_with_names_of_image_files(tmp_path, ending):
+    for path in write_series(tmp_path / "ct", chest_hu()):
+        path.rename(path.with_name(path.stem + ending))
+    reads(tmp_path / "ct", chest_hu())
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+def test_labels_that_are_nearly_whole_numbers(tmp_path, ending):
+    """Writers scale labels by slopes of single precision; fractions of other maps are no labels."""
+    labels = np.zeros((4, 5, 6), np.float32)
+    labels[1, 2, 3], labels[2, 2, 2], labels[3, 1, 1] = 1.9999998, 3.0004, 0.9991
+    sitk.WriteImage(image_of(labels, (1, 1, 3)), tmp_path / f"labels{ending}")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"labels{ending}")), np.rint(labels))
+    sitk.WriteImage(image_of(labels + np.float32(0.01), (1, 1, 3)), tmp_path / f"other{ending}")
+    assert read_mask(tmp_path / f"other{ending}").GetPixel(0, 0, 0) == np.float32(0.01)

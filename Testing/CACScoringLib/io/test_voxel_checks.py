@@ -121,14 +121,41 @@ def test_bytes_too_many_or_too_few_shift_the_image(tmp_path, name, bytes_more):
         read(tmp_path / name)
 
 
-@pytest.mark.parametrize("place", ["LIST", "scan%d.raw 0 3 1"])
-def test_voxels_in_several_files_are_left_to_itk(tmp_path, place):
-    for k, plane in enumerate(values()):
+@pytest.mark.parametrize(
+    ("place", "lost"),
+    [("LIST", 0), ("LIST 2", 0), ("LIST 3", 0), ("LIST", 1), ("LIST", 2), ("scan%d.raw 0 {} 1", 0), ("%5s 0 {} 1", 0)],
+)
+@pytest.mark.parametrize("name_order", [1, -1])
+def test_voxels_in_several_files(tmp_path, place, lost, name_order):
+    """Slices without a file would hold what lies in memory, which reads as other labels."""
+    for k, plane in enumerate(values()[::name_order]):
         (tmp_path / f"scan{k}.raw").write_bytes(plane.tobytes())
-    names = "".join(f"scan{k}.raw\n" for k in range(4)) if place == "LIST" else ""
+    names = [f"scan{k}.raw\n" for k in range(4)][::name_order]
     header = META.format("", "", place).replace("CompressedData = True", "CompressedData = False")
-    (tmp_path / "scan.mhd").write_text(header + names, encoding="utf-8")
-    np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
+
+    def write(count):
+        files = "".join(names[:count]) if "LIST" in place else ""
+        (tmp_path / "scan.mhd").write_text(header.format(count - 1) + files, encoding="utf-8")
+
+    write(4)
+    if place.startswith(("LIST 3", "%5s")):
+        names = ["scan0.raw\n"]
+    elif "LIST" in place or name_order == 1:
+        np.testing.assert_array_equal(read(tmp_path / "scan.mhd"), values())
+    write(3 - lost)
+    with pytest.raises(UnreadableError, match=r"scan\.mhd"):
+        read(tmp_path / "scan.mhd")
+
+
+@pytest.mark.parametrize("skipped", [4, 8])
+@pytest.mark.parametrize("name", ["scan.mhd", "scan.mha"])
+def test_a_header_size_that_shifts_voxels(tmp_path, name, skipped):
+    for is_packed in (False, True):
+        sitk.WriteImage(sitk.GetImageFromArray(values()), str(tmp_path / name), is_packed)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content.replace(b"DimSize", b"HeaderSize = %d\nDimSize" % skipped))
+        with pytest.raises(UnreadableError, match=name):
+            read(tmp_path / name)
 
 
 class TestMetaImage:

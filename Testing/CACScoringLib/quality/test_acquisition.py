@@ -173,6 +173,18 @@ def test_a_contrast_tag_alone_refuses_unless_allowed(blood, measured):
             "N/A",
             "Ohne i.v. KM",
         ),
+        *(
+            "UNKNOWN",
+            "not specified",
+            "unbekannt",
+            "不明",
+            "NC",
+            "NCCT",
+            "ORAL ONLY",
+            "oral",
+            "oral, no iv",
+        ),
+        *("sem contraste", "nessuna", "não", "ikke givet", "zonder", "χωρίς", "없음", "造影なし", "yok"),
         *("0 ml", "non injecté", "not given", "-", "KM: nein", "sin contraste", "w/o contrast"),
     ],
 )
@@ -217,7 +229,11 @@ def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
 
 
 @pytest.mark.parametrize(
-    "text", ["Ultravist 370", "IV", "contrast", "80 ml", "Iodine", "APPLIED", "Omnipaque, no oral", "w/ contrast"]
+    "text",
+    [
+        *("Ultravist 370", "IV", "contrast", "80 ml", "Iodine", "APPLIED", "Omnipaque, no oral", "w/ contrast"),
+        *("oral and IV", "ORAL IV", "no oral, iv given", "unknown, 80 ml Ultravist", "Ultravist, not oral only"),
+    ],
 )
 def test_tags_that_name_an_agent_are_understood(text):
     assert named_agent(replace(GOOD, contrast_agent=text)) == text

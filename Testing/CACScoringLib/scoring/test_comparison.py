@@ -1,5 +1,6 @@
 """Verdicts on changes of calcium by hand-made limits, and every reason to give none."""
 
+import hashlib
 import json
 from dataclasses import asdict
 
@@ -365,7 +366,7 @@ def test_a_person_is_known_by_two_facts_and_never_by_a_placeholder(earlier, late
 
 def test_pseudonyms_of_different_keys_are_not_compared(monkeypatch, tmp_path):
     earlier = of_patient("Anna")
-    (tmp_path / "key").write_text(64 * "b", encoding="utf-8")
+    (tmp_path / "key").write_text(hashlib.sha256(b"other").hexdigest(), encoding="utf-8")
     monkeypatch.setenv("CAC_PATIENT_KEY", str(tmp_path / "key"))
     comparison = compare(earlier, of_patient("Anna", "2025-01-01"))
     assert "comparison-patient-keys" in codes(comparison)

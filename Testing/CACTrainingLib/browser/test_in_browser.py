@@ -88,7 +88,9 @@ class Reader:
         self.press("f")
         now = int(self.page.input_value("#slice"))
         self.press(*["ArrowUp" if k > now else "ArrowDown"] * abs(k - now))
-        self.page.wait_for_timeout(200)
+        self.page.wait_for_function("k => document.querySelector('#slice').value === k", arg=str(k))
+        # A frame is drawn before the next one is asked for.
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         canvas = self.page.locator("#views canvas").first
         sx, sy, x, y = map(float, canvas.get_attribute("data-frame").split(","))
         box = canvas.bounding_box()

@@ -123,3 +123,27 @@ def test_unsuitable_segmentation_is_refused(ct, tmp_path, change, message):
     path = _write(settings.pop("array"), tmp_path / settings.pop("name"), **settings)
     with pytest.raises(MaskError, match=message):
         segmentation_annotations(ct, None, path)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".nii.gz"])
+def test_candidates_that_were_left_out_are_no_calcium(ct, tmp_path, ending):
+    """CAC's lesions.nii.gz labels them 6; without a lesion of an artery nobody has reviewed them."""
+    lesions = _lesions()
+    lesions[4, 5, 5] = 6
+    imported = segmentation_annotations(ct, None, _write(lesions, tmp_path / f"l{ending}"))
+    assert (sitk.GetArrayFromImage(imported.regions) == _lesions()).all()
+    assert imported.slices[4].value == "not visible"
+    lesions[(lesions > 0) & (lesions < 6)] = 0
+    with pytest.raises(MaskError, match="nobody has reviewed"):
+        segmentation_annotations(ct, None, _write(lesions, tmp_path / f"m{ending}"))
+    lesions[2, 4, 5] = 8
+    with pytest.raises(MaskError, match="nobody has reviewed"):
+        segmentation_annotations(ct, None, _write(lesions, tmp_path / f"n{ending}"))
+
+
+def test_unassigned_segments_are_no_calcium(ct, tmp_path):
+    lesions = _lesions()
+    lesions[4, 5, 5] = 6
+    facts = _segments(("LAD", 2, 0), ("RCA", 4, 0), ("unassigned", 6, 0))
+    imported = segmentation_annotations(ct, None, _write(lesions, tmp_path / "l.seg.nrrd", facts=facts))
+    assert set(np.unique(sitk.GetArrayFromImage(imported.regions))) == {0, 2, 4}
