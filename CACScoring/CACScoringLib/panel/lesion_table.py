@@ -109,9 +109,10 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
     from ..report.explanation import explanation  # needs packages that the panel loads without
     from ..scoring.doubt import CERTAIN, CERTAIN_NOT
 
-    method_review, verdict = review.review(method), lesion.verdict
-    out = verdict is not None and not verdict.counts
+    method_review, verdict, coronary = review.review(method), lesion.verdict, isinstance(lesion.site, Artery)
     probability, site = method_review.probability_of(lesion), method_review.suggested_site(lesion)
+    # A site elsewhere that a reader has confirmed is no longer left out.
+    out = verdict is not None and not verdict.counts and (coronary or site is not None)
     if verdict is not None and out:
         site = None if verdict.artery == Artery.UNASSIGNED else verdict.artery
     neighbours = (*review.lesions(method), *review.left_out(method))
@@ -123,9 +124,8 @@ def _line(review: SceneReview, method: str, lesion: Lesion, features: LesionFeat
     cells = lesion_cells(lesion, features=features) | {"artery": artery, "probability": probability}
     values = tuple(column.rounded(cells.get(column.name)) for column in _COLUMNS)
     certain = probability is not None and (probability <= CERTAIN_NOT if out else probability >= CERTAIN)
-    coronary = isinstance(lesion.site, Artery)
     doubtful = (
-        coronary
+        (coronary or out)
         and not method_review.reviewed
         and not certain
         and (out or site is not None or lesion.site == Artery.UNASSIGNED)
