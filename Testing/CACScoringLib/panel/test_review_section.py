@@ -60,17 +60,55 @@ class TestViews:
         assert composite.GetLinkedControl()
 
     @pytest.mark.long
-    def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
+    def test_a_slice_without_map_is_scored_again(self, reviewed, panel, questions, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
+        questions.answer = "Confirm"
         reviewed.ui.methodBox.setCurrentIndex(0)
         reviewed.assign("12–13", "RCA")
+        reviewed.ui.reviewedBox.click()
+        before = reviewed.review
+        reviewed.state.reviewMethod = "decomposition"
+        slices = reviewed.lesions()[0]["Slices"]
+        reviewed.assign(slices, "LCX")
+        reviewed.ui.reviewedBox.click()
         reviewed.choose_slice(5)
         assert not reviewed.ui.sliceBox.checked
         reviewed.ui.sliceBox.click()
+        questions.answer = ""
+        reviewed.ui.rescoreButton.click()
+        assert questions[-1].startswith("Score again: The score of the calcium map was confirmed. Its edits stay")
+        questions.answer = "Score again"
         reviewed.begin(reviewed.ui.rescoreButton)
         assert reviewed.process.settings()["scoring"]["slices"] == {"5": True}
         reviewed.finish(networks=True)
+        review = reviewed.review
+        assert review is not before
         assert reviewed.scores()["RCA"][0] == "486.0", "the candidates' review is taken over"
+        assert review.confirmations["threshold"] == before.confirmations["threshold"]
+        assert {x.site for x in review.lesions("decomposition") if x.slice_range == slices} == {Artery.LCX}
+        results = [x.result("decomposition").arteries[Artery.LCX] for x in (before, review)]
+        assert results[0] == results[1]
+        assert not review.reviewed["decomposition"], "further slices may add lesions"
+
+    def test_scoring_a_confirmed_scan_again_asks_and_keeps_the_confirmed_result(self, driver, questions):
+        driver.score()
+        driver.ui.noCalciumButton.click()
+        assert not driver.review.reviewed["threshold"]
+        questions.answer = "Confirm 0"
+        driver.ui.noCalciumButton.click()
+        confirmed = driver.review
+        questions.answer = ""
+        driver.ui.scoreButton.click()
+        assert questions[-1].startswith("Score again: The score of chest was confirmed.")
+        assert not driver.widget.scorer.isRunning
+        questions.answer = "Score again"
+        driver.score()
+        driver.score()
+        names = [record.GetName() for record in mrml.records_in(slicer.mrmlScene)]
+        assert names == [f"Calcium score of chest{number}" for number in ("", " (2)", " (3)")]
+        assert len(questions) == 4, "the second result is not confirmed"
+        driver.ui.resultSelector.setCurrentNode(confirmed.nodes.record)
+        assert driver.review.reviewed["threshold"]
 
     @pytest.mark.long
     def test_without_networks_the_plot_marks_lesions(self, driver):
