@@ -222,8 +222,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
             return
         review, volume = self._review, self._parameterNode.inputVolume
         question = _(
-            "The score of {name} was confirmed. Scoring again makes a second result without the review; the confirmed one "
-            "stays in the list Result."
+            "The score of {name} was confirmed. Scoring again makes a second result without the review; the confirmed "
+            "one stays in the list Result."
         ).format(name=volume.GetName())
         is_confirmed = review is not None and review.nodes.volume is volume and any(review.reviewed.values())
         if not is_confirmed or self._mayGoOn(question):
@@ -249,8 +249,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
         review = self._review
         question = _(
-            "The score of the calcium map was confirmed. Its edits stay, but further slices may add lesions: confirm it "
-            "once more afterwards."
+            "The score of the calcium map was confirmed. Its edits stay, but further slices may add lesions: confirm "
+            "it once more afterwards."
         )
         if self.scorer.isRunning or (review.reviewed["decomposition"] and not self._mayGoOn(question)):
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,11 @@ from ..core.progress import Progress
 from .options import command
 
 if TYPE_CHECKING:
-    from ..record.scores import Lesion
+    from ..record.rules import ScoringRules
+    from ..record.scores import Lesion, LesionVoxels
+
+
+LABELS = "lesions.nii.gz"
 
 
 def _explain(
@@ -32,7 +38,7 @@ def _explain(
         progress: Receiver of progress.
     """
     from ..record.reading import read_result
-    from ..report.explanation import explanation
+    from ..report.explanation import explanation, gaps_mm
 
     record = read_result(result)
     method, elsewhere = record.methods["threshold"], record.non_coronary
@@ -41,10 +47,31 @@ def _explain(
     if explained is None:
         raise CTError(f"{result} has no lesion {lesion}. lesions.csv lists them.")
     print(f"Lesion {lesion}, Agatston {explained.agatston:,.1f}")
-    print("\n".join(explanation(explained, method, listed, record.noise_hu)))
+    has_labels = (result / LABELS).is_file()
+    gaps = gaps_mm(*_voxels(result, listed, method.rules)) if has_labels else {}
+    print("\n".join(explanation(explained, method, record, listed, gaps)))
     if ct is not None:
         _draw(result, ct, explained, output)
         print(f"Picture: {output}")
+
+
+def _voxels(
+    folder: Path, lesions: Sequence[Lesion], rules: ScoringRules
+) -> tuple[LesionVoxels, tuple[float, float, float]]:
+    """Return the voxels of recorded lesions, from the label map of their result, and its spacing."""
+    import numpy as np
+
+    from ..core.voxels import voxels_of
+    from ..io.image_files import read_image
+    from ..scoring.lesions import find_lesions
+
+    labels = read_image(folder / LABELS)
+    dense = (labels > 0) * int(rules.threshold_hu + 1)  # every labelled voxel reached the threshold
+    found = find_lesions(dense, voxels_of(labels).astype(np.uint8), rules)
+    middles = np.array([lesion.centroid_ras_mm for lesion in lesions])
+    nearest = [int(np.linalg.norm(middles - lesion.centroid_ras_mm, axis=1).argmin()) for lesion in found.lesions]
+    numbers = np.array([0, *(lesions[n].id for n in nearest)], np.uint16)
+    return replace(found.voxels, ids=numbers[found.voxels.ids]), labels.GetSpacing()
 
 
 def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:

@@ -50,7 +50,7 @@ def driver(open_panel, volume):
 
 @pytest.fixture
 def questions(monkeypatch):
-    """Questions that the panel asks; the last text in `questions.answers` is the button that is pressed, "" for Cancel."""
+    """Questions that the panel asks, as in an application in use."""
     asked = Questions()
     monkeypatch.setattr(slicer.app, "_testing", False)
     for module in ("CACScoringLib.panel.review_section", "CACScoring"):
@@ -59,7 +59,7 @@ def questions(monkeypatch):
 
 
 class Questions(list):
-    """Texts of questions. answer: Text of the button that is pressed."""
+    """Texts of questions. answer: Text of the button that is pressed; empty for *Cancel*."""
 
     answer = ""
 

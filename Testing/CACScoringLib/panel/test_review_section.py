@@ -486,7 +486,7 @@ class TestAutomaticScore:
     ):
         driver = decided_elsewhere(counted=1)
         number = driver.review.result("threshold").alternative_lesion
-        assert [row["No"] for row in driver.lesions()][0] == number
+        assert driver.lesions()[0]["No"] == number
         for row in range(1, len(driver.lesions())):
             driver.ui.lesionTable.setCurrentCell(row, 0)
         driver.ui.acceptButton.click()
