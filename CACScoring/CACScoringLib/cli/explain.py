@@ -67,11 +67,11 @@ def _voxels(
 
     labels = read_image(folder / LABELS)
     dense = (labels > 0) * int(rules.threshold_hu + 1)  # every labelled voxel reached the threshold
-    found = find_lesions(dense, voxels_of(labels).astype(np.uint8), rules)
+    lesion_set = find_lesions(dense, voxels_of(labels).astype(np.uint8), rules)
     middles = np.array([lesion.centroid_ras_mm for lesion in lesions])
-    nearest = [int(np.linalg.norm(middles - lesion.centroid_ras_mm, axis=1).argmin()) for lesion in found.lesions]
+    nearest = [int(np.linalg.norm(middles - lesion.centroid_ras_mm, axis=1).argmin()) for lesion in lesion_set.lesions]
     numbers = np.array([0, *(lesions[n].id for n in nearest)], np.uint16)
-    return replace(found.voxels, ids=numbers[found.voxels.ids]), labels.GetSpacing()
+    return replace(lesion_set.voxels, ids=numbers[lesion_set.voxels.ids]), labels.GetSpacing()
 
 
 def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:

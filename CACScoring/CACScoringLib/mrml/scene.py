@@ -147,9 +147,9 @@ def scene_steps(
 
 def _new_name(scene: slicer.vtkMRMLScene, name: str) -> str:
     """Return a name that no other result in the scene has, such as "chest (2)" for the second of "chest"."""
-    taken = {record.GetName() for record in records_in(scene)}
+    titles = {record.GetName() for record in records_in(scene)}
     names = (name if n == 1 else f"{name} ({n})" for n in count(1))
-    return next(name for name in names if f"Calcium score of {name}" not in taken)
+    return next(name for name in names if f"Calcium score of {name}" not in titles)
 
 
 def _new_nodes(

@@ -478,10 +478,10 @@ class ReviewSection(Section):
 
     def _rejectRest(self) -> None:
         """Reject all unassigned lesions, after a question where some were never shown."""
-        rest = {lesion.id for lesion in self._listed() if lesion.site == Artery.UNASSIGNED}
-        unseen, title = len(self._unseen() & rest), _("Reject the rest")
+        unassigned = {lesion.id for lesion in self._listed() if lesion.site == Artery.UNASSIGNED}
+        unseen, title = len(self._unseen() & unassigned), _("Reject the rest")
         text = _("Candidates that this rejects: {count}. Never shown: {unseen}. The record will say so.")
-        text = text.format(count=len(rest), unseen=unseen) if unseen else ""
+        text = text.format(count=len(unassigned), unseen=unseen) if unseen else ""
         self._changeIfCertain(partial(self._review.reject_unassigned, self._method), text, title, _("Reject"))
 
     def _listed(self) -> tuple[Lesion, ...]:

@@ -51,11 +51,11 @@ def driver(open_panel, volume):
 @pytest.fixture
 def questions(monkeypatch):
     """Questions that the panel asks, as in an application in use."""
-    asked = Questions()
+    listed = Questions()
     monkeypatch.setattr(slicer.app, "_testing", False)
     for module in ("CACScoringLib.panel.review_section", "CACScoring"):
-        monkeypatch.setattr(f"{module}.askBefore", asked.ask)
-    return asked
+        monkeypatch.setattr(f"{module}.askBefore", listed.ask)
+    return listed
 
 
 class Questions(list):

@@ -376,7 +376,7 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(2, 0)
         assert ui.lookedLabel.text == "3 of 15 looked at", "the assignment led to it, and the reader went on from it"
 
-    def test_going_on_from_the_first_row_leaves_it_unseen(self, automatic):
+    def test_the_first_row_is_unseen_after_a_step_to_the_second(self, automatic):
         automatic.widget.review.showSideBySide()
         automatic.ui.lesionTable.setCurrentCell(1, 0)
         assert automatic.ui.lookedLabel.text == "1 of 15 looked at"
