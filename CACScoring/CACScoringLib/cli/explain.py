@@ -68,10 +68,13 @@ def _voxels(
     labels = read_image(folder / LABELS)
     dense = (labels > 0) * int(rules.threshold_hu + 1)  # every labelled voxel reached the threshold
     lesion_set = find_lesions(dense, voxels_of(labels).astype(np.uint8), rules)
-    middles = np.array([lesion.centroid_ras_mm for lesion in lesions])
-    nearest = [int(np.linalg.norm(middles - lesion.centroid_ras_mm, axis=1).argmin()) for lesion in lesion_set.lesions]
-    numbers = np.array([0, *(lesions[n].id for n in nearest)], np.uint16)
-    return replace(lesion_set.voxels, ids=numbers[lesion_set.voxels.ids]), labels.GetSpacing()
+    ids = np.array([0, *(lesion.id for lesion in lesions)], np.uint16)
+    middles = np.array([lesion.centroid_ras_mm for lesion in (*lesion_set.lesions, *lesions)])
+    count = len(lesion_set.lesions)
+    is_same = np.linalg.norm(middles[:count, None] - middles[count:], axis=2) < 0.1  # mm, as rounded in the file
+    numbers = ids[np.append(0, np.where(is_same.any(axis=1), is_same.argmax(axis=1) + 1, 0))]
+    voxels = replace(lesion_set.voxels, ids=numbers[lesion_set.voxels.ids])
+    return voxels.of(ids[1:].tolist()), labels.GetSpacing()
 
 
 def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:

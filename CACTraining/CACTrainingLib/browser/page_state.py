@@ -92,7 +92,7 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     # As the run judged them, so that a lesion keeps its place in the list when its site changes.
     changes = {lesion.id: impact(recorded, lesion) for lesion in listed}
     listed = (*review.lesions(method), *review.left_out(method))
-    gaps = gaps_mm(result.voxels, review.scan.image.GetSpacing())
+    gaps = gaps_mm(result.lesion_set.every, review.scan.image.GetSpacing())
     lesions = [_lesion(review, method, lesion, gaps) for lesion in listed]
     rejected = {"site": NOT_CORONARY, "site_name": "rejected", "why": "Rejected by a reader."}
     lesions += [_lesion(review, method, lesion, {}) | rejected for lesion in review.review(method).rejected().lesions]

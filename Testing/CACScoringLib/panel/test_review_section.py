@@ -559,3 +559,25 @@ def test_lesions_in_the_heart_are_listed_before_others(driver):
     review.heart[10:] = False
     driver.widget.review.update()
     assert [lesion["Slices"] for lesion in driver.lesions()] == ["5–6", "16–17", "12–13"]
+
+
+@pytest.mark.parametrize(("pressed", "answer"), [("Show it", "Show it"), ("Confirm", "Confirm"), ("Cancel", "")])
+def test_the_default_of_a_question_is_to_cancel(panel, monkeypatch, pressed, answer):
+    import qt
+
+    from CACScoringLib.panel.widgets import askBefore, singleShot
+
+    defaults = []
+
+    def press():
+        box = qt.QApplication.activeModalWidget()
+        buttons = {button.text.replace("&", ""): button for button in box.buttons()}
+        defaults.extend(text for text, button in buttons.items() if button.default)
+        buttons[pressed].click()
+
+    assert askBefore("Confirm the score", "Lesion 3 decides the score.", "Confirm") == "Confirm", "in testing"
+    monkeypatch.setattr(slicer.app, "_testing", False)
+    timer = singleShot(50, press)
+    timer.start()
+    assert askBefore("Confirm the score", "Lesion 3 decides the score.", "Confirm", "Show it") == answer
+    assert defaults == ["Cancel"]
