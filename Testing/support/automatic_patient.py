@@ -120,12 +120,12 @@ def write(folder: Path) -> ScoreResult:
 
 
 def write_elsewhere(folder: Path, counted: int) -> None:
-    """Write a result in which a doubtful candidate lies in the aortic valve, beside the faintest counted lesions.
+    """Write a result in which a doubtful candidate lies in the aortic valve, beside the brightest counted lesions.
 
     counted: Number of these; all other lesions are gone.
     """
     method = scored().methods["threshold"]
-    lesions = sorted(method.lesions, key=lambda lesion: lesion.peak_hu)[:counted]
+    lesions = sorted(method.lesions, key=lambda lesion: -lesion.peak_hu)[:counted]
     doubtful = max(method.left_out, key=lambda lesion: lesion.verdict.probability)
     root = LesionSet((replace(doubtful, site=NonCoronary.AORTIC_VALVE),), method.voxels)
     methods = {"threshold": method_score("automatic", method.rules, lesions, method.voxels)}

@@ -150,11 +150,6 @@ class ReadingsSection(Section):
                 self._note = str(error)
         self._showProgress()
 
-    @property
-    def _isSeveral(self) -> bool:
-        """True while the field names several readers, who need a plan."""
-        return "," in self._reader
-
     def _makePlan(self) -> None:
         """Plan blind readings of all scans by the readers that the field names, each with a part of them repeated."""
         from ..readings.cases import cases_in
@@ -206,7 +201,7 @@ class ReadingsSection(Section):
     def _showState(self) -> None:
         ui, reading = self._ui, self.current
         confirmed = [self._isConfirmed(*row) for row in self._rows()]
-        ui.openReadingButton.setEnabled(bool(confirmed) and not self._isSeveral)
+        ui.openReadingButton.setEnabled(bool(confirmed) and "," not in self._reader)
         ui.planButton.setVisible(bool(confirmed) and not self._planned)
         # Tables show the others' answers, so that a reader gets them after the last reading of the plan.
         may_write = bool(confirmed or self._planned) and (all(confirmed) or not self._planned)
@@ -238,7 +233,7 @@ class ReadingsSection(Section):
         from .scene_reading import SceneReading
 
         case_id, kind = self._rows()[row]
-        if self._isSeveral:
+        if "," in self._reader:  # several readers, who need a plan
             self._say(_("Enter the name of one reader, or make a plan for all of them."))
             return
         if not self._mayRead(case_id, kind):

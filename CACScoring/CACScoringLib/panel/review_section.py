@@ -494,8 +494,8 @@ class ReviewSection(Section):
         count = sum(isinstance(lesion.site, Artery) for lesion in self._listed())
         unseen, result = len(self._unseen()), review.results().get(method)
         text = _(
-            "This discards the score of {score}, rejects {count} candidates and confirms 0. Never shown: {unseen}. "
-            "The record will say so."
+            "This discards the score of {score}, rejects its candidates ({count}) and confirms 0. "
+            "Never shown: {unseen}. The record will say so."
         )
         score = "" if result is None else f"{result.total.clinical_agatston:,.0f}"
         text = text.format(score=score, count=count, unseen=unseen) if count or unseen else ""

@@ -402,8 +402,8 @@ class TestAutomaticScore:
         ui, review = automatic.ui, automatic.review
         for row in range(len(automatic.lesions())):
             ui.noCalciumButton.click()
-            text = f"This discards the score of 5,508, rejects 15 candidates and confirms 0. Never shown: {15 - row}."
-            assert questions[-1].startswith(f"No coronary calcium: {text}")
+            assert questions[-1].startswith("No coronary calcium: This discards the score of 5,508, rejects its ")
+            assert f"candidates (15) and confirms 0. Never shown: {15 - row}." in questions[-1]
             assert not any(review.reviewed.values())
             ui.lesionTable.setCurrentCell(row + 1, 0)
         assert len(questions) == 15, "asked even when all but the first were seen"
@@ -487,6 +487,8 @@ class TestAutomaticScore:
         driver = decided_elsewhere(counted=1)
         number = driver.review.result("threshold").alternative_lesion
         assert driver.lesions()[0]["No"] == number
+        site = next(x.site for x in driver.review.lesions("threshold") if x.id == number)
+        assert site == NonCoronary.AORTIC_VALVE
         for row in range(1, len(driver.lesions())):
             driver.ui.lesionTable.setCurrentCell(row, 0)
         driver.ui.acceptButton.click()
@@ -511,7 +513,7 @@ class TestAutomaticScore:
         assert "Never shown: 1." in questions[-1]
         assert not driver.review.reviewed["threshold"]
         driver.ui.noCalciumButton.click()
-        assert "discards the score of 0, rejects 0 candidates" in questions[-1]
+        assert "discards the score of 0, rejects its candidates (0)" in questions[-1]
         driver.key("Home")
         driver.key("A")
         assert driver.review.reviewed["threshold"]

@@ -400,7 +400,7 @@ function rejectRest () {
 function zero () {
   const count = own().lesions.filter(lesion => !isOutside(lesion) && !isRejected(lesion)).length
   const score = Math.round(own().total.clinical_agatston).toLocaleString('en')
-  const text = `This discards the score of ${score}, rejects ${count} candidates and confirms 0. Never shown: ${unseen().size}. The record will say so.`
+  const text = `This discards the score of ${score}, rejects its candidates (${count}) and confirms 0. Never shown: ${unseen().size}. The record will say so.`
   if (!(count || unseen().size) || confirm(text)) act('no-calcium')
 }
 
