@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import slicer
+import vtk
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLTextNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -41,8 +42,8 @@ from CACScoringLib.panel.radiograph_section import RadiographSection
 from CACScoringLib.panel.readings_section import ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
-from CACScoringLib.panel.scoring import Scorer, markUnreviewed, takeOverCandidates
-from CACScoringLib.panel.widgets import singleShot
+from CACScoringLib.panel.scoring import Scorer, markUnreviewed
+from CACScoringLib.panel.widgets import askBefore, singleShot
 
 if TYPE_CHECKING:
     from CACScoringLib.panel.scene_reading import SceneReading
@@ -200,12 +201,13 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.ui.progressBar.setVisible(running)
 
     def _watch(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
-        """Observe the volume's image, which may be set after the volume was chosen, and its transform."""
+        """Observe the volume's image and attributes, which may be set after it was chosen, and its transform."""
         previous, self._watched = self._watched, volume
         if volume is previous:
             return
         image, place = slicer.vtkMRMLVolumeNode, slicer.vtkMRMLTransformableNode
-        for event in (image.ImageDataModifiedEvent, place.TransformModifiedEvent):
+        # The DICOM module sets the attributes of a volume last.
+        for event in (image.ImageDataModifiedEvent, place.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent):
             if previous is not None:
                 self.removeObserver(previous, event, self._updateInput)
             if volume is not None:
@@ -218,7 +220,18 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self.scorer.isRunning:
             self.scorer.cancel()
             return
-        self._score(self.input.arguments, markUnreviewed if self.input.lesions.automatic else None)
+        review, volume = self._review, self._parameterNode.inputVolume
+        question = _(
+            "The score of {name} was confirmed. Scoring again makes a second result without the review; the confirmed "
+            "one stays in the list Result."
+        ).format(name=volume.GetName())
+        is_confirmed = review is not None and review.nodes.volume is volume and any(review.reviewed.values())
+        if not is_confirmed or self._mayGoOn(question):
+            self._score(self.input.arguments, markUnreviewed if self.input.lesions.automatic else None)
+
+    @staticmethod
+    def _mayGoOn(question: str) -> bool:
+        return bool(askBefore(_("Score again"), question, _("Score again")))
 
     def _score(self, arguments: tuple[str, ...], prepare: Callable | None) -> None:
         """Install missing packages and start a run. prepare: as in `Scorer.score`."""
@@ -232,14 +245,21 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def _scoreAgain(self) -> None:
         """Score the reviewed scan again with the reader's choice of slices."""
-        if self.scorer.isRunning:
-            return
+        from CACScoringLib.review.nodes import take_over_review
+
         review = self._review
+        question = _(
+            "The score of the calcium map was confirmed. Its edits stay, but further slices may add lesions: confirm "
+            "it once more afterwards."
+        )
+        if self.scorer.isRunning or (review.reviewed["decomposition"] and not self._mayGoOn(question)):
+            return
         switched = dict.fromkeys(review.slices_off, False) | dict.fromkeys(review.slices_wished, True)
         self._parameterNode.inputVolume = review.nodes.volume
         settings = json.dumps({"scoring": {"slices": switched}})
         arguments = (*self.input.arguments, "--settings", settings)
-        self._score(arguments, lambda nodes: takeOverCandidates(review.nodes, nodes))
+        slices, grid = review.slices_wished, review.scan.image
+        self._score(arguments, lambda nodes: take_over_review(review.nodes, nodes, slices, grid))
 
     def _openScan(self, scan: dict) -> None:
         """Load a scan of a cohort and its result for review."""

@@ -129,6 +129,8 @@ def _give_manner(kind: type) -> None:
         if is_own and name.isidentifier() and (kind.__name__, name) != _NO_PROPERTY:
             setter = _setter(kind, name) if meta_property.isWritable() else None
             setattr(kind, name, property(_getter(kind, name), setter))
+    if "exec_" in vars(kind):  # PySide6 warns of its old name, which is PythonQt's
+        kind.exec_ = lambda self: self.exec()
     kind.__setattr__ = _set_attribute
 
 

@@ -26,13 +26,16 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import NonCoronary
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import ModelCard
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import LesionNetConfig
+from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
+from CACScoringLib.scoring.scores import method_score, non_coronary_score
 from CACScoringLib.scoring.uncertainty import LIMITS
 
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
@@ -114,6 +117,20 @@ def write(folder: Path) -> ScoreResult:
     """Write the files of `cac score` without a scene, and return the result."""
     shutil.copytree(_usual_folder(), folder)
     return scored()
+
+
+def write_elsewhere(folder: Path, counted: int) -> None:
+    """Write a result in which a doubtful candidate lies in the aortic valve, beside the brightest counted lesions.
+
+    counted: Number of these; all other lesions are gone.
+    """
+    method = scored().methods["threshold"]
+    lesions = sorted(method.lesions, key=lambda lesion: -lesion.peak_hu)[:counted]
+    doubtful = max(method.left_out, key=lambda lesion: lesion.verdict.probability)
+    root = LesionSet((replace(doubtful, site=NonCoronary.AORTIC_VALVE),), method.voxels)
+    methods = {"threshold": method_score("automatic", method.rules, lesions, method.voxels)}
+    result = scored().stating(methods=methods, non_coronary=non_coronary_score(False, root))
+    write_result(OutputFolder(folder, overwrite=True), replace(result, decomposition=None), RunSettings(), Progress())
 
 
 @functools.cache

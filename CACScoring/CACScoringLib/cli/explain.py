@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,11 @@ from ..core.progress import Progress
 from .options import command
 
 if TYPE_CHECKING:
-    from ..record.scores import Lesion
+    from ..record.rules import ScoringRules
+    from ..record.scores import Lesion, LesionVoxels
+
+
+LABELS = "lesions.nii.gz"
 
 
 def _explain(
@@ -32,7 +38,7 @@ def _explain(
         progress: Receiver of progress.
     """
     from ..record.reading import read_result
-    from ..report.explanation import explanation
+    from ..report.explanation import explanation, gaps_mm
 
     record = read_result(result)
     method = record.methods["threshold"]
@@ -41,10 +47,34 @@ def _explain(
     if explained is None:
         raise CTError(f"{result} has no lesion {lesion}. lesions.csv lists them.")
     print(f"Lesion {lesion}, Agatston {explained.agatston:,.1f}")
-    print("\n".join(explanation(explained, method, listed, record.noise_hu)))
+    has_labels = (result / LABELS).is_file()
+    gaps = gaps_mm(*_voxels(result, listed, method.rules)) if has_labels else {}
+    print("\n".join(explanation(explained, method, record, listed, gaps)))
     if ct is not None:
         _draw(result, ct, explained, output)
         print(f"Picture: {output}")
+
+
+def _voxels(
+    folder: Path, lesions: Sequence[Lesion], rules: ScoringRules
+) -> tuple[LesionVoxels, tuple[float, float, float]]:
+    """Return the voxels of recorded lesions, from the label map of their result, and its spacing."""
+    import numpy as np
+
+    from ..core.voxels import voxels_of
+    from ..io.image_files import read_image
+    from ..scoring.lesions import find_lesions
+
+    labels = read_image(folder / LABELS)
+    dense = (labels > 0) * int(rules.threshold_hu + 1)  # every labelled voxel reached the threshold
+    lesion_set = find_lesions(dense, voxels_of(labels).astype(np.uint8), rules)
+    ids = np.array([0, *(lesion.id for lesion in lesions)], np.uint16)
+    middles = np.array([lesion.centroid_ras_mm for lesion in (*lesion_set.lesions, *lesions)])
+    count = len(lesion_set.lesions)
+    is_same = np.linalg.norm(middles[:count, None] - middles[count:], axis=2) < 0.1  # mm, as rounded in the file
+    numbers = ids[np.append(0, np.where(is_same.any(axis=1), is_same.argmax(axis=1) + 1, 0))]
+    voxels = replace(lesion_set.voxels, ids=numbers[lesion_set.voxels.ids])
+    return voxels.of(ids[1:].tolist()), labels.GetSpacing()
 
 
 def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:

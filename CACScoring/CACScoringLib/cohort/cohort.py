@@ -83,6 +83,8 @@ def score_cohort(
         CTError: There is nothing to score, or models or cluster cannot be used.
     """
     progress = progress or Progress()
+    if not source.exists():
+        raise UnreadableError(f"{source} does not exist. Check the path.")
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
         raise UnreadableError(
             f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."

@@ -6,7 +6,8 @@ Runs on the slicer-core package and inside 3D Slicer. Every function takes its s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,7 @@ def scene_steps(
     """
     grid = content.ct if volume is None else image_on_grid_of(volume, content.ct)
     record = record_from_text(content.record, content.name)
+    content = replace(content, name=_new_name(scene, content.name))
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), f"Calcium score of {content.name}")
     if volume is not None and (volume_item := hierarchy.GetItemByDataNode(volume)):
@@ -141,6 +143,13 @@ def scene_steps(
             raise CTError("The scene, or a part of the result, was closed before the result was shown. Try again.")
     _set_references(nodes, record)
     yield SceneNodes(**nodes, folder=folder)
+
+
+def _new_name(scene: slicer.vtkMRMLScene, name: str) -> str:
+    """Return a name that no other result in the scene has, such as "chest (2)" for the second of "chest"."""
+    titles = {record.GetName() for record in records_in(scene)}
+    names = (name if n == 1 else f"{name} ({n})" for n in count(1))
+    return next(name for name in names if f"Calcium score of {name}" not in titles)
 
 
 def _new_nodes(

@@ -10,7 +10,10 @@ from typing import Any
 
 import slicer
 
+from ..core.labels import Artery
 from .widgets import InSight, letShrink
+
+_UNASSIGNED_ID = Artery.UNASSIGNED.key
 
 EFFECTS = ("CAC Lesion", "CAC Region", "CAC Decompose", "Paint", "Erase")
 """Effects for reviewing lesions."""
@@ -73,6 +76,8 @@ class LesionEditor:
             active = self.widget.activeEffect()
             self.widget.setActiveEffect(None)
             self.widget.setSegmentationNode(segmentation)
+            if segmentation is not None and segmentation.GetSegmentation().GetSegment(_UNASSIGNED_ID) is not None:
+                self.widget.setCurrentSegmentID(_UNASSIGNED_ID)  # until a user chooses; Slicer's choice is the LM
             if active is not None:
                 self.use(active.name)
         if self.widget.sourceVolumeNode() is not volume:

@@ -201,7 +201,7 @@ class ReadingsSection(Section):
     def _showState(self) -> None:
         ui, reading = self._ui, self.current
         confirmed = [self._isConfirmed(*row) for row in self._rows()]
-        ui.openReadingButton.setEnabled(bool(confirmed))
+        ui.openReadingButton.setEnabled(bool(confirmed) and "," not in self._reader)
         ui.planButton.setVisible(bool(confirmed) and not self._planned)
         # Tables show all answers, so that readers of the plan get them after its last reading, and nobody else.
         may_write = bool(confirmed) and self._work.is_closed
@@ -231,6 +231,9 @@ class ReadingsSection(Section):
         from .scene_reading import SceneReading
 
         case_id, kind = self._rows()[row]
+        if "," in self._reader:  # several readers, who need a plan
+            self._say(_("Enter the name of one reader, or make a plan for all of them."))
+            return
         if not self._mayRead(case_id, kind):
             self._say(self._work.refusal(self._work.cases[case_id], self._reader, kind, to_change=True))
             return

@@ -24,7 +24,7 @@ from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionLine, LesionTable, lesionLines
 from .lifecycle import Section, Signal
 from .slice_plot import SlicePlot
-from .widgets import SITE_KEYS, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
+from .widgets import SITE_KEYS, askBefore, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
 if TYPE_CHECKING:
     from ..mrml.scene_content import SliceRow
@@ -66,7 +66,8 @@ class ReviewSection(Section):
         self._appliedState: dict[str, object] = {}
         self._slices: dict[int, SliceRow] = {}
         self._lines: list[LesionLine] = []
-        self._shownByProgram: list[int] = []
+        self._passed: list[int] = []
+        """Lesion to which an assignment has led, which counts as looked at once the reader goes on from it."""
         self._surfaces: list[tuple[object, float]] = []
 
         ui.resultSelector.addAttribute("vtkMRMLTextNode", RECORD_ATTRIBUTE, "1")
@@ -144,7 +145,7 @@ class ReviewSection(Section):
             self._hideResult()
             self._list([])  # IDs of another scan's lesions
         self._review = review
-        self._shownByProgram = []
+        self._passed = []
         self._fillMethods()
         if review is not None:
             events = slicer.vtkSegmentation
@@ -221,7 +222,7 @@ class ReviewSection(Section):
         self._showViewedCount()
 
     def _showViewedCount(self) -> None:
-        """Show how many lesions that count have been viewed, and after the last one ask the reader to confirm."""
+        """Show how many candidates have been viewed, and after the last one ask the reader to confirm."""
         ui, unseen, count = self._ui, self._unseen(), self._candidateCount()
         doubtful_count = sum(line.doubtful for line in self._lines)
         text = _("{looked} of {count} looked at").format(looked=count - len(unseen), count=count)
@@ -230,16 +231,16 @@ class ReviewSection(Section):
         ui.doubtfulButton.setEnabled(bool(doubtful_count))
         if self._review is not None and self._review.reviewed[self._method]:
             text = self._sinceConfirmed()
-        elif self._review is None or (unseen and self._lines):
+        elif self._review is None or unseen:
             text = ""
-        elif self._lines:
+        elif count:
             text = _("All candidates looked at. Is the score right? Confirm it (key A).")
         else:
-            text = _("No lesion was found. Look through the heart before you confirm the score (key A).")
+            text = _("There are no candidates. Look through the heart before you confirm the score (key A).")
         say(ui.totalLabel, text)
 
     def _unseen(self) -> set[int]:
-        """Return the coronary candidates at the start that were never shown to the reader."""
+        """Return the candidates at the start that were never shown to the reader."""
         review = self._review
         return set() if review is None or self._method in review.problems else review.unseen_candidates(self._method)
 
@@ -405,13 +406,13 @@ class ReviewSection(Section):
     # Actions of the reader
 
     def _showLesion(self, lesionId: int | None) -> None:
-        """Show a lesion, or the first one, which counts as looked at when the reader goes on from it."""
+        """Show a lesion, or the first one. It does not count as looked at, because the reader has not chosen it."""
+        self._passed = []
         if (lesion := self.table.showLesion(lesionId)) is not None:
-            self._shownByProgram = [lesion]
             self._jumpTo(lesion)
 
     def _lesionChosen(self, lesionId: int) -> None:
-        self._review.look_at(self._method, [lesionId, *self._shownByProgram])
+        self._review.look_at(self._method, [lesionId, *self._passed])
         self._showViewedCount()
         self._jumpTo(lesionId)
 
@@ -434,6 +435,7 @@ class ReviewSection(Section):
         self._change(partial(self._give, lesions, site, self._method))
         if following is not None:
             self._showLesion(following)
+            self._passed = [following]
 
     def _give(self, lesions: list[int], site: Site | None, method: str) -> None:
         if site is None:
@@ -444,6 +446,7 @@ class ReviewSection(Section):
     def decide(self, lesion: int, artery: Artery | None) -> None:
         """Count a lesion for an artery, or reject it (None), and go to the one that decides the score then."""
         review, method = self._review, "threshold"
+        self.set("reviewMethod", method)  # the edit is seen in the list
         review.look_at(method, [lesion])
         self._change(partial(self._give, [lesion], artery, method))
         self._showLesion(review.result(method).alternative_lesion or lesion)
@@ -467,20 +470,19 @@ class ReviewSection(Section):
             self._ui.moreButton.collapsed = False  # where the rest is rejected
             return
         unseen, count = len(self._unseen()), self._candidateCount()
-        text = _(
-            "{looked} of {count} candidates looked at. Confirm the score although {unseen} were never shown? "
-            "The record will say so."
-        ).format(looked=count - unseen, count=count, unseen=unseen)
-        self._changeIfCertain(change, text if unseen else "")
+        decisive = None if self._method in self._review.problems else self._review.unseen_decisive(self._method)
+        texts = [_("Lesion {lesion} decides the score.").format(lesion=decisive)] if decisive is not None else []
+        text = _("Candidates looked at: {looked} of {count}. Never shown: {unseen}. The record will say so.")
+        texts += [text.format(looked=count - unseen, count=count, unseen=unseen)] if unseen else []
+        self._changeIfCertain(change, " ".join(texts), _("Confirm the score"), _("Confirm"), decisive)
 
     def _rejectRest(self) -> None:
         """Reject all unassigned lesions, after a question where some were never shown."""
-        review, method = self._review, self._method
-        unseen = self._unseen() & {lesion.id for lesion in self._listed() if lesion.site == Artery.UNASSIGNED}
-        text = _("This rejects {count} candidates that were never shown. The record will say so.")
-        self._changeIfCertain(
-            partial(review.reject_unassigned, method), text.format(count=len(unseen)) if unseen else ""
-        )
+        unassigned = {lesion.id for lesion in self._listed() if lesion.site == Artery.UNASSIGNED}
+        unseen, title = len(self._unseen() & unassigned), _("Reject the rest")
+        text = _("Candidates that this rejects: {count}. Never shown: {unseen}. The record will say so.")
+        text = text.format(count=len(unassigned), unseen=unseen) if unseen else ""
+        self._changeIfCertain(partial(self._review.reject_unassigned, self._method), text, title, _("Reject"))
 
     def _listed(self) -> tuple[Lesion, ...]:
         review, method = self._review, self._method
@@ -490,18 +492,30 @@ class ReviewSection(Section):
         """Reject all lesions of the shown method, after a question that states how many were never shown."""
         review, method = self._review, self._method
         count = sum(isinstance(lesion.site, Artery) for lesion in self._listed())
-        text = _("This rejects {count} candidates, and confirms 0. Never shown: {unseen}. The record will say so.")
-        text = text.format(count=count, unseen=len(self._unseen()))
-        self._changeIfCertain(partial(review.set_no_calcium, method), text if count else "")
+        unseen, result = len(self._unseen()), review.results().get(method)
+        text = _(
+            "This discards the score of {score}, rejects its candidates ({count}) and confirms 0. "
+            "Never shown: {unseen}. The record will say so."
+        )
+        score = "" if result is None else f"{result.total.clinical_agatston:,.0f}"
+        text = text.format(score=score, count=count, unseen=unseen) if count or unseen else ""
+        self._changeIfCertain(partial(review.set_no_calcium, method), text, _("No coronary calcium"), _("Confirm 0"))
 
-    def _changeIfCertain(self, change: Callable[[], object], question: str) -> None:
-        """Make a change that confirms a score, after a question, if any, and show its consequences."""
-        # In testing mode Slicer asks nobody, and answers with False.
-        is_certain = not question or slicer.app.testingEnabled()
-        if is_certain or slicer.util.confirmOkCancelDisplay(question, windowTitle=_("Confirm the score")):
+    def _changeIfCertain(
+        self, change: Callable[[], object], question: str, title: str, proceed: str, decisive: int | None = None
+    ) -> None:
+        """Make a change that confirms a score, after a question, if any, and show its consequences.
+
+        title, proceed: title of the question and text of the button that goes on. decisive: lesion on offer to be seen.
+        """
+        show = "" if decisive is None else _("Show it")
+        answer = askBefore(title, question, proceed, show) if question else proceed
+        if answer == proceed:
             self._change(change)
-        else:
-            self.update()  # sets the box back
+            return
+        self.update()  # sets the box back
+        if answer:
+            self._lesionChosen(self.table.showLesion(decisive))
 
     def _reviewedClicked(self, on: bool) -> None:
         change = partial(self._review.set_reviewed, self._method, on)

@@ -209,16 +209,6 @@ def _command(ct: Path, volume: vtkMRMLScalarVolumeNode, image: sitk.Image, heart
     return command
 
 
-def takeOverCandidates(before: SceneNodes, after: SceneNodes) -> None:
-    """Copy a reader's clinical lesions from an earlier result of the scan to a new one."""
-    from ..mrml.scene import NOTES_ATTRIBUTE, REVIEWED_ATTRIBUTE
-
-    after.calcium.GetSegmentation().DeepCopy(before.calcium.GetSegmentation())
-    for name in (REVIEWED_ATTRIBUTE, NOTES_ATTRIBUTE):
-        if (value := before.calcium.GetAttribute(name)) is not None:
-            after.calcium.SetAttribute(name, value)
-
-
 def markUnreviewed(nodes: SceneNodes) -> None:
     """Mark the clinical lesions of a new result as not reviewed, because an algorithm alone made them."""
     from ..mrml.scene import REVIEWED_ATTRIBUTE

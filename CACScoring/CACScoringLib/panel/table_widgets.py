@@ -10,6 +10,9 @@ from collections.abc import Collection, Sequence
 import qt
 from slicer.i18n import tr as _
 
+MIN_STRETCHED = 64
+"""Width in pixels from which a column shortens its texts rather than push the last column out of sight."""
+
 
 def prepareTable(table) -> None:
     """Prepare a table that can only be read."""
@@ -88,13 +91,14 @@ def fillTable(table, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> No
 def fitColumns(table, stretched: int | None = None) -> None:
     """Make columns as wide as their contents, and the table as high as its rows.
 
-    stretched: number of the column that takes up the remaining width, but never less than its contents need.
+    stretched: number of the column that takes up the remaining width, as long as that is MIN_STRETCHED.
     """
     header = table.horizontalHeader()
     if stretched is not None:
         header.setSectionResizeMode(stretched, qt.QHeaderView.Interactive)
     table.resizeColumnsToContents()
-    if stretched is not None and header.length() <= table.viewport().width:
+    other_columns = header.length() - (0 if stretched is None else header.sectionSize(stretched))
+    if stretched is not None and other_columns + MIN_STRETCHED <= table.viewport().width:
         header.setSectionResizeMode(stretched, qt.QHeaderView.Stretch)
     fitHeight(table)
 

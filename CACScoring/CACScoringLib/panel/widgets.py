@@ -250,6 +250,22 @@ def ask(dialog: Callable[..., str], title: str, setting: str) -> str:
     return path
 
 
+def askBefore(title: str, question: str, proceed: str, alternative: str = "") -> str:
+    """Ask before an action, and return the text of the button that the user presses; empty for *Cancel*, the default.
+
+    In testing mode nobody is asked, and the action goes on.
+    """
+    if slicer.app.testingEnabled():
+        return proceed
+    box = qt.QMessageBox(slicer.util.mainWindow())
+    box.setWindowTitle(title)
+    box.setText(question)
+    buttons = {text: box.addButton(text, qt.QMessageBox.ActionRole) for text in filter(None, (alternative, proceed))}
+    box.setDefaultButton(box.addButton(qt.QMessageBox.Cancel))
+    box.exec_()
+    return next((text for text, button in buttons.items() if button == box.clickedButton()), "")
+
+
 def askForFolder(title: str = "", setting: str = "CACScoring/exportFolder") -> str:
     """Ask for a folder; empty if the user chooses none. title: empty for a folder of results."""
     return ask(qt.QFileDialog.getExistingDirectory, title or _("Folder for report, scores and lesions"), setting)

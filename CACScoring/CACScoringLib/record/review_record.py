@@ -22,7 +22,7 @@ class Confirmation:
         sites: Number of lesions that counted, in the arteries and outside them.
         not_looked_at: IDs of those never shown to the reader, which stay automatic; None if unknown, as of labels from
             a file.
-        candidates: Number of coronary candidates at the start of the reading, rejected ones included.
+        candidates: Number of candidates at the start of the reading (`ScanReview.candidates`), rejected ones included.
         candidates_unseen: Number of these that were never shown to the reader.
         outside: Number of lesions outside the arteries.
         outside_unseen: Number of these that were never shown to the reader.

@@ -14,6 +14,7 @@ from ..record.findings import Categories
 from ..record.score_record import TruthRecord, with_severity
 from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
+from ..scoring.artefacts import POSSIBLE_METAL_HU
 from ..scoring.categories import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
 from .listing import at_most_99_percent, doubtful_text
@@ -171,8 +172,9 @@ def _decision(method: MethodScore) -> Decision | None:
         return None
     rejected, counted = sorted((method.total.agatston, alternative))
     verdict, chance = lesion.verdict, at_most_99_percent(lesion.verdict.probability)
-    where = f"{verdict.arteries}, slices {lesion.slice_range}, probability {chance}"
-    question = f"Is lesion {lesion.id} ({where}) coronary calcium?"
+    metal = f"peak {lesion.peak_hu:,.0f} HU as of metal" if lesion.peak_hu > POSSIBLE_METAL_HU else ""
+    facts = (verdict.arteries, f"slices {lesion.slice_range}", f"probability {chance}", verdict.reason, metal)
+    question = f"Is lesion {lesion.id} ({', '.join(filter(None, facts))}) coronary calcium?"
     scores = f"{whole_score(counted):,}", f"{whole_score(rejected):,}"
     return Decision(lesion.id, min(verdict.artery, Artery.OTHER), question, *scores)
 

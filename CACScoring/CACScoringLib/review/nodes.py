@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -99,16 +99,10 @@ class ReviewNodes(ReviewState):
         return voxels_of_segments(self._segmentations[method], self.scan.image, label_called)
 
     def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
-        writer = self._writers[method]
         with self._while_writing():
             if alone:
-                writer.empty()
-            for label in np.unique(labelled.values).tolist():
-                flat = labelled.flat[labelled.values == label]
-                if label == 0:
-                    writer.clear(flat)
-                else:
-                    writer.set(flat, self._segment_id(method, label))
+                self._writers[method].empty()
+            _write_labels(self._segmentations[method], self._writers[method], labelled)
 
     @contextmanager
     def _while_writing(self) -> Iterator[None]:
@@ -117,17 +111,6 @@ class ReviewNodes(ReviewState):
             yield
         finally:
             self.writing = False
-
-    def _segment_id(self, method: str, label: int) -> str:
-        node = self._segmentations[method]
-        collection = node.GetSegmentation()
-        for segment_id in collection.GetSegmentIDs():
-            try:
-                if label_called(collection.GetSegment(segment_id).GetName()) == label:
-                    return segment_id
-            except MaskError:
-                continue  # a segment of the user's own
-        return add_lesion_segment(node, label)
 
     def slices(self) -> list[SliceRow]:
         if self.nodes.slices is None:
@@ -171,6 +154,53 @@ class ReviewNodes(ReviewState):
     def set_notes(self, method: str, notes: ReviewNotes) -> None:
         with self._while_writing():
             self._segmentations[method].SetAttribute(NOTES_ATTRIBUTE, json.dumps(asdict(notes)))
+
+
+def take_over_review(before: SceneNodes, after: SceneNodes, slices: Collection[int], grid: sitk.Image) -> None:
+    """Copy a reader's work from a result of a scan to a later one, whose calcium map has further slices.
+
+    The map's lesions in these slices are the later result's; its confirmation ends, because nobody has seen them.
+
+    Args:
+        before: Nodes of the earlier result.
+        after: Nodes of the later one, on the same CT.
+        slices: Index k of the further slices.
+        grid: The scan.
+    """
+    in_slices = voxels_of_segments(after.map_lesions, grid, label_called)
+    in_slices = in_slices.where(np.isin(np.unravel_index(in_slices.flat, grid.GetSize()[::-1])[0], list(slices)))
+    for key in (*LESION_METHODS, "pericardium"):
+        old, new = getattr(before, key), getattr(after, key)
+        if old is None or new is None:
+            continue
+        new.GetSegmentation().DeepCopy(old.GetSegmentation())
+        for name in (REVIEWED_ATTRIBUTE, NOTES_ATTRIBUTE):
+            if (value := old.GetAttribute(name)) is not None:
+                new.SetAttribute(name, value)
+    writer = SegmentWriter(after.map_lesions, grid, image_of_volume(after.volume))
+    _write_labels(after.map_lesions, writer, in_slices)
+    after.map_lesions.SetAttribute(REVIEWED_ATTRIBUTE, "0")
+
+
+def _write_labels(node: slicer.vtkMRMLSegmentationNode, writer: SegmentWriter, labelled: Labelled) -> None:
+    """Write labels into a node's segments, 0 into none."""
+    for label in np.unique(labelled.values).tolist():
+        flat = labelled.flat[labelled.values == label]
+        if label == 0:
+            writer.clear(flat)
+        else:
+            writer.set(flat, _segment_id(node, label))
+
+
+def _segment_id(node: slicer.vtkMRMLSegmentationNode, label: int) -> str:
+    collection = node.GetSegmentation()
+    for segment_id in collection.GetSegmentIDs():
+        try:
+            if label_called(collection.GetSegment(segment_id).GetName()) == label:
+                return segment_id
+        except MaskError:
+            continue  # a segment of the user's own
+    return add_lesion_segment(node, label)
 
 
 def _territory(name: str) -> int:

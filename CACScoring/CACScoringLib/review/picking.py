@@ -78,12 +78,15 @@ class Pick(Voxels):
     """Lesion under a click.
 
     Attributes:
-        leaked: True if it exceeds a limit; then the voxels are the part of it within the limits, for display only.
-        reason: Limit that it exceeds, in words.
+        reason: Limit that it exceeds, in words; then the voxels are the part within the limits, for display only.
     """
 
-    leaked: bool = False
     reason: str = ""
+
+    @property
+    def leaked(self) -> bool:
+        """True if it exceeds a limit."""
+        return bool(self.reason)
 
 
 def pick_lesion(
@@ -154,7 +157,7 @@ def pick_lesion(
             excess = f"is larger than {limits.most_volume_mm3:g} mm³"
         reason = f"It {excess}, so it is more likely aorta, valve or bone than a coronary lesion."
         lesion &= is_near
-    return Pick(*_box(np.argwhere(lesion) + [at.start for at in part]), leaks, reason)
+    return Pick(*_box(np.argwhere(lesion) + [at.start for at in part]), reason)
 
 
 _FIRST_REACH = 8

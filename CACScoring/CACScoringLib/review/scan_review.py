@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -354,17 +355,25 @@ class ScanReview:
         return [lesion for lesion in self.lesions(method) if lesion.id not in looked_at]
 
     def candidates(self, method: str) -> LesionVoxels:
-        """Return the coronary candidates at the start of the reading; all candidates of a blind reading."""
+        """Return the candidates at the start of the reading: lesions of arteries, and those elsewhere that the networks
+        have judged, any of which may decide the score; all lesions of a blind reading."""
         if method not in self._candidates:
-            coronary = self._start[method].where(self._start[method].values <= max(Artery))
-            self._candidates[method] = self._reviews[method].candidates_in(coronary).voxels
+            start, review = self._start[method], self._reviews[method]
+            lesions = review.candidates_in(start.where(start.values != NOT_CORONARY))
+            is_candidate = [isinstance(x.site, Artery) or review.verdict_of(x) is not None for x in lesions.lesions]
+            self._candidates[method] = lesions.part(list(compress(lesions.lesions, is_candidate))).voxels
         return self._candidates[method]
 
     def unseen_candidates(self, method: str) -> set[int]:
-        """Return the IDs of coronary candidates at the start that were never shown to a reader."""
+        """Return the IDs of candidates at the start that were never shown to a reader."""
         voxels = self.candidates(method)
         looked_at = voxels.ids[np.isin(voxels.flat, self._state.notes(method).looked_at)]
         return set(voxels.ids.tolist()) - set(looked_at.tolist())
+
+    def unseen_decisive(self, method: str) -> int | None:
+        """Return the ID of the lesion that decides a score, if it was never shown to a reader; else None."""
+        lesion_id = self.result(method).alternative_lesion
+        return None if lesion_id in self.looked_at(method) else lesion_id
 
     @property
     def confirmations(self) -> dict[str, Confirmation]:

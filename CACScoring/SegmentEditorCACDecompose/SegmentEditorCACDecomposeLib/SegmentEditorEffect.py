@@ -247,7 +247,7 @@ class SegmentEditorEffect(LesionEffect):
         if calcium_map is None:
             return _("No calcium map belongs to this segmentation. Score the CT with the networks first.")
         if not self.scan.selected:
-            return _("Choose an artery first.")
+            return _("Choose an artery first: keys 1 to 9, or a button.")
         kji = self._segmentIndices() if kind == PAINTED else self._visibleIndices()
         image, toImage = calcium_map
         values = values_at(image, kji, toImage)

@@ -244,7 +244,7 @@ class SegmentEditorEffect(LesionEffect):
             return 0
         selected = self.scan.selected
         if not selected:
-            self._say(_("Choose an artery first."))
+            self._say(_("Choose an artery first: keys 1 to 9, or a button."))
             return 0
         if ras is not None and offer is not None and offer[0] == selected and offer[1].holds(self.scan.index_at(ras)):
             pick, ras = offer[1], None

@@ -115,7 +115,7 @@ class SegmentEditorEffect(LesionEffect):
         if not self.scan.update():
             return False
         if not self.scan.selected:
-            self._say(_("Choose an artery first."))
+            self._say(_("Choose an artery first: keys 1 to 9, or a button."))
             return True
         confirmed = self.scriptedEffect.confirmCurrentSegmentVisible()
         # After a dialog, the button's release is lost.

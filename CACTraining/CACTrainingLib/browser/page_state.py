@@ -16,7 +16,7 @@ from CACScoringLib.readings.journals import CONSENSUS, FIRST
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion
-from CACScoringLib.report.explanation import explanation
+from CACScoringLib.report.explanation import explanation, gaps_mm
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
 from CACScoringLib.review.export import ABOUT_CANDIDATES
@@ -94,9 +94,11 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     recorded = review.record.methods[method]
     # As the run judged them, so that a lesion keeps its place in the list when its site changes.
     changes = {lesion.id: impact(recorded, lesion) for lesion in recorded.listed}
-    lesions = [_lesion(review, method, lesion) for lesion in (*review.lesions(method), *review.left_out(method))]
+    listed = (*review.lesions(method), *review.left_out(method))
+    gaps = gaps_mm(result.lesion_set.every, review.scan.image.GetSpacing())
+    lesions = [_lesion(review, method, lesion, gaps) for lesion in listed]
     rejected = {"site": NOT_CORONARY, "site_name": "rejected", "why": "Rejected by a reader."}
-    lesions += [_lesion(review, method, lesion) | rejected for lesion in review.review(method).rejected().lesions]
+    lesions += [_lesion(review, method, lesion, {}) | rejected for lesion in review.review(method).rejected().lesions]
     return {
         "title": METHOD_TITLES[method],
         "status": result.status,
@@ -112,10 +114,10 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     }
 
 
-def _lesion(review: ScanReview, method: str, lesion: Lesion) -> dict[str, Any]:
+def _lesion(review: ScanReview, method: str, lesion: Lesion, gaps: dict[int, dict[int, float]]) -> dict[str, Any]:
     method_review, verdict = review.review(method), lesion.verdict
     neighbours = (*review.lesions(method), *review.left_out(method))
-    why = explanation(lesion, review.result(method), neighbours, review.record.noise_hu)
+    why = explanation(lesion, review.result(method), review.record, neighbours, gaps)
     suggested = method_review.suggested_site(lesion)
     return {
         "id": lesion.id,

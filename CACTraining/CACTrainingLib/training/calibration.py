@@ -32,7 +32,7 @@ from CACScoringLib.scoring.map_evidence import INTERCEPT
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
 
 from ..data.datasets import default_cache, find_scans
-from ..project.training_scan import TrainingScan
+from ..project.training_scan import KINDS, TrainingScan
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
 from .evidence import FOLDS, cross_fitted_probabilities, fitted_weights, nearest_limit, stack_features
@@ -73,9 +73,7 @@ def choose(
     """
     kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
     visible = [scan.visible for scan in scans]
-    if not any(visible) or not all(map(any, kinds.values())):
-        counts = ", ".join(f"{sum(part)} {kind}" for kind, part in {"visible": visible, **kinds}.items())
-        raise DataError(f"Calibration needs scans of all kinds; there are {counts}. Give more patients.")
+    _check_kinds({kind: sum(part) for kind, part in {"visible": visible, **kinds}.items()})
     lesions, candidate_performance, clinical_masks = fit_lesions(scans)
     evidence, map_masks = fit_map(scans, clinical_masks, kinds.values(), max_false_scans)
     calibration: Calibration = {**evidence.as_calibration(), "candidates": lesions and asdict(lesions)}
@@ -96,6 +94,16 @@ def choose(
         "same scans",
     }
     return calibration, performance, candidate_performance
+
+
+def _check_kinds(counts: Mapping[str, int]) -> None:
+    """Raise DataError if there is no scan of a kind. counts: Number of scans by kind."""
+    if not all(counts.values()):
+        stated = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        raise DataError(
+            f"Calibration needs scans of all kinds; there are {stated}. Add patients, such as simulated ones of all "
+            "kinds (cac phantom --output FOLDER --pairs 60)."
+        )
 
 
 def fit_lesions(
@@ -299,6 +307,7 @@ def run(arguments: Any, progress: Progress) -> Path:
     with progress.step("scans"):
         cache = arguments.cache or default_cache() / "calibration"
         scans = calibration_scans(find_scans(arguments.data))
+        _check_kinds({kind: sum(scan.kind == kind for scan in scans) for kind in KINDS})  # before minutes of work
         measured_scans = measure_all(scans, models, cache, arguments.workers, progress)
     with progress.step("model"):
         hashes = {read_card(p).network: read_card(p).sha256 for p in models}

@@ -49,5 +49,25 @@ def driver(open_panel, volume):
 
 
 @pytest.fixture
+def questions(monkeypatch):
+    """Questions that the panel asks, as in an application in use."""
+    listed = Questions()
+    monkeypatch.setattr(slicer.app, "_testing", False)
+    for module in ("CACScoringLib.panel.review_section", "CACScoring"):
+        monkeypatch.setattr(f"{module}.askBefore", listed.ask)
+    return listed
+
+
+class Questions(list):
+    """Texts of questions. answer: Text of the button that is pressed; empty for *Cancel*."""
+
+    answer = ""
+
+    def ask(self, title, question, proceed, alternative=""):
+        self.append(f"{title}: {question} [{alternative}] [{proceed}]")
+        return self.answer
+
+
+@pytest.fixture
 def slicers_python(tmp_path, monkeypatch):
     put_slicers_python_on_the_path(tmp_path, monkeypatch)

@@ -205,6 +205,15 @@ class TestOpening:
         assert texts == ["found in the CT", "Open a DICOM file …"]
 
 
+def test_facts_follow_a_series_that_is_loaded_behind_the_open_panel(driver, volume):
+    """The DICOM module names the images of a volume after it has added the volume."""
+    uids = volume.GetAttribute("DICOM.instanceUIDs")
+    volume.RemoveAttribute("DICOM.instanceUIDs")
+    assert "Not loaded through the DICOM module" in driver.ui.factsLabel.text
+    volume.SetAttribute("DICOM.instanceUIDs", uids)
+    assert "kVp" in driver.ui.factsLabel.text
+
+
 def dicom_series(driver):
     """Return the files of the volume under review."""
     from CACScoringLib.panel.dicom_database import filesOf

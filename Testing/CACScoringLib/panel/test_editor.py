@@ -1,9 +1,12 @@
 """Tests of the segment editor inside the panel: its position and its active effect."""
 
+import numpy as np
 import pytest
 import slicer
 from effect_desk import EFFECTS, ROOT, load_effects
 from panel_driver import eventually
+
+from CACScoringLib.core.labels import Artery
 
 PANEL_WIDTH, PANEL_HEIGHT = 420, 499
 """Size of a module's panel in 3D Slicer on a screen of 1366 × 768 pixels, in pixels."""
@@ -39,6 +42,28 @@ class TestOpening:
     def test_a_click_picks_lesions_at_once(self, scored):
         open_editor(scored)
         assert active(scored) == "CAC Lesion"
+
+    @pytest.mark.parametrize("name", ["CAC Lesion", "CAC Region"])
+    def test_nothing_is_painted_before_an_artery_is_chosen(self, scored, name):
+        open_editor(scored)
+        editor, before = scored.widget.review._editor.widget, scored.scores()
+        editor.setActiveEffectByName(name)
+        effect = editor.activeEffect().self()
+        effect.scan.update()
+        review = scored.review
+        ras = np.array(review.position_of("threshold", review.lesions("threshold")[0].id))
+        assert not effect.scan.selected
+        if name == "CAC Lesion":
+            assert effect.addAt(ras) == 0
+        else:
+            effect._mouse = (slicer.app.layoutManager().sliceWidget("CACOriginal"), (0, 0))
+            assert effect._beginStroke()
+            assert effect._stroke is None
+        assert "Choose an artery first" in effect.statusLabel.text
+        scored.settle()
+        assert scored.scores() == before
+        editor.activeEffect().self().chooseArtery(Artery.RCA)
+        assert effect.scan.selected == "RCA"
 
     @pytest.mark.long
     def test_messages_and_arteries_are_in_sight(self, scored):

@@ -107,11 +107,9 @@ class TestReading:
         assert {node.GetName().partition("Case 1")[1] for node in nodes} == {"Case 1"}
 
     @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox"])
-    def test_a_blind_reader_decides_about_every_candidate(self, reader, monkeypatch, button):
-        ui, questions = reader.ui, []
+    def test_a_blind_reader_decides_about_every_candidate(self, reader, questions, button):
+        ui = reader.ui
         reader.next()
-        monkeypatch.setattr(slicer.app, "_testing", False)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
         getattr(ui, button).click()
         reader.driver.settle()
         assert questions == [], "refused before anything is asked"
@@ -266,3 +264,15 @@ def test_the_command_writes_the_tables(reader, results, tmp_path, monkeypatch):
         ("Bob", "Bob again"),
     }
     assert all(row["scans"] == ("3" if row["second"] == "Bob" else "1") for row in listed)
+
+
+def test_a_list_of_readers_opens_no_reading(open_panel, results):
+    """Without a plan, such as where it is refused, the names in the field are not those of one reader."""
+    reader = Reader(open_panel(), results, "Ann, Bob")
+    assert len(reader.listed()) == 3
+    assert not reader.ui.openReadingButton.enabled
+    reader.ui.readingTable.cellDoubleClicked.emit(0, 0)
+    assert "Enter the name of one reader" in reader.ui.readingsLabel.text
+    assert reader.reading is None
+    reader.name("Ann")
+    assert reader.ui.openReadingButton.enabled

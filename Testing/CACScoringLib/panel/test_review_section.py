@@ -60,17 +60,55 @@ class TestViews:
         assert composite.GetLinkedControl()
 
     @pytest.mark.long
-    def test_a_slice_without_map_is_scored_again(self, reviewed, panel, monkeypatch):
+    def test_a_slice_without_map_is_scored_again(self, reviewed, panel, questions, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
+        questions.answer = "Confirm"
         reviewed.ui.methodBox.setCurrentIndex(0)
         reviewed.assign("12–13", "RCA")
+        reviewed.ui.reviewedBox.click()
+        before = reviewed.review
+        reviewed.state.reviewMethod = "decomposition"
+        slices = reviewed.lesions()[0]["Slices"]
+        reviewed.assign(slices, "LCX")
+        reviewed.ui.reviewedBox.click()
         reviewed.choose_slice(5)
         assert not reviewed.ui.sliceBox.checked
         reviewed.ui.sliceBox.click()
+        questions.answer = ""
+        reviewed.ui.rescoreButton.click()
+        assert questions[-1].startswith("Score again: The score of the calcium map was confirmed. Its edits stay")
+        questions.answer = "Score again"
         reviewed.begin(reviewed.ui.rescoreButton)
         assert reviewed.process.settings()["scoring"]["slices"] == {"5": True}
         reviewed.finish(networks=True)
+        review = reviewed.review
+        assert review is not before
         assert reviewed.scores()["RCA"][0] == "486.0", "the candidates' review is taken over"
+        assert review.confirmations["threshold"] == before.confirmations["threshold"]
+        assert {x.site for x in review.lesions("decomposition") if x.slice_range == slices} == {Artery.LCX}
+        results = [x.result("decomposition").arteries[Artery.LCX] for x in (before, review)]
+        assert results[0] == results[1]
+        assert not review.reviewed["decomposition"], "further slices may add lesions"
+
+    def test_scoring_a_confirmed_scan_again_asks_and_keeps_the_confirmed_result(self, driver, questions):
+        driver.score()
+        driver.ui.noCalciumButton.click()
+        assert not driver.review.reviewed["threshold"]
+        questions.answer = "Confirm 0"
+        driver.ui.noCalciumButton.click()
+        confirmed = driver.review
+        questions.answer = ""
+        driver.ui.scoreButton.click()
+        assert questions[-1].startswith("Score again: The score of chest was confirmed.")
+        assert not driver.widget.scorer.isRunning
+        questions.answer = "Score again"
+        driver.score()
+        driver.score()
+        names = [record.GetName() for record in mrml.records_in(slicer.mrmlScene)]
+        assert names == [f"Calcium score of chest{number}" for number in ("", " (2)", " (3)")]
+        assert len(questions) == 4, "the second result is not confirmed"
+        driver.ui.resultSelector.setCurrentNode(confirmed.nodes.record)
+        assert driver.review.reviewed["threshold"]
 
     @pytest.mark.long
     def test_without_networks_the_plot_marks_lesions(self, driver):
@@ -336,36 +374,40 @@ class TestAutomaticScore:
         assert automatic.current == rows[1]["No"]
         assert ui.lookedLabel.text == "1 of 15 looked at", "the one that the reader assigned"
         ui.lesionTable.setCurrentCell(2, 0)
-        assert ui.lookedLabel.text == "3 of 15 looked at", "the one that the reader went on from, too"
+        assert ui.lookedLabel.text == "3 of 15 looked at", "the assignment led to it, and the reader went on from it"
+
+    def test_the_first_row_is_unseen_after_a_step_to_the_second(self, automatic):
+        automatic.widget.review.showSideBySide()
+        automatic.ui.lesionTable.setCurrentCell(1, 0)
+        assert automatic.ui.lookedLabel.text == "1 of 15 looked at"
+        automatic.key("Home")
+        assert automatic.ui.lookedLabel.text == "2 of 15 looked at"
 
     @pytest.mark.parametrize("button", ["acceptButton", "reviewedBox"])
-    def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, monkeypatch, button):
-        ui, questions = automatic.ui, []
-        monkeypatch.setattr(slicer.app, "_testing", False)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+    def test_confirming_with_lesions_not_looked_at_asks_first(self, automatic, questions, button):
+        ui = automatic.ui
         ui.lesionTable.setCurrentCell(1, 0)
         getattr(ui, button).click()
         automatic.settle()
         (question,) = questions
-        assert question.startswith("2 of 15 candidates looked at. Confirm the score although 13 were never shown?")
+        text = "Candidates looked at: 1 of 15. Never shown: 14. The record will say so."
+        assert question == f"Confirm the score: {text} [] [Confirm]"
         assert not automatic.review.reviewed["threshold"]
         assert not ui.reviewedBox.checked
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
+        questions.answer = "Confirm"
         getattr(ui, button).click()
         assert automatic.review.reviewed["threshold"]
 
-    def test_no_coronary_calcium_asks_what_it_rejects_and_how_much_was_never_in_view(self, automatic, monkeypatch):
-        ui, review, questions = automatic.ui, automatic.review, []
-        monkeypatch.setattr(slicer.app, "_testing", False)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: questions.append(text))
+    def test_no_coronary_calcium_asks_what_it_rejects_and_how_much_was_never_in_view(self, automatic, questions):
+        ui, review = automatic.ui, automatic.review
         for row in range(len(automatic.lesions())):
             ui.noCalciumButton.click()
-            unseen = 15 - (row + 1 if row else 0)
-            assert f"This rejects 15 candidates, and confirms 0. Never shown: {unseen}." in questions[-1]
+            assert questions[-1].startswith("No coronary calcium: This discards the score of 5,508, rejects its ")
+            assert f"candidates (15) and confirms 0. Never shown: {15 - row}." in questions[-1]
             assert not any(review.reviewed.values())
             ui.lesionTable.setCurrentCell(row + 1, 0)
-        assert len(questions) == 15, "asked even when all were seen"
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: True)
+        assert len(questions) == 15, "asked even when all but the first were seen"
+        questions.answer = "Confirm 0"
         ui.noCalciumButton.click()
         assert review.reviewed["threshold"]
         assert not review.reviewed.get("decomposition"), "the map was hidden"
@@ -401,9 +443,9 @@ class TestAutomaticScore:
         automatic.key("A")
         confirmation = automatic.review.confirmations["threshold"]
         assert confirmation.reader == "Reader Rita"
-        assert len(confirmation.not_looked_at) == confirmation.sites - 2 > 0
-        assert (confirmation.candidates, confirmation.candidates_unseen) == (15, 13)
-        assert "2 of 15 candidates looked at" in automatic.ui.headLabel.text
+        assert len(confirmation.not_looked_at) == confirmation.sites - 1 > 0
+        assert (confirmation.candidates, confirmation.candidates_unseen) == (15, 14)
+        assert "1 of 15 candidates looked at" in automatic.ui.headLabel.text
 
     def test_a_confirmed_score_is_confirmed_again_by_the_same_button(self, automatic):
         ui, review = automatic.ui, automatic.review
@@ -421,15 +463,71 @@ class TestAutomaticScore:
         assert set(after.not_looked_at) < set(before.not_looked_at)
         assert not ui.totalLabel.visible
 
-    def test_a_confirmed_score_is_reopened_without_a_question(self, automatic, monkeypatch):
+    def test_a_confirmed_score_is_reopened_without_a_question(self, automatic, questions):
+        questions.answer = "Confirm"
         automatic.key("A")
-        monkeypatch.setattr(slicer.app, "_testing", False)
-        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: False)
         automatic.ui.reviewedBox.click()
+        assert len(questions) == 1
         assert not automatic.review.reviewed["threshold"]
 
-    def test_a_score_without_lesions_asks_to_look_through_the_heart(self, automatic):
-        automatic.widget.review._list([])
+    @pytest.fixture
+    def decided_elsewhere(self, driver, tmp_path):
+        """Opens a result of a number of lesions in which a doubtful one of the aortic valve decides."""
+
+        def opened(counted: int):
+            automatic_patient.write_elsewhere(tmp_path / "elsewhere", counted)
+            driver.score(folder=tmp_path / "elsewhere")
+            return driver
+
+        return opened
+
+    def test_the_deciding_lesion_outside_the_arteries_is_looked_at_before_a_confirmation(
+        self, decided_elsewhere, questions
+    ):
+        driver = decided_elsewhere(counted=1)
+        number = driver.review.result("threshold").alternative_lesion
+        assert driver.lesions()[0]["No"] == number
+        site = next(x.site for x in driver.review.lesions("threshold") if x.id == number)
+        assert site == NonCoronary.AORTIC_VALVE
+        for row in range(1, len(driver.lesions())):
+            driver.ui.lesionTable.setCurrentCell(row, 0)
+        driver.ui.acceptButton.click()
+        assert questions[-1].startswith(f"Confirm the score: Lesion {number} decides the score.")
+        assert "Never shown: 1." in questions[-1]
+        assert questions[-1].endswith("[Show it] [Confirm]")
+        assert not driver.review.reviewed["threshold"]
+        questions.answer = "Show it"
+        driver.ui.acceptButton.click()
+        assert driver.current == number
+        assert "All candidates looked at" in driver.ui.totalLabel.text
+        driver.ui.acceptButton.click()
+        assert driver.review.reviewed["threshold"]
+        assert len(questions) == 2
+
+    def test_a_zero_beside_a_candidate_outside_the_arteries_is_not_confirmed_unseen(self, decided_elsewhere, questions):
+        driver = decided_elsewhere(counted=0)
+        assert driver.review.result("threshold").total.agatston == 0
+        assert driver.ui.lookedLabel.text == "0 of 1 looked at"
+        assert not driver.ui.totalLabel.visible
+        driver.key("A")
+        assert "Never shown: 1." in questions[-1]
+        assert not driver.review.reviewed["threshold"]
+        driver.ui.noCalciumButton.click()
+        assert "discards the score of 0, rejects its candidates (0)" in questions[-1]
+        driver.key("Home")
+        driver.key("A")
+        assert driver.review.reviewed["threshold"]
+
+    def test_the_decision_is_made_in_the_list_of_the_clinical_score(self, automatic):
+        automatic.state.reviewMethod = "decomposition"
+        automatic.ui.headLabel.linkActivated.emit("7 3")
+        assert automatic.state.reviewMethod == "threshold"
+        assert next(row["Artery"] for row in automatic.lesions() if row["No"] == 7) == "LCX"
+
+    def test_a_score_without_candidates_asks_to_look_through_the_heart(self, automatic, monkeypatch):
+        voxels = automatic.review.candidates("threshold")
+        monkeypatch.setitem(automatic.review._candidates, "threshold", voxels.of([]))
+        automatic.widget.review.update()
         assert "All candidates" not in automatic.ui.totalLabel.text
         assert "Look through the heart" in automatic.ui.totalLabel.text
 
@@ -463,3 +561,25 @@ def test_lesions_in_the_heart_are_listed_before_others(driver):
     review.heart[10:] = False
     driver.widget.review.update()
     assert [lesion["Slices"] for lesion in driver.lesions()] == ["5–6", "16–17", "12–13"]
+
+
+@pytest.mark.parametrize(("pressed", "answer"), [("Show it", "Show it"), ("Confirm", "Confirm"), ("Cancel", "")])
+def test_the_default_of_a_question_is_to_cancel(panel, monkeypatch, pressed, answer):
+    import qt
+
+    from CACScoringLib.panel.widgets import askBefore, singleShot
+
+    defaults = []
+
+    def press():
+        box = qt.QApplication.activeModalWidget()
+        buttons = {button.text.replace("&", ""): button for button in box.buttons()}
+        defaults.extend(text for text, button in buttons.items() if button.default)
+        buttons[pressed].click()
+
+    assert askBefore("Confirm the score", "Lesion 3 decides the score.", "Confirm") == "Confirm", "in testing"
+    monkeypatch.setattr(slicer.app, "_testing", False)
+    timer = singleShot(50, press)
+    timer.start()
+    assert askBefore("Confirm the score", "Lesion 3 decides the score.", "Confirm", "Show it") == answer
+    assert defaults == ["Cancel"]

@@ -106,6 +106,17 @@ class TestList:
         assert rows_in_sight(listed.ui.lesionTable)[0] == 0
         assert total_is_in_sight(listed)
 
+    def test_the_last_column_is_visible_beside_long_names_and_a_scroll_bar(self, listed):
+        from dataclasses import replace
+
+        table, lines = listed.ui.lesionTable, many_lines(listed, 30)
+        for name in ("LAD?", "out: thoracic aorta or mitral annulus, not assigned?"):
+            named = [replace(line, cells=(line.cells[0], name, *line.cells[2:])) for line in lines]
+            listed.widget.review._list(named)
+            listed.settle()
+            assert table.verticalScrollBar().visible
+            assert table.horizontalHeader().length() <= table.viewport().width
+
     def test_columns_from_the_menu_are_reached(self, listed):
         table = listed.ui.lesionTable
         for action in table.horizontalHeader().actions():

@@ -13,7 +13,7 @@ from scene_edits import numbers
 from CACScoringLib.core.ct import ScanWarning, scan_from_image
 from CACScoringLib.core.errors import JournalError, MaskError, UnreadableError
 from CACScoringLib.core.files import OutputFolder
-from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
@@ -153,6 +153,17 @@ class TestDrawing:
         assert review.result("threshold").total.volume_mm3 == pytest.approx(before.volume_mm3 + 27.0 * len(voxels))
         review.paint("threshold", [tuple(map(float, voxel)) for voxel in voxels], 1.0, False, 0)
         assert review.result("threshold").total == before
+
+    @pytest.mark.parametrize("size", [(5, 5, 5), (1, 1, 40)], ids=["too large", "too far"])
+    def test_a_click_that_leaks_into_an_aorta_changes_nothing(self, review, size):
+        box = tuple(slice(7, 7 + n) for n in size)
+        shape = review.scan.hu.shape
+        flat = np.ravel_multi_index(np.indices(shape)[(slice(None), *box)].reshape(3, -1), shape)
+        review.give("threshold", flat, int(NonCoronary.THORACIC_AORTA))
+        before = review.review("threshold").labelled
+        with pytest.raises(MaskError, match="more likely aorta, valve or bone"):
+            review.pick("threshold", (7, 7, 7), Artery.RCA)
+        assert review.review("threshold").labelled is before
 
     def test_nothing_that_is_too_faint_is_taken(self, review):
         with pytest.raises(MaskError, match="130 HU"):

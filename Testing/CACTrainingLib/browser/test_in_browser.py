@@ -5,6 +5,7 @@ Screenshots of every page, on a desktop, a tablet and a phone, light and dark, g
 
 import itertools
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -258,11 +259,12 @@ def test_confirming_asks_about_lesions_never_shown(ann, results):
     ann.page.on("dialog", lambda dialog: questions.append(dialog.message))
     ann.page.wait_for_selector("body[data-looked]:not([data-looked='0'])")
     ann.change("a")
-    looked = int(questions[0].split()[0])
+    looked, count_in_text = map(int, re.match(r"(\d+) of (\d+) candidates looked at", questions[0]).groups())
+    assert count_in_text == count
     assert int(ann.page.inner_text("#looked").split()[0]) >= looked
     assert 0 < looked < count
     part = f"{looked} of {count} candidates looked at"
-    assert questions[0].startswith(f"{part}. Confirm the score although {count - looked} were never shown?")
+    assert questions[0].startswith(f"{part}. Never shown: {count - looked}. Confirm the score?")
     assert part in ann.page.inner_text("#status")
     for _ in range(count):
         ann.press("n")

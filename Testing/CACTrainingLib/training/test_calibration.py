@@ -247,13 +247,26 @@ def test_a_classifier_keeps_its_threshold(monkeypatch, tmp_path, stored):
     cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
     if stored is not None:
         store.update_card(cards["slices"], {"slice_threshold": stored}, {})
-    monkeypatch.setattr(calibration, "find_scans", lambda folders: [])
+    monkeypatch.setattr(calibration, "find_scans", lambda folders: cohort())
     monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
     monkeypatch.setattr(calibration, "measure_all", lambda *_: cohort())
     command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
     assert cli.main([*command, "--progress", "none"]) == 0
     assert models.read_card(cards["slices"]).calibration == {"slice_threshold": stored or SLICE_THRESHOLD}
     assert models.read_card(cards["decomposition"]).calibration["floor_hu"] == 20.0
+
+
+@pytest.mark.parametrize("kind", ["clean", "distractor", "coronary"])
+def test_a_missing_kind_is_refused_before_scans_are_measured(monkeypatch, tmp_path, capsys, kind):
+    path = untrained("decomposition", "decomposition", tmp_path)
+    monkeypatch.setattr(calibration, "find_scans", lambda folders: [scan for scan in cohort() if scan.kind != kind])
+    monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
+    monkeypatch.setattr(calibration, "measure_all", lambda *_: pytest.fail("measured"))
+    command = ["calibrate", "--data", str(tmp_path), f"--decomposition={path}", "--progress", "none"]
+    assert cli.main(command) == 3
+    error = capsys.readouterr().err
+    assert f"0 {kind}" in error
+    assert "cac phantom" in error
 
 
 def lesions_by_evidence(weights, count=4000):

@@ -14,7 +14,7 @@ import vtk
 from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from ...core.labels import Site, label_called
+from ...core.labels import Artery, Site, label_called
 from ...review.picking import Place, Voxels
 
 
@@ -44,9 +44,11 @@ class EffectScan:
 
     @property
     def selected(self) -> str:
-        """ID of the selected segment, "" without one."""
-        node = self._effect.parameterSetNode()
-        return (node.GetSelectedSegmentID() or "") if node is not None else ""
+        """ID of the selected segment, "" without one. That of unassigned lesions stands for no choice."""
+        if self.segmentation is None:
+            return ""
+        selected = self._effect.parameterSetNode().GetSelectedSegmentID() or ""
+        return "" if selected == self.existing_segment_of(Artery.UNASSIGNED) else selected
 
     def update(self) -> bool:
         """Read changes of the scene. Returns False if there is no volume or no segmentation to edit."""

@@ -360,12 +360,12 @@ function giveUp () {
 
 const isOutside = lesion => state.given_sites.indexOf(lesion.site) > 4
 
-// Candidates of the arteries at the start that were never shown.
+// Candidates at the start that were never shown.
 function unseen () {
   return new Set(own().unseen.filter(id => !shownIn(method).has(id)))
 }
 
-// How many candidates of the arteries were shown, and lesions outside them.
+// How many candidates were shown, and lesions outside the arteries.
 function looks () {
   const count = own().candidates
   const outside = own().lesions.filter(lesion => lesion.left_out === null && isOutside(lesion))
@@ -383,19 +383,23 @@ function showLooks () {
 
 // A score is confirmed as far as it was looked at; the reader is asked where candidates were never shown.
 function confirmScore () {
-  const text = `${looks().arteries}. Confirm the score although ${unseen().size} were never shown? The record will say so.`
+  const decision = state.headline.decision
+  const isOpen = method === 'threshold' && decision && unseen().has(decision.lesion)
+  const text = `${isOpen ? `${decision.question} It decides the score. ` : ''}${looks().arteries}. Never shown: ${unseen().size}. Confirm the score? The record will say so.`
   if (!unseen().size || confirm(text)) return act('accept')
+  if (isOpen) choose(decision.lesion)
 }
 
 function rejectRest () {
   const rest = own().lesions.filter(lesion => lesion.site === state.unassigned)
   const count = rest.filter(lesion => unseen().has(lesion.id)).length
-  if (!count || confirm(`This rejects ${rest.length} candidates, ${count} of them never shown. The record will say so.`)) act('reject-rest')
+  if (!count || confirm(`Candidates that this rejects: ${rest.length}. Never shown: ${count}. The record will say so.`)) act('reject-rest')
 }
 
 function zero () {
   const count = own().lesions.filter(lesion => !isOutside(lesion) && !isRejected(lesion)).length
-  const text = `This rejects ${count} candidates and records a reviewed score of 0. Never shown: ${unseen().size}. The record will say so.`
+  const score = Math.round(own().total.clinical_agatston).toLocaleString('en')
+  const text = `This discards the score of ${score}, rejects its candidates (${count}) and confirms 0. Never shown: ${unseen().size}. The record will say so.`
   if (!(count || unseen().size) || confirm(text)) act('no-calcium')
 }
 
