@@ -306,3 +306,12 @@ class TestAcquisitionFile:
     def test_invalid_files_are_refused(self, tmp_path, text, message):
         with pytest.raises((UnreadableError, OutputError), match=message):
             self.read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "thickness_mm"),
+    [((1, 0, 0, 0, 1, 0), 3.0), ((1, 0, 0, 0, 0, -1), None), ((0, 1, 0, 0, 0, -1), None)],
+)
+def test_the_thickness_of_coronal_slices_is_not_that_of_axial_slices(tmp_path, orientation, thickness_mm):
+    write_series(tmp_path, chest_hu(), orientation=orientation)
+    assert read_ct(tmp_path).acquisition.slice_thickness_mm == thickness_mm
