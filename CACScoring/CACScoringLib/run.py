@@ -217,9 +217,9 @@ def _unnamed(result: ScoreResult) -> ScoreResult:
     """Return a result whose scan and command do not name the patient."""
     record, acquisition = result.record, result.record.acquisition
     name = record.input.name and unnamed_scan(record.input.name, acquisition)
-    command = record.provenance and unnamed(record.provenance.command, acquisition)
-    scan = replace(result.scan, source=Path(name) if name else None)
-    provenance = record.provenance and replace(record.provenance, command=command)
+    scan, provenance = replace(result.scan, source=Path(name) if name else None), record.provenance
+    if provenance is not None and provenance.command is not None:
+        provenance = replace(provenance, command=unnamed(provenance.command, acquisition))
     return replace(result, scan=scan).stating(input=replace(record.input, name=name), provenance=provenance)
 
 

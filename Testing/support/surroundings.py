@@ -1,4 +1,4 @@
-"""What lies around a patient in the picture, and fields of view as of gated scans: changes that leave the heart alone."""
+"""Changes of a scan around the patient: air, couch, cushion, arms and gown, and fields of view as of gated scans."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from itertools import pairwise
 from typing import Any
 
@@ -335,4 +336,4 @@ def _drift(hu: np.ndarray) -> dict[str, float | None]:
 
 
 TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
-SPINE_CHECKS = checks("spine", pitch=lambda spine: spine[0], width=lambda spine: spine[1])
+SPINE_CHECKS = checks("spine", pitch=itemgetter(0), width=itemgetter(1))

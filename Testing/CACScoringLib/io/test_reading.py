@@ -324,3 +324,12 @@ def test_labels_that_are_nearly_whole_numbers(tmp_path, ending):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"labels{ending}")), np.rint(labels))
     sitk.WriteImage(image_of(labels + np.float32(0.01), (1, 1, 3)), tmp_path / f"other{ending}")
     assert read_mask(tmp_path / f"other{ending}").GetPixel(0, 0, 0) == np.float32(0.01)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "thickness_mm"),
+    [((1, 0, 0, 0, 1, 0), 3.0), ((1, 0, 0, 0, 0, -1), None), ((0, 1, 0, 0, 0, -1), None)],
+)
+def test_the_thickness_of_coronal_slices_is_not_that_of_axial_slices(tmp_path, orientation, thickness_mm):
+    write_series(tmp_path, chest_hu(), orientation=orientation)
+    assert read_ct(tmp_path).acquisition.slice_thickness_mm == thickness_mm
