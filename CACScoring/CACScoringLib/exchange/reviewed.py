@@ -278,8 +278,8 @@ def _shift_warnings(contours: list[tuple[float, np.ndarray]], scan: CTScan, name
     """
     unmoved = _voxels_within(contours, (0.0, 0.0), scan)
     shifts = {step: _voxels_within(contours, step, scan) for step in HALF_PIXELS}
-    (down, right), (dense, other) = max(shifts.items(), key=lambda shift: shift[1][0] - shift[1][1])
-    if dense - unmoved[0] <= max(MIN_GAINED, MIN_GAIN * unmoved[0]) or other > unmoved[1]:
+    (down, right), (dense, empty) = max(shifts.items(), key=lambda shift: shift[1][0] - shift[1][1])
+    if dense - unmoved[0] <= max(MIN_GAINED, MIN_GAIN * unmoved[0]) or empty > unmoved[1]:
         return ()
     axes = (down, ("anterior", "posterior")), (right, ("right", "left"))
     sides = [ends[step > 0] for step, ends in axes if step]
