@@ -41,7 +41,7 @@ LIMITS = {
     "heart agreement": (0.8, 1.0),
     "territory agreement": (0.2, 1.0),
     "slice contrast": (0.2, 1.0),
-    "named": (0.5, 1.0),
+    "probability": (0.5, 1.0),
     "scale": (0.7, 1.4),
     "error": (0.0, 1.0),
     "response by artery": (0.75, 1.0),
@@ -182,11 +182,11 @@ def _scores(bench: Bench, model: LoadedModel) -> dict[str, float]:
         for artery in MAIN_ARTERIES:
             pair = [scored.methods[method].arteries[artery].clinical_agatston for scored in (result, usual)]
             figures[f"{words} in {artery.key}"] = min(pair) / max(1.0, *pair)
-    assert result.territories is not None
     assert usual.territories is not None
+    labels = np.zeros_like(usual.territories) if result.territories is None else result.territories
     figures["heart agreement"] = _dice(result.heart.mask, usual.heart.mask)
     for number, name in enumerate(TERRITORIES):
-        figures[f"territory agreement of {name}"] = _dice(result.territories == number, usual.territories == number)
+        figures[f"territory agreement of {name}"] = _dice(labels == number, usual.territories == number)
     probabilities = np.array(result.record.slice_probabilities, float)
     has_calcium = np.zeros(len(probabilities), bool)
     for lesion in usual.methods["threshold"].lesions:
@@ -208,7 +208,9 @@ def _lesions(bench: Bench, model: LoadedModel) -> dict[str, float]:
     kinds, usual = (voxel_kinds(flat, scan, territories, None, m) for m in (model, bench.networks.lesions))
     spread, usual_spread = (np.log(np.maximum(answer, 1e-8)).std(axis=1).mean() for answer in (kinds, usual))
     named = {
-        f"named as {artery.key}": float(kinds[rise.reshape(-1)[flat] > EDGE_HU, LESION_KINDS.index(artery.key)].mean())
+        f"probability of {artery.key}": float(
+            kinds[rise.reshape(-1)[flat] > EDGE_HU, LESION_KINDS.index(artery.key)].mean()
+        )
         for artery, rise in bench.rises.items()
     }
     return _scores(bench, model) | named | {"scale of answers": float(spread / usual_spread)}

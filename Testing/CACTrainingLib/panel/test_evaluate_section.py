@@ -239,10 +239,30 @@ class TestInstall:
         monkeypatch.setattr(ensure, lambda packages, *how: asked.append(how) or "Not now.")
         untrained("decomposition", "map", project.models_folder)
         section.update()
-        choose(section.ui.installModelBox, "map")
+        choose(section.ui.installModelBox, "mine")
         assert "Not now." in self.press(section, "install")
+        choose(section.ui.installModelBox, "map")
         self.press(section, "calibrate")
         assert asked == [("CAC Training", "Installing a model"), ("CAC Training", "Calibration")]
+
+    def test_an_uncalibrated_map_is_calibrated_before_installation(self, section, project):
+        untrained("decomposition", "map", project.models_folder)
+        section.update()
+        choose(section.ui.installModelBox, "map")
+        assert "Calibrate it first" in section.ui.cardLabel.text
+        assert not section.ui.installButton.enabled
+        choose(section.ui.installModelBox, "mine")
+        assert section.ui.installButton.enabled
+
+    def test_a_long_history_is_shortened(self, section, project):
+        path = project.models_folder / "mine.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content |= {"training": {**content["training"], "data": "scan " * 400}, "preset": "x" * 2000}
+        path.write_text(json.dumps(content), encoding="utf-8")
+        section.update()
+        choose(section.ui.installModelBox, "mine")
+        assert len(section.ui.cardLabel.text) < 900
+        assert "scan " * 400 in section.ui.cardLabel.toolTip
 
     def test_a_file_that_is_no_card_is_refused(self, section, tmp_path):
         (tmp_path / "no.json").write_text("{}", encoding="utf-8")
