@@ -1,4 +1,4 @@
-"""Changes of a scan around the patient: air, couch, cushion, arms and gown, and fields of view as of gated scans."""
+"""Objects beside a patient, and fields of view of gated scans: changes of a picture that leave the heart alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.grid import Grid
 
 AIR_HU = -1024
+INSIDE_HU = {"couch": -920, "cushion": -850, "table": 150, "gown": AIR_HU, "arm": AIR_HU}
+SHELL_HU = {"couch": -100, "cushion": -100, "table": 150, "gown": AIR_HU, "arm": AIR_HU}
 
 
 def padded(scan: CTScan, pixels: int, hu: int = AIR_HU) -> CTScan:
@@ -18,48 +20,35 @@ def padded(scan: CTScan, pixels: int, hu: int = AIR_HU) -> CTScan:
 
 
 def beside(scan: CTScan, kind: str, side: str, pixels: int) -> CTScan:
-    """Put a couch, cushion, table, arm or gown into air of this width on a side: "front", "back", "right" or "left"."""
-    wide = padded(scan, pixels)
-    hu = sitk.GetArrayFromImage(wide.image)
-    if side in ("right", "left"):
-        hu = hu.swapaxes(1, 2)
-    if side in ("back", "left"):
-        hu = hu[:, ::-1]
-    strip = hu[:, : max(1, pixels - 2), pixels:-pixels]
-    noise = np.random.default_rng(0).normal(0, 8, strip.shape).astype(np.int16)
-    depth = np.arange(strip.shape[1])[:, None]
-    if kind == "arm":
-        radius = strip.shape[1] / 2
-        row, column = depth - radius + 0.5, np.arange(strip.shape[2]) - strip.shape[2] / 2
-        distance = np.hypot(row, column)
-        strip[:, distance < radius] = 40
-        strip[:, distance < 0.4 * radius] = 800
-    elif kind == "gown":
-        strip[:, (depth + np.arange(strip.shape[2]) // 3) % max(4, pixels // 3) < 2] = -300
-    else:
-        inner = {"couch": -920, "cushion": -850, "table": 150}[kind]
-        strip[:] = inner
-        strip[:, [0, -1]] = strip[:, :, [0, -1]] = 150 if kind == "table" else -100
-    strip += noise * (strip > AIR_HU)
-    return scan_from_image(
-        Grid.of(wide.image).image(sitk.GetArrayFromImage(wide.image) * 0 + _back(hu, side)), scan.acquisition
-    )
-
-
-def _back(hu: np.ndarray, side: str) -> np.ndarray:
+    """Put an object of INSIDE_HU into air of this width at the "front", "back", "right" or "left" of a scan."""
+    image = padded(scan, pixels).image
+    values = sitk.GetArrayFromImage(image)
+    hu = values.swapaxes(1, 2) if side in ("right", "left") else values
     hu = hu[:, ::-1] if side in ("back", "left") else hu
-    return np.ascontiguousarray(hu.swapaxes(1, 2) if side in ("right", "left") else hu)
+    strip = hu[:, : pixels - 2, pixels:-pixels]
+    strip[:] = SHELL_HU[kind]
+    strip[:, 1:-1, 1:-1] = INSIDE_HU[kind]
+    row, column = np.ogrid[: strip.shape[1], : strip.shape[2]]
+    if kind == "gown":
+        strip[:, (row + column // 3) % max(4, pixels // 3) < 2] = -300
+    if kind == "arm":
+        distance = np.hypot(row - strip.shape[1] / 2 + 0.5, column - strip.shape[2] / 2)
+        strip[:, distance < strip.shape[1] / 2] = 40
+        strip[:, distance < strip.shape[1] / 5] = 800
+    noise = np.random.default_rng(0).normal(0, 8, strip.shape)
+    strip += (noise * (strip > AIR_HU)).astype(strip.dtype)
+    return scan_from_image(Grid.of(image).image(values), scan.acquisition)
 
 
 def cropped(scan: CTScan, heart: np.ndarray, field_mm: float, fill: int | None = None, pixels: int = 0) -> CTScan:
-    """Crop a scan to a field of view around its heart, as of gated scans.
+    """Crop a scan to a field of view around its heart.
 
     Args:
         scan: The scan.
         heart: Mask of its heart, bool [k, j, i].
         field_mm: Side of the field.
         fill: Value outside the circle in it; None for a square field.
-        pixels: Width of air around it.
+        pixels: Width of air, or of the fill, around it.
     """
     centre = np.argwhere(heart).mean(0)[:0:-1]
     half = field_mm / 2 / np.array(scan.image.GetSpacing()[:2])
@@ -72,4 +61,4 @@ def cropped(scan: CTScan, heart: np.ndarray, field_mm: float, fill: int | None =
         hu[:, (j[:, None] / half[1]) ** 2 + (i / half[0]) ** 2 > 1] = fill
         image = Grid.of(image).image(hu)
     part = scan_from_image(image, scan.acquisition)
-    return padded(part, pixels, fill if fill is not None else AIR_HU) if pixels else part
+    return padded(part, pixels, AIR_HU if fill is None else fill) if pixels else part

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM, cut_ends
+from ..core.grid import GRID_MM
 from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .chest import LUNG_EDGE_HU, depth_inside, voxels, widened, within
@@ -131,7 +131,7 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
         heart, doubt = _by_network(scan, model, lungs.mask)
     if heart is None or (doubt and dice(heart.mask, lungs.mask) < MIN_AGREEMENT):
         return _between_lungs(scan, lungs, doubt)
-    if len(cut_ends(heart.mask[:, 1:-1, 1:-1], (1.0, 1.0, 1.0), 0.0)) > 1 and without_arteries(heart.territories):
+    if heart.mask[0].any() and heart.mask[-1].any() and without_arteries(heart.territories):
         raise NoHeartError(f"{doubt}\nBoth ends of the scan cut it, as they cut a phantom.")
     return heart
 

@@ -94,13 +94,6 @@ class Grid:
                 np.greater_equal(row_weights @ (column_weights @ plane.T).T, _HALF, out=target)
         return inside
 
-    def part(self, columns: slice, rows: slice) -> Grid:
-        """Return the grid of some columns and rows in all slices."""
-        axes = np.array(self.direction).reshape(3, 3) * self.spacing_mm
-        origin = np.array(self.origin_mm) + axes @ (columns.start, rows.start, 0)
-        size = (columns.stop - columns.start, rows.stop - rows.start, self.size[2])
-        return Grid(size, self.spacing_mm, tuple(origin.tolist()), self.direction)
-
     def box(self, part: sitk.Image) -> list[slice]:
         """Return the box of a part of this grid, i j k; negative or beyond its size if it is not a part."""
         start = self._set_geometry(sitk.Image([1] * len(self.size), sitk.sitkUInt8)).TransformPhysicalPointToIndex(

@@ -291,9 +291,7 @@ def _shift_warnings(contours: list[tuple[float, np.ndarray]], scan: CTScan, name
     return (ScanWarning("labels-off-calcium", message),)
 
 
-def _voxels_within(
-    contours: list[tuple[float, np.ndarray]], step: tuple[float, ...], scan: CTScan
-) -> tuple[int, int]:
+def _voxels_within(contours: list[tuple[float, np.ndarray]], step: tuple[float, ...], scan: CTScan) -> tuple[int, int]:
     """Count the dense and the other voxels within contours that are moved along rows and columns."""
     dense = count = 0
     for place, corners in contours:

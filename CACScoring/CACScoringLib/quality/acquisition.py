@@ -6,8 +6,8 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np

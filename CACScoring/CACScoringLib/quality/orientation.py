@@ -6,6 +6,8 @@ a warning. The limits were chosen on 25 scans of 17 people, cropped and whole, a
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
@@ -108,7 +110,9 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
         return []
     places = np.argwhere(heart)
     centre = places.mean(0)
-    behind_body_mm = None
+    slices = slice(places[0, 0], places[-1, 0] + 1)
+    behind_body_mm = tissue_left = math.nan
+    airway = math.nan, math.nan
     if along_slices >= MIN_SPINE:
         spine = np.array(np.unravel_index(strips[0].argmax(), strips[0].shape))
         behind_body_mm, left_mm = (spine - ndimage.center_of_mass(body.mean(0))) * GRID_MM
@@ -118,7 +122,8 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
             side = "left" if left_mm > 0 else "right"
             clause = f"the spine lies {abs(left_mm):.0f} mm to the {side} of the body's middle"
             return [[clause, "and beside the heart, so the images are turned"]]
-    slices = slice(places[0, 0], places[-1, 0] + 1)
+        upper = slice(slices.start + 2 * (slices.stop - slices.start) // 5, slices.stop)
+        tissue_left, airway = _tissue_left(hu[upper], spine), _airway(hu, round(centre[0]), spine)
     backwards, leftwards = (np.arange(n) - c for n, c in zip(hu.shape[1:], centre[1:], strict=True))
     columns = np.flatnonzero(abs(leftwards) <= voxels(66))
     middle = slices, slice(None), slice(columns[0], columns[-1] + 1)
@@ -126,7 +131,7 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
     cm2 = GRID_MM**2 / 100 / len(bone_nearby)
     back = bone_nearby[:, backwards > voxels(20)]
     bone_behind = float(back.sum() * cm2)
-    heart_left = aorta_left = lung_balance = None
+    heart_left = aorta_left = lung_balance = math.nan
     if bone_behind >= SPINE_CM2:
         spine_column = _spine(back.sum((0, 1))) + columns[0]
         heart_left = float((centre[2] - spine_column) * GRID_MM)
@@ -141,10 +146,10 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
         spine_behind_mm=behind_body_mm,
         heart_left_mm=heart_left,
         aorta_left=aorta_left,
-        tissue_left=None if behind_body_mm is None else _tissue_left(hu[slices][2 * len(bone_nearby) // 5 :], spine),
+        tissue_left=tissue_left,
         lung_balance=lung_balance,
         lung_above=_lung_above(hu, centre),
-        airway=None if behind_body_mm is None else _airway(hu, round(centre[0]), spine),
+        airway=airway,
         apex_left_mm=float(apex[2]) * GRID_MM,
         apex_front_mm=float(-apex[1]) * GRID_MM,
     )
@@ -154,17 +159,17 @@ def _judge(
     *,
     bone_behind_cm2: float,
     bone_in_front_cm2: float,
-    spine_behind_mm: float | None,
-    heart_left_mm: float | None,
-    aorta_left: float | None,
-    tissue_left: float | None,
-    lung_balance: float | None,
-    lung_above: float | None,
-    airway: tuple[float, float] | None,
+    spine_behind_mm: float,
+    heart_left_mm: float,
+    aorta_left: float,
+    tissue_left: float,
+    lung_balance: float,
+    lung_above: float,
+    airway: tuple[float, float],
     apex_left_mm: float,
     apex_front_mm: float,
 ) -> list[list[str]]:
-    """Compare where the anatomy lies with the header; None where the field of view does not show it.
+    """Compare where the anatomy lies with the header; NaN where the field of view does not show it.
 
     Args:
         bone_behind_cm2: Bone behind the heart, mean section over the heart's slices.
@@ -183,32 +188,27 @@ def _judge(
         Contrary findings, clauses of a sentence, for each direction: back, left and up.
     """
     areas = f"{bone_in_front_cm2:.0f} cm² of bone, behind it {bone_behind_cm2:.0f} cm²"
+    is_spine_in_front = bone_in_front_cm2 >= max(SPINE_CM2, TURNED_SPINE * bone_behind_cm2)
+    above, below = airway
     back = {
-        f"the spine lies in front of the heart ({areas})": bone_in_front_cm2
-        >= max(SPINE_CM2, TURNED_SPINE * bone_behind_cm2),
-        "it lies in front of the body's middle": spine_behind_mm is not None and spine_behind_mm < -BESIDE_MM,
+        f"the spine lies in front of the heart ({areas})": is_spine_in_front,
+        "it lies in front of the body's middle": spine_behind_mm < -BESIDE_MM,
         "the apex of the heart points backwards": apex_front_mm < APEX_BACK_MM,
     }
-    up = {
-        "the lungs narrow above the heart as they do above the diaphragm": lung_above is not None
-        and lung_above < LUNG_BELOW,
-        "the airway lies below the heart": airway is not None
-        and airway[1] >= AIRWAY_VOXELS
-        and airway[0] < airway[1] / 10,
-        "the apex of the heart points up": apex_left_mm + apex_front_mm < APEX_UP_MM,
-    }
-    heart_mm = 0.0 if heart_left_mm is None else heart_left_mm
     left = {
-        f"the heart lies {-heart_mm:.0f} mm to the right of the spine": heart_mm < RIGHT_MM,
-        "the aorta lies to its right": aorta_left is not None and aorta_left < AORTA_RIGHT,
-        "most tissue between the lungs lies to its right (dextrocardia or images reversed left to right)": tissue_left
-        is not None
-        and tissue_left < TISSUE_RIGHT,
+        f"the heart lies {-heart_left_mm:.0f} mm to the right of the spine": heart_left_mm < RIGHT_MM,
+        "the aorta lies to its right": aorta_left < AORTA_RIGHT,
+        "most tissue lies to its right (dextrocardia or images reversed left to right)": tissue_left < TISSUE_RIGHT,
     }
-    if lung_balance is not None and lung_balance < LUNG_BALANCE and any(left.values()):
+    if lung_balance < LUNG_BALANCE and any(left.values()):
         # An effusion, a tumour or a collapse moves heart and aorta.
         finding = " and ".join(clause for clause, is_found in left.items() if is_found)
         left = {f"{finding}, between lungs of different size (an effusion, a tumour or a collapsed lung?)": True}
+    up = {
+        "the lungs narrow above the heart as they do above the diaphragm": lung_above < LUNG_BELOW,
+        "the airway lies below the heart": below >= AIRWAY_VOXELS and above < below / 10,
+        "the apex of the heart points up": apex_left_mm + apex_front_mm < APEX_UP_MM,
+    }
     return [[clause for clause, is_found in group.items() if is_found] for group in (back, left, up)]
 
 
@@ -219,43 +219,43 @@ def _spine(profile: np.ndarray) -> float:
     return float(np.average(columns, weights=profile * (abs(columns - strip.argmax()) <= voxels(27))))
 
 
-def _aorta_left(hu: np.ndarray, spine: float, front: int) -> float | None:
-    """Return the share of tissue beside the spine on the left less that on the right; None if the scan ends there.
+def _aorta_left(hu: np.ndarray, spine: float, front: int) -> float:
+    """Return the share of tissue beside the spine on the left less that on the right; NaN if the scan ends there.
 
     front: Row of the spine's front.
     """
     inner, outer = round(spine) + voxels(12), round(spine) + voxels(45)
     mirrored = 2 * round(spine) - outer, 2 * round(spine) - inner
     if mirrored[0] < 0 or outer > hu.shape[2]:
-        return None
+        return math.nan
     tissue = hu[:, max(0, front - voxels(15)) : front + voxels(21)] > LUNG_EDGE_HU
     return float(tissue[:, :, inner:outer].mean() - tissue[:, :, slice(*mirrored)].mean())
 
 
-def _tissue_left(hu: np.ndarray, spine: np.ndarray) -> float | None:
-    """Return the share of tissue left of and in front of the spine less that to its right; None if the scan ends there.
+def _tissue_left(hu: np.ndarray, spine: np.ndarray) -> float:
+    """Return the share of tissue left of and in front of the spine less that to its right; NaN if the scan ends there.
 
     spine: Its row and column.
     """
     (near, far), (inner, outer) = TISSUE_ROWS, TISSUE_COLUMNS
     rows = slice(max(0, spine[0] - far), max(0, spine[0] - near))
     if spine[1] < outer or spine[1] + outer > hu.shape[2] or rows.stop == 0:
-        return None
+        return math.nan
     tissue = hu[:, rows] > LUNG_EDGE_HU
     left, right = tissue[:, :, spine[1] + inner : spine[1] + outer], tissue[:, :, spine[1] - outer : spine[1] - inner]
     return float(left.mean() - right.mean())
 
 
-def _lung_balance(hu: np.ndarray, spine: int) -> float | None:
-    """Return the lung on the narrower side of the spine per lung on the other; None without lung."""
+def _lung_balance(hu: np.ndarray, spine: int) -> float:
+    """Return the lung on the narrower side of the spine per lung on the other; NaN without lung."""
     lung = ((hu > OUTSIDE_AIR_HU) & (hu < LUNG_EDGE_HU)).sum((0, 1))
     reach = min(spine, len(lung) - spine - 1)  # as far as both sides are in view
     sides = lung[spine - reach : spine].sum(), lung[spine + 1 : spine + 1 + reach].sum()
-    return float(min(sides) / max(sides)) if max(sides) else None
+    return float(min(sides) / max(sides)) if max(sides) else math.nan
 
 
-def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
-    """Return the share of lung 24 to 66 mm above the heart's centre less that below; None if either is out of view."""
+def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float:
+    """Return the share of lung 24 to 66 mm above the heart's centre less that below; NaN if either is out of view."""
     k, j, i = (round(place) for place in centre)
     first = max(0, k - voxels(66))
     box = slice(max(0, j - voxels(60)), j + voxels(75)), slice(max(0, i - voxels(90)), i + voxels(75))
@@ -264,7 +264,7 @@ def _lung_above(hu: np.ndarray, centre: np.ndarray) -> float | None:
     share = (body & (surroundings_hu < LUNG_EDGE_HU)).sum((1, 2)) / np.maximum(1, body.sum((1, 2)))
     above, below = share[k - first + voxels(24) :], share[: max(0, k - first - voxels(24))]
     if min(len(above), len(below)) < voxels(15):
-        return None
+        return math.nan
     return float(above.mean() - below.mean())
 
 

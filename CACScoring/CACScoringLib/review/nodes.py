@@ -170,8 +170,7 @@ def take_over_review(before: SceneNodes, after: SceneNodes, slices: Collection[i
     in_slices = voxels_of_segments(after.map_lesions, grid, label_called)
     in_slices = in_slices.where(np.isin(np.unravel_index(in_slices.flat, grid.GetSize()[::-1])[0], list(slices)))
     for key in (*LESION_METHODS, "pericardium"):
-        old: slicer.vtkMRMLSegmentationNode | None = getattr(before, key)
-        new: slicer.vtkMRMLSegmentationNode | None = getattr(after, key)
+        old, new = getattr(before, key), getattr(after, key)
         if old is None or new is None:
             continue
         new.GetSegmentation().DeepCopy(old.GetSegmentation())

@@ -217,7 +217,9 @@ class TestTerritories:
         part = slice(28, 55)
         image, heart = chest.image[:, :, part], chest.heart[part]
         network_says(monkeypatch, heart, has_arteries=False)
-        with pytest.raises(NoHeartError, match=r"LAD holds 0 ml; 15 ml or more is usual\.\nBoth ends of the scan cut it"):
+        with pytest.raises(
+            NoHeartError, match=r"LAD holds 0 ml; 15 ml or more is usual\.\nBoth ends of the scan cut it"
+        ):
             find_heart(scan_from_image(image, Acquisition("test")), None, NETWORK)
 
     def test_a_given_heart_keeps_its_outline(self, chest, monkeypatch):

@@ -1,5 +1,7 @@
 """Findings on a scan's orientation at the limits of what contradicts its header."""
 
+import math
+
 import pytest
 
 from CACScoringLib.quality.orientation import _judge
@@ -18,15 +20,15 @@ USUAL = {
     "apex_front_mm": 5.0,
 }
 
-LEFT_OUT = {"spine_behind_mm": None, "heart_left_mm": None, "aorta_left": None, "lung_above": None}
-LEFT_OUT |= {"airway": None, "tissue_left": None}
+NAMES = ("spine_behind_mm", "heart_left_mm", "aorta_left", "tissue_left", "lung_balance", "lung_above")
+UNKNOWN = {**dict.fromkeys(NAMES, math.nan), "airway": (math.nan, math.nan)}
 
 
 @pytest.mark.parametrize(
     ("measured", "counts"),
     [
         ({}, (0, 0, 0)),
-        (LEFT_OUT, (0, 0, 0)),
+        (UNKNOWN, (0, 0, 0)),
         ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0}, (1, 0, 0)),
         ({"bone_behind_cm2": 4.6, "bone_in_front_cm2": 9.0}, (0, 0, 0)),
         ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0, "spine_behind_mm": -23.0}, (2, 0, 0)),
@@ -39,11 +41,11 @@ LEFT_OUT |= {"airway": None, "tissue_left": None}
         ({"heart_left_mm": -10.1, "aorta_left": -0.15}, (0, 1, 0)),
         ({"aorta_left": -0.16, "tissue_left": -0.16}, (0, 2, 0)),
         ({"aorta_left": -0.16, "tissue_left": -0.15}, (0, 1, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": None, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": math.nan, "tissue_left": -0.16}, (0, 2, 0)),
         ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": 0.6}, (0, 2, 0)),
         ({"heart_left_mm": -10.1, "aorta_left": -0.16, "tissue_left": -0.5, "lung_balance": 0.59}, (0, 1, 0)),
         ({"lung_balance": 0.59}, (0, 0, 0)),
-        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": None}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": math.nan}, (0, 2, 0)),
         ({"lung_above": -0.5}, (0, 0, 1)),
         ({"lung_above": -0.04, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 2)),
         ({"lung_above": -0.03, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 1)),
@@ -51,7 +53,7 @@ LEFT_OUT |= {"airway": None, "tissue_left": None}
         ({"lung_above": -0.04, "airway": (0.09, 1.0)}, (0, 0, 2)),
         ({"lung_above": -0.04, "airway": (0.1, 1.0)}, (0, 0, 1)),
         ({"airway": (0.0, 0.9)}, (0, 0, 0)),
-        ({"airway": (0.0, 5.0), "lung_above": None}, (0, 0, 1)),
+        ({"airway": (0.0, 5.0), "lung_above": math.nan}, (0, 0, 1)),
         ({"heart_left_mm": -20.0, "aorta_left": -0.3, "lung_above": -0.3, "airway": (0.0, 5.0)}, (0, 2, 2)),
     ],
 )
