@@ -81,6 +81,26 @@ def test_a_left_out_lesion_that_counts_has_a_mass(review, tmp_path):
     assert document["methods"]["threshold"]["total"]["mass_mg"] == after.total.mass_mg
 
 
+def numbers(result):
+    """Return lesions, sums and features by method, without verdicts, which the scene holds rounded, and intervals."""
+    none = {"interval_90": None, "mass_interval_90": None}
+    return {
+        name: (
+            [replace(lesion, verdict=None) for lesion in method.listed],
+            [replace(score, **none) for score in (method.total, *method.arteries.values())],
+            method.features,
+        )
+        for name, method in result.methods.items()
+    }
+
+
+@pytest.mark.parametrize("score", [automatic_patient.scored, heart_with_territories.score])
+def test_an_untouched_review_repeats_all_numbers_of_the_run(opened, score):
+    result = score()
+    assert len(result.methods["threshold"].listed) >= 4
+    assert numbers(opened(result).as_result()) == numbers(result)
+
+
 def test_accepted_unchanged(review):
     before, out = review.result("threshold"), review.left_out("threshold")
     review.accept("threshold")
