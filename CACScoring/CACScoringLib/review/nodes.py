@@ -167,6 +167,7 @@ def take_over_review(before: SceneNodes, after: SceneNodes, slices: Collection[i
         slices: Index k of the further slices.
         grid: The scan.
     """
+    assert after.map_lesions is not None
     in_slices = voxels_of_segments(after.map_lesions, grid, label_called)
     in_slices = in_slices.where(np.isin(np.unravel_index(in_slices.flat, grid.GetSize()[::-1])[0], list(slices)))
     for key in (*LESION_METHODS, "pericardium"):
