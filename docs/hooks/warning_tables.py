@@ -33,7 +33,7 @@ def messages_by_code() -> dict[str, list[str]]:
             found.setdefault(row["code"], []).append(re.sub(r"(\{\w+)[^}]*", r"\1", row["message"]))
     for file in [*ROOT.glob("CACScoring/CACScoringLib/**/*.py"), *ROOT.glob("CACTraining/CACTrainingLib/**/*.py")]:
         for code, message in _made_in(ast.parse(file.read_text(encoding="utf-8")), {}):
-            if message not in found.setdefault(code, []):
+            if code in ADVICE and message not in found.setdefault(code, []):
                 found[code].append(message)
     return found
 

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.core.errors import SliceGeometryError
+from CACScoringLib.core.errors import NotHounsfieldError, SliceGeometryError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.slices import (
     blank_slices,
@@ -82,6 +82,19 @@ def test_blank_slices_within_a_scan_are_refused(value):
     image = sitk.GetImageFromArray(changed((0, 2, 5), value=value))
     with pytest.raises(SliceGeometryError, match=r"2 slices within the scan are blank.*\(slice 2, 5, "):
         scan_from_image(image, Acquisition("test"))
+
+
+@pytest.mark.parametrize(("highest_hu", "codes"), [(1200, []), (900, ["values-clipped"]), (400, None)])
+def test_clipping_above_display_windows_is_doubted_mildly(highest_hu, codes):
+    hu = np.minimum(changed(), highest_hu)
+    hu[:, 4, 4:6] = highest_hu
+    image = sitk.GetImageFromArray(hu)
+    if codes is None:
+        with pytest.raises(NotHounsfieldError, match="clipped"):
+            scan_from_image(image, Acquisition("test"))
+        return
+    warnings = scan_from_image(image, Acquisition("test")).warnings
+    assert [(warning.code, warning.severe) for warning in warnings] == [(code, False) for code in codes]
 
 
 def test_slices_are_counted_from_the_feet():
