@@ -19,7 +19,7 @@ def padded(scan: CTScan, pixels: int, hu: int = AIR_HU) -> CTScan:
     return scan_from_image(image, scan.acquisition)
 
 
-def beside(scan: CTScan, kind: str, side: str, pixels: int) -> CTScan:
+def with_object(scan: CTScan, kind: str, side: str, pixels: int) -> CTScan:
     """Put an object of INSIDE_HU into air of this width at the "front", "back", "right" or "left" of a scan."""
     image = padded(scan, pixels).image
     values = sitk.GetArrayFromImage(image)

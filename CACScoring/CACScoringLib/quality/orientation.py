@@ -195,21 +195,21 @@ def _judge(
         "it lies in front of the body's middle": spine_behind_mm < -BESIDE_MM,
         "the apex of the heart points backwards": apex_front_mm < APEX_BACK_MM,
     }
-    left = {
+    to_left = {
         f"the heart lies {-heart_left_mm:.0f} mm to the right of the spine": heart_left_mm < RIGHT_MM,
         "the aorta lies to its right": aorta_left < AORTA_RIGHT,
         "most tissue lies to its right (dextrocardia or images reversed left to right)": tissue_left < TISSUE_RIGHT,
     }
-    if lung_balance < LUNG_BALANCE and any(left.values()):
+    if lung_balance < LUNG_BALANCE and any(to_left.values()):
         # An effusion, a tumour or a collapse moves heart and aorta.
-        finding = " and ".join(clause for clause, is_found in left.items() if is_found)
-        left = {f"{finding}, between lungs of different size (an effusion, a tumour or a collapsed lung?)": True}
+        finding = " and ".join(clause for clause, is_found in to_left.items() if is_found)
+        to_left = {f"{finding}, between lungs of different size (an effusion, a tumour or a collapsed lung?)": True}
     up = {
         "the lungs narrow above the heart as they do above the diaphragm": lung_above < LUNG_BELOW,
         "the airway lies below the heart": below >= AIRWAY_VOXELS and above < below / 10,
         "the apex of the heart points up": apex_left_mm + apex_front_mm < APEX_UP_MM,
     }
-    return [[clause for clause, is_found in group.items() if is_found] for group in (back, left, up)]
+    return [[clause for clause, is_found in group.items() if is_found] for group in (back, to_left, up)]
 
 
 def _spine(profile: np.ndarray) -> float:
@@ -237,13 +237,16 @@ def _tissue_left(hu: np.ndarray, spine: np.ndarray) -> float:
 
     spine: Its row and column.
     """
-    (near, far), (inner, outer) = TISSUE_ROWS, TISSUE_COLUMNS
-    rows = slice(max(0, spine[0] - far), max(0, spine[0] - near))
+    (first, last), (inner, outer) = TISSUE_ROWS, TISSUE_COLUMNS
+    rows = slice(max(0, spine[0] - last), max(0, spine[0] - first))
     if spine[1] < outer or spine[1] + outer > hu.shape[2] or rows.stop == 0:
         return math.nan
     tissue = hu[:, rows] > LUNG_EDGE_HU
-    left, right = tissue[:, :, spine[1] + inner : spine[1] + outer], tissue[:, :, spine[1] - outer : spine[1] - inner]
-    return float(left.mean() - right.mean())
+    left_side, right_side = (
+        tissue[:, :, spine[1] + inner : spine[1] + outer],
+        tissue[:, :, spine[1] - outer : spine[1] - inner],
+    )
+    return float(left_side.mean() - right_side.mean())
 
 
 def _lung_balance(hu: np.ndarray, spine: int) -> float:
@@ -281,7 +284,7 @@ def _airway(hu: np.ndarray, centre: int, spine: np.ndarray) -> tuple[float, floa
         )
     )
     counts = (hu[:, rows, columns] < AIRWAY_HU).sum((1, 2))
-    near, far = AIRWAY_SLICES
-    sides = counts[centre + near : centre + far], counts[max(0, centre - far) : max(0, centre - near)]
+    first, last = AIRWAY_SLICES
+    sides = counts[centre + first : centre + last], counts[max(0, centre - last) : max(0, centre - first)]
     above, below = (float(side.mean()) if side.size else 0.0 for side in sides)
     return above, below

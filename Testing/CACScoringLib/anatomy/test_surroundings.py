@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from surroundings import beside, cropped, padded
+from surroundings import cropped, padded, with_object
 
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.grid import Grid
@@ -16,15 +16,15 @@ OBJECTS = {
     "air": lambda scan, heart: padded(scan, 60),
     "air at -3024": lambda scan, heart: padded(scan, 20, -3024),
     "fill of 0 HU": lambda scan, heart: padded(scan, 40, 0),
-    "couch": lambda scan, heart: beside(scan, "couch", "back", 40),
-    "couch on the left": lambda scan, heart: beside(scan, "couch", "left", 20),
-    "cushion": lambda scan, heart: beside(scan, "cushion", "back", 60),
-    "table": lambda scan, heart: beside(scan, "table", "back", 20),
-    "table in front": lambda scan, heart: beside(scan, "table", "front", 40),
-    "table on the right": lambda scan, heart: beside(scan, "table", "right", 60),
-    "left arm": lambda scan, heart: beside(scan, "arm", "left", 60),
-    "right arm": lambda scan, heart: beside(scan, "arm", "right", 40),
-    "gown": lambda scan, heart: beside(scan, "gown", "front", 30),
+    "couch": lambda scan, heart: with_object(scan, "couch", "back", 40),
+    "couch on the left": lambda scan, heart: with_object(scan, "couch", "left", 20),
+    "cushion": lambda scan, heart: with_object(scan, "cushion", "back", 60),
+    "table": lambda scan, heart: with_object(scan, "table", "back", 20),
+    "table in front": lambda scan, heart: with_object(scan, "table", "front", 40),
+    "table on the right": lambda scan, heart: with_object(scan, "table", "right", 60),
+    "left arm": lambda scan, heart: with_object(scan, "arm", "left", 60),
+    "right arm": lambda scan, heart: with_object(scan, "arm", "right", 40),
+    "gown": lambda scan, heart: with_object(scan, "gown", "front", 30),
 }
 FIELDS = {
     "square field in air": lambda scan, heart: cropped(scan, heart, 200, None, 40),
@@ -54,11 +54,11 @@ QUICK = ("air at -3024", "couch on the left", "table", "circle")
 def test_the_region_between_the_lungs_and_the_orientation_stay(chest, region, change):
     scan = chest.scan()
     changed = change(scan, region.mask)
-    found = heart_region(changed)
+    changed_region = heart_region(changed)
     common = pasted(changed, scan, np.ones(changed.hu.shape, bool))
-    mask, expected = pasted(changed, scan, found.mask), region.mask & common
+    mask, expected = pasted(changed, scan, changed_region.mask), region.mask & common
     assert 2 * (mask & expected).sum() / (mask.sum() + expected.sum()) > 0.93
-    assert require_oriented(changed, found.mask) == ()
+    assert require_oriented(changed, changed_region.mask) == ()
 
 
 @pytest.fixture(scope="module")
