@@ -127,9 +127,11 @@ def write_elsewhere(folder: Path, counted: int) -> None:
     method = scored().methods["threshold"]
     lesions = sorted(method.lesions, key=lambda lesion: -lesion.peak_hu)[:counted]
     doubtful = max(method.left_out, key=lambda lesion: lesion.verdict.probability)
-    root = LesionSet((replace(doubtful, site=NonCoronary.AORTIC_VALVE),), method.voxels)
-    methods = {"threshold": method_score("automatic", method.rules, lesions, method.voxels)}
-    result = scored().stating(methods=methods, non_coronary=non_coronary_score(False, root))
+    root = replace(doubtful, site=NonCoronary.AORTIC_VALVE)
+    table = LesionSet.of((*lesions, root), method.table.every)
+    elsewhere = non_coronary_score(False, table)
+    methods = {"threshold": method_score("automatic", method.rules, table, non_coronary=elsewhere)}
+    result = scored().stating(methods=methods)
     write_result(OutputFolder(folder, overwrite=True), replace(result, decomposition=None), RunSettings(), Progress())
 
 

@@ -14,15 +14,18 @@ from CACScoringLib.core.files import SCHEMA
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import ScoreRecord
-from CACScoringLib.record.scores import Lesion, MethodScore
+from CACScoringLib.record.scores import Lesion, MethodScore, NonCoronaryScore
 
 FILE = "scores.schema.json"
 """Name of the schema's file, beside the page that names it."""
 
 WRITTEN_OTHERWISE: dict[type, tuple[tuple[str, ...], dict[str, Any]]] = {
-    ScoreRecord: ((), {"schema": str, "rules": dict[str, ScoringRules]}),
+    ScoreRecord: (
+        (),
+        {"schema": str, "rules": dict[str, ScoringRules], "non_coronary": NonCoronaryScore | None},
+    ),
     MethodScore: (
-        ("rules",),
+        ("rules", "non_coronary"),
         {"reviewed": bool, "scaled_agatston": float | None, "agatston_scale": NoneType},
     ),
     Lesion: (

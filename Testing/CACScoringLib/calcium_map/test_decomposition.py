@@ -196,7 +196,7 @@ def test_the_generator_looks_16_mm_around_the_heart(rows, columns, expected):
 
 
 def model_of(name, sha256, calibration=None, **whole_method):
-    card = SimpleNamespace(name=name, sha256=sha256, calibration=calibration or {})
+    card = SimpleNamespace(name=name, sha256=sha256, calibration=calibration or {}, lacks_calibration=not calibration)
     card.validation = {"whole_method": whole_method}
     return SimpleNamespace(card=card)
 

@@ -1,5 +1,7 @@
 """Tests of a reader's review."""
 
+from dataclasses import replace
+
 import automatic_patient
 import heart_with_territories
 import numpy as np
@@ -557,8 +559,9 @@ def test_lesions_in_the_heart_are_listed_before_others(driver):
     driver.score()
     assert [lesion["Slices"] for lesion in driver.lesions()] == ["16–17", "12–13", "5–6"], "from head to feet"
     review = driver.review.review("threshold")
-    review.heart = review.heart.copy()
-    review.heart[10:] = False
+    heart = review.facts.region.mask.copy()
+    heart[10:] = False
+    review.facts = replace(review.facts, region=replace(review.facts.region, mask=heart))
     driver.widget.review.update()
     assert [lesion["Slices"] for lesion in driver.lesions()] == ["5–6", "16–17", "12–13"]
 

@@ -61,7 +61,10 @@ def test_the_lesion_that_decides_stands_in_the_headline_and_its_picture_comes_fi
     decided = replace(decided, alternative_agatston=alternative, alternative_lesion=lesion.id)
     result = automatic.stating(methods={"threshold": decided})
     text = page.result_as_html(result)
-    assert "Is lesion 1 (RCA, slices 5–6, probability 70%) coronary calcium? If so, the score is 64, else 0." in text
+    assert (
+        "Is lesion 1 (RCA, slices 5–6, probability 70%, dense) coronary calcium? If so, the score is 64, else 0."
+        in text
+    )
     captions = re.findall("<figcaption>(.*?)</figcaption>", text)
     assert captions[0].startswith("Decides: counts, but is doubtful" if counts else "Decides: left out")
     assert sum(caption.startswith("Decides") for caption in captions) == 1
