@@ -138,8 +138,8 @@ def test_without_a_ring_there_is_no_mass():
 def test_sums():
     volume = tissue((12, 60, 70))
     sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600)
-    found = found_in(volume)
-    (lesion,), (measured,) = found.lesions, found.with_columns(**mass_columns([(1.0, 3.0)])).lesions
+    dense = found_in(volume)
+    (lesion,), (measured,) = dense.lesions, found.with_columns(**mass_columns([(1.0, 3.0)])).lesions
     total = score_of([measured, measured], has_masses=True)
     assert (total.mass_mg, total.mass_standard_error_mg) == (2.0, pytest.approx(3 * math.sqrt(2)))
     assert score_of([], has_masses=True).mass_mg == 0.0
