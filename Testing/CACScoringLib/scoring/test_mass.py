@@ -139,7 +139,7 @@ def test_sums():
     volume = tissue((12, 60, 70))
     sphere_mg(volume, (13.0, 15.0, 11.0), 1.5, 600)
     dense = found_in(volume)
-    (lesion,), (measured,) = dense.lesions, found.with_columns(**mass_columns([(1.0, 3.0)])).lesions
+    (lesion,), (measured,) = dense.lesions, dense.with_columns(**mass_columns([(1.0, 3.0)])).lesions
     total = score_of([measured, measured], has_masses=True)
     assert (total.mass_mg, total.mass_standard_error_mg) == (2.0, pytest.approx(3 * math.sqrt(2)))
     assert score_of([], has_masses=True).mass_mg == 0.0
