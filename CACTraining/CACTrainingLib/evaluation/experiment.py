@@ -185,7 +185,10 @@ class Cohort:
         return np.flatnonzero(np.isfinite(self.factors).all(0)).tolist()
 
 
-Fit = Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Function that predicts the values [m, …] of rows."""
+
+Fit = Callable[[np.ndarray], Predict]
 """Function from training rows to a function that predicts the values of other rows."""
 
 USES = {"validation": "Cross-validated", "test": "Held out"}
@@ -261,12 +264,27 @@ class Experiment(ABC):
         """Title of the model or comparator with which all are compared."""
 
     @abstractmethod
-    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+    def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
         """Train in a folder that an ended training is resumed from.
 
         Returns:
-            JSON values: "seconds", and the predicted values [m][…] of the fold's and the held-out scans by key of USES.
+            A function that predicts the values [m, …] of rows, and the training's seconds.
         """
+
+    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+        """Train a run and predict the scans that its fold validates, and the held-out ones if there are any.
+
+        Returns:
+            JSON values: "seconds", and the predicted values [m][…] by key of USES.
+
+        Raises:
+            CTError: The training cannot be done, or its network predicts no numbers.
+        """
+        predict, seconds = self.fit(run, folder)
+        values = {use: predict(rows) for use, rows in self._rows(run.fold)}
+        if not all(np.isfinite(predicted).all(0).any() for predicted in values.values()):  # some columns may be unknown
+            raise CTError(f"{run.configuration.title} gave no numbers. Choose fewer --steps, or another --seed.")
+        return {**{use: values_of(predicted) for use, predicted in values.items()}, "seconds": seconds}
 
     @abstractmethod
     def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
@@ -487,7 +505,7 @@ def values_of(predicted: np.ndarray) -> list[Any]:
 def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Progress | None = None) -> Path:
     """Run the missing trainings, write `study.html` with its tables and figures, and return the page.
 
-    A failed run is reported as a warning and on the page, and stops nothing.
+    A failed run is reported as a warning and on the page, and stops no other.
 
     Args:
         kind: Study.
@@ -496,7 +514,7 @@ def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Pr
 
     Raises:
         OutputError: The output folder cannot be written to.
-        CTError: The data cannot be read.
+        CTError: The data cannot be read, or all trainings of a configuration failed; the page is there then.
     """
     progress = progress or Progress()
     if unknown := sorted(set(settings.names) - set(kind.CONFIGURATIONS)):
@@ -519,7 +537,21 @@ def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Pr
     with progress.step("page"):
         for reason in sorted(set(reasons.values()) - {TIME_IS_UP}):
             progress.warning(ScanWarning("training-failed", f"A training failed: {reason}"))
-        return experiment.write_page({by_key[key]: reason for key, reason in reasons.items()})
+        failed = {by_key[key]: reason for key, reason in reasons.items()}
+        page = experiment.write_page(failed)
+    _require_trainings(experiment, failed, page)
+    return page
+
+
+def _require_trainings(experiment: Experiment, failed: Mapping[ExperimentRun, str], page: Path) -> None:
+    """Raise CTError if all trainings of a configuration failed. failed: Reason by run."""
+    for configuration in experiment.configurations:
+        reasons = [reason for run, reason in failed.items() if run.configuration == configuration]
+        if len(reasons) == experiment.n_models and TIME_IS_UP not in reasons:
+            raise CTError(
+                f"No training of {configuration.title} ended: {reasons[0]} The page of the others is {page}. Correct "
+                "the cause and run the study again; finished trainings are kept."
+            )
 
 
 def _train(experiment: Experiment, limit: float | None, run: ExperimentRun) -> dict[str, Any]:

@@ -29,9 +29,9 @@ from ..evaluation.experiment import (
     ExperimentRun,
     ExperimentSettings,
     Fit,
+    Predict,
     Predicted,
     TrainingBudget,
-    values_of,
 )
 from ..evaluation.measures import Measure, mean_value, rates
 from ..evaluation.parts import Cell, Section, Table
@@ -239,7 +239,7 @@ class RadiographStudy(Experiment):
     def reference(self) -> str:
         return BASE.title
 
-    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+    def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
         import torch
 
         from .fitting import fit, knows_hearts, predictions_of, validation_split
@@ -250,13 +250,12 @@ class RadiographStudy(Experiment):
         data = _loaded_radiographs(run.configuration, self.settings)
         split = validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], cohort.training(run.fold))
         network, calibration, outcome, _ = fit(data, *split, settings, folder)
-        values = {}
-        for use, rows in (("validation", cohort.validation(run.fold)), ("test", cohort.held_out)):
+
+        def predict(rows: np.ndarray) -> np.ndarray:
             image, fused = predictions_of(network, data, rows, calibration, knows_hearts(settings))
-            if not np.isfinite(image).all():
-                raise CTError(f"{run.configuration.name} gave no numbers. Choose fewer --steps, or another --seed.")
-            values[use] = values_of(np.concatenate([image, fused], 1))
-        return {**values, "seconds": float(outcome.seconds)}
+            return np.concatenate([image, fused], 1)
+
+        return predict, float(outcome.seconds)
 
     def predictors(self, configuration: RadiographConfiguration, values: np.ndarray) -> dict[str, np.ndarray]:
         image, fused = values[:, : len(THRESHOLDS)], values[:, len(THRESHOLDS) :]
@@ -319,7 +318,8 @@ class RadiographStudy(Experiment):
             return ()
         from .bound import SHIFTS_MM, bound_of
 
-        data = _loaded_radiographs(BOTH_VIEWS, self.settings)
+        views = tuple(dict.fromkeys(view for configuration in self.configurations for view in configuration.views))
+        data = _loaded_radiographs(replace(BASE, views=views), self.settings)
         bounds = bound_of(data, THRESHOLDS, self.settings.budget.seed)
         rows: list[tuple[Cell, ...]] = [
             (f"{view}, {'known' if shift == 0 else f'within {shift:g} mm'}", *bound[shift].values())

@@ -11,8 +11,10 @@ from study_tables import csv_rows
 from CACScoringLib.core.errors import CTError, OutputError
 from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.evaluation.experiment import (
+    HELD_OUT,
     PREDICTIONS,
     Cohort,
+    Experiment,
     ExperimentRun,
     TrainingBudget,
     carry_out,
@@ -81,6 +83,47 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings
     experiment.page(settings, again)
     assert set(again.done) == {run for run in first.done if run.fold == 1}
     assert not (settings.output / "tables" / "failed.csv").exists()
+
+
+def test_a_configuration_that_cannot_be_trained_ends_with_an_error_and_a_page(experiment, settings):
+    trainer = RecordingTrainer(experiment.training, lambda run: run.configuration == trainer.study.configurations[0])
+    with pytest.raises(CTError, match=r"No training of .* ended: there is no memory for it"):
+        experiment.page(settings, trainer)
+    assert (settings.output / "study.html").is_file()
+    models = {row["model"] for row in csv_rows(settings.output / PREDICTIONS)}
+    titles = [configuration.title for configuration in trainer.study.configurations]
+    assert [title in models for title in titles] == [False, True]
+
+
+class FittedStudy:
+    """A study of sixteen patients whose fit predicts the rows themselves; it records the rows."""
+
+    def __init__(self, kind: type[Experiment], held_out: int):
+        folds = np.arange(16)[:, None] % 4
+        folds[:held_out] = HELD_OUT
+        scans = tuple(TableScan(f"p{n}", str(n), {}) for n in range(16))
+        self.cohort, self.kind = Cohort(scans, folds, np.zeros(16), np.zeros((16, 3))), kind
+        self.predicted: list[np.ndarray] = []
+
+    def _rows(self, fold):
+        return self.kind._rows(self, fold)
+
+    def fit(self, run, folder):
+        def predict(rows):
+            self.predicted.append(rows)
+            return rows + 0.5
+
+        return predict, 1.0
+
+
+@pytest.mark.parametrize("held_out", [0, 4])
+@pytest.mark.parametrize("experiment", EXPERIMENTS, indirect=True)
+def test_only_patients_that_exist_are_predicted(experiment, held_out, tmp_path):
+    """Without held-out patients there is nothing to predict for the test."""
+    study = FittedStudy(experiment.kind, held_out)
+    values = experiment.kind.train(study, ExperimentRun(BASE, 1), tmp_path)
+    assert all(len(rows) for rows in study.predicted)
+    assert set(values) == {"validation", "seconds"} | ({"test"} if held_out else set())
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, indirect=True)

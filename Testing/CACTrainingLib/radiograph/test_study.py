@@ -12,13 +12,10 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TESTED
-from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget, predicted_rows
+from CACTrainingLib.evaluation.experiment import PREDICTIONS, ExperimentRun, TrainingBudget, carry_out, predicted_rows
 from CACTrainingLib.evaluation.measures import Comparison
 from CACTrainingLib.evaluation.papers import MARGIN
-from CACTrainingLib.radiograph import (
-    fitting,
-    train,  # noqa: F401 - else first imported while `fit` is replaced, which it would keep
-)
+from CACTrainingLib.radiograph import fitting, train
 from CACTrainingLib.radiograph.prognosis import likely_category
 from CACTrainingLib.radiograph.study import BASE, RadiographStudy, RadiographStudySettings
 
@@ -170,3 +167,22 @@ def test_the_page_bounds_the_areas_by_an_ideal_observer(write_cases, tmp_path):
         *("PA, known", "PA, within 30 mm", "lateral, within 10 mm", "both, known", "both, within 30 mm")
     ]
     assert all(0.7 < area <= 1 for row in table.rows for area in row[1:])
+
+
+@pytest.mark.parametrize("has_test", [False, True])
+def test_a_study_runs_to_its_page_without_and_with_test_patients(
+    drawn_folder, write_cases, tmp_path, has_test, monkeypatch
+):
+    """Real trainings of two steps."""
+    preset = train.PRESETS["light"]
+    short = replace(preset, training=replace(preset.training, finder_steps=2))
+    monkeypatch.setitem(train.PRESETS, "light", short)
+    if has_test:
+        write_cases(tmp_path / "other", 8, ("PA",), first=100)
+    budget = TrainingBudget(folds=3, steps=2)
+    settings = RadiographStudySettings(drawn_folder, tmp_path / "out", tmp_path / "other" if has_test else None)
+    carry_out(RadiographStudy, replace(settings, names=("base",), budget=budget))
+    tables = {file.stem for file in (settings.output / "tables").glob("*.csv")}
+    assert {"validation", "findings"} <= tables
+    assert ("test" in tables) == has_test
+    assert {row["model"] for row in csv_rows(settings.output / PREDICTIONS)} > {"base"}

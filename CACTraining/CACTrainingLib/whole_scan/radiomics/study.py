@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
 from ...data.scan_table import read_cts
-from ...evaluation.experiment import Experiment, ExperimentRun, Fit, values_of
+from ...evaluation.experiment import Experiment, ExperimentRun, Fit, Predict
 from ...evaluation.measures import Measure, rates
 from ...statistics.roc import area_under_curve
 from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
@@ -139,23 +139,22 @@ class RadiomicsStudy(Experiment):
         values = b"".join(table.values.tobytes() + repr(table.names).encode() for table in tables)
         return hashlib.sha256(values).hexdigest()[:16]
 
-    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+    def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
         began = time.perf_counter()
         cohort, config = self.cohort, run.configuration
-        parts = {"validation": self.features.rows(cohort.validation(run.fold))}
-        parts["test"] = self.features.rows(cohort.held_out)
         training = self.features.rows(cohort.training(run.fold))
         if config.contrast:
-            training = training.joined(self.contrast, [name for part in parts.values() for name in part.patients])
+            others = np.concatenate([cohort.validation(run.fold), cohort.held_out])
+            training = training.joined(self.contrast, [cohort.patients[row] for row in others])
         labels = training.pseudo_labels if config.pseudo else training.truth
         names = training.of_set(config.features)
         seed = self.settings.budget.seed
         model = fit_classifier(config.classifier, training.columns(names), labels, training.patients, seed)
-        values = {
-            use: values_of(with_calls(model.probabilities(part.columns(names)), model.limit))
-            for use, part in parts.items()
-        }
-        return {**values, "seconds": time.perf_counter() - began}
+
+        def predict(rows: np.ndarray) -> np.ndarray:
+            return with_calls(model.probabilities(self.features.rows(rows).columns(names)), model.limit)
+
+        return predict, time.perf_counter() - began
 
     @property
     def is_digital(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.configs import VESSEL_OUTPUTS
 from CACScoringLib.networks.vessels import PRESETS
 
-from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, TrainingBudget, values_of
+from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, Predict, TrainingBudget
 from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
 from ...statistics.agreement import kappa, rank_correlation
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
@@ -165,24 +165,20 @@ class VesselStudy(Experiment):
         cohort = cohort_of(scans, test_names, volumes, failed, settings.budget)
         return cls(settings, cohort, tuple(configurations), inputs)
 
-    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+    def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
         import torch
 
         torch.set_num_threads(1)
         cohort, settings = self.cohort, run.configuration.fit_settings(self.settings.budget)
         files = self.inputs[fitting.input_key(settings.config)]
-        training, validation, test = (
-            cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold), cohort.held_out)
-        )
+        training, validation = (cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold)))
         data = (files, fitting.targets_of(cohort.scans), training, validation)
         fit = fitting.fit_vessels(*data, settings, folder, self.settings.device)
-        scores = {
-            use: fitting.predictions_of(fit.network, files, names)
-            for use, names in (("validation", validation), ("test", test))
-        }
-        if not all(np.isfinite(values).all() for values in scores.values()):
-            raise CTError("A training gave no numbers. Choose fewer --steps, or another --seed.")
-        return {use: values_of(np.round(values, 3)) for use, values in scores.items()} | {"seconds": fit.seconds}
+
+        def predict(rows: np.ndarray) -> np.ndarray:
+            return np.round(fitting.predictions_of(fit.network, files, cohort.names(rows)), 3)
+
+        return predict, fit.seconds
 
     @property
     def is_digital(self) -> bool:
