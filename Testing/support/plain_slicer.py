@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import re
 import sys
@@ -33,9 +34,19 @@ def hide_other_packages(monkeypatch) -> None:
         return version_of(package)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    for module in list(sys.modules):
-        if module.partition(".")[0] in LIBRARIES:
-            monkeypatch.delitem(sys.modules, module)
+    for module in _modules():
+        # Afterwards those that were there are put back, and others, which are bound to fresh ones, go.
+        monkeypatch.setitem(sys.modules, module, None)
+        del sys.modules[module]
+
+
+def _modules() -> list[str]:
+    """Return the names of all modules of our libraries."""
+    names = []
+    for library in LIBRARIES:
+        folder = Path(importlib.import_module(library).__file__).parent
+        names += [".".join(file.relative_to(folder.parent).with_suffix("").parts) for file in folder.rglob("*.py")]
+    return [name.removesuffix(".__init__") for name in names]
 
 
 def _plain(name: str) -> str:
