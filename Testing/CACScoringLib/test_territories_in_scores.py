@@ -98,15 +98,16 @@ def judging(networks):
     return replace(networks, decomposition=replace(generator, card=card))
 
 
-def test_a_possible_stent_counts_and_is_named_and_the_interval_holds_both_answers(with_a_faint_one):
+def test_a_possible_stent_counts_and_is_named_and_a_faint_stent_is_noise(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
     for probability, named in ((STENT_PROBABILITY - 0.01, False), (STENT_PROBABILITY + 0.01, True)):
         unsure = loaded(LooksLike("RCA", 1 - probability, "stent"), LesionNetConfig())
         result = score_scan(scan, heart=heart, networks=replace(calibrated(networks, 100.0), lesions=unsure))
         clinical = result.methods["threshold"]
-        assert clinical.total.lesions == 2
+        assert clinical.total.lesions == (1 if named else 2)
         assert result.record.categories is not None
-        assert (clinical.total.interval_90[0] == 0) == named
+        low, high = clinical.total.interval_90
+        assert low <= clinical.total.agatston <= high
         assert ("possible-stent" in [warning.code for warning in result.warnings]) == named
 
 
@@ -142,21 +143,17 @@ def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_
 
 
 def errors(spread):
-    score_errors = {
-        "noise_weight": 0.0,
-        "thickness_weight": 0.0,
-        "errors": [[-spread, spread]] * 4,
-        "chances": [[1, 0, -1]] * 3,
-    }
-    every = {quantity: {**score_errors, "quantity": quantity} for quantity in ("agatston", "mass_mg")}
-    return {kind: {"total": every, "artery": every} for kind in ("automatic", "decomposition")}
+    score_errors = {"spread": spread, "level": 0.9}
+    return {kind: {"total": score_errors, "artery": score_errors} for kind in ("automatic", "decomposition")}
 
 
 def calibrated(networks, noise_known_to):
     """The networks with errors of their scores, known for scans with noise up to this."""
     calibration_range = {"ranges": {"noise_hu": [0.0, noise_known_to, 5.0]}, "limit": 1.0}
     card = networks.decomposition.card
-    card = replace(card, calibration={**card.calibration, "uncertainty": errors(0.1), "known": calibration_range})
+    certain = asdict(LesionCalibration(network=5.0))
+    further = {"candidates": certain, "uncertainty": errors(0.1), "known": calibration_range}
+    card = replace(card, calibration={**card.calibration, **further})
     return replace(networks, decomposition=replace(networks.decomposition, card=card))
 
 
@@ -176,9 +173,9 @@ def test_a_scan_unlike_the_calibration_has_wider_intervals_then_none(with_a_fain
         assert not result.methods["decomposition"].has_intervals
         assert "beyond-calibration" in codes
     else:
-        spread = 0.1 * (1 + distance)
+        spread = 1.645 * 0.1 * (1 + distance)
         ends = np.log1p(288) - spread, np.log1p(288) + spread
-        assert np.log1p(clinical.total.interval_90) == pytest.approx(ends)
+        assert np.log1p(clinical.total.interval_90) == pytest.approx(ends, abs=2e-3)
         assert ("unlike-calibration" in codes) == (distance > 0)
     reviewed = score_scan(scan, heart=heart, lesions=sitk.Cast(heart, sitk.sitkUInt8) * 0, networks=networks)
     assert reviewed.record.categories.status == "reviewed", "what a person has reviewed is never withheld"

@@ -15,7 +15,6 @@ from pathlib import Path
 from unittest import mock
 
 import heart_with_territories
-import numpy as np
 import panel_results
 import SimpleITK as sitk
 from handmade_networks import LooksAsBright, loaded
@@ -36,14 +35,13 @@ from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
-from CACScoringLib.scoring.uncertainty import LIMITS
 
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
 """True for candidates that are lesions, from the brightest to the faintest."""
 
 _HU = (720, 660, 600, 550, 500, 450, 400, 360, 330, 215, 195, 185, 175, 167, 160)
 SPREADS = {"automatic": 0.5, "decomposition": 0.8}
-"""Half width of the interval in ln(1 + score), by kind of score."""
+"""SD of ln(1 + score) beside the lesions, by kind of score."""
 
 REPEATS = 40.0
 """Limit of agreement (95 %) between two reviewed scores."""
@@ -74,7 +72,8 @@ def map_card(judges: bool = True, domain: dict | None = None) -> ModelCard:
         judges: False for a card without a calibration of lesions.
         domain: Stored calibration range (`CalibrationRange`).
     """
-    calibration: dict = {"uncertainty": {kind: _errors(spread) for kind, spread in SPREADS.items()}}
+    errors = {kind: {"spread": spread, "level": 0.9} for kind, spread in SPREADS.items()}
+    calibration: dict = {"uncertainty": {kind: {"total": part, "artery": part} for kind, part in errors.items()}}
     if judges:
         calibration["candidates"] = asdict(LesionCalibration())
     if domain is not None:
@@ -86,12 +85,6 @@ def map_card(judges: bool = True, domain: dict | None = None) -> ModelCard:
     study["limits"] = {"threshold": {"agatston": parts}}
     card = panel_results.known_networks().decomposition.card
     return replace(card, calibration=calibration, repeatability=study)
-
-
-def _errors(spread: float) -> dict:
-    chances = [[10.0, 0.0, -10 * np.log1p(limit)] for limit in LIMITS["agatston"]]
-    errors = {"noise_weight": 0.0, "thickness_weight": 0.0, "errors": [[-spread, spread]] * 4, "chances": chances}
-    return {part: {quantity: {**errors, "quantity": quantity} for quantity in LIMITS} for part in ("total", "artery")}
 
 
 def scored(**changes: object) -> ScoreResult:

@@ -200,6 +200,7 @@ ADVICE = {
     "lesions-given": "Treat the score as unreviewed, or review the labels and score again in the reader's name.",
     "contours-between-slices": "Check that the contours belong to this scan and lie on its calcium.",
     "doubt-decides": "Look at this lesion first, and count or reject it.",
+    "interval-undetermined": "Review the doubtful lesions.",
     "labels-empty": "No action is needed if the scan shows no coronary calcium. Otherwise score with the right file.",
     "labels-doubtful": "Check in a viewer that the labels cover the calcium of these slices.",
     "labels-off-calcium": "Do not use the score. Check in a viewer that the labels lie on the calcium of this scan.",

@@ -116,7 +116,7 @@ def _line(
         gaps: Distances between lesions (`explanation.gaps_mm`).
     """
     from ..report.explanation import explanation  # needs packages that the panel loads without
-    from ..scoring.doubt import CERTAIN, CERTAIN_NOT
+    from ..scoring.doubt import MAX_ERROR
 
     method_review, verdict, coronary = review.review(method), lesion.verdict, isinstance(lesion.site, Artery)
     probability, site = method_review.probability_of(lesion), method_review.suggested_site(lesion)
@@ -132,7 +132,7 @@ def _line(
         artery = _("out: {artery}").format(artery=artery)
     cells = lesion_cells(lesion, features=features) | {"artery": artery, "probability": probability}
     values = tuple(column.rounded(cells.get(column.name)) for column in _COLUMNS)
-    certain = probability is not None and (probability <= CERTAIN_NOT if out else probability >= CERTAIN)
+    certain = probability is not None and (probability if out else 1 - probability) <= MAX_ERROR
     doubtful = (
         (coronary or out)
         and not method_review.reviewed

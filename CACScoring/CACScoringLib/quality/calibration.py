@@ -56,7 +56,7 @@ FACTS = {
     "noise_hu": Fact("noise", "HU", 5.0, only_above=True),
     "median_hu": Fact("blood", "HU", 15.0),
     "heart_ml": Fact("heart region", "mL", 300.0),
-    "heart_cut_percent": Fact("heart cut off", "%", 20.0),
+    "heart_cut_percent": Fact("heart cut off", "%", 25.0),
 }
 """Descriptions of a scan's facts, by name."""
 

@@ -117,6 +117,7 @@ class Verdict:
         kinds: Probability of each kind of lesion by the lesion network (`networks.configs.LESION_KINDS`), before
             calibration; empty for place alone, and of the calcium map.
         is_stent: True if it looks like a stent. Not written.
+        in_artery: Probability of lying in the territory of an artery. Not written.
     """
 
     artery: Artery
@@ -127,6 +128,7 @@ class Verdict:
     reason: str = ""
     kinds: dict[str, float] = field(default_factory=dict)
     is_stent: bool = False
+    in_artery: float = 0.0
 
     @property
     def probability(self) -> float:
@@ -404,6 +406,7 @@ class MethodScore:
             it if it does; None if none decides.
         alternative_lesion: ID of that lesion.
         withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
+        undetermined: True if doubtful lesions make the interval too wide to state.
         calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
 
@@ -421,6 +424,7 @@ class MethodScore:
     alternative_agatston: float | None = field(default=None, metadata=WHEN_SET)
     alternative_lesion: int | None = field(default=None, metadata=WHEN_SET)
     withheld: bool = field(default=False, metadata=IN_MEMORY)
+    undetermined: bool = field(default=False, metadata=IN_MEMORY)
     calibrated_on: CalibratedOn | None = field(default=None, metadata=IN_MEMORY)
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from ..record.score_record import ScoreRecord
 from ..record.scores import Lesion, LesionVoxels, MethodScore, Verdict
 from ..scoring.categories import risk_class, whole_score
 from ..scoring.doubt import total_otherwise
+from ..scoring.lesion_calibration import COUNTS_FROM
 from .listing import at_most_99_percent as percent
 
 MIN_KIND = 0.05
@@ -75,7 +76,7 @@ def explanation(
     if (ostium_mm := measured.get(lesion.id)) is not None:
         place += f", {ostium_mm:.0f} mm along the artery"
     noise = "" if record.noise_hu is None else f", noise {record.noise_hu:.0f} HU"
-    evidence = [] if verdict is None else _by_networks(verdict, method, record)
+    evidence = [] if verdict is None else _by_networks(verdict, method)
     sentences = [f"{standing}{reason}.", *evidence, f"{place}."]
     sentences.append(f"Peak {lesion.peak_hu:,.0f} HU{noise}.")
     distances, names = gaps.get(lesion.id, {}), {x.id: f"{x.id} ({x.site.short_name})" for x in neighbours}
@@ -90,10 +91,9 @@ def explanation(
     return sentences
 
 
-def _by_networks(verdict: Verdict, method: MethodScore, record: ScoreRecord) -> list[str]:
+def _by_networks(verdict: Verdict, method: MethodScore) -> list[str]:
     if method.status == "automatic":
-        limit = None if method.is_map else (record.candidate_evidence or {}).get("counts_from")
-        margin = "" if not isinstance(limit, float) else _margin(verdict.probability, limit)
+        margin = "" if method.is_map else _margin(verdict.probability)
         texts = [f"Coronary calcium with {percent(verdict.probability)} by the networks{margin}."]
     else:
         texts = [f"{percent(verdict.not_coronary_probability)} of the calcium at such a place is not coronary."]
@@ -105,7 +105,7 @@ def _by_networks(verdict: Verdict, method: MethodScore, record: ScoreRecord) -> 
     return texts
 
 
-def _margin(probability: float, limit: float) -> str:
+def _margin(probability: float) -> str:
     """Return the probability from which lesions count, and how far one is from it."""
-    side = "above" if probability >= limit else "below"
-    return f", {100 * abs(probability - limit):.0f} points {side} the limit of {100 * limit:.0f}%"
+    side = "above" if probability >= COUNTS_FROM else "below"
+    return f", {100 * abs(probability - COUNTS_FROM):.0f} points {side} the limit of {100 * COUNTS_FROM:.0f}%"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..core.labels import Artery
 from ..record.scores import Lesion, MethodScore, Verdict
-from ..scoring.doubt import CERTAIN, impact
+from ..scoring.doubt import MAX_ERROR, impact
 
 if TYPE_CHECKING:
     from ..results import ScoreResult
@@ -48,9 +48,9 @@ def probability_of(method: MethodScore, lesion: Lesion) -> float | None:
 
 
 def is_doubtful(method: MethodScore, lesion: Lesion) -> bool:
-    """True if the probability of a counted lesion is below `doubt.CERTAIN`."""
+    """True if a counted lesion is doubtful (`doubt.MAX_ERROR`)."""
     probability = probability_of(method, lesion)
-    return probability is not None and round(probability, 2) < CERTAIN
+    return probability is not None and round(1 - probability, 2) > MAX_ERROR
 
 
 def number_of(method: MethodScore, lesion: Lesion) -> str:

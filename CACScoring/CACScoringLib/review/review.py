@@ -9,7 +9,6 @@ import math
 import random
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,7 +17,6 @@ from ..anatomy.courses import Course
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
-from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.lesions import find_lesions
@@ -256,15 +254,11 @@ class Review:
 
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
         """Return the voxel (k, j, i) of a lesion nearest to its centre of mass. Raises MaskError."""
-        kji = np.stack(np.unravel_index(self.flat_voxels([lesion_id]), self._hu.shape), axis=1)
+        kji = np.stack(np.unravel_index(self.flat_voxels([lesion_id]), self.image.GetSize()[::-1]), axis=1)
         spacing = np.array(self.image.GetSpacing()[::-1])
         nearest = (((kji - kji.mean(0)) * spacing) ** 2).sum(1).argmin()
         k, j, i = kji[nearest].tolist()
         return k, j, i
-
-    @cached_property
-    def _hu(self) -> np.ndarray:
-        return self.facts.scan.hu if self.calcium_map is None else voxels_of(self.calcium_map)
 
     def _all_lesions(self) -> LesionSet:
         """Return all lesions; known ones keep their IDs."""
@@ -275,7 +269,8 @@ class Review:
     def candidates_in(self, labelled: Labelled) -> LesionSet:
         """Return the lesions of other labels; known ones keep their IDs."""
         peaks = None if self.calcium_map is None else self.facts.scan.image
-        counted = labelled.where(self._is_bright_enough(labelled))
+        columns, rows, _ = self.image.GetSize()
+        counted = labelled.where(~np.isin(labelled.flat // (rows * columns), list(self._slices_off)))
         return self._with_ids(find_lesions(self.image, counted, self.rules, peaks))
 
     def rejected(self) -> LesionSet:
@@ -291,12 +286,6 @@ class Review:
         number_of = np.array([0, *ids], np.uint16)
         voxels = replace(lesion_set.every, ids=number_of[lesion_set.every.ids])
         return LesionSet({**lesion_set.columns, "id": ids}, voxels)
-
-    def _is_bright_enough(self, labelled: Labelled) -> np.ndarray:
-        """Mask of the labelled voxels that reach the threshold, in slices that are on."""
-        slices = labelled.flat // math.prod(self._hu.shape[1:])
-        is_on = ~np.isin(slices, list(self._slices_off))
-        return is_on & (self._hu.reshape(-1)[labelled.flat] >= self.rules.threshold_hu)
 
     def _id_of(self, lesion: Lesion) -> int:
         key = _key(lesion)

@@ -180,7 +180,7 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
     try:
         errors = ScanErrors.recorded(state.record)
     except CTError:  # a broken card keeps nobody from the review
-        errors = ScanErrors({}, None, None, state.record.familiarity)
+        errors = ScanErrors(familiarity=state.record.familiarity)
     record, reviews = state.record, dict[str, Review]()
     region, rules = HeartRegion(state.heart, None, record.heart.source), record.methods["threshold"].rules
     facts = ScanFacts(state.scored, region, rules, record.measured, record.mass_calibration, errors)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
 
 from ..core.ct import ScanWarning
-from ..core.labels import Artery, SiteMap
+from ..core.labels import Artery
 from ..core.text import abbreviated_list
-from ..record.scores import Lesion, MethodScore, Score, SumScore, Verdict
+from ..record.scores import Lesion, MethodScore, Verdict
 from .categories import class_number
-from .scores import score_of, scores_by_site
 
-CERTAIN_NOT, CERTAIN = 0.2, 0.9
-"""Probability of being coronary calcium above which a lesion that does not count is doubtful, and below which one that
-counts is."""
+MAX_ERROR = 0.1
+"""Probability of counting wrongly, or of being left out wrongly, above which a lesion is doubtful."""
 
 LARGE_SHARE = 0.2
 """Share of the higher of two totals, with a doubtful lesion and without, that makes it decisive."""
@@ -35,7 +32,7 @@ def doubtful_lesions(method: MethodScore) -> list[Lesion]:
 
 def may_be_wrong(verdict: Verdict) -> bool:
     """True if a lesion may count wrongly, or be left out wrongly."""
-    return verdict.probability < CERTAIN if verdict.counts else verdict.probability > CERTAIN_NOT
+    return probability_of_error(verdict) > MAX_ERROR
 
 
 def probability_of_error(verdict: Verdict) -> float:
@@ -87,24 +84,13 @@ def decisive_lesions(method: MethodScore, decided: Collection[int] = ()) -> list
     return sorted(decisive, key=lambda pair: -pair[0].agatston)
 
 
-def answers_of(method: MethodScore) -> list[tuple[Score, SiteMap[Artery, SumScore]]]:
-    """Return the scores, of all lesions and by artery, without the doubtful lesions and with them; none without doubts.
-
-    method: Automatic score.
-    """
-    doubts = doubtful_lesions(method)
-    ids = {lesion.id for lesion in doubts}
-    certain = [lesion for lesion in method.lesions if lesion.id not in ids]
-    counted = [replace(x, site=x.verdict.artery) for x in doubts if x.verdict is not None]
-    answers = (certain, [*certain, *counted]) if doubts else ()
-    return [(score_of(lesions), scores_by_site(lesions, Artery)) for lesions in answers]
-
-
 def decisive_warning(method: MethodScore) -> list[ScanWarning]:
-    """Warn of doubtful lesions that decide a score."""
+    """Warn of doubtful lesions that decide a score, alone or together."""
+    undetermined = "The interval is not determined: with and without the doubtful lesions the score differs too much."
+    doubts = [ScanWarning("interval-undetermined", undetermined)] if method.undetermined else []
     decisive = decisive_lesions(method)
     if not decisive:
-        return []
+        return doubts
     lesion, alternative = decisive[0]
     assert lesion.verdict is not None
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
@@ -114,7 +100,7 @@ def decisive_warning(method: MethodScore) -> list[ScanWarning]:
         f"({lesion.verdict.artery.key}, slices {lesion.slice_range}, Agatston score {lesion.agatston:.0f}, probability "
         f"{lesion.verdict.probability:.2f})."
     )
-    return [ScanWarning("doubt-decides", message)]
+    return [ScanWarning("doubt-decides", message), *doubts]
 
 
 def stent_warning(method: MethodScore) -> list[ScanWarning]:
@@ -127,6 +113,6 @@ def stent_warning(method: MethodScore) -> list[ScanWarning]:
     verb = "looks" if len(stents) == 1 else "look"
     message = (
         f"{len(stents)} of {len(method.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
-        "stent or a heavily calcified artery. Reject stents: an interval of the score also holds that without them."
+        "stent or a heavily calcified artery. Reject stents."
     )
     return [ScanWarning("possible-stent", message)]

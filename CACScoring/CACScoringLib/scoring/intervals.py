@@ -2,75 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
-from ..record.scores import MethodScore, Score, SumScore
-from .doubt import answers_of, decisive_lesions, probability_of_error
-from .uncertainty import TOTAL, Amount, Intervals, ScanErrors
+from ..record.scores import COUNTED, Lesion, MethodScore, SumScore
+from .doubt import decisive_lesions
+from .uncertainty import CATEGORIES, LIMITS, TOTAL, LesionAmounts, ScanErrors
+
+MAX_RATIO = 30.0
+"""Ratio of an interval's ends, each plus 1, above which the score is not determined and has no interval."""
+
+Bounds = tuple[float, float]
 
 
 def with_intervals(method: MethodScore, errors: ScanErrors, decided: Collection[int] = ()) -> MethodScore:
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
-    of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones. The
-    interval of an automatic score spans the scores with and without its doubtful lesions; where one decides, the
-    categories of both answers about the largest are weighed by its probability.
+    of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones.
 
     Args:
         method: Scores by the method.
         errors: Errors of scores in this scan.
         decided: IDs of lesions that a reader has decided about.
     """
-    decisive, answers = decisive_lesions(method, decided), answers_of(method)
+    decisive = decisive_lesions(method, decided)
     if decisive:
         method = replace(method, alternative_agatston=decisive[0][1], alternative_lesion=decisive[0][0].id)
     if not method.is_map and not method.rules.is_clinical:
         return method
-    amounts = _amounts(method, method.total, method.arteries)
     if method.reviewed:
-        return method if method.is_map else _with(method, errors.of_reviewed(amounts))
+        scores = {TOTAL: method.total, **{artery.key: method.arteries[artery] for artery in MAIN_ARTERIES}}
+        agatston = {key: score.clinical_agatston for key, score in scores.items()}
+        return method if method.is_map else _with(method, errors.of_reviewed(agatston), {})
     if errors.withholds and method.status == "automatic":
         return replace(method, withheld=True)
     uncertainty = errors.by_kind.get("decomposition" if method.is_map else method.status)
     if uncertainty is None:
         return method
-    intervals = uncertainty.intervals(amounts, *errors.facts)
-    for answer in (_amounts(method, *scores) for scores in answers):
-        intervals = {part: interval.including(answer[part]) for part, interval in intervals.items()}
-    method = replace(_with(method, intervals), calibrated_on=errors.calibrated_on)
+    candidates = method.lesions if method.is_map else method.listed
+    lesions = [(lesion, _probability(lesion, decided)) for lesion in candidates]
+    c = method.rules.calibration_mg_per_mm3_hu
+
+    def amounts(measure: Callable[[Lesion], float], artery: Artery | None = None) -> LesionAmounts:
+        part = [(measure(x), p) for x, p in lesions if p > 0 and artery in (None, _artery(x))]
+        return LesionAmounts([amount for amount, _ in part], [p for _, p in part])
+
+    def intervals(measure: Callable[[Lesion], float]) -> dict[str, Bounds]:
+        total = uncertainty.total.interval(amounts(measure), errors.distance)
+        of_arteries = {x.key: uncertainty.artery.interval(amounts(measure, x), errors.distance) for x in MAIN_ARTERIES}
+        return {TOTAL: total, **of_arteries}
+
+    of_scores = intervals(lambda lesion: lesion.clinical_agatston)
+    low, high = of_scores[TOTAL]
+    if (high + 1) / (low + 1) > MAX_RATIO and method.total.clinical_agatston >= LIMITS[0]:
+        return replace(method, undetermined=True)
+    masses = {} if c is None else intervals(lambda lesion: c * lesion.pseudo_mass_hu_mm3)
+    method = replace(_with(method, of_scores, masses), calibrated_on=errors.calibrated_on)
     if method.probabilities_withheld:
         return method
-    probabilities = uncertainty.probabilities(method.total.clinical_agatston, *errors.facts)
-    if decisive:
-        lesion, alternative = decisive[0]
-        assert lesion.verdict is not None
-        weight = probability_of_error(lesion.verdict)
-        of_alternative = uncertainty.probabilities(alternative, *errors.facts)
-        probabilities = {key: (1 - weight) * p + weight * of_alternative[key] for key, p in probabilities.items()}
-    return replace(method, category_probabilities=probabilities)
+    distribution = uncertainty.total.distribution(amounts(lambda lesion: lesion.clinical_agatston), errors.distance)
+    return replace(method, category_probabilities=dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True)))
 
 
-def _amounts(method: MethodScore, total: Score, arteries: Mapping[Artery, Score]) -> dict[str, Amount]:
-    """Return the total and the main arteries' scores, with their masses at or above the threshold, as errors have."""
-    parts = {TOTAL: total, **{artery.key: arteries[artery] for artery in MAIN_ARTERIES}}
+def _probability(lesion: Lesion, decided: Collection[int]) -> float:
+    """Return the probability that a lesion belongs to the true score."""
+    if lesion.verdict is None or lesion.id in decided:
+        return float(lesion.status == COUNTED)
+    return lesion.verdict.probability
+
+
+def _artery(lesion: Lesion) -> Artery | None:
+    """Return the artery that a lesion belongs to if it is coronary."""
+    if lesion.status == COUNTED and isinstance(lesion.site, Artery):
+        return lesion.site
+    return None if lesion.verdict is None else lesion.verdict.artery
+
+
+def _with(method: MethodScore, agatston: Mapping[str, Bounds], masses: Mapping[str, Bounds]) -> MethodScore:
+    """Return scores with their intervals, widened where needed to hold the scores and masses themselves."""
     c = method.rules.calibration_mg_per_mm3_hu
-    return {
-        key: Amount(score.clinical_agatston, None if c is None else c * score.pseudo_mass_hu_mm3)
-        for key, score in parts.items()
-    }
-
-
-def _with(method: MethodScore, intervals: Mapping[str, Intervals]) -> MethodScore:
-    """Return scores with their intervals."""
 
     def stated(key: str, score: SumScore) -> SumScore:
-        interval = intervals.get(key)
-        if interval is None:
+        if key not in agatston:
             return score
-        return replace(score, interval_90=interval.agatston, mass_interval_90=interval.mass_mg)
+        interval = _holding(agatston[key], score.clinical_agatston)
+        mass = _holding(masses[key], (c or 0.0) * score.pseudo_mass_hu_mm3) if key in masses else None
+        return replace(score, interval_90=interval, mass_interval_90=mass)
 
     arteries = SiteMap({artery: stated(artery.key, score) for artery, score in method.arteries.items()})
     return replace(method, total=stated(TOTAL, method.total), arteries=arteries)
+
+
+def _holding(interval: Bounds, score: float) -> Bounds:
+    return min(interval[0], score), max(interval[1], score)

@@ -25,9 +25,9 @@ from ..networks.configs import LESION_KINDS
 from ..record.rules import ScoringRules
 from ..record.scores import OUTSIDE, LesionSet, Verdict
 from .connection import connected_voxels, hanging_together
-from .lesion_calibration import LesionCalibration
-from .lesion_network import CORONARY_KINDS, voxel_kinds
-from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, voxel_parts
+from .lesion_calibration import COUNTS_FROM, LesionCalibration
+from .lesion_network import CORONARY_KINDS, voxel_kinds, without_faint_stents
+from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, artery_chances, dense_means, voxel_parts
 from .lesions import find_lesions
 from .map_evidence import coronary_probabilities, map_features
 from .score import ScanFacts
@@ -151,21 +151,31 @@ def judge_lesions(
     is_near = hanging_together(dense.flat, dense.arteries.sum(axis=1) >= REACHED, scan.hu.shape)
     nearby = dense.where(is_near)
     kinds = voxel_kinds(nearby.flat, scan, heart.territories, noise_hu, network)
-    parts = voxel_parts(nearby, kinds, scan.grid)
+    kinds = without_faint_stents(kinds, nearby.flat, scan.hu)
+    hu, is_gated = scan.hu.reshape(-1)[nearby.flat], scan.acquisition.gating is not None
+
+    def probabilities(means: np.ndarray) -> np.ndarray:
+        coronary, in_artery = means[:, CORONARY_KINDS].sum(axis=1), means[:, len(LESION_KINDS) :].sum(axis=1)
+        return calibration.probability(coronary, in_artery, is_gated)
+
+    parts = voxel_parts(nearby, kinds, hu, scan.grid)
     sites = dense.sites.copy()
-    sites[is_near] = _sites_of_parts(parts, nearby, calibration)[parts.part]
+    sites[is_near] = _sites_of_parts(parts, nearby, probabilities(parts.means) >= COUNTS_FROM)[parts.part]
     lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
-    return _with_verdicts(lesions, nearby, kinds, calibration)
+    voxels = lesions.voxels
+    _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
+    columns = np.concatenate([kinds, nearby.arteries], axis=1)[at_nearby]
+    means = dense_means(voxels.ids[at_lesion], columns, hu[at_nearby])
+    return _with_verdicts(lesions, means, probabilities(means))
 
 
-def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, calibration: LesionCalibration) -> np.ndarray:
+def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, counts: np.ndarray) -> np.ndarray:
     """Return the `Site` of each part, uint8 [parts].
 
-    Noise, devices, and what is too improbable to count, is UNASSIGNED where an artery runs, else "other".
+    Noise, devices, and what does not count, is UNASSIGNED where an artery runs, else "other".
     """
     sizes = np.bincount(parts.part)
     is_at_artery = np.bincount(parts.part, nearby.sites <= max(Artery)) > 0.5 * sizes
-    counts = calibration.probability(parts.kinds[:, CORONARY_KINDS].sum(axis=1)) >= calibration.counts_from
     sites = np.where(is_at_artery, int(Artery.UNASSIGNED), int(NonCoronary.OTHER))
     for number, answer in enumerate(ANSWERS):
         if answer in SITE_OF_ANSWER:
@@ -173,45 +183,33 @@ def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, calibration: LesionC
     return sites.astype(np.uint8)
 
 
-def _with_verdicts(
-    lesions: LesionSet, nearby: DenseVoxels, kinds: np.ndarray, calibration: LesionCalibration
-) -> LesionSet:
+def _with_verdicts(lesions: LesionSet, means: np.ndarray, probabilities: np.ndarray) -> LesionSet:
     """Return lesions with verdicts by the mean answer about their voxels.
 
     Args:
         lesions: Lesions with their sites.
-        nearby: Voxels that the network answered for.
-        kinds: Its answers, [n, kinds].
-        calibration: Calibration of the answers.
+        means: Mean probability of LESION_KINDS and of the territories of MAIN_ARTERIES in each, by its ID
+            [IDs, columns]; 0 without an answer.
+        probabilities: Calibrated probability of being coronary calcium of each, by its ID [IDs].
     """
-    voxels = lesions.voxels
-    _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
-    ids = voxels.ids[at_lesion]
-    sizes = np.bincount(ids)
-    answers = np.concatenate([kinds, nearby.arteries], axis=1)[at_nearby]
-    means = np.stack([np.bincount(ids, column) for column in answers.T], axis=1) / np.maximum(sizes, 1)[:, None]
-    probabilities = calibration.probability(means[:, CORONARY_KINDS].sum(axis=1))
+    arteries = artery_chances(means, means[:, len(LESION_KINDS) :])
     verdicts: list[Verdict | None] = []
     for number, site in zip(lesions.ids, lesions.columns["site"], strict=True):
-        verdict = None
-        if number < len(sizes) and sizes[number]:
-            mean = means[number]
-            arteries = mean[:IN_ARTERY] + 1e-3 * mean[len(LESION_KINDS) :]
-            verdict = _verdict(site, mean, arteries, float(probabilities[number]))
-        verdicts.append(verdict)
+        is_judged = number < len(means) and means[number].any()
+        judged = _verdict(site, means[number], arteries[number], float(probabilities[number])) if is_judged else None
+        verdicts.append(judged)
     return lesions.with_columns(verdict=verdicts)
 
 
-def _verdict(site: Site, kinds: np.ndarray, arteries: np.ndarray, probability: float) -> Verdict:
+def _verdict(site: Site, means: np.ndarray, arteries: np.ndarray, probability: float) -> Verdict:
     """Return the verdict about a lesion.
 
     Args:
         site: Site of the lesion.
-        kinds: Mean answer about its voxels, [kinds] or more.
-        arteries: Share of each of MAIN_ARTERIES in it, [4].
+        means: Mean probability of LESION_KINDS and of the territories of MAIN_ARTERIES in it, [columns].
+        arteries: Probability of each of MAIN_ARTERIES if it is coronary, [4].
         probability: Calibrated probability of being coronary calcium.
     """
-    arteries = arteries / max(float(arteries.sum()), 1e-9)
     counts = site in MAIN_ARTERIES
     artery = Artery(site) if counts else MAIN_ARTERIES[int(arteries.argmax())]
     verdict = Verdict(
@@ -220,8 +218,9 @@ def _verdict(site: Site, kinds: np.ndarray, arteries: np.ndarray, probability: f
         not_coronary_probability=1 - probability,
         second=second_artery(arteries, artery),
         counts=counts,
-        kinds={kind: float(share) for kind, share in zip(LESION_KINDS, kinds, strict=False)},
-        is_stent=bool(kinds[LESION_KINDS.index("stent")] >= STENT_PROBABILITY),
+        kinds={kind: float(share) for kind, share in zip(LESION_KINDS, means, strict=False)},
+        is_stent=bool(means[LESION_KINDS.index("stent")] >= STENT_PROBABILITY),
+        in_artery=float(means[len(LESION_KINDS) :].sum()),
     )
     return verdict if counts else replace(verdict, reason=f"looks like {WORDS[likeliest_kind(verdict)]}")
 

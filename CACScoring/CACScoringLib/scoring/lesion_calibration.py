@@ -1,4 +1,4 @@
-"""Calibration of the lesion network's answers."""
+"""Calibration of the probability that a lesion is coronary calcium."""
 
 from __future__ import annotations
 
@@ -6,32 +6,57 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.errors import WrongValueError
+COUNTS_FROM = 0.5
+"""Probability from which a lesion counts: a false and a missed lesion cost the same."""
+
+LEAST_PROBABILITY, LEAST_BY_PLACE = 1e-3, 0.02
+"""Least probability of either answer that log-odds are taken of, by the networks and by a territory, whose border is no
+more exact than some mm."""
 
 
 @dataclass(frozen=True)
 class LesionCalibration:
-    """Calibration of the lesion network's answers, stored with the model of the calcium map.
+    """Weights of log-odds that add up to those of a lesion being coronary calcium, stored with the calibration.
+
+    Gated scans and others have weights of their own, because motion makes rims that look like calcium.
 
     Attributes:
-        temperature: Divisor of the log-odds of being coronary calcium.
-        offset: Addend to these log-odds, after division.
-        counts_from: Probability, calibrated, from which a lesion counts.
+        network: Weight of the lesion network's answer.
+        territories: Weight of the arteries' territories.
+        intercept: Addend.
+        gated_network: Weight of the lesion network's answer in gated scans.
+        gated_territories: Weight of the arteries' territories in gated scans.
+        gated_intercept: Addend in gated scans.
     """
 
-    temperature: float = 1.0
-    offset: float = 0.0
-    counts_from: float = 0.5
+    network: float = 1.0
+    territories: float = 0.0
+    intercept: float = 0.0
+    gated_network: float = 1.0
+    gated_territories: float = 0.0
+    gated_intercept: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Raise WrongValueError for a temperature that is not above 0, or a probability out of 0 to 1."""
-        if not self.temperature > 0:
-            raise WrongValueError("temperature", self.temperature)
-        if not 0 <= self.counts_from <= 1:
-            raise WrongValueError("counts_from", self.counts_from)
+    def probability(self, coronary: np.ndarray, in_artery: np.ndarray, is_gated: bool) -> np.ndarray:
+        """Return the calibrated probability of being coronary calcium, [n].
 
-    def probability(self, coronary: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities of being coronary calcium, [n]. coronary: As answered, [n]."""
-        bounded = np.clip(coronary.astype(float), 1e-6, 1 - 1e-6)
-        logit = np.log(bounded / (1 - bounded))
-        return 1 / (1 + np.exp(-(logit / self.temperature + self.offset)))
+        Args:
+            coronary: Probability by the lesion network, [n].
+            in_artery: Probability of lying in an artery's territory, [n].
+            is_gated: True if the scan was gated.
+        """
+        weights = (self.network, self.territories, self.intercept)
+        if is_gated:
+            weights = (self.gated_network, self.gated_territories, self.gated_intercept)
+        evidence = weights[0] * log_odds(coronary) + weights[1] * place_log_odds(in_artery) + weights[2]
+        return 1 / (1 + np.exp(-evidence))
+
+
+def place_log_odds(in_artery: np.ndarray) -> np.ndarray:
+    """Return the log-odds of lying in an artery's territory, bounded by LEAST_BY_PLACE."""
+    return log_odds(np.clip(in_artery, LEAST_BY_PLACE, 1 - LEAST_BY_PLACE))
+
+
+def log_odds(probability: np.ndarray | float) -> np.ndarray:
+    """Return the log-odds of probabilities, bounded by LEAST_PROBABILITY."""
+    p = np.clip(np.asarray(probability, float), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return np.log(p / (1 - p))

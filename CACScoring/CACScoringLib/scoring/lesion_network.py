@@ -20,6 +20,7 @@ from ..core.grid import bounding_box, interval_means, linear_area, slab_area
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..networks.configs import LESION_IMAGES, LESION_KINDS, LESION_PATCH, LESION_TERRITORIES, TERRITORY_STRIDE
+from .connection import connected_voxels
 
 PATCH_STEP_MM = (2.0, 0.75, 0.75)
 """Spacing of a patch's voxels along k, j, i."""
@@ -39,9 +40,16 @@ BATCH_SIZE = 16
 MAX_HELD = 64
 """Patches held in memory at once, 2 MB each: a noisy scan has thousands."""
 
+STENT_HU = 300.0
+"""Peak from which what hangs together may be a stent. What is fainter is no evidence of calcium because it looks like
+one: motion rims of 200 HU do."""
+
 CORONARY_KINDS = [LESION_KINDS.index(kind) for kind in ("LM", "LAD", "LCX", "RCA", "stent")]
 """Indices of kinds that lie in a coronary artery. On slices of 3 mm a stent and a calcified artery look alike, so a
 lesion that may be a stent counts, with a warning."""
+
+
+_STENT, _NOISE = (LESION_KINDS.index(kind) for kind in ("stent", "noise"))
 
 
 @dataclass(frozen=True)
@@ -200,6 +208,24 @@ def voxel_kinds(
             kinds[of_patch] = _at_voxels(answer, places[of_patch], cover.centres[number], spacing_mm)
         first += len(held)
     return kinds
+
+
+def without_faint_stents(kinds: np.ndarray, flat: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """Move the probability of a stent to noise where what hangs together stays below STENT_HU.
+
+    Args:
+        kinds: Probability of each of LESION_KINDS at each voxel, [n, kinds].
+        flat: Indices of the voxels, rising.
+        hu: The scan, [k, j, i].
+    """
+    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), hu.shape)
+    peaks = np.zeros(piece.max(initial=-1) + 1)
+    np.maximum.at(peaks, piece, hu.reshape(-1)[flat])
+    moved = np.where(peaks[piece] < STENT_HU, kinds[:, _STENT], 0)
+    result = kinds.copy()
+    result[:, _STENT] -= moved
+    result[:, _NOISE] += moved
+    return result
 
 
 def _patches(centres: np.ndarray, dense: np.ndarray, scan: CTScan, territories: Territories) -> Iterator[LesionPatch]:

@@ -14,10 +14,11 @@ import numpy as np
 from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan
 from ..core.errors import CTError
-from ..networks.configs import LESION_KINDS
 from ..record.scores import LesionSet, Verdict
 from .connection import IN_SLICE, connected_voxels
-from .lesion_network import CORONARY_KINDS, UNKNOWN_NOISE_HU
+from .doubt import may_be_wrong
+from .lesion_calibration import log_odds
+from .lesion_network import UNKNOWN_NOISE_HU
 
 MAP_FEATURES = ("place_logit", "log_ct_excess", "slice_logit")
 """Features of a lesion of the calcium map that holds no lesion of the clinical rule: the log-odds of its place being
@@ -28,19 +29,16 @@ BLOOD_HU, NOISE_SDS, MAX_LOG_EXCESS = 45.0, 3.0, 5.0
 """Unenhanced blood; standard deviations above it up to which a peak may be noise; natural logarithm of the excess from
 which a higher one is no further evidence."""
 
-MIN_SHARE, CERTAIN = 0.1, 0.9
-"""Share of a dense piece's excess over blood below which the map is taken to miss the piece; the lesion network's
-answer (before calibration) that a lesion is coronary from which the lesion is added. Of 39 digital patients without
-coronary calcium the map was above zero in 3 with and without additions, but in 5 if all that counts was added."""
+MIN_SHARE = 0.1
+"""Share of a dense piece's excess over blood below which the map is taken to miss the piece."""
 
 INTERCEPT = "intercept"
-_MIN_PROBABILITY = 1e-3
 
 
 def complete_map(
     parts: Decomposition, scan: CTScan, counted: LesionSet, by_reader: Mapping[int, bool]
 ) -> tuple[Decomposition, int]:
-    """Add to the map what it misses of lesions that certainly count by the clinical rule: their excess over blood.
+    """Add to the map what it misses of lesions that count without doubt by the clinical rule: their excess over blood.
 
     Each piece of a lesion in a slice is added or left alone as a whole, so that the map draws the outlines of all that
     it shows.
@@ -54,9 +52,7 @@ def complete_map(
     Returns:
         The map, and the number of pieces that were added.
     """
-    coronary = [LESION_KINDS[number] for number in CORONARY_KINDS]
-    kinds = ({} if verdict is None else verdict.kinds for verdict in counted.verdicts)
-    certain = counted.part(sum(shares.get(kind, 0.0) for kind in coronary) >= CERTAIN for shares in kinds)
+    certain = counted.part(verdict is not None and not may_be_wrong(verdict) for verdict in counted.verdicts)
     flat = certain.voxels.flat
     slices = flat // math.prod(parts.hu.shape[1:])
     flat = flat[~np.isin(slices, [k for k, is_on in by_reader.items() if not is_on])]
@@ -118,9 +114,3 @@ def coronary_probabilities(features: Mapping[str, np.ndarray], weights: Mapping[
         raise CTError(message)
     evidence = sum((weights.get(name, 0.0) * values for name, values in features.items()), weights[INTERCEPT])
     return 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))
-
-
-def log_odds(probability: float) -> float:
-    """Compute the log-odds of a probability, bounded."""
-    p = min(max(probability, _MIN_PROBABILITY), 1 - _MIN_PROBABILITY)
-    return math.log(p / (1 - p))

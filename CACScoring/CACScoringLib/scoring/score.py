@@ -47,7 +47,7 @@ class ScanFacts:
     rules: ScoringRules = field(default_factory=ScoringRules)
     blood: BloodPool | None = None
     calibration: MassCalibration | None = None
-    errors: ScanErrors = field(default_factory=lambda: ScanErrors({}, None, None))
+    errors: ScanErrors = field(default_factory=ScanErrors)
     judged: LesionSet | None = None
     masses: MeasuredMasses = field(default_factory=dict, compare=False, repr=False)
 

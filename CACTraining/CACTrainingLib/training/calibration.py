@@ -1,6 +1,7 @@
 """Fit on results of scans with known calcium what turns networks into scores: `cac calibrate`.
 
-- Temperature and offset of the lesion network's answers, and the probability from which a dense lesion counts.
+- The weights of the lesion network's answers and of the territories (logistic regression), by which a dense lesion is
+  coronary calcium; gated scans have weights of their own.
 - The weights of the evidence (logistic regression) that a lesion of the map where nothing is dense is coronary calcium,
   and the probability from which it counts, so that few scans without coronary calcium score above zero.
 - The errors from which each total and artery gets its prediction interval (`uncertainty`): of clinical scores against
@@ -21,30 +22,30 @@ from typing import Any
 import numpy as np
 
 from CACScoringLib.core.errors import DataError
-from CACScoringLib.core.labels import MAIN_ARTERIES
+from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.store import update_card
 from CACScoringLib.networks.roles import SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
-from CACScoringLib.scoring.map_evidence import INTERCEPT
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM
+from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
+from CACScoringLib.scoring.map_evidence import INTERCEPT, coronary_probabilities
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, LesionAmounts, Uncertainty
 
 from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import KINDS, TrainingScan
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .evidence import FOLDS, cross_fitted_probabilities, fitted_weights, nearest_limit, stack_features
-from .measured_scans import LOGIT, MAP_RULE, SLICE_THRESHOLD, MeasuredScan, measure_all
+from .evidence import FOLDS, cross_fitted_probabilities, fitted_weights, stack_features
+from .measured_scans import LOGIT, MAP_RULE, PLACE, SLICE_THRESHOLD, LesionTable, MeasuredScan, measure_all
 from .score_errors import fitted_errors
 
 MAX_FALSE_SCANS = 0.04
 """Largest proportion of scans without coronary calcium, clean or with other calcium, that lesions without candidates
 alone bring above zero."""
 
-Scores = dict[str, dict[str, float]]
-"""Agatston score and mass in mg by artery, with the keys of `uncertainty.LIMITS`."""
+MIN_ANSWER = -1.4
+"""Log-odds by the lesion network from which a lesion has a part in the calibration; most of the others are noise."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,15 @@ def choose(
     kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
     visible = [scan.visible for scan in scans]
     _check_kinds({kind: sum(part) for kind, part in {"visible": visible, **kinds}.items()})
-    lesions, candidate_performance, clinical_masks = fit_lesions(scans)
-    evidence, map_masks = fit_map(scans, clinical_masks, kinds.values(), max_false_scans)
+    lesions, candidate_performance, clinical = fit_lesions(scans)
+    evidence, in_map = fit_map(scans, clinical, kinds.values(), max_false_scans)
     calibration: Calibration = {**evidence.as_calibration(), "candidates": lesions and asdict(lesions)}
-    scores = _scores(scans, map_masks, clinical_masks)
+    uncertainty, coverage = stored_uncertainty(scans, clinical, in_map)
     if lesions is None:
-        del scores["automatic"]
-    calibration["uncertainty"], coverage = stored_uncertainty(scans, scores)
+        uncertainty.pop("automatic", None)
+    calibration["uncertainty"] = uncertainty
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
-    counted = np.array([mask.any() for mask in map_masks])
+    counted = np.array([p.any() for p in in_map])
     performance: dict[str, object] = {
         "sensitivity_scans": float(counted[visible].mean()),
         "scans_with_visible_calcium": sum(visible),
@@ -109,44 +110,70 @@ def _check_kinds(counts: Mapping[str, int]) -> None:
 def fit_lesions(
     scans: Sequence[MeasuredScan],
 ) -> tuple[LesionCalibration | None, dict[str, object], list[np.ndarray]]:
-    """Calibrate the lesion network's answers, and choose the probability from which a dense lesion counts.
+    """Calibrate the lesion network's answers, of gated scans and of others.
 
-    The limit is that of the best cross-fitted scores (`nearest_limit`).
+    Lesions that the network thinks improbable (MIN_ANSWER), nearly all noise, have no part in the fit. Where there are
+    too few lesions of gated scans or of the others, both have the same weights.
 
     Returns:
         The calibration, None if there are too few lesions with or without coronary calcium; its performance; and for
-        each scan which of its dense lesions count, bool [n].
+        each scan the cross-fitted probability of each dense lesion [n].
     """
-    parts = [replace(scan.dense, features={LOGIT: scan.dense.features[LOGIT]}) for scan in scans]
-    probabilities = cross_fitted_probabilities([scan.patient for scan in scans], parts)
-    if probabilities is None:
-        return None, {}, [np.zeros(len(part.coronary), bool) for part in parts]
-    is_artery = [part.artery <= max(MAIN_ARTERIES) for part in parts]
-    truths = [sum(score["agatston"] for score in scan.reader.values()) for scan in scans]
-    pairs = list(zip(parts, is_artery, strict=True))
-    in_arteries = [p[mask] for p, mask in zip(probabilities, is_artery, strict=True)]
-    limit, error = nearest_limit([part.agatston[mask] for part, mask in pairs], in_arteries, truths)
-    masks = [(p >= limit) & mask for p, mask in zip(probabilities, is_artery, strict=True)]
-    coronary = np.concatenate([part.coronary for part in parts])
-    weights = fitted_weights(stack_features(parts), coronary)
-    calibration = LesionCalibration(1 / max(weights[LOGIT], 1e-3), weights[INTERCEPT], limit)
-    is_counted = np.concatenate(masks)
+    weights: dict[bool, dict[str, float]] = {}
+    probabilities = [np.zeros(len(scan.dense.coronary)) for scan in scans]
+    for is_gated in (False, True):
+        numbers = [n for n, scan in enumerate(scans) if scan.is_gated == is_gated]
+        parts = [_evidence(scans[n].dense) for n in numbers]
+        likely = [part.selected(part.features[LOGIT] >= MIN_ANSWER) for part in parts]
+        patients = [scans[n].patient for n in numbers]
+        crossed = cross_fitted_probabilities(patients, likely, parts) if parts else None
+        if crossed is None:
+            continue
+        coronary = np.concatenate([part.coronary for part in likely])
+        weights[is_gated] = fitted_weights(stack_features(likely), coronary)
+        for n, p in zip(numbers, crossed, strict=True):
+            probabilities[n] = p
+    if not weights:
+        return None, {}, probabilities
+    shared = next(iter(weights.values()))
+    for n, scan in enumerate(scans):
+        if scan.is_gated not in weights:
+            probabilities[n] = coronary_probabilities(_evidence(scan.dense).features, shared)
+    usual, gated = (weights.get(key, shared) for key in (False, True))
+    calibration = LesionCalibration(
+        *(usual[name] for name in (LOGIT, PLACE, INTERCEPT)), *(gated[name] for name in (LOGIT, PLACE, INTERCEPT))
+    )
+    counted = np.concatenate(_counted(scans, probabilities))
+    coronary = np.concatenate([scan.dense.coronary for scan in scans])
     performance: dict[str, object] = {
-        "candidates": len(is_counted),
+        "candidates": len(counted),
         "coronary": int(coronary.sum()),
-        "precision": float(coronary[is_counted].mean()) if is_counted.any() else None,
-        "recall": float(is_counted[coronary].mean()),
-        "difference_of_ln_agatston": error,
+        "precision": float(coronary[counted].mean()) if counted.any() else None,
+        "recall": float(counted[coronary].mean()),
     }
     for kind in ("distractor", "clean"):
+        masks = _counted(scans, probabilities)
         if positives := [mask.any() for mask, scan in zip(masks, scans, strict=True) if scan.kind == kind]:
             performance[f"above_zero_{kind}_scans"] = float(np.mean(positives))
-    return calibration, performance, masks
+    return calibration, performance, probabilities
+
+
+def _evidence(dense: LesionTable) -> LesionTable:
+    """Return dense lesions with the evidence of their calibration alone."""
+    return replace(dense, features={name: dense.features[name] for name in (LOGIT, PLACE)})
+
+
+def _counted(scans: Sequence[MeasuredScan], probabilities: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return for each scan which of its dense lesions count, bool [n]."""
+    return [
+        (p >= COUNTS_FROM) & (scan.dense.artery <= max(MAIN_ARTERIES))
+        for scan, p in zip(scans, probabilities, strict=True)
+    ]
 
 
 def fit_map(
     scans: Sequence[MeasuredScan],
-    clinical_masks: Sequence[np.ndarray],
+    clinical: Sequence[np.ndarray],
     healthy: Iterable[Sequence[bool]],
     max_false_scans: float,
 ) -> tuple[MapEvidence, list[np.ndarray]]:
@@ -157,100 +184,87 @@ def fit_map(
 
     Args:
         scans: The scans.
-        clinical_masks: For each scan which of its dense lesions count, bool [n].
+        clinical: Cross-fitted probability of each scan's dense lesions, [n].
         healthy: For each kind of scans without coronary calcium, True for the scans of it.
         max_false_scans: Largest share of these that may be above zero.
 
     Returns:
-        The evidence, and for each scan which of its lesions of the map count, bool [n].
+        The evidence, and for each scan the cross-fitted probability of its lesions of the map, 0 of those that do not
+        count, [n].
     """
-    masks = []
-    for scan, clinical in zip(scans, clinical_masks, strict=True):
+    counted = _counted(scans, clinical)
+    probabilities = []
+    for scan, p, mask in zip(scans, clinical, counted, strict=True):
         beneath = scan.lesions.beneath
-        masks.append((beneath >= 0) & np.append(clinical, False)[beneath])
+        probabilities.append(np.where(beneath >= 0, np.append(p * mask, 0.0)[beneath], 0.0))
     alone = [scan.lesions.selected(scan.lesions.beneath < 0) for scan in scans]
-    probabilities = cross_fitted_probabilities([scan.patient for scan in scans], alone)
-    if probabilities is None:
-        return MapEvidence(None, 1.0), masks
-    decisive = [p[:0] if mask.any() else p for p, mask in zip(probabilities, masks, strict=True)]
+    crossed = cross_fitted_probabilities([scan.patient for scan in scans], alone)
+    if crossed is None:
+        return MapEvidence(None, 1.0), probabilities
+    decisive = [p[:0] if of_dense.any() else p for p, of_dense in zip(crossed, probabilities, strict=True)]
     limit = max(_limit(decisive, selection, max_false_scans) for selection in healthy)
-    for scan, mask, p in zip(scans, masks, probabilities, strict=True):
-        mask[scan.lesions.beneath < 0] = p >= limit
+    for scan, of_map, p in zip(scans, probabilities, crossed, strict=True):
+        of_map[scan.lesions.beneath < 0] = np.where(p >= limit, p, 0.0)
     coronary = np.concatenate([part.coronary for part in alone])
-    return MapEvidence(fitted_weights(stack_features(alone), coronary), limit), masks
-
-
-def _scores(
-    scans: Sequence[MeasuredScan], map_masks: Sequence[np.ndarray], clinical_masks: Sequence[np.ndarray]
-) -> dict[str, list[Scores]]:
-    """Return the scores of each scan, by kind (see `ScoreCalibration`), of the lesions in masks, bool [n]."""
-    return {
-        "automatic": [scan.dense.scores(mask, scan) for scan, mask in zip(scans, clinical_masks, strict=True)],
-        "decomposition": [scan.lesions.scores(mask, scan) for scan, mask in zip(scans, map_masks, strict=True)],
-    }
+    return MapEvidence(fitted_weights(stack_features(alone), coronary), limit), probabilities
 
 
 def stored_uncertainty(
-    scans: Sequence[MeasuredScan], scores: Mapping[str, Sequence[Scores]]
+    scans: Sequence[MeasuredScan], clinical: Sequence[np.ndarray], in_map: Sequence[np.ndarray]
 ) -> tuple[dict[str, object], dict[str, object]]:
     """Return the errors that prediction intervals are made of (`uncertainty.Uncertainty`), and their coverage.
 
     Automatic clinical scores are compared with those of the ideal reader of the same scan; scores of the map with the
-    patient's reference score and true mass, in scans that have them.
+    patient's reference score, in scans that have one.
 
     Args:
         scans: The scans.
-        scores: Cross-fitted scores of each scan, by kind (see `ScoreCalibration`).
+        clinical: Cross-fitted probability of each scan's dense lesions, [n].
+        in_map: That of its lesions of the map, 0 of those that do not count, [n].
 
     Returns:
-        The errors by kind, and the coverage of other patients' total Agatston scores by kind and class.
+        The errors by kind, and the cross-fitted coverage of total Agatston scores by kind and class.
     """
     stored: dict[str, object] = {}
     coverage: dict[str, object] = {}
-    names = tuple(artery.key for artery in MAIN_ARTERIES)
-    for kind, kind_scores in scores.items():
-        indices = [n for n, scan in enumerate(scans) if kind == "automatic" or scan.reference_agatston is not None]
-        facts = [scans[n].facts for n in indices]
-        noise, thickness = (np.array([f.get(key) or usual for f in facts], float) for key, usual in _USUAL_FACTS)
-        patients = np.array([scans[n].patient for n in indices])
+    kinds: dict[str, list[tuple[LesionTable, np.ndarray, dict[str, float] | None]]] = {
+        "automatic": [(scan.dense, p, scan.reader_agatston) for scan, p in zip(scans, clinical, strict=True)],
+        "decomposition": [(scan.lesions, p, scan.reference_agatston) for scan, p in zip(scans, in_map, strict=True)],
+    }
+    for kind, rows in kinds.items():
+        cases = [(table, p, truth, scan.patient) for (table, p, truth), scan in zip(rows, scans, strict=True) if truth]
+        patients = np.array([patient for *_, patient in cases])
         if len(set(patients.tolist())) < FOLDS:
             continue
-        parts: dict[str, dict[str, object]] = {"total": {}, "artery": {}}
-        for quantity in LIMITS:
-            predicted = np.array([[kind_scores[n][a][quantity] for a in names] for n in indices])
-            truths = np.array([[_truth(scans[n], kind, quantity)[a] for a in names] for n in indices])
-            repeated_facts = [np.repeat(values, len(names)) for values in (noise, thickness)]
-            total = predicted.sum(1), truths.sum(1), noise, thickness
-            parts["total"][quantity] = asdict(fitted_errors(quantity, *total))
-            errors = fitted_errors(quantity, predicted.ravel(), truths.ravel(), *repeated_facts)
-            parts["artery"][quantity] = asdict(errors)
-            if quantity == "agatston":
-                coverage[kind] = _coverage(patients, *total)
-        stored[kind] = parts
+        total = _errors_of([(table, p, sum(truth.values()), None) for table, p, truth, _ in cases])
+        artery = _errors_of([(table, p, truth[a.key], a) for table, p, truth, _ in cases for a in MAIN_ARTERIES])
+        stored[kind] = asdict(Uncertainty(fitted_errors(*total), fitted_errors(*artery)))
+        coverage[kind] = _coverage(patients, *total)
     return stored, coverage
 
 
-_USUAL_FACTS = (("noise_hu", NOISE_HU), ("slice_thickness_mm", THICKNESS_MM))
+def _errors_of(
+    cases: Sequence[tuple[LesionTable, np.ndarray, float, Artery | None]],
+) -> tuple[list[LesionAmounts], np.ndarray]:
+    """Return the arguments of `fitted_errors`. cases: Lesions, their probabilities, true score, and artery or None."""
+    lesions = []
+    for table, p, _, artery in cases:
+        part = np.ones(len(p), bool) if artery is None else table.artery == artery
+        lesions.append(LesionAmounts(table.agatston[part].tolist(), p[part].tolist()))
+    return lesions, np.array([truth for _, _, truth, _ in cases], float)
 
 
-def _truth(scan: MeasuredScan, kind: str, quantity: str) -> dict[str, float]:
-    """Return the reference values for a kind of score, by artery."""
-    if kind == "automatic":
-        return {artery: scores[quantity] for artery, scores in scan.reader.items()}
-    return (scan.reference_agatston if quantity == "agatston" else scan.true_mass_mg) or {}
-
-
-def _coverage(patients: np.ndarray, *values: np.ndarray) -> dict[str, list[int]]:
+def _coverage(patients: np.ndarray, lesions: Sequence[LesionAmounts], truths: np.ndarray) -> dict[str, list[int]]:
     """Count, by class of the truth, the total scores inside their cross-fitted interval, and all of them."""
-    truths = values[1]
     fold = parts_by_patient(patients, truths > 0, FOLDS, seed=None)
     is_covered = np.zeros(len(truths), bool)
     for number in range(FOLDS):
-        errors = fitted_errors("agatston", *(v[fold != number] for v in values))
-        for n in np.flatnonzero(fold == number):
-            low, high = errors.interval(values[0][n], values[2][n], values[3][n])
+        learned = np.flatnonzero(fold != number).tolist()
+        errors = fitted_errors([lesions[n] for n in learned], truths[learned])
+        for n in np.flatnonzero(fold == number).tolist():
+            low, high = errors.interval(lesions[n])
             is_covered[n] = low <= truths[n] <= high
-    classes = np.searchsorted(LIMITS["agatston"], truths, side="right")
+    classes = np.searchsorted(LIMITS, truths, side="right")
     return {name: [int(is_covered[classes == c].sum()), int((classes == c).sum())] for c, name in enumerate(CATEGORIES)}
 
 

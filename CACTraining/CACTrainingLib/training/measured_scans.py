@@ -28,15 +28,17 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import StoredModel, read_card
 from CACScoringLib.models.choice import Networks, load_networks
 from CACScoringLib.models.inference import use_threads
+from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.judge import lesions_beneath
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds, place_log_odds
+from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.map_evidence import log_odds, map_features
+from CACScoringLib.scoring.map_evidence import map_features
 from CACScoringLib.scoring.scores import scores_by_site
 from CACScoringLib.scoring.sites import DenseVoxels, verdicts_by_place
 
@@ -46,7 +48,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = tuple[Path, Path, Path, Path]
 """Cards of the models for territories, slices, decomposition and lesions."""
 
-VERSION = 19
+VERSION = 21
 """Version of the cached results; those of other versions are measured again."""
 
 CORONARY_MG_CM3 = 10.0
@@ -59,8 +61,9 @@ bundled map captures half as much calcium (0.35 instead of 0.70)."""
 SLICE_THRESHOLD = 0.05
 """Probability from which slices are decomposed by a classifier that has none stored; dense calcium needs no slice."""
 
-LOGIT = "network_logit"
-"""Evidence of a dense lesion: log-odds of being coronary calcium by the lesion network, before calibration."""
+LOGIT, PLACE = "network_logit", "place_logit"
+"""Evidence of a dense lesion: log-odds of being coronary calcium by the lesion network, before calibration, and of
+lying in the territory of an artery."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,6 @@ class LesionTable:
         columns = {name: values[selection] for name, values in vars(self).items() if name != "features"}
         return LesionTable(features, **columns)
 
-    def scores(self, is_counted: np.ndarray, scan: MeasuredScan) -> dict[str, dict[str, float]]:
-        """Return each artery's scores (keys of `uncertainty.LIMITS`). is_counted: True for lesions that count, [n]."""
-        scores = {}
-        for artery in MAIN_ARTERIES:
-            in_artery = is_counted & (self.artery == artery)
-            mass = float(self.pseudo_mass[in_artery].sum()) * scan.mg_per_hu_mm3
-            scores[artery.key] = {"agatston": float(self.agatston[in_artery].sum()), "mass_mg": mass}
-        return scores
-
     def as_json(self) -> dict[str, object]:
         """Return the lesions as JSON."""
         columns = {name: values.tolist() for name, values in vars(self).items() if name != "features"}
@@ -143,7 +137,8 @@ class MeasuredScan:
         reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
         true_mass_mg: True mass by artery.
         mg_per_hu_mm3: The scanner's calibration of mass.
-        facts: Acquisition and image quality, which determine difficulty and calibration range.
+        facts: Acquisition and image quality, which determine the calibration range.
+        is_gated: True if the scan was gated.
     """
 
     patient: str
@@ -156,6 +151,12 @@ class MeasuredScan:
     true_mass_mg: dict[str, float]
     mg_per_hu_mm3: float
     facts: dict[str, float | str | None]
+    is_gated: bool
+
+    @property
+    def reader_agatston(self) -> dict[str, float]:
+        """Agatston score of the ideal reader by artery."""
+        return {artery: scores["agatston"] for artery, scores in self.reader.items()}
 
 
 def measure_all(
@@ -212,6 +213,10 @@ def _settings(models: ModelPaths) -> DecompositionSettings:
     return replace(DecompositionSettings.of(slices, stored), evidence_weights=None, most_not_coronary=1.0)
 
 
+_ALL_COUNT = 100.0
+"""Log-odds that let every lesion count whose likeliest answer is an artery."""
+
+
 @cache
 def _uncalibrated(models: ModelPaths) -> Networks:
     """Load the networks; dense lesions count wherever an artery is the lesion network's likeliest answer."""
@@ -219,7 +224,7 @@ def _uncalibrated(models: ModelPaths) -> Networks:
     networks = load_networks({model.card.network: model for model in stored}, "cpu")
     assert networks is not None
     card = networks.decomposition.card
-    candidates = {"candidates": asdict(LesionCalibration(counts_from=0.0))}
+    candidates = {"candidates": asdict(LesionCalibration(intercept=_ALL_COUNT, gated_intercept=_ALL_COUNT))}
     loaded = replace(networks.decomposition, card=replace(card, calibration={**card.calibration, **candidates}))
     return replace(networks, decomposition=loaded)
 
@@ -233,6 +238,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
         kvp=header.kvp or scanner["kvp"],
         slice_thickness_mm=header.slice_thickness_mm or scanner["slice_thickness_mm"],
         kernel=header.kernel or scanner["kernel"]["name"],
+        gating=None if scanner["gate_phase"] is None else "digital",
     )
     ct = replace(ct, acquisition=acquisition)
     result = score_scan(ct, ScoreSettings(decomposition=_settings(models)), networks=_uncalibrated(models))
@@ -263,6 +269,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
         "true_mass_mg": record["mass_mg_by_artery"],
         "mg_per_hu_mm3": mg_per_hu_mm3,
         "facts": facts_of(result.scored_scan, result.record.measured, result.heart.mask),
+        "is_gated": acquisition.gating is not None,
     }
 
 
@@ -281,8 +288,10 @@ def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, Lesi
         raise CTError("The networks have judged no lesions. Choose a model with --territories or --lesions.")
     judged = [lesion for lesion in clinical.listed if lesion.verdict is not None]
     dense = LesionSet.of(judged, clinical.table.every)
-    logits = [log_odds(x.verdict.probability) for x in judged if x.verdict is not None]
-    of_dense = LesionTable.of(dense, {LOGIT: np.array(logits, float)}, truth, np.full(len(judged), -1))
+    verdicts = [lesion.verdict for lesion in judged if lesion.verdict is not None]
+    coronary = [sum(verdict.kinds[LESION_KINDS[n]] for n in CORONARY_KINDS) for verdict in verdicts]
+    evidence = {LOGIT: log_odds(np.array(coronary)), PLACE: place_log_odds(np.array([v.in_artery for v in verdicts]))}
+    of_dense = LesionTable.of(dense, evidence, truth, np.full(len(judged), -1))
     in_map = mapped.lesion_set
     record = result.record
     probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)

@@ -1,74 +1,62 @@
-"""Fit the errors of automatic scores to calibration patients with a known score."""
+"""Fit the errors of scores, which prediction intervals are made of, and logistic regressions with bounds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize, nnls
+from scipy.optimize import minimize
 from scipy.special import expit
 
-from CACScoringLib.scoring.uncertainty import LIMITS, ScoreErrors, difficulty
+from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM
+from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, ScoreErrors
 
-MIN_CLASS_SCANS = 40
-"""Number of scans below which a class with calcium shares errors with its neighbours, lest single misses dominate."""
+SPREADS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
+"""Spreads of a true score around the sum of its lesions that are tried."""
+
+MAX_LEVEL = 0.998
+"""Highest level of intervals; few patients determine none above."""
+
+MIN_SCORE = 10.0
+"""Sum of a scan's likely lesions from which the width of its interval counts."""
 
 
 def fitted_errors(
-    quantity: str,
-    scores: np.ndarray,
-    truths: np.ndarray,
-    noise_hu: np.ndarray,
-    thickness_mm: np.ndarray,
+    lesions: Sequence[LesionAmounts], truths: np.ndarray, spreads: Sequence[float] = SPREADS
 ) -> ScoreErrors:
-    """Fit the errors of cross-fitted scores; all arrays [n]."""
-    errors = np.log1p(truths) - np.log1p(scores)
-    usual = np.array([difficulty((0, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)])
-    noise = np.array([difficulty((1, 0), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
-    thickness = np.array([difficulty((0, 1), *pair) for pair in zip(noise_hu, thickness_mm, strict=True)]) - usual
-    informative = (truths > 0) | (scores > 0)  # a correct score of 0 does not depend on the scan
-    weights = (
-        nnls(np.stack([usual, noise, thickness], axis=1)[informative], np.abs(errors[informative]))[0]
-        if informative.any()
-        else usual[:3]
-    )
-    relative = [float(min(w / weights[0], 2.0)) if weights[0] > 0 else 0.0 for w in weights[1:]]
-    scaled = errors / (usual + relative[0] * noise + relative[1] * thickness)
-    limits = LIMITS[quantity]
-    of_class = np.searchsorted(limits, truths, side="right")
-    class_errors: list[tuple[float, ...]] = []
-    for c in range(len(limits) + 1):
-        members = _class_members(of_class, c, len(limits))
-        if not (of_class == c).any():
-            members = (truths >= limits[0]) & (scores >= limits[0])
-        class_errors.append(tuple(np.sort(scaled[members]).round(4).tolist()))
-    chances = tuple(_logistic(scores, truths >= limit) for limit in limits)
-    return ScoreErrors(quantity, relative[0], relative[1], tuple(class_errors), chances)
+    """Fit the errors of scores.
 
+    Of some spreads, each with the level at which LEVEL of all true scores are held, the one with the narrowest
+    intervals (median) is taken.
 
-def _class_members(of_class: np.ndarray, number: int, highest: int) -> np.ndarray:
-    """Select the scans that give a class its errors, bool [n].
-
-    While these are fewer than MIN_CLASS_SCANS, the next class above is added, or below if there is none above; never
-    the class without calcium.
+    Args:
+        lesions: Lesions of each scan with cross-fitted probabilities, [n].
+        truths: True score of each scan, [n].
+        spreads: Spreads that are tried.
     """
-    low = high = number
-    members = of_class == number
-    while number and members.sum() < MIN_CLASS_SCANS and (low, high) != (1, highest):
-        low, high = (low, high + 1) if high < highest else (low - 1, high)
-        members = (of_class >= low) & (of_class <= high)
-    return members
+    likely = [
+        sum(amount for amount, p in zip(part.amounts, part.probabilities, strict=True) if p >= COUNTS_FROM)
+        for part in lesions
+    ]
+    fits = []
+    for spread in spreads:
+        fitted = ScoreErrors(spread, LEVEL)
+        distributions = [fitted.distribution(part) for part in lesions]
+        places = [float(d.below(truth)[0]) for d, truth in zip(distributions, truths, strict=True)]
+        needed = _conformal_quantile(np.abs(2 * np.array(places) - 1))
+        level = float(np.clip(needed, 0.5, MAX_LEVEL))
+        ends = [d.interval(level) for d, score in zip(distributions, likely, strict=True) if score >= MIN_SCORE]
+        width = float(np.median([math.log1p(high) - math.log1p(low) for low, high in ends])) if ends else 0.0
+        fits.append((needed > MAX_LEVEL, width, ScoreErrors(spread, level)))
+    return min(fits, key=lambda fit: fit[:2])[2]
 
 
-def _logistic(scores: np.ndarray, reached: np.ndarray) -> tuple[float, float, float]:
-    """Fit the probability of reaching a limit, with a small L2 penalty; it never falls with the score.
-
-    Returns the weights of ln(1 + score), of a score of 0, and of 1.
-    """
-    columns = np.stack([np.log1p(scores), scores <= 0, np.ones(len(scores))], axis=1).astype(float)
-    bounds = [(0, None), (None, 0), (None, None)]
-    first, second, third = penalised_logistic(columns, reached, np.array([0.02, 0.1, 0.02]), np.zeros(3), bounds)
-    return float(first), float(second), float(third)
+def _conformal_quantile(values: np.ndarray) -> float:
+    """Return the value that a further one stays below with the probability LEVEL; the highest of too few."""
+    if not len(values):
+        return 0.0
+    return float(np.sort(values)[min(len(values), math.ceil((len(values) + 1) * LEVEL)) - 1])
 
 
 def penalised_logistic(

@@ -1,4 +1,4 @@
-"""Calibration data of a scan's results: probability of every candidate, recorded intervals, facts of the scan."""
+"""Calibration data of a scan's results: every lesion with its probability, recorded intervals, facts of the scan."""
 
 from __future__ import annotations
 
@@ -8,51 +8,54 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from CACScoringLib.core.labels import Artery
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.quality.calibration import METAL, recorded_facts
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import Lesion, Verdict
+from CACScoringLib.scoring.lesion_calibration import log_odds
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
-from CACScoringLib.scoring.map_evidence import log_odds
 
 from ..evaluation.scored_scan import SCORED_METHODS
 
 
 @dataclass(frozen=True)
-class ScanCandidates:
-    """All candidates of an automatic clinical score, excluded ones too, with facts of their scan.
-
-    The first four attributes hold lists of equal length; `coronary` may be None.
+class Candidate:
+    """A lesion that may belong to a score.
 
     Attributes:
-        logits: Log-odds that each candidate is coronary calcium, as recorded.
-        agatston: Agatston score of each candidate.
-        arteries: Key of each candidate's artery; "unassigned" of those that are no calcium of an artery at any limit.
-        coronary: True where the reference has coronary calcium; None if the reference has no outlines.
-        intervals: Recorded interval of the total by key of `scored_scan.SCORED_METHODS`; None if there was none.
+        logit: Recorded log-odds that it is coronary calcium.
+        agatston: Agatston score.
+        artery: Key of the artery that it would count in.
+        can_count: False for noise, devices and calcium of other sites, which no calibration lets count.
+        coronary: True where the reference has coronary calcium; None if it has no outlines.
+    """
+
+    logit: float
+    agatston: float
+    artery: str
+    can_count: bool = True
+    coronary: bool | None = None
+
+
+@dataclass(frozen=True)
+class ScanCandidates:
+    """Lesions that may belong to the automatic scores of a scan, with facts of the scan.
+
+    Attributes:
+        lesions: By key of `scored_scan.SCORED_METHODS`: all that the networks judged for the clinical score, and what
+            counts in the map.
+        intervals: Recorded interval of the total by the same keys; None if there was none.
         probabilities: Recorded probabilities of the categories; empty if withheld.
-        map_arteries: Agatston score of the map by artery; empty without a map.
         facts: `familiarity.FACTS`.
         metal: True if there is metal near the arteries, where errors of scores are unknown.
     """
 
-    logits: list[float]
-    agatston: list[float]
-    arteries: list[str]
-    coronary: list[bool] | None
+    lesions: dict[str, list[Candidate]]
     intervals: dict[str, list[float] | None]
     probabilities: dict[str, float]
-    map_arteries: dict[str, float]
     facts: dict[str, float | None]
     metal: bool = False
-
-
-def candidates_of(record: ScoreRecord) -> list[Lesion]:
-    """Candidates of the automatic clinical score: counted ones, then excluded ones."""
-    method = record.methods["threshold"]
-    return [*method.lesions, *method.left_out]
 
 
 def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
@@ -61,7 +64,8 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
     Args:
         record: The scan's result.
         folder: Its folder.
-        coronary: True for each of `candidates_of` where the reference has coronary calcium; None if it has no outlines.
+        coronary: True for each `MethodScore.listed` lesion of the clinical score where the reference has coronary
+            calcium; None if it has no outlines.
 
     Raises:
         CTError: A file cannot be read.
@@ -69,32 +73,31 @@ def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] 
     method = record.methods.get("threshold")
     if method is None or method.status != "automatic":
         return None
-    lesions = candidates_of(record)
-    verdicts = [lesion.verdict for lesion in lesions if lesion.verdict is not None and lesion.verdict.kinds]
-    if len(verdicts) < len(lesions):
+    if not all(lesion.verdict and lesion.verdict.kinds for lesion in (*method.lesions, *method.left_out)):
         return None
+    labels = [None] * len(method.listed) if coronary is None else list(map(bool, coronary))
     heart = sitk.GetArrayFromImage(sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")) != 0
-    probabilities = record.categories.probabilities if record.categories else None
     mapped = record.methods.get("decomposition")
+    pairs = zip(method.listed, labels, strict=True)
     return ScanCandidates(
-        logits=[log_odds(verdict.probability) for verdict in verdicts],
-        agatston=[lesion.clinical_agatston for lesion in lesions],
-        arteries=[_artery(verdict) for verdict in verdicts],
-        coronary=None if coronary is None else list(map(bool, coronary)),
+        lesions={
+            "automatic": [_candidate(x, x.verdict, label) for x, label in pairs if x.verdict and x.verdict.kinds],
+            "map": [] if mapped is None else [_candidate(x, x.verdict, None) for x in mapped.lesions if x.verdict],
+        },
         intervals={
             key: interval and list(interval)
             for key, (name, _) in SCORED_METHODS.items()
             if name in record.methods
             for interval in [record.methods[name].total.interval_90]
         },
-        probabilities=probabilities or {},
-        map_arteries={} if mapped is None else {a.key: score.clinical_agatston for a, score in mapped.arteries.items()},
+        probabilities=(record.categories.probabilities if record.categories else None) or {},
         facts=recorded_facts(record, heart),
         metal=record.familiarity is not None and METAL in record.familiarity.causes,
     )
 
 
-def _artery(verdict: Verdict) -> str:
-    """Return the key of the artery that a candidate would count in."""
-    coronary = sum(verdict.kinds.get(LESION_KINDS[column], 0.0) for column in CORONARY_KINDS)
-    return (verdict.artery if verdict.counts or coronary >= 0.5 else Artery.UNASSIGNED).key
+def _candidate(lesion: Lesion, verdict: Verdict, coronary: bool | None) -> Candidate:
+    in_arteries = sum(verdict.kinds.get(LESION_KINDS[column], 0.0) for column in CORONARY_KINDS)
+    can_count = verdict.counts or in_arteries >= 0.5
+    logit = float(log_odds(verdict.probability))
+    return Candidate(logit, lesion.clinical_agatston, verdict.artery.key, can_count, coronary)

@@ -224,22 +224,22 @@ class _Places:
         return tuple(wrong)
 
     def coronary_candidates(self) -> list[bool]:
-        """True for each candidate, in the order of `candidates_of`, where the reference has coronary calcium."""
+        """True for each lesion listed with the clinical score where the reference has coronary calcium."""
         coronary = self._coronary.reshape(-1)
-        voxels = [*(lesion.flat for lesion in self.counted["automatic"]), *self._left_out("automatic")]
+        voxels = [*(lesion.flat for lesion in self.counted["automatic"]), *self._not_counted("automatic")]
         return [bool(coronary[flat].any()) for flat in voxels]
 
-    def _left_out(self, key: str) -> list[np.ndarray]:
-        """Voxels of each excluded candidate.
+    def _not_counted(self, key: str) -> list[np.ndarray]:
+        """Voxels of each listed lesion that does not count.
 
-        All share one label, so touching candidates of two arteries are one component; each of its voxels goes to the
-        nearest candidate.
+        Those left out share one label, so touching ones of two arteries are one component; each of its voxels goes to
+        the nearest lesion.
         """
-        lesions = self._methods[key].left_out
+        lesions = self._methods[key].listed[len(self.counted[key]) :]
         if not lesions:
             return []
         labels = self._job.labels(key)
-        labels = np.where(labels == Artery.UNASSIGNED, labels, np.uint8(0))
+        labels = np.where(labels > Artery.OTHER, labels, np.uint8(0))
         centroids = np.array([lesion.centroid_ras_mm for lesion in lesions])
         voxels = [np.zeros(0, np.intp) for _ in lesions]
         for flat in components(labels):

@@ -1,53 +1,54 @@
-"""Recalibrate lesion probabilities, their limit and prediction intervals on a user's scans with reference scores.
+"""Recalibrate lesion probabilities and prediction intervals on a user's scans with reference scores.
 
-Total scores give the limit from which a candidate counts, the errors behind the intervals, and the calibration range;
-outlines also give temperature and offset of the probabilities. The stored calibration is fitted to all scans. The
-figures on the page are cross-fitted: every step for a scan uses patients of other folds only, and the folds do not
-depend on any reference.
+Total scores give the errors behind the intervals and the calibration range; outlines also give slope and offset of the
+candidates' log-odds. The stored calibration is fitted to all scans. The figures on the page are cross-fitted: every
+step for a scan uses patients of other folds only, and the folds do not depend on any reference.
 
-The fit is regularised towards the former calibration, so that few scans do not make it worse: temperature and offset
-are drawn to the former ones, the limit moves no further than the scans demand, and classes of few scans keep the
-former errors too.
-
-The networks stay, and so does the evidence of the map's lesions, because results do not hold the lesions that it
-excluded.
+Few scans hardly move the former calibration: a penalty draws slope and offset to 1 and 0, and the former errors count
+as FORMER_SCANS further scans. The networks and the evidence of the map's lesions stay.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
 from CACScoringLib.core.errors import CTError, TooFewError
-from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
+from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
-from CACScoringLib.quality.calibration import METAL, CalibrationRange
+from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
-from CACScoringLib.scoring.map_evidence import INTERCEPT
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, NOISE_HU, THICKNESS_MM, ScoreCalibration, ScoreErrors
+from CACScoringLib.scoring.intervals import MAX_RATIO
+from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
+from CACScoringLib.scoring.uncertainty import (
+    CATEGORIES,
+    LIMITS,
+    LesionAmounts,
+    ScoreCalibration,
+    ScoreErrors,
+    Uncertainty,
+)
 
 from ..references.reference import VESSELS
 from ..statistics.patient_folds import parts_by_patient
-from ..training.evidence import FOLDS, fitted_weights, nearest_limit
-from ..training.measured_scans import LOGIT
-from ..training.score_errors import fitted_errors
-from .candidates import ScanCandidates
+from ..training.evidence import FOLDS
+from ..training.score_errors import fitted_errors, penalised_logistic
+from .candidates import Candidate, ScanCandidates
 from .comparison import ComparedScan
 
 MIN_PATIENTS = 20
 MIN_OF_EACH = 5
-"""Fewest patients with and without coronary calcium, and on each side of a category's limit."""
+"""Fewest patients with and without coronary calcium."""
 MIN_CANDIDATES, MIN_CANDIDATE_PATIENTS = 10, 5
 """Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit probabilities."""
-MIN_OF_CLASS = 19
-"""Fewest scans of a category for errors of its own; fewer have no value that 5 % of them exceed."""
+FORMER_SCANS = 20
+"""Number of scans that the former errors count as beside the user's."""
 
 KINDS = {"automatic": "automatic", "map": "decomposition"}
 """Kind of score (`ScoreCalibration`) by the key of `comparison.SCORED_METHODS`. Reviewed scores are left out, because
@@ -61,60 +62,64 @@ class _Change:
     slope: float = 1.0
     offset: float = 0.0
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return the changed probabilities, [n]."""
-        return 1 / (1 + np.exp(-(self.slope * logits + self.offset)))
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate]) -> _Change:
+        """Fit the change to outlined candidates, regularised towards none; there is none without both classes."""
+        coronary = np.array([x.coronary for x in candidates], float)
+        if len(set(coronary.tolist())) < 2:
+            return cls()
+        columns = np.array([(x.logit, 1.0) for x in candidates])
+        bounds = ((0.0, None), (None, None))
+        return cls(*penalised_logistic(columns, coronary, np.ones(2), np.array([1.0, 0.0]), bounds).tolist())
 
-    def of(self, base: LesionCalibration, limit: float) -> LesionCalibration:
-        """Return the calibration that gives the changed probabilities of a network calibrated by another one."""
-        slope = max(self.slope, 1e-3)
-        return LesionCalibration(base.temperature / slope, slope * base.offset + self.offset, limit)
+    def after(self, base: LesionCalibration) -> LesionCalibration:
+        """Return the calibration that gives the changed probabilities where another gave the recorded ones."""
+        weights = {name: self.slope * weight for name, weight in asdict(base).items()}
+        for name in ("intercept", "gated_intercept"):
+            weights[name] += self.offset
+        return LesionCalibration(**weights)
+
+    def probabilities(self, candidates: Sequence[Candidate]) -> np.ndarray:
+        """Return the changed probabilities, [n]."""
+        return 1 / (1 + np.exp(-(self.slope * np.array([x.logit for x in candidates], float) + self.offset)))
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """A compared scan as arrays."""
+    """A scan to fit to. An artery is given by its key; None stands for the total."""
 
     compared: ComparedScan
     candidates: ScanCandidates
 
-    @cached_property
-    def logits(self) -> np.ndarray:
-        return np.array(self.candidates.logits, float)
-
-    @cached_property
-    def is_artery(self) -> np.ndarray:
-        """True for candidates that count at some limit, bool [n]."""
-        return np.array(self.candidates.arteries) != Artery.UNASSIGNED.key
-
-    @cached_property
-    def agatston(self) -> np.ndarray:
-        return np.array(self.candidates.agatston, float)
-
-    @cached_property
-    def coronary(self) -> np.ndarray | None:
-        coronary = self.candidates.coronary
-        return None if coronary is None else np.array(coronary, bool)
+    @property
+    def outlined(self) -> list[Candidate]:
+        """Candidates that the reference's outlines label."""
+        return [x for x in self.candidates.lesions["automatic"] if x.coronary is not None]
 
     @property
-    def arteries(self) -> list[float] | None:
-        """Reference score of each main artery; None if the reference lacks one."""
-        vessels = self.compared.vessels
-        return [vessels[name] for name in VESSELS] if set(vessels) == set(VESSELS) else None
+    def has_arteries(self) -> bool:
+        return set(self.compared.vessels) == set(VESSELS)
 
-    def counted(self, change: _Change, limit: float) -> np.ndarray:
-        """Return True for candidates that count from a probability on, bool [n]."""
-        return self.is_artery & (change.probabilities(self.logits) >= limit)
+    def truth(self, artery: str | None = None) -> float:
+        """Return the reference's score."""
+        return self.compared.total if artery is None else self.compared.vessels[artery]
 
-    def scores(self, kind: str, counted: np.ndarray) -> tuple[float, list[float]]:
-        """Total and score of each artery. The mask `counted`, bool [n], selects the candidates of automatic scores."""
-        if kind != "automatic":
-            map_scores = self.candidates.map_arteries
-            return self.compared.measured["map"], [map_scores[artery.key] for artery in MAIN_ARTERIES]
-        names = np.array(self.candidates.arteries)
-        return float(self.agatston[counted].sum()), [
-            float(self.agatston[counted & (names == artery.key)].sum()) for artery in MAIN_ARTERIES
-        ]
+    def part(self, method: str, artery: str | None = None) -> list[Candidate]:
+        """Return the lesions of a method."""
+        return [x for x in self.candidates.lesions[method] if artery in (None, x.artery)]
+
+    def amounts(self, method: str, change: _Change, artery: str | None = None) -> LesionAmounts:
+        """Return the lesions with their changed probabilities; those of the map stay."""
+        part = self.part(method, artery)
+        change = change if method == "automatic" else _Change()
+        return LesionAmounts([x.agatston for x in part], change.probabilities(part).tolist())
+
+    def score(self, method: str, change: _Change, artery: str | None = None) -> float:
+        """Return the score of the lesions that count after the change."""
+        part = self.part(method, artery)
+        chances = change.probabilities(part)
+        counted = [x.agatston for x, p in zip(part, chances, strict=True) if x.can_count and p >= COUNTS_FROM]
+        return sum(counted if method == "automatic" else (x.agatston for x in part))
 
 
 @dataclass(frozen=True)
@@ -124,19 +129,18 @@ class CalibrationFit:
     Attributes:
         lesions: Calibration of the candidates' probabilities.
         change: The same, as a change of the recorded ones.
-        errors: Errors of Agatston scores by kind and part ("total", "artery").
+        uncertainty: Errors of scores by kind.
         calibration_range: Range of the scans' facts.
     """
 
     lesions: LesionCalibration
     change: _Change
-    errors: dict[str, dict[str, ScoreErrors]]
+    uncertainty: dict[str, Uncertainty]
     calibration_range: CalibrationRange
 
     def as_calibration(self) -> dict[str, object]:
         """Return the form that a model's card holds."""
-        errors = {k: {p: {"agatston": asdict(e)} for p, e in parts.items()} for k, parts in self.errors.items()}
-        uncertainty = {kind: {"total": {}, "artery": {}, **parts} for kind, parts in errors.items()}
+        uncertainty = {kind: asdict(errors) for kind, errors in self.uncertainty.items()}
         limits = asdict(self.calibration_range)
         return {"candidates": asdict(self.lesions), "uncertainty": uncertainty, "known": limits}
 
@@ -215,18 +219,14 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
     usable = [_Scan(scan, scan.candidates) for scan in scans if scan.candidates is not None]
     _check_enough(usable)
     why_not = _why_not_refitted(usable)
-    fitter = _Fitter(base, refit=not why_not)
+    former = base.calibration_as(ScoreCalibration)
     fold = _folds(usable)
-    cross_fitted: list[CrossFitted | None] = [None] * len(usable)
-    for number in range(FOLDS):
-        fitted = fitter.fit([scan for scan, part in zip(usable, fold, strict=True) if part != number])
-        for n in np.flatnonzero(fold == number):
-            cross_fitted[n] = _evaluated(usable[n], fitted)
+    fits = [_fit(_outside_fold(usable, fold, number), former, not why_not) for number in range(FOLDS)]
     return Recalibration(
         tuple(scan.compared for scan in usable),
         tuple(scan.candidates for scan in usable),
-        tuple(result for result in cross_fitted if result is not None),
-        fitter.fit(usable),
+        tuple(_evaluated(scan, fits[number]) for scan, number in zip(usable, fold, strict=True)),
+        _fit(usable, former, not why_not),
         why_not,
     )
 
@@ -261,116 +261,77 @@ def store(recalibration: Recalibration, base: StoredModel, name: str, reference:
 _USE = " Calibrated by its user on"
 
 
-class _Fitter:
-    """Fit of a calibration to scans, starting from a model's; `refit` includes the probabilities."""
-
-    def __init__(self, base: ModelCard, refit: bool) -> None:
-        stored = base.calibration_as(ScoreCalibration)
-        assert stored.candidates is not None
-        self._present, self._refit = stored.candidates, refit
-        self._errors = {kind: stored.uncertainty.get(kind) for kind in KINDS.values()}
-
-    def fit(self, scans: Sequence[_Scan]) -> CalibrationFit:
-        fold = _folds(scans) if self._refit else np.zeros(len(scans), int)
-        probabilities: list[np.ndarray] = [np.zeros(0)] * len(scans)
-        for number in sorted(set(fold.tolist())):
-            training_scans = [scan for scan, part in zip(scans, fold, strict=True) if part != number]
-            change = self._change_of(training_scans)
-            for n in np.flatnonzero(fold == number).tolist():
-                probabilities[n] = change.probabilities(scans[n].logits)[scans[n].is_artery]
-        truths = [scan.compared.total for scan in scans]
-        agatston = [scan.agatston[scan.is_artery] for scan in scans]
-        limit, _ = nearest_limit(agatston, probabilities, truths, toward=self._present.counts_from)
-        counted = []
-        for scan, p in zip(scans, probabilities, strict=True):
-            counted.append(scan.is_artery.copy())
-            counted[-1][scan.is_artery] = p >= limit
-        errors = {kind: self._fitted_errors(kind, scans, counted) for kind in KINDS.values()}
-        facts = [scan.candidates.facts for scan in scans]
-        change = self._change_of(scans)
-        return CalibrationFit(change.of(self._present, limit), change, errors, CalibrationRange.of(facts))
-
-    def _change_of(self, scans: Sequence[_Scan]) -> _Change:
-        """Fit the change of the log-odds, regularised towards none; there is none without data."""
-        outlined = [scan for scan in scans if scan.coronary is not None] if self._refit else []
-        coronary = np.concatenate([scan.coronary for scan in outlined]) if outlined else np.zeros(0, bool)
-        if len(set(coronary.tolist())) < 2:
-            return _Change()
-        features = {LOGIT: np.concatenate([scan.logits for scan in outlined])}
-        weights = fitted_weights(features, coronary, toward={LOGIT: 1.0})
-        return _Change(weights[LOGIT], weights[INTERCEPT])
-
-    def _fitted_errors(
-        self, kind: str, scans: Sequence[_Scan], counted: Sequence[np.ndarray]
-    ) -> dict[str, ScoreErrors]:
-        scores = [scan.scores(kind, part) for scan, part in zip(scans, counted, strict=True)]
-        totals = np.array([total for total, _ in scores])
-        truths = np.array([scan.compared.total for scan in scans])
-        noise_hu = np.array([scan.candidates.facts.get("noise_hu") or NOISE_HU for scan in scans])
-        thickness_mm = np.array([scan.candidates.facts.get("slice_thickness_mm") or THICKNESS_MM for scan in scans])
-        before = self._errors[kind]
-        former = None if before is None else before.total.get("agatston")
-        errors = {"total": _errors(totals, truths, (noise_hu, thickness_mm), former)}
-        if former is not None:
-            pairs = zip(LIMITS["agatston"], errors["total"].chances, former.chances, strict=True)
-            chances = tuple(part if _both_sides(scans, limit) else earlier for limit, part, earlier in pairs)
-            errors["total"] = replace(errors["total"], chances=chances)
-        complete = [n for n, scan in enumerate(scans) if scan.arteries is not None]
-        if len({scans[n].compared.patient for n in complete}) >= MIN_PATIENTS:
-            artery_scores = np.array([scores[n][1] for n in complete]).ravel()
-            artery_truths = np.array([scans[n].arteries for n in complete]).ravel()
-            facts = tuple(np.repeat(fact[complete], len(MAIN_ARTERIES)) for fact in (noise_hu, thickness_mm))
-            former = None if before is None else before.artery.get("agatston")
-            errors["artery"] = _errors(artery_scores, artery_truths, facts, former)
-        return errors
+def _fit(scans: Sequence[_Scan], former: ScoreCalibration, refit: bool) -> CalibrationFit:
+    """Fit a calibration, starting from the former one. refit: True to fit the probabilities too."""
+    assert former.candidates is not None
+    change, changes = _Change(), [_Change()] * len(scans)
+    if refit:
+        fold = _folds(scans)
+        by_fold = [_change_of(_outside_fold(scans, fold, number)) for number in range(FOLDS)]
+        change, changes = _change_of(scans), [by_fold[number] for number in fold]
+    uncertainty = {
+        kind: _fitted_uncertainty(method, scans, changes, former.uncertainty[kind])
+        for method, kind in KINDS.items()
+        if kind in former.uncertainty
+    }
+    calibration_range = CalibrationRange.of([scan.candidates.facts for scan in scans])
+    return CalibrationFit(change.after(former.candidates), change, uncertainty, calibration_range)
 
 
-def _errors(
-    scores: np.ndarray, truths: np.ndarray, facts: Sequence[np.ndarray], former: ScoreErrors | None
+def _change_of(scans: Sequence[_Scan]) -> _Change:
+    return _Change.of([x for scan in scans for x in scan.outlined])
+
+
+def _fitted_uncertainty(
+    method: str, scans: Sequence[_Scan], changes: Sequence[_Change], former: Uncertainty
+) -> Uncertainty:
+    """Fit the errors of a method's scores; those of arteries stay without reference scores of enough patients."""
+    pairs = [(scan, change) for scan, change in zip(scans, changes, strict=True) if method in scan.compared.measured]
+    of_arteries = [pair for pair in pairs if pair[0].has_arteries]
+    enough = len({scan.compared.patient for scan, _ in of_arteries}) >= MIN_PATIENTS
+    keys = [artery.key for artery in MAIN_ARTERIES]
+    return Uncertainty(
+        _fitted_errors(method, pairs, (None,), former.total),
+        _fitted_errors(method, of_arteries, keys, former.artery) if enough else former.artery,
+    )
+
+
+def _fitted_errors(
+    method: str, pairs: Sequence[tuple[_Scan, _Change]], parts: Sequence[str | None], former: ScoreErrors
 ) -> ScoreErrors:
-    """Fit the errors of scores.
+    """Fit the errors of the parts of scores, total or arteries, with the former ones as FORMER_SCANS further scans.
 
-    Categories of few scans keep the former errors too. The growth of errors with noise and slice thickness is kept,
-    because a user's scans hardly vary in these.
-
-    Args:
-        scores: [n].
-        truths: [n].
-        facts: Noise in HU and slice thickness in mm, [n] each.
-        former: Former errors; None if unknown.
+    The level is the higher one of scores with and without calcium: those without hardly need any.
     """
-    fitted = fitted_errors("agatston", scores, truths, *facts)
-    if former is None:
-        return fitted
-    scaled = np.log1p(truths) - np.log1p(scores)
-    scaled /= [former.difficulty(*pair) for pair in zip(*facts, strict=True)]
-    of_class = np.searchsorted(LIMITS["agatston"], truths, side="right")
-    errors = []
-    for place, former_errors in enumerate(former.errors):
-        new_errors = scaled[of_class == place].tolist()
-        errors.append(tuple(sorted(new_errors if len(new_errors) >= MIN_OF_CLASS else (*new_errors, *former_errors))))
-    noise_weight, thickness_weight = former.noise_weight, former.thickness_weight
-    return replace(fitted, errors=tuple(errors), noise_weight=noise_weight, thickness_weight=thickness_weight)
+    lesions = [scan.amounts(method, change, part) for scan, change in pairs for part in parts]
+    truths = np.array([scan.truth(part) for scan, _ in pairs for part in parts])
+    squares = len(pairs) * fitted_errors(lesions, truths).spread ** 2 + FORMER_SCANS * former.spread**2
+    spreads = (math.sqrt(squares / (len(pairs) + FORMER_SCANS)),)
+    classes = [np.flatnonzero(part) for part in (truths > 0, truths <= 0) if part.any()]
+    fits = [fitted_errors([lesions[n] for n in part.tolist()], truths[part], spreads) for part in classes]
+    return max(fits, key=lambda errors: errors.level)
 
 
 def _evaluated(scan: _Scan, fitted: CalibrationFit) -> CrossFitted:
-    counted = scan.counted(fitted.change, fitted.lesions.counts_from)
-    facts = scan.candidates.facts
-    familiarity = fitted.calibration_range.familiarity(facts)
-    if scan.candidates.metal:
-        familiarity = familiarity.flag(METAL)
-    total, _ = scan.scores("automatic", counted)
-    intervals: dict[str, tuple[float, float] | None] = {}
+    """Score a scan as the fit would have it scored."""
+    change, facts = fitted.change, scan.candidates.facts
+    familiarity = fitted.calibration_range.familiarity(facts, scan.candidates.metal)
+    total = scan.score("automatic", change)
+    intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(KINDS)
+    if familiarity.out_of_range:
+        return CrossFitted(total, intervals, {})
     for method, kind in KINDS.items():
-        errors, score = fitted.errors[kind]["total"], scan.scores(kind, counted)[0]
-        intervals[method] = (
-            None
-            if familiarity.out_of_range
-            else errors.interval(score, facts["noise_hu"], facts["slice_thickness_mm"], familiarity.distance)
-        )
-    chances = fitted.errors["automatic"]["total"].probabilities(total)
-    probabilities = {} if familiarity.out_of_range else dict(zip(CATEGORIES, chances, strict=True))
-    return CrossFitted(total, intervals, probabilities)
+        if kind not in fitted.uncertainty or method not in scan.compared.measured:
+            continue
+        errors, score = fitted.uncertainty[kind].total, scan.score(method, change)
+        low, high = errors.interval(scan.amounts(method, change), familiarity.distance)
+        if (high + 1) / (low + 1) <= MAX_RATIO or score < LIMITS[0]:
+            intervals[method] = min(low, score), max(high, score)
+    if intervals["automatic"] is None:
+        return CrossFitted(total, intervals, {})
+    errors = fitted.uncertainty["automatic"].total
+    distribution = errors.distribution(scan.amounts("automatic", change), familiarity.distance)
+    return CrossFitted(total, intervals, dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True)))
 
 
 def _folds(scans: Sequence[_Scan]) -> np.ndarray:
@@ -379,11 +340,9 @@ def _folds(scans: Sequence[_Scan]) -> np.ndarray:
     return parts_by_patient([scan.compared.patient for scan in scans], positive, FOLDS, seed=None)
 
 
-def _both_sides(scans: Sequence[_Scan], limit: float) -> bool:
-    """True if there are enough patients on both sides of a category's limit."""
-    above = {scan.compared.patient for scan in scans if scan.compared.total >= limit}
-    below = {scan.compared.patient for scan in scans if scan.compared.total < limit}
-    return min(len(above), len(below)) >= MIN_OF_EACH
+def _outside_fold(scans: Sequence[_Scan], fold: np.ndarray, number: int) -> list[_Scan]:
+    """Return the scans of all folds but one."""
+    return [scan for scan, part in zip(scans, fold, strict=True) if part != number]
 
 
 def _check_enough(scans: Sequence[_Scan]) -> None:
@@ -393,7 +352,9 @@ def _check_enough(scans: Sequence[_Scan]) -> None:
             f"{patients} patients have a reference and an automatic clinical score; a calibration needs "
             f"{MIN_PATIENTS} at least. Scans that an earlier version scored count after scoring with --overwrite."
         )
-    if not _both_sides(scans, LIMITS["agatston"][0]):
+    with_calcium = {scan.compared.patient for scan in scans if scan.compared.total >= LIMITS[0]}
+    without = {scan.compared.patient for scan in scans if scan.compared.total < LIMITS[0]}
+    if min(len(with_calcium), len(without)) < MIN_OF_EACH:
         raise TooFewError(
             f"A calibration needs {MIN_OF_EACH} patients with coronary calcium and {MIN_OF_EACH} without any."
         )
@@ -401,15 +362,14 @@ def _check_enough(scans: Sequence[_Scan]) -> None:
 
 def _why_not_refitted(scans: Sequence[_Scan]) -> str:
     """Return the reason why probabilities cannot be fitted; empty if they can."""
-    outlined = [(scan.compared.patient, scan.coronary) for scan in scans if scan.coronary is not None]
-    if not any(coronary.any() for _, coronary in outlined):
+    outlined = [(scan.compared.patient, x.coronary) for scan in scans for x in scan.outlined]
+    if not any(coronary for _, coronary in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, meaning in ((True, "coronary calcium"), (False, "something else")):
-        count = sum(np.count_nonzero(coronary == value) for _, coronary in outlined)
-        patients = len({patient for patient, coronary in outlined if (coronary == value).any()})
-        if count < MIN_CANDIDATES or patients < MIN_CANDIDATE_PATIENTS:
+        patients = [patient for patient, coronary in outlined if coronary == value]
+        if len(patients) < MIN_CANDIDATES or len(set(patients)) < MIN_CANDIDATE_PATIENTS:
             return (
-                f"{count} candidates of {patients} patients are {meaning}; probabilities need {MIN_CANDIDATES} of "
-                f"{MIN_CANDIDATE_PATIENTS}."
+                f"{len(patients)} candidates of {len(set(patients))} patients are {meaning}; probabilities need "
+                f"{MIN_CANDIDATES} of {MIN_CANDIDATE_PATIENTS}."
             )
     return ""

@@ -12,7 +12,7 @@ from ..statistics.agreement import Statistic, icc, slope
 from ..statistics.patient_folds import CATEGORY_TITLES
 from ..training.evidence import FOLDS
 from .agreement import LEAST, categories, category_kappa, f1_at
-from .recalibration import KINDS, MIN_OF_CLASS, MIN_OF_EACH, MIN_PATIENTS, Recalibration
+from .recalibration import FORMER_SCANS, KINDS, MIN_PATIENTS, Recalibration
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
@@ -39,12 +39,10 @@ def section(result: Recalibration, name: str, base: str) -> Section:
         f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
         f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
         "evaluated on others.",
-        "Fitted: the limit from which a candidate counts, errors of totals, probabilities of categories, and the range "
-        "of scans that are known; other scans get wider intervals, or none. The candidates' probabilities "
-        f"{weights} Categories of fewer than {MIN_OF_CLASS} scans also keep the former errors, limits with fewer "
-        f"than {MIN_OF_EACH} patients on one side the former probabilities. Intervals of arteries need LM, LAD, LCX "
-        f"and RCA of {MIN_PATIENTS} patients. Mass and reviewed scores have no intervals. Networks and the evidence "
-        "of the map's lesions stay.",
+        "Fitted: errors of scores, and the range of scans that are known; other scans get wider intervals, or none. "
+        f"The candidates' probabilities {weights} The former errors count as {FORMER_SCANS} further scans. Those of "
+        f"arteries stay without LM, LAD, LCX and RCA of {MIN_PATIENTS} patients. Networks and the evidence of the "
+        "map's lesions stay.",
         f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
         f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
     )

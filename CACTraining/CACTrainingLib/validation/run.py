@@ -43,7 +43,7 @@ PAGE = "validation.html"
 RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"
 """Files in the output folder, beside SCANS: comparison of each scan, table of all scores."""
 
-RECORDS_VERSION = 5
+RECORDS_VERSION = 6
 """Version of the comparison; stored records of another version are not used."""
 
 

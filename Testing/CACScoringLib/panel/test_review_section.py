@@ -537,7 +537,7 @@ class TestAutomaticScore:
         ui, rows = automatic.ui, automatic.lesions()
         left_out = [row["Artery"].startswith("out") for row in rows]
         shares = [row["Prob. %"] for row in rows]
-        is_doubtful = [p > 20 if out else p < 90 for p, out in zip(shares, left_out, strict=True)]
+        is_doubtful = [p > 10 if out else p < 90 for p, out in zip(shares, left_out, strict=True)]
         doubtful = [row["No"] for row, doubt in zip(rows, is_doubtful, strict=True) if doubt]
         assert doubtful
         assert ui.doubtfulButton.text == f"Doubtful ({len(doubtful)})"

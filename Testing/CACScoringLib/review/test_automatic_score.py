@@ -196,7 +196,7 @@ def test_no_intervals_without_the_models_card(scene, review, automatic, monkeypa
     """Omit intervals if the model is missing, has other evidence or a broken card; the review still opens."""
     assert not review.result("threshold").has_intervals
     card = automatic_patient.map_card()
-    new_calibration = replace(card, calibration={**card.calibration, "candidates": {"counts_from": 0.9}})
+    new_calibration = replace(card, calibration={**card.calibration, "candidates": {"network": 2.0}})
     model = StoredModel(new_calibration, tmp_path / "map.json", "user")
     monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
     again = SceneReview(scene, review.nodes)

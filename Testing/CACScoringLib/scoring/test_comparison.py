@@ -164,18 +164,18 @@ class TestVerdict:
         assert (mass.earlier, mass.later) == (10000, 15000)
 
 
-def automatic(lad=100.0, counts_from=0.5):
+def automatic(lad=100.0, network=0.5):
     changed = content(lad)
     changed["methods"][RULE] |= {"status": "automatic", "reviewed": False, "left_out": []}
-    return {**changed, "candidate_evidence": {"counts_from": counts_from}}
+    return {**changed, "candidate_evidence": {"network": network}}
 
 
-def with_automatic_limits(counts_from=0.5):
+def with_automatic_limits(network=0.5):
     """Narrower than those of a reader."""
     limits = stored()["limits"]
     parts = {part: {**TOTAL_LIMITS, "factor": 1.0} for part in ("total", "artery")}
     limits["automatic"] = {"agatston": parts, "pseudo_mass_hu_mm3": parts}
-    return limits_of(limits=limits, candidate_evidence={"counts_from": counts_from})
+    return limits_of(limits=limits, candidate_evidence={"network": network})
 
 
 def with_status(name, status):
@@ -231,7 +231,7 @@ class TestReasons:
             (RULE, content(), with_status(RULE, "automatic"), LIMITS, "only the earlier scan's lesions were reviewed"),
             (MAP, content(), with_status(MAP, "reviewed"), LIMITS, "only the later scan's lesions were reviewed"),
             (MAP, content(), with_status(MAP, "candidates"), LIMITS, "the later scan's candidates were not evaluated"),
-            (RULE, automatic(), automatic(counts_from=0.4), with_automatic_limits(), "different calibrations"),
+            (RULE, automatic(), automatic(network=0.4), with_automatic_limits(), "different calibrations"),
             (RULE, automatic(), automatic(), with_automatic_limits(0.4), "limits were found with candidates"),
             (RULE, automatic(), {**automatic(), "models": [OTHER_MODEL]}, with_automatic_limits(), "models differ"),
             (MAP, automatic(), {**automatic(), "calibrated_on": CALIBRATED}, LIMITS, "calibrated on different scans"),

@@ -10,11 +10,11 @@ from images import image_of
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import LesionSet, Verdict
-from CACScoringLib.scoring.doubt import decisive_warning, impact, stent_warning
+from CACScoringLib.scoring.doubt import decisive_warning, doubtful_lesions, impact, stent_warning
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
-from CACScoringLib.scoring.uncertainty import LIMITS, ScanErrors, ScoreErrors, Uncertainty
+from CACScoringLib.scoring.uncertainty import ScanErrors, ScoreErrors, Uncertainty
 
 SPACING_MM = (1.0, 1.0, 3.0)
 
@@ -49,8 +49,10 @@ def warning_of(*lesions):
         ([(10, 0.6, True)], True),
         ([(10, 0.4, False)], True),
         ([(10, 0.05, False)], False),
-        ([(10, 0.19, False)], False),
-        ([(10, 0.21, False)], True),
+        ([(10, 0.09, False)], False),
+        ([(10, 0.11, False)], True),
+        ([(10, 0.91, True)], False),
+        ([(10, 0.89, True)], True),
         ([(100, 0.95, True), (10, 0.5, True)], True),
         ([(110, 0.95, True), (10, 0.5, True)], False),
         ([(110, 0.95, True), (10, 0.5, False)], False),
@@ -62,7 +64,9 @@ def warning_of(*lesions):
         "zero with",
         "surely none",
         "hardly any",
-        "a fifth",
+        "one of nine",
+        "hardly none",
+        "eight of nine",
         "class",
         "same class",
         "higher, same class",
@@ -80,49 +84,95 @@ def test_a_fifth_of_the_score_decides_within_a_class():
     assert warning.code == "doubt-decides"
 
 
-def errors_of_a_factor(factor):
-    """Errors by which the truth lies within a factor of 1 + score, the same in all classes."""
-    rising = tuple(np.linspace(-np.log(factor), np.log(factor), 41).tolist())
-    errors = ScoreErrors("agatston", 0.0, 0.0, (rising,) * 4, ((0.0, 0.0, 0.0),) * 3)
-    return ScanErrors({"automatic": Uncertainty({"agatston": errors}, {"agatston": errors})}, None, None)
+def errors_of(spread, level=0.9):
+    """Errors of automatic scores, the same of arteries."""
+    errors = ScoreErrors(spread, level)
+    return ScanErrors({"automatic": Uncertainty(errors, errors)})
+
+
+CERTAIN_ERRORS = errors_of(0.001)
+"""Errors that leave the sum of the lesions as it is."""
 
 
 @pytest.mark.parametrize(
     ("lesions", "low", "high"),
     [
-        ([(100, 0.95, True), (10, 0.95, True)], 440, 440),
-        ([(100, 0.95, True), (90, 0.6, True)], 400, 760),
-        ([(100, 0.95, True), (90, 0.4, False)], 400, 760),
-        ([(20, 0.95, True), (90, 0.6, True), (80, 0.3, False)], 80, 760),
-        ([(5, 0.6, True)] * 6, 0, 120),
+        ([(100, 1.0, True), (10, 1.0, True)], 440, 440),
+        ([(100, 1.0, True), (90, 0.6, True)], 400, 760),
+        ([(100, 1.0, True), (90, 0.4, False)], 400, 760),
+        ([(100, 1.0, True), (90, 0.02, False)], 400, 400),
+        ([(100, 1.0, True), (20, 0.6, True), (40, 0.3, False)], 400, 640),
+        ([(100, 1.0, True), (90, 0.02, True)], 400, 760),
     ],
-    ids=["certain", "counted", "left out", "both", "none decides alone"],
+    ids=["certain", "counted", "left out", "too improbable", "both", "improbable but counted"],
 )
-def test_the_interval_spans_both_answers(lesions, low, high):
-    """Of errors of a factor of 1.5 each way, nine in ten count."""
-    method = score_of(*lesions)
-    scored = with_intervals(method, errors_of_a_factor(1.5))
-    expected = [(1 + method.total.agatston) * 1.5**power - 1 for power in (-0.9, 0.9)]
-    for ends in (scored.total.interval_90, scored.arteries["RCA"].interval_90):
-        assert ends == pytest.approx((min(low, expected[0]), max(high, expected[1])), rel=0.05)
+def test_intervals_hold_all_likely_sums_and_the_score_itself(lesions, low, high):
+    scored = with_intervals(score_of(*lesions), CERTAIN_ERRORS)
+    for part in (scored.total, scored.arteries["RCA"]):
+        assert part.interval_90 == pytest.approx((low, high), rel=0.02)
+        assert part.mass_interval_90 is None
+    assert scored.arteries["LAD"].interval_90 == pytest.approx((0, 0), abs=0.02)
+    assert not scored.undetermined
+
+
+def test_intervals_of_many_doubtful_lesions_are_narrower_than_all_or_none():
+    """With even chances 5 to 11 of 16 lesions of 20 belong, and all or none almost never."""
+    low, high = with_intervals(score_of((100, 1.0, True), *[(5, 0.5, True)] * 16), CERTAIN_ERRORS).total.interval_90
+    assert low == pytest.approx(400 + 5 * 20, rel=0.02)
+    assert high == pytest.approx(400 + 16 * 20, rel=0.02)  # widened to the score, in which all count
+
+
+def test_intervals_of_masses_hold_the_mass():
+    """1 mg per 1000 HU mm³: a voxel of 3 mm³ and 450 HU has 1.35 mg."""
+    rules = ScoringRules(calibration_mg_per_mm3_hu=0.001)
+    for probability, low in ((1.0, 27.0), (0.5, 13.5), (0.01, 13.5)):
+        method = replace(score_of((10, 1.0, True), (10, probability, True)), rules=rules)
+        interval = with_intervals(method, CERTAIN_ERRORS).total.mass_interval_90
+        assert interval == pytest.approx((low, 27.0), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("lesions", "is_undetermined"),
+    [
+        ([(50, 0.6, True)], True),
+        ([(1, 1.0, True), (50, 0.3, False)], True),
+        ([(50, 0.3, False)], False),
+        ([(20, 1.0, True), (90, 0.6, True)], False),
+        ([(1, 0.6, True)] * 10, True),
+    ],
+    ids=["all or nothing", "little or much", "zero", "a factor of five", "none decides alone"],
+)
+def test_intervals_that_hold_nearly_every_score_are_undetermined(lesions, is_undetermined):
+    """A score of zero keeps its interval, whose upper end is its finding."""
+    spread = 1.2 if len(lesions) == 10 else 0.001
+    scored = with_intervals(score_of(*lesions), errors_of(spread))
+    assert scored.undetermined == is_undetermined
+    assert scored.has_intervals != is_undetermined
+    assert (scored.category_probabilities == {}) == is_undetermined
+    codes = [warning.code for warning in decisive_warning(scored)]
+    assert ("interval-undetermined" in codes) == is_undetermined
+
+
+def test_intervals_are_determined_by_a_readers_decision():
+    method = score_of((1, 1.0, True), (50, 0.3, False))
+    decided = [lesion.id for lesion in method.left_out]
+    scored = with_intervals(method, CERTAIN_ERRORS, decided)
+    assert scored.total.interval_90 == pytest.approx((4, 4), rel=0.02)
+    assert scored.category_probabilities["1-99"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
     ("lesions", "probabilities"),
     [
-        ([(50, 0.95, True)], (0, 0, 1, 0)),
-        ([(50, 0.7, True)], (0.3, 0, 0.7, 0)),
+        ([(50, 1.0, True)], (0, 0, 1, 0)),
+        ([(50, 1.0, True), (60, 0.7, True)], (0, 0, 0.3, 0.7)),
         ([(50, 0.25, False)], (0.75, 0, 0.25, 0)),
-        ([(150, 0.6, True), (50, 0.8, True)], (0, 0, 0.4, 0.6)),
+        ([(110, 0.97, True), (10, 0.8, True)], (0.006, 0.024, 0, 0.97)),
     ],
-    ids=["certain", "counted", "left out", "two, of which the largest"],
+    ids=["certain", "counted", "left out", "both answers of two"],
 )
-def test_categories_of_both_answers_are_weighed(lesions, probabilities):
-    """Errors and chances leave no doubt about a score itself."""
-    steep = tuple((100.0, 0.0, -100.0 * np.log1p(limit - 0.5)) for limit in LIMITS["agatston"])
-    errors = replace(errors_of_a_factor(1.0).by_kind["automatic"].total["agatston"], chances=steep)
-    known = ScanErrors({"automatic": Uncertainty({"agatston": errors}, {"agatston": errors})}, None, None)
-    scored = with_intervals(score_of(*lesions), known)
+def test_categories_of_all_sums_are_weighed(lesions, probabilities):
+    scored = with_intervals(score_of(*lesions), CERTAIN_ERRORS)
     assert list(scored.category_probabilities.values()) == pytest.approx(probabilities, abs=1e-6)
 
 
@@ -132,11 +182,11 @@ def test_doubtful_calcium_elsewhere_gives_an_alternative():
     (lesion,) = method.left_out
     root = LesionSet.of([replace(lesion, site=NonCoronary.AORTIC_VALVE)], method.table.every)
     zero = replace(method, left_out=())
-    assert with_intervals(zero, errors_of_a_factor(1.5)).alternative_agatston is None
+    assert with_intervals(zero, CERTAIN_ERRORS).alternative_agatston is None
     zero = replace(zero, non_coronary=non_coronary_score(False, root))
-    scored = with_intervals(zero, errors_of_a_factor(1.5))
+    scored = with_intervals(zero, CERTAIN_ERRORS)
     assert scored.alternative_agatston == 40
-    assert scored.total.interval_90 == pytest.approx((0, 40))
+    assert scored.total.interval_90 == pytest.approx((0, 40), rel=0.02, abs=0.02)
     assert [warning.code for warning in decisive_warning(zero)] == ["doubt-decides"]
 
 
@@ -147,17 +197,16 @@ def test_candidates_that_nobody_judged_are_not_doubted():
     assert decisive_warning(method_score("candidates", ScoringRules(), nothing)) == []
 
 
-def test_the_interval_holds_the_score_without_possible_stents():
+def test_possible_stents_are_named():
     method = score_of((100, 0.99, True), (40, 0.99, True))
     stent = method.lesions[-1]
     named = replace(stent, verdict=replace(stent.verdict, is_stent=True))
     method = replace(method, lesions=(*method.lesions[:-1], named))
-    scored = with_intervals(method, errors_of_a_factor(1.0))
-    without = method.total.agatston - stent.agatston
-    assert scored.total.interval_90 == pytest.approx((without, method.total.agatston), rel=1e-6)
     assert decisive_warning(method) == []
-    assert [warning.code for warning in stent_warning(method)] == ["possible-stent"]
-    assert not scored.withheld
+    (warning,) = stent_warning(method)
+    assert warning.code == "possible-stent"
+    assert f"lesion {stent.id})" in warning.message
+    assert doubtful_lesions(method) == [named]
 
 
 def test_the_impact_of_a_lesion_is_its_score_times_the_probability_of_an_error():

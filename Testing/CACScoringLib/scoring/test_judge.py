@@ -29,7 +29,7 @@ from CACScoringLib.scoring.judge import (
     judge_lesions,
     judge_map,
 )
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
+from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
 from CACScoringLib.scoring.map_evidence import INTERCEPT
 from CACScoringLib.scoring.score import ScanFacts
 from CACScoringLib.scoring.scores import method_score
@@ -79,7 +79,7 @@ def test_every_lesion_has_its_site_and_verdict():
     assert sites(judged_lesions) == dict(zip(heart.HU, expected, strict=True))
     verdicts = {round(lesion.peak_hu): lesion.verdict for lesion in judged_lesions.lesions}
     assert verdicts[LAD].counts
-    assert verdicts[LAD].confidence == pytest.approx(0.9, abs=0.01)
+    assert verdicts[LAD].confidence == pytest.approx(0.99, abs=0.01), "territory and network agree"
     assert verdicts[LAD].kinds["LAD"] == pytest.approx(0.9, abs=0.01)
     assert not verdicts[ROOT].counts
     assert verdicts[ROOT].probability == pytest.approx(0.2, abs=0.01)
@@ -130,29 +130,60 @@ def test_a_dense_device_is_reported():
 
 
 def test_a_stent_counts_in_the_artery_of_its_place():
-    (lesion,) = judged({**USUAL, LAD: {"stent": 0.8, "clip": 0.2}}).of_status(COUNTED).lesions
-    assert lesion.site == Artery.LAD
+    looks_like_stent = {"stent": 0.8, "clip": 0.2}
+    (lesion,) = judged({**USUAL, LAD: {"noise": 1.0}, ROOT: looks_like_stent}).of_status(COUNTED).lesions
+    assert (lesion.site, round(lesion.peak_hu)) == (Artery.LAD, ROOT)
     assert lesion.verdict.is_stent
+    assert lesion.verdict.probability == pytest.approx(0.8, abs=0.01)
+    judged_lesions = judged({**USUAL, LAD: looks_like_stent})
+    (faint,) = judged_lesions.of_status(LEFT_OUT).lesions
+    assert round(faint.peak_hu) == LAD, "below 300 HU it is no evidence"
+    assert not faint.verdict.is_stent
+    assert judged_lesions.of_status(COUNTED).lesions == ()
+
+
+def odds(probability):
+    return np.log(probability / (1 - probability))
 
 
 @pytest.mark.parametrize(
-    ("calibration", "probability", "counts"),
+    ("calibration", "gating", "probability", "counts"),
     [
-        (LesionCalibration(), 0.6, True),
-        (LesionCalibration(counts_from=0.61), 0.6, False),
-        (LesionCalibration(temperature=0.5), 0.36 / 0.52, True),
-        (LesionCalibration(offset=np.log(1 / 3)), 1 / 3, False),
-        (LesionCalibration(offset=np.log(1 / 3), counts_from=0.3), 1 / 3, True),
+        (LesionCalibration(), None, 0.6, True),
+        (LesionCalibration(network=2.0), None, 0.36 / 0.52, True),
+        (LesionCalibration(intercept=np.log(1 / 3)), None, 1 / 3, False),
+        (LesionCalibration(network=0.0), None, COUNTS_FROM, True),
+        (LesionCalibration(network=0.0, intercept=-0.001), None, COUNTS_FROM, False),
+        (LesionCalibration(gated_network=2.0, intercept=-9.0), "prospective", 0.36 / 0.52, True),
+        (LesionCalibration(gated_intercept=np.log(1 / 3)), "retrospective", 1 / 3, False),
+        (LesionCalibration(gated_intercept=np.log(1 / 3)), None, 0.6, True),
     ],
 )
-def test_calibration_by_hand(calibration, probability, counts):
-    judged_lesions = judged({**USUAL, LAD: {"LAD": 0.6, "noise": 0.4}}, calibration)
+def test_calibration_by_hand(calibration, gating, probability, counts):
+    answers = {**USUAL, LAD: {"LAD": 0.6, "noise": 0.4}}
+    judged_lesions = judged(answers, calibration, heart.scan(gating=gating))
     (lesion,) = judged_lesions.of_status(COUNTED if counts else LEFT_OUT).lesions
     assert lesion.verdict.probability == pytest.approx(probability, abs=0.01)
 
 
+def test_territories_are_evidence_beside_the_network():
+    calibration = LesionCalibration(1.0, 0.5, -1.0, 2.0, 1.0, 1.0)
+    coronary, in_artery = np.array([0.7, 0.7, 0.2]), np.array([0.9, 0.1, 1.0])
+    for is_gated, weights in ((False, (1.0, 0.5, -1.0)), (True, (2.0, 1.0, 1.0))):
+        expected = weights[0] * odds(coronary) + weights[1] * odds(np.clip(in_artery, 0.02, 0.98)) + weights[2]
+        assert odds(calibration.probability(coronary, in_artery, is_gated)) == pytest.approx(expected)
+    certain = calibration.probability(np.array([0.0, 1.0]), np.array([0.0, 1.0]), False)
+    assert odds(certain) == pytest.approx((odds(0.999) + 0.5 * odds(0.98)) * np.array([-1, 1]) - 1)
+
+
+def test_a_verdict_has_the_probability_of_the_arteries_territories():
+    lesions = judged(USUAL).lesions
+    assert all(x.verdict is None or x.verdict.in_artery > 0.95 for x in lesions)
+    assert sum(x.verdict is not None for x in lesions) == 2
+
+
 def test_a_broken_calibration_is_refused():
-    for entry in ({"temperature": 0}, {"temperature": -1.0}, {"counts_from": 1.5}, {"temperature": "1"}):
+    for entry in ({"network": "1"}, {"gated_intercept": None}, {"territories": np.nan}):
         with pytest.raises(ModelError, match=rf"no valid .*{next(iter(entry))}.*Calibrate it again"):
             calibration_of({"candidates": entry})
 

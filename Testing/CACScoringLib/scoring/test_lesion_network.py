@@ -19,6 +19,7 @@ from CACScoringLib.scoring.lesion_network import (
     covering,
     network_input,
     voxel_kinds,
+    without_faint_stents,
 )
 
 SPACING_MM = np.array([3.0, 0.5, 0.5])
@@ -116,3 +117,20 @@ def test_voxels_get_the_answers_at_their_places():
     is_right = hu.reshape(-1)[flat] == 600
     assert (kinds[:, 3] > 0.5)[is_right].mean() > 0.7  # their edges are blurred
     assert (kinds[:, 1] > 0.5)[~is_right].all()
+
+
+def test_faint_stents_are_noise():
+    """Plaques that look like stents are no evidence if their peak stays below 300 HU."""
+    hu = np.zeros((1, 2, 12), np.float32)
+    hu[0, 0, :3], hu[0, 0, 4:7], hu[0, 0, 8:11] = (150, 299, 150), (150, 300, 150), (150, 900, 200)
+    flat = np.flatnonzero(hu)
+    stent, noise = LESION_KINDS.index("stent"), LESION_KINDS.index("noise")
+    kinds = np.zeros((9, len(LESION_KINDS)), np.float32)
+    kinds[:, stent], kinds[:, noise], kinds[:, 0] = 0.6, 0.1, 0.3
+    before = kinds.copy()
+    moved = without_faint_stents(kinds, flat, hu)
+    expected = before.copy()
+    expected[:3, stent], expected[:3, noise] = 0.0, 0.7
+    np.testing.assert_allclose(moved, expected, atol=1e-6)
+    np.testing.assert_array_equal(kinds, before)
+    assert without_faint_stents(kinds[:0], flat[:0], hu).shape == (0, len(LESION_KINDS))

@@ -4,24 +4,35 @@ import numpy as np
 import pytest
 
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.scoring.lesion_parts import ANSWERS, voxel_parts
+from CACScoringLib.scoring.lesion_parts import ANSWERS, artery_chances, dense_means, voxel_parts
 from CACScoringLib.scoring.sites import DenseVoxels
 
+ANYWHERE = dict.fromkeys(ARTERIES, 0.25)
+"""Territories that leave the artery to the network."""
 
-def parts_of(kinds, shape, rca=1.0):
-    """Parts of voxels with these kinds, probabilities by first and last column, in one row of 1 mm³ voxels."""
-    flat = np.flatnonzero(np.ones(shape))
-    probabilities = np.zeros((shape[2], len(LESION_KINDS)), np.float32)
+
+def shares(of_kinds, names=LESION_KINDS):
+    """Return a row of probabilities by name."""
+    row = np.zeros(len(names), np.float32)
+    for name, share in of_kinds.items():
+        row[list(names).index(name)] = share
+    return row
+
+
+def parts_of(kinds, size, territories=None):
+    """Parts of voxels with these kinds, probabilities by first and last column, in a row of 1 mm steps."""
+    probabilities = np.zeros((size, len(LESION_KINDS)), np.float32)
     for (first, end), chances in kinds.items():
-        for kind, chance in chances.items():
-            probabilities[first:end, LESION_KINDS.index(kind)] = chance
+        probabilities[first:end] = shares(chances)
     is_dense = probabilities.sum(axis=1) > 0
-    places = np.zeros((int(is_dense.sum()), 11), np.float32)
-    places[:, 4], places[:, 2] = rca, 1 - rca
-    grid = Grid(shape[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
-    voxels = DenseVoxels(flat[is_dense], np.zeros(len(places), np.uint8), places)
-    parts = voxel_parts(voxels, probabilities[is_dense], grid)
+    flat = np.flatnonzero(is_dense)
+    places = np.zeros((len(flat), 11), np.float32)
+    places[:, 1:5] = shares(territories or {"RCA": 1.0}, ARTERIES)
+    grid = Grid((size, 1, 1), (1.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    voxels = DenseVoxels(flat, np.zeros(len(flat), np.uint8), places)
+    parts = voxel_parts(voxels, probabilities[is_dense], np.full(len(flat), 300.0), grid)
     return parts, [list(ANSWERS)[answer] for answer in parts.answers[parts.part]]
 
 
@@ -30,31 +41,75 @@ def test_a_lesion_is_divided_where_its_kinds_change():
         (0, 8): {"RCA": 0.4, "LM": 0.2, "aorta": 0.4},
         (8, 16): {"aortic valve and root": 0.8, "RCA": 0.2},
     }
-    parts, answers = parts_of(kinds, (1, 1, 20))
+    parts, answers = parts_of(kinds, 20)
     assert answers == ["RCA"] * 8 + ["aortic valve and root"] * 8
-    assert parts.kinds[:, LESION_KINDS.index("RCA")] == pytest.approx([0.4, 0.2])
+    assert parts.means[:, LESION_KINDS.index("RCA")] == pytest.approx([0.4, 0.2])
+    assert parts.means[:, len(LESION_KINDS) :] == pytest.approx(np.array([[0, 0, 0, 1], [0, 0, 0, 1]]))
 
 
 def test_slivers_follow_what_they_touch_and_devices_count_together():
     kinds = {(0, 8): {"lead": 0.4, "clip": 0.3, "noise": 0.3}, (8, 9): {"LAD": 0.9, "noise": 0.1}}
-    parts, answers = parts_of(kinds, (1, 1, 12))
+    parts, answers = parts_of(kinds, 12)
     assert answers == ["device"] * 9
-    assert parts.kinds[0, LESION_KINDS.index("LAD")] == pytest.approx(0.1)
+    assert parts.means[0, LESION_KINDS.index("LAD")] == pytest.approx(0.1)
 
 
 def test_a_stent_is_of_the_artery_whose_territory_holds_it():
-    for rca, artery in ((1.0, "RCA"), (0.0, "LAD")):
-        assert set(parts_of({(0, 8): {"stent": 0.6, "clip": 0.4}}, (1, 1, 9), rca)[1]) == {artery}
+    for artery in ARTERIES:
+        assert set(parts_of({(0, 8): {"stent": 0.6, "clip": 0.4}}, 9, {artery: 1.0})[1]) == {artery}
 
 
 def test_blurred_edges_follow_their_lesion_and_certain_noise_does_not():
-    blurred, certain = {"noise": 0.7, "LCX": 0.3}, {"noise": 0.9, "LCX": 0.1}
-    kinds = {(0, 8): {"LCX": 1.0}, (8, 16): blurred, (16, 24): certain, (26, 34): blurred}
-    answers = parts_of(kinds, (1, 1, 40))[1]
-    assert answers == ["LCX"] * 16 + ["noise"] * 16
+    blurred, certain = {"noise": 0.7, "RCA": 0.3}, {"noise": 0.9, "RCA": 0.1}
+    kinds = {(0, 8): {"RCA": 1.0}, (8, 16): blurred, (16, 24): certain, (26, 34): blurred}
+    answers = parts_of(kinds, 40)[1]
+    assert answers == ["RCA"] * 16 + ["noise"] * 16
 
 
 def test_nothing_dense_has_no_parts():
-    parts, answers = parts_of({}, (1, 1, 4))
+    parts, answers = parts_of({}, 4)
     assert answers == []
-    assert parts.kinds.shape == (0, len(LESION_KINDS))
+    assert parts.means.shape == (0, len(LESION_KINDS) + len(ARTERIES))
+
+
+LAD, LM, LCX = ({artery: 0.7, second: 0.3} for artery, second in (("LAD", "LM"), ("LM", "LAD"), ("LCX", "LM")))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ({(0, 20): LAD, (20, 24): LM}, ["LAD"] * 24),
+        ({(0, 20): LAD, (20, 26): LM}, ["LAD"] * 20 + ["LM"] * 6),
+        ({(0, 20): LAD, (20, 24): LM, (24, 44): LAD}, ["LAD"] * 44),
+        ({(0, 20): LAD, (20, 28): {"LM": 0.7, "LCX": 0.3}, (28, 48): LCX}, ["LAD"] * 20 + ["LCX"] * 28),
+        ({(0, 20): LAD, (20, 28): {"LM": 0.7, "LAD": 0.3}, (28, 48): LCX}, ["LAD"] * 28 + ["LCX"] * 20),
+        ({(0, 20): LAD, (21, 25): LM}, ["LAD"] * 20 + ["LM"] * 4),
+        ({(0, 3): LAD, (3, 8): LM}, ["LM"] * 8),
+    ],
+    ids=["short", "long", "between", "fork to LCX", "fork to LAD", "apart", "both short"],
+)
+def test_short_branches_of_a_plaque_are_not_split_off(kinds, expected):
+    assert parts_of(kinds, 50, ANYWHERE)[1] == expected
+
+
+def test_territories_outweigh_a_small_preference_of_the_network():
+    kinds = {(0, 8): {"LM": 0.6, "LAD": 0.4}}
+    assert set(parts_of(kinds, 9, ANYWHERE)[1]) == {"LM"}
+    assert set(parts_of(kinds, 9, {"LM": 0.4, "LAD": 0.6})[1]) == {"LAD"}
+    assert set(parts_of({(0, 8): {"LM": 0.9, "LAD": 0.1}}, 9, {"LM": 0.4, "LAD": 0.6})[1]) == {"LM"}
+
+
+def test_chances_of_arteries_by_hand():
+    """0.8 · 0.25 and 0.6 · 0.75, and 0.1 · 0.02 where neither knows of anything."""
+    kinds = np.stack([shares({"LM": 0.64, "LAD": 0.36}), shares({"noise": 1.0})])
+    territories = np.stack([shares({"LM": 0.25, "LAD": 0.75}, ARTERIES), shares({}, ARTERIES)])
+    chances = artery_chances(kinds, territories)
+    assert chances[0] == pytest.approx(np.array([0.2, 0.45, 0.002, 0.002]) / 0.654, rel=1e-4)
+    assert chances[1] == pytest.approx([0.25] * 4)
+
+
+def test_means_of_dense_voxels_are_weighted_by_their_excess():
+    """Excesses over 100 HU of 50 and 200; of the second group 1, and none of the third."""
+    groups, columns = np.array([0, 0, 1, 3]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.0], [1.0, 1.0]])
+    means = dense_means(groups, columns, np.array([150.0, 300.0, 90.0, 101.0]))
+    np.testing.assert_allclose(means, [[0.2, 0.8], [0.5, 0.0], [0.0, 0.0], [1.0, 1.0]])

@@ -30,7 +30,7 @@ RULES = ScoringRules()
 def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
     method = automatic_patient.scored().methods["threshold"]
     bare = method_score("reviewed" if reviewed else "automatic", rules, method.lesion_set)
-    errors = ScanErrors.stored(automatic_patient.map_card(), None, None)
+    errors = ScanErrors.stored(automatic_patient.map_card())
     assert with_intervals(bare, errors).has_intervals == has_intervals
 
 

@@ -18,14 +18,15 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.networks.roles import build
+from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM
 from CACScoringLib.scoring.map_evidence import MAP_FEATURES, coronary_probabilities
+from CACScoringLib.scoring.uncertainty import LesionAmounts
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import calibration_scans, choose
-from CACTrainingLib.training.evidence import nearest_limit
-from CACTrainingLib.training.measured_scans import LOGIT, SLICE_THRESHOLD, LesionTable, MeasuredScan
+from CACTrainingLib.training.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, LesionTable, MeasuredScan
 
 
 def table(features, coronary, agatston, beneath=None):
@@ -38,9 +39,9 @@ def table(features, coronary, agatston, beneath=None):
 
 
 def dense(rows):
-    """Make a table of dense lesions from rows (log-odds by the network, coronary, Agatston)."""
-    logits, coronary, agatston = zip(*rows, strict=True) if rows else ((), (), ())
-    return table({LOGIT: logits}, coronary, agatston)
+    """Make a table of dense lesions from rows (log-odds by the network and of an artery, coronary, Agatston)."""
+    logits, places, coronary, agatston = zip(*rows, strict=True) if rows else ((),) * 4
+    return table({LOGIT: logits, PLACE: places}, coronary, agatston)
 
 
 def in_map(rows, beneath=None):
@@ -51,10 +52,10 @@ def in_map(rows, beneath=None):
 
 
 def measured(patient, kind, lesions, dense_lesions, clinical):
-    """Make a measured scan whose only calcium, of `clinical`, is in the LAD."""
+    """Make a measured scan, not gated, whose only calcium, of `clinical`, is in the LAD."""
     truth = {"LM": 0.0, "LAD": clinical, "LCX": 0.0, "RCA": 0.0}
     reader = {artery: {"agatston": x, "mass_mg": x / 5} for artery, x in truth.items()}
-    return MeasuredScan(patient, kind, kind == "coronary", lesions, dense_lesions, reader, None, truth, 1.0, {})
+    return MeasuredScan(patient, kind, kind == "coronary", lesions, dense_lesions, reader, None, truth, 1.0, {}, False)
 
 
 def cohort(patients=60, seed=0):
@@ -71,11 +72,11 @@ def cohort(patients=60, seed=0):
             "distractor": [(normal(4, 0.2), normal(-3, 0.5), False, 50.0)],
             "coronary": [(normal(4, 0.2), normal(3, 0.5), True, 40.0)],
         }[kind]
-        specks = [(normal(-3, 0.5), False, 2.0) for _ in range(3)]
+        specks = [(normal(-3, 0.5), normal(0, 1), False, 2.0) for _ in range(3)]
         calcium = {
             "clean": [],
-            "distractor": [(normal(-2, 0.3), False, 50.0)],
-            "coronary": [(normal(1, 0.3), True, 40.0)],
+            "distractor": [(normal(-0.5, 0.2), normal(0, 1), False, 50.0)],
+            "coronary": [(normal(1, 0.2), normal(2, 1), True, 40.0)],
         }[kind]
         lesions = in_map(haze + faint), dense(specks + calcium)
         scans.append(measured(f"p{number}", kind, *lesions, 10.0 * (kind == "coronary")))
@@ -109,7 +110,6 @@ def test_a_lesion_is_not_evaluated_by_its_own_patient():
         kind = ("clean", "distractor", "coronary")[number % 3]
         lesions = in_map([(normal(), normal(), kind == "coronary", 1.0)])
         scans.append(measured(f"p{number}", kind, lesions, dense([]), 1.0))
-    scans[:4] = [replace(scan, dense=dense([(0.0, n % 2 == 0, 0.0)])) for n, scan in enumerate(scans[:4])]
     assert choose(scans, 0.0)[1]["sensitivity_scans"] < 0.4
 
 
@@ -131,25 +131,86 @@ def test_all_kinds_are_needed():
         choose([scan for scan in cohort() if scan.kind != "clean"])
 
 
+def judged(lesions, scan):
+    """Return the probabilities of a scan's dense lesions by the stored calibration."""
+    answers = (1 / (1 + np.exp(-scan.dense.features[name])) for name in (LOGIT, PLACE))
+    return lesions.probability(*answers, scan.is_gated)
+
+
 def test_dense_lesions_are_classified_by_cross_fitted_and_by_stored_calibration():
     scans = cohort()
-    lesions, performance, masks = calibration.fit_lesions(scans)
+    lesions, performance, crossed = calibration.fit_lesions(scans)
     assert (performance["candidates"], performance["coronary"]) == (60 * 3 + 40, 20)
     assert performance["precision"] > 0.9
     assert performance["recall"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
-    assert sum(mask.sum() for mask in masks) == pytest.approx(20, abs=2)
-    logits = np.concatenate([scan.dense.features[LOGIT] for scan in scans])
-    counted = lesions.probability(1 / (1 + np.exp(-logits))) >= lesions.counts_from
-    assert (counted == np.concatenate([scan.dense.coronary for scan in scans])).mean() > 0.95
+    coronary = np.concatenate([scan.dense.coronary for scan in scans])
+    for probabilities in (crossed, [judged(lesions, scan) for scan in scans]):
+        assert ((np.concatenate(probabilities) >= COUNTS_FROM) == coronary).mean() > 0.95
+
+
+def test_network_and_territories_add_to_the_evidence_of_a_dense_lesion():
+    generator, scans = np.random.default_rng(2), []
+    for number in range(80):
+        logits, places = generator.normal(1.0, 1.0, (2, 20))
+        coronary = generator.random(20) < 1 / (1 + np.exp(-(1.5 * logits + 0.7 * places - 2.0)))
+        rows = zip(logits, places, coronary, np.ones(20), strict=True)
+        scans.append(measured(f"p{number}", "coronary", in_map([]), dense(list(rows)), 1.0))
+    lesions = calibration.fit_lesions(scans)[0]
+    fitted = (lesions.network, lesions.territories, lesions.intercept)
+    assert fitted == pytest.approx((1.5, 0.7, -2.0), abs=0.35)
+
+
+def rims(scans):
+    """Return scans as if gated, in which the network believes more in everything."""
+    features = [{**scan.dense.features, LOGIT: scan.dense.features[LOGIT] + 3} for scan in scans]
+    return [
+        replace(scan, patient=f"gated {scan.patient}", is_gated=True, dense=replace(scan.dense, features=changed))
+        for scan, changed in zip(scans, features, strict=True)
+    ]
+
+
+def test_gated_scans_have_their_own_weights():
+    usual, gated = cohort(), rims(cohort(seed=1))
+    lesions, performance, _ = calibration.fit_lesions(usual + gated)
+    assert performance["precision"] > 0.9
+    assert performance["recall"] > 0.9
+    for scans in (usual, gated):
+        coronary = np.concatenate([scan.dense.coronary for scan in scans])
+        stored = np.concatenate([judged(lesions, scan) for scan in scans])
+        assert ((stored >= COUNTS_FROM) == coronary).mean() > 0.95
+    assert -lesions.gated_intercept / lesions.gated_network > -lesions.intercept / lesions.network + 2
+
+
+def test_few_gated_scans_are_judged_by_the_weights_of_the_others():
+    gated_scans = [replace(scan, patient=f"gated {scan.patient}", is_gated=True) for scan in cohort(3, seed=1)]
+    lesions, _, crossed = calibration.fit_lesions(cohort() + gated_scans)
+    assert (lesions.gated_network, lesions.gated_intercept) == (lesions.network, lesions.intercept)
+    for scan, probabilities in zip(gated_scans, crossed[-3:], strict=True):
+        assert probabilities == pytest.approx(judged(lesions, scan), abs=0.02)
+    assert max(crossed[-1]) > COUNTS_FROM
+
+
+def test_lesions_that_the_network_disbelieves_have_no_part_in_the_fit():
+    scans = cohort()
+    for scan in scans:
+        scan.dense.coronary[:3] = True
+    expected = calibration.fit_lesions(cohort())[0]
+    assert calibration.fit_lesions(scans)[0] == expected
+
+
+def test_without_dense_lesions_clinical_scores_have_no_calibration():
+    scans = [replace(scan, dense=dense([])) for scan in cohort()]
+    fitted, _, performance = choose(scans)
+    assert (fitted["candidates"], performance) == (None, {})
+    assert "automatic" not in fitted["uncertainty"]
 
 
 def test_dense_lesions_without_an_artery_never_count():
     scans = cohort()
     for scan in scans:
         scan.dense.artery[:] = int(Artery.UNASSIGNED)
-    _, performance, masks = calibration.fit_lesions(scans)
-    assert not np.concatenate(masks).any()
+    performance = calibration.fit_lesions(scans)[1]
     assert (performance["precision"], performance["recall"]) == (None, 0.0)
 
 
@@ -159,37 +220,25 @@ def test_patients_of_a_calibration_are_named_by_ranges():
     assert calibration.patients_of(scans) == ("7 scans of 6 patients: 1850000, 1850004, 9000000 to 9000002, A0001")
 
 
-def test_a_false_zero_costs_more_than_a_false_score():
-    """Calcium of one patient is as doubtful as the slightly larger noise of another."""
-    scores, doubt = [np.array([27.0]), np.array([40.0])], [np.array([0.5])] * 2
-    limit, _ = nearest_limit(scores, doubt, [27.0, 0.0])
-    assert limit <= 0.5
-
-
 def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth():
     generator = np.random.default_rng(0)
-    scans, scores = [], []
+    scans, certain = [], []
     for number in range(200):
-        true_score = 0.0 if number % 2 else float(np.exp(generator.uniform(0, 7)))
-        arteries = dict.fromkeys(("LM", "LCX", "RCA"), 0.0) | {"LAD": true_score}
-        scan = measured(f"p{number}", "coronary", in_map([]), dense([]), 0.0)
-        reader = {a: {"agatston": x, "mass_mg": x / 5} for a, x in arteries.items()}
-        truth = {a: 2 * x for a, x in arteries.items()}
-        mass = {a: x / 5 for a, x in truth.items()}
-        scans.append(replace(scan, reader=reader, reference_agatston=truth, true_mass_mg=mass))
-        predicted = true_score * np.exp(0.2 * generator.standard_normal())
-        scores.append({a: {"agatston": x and predicted, "mass_mg": x and predicted / 5} for a, x in arteries.items()})
-    stored, coverage = calibration.stored_uncertainty(scans, {"automatic": scores, "decomposition": scores})
+        score = 0.0 if number % 2 else float(np.exp(generator.uniform(0, 7)))
+        rows = [(0.0, 0.0, True, score * np.exp(0.2 * generator.standard_normal()))] if score else []
+        scan = measured(f"p{number}", "coronary", in_map(rows), dense(rows), score)
+        scans.append(replace(scan, reference_agatston={a: 2 * x for a, x in scan.reader_agatston.items()}))
+        certain.append(np.ones(len(rows)))
+    stored, coverage = calibration.stored_uncertainty(scans, certain, certain)
     counted, count = np.array(list(coverage["automatic"].values())).T
     assert count.sum() == 200
-    assert 0.85 < counted.sum() / 200 < 0.97
+    assert 0.85 < counted.sum() / 200 <= 1.0
     by_reader, by_truth = calibration_of({"uncertainty": stored}).uncertainty.values()
-    low, high = by_reader.total["agatston"].interval(200.0)
-    assert 110 < low < 160 < 250 < high < 340
-    assert 250 < by_truth.total["agatston"].interval(100.0)[1] < 340
+    low, high = by_reader.total.interval(LesionAmounts([200.0], [1.0]))
+    assert 110 < low < 170 < 230 < high < 340
+    assert 200 < by_truth.total.interval(LesionAmounts([100.0], [1.0]))[1] < 400
     without = [replace(scan, reference_agatston=None) for scan in scans]
-    stored, _ = calibration.stored_uncertainty(without, {"automatic": scores, "decomposition": scores})
-    assert list(stored) == ["automatic"]
+    assert list(calibration.stored_uncertainty(without, certain, certain)[0]) == ["automatic"]
 
 
 @pytest.mark.long

@@ -18,17 +18,18 @@ from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
-from CACScoringLib.scoring.uncertainty import LIMITS, ScoreCalibration
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
+from CACTrainingLib.training.score_errors import fitted_errors
 from CACTrainingLib.validation import recalibration_page, run
-from CACTrainingLib.validation.candidates import ScanCandidates
+from CACTrainingLib.validation.candidates import Candidate, ScanCandidates
 from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
-from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalibrate, store
+from CACTrainingLib.validation.recalibration import FORMER_SCANS, MIN_PATIENTS, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
-FORMER = LesionCalibration(temperature=2.0, offset=0.5)
+FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
 """Calibration of the model in use."""
 
 COMMAND = ["validate", "--progress", "none", "--calibrate", "ours"]
@@ -76,14 +77,12 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
         truth = scores[0] * float(generator.lognormal(0, 0.2)) if sick else 0.0
         facts = {"noise_hu": 20.0 + number / patients, "slice_thickness_mm": 3.0, "kvp": 120.0}
         by_artery = {"LM": 0.0, "LAD": truth, "LCX": 0.0, "RCA": 0.0}
+        labels = ([True, False] if outlined else [None, None])[rows] if outlined or sick else [False]
+        listed = map(Candidate, logits[rows], scores[rows], ["LAD", "RCA"][rows], [True, True][rows], labels)
         candidates = ScanCandidates(
-            logits=logits[rows],
-            agatston=scores[rows],
-            arteries=["LAD", "RCA"][rows],
-            coronary=[True, False][rows] if outlined else (None if sick else [False]),
+            lesions={"automatic": list(listed), "map": [Candidate(2.0, 1.3 * truth, "LAD")] if sick else []},
             intervals={"automatic": [0.0, 60.0], "map": None},
-            probabilities=dict(zip(("0", "1-99", "100-399", "400+"), (0.4, 0.3, 0.2, 0.1), strict=True)),
-            map_arteries=by_artery,
+            probabilities=dict(zip(CATEGORIES, (0.4, 0.3, 0.2, 0.1), strict=True)),
             facts=facts,
         )
         measured = {"automatic": sum(scores[rows]), "map": 1.3 * truth}
@@ -94,44 +93,108 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
     return scans
 
 
+def with_candidates(scan, change):
+    """The scan with changed clinical candidates."""
+    lesions = {**scan.candidates.lesions, "automatic": [change(x) for x in scan.candidates.lesions["automatic"]]}
+    return replace(scan, candidates=replace(scan.candidates, lesions=lesions))
+
+
+def clinical_lesions(scan):
+    return scan.candidates.lesions["automatic"]
+
+
 def test_outlines_teach_what_coronary_calcium_is(base):
     scans = digital_scans()
     recalibration = recalibrate(scans, base.card)
     assert not recalibration.why_not
-    fitted = recalibration.fitted
-    answers = np.array([0.05, 0.5, 0.9])
-    former = FORMER.probability(answers)
-    changed = fitted.change.probabilities(np.log(former / (1 - former)))
-    assert fitted.lesions.probability(answers) == pytest.approx(changed)
-    assert fitted.change.probabilities(np.array([1.0, 3.0])) == pytest.approx([0, 1], abs=0.3)
+    false, true = recalibration.fitted.change.probabilities([Candidate(1.0, 1.0, "LAD"), Candidate(3.0, 1.0, "LAD")])
+    assert false < 0.3 < 0.7 < true
     scores = recalibration.cross_fitted
-    after = np.array([score.automatic for score in scores])
-    lesions = np.array([scan.candidates.agatston[0] if scan.total else 0.0 for scan in scans])
-    assert np.mean(np.isclose(after, lesions)) > 0.9
+    after = [score.automatic for score in scores]
+    assert after == pytest.approx([clinical_lesions(scan)[0].agatston if scan.total else 0.0 for scan in scans])
     intervals = [(score.intervals["automatic"], scan.total) for score, scan in zip(scores, scans, strict=True)]
     assert np.mean([ends[0] <= total <= ends[1] for ends, total in intervals if ends]) >= 0.9
-    assert fitted.as_calibration()["uncertainty"]["automatic"]["artery"]
-    assert set(fitted.errors) == {"automatic", "decomposition"}
+    for score, scan in zip(scores, scans, strict=True):
+        assert sum(score.probabilities.values()) == pytest.approx(1)
+        assert score.probabilities["0"] > 0.5 or scan.total > 0
+    assert set(recalibration.fitted.uncertainty) == {"automatic", "decomposition"}
 
 
-def test_totals_teach_the_limit_alone(base):
+@pytest.mark.parametrize("is_gated", [False, True])
+def test_the_stored_weights_give_the_changed_probabilities(base, is_gated):
+    """The change of recorded log-odds is carried into all weights, of gated scans and others."""
+    fitted = recalibrate(digital_scans(), base.card).fitted
+    network, place = np.array([0.05, 0.5, 0.9]), np.array([0.9, 0.2, 0.5])
+    recorded = [Candidate(logit, 1.0, "LAD") for logit in log_odds(FORMER.probability(network, place, is_gated))]
+    changed = fitted.change.probabilities(recorded)
+    assert fitted.lesions.probability(network, place, is_gated) == pytest.approx(changed)
+    assert changed != pytest.approx(FORMER.probability(network, place, is_gated), abs=0.05)
+
+
+def test_totals_teach_the_errors_alone(base):
     recalibration = recalibrate(digital_scans(outlined=False, arteries=False), base.card)
     assert "no outlines" in recalibration.why_not
-    lesions = recalibration.fitted.lesions
-    assert lesions == replace(FORMER, counts_from=lesions.counts_from)
-    assert lesions.counts_from > 0.7
-    assert recalibration.fitted.as_calibration()["uncertainty"]["automatic"]["artery"] == {}
+    fitted, former = recalibration.fitted, base.card.calibration_as(ScoreCalibration).uncertainty
+    assert fitted.lesions == FORMER
+    assert fitted.uncertainty["automatic"].artery == former["automatic"].artery
+    assert fitted.uncertainty["automatic"].total.spread < former["automatic"].total.spread
+
+
+def test_few_scans_hardly_move_the_probabilities(base):
+    """Scans whose candidates contradict the former probabilities move them more the more there are."""
+    small_set, large_set = digital_scans(20), digital_scans(200)
+    for change in ("slope", "offset"):
+        shifts = [getattr(recalibrate(scans, base.card).fitted.change, change) for scans in (small_set, large_set)]
+        neutral = float(change == "slope")
+        assert abs(shifts[0] - neutral) < abs(shifts[1] - neutral)
+
+
+@pytest.mark.parametrize("patients", [20, 80])
+def test_the_former_errors_count_as_twenty_scans(base, patients):
+    """The stored variance is the mean of both, by their numbers of scans."""
+    scans = [replace(scan, total=1e4 if scan.total else 0.0) for scan in digital_scans(patients)]
+    scans = [
+        replace(
+            scan,
+            vessels={},
+            candidates=replace(
+                scan.candidates,
+                lesions={**scan.candidates.lesions, "map": [Candidate(9.0, 1.3e4, "LAD")] if scan.total else []},
+            ),
+        )
+        for scan in scans
+    ]
+    former = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total.spread
+    spread = recalibrate(scans, base.card).fitted.uncertainty["decomposition"].total.spread
+    lesions = [LesionAmounts([1.3e4], [1.0]) if scan.total else LesionAmounts([], []) for scan in scans]
+    scans_alone = fitted_errors(lesions, np.array([scan.total for scan in scans])).spread
+    assert scans_alone < former / 2
+    mean_square = (patients * scans_alone**2 + FORMER_SCANS * former**2) / (patients + FORMER_SCANS)
+    assert spread == pytest.approx(np.sqrt(mean_square), rel=1e-3)
+
+
+def test_intervals_of_the_stored_errors_hold_nine_of_ten(base):
+    """The level belongs to the stored spread, also where the former one was far too narrow or too wide."""
+    scans = digital_scans(80, outlined=False)
+    for spread in (0.05, 2.0):
+        errors = {part: {"spread": spread, "level": 0.9} for part in ("total", "artery")}
+        calibration = {**base.card.calibration, "uncertainty": dict.fromkeys(("automatic", "decomposition"), errors)}
+        fitted = recalibrate(scans, replace(base.card, calibration=calibration)).fitted.uncertainty["automatic"]
+        held = []
+        for scan in scans:
+            listed = clinical_lesions(scan)
+            p = 1 / (1 + np.exp([-x.logit for x in listed]))
+            low, high = fitted.total.interval(LesionAmounts([x.agatston for x in listed], p))
+            held.append((scan.total > 0, low - 1e-6 <= scan.total <= high))
+        for positive in (True, False):
+            assert np.mean([inside for is_positive, inside in held if is_positive == positive]) >= LEVEL
 
 
 def test_candidates_of_no_artery_never_count(base):
     """Candidates such as noise that no calibration brings above the limit."""
-    scans = digital_scans()
-    scans = [
-        replace(scan, candidates=replace(scan.candidates, arteries=[*scan.candidates.arteries[:-1], "unassigned"]))
-        for scan in scans
-    ]
+    scans = [with_candidates(s, lambda x: replace(x, can_count=x.artery != "RCA")) for s in digital_scans()]
     scores = [score.automatic for score in recalibrate(scans, base.card).cross_fitted]
-    assert scores == pytest.approx([sum(scan.candidates.agatston[:-1]) for scan in scans])
+    assert scores == pytest.approx([sum(x.agatston for x in clinical_lesions(scan)[:-1]) for scan in scans])
 
 
 def test_a_patients_own_reference_has_no_part_in_its_score(base):
@@ -139,13 +202,11 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base):
     scans = digital_scans(seed=3)
     first = recalibrate(scans, base.card)
     for number in (0, 7, 16):
-        scan = scans[number]
-        opposite = [not is_coronary for is_coronary in scan.candidates.coronary]
-        changed = replace(scan, total=5000.0, candidates=replace(scan.candidates, coronary=opposite))
+        changed = with_candidates(replace(scans[number], total=5000.0), lambda x: replace(x, coronary=not x.coronary))
         again = recalibrate([*scans[:number], changed, *scans[number + 1 :]], base.card)
         assert again.cross_fitted[number] == first.cross_fitted[number]
         assert again.fitted.lesions != first.fitted.lesions
-        assert again.fitted.errors != first.fitted.errors
+        assert again.fitted.uncertainty != first.fitted.uncertainty
         assert any(a != b for a, b in zip(again.cross_fitted, first.cross_fitted, strict=True))
 
 
@@ -157,24 +218,6 @@ def test_a_scan_outside_the_calibration_range_has_no_interval(base):
     assert recalibration.cross_fitted[3].intervals == {"automatic": None, "map": None}
     assert recalibration.cross_fitted[3].probabilities == {}
     assert recalibration.cross_fitted[4].intervals["automatic"] is not None
-
-
-def test_probabilities_of_categories_nobody_has_are_those_of_before(base):
-    scans = [replace(scan, total=min(scan.total, 90.0)) for scan in digital_scans()]
-    recalibration = recalibrate(scans, base.card)
-    before = base.card.calibration_as(ScoreCalibration).uncertainty["automatic"].total["agatston"].chances
-    after = recalibration.fitted.errors["automatic"]["total"].chances
-    assert after[1:] == before[1:]
-    assert after[0] != before[0]
-
-
-def test_classes_of_few_scans_keep_the_errors_of_before(base):
-    scans = digital_scans()
-    recalibration = recalibrate(scans, base.card)
-    of_class = np.searchsorted(LIMITS["agatston"], [scan.total for scan in scans], side="right")
-    for place, errors in enumerate(recalibration.fitted.errors["automatic"]["total"].errors):
-        count = int((of_class == place).sum())
-        assert len(errors) == (count if count >= 19 else count + 2), "the model before has two of each class"
 
 
 @pytest.mark.parametrize(
@@ -213,8 +256,7 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     assert card.training == base.card.training
     stored, fitted = card.calibration_as(ScoreCalibration), recalibration.fitted
     assert stored.candidates == fitted.lesions
-    assert stored.uncertainty["automatic"].total["agatston"] == fitted.errors["automatic"]["total"]
-    assert set(stored.uncertainty) == {"automatic", "decomposition"}
+    assert stored.uncertainty == fitted.uncertainty
     assert stored.known.ranges["kvp"] == (120.0, 120.0, 10.0)
     assert card.calibration["calibrated_on"]["patients"] == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
@@ -254,14 +296,16 @@ def test_candidates_are_read_from_results_and_labelled_by_the_outlines(tmp_path)
     sitk.WriteImage(Grid.of(image).image(labels), str(reference / "a-lesions.nii.gz"))
     (job,) = jobs_of(read_reference(reference), [folder], tmp_path)
     compared = compare(job)
-    candidates = compared.candidates
-    assert sum(candidates.coronary) == sum(automatic_patient.LESIONS)
-    order = np.argsort(-np.array(candidates.logits))
-    assert [candidates.coronary[n] for n in order] == list(automatic_patient.LESIONS)
-    counted = len(result.methods["threshold"].lesions)
-    assert sum(candidates.agatston[:counted]) == pytest.approx(result.methods["threshold"].total.agatston)
-    assert min(candidates.logits[:counted]) >= 0 > max(candidates.logits[counted:])
-    assert [artery == "unassigned" for artery in candidates.arteries] == [n >= counted for n in range(15)]
+    candidates = clinical_lesions(compared)
+    method = result.methods["threshold"]
+    assert [x.agatston for x in candidates] == pytest.approx([x.clinical_agatston for x in method.listed])
+    assert sum(x.coronary for x in candidates) == sum(automatic_patient.LESIONS)
+    by_probability = sorted(candidates, key=lambda x: -x.logit)
+    assert [x.coronary for x in by_probability] == list(automatic_patient.LESIONS)
+    counted = len(method.lesions)
+    assert min(x.logit for x in candidates[:counted]) >= 0 > max(x.logit for x in candidates[counted:])
+    assert [x.can_count for x in candidates] == [n < counted for n in range(15)]
+    assert [x.artery for x in candidates[:counted]] == [x.site.key for x in method.lesions]
     assert restore(json.loads(json.dumps(asdict(compared))), ComparedScan) == compared
 
 

@@ -1,0 +1,87 @@
+"""Distribution of a true score against hand-made cases and a simulation."""
+
+import math
+
+import numpy as np
+import pytest
+
+from CACScoringLib.scoring.distribution import ScoreDistribution
+from CACScoringLib.scoring.uncertainty import LIMITS
+
+EXACT = 1e-9
+"""Spread that leaves the sums of lesions as they are."""
+
+
+@pytest.mark.parametrize(
+    ("amounts", "probabilities", "expected"),
+    [
+        ([], [], {0: 1.0}),
+        ([40], [0.7], {0: 0.3, 40: 0.7}),
+        ([40], [0.0], {0: 1.0}),
+        ([40], [1.0], {40: 1.0}),
+        ([40, 0], [1.0, 0.5], {40: 1.0}),
+        ([40, 40], [0.5, 0.5], {0: 0.25, 40: 0.5, 80: 0.25}),
+        ([30, 100], [0.9, 0.2], {0: 0.08, 30: 0.72, 100: 0.02, 130: 0.18}),
+        ([10, 30, 100], [1.0, 0.9, 0.0], {10: 0.1, 40: 0.9}),
+        ([2, 5000], [0.9, 0.01], {0: 0.099, 2: 0.891, 5000: 0.001, 5002: 0.009}),
+    ],
+)
+def test_sums_by_hand(amounts, probabilities, expected):
+    distribution = ScoreDistribution.of(amounts, probabilities, EXACT)
+    middles = np.array(sorted({score * 1.01 + 0.5 for score in expected}))
+    cumulated = [sum(p for score, p in expected.items() if score <= middle) for middle in middles]
+    assert distribution.below(middles) == pytest.approx(cumulated)
+    mean = sum(score * p for score, p in expected.items())
+    assert distribution.sums @ distribution.weights == pytest.approx(mean)
+    assert (np.diff(distribution.sums) > 0).all()
+
+
+@pytest.mark.parametrize("spread", [EXACT, 0.2, 1.0])
+@pytest.mark.parametrize("count", [1, 3, 20, 200])
+def test_a_simulation_has_the_same_quantiles_and_classes(count, spread):
+    random = np.random.default_rng(count)
+    amounts, probabilities = random.lognormal(2, 1.5, count), random.beta(0.5, 0.5, count)
+    distribution = ScoreDistribution.of(amounts, probabilities, spread)
+    assert distribution.sums @ distribution.weights == pytest.approx(amounts @ probabilities, rel=2e-3)
+    sums = (random.random((20_000, count)) < probabilities) @ amounts
+    truths = np.expm1(np.log1p(sums) + spread * random.normal(size=len(sums)))
+    shares = [(truths < limit).mean() for limit in (0.5, *LIMITS, 2000)]
+    assert distribution.below(np.array([0.5, *LIMITS, 2000])) == pytest.approx(shares, abs=0.015)
+    low, high = distribution.interval(0.8)
+    assert ((truths >= low - 0.02) & (truths <= high * 1.001 + 0.02)).mean() >= 0.78
+    if spread > EXACT and count > 1:
+        assert ((truths >= low) & (truths <= high)).mean() == pytest.approx(0.8, abs=0.02 if low else 0.1)
+    chances = distribution.chances(LIMITS)
+    assert sum(chances) == pytest.approx(1)
+    assert chances == pytest.approx(np.diff([0.0, *shares[1:4], 1.0]), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("score", "spread", "level", "expected"),
+    [
+        (99.0, 0.5, 0.9, (100 * math.exp(-0.5 * 1.6449) - 1, 100 * math.exp(0.5 * 1.6449) - 1)),
+        (99.0, 0.5, 0.5, (100 * math.exp(-0.5 * 0.6745) - 1, 100 * math.exp(0.5 * 0.6745) - 1)),
+        (0.0, 0.5, 0.9, (0.0, math.exp(0.5 * 1.6449) - 1)),
+        (99.0, 0.0, 0.9, (99.0, 99.0)),
+        (0.0, 0.0, 0.9, (0.0, 0.0)),
+    ],
+)
+def test_intervals_of_a_certain_lesion_by_hand(score, spread, level, expected):
+    interval = ScoreDistribution.of([score], [1.0], spread).interval(level)
+    assert interval == pytest.approx(expected, rel=0.01, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("probability", "expected"),
+    [(0.99, (400, 400)), (0.9, (0, 400)), (0.5, (0, 400)), (0.1, (0, 400)), (0.01, (0, 0))],
+)
+def test_intervals_hold_both_scores_of_a_doubtful_lesion(probability, expected):
+    interval = ScoreDistribution.of([400.0], [probability], EXACT).interval(0.9)
+    assert interval == pytest.approx(expected, rel=0.02, abs=0.02)
+
+
+def test_categories_are_of_the_sum_and_not_of_single_lesions():
+    """Two lesions of 60 are in one class each, and in a higher one together."""
+    distribution = ScoreDistribution.of([60, 60], [0.5, 0.5], EXACT)
+    assert distribution.chances(LIMITS) == pytest.approx((0.25, 0.5, 0.25, 0.0))
+    assert distribution.chances(()) == (1.0,)
