@@ -31,7 +31,7 @@ KEY_LENGTH = 32
 MIN_PART, MIN_ID = 3, 4
 """Letters from which a word of a name is found within other words, and characters from which an ID identifies."""
 
-_UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae"}
+_UMLAUTS = {letter: f"{base}e" for letter, base in zip("äöüøæ", "aouoa", strict=True)} | {"å": "aa"}
 
 _DAYS = 2**30
 """Range of the shift of a patient's study dates; shifted days stay below 2³¹."""
