@@ -15,7 +15,6 @@ from .core.version import VERSION
 
 if TYPE_CHECKING:
     from .api import agatston, compare, project_radiograph, score, score_many
-    from .calcium_result import CalciumResult
     from .core.acquisition import Acquisition
     from .core.ct import CTScan, ScanWarning, scan_from_image
     from .core.errors import CTError, OutputError
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from .record.rules import ScoringRules
     from .record.score_record import ScoreRecord
     from .record.scores import Lesion, MethodScore, Score
+    from .results import CalciumResult
     from .scoring.comparison import Comparison
 
 __version__ = VERSION

@@ -15,7 +15,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import SimpleITK as sitk
 
-from .calcium_result import CalciumResult
 from .core.acquisition import Acquisition
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_from_image, with_warnings
 from .core.errors import CTError, MaskError, OutputError  # noqa: F401
@@ -37,6 +36,7 @@ from .record.reading import read_result  # noqa: F401
 from .record.rules import ScoringRules
 from .record.score_record import ScoreRecord
 from .record.scores import Lesion, MethodScore, Score  # noqa: F401
+from .results import CalciumResult
 from .run import lesion_warnings, read_lesions
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
@@ -105,7 +105,7 @@ def score(
         lesions: Label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
         reader: Who reviewed `lesions`; None if nobody did.
         pericardium: Mask of all within the pericardium, on any grid, to measure its fat
-            (`details.record.epicardial_fat`); None for the outline of the networks.
+            (`record.epicardial_fat`); None for the outline of the networks.
         kvp: Tube voltage, if the CT does not state it.
         model: Names or cards of models to use in place of the bundled ones.
         threshold_only: Use no network, only the clinical rule: lists candidates, and no score.
@@ -157,7 +157,7 @@ def score(
         result = score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status)
         inputs = {"heart": heart, "lesions": lesions, "pericardium": pericardium}
         paths = {role: Path(source) for role, source in inputs.items() if isinstance(source, str | Path)}
-        scored = CalciumResult(result.stating(provenance=models.provenance(asdict(settings), paths)))
+        scored = result.stating(provenance=models.provenance(asdict(settings), paths))
         _report(scored.warnings)
         return scored
     finally:
@@ -316,7 +316,7 @@ def compare(
         ['threshold']
     """
     _check_types(earlier=earlier, later=later)
-    before, after = (x if isinstance(x, ScoreRecord) else x.details.record for x in (earlier, later))
+    before, after = (x if isinstance(x, ScoreRecord) else x.record for x in (earlier, later))
     comparison = compare_results(before, after, stored_repeatability(after), different_patients)
     _report(comparison.warnings)
     return comparison

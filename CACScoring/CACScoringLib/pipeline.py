@@ -30,7 +30,7 @@ from .record.findings import MassCalibration
 from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
-from .results import ScoreResult
+from .results import CalciumResult
 from .scoring.categories import categories_of, percentile_of
 from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
 from .scoring.labels import clinical_labels, map_labels
@@ -107,7 +107,7 @@ def score_scan(
     progress: Progress | None = None,
     pericardium: sitk.Image | None = None,
     status: str = "reviewed",
-) -> ScoreResult:
+) -> CalciumResult:
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
     Args:
@@ -213,12 +213,12 @@ def score_scan(
         categories=categories,
         **_facts_of_map(networks, decomposed, scan, settings.slices, clinical),
     )
-    return ScoreResult(
+    return CalciumResult(
         record=record,
         scan=scan,
-        heart=region,
+        region=region,
         scored=None if scored is scan else scored,
-        territories=region.territory_labels,
+        territory_labels=region.territory_labels,
         decomposition=calcium_map,
     )
 

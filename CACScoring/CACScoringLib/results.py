@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .core.ct import CTScan, ScanWarning
+from .core.files import OutputFolder
+from .core.labels import Artery, NonCoronary, SiteMap
+from .core.progress import Progress
+from .core.remedies import words_of
+from .core.voxels import ArrayImage
+from .record.columns import LESIONS_CSV, Cell, lesion_cells
+from .record.score_record import severe_first, with_severity
 
 if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
     from .anatomy.heart_region import HeartRegion
     from .calcium_map.decomposition import Decomposition
     from .record.score_record import ScoreRecord
-    from .record.scores import MethodScore, NonCoronaryScore
+    from .record.scores import Lesion, MethodScore, Score, SumScore
     from .whole_scan.estimates import WholeScanEstimate
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
-"""Titles of the methods of a `ScoreResult`."""
+"""Titles of the methods of a `CalciumResult`."""
 
 AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"}
 """Titles of the sums by the methods' rules; without a threshold they are several times higher than clinical scores."""
@@ -25,34 +39,37 @@ AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"
 CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalent"}
 """Titles of the methods' scores on the clinical scale (`Score.clinical_agatston`)."""
 
+_TABLE = [name for name in LESIONS_CSV if name != "method"]
+"""Columns of tables of the lesions that count."""
 
-@dataclass(frozen=True)
-class ScoreResult:
-    """Result of scoring a scan: its record, and the images that the record is of.
+
+@dataclass(frozen=True, repr=False)
+class CalciumResult:
+    """Scores of one CT. A notebook shows it as a table with pictures of the largest lesions.
+
+    All images are on the scan's grid: axial slices, axes towards patient left, posterior and superior. They are
+    SimpleITK images, and `np.asarray(image)` is their array [k, j, i].
 
     Attributes:
-        record: What is written to `scores.json`.
+        record: What is written to `scores.json`, with its settings and models.
         scan: The scan as read.
-        heart: The heart that was scored.
+        region: The heart that was scored.
         scored: The scan as scored; None if it was not normalised.
-        territories: Labels of the territories (`core.labels.TERRITORIES`), uint8 [k, j, i] on the scan's grid; None if
-            no network found them.
+        territory_labels: Labels of the territories (`core.labels.TERRITORIES`), uint8 [k, j, i] on the scan's grid;
+            None if no network found them.
         decomposition: Calcium map; None without networks, and in a review.
         estimates: Whole-scan estimates that were asked for and succeeded, with their saliency.
     """
 
     record: ScoreRecord
     scan: CTScan
-    heart: HeartRegion
+    region: HeartRegion
     scored: CTScan | None = None
-    territories: np.ndarray | None = None
+    territory_labels: np.ndarray | None = None
     decomposition: Decomposition | None = None
     estimates: tuple[WholeScanEstimate, ...] = ()
 
-    def __repr__(self) -> str:
-        return f"ScoreResult({self.scan!r}, {self.methods!r})"
-
-    def stating(self, **parts: Any) -> ScoreResult:
+    def stating(self, **parts: Any) -> CalciumResult:
         """Return the result with other parts of its record, by the names of its fields."""
         return replace(self, record=replace(self.record, **parts))
 
@@ -63,15 +80,170 @@ class ScoreResult:
 
     @property
     def methods(self) -> dict[str, MethodScore]:
-        """Scores by method; "threshold" is the clinical rule, "decomposition" the calcium map."""
+        """Scores by method: "threshold" is the clinical rule, "decomposition" the calcium map."""
         return self.record.methods
 
     @property
-    def non_coronary(self) -> NonCoronaryScore | None:
-        """Calcium outside the arteries; None if neither network nor reader separated it."""
-        return self.record.non_coronary
+    def status(self) -> str:
+        """State of the clinical score: "reviewed", "given", "automatic" or "candidates".
+
+        Given are labels of nobody who is named as their reader. Candidates are anything dense that neither a person nor
+        a network evaluated: their total is no calcium score.
+        """
+        return self.methods["threshold"].status
+
+    @property
+    def total(self) -> SumScore:
+        """Total score by the clinical rule: `total.agatston`, `total.volume_mm3`, `total.mass_mg`."""
+        return self.methods["threshold"].total
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """90 % prediction interval of the total Agatston score; None if unknown or withheld."""
+        return self.methods["threshold"].total.interval_90
+
+    @property
+    def category(self) -> str | None:
+        """Risk class: "0", "1–10", "11–100", "101–400" or "> 400"; None for candidates and if withheld."""
+        categories = self.record.categories
+        return None if categories is None else categories.risk_class
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Probability of the categories "0", "1-99", "100-399" and "400+"; empty if unknown, withheld or reviewed."""
+        return self.methods["threshold"].category_probabilities
+
+    @property
+    def arteries(self) -> SiteMap[Artery, SumScore]:
+        """Score of each coronary artery by the clinical rule: `arteries["LAD"]`."""
+        return self.methods["threshold"].arteries
+
+    @property
+    def non_coronary(self) -> SiteMap[NonCoronary, Score] | None:
+        """Score of each non-coronary site by the clinical rule: `non_coronary["aortic_valve"]`; None if unknown."""
+        elsewhere = self.record.non_coronary
+        return None if elsewhere is None else elsewhere.scores
+
+    @property
+    def labels(self) -> ArrayImage:
+        """Labels of the lesions (`Artery` and `NonCoronary` values) as in `lesions.nii.gz`, uint8."""
+        from .report.files import site_labels
+
+        return ArrayImage(site_labels(self))
+
+    @property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Lesions counted by the clinical rule, by artery and then from head to feet."""
+        return self.methods["threshold"].lesions
+
+    @property
+    def left_out(self) -> tuple[Lesion, ...]:
+        """Candidates that an automatic score does not count."""
+        return self.methods["threshold"].left_out
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
-        """Warnings of all steps."""
-        return self.record.warnings
+        """Doubts about the scan and its scores, severe ones first; read those before any number."""
+        return tuple(severe_first(with_severity(self.record.warnings, self.methods["threshold"].reviewed)))
+
+    def _image(self, array: np.ndarray) -> ArrayImage:
+        """Return an array on the scan's grid as an image."""
+        return ArrayImage(self.scan.grid.image(array))
+
+    @property
+    def calcium_map(self) -> ArrayImage | None:
+        """HU that calcium adds to each voxel, 0 elsewhere; None if only the clinical rule was used."""
+        parts = self.decomposition
+        return None if parts is None else self._image(parts.hu)
+
+    @property
+    def heart(self) -> ArrayImage:
+        """Mask of the heart, uint8, 0 and 1."""
+        return self._image(self.region.mask)
+
+    @property
+    def territories(self) -> ArrayImage | None:
+        """Labels of the vessel territories (`core.labels.TERRITORIES`), uint8; None without that network."""
+        territories = self.territory_labels
+        return None if territories is None else self._image(territories)
+
+    def table(self) -> list[dict[str, Cell]]:
+        """List the lesions that count; their Agatston scores add up to the total.
+
+        Returns:
+            One row per lesion of `lesions`, with the columns of `lesions.csv`. That file also has those of the calcium
+            map, those left out, and those outside the coronary arteries.
+
+        Examples:
+            >>> result = cac.score("ct.nrrd", threshold_only=True)
+            >>> row = result.table()[0]
+            >>> row["lesion"], row["artery"]
+            (1, 'unassigned')
+        """
+        rows = map(lesion_cells, self.lesions)
+        return [{name: row.get(name) for name in _TABLE} for row in rows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""
+        return self.record.as_json()
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
+        import pandas
+
+        return pandas.DataFrame(self.table(), columns=_TABLE)
+
+    def plot(self) -> Figure:
+        """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""
+        from matplotlib import pyplot
+        from PIL import Image
+
+        from .report.first_pictures import largest_pictures
+
+        pictures = largest_pictures(self)
+        size_inches = 4 * len(pictures), 4
+        figure, axes = pyplot.subplots(1, len(pictures), squeeze=False, figsize=size_inches, layout="constrained")
+        for axis, picture in zip(axes[0], pictures, strict=True):
+            axis.imshow(Image.open(io.BytesIO(picture.jpeg)))
+            axis.set_title(picture.caption, fontsize="small")
+            axis.axis("off")
+        return figure
+
+    @words_of("argument")
+    def write(self, folder: Path | str, *, overwrite: bool = False, identify: bool = False) -> None:
+        """Write the report, `scores.json`, `lesions.csv` and all images, as `cac score` does.
+
+        Args:
+            folder: Folder of the results; made where it does not exist.
+            overwrite: Replace an earlier result in the folder.
+            identify: Include the patient's name and ID, the study date and UIDs.
+
+        Raises:
+            OutputError: The folder is not empty or cannot be written to.
+
+        Examples:
+            >>> result = cac.score("ct.nrrd", threshold_only=True)
+            >>> result.write("result")
+            >>> Path("result", "report.html").is_file()
+            True
+        """
+        from .run import RunSettings, write_result
+
+        write_result(OutputFolder(Path(folder), overwrite), self, RunSettings(identify=identify), Progress())
+
+    def __getstate__(self) -> bytes:
+        """Return the fields compressed, as a scan with its masks takes hundreds of megabytes."""
+        return zlib.compress(pickle.dumps(self.__dict__), 1)
+
+    def __setstate__(self, state: bytes) -> None:
+        self.__dict__.update(pickle.loads(zlib.decompress(state)))
+
+    def __repr__(self) -> str:
+        if self.status == "candidates":
+            return f"CalciumResult(no score: {self.total.lesions} candidates)"
+        return f"CalciumResult(agatston={self.total.agatston:.1f}, lesions={self.total.lesions}, {self.status})"
+
+    def _repr_html_(self) -> str:
+        from .report.page import result_as_fragment
+
+        return result_as_fragment(self)

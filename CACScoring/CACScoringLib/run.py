@@ -31,7 +31,7 @@ from .record.review_record import Confirmation, ReviewRecord
 from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
-from .results import ScoreResult
+from .results import CalciumResult
 from .scoring.comparison import Comparison, check_patients, compare, comparison_as_json
 from .scoring.reader_labels import status_of
 from .whole_scan.estimates import estimate_record
@@ -114,7 +114,7 @@ def run_scan(
     progress: Progress | None = None,
     earlier: ScoreRecord | None = None,
     different_patients: bool = False,
-) -> tuple[ScoreResult, Comparison | None]:
+) -> tuple[CalciumResult, Comparison | None]:
     """Read a scan, score it, and write all of its result.
 
     Args:
@@ -141,7 +141,7 @@ def run_scan(
         limits = stored_repeatability(result.record)
         comparison = compare(earlier, result.record, limits, different_patients, settings.identify)
     write_result(output, result, settings, progress, comparison)
-    warnings = with_severity(result.warnings, result.methods["threshold"].reviewed)
+    warnings = with_severity(result.record.warnings, result.methods["threshold"].reviewed)
     before = [] if earlier is None else earlier.severe_warnings("Earlier scan")
     for warning in severe_first((*warnings, *before, *(comparison.warnings if comparison else ()))):
         progress.warning(warning)
@@ -160,7 +160,7 @@ def read_and_score(
     models: LoadedModels,
     progress: Progress,
     of_patient: ScoreRecord | None = None,
-) -> ScoreResult:
+) -> CalciumResult:
     """Read a scan and score it. of_patient: Result that must be of the same patient. The rest as in `run_scan`."""
     score_settings = settings.score
     models.check_settings(asdict(score_settings))
@@ -195,15 +195,15 @@ def read_and_score(
     score_settings = replace(score_settings, calibration=calibration)
     result = score_scan(scan, score_settings, heart, lesions, models.networks, progress, pericardium, status)
     if models.estimates:
-        parts = result.scored_scan, result.heart, result.methods
+        parts = result.scored_scan, result.region, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
-        warnings = tuple(dict.fromkeys((*result.warnings, *whole_scan.warnings)))
+        warnings = tuple(dict.fromkeys((*result.record.warnings, *whole_scan.warnings)))
         opinions = {estimate.network: estimate_record(estimate, result.methods) for estimate in whole_scan.estimates}
         result = replace(result.stating(warnings=warnings, second_opinions=opinions), estimates=whole_scan.estimates)
     if settings.dicom:
         from .exchange.write import dicom_warnings
 
-        result = result.stating(warnings=(*result.warnings, *dicom_warnings(result)))
+        result = result.stating(warnings=(*result.record.warnings, *dicom_warnings(result)))
     provenance = _provenance(scan_input, settings, models)
     result = result.stating(
         provenance=provenance,
@@ -213,7 +213,7 @@ def read_and_score(
     return result if settings.identify else _unnamed(result)
 
 
-def _unnamed(result: ScoreResult) -> ScoreResult:
+def _unnamed(result: CalciumResult) -> CalciumResult:
     """Return a result whose scan and command do not name the patient."""
     record, acquisition = result.record, result.record.acquisition
     name = record.input.name and unnamed_scan(record.input.name, acquisition)
@@ -304,7 +304,7 @@ def _calibration(
 
 def write_result(
     output: OutputFolder,
-    result: ScoreResult,
+    result: CalciumResult,
     settings: RunSettings,
     progress: Progress,
     comparison: Comparison | None = None,

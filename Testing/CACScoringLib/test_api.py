@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     shutil.copy(sample_file(), folder / "ct.nrrd")
     ct = cac.read_ct(folder / "ct.nrrd")
     candidates = cac.score(ct, threshold_only=True)
-    first = candidates.details.methods["threshold"].lesion_set.id_map == candidates.lesions[0].id
+    first = candidates.methods["threshold"].lesion_set.id_map == candidates.lesions[0].id
     labels = Grid.of(ct.image).image(first.astype("uint8"))
     sitk.WriteImage(labels, str(folder / "labels.nrrd"))
     return folder
@@ -93,7 +93,7 @@ def reviewed(folder):
 
 @pytest.fixture(scope="module")
 def automatic():
-    return cac.CalciumResult(automatic_patient.scored())
+    return automatic_patient.scored()
 
 
 @pytest.mark.long
@@ -132,14 +132,13 @@ def test_a_wrong_argument_is_refused_with_the_right_type(folder, arguments, mess
 
 @pytest.mark.long
 def test_fat_within_a_pericardium_is_measured(folder, reviewed):
-    assert reviewed.details.record.epicardial_fat is None
+    assert reviewed.record.epicardial_fat is None
     outline = sitk.Image(reviewed.heart)
     outline[:, :, :5] = outline[:, :, -5:] = 0  # the scan ends there
     result = cac.score(folder / "ct.nrrd", pericardium=Nifti(outline), threshold_only=True)
-    details = result.details
-    expected, _ = measure_epicardial_fat(details.scan, details.heart.pericardium, "given")
-    assert details.record.epicardial_fat == expected
-    assert result.details.record.epicardial_fat.volume_cm3 > 0
+    expected, _ = measure_epicardial_fat(result.scan, result.region.pericardium, "given")
+    assert result.record.epicardial_fat == expected
+    assert result.record.epicardial_fat.volume_cm3 > 0
 
 
 def test_stored_results_are_compared(automatic, tmp_path):
@@ -178,7 +177,7 @@ def test_a_result_states_the_counting_method(automatic):
     method = automatic.methods["threshold"]
     assert automatic.status == "automatic"
     assert automatic.interval == method.total.interval_90
-    assert automatic.category == automatic.details.record.categories.risk_class
+    assert automatic.category == automatic.record.categories.risk_class
     assert len(automatic.lesions) + len(automatic.left_out) == len(automatic_patient.places())
     assert automatic.left_out
     assert automatic.arteries["LAD"] == automatic.arteries[Artery.LAD] == method.arteries[Artery.LAD]
@@ -252,7 +251,7 @@ def test_the_networks_result_of_the_sample(folder):
     labels = np.asarray(result.labels)
     for site in MAIN_ARTERIES:  # lesions left out are labelled as unassigned
         score = result.arteries[site]
-        of_site = Grid.of(result.details.scan.image).image((labels == site).astype(np.uint8))
+        of_site = Grid.of(result.scan.image).image((labels == site).astype(np.uint8))
         assert cac.agatston(folder / "ct.nrrd", of_site).total.agatston == pytest.approx(score.agatston)
     pickled = pickle.dumps(result)
     assert len(pickled) < 60e6

@@ -61,7 +61,7 @@ def columns(image):
 def test_an_annulus_that_touches_an_ostium_is_not_coronary(scan_and_heart, networks):
     scan, heart = scan_and_heart
     result = score_scan(scan, heart=heart, networks=networks)
-    clinical, elsewhere = result.methods["threshold"], result.non_coronary
+    clinical, elsewhere = result.methods["threshold"], result.record.non_coronary
     assert [lesion.site for lesion in clinical.lesions] == [Artery.RCA]
     assert clinical.arteries[Artery.RCA].volume_mm3 == 3 * 4 * 6 * 3
     assert elsewhere.scores[NonCoronary.AORTIC_VALVE].volume_mm3 == 3 * 4 * 8 * 3
@@ -209,9 +209,9 @@ def test_a_reader_decides_for_himself(scan_and_heart, networks):
     image = Grid.of(heart).image(labels)
     result = score_scan(scan, heart=heart, lesions=image, networks=networks)
     assert result.methods["threshold"].arteries[Artery.LM].volume_mm3 == 3 * 4 * 4 * 3
-    assert result.non_coronary.reviewed
-    assert result.non_coronary.scores[NonCoronary.MITRAL_ANNULUS].volume_mm3 == 3 * 4 * 10 * 3
-    assert result.non_coronary.scores[NonCoronary.AORTIC_VALVE].lesions == 0
+    assert result.record.non_coronary.reviewed
+    assert result.record.non_coronary.scores[NonCoronary.MITRAL_ANNULUS].volume_mm3 == 3 * 4 * 10 * 3
+    assert result.record.non_coronary.scores[NonCoronary.AORTIC_VALVE].lesions == 0
 
 
 def test_a_reader_of_arteries_alone_leaves_the_rest_to_the_territories(scan_and_heart, networks):
@@ -220,8 +220,8 @@ def test_a_reader_of_arteries_alone_leaves_the_rest_to_the_territories(scan_and_
     labels[PLAQUE][:, :, 4:] = Artery.RCA
     image = Grid.of(heart).image(labels)
     result = score_scan(scan, heart=heart, lesions=image, networks=networks)
-    assert not result.non_coronary.reviewed
-    assert result.non_coronary.scores[NonCoronary.AORTIC_VALVE].volume_mm3 == 3 * 4 * 4 * 3
+    assert not result.record.non_coronary.reviewed
+    assert result.record.non_coronary.scores[NonCoronary.AORTIC_VALVE].volume_mm3 == 3 * 4 * 4 * 3
 
 
 def test_metal_counts_in_neither_method_and_has_a_single_warning(scan_and_heart, networks):

@@ -27,7 +27,7 @@ from ..networks.configs import LESION_KINDS, SliceSuperResolutionConfig
 from ..pipeline import score_scan
 from ..radiograph.view import enhance, standard_view
 from ..record.rules import ScoringRules
-from ..results import ScoreResult
+from ..results import CalciumResult
 from ..scoring.lesion_network import voxel_kinds
 from ..whole_scan.radiomics import radiomics_estimate
 from ..whole_scan.vessels import vessel_scores
@@ -89,7 +89,7 @@ class Bench:
     plain: CTScan
     heart: HeartRegion
     rises: dict[Artery, np.ndarray]
-    usual: ScoreResult
+    usual: CalciumResult
 
     @classmethod
     def of(cls, networks: Networks) -> Bench:
@@ -182,11 +182,11 @@ def _scores(bench: Bench, model: LoadedModel) -> dict[str, float]:
         for artery in MAIN_ARTERIES:
             pair = [scored.methods[method].arteries[artery].clinical_agatston for scored in (result, usual)]
             figures[f"{words} in {artery.key}"] = min(pair) / max(1.0, *pair)
-    assert usual.territories is not None
-    labels = np.zeros_like(usual.territories) if result.territories is None else result.territories
-    figures["heart agreement"] = _dice(result.heart.mask, usual.heart.mask)
+    assert usual.territory_labels is not None
+    labels = np.zeros_like(usual.territory_labels) if result.territory_labels is None else result.territory_labels
+    figures["heart agreement"] = _dice(result.region.mask, usual.region.mask)
     for number, name in enumerate(TERRITORIES):
-        figures[f"territory agreement of {name}"] = _dice(labels == number, usual.territories == number)
+        figures[f"territory agreement of {name}"] = _dice(labels == number, usual.territory_labels == number)
     probabilities = np.array(result.record.slice_probabilities, float)
     has_calcium = np.zeros(len(probabilities), bool)
     for lesion in usual.methods["threshold"].lesions:

@@ -18,7 +18,7 @@ from ..report import headline, pictures
 from ..report.first_pictures import largest_pictures
 from ..report.listing import at_most_99_percent, left_out_candidates
 from ..report.page import interval_bar, provenance_text
-from ..results import ScoreResult
+from ..results import CalciumResult
 from . import codes as cac
 from .codes import plain
 from .source import SourceSeries
@@ -33,7 +33,7 @@ _FONT = "latin-1"
 _INK, _FAINT, _ALARM = (30, 36, 40), (105, 115, 122), (176, 32, 32)
 
 
-def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
+def pdf_of(result: CalciumResult, identify: bool = False) -> bytes:
     """Return the report of a result as PDF.
 
     It holds headline, table, largest lesions and warnings as on the page, then calcium elsewhere and the methods.
@@ -80,7 +80,7 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
         page.heading("Warnings")
         for line in remarks:
             page.line_of(f"- {line.line} {line.why}", size=8.5)
-    elsewhere = result.non_coronary
+    elsewhere = result.record.non_coronary
     if elsewhere is not None and elsewhere.lesion_list:
         rows = [
             (s.full_name, f"{x.agatston:.1f}", f"{x.volume_mm3:.1f}") for s, x in elsewhere.scores.items() if x.lesions
@@ -95,7 +95,7 @@ def pdf_of(result: ScoreResult, identify: bool = False) -> bytes:
     return bytes(page.output())
 
 
-def encapsulated_pdf_of(result: ScoreResult, source: SourceSeries, identify: bool = False) -> Dataset:
+def encapsulated_pdf_of(result: CalciumResult, source: SourceSeries, identify: bool = False) -> Dataset:
     """Return the PDF of a result in a DICOM object that refers to the scan's images."""
     document = pdf_of(result, identify)
     header = source.images[0]
@@ -205,7 +205,7 @@ class _Page(FPDF):
         self.set_xy(_MARGIN_MM, bottom + 2)
 
 
-def _facts(result: ScoreResult, identify: bool) -> dict[str, str]:
+def _facts(result: CalciumResult, identify: bool) -> dict[str, str]:
     acquisition, image = result.scan.acquisition, result.scan.image
     facts = {"Patient and study": "as in the header of this DICOM object"}
     if identify:
@@ -219,14 +219,14 @@ def _facts(result: ScoreResult, identify: bool) -> dict[str, str]:
     return facts
 
 
-def _how(result: ScoreResult, identify: bool) -> dict[str, str]:
+def _how(result: CalciumResult, identify: bool) -> dict[str, str]:
     rules = result.methods["threshold"].rules
     calibration = rules.calibration_mg_per_mm3_hu
     how = {
         "Software": f"CAC {VERSION}",
         "Rule": f"{rules.name}; connectivity {rules.connectivity}, smallest area {rules.minimum_area_mm2:g} mm²",
         "Mass calibration": "none" if calibration is None else f"{calibration:g} mg/(mm³·HU)",
-        "Heart": result.heart.source,
+        "Heart": result.region.source,
     }
     for model in result.record.models:
         how[f"Model for {model.network}"] = f"{model.name}, SHA-256 {model.sha256[:16]}..."

@@ -18,7 +18,7 @@ from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION, commit
 from ..record.scores import MethodScore
 from ..report.headline import headline, warning_lines
-from ..results import ScoreResult
+from ..results import CalciumResult
 from . import codes
 from .codes import origin_of, plain
 
@@ -40,7 +40,7 @@ _ASSEMBLER = {"system": "http://terminology.hl7.org/CodeSystem/provenance-partic
 Resource = dict[str, Any]
 
 
-def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
+def bundle_of(result: CalciumResult, identify: bool = False) -> Resource:
     """Return the bundle of a result.
 
     The status is preliminary until a reader has reviewed the score. Candidates that nobody has evaluated have no
@@ -92,7 +92,7 @@ def bundle_of(result: ScoreResult, identify: bool = False) -> Resource:
     return {"resourceType": "Bundle", "type": "collection", "entry": listed}
 
 
-def _conclusion(result: ScoreResult) -> list[str]:
+def _conclusion(result: CalciumResult) -> list[str]:
     """Return the headline and the severe warnings, without anything that identifies a person."""
     head = headline(result.methods, result.record.categories, result.warnings)
     sentences = [f"{head.score}, {head.state}.", f"{head.summary}."]
@@ -101,14 +101,14 @@ def _conclusion(result: ScoreResult) -> list[str]:
     return [*map(plain, sentences), RESEARCH_ONLY]
 
 
-def _interpreter(result: ScoreResult) -> Resource:
+def _interpreter(result: CalciumResult) -> Resource:
     """Return the element that names the reader who confirmed the score, if known."""
     review = result.record.review
     confirmation = None if review is None else review.confirmation
     return {} if confirmation is None else {"resultsInterpreter": [{"display": confirmation.reader}]}
 
 
-def _provenance(result: ScoreResult, created: str, targets: list[Resource], device: Resource) -> Resource:
+def _provenance(result: CalciumResult, created: str, targets: list[Resource], device: Resource) -> Resource:
     """Return the Provenance of a report and its Observations; hashes and command are its sources."""
     sources = [
         {"role": "source", "what": {"display": name, "identifier": {"value": value}}}
@@ -159,7 +159,7 @@ def _place(artery: Artery | None) -> Resource:
     return {**_concept(codes.PLACES[artery]), "text": artery.full_name}
 
 
-def _patient(result: ScoreResult) -> Resource | None:
+def _patient(result: CalciumResult) -> Resource | None:
     """Return the patient; None if neither ID nor name is known."""
     acquisition = result.scan.acquisition
     if not (acquisition.patient_id or acquisition.patient_name):

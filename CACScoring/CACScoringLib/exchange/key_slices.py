@@ -15,7 +15,7 @@ from ..core.text import RESEARCH_ONLY
 from ..record.scores import STATUSES
 from ..report.listing import listed_lesions, number_of
 from ..report.pictures import slice_picture
-from ..results import ScoreResult
+from ..results import CalciumResult
 from .source import SourceSeries
 
 SERIES = 6
@@ -28,7 +28,7 @@ MOST = 4
 """Largest number of key slices; `core.files.RESULT_FILES` names them."""
 
 
-def key_slices(result: ScoreResult) -> list[int]:
+def key_slices(result: CalciumResult) -> list[int]:
     """Return indices of the scan's slices with most of the clinical score, from head to feet; none without lesions."""
     points: dict[int, float] = defaultdict(float)
     for lesion in result.methods["threshold"].lesions:
@@ -37,11 +37,11 @@ def key_slices(result: ScoreResult) -> list[int]:
     return sorted(heapq.nlargest(MOST, points, key=points.__getitem__), reverse=True)
 
 
-def key_picture(result: ScoreResult, k: int) -> Image.Image:
+def key_picture(result: CalciumResult, k: int) -> Image.Image:
     """Draw a slice with its lesions outlined and numbered, below the status of the score and the research notice."""
     method = result.methods["threshold"]
     numbers = {lesion.id: number_of(method, lesion) for lesion in listed_lesions(method)}
-    jpeg = slice_picture(result.scan, result.heart.mask, method.lesion_set, k, numbers)
+    jpeg = slice_picture(result.scan, result.region.mask, method.lesion_set, k, numbers)
     drawing = Image.open(io.BytesIO(jpeg))
     picture = Image.new("RGB", (drawing.width, drawing.height + _BAND))
     picture.paste(drawing, (0, _BAND))
@@ -50,7 +50,7 @@ def key_picture(result: ScoreResult, k: int) -> Image.Image:
     return picture
 
 
-def key_images_of(result: ScoreResult, source: SourceSeries) -> list[SCImage]:
+def key_images_of(result: CalciumResult, source: SourceSeries) -> list[SCImage]:
     """Return a colour picture per key slice that refers to the slice's image."""
     images = []
     for number, k in enumerate(key_slices(result), 1):

@@ -46,7 +46,7 @@ from ..record.features import DensityFeatures, Features, LesionFeatures
 from ..record.findings import EpicardialFat
 from ..record.rules import ScoringRules
 from ..record.scores import MethodScore, Score
-from ..results import METHOD_TITLES, ScoreResult
+from ..results import METHOD_TITLES, CalciumResult
 from . import codes as cac
 from .codes import origin_of
 from .segmentation import counted_labels, segment_label, segment_numbers
@@ -82,7 +82,7 @@ class Group:
     features: DensityFeatures | None = None
 
 
-def score_groups(result: ScoreResult) -> list[Group]:
+def score_groups(result: CalciumResult) -> list[Group]:
     """Return the groups of a result: totals, arteries and lesions of each method, then other sites with calcium.
 
     Lesions without an artery have a group only if there are any.
@@ -108,8 +108,8 @@ def _coronary_groups(key: str, method: MethodScore) -> list[Group]:
     return groups
 
 
-def _non_coronary_groups(result: ScoreResult) -> list[Group]:
-    elsewhere = result.non_coronary
+def _non_coronary_groups(result: CalciumResult) -> list[Group]:
+    elsewhere = result.record.non_coronary
     if elsewhere is None:
         return []
     status = "reviewed" if elsewhere.reviewed else "automatic"
@@ -122,7 +122,7 @@ def _non_coronary_groups(result: ScoreResult) -> list[Group]:
 
 
 def measurements_of(
-    result: ScoreResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
+    result: CalciumResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
 ) -> Comprehensive3DSR:
     """Return the Measurement Report of a result. reader: reviewer as a DICOM person name; None to name nobody."""
     numbers = segment_numbers(segmentation)
@@ -148,7 +148,7 @@ def measurements_of(
     return _with_time_of_verification(source.complete(report), result)
 
 
-def _verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
+def _verification(result: CalciumResult, reader: str | None) -> dict[str, Any]:
     """Return the arguments of a report that a reader verified (PS3.3 C.17.2); reader: None to name nobody."""
     is_final = result.methods["threshold"].reviewed
     if reader is None or not is_final:
@@ -159,7 +159,7 @@ def _verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
     return {"is_final": True, "is_verified": True, **verifier}
 
 
-def _with_time_of_verification(report: Comprehensive3DSR, result: ScoreResult) -> Comprehensive3DSR:
+def _with_time_of_verification(report: Comprehensive3DSR, result: CalciumResult) -> Comprehensive3DSR:
     """Set the time of a report's verification to that of the confirmation, and add the readers of a consensus."""
     review = result.record.review
     if "VerifyingObserverSequence" not in report or review is None or review.confirmation is None:
@@ -187,18 +187,18 @@ def _observation_context(source: SourceSeries, reader: str | None) -> Observatio
     )
 
 
-def _procedure(result: ScoreResult) -> Code:
+def _procedure(result: CalciumResult) -> Code:
     """Return the reported procedure: cardiac CT for calcium scoring if the scan is gated, else a CT."""
     return cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE
 
 
-def _evaluated_images(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
+def _evaluated_images(result: CalciumResult, source: SourceSeries) -> list[Dataset]:
     """Return the source's images that show the heart region or counted calcium."""
-    evaluated = source.stored(result.scan.grid.image(result.heart.mask)) | source.stored(counted_labels(result))
+    evaluated = source.stored(result.scan.grid.image(result.region.mask)) | source.stored(counted_labels(result))
     return [image for image, plane in zip(source.images, evaluated, strict=True) if plane.any()]
 
 
-def _algorithm(result: ScoreResult, group: Group) -> AlgorithmIdentification:
+def _algorithm(result: CalciumResult, group: Group) -> AlgorithmIdentification:
     """Return the identification of a group's method, with rules and models as parameters (TID 4019)."""
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
@@ -255,17 +255,21 @@ def fat_numbers(fat: EpicardialFat) -> list[Number]:
     return numbers if fat.mean_hu is None else [*numbers, (cac.MEAN_HU, fat.mean_hu, cac.HOUNSFIELD, None)]
 
 
-def _evaluations(result: ScoreResult, group: Group) -> list[QualitativeEvaluation]:
+def _evaluations(result: CalciumResult, group: Group) -> list[QualitativeEvaluation]:
     """Return the review status, and for the total the severe warnings."""
     pairs = [(cac.REVIEW_STATUS, cac.STATUS[group.status])]
     if group.site is None:
-        severe = dict.fromkeys(warning.code for warning in result.warnings if warning.severe)
+        severe = dict.fromkeys(warning.code for warning in result.record.warnings if warning.severe)
         pairs += [(cac.WARNING, Code(code, cac.OWN_SCHEME, code.replace("-", " "))) for code in severe]
     return [QualitativeEvaluation(CodedConcept.from_code(n), CodedConcept.from_code(v)) for n, v in pairs]
 
 
 def _group(
-    result: ScoreResult, group: Group, numbers: dict[str, int], segmentation: Segmentation | None, source: SourceSeries
+    result: CalciumResult,
+    group: Group,
+    numbers: dict[str, int],
+    segmentation: Segmentation | None,
+    source: SourceSeries,
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
     label = None if group.site is None or group.score is None or group.by_map else segment_label(group.site)
     segment = numbers.get(label) if label else None

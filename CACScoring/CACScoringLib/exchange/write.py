@@ -14,7 +14,7 @@ from ..core.acquisition import PSEUDONYM
 from ..core.ct import ScanWarning
 from ..core.progress import Progress
 from ..core.version import VERSION
-from ..results import ScoreResult
+from ..results import CalciumResult
 from .document import encapsulated_pdf_of
 from .key_slices import key_images_of
 from .map_object import parametric_map_of
@@ -23,7 +23,7 @@ from .segmentation import counted_labels, segmentation_of
 from .source import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, SourceSeries, check_reader, derived_uid, source_of
 
 
-def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
+def dicom_warnings(result: CalciumResult) -> tuple[ScanWarning, ...]:
     """Warnings about content that the DICOM objects of a result lack."""
     if result.methods["threshold"].status != "candidates":
         return ()
@@ -32,7 +32,7 @@ def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
 
 
 def source_for(
-    result: ScoreResult, identify: bool = False, reader: str | None = None, calcium_map: sitk.Image | None = None
+    result: CalciumResult, identify: bool = False, reader: str | None = None, calcium_map: sitk.Image | None = None
 ) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result.record.as_json(identify)
@@ -50,7 +50,7 @@ def source_for(
 
 def write_objects(
     folder: Path,
-    result: ScoreResult,
+    result: CalciumResult,
     identify: bool = False,
     reader: str | None = None,
     calcium_map: sitk.Image | None = None,
@@ -91,7 +91,7 @@ def write_objects(
         image.save_as(folder / f"key_{number}.dcm", enforce_file_format=True)
 
 
-def _map_of(result: ScoreResult, calcium_map: sitk.Image | None) -> sitk.Image | None:
+def _map_of(result: CalciumResult, calcium_map: sitk.Image | None) -> sitk.Image | None:
     return calcium_map if result.decomposition is None else result.decomposition.image()
 
 

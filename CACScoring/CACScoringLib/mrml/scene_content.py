@@ -20,7 +20,7 @@ from ..record.reading import record_from_text
 from ..record.score_record import ScoreRecord
 
 if TYPE_CHECKING:
-    from ..results import ScoreResult
+    from ..results import CalciumResult
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,18 @@ class SceneContent:
     whole_map: sitk.Image | None = None
 
 
-def content_of_result(result: ScoreResult, identify: bool = False) -> SceneContent:
+def content_of_result(result: CalciumResult, identify: bool = False) -> SceneContent:
     """Return the content of a computed result. identify: include the patient's identity."""
     from ..report.files import site_labels  # needed only for a computed result
 
-    scan, heart = result.scan, result.heart
+    scan, heart = result.scan, result.region
     name = scan.name or "CT"
     if identify and scan.acquisition.patient_name:
         name = f"{scan.acquisition.patient_name} – {name}"
     text = json.dumps(result.record.as_json(identify), ensure_ascii=False, allow_nan=False)
     saliency = next((o.saliency for o in result.estimates if o.saliency is not None), None)
     territories, pericardium = (
-        None if labels is None else scan.grid.image(labels) for labels in (result.territories, heart.pericardium)
+        None if labels is None else scan.grid.image(labels) for labels in (result.territory_labels, heart.pericardium)
     )
     content = SceneContent(
         name, scan.image, scan.grid.image(heart.mask), site_labels(result), text, territories=territories

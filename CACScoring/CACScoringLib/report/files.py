@@ -18,7 +18,7 @@ from ..io.image_files import write_image
 from ..record.columns import COLUMNS, COPIED, FEATURES_CSV, LESIONS_CSV, Cell, Row, lesion_rows, score_rows
 from ..record.score_record import ScoreRecord
 from ..record.scores import STATUSES, MethodScore, NonCoronaryScore, Score
-from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
+from ..results import CLINICAL_TITLES, METHOD_TITLES, CalciumResult
 from ..scoring.reader_labels import with_status
 from ..whole_scan.estimates import SALIENCY_FILE, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
@@ -59,7 +59,7 @@ def write_csv(folder: Path, record: ScoreRecord, identify: bool = False) -> None
     (folder / "features.csv").write_text(features_as_csv(record), encoding="utf-8")
 
 
-def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
+def write_images(folder: Path, result: CalciumResult, healthy: bool = False) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known
@@ -67,7 +67,7 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
     (HU above healthy tissue), `healthy.nii.gz` (HU; only where healthy is True) and `map_lesions.nii.gz` (`Artery`
     labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
-    for name, image in {"heart": result.scan.grid.image(result.heart.mask), **label_images(result)}.items():
+    for name, image in {"heart": result.scan.grid.image(result.region.mask), **label_images(result)}.items():
         write_image(image, folder / f"{name}.nii.gz")
     for estimate in result.estimates:
         if estimate.saliency is not None:
@@ -79,11 +79,11 @@ def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> No
             write_image(healthy_image(result.scored_scan.image, calcium_map), folder / "healthy.nii.gz")
 
 
-def label_images(result: ScoreResult) -> dict[str, sitk.Image]:
+def label_images(result: CalciumResult) -> dict[str, sitk.Image]:
     """Return the label maps of a result but the heart's, by the stem of their file."""
     labels = with_status(site_labels(result), result.methods["threshold"].status)
     images = {"lesions": labels}
-    for name, mask in {"pericardium": result.heart.pericardium, "territories": result.territories}.items():
+    for name, mask in {"pericardium": result.region.pericardium, "territories": result.territory_labels}.items():
         if mask is not None:
             images[name] = result.scan.grid.image(mask)
     if (in_map := result.methods.get("decomposition")) is not None:
@@ -91,12 +91,12 @@ def label_images(result: ScoreResult) -> dict[str, sitk.Image]:
     return images
 
 
-def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:
+def site_labels(result: CalciumResult, only_counted: bool = False) -> sitk.Image:
     """Return the clinical rule's lesions on the scan's grid as uint8 `Site` labels.
 
     Candidates that an automatic score leaves out are UNASSIGNED, or 0 with `only_counted`.
     """
-    method, elsewhere = result.methods["threshold"], result.non_coronary
+    method, elsewhere = result.methods["threshold"], result.record.non_coronary
     labels = method.lesion_set.site_map()
     if elsewhere is not None:
         labels += elsewhere.lesion_set.site_map()
@@ -105,7 +105,7 @@ def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:
     return Grid.of(result.scan.image).image(labels)
 
 
-def result_as_text(result: ScoreResult) -> str:
+def result_as_text(result: CalciumResult) -> str:
     """Return a summary for a terminal; `Progress.warning` prints the warnings."""
     lines = []
     record = result.record
@@ -113,7 +113,7 @@ def result_as_text(result: ScoreResult) -> str:
         lines.append(f"Scan normalised: {record.normalisation.in_words}")
     for key, method in result.methods.items():
         lines += _method_lines(key, method)
-    elsewhere = result.non_coronary
+    elsewhere = result.record.non_coronary
     if elsewhere is not None and elsewhere.lesion_list:
         lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
         scores = elsewhere.scores.items()

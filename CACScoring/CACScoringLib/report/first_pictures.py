@@ -30,7 +30,7 @@ from .pictures import (
 
 if TYPE_CHECKING:
     from ..record.scores import Lesion, LesionSet, MethodScore
-    from ..results import ScoreResult
+    from ..results import CalciumResult
 
 MAX_LARGEST = 4
 """Number of lesions pictured on the first screen of a report."""
@@ -47,7 +47,7 @@ WIDTH_MM = 45.0
 """Width of the picture of a part."""
 
 
-def largest_pictures(result: ScoreResult) -> list[Picture]:
+def largest_pictures(result: CalciumResult) -> list[Picture]:
     """Draw the largest lesions, each with an arrow in the slice that holds most of it; one that decides comes first.
 
     Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
@@ -92,18 +92,18 @@ def _decisive(method: MethodScore) -> list[tuple[LesionSet, Lesion]]:
     return [(of, lesion) for of in sets for lesion in of.lesions if lesion.id == method.alternative_lesion]
 
 
-def course_pictures(result: ScoreResult) -> list[Picture]:
+def course_pictures(result: CalciumResult) -> list[Picture]:
     """Draw each artery in parts from its ostium, each as the maximum over its slices with the territory outlined.
 
     Empty without territories, or if no ostium is known.
     """
-    courses = artery_courses(result.territories, result.scan.image.GetSpacing())
+    courses = artery_courses(result.territory_labels, result.scan.image.GetSpacing())
     return [_course_picture(result, artery, course) for artery, course in courses.items()]
 
 
-def _course_picture(result: ScoreResult, artery: Artery, course: Course) -> Picture:
-    assert result.territories is not None
-    hu, territory = result.scan.hu, result.territories == TERRITORIES.index(artery.key)
+def _course_picture(result: CalciumResult, artery: Artery, course: Course) -> Picture:
+    assert result.territory_labels is not None
+    hu, territory = result.scan.hu, result.territory_labels == TERRITORIES.index(artery.key)
     spacing = np.array(result.scan.image.GetSpacing()[::-1])
     places = np.rint(course.places_mm / spacing).astype(int).clip(0, np.array(hu.shape) - 1)
     in_artery = territory[tuple(places.T)] & (course.distances_mm <= course.last_mm)

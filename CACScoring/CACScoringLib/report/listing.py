@@ -9,7 +9,7 @@ from ..record.scores import Lesion, MethodScore, Verdict
 from ..scoring.doubt import MAX_ERROR, impact
 
 if TYPE_CHECKING:
-    from ..results import ScoreResult
+    from ..results import CalciumResult
 
 MAX_LISTED = 50
 """Unreviewed candidates listed one by one, those that are largest and most probably coronary first. A patient has some
@@ -19,7 +19,7 @@ PROBABLY = 0.5
 """Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
 
 
-def left_out_candidates(result: ScoreResult) -> list[tuple[Lesion, Verdict]]:
+def left_out_candidates(result: CalciumResult) -> list[tuple[Lesion, Verdict]]:
     """Return the candidates that the automatic clinical score leaves out, by `doubt.impact`."""
     method = result.methods["threshold"]
     judged = [(lesion, lesion.verdict) for lesion in method.left_out if lesion.verdict is not None]
@@ -85,7 +85,7 @@ def lesion_name(method: MethodScore, lesion: Lesion) -> str:
     return f"{verdict.arteries} ({at_most_99_percent(verdict.confidence)})"
 
 
-def place_of(result: ScoreResult, slice_index: int) -> str:
+def place_of(result: CalciumResult, slice_index: int) -> str:
     """Name a slice as Slicer shows it: its index from the feet, and its position on the S axis."""
     size = result.scan.image.GetSize()
     z = result.scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]

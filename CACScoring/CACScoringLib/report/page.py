@@ -19,7 +19,7 @@ from ..record.features import LesionFeatures
 from ..record.findings import MassCalibration
 from ..record.provenance import provenance_of
 from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
-from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, ScoreResult
+from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, CalciumResult
 from ..scoring.categories import ROUNDING
 from ..scoring.comparison import BY_INTERVALS, DAYS_OF_YEAR, TOTAL, Change, Comparison, MethodComparison
 from ..scoring.doubt import impact
@@ -68,7 +68,7 @@ _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
 
 
 def result_as_html(
-    result: ScoreResult, identify: bool = False, comparison: Comparison | None = None, reader: str | None = None
+    result: CalciumResult, identify: bool = False, comparison: Comparison | None = None, reader: str | None = None
 ) -> str:
     """Return a self-contained page: headline, table, largest lesions and warnings; then collapsed sections.
 
@@ -91,7 +91,7 @@ def result_as_html(
     )
 
 
-def provenance_text(result: ScoreResult, identify: bool) -> str:
+def provenance_text(result: CalciumResult, identify: bool) -> str:
     """Return in one line how a result was made; empty if that is unknown. identify: Keep folders of paths."""
     provenance, review = result.record.provenance, result.record.review
     confirmed = "" if review is None else f" {review.in_words}"
@@ -100,12 +100,12 @@ def provenance_text(result: ScoreResult, identify: bool) -> str:
     return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{confirmed}"
 
 
-def result_as_fragment(result: ScoreResult) -> str:
+def result_as_fragment(result: CalciumResult) -> str:
     """Headline, severe warnings, table and largest lesions as HTML for a notebook's cell. Raises OutputError."""
     return rendered("notebook.html", "", **_glance(result, None))
 
 
-def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
+def _glance(result: CalciumResult, reader: str | None) -> dict[str, object]:
     """Return the content of the page's first screen."""
     record = result.record
     confirmation = None if record.review is None else record.review.confirmation
@@ -151,7 +151,7 @@ def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
     ]
 
 
-def left_out(result: ScoreResult) -> list[Row]:
+def left_out(result: CalciumResult) -> list[Row]:
     """Return rows of the listed candidates that an automatic score leaves out."""
     rows: list[Row] = []
     for lesion, verdict in left_out_candidates(result)[:MAX_LISTED]:
@@ -160,7 +160,7 @@ def left_out(result: ScoreResult) -> list[Row]:
     return rows
 
 
-def counted(result: ScoreResult, method: MethodScore) -> list[Row]:
+def counted(result: CalciumResult, method: MethodScore) -> list[Row]:
     """Return rows of the listed lesions, by `doubt.impact` if the score is automatic."""
     rows: list[Row] = []
     review = result.record.review
@@ -180,7 +180,7 @@ def counted(result: ScoreResult, method: MethodScore) -> list[Row]:
     return rows
 
 
-def components(result: ScoreResult, method: MethodScore) -> list[Row]:
+def components(result: CalciumResult, method: MethodScore) -> list[Row]:
     """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
     listed = listed_lesions(method)
     rows: list[Row] = []
@@ -199,19 +199,19 @@ def components(result: ScoreResult, method: MethodScore) -> list[Row]:
     return rows
 
 
-def _largest_slice(result: ScoreResult, lesion: Lesion) -> str:
+def _largest_slice(result: CalciumResult, lesion: Lesion) -> str:
     """Name the slice with most of a lesion."""
     return place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice)
 
 
-def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
+def _facts(result: CalciumResult, identify: bool) -> dict[str, object]:
     image, record = result.scan.image, result.record
     familiarity = record.familiarity
     facts: dict[str, object] = {
         "voxels": " × ".join(map(str, image.GetSize())),
         "spacing_mm": " × ".join(f"{s:.3f}" for s in image.GetSpacing()),
         **record.acquisition.facts(identify),
-        "heart_region": result.heart.source,
+        "heart_region": result.region.source,
     }
     if record.measured is not None:
         facts |= {f"blood_{key}": f"{value:.3g}" for key, value in asdict(record.measured).items()}

@@ -20,7 +20,7 @@ from ..record.scores import Lesion, LesionSet, MethodScore, SliceComponent
 from .listing import at_most_99_percent, left_out_candidates, lesion_name, listed_lesions, number_of, place_of
 
 if TYPE_CHECKING:
-    from ..results import ScoreResult
+    from ..results import CalciumResult
     from ..whole_scan.estimates import WholeScanEstimate
 
 TERRITORY_SITES = {n: SITE_OF[name] for n, name in enumerate(TERRITORIES) if SITE_OF[name] != NonCoronary.OTHER}
@@ -185,9 +185,9 @@ class Picture:
     wide: bool = False
 
 
-def plane_pictures(result: ScoreResult) -> list[Picture]:
+def plane_pictures(result: CalciumResult) -> list[Picture]:
     """Draw axial, coronal and sagittal slices through the middle of the heart, with its outline and surroundings."""
-    scan, heart = result.scan, result.heart.mask
+    scan, heart = result.scan, result.region.mask
     spacing = scan.image.GetSpacing()[::-1]
     sides = bounding_box(heart)
     pads = [int(np.ceil(_MARGIN_MM / mm)) for mm in spacing]
@@ -205,12 +205,12 @@ def plane_pictures(result: ScoreResult) -> list[Picture]:
     return drawn
 
 
-def overview_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]:
+def overview_pictures(result: CalciumResult, method: MethodScore) -> list[Picture]:
     """Draw maximum projections of the heart region from the front and the feet, with a method's lesions outlined.
 
     Only voxels of the heart and the lesions enter, so that sternum and spine do not hide the heart.
     """
-    scan, heart, lesions = result.scan, result.heart.mask, method.lesion_set
+    scan, heart, lesions = result.scan, result.region.mask, method.lesion_set
     box = box_around(heart, scan, lesions)
     ids = lesions.id_map[box]
     hu = np.where(heart[box] | (ids != 0), scan.hu[box], WINDOW_HU[0])
@@ -227,10 +227,10 @@ def overview_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]
     return drawn
 
 
-def method_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]:
+def method_pictures(result: CalciumResult, method: MethodScore) -> list[Picture]:
     """Draw the slices with a method's lesions from head to feet; if too many, those in which most listed lesions are
     largest."""
-    scan, heart, lesions = result.scan, result.heart.mask, method.lesion_set
+    scan, heart, lesions = result.scan, result.region.mask, method.lesion_set
     box = box_around(heart, scan, lesions)
     listed = listed_lesions(method)
     numbers = {lesion.id: number_of(method, lesion) for lesion in listed}
@@ -245,12 +245,12 @@ def method_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]:
         entries = [(x, c) for x in listed for c in x.components if c.slice == k][:MAX_NAMED]
         names = ", ".join(f"{numbers[x.id]} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
         more = f" and {count - len(entries)} more" if count > len(entries) else ""
-        jpeg = slice_picture(scan, heart, lesions, k, numbers, result.territories, box)
+        jpeg = slice_picture(scan, heart, lesions, k, numbers, result.territory_labels, box)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}{more}"))
     return drawn
 
 
-def left_out_pictures(result: ScoreResult, count: int = MAX_DRAWN) -> list[Picture]:
+def left_out_pictures(result: CalciumResult, count: int = MAX_DRAWN) -> list[Picture]:
     """The first candidates left out, each with an arrow in the slice with most of it, and the reason.
 
     count: Number of pictures.
@@ -267,7 +267,7 @@ def left_out_pictures(result: ScoreResult, count: int = MAX_DRAWN) -> list[Pictu
     return drawn
 
 
-def pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
+def pointed_at(result: CalciumResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
     """Return the slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
     scan = result.scan
     size, spacing = scan.hu.shape, scan.image.GetSpacing()
@@ -278,14 +278,14 @@ def pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple
         width = min(length, round(_PATCH_MM / mm))
         first = min(max(0, round(float(at.mean()) - width / 2)), length - width)
         box.append(slice(first, first + width))
-    return k, slice_picture(scan, result.heart.mask, lesions, k, {}, None, tuple(box), lesion.id)
+    return k, slice_picture(scan, result.region.mask, lesions, k, {}, None, tuple(box), lesion.id)
 
 
-def site_pictures(result: ScoreResult) -> list[Picture]:
+def site_pictures(result: CalciumResult) -> list[Picture]:
     """Draw, for each non-coronary site, the slice with most of its calcium, and all lesions there."""
-    if result.non_coronary is None:
+    if result.record.non_coronary is None:
         return []
-    lesions = result.non_coronary.lesion_set
+    lesions = result.record.non_coronary.lesion_set
     components: dict[Site, list[SliceComponent]] = {}
     for lesion in lesions.lesions:
         components.setdefault(lesion.site, []).extend(lesion.components)
@@ -299,17 +299,17 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
     for k in sorted(slices, reverse=True):
         peaks = {site: [c.peak_hu for c in parts if c.slice == k] for site, parts in components.items()}
         names = ", ".join(f"{site.full_name} {max(values):.0f} HU" for site, values in peaks.items() if values)
-        jpeg = slice_picture(result.scan, result.heart.mask, lesions, k, {}, result.territories)
+        jpeg = slice_picture(result.scan, result.region.mask, lesions, k, {}, result.territory_labels)
         drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}"))
     return drawn
 
 
-def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Picture | None:
+def saliency_picture(result: CalciumResult, estimate: WholeScanEstimate) -> Picture | None:
     """Draw the axial slice with the highest saliency of a whole-scan estimate, as an orange overlay; None if it is 0
     everywhere."""
     if estimate.saliency is None:
         return None
-    scan, heart = result.scan, result.heart.mask
+    scan, heart = result.scan, result.region.mask
     values = voxels_of(estimate.saliency)
     highest = float(values.max())
     if not highest > 0:

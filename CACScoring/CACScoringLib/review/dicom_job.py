@@ -14,7 +14,7 @@ from ..core.files import OutputFolder
 from ..core.progress import Progress
 from ..io.acquisition import acquisition_of
 from ..io.dicom import read_slice
-from ..results import ScoreResult
+from ..results import CalciumResult
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DicomJob:
         reader: As in `exchange.write.write_objects`.
     """
 
-    result: ScoreResult
+    result: CalciumResult
     files: tuple[Path, ...]
     target: Path
     calcium_map: sitk.Image | None = None
@@ -52,7 +52,7 @@ def write_dicom(job: DicomJob, progress: Progress) -> None:
         check_series(scan)
         result = replace(job.result, scan=scan)
         warnings = dicom_warnings(result)
-        result = result.stating(warnings=(*result.warnings, *warnings))
+        result = result.stating(warnings=(*result.record.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(job.target).being_written() as target:
         write_objects(target, result, job.identify, job.reader, job.calcium_map, progress)
     for warning in warnings:

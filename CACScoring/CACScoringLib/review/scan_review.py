@@ -27,7 +27,7 @@ from ..record.findings import Categories, EpicardialFat
 from ..record.provenance import now, provenance_of
 from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
 from ..record.scores import Lesion, LesionVoxels, MethodScore, NonCoronaryScore
-from ..results import ScoreResult
+from ..results import CalciumResult
 from ..scoring.categories import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
@@ -553,7 +553,7 @@ class ScanReview:
         """Write the reviewed state; see `review.export.export_review`. Raises MaskError while there is a problem."""
         export_review(folder, self.as_reviewed(), self.record, overwrite, reader)
 
-    def as_reviewed(self) -> ScoreResult:
+    def as_reviewed(self) -> CalciumResult:
         """Return the current result with the record of its review. Raises MaskError while there is a problem."""
         for method in self.methods:
             self._check(method)
@@ -563,7 +563,7 @@ class ScanReview:
         review = ReviewRecord(self._program, *states, journal=self.journal_mark(), run=self.record.provenance)
         return result.stating(review=review)
 
-    def as_result(self, images: bool = True) -> ScoreResult:
+    def as_result(self, images: bool = True) -> CalciumResult:
         """Return the result of the methods without a problem, without the calcium map.
 
         images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are
@@ -594,12 +594,12 @@ class ScanReview:
             provenance=provenance,
             review=None,
         )
-        return ScoreResult(
+        return CalciumResult(
             record=record,
             scan=replace(self.scan, source=Path(record.input.name or "CT")),
-            heart=HeartRegion(state.heart, None, record.heart.source, pericardium=outline),
+            region=HeartRegion(state.heart, None, record.heart.source, pericardium=outline),
             scored=None if state.scored is self.scan else state.scored,
-            territories=territories,
+            territory_labels=territories,
             estimates=tuple(replace(e, saliency=saliency) if e.network == VESSELS else e for e in self.estimates),
         )
 

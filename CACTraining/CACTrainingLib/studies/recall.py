@@ -29,7 +29,7 @@ from CACScoringLib.models.choice import ModelChoice, Networks
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import Lesion, LesionSet
-from CACScoringLib.results import ScoreResult
+from CACScoringLib.results import CalciumResult
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_of
 
@@ -170,11 +170,11 @@ def true_lesion(scan: phantom.SegmentScan, plaque: phantom.SegmentPlaque) -> tup
 class Answers:
     """Scores of a scan, looked up at the voxels of a true lesion."""
 
-    def __init__(self, result: ScoreResult) -> None:
+    def __init__(self, result: CalciumResult) -> None:
         threshold = result.methods["threshold"]
         self._counted, self._left_out = threshold.lesion_set, threshold.left_out_set
         self._map = result.methods["decomposition"].lesion_set
-        self._elsewhere = None if result.non_coronary is None else result.non_coronary.lesion_set
+        self._elsewhere = None if result.record.non_coronary is None else result.record.non_coronary.lesion_set
 
     def row(self, plaque: phantom.SegmentPlaque, flat: np.ndarray, score: Row) -> Row:
         """Row of a lesion. flat: its voxels. score: its true score."""

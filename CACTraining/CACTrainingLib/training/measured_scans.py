@@ -33,7 +33,7 @@ from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
-from CACScoringLib.results import ScoreResult
+from CACScoringLib.results import CalciumResult
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds, place_log_odds
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
@@ -268,12 +268,12 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
         "reference_agatston": reference,
         "true_mass_mg": record["mass_mg_by_artery"],
         "mg_per_hu_mm3": mg_per_hu_mm3,
-        "facts": facts_of(result.scored_scan, result.record.measured, result.heart.mask),
+        "facts": facts_of(result.scored_scan, result.record.measured, result.region.mask),
         "is_gated": acquisition.gating is not None,
     }
 
 
-def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, LesionTable]:
+def tables_of(result: CalciumResult, truth: np.ndarray) -> tuple[LesionTable, LesionTable]:
     """Return the tables of a result's judged dense lesions and of the lesions of its map.
 
     Args:
@@ -284,7 +284,7 @@ def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, Lesi
         CTError: The networks found no territories, or did not judge the lesions.
     """
     clinical, mapped = result.methods["threshold"], result.methods["decomposition"]
-    if clinical.status != "automatic" or clinical.table is None or result.heart.territories is None:
+    if clinical.status != "automatic" or clinical.table is None or result.region.territories is None:
         raise CTError("The networks have judged no lesions. Choose a model with --territories or --lesions.")
     judged = [lesion for lesion in clinical.listed if lesion.verdict is not None]
     dense = LesionSet.of(judged, clinical.table.every)
@@ -295,7 +295,7 @@ def tables_of(result: ScoreResult, truth: np.ndarray) -> tuple[LesionTable, Lesi
     in_map = mapped.lesion_set
     record = result.record
     probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)
-    places = verdicts_by_place(in_map, DenseVoxels.of(in_map, result.heart.territories))
+    places = verdicts_by_place(in_map, DenseVoxels.of(in_map, result.region.territories))
     features = map_features(in_map, places, probabilities, record.noise_hu)
     numbers, beneath = {x.id: n for n, x in enumerate(judged)}, lesions_beneath(in_map, dense)
     of_map = np.array([numbers[beneath[x.id]] if x.id in beneath else -1 for x in in_map.lesions], int)

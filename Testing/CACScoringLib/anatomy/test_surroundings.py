@@ -88,6 +88,6 @@ def test_scores_of_people_stay(real_ct, networks, name):
     result = score_scan(scan, networks=networks)
     expected = agatston(result)
     for kind, change in {**OBJECTS, **FIELDS}.items():
-        changed = score_scan(change(scan, result.heart.mask), networks=networks)
+        changed = score_scan(change(scan, result.region.mask), networks=networks)
         assert agatston(changed) == pytest.approx(expected, rel=0.01 if kind in OBJECTS else 0.05, abs=1e-6), kind
         assert not {"heart-from-lungs", "heart-cut", "reversed"} & {w.code for w in changed.warnings if w.severe}, kind

@@ -72,7 +72,7 @@ def test_scores_from_our_segmentation_are_those_of_its_result(orientation, tmp_p
     second = score(replace(series, lesions=tmp_path / "segmentation.dcm"), calibration=0.75)
     assert second.methods["threshold"].total == first.methods["threshold"].total
     assert second.methods["threshold"].arteries == first.methods["threshold"].arteries
-    assert second.non_coronary.scores == first.non_coronary.scores
+    assert second.record.non_coronary.scores == first.record.non_coronary.scores
     assert second.warnings == first.warnings
 
 
@@ -314,7 +314,7 @@ def test_contours_around_the_lesions_give_their_scores(series, scan, tmp_path):
     path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
     result, expected = score(replace(series, lesions=path)), score(series)
     assert result.methods["threshold"].arteries == expected.methods["threshold"].arteries
-    assert result.non_coronary.scores == expected.non_coronary.scores
+    assert result.record.non_coronary.scores == expected.record.non_coronary.scores
 
 
 SHIFTS = [(0.5, 0.5), (-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5)]

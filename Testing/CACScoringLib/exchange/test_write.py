@@ -82,7 +82,7 @@ def test_numbers_read_back_are_the_scores_to_the_last_digit(result, objects):
     for artery in (Artery.LM, Artery.LAD, Artery.LCX, Artery.RCA):
         scores, features = threshold.arteries[artery], threshold.features.arteries.get(artery.key)
         assert groups[f"Coronary calcium: {artery.key}"] == {**expected(scores, features), "450360000": scores.agatston}
-    valve = result.non_coronary.scores[SITES[2]]
+    valve = result.record.non_coronary.scores[SITES[2]]
     assert valve.agatston > 0
     numbers_of_valve = {code: value for code, value in expected(valve).items() if value is not None}
     assert groups["Calcium: aortic valve and root"] == {**numbers_of_valve, "112058": valve.agatston}
@@ -128,7 +128,7 @@ def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_fr
     scored = score(series)
     write_objects(tmp_path, scored)
     segmentation = highdicom.seg.segread(tmp_path / "segmentation.dcm")
-    labels = scored.methods["threshold"].lesion_set.site_map() + scored.non_coronary.lesion_set.site_map()
+    labels = scored.methods["threshold"].lesion_set.site_map() + scored.record.non_coronary.lesion_set.site_map()
     assert [item.SegmentLabel for item in segmentation.SegmentSequence] == [segment_label(site) for site in SITES]
     slices = {ds.SOPInstanceUID: ds for ds in (pydicom.dcmread(path) for path in sorted(series.ct.iterdir()))}
     segments = np.zeros_like(labels)

@@ -54,7 +54,7 @@ def test_territories_are_a_segmentation_that_is_hidden_at_first(scene):
     assert not display.GetVisibility()
     assert not display.GetVisibility2DFill()
     valve = segment_mask(nodes.territories, "aortic-valve-and-root", result.scan.image)
-    expected = result.territories == TERRITORIES.index("aortic valve and root")
+    expected = result.territory_labels == TERRITORIES.index("aortic valve and root")
     np.testing.assert_array_equal(valve, expected)
     aorta = segments.GetSegment("ascending-aorta")
     assert "SCT^54247002^" in tag_of(aorta)

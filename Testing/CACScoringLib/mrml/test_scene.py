@@ -271,7 +271,7 @@ def decomposed(result):
     hu = np.zeros(result.scan.hu.shape, np.float32)
     hu[3, 7, 2] = 240.0
     calcium = result.scan.grid.image(hu)
-    slices = heart_slices(result.scan, result.heart.mask)
+    slices = heart_slices(result.scan, result.region.mask)
     decomposed = np.linspace(0, 1, len(slices), dtype=np.float32) >= 0.5
     parts = Decomposition(hu, result.scan.grid, decomposed, DecompositionSettings())
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)

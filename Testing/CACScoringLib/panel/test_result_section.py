@@ -19,7 +19,7 @@ class TestResult:
         driver.ui.exportButton.click()
         labels = sitk.ReadImage(str(tmp_path / "chest-cac" / "lesions.nii.gz"))
         rescored = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)
-        assert rescored.non_coronary.scores == driver.review.non_coronary.scores
+        assert rescored.record.non_coronary.scores == driver.review.non_coronary.scores
 
     def test_the_worst_warning_stands_in_the_headline_and_opens_all(self, driver, monkeypatch):
         driver.score()

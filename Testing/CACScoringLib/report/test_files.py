@@ -178,7 +178,7 @@ def pixels(jpeg):
 
 def test_a_lesion_is_outlined_but_not_covered(result):
     method = result.methods["threshold"]
-    with_lesion = pixels(pictures.slice_picture(result.scan, result.heart.mask, method.lesion_set, 5))
+    with_lesion = pixels(pictures.slice_picture(result.scan, result.region.mask, method.lesion_set, 5))
     red, green, blue = np.moveaxis(with_lesion, 2, 0)
     outline = (red > 180) & (green < 140) & (blue < 140)
     assert outline.sum() > 100
@@ -254,7 +254,7 @@ def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):
     assert {TERRITORIES[n] for n in np.unique(territories)} == {"outside", *heart_with_territories.NAMES}
     # Limits for the valve alone hold for no automatic score, which includes its root.
     method = result.methods["threshold"]
-    of_reader = replace(method, non_coronary=replace(result.non_coronary, reviewed=True))
+    of_reader = replace(method, non_coronary=replace(result.record.non_coronary, reviewed=True))
     reviewed = result.stating(methods={"threshold": of_reader})
     pages = [page.result_as_html(case) for case in (result, reviewed)]
     assert ["128: unlikely" in html for html in pages] == [False, True]
@@ -262,7 +262,7 @@ def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):
 
 def test_copied_text_is_a_table():
     result = heart_with_territories.score()
-    clinical, elsewhere = result.methods["threshold"], result.non_coronary
+    clinical, elsewhere = result.methods["threshold"], result.record.non_coronary
     methods = {"threshold": replace(clinical, total=replace(clinical.total, mass_mg=None))}
     lines = [line.split("\t") for line in report.result_as_copied_text(methods, elsewhere).splitlines()]
     assert {len(line) for line in lines} == {9}

@@ -68,7 +68,7 @@ def test_a_zero_shows_each_artery_along_its_course(part):
     result = heart_with_territories.score()
     method = result.methods["threshold"]
     empty = method_score(method.status, method.rules, method.table.part([]))
-    courses = artery_courses(result.territories, result.scan.image.GetSpacing())
+    courses = artery_courses(result.territory_labels, result.scan.image.GetSpacing())
     artery, course = next(iter(courses.items()))
     along = (course.distances_mm >= course.first_mm) & (course.distances_mm <= course.last_mm)
     places = np.rint(course.places_mm[along] / (3, 1, 1)).astype(int)

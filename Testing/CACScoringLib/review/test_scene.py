@@ -119,7 +119,7 @@ class TestSlices:
     def test_rows(self, review, scored):
         rows = review.slices()
         assert [row.k for row in rows] == list(range(24))
-        in_heart = scored.heart.mask.any((1, 2))
+        in_heart = scored.region.mask.any((1, 2))
         assert [row.probability for row in rows] == [1.0 if inside else None for inside in in_heart]
         assert [row.used for row in rows] == [row.decomposed for row in rows] == in_heart.tolist()
         i, j, k = 47.5, 47.5, 3
@@ -300,7 +300,7 @@ class TestOtherTools:
 
 
 def test_scored_by_the_clinical_rule_alone(opened, scored):
-    alone = score_scan(scored.scan, heart=scored.scan.grid.image(scored.heart.mask))
+    alone = score_scan(scored.scan, heart=scored.scan.grid.image(scored.region.mask))
     review = opened(alone)
     assert review.methods == ("threshold",)
     assert review.slices() == []

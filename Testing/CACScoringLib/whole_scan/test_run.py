@@ -90,7 +90,7 @@ def loaded(tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_both_answer_with_numbers_and_a_picture(result, loaded):
-    estimated = estimate_whole_scan(result.scan, result.heart, result.methods, loaded)
+    estimated = estimate_whole_scan(result.scan, result.region, result.methods, loaded)
     assert FAILED not in [warning.code for warning in estimated.warnings], estimated.warnings
     vessels, radiomics = estimated.estimates
     assert vessels.record.total == pytest.approx(sum(vessels.record.agatston.values()))
@@ -110,7 +110,7 @@ def test_a_report_has_numbers_and_worth(result, prediction):
         vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
         radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
     )
-    estimated = estimate_whole_scan(result.scan, result.heart, result.methods, answers)
+    estimated = estimate_whole_scan(result.scan, result.region, result.methods, answers)
     result = with_estimates(result, estimated)
     text = page.result_as_html(result)
     assert "<td>900</td>" in text
