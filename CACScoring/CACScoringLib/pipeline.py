@@ -23,10 +23,10 @@ from .core.labels import TERRITORIES
 from .core.progress import Progress
 from .core.pseudonym import key_fault, with_pseudonym
 from .models.choice import Networks
-from .quality.acquisition import examine_quality
+from .quality.acquisition import ImageQuality, examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
-from .record.findings import MassCalibration
+from .record.findings import EpicardialFat, MassCalibration
 from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
@@ -34,7 +34,7 @@ from .results import CalciumResult
 from .scoring.categories import categories_of, percentile_of
 from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
 from .scoring.labels import clinical_labels, map_labels
-from .scoring.reader_labels import reader_labels, unlabelled_warning
+from .scoring.reader_labels import ReaderLabels, reader_labels, unlabelled_warning
 from .scoring.score import ScanFacts, doubts_about, score
 from .scoring.uncertainty import ScanErrors
 
@@ -87,6 +87,25 @@ class ScoreSettings(ScoringSwitches):
             raise CTError(
                 f"The tube voltage is {self.kvp:g} kV. Give one from {MIN_KVP:g} to {MAX_KVP:g}, such as 120."
             )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What scores of a scan follow from, whatever counts as calcium: all that takes time.
+
+    Attributes:
+        facts: Facts of the scan as scored.
+        quality: Quality and normalisation.
+        decomposed: Calcium map; None without networks.
+        fat: Epicardial fat; None without a whole pericardium.
+        doubts: Doubts about the pericardium.
+    """
+
+    facts: ScanFacts
+    quality: ImageQuality
+    decomposed: DecomposedHeart | None
+    fat: EpicardialFat | None
+    doubts: tuple[ScanWarning, ...]
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
@@ -145,11 +164,30 @@ def score_scan(
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition, rules)
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
+    measurement = measure(scan, settings, rules, heart, networks, progress, pericardium, reader)
+    with progress.step("scores"):
+        return score_measurement(measurement, scan, settings, networks, reader, status)
+
+
+def measure(
+    scan: CTScan,
+    settings: ScoreSettings,
+    rules: ScoringRules,
+    heart: sitk.Image | None,
+    networks: Networks | None,
+    progress: Progress,
+    pericardium: sitk.Image | None = None,
+    reader: ReaderLabels | None = None,
+) -> Measurement:
+    """Measure what scores follow from. Arguments and errors as of `score_scan`.
+
+    rules: Rules for the tube voltage of the scan. reader: A reader's labels, which tell where the heart is.
+    """
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
         scored = normalised(scan, normalisation)
         region = locate_heart(scored, heart, networks, None if reader is None else reader.sites, pericardium)
-        fat, fat_warnings = measure_epicardial_fat(scored, region.pericardium, region.pericardium_source)
+        fat, doubts = measure_epicardial_fat(scored, region.pericardium, region.pericardium_source)
     with progress.step("acquisition"):
         given_calibration = rules.calibration_mg_per_mm3_hu, settings.mass_table
         calibration = settings.calibration or scan_calibration(scored, region.mask, *given_calibration)
@@ -158,66 +196,80 @@ def score_scan(
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     with progress.step("lesions"):
         judged = judge_by_networks(networks, scored, region, rules, quality.noise_hu)
-    decomposed = calcium_map = None
+    card = None if networks is None else networks.decomposition.card
+    has_device = judged is not None and has_coronary_device(judged)
+    errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
+    facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
+    decomposed = None
     if networks is not None:
         with progress.step("decomposition"):
             choices = settings.decomposition, settings.slices, () if judged is None else coronary_slices(judged)
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
-    with progress.step("scores"):
-        card = None if networks is None else networks.decomposition.card
-        has_device = judged is not None and has_coronary_device(judged)
-        errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
-        facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
-        courses = artery_courses(region.territory_labels, scored.image.GetSpacing())
-        labels = clinical_labels(facts, reader, status, not settings.candidates)
-        clinical = score(facts, labels, courses=courses)
-        methods = {"threshold": clinical}
-        doubts = [] if reader is None else [*reader.warnings]
-        doubts += [] if judged is None or settings.candidates else device_warning(judged)
-        doubts += doubts_about(clinical, labels, facts)
-        doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
-        if decomposed is not None:
-            in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
-            methods["decomposition"] = score(facts, in_map, clinical, courses)
-            doubts += map_doubts
-        patient, age_years = scan.acquisition, settings.age_years
-        age_years = patient.patient_age_years if age_years is None else age_years
-        table, sex = settings.percentile_table, settings.sex or patient.patient_sex
-        categories = categories_of(clinical, percentile_of(clinical, table, sex, age_years))
+    return Measurement(facts, quality, decomposed, fat, tuple(doubts))
+
+
+def score_measurement(
+    measurement: Measurement,
+    scan: CTScan,
+    settings: ScoreSettings,
+    networks: Networks | None,
+    reader: ReaderLabels | None = None,
+    status: str = "reviewed",
+) -> CalciumResult:
+    """Score what counts by a reader's labels, else by the networks' verdicts. Arguments as of `score_scan`.
+
+    measurement: Of the scan, by the same settings and networks.
+    """
+    facts, quality, decomposed = measurement.facts, measurement.quality, measurement.decomposed
+    region, judged, errors, calcium_map = facts.region, facts.judged, facts.errors, None
+    courses = artery_courses(region.territory_labels, facts.scan.image.GetSpacing())
+    labels = clinical_labels(facts, reader, status, not settings.candidates)
+    clinical = score(facts, labels, courses=courses)
+    methods = {"threshold": clinical}
+    doubts = [] if reader is None else [*reader.warnings]
+    doubts += [] if judged is None or settings.candidates else device_warning(judged)
+    doubts += doubts_about(clinical, labels, facts)
+    doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
+    if decomposed is not None:
+        in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
+        methods["decomposition"] = score(facts, in_map, clinical, courses)
+        doubts += map_doubts
     acquisition = with_pseudonym(scan.acquisition)
     if acquisition.identity and not acquisition.patient_key:
         fault = key_fault()
         message = f"The key of pseudonyms is unusable ({fault}), so that the result does not keep whose scan this is."
         doubts.append(ScanWarning("patient-key", message))
-    stages = (scan, rules, region, quality, decomposed, errors.familiarity)
+    stages = (scan, facts.rules, region, quality, decomposed, errors.familiarity)
     warnings = [warning for stage in stages if stage is not None for warning in stage.warnings]
-    warnings += [*doubts, *fat_warnings]
+    warnings += [*doubts, *measurement.doubts]
     if settings.percentile_table is not None and not clinical.reviewed:
         message = "Percentiles are for reviewed scores only. Review the lesions, and score again with these labels."
         warnings.append(ScanWarning("percentile-unreviewed", message))
+    age_years = scan.acquisition.patient_age_years if settings.age_years is None else settings.age_years
+    table, sex = settings.percentile_table, settings.sex or scan.acquisition.patient_sex
     record = ScoreRecord(
         input=InputRecord.of(scan),
         acquisition=acquisition,
         measured=quality.blood,
         normalisation=quality.normalisation,
         familiarity=errors.familiarity,
-        mass_calibration=calibration,
+        mass_calibration=facts.calibration,
         heart=HeartRecord(region.source),
-        epicardial_fat=fat,
+        epicardial_fat=measurement.fat,
         warnings=tuple(warnings),
         models=() if networks is None else networks.records,
         methods=methods,
         territories=_territories(region),
         slices_by_reader={str(k): "on" if on else "off" for k, on in sorted(settings.slices.items())},
         calibrated_on=errors.calibrated_on,
-        categories=categories,
+        categories=categories_of(clinical, percentile_of(clinical, table, sex, age_years)),
         **_facts_of_map(networks, decomposed, scan, settings.slices, clinical),
     )
     return CalciumResult(
         record=record,
         scan=scan,
         region=region,
-        scored=None if scored is scan else scored,
+        scored=None if facts.scan is scan else facts.scan,
         territory_labels=region.territory_labels,
         decomposition=calcium_map,
     )
