@@ -26,6 +26,7 @@ FORBIDDEN = {
     "CACScoringLib.core.ct -> CACScoringLib.scoring.lesions": "from ..scoring import lesions",
     "CACScoringLib.report.page -> CACScoringLib.run": "def f():\n    from .. import run",
     "CACScoringLib.scoring.scores -> CACTrainingLib": "import CACTrainingLib",
+    "CACScoringLib.scoring.mass -> CACScoringLib.models.cards": "from ..models import cards",
     "CACScoringLib.pipeline -> vtk": "import vtk",
     "CACScoringLib.review.review -> qt": "import qt",
     "CACTrainingLib.data.datasets -> CACTrainingLib.studies.scans": "from ..studies import scans",

@@ -36,7 +36,7 @@ from .scoring.judge import coronary_slices, device_warning, has_coronary_device,
 from .scoring.labels import clinical_labels, map_labels
 from .scoring.reader_labels import ReaderLabels, reader_labels, unlabelled_warning
 from .scoring.score import ScanFacts, doubts_about, score
-from .scoring.uncertainty import ScanErrors
+from .scoring.stored_errors import errors_in
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
 """Range of the tube voltages of CT scanners, kV."""
@@ -198,7 +198,7 @@ def measure(
         judged = judge_by_networks(networks, scored, region, rules, quality.noise_hu)
     card = None if networks is None else networks.decomposition.card
     has_device = judged is not None and has_coronary_device(judged)
-    errors = ScanErrors.of(card, scored, quality.blood, region.mask, has_device)
+    errors = errors_in(card, scored, quality.blood, region.mask, has_device)
     facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
     decomposed = None
     if networks is not None:

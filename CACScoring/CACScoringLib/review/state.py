@@ -18,6 +18,7 @@ from ..quality.normalisation import normalised
 from ..record.review_record import Confirmation
 from ..record.score_record import ScoreRecord
 from ..scoring.score import ScanFacts
+from ..scoring.stored_errors import recorded_errors
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review, recorded_lesions
@@ -178,7 +179,7 @@ def whole_map(calcium_map: sitk.Image, image: sitk.Image) -> sitk.Image:
 def reviews_of(state: ReviewState) -> dict[str, Review]:
     """Return a review of each method's lesions as recorded by the run."""
     try:
-        errors = ScanErrors.recorded(state.record)
+        errors = recorded_errors(state.record)
     except CTError:  # a broken card keeps nobody from the review
         errors = ScanErrors(familiarity=state.record.familiarity)
     record, reviews = state.record, dict[str, Review]()

@@ -21,14 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
-from ..core.ct import CTScan
 from ..core.errors import WrongValueError
-from ..models.cards import ModelCard
-from ..quality.calibration import CalibrationRange, Repeatability, facts_of, map_cards
-from ..record.findings import BloodPool, CalibratedOn, Familiarity
-from ..record.score_record import ScoreRecord
+from ..quality.calibration import CalibrationRange, Repeatability
+from ..record.findings import CalibratedOn, Familiarity
 from .distribution import ScoreDistribution
 from .lesion_calibration import LesionCalibration
 
@@ -155,46 +150,3 @@ class ScanErrors:
             for key, limit in parts.items()
             if limit is not None and agatston[key] <= limit.highest
         }
-
-    @classmethod
-    def of(
-        cls, card: ModelCard | None, scan: CTScan, blood: BloodPool | None, heart: np.ndarray, has_metal: bool
-    ) -> ScanErrors:
-        """Return the errors of scores in a scan.
-
-        Args:
-            card: Card of the calcium map's model; None for no errors.
-            scan: The scan as scored.
-            blood: Blood and noise; None if not measured.
-            heart: Mask of the heart on the scan's grid.
-            has_metal: True if there is metal among the arteries.
-
-        Raises:
-            CTError: The calibration does not match this version.
-        """
-        if card is None:
-            return cls()
-        facts, calibration_range = facts_of(scan, blood, heart), card.calibration_as(ScoreCalibration).known
-        familiarity = None if calibration_range is None else calibration_range.familiarity(facts, has_metal)
-        return cls.stored(card, familiarity)
-
-    @classmethod
-    def stored(cls, card: ModelCard, familiarity: Familiarity | None = None) -> ScanErrors:
-        """Read the errors on the card of the calcium map's model. Raises CTError."""
-        stored = card.calibration_as(ScoreCalibration)
-        return cls(dict(stored.uncertainty), familiarity, stored.calibrated_on, card.repeatability_as(Repeatability))
-
-    @classmethod
-    def recorded(cls, record: ScoreRecord) -> ScanErrors:
-        """Return the errors of a recorded result by the model that made its calcium map.
-
-        There are none without that model, and none of automatic scores if it has been calibrated again since.
-        Raises CTError.
-        """
-        cards = map_cards(record)
-        if not cards:
-            return cls(familiarity=record.familiarity)
-        errors = cls.stored(cards[-1], record.familiarity)
-        if cards[-1].calibration.get("candidates") != record.candidate_evidence:
-            errors.by_kind.pop("automatic", None)
-        return errors

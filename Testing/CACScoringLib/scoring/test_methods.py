@@ -9,7 +9,7 @@ from CACScoringLib.scoring.categories import categories_of
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import method_score
-from CACScoringLib.scoring.uncertainty import ScanErrors
+from CACScoringLib.scoring.stored_errors import stored_errors
 
 automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")
 RULES = ScoringRules()
@@ -30,7 +30,7 @@ RULES = ScoringRules()
 def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
     method = automatic_patient.scored().methods["threshold"]
     bare = method_score("reviewed" if reviewed else "automatic", rules, method.lesion_set)
-    errors = ScanErrors.stored(automatic_patient.map_card())
+    errors = stored_errors(automatic_patient.map_card())
     assert with_intervals(bare, errors).has_intervals == has_intervals
 
 
