@@ -21,6 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from scipy.special import expit, logit
+
 from ..core.errors import WrongValueError
 from ..quality.calibration import CalibrationRange, Repeatability
 from ..record.findings import CalibratedOn, Familiarity
@@ -63,20 +66,25 @@ class ScoreErrors:
         spread: SD of ln(1 + truth) around ln(1 + sum of the lesions that belong to it).
         level: Probability between an interval's ends by the distribution alone, such that LEVEL of the calibration
             patients have their true score inside.
+        sharpness: Weight of the lesions' log odds. The probabilities hold for all lesions, most of which are small;
+            above 1, those that make a score are more certain.
     """
 
     spread: float
     level: float
+    sharpness: float = 1.0
 
     def __post_init__(self) -> None:
-        """Raise WrongValueError for a spread below 0, or a level that is not between 0 and 1."""
-        for name, is_valid in (("spread", self.spread >= 0), ("level", 0 < self.level < 1)):
+        """Raise WrongValueError for a spread below 0, a level that is not between 0 and 1, or no sharpness."""
+        valid = {"spread": self.spread >= 0, "level": 0 < self.level < 1, "sharpness": self.sharpness > 0}
+        for name, is_valid in valid.items():
             if not is_valid:
                 raise WrongValueError(name, getattr(self, name))
 
     def distribution(self, lesions: LesionAmounts, distance: float = 0.0) -> ScoreDistribution:
         """Return the distribution of the true score. distance: Of the scan from the calibration range."""
-        return ScoreDistribution.of(*lesions, self.spread * (1 + distance))
+        p = expit(self.sharpness * logit(np.asarray(lesions.probabilities, float)))
+        return ScoreDistribution.of(lesions.amounts, p, self.spread * (1 + distance))
 
     def interval(self, lesions: LesionAmounts, distance: float = 0.0) -> tuple[float, float]:
         """Return the interval of the true score; arguments as of `distribution`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, ScoreErrors
 SPREADS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 """Spreads of a true score around the sum of its lesions that are tried."""
 
+SHARPNESSES = (1.0, 1.5)
+"""Weights of the lesions' log odds that are tried."""
+
 MAX_LEVEL = 0.998
 """Highest level of intervals; few patients determine none above."""
 
@@ -27,8 +31,8 @@ def fitted_errors(
 ) -> ScoreErrors:
     """Fit the errors of scores.
 
-    Of some spreads, each with the level at which LEVEL of all true scores are held, the one with the narrowest
-    intervals (median) is taken.
+    Of some spreads and sharpnesses, each with the level at which LEVEL of all true scores are held, those with the
+    narrowest intervals (median) are taken.
 
     Args:
         lesions: Lesions of each scan with cross-fitted probabilities, [n].
@@ -40,15 +44,15 @@ def fitted_errors(
         for part in lesions
     ]
     fits = []
-    for spread in spreads:
-        fitted = ScoreErrors(spread, LEVEL)
+    for spread, sharpness in itertools.product(spreads, SHARPNESSES):
+        fitted = ScoreErrors(spread, LEVEL, sharpness)
         distributions = [fitted.distribution(part) for part in lesions]
         places = [float(d.below(truth)[0]) for d, truth in zip(distributions, truths, strict=True)]
         needed = _conformal_quantile(np.abs(2 * np.array(places) - 1))
         level = float(np.clip(needed, 0.5, MAX_LEVEL))
         ends = [d.interval(level) for d, score in zip(distributions, likely, strict=True) if score >= MIN_SCORE]
         width = float(np.median([math.log1p(high) - math.log1p(low) for low, high in ends])) if ends else 0.0
-        fits.append((needed > MAX_LEVEL, width, ScoreErrors(spread, level)))
+        fits.append((needed > MAX_LEVEL, width, ScoreErrors(spread, level, sharpness)))
     return min(fits, key=lambda fit: fit[:2])[2]
 
 

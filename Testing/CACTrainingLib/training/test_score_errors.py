@@ -1,7 +1,10 @@
 """Test the coverage of intervals by fitted errors, and regressions with bounds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, ScoreErrors
 from CACTrainingLib.training.score_errors import SPREADS, fitted_errors, penalised_logistic
@@ -43,6 +46,15 @@ def test_a_given_spread_gets_its_own_level():
     assert narrow.level > wide.level
     for errors in (narrow, wide):
         assert covered(errors, lesions, truths) >= LEVEL - 0.02
+
+
+def test_probabilities_nearer_to_a_half_than_the_truth_are_sharpened():
+    lesions, truths = patients(250, 6)
+    blunt = [LesionAmounts(x.amounts, expit(logit(np.array(x.probabilities)) / 1.5).tolist()) for x in lesions]
+    errors = fitted_errors(blunt, truths)
+    assert errors.sharpness == 1.5
+    for x, honest in zip(blunt[:50], lesions, strict=False):
+        assert errors.interval(x) == pytest.approx(replace(errors, sharpness=1.0).interval(honest))
 
 
 def test_without_any_calcium_intervals_are_narrow():
