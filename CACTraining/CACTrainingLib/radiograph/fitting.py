@@ -28,7 +28,7 @@ from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, prob
 from ..statistics.patient_folds import category_of, parts_by_patient
 from ..statistics.roc import above
 from ..training.loop import Outcome, train
-from ..training.score_errors import penalised_logistic
+from ..training.fits import penalised_logistic
 from .dataset import RadiographSet, check_label
 from .pretrained import load_pretrained
 from .task import RadiographTask, RadiographTraining, locate_hearts, predict_logits

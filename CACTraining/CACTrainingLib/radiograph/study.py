@@ -39,7 +39,7 @@ from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
 from ..statistics.survival import concordance
-from ..training.score_errors import penalised_logistic
+from ..training.fits import penalised_logistic
 from .cases import SUPER_RESOLUTIONS, are_digital, read_case
 from .prognosis import (
     PROBABILITIES,

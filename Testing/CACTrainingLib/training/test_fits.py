@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, ScoreErrors
-from CACTrainingLib.training.score_errors import SPREADS, fitted_errors, penalised_logistic
+from CACTrainingLib.training.fits import SPREADS, fitted_errors, penalised_logistic
 
 
 def patients(count, seed, spread=0.2):
