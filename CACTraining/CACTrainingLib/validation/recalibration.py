@@ -28,8 +28,7 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL, ScoreCa
 
 from ..statistics.patient_folds import parts_by_patient
 from ..training.fits import FOLDS, KnownScore, fitted_uncertainty, penalised_logistic
-from .candidates import Candidate
-from .comparison import ComparedScan
+from .comparison import Candidate, ComparedScan
 
 MIN_PATIENTS = 20
 MIN_OF_EACH = 5

@@ -24,8 +24,7 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
 from CACTrainingLib.validation import recalibration_page, run
-from CACTrainingLib.validation.candidates import Candidate, ScanCandidates
-from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
+from CACTrainingLib.validation.comparison import Candidate, ComparedScan, ScanCandidates, compare, jobs_of
 from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
