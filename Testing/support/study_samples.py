@@ -3,23 +3,24 @@
 import numpy as np
 
 from CACScoringLib.core.labels import ARTERIES
-from CACTrainingLib.studies.records import HeartAgreement, StudyRecord, Truth, Value
+from CACScoringLib.scoring.uncertainty import TOTAL
+from CACTrainingLib.studies.records import HEART_MEASURES, StudyRecord
 
 REACH_MG = {"map": 1.0, "reader": 3.0, "automatic": 3.0, "noise_free": 0.0}
 """Approximate mass in mg from which a method finds a plaque."""
 
 
-def value(masses):
-    """Make a value from masses in mg by artery."""
+def scores_of(masses):
+    """Make scores from masses in mg by artery."""
     arteries = {artery: (float(mass), 8.0 * float(mass)) for artery, mass in masses.items() if mass > 0}
     total = sum(masses.values())
-    return Value(float(total), 8.0 * float(total), arteries)
+    return {TOTAL: (float(total), 8.0 * float(total)), **arteries}
 
 
 def record(patient="p0", number=1, visible=False, values=None, **more):
-    """Make a record; values are, by method, a `Value` or the mass in the LAD."""
+    """Make a record; values are, by method, scores or the mass in the LAD."""
     about = {"name": f"{patient}-{number}", "unit": "mg", "slice_threshold": 0.5}
-    scores = {m: mass if isinstance(mass, Value) else value({"LAD": mass}) for m, mass in (values or {}).items()}
+    scores = {m: mass if isinstance(mass, dict) else scores_of({"LAD": mass}) for m, mass in (values or {}).items()}
     return StudyRecord(patient=patient, number=number, visible=visible, values=scores, **{**about, **more})
 
 
@@ -30,6 +31,11 @@ def pairs(values, method="map"):
         for n, pair in enumerate(values)
         for number, mass in zip((1, 2), pair, strict=True)
     ]
+
+
+def hearts(*agreement):
+    """Make an agreement of hearts from HEART_MEASURES."""
+    return dict(zip(HEART_MEASURES, map(float, agreement), strict=True))
 
 
 def cohort(patients=60, seed=0):
@@ -64,14 +70,13 @@ def _scan(name, number, plaques, distractors, g):
             hit = mass > reach * g.lognormal(0, 0.2)
             masses[method][artery] += mass * float(g.lognormal(0, spread)) if hit else 0.0
     masses["automatic"]["LAD"] += wrong
-    values = {method: value(by_artery) for method, by_artery in masses.items()}
+    values = {method: scores_of(by_artery) for method, by_artery in masses.items()}
     true_mg = {a: sum(mass for artery, mass in plaques if artery == a) for a in ARTERIES}
-    total = sum(true_mg.values())
     visible = tuple(a for a in ARTERIES if any(artery == a and mass > 1.5 for artery, mass in plaques))
     shows = [bool(visible) and k < 4 for k in range(20)]
     slices = tuple((show, float(g.beta(4, 2) if show else g.beta(2, 5))) for show in shows)
     count = float(sum(p >= 0.6 for _, p in slices))
-    values["slices"] = Value(count, count, {})
+    values["slices"] = {TOTAL: (count, count)}
     in_map = tuple((a, masses["map"][a], a in visible) for a in ARTERIES if masses["map"][a] > 0)
     return record(
         name,
@@ -80,9 +85,10 @@ def _scan(name, number, plaques, distractors, g):
         values,
         name=f"{name}-scan_{number}",
         visible_arteries=visible,
-        truth=Truth(total, true_mg, distractors),
+        truth_mg={TOTAL: sum(true_mg.values()), **true_mg},
+        distractors=distractors,
         slices=slices,
         slice_threshold=0.6,
         map_lesions=in_map,
-        heart=HeartAgreement(float(g.beta(60, 4)), float(g.gamma(9, 1.5)), float(g.gamma(9, 0.15))),
+        heart=hearts(g.beta(60, 4), g.gamma(9, 1.5), g.gamma(9, 0.15)),
     )

@@ -53,8 +53,8 @@ def _run(options: RadiographsOptions, progress: Progress) -> None:
 
 
 def _digital(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
+    from ..radiograph.cases import FAILURES
     from ..radiograph.cohort import RadiographCohortSettings, write_radiographs
-    from ..radiograph.folder import FAILURES
 
     assert options.patients is not None
     settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
@@ -66,7 +66,7 @@ def _digital(options: RadiographsOptions, progress: Progress) -> tuple[str, dict
 def _scans(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
     from CACScoringLib.cohort.workers import sensible_count
 
-    from ..radiograph.folder import FAILURES
+    from ..radiograph.cases import FAILURES
     from ..radiograph.scans import write_scan_radiographs
 
     assert options.input is not None

@@ -71,12 +71,12 @@ NETWORKS = {
     ),
     "vessels": _Network(
         "network that estimates scores of arteries from the whole CT",
-        "whole_scan.vessels.train",
+        "whole_scan.vessels.study",
         {"data", *_LOOP, *_SHARED},
     ),
     "radiomics": _Network(
         "model that detects coronary calcium by radiomic features",
-        "whole_scan.radiomics.train",
+        "whole_scan.radiomics.study",
         {"data", "seed", *_SHARED},
     ),
 }

@@ -1,25 +1,34 @@
-"""Check of a collection's scan before it is added to a project, with a picture of it."""
+"""Checks of a collection's scans before they are added to a project, and the inventory: a page with their pictures."""
 
 from __future__ import annotations
 
 import base64
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, SITES
+from CACScoringLib.core.tables import write_table
+from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.report.page import rendered
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.reader_labels import reader_labels
 
 from ..project.project import NewScan
+from ..project.split import USES
+from ..references.collection import Collection
 
 PICTURE_MM = 200.0
 """Width of the picture."""
@@ -104,3 +113,77 @@ def _picture(scan: CTScan, heart: np.ndarray | None, labels: np.ndarray | None) 
         k = int((labels > 0).sum((1, 2)).argmax())
         outlines += [(labels == site, SITE_COLOURS[site]) for site in SITES if (labels[k] == site).any()]
     return patch_picture(scan, (k, j, i), outlines, PICTURE_MM)
+
+
+COLUMNS = (
+    *("id", "name", "patient", "use", "slices", "spacing_mm", "thickness_mm", "kernel", "noise_hu", "labelled_slices"),
+    *("note", "doubts", "left_out"),
+)
+"""Columns of the table."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Scan of a collection in the inventory.
+
+    Attributes:
+        scan: The scan.
+        id: Id in the project; empty if it was left out.
+        use: Use in the project.
+        reason: Reason why it was left out; empty if it was not.
+        check: Its facts; None if it could not be checked.
+    """
+
+    scan: NewScan
+    id: str
+    use: str
+    reason: str
+    check: ScanCheck | None
+
+    def row(self) -> dict[str, object]:
+        """Return the cells of the table by column."""
+        facts = {} if self.check is None else vars(self.check) | {"doubts": " ".join(self.check.doubts)}
+        return facts | vars(self.scan) | vars(self) | {"left_out": self.reason}
+
+    def caption(self) -> str:
+        """Return the facts below the picture."""
+        check = self.check
+        assert check is not None
+        labels = "no labels" if check.labelled_slices is None else f"{check.labelled_slices} slices with labels"
+        facts = (
+            f"{check.slices} slices of {check.thickness_mm or check.spacing_mm:g} mm",
+            check.kernel or "kernel unknown",
+            "" if check.noise_hu is None else f"noise {check.noise_hu:.0f} HU",
+            labels,
+            self.scan.note,
+            self.use,
+        )
+        return ", ".join(filter(None, facts))
+
+    def jpeg(self) -> bytes:
+        """Return the picture."""
+        return b"" if self.check is None else base64.b64decode(self.check.picture)
+
+
+def write_inventory(folder: Path, collection: Collection, entries: Sequence[Entry]) -> Path:
+    """Write NAME.html and NAME.csv of a collection, and return the page. Raises OutputError."""
+    added = [entry for entry in entries if entry.id]
+    doubts = Counter(code for entry in added if entry.check for code in entry.check.doubts)
+    uses = Counter(entry.use for entry in {entry.scan.patient: entry for entry in added}.values())
+    page = folder / f"{collection.name}.html"
+    html = rendered(
+        "inventory.html",
+        f"Inventory: {collection.title}",
+        collection=collection,
+        added=added,
+        left_out={entry.scan.name: entry.reason for entry in entries if not entry.id},
+        patients=sum(uses.values()),
+        uses=[(use, uses[use]) for use in USES],
+        doubts=[(code, count, ADVICE[code]) for code, count in doubts.most_common()],
+    )
+    try:
+        write_table(page.with_suffix(".csv"), COLUMNS, [entry.row() for entry in entries], guarded=True)
+        write_text_atomically(page, html)
+    except OSError as error:
+        raise OutputError(f"Cannot write {page}: {error.strerror}. Make room there, and rerun the command.") from error
+    return page

@@ -21,8 +21,7 @@ from ..project.project import NewScan, Project, is_project
 from ..project.proposals import propose_waiting
 from ..references.collection import Collection
 from ..references.registry import find_scans
-from .checks import ScanCheck, check_scan
-from .inventory import Entry, write_inventory
+from .checks import Entry, ScanCheck, check_scan, write_inventory
 
 INVENTORY, CHECKED = "inventory", "checked.jsonl"
 """Folder in the project, and its file of checks."""

@@ -37,7 +37,7 @@ from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from .jobs import JobSettings, kept_jobs, kept_results, make_folder
 from .measures import Comparison, Measure
 from .page import write_study
-from .papers import Paper, Quantity, findings_section, papers_of, published_figures
+from .papers import Quantity, StudyTexts, findings_section, published_figures, texts_of
 from .parts import Cell, Section, Table, heading, p_cell
 
 MEMORY_EACH_BYTES = 500_000_000
@@ -227,9 +227,7 @@ class Experiment(ABC):
     """
 
     NAME: ClassVar[str]
-    """Name of its papers' file (`papers.papers_of`)."""
-    PAGE_TITLE: ClassVar[str]
-    EXPLANATION: ClassVar[str]
+    """Name of the file with its texts (`papers.texts_of`)."""
     SETTINGS: ClassVar[type[ExperimentSettings]] = ExperimentSettings
     CONFIGURATIONS: ClassVar[Mapping[str, Any]]
     """All configurations by name."""
@@ -303,7 +301,7 @@ class Experiment(ABC):
         return {configuration.title: values}
 
     def notes(self) -> Sequence[str]:
-        """Return paragraphs before the tables, besides EXPLANATION."""
+        """Return paragraphs before the tables, besides the explanation."""
         return ()
 
     def more_sections(self, predicted: Sequence[Predicted]) -> Sequence[Section]:
@@ -316,9 +314,9 @@ class Experiment(ABC):
         return self.settings.budget.folds * self.settings.budget.repeats
 
     @cached_property
-    def papers(self) -> tuple[Paper, ...]:
-        """Papers that the study repeats."""
-        return papers_of(self.NAME)
+    def texts(self) -> StudyTexts:
+        """Texts of the page."""
+        return texts_of(self.NAME)
 
     def runs(self) -> list[ExperimentRun]:
         """Return all runs, the most important first."""
@@ -357,7 +355,7 @@ class Experiment(ABC):
         self._write_predictions(predicted)
         sections = [*self._results_sections(predicted, incomplete), *self.more_sections(predicted)]
         sections.append(self._data_section(reasons))
-        return write_study(settings.output, self.PAGE_TITLE, sections, facts, self.is_digital)
+        return write_study(settings.output, self.texts.title, sections, facts, self.is_digital)
 
     def _all_predicted(
         self, results: Mapping[ExperimentRun, Mapping[str, Any]]
@@ -378,14 +376,14 @@ class Experiment(ABC):
         return predicted, incomplete
 
     def _results_sections(self, predicted: Sequence[Predicted], incomplete: Mapping[str, str]) -> list[Section]:
-        text = (self.EXPLANATION, *self.notes())
+        text = (self.texts.explanation, *self.notes())
         if not predicted:
             return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
         table = pd.concat(map(self._long_table, predicted))
         comparison = Comparison(self.cohort.patients, {}, np.random.default_rng(self.settings.budget.seed))
         tables = [self._table(use, table[table.use == use], comparison, incomplete) for use, _ in self._rows(0)]
         results = Section("results", "Results", text, tuple(tables), values=(table,))
-        return [results, *findings_section(self.papers, partial(self._result, table, comparison))]
+        return [results, *findings_section(self.texts.papers, partial(self._result, table, comparison))]
 
     def _result(self, table: pd.DataFrame, comparison: Comparison, quantity: Quantity) -> BootstrapResult | None:
         """Return a figure of the tables; None if the model has none."""
@@ -444,7 +442,7 @@ class Experiment(ABC):
                     difference = paired_difference(results[0], comparison.averaged(items[0], self.reference))
                     change = (difference.estimate, p_cell(difference.p))
                 rows.append((f"  {title}" if title else model, *cells, *change))
-        published = published_figures(self.papers, use)
+        published = published_figures(self.texts.papers, use)
         rows += [(title, *map(values.get, columns[1:])) for title, values in published.items()]
         note = (
             f"Means over the models of {self.n_models} folds. Difference: {measures[0].title} minus that of "

@@ -1,4 +1,4 @@
-"""Papers that a study repeats, a file for each study in Resources/Papers: published figures, and findings to test.
+"""Texts of a study, a file for each in Resources/Papers: papers with published figures, and findings to test.
 
 A finding is about a figure of the study's tables, or about the difference of two. It holds if its 95 % interval lies
 above `Finding.bound`, does not hold if the interval lies below, and is undecided otherwise.
@@ -96,9 +96,18 @@ class Paper:
     findings: tuple[Finding, ...] = ()
 
 
-def papers_of(study: str) -> tuple[Paper, ...]:
-    """Read the papers of a study by its name."""
-    return decoded(read_json(_FOLDER / f"{study}.json"), tuple[Paper, ...], study)
+@dataclass(frozen=True)
+class StudyTexts:
+    """Heading and explanation of a study's page, and the papers that the study repeats."""
+
+    title: str
+    explanation: str
+    papers: tuple[Paper, ...]
+
+
+def texts_of(study: str) -> StudyTexts:
+    """Read the texts of a study by its name."""
+    return decoded(read_json(_FOLDER / f"{study}.json"), StudyTexts, study)
 
 
 def published_figures(papers: Sequence[Paper], use: str) -> dict[str, dict[str, float]]:

@@ -36,14 +36,16 @@ from ..data.scan_table import LABELS, VIEWS
 from .cases import (
     FIELD_OF_VIEW_MM,
     MATRIX,
+    CaseJob,
     Drawing,
     View,
+    open_folder,
     project_view,
     sparse,
     view_geometry,
     write_case,
+    write_cases,
 )
-from .folder import CaseJob, open_folder, write_cases
 
 COLUMNS = ("name", "patient", "file", "age_years", "sex", "bmi_kg_m2", *LABELS, "mass_mg")
 PROTOCOL = "cardiac"

@@ -28,9 +28,8 @@ from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
 
 from ..data.scan_table import CT_TABLE, SEXES
-from .cases import View, project_view, view_geometry, write_case
+from .cases import CaseJob, View, open_folder, project_view, view_geometry, write_case, write_cases
 from .cohort import ANGLES
-from .folder import CaseJob, open_folder, write_cases
 
 FACTS = (
     *("age_years", "sex", "bmi_kg_m2", "agatston", "agatston_reader", "agatston_automatic"),

@@ -39,7 +39,7 @@ from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
 from ..statistics.survival import concordance
-from ..training.score_errors import penalised_logistic
+from ..training.fits import penalised_logistic
 from .cases import SUPER_RESOLUTIONS, are_digital, read_case
 from .prognosis import (
     PROBABILITIES,
@@ -179,13 +179,6 @@ class RadiographStudy(Experiment):
     lacking: Mapping[str, str] = field(default_factory=dict)
 
     NAME: ClassVar[str] = "radiograph"
-    PAGE_TITLE: ClassVar[str] = "Detection of coronary calcium on chest radiographs"
-    EXPLANATION: ClassVar[str] = (
-        "Sensitivity and specificity are at a probability equal to the proportion of patients above the threshold. "
-        "Brier score: mean squared difference of probability and outcome. Category: the highest threshold whose "
-        "probability, and that of all below it, is one half or more; linearly weighted κ with the true category. C: "
-        f"Harrell's index of concordance with the sum of the probabilities. {SIMULATED}"
-    )
     SETTINGS: ClassVar = RadiographStudySettings
     CONFIGURATIONS: ClassVar = {configuration.name: configuration for configuration in _CONFIGURATIONS}
     MIN_FOLDS: ClassVar[int] = 3  # for the test, for stopping and calibration, and for training
@@ -211,7 +204,7 @@ class RadiographStudy(Experiment):
         names: dict[str, list[str]] = {}
         for name, reason in self.lacking.items():
             names.setdefault(reason, []).append(name)
-        return [f"Not trained, for want of {reason}: {', '.join(group)}." for reason, group in names.items()]
+        return [SIMULATED, *(f"Not trained, for want of {why}: {', '.join(group)}." for why, group in names.items())]
 
     def key(self, run: ExperimentRun) -> str:
         weights = self._weights(run.configuration)

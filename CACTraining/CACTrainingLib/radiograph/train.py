@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.version import commit
-from CACScoringLib.models.cards import Training, read_network
+from CACScoringLib.models.cards import LoadedModel, read_network
 from CACScoringLib.networks.configs import BACKBONES, VIEWS, RadiographNetConfig
 from CACScoringLib.networks.radiograph import RadiographNet
 from CACScoringLib.radiograph.view import ENHANCEMENTS
@@ -100,32 +99,34 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
             loop = training.loop
             split = validation_split(data, loop.validation_share, loop.seed, training.label)
             network, calibration, outcome, metrics = fit(data, *split, fitting, options.folder, progress)
-        with progress.step("model"):
-            digital = bool(data.has_map.all())
-            uses = "; ".join(
-                f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
-                for use, cases in zip(("training", "validation"), split, strict=True)
-            )
-            kind = "radiographs of digital patients" if digital else "radiographs of a user's table"
-            facts = facts_of(training) | outcome.facts() | {"sharpening": settings.super_resolution}
-            if fitting.start is not None:
-                facts["start"] = read_network(fitting.start)[0].sha256
-            trained = Training(f"{kind}; {uses}; table SHA-256 {data.sha256}", loop.seed, facts, commit())
-            use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
-            model = run.loaded_model(network, config, settings.backbone, trained, use)
+        digital = bool(data.has_map.all())
+        uses = "; ".join(
+            f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
+            for use, cases in zip(("training", "validation"), split, strict=True)
+        )
+        kind = "radiographs of digital patients" if digital else "radiographs of a user's table"
+        facts = facts_of(training) | outcome.facts() | {"sharpening": settings.super_resolution}
+        if fitting.start is not None:
+            facts["start"] = read_network(fitting.start)[0].sha256
+
+        def evaluate(model: LoadedModel) -> tuple[dict[str, Any], dict[str, Any]]:
             measure = partial(_metrics, cast(RadiographNet, model.network), calibration, fitting)
             group = "validation patients of the training's own split, on whom it was stopped and calibrated"
-            measured = {**metrics, **measure(data, split[1], training.label), "data": group}
-        if external_rows:
-            with progress.step("external"):
-                external_data = load(external_rows, finder=network)
-                truth = external_data.scores.get(LABELS[0])
-                label = training.label if truth is None or np.isnan(truth).any() else LABELS[0]
-                tested = measure(external_data, np.arange(len(external_data)), label) | {
-                    "table_sha256": external_data.sha256
-                }
-                measured |= {f"external_{name}": value for name, value in tested.items()}
-        return run.write_network(network, model.card, measured, calibration)
+            with progress.step("model"):
+                measured = {**metrics, **measure(data, split[1], training.label), "data": group}
+            if external_rows:
+                with progress.step("external"):
+                    external_data = load(external_rows, finder=network)
+                    truth = external_data.scores.get(LABELS[0])
+                    label = training.label if truth is None or np.isnan(truth).any() else LABELS[0]
+                    tested = measure(external_data, np.arange(len(external_data)), label)
+                    tested["table_sha256"] = external_data.sha256
+                    measured |= {f"external_{name}": value for name, value in tested.items()}
+            return measured, calibration
+
+        use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
+        about = (settings.backbone, f"{kind}; {uses}; table SHA-256 {data.sha256}", loop.seed, facts, use)
+        return run.write_network(network, config, *about, evaluate)
 
 
 def _metrics(

@@ -7,7 +7,7 @@ the rule about the healthy image and the evaluation of the map's lesions, which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.decoding import decoded
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
@@ -28,14 +28,13 @@ from ..evaluation.measures import Measure
 from ..evaluation.parts import Figure, Section
 from ..statistics.agreement import rank_correlation
 from .detection import rates_of
-from .records import StudyRecord, Value, pairs_of
+from .records import Scores, StudyRecord, pairs_of, scores_of
 from .reproducibility import icc_of_pairs, relative_difference
 from .sample import PAPER, Sample, score_table
 from .scans import StudyScan
 from .scoring import chest_room, forget, models_key, with_networks
-from .truth import value_of
 
-VERSION = 3
+VERSION = 4
 """Version of the stored scores; those of another version are not used."""
 
 PUBLISHED_MIN_HEALTHY_HU = -10.0
@@ -124,7 +123,7 @@ def sections(
         *(relative_difference(sample, in_both) for in_both in (True, False)),
         icc_of_pairs(sample),
     ]
-    if any(record.truth for record in scored):
+    if any(record.truth_mg for record in scored):
         measures.append(Measure("Rank correlation with true mass", rank_correlation, scores[scores.truth.notna()]))
     text = (
         f"{len(scored)} scans of {len(scored) // 2} patients were scored again, each without a part of the method. All "
@@ -162,7 +161,7 @@ def score_configurations(
     configurations: Sequence[AblationConfiguration],
     file: Path,
     work: JobSettings,
-) -> dict[str, dict[str, Value]]:
+) -> dict[str, dict[str, Scores]]:
     """Score the calcium map of each scan in each configuration; failures are left out.
 
     Args:
@@ -179,10 +178,7 @@ def score_configurations(
     keys = {job_key(scan.name, *identity, files=[scan.ct]): scan for scan in scans}
     score = partial(_scored, configurations=tuple(configurations))
     results, _ = kept_jobs(keys, file, partial(with_networks, score, dict(models), work.device), work)
-    return {
-        keys[key].name: {name: restore(value, Value) for name, value in values.items()}
-        for key, values in results.items()
-    }
+    return {keys[key].name: decoded(values, dict[str, Scores], key) for key, values in results.items()}
 
 
 def _scored(networks: Networks, scan: StudyScan, configurations: tuple[AblationConfiguration, ...]) -> dict[str, Any]:
@@ -205,5 +201,5 @@ def _scored(networks: Networks, scan: StudyScan, configurations: tuple[AblationC
                 result = score_scan(ct, changed, None if configuration.heart else room, networks=networks)
             except CTError:  # so many lesions that it is noise; the scan's other configurations stand
                 continue
-        values[configuration.key] = asdict(value_of(result.methods["decomposition"], per_mass))
+        values[configuration.key] = scores_of(result.methods["decomposition"], per_mass)
     return values

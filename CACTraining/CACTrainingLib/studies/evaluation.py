@@ -34,12 +34,11 @@ from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
 from . import ablation, detection, heart, reproducibility
-from .records import StudyRecord
+from .records import StudyRecord, make_record, refused
 from .reproducibility import store_limits
 from .sample import all_scores
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
 from .scoring import scoring_models
-from .truth import make_record, refused
 
 RECORDS = "records.jsonl"
 """File in the output folder with the record of each scan."""
@@ -47,7 +46,7 @@ RECORDS = "records.jsonl"
 SCAN_STUDIES = ("reproducibility", "detection", "heart", "ablation")
 """All studies of `evaluate`."""
 
-RECORDS_VERSION = 5
+RECORDS_VERSION = 6
 """Version of the records; those of another version are made again."""
 
 ON_RECORDS = {

@@ -30,9 +30,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         return (Section("heart", "The heart's outline", (reason,)),)
     patients = {record.patient for record, _ in hearts}
     values = long_table(
-        value_row(record, "heart", getattr(heart, name), item=name)
-        for name, _ in _MEASURES.values()
-        for record, heart in hearts
+        value_row(record, "heart", heart[name], item=name) for name, _ in _MEASURES.values() for record, heart in hearts
     )
     rows = []
     for title, (name, published) in _MEASURES.items():
@@ -40,7 +38,7 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
         low, high = map(float, np.percentile(table.value, (25, 75)))
         worst = float(table.value.min() if name == "dice" else table.value.max())
         rows.append((title, sample.estimate(Measure(title, _median, table), "heart"), low, high, worst, published))
-    poor = sorted((heart.dice, record.name) for record, heart in hearts if heart.dice < MIN_DICE)
+    poor = sorted((heart["dice"], record.name) for record, heart in hearts if heart["dice"] < MIN_DICE)
     names = ", ".join(f"{name} ({dice:.2f})" for dice, name in poor[:_MAX_NAMED])
     text = (
         sample.opening(),

@@ -35,8 +35,8 @@ from ..statistics.agreement import (
     mean_relative_difference,
 )
 from ..statistics.bootstrap import RESAMPLES, mean
-from .records import MG, StudyRecord, pairs_of
-from .sample import AGATSTON, MASS, PAPER, TOTAL, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
+from .records import AGATSTON, MASS, MG, StudyRecord, pairs_of
+from .sample import PAPER, TOTALS, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
 MIN_PAIRS = 20
 """Fewest pairs for limits of agreement."""
@@ -73,15 +73,13 @@ def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> 
     return (_between_scans(sample), *_categories(sample))
 
 
-def relative_difference(
-    sample: Sample, in_both: bool = True, vessels: Mapping[str, Sequence[str] | None] = TOTAL
-) -> Measure:
+def relative_difference(sample: Sample, in_both: bool = True, vessels: Mapping[str, Sequence[str]] = TOTALS) -> Measure:
     """Mean over pairs of |a − b| over the mean of a and b, for masses.
 
     Args:
         sample: The study's scans.
         in_both: True for pairs positive in both scans, False for pairs positive in either.
-        vessels: Arteries by vessel, a pair for each; None for all arteries.
+        vessels: Parts of the score by vessel, a pair for each.
     """
     rows = pair_table(sample.pairs, MASS, vessels)
     positive = (rows.truth > 0) & (rows.value > 0) if in_both else (rows.truth > 0) | (rows.value > 0)
@@ -123,7 +121,7 @@ def limits(records: Sequence[StudyRecord], method: str, quantity: str, of: str =
         quantity: "mass" or "agatston".
         of: "total", or "artery" for the pairs of all four arteries in one regression.
     """
-    rows = pair_table(pairs_of(records), quantity, {a: (a,) for a in ARTERIES} if of != "total" else TOTAL)
+    rows = pair_table(pairs_of(records), quantity, {a: (a,) for a in ARTERIES} if of != "total" else TOTALS)
     rows = rows[rows.method == method]
     return _limits(rows.truth.to_numpy(float), rows.value.to_numpy(float), empirical=True)
 
@@ -147,7 +145,7 @@ def _between_scans(sample: Sample) -> Section:
         "from the same resamples. The relative difference of two scans is |a − b| over their mean; it is 2 where only "
         "one of them is above zero, and is undefined where neither is.",
     )
-    if not any(record.truth for record in sample.scans):
+    if not any(record.truth_mg for record in sample.scans):
         text += ("The true mass of no scan is known, so it is not known whether reproducible scores are accurate.",)
     tables = [
         sample.value_table(
@@ -321,7 +319,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
     if not coefficients:
         raise CTError(f"{len(pairs_of(scored))} pairs are too few for a repeatability coefficient.")
     patients = list(dict.fromkeys(record.patient for record in scored))
-    digital = first.truth is not None
+    digital = first.truth_mg is not None
     span = f" ({patients[0]} to {patients[-1]})" if digital else ""
     without = f"; {len(out_of_range)} whose scans are beyond the calibration are left out" if out_of_range else ""
     return {

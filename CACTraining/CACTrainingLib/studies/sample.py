@@ -10,12 +10,12 @@ import pandas as pd
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
+from CACScoringLib.scoring.uncertainty import TOTAL
 
 from ..evaluation.measures import Comparison, long_table, value_row
 from ..evaluation.parts import METHODS, count
-from .records import StudyRecord, pairs_of
+from .records import AGATSTON, MASS, StudyRecord, amount, pairs_of
 
-MASS, AGATSTON = "mass", "agatston"
 WITH_AGATSTON = ("map", "reader", "automatic")
 """Methods with an Agatston score."""
 WITH_MASS = ("map", "reader", "automatic", "noise_free")
@@ -28,7 +28,7 @@ VESSELS = {"LM and LAD": ("LM", "LAD"), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Arteries by vessel; the left main belongs to the descending artery, as in table 3 of van Velzen et al."""
 PAPER = "van Velzen et al., Generative models for reproducible coronary calcium scoring"
 
-TOTAL: Mapping[str, Sequence[str] | None] = {"total": None}
+TOTALS = {TOTAL: (TOTAL,)}
 """Vessels of `score_table` for the score of all arteries."""
 
 CONDITIONS = ("number", "quantity", "kind", "visible", "distractors")
@@ -79,7 +79,7 @@ class Sample(Comparison):
 
 
 def score_table(
-    records: Sequence[StudyRecord], quantity: str = MASS, vessels: Mapping[str, Sequence[str] | None] = TOTAL
+    records: Sequence[StudyRecord], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] = TOTALS
 ) -> pd.DataFrame:
     """Long table of scans by all methods. The truth is the true mass in mg, NaN if unknown.
 
@@ -89,32 +89,30 @@ def score_table(
     Args:
         records: Records of scored scans.
         quantity: MASS or AGATSTON.
-        vessels: Arteries by vessel, a row for each; None for all arteries.
+        vessels: Parts of the score by vessel, a row for each.
     """
     rows = []
     for record in records:
-        for vessel, arteries in vessels.items():
-            visible, truth = record.visible, record.truth
-            if arteries is not None:
-                visible = bool(set(arteries) & set(record.visible_arteries or ()))
-            true_mass = math.nan if truth is None else truth.mass(arteries)
-            conditions = (record.number, quantity, record.kind, visible, bool(truth and truth.distractors))
+        for vessel, parts in vessels.items():
+            visible = record.visible if vessel == TOTAL else bool({*parts} & {*(record.visible_arteries or ())})
+            true_mass = math.nan if record.truth_mg is None else sum(record.truth_mg.get(part, 0.0) for part in parts)
+            conditions = (record.number, quantity, record.kind, visible, bool(record.distractors))
             about = dict(zip(CONDITIONS, conditions, strict=True))
             rows += [
-                value_row(record, method, value.score(quantity, arteries), true_mass, vessel, **about)
-                for method, value in record.values.items()
+                value_row(record, method, amount(scores, quantity, parts), true_mass, vessel, **about)
+                for method, scores in record.values.items()
             ]
     return long_table(rows, CONDITIONS)
 
 
 def all_scores(records: Sequence[StudyRecord]) -> pd.DataFrame:
     """Long table of masses and Agatston scores of scored scans, in total and by artery."""
-    vessels = {**TOTAL, **{artery: (artery,) for artery in ARTERIES}}
+    vessels = {**TOTALS, **{artery: (artery,) for artery in ARTERIES}}
     return pd.concat([score_table(records, quantity, vessels) for quantity in (MASS, AGATSTON)])
 
 
 def pair_table(
-    pairs: Sequence[Pair], quantity: str = MASS, vessels: Mapping[str, Sequence[str] | None] = TOTAL
+    pairs: Sequence[Pair], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] = TOTALS
 ) -> pd.DataFrame:
     """Long table of pairs: the truth is the first scan's score, the value the second's; `visible` holds of both.
 

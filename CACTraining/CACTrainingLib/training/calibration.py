@@ -14,55 +14,48 @@ all patients. These must differ from the patients that the networks learned from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.errors import DataError
-from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.store import update_card
 from CACScoringLib.networks.roles import SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
-from CACScoringLib.scoring.map_evidence import INTERCEPT, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, LesionAmounts, Uncertainty
+from CACScoringLib.scoring.map_evidence import INTERCEPT, MAP_FEATURES, coronary_probabilities
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
 
 from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import KINDS, TrainingScan
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .evidence import FOLDS, cross_fitted_probabilities, fitted_weights, stack_features
-from .measured_scans import LOGIT, MAP_RULE, PLACE, SLICE_THRESHOLD, LesionTable, MeasuredScan, measure_all
-from .score_errors import fitted_errors
+from .fits import (
+    FOLDS,
+    KnownScore,
+    columns_of,
+    cross_fitted_probabilities,
+    fitted_errors,
+    fitted_uncertainty,
+    fitted_weights,
+)
+from .measured_scans import LOGIT, MAP_RULE, PLACE, SLICE_THRESHOLD, MeasuredScan, measure_all
 
 MAX_FALSE_SCANS = 0.04
 """Largest proportion of scans without coronary calcium, clean or with other calcium, that lesions without candidates
 alone bring above zero."""
 
+HEALTHY = ("distractor", "clean")
+"""Kinds of scans without coronary calcium."""
+
 MIN_ANSWER = -1.4
 """Log-odds by the lesion network from which a lesion has a part in the calibration; most of the others are noise."""
-
-
-@dataclass(frozen=True)
-class MapEvidence:
-    """Which lesions of the map count where nothing is dense.
-
-    Attributes:
-        weights: Weights of `map_evidence.MAP_FEATURES`; None if there are too few lesions, none of which counts then.
-        limit: Probability from which a lesion counts.
-    """
-
-    weights: dict[str, float] | None
-    limit: float
-
-    def as_calibration(self) -> dict[str, object]:
-        """Return the form that a model's card holds."""
-        return {"evidence_weights": self.weights, "most_not_coronary": 1 - self.limit}
 
 
 def choose(
@@ -72,18 +65,18 @@ def choose(
 
     Raises DataError if a kind of scan is missing, or there are too few lesions to learn from.
     """
-    kinds = {kind: [scan.kind == kind for scan in scans] for kind in ("distractor", "clean")}
+    kinds = {kind: [scan.kind == kind for scan in scans] for kind in HEALTHY}
     visible = [scan.visible for scan in scans]
     _check_kinds({kind: sum(part) for kind, part in {"visible": visible, **kinds}.items()})
-    lesions, candidate_performance, clinical = fit_lesions(scans)
-    evidence, in_map = fit_map(scans, clinical, kinds.values(), max_false_scans)
-    calibration: Calibration = {**evidence.as_calibration(), "candidates": lesions and asdict(lesions)}
-    uncertainty, coverage = stored_uncertainty(scans, clinical, in_map)
+    lesions, candidate_performance, dense = fit_lesions(scans)
+    evidence, in_map = fit_map(scans, dense, max_false_scans)
+    calibration: Calibration = {**evidence, "candidates": lesions and asdict(lesions)}
+    uncertainty, coverage = stored_uncertainty(scans, dense, in_map)
     if lesions is None:
         uncertainty.pop("automatic", None)
     calibration["uncertainty"] = uncertainty
     calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
-    counted = np.array([p.any() for p in in_map])
+    counted = _by_scan(scans, in_map, in_map.probability) > 0
     performance: dict[str, object] = {
         "sensitivity_scans": float(counted[visible].mean()),
         "scans_with_visible_calcium": sum(visible),
@@ -107,110 +100,103 @@ def _check_kinds(counts: Mapping[str, int]) -> None:
         )
 
 
+def _stacked(scans: Sequence[MeasuredScan], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join the scans' lesions, with the number and the patient of their scan, and whether it is gated."""
+    numbers = np.repeat(np.arange(len(scans)), [len(table) for table in tables])
+    about = {name: np.array([getattr(scan, name) for scan in scans])[numbers] for name in ("patient", "is_gated")}
+    return pd.concat(tables, ignore_index=True).assign(scan=numbers, **about)
+
+
+def _by_scan(scans: Sequence[MeasuredScan], lesions: pd.DataFrame, values: np.ndarray | pd.Series) -> np.ndarray:
+    """Return the highest value of each scan's lesions, 0 without any, [scans]."""
+    highest = np.zeros(len(scans))
+    np.maximum.at(highest, lesions.scan.to_numpy(), np.asarray(values, float))
+    return highest
+
+
 def fit_lesions(
     scans: Sequence[MeasuredScan],
-) -> tuple[LesionCalibration | None, dict[str, object], list[np.ndarray]]:
+) -> tuple[LesionCalibration | None, dict[str, object], pd.DataFrame]:
     """Calibrate the lesion network's answers, of gated scans and of others.
 
     Lesions that the network thinks improbable (MIN_ANSWER), nearly all noise, have no part in the fit. Where there are
     too few lesions of gated scans or of the others, both have the same weights.
 
     Returns:
-        The calibration, None if there are too few lesions with or without coronary calcium; its performance; and for
-        each scan the cross-fitted probability of each dense lesion [n].
+        The calibration, None if there are too few lesions with or without coronary calcium; its performance; and all
+        dense lesions with their cross-fitted probability and the column counts, True if they count by it.
     """
+    dense = _stacked(scans, [scan.dense for scan in scans]).assign(probability=0.0)
+    likely, evidence = dense[LOGIT] >= MIN_ANSWER, (LOGIT, PLACE)
     weights: dict[bool, dict[str, float]] = {}
-    probabilities = [np.zeros(len(scan.dense.coronary)) for scan in scans]
     for is_gated in (False, True):
-        numbers = [n for n, scan in enumerate(scans) if scan.is_gated == is_gated]
-        parts = [_evidence(scans[n].dense) for n in numbers]
-        likely = [part.selected(part.features[LOGIT] >= MIN_ANSWER) for part in parts]
-        patients = [scans[n].patient for n in numbers]
-        crossed = cross_fitted_probabilities(patients, likely, parts) if parts else None
-        if crossed is None:
-            continue
-        coronary = np.concatenate([part.coronary for part in likely])
-        weights[is_gated] = fitted_weights(stack_features(likely), coronary)
-        for n, p in zip(numbers, crossed, strict=True):
-            probabilities[n] = p
+        part = dense.is_gated == is_gated
+        crossed = cross_fitted_probabilities(dense[part], evidence, likely[part].to_numpy())
+        if crossed is not None:
+            learned = dense[part & likely]
+            weights[is_gated] = fitted_weights(columns_of(learned, evidence), learned.coronary.to_numpy())
+            dense.loc[part, "probability"] = crossed
     if not weights:
-        return None, {}, probabilities
+        return None, {}, dense.assign(counts=False)
     shared = next(iter(weights.values()))
-    for n, scan in enumerate(scans):
-        if scan.is_gated not in weights:
-            probabilities[n] = coronary_probabilities(_evidence(scan.dense).features, shared)
+    if rest := {False, True} - weights.keys():
+        part = dense.is_gated.isin(rest)
+        dense.loc[part, "probability"] = coronary_probabilities(columns_of(dense[part], evidence), shared)
     usual, gated = (weights.get(key, shared) for key in (False, True))
-    calibration = LesionCalibration(
-        *(usual[name] for name in (LOGIT, PLACE, INTERCEPT)), *(gated[name] for name in (LOGIT, PLACE, INTERCEPT))
-    )
-    counted = np.concatenate(_counted(scans, probabilities))
-    coronary = np.concatenate([scan.dense.coronary for scan in scans])
+    parameters = [part[name] for part in (usual, gated) for name in (*evidence, INTERCEPT)]
+    dense["counts"] = (dense.probability >= COUNTS_FROM) & dense.artery.notna()
     performance: dict[str, object] = {
-        "candidates": len(counted),
-        "coronary": int(coronary.sum()),
-        "precision": float(coronary[counted].mean()) if counted.any() else None,
-        "recall": float(counted[coronary].mean()),
+        "candidates": len(dense),
+        "coronary": int(dense.coronary.sum()),
+        "precision": float(dense.coronary[dense.counts].mean()) if dense.counts.any() else None,
+        "recall": float(dense.counts[dense.coronary].mean()),
     }
-    for kind in ("distractor", "clean"):
-        masks = _counted(scans, probabilities)
-        if positives := [mask.any() for mask, scan in zip(masks, scans, strict=True) if scan.kind == kind]:
-            performance[f"above_zero_{kind}_scans"] = float(np.mean(positives))
-    return calibration, performance, probabilities
-
-
-def _evidence(dense: LesionTable) -> LesionTable:
-    """Return dense lesions with the evidence of their calibration alone."""
-    return replace(dense, features={name: dense.features[name] for name in (LOGIT, PLACE)})
-
-
-def _counted(scans: Sequence[MeasuredScan], probabilities: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return for each scan which of its dense lesions count, bool [n]."""
-    return [
-        (p >= COUNTS_FROM) & (scan.dense.artery <= max(MAIN_ARTERIES))
-        for scan, p in zip(scans, probabilities, strict=True)
-    ]
+    positive = _by_scan(scans, dense, dense.counts)
+    for kind in HEALTHY:
+        if any(part := [scan.kind == kind for scan in scans]):
+            performance[f"above_zero_{kind}_scans"] = float(positive[part].mean())
+    return LesionCalibration(*parameters), performance, dense
 
 
 def fit_map(
-    scans: Sequence[MeasuredScan],
-    clinical: Sequence[np.ndarray],
-    healthy: Iterable[Sequence[bool]],
-    max_false_scans: float,
-) -> tuple[MapEvidence, list[np.ndarray]]:
+    scans: Sequence[MeasuredScan], dense: pd.DataFrame, max_false_scans: float
+) -> tuple[dict[str, object], pd.DataFrame]:
     """Fit which lesions of the map count where nothing is dense.
 
-    The limit is the lowest by which these lesions bring at most `max_false_scans` of the scans without coronary calcium
-    above zero.
+    The limit is the lowest probability by which these lesions bring at most `max_false_scans` of the scans without
+    coronary calcium of any kind above zero. Without enough lesions to fit to, none of them counts.
 
     Args:
         scans: The scans.
-        clinical: Cross-fitted probability of each scan's dense lesions, [n].
-        healthy: For each kind of scans without coronary calcium, True for the scans of it.
+        dense: Dense lesions as of `fit_lesions`.
         max_false_scans: Largest share of these that may be above zero.
 
     Returns:
-        The evidence, and for each scan the cross-fitted probability of its lesions of the map, 0 of those that do not
-        count, [n].
+        What the card holds about the evidence, and all lesions of the map with their cross-fitted probability, 0 of
+        those that do not count.
     """
-    counted = _counted(scans, clinical)
-    probabilities = []
-    for scan, p, mask in zip(scans, clinical, counted, strict=True):
-        beneath = scan.lesions.beneath
-        probabilities.append(np.where(beneath >= 0, np.append(p * mask, 0.0)[beneath], 0.0))
-    alone = [scan.lesions.selected(scan.lesions.beneath < 0) for scan in scans]
-    crossed = cross_fitted_probabilities([scan.patient for scan in scans], alone)
+    lesions = _stacked(scans, [scan.lesions for scan in scans])
+    alone = lesions.beneath.to_numpy() < 0
+    row = np.searchsorted(dense.scan, lesions.scan) + lesions.beneath.to_numpy()
+    of_dense = np.append((dense.probability * dense.counts).to_numpy(), 0.0)
+    lesions["probability"] = of_dense[np.where(alone, -1, row)]
+    others = lesions[alone]
+    crossed = cross_fitted_probabilities(others, MAP_FEATURES, np.full(len(others), True))
     if crossed is None:
-        return MapEvidence(None, 1.0), probabilities
-    decisive = [p[:0] if of_dense.any() else p for p, of_dense in zip(crossed, probabilities, strict=True)]
-    limit = max(_limit(decisive, selection, max_false_scans) for selection in healthy)
-    for scan, of_map, p in zip(scans, probabilities, crossed, strict=True):
-        of_map[scan.lesions.beneath < 0] = np.where(p >= limit, p, 0.0)
-    coronary = np.concatenate([part.coronary for part in alone])
-    return MapEvidence(fitted_weights(stack_features(alone), coronary), limit), probabilities
+        return {"evidence_weights": None, "most_not_coronary": 0.0}, lesions
+    decisive = np.where(_by_scan(scans, lesions, lesions.probability) > 0, 0.0, _by_scan(scans, others, crossed))
+    healthy = (decisive[[scan.kind == kind for scan in scans]] for kind in HEALTHY)
+    limit = max(threshold_at(highest, max_false_scans) for highest in healthy)
+    lesions.loc[alone, "probability"] = np.where(crossed >= limit, crossed, 0.0)
+    weights = fitted_weights(columns_of(others, MAP_FEATURES), others.coronary.to_numpy())
+    return {"evidence_weights": weights, "most_not_coronary": 1 - limit}, lesions
+
+
+_OF_SCORE = ("agatston", "artery", "probability")
 
 
 def stored_uncertainty(
-    scans: Sequence[MeasuredScan], clinical: Sequence[np.ndarray], in_map: Sequence[np.ndarray]
+    scans: Sequence[MeasuredScan], dense: pd.DataFrame, in_map: pd.DataFrame
 ) -> tuple[dict[str, object], dict[str, object]]:
     """Return the errors that prediction intervals are made of (`uncertainty.Uncertainty`), and their coverage.
 
@@ -219,44 +205,37 @@ def stored_uncertainty(
 
     Args:
         scans: The scans.
-        clinical: Cross-fitted probability of each scan's dense lesions, [n].
-        in_map: That of its lesions of the map, 0 of those that do not count, [n].
+        dense: Dense lesions with their cross-fitted probability.
+        in_map: Lesions of the map with theirs, 0 of those that do not count.
 
     Returns:
         The errors by kind, and the cross-fitted coverage of total Agatston scores by kind and class.
     """
     stored: dict[str, object] = {}
     coverage: dict[str, object] = {}
-    kinds: dict[str, list[tuple[LesionTable, np.ndarray, dict[str, float] | None]]] = {
-        "automatic": [(scan.dense, p, scan.reader_agatston) for scan, p in zip(scans, clinical, strict=True)],
-        "decomposition": [(scan.lesions, p, scan.reference_agatston) for scan, p in zip(scans, in_map, strict=True)],
-    }
-    for kind, rows in kinds.items():
-        cases = [(table, p, truth, scan.patient) for (table, p, truth), scan in zip(rows, scans, strict=True) if truth]
-        patients = np.array([patient for *_, patient in cases])
-        if len(set(patients.tolist())) < FOLDS:
-            continue
-        total = _errors_of([(table, p, sum(truth.values()), None) for table, p, truth, _ in cases])
-        artery = _errors_of([(table, p, truth[a.key], a) for table, p, truth, _ in cases for a in MAIN_ARTERIES])
-        stored[kind] = asdict(Uncertainty(fitted_errors(*total), fitted_errors(*artery)))
-        coverage[kind] = _coverage(patients, *total)
+    for kind, lesions, name in (
+        ("automatic", dense, "reader_agatston"),
+        ("decomposition", in_map, "reference_agatston"),
+    ):
+        scores = [
+            KnownScore(
+                patient=scan.patient,
+                truth=truth | {TOTAL: sum(truth.values())},
+                **{column: lesions.loc[lesions.scan == n, column].to_numpy() for column in _OF_SCORE},
+            )
+            for n, scan in enumerate(scans)
+            if (truth := getattr(scan, name))
+        ]
+        if len({score.patient for score in scores}) >= FOLDS:
+            stored[kind] = asdict(fitted_uncertainty(scores))
+            coverage[kind] = _coverage(scores)
     return stored, coverage
 
 
-def _errors_of(
-    cases: Sequence[tuple[LesionTable, np.ndarray, float, Artery | None]],
-) -> tuple[list[LesionAmounts], np.ndarray]:
-    """Return the arguments of `fitted_errors`. cases: Lesions, their probabilities, true score, and artery or None."""
-    lesions = []
-    for table, p, _, artery in cases:
-        part = np.ones(len(p), bool) if artery is None else table.artery == artery
-        lesions.append(LesionAmounts(table.agatston[part].tolist(), p[part].tolist()))
-    return lesions, np.array([truth for _, _, truth, _ in cases], float)
-
-
-def _coverage(patients: np.ndarray, lesions: Sequence[LesionAmounts], truths: np.ndarray) -> dict[str, list[int]]:
+def _coverage(scores: Sequence[KnownScore]) -> dict[str, list[int]]:
     """Count, by class of the truth, the total scores inside their cross-fitted interval, and all of them."""
-    fold = parts_by_patient(patients, truths > 0, FOLDS, seed=None)
+    lesions, truths = [score.amounts(TOTAL) for score in scores], np.array([score.truth[TOTAL] for score in scores])
+    fold = parts_by_patient([score.patient for score in scores], truths > 0, FOLDS, seed=None)
     is_covered = np.zeros(len(truths), bool)
     for number in range(FOLDS):
         learned = np.flatnonzero(fold != number).tolist()
@@ -266,12 +245,6 @@ def _coverage(patients: np.ndarray, lesions: Sequence[LesionAmounts], truths: np
             is_covered[n] = low <= truths[n] <= high
     classes = np.searchsorted(LIMITS, truths, side="right")
     return {name: [int(is_covered[classes == c].sum()), int((classes == c).sum())] for c, name in enumerate(CATEGORIES)}
-
-
-def _limit(probabilities: Sequence[np.ndarray], selection: Sequence[bool], max_share: float) -> float:
-    """Return the lowest probability that lesions reach in at most `max_share` of the selected scans."""
-    selected_probabilities = (p for p, is_selected in zip(probabilities, selection, strict=True) if is_selected)
-    return threshold_at(np.array([p.max(initial=0.0) for p in selected_probabilities]), max_share)
 
 
 def patients_of(scans: Sequence[MeasuredScan]) -> str:

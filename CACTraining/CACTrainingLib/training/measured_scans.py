@@ -9,12 +9,13 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import SimpleITK as sitk
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
@@ -67,63 +68,6 @@ lying in the territory of an artery."""
 
 
 @dataclass(frozen=True)
-class LesionTable:
-    """Lesions of one scan by one method.
-
-    Attributes:
-        features: Evidence of each lesion, float [n] by name of the feature.
-        coronary: True if the lesion holds coronary calcium, bool [n].
-        agatston: Agatston scores on the clinical scale, float [n].
-        pseudo_mass: Pseudo-masses in HU·mm³, float [n].
-        artery: `Artery` of each lesion, int [n]; that of dense lesions which cannot count is UNASSIGNED.
-        beneath: Number of the dense lesion whose verdict each lesion of the map has, else −1, int [n].
-    """
-
-    features: dict[str, np.ndarray]
-    coronary: np.ndarray
-    agatston: np.ndarray
-    pseudo_mass: np.ndarray
-    artery: np.ndarray
-    beneath: np.ndarray
-
-    @classmethod
-    def of(
-        cls, lesion_set: LesionSet, features: dict[str, np.ndarray], truth: np.ndarray, beneath: np.ndarray
-    ) -> LesionTable:
-        """Tabulate a lesion set. truth: Voxels with coronary calcium, bool [k, j, i]."""
-        coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
-        return cls(
-            features,
-            np.array([lesion.id in coronary for lesion in lesion_set.lesions], bool),
-            np.array([lesion.clinical_agatston for lesion in lesion_set.lesions], float),
-            np.array([lesion.pseudo_mass_hu_mm3 for lesion in lesion_set.lesions], float),
-            np.array([int(lesion.site) for lesion in lesion_set.lesions], int),
-            beneath,
-        )
-
-    def selected(self, selection: np.ndarray) -> LesionTable:
-        """Return some of the lesions. selection: True for these, bool [n]."""
-        features = {name: values[selection] for name, values in self.features.items()}
-        columns = {name: values[selection] for name, values in vars(self).items() if name != "features"}
-        return LesionTable(features, **columns)
-
-    def as_json(self) -> dict[str, object]:
-        """Return the lesions as JSON."""
-        columns = {name: values.tolist() for name, values in vars(self).items() if name != "features"}
-        return {"features": {name: values.tolist() for name, values in self.features.items()}, **columns}
-
-    @classmethod
-    def read(cls, content: dict[str, Any]) -> LesionTable:
-        """Read lesions from JSON."""
-        features = {name: np.array(values, float) for name, values in content["features"].items()}
-        kinds: dict[str, type] = {"coronary": bool, "artery": int, "beneath": int}
-        columns: dict[str, np.ndarray] = {
-            name: np.array(content[name], kinds.get(name, float)) for name in content if name != "features"
-        }
-        return cls(features, **columns)
-
-
-@dataclass(frozen=True)
 class MeasuredScan:
     """Scan with all lesions of the map and everything dense.
 
@@ -131,12 +75,12 @@ class MeasuredScan:
         patient: Patient of the scan.
         kind: Kind of scan, one of `datasets.KINDS`.
         visible: True if coronary calcium is visible in a slice.
-        lesions: Lesions of the map.
-        dense: Dense lesions that the lesion network has judged.
-        reader: Scores by artery of an ideal reader, who knows every lesion of this scan (keys of `uncertainty.LIMITS`).
+        lesions: Lesions of the map, a row each: MAP_FEATURES; coronary, True if it holds coronary calcium; agatston, on
+            the clinical scale; artery, its key, or NaN if it cannot count; beneath, the number of the dense lesion
+            whose verdict it has, or −1.
+        dense: Dense lesions that the lesion network has judged, with LOGIT and PLACE instead of MAP_FEATURES.
+        reader_agatston: Agatston score by artery of an ideal reader, who knows every lesion of this scan.
         reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
-        true_mass_mg: True mass by artery.
-        mg_per_hu_mm3: The scanner's calibration of mass.
         facts: Acquisition and image quality, which determine the calibration range.
         is_gated: True if the scan was gated.
     """
@@ -144,19 +88,12 @@ class MeasuredScan:
     patient: str
     kind: str
     visible: bool
-    lesions: LesionTable
-    dense: LesionTable
-    reader: dict[str, dict[str, float]]
+    lesions: pd.DataFrame
+    dense: pd.DataFrame
+    reader_agatston: dict[str, float]
     reference_agatston: dict[str, float] | None
-    true_mass_mg: dict[str, float]
-    mg_per_hu_mm3: float
     facts: dict[str, float | str | None]
     is_gated: bool
-
-    @property
-    def reader_agatston(self) -> dict[str, float]:
-        """Agatston score of the ideal reader by artery."""
-        return {artery: scores["agatston"] for artery, scores in self.reader.items()}
 
 
 def measure_all(
@@ -200,9 +137,18 @@ def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan
         use_threads(1)  # scans are scored side by side
         write_text_atomically(path, json.dumps(_measured(scan, models)))
     content = read_json(path)
-    for name in ("lesions", "dense"):
-        content[name] = LesionTable.read(content[name])
-    return MeasuredScan(**content)
+    content |= {name: _lesions(content[name]) for name in ("lesions", "dense")}
+    content["reader_agatston"] = {artery: scores["agatston"] for artery, scores in content["reader"].items()}
+    return MeasuredScan(**{field.name: content[field.name] for field in fields(MeasuredScan)})
+
+
+def _lesions(content: dict[str, Any]) -> pd.DataFrame:
+    """Read lesions from JSON."""
+    keys = {int(artery): artery.key for artery in MAIN_ARTERIES}
+    columns = {name: np.array(values, float) for name, values in content["features"].items()}
+    kinds = {"coronary": bool, "agatston": float, "beneath": int}
+    columns |= {name: np.array(content[name], kind) for name, kind in kinds.items()}
+    return pd.DataFrame(columns).assign(artery=pd.Series([keys.get(n) for n in content["artery"]], dtype=object))
 
 
 def _settings(models: ModelPaths) -> DecompositionSettings:
@@ -243,18 +189,10 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
     ct = replace(ct, acquisition=acquisition)
     result = score_scan(ct, ScoreSettings(decomposition=_settings(models)), networks=_uncalibrated(models))
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
-    dense, in_map = tables_of(result, truth)
+    dense, in_map = _tables(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     rules = rules_for_tube_voltage(acquisition, ScoringRules())
-    mg_per_hu_mm3 = 1 / (1000 * record["calcium_hu_per_mg_cm3"])
-    reader_scores = scores_by_site(find_lesions(ct.image, regions, rules).lesions, Artery)
-    reader = {
-        artery.key: {
-            "agatston": reader_scores[artery].agatston,
-            "mass_mg": reader_scores[artery].pseudo_mass_hu_mm3 * mg_per_hu_mm3,
-        }
-        for artery in MAIN_ARTERIES
-    }
+    reader = scores_by_site(find_lesions(ct.image, regions, rules).lesions, Artery)
     patient, reference = patient_of(record), None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
@@ -262,26 +200,20 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
         "patient": scan.patient,
         "kind": scan.kind,
         "visible": scan.shows_calcium(),
-        "lesions": in_map.as_json(),
-        "dense": dense.as_json(),
-        "reader": reader,
+        "lesions": in_map,
+        "dense": dense,
+        "reader": {artery.key: {"agatston": reader[artery].agatston} for artery in MAIN_ARTERIES},
         "reference_agatston": reference,
-        "true_mass_mg": record["mass_mg_by_artery"],
-        "mg_per_hu_mm3": mg_per_hu_mm3,
         "facts": facts_of(result.scored_scan, result.record.measured, result.region.mask),
         "is_gated": acquisition.gating is not None,
     }
 
 
-def tables_of(result: CalciumResult, truth: np.ndarray) -> tuple[LesionTable, LesionTable]:
-    """Return the tables of a result's judged dense lesions and of the lesions of its map.
+def _tables(result: CalciumResult, truth: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the judged dense lesions of an uncalibrated result, and the lesions of its map, as JSON.
 
-    Args:
-        result: Uncalibrated result.
-        truth: Voxels with coronary calcium, bool [k, j, i].
-
-    Raises:
-        CTError: The networks found no territories, or did not judge the lesions.
+    truth: Voxels with coronary calcium, bool [k, j, i]. Raises CTError if the networks found no territories, or did not
+    judge the lesions.
     """
     clinical, mapped = result.methods["threshold"], result.methods["decomposition"]
     if clinical.status != "automatic" or clinical.table is None or result.region.territories is None:
@@ -291,12 +223,23 @@ def tables_of(result: CalciumResult, truth: np.ndarray) -> tuple[LesionTable, Le
     verdicts = [lesion.verdict for lesion in judged if lesion.verdict is not None]
     coronary = [sum(verdict.kinds[LESION_KINDS[n]] for n in CORONARY_KINDS) for verdict in verdicts]
     evidence = {LOGIT: log_odds(np.array(coronary)), PLACE: place_log_odds(np.array([v.in_artery for v in verdicts]))}
-    of_dense = LesionTable.of(dense, evidence, truth, np.full(len(judged), -1))
-    in_map = mapped.lesion_set
-    record = result.record
+    in_map, record = mapped.lesion_set, result.record
     probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)
     places = verdicts_by_place(in_map, DenseVoxels.of(in_map, result.region.territories))
     features = map_features(in_map, places, probabilities, record.noise_hu)
     numbers, beneath = {x.id: n for n, x in enumerate(judged)}, lesions_beneath(in_map, dense)
-    of_map = np.array([numbers[beneath[x.id]] if x.id in beneath else -1 for x in in_map.lesions], int)
-    return of_dense, LesionTable.of(in_map, features, truth, of_map)
+    of_map = [numbers[beneath[x.id]] if x.id in beneath else -1 for x in in_map.lesions]
+    return _as_json(dense, evidence, truth, [-1] * len(judged)), _as_json(in_map, features, truth, of_map)
+
+
+def _as_json(
+    lesion_set: LesionSet, features: dict[str, np.ndarray], truth: np.ndarray, beneath: list[int]
+) -> dict[str, Any]:
+    coronary = set(np.unique(lesion_set.id_map[truth]).tolist())
+    return {
+        "features": {name: values.tolist() for name, values in features.items()},
+        "coronary": [lesion.id in coronary for lesion in lesion_set.lesions],
+        "agatston": [float(lesion.clinical_agatston) for lesion in lesion_set.lesions],
+        "artery": [int(lesion.site) for lesion in lesion_set.lesions],
+        "beneath": beneath,
+    }

@@ -163,29 +163,33 @@ class Run:
             values = {name: value for name, value in facts_of(settings).items() if name != "network"}
             values |= {**outcome.facts(), "processes": outcome.processes}
             before = f"Begun from {start.name}, whose data were: {start.training.data}. Then " if start else ""
-            training = Training(before + data, settings.loop.seed, values, commit())
-            size, device = next(sizes, "custom"), self.options.device
-            model = self.loaded_model(network, config, size, training, intended_use, device)
-            metrics, calibration = evaluate(model)
-            return self.write_network(network, model.card, metrics, calibration)
+            about = (config, next(sizes, "custom"), before + data, settings.loop.seed, values, intended_use)
+            return self.write_network(network, *about, evaluate, self.options.device)
 
         with self.progress.step("model"):
             return from_first(self.fabric, write)
 
-    def loaded_model(
-        self, network: nn.Module, config: Any, size: str, training: Training, intended_use: str, device: str = "cpu"
-    ) -> LoadedModel:
-        """Return a trained network as scoring will load it, with a card that lacks metrics and calibration.
-
-        size: Preset for the card.
-        """
-        card = describe(self.options.name, config, size, training, {}, {}, LICENCE, intended_use)
-        return as_scoring_loads(network, card, device)
-
     def write_network(
-        self, network: nn.Module, card: ModelCard, metrics: dict[str, Any], calibration: dict[str, Any]
+        self,
+        network: nn.Module,
+        config: Any,
+        size: str,
+        data: str,
+        seed: int,
+        facts: dict[str, Any],
+        intended_use: str,
+        evaluate: Callable[[LoadedModel], tuple[dict[str, Any], dict[str, Any]]],
+        device: str = "cpu",
     ) -> Path:
-        """Write a network with its card, completed by metrics and calibration, in this process; return its path."""
+        """Write a trained network with its card in this process; return its path.
+
+        size: Preset for the card. data: Description of the training data. facts: Facts of the training. evaluate:
+        Function that returns metrics and calibration of the model as scoring will load it.
+        """
+        card = describe(
+            self.options.name, config, size, Training(data, seed, facts, commit()), {}, {}, LICENCE, intended_use
+        )
+        metrics, calibration = evaluate(as_scoring_loads(network, card, device))
         card = replace(card, validation=metrics, calibration=calibration)
         path = save_model(network, card, self.options.output.parent, self.options.overwrite)
         self.progress.done(path)

@@ -21,10 +21,9 @@ from ..evaluation.parts import METHODS, Cell, Gallery, Picture, Section, Table, 
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.reference import ReferenceScan
 from ..statistics.patient_folds import CATEGORY_TITLES
-from .agreement import ComparedScans, categories, category_kappa, reach
+from .agreement import ComparedScans, Raters, categories, category_kappa, reach
 from .comparison import PICTURE_MM
 from .lesions import MAX_PICTURES
-from .main_figures import Raters
 
 THICKNESSES_MM = (1.5, 2.25, 3.25)
 """Limits of the groups of slice thickness."""

@@ -5,51 +5,36 @@ candidates' log-odds. The stored calibration is fitted to all scans. The figures
 step for a scan uses patients of other folds only, and the folds do not depend on any reference.
 
 Few scans hardly move the former calibration: a penalty draws slope and offset to 1 and 0, and the former errors count
-as FORMER_SCANS further scans. The networks and the evidence of the map's lesions stay.
+as `FORMER_SCANS` further scans. The networks and the evidence of the map's lesions stay.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from CACScoringLib.core.errors import CTError, TooFewError
-from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.scoring.intervals import MAX_RATIO
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
-from CACScoringLib.scoring.uncertainty import (
-    CATEGORIES,
-    LIMITS,
-    LesionAmounts,
-    ScoreCalibration,
-    ScoreErrors,
-    Uncertainty,
-)
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL, ScoreCalibration, Uncertainty
 
-from ..references.reference import VESSELS
 from ..statistics.patient_folds import parts_by_patient
-from ..training.evidence import FOLDS
-from ..training.score_errors import fitted_errors, penalised_logistic
-from .candidates import Candidate, ScanCandidates
-from .comparison import ComparedScan
+from ..training.fits import FOLDS, KnownScore, fitted_uncertainty, penalised_logistic
+from .comparison import Candidate, ComparedScan
 
 MIN_PATIENTS = 20
 MIN_OF_EACH = 5
 """Fewest patients with and without coronary calcium."""
 MIN_CANDIDATES, MIN_CANDIDATE_PATIENTS = 10, 5
 """Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit probabilities."""
-FORMER_SCANS = 20
-"""Number of scans that the former errors count as beside the user's."""
-
 KINDS = {"automatic": "automatic", "map": "decomposition"}
 """Kind of score (`ScoreCalibration`) by the key of `comparison.SCORED_METHODS`. Reviewed scores are left out, because
 their errors cannot be measured against a reader's reference."""
@@ -84,42 +69,22 @@ class _Change:
         return 1 / (1 + np.exp(-(self.slope * np.array([x.logit for x in candidates], float) + self.offset)))
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """A scan to fit to. An artery is given by its key; None stands for the total."""
+def _outlined(scan: ComparedScan) -> list[Candidate]:
+    """Return the clinical candidates that the reference's outlines label."""
+    return [x for x in _lesions(scan, "automatic") if x.coronary is not None]
 
-    compared: ComparedScan
-    candidates: ScanCandidates
 
-    @property
-    def outlined(self) -> list[Candidate]:
-        """Candidates that the reference's outlines label."""
-        return [x for x in self.candidates.lesions["automatic"] if x.coronary is not None]
+def _lesions(scan: ComparedScan, method: str) -> list[Candidate]:
+    assert scan.candidates is not None
+    return scan.candidates.lesions[method]
 
-    @property
-    def has_arteries(self) -> bool:
-        return set(self.compared.vessels) == set(VESSELS)
 
-    def truth(self, artery: str | None = None) -> float:
-        """Return the reference's score."""
-        return self.compared.total if artery is None else self.compared.vessels[artery]
-
-    def part(self, method: str, artery: str | None = None) -> list[Candidate]:
-        """Return the lesions of a method."""
-        return [x for x in self.candidates.lesions[method] if artery in (None, x.artery)]
-
-    def amounts(self, method: str, change: _Change, artery: str | None = None) -> LesionAmounts:
-        """Return the lesions with their changed probabilities; those of the map stay."""
-        part = self.part(method, artery)
-        change = change if method == "automatic" else _Change()
-        return LesionAmounts([x.agatston for x in part], change.probabilities(part).tolist())
-
-    def score(self, method: str, change: _Change, artery: str | None = None) -> float:
-        """Return the score of the lesions that count after the change."""
-        part = self.part(method, artery)
-        chances = change.probabilities(part)
-        counted = [x.agatston for x, p in zip(part, chances, strict=True) if x.can_count and p >= COUNTS_FROM]
-        return sum(counted if method == "automatic" else (x.agatston for x in part))
+def _known_score(scan: ComparedScan, method: str, change: _Change) -> KnownScore:
+    """Return a method's lesions with their changed probabilities, and the reference's scores; those of the map stay."""
+    lesions = _lesions(scan, method)
+    probability = (change if method == "automatic" else _Change()).probabilities(lesions)
+    agatston, artery = np.array([x.agatston for x in lesions], float), np.array([x.artery for x in lesions], object)
+    return KnownScore(scan.patient, agatston, artery, probability, {**scan.vessels, TOTAL: scan.total})
 
 
 @dataclass(frozen=True)
@@ -165,15 +130,13 @@ class Recalibration:
     """A new calibration with its evaluation.
 
     Attributes:
-        scans: Scans that it was fitted to.
-        former: Recorded scores of each scan.
+        scans: Scans that it was fitted to, with their recorded scores.
         cross_fitted: Cross-fitted scores of each scan.
         fitted: Fit to all scans.
         why_not: Reason why the probabilities were not fitted; empty if they were.
     """
 
     scans: tuple[ComparedScan, ...]
-    former: tuple[ScanCandidates, ...]
     cross_fitted: tuple[CrossFitted, ...]
     fitted: CalibrationFit
     why_not: str
@@ -216,19 +179,14 @@ def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration
     Raises:
         TooFewError: There are too few scans.
     """
-    usable = [_Scan(scan, scan.candidates) for scan in scans if scan.candidates is not None]
+    usable = [scan for scan in scans if scan.candidates is not None]
     _check_enough(usable)
     why_not = _why_not_refitted(usable)
     former = base.calibration_as(ScoreCalibration)
     fold = _folds(usable)
     fits = [_fit(_outside_fold(usable, fold, number), former, not why_not) for number in range(FOLDS)]
-    return Recalibration(
-        tuple(scan.compared for scan in usable),
-        tuple(scan.candidates for scan in usable),
-        tuple(_evaluated(scan, fits[number]) for scan, number in zip(usable, fold, strict=True)),
-        _fit(usable, former, not why_not),
-        why_not,
-    )
+    crossed = tuple(_evaluated(scan, fits[number]) for scan, number in zip(usable, fold, strict=True))
+    return Recalibration(tuple(usable), crossed, _fit(usable, former, not why_not), why_not)
 
 
 def store(recalibration: Recalibration, base: StoredModel, name: str, reference: str) -> StoredModel:
@@ -261,7 +219,7 @@ def store(recalibration: Recalibration, base: StoredModel, name: str, reference:
 _USE = " Calibrated by its user on"
 
 
-def _fit(scans: Sequence[_Scan], former: ScoreCalibration, refit: bool) -> CalibrationFit:
+def _fit(scans: Sequence[ComparedScan], former: ScoreCalibration, refit: bool) -> CalibrationFit:
     """Fit a calibration, starting from the former one. refit: True to fit the probabilities too."""
     assert former.candidates is not None
     change, changes = _Change(), [_Change()] * len(scans)
@@ -269,100 +227,74 @@ def _fit(scans: Sequence[_Scan], former: ScoreCalibration, refit: bool) -> Calib
         fold = _folds(scans)
         by_fold = [_change_of(_outside_fold(scans, fold, number)) for number in range(FOLDS)]
         change, changes = _change_of(scans), [by_fold[number] for number in fold]
-    uncertainty = {
-        kind: _fitted_uncertainty(method, scans, changes, former.uncertainty[kind])
-        for method, kind in KINDS.items()
-        if kind in former.uncertainty
-    }
-    calibration_range = CalibrationRange.of([scan.candidates.facts for scan in scans])
+    uncertainty = {}
+    for method, kind in KINDS.items():
+        if kind in former.uncertainty:
+            pairs = [pair for pair in zip(scans, changes, strict=True) if method in pair[0].measured]
+            scores = [_known_score(scan, method, scan_change) for scan, scan_change in pairs]
+            uncertainty[kind] = fitted_uncertainty(scores, former.uncertainty[kind], MIN_PATIENTS)
+    calibration_range = CalibrationRange.of([scan.candidates.facts for scan in scans if scan.candidates])
     return CalibrationFit(change.after(former.candidates), change, uncertainty, calibration_range)
 
 
-def _change_of(scans: Sequence[_Scan]) -> _Change:
-    return _Change.of([x for scan in scans for x in scan.outlined])
+def _change_of(scans: Sequence[ComparedScan]) -> _Change:
+    return _Change.of([x for scan in scans for x in _outlined(scan)])
 
 
-def _fitted_uncertainty(
-    method: str, scans: Sequence[_Scan], changes: Sequence[_Change], former: Uncertainty
-) -> Uncertainty:
-    """Fit the errors of a method's scores; those of arteries stay without reference scores of enough patients."""
-    pairs = [(scan, change) for scan, change in zip(scans, changes, strict=True) if method in scan.compared.measured]
-    of_arteries = [pair for pair in pairs if pair[0].has_arteries]
-    enough = len({scan.compared.patient for scan, _ in of_arteries}) >= MIN_PATIENTS
-    keys = [artery.key for artery in MAIN_ARTERIES]
-    return Uncertainty(
-        _fitted_errors(method, pairs, (None,), former.total),
-        _fitted_errors(method, of_arteries, keys, former.artery) if enough else former.artery,
-    )
-
-
-def _fitted_errors(
-    method: str, pairs: Sequence[tuple[_Scan, _Change]], parts: Sequence[str | None], former: ScoreErrors
-) -> ScoreErrors:
-    """Fit the errors of the parts of scores, total or arteries, with the former ones as FORMER_SCANS further scans.
-
-    The level is the higher one of scores with and without calcium: those without hardly need any.
-    """
-    lesions = [scan.amounts(method, change, part) for scan, change in pairs for part in parts]
-    truths = np.array([scan.truth(part) for scan, _ in pairs for part in parts])
-    squares = len(pairs) * fitted_errors(lesions, truths).spread ** 2 + FORMER_SCANS * former.spread**2
-    spreads = (math.sqrt(squares / (len(pairs) + FORMER_SCANS)),)
-    classes = [np.flatnonzero(part) for part in (truths > 0, truths <= 0) if part.any()]
-    fits = [fitted_errors([lesions[n] for n in part.tolist()], truths[part], spreads) for part in classes]
-    return max(fits, key=lambda errors: errors.level)
-
-
-def _evaluated(scan: _Scan, fitted: CalibrationFit) -> CrossFitted:
+def _evaluated(scan: ComparedScan, fitted: CalibrationFit) -> CrossFitted:
     """Score a scan as the fit would have it scored."""
-    change, facts = fitted.change, scan.candidates.facts
-    familiarity = fitted.calibration_range.familiarity(facts, scan.candidates.metal)
-    total = scan.score("automatic", change)
+    assert scan.candidates is not None
+    familiarity = fitted.calibration_range.familiarity(scan.candidates.facts, scan.candidates.metal)
+    known = {method: _known_score(scan, method, fitted.change) for method in KINDS}
+    can_count = np.array([x.can_count for x in _lesions(scan, "automatic")], bool)
+    counts = can_count & (known["automatic"].probability >= COUNTS_FROM)
+    totals = {"automatic": float(known["automatic"].agatston[counts].sum()), "map": float(known["map"].agatston.sum())}
     intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(KINDS)
-    if familiarity.out_of_range:
-        return CrossFitted(total, intervals, {})
-    for method, kind in KINDS.items():
-        if kind not in fitted.uncertainty or method not in scan.compared.measured:
-            continue
-        errors, score = fitted.uncertainty[kind].total, scan.score(method, change)
-        low, high = errors.interval(scan.amounts(method, change), familiarity.distance)
-        if (high + 1) / (low + 1) <= MAX_RATIO or score < LIMITS[0]:
-            intervals[method] = min(low, score), max(high, score)
+    if not familiarity.out_of_range:
+        for method, kind in KINDS.items():
+            if kind not in fitted.uncertainty or method not in scan.measured:
+                continue
+            score, lesions = totals[method], known[method].amounts(TOTAL)
+            low, high = fitted.uncertainty[kind].total.interval(lesions, familiarity.distance)
+            if (high + 1) / (low + 1) <= MAX_RATIO or score < LIMITS[0]:
+                intervals[method] = min(low, score), max(high, score)
     if intervals["automatic"] is None:
-        return CrossFitted(total, intervals, {})
+        return CrossFitted(totals["automatic"], intervals, {})
     errors = fitted.uncertainty["automatic"].total
-    distribution = errors.distribution(scan.amounts("automatic", change), familiarity.distance)
-    return CrossFitted(total, intervals, dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True)))
+    distribution = errors.distribution(known["automatic"].amounts(TOTAL), familiarity.distance)
+    chances = dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True))
+    return CrossFitted(totals["automatic"], intervals, chances)
 
 
-def _folds(scans: Sequence[_Scan]) -> np.ndarray:
+def _folds(scans: Sequence[ComparedScan]) -> np.ndarray:
     """Fold of each scan, no patient in two. Stratified by the former score, so that no reference moves its scan."""
-    positive = np.array([scan.compared.measured["automatic"] > 0 for scan in scans])
-    return parts_by_patient([scan.compared.patient for scan in scans], positive, FOLDS, seed=None)
+    positive = np.array([scan.measured["automatic"] > 0 for scan in scans])
+    return parts_by_patient([scan.patient for scan in scans], positive, FOLDS, seed=None)
 
 
-def _outside_fold(scans: Sequence[_Scan], fold: np.ndarray, number: int) -> list[_Scan]:
+def _outside_fold(scans: Sequence[ComparedScan], fold: np.ndarray, number: int) -> list[ComparedScan]:
     """Return the scans of all folds but one."""
     return [scan for scan, part in zip(scans, fold, strict=True) if part != number]
 
 
-def _check_enough(scans: Sequence[_Scan]) -> None:
-    patients = len({scan.compared.patient for scan in scans})
+def _check_enough(scans: Sequence[ComparedScan]) -> None:
+    patients = len({scan.patient for scan in scans})
     if patients < MIN_PATIENTS:
         raise TooFewError(
             f"{patients} patients have a reference and an automatic clinical score; a calibration needs "
             f"{MIN_PATIENTS} at least. Scans that an earlier version scored count after scoring with --overwrite."
         )
-    with_calcium = {scan.compared.patient for scan in scans if scan.compared.total >= LIMITS[0]}
-    without = {scan.compared.patient for scan in scans if scan.compared.total < LIMITS[0]}
+    with_calcium = {scan.patient for scan in scans if scan.total >= LIMITS[0]}
+    without = {scan.patient for scan in scans if scan.total < LIMITS[0]}
     if min(len(with_calcium), len(without)) < MIN_OF_EACH:
         raise TooFewError(
             f"A calibration needs {MIN_OF_EACH} patients with coronary calcium and {MIN_OF_EACH} without any."
         )
 
 
-def _why_not_refitted(scans: Sequence[_Scan]) -> str:
+def _why_not_refitted(scans: Sequence[ComparedScan]) -> str:
     """Return the reason why probabilities cannot be fitted; empty if they can."""
-    outlined = [(scan.compared.patient, x.coronary) for scan in scans for x in scan.outlined]
+    outlined = [(scan.patient, x.coronary) for scan in scans for x in _outlined(scan)]
     if not any(coronary for _, coronary in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, meaning in ((True, "coronary calcium"), (False, "something else")):

@@ -10,9 +10,9 @@ from ..evaluation.measures import Comparison, Measure, long_table, mean_differen
 from ..evaluation.parts import METHODS, Cell, Section, Table, count
 from ..statistics.agreement import Statistic, icc, slope
 from ..statistics.patient_folds import CATEGORY_TITLES
-from ..training.evidence import FOLDS
+from ..training.fits import FOLDS, FORMER_SCANS
 from .agreement import LEAST, categories, category_kappa, f1_at
-from .recalibration import FORMER_SCANS, KINDS, MIN_PATIENTS, Recalibration
+from .recalibration import KINDS, MIN_PATIENTS, Recalibration
 
 NAME, TITLE = "calibration", "Calibration on these scans"
 
@@ -52,13 +52,13 @@ def section(result: Recalibration, name: str, base: str) -> Section:
 
 def _agreement(result: Recalibration) -> Table:
     rows = []
-    for scan, former, crossed in zip(result.scans, result.former, result.cross_fitted, strict=True):
-        place = int(categories(np.array([scan.total]))[0])
-        for method, scores, score in (
+    for scan, crossed in zip(result.scans, result.cross_fitted, strict=True):
+        place, former = int(categories(np.array([scan.total]))[0]), scan.candidates and scan.candidates.probabilities
+        for method, probabilities, score in (
             ("before", former, scan.measured["automatic"]),
-            ("after", crossed, crossed.automatic),
+            ("after", crossed.probabilities, crossed.automatic),
         ):
-            probability = [*scores.probabilities.values()][place] if scores.probabilities else math.nan
+            probability = [*probabilities.values()][place] if probabilities else math.nan
             rows.append(value_row(scan, method, score, scan.total, probability=probability))
     table = long_table(rows, ("probability",))
     measures = [Measure(title, statistic, table) for title, statistic in MEASURES.items()]
@@ -86,10 +86,11 @@ def _coverage(result: Recalibration, method: str, place: int | None, after: bool
         place: Index of the reference's category; None for all scans.
         after: True for cross-fitted intervals, False for recorded ones.
     """
-    cases = zip(result.scans, result.former, result.cross_fitted, strict=True)
+    cases = zip(result.scans, result.cross_fitted, strict=True)
     group = [case for case in cases if place is None or categories(np.array([case[0].total])) == place]
-    intervals = [cross.intervals[method] if after else former.intervals.get(method) for _, former, cross in group]
-    limits = [(scan.total, ends) for (scan, *_), ends in zip(group, intervals, strict=True) if ends is not None]
+    recorded = [{} if scan.candidates is None else scan.candidates.intervals for scan, _ in group]
+    intervals = [crossed.intervals[method] for _, crossed in group] if after else [x.get(method) for x in recorded]
+    limits = [(scan.total, ends) for (scan, _), ends in zip(group, intervals, strict=True) if ends]
     held = sum(low <= total <= high for total, (low, high) in limits)
     return held, len(limits), len(group)
 

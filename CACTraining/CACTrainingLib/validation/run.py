@@ -35,7 +35,7 @@ from ..references.manifest import MANIFEST
 from ..references.reference import Reference
 from ..references.registry import read_reference
 from ..statistics.patient_folds import CATEGORY_TITLES
-from . import agreement, before_after, groups, lesions, main_figures, recalibration, recalibration_page
+from . import agreement, before_after, groups, lesions, recalibration, recalibration_page
 from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
 
@@ -139,8 +139,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
         scores = {scan.name: scan.comparator for scan in reference.scans if scan.comparator is not None}
-        raters = main_figures.Raters(compared, scores, reference.layout, np.random.default_rng(settings.seed))
-        figures = main_figures.section(raters, reference.layout)
+        raters = agreement.Raters(compared, scores, reference.layout, np.random.default_rng(settings.seed))
+        figures = agreement.main_section(raters, reference.layout)
         sources = {scan.name: scan for scan in reference.scans}
         paired_parts = () if former is None else (before_after.section(former, compared, settings.seed),)
         parts = (

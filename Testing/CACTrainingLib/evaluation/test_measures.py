@@ -1,10 +1,26 @@
 """Measures of long tables, whose figures are known by hand."""
 
+import re
+from functools import partial
+
 import numpy as np
 import pytest
+from made_experiments import EXPERIMENTS
+from matplotlib.figure import Figure as Drawing
 
+from CACScoringLib.quality.calibration import Limits
+from CACTrainingLib.evaluation.experiment import USES
+from CACTrainingLib.evaluation.figures import (
+    Panel,
+    ScorePairs,
+    bland_altman,
+    panels_of_values,
+    rendered,
+)
 from CACTrainingLib.evaluation.measures import Comparison, Measure, count_table, long_table, mean_value, rates
-from CACTrainingLib.statistics.bootstrap import exact_proportion
+from CACTrainingLib.evaluation.papers import MARGIN, Finding, Quantity, texts_of
+from CACTrainingLib.evaluation.parts import Figure
+from CACTrainingLib.statistics.bootstrap import BootstrapResult, exact_proportion
 
 PATIENTS = [f"p{n}" for n in range(12)]
 
@@ -57,3 +73,78 @@ def test_counts_of_two_classifications():
     )
     assert table.columns == ("First", "Second low", "Second high")
     assert table.rows == (("A", "", ""), ("  low", 1, 1), ("  high", 0, 1))
+
+
+MODEL, SECOND = Quantity("model", "AUC"), Quantity("other", "AUC")
+
+
+def result(value, spread=0.01):
+    values = value + spread * np.random.default_rng(0).standard_normal(201)
+    return BootstrapResult(np.array([value, *values[1:]]), 50, 50)
+
+
+@pytest.mark.parametrize(
+    ("finding", "results", "verdict"),
+    [
+        (Finding("", MODEL, published=0.75), {MODEL: result(0.76)}, "holds"),
+        (Finding("", MODEL, published=0.75), {MODEL: result(0.75 - MARGIN)}, "undecided"),
+        (Finding("", MODEL, published=0.75), {MODEL: result(0.6)}, "does not hold"),
+        (Finding("", MODEL, published=0.75), {MODEL: BootstrapResult(np.full(201, np.nan), 3, 3)}, "undecided"),
+        (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.76), SECOND: result(0.7, 0.02)}, "holds"),
+        (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.7), SECOND: result(0.76, 0.02)}, "does not hold"),
+        (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.7)}, "not tested"),
+        (Finding("", MODEL, least=0.5), {}, "not tested"),
+    ],
+)
+def test_verdicts(finding, results, verdict):
+    assert finding.verdict(finding.estimate(results.get)) == verdict
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_papers_name_models_and_rows_of_the_study(name):
+    """A wrong name would read as a model that was not trained."""
+    kind = EXPERIMENTS[name].kind
+    titles = {title for c in kind.CONFIGURATIONS.values() for title in (c.title, f"{c.title} with age, sex, BMI")}
+    for paper in texts_of(name).papers:
+        tested = [q for finding in paper.findings for q in (finding.quantity, finding.minus) if q is not None]
+        assert {quantity.model for quantity in tested} <= titles
+        for quantity in [*tested, *(figure for figure, _ in paper.figures)]:
+            assert quantity.row in kind.ROWS
+            assert quantity.use in USES
+
+
+LIMITS = Limits(intercept=2.0, slope=0.5, factor=2.0, pairs=30, highest=100.0)
+
+
+def drawn(draw, *arguments, **options):
+    drawing = Drawing(figsize=(7, 4), layout="constrained")
+    draw(drawing, *arguments, **options)
+    return drawing
+
+
+def dots(axis):
+    return np.concatenate([collection.get_offsets() for collection in axis.collections])
+
+
+def curve(line):
+    """Data of a line as plain arrays."""
+    return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+
+
+class TestBlandAltman:
+    def test_dots_and_limits(self):
+        drawing = drawn(bland_altman, [ScorePairs("map", [10, 0], [20, 0], LIMITS)], "mg", 1.0)
+        axis = drawing.axes[0]
+        assert dots(axis).tolist() == [[15, 10], [0, 0]]
+        dashed = [curve(line) for line in axis.lines if line.get_linestyle() == "--"]
+        for sign, (x, y) in zip((-1, 1), dashed, strict=True):
+            np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * x))
+        assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
+
+
+def test_names_with_dollars_are_no_formulas():
+    panel = Panel("a$b$c", ("$x$",), {"map": [1.0]})
+    files = rendered(Figure("drawn", "t", partial(panels_of_values, panels=[panel], y_title="$"), size_inches=(3, 2)))
+    assert set(files) == {"png", "svg"}
+    assert b"<script" not in files["svg"]
+    assert not re.search(rb'href="http', files["svg"])

@@ -1,5 +1,6 @@
 """Fit of one fold on synthetic radiographs, splits, and calibration and fusion of known coefficients."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,13 @@ import pytest
 import torch
 from interruption import interrupted_at
 
+from CACScoringLib.core.errors import ModelError
+from CACScoringLib.models.cards import verify_model
 from CACScoringLib.networks.configs import RadiographNetConfig
+from CACScoringLib.networks.radiograph import RadiographNet
+from CACTrainingLib.cli.main import main
 from CACTrainingLib.radiograph.dataset import NONE, PATIENTS
-from CACTrainingLib.radiograph.fitting import FitSettings, fit, fit_calibration, validation_split
+from CACTrainingLib.radiograph.fitting import FitSettings, fit, fit_calibration, load_pretrained, validation_split
 from CACTrainingLib.radiograph.task import (
     SEVERE_FIRST,
     Pictures,
@@ -107,3 +112,89 @@ def test_known_coefficients_are_recovered():
         [calibration[name] for name in ("logit", "age_years", "male", "bmi_kg_m2")], [0.8, 0.08, 0.6, 0], atol=0.06
     )
     assert abs(calibration["offset"] - (-0.3 - 0.08 * 60)) < 0.4
+
+
+RESNET = RadiographNetConfig(backbone="resnet18", views=("PA", "lateral"), size=32)
+PARTS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+
+
+def as_torchvision(network):
+    """Return a ResNet18's state dict under torchvision's names, with three colours and the last layer."""
+    state = {}
+    for name, tensor in network.backbones[0].state_dict().items():
+        _, part, suffix = name.split(".", 2)
+        state[f"{PARTS[part]}.{suffix}"] = torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+    state["conv1.weight"] = torch.randn(64, 3, 7, 7)
+    state["fc.weight"] = torch.randn(1000, 512)
+    return state
+
+
+@pytest.fixture(scope="module")
+def network():
+    return RadiographNet(RESNET)
+
+
+@pytest.fixture(scope="module")
+def state(network):
+    return as_torchvision(network)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_all_views_begin_with_them(network, state, tmp_path, ending):
+    file = tmp_path / f"weights.{ending}"
+    if ending == "pth":
+        torch.save(state, file)
+    else:
+        from safetensors.torch import save_file
+
+        save_file(state, file)
+    assert len(load_pretrained(network, file)) == 64
+    for backbone in network.backbones:
+        loaded = backbone.state_dict()
+        torch.testing.assert_close(loaded["layers.7.1.conv2.weight"], state["layer4.1.conv2.weight"])
+        torch.testing.assert_close(loaded["layers.1.running_var"], state["bn1.running_var"])
+        # A grey picture gives the same on two inputs as on three colours.
+        torch.testing.assert_close(loaded["layers.0.weight"].sum(1), state["conv1.weight"].sum(1))
+
+
+@pytest.mark.long
+def test_a_file_for_another_network(network, state, tmp_path):
+    torch.save({name: tensor for name, tensor in state.items() if "layer4" not in name}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"no torchvision state dict of resnet18.*layers\.7"):
+        load_pretrained(network, tmp_path / "w.pth")
+
+
+QUICK = {"size": 32, "training": {"loop": {"validate_every": 3}, "batch_size": 4, "finder_steps": 2}}
+
+
+@pytest.fixture(scope="module")
+def folder(write_cases, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("radiographs")
+    write_cases(folder, 16, ("PA",))
+    write_cases(folder / "others", 8, ("PA",), first=100)
+    return folder
+
+
+def train(folder, output, **more):
+    command = ["train", "radiograph", "--data", folder, "--output", output, "--steps=6", "--device=cpu"]
+    return main([*map(str, command), "--settings", json.dumps(QUICK | more)])
+
+
+def test_a_model_is_written(folder, tmp_path):
+    assert train(folder, tmp_path / "tiny", external=str(folder / "others"), curriculum=True) == 0
+    card = verify_model(tmp_path / "tiny.json")
+    assert card.network == "radiograph"
+    assert card.config["views"] == ["PA"]
+    assert card.training.settings["curriculum"]
+    assert "SHA-256" in card.training.data
+    assert "no real radiograph" in card.intended_use
+    assert set(card.calibration) == {f"{kind}_{t}" for kind in ("image", "factors") for t in (0, 100, 400)}
+    assert card.validation["external_n"] == 8
+    assert len(card.validation["external_auc_above_0_95"]) == 2
+    json.dumps(card.validation, allow_nan=False)
+
+
+def test_patients_of_the_data_are_no_external_test(folder, tmp_path, capsys):
+    assert train(folder, tmp_path / "tiny", external=str(folder)) == 3
+    assert "is learned from" in capsys.readouterr().err

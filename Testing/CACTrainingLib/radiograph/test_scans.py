@@ -14,8 +14,7 @@ from CACScoringLib.core import tables
 from CACScoringLib.core.errors import OutputError
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import scans
-from CACTrainingLib.radiograph.cases import SETTINGS, read_case
-from CACTrainingLib.radiograph.folder import SCHEMA
+from CACTrainingLib.radiograph.cases import SCHEMA, SETTINGS, read_case
 from CACTrainingLib.radiograph.scans import list_scans, write_scan_radiographs
 
 SPACING = (8.0, 8.0, 6.0)

@@ -15,12 +15,12 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.errors import ContrastError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.scoring.uncertainty import TOTAL
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.studies import ablation
 from CACTrainingLib.studies.ablation import CONFIGURATIONS, score_configurations
-from CACTrainingLib.studies.records import Value
+from CACTrainingLib.studies.records import scores_of
 from CACTrainingLib.studies.scoring import chest_room, remembering
-from CACTrainingLib.studies.truth import value_of
 
 STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 
@@ -52,10 +52,10 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
     scores = score_configurations([calcified], *cells)[calcified.name]
     ct, networks = read_ct(calcified.ct), known_networks()
     per_mg = 1000 * 1.385
-    assert scores["whole"] == value_of(score_scan(ct, networks=networks).methods["decomposition"], per_mg)
+    assert scores["whole"] == scores_of(score_scan(ct, networks=networks).methods["decomposition"], per_mg)
     unrestricted = score_scan(ct, ScoreSettings(), chest_room(ct), networks=networks).methods["decomposition"]
-    assert scores["no_heart"].mass == pytest.approx(unrestricted.total.pseudo_mass_hu_mm3 / per_mg)
-    assert scores["no_heart"].mass > 2 * scores["whole"].mass, "bones are in it"
+    assert scores["no_heart"][TOTAL][0] == pytest.approx(unrestricted.total.pseudo_mass_hu_mm3 / per_mg)
+    assert scores["no_heart"][TOTAL][0] > 2 * scores["whole"][TOTAL][0], "bones are in it"
     monkeypatch.setattr(ablation, "with_networks", lambda *_: pytest.fail("it is kept"))
     assert score_configurations([calcified], *cells)[calcified.name] == scores
 
@@ -67,9 +67,9 @@ def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
 
     def scored(scans, models, configurations, file, work):
         counts.append((len(scans), len(configurations)))
-        masses = {scan.name: records[scan.name].truth.mass_mg for scan in scans}
+        masses = {scan.name: records[scan.name].truth_mg[TOTAL] for scan in scans}
         values = {name: {c.key: mass if c.classifier else 5.0 for c in configurations} for name, mass in masses.items()}
-        return {name: {key: Value(mass, mass, {}) for key, mass in row.items()} for name, row in values.items()}
+        return {name: {key: {TOTAL: (mass, mass)} for key, mass in row.items()} for name, row in values.items()}
 
     monkeypatch.setattr(ablation, "score_configurations", scored)
     scans = [SimpleNamespace(name=name) for name in records]

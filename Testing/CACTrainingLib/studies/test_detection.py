@@ -2,19 +2,14 @@
 
 import numpy as np
 import pytest
-from study_samples import record, value
+from study_samples import hearts, record, scores_of
 from study_tables import cells as cells_of
 from study_tables import tables_of
 
 from CACTrainingLib.evaluation.parts import METHODS
 from CACTrainingLib.studies import detection, heart
-from CACTrainingLib.studies.records import HeartAgreement, Truth
 
 MAP = METHODS["map"]
-
-
-def truth(mass=0.0, distractors=()):
-    return Truth(mass, {"LAD": mass}, distractors)
 
 
 def sections(records):
@@ -43,9 +38,11 @@ def test_rates_of_scans():
 
 
 def test_false_positives_by_cause_with_an_exact_interval():
-    records = [record(f"h{n}", 1, False, {"map": n % 2}, truth=truth(1.0)) for n in range(4)]
-    records += [record(f"d{n}", 1, False, {"map": 0}, truth=truth(0, ("aortic wall",))) for n in range(10)]
-    records += [record(f"c{n}", 1, False, {"map": n == 0}, truth=truth()) for n in range(10)]
+    records = [record(f"h{n}", 1, False, {"map": n % 2}, truth_mg={"total": 1.0}) for n in range(4)]
+    records += [
+        record(f"d{n}", 1, False, {"map": 0}, truth_mg={"total": 0}, distractors=("aortic wall",)) for n in range(10)
+    ]
+    records += [record(f"c{n}", 1, False, {"map": n == 0}, truth_mg={"total": 0}) for n in range(10)]
     positives = cells(records, "false_positives", MAP)
     hidden, distractor, clean = (positives[title] for title in detection.KINDS.values())
     assert [(c.value, c.n) for c in (hidden, distractor, clean)] == [(0.5, 4), (0, 10), (pytest.approx(0.1), 10)]
@@ -54,7 +51,7 @@ def test_false_positives_by_cause_with_an_exact_interval():
 
 def test_calcium_in_the_wrong_artery_is_missed_and_false():
     """The RCA is visible in both scans; the map assigns it correctly in the first, and to the LCX in the second."""
-    masses = ((1, value({"RCA": 4.0})), (2, value({"LCX": 4.0})))
+    masses = ((1, scores_of({"RCA": 4.0})), (2, scores_of({"LCX": 4.0})))
     records = [record("p", number, True, {"map": mass}, visible_arteries=("RCA",)) for number, mass in masses]
     rows = {title: cells(records, "detection_arteries", title, after=MAP) for title in ("All", "RCA", "LCX")}
     assert rows["RCA"]["Sensitivity"].value == 0.5
@@ -64,7 +61,7 @@ def test_calcium_in_the_wrong_artery_is_missed_and_false():
 
 
 def test_left_main_counts_with_the_descending():
-    records = [record("p", 1, True, {"map": value({"LM": 2.0})}, visible_arteries=("LAD",))]
+    records = [record("p", 1, True, {"map": scores_of({"LM": 2.0})}, visible_arteries=("LAD",))]
     assert cells(records, "detection_arteries", "LM and LAD", after=MAP)["Sensitivity"].value == 1
 
 
@@ -89,7 +86,7 @@ def test_slices_at_the_threshold():
 
 def test_heart_medians_and_quartiles():
     dices = (0.95, 0.9, 0.7, 0.96, 0.94)
-    records = [record(f"p{n}", 1, heart=HeartAgreement(d, 10.0 + n, 1.0 + n / 10)) for n, d in enumerate(dices)]
+    records = [record(f"p{n}", 1, heart=hearts(d, 10.0 + n, 1.0 + n / 10)) for n, d in enumerate(dices)]
     section = heart.sections(records, np.random.default_rng(0))[0]
     dice, hausdorff, surface = section.tables[0].rows
     assert (dice[1].value, dice[2], dice[3], dice[4]) == (0.94, 0.9, 0.95, 0.7)

@@ -94,11 +94,11 @@ def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, re
     table = (results / "cohort.csv").read_text(encoding="utf-8")
     original = digital_results[0][0].ct.parents[2]
     (results / "cohort.csv").write_text(table.replace(str(original), str(pairs)), encoding="utf-8")
-    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 0
+    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth_mg["total"] == 0
     truth = pairs / f"patient_{CLEAN}" / "scan_1" / "truth.json"
     content = {**json.loads(truth.read_text(encoding="utf-8")), "mass_mg": 2.5}
     truth.write_text(json.dumps(content), encoding="utf-8")
-    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth.mass_mg == 2.5
+    assert evaluate(heart(pairs, tmp_path, results)).records[0].truth_mg["total"] == 2.5
 
 
 @pytest.fixture

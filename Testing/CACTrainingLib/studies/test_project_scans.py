@@ -19,8 +19,8 @@ from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.studies import scans as study_scans
+from CACTrainingLib.studies.records import make_record
 from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_reference
-from CACTrainingLib.studies.truth import make_record
 
 HEART = range(*HEART_SLICES.indices(10))
 
@@ -153,7 +153,7 @@ class TestRecords:
         none = dict.fromkeys(calcified[2], False)
         record = self.record(calcified, none, labelled_whole=True)
         assert (record.visible, record.visible_arteries) == (False, ())
-        assert record.values["reader"].mass == 0
+        assert record.values["reader"]["total"][0] == 0
         assert not any(is_visible for is_visible, _ in record.slices)
         assert len(record.slices) > 5
 
@@ -165,7 +165,7 @@ class TestRecords:
         sitk.WriteImage(empty, str(tmp_path / "empty.nii.gz"))
         assert self.record(calcified, calcified[2], lesions=tmp_path / "empty.nii.gz") == record
         seen_none = self.record(calcified, None, lesions=tmp_path / "empty.nii.gz")
-        assert (seen_none.visible, seen_none.values["reader"].mass) == (False, 0)
+        assert (seen_none.visible, seen_none.values["reader"]["total"][0]) == (False, 0)
 
     def test_voxels_below_the_clinical_threshold_do_not_count(self, calcified, tmp_path):
         """A region that covers all of a slice below 130 HU."""
@@ -177,7 +177,7 @@ class TestRecords:
         assert faint.any()
         sitk.WriteImage(Grid.of(regions).image(faint), str(tmp_path / "faint.nii.gz"))
         record = self.record(calcified, None, lesions=tmp_path / "faint.nii.gz")
-        assert record.values["reader"].mass == 0
+        assert record.values["reader"]["total"][0] == 0
         assert record.visible, "the reader says that something is there"
 
 

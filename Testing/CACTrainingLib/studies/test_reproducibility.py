@@ -167,7 +167,10 @@ def test_automatic_scores_have_limits_of_their_own():
 
 def test_patients_with_a_scan_beyond_the_calibration_are_left_out():
     study = records()
-    n = max((n for n, record in enumerate(study) if record.refused is None), key=lambda n: study[n].values["map"].mass)
+    n = max(
+        (n for n, record in enumerate(study) if record.refused is None),
+        key=lambda n: study[n].values["map"]["total"][0],
+    )
     repeatability = repeatability_of(records(changed={n: {"warnings": ("beyond-calibration",)}}))
     in_range = [record for record in study if record.patient != study[n].patient]
     assert repeatability["limits"] == repeatability_of(in_range)["limits"] != repeatability_of(study)["limits"]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from calibrated_cards import calibration_of
@@ -13,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.core.errors import DataError
-from CACScoringLib.core.labels import Artery
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
@@ -26,16 +26,15 @@ from CACTrainingLib.data.datasets import TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import calibration
 from CACTrainingLib.training.calibration import calibration_scans, choose
-from CACTrainingLib.training.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, LesionTable, MeasuredScan
+from CACTrainingLib.training.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, MeasuredScan
 
 
 def table(features, coronary, agatston, beneath=None):
     """Make a table of lesions of the LAD; those of a map lie above dense lesions with the numbers `beneath`."""
-    count, agatston = len(coronary), np.array(agatston, float)
-    features = {name: np.array(values, float) for name, values in features.items()}
-    beneath = np.full(count, -1) if beneath is None else np.array(beneath)
-    artery = np.full(count, int(Artery.LAD))
-    return LesionTable(features, np.array(coronary, bool), agatston, 10 * agatston, artery, beneath)
+    columns = {name: np.array(values, float) for name, values in {**features, "agatston": agatston}.items()}
+    beneath = np.full(len(coronary), -1) if beneath is None else np.array(beneath)
+    artery = np.full(len(coronary), "LAD", object)
+    return pd.DataFrame({**columns, "coronary": np.array(coronary, bool), "artery": artery, "beneath": beneath})
 
 
 def dense(rows):
@@ -53,9 +52,8 @@ def in_map(rows, beneath=None):
 
 def measured(patient, kind, lesions, dense_lesions, clinical):
     """Make a measured scan, not gated, whose only calcium, of `clinical`, is in the LAD."""
-    truth = {"LM": 0.0, "LAD": clinical, "LCX": 0.0, "RCA": 0.0}
-    reader = {artery: {"agatston": x, "mass_mg": x / 5} for artery, x in truth.items()}
-    return MeasuredScan(patient, kind, kind == "coronary", lesions, dense_lesions, reader, None, truth, 1.0, {}, False)
+    reader = {"LM": 0.0, "LAD": clinical, "LCX": 0.0, "RCA": 0.0}
+    return MeasuredScan(patient, kind, kind == "coronary", lesions, dense_lesions, reader, None, {}, False)
 
 
 def cohort(patients=60, seed=0):
@@ -92,7 +90,7 @@ def test_combined_evidence_discriminates_better_than_single_limits():
     assert performance["patients"] == 60
     # The stored weights reproduce the choice.
     weights, limit = fitted["evidence_weights"], 1 - fitted["most_not_coronary"]
-    counted = [coronary_probabilities(scan.lesions.features, weights) >= limit for scan in scans]
+    counted = [coronary_probabilities(scan.lesions[list(MAP_FEATURES)], weights) >= limit for scan in scans]
     assert sum((k != scan.lesions.coronary).sum() for k, scan in zip(counted, scans, strict=True)) <= 2
 
 
@@ -133,7 +131,7 @@ def test_all_kinds_are_needed():
 
 def judged(lesions, scan):
     """Return the probabilities of a scan's dense lesions by the stored calibration."""
-    answers = (1 / (1 + np.exp(-scan.dense.features[name])) for name in (LOGIT, PLACE))
+    answers = (1 / (1 + np.exp(-scan.dense[name].to_numpy())) for name in (LOGIT, PLACE))
     return lesions.probability(*answers, scan.is_gated)
 
 
@@ -145,8 +143,8 @@ def test_dense_lesions_are_classified_by_cross_fitted_and_by_stored_calibration(
     assert performance["recall"] > 0.9
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
     coronary = np.concatenate([scan.dense.coronary for scan in scans])
-    for probabilities in (crossed, [judged(lesions, scan) for scan in scans]):
-        assert ((np.concatenate(probabilities) >= COUNTS_FROM) == coronary).mean() > 0.95
+    for probabilities in (crossed.probability, np.concatenate([judged(lesions, scan) for scan in scans])):
+        assert ((probabilities >= COUNTS_FROM) == coronary).mean() > 0.95
 
 
 def test_network_and_territories_add_to_the_evidence_of_a_dense_lesion():
@@ -163,10 +161,14 @@ def test_network_and_territories_add_to_the_evidence_of_a_dense_lesion():
 
 def rims(scans):
     """Return scans as if gated, in which the network believes more in everything."""
-    features = [{**scan.dense.features, LOGIT: scan.dense.features[LOGIT] + 3} for scan in scans]
     return [
-        replace(scan, patient=f"gated {scan.patient}", is_gated=True, dense=replace(scan.dense, features=changed))
-        for scan, changed in zip(scans, features, strict=True)
+        replace(
+            scan,
+            patient=f"gated {scan.patient}",
+            is_gated=True,
+            dense=scan.dense.assign(**{LOGIT: scan.dense[LOGIT] + 3}),
+        )
+        for scan in scans
     ]
 
 
@@ -186,15 +188,15 @@ def test_few_gated_scans_are_judged_by_the_weights_of_the_others():
     gated_scans = [replace(scan, patient=f"gated {scan.patient}", is_gated=True) for scan in cohort(3, seed=1)]
     lesions, _, crossed = calibration.fit_lesions(cohort() + gated_scans)
     assert (lesions.gated_network, lesions.gated_intercept) == (lesions.network, lesions.intercept)
-    for scan, probabilities in zip(gated_scans, crossed[-3:], strict=True):
-        assert probabilities == pytest.approx(judged(lesions, scan), abs=0.02)
-    assert max(crossed[-1]) > COUNTS_FROM
+    expected = np.concatenate([judged(lesions, scan) for scan in gated_scans])
+    assert crossed.probability[crossed.is_gated].to_numpy() == pytest.approx(expected, abs=0.02)
+    assert max(expected) > COUNTS_FROM
 
 
 def test_lesions_that_the_network_disbelieves_have_no_part_in_the_fit():
     scans = cohort()
     for scan in scans:
-        scan.dense.coronary[:3] = True
+        scan.dense.loc[:2, "coronary"] = True
     expected = calibration.fit_lesions(cohort())[0]
     assert calibration.fit_lesions(scans)[0] == expected
 
@@ -209,7 +211,7 @@ def test_without_dense_lesions_clinical_scores_have_no_calibration():
 def test_dense_lesions_without_an_artery_never_count():
     scans = cohort()
     for scan in scans:
-        scan.dense.artery[:] = int(Artery.UNASSIGNED)
+        scan.dense["artery"] = None
     performance = calibration.fit_lesions(scans)[1]
     assert (performance["precision"], performance["recall"]) == (None, 0.0)
 
@@ -222,13 +224,13 @@ def test_patients_of_a_calibration_are_named_by_ranges():
 
 def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth():
     generator = np.random.default_rng(0)
-    scans, certain = [], []
+    scans = []
     for number in range(200):
         score = 0.0 if number % 2 else float(np.exp(generator.uniform(0, 7)))
         rows = [(0.0, 0.0, True, score * np.exp(0.2 * generator.standard_normal()))] if score else []
         scan = measured(f"p{number}", "coronary", in_map(rows), dense(rows), score)
         scans.append(replace(scan, reference_agatston={a: 2 * x for a, x in scan.reader_agatston.items()}))
-        certain.append(np.ones(len(rows)))
+    certain = pd.concat([scan.dense.assign(scan=n, probability=1.0) for n, scan in enumerate(scans)])
     stored, coverage = calibration.stored_uncertainty(scans, certain, certain)
     counted, count = np.array(list(coverage["automatic"].values())).T
     assert count.sum() == 200

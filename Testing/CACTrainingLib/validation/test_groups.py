@@ -16,8 +16,7 @@ from CACScoringLib.record.scores import Lesion, MethodScore, SumScore
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.reference import ReferenceScan
 from CACTrainingLib.validation import groups
-from CACTrainingLib.validation.agreement import ComparedScans
-from CACTrainingLib.validation.main_figures import Raters
+from CACTrainingLib.validation.agreement import ComparedScans, Raters
 
 
 def scores(agatston):

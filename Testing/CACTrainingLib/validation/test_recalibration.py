@@ -22,11 +22,10 @@ from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.training.score_errors import fitted_errors
+from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
 from CACTrainingLib.validation import recalibration_page, run
-from CACTrainingLib.validation.candidates import Candidate, ScanCandidates
-from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
-from CACTrainingLib.validation.recalibration import FORMER_SCANS, MIN_PATIENTS, check, recalibrate, store
+from CACTrainingLib.validation.comparison import Candidate, ComparedScan, ScanCandidates, compare, jobs_of
+from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)

@@ -8,7 +8,7 @@ from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.core.errors import CTError
 from CACTrainingLib.data.scan_table import TableScan
-from CACTrainingLib.whole_scan.prepared import load, prepare
+from CACTrainingLib.whole_scan.sources import load, prepare
 
 
 @pytest.fixture(autouse=True)

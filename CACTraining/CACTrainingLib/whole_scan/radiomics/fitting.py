@@ -42,7 +42,7 @@ from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE, pseudo_label
 
 from ...data.scan_table import TableScan
 from ...statistics.patient_folds import parts_by_patient
-from ..prepared import load, prepare
+from ..sources import load, prepare
 
 FEATURE_SETS: dict[str, tuple[str, ...]] = {
     "both": (radiomics.HEART, radiomics.CANDIDATE),

@@ -30,8 +30,7 @@ from ...data.scan_table import TableScan
 from ...project.training_scan import read_truth
 from ...training.loop import Outcome, train
 from ...training.settings import LoopSettings
-from ..prepared import load, prepare
-from ..sources import SourceSettings
+from ..sources import SourceSettings, load, prepare
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
 
 KIND = "vessels"

@@ -1,4 +1,9 @@
-"""Task of vessel regression: networks and scales of scores, cross-validated and tested on held-out patients."""
+"""Vessel regression: the study of networks and scales of scores, and the training of a model.
+
+Training data are a table of CTs with a score for each artery (`data.scan_table`). Without a test table, a fifth of the
+patients, the same for every seed, is held out; a fifth of the others validates. The finished model, as scoring loads
+it, is evaluated once on the test patients, and the results are written on its card.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -14,14 +19,31 @@ import pandas as pd
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import VESSEL_OUTPUTS
-from CACScoringLib.networks.vessels import PRESETS
+from CACScoringLib.networks.vessels import PRESETS as SIZES
+from CACScoringLib.networks.vessels import VesselNet
+from CACScoringLib.whole_scan.estimates import NONE_BELOW
+from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
-from ...evaluation.experiment import Cohort, Experiment, ExperimentRun, Fit, Predict, TrainingBudget
-from ...evaluation.measures import Measure, mean_absolute_difference, mean_value, of_classes
-from ...statistics.agreement import kappa, rank_correlation
+from ...evaluation.experiment import Cohort, ExperimentRun, Fit, Predict, TrainingBudget, predicted_rows
+from ...evaluation.measures import Comparison, Measure, mean_absolute_difference, mean_value, of_classes
+from ...statistics.agreement import icc, kappa, rank_correlation
+from ...statistics.bootstrap import BootstrapResult
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
-from ..sources import WholeScanStudySettings, are_digital, cohort_of, factors_title
+from ...training.runs import training_run
+from ...training.settings import RunOptions, facts_of
+from ..sources import (
+    WholeScanStudy,
+    WholeScanStudySettings,
+    are_digital,
+    cohort_of,
+    describe_data,
+    factors_title,
+    kind_of_data,
+    on_controls,
+    warn_of_failures,
+)
 from . import fitting
 
 PER_MILLE = 1000.0
@@ -96,7 +118,7 @@ class VesselConfiguration:
     Attributes:
         kind: Kind of KINDS.
         output: Scale of scores in training, of VESSEL_OUTPUTS.
-        preset: Size of the input, of PRESETS.
+        preset: Size of the input, of SIZES.
     """
 
     kind: str
@@ -116,31 +138,22 @@ class VesselConfiguration:
 
 @dataclass(frozen=True)
 class VesselStudySettings(WholeScanStudySettings):
-    """Settings of the study. preset: preset of PRESETS. Raises CTError."""
+    """Settings of the study. preset: preset of SIZES. Raises CTError."""
 
     preset: str = "compact"
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise CTError(f"There is no preset {self.preset!r}; choose one of {', '.join(PRESETS)}.")
+        if self.preset not in SIZES:
+            raise CTError(f"There is no preset {self.preset!r}; choose one of {', '.join(SIZES)}.")
 
 
 @dataclass(frozen=True)
-class VesselStudy(Experiment):
+class VesselStudy(WholeScanStudy):
     """Task of networks and scales of scores. inputs: prepared scans by `input_key` and name."""
 
     inputs: Mapping[str, Mapping[str, Path]]
 
     NAME: ClassVar[str] = "vessels"
-    PAGE_TITLE: ClassVar[str] = "Coronary calcium scores by vessel regression, without finding lesions"
-    EXPLANATION: ClassVar[str] = (
-        "All networks predict the scores of LM, LAD, LCX and RCA; rank correlation, absolute error and categories are "
-        "of their total. CNN, SE-CNN and ViT are those of Kecoglu. “Voxel sum” is our own: one small network takes "
-        "each slice with its neighbours, and its outputs are summed over the voxels; “supervised” was also trained on "
-        "the location of the calcium of digital patients. “Logarithm” learns the logarithms of the scores. Squared "
-        "errors are of scores divided by the largest score of one artery among the patients that were not held out; "
-        "the published one is of other scans, normalised in an unknown way."
-    )
     SETTINGS: ClassVar = VesselStudySettings
     CONFIGURATIONS: ClassVar = {
         f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in VESSEL_OUTPUTS
@@ -181,10 +194,6 @@ class VesselStudy(Experiment):
         return predict, fit.seconds
 
     @property
-    def is_digital(self) -> bool:
-        return are_digital(self.cohort.scans)
-
-    @property
     def truth(self) -> np.ndarray:
         return np.stack(list(fitting.targets_of(self.cohort.scans).values()))
 
@@ -192,8 +201,7 @@ class VesselStudy(Experiment):
     def reference(self) -> str:
         return f"{factors_title(self.cohort.known_factors)}, logarithm"
 
-    def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        return {"": columns_of(self.truth[rows], values)}
+    columns_of = staticmethod(columns_of)
 
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
         learned = np.setdiff1d(np.arange(len(self.truth)), self.cohort.held_out)
@@ -201,3 +209,108 @@ class VesselStudy(Experiment):
 
     def comparators(self) -> Mapping[str, Fit]:
         return {self.reference: factors_alone(self.cohort, self.truth), "Always the mean": mean_of(self.truth)}
+
+
+INTENDED_USE = (
+    "Estimates the Agatston scores of the coronary arteries directly from a non-contrast chest CT, as a "
+    "whole-scan estimate beside a score of lesions. For research; not a medical device."
+)
+
+VALIDATION_PARTS = 5
+
+
+PRESETS = {
+    f"{prefix}{kind}": fitting.vessel_settings(size, kind)
+    for prefix, size in (("", "compact"), ("paper-", "paper"))
+    for kind in sorted(fitting.TRAINABLE, key=lambda kind: kind != "voxel-sum")
+}
+"""Presets by network, with an input of the paper's size (for a GPU) or a smaller one. voxel-sum is not from the paper;
+with -supervised it is trained on the location of digital patients' calcium too."""
+
+
+def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progress) -> Path:
+    """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
+    scans, test_names, controls = settings.sources.read(options.only_table())
+    config, training = settings.config, settings.training
+    with training_run(options, "vessels", training, {}, progress) as run:
+        with progress.step("scans"):
+            cache = settings.sources.cache or options.folder / "scans"
+            (files, failed), (control_files, failed_controls) = (
+                fitting.prepare_vessels(part, cache, config, options.workers, progress) for part in (scans, controls)
+            )
+            for reasons in (failed, failed_controls):
+                warn_of_failures(reasons, progress)
+            heart_ml = {name: fitting.heart_ml(file) for name, file in files.items()}
+            budget = TrainingBudget(VALIDATION_PARTS, seed=training.loop.seed)
+            cohort = cohort_of(scans, test_names, heart_ml, failed, budget)
+            uses = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
+        with progress.step("training"):
+            learned, validation = (cohort.names(uses[use]) for use in ("training", "validation"))
+            scans_of_fit = (files, fitting.targets_of(cohort.scans), learned, validation)
+            fit = fitting.fit_vessels(*scans_of_fit, settings, options.folder, options.device, progress)
+        with progress.step("model"):
+            data = describe_data(cohort.scans, {use: len(rows) for use, rows in uses.items()})
+            size = "paper" if options.preset.startswith("paper") else "compact"
+            facts = {**facts_of(training), **fit.outcome.facts()}
+
+            def evaluate(model: LoadedModel) -> tuple[dict[str, Any], dict[str, Any]]:
+                network = cast(VesselNet, model.network)
+                errors = {"training": round(fit.training, 6), "validation": round(fit.validation, 6)}
+                test = _evaluate(network, fit.least_certainty, cohort, files, control_files)
+                metrics = {f"{use}_mse_normalised": error for use, error in errors.items()}
+                return {**metrics, "test": test}, {SCALE: fit.largest, CERTAINTY: fit.least_certainty}
+
+            about = (config, size, data, training.loop.seed, facts, INTENDED_USE)
+            return run.write_network(fit.network, *about, evaluate)
+
+
+def _evaluate(
+    network: VesselNet, least_certainty: float, cohort: Cohort, files: Mapping[str, Path], controls: Mapping[str, Path]
+) -> dict[str, object]:
+    """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`.
+
+    Measures are of the scans whose score is stated.
+    """
+    truth = np.stack(list(fitting.targets_of(cohort.scans).values()))
+    scale = float(np.delete(truth, cohort.held_out, 0).max())
+    comparison = Comparison(cohort.patients, {}, np.random.default_rng(0))
+
+    def predict(scans: Mapping[str, Path], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores, and where they are undetermined."""
+        scores = fitting.predictions_of(network, scans, names)
+        uncertain = fitting.certainties_of(network, scans, names) < least_certainty
+        return scores, uncertain & (scores.sum(1) >= NONE_BELOW)
+
+    def results(rows: np.ndarray, predicted: np.ndarray) -> list[BootstrapResult]:
+        scans = [cohort.scans[row] for row in rows]
+        table = predicted_rows(scans, columns_of(truth[rows], predicted))
+        arteries = (
+            predicted_rows(scans, {"truth": truth[rows, n], "value": predicted[:, n]}) for n in range(len(ARTERIES))
+        )
+        measures = [*measures_of(table, scale), *(Measure("ICC", icc, rows_of_artery) for rows_of_artery in arteries)]
+        return [comparison.result(measure, "model") for measure in measures]
+
+    predicted, undetermined = predict(files, cohort.names(cohort.held_out))
+    rows = cohort.held_out[~undetermined]
+    rank, _, squared_error, kappa, *by_artery = results(rows, predicted[~undetermined])
+    by_factors = factors_alone(cohort, truth)(cohort.training(0))
+    free = ~truth[cohort.held_out].any(1)
+    called = (predicted.sum(1) >= 1) & ~undetermined
+    test: dict[str, object] = {
+        "patients": len({cohort.patients[row] for row in cohort.held_out}),
+        "scans": len(cohort.held_out),
+        "undetermined": int(undetermined.sum()),
+        "without_calcium": {
+            "scans": int(free.sum()),
+            "called_coronary": int(called[free].sum()),
+            "undetermined": int(undetermined[free].sum()),
+        },
+        "data": kind_of_data([cohort.scans[row] for row in cohort.held_out]),
+        "rank_correlation": rank.estimate.as_json(),
+        "rank_correlation_age_and_heart_size": results(rows, by_factors(rows))[0].estimate.as_json(),
+        "mse_normalised": round(float(squared_error.values[0]) / PER_MILLE, 6),
+        "kappa_categories": kappa.estimate.as_json(),
+        "icc": {artery: r.estimate.as_json() for artery, r in zip(ARTERIES, by_artery, strict=True)},
+    }
+    totals, uncertain = predict(controls, list(controls))
+    return {**test, **on_controls((totals.sum(1) >= NONE_BELOW) & ~uncertain)}

@@ -29,7 +29,7 @@ from CACScoringLib.whole_scan.vessels import normalise, to_agatston
 from ...data.augmentation import cut_box
 from ...training.loop import Task
 from ...training.settings import LoopSettings
-from ..prepared import load
+from ..sources import load
 
 IN_MEMORY_BYTES = 3_000_000_000
 """Limit of volumes in memory, in half precision; further ones are read for every batch."""

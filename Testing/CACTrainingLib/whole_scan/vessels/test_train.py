@@ -16,7 +16,7 @@ from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
 from CACTrainingLib.whole_scan.sources import SourceSettings
 from CACTrainingLib.whole_scan.vessels import fitting
-from CACTrainingLib.whole_scan.vessels import train as train_vessels
+from CACTrainingLib.whole_scan.vessels import study as train_vessels
 from CACTrainingLib.whole_scan.vessels.task import VesselTraining
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, logit
 
 from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, ScoreErrors
-from CACTrainingLib.training.score_errors import SPREADS, fitted_errors, penalised_logistic
+from CACTrainingLib.training.fits import SPREADS, fitted_errors, penalised_logistic
 
 
 def patients(count, seed, spread=0.2):
