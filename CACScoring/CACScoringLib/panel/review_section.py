@@ -234,7 +234,7 @@ class ReviewSection(Section):
         elif self._review is None or unseen:
             text = ""
         elif count:
-            text = _("All candidates looked at. Is the score right? Confirm it (key A).")
+            text = _("All candidates looked at. Confirm the score? (key A)")
         else:
             text = _("There are no candidates. Look through the heart before you confirm the score (key A).")
         say(ui.totalLabel, text)
