@@ -272,7 +272,7 @@ def make_a_radiograph(driver: Driver, camera: Camera) -> None:
     assert happens(lambda: not section._preparing.isRunning)
     ui.drrLayoutButton.click()
     for angle in range(0, 50, 5):
-        ui.drrAngleSlider.setValue(angle)
+        ui.drrAngleDegreesBox.setValue(angle)
         slicer.app.processEvents()
     assert happens(lambda: not (section._drawTimer.active or section._drawing.isRunning))
     camera.panel("12-radiograph", driver)

@@ -65,7 +65,9 @@ ESTIMATORS = {
 ROLES = {
     **SCORING,
     **ESTIMATORS,
-    RADIOGRAPH: Role(configs.RadiographNetConfig, "radiograph.RadiographNet", "Calcium on chest radiographs"),
+    RADIOGRAPH: Role(
+        configs.RadiographNetConfig, "radiograph.RadiographNet", "Calcium on chest radiographs", "radiographModel"
+    ),
     "discriminator": Role(configs.DiscriminatorConfig, "van_velzen.PatchDiscriminator", "Real or synthetic slices"),
     "super_resolution": Role(
         configs.SliceSuperResolutionConfig, "van_velzen.SliceSuperResolution", "Thin slices from thick ones"

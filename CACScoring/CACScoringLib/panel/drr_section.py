@@ -17,7 +17,7 @@ from .job import ButtonJob, Job, JobError, Steps, inThread
 from .lifecycle import Section
 from .parameters import DRR, CACScoringParameterNode, RadiographSource
 from .scan_facts import problemOf
-from .widgets import addRows, dataOf, fillBox, settingsOf, singleShot
+from .widgets import dataOf, fillBox, singleShot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     import vtk
 
     from ..drr.pictures import ReducedScan
-    from ..drr.settings import DrrSettings
     from ..mrml.drr_nodes import StandNodes
     from ..review.scene import SceneReview
+
+_POSE = ("angle_degrees", "tilt_degrees")
+"""Settings that stand above the others."""
 
 DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
@@ -37,8 +39,6 @@ class DrrSection(Section):
     """Widgets of the radiograph of the CT."""
 
     def __init__(self, ui) -> None:
-        from ..drr.settings import DrrSettings
-
         self._ui = ui
         self._preparing, self._drawing = Job(), Job()
         cancelled = _("Cancelled. The scene was not changed.")
@@ -51,7 +51,8 @@ class DrrSection(Section):
         self._skin: vtk.vtkPolyData | None = None
         self._scanKey: tuple[Any, ...] | None = None
         self._drawnKey: tuple[Any, ...] | None = None
-        addRows(ui, ui.drrAdvancedBox.layout(), 0, DrrSettings, DRR)
+        DRR.addRows(ui, ui.drrForm.layout(), 1, *_POSE)
+        DRR.addRows(ui, ui.drrAdvancedBox.layout(), 0, *(field for field in DRR.fields if field not in _POSE))
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
@@ -92,7 +93,7 @@ class DrrSection(Section):
         if state is None or not self._isInSight():
             self._hide()
             return
-        settings = drrSettings(state)
+        settings = DRR.values(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
@@ -157,7 +158,7 @@ class DrrSection(Section):
         """Return the settings that the preview depends on."""
         state = self._state
         opacity = state.drrOpacity if state.drrCalcium else 0.0
-        return drrSettings(state), opacity, state.drrHeart, id(self._scan)
+        return DRR.values(state), opacity, state.drrHeart, id(self._scan)
 
     def _draw(self) -> None:
         """Begin to draw the preview; the next one follows the one that is being drawn."""
@@ -215,7 +216,7 @@ class DrrSection(Section):
         from ..mrml.drr_nodes import add_radiograph
 
         state, task = self._state, self.task
-        settings, volume = drrSettings(state), state.inputVolume
+        settings, volume = DRR.values(state), state.inputVolume
         task.show(_("Preparing …"), 0.0)
         yield 0
         image, calcium, heart = self._images(volume)
@@ -231,7 +232,7 @@ class DrrSection(Section):
         state = self._state
         if state is not None:
             state.radiographVolume = node
-            if not (state.radiographFile or state.radiographLateral):
+            if not (state.radiographPa or state.radiographLateral):
                 state.radiographSource = RadiographSource.VOLUME  # the radiograph to score next
             if self._isInSight():  # the user may have gone on to a review
                 self._show(node)
@@ -295,15 +296,8 @@ class DrrSection(Section):
         if self._state is None or not view:
             return
         state = self._state
-        state.drrTilt = 0.0
-        state.drrAngle, state.drrMirrored = VIEWS[view]
-
-
-def drrSettings(state: CACScoringParameterNode) -> DrrSettings:
-    """Return the panel's settings of the radiograph."""
-    from ..drr.settings import DrrSettings
-
-    return DrrSettings(state.drrAngle, state.drrTilt, **settingsOf(state, DrrSettings, DRR))
+        state.drrTiltDegrees = 0.0
+        state.drrAngleDegrees, state.drrMirrored = VIEWS[view]
 
 
 def _views() -> list[tuple[str, str]]:

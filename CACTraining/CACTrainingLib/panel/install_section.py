@@ -15,9 +15,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.input_section import MODEL_PARAMETERS
 from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
+from CACScoringLib.panel.parameters import MODELS
 from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox, say
 
 from ..project.project import Project
@@ -222,10 +222,10 @@ def _scoringState():
 
 def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
     """Select a model in CAC Scoring, the bundled one if empty; with `insteadOf` only if that one is selected."""
-    if network not in MODEL_PARAMETERS or not hasattr(slicer.modules, "cacscoring"):
+    if network not in MODELS or not hasattr(slicer.modules, "cacscoring"):
         return
     state = _scoringState()
-    parameter = MODEL_PARAMETERS[network]
+    parameter = MODELS[network]
     if insteadOf is None or getattr(state, parameter) == insteadOf:
         setattr(state, parameter, name)
 

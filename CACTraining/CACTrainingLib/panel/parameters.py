@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
 
-from slicer.parameterNodeWrapper import Minimum, parameterNodeWrapper
+from slicer.parameterNodeWrapper import parameterNodeWrapper
 
+from CACScoringLib.panel.forms import Form, declaredBy
 from CACScoringLib.panel.parameters import Choice, Device
+
+from ..training.settings import LoopSettings
 
 
 class Task(Enum):
@@ -63,9 +65,13 @@ class Use(Choice):
     TRAINING = "training", "Training"
 
 
+LOOP = Form(LoopSettings, "train")
+"""Settings of a training's loop; 0 leaves that of the preset."""
+
+
 @parameterNodeWrapper
-class CACTrainingParameterNode:
-    """State of the training panel.
+class CACTrainingParameterNode(declaredBy(LOOP)):  # type: ignore[misc]
+    """State of the training panel. Its base holds the settings of `LOOP`.
 
     Attributes:
         projectFolder: Open project; empty for none.
@@ -82,9 +88,6 @@ class CACTrainingParameterNode:
         trainDevice: Device of trainings and studies.
         trainStart: Path of a card or name of a model to start from; empty for random weights.
         trainName: Name of the new model; empty for a default.
-        trainMinutes: Time limit in minutes; 0 for none.
-        trainSteps: Number of steps; 0 for the preset's.
-        trainPatience: Validations without improvement before training stops; 0 for the preset's.
         trainAnnotator: Annotator whose labels are used; empty for all.
         trainFolder: Folder of further data; empty for none.
         shownRun: Name of the selected training.
@@ -109,9 +112,7 @@ class CACTrainingParameterNode:
     trainDevice: Device = Device.AUTO
     trainStart: str = ""
     trainName: str = ""
-    trainMinutes: Annotated[float, Minimum(0)] = 0.0
-    trainSteps: Annotated[int, Minimum(0)] = 0
-    trainPatience: Annotated[int, Minimum(0)] = 10
+    trainPatience = 10
     trainAnnotator: str = ""
     trainFolder: str = ""
     shownRun: str = ""

@@ -27,7 +27,7 @@ class TestCohort:
         return line(event="scan", index=index, state=state, **{**facts, **more})
 
     def test_the_table_fills_during_the_run(self, cohort, tmp_path):
-        cohort.state.minimumPixels, cohort.state.calibration, cohort.state.allowContrast = 3, 0.05, True
+        cohort.state.minimumPixels, cohort.state.calibrationMgPerMm3Hu, cohort.state.allowContrast = 3, 0.05, True
         cohort.ui.cohortButton.click()
         worker = cohort.cohort
         assert worker.arguments[2:] == [

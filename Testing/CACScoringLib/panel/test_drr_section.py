@@ -71,7 +71,7 @@ class TestPreview:
     def test_follows_the_slider(self, page):
         before, detector = detector_picture(page).copy(), slicer.util.getNode("Radiograph detector")
         assert np.allclose(detector.GetPolyData().GetCenter()[1] - page.drr._scan.isocentre_mm[1] * -1, 200)
-        page.ui.drrAngleSlider.setValue(90)
+        page.ui.drrAngleDegreesBox.setValue(90)
         wait_for_picture(page)
         assert detector_picture(page).shape != before.shape or (detector_picture(page) != before).any()
         assert np.allclose(detector.GetPolyData().GetCenter()[0] - page.drr._scan.isocentre_mm[0] * -1, -200)
