@@ -152,7 +152,7 @@ def test_a_series(driver, camera, tmp_path, monkeypatch):
     written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac").iterdir()}
     assert {"lesions.csv", "lesions.nii.gz", "map_lesions.nii.gz", "report.html", "scores.json"} <= written
     driver.ui.dicomButton.click()
-    job = driver.widget.dicom.task.job
+    job = driver.widget.dicom.job
     assert happens(lambda: not job.isRunning)
     written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac-dicom").iterdir()}
     assert {"segmentation.dcm", "measurements.dcm", "report.pdf.dcm"} <= written, driver.ui.dicomLabel.text

@@ -13,8 +13,8 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 from . import radiograph_views
-from .job import ButtonJob, Job, JobError, Steps, inThread
-from .lifecycle import Section
+from .job import BackgroundJob, JobError, Steps, inThread
+from .lifecycle import PanelSection
 from .parameters import DRR, CACScoringParameterNode, RadiographSource
 from .scan_facts import problemOf
 from .widgets import dataOf, fillBox, singleShot
@@ -35,15 +35,15 @@ DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
 
 
-class DrrSection(Section):
+class DrrSection(PanelSection):
     """Widgets of the radiograph of the CT."""
 
     def __init__(self, ui) -> None:
         self._ui = ui
-        self._preparing, self._drawing = Job(), Job()
+        self._preparing, self._drawing = BackgroundJob(), BackgroundJob()
         cancelled = _("Cancelled. The scene was not changed.")
-        parts = ui.drrMakeButton, ui.drrStatusLabel, ui.drrBar
-        self.task = ButtonJob(Job(), parts, cancelled, self._make, self.update)
+        parts = ui.drrStatusLabel, ui.drrBar, ui.drrMakeButton
+        self.job = BackgroundJob(*parts, self._make, cancelled, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
@@ -79,7 +79,7 @@ class DrrSection(Section):
         self._forgetScan()
 
     def cancel(self) -> None:
-        for job in (self._preparing, self._drawing, self.task.job):
+        for job in (self._preparing, self._drawing, self.job):
             job.cancel()
 
     def _forgetScan(self) -> None:
@@ -98,7 +98,7 @@ class DrrSection(Section):
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
         ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
-        self.task.update(not problem)
+        self.job.update(not problem)
         if problem:
             self._forgetScan()
         if problem or ui.drrButton.collapsed:
@@ -151,7 +151,7 @@ class DrrSection(Section):
     def _onPrepared(self, _nothing: None, reason: str) -> None:
         if reason:
             text = _("The preview still shows the table: {error}").format(error=reason)
-            self.task.say(reason if self._scan is None else text)
+            self.job.say(reason if self._scan is None else text)
         self.update()
 
     def _pictureKey(self) -> tuple[Any, ...]:
@@ -188,13 +188,13 @@ class DrrSection(Section):
             picture = yield from inThread(project)
         except ProjectionError as error:
             self._drawnKey = key
-            self.task.say(str(error))
+            self.job.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
             return
         self._drawnKey = key
         if self._ui.drrPreviewLabel.text:
-            self.task.say("")  # clear an earlier error
+            self.job.say("")  # clear an earlier error
         self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._skin)
@@ -215,13 +215,13 @@ class DrrSection(Section):
         from ..drr.pictures import make_radiograph
         from ..mrml.drr_nodes import add_radiograph
 
-        state, task = self._state, self.task
+        state, job = self._state, self.job
         settings, volume = DRR.values(state), state.inputVolume
-        task.show(_("Preparing …"), 0.0)
+        job.show(_("Preparing …"), 0.0)
         yield 0
         image, calcium, heart = self._images(volume)
         calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
-        picture = yield from task.job.call(make_radiograph, settings, image, calcium, heart, onProgress=task.show)
+        picture = yield from job.call(make_radiograph, settings, image, calcium, heart)
         if not slicer.mrmlScene.IsNodePresent(volume):
             raise JobError(_("The CT was closed meanwhile."))
         node = add_radiograph(slicer.mrmlScene, picture, volume, settings.title(), settings.view() or "other")

@@ -42,7 +42,7 @@ class Form:
         return {field.name: field.default for field in dataclasses.fields(self.kind)}
 
     @cached_property
-    def _types(self) -> dict[str, type]:
+    def _types(self) -> dict[str, Any]:
         """Types of the parameters by field."""
         hints, types = get_type_hints(self.kind), {}
         for field, row in self._rows.items():

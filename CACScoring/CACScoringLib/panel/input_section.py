@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from ..core.errors import CTError
 from ..networks.roles import ESTIMATORS, SCORING
 from .lesions_choice import LesionsChoice
-from .lifecycle import Section
+from .lifecycle import PanelSection
 from .model_boxes import ModelBoxes
 from .packages import (
     CLINICAL_REQUIREMENTS,
@@ -62,7 +62,7 @@ def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
     return RADIOMICS_REQUIREMENTS if "radiomics" in estimators else TORCH_REQUIREMENTS
 
 
-class InputSection(Section):
+class InputSection(PanelSection):
     """Widgets of the input, and the parameters that `connectGui` cannot connect.
 
     Attributes:

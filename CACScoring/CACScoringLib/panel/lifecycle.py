@@ -37,7 +37,7 @@ class Signal:
             slot(*arguments)
 
 
-class Section:
+class PanelSection:
     """Part of a panel: a group of widgets and their behaviour."""
 
     _state = None
@@ -94,7 +94,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     library: str
     pages: Mapping[str, str]
     logic = None
-    sections: tuple[Section, ...] = ()
+    sections: tuple[PanelSection, ...] = ()
     _parameterNode = None
     _parameterNodeGuiTag = None
 

@@ -14,7 +14,7 @@ from .widgets import fillBox
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
-    from .lifecycle import Section
+    from .lifecycle import PanelSection
 
 
 class ModelBoxes:
@@ -25,7 +25,7 @@ class ModelBoxes:
         counts: Numbers of models by network.
     """
 
-    def __init__(self, section: Section, ui, networks: Sequence[str]) -> None:
+    def __init__(self, section: PanelSection, ui, networks: Sequence[str]) -> None:
         self._networks = networks
         self.boxes = {MODELS[network]: getattr(ui, f"{MODELS[network]}Box") for network in networks}
         self.counts = dict.fromkeys(networks, 0)

@@ -22,12 +22,12 @@ from ..record.rules import ScoringRules, ScoringSwitches
 from .forms import Form, declaredBy
 
 
-class Choice(str, Enum):
+class LabelledChoice(str, Enum):
     """A choice with the text that boxes show, translated on display. Scenes store the member's name."""
 
     text: str
 
-    def __new__(cls, value: str, text: str = "") -> Choice:
+    def __new__(cls, value: str, text: str = "") -> LabelledChoice:
         member = str.__new__(cls, value)
         member._value_, member.text = value, text
         return member
@@ -36,14 +36,14 @@ class Choice(str, Enum):
         return _(self.text)
 
 
-class Method(Choice):
+class Method(LabelledChoice):
     """Scoring methods to run."""
 
     BOTH = "both", "Clinical rule and calcium map"
     CLINICAL_RULE = "threshold", "Clinical rule alone (no networks)"
 
 
-class Device(Choice):
+class Device(LabelledChoice):
     """Device that the networks run on."""
 
     AUTO = "auto", "Automatic"
@@ -61,14 +61,14 @@ class Connectivity(IntEnum):
         return _("{count} neighbours").format(count=self.value)
 
 
-class RadiographSource(Choice):
+class RadiographSource(LabelledChoice):
     """Source of the radiograph to score."""
 
     FILE = "file", "A file"
     VOLUME = "volume", "A radiograph of a CT"
 
 
-class Sex(Choice):
+class Sex(LabelledChoice):
     """A patient's sex; values as in DICOM (0010,0040)."""
 
     UNKNOWN = "", "unknown"

@@ -17,15 +17,15 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError
 from . import radiograph_views, table_widgets, widgets
-from .job import ButtonJob, Job, Steps, temporaryFolder
-from .lifecycle import Section
+from .job import BackgroundJob, Steps, temporaryFolder
+from .lifecycle import PanelSection
 from .model_boxes import ModelBoxes
 from .parameters import PATIENT, CACScoringParameterNode, RadiographSource, Sex
 
 NETWORK = "radiograph"
 
 
-class RadiographSection(Section):
+class RadiographSection(PanelSection):
     """Widgets that score a radiograph."""
 
     def __init__(self, ui) -> None:
@@ -33,8 +33,8 @@ class RadiographSection(Section):
 
         self._ui = ui
         cancelled = _("Cancelled. The scene was not changed.")
-        parts = ui.radiographScoreButton, ui.radiographStatusLabel, ui.radiographBar
-        self.task = ButtonJob(Job(), parts, cancelled, self._score, self.update)
+        parts = ui.radiographStatusLabel, ui.radiographBar, ui.radiographScoreButton
+        self.job = BackgroundJob(*parts, self._score, cancelled, self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
         self._isPending = False
@@ -62,7 +62,7 @@ class RadiographSection(Section):
             reason = self._models.list()
             if not self._models.counts[NETWORK]:
                 text = _("No network for radiographs is installed. Install one in CAC Training, page Evaluate.")
-                self.task.say(reason or text)
+                self.job.say(reason or text)
 
     def closeScene(self) -> None:
         self.cancel()
@@ -70,7 +70,7 @@ class RadiographSection(Section):
         self._showRecord()
 
     def cancel(self) -> None:
-        self.task.job.cancel()
+        self.job.cancel()
         self._inSight.stop()
         self._removeOutput()
 
@@ -93,7 +93,7 @@ class RadiographSection(Section):
         for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
             widget.setVisible(not fromFile)
         hasInput = state.radiographPa or state.radiographLateral if fromFile else state.radiographVolume is not None
-        self.task.update(bool(hasInput and self._models.counts[NETWORK]))
+        self.job.update(bool(hasInput and self._models.counts[NETWORK]))
         if state.radiographResult is not self._record:
             self._record = state.radiographResult
             self._showRecord()
@@ -138,7 +138,7 @@ class RadiographSection(Section):
             return reason
         self._removeOutput()
         self._output = tempfile.TemporaryDirectory(prefix="cac-radiograph-", ignore_cleanup_errors=True)
-        self.task.show(_("Preparing …"), 0.0)
+        self.job.show(_("Preparing …"), 0.0)
         state, output = self._state, self._report.parent
         is_file = state.radiographSource == RadiographSource.FILE
         source = None if is_file else state.radiographVolume
@@ -148,7 +148,7 @@ class RadiographSection(Section):
             model = ["--model", state.radiographModel] if state.radiographModel else []
             command = ["score", "--settings", json.dumps({"radiograph": inputs}), *model]
             command += ["--device", state.device.value, "--output", str(output)]
-            yield from self.task.job.run(command, self.task.show)
+            yield from self.job.run(command)
         if source is not None and not slicer.mrmlScene.IsNodePresent(source):
             source = None
         record = add_scored(slicer.mrmlScene, output, name, source)
@@ -208,7 +208,7 @@ class RadiographSection(Section):
         try:
             return document_of(self._record)
         except CTError as error:
-            self.task.say(str(error))
+            self.job.say(str(error))
             return None
 
     def _showNumbers(self, document: dict[str, Any] | None) -> None:

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from ..core.errors import CTError, OutputError
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery
 from . import table_widgets, widgets
-from .lifecycle import Section, Signal
+from .lifecycle import PanelSection, Signal
 
 if TYPE_CHECKING:
     from ..record.scores import NonCoronaryScore
@@ -30,7 +30,7 @@ _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Inter
 """Short titles of columns for a narrow panel, by the full title."""
 
 
-class ResultSection(Section):
+class ResultSection(PanelSection):
     """Shows the results of a review.
 
     Attributes:

@@ -10,12 +10,12 @@ from enum import Enum
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 from CACScoringLib.panel.forms import Form, declaredBy
-from CACScoringLib.panel.parameters import Choice, Device
+from CACScoringLib.panel.parameters import Device, LabelledChoice
 
 from ..training.settings import LoopSettings
 
 
-class Task(Enum):
+class AnnotationTask(Enum):
     """Annotation task."""
 
     SLICES = "slices"
@@ -23,14 +23,14 @@ class Task(Enum):
     HEART = "heart"
 
 
-class Order(Choice):
+class Order(LabelledChoice):
     """Order of the work list. Values are those of `work_list`."""
 
     ADDED = "added", "As added"
     UNCERTAIN = "uncertain", "Least certain first"
 
 
-class Network(Choice):
+class Network(LabelledChoice):
     """Network to train. Values are those of the command line."""
 
     TERRITORIES = "territories", "Heart and territories"
@@ -39,7 +39,7 @@ class Network(Choice):
     LESIONS = "lesions", "Lesions"
 
 
-class TrainMethod(Choice):
+class TrainMethod(LabelledChoice):
     """Training method of the calcium map. Values are those of the command line."""
 
     SUPERVISED = "supervised", "From known calcium maps (supervised)"
@@ -47,7 +47,7 @@ class TrainMethod(Choice):
     CYCLEGAN = "cyclegan", "From slice labels, with discriminators (CycleGAN)"
 
 
-class Preset(Choice):
+class Preset(LabelledChoice):
     """Preset of a training. Values are those of the command line."""
 
     COMPACT = "compact", "Compact"
@@ -57,7 +57,7 @@ class Preset(Choice):
     REAL_HEARTS = "real-hearts", "Outlined hearts and digital patients"
 
 
-class Use(Choice):
+class Use(LabelledChoice):
     """Use of the scans that a study takes. Values are those of the project."""
 
     TEST = "test", "Test"
@@ -101,7 +101,7 @@ class CACTrainingParameterNode(declaredBy(LOOP)):  # type: ignore[misc]
     projectFolder: str = ""
     annotator: str = ""
     scanId: str = ""
-    task: Task = Task.SLICES
+    task: AnnotationTask = AnnotationTask.SLICES
     order: Order = Order.ADDED
     blind: bool = False
     showSuggestion: bool = False

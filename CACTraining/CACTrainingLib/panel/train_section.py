@@ -12,8 +12,8 @@ import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.job import Event, Job
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.job import BackgroundJob, Event
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
@@ -21,7 +21,7 @@ from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
 from ..project.annotations import annotators
 from ..project.project import Project
 from .findings import findingLines
-from .packages import TRAINING_REQUIREMENTS
+from .packages import LIBRARY, TRAINING_REQUIREMENTS
 from .parameters import LOOP, Network, Preset
 from .runs_section import RunsSection
 from .training_options import (
@@ -44,11 +44,11 @@ CHECK_MILLISECONDS = 300
 _MAX_FINDINGS = 6
 
 
-class TrainSection(Section):
+class TrainSection(PanelSection):
     """The training page; its job checks the project."""
 
-    def __init__(self, ui, job: Job) -> None:
-        self.job, self.ui = job, ui
+    def __init__(self, ui) -> None:
+        self.job, self.ui = BackgroundJob(library=LIBRARY), ui
         LOOP.addRows(ui, ui.trainMoreBox.layout(), 1)
         self._project: Project | None = None
         self._findings: list[Event] | None = None

@@ -16,7 +16,7 @@ from CACScoringLib.run import RunSettings
 class TestCohort:
     @pytest.fixture
     def cohort(self, driver, tmp_path):
-        driver.cohort = driver.widget.cohort.task.job.process = type(driver.process)()
+        driver.cohort = driver.widget.cohort.job.process = type(driver.process)()
         driver.ui.cohortFolderEdit.setCurrentPath(str(tmp_path))
         driver.ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "out"))
         return driver

@@ -25,7 +25,7 @@ def pictures() -> list[str]:
 def page(driver):
     """The driver with the page of radiographs in sight."""
     driver.drr = driver.widget.drr
-    driver.worker = driver.drr.task.job.process = InThisProcess(waits=True)
+    driver.worker = driver.drr.job.process = InThisProcess(waits=True)
     driver.ui.drrPixelsBox.setValue(64)
     driver.ui.pages.setCurrentIndex(DRR_PAGE)
     wait_for_picture(driver)
@@ -46,7 +46,7 @@ def begin(page) -> None:
 def finish(page) -> None:
     """Let the worker make the radiograph, and wait for it in the scene."""
     page.worker.run()
-    assert eventually(lambda: slicer.app.processEvents() or not page.drr.task.isRunning)
+    assert eventually(lambda: slicer.app.processEvents() or not page.drr.job.isRunning)
 
 
 def detector_picture(page) -> np.ndarray:

@@ -23,7 +23,7 @@ def jobs(panel):
 def record(jobs):
     """A job on a scripted process, and what it has reported."""
     record = SimpleNamespace(process=ScriptedProcess(), progress=[], ends=[], events=[])
-    record.job = jobs.Job()
+    record.job = jobs.BackgroundJob()
     record.job.process = record.process
     record.on_end = lambda result, reason: record.ends.append(reason or result)
     record.begin = lambda steps: record.job.start(steps, record.on_end)

@@ -67,7 +67,7 @@ def page(open_panel, volume, monkeypatch, tmp_path):
     )
     driver = open_panel()
     driver.section = driver.widget.radiograph
-    driver.worker = driver.section.task.job.process = RadiographProcess()
+    driver.worker = driver.section.job.process = RadiographProcess()
     driver.ui.drrButton.collapsed = True
     driver.ui.pages.setCurrentIndex(RADIOGRAPH_PAGE)
     driver.ui.radiographPaBox.setCurrentPath(str(tmp_path / "chest.png"))

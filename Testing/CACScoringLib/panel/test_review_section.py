@@ -223,7 +223,7 @@ class TestSuggestedSites:
     def test_columns_of_features_are_shown_from_the_headers_menu(self, by_territory):
         import qt
 
-        from CACScoringLib.panel.lesion_table import LesionTable
+        from CACScoringLib.panel.lesion_table import LesionTableView
 
         table = by_territory.ui.lesionTable
 
@@ -239,7 +239,7 @@ class TestSuggestedSites:
         actions["Median HU"].trigger()
         actions["Number of slices"].trigger()
         assert titles() == [*before, "Median HU", "Slice count"]
-        assert LesionTable(qt.QTableWidget()).features == ["median_hu", "slices"], "the choice is remembered"
+        assert LesionTableView(qt.QTableWidget()).features == ["median_hu", "slices"], "the choice is remembered"
         rows = {row["Slices"]: row for row in by_territory.lesions()}
         nearest_mm = round(float(np.linalg.norm((9, 24, 42))), 1)
         assert [rows["12–13"][title] for title in ("Slice count", "Median HU", "Nearest mm")] == [2, 350, nearest_mm]

@@ -25,6 +25,7 @@ def test_a_scene_opens_unchanged(driver, tmp_path):
     assert driver.review is None
     assert driver.lesions() == []
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    assert driver.review is None, "it is read and shown in steps after the import"
     driver.settle()
     assert driver.ui.inputSelector.currentNode().GetName() == "chest"
     assert driver.ui.minimumPixelsBox.value == 2

@@ -168,7 +168,7 @@ class TestInstall:
     @pytest.fixture
     def section(self, driver, project):
         usable("mine", project.models_folder)
-        driver.widget.evaluate.job.process = InThisProcess()
+        driver.widget.evaluate.install.job.process = InThisProcess()
         look_again(driver)
         return driver.widget.evaluate
 
@@ -179,7 +179,7 @@ class TestInstall:
     def press(self, section, name: str) -> str:
         """Press a button; return the message at its end."""
         getattr(section.ui, f"{name}Button").click()
-        while section.job.isRunning:
+        while section.install.job.isRunning:
             slicer.app.processEvents()
         return section.ui.installLabel.text
 
@@ -187,7 +187,7 @@ class TestInstall:
     def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
         card = untrained("decomposition", "map", project.models_folder)
         untrained("slices", "own", models)
-        driver.process = section.job.process = ScriptedProcess()
+        driver.process = section.install.job.process = ScriptedProcess()
         section.update()
         assert not section.ui.calibrateButton.visible  # of slices
         choose(section.ui.installModelBox, "map")

@@ -147,7 +147,7 @@ class TestOpening:
         box = annotating.ui.proposalModelBox
         box.setCurrentIndex(box.findData("slices-compact"))
         assert annotating.state.proposalModel == "slices-compact"
-        process = annotating.widget.annotate.prepare.task.job.process = InThisProcess(waits=True)
+        process = annotating.widget.annotate.prepare.job.process = InThisProcess(waits=True)
         annotating.ui.prepareButton.click()
         assert process.arguments[process.arguments.index("--model") + 1] == str(folder / "slices-compact.json")
         assert "--overwrite" in process.arguments
