@@ -72,7 +72,10 @@ class Form:
             elif issubclass(kind, Enum):
                 default = next(choice for choice in kind if choice.value == (default or ""))
             elif kind is not bool:
-                hint, default = Annotated[kind, WithinRange(*row.limits)], kind(row.limits[0] if row.unset else default)
+                hint, default = (
+                    Annotated[kind, WithinRange(*map(kind, row.limits))],
+                    kind(row.limits[0] if row.unset else default),
+                )
             declared[self.parameterOf(field)] = hint, default
         return declared
 

@@ -74,7 +74,8 @@ class InputSection(PanelSection):
         self.lesions = LesionsChoice(ui)
         self._problem = ""
         self._factsKey: tuple[Any, ...] | None = ()
-        self._models = ModelBoxes(self, ui, [name for name in (*SCORING, *ESTIMATORS) if name in MODELS])
+        form, networks = ui.advancedBox.layout(), [name for name in (*SCORING, *ESTIMATORS) if name in MODELS]
+        self._models = ModelBoxes(self, ui, form, 0, networks)
         for selector in (ui.inputSelector, ui.heartSelector):
             selector.setMRMLScene(slicer.mrmlScene)
         for box in slicer.util.findChildren(ui.heartSelector, className="qMRMLNodeComboBox"):
@@ -82,7 +83,6 @@ class InputSection(PanelSection):
         ui.heartSelector.currentNodeChanged.connect(self._heartChosen)
         ui.heartSelector.currentSegmentChanged.connect(self._heartChosen)
         ui.defaultsButton.clicked.connect(self._setPublishedRules)
-        form = ui.advancedBox.layout()
         for declared in (RULES, SWITCHES):  # above the last button
             declared.addRows(ui, form, form.rowCount() - 1)
 

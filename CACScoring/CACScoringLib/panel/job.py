@@ -133,7 +133,7 @@ class BackgroundJob:
         self.cancel()
         self.process.kill()
 
-    def update(self, ready: bool = False) -> None:
+    def update(self, ready: bool) -> None:
         """Show the state. ready: True if the button can start its work."""
         if self._button is not None:
             self._button.setText(_("Cancel") if self.isRunning else self._title)
@@ -223,18 +223,12 @@ class BackgroundJob:
             text = _("The worker ended with code {code}. {words}").format(code=ends[0], words=words)
             raise JobError(self._reason or text.strip())
 
-    def call(
-        self,
-        function: Callable[..., T],
-        *arguments: object,
-        onProgress: Callable[[str, float], object] | None = None,
-    ) -> Steps[T]:
+    def call(self, function: Callable[..., T], *arguments: object) -> Steps[T]:
         """Call a function of a library in the background and return its result.
 
         Args:
             function: Function of a module; takes the arguments, then a `Progress`. All need to be fit for pickling.
             *arguments: The function's arguments.
-            onProgress: As of `run`.
 
         Raises:
             JobError: The function raised CTError, OutputError or OSError, or could not be called.
@@ -244,7 +238,7 @@ class BackgroundJob:
         with temporaryFolder() as name:
             folder = Path(name)
             yield from inThread(lambda: background.write_call(folder, function, arguments))
-            yield from self.run([name], onProgress, module="panel.background")
+            yield from self.run([name], module="panel.background")
             return (yield from inThread(lambda: background.read_result(folder)))
 
     def _step(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import qt
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from ..networks.roles import ESTIMATORS
+from ..networks.roles import ESTIMATORS, ROLES
 from .parameters import MODELS
 from .widgets import fillBox
 
@@ -18,20 +19,26 @@ if TYPE_CHECKING:
 
 
 class ModelBoxes:
-    """A combo box for each of some networks, named `<parameter>Box`, whose first choice is the default.
+    """A row with a combo box for each of some networks, named `<parameter>Box`, whose first choice is the default.
 
     Attributes:
         boxes: The boxes by parameter.
         counts: Numbers of models by network.
     """
 
-    def __init__(self, section: PanelSection, ui, networks: Sequence[str]) -> None:
+    def __init__(self, section: PanelSection, ui, layout, first: int, networks: Sequence[str]) -> None:
+        """Add the rows to a QFormLayout. first: number of the first new row."""
         self._networks = networks
-        self.boxes = {MODELS[network]: getattr(ui, f"{MODELS[network]}Box") for network in networks}
+        self.boxes = {MODELS[network]: qt.QComboBox() for network in networks}
         self.counts = dict.fromkeys(networks, 0)
         self._choices: dict[str, list[tuple[str, str]]] = {}
         self._defaults: dict[str, str | None] = {}
-        for parameter, box in self.boxes.items():
+        for number, (network, (parameter, box)) in enumerate(zip(networks, self.boxes.items(), strict=True), first):
+            box.setToolTip(_(ROLES[network].task))
+            box.setObjectName(f"{parameter}Box")
+            box.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+            setattr(ui, box.objectName, box)
+            layout.insertRow(number, qt.QLabel(f"{_(ROLES[network].title)}:"), box)
             section.bind(box, parameter)
 
     def list(self) -> str:

@@ -42,7 +42,7 @@ class RadiographSection(PanelSection):
         self._filledFrom = ""
         PATIENT.addRows(ui, ui.radiographForm.layout(), 1, "pa", "lateral")
         PATIENT.addRows(ui, ui.radiographForm.layout(), 4, "age_years", "sex", "bmi_kg_m2")
-        self._models = ModelBoxes(self, ui, [NETWORK])
+        self._models = ModelBoxes(self, ui, ui.radiographForm.layout(), 7, [NETWORK])
         for edit in (ui.radiographPaBox, ui.radiographLateralBox):
             widgets.watchPath(edit, self._pathsChanged, edit.filters)
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)

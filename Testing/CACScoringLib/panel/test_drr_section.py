@@ -76,10 +76,6 @@ class TestPreview:
         assert detector_picture(page).shape != before.shape or (detector_picture(page) != before).any()
         assert np.allclose(detector.GetPolyData().GetCenter()[0] - page.drr._scan.isocentre_mm[0] * -1, -200)
 
-    def test_the_table_is_removed_in_steps(self, page):
-        assert eventually(lambda: slicer.app.processEvents() or page.drr._scan is not page.drr._withTable)
-        wait_for_picture(page)
-
     def test_a_ct_under_a_transform_is_refused(self, page, volume):
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         volume.SetAndObserveTransformNodeID(transform.GetID())
@@ -142,15 +138,6 @@ class TestRadiograph:
         finish(page)
         assert page.state.radiographVolume.GetNodeReference(CALCIUM_ROLE) is None
         assert page.state.radiographVolume.GetNodeReference(HEART_ROLE) is None
-
-    def test_cancel(self, page):
-        nodes = slicer.mrmlScene.GetNumberOfNodes()
-        begin(page)
-        page.ui.drrMakeButton.click()
-        assert page.worker.killed
-        assert "Cancelled" in page.ui.drrStatusLabel.text
-        assert page.ui.drrMakeButton.text == "Make radiograph"
-        assert slicer.mrmlScene.GetNumberOfNodes() == nodes
 
 
 @pytest.mark.main_window

@@ -115,15 +115,6 @@ class TestCommand:
         record.run()
         return record
 
-    def test_commands_report_their_progress(self, record):
-        assert record.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
-
-    def test_progress_is_the_fraction_of_all_steps(self, record):
-        record.process.say(line(event="counted", done=1, count=4))
-        record.process.say(line(event="step", step="reading", index=1, count=2))
-        record.process.say(line(event="counted", done=1, count=2))
-        assert record.progress == [("", 0.25), ("Step 2 of 2: reading …", 0.5), ("Step 2 of 2: reading …", 0.75)]
-
     def test_warnings_are_those_of_the_last_command(self, record):
         record.process.say(line(event="warning", code="thick", message="Thick slices."))
         assert [event["code"] for event in record.job.warnings] == ["thick"]
