@@ -77,7 +77,7 @@ ROLES = {
         "radiograph.RadiographNet",
         "Calcium on chest radiographs",
         "radiographModel",
-        title="Network",
+        title="Radiograph network",
     ),
     "discriminator": Role(configs.DiscriminatorConfig, "van_velzen.PatchDiscriminator", "Real or synthetic slices"),
     "super_resolution": Role(

@@ -120,6 +120,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.layout.addWidget(label)
             return
         panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
+        self.layout.setContentsMargins(0, 0, 0, 0)  # a small screen has no pixels to spare
         self.layout.addWidget(panel)
         tabs = slicer.util.childWidgetVariables(panel)
         for tab, file in self.pages.items():
