@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,7 +29,7 @@ from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.drr_section import DrrSection
 from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
-from CACScoringLib.panel.job import LIBRARY, showIn
+from CACScoringLib.panel.job import LIBRARY
 from CACScoringLib.panel.packages import (
     CLINICAL_REQUIREMENTS,
     DICOM_REQUIREMENTS,
@@ -106,7 +107,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.radiograph = RadiographSection(self.ui)
         self.sections = (self.input, self.review, self.result, self.dicom, self.cohort, self.readings)
         self.sections += (self.drr, self.radiograph)
-        self.scorer.progressed.connect(showIn(self.ui.statusLabel, self.ui.progressBar))
+        self.scorer.job.showIn(self.ui.statusLabel, self.ui.progressBar)
         self.scorer.finished.connect(self._onFinished)
         self.review.numbersChanged.connect(self.result.update)
         self.review.numbersChanged.connect(self.readings.numbersChanged)
@@ -118,8 +119,13 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = singleShot(0, self._showViews)
+        self._readingImported, self._showingImported = (
+            singleShot(0, self._readImported),
+            singleShot(0, self._showImported),
+        )
+        # Added before the panel's own observer of this event, which would show all in one step.
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._onImported)
         self.ui.pages.currentChanged.connect(lambda *_args: self._viewsArePending and self._showingViews.start())
-        self.ui.progressBar.setVisible(False)
         self.ui.scoreButton.clicked.connect(self.onScoreButton)
         self._showResult(None)
 
@@ -137,6 +143,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def onSceneStartClose(self, caller, event) -> None:
         self.scorer.cancel()
+        for timer in (self._readingImported, self._showingImported):
+            timer.stop()
         super().onSceneStartClose(caller, event)
         self._showResult(None)
         self._reviews = ()
@@ -161,6 +169,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def onParametersChanged(self, caller=None, event=None) -> None:
         if slicer.mrmlScene.IsImporting():
             return  # nodes arrive in steps; all are shown when the import has ended
+        if self._readingImported.active or self._showingImported.active:
+            return
         state = self._parameterNode
         changes = (self._watched, state.inputVolume), (self._record, state.result)
         is_other = any(None not in (before, now) and before is not now for before, now in changes)
@@ -177,6 +187,23 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.dicom.update()
         self.cohort.update()
         self.readings.updateParameters()
+
+    def _onImported(self, caller, event) -> None:
+        """Read an imported result and show it, in steps between which Slicer stays responsive."""
+        if self.parent.isEntered:
+            self._readingImported.start()
+
+    def _readImported(self) -> None:
+        state = self._parameterNode
+        if state is not None and state.result is not None and state.result is not self._record:
+            with suppress(CTError):  # shown in the next step
+                self._newReview = self._reviewOf(state.result)
+        self._showingImported.start()
+
+    def _showImported(self) -> None:
+        if self._parameterNode is not None:
+            self.onParametersChanged()
+        self._newReview = None
 
     def _matchInputAndResult(self) -> None:
         """Choose the CT of a newly chosen result, or the last result of a newly chosen CT."""
@@ -198,7 +225,6 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.radiograph.update()
         self.ui.scoreButton.setText(_("Cancel") if running else _("Score"))
         self.ui.scoreButton.setEnabled(running or self.input.canBeScored)
-        self.ui.progressBar.setVisible(running)
 
     def _watch(self, volume: vtkMRMLScalarVolumeNode | None) -> None:
         """Observe the volume's image and attributes, which may be set after it was chosen, and its transform."""

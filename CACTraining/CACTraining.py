@@ -20,16 +20,14 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 from CACScoringLib.panel import lifecycle
-from CACScoringLib.panel.job import Job
 from CACTrainingLib.panel.annotate_section import AnnotateSection
 from CACTrainingLib.panel.labelling import Labelling
+from CACTrainingLib.panel.packages import LIBRARY
 from CACTrainingLib.panel.parameters import CACTrainingParameterNode
 from CACTrainingLib.panel.project_section import ProjectSection
 
 if TYPE_CHECKING:
     from CACTrainingLib.project.project import Project
-
-LIBRARY = "CACTrainingLib"
 
 
 class CACTraining(ScriptedLoadableModule):
@@ -60,10 +58,12 @@ class CACTrainingWidget(lifecycle.PanelWidget):
         from CACTrainingLib.panel.train_section import TrainSection
 
         self.logic = CACTrainingLogic()
-        self.project = ProjectSection(self.ui, Job(library=LIBRARY), self._projectOpened)
-        self.annotate = AnnotateSection(self.ui, Job(library=LIBRARY), Job(library=LIBRARY))
-        self.train = TrainSection(self.ui, Job(library=LIBRARY))
-        self.evaluate = EvaluateSection(self.ui, Job(library=LIBRARY))
+        self.project = ProjectSection(self.ui, self._projectOpened)
+        self.annotate, self.train, self.evaluate = (
+            AnnotateSection(self.ui),
+            TrainSection(self.ui),
+            EvaluateSection(self.ui),
+        )
         self.sections = (self.project, self.annotate, self.train, self.evaluate)
         self.ui.pages.currentChanged.connect(self._pageChosen)
 

@@ -151,7 +151,7 @@ def install_score_and_roll_back(driver, camera: Camera) -> None:
     ui.installModelBox.setCurrentIndex(ui.installModelBox.findData(str(driver.project.models_folder / f"{MODEL}.json")))
     slicer.app.processEvents()
     ui.installButton.click()
-    assert happens(lambda: not section.job.isRunning)
+    assert happens(lambda: not section.install.job.isRunning)
     assert find_model(NETWORK, MODEL).origin == "user", ui.installLabel.text
     camera.panel("42-installed", driver)
     scan = next(scan for scan in driver.project.scans if scan.use == "test")
@@ -163,6 +163,6 @@ def install_score_and_roll_back(driver, camera: Camera) -> None:
     slicer.util.selectModule("CACTraining")
     driver.tab("evaluate")
     ui.rollBackButton.click()
-    assert happens(lambda: not section.job.isRunning)
+    assert happens(lambda: not section.install.job.isRunning)
     camera.panel("44-rolled-back", driver)
     assert scoring.state.mapModel == ""

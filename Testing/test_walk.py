@@ -152,7 +152,7 @@ def test_a_series(driver, camera, tmp_path, monkeypatch):
     written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac").iterdir()}
     assert {"lesions.csv", "lesions.nii.gz", "map_lesions.nii.gz", "report.html", "scores.json"} <= written
     driver.ui.dicomButton.click()
-    job = driver.widget.dicom.task.job
+    job = driver.widget.dicom.job
     assert happens(lambda: not job.isRunning)
     written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac-dicom").iterdir()}
     assert {"segmentation.dcm", "measurements.dcm", "report.pdf.dcm"} <= written, driver.ui.dicomLabel.text
@@ -272,7 +272,7 @@ def make_a_radiograph(driver: Driver, camera: Camera) -> None:
     assert happens(lambda: not section._preparing.isRunning)
     ui.drrLayoutButton.click()
     for angle in range(0, 50, 5):
-        ui.drrAngleSlider.setValue(angle)
+        ui.drrAngleDegreesBox.setValue(angle)
         slicer.app.processEvents()
     assert happens(lambda: not (section._drawTimer.active or section._drawing.isRunning))
     camera.panel("12-radiograph", driver)

@@ -65,7 +65,7 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SamplePatient:
     """A digital patient to try the software on.
 
     Attributes:
@@ -96,7 +96,7 @@ class ScanInput:
         name: Name of the scan in results; None for the name of its file.
     """
 
-    ct: Path | Callable[[], Sample]
+    ct: Path | Callable[[], SamplePatient]
     series: str | None = None
     heart: Path | None = None
     lesions: Path | None = None
@@ -168,7 +168,7 @@ def read_and_score(
         name = models.site[0].name
         raise CTError(f"Under the site file of {name} a reader confirms a score in cac review, which keeps a journal.")
     with progress.step("reading"):
-        sample: Sample | None = None
+        sample: SamplePatient | None = None
         if isinstance(scan_input.ct, Path):
             scan = read_ct(scan_input.ct, scan_input.series)
         else:
@@ -290,7 +290,7 @@ def lesion_warnings(status: str, name: str = "") -> Sequence[ScanWarning]:
 
 
 def _calibration(
-    scan_input: ScanInput, settings: ScoreSettings, scan: CTScan, sample: Sample | None
+    scan_input: ScanInput, settings: ScoreSettings, scan: CTScan, sample: SamplePatient | None
 ) -> tuple[MassCalibration | None, tuple[ScanWarning, ...]]:
     """Return the mass calibration of an insert or of the sample, None without either; and warnings."""
     if scan_input.calibration_insert:

@@ -21,7 +21,7 @@ from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
-from CACScoringLib.run import RunSettings, Sample, ScanInput, read_lesions, run_scan
+from CACScoringLib.run import RunSettings, SamplePatient, ScanInput, read_lesions, run_scan
 
 MASSES = {Artery.LAD: 12.0}
 
@@ -44,7 +44,7 @@ def labels(image, artery):
 
 def sample():
     image = panel_results.chest_image()
-    return Sample(scan_from_image(image, Acquisition("NRRD")), labels(image, Artery.LAD), 0.5, MASSES)
+    return SamplePatient(scan_from_image(image, Acquisition("NRRD")), labels(image, Artery.LAD), 0.5, MASSES)
 
 
 def run(scan_input, folder, settings=None, models=None, progress=None):

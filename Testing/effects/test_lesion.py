@@ -48,14 +48,6 @@ class TestLesion:
         assert effect.statusLabel.text.startswith("Moved to LAD from aortic valve and root: 16.0 mm³, peak 300 HU.")
         assert "Left: RCA 32.0 mm³." in effect.statusLabel.text
 
-    def test_unlabelled_calcium_stops_at_a_site(self, desk):
-        desk.give("LCX", (slice(7, 9), slice(20, 23), slice(16, 18)))
-        effect = desk.use("CAC Lesion")
-        desk.editor.setCurrentSegmentID("RCA")
-        desk.click((7, 21, 14))
-        assert desk.counts() == {"LCX": 12, "RCA": 12}
-        assert "Left: LCX 24.0 mm³." in effect.statusLabel.text
-
     def test_a_labelled_lesion_is_added_unchanged(self, desk):
         """Click on a lesion outside the heart, beside an unlabelled device above 130 HU."""
         listed = (slice(7, 8), slice(35, 37), slice(14, 16))

@@ -76,7 +76,7 @@ class TrainingDriver:
             self.processes = {name: InThisProcess() for name in ("project", "annotate", "prepare")}
             self.widget.project.job.process = self.processes["project"]
             self.widget.annotate.job.process = self.processes["annotate"]
-            self.widget.annotate.prepare.task.job.process = self.processes["prepare"]
+            self.widget.annotate.prepare.job.process = self.processes["prepare"]
 
     @property
     def state(self):
@@ -106,7 +106,7 @@ class TrainingDriver:
     def wait(self, seconds: float = 300) -> None:
         """Wait until no command of the project or for opening runs, and its results are shown."""
         annotate = self.widget.annotate
-        busy = (self.widget.project.job, annotate.job, annotate.prepare.task.job)
+        busy = (self.widget.project.job, annotate.job, annotate.prepare.job)
         done = eventually(lambda: slicer.app.processEvents() or not any(job.isRunning for job in busy), seconds)
         if not done:
             raise TimeoutError(f"A command is still at work after {seconds:g} s")

@@ -30,7 +30,7 @@ from .options import add_progress_argument, on_cluster
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12
 
-    from ..run import Sample
+    from ..run import SamplePatient
 
 PACKAGE = "slicer-cac"
 
@@ -149,7 +149,7 @@ def make_parser() -> tuple[CommandParser, argparse._SubParsersAction[CommandPars
 
 
 def add_commands(
-    commands: argparse._SubParsersAction[CommandParser], make_sample: Callable[[], Sample] | None = None
+    commands: argparse._SubParsersAction[CommandParser], make_sample: Callable[[], SamplePatient] | None = None
 ) -> None:
     """Add scoring's commands to a parser.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from ..models.inference import choose_device
 from ..models.site import read_site
 from ..networks.configs import STANDARD_MM
 from ..networks.roles import RADIOGRAPH
+from ..radiograph.settings import RadiographInput
 from ..record.provenance import provenance_of
 from .options import ScoreOptions, from_file
 
@@ -33,32 +34,6 @@ FOR_A_CT = (
     *("allow_unusual", "threshold_only", "whole_scan"),
 )
 """Options of `cac score` that a radiograph does not take."""
-
-
-@dataclass(frozen=True)
-class RadiographInput:
-    """Radiographs and clinical factors of a patient: section "radiograph" of the settings.
-
-    The clinical factors are used only if all three are known; None takes age and sex from DICOM.
-
-    Attributes:
-        pa: File of the posteroanterior view.
-        lateral: File of the lateral view.
-        age_years: Age in years.
-        sex: "F" or "M".
-        bmi_kg_m2: Body mass index in kg/m².
-    """
-
-    pa: Path | None = None
-    lateral: Path | None = None
-    age_years: float | None = None
-    sex: str | None = None
-    bmi_kg_m2: float | None = None
-
-    @property
-    def pictures(self) -> dict[str, Path]:
-        """Files by view."""
-        return {view: path for view, path in (("PA", self.pa), ("lateral", self.lateral)) if path is not None}
 
 
 def radiograph_input(options: ScoreOptions) -> RadiographInput:

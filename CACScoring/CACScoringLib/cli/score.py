@@ -28,7 +28,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..run import RunSettings, Sample
+    from ..run import RunSettings, SamplePatient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class SampleOptions(ScoreOptions):
     sample: bool = option(False, "score a digital patient with known calcium mass; needs no CT")
 
 
-def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], Sample] | None = None) -> None:
+def add_arguments(parser: argparse.ArgumentParser, make_sample: Callable[[], SamplePatient] | None = None) -> None:
     """Declare the command's options.
 
     make_sample: makes the patient of `score --sample`; without it there is no such option.
@@ -70,7 +70,7 @@ def _extras(options: ScoreOptions) -> tuple[str, ...]:
     return (*(("scene",) if settings.scene else ()), *dicom, *extras_of_networks(options))
 
 
-def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sample] | None = None) -> None:
+def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], SamplePatient] | None = None) -> None:
     """Score a CT or a radiograph and print its scores. Raises CTError, OutputError."""
     if _is_of_radiograph(options):
         from . import radiograph

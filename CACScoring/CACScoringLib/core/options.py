@@ -36,7 +36,7 @@ class Row:
         unit: Unit of a number.
         step: Step of a number's arrows.
         limits: Lowest and highest number.
-        is_choice: True if the values are chosen from a list.
+        is_slider: True for a number with a slider.
     """
 
     label: str
@@ -46,7 +46,7 @@ class Row:
     unit: str = ""
     step: float = 1.0
     limits: tuple[float, float] = (0.0, 1e9)
-    is_choice: bool = False
+    is_slider: bool = False
 
 
 def option(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> Any:

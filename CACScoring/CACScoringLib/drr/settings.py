@@ -32,8 +32,27 @@ class DrrSettings:
         parallel: Parallel rays instead of a cone beam.
     """
 
-    angle_degrees: float = 0.0
-    tilt_degrees: float = 0.0
+    angle_degrees: float = option(
+        0.0,
+        row=Row(
+            "Angle:",
+            "The detector turns about the long axis of the body: it is at the chest for 0, at the patient's left for "
+            "90, at the back for 180.",
+            unit="°",
+            limits=(-180, 180),
+            is_slider=True,
+        ),
+    )
+    tilt_degrees: float = option(
+        0.0,
+        row=Row(
+            "Tilt:",
+            "The detector is tilted towards the head by this angle.",
+            unit="°",
+            limits=(-45, 45),
+            is_slider=True,
+        ),
+    )
     mirrored: bool = option(
         False,
         row=Row(

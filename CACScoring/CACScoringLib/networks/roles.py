@@ -23,7 +23,7 @@ class Role:
         task: What it finds, as bundles state it.
         parameter: Parameter of the panel that names its model; empty if there is none.
         is_optional: True for a network without which scans are scored too.
-        title: Name in reports, of a network for whole-scan estimates.
+        title: Name in reports and panels.
         extras: Extras that it needs beside the base.
     """
 
@@ -41,9 +41,16 @@ _TERRITORIES = "Segmentation of the heart, and of the territories of its arterie
 _SLICES = "Detection of CT slices with visible coronary calcium"
 
 SCORING = {
-    "territories": Role(configs.TerritoryNetConfig, "territories.TerritoryNet", _TERRITORIES, "heartModel", True),
-    "slices": Role(configs.SliceClassifierConfig, "van_velzen.SliceClassifier", _SLICES, "slicesModel"),
-    "decomposition": Role(configs.GeneratorConfig, "van_velzen.Generator", _MAP, "mapModel"),
+    "territories": Role(
+        configs.TerritoryNetConfig,
+        "territories.TerritoryNet",
+        _TERRITORIES,
+        "heartModel",
+        True,
+        "Heart and territories",
+    ),
+    "slices": Role(configs.SliceClassifierConfig, "van_velzen.SliceClassifier", _SLICES, "slicesModel", title="Slices"),
+    "decomposition": Role(configs.GeneratorConfig, "van_velzen.Generator", _MAP, "mapModel", title="Calcium map"),
     "lesions": Role(configs.LesionNetConfig, "lesions.LesionNet", "Naming of calcified lesions on CT", "", True),
 }
 """Networks that score a scan, by name; processors run them in OpenVINO."""
@@ -65,7 +72,13 @@ ESTIMATORS = {
 ROLES = {
     **SCORING,
     **ESTIMATORS,
-    RADIOGRAPH: Role(configs.RadiographNetConfig, "radiograph.RadiographNet", "Calcium on chest radiographs"),
+    RADIOGRAPH: Role(
+        configs.RadiographNetConfig,
+        "radiograph.RadiographNet",
+        "Calcium on chest radiographs",
+        "radiographModel",
+        title="Radiograph network",
+    ),
     "discriminator": Role(configs.DiscriminatorConfig, "van_velzen.PatchDiscriminator", "Real or synthetic slices"),
     "super_resolution": Role(
         configs.SliceSuperResolutionConfig, "van_velzen.SliceSuperResolution", "Thin slices from thick ones"

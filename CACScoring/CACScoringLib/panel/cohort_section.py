@@ -11,8 +11,8 @@ from slicer.i18n import tr as _
 
 from . import table_widgets, widgets
 from .input_section import argumentsOf, scoringRequirements
-from .job import ButtonJob, Event, Job, Steps
-from .lifecycle import Section, Signal
+from .job import BackgroundJob, Event, Steps
+from .lifecycle import PanelSection, Signal
 from .packages import COHORT_REQUIREMENTS, ensurePackages
 from .parameters import Method
 
@@ -31,7 +31,7 @@ _SCANS_FOR_ESTIMATE = 3
 _FINISHED_STATES = ("done", "skipped", "failed")
 
 
-class CohortSection(Section):
+class CohortSection(PanelSection):
     """Page of cohorts.
 
     Attributes:
@@ -41,8 +41,8 @@ class CohortSection(Section):
     def __init__(self, ui) -> None:
         self._ui = ui
         cancelled = _("Cancelled. Finished scans are kept; start again to continue.")
-        parts = ui.cohortButton, ui.cohortStatusLabel, ui.cohortBar
-        self.task = ButtonJob(Job(), parts, cancelled, self._score, self.update)
+        parts = ui.cohortStatusLabel, ui.cohortBar, ui.cohortButton
+        self.job = BackgroundJob(*parts, self._score, cancelled, self.update)
         self.scanChosen = Signal()
         self._scans: list[Event] = []
         self._startTime: float | None = None
@@ -61,7 +61,7 @@ class CohortSection(Section):
         state, ui = self._state, self._ui
         if state is None:
             return
-        running = self.task.isRunning
+        running = self.job.isRunning
         for edit, path in ((ui.cohortFolderEdit, state.cohortFolder), (ui.cohortOutputEdit, state.cohortOutput)):
             widgets.showPath(edit, path)
             edit.setEnabled(not running)
@@ -72,14 +72,14 @@ class CohortSection(Section):
         ui.cohortSettingsLabel.setText(
             _("Method, models, device and rules are those of the first page: {method}.").format(method=networks)
         )
-        self.task.update(bool(state.cohortFolder and state.cohortOutput))
+        self.job.update(bool(state.cohortFolder and state.cohortOutput))
         ui.cohortBar.setVisible(True)
         scan = self._selected()
         ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
         widgets.say(ui.cohortNoteLabel, "" if scan is None else _noteOf(scan))
 
     def cancel(self) -> None:
-        self.task.job.cancel()
+        self.job.cancel()
 
     def _score(self) -> Steps[str]:
         state, table, output = self._state, self._ui.cohortTable, self._state.cohortOutput
@@ -89,11 +89,11 @@ class CohortSection(Section):
         self._scans, self._startTime, self._initialCount = [], None, 0
         table.setRowCount(0)
         table.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
-        self.task.show(_("Looking for scans …"), 0.0)
+        self.job.show(_("Looking for scans …"), 0.0)
         command = ["cohort", state.cohortFolder, "--output", output, *argumentsOf(state)]
         if state.cohortCluster:
             command += ["--cluster", state.cohortCluster]
-        yield from self.task.job.run(command, self._onProgress, self._onEvent)
+        yield from self.job.run(command, self._onProgress, self._onEvent)
         self._ui.cohortBar.setValue(1000)
         failed = sum(scan["state"] == "failed" for scan in self._scans)
         text = _("Scans done: {count}, failed: {failed}. The table of all scans is in {folder}.")
@@ -101,13 +101,13 @@ class CohortSection(Section):
 
     def _onProgress(self, text: str, fraction: float) -> None:
         if text and not self._scans:
-            self.task.say(text)
+            self.job.say(text)
 
     def _onEvent(self, event: Event) -> None:
         if event["event"] == "scan":
             self._show(event)
         elif event["event"] == "warning":
-            self.task.say(event["message"])
+            self.job.say(event["message"])
 
     def _show(self, scan: Event) -> None:
         table, row = self._ui.cohortTable, scan["index"]
@@ -123,7 +123,7 @@ class CohortSection(Section):
         self._ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
         if scan["state"] == "running" and self._startTime is None:
             self._startTime, self._initialCount = time.monotonic(), finished_count
-        self.task.say(self._progressText(finished_count))
+        self.job.say(self._progressText(finished_count))
         self.update()
 
     def _progressText(self, finished_count: int) -> str:

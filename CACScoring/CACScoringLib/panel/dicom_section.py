@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 from . import dicom_database, widgets
-from .job import ButtonJob, Job, Steps
-from .lifecycle import Section, Signal
+from .job import BackgroundJob, Steps
+from .lifecycle import PanelSection, Signal
 from .packages import DICOM_REQUIREMENTS, ensurePackages
 
 if TYPE_CHECKING:
     from ..review.scene import SceneReview
 
 
-class DicomSection(Section):
+class DicomSection(PanelSection):
     """Widgets of the DICOM export.
 
     Attributes:
@@ -30,25 +30,25 @@ class DicomSection(Section):
         self.added = Signal()
         self._review: SceneReview | None = None
         cancelled = _("Cancelled. Nothing was written.")
-        parts = ui.dicomButton, ui.dicomLabel, ui.dicomBar
-        self.task = ButtonJob(Job(), parts, cancelled, self._export, self.update)
+        parts = ui.dicomLabel, ui.dicomBar, ui.dicomButton
+        self.job = BackgroundJob(*parts, self._export, cancelled, self.update)
 
     def setReview(self, review: SceneReview | None) -> None:
         """Export this review; None for no result."""
         self._review = review
-        if not self.task.isRunning:
-            self.task.say("")
+        if not self.job.isRunning:
+            self.job.say("")
         self.update()
 
     def update(self) -> None:
         """Show the state."""
-        ui, running = self._ui, self.task.isRunning
-        self.task.update(self._review is not None)
+        ui, running = self._ui, self.job.isRunning
+        self.job.update(self._review is not None)
         for box in (ui.identifyBox, ui.databaseBox, ui.readerEdit):
             box.setEnabled(not running)
 
     def cancel(self) -> None:
-        self.task.cancel()
+        self.job.cancel()
         self.update()
 
     def closeScene(self) -> None:
@@ -57,7 +57,7 @@ class DicomSection(Section):
     def _export(self) -> Steps[str | None]:
         from ..review.dicom_job import DicomJob, write_dicom
 
-        review, task, state = self._review, self.task, self._state
+        review, job, state = self._review, self.job, self._state
         files, reader = dicom_database.filesOf(review.nodes.volume), self._reader()
         if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
             return reason
@@ -65,15 +65,15 @@ class DicomSection(Section):
             return None
         result, calcium_map = review.as_reviewed(), review.calcium_map()
         objects = DicomJob(result, files, target, calcium_map, state.exportIdentify, reader)
-        task.show(_("Preparing …"), 0.0)
-        yield from task.job.call(write_dicom, objects, onProgress=task.show)
+        job.show(_("Preparing …"), 0.0)
+        yield from job.call(write_dicom, objects)
         count = len(list(target.glob("*.dcm")))
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.
         if self._ui.databaseBox.checked:
             lines.append(dicom_database.addFolder(target))
             self.added.emit()
-        return "\n".join([*lines, *(event["message"] for event in task.job.warnings)])
+        return "\n".join([*lines, *(event["message"] for event in job.warnings)])
 
     def _reader(self) -> str | None:
         """Return the reader's DICOM person name; None if the export is anonymous. Raises CTError."""

@@ -13,11 +13,11 @@ from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
 from . import radiograph_views
-from .job import ButtonJob, Job, JobError, Steps, inThread
-from .lifecycle import Section
+from .job import BackgroundJob, JobError, Steps, inThread
+from .lifecycle import PanelSection
 from .parameters import DRR, CACScoringParameterNode, RadiographSource
 from .scan_facts import problemOf
-from .widgets import addRows, dataOf, fillBox, settingsOf, singleShot
+from .widgets import dataOf, fillBox, singleShot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     import vtk
 
     from ..drr.pictures import ReducedScan
-    from ..drr.settings import DrrSettings
     from ..mrml.drr_nodes import StandNodes
     from ..review.scene import SceneReview
+
+_POSE = ("angle_degrees", "tilt_degrees")
+"""Settings that stand above the others."""
 
 DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
 
 
-class DrrSection(Section):
+class DrrSection(PanelSection):
     """Widgets of the radiograph of the CT."""
 
     def __init__(self, ui) -> None:
-        from ..drr.settings import DrrSettings
-
         self._ui = ui
-        self._preparing, self._drawing = Job(), Job()
+        self._preparing, self._drawing = BackgroundJob(), BackgroundJob()
         cancelled = _("Cancelled. The scene was not changed.")
-        parts = ui.drrMakeButton, ui.drrStatusLabel, ui.drrBar
-        self.task = ButtonJob(Job(), parts, cancelled, self._make, self.update)
+        parts = ui.drrStatusLabel, ui.drrBar, ui.drrMakeButton
+        self.job = BackgroundJob(*parts, self._make, cancelled, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
@@ -51,7 +51,8 @@ class DrrSection(Section):
         self._skin: vtk.vtkPolyData | None = None
         self._scanKey: tuple[Any, ...] | None = None
         self._drawnKey: tuple[Any, ...] | None = None
-        addRows(ui, ui.drrAdvancedBox.layout(), 0, DrrSettings, DRR)
+        DRR.addRows(ui, ui.drrForm.layout(), 1, *_POSE)
+        DRR.addRows(ui, ui.drrAdvancedBox.layout(), 0, *(field for field in DRR.fields if field not in _POSE))
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
@@ -78,7 +79,7 @@ class DrrSection(Section):
         self._forgetScan()
 
     def cancel(self) -> None:
-        for job in (self._preparing, self._drawing, self.task.job):
+        for job in (self._preparing, self._drawing, self.job):
             job.cancel()
 
     def _forgetScan(self) -> None:
@@ -92,12 +93,12 @@ class DrrSection(Section):
         if state is None or not self._isInSight():
             self._hide()
             return
-        settings = drrSettings(state)
+        settings = DRR.values(state)
         fillBox(ui.drrViewBox, _views(), settings.view() or "")
         volume = state.inputVolume
         problem = _("Choose a CT on the first page.") if volume is None else problemOf(volume)
         ui.drrVolumeLabel.setText(problem or _("From {name}, the CT of the first page.").format(name=volume.GetName()))
-        self.task.update(not problem)
+        self.job.update(not problem)
         if problem:
             self._forgetScan()
         if problem or ui.drrButton.collapsed:
@@ -150,14 +151,14 @@ class DrrSection(Section):
     def _onPrepared(self, _nothing: None, reason: str) -> None:
         if reason:
             text = _("The preview still shows the table: {error}").format(error=reason)
-            self.task.say(reason if self._scan is None else text)
+            self.job.say(reason if self._scan is None else text)
         self.update()
 
     def _pictureKey(self) -> tuple[Any, ...]:
         """Return the settings that the preview depends on."""
         state = self._state
         opacity = state.drrOpacity if state.drrCalcium else 0.0
-        return drrSettings(state), opacity, state.drrHeart, id(self._scan)
+        return DRR.values(state), opacity, state.drrHeart, id(self._scan)
 
     def _draw(self) -> None:
         """Begin to draw the preview; the next one follows the one that is being drawn."""
@@ -187,13 +188,13 @@ class DrrSection(Section):
             picture = yield from inThread(project)
         except ProjectionError as error:
             self._drawnKey = key
-            self.task.say(str(error))
+            self.job.say(str(error))
             self._ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
             return
         self._drawnKey = key
         if self._ui.drrPreviewLabel.text:
-            self.task.say("")  # clear an earlier error
+            self.job.say("")  # clear an earlier error
         self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._skin)
@@ -214,13 +215,13 @@ class DrrSection(Section):
         from ..drr.pictures import make_radiograph
         from ..mrml.drr_nodes import add_radiograph
 
-        state, task = self._state, self.task
-        settings, volume = drrSettings(state), state.inputVolume
-        task.show(_("Preparing …"), 0.0)
+        state, job = self._state, self.job
+        settings, volume = DRR.values(state), state.inputVolume
+        job.show(_("Preparing …"), 0.0)
         yield 0
         image, calcium, heart = self._images(volume)
         calcium, heart = calcium if state.drrCalcium else None, heart if state.drrHeart else None
-        picture = yield from task.job.call(make_radiograph, settings, image, calcium, heart, onProgress=task.show)
+        picture = yield from job.call(make_radiograph, settings, image, calcium, heart)
         if not slicer.mrmlScene.IsNodePresent(volume):
             raise JobError(_("The CT was closed meanwhile."))
         node = add_radiograph(slicer.mrmlScene, picture, volume, settings.title(), settings.view() or "other")
@@ -231,7 +232,7 @@ class DrrSection(Section):
         state = self._state
         if state is not None:
             state.radiographVolume = node
-            if not (state.radiographFile or state.radiographLateral):
+            if not (state.radiographPa or state.radiographLateral):
                 state.radiographSource = RadiographSource.VOLUME  # the radiograph to score next
             if self._isInSight():  # the user may have gone on to a review
                 self._show(node)
@@ -295,15 +296,8 @@ class DrrSection(Section):
         if self._state is None or not view:
             return
         state = self._state
-        state.drrTilt = 0.0
-        state.drrAngle, state.drrMirrored = VIEWS[view]
-
-
-def drrSettings(state: CACScoringParameterNode) -> DrrSettings:
-    """Return the panel's settings of the radiograph."""
-    from ..drr.settings import DrrSettings
-
-    return DrrSettings(state.drrAngle, state.drrTilt, **settingsOf(state, DrrSettings, DRR))
+        state.drrTiltDegrees = 0.0
+        state.drrAngleDegrees, state.drrMirrored = VIEWS[view]
 
 
 def _views() -> list[tuple[str, str]]:

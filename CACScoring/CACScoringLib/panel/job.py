@@ -57,8 +57,8 @@ def temporaryFolder() -> AbstractContextManager[str]:
     return tempfile.TemporaryDirectory(prefix="cac-panel-", ignore_cleanup_errors=True)
 
 
-class Job:
-    """Does one piece of work at a time.
+class BackgroundJob:
+    """Background work of a panel, one piece at a time, with its messages, progress and button.
 
     Attributes:
         process: Process for commands.
@@ -66,40 +66,111 @@ class Job:
         warnings: The "warning" events of the current or last command.
     """
 
-    def __init__(self, library: str = LIBRARY) -> None:
-        """Prepare. library: Package whose commands are run."""
+    def __init__(
+        self,
+        label: Any = None,
+        bar: Any = None,
+        button: Any = None,
+        work: Callable[[], Steps[str | None]] | None = None,
+        cancelled: str = "",
+        onChanged: Callable[[], object] = lambda: None,
+        library: str = LIBRARY,
+    ) -> None:
+        """Prepare, and connect the button.
+
+        Args:
+            label: Label for messages; None for none.
+            bar: Bar of 1000 steps, shown while work runs; None for none.
+            button: Button that starts and cancels the work, with its own text while nothing runs; None for none.
+            work: Function that returns the button's work; its message, or the reason of a failure, is shown.
+            cancelled: Message after the work was cancelled.
+            onChanged: Called when the button's work begins and when it ends.
+            library: Package whose commands are run.
+        """
         self.process = BackgroundProcess()
         self._library = library
         self.steps: Any = None
         self._timer = singleShot(0, self._step)
         self._onEvent: Callable[[Event], object] | None = None
         self.warnings: list[Event] = []
+        self._label, self._bar, self._button, self._work = label, bar, button, work
+        self._cancelled, self._onChanged, self._title = cancelled, onChanged, "" if button is None else button.text
+        if button is not None:
+            button.clicked.connect(self._pressed)
+        self._showBar()
 
     @property
     def isRunning(self) -> bool:
         return self.steps is not None
 
-    def start(self, steps: Steps[T], onEnd: Callable[[T | None, str], object] = lambda result, reason: None) -> None:
+    def start(self, steps: Steps[T], onEnd: Callable[[T | None, str], object] | None = None) -> None:
         """Begin work, in place of the current one, and do its first step.
 
-        onEnd: called once, unless cancelled, with the result and an empty text, or with None and a failure's reason.
+        onEnd: called once, unless cancelled, with the result and an empty text, or with None and a failure's reason;
+        None to show the result, a message, or the reason.
         """
-        self.cancel()
+        self._abandon()
         self.steps = steps
-        self._onEnd: Callable[[Any, str], object] = onEnd
+        self._onEnd: Callable[[Any, str], object] = onEnd or self._showEnd
+        self._showBar()
         self._step()
 
     def cancel(self) -> None:
         """Abandon the work and end its command, without further calls."""
+        if self._abandon() and self._cancelled:
+            self.say(self._cancelled)
+
+    def _abandon(self) -> bool:
         steps, self.steps = self.steps, None
         self._timer.stop()
         if steps is not None and not steps.gi_running:  # else it is closed after its step
             steps.close()
+        self._showBar()
+        return steps is not None
 
     def close(self) -> None:
         """Cancel, and end a process that waits for the next command."""
         self.cancel()
         self.process.kill()
+
+    def update(self, ready: bool) -> None:
+        """Show the state. ready: True if the button can start its work."""
+        if self._button is not None:
+            self._button.setText(_("Cancel") if self.isRunning else self._title)
+            self._button.setEnabled(self.isRunning or ready)
+
+    def showIn(self, label, bar) -> None:
+        """Show messages and progress in another label and bar."""
+        self._label, self._bar = label, bar
+        self._showBar()
+
+    def _showBar(self) -> None:
+        if self._bar is not None:
+            self._bar.setVisible(self.isRunning)
+
+    def say(self, text: str) -> None:
+        """Show a text; hide the label for an empty text."""
+        if self._label is not None:
+            say(self._label, text)
+
+    def show(self, text: str, fraction: float) -> None:
+        """Show progress; an empty text leaves the label."""
+        if text:
+            self.say(text)
+        if self._bar is not None:
+            self._bar.setValue(round(1000 * fraction))
+
+    def _pressed(self, *_args: object) -> None:
+        if self.isRunning:
+            self.cancel()
+        else:
+            self.start(self._work())
+        self._onChanged()
+
+    def _showEnd(self, message: str | None, reason: str) -> None:
+        if reason or message is not None:
+            self.say(reason or message)
+        self._onChanged()
 
     def getReady(self) -> None:
         """Start Python ahead of the next scoring command."""
@@ -109,7 +180,7 @@ class Job:
     def run(
         self,
         arguments: list[str],
-        onProgress: Callable[[str, float], object] = lambda text, fraction: None,
+        onProgress: Callable[[str, float], object] | None = None,
         onEvent: Callable[[Event], object] = lambda event: None,
         module: str = "cli",
     ) -> Steps[None]:
@@ -117,7 +188,8 @@ class Job:
 
         Args:
             arguments: The command's arguments.
-            onProgress: Called with the text of the step, empty if the command reports none, and the fraction done.
+            onProgress: Called with the text of the step, empty if the command reports none, and the fraction done; None
+                to show both.
             onEvent: Called with each event, see `core.progress.JsonProgress`.
             module: Module of the library.
 
@@ -127,7 +199,7 @@ class Job:
         self._reason, self._progressStep, self.warnings = "", ("", 0, 1), []
         self._plainLines: list[str] = []
         ends: list[int] = []
-        self._onProgress, self._onEvent = onProgress, onEvent
+        self._onProgress, self._onEvent = onProgress or self.show, onEvent
 
         def onEnd(code: int) -> None:
             if self._onEvent is onEvent:
@@ -151,18 +223,12 @@ class Job:
             text = _("The worker ended with code {code}. {words}").format(code=ends[0], words=words)
             raise JobError(self._reason or text.strip())
 
-    def call(
-        self,
-        function: Callable[..., T],
-        *arguments: object,
-        onProgress: Callable[[str, float], object] = lambda text, fraction: None,
-    ) -> Steps[T]:
+    def call(self, function: Callable[..., T], *arguments: object) -> Steps[T]:
         """Call a function of a library in the background and return its result.
 
         Args:
             function: Function of a module; takes the arguments, then a `Progress`. All need to be fit for pickling.
             *arguments: The function's arguments.
-            onProgress: As of `run`.
 
         Raises:
             JobError: The function raised CTError, OutputError or OSError, or could not be called.
@@ -172,7 +238,7 @@ class Job:
         with temporaryFolder() as name:
             folder = Path(name)
             yield from inThread(lambda: background.write_call(folder, function, arguments))
-            yield from self.run([name], onProgress, module="panel.background")
+            yield from self.run([name], module="panel.background")
             return (yield from inThread(lambda: background.read_result(folder)))
 
     def _step(self) -> None:
@@ -195,6 +261,7 @@ class Job:
     def _end(self, steps: Steps[Any], result: object, reason: str) -> None:
         if self.steps is steps:
             self.steps = None
+            self._showBar()
             self._onEnd(result, reason)
 
     def _onLine(self, line: str) -> None:
@@ -224,85 +291,3 @@ class Job:
         """Report progress. stepFraction: fraction of the step, or of the command if it reports no steps."""
         text, index, count = self._progressStep
         self._onProgress(text, (index + stepFraction) / count)
-
-
-def showIn(label, bar) -> Callable[[str, float], None]:
-    """Return a function that shows progress in a label and a bar of 1000 steps; an empty text leaves the label."""
-
-    def show(text: str, fraction: float) -> None:
-        if text:
-            say(label, text)
-        if bar is not None:
-            bar.setValue(round(1000 * fraction))
-
-    return show
-
-
-class ButtonJob:
-    """Work that a button starts and cancels, with a label for its messages and a bar for its progress.
-
-    Attributes:
-        job: Job that does the work, possibly shared with other buttons.
-        show: Function that shows a text and the fraction done.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        widgets: tuple[Any, Any, Any],
-        cancelled: str,
-        work: Callable[[], Steps[str | None]],
-        onChanged: Callable[[], object],
-    ) -> None:
-        """Connect the button.
-
-        Args:
-            job: Job that does the work.
-            widgets: The button, the label, and the bar or None. The button has its text while nothing runs.
-            cancelled: Message after the work was cancelled.
-            work: Function that returns the work; its message, or the reason of a failure, is shown in the label.
-            onChanged: Called when the work begins and when it ends.
-        """
-        self._button, self._label, self._bar = button, label, bar = widgets
-        self.job, self.show, self._title = job, showIn(label, bar), button.text
-        self._cancelled, self._work, self._onChanged = cancelled, work, onChanged
-        self._steps: Steps[str | None] | None = None
-        button.clicked.connect(self._pressed)
-        self._showBar(False)
-
-    @property
-    def isRunning(self) -> bool:
-        return self._steps is not None and self._steps is self.job.steps
-
-    def _pressed(self, *_args: object) -> None:
-        if self.isRunning:
-            self.cancel()
-        else:
-            self._steps = self._work()
-            self.job.start(self._steps, self._onEnd)
-        self._onChanged()
-
-    def _onEnd(self, message: str | None, reason: str) -> None:
-        if reason or message is not None:
-            self.say(reason or message)
-        self._onChanged()
-
-    def cancel(self) -> None:
-        """End the work, if it is running."""
-        if self.isRunning:
-            self.job.cancel()
-            self.say(self._cancelled)
-
-    def update(self, ready: bool) -> None:
-        """Show the state. ready: True if the work can be started."""
-        self._button.setText(_("Cancel") if self.isRunning else self._title)
-        self._button.setEnabled(self.isRunning or ready)
-        self._showBar(self.isRunning)
-
-    def _showBar(self, on: bool) -> None:
-        if self._bar is not None:
-            self._bar.setVisible(on)
-
-    def say(self, text: str) -> None:
-        """Show a text; hide the label for an empty text."""
-        say(self._label, text)

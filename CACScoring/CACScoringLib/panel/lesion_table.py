@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..record.features import LesionFeatures
     from ..record.scores import Lesion
+    from ..review.review import Review
     from ..review.scene import SceneReview
 
 MIN_ROWS = 6
@@ -70,19 +71,28 @@ def lesionLines(review: SceneReview, method: str, features: bool = False) -> lis
     the coronary arteries, each sorted by what a decision about them changes (`doubt.impact`). Rows without a
     probability come first within their group, those in the heart before others.
     """
-    from ..report.explanation import gaps_mm  # needs packages that the panel loads without
+    from ..report.explanation import explanation, gaps_mm  # needs packages that the panel loads without
     from ..scoring.doubt import impact
 
     result, counted, left_out = review.result(method), review.lesions(method), review.left_out(method)
+    lesions = (*counted, *left_out)
     groups = {lesion.id: 0 if isinstance(lesion.site, Artery) else 2 for lesion in counted}
     groups |= {lesion.id: 1 for lesion in left_out}
     measured = review.features(method) if features else None
     by_id = {} if measured is None else {lesion.id: lesion for lesion in measured.lesions}
     gaps = gaps_mm(result.lesion_set.every, review.scan.image.GetSpacing())
-    lines = [_line(review, method, lesion, by_id.get(lesion.id), gaps) for lesion in (*counted, *left_out)]
-    changes = {lesion.id: impact(result, lesion) for lesion in (*counted, *left_out)}
+    lines = [
+        _line(
+            review.review(method),
+            lesion,
+            by_id.get(lesion.id),
+            " ".join(explanation(lesion, result, review.record, lesions, gaps)),
+        )
+        for lesion in lesions
+    ]
+    changes = {lesion.id: impact(result, lesion) for lesion in lesions}
     heart, image = review.review(method).facts.region.mask, review.scan.image
-    is_outside = {lesion.id: not _isIn(heart, image, lesion.centroid_ras_mm) for lesion in (*counted, *left_out)}
+    is_outside = {lesion.id: not _isIn(heart, image, lesion.centroid_ras_mm) for lesion in lesions}
 
     def place(line: LesionLine) -> tuple[float, ...]:
         unknown, decides = line.probability is None, math.isinf(changes[line.id])
@@ -99,33 +109,16 @@ def _isIn(mask: np.ndarray, image: sitk.Image, positionRAS: Sequence[float]) -> 
     return all(0 <= n < size for n, size in zip(index, mask.shape, strict=True)) and bool(mask[index])
 
 
-def _line(
-    review: SceneReview,
-    method: str,
-    lesion: Lesion,
-    features: LesionFeatures | None,
-    gaps: dict[int, dict[int, float]],
-) -> LesionLine:
-    """Return a lesion's row.
-
-    Args:
-        review: The review.
-        method: Key of the scoring method.
-        lesion: The lesion, with the verdict by which it counts or is left out.
-        features: Its features; None if unknown.
-        gaps: Distances between lesions (`explanation.gaps_mm`).
-    """
-    from ..report.explanation import explanation  # needs packages that the panel loads without
+def _line(review: Review, lesion: Lesion, features: LesionFeatures | None, hint: str) -> LesionLine:
+    """Return a lesion's row. review: of the lesion's method. features: None if they are unknown."""
     from ..scoring.doubt import MAX_ERROR
 
-    method_review, verdict, coronary = review.review(method), lesion.verdict, isinstance(lesion.site, Artery)
-    probability, site = method_review.probability_of(lesion), method_review.suggested_site(lesion)
+    verdict, coronary = lesion.verdict, isinstance(lesion.site, Artery)
+    probability, site = review.probability_of(lesion), review.suggested_site(lesion)
     # A site elsewhere that a reader has confirmed is no longer left out.
     out = verdict is not None and not verdict.counts and (coronary or site is not None)
     if verdict is not None and out:
         site = None if verdict.artery == Artery.UNASSIGNED else verdict.artery
-    neighbours = (*review.lesions(method), *review.left_out(method))
-    because = explanation(lesion, review.result(method), review.record, neighbours, gaps)
     # A question mark follows a site that no reader has confirmed.
     artery = lesion.site.short_name if site is None else f"{site.short_name}?"
     if out:
@@ -135,15 +128,14 @@ def _line(
     certain = probability is not None and (probability if out else 1 - probability) <= MAX_ERROR
     doubtful = (
         (coronary or out)
-        and not method_review.reviewed
+        and not review.reviewed
         and not certain
         and (out or site is not None or lesion.site == Artery.UNASSIGNED)
     )
-    hint = " ".join(because)
     return LesionLine(lesion.id, values, SITE_COLOURS[lesion.site], hint, probability, out, doubtful)
 
 
-class LesionTable:
+class LesionTableView:
     """Table widget with one lesion in a row.
 
     Attributes:

@@ -37,7 +37,7 @@ class Signal:
             slot(*arguments)
 
 
-class Section:
+class PanelSection:
     """Part of a panel: a group of widgets and their behaviour."""
 
     _state = None
@@ -94,7 +94,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     library: str
     pages: Mapping[str, str]
     logic = None
-    sections: tuple[Section, ...] = ()
+    sections: tuple[PanelSection, ...] = ()
     _parameterNode = None
     _parameterNodeGuiTag = None
 
@@ -120,6 +120,7 @@ class PanelWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.layout.addWidget(label)
             return
         panel = slicer.util.loadUI(self.resourcePath(f"UI/{self.moduleName}.ui"))
+        self.layout.setContentsMargins(0, 0, 0, 0)  # a small screen has no pixels to spare
         self.layout.addWidget(panel)
         tabs = slicer.util.childWidgetVariables(panel)
         for tab, file in self.pages.items():

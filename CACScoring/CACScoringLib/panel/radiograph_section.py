@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import ctk
 import qt
 import slicer
 from slicer import vtkMRMLTextNode
@@ -18,14 +17,15 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError
 from . import radiograph_views, table_widgets, widgets
-from .job import ButtonJob, Job, Steps, temporaryFolder
-from .lifecycle import Section
-from .parameters import CACScoringParameterNode, RadiographSource, Sex
+from .job import BackgroundJob, Steps, temporaryFolder
+from .lifecycle import PanelSection
+from .model_boxes import ModelBoxes
+from .parameters import PATIENT, CACScoringParameterNode, RadiographSource, Sex
 
 NETWORK = "radiograph"
 
 
-class RadiographSection(Section):
+class RadiographSection(PanelSection):
     """Widgets that score a radiograph."""
 
     def __init__(self, ui) -> None:
@@ -33,20 +33,20 @@ class RadiographSection(Section):
 
         self._ui = ui
         cancelled = _("Cancelled. The scene was not changed.")
-        parts = ui.radiographScoreButton, ui.radiographStatusLabel, ui.radiographBar
-        self.task = ButtonJob(Job(), parts, cancelled, self._score, self.update)
+        parts = ui.radiographStatusLabel, ui.radiographBar, ui.radiographScoreButton
+        self.job = BackgroundJob(*parts, self._score, cancelled, self.update)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
         self._isPending = False
         self._output: tempfile.TemporaryDirectory[str] | None = None
         self._filledFrom = ""
-        self._models: list[tuple[str, str]] = []
-        self._installed = False
-        for edit in (ui.radiographFileEdit, ui.radiographLateralEdit):
-            widgets.watchPath(edit, self._pathsChanged, ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable)
+        PATIENT.addRows(ui, ui.radiographForm.layout(), 1, "pa", "lateral")
+        PATIENT.addRows(ui, ui.radiographForm.layout(), 4, "age_years", "sex", "bmi_kg_m2")
+        self._models = ModelBoxes(self, ui, ui.radiographForm.layout(), 7, [NETWORK])
+        for edit in (ui.radiographPaBox, ui.radiographLateralBox):
+            widgets.watchPath(edit, self._pathsChanged, edit.filters)
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
-        self.bind(ui.radiographModelBox, "radiographModel")
         ui.radiographPictureBox.currentIndexChanged.connect(lambda *_args: self._showPicture())
         ui.pages.currentChanged.connect(lambda *_args: self._showPending())
         ui.radiographReportButton.clicked.connect(self._openReport)
@@ -58,8 +58,11 @@ class RadiographSection(Section):
     def setState(self, state: CACScoringParameterNode | None) -> None:
         super().setState(state)
         if state is not None:
-            self._filledFrom = state.radiographFile  # the patient's data are in the state already
-            self._listModels()
+            self._filledFrom = state.radiographPa  # the patient's data are in the state already
+            reason = self._models.list()
+            if not self._models.counts[NETWORK]:
+                text = _("No network for radiographs is installed. Install one in CAC Training, page Evaluate.")
+                self.job.say(reason or text)
 
     def closeScene(self) -> None:
         self.cancel()
@@ -67,7 +70,7 @@ class RadiographSection(Section):
         self._showRecord()
 
     def cancel(self) -> None:
-        self.task.job.cancel()
+        self.job.cancel()
         self._inSight.stop()
         self._removeOutput()
 
@@ -77,17 +80,20 @@ class RadiographSection(Section):
         if state is None:
             return
         fromFile = state.radiographSource == RadiographSource.FILE
-        widgets.showPath(ui.radiographFileEdit, state.radiographFile)
-        widgets.showPath(ui.radiographLateralEdit, state.radiographLateral)
-        absent = _("{name} (not installed)").format(name=state.radiographModel)
-        widgets.fillBox(ui.radiographModelBox, self._models, state.radiographModel, absent)
-        for edit in ("radiographFileEdit", "radiographLateralEdit"):
-            for widget in (getattr(ui, edit), getattr(ui, f"{edit}Label")):
-                widget.setVisible(fromFile)
+        widgets.showPath(ui.radiographPaBox, state.radiographPa)
+        widgets.showPath(ui.radiographLateralBox, state.radiographLateral)
+        self._models.show(state)
+        for widget in (
+            ui.radiographPaBox,
+            ui.radiographPaBoxLabel,
+            ui.radiographLateralBox,
+            ui.radiographLateralBoxLabel,
+        ):
+            widget.setVisible(fromFile)
         for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
             widget.setVisible(not fromFile)
-        hasInput = state.radiographFile or state.radiographLateral if fromFile else state.radiographVolume is not None
-        self.task.update(bool(hasInput and self._installed))
+        hasInput = state.radiographPa or state.radiographLateral if fromFile else state.radiographVolume is not None
+        self.job.update(bool(hasInput and self._models.counts[NETWORK]))
         if state.radiographResult is not self._record:
             self._record = state.radiographResult
             self._showRecord()
@@ -98,11 +104,11 @@ class RadiographSection(Section):
         if self._state is None:
             return
         state = self._state
-        state.radiographLateral = self._ui.radiographLateralEdit.currentPath
-        state.radiographFile = self._ui.radiographFileEdit.currentPath
-        if state.radiographFile != self._filledFrom:
-            self._filledFrom = state.radiographFile
-            self._fillInPatient(Path(state.radiographFile))
+        state.radiographLateral = self._ui.radiographLateralBox.currentPath
+        state.radiographPa = self._ui.radiographPaBox.currentPath
+        if state.radiographPa != self._filledFrom:
+            self._filledFrom = state.radiographPa
+            self._fillInPatient(Path(state.radiographPa))
 
     def _fillInPatient(self, path: Path) -> None:
         """Fill in age and sex from a DICOM file, or set them to unknown."""
@@ -117,29 +123,9 @@ class RadiographSection(Section):
         except (CTError, OSError):
             pass  # scoring reports the error
         state = self._state
-        state.radiographAge = float(age or 0)
+        state.radiographAgeYears = int(age or 0)
         state.radiographSex = Sex(sex) if sex in ("F", "M") else Sex.UNKNOWN
-        state.radiographBmi = 0.0
-
-    def _listModels(self) -> None:
-        from ..models.cards import list_models
-
-        try:
-            models = list_models(NETWORK)
-            problem = (
-                ""
-                if models
-                else _("No network for radiographs is installed. Install one in CAC Training, page Evaluate.")
-            )
-        except CTError as error:
-            models, problem = [], str(error)
-        self._installed = bool(models)
-        bundled = next((model.card.name for model in models if model.origin == "bundled"), "")
-        defaultLabel = _("{name} (comes with CAC)").format(name=bundled) if bundled else _("none")
-        installed = [model.card.name for model in models if model.origin != "bundled"]
-        self._models = [(defaultLabel, ""), *zip(installed, installed, strict=True)]
-        if problem:
-            self.task.say(problem)
+        state.radiographBmiKgM2 = 0.0
 
     # The run
 
@@ -152,17 +138,17 @@ class RadiographSection(Section):
             return reason
         self._removeOutput()
         self._output = tempfile.TemporaryDirectory(prefix="cac-radiograph-", ignore_cleanup_errors=True)
-        self.task.show(_("Preparing …"), 0.0)
+        self.job.show(_("Preparing …"), 0.0)
         state, output = self._state, self._report.parent
         is_file = state.radiographSource == RadiographSource.FILE
         source = None if is_file else state.radiographVolume
-        name = Path(state.radiographFile or state.radiographLateral).stem if is_file else source.GetName()
+        name = Path(state.radiographPa or state.radiographLateral).stem if is_file else source.GetName()
         with temporaryFolder() as folder:
             inputs = self._inputs(source, Path(folder) / "radiograph.nrrd")
             model = ["--model", state.radiographModel] if state.radiographModel else []
             command = ["score", "--settings", json.dumps({"radiograph": inputs}), *model]
             command += ["--device", state.device.value, "--output", str(output)]
-            yield from self.task.job.run(command, self.task.show)
+            yield from self.job.run(command)
         if source is not None and not slicer.mrmlScene.IsNodePresent(source):
             source = None
         record = add_scored(slicer.mrmlScene, output, name, source)
@@ -177,13 +163,12 @@ class RadiographSection(Section):
 
         from ..mrml.radiograph_nodes import picture_image
 
-        state = self._state
-        inputs = {"pa": state.radiographFile, "lateral": state.radiographLateral}
+        inputs = PATIENT.deviations(self._state)
         if source is not None:
             sitk.WriteImage(picture_image(source), str(file))
-            inputs = {"lateral" if _isLateral(source) else "pa": str(file)}
-        inputs |= {"age_years": state.radiographAge, "sex": state.radiographSex.value, "bmi_kg_m2": state.radiographBmi}
-        return {name: value for name, value in inputs.items() if value}
+            places = {"pa": None, "lateral": None, "lateral" if _isLateral(source) else "pa": str(file)}
+            inputs = {name: value for name, value in (inputs | places).items() if value}
+        return inputs
 
     @property
     def _report(self) -> Path | None:
@@ -223,7 +208,7 @@ class RadiographSection(Section):
         try:
             return document_of(self._record)
         except CTError as error:
-            self.task.say(str(error))
+            self.job.say(str(error))
             return None
 
     def _showNumbers(self, document: dict[str, Any] | None) -> None:

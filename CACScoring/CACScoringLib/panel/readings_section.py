@@ -13,8 +13,8 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError, OutputError
 from . import table_widgets, widgets
-from .job import ButtonJob, Job, Steps
-from .lifecycle import Section, Signal
+from .job import BackgroundJob, Steps
+from .lifecycle import PanelSection, Signal
 from .review_section import readerName
 from .widgets import say, singleShot
 
@@ -33,7 +33,7 @@ STATES = {"new": "to read", "begun": "begun", "reviewed": "confirmed"}
 """Texts of the table by the state of a reading."""
 
 
-class ReadingsSection(Section):
+class ReadingsSection(PanelSection):
     """Widgets of the readings.
 
     Attributes:
@@ -59,9 +59,8 @@ class ReadingsSection(Section):
         for button in (ui.openReadingButton, ui.nextReadingButton):
             button.clicked.connect(lambda *_args: self._openNext())
         ui.planButton.clicked.connect(lambda *_args: self._makePlan())
-        parts, cancelled = (ui.tablesButton, ui.readingsLabel, None), _("Cancelled. No tables were written.")
-        job = Job(library=TRAINING_LIBRARY)
-        self.task = ButtonJob(job, parts, cancelled, self._writeTables, self._showState)
+        parts, cancelled = (ui.readingsLabel, None, ui.tablesButton), _("Cancelled. No tables were written.")
+        self.job = BackgroundJob(*parts, self._writeTables, cancelled, self._showState, TRAINING_LIBRARY)
         self._fault = singleShot(0, self._closeAfterFault)
         self._closed: list[SceneReading] = []
         # In a step of its own, because the panel's boxes still show the nodes while another result is chosen.
@@ -115,7 +114,7 @@ class ReadingsSection(Section):
             self._showProgress()
 
     def cancel(self) -> None:
-        self.task.cancel()
+        self.job.cancel()
 
     def cleanup(self) -> None:
         super().cleanup()
@@ -205,7 +204,7 @@ class ReadingsSection(Section):
         ui.planButton.setVisible(bool(confirmed) and not self._planned)
         # Tables show all answers, so that readers of the plan get them after its last reading, and nobody else.
         may_write = bool(confirmed) and self._work.is_closed
-        self.task.update(may_write and importlib.util.find_spec(TRAINING_LIBRARY) is not None)
+        self.job.update(may_write and importlib.util.find_spec(TRAINING_LIBRARY) is not None)
         ui.readingFrame.setVisible(reading is not None and reading.review is not None)
         if reading is not None:
             text = _("Reading by {reader}, recorded. {progress}")
@@ -265,5 +264,5 @@ class ReadingsSection(Section):
             return _("Tables compare readers, and there are no two readers of these scans yet.")
         readers = [word for name in names for word in ("--reader", name)]
         command = ["review", output, *readers, "--double", "--tables", str(target)]
-        yield from self.task.job.run(command, self.task.show)
+        yield from self.job.run(command)
         return _("Written to {folder}").format(folder=target)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qt
@@ -14,7 +15,7 @@ from slicer.i18n import tr as _
 from ..core.errors import CTError, OutputError
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery
 from . import table_widgets, widgets
-from .lifecycle import Section, Signal
+from .lifecycle import PanelSection, Signal
 
 if TYPE_CHECKING:
     from ..record.scores import NonCoronaryScore
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from ..review.scene import SceneReview
     from ..whole_scan.estimates import Agreement, WholeScanEstimate
 
+_RANGE_WARNINGS = {"vessels": ("vessels-beyond-training", "vessels-heart-cut"), "radiomics": ("unlike-training",)}
+"""Codes of warnings about an estimate outside its calibration range, by network."""
+
 _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Interval"}
 """Short titles of columns for a narrow panel, by the full title."""
 
 
-class ResultSection(Section):
+class ResultSection(PanelSection):
     """Shows the results of a review.
 
     Attributes:
@@ -40,6 +44,7 @@ class ResultSection(Section):
             table_widgets.prepareTable(table)
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
+        ui.compareButton.clicked.connect(self._compare)
         self.decided = Signal()
         ui.headLabel.linkActivated.connect(self._linkActivated)
 
@@ -47,7 +52,8 @@ class ResultSection(Section):
         """Show a review's results; None for no result."""
         self._review = review
         self._ui.warningsLabel.setVisible(False)
-        widgets.say(self._ui.exportLabel, "")
+        for label in (self._ui.exportLabel, self._ui.compareLabel):
+            widgets.say(label, "")
         self.update()
 
     def update(self) -> None:
@@ -55,7 +61,10 @@ class ResultSection(Section):
         review, ui = self._review, self._ui
         ui.headFrame.setVisible(review is not None)
         ui.scoreTable.setVisible(review is not None)
-        ui.copyButton.setEnabled(review is not None)
+        for button in (ui.copyButton, ui.compareButton):
+            button.setEnabled(review is not None)
+        # A result of the same scan would show a blind reader the networks' score.
+        ui.compareButton.setVisible(review is None or not review.is_blind)
         _showEstimates(ui, review)
         self._showNonCoronary(None if review is None else review.non_coronary)
         if review is None:
@@ -152,6 +161,24 @@ class ResultSection(Section):
             return
         widgets.say(self._ui.exportLabel, _("Written to {folder}").format(folder=target))
 
+    def _compare(self, *_args: object) -> None:
+        """Compare the scores, as they are now, with a result in a folder."""
+        from ..quality.calibration import stored_repeatability
+        from ..record.reading import read_result
+        from ..report.page import comparison_as_text
+        from ..scoring.comparison import compare
+        from .packages import CLINICAL_REQUIREMENTS, ensurePackages
+
+        if not (folder := widgets.askForFolder(_("Folder of the earlier scan's results"))):
+            return
+        text = ensurePackages(CLINICAL_REQUIREMENTS, purpose=_("A comparison"))
+        try:
+            record = self._review.as_result(images=False).record
+            text = text or comparison_as_text(compare(read_result(Path(folder)), record, stored_repeatability(record)))
+        except CTError as error:
+            text = str(error)
+        widgets.say(self._ui.compareLabel, text)
+
     def _copy(self, *_args: object) -> None:
         from ..report.files import result_as_copied_text
 
@@ -165,7 +192,7 @@ def _headText(scan: str, head: Headline, severe_colour: str) -> str:
     """Return a scan's headline as rich text, with a link that opens the warnings. severe_colour: HTML colour."""
     scan, score, state, summary = map(html.escape, (scan, head.score, head.state, head.summary))
     big = f'<span style="font-size:x-large; font-weight:bold">{score}</span>'
-    text = f'<p style="margin:0"><b>{scan}</b><br>{big} &nbsp;{state}<br>{summary}</p>'
+    text = f'<p style="margin:0">{big} &nbsp;{state} · <b>{scan}</b><br>{summary}</p>'
     if (decision := head.decision) is not None:
         counts = _("Yes: {score}").format(score=decision.counted)
         rejects = _("No: {score}").format(score=decision.rejected)
@@ -201,9 +228,13 @@ def _showEstimates(ui, review: SceneReview | None) -> None:
     from ..whole_scan.estimates import TITLES, agreements
 
     results, by_artery = review.results(), any(estimate.record.agatston for estimate in estimates)
+    doubts = {
+        network: [warning.message for warning in review.warnings if warning.code in codes]
+        for network, codes in _RANGE_WARNINGS.items()
+    }
     columns = [
         [
-            *(TITLES[estimate.network], _predictionText(estimate)),
+            *(TITLES[estimate.network], ("⚠ " if doubts[estimate.network] else "") + _predictionText(estimate)),
             *(_agreementText(estimate, agreement) for agreement in agreements(estimate, results).values()),
             *(_arteryScores(estimate) if by_artery else ()),
         ]
@@ -214,8 +245,11 @@ def _showEstimates(ui, review: SceneReview | None) -> None:
     table_widgets.fillTable(ui.wholeScanTable, headings, rows)
     for column, estimate in enumerate(estimates, 1):
         ui.wholeScanTable.horizontalHeaderItem(column).setToolTip(estimate.record.model.name)
-    trust = "\n".join(f"{TITLES[estimate.network]}: {estimate.record.trust}" for estimate in estimates)
-    widgets.say(ui.wholeScanLabel, trust)
+    lines = [
+        " ".join((f"{TITLES[item.network]}:", *(f"⚠ {text}" for text in doubts[item.network]), item.record.trust))
+        for item in estimates
+    ]
+    widgets.say(ui.wholeScanLabel, "\n".join(lines))
 
 
 def _titles(methods: list[str], by_artery: bool) -> list[str]:
@@ -244,4 +278,4 @@ def _arteryScores(estimate: WholeScanEstimate) -> list[str]:
 def _agreementText(estimate: WholeScanEstimate, agreement: Agreement | None) -> str:
     if agreement is None:
         return "" if estimate.record.undetermined else _("not reviewed")
-    return ("⚠ " if agreement.differs_widely else "") + agreement.text
+    return ("" if agreement.agrees else "⚠ ") + agreement.text

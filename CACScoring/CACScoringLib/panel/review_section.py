@@ -21,8 +21,8 @@ from ..core.labels import SITE_COLOURS, Artery, Site, site_called
 from . import views
 from .editor import EditorBox
 from .keys import Keys, undoKeys, windowOf
-from .lesion_table import LesionLine, LesionTable, lesionLines
-from .lifecycle import Section, Signal
+from .lesion_table import LesionLine, LesionTableView, lesionLines
+from .lifecycle import PanelSection, Signal
 from .slice_plot import SlicePlot
 from .widgets import SITE_KEYS, askBefore, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
 
@@ -44,7 +44,7 @@ def readerName(state) -> str:
         return "reader"
 
 
-class ReviewSection(Section):
+class ReviewSection(PanelSection):
     """Widgets of a review.
 
     Attributes:
@@ -75,7 +75,7 @@ class ReviewSection(Section):
         self.plot = SlicePlot()
         self.plot.chosen.connect(self._sliceChosen)
         ui.plotFrame.layout().addWidget(self.plot)
-        self.table = LesionTable(ui.lesionTable)
+        self.table = LesionTableView(ui.lesionTable)
         self.table.chosen.connect(self._lesionChosen)
         self.table.featuresChosen.connect(self.update)
         self._addSites()
@@ -234,7 +234,7 @@ class ReviewSection(Section):
         elif self._review is None or unseen:
             text = ""
         elif count:
-            text = _("All candidates looked at. Is the score right? Confirm it (key A).")
+            text = _("All candidates looked at. Confirm the score? (key A)")
         else:
             text = _("There are no candidates. Look through the heart before you confirm the score (key A).")
         say(ui.totalLabel, text)

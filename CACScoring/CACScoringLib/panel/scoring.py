@@ -17,7 +17,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from .job import Job, JobError, Steps, inThread, temporaryFolder
+from .job import BackgroundJob, JobError, Steps, inThread, temporaryFolder
 from .lifecycle import Signal
 from .scan_facts import acquisitionOf
 
@@ -42,15 +42,15 @@ class Scorer:
     The scene changes only when a run succeeds.
 
     Attributes:
-        progressed: Signal with the current step's text and the fraction done, 0 to 1.
+        job: Job that does the work; shows its progress.
         finished: Signal once a run, however it ends, with the review of the result in the scene, or None, and with
             a text for the user: without a result, the reason.
     """
 
     def __init__(self) -> None:
         self._isShowing = False
-        self.progressed, self.finished = Signal(), Signal()
-        self.job = Job()
+        self.finished = Signal()
+        self.job = BackgroundJob()
 
     @property
     def isRunning(self) -> bool:
@@ -116,7 +116,7 @@ class Scorer:
                 yield from inThread(lambda: sitk.WriteImage(image, str(ct)))
             except (OSError, RuntimeError) as error:
                 raise JobError(_("Scoring could not be started: {error}").format(error=error)) from error
-            yield from self.job.run([*command, *arguments, "--settings", _NO_SCENE], self.progressed.emit)
+            yield from self.job.run([*command, *arguments, "--settings", _NO_SCENE])
             return (yield from self._load(folder / "result", lambda: image, volume.GetName(), volume, prepare))
 
     def _opening(
@@ -128,7 +128,7 @@ class Scorer:
 
         with temporaryFolder() as temporary:
             target = Path(temporary) / "ct.nrrd"
-            yield from self.job.call(write_ct, read, target, onProgress=self.progressed.emit)
+            yield from self.job.call(write_ct, read, target)
             return (yield from self._load(folder, lambda: read_image(target), name, reading=reading))
 
     def _load(
@@ -148,11 +148,11 @@ class Scorer:
         from ..mrml.scene_content import content_of_folder
         from ..review.scene import SceneReview
 
-        self.progressed.emit(_("Reading the result …"), 1.0)
+        self.job.show(_("Reading the result …"), 1.0)
         content = yield from inThread(lambda: content_of_folder(result, read(), name))
         if reading is not None:
             content = yield from inThread(lambda: reading.begin(content))
-        self.progressed.emit(_("Showing the result …"), 1.0)
+        self.job.show(_("Showing the result …"), 1.0)
         yield 0
         if volume is not None and not slicer.mrmlScene.IsNodePresent(volume):
             raise CTError(_("The CT was closed while it was being scored."))
@@ -175,7 +175,7 @@ class Scorer:
         if self.isRunning:
             raise RuntimeError("A scan is being scored already.")
         self._isShowing = False
-        self.progressed.emit(_("Preparing …"), 0.0)
+        self.job.show(_("Preparing …"), 0.0)
         self.job.start(steps, self._finish)
 
     def _finish(self, review: SceneReview | None, reason: str) -> None:

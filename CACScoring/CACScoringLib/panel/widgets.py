@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..core.labels import SITE_COLOURS, Site, site_called
-from ..core.options import Row, rows_of
 from .table_widgets import scrollAreaAround
 
 SITE_KEYS = {
@@ -81,55 +79,6 @@ def fillBox(box, choices: Sequence[tuple[str, object]], selected: object, absent
             for text, data in choices:
                 box.addItem(text, data)
         box.setCurrentIndex(max(0, box.findData(selected)) if choices else -1)
-
-
-def addRows(ui, form, first: int, kind: type, parameters: Mapping[str, str]) -> None:
-    """Add rows for a dataclass's settings to a form.
-
-    Args:
-        ui: Object that gets each widget under the name `<parameter>Box`.
-        form: A QFormLayout.
-        first: Number of the first new row.
-        kind: The dataclass, which declares the rows.
-        parameters: Fields of the dataclass by panel parameter, in the order of the rows.
-    """
-    rows, defaults = rows_of(kind), {setting.name: setting.default for setting in dataclasses.fields(kind)}
-    for number, (parameter, field) in enumerate(parameters.items(), first):
-        row, default = rows[field], defaults[field]
-        if isinstance(default, bool):
-            box = qt.QCheckBox(_(row.label))
-            form.insertRow(number, box)
-        else:
-            box = qt.QComboBox() if row.is_choice else _numberBox(row, default)
-            form.insertRow(number, qt.QLabel(_(row.label)), box)
-        box.setToolTip(_(row.tip))
-        box.setProperty("SlicerParameterName", parameter)
-        box.setObjectName(f"{parameter}Box")
-        setattr(ui, f"{parameter}Box", box)
-
-
-def _numberBox(row: Row, default: object):
-    """Return a spin box; `connectGui` sets its limits from its parameter."""
-    fractional = bool(row.decimals) or isinstance(default, float)
-    box = qt.QDoubleSpinBox() if fractional else qt.QSpinBox()
-    if fractional:
-        box.setDecimals(row.decimals)
-    box.setSingleStep(row.step if fractional else round(row.step))
-    box.setSuffix(_(row.unit))
-    box.setSpecialValueText(_(row.unset))
-    return box
-
-
-def settingsOf(state, kind: type, parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings that the panel's state holds, by field; None where a row shows no number.
-
-    kind, parameters: as of `addRows`.
-    """
-    rows, values = rows_of(kind), {field: getattr(state, parameter) for parameter, field in parameters.items()}
-    return {
-        field: None if rows[field].unset and value == rows[field].limits[0] else value
-        for field, value in values.items()
-    }
 
 
 def dataOf(box):
@@ -222,6 +171,7 @@ def wideButton(text: str, tip: str, onClicked: Callable[[], object] = lambda: No
     button.setToolTip(tip)
     button.setToolButtonStyle(qt.Qt.ToolButtonTextBesideIcon)
     button.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+    button.setMinimumWidth(1)  # rather than widen the panel where fonts are wide
     button.clicked.connect(lambda *_args: onClicked())
     return button
 

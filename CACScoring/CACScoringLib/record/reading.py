@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from ..core.decoding import restore
@@ -40,6 +41,7 @@ def is_result(path: Path) -> bool:
     return path.name == LAST_FILE or (path / LAST_FILE).is_file()
 
 
+@lru_cache(maxsize=2)
 def record_from_text(text: str | bytes, name: str) -> ScoreRecord:
     """Read the text of a `scores.json`. name: What messages call it. Raises as `read_result`."""
     try:

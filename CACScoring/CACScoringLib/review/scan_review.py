@@ -55,6 +55,7 @@ class ScanReview:
         record: Record of the run that is reviewed.
         methods: "threshold", and "decomposition" if there is a calcium map.
         reader: Name or ID of the reader who edits and confirms.
+        is_blind: True for a blind reading.
         journal_mark: Function that returns the mark of the review's journal for exports; None without a journal.
 
     Raises:
@@ -71,7 +72,7 @@ class ScanReview:
         self._program = program
         self.reader = ""
         self.journal_mark: Callable[[], JournalRecord | None] = lambda: None
-        self._is_blind = False
+        self.is_blind = False
         self._record = record_change or (lambda kind, change: None)
         self.scan, self.record = state.scan, state.record
         self.methods = state.methods
@@ -299,7 +300,7 @@ class ScanReview:
 
         unassigned_may_stay: Accept lesions without an artery, which then do not count, unless the reading is blind.
         """
-        is_blind = self._is_blind and method == "threshold"
+        is_blind = self.is_blind and method == "threshold"
         if unassigned_may_stay and not is_blind:
             return ""
         count = self.result(method).arteries[Artery.UNASSIGNED].lesions
@@ -510,7 +511,7 @@ class ScanReview:
 
     def make_blind(self, seed: str) -> None:
         """Suggest no artery, number candidates anew, and let the reader confirm only after a decision about each."""
-        self._is_blind = True
+        self.is_blind = True
         self._candidates.clear()
         for method, review in self._reviews.items():
             start = self._start[method].flat

@@ -60,7 +60,7 @@ MIN_SCANS = 2
 
 
 @dataclass(frozen=True)
-class PairAgreement:
+class ReadingAgreement:
     """Agreement of two readings over the scans that both have reviewed.
 
     Attributes:
@@ -80,14 +80,14 @@ class PairAgreement:
         return {"readers": list(self.readers), "scans": self.scans, **values}
 
 
-def agreement_of_pairs(work: WorkList) -> list[PairAgreement]:
+def agreement_of_pairs(work: WorkList) -> list[ReadingAgreement]:
     """Return the agreement of every two readers, and of each reader with planned repetitions. Raises CTError."""
     pairs = [[(reader, FIRST) for reader in pair] for pair in combinations(work.readers, 2)]
     pairs += [[(r, FIRST), (r, AGAIN)] for r in work.readers if any(kind == AGAIN for _, kind in work.plan[r])]
     return [_agreement(work, pair) for pair in pairs]
 
 
-def _agreement(work: WorkList, pair: list[tuple[str, str]]) -> PairAgreement:
+def _agreement(work: WorkList, pair: list[tuple[str, str]]) -> ReadingAgreement:
     names = [f"{reader} again" if kind == AGAIN else reader for reader, kind in pair]
     readings = [work.reading_of(*part) for part in pair]
     cases, totals = [], []
@@ -98,7 +98,7 @@ def _agreement(work: WorkList, pair: list[tuple[str, str]]) -> PairAgreement:
             totals.append([reading.agatston for reading in progress])
     measures = _total_statistics(cases, np.array(totals).reshape(-1, 2))
     measures |= {"dice": _dice(cases, readings), "lesion_kappa": _lesion_kappa(cases, readings)}
-    return PairAgreement((names[0], names[1]), len(cases), measures)
+    return ReadingAgreement((names[0], names[1]), len(cases), measures)
 
 
 def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
@@ -218,7 +218,7 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
             yield head | dict(zip(READ_LESION, cells, strict=True))
 
 
-def _measures(pair: PairAgreement) -> Iterator[Row]:
+def _measures(pair: ReadingAgreement) -> Iterator[Row]:
     for name, value in pair.measures.items():
         row = {"first": pair.readers[0], "second": pair.readers[1], "measure": name, "scans": pair.scans}
         if value is not None:

@@ -21,6 +21,7 @@ from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
 from CACScoringLib.review.export import ABOUT_CANDIDATES
 from CACScoringLib.review.journal import runs
+from CACScoringLib.review.review import Review
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.scoring.doubt import impact
 from CACScoringLib.scoring.uncertainty import CATEGORIES
@@ -96,9 +97,13 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     changes = {lesion.id: impact(recorded, lesion) for lesion in recorded.listed}
     listed = (*review.lesions(method), *review.left_out(method))
     gaps = gaps_mm(result.lesion_set.every, review.scan.image.GetSpacing())
-    lesions = [_lesion(review, method, lesion, gaps) for lesion in listed]
+    method_review = review.review(method)
+    lesions = [
+        _lesion(method_review, lesion) | {"why": " ".join(explanation(lesion, result, review.record, listed, gaps))}
+        for lesion in listed
+    ]
     rejected = {"site": NOT_CORONARY, "site_name": "rejected", "why": "Rejected by a reader."}
-    lesions += [_lesion(review, method, lesion, {}) | rejected for lesion in review.review(method).rejected().lesions]
+    lesions += [_lesion(method_review, lesion) | rejected for lesion in method_review.rejected().lesions]
     return {
         "title": METHOD_TITLES[method],
         "status": result.status,
@@ -114,11 +119,8 @@ def _method(review: ScanReview, method: str, undecided: Collection[int]) -> dict
     }
 
 
-def _lesion(review: ScanReview, method: str, lesion: Lesion, gaps: dict[int, dict[int, float]]) -> dict[str, Any]:
-    method_review, verdict = review.review(method), lesion.verdict
-    neighbours = (*review.lesions(method), *review.left_out(method))
-    why = explanation(lesion, review.result(method), review.record, neighbours, gaps)
-    suggested = method_review.suggested_site(lesion)
+def _lesion(review: Review, lesion: Lesion) -> dict[str, Any]:
+    verdict, suggested = lesion.verdict, review.suggested_site(lesion)
     return {
         "id": lesion.id,
         "site": int(lesion.site),
@@ -130,9 +132,8 @@ def _lesion(review: ScanReview, method: str, lesion: Lesion, gaps: dict[int, dic
         "peak_hu": lesion.peak_hu,
         "integrated_mass_mg": lesion.integrated_mass_mg,
         "mass_standard_error_mg": lesion.mass_standard_error_mg,
-        "probability": method_review.probability_of(lesion),
+        "probability": review.probability_of(lesion),
         "left_out": None if verdict is None or verdict.counts else verdict.reason,
-        "why": " ".join(why),
     }
 
 

@@ -14,7 +14,7 @@ from CACScoringLib.core.errors import OutputError
 from . import testing
 
 if TYPE_CHECKING:
-    from CACScoringLib.run import Sample
+    from CACScoringLib.run import SamplePatient
 
 COMMANDS = {
     "sample": "write a digital patient to try the software on",
@@ -89,7 +89,7 @@ def _declare(name: str) -> Callable[[CommandParser], None]:
     return lambda parser: declare_command(parser, __package__, name)
 
 
-def _sample() -> Sample:
+def _sample() -> SamplePatient:
     from ..phantom import make_sample
 
     return make_sample()

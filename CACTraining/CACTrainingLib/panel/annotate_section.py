@@ -12,42 +12,41 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.job import Job, JobError, Steps, showIn, temporaryFolder
+from CACScoringLib.panel.job import BackgroundJob, JobError, Steps, temporaryFolder
 from CACScoringLib.panel.keys import Keys, windowOf
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.lifecycle import PanelSection
 
 from ..project.files import ProjectScan
 from ..project.project import Project
 from .masks_section import HEART, REGIONS, MaskSection
 from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, showScan, volumeInScene
-from .parameters import Task
+from .packages import LIBRARY
+from .parameters import AnnotationTask
 from .prepare_section import PrepareSection
 from .slices_section import SlicesSection
 from .work_list_section import WorkListSection
 
-_TASKS = (Task.SLICES, Task.REGIONS, Task.HEART)
+_TASKS = (AnnotationTask.SLICES, AnnotationTask.REGIONS, AnnotationTask.HEART)
 """Tasks in the order of their pages."""
 
 
-class AnnotateSection(Section):
+class AnnotateSection(PanelSection):
     """Widgets of the annotation page.
 
     Args:
         ui: Widgets by name.
-        job: Job that reads a scan's CT and proposes its heart.
-        preparing: Job that proposes the hearts of all scans.
     """
 
-    def __init__(self, ui, job: Job, preparing: Job) -> None:
+    def __init__(self, ui) -> None:
         self._ui = ui
         self._project: Project | None = None
         self._listing: tuple[Any, ...] = ()
         self._blind = False
         self._opened: OpenScan | None = None
         self._entered = False
-        self.job = job
+        self.job = BackgroundJob(ui.workStatusLabel, ui.openingBar, library=LIBRARY)
         self.workList = WorkListSection(ui, self.open)
-        self.prepare = PrepareSection(ui, preparing, self._refreshList)
+        self.prepare = PrepareSection(ui, self._refreshList)
         self.slices = SlicesSection(ui, self._labelled, self._refreshList)
         self.regions = MaskSection(ui, REGIONS, self._refreshList)
         self.heart = MaskSection(ui, HEART, self._refreshList)
@@ -55,7 +54,6 @@ class AnnotateSection(Section):
         ui.taskTabs.currentChanged.connect(self._taskChosen)
         ui.pages.currentChanged.connect(lambda *_args: self._pageChanged())
         ui.taskTabs.setEnabled(False)
-        self._onProgress = showIn(ui.workStatusLabel, ui.openingBar)
 
     @property
     def opened(self) -> OpenScan | None:
@@ -107,7 +105,7 @@ class AnnotateSection(Section):
     def exit(self) -> None:
         if self.job.isRunning:
             # Opening would change the views of another module.
-            self._stopOpening()
+            self.job.cancel()
             self.workList.say(_("Opening was stopped, because the module was left."))
         self._save()
         self._entered = False
@@ -122,7 +120,7 @@ class AnnotateSection(Section):
 
     def closeScene(self) -> None:
         # Save before the nodes are removed; the scene removes them itself.
-        self._stopOpening()
+        self.job.cancel()
         self._save()
         self._opened = None
         self.slices.setScan(None)
@@ -143,9 +141,8 @@ class AnnotateSection(Section):
         """Save and close the open scan, and begin to open another under the name that the annotator sees."""
         if self._project is None or not self.close():
             return
-        self._ui.openingBar.setVisible(True)
-        self._onProgress(_("Opening {name} …").format(name=name), 0.0)
-        self.job.start(self._opening(self._project, self._project.scan(scanId), name), self._onOpened)
+        self.job.show(_("Opening {name} …").format(name=name), 0.0)
+        self.job.start(self._opening(self._project, self._project.scan(scanId), name))
 
     def _opening(self, project: Project, scan: ProjectScan, name: str) -> Steps[str]:
         """Read a scan's CT in the background and show it; return a message."""
@@ -153,7 +150,7 @@ class AnnotateSection(Section):
         try:
             with temporaryFolder() as folder:
                 ct = Path(folder) / "ct.nrrd"
-                yield from self.job.run([*arguments, "--image", str(ct), *self.prepare.arguments], self._onProgress)
+                yield from self.job.run([*arguments, "--image", str(ct), *self.prepare.arguments])
                 opened, message = loadScan(ct, project, scan, annotator, name)
         except JobError as error:
             opened, message = None, str(error)
@@ -164,7 +161,7 @@ class AnnotateSection(Section):
 
     def close(self) -> bool:
         """Save and close the open scan, if any. Return False, after showing the reason, if it cannot be saved."""
-        self._stopOpening()
+        self.job.cancel()
         if self._opened is None:
             return True
         if not self._save():
@@ -173,15 +170,6 @@ class AnnotateSection(Section):
         self._setOpened(None)
         removeNodes()
         return True
-
-    def _stopOpening(self) -> None:
-        self.job.cancel()
-        self._ui.openingBar.setVisible(False)
-
-    def _onOpened(self, message: str | None, reason: str) -> None:
-        self._ui.openingBar.setVisible(False)
-        if text := message or reason:
-            self.workList.say(text)
 
     def _show(self, opened: OpenScan) -> None:
         # Masks are read from the disk, where they may be newer than in the scene.
@@ -243,10 +231,10 @@ class AnnotateSection(Section):
         """Activate the visible task only, so that no other takes keys, counts time or changes the views."""
         is_shown = self._isShown() and self._state is not None
         task = self._state.task if is_shown else None
-        sections: dict[Task, SlicesSection | MaskSection] = {
-            Task.SLICES: self.slices,
-            Task.REGIONS: self.regions,
-            Task.HEART: self.heart,
+        sections: dict[AnnotationTask, SlicesSection | MaskSection] = {
+            AnnotationTask.SLICES: self.slices,
+            AnnotationTask.REGIONS: self.regions,
+            AnnotationTask.HEART: self.heart,
         }
         for kind, section in sections.items():
             if kind is not task:

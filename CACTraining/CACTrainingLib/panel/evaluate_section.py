@@ -15,15 +15,15 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import read_json
-from CACScoringLib.panel.job import ButtonJob, Job, JobError, Steps
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.job import BackgroundJob, JobError, Steps
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import dataOf, fillBox
 
 from ..project.project import Project
 from .install_section import InstallSection
 from .model_cards import cardsIn
-from .packages import TRAINING_REQUIREMENTS
+from .packages import LIBRARY, TRAINING_REQUIREMENTS
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
@@ -44,17 +44,17 @@ STUDY_TITLES = {
 """Titles of the studies, translated on display."""
 
 
-class EvaluateSection(Section):
-    """The evaluation page; its job runs studies and installs models in the background."""
+class EvaluateSection(PanelSection):
+    """The evaluation page; its job runs studies in the background, while nothing is being installed."""
 
-    def __init__(self, ui, job: Job) -> None:
-        self.job, self.ui = job, ui
+    def __init__(self, ui) -> None:
+        self.ui = ui
         self._project: Project | None = None
         self._models: dict[str, ModelCard] = {}
         cancelled = _("Cancelled. Finished parts are kept; press Evaluate again to continue.")
-        parts = ui.evaluateButton, ui.evaluateStatusLabel, ui.evaluateBar
-        self.task = ButtonJob(job, parts, cancelled, self._evaluate, self.update)
-        self.install = InstallSection(ui, job, self.update)
+        parts = ui.evaluateStatusLabel, ui.evaluateBar, ui.evaluateButton
+        self.job = BackgroundJob(*parts, self._evaluate, cancelled, self.update, LIBRARY)
+        self.install = InstallSection(ui, lambda: self.job.isRunning, self.update)
 
         self.bind(ui.evaluateStudyBox, "evaluateStudy")
         self.bind(ui.evaluateModelBox, "evaluateModel")
@@ -78,7 +78,7 @@ class EvaluateSection(Section):
         state, ui = self._state, self.ui
         if state is None or not ui.evaluateTab.visible:
             return
-        running, compares = self.job.isRunning, state.evaluateStudy == COMPARISON
+        running, compares = self.job.isRunning or self.install.job.isRunning, state.evaluateStudy == COMPARISON
         self._fillChoices()
         for widget in (ui.evaluateOtherLabel, ui.evaluateOtherBox):
             widget.setVisible(compares)
@@ -86,7 +86,7 @@ class EvaluateSection(Section):
         ui.evaluateStudyText.setText(self._hint(ready))
         for box in (ui.evaluateStudyBox, ui.evaluateUseBox, ui.evaluateModelBox, ui.evaluateOtherBox):
             box.setEnabled(not running)
-        self.task.update(ready and not running)
+        self.job.update(ready and not running)
         self._listStudies()
         self.install.update()
 
@@ -118,7 +118,7 @@ class EvaluateSection(Section):
         try:
             self._models = {str(model.path): model.card for model in list_models() if model.origin != "bundled"}
         except CTError as error:
-            self.task.say(str(error))
+            self.job.say(str(error))
         if self._project:
             self._models |= cardsIn(self._project.models_folder)
         entries = [(_("those that come with CAC"), "")]
@@ -146,7 +146,7 @@ class EvaluateSection(Section):
         if reason := ensurePackages(TRAINING_REQUIREMENTS, "CAC Training", _("A study")):
             return reason
         name, commands = self._commands()
-        self.task.show(_("Starting …"), 0.0)
+        self.job.show(_("Starting …"), 0.0)
         text = _("Done: {name}.").format(name=studyName(name))
         warnings: list[str] = []
         try:
@@ -154,7 +154,7 @@ class EvaluateSection(Section):
                 if command is not commands[0]:
                     yield 0  # the process before has to return from its end
                 try:
-                    yield from self.job.run(command, self.task.show)
+                    yield from self.job.run(command)
                 finally:
                     warnings += [f"⚠ {event['message']}" for event in self.job.warnings]
             self._state.shownStudy = name

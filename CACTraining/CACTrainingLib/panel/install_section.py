@@ -15,15 +15,15 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.input_section import MODEL_PARAMETERS
-from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
+from CACScoringLib.panel.job import BackgroundJob, Event, JobError, Steps
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
-from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox, say
+from CACScoringLib.panel.parameters import MODELS
+from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox
 
 from ..project.project import Project
 from .curve_nodes import SHOWN_METRICS
 from .model_cards import cardsIn
-from .packages import TRAINING_REQUIREMENTS
+from .packages import LIBRARY, TRAINING_REQUIREMENTS
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
@@ -38,22 +38,25 @@ class InstallSection:
 
     Args:
         ui: Widgets by name.
-        job: Job of the page; installation runs in the background, because it verifies a model with its network.
+        isBusy: Function that returns True while the page does other work.
         onChanged: Function called when a command begins and when it ends.
+
+    Attributes:
+        job: Installation runs in the background, because it verifies a model with its network.
     """
 
-    def __init__(self, ui, job: Job, onChanged: Callable[[], None]) -> None:
+    def __init__(self, ui, isBusy: Callable[[], bool], onChanged: Callable[[], None]) -> None:
         self._ui = ui
-        self._job = job
+        self._isBusy = isBusy
         self._onChanged = onChanged
         self._project: Project | None = None
         self._cards: dict[str, ModelCard] = {}
         self._fromFiles: dict[str, ModelCard] = {}
         self._askForFile = partial(askForFile, setting="CACTraining/lastFolder")
         self._inSight = InSight(ui.installButtonBox)
-        cancelled = _("Cancelled. What was measured is kept; calibrate again to continue.")
-        parts = ui.calibrateButton, ui.installLabel, None
-        self._calibration = ButtonJob(job, parts, cancelled, self._calibrate, self._changed)
+        cancelled = _("Cancelled. A calibration goes on from what was measured.")
+        parts = ui.installLabel, None, ui.calibrateButton
+        self.job = BackgroundJob(*parts, self._calibrate, cancelled, self._changed, LIBRARY)
         ui.installModelBox.currentIndexChanged.connect(self._show)
         ui.installFileButton.clicked.connect(self._addFile)
         ui.installButton.clicked.connect(self._install)
@@ -63,7 +66,7 @@ class InstallSection:
     def setProject(self, project: Project | None) -> None:
         """Set another project; None for none."""
         self._project = project
-        self._say("")
+        self.job.say("")
 
     def update(self) -> None:
         """Show the list of models."""
@@ -77,6 +80,7 @@ class InstallSection:
         return dataOf(self._ui.installModelBox)
 
     def cancel(self) -> None:
+        self.job.cancel()
         self._inSight.stop()
 
     def _addFile(self, *_args: object) -> None:
@@ -89,10 +93,10 @@ class InstallSection:
         try:
             self._fromFiles[path] = read_card(Path(path))
         except CTError as error:
-            self._say(str(error))
+            self.job.say(str(error))
             self._inSight.start()
             return
-        self._say("")
+        self.job.say("")
         self.update()
         self._ui.installModelBox.setCurrentIndex(self._ui.installModelBox.findData(path))
 
@@ -102,9 +106,10 @@ class InstallSection:
         ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else summary(card, installed))
         ui.cardLabel.setToolTip("" if card is None else f"{card.training.data}\nSHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
-        self._calibration.update(not self._job.isRunning)
-        ui.installButton.setEnabled(card is not None and not card.lacks_calibration and not self._job.isRunning)
-        ui.rollBackButton.setEnabled(installed is not None and not self._job.isRunning)
+        idle = not (self._isBusy() or self.job.isRunning)
+        self.job.update(idle)
+        ui.installButton.setEnabled(card is not None and not card.lacks_calibration and idle)
+        ui.rollBackButton.setEnabled(installed is not None and idle)
 
     def _calibrate(self) -> Steps[str]:
         name = self._cards[self._cardPath].name
@@ -147,7 +152,7 @@ class InstallSection:
         self._begin(self._run(command, _("Rolling back {name} …").format(name=card.name), failed, done))
 
     def _begin(self, steps: Steps[str]) -> None:
-        self._job.start(steps, self._end)
+        self.job.start(steps)
         self._changed()
 
     def _run(
@@ -172,27 +177,20 @@ class InstallSection:
 
         def onEvent(event: Event) -> None:
             if event["event"] == "counted":
-                self._say(_("{doing} {done} of {count} scans").format(doing=doing, **event))
+                self.job.say(_("{doing} {done} of {count} scans").format(doing=doing, **event))
 
         try:
             if reason := ensurePackages(packages, "CAC Training", purpose or _("Installing a model")):
                 raise JobError(reason)
-            self._say(doing)
-            yield from self._job.run(command, onEvent=onEvent)
+            self.job.say(doing)
+            yield from self.job.run(command, onEvent=onEvent)
         except JobError as error:
             return failed.format(reason=error)
         return done()
 
-    def _end(self, text: str | None, reason: str) -> None:
-        self._say(text or reason)
-        self._changed()
-
     def _changed(self) -> None:
         self._inSight.start()
         self._onChanged()
-
-    def _say(self, text: str) -> None:
-        say(self._ui.installLabel, text)
 
 
 def installedModel(name: str, network: str) -> ModelCard | None:
@@ -222,10 +220,10 @@ def _scoringState():
 
 def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
     """Select a model in CAC Scoring, the bundled one if empty; with `insteadOf` only if that one is selected."""
-    if network not in MODEL_PARAMETERS or not hasattr(slicer.modules, "cacscoring"):
+    if network not in MODELS or not hasattr(slicer.modules, "cacscoring"):
         return
     state = _scoringState()
-    parameter = MODEL_PARAMETERS[network]
+    parameter = MODELS[network]
     if insteadOf is None or getattr(state, parameter) == insteadOf:
         setattr(state, parameter, name)
 

@@ -17,7 +17,7 @@ from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import ARTERIES, Artery, Labelled, label_called
 from CACScoringLib.panel.editor import LesionEditor
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.widgets import singleShot
 
 from ..project import annotations as mask_files
@@ -46,7 +46,7 @@ _EFFECTS = {
 """Effects of Slicer's segment editor, by kind of mask."""
 
 
-class MaskSection(Section, VTKObservationMixin):
+class MaskSection(PanelSection, VTKObservationMixin):
     """Widgets of one kind of mask; their names begin with the kind's. `onSaved` is called after each save."""
 
     def __init__(self, ui, kind: str, onSaved: Callable[[], None]) -> None:

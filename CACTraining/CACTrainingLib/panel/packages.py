@@ -6,6 +6,9 @@ from pathlib import Path
 
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, requirementsIn
 
+LIBRARY = "CACTrainingLib"
+"""Package whose commands the panel runs."""
+
 TRAINING_REQUIREMENTS = (
     *TORCH_REQUIREMENTS,
     *requirementsIn(Path(__file__).parents[1] / "Resources" / "requirements.txt"),

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
 
-from slicer.parameterNodeWrapper import Minimum, parameterNodeWrapper
+from slicer.parameterNodeWrapper import parameterNodeWrapper
 
-from CACScoringLib.panel.parameters import Choice, Device
+from CACScoringLib.panel.forms import Form, declaredBy
+from CACScoringLib.panel.parameters import Device, LabelledChoice
+
+from ..training.settings import LoopSettings
 
 
-class Task(Enum):
+class AnnotationTask(Enum):
     """Annotation task."""
 
     SLICES = "slices"
@@ -21,14 +23,14 @@ class Task(Enum):
     HEART = "heart"
 
 
-class Order(Choice):
+class Order(LabelledChoice):
     """Order of the work list. Values are those of `work_list`."""
 
     ADDED = "added", "As added"
     UNCERTAIN = "uncertain", "Least certain first"
 
 
-class Network(Choice):
+class Network(LabelledChoice):
     """Network to train. Values are those of the command line."""
 
     TERRITORIES = "territories", "Heart and territories"
@@ -37,7 +39,7 @@ class Network(Choice):
     LESIONS = "lesions", "Lesions"
 
 
-class TrainMethod(Choice):
+class TrainMethod(LabelledChoice):
     """Training method of the calcium map. Values are those of the command line."""
 
     SUPERVISED = "supervised", "From known calcium maps (supervised)"
@@ -45,7 +47,7 @@ class TrainMethod(Choice):
     CYCLEGAN = "cyclegan", "From slice labels, with discriminators (CycleGAN)"
 
 
-class Preset(Choice):
+class Preset(LabelledChoice):
     """Preset of a training. Values are those of the command line."""
 
     COMPACT = "compact", "Compact"
@@ -55,7 +57,7 @@ class Preset(Choice):
     REAL_HEARTS = "real-hearts", "Outlined hearts and digital patients"
 
 
-class Use(Choice):
+class Use(LabelledChoice):
     """Use of the scans that a study takes. Values are those of the project."""
 
     TEST = "test", "Test"
@@ -63,9 +65,13 @@ class Use(Choice):
     TRAINING = "training", "Training"
 
 
+LOOP = Form(LoopSettings, "train")
+"""Settings of a training's loop; 0 leaves that of the preset."""
+
+
 @parameterNodeWrapper
-class CACTrainingParameterNode:
-    """State of the training panel.
+class CACTrainingParameterNode(declaredBy(LOOP)):  # type: ignore[misc]
+    """State of the training panel. Its base holds the settings of `LOOP`.
 
     Attributes:
         projectFolder: Open project; empty for none.
@@ -82,9 +88,6 @@ class CACTrainingParameterNode:
         trainDevice: Device of trainings and studies.
         trainStart: Path of a card or name of a model to start from; empty for random weights.
         trainName: Name of the new model; empty for a default.
-        trainMinutes: Time limit in minutes; 0 for none.
-        trainSteps: Number of steps; 0 for the preset's.
-        trainPatience: Validations without improvement before training stops; 0 for the preset's.
         trainAnnotator: Annotator whose labels are used; empty for all.
         trainFolder: Folder of further data; empty for none.
         shownRun: Name of the selected training.
@@ -98,7 +101,7 @@ class CACTrainingParameterNode:
     projectFolder: str = ""
     annotator: str = ""
     scanId: str = ""
-    task: Task = Task.SLICES
+    task: AnnotationTask = AnnotationTask.SLICES
     order: Order = Order.ADDED
     blind: bool = False
     showSuggestion: bool = False
@@ -109,9 +112,7 @@ class CACTrainingParameterNode:
     trainDevice: Device = Device.AUTO
     trainStart: str = ""
     trainName: str = ""
-    trainMinutes: Annotated[float, Minimum(0)] = 0.0
-    trainSteps: Annotated[int, Minimum(0)] = 0
-    trainPatience: Annotated[int, Minimum(0)] = 10
+    trainPatience = 10
     trainAnnotator: str = ""
     trainFolder: str = ""
     shownRun: str = ""

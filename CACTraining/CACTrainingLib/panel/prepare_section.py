@@ -10,31 +10,31 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
-from CACScoringLib.panel.job import ButtonJob, Event, Job, JobError, Steps
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.job import BackgroundJob, Event, JobError, Steps
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.widgets import fillBox
 
 from ..project.project import Project
 from ..project.proposals import read_proposal
 from .model_cards import cardsIn
+from .packages import LIBRARY
 
 NETWORK = "slices"
 
 
-class PrepareSection(Section):
+class PrepareSection(PanelSection):
     """Widgets of proposals.
 
     Args:
         ui: Widgets by name.
-        job: Job that makes the proposals.
         onChanged: Function called when there are new proposals.
     """
 
-    def __init__(self, ui, job: Job, onChanged: Callable[[], None]) -> None:
+    def __init__(self, ui, onChanged: Callable[[], None]) -> None:
         self._ui = ui
-        parts = ui.prepareButton, ui.workStatusLabel, None
-        self.task = ButtonJob(job, parts, _("Stopped. Prepared scans are kept."), self._prepare, self.update)
+        parts, cancelled = (ui.workStatusLabel, None, ui.prepareButton), _("Stopped. Prepared scans are kept.")
+        self.job = BackgroundJob(*parts, self._prepare, cancelled, self.update, LIBRARY)
         self._onChanged = onChanged
         self._project: Project | None = None
         self._cards: dict[str, Path] = {}
@@ -52,9 +52,9 @@ class PrepareSection(Section):
         self._cards = {} if self._project is None else _classifiers(self._project.models_folder)
         box, model = ui.proposalModelBox, "" if state is None else state.proposalModel
         fillBox(box, [(_("the network that comes with CAC"), ""), *((name, name) for name in self._cards)], model)
-        box.setEnabled(not self.task.isRunning)
-        self.task.update(self._project is not None and bool(self._project.scans))
-        if self.task.isRunning:
+        box.setEnabled(not self.job.isRunning)
+        self.job.update(self._project is not None and bool(self._project.scans))
+        if self.job.isRunning:
             ui.prepareButton.setText(_("Stop preparing"))
 
     @property
@@ -65,8 +65,8 @@ class PrepareSection(Section):
 
     def cancel(self) -> None:
         # Finished proposals are kept.
-        if self.task.isRunning:
-            self.task.job.cancel()
+        if self.job.isRunning:
+            self.job.cancel()
             self.update()
 
     def _prepare(self) -> Steps[str]:
@@ -75,19 +75,19 @@ class PrepareSection(Section):
 
         def onEvent(event: Event) -> None:
             if event["event"] == "counted":
-                self.task.say(_("Preparing: {done} of {count} scans …").format(**event))
+                self.job.say(_("Preparing: {done} of {count} scans …").format(**event))
 
         overwrite = ["--overwrite"] if self._isStale() else []
-        self.task.say(_("Preparing …"))
+        self.job.say(_("Preparing …"))
         text = _("All scans are prepared.")
         try:
             arguments = ["project", "prepare", str(self._project.folder), *self.arguments, *overwrite]
-            yield from self.task.job.run(arguments, onEvent=onEvent)
+            yield from self.job.run(arguments, onEvent=onEvent)
         except JobError as error:
             text = str(error)
         finally:
             self._onChanged()
-        count = sum(event["code"] == "scan-failed" for event in self.task.job.warnings)
+        count = sum(event["code"] == "scan-failed" for event in self.job.warnings)
         return "\n".join([text, *([_("Scans without a proposal: {count}.").format(count=count)] if count else [])])
 
     def _isStale(self) -> bool:

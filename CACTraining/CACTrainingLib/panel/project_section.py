@@ -16,14 +16,15 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.job import Event, Job, showIn
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.job import BackgroundJob, Event
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataOf, say
 
 from ..project.annotations import annotators, patient_kinds
 from ..project.project import Project
 from .findings import findingLines
+from .packages import LIBRARY
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
 _MAX_ROWS = 8
@@ -34,18 +35,17 @@ _MESSAGES = 8
 AGREEMENT_TITLES = ("Annotators", "Scans", "Slices", "κ", "Same", "Dice\nregions", "Dice\nheart")
 
 
-class ProjectSection(Section):
+class ProjectSection(PanelSection):
     """Widgets of the project page.
 
     Args:
         ui: Widgets by name.
-        job: Job that runs commands on the project.
         onProject: Function called with the project when it is opened or changed, with None when it is closed.
     """
 
-    def __init__(self, ui, job: Job, onProject: Callable[[Project | None], None]) -> None:
+    def __init__(self, ui, onProject: Callable[[Project | None], None]) -> None:
         self._ui = ui
-        self.job = job
+        self.job = BackgroundJob(ui.projectStatusLabel, ui.projectBar, library=LIBRARY)
         self._onProject = onProject
         self._project: Project | None = None
         self._folder = ""
@@ -75,8 +75,6 @@ class ProjectSection(Section):
             ui.useBox.addItem(name, use)
         ui.useBox.activated.connect(lambda *_args: self._setUse())
         ui.scanTable.itemSelectionChanged.connect(self._showButtons)
-        ui.projectBar.setVisible(False)
-        self._showProgress = showIn(ui.projectStatusLabel, ui.projectBar)
         self.update()
 
     @property
@@ -126,7 +124,6 @@ class ProjectSection(Section):
     def cancel(self) -> None:
         self.job.cancel()
         self._checkInSight.stop()
-        self._ui.projectBar.setVisible(False)
 
     # Showing
 
@@ -163,13 +160,10 @@ class ProjectSection(Section):
         scans = self._project.scans if self._project is not None else ()
         return scans[row] if 0 <= row < len(scans) else None
 
-    def _say(self, text: str) -> None:
-        say(self._ui.projectStatusLabel, text)
-
     def _sayAll(self, lines: list[str]) -> None:
         lines = [line for line in lines if line]
         more = [_("{count} more messages.").format(count=len(lines) - _MESSAGES)] if len(lines) > _MESSAGES else []
-        self._say("\n".join(lines[:_MESSAGES] + more))
+        self.job.say("\n".join(lines[:_MESSAGES] + more))
 
     # Actions of the user
 
@@ -182,7 +176,7 @@ class ProjectSection(Section):
         project = self._try(lambda: (Project.create if create else Project.open)(Path(folder)))
         if project is None:
             return
-        self._say("")
+        self.job.say("")
         self._replaceProject(project)
         self._ui.projectFolderEdit.setCurrentPath(self._folder)
         self._state.projectFolder = self._folder
@@ -190,7 +184,7 @@ class ProjectSection(Section):
 
     def _openFolder(self, folder: str) -> None:
         """Open the project that a scene names."""
-        self._say("")
+        self.job.say("")
         self._replaceProject(self._try(lambda: Project.open(Path(folder))) if folder else None)
         self._folder = folder  # a folder that fails is not tried again with every change
 
@@ -218,12 +212,12 @@ class ProjectSection(Section):
         try:
             return call()
         except (CTError, OSError) as error:
-            self._say(str(error))
+            self.job.say(str(error))
             return None
 
     def _remove(self) -> None:
         scan, place = self._selected(), self._project.folder / "removed"
-        self._say(_("{name} was taken out. It is kept in {place}.").format(name=scan.name, place=place))
+        self.job.say(_("{name} was taken out. It is kept in {place}.").format(name=scan.name, place=place))
         self._try(lambda: self._project.remove(scan.id))
         self._changed()
 
@@ -231,7 +225,7 @@ class ProjectSection(Section):
         project, boxes = self._project, (self._ui.trainingBox, self._ui.validationBox, self._ui.testBox)
         shares = tuple(box.value / 100 for box in boxes)
         if (assigned := self._try(lambda: project.split(shares, kinds=patient_kinds(project)))) is not None:
-            self._say(_("Patients assigned: {count}. Earlier assignments are kept.").format(count=len(assigned)))
+            self.job.say(_("Patients assigned: {count}. Earlier assignments are kept.").format(count=len(assigned)))
             self._changed()
 
     def _setUse(self) -> None:
@@ -252,7 +246,7 @@ class ProjectSection(Section):
         self._changed()
         result = next((event for event in events if event["event"] == "relocated"), {"count": 0, "missing": 0})
         text = _("Scans found again: {count}. Still missing: {missing}.")
-        self._say(reason or text.format(count=result["count"], missing=result["missing"]))
+        self.job.say(reason or text.format(count=result["count"], missing=result["missing"]))
 
     def _check(self) -> None:
         say(self._ui.findingLabel, "")
@@ -264,7 +258,7 @@ class ProjectSection(Section):
         if not any(finding["severity"] == "error" for finding in findings):
             lines.append(reason or _("✓ Training can start."))
         say(self._ui.findingLabel, "\n".join(lines))
-        self._say("")
+        self.job.say("")
         self._checkInSight.start()
 
     def _fill(self, table, rows: list[tuple[str, ...]], numbers: Sequence[int] = ()) -> None:
@@ -297,13 +291,11 @@ class ProjectSection(Section):
         events: list[Event] = []
 
         def onJobEnd(_nothing: None, reason: str) -> None:
-            self._ui.projectBar.setVisible(False)
             onEnd(reason, events)
             self._showButtons()
 
-        self._showProgress(text, 0.0)
-        self._ui.projectBar.setVisible(True)
-        self.job.start(self.job.run(["project", *arguments], self._showProgress, events.append), onJobEnd)
+        self.job.show(text, 0.0)
+        self.job.start(self.job.run(["project", *arguments], onEvent=events.append), onJobEnd)
         self._showButtons()
 
     def _warnings(self) -> list[str]:

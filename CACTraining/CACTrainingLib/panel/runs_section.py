@@ -17,7 +17,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareColumns
 from CACScoringLib.panel.widgets import say, showPicture, widthOf
 
@@ -41,7 +41,7 @@ _SELECTION_METRICS = ("score", "dice", "overlap", "auc")
 _MAX_ROWS = 6
 
 
-class RunsSection(Section):
+class RunsSection(PanelSection):
     """The list of trainings and the selected one.
 
     Args:

@@ -19,7 +19,7 @@ from slicer.util import VTKObservationMixin
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import views
 from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.slice_plot import SlicePlot
 from CACScoringLib.panel.widgets import colourIcon
 
@@ -35,7 +35,7 @@ COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (1
 _PLOT_PIXELS, _PLOT_WITH_SUGGESTION_PIXELS = 48, 96
 
 
-class SlicesSection(Section, VTKObservationMixin):
+class SlicesSection(PanelSection, VTKObservationMixin):
     """Widgets of slice labels.
 
     Args:

@@ -12,20 +12,19 @@ import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.job import Event, Job
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.job import BackgroundJob, Event
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
-from CACScoringLib.panel.widgets import InSight, addRows, fillBox, showPath, singleShot
+from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
 
 from ..project.annotations import annotators
 from ..project.project import Project
 from .findings import findingLines
-from .packages import TRAINING_REQUIREMENTS
-from .parameters import Network, Preset
+from .packages import LIBRARY, TRAINING_REQUIREMENTS
+from .parameters import LOOP, Network, Preset
 from .runs_section import RunsSection
 from .training_options import (
-    LOOP_FIELDS,
     argumentsOf,
     commandsElsewhere,
     isName,
@@ -34,7 +33,6 @@ from .training_options import (
     methodOf,
     modelNames,
     nameOf,
-    parameterOf,
     presetOf,
     presetsFor,
     startsFor,
@@ -46,14 +44,12 @@ CHECK_MILLISECONDS = 300
 _MAX_FINDINGS = 6
 
 
-class TrainSection(Section):
+class TrainSection(PanelSection):
     """The training page; its job checks the project."""
 
-    def __init__(self, ui, job: Job) -> None:
-        from ..training.settings import LoopSettings
-
-        self.job, self.ui = job, ui
-        addRows(ui, ui.trainMoreBox.layout(), 1, LoopSettings, {parameterOf(name): name for name in LOOP_FIELDS})
+    def __init__(self, ui) -> None:
+        self.job, self.ui = BackgroundJob(library=LIBRARY), ui
+        LOOP.addRows(ui, ui.trainMoreBox.layout(), 1)
         self._project: Project | None = None
         self._findings: list[Event] | None = None
         self._checkedKey: tuple[Any, ...] | None = None

@@ -17,9 +17,6 @@ from ..project.project import Project
 from .model_cards import cardsIn
 from .parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
 
-LOOP_FIELDS = ("minutes", "steps", "patience")
-"""Fields of `LoopSettings` in the order of the form; each is a parameter of the state, where 0 means the preset's."""
-
 SHORT_STEPS, VALIDATIONS = 1000, 5
 """Steps below which a training is validated VALIDATIONS times, so that a short one is validated at all."""
 
@@ -76,11 +73,6 @@ def learnsFromScans(state: CACTrainingParameterNode) -> bool:
     return state.trainNetwork not in _UNPUBLISHED or presetOf(state) in (Preset.REAL_LESIONS, Preset.REAL_HEARTS)
 
 
-def parameterOf(name: str) -> str:
-    """Name of the state's parameter for a setting of a training."""
-    return f"train{name.capitalize()}"
-
-
 def nameOf(state: CACTrainingParameterNode, names: Sequence[str]) -> str:
     """Name of the new model: the user's, or the first free one."""
     if state.trainName:
@@ -96,7 +88,7 @@ def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list
         if state.trainFolder:
             arguments += ["--data", state.trainFolder]
     arguments += ["--output", output, "--preset", _presetName(state), "--device", state.trainDevice.value]
-    options = {f"--{name}": getattr(state, parameterOf(name)) for name in ("minutes", "steps")}
+    options = {"--minutes": state.trainMinutes, "--steps": state.trainSteps}
     if scans:
         options = {"--start": state.trainStart, "--annotator": state.trainAnnotator, **options}
     for option, value in options.items():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel.lifecycle import Section
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
 from CACScoringLib.panel.widgets import say
 
@@ -24,7 +24,7 @@ _COLUMN_LETTERS = (7, 8, 7, 8, 5, 7)
 _MAX_ROWS = 5
 
 
-class WorkListSection(Section):
+class WorkListSection(PanelSection):
     """Widgets of the work list. `onOpen` is called with the id of the scan to open and its displayed name."""
 
     def __init__(self, ui, onOpen: Callable[[str, str], None]) -> None:

@@ -12,7 +12,6 @@ from CACScoringLib.core.errors import ModelError, OutputError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.options import Row, Settings, changed_settings, option
 from CACScoringLib.core.remedies import OUTPUT, REPLACE
-from CACScoringLib.models.cards import NAME
 from CACScoringLib.models.inference import DEVICES
 
 PRESETS = Path(__file__).parents[1] / "Resources" / "Presets"
@@ -108,6 +107,8 @@ class RunOptions:
 
     def check(self) -> None:
         """Check before the training that the model can be written. Raises ModelError, OutputError."""
+        from CACScoringLib.models.cards import NAME  # loads SciPy, which Slicer's modules do without at first
+
         if not NAME.fullmatch(self.name):
             raise ModelError(
                 f"{self.name!r} is not a name for a model: use small letters, digits, dots, dashes, underscores."

@@ -16,7 +16,7 @@ from CACScoringLib.run import RunSettings
 class TestCohort:
     @pytest.fixture
     def cohort(self, driver, tmp_path):
-        driver.cohort = driver.widget.cohort.task.job.process = type(driver.process)()
+        driver.cohort = driver.widget.cohort.job.process = type(driver.process)()
         driver.ui.cohortFolderEdit.setCurrentPath(str(tmp_path))
         driver.ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "out"))
         return driver
@@ -27,7 +27,7 @@ class TestCohort:
         return line(event="scan", index=index, state=state, **{**facts, **more})
 
     def test_the_table_fills_during_the_run(self, cohort, tmp_path):
-        cohort.state.minimumPixels, cohort.state.calibration, cohort.state.allowContrast = 3, 0.05, True
+        cohort.state.minimumPixels, cohort.state.calibrationMgPerMm3Hu, cohort.state.allowContrast = 3, 0.05, True
         cohort.ui.cohortButton.click()
         worker = cohort.cohort
         assert worker.arguments[2:] == [

@@ -52,7 +52,7 @@ def reviewed(driver, tmp_path, monkeypatch):
     driver.out = tmp_path / "out"
     driver.out.mkdir()
     monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(driver.out))
-    driver.widget.dicom.task.job.process = panel_driver.InThisProcess()
+    driver.widget.dicom.job.process = panel_driver.InThisProcess()
     return driver
 
 
@@ -111,7 +111,7 @@ class TestExport:
 
     @pytest.mark.long
     def test_cancel(self, reviewed, tmp_path):
-        process = reviewed.widget.dicom.task.job.process = type(reviewed.process)()
+        process = reviewed.widget.dicom.job.process = type(reviewed.process)()
         reviewed.ui.dicomButton.click()
         assert panel_driver.eventually(lambda: slicer.app.processEvents() or process.arguments)
         assert reviewed.ui.dicomButton.text == "Cancel"

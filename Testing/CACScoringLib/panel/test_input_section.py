@@ -26,10 +26,10 @@ class TestInput:
         assert driver.process.settings() == {"scoring": {"rules": {}}, "results": {"scene": False}}
 
     def test_changed_rules_are_passed_on_and_set_back(self, driver):
-        driver.ui.thresholdHUBox.setValue(145)
+        driver.ui.thresholdHuBox.setValue(145)
         driver.ui.minimumPixelsBox.setValue(3)
         driver.ui.connectivityBox.setCurrentIndex(1)
-        driver.ui.calibrationBox.setValue(0.000722)
+        driver.ui.calibrationMgPerMm3HuBox.setValue(0.000722)
         driver.ui.adaptToTubeVoltageBox.setChecked(False)
         driver.ui.allowContrastBox.setChecked(True)
         driver.ui.allowReversedBox.setChecked(True)
@@ -42,7 +42,7 @@ class TestInput:
         driver.ui.defaultsButton.click()
         driver.begin()
         assert driver.process.settings()["scoring"]["rules"] == {}
-        assert driver.ui.thresholdHUBox.value == 130
+        assert driver.ui.thresholdHuBox.value == 130
 
     def test_enumerations_imported_again_mean_the_same(self, driver, monkeypatch):
         """Mix old and new classes, as after Reload in Slicer."""

@@ -23,7 +23,7 @@ def jobs(panel):
 def record(jobs):
     """A job on a scripted process, and what it has reported."""
     record = SimpleNamespace(process=ScriptedProcess(), progress=[], ends=[], events=[])
-    record.job = jobs.Job()
+    record.job = jobs.BackgroundJob()
     record.job.process = record.process
     record.on_end = lambda result, reason: record.ends.append(reason or result)
     record.begin = lambda steps: record.job.start(steps, record.on_end)
@@ -114,15 +114,6 @@ class TestCommand:
         record.run = lambda **options: record.begin(record.job.run(["work"], on_progress, **options))
         record.run()
         return record
-
-    def test_commands_report_their_progress(self, record):
-        assert record.process.arguments == ["-m", "CACScoringLib.cli", "work", "--progress", "json"]
-
-    def test_progress_is_the_fraction_of_all_steps(self, record):
-        record.process.say(line(event="counted", done=1, count=4))
-        record.process.say(line(event="step", step="reading", index=1, count=2))
-        record.process.say(line(event="counted", done=1, count=2))
-        assert record.progress == [("", 0.25), ("Step 2 of 2: reading …", 0.5), ("Step 2 of 2: reading …", 0.75)]
 
     def test_warnings_are_those_of_the_last_command(self, record):
         record.process.say(line(event="warning", code="thick", message="Thick slices."))

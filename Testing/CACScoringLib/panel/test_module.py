@@ -75,10 +75,6 @@ class TestPanel:
             for part in parts:
                 assert part.mapTo(driver.widget.parent, part.rect.bottomLeft()).y() < PANEL_SIZE[1], part.objectName
 
-    def test_facts_of_the_scan(self, driver):
-        assert "64 × 64 × 20 voxels of 3 × 3 × 3 mm" in driver.ui.factsLabel.text
-        assert "Not loaded through the DICOM module" in driver.ui.factsLabel.text
-
     def test_other_volumes_than_ct_cannot_be_scored(self, driver):
         picture = mrml.add_volume(slicer.mrmlScene, sitk.Image([8, 8, 8], sitk.sitkUInt8) + 3, "picture")
         driver.ui.inputSelector.setCurrentNode(picture)

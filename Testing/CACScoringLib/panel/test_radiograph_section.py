@@ -67,10 +67,10 @@ def page(open_panel, volume, monkeypatch, tmp_path):
     )
     driver = open_panel()
     driver.section = driver.widget.radiograph
-    driver.worker = driver.section.task.job.process = RadiographProcess()
+    driver.worker = driver.section.job.process = RadiographProcess()
     driver.ui.drrButton.collapsed = True
     driver.ui.pages.setCurrentIndex(RADIOGRAPH_PAGE)
-    driver.ui.radiographFileEdit.setCurrentPath(str(tmp_path / "chest.png"))
+    driver.ui.radiographPaBox.setCurrentPath(str(tmp_path / "chest.png"))
     return driver
 
 
@@ -83,10 +83,10 @@ def radiograph_volume(volume):
 class TestInput:
     def test_source_shows_its_widgets(self, page, volume):
         ui = page.ui
-        assert not ui.radiographFileEdit.isHidden()
+        assert not ui.radiographPaBox.isHidden()
         assert ui.radiographSelector.isHidden()
         ui.radiographSourceBox.setCurrentIndex(1)
-        assert ui.radiographFileEdit.isHidden()
+        assert ui.radiographPaBox.isHidden()
         assert not ui.radiographSelector.isHidden()
         assert not ui.radiographScoreButton.enabled
         node = radiograph_volume(volume)
@@ -105,24 +105,24 @@ class TestInput:
         ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
         ds.Modality, ds.PatientAge, ds.PatientSex = "CR", "067Y", "F"
         ds.save_as(tmp_path / "cr.dcm", enforce_file_format=True)
-        page.ui.radiographBmiBox.setValue(25)
-        page.ui.radiographFileEdit.setCurrentPath(str(tmp_path / "cr.dcm"))
-        assert page.ui.radiographAgeBox.value == 67
+        page.ui.radiographBmiKgM2Box.setValue(25)
+        page.ui.radiographPaBox.setCurrentPath(str(tmp_path / "cr.dcm"))
+        assert page.ui.radiographAgeYearsBox.value == 67
         assert page.ui.radiographSexBox.currentText == "female"
-        assert page.ui.radiographBmiBox.value == 0  # of another patient
-        page.ui.radiographAgeBox.setValue(66)
+        assert page.ui.radiographBmiKgM2Box.value == 0  # of another patient
+        page.ui.radiographAgeYearsBox.setValue(66)
         page.widget.exit()
         page.widget.enter()
-        assert page.ui.radiographAgeBox.value == 66
+        assert page.ui.radiographAgeYearsBox.value == 66
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the panel asks for PyTorch first")
 class TestScore:
     def test_arguments(self, page, tmp_path):
-        page.ui.radiographLateralEdit.setCurrentPath(str(tmp_path / "side.png"))
-        page.ui.radiographAgeBox.setValue(61)
+        page.ui.radiographLateralBox.setCurrentPath(str(tmp_path / "side.png"))
+        page.ui.radiographAgeYearsBox.setValue(61)
         page.ui.radiographSexBox.setCurrentIndex(2)
-        page.ui.radiographBmiBox.setValue(27.5)
+        page.ui.radiographBmiKgM2Box.setValue(27.5)
         page.ui.radiographScoreButton.click()
         *arguments, _output, _progress, _json = page.worker.arguments
         assert arguments == [
@@ -177,7 +177,7 @@ class TestScore:
         page.settle()
         assert cells_of(page.ui.radiographTable) == rows
         assert not page.ui.radiographReportButton.enabled  # the report was in a temporary folder
-        assert page.ui.radiographFileEdit.currentPath == str(tmp_path / "chest.png")
+        assert page.ui.radiographPaBox.currentPath == str(tmp_path / "chest.png")
 
 
 @pytest.mark.main_window

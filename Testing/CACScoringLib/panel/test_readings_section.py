@@ -43,7 +43,7 @@ class Reader:
     def __init__(self, driver, results, name):
         self.driver, self.ui = driver, driver.ui
         driver.process = driver.widget.scorer.job.process = InThisProcess()
-        driver.widget.readings.task.job.process = InThisProcess()
+        driver.widget.readings.job.process = InThisProcess()
         self.ui.readingsButton.collapsed = False
         self.ui.cohortOutputEdit.setCurrentPath(str(results))
         self.name(name)

@@ -21,6 +21,21 @@ class TestResult:
         rescored = panel_results.scored(panel_results.chest_image(), networks=False, lesions=labels)
         assert rescored.record.non_coronary.scores == driver.review.non_coronary.scores
 
+    def test_scores_are_compared_with_an_earlier_result_unless_blind(self, driver, tmp_path, monkeypatch):
+        driver.score()
+        driver.review.export(tmp_path / "earlier")
+        driver.ui.rejectRestButton.click()
+        driver.ui.acceptButton.click()
+        monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(tmp_path / "earlier"))
+        driver.ui.compareButton.click()
+        assert "Clinical rule" in driver.ui.compareLabel.text
+        monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(tmp_path))
+        driver.ui.compareButton.click()
+        assert "scores.json" in driver.ui.compareLabel.text
+        driver.review.make_blind("reader")
+        driver.widget.result.update()
+        assert not driver.ui.compareButton.visible
+
     def test_the_worst_warning_stands_in_the_headline_and_opens_all(self, driver, monkeypatch):
         driver.score()
         ui = driver.ui

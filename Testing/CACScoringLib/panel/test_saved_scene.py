@@ -7,8 +7,8 @@ import slicer
 @pytest.mark.main_window
 @pytest.mark.long
 def test_a_scene_opens_unchanged(driver, tmp_path):
-    driver.ui.thresholdHUBox.setValue(145)
-    driver.ui.thresholdHUBox.setValue(130)
+    driver.ui.thresholdHuBox.setValue(145)
+    driver.ui.thresholdHuBox.setValue(130)
     driver.ui.minimumPixelsBox.setValue(2)
     driver.score(networks=True)
     driver.assign("12–13", "LAD")
@@ -25,6 +25,7 @@ def test_a_scene_opens_unchanged(driver, tmp_path):
     assert driver.review is None
     assert driver.lesions() == []
     slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    assert driver.review is None, "it is read and shown in steps after the import"
     driver.settle()
     assert driver.ui.inputSelector.currentNode().GetName() == "chest"
     assert driver.ui.minimumPixelsBox.value == 2

@@ -92,6 +92,9 @@ class TestList:
         assert rows_in_sight(listed.ui.lesionTable)[:6] == list(range(6))
         assert total_is_in_sight(listed)
 
+    def test_an_open_data_probe_leaves_most_of_the_panel_to_the_page(self, listed):
+        assert listed.ui.scanArea.height > 0.67 * PANEL_HEIGHT
+
     def test_the_chosen_row_is_seen(self, listed):
         for doubtful in (4, 29):
             listed.key("N")

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import slicer
 from panel_driver import cells_of
 
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.decoding import content_of
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import choice
@@ -120,6 +121,16 @@ class TestShowing:
         ]
         assert ui.wholeScanLabel.text == "Vessel regression: Little.\nRadiomics: Less."
         assert "Radiomics: no calcium; calcium map: 682" in ui.warningsLabel.text
+
+    def test_an_estimate_out_of_its_range_is_marked(self, ready, monkeypatch):
+        score_with(ready, by_hand.vessels(809, trust="Little."), by_hand.radiomics(0.9, trust="Less."))
+        warning = ScanWarning("vessels-beyond-training", "It is an extrapolation.")
+        monkeypatch.setattr(type(ready.review), "warnings", (warning,))
+        ready.widget.result.update()
+        prediction, _clinical, of_map = cells_of(ready.ui.wholeScanTable)[:3]
+        assert prediction == ["Prediction", "⚠ 809 (> 400)", "calcium (90%)"]
+        assert of_map == ["Map agrees", "same class", "agrees"]
+        assert ready.ui.wholeScanLabel.text.startswith("Vessel regression: ⚠ It is an extrapolation. Little.")
 
     def test_a_review_changes_who_agrees(self, ready):
         """Reject all candidates and confirm the review, so that the clinical score is 0."""

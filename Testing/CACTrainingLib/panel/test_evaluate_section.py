@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import slicer
@@ -152,23 +151,12 @@ class TestStudyView:
         ui.studyPageButton.click()
         assert opened == [str(study / "study.html")]
 
-    def test_names_of_studies_show_no_hashes(self, driver):
-        from CACTrainingLib.panel.evaluate_section import studyFolder, studyName
-
-        first, second = (SimpleNamespace(name=name, sha256=f"{n}a3f{'0' * 60}") for n, name in ((1, "map-1"), (2, "b")))
-        folder = studyFolder("comparison", "test", [first, second])
-        assert folder == "comparison-test-map-1-1a3f-b-2a3f"
-        assert studyName(folder) == "Comparison, test scans: map-1, b"
-        assert studyName("detection-validation") == "Detection, validation scans"
-        assert studyName("validation-test") == "Validation, test scans"
-        assert studyName("my-study") == "my-study"
-
 
 class TestInstall:
     @pytest.fixture
     def section(self, driver, project):
         usable("mine", project.models_folder)
-        driver.widget.evaluate.job.process = InThisProcess()
+        driver.widget.evaluate.install.job.process = InThisProcess()
         look_again(driver)
         return driver.widget.evaluate
 
@@ -179,7 +167,7 @@ class TestInstall:
     def press(self, section, name: str) -> str:
         """Press a button; return the message at its end."""
         getattr(section.ui, f"{name}Button").click()
-        while section.job.isRunning:
+        while section.install.job.isRunning:
             slicer.app.processEvents()
         return section.ui.installLabel.text
 
@@ -187,7 +175,7 @@ class TestInstall:
     def test_map_is_calibrated_with_the_models_in_use(self, driver, section, scoring, project, models):
         card = untrained("decomposition", "map", project.models_folder)
         untrained("slices", "own", models)
-        driver.process = section.job.process = ScriptedProcess()
+        driver.process = section.install.job.process = ScriptedProcess()
         section.update()
         assert not section.ui.calibrateButton.visible  # of slices
         choose(section.ui.installModelBox, "map")
@@ -232,18 +220,6 @@ class TestInstall:
         assert "chosen in CAC Scoring" in self.press(section, "install")
         assert find_model("slices", "other").origin == "user"
         assert scoring.slicesModel == "other"
-
-    def test_packages_are_asked_for_in_the_name_of_the_work(self, section, scoring, project, monkeypatch):
-        asked = []
-        ensure = "CACTrainingLib.panel.install_section.ensurePackages"
-        monkeypatch.setattr(ensure, lambda packages, *how: asked.append(how) or "Not now.")
-        untrained("decomposition", "map", project.models_folder)
-        section.update()
-        choose(section.ui.installModelBox, "mine")
-        assert "Not now." in self.press(section, "install")
-        choose(section.ui.installModelBox, "map")
-        self.press(section, "calibrate")
-        assert asked == [("CAC Training", "Installing a model"), ("CAC Training", "Calibration")]
 
     def test_an_uncalibrated_map_is_calibrated_before_installation(self, section, project):
         untrained("decomposition", "map", project.models_folder)

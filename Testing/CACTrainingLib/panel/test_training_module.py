@@ -131,11 +131,6 @@ class TestOpening:
         assert "--overwrite" not in annotating.processes["prepare"].arguments
         assert annotating.ui.prepareButton.text == "Prepare all"
 
-    def test_prepare_asks_for_packages_first(self, annotating, monkeypatch):
-        monkeypatch.setattr(slicer.packaging, "pip_check", lambda requirement: not requirement.startswith("openvino"))
-        annotating.ui.prepareButton.click()
-        assert annotating.ui.workStatusLabel.text == "Preparing scans needs openvino. Install them to go on."
-
     def test_suggestions_by_a_model_of_the_project(self, annotating):
         """Proposals by another network are replaced."""
         folder = annotating.project.models_folder
@@ -147,7 +142,7 @@ class TestOpening:
         box = annotating.ui.proposalModelBox
         box.setCurrentIndex(box.findData("slices-compact"))
         assert annotating.state.proposalModel == "slices-compact"
-        process = annotating.widget.annotate.prepare.task.job.process = InThisProcess(waits=True)
+        process = annotating.widget.annotate.prepare.job.process = InThisProcess(waits=True)
         annotating.ui.prepareButton.click()
         assert process.arguments[process.arguments.index("--model") + 1] == str(folder / "slices-compact.json")
         assert "--overwrite" in process.arguments

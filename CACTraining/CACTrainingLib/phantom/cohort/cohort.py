@@ -35,7 +35,7 @@ from .export import Labels, annotate, as_ct_scan, same_settings, write_scan
 from .lesion_patients import draw_lesion_patient
 
 if TYPE_CHECKING:
-    from CACScoringLib.run import Sample
+    from CACScoringLib.run import SamplePatient
 
 
 T = TypeVar("T")
@@ -249,14 +249,14 @@ def write_sample(directory: Path, name: str) -> dict[str, Any]:
     return write_scan(patient, scan, labels, _SAMPLE_SCAN, directory)
 
 
-def make_sample() -> Sample:
+def make_sample() -> SamplePatient:
     """Simulate the first sample patient for `score --sample`, without writing it."""
-    from CACScoringLib.run import Sample
+    from CACScoringLib.run import SamplePatient
 
     patient, scan, labels = make_scan(next(iter(SAMPLES.values()))[0], _SAMPLE_SCAN, CohortSettings())
     ct = replace(as_ct_scan(scan, patient), source=Path(f"digital-patient-{patient.number:05d}"))
     true_mass = {a: sum(p.mass_mg for p in patient.plaques if p.artery == a.key) for a in Artery if a <= Artery.RCA}
-    return Sample(
+    return SamplePatient(
         scan=with_warnings(ct, _DIGITAL),
         lesions=scan.grid.image(labels.regions),
         calibration_mg_per_mm3_hu=1 / (1000 * scan.scanner.calcium_hu_per_mg_cm3),

@@ -1,0 +1,156 @@
+"""Forms of settings: parameters of a panel's state, rows of widgets and values, all made from declared dataclasses."""
+
+# Slicer's naming.
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+import ctk
+import qt
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import WithinRange
+
+from ..core.options import Row, rows_of
+
+
+class Form:
+    """Settings of a dataclass in a panel: a parameter and a row of widgets for each field that declares a `Row`."""
+
+    def __init__(self, kind: type, prefix: str = "", choices: Mapping[str, type[Enum]] | None = None) -> None:
+        """Prepare.
+
+        Args:
+            kind: The dataclass.
+            prefix: Beginning of the parameters' names.
+            choices: Enumerations by field, of fields whose values are chosen from a list.
+        """
+        self.kind, self._prefix, self._choices = kind, prefix, choices or {}
+
+    @cached_property
+    def _rows(self) -> dict[str, Row]:
+        return rows_of(self.kind)
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return {field.name: field.default for field in dataclasses.fields(self.kind)}
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        """Types of the parameters by field."""
+        hints, types = get_type_hints(self.kind), {}
+        for field, row in self._rows.items():
+            kinds = [kind for kind in get_args(hints[field]) or (hints[field],) if kind is not type(None)]
+            is_whole = kinds[0] is float and self._defaults[field] is None and not row.decimals
+            types[field] = self._choices.get(field) or (int if is_whole else kinds[0])
+        return types
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields that have a parameter."""
+        return tuple(self._rows)
+
+    def parameterOf(self, field: str) -> str:
+        """Return the name of a field's parameter."""
+        first, *others = filter(None, (self._prefix, *field.split("_")))
+        return first + "".join(word.capitalize() for word in others)
+
+    def declarations(self) -> dict[str, tuple[Any, Any]]:
+        """Return the type hint and the default of each parameter."""
+        declared = {}
+        for field, kind in self._types.items():
+            row, default = self._rows[field], self._defaults[field]
+            hint: Any = kind
+            if issubclass(kind, Path):
+                hint, default = str, ""
+            elif issubclass(kind, Enum):
+                default = next(choice for choice in kind if choice.value == (default or ""))
+            elif kind is not bool:
+                hint, default = (
+                    Annotated[kind, WithinRange(*map(kind, row.limits))],
+                    kind(row.limits[0] if row.unset else default),
+                )
+            declared[self.parameterOf(field)] = hint, default
+        return declared
+
+    def addRows(self, ui, layout, first: int, *fields: str) -> None:
+        """Add rows to a form, check boxes last.
+
+        Args:
+            ui: Object that gets each widget under the name `<parameter>Box`, and its label under `<parameter>BoxLabel`.
+            layout: A QFormLayout.
+            first: Number of the first new row.
+            fields: Fields of the rows; none for all.
+        """
+        ordered = sorted(fields or self._rows, key=lambda field: self._types[field] is bool)
+        for number, field in enumerate(ordered, first):
+            row, kind, name = self._rows[field], self._types[field], f"{self.parameterOf(field)}Box"
+            box = self._widget(row, kind)
+            box.setToolTip(_(row.tip))
+            box.setObjectName(name)
+            setattr(ui, name, box)
+            if issubclass(kind, Path):
+                box.filters = ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable
+            else:
+                box.setProperty("SlicerParameterName", self.parameterOf(field))
+            if kind is bool:
+                layout.insertRow(number, box)
+            else:
+                label = qt.QLabel(_(row.label))
+                setattr(ui, f"{name}Label", label)
+                layout.insertRow(number, label, box)
+
+    @staticmethod
+    def _widget(row: Row, kind: type):
+        """Return the widget of a row; `connectGui` sets the limits of numbers and the choices."""
+        if kind is bool:
+            return qt.QCheckBox(_(row.label))
+        if issubclass(kind, Path):
+            return ctk.ctkPathLineEdit()
+        if issubclass(kind, Enum):
+            return qt.QComboBox()
+        box = ctk.ctkSliderWidget() if row.is_slider else qt.QDoubleSpinBox() if kind is float else qt.QSpinBox()
+        if row.is_slider or kind is float:
+            box.decimals = row.decimals
+        box.singleStep = row.step if kind is float else round(row.step)
+        box.suffix = _(row.unit)
+        if row.unset:
+            box.specialValueText = _(row.unset)
+        return box
+
+    def settings(self, state) -> dict[str, Any]:
+        """Return the settings that the panel's state holds, by field; None where a row shows no value."""
+        values = {}
+        for field, row in self._rows.items():
+            value = getattr(state, self.parameterOf(field))
+            value = value.value if isinstance(value, Enum) else value
+            values[field] = None if value == "" or (row.unset and value == row.limits[0]) else value
+        return values
+
+    def values(self, state) -> Any:
+        """Return the dataclass with the settings of the panel's state."""
+        return self.kind(**self.settings(state))
+
+    def deviations(self, state) -> dict[str, Any]:
+        """Return the settings that differ from the dataclass's defaults, by field."""
+        return {field: value for field, value in self.settings(state).items() if value != self._defaults[field]}
+
+    def reset(self, state) -> None:
+        """Set all parameters to their defaults."""
+        for parameter in map(self.parameterOf, self._rows):
+            setattr(state, parameter, state.default(parameter).value)
+
+
+def declaredBy(*forms: Form, texts: tuple[str, ...] = ()) -> Any:
+    """Return a base class with the parameters of forms, and with further ones that are texts, empty by default."""
+    declared = {name: pair for form in forms for name, pair in form.declarations().items()}
+    declared |= dict.fromkeys(texts, (str, ""))
+    base = type("DeclaredParameters", (), {name: default for name, (_hint, default) in declared.items()})
+    base.__annotations__ = {name: hint for name, (hint, _default) in declared.items()}
+    return base
