@@ -138,7 +138,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
     spacing_mm, length_mm, fault = None, 0.0, ""
     images = list(slices)
     try:
-        images, _ = without_strays(single_frames(slices, with_pixels=False))
+        images, _ = without_strays(single_frames(slices))
         if len(images) == 1:
             fault = "It has 1 slice."
         else:
