@@ -9,7 +9,15 @@ from collections.abc import Iterable, Mapping
 from ..core.files import resource_folder
 from ..core.labels import SITES
 from ..core.tables import table_text
-from ..record.columns import AGREEMENT_CSV, COLUMNS, FEATURES_CSV, LESIONS_CSV, PARQUET, READINGS_CSV
+from ..record.columns import (
+    AGREEMENT_CSV,
+    COLUMNS,
+    FEATURES_CSV,
+    LESIONS_CSV,
+    PARQUET,
+    READ_LESIONS_CSV,
+    READINGS_CSV,
+)
 from ..record.provenance import COLUMNS as PROVENANCE
 from ..record.review_record import SEAL
 from ..results import METHOD_TITLES
@@ -37,6 +45,7 @@ def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dic
         "lesions.csv": (*LESIONS_CSV, *SEAL),
         "features.csv": (*FEATURES_CSV, *SEAL),
         "readings.csv": READINGS_CSV,
+        "reading_lesions.csv": READ_LESIONS_CSV,
         "agreement.csv": AGREEMENT_CSV,
     }
     with_origin = {name: list(dict.fromkeys((*columns, *PROVENANCE))) for name, columns in tables.items()}
