@@ -28,7 +28,7 @@ from ..core.slices import (
 )
 from ..core.warning_codes import checks, warnings_of
 from ..record.findings import BloodPool, Normalisation
-from .normalisation import normalisation_warnings
+from .normalisation import NORMALISATION_CHECKS
 from .orientation import require_oriented
 from .spine import vertebrae
 
@@ -284,7 +284,7 @@ def examine_quality(
     blood = measure_blood(scored, heart.mask) if is_heart else None
     if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
-    warnings = [*normalisation_warnings(normalisation), *examine(scored, blood, threshold_hu)]
+    warnings = [*warnings_of(NORMALISATION_CHECKS, normalisation), *examine(scored, blood, threshold_hu)]
     measured = _Measured(scored, blood, threshold_hu, heart.mask)
     warnings += [*warnings_of(HEART_CHECKS, measured), *require_unenhanced(scored, blood, allow_contrast)]
     if is_heart:
@@ -341,14 +341,15 @@ def _tissue(hu: np.ndarray) -> dict[str, Any]:
 def _drift(hu: np.ndarray) -> dict[str, float | None]:
     """Return the largest change between two quarters that fat and muscle share."""
     values = tissue_values(hu)
-    finding: dict[str, float | None] = {"value": None}
-    for first, last in combinations(range(4), 2) if values is not None else ():
-        changes = values[last] - values[first]
-        drift = changes.sum()
-        if (changes * np.sign(drift)).min() > MIN_DRIFT_HU and abs(drift) > (finding["value"] or 0):
+    if values is None:
+        return {"value": None}
+    findings: list[dict[str, float | None]] = [{"value": 0.0}]
+    for first, last in combinations(range(len(values)), 2):
+        fat, muscle = changes = values[last] - values[first]
+        if (changes * np.sign(changes.sum())).min() > MIN_DRIFT_HU:
             places = {"first": first + 1, "last": last + 1}
-            finding = {"value": abs(drift), "fat": changes[0], "muscle": changes[1], **places}
-    return finding
+            findings.append({"value": abs(changes.sum()), "fat": fat, "muscle": muscle, **places})
+    return max(findings, key=lambda finding: finding["value"] or 0.0)
 
 
 TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
