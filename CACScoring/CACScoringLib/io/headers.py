@@ -322,8 +322,8 @@ def _names(n: int, severe: bool | None = None) -> Callable[[list[DicomSlice]], F
     """Return a quantity: the number of names of one kind of `_names_of_computed`."""
 
     def names(slices: list[DicomSlice]) -> Finding:
-        found = sorted(_names_of_computed(slices)[n])
-        return {"value": len(found), "names": abbreviated_list(found), "severe": severe}
+        terms = sorted(_names_of_computed(slices)[n])
+        return {"value": len(terms), "names": abbreviated_list(terms), "severe": severe}
 
     return names
 

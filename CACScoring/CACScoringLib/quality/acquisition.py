@@ -51,8 +51,8 @@ FAT_HU = -20.0
 DENSE_BONE_HU, MIN_BODY_ML = 200.0, 3000.0
 """HU of bone on the working grid, and least volume of a body in view."""
 
-SOFT_HU, NOISE_WINDOW_MM = (-150.0, 250.0), (6.0, 12.0, 12.0)
-"""Soft tissue whose noise is compared, and windows along k, j, i."""
+SOFT_HU, NOISE_SLICES_MM, NOISE_WINDOW_MM = (-150.0, 250.0), 3.0, (6.0, 12.0, 12.0)
+"""Soft tissue whose noise is compared, distance of the slices that are measured, and windows along k, j, i."""
 
 ADULT_YEARS, MAX_CHILD_MM, MIN_CHILD_RATIO = 16, 20.0, 0.85
 """Age from which vertebrae are as large as in checks.csv; if it is unknown, largest distance and width of children's
@@ -359,12 +359,16 @@ def _noise_ratio(measured: _Measured) -> float | None:
     """Return the ratio of the strongest to the median noise of soft tissue in windows within the heart."""
     heart, scan = measured.heart, measured.scan
     assert heart is not None
-    box = bounding_box(heart)
-    hu, mm = scan.hu[box].astype(np.float32), scan.image.GetSpacing()
+    mm, box = scan.image.GetSpacing(), bounding_box(heart)
+    step = max(1, round(NOISE_SLICES_MM / mm[2]))
+    box = (slice(box[0].start, box[0].stop, step), *box[1:])
+    hu = scan.hu[box].astype(np.float32)
     is_soft = (ndimage.grey_erosion(hu, (1, 3, 3)) > SOFT_HU[0]) & (ndimage.grey_dilation(hu, (1, 3, 3)) < SOFT_HU[1])
     is_soft &= heart[box]
     fine = np.stack([ndimage.laplace(plane) for plane in hu])
-    window = [max(1, round(size / step)) for size, step in zip(NOISE_WINDOW_MM, mm[::-1], strict=True)]
+    window = [
+        max(1, round(size / side)) for size, side in zip(NOISE_WINDOW_MM, (step * mm[2], *mm[1::-1]), strict=True)
+    ]
     share = ndimage.uniform_filter(is_soft.astype(np.float32), window)
     power = ndimage.uniform_filter(np.where(is_soft, fine**2, 0), window)
     noise = np.sqrt(power[share > 0.5] / share[share > 0.5])

@@ -104,21 +104,6 @@ def test_codes_decide_before_names(name, codes, label):
     assert label_of(name, codes) == label
 
 
-def test_overlapping_segments_are_refused(segmentation, series, tmp_path):
-    dataset = pydicom.dcmread(segmentation)
-    groups = dataset.PerFrameFunctionalGroupsSequence
-    numbers = [group.SegmentIdentificationSequence[0] for group in groups]
-    last = next(n for n, number in enumerate(numbers) if number.ReferencedSegmentNumber == 2)
-    groups[last].PlanePositionSequence = groups[0].PlanePositionSequence
-    pixels = dataset.Rows * dataset.Columns // 8
-    data = bytearray(dataset.PixelData)
-    data[last * pixels : (last + 1) * pixels] = data[:pixels]
-    dataset.PixelData = bytes(data)
-    dataset.save_as(tmp_path / "overlap.dcm")
-    with pytest.raises(MaskError, match="overlap"):
-        read_reviewed(tmp_path / "overlap.dcm", read_ct(series.ct))
-
-
 @pytest.mark.parametrize("names", [("LAD", "not coronary"), ("not-coronary: valve", "RCA"), ("LAD", "Not_Coronary")])
 def test_rejected_calcium_never_counts_as_an_artery(scan, names, tmp_path):
     contours = [(names[0], [square(9.6, 14.4, 5)]), (names[1], [square(12.6, 17.4, 5)])]

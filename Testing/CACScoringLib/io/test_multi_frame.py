@@ -252,7 +252,7 @@ def test_stacks_that_continue_each_other_are_joined_on_request(tmp_path):
     refuses(file, SeriesChoiceError, "3.2")
 
 
-def test_reconstructions_in_enhanced_files_of_one_series_are_chosen(tmp_path):
+def test_reconstructions_in_enhanced_files_of_a_series_are_chosen(tmp_path):
     for name in "ab":
         file = enhanced_of(write_series(tmp_path / name, chest_hu() + ord(name)), tmp_path / "multi" / f"{name}.dcm")
     for choice, name in (("3.1", "a"), ("3.2", "b")):
@@ -270,7 +270,7 @@ def test_phases_of_enhanced_files_of_two_series_are_chosen(tmp_path):
     np.testing.assert_array_equal(read_ct(file.parent, "4.1").hu, chest_hu() + 4)
 
 
-def test_parts_of_one_stack_in_two_files(tmp_path):
+def test_enhanced_files_of_a_stack_are_joined(tmp_path):
     paths = write_series(tmp_path / "single", chest_hu())
     for n in range(2):
         enhanced_of(paths[3 * n : 3 * n + 3], tmp_path / "multi" / f"{n}.dcm")

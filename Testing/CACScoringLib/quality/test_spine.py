@@ -91,7 +91,7 @@ def test_small_vertebrae_of_children_give_no_severe_warning(sizes_mm, age_years,
 
 
 @pytest.mark.parametrize(("sd_hu", "expected"), [(0, []), (60, ["noise-uneven"])])
-def test_noise_in_one_place_of_the_heart(sd_hu, expected):
+def test_local_noise_in_the_heart(sd_hu, expected):
     hu, heart = chest()
     hu = hu.copy()
     box = hu[25:45, 30:50, 100:120]
