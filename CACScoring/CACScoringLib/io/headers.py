@@ -122,17 +122,13 @@ def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
                 f"{name} is a colour image ({samples or 1:g} samples per pixel, {photometric}). Give the grey-level CT "
                 "series."
             )
-        allocated, stored, high = (slice_.number(key) for key in ("BitsAllocated", "BitsStored", "HighBit"))
-        is_valid = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
-        if allocated not in (8, 16, 32) or (stored is not None and (not is_valid or high not in (None, stored - 1))):
+        keywords = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+        allocated, stored, high, sign = (slice_.number(keyword) for keyword in keywords)
+        is_valid = stored is None or (0 < stored <= (allocated or 0) and high in (None, stored - 1))
+        if allocated not in (8, 16, 32) or not is_valid or sign not in (0, 1):
             raise UnreadableError(
                 f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
-                f"bit {high or 0:g}. Export the series again."
-            )
-        if slice_.number("PixelRepresentation") not in (0, 1):
-            raise UnreadableError(
-                f"{name} does not say whether its pixels have a sign (Pixel Representation 0 or 1), so their values "
-                "are unknown. Export the series again."
+                f"bit {high or 0:g}, with the sign {sign} (Pixel Representation, 0 or 1). Export the series again."
             )
 
 
