@@ -5,6 +5,7 @@ Checks take the slices of the stack, none of them multi-frame. Those of checks.c
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..core.ct import ScanWarning
 from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
+from ..core.files import resource_folder
 from ..core.text import abbreviated_list
 from ..core.warning_codes import checks, warnings_of
 from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
@@ -32,46 +34,27 @@ _DAY_S = 86_400.0
 MIN_USUAL = 0.75
 """Least share of slices with one rescale from which others are named; some scanners scale each slice."""
 
-# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
-_COMPUTED_TERMS = re.compile(
-    r"(?<![A-Z])(VN[CI](?:A|AP)?|VUE|VIRTUAL|VMI|MONO(?:\+|[-_ ]?(?:E|\d+)|ENERG[A-Z]+)|\d+ ?KEV|MAT_[A-Z_]+|"
-    r"OPTIMUM CONTRAST|IODINE|PURE[-_ ]?(?:CALCIUM|LUMEN)|NON?[-_ ]?CA|NON[-_ ]?CALC(?:IUM)?|RHOZ|"
-    r"(?:DE|MINUS)[-_ ]?(?:CALC[A-Z]*|BONES?)|XCAL|(?:HAP|WATER|CALCIUM|RHO)(?=[-_ ]*(?:\(|/)|[-_](?:WATER|HAP))|"
-    r"(?:CA|CALCIUM|BONE|METAL)[-_ ]?(?:SUPP(?:R[A-Z]+)?|SUBTR[A-Z]*|REMOV[A-Z]+|LESS|MASK)|SUPPRESSED|REMOVED|"
-    r"SUBTRACT(?:ED|ION)|BONE[-_ ]?MARROW|URIC[-_ ]?ACID|FAT FRACTION|EFF(?:ECTIVE)?[-_ ]?(?:Z|ATOMIC[A-Z_ ]*)|"
-    r"Z[-_ ]?EFF(?:ECTIVE)?|(?:E|ELECTRON|MASS)[-_ ]?DENS(?:ITY)?|STOPPING[-_ ]?POWER|K[-_ ]EDGE|PHOTO[-_ ]?ELECTRIC|"
-    r"COMPTON|SBI|SPECTRAL BASE|BEST CONTRAST|PBV|CB[FV]|MTT|TTP|TMAX|K[-_ ]?TRANS|XECT|"
-    r"(?:S|SYN|PSEUDO|SYNTH(?:ETIC)?)[-_ ]?CT|SYNTH(?:ETIC|ESI[SZ]ED)|MR[-_ ]?CT|MRCAT|CT FROM|T?[-_ ]?MIP|MIN_?IP|AIP|"
-    r"AVE?[-_]?IP|MAX[-_ ]?IP|TAVG|INTENSITY PROJECTION|VRT|WARPED|DEFORMED|(?:HARMONI|NORMALI)[SZ]ED|"
-    r"(?:IODINE|CALCIUM|DENSITY|PERFUSION|COLOU?R)[-_ ]?MAPS?|HARD[-_ ]?PLAQUES?|STONE[-_ ](?:MAPS?|ANALYSIS)|"
-    r"CAOX|HYDROXY[A-Z]*|COLLAGEN|SUPER[-_ ]?RES(?:OLUTION)?|INTERPOLATED)(?![A-Z])"
-)
 
-_COMPUTED_ALONE = re.compile(
-    r"(?<![A-Z])((?:MAX|MIN)IMUM|AVERAGED?|AVG|MEAN|PERF(?:USION)?|VENTILATION|XENON|CTP|GOUT|MSU|O?EDEMA|WATER|LUMEN|RHO|"
-    r"SPR|ECV|EDW|NO[-_ ]?CALC(?:IUM)?|NO[-_ ]?BONES?|(?:BONE|CALCIUM)[-_ ]?FREE|FUS(?:ED|ION)|DIFFERENCE|REGISTERED|"
-    r"GENERATED|STOPPING|MONO|[A-Z]*MAPS?)(?! DOSE| SCOR)(?![A-Z])"
-)
+def _terms(kind: str, end: str = "", flags: int = 0) -> re.Pattern[str]:
+    """Return the terms of one kind in image_terms.csv as words. end: Pattern that does not follow them."""
+    with resource_folder("image_terms.csv").open(encoding="utf-8", newline="") as file:
+        terms = "|".join(row["term"] for row in csv.DictReader(file) if row["kind"] == kind)
+    return re.compile(rf"(?<![A-Z])({terms}){end}(?![A-Z])", flags)
+
+
+# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
+_COMPUTED_TERMS = _terms("computed")
+
+_COMPUTED_ALONE = _terms("ambiguous", "(?! DOSE| SCOR)")
 """Terms that also have other meanings, and name computed images beside words of usual reconstructions only."""
 
-_REFORMATTED_TERMS = re.compile(r"(?<![A-Z])((?:CSA )?MPR|REFORMATT?(?:ED)?|RESAMPLED?)(?![A-Z])")
+_REFORMATTED_TERMS = _terms("reformatted")
 """Names of slices cut from a volume, whose values are those of usual CT."""
 
-_PLAIN_TERMS = re.compile(
-    r"DERIVED|SECONDARY|PRIMARY|AXIAL|AX|TRA(?:NS(?:VERSE|VERSAL)?)?|(?:CSA )?MPR|REFORMATT?(?:ED)?|RESAMPLED?|RECON|"
-    r"CT|CT_SOM\d+|HELICAL|VOLUME|CHEST|THORAX|HEART|CARDIAC|CORONARY|CA|CA?C?S|CASC(?:ORE)?|CALC(?:IUM)?|"
-    r"SCOR(?:E|ING)|NON|NC|NATIVE?|UNENHANCED|WITHOUT|WO|CONTRAST|STANDARD|STD|SOFT|TISSUE|LUNGS?|MEDIAST[A-Z]*|BODY|"
-    r"LOW|DOSE|CTAC|AC|WB|ABD[A-Z]*|PELVIS|SCREENING|SMARTSCORE|CASCSEQ|HD|OHNE|KM|THIN|THICK|SLICES?|SERIES|MM|"
-    r"ORIGINAL|SC|SMART|FBP|ASIR|IDOSE\d?|AIDR(?:3D)?|SAFIRE|ADMIRE|VEO|IMR|DLIR|TRUEFIDELITY|AICE|\dD(?:CT)?|"
-    r"[BDHIQST][FRVLA]?\d\d[A-Z]?|FC\d\d|[A-Z]|(?:BEST)?(?:DIAST|SYST)|\d+(?:MM|X)?"
-)
+_PLAIN_TERMS = _terms("plain")
 """Words of a description that says that the images are a usual reconstruction."""
 
-_CONE_BEAM = re.compile(
-    r"(?<![A-Z])([KM]?V?[-_ ]?CBCT|CONE[-_ ]?BEAM|XVI|ON-BOARD IMAGER|OBI|TRUEBEAM|HALCYON|ETHOS|MVCT|"
-    r"MEGA[-_ ]?VOLT[A-Z]*|TOMO[-_ ]?THERAPY)(?![A-Z])",
-    re.IGNORECASE,
-)
+_CONE_BEAM = _terms("cone-beam", flags=re.IGNORECASE)
 """Names of cone-beam CT at linear accelerators and C-arms, and of megavoltage CT."""
 
 _COMMON = {

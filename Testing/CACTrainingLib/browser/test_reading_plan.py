@@ -195,6 +195,9 @@ class TestTables:
             row = listed["Ann", "Bob", measure]
             assert row["interval"] == "binomial, patients"
             assert float(row["low"]) < float(row["estimate"]) <= float(row["high"])
+        assert float(listed["Ann", "Bob", "dice"]["low"]) == pytest.approx(0.025 ** (1 / 3), abs=1e-3), (
+            "of three of three"
+        )
         assert (listed["Ann", "Ann again", "dice"]["scans"], listed["Ann", "Ann again", "kappa"]["estimate"]) == (
             "1",
             "",
