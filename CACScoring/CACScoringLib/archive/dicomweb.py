@@ -80,16 +80,8 @@ class DicomWebArchive:
 
     def find_series(self, series_filter: SeriesFilter) -> list[SeriesSummary]:
         """Return the series that match except for slice thickness. Raises ArchiveError."""
-        elements = {
-            "Modality": series_filter.modality,
-            "PatientID": series_filter.patient_id,
-            "StudyInstanceUID": series_filter.study_uid,
-            "SeriesInstanceUID": series_filter.series_uid,
-            "StudyDate": None if (dates := series_filter.date_range()) is None else "-".join(dates),
-        }
-        keys = {name: value for name, value in elements.items() if value is not None}
-        if dates and dates[0] == dates[1]:
-            keys["StudyDate"] = dates[0]
+        of_series = {"Modality": series_filter.modality, "SeriesInstanceUID": series_filter.series_uid}
+        keys = {name: value for name, value in (series_filter.study_keys | of_series).items() if value is not None}
         series = self._search(keys)
         if not series and keys.get("PatientID", "") != (pattern := _ENCODED.sub("*", keys.get("PatientID", ""))):
             # Orthanc's plugin 1.7 does not decode percent-encoded characters, and finds no such patient.

@@ -80,13 +80,7 @@ class DimseArchive:
 
     def find_series(self, series_filter: SeriesFilter) -> list[SeriesSummary]:
         """Return the series that match except for slice thickness. Raises ArchiveError."""
-        dates = series_filter.date_range()
-        keys = {
-            "PatientID": series_filter.patient_id,
-            "StudyInstanceUID": series_filter.study_uid,
-            "StudyDate": None if dates is None else dates[0] if dates[0] == dates[1] else "-".join(dates),
-            "ModalitiesInStudy": series_filter.modality,
-        }
+        keys = series_filter.study_keys | {"ModalitiesInStudy": series_filter.modality}
         series = []
         with self._query_association() as association:
             for study in self._find(association, "STUDY", {**dict.fromkeys(_STUDY_KEYS), **keys}):

@@ -138,6 +138,13 @@ class SeriesFilter:
             return self.dates
         return f"{(today or date.today()) - timedelta(days=self.days - 1):%Y%m%d}", ""
 
+    @property
+    def study_keys(self) -> dict[str, str | None]:
+        """Keys of a query at the level of studies; None for those without a value."""
+        first, last = self.date_range() or ("", "")
+        dates = first if first == last else f"{first}-{last}"
+        return {"PatientID": self.patient_id, "StudyInstanceUID": self.study_uid, "StudyDate": dates or None}
+
     def matches(self, series: SeriesSummary) -> bool:
         """Return True if a series matches, as far as it is described; archives ignore keys that they do not know."""
         exact = (

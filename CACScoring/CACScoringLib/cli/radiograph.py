@@ -126,17 +126,11 @@ def _factors(
     stated_sex = next((r.sex for r in radiographs.values() if r.sex is not None), None)
     age = stated_age if patient.age_years is None else patient.age_years
     sex = patient.sex or stated_sex
-    conflicts: list[tuple[str, object, object]] = []
-    if stated_age is not None and age is not None and abs(age - stated_age) > 1.5:
-        conflicts.append(("age", age, stated_age))
+    is_other_age = stated_age is not None and age is not None and abs(age - stated_age) > 1.5
+    conflicts = [f"age given is {age}, but the file states {stated_age}"] if is_other_age else []
     if stated_sex is not None and sex != stated_sex:
-        conflicts.append(("sex", sex, stated_sex))
-    warnings = [
-        ScanWarning(
-            "factors-differ", f"The {name} given is {value}, but the file states {stated}. The given value is used."
-        )
-        for name, value, stated in conflicts
-    ]
+        conflicts.append(f"sex given is {sex}, but the file states {stated_sex}")
+    warnings = [ScanWarning("factors-differ", f"The {text}. The given value is used.") for text in conflicts]
     if age is not None and sex is not None and patient.bmi_kg_m2 is not None:
         return Factors(age, sex, patient.bmi_kg_m2), tuple(warnings)
     factors = {"age": age, "sex": sex, "body mass index": patient.bmi_kg_m2}

@@ -147,10 +147,7 @@ def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, ob
         "score": asdict(settings.score),
         "identify": settings.identify,
         "scene": settings.scene,
-        **({"healthy": True} if settings.healthy else {}),
-        **({"dicom": True} if settings.dicom else {}),
-        **({"fhir": True} if settings.fhir else {}),
-        **({"reader": settings.reader} if settings.reader else {}),
+        **{name: value for name in ("healthy", "dicom", "fhir", "reader") if (value := getattr(settings, name))},
         "models": {network: f"{card.name} {card.sha256[:12]}" for network, card in cards.items()},
         "calibrations": {network: _digest(card.calibration) for network, card in cards.items()},
     }

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from ..core.files import resource_folder
 from ..core.labels import SITES
 from ..core.tables import table_text
-from ..record.columns import AGREEMENT_CSV, COLUMNS, FEATURES_CSV, LESIONS_CSV, PARQUET, READINGS_CSV
+from ..record import columns as declared
+from ..record.columns import COLUMNS, PARQUET
 from ..record.provenance import COLUMNS as PROVENANCE
 from ..record.review_record import SEAL
 from ..results import METHOD_TITLES
@@ -34,10 +35,11 @@ def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dic
     of_cohort = columns(METHOD_TITLES, identify, ("vessels", "radiomics")) if names is None else names
     parquet = {f"{name}.parquet": [c.name for c in declared_columns(name, identify)] for name in PARQUET}
     tables = {
-        "lesions.csv": (*LESIONS_CSV, *SEAL),
-        "features.csv": (*FEATURES_CSV, *SEAL),
-        "readings.csv": READINGS_CSV,
-        "agreement.csv": AGREEMENT_CSV,
+        "lesions.csv": (*declared.LESIONS_CSV, *SEAL),
+        "features.csv": (*declared.FEATURES_CSV, *SEAL),
+        "readings.csv": declared.READINGS_CSV,
+        "reading_lesions.csv": declared.READ_LESIONS_CSV,
+        "agreement.csv": declared.AGREEMENT_CSV,
     }
     with_origin = {name: list(dict.fromkeys((*columns, *PROVENANCE))) for name, columns in tables.items()}
     return {"cohort.csv": list(of_cohort), **parquet, **with_origin}

@@ -44,8 +44,8 @@ PEAK_HU, MAX_VALLEY = 30, 0.85
 """Reach on both sides within which a value is the commonest, and largest share of its count that is left there: fat of
 lean people is a foot of muscle without partial volume's valley."""
 
-MIN_DRIFT_HU = 14.0
-"""Least change of fat, and of muscle, from the lowest to the highest quarter of a scan that counts as drift."""
+MIN_DRIFT_HU = 10.0
+"""Change of fat, and of muscle, between quarters of a scan above which both count as drift."""
 
 MAX_BLOCK_MM2 = 400.0
 """Largest area of one value within the body. Patients: 110 mm²."""

@@ -237,13 +237,9 @@ def feature_numbers(group: Group) -> list[Number]:
     features = group.features
     if features is None:
         return []
-    densities = (
-        (cac.MEDIAN_HU, features.median_hu),
-        (cac.SD_HU, features.sd_hu),
-        (cac.P10_HU, features.p10_hu),
-        (cac.P90_HU, features.p90_hu),
-    )
-    numbers: list[Number] = [(concept, value, cac.HOUNSFIELD, None) for concept, value in densities]
+    concepts = (cac.MEDIAN_HU, cac.SD_HU, cac.P10_HU, cac.P90_HU)
+    densities = (features.median_hu, features.sd_hu, features.p10_hu, features.p90_hu)
+    numbers: list[Number] = [(*pair, cac.HOUNSFIELD, None) for pair in zip(concepts, densities, strict=True)]
     if isinstance(features, LesionFeatures) and features.length_mm is not None:
         numbers.append((cac.LENGTH, features.length_mm, cac.MILLIMETER, None))
     return numbers

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +24,12 @@ from ..core.errors import MaskError, UnreadableError
 from ..core.grid import Grid
 from ..core.labels import NOT_CORONARY, SITE_NAMES, SNOMED_CODES, Artery, is_not_coronary, site_called, site_of
 from ..core.text import printable
+from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.files import real_files
 from ..io.slicer_segments import overlap_message
 from ..record.rules import ScoringRules
+from ..scoring.lesions import find_lesions
 from .codes import CORONARY
 from .source import MANUFACTURER
 
@@ -245,8 +247,7 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tup
     labels = labels_of("structure", name, [(n, str(rois[n].get("ROIName") or ""), coded.get(n, [])) for n in numbers])
     for number in numbers:
         _check_frame_of_reference(rois[number].get("ReferencedFrameOfReferenceUID"), scan, name)
-    lesions = _Lesions(scan, name)
-    corners = [_corners(contours.ContourSequence, lesions.image, name) for contours in drawn]
+    corners = [_corners(contours.ContourSequence, scan.image, name) for contours in drawn]
     combined = [
         any(contour.ContourGeometricType == "CLOSEDPLANAR_XOR" for contour in contours.ContourSequence)
         for contours in drawn
@@ -256,25 +257,39 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tup
     is_off = bool((np.abs(places - np.rint(places)) > PLANE_TOLERANCE).any())
     # A contour of another series reaches half the way to its neighbours, as a slice does.
     reach = float(gaps.min()) / 2 if is_off and gaps.size else 0.0
-    for number, structure, exclusive in zip(numbers, corners, combined, strict=True):
-        for k, inside in _filled(structure, lesions.labels.shape, reach, exclusive).items():
-            rows, columns = np.nonzero(inside)
-            lesions.paint(np.column_stack([columns, rows, np.full_like(rows, k)]), labels[number])
-    shifted = _shift_warnings([place for structure in corners for place in structure], scan, name)
+
+    def painted(step: tuple[float, ...] = (0.0, 0.0)) -> sitk.Image:
+        """Label the voxels within the contours, moved along rows and columns."""
+        lesions = _Lesions(scan, name)
+        for number, structure, exclusive in zip(numbers, corners, combined, strict=True):
+            moved = [(place, points + step) for place, points in structure]
+            for k, inside in _filled(moved, lesions.labels.shape, reach, exclusive).items():
+                rows, columns = np.nonzero(inside)
+                lesions.paint(np.column_stack([columns, rows, np.full_like(rows, k)]), labels[number])
+        return lesions.as_image()
+
+    image = painted()
+    shifted = _shift_warnings([place for structure in corners for place in structure], scan, name, painted)
     if not is_off:
-        return lesions.as_image(), shifted
+        return image, shifted
     message = (
         f"Contours of {printable(name)} lie between the slices of this CT, up to "
         f"{np.abs(places - np.rint(places)).max() * scan.slice_spacing_mm:.1f} mm off them: they were drawn on other "
         "slices. Each was taken for the slices that it reaches."
     )
-    return lesions.as_image(), (*shifted, ScanWarning("contours-between-slices", message))
+    return image, (*shifted, ScanWarning("contours-between-slices", message))
 
 
-def _shift_warnings(contours: list[tuple[float, np.ndarray]], scan: CTScan, name: str) -> tuple[ScanWarning, ...]:
+def _shift_warnings(
+    contours: list[tuple[float, np.ndarray]], scan: CTScan, name: str, painted: Callable[..., sitk.Image]
+) -> tuple[ScanWarning, ...]:
     """Warn of contours that hold more calcium half a pixel further, and no more of anything else.
 
-    contours: As `_corners` returns them.
+    Args:
+        contours: As `_corners` returns them.
+        scan: The scan.
+        name: Name of the file in messages.
+        painted: Function of a shift that labels the voxels within the contours.
     """
     unmoved = _voxels_within(contours, (0.0, 0.0), scan)
     shifts = {step: _voxels_within(contours, step, scan) for step in HALF_PIXELS}
@@ -283,12 +298,20 @@ def _shift_warnings(contours: list[tuple[float, np.ndarray]], scan: CTScan, name
         return ()
     axes = (down, ("anterior", "posterior")), (right, ("right", "left"))
     sides = [ends[step > 0] for step, ends in axes if step]
+    scores = [_agatston(painted(step), scan) for step in ((0.0, 0.0), (down, right))]
     message = (
-        f"The contours of {printable(name)} hold {unmoved[0]} dense voxels, and {dense} half a pixel further "
-        f"{' and '.join(sides)}: their writer probably counts from the corner of a pixel, where DICOM counts from its "
-        "centre. Export them again with another program, or draw them anew."
+        f"The contours of {printable(name)} hold {unmoved[0]} dense voxels, Agatston {scores[0]:.0f}, and {dense}, "
+        f"{scores[1]:.0f}, half a pixel further {' and '.join(sides)}: their writer probably counts from the corner of "
+        "a pixel, where DICOM counts from its centre. They are scored as they are. Export them again with another "
+        "program, or draw them anew."
     )
     return (ScanWarning("labels-off-calcium", message),)
+
+
+def _agatston(labels: sitk.Image, scan: CTScan) -> float:
+    """Return the score of labels in the arteries at 120 kVp."""
+    sites = np.where(voxels_of(labels) > max(Artery), 0, voxels_of(labels)).astype(np.uint8)
+    return float(sum(find_lesions(scan.image, sites, ScoringRules()).columns["agatston"]))
 
 
 def _voxels_within(contours: list[tuple[float, np.ndarray]], step: tuple[float, ...], scan: CTScan) -> tuple[int, int]:

@@ -124,7 +124,8 @@ class DicomSlice:
 
     @property
     def is_multi_frame(self) -> bool:
-        return self.text("SOPClassUID") in _ENHANCED_CT or (self.number("NumberOfFrames") or 1) > 1
+        is_many = self.text("SOPClassUID") in _ENHANCED_CT or (self.number("NumberOfFrames") or 1) > 1
+        return self.frame is None and is_many
 
 
 def is_dicom(path: Path) -> bool:

@@ -1,26 +1,29 @@
 """Checks of the headers of one stack for content that casts doubt on its images.
 
-Each check takes the slices of the stack, none of them multi-frame, and returns warnings or raises a CTError. `CHECKS`
-lists the checks.
+Checks take the slices of the stack, none of them multi-frame. Those of checks.csv warn, the others raise a CTError.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ..core.ct import ScanWarning
 from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
+from ..core.files import resource_folder
 from ..core.text import abbreviated_list
+from ..core.warning_codes import checks, warnings_of
 from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
 
-MAX_TRIGGER_SPREAD_MS = 150.0
-"""Largest spread of trigger times in one phase: 70 % of the cycle at 60 to 75 beats per minute differs by 140 ms."""
+Finding = dict[str, Any]
+"""Quantity of a check, as `value`, and what its message needs."""
 
 MAX_PAUSE_S, MAX_PAUSE_INSIDE_S = 60.0, 3600.0
 """Longest pause between acquisitions of one scan, whose steps follow each other within seconds, and within one
@@ -28,53 +31,43 @@ acquisition, whose images some scanners number so although they were repeated.""
 
 _DAY_S = 86_400.0
 
-FIELD_TOLERANCE = 0.03
-"""Largest relative difference between the reconstructed field of view and the size of the image."""
-
 MIN_USUAL = 0.75
 """Least share of slices with one rescale from which others are named; some scanners scale each slice."""
 
-# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
-_COMPUTED_TERMS = re.compile(
-    r"(?<![A-Z])(VN[CI](?:A|AP)?|VUE|VIRTUAL|VMI|MONO(?:\+|[-_ ]?(?:E|\d+)|ENERG[A-Z]+)|\d+ ?KEV|MAT_[A-Z_]+|"
-    r"OPTIMUM CONTRAST|IODINE|PURE[-_ ]?(?:CALCIUM|LUMEN)|NON?[-_ ]?CA|NON[-_ ]?CALC(?:IUM)?|RHOZ|"
-    r"(?:DE|MINUS)[-_ ]?(?:CALC[A-Z]*|BONES?)|XCAL|(?:HAP|WATER|CALCIUM|RHO)(?=[-_ ]*(?:\(|/)|[-_](?:WATER|HAP))|"
-    r"(?:CA|CALCIUM|BONE|METAL)[-_ ]?(?:SUPP(?:R[A-Z]+)?|SUBTR[A-Z]*|REMOV[A-Z]+|LESS|MASK)|SUPPRESSED|REMOVED|"
-    r"SUBTRACT(?:ED|ION)|BONE[-_ ]?MARROW|URIC[-_ ]?ACID|FAT FRACTION|EFF(?:ECTIVE)?[-_ ]?(?:Z|ATOMIC[A-Z_ ]*)|"
-    r"Z[-_ ]?EFF(?:ECTIVE)?|(?:E|ELECTRON|MASS)[-_ ]?DENS(?:ITY)?|STOPPING[-_ ]?POWER|K[-_ ]EDGE|PHOTO[-_ ]?ELECTRIC|"
-    r"COMPTON|SBI|SPECTRAL BASE|BEST CONTRAST|PBV|CB[FV]|MTT|TTP|TMAX|K[-_ ]?TRANS|XECT|"
-    r"(?:S|SYN|PSEUDO|SYNTH(?:ETIC)?)[-_ ]?CT|SYNTH(?:ETIC|ESI[SZ]ED)|MR[-_ ]?CT|MRCAT|CT FROM|T?[-_ ]?MIP|MIN_?IP|AIP|"
-    r"AVE?[-_]?IP|MAX[-_ ]?IP|TAVG|INTENSITY PROJECTION|VRT|WARPED|DEFORMED|(?:HARMONI|NORMALI)[SZ]ED|"
-    r"(?:IODINE|CALCIUM|DENSITY|PERFUSION|COLOU?R)[-_ ]?MAPS?|HARD[-_ ]?PLAQUES?|STONE[-_ ](?:MAPS?|ANALYSIS)|"
-    r"CAOX|HYDROXY[A-Z]*|COLLAGEN|SUPER[-_ ]?RES(?:OLUTION)?|INTERPOLATED)(?![A-Z])"
-)
 
-_COMPUTED_ALONE = re.compile(
-    r"(?<![A-Z])((?:MAX|MIN)IMUM|AVERAGED?|AVG|MEAN|PERF(?:USION)?|VENTILATION|XENON|CTP|GOUT|MSU|O?EDEMA|WATER|LUMEN|RHO|"
-    r"SPR|ECV|EDW|NO[-_ ]?CALC(?:IUM)?|NO[-_ ]?BONES?|(?:BONE|CALCIUM)[-_ ]?FREE|FUS(?:ED|ION)|DIFFERENCE|REGISTERED|"
-    r"GENERATED|STOPPING|MONO|[A-Z]*MAPS?)(?! DOSE| SCOR)(?![A-Z])"
-)
+def _terms(kind: str, end: str = "", flags: int = 0) -> re.Pattern[str]:
+    """Return the terms of one kind in image_terms.csv as words. end: Pattern that does not follow them."""
+    with resource_folder("image_terms.csv").open(encoding="utf-8", newline="") as file:
+        terms = "|".join(row["term"] for row in csv.DictReader(file) if row["kind"] == kind)
+    return re.compile(rf"(?<![A-Z])({terms}){end}(?![A-Z])", flags)
+
+
+# PS3.3 C.7.6.1.1.2 and C.8.15.2.1.6 (multi-energy), and what manufacturers write into Image Type and description.
+_COMPUTED_TERMS = _terms("computed")
+
+_COMPUTED_ALONE = _terms("ambiguous", "(?! DOSE| SCOR)")
 """Terms that also have other meanings, and name computed images beside words of usual reconstructions only."""
 
-_REFORMATTED_TERMS = re.compile(r"(?<![A-Z])((?:CSA )?MPR|REFORMATT?(?:ED)?|RESAMPLED?)(?![A-Z])")
+_REFORMATTED_TERMS = _terms("reformatted")
 """Names of slices cut from a volume, whose values are those of usual CT."""
 
-_PLAIN_TERMS = re.compile(
-    r"DERIVED|SECONDARY|PRIMARY|AXIAL|AX|TRA(?:NS(?:VERSE|VERSAL)?)?|(?:CSA )?MPR|REFORMATT?(?:ED)?|RESAMPLED?|RECON|"
-    r"CT|CT_SOM\d+|HELICAL|VOLUME|CHEST|THORAX|HEART|CARDIAC|CORONARY|CA|CA?C?S|CASC(?:ORE)?|CALC(?:IUM)?|"
-    r"SCOR(?:E|ING)|NON|NC|NATIVE?|UNENHANCED|WITHOUT|WO|CONTRAST|STANDARD|STD|SOFT|TISSUE|LUNGS?|MEDIAST[A-Z]*|BODY|"
-    r"LOW|DOSE|CTAC|AC|WB|ABD[A-Z]*|PELVIS|SCREENING|SMARTSCORE|CASCSEQ|HD|OHNE|KM|THIN|THICK|SLICES?|SERIES|MM|"
-    r"ORIGINAL|SC|SMART|FBP|ASIR|IDOSE\d?|AIDR(?:3D)?|SAFIRE|ADMIRE|VEO|IMR|DLIR|TRUEFIDELITY|AICE|\dD(?:CT)?|"
-    r"[BDHIQST][FRVLA]?\d\d[A-Z]?|FC\d\d|[A-Z]|(?:BEST)?(?:DIAST|SYST)|\d+(?:MM|X)?"
-)
+_PLAIN_TERMS = _terms("plain")
 """Words of a description that says that the images are a usual reconstruction."""
 
-_CONE_BEAM = re.compile(
-    r"(?<![A-Z])([KM]?V?[-_ ]?CBCT|CONE[-_ ]?BEAM|XVI|ON-BOARD IMAGER|OBI|TRUEBEAM|HALCYON|ETHOS|MVCT|"
-    r"MEGA[-_ ]?VOLT[A-Z]*|TOMO[-_ ]?THERAPY)(?![A-Z])",
-    re.IGNORECASE,
-)
+_CONE_BEAM = _terms("cone-beam", flags=re.IGNORECASE)
 """Names of cone-beam CT at linear accelerators and C-arms, and of megavoltage CT."""
+
+_COMMON = {
+    "KVP": "tube voltages",
+    "ConvolutionKernel": "kernels",
+    "SliceThickness": "thicknesses",
+    "BitsStored": "bits of a pixel",
+    "StudyDate": "study dates",
+    "PatientAge": "ages",
+    "PatientSex": "sexes",
+    "PixelRepresentation": "pixels with a sign (1) or without (0):",
+}
+"""Elements that are equal in all slices of a scan, with their names."""
 
 _LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 """JPEG baseline and extended, and JPEG-LS near-lossless: transfer syntaxes that are made to lose detail."""
@@ -96,10 +89,13 @@ def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
         NotHounsfieldError: The values are not Hounsfield units.
         UnreadableError: The described pixels are impossible for a CT.
     """
-    return tuple(warning for check in CHECKS for warning in check(slices))
+    _check_pixel_descriptions(slices)
+    _check_rescale(slices)
+    _check_modality_table(slices)
+    return tuple(warnings_of(HEADER_CHECKS, slices))
 
 
-def _pixel_descriptions(slices: list[DicomSlice]) -> list[ScanWarning]:
+def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
     """Raise if pixels are not grey, or their bits (PS3.3 C.7.6.3.1.1) would be misread."""
     for slice_ in slices:
         name, samples = slice_.name, slice_.number("SamplesPerPixel")
@@ -109,22 +105,17 @@ def _pixel_descriptions(slices: list[DicomSlice]) -> list[ScanWarning]:
                 f"{name} is a colour image ({samples or 1:g} samples per pixel, {photometric}). Give the grey-level CT "
                 "series."
             )
-        allocated, stored, high = (slice_.number(key) for key in ("BitsAllocated", "BitsStored", "HighBit"))
-        is_valid = stored is not None and allocated in (8, 16, 32) and 0 < stored <= allocated
-        if allocated not in (8, 16, 32) or (stored is not None and (not is_valid or high not in (None, stored - 1))):
+        keywords = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+        allocated, stored, high, sign = (slice_.number(keyword) for keyword in keywords)
+        is_valid = stored is None or (0 < stored <= (allocated or 0) and high in (None, stored - 1))
+        if allocated not in (8, 16, 32) or not is_valid or sign not in (0, 1):
             raise UnreadableError(
                 f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
-                f"bit {high or 0:g}. Export the series again."
+                f"bit {high or 0:g}, with the sign {sign} (Pixel Representation, 0 or 1). Export the series again."
             )
-        if slice_.number("PixelRepresentation") not in (0, 1):
-            raise UnreadableError(
-                f"{name} does not say whether its pixels have a sign (Pixel Representation 0 or 1), so their values "
-                "are unknown. Export the series again."
-            )
-    return []
 
 
-def _rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
+def _check_rescale(slices: list[DicomSlice]) -> None:
     check_numbers(slices, _RESCALE, NotHounsfieldError)
     zero = [s.name for s in slices if s.number("RescaleSlope") == 0]
     if zero:
@@ -140,42 +131,48 @@ def _rescale(slices: list[DicomSlice]) -> list[ScanWarning]:
     types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
     if len(types) > 1:
         raise NotHounsfieldError(f"The series mixes rescale types ({', '.join(types)}). Give a series that is all HU.")
-    if types == ["US"]:
-        message = "The series states that its rescaled values have an unspecified unit (US); they are taken as HU."
-        return [ScanWarning("unit-unspecified", message)]
-    if types != ["HU"]:
+    if types[0] not in ("HU", "US"):
         raise NotHounsfieldError(f"The rescaled values are of type {types[0]}, not HU. Give the HU series.")
-    return []
 
 
-def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of burned-in text and of lossy compression, in a CT or a radiograph."""
-    warnings = []
-    if any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices):
-        message = "Text is burned into the image and may be mistaken for a bright structure."
-        warnings.append(ScanWarning("burned-in", message))
-    if any(s.text("LossyImageCompression") == "01" or _is_lossy(s) for s in slices):
-        message = "The image was compressed with losses; faint detail may be missing."
-        warnings.append(ScanWarning("lossy-compression", message))
-    return warnings
+def _check_modality_table(slices: list[DicomSlice]) -> None:
+    """Raise if a Modality LUT (PS3.3 C.11.1) gives other values than the rescale."""
+    for slice_ in slices:
+        table = slice_.value("ModalityLUTSequence")
+        if not table:
+            continue
+        with translate_dicom_errors(slice_.name):
+            count, first, _ = (int(n) for n in table[0].LUTDescriptor)
+            data = table[0].LUTData
+            values = np.asarray(np.frombuffer(data, "<u2") if isinstance(data, bytes) else data, np.int64)
+        values = values[: count or 2**16]
+        rescaled = (slice_.number("RescaleSlope") or 1) * (first + np.arange(values.size)) + (
+            slice_.number("RescaleIntercept") or 0
+        )
+        signed = np.where(values >= 2**15, values - 2**16, values)
+        if min(np.abs(values - rescaled).max(), np.abs(signed - rescaled).max()) > 1:
+            raise NotHounsfieldError(
+                f"{slice_.name} states a Modality LUT and a rescale that give other values. Export the series again "
+                "with a rescale alone."
+            )
 
 
-def _is_lossy(slice_: DicomSlice) -> bool:
-    return str(value_of(slice_.header.file_meta, "TransferSyntaxUID")) in _LOSSY_SYNTAXES
+def _is_lossy(slices: list[DicomSlice]) -> bool:
+    syntaxes = (str(value_of(s.header.file_meta, "TransferSyntaxUID")) for s in slices)
+    return any(s.text("LossyImageCompression") == "01" for s in slices) or any(s in _LOSSY_SYNTAXES for s in syntaxes)
 
 
-def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
+PIXEL_CHECKS = checks(
+    "pixels",
+    burned_in=lambda slices: any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices),
+    lossy=_is_lossy,
+)
+"""Checks of the pixels of a CT or a radiograph."""
+
+
+def _differences(slices: list[DicomSlice]) -> Finding:
     differences = []
-    for keyword, name in (
-        ("KVP", "tube voltages"),
-        ("ConvolutionKernel", "kernels"),
-        ("SliceThickness", "thicknesses"),
-        ("BitsStored", "bits of a pixel"),
-        ("StudyDate", "study dates"),
-        ("PatientAge", "ages"),
-        ("PatientSex", "sexes"),
-        ("PixelRepresentation", "pixels with a sign (1) or without (0):"),
-    ):
+    for keyword, name in _COMMON.items():
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
         if len(values) > 1:
             differences.append(f"{name} {abbreviated_list(values)}")
@@ -184,26 +181,23 @@ def _mixed_facts(slices: list[DicomSlice]) -> list[ScanWarning]:
     if len(slices) > count >= MIN_USUAL * len(slices):
         odd = abbreviated_list(s.name for s, rescale in zip(slices, rescales, strict=True) if rescale != usual)
         differences.append(f"rescale to HU, unlike the other slices' in {odd}")
-    if not differences:
-        return []
-    return [ScanWarning("mixed-acquisition", f"The slices of the series differ: {'; '.join(differences)}.")]
+    return {"value": len(differences), "differences": "; ".join(differences)}
 
 
-def _mixed_phases(slices: list[DicomSlice]) -> list[ScanWarning]:
+def _phases(slices: list[DicomSlice]) -> Finding:
     phases = sorted({p for p in (s.number("NominalPercentageOfCardiacPhase") for s in slices) if p is not None})
+    return {"value": len(phases), "phases": abbreviated_list(f"{phase:g}" for phase in phases)}
+
+
+def _trigger_times(slices: list[DicomSlice]) -> Finding:
     times = [t for t in (s.number("TriggerTime") for s in slices) if t is not None]
-    if len(phases) > 1:
-        range_text = f"{abbreviated_list(f'{phase:g}' for phase in phases)} % of the cycle"
-    elif not phases and times and max(times) - min(times) > MAX_TRIGGER_SPREAD_MS:
-        range_text = f"{min(times):g} to {max(times):g} ms after the R wave"
-    else:
-        return []
-    message = f"The slices show different cardiac phases ({range_text}), so lesions may be missing, doubled or cut."
-    return [ScanWarning("cardiac-phases", message)]
+    if not times or any(s.number("NominalPercentageOfCardiacPhase") is not None for s in slices):
+        return {"value": None}
+    return {"value": max(times) - min(times), "first": min(times), "last": max(times)}
 
 
-def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn if a stack joins acquisitions between which the patient may have moved."""
+def _acquisitions(slices: list[DicomSlice]) -> Finding:
+    """Return reasons why a stack may join acquisitions between which the patient may have moved."""
     causes = []
     if (frames := len({uid for uid in (s.text("FrameOfReferenceUID") for s in slices) if uid})) > 1:
         causes.append(f"positions in {frames} frames of reference, which have no common origin")
@@ -217,10 +211,7 @@ def _several_acquisitions(slices: list[DicomSlice]) -> list[ScanWarning]:
         causes.append(f"{len(starts)} acquisitions, begun up to {pauses_s[0] / 60:.0f} minutes after each other")
     elif pauses_s[1] > MAX_PAUSE_INSIDE_S:
         causes.append(f"images acquired up to {pauses_s[1] / 3600:.0f} hours after each other under one number")
-    if not causes:
-        return []
-    message = f"The series joins {' and '.join(causes)}: parts may be missing, doubled or displaced."
-    return [ScanWarning("several-acquisitions", message)]
+    return {"value": len(causes), "causes": " and ".join(causes)}
 
 
 def _longest_pause_s(times: Iterable[datetime]) -> float:
@@ -242,95 +233,47 @@ def _acquisition_time(slice_: DicomSlice) -> datetime | None:
         return None
 
 
-def _missing_images(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn if acquisitions state more images than the series holds."""
+def _missing_images(slices: list[DicomSlice]) -> Finding:
+    """Count the images that acquisitions state beyond those of the series."""
     totals: dict[str | None, float] = {}
-    counts: dict[str | None, int] = {}
+    counts = Counter(slice_.text("AcquisitionNumber") for slice_ in slices)
     for slice_ in slices:
         number = slice_.text("AcquisitionNumber")
-        counts[number] = counts.get(number, 0) + 1
         totals[number] = max(totals.get(number, 0.0), slice_.number("ImagesInAcquisition") or 0.0)
     missing = sum(max(0.0, totals[number] - counts[number]) for number in counts)
-    if not missing:
-        return []
-    message = (
-        f"The headers state {sum(totals.values()):.0f} images in the acquisition, and the series holds "
-        f"{len(slices)}: {missing:.0f} may be missing at its ends."
-    )
-    return [ScanWarning("images-missing", message)]
+    return {"value": missing, "stated": sum(totals.values()), "count": len(slices)}
 
 
-def _field_of_view(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn if pixel spacing and image size contradict the reconstruction diameter."""
+def _field_of_view(slices: list[DicomSlice]) -> Finding:
+    """Compare the width by pixel spacing and image size with the reconstruction diameter."""
     first = slices[0]
     diameter_mm, spacing = first.number("ReconstructionDiameter"), first.numbers("PixelSpacing", 2)
     rows, columns = first.number("Rows"), first.number("Columns")
     if not (diameter_mm and spacing and rows and columns):
-        return []
+        return {"value": None}
     width_mm = max(rows * spacing[0], columns * spacing[1])
-    if abs(width_mm / diameter_mm - 1) <= FIELD_TOLERANCE:
-        return []
-    message = (
-        f"The images are {width_mm:.0f} mm wide by their pixel spacing, and a field of {diameter_mm:g} mm was "
-        "reconstructed. If they were not cropped, the pixel spacing is wrong, and so are areas and scores."
-    )
-    return [ScanWarning("pixel-size-implausible", message)]
+    return {"value": width_mm / diameter_mm, "width": width_mm, "diameter": diameter_mm}
 
 
-def _modality_table(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Raise if a Modality LUT (PS3.3 C.11.1) gives other values than the rescale."""
-    for slice_ in slices:
-        table = slice_.value("ModalityLUTSequence")
-        if not table:
-            continue
-        with translate_dicom_errors(slice_.name):
-            count, first, _ = (int(n) for n in table[0].LUTDescriptor)
-            data = table[0].LUTData
-            values = np.asarray(np.frombuffer(data, "<u2") if isinstance(data, bytes) else data, np.int64)
-        values = values[: count or 2**16]
-        rescaled = (slice_.number("RescaleSlope") or 1) * (first + np.arange(values.size)) + (
-            slice_.number("RescaleIntercept") or 0
-        )
-        signed = np.where(values >= 2**15, values - 2**16, values)
-        if min(np.abs(values - rescaled).max(), np.abs(signed - rescaled).max()) > 1:
-            raise NotHounsfieldError(
-                f"{slice_.name} states a Modality LUT and a rescale that give other values. Export the series again "
-                "with a rescale alone."
-            )
-    return []
-
-
-def _cone_beam(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of cone-beam and megavoltage CT, by what manufacturers write."""
+def _is_cone_beam(slices: list[DicomSlice]) -> bool:
+    """True for cone-beam and megavoltage CT, by what manufacturers write."""
     keywords = ("ImageType", "SeriesDescription", "ProtocolName", "ScanOptions", "ManufacturerModelName")
     texts = " ".join(dict.fromkeys(s.text(keyword) or "" for s in slices for keyword in keywords))
-    if not _CONE_BEAM.search(texts):
-        return []
-    message = (
-        "The images are cone-beam or megavoltage CT, whose values are no HU of diagnostic CT: scatter or spectrum "
-        "shifts them by up to hundreds of HU."
-    )
-    return [ScanWarning("cone-beam", message)]
+    return _CONE_BEAM.search(texts) is not None
 
 
-def _repeated_uids(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn if several files have one image UID; the frames of a multi-frame file share theirs."""
+def _repeated_uids(slices: list[DicomSlice]) -> int:
+    """Count the files with the image UID of another one; the frames of a multi-frame file share theirs."""
     uids = [uid for uid in (s.text("SOPInstanceUID") for s in slices if s.frame is None) if uid]
-    if len(set(uids)) == len(uids):
-        return []
-    message = (
-        f"{len(uids) - len(set(uids))} slices have the SOP Instance UID of another one, so DICOM results cannot refer "
-        "to them."
-    )
-    return [ScanWarning("uids-repeated", message)]
+    return len(uids) - len(set(uids))
 
 
-def computed_images(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn of images that were computed from others, by image type or series description.
+def _names_of_computed(slices: list[DicomSlice]) -> tuple[set[str], set[str], set[str]]:
+    """Return names of computed images in image type or series description, unknown types, and names of reformatting.
 
     A derived image whose description does not say that it is a usual reconstruction counts as one with other values.
     """
-    computed, unknown, reformatted = set(), set(), set()
+    computed, unknown, reformatted = set[str](), set[str](), set[str]()
     for kind, description in {
         ((s.text("ImageType") or "").upper(), (s.text("SeriesDescription") or "").upper()) for s in slices
     }:
@@ -346,22 +289,7 @@ def computed_images(slices: list[DicomSlice]) -> list[ScanWarning]:
             unknown.add(kind)
         if not re.search(r"\b(AX|AXIAL|TRA)\b", description) or _REFORMATTED_TERMS.search(kind):
             reformatted.update(cut)
-    if computed or unknown:
-        message = (
-            f"The images were computed from others ({abbreviated_list(sorted(computed))} in image type or series "
-            "description), such as virtual non-contrast, monoenergetic, averaged or projected ones."
-        )
-        if not computed:
-            message = (
-                f"The images are derived ({abbreviated_list(sorted(unknown))}), and no description names a usual "
-                "reconstruction."
-            )
-        message += " Their values may differ from those of usual CT."
-        return [ScanWarning("derived-image", message, severe=bool(computed))]
-    if reformatted:
-        message = f"The slices were cut from a reconstructed volume ({abbreviated_list(sorted(reformatted))})."
-        return [ScanWarning("reformatted-image", message)]
-    return []
+    return computed, unknown, reformatted
 
 
 def _is_plain(text: str) -> bool:
@@ -369,8 +297,22 @@ def _is_plain(text: str) -> bool:
     return all(_PLAIN_TERMS.fullmatch(word) for word in re.findall(r"[A-Z]+[A-Z\d]*|\d+[A-Z]*", text))
 
 
-def _position(slices: list[DicomSlice]) -> list[ScanWarning]:
-    """Warn if axial slices of a supine patient are not stored with the front of the patient up.
+def _names(n: int, severe: bool | None = None) -> Callable[[list[DicomSlice]], Finding]:
+    """Return a quantity: the number of names of one kind of `_names_of_computed`."""
+
+    def names(slices: list[DicomSlice]) -> Finding:
+        terms = sorted(_names_of_computed(slices)[n])
+        return {"value": len(terms), "names": abbreviated_list(terms), "severe": severe}
+
+    return names
+
+
+COMPUTED_CHECKS = checks("computed", computed=_names(0, True), unknown=_names(1, False), reformatted=_names(2))
+"""Checks of images that were computed from others."""
+
+
+def _unusual_position(slices: list[DicomSlice]) -> Finding:
+    """Find axial slices of a supine patient that are not stored with the front of the patient up.
 
     Patient Position describes the patient in the scanner (PS3.3 C.7.3.1.1.2), not the stored images, so it excludes no
     Image Orientation; but scanners store axial slices of supine patients in this way.
@@ -378,31 +320,27 @@ def _position(slices: list[DicomSlice]) -> list[ScanWarning]:
     first = slices[0]
     position, directions = first.text("PatientPosition"), first.numbers("ImageOrientationPatient", 6)
     if position not in ("HFS", "FFS") or directions is None or "DERIVED" in (first.text("ImageType") or "").upper():
-        return []
+        return {"value": None}
     is_axial = max(abs(directions[2]), abs(directions[5])) < 0.5
     front_is_up = directions[4] > 0.5 and (position == "FFS" or directions[0] > 0.5)
-    if front_is_up or not is_axial:
-        return []
-    message = (
-        f"The patient lay supine ({position}), for which the image orientation "
-        f"({', '.join(f'{d:g}' for d in directions)}) is unusual. Left and right, or front and back, may be exchanged."
-    )
-    return [ScanWarning("patient-position", message)]
+    listed = ", ".join(f"{d:g}" for d in directions)
+    return {"value": is_axial and not front_is_up, "position": position, "directions": listed}
 
 
-CHECKS: tuple[Callable[[list[DicomSlice]], list[ScanWarning]], ...] = (
-    _pixel_descriptions,
-    _rescale,
-    _modality_table,
-    _mixed_facts,
-    _mixed_phases,
-    _several_acquisitions,
-    _missing_images,
-    _field_of_view,
-    _repeated_uids,
-    computed_images,
-    _cone_beam,
-    _position,
-    pixel_warnings,
+HEADER_CHECKS = (
+    *checks(
+        "headers",
+        unspecified=lambda slices: (slices[0].text("RescaleType") or "").upper() == "US",
+        differences=_differences,
+        phases=_phases,
+        trigger_times=_trigger_times,
+        acquisitions=_acquisitions,
+        missing=_missing_images,
+        field=_field_of_view,
+        uids=_repeated_uids,
+        cone_beam=_is_cone_beam,
+        position=_unusual_position,
+    ),
+    *COMPUTED_CHECKS,
+    *PIXEL_CHECKS,
 )
-"""Checks of headers, errors first."""

@@ -18,6 +18,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
+from ..core.warning_codes import checks, warnings_of
 from .files import check_is_file, path_for_itk
 from .image_headers import check_header
 from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes, nifti_content
@@ -75,27 +76,22 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
         raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
     check_spacing(image.GetSpacing()[:3])
-    warnings = _geometry_warnings(image, image_format)
+    warnings = tuple(warnings_of(GEOMETRY_CHECKS, image))
     return whole_hu(image, abs(_number(image, "scl_slope"))), Acquisition(image_format), warnings
 
 
-def _geometry_warnings(image: sitk.Image, file_format: str) -> tuple[ScanWarning, ...]:
-    # A file without geometry reads as voxels of 1 mm at the origin along the axes, which no scanner produces.
+def _has_no_geometry(image: sitk.Image) -> bool:
+    """True for voxels of 1 mm at the origin along the axes, which no scanner produces: a file without geometry."""
     has_default_direction = np.allclose(np.abs(image.GetDirection()), np.eye(image.GetDimension()).ravel())
-    if np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and has_default_direction:
-        message = (
-            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
-            "areas, volumes and scores are wrong. Compare it with the DICOM series."
-        )
-        return (ScanWarning("geometry-unknown", message),)
-    codes = [image.GetMetaData(key) for key in ("qform_code", "sform_code") if image.HasMetaDataKey(key)]
-    if file_format == "NIfTI" and codes == ["0", "0"]:
-        message = (
-            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
-            "from feet to head. Check the images."
-        )
-        return (ScanWarning("geometry-unknown", message),)
-    return ()
+    return np.allclose(image.GetSpacing(), 1, atol=1e-4) and not any(image.GetOrigin()) and has_default_direction
+
+
+def _has_no_orientation(image: sitk.Image) -> bool:
+    codes = ("qform_code", "sform_code")  # of NIfTI alone
+    return all(image.HasMetaDataKey(key) and image.GetMetaData(key) == "0" for key in codes)
+
+
+GEOMETRY_CHECKS = checks("image", no_geometry=_has_no_geometry, no_orientation=_has_no_orientation)
 
 
 def read_header(path: Path) -> sitk.ImageFileReader:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import repeat
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -12,8 +12,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import CTImageStorage
 
-from ..core.errors import SliceGeometryError, UnreadableError
-from ..core.text import abbreviated_list
+from ..core.errors import UnreadableError
 from .dicom import TAGS, DicomSlice, read_bounded, translate_dicom_errors
 from .pixels import frame_bytes, is_encapsulated, pixel_bytes
 
@@ -23,22 +22,28 @@ _OTHER_NAMES = {"ExposureInmAs": "Exposure", "FrameType": "ImageType", "NominalC
 _FRAME_KEYWORDS = (*TAGS, *_OTHER_NAMES, "StackID")
 
 
-def single_frames(slices: Sequence[DicomSlice], with_pixels: bool = True) -> list[DicomSlice]:
+def single_frames(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
     """Return slices with each multi-frame CT replaced by its frames, with the attributes of single-frame slices.
 
-    Raises:
-        UnreadableError: A multi-frame CT cannot be read, or functional groups of its frames are missing.
-        SliceGeometryError: One holds several stacks.
+    Raises UnreadableError if a multi-frame CT cannot be read, or functional groups of its frames are missing.
     """
-    return [frame for s in slices for frame in (_frames(s, with_pixels) if s.is_multi_frame else [s])]
+    return [frame for s in slices for frame in (_frames(s) if s.is_multi_frame else [s])]
 
 
-def _frames(slice_: DicomSlice, with_pixels: bool) -> list[DicomSlice]:
+def with_pixels(slices: Sequence[DicomSlice]) -> list[DicomSlice]:
+    """Return slices with the stored pixels of those that are frames. Raises UnreadableError."""
+    counts = {s.path: int(s.number("NumberOfFrames") or 0) for s in slices if s.frame is not None}
+    pixels = {}
+    for path, count in counts.items():
+        with translate_dicom_errors(path.name):
+            pixels[path] = _pixels(next(s for s in slices if s.path == path), count)
+    return [s if s.frame is None else replace(s, pixels=pixels[s.path][s.frame - 1]) for s in slices]
+
+
+def _frames(slice_: DicomSlice) -> list[DicomSlice]:
     with translate_dicom_errors(slice_.path.name):
         headers = _frame_headers(slice_.path, read_bounded(slice_.path, stop_before_pixels=True))
-        pixels = _pixels(slice_, len(headers)) if with_pixels else repeat(None, len(headers))
-        frames = zip(headers, pixels, strict=True)
-        return [DicomSlice(slice_.path, header, n, frame) for n, (header, frame) in enumerate(frames, 1)]
+        return [DicomSlice(slice_.path, header, n) for n, header in enumerate(headers, 1)]
 
 
 def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
@@ -54,14 +59,7 @@ def _frame_headers(path: Path, image: pydicom.Dataset) -> list[pydicom.Dataset]:
             "it again."
         )
     common = _common_header(image)
-    headers = [_with_groups(common, frame) for frame in frames]
-    stacks = {str(header.StackID) for header in headers if "StackID" in header}
-    if len(stacks) > 1:
-        raise SliceGeometryError(
-            f"{path.name} holds {len(stacks)} stacks ({abbreviated_list(sorted(stacks))}): several reconstructions or "
-            "parts of the body. Export one of them."
-        )
-    return headers
+    return [_with_groups(common, frame) for frame in frames]
 
 
 def _common_header(image: pydicom.Dataset) -> pydicom.Dataset:
@@ -69,8 +67,6 @@ def _common_header(image: pydicom.Dataset) -> pydicom.Dataset:
     for keyword in TAGS:
         if keyword in image:
             header[keyword] = image[keyword]
-    if "NumberOfFrames" in header:
-        del header.NumberOfFrames
     header.SOPClassUID = CTImageStorage
     agents = image.get("ContrastBolusAgentSequence")
     if agents and "ContrastBolusAgent" not in header:
@@ -103,15 +99,15 @@ def _with_groups(header: pydicom.Dataset, groups: pydicom.Dataset) -> pydicom.Da
     return combined
 
 
-def _pixels(slice_: DicomSlice, count: int) -> Iterator[bytes]:
-    """Yield the stored pixels of each frame, compressed as in the file."""
+def _pixels(slice_: DicomSlice, count: int) -> list[bytes]:
+    """Return the stored pixels of each frame of a file, compressed as in the file."""
     pixels = pixel_bytes(slice_.path)
     if is_encapsulated(slice_.header):
-        yield from generate_frames(pixels, number_of_frames=count)
-        return
+        return list(generate_frames(pixels, number_of_frames=count))
     size = frame_bytes(slice_)
     if len(pixels) not in (count * size, count * size + count * size % 2):
         raise UnreadableError(
-            f"{slice_.name} holds {len(pixels):,} bytes of pixels, and {count * size:,} by its header. Export it again."
+            f"{slice_.path.name} holds {len(pixels):,} bytes of pixels, and {count * size:,} by its header. Export it "
+            "again."
         )
-    yield from (pixels[n * size : (n + 1) * size] for n in range(count))
+    return [pixels[n * size : (n + 1) * size] for n in range(count)]

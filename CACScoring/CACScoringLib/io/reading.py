@@ -90,7 +90,7 @@ def _read(path: Path, series: str | None) -> CTScan:
 def _read_folder(folder: Path, series: str | None) -> CTScan:
     images = image_files(folder) if series is None else []
     slices, broken = find_slices(folder) if images else read_slices(folder)
-    table = list_series(slices)
+    table = list_series(slices) if images else ""
     if images and (table or len(images) > 1):
         lines = (f"  {printable(image.relative_to(folder).as_posix())}" for image in images[:MAX_LISTED])
         choice = f", or choose a series by its number or UID ({SERIES})" if table else ""
@@ -107,10 +107,6 @@ def _read_chosen(
     path: Path, slices: list[DicomSlice], series: str | None, broken: dict[Path, UnreadableError]
 ) -> CTScan:
     """Read the chosen series, or cardiac phase of it, of DICOM files. broken: Other files with their errors."""
-    if len(slices) == 1:  # an Enhanced CT may hold several phases
-        from .multi_frame import single_frames
-
-        slices = single_frames(slices)
     slices, choices = series_images(slices, series)
     return with_warnings(_read_dicom(path, slices, _unread_warnings(slices, broken)), *choices)
 
@@ -200,10 +196,10 @@ def _check_file(path: Path) -> None:
 
 def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning, ...]) -> CTScan:
     """Read the images of a series as a scan. path: Its source. doubts: Warnings about other files."""
-    from .multi_frame import single_frames  # loads pydicom
+    from .multi_frame import single_frames, with_pixels  # loads pydicom
 
     try:
-        stack, strays = without_strays(single_frames(slices))
+        stack, strays = without_strays(with_pixels(single_frames(slices)))
         acquisition, warnings = acquisition_of(stack), check_headers(stack)
         image, padding = read_stack(stack)
     except SliceGeometryError as error:

@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError
@@ -42,11 +43,11 @@ _IDENTITY = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """CT series of a folder, or one of its cardiac phases.
+    """CT series of a folder, or one of its stacks or cardiac phases.
 
     Attributes:
         uid: Series instance UID; empty if missing.
-        slices: Images, without localizers.
+        slices: Images, without localizers; of a multi-frame CT its frames.
         number: Series number; None if missing.
         label: Alternative to the UID in a choice: the number and, among series of one number, a rank by UID and phase.
     """
@@ -66,10 +67,12 @@ class Candidate:
         kernel = first_value(self.slices, DicomSlice.text, "ConvolutionKernel") or "unknown"
         thickness = first_value(self.slices, DicomSlice.number, "SliceThickness")
         thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
-        count = sum(int(s.number("NumberOfFrames") or 1) for s in self.slices)
+        stacks = {s.text("StackID") for s in self.slices if s.frame is not None}
+        files = {s.path.name for s in self.slices if s.frame is not None}
+        stack = f"stack {stacks.pop()} of {files.pop()}, " if len(stacks) == len(files) == 1 else ""
         return (
-            f"  {self.label}: {description}, kernel {kernel}, {thick}, {_phase(self.slices)}{_time(self.slices)}, "
-            f"{count} slices, UID {self.uid or 'missing'}"
+            f"  {self.label}: {description}, kernel {kernel}, {thick}, {stack}{_phase(self.slices)}"
+            f"{_time(self.slices)}, {len(self.slices)} slices, UID {self.uid or 'missing'}"
         )
 
 
@@ -147,7 +150,7 @@ def choose_candidates(slices: list[DicomSlice], choice: str | None) -> tuple[lis
         raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
     if choice is None:
         matches = [c for c in candidates if any(map(has_position, c.slices))] or candidates
-        noun = "CT series or cardiac phases" if len(matches) > len({c.uid for c in matches}) else "CT series"
+        noun = "CT series, stacks or cardiac phases" if len(matches) > len({c.uid for c in matches}) else "CT series"
         reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID ({SERIES})"
         if len(matches) > 1 and _is_one_stack(matches):
             reason += f"; their slices make one stack, which {JOINED!r} in place of a number joins"
@@ -163,7 +166,11 @@ def choose_candidates(slices: list[DicomSlice], choice: str | None) -> tuple[lis
             table = list_series(slices)
             raise SeriesChoiceError(f"The folder holds no CT series {printable(choice)!r}. Its CT series:\n{table}")
         is_one_series = len({c.uid for c in matches}) == 1
-        noun = "cardiac phases are in the series" if is_one_series else f"CT series have the number {printable(choice)}"
+        noun = (
+            "stacks or cardiac phases are in the series"
+            if is_one_series
+            else f"CT series have the number {printable(choice)}"
+        )
         reason = f"{len(matches)} {noun}. Choose one as listed, such as {matches[0].label}"
         reason += "" if is_one_series else ", or by its UID"
     if len(matches) == 1:
@@ -196,11 +203,11 @@ def _is_one_stack(candidates: list[Candidate]) -> bool:
 
 
 def _candidates(slices: list[DicomSlice]) -> list[Candidate]:
-    """List the CT series by number, without localizers and split by cardiac phase."""
+    """List the CT series by number, without localizers and split by stack and cardiac phase."""
     series: dict[str, list[DicomSlice]] = {}
     for slice_ in filter(is_ct_image, slices):
         series.setdefault(slice_.text("SeriesInstanceUID") or "", []).append(slice_)
-    stacks = [(uid, phase) for uid in sorted(series) for phase in _phases(series[uid])]
+    stacks = [(uid, stack) for uid in sorted(series) for stack in _stacks(_with_frames(series[uid]))]
     numbers = [series_number(stack) for _, stack in stacks]
     candidates = []
     for n, ((uid, stack), number) in enumerate(zip(stacks, numbers, strict=True)):
@@ -209,20 +216,34 @@ def _candidates(slices: list[DicomSlice]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: float(c.number or 0))
 
 
-def _phases(group: list[DicomSlice]) -> list[list[DicomSlice]]:
-    """Split a series that repeats its positions into cardiac phases; other series stay whole."""
+def _with_frames(group: list[DicomSlice]) -> list[DicomSlice]:
+    """Replace multi-frame CTs by their frames; those that cannot be read stay, and raise when they are scored."""
+    if not any(slice_.is_multi_frame for slice_ in group):
+        return group
+    from .multi_frame import single_frames  # loads pydicom
+
+    with suppress(CTError):
+        return single_frames(group)
+    return group
+
+
+def _stacks(group: list[DicomSlice]) -> list[list[DicomSlice]]:
+    """Split a series by stacks of multi-frame CTs and, if it repeats positions, by cardiac phases or their files."""
     positions = [slice_.numbers("ImagePositionPatient", 3) for slice_ in group]
     count = len(set(positions))
-    for keyword in _PHASES if count < len(group) else ():
-        phases: dict[float, list[int]] = {}
-        for n, slice_ in enumerate(group):
-            if (phase := slice_.number(keyword)) is not None:
-                phases.setdefault(phase, []).append(n)
-        stacks = [phases[phase] for phase in sorted(phases)]
+    keys: dict[str, list[Any]] = {
+        "stack": [slice_.text("StackID") for slice_ in group],
+        **{keyword: [slice_.number(keyword) for slice_ in group] for keyword in _PHASES},
+        "file": [None if slice_.frame is None else str(slice_.path) for slice_ in group],
+    }
+    for name, values in keys.items():
+        if None in values or len(set(values)) < 2 or (count == len(group) and name != "stack"):
+            continue
+        stacks = [[n for n, value in enumerate(values) if value == part] for part in sorted(set(values))]
         # Trigger times that vary from beat to beat do not define phases.
         are_complete = all(count <= 2 * len(stack) == 2 * len({positions[n] for n in stack}) for stack in stacks)
-        if are_complete and len(stacks) > 1 and sum(map(len, stacks)) == len(group):
-            return [[group[n] for n in stack] for stack in stacks]
+        if are_complete or name == "stack":
+            return [part for stack in stacks for part in _stacks([group[n] for n in stack])]
     return [group]
 
 

@@ -16,8 +16,9 @@ from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.text import printable
+from ..core.warning_codes import warnings_of
 from .dicom import DicomSlice, first_value
-from .headers import computed_images
+from .headers import COMPUTED_CHECKS
 from .stack import stack_of, without_strays
 
 THICKNESS_MM = (2.5, 3.0)
@@ -138,7 +139,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
     spacing_mm, length_mm, fault = None, 0.0, ""
     images = list(slices)
     try:
-        images, _ = without_strays(single_frames(slices, with_pixels=False))
+        images, _ = without_strays(single_frames(slices))
         if len(images) == 1:
             fault = "It has 1 slice."
         else:
@@ -166,7 +167,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         field_mm=pixel_mm[1] * columns if pixel_mm and columns else None,
         phase_percent=phases.pop() if len(phases) == 1 else None,
         contrast_agent=agent_named(text("ContrastBolusAgent")),
-        is_computed=bool(computed_images(images)),
+        is_computed=bool(warnings_of(COMPUTED_CHECKS, images)),
         fault=fault,
     )
 

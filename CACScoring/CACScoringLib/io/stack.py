@@ -79,15 +79,8 @@ def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tupl
     stack = _complete_stack(images)
     stack_ids = set(map(id, stack))
     strays = [s for s in images if id(s) not in stack_ids]
-    causes = []
-    if localizers:
-        causes.append(f"{len(localizers)} localizers ({abbreviated_list(s.name for s in localizers)})")
-    if copies:
-        causes.append(f"{len(copies)} copies of slices ({abbreviated_list(s.name for s in copies)})")
-    if strays:
-        causes.append(
-            f"{len(strays)} images that do not belong to its stack ({abbreviated_list(s.name for s in strays)})"
-        )
+    kinds = {"localizers": localizers, "copies of slices": copies, "images that do not belong to its stack": strays}
+    causes = [f"{len(s)} {kind} ({abbreviated_list(x.name for x in s)})" for kind, s in kinds.items() if s]
     if not causes:
         return stack, ()
     return stack, (ScanWarning("images-left-out", f"These images of the series were left out: {'; '.join(causes)}."),)

@@ -97,7 +97,7 @@ def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
         return None
     try:
         first_image = read_slice(Path(path))
-        return None if first_image is None else acquisition_of(single_frames([first_image], with_pixels=False))
+        return None if first_image is None else acquisition_of(single_frames([first_image]))
     except CTError:
         return None
 

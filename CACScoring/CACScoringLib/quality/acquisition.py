@@ -5,9 +5,9 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from operator import itemgetter
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..anatomy.heart_region import AROUND_LESIONS, HeartRegion
 from ..core.acquisition import Acquisition, agent_named
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
-from ..core.grid import GRID_MM
+from ..core.grid import GRID_MM, bounding_box
 from ..core.remedies import UNUSUAL
 from ..core.slices import (
     BODY_HU,
@@ -28,7 +28,7 @@ from ..core.slices import (
 )
 from ..core.warning_codes import checks, warnings_of
 from ..record.findings import BloodPool, Normalisation
-from .normalisation import normalisation_warnings
+from .normalisation import NORMALISATION_CHECKS
 from .orientation import require_oriented
 from .spine import vertebrae
 
@@ -50,6 +50,16 @@ FAT_HU = -20.0
 
 DENSE_BONE_HU, MIN_BODY_ML = 200.0, 3000.0
 """HU of bone on the working grid, and least volume of a body in view."""
+
+SOFT_HU, NOISE_SLICES_MM, NOISE_WINDOW_MM = (-150.0, 250.0), 3.0, (6.0, 12.0, 12.0)
+"""Soft tissue whose noise is compared, distance of the slices that are measured, and windows along k, j, i."""
+
+ADULT_YEARS, MAX_CHILD_MM, MIN_CHILD_RATIO = 16, 20.0, 0.85
+"""Age from which vertebrae are as large as in checks.csv; if it is unknown, largest distance and width of children's
+vertebrae, and least ratio of the two."""
+
+Vertebrae = tuple[float | None, float | None, int | None]
+"""Distance and width of vertebrae, mm, and the patient's age, years."""
 
 USUAL_SUM_HU, MAX_SHIFT_HU = -60.0, 16.0
 """Usual sum of the commonest values of fat and muscle, and shift of both that other causes than a phantom need."""
@@ -274,14 +284,15 @@ def examine_quality(
     blood = measure_blood(scored, heart.mask) if is_heart else None
     if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
-    warnings = [*normalisation_warnings(normalisation), *examine(scored, blood, threshold_hu)]
+    warnings = [*warnings_of(NORMALISATION_CHECKS, normalisation), *examine(scored, blood, threshold_hu)]
     measured = _Measured(scored, blood, threshold_hu, heart.mask)
     warnings += [*warnings_of(HEART_CHECKS, measured), *require_unenhanced(scored, blood, allow_contrast)]
     if is_heart:
         warnings += warnings_of(BODY_CHECKS, measured)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
         warnings += warnings_of(TISSUE_CHECKS, scan.hu)
-        warnings += warnings_of(SPINE_CHECKS, vertebrae(scan, heart.mask))
+        warnings += warnings_of(NOISE_CHECKS, replace(measured, scan=scan))
+        warnings += warnings_of(SPINE_CHECKS, (*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years))
         warnings += require_oriented(scored, heart.mask, allow_reversed)
     return ImageQuality(blood, normalisation, tuple(warnings))
 
@@ -328,12 +339,61 @@ def _tissue(hu: np.ndarray) -> dict[str, Any]:
 
 
 def _drift(hu: np.ndarray) -> dict[str, float | None]:
+    """Return the largest change between two quarters that fat and muscle share."""
     values = tissue_values(hu)
-    changes = np.full(2, np.nan) if values is None else values[-1] - values[0]
-    drift = changes.sum()
-    is_alike = (changes * np.sign(drift)).min() > MIN_DRIFT_HU
-    return {"value": abs(drift) if is_alike else None, "fat": changes[0], "muscle": changes[1]}
+    if values is None:
+        return {"value": None}
+    findings: list[dict[str, float | None]] = [{"value": 0.0}]
+    for first, last in combinations(range(len(values)), 2):
+        fat, muscle = changes = values[last] - values[first]
+        if (changes * np.sign(changes.sum())).min() > MIN_DRIFT_HU:
+            places = {"first": first + 1, "last": last + 1}
+            findings.append({"value": abs(changes.sum()), "fat": fat, "muscle": muscle, **places})
+    return max(findings, key=lambda finding: finding["value"] or 0.0)
 
 
 TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
-SPINE_CHECKS = checks("spine", pitch=itemgetter(0), width=itemgetter(1))
+
+
+def _noise_ratio(measured: _Measured) -> float | None:
+    """Return the ratio of the strongest to the median noise of soft tissue in windows within the heart."""
+    heart, scan = measured.heart, measured.scan
+    assert heart is not None
+    mm, box = scan.image.GetSpacing(), bounding_box(heart)
+    step = max(1, round(NOISE_SLICES_MM / mm[2]))
+    box = (slice(box[0].start, box[0].stop, step), *box[1:])
+    hu = scan.hu[box].astype(np.float32)
+    is_soft = (ndimage.grey_erosion(hu, (1, 3, 3)) > SOFT_HU[0]) & (ndimage.grey_dilation(hu, (1, 3, 3)) < SOFT_HU[1])
+    is_soft &= heart[box]
+    fine = np.stack([ndimage.laplace(plane) for plane in hu])
+    window = [
+        max(1, round(size / side)) for size, side in zip(NOISE_WINDOW_MM, (step * mm[2], *mm[1::-1]), strict=True)
+    ]
+    share = ndimage.uniform_filter(is_soft.astype(np.float32), window)
+    power = ndimage.uniform_filter(np.where(is_soft, fine**2, 0), window)
+    noise = np.sqrt(power[share > 0.5] / share[share > 0.5])
+    return float(np.percentile(noise, 99.5) / np.median(noise)) if noise.size and noise.any() else None
+
+
+NOISE_CHECKS = checks("noise", ratio=_noise_ratio)
+
+
+def _vertebral(quantity: Callable[[float | None, float | None], float | None]) -> Callable[[Vertebrae], dict[str, Any]]:
+    """Return a quantity of distance and width of vertebrae, which children's cannot have severe warnings of."""
+
+    def measure(vertebrae: Vertebrae) -> dict[str, Any]:
+        pitch_mm, width_mm, age_years = vertebrae
+        is_small = max(pitch_mm or np.inf, width_mm or np.inf) < MAX_CHILD_MM
+        has_shape = is_small and (pitch_mm or 0.0) > MIN_CHILD_RATIO * (width_mm or 0.0)
+        is_child = has_shape if age_years is None else age_years < ADULT_YEARS
+        return {"value": quantity(pitch_mm, width_mm), "severe": False if is_child else None}
+
+    return measure
+
+
+SPINE_CHECKS = checks(
+    "spine",
+    pitch=_vertebral(lambda pitch_mm, _: pitch_mm),
+    width=_vertebral(lambda _, width_mm: width_mm),
+    ratio=_vertebral(lambda pitch_mm, width_mm: pitch_mm / width_mm if pitch_mm and width_mm else None),
+)

@@ -29,11 +29,11 @@ def label_doubts(labelled: np.ndarray, hu: np.ndarray, threshold_hu: float) -> t
     dense = hu[box] >= threshold_hu
     missed = ndimage.binary_dilation(labelled & dense) & dense & ~labelled
     number, total = np.count_nonzero(missed), np.count_nonzero(labelled & dense)
-    doubts = []
-    if number > max(MAX_MISSED_VOXELS, MAX_MISSED_SHARE * total):
-        slices = abbreviated_list(str(k + box[0].start) for k in np.flatnonzero(missed.any((1, 2))))
-        doubts.append(
-            f"{number} dense voxels right beside, above or below {total} labelled ones are not labelled (slice {slices}"
-            ", from 0 at the feet), so parts of lesions are not counted"
-        )
-    return tuple(ScanWarning("labels-doubtful", f"{doubt}.") for doubt in doubts)
+    if number <= max(MAX_MISSED_VOXELS, MAX_MISSED_SHARE * total):
+        return ()
+    slices = abbreviated_list(str(k + box[0].start) for k in np.flatnonzero(missed.any((1, 2))))
+    message = (
+        f"{number} dense voxels right beside, above or below {total} labelled ones are not labelled (slice {slices}, "
+        "from 0 at the feet), so parts of lesions are not counted."
+    )
+    return (ScanWarning("labels-doubtful", message),)

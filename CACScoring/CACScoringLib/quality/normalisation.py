@@ -17,15 +17,17 @@ filter, which gives it power proportional to f, and then the same kernel (Rieder
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
 
-from ..core.ct import AIR_HU, CTScan, ScanWarning
+from ..core.ct import AIR_HU, CTScan
 from ..core.errors import CTError
 from ..core.grid import Grid
+from ..core.warning_codes import checks
 from ..record.findings import Normalisation
 
 MODES = ("auto", "on", "off")
@@ -130,34 +132,24 @@ def normalised(scan: CTScan, normalisation: Normalisation | None) -> CTScan:
     return replace(scan, image=Grid.of(scan.image).image(hu), acquisition=acquisition)
 
 
-def normalisation_warnings(normalisation: Normalisation) -> tuple[ScanWarning, ...]:
-    """Warn the reader of a score about filtering, or about a sharp kernel that was left as it is.
+def _kernel(is_found: Callable[[Normalisation], bool]) -> Callable[[Normalisation], dict[str, Any]]:
+    """Return a finding about a kernel, with its sharpness."""
 
-    Returns:
-        Warnings; none if nothing was done and the kernel is in range.
-    """
-    warnings = []
-    reason = (
-        f"because its kernel is sharper than the calibration range (MTF {normalisation.sharpness or 0:.2f} at 0.3/mm, "
-        f"limit {normalisation.limit:.2f})"
-    )
-    if normalisation.slice_weights:
-        message = (
-            f"The slices are thin, so each was averaged with its neighbours to {REFERENCE_THICKNESS_MM:g} mm "
-            "before scoring. All scores are those of the averaged scan; the pictures show the original."
-        )
-        warnings.append(ScanWarning("slices-averaged", message))
-    if normalisation.gain:
-        why = "" if not normalisation.out_of_range else f", {reason}"
-        message = (
-            f"The scan was filtered to a soft kernel before scoring{why}. All scores are those of the filtered "
-            "scan; the pictures show the original."
-        )
-        warnings.append(ScanWarning("kernel-normalised", message))
-    elif normalisation.out_of_range:
-        message = f"The scan was scored as it is, {reason}. Streaks and noise may be counted as calcium."
-        warnings.append(ScanWarning("kernel-sharp", message))
-    return tuple(warnings)
+    def finding(normalisation: Normalisation) -> dict[str, Any]:
+        sharpness = normalisation.sharpness or 0.0
+        return {"value": is_found(normalisation), "mtf": sharpness, "limit": normalisation.limit}
+
+    return finding
+
+
+NORMALISATION_CHECKS = checks(
+    "normalisation",
+    thickness=lambda normalisation: {"value": bool(normalisation.slice_weights), "thickness": REFERENCE_THICKNESS_MM},
+    filtered_sharp=_kernel(lambda normalisation: bool(normalisation.gain) and normalisation.out_of_range),
+    filtered=lambda normalisation: bool(normalisation.gain),
+    sharp=_kernel(lambda normalisation: normalisation.out_of_range and not normalisation.gain),
+)
+"""Checks of what was done to a scan before it was scored, or was left undone."""
 
 
 def _gain(measured: Sharpness) -> tuple[float, ...]:

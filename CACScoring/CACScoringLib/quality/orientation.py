@@ -7,6 +7,7 @@ a warning. The limits were chosen on 25 scans of 17 people, cropped and whole, a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +17,7 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import OrientationError
 from ..core.grid import GRID_MM, largest_part
 from ..core.remedies import UNUSUAL
+from ..core.warning_codes import checks, warnings_of
 
 THRESHOLD_HU = 130.0
 """Bone lies above."""
@@ -29,11 +31,6 @@ SPINE_CM2 = 8.0
 TURNED_SPINE = 2.0
 """Bone in front of the heart per bone behind it: 0.4 at most, and 2.4 and more in reversed scans."""
 
-RIGHT_MM, AORTA_RIGHT, TISSUE_RIGHT = -10.0, -0.15, -0.15
-"""Place of the heart: 9 mm and more left of the spine, once 6 mm right of it, 11 to 36 mm right in reversed scans.
-Tissue beside the spine: more on the left by a share of 0.2 to 0.7, in one patient with an effusion less by 0.1. Tissue
-in front of it beside the heart's upper part: more on the left by -0.02 to 0.62, in reversed scans by -0.26 to -0.64."""
-
 TISSUE_ROWS, TISSUE_COLUMNS = (voxels(24), voxels(99)), (voxels(6), voxels(75))
 """Place of this tissue in front of the spine, and to its sides."""
 
@@ -41,18 +38,10 @@ LUNG_BALANCE = 0.6
 """Lung on the narrower side of the spine per lung on the other: 0.72 and more in 9 patients, one with an effusion.
 Below, an effusion, a tumour or a collapse shifts the heart, and tissue beside the spine may be no aorta."""
 
-LUNG_BELOW = -0.03
-"""Share of lung above the heart's centre less that below it: 0.05 and more, -0.06 to -0.49 in reversed scans."""
-
 AIRWAY_HU, AIRWAY_VOXELS = -930, 1.0
 AIRWAY_ROWS, AIRWAY_COLUMNS, AIRWAY_SLICES = (voxels(15), voxels(81)), voxels(24), (voxels(24), voxels(135))
 """Air of trachea and main bronchi: voxels per slice in front of the spine, above or below the heart's centre. Above it
 1.2 and more, below it 1.2 to 8.7 in scans with slices reversed and then at most 0.1 above."""
-
-APEX_UP_MM, APEX_BACK_MM = -5.0, -10.0
-"""Apex to the left and front, the sum of both: 4 mm and more, -45 to 50 mm with slices reversed. Apex to the front
-alone: -7 mm and more, -22 to 1 mm with front and back reversed."""
-
 
 SPINE_MM, MIN_SPINE, MORE_SPINE = 27.0, 0.4, 1.5
 """Width of the spine, least share of bone along it, and least ratio of that along another axis: along slices 0.41 and
@@ -140,76 +129,72 @@ def _findings(hu: np.ndarray, heart: np.ndarray) -> list[list[str]]:
         lung_balance = _lung_balance(hu[slices], round(spine_column))
     low, high = np.percentile(places[:, 0], (33, 67))
     apex = places[places[:, 0] <= low].mean(0) - places[places[:, 0] >= high].mean(0)
-    return _judge(
-        bone_behind_cm2=bone_behind,
-        bone_in_front_cm2=float(bone_nearby[:, backwards < -voxels(20)].sum() * cm2),
-        spine_behind_mm=behind_body_mm,
-        heart_left_mm=heart_left,
-        aorta_left=aorta_left,
-        tissue_left=tissue_left,
-        lung_balance=lung_balance,
-        lung_above=_lung_above(hu, centre),
-        airway=airway,
-        apex_left_mm=float(apex[2]) * GRID_MM,
-        apex_front_mm=float(-apex[1]) * GRID_MM,
+    return contrary_findings(
+        {
+            "bone_behind_cm2": bone_behind,
+            "bone_in_front_cm2": float(bone_nearby[:, backwards < -voxels(20)].sum() * cm2),
+            "spine_behind_mm": behind_body_mm,
+            "heart_left_mm": heart_left,
+            "aorta_left": aorta_left,
+            "tissue_left": tissue_left,
+            "lung_balance": lung_balance,
+            "lung_above": _lung_above(hu, centre),
+            "airway_above": airway[0],
+            "airway_below": airway[1],
+            "apex_left_mm": float(apex[2]) * GRID_MM,
+            "apex_front_mm": float(-apex[1]) * GRID_MM,
+        }
     )
 
 
-def _judge(
-    *,
-    bone_behind_cm2: float,
-    bone_in_front_cm2: float,
-    spine_behind_mm: float,
-    heart_left_mm: float,
-    aorta_left: float,
-    tissue_left: float,
-    lung_balance: float,
-    lung_above: float,
-    airway: tuple[float, float],
-    apex_left_mm: float,
-    apex_front_mm: float,
-) -> list[list[str]]:
-    """Compare where the anatomy lies with the header; NaN where the field of view does not show it.
+def contrary_findings(places: Mapping[str, float]) -> list[list[str]]:
+    """Compare where the anatomy lies with the header.
 
     Args:
-        bone_behind_cm2: Bone behind the heart, mean section over the heart's slices.
-        bone_in_front_cm2: Bone in front of it, likewise.
-        spine_behind_mm: Distance of the spine behind the body's middle.
-        heart_left_mm: Distance of the heart's centre from the spine, to the left.
-        aorta_left: Share of tissue beside the spine on the left less that on the right.
-        tissue_left: Share of tissue in front of the spine, to its left less that to its right.
-        lung_balance: Lung on the narrower side of the spine per lung on the other.
-        lung_above: Share of lung above the heart's centre less that below.
-        airway: Voxels of air in front of the spine, per slice above the heart's centre and below it.
-        apex_left_mm: Offset of the heart's lower third from its upper third.
-        apex_front_mm: Likewise.
+        places: Bone behind and in front of the heart, mean section over its slices; distances of the spine behind the
+            body's middle and of the heart's centre left of the spine; tissue left of the spine less that on its right,
+            beside it (aorta) and in front of it; lung on the narrower side of the spine per lung on the other; lung
+            above the heart's centre less that below; voxels of air in front of the spine, per slice above and below;
+            and offsets of the heart's lower third from its upper third. NaN where the field of view does not show it.
 
     Returns:
         Contrary findings, clauses of a sentence, for each direction: back, left and up.
     """
-    areas = f"{bone_in_front_cm2:.0f} cm² of bone, behind it {bone_behind_cm2:.0f} cm²"
-    is_spine_in_front = bone_in_front_cm2 >= max(SPINE_CM2, TURNED_SPINE * bone_behind_cm2)
-    above, below = airway
-    back = {
-        f"the spine lies in front of the heart ({areas})": is_spine_in_front,
-        "it lies in front of the body's middle": spine_behind_mm < -BESIDE_MM,
-        "the apex of the heart points backwards": apex_front_mm < APEX_BACK_MM,
-    }
-    to_left = {
-        f"the heart lies {-heart_left_mm:.0f} mm to the right of the spine": heart_left_mm < RIGHT_MM,
-        "the aorta lies to its right": aorta_left < AORTA_RIGHT,
-        "most tissue lies to its right (dextrocardia or images reversed left to right)": tissue_left < TISSUE_RIGHT,
-    }
-    if lung_balance < LUNG_BALANCE and any(to_left.values()):
+    back, to_left, up = ([warning.message for warning in warnings_of(group, places)] for group in DIRECTION_CHECKS)
+    if places["lung_balance"] < LUNG_BALANCE and to_left:
         # An effusion, a tumour or a collapse moves heart and aorta.
-        finding = " and ".join(clause for clause, is_found in to_left.items() if is_found)
-        to_left = {f"{finding}, between lungs of different size (an effusion, a tumour or a collapsed lung?)": True}
-    up = {
-        "the lungs narrow above the heart as they do above the diaphragm": lung_above < LUNG_BELOW,
-        "the airway lies below the heart": below >= AIRWAY_VOXELS and above < below / 10,
-        "the apex of the heart points up": apex_left_mm + apex_front_mm < APEX_UP_MM,
-    }
-    return [[clause for clause, is_found in group.items() if is_found] for group in (back, to_left, up)]
+        to_left = [
+            f"{' and '.join(to_left)}, between lungs of different size (an effusion, a tumour or a collapsed lung?)"
+        ]
+    return [back, to_left, up]
+
+
+def _place(name: str) -> Callable[[Mapping[str, float]], float | None]:
+    """Return the quantity of a check: a place of the anatomy; None if it is unknown."""
+    return lambda places: None if math.isnan(places[name]) else places[name]
+
+
+def _bone_in_front(places: Mapping[str, float]) -> dict[str, float]:
+    behind, in_front = places["bone_behind_cm2"], places["bone_in_front_cm2"]
+    is_in_front = in_front >= max(SPINE_CM2, TURNED_SPINE * behind)
+    return {"value": is_in_front, "in_front": in_front, "behind": behind}
+
+
+def _heart_right(places: Mapping[str, float]) -> dict[str, float | None]:
+    return {"value": _place("heart_left_mm")(places), "right": -places["heart_left_mm"]}
+
+
+DIRECTION_CHECKS = (
+    checks("back", bone=_bone_in_front, spine=_place("spine_behind_mm"), apex=_place("apex_front_mm")),
+    checks("left", heart=_heart_right, aorta=_place("aorta_left"), tissue=_place("tissue_left")),
+    checks(
+        "up",
+        lungs=_place("lung_above"),
+        airway=lambda at: at["airway_below"] >= AIRWAY_VOXELS and at["airway_above"] < at["airway_below"] / 10,
+        apex=lambda places: places["apex_left_mm"] + places["apex_front_mm"],
+    ),
+)
+"""Checks of each direction, whose messages are clauses."""
 
 
 def _spine(profile: np.ndarray) -> float:

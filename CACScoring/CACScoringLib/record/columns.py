@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.acquisition import Acquisition
 from .features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from .provenance import COLUMNS as PROVENANCE
-from .review_record import SEAL
+from .review_record import PSEUDONYM, SEAL
 
 if TYPE_CHECKING:  # the panel loads this file before the packages that scores need
     from .scores import Lesion, MethodScore, NonCoronaryScore, Score
@@ -152,10 +152,11 @@ FEATURES_CSV = (
 READ_LESION = ("lesion", "voxels", "slice", "image_row", "image_column", "lesion_site")
 READINGS_CSV = (
     *("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category"),
-    *(*READ_LESION, *SEAL),
+    *SEAL,
 )
-"""Columns of readings; those of READ_LESION are empty in rows of a whole reading."""
-AGREEMENT_CSV = ("first", "second", "measure", "estimate", "low", "high", "n", "scans")
+READ_LESIONS_CSV = ("scan", "patient", "reader", "repetition", "time", *READ_LESION, *PSEUDONYM)
+"""Columns of the lesions of readings, which `readings.csv` has totals of."""
+AGREEMENT_CSV = ("first", "second", "measure", "estimate", "low", "high", "interval", "n", "scans")
 COPIED = ("method", "artery", "lesions", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "peak_hu")
 """Columns of the text for a spreadsheet."""
 REPORT = ("agatston", "integrated_mass_mg", "peak_hu")

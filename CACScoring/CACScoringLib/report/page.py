@@ -130,12 +130,8 @@ def calibration_text(calibration: MassCalibration) -> str:
 
 def severe_stenosis(agatston: float, sex: str) -> str:
     """Return the likelihood of severe aortic stenosis by the published limits. sex: "F" or "M"."""
-    below, likely, very_likely = SEVERE_STENOSIS_LIMITS[sex]
-    if agatston < below:
-        return "unlikely"
-    if agatston < likely:
-        return "undetermined"
-    return "likely" if agatston < very_likely else "very likely"
+    passed = sum(agatston >= limit for limit in SEVERE_STENOSIS_LIMITS[sex])
+    return ("unlikely", "undetermined", "likely", "very likely")[passed]
 
 
 def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
@@ -378,11 +374,8 @@ def intervals_text(change: Change) -> str:
 
 def quantity_title(method: MethodComparison, quantity: str) -> str:
     """Return the title of a compared quantity."""
-    if quantity == "volume_mm3":
-        return "Volume, mm³"
-    if quantity == "pseudo_mass_hu_mm3":
-        return "Pseudo-mass, HU·mm³"
-    return CLINICAL_TITLES[method.method]
+    titles = {"volume_mm3": "Volume, mm³", "pseudo_mass_hu_mm3": "Pseudo-mass, HU·mm³"}
+    return titles.get(quantity, CLINICAL_TITLES[method.method])
 
 
 def quantity_text(quantity: str, value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -286,14 +286,14 @@ def site_pictures(result: CalciumResult) -> list[Picture]:
     if result.record.non_coronary is None:
         return []
     lesions = result.record.non_coronary.lesion_set
-    components: dict[Site, list[SliceComponent]] = {}
+    components: dict[Site, list[SliceComponent]] = defaultdict(list)
     for lesion in lesions.lesions:
-        components.setdefault(lesion.site, []).extend(lesion.components)
+        components[lesion.site] += lesion.components
     slices = set()
     for parts in components.values():
-        sums: dict[int, float] = {}
+        sums: dict[int, float] = defaultdict(float)
         for c in parts:
-            sums[c.slice] = sums.get(c.slice, 0) + c.area_mm2 * c.weight
+            sums[c.slice] += c.area_mm2 * c.weight
         slices.add(max(sums, key=sums.__getitem__))
     drawn = []
     for k in sorted(slices, reverse=True):

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import OutputFolder
@@ -34,18 +35,18 @@ from CACScoringLib.readings.journals import (
     stamp_of,
 )
 from CACScoringLib.readings.work_list import WorkList
-from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READINGS_CSV
+from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READ_LESIONS_CSV, READINGS_CSV
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.review.chain import register
 from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
-from ..statistics.agreement import agreement, kappa
-from ..statistics.bootstrap import Estimate, patient_estimate, patient_mean
+from ..statistics.agreement import agreement, agreement_interval, kappa
+from ..statistics.bootstrap import LEVEL, MIN_PATIENTS, Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
 
-READINGS, AGREEMENT = "readings.csv", "agreement.csv"
+READINGS, LESIONS, AGREEMENT = "readings.csv", "reading_lesions.csv", "agreement.csv"
 
 TABLES = "tables"
 """Kind of the register's lines with the hashes of tables."""
@@ -66,12 +67,14 @@ class ReadingAgreement:
     Attributes:
         readers: Names, "again" after that of a repetition.
         scans: Number of scans.
+        patients: Number of their patients; of fewer than MIN_PATIENTS intervals are exact, else by the bootstrap.
         measures: κ of the four categories with linear weights, intraclass correlation of the total, mean Dice of voxels
             assigned to an artery, κ of the lesions' sites; None of too few scans.
     """
 
     readers: tuple[str, str]
     scans: int
+    patients: int
     measures: dict[str, Estimate | None]
 
     def as_json(self) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def _agreement(work: WorkList, pair: list[tuple[str, str]]) -> ReadingAgreement:
             totals.append([reading.agatston for reading in progress])
     measures = _total_statistics(cases, np.array(totals).reshape(-1, 2))
     measures |= {"dice": _dice(cases, readings), "lesion_kappa": _lesion_kappa(cases, readings)}
-    return ReadingAgreement((names[0], names[1]), len(cases), measures)
+    return ReadingAgreement((names[0], names[1]), len(cases), len({*map(_patient, cases)}), measures)
 
 
 def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
@@ -108,7 +111,22 @@ def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
         if count := len(first) + len(second):
             common = len(np.intersect1d(first, second, assume_unique=True))
             values.append((_patient(case), 2 * common / count))
-    return patient_mean(values)
+    return _with_interval(patient_mean(values), 1.0, [patient for patient, _ in values])
+
+
+def _with_interval(estimate: Estimate, by_chance: float, patients: list[str]) -> Estimate:
+    """Add the interval of 1 − disagreement / disagreement by chance where there are too few patients for a bootstrap.
+
+    The mean disagreement, from 0 to 1, has the bounds of a proportion of patients (Clopper and Pearson 1934), which no
+    values between 0 and 1 of the same mean exceed in spread; chance is taken as known.
+    """
+    count = len({*patients})
+    if count >= MIN_PATIENTS or not math.isfinite(estimate.value):
+        return estimate
+    share, tail = count * min(1.0, (1 - estimate.value) * by_chance), (1 - LEVEL) / 2
+    low = stats.beta.ppf(tail, share, count - share + 1) if share else 0.0
+    high = stats.beta.ppf(1 - tail, share + 1, count - share) if share < count else 1.0
+    return replace(estimate, low=1 - float(high) / by_chance, high=1 - float(low) / by_chance)
 
 
 @lru_cache(maxsize=10_000)
@@ -127,7 +145,13 @@ def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, E
         "kappa": lambda weights: kappa(weights, first, second, len(CATEGORIES)),
         "icc": lambda weights: agreement(weights, pairs),
     }
-    return {name: patient_estimate(statistic, patients) for name, statistic in statistics.items()}
+    estimates = {name: patient_estimate(statistic, patients) for name, statistic in statistics.items()}
+    by_chance = np.abs(np.subtract.outer(first, second)).mean() / (len(CATEGORIES) - 1)
+    estimates["kappa"] = _with_interval(estimates["kappa"], by_chance, patients)
+    if len(set(patients)) < MIN_PATIENTS:
+        low, high = agreement_interval(pairs)
+        estimates["icc"] = replace(estimates["icc"], low=low, high=high)
+    return dict(estimates)
 
 
 def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | None:
@@ -138,7 +162,8 @@ def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | No
     names, codes = np.unique(sites, return_inverse=True)
     first, second = codes.reshape(sites.shape).T
     patients = [_patient(case) for case, _ in lesions]
-    return patient_estimate(lambda weights: kappa(weights, first, second, len(names), power=0), patients)
+    estimate = patient_estimate(lambda weights: kappa(weights, first, second, len(names), power=0), patients)
+    return _with_interval(estimate, float(np.not_equal.outer(first, second).mean()), patients)
 
 
 def _labels(case: ReviewCase, readings: Iterable[str]) -> list[Labelled]:
@@ -178,10 +203,10 @@ def _patient(case: ReviewCase) -> str:
 
 
 def write_tables(folder: Path, work: WorkList) -> None:
-    """Write READINGS and AGREEMENT into a new folder.
+    """Write READINGS, LESIONS and AGREEMENT into a new folder.
 
-    READINGS has a row per reviewed reading with its total, then a row per lesion that any reading of the scan counts;
-    repetition is 1, 2, or "consensus". The register keeps the hashes of both. Raises OutputError, CTError.
+    READINGS has a row per reviewed reading with its total; LESIONS a row for each of them per lesion that any reading
+    of the scan counts. repetition is 1, 2, or "consensus". The register keeps the hashes. Raises OutputError, CTError.
     """
     if not work.is_closed:
         message = "Not all planned readings are reviewed. Tables show results and agreement; write them when they are."
@@ -189,21 +214,30 @@ def write_tables(folder: Path, work: WorkList) -> None:
     present = provenance_of()
     cells = present.stated(identify=False).cells(None)
     provenance = {name: value for name, value in cells.items() if value}
-    rows = [row for case in work.cases.values() for row in _readings(work, case)]
+    readings, lesions = [], []
+    for case in work.cases.values():
+        of_case, of_lesions = _readings(work, case)
+        readings += of_case
+        lesions += of_lesions
     pairs = [row for pair in agreement_of_pairs(work) for row in _measures(pair)]
     with OutputFolder(folder).being_written() as target:
-        for name, columns, lines in ((READINGS, READINGS_CSV, rows), (AGREEMENT, AGREEMENT_CSV, pairs)):
+        for name, columns, lines in (
+            (READINGS, READINGS_CSV, readings),
+            (LESIONS, READ_LESIONS_CSV, lesions),
+            (AGREEMENT, AGREEMENT_CSV, pairs),
+        ):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
     root = root_of(next(iter(work.cases.values())).folder)
     register(root / REGISTER, TABLES, files=hashes_below(folder))
 
 
-def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
+def _readings(work: WorkList, case: ReviewCase) -> tuple[list[Row], list[Row]]:
+    """Return the rows of a scan in READINGS and LESIONS."""
     kinds = [(reader, kind) for reader in work.readers for kind in (FIRST, AGAIN)] + [("", CONSENSUS)]
     readings = [(reader, kind, work.reading_of(reader, kind)) for reader, kind in kinds]
     readings = [reading for reading in readings if work.progress(case, reading[2]).state == "reviewed"]
-    pseudonym, heads = read_result(case.folder).acquisition.pseudonym, []
+    pseudonym, heads, rows = read_result(case.folder).acquisition.pseudonym, [], []
     for reader, kind, reading in readings:
         progress, journal = work.progress(case, reading), journal_of(case, reading)
         last, entries = journal.entries[-1], [entry for entry in journal.entries if entry.kind in CHANGES]
@@ -211,16 +245,22 @@ def _readings(work: WorkList, case: ReviewCase) -> Iterator[Row]:
         head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time} | pseudonym
         category = CATEGORIES[int(category_of(np.array(progress.agatston)))].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
-        yield head | total | {"category": category} | (journal.mark.cells if journal.mark else {})
+        rows.append(head | total | {"category": category} | (journal.mark.cells if journal.mark else {}))
         heads.append(head)
-    for lesion in lesions_of(case.folder, _labels(case, (reading for _, _, reading in readings))):
-        for head, cells in zip(heads, lesion, strict=True):
-            yield head | dict(zip(READ_LESION, cells, strict=True))
+    lesions = [
+        head | dict(zip(READ_LESION, cells, strict=True))
+        for lesion in lesions_of(case.folder, _labels(case, (reading for _, _, reading in readings)))
+        for head, cells in zip(heads, lesion, strict=True)
+    ]
+    return rows, lesions
 
 
 def _measures(pair: ReadingAgreement) -> Iterator[Row]:
     for name, value in pair.measures.items():
-        row = {"first": pair.readers[0], "second": pair.readers[1], "measure": name, "scans": pair.scans}
+        row: Row = {"first": pair.readers[0], "second": pair.readers[1], "measure": name, "scans": pair.scans}
         if value is not None:
             row |= value.as_json() | {"n": value.n}
+            exact = "F distribution" if name == "icc" else "binomial, patients"
+            has_interval = math.isfinite(value.low)
+            row["interval"] = (exact, "bootstrap, patients")[pair.patients >= MIN_PATIENTS] if has_interval else ""
         yield row

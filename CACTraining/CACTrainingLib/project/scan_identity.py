@@ -35,7 +35,7 @@ def series_files(folder: Path, series: str | None) -> list[Path]:
     from CACScoringLib.io.dicom import read_slices
     from CACScoringLib.io.series import choose_series
 
-    return [slice_.path for slice_ in choose_series(read_slices(folder)[0], series)[0]]
+    return list(dict.fromkeys(slice_.path for slice_ in choose_series(read_slices(folder)[0], series)[0]))
 
 
 def _file_hash(path: Path) -> str:

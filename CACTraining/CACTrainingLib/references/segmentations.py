@@ -126,9 +126,7 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
         )
     values = voxels_of(image)
     if not values.any():
-        empty = sitk.Image(size, sitk.sitkUInt8)
-        empty.CopyInformation(scan.image)
-        return empty
+        return scan.grid.image(np.zeros(size[::-1], np.uint8))
     outside = _overhang_voxels([(int(at.min()), int(at.max())) for at in np.nonzero(values)][::-1], image, scan.image)
     if outside > 1:
         raise MaskError(

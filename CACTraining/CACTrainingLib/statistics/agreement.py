@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from scipy import stats
 
 from CACScoringLib.quality.calibration import Limits
 
@@ -96,6 +97,29 @@ def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         total_variance = rows + (k - 1) * residual + k * (columns - residual) / n
         # Equal scores in a resample leave only rounding errors.
         return np.where((n > 1) & (total_variance > 1e-9 * np.var(pairs)), (rows - residual) / total_variance, np.nan)
+
+
+def agreement_interval(pairs: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Interval of `agreement` of normal values by the F distribution, NaN if all rows agree (McGraw and Wong 1996).
+
+    Args:
+        pairs: [n, k], one row per patient and one column per scan.
+        level: Confidence.
+    """
+    (n, k), weights = pairs.shape, np.ones((1, len(pairs)))
+    rows, columns, residual = (float(square[0]) for square in _mean_squares(weights, np.asarray(pairs, float)))
+    value = float(agreement(weights, pairs)[0])
+    if not value < 1 or residual <= 0:
+        return math.nan, math.nan
+    of_columns, of_residual = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
+    parts = of_columns * columns, of_residual * residual
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (k - 1) + parts[1] ** 2 / ((n - 1) * (k - 1)))
+    tail, noise = (1 + level) / 2, k * columns + (k * n - k - n) * residual
+    low, high = stats.f.ppf(tail, n - 1, freedom), stats.f.ppf(tail, freedom, n - 1)
+    return (
+        float(n * (rows - low * residual) / (low * noise + n * rows)),
+        float(n * (high * rows - residual) / (noise + n * high * rows)),
+    )
 
 
 def icc(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

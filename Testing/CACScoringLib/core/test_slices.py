@@ -222,6 +222,15 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
 
 
+@pytest.mark.parametrize("wave", [lambda z: np.sin(2 * np.pi * z), lambda z: 8 * (z - 0.5) ** 2 - 1])
+@pytest.mark.parametrize(("height", "codes"), [(8, []), (25, ["tissue-drift"]), (-25, ["tissue-drift"])])
+def test_values_that_rise_and_fall_along_a_scan_are_doubted(patient, wave, height, codes):
+    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
+    hu += height * wave(np.linspace(0, 1, len(hu)))[:, None, None]
+    warnings = warnings_of(TISSUE_CHECKS, np.maximum(np.rint(hu), -1024).astype(np.int16))
+    assert [warning.code for warning in warnings] == codes
+
+
 def test_plastics_of_a_phantom_are_doubted_mildly(patient):
     hu = sitk.GetArrayFromImage(patient)
     noise = np.random.default_rng(0).normal(0, 10, (20, *hu.shape[1:]))

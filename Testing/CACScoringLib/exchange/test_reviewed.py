@@ -1,5 +1,6 @@
 """A reader's lesions from DICOM: our own segmentations and those of other tools, and contours."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -101,21 +102,6 @@ def coded(value, scheme="SCT"):
 )
 def test_codes_decide_before_names(name, codes, label):
     assert label_of(name, codes) == label
-
-
-def test_overlapping_segments_are_refused(segmentation, series, tmp_path):
-    dataset = pydicom.dcmread(segmentation)
-    groups = dataset.PerFrameFunctionalGroupsSequence
-    numbers = [group.SegmentIdentificationSequence[0] for group in groups]
-    last = next(n for n, number in enumerate(numbers) if number.ReferencedSegmentNumber == 2)
-    groups[last].PlanePositionSequence = groups[0].PlanePositionSequence
-    pixels = dataset.Rows * dataset.Columns // 8
-    data = bytearray(dataset.PixelData)
-    data[last * pixels : (last + 1) * pixels] = data[:pixels]
-    dataset.PixelData = bytes(data)
-    dataset.save_as(tmp_path / "overlap.dcm")
-    with pytest.raises(MaskError, match="overlap"):
-        read_reviewed(tmp_path / "overlap.dcm", read_ct(series.ct))
 
 
 @pytest.mark.parametrize("names", [("LAD", "not coronary"), ("not-coronary: valve", "RCA"), ("LAD", "Not_Coronary")])
@@ -317,6 +303,15 @@ def test_contours_around_the_lesions_give_their_scores(series, scan, tmp_path):
     assert result.record.non_coronary.scores == expected.record.non_coronary.scores
 
 
+def moved(contours, shift, sign):
+    """Return contours moved by a multiple of a shift along columns and rows."""
+    steps = sign * shift[0], sign * shift[1]
+    return [
+        (name, [[(x + steps[0], y + steps[1], k) for x, y, k in points] for points in slices])
+        for name, slices in contours
+    ]
+
+
 SHIFTS = [(0.5, 0.5), (-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5)]
 
 
@@ -331,7 +326,8 @@ def test_contours_half_a_pixel_off_the_calcium(series, scan, tmp_path, shift, ed
         corners = box((j[0] + 0.4, j[-1] - 0.4), (i[0] + 0.4, i[-1] - 0.4))
         centre = np.mean(corners, axis=0)
         spread = [np.sign(np.array(corner) - centre) * edge + corner for corner in corners]
-        contours.append((name, [[(x + shift[0], y + shift[1], n) for x, y, _ in spread] for n in k]))
+        contours.append((name, [[(x, y, n) for x, y, _ in spread] for n in k]))
+    contours = moved(contours, shift, 1)
     path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
     messages = {warning.code: warning.message for warning in read_reviewed(path, scan)[1]}
     is_off = shift in SHIFTS and edge < 0.5
@@ -339,6 +335,14 @@ def test_contours_half_a_pixel_off_the_calcium(series, scan, tmp_path, shift, ed
     if is_off:
         sides = f"{'anterior' if shift[1] > 0 else 'posterior'} and {'right' if shift[0] > 0 else 'left'}"
         assert f"half a pixel further {sides}" in messages["labels-off-calcium"]
+        in_place = write_structures(tmp_path / "in_place.dcm", scan.image, moved(contours, shift, -1))
+        agatston = [
+            score(replace(series, lesions=file)).methods["threshold"].total.agatston for file in (path, in_place)
+        ]
+        assert agatston[0] < agatston[1]
+        assert re.findall(r"Agatston (\d+).*?, (\d+), half", messages["labels-off-calcium"]) == [
+            tuple(f"{value:.0f}" for value in agatston)
+        ]
 
 
 def test_contours_across_slices_of_another_scan_or_of_unknown_name_are_refused(scan, tmp_path):

@@ -11,7 +11,8 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGLSNearLossless, generate_uid
 from reading_checks import codes, reads, refuses
 
 from CACScoringLib.core.errors import NotHounsfieldError
-from CACScoringLib.io.headers import computed_images
+from CACScoringLib.core.warning_codes import warnings_of
+from CACScoringLib.io.headers import COMPUTED_CHECKS
 from CACScoringLib.io.reading import read_ct
 
 
@@ -97,7 +98,9 @@ class TestHeaders:
     )
     def test_names_of_computed_images_are_doubted_severely(self, kind, name):
         headers = SimpleNamespace(text={"ImageType": kind, "SeriesDescription": name}.get)
-        assert [(warning.code, warning.severe) for warning in computed_images([headers])] == [("derived-image", True)]
+        assert [(warning.code, warning.severe) for warning in warnings_of(COMPUTED_CHECKS, [headers])] == [
+            ("derived-image", True)
+        ]
 
     @pytest.mark.parametrize("kind", ["ORIGINAL PRIMARY AXIAL", "DERIVED SECONDARY AXIAL", "DERIVED PRIMARY AXIAL"])
     @pytest.mark.parametrize(
@@ -125,7 +128,10 @@ class TestHeaders:
         ],
     )
     def test_names_of_usual_reconstructions_are_not_doubted(self, kind, name):
-        assert computed_images([SimpleNamespace(text={"ImageType": kind, "SeriesDescription": name}.get)]) == []
+        assert (
+            warnings_of(COMPUTED_CHECKS, [SimpleNamespace(text={"ImageType": kind, "SeriesDescription": name}.get)])
+            == []
+        )
 
     @pytest.mark.parametrize(
         "name",
@@ -151,7 +157,7 @@ class TestHeaders:
     def test_words_with_other_meanings_are_not_doubted_severely(self, name):
         def is_severe(kind):
             text = {"ImageType": kind, "SeriesDescription": name}.get
-            return [warning.severe for warning in computed_images([SimpleNamespace(text=text)])]
+            return [warning.severe for warning in warnings_of(COMPUTED_CHECKS, [SimpleNamespace(text=text)])]
 
         assert is_severe("ORIGINAL PRIMARY AXIAL") == []
         assert True not in is_severe("DERIVED SECONDARY AXIAL")
@@ -159,7 +165,7 @@ class TestHeaders:
     @pytest.mark.parametrize("name", ["Thorax xyz", ""])
     def test_derived_images_of_unknown_description_are_doubted_mildly(self, name):
         text = {"ImageType": "DERIVED SECONDARY AXIAL", "SeriesDescription": name}.get
-        (warning,) = computed_images([SimpleNamespace(text=text)])
+        (warning,) = warnings_of(COMPUTED_CHECKS, [SimpleNamespace(text=text)])
         assert (warning.code, warning.severe) == ("derived-image", False)
 
     @pytest.mark.parametrize(

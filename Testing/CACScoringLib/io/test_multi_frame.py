@@ -141,7 +141,6 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
         (moved(3, 1.2), SliceGeometryError, r"unevenly spaced.*1\.20 mm off"),
         (moved(5, 3), SliceGeometryError, "1 slices are missing"),
         (moved(5, -3), SliceGeometryError, "1 slices have the same position"),
-        (lambda ds, k: setattr(ds, "StackID", str(1 + k // 3)), SliceGeometryError, r"2 stacks \(1, 2\)"),
         (lambda ds, k: setattr(ds, "ImageOrientationPatient", [2, 0, 0, 0, 2, 0]), SliceGeometryError, "perpendicular"),
         (lambda ds, _: delattr(ds, "PixelSpacing"), SliceGeometryError, "6 of 6 slices have no valid pixel spacing"),
         (lambda ds, k: k == 2 and delattr(ds, "ImagePositionPatient"), SliceGeometryError, r"position: a\.dcm frame 3"),
@@ -232,3 +231,56 @@ def test_a_phase_of_an_enhanced_ct_is_chosen(tmp_path, name, keyword):
             np.testing.assert_array_equal(read_ct(path, choice).hu, hu)
         refuses(path, SeriesChoiceError, "3.2", series="3.3")
     refuses(enhanced_of(paths, tmp_path / "unstated" / name), SliceGeometryError, "same position as another")
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless])
+def test_a_stack_of_an_enhanced_ct_is_chosen(tmp_path, syntax):
+    paths = [path for n in (0, 5) for path in write_series(tmp_path / str(n), chest_hu() + n)]
+    options = {"edit": lambda ds, n: setattr(ds, "StackID", "AB"[n // 6]), "syntax": syntax}
+    file = enhanced_of(paths, tmp_path / "multi" / "a.dcm", **options)
+    for path in (file, file.parent):
+        for choice, hu in (("3.1", chest_hu()), ("3.2", chest_hu() + 5)):
+            np.testing.assert_array_equal(read_ct(path, choice).hu, hu)
+        refuses(path, SeriesChoiceError, r"3\.1: .*stack A of a\.dcm.*\n.*stack B of a\.dcm.*6 slices")
+
+
+def test_stacks_that_continue_each_other_are_joined_on_request(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu())
+    file = enhanced_of(paths, tmp_path / "a.dcm", edit=lambda ds, k: setattr(ds, "StackID", str(1 + k // 3)))
+    reads(file, chest_hu(), series="all")
+    np.testing.assert_array_equal(read_ct(file, "3.1").hu, chest_hu()[:3])
+    refuses(file, SeriesChoiceError, "3.2")
+
+
+def test_reconstructions_in_enhanced_files_of_a_series_are_chosen(tmp_path):
+    for name in "ab":
+        file = enhanced_of(write_series(tmp_path / name, chest_hu() + ord(name)), tmp_path / "multi" / f"{name}.dcm")
+    for choice, name in (("3.1", "a"), ("3.2", "b")):
+        np.testing.assert_array_equal(read_ct(file.parent, choice).hu, chest_hu() + ord(name))
+    refuses(file.parent, SeriesChoiceError, r"stack 1 of b\.dcm")
+
+
+def test_phases_of_enhanced_files_of_two_series_are_chosen(tmp_path):
+    for number in (3, 4):
+        paths = [path for n in (0, 5) for path in write_series(tmp_path / f"{number}{n}", chest_hu() + n + number)]
+        phase = {"edit": lambda ds, n: setattr(ds, "NominalPercentageOfCardiacPhase", [40.0, 75.0][n // 6])}
+        tags = {"SeriesNumber": number, "SeriesInstanceUID": f"1.2.{number}"}
+        file = enhanced_of(paths, tmp_path / "multi" / f"{number}.dcm", tags=tags, **phase)
+    np.testing.assert_array_equal(read_ct(file.parent, "3.2").hu, chest_hu() + 8)
+    np.testing.assert_array_equal(read_ct(file.parent, "4.1").hu, chest_hu() + 4)
+
+
+def test_enhanced_files_of_a_stack_are_joined(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu())
+    for n in range(2):
+        enhanced_of(paths[3 * n : 3 * n + 3], tmp_path / "multi" / f"{n}.dcm")
+    reads(tmp_path / "multi", chest_hu())
+
+
+def test_a_broken_enhanced_file_leaves_other_series_in_reach(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu())
+    enhanced_of(paths, tmp_path / "multi" / "a.dcm")
+    broken = {"SeriesNumber": 9, "SeriesInstanceUID": "1.2.9", "NumberOfFrames": 5}
+    enhanced_of(paths, tmp_path / "multi" / "b.dcm", tags=broken)
+    np.testing.assert_array_equal(read_ct(tmp_path / "multi", "3").hu, chest_hu())
+    refuses(tmp_path / "multi", UnreadableError, "states 5 frames", series="9")

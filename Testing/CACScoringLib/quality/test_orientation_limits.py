@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from CACScoringLib.quality.orientation import _judge
+from CACScoringLib.quality.orientation import contrary_findings
 
 USUAL = {
     "bone_behind_cm2": 12.0,
@@ -15,13 +15,14 @@ USUAL = {
     "tissue_left": 0.3,
     "lung_balance": 0.8,
     "lung_above": 0.1,
-    "airway": (3.0, 0.0),
+    "airway_above": 3.0,
+    "airway_below": 0.0,
     "apex_left_mm": 10.0,
     "apex_front_mm": 5.0,
 }
 
 NAMES = ("spine_behind_mm", "heart_left_mm", "aorta_left", "tissue_left", "lung_balance", "lung_above")
-UNKNOWN = {**dict.fromkeys(NAMES, math.nan), "airway": (math.nan, math.nan)}
+UNKNOWN = dict.fromkeys((*NAMES, "airway_above", "airway_below"), math.nan)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +51,16 @@ UNKNOWN = {**dict.fromkeys(NAMES, math.nan), "airway": (math.nan, math.nan)}
         ({"lung_above": -0.04, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 2)),
         ({"lung_above": -0.03, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 1)),
         ({"lung_above": -0.04, "apex_left_mm": -7.0, "apex_front_mm": 2.0}, (0, 0, 1)),
-        ({"lung_above": -0.04, "airway": (0.09, 1.0)}, (0, 0, 2)),
-        ({"lung_above": -0.04, "airway": (0.1, 1.0)}, (0, 0, 1)),
-        ({"airway": (0.0, 0.9)}, (0, 0, 0)),
-        ({"airway": (0.0, 5.0), "lung_above": math.nan}, (0, 0, 1)),
-        ({"heart_left_mm": -20.0, "aorta_left": -0.3, "lung_above": -0.3, "airway": (0.0, 5.0)}, (0, 2, 2)),
+        ({"lung_above": -0.04, "airway_above": 0.09, "airway_below": 1.0}, (0, 0, 2)),
+        ({"lung_above": -0.04, "airway_above": 0.1, "airway_below": 1.0}, (0, 0, 1)),
+        ({"airway_above": 0.0, "airway_below": 0.9}, (0, 0, 0)),
+        ({"airway_above": 0.0, "airway_below": 5.0, "lung_above": math.nan}, (0, 0, 1)),
+        (
+            {"heart_left_mm": -20.0, "aorta_left": -0.3, "lung_above": -0.3, "airway_above": 0.0, "airway_below": 5.0},
+            (0, 2, 2),
+        ),
     ],
 )
 def test_findings_at_their_limits(measured, counts):
     """Findings about back, left and up; two of a kind refuse a scan."""
-    assert tuple(map(len, _judge(**{**USUAL, **measured}))) == counts
+    assert tuple(map(len, contrary_findings({**USUAL, **measured}))) == counts

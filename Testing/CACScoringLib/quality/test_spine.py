@@ -9,7 +9,7 @@ from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.warning_codes import warnings_of
-from CACScoringLib.quality.acquisition import BODY_CHECKS, SPINE_CHECKS, _Measured
+from CACScoringLib.quality.acquisition import BODY_CHECKS, NOISE_CHECKS, SPINE_CHECKS, _Measured
 from CACScoringLib.quality.spine import vertebrae
 
 PITCH_MM, BODY_MM, CANAL_MM, PIXEL_MM, SLICE_MM = 24.0, 32.0, 14.0, 1.0, 2.0
@@ -60,8 +60,44 @@ def test_distance_and_width_of_vertebrae():
     ],
 )
 def test_wrong_spacings_are_doubted_severely(scales, count):
-    warnings = warnings_of(SPINE_CHECKS, vertebrae(*measured(scales)))
-    assert [(warning.code, warning.severe) for warning in warnings] == [("geometry-implausible", True)] * count
+    assert spine_warnings(vertebrae(*measured(scales))) == [("geometry-implausible", True)] * count
+
+
+def spine_warnings(sizes_mm, age_years=None):
+    return [(warning.code, warning.severe) for warning in warnings_of(SPINE_CHECKS, (*sizes_mm, age_years))]
+
+
+@pytest.mark.parametrize("scales", [(1, 1, 1.25), (1, 1, 1.2), (1.3, 1.3, 1), (1.25, 1.25, 0.97)])
+def test_spacings_wrong_by_a_quarter_change_the_shape_of_vertebrae(scales):
+    assert spine_warnings(vertebrae(*measured(scales))) == [("spacings-unusual", False)]
+
+
+@pytest.mark.parametrize(
+    ("sizes_mm", "age_years", "expected"),
+    [
+        ((15.0, 16.0), None, [("geometry-implausible", False)] * 2),
+        ((19.9, 16.0), 15, [("geometry-implausible", False)] * 2),
+        ((15.0, 16.0), 16, [("geometry-implausible", True)] * 2),
+        ((15.0, 20.0), None, [("geometry-implausible", True)]),
+        ((15.0, None), None, [("geometry-implausible", True)]),
+        ((21.0, 16.0), None, [("geometry-implausible", True)]),
+        ((None, None), 9, []),
+        ((21.0, 20.0), 9, []),
+        ((20.5, 21.2), 9, [("spacings-unusual", False)]),
+    ],
+)
+def test_small_vertebrae_of_children_give_no_severe_warning(sizes_mm, age_years, expected):
+    assert spine_warnings(sizes_mm, age_years) == expected
+
+
+@pytest.mark.parametrize(("sd_hu", "expected"), [(0, []), (60, ["noise-uneven"])])
+def test_local_noise_in_the_heart(sd_hu, expected):
+    hu, heart = chest()
+    hu = hu.copy()
+    box = hu[25:45, 30:50, 100:120]
+    box += np.rint(np.random.default_rng(1).normal(0, sd_hu, box.shape)).astype(np.int16)
+    scan = scan_from_image(image_of(hu, (1.0, 1.0, 2.0)), Acquisition("test"), is_known=True)
+    assert [warning.code for warning in warnings_of(NOISE_CHECKS, _Measured(scan, None, 130, heart))] == expected
 
 
 @pytest.mark.parametrize(

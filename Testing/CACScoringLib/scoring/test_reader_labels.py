@@ -1,5 +1,7 @@
 """A reader's labels that lie on no calcium, and empty ones, are doubted severely."""
 
+import re
+
 import numpy as np
 import pytest
 from noisy_hearts import noisy_heart
@@ -8,6 +10,9 @@ from scipy import ndimage
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.reader_labels import MIN_UNLABELLED, unlabelled_warning
 
 LESIONS = {(6, 20, 26): Artery.LAD, (9, 24, 50): Artery.LAD, (12, 30, 20): Artery.RCA}
 """First voxels of lesions of 4 × 4 pixels in two slices, off every middle of the scan."""
@@ -84,3 +89,46 @@ def test_an_empty_map_is_doubted_severely_but_no_map_of_other_sites(scan_heart_a
     labels = scan_heart_and_labels[2]
     assert set(doubts(scan_heart_and_labels, labels * 0)) == {"labels-empty"}
     assert doubts(scan_heart_and_labels, np.where(labels, np.uint8(NonCoronary.AORTIC_VALVE), np.uint8(0))) == {}
+
+
+class TestUnlabelledLesions:
+    """Lesions that the automatic score counts and no label touches."""
+
+    @pytest.fixture
+    def lesions(self, scan_heart_and_labels):
+        scan, _, labels = scan_heart_and_labels
+        return find_lesions(scan.image, labels, ScoringRules())
+
+    def messages(self, labels, lesions):
+        warnings = unlabelled_warning(labels, lesions)
+        assert {(warning.code, warning.severe) for warning in warnings} <= {("labels-doubtful", False)}
+        return [warning.message for warning in warnings]
+
+    def test_the_largest_is_named_with_the_sum(self, scan_heart_and_labels, lesions):
+        labels = np.where(scan_heart_and_labels[2] == Artery.RCA, np.uint8(Artery.RCA), np.uint8(0))
+        missing = [lesion.agatston for lesion in lesions.lesions if lesion.site == Artery.LAD]
+        (message,) = self.messages(labels, lesions)
+        assert re.findall(r"\d+", message)[:3] == ["2", f"{sum(missing):.0f}", f"{max(missing):.0f}"]
+        assert re.search(r"LAD \(slice (6|9),", message)
+
+    def test_a_voxel_of_any_site_suffices(self, scan_heart_and_labels, lesions):
+        labels = np.zeros_like(scan_heart_and_labels[2])
+        for k, j, i in LESIONS:
+            labels[k, j, i] = NonCoronary.THORACIC_AORTA
+        assert self.messages(labels, lesions) == []
+
+    @pytest.mark.parametrize(
+        ("site", "count"), [(Artery.LCX, 1), (Artery.UNASSIGNED, 0), (NonCoronary.THORACIC_AORTA, 0)]
+    )
+    def test_lesions_outside_the_main_arteries_are_not_missed(self, scan_heart_and_labels, site, count):
+        scan, _, labels = scan_heart_and_labels
+        sites = np.where(labels > 0, np.uint8(site), np.uint8(0))
+        assert len(self.messages(np.zeros_like(labels), find_lesions(scan.image, sites, ScoringRules()))) == count
+
+    def test_less_than_10_agatston_is_not_mentioned(self, scan_heart_and_labels):
+        scan, _, labels = scan_heart_and_labels
+        sites = np.zeros_like(labels)
+        sites[6, 20, 26:28] = Artery.LAD
+        lesions = find_lesions(scan.image, sites, ScoringRules())
+        assert 0 < sum(lesion.agatston for lesion in lesions.lesions) < MIN_UNLABELLED
+        assert self.messages(np.zeros_like(labels), lesions) == []

@@ -90,13 +90,16 @@ class Reader:
         now = int(self.page.input_value("#slice"))
         self.press(*["ArrowUp" if k > now else "ArrowDown"] * abs(k - now))
         self.page.wait_for_function("k => document.querySelector('#slice').value === k", arg=str(k))
-        # A frame is drawn before the next one is asked for.
-        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.drawn()
         canvas = self.page.locator("#views canvas").first
         sx, sy, x, y = map(float, canvas.get_attribute("data-frame").split(","))
         box = canvas.bounding_box()
         ratio = canvas.evaluate("canvas => canvas.width") / box["width"]
         return box["x"] + ((i + 0.5) * sx + x) / ratio, box["y"] + ((j + 0.5) * sy + y) / ratio
+
+    def drawn(self):
+        """Wait until the page is drawn: a frame is drawn before the next one is asked for."""
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def drag(self, start, end):
         mouse = self.page.mouse
@@ -266,9 +269,12 @@ def test_confirming_asks_about_lesions_never_shown(ann, results):
     part = f"{looked} of {count} candidates looked at"
     assert questions[0].startswith(f"{part}. Never shown: {count - looked}. Confirm the score?")
     assert part in ann.page.inner_text("#status")
-    for _ in range(count):
+    for _ in range(3 * count):
         ann.press("n")
-        ann.page.wait_for_timeout(500)
+        ann.drawn()
+        ann.page.wait_for_selector("body[data-looked]")
+        if ann.page.inner_text("#looked").startswith(f"{count} of"):
+            break
     assert ann.page.inner_text("#looked") == f"{count} of {count} candidates looked at"
     ann.change("a")
     assert len(questions) == 1, "all were shown"
@@ -320,7 +326,9 @@ def test_pages_are_accessible_and_fit(reader, start, tmp_path):
     folder = Path(os.environ.get("CAC_SCREENSHOTS", tmp_path))
 
     def look(ann, name):
-        ann.page.wait_for_timeout(300)
+        ann.page.wait_for_function("document.getAnimations().every(change => change.playState === 'finished')")
+        ann.page.evaluate("document.fonts.ready.then(() => true)")
+        ann.drawn()
         ann.page.screenshot(path=folder / f"{name}.png")
         violations = Axe().run(ann.page).response["violations"]
         serious = [v for v in violations if v["impact"] in ("serious", "critical")]

@@ -165,24 +165,21 @@ class TestTables:
 
     def test_readings_lesions_and_agreement_have_rows(self, results, tables):
         listed = csv_rows(tables / "readings.csv")
-        totals = [row for row in listed if row["agatston"]]
-        assert [(row["reader"], row["repetition"]) for row in totals if row["scan"] == self.again.folder.name] == [
+        assert [(row["reader"], row["repetition"]) for row in listed if row["scan"] == self.again.folder.name] == [
             ("Ann", "1"),
             ("Ann", "2"),
             ("Bob", "1"),
             ("Bob", "2"),
         ]
-        assert len(totals) == 8
-        sites = {}
-        for row in listed:
-            if row["lesion"]:
-                sites.setdefault((row["scan"], row["lesion"]), {})[row["reader"], row["repetition"]] = row[
-                    "lesion_site"
-                ]
+        assert len(listed) == 8
+        assert all(row["agatston"] for row in listed)
+        lesions, sites = csv_rows(tables / "reading_lesions.csv"), {}
+        for row in lesions:
+            sites.setdefault((row["scan"], row["lesion"]), {})[row["reader"], row["repetition"]] = row["lesion_site"]
         disputed = [read for read in sites.values() if len(set(read.values())) > 1]
         assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
         assert len(disputed) == 3
-        assert all(row["cac_version"] and row["created"] for row in listed)
+        assert all(row["cac_version"] and row["created"] for row in (*listed, *lesions))
         assert main(["review", str(results), "--verify", "--tables", str(tables)]) == 0
 
         listed = {(row["first"], row["second"], row["measure"]): row for row in csv_rows(tables / "agreement.csv")}
@@ -194,6 +191,13 @@ class TestTables:
         assert listed["Ann", "Bob", "dice"]["estimate"] == "1.0"
         assert float(listed["Ann", "Bob", "lesion_kappa"]["estimate"]) < 1
         assert listed["Ann", "Bob", "icc"]["scans"] == "3"
+        for measure in ("dice", "lesion_kappa"):
+            row = listed["Ann", "Bob", measure]
+            assert row["interval"] == "binomial, patients"
+            assert float(row["low"]) < float(row["estimate"]) <= float(row["high"])
+        assert float(listed["Ann", "Bob", "dice"]["low"]) == pytest.approx(0.025 ** (1 / 3), abs=1e-3), (
+            "of three of three"
+        )
         assert (listed["Ann", "Ann again", "dice"]["scans"], listed["Ann", "Ann again", "kappa"]["estimate"]) == (
             "1",
             "",

@@ -19,7 +19,7 @@ from CACScoringLib.record.columns import READ_LESION
 from CACScoringLib.review import chain, signatures
 from CACScoringLib.review import journal as journal_module
 from CACScoringLib.review.journal import Entry, Journal
-from CACTrainingLib.browser.agreement import AGREEMENT, READINGS
+from CACTrainingLib.browser.agreement import AGREEMENT, LESIONS, READINGS
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.safety import Gate
 from CACTrainingLib.browser.serving import reviewing
@@ -347,10 +347,11 @@ def test_a_forged_table_is_found(results, case, tmp_path, cells):
                 act(OpenReview(unread, reading, unread.scan()), "accept", reader)
     assert main(["review", str(results), "--reader", "Ann", "--reader", "Bob", *tables]) == 0
     assert verify(results, *tables) == 0
-    file = tmp_path / "tables" / (AGREEMENT if "estimate" in cells else READINGS)
+    name = AGREEMENT if "estimate" in cells else LESIONS if cells.keys() & {*READ_LESION} else READINGS
+    file = tmp_path / "tables" / name
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    first = next(row for row in rows if bool(row.get("lesion_site")) == bool(cells.keys() & {*READ_LESION}))
+    first = rows[0]
     first |= cells
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, first)

@@ -28,6 +28,10 @@ class TestPublishedExamples:
         assert agreement.agreement(unit_weights(6), SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
         assert agreement.agreement(unit_weights(20), ANXIETY) == pytest.approx(0.198, abs=5e-4)
 
+    def test_interval_of_icc_for_absolute_agreement(self):
+        assert agreement.agreement_interval(SHROUT_FLEISS) == pytest.approx((0.019, 0.761), abs=5e-4)
+        assert agreement.agreement_interval(ANXIETY) == pytest.approx((-0.039, 0.494), abs=5e-4)
+
     def test_weighted_kappa_of_mammograms(self):
         first, second = np.repeat(np.indices((4, 4)).reshape(2, -1), MAMMOGRAMS.ravel(), axis=1)
         assert agreement.kappa(unit_weights(85), first, second, 4) == pytest.approx(0.5684, abs=5e-5)
@@ -109,6 +113,9 @@ class TestDegenerate:
         icc = agreement.agreement(weights, pairs)
         assert icc[0] > 0.9
         assert math.isnan(icc[1])
+
+    def test_interval_of_equal_scans(self):
+        assert np.isnan(agreement.agreement_interval(np.repeat(np.arange(4.0)[:, None], 2, axis=1))).all()
 
     def test_kappa_of_a_single_class(self):
         constant = np.zeros(5, int)

@@ -14,6 +14,7 @@ export function look (view, method, k) {
   if (now === place) return
   place = now
   clearTimeout(timer)
+  delete document.body.dataset.looked
   timer = setTimeout(() => note(view, method, frame), MILLISECONDS)
 }
 
