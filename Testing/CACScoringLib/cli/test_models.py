@@ -44,7 +44,7 @@ def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, 
     assert calcium_map.total.clinical_agatston > 50
     assert calcium_map.has_intervals
     assert "map-calibrated-for-others" not in {warning.code for warning in result.warnings}
-    whole_scan = estimate_whole_scan(result.scored_scan, result.heart, result.methods, models.estimates, False)
+    whole_scan = estimate_whole_scan(result.scored_scan, result.region, result.methods, models.estimates, False)
     assert whole_scan.estimates
 
 
