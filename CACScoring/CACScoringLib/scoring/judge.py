@@ -154,19 +154,18 @@ def judge_lesions(
     kinds = without_faint_stents(kinds, nearby.flat, scan.hu)
     hu, is_gated = scan.hu.reshape(-1)[nearby.flat], scan.acquisition.gating is not None
 
-    def probabilities(means: np.ndarray) -> np.ndarray:
-        coronary, in_artery = means[:, CORONARY_KINDS].sum(axis=1), means[:, len(LESION_KINDS) :].sum(axis=1)
-        return calibration.probability(coronary, in_artery, is_gated)
-
     parts = voxel_parts(nearby, kinds, hu, scan.grid)
+    coronary, in_artery = parts.means[:, CORONARY_KINDS].sum(axis=1), parts.means[:, len(LESION_KINDS) :].sum(axis=1)
+    probability = calibration.probability(coronary, in_artery, is_gated)
     sites = dense.sites.copy()
-    sites[is_near] = _sites_of_parts(parts, nearby, probabilities(parts.means) >= COUNTS_FROM)[parts.part]
+    sites[is_near] = _sites_of_parts(parts, nearby, probability >= COUNTS_FROM)[parts.part]
     lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
     voxels = lesions.voxels
     _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
-    columns = np.concatenate([kinds, nearby.arteries], axis=1)[at_nearby]
+    # Of its parts' probabilities, so that a lesion counts exactly if its own is COUNTS_FROM or more.
+    columns = np.column_stack([kinds, nearby.arteries, probability[parts.part]])[at_nearby]
     means = dense_means(voxels.ids[at_lesion], columns, hu[at_nearby])
-    return _with_verdicts(lesions, means, probabilities(means))
+    return _with_verdicts(lesions, means[:, :-1], means[:, -1])
 
 
 def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, counts: np.ndarray) -> np.ndarray:

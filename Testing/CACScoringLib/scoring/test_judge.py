@@ -95,17 +95,31 @@ def test_the_network_decides_against_the_territory():
     assert coronary_slices(judged_lesions) == (5, 6)
 
 
-def test_touching_calcium_is_divided_where_the_network_sees_it():
+@pytest.fixture
+def touching_scan():
+    """The scan with calcium of the root's HU beside that of the LAD's."""
     scan = heart.scan()
     hu = scan.hu.copy()
     k, j, i = heart.calcium()[0]
     hu[k, j, i.stop : i.stop + 4] = ROOT
     image = image_of(hu, scan.image.GetSpacing())
     image.CopyInformation(scan.image)
-    judged_lesions = judged(USUAL, scan=replace(scan, image=image))
+    return replace(scan, image=image)
+
+
+def test_touching_calcium_is_divided_where_the_network_sees_it(touching_scan):
+    judged_lesions = judged(USUAL, scan=touching_scan)
     touching = [(x.site, x.voxels) for x in judged_lesions.lesions if x.peak_hu in (LAD, ROOT)]
     assert (Artery.LAD, 32) in touching
     assert touching.count((NonCoronary.AORTIC_VALVE, 32)) == 2
+
+
+def test_a_lesion_of_parts_that_do_not_count_is_improbable_itself(touching_scan):
+    answers = {LAD: {"LAD": 0.9, "noise": 0.1}, ROOT: {"LAD": 0.02, "noise": 0.98}}
+    lesions = judged(answers, LesionCalibration(intercept=-3.0), touching_scan).of_status(LEFT_OUT).lesions
+    [lesion] = [x for x in lesions if x.voxels == 64]
+    of_parts = 1 / (1 + np.exp(3.0 - np.log([9.0, 0.02 / 0.98])))
+    assert lesion.verdict.probability == pytest.approx(np.average(of_parts, weights=(LAD - 100, ROOT - 100)), abs=0.01)
 
 
 @pytest.mark.parametrize("kind", ["noise", "clip"])
