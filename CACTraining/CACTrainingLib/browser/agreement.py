@@ -259,7 +259,7 @@ def _measures(pair: PairAgreement) -> Iterator[Row]:
     for name, value in pair.measures.items():
         row: Row = {"first": pair.readers[0], "second": pair.readers[1], "measure": name, "scans": pair.scans}
         if value is not None:
-            row |= value.as_json() | {"n": value.n}
+            row |= {**value.as_json(), "n": value.n}
             exact = "F distribution" if name == "icc" else "binomial, patients"
             has_interval = math.isfinite(value.low)
             row["interval"] = (exact, "bootstrap, patients")[pair.patients >= MIN_PATIENTS] if has_interval else ""
