@@ -245,7 +245,7 @@ def _readings(work: WorkList, case: ReviewCase) -> tuple[list[Row], list[Row]]:
         head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time} | pseudonym
         category = CATEGORIES[int(category_of(np.array(progress.agatston)))].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
-        rows.append(head | total | {"category": category} | (journal.mark.cells if journal.mark else {}))
+        rows.append({**head, **total, "category": category, **(journal.mark.cells if journal.mark else {})})
         heads.append(head)
     lesions = [
         head | dict(zip(READ_LESION, cells, strict=True))
