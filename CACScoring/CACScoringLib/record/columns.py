@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ..core.acquisition import Acquisition
+from ..core.acquisition import PSEUDONYM, Acquisition
 from .features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from .provenance import COLUMNS as PROVENANCE
-from .review_record import PSEUDONYM, SEAL
+from .review_record import SEAL
 
 if TYPE_CHECKING:  # the panel loads this file before the packages that scores need
     from .scores import Lesion, MethodScore, NonCoronaryScore, Score

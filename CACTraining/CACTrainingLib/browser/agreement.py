@@ -245,7 +245,7 @@ def _readings(work: WorkList, case: ReviewCase) -> tuple[list[Row], list[Row]]:
         head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time} | pseudonym
         category = CATEGORIES[int(category_of(np.array(progress.agatston)))].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
-        rows.append(head | total | {"category": category} | (journal.mark.cells if journal.mark else {}))
+        rows.append({**head, **total, "category": category, **(journal.mark.cells if journal.mark else {})})
         heads.append(head)
     lesions = [
         head | dict(zip(READ_LESION, cells, strict=True))
@@ -259,7 +259,7 @@ def _measures(pair: ReadingAgreement) -> Iterator[Row]:
     for name, value in pair.measures.items():
         row: Row = {"first": pair.readers[0], "second": pair.readers[1], "measure": name, "scans": pair.scans}
         if value is not None:
-            row |= value.as_json() | {"n": value.n}
+            row |= {**value.as_json(), "n": value.n}
             exact = "F distribution" if name == "icc" else "binomial, patients"
             has_interval = math.isfinite(value.low)
             row["interval"] = (exact, "bootstrap, patients")[pair.patients >= MIN_PATIENTS] if has_interval else ""

@@ -1,5 +1,7 @@
 """Detection of blank, repeated and foreign slices, of interpolation and of values that are no HU."""
 
+import re
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -220,6 +222,14 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     hu += offset + drift * (np.arange(len(hu)) - len(hu) / 2)[:, None, None]
     warnings = warnings_of(TISSUE_CHECKS, np.maximum(np.rint(hu), -1024).astype(np.int16))
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
+    for warning in warnings if drift else ():
+        assert re.match(rf"Fat changes by [{'+' if drift > 0 else '-'}].* quarter 1 to quarter 4", warning.message)
+
+
+def test_a_change_of_muscle_alone_is_no_drift(patient):
+    hu = sitk.GetArrayFromImage(patient)
+    is_muscle = (hu > 20) & (hu < 90) & (np.arange(len(hu)) > len(hu) * 3 // 4)[:, None, None]
+    assert warnings_of(TISSUE_CHECKS, np.where(is_muscle, hu + 40, hu).astype(np.int16)) == []
 
 
 @pytest.mark.parametrize("wave", [lambda z: np.sin(2 * np.pi * z), lambda z: 8 * (z - 0.5) ** 2 - 1])

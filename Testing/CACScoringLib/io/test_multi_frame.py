@@ -270,6 +270,22 @@ def test_phases_of_enhanced_files_of_two_series_are_chosen(tmp_path):
     np.testing.assert_array_equal(read_ct(file.parent, "4.1").hu, chest_hu() + 4)
 
 
+def test_stacks_of_different_lengths(tmp_path):
+    paths = write_series(tmp_path / "single", chest_hu(8))
+    file = enhanced_of(paths, tmp_path / "a.dcm", edit=lambda ds, k: setattr(ds, "StackID", "AB"[k // 6]))
+    np.testing.assert_array_equal(read_ct(file, "3.1").hu, chest_hu(8)[:6])
+
+
+def test_phases_that_some_frames_lack_are_not_split(tmp_path):
+    paths = [path for n in (0, 5) for path in write_series(tmp_path / str(n), chest_hu() + n)]
+
+    def edit(ds, n):
+        if n:
+            ds.NominalPercentageOfCardiacPhase = [40.0, 75.0][n // 6]
+
+    refuses(enhanced_of(paths, tmp_path / "a.dcm", edit=edit), SliceGeometryError, "same position as another")
+
+
 def test_enhanced_files_of_a_stack_are_joined(tmp_path):
     paths = write_series(tmp_path / "single", chest_hu())
     for n in range(2):

@@ -60,6 +60,9 @@ def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
     assert _agatston(sharp) > 1.2 * _agatston(soft)
     assert normal.image.GetSpacing() == sharp.image.GetSpacing()
     assert [warning.code for warning in warnings_of(NORMALISATION_CHECKS, normalisation)] == ["kernel-normalised"]
+    unfiltered = normalisation_of(sharp, "off")
+    assert normalised(sharp, unfiltered) is sharp
+    assert [warning.code for warning in warnings_of(NORMALISATION_CHECKS, unfiltered)] == ["kernel-sharp"]
 
 
 def test_an_unmeasurable_scan_is_unchanged_unless_normalisation_is_demanded():
