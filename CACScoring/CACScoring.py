@@ -29,7 +29,7 @@ from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.drr_section import DrrSection
 from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
-from CACScoringLib.panel.job import LIBRARY
+from CACScoringLib.panel.job import LIBRARY, BackgroundJob, Steps
 from CACScoringLib.panel.packages import (
     CLINICAL_REQUIREMENTS,
     DICOM_REQUIREMENTS,
@@ -119,10 +119,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = singleShot(0, self._showViews)
-        self._readingImported, self._showingImported = (
-            singleShot(0, self._readImported),
-            singleShot(0, self._showImported),
-        )
+        self._importing = BackgroundJob()
         # Added before the panel's own observer of this event, which would show all in one step.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._onImported)
         self.ui.pages.currentChanged.connect(lambda *_args: self._viewsArePending and self._showingViews.start())
@@ -131,6 +128,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def cleanup(self) -> None:
         if self.logic is not None:
+            self._importing.cancel()
             self.scorer.close()
         super().cleanup()
         if self.sections:
@@ -143,8 +141,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def onSceneStartClose(self, caller, event) -> None:
         self.scorer.cancel()
-        for timer in (self._readingImported, self._showingImported):
-            timer.stop()
+        self._importing.cancel()
         super().onSceneStartClose(caller, event)
         self._showResult(None)
         self._reviews = ()
@@ -169,7 +166,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def onParametersChanged(self, caller=None, event=None) -> None:
         if slicer.mrmlScene.IsImporting():
             return  # nodes arrive in steps; all are shown when the import has ended
-        if self._readingImported.active or self._showingImported.active:
+        if self._importing.isRunning:
             return
         state = self._parameterNode
         changes = (self._watched, state.inputVolume), (self._record, state.result)
@@ -191,16 +188,17 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def _onImported(self, caller, event) -> None:
         """Read an imported result and show it, in steps between which Slicer stays responsive."""
         if self.parent.isEntered:
-            self._readingImported.start()
+            self._importing.start(self._readImported(), self._showImported)
 
-    def _readImported(self) -> None:
+    def _readImported(self) -> Steps[None]:
+        yield 0
         state = self._parameterNode
         if state is not None and state.result is not None and state.result is not self._record:
             with suppress(CTError):  # shown in the next step
                 self._newReview = self._reviewOf(state.result)
-        self._showingImported.start()
+        yield 0
 
-    def _showImported(self) -> None:
+    def _showImported(self, _nothing: None, _reason: str) -> None:
         if self._parameterNode is not None:
             self.onParametersChanged()
         self._newReview = None

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
@@ -146,10 +145,3 @@ class CACTrainingTest(lifecycle.PanelTest):
             self.assertEqual(labelling.undo(), 3)
             again = slice_annotations(Project.open(project.folder), scan.id, "AB")
             self.assertEqual(again.labels, {1: SliceLabel.VISIBLE, 2: SliceLabel.UNSURE})
-
-    def test_stateIsKeptInTheScene(self) -> None:
-        """The state is stored in the module's node."""
-        state = CACTrainingLogic().getParameterNode()
-        state.annotator = "AB"
-        node = slicer.mrmlScene.GetSingletonNode("CACTraining", "vtkMRMLScriptedModuleNode")
-        self.assertEqual(node.GetParameter("annotator"), "AB")

@@ -63,11 +63,7 @@ class DrrSettings:
     source_detector_mm: float = option(
         1800.0,
         row=Row(
-            "Source to detector:",
-            "This distance is 1800 mm at a chest stand.",
-            unit=" mm",
-            step=50,
-            limits=(500, 5000),
+            "Source to detector:", "This distance is 1800 mm at a chest stand.", unit=" mm", step=50, limits=(500, 5000)
         ),
     )
     source_isocentre_mm: float = option(
@@ -83,16 +79,11 @@ class DrrSettings:
     detector_mm: float = option(
         430.0,
         row=Row(
-            "Detector:",
-            "This is the width and the height of the detector.",
-            unit=" mm",
-            step=10,
-            limits=(50, 1000),
+            "Detector:", "This is the width and the height of the detector.", unit=" mm", step=10, limits=(50, 1000)
         ),
     )
     pixels: int = option(
-        1024,
-        row=Row("Pixels:", "The radiograph has this many rows and columns.", step=128, limits=(64, 4096)),
+        1024, row=Row("Pixels:", "The radiograph has this many rows and columns.", step=128, limits=(64, 4096))
     )
     kvp: float | None = option(
         None,

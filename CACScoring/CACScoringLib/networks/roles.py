@@ -42,15 +42,12 @@ _SLICES = "Detection of CT slices with visible coronary calcium"
 
 SCORING = {
     "territories": Role(
-        configs.TerritoryNetConfig,
-        "territories.TerritoryNet",
-        _TERRITORIES,
-        "heartModel",
-        True,
-        "Heart and territories",
+        configs.TerritoryNetConfig, "territories.TerritoryNet", _TERRITORIES, "heartModel", True, "Heart network"
     ),
-    "slices": Role(configs.SliceClassifierConfig, "van_velzen.SliceClassifier", _SLICES, "slicesModel", title="Slices"),
-    "decomposition": Role(configs.GeneratorConfig, "van_velzen.Generator", _MAP, "mapModel", title="Calcium map"),
+    "slices": Role(
+        configs.SliceClassifierConfig, "van_velzen.SliceClassifier", _SLICES, "slicesModel", title="Slice network"
+    ),
+    "decomposition": Role(configs.GeneratorConfig, "van_velzen.Generator", _MAP, "mapModel", title="Map network"),
     "lesions": Role(configs.LesionNetConfig, "lesions.LesionNet", "Naming of calcified lesions on CT", "", True),
 }
 """Networks that score a scan, by name; processors run them in OpenVINO."""

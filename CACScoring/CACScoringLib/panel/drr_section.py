@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from ..mrml.drr_nodes import StandNodes
     from ..review.scene import SceneReview
 
-_POSE = ("angle_degrees", "tilt_degrees")
-"""Settings that stand above the others."""
-
 DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
 
@@ -51,8 +48,8 @@ class DrrSection(PanelSection):
         self._skin: vtk.vtkPolyData | None = None
         self._scanKey: tuple[Any, ...] | None = None
         self._drawnKey: tuple[Any, ...] | None = None
-        DRR.addRows(ui, ui.drrForm.layout(), 1, *_POSE)
-        DRR.addRows(ui, ui.drrAdvancedBox.layout(), 0, *(field for field in DRR.fields if field not in _POSE))
+        DRR.addRows(ui, ui.drrForm.layout(), 1, "angle_degrees", "tilt_degrees")
+        DRR.addRows(ui, ui.drrAdvancedBox.layout(), 0)
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())

@@ -50,13 +50,10 @@ class LesionEditor:
         # A review has its own undo for everything; the editor's would interfere with it.
         self.widget.undoEnabled = self._undo
         self.widget.setEffectNameOrder(self._effects)
-        self.widget.unorderedEffectsVisible = False
-        self.widget.segmentationNodeSelectorVisible = False
-        self.widget.sourceVolumeNodeSelectorVisible = False
-        self.widget.switchToSegmentationsButtonVisible = False
-        self.widget.specifyGeometryButtonVisible = False
-        self.widget.addRemoveSegmentButtonsVisible = False
-        self.widget.show3DButtonVisible = False
+        selectors = "segmentationNodeSelector", "sourceVolumeNodeSelector"
+        buttons = "switchToSegmentationsButton", "specifyGeometryButton", "addRemoveSegmentButtons", "show3DButton"
+        for part in ("unorderedEffects", *selectors, *buttons):
+            setattr(self.widget, f"{part}Visible", False)
         self.widget.autoShowSourceVolumeNode = False
         self._selectParameterNode()
         self.widget.setMRMLScene(slicer.mrmlScene)

@@ -51,11 +51,6 @@ class Form:
             types[field] = self._choices.get(field) or (int if is_whole else kinds[0])
         return types
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Fields that have a parameter."""
-        return tuple(self._rows)
-
     def parameterOf(self, field: str) -> str:
         """Return the name of a field's parameter."""
         first, *others = filter(None, (self._prefix, *field.split("_")))
@@ -72,10 +67,8 @@ class Form:
             elif issubclass(kind, Enum):
                 default = next(choice for choice in kind if choice.value == (default or ""))
             elif kind is not bool:
-                hint, default = (
-                    Annotated[kind, WithinRange(*map(kind, row.limits))],
-                    kind(row.limits[0] if row.unset else default),
-                )
+                default = kind(row.limits[0] if row.unset else default)
+                hint = Annotated[kind, WithinRange(*map(kind, row.limits))]
             declared[self.parameterOf(field)] = hint, default
         return declared
 
@@ -86,9 +79,10 @@ class Form:
             ui: Object that gets each widget under the name `<parameter>Box`, and its label under `<parameter>BoxLabel`.
             layout: A QFormLayout.
             first: Number of the first new row.
-            fields: Fields of the rows; none for all.
+            fields: Fields of the rows; none for all without a slider.
         """
-        ordered = sorted(fields or self._rows, key=lambda field: self._types[field] is bool)
+        names = fields or [field for field, row in self._rows.items() if not row.is_slider]
+        ordered = sorted(names, key=lambda field: self._types[field] is bool)
         for number, field in enumerate(ordered, first):
             row, kind, name = self._rows[field], self._types[field], f"{self.parameterOf(field)}Box"
             box = self._widget(row, kind)

@@ -48,7 +48,7 @@ class RadiographSection(PanelSection):
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         ui.radiographPictureBox.currentIndexChanged.connect(lambda *_args: self._showPicture())
-        ui.pages.currentChanged.connect(lambda *_args: self._showPending())
+        ui.pages.currentChanged.connect(self._showPending)
         ui.radiographReportButton.clicked.connect(self._openReport)
         table_widgets.prepareTable(ui.radiographTable)
         self._showRecord()
@@ -228,6 +228,10 @@ class RadiographSection(PanelSection):
             columns[_("AUC in tests")] = lambda row: f"{row['auc']:.2f}" if row.get("auc") is not None else ""
         table_widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
 
+    def _showPending(self, *_args: object) -> None:
+        if self._isPending:
+            self._showPicture()
+
     def _showPicture(self) -> None:
         from ..mrml.radiograph_nodes import EVIDENCE_OPACITY, pictures_of
 
@@ -240,10 +244,6 @@ class RadiographSection(PanelSection):
         picture, evidence = pictures_of(self._record, view)
         if picture is not None:
             radiograph_views.showPicture(picture, evidence if located else None, opacity=EVIDENCE_OPACITY)
-
-    def _showPending(self) -> None:
-        if self._isPending:
-            self._showPicture()
 
     def _openReport(self, *_args: object) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report)))

@@ -241,7 +241,11 @@ def _showEstimates(ui, review: SceneReview | None) -> None:
         for estimate in estimates
     ]
     # One column per estimate, because a row per estimate would be wider than the panel.
-    headings, *rows = zip(_titles(list(results), by_artery), *columns, strict=True)
+    names = {"threshold": _("Clinical"), "decomposition": _("Map")}
+    agree = [_("{method} agrees").format(method=names[method]) for method in results]
+    arteries = [artery.key for artery in MAIN_ARTERIES] if by_artery else []
+    titles = [_("Whole-scan estimate"), _("Prediction"), *agree, *arteries]
+    headings, *rows = zip(titles, *columns, strict=True)
     table_widgets.fillTable(ui.wholeScanTable, headings, rows)
     for column, estimate in enumerate(estimates, 1):
         ui.wholeScanTable.horizontalHeaderItem(column).setToolTip(estimate.record.model.name)
@@ -250,13 +254,6 @@ def _showEstimates(ui, review: SceneReview | None) -> None:
         for item in estimates
     ]
     widgets.say(ui.wholeScanLabel, "\n".join(lines))
-
-
-def _titles(methods: list[str], by_artery: bool) -> list[str]:
-    names = {"threshold": _("Clinical"), "decomposition": _("Map")}
-    agree = [_("{method} agrees").format(method=names[method]) for method in methods]
-    arteries = [artery.key for artery in MAIN_ARTERIES] if by_artery else []
-    return [_("Whole-scan estimate"), _("Prediction"), *agree, *arteries]
 
 
 def _predictionText(estimate: WholeScanEstimate) -> str:

@@ -20,11 +20,22 @@ from ..core.errors import CTError
 from ..core.labels import SITE_COLOURS, Artery, Site, site_called
 from . import views
 from .editor import EditorBox
-from .keys import Keys, undoKeys, windowOf
 from .lesion_table import LesionLine, LesionTableView, lesionLines
 from .lifecycle import PanelSection, Signal
 from .slice_plot import SlicePlot
-from .widgets import SITE_KEYS, askBefore, colourIcon, fillBox, say, singleShot, siteButtons, wideButton
+from .widgets import (
+    SITE_KEYS,
+    Keys,
+    askBefore,
+    colourIcon,
+    fillBox,
+    say,
+    singleShot,
+    siteButtons,
+    undoKeys,
+    wideButton,
+    windowOf,
+)
 
 if TYPE_CHECKING:
     from ..mrml.scene_content import SliceRow
@@ -95,14 +106,8 @@ class ReviewSection(PanelSection):
 
         self.bind(ui.reviewMethodBox, "reviewMethod")
         ui.sliceBox.clicked.connect(self._sliceSwitched)
-        changes = {
-            ui.undoButton: lambda review, _on: review.undo(),
-            ui.redoButton: lambda review, _on: review.redo(),
-        }
-        for button, change in changes.items():
-            button.clicked.connect(
-                lambda checked=False, change=change: self._change(lambda: change(self._review, checked))
-            )
+        ui.undoButton.clicked.connect(lambda *_args: self._change(lambda: self._review.undo()))
+        ui.redoButton.clicked.connect(lambda *_args: self._change(lambda: self._review.redo()))
         ui.acceptButton.clicked.connect(lambda *_args: self._confirm(lambda: self._review.accept(self._method), False))
         ui.rejectRestButton.clicked.connect(lambda *_args: self._rejectRest())
         ui.noCalciumButton.clicked.connect(lambda *_args: self._confirmZero())
@@ -234,7 +239,7 @@ class ReviewSection(PanelSection):
         elif self._review is None or unseen:
             text = ""
         elif count:
-            text = _("All candidates looked at. Confirm the score? (key A)")
+            text = _("All candidates looked at: confirm the score (key A).")
         else:
             text = _("There are no candidates. Look through the heart before you confirm the score (key A).")
         say(ui.totalLabel, text)

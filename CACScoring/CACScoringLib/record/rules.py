@@ -56,8 +56,7 @@ class ScoringRules:
     )
     weight_bounds_hu: tuple[float, float, float] = _STANDARD_HU[1:]
     connectivity: int = option(
-        8,
-        row=Row("Connectivity:", "Pixels of a slice are joined to this many neighbours (default 8)."),
+        8, row=Row("Connectivity:", "Pixels of a slice are joined to this many neighbours (default 8).")
     )
     minimum_area_mm2: float = option(
         1.0,

@@ -13,8 +13,8 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.job import BackgroundJob, JobError, Steps, temporaryFolder
-from CACScoringLib.panel.keys import Keys, windowOf
 from CACScoringLib.panel.lifecycle import PanelSection
+from CACScoringLib.panel.widgets import Keys, windowOf
 
 from ..project.files import ProjectScan
 from ..project.project import Project

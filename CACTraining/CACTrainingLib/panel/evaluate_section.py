@@ -22,8 +22,8 @@ from CACScoringLib.panel.widgets import dataOf, fillBox
 
 from ..project.project import Project
 from .install_section import InstallSection
-from .model_cards import cardsIn
 from .packages import LIBRARY, TRAINING_REQUIREMENTS
+from .training_options import cardsIn
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard

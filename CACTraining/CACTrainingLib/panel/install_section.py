@@ -22,8 +22,8 @@ from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox
 
 from ..project.project import Project
 from .curve_nodes import SHOWN_METRICS
-from .model_cards import cardsIn
 from .packages import LIBRARY, TRAINING_REQUIREMENTS
+from .training_options import cardsIn
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
@@ -59,8 +59,8 @@ class InstallSection:
         self.job = BackgroundJob(*parts, self._calibrate, cancelled, self._changed, LIBRARY)
         ui.installModelBox.currentIndexChanged.connect(self._show)
         ui.installFileButton.clicked.connect(self._addFile)
-        ui.installButton.clicked.connect(self._install)
-        ui.rollBackButton.clicked.connect(self._rollBack)
+        ui.installButton.clicked.connect(lambda *_args: self._begin(self._install))
+        ui.rollBackButton.clicked.connect(lambda *_args: self._begin(self._rollBack))
         ui.installLabel.setVisible(False)
 
     def setProject(self, project: Project | None) -> None:
@@ -115,44 +115,32 @@ class InstallSection:
         name = self._cards[self._cardPath].name
         command = ["calibrate", "--data", str(self._project.folder), "--decomposition", self._cardPath]
         command += [word for model in modelsInScoring() for word in (f"--{model.card.network}", str(model.path))]
-        doing, failed = _("Calibrating {name} …"), _("Not calibrated; nothing was changed. {reason}")
-        done = _("{name} is calibrated together with the models that CAC Scoring uses now.")
-        packages = TRAINING_REQUIREMENTS, _("Calibration")
-        return (
-            yield from self._run(command, doing.format(name=name), failed, lambda: done.format(name=name), *packages)
-        )
+        doing, failed = _("Calibrating {name} …").format(name=name), _("Not calibrated; nothing was changed. {reason}")
+        yield from self._run(command, doing, failed, TRAINING_REQUIREMENTS, _("Calibration"))
+        return _("{name} is calibrated together with the models that CAC Scoring uses now.").format(name=name)
 
-    def _install(self, *_args: object) -> None:
-        card = self._cards[self._cardPath]
+    def _install(self) -> Steps[str]:
+        card, command = self._cards[self._cardPath], ["models", "install", self._cardPath, "--overwrite"]
         earlier = installedModel(card.name, card.network)
+        doing, failed = _("Installing {name} …"), _("Not installed; nothing was changed. {reason}")
+        yield from self._run(command, doing.format(name=card.name), failed)
+        useInScoring(card.network, card.name)
+        text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
+        note = _("The earlier one is kept: Roll back puts it in place again.")
+        return f"{text} {note}" if earlier not in (None, card) else text
 
-        def done() -> str:
-            useInScoring(card.network, card.name)
-            text = _("{name} is installed, and chosen in CAC Scoring for this scene.").format(name=card.name)
-            note = _("The earlier one is kept: Roll back puts it in place again.")
-            return f"{text} {note}" if earlier not in (None, card) else text
-
-        command = ["models", "install", self._cardPath, "--overwrite"]
-        failed = _("Not installed; nothing was changed. {reason}")
-        self._begin(self._run(command, _("Installing {name} …").format(name=card.name), failed, done))
-
-    def _rollBack(self, *_args: object) -> None:
+    def _rollBack(self) -> Steps[str]:
         card = self._cards[self._cardPath]
+        doing, failed = _("Rolling back {name} …"), _("Not rolled back; nothing was changed. {reason}")
+        yield from self._run(["models", "install", card.name, "--previous"], doing.format(name=card.name), failed)
+        if installedModel(card.name, card.network) is not None:
+            return _("The earlier {name} is in place again.").format(name=card.name)
+        useInScoring(card.network, "", insteadOf=card.name)
+        text = _("{name} is no longer installed. CAC Scoring uses the model that comes with it.")
+        return text.format(name=card.name)
 
-        def done() -> str:
-            now = installedModel(card.name, card.network)
-            if now is not None:
-                return _("The earlier {name} is in place again.").format(name=card.name)
-            useInScoring(card.network, "", insteadOf=card.name)
-            text = _("{name} is no longer installed. CAC Scoring uses the model that comes with it.")
-            return text.format(name=card.name)
-
-        command = ["models", "install", card.name, "--previous"]
-        failed = _("Not rolled back; nothing was changed. {reason}")
-        self._begin(self._run(command, _("Rolling back {name} …").format(name=card.name), failed, done))
-
-    def _begin(self, steps: Steps[str]) -> None:
-        self.job.start(steps)
+    def _begin(self, work: Callable[[], Steps[str]]) -> None:
+        self.job.start(work())
         self._changed()
 
     def _run(
@@ -160,19 +148,20 @@ class InstallSection:
         command: list[str],
         doing: str,
         failed: str,
-        done: Callable[[], str],
         packages: Sequence[str] = TORCH_REQUIREMENTS,
         purpose: str | None = None,
-    ) -> Steps[str]:
-        """Run a command, and return the text of its success or failure.
+    ) -> Steps[None]:
+        """Run a command.
 
         Args:
             command: Arguments of `cac`.
             doing: Text while it runs.
             failed: Text of a failure, with the placeholder {reason}.
-            done: Function, called at the end, that returns the text of success.
             packages: Requirements of the command.
             purpose: Work that needs them; None for installing a model.
+
+        Raises:
+            JobError: It failed.
         """
 
         def onEvent(event: Event) -> None:
@@ -185,8 +174,7 @@ class InstallSection:
             self.job.say(doing)
             yield from self.job.run(command, onEvent=onEvent)
         except JobError as error:
-            return failed.format(reason=error)
-        return done()
+            raise JobError(failed.format(reason=error)) from error
 
     def _changed(self) -> None:
         self._inSight.start()

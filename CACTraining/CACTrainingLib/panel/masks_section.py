@@ -16,9 +16,8 @@ from slicer.util import VTKObservationMixin
 from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import ARTERIES, Artery, Labelled, label_called
 from CACScoringLib.panel.editor import LesionEditor
-from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import PanelSection
-from CACScoringLib.panel.widgets import singleShot
+from CACScoringLib.panel.widgets import Keys, singleShot, undoKeys, windowOf
 
 from ..project import annotations as mask_files
 from .opening import mark
@@ -39,10 +38,7 @@ REGIONS, HEART = "regions", "heart"
 
 _TITLES = {REGIONS: "Regions", HEART: "Heart"}
 _DRAWING = ("Paint", "Draw", "Erase", "Level tracing", "Fill between slices")
-_EFFECTS = {
-    REGIONS: ("CAC Region", "Paint", "Erase"),
-    HEART: (*_DRAWING, "Margin", "Smoothing", "Scissors", "Islands"),
-}
+_EFFECTS = {REGIONS: ("CAC Region", "Paint", "Erase"), HEART: (*_DRAWING, "Margin", "Smoothing", "Scissors", "Islands")}
 """Effects of Slicer's segment editor, by kind of mask."""
 
 

@@ -17,8 +17,8 @@ from CACScoringLib.panel.widgets import fillBox
 
 from ..project.project import Project
 from ..project.proposals import read_proposal
-from .model_cards import cardsIn
 from .packages import LIBRARY
+from .training_options import cardsIn
 
 NETWORK = "slices"
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.panel.job import BackgroundJob, Event
 from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
@@ -23,7 +24,6 @@ from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataO
 
 from ..project.annotations import annotators, patient_kinds
 from ..project.project import Project
-from .findings import findingLines
 from .packages import LIBRARY
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
@@ -261,13 +261,6 @@ class ProjectSection(PanelSection):
         self.job.say("")
         self._checkInSight.start()
 
-    def _fill(self, table, rows: list[tuple[str, ...]], numbers: Sequence[int] = ()) -> None:
-        """Fill a table and hide it without rows; `numbers` are its numeric columns."""
-        table.setVisible(bool(rows))
-        table.setRowCount(len(rows))
-        for row, texts in enumerate(rows):
-            fillRow(table, row, texts, numbers)
-
     def _compare(self) -> None:
         self._ui.agreementTable.setRowCount(0)
         self._run(_("Comparing annotators …"), ["agreement", str(self._project.folder)], self._compared)
@@ -280,7 +273,11 @@ class ProjectSection(PanelSection):
             dice = (_number(pair[key]["value"]) for key in ("same", "regions", "heart"))
             counts = str(pair["scans"]), str(pair["slices"])
             rows.append((f"{pair['first']} – {pair['second']}", *counts, _number(kappa["value"]) + interval, *dice))
-        self._fill(self._ui.agreementTable, rows, range(1, 7))
+        table = self._ui.agreementTable
+        table.setVisible(bool(rows))
+        table.setRowCount(len(rows))
+        for row, texts in enumerate(rows):
+            fillRow(table, row, texts, range(1, 7))
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._sayAll([reason or ("" if rows else nobody), *self._warnings()])
         if rows:
@@ -308,3 +305,29 @@ def _number(value: float | None) -> str:
 
 def _useNames() -> dict[str, str]:
     return {"training": _("training"), "validation": _("validation"), "test": _("test"), "": _("not assigned")}
+
+
+_MARKS = {"error": "✗", "warning": "⚠", "note": "·"}
+"""Marks of severities, most severe first."""
+
+_REMEDIES = {
+    "add": "Page Project: Add folder.",
+    "relocate": "Page Project: Relocate.",
+    "split": "Page Project: Split.",
+    "use": "Page Project: choose the use of the patient.",
+    "prepare": "Page Annotate: Prepare all.",
+    "labels": "Choose the calcium map, and the method that learns from slice labels.",
+}
+"""Buttons to press, by remedy; translated on display."""
+
+
+def findingLines(findings: Sequence[Mapping[str, Any]], project: Project) -> list[str]:
+    """Format "finding" events of `cac project check` as lines, most severe first, each with its scans and remedy."""
+    names_of = {scan.id: scan.name for scan in project.scans}
+    lines = []
+    for finding in sorted(findings, key=lambda finding: list(_MARKS).index(finding["severity"])):
+        names = [names_of[scan_id] for scan_id in finding["scans"] if scan_id in names_of]
+        parts = [_MARKS[finding["severity"]], finding["message"], f"({abbreviated_list(names)})" if names else ""]
+        remedy = _REMEDIES.get(finding.get("remedy", ""), "")
+        lines.append(" ".join(filter(None, [*parts, _(remedy) if remedy else ""])))
+    return lines

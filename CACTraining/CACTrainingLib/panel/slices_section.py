@@ -18,10 +18,9 @@ from slicer.util import VTKObservationMixin
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import views
-from CACScoringLib.panel.keys import Keys, undoKeys, windowOf
 from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.slice_plot import SlicePlot
-from CACScoringLib.panel.widgets import colourIcon
+from CACScoringLib.panel.widgets import Keys, colourIcon, undoKeys, windowOf
 
 from ..project.annotation_files import SliceLabel
 from .labelling import Labelling

@@ -20,9 +20,9 @@ from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
 
 from ..project.annotations import annotators
 from ..project.project import Project
-from .findings import findingLines
 from .packages import LIBRARY, TRAINING_REQUIREMENTS
 from .parameters import LOOP, Network, Preset
+from .project_section import findingLines
 from .runs_section import RunsSection
 from .training_options import (
     argumentsOf,

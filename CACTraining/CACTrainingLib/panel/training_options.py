@@ -10,12 +10,17 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
+from CACScoringLib.core.errors import CTError
+
 from ..project.project import Project
-from .model_cards import cardsIn
 from .parameters import CACTrainingParameterNode, Network, Preset, TrainMethod
+
+if TYPE_CHECKING:
+    from CACScoringLib.models.cards import ModelCard
 
 SHORT_STEPS, VALIDATIONS = 1000, 5
 """Steps below which a training is validated VALIDATIONS times, so that a short one is validated at all."""
@@ -156,3 +161,16 @@ def modelNames(folder: Path) -> list[str]:
     """Names of the models and trainings in a folder."""
     cards = {path.stem for path in folder.glob("*.json")}
     return sorted(cards | {path.name.removesuffix(".training") for path in folder.glob("*.training")})
+
+
+def cardsIn(folder: Path) -> dict[str, ModelCard]:
+    """Read the cards in a folder, by path; unreadable ones are skipped."""
+    from CACScoringLib.models.cards import read_card
+
+    cards = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            cards[str(path)] = read_card(path)
+        except CTError:
+            continue
+    return cards

@@ -506,7 +506,7 @@ class TestAutomaticScore:
         for row in range(len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
         assert ui.lookedLabel.text == "15 of 15 looked at"
-        assert "Confirm it (key A)" in ui.totalLabel.text
+        assert "(key A)" in ui.totalLabel.text
         automatic.key("A")
         assert not ui.totalLabel.visible
 
