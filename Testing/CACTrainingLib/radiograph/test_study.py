@@ -12,7 +12,13 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TESTED
-from CACTrainingLib.evaluation.experiment import PREDICTIONS, ExperimentRun, TrainingBudget, carry_out, predicted_rows
+from CACTrainingLib.evaluation.experiment import (
+    PREDICTIONS,
+    ExperimentRun,
+    TrainingBudget,
+    carry_out,
+    predicted_rows,
+)
 from CACTrainingLib.evaluation.measures import Comparison
 from CACTrainingLib.evaluation.papers import MARGIN
 from CACTrainingLib.radiograph import fitting, train
@@ -160,7 +166,8 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
 def test_the_page_bounds_the_areas_by_an_ideal_observer(write_cases, tmp_path):
     write_cases(tmp_path / "cases", 12)
     settings = RadiographStudySettings(tmp_path / "cases", tmp_path / "out", budget=BUDGET)
-    (section,) = RadiographStudy.read(settings, Progress()).more_sections([])
+    none = pd.DataFrame(columns=["model", "use", "fold", "row"])
+    (section,) = RadiographStudy.read(settings, Progress()).more_sections(none)
     (table,) = section.tables
     assert table.columns == ("View and place", "> 0", "≥ 100", "≥ 400")
     assert [row[0] for row in table.rows][::2] == [
