@@ -8,7 +8,7 @@ import numpy as np
 from CACScoringLib.core import tables
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
-from CACTrainingLib.whole_scan.radiomics.fitting import HEART_ML, FeatureTable
+from CACTrainingLib.whole_scan.radiomics.fitting import HEART_ML, feature_table
 from CACTrainingLib.whole_scan.radiomics.study import with_calls
 
 SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
@@ -42,7 +42,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
         names = (HEART_ML, "heart_noise", PSEUDO_FEATURE)
         used = tuple(scan for scan in scans if scan.name not in failing)
         rows = [(500 + scan.total % 7, int(scan.patient) % 3, np.log1p(scan.total // 20)) for scan in used]
-        return FeatureTable(used, names, np.array(rows)), dict.fromkeys(failing, "its heart was not found")
+        return feature_table(used, names, np.array(rows, float)), dict.fromkeys(failing, "its heart was not found")
 
     whole_scan = "CACTrainingLib.whole_scan"
     monkeypatch.setattr(f"{whole_scan}.vessels.fitting.prepare_vessels", prepare_vessels)

@@ -67,7 +67,7 @@ def _scans(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[s
     from CACScoringLib.cohort.workers import sensible_count
 
     from ..radiograph.cases import FAILURES
-    from ..radiograph.scans import write_scan_radiographs
+    from ..radiograph.cohort import write_scan_radiographs
 
     assert options.input is not None
     workers = sensible_count(1_500_000_000) if options.workers is None else options.workers

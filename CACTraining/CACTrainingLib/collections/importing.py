@@ -6,22 +6,40 @@ import resumes, and a full disk leaves a project of the scans added until then.
 
 from __future__ import annotations
 
+import base64
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import SimpleITK as sitk
+
+from CACScoringLib.anatomy.heart_region import heart_region
 from CACScoringLib.cohort.workers import sensible_count
-from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.files import write_text_atomically
+from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, SITES
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import write_table
+from CACScoringLib.core.warning_codes import ADVICE
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.io.series_rule import is_soft_kernel
+from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
+from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.report.page import rendered
+from CACScoringLib.report.pictures import patch_picture
+from CACScoringLib.scoring.reader_labels import reader_labels
 
 from ..evaluation.jobs import JobSettings, job_key, kept_records
 from ..project.annotations import patient_kinds
 from ..project.places import absolute
 from ..project.project import NewScan, Project, is_project
 from ..project.proposals import propose_waiting
+from ..project.split import USES
 from ..references.collection import Collection
 from ..references.registry import find_scans
-from .checks import Entry, ScanCheck, check_scan, write_inventory
 
 INVENTORY, CHECKED = "inventory", "checked.jsonl"
 """Folder in the project, and its file of checks."""
@@ -119,3 +137,162 @@ def _entries(
         facts = None if isinstance(check, str) else check
         entries.append(Entry(scan, "" if reason else id_, use, reason, facts))
     return tuple(entries)
+
+
+PICTURE_MM = 200.0
+"""Width of the picture."""
+
+EXPECTED = frozenset({"kvp-unknown", "thickness-unknown", "blood-unmeasured", "labels-empty", "reviewed-empty"})
+"""Codes of warnings that are no doubt about a scan of a collection."""
+
+
+@dataclass(frozen=True)
+class ScanCheck:
+    """Facts of a usable scan.
+
+    Attributes:
+        slices: Number of slices.
+        spacing_mm: Distance of the slices.
+        thickness_mm: Slice thickness.
+        kernel: Convolution kernel.
+        noise_hu: Noise in the heart; None if it was not measured.
+        labelled_slices: Number of slices with a labelled lesion; None without labels.
+        doubts: Codes of warnings.
+        picture: JPEG in base64 of the slice with most labels, or through the heart's middle.
+    """
+
+    slices: int
+    spacing_mm: float
+    thickness_mm: float | None
+    kernel: str | None
+    noise_hu: float | None
+    labelled_slices: int | None
+    doubts: tuple[str, ...]
+    picture: str
+
+
+def check_scan(new_scan: NewScan) -> ScanCheck:
+    """Read a scan with its annotations, and check contrast, heart, kernel and labels.
+
+    Raises:
+        CTError: The scan cannot be read, as with missing slices; it has contrast; or the labels are of another scan.
+    """
+    scan = read_ct(new_scan.ct, new_scan.series)
+    doubts = {warning.code for warning in scan.warnings}
+    heart, blood = None, None
+    try:
+        region = heart_region(scan)
+    except CTError:
+        doubts.add("heart-not-found")
+    else:
+        heart, blood = region.mask, measure_blood(scan, region.mask)
+        doubts |= {warning.code for warning in region.warnings}
+    if agent := named_agent(scan.acquisition):
+        raise CTError(f"Its header names a contrast agent ({agent}).")
+    if blood is not None and blood.enhanced:
+        raise CTError(f"It has contrast: blood measures {blood.bright_hu:.0f} HU (unenhanced: 30 to 60).")
+    doubts |= {warning.code for warning in examine(scan, blood)}
+    if is_soft_kernel(scan.acquisition.kernel) is False:
+        doubts.add("kernel-sharp")
+    regions = new_scan.annotations().regions if new_scan.annotations else None
+    if regions is not None:
+        codes = {warning.code: warning.message for warning in reader_labels(regions, scan, ScoringRules()).warnings}
+        if "labels-off-calcium" in codes:
+            raise CTError(f"Its labels are of another scan. {codes['labels-off-calcium']}")
+    labels = None if regions is None else sitk.GetArrayFromImage(regions)
+    return ScanCheck(
+        slices=len(scan.hu),
+        spacing_mm=round(scan.slice_spacing_mm, 3),
+        thickness_mm=scan.acquisition.slice_thickness_mm,
+        kernel=scan.acquisition.kernel,
+        noise_hu=None if blood is None else round(blood.noise_hu, 1),
+        labelled_slices=None if labels is None else int(labels.any((1, 2)).sum()),
+        doubts=tuple(sorted(doubts - EXPECTED)),
+        picture=base64.b64encode(_picture(scan, heart, labels)).decode("ascii"),
+    )
+
+
+def _picture(scan: CTScan, heart: np.ndarray | None, labels: np.ndarray | None) -> bytes:
+    """Draw the slice with most labels, else through the middle of the heart, else of the scan."""
+    mask = np.zeros(scan.hu.shape, bool) if heart is None else heart
+    places = np.nonzero(mask) if mask.any() else [(0, size - 1) for size in scan.hu.shape]
+    k, j, i = ((np.min(place) + np.max(place)) / 2 for place in places)
+    outlines = [(mask, HEART_COLOUR)]
+    if labels is not None and labels.any():
+        k = int((labels > 0).sum((1, 2)).argmax())
+        outlines += [(labels == site, SITE_COLOURS[site]) for site in SITES if (labels[k] == site).any()]
+    return patch_picture(scan, (k, j, i), outlines, PICTURE_MM)
+
+
+COLUMNS = (
+    *("id", "name", "patient", "use", "slices", "spacing_mm", "thickness_mm", "kernel", "noise_hu", "labelled_slices"),
+    *("note", "doubts", "left_out"),
+)
+"""Columns of the table."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Scan of a collection in the inventory.
+
+    Attributes:
+        scan: The scan.
+        id: Id in the project; empty if it was left out.
+        use: Use in the project.
+        reason: Reason why it was left out; empty if it was not.
+        check: Its facts; None if it could not be checked.
+    """
+
+    scan: NewScan
+    id: str
+    use: str
+    reason: str
+    check: ScanCheck | None
+
+    def row(self) -> dict[str, object]:
+        """Return the cells of the table by column."""
+        facts = {} if self.check is None else vars(self.check) | {"doubts": " ".join(self.check.doubts)}
+        return facts | vars(self.scan) | vars(self) | {"left_out": self.reason}
+
+    def caption(self) -> str:
+        """Return the facts below the picture."""
+        check = self.check
+        assert check is not None
+        labels = "no labels" if check.labelled_slices is None else f"{check.labelled_slices} slices with labels"
+        facts = (
+            f"{check.slices} slices of {check.thickness_mm or check.spacing_mm:g} mm",
+            check.kernel or "kernel unknown",
+            "" if check.noise_hu is None else f"noise {check.noise_hu:.0f} HU",
+            labels,
+            self.scan.note,
+            self.use,
+        )
+        return ", ".join(filter(None, facts))
+
+    def jpeg(self) -> bytes:
+        """Return the picture."""
+        return b"" if self.check is None else base64.b64decode(self.check.picture)
+
+
+def write_inventory(folder: Path, collection: Collection, entries: Sequence[Entry]) -> Path:
+    """Write NAME.html and NAME.csv of a collection, and return the page. Raises OutputError."""
+    added = [entry for entry in entries if entry.id]
+    doubts = Counter(code for entry in added if entry.check for code in entry.check.doubts)
+    uses = Counter(entry.use for entry in {entry.scan.patient: entry for entry in added}.values())
+    page = folder / f"{collection.name}.html"
+    html = rendered(
+        "inventory.html",
+        f"Inventory: {collection.title}",
+        collection=collection,
+        added=added,
+        left_out={entry.scan.name: entry.reason for entry in entries if not entry.id},
+        patients=sum(uses.values()),
+        uses=[(use, uses[use]) for use in USES],
+        doubts=[(code, count, ADVICE[code]) for code, count in doubts.most_common()],
+    )
+    try:
+        write_table(page.with_suffix(".csv"), COLUMNS, [entry.row() for entry in entries], guarded=True)
+        write_text_atomically(page, html)
+    except OSError as error:
+        raise OutputError(f"Cannot write {page}: {error.strerror}. Make room there, and rerun the command.") from error
+    return page

@@ -196,25 +196,6 @@ USES = {"validation": "Cross-validated", "test": "Held out"}
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """Values of scans predicted by the model of a fold.
-
-    Attributes:
-        model: Title of the model.
-        use: Key of USES.
-        fold: Fold of the model.
-        rows: Rows of the scans [m].
-        values: Predicted values [m, …].
-    """
-
-    model: str
-    use: str
-    fold: int
-    rows: np.ndarray
-    values: np.ndarray
-
-
-@dataclass(frozen=True)
 class Experiment(ABC):
     """A task whose trainings a study compares.
 
@@ -304,8 +285,8 @@ class Experiment(ABC):
         """Return paragraphs before the tables, besides the explanation."""
         return ()
 
-    def more_sections(self, predicted: Sequence[Predicted]) -> Sequence[Section]:
-        """Return sections of the page between results and data."""
+    def more_sections(self, predicted: pd.DataFrame) -> Sequence[Section]:
+        """Return sections of the page between results and data. predicted: as of `predicted_values`, of all models."""
         return ()
 
     @property
@@ -357,29 +338,37 @@ class Experiment(ABC):
         sections.append(self._data_section(reasons))
         return write_study(settings.output, self.texts.title, sections, facts, self.is_digital)
 
-    def _all_predicted(
-        self, results: Mapping[ExperimentRun, Mapping[str, Any]]
-    ) -> tuple[list[Predicted], dict[str, str]]:
-        """Return the values of all models and comparators, and how many folds of other models are trained."""
-        predicted: list[Predicted] = []
+    def _all_predicted(self, results: Mapping[ExperimentRun, Mapping[str, Any]]) -> tuple[pd.DataFrame, dict[str, str]]:
+        """Return the values of all models and comparators, and how many folds of other models are trained.
+
+        Models with a value that is unknown in any fold are left out.
+        """
+        parts: list[pd.DataFrame] = []
         incomplete: dict[str, str] = {}
         for configuration in self.configurations:
-            runs = [run for run in results if run.configuration == configuration]
+            runs = sorted((run for run in results if run.configuration == configuration), key=lambda run: run.fold)
             if len(runs) < self.n_models:
                 incomplete[configuration.title] = f"{len(runs)} of {self.n_models} folds"
-            else:
-                predicted += self._predicted(configuration, {run.fold: results[run] for run in runs})
+                continue
+            parts += [
+                predicted_values(title, use, run.fold, rows, values)
+                for run in runs
+                for use, rows in self._rows(run.fold)
+                for title, values in self.predictors(configuration, np.array(results[run][use], float)).items()
+            ]
         for title, fit in self.comparators().items():
             for fold in range(self.n_models):
                 predict = fit(self.cohort.training(fold))
-                predicted += [Predicted(title, use, fold, rows, predict(rows)) for use, rows in self._rows(fold)]
-        return predicted, incomplete
+                parts += [predicted_values(title, use, fold, rows, predict(rows)) for use, rows in self._rows(fold)]
+        predicted = pd.concat(parts) if parts else pd.DataFrame(columns=[*MADE_BY, "row"])
+        unknown = set(predicted.model[predicted.isna().any(axis=1)])
+        return predicted[~predicted.model.isin(unknown)], incomplete
 
-    def _results_sections(self, predicted: Sequence[Predicted], incomplete: Mapping[str, str]) -> list[Section]:
+    def _results_sections(self, predicted: pd.DataFrame, incomplete: Mapping[str, str]) -> list[Section]:
         text = (self.texts.explanation, *self.notes())
-        if not predicted:
+        if predicted.empty:
             return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
-        table = pd.concat(map(self._long_table, predicted))
+        table = pd.concat(self._long_table(part) for _, part in predicted.groupby([*MADE_BY], sort=False))
         comparison = Comparison(self.cohort.patients, {}, np.random.default_rng(self.settings.budget.seed))
         tables = [self._table(use, table[table.use == use], comparison, incomplete) for use, _ in self._rows(0)]
         results = Section("results", "Results", text, tuple(tables), values=(table,))
@@ -399,25 +388,15 @@ class Experiment(ABC):
         rows = {"validation": self.cohort.validation(fold), "test": self.cohort.held_out}
         return [(use, part) for use, part in rows.items() if len(part)]
 
-    def _predicted(self, configuration: Any, results: Mapping[int, Mapping[str, Any]]) -> list[Predicted]:
-        """Return the values of each predictor whose values are known in all folds."""
-        predicted = [
-            Predicted(title, use, fold, rows, values)
-            for fold, result in sorted(results.items())
-            for use, rows in self._rows(fold)
-            for title, values in self.predictors(configuration, np.array(result[use], float)).items()
-        ]
-        unknown = {part.model for part in predicted if not np.isfinite(part.values).all()}
-        return [part for part in predicted if part.model not in unknown]
-
-    def _long_table(self, predicted: Predicted) -> pd.DataFrame:
-        scans = [self.cohort.scans[row] for row in predicted.rows]
-        outcomes = self.outcomes(predicted.rows, predicted.values)
+    def _long_table(self, predicted: pd.DataFrame) -> pd.DataFrame:
+        """Return the long table of one model of a fold on patients of one use."""
+        (title, use, fold), rows = predicted[[*MADE_BY]].iloc[0], predicted.row.to_numpy()
+        scans = [self.cohort.scans[row] for row in rows]
         parts = [
-            predicted_rows(scans, columns, predicted.model, f"{outcome} {predicted.fold + 1}").assign(outcome=outcome)
-            for outcome, columns in outcomes.items()
+            predicted_rows(scans, columns, title, f"{outcome} {fold + 1}").assign(outcome=outcome)
+            for outcome, columns in self.outcomes(rows, values_in(predicted)).items()
         ]
-        return pd.concat(parts).assign(use=predicted.use)
+        return pd.concat(parts).assign(use=use)
 
     def _table(self, use: str, table: pd.DataFrame, comparison: Comparison, incomplete: Mapping[str, str]) -> Table:
         """Return the table of all models and comparators on patients of a use; means over the models of the folds."""
@@ -472,17 +451,32 @@ class Experiment(ABC):
         )
         return Section("data", "The scans", (text,), tuple(table for table in tables if table.rows))
 
-    def _write_predictions(self, predicted: Sequence[Predicted]) -> None:
+    def _write_predictions(self, predicted: pd.DataFrame) -> None:
+        truth = self.truth.reshape(len(self.truth), -1)
         rows = [
             (
-                *(part.model, part.fold + 1, self.cohort.scans[row].name, self.cohort.scans[row].patient, part.use),
-                *(round(float(value), 4) for value in (*np.atleast_1d(self.truth[row]), *np.atleast_1d(values))),
+                *(title, fold + 1, self.cohort.scans[row].name, self.cohort.scans[row].patient, use),
+                *(round(float(value), 4) for value in (*truth[row], *values)),
             )
-            for part in predicted
-            for row, values in zip(part.rows, part.values, strict=True)
+            for title, use, fold, row, *values in predicted.itertuples(index=False)
         ]
         columns = ("model", "fold", "scan", "patient", "use", *self.COLUMNS)
         write_table(self.settings.output / PREDICTIONS, columns, rows)
+
+
+MADE_BY = ("model", "use", "fold")
+"""Columns of `predicted_values`: title of the model, key of USES, and fold of the model."""
+
+
+def predicted_values(model: str, use: str, fold: int, rows: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+    """Return a table of the values [m, …] that a model predicts of scans: MADE_BY, row, and a column per value."""
+    about = {"model": model, "use": use, "fold": fold, "row": rows}
+    return pd.DataFrame(about | dict(enumerate(np.reshape(values, (len(rows), -1)).T)))
+
+
+def values_in(predicted: pd.DataFrame) -> np.ndarray:
+    """Return the values of `predicted_values` [m, n]."""
+    return predicted.drop(columns=[*MADE_BY, "row"]).to_numpy(float)
 
 
 def predicted_rows(

@@ -30,7 +30,6 @@ from ..evaluation.experiment import (
     ExperimentSettings,
     Fit,
     Predict,
-    Predicted,
     TrainingBudget,
 )
 from ..evaluation.measures import Measure, mean_value, rates
@@ -280,26 +279,20 @@ class RadiographStudy(Experiment):
             Measure("C", _concordance, table[table.outcome == EVENTS]),
         ]
 
-    def more_sections(self, predicted: Sequence[Predicted]) -> Sequence[Section]:
+    def more_sections(self, predicted: pd.DataFrame) -> Sequence[Section]:
         """Return prognosis, and what an ideal observer could see on digital patients."""
         return (*self._prognosis(predicted), *self._bound())
 
-    def _prognosis(self, predicted: Sequence[Predicted]) -> Sequence[Section]:
+    def _prognosis(self, predicted: pd.DataFrame) -> Sequence[Section]:
         """Return the sections on simulated events, with the mean of a patient's cross-validated probabilities."""
-        models = {part.model for part in predicted}
-        model = WITH_FACTORS if WITH_FACTORS in models else BASE.title
-        parts = [part for part in predicted if (part.model, part.use) == (model, "validation")]
-        if not parts:
+        model = WITH_FACTORS if (predicted.model == WITH_FACTORS).any() else BASE.title
+        part = predicted[(predicted.model == model) & (predicted.use == "validation")]
+        if part.empty:
             return ()
-        total, count = np.zeros((len(self.truth), len(THRESHOLDS))), np.zeros((len(self.truth), 1))
-        for part in parts:
-            total[part.rows] += part.values
-            count[part.rows] += 1
-        rows = np.flatnonzero(count)
-        patients, first = np.unique(np.array(self.cohort.patients)[rows], return_index=True)
-        rows = rows[first]
+        means = part.drop(columns=["model", "use", "fold"]).groupby("row").mean()
+        patients, first = np.unique(np.array(self.cohort.patients)[means.index], return_index=True)
+        rows, chances = means.index.to_numpy()[first], means.to_numpy()[first]
         years, event = (part[rows] for part in self.events)
-        chances = total[rows] / count[rows]
         how = f"{SIMULATED} The predicted category is that of “{model}”."
         facts = (self.truth[rows], self.cohort.factors[rows], how)
         events = Events(tuple(patients), years, event, likely_category(chances), chances.sum(1), *facts)

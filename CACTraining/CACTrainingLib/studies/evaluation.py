@@ -33,7 +33,7 @@ from ..evaluation.jobs import (
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, Table, candidates_counted
 from ..project.project import is_project
-from . import ablation, detection, heart, reproducibility
+from . import ablation, detection, reproducibility
 from .records import StudyRecord, make_record, refused
 from .reproducibility import store_limits
 from .sample import all_scores
@@ -52,7 +52,7 @@ RECORDS_VERSION = 6
 ON_RECORDS = {
     "reproducibility": reproducibility.sections,
     "detection": detection.sections,
-    "heart": heart.sections,
+    "heart": detection.heart_sections,
 }
 
 

@@ -181,7 +181,6 @@ def _between_scans(sample: Sample) -> Section:
 def _artery_tables(sample: Sample) -> list[Table]:
     if not any(record.visible_arteries for record in sample.scans):
         return []
-
     measures = []
     for title in VESSELS:
         for in_both in (False, True):

@@ -139,8 +139,8 @@ def fit_lesions(
     if not weights:
         return None, {}, dense.assign(counts=False)
     shared = next(iter(weights.values()))
-    if rest := {False, True} - weights.keys():
-        part = dense.is_gated.isin(rest)
+    if unfitted := {False, True} - weights.keys():
+        part = dense.is_gated.isin(unfitted)
         dense.loc[part, "probability"] = coronary_probabilities(columns_of(dense[part], evidence), shared)
     usual, gated = (weights.get(key, shared) for key in (False, True))
     parameters = [part[name] for part in (usual, gated) for name in (*evidence, INTERCEPT)]
@@ -180,15 +180,15 @@ def fit_map(
     row = np.searchsorted(dense.scan, lesions.scan) + lesions.beneath.to_numpy()
     of_dense = np.append((dense.probability * dense.counts).to_numpy(), 0.0)
     lesions["probability"] = of_dense[np.where(alone, -1, row)]
-    others = lesions[alone]
-    crossed = cross_fitted_probabilities(others, MAP_FEATURES, np.full(len(others), True))
+    faint = lesions[alone]
+    crossed = cross_fitted_probabilities(faint, MAP_FEATURES, np.full(len(faint), True))
     if crossed is None:
         return {"evidence_weights": None, "most_not_coronary": 0.0}, lesions
-    decisive = np.where(_by_scan(scans, lesions, lesions.probability) > 0, 0.0, _by_scan(scans, others, crossed))
+    decisive = np.where(_by_scan(scans, lesions, lesions.probability) > 0, 0.0, _by_scan(scans, faint, crossed))
     healthy = (decisive[[scan.kind == kind for scan in scans]] for kind in HEALTHY)
     limit = max(threshold_at(highest, max_false_scans) for highest in healthy)
     lesions.loc[alone, "probability"] = np.where(crossed >= limit, crossed, 0.0)
-    weights = fitted_weights(columns_of(others, MAP_FEATURES), others.coronary.to_numpy())
+    weights = fitted_weights(columns_of(faint, MAP_FEATURES), faint.coronary.to_numpy())
     return {"evidence_weights": weights, "most_not_coronary": 1 - limit}, lesions
 
 

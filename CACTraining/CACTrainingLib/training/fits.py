@@ -155,8 +155,8 @@ def cross_fitted_probabilities(
     Returns:
         Probabilities [n], or None if there are too few lesions of either class.
     """
-    known = lesions[learned]
-    by_patient = known.groupby("patient").coronary
+    learned_lesions = lesions[learned]
+    by_patient = learned_lesions.groupby("patient").coronary
     positive, negative = by_patient.any(), ~by_patient.all()
     count = min(FOLDS, int(positive.sum()), int(negative.sum()))
     if count < 2:
@@ -166,9 +166,9 @@ def cross_fitted_probabilities(
     fold = np.array([fold_of.get(patient, -1) for patient in lesions.patient])
     probabilities = np.zeros(len(lesions))
     for number in np.unique(fold):
-        others, inside = known[fold[learned] != number], fold == number
-        if others.coronary.nunique() == 2:
-            weights = fitted_weights(columns_of(others, features), others.coronary.to_numpy())
+        training, inside = learned_lesions[fold[learned] != number], fold == number
+        if training.coronary.nunique() == 2:
+            weights = fitted_weights(columns_of(training, features), training.coronary.to_numpy())
             probabilities[inside] = coronary_probabilities(columns_of(lesions[inside], features), weights)
     return probabilities
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -26,8 +27,12 @@ from CACScoringLib.scoring.intervals import MAX_RATIO
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL, ScoreCalibration, Uncertainty
 
-from ..statistics.patient_folds import parts_by_patient
-from ..training.fits import FOLDS, KnownScore, fitted_uncertainty, penalised_logistic
+from ..evaluation.measures import Comparison, Measure, long_table, mean_difference, mean_value, value_row
+from ..evaluation.parts import METHODS, Cell, Section, Table, count
+from ..statistics.agreement import Statistic, icc, slope
+from ..statistics.patient_folds import CATEGORY_TITLES, parts_by_patient
+from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
+from .agreement import LEAST, categories, category_kappa, f1_at
 from .comparison import Candidate, ComparedScan
 
 MIN_PATIENTS = 20
@@ -245,23 +250,26 @@ def _evaluated(scan: ComparedScan, fitted: CalibrationFit) -> CrossFitted:
     """Score a scan as the fit would have it scored."""
     assert scan.candidates is not None
     familiarity = fitted.calibration_range.familiarity(scan.candidates.facts, scan.candidates.metal)
-    known = {method: _known_score(scan, method, fitted.change) for method in KINDS}
+    scores = {method: _known_score(scan, method, fitted.change) for method in KINDS}
     can_count = np.array([x.can_count for x in _lesions(scan, "automatic")], bool)
-    counts = can_count & (known["automatic"].probability >= COUNTS_FROM)
-    totals = {"automatic": float(known["automatic"].agatston[counts].sum()), "map": float(known["map"].agatston.sum())}
+    counts = can_count & (scores["automatic"].probability >= COUNTS_FROM)
+    totals = {
+        "automatic": float(scores["automatic"].agatston[counts].sum()),
+        "map": float(scores["map"].agatston.sum()),
+    }
     intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(KINDS)
     if not familiarity.out_of_range:
         for method, kind in KINDS.items():
             if kind not in fitted.uncertainty or method not in scan.measured:
                 continue
-            score, lesions = totals[method], known[method].amounts(TOTAL)
+            score, lesions = totals[method], scores[method].amounts(TOTAL)
             low, high = fitted.uncertainty[kind].total.interval(lesions, familiarity.distance)
             if (high + 1) / (low + 1) <= MAX_RATIO or score < LIMITS[0]:
                 intervals[method] = min(low, score), max(high, score)
     if intervals["automatic"] is None:
         return CrossFitted(totals["automatic"], intervals, {})
     errors = fitted.uncertainty["automatic"].total
-    distribution = errors.distribution(known["automatic"].amounts(TOTAL), familiarity.distance)
+    distribution = errors.distribution(scores["automatic"].amounts(TOTAL), familiarity.distance)
     chances = dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True))
     return CrossFitted(totals["automatic"], intervals, chances)
 
@@ -305,3 +313,101 @@ def _why_not_refitted(scans: Sequence[ComparedScan]) -> str:
                 f"{MIN_CANDIDATES} of {MIN_CANDIDATE_PATIENTS}."
             )
     return ""
+
+
+_SECTION = "calibration", "Calibration on these scans"
+
+MEASURES: dict[str, Statistic] = {
+    "ICC of totals": icc,
+    "Slope": slope,
+    "Mean difference": mean_difference,
+    "κ of categories": category_kappa,
+    **{f"F1 at ≥ {least}": f1_at(least) for least in LEAST},
+}
+
+
+def refused_section(reason: str) -> Section:
+    """Section with the reason why nothing was calibrated."""
+    return Section(*_SECTION, (f"Nothing was calibrated or stored. {reason}",))
+
+
+def section(result: Recalibration, name: str, base: str) -> Section:
+    """Section on a calibration stored as the model `name`, fitted from the model `base`."""
+    scans = f"{count(result.scans, 'scan')} of {count(result.patients, 'patient')}"
+    weights = f"stay: {result.why_not}" if result.why_not else "were fitted too."
+    text = (
+        f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
+        f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
+        f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
+        "evaluated on others.",
+        "Fitted: errors of scores, and the range of scans that are known; other scans get wider intervals, or none. "
+        f"The candidates' probabilities {weights} The former errors count as {FORMER_SCANS} further scans. Those of "
+        f"arteries stay without LM, LAD, LCX and RCA of {MIN_PATIENTS} patients. Networks and the evidence of the "
+        "map's lesions stay.",
+        f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
+        f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
+    )
+    tables = (_agreement(result), _intervals(result))
+    return Section(*_SECTION, text, tables)
+
+
+def _agreement(result: Recalibration) -> Table:
+    rows = []
+    for scan, crossed in zip(result.scans, result.cross_fitted, strict=True):
+        place, former = int(categories(np.array([scan.total]))[0]), scan.candidates and scan.candidates.probabilities
+        for method, probabilities, score in (
+            ("before", former, scan.measured["automatic"]),
+            ("after", crossed.probabilities, crossed.automatic),
+        ):
+            probability = [*probabilities.values()][place] if probabilities else math.nan
+            rows.append(value_row(scan, method, score, scan.total, probability=probability))
+    table = long_table(rows, ("probability",))
+    measures = [Measure(title, statistic, table) for title, statistic in MEASURES.items()]
+    likely = table[table.probability.notna()]
+    if likely.groupby("scan").size().gt(1).any():
+        likely = likely.assign(value=likely.probability)
+        measures.append(Measure("Mean probability of the true category", mean_value, likely))
+    titles = {"before": "Before", "after": "After"}
+    comparison = Comparison([scan.patient for scan in result.scans], titles, np.random.default_rng(0))
+    note = (
+        f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
+        "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
+    )
+    columns = ("Measure", "After, cross-fitted", "Before", "Difference", "p")
+    lines = comparison.paired_rows(measures, "after", "before")
+    return Table("calibration_agreement", "Agreement before and after", columns, tuple(lines), note)
+
+
+def _coverage(result: Recalibration, method: str, place: int | None, after: bool) -> tuple[int, int, int]:
+    """Number of intervals that hold the reference, of intervals, and of scans.
+
+    Args:
+        result: The calibration.
+        method: Key of the method.
+        place: Index of the reference's category; None for all scans.
+        after: True for cross-fitted intervals, False for recorded ones.
+    """
+    cases = zip(result.scans, result.cross_fitted, strict=True)
+    group = [case for case in cases if place is None or categories(np.array([case[0].total])) == place]
+    recorded = [{} if scan.candidates is None else scan.candidates.intervals for scan, _ in group]
+    intervals = [crossed.intervals[method] for _, crossed in group] if after else [x.get(method) for x in recorded]
+    limits = [(scan.total, ends) for (scan, _), ends in zip(group, intervals, strict=True) if ends]
+    held = sum(low <= total <= high for total, (low, high) in limits)
+    return held, len(limits), len(group)
+
+
+def _intervals(result: Recalibration) -> Table:
+    variants = [(method, after) for method in KINDS for after in (False, True)]
+    columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in variants)
+    rows: list[tuple[Cell, ...]] = []
+    for place, title in [*enumerate(CATEGORY_TITLES), (None, "all")]:
+        results = [_coverage(result, method, place, after) for method, after in variants]
+        cells = (f"{held} of {total}" if total else "none" for held, total, _ in results)
+        rows.append((title, results[0][2], *cells))
+    note = (
+        "How many 90 % intervals of totals hold the reference's score, of how many that are given; by its category. "
+        "Intervals before are for the score that a still scan without noise would give, those after for the score that "
+        "the reference's readers give. Intervals are withheld where a scan is unlike those of the calibration."
+    )
+    title = "Intervals before and after"
+    return Table("calibration_intervals", title, ("Reference", "Scans", *columns), tuple(rows), note)

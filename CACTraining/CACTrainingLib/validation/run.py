@@ -35,7 +35,7 @@ from ..references.manifest import MANIFEST
 from ..references.reference import Reference
 from ..references.registry import read_reference
 from ..statistics.patient_folds import CATEGORY_TITLES
-from . import agreement, before_after, groups, lesions, recalibration, recalibration_page
+from . import agreement, before_after, recalibration, scan_sections
 from .agreement import ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
 
@@ -137,7 +137,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             try:
                 calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
             except TooFewError as error:
-                failure, calibration_parts = error, (recalibration_page.refused_section(str(error)),)
+                failure, calibration_parts = error, (recalibration.refused_section(str(error)),)
         scores = {scan.name: scan.comparator for scan in reference.scans if scan.comparator is not None}
         raters = agreement.Raters(compared, scores, reference.layout, np.random.default_rng(settings.seed))
         figures = agreement.main_section(raters, reference.layout)
@@ -149,8 +149,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             *paired_parts,
             *calibration_parts,
             *agreement.sections(compared),
-            *groups.sections(compared, raters, sources, settings.output / SCANS),
-            *lesions.sections(compared, settings.output, SCANS),
+            *scan_sections.group_sections(compared, raters, sources, settings.output / SCANS),
+            *scan_sections.lesion_sections(compared, settings.output, SCANS),
         )
         models = (model for scan in scans for model in scan.models)
         facts = {
@@ -174,7 +174,7 @@ def _calibrated(
 ) -> tuple[StoredModel, tuple[Section, ...]]:
     """Calibrate and store a model; return it with the section about it. Raises TooFewError, ModelError."""
     result = recalibration.recalibrate(compared.scans, base.card)
-    section = recalibration_page.section(result, name, base.card.name)
+    section = recalibration.section(result, name, base.card.name)
     return recalibration.store(result, base, name, reference.title), (section,)
 
 

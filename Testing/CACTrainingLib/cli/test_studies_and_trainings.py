@@ -1,4 +1,4 @@
-"""Options of `cac evaluate`, `train`, `radiographs`, `data` reach studies and trainings; foreign ones are refused."""
+"""Options of `cac evaluate`, `train`, `radiographs` and `data`: they reach their work, and foreign ones are refused."""
 
 import json
 from pathlib import Path

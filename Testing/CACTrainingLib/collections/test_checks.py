@@ -16,9 +16,8 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.errors import CTError, ProjectWriteError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import read_ct
-from CACTrainingLib.collections import checks, importing
-from CACTrainingLib.collections.checks import check_scan
-from CACTrainingLib.collections.importing import import_collection
+from CACTrainingLib.collections import importing
+from CACTrainingLib.collections.importing import check_scan, import_collection
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.project import proposals
 from CACTrainingLib.project.annotation_files import ImportedAnnotations
@@ -53,7 +52,7 @@ def test_contrast_is_refused_by_header_and_by_blood(tmp_path, monkeypatch):
     values[:, :9] -= 1250
     ct = write_image(tmp_path / "b.nii.gz", values)
     heart = np.ones(values.shape, bool)
-    monkeypatch.setattr(checks, "heart_region", lambda scan: HeartRegion(heart, None, "lungs", ()))
+    monkeypatch.setattr(importing, "heart_region", lambda scan: HeartRegion(heart, None, "lungs", ()))
     with pytest.raises(CTError, match=r"It has contrast: blood measures 2[45]\d HU"):
         check_scan(new_scan(ct))
 

@@ -1,26 +1,19 @@
 """Studies of trainings: refused settings; stored results are not trained again, and failed runs stop nothing."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError, OutputError
-from CACTrainingLib.data.scan_table import TableScan
 from CACTrainingLib.evaluation.experiment import (
-    HELD_OUT,
     PREDICTIONS,
-    Cohort,
-    Experiment,
-    ExperimentRun,
     TrainingBudget,
     carry_out,
     running_folder,
 )
-from CACTrainingLib.radiograph.study import BASE, RadiographStudy, RadiographStudySettings
 
 PATIENTS = 64
 
@@ -45,13 +38,16 @@ def tables(settings):
 
 
 def test_what_is_kept_is_not_trained_again_and_another_table_is(experiment, settings, tmp_path):
-    first, again, reseeded, other = (RecordingTrainer(experiment.training) for _ in range(4))
+    first, again, repeated, reseeded, other = (RecordingTrainer(experiment.training) for _ in range(5))
     experiment.page(settings, first)
     assert len(first.done) == len(set(first.done)) > 2
     written = tables(settings)
     experiment.page(settings, again)
     assert not again.done
     assert tables(settings) == written
+    experiment.page(replace(settings, budget=replace(settings.budget, repeats=2)), repeated)
+    assert len(repeated.done) == len(first.done)
+    assert not set(repeated.done) & set(first.done), "further repeats train no model again"
     experiment.page(replace(settings, budget=replace(settings.budget, seed=1)), reseeded)
     assert set(reseeded.done) == set(first.done)
     experiment.page(replace(settings, data=experiment.write_table(tmp_path / "two" / "table.csv", PATIENTS, 8)), other)
@@ -95,37 +91,6 @@ def test_a_configuration_that_cannot_be_trained_ends_with_an_error_and_a_page(ex
     assert [title in models for title in titles] == [False, True]
 
 
-class FittedStudy:
-    """A study of sixteen patients whose fit predicts the rows themselves; it records the rows."""
-
-    def __init__(self, kind: type[Experiment], held_out: int):
-        folds = np.arange(16)[:, None] % 4
-        folds[:held_out] = HELD_OUT
-        scans = tuple(TableScan(f"p{n}", str(n), {}) for n in range(16))
-        self.cohort, self.kind = Cohort(scans, folds, np.zeros(16), np.zeros((16, 3))), kind
-        self.predicted: list[np.ndarray] = []
-
-    def _rows(self, fold):
-        return self.kind._rows(self, fold)
-
-    def fit(self, run, folder):
-        def predict(rows):
-            self.predicted.append(rows)
-            return rows + 0.5
-
-        return predict, 1.0
-
-
-@pytest.mark.parametrize("held_out", [0, 4])
-@pytest.mark.parametrize("experiment", EXPERIMENTS, indirect=True)
-def test_only_patients_that_exist_are_predicted(experiment, held_out, tmp_path):
-    """Without held-out patients there is nothing to predict for the test."""
-    study = FittedStudy(experiment.kind, held_out)
-    values = experiment.kind.train(study, ExperimentRun(BASE, 1), tmp_path)
-    assert all(len(rows) for rows in study.predicted)
-    assert set(values) == {"validation", "seconds"} | ({"test"} if held_out else set())
-
-
 @pytest.mark.parametrize("experiment", EXPERIMENTS, indirect=True)
 def test_predictions_of_every_patient(experiment, settings):
     experiment.page(settings)
@@ -150,36 +115,6 @@ def test_a_training_that_was_ended_finds_its_folder_again(tmp_path):
     with running_folder(tmp_path, "key") as again:
         assert (again / "half").exists()
     assert not again.exists()
-
-
-CHANGED_FIELDS = {
-    "name": "other",
-    "backbone": "resnet18",
-    "views": ("lateral",),
-    "super_resolution": "learned",
-    "enhancement": "clahe",
-    "label": "agatston_reader",
-    "curriculum": True,
-    "counterfactual": False,
-    "located": False,
-    "pretrained": True,
-}
-
-
-def key(run, patient="1", **budget):
-    settings = RadiographStudySettings(Path(), Path(), budget=TrainingBudget(**budget))
-    settings.pretrained["light"] = Path(__file__)
-    cohort = Cohort((TableScan("scan", patient, {}),), np.zeros((1, 1)), np.zeros(1), np.zeros((1, 3)))
-    return RadiographStudy(settings, cohort, (BASE,)).key(run)
-
-
-def test_keys_depend_on_every_field():
-    run = ExperimentRun(BASE, 0)
-    assert set(CHANGED_FIELDS) == {field.name for field in fields(BASE)}
-    runs = [run, replace(run, fold=1), *(ExperimentRun(replace(BASE, **{n: v}), 0) for n, v in CHANGED_FIELDS.items())]
-    keys = [*map(key, runs), key(run, "2"), *(key(run, **{name: 10}) for name in ("folds", "steps", "seed"))]
-    assert len(set(keys)) == len(keys)
-    assert key(run, repeats=3) == keys[0], "further repeats train no model again"
 
 
 @pytest.mark.parametrize(

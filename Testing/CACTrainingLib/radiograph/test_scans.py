@@ -13,9 +13,9 @@ from CACScoringLib.cohort.table import columns
 from CACScoringLib.core import tables
 from CACScoringLib.core.errors import OutputError
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.radiograph import scans
+from CACTrainingLib.radiograph import cohort
 from CACTrainingLib.radiograph.cases import SCHEMA, SETTINGS, read_case
-from CACTrainingLib.radiograph.scans import list_scans, write_scan_radiographs
+from CACTrainingLib.radiograph.cohort import list_scans, write_scan_radiographs
 
 SPACING = (8.0, 8.0, 6.0)
 
@@ -80,7 +80,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch, capsys):
         assert view.calcium.max() == pytest.approx(0.5 * 2 * 8, abs=0.1)
     case = out / row["file"]
     before = case.stat().st_mtime_ns
-    monkeypatch.setattr(scans, "views_of", lambda *args: pytest.fail("projected again"))
+    monkeypatch.setattr(cohort, "views_of", lambda *args: pytest.fail("projected again"))
     write_table(table, [{**FIRST, "agatston_reader": "130"}])
     written, failed = write_scan_radiographs(table, out)
     assert not failed

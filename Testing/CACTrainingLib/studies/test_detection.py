@@ -7,7 +7,7 @@ from study_tables import cells as cells_of
 from study_tables import tables_of
 
 from CACTrainingLib.evaluation.parts import METHODS
-from CACTrainingLib.studies import detection, heart
+from CACTrainingLib.studies import detection
 
 MAP = METHODS["map"]
 
@@ -87,10 +87,10 @@ def test_slices_at_the_threshold():
 def test_heart_medians_and_quartiles():
     dices = (0.95, 0.9, 0.7, 0.96, 0.94)
     records = [record(f"p{n}", 1, heart=hearts(d, 10.0 + n, 1.0 + n / 10)) for n, d in enumerate(dices)]
-    section = heart.sections(records, np.random.default_rng(0))[0]
+    section = detection.heart_sections(records, np.random.default_rng(0))[0]
     dice, hausdorff, surface = section.tables[0].rows
     assert (dice[1].value, dice[2], dice[3], dice[4]) == (0.94, 0.9, 0.95, 0.7)
     assert (hausdorff[1].value, hausdorff[4]) == (12, 14)
     assert surface[1].value == pytest.approx(1.2)
     assert any("p2-1 (0.70)" in text for text in section.text)
-    assert not heart.sections([record(values={"map": 1.0})], np.random.default_rng(0))[0].tables
+    assert not detection.heart_sections([record(values={"map": 1.0})], np.random.default_rng(0))[0].tables

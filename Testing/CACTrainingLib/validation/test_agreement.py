@@ -14,7 +14,7 @@ from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
 from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.statistics.bootstrap import Estimate
-from CACTrainingLib.validation import agreement, lesions
+from CACTrainingLib.validation import agreement, scan_sections
 from CACTrainingLib.validation.agreement import ComparedScans, Raters, categories, main_section
 from CACTrainingLib.validation.comparison import ComparedScan, OutlinedLesion, WrongLesion
 from CACTrainingLib.validation.run import FIGURES, write_figures
@@ -111,7 +111,7 @@ def test_the_map_is_compared_with_the_rule(compared):
 
 
 def test_lesions_are_counted(compared, tmp_path):
-    sections = lesions.sections(compared, tmp_path, "scans")
+    sections = scan_sections.lesion_sections(compared, tmp_path, "scans")
     recall = row(sections, "lesions_found", "All")
     totals = scores(compared, "automatic")[:, 0]
     outlined = totals[totals > 0]
@@ -125,7 +125,7 @@ def test_lesions_are_counted(compared, tmp_path):
 
 def test_a_page_of_few_scans_without_outlines(tmp_path):
     compared = hand_made_scans(3, lesions=None, wrong=None, vessels={}, counts={})
-    sections = (*agreement.sections(compared), *lesions.sections(compared, tmp_path, "scans"))
+    sections = (*agreement.sections(compared), *scan_sections.lesion_sections(compared, tmp_path, "scans"))
     assert [section.name for section in sections] == ["totals", "categories", "detection", "scans"]
     icc = row(sections, "totals", "Calcium map")["ICC"]
     assert isinstance(icc, Estimate)

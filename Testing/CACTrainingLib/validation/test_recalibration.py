@@ -23,7 +23,8 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, 
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
-from CACTrainingLib.validation import recalibration_page, run
+from CACTrainingLib.validation import recalibration as recalibrations
+from CACTrainingLib.validation import run
 from CACTrainingLib.validation.comparison import Candidate, ComparedScan, ScanCandidates, compare, jobs_of
 from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
@@ -272,7 +273,7 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
 
 def test_the_section_lists_the_fitted_parts(base):
     recalibration = recalibrate(digital_scans(), base.card)
-    part = recalibration_page.section(recalibration, "ours", "our-map")
+    part = recalibrations.section(recalibration, "ours", "our-map")
     tables = {table.name: {row[0]: row[1:] for row in table.rows} for table in part.tables}
     agreement = tables["calibration_agreement"]
     assert agreement["ICC of totals"][1].value < 0.5 < agreement["ICC of totals"][0].value
@@ -322,7 +323,7 @@ def table(tmp_path, digital_pairs, base, monkeypatch):
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["ct,patient,total", *lines]), "utf-8")
     monkeypatch.setattr(run, "scored_folders", lambda scans, *_: [tmp_path] * len(scans))
-    monkeypatch.setattr(run.groups, "sections", lambda *_: ())  # there are no results to group
+    monkeypatch.setattr(run.scan_sections, "group_sections", lambda *_: ())  # there are no results to group
     return path
 
 

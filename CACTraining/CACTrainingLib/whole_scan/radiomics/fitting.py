@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import sklearn
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -55,59 +56,34 @@ FEATURE_SETS: dict[str, tuple[str, ...]] = {
 HEART_ML = "heart_volume_ml"
 
 
-@dataclass(frozen=True)
-class FeatureTable:
-    """Features of scans.
+def feature_table(scans: Sequence[TableScan], names: Sequence[str], values: np.ndarray) -> pd.DataFrame:
+    """Return features of scans [n, f] as a table with the columns scan, patient and calcium, True for any, besides."""
+    about = {"scan": list(scans), "patient": [scan.patient for scan in scans]}
+    calcium = np.array([bool(scan.total) for scan in scans], bool)
+    return pd.DataFrame(values, columns=list(names)).assign(**about, calcium=calcium)
 
-    Attributes:
-        scans: Scans [n].
-        names: Names of the features [f].
-        values: Features, float64 [n, f].
-    """
 
-    scans: tuple[TableScan, ...]
-    names: tuple[str, ...]
-    values: np.ndarray
+def features_in(table: pd.DataFrame, name: str) -> list[str]:
+    """Return the feature names of a set of FEATURE_SETS."""
+    return [feature for feature in table if feature.startswith(FEATURE_SETS[name])]
 
-    @property
-    def patients(self) -> np.ndarray:
-        return np.array([scan.patient for scan in self.scans])
 
-    @property
-    def truth(self) -> np.ndarray:
-        """True for scans with any coronary calcium, bool [n]."""
-        return np.array([bool(scan.total) for scan in self.scans], bool)
+def labels_of(table: pd.DataFrame, pseudo: bool) -> np.ndarray:
+    """Return the true labels of scans, or their pseudo-labels (`radiomics.pseudo_label`), bool [n]."""
+    pseudo_labels = [pseudo_label({PSEUDO_FEATURE: value}) for value in table[PSEUDO_FEATURE]]
+    return np.array(pseudo_labels if pseudo else table.calcium, bool)
 
-    @property
-    def pseudo_labels(self) -> np.ndarray:
-        """Pseudo-label of each scan (`radiomics.pseudo_label`), bool [n]."""
-        return np.array([pseudo_label({PSEUDO_FEATURE: value}) for value in self.columns([PSEUDO_FEATURE])[:, 0]], bool)
 
-    def rows(self, keep: Sequence[int] | np.ndarray) -> FeatureTable:
-        """Return the table of scans by index."""
-        keep = np.asarray(keep, int)
-        return FeatureTable(tuple(self.scans[n] for n in keep), self.names, self.values[keep])
-
-    def joined(self, table: FeatureTable | None, tested: Sequence[str] | np.ndarray) -> FeatureTable:
-        """Return this table and below it another, if any, without the scans of tested patients."""
-        if table is None:
-            return self
-        more = table.rows(np.flatnonzero(~np.isin(table.patients, tested)))
-        values = np.concatenate([self.values, more.columns(self.names)])
-        return FeatureTable(self.scans + more.scans, self.names, values)
-
-    def of_set(self, name: str) -> list[str]:
-        """Return the feature names of a set of FEATURE_SETS."""
-        return [feature for feature in self.names if feature.startswith(FEATURE_SETS[name])]
-
-    def columns(self, names: Sequence[str]) -> np.ndarray:
-        """Return the values of features by name [n, f]."""
-        return self.values[:, [self.names.index(name) for name in names]]
+def with_contrast(
+    table: pd.DataFrame, contrast: pd.DataFrame | None, tested: Sequence[str] | np.ndarray
+) -> pd.DataFrame:
+    """Return a table and below it that of contrast-enhanced scans, if any, without those of tested patients."""
+    return table if contrast is None else pd.concat([table, contrast[~contrast.patient.isin(tested)]])
 
 
 def features_of(
     scans: Sequence[TableScan], folder: Path, workers: int | None = None, progress: Progress | None = None
-) -> tuple[FeatureTable, dict[str, str]]:
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Compute radiomic features of scans in their order; returns them and failures with reasons by name.
 
     folder: cache of features (`prepared.prepare`). Raises CTError if no scan can be prepared.
@@ -117,7 +93,7 @@ def features_of(
     usable = tuple(scan for scan in scans if scan.name in files)
     arrays = [load(files[scan.name]) for scan in usable]
     names = tuple(map(str, arrays[0]["names"]))
-    return FeatureTable(usable, names, np.array([content["values"] for content in arrays], float)), failed
+    return feature_table(usable, names, np.array([content["values"] for content in arrays], float)), failed
 
 
 def radiomics_work(scan: CTScan, region: HeartRegion) -> dict[str, np.ndarray]:

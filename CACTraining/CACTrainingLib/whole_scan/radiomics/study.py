@@ -48,7 +48,17 @@ from ..sources import (
     on_controls,
     warn_of_failures,
 )
-from .fitting import CLASSIFIERS, HEART_ML, FeatureTable, as_network, best_limit, features_of, fit_classifier
+from .fitting import (
+    CLASSIFIERS,
+    HEART_ML,
+    as_network,
+    best_limit,
+    features_in,
+    features_of,
+    fit_classifier,
+    labels_of,
+    with_contrast,
+)
 
 SETS = {
     "both": "Radiomics of heart and candidates",
@@ -124,8 +134,8 @@ class RadiomicsStudy(WholeScanStudy):
         contrast: Features of contrast-enhanced scans, if any.
     """
 
-    features: FeatureTable
-    contrast: FeatureTable | None
+    features: pd.DataFrame
+    contrast: pd.DataFrame | None
 
     NAME: ClassVar[str] = "radiomics"
     SETTINGS: ClassVar = RadiomicsStudySettings
@@ -140,8 +150,8 @@ class RadiomicsStudy(WholeScanStudy):
         if settings.contrast:
             contrast, contrast_failed = features(read_cts(settings.contrast))
             failed = failed | contrast_failed
-        volumes = dict(zip([scan.name for scan in table.scans], table.columns([HEART_ML])[:, 0], strict=True))
-        cohort = cohort_of(table.scans, test_names, volumes, failed, settings.budget)
+        volumes = {scan.name: volume for scan, volume in zip(table.scan, table[HEART_ML], strict=True)}
+        cohort = cohort_of([*table.scan], test_names, volumes, failed, settings.budget)
         configurations = [cls.CONFIGURATIONS[name] for name in settings.names or cls.CONFIGURATIONS]
         usable = tuple(config for config in configurations if contrast is not None or not config.contrast)
         return cls(settings, cohort, usable, table, contrast)
@@ -152,29 +162,29 @@ class RadiomicsStudy(WholeScanStudy):
     @cached_property
     def _digest(self) -> str:
         tables = [table for table in (self.features, self.contrast) if table is not None]
-        values = b"".join(table.values.tobytes() + repr(table.names).encode() for table in tables)
+        features = [table.drop(columns=["scan", "patient", "calcium"]) for table in tables]
+        values = b"".join(table.to_numpy(float).tobytes() + repr(tuple(table)).encode() for table in features)
         return hashlib.sha256(values).hexdigest()[:16]
 
     def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
         began = time.perf_counter()
         cohort, config = self.cohort, run.configuration
-        training = self.features.rows(cohort.training(run.fold))
+        training = self.features.iloc[cohort.training(run.fold)]
         if config.contrast:
             others = np.concatenate([cohort.validation(run.fold), cohort.held_out])
-            training = training.joined(self.contrast, [cohort.patients[row] for row in others])
-        labels = training.pseudo_labels if config.pseudo else training.truth
-        names = training.of_set(config.features)
-        seed = self.settings.budget.seed
-        model = fit_classifier(config.classifier, training.columns(names), labels, training.patients, seed)
+            training = with_contrast(training, self.contrast, [cohort.patients[row] for row in others])
+        names = features_in(training, config.features)
+        data = (training[names].to_numpy(), labels_of(training, config.pseudo), training.patient.to_numpy())
+        model = fit_classifier(config.classifier, *data, self.settings.budget.seed)
 
         def predict(rows: np.ndarray) -> np.ndarray:
-            return with_calls(model.probabilities(self.features.rows(rows).columns(names)), model.limit)
+            return with_calls(model.probabilities(self.features[names].to_numpy()[rows]), model.limit)
 
         return predict, time.perf_counter() - began
 
     @property
     def truth(self) -> np.ndarray:
-        return self.features.truth
+        return self.features.calcium.to_numpy()
 
     @property
     def reference(self) -> str:
@@ -187,14 +197,14 @@ class RadiomicsStudy(WholeScanStudy):
 
     def comparators(self) -> Mapping[str, Fit]:
         table, columns = self.features, self.cohort.known_factors
-        rule = np.stack([table.columns([PSEUDO_FEATURE])[:, 0], table.pseudo_labels], 1)
+        rule = np.stack([table[PSEUDO_FEATURE], labels_of(table, pseudo=True)], 1)
 
         def by_factors(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             factors = self.cohort.factors[:, columns]
             model = make_pipeline(StandardScaler(), LogisticRegression())
-            probabilities = cross_val_predict(model, factors[rows], table.truth[rows], method="predict_proba")[:, 1]
-            limit = best_limit(probabilities, table.truth[rows])
-            model.fit(factors[rows], table.truth[rows])
+            probabilities = cross_val_predict(model, factors[rows], self.truth[rows], method="predict_proba")[:, 1]
+            limit = best_limit(probabilities, self.truth[rows])
+            model.fit(factors[rows], self.truth[rows])
             return lambda held_out: with_calls(model.predict_proba(factors[held_out])[:, 1], limit)
 
         return {
@@ -248,25 +258,25 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
         with progress.step("scans"):
             cache = settings.sources.cache or options.folder / "scans"
 
-            def compute(part: tuple[TableScan, ...]) -> FeatureTable:
+            def compute(part: tuple[TableScan, ...]) -> pd.DataFrame:
                 table, failed = features_of(part, cache, options.workers, progress)
                 warn_of_failures(failed, progress)
                 return table
 
             features = compute(scans)
             contrast_features, control_features = (compute(part) if part else None for part in (contrast, controls))
-        is_tested = np.isin([scan.name for scan in features.scans], test_names)
-        test_table, unenhanced = features.rows(np.flatnonzero(is_tested)), features.rows(np.flatnonzero(~is_tested))
-        if not test_table.scans:
+        is_tested = np.isin([scan.name for scan in features.scan], test_names)
+        test_table, unenhanced = features[is_tested], features[~is_tested]
+        if test_table.empty:
             raise TableError("None of the scans kept apart for the test could be read. Look at the warnings.")
         with progress.step("training"):
-            training = unenhanced.joined(contrast_features, test_table.patients)
-            labels = training.truth if settings.labels == "truth" else training.pseudo_labels
-            names = training.of_set(settings.features)
-            fitted = fit_classifier("logistic", training.columns(names), labels, training.patients, settings.seed)
+            training = with_contrast(unenhanced, contrast_features, test_table.patient)
+            names = features_in(training, settings.features)
+            data = (training[names].to_numpy(), labels_of(training, settings.labels == "pseudo"))
+            fitted = fit_classifier("logistic", *data, training.patient.to_numpy(), settings.seed)
             network, config = as_network(fitted, names, RadiomicsConfig())
         with progress.step("model"):
-            sizes = [len(table.scans) for table in (unenhanced, training, test_table)]
+            sizes = [len(table) for table in (unenhanced, training, test_table)]
             counts = {"training": sizes[0], "contrast-enhanced training": sizes[1] - sizes[0], "test": sizes[2]}
             facts = {
                 **{"labels": settings.labels, "features": settings.features, **fitted.settings},
@@ -282,23 +292,23 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
 
 
 def _evaluate(
-    model: LoadedModel, table: FeatureTable, controls: FeatureTable | None, limit: float, seed: int
+    model: LoadedModel, table: pd.DataFrame, controls: pd.DataFrame | None, limit: float, seed: int
 ) -> dict[str, object]:
     """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
-    rows = predicted_rows(table.scans, columns_of(table.truth, _predict(model, table, limit)))
-    comparison = Comparison(table.patients, {}, np.random.default_rng(seed))
+    rows = predicted_rows([*table.scan], columns_of(table.calcium.to_numpy(), _predict(model, table, limit)))
+    comparison = Comparison([*table.patient], {}, np.random.default_rng(seed))
     test: dict[str, object] = {
-        "patients": len(set(table.patients)),
-        "with_calcium": int(table.truth.sum()),
+        "patients": table.patient.nunique(),
+        "with_calcium": int(table.calcium.sum()),
         **{m.title.lower(): comparison.result(m, "model").estimate.as_json() for m in measures_of(rows)},
     }
     return test if controls is None else {**test, **on_controls(_predict(model, controls, limit)[:, 1])}
 
 
-def _predict(model: LoadedModel, table: FeatureTable, limit: float) -> np.ndarray:
+def _predict(model: LoadedModel, table: pd.DataFrame, limit: float) -> np.ndarray:
     import torch
 
-    values = torch.tensor(table.columns(model.card.config["features"]), dtype=torch.float32)
+    values = torch.tensor(table[[*model.card.config["features"]]].to_numpy(), dtype=torch.float32)
     with torch.inference_mode():
         probabilities = torch.sigmoid(cast("torch.nn.Module", model.network)(values))[:, 0].double().numpy()
     return with_calls(probabilities, limit)

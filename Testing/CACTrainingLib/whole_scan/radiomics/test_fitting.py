@@ -14,9 +14,9 @@ from CACTrainingLib.whole_scan.radiomics import study as train_radiomics
 from CACTrainingLib.whole_scan.radiomics.fitting import (
     CLASSIFIERS,
     SETTINGS,
-    FeatureTable,
     as_network,
     best_limit,
+    feature_table,
     fit_classifier,
 )
 
@@ -132,7 +132,7 @@ def tables(tmp_path, monkeypatch):
         values[:, 2] = [float(int(scan.patient) % 4 == 1) for scan in scans]
         rows = [n for n, scan in enumerate(scans) if scan.name != "data2"]
         failed = {"data2": "no heart"} if len(rows) < len(scans) else {}
-        return FeatureTable(tuple(scans[n] for n in rows), NAMES, values[rows]), failed
+        return feature_table([scans[n] for n in rows], NAMES, values[rows]), failed
 
     monkeypatch.setattr(train_radiomics, "features_of", features_of)
     patients = range(PATIENTS)

@@ -1,7 +1,10 @@
 """Fits of networks for vessel scores on volumes with one bright voxel per ten points, and the true calcium in them."""
 
 import json
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -9,15 +12,23 @@ import SimpleITK as sitk
 import torch
 from images import image_of
 from interruption import interrupted_at
+from made_experiments import Warned
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.models.cards import load_model
 from CACScoringLib.networks.configs import VesselNetConfig
+from CACScoringLib.networks.vessels import VesselNet
+from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACScoringLib.whole_scan.vessels import vessel_input
+from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.training.loop import LoopSettings
+from CACTrainingLib.training.runs import RunOptions
+from CACTrainingLib.whole_scan.sources import SourceSettings
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
+from CACTrainingLib.whole_scan.vessels import study as train_vessels
 from CACTrainingLib.whole_scan.vessels.fitting import (
     MAP,
     REGIONS,
@@ -28,7 +39,12 @@ from CACTrainingLib.whole_scan.vessels.fitting import (
     predictions_of,
     true_calcium,
 )
-from CACTrainingLib.whole_scan.vessels.task import VesselTraining, VolumeAugmentation
+from CACTrainingLib.whole_scan.vessels.task import (
+    VesselTask,
+    VesselTraining,
+    VolumeAugmentation,
+    Volumes,
+)
 
 CONFIG = VesselNetConfig(kind="voxel-sum", slices=2, size=16, field="heart", field_mm=20.0, width=2)
 STILL = VolumeAugmentation(0, 0, 0.0, 0.0)
@@ -149,3 +165,151 @@ def test_calcium_as_the_network_sees_it(tmp_path):
     np.testing.assert_allclose(amount, x - plain, atol=5e-3)  # less than MIN_HU is not stored
     is_bright = amount > 0.1
     assert sorted(artery[is_bright].tolist()) == [1, 1, 1, 1, 3], "also where the region does not reach"
+
+
+@pytest.fixture
+def uniform_files(tmp_path):
+    """Seven scans; scan n is (n + 1) / 8 everywhere."""
+    for n in range(7):
+        np.savez(tmp_path / f"{n}.npz", input=np.full((2, 16, 16), (n + 1) / 8, np.float16))
+    return {f"scan {n}": tmp_path / f"{n}.npz" for n in range(7)}
+
+
+def task_of(files, output="linear") -> VesselTask:
+    network = VesselNet(replace(CONFIG, output=output))
+    network.set_largest(100)
+    settings = VesselTraining(LoopSettings(10, validate_every=2), batch_size=3, augmentation=STILL)
+    names = list(files)
+    scores = {name: np.full(4, 10.0 * n) for n, name in enumerate(names)}
+    return VesselTask(settings, network, Volumes(files, names, CONFIG), Volumes(files, names[:2], CONFIG), scores)
+
+
+@pytest.mark.parametrize("output", ["linear", "log"])
+def test_each_scan_once_an_epoch_with_its_scores(uniform_files, output):
+    task = task_of(uniform_files, output)
+    generator = np.random.default_rng(0)
+    epochs = []
+    for _ in range(2):
+        counts = Counter()
+        for size in (3, 3, 2):  # the last is filled up: a single scan has no variance
+            batch = task.batch(generator)
+            task.batch_number += 1
+            assert batch["x"].shape == (size, 2, 16, 16)
+            for x, y in zip(batch["x"], batch["y"], strict=True):
+                n = round(float(x.max()) * 8) - 1
+                expected = 0.1 * n if output == "linear" else np.log1p(10 * n) / np.log1p(100)
+                np.testing.assert_allclose(y, expected, rtol=1e-5)
+                counts[n] += 1
+        epochs.append(list(counts))
+        assert set(counts) == set(range(7))
+        assert sum(counts.values()) == 8
+    assert epochs[0] != epochs[1], "in another order"
+    assert task.loop.validate_every == 6, "two epochs"
+
+
+@pytest.fixture
+def calcified(tmp_path):
+    """Six scans with calcium of one artery at one place each."""
+    places = {}
+    for n in range(6):
+        x = np.full((2, 16, 16), 0.14, np.float32)
+        place = n % 2, 5 + n, 8
+        x[place] = 0.9
+        at = np.ravel_multi_index(place, x.shape)
+        calcium = {"calcium": np.array([0.7], np.float16), "calcium_artery": np.array([n % 4], np.uint8)}
+        np.savez(tmp_path / f"{n}.npz", input=x.astype(np.float16), calcium_at=np.array([at], np.int32), **calcium)
+        places[f"scan {n}"] = place
+    return {f"scan {n}": tmp_path / f"{n}.npz" for n in range(6)}, places
+
+
+def test_calcium_is_shown_where_it_was_moved_to(calcified):
+    files, _ = calcified
+    names = list(files)
+    assert not Volumes(files, names, CONFIG).calcium("unknown", (0, 0, 0), exists=False)[0].any()
+    network = VesselNet(CONFIG)
+    network.set_largest(100)
+    settings = VesselTraining(LoopSettings(10), 6, augmentation=VolumeAugmentation(3, 1, 0.0, 0.0), supervised=True)
+    scores = dict.fromkeys(names, np.full(4, 10.0))
+    task = VesselTask(settings, network, Volumes(files, names, CONFIG), Volumes(files, names, CONFIG), scores)
+    generator = np.random.default_rng(0)
+    n_lost = 0
+    for _ in range(5):
+        batch = task.batch(generator)
+        assert batch["amount"].dtype == torch.float32
+        torch.testing.assert_close(batch["amount"] > 0.5, batch["x"] > 0.5)
+        is_calcified = batch["amount"] > 0
+        n_lost += 6 - int(is_calcified.sum())
+        assert set(batch["artery"][is_calcified].tolist()) <= set(range(4))
+    assert 0 < n_lost < 20, "some move out, with their calcium"
+    step = task.step(batch, type("Alone", (), {"backward": lambda _, loss: loss.backward()})(), 0)
+    assert torch.isfinite(step["loss"])
+
+
+TRAINING = VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8)
+COUNT = 30
+
+
+def write_table(folder: Path, first: int, calcium: bool = True) -> Path:
+    """Write patients whose score is that of their bright voxels; every third has none."""
+    folder.mkdir()
+    lines = ["name,patient,ct,age_years,sex,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA"]
+    for n in range(first, first + COUNT):
+        (folder / f"{n}.nii.gz").touch()
+        score = 10 * (n % 3) * (n % 10) if calcium else 0
+        lines.append(f"s{n},p{n},{n}.nii.gz,{50 + n % 20},{'FM'[n % 2]},0,{score},0,0")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "table.csv"
+
+
+@pytest.fixture
+def prepared(monkeypatch):
+    """Prepare scans without reading them, one of them with a failure."""
+    names = []
+
+    def prepare(scans, folder, config, workers, progress):
+        folder.mkdir(parents=True, exist_ok=True)
+        names.extend(scan.name for scan in scans)
+        files = {}
+        for scan in scans:
+            x = np.full(512, 0.14, np.float16)
+            x[: int(scan.total // 10)] = 0.8
+            files[scan.name] = folder / f"{scan.name}.npz"
+            np.savez(files[scan.name], input=x.reshape(2, 16, 16), heart_ml=np.array(600.0))
+        failed = {"s7": "it is no CT"} if "s7" in files else {}
+        return {name: file for name, file in files.items() if name not in failed}, failed
+
+    monkeypatch.setattr(vessel_fitting, "prepare_vessels", prepare)
+    return names
+
+
+def test_model_and_its_card(tmp_path, prepared, monkeypatch):
+    table = write_table(tmp_path / "scans", 0)
+    controls = write_table(tmp_path / "controls", 100, calcium=False)
+    progress, fit = Warned(), Mock(wraps=vessel_fitting.fit_vessels)
+    monkeypatch.setattr(vessel_fitting, "fit_vessels", fit)
+    options = RunOptions((table,), tmp_path / "model", device="cpu")
+    sources = SourceSettings(None, controls, tmp_path / "cache")
+    path = train_vessels.train(options, vessel_fitting.VesselSettings(CONFIG, TRAINING, sources), progress)
+    assert [warning.message for warning in progress.warnings] == ["s7 was left out: it is no CT"]
+    assert len(prepared) == 2 * COUNT
+    model = load_model(path, "cpu")
+    card = model.card
+    scans = read_cts(table)
+    test_names = set(held_out(scans)) - {"s7"}
+    training_names = {scan.name for scan in scans} - test_names - {"s7"}
+    training, validation = map(set, fit.call_args.args[2:4])
+    assert training | validation == training_names
+    assert not training & validation
+    largest = max(scan.total for scan in scans if scan.name in training_names)
+    assert 0 < card.calibration["agatston_scale"] == float(model.network.largest) <= largest
+    assert f"test {len(test_names)} scans" in card.training.data
+    assert "user's table" in card.training.data
+    test = card.validation["test"]
+    assert test["patients"] == len(test_names)
+    assert test["non_coronary_only"] == {"patients": COUNT, "called_coronary": 0}
+    assert test["mse_normalised"] >= 0
+    for name in ("rank_correlation", "rank_correlation_age_and_heart_size", "kappa_categories"):
+        assert set(test[name]) == {"estimate", "low", "high"}
+    assert test["rank_correlation"]["estimate"] > 0.9, "brightness is all there is to learn"
+    assert trust_in("vessels", card.validation) != NO_TEST
+    json.dumps(test, allow_nan=False)
