@@ -119,7 +119,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = singleShot(0, self._showViews)
-        self._importing = BackgroundJob()
+        self.importing = BackgroundJob()
         # Added before the panel's own observer of this event, which would show all in one step.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._onImported)
         self.ui.pages.currentChanged.connect(lambda *_args: self._viewsArePending and self._showingViews.start())
@@ -128,7 +128,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def cleanup(self) -> None:
         if self.logic is not None:
-            self._importing.cancel()
+            self.importing.cancel()
             self.scorer.close()
         super().cleanup()
         if self.sections:
@@ -141,7 +141,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def onSceneStartClose(self, caller, event) -> None:
         self.scorer.cancel()
-        self._importing.cancel()
+        self.importing.cancel()
         super().onSceneStartClose(caller, event)
         self._showResult(None)
         self._reviews = ()
@@ -166,7 +166,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def onParametersChanged(self, caller=None, event=None) -> None:
         if slicer.mrmlScene.IsImporting():
             return  # nodes arrive in steps; all are shown when the import has ended
-        if self._importing.isRunning:
+        if self.importing.isRunning:
             return
         state = self._parameterNode
         changes = (self._watched, state.inputVolume), (self._record, state.result)
@@ -188,7 +188,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def _onImported(self, caller, event) -> None:
         """Read an imported result and show it, in steps between which Slicer stays responsive."""
         if self.parent.isEntered:
-            self._importing.start(self._readImported(), self._showImported)
+            self.importing.start(self._readImported(), self._showImported)
 
     def _readImported(self) -> Steps[None]:
         yield 0

@@ -123,7 +123,8 @@ class Driver:
 
     def settle(self) -> None:
         """Wait until the panel has handled all events."""
-        eventually(lambda: slicer.app.processEvents() or not self.widget.scorer.isRunning)
+        jobs = self.widget.scorer, self.widget.importing
+        eventually(lambda: slicer.app.processEvents() or not any(job.isRunning for job in jobs))
         time.sleep(0.03)  # the panel collects changes for a moment
         for _ in range(3):  # the layout, then its views
             slicer.app.processEvents()
