@@ -35,8 +35,8 @@ def bound_of(data: RadiographSet, thresholds: Sequence[float], seed: int) -> dic
     signals = np.empty_like(noise)
     generator = np.random.default_rng(seed)
     for case in range(len(data)):
-        for view, name in enumerate(data.views):
-            exposure, body = draw_exposure(name, generator), data.path(case, view)
+        for view in range(len(data.views)):
+            exposure, body = draw_exposure(data.photons[case, view], generator), data.path(case, view)
             scatter = fine_scatter(data.scatter[case, view])
             with_calcium, without = (
                 expose(path, scatter, exposure, None) for path in (body + data.calcium_path(case, view, PATIENTS), body)
