@@ -71,7 +71,12 @@ def test_rows_are_named_and_figures_rounded(docs):
     ]
 
 
-@pytest.mark.parametrize("asked", ["map\narea\n", "map\nno row\n", "no column"])
+def test_all_rows_of_a_first_cell_are_shown_by_their_second(docs):
+    written = result_tables.with_tables("<!-- table results/t.csv: map\narea / *\n-->\n", docs)
+    assert written.splitlines()[2:] == ["| all | 1.0 [1.0, 1.0] |", "| LM | 2.5 |"]
+
+
+@pytest.mark.parametrize("asked", ["map\narea\n", "map\nno row\n", "map\nvolume / *\n", "no column"])
 def test_an_unknown_row_or_column_of_a_table_is_an_error(docs, asked):
     with pytest.raises(ValueError, match=r"t\.csv has no"):
         result_tables.with_tables(f"<!-- table results/t.csv: {asked} -->", docs)

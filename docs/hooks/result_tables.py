@@ -2,7 +2,8 @@
 
 A page asks for one by a comment with the file, its columns and, a line each, its rows (all if it names none). A row is
 named by its first cell; by its first two as `first / second` where rows share the first; and by `row … part` where its
-first cell begins with an ellipsis. A name may be followed by ` = ` and the title to show instead.
+first cell begins with an ellipsis; `first / *` are all rows of that first cell, shown by their second. A name may be
+followed by ` = ` and the title to show instead.
 
     <!-- table results/recall.csv: Counted | In its artery = right artery
     cardiac / All = all
@@ -34,7 +35,8 @@ def _table(file: Path, columns: str, names: str) -> str:
     with file.open(encoding="utf-8", newline="") as stream:
         stored = list(csv.DictReader(stream))
     rows = _rows_by_name(stored)
-    shown_rows = [_named(line) for line in names.splitlines()] or [(next(iter(row.values())),) * 2 for row in stored]
+    shown_rows = [row for line in names.splitlines() for row in _shown(line, stored)]
+    shown_rows = shown_rows or [(next(iter(row.values())),) * 2 for row in stored]
     shown_columns = [_named(column) for column in columns.split(" | ")]
     if unknown := [name for name, _ in shown_rows if name not in rows]:
         raise ValueError(f"{file} has no single row {unknown[0]!r}.")
@@ -43,6 +45,15 @@ def _table(file: Path, columns: str, names: str) -> str:
     lines = [["", *(title for _, title in shown_columns)], ["---"] * (1 + len(shown_columns))]
     lines += [[title, *(_cell(rows[name], column) for column, _ in shown_columns)] for name, title in shown_rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _shown(line: str, stored: list[dict[str, str]]) -> list[tuple[str, str]]:
+    """Return names and titles of the rows of a line."""
+    first, all_rows, _ = line.strip().partition(" / *")
+    if not all_rows:
+        return [_named(line)]
+    rows = [(f"{first} / {element}", element) for paper, element, *_ in map(dict.values, stored) if paper == first]
+    return rows or [_named(line)]
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -22,7 +22,16 @@ from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance
 
 from ..data.scan_table import VIEWS, TableScan, table_hash
 from .cases import MAP_STEPS, Drawing, View, read_case, read_drawings, sparse
-from .exposure import COARSE, draw_exposure, expose, fine_scatter, scattered, window
+from .exposure import (
+    COARSE,
+    automatic_photons,
+    draw_exposure,
+    expose,
+    fine_scatter,
+    scattered,
+    usual_logarithms,
+    window,
+)
 
 MARGIN_PIXELS = 368
 """Side of stored squares in pixels, with a margin for augmentation."""
@@ -49,6 +58,7 @@ class RadiographSet:
             65535 for 0 to 1.
         scatter: Scatter on the squares, coarse (`exposure.scattered`) [n, V, side / 8, side / 8].
         windows: Logarithms of the signal shown as 0 and 1 [n, V, 2].
+        photons: Usual photons per pixel without a patient (`exposure.automatic_photons`) [n, V]; 1 for pictures.
         corners: First pixel (row, column) of the squares in the view [n, V, 2].
         reduced: Complete views, reduced, uint16 [n, V, 108, 108].
         centres: Centre (row, column) of the squares [n, V, 2].
@@ -69,6 +79,7 @@ class RadiographSet:
     squares: np.ndarray
     scatter: np.ndarray
     windows: np.ndarray
+    photons: np.ndarray
     corners: np.ndarray
     reduced: np.ndarray
     centres: np.ndarray
@@ -104,7 +115,7 @@ class RadiographSet:
         if not self.composed:
             return self.squares[case, view] / np.float32(_WHITE)
         generator = np.random.default_rng([zlib.crc32(self.names[case].encode()), view])
-        exposure = draw_exposure(self.views[view], generator)
+        exposure = draw_exposure(self.photons[case, view], generator)
         path = self.path(case, view) + self.calcium_path(case, view, number)
         return self.brightness(expose(path, fine_scatter(self.scatter[case, view]), exposure, generator), case, view)
 
@@ -186,17 +197,17 @@ def _case(
             raise TableError(f"{file} has no {' or '.join(missing)} view.")
         paths = [case[view] for view in views]
         scatter = [scattered(path.body) for path in paths]
-        windows = [window(path.body, field) for path, field in zip(paths, scatter, strict=True)]
-        for name, path, field, (low, high) in zip(views, paths, scatter, windows, strict=True):
+        usual = [usual_logarithms(path.body, field) for path, field in zip(paths, scatter, strict=True)]
+        windows = [window(path.body, dark) for path, dark in zip(paths, usual, strict=True)]
+        photons = [automatic_photons(name, dark) for name, dark in zip(views, usual, strict=True)]
+        for path, field, (low, high), count in zip(paths, scatter, windows, photons, strict=True):
             generator = np.random.default_rng([zlib.crc32(row.name.encode()), len(pictures)])
-            dark = expose(path.body, fine_scatter(field), draw_exposure(name, generator), generator)
+            dark = expose(path.body, fine_scatter(field), draw_exposure(count, generator), generator)
             pictures.append(enhance(np.clip((dark - low) / (high - low), 0, 1), enhancement))
     else:
         pictures = _own_pictures(row, views, enhancement, super_resolution)
-        scatter, windows = (
-            [np.zeros((STANDARD_PIXELS // COARSE,) * 2, np.float32)] * len(views),
-            [(0.0, 1.0)] * len(views),
-        )
+        scatter = [np.zeros((STANDARD_PIXELS // COARSE,) * 2, np.float32)] * len(views)
+        windows, photons = [(0.0, 1.0)] * len(views), [1.0] * len(views)
     hearts = [path.heart_centre for path in paths]
     has_heart = bool(hearts) and None not in hearts
     centres = np.array(hearts, np.float32) if has_heart else _locate(pictures, finder)
@@ -211,6 +222,7 @@ def _case(
         "squares": np.stack([np.rint(c[w] * steps) for c, w in zip(contents, windowed, strict=True)]).astype(np.uint16),
         "scatter": np.stack([f[_window(c // COARSE, COARSE)] for f, c in zip(scatter, corners, strict=True)]),
         "windows": np.array(windows, np.float32),
+        "photons": np.array(photons),
         "corners": corners,
         "reduced": np.rint(np.stack([reduced_view(view) for view in pictures]) * _WHITE).astype(np.uint16),
         "centres": centres,

@@ -1,8 +1,8 @@
 """Exposure of digital patients' radiographs: scatter, quantum noise, and the view of the signal.
 
-A chest stand with a grid and an automatic exposure, which gives a lateral view four times the photons: about 2.5 µGy at
-the detector behind the lungs, of which it uses two thirds. The share of scatter behind the heart is higher than that of
-the whole picture, since scatter is spread out.
+A chest stand with a grid and an automatic exposure: the detector gets about 2.5 µGy at the chambers, behind the lungs
+from the front and behind the heart from the side, and uses two thirds of the quanta. The share of scatter behind the
+heart is higher than that of the whole picture, since scatter is spread out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from CACScoringLib.drr.projection import BODY_PATH_MM, CT_EFFECTIVE_KEV, attenua
 from CACScoringLib.networks.configs import STANDARD_MM
 from CACScoringLib.radiograph.view import HIGH, LOW, STANDARD_PIXELS
 
-PHOTONS = {"PA": 40_000.0, "lateral": 160_000.0}
-"""Usual photons per pixel without a patient."""
+DETECTOR_UGY, QUANTA_PER_MM2_UGY, USED_SHARE = 2.5, 31_000.0, 2 / 3
+"""Air kerma at the chambers; quanta of it at 120 kV behind a patient (RQA 9 of IEC 62220-1: 31,077); those used."""
+CHAMBER_QUANTA_PER_MM2 = DETECTOR_UGY * QUANTA_PER_MM2_UGY * USED_SHARE
+CHAMBERS = {"PA": ((0.3, 0.55, 0.22, 0.38), (0.3, 0.55, 0.62, 0.78)), "lateral": ((0.4, 0.6, 0.4, 0.6),)}
+"""Top, bottom, left and right of the fields of a view that the automatic exposure measures, as shares of its side."""
 PHOTON_SPREAD, SCATTER_SHARES, SCATTER_MM = 0.3, (0.2, 0.4), 40.0
 """Standard deviation of the photons' logarithm, range of the share of scatter, and its standard deviation in mm."""
 COARSE = 8
@@ -34,10 +37,9 @@ class Exposure:
     scatter: float
 
 
-def draw_exposure(view: str, generator: np.random.Generator) -> Exposure:
-    """Draw an exposure around the usual one of a view."""
-    photons = PHOTONS[view] * math.exp(generator.normal(0, PHOTON_SPREAD))
-    return Exposure(photons, float(generator.uniform(*SCATTER_SHARES)))
+def draw_exposure(photons: float, generator: np.random.Generator) -> Exposure:
+    """Draw an exposure around the usual photons of a view (`automatic_photons`)."""
+    return Exposure(photons * math.exp(generator.normal(0, PHOTON_SPREAD)), float(generator.uniform(*SCATTER_SHARES)))
 
 
 def scattered(body_mm: np.ndarray) -> np.ndarray:
@@ -65,12 +67,30 @@ def fine_scatter(scatter: np.ndarray) -> np.ndarray:
     return ndimage.zoom(scatter, COARSE, order=1, mode="nearest", grid_mode=True)
 
 
-def window(body_mm: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
-    """Return the logarithms shown as 0 and 1, as of `view.normalise`.
+def usual_logarithms(body_mm: np.ndarray, scatter: np.ndarray) -> np.ndarray:
+    """Return the logarithms of every fourth pixel of a complete view at the usual share of scatter.
 
-    body_mm: complete view. scatter: of it, as of `scattered`.
+    scatter: of the view, as of `scattered`.
     """
     usual = Exposure(math.inf, sum(SCATTER_SHARES) / 2)
-    dark = expose(body_mm[::4, ::4], fine_scatter(scatter)[::4, ::4], usual, None)
+    return expose(body_mm[::4, ::4], fine_scatter(scatter)[::4, ::4], usual, None)
+
+
+def window(body_mm: np.ndarray, dark: np.ndarray) -> tuple[float, float]:
+    """Return the logarithms shown as 0 and 1, as of `view.normalise`.
+
+    body_mm: complete view. dark: of it, as of `usual_logarithms`.
+    """
     low, high = np.percentile(dark[body_mm[::4, ::4] > BODY_PATH_MM], [LOW, HIGH])
     return float(low), float(high)
+
+
+def automatic_photons(view: str, dark: np.ndarray) -> float:
+    """Return photons per pixel without a patient that give the chambers their quanta, in the median.
+
+    dark: As of `usual_logarithms`.
+    """
+    side = len(dark)
+    fields = [[round(share * side) for share in field] for field in CHAMBERS[view]]
+    chambers = np.concatenate([dark[top:bottom, left:right].ravel() for top, bottom, left, right in fields])
+    return CHAMBER_QUANTA_PER_MM2 * STANDARD_MM**2 * math.exp(float(np.median(chambers)))

@@ -280,8 +280,8 @@ class RadiographStudy(Experiment):
         ]
 
     def more_sections(self, predicted: pd.DataFrame) -> Sequence[Section]:
-        """Return prognosis, and what an ideal observer could see on digital patients."""
-        return (*self._prognosis(predicted), *self._bound())
+        """Return prognosis, and what model readers could see on digital patients."""
+        return (*self._prognosis(predicted), *self._readers())
 
     def _prognosis(self, predicted: pd.DataFrame) -> Sequence[Section]:
         """Return the sections on simulated events, with the mean of a patient's cross-validated probabilities."""
@@ -299,25 +299,25 @@ class RadiographStudy(Experiment):
         sections = events_sections(events, self.settings.budget.seed)
         return [replace(section, title=f"{section.title} (simulated)") for section in sections]
 
-    def _bound(self) -> Sequence[Section]:
+    def _readers(self) -> Sequence[Section]:
         if not self.is_digital:
             return ()
-        from .bound import SHIFTS_MM, bound_of
+        from .reader import reader_areas
 
         views = tuple(dict.fromkeys(view for configuration in self.configurations for view in configuration.views))
         data = _loaded_radiographs(replace(BASE, views=views), self.settings)
-        bounds = bound_of(data, THRESHOLDS, self.settings.budget.seed)
+        areas = reader_areas(data, THRESHOLDS, self.settings.budget.seed)
         rows: list[tuple[Cell, ...]] = [
-            (f"{view}, {'known' if shift == 0 else f'within {shift:g} mm'}", *bound[shift].values())
-            for view, bound in bounds.items()
-            for shift in SHIFTS_MM
+            (f"{view}, {reader}", *row.values()) for view, table in areas.items() for reader, row in table.items()
         ]
         text = (
-            "Area under the ROC curve of an observer who knows the calcium's shape and, up to a shift, its place, and "
-            "takes these chests for stationary noise of their mean spectrum, against other patients without calcium."
+            "Area under the ROC curve of a reader who knows the calcium's shape and, up to a shift, its place, and of "
+            "one who knows the largest lesion alone, anywhere in the heart, against other patients without calcium. "
+            "Both take these chests, divided by their local SD, for stationary noise, so that neither is a bound."
         )
-        table = Table("bound", "What could be seen: ideal observer", ("View and place", *THRESHOLD_TITLES), tuple(rows))
-        return (Section("bound", "What could be seen", (text,), (table,)),)
+        columns = ("View and reader", *THRESHOLD_TITLES)
+        readers = Table("readers", "What could be seen: model readers", columns, tuple(rows))
+        return (Section("readers", "What could be seen", (text,), (readers,)),)
 
     def comparators(self) -> Mapping[str, Fit]:
         return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}

@@ -277,7 +277,7 @@ def augment(
                 coarse = _tensor(data.scatter[case, view])[None, None]
                 coarse_places = (places[:, :1] + 0.5) / COARSE - 0.5
                 scatter = cut_out(coarse, coarse_places, config.size, turn[:, :1] / COARSE)[0, 0].numpy()
-                exposure = draw_exposure(data.views[view], generator)
+                exposure = draw_exposure(data.photons[case, view], generator)
                 path = data.brightness(expose(path + calcium_mm, scatter, exposure, generator), case, view)
             squares.append(path ** np.float32(math.exp(generator.normal(0, augmentation.gamma))))
             maps.append(calcium_mm)

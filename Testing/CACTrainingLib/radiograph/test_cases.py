@@ -8,7 +8,7 @@ from CACScoringLib.core.errors import CTError, TableError
 from CACTrainingLib.data.scan_table import read_radiographs
 from CACTrainingLib.radiograph.cases import View, read_case, write_case
 from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, NONE, PATIENTS, load_radiographs
-from CACTrainingLib.radiograph.exposure import PER_MM, Exposure, expose
+from CACTrainingLib.radiograph.exposure import PER_MM, Exposure, automatic_photons, expose, scattered, usual_logarithms
 
 
 def view(seed):
@@ -93,6 +93,23 @@ def test_a_picture_is_exposed_with_scatter_and_noise(drawn):
     mean = 0.7 * np.exp(-PER_MM * 150) + 0.3 * np.exp(-PER_MM * 100)
     assert signal.mean() == pytest.approx(mean, rel=0.01)
     assert signal.std() == pytest.approx(np.sqrt(mean / 40_000), rel=0.05)
+
+
+@pytest.mark.parametrize("lung_mm", [70.0, 110.0])
+def test_quanta_behind_lung_and_heart_are_those_of_the_stated_exposure(lung_mm):
+    """2.5 µGy of 31,000 quanta per mm², two thirds used, behind the lungs; behind the heart as water absorbs."""
+    body = np.full((864, 864), lung_mm, np.float32)
+    body[400:600, 380:480] = 180.0
+    scatter = scattered(body)
+    photons = automatic_photons("PA", usual_logarithms(body, scatter))
+    quanta = {}
+    for name, path in (("lung", lung_mm), ("heart", 180.0)):
+        flat, field = np.full((400, 400), path, np.float32), np.float32(np.exp(-PER_MM * lung_mm))
+        signal = np.exp(-expose(flat, field, Exposure(photons, 0.3), np.random.default_rng(0)))
+        quanta[name] = signal.mean() ** 2 / signal.var() / 0.5**2  # per mm²
+    assert quanta["lung"] == pytest.approx(2.5 * 31_000 * 2 / 3, rel=0.04)
+    lung, heart = np.exp(-PER_MM * lung_mm), np.exp(-PER_MM * 180)
+    assert quanta["heart"] / quanta["lung"] == pytest.approx((0.7 * heart + 0.3 * lung) / lung, rel=0.03)
 
 
 def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
