@@ -91,7 +91,7 @@ class ScoreSettings(ScoringSwitches):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What scores of a scan follow from, whatever counts as calcium: all that takes time.
+    """Facts of a scan that scores follow from, whatever counts as calcium; measuring them takes the time.
 
     Attributes:
         facts: Facts of the scan as scored.

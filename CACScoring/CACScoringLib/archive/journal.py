@@ -51,7 +51,7 @@ class WatchSettings:
 
 
 @dataclass(frozen=True, repr=False)
-class Entry:
+class ArchiveEntry:
     """State of a series. Times are seconds since 1970.
 
     Attributes:
@@ -88,8 +88,8 @@ class Entry:
         return SeriesSummary(self.study_uid, self.series_uid, self.images)
 
 
-class Journal:
-    """File of a watch with an `Entry` for each series, by a digest of its UID."""
+class ArchiveJournal:
+    """File of a watch with an `ArchiveEntry` for each series, by a digest of its UID."""
 
     def __init__(self, path: Path, made_with: Mapping[str, object]) -> None:
         """Make or reopen the journal. Raises OutputError if the file is foreign or has other settings.
@@ -97,13 +97,13 @@ class Journal:
         made_with: the settings, as JSON.
         """
         self._path, self._made_with = path, json.loads(json.dumps(made_with, default=str))
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, ArchiveEntry] = {}
         if not path.exists():
             self._write()
         try:
             content = read_document(path, SCHEMA)
             recorded = content["made_with"]
-            self._entries = {name: Entry(**fields) for name, fields in content["series"].items()}
+            self._entries = {name: ArchiveEntry(**fields) for name, fields in content["series"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"{path} is not the journal of a watch ({error}). Choose another --output.") from error
         if recorded != self._made_with:
@@ -112,37 +112,39 @@ class Journal:
                 "--output."
             )
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[ArchiveEntry]:
         """Iterate over all series by number."""
         return iter(list(self._entries.values()))
 
-    def observe(self, summaries: Iterable[SeriesSummary], now: float) -> list[Entry]:
+    def observe(self, summaries: Iterable[SeriesSummary], now: float) -> list[ArchiveEntry]:
         """Enter new series, and changed numbers of images; return the series that grew after they were scored."""
-        updates: dict[str, Entry] = {}
-        changed: list[Entry] = []
+        updates: dict[str, ArchiveEntry] = {}
+        changed: list[ArchiveEntry] = []
         highest = max((entry.number for entry in self), default=0)
         for series in summaries:
             name, images = digest(series.series_uid), series.images
             entry = self._entries.get(name) or updates.get(name)
             if entry is None:
                 highest += 1
-                updates[name] = Entry(highest, images, now, series.study_uid, series.series_uid)
+                updates[name] = ArchiveEntry(highest, images, now, series.study_uid, series.series_uid)
             elif entry.state in (ARRIVING, GROWN) and images != entry.images:
                 updates[name] = replace(entry, images=images, since=now)
             elif entry.state in (SCORED, DONE) and images > entry.images:
                 reason = f"It had {entry.images} images when it was scored and has {images} now: it is scored again."
-                grown = Entry(entry.number, images, now, series.study_uid, series.series_uid, GROWN, reason=reason)
+                grown = ArchiveEntry(
+                    entry.number, images, now, series.study_uid, series.series_uid, GROWN, reason=reason
+                )
                 updates[name] = grown
                 changed.append(grown)
         self._enter(updates)
         return changed
 
-    def settle(self, entry: Entry, state: str, reason: str | None = None, **facts: float | None) -> None:
+    def settle(self, entry: ArchiveEntry, state: str, reason: str | None = None, **facts: float | None) -> None:
         """Enter a new state of a series, with facts by field. Its UIDs are erased once nothing is left to do."""
         erased = {} if state in (ARRIVING, GROWN, SCORED, FAILED) else {"study_uid": None, "series_uid": None}
         self._change([entry], state=state, reason=reason, **facts, failures=0, due=0.0, **erased)
 
-    def postpone(self, entry: Entry, due: float, reason: str) -> None:
+    def postpone(self, entry: ArchiveEntry, due: float, reason: str) -> None:
         """Enter the time of a series' next attempt."""
         self._change([entry], failures=entry.failures + 1, due=due, reason=reason)
 
@@ -154,12 +156,12 @@ class Journal:
         """Reset failed series for another attempt."""
         self._change([entry for entry in self if entry.state == FAILED], state=ARRIVING, failures=0, due=0.0)
 
-    def _change(self, entries: Iterable[Entry], **fields: Any) -> None:
+    def _change(self, entries: Iterable[ArchiveEntry], **fields: Any) -> None:
         names = {entry.number: name for name, entry in self._entries.items()}
         changed = [names[entry.number] for entry in entries]
         self._enter({name: replace(self._entries[name], **fields) for name in changed})
 
-    def _enter(self, updates: Mapping[str, Entry]) -> None:
+    def _enter(self, updates: Mapping[str, ArchiveEntry]) -> None:
         if updates:
             self._entries |= updates
             self._write()
@@ -172,7 +174,7 @@ class Journal:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def metrics_text(entries: Iterable[Entry], has_answered: bool) -> str:
+def metrics_text(entries: Iterable[ArchiveEntry], has_answered: bool) -> str:
     """Return the metrics of a watch in Prometheus' text format, for the textfile collector of node_exporter.
 
     A file needs no port, and its age, which node_exporter reports too, shows whether the watch still runs.

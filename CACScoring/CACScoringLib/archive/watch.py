@@ -40,8 +40,8 @@ from .journal import (
     PRESENT,
     SCORED,
     SKIPPED,
-    Entry,
-    Journal,
+    ArchiveEntry,
+    ArchiveJournal,
     WatchSettings,
     metrics_text,
 )
@@ -82,7 +82,7 @@ class Watch:
         output: Folder of the watch.
         series_filter: Filter of the series to score.
         settings: Settings.
-        journal: Journal in the folder.
+        journal: ArchiveJournal in the folder.
         report: Called with messages.
         clock: Function like `time.time`.
         sleep: Function like `time.sleep`.
@@ -92,12 +92,12 @@ class Watch:
     output: Path
     series_filter: SeriesFilter
     settings: WatchSettings
-    journal: Journal
+    journal: ArchiveJournal
     report: Callable[[str], None]
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
 
-    def run(self, prepare: Prepare) -> list[Entry]:
+    def run(self, prepare: Prepare) -> list[ArchiveEntry]:
         """Watch until nothing is left to do with `once`, otherwise endlessly. Returns the entries of all series."""
         self.journal.retry_failed()
         has_answered, failures = False, 0
@@ -151,7 +151,7 @@ class Watch:
                 raise OutputError(f"Cannot write to {self.output}: {error.strerror}. Make room and go on.") from error
         return is_idle
 
-    def _advance(self, entry: Entry, pool: Workers) -> None:
+    def _advance(self, entry: ArchiveEntry, pool: Workers) -> None:
         result = self._result(entry)
         if entry.state == GROWN and result.exists():
             self._withdraw(entry, result)
@@ -193,7 +193,7 @@ class Watch:
                     return True
         return False
 
-    def _withdraw(self, entry: Entry, result: Path) -> None:
+    def _withdraw(self, entry: ArchiveEntry, result: Path) -> None:
         """Reject the result of some of a series' images in the archive, and remove it here. Raises ArchiveError."""
         from ..exchange.write import rejection_of  # loads highdicom
 
@@ -216,7 +216,7 @@ class Watch:
         result.replace(work / "superseded")
         shutil.rmtree(work)
 
-    def _score(self, entry: Entry, pool: Workers) -> str | None:
+    def _score(self, entry: ArchiveEntry, pool: Workers) -> str | None:
         """Pull a series and score it into its folder. Returns the reason of a failure."""
         series_folder, result = self.output / SERIES / f"{entry.number:06d}", self._result(entry)
         if not series_folder.is_dir() or sum(1 for _ in series_folder.iterdir()) != entry.images:
@@ -239,14 +239,14 @@ class Watch:
         sync_folder(self.output)
         return None
 
-    def _send(self, entry: Entry, result: Path) -> None:
+    def _send(self, entry: ArchiveEntry, result: Path) -> None:
         """Store the objects of a result that the archive lacks. Raises ArchiveError."""
         objects = sorted(result.glob("*.dcm"))
         if objects:
             push_all(self.archive, dicom_files(objects), Progress())
         self._settle(entry, DONE, None if objects else "Its result has no DICOM objects.", len(objects))
 
-    def _settle(self, entry: Entry, state: str, reason: str | None = None, objects: int | None = None) -> None:
+    def _settle(self, entry: ArchiveEntry, state: str, reason: str | None = None, objects: int | None = None) -> None:
         self.journal.settle(entry, state, reason, objects=objects)
         if not self.settings.keep:
             shutil.rmtree(self.output / SERIES / f"{entry.number:06d}", ignore_errors=True)
@@ -254,13 +254,13 @@ class Watch:
         self.report(f"Series {entry.number}: {state}. {outcome or ''}".rstrip())
         self._write_table()
 
-    def _postpone(self, entry: Entry, error: ArchiveError) -> None:
+    def _postpone(self, entry: ArchiveEntry, error: ArchiveError) -> None:
         if entry.failures + 1 >= ATTEMPTS:
             self._settle(entry, FAILED, str(error))
         else:
             self.journal.postpone(entry, self.clock() + wait_seconds(entry.failures + 1), str(error))
 
-    def _result(self, entry: Entry) -> Path:
+    def _result(self, entry: ArchiveEntry) -> Path:
         return self.output / f"{entry.number:06d}"
 
     def _write_table(self, has_answered: bool = True) -> None:
@@ -296,7 +296,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def open_watch(output: Path, made_with: Mapping[str, object]) -> Iterator[Journal]:
+def open_watch(output: Path, made_with: Mapping[str, object]) -> Iterator[ArchiveJournal]:
     """Make or reopen the folder of a watch with its journal, for one watch at a time.
 
     made_with: the settings, the models and the archive's address, as JSON. Raises OutputError if the folder has other
@@ -306,7 +306,7 @@ def open_watch(output: Path, made_with: Mapping[str, object]) -> Iterator[Journa
         for folder in (output, output / SERIES):
             remove_partial(folder)
         shutil.rmtree(output / WORK, ignore_errors=True)
-        yield Journal(output / JOURNAL, made_with)
+        yield ArchiveJournal(output / JOURNAL, made_with)
 
 
 def prepare_series(settings: RunSettings, models: ChosenModels) -> Callable[[tuple[Path, Path]], str | None]:

@@ -42,7 +42,7 @@ _IDENTITY = {
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SeriesCandidate:
     """CT series of a folder, or one of its stacks or cardiac phases.
 
     Attributes:
@@ -127,7 +127,9 @@ def choose_series(slices: list[DicomSlice], choice: str | None) -> tuple[list[Di
     return [slice_ for candidate in candidates for slice_ in candidate.slices], warnings
 
 
-def choose_candidates(slices: list[DicomSlice], choice: str | None) -> tuple[list[Candidate], tuple[ScanWarning, ...]]:
+def choose_candidates(
+    slices: list[DicomSlice], choice: str | None
+) -> tuple[list[SeriesCandidate], tuple[ScanWarning, ...]]:
     """Return the CT series or cardiac phases of a choice, as `series` of `read_ct`.
 
     Of several series of one study, or several cardiac phases of one series, that which the rule of `series_rule`
@@ -180,7 +182,7 @@ def choose_candidates(slices: list[DicomSlice], choice: str | None) -> tuple[lis
     raise SeriesChoiceError(f"{reason}:\n" + "\n".join(map(str, matches)))
 
 
-def _best(candidates: list[Candidate]) -> Candidate | None:
+def _best(candidates: list[SeriesCandidate]) -> SeriesCandidate | None:
     """Return the candidate that the rule prefers; None for parts of one stack, several studies, or equal candidates."""
     studies = {c.slices[0].text("StudyInstanceUID") for c in candidates}
     best = best_series([candidate.facts for candidate in candidates]) if len(studies) == 1 else None
@@ -191,7 +193,7 @@ def _best(candidates: list[Candidate]) -> Candidate | None:
     return None if is_part else preferred
 
 
-def _is_one_stack(candidates: list[Candidate]) -> bool:
+def _is_one_stack(candidates: list[SeriesCandidate]) -> bool:
     """True if series of one acquisition, which an archive may have split, make one even stack together."""
     slices = [slice_ for candidate in candidates for slice_ in candidate.slices]
     if len({tuple(slice_.text(keyword) for keyword in _COMMON_KEYWORDS) for slice_ in slices}) > 1:
@@ -202,7 +204,7 @@ def _is_one_stack(candidates: list[Candidate]) -> bool:
     return False
 
 
-def _candidates(slices: list[DicomSlice]) -> list[Candidate]:
+def _candidates(slices: list[DicomSlice]) -> list[SeriesCandidate]:
     """List the CT series by number, without localizers and split by stack and cardiac phase."""
     series: dict[str, list[DicomSlice]] = {}
     for slice_ in filter(is_ct_image, slices):
@@ -212,7 +214,7 @@ def _candidates(slices: list[DicomSlice]) -> list[Candidate]:
     candidates = []
     for n, ((uid, stack), number) in enumerate(zip(stacks, numbers, strict=True)):
         place = f".{numbers[:n].count(number) + 1}" if numbers.count(number) > 1 else ""
-        candidates.append(Candidate(uid, stack, number, f"{number or 'none'}{place}"))
+        candidates.append(SeriesCandidate(uid, stack, number, f"{number or 'none'}{place}"))
     return sorted(candidates, key=lambda c: float(c.number or 0))
 
 

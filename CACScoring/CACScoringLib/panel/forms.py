@@ -53,8 +53,8 @@ class Form:
 
     def parameterOf(self, field: str) -> str:
         """Return the name of a field's parameter."""
-        first, *others = filter(None, (self._prefix, *field.split("_")))
-        return first + "".join(word.capitalize() for word in others)
+        first, *words = filter(None, (self._prefix, *field.split("_")))
+        return first + "".join(word.capitalize() for word in words)
 
     def declarations(self) -> dict[str, tuple[Any, Any]]:
         """Return the type hint and the default of each parameter."""

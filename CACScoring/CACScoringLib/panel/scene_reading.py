@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..readings.cases import ReviewCase
     from ..readings.recorded_review import RecordedReview
     from ..review.scene import SceneReview
-    from ..review.state import Change
+    from ..review.state import ReviewChange
 
 MAX_IDLE_SECONDS = 60.0
 """Time without an action that counts as reading, as in the browser."""
@@ -81,7 +81,7 @@ class SceneReading:
             node.SetSaveWithScene(False)
         opened: list[SceneReview] = []
 
-        def make(record: Callable[[str, Change], None]) -> SceneReview:
+        def make(record: Callable[[str, ReviewChange], None]) -> SceneReview:
             opened.append(SceneReview(slicer.mrmlScene, nodes, content, self._recording(record)))
             return opened[0]
 
@@ -97,11 +97,11 @@ class SceneReading:
     def _action(self) -> tuple[str, str, float]:
         return self.reader, _("in 3D Slicer"), self.takeSeconds()
 
-    def _recording(self, record: Callable[[str, Change], None]) -> Callable[[str, Change], None]:
+    def _recording(self, record: Callable[[str, ReviewChange], None]) -> Callable[[str, ReviewChange], None]:
         """Return a function that records changes until one cannot be stored."""
         from ..core.errors import JournalError
 
-        def recordUnlessFaulty(kind: str, change: Change) -> None:
+        def recordUnlessFaulty(kind: str, change: ReviewChange) -> None:
             if self.fault:
                 return  # what follows a lost change cannot be stored either
             try:

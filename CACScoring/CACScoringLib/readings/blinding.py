@@ -18,9 +18,9 @@ from ..record.reading import read_result, record_from_text
 from ..record.score_record import ScoreRecord
 from ..record.scores import MethodScore
 from ..review.folder import labels_as_scored
-from ..review.journal import Entry
+from ..review.journal import JournalEntry
 from ..review.review import Difference
-from ..review.state import Change
+from ..review.state import ReviewChange
 from ..scoring.scores import score_of
 from .cases import ReviewCase
 from .journals import journal_of
@@ -37,7 +37,7 @@ def begin_blind(case: ReviewCase, reading: str) -> None:
         changes[method] = Difference.of(labelled, undecided)
         if methods[method].reviewed:
             marks[method] = (True, False)
-    journal.append(Entry("edit", "", "", 0.0, False, 0.0, Change(changes, {}, marks)))
+    journal.append(JournalEntry("edit", "", "", 0.0, False, 0.0, ReviewChange(changes, {}, marks)))
 
 
 def blind_content(content: SceneContent) -> SceneContent:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from ..review.journal import CHANGES, Entry
+from ..review.journal import CHANGES, JournalEntry
 from ..review.scan_review import ScanReview
-from ..review.state import Change
+from ..review.state import ReviewChange
 from .cases import ReviewCase
 from .journals import journal_of
 
@@ -34,7 +34,7 @@ class RecordedReview:
         self,
         case: ReviewCase,
         reading: str,
-        make: Callable[[Callable[[str, Change], None]], ScanReview],
+        make: Callable[[Callable[[str, ReviewChange], None]], ScanReview],
         present_action: Callable[[], tuple[str, str, float]],
     ) -> None:
         self.case = case
@@ -52,11 +52,11 @@ class RecordedReview:
         """Return voxels of lesions that were shown to the reader, as the journal has them."""
         return [voxel for entry in self.journal.entries for voxel in entry.looked_at.get(method, ())]
 
-    def last_change(self) -> Entry | None:
+    def last_change(self) -> JournalEntry | None:
         """Return the last entry with a change; None without one."""
         return next((entry for entry in reversed(self.journal.entries) if entry.kind in CHANGES), None)
 
-    def _record(self, kind: str, change: Change) -> None:
+    def _record(self, kind: str, change: ReviewChange) -> None:
         self.note(kind, *self._action(), change)
 
     def note(
@@ -65,7 +65,7 @@ class RecordedReview:
         reader: str,
         words: str,
         seconds: float,
-        change: Change | None = None,
+        change: ReviewChange | None = None,
         files: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Append an entry, with the lesions shown since the last entry. Raises JournalError."""
@@ -78,4 +78,4 @@ class RecordedReview:
         notes = {m: {*self.review.notes_looked_at(m)} - {*self._looked_at(m)} for m in self.review.methods}
         new = {method: sorted(voxels) for method, voxels in notes.items() if voxels}
         confirmations = self.review.confirmations
-        self.journal.append(Entry(kind, reader, words, seconds, *after, change, new, confirmations, dict(files)))
+        self.journal.append(JournalEntry(kind, reader, words, seconds, *after, change, new, confirmations, dict(files)))

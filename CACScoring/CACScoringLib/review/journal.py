@@ -1,9 +1,9 @@
 """The journal of a review: a file to which every change is appended with time and reader, and from which it is rebuilt.
 
 The first line names the schema and the hashes of the result, of its files, of the reading plan and of the register's
-last line when the review began; other lines are an `Entry` each. Lines are chained and signed (`chain`). A line is on
-the disk when `append` returns, so that no more than the change in flight is lost. A register notes the first entry and
-those of a confirmed score, which shows that a journal was removed or cut.
+last line when the review began; other lines are a `JournalEntry` each. Lines are chained and signed (`chain`). A line
+is on the disk when `append` returns, so that no more than the change in flight is lost. A register notes the first
+entry and those of a confirmed score, which shows that a journal was removed or cut.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..core.labels import NOT_CORONARY, SITES
 from ..record.review_record import Confirmation, JournalRecord
 from .chain import Line, append_lines, damaged, last_hash, read_lines, register
 from .review import Difference
-from .state import Change
+from .state import ReviewChange
 
 SCHEMA = "cac-review/3"
 CHANGES = ("edit", "undo", "redo")
@@ -30,7 +30,7 @@ CHANGES = ("edit", "undo", "redo")
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """Entry of the journal.
 
     Attributes:
@@ -40,7 +40,7 @@ class Entry:
         seconds: Seconds of the reader since the previous entry.
         reviewed: True if the clinical score is reviewed after the action.
         agatston: Total of the clinical score after the action.
-        change: Change of the labels; None if they stayed.
+        change: ReviewChange of the labels; None if they stayed.
         looked_at: Flat index of a voxel of each lesion shown to the reader since the previous entry, by method.
         confirmations: Confirmation of each confirmed score after the action, by method.
         files: SHA-256 of the files of an export, by name.
@@ -54,7 +54,7 @@ class Entry:
     seconds: float
     reviewed: bool
     agatston: float
-    change: Change | None = field(default=None, metadata=WHEN_SET)
+    change: ReviewChange | None = field(default=None, metadata=WHEN_SET)
     looked_at: dict[str, list[int]] = field(default_factory=dict, metadata=WHEN_SET)
     confirmations: dict[str, Confirmation] = field(default_factory=dict, metadata=WHEN_SET)
     files: dict[str, str] = field(default_factory=dict, metadata=WHEN_SET)
@@ -91,7 +91,7 @@ class Journal:
         self.file = file
         self._header = {"schema": SCHEMA, "result": result_sha256, "plan": plan_sha256}
         self._register, self._facts = register, facts
-        self.entries: list[Entry] = []
+        self.entries: list[JournalEntry] = []
         self.lines, self._size = read_lines(file)
         if self.lines:
             self._take_in(*self.lines)
@@ -102,7 +102,7 @@ class Journal:
         return [line["sha256"] for line in self.lines]
 
     @property
-    def steps(self) -> list[tuple[str, Change]]:
+    def steps(self) -> list[tuple[str, ReviewChange]]:
         """Changes in order with their kind, for `ScanReview.restore`; those that no reader made are a "begin"."""
         changes = ((entry, entry.change) for entry in self.entries)
         return [(entry.kind if entry.reader else "begin", change) for entry, change in changes if change is not None]
@@ -117,7 +117,7 @@ class Journal:
         """Seconds that readers have spent."""
         return sum(entry.seconds for entry in self.entries)
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Write an entry to the disk.
 
         Raises JournalError and leaves the journal as it was if this fails, or if another program has written to it.
@@ -167,7 +167,7 @@ class Journal:
             raise JournalError(message)
 
 
-def _content(entry: Entry) -> dict[str, Any]:
+def _content(entry: JournalEntry) -> dict[str, Any]:
     content: dict[str, Any] = content_of(replace(entry, change=None))
     if (change := entry.change) is not None:
         voxels = {method: runs(diff.flat, diff.before, diff.after) for method, diff in change.voxels.items()}
@@ -177,18 +177,18 @@ def _content(entry: Entry) -> dict[str, Any]:
     return content
 
 
-def _entry(content: Mapping[str, Any], number: int) -> Entry:
+def _entry(content: Mapping[str, Any], number: int) -> JournalEntry:
     if content["number"] != number:
         raise ValueError(f"entry {content['number']} stands in the place of entry {number}")
     if ((change := content.get("change")) is not None) != (content["kind"] in CHANGES):
         raise ValueError(f"entry {number} is no {content['kind']}")
-    entry = restore({**content, "change": None}, Entry)
+    entry = restore({**content, "change": None}, JournalEntry)
     if change is None:
         return entry
     voxels = {method: _difference(rows) for method, rows in change["voxels"].items()}
     slices = decoded(change["slices"], dict[int, tuple[bool, bool]], "slices")
     marks = decoded(change["reviewed"], dict[str, tuple[bool, bool]], "reviewed")
-    return replace(entry, change=Change(voxels, slices, marks))
+    return replace(entry, change=ReviewChange(voxels, slices, marks))
 
 
 def runs(flat: np.ndarray, *values: np.ndarray) -> list[list[int]]:

@@ -33,7 +33,7 @@ from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, es
 from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
 from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review
-from .state import Change, ReviewNotes, ReviewState, reviews_of
+from .state import ReviewChange, ReviewNotes, ReviewState, reviews_of
 
 MAX_UNDO_STEPS = 100
 
@@ -66,7 +66,7 @@ class ScanReview:
         self,
         state: ReviewState,
         program: str = IN_PANEL,
-        record_change: Callable[[str, Change], None] | None = None,
+        record_change: Callable[[str, ReviewChange], None] | None = None,
     ) -> None:
         self._state = state
         self._program = program
@@ -84,8 +84,8 @@ class ScanReview:
         self._fat: EpicardialFat | None = None
         self._signatures: dict[str, object] = {}
         self._had_numbers: set[str] = set()
-        self._undo: list[Change] = []
-        self._redo: list[Change] = []
+        self._undo: list[ReviewChange] = []
+        self._redo: list[ReviewChange] = []
         self._take_in_voxels()
         self._start = {method: review.labelled for method, review in self._reviews.items()}
         self._candidates: dict[str, LesionVoxels] = {}
@@ -95,7 +95,7 @@ class ScanReview:
 
     # Numbers
 
-    def refresh(self, by_reader: bool = True, assigned: Change | None = None) -> bool:
+    def refresh(self, by_reader: bool = True, assigned: ReviewChange | None = None) -> bool:
         """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
         All changes since the last call are one undo step. by_reader: True if a reader, who sees them, made the edits.
@@ -115,7 +115,7 @@ class ScanReview:
             self._keep(change)
         return bool(change) or has_new_outline or problems != self.problems
 
-    def _keep(self, change: Change) -> None:
+    def _keep(self, change: ReviewChange) -> None:
         """Keep an edit for undo, with its confirmations, and record it."""
         self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
         self._redo.clear()
@@ -245,7 +245,7 @@ class ScanReview:
         """
         self._check(method)
         labels = np.full(len(flat), label, np.uint8)
-        assigned = Change({method: Difference(flat, labels, labels)}, {}, {})
+        assigned = ReviewChange({method: Difference(flat, labels, labels)}, {}, {})
         self._state.write(method, Labelled(flat, labels))
         is_new = bool(self._pairs(assigned, method) - self._reviews[method].assigned)
         self.refresh(by_reader, assigned=assigned if is_new else None)
@@ -332,7 +332,7 @@ class ScanReview:
         self._state.set_reviewed(method, on)
         self.refresh()
         if again:
-            self._keep(Change({}, {}, {method: (True, True)}))
+            self._keep(ReviewChange({}, {}, {method: (True, True)}))
 
     # Looking and confirming
 
@@ -409,7 +409,7 @@ class ScanReview:
             new += first
         return new
 
-    def _pairs(self, change: Change, method: str) -> set[tuple[int, int]]:
+    def _pairs(self, change: ReviewChange, method: str) -> set[tuple[int, int]]:
         """Return a voxel of each lesion that a change has assigned to a site, and the site's label."""
         flat, ids = self._reviews[method].voxels()
         voxels = change.voxels[method]
@@ -418,7 +418,7 @@ class ScanReview:
         first = np.unique(ids[np.searchsorted(flat, places)], return_index=True)[1]
         return set(zip(places[first].tolist(), labels[first].tolist(), strict=True))
 
-    def _note_assigned(self, change: Change, backward: bool = False) -> None:
+    def _note_assigned(self, change: ReviewChange, backward: bool = False) -> None:
         """Note the lesions that a change has assigned to a site; forget them when it is undone."""
         for method in change.voxels.keys() - self.problems.keys():
             notes, voxels = self._state.notes(method), change.voxels[method]
@@ -430,7 +430,7 @@ class ScanReview:
             self._state.set_notes(method, replace(notes, assigned=tuple(sorted(assigned))))
             self._reviews[method].set_assigned(frozenset(assigned))
 
-    def _update_confirmations(self, change: Change) -> None:
+    def _update_confirmations(self, change: ReviewChange) -> None:
         """Confirm anew what a change has confirmed, or has edited of a confirmed score."""
         for method, is_confirmed in self.reviewed.items():
             notes = self._state.notes(method)
@@ -498,7 +498,7 @@ class ScanReview:
         self.refresh()
         return self.can_redo and self._move("redo", self._redo, self._undo)
 
-    def _move(self, kind: str, source: list[Change], target: list[Change]) -> bool:
+    def _move(self, kind: str, source: list[ReviewChange], target: list[ReviewChange]) -> bool:
         """Apply the last of some steps, forward or backward, and put it on top of the others. kind: undo or redo."""
         change, backward = source.pop(), kind == "undo"
         self._write(change, backward)
@@ -519,7 +519,7 @@ class ScanReview:
             review.suggests = False
             review.number_anew(self._start[method], f"{seed} {self.record.input.voxels_sha256}")
 
-    def restore(self, steps: Iterable[tuple[str, Change]]) -> None:
+    def restore(self, steps: Iterable[tuple[str, ReviewChange]]) -> None:
         """Replay recorded changes in order. Each step is "begin", "edit", "undo" or "redo" with its change.
 
         Changes of methods that are not under review are passed over.
@@ -614,7 +614,7 @@ class ScanReview:
         if method in self.problems:
             raise MaskError(self.problems[method])
 
-    def _write(self, change: Change, backward: bool) -> None:
+    def _write(self, change: ReviewChange, backward: bool) -> None:
         side = 0 if backward else 1
         for method, voxels in change.voxels.items():
             self._state.write(method, Labelled(voxels.flat, voxels.before if backward else voxels.after))
@@ -623,7 +623,7 @@ class ScanReview:
         for method, marks in change.reviewed.items():
             self._state.set_reviewed(method, marks[side])
 
-    def _take_in(self) -> Change:
+    def _take_in(self) -> ReviewChange:
         voxels = self._take_in_voxels()
         rows = self._state.slices()
         slices = {row.k: (old.used, row.used) for old, row in zip(self._slices, rows, strict=True) if old != row}
@@ -633,7 +633,7 @@ class ScanReview:
         marks = self._state.reviewed()
         reviewed = {m: (self.reviewed[m], on) for m, on in marks.items() if on != self.reviewed[m]}
         self._set_marks(marks)
-        return Change(voxels, slices, reviewed)
+        return ReviewChange(voxels, slices, reviewed)
 
     def _set_marks(self, marks: dict[str, bool]) -> None:
         self.reviewed = marks

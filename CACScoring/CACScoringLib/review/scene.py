@@ -17,7 +17,7 @@ from ..mrml.tables import fill_table, lesion_table, score_table
 from .nodes import ReviewNodes
 from .review import Difference
 from .scan_review import ScanReview
-from .state import Change
+from .state import ReviewChange
 
 
 class SceneReview(ScanReview):
@@ -38,7 +38,7 @@ class SceneReview(ScanReview):
         scene: slicer.vtkMRMLScene,
         nodes: SceneNodes,
         content: SceneContent | None = None,
-        record_change: Callable[[str, Change], None] | None = None,
+        record_change: Callable[[str, ReviewChange], None] | None = None,
     ) -> None:
         self.scene = scene
         self.nodes = nodes

@@ -25,7 +25,7 @@ from .review import Difference, Review, recorded_lesions
 
 
 @dataclass(frozen=True)
-class Change:
+class ReviewChange:
     """Change by one action.
 
     Attributes:

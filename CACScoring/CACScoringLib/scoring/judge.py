@@ -162,7 +162,7 @@ def judge_lesions(
     lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
     voxels = lesions.voxels
     _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
-    # Of its parts' probabilities, so that a lesion counts exactly if its own is COUNTS_FROM or more.
+    # The mean of its parts' probabilities reaches COUNTS_FROM in lesions that count alone.
     columns = np.column_stack([kinds, nearby.arteries, probability[parts.part]])[at_nearby]
     means = dense_means(voxels.ids[at_lesion], columns, hu[at_nearby])
     return _with_verdicts(lesions, means[:, :-1], means[:, -1])

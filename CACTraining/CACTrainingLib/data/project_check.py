@@ -30,7 +30,7 @@ VALIDATION_SHARE = 0.2
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProjectFinding:
     """Problem of a project.
 
     Attributes:
@@ -52,7 +52,7 @@ def check_project(
     method: str = "supervised",
     annotator: str | None = None,
     further_data: Sequence[Path] = (),
-) -> list[Finding]:
+) -> list[ProjectFinding]:
     """Return findings about a project, errors first.
 
     Args:
@@ -67,20 +67,22 @@ def check_project(
         DataError: A further folder holds no scans.
     """
     if not project.scans:
-        return [Finding("error", "The project has no scans. Add some.", remedy="add")]
+        return [ProjectFinding("error", "The project has no scans. Add some.", remedy="add")]
     findings = [*_missing(project), *_uses(project, bool(further_data)), *_annotations(project, annotator)]
     usable, unusable = _usable(project, annotator)
     findings += unusable
     counts = {scan: _count(scan) for scan in (*usable, *(find_scans(further_data) if further_data else ()))}
     for name in [network] if network else NETWORKS:
         severity = "error" if network else "warning"
-        findings += [Finding(severity, message, (), remedy) for message, remedy in _lacking(counts, name, method)]
+        findings += [
+            ProjectFinding(severity, message, (), remedy) for message, remedy in _lacking(counts, name, method)
+        ]
 
     order = ("error", "warning", "note")
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def _missing(project: Project) -> list[Finding]:
+def _missing(project: Project) -> list[ProjectFinding]:
     missing = project.missing()
     if not missing:
         return []
@@ -88,10 +90,10 @@ def _missing(project: Project) -> list[Finding]:
         f"Scans that are not where they were: {len(missing)}, first {missing[0].name} at {missing[0].ct}. Training "
         "does without them. If a folder was moved, give its new place."
     )
-    return [Finding("warning", message, _ids(missing), "relocate")]
+    return [ProjectFinding("warning", message, _ids(missing), "relocate")]
 
 
-def _uses(project: Project, has_further_data: bool) -> list[Finding]:
+def _uses(project: Project, has_further_data: bool) -> list[ProjectFinding]:
     findings = []
     by_patient: dict[str, list[ProjectScan]] = {}
     for scan in project.scans:
@@ -99,26 +101,28 @@ def _uses(project: Project, has_further_data: bool) -> list[Finding]:
     for patient, scans in by_patient.items():
         if len({scan.use for scan in scans}) > 1:
             message = f"Scans of patient {patient} have different uses. Give the patient one."
-            findings.append(Finding("error", message, _ids(scans), "use"))
+            findings.append(ProjectFinding("error", message, _ids(scans), "use"))
 
     uses = {patient: scans[0].use for patient, scans in by_patient.items()}
     without = [patient for patient, use in uses.items() if not use]
     if len(without) == len(uses):
         message = "No patient has a stored use, so none is kept for the test. Split the patients."
-        return [*findings, Finding("warning", message, remedy="split")]
+        return [*findings, ProjectFinding("warning", message, remedy="split")]
     if without:
         message = f"Patients without a stored use: {len(without)}. Split them."
         ids = _ids(scan for patient in without for scan in by_patient[patient])
-        findings.append(Finding("warning", message, ids, "split"))
+        findings.append(ProjectFinding("warning", message, ids, "split"))
     for use in USES:
         if use not in uses.values() and not without:
             message = f"No patient is stored for {use}. Move some there, or add scans and split them."
-            findings.append(Finding("warning" if use == "test" or has_further_data else "error", message, remedy="use"))
+            findings.append(
+                ProjectFinding("warning" if use == "test" or has_further_data else "error", message, remedy="use")
+            )
     return findings
 
 
-def _annotations(project: Project, annotator: str | None) -> list[Finding]:
-    findings: list[Finding] = []
+def _annotations(project: Project, annotator: str | None) -> list[ProjectFinding]:
+    findings: list[ProjectFinding] = []
     incomplete: list[str] = []
     for scan in project.scans:
         proposal = read_proposal(project, scan.id)
@@ -135,18 +139,18 @@ def _annotations(project: Project, annotator: str | None) -> list[Finding]:
                     f"{name} painted regions in slices of {scan.name} that they labelled as without visible calcium: "
                     f"{', '.join(map(str, wrong[:10]))}. Correct the label or the region."
                 )
-                findings.append(Finding("warning", message, (scan.id,)))
+                findings.append(ProjectFinding("warning", message, (scan.id,)))
     if annotator is not None and (reason := annotated_nothing(project, annotator)):
-        findings.append(Finding("error", reason))
+        findings.append(ProjectFinding("error", reason))
     if incomplete:
         ids = tuple(dict.fromkeys(incomplete))
         message = f"Scans begun and not finished: {len(ids)}. Slices without a label are left out of training."
-        findings.append(Finding("note", message, ids))
+        findings.append(ProjectFinding("note", message, ids))
 
     return findings
 
 
-def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan], list[Finding]]:
+def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan], list[ProjectFinding]]:
     """Return the usable scans, and findings about the others."""
     missing_ids = {scan.id for scan in project.missing()}
     usable, findings = [], []
@@ -158,7 +162,7 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
         try:
             training = training_scan(project, scan, annotator)
         except CTError as error:
-            findings.append(Finding("error", f"{scan.name} cannot be used. {error}", (scan.id,)))
+            findings.append(ProjectFinding("error", f"{scan.name} cannot be used. {error}", (scan.id,)))
             continue
         if training is not None:
             usable.append(training)
@@ -168,10 +172,10 @@ def _usable(project: Project, annotator: str | None) -> tuple[list[TrainingScan]
             unlabelled.append(scan)
     if heartless:
         message = f"Labelled scans left out for want of a heart: {len(heartless)}. Propose it."
-        findings.append(Finding("warning", message, _ids(heartless), "prepare"))
+        findings.append(ProjectFinding("warning", message, _ids(heartless), "prepare"))
     if unlabelled:
         message = f"Scans left out, without labels and outlined heart: {len(unlabelled)}."
-        findings.append(Finding("note", message, _ids(unlabelled)))
+        findings.append(ProjectFinding("note", message, _ids(unlabelled)))
     return usable, findings
 
 

@@ -35,10 +35,10 @@ from ..data.scan_table import TableScan, folds, table_hash
 from ..statistics.bootstrap import RESAMPLES, BootstrapResult, paired_difference
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from .jobs import JobSettings, kept_jobs, kept_results, make_folder
-from .measures import Comparison, Measure
+from .measures import ExperimentComparison, Measure
 from .page import write_study
 from .papers import Quantity, StudyTexts, findings_section, published_figures, texts_of
-from .parts import Cell, Section, Table, heading, p_cell
+from .parts import Cell, Section, TablePart, heading, p_cell
 
 MEMORY_EACH_BYTES = 500_000_000
 """Memory of one training process in bytes, for the default number of processes."""
@@ -88,9 +88,9 @@ class ExperimentSettings:
     """Settings of an experiment.
 
     Attributes:
-        data: Table, or the folder that holds it.
+        data: TablePart, or the folder that holds it.
         output: Output folder.
-        test: Table of other patients for the test; None for the task's own choice.
+        test: TablePart of other patients for the test; None for the task's own choice.
         names: Configurations to train; none for all.
         budget: Budget of training.
         minutes: Time after which no run begins; 0 only writes the page, None is no limit.
@@ -369,12 +369,14 @@ class Experiment(ABC):
         if predicted.empty:
             return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
         table = pd.concat(self._long_table(part) for _, part in predicted.groupby([*MADE_BY], sort=False))
-        comparison = Comparison(self.cohort.patients, {}, np.random.default_rng(self.settings.budget.seed))
+        comparison = ExperimentComparison(self.cohort.patients, {}, np.random.default_rng(self.settings.budget.seed))
         tables = [self._table(use, table[table.use == use], comparison, incomplete) for use, _ in self._rows(0)]
         results = Section("results", "Results", text, tuple(tables), values=(table,))
         return [results, *findings_section(self.texts.papers, partial(self._result, table, comparison))]
 
-    def _result(self, table: pd.DataFrame, comparison: Comparison, quantity: Quantity) -> BootstrapResult | None:
+    def _result(
+        self, table: pd.DataFrame, comparison: ExperimentComparison, quantity: Quantity
+    ) -> BootstrapResult | None:
         """Return a figure of the tables; None if the model has none."""
         outcomes = self.ROWS[quantity.row]
         rows = table[(table.use == quantity.use) & (table.method == quantity.model) & table.outcome.isin(outcomes)]
@@ -398,7 +400,9 @@ class Experiment(ABC):
         ]
         return pd.concat(parts).assign(use=use)
 
-    def _table(self, use: str, table: pd.DataFrame, comparison: Comparison, incomplete: Mapping[str, str]) -> Table:
+    def _table(
+        self, use: str, table: pd.DataFrame, comparison: ExperimentComparison, incomplete: Mapping[str, str]
+    ) -> TablePart:
         """Return the table of all models and comparators on patients of a use; means over the models of the folds."""
         measures = self.measures(table)
         columns = ("Model", *(measure.title for measure in measures), "Difference", "p")
@@ -427,7 +431,7 @@ class Experiment(ABC):
             f"Means over the models of {self.n_models} folds. Difference: {measures[0].title} minus that of "
             f"“{self.reference}”, paired by patient; p is not adjusted for the number of comparisons."
         )
-        return Table(use, f"{USES[use]} patients", columns, tuple(rows), note)
+        return TablePart(use, f"{USES[use]} patients", columns, tuple(rows), note)
 
     def _data_section(self, reasons: Mapping[str, str]) -> Section:
         cohort = self.cohort
@@ -442,9 +446,9 @@ class Experiment(ABC):
         ]
         columns, failed = ("Scans", "Patients", "All", *CATEGORY_TITLES), tuple(sorted(cohort.failed.items()))
         tables = [
-            Table("scans", "Scans by true Agatston score", columns, tuple(counts)),
-            Table("left_out", "Scans that could not be prepared", ("Scan", "Why"), failed),
-            Table("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons.items())),
+            TablePart("scans", "Scans by true Agatston score", columns, tuple(counts)),
+            TablePart("left_out", "Scans that could not be prepared", ("Scan", "Why"), failed),
+            TablePart("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons.items())),
         ]
         text = (
             "Patients are split, never scans of one patient. The best of many models does better here than in others."

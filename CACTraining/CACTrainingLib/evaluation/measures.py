@@ -15,8 +15,16 @@ import numpy as np
 import pandas as pd
 
 from ..statistics.agreement import Statistic
-from ..statistics.bootstrap import Bootstrap, BootstrapResult, Difference, Estimate, mean, paired_difference, ratio
-from .parts import PUBLISHED, Cell, Table, heading, p_cell
+from ..statistics.bootstrap import (
+    Bootstrap,
+    BootstrapResult,
+    Estimate,
+    PairedDifference,
+    mean,
+    paired_difference,
+    ratio,
+)
+from .parts import PUBLISHED, Cell, TablePart, heading, p_cell
 
 COLUMNS = ("patient", "scan", "method", "item", "truth", "value")
 """Columns of a long table. Item: what of the scan was measured, such as an artery. Truth: value to compare with."""
@@ -71,7 +79,7 @@ class Measure:
         return rows[pd.MultiIndex.from_frame(rows[key]).isin(compared)]
 
 
-class Comparison:
+class ExperimentComparison:
     """Comparison of methods on shared resamples of patients.
 
     Attributes:
@@ -121,7 +129,7 @@ class Comparison:
 
     def difference(
         self, measure: Measure, comparator: Hashable, reference: Hashable | None = None
-    ) -> tuple[BootstrapResult, BootstrapResult, Difference]:
+    ) -> tuple[BootstrapResult, BootstrapResult, PairedDifference]:
         """Results of the reference and a comparator on the same items, and their difference.
 
         Args:
@@ -151,7 +159,7 @@ class Comparison:
         measures: Sequence[Measure],
         note: str = "",
         published: Mapping[str, Mapping[str, Cell]] | None = None,
-    ) -> Table:
+    ) -> TablePart:
         """Table with a row per method and a column per measure.
 
         Args:
@@ -172,9 +180,9 @@ class Comparison:
                 if measure.title in published:
                     row.append(published[measure.title].get(method))
             rows.append(tuple(row))
-        return Table(name, title, tuple(columns), tuple(rows), note)
+        return TablePart(name, title, tuple(columns), tuple(rows), note)
 
-    def difference_table(self, name: str, title: str, measures: Sequence[Measure], note: str = "") -> Table:
+    def difference_table(self, name: str, title: str, measures: Sequence[Measure], note: str = "") -> TablePart:
         """Table of differences from the reference on identical items: a heading per measure, a row per comparator."""
         columns = ("Compared with", "Items", self.titles.get(self.reference, "None"), "The other", "Difference", "p")
         rows: list[tuple[Cell, ...]] = []
@@ -186,7 +194,7 @@ class Comparison:
                 values = (float(reference.values[0]), float(compared.values[0]), change.estimate, p_cell(change.p))
                 rows.append((f"  {self.titles[comparator]}", reference.n, *values))
         note = f"{columns[2]} minus the other method, on the same scans or pairs. {note}"
-        return Table(name, title, columns, tuple(rows), note)
+        return TablePart(name, title, columns, tuple(rows), note)
 
     def paired_rows(self, measures: Sequence[Measure], first: Hashable, second: Hashable) -> list[tuple[Cell, ...]]:
         """Row for each measure that both methods have: title, both estimates, first minus second, p."""
@@ -258,7 +266,7 @@ def count_table(
     classes: Sequence[str],
     values: Mapping[str, pd.DataFrame],
     classify: Callable[[np.ndarray], np.ndarray],
-) -> Table:
+) -> TablePart:
     """Table of the number of items by the classes of truth and value.
 
     Args:
@@ -276,4 +284,4 @@ def count_table(
         np.add.at(counts, (classify(part.truth), classify(part.value)), 1)
         rows.append(heading(method, columns))
         rows += [(f"  {name}", *map(int, row)) for name, row in zip(classes, counts, strict=True)]
-    return Table(name, title, columns, tuple(rows))
+    return TablePart(name, title, columns, tuple(rows))

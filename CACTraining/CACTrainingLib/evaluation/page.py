@@ -27,7 +27,7 @@ from CACScoringLib.report import page as report_page
 from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered
 from .measures import COLUMNS
-from .parts import PUBLISHED, Cell, Section, Table
+from .parts import PUBLISHED, Cell, Section, TablePart
 
 PAGE, INDEX, VALUES = "study.html", "study.json", "values.csv"
 SCHEMA = "cac-study/1"
@@ -164,7 +164,7 @@ def _values_as_csv(sections: Sequence[Section]) -> str:
     return table_text([*columns], rows, guarded=True)
 
 
-def table_as_csv(table: Table) -> str:
+def table_as_csv(table: TablePart) -> str:
     """The table with full precision. A column that holds estimates becomes four: value, low, high, n."""
     columns: list[str] = []
     parts: list[list[tuple[object, ...]]] = []
@@ -258,7 +258,7 @@ def _body(numbers: dict[str, str], sections: Sequence[Section], **content: objec
     )
 
 
-def _layout(table: Table) -> dict[str, Any]:
+def _layout(table: TablePart) -> dict[str, Any]:
     """Table as the template takes it.
 
     Returns:
@@ -286,7 +286,7 @@ def _layout(table: Table) -> dict[str, Any]:
     }
 
 
-def _holds_words(table: Table, column: int) -> bool:
+def _holds_words(table: TablePart, column: int) -> bool:
     """True if a column holds sentences rather than figures."""
     cells = [line[column] for line in table.rows if line[column] not in (None, "")]
     texts = [cell for cell in cells if isinstance(cell, str)]

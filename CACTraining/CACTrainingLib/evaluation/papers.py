@@ -14,7 +14,7 @@ from CACScoringLib.core.decoding import decoded
 from CACScoringLib.core.files import read_json
 
 from ..statistics.bootstrap import BootstrapResult, Estimate, paired_difference
-from .parts import PUBLISHED, Cell, Section, Table, heading
+from .parts import PUBLISHED, Cell, Section, TablePart, heading
 
 MARGIN = 0.05
 """Difference below a published figure that still confirms it."""
@@ -137,5 +137,5 @@ def findings_section(
         "lies below. The value to exceed is that of no effect where the paper claims an effect, else the published one "
         f"less {MARGIN}.",
     )
-    table = Table("findings", "Findings of the papers, tested on these patients", columns, tuple(rows))
+    table = TablePart("findings", "Findings of the papers, tested on these patients", columns, tuple(rows))
     return (Section("findings", "Findings of the papers", text, (table,)),) if rows else ()

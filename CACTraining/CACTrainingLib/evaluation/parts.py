@@ -28,7 +28,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class Table(_Part):
+class TablePart(_Part):
     """Table of a study. The page marks a column whose title begins with `PUBLISHED`.
 
     Attributes:
@@ -58,7 +58,7 @@ class Figure(_Part):
 
 
 @dataclass(frozen=True)
-class Picture:
+class PicturePart:
     """Picture of a gallery.
 
     Attributes:
@@ -76,7 +76,7 @@ class Picture:
 class Gallery(_Part):
     """Pictures that a reader pages through."""
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[PicturePart, ...]
     note: str = ""
 
 
@@ -90,7 +90,7 @@ class Section(_Part):
     """
 
     text: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TablePart, ...] = ()
     figures: tuple[Figure, ...] = ()
     galleries: tuple[Gallery, ...] = ()
     values: tuple[pd.DataFrame, ...] = field(default=(), compare=False)

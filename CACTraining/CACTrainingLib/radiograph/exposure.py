@@ -92,5 +92,5 @@ def automatic_photons(view: str, dark: np.ndarray) -> float:
     """
     side = len(dark)
     fields = [[round(share * side) for share in field] for field in CHAMBERS[view]]
-    chambers = np.concatenate([dark[top:bottom, left:right].ravel() for top, bottom, left, right in fields])
+    chambers = np.concatenate([dark[slice(*field[:2]), slice(*field[2:])].ravel() for field in fields])
     return CHAMBER_QUANTA_PER_MM2 * STANDARD_MM**2 * math.exp(float(np.median(chambers)))

@@ -16,15 +16,14 @@ import pandas as pd
 
 from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import Table as CsvTable
-from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.tables import Table, read_table
 
 from ..data.scan_table import SEXES
 from ..evaluation.figures import survival_curves
 from ..evaluation.jobs import make_folder
-from ..evaluation.measures import Comparison, Measure
+from ..evaluation.measures import ExperimentComparison, Measure
 from ..evaluation.page import write_study
-from ..evaluation.parts import Cell, Figure, Section, Table, heading, p_cell
+from ..evaluation.parts import Cell, Figure, Section, TablePart, heading, p_cell
 from ..statistics.agreement import kappa
 from ..statistics.bootstrap import RESAMPLES
 from ..statistics.patient_folds import CATEGORY_LIMITS as LIMITS
@@ -120,7 +119,7 @@ def likely_category(probabilities: np.ndarray) -> np.ndarray:
     return np.cumprod(probabilities >= 0.5, axis=1).sum(1)
 
 
-def _predicted(table: CsvTable) -> tuple[np.ndarray, np.ndarray, str]:
+def _predicted(table: Table) -> tuple[np.ndarray, np.ndarray, str]:
     if all(name in table for name in PROBABILITIES):
         probabilities = np.stack([_numbers(table, name, 1) for name in PROBABILITIES], 1)
         how = "The predicted category is the highest whose probability, and that of all below it, is at least one half."
@@ -132,7 +131,7 @@ def _predicted(table: CsvTable) -> tuple[np.ndarray, np.ndarray, str]:
     return category_of(score), score, "The predicted category is that of the predicted score."
 
 
-def _numbers(table: CsvTable, name: str, high: float = math.inf, integers: bool = False) -> np.ndarray:
+def _numbers(table: Table, name: str, high: float = math.inf, integers: bool = False) -> np.ndarray:
     for line in table.lines:
         line.need(name)
     return np.array([line.number_in(name, 0, high, integers) for line in table.lines])
@@ -203,7 +202,7 @@ def _categories_section(events: Events) -> Section:
         "Years: proportion without event by Kaplan–Meier. Hazard ratios of Cox models against category 0, adjusted for "
         f"{', '.join(events.known_factors) or 'nothing'}; – where nobody of a category, or of category 0, had an event."
     )
-    table = Table("categories", "Events by category", columns, tuple(rows), note)
+    table = TablePart("categories", "Events by category", columns, tuple(rows), note)
     draw = partial(survival_curves, panels=panels)
     figure = Figure("survival_figure", "Proportion without event", draw, "Bands are 95 % intervals.", (7, 3.6))
     return Section("categories", "Events by category", tuple(text), (table,), (figure,))
@@ -221,7 +220,7 @@ def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) 
 
 
 def _concordance_section(events: Events, seed: int) -> Section:
-    comparison = Comparison(events.patients, {}, np.random.default_rng(seed))
+    comparison = ExperimentComparison(events.patients, {}, np.random.default_rng(seed))
     about = {
         "patient": events.patients,
         "scan": events.patients,
@@ -255,7 +254,7 @@ def _concordance_section(events: Events, seed: int) -> Section:
         "Proportion of pairs in which the patient with the earlier event had the higher risk; 0.5 is chance. "
         "Differences are paired."
     )
-    table = Table("concordance", "Concordance", columns, tuple(rows), note)
+    table = TablePart("concordance", "Concordance", columns, tuple(rows), note)
     text = (
         f"Agreement of true and predicted categories: linearly weighted κ {comparison.estimate(agreement, PREDICTED)}."
     )

@@ -1,4 +1,4 @@
-"""What two model readers could see on digital patients' radiographs: areas under their ROC curves.
+"""Areas under the ROC curves of two model readers of digital patients' radiographs.
 
 One knows the shape of all of a patient's calcium, and its place up to a shift; the other knows its largest lesion
 alone, anywhere in the heart. Both subtract the mean picture, divide each picture by its local SD (ribs and vessels vary
@@ -61,9 +61,9 @@ def reader_areas(
     areas = {}
     for title, views in parts.items():
         pictures = without[:, views], added[:, views]
-        known = areas_of(*pictures, added[:, views], scores, thresholds, pixel_mm, SHIFTS_MM)
-        known += areas_of(*pictures, largest[:, views], scores, thresholds, pixel_mm, (HEART_MM,))
-        areas[title] = dict(zip(READERS, known, strict=True))
+        of_readers = areas_of(*pictures, added[:, views], scores, thresholds, pixel_mm, SHIFTS_MM)
+        of_readers += areas_of(*pictures, largest[:, views], scores, thresholds, pixel_mm, (HEART_MM,))
+        areas[title] = dict(zip(READERS, of_readers, strict=True))
     return areas
 
 
@@ -83,7 +83,7 @@ def _binned(square: np.ndarray) -> np.ndarray:
 def areas_of(
     without: np.ndarray,
     added: np.ndarray,
-    known: np.ndarray,
+    expected: np.ndarray,
     scores: np.ndarray,
     thresholds: Sequence[float],
     pixel_mm: float,
@@ -94,7 +94,7 @@ def areas_of(
     Args:
         without: Pictures without calcium, in logarithms of the signal [n, V, rows, columns].
         added: What each patient's calcium adds to them [n, V, rows, columns].
-        known: What the reader knows of that [n, V, rows, columns].
+        expected: What the reader expects of that [n, V, rows, columns].
         scores: Scores [n].
         thresholds: Lowest scores; 0 stands for any above it.
         pixel_mm: Pixel size.
@@ -110,12 +110,12 @@ def areas_of(
     rows, columns = (fft.fftfreq(count, 1 / (count * pixel_mm)) for count in shape)
     distance = np.hypot(rows[:, None], columns[None])
     areas = np.full((len(without), len(shifts_mm)), 0.5)
-    for patient, signal in enumerate(fft.rfft2(known / local_sd.mean(0))):
-        if not known[patient].any():
+    for patient, signal in enumerate(fft.rfft2(expected / local_sd.mean(0))):
+        if not expected[patient].any():
             continue
-        own, _ = _divided(without[patient] + added[patient] - mean, pixel_mm)
+        calcified, _ = _divided(without[patient] + added[patient] - mean, pixel_mm)
         pictures = whitened.copy()
-        pictures[patient] = fft.rfft2(own) / power
+        pictures[patient] = fft.rfft2(calcified) / power
         # Log likelihood ratio of each shift, up to a constant: the filtered picture [n, V, rows, columns].
         logs = fft.irfft2(np.conj(signal) * pictures, shape)
         for number, shift in enumerate(shifts_mm):

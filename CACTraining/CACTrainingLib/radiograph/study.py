@@ -33,7 +33,7 @@ from ..evaluation.experiment import (
     TrainingBudget,
 )
 from ..evaluation.measures import Measure, mean_value, rates
-from ..evaluation.parts import Cell, Section, Table
+from ..evaluation.parts import Cell, Section, TablePart
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
@@ -316,7 +316,7 @@ class RadiographStudy(Experiment):
             "Both take these chests, divided by their local SD, for stationary noise, so that neither is a bound."
         )
         columns = ("View and reader", *THRESHOLD_TITLES)
-        readers = Table("readers", "What could be seen: model readers", columns, tuple(rows))
+        readers = TablePart("readers", "What could be seen: model readers", columns, tuple(rows))
         return (Section("readers", "What could be seen", (text,), (readers,)),)
 
     def comparators(self) -> Mapping[str, Fit]:

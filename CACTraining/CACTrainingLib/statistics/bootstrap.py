@@ -44,7 +44,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """One method minus another on the same scans, with its two-sided bootstrap p (`p_value`)."""
 
     estimate: Estimate
@@ -189,7 +189,7 @@ def p_value(values: np.ndarray) -> float:
     return float(min(1.0, 2 * (1 + min(below, above)) / (1 + len(resampled))))
 
 
-def paired_difference(first: BootstrapResult, second: BootstrapResult) -> Difference:
+def paired_difference(first: BootstrapResult, second: BootstrapResult) -> PairedDifference:
     """The first measure minus the second.
 
     Args:
@@ -197,7 +197,7 @@ def paired_difference(first: BootstrapResult, second: BootstrapResult) -> Differ
     """
     change = first.values - second.values
     result = estimate(change, min(first.n, second.n), min(first.patients, second.patients))
-    return Difference(result, math.nan if math.isnan(result.low) else p_value(change))
+    return PairedDifference(result, math.nan if math.isnan(result.low) else p_value(change))
 
 
 def ratio(weights: np.ndarray, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

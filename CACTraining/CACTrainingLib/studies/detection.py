@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..evaluation import figures as study_figures
 from ..evaluation.measures import Measure, long_table, mean_value, rates, value_row
-from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
+from ..evaluation.parts import METHODS, Cell, Figure, Section, TablePart, count, heading
 from ..statistics.roc import area_under_curve
 from .records import MG, StudyRecord
 from .sample import PAPER, VESSELS, WITH_AGATSTON, Sample, score_table
@@ -119,7 +119,7 @@ def _artery_section(sample: Sample) -> tuple[Section, ...]:
     return (Section("detection_arteries", title, text, tuple(tables), values=(lesion_table,)),) if tables else ()
 
 
-def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
+def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> TablePart:
     arteries = score_table(records, vessels=VESSELS)
     groups = {"All": arteries, **{vessel: arteries[arteries.item == vessel] for vessel in VESSELS}}
     columns, rows = ("Method", *RATES), list[tuple[Cell, ...]]()
@@ -129,10 +129,10 @@ def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> Table:
             (f"  {title}", *(sample.estimate(rate, method) for rate in rates_of(group)))
             for title, group in groups.items()
         ]
-    return Table("detection_arteries", "Arteries with visible calcium", columns, tuple(rows))
+    return TablePart("detection_arteries", "Arteries with visible calcium", columns, tuple(rows))
 
 
-def _lesion_table(sample: Sample, lesions: pd.DataFrame) -> Table:
+def _lesion_table(sample: Sample, lesions: pd.DataFrame) -> TablePart:
     rows = []
     for low, high in [(0.0, math.inf), *itertools.pairwise(SIZES[sample.unit])]:
         part = lesions[(low <= lesions.mass) & (lesions.mass < high)]
@@ -141,7 +141,7 @@ def _lesion_table(sample: Sample, lesions: pd.DataFrame) -> Table:
         rows.append(sample.method_row(name, [Measure(name, mean_value, part, proportion=True)], "map"))
     note = "Proportion of the calcium map's lesions that hold coronary calcium, by their mass in the map."
     columns = ("Lesions of the map", "Hold coronary calcium")
-    return Table("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)
+    return TablePart("map_lesions", "Lesions of the calcium map that are coronary", columns, tuple(rows), note)
 
 
 def _slice_section(sample: Sample) -> tuple[Section, ...]:
@@ -163,7 +163,7 @@ def _slice_section(sample: Sample) -> tuple[Section, ...]:
         "which was chosen in its training; scoring may include more slices than these.",
     )
     note = f"Published: {PAPER}, 17,450 slices of 238 scans."
-    table = Table("slices", "Slices with visible calcium", ("Slices", "Found", "Published"), tuple(rows), note)
+    table = TablePart("slices", "Slices with visible calcium", ("Slices", "Found", "Published"), tuple(rows), note)
     return (Section("detection_slices", "Detection per slice", text, (table,), values=(table_of_slices,)),)
 
 
@@ -203,7 +203,7 @@ def heart_sections(records: Sequence[StudyRecord], generator: np.random.Generato
     )
     note = f"Published: {PAPER}, median (quartiles) of 79 scans."
     columns = ("Measure", "Median", "Lower quartile", "Upper quartile", "Worst", "Published")
-    tables = (Table("heart", "Heart found against reference heart", columns, tuple(rows), note),)
+    tables = (TablePart("heart", "Heart found against reference heart", columns, tuple(rows), note),)
     return (Section("heart", "The heart's outline", text, tables, values=(values,)),)
 
 

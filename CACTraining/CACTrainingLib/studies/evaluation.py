@@ -31,7 +31,7 @@ from ..evaluation.jobs import (
     scored_folders,
 )
 from ..evaluation.page import facts_of, write_study
-from ..evaluation.parts import Section, Table, candidates_counted
+from ..evaluation.parts import Section, TablePart, candidates_counted
 from ..project.project import is_project
 from . import ablation, detection, reproducibility
 from .records import StudyRecord, make_record, refused
@@ -234,9 +234,9 @@ def _data_section(
             text.append(f"{title} ({len(names)}): {abbreviated_list(names)}")
     kinds = Counter(record.kind for record in scored)
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
-    tables = [Table("scans", "Calcium in the scans", ("Scans", "Number"), rows)]
+    tables = [TablePart("scans", "Calcium in the scans", ("Scans", "Number"), rows)]
     if refusals := tuple((record.name, record.refused) for record in records if record.refused is not None):
-        tables.append(Table("refused_scans", "Scans that are left out", ("Scan", "Why"), refusals))
+        tables.append(TablePart("refused_scans", "Scans that are left out", ("Scan", "Why"), refusals))
     if doubts := tuple(Counter(warning for record in scored for warning in record.warnings).most_common()):
-        tables.append(Table("doubtful_scans", "What could not be read of scans", ("What", "Scans"), doubts))
+        tables.append(TablePart("doubtful_scans", "What could not be read of scans", ("What", "Scans"), doubts))
     return Section("data", "The scans", tuple(text), tuple(tables), values=(all_scores(scored),))

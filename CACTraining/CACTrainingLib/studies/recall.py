@@ -35,9 +35,9 @@ from CACScoringLib.scoring.scores import score_of
 
 from .. import phantom
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs, make_folder
-from ..evaluation.measures import Comparison, Measure, mean_value
+from ..evaluation.measures import ExperimentComparison, Measure, mean_value
 from ..evaluation.page import facts_of, write_study
-from ..evaluation.parts import Cell, Section, Table, count, heading
+from ..evaluation.parts import Cell, Section, TablePart, count, heading
 from .scoring import forget, models_key, records_of, scoring_models, with_networks
 
 LESIONS = "lesions.csv"
@@ -230,7 +230,7 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
     ]
     if failed:
         text.append(f"{count(len(failed), 'scan')} failed: {'; '.join(sorted(set(failed.values()))[:3])}")
-    comparison = Comparison([row["patient"] for row in rows], MEASURES, np.random.default_rng(settings.seed))
+    comparison = ExperimentComparison([row["patient"] for row in rows], MEASURES, np.random.default_rng(settings.seed))
     lesions, tables = pd.DataFrame(rows), []
     about = lesions.assign(scan=lesions.patient.astype(str) + " " + lesions.protocol, item=lesions.plaque, truth=True)
     answers = about.melt(about.columns.drop([*MEASURES]).tolist(), [*MEASURES], "method", "value")
@@ -253,7 +253,7 @@ def _groups(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     return ((title, lesions[members]) for title, members in groups.items() if members.any())
 
 
-def _recall_table(name: str, title: str, answers: pd.DataFrame, comparison: Comparison) -> Table:
+def _recall_table(name: str, title: str, answers: pd.DataFrame, comparison: ExperimentComparison) -> TablePart:
     lines = [
         comparison.measure_row(group, Measure(group, mean_value, part, proportion=True))
         for group, part in _groups(answers)
@@ -262,10 +262,10 @@ def _recall_table(name: str, title: str, answers: pd.DataFrame, comparison: Comp
         "Counted: any voxel of the lesion counts in a coronary artery. In its artery: most of these voxels count in "
         "the lesion's artery. Touched by the map: any voxel of the lesion belongs to a lesion of the calcium map."
     )
-    return Table(name, title, ("Lesions", *MEASURES.values()), tuple(lines), note)
+    return TablePart(name, title, ("Lesions", *MEASURES.values()), tuple(lines), note)
 
 
-def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> Table:
+def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> TablePart:
     columns = ("Reason", "Lesions", "Agatston", "Segments")
     lines: list[tuple[Cell, ...]] = []
     for protocol in protocols:
@@ -276,4 +276,4 @@ def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> Table:
             places = ", ".join(f"{segment}: {times}" for segment, times in Counter(group.segment).most_common())
             lines.append((f"  {reason}", n, round(float(group.agatston.sum()), 1), places))
     note = "What lesions left out look like, or the site that they were assigned to."
-    return Table("recall_losses", "Lesions that do not count", columns, tuple(lines), note)
+    return TablePart("recall_losses", "Lesions that do not count", columns, tuple(lines), note)

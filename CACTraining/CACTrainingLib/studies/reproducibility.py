@@ -24,7 +24,7 @@ from CACScoringLib.scoring.categories import ROUNDING, whole_score
 
 from ..evaluation import figures as study_figures
 from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
-from ..evaluation.parts import METHODS, Figure, Section, Table
+from ..evaluation.parts import METHODS, Figure, Section, TablePart
 from ..statistics.agreement import (
     LIMIT_FACTOR,
     Statistic,
@@ -178,7 +178,7 @@ def _between_scans(sample: Sample) -> Section:
     return Section("between_scans", _TITLE, text, tuple(tables), figures)
 
 
-def _artery_tables(sample: Sample) -> list[Table]:
+def _artery_tables(sample: Sample) -> list[TablePart]:
     if not any(record.visible_arteries for record in sample.scans):
         return []
     measures = []
@@ -192,7 +192,7 @@ def _artery_tables(sample: Sample) -> list[Table]:
     return [sample.value_table("artery_differences", "Relative difference of mass in each artery", measures, note)]
 
 
-def _limit_table(sample: Sample, quantity: str) -> Table:
+def _limit_table(sample: Sample, quantity: str) -> TablePart:
     levels = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit]
     unit = "" if quantity == AGATSTON else f" {sample.unit}"
 

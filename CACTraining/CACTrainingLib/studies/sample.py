@@ -12,7 +12,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.scoring.uncertainty import TOTAL
 
-from ..evaluation.measures import Comparison, long_table, value_row
+from ..evaluation.measures import ExperimentComparison, long_table, value_row
 from ..evaluation.parts import METHODS, count
 from .records import AGATSTON, MASS, StudyRecord, amount, pairs_of
 
@@ -37,7 +37,7 @@ CONDITIONS = ("number", "quantity", "kind", "visible", "distractors")
 Pair = tuple[StudyRecord, StudyRecord]
 
 
-class Sample(Comparison):
+class Sample(ExperimentComparison):
     """The scans of a study. Raises CTError.
 
     Attributes:

@@ -13,7 +13,7 @@ from CACScoringLib.scoring.categories import ROUNDING, whole_score
 
 from ..evaluation import figures as drawings
 from ..evaluation.measures import (
-    Comparison,
+    ExperimentComparison,
     Measure,
     agreement_rate,
     count_table,
@@ -27,7 +27,7 @@ from ..evaluation.measures import (
     value_row,
 )
 from ..evaluation.page import cell_text
-from ..evaluation.parts import METHODS, Cell, Figure, Section, Table, count, heading
+from ..evaluation.parts import METHODS, Cell, Figure, Section, TablePart, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.collection import Layout
 from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement, rank_correlation, slope
@@ -39,7 +39,7 @@ LEAST = (1, 100, 400)
 DIFFERENCE_TITLES = ("Mean of both", "Method minus reference")
 
 
-class ComparedScans(Comparison):
+class ComparedScans(ExperimentComparison):
     """All compared scans, by the methods that scored all of them.
 
     Attributes:
@@ -136,7 +136,7 @@ def _totals(compared: ComparedScans) -> Section:
         rows = compared.paired_rows([Measure(*item, compared.totals) for item in statistics.items()], *compared.methods)
         columns = ("Measure", *compared.titles.values(), "Difference", "p")
         note = "On the same scans; above zero the first method agrees better."
-        tables.append(Table("method_differences", "The two methods compared", columns, tuple(rows), note))
+        tables.append(TablePart("method_differences", "The two methods compared", columns, tuple(rows), note))
     unit = "Agatston score"
     panels = drawings.score_pairs(compared.totals, compared.methods, limits_of_pairs)
     titles = ("Reference score", "Method's score")
@@ -171,7 +171,7 @@ def _detection(compared: ComparedScans) -> Section:
         measures = rates(titles, table_of_least)
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
     note = "A scan is positive where its score, rounded, reaches the limit."
-    table = Table("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
+    table = TablePart("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
     return Section("detection", "Detection", (), (table,))
 
 
@@ -187,11 +187,11 @@ def _vessels(compared: ComparedScans) -> Section:
         measures += rates(titles, scores.assign(truth=scores.truth > 0, value=scores.value > 0))
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
     note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
-    table = Table("vessels", "Agreement by vessel", columns, tuple(rows), note)
+    table = TablePart("vessels", "Agreement by vessel", columns, tuple(rows), note)
     return Section("vessels", "Arteries", (), (table,), values=(values,))
 
 
-class Raters(Comparison):
+class Raters(ExperimentComparison):
     """The methods, and another program if the reference has its scores.
 
     Attributes:
@@ -265,7 +265,7 @@ def main_section(raters: Raters, layout: Layout) -> Section:
     return Section("main_figures", "Main figures", tuple(text), tuple(tables), (figure,), values=(rows,))
 
 
-def _table(name: str, title: str, raters: Raters, measures: Sequence[Measure], note: str) -> Table:
+def _table(name: str, title: str, raters: Raters, measures: Sequence[Measure], note: str) -> TablePart:
     """Table with a row per measure, a column per rater, and one per difference of a method from the other program."""
     methods = raters.methods if raters.comparator is not None else ()
     differences = [raters.paired_rows(measures, method, raters.comparator) for method in methods]
@@ -274,7 +274,7 @@ def _table(name: str, title: str, raters: Raters, measures: Sequence[Measure], n
         (*raters.measure_row(measure.title, measure), *(paired[n][3] for paired in differences))
         for n, measure in enumerate(measures)
     ]
-    return Table(name, title, columns, tuple(rows), note)
+    return TablePart(name, title, columns, tuple(rows), note)
 
 
 def _zeros(rows: pd.DataFrame) -> list[Measure]:

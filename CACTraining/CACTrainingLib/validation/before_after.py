@@ -13,8 +13,8 @@ from CACScoringLib.core.errors import CTError, WrongValueError
 from CACScoringLib.models.cards import VERDICT
 
 from ..evaluation.jobs import kept_results
-from ..evaluation.measures import Comparison, Measure, long_table, mean_absolute_difference, value_row
-from ..evaluation.parts import METHODS, Cell, Section, Table, count, heading
+from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_absolute_difference, value_row
+from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
 from ..statistics.agreement import Statistic, icc
 from ..statistics.bootstrap import Estimate
 from .agreement import ComparedScans, category_kappa, f1_at
@@ -74,7 +74,7 @@ def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int)
         "interval by resampling patients; “undecided” where it includes 0. p is not adjusted for the number of "
         "measures."
     )
-    table = Table("before_after", "Agreement before and after", COLUMNS, tuple(rows), note)
+    table = TablePart("before_after", "Agreement before and after", COLUMNS, tuple(rows), note)
     return Section(VERDICT, "Before and after", (*sentences, about), (table,))
 
 
@@ -87,7 +87,7 @@ def _rows(pairs: Sequence[tuple[ComparedScan, ComparedScan]], method: str, seed:
     table = long_table(values)
     measures = [Measure(title, statistic, table) for title, (statistic, _) in MEASURES.items()]
     patients = [scan.patient for _, scan in pairs]
-    comparison = Comparison(patients, {"before": "Before", "after": "After"}, np.random.default_rng(seed))
+    comparison = ExperimentComparison(patients, {"before": "Before", "after": "After"}, np.random.default_rng(seed))
     rows = comparison.paired_rows(measures, "after", "before")
     return [
         (f"  {row[0]}", *row[1:], _verdict(row[3], sign))

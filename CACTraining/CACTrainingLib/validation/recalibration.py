@@ -27,8 +27,8 @@ from CACScoringLib.scoring.intervals import MAX_RATIO
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL, ScoreCalibration, Uncertainty
 
-from ..evaluation.measures import Comparison, Measure, long_table, mean_difference, mean_value, value_row
-from ..evaluation.parts import METHODS, Cell, Section, Table, count
+from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
+from ..evaluation.parts import METHODS, Cell, Section, TablePart, count
 from ..statistics.agreement import Statistic, icc, slope
 from ..statistics.patient_folds import CATEGORY_TITLES, parts_by_patient
 from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
@@ -351,7 +351,7 @@ def section(result: Recalibration, name: str, base: str) -> Section:
     return Section(*_SECTION, text, tables)
 
 
-def _agreement(result: Recalibration) -> Table:
+def _agreement(result: Recalibration) -> TablePart:
     rows = []
     for scan, crossed in zip(result.scans, result.cross_fitted, strict=True):
         place, former = int(categories(np.array([scan.total]))[0]), scan.candidates and scan.candidates.probabilities
@@ -368,14 +368,14 @@ def _agreement(result: Recalibration) -> Table:
         likely = likely.assign(value=likely.probability)
         measures.append(Measure("Mean probability of the true category", mean_value, likely))
     titles = {"before": "Before", "after": "After"}
-    comparison = Comparison([scan.patient for scan in result.scans], titles, np.random.default_rng(0))
+    comparison = ExperimentComparison([scan.patient for scan in result.scans], titles, np.random.default_rng(0))
     note = (
         f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
         "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
     )
     columns = ("Measure", "After, cross-fitted", "Before", "Difference", "p")
     lines = comparison.paired_rows(measures, "after", "before")
-    return Table("calibration_agreement", "Agreement before and after", columns, tuple(lines), note)
+    return TablePart("calibration_agreement", "Agreement before and after", columns, tuple(lines), note)
 
 
 def _coverage(result: Recalibration, method: str, place: int | None, after: bool) -> tuple[int, int, int]:
@@ -396,7 +396,7 @@ def _coverage(result: Recalibration, method: str, place: int | None, after: bool
     return held, len(limits), len(group)
 
 
-def _intervals(result: Recalibration) -> Table:
+def _intervals(result: Recalibration) -> TablePart:
     variants = [(method, after) for method in KINDS for after in (False, True)]
     columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in variants)
     rows: list[tuple[Cell, ...]] = []
@@ -410,4 +410,4 @@ def _intervals(result: Recalibration) -> Table:
         "the reference's readers give. Intervals are withheld where a scan is unlike those of the calibration."
     )
     title = "Intervals before and after"
-    return Table("calibration_intervals", title, ("Reference", "Scans", *columns), tuple(rows), note)
+    return TablePart("calibration_intervals", title, ("Reference", "Scans", *columns), tuple(rows), note)

@@ -30,7 +30,7 @@ from CACScoringLib.scoring.uncertainty import ScoreCalibration
 
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import cell_text, facts_of, write_study
-from ..evaluation.parts import METHODS, Cell, Section, Table, candidates_counted, count
+from ..evaluation.parts import METHODS, Cell, Section, TablePart, candidates_counted, count
 from ..references.manifest import MANIFEST
 from ..references.reference import Reference
 from ..references.registry import read_reference
@@ -232,13 +232,13 @@ def _data_section(
         )
     counts = Counter(CATEGORY_TITLES[n] for n in categories(np.array([scan.total for scan in scans])))
     rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
-    tables = [Table("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
+    tables = [TablePart("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
     if refused:
-        tables.append(Table("refused", "What is left out, and why", ("Scan", "Why"), tuple(refused)))
+        tables.append(TablePart("refused", "What is left out, and why", ("Scan", "Why"), tuple(refused)))
     doubts = Counter(code for scan in scans for code in scan.warnings)
     if doubts:
         rows = tuple(doubts.most_common())
-        tables.append(Table("doubts", "Warnings about the scans that are compared", ("Warning", "Scans"), rows))
+        tables.append(TablePart("doubts", "Warnings about the scans that are compared", ("Warning", "Scans"), rows))
     return Section("data", "The reference", tuple(text), tuple(tables))
 
 
@@ -246,7 +246,7 @@ FIGURES = "results/figures.csv"
 """Table of the main figures in the form of those in docs/results, to which maintainers add it."""
 
 
-def write_figures(folder: Path, tables: Sequence[Table], count: str) -> None:
+def write_figures(folder: Path, tables: Sequence[TablePart], count: str) -> None:
     """Write the table of the main figures.
 
     Args:

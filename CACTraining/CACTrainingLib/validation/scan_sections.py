@@ -23,7 +23,7 @@ from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.pictures import patch_picture
 
 from ..evaluation.measures import Measure, long_table, mean_difference, mean_value, value_over_truth, value_row
-from ..evaluation.parts import METHODS, Cell, Gallery, Picture, Section, Table, count, heading
+from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.reference import ReferenceScan
 from ..statistics.patient_folds import CATEGORY_TITLES
@@ -80,7 +80,7 @@ def _lesion_rows(compared: ComparedScans, items: Sequence[tuple[ComparedScan, Ou
     )
 
 
-def _recall(compared: ComparedScans, rows_of_lesions: pd.DataFrame) -> Table:
+def _recall(compared: ComparedScans, rows_of_lesions: pd.DataFrame) -> TablePart:
     columns = ("Lesions of the reference", *(METHODS[m] for m in compared.methods))
     agatston, vessel = rows_of_lesions.agatston, rows_of_lesions.vessel
     groups = {"All": agatston >= 0}
@@ -94,7 +94,7 @@ def _recall(compared: ComparedScans, rows_of_lesions: pd.DataFrame) -> Table:
         hits = rows_of_lesions[(vessel != "other") & rows_of_lesions.value]
         right = Measure("Artery", mean_value, hits.assign(value=hits.named == hits.vessel), True)
         rows.append(compared.measure_row("Artery named as the reference does, of those found", right))
-    return Table("lesions_found", "Lesions of the reference", columns, tuple(rows))
+    return TablePart("lesions_found", "Lesions of the reference", columns, tuple(rows))
 
 
 def _count_rows(compared: ComparedScans) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def _count_rows(compared: ComparedScans) -> pd.DataFrame:
     )
 
 
-def _precision(compared: ComparedScans, table: pd.DataFrame) -> Table:
+def _precision(compared: ComparedScans, table: pd.DataFrame) -> TablePart:
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
     measures = (
         Measure("Precision: proportion that holds calcium of the reference", value_over_truth, table),
@@ -124,7 +124,7 @@ def _precision(compared: ComparedScans, table: pd.DataFrame) -> Table:
     rows.append(heading("Wrong lesions by what the reference labels there", columns))
     rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]
     note = "Scans that the reference gives 0 are among them, also where it has no outlines."
-    return Table("lesions_wrong", "Lesions of each method", columns, tuple(rows), note)
+    return TablePart("lesions_wrong", "Lesions of each method", columns, tuple(rows), note)
 
 
 def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[Gallery, ...]:
@@ -145,7 +145,7 @@ def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tupl
         for name, title, items in (("missed", "Missed", missed), ("wrong", "Wrongly counted", wrong)):
             worst = sorted(items, key=lambda item: item[0], reverse=True)[:MAX_PICTURES]
             pictures = tuple(
-                Picture(
+                PicturePart(
                     (output / file).read_bytes(),
                     f"{scan.name}: Agatston {score:.0f}, {kind}. Reference {scan.total:.0f} in all, found "
                     f"{scan.measured[method]:.0f}.",
@@ -171,7 +171,7 @@ def _worst(compared: ComparedScans) -> Section:
     rows.sort(key=lambda row: -row[0])
     note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."
     title = "Scans that differ most from the reference"
-    table = Table("largest_differences", title, columns, tuple(row for _, row in rows[:WORST]), note)
+    table = TablePart("largest_differences", title, columns, tuple(row for _, row in rows[:WORST]), note)
     return Section("scans", "The scans that differ most", (), (table,))
 
 
@@ -226,7 +226,9 @@ def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> S
         "category is withheld where a scan is unlike those of the calibration."
     )
     title = "Intervals and withheld categories"
-    return Section("intervals", title, (), (Table("intervals", title, columns, tuple(lines), note),), values=(table,))
+    return Section(
+        "intervals", title, (), (TablePart("intervals", title, columns, tuple(lines), note),), values=(table,)
+    )
 
 
 def _thickness(record: ScoreRecord) -> str:
@@ -259,7 +261,7 @@ def _groups(raters: Raters, records: Mapping[str, ScoreRecord]) -> Section:
             lines.append((f"  {name}", part.scan.nunique(), *kappas, *differences))
     text = () if lines else ("All scans have one kernel type, thickness, sex and manufacturer, or headers without.",)
     note = "By what the headers state. κ of categories with linear weights; differences in Agatston score."
-    tables = (Table("groups", "Agreement by group", columns, tuple(lines), note),) if lines else ()
+    tables = (TablePart("groups", "Agreement by group", columns, tuple(lines), note),) if lines else ()
     return Section("groups", "Groups of scans", text, tables)
 
 
@@ -272,7 +274,7 @@ def _false_zeros(
     zeros = [scan for scan in positive if not reach(1, np.array([scan.measured[method]]))[0]]
     if not zeros:
         return ()
-    rows, pictures = list[tuple[Cell, ...]](), list[Picture]()
+    rows, pictures = list[tuple[Cell, ...]](), list[PicturePart]()
     for scan in sorted(zeros, key=lambda scan: -scan.total):
         candidates = records[scan.name].methods[SCORED_METHODS[method][0]].left_out
         largest = max(candidates, key=lambda lesion: lesion.clinical_agatston, default=None)
@@ -284,10 +286,10 @@ def _false_zeros(
                 f"{scan.name}: reference {scan.total:.0f}, found 0. Largest candidate left out: Agatston {score:.0f}."
             )
             if jpeg := _picture(sources[scan.name], largest):
-                pictures.append(Picture(jpeg, caption, f"{scans_folder}/{scan.folder}/report.html"))
+                pictures.append(PicturePart(jpeg, caption, f"{scans_folder}/{scan.folder}/report.html"))
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods[1:]), "Largest left out", "Warnings")
     title = f"Scored 0 by {METHODS[method]}, but not by the reference"
-    table = Table("false_zeros", title, columns, tuple(rows), "Agatston scores.")
+    table = TablePart("false_zeros", title, columns, tuple(rows), "Agatston scores.")
     note = f"The slice through the largest candidate that was left out, {PICTURE_MM / 10:g} cm wide."
     gallery = Gallery("false_zeros_pictures", "Largest candidates left out", tuple(pictures), note)
     return (Section("false_zeros", "False zeros", (), (table,), galleries=(gallery,) if pictures else ()),)

@@ -1,6 +1,6 @@
 import pytest
 
-from CACScoringLib.archive.journal import ARRIVING, DONE, SCORED, Journal
+from CACScoringLib.archive.journal import ARRIVING, DONE, SCORED, ArchiveJournal
 from CACScoringLib.archive.series import SeriesSummary
 from CACScoringLib.core.errors import OutputError
 
@@ -16,7 +16,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def journal(path):
-    return Journal(path, {"rule": 130})
+    return ArchiveJournal(path, {"rule": 130})
 
 
 def only_entry(journal):
@@ -48,11 +48,11 @@ def test_only_its_owner_reads_the_journal(journal, path):
 
 def test_results_of_other_settings_are_not_mixed(journal, path):
     with pytest.raises(OutputError, match="other settings"):
-        Journal(path, {"rule": 200})
+        ArchiveJournal(path, {"rule": 200})
 
 
 def test_other_files_are_refused(path):
     for text in ("none", "{}", "[]", '{"schema": "cac-watch/1", "made_with": {}, "series": {"a": {"number": 1}}}'):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(OutputError, match="not the journal"):
-            Journal(path, {})
+            ArchiveJournal(path, {})

@@ -1,4 +1,4 @@
-"""Model readers in noise in which their areas are known."""
+"""Model readers in noise in which their areas are expected."""
 
 import numpy as np
 import pytest
@@ -16,9 +16,9 @@ def blob(row, column):
     return shape / np.sqrt((shape**2).sum())
 
 
-def areas(noise, added, known, shifts=(0.0, 10.0)):
+def areas(noise, added, expected, shifts=(0.0, 10.0)):
     scores = np.where(np.arange(len(noise)) < 100, 150.0, 0.0)
-    return areas_of(noise, added, known, scores, (0, 100, 400), 1.0, shifts)
+    return areas_of(noise, added, expected, scores, (0, 100, 400), 1.0, shifts)
 
 
 def test_the_area_is_that_of_the_signal_to_noise_ratio_and_falls_with_the_unknown_place():
@@ -43,7 +43,7 @@ def test_the_largest_lesion_alone_shows_less_than_all_calcium():
     assert areas(noise, added, largest)[0][0] == pytest.approx(norm.cdf(RATIO / np.sqrt(2)), abs=0.03)
 
 
-def test_noise_elsewhere_does_not_hide_calcium():
+def test_calcium_shows_beside_noise():
     noise = np.random.default_rng(2).normal(0, 1, (500, 1, 40, 40)).astype(np.float32)
     noise[..., 24:] *= 20
     signals = np.zeros_like(noise)

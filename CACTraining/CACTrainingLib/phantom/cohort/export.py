@@ -42,7 +42,7 @@ _STROKE_MM = 3.0
 
 
 @dataclass(frozen=True)
-class SliceLabel:
+class PhantomSlice:
     """Label of one slice.
 
     Attributes:
@@ -70,7 +70,7 @@ class Labels:
 
     arteries: np.ndarray
     regions: np.ndarray
-    slices: tuple[SliceLabel, ...]
+    slices: tuple[PhantomSlice, ...]
 
 
 def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
@@ -99,15 +99,15 @@ def annotate(scan: ScanWithTruth, generator: np.random.Generator) -> Labels:
     return Labels(arteries, regions, tuple(slices))
 
 
-def _visibility(calcium_hu: np.ndarray, scan: ScanWithTruth, k: int) -> SliceLabel:
+def _visibility(calcium_hu: np.ndarray, scan: ScanWithTruth, k: int) -> PhantomSlice:
     peak = float(calcium_hu.max())
     if peak < VISIBLE_HU:
-        return SliceLabel(k, False, 0.0, peak)
+        return PhantomSlice(k, False, 0.0, peak)
     j, i = np.nonzero(calcium_hu > 1.0)
     part = calcium_hu[max(0, j.min() - 5) : j.max() + 6, max(0, i.min() - 5) : i.max() + 6]
     smooth = float(ndimage.gaussian_filter(part, SMOOTHING_MM / scan.grid.spacing_mm[0]).max())
     noise = math.hypot(scan.noise_sd_hu[k] * scan.smoothed_noise_share, ANATOMY_HU)
-    return SliceLabel(k, smooth / noise > VISIBLE_CONTRAST_TO_NOISE and smooth > VISIBLE_HU, smooth / noise, peak)
+    return PhantomSlice(k, smooth / noise > VISIBLE_CONTRAST_TO_NOISE and smooth > VISIBLE_HU, smooth / noise, peak)
 
 
 def _paint_regions(

@@ -32,7 +32,7 @@ from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
 from ...data.scan_table import TableScan, read_cts
 from ...evaluation.experiment import ExperimentRun, Fit, Predict, predicted_rows
-from ...evaluation.measures import Comparison, Measure, rates
+from ...evaluation.measures import ExperimentComparison, Measure, rates
 from ...statistics.roc import area_under_curve
 from ...training.runs import training_run
 from ...training.settings import RunOptions
@@ -296,7 +296,7 @@ def _evaluate(
 ) -> dict[str, object]:
     """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`."""
     rows = predicted_rows([*table.scan], columns_of(table.calcium.to_numpy(), _predict(model, table, limit)))
-    comparison = Comparison([*table.patient], {}, np.random.default_rng(seed))
+    comparison = ExperimentComparison([*table.patient], {}, np.random.default_rng(seed))
     test: dict[str, object] = {
         "patients": table.patient.nunique(),
         "with_calcium": int(table.calcium.sum()),

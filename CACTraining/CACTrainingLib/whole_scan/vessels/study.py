@@ -27,7 +27,7 @@ from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
 from ...evaluation.experiment import Cohort, ExperimentRun, Fit, Predict, TrainingBudget, predicted_rows
-from ...evaluation.measures import Comparison, Measure, mean_absolute_difference, mean_value, of_classes
+from ...evaluation.measures import ExperimentComparison, Measure, mean_absolute_difference, mean_value, of_classes
 from ...statistics.agreement import icc, kappa, rank_correlation
 from ...statistics.bootstrap import BootstrapResult
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
@@ -273,7 +273,7 @@ def _evaluate(
     """
     truth = np.stack(list(fitting.targets_of(cohort.scans).values()))
     scale = float(np.delete(truth, cohort.held_out, 0).max())
-    comparison = Comparison(cohort.patients, {}, np.random.default_rng(0))
+    comparison = ExperimentComparison(cohort.patients, {}, np.random.default_rng(0))
 
     def predict(scans: Mapping[str, Path], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return scores, and where they are undetermined."""

@@ -54,7 +54,7 @@ _FINER = STEP_MM / _LATTICE_MM
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class HeartFitSettings:
     """Standard deviations of the priors and of the residual terms."""
 
     turn_radians: float = 0.12
@@ -134,7 +134,7 @@ class _Fitter:
     aorta's and pulmonary trunk's widening, waves 3 x n."""
 
     def __init__(self, points: FitPoints, mask_centre: np.ndarray, marks: dict[str, np.ndarray]) -> None:
-        models, settings = shipped_models(), FitSettings()
+        models, settings = shipped_models(), HeartFitSettings()
         self.models, self.settings, self.points, self.marks = models, settings, points, marks
         hearts = len(models.names)
         self.axes_mm = [np.arange(lo - 8, hi + 9, _LATTICE_MM) for lo, hi in zip(LOW_MM, HIGH_MM, strict=True)]
