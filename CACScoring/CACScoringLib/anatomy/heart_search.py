@@ -155,7 +155,7 @@ def _by_network(scan: CTScan, model: LoadedModel, expected: np.ndarray | None = 
     warnings = (*territories.warnings, *cut_warnings(heart, is_coronary))
     name = territories.source
     region = HeartRegion(mask & ~bone, bone, name, warnings, territories, pericardium, name)
-    doubt = implausible(scan, mask) or without_arteries(territories)
+    doubt = implausible(scan, heart) or without_arteries(territories)
     return region, f"The heart of the network {name} is implausible: {doubt}" if doubt else ""
 
 
@@ -224,7 +224,7 @@ def _around_lesions(scan: CTScan, sites: np.ndarray, reason: str) -> HeartRegion
 
 def _between_lungs(scan: CTScan, lungs: HeartRegion, reason: str) -> HeartRegion:
     """Return the region of the lungs if it is plausible. reason: Why that of the network is not taken."""
-    if doubt := implausible(scan, lungs.mask):
+    if doubt := implausible(scan, scan.coarse_grid.mask(lungs.mask, scan.grid)):
         raise NoHeartError(f"{reason}\nThe region between the lungs is implausible: {doubt}")
     message = (
         f"{reason} The region between the lungs was used instead, which is wider than the heart. Check the heart "
@@ -245,14 +245,13 @@ def without_arteries(territories: Territories | None) -> str:
     return ""
 
 
-def implausible(scan: CTScan, mask: np.ndarray) -> str:
+def implausible(scan: CTScan, heart: np.ndarray) -> str:
     """State why a mask that no lungs confirm is no heart: a sentence, empty if it is plausible.
 
     Args:
         scan: The scan.
-        mask: Mask on its grid, bool [k, j, i], not empty.
+        heart: Mask on its working grid, bool [k, j, i], not empty.
     """
-    heart = scan.coarse_grid.mask(mask, scan.grid)
     volume_ml = heart.sum() * GRID_MM**3 / 1000
     if not HEART_ML[0] <= volume_ml <= HEART_ML[1]:
         return f"its volume is {volume_ml:.0f} ml; {HEART_ML[0]:.0f} to {HEART_ML[1]:.0f} ml with fat is usual."

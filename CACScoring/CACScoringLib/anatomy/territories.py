@@ -81,7 +81,8 @@ class Territories:
     def labels(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the likeliest territory of each voxel of the scan, uint8 [k, j, i]; ties go to the lower label."""
         label = np.zeros(shape, np.uint8)
-        possible = self.probability >= 1 / len(TERRITORIES)  # as it is where a territory is the likeliest
+        # As it is in some voxel beside those of the scan where a territory is the likeliest.
+        possible = self.probability >= np.maximum(self.probability[OUTSIDE], 1 / len(TERRITORIES))
         possible[OUTSIDE] = possible[1:].any(0)
         around: Box = (slice(0, 0),) * 3
         best = np.zeros(0, np.float32)

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import CTError
-from ..core.grid import Grid, ScanGrid
+from ..core.grid import Grid, ScanGrid, bounding_box
 from ..core.voxels import voxels_of
 from ..models.inference import predict
 from ..models.preprocessing import (
@@ -357,11 +357,9 @@ def assembled(
 
 def clear_map(parts: Decomposition, cleared: np.ndarray) -> Decomposition:
     """Set the map to 0 where `cleared` (bool [k, j, i], or one value a slice) is true."""
-    places = np.nonzero(parts.hu)
-    is_left = ~np.broadcast_to(cleared, parts.hu.shape)[places]
-    left = tuple(axis[is_left] for axis in places)
     hu = np.zeros(parts.hu.shape, np.float32)
-    hu[left] = parts.hu[left]
+    box = bounding_box(parts.hu) if parts.hu.any() else ()
+    np.copyto(hu[box], parts.hu[box], where=~np.broadcast_to(cleared, hu.shape)[box])
     return replace(parts, hu=hu)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -361,7 +361,7 @@ def padded_corners(hu: np.ndarray) -> np.ndarray:
     value = hu[0, 0, 0]
     if not (hu[:, :: hu.shape[1] - 1, :: hu.shape[2] - 1] == value).all():
         return np.zeros(hu.shape[1:], bool)
-    is_value = sitk.GetImageFromArray((hu == value).all(0).astype(np.uint8))
+    is_value = sitk.GetImageFromArray(reduce(np.logical_and, (plane == value for plane in hu)).astype(np.uint8))
     columns, rows = is_value.GetSize()
     corners = [(i, j) for i in (0, columns - 1) for j in (0, rows - 1)]
     padded = sitk.GetArrayFromImage(sitk.ConnectedThreshold(is_value, corners, 1, 1)).astype(bool)

@@ -87,7 +87,11 @@ class Grid:
         )
         row_weights, column_weights = _linear_weights(rows, source.shape[1]), _linear_weights(columns, source.shape[2])
         inside = np.zeros(self.shape, bool)
-        for place, target in zip(planes, inside, strict=True):
+        # Only rows and columns beside the mask are looked at, which may be a small part of the grid.
+        near_rows = _nonzero_range(row_weights @ source.any((0, 2)))
+        near_columns = _nonzero_range(column_weights @ source.any((0, 1)))
+        row_weights, column_weights = row_weights[near_rows], column_weights[near_columns]
+        for place, target in zip(planes, inside[:, near_rows, near_columns], strict=True):
             low, high = source[math.floor(place)], source[math.ceil(place)]
             if low.any() or high.any():
                 plane = low * (1 - place % 1) + high * (place % 1)

@@ -7,7 +7,7 @@ shows a vertebral body and the canal behind it.
 from __future__ import annotations
 
 import numpy as np
-from scipy import interpolate, ndimage
+from scipy import ndimage
 
 from ..core.ct import CTScan
 
@@ -101,7 +101,7 @@ def _pitch_mm(column: np.ndarray, spacing_mm: tuple[float, ...]) -> float | None
     pairs = [(bone[: len(bone) - lag], bone[lag:]) for lag in lags]
     correlation = [(a * b).sum() / max(1e-3, np.sqrt((a * a).sum() * (b * b).sum())) for a, b in pairs]
     mm = np.arange(0, lags[-1] * step_mm, 0.25)
-    curve = interpolate.CubicSpline(lags * step_mm, correlation)(mm)
+    curve = ndimage.map_coordinates(np.array(correlation), [mm / step_mm], mode="mirror")  # cubic; it is even
     is_peak = (curve[1:-1] > curve[:-2]) & (curve[1:-1] >= curve[2:]) & (mm[1:-1] >= PITCH_RANGE_MM[0])
     heights = np.where(is_peak, curve[1:-1], -1.0)
     return float(mm[1 + heights.argmax()]) if heights.max(initial=-1.0) >= MIN_CORRELATION else None
@@ -125,7 +125,8 @@ def _width_mm(column: np.ndarray, spacing_mm: tuple[float, ...]) -> float | None
     body = canal_width = 0.0
     for side in (slice(middle, None), slice(middle, None, -1)):
         body += _outer_edge(body_row[side], round(BODY_MM / step_i)) * step_i
-        canal_width += _inner_edge(canal_row[side], round(CANAL_MM / step_i)) * step_i
+        half = canal_row[side]
+        canal_width += _crossing(half, (half[0] + half[: round(CANAL_MM / step_i) + 1].max()) / 2) * step_i
     return float(np.sqrt(body * canal_width))
 
 
@@ -141,11 +142,6 @@ def _outer_edge(values: np.ndarray, reach: int) -> float:
     peak = int(values[: reach + 1].argmax())
     falling = values[peak:]
     return peak + _crossing(-falling, -(MUSCLE_HU + falling[0]) / 2)
-
-
-def _inner_edge(values: np.ndarray, reach: int) -> float:
-    """Return where values rise half way to their peak, in pixels from the first."""
-    return _crossing(values, (values[0] + values[: reach + 1].max()) / 2)
 
 
 def _crossing(rising: np.ndarray, level: float) -> float:

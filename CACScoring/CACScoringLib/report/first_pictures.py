@@ -103,15 +103,15 @@ def course_pictures(result: CalciumResult) -> list[Picture]:
 
 def _course_picture(result: CalciumResult, artery: Artery, course: Course) -> Picture:
     assert result.territory_labels is not None
-    hu, territory = result.scan.hu, result.territory_labels == TERRITORIES.index(artery.key)
     spacing = np.array(result.scan.image.GetSpacing()[::-1])
-    places = np.rint(course.places_mm / spacing).astype(int).clip(0, np.array(hu.shape) - 1)
-    in_artery = territory[tuple(places.T)] & (course.distances_mm <= course.last_mm)
+    places = np.rint(course.places_mm / spacing).astype(int).clip(0, np.array(result.territory_labels.shape) - 1)
+    is_artery = result.territory_labels[tuple(places.T)] == TERRITORIES.index(artery.key)
+    in_artery = is_artery & (course.distances_mm <= course.last_mm)
     length_mm = course.last_mm - course.first_mm
     count = min(MAX_PARTS, max(1, round(length_mm / PART_MM)))
     part_of = np.searchsorted(np.linspace(course.first_mm, course.last_mm, count + 1)[1:-1], course.distances_mm)
     parts = [places[in_artery & (part_of == part)] for part in range(count)]
-    tiles = [_tile(hu, territory, part, spacing, artery) for part in parts if len(part)]
+    tiles = [_tile(result.scan.hu, result.territory_labels, part, spacing, artery) for part in parts if len(part)]
     size = tiles[0].width
     sheet = Image.new("RGB", (size * COLUMNS, size * -(-len(tiles) // COLUMNS)))
     for n, tile in enumerate(tiles):
@@ -121,7 +121,7 @@ def _course_picture(result: CalciumResult, artery: Artery, course: Course) -> Pi
 
 
 def _tile(
-    hu: np.ndarray, territory: np.ndarray, places: np.ndarray, spacing: np.ndarray, artery: Artery
+    hu: np.ndarray, territories: np.ndarray, places: np.ndarray, spacing: np.ndarray, artery: Artery
 ) -> Image.Image:
     """Draw the slices of some places of a course as their maximum."""
     slices = slice(int(places[:, 0].min()), int(places[:, 0].max()) + 1)
@@ -131,8 +131,9 @@ def _tile(
         np.clip(np.arange(at - half, at + half + 1), 0, n - 1)
         for at, half, n in zip(middle.tolist(), halves.tolist(), hu.shape[1:], strict=True)
     )
-    highest = hu[slices][:, rows][:, :, columns].max(axis=0)
+    area = (slices, rows[:, None], columns)
+    highest = hu[area].max(axis=0)
     picture, _ = enlarged(highest, (float(spacing[2]), float(spacing[1])))
-    shape = territory[slices][:, rows][:, :, columns].any(axis=0)
-    outline(picture, np.asarray(shape), SITE_COLOURS[artery], TERRITORY_OPACITY)
+    shape = (territories[area] == TERRITORIES.index(artery.key)).any(axis=0)
+    outline(picture, shape, SITE_COLOURS[artery], TERRITORY_OPACITY)
     return picture.resize((220, 220))

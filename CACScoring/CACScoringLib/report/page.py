@@ -97,7 +97,7 @@ def provenance_text(result: CalciumResult, identify: bool) -> str:
     confirmed = "" if review is None else f" {review.in_words}"
     if provenance is None:
         return confirmed.strip()
-    return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.scan.voxels_sha256}.{confirmed}"
+    return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.record.input.voxels_sha256}.{confirmed}"
 
 
 def result_as_fragment(result: CalciumResult) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from ..anatomy.chest import grown
 from ..core.ct import CTScan
 from ..core.grid import Box, bounding_box
 from ..core.labels import HEART_COLOUR, SITE_COLOURS, SITE_OF, TERRITORIES, WINDOW_HU, NonCoronary, Site
@@ -149,7 +150,7 @@ def outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int
     x_min, y_min = max(0, x_min - width), max(0, y_min - width)
     box = x_min, y_min, min(picture.width, x_max + width), min(picture.height, y_max + width)
     inside = np.asarray(large.crop(box)) > 0
-    ring = ndimage.binary_dilation(inside, iterations=width) & ~inside
+    ring = grown(inside, width, (0, 1)) & ~inside
     picture.paste(colour, box, Image.fromarray(ring.astype(np.uint8) * round(255 * opacity)))
 
 
@@ -220,8 +221,8 @@ def overview_pictures(result: CalciumResult, method: MethodScore) -> list[Pictur
     for axis, side, spacing_mm in ((1, "front", (column_mm, slice_mm)), (0, "feet", (column_mm, row_mm))):
         rows = slice(None, None, -1 if axis else 1)  # slices are stored from the feet up
         picture, _ = enlarged(hu.max(axis=axis)[rows], spacing_mm)
-        for artery, colour in SITE_COLOURS.items():
-            outline(picture, ((ids != 0) & (sites == artery)).any(axis)[rows], colour)
+        for site in (site for site in SITE_COLOURS if site in lesions.columns["site"]):
+            outline(picture, (sites == site).any(axis)[rows], SITE_COLOURS[site])
         caption = f"Maximum intensity projection of the heart region, seen from the {side}"
         drawn.append(Picture(as_jpeg(picture), caption))
     return drawn

@@ -28,7 +28,7 @@ from .connection import connected_voxels, hanging_together
 from .lesion_calibration import COUNTS_FROM, LesionCalibration
 from .lesion_network import CORONARY_KINDS, voxel_kinds, without_faint_stents
 from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, artery_chances, dense_means, voxel_parts
-from .lesions import find_lesions
+from .lesions import find_lesions, slice_components
 from .map_evidence import coronary_probabilities, map_features
 from .score import ScanFacts
 from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
@@ -149,8 +149,13 @@ def judge_lesions(
     assert heart.territories is not None
     dense = dense_voxels(heart, scan.hu >= rules.threshold_hu, scan.grid)
     is_near = hanging_together(dense.flat, dense.arteries.sum(axis=1) >= REACHED, scan.hu.shape)
+    one_site = np.zeros(len(dense.flat), np.uint8)
+    _, is_large = slice_components(dense.flat, one_site, scan.hu.shape, scan.grid.spacing_mm, rules)
+    may_be_lesion = hanging_together(dense.flat, is_large, scan.hu.shape)
+    is_asked = may_be_lesion[is_near]
+    kinds = voxel_kinds(dense.flat[is_near], scan, heart.territories, noise_hu, network, is_asked)[is_asked]
+    is_near &= may_be_lesion
     nearby = dense.where(is_near)
-    kinds = voxel_kinds(nearby.flat, scan, heart.territories, noise_hu, network)
     kinds = without_faint_stents(kinds, nearby.flat, scan.hu)
     hu, is_gated = scan.hu.reshape(-1)[nearby.flat], scan.acquisition.gating is not None
 

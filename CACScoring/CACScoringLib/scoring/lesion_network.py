@@ -8,9 +8,7 @@ number of specks take as many patches as they fill space.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 
@@ -35,10 +33,7 @@ NOISE_SCALE_HU, UNKNOWN_NOISE_HU = 50.0, 15.0
 """SD of noise that the network sees as 1, and SD that stands for one that could not be measured."""
 
 BATCH_SIZE = 16
-"""Patches that a GPU judges at once."""
-
-MAX_HELD = 64
-"""Patches held in memory at once, 2 MB each: a noisy scan has thousands."""
+"""Patches judged at once, 2 MB each."""
 
 STENT_HU = 300.0
 """Peak from which what hangs together may be a stent. What is fainter is no evidence of calcium because it looks like
@@ -177,7 +172,12 @@ def covering(places: np.ndarray, spacing_mm: np.ndarray) -> Covering:
 
 
 def voxel_kinds(
-    flat: np.ndarray, scan: CTScan, territories: Territories, noise_hu: float | None, model: LoadedModel
+    flat: np.ndarray,
+    scan: CTScan,
+    territories: Territories,
+    noise_hu: float | None,
+    model: LoadedModel,
+    is_asked: np.ndarray | bool = True,
 ) -> np.ndarray:
     """Ask the lesion network what each dense voxel is.
 
@@ -187,9 +187,11 @@ def voxel_kinds(
         territories: Territories of the scan.
         noise_hu: SD of the scan's noise; None if it could not be measured.
         model: Lesion network.
+        is_asked: False for voxels whose answer is not needed, bool [n], as of specks that cannot be lesions: a noisy
+            scan has hundreds.
 
     Returns:
-        Probability of each of LESION_KINDS, float32 [n, kinds].
+        Probability of each of LESION_KINDS, float32 [n, kinds]; 0 in patches without a voxel that is asked about.
 
     Raises:
         CTError: The device has too little memory.
@@ -200,13 +202,13 @@ def voxel_kinds(
     dense = np.zeros(scan.hu.shape, bool)
     dense.reshape(-1)[flat] = True
     kinds = np.zeros((len(flat), len(LESION_KINDS)), np.float32)
-    inputs = (network_input(patch, noise_hu) for patch in _patches(cover.centres, dense, scan, territories))
-    first = 0
-    while held := list(islice(inputs, MAX_HELD)):
-        for number, answer in enumerate(predict(model.network, np.stack(held), BATCH_SIZE)[0], first):
+    asked = np.unique(cover.patch[np.broadcast_to(is_asked, len(flat))])
+    for numbers in np.split(asked, range(BATCH_SIZE, len(asked), BATCH_SIZE)) if len(asked) else ():
+        patches = [_patch(cover.centres[number], dense, scan, territories) for number in numbers]
+        answers, _ = predict(model.network, np.stack([network_input(patch, noise_hu) for patch in patches]), BATCH_SIZE)
+        for number, answer in zip(numbers, answers, strict=True):
             of_patch = cover.patch == number
             kinds[of_patch] = _at_voxels(answer, places[of_patch], cover.centres[number], spacing_mm)
-        first += len(held)
     return kinds
 
 
@@ -228,13 +230,12 @@ def without_faint_stents(kinds: np.ndarray, flat: np.ndarray, hu: np.ndarray) ->
     return result
 
 
-def _patches(centres: np.ndarray, dense: np.ndarray, scan: CTScan, territories: Territories) -> Iterator[LesionPatch]:
-    """Iterate over patches around voxels. dense: bool [k, j, i]."""
+def _patch(centre: np.ndarray, dense: np.ndarray, scan: CTScan, territories: Territories) -> LesionPatch:
+    """Return the patch around a voxel. dense: bool [k, j, i]."""
     spacing_mm = np.array(scan.image.GetSpacing()[::-1])
-    for centre in centres:
-        sampler = PatchSampler.around(centre, scan.hu.shape, spacing_mm)
-        hu, share = sampler.sample(scan.hu[sampler.boxes], AIR_HU), sampler.sample(dense[sampler.boxes])
-        yield LesionPatch(hu, share, territories_around(territories, centre, spacing_mm, LESION_PATCH))
+    sampler = PatchSampler.around(centre, scan.hu.shape, spacing_mm)
+    hu, share = sampler.sample(scan.hu[sampler.boxes], AIR_HU), sampler.sample(dense[sampler.boxes])
+    return LesionPatch(hu, share, territories_around(territories, centre, spacing_mm, LESION_PATCH))
 
 
 def _at_voxels(answer: np.ndarray, places: np.ndarray, centre: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:

@@ -57,14 +57,10 @@ def find_lesions(
     if peak_hu.shape != hu.shape:
         raise MaskError(f"The image of the peaks has the shape {peak_hu.shape}, the lesions' image {hu.shape}.")
     voxels = arteries.where(hu.reshape(-1)[arteries.flat] >= rules.threshold_hu)
-    component = connected_voxels(voxels.flat, voxels.values, hu.shape, IN_SLICE, int(rules.connectivity == 8))
-    count = np.bincount(component)
     spacing = image.GetSpacing()
-    pixel_area_mm2 = spacing[0] * spacing[1]
-    # Spacings come from files in single precision: an area meant to be 1 mm² may read 0.9999999.
-    large = (count * pixel_area_mm2 >= rules.minimum_area_mm2 * (1 - 1e-6)) & (count >= rules.minimum_pixels)
-    voxels = voxels.where(large[component])
-    component = np.unique(component[large[component]], return_inverse=True)[1]
+    component, is_large = slice_components(voxels.flat, voxels.values, hu.shape, spacing, rules)
+    voxels = voxels.where(is_large)
+    component = np.unique(component[is_large], return_inverse=True)[1]
     lesion = connected_voxels(voxels.flat, voxels.values, hu.shape)
 
     # By site, then from head to feet, so that IDs do not depend on the order in which voxels were met.
@@ -75,7 +71,7 @@ def find_lesions(
     if len(order) > np.iinfo(np.uint16).max:
         raise CTError(f"{len(order)} separate lesions: this is noise, not calcium. Check the scan and the heart mask.")
     values, peak_values = (array.reshape(-1)[voxels.flat].astype(np.float64) for array in (hu, peak_hu))
-    components = _components(component, kji[0], peak_values, pixel_area_mm2, spacing[2], rules)
+    components = _components(component, kji[0], peak_values, spacing[0] * spacing[1], spacing[2], rules)
     lesion_of_component = lesion[np.unique(component, return_index=True)[1]]
     parts: list[list[SliceComponent]] = [[] for _ in order]
     for part, number in zip(components, lesion_of_component, strict=True):
@@ -94,6 +90,29 @@ def find_lesions(
         **_scores([parts[n] for n in order], sums_hu[order].tolist(), math.prod(spacing), rules),
     }
     return LesionSet(columns, LesionVoxels(hu.shape, voxels.flat, number_of[lesion]))
+
+
+def slice_components(
+    flat: np.ndarray, sites: np.ndarray, shape: tuple[int, ...], spacing_mm: tuple[float, ...], rules: ScoringRules
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number voxels by slice component, from 0, and find those of components that are large enough to count.
+
+    Args:
+        flat: Indices of the voxels, rising.
+        sites: `Site` of each.
+        shape: Of the scan, [k, j, i].
+        spacing_mm: Of the scan, along i, j, k.
+        rules: Scoring rules.
+
+    Returns:
+        The number of each voxel's component, intp [n], and True where it counts, bool [n].
+    """
+    component = connected_voxels(flat, sites, shape, IN_SLICE, int(rules.connectivity == 8))
+    count = np.bincount(component)
+    # Spacings come from files in single precision: an area meant to be 1 mm² may read 0.9999999.
+    least_mm2 = rules.minimum_area_mm2 * (1 - 1e-6)
+    is_large = (count * (spacing_mm[0] * spacing_mm[1]) >= least_mm2) & (count >= rules.minimum_pixels)
+    return component, is_large[component]
 
 
 def _components(
@@ -151,15 +170,8 @@ def _scores(
     }
 
 
-_RUN = 4096
-
-
 def labelled_voxels(labels: np.ndarray) -> Labelled:
-    """Return the labelled voxels of a label map, uint8 [k, j, i], skipping the empty runs of voxels, which are most."""
+    """Return the labelled voxels of a label map, uint8 [k, j, i]."""
     flat = np.ascontiguousarray(labels).reshape(-1)
-    in_runs = flat.size - flat.size % _RUN
-    runs = flat[:in_runs].reshape(-1, _RUN)
-    filled = np.flatnonzero(runs.max(axis=1))
-    at = np.flatnonzero(runs[filled] != 0)
-    indices = np.concatenate([filled[at // _RUN] * _RUN + at % _RUN, in_runs + np.flatnonzero(flat[in_runs:])])
+    indices = np.flatnonzero(flat != 0)
     return Labelled(indices, flat[indices])

@@ -119,6 +119,30 @@ def test_voxels_get_the_answers_at_their_places():
     assert (kinds[:, 1] > 0.5)[~is_right].all()
 
 
+def test_specks_that_are_not_asked_about_take_no_patch():
+    hu = np.full((12, 160, 160), -50, np.int16)
+    hu[:, 0] = -1000
+    hu[5:7, 30:36, 30:36] = hu[6, 120, 120] = 300
+    scan = scan_from_image(image_of(hu, tuple(SPACING_MM[::-1])), Acquisition("memory", kvp=120.0))
+    grid = ScanGrid((0.0, 0.0, 0.0), (8.0, 8.0, 1.0), (20, 20, 12))
+    territories = Territories(grid, np.ones((12, 20, 20)), np.full((11, 12, 20, 20), 1 / 11, np.float32), "test")
+    counts = []
+
+    class Even:
+        def run(self, inputs):
+            counts.append(len(inputs))
+            return np.full((len(inputs), len(LESION_KINDS), *LESION_PATCH), 0.5, np.float32)
+
+    flat = np.flatnonzero(hu >= 130)
+    model = SimpleNamespace(network=Even())
+    is_asked = flat != np.ravel_multi_index((6, 120, 120), hu.shape)
+    all_kinds, kinds = (voxel_kinds(flat, scan, territories, 20.0, model, asked) for asked in (True, is_asked))
+    assert counts == [2, 1]
+    np.testing.assert_array_equal(kinds[is_asked], all_kinds[is_asked])
+    assert not kinds[~is_asked].any()
+    assert not voxel_kinds(flat, scan, territories, 20.0, model, False).any()
+
+
 def test_faint_stents_are_noise():
     """Plaques that look like stents are no evidence if their peak stays below 300 HU."""
     hu = np.zeros((1, 2, 12), np.float32)
