@@ -3,6 +3,7 @@
 import pytest
 from dicom_files import chest_hu, write_series
 
+from CACScoringLib.io.acquisition import clock
 from CACScoringLib.io.reading import read_ct
 
 
@@ -95,3 +96,10 @@ class TestAcquisition:
         acquisition = self.read(tmp_path, KVP=100, **tags)
         assert acquisition.has_tin_filter == tin
         assert acquisition.calcium_kvp == (120 if tin else 100)
+
+
+@pytest.mark.parametrize(
+    ("time", "shown"), [("101530.25", "10:15:30"), ("1015", "10:15"), ("101530", "10:15:30"), ("noon", ""), ("", "")]
+)
+def test_times_of_headers_are_formatted(time, shown):
+    assert clock(time) == shown
