@@ -29,7 +29,7 @@ def test_every_warning_has_its_messages():
     messages = warning_tables.messages_by_code()
     assert set(messages) == set(ADVICE) >= SEVERE
     assert messages["thick-slices"] == [
-        "The slices are {thickness_mm} mm thick, more than 5 mm, so small lesions may be missed.",
+        "The slices are {value} mm thick, more than {high} mm, so small lesions may be missed.",
     ]
     assert len(messages["geometry-unknown"]) == 2
     page = warning_tables.warnings_as_markdown()
@@ -73,7 +73,7 @@ def test_rows_are_named_and_figures_rounded(docs):
 
 def test_all_rows_of_a_first_cell_are_shown_by_their_second(docs):
     written = result_tables.with_tables("<!-- table results/t.csv: map\narea / *\n-->\n", docs)
-    assert written.splitlines()[2:] == ["| all | 1.0 [1.0, 1.0] |", "| LM | 2.5 |"]
+    assert written.splitlines()[2:] == ["| all | 1.000 [1.000, 1.000] |", "| LM | 2.5 |"]
 
 
 @pytest.mark.parametrize("asked", ["map\narea\n", "map\nno row\n", "map\nvolume / *\n", "no column"])
@@ -110,7 +110,7 @@ def test_the_schema_describes_results():
     for result in (automatic, beside):
         assert_described(json.loads(json.dumps(result.record.as_json())), schema, kinds)
     assert automatic.methods["threshold"].left_out
-    assert beside.non_coronary.lesion_list
+    assert beside.record.non_coronary.lesion_list
 
 
 @pytest.mark.long

@@ -52,7 +52,7 @@ class FakeExperiment:
         self, settings: ExperimentSettings, train: Callable | None = None, progress: Progress | None = None
     ) -> str:
         training = train or self.training
-        without = patch.object(self.kind, "_bound", lambda self: (), create=True)  # it reads the empty files
+        without = patch.object(self.kind, "_readers", lambda self: (), create=True)  # it reads the empty files
         with patch.object(self.kind, "train", lambda *arguments: training(*arguments)), without:
             return carry_out(self.kind, settings, progress).read_text(encoding="utf-8")
 

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from CACTrainingLib.evaluation.parts import Cell, Section, Table
+from CACTrainingLib.evaluation.parts import Cell, Section, TablePart
 
 
 def csv_lines(path: Path) -> list[list[str]]:
@@ -19,12 +19,12 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
     return [dict(zip(columns, line, strict=True)) for line in lines]
 
 
-def tables_of(sections: Iterable[Section]) -> dict[str, Table]:
+def tables_of(sections: Iterable[Section]) -> dict[str, TablePart]:
     """Tables of sections by name."""
     return {table.name: table for section in sections for table in section.tables}
 
 
-def cells(table: Table, title: str, after: str | None = None) -> dict[str, Cell]:
+def cells(table: TablePart, title: str, after: str | None = None) -> dict[str, Cell]:
     """Cells by column of the first row with a title, below the heading `after`."""
     titles = [str(row[0]).strip() for row in table.rows]
     row = table.rows[titles.index(title, titles.index(after) if after else 0)]

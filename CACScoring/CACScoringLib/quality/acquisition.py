@@ -371,8 +371,9 @@ def _noise_ratio(measured: _Measured) -> float | None:
     ]
     share = ndimage.uniform_filter(is_soft.astype(np.float32), window)
     power = ndimage.uniform_filter(np.where(is_soft, fine**2, 0), window)
-    noise = np.sqrt(power[share > 0.5] / share[share > 0.5])
-    return float(np.percentile(noise, 99.5) / np.median(noise)) if noise.size and noise.any() else None
+    noise = np.sqrt(np.maximum(power[share > 0.5], 0) / share[share > 0.5])
+    usual = float(np.median(noise)) if noise.size else 0.0
+    return float(np.percentile(noise, 99.5)) / usual if usual else None
 
 
 NOISE_CHECKS = checks("noise", ratio=_noise_ratio)

@@ -34,8 +34,8 @@ READERS = (*(f"shape known, {'place known' if s == 0 else f'within {s:g} mm'}" f
 PIXELS = 2
 """Pixels of a square on a side of the pixels that the reader sees."""
 
-_LOCAL_MM = 8.0
-"""Standard deviation of the Gaussian weights of a local SD."""
+_LOCAL_MM = 30.0
+"""Standard deviation of the Gaussian weights of a local SD; with a lesion's size a spot would be divided by itself."""
 
 
 def reader_areas(

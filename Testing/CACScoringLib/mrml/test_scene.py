@@ -341,9 +341,9 @@ class TestRecord:
         territories = (decomposed.scan.hu > 100) * np.uint8(TERRITORIES.index("LAD"))
         result = replace(
             decomposed,
-            heart=replace(decomposed.heart, pericardium=decomposed.heart.mask),
+            region=replace(decomposed.region, pericardium=decomposed.region.mask),
             estimates=(handmade_estimates.vessels(7, saliency=saliency),),
-            territories=territories,
+            territory_labels=territories,
         )
         mrml.write_scene(tmp_path / "scene.mrb", result)
         (tmp_path / "cache").mkdir()

@@ -21,7 +21,7 @@ from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.record.score_record import InputRecord
 from CACScoringLib.review.export import IN_BROWSER
 from CACScoringLib.review.folder import ReviewFolder
-from CACScoringLib.review.journal import Entry, Journal
+from CACScoringLib.review.journal import Journal, JournalEntry
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.scene import SceneReview
 from CACScoringLib.review.state import whole_map
@@ -194,7 +194,7 @@ class TestJournal:
         journal = Journal(tmp_path / "reviews" / "a.jsonl", "0" * 64)
         state = ReviewFolder(written[0], written[1].scan)
         review = ScanReview(
-            state, record_change=lambda kind, c: journal.append(Entry(kind, "A", kind, 1.5, False, 9.5, c))
+            state, record_change=lambda kind, c: journal.append(JournalEntry(kind, "A", kind, 1.5, False, 9.5, c))
         )
         edit(review)
         return review, journal.file
@@ -223,7 +223,7 @@ class TestJournal:
             file.write_bytes(content[:cut])
             journal = Journal(file, "0" * 64)
             assert len(journal.entries) == max(0, sum(end <= cut for end in ends) - 1)
-            journal.append(Entry("time", "A", "", 2, False, 9.5))
+            journal.append(JournalEntry("time", "A", "", 2, False, 9.5))
             assert len(Journal(file, "0" * 64).entries) == len(journal.entries)
 
     def test_a_journal_of_another_result_is_refused(self, edited):

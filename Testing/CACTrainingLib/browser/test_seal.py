@@ -18,7 +18,7 @@ from CACScoringLib.readings.plan import plan_of
 from CACScoringLib.record.columns import READ_LESION
 from CACScoringLib.review import chain, signatures
 from CACScoringLib.review import journal as journal_module
-from CACScoringLib.review.journal import Entry, Journal
+from CACScoringLib.review.journal import Journal, JournalEntry
 from CACTrainingLib.browser.agreement import AGREEMENT, LESIONS, READINGS
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.safety import Gate
@@ -235,7 +235,7 @@ def test_servers_and_logins_are_registered(results, start):
 def test_a_journal_written_by_hand_is_in_no_register(results, case):
     forged = journal_of(case, reading_by("Eve"))
     header = forged._header
-    Journal(forged.file, header["result"], header["plan"]).append(Entry("time", "Eve", "", 0, True, 12))
+    Journal(forged.file, header["result"], header["plan"]).append(JournalEntry("time", "Eve", "", 0, True, 12))
     assert any("is not in review_register" in fault for fault in faults(results))
 
 
@@ -400,8 +400,8 @@ def test_two_thousand_readings_are_verified_in_seconds(results, case, monkeypatc
     monkeypatch.setattr(chain.os, "fsync", lambda descriptor: None)
     for number in range(2000):
         journal = journal_of(case, reading_by(f"R{number}"))
-        journal.append(Entry("time", f"R{number}", "", 1.0, False, 9.0))
-        journal.append(Entry("time", f"R{number}", "", 1.0, True, 9.0))
+        journal.append(JournalEntry("time", f"R{number}", "", 1.0, False, 9.0))
+        journal.append(JournalEntry("time", f"R{number}", "", 1.0, True, 9.0))
     start_s = time.process_time()
     assert faults(results) == []
     assert time.process_time() - start_s < 10

@@ -17,7 +17,7 @@ from CACTrainingLib.evaluation.figures import (
     panels_of_values,
     rendered,
 )
-from CACTrainingLib.evaluation.measures import Comparison, Measure, count_table, long_table, mean_value, rates
+from CACTrainingLib.evaluation.measures import ExperimentComparison, Measure, count_table, long_table, mean_value, rates
 from CACTrainingLib.evaluation.papers import MARGIN, Finding, Quantity, texts_of
 from CACTrainingLib.evaluation.parts import Figure
 from CACTrainingLib.statistics.bootstrap import BootstrapResult, exact_proportion
@@ -34,7 +34,7 @@ def rows(method, truth, value, item=0):
 
 @pytest.fixture
 def comparison():
-    return Comparison(PATIENTS, {"a": "A", "b": "B"}, np.random.default_rng(0), "a")
+    return ExperimentComparison(PATIENTS, {"a": "A", "b": "B"}, np.random.default_rng(0), "a")
 
 
 def test_a_proportion_is_of_its_own_scans_with_an_exact_interval_where_all_are_hits(comparison):

@@ -16,7 +16,7 @@ from CACTrainingLib.evaluation import page as study_page
 from CACTrainingLib.evaluation.figures import Panel, panels_of_values
 from CACTrainingLib.evaluation.measures import long_table
 from CACTrainingLib.evaluation.page import DIGITAL, cell_text, table_as_csv, write_study
-from CACTrainingLib.evaluation.parts import Figure, Gallery, Picture, Section, Table
+from CACTrainingLib.evaluation.parts import Figure, Gallery, PicturePart, Section, TablePart
 from CACTrainingLib.statistics.bootstrap import Estimate
 
 NAN = math.nan
@@ -24,7 +24,7 @@ AUC = Estimate(0.742, 0.571, 0.849, 50)
 
 
 def table(name="one", columns=("Method", "AUC"), rows=(("map", AUC),), note="", title="A table"):
-    return Table(name, title, columns, rows, note)
+    return TablePart(name, title, columns, rows, note)
 
 
 def figure(name="drawn", note=""):
@@ -177,7 +177,9 @@ class TestIndex:
 
 
 def test_pictures_lead_to_each_other(tmp_path):
-    pictures = tuple(Picture(b"\xff\xd8", f"number {n} <b>", "scans/a/report.html" if n else None) for n in range(3))
+    pictures = tuple(
+        PicturePart(b"\xff\xd8", f"number {n} <b>", "scans/a/report.html" if n else None) for n in range(3)
+    )
     section = Section("seen", "Seen", galleries=(Gallery("missed", "Missed", pictures, "of 9"),))
     path = write_study(tmp_path, "A study", [section], {}, page_name="validation.html")
     assert path == tmp_path / "validation.html"

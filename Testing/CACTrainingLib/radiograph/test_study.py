@@ -20,7 +20,7 @@ from CACTrainingLib.evaluation.experiment import (
     carry_out,
     predicted_rows,
 )
-from CACTrainingLib.evaluation.measures import Comparison
+from CACTrainingLib.evaluation.measures import ExperimentComparison
 from CACTrainingLib.evaluation.papers import MARGIN
 from CACTrainingLib.radiograph import fitting, train
 from CACTrainingLib.radiograph.prognosis import likely_category
@@ -107,7 +107,7 @@ def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     values = np.clip(cohort.score[:, None] / 1000 + np.random.default_rng(0).normal(0.4, 0.2, (PATIENTS, 3)), 0, 1)
     outcomes = study.outcomes(np.arange(PATIENTS), values)
     parts = [predicted_rows(cohort.scans, columns).assign(outcome=outcome) for outcome, columns in outcomes.items()]
-    comparison = Comparison(cohort.patients, {}, np.random.default_rng(0))
+    comparison = ExperimentComparison(cohort.patients, {}, np.random.default_rng(0))
     measured = {}
     for measure in study.measures(pd.concat(parts)):
         for outcome, rows in measure.rows.groupby("outcome"):

@@ -11,7 +11,7 @@ from whole_scan_studies import fake_training, without_scans, write_table
 from CACScoringLib.core.errors import CTError
 from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.evaluation.experiment import PREDICTIONS, predicted_rows
-from CACTrainingLib.evaluation.measures import Comparison
+from CACTrainingLib.evaluation.measures import ExperimentComparison
 from CACTrainingLib.whole_scan.radiomics import study as radiomics
 from CACTrainingLib.whole_scan.vessels import study as vessels
 
@@ -90,7 +90,7 @@ SCANS = [SimpleNamespace(patient=f"p{n}", name=f"s{n}") for n in range(12)]
 
 def values(measures_of, columns, *arguments):
     measures = measures_of(predicted_rows(SCANS[: len(columns["truth"])], columns), *arguments)
-    comparison = Comparison([scan.patient for scan in SCANS], {}, np.random.default_rng(0))
+    comparison = ExperimentComparison([scan.patient for scan in SCANS], {}, np.random.default_rng(0))
     return {measure.title: comparison.averaged(measure, "model").values[0] for measure in measures}
 
 
