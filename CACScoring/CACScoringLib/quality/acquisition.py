@@ -54,6 +54,9 @@ DENSE_BONE_HU, MIN_BODY_ML = 200.0, 3000.0
 SOFT_HU, NOISE_SLICES_MM, NOISE_WINDOW_MM = (-150.0, 250.0), 3.0, (6.0, 12.0, 12.0)
 """Soft tissue whose noise is compared, distance of the slices that are measured, and windows along k, j, i."""
 
+MAX_NOISE_PIXEL_MM = 1.5
+"""Largest pixels; of larger ones a window holds too few."""
+
 ADULT_YEARS, MAX_CHILD_MM, MIN_CHILD_RATIO = 16, 20.0, 0.85
 """Age from which vertebrae are as large as in checks.csv; if it is unknown, largest distance and width of children's
 vertebrae, and least ratio of the two."""
@@ -360,6 +363,8 @@ def _noise_ratio(measured: _Measured) -> float | None:
     heart, scan = measured.heart, measured.scan
     assert heart is not None
     mm, box = scan.image.GetSpacing(), bounding_box(heart)
+    if max(mm[:2]) > MAX_NOISE_PIXEL_MM:
+        return None
     step = max(1, round(NOISE_SLICES_MM / mm[2]))
     box = (slice(box[0].start, box[0].stop, step), *box[1:])
     hu = scan.hu[box].astype(np.float32)
