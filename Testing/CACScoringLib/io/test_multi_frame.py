@@ -254,7 +254,9 @@ def test_stacks_that_continue_each_other_are_joined_on_request(tmp_path):
 
 def test_reconstructions_in_enhanced_files_of_a_series_are_chosen(tmp_path):
     for name in "ab":
-        file = enhanced_of(write_series(tmp_path / name, chest_hu() + ord(name)), tmp_path / "multi" / f"{name}.dcm")
+        paths = write_series(tmp_path / name, chest_hu() + ord(name))
+        tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2"}
+        file = enhanced_of(paths, tmp_path / "multi" / f"{name}.dcm", tags=tags)
     for choice, name in (("3.1", "a"), ("3.2", "b")):
         np.testing.assert_array_equal(read_ct(file.parent, choice).hu, chest_hu() + ord(name))
     refuses(file.parent, SeriesChoiceError, r"stack 1 of b\.dcm")
