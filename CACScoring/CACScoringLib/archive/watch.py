@@ -82,7 +82,7 @@ class Watch:
         output: Folder of the watch.
         series_filter: Filter of the series to score.
         settings: Settings.
-        journal: ArchiveJournal in the folder.
+        journal: Journal in the folder.
         report: Called with messages.
         clock: Function like `time.time`.
         sleep: Function like `time.sleep`.

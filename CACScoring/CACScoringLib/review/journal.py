@@ -40,7 +40,7 @@ class JournalEntry:
         seconds: Seconds of the reader since the previous entry.
         reviewed: True if the clinical score is reviewed after the action.
         agatston: Total of the clinical score after the action.
-        change: ReviewChange of the labels; None if they stayed.
+        change: Change of the labels; None if they stayed.
         looked_at: Flat index of a voxel of each lesion shown to the reader since the previous entry, by method.
         confirmations: Confirmation of each confirmed score after the action, by method.
         files: SHA-256 of the files of an export, by name.

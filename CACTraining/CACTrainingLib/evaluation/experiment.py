@@ -88,9 +88,9 @@ class ExperimentSettings:
     """Settings of an experiment.
 
     Attributes:
-        data: TablePart, or the folder that holds it.
+        data: Table, or the folder that holds it.
         output: Output folder.
-        test: TablePart of other patients for the test; None for the task's own choice.
+        test: Table of other patients for the test; None for the task's own choice.
         names: Configurations to train; none for all.
         budget: Budget of training.
         minutes: Time after which no run begins; 0 only writes the page, None is no limit.
