@@ -178,7 +178,7 @@ ADVICE = {
     "slice-gaps": "Check that all slices of the series are there.",
     "slices-averaged": "Prefer a reconstruction with slices of 1 to 3 mm if there is one.",
     "spacings-unusual": "Check the spacings in the header, or convert the DICOM series again.",
-    "tissue-drift": "Check in a viewer that fat and muscle measure the same in the lowest and highest slices.",
+    "tissue-drift": "Check in a viewer that fat and muscle measure the same in all slices.",
     "tissue-off": "Do not use the score. Give the CT in HU, as the scanner made it.",
     "thick-slices": "Score a reconstruction with thinner slices if there is one.",
     "thickness-unknown": "State the slice thickness.",

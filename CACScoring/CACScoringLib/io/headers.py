@@ -35,10 +35,13 @@ MIN_USUAL = 0.75
 """Least share of slices with one rescale from which others are named; some scanners scale each slice."""
 
 
+with resource_folder("image_terms.csv").open(encoding="utf-8", newline="") as _file:
+    _ROWS = list(csv.DictReader(_file))
+
+
 def _terms(kind: str, end: str = "", flags: int = 0) -> re.Pattern[str]:
     """Return the terms of one kind in image_terms.csv as words. end: Pattern that does not follow them."""
-    with resource_folder("image_terms.csv").open(encoding="utf-8", newline="") as file:
-        terms = "|".join(row["term"] for row in csv.DictReader(file) if row["kind"] == kind)
+    terms = "|".join(row["term"] for row in _ROWS if row["kind"] == kind)
     return re.compile(rf"(?<![A-Z])({terms}){end}(?![A-Z])", flags)
 
 

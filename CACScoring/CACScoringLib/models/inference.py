@@ -84,14 +84,14 @@ class ProcessorNetwork:
         if _threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = str(_threads)
         self._graph = graph
+        self._compiled: openvino.CompiledModel | None = None
         self._compile()
         _networks.add(self)
 
     def _compile(self) -> openvino.CompiledModel:
         from .graph import ov
 
-        compiled = ov.Core().compile_model(self._graph, "CPU", self._options)
-        self._compiled: openvino.CompiledModel | None = compiled
+        self._compiled = compiled = ov.Core().compile_model(self._graph, "CPU", self._options)
         return compiled
 
     def release(self) -> None:
@@ -126,9 +126,14 @@ _moved: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
 _networks: weakref.WeakSet[ProcessorNetwork] = weakref.WeakSet()
 
 
+def _release_all() -> None:
+    for network in list(_networks):
+        network.release()
+
+
 # A forked process lacks its parent's threads, for which a network would wait for ever.
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(before=lambda: list(map(ProcessorNetwork.release, list(_networks))))
+    os.register_at_fork(before=_release_all)
 
 
 def prepared(network: torch.nn.Module, device: str) -> torch.nn.Module:

@@ -385,7 +385,7 @@ NOISE_CHECKS = checks("noise", ratio=_noise_ratio)
 
 
 def _vertebral(quantity: Callable[[float | None, float | None], float | None]) -> Callable[[Vertebrae], dict[str, Any]]:
-    """Return a quantity of distance and width of vertebrae, which children's cannot have severe warnings of."""
+    """Return a quantity of the distance and width of vertebrae, which warns of no child's severely."""
 
     def measure(vertebrae: Vertebrae) -> dict[str, Any]:
         pitch_mm, width_mm, age_years = vertebrae

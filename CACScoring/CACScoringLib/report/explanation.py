@@ -79,11 +79,9 @@ def explanation(
     evidence = [] if verdict is None else _by_networks(verdict, method)
     sentences = [f"{standing}{reason}.", *evidence, f"{place}."]
     sentences.append(f"Peak {lesion.peak_hu:,.0f} HU{noise}.")
-    distances, names = (
-        gaps.get(lesion.id, {}),
-        {x.id: f"{x.id} ({x.site.short_name})" for x in neighbours if x.id in gaps.get(lesion.id, {})},
-    )
-    nearest = sorted((mm, names[number]) for number, mm in distances.items() if number in names)[:MAX_NEAR]
+    distances = gaps.get(lesion.id, {})
+    names = {x.id: f"{x.id} ({x.site.short_name})" for x in neighbours if x.id in distances}
+    nearest = sorted((distances[number], name) for number, name in names.items())[:MAX_NEAR]
     if nearest:
         texts = [f"{name} touches it" if not mm else f"{name} at {mm:.0f} mm" for mm, name in nearest]
         sentences.append(f"Near it: {', '.join(texts)}.")

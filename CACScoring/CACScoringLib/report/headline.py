@@ -254,8 +254,10 @@ def interval_text(method: MethodScore) -> str:
 
 def _predicted(method: MethodScore) -> str:
     """Name what the interval of a score predicts: confirming a score changes it."""
-    if method.reviewed or method.calibrated_on is not None:
-        return "the score of a second scan" if method.reviewed else "the reading of the reference"
+    if method.reviewed:
+        return "the score of a second scan"
+    if method.calibrated_on is not None:
+        return "the reading of the reference"
     return "a scan without motion and noise" if method.is_map else "an expert's reading"
 
 
@@ -287,19 +289,19 @@ def interval_note(method: MethodScore) -> str:
         "reach beyond it is left out."
     )
     if method.reviewed:
-        target = (
-            "the reviewed score of a second scan of this patient, from the scan–rescan study stored with the model."
-        )
+        truth = "the reviewed score of a second scan of this patient, from the scan–rescan study stored with the model."
     elif method.calibrated_on is not None:
-        target = (
-            f"the score that the reference's readers would give to this scan. Calibrated on {method.calibrated_on}; "
+        truth = (
+            f"the score that the reference's readers would give to this scan. Calibrated on {method.calibrated_on}; it "
+            "holds for patients and scans like theirs."
         )
-        target += "it holds for patients and scans like theirs."
     else:
-        map_target = "a motion- and noise-free scan of this patient"
-        target = map_target if method.is_map else "an expert reader's score of this scan"
-        target += ". Calibrated on simulated patients; errors that the simulation does not reproduce are not covered."
-    return f"90 % prediction interval for {target} {arteries}"
+        by_map, by_rule = "a motion- and noise-free scan of this patient", "an expert reader's score of this scan"
+        truth = (
+            f"{by_map if method.is_map else by_rule}. Calibrated on simulated patients; errors that the simulation "
+            "does not reproduce are not covered."
+        )
+    return f"90 % prediction interval for {truth} {arteries}"
 
 
 def features_sentence(method: MethodScore) -> str:

@@ -167,7 +167,7 @@ def judge_lesions(
     lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
     voxels = lesions.voxels
     _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
-    # The mean of its parts' probabilities reaches COUNTS_FROM in lesions that count alone.
+    # A lesion's probability is the mean of its parts': COUNTS_FROM or more exactly if the lesion counts.
     columns = np.column_stack([kinds, nearby.arteries, probability[parts.part]])[at_nearby]
     means = dense_means(voxels.ids[at_lesion], columns, hu[at_nearby])
     return _with_verdicts(lesions, means[:, :-1], means[:, -1])

@@ -202,8 +202,9 @@ def voxel_kinds(
     dense = np.zeros(scan.hu.shape, bool)
     dense.reshape(-1)[flat] = True
     kinds = np.zeros((len(flat), len(LESION_KINDS)), np.float32)
-    asked = np.unique(cover.patch[np.broadcast_to(is_asked, len(flat))])
-    for numbers in np.split(asked, range(BATCH_SIZE, len(asked), BATCH_SIZE)) if len(asked) else ():
+    needed = np.unique(cover.patch[np.broadcast_to(is_asked, len(flat))])
+    for first in range(0, len(needed), BATCH_SIZE):
+        numbers = needed[first : first + BATCH_SIZE]
         patches = [_patch(cover.centres[number], dense, scan, territories) for number in numbers]
         answers, _ = predict(model.network, np.stack([network_input(patch, noise_hu) for patch in patches]), BATCH_SIZE)
         for number, answer in zip(numbers, answers, strict=True):
