@@ -144,10 +144,10 @@ def train(driver, camera: Camera) -> None:
 def install_score_and_roll_back(driver, camera: Camera) -> None:
     """Install a model of the project with sound weights, score the test scan with it, and roll it back."""
     section, ui = driver.widget.evaluate, driver.widget.evaluate.ui
-    driver.tab("evaluate")
-    camera.panel("39-evaluate", driver)
     card, network = read_network(find_model(NETWORK).path)
     save_model(network, replace(card, name=MODEL), driver.project.models_folder, overwrite=True)
+    driver.tab("evaluate")
+    camera.panel("39-evaluate", driver)
     ui.installModelBox.setCurrentIndex(ui.installModelBox.findData(str(driver.project.models_folder / f"{MODEL}.json")))
     slicer.app.processEvents()
     ui.installButton.click()
