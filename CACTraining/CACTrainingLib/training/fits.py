@@ -28,7 +28,7 @@ FOLDS = 5
 SPREADS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 """Spreads of a true score around the sum of its lesions that are tried."""
 
-SHARPNESSES = (1.0, 1.5)
+SHARPNESSES = (1.0, 1.5, 2.0)
 """Weights of the lesions' log odds that are tried."""
 
 MAX_LEVEL = 0.998

@@ -1,5 +1,6 @@
 """Test the calibration: limits, weights, intervals, and what reaches the models' cards."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -291,6 +292,16 @@ def test_scans_for_training_and_test_are_left_out(tmp_path):
     assert [usable.use for usable in calibration_scans([*scans, scan("", has_truth=False)])] == ["validation", ""]
     with pytest.raises(DataError, match="stored for validation"):
         calibration_scans([scans[0], scan("validation", has_truth=False)])
+
+
+def test_a_scan_with_a_stent_is_left_out(tmp_path):
+    usable = []
+    for kind in ("stent", "lead"):
+        truth = tmp_path / f"{kind}.json"
+        truth.write_text(json.dumps({"patient": 1, "slices": [], "distractors": [{"kind": kind}]}))
+        files = {"ct": truth, "heart": truth, "calcium_map": truth}
+        usable.append(TrainingScan(name=kind, patient="1", truth=truth, **files))
+    assert [scan.name for scan in calibration_scans(usable)] == ["lead"]
 
 
 @pytest.mark.parametrize("stored", [0.5, None])
