@@ -45,6 +45,12 @@ def test_distance_and_width_of_vertebrae():
     assert width_mm == pytest.approx((BODY_MM * CANAL_MM) ** 0.5, abs=2)
 
 
+def test_a_spine_at_the_border_of_the_field_is_not_measured():
+    hu, heart = (part[:, :104] for part in chest())
+    scan = scan_from_image(image_of(hu, (PIXEL_MM, PIXEL_MM, SLICE_MM)), Acquisition("test"), is_known=True)
+    assert vertebrae(scan, heart) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("scales", "count"),
     [
