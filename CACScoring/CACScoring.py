@@ -269,7 +269,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def _scoreAgain(self) -> None:
         """Score the reviewed scan again with the reader's choice of slices."""
-        from CACScoringLib.review.nodes import take_over_review
+        from CACScoringLib.review.scene import take_over_review
 
         review = self._review
         question = _(

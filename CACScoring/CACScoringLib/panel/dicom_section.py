@@ -55,7 +55,7 @@ class DicomSection(PanelSection):
         self.cancel()
 
     def _export(self) -> Steps[str | None]:
-        from ..review.dicom_job import DicomJob, write_dicom
+        from ..review.output import DicomJob, write_dicom
 
         review, job, state = self._review, self.job, self._state
         files, reader = dicom_database.filesOf(review.nodes.volume), self._reader()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -57,15 +57,17 @@ class ReviewNotes:
     assigned: tuple[tuple[int, int], ...] = ()
 
 
-class ReviewState(ABC):
-    """Labels, slices and marks of a review, and the record of the run that is reviewed.
+class ReviewState:
+    """Labels, slices and marks of a review, in memory, and the record of the run that is reviewed.
 
-    Images in a scene or on the disk are read on use.
+    Subclasses fill them (`folder.ReviewFolder`), or keep them elsewhere (`scene.ReviewNodes`). Images in a scene or on
+    the disk are read on use.
 
     Args:
         record: Record of the run.
         image: The CT, with any axes.
         name: Name of the CT, for messages.
+        methods: Methods that have labels.
 
     Attributes:
         scan: The CT, with axes as in `CTScan` and the facts of the record.
@@ -81,70 +83,76 @@ class ReviewState(ABC):
     """
 
     heart: np.ndarray
-    methods: tuple[str, ...]
     writing = False
 
-    def __init__(self, record: ScoreRecord, image: sitk.Image, name: str) -> None:
+    def __init__(self, record: ScoreRecord, image: sitk.Image, name: str, methods: Collection[str]) -> None:
         self.record = record
         self.estimates = recorded_estimates(record)
         self.scan = _recorded_scan(record, image, name)
         self.scored = normalised(self.scan, record.normalisation)
+        self.methods = tuple(method for method in record.methods if method in methods)
+        self._labels: dict[str, Labelled] = {}
+        self._versions = dict.fromkeys(self.methods, 0)
+        self._slices: dict[int, SliceRow] = {}
+        self._reviewed = {method: record.methods[method].reviewed for method in self.methods}
+        self._notes = {method: self.recorded_notes(method) for method in self.methods}
 
-    @abstractmethod
     def whole_map(self) -> sitk.Image:
         """Return the calcium map on the scan's grid. Raises UnreadableError if it does not lie on the scan's voxels."""
+        raise NotImplementedError
 
-    @abstractmethod
     def saliency(self) -> sitk.Image | None:
         """Return the saliency of a whole-scan estimate on the scan's grid; None without one."""
+        raise NotImplementedError
 
-    @abstractmethod
     def territories(self) -> np.ndarray | None:
         """Return labels of `TERRITORIES` on the scan's grid, uint8 [k, j, i]; None if unknown."""
+        raise NotImplementedError
 
-    @abstractmethod
     def pericardium(self) -> np.ndarray | None:
         """Return the mask of all within the pericardium, bool [k, j, i] on the scan's grid; None if unknown."""
+        raise NotImplementedError
 
     def pericardium_signature(self) -> object:
         """Return a value that differs once the pericardium may have changed."""
         return None
 
-    @abstractmethod
     def signature(self, method: str) -> object:
         """Return a value that differs once the labels of a method may have changed."""
+        return self._versions[method]
 
-    @abstractmethod
     def labelled(self, method: str) -> Labelled:
         """Return the labels of a method. Raises CTError if they contradict each other."""
+        return self._labels[method]
 
-    @abstractmethod
     def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
         """Label voxels, 0 for none. alone: Remove the labels of all other voxels."""
+        self._labels[method] = labelled if alone else self._labels[method].with_labels(labelled.flat, labelled.values)
+        self._versions[method] += 1
 
-    @abstractmethod
     def slices(self) -> list[SliceRow]:
         """Return the slices of the calcium map; empty without a map."""
+        return list(self._slices.values())
 
-    @abstractmethod
     def set_used(self, used: dict[int, bool]) -> None:
         """Include or exclude slices of the calcium map, by slice index k."""
+        self._slices |= {k: replace(self._slices[k], used=on) for k, on in used.items()}
 
-    @abstractmethod
     def reviewed(self) -> dict[str, bool]:
         """Return True for each method that a reader has confirmed."""
+        return dict(self._reviewed)
 
-    @abstractmethod
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a confirmed method."""
+        self._reviewed[method] = on
 
-    @abstractmethod
     def notes(self, method: str) -> ReviewNotes:
         """Return the notes on a method's review."""
+        return self._notes[method]
 
-    @abstractmethod
     def set_notes(self, method: str, notes: ReviewNotes) -> None:
         """Replace the notes on a method's review."""
+        self._notes[method] = notes
 
     def recorded_notes(self, method: str) -> ReviewNotes:
         """Return the notes with which a review of the recorded run begins."""

@@ -19,8 +19,8 @@ from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.explanation import explanation, gaps_mm
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
-from CACScoringLib.review.export import ABOUT_CANDIDATES
 from CACScoringLib.review.journal import runs
+from CACScoringLib.review.output import ABOUT_CANDIDATES
 from CACScoringLib.review.review import Review
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.scoring.doubt import impact

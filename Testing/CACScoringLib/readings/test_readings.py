@@ -14,8 +14,8 @@ from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import file_of, journal_of, labels_of, readers_of, reading_by
 from CACScoringLib.readings.recorded_review import RecordedReview
 from CACScoringLib.record.reading import record_from_text
-from CACScoringLib.review.export import IN_PANEL
 from CACScoringLib.review.folder import ReviewFolder
+from CACScoringLib.review.output import IN_PANEL
 from CACScoringLib.review.scan_review import ScanReview
 
 ANN = reading_by("Ann")
