@@ -24,19 +24,13 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel import lifecycle, views
+from CACScoringLib.panel import lifecycle, packages, views, widgets
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.drr_section import DrrSection
 from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
 from CACScoringLib.panel.job import LIBRARY, BackgroundJob, Steps
-from CACScoringLib.panel.packages import (
-    CLINICAL_REQUIREMENTS,
-    DICOM_REQUIREMENTS,
-    ensurePackages,
-    missingPackages,
-    namesOf,
-)
+from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER
 from CACScoringLib.panel.radiograph_section import RadiographSection
@@ -44,7 +38,6 @@ from CACScoringLib.panel.readings_section import ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, markUnreviewed
-from CACScoringLib.panel.widgets import askBefore, singleShot
 
 if TYPE_CHECKING:
     from CACScoringLib.panel.scene_reading import SceneReading
@@ -118,7 +111,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.result.decided.connect(self.review.decide)
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
-        self._showingViews = singleShot(0, self._showViews)
+        self._showingViews = widgets.singleShot(0, self._showViews)
         self.importing = BackgroundJob()
         # Added before the panel's own observer of this event, which would show all in one step.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._onImported)
@@ -255,11 +248,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     @staticmethod
     def _mayGoOn(question: str) -> bool:
-        return bool(askBefore(_("Score again"), question, _("Score again")))
+        return bool(widgets.askBefore(_("Score again"), question, _("Score again")))
 
     def _score(self, arguments: tuple[str, ...], prepare: Callable | None) -> None:
         """Install missing packages and start a run. prepare: as in `Scorer.score`."""
-        state, dicom = self._parameterNode, () if self.input.lesions.path is None else DICOM_REQUIREMENTS
+        state, dicom = self._parameterNode, () if self.input.lesions.path is None else packages.DICOM_REQUIREMENTS
         if reason := ensurePackages((*scoringRequirements(state), *dicom)):
             self.ui.statusLabel.setText(reason)
             return
@@ -311,7 +304,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def _onFinished(self, review: SceneReview | None, message: str) -> None:
         reading = self.readings.current
         if reading is not None and reading.blind:
-            from CACScoringLib.readings.blinding import hidden
+            from CACScoringLib.readings.recorded_review import hidden
 
             message = hidden(reading.case, reading.name, message)
         self.ui.statusLabel.setText(message)
@@ -403,8 +396,8 @@ class CACScoringTest(lifecycle.PanelTest):
         from CACScoringLib.mrml.segments import segment_mask
         from CACScoringLib.panel.self_test import syntheticChest
 
-        if missing := missingPackages(CLINICAL_REQUIREMENTS):
-            self.skipTest(f"Scoring needs {namesOf(missing)}, which this Slicer lacks.")
+        if missing := packages.missingPackages(packages.CLINICAL_REQUIREMENTS):
+            self.skipTest(f"Scoring needs {packages.namesOf(missing)}, which this Slicer lacks.")
         image, calcium = syntheticChest()
         volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
         outcomes, scorer = [], CACScoringLogic().scorer

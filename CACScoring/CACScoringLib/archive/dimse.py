@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from pydicom import uid as syntaxes
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
@@ -59,8 +50,14 @@ RETRIEVED_CLASSES = (
 )
 """SOP classes that can be fetched. A C-GET proposes them in advance, in at most 128 presentation contexts."""
 
-_PLAIN: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-_COMPRESSED = [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless, DeflatedExplicitVRLittleEndian]
+_PLAIN: list[str | syntaxes.UID] = [syntaxes.ExplicitVRLittleEndian, syntaxes.ImplicitVRLittleEndian]
+_COMPRESSED = [
+    syntaxes.JPEGLosslessSV1,
+    syntaxes.JPEGLSLossless,
+    syntaxes.JPEG2000Lossless,
+    syntaxes.RLELossless,
+    syntaxes.DeflatedExplicitVRLittleEndian,
+]
 _CONTEXTS = 128
 _PENDING = (0xFF00, 0xFF01)
 _STUDY_KEYS = ("PatientID", "StudyDate", "StudyInstanceUID", "NumberOfStudyRelatedInstances")

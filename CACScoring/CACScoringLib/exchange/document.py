@@ -23,9 +23,6 @@ from . import codes as cac
 from .codes import plain
 from .source import SourceSeries
 
-SERIES = 5
-"""Last digit of its series number."""
-
 _MARGIN_MM, _PICTURE_MM, _GAP_MM, _BAR_MM = 18.0, 42.0, 2.0, 110.0
 _HEADINGS = FontFace(emphasis="BOLD", fill_color=(232, 238, 242))
 _FONT = "latin-1"
@@ -105,7 +102,7 @@ def encapsulated_pdf_of(result: CalciumResult, source: SourceSeries, identify: b
         modality="DOC",
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description="CAC: report",
-        **source.identity(SERIES, "report"),
+        **source.identity("report"),
     )
     encapsulated.ConversionType = "WSD"
     encapsulated.BurnedInAnnotation = "YES" if identify else "NO"

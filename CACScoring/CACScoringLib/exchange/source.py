@@ -26,6 +26,9 @@ AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
 """Equipment stated in the objects."""
 
+_LAST_DIGITS = {"segmentation": 1, "measurements": 2, "calcium map": 4, "report": 5, "key slices": 6}
+"""Last digit of the series number by kind of object."""
+
 _NAMESPACE = uuid.UUID("6d0c2f5a-94f1-5a0c-8b1e-2f6a7c3d9e10")
 _NEEDED = {
     "SOPClassUID": "SOP class UID",
@@ -110,11 +113,11 @@ class SourceSeries:
             number = 0
         return 1000 * min(max(number, 0), 1_000_000) + last_digit
 
-    def identity(self, last_digit: int, kind: str) -> dict[str, Any]:
-        """Return series, instance and equipment of a DICOM object. last_digit: of the series number."""
+    def identity(self, kind: str) -> dict[str, Any]:
+        """Return series, instance and equipment of a DICOM object. kind: Key of `_LAST_DIGITS`."""
         return {
             "series_instance_uid": self.uid(kind, "series"),
-            "series_number": self.series_number(last_digit),
+            "series_number": self.series_number(_LAST_DIGITS[kind]),
             "sop_instance_uid": self.uid(kind),
             "instance_number": 1,
             "manufacturer": MANUFACTURER,

@@ -126,8 +126,7 @@ class ReadingsSection(PanelSection):
     def _list(self, output: str, reader: str) -> None:
         from ..readings.cases import cases_in
         from ..readings.journals import PLAN
-        from ..readings.plan import plan_of, planned_readers
-        from ..readings.work_list import WorkList
+        from ..readings.work_list import WorkList, plan_of, planned_readers
 
         self._work, self._reader, self._planned, self._note = None, reader, [], ""
         if not output:
@@ -152,7 +151,7 @@ class ReadingsSection(PanelSection):
     def _makePlan(self) -> None:
         """Plan blind readings of all scans by the readers that the field names, each with a part of them repeated."""
         from ..readings.cases import cases_in
-        from ..readings.plan import plan_of
+        from ..readings.work_list import plan_of
 
         folder = Path(self._state.cohortOutput)
         names = list(dict.fromkeys(filter(None, map(str.strip, readerName(self._state).split(",")))))

@@ -65,7 +65,7 @@ class SceneReading:
 
     def begin(self, content: SceneContent) -> SceneContent:
         """Begin the journal of a blind reading; return the content that the reader may see. Raises CTError."""
-        from ..readings.blinding import begin_blind, blind_content
+        from ..readings.recorded_review import begin_blind, blind_content
 
         if not self.blind:
             return content

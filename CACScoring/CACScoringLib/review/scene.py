@@ -23,17 +23,8 @@ from ..core.errors import MaskError, UnreadableError, WrongValueError
 from ..core.files import parse_json
 from ..core.labels import TERRITORIES, Labelled, label_called
 from ..core.voxels import voxels_of
+from ..mrml import scene as mrml
 from ..mrml.lesion_segments import HEART_ID, PERICARDIUM_ID, add_lesion_segment
-from ..mrml.scene import (
-    LESION_METHODS,
-    NOTES_ATTRIBUTE,
-    REVIEWED_ATTRIBUTE,
-    SceneNodes,
-    image_of_volume,
-    image_on_grid_of,
-    keep_in_folder,
-    nodes_of_record,
-)
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, mask_image, voxels_of_segments
 from ..mrml.tables import fill_table, lesion_table, score_table
@@ -54,12 +45,14 @@ class ReviewNodes(ReviewState):
         CTError: The nodes do not fit together, or the volume cannot be read (see `image_of_volume`).
     """
 
-    def __init__(self, nodes: SceneNodes, content: SceneContent | None = None) -> None:
+    def __init__(self, nodes: mrml.SceneNodes, content: SceneContent | None = None) -> None:
         self.nodes = nodes
-        image = image_of_volume(nodes.volume) if content is None else image_on_grid_of(nodes.volume, content.ct)
+        image = (
+            mrml.image_of_volume(nodes.volume) if content is None else mrml.image_on_grid_of(nodes.volume, content.ct)
+        )
         self._whole_map = None if content is None else content.whole_map
         record = record_from_text(nodes.record.GetText(), nodes.record.GetName())
-        segmentations = {method: getattr(nodes, key) for key, method in LESION_METHODS.items()}
+        segmentations = {method: getattr(nodes, key) for key, method in mrml.LESION_METHODS.items()}
         self._segmentations = {m: node for m, node in segmentations.items() if node is not None and m in record.methods}
         super().__init__(record, image, nodes.volume.GetName(), self._segmentations)
         self.heart = voxels_of(mask_image(nodes.heart, HEART_ID, self.scan.image)) != 0
@@ -69,14 +62,14 @@ class ReviewNodes(ReviewState):
     def whole_map(self) -> sitk.Image:
         calcium_map = self._whole_map
         if calcium_map is None or not same_grid(calcium_map, self.scan.image):
-            return whole_map(image_of_volume(self.nodes.calcium_map), self.scan.image)
+            return whole_map(mrml.image_of_volume(self.nodes.calcium_map), self.scan.image)
         calcium_map.CopyInformation(self.scan.image)  # a file rounds the spacing
         return calcium_map
 
     def saliency(self) -> sitk.Image | None:
         if self.nodes.saliency is None:
             return None
-        saliency = image_of_volume(self.nodes.saliency)
+        saliency = mrml.image_of_volume(self.nodes.saliency)
         if saliency.GetSize() != self.scan.image.GetSize():
             raise UnreadableError(f"{self.nodes.saliency.GetName()} no longer has the CT's size. Score again.")
         saliency.CopyInformation(self.scan.image)
@@ -144,14 +137,16 @@ class ReviewNodes(ReviewState):
             node.Modified()
 
     def reviewed(self) -> dict[str, bool]:
-        return {method: node.GetAttribute(REVIEWED_ATTRIBUTE) == "1" for method, node in self._segmentations.items()}
+        return {
+            method: node.GetAttribute(mrml.REVIEWED_ATTRIBUTE) == "1" for method, node in self._segmentations.items()
+        }
 
     def set_reviewed(self, method: str, on: bool) -> None:
         with self._while_writing():
-            self._segmentations[method].SetAttribute(REVIEWED_ATTRIBUTE, "1" if on else "0")
+            self._segmentations[method].SetAttribute(mrml.REVIEWED_ATTRIBUTE, "1" if on else "0")
 
     def notes(self, method: str) -> ReviewNotes:
-        text = self._segmentations[method].GetAttribute(NOTES_ATTRIBUTE)
+        text = self._segmentations[method].GetAttribute(mrml.NOTES_ATTRIBUTE)
         try:
             return self.recorded_notes(method) if text is None else restore(parse_json(text), ReviewNotes)
         except (ValueError, WrongValueError) as error:
@@ -160,7 +155,7 @@ class ReviewNodes(ReviewState):
 
     def set_notes(self, method: str, notes: ReviewNotes) -> None:
         with self._while_writing():
-            self._segmentations[method].SetAttribute(NOTES_ATTRIBUTE, json.dumps(asdict(notes)))
+            self._segmentations[method].SetAttribute(mrml.NOTES_ATTRIBUTE, json.dumps(asdict(notes)))
 
 
 class SceneReview(ScanReview):
@@ -179,7 +174,7 @@ class SceneReview(ScanReview):
     def __init__(
         self,
         scene: slicer.vtkMRMLScene,
-        nodes: SceneNodes,
+        nodes: mrml.SceneNodes,
         content: SceneContent | None = None,
         record_change: Callable[[str, ReviewChange], None] | None = None,
     ) -> None:
@@ -190,7 +185,7 @@ class SceneReview(ScanReview):
     @classmethod
     def of_record(cls, scene: slicer.vtkMRMLScene, record: slicer.vtkMRMLTextNode) -> SceneReview:
         """Return the review of a result in a reopened scene; see `mrml.scene.nodes_of_record`."""
-        return cls(scene, nodes_of_record(scene, record))
+        return cls(scene, mrml.nodes_of_record(scene, record))
 
     def update_tables(self) -> None:
         """Write the numbers into the table nodes. A method with a problem has no rows."""
@@ -201,11 +196,13 @@ class SceneReview(ScanReview):
     def _take_in_voxels(self) -> dict[str, Difference]:
         changed = super()._take_in_voxels()
         if changed:
-            keep_in_folder(self.scene, self.nodes)
+            mrml.keep_in_folder(self.scene, self.nodes)
         return changed
 
 
-def take_over_review(before: SceneNodes, after: SceneNodes, slices: Collection[int], grid: sitk.Image) -> None:
+def take_over_review(
+    before: mrml.SceneNodes, after: mrml.SceneNodes, slices: Collection[int], grid: sitk.Image
+) -> None:
     """Copy a reader's work from a result of a scan to a later one, whose calcium map has further slices.
 
     The map's lesions in these slices are the later result's; its confirmation ends, because nobody has seen them.
@@ -219,17 +216,17 @@ def take_over_review(before: SceneNodes, after: SceneNodes, slices: Collection[i
     assert after.map_lesions is not None
     in_slices = voxels_of_segments(after.map_lesions, grid, label_called)
     in_slices = in_slices.where(np.isin(np.unravel_index(in_slices.flat, grid.GetSize()[::-1])[0], list(slices)))
-    for key in (*LESION_METHODS, "pericardium"):
+    for key in (*mrml.LESION_METHODS, "pericardium"):
         old, new = getattr(before, key), getattr(after, key)
         if old is None or new is None:
             continue
         new.GetSegmentation().DeepCopy(old.GetSegmentation())
-        for name in (REVIEWED_ATTRIBUTE, NOTES_ATTRIBUTE):
+        for name in (mrml.REVIEWED_ATTRIBUTE, mrml.NOTES_ATTRIBUTE):
             if (value := old.GetAttribute(name)) is not None:
                 new.SetAttribute(name, value)
-    writer = SegmentWriter(after.map_lesions, grid, image_of_volume(after.volume))
+    writer = SegmentWriter(after.map_lesions, grid, mrml.image_of_volume(after.volume))
     _write_labels(after.map_lesions, writer, in_slices)
-    after.map_lesions.SetAttribute(REVIEWED_ATTRIBUTE, "0")
+    after.map_lesions.SetAttribute(mrml.REVIEWED_ATTRIBUTE, "0")
 
 
 def _write_labels(node: slicer.vtkMRMLSegmentationNode, writer: SegmentWriter, labelled: Labelled) -> None:

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 from CACScoringLib.panel.widgets import quiet, singleShot
+from CACScoringLib.review.picking import Voxels, in_parts_with, shown_voxels, values_at
 
 PAINTED, VISIBLE = "Painted", "Shown"
 """Values of the parameter Region."""
@@ -187,8 +188,6 @@ class SegmentEditorEffect(LesionEffect):
 
     def updatePreview(self) -> None:
         """Show what Apply would keep of the selected segment, or add to it."""
-        from CACScoringLib.review.picking import Voxels
-
         self._showArtery()
         self._preview = None
         reason = self._readRegion()
@@ -206,8 +205,6 @@ class SegmentEditorEffect(LesionEffect):
         self._hint(reason)
 
     def onApply(self, _checked: bool = False) -> None:
-        from CACScoringLib.review.picking import Voxels
-
         if self.scriptedEffect.confirmCurrentSegmentVisible() == self.scriptedEffect.NotConfirmed:
             return
         self.updatePreview()
@@ -241,7 +238,6 @@ class SegmentEditorEffect(LesionEffect):
             return ""
         self._region, self._regionKind = None, kind
         from CACScoringLib.mrml.scene import CALCIUM_MAP_ROLE
-        from CACScoringLib.review.picking import values_at
 
         calcium_map = self.scan.volume_of_role(CALCIUM_MAP_ROLE)
         if calcium_map is None:
@@ -265,15 +261,11 @@ class SegmentEditorEffect(LesionEffect):
 
     def _isPainted(self, kji: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return a mask of the painted voxels: parts of a slice with voxels that belong to no lesion of CT or map."""
-        from CACScoringLib.review.picking import in_parts_with
-
         threshold, floor = self._lesionLimits
         isRough = (self.scan.hu[tuple(kji.T)] < threshold) & ~(values >= floor)
         return in_parts_with(kji, isRough, self.scan.slice_axis)
 
     def _visibleIndices(self) -> np.ndarray:
-        from CACScoringLib.review.picking import shown_voxels
-
         viewWidget = self._regionView()
         if viewWidget is None:
             return np.zeros((0, 3), int)

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.labels import NOT_CORONARY
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
+from CACScoringLib.review.picking import PickLimits, pick_lesion
 
 _DRAG_PIXELS = 4
 
@@ -49,8 +50,6 @@ class SegmentEditorEffect(LesionEffect):
         )
 
     def parameters(self) -> list[Parameter]:
-        from CACScoringLib.review.picking import PickLimits
-
         limits = PickLimits()
         threshold = _("Voxels of a lesion are at or above this value.")
         volume = _("A larger lesion is not added, because it has leaked. The default is {default:g} mm³.")
@@ -194,8 +193,6 @@ class SegmentEditorEffect(LesionEffect):
             acrossSites: Include touching voxels of other sites.
             anySize: Ignore the limits of volume and extent.
         """
-        from CACScoringLib.review.picking import PickLimits, pick_lesion
-
         seed = self.scan.index_at(ras) if self.scan.update() else None
         if seed is None:
             return None

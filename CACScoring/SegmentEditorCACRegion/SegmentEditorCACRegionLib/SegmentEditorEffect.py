@@ -9,6 +9,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
+from CACScoringLib.review.picking import brush_stroke
 
 _DIAMETER_MM = 10.0
 _STEP = 1.2
@@ -169,8 +170,6 @@ class SegmentEditorEffect(LesionEffect):
 
         normal: normal of the disc's slice; None for a sphere.
         """
-        from CACScoringLib.review.picking import brush_stroke
-
         if not self.scan.update():
             return None
         radius = self.scriptedEffect.doubleParameter("DiameterMm") / 2

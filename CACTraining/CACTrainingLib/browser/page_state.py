@@ -10,9 +10,9 @@ import numpy as np
 
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.core.warning_codes import SEVERE
-from CACScoringLib.readings.blinding import hidden
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import CONSENSUS, FIRST
+from CACScoringLib.readings.recorded_review import hidden
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion

@@ -302,8 +302,8 @@ class TestKills:
                 return step(getattr(archive, name), after=at % 2)
 
         for name in ("observe", "settle", "postpone"):
-            function = getattr(watching.Journal, name)
-            monkeypatch.setattr(watching.Journal, name, step(function, after=at % 2))
+            function = getattr(watching.ArchiveJournal, name)
+            monkeypatch.setattr(watching.ArchiveJournal, name, step(function, after=at % 2))
         return KillingArchive()
 
     @pytest.mark.parametrize("at", range(24))  # so many steps are taken for two series

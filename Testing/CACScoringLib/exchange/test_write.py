@@ -22,7 +22,7 @@ from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.document import pdf_of
-from CACScoringLib.exchange.segmentation import segment_label
+from CACScoringLib.exchange.images import segment_label
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.record.findings import EpicardialFat

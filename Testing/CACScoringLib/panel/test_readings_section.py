@@ -13,7 +13,7 @@ from review_server import write_cohort
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import AGAIN, FIRST, file_of, journal_of, labels_of, reading_by
-from CACScoringLib.readings.plan import plan_of, planned_readers
+from CACScoringLib.readings.work_list import plan_of, planned_readers
 from CACTrainingLib.browser.open_reviews import OpenReview
 
 SCANS = ("one", "two", "three")

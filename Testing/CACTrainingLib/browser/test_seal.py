@@ -14,7 +14,7 @@ from CACScoringLib.core.errors import JournalError, OutputError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import PLAN, REGISTER, file_of, journal_of, reading_by
-from CACScoringLib.readings.plan import plan_of
+from CACScoringLib.readings.work_list import plan_of
 from CACScoringLib.record.columns import READ_LESION
 from CACScoringLib.review import chain
 from CACScoringLib.review import journal as journal_module
