@@ -40,7 +40,7 @@ from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, markUnreviewed
 
 if TYPE_CHECKING:
-    from CACScoringLib.panel.scene_reading import SceneReading
+    from CACScoringLib.panel.readings_section import SceneReading
     from CACScoringLib.review.scene import SceneReview
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from . import dicom_database, widgets
+from . import scan_facts, widgets
 from .job import BackgroundJob, Steps
 from .lifecycle import PanelSection, Signal
 from .packages import DICOM_REQUIREMENTS, ensurePackages
@@ -58,7 +58,7 @@ class DicomSection(PanelSection):
         from ..review.output import DicomJob, write_dicom
 
         review, job, state = self._review, self.job, self._state
-        files, reader = dicom_database.filesOf(review.nodes.volume), self._reader()
+        files, reader = scan_facts.filesOf(review.nodes.volume), self._reader()
         if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
             return reason
         if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
@@ -71,7 +71,7 @@ class DicomSection(PanelSection):
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.
         if self._ui.databaseBox.checked:
-            lines.append(dicom_database.addFolder(target))
+            lines.append(scan_facts.addFolder(target))
             self.added.emit()
         return "\n".join([*lines, *(event["message"] for event in job.warnings)])
 

@@ -22,7 +22,7 @@ from CACScoringLib.panel.widgets import dataOf, fillBox
 
 from ..project.project import Project
 from .install_section import InstallSection
-from .packages import LIBRARY, TRAINING_REQUIREMENTS
+from .parameters import LIBRARY, TRAINING_REQUIREMENTS
 from .training_options import cardsIn
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataO
 
 from ..project.annotations import annotators, patient_kinds
 from ..project.project import Project
-from .packages import LIBRARY
+from .parameters import LIBRARY
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
 _MAX_ROWS = 8

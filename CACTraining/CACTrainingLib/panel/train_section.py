@@ -21,8 +21,7 @@ from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
 from ..project.annotations import annotators
 from ..project.project import Project
 from . import training_options as options
-from .packages import LIBRARY, TRAINING_REQUIREMENTS
-from .parameters import LOOP, Network, Preset
+from .parameters import LIBRARY, LOOP, TRAINING_REQUIREMENTS, Network, Preset
 from .project_section import findingLines
 from .runs_section import RunsSection
 

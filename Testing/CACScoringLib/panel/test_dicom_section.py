@@ -216,6 +216,6 @@ def test_facts_follow_a_series_that_is_loaded_behind_the_open_panel(driver, volu
 
 def dicom_series(driver):
     """Return the files of the volume under review."""
-    from CACScoringLib.panel.dicom_database import filesOf
+    from CACScoringLib.panel.scan_facts import filesOf
 
     return filesOf(driver.review.nodes.volume)
