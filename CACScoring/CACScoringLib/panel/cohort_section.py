@@ -78,9 +78,6 @@ class CohortSection(PanelSection):
         ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
         widgets.say(ui.cohortNoteLabel, "" if scan is None else _noteOf(scan))
 
-    def cancel(self) -> None:
-        self.job.cancel()
-
     def _score(self) -> Steps[str]:
         state, table, output = self._state, self._ui.cohortTable, self._state.cohortOutput
         requirements = (*scoringRequirements(state), *COHORT_REQUIREMENTS)

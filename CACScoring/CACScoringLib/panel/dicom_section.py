@@ -48,7 +48,7 @@ class DicomSection(PanelSection):
             box.setEnabled(not running)
 
     def cancel(self) -> None:
-        self.job.cancel()
+        super().cancel()
         self.update()
 
     def closeScene(self) -> None:

@@ -31,7 +31,7 @@ class Form:
             prefix: Beginning of the parameters' names.
             choices: Enumerations by field, of fields whose values are chosen from a list.
         """
-        self.kind, self._prefix, self._choices = kind, prefix, choices or {}
+        self.kind, self.prefix, self._choices = kind, prefix, choices or {}
 
     @cached_property
     def _rows(self) -> dict[str, Row]:
@@ -53,7 +53,7 @@ class Form:
 
     def parameterOf(self, field: str) -> str:
         """Return the name of a field's parameter."""
-        first, *words = filter(None, (self._prefix, *field.split("_")))
+        first, *words = filter(None, (self.prefix, *field.split("_")))
         return first + "".join(word.capitalize() for word in words)
 
     def declarations(self) -> dict[str, tuple[Any, Any]]:

@@ -231,7 +231,7 @@ class LesionTableView:
 
     def cleanup(self) -> None:
         """Release the panel's scroll bar."""
-        self._inSight.stop()
+        self._inSight.cancel()
 
     def _choose(self, row: int) -> None:
         """Select this row alone, even while modifier keys are held, with which Qt would extend the selection."""

@@ -121,9 +121,6 @@ class ReadingsSection(PanelSection):
         if self.current is not None and self.current.isConfirmed != self._wasConfirmed:
             self._showProgress()
 
-    def cancel(self) -> None:
-        self.job.cancel()
-
     def cleanup(self) -> None:
         super().cleanup()
         self.end()

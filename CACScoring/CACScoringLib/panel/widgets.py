@@ -92,18 +92,18 @@ class InSight:
     def __init__(self, section) -> None:
         self._section = section
         self._area: Any = None
-        self._timer = singleShot(_GROWTH_MILLISECONDS, self.stop)
+        self._timer = singleShot(_GROWTH_MILLISECONDS, self.cancel)
 
     def start(self) -> None:
         """Begin to scroll, after the section was opened."""
-        self.stop()
+        self.cancel()
         self._area = area = scrollAreaAround(self._section)
         if area is not None:
             area.verticalScrollBar().rangeChanged.connect(self._scroll)
             self._timer.start()
             self._scroll()
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         self._timer.stop()
         if self._area is not None:
             self._area.verticalScrollBar().rangeChanged.disconnect(self._scroll)

@@ -91,7 +91,7 @@ class EvaluateSection(PanelSection):
         self.install.update()
 
     def cancel(self) -> None:
-        self.job.cancel()
+        super().cancel()
         self.install.cancel()
 
     def _hint(self, ready: bool) -> str:

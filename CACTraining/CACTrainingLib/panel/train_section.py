@@ -20,6 +20,7 @@ from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
 
 from ..project.annotations import annotators
 from ..project.project import Project
+from ..training import background as training_runs
 from . import training_options as options
 from .parameters import LIBRARY, LOOP, TRAINING_REQUIREMENTS, Network, Preset
 from .project_section import findingLines
@@ -133,10 +134,9 @@ class TrainSection(PanelSection):
 
     def cancel(self) -> None:
         # Trainings continue.
+        super().cancel()
         self._timer.stop()
-        self.job.cancel()
         self.runs.cancel()
-        self._inSight.stop()
 
     def _checkKey(self) -> tuple[Any, ...]:
         state = self._state
@@ -194,8 +194,6 @@ class TrainSection(PanelSection):
             self._refuse(reason)
 
     def _start(self, *_args: object) -> None:
-        from ..training import background as training_runs
-
         state, project, name = self._state, self._project, self._name()
         output = project.models_folder / name
         try:

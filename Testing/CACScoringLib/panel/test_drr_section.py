@@ -6,7 +6,7 @@ import slicer
 from panel_driver import InThisProcess, eventually
 from vtk.util.numpy_support import vtk_to_numpy
 
-from CACScoringLib.mrml.drr_nodes import CALCIUM_ROLE, CT_ROLE, HEART_ROLE, slice_axes
+from CACScoringLib.mrml.radiograph_nodes import CT_ROLE, OUTLINE_ROLE, OVERLAY_ROLE, slice_axes
 
 DRR_PAGE = 2
 
@@ -127,7 +127,7 @@ class TestRadiograph:
         begin(page)
         finish(page)
         node = slicer.util.getNode("chest PA radiograph")
-        calcium, heart = node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)
+        calcium, heart = node.GetNodeReference(OVERLAY_ROLE), node.GetNodeReference(OUTLINE_ROLE)
         values = slicer.util.arrayFromVolume(calcium)[0]
         assert values.max() > 0.01
         # Calcium lies within the heart's shadow.
@@ -136,8 +136,8 @@ class TestRadiograph:
         page.ui.drrHeartBox.click()
         begin(page)
         finish(page)
-        assert page.state.radiographVolume.GetNodeReference(CALCIUM_ROLE) is None
-        assert page.state.radiographVolume.GetNodeReference(HEART_ROLE) is None
+        assert page.state.radiographVolume.GetNodeReference(OVERLAY_ROLE) is None
+        assert page.state.radiographVolume.GetNodeReference(OUTLINE_ROLE) is None
 
 
 @pytest.mark.main_window
