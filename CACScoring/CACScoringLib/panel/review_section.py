@@ -77,7 +77,8 @@ class ReviewSection(PanelSection):
         self.table.chosen.connect(self._lesionChosen)
         self.table.featuresChosen.connect(self.update)
         self._addSites()
-        keys: dict[str, Callable[[], object]] = {key: partial(self._assignByKey, key) for key in widgets.SITE_KEYS}
+        sites = {key: site_called(name) for key, name in widgets.SITE_KEYS.items()}
+        keys: dict[str, Callable[[], object]] = {key: partial(self._assign, site) for key, site in sites.items()}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
         # Qt's own would move along the row, and the next key would edit a lesion out of sight.
         keys |= {"Home": lambda: self._goTo(0), "End": lambda: self._goTo(-1)}
@@ -442,9 +443,6 @@ class ReviewSection(PanelSection):
         review.look_at(method, [lesion])
         self._change(partial(self._give, [lesion], artery, method))
         self._showLesion(review.result(method).alternative_lesion or lesion)
-
-    def _assignByKey(self, key: str) -> None:
-        self._assign(site_called(widgets.SITE_KEYS[key]))
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()

@@ -97,8 +97,7 @@ class SegmentEditorEffect(LesionEffect):
         if eventId == vtk.vtkCommand.MouseMoveEvent:
             return self._onMove(interactor, viewWidget)
         if eventId == vtk.vtkCommand.LeftButtonPressEvent:
-            keys = (interactor.GetShiftKey(), interactor.GetControlKey(), interactor.GetAltKey())
-            return not any(keys) and self._onPress(interactor, viewWidget)
+            return not self._views.hasModifier(interactor) and self._onPress(interactor, viewWidget)
         if eventId == vtk.vtkCommand.LeftButtonReleaseEvent:
             return self._onRelease()
         if eventId == vtk.vtkCommand.KeyPressEvent:

@@ -89,9 +89,8 @@ class SegmentEditorEffect(LesionEffect):
             self._showBrush()
             return self._stroke is not None and self._moveStroke()
         if eventId == events.LeftButtonPressEvent:
-            keys = (interactor.GetShiftKey(), interactor.GetControlKey(), interactor.GetAltKey())
             self._mouse = (viewWidget, interactor.GetEventPosition())
-            return not any(keys) and self._beginStroke()
+            return not self._views.hasModifier(interactor) and self._beginStroke()
         if eventId == events.LeftButtonReleaseEvent and self._stroke is not None:
             self._mouse = (viewWidget, interactor.GetEventPosition())
             self._moveStroke()
