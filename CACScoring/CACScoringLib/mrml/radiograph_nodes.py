@@ -18,6 +18,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ..core.errors import CTError, UnreadableError
 from ..core.files import parse_json, read_file
+from ..core.grid import Grid
 from ..core.slices import BODY_HU
 from ..drr.pictures import CALCIUM_FULL, PlacedRadiograph, Stand
 from ..io.image_files import read_image
@@ -124,12 +125,10 @@ def _plane(view: str, source: slicer.vtkMRMLScalarVolumeNode | None) -> tuple[np
 def _placed_image(values: np.ndarray, right: np.ndarray, down: np.ndarray, centre: np.ndarray) -> sitk.Image:
     """Return an image of values [row, column] with pixels of STANDARD_MM around a centre."""
     rows, columns = values.shape
-    image = sitk.GetImageFromArray(values[None])
-    image.SetSpacing((STANDARD_MM, STANDARD_MM, 1.0))
-    corner = (columns - 1) / 2 * right + (rows - 1) / 2 * down
-    image.SetOrigin((centre - STANDARD_MM * corner).tolist())
-    image.SetDirection(np.stack([right, down, np.cross(right, down)], 1).reshape(-1).tolist())
-    return image
+    corner = centre - STANDARD_MM * ((columns - 1) / 2 * right + (rows - 1) / 2 * down)
+    direction = np.stack([right, down, np.cross(right, down)], 1).ravel()
+    grid = Grid((columns, rows, 1), (STANDARD_MM, STANDARD_MM, 1.0), tuple(corner.tolist()), tuple(direction.tolist()))
+    return grid.image(values[None])
 
 
 def _pixels(path: Path) -> np.ndarray:

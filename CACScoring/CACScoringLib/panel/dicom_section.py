@@ -55,7 +55,7 @@ class DicomSection(PanelSection):
         self.cancel()
 
     def _export(self) -> Steps[str | None]:
-        from ..review.output import DicomJob, write_dicom
+        from ..review.output import write_dicom
 
         review, job, state = self._review, self.job, self._state
         files, reader = scan_facts.filesOf(review.nodes.volume), self._reader()
@@ -63,10 +63,9 @@ class DicomSection(PanelSection):
             return reason
         if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
             return None
-        result, calcium_map = review.as_reviewed(), review.calcium_map()
-        objects = DicomJob(result, files, target, calcium_map, state.exportIdentify, reader)
         job.show(_("Preparing …"), 0.0)
-        yield from job.call(write_dicom, objects)
+        arguments = review.as_reviewed(), files, target, review.calcium_map(), state.exportIdentify, reader
+        yield from job.call(write_dicom, *arguments)
         count = len(list(target.glob("*.dcm")))
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.

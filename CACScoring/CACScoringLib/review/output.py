@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -63,56 +64,55 @@ def export_review(
         report.write_json(files / "scores.json", result.record, run.seconds, identify)
 
 
-@dataclass(frozen=True)
-class DicomJob:
-    """Input of the DICOM objects of a review.
+def write_dicom(
+    result: CalciumResult,
+    files: Sequence[Path],
+    target: Path,
+    calcium_map: sitk.Image | None,
+    identify: bool,
+    reader: str | None,
+    progress: Progress,
+) -> None:
+    """Make the DICOM objects of a review in a process of their own; the target is whole or not there.
 
-    Attributes:
+    Args:
         result: Result of the review (`ScanReview.as_reviewed`).
         files: Files of the scan's DICOM series, in any order.
         target: Folder of the objects.
         calcium_map: Calcium map on the scan's grid; None without one.
         identify: As in `exchange.write.write_objects`.
         reader: As in `exchange.write.write_objects`.
-    """
+        progress: Reports the steps and the warnings.
 
-    result: CalciumResult
-    files: tuple[Path, ...]
-    target: Path
-    calcium_map: sitk.Image | None = None
-    identify: bool = False
-    reader: str | None = None
-
-
-def write_dicom(job: DicomJob, progress: Progress) -> None:
-    """Make the DICOM objects of a review; the target is whole or not there.
-
-    Raises CTError, as when the files are not the scan that was reviewed, and OutputError.
+    Raises:
+        CTError: As when the files are not the scan that was reviewed.
+        OutputError: The target cannot be written.
     """
     from ..exchange.source import check_series
     from ..exchange.write import dicom_warnings, write_objects
 
     progress.begin(["reading", "dicom"])
     with progress.step("reading"):
-        scan = _scan_of(job)
+        scan = _with_files(result.scan, tuple(files), identify)
         check_series(scan)
-        result = replace(job.result, scan=scan)
+        result = replace(result, scan=scan)
         warnings = dicom_warnings(result)
         result = result.stating(warnings=(*result.record.warnings, *warnings))
-    with progress.step("dicom"), OutputFolder(job.target).being_written() as target:
-        write_objects(target, result, job.identify, job.reader, job.calcium_map, progress)
+    with progress.step("dicom"), OutputFolder(target).being_written() as folder:
+        write_objects(folder, result, identify, reader, calcium_map, progress)
     for warning in warnings:
         progress.warning(warning)
-    progress.done(job.target)
+    progress.done(target)
 
 
-def _scan_of(job: DicomJob) -> CTScan:
-    scan = replace(job.result.scan, dicom_files=job.files)
-    if not job.identify:
+def _with_files(scan: CTScan, files: tuple[Path, ...], identify: bool) -> CTScan:
+    """Return a scan with the files of its series. identify: True to add the identity that their headers state."""
+    scan = replace(scan, dicom_files=files)
+    if not identify:
         return scan
-    first = read_slice(job.files[0])
+    first = read_slice(files[0])
     if first is None:
-        raise CTError(f"{job.files[0].name} is no DICOM file any more. Load the CT again.")
+        raise CTError(f"{files[0].name} is no DICOM file any more. Load the CT again.")
     of_patient = acquisition_of([first])
     identity = {name: getattr(of_patient, name) for name in IDENTIFYING}
     return replace(scan, acquisition=replace(scan.acquisition, **identity))

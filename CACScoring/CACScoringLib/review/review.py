@@ -59,10 +59,7 @@ class Difference:
         alone = ~np.isin(self.flat, change.flat)
         flat = np.concatenate([self.flat[alone], change.flat])
         order = np.argsort(flat)
-        before, after = (
-            np.append(self.before[alone], change.before),
-            np.append(self.after[alone], change.after),
-        )
+        before, after = (np.append(self.before[alone], change.before), np.append(self.after[alone], change.after))
         return Difference(flat[order], before[order], after[order])
 
 
