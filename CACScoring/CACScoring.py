@@ -386,34 +386,26 @@ class CACScoringLogic(ScriptedLoadableModuleLogic):
 
 
 class CACScoringTest(lifecycle.PanelTest):
-    """Self test of every page, and of scoring a synthetic chest with one calcification by the real worker."""
+    """Self test of every page, and of scoring the digital patient that comes with CAC by the real worker."""
 
-    def test_scoreSyntheticChest(self) -> None:
-        """Find the calcification once, with the Agatston score that follows from its size."""
-        import numpy as np
-
-        from CACScoringLib.mrml import scene as mrml
-        from CACScoringLib.mrml.segments import segment_mask
-        from CACScoringLib.panel.self_test import syntheticChest
+    def test_scoreSample(self) -> None:
+        """Find calcium, and show the same score in the review and in the table of the scene."""
+        from CACScoringLib.mrml.sample_data import sample_file
 
         if missing := packages.missingPackages(packages.CLINICAL_REQUIREMENTS):
             self.skipTest(f"Scoring needs {packages.namesOf(missing)}, which this Slicer lacks.")
-        image, calcium = syntheticChest()
-        volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
         outcomes, scorer = [], CACScoringLogic().scorer
         scorer.finished.connect(lambda *outcome: outcomes.append(outcome))
         # Without networks, because PyTorch may not be installed.
-        scorer.score(volume, ["--threshold-only"])
+        scorer.score(slicer.util.loadVolume(str(sample_file())), ["--threshold-only"])
         while scorer.isRunning:
             slicer.app.processEvents()
         ((review, message),) = outcomes
         self.assertIsNotNone(review, message)
-        mask = segment_mask(review.nodes.calcium, "unassigned", image)
-        np.testing.assert_array_equal(mask, calcium)
+        self.assertGreater(review.result("threshold").total.agatston, 100)
         table = review.nodes.scores.GetTable()
         artery = [table.GetValueByName(row, "Artery").ToString() for row in range(table.GetNumberOfRows())]
         agatston = table.GetValueByName(artery.index("total"), "Agatston").ToDouble()
-        # Two slices of 4 × 4 pixels of 2 × 2 mm at 350 HU (weight 3), 3 mm apart.
-        self.assertAlmostEqual(agatston, 2 * 16 * 4 * 3)
+        self.assertAlmostEqual(agatston, review.result("threshold").total.agatston)
         self.assertIn("reviewed", " ".join(event["message"] for event in scorer.job.warnings))
         scorer.close()
