@@ -113,7 +113,7 @@ def measurements_of(
     images = _evaluated_images(result, source)
     content = sr.MeasurementReport(
         observation_context=_observation_context(source, reader),
-        procedure_reported=_procedure(result),
+        procedure_reported=cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=images,
@@ -166,11 +166,6 @@ def _observation_context(source: SourceSeries, reader: str | None) -> sr.Observa
         observer_person_context=None if person is None else sr.ObserverContext(codes.DCM.Person, person),
         observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
     )
-
-
-def _procedure(result: CalciumResult) -> Code:
-    """Return the reported procedure: cardiac CT for calcium scoring if the scan is gated, else a CT."""
-    return cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE
 
 
 def _evaluated_images(result: CalciumResult, source: SourceSeries) -> list[Dataset]:

@@ -93,15 +93,12 @@ class ResultSection(PanelSection):
 
     def _linkActivated(self, link: str) -> None:
         if link == "more":
-            self._toggleWarnings()
+            label = self._ui.warningsLabel
+            label.setVisible(not label.visible)
+            self._ui.scanArea.verticalScrollBar().setValue(0)
         else:
             lesion, artery = map(int, link.split())
             self.decided.emit(lesion, Artery(artery) if artery else None)
-
-    def _toggleWarnings(self) -> None:
-        label = self._ui.warningsLabel
-        label.setVisible(not label.visible)
-        self._ui.scanArea.verticalScrollBar().setValue(0)
 
     def _showScores(self, scores: ScoreTable) -> None:
         from ..report.headline import MAP_TITLE

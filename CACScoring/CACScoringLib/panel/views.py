@@ -149,7 +149,7 @@ def shownLayout() -> int | None:
 
 def setFade(opacity: float) -> None:
     """Set the opacity of the healthy image over the CT, 0 to 1."""
-    composite = _compositeNode(ORIGINAL)
+    composite = _viewNode("vtkMRMLSliceCompositeNode", ORIGINAL)
     if composite is not None:
         # In a linked view, this would change all views.
         linked = composite.GetLinkedControl()
@@ -184,9 +184,7 @@ def giveKeys(sliceWidget) -> None:
 
 def axialSliceNode():
     """Return the slice node of the main axial view: ours if our layout is shown, else Slicer's red one."""
-    name = ORIGINAL if shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID) else "Red"
-    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
-    return next((node for node in nodes if node.GetLayoutName() == name), None)
+    return _viewNode("vtkMRMLSliceNode", ORIGINAL if shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID) else "Red")
 
 
 def positionOf(sliceNode) -> tuple[float, float, float]:
@@ -281,6 +279,7 @@ def _isInSight(sliceNode, positionRAS: Sequence[float]) -> bool:
     return all(_RIM < at / max(pixels, 1) < 1 - _RIM for at, pixels in coordinates)
 
 
-def _compositeNode(name: str):
-    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+def _viewNode(kind: str, name: str):
+    """Return the node of a class that belongs to a view; None without one."""
+    nodes = slicer.util.getNodesByClass(kind)
     return next((node for node in nodes if node.GetLayoutName() == name), None)

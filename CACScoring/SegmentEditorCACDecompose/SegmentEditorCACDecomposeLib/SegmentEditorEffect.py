@@ -56,20 +56,21 @@ class SegmentEditorEffect(LesionEffect):
 
     def _addOptions(self) -> None:
         self._timer = singleShot(0, self.updatePreview)
+        self._connections.append((self._timer.timeout, self.updatePreview))
         regions, buttons = qt.QVBoxLayout(), qt.QHBoxLayout()
         self.paintedButton = qt.QRadioButton(_("Painted region"))
         self.visibleButton = qt.QRadioButton(_("Visible part of a slice"))
         self.paintedButton.setToolTip(_("Parts of the segment in a slice that hold more than lesions."))
         self.visibleButton.setToolTip(_("Of the slice view last clicked in."))
         for button in (self.paintedButton, self.visibleButton):
-            button.toggled.connect(self.updateMRMLFromGUI)
+            self._connect(button.toggled, self.updateMRMLFromGUI)
             regions.addWidget(button)
         self.scriptedEffect.addLabeledOptionsWidget(_("Region:"), regions)
         super()._addOptions()
         self.applyButton = qt.QPushButton(_("Apply"))
         self.cancelButton = qt.QPushButton(_("Cancel"))
         for button, pressed in ((self.applyButton, self.onApply), (self.cancelButton, self.onCancel)):
-            button.clicked.connect(pressed)
+            self._connect(button.clicked, pressed)
             buttons.addWidget(button)
         self.scriptedEffect.addOptionsWidget(buttons)
 
@@ -115,14 +116,7 @@ class SegmentEditorEffect(LesionEffect):
 
     def cleanup(self) -> None:
         super().cleanup()
-        if self.scan is None:
-            return
         self._stopObserving()
-        self._timer.timeout.disconnect(self.updatePreview)
-        self.paintedButton.toggled.disconnect(self.updateMRMLFromGUI)
-        self.visibleButton.toggled.disconnect(self.updateMRMLFromGUI)
-        self.applyButton.clicked.disconnect(self.onApply)
-        self.cancelButton.clicked.disconnect(self.onCancel)
 
     def sourceVolumeNodeChanged(self) -> None:
         self._onChanged()
