@@ -97,7 +97,7 @@ class TestPanel:
 class TestSelfTest:
     """The module's self test, with the real command as its worker."""
 
-    NAMES = ("test_everyPageOpens", "test_scoreSyntheticChest")
+    NAMES = ("test_everyPageOpens", "test_scoreSample")
 
     @pytest.mark.long
     @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +110,7 @@ class TestSelfTest:
     @pytest.mark.usefixtures("plain")
     def test_a_plain_slicer_opens_pages_and_skips_scoring(self, panel, capsys):
         assert self.outcome(panel.CACScoringTest("test_everyPageOpens")) == ([], [])
-        failures, skipped = self.outcome(panel.CACScoringTest("test_scoreSyntheticChest"))
+        failures, skipped = self.outcome(panel.CACScoringTest("test_scoreSample"))
         assert (failures, skipped) == ([], ["Scoring needs jinja2, psutil, which this Slicer lacks."])
         panel.CACScoringTest().runTest()  # as by *Reload and Test*
         assert "Skipped: Scoring needs jinja2" in capsys.readouterr().out
