@@ -4,10 +4,8 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
-import panel_results
 import pytest
-import SimpleITK as sitk
-from panel_driver import InThisProcess, line
+from panel_driver import line
 
 from CACScoringLib.cli.options import scoring_settings
 from CACScoringLib.run import RunSettings
@@ -82,17 +80,3 @@ class TestCohort:
         assert "3 of 9 scans, 1 failed" in text
         assert "About 12 min are left" in text
         worker.end(0)
-
-    def test_a_row_opens_for_review(self, cohort, tmp_path):
-        image, ct = panel_results.chest_image(), tmp_path / "ct.nrrd"
-        sitk.WriteImage(image, str(ct))
-        panel_results.write(tmp_path / "scan-0", image, networks=False)
-        cohort.widget.scorer.job.process = InThisProcess()
-        cohort.ui.cohortButton.click()
-        cohort.cohort.say(self.scan(0, "done", tmp_path, ct=str(ct), agatston={"threshold": 1.0}))
-        cohort.ui.cohortTable.setCurrentCell(0, 0)
-        cohort.ui.cohortOpenButton.click()
-        cohort.settle()
-        assert cohort.ui.pages.currentIndex == 0
-        assert len(cohort.lesions()) == 3
-        assert cohort.review.nodes.volume.GetName() == "scan 0"

@@ -112,14 +112,11 @@ class TestRegions:
 
 
 class TestHeart:
-    def test_begins_from_the_proposal_and_saves_nothing(self, annotating):
+    def test_accepting_saves_the_proposal(self, annotating):
         annotating.task("heart")
         annotating.settle()
         assert saved(annotating, "heart") is None
         assert "Proposal (territories-compact)" in annotating.ui.heartLabel.text
-
-    def test_accepting_saves_the_proposal(self, annotating):
-        annotating.task("heart")
         annotating.ui.heartAcceptButton.click()
         proposed = sitk.GetArrayFromImage(sitk.ReadImage(str(annotating.opened.proposal.heart_file)))
         np.testing.assert_array_equal(saved(annotating, "heart"), proposed)

@@ -8,7 +8,6 @@ from panel_driver import InThisProcess
 
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.annotations import slice_annotations
-from CACTrainingLib.project.project import is_project
 
 
 @pytest.fixture
@@ -24,13 +23,6 @@ def status(driver) -> str:
 
 
 class TestFolder:
-    def test_new(self, driver, tmp_path):
-        driver.new_project(tmp_path / "new")
-        assert is_project(tmp_path / "new")
-        assert driver.state.projectFolder == str(tmp_path / "new")
-        assert "new. No scans yet" in driver.ui.projectLabel.text
-        assert driver.ui.addFolderButton.enabled
-
     def test_open(self, opened, project):
         rows = opened.rows(opened.ui.scanTable)
         assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
@@ -94,15 +86,6 @@ class TestScans:
         assert list((opened.project.folder / "removed").glob("0002-*/annotators/AB/slices.jsonl"))
         assert opened.opened is None
 
-    def test_split(self, opened):
-        opened.split(34, 33, 33)
-        uses = sorted(row["Use"] for row in opened.rows(opened.ui.scanTable))
-        assert uses == ["test", "training", "validation"]
-        assert ": 3." in status(opened)
-        before = opened.rows(opened.ui.scanTable)
-        opened.split(100, 0, 0)
-        assert opened.rows(opened.ui.scanTable) == before
-
     def test_moved_scans_are_found_again(self, opened, scans, tmp_path):
         shutil.move(scans, tmp_path / "moved")
         opened.open_project(opened.project.folder)
@@ -128,12 +111,6 @@ class TestScans:
 
 
 class TestReports:
-    def test_findings_are_listed(self, opened):
-        messages = opened.check()
-        assert messages[0].startswith("⚠ No patient has a stored use")
-        assert {message[0] for message in messages} <= set("✗⚠·✓")
-        assert not opened.ui.findingLabel.isHidden()
-
     @pytest.mark.long
     def test_agreement_with_the_truth(self, opened):
         annotations = slice_annotations(opened.project, "0001", "AB")
