@@ -1,7 +1,7 @@
 """CAC Decompose: sets a segment to the calcium map's voxels inside a rough region."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803, N806, N815
+# ruff: noqa: N802, N803, N806
 
 from __future__ import annotations
 
@@ -118,14 +118,9 @@ class SegmentEditorEffect(LesionEffect):
         super().cleanup()
         self._stopObserving()
 
-    def sourceVolumeNodeChanged(self) -> None:
-        self._onChanged()
-
-    referenceGeometryChanged = sourceVolumeNodeChanged
-
     def layoutChanged(self) -> None:
         self._view = None
-        self._onChanged()
+        self.forget()
 
     def _observe(self) -> None:
         """Update the preview after the selection or the segment's voxels change, by other tools or undo."""
@@ -136,14 +131,14 @@ class SegmentEditorEffect(LesionEffect):
             (contents, contents.SegmentModified),
             (contents, contents.SourceRepresentationModified),
         ):
-            self._observed.append((subject, subject.AddObserver(event, self._onChanged)))
+            self._observed.append((subject, subject.AddObserver(event, self.forget)))
 
     def _stopObserving(self) -> None:
         for subject, tag in self._observed:
             subject.RemoveObserver(tag)
         self._observed = []
 
-    def _onChanged(self, _caller=None, _event=None) -> None:
+    def forget(self, _caller=None, _event=None) -> None:
         self._region = None
         self._schedulePreview()
 
@@ -159,15 +154,12 @@ class SegmentEditorEffect(LesionEffect):
             return self._arteries.takeKey(interactor)
         if eventId == vtk.vtkCommand.LeftButtonPressEvent and self._view != viewWidget:
             self._view = viewWidget
-            self._onChanged()
+            self.forget()
         return False
 
-    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
-        if not self._views.isSliceWidget(viewWidget):
-            return
-        self._voxelOverlay.place(viewWidget)
+    def onViewMoved(self, viewWidget) -> None:
         if self.scriptedEffect.parameter("Region") == VISIBLE and viewWidget == self._regionView():
-            self._onChanged()
+            self.forget()
 
     def _regionView(self):
         """Return the slice view whose visible part is the region: the view last clicked in, else the axial view."""
@@ -178,7 +170,7 @@ class SegmentEditorEffect(LesionEffect):
 
     def chooseArtery(self, artery) -> None:
         super().chooseArtery(artery)
-        self._onChanged()
+        self.forget()
 
     def updatePreview(self) -> None:
         """Show what Apply would keep of the selected segment, or add to it."""

@@ -182,6 +182,15 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             signal, slot = self._connections.pop()
             signal.disconnect(slot)
 
+    def sourceVolumeNodeChanged(self) -> None:
+        self.forget()
+
+    referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
+
+    def forget(self) -> None:
+        """Hide what is shown of the input, which has changed."""
+        raise NotImplementedError
+
     # Views
 
     def processInteractionEvents(self, callerInteractor, eventId, viewWidget) -> bool:
@@ -190,6 +199,15 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         if eventId == vtk.vtkCommand.EnterEvent:
             giveKeys(viewWidget)
         return self.onViewEvent(callerInteractor, eventId, viewWidget)
+
+    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
+        if self._views.isSliceWidget(viewWidget):
+            self._voxelOverlay.place(viewWidget)
+            self.onViewMoved(viewWidget)
+
+    def onViewMoved(self, viewWidget) -> None:
+        """React to another slice or another part of it in a slice view."""
+        raise NotImplementedError
 
     def onViewEvent(self, interactor, eventId, viewWidget) -> bool:
         """React to an event in a slice view; return True if it is handled."""
