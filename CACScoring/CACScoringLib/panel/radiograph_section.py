@@ -16,7 +16,7 @@ from slicer import vtkMRMLTextNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from . import radiograph_page, table_widgets, widgets
+from . import radiograph_page, widgets
 from .job import Steps, temporaryFolder
 from .model_boxes import ModelBoxes
 from .parameters import PATIENT, CACScoringParameterNode, RadiographSource, Sex
@@ -44,7 +44,7 @@ class RadiographSection(radiograph_page.FormPage):
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         ui.radiographPictureBox.currentIndexChanged.connect(lambda *_args: self._showPicture())
         ui.radiographReportButton.clicked.connect(self._openReport)
-        table_widgets.prepareTable(ui.radiographTable)
+        widgets.prepareTable(ui.radiographTable)
         self._showRecord()
 
     # Calls from the panel
@@ -215,7 +215,7 @@ class RadiographSection(radiograph_page.FormPage):
             columns[_("With age, sex, BMI")] = lambda row: f"{row['probability_with_factors']:.0%}"
         if any(row.get("auc") is not None for row in rows):
             columns[_("AUC in tests")] = lambda row: f"{row['auc']:.2f}" if row.get("auc") is not None else ""
-        table_widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
+        widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
 
     def _showPicture(self) -> None:
         from ..mrml.radiograph_nodes import EVIDENCE_OPACITY, picture_of

@@ -15,7 +15,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError, JournalError, OutputError
-from . import table_widgets, widgets
+from . import widgets
 from .job import BackgroundJob, Steps
 from .lifecycle import PanelSection, Signal
 from .review_section import readerName
@@ -59,7 +59,7 @@ class ReadingsSection(PanelSection):
         self._planned: list[str] = []
         self._reader = self._note = ""
         self._wasConfirmed = False
-        table_widgets.prepareColumns(ui.readingTable, TITLES, (10, 9))
+        widgets.prepareColumns(ui.readingTable, TITLES, (10, 9))
         ui.readingTable.cellDoubleClicked.connect(lambda row, _column: self._open(row))
         edit = ui.readingReaderEdit
         edit.editingFinished.connect(lambda: self.set("exportReader", edit.text.strip()))
@@ -199,7 +199,7 @@ class ReadingsSection(PanelSection):
             progress = work.progress(case, work.reading_of(self._reader, kind))
             score = f"{progress.agatston:.1f}" if progress.state == "reviewed" else ""
             texts = work.name_of(case, self._reader, kind), _(STATES[progress.state]), score
-            table_widgets.fillRow(table, row, texts, (2,), progress.problem or None)
+            widgets.fillRow(table, row, texts, (2,), progress.problem or None)
 
     def _showState(self) -> None:
         ui, reading = self._ui, self.current

@@ -22,11 +22,10 @@ from ..record.columns import BLINDED
 from ..record.reading import read_result, record_from_text
 from ..record.score_record import ScoreRecord
 from ..record.scores import MethodScore
-from ..review.folder import labels_as_scored
 from ..review.journal import CHANGES, JournalEntry
 from ..review.review import Difference
 from ..review.scan_review import ScanReview
-from ..review.state import ReviewChange
+from ..review.state import ReviewChange, labels_as_scored
 from ..scoring.scores import score_of
 from .cases import ReviewCase
 from .journals import journal_of

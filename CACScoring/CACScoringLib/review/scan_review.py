@@ -1,7 +1,7 @@
 """Review of a scored scan: edits with undo, the resulting numbers and warnings, and the export.
 
 Shared by the panel and the browser page. A state stores labels, slices and marks: in nodes of a scene
-(`scene.ReviewNodes`) or in memory (`folder.ReviewFolder`). Independent of MRML and Qt.
+(`scene.ReviewNodes`) or in memory (`state.ReviewFolder`). Independent of MRML and Qt.
 """
 
 from __future__ import annotations

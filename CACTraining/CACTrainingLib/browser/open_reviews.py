@@ -30,10 +30,10 @@ from CACScoringLib.readings.journals import (
 )
 from CACScoringLib.readings.recorded_review import RecordedReview
 from CACScoringLib.record.review_record import ReaderScore
-from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.review.output import IN_BROWSER, export_review, write_dicom
 from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.state import ReviewFolder
 
 from . import actions
 from .images import ScanImages

@@ -19,8 +19,17 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.panel.job import BackgroundJob, Event
 from CACScoringLib.panel.lifecycle import PanelSection
-from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
-from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataOf, say
+from CACScoringLib.panel.widgets import (
+    InSight,
+    askForFile,
+    askForFolder,
+    dataOf,
+    fillRow,
+    fitHeight,
+    hideEmptyColumns,
+    prepareColumns,
+    say,
+)
 
 from ..project.annotations import annotators, patient_kinds
 from ..project.project import Project

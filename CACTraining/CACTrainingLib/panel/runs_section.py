@@ -19,8 +19,7 @@ from slicer.i18n import tr as _
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.process import workerCommand
-from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareColumns
-from CACScoringLib.panel.widgets import say, showPicture, widthOf
+from CACScoringLib.panel.widgets import fillRow, fitHeight, prepareColumns, say, showPicture, widthOf
 
 from ..project.project import Project
 from ..training import background as training_runs

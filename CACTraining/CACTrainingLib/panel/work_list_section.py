@@ -14,8 +14,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.job import BackgroundJob, Event, JobError, Steps
 from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import ensurePackages
-from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
-from CACScoringLib.panel.widgets import fillBox, say
+from CACScoringLib.panel.widgets import fillBox, fillRow, fitHeight, hideEmptyColumns, prepareColumns, say
 
 from ..project.annotations import check_annotator
 from ..project.project import Project

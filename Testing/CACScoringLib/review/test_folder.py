@@ -19,12 +19,11 @@ from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.record.score_record import InputRecord
-from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import Journal, JournalEntry
 from CACScoringLib.review.output import IN_BROWSER
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.scene import SceneReview
-from CACScoringLib.review.state import whole_map
+from CACScoringLib.review.state import ReviewFolder, whole_map
 from CACScoringLib.run import RunSettings, write_result
 
 

@@ -1,7 +1,7 @@
 """Base class of the segment editor effects: cloning, options and the selected artery."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803, N806
+# ruff: noqa: N802, N803, N806, N815
 
 from __future__ import annotations
 
