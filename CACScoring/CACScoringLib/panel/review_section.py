@@ -144,9 +144,12 @@ class ReviewSection(PanelSection):
             events = slicer.vtkSegmentation
             outlines = filter(None, [review.nodes.pericardium])
             for segmentation in (*self._segmentations().values(), *outlines):
-                # Painting invokes the first event; undo in Slicer's own segment editor only the second.
+                # Painting invokes the first event; undo in Slicer's own segment editor only the second. Both follow our
+                # buttons, effects and other modules.
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
-                    self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)
+                    self._observed.addObserver(
+                        segmentation.GetSegmentation(), event, lambda *_args: self._timer.start()
+                    )
             self._followAxialView()
         self._appliedState = {} if review is None else {"method": self._method}
         self.update()
@@ -525,10 +528,6 @@ class ReviewSection(PanelSection):
         self._timer.stop()
         self._review.refresh()
         self._showNumbers()
-
-    def _edited(self, caller, event) -> None:
-        """Schedule an update after our buttons, an effect or another module changed a segment."""
-        self._timer.start()
 
     def _refresh(self) -> None:
         try:

@@ -78,7 +78,8 @@ class ReviewNodes(ReviewState):
     def territories(self) -> np.ndarray | None:
         if self.nodes.territories is None:
             return None
-        labelled = voxels_of_segments(self.nodes.territories, self.scan.image, _territory)
+        numbers = {name: number for number, name in enumerate(TERRITORIES)}
+        labelled = voxels_of_segments(self.nodes.territories, self.scan.image, lambda name: numbers.get(name, 0))
         labels = np.zeros(self.scan.image.GetSize()[::-1], np.uint8)
         labels.reshape(-1)[labelled.flat] = labelled.values
         return labels
@@ -248,10 +249,6 @@ def _segment_id(node: slicer.vtkMRMLSegmentationNode, label: int) -> str:
         except MaskError:
             continue  # a segment of the user's own
     return add_lesion_segment(node, label)
-
-
-def _territory(name: str) -> int:
-    return TERRITORIES.index(name) if name in TERRITORIES else 0
 
 
 def _signature(node: slicer.vtkMRMLSegmentationNode) -> object:
