@@ -144,8 +144,7 @@ class ReviewSection(PanelSection):
             events = slicer.vtkSegmentation
             outlines = filter(None, [review.nodes.pericardium])
             for segmentation in (*self._segmentations().values(), *outlines):
-                # Painting invokes the first event; undo in Slicer's own segment editor only the second. Both follow our
-                # buttons, effects and other modules.
+                # Painting invokes the first event; undo in Slicer's own segment editor only the second.
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
                     self._observed.addObserver(
                         segmentation.GetSegmentation(), event, lambda *_args: self._timer.start()
