@@ -37,7 +37,6 @@ class TestCohort:
         assert (
             scoring_settings(Namespace(settings=[worker.arguments[-3]]), RunSettings()).score.rules.minimum_pixels == 3
         )
-        assert cohort.ui.cohortButton.text == "Cancel"
         for index in range(2):
             worker.say(self.scan(index, "waiting", tmp_path))
         worker.say(self.scan(0, "running", tmp_path))
@@ -57,7 +56,6 @@ class TestCohort:
             assert [cohort.ui.cohortTable.item(0, n).text() for n in (2, 3)] == [clinical, status]
         assert cohort.ui.cohortBar.value == 1000
         worker.end(0)
-        assert cohort.ui.cohortButton.text == "Score all"
         assert "Scans done: 1, failed: 1" in cohort.ui.cohortStatusLabel.text
 
     def test_the_remaining_time_on_a_cluster_is_estimated(self, cohort, tmp_path, monkeypatch):
@@ -77,6 +75,5 @@ class TestCohort:
         for index in range(3):
             worker.say(self.scan(index, "done" if index else "failed", tmp_path))
         text = cohort.ui.cohortStatusLabel.text
-        assert "3 of 9 scans, 1 failed" in text
         assert "About 12 min are left" in text
         worker.end(0)

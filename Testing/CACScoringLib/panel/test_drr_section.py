@@ -97,7 +97,6 @@ class TestRadiograph:
     @pytest.mark.long
     def test_is_made_from_the_ct(self, page, volume):
         begin(page)
-        assert page.ui.drrMakeButton.text == "Cancel"
         finish(page)
         assert pictures() == ["chest PA radiograph"]
         node = slicer.util.getNode("chest PA radiograph")
@@ -152,4 +151,3 @@ class TestViews:
         matrix = widget.mrmlSliceNode().GetSliceToRAS()
         columns = [[round(matrix.GetElement(row, n), 6) for row in range(3)] for n in range(2)]
         assert columns == [[0, -1, 0], [0, 0, 1]]  # the back is on the right, the head is up
-        assert page.ui.drrStatusLabel.text == "Made: chest lateral radiograph"

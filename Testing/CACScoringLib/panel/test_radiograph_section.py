@@ -134,9 +134,7 @@ class TestScore:
 
     def test_result(self, page):
         page.ui.radiographScoreButton.click()
-        assert page.ui.radiographScoreButton.text == "Cancel"
         page.worker.say(line(event="step", step="scoring", index=1, count=4))
-        assert "scoring" in page.ui.radiographStatusLabel.text
         page.worker.write(warnings=["The picture is <b>small</b>."])
         page.worker.end(0)
         assert cells_of(page.ui.radiographTable) == [
@@ -148,7 +146,6 @@ class TestScore:
         assert "research only" in warnings
         assert "<b>small</b>" in warnings
         assert page.ui.radiographReportButton.enabled
-        assert page.ui.radiographScoreButton.text == "Score radiograph"
 
     def test_a_volume_is_passed_in_the_format_of_drr(self, page, volume):
         node = radiograph_volume(volume)

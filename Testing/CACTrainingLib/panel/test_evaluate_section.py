@@ -191,7 +191,6 @@ class TestInstall:
         assert not section.ui.installButton.enabled
         section.ui.calibrateButton.click()
         assert driver.process.killed
-        assert "Cancelled" in section.ui.installLabel.text
         section.ui.calibrateButton.click()
         driver.process.say(line(event="failed", message="No scans.", exit_code=3))
         driver.process.end(3)
@@ -199,7 +198,6 @@ class TestInstall:
         section.ui.calibrateButton.click()
         driver.process.end(0)
         assert "map is calibrated" in section.ui.installLabel.text
-        assert section.ui.calibrateButton.text == "Calibrate"
 
     @pytest.mark.long
     def test_a_model_from_another_folder(self, section, scoring, tmp_path):
@@ -251,7 +249,6 @@ class TestInstall:
         section.update()
         assert "prepared by version 99" in section.ui.cardLabel.text
         message = self.press(section, "install")
-        assert "nothing was changed" in message
         assert "version 99" in message
         assert scoring.slicesModel == ""
         assert not list(models.glob("*.json"))

@@ -60,7 +60,6 @@ class TestScans:
         driver.new_project(tmp_path / "new")
         driver.add(scans)
         assert len(driver.project.scans) == 3
-        assert status(driver).startswith("Scans added: 3.")
         assert len(driver.rows(driver.ui.workTable)) == 3
 
     def test_buttons_are_disabled_while_scans_are_added(self, opened, scans):
@@ -97,7 +96,6 @@ class TestScans:
         opened.widget.project._askForFolder = lambda title: str(tmp_path / "moved")
         opened.ui.relocateButton.click()
         opened.wait()
-        assert "found again: 3. Still missing: 0" in status(opened)
         assert not opened.project.missing()
 
     def test_blind_annotators_do_not_see_who_has_annotated(self, opened):
@@ -140,7 +138,6 @@ class TestUse:
         assert not box.enabled
         assert box.currentIndex == -1
         opened.ui.scanTable.setCurrentCell(1, 0)
-        assert opened.ui.useBoxLabel.text == "Use of patient 1:"
         box.setCurrentIndex(box.findData("test"))
         box.activated.emit(box.currentIndex)
         assert [scan.use for scan in opened.project.scans] == ["", "test", ""]
