@@ -86,7 +86,7 @@ def _on_grid(layer: slicer.vtkOrientedImageData | None, grid: sitk.Image) -> tup
     """
     if layer is None or layer.IsEmpty():
         return np.zeros((0, 0, 0), np.uint8), (slice(0, 0),) * 3
-    axes = _axes(matrix_of_image(layer), grid, layer.GetDimensions())
+    axes = _axes(_matrix_of_image(layer), grid, layer.GetDimensions())
     if axes is None:
         layer = _resampled(layer, grid)
         axes = np.eye(4, dtype=int)
@@ -164,8 +164,7 @@ def matrix_of_grid(grid: sitk.Image) -> np.ndarray:
     return matrix + 0.0  # turns -0.0 into 0.0
 
 
-def matrix_of_image(image: slicer.vtkOrientedImageData) -> np.ndarray:
-    """Return the [4, 4] matrix from index (i, j, k, 1) to RAS of an image of voxels."""
+def _matrix_of_image(image: slicer.vtkOrientedImageData) -> np.ndarray:
     matrix = vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     return array_of(matrix)

@@ -12,14 +12,10 @@ import numpy as np
 import slicer
 import vtk
 from slicer.util import arrayFromVTKMatrix
-from vtk.util.numpy_support import vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ...core.errors import CTError
 from ...core.labels import Artery, Site, label_called
-from ...mrml.lesion_segments import HEART_ID, add_lesion_segment
-from ...mrml.scene import HEART_ROLE, LESION_METHODS, nodes_of_record, records_in
-from ...mrml.segments import matrix_of_image, vtk_array
-from ...record.reading import record_from_text
 from ...review.picking import Place, Voxels
 
 
@@ -62,6 +58,8 @@ class EffectScan:
         if segmentation is None or volume is None or volume.GetImageData() is None:
             self._state = None
             return False
+        from ...mrml.scene import HEART_ROLE
+
         heart = segmentation.GetNodeReference(HEART_ROLE)
         transforms = [n.GetParentTransformNode() for n in (segmentation, volume)]
         reference = self._effect.referenceGeometryImage()
@@ -71,7 +69,7 @@ class EffectScan:
             volume.GetImageData().GetMTime(),
             arrayFromVTKMatrix(_ijk_to_ras(volume)).tobytes(),
             tuple(0 if t is None else t.GetMTime() for t in transforms),
-            None if reference is None else (reference.GetExtent(), matrix_of_image(reference).tobytes()),
+            None if reference is None else (reference.GetExtent(), _matrix(reference).tobytes()),
             None if heart is None else (heart.GetID(), heart.GetSegmentation().GetMTime()),
         )
         if state == self._state:
@@ -83,7 +81,7 @@ class EffectScan:
             return False
         self.hu = _array(self._image)
         self.spacing_mm = tuple(self._image.GetSpacing()[::-1])
-        self.index_to_ras = _to_world(segmentation) @ matrix_of_image(self._image) @ _shift(self._start)
+        self.index_to_ras = _to_world(segmentation) @ _matrix(self._image) @ _shift(self._start)
         self._hearts = {}
         self._state = state
         return True
@@ -126,6 +124,9 @@ class EffectScan:
         return self._hearts[outline]
 
     def _heart(self, outline: bool) -> np.ndarray | None:
+        from ...mrml.lesion_segments import HEART_ID
+        from ...mrml.scene import HEART_ROLE
+
         node = self.segmentation.GetNodeReference(HEART_ROLE)
         has_heart = node is not None and node.GetSegmentation().GetSegment(HEART_ID) is not None
         values = _resampled(_labelmap(node, HEART_ID), self._image) if has_heart else None
@@ -141,6 +142,8 @@ class EffectScan:
 
     def segment_of(self, site: Site | int) -> str:
         """Return the ID of a site's segment, or of the label for non-coronary lesions; make the segment if needed."""
+        from ...mrml.lesion_segments import add_lesion_segment
+
         return self.existing_segment_of(site) or add_lesion_segment(self.segmentation, int(site))
 
     def existing_segment_of(self, site: Site | int) -> str:
@@ -251,7 +254,8 @@ class EffectScan:
     def labelmap(self, voxels: Voxels) -> slicer.vtkOrientedImageData:
         """Return voxels in the editor's format, an image of their part of the grid."""
         image = self._box(voxels.part, allocate=False)
-        image.GetPointData().SetScalars(vtk_array(voxels.mask.astype(np.uint8)))
+        values = numpy_to_vtk(voxels.mask.astype(np.uint8).reshape(-1), True, vtk.VTK_UNSIGNED_CHAR)
+        image.GetPointData().SetScalars(values)
         return image
 
     def _box(self, part: Place, allocate: bool) -> slicer.vtkOrientedImageData:
@@ -293,6 +297,9 @@ class EffectScan:
 
     def _record(self) -> Any:
         """Return the `ScoreRecord` of the segmentation's result; None if it belongs to none."""
+        from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
+        from ...record.reading import record_from_text
+
         for record in records_in(self._effect.scene()):
             try:
                 nodes = nodes_of_record(self._effect.scene(), record)
@@ -340,6 +347,12 @@ def _resampled(image: slicer.vtkOrientedImageData | None, reference: slicer.vtkO
 
 def _array(image: vtk.vtkImageData) -> np.ndarray:
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+
+
+def _matrix(image: slicer.vtkOrientedImageData) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    return arrayFromVTKMatrix(matrix)
 
 
 def _shift(ijk: tuple[int, int, int]) -> np.ndarray:

@@ -13,9 +13,9 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from vtk.util.numpy_support import numpy_to_vtk
 
 from ...core.labels import Site, site_called
-from ...mrml.segments import vtk_array
 from ...review.picking import Voxels
 from .. import views
 from ..widgets import SITE_KEYS, siteButtons
@@ -124,7 +124,8 @@ class VoxelOverlay(_Overlay):
         """Show voxels in a colour. indexToRas: 4 × 4 matrix of the voxels' grid."""
         extent = [n for at in voxels.part[::-1] for n in (at.start, at.stop - 1)]
         self._source.SetExtent(extent)
-        self._source.GetPointData().SetScalars(vtk_array(voxels.mask.astype(np.uint8)))
+        values = numpy_to_vtk(voxels.mask.astype(np.uint8).reshape(-1), True, vtk.VTK_UNSIGNED_CHAR)
+        self._source.GetPointData().SetScalars(values)
         self._source.Modified()
         self._indexToRas = indexToRas
         self._colours.SetTableValue(1, *colour, _OPACITY)
