@@ -82,7 +82,8 @@ class PanelSection:
 
     def cancel(self) -> None:
         """Stop background work, and the scrolling to a part of the section."""
-        for part in filter(None, (self.job, self._inSight)):
+        parts: tuple[BackgroundJob | InSight | None, ...] = self.job, self._inSight
+        for part in filter(None, parts):
             part.cancel()
 
     def cleanup(self) -> None:

@@ -39,8 +39,8 @@ class FormPage(PanelSection):
         self._ui = ui
         self._pending: tuple[object, float] | None = None
         """Picture and opacity to show once the page is in sight: a user may have gone on to a review."""
-        parts = (getattr(ui, f"{form.prefix}{part}") for part in ("StatusLabel", "Bar", button))
-        self.job = BackgroundJob(*parts, work, _("Cancelled. The scene was not changed."), self.update)
+        label, bar, starter = (getattr(ui, f"{form.prefix}{part}") for part in ("StatusLabel", "Bar", button))
+        self.job = BackgroundJob(label, bar, starter, work, _("Cancelled. The scene was not changed."), self.update)
         ui.pages.currentChanged.connect(lambda *_args: self._pageChosen())
 
     def update(self) -> None:
