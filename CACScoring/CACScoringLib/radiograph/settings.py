@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ..core.options import Row, option
 
-_TOGETHER = "Age, sex and body mass index are used together, or not at all."
-
 
 @dataclass(frozen=True)
 class RadiographInput:
@@ -17,27 +15,19 @@ class RadiographInput:
     The clinical factors are used only if all three are known; None takes age and sex from DICOM.
 
     Attributes:
-        pa: File of the posteroanterior view.
-        lateral: File of the lateral view.
-        age_years: Age in years.
-        sex: "F" or "M".
-        bmi_kg_m2: Body mass index in kg/m².
+        pa: File of the posteroanterior view: DICOM, PNG, or the picture of a radiograph made from a CT.
+        lateral: File of the lateral view of the same visit, for models that use both views.
+        age_years: Age in years; used together with sex and body mass index, or not at all.
+        sex: "F" or "M"; used together with age and body mass index, or not at all.
+        bmi_kg_m2: Body mass index in kg/m²; used together with age and sex, or not at all.
     """
 
-    pa: Path | None = option(
-        None, row=Row("File:", "Choose a PA radiograph: DICOM, PNG, or the picture of a radiograph made from a CT.")
-    )
-    lateral: Path | None = option(
-        None,
-        row=Row(
-            "Lateral:",
-            "Choose a lateral radiograph of the same visit for models that use both views, or leave this empty.",
-        ),
-    )
-    age_years: float | None = option(None, row=Row("Age:", _TOGETHER, "unknown", unit=" years", limits=(0, 120)))
-    sex: str | None = option(None, row=Row("Sex:", _TOGETHER))
+    pa: Path | None = option(None, row=Row("File:"))
+    lateral: Path | None = option(None, row=Row("Lateral:"))
+    age_years: float | None = option(None, row=Row("Age:", "unknown", unit=" years", limits=(0, 120)))
+    sex: str | None = option(None, row=Row("Sex:"))
     bmi_kg_m2: float | None = option(
-        None, row=Row("Body mass index:", _TOGETHER, "unknown", decimals=1, unit=" kg/m²", limits=(0, 100))
+        None, row=Row("Body mass index:", "unknown", decimals=1, unit=" kg/m²", limits=(0, 100))
     )
 
     @property

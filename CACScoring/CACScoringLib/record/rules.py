@@ -33,73 +33,29 @@ class ScoringRules:
 
     Attributes:
         name: Name in reports; one that begins with "Agatston" is kept true to the rules.
-        threshold_hu: Voxels at or above it are candidates.
+        threshold_hu: Voxels of at least this value are candidates (Agatston: 130 HU).
         weight_bounds_hu: A component weighs 1 + the number of bounds that its peak reaches (weights 1–4).
-        connectivity: Neighbours within a slice, 8 or 4.
-        minimum_area_mm2: Smaller components do not count.
-        minimum_pixels: Components of fewer pixels do not count.
-        reference_spacing_mm: Agatston sums are multiplied by slice spacing / this.
-        calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None for an uncalibrated scan.
+        connectivity: Neighbours to which pixels of a slice are joined, 8 or 4.
+        minimum_area_mm2: Smaller components do not count (Agatston: 1 mm²).
+        minimum_pixels: Components of fewer pixels do not count (some studies use 3 or 4).
+        reference_spacing_mm: Agatston sums are multiplied by slice spacing / this (Agatston: 3 mm).
+        calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU, from a phantom scanned with the same protocol; None
+            for an uncalibrated scan, which has no mass in mg.
         equivalent_mg_per_mm3_hu: c that converts a calcium map's pseudo-mass to a clinical score; None for the
             clinical rule.
     """
 
     name: str = _AGATSTON
-    threshold_hu: float = option(
-        _STANDARD_HU[0],
-        row=Row(
-            "Threshold:",
-            "Voxels of at least this value count as calcium (Agatston: 130 HU).",
-            unit=" HU",
-            limits=(1, 1000),
-        ),
-    )
+    threshold_hu: float = option(_STANDARD_HU[0], row=Row("Threshold:", unit=" HU", limits=(1, 1000)))
     weight_bounds_hu: tuple[float, float, float] = _STANDARD_HU[1:]
-    connectivity: int = option(
-        8, row=Row("Connectivity:", "Pixels of a slice are joined to this many neighbours (default 8).")
-    )
-    minimum_area_mm2: float = option(
-        1.0,
-        row=Row(
-            "Minimum area:",
-            "Smaller areas in a slice do not count (Agatston: 1 mm²).",
-            decimals=2,
-            unit=" mm²",
-            step=0.1,
-            limits=(0, 100),
-        ),
-    )
-    minimum_pixels: int = option(
-        1,
-        row=Row(
-            "Minimum pixels:",
-            "Areas of fewer pixels in a slice do not count (default 1; some studies use 3 or 4).",
-            limits=(1, 100),
-        ),
-    )
+    connectivity: int = option(8, row=Row("Connectivity:"))
+    minimum_area_mm2: float = option(1.0, row=Row("Minimum area:", decimals=2, unit=" mm²", step=0.1, limits=(0, 100)))
+    minimum_pixels: int = option(1, row=Row("Minimum pixels:", limits=(1, 100)))
     reference_spacing_mm: float = option(
-        _REFERENCE_MM,
-        row=Row(
-            "Reference spacing:",
-            "Scores are multiplied by the slice spacing divided by this value (Agatston: 3 mm).",
-            decimals=2,
-            unit=" mm",
-            step=0.5,
-            limits=(0.1, 20),
-        ),
+        _REFERENCE_MM, row=Row("Reference spacing:", decimals=2, unit=" mm", step=0.5, limits=(0.1, 20))
     )
     calibration_mg_per_mm3_hu: float | None = option(
-        None,
-        row=Row(
-            "Calibration:",
-            "This is the mass of hydroxyapatite per volume and HU, from a phantom scanned with the same protocol. "
-            "Without it, no mass is given in mg.",
-            "none",
-            decimals=6,
-            unit=" mg/(mm³·HU)",
-            step=0.0001,
-            limits=(0, 0.1),
-        ),
+        None, row=Row("Calibration:", "none", decimals=6, unit=" mg/(mm³·HU)", step=0.0001, limits=(0, 0.1))
     )
     equivalent_mg_per_mm3_hu: float | None = None
 
@@ -183,33 +139,16 @@ class ScoringSwitches:
     """Choices of the user that are on or off.
 
     Attributes:
-        adapt_to_tube_voltage: Use the threshold and weights published for the scan's kVp (`rules_for_tube_voltage`).
-        allow_contrast: Score a contrast-enhanced scan, with a warning.
-        allow_reversed: Score a scan whose anatomy contradicts its header's orientation, with a warning.
+        adapt_to_tube_voltage: Use the threshold and weights published for the scan's kVp, not those for 120 kVp; off
+            for tin-filtered scans.
+        allow_contrast: Score a contrast-enhanced scan, with a warning: contrast medium counts as calcium.
+        allow_reversed: Score a scan whose anatomy contradicts its header's orientation, as in dextrocardia, with a
+            warning.
     """
 
-    adapt_to_tube_voltage: bool = option(
-        True,
-        row=Row(
-            "Adapt thresholds to the tube voltage",
-            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply at every "
-            "voltage. Switch this off for tin-filtered scans.",
-        ),
-    )
-    allow_contrast: bool = option(
-        False,
-        row=Row(
-            "Score contrast-enhanced scans anyway",
-            "Contrast medium counts as calcium, so the score is wrong; use this for tests only.",
-        ),
-    )
-    allow_reversed: bool = option(
-        False,
-        row=Row(
-            "Score reversed scans anyway",
-            "Score a scan whose anatomy contradicts the orientation in its header, as in dextrocardia.",
-        ),
-    )
+    adapt_to_tube_voltage: bool = option(True, row=Row("Adapt thresholds to the tube voltage"))
+    allow_contrast: bool = option(False, row=Row("Score contrast-enhanced scans anyway"))
+    allow_reversed: bool = option(False, row=Row("Score reversed scans anyway"))
 
 
 def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules) -> ScoringRules:

@@ -34,23 +34,12 @@ class LoopSettings:
         seed: Random seed of the weights, the batches and the split.
     """
 
-    steps: int = option(
-        1000,
-        "batches at most",
-        Row("Maximum steps:", "Training ends after this many batches; 0 is the preset's number.", "as the preset sets"),
-    )
+    steps: int = option(1000, "batches at most", Row("Maximum steps:", "as the preset sets"))
     minutes: float | None = option(
-        None,
-        "end after this time, whatever the steps",
-        Row("Maximum minutes:", "Training ends after this time; 0 sets no limit.", "no limit", 1),
+        None, "end after this time, whatever the steps", Row("Maximum minutes:", "no limit", decimals=1)
     )
     validate_every: int = 250
-    patience: int | None = option(
-        None,
-        row=Row(
-            "Patience:", "Training stops after this many validations without progress; 0 is never.", "never stop early"
-        ),
-    )
+    patience: int | None = option(None, row=Row("Patience:", "never stop early"))
     decay_from: float = 0.5
     average: float = 0.99
     half_precision: bool = True

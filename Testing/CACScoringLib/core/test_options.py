@@ -24,7 +24,7 @@ from CACScoringLib.core.options import (
 
 @dataclass(frozen=True)
 class Inner:
-    steps: int = option(help="how many", row=Row("Steps:", "How many", "all"))
+    steps: int = option(help="how many", row=Row("Steps:", "all"))
     share: float = option(0.5, "how much", metavar="SHARE", action=GivenOnce)
     limit: int = 7
 

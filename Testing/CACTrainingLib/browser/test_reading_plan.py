@@ -8,8 +8,7 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, labels_of, reading_by
-from CACScoringLib.readings.plan import plan_of
-from CACScoringLib.readings.work_list import WorkList
+from CACScoringLib.readings.work_list import WorkList, plan_of
 from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.page_state import rows_of

@@ -14,9 +14,9 @@ from CACScoringLib.core.errors import JournalError, OutputError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import PLAN, REGISTER, file_of, journal_of, reading_by
-from CACScoringLib.readings.plan import plan_of
+from CACScoringLib.readings.work_list import plan_of
 from CACScoringLib.record.columns import READ_LESION
-from CACScoringLib.review import chain, signatures
+from CACScoringLib.review import chain
 from CACScoringLib.review import journal as journal_module
 from CACScoringLib.review.journal import Journal, JournalEntry
 from CACTrainingLib.browser.agreement import AGREEMENT, LESIONS, READINGS
@@ -258,11 +258,11 @@ def test_a_record_written_without_the_key_is_not_signed(results, case, tmp_path,
 
 def test_lines_of_several_keys_are_right_if_all_are_named(results, case, tmp_path, monkeypatch):
     pytest.importorskip("cryptography")
-    site_key = signatures.public_key()
+    site_key = chain.public_key()
     with monkeypatch.context() as colleague:
         as_another_user(colleague, tmp_path / "colleague")
         OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
-        key = signatures.public_key()
+        key = chain.public_key()
     OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
     assert faults(results, site_key, key) == []
     assert verify(results, "--key", site_key, "--key", key) == 0
@@ -317,7 +317,7 @@ def test_a_damaged_key_saves_nothing_and_is_named(case, tmp_path, content):
     before = file_of(case, ANN).read_bytes()
     (key,) = (tmp_path / "data").rglob("signing.key")
     key.write_bytes(content)
-    signatures._key.cache_clear()
+    chain._key.cache_clear()
     with pytest.raises(JournalError, match=r"signing\.key is no key .* Restore it"):
         review.spend("Ann", 1.0)
     assert file_of(case, ANN).read_bytes() == before
