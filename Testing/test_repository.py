@@ -1,11 +1,13 @@
-"""Facts of the repository agree in all files that state them."""
+"""Facts of the repository agree in all files that state them, and no dependency is under the GPL."""
 
 import json
 import re
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 from cmake_lists import commands
+from requirement_closure import EXTRAS, required
 
 try:
     import tomllib
@@ -83,3 +85,25 @@ def test_tests_run_on_every_python_that_is_supported():
     assert tested == [match[1] for match in claimed if match]
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
     assert tested == [f"3.{minor}" for minor in range(int(low), int(high))]
+
+
+GPL = re.compile(r"\bA?GPL|(?<!Lesser )General Public License|Affero", re.IGNORECASE)
+
+
+def licences(package: Distribution) -> list[str]:
+    """Licences in a package's metadata: SPDX expression or first line of the free text, and classifiers."""
+    fields = package.metadata
+    text = (fields.get("License") or "").strip().partition("\n")[0]
+    classifiers = [name for name in fields.get_all("Classifier") or [] if name.startswith("License ::")]
+    return [fields.get("License-Expression") or text, *classifiers]
+
+
+def is_gpl(licence: str) -> bool:
+    """True if every alternative of a licence is the GPL or AGPL; the LGPL is neither."""
+    return all(GPL.search(choice) for choice in licence.split(" OR "))
+
+
+def test_no_dependency_is_under_the_gpl():
+    licences_of = {name: licences(package) for name, package in required(*EXTRAS).items()}
+    assert {"numpy", "statsmodels", "fpdf2"} <= licences_of.keys()
+    assert {name: texts for name, texts in licences_of.items() if any(map(is_gpl, texts))} == {}

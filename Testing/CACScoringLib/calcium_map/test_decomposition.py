@@ -11,12 +11,6 @@ from handmade_networks import loaded, scan_of
 from torch import nn
 
 from CACScoringLib.calcium_map import decomposition
-from CACScoringLib.calcium_map.decomposition import (
-    DecompositionSettings,
-    calcium_map,
-    calibration_warnings,
-    healthy_image,
-)
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.preprocessing import HIGH_HU, heart_slices
 from CACScoringLib.networks.configs import GeneratorConfig
@@ -63,7 +57,9 @@ def decompose(scan, mask, network, probabilities=None, **settings):
     if probabilities is not None:
         probabilities = np.full(len(slices), probabilities) if np.isscalar(probabilities) else probabilities(slices)
     model = loaded(network, GeneratorConfig())
-    return calcium_map(scan, mask, slices, probabilities, model, DecompositionSettings(**settings))
+    return decomposition.calcium_map(
+        scan, mask, slices, probabilities, model, decomposition.DecompositionSettings(**settings)
+    )
 
 
 def mass(result) -> float:
@@ -87,7 +83,7 @@ def test_map_has_the_lesions_mass_and_place(spacing_mm):
 def test_healthy_image_is_scan_less_map(dtype):
     scan, mask, _, _ = lesion_scan(dtype=dtype)
     result = decompose(scan, mask, AboveBlood())
-    image = healthy_image(scan.image, result.image())
+    image = decomposition.healthy_image(scan.image, result.image())
     assert image.GetPixelID() == scan.image.GetPixelID()
     healthy = sitk.GetArrayFromImage(image).astype(float)
     total = healthy + result.hu
@@ -132,7 +128,7 @@ def test_only_chosen_slices_are_decomposed():
     assert network.seen == 0
     assert mass(none) == 0
     assert not none.decomposed.any()
-    assert (sitk.GetArrayFromImage(healthy_image(scan.image, none.image())) == scan.hu).all()
+    assert (sitk.GetArrayFromImage(decomposition.healthy_image(scan.image, none.image())) == scan.hu).all()
     assert decompose(scan, mask, AboveBlood(), probabilities=0.5).decomposed.all()
 
     def lower_half(slices):
@@ -219,13 +215,13 @@ FITTED = {"decomposition": "m", "slices": "s", "heart": "h", "territories": "t",
 def test_calibration_holds_for_the_networks_that_were_used_together(present, sha256, foreign):
     model = model_of("map", sha256, {"evidence_weights": {}}, models=FITTED)
     companions = {name: None if sha256 is None else model_of(name, sha256) for name, sha256 in present.items()}
-    warnings = calibration_warnings(model, companions)
+    warnings = decomposition.calibration_warnings(model, companions)
     assert [warning.code for warning in warnings] == (["map-calibrated-for-others"] if foreign else [])
     assert all(f"the present {foreign}," in warning.message for warning in warnings)
 
 
 def test_a_model_that_was_never_calibrated_is_warned_of():
-    (warning,) = calibration_warnings(model_of("map", "m"), {"slices": model_of("slices", "s")})
+    (warning,) = decomposition.calibration_warnings(model_of("map", "m"), {"slices": model_of("slices", "s")})
     assert warning.code == "map-not-calibrated"
 
 
@@ -235,4 +231,4 @@ def test_bundled_models_state_the_fit_of_their_evidence():
     fitted = models["decomposition"].card.validation["whole_method"]
     present = {kind: model.card.sha256 for kind, model in models.items()}
     assert fitted["models"] == present
-    assert calibration_warnings(models.pop("decomposition"), models) == []
+    assert decomposition.calibration_warnings(models.pop("decomposition"), models) == []
