@@ -166,10 +166,7 @@ def test_only_values_above_the_window_are_cut(hu, map_hu, codes):
     assert [warning.code for warning in result.warnings] == codes
 
 
-@pytest.mark.parametrize(
-    ("map_hu", "is_left"),
-    [(9.9, False), (10.1, True), (49.9, True), (50.1, False)],
-)
+@pytest.mark.parametrize(("map_hu", "is_left"), [(9.9, False), (10.1, True), (49.9, True), (50.1, False)])
 def test_limits_of_the_map_without_other_settings(map_hu, is_left):
     """A map from 10 HU on, and a healthy image of blood of 40 HU down to −10 HU."""
     scan, mask, *_ = lesion_scan(peak_hu=0.0)

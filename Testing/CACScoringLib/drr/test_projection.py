@@ -193,12 +193,7 @@ def test_table_is_taken_away_and_the_body_stays():
 
 @pytest.mark.parametrize(
     "change",
-    [
-        {"source_isocentre_mm": 50.0},
-        {"pixels": (0, 5)},
-        {"detector_mm": (-3.0, 4.0)},
-        {"tilt_degrees": math.nan},
-    ],
+    [{"source_isocentre_mm": 50.0}, {"pixels": (0, 5)}, {"detector_mm": (-3.0, 4.0)}, {"tilt_degrees": math.nan}],
 )
 def test_impossible_geometry_is_refused(blobs, change):
     with pytest.raises(ProjectionError):

@@ -48,8 +48,7 @@ class TestAcquisition:
         assert (facts.patient_height_m, facts.patient_weight_kg) == expected
 
     @pytest.mark.parametrize(
-        ("age", "years"),
-        [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],
+        ("age", "years"), [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)]
     )
     @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
     def test_ages(self, tmp_path, age, years):

@@ -81,11 +81,7 @@ class TestDicom:
 
     @pytest.mark.parametrize(
         ("relation", "sign", "raw"),
-        [
-            ("LIN", 1, np.exp(-CHEST / 50) * 60000),
-            ("LOG", 1, 4000 - CHEST * 10),
-            ("LOG", -1, CHEST * 10),
-        ],
+        [("LIN", 1, np.exp(-CHEST / 50) * 60000), ("LOG", 1, 4000 - CHEST * 10), ("LOG", -1, CHEST * 10)],
     )
     @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
     def test_the_detectors_values_become_attenuation(self, tmp_path, relation, sign, raw, kind):

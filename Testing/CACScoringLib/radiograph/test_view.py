@@ -6,13 +6,7 @@ from radiograph_files import chest
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.drr.projection import Film, display
-from CACScoringLib.radiograph.view import (
-    STANDARD_PIXELS,
-    enhance,
-    looks_inverted,
-    normalise,
-    standard_view,
-)
+from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, looks_inverted, normalise, standard_view
 
 
 def test_a_picture_on_the_standard_grid_keeps_its_pixels():

@@ -169,8 +169,7 @@ class TestAnnotators:
         assert annotations.check_annotator(name) == name.strip()
 
     @pytest.mark.parametrize(
-        "name",
-        ["", "..", "../x", "a\\b", "Änna", "x" * 41, "Truth", "con", "NUL.txt", "Anna.", "-a", ".hidden", "a:b"],
+        "name", ["", "..", "../x", "a\\b", "Änna", "x" * 41, "Truth", "con", "NUL.txt", "Anna.", "-a", ".hidden", "a:b"]
     )
     def test_unsuitable_names_are_refused_with_the_rule(self, project, name):
         with pytest.raises(ProjectError, match=r"letters .*digits"):

@@ -52,15 +52,8 @@ def base(weights, tmp_path, monkeypatch):
             (bundled / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(cards, "bundled_folder", lambda: bundled)
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    calibration = {
-        "candidates": asdict(FORMER),
-        "uncertainty": automatic_patient.map_card().calibration["uncertainty"],
-    }
-    update_card(
-        bundled / "our-map.json",
-        calibration,
-        {"whole_method": {"models": {"slices": "1"}, "candidates": {}}},
-    )
+    calibration = {"candidates": asdict(FORMER), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
+    update_card(bundled / "our-map.json", calibration, {"whole_method": {"models": {"slices": "1"}, "candidates": {}}})
     return find_model("decomposition")
 
 
