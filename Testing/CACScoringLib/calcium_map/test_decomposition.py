@@ -141,14 +141,6 @@ def test_only_chosen_slices_are_decomposed():
     assert not strict.decomposed.any()
 
 
-def test_calcium_beyond_the_window_is_warned_of():
-    scan, mask, _, _ = lesion_scan(peak_hu=2000.0)
-    codes = [w.code for w in decompose(scan, mask, AboveBlood()).warnings]
-    assert codes == ["map-saturated"]
-    scan, mask, _, _ = lesion_scan(peak_hu=800.0)
-    assert not decompose(scan, mask, AboveBlood()).warnings
-
-
 @pytest.mark.parametrize(
     ("hu", "map_hu", "codes"),
     [
@@ -171,21 +163,6 @@ def test_limits_of_the_map_without_other_settings(map_hu, is_left):
     """A map from 10 HU on, and a healthy image of blood of 40 HU down to −10 HU."""
     scan, mask, *_ = lesion_scan(peak_hu=0.0)
     assert (mass(decompose(scan, mask, Constant(map_hu))) > 0) == is_left
-
-
-@pytest.mark.parametrize(
-    ("rows", "columns", "expected"),
-    [
-        ((100, 120), (101, 121), (slice(84, 136), slice(84, 140))),  # 84 to 136, 85 to 137, in steps of 4
-        ((104, 119), (15, 210), (slice(88, 136), slice(0, 224))),
-        ((16, 17), (0, 224), (slice(0, 36), slice(0, 224))),
-        ((24, 200), (23, 201), (slice(8, 216), slice(4, 220))),
-    ],
-)
-def test_the_generator_looks_16_mm_around_the_heart(rows, columns, expected):
-    heart = np.zeros((3, 224, 224), bool)
-    heart[1, slice(*rows), slice(*columns)] = True
-    assert decomposition._around_heart(heart) == expected
 
 
 def model_of(name, sha256, calibration=None, **whole_method):
