@@ -219,8 +219,10 @@ def test_pixels_that_are_not_those_of_the_frames(tmp_path, tags, match):
     refuses(path, UnreadableError, match)
 
 
-@pytest.mark.parametrize("name", ["a.dcm", "a.nii"])
-@pytest.mark.parametrize("keyword", ["NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime"])
+@pytest.mark.parametrize(
+    ("name", "keyword"),
+    [("a.nii", "NominalPercentageOfCardiacPhase"), ("a.dcm", "NominalCardiacTriggerDelayTime")],
+)
 def test_a_phase_of_an_enhanced_ct_is_chosen(tmp_path, name, keyword):
     systole = write_series(tmp_path / "systole", chest_hu() + 5)
     diastole = write_series(tmp_path / "diastole", chest_hu())
