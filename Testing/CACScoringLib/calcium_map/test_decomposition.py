@@ -94,12 +94,8 @@ def test_healthy_image_is_scan_less_map(dtype):
 @pytest.mark.parametrize(
     ("tissue_hu", "map_hu", "rule", "is_left"),
     [
-        (60, 69, -10.0, True),
-        (60, 71, -10.0, False),
-        (0, 9, -10.0, True),
-        (0, 11, -10.0, False),
-        (0, 40, None, True),
-        (0, 40, -45.0, True),
+        *((60, 69, -10.0, True), (60, 71, -10.0, False), (0, 9, -10.0, True), (0, 11, -10.0, False)),
+        *((0, 40, None, True), (0, 40, -45.0, True)),
         (-80, 30, -10.0, False),  # fat
         (-80, 30, None, True),
     ],

@@ -222,18 +222,14 @@ def test_an_impossible_rescale_is_refused(tmp_path, tags):
 @pytest.mark.parametrize(
     ("position", "orientation", "is_warned"),
     [
-        ("HFS", (1, 0, 0, 0, 1, 0), False),
-        ("HFS", (-1, 0, 0, 0, 1, 0), True),
-        ("HFS", (1, 0, 0, 0, -1, 0), True),
-        ("FFS", (1, 0, 0, 0, -1, 0), True),
+        *(("HFS", (1, 0, 0, 0, 1, 0), False), ("HFS", (-1, 0, 0, 0, 1, 0), True)),
+        *(("HFS", (1, 0, 0, 0, -1, 0), True), ("FFS", (1, 0, 0, 0, -1, 0), True)),
         ("FFS", (-1, 0, 0, 0, 1, 0), False),
         ("HFS", (0.8, 0.6, 0, -0.6, 0.8, 0), False),  # turned by 37° in the slice
         ("HFS", (0.28, 0.96, 0, -0.96, 0.28, 0), True),  # by 74°
         ("HFS", (-0.8, 0, 0.6, 0, 1, 0), False),  # not axial
-        ("HFS", (1, 0, 0, 0, -0.8, 0.6), False),
-        ("HFS", (1, 0, 0, 0, -0.854, 0.52), False),
-        ("HFS", (1, 0, 0, 0, -0.88, 0.475), True),
-        ("HFS", (-0.88, 0, 0.475, 0, 1, 0), True),
+        *(("HFS", (1, 0, 0, 0, -0.8, 0.6), False), ("HFS", (1, 0, 0, 0, -0.854, 0.52), False)),
+        *(("HFS", (1, 0, 0, 0, -0.88, 0.475), True), ("HFS", (-0.88, 0, 0.475, 0, 1, 0), True)),
     ],
 )
 def test_orientation_of_a_supine_patient(tmp_path, position, orientation, is_warned):

@@ -215,12 +215,8 @@ class TestImageFiles:
     @pytest.mark.parametrize(
         ("name", "file_format"),
         [
-            ("ct.nii", "NIfTI"),
-            ("ct.nii.gz", "NIfTI"),
-            ("ct.nrrd", "NRRD"),
-            ("ct.nhdr", "NRRD"),
-            ("ct.mha", "MetaImage"),
-            ("ct.mhd", "MetaImage"),
+            *(("ct.nii", "NIfTI"), ("ct.nii.gz", "NIfTI"), ("ct.nrrd", "NRRD"), ("ct.nhdr", "NRRD")),
+            *(("ct.mha", "MetaImage"), ("ct.mhd", "MetaImage")),
         ],
     )
     def test_formats(self, tmp_path, name, file_format):

@@ -43,12 +43,8 @@ SMALL_IMAGE = chest_hu(1, rows=20, columns=30)[0]
     ("hu", "tags"),
     [
         (SMALL_IMAGE, {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "ImageOrientationPatient": SAGITTAL}),
-        (SMALL_IMAGE, SHEET),
-        (None, SHEET),
-        (SMALL_IMAGE, {}),
-        (None, {"ImageOrientationPatient": SAGITTAL}),
-        (None, {"PixelSpacing": [0.5, 0.5]}),
-        (None, {}),
+        *((SMALL_IMAGE, SHEET), (None, SHEET), (SMALL_IMAGE, {})),
+        *((None, {"ImageOrientationPatient": SAGITTAL}), (None, {"PixelSpacing": [0.5, 0.5]}), (None, {})),
         (chest_hu(1, seed=1)[0], {"ConvolutionKernel": "B70f"}),
         (chest_hu(1, seed=1)[0], {"AcquisitionNumber": 2}),
     ],
@@ -114,12 +110,8 @@ def moved(k, offset_mm):
 @pytest.mark.parametrize(
     ("offset_mm", "accepted"),
     [
-        ((0.0, 0.0, 0.24), True),
-        ((0.0, 0.0, -0.24), True),
-        ((0.0, 0.0, 0.27), False),
-        ((0.0, 0.0, 2.0), False),
-        ((0.49, 0.0, 0.0), True),
-        ((0.0, -0.51, 0.0), False),
+        *(((0.0, 0.0, 0.24), True), ((0.0, 0.0, -0.24), True), ((0.0, 0.0, 0.27), False)),
+        *(((0.0, 0.0, 2.0), False), ((0.49, 0.0, 0.0), True), ((0.0, -0.51, 0.0), False)),
         ((0.4, 0.4, 0.0), False),
     ],
 )

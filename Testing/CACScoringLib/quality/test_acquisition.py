@@ -101,11 +101,8 @@ def codes_of_small_scan(blood=UNENHANCED, threshold_hu=130.0, spacing_mm=(1.0, 1
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        ({"kvp": 100.0}, {"not-120-kvp"}),
-        ({"kvp": None}, {"kvp-unknown"}),
-        ({"kvp": 120.5}, set()),
-        ({"kvp": 120.6}, {"not-120-kvp"}),
-        ({"kvp": 119.4}, {"not-120-kvp"}),
+        *(({"kvp": 100.0}, {"not-120-kvp"}), ({"kvp": None}, {"kvp-unknown"}), ({"kvp": 120.5}, set())),
+        *(({"kvp": 120.6}, {"not-120-kvp"}), ({"kvp": 119.4}, {"not-120-kvp"})),
         ({"slice_thickness_mm": None}, {"thickness-unknown"}),
         ({"slice_thickness_mm": 5.5}, {"thick-slices"}),
         ({"slice_thickness_mm": 5.0, "spacing_mm": (1.0, 1.0, 5.0)}, set()),
@@ -115,8 +112,7 @@ def codes_of_small_scan(blood=UNENHANCED, threshold_hu=130.0, spacing_mm=(1.0, 1
         ({"slice_thickness_mm": 2.0, "spacing_mm": (1.0, 1.0, 4.0)}, {"slice-gaps"}),
         ({"spacing_mm": (1.0, 1.0, 3.05)}, set()),
         ({"spacing_mm": (1.0, 1.0, 3.07)}, {"slice-gaps"}),  # more than a fiftieth
-        ({"spacing_mm": (1.0, 1.0, 1.5)}, set()),
-        ({"spacing_mm": (1.5, 1.5, 3.0)}, set()),
+        *(({"spacing_mm": (1.0, 1.0, 1.5)}, set()), ({"spacing_mm": (1.5, 1.5, 3.0)}, set())),
         ({"spacing_mm": (1.52, 1.0, 3.0)}, {"coarse-pixels"}),
         ({"spacing_mm": (1.2, 3.0, 3.0)}, {"coarse-pixels"}),
         ({"contrast_agent": "OMNIPAQUE"}, {"contrast-tag"}),

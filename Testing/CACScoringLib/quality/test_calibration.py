@@ -103,12 +103,8 @@ def test_ranges_by_hand(count, expected):
     ("name", "value", "distance"),
     [
         ("noise_hu", 1.0, 0.0),  # less noise is never harder
-        ("noise_hu", 41.0, 0.0),
-        ("noise_hu", 46.0, 0.5),
-        ("kvp", 99.0, 0.1),
-        ("kvp", 125.0, 0.5),
-        ("slice_spacing_mm", 0.5, 0.25),
-        ("slice_spacing_mm", 7.0, 1.0),
+        *(("noise_hu", 41.0, 0.0), ("noise_hu", 46.0, 0.5), ("kvp", 99.0, 0.1), ("kvp", 125.0, 0.5)),
+        *(("slice_spacing_mm", 0.5, 0.25), ("slice_spacing_mm", 7.0, 1.0)),
     ],
 )
 def test_distances_by_hand(name, value, distance):
@@ -124,14 +120,9 @@ def test_a_range_narrower_than_the_least_width_is_no_stricter():
 @pytest.mark.parametrize(
     ("filled", "cut_percent"),
     [
-        (np.s_[2:8, 2:8, 2:8], 0.0),
-        (np.s_[0:8, 2:8, 2:8], 100.0),
-        (np.s_[2:10, 2:8, 2:8], 100.0),
-        (np.s_[2:8, 0:8, 2:8], 100.0),
-        (np.s_[2:8, 2:10, 2:8], 100.0),
-        (np.s_[2:8, 2:8, 0:8], 100.0),
-        (np.s_[2:8, 2:8, 2:10], 100.0),
-        (np.s_[0:0, 2:8, 2:8], 0.0),
+        *((np.s_[2:8, 2:8, 2:8], 0.0), (np.s_[0:8, 2:8, 2:8], 100.0), (np.s_[2:10, 2:8, 2:8], 100.0)),
+        *((np.s_[2:8, 0:8, 2:8], 100.0), (np.s_[2:8, 2:10, 2:8], 100.0), (np.s_[2:8, 2:8, 0:8], 100.0)),
+        *((np.s_[2:8, 2:8, 2:10], 100.0), (np.s_[0:0, 2:8, 2:8], 0.0)),
     ],
 )
 def test_a_heart_that_is_cut_off(filled, cut_percent):

@@ -103,14 +103,8 @@ def tissue_and_heart():
 @pytest.mark.parametrize(
     ("left_mm", "front_mm", "codes"),
     [
-        (0, 0, []),
-        (-3, 0, []),
-        (-6, 0, ["orientation-doubtful"]),
-        (0, -6, ["orientation-doubtful"]),
-        (9, -9, []),
-        (9, -12, ["orientation-doubtful"]),
-        (-9, 12, []),
-        (-18, 12, ["orientation-doubtful"]),
+        *((0, 0, []), (-3, 0, []), (-6, 0, ["orientation-doubtful"]), (0, -6, ["orientation-doubtful"])),
+        *((9, -9, []), (9, -12, ["orientation-doubtful"]), (-9, 12, []), (-18, 12, ["orientation-doubtful"])),
     ],
 )
 def test_direction_of_the_apex(left_mm, front_mm, codes):
@@ -126,17 +120,10 @@ def test_direction_of_the_apex(left_mm, front_mm, codes):
 @pytest.mark.parametrize(
     ("lung", "slices", "codes"),
     [
-        ([], 50, []),
-        (range(8, 22), 50, []),
-        (range(-22, -8), 50, ["orientation-doubtful"]),
-        (range(-8, 8), 50, []),
-        (range(-9, 8), 50, ["orientation-doubtful"]),
-        (range(-9, 9), 50, []),
-        ((-22, 21), 50, []),
-        ((-22, 22), 50, ["orientation-doubtful"]),
-        ((-23,), 50, []),
-        ((-22, -21, -20), 37, ["orientation-doubtful"]),
-        ((-22, -21, -20), 36, []),
+        *(([], 50, []), (range(8, 22), 50, []), (range(-22, -8), 50, ["orientation-doubtful"])),
+        *((range(-8, 8), 50, []), (range(-9, 8), 50, ["orientation-doubtful"]), (range(-9, 9), 50, [])),
+        *(((-22, 21), 50, []), ((-22, 22), 50, ["orientation-doubtful"]), ((-23,), 50, [])),
+        *(((-22, -21, -20), 37, ["orientation-doubtful"]), ((-22, -21, -20), 36, [])),
     ],
 )
 def test_lung_above_and_below_the_heart(lung, slices, codes):

@@ -448,16 +448,11 @@ def test_the_folder_of_cac_score_is_reviewed_with_the_ct(results, start, capsys)
 @pytest.mark.parametrize(
     "options",
     [
-        ("--settings", '{"host": "0.0.0.0"}'),
-        ("--settings", '{"host": "example.org"}'),
+        *(("--settings", '{"host": "0.0.0.0"}'), ("--settings", '{"host": "example.org"}')),
         ("--settings", '{"origin": "https://example.org/path"}'),
-        ("--settings", '{"origin": "example.org"}'),
-        ("--settings", '{"user_header": "X-User"}'),
-        ("--double",),
-        ("--double", "--reader", "A", "--reader", "B", "--adjudicator", "A"),
-        ("--reader", " "),
-        ("--reader", "a\nb"),
-        ("--settings", '{"port": 70000}'),
+        *(("--settings", '{"origin": "example.org"}'), ("--settings", '{"user_header": "X-User"}')),
+        *(("--double",), ("--double", "--reader", "A", "--reader", "B", "--adjudicator", "A")),
+        *(("--reader", " "), ("--reader", "a\nb"), ("--settings", '{"port": 70000}')),
     ],
 )
 def test_unsafe_options_are_refused(results, options, capsys):

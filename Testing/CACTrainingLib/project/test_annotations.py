@@ -83,15 +83,9 @@ class TestSlices:
     @pytest.mark.parametrize(
         "line",
         [
-            b"\xff\xfe",
-            b"[]",
-            b'{"k": 2}',
-            b'{"k": true, "label": "visible"}',
-            b'{"k": -2, "label": "visible"}',
-            b'{"k": 2, "label": "maybe"}',
-            b'{"k": 2, "label": []}',
-            b'{"k": 2, "label": "visible", "seconds": NaN}',
-            b"[" * 100_000,
+            *(b"\xff\xfe", b"[]", b'{"k": 2}', b'{"k": true, "label": "visible"}'),
+            *(b'{"k": -2, "label": "visible"}', b'{"k": 2, "label": "maybe"}', b'{"k": 2, "label": []}'),
+            *(b'{"k": 2, "label": "visible", "seconds": NaN}', b"[" * 100_000),
         ],
     )
     def test_a_damaged_line_costs_only_itself(self, slices, line):
