@@ -138,12 +138,6 @@ def test_a_tin_filter_is_scored_as_120_kvp_with_a_warning(kvp, material, expecte
     assert codes_of_small_scan(threshold_hu=rules.threshold_hu, **facts) == expected
 
 
-@pytest.mark.parametrize(("noise_hu", "expected"), [(23, set()), (35, {"noise"})])
-def test_noise_is_evaluated_by_the_reach_of_blood(noise_hu, expected):
-    heart = Heart(blood_hu=45, noise_hu=noise_hu)
-    assert codes(examine(heart.scan(), heart.blood())) == expected
-
-
 @pytest.mark.parametrize(("blood", "measured"), [(UNENHANCED, "50 HU"), (None, "could not be measured")])
 def test_a_contrast_tag_alone_refuses_unless_allowed(blood, measured):
     scan = Heart(acquisition=Acquisition("test", contrast_agent="APPLIED")).scan()

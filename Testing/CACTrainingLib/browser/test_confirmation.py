@@ -117,13 +117,6 @@ class TestConfirmation:
         assert again.confirmations == review.review.confirmations
         assert again.looked_at("threshold") == review.review.looked_at("threshold") != set()
 
-    def test_lesions_that_a_program_labels_were_not_shown(self, case):
-        begin_blind(case, SHARED)
-        assert opened(case).review.looked_at("threshold") == set()
-        review = opened(case)
-        assert review.review.looked_at("threshold") == set()
-        assert opened(case).review.looked_at("threshold") == set()
-
 
 def test_a_consensus_states_the_score_of_each_reader(case):
     for reader, site in (("Ann", 2), ("Bob", 3)):
@@ -200,27 +193,18 @@ def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeyp
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 
 
-def write_scores(results, uid):
+@pytest.mark.parametrize("kernels", [("B35f", "B35f", "B35f"), ("B35f", "B70f", "B35f")])
+def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, kernels):
+    """Also where the rule prefers another."""
+    folder, results = tmp_path / "ct", tmp_path / "results"
+    scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
+    for name, hu, kernel in zip("abc", (unscored, scored, unscored), kernels, strict=True):
+        tags = {"SeriesNumber": 3, "ConvolutionKernel": kernel}
+        tags |= {"StudyInstanceUID": "1.2"} if "B70f" in kernels else {}
+        write_series(folder, hu, tags=tags, name=f"{name}{{}}.dcm".format)
+    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
     content = whole_record()
     content["input"]["series_sha256"] = Acquisition("DICOM", series_uid=uid).series_sha256
     results.mkdir()
     (results / "scores.json").write_text(json.dumps(content), encoding="utf-8")
-
-
-def test_scored_series_is_read_among_series_with_the_same_number(tmp_path):
-    folder, results = tmp_path / "ct", tmp_path / "results"
-    scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
-    for name, hu in (("a{}.dcm", unscored), ("b{}.dcm", scored), ("c{}.dcm", unscored)):
-        write_series(folder, hu, tags={"SeriesNumber": 3}, name=name.format)
-    write_scores(results, str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID))
     assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
-
-
-def test_scored_series_is_read_though_the_rule_prefers_another(tmp_path):
-    folder, results = tmp_path / "ct", tmp_path / "results"
-    soft, sharp = chest_hu(seed=1), chest_hu(seed=2)
-    for name, hu, kernel in (("a{}.dcm", soft, "B35f"), ("b{}.dcm", sharp, "B70f")):
-        tags = {"StudyInstanceUID": "1.2", "SeriesNumber": 3, "ConvolutionKernel": kernel}
-        write_series(folder, hu, tags=tags, name=name.format)
-    write_scores(results, str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID))
-    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == sharp).all()

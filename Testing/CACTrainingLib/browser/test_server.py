@@ -86,14 +86,6 @@ class TestReview:
         assert record["review"]["program"] == "CAC review in the browser"
         assert (exported / "report.html").is_file()
 
-    def test_a_reviewed_zero(self, start):
-        client = start("--reader", "Ann").client("Ann")
-        state = client.act(client.base("two"), "no-calcium")
-        assert state["methods"]["threshold"]["no_calcium"]
-        assert state["categories"]["risk_class"] == "0"
-        row = client.rows()["two"]
-        assert (row["state"], row["agatston"], row["category"]) == ("reviewed", 0, "0")
-
     def test_every_slice_of_every_image_is_that_of_its_file(self, start, results):
         client = start("--reader", "Ann").client("Ann")
         base = client.base("one")

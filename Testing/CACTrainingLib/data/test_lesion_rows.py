@@ -108,13 +108,6 @@ def test_many_patches_of_noise_are_thinned():
     assert np.isnan(rows["noise_hu"]).all()
 
 
-def test_sizes_are_kept_on_a_logarithmic_scale():
-    volumes = np.array([0.0, 3.0, 100.0, 5000.0, 1e6])
-    decoded = lesion_rows.volume_of(lesion_rows.size_code(volumes))
-    assert decoded[:4] == pytest.approx(volumes[:4], rel=0.05)
-    assert decoded[4] == pytest.approx(40_000, rel=0.05)
-
-
 def test_labels_of_painted_scans_are_those_of_the_annotators():
     regions = np.zeros((2, 3, 1, 4), np.uint8)  # two annotators; three slices of four voxels
     regions[0, 0, 0] = [Artery.LAD, Artery.OTHER, 0, 0]

@@ -175,15 +175,6 @@ class TestCycleGan:
                 assert torch.equal(tensor, task.modules[name].state_dict()[key]), (name, key)
         assert len(task.pools["with_calcium"]) == 3
 
-    def test_from_supervised(self, supervised, cohort, cache, tmp_path):
-        options = RunOptions((cohort,), tmp_path / "gan", start=supervised, device="cpu")
-        settings = replace(CYCLE, loop=replace(CYCLE.loop, steps=2, validate_every=2))
-        card = models.verify_model(train_decomposition.train(options, settings, Progress()))
-        assert card.training.settings["method"] == "cyclegan"
-        start = models.read_card(supervised)
-        assert card.training.settings["start"] == start.sha256
-        assert card.training.data.startswith(f"Begun from {start.name}, whose data were: {start.training.data}. Then ")
-
 
 @pytest.mark.long
 class TestLabels:

@@ -12,7 +12,6 @@ from study_tables import csv_lines, tables_of
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
-from CACTrainingLib.statistics.agreement import kappa
 from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.validation import agreement, scan_sections
 from CACTrainingLib.validation.agreement import ComparedScans, Raters, categories, main_section
@@ -179,15 +178,6 @@ def test_without_another_program_there_is_no_difference():
     assert len(page.tables) == 2
     assert page.text == ()
     assert cells["ICC", "Calcium map"].n == len(TOTALS)
-
-
-def test_quadratic_kappa_is_that_of_scikit_learn():
-    from sklearn.metrics import cohen_kappa_score
-
-    first, second = np.random.default_rng(0).integers(0, 4, (2, 50))
-    for power, name in ((1, "linear"), (2, "quadratic")):
-        expected = cohen_kappa_score(first, second, weights=name)
-        assert kappa(np.ones((1, 50)), first, second, 4, power)[0] == pytest.approx(expected)
 
 
 def test_the_table_to_hand_on(tmp_path):
