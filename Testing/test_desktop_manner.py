@@ -64,8 +64,7 @@ class TestValues:
         assert qt.Qt.Unchecked == 0
         assert not qt.Qt.Unchecked
         assert qt.QAbstractItemView.SingleSelection == 1 < qt.QAbstractItemView.ExtendedSelection
-        assert int(qt.Qt.AlignRight | qt.Qt.AlignVCenter) == 0x82
-        assert [7, 8][qt.Qt.Horizontal] == 8
+        assert (int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), [7, 8][qt.Qt.Horizontal]) == (0x82, 8)
         with pytest.raises(TypeError):
             qt.Qt.AlignLeft in (qt.Qt.AlignLeft | qt.Qt.AlignTop)  # noqa: B015  what is tested
 

@@ -49,8 +49,7 @@ def extension(name: str) -> str:
 
 
 def test_citation_names_the_version_and_the_licence_of_the_package():
-    assert citation("version") == PROJECT["version"]
-    assert citation("license") == PROJECT["license"]
+    assert (citation("version"), citation("license")) == (PROJECT["version"], PROJECT["license"])
 
 
 def test_changelog_names_the_version_of_the_package():

@@ -45,8 +45,7 @@ def codes(region) -> set[str]:
 
 def test_region_covers_the_heart(chest, region):
     assert covered(chest.heart, region.mask) >= 0.97
-    assert region.mask.dtype == bool
-    assert region.warnings == ()
+    assert (region.mask.dtype, region.warnings) == (bool, ())
 
 
 def test_foam_behind_the_patient_is_no_lung_beside_cut_lungs(chest):

@@ -130,8 +130,7 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
         multi = reads(given_path, single.hu)
         assert multi.hu.dtype == single.hu.dtype
         assert same_grid(multi.image, single.image)
-        assert multi.acquisition == single.acquisition
-        assert multi.warnings == single.warnings
+        assert (multi.acquisition, multi.warnings) == (single.acquisition, single.warnings)
         assert multi.dicom_files == (path,)
 
 

@@ -148,8 +148,7 @@ def test_a_padding_byte_and_no_more(tmp_path, extra, accepted):
 def test_the_spacing_of_slices_is_that_of_their_positions(tmp_path, tags):
     write_series(tmp_path, chest_hu(), tags=tags)
     scan = reads(tmp_path, chest_hu())
-    assert scan.slice_spacing_mm == 3.0
-    assert scan.acquisition.slice_thickness_mm == tags.get("SliceThickness", 3.0)
+    assert (scan.slice_spacing_mm, scan.acquisition.slice_thickness_mm) == (3.0, tags.get("SliceThickness", 3.0))
 
 
 def soft_chest():

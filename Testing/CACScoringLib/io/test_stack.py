@@ -198,8 +198,7 @@ def test_halfway_slices_score_as_the_mean_of_both(tmp_path):
     assert scores[0] != scores[1]
     assert [agatston(tmp_path / str(n))[1] for n in range(2)] == pytest.approx(scores)
     scan, score = agatston(tmp_path)
-    assert scan.slice_spacing_mm == pytest.approx(1.5)
-    assert scan.acquisition.slice_thickness_mm == 3
+    assert (scan.slice_spacing_mm, scan.acquisition.slice_thickness_mm) == (pytest.approx(1.5), 3)
     assert score == pytest.approx(np.mean(scores))
 
 

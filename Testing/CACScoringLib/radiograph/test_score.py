@@ -55,8 +55,7 @@ def test_two_views_keep_the_models_order():
     model = spot_model(centres=((532, 470), (536, 366)), views=("PA", "lateral"))
     lateral = radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")
     result = score_radiograph({"lateral": lateral, "PA": radiograph()}, None, model)
-    assert list(result.views) == ["PA", "lateral"]
-    assert result.views["lateral"].heart_centre == (536, 366)
+    assert (list(result.views), result.views["lateral"].heart_centre) == (["PA", "lateral"], (536, 366))
     assert np.array_equal(result.views["lateral"].standard, lateral.standard())
 
 
@@ -108,8 +107,7 @@ def test_the_bundled_model_for_the_views_given(tmp_path, monkeypatch):
     for name, views in (("pa", ("PA",)), ("both", ("PA", "lateral")), ("side", ("lateral",))):
         config = RadiographNetConfig(views=views, size=32, width=4)
         radiograph_models.save_untrained(tmp_path / "bundled", name, config)
-    assert model_for({"PA"}).card.name == "pa"
-    assert model_for({"PA", "lateral"}).card.name == "both"
+    assert (model_for({"PA"}).card.name, model_for({"PA", "lateral"}).card.name) == ("pa", "both")
     assert model_for({"lateral"}).card.name == "side"
 
 

@@ -78,8 +78,7 @@ def test_voxel_sum_shows_the_place_of_calcium(scanned, tmp_path):
     estimate, _ = vessel_estimate(scan, region, model, saliency=True)
     saliency = sitk.GetArrayFromImage(estimate.saliency)
     assert estimate.saliency.GetOrigin() == scan.image.GetOrigin()
-    assert saliency.shape == scan.hu.shape
-    assert saliency.max() == 1
+    assert (saliency.shape, saliency.max()) == (scan.hu.shape, 1)
     assert scan.hu[np.unravel_index(saliency.argmax(), saliency.shape)] == 700
     assert saliency[25, 41, 37] > 0.2, "the fainter deposit"
     elsewhere = np.ones_like(saliency, bool)
@@ -143,10 +142,7 @@ def test_calcium_does_not_vanish(spacing):
 def test_window_and_surroundings():
     scan, heart = chest((0.5, 0.5, 1.5), lesion_hu=2000.0)
     x = vessel_input(scan, heart, HEART)
-    assert x.dtype == np.float32
-    assert x.shape == (16, 32, 32)
-    assert x.max() == 1
-    assert x[8, 16, 14] == pytest.approx(0.14)
+    assert (x.dtype, x.shape, x.max(), x[8, 16, 14]) == (np.float32, (16, 32, 32), 1, pytest.approx(0.14))
     assert x[8, 16, 3] == 0, "lung"
     bone = scan.hu.copy()
     bone[:, :, :20] = 1000  # as near as 20 mm to the middle, 5 mm to the heart
@@ -171,8 +167,7 @@ def test_territories_follow_the_slices():
 def test_scores_and_back(output):
     scores = np.array([[0.0, 1.0, 12.5, 800.0]])
     shares = normalise(scores, 800.0, output)
-    assert shares[0, 0] == 0
-    assert shares[0, 3] == 1
+    assert (shares[0, 0], shares[0, 3]) == (0, 1)
     np.testing.assert_allclose(to_agatston(shares, 800.0, output), scores, atol=1e-9)
     assert to_agatston(np.array([-0.2]), 800.0, output) == 0
     assert to_agatston(np.array([40.0]), 800.0, output) <= 40 * 800

@@ -41,8 +41,7 @@ class TestReview:
             total = state["methods"][method]["total"]
             assert total["agatston"] == expected.total.agatston
             assert total["pseudo_mass_hu_mm3"] == expected.total.pseudo_mass_hu_mm3
-        assert len(lesion_ids(state)) == 9
-        assert len(lesion_ids(state, left_out=True)) == 6
+        assert (len(lesion_ids(state)), len(lesion_ids(state, left_out=True))) == (9, 6)
         scored = json.loads((results / "one" / "scores.json").read_text(encoding="utf-8"))["methods"]["threshold"]
         masses = {x["id"]: x["integrated_mass_mg"] for x in scored["lesions"]}
         lesions = state["methods"]["threshold"]["lesions"]
@@ -316,8 +315,7 @@ class TestDoubleReading:
         assert {row["name"] for row in rows} == {"Case 1", "Case 2", "Case 3"}
         assert all(row["agatston"] is None and not row["warnings"] and not row["category"] for row in rows)
         state = client.get(base)
-        assert state["name"] == "Case 1"
-        assert list(state["methods"]) == ["threshold"]
+        assert (state["name"], list(state["methods"])) == ("Case 1", ["threshold"])
         method = state["methods"]["threshold"]
         candidates = sum(lesion["site"] == Artery.UNASSIGNED for lesion in method["lesions"])
         assert candidates == len(method["lesions"]) > 0

@@ -276,8 +276,7 @@ def test_slices_without_a_label_are_left_out(cohort, tmp_path):
     slices = datasets.load_slices(prepared)
     data = datasets.SliceDataset([slices])
     # Each 3 mm slice of the scan from k = 1 on is two slices of 1.5 mm.
-    assert data.index.tolist() == [4, 5, 10, 11]
-    assert data.visible.tolist() == [True, True, False, False]
+    assert (data.index.tolist(), data.visible.tolist()) == ([4, 5, 10, 11], [True, True, False, False])
     assert data.position == pytest.approx((data.index + 0.5) / len(slices.slices))
     assert (data.read("hu", data.rows(np.array([0]))[0])[0] == slices.slices.hu[4 + preprocessing.MAX_NEIGHBOURS]).all()
 

@@ -77,8 +77,7 @@ class TestSlices:
         assert "the last" in torn.warnings[0]
         assert slices.file.read_bytes().endswith(torn_line)
         torn.set(4, UNSURE)
-        assert reopened(slices).labels == {1: VISIBLE, 2: VISIBLE, 4: UNSURE}
-        assert reopened(slices).warnings == ()
+        assert (reopened(slices).labels, reopened(slices).warnings) == ({1: VISIBLE, 2: VISIBLE, 4: UNSURE}, ())
 
     @pytest.mark.parametrize(
         "line",

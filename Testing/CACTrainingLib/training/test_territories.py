@@ -109,8 +109,7 @@ def test_dice_by_hand():
     values = training._dice(output, Patch(torch.zeros(2, 4, 4, 4), labels, heart))
     # 16 voxels of each are true and 24 of 48 known ones are predicted, 8 of them rightly.
     assert values[1] == values[3] == pytest.approx(2 * 8 / (16 + 24))
-    assert values[-1] == pytest.approx(2 * 16 / (16 + 32))
-    assert np.isnan(values[:10]).sum() == 8
+    assert (values[-1], np.isnan(values[:10]).sum()) == (pytest.approx(2 * 16 / (16 + 32)), 8)
 
 
 def test_loss_at_possible_calcium_is_lowest_for_calibrated_odds(truth):
@@ -140,10 +139,7 @@ def test_calcium_goes_to_the_likeliest_territory_but_never_outside():
     probability[2, :, :, 8:] = 0.4
     mass = training.calcium_by_territory(probability, (25, 25, 25), volume)
     # The third plaque lies at column 31 - 25 = 6, where the RCA is likeliest after outside.
-    assert mass[3, 4] == 100
-    assert mass[1, 2] == 50
-    assert mass[1, 4] == 30
-    assert mass.sum() == 180
+    assert (mass[3, 4], mass[1, 2], mass[1, 4], mass.sum()) == (100, 50, 30, 180)
     assert training.calcium_by_territory(probability, (25, 25, 31), volume).sum() == 80
 
 
@@ -164,11 +160,9 @@ def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories()
     first = ((np.nan, 0.5, *[1.0] * 8, 0.9), mass)
     second = ((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
     metrics = training.summary([first, second])
-    assert metrics["mass"] == pytest.approx(0.8)
-    assert metrics["mass_LAD"] == pytest.approx(0.75)
+    assert (metrics["mass"], metrics["mass_LAD"]) == (pytest.approx(0.8), pytest.approx(0.75))
     assert "mass_LCX" not in metrics
-    assert metrics["dice_LM"] == pytest.approx(0.4)
-    assert metrics["dice_LAD"] == pytest.approx(0.6)
+    assert (metrics["dice_LM"], metrics["dice_LAD"]) == (pytest.approx(0.4), pytest.approx(0.6))
     assert metrics["heart"] == pytest.approx(0.8)
     assert metrics["score"] == pytest.approx((metrics["mass"] + metrics["dice"] + metrics["heart"]) / 3)
 

@@ -132,8 +132,7 @@ def test_totals_teach_the_errors_alone(base):
     recalibration = recalibrate(digital_scans(outlined=False, arteries=False), base.card)
     assert "no outlines" in recalibration.why_not
     fitted, former = recalibration.fitted, base.card.calibration_as(ScoreCalibration).uncertainty
-    assert fitted.lesions == FORMER
-    assert fitted.uncertainty["automatic"].artery == former["automatic"].artery
+    assert (fitted.lesions, fitted.uncertainty["automatic"].artery) == (FORMER, former["automatic"].artery)
     assert fitted.uncertainty["automatic"].total.spread < former["automatic"].total.spread
 
 
@@ -245,11 +244,9 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, recalibration, capsys):
     model = store(recalibration, base, "ours", "label maps")
     assert base.path.read_bytes() == before
     card = read_card(model.path)
-    assert card.sha256 == base.card.sha256
-    assert card.training == base.card.training
+    assert (card.sha256, card.training) == (base.card.sha256, base.card.training)
     stored, fitted = card.calibration_as(ScoreCalibration), recalibration.fitted
-    assert stored.candidates == fitted.lesions
-    assert stored.uncertainty == fitted.uncertainty
+    assert (stored.candidates, stored.uncertainty) == (fitted.lesions, fitted.uncertainty)
     assert stored.known.ranges["kvp"] == (120.0, 120.0, 10.0)
     assert card.calibration["calibrated_on"]["patients"] == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
