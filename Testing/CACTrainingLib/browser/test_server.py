@@ -159,25 +159,6 @@ class TestVersions:
             assert sorted(threads.map(post, clients, [1, 4] * 3)) == [200] + [409] * 5
         assert len(journals(results)[0].read_text(encoding="utf-8").splitlines()) == 2
 
-    def test_rejected_lesions_stay_and_can_be_taken_back(self, start):
-        client = start("--reader", "Ann").client("Ann")
-        base = client.base("one")
-        before = client.get(base)
-        first, *remaining = before["methods"]["threshold"]["lesions"]
-        after = client.act(base, "reject", lesions=[first["id"]])
-        rejected, *unchanged = after["methods"]["threshold"]["lesions"]
-        rejected_site = {"site": NOT_CORONARY, "site_name": "rejected", "why": "Rejected by a reader."}
-        assert rejected == first | rejected_site | {"suggested": first["site_name"]}
-        # The sentences state the total.
-        assert [x | {"why": ""} for x in unchanged] == [x | {"why": ""} for x in remaining]
-        assert after["methods"]["threshold"]["total"]["lesions"] == 8
-        numbers = before["methods"]["threshold"]["runs"], after["methods"]["threshold"]["runs"]
-        runs = [{tuple(part[n : n + 5]) for n in range(0, len(part), 5)} for part in numbers]
-        assert runs[0] == runs[1]
-        again = client.act(base, "assign", lesions=[first["id"]], site=first["site"])
-        totals = [state["methods"]["threshold"]["total"] for state in (before, again)]
-        assert totals[0] == totals[1]
-
 
 class TestJournal:
     def test_a_killed_server_resumes(self, start_process, results):

@@ -281,16 +281,6 @@ def test_slices_without_a_label_are_left_out(cohort, tmp_path):
     assert (data.read("hu", data.rows(np.array([0]))[0])[0] == slices.slices.hu[4 + preprocessing.MAX_NEIGHBOURS]).all()
 
 
-def test_one_visible_slice_of_the_scan_makes_a_slice_of_the_grid_visible():
-    from CACTrainingLib.data.scan_samples import _labels_on_slices
-
-    # Two slices of the scan per slice of the grid.
-    grid = ScanGrid((0.0, 0.0, 0.5), (1.0, 1.0, 2.0), (1, 1, 5))
-    visibility = [True, None, None, False, False, False, None, None]
-    labels = [{"k": k, "visible": visible} for k, visible in enumerate(visibility)]
-    assert _labels_on_slices(labels, grid) == [True, None, False, None, False]
-
-
 def test_whether_calcium_shows_can_be_unknown(cohort, tmp_path):
     folder = shutil.copytree(cohort / "patient_3" / "scan_1", tmp_path / "a")
     assert not datasets.find_scans([tmp_path])[0].shows_calcium()

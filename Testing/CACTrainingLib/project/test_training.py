@@ -33,12 +33,6 @@ def by_patient(scans):
     return {scan.patient[-1]: scan for scan in scans}
 
 
-def test_digital_patients_keep_their_truth(project, tmp_path):
-    (scan,) = training_scans(project)
-    assert (scan.patient, scan.kind, scan.use) == ("patient-d", "coronary", "")
-    assert (scan.truth, scan.calcium_map) == (tmp_path / "d" / "truth.json", tmp_path / "d" / "calcium_map.nii.gz")
-
-
 def test_labels_and_heart_of_an_annotator(project):
     label(project, "0002", "Ann", {3: YES, 4: UNSURE, 5: NO})
     outline(project, "0002", "Ann")

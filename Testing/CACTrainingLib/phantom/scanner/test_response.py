@@ -37,13 +37,6 @@ def test_a_still_object_keeps_its_mass_at_any_place(kernel, thickness, spacing):
         assert image_of(cloud, grid, scanner).sum() * math.prod(grid.spacing_mm) == pytest.approx(cloud.total, rel=2e-3)
 
 
-def test_a_constant_displacement_is_a_shift():
-    cloud = rod((0, 0, 0), (0, 0, 1), 2.0, 3.0, 1.0)
-    moved = image_of(cloud, displacement=lambda t: np.broadcast_to([1.4, -2.1, 0.6], (*np.shape(t), 3)))
-    shifted = image_of(PointCloud(cloud.positions_mm + np.array([1.4, -2.1, 0.6]), cloud.weights))
-    assert np.abs(moved - shifted).max() < 1e-3 * shifted.max()
-
-
 @pytest.mark.parametrize(("half_scan", "gantry"), [(False, 0.0), (True, 0.0), (True, 0.25), (True, 0.6)])
 def test_motion_equals_back_projection_view_by_view(half_scan, gantry):
     """Compare with the sum over views of the ramp-filtered point spread at the point's place in each view."""
