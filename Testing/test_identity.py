@@ -55,8 +55,8 @@ def scans(tmp_path, monkeypatch):
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
     rows = ["ct,heart,patient,session"]
     for rows_of_lesion, (name, date) in enumerate(DATES.items(), 4):
-        other = {"PatientID": "ID-4712"} if name == "c" else {}
-        series(tmp_path / name, rows_of_lesion, StudyDate=date, **other)
+        tags = {"PatientID": "ID-4712"} if name == "c" else {}
+        series(tmp_path / name, rows_of_lesion, StudyDate=date, **tags)
         rows.append(f"{name},{name}-heart.nii.gz,study-{name},1")
     (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return tmp_path

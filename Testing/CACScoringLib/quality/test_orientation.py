@@ -153,18 +153,9 @@ def test_bone_around_the_heart(behind, front, codes):
 
 
 USUAL = {
-    "bone_behind_cm2": 12.0,
-    "bone_in_front_cm2": 2.0,
-    "spine_behind_mm": 45.0,
-    "heart_left_mm": 20.0,
-    "aorta_left": 0.4,
-    "tissue_left": 0.3,
-    "lung_balance": 0.8,
-    "lung_above": 0.1,
-    "airway_above": 3.0,
-    "airway_below": 0.0,
-    "apex_left_mm": 10.0,
-    "apex_front_mm": 5.0,
+    **{"bone_behind_cm2": 12.0, "bone_in_front_cm2": 2.0, "spine_behind_mm": 45.0, "heart_left_mm": 20.0},
+    **{"aorta_left": 0.4, "tissue_left": 0.3, "lung_balance": 0.8, "lung_above": 0.1, "airway_above": 3.0},
+    **{"airway_below": 0.0, "apex_left_mm": 10.0, "apex_front_mm": 5.0},
 }
 
 NAMES = ("spine_behind_mm", "heart_left_mm", "aorta_left", "tissue_left", "lung_balance", "lung_above")

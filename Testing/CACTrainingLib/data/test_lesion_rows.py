@@ -30,18 +30,9 @@ def test_a_voxel_is_of_the_kind_that_adds_most_or_noise():
         "RCA": [Stamp(0, 0, 0, np.array([[80, 30, 10, 0]], np.float32))],
         "aortic valve and root": [Stamp(0, 0, 0, np.array([[20, 40, 10, 0]], np.float32))],
     }
-    flat = np.arange(4)
-    assert lesion_rows.voxel_labels(flat, hu, stamps).tolist() == [
-        RCA + 1,
-        ROOT + 1,
-        lesion_rows.NOISE + 1,
-        lesion_rows.NOISE + 1,
-    ]
-    assert lesion_rows.voxel_labels(flat, hu, stamps, is_real=True).tolist() == [
-        RCA + 1,
-        ROOT + 1,
-        *[lesion_rows.NOT_CORONARY + 1] * 2,
-    ]
+    for is_real, kind in ((False, lesion_rows.NOISE), (True, lesion_rows.NOT_CORONARY)):
+        labels = lesion_rows.voxel_labels(np.arange(4), hu, stamps, is_real=is_real)
+        assert labels.tolist() == [RCA + 1, ROOT + 1, kind + 1, kind + 1]
 
 
 def dense_scan(is_real=False):

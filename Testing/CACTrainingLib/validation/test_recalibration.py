@@ -147,17 +147,9 @@ def test_few_scans_hardly_move_the_probabilities(base):
 def test_the_former_errors_count_as_twenty_scans(base, patients):
     """The stored variance is the mean of both, by their numbers of scans."""
     scans = [replace(scan, total=1e4 if scan.total else 0.0) for scan in digital_scans(patients)]
-    scans = [
-        replace(
-            scan,
-            vessels={},
-            candidates=replace(
-                scan.candidates,
-                lesions={**scan.candidates.lesions, "map": [Candidate(9.0, 1.3e4, "LAD")] if scan.total else []},
-            ),
-        )
-        for scan in scans
-    ]
+    for number, scan in enumerate(scans):
+        lesions = {**scan.candidates.lesions, "map": [Candidate(9.0, 1.3e4, "LAD")] if scan.total else []}
+        scans[number] = replace(scan, vessels={}, candidates=replace(scan.candidates, lesions=lesions))
     former = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total.spread
     spread = recalibrate(scans, base.card).fitted.uncertainty["decomposition"].total.spread
     lesions = [LesionAmounts([1.3e4], [1.0]) if scan.total else LesionAmounts([], []) for scan in scans]
