@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping
 
-from ..core.files import resource_folder
+from ..core.files import resource_rows
 from ..core.labels import SITES
 from ..core.tables import table_text
 from ..record import columns as declared
-from ..record.columns import COLUMNS, PARQUET
+from ..record.columns import PARQUET
 from ..record.provenance import COLUMNS as PROVENANCE
 from ..record.review_record import SEAL
 from ..results import METHOD_TITLES
@@ -47,8 +45,7 @@ def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dic
 
 def dictionary(tables: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:
     """Return the lines of the dictionary below HEAD. tables: Columns by the name of the table."""
-    text = resource_folder("columns.csv").read_text(encoding="utf-8")
-    facts = {row["column"]: row for row in csv.DictReader(io.StringIO(text))}
+    facts = {row["column"]: row for row in resource_rows("columns.csv")}
     return [(table, *_described(name, facts)) for table, names in tables.items() for name in names]
 
 
@@ -62,6 +59,6 @@ def _described(name: str, facts: Mapping[str, Mapping[str, str]]) -> tuple[str, 
     base, parts = name.removeprefix(prefix), [_PREFIXES[prefix]] if prefix else []
     if site := next((site for site in SITES if base == f"agatston_{site.key}"), None):
         base, parts = "agatston", [*parts, site.full_name]
-    fact, kind = facts[base], COLUMNS[base].kind if base in COLUMNS else "double"
+    fact = facts[base]
     meaning = f"{fact['meaning']} ({', '.join(parts)})" if parts else fact["meaning"]
-    return name, kind, fact["unit"], fact["scale"], "never" if name in _KEYS else "unknown", meaning
+    return name, fact["kind"], fact["unit"], fact["scale"], "never" if name in _KEYS else "unknown", meaning

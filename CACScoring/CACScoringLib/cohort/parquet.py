@@ -91,7 +91,7 @@ def redact_paths(reason: str, scan: ScanSource) -> str:
 def declared_columns(name: str, identify: bool) -> list[Column]:
     """Return the columns of a table. identify: With those that identify a person."""
     names = (*PARQUET[name], *(Acquisition("").facts(identify) if name == "scans" else ()))
-    return [COLUMNS.get(key, Column(key)) for key in names if identify or key not in _IDENTIFYING]
+    return [COLUMNS[key] for key in names if identify or key not in _IDENTIFYING]
 
 
 def _schema_fields(name: str, identify: bool) -> list[tuple[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import glob
 import hashlib
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -341,6 +343,13 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
 def resource_folder(name: str) -> Path:
     """Return the folder of files of one kind ("Models", "Pages") that come with the library."""
     return Path(__file__).resolve().parents[1] / "Resources" / name
+
+
+@cache
+def resource_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table among the resources, such as "checks.csv"."""
+    with resource_folder(name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def user_data_folder() -> Path:
