@@ -9,38 +9,19 @@ import unicodedata
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# fmt: off
-_NEGATIONS = {
-    "0", "n", "no", "non", "none", "not", "na", "nil", "null", "nein", "nessuno", "nenhum", "ninguno", "ninguna",
-    "without", "wo", "unenhanced", "plain", "kein", "keine", "ohne", "nativ", "native", "sans", "aucun", "aucune",
-    "pas", "sin", "senza", "sem", "geen", "zonder", "ingen", "inget", "uden", "utan", "bez", "нет", "без", "无", "平扫",
-    "なし", "造影なし", "uten", "ilman", "brak", "false",
-    "nc", "ncct", "noncon", "noncontrast", "nessuna", "nenhuma", "nao", "ei", "ikke", "ikkje", "inte", "inga", "niet",
-    "nie", "nem", "nincs", "yok", "zadny", "zadna", "zadne", "zaden", "nema", "fara", "ללא", "بدون", "χωρισ", "없음",
-    "無", "無し", "未使用", "非造影", "keins", "keines", "nada", "niente", "rien",
-    "unknown", "unk", "unspecified", "undefined", "unbekannt", "inconnu", "desconocido", "desconhecido", "sconosciuto",
-    "onbekend", "okand", "ukendt", "ukjent", "neznamy", "nieznany", "неизвестно", "不明", "未知",
-    "oral", "orally", "enteral", "rectal", "po",
-}
-_OF_CONTRAST = {
-    "a", "i", "v", "iv", "agent", "applied", "bolus", "given", "enhanced", "enhancement", "injected", "injection",
-    "medium", "media", "contrast", "contraste", "contrasto", "contrastmiddel", "kontrast", "kontrastmittel", "km",
-    "injecte", "injectee", "produit", "kontrastu", "контраста", "mdc", "mezzo", "pdc", "de", "di", "ml", "cc", "only",
-    "used", "specified", "stated", "known", "applicable", "available", "recorded", "administered", "givet", "gitt",
-    "kontrastni",
-}
-_INJECTED = {"iv", "bolus", "injected", "injection", "enhanced", "enhancement", "injecte", "injectee"}
-_ORAL = {"oral", "orally", "enteral", "rectal", "po"}
+from .files import resource_rows
+
+
+def terms_of(kind: str) -> set[str]:
+    """Return the terms of one kind in image_terms.csv."""
+    return {row["term"] for row in resource_rows("image_terms.csv") if row["kind"] == kind}
+
+
+_NEGATIONS, _OF_CONTRAST, _INJECTED, _ORAL = map(terms_of, ("negation", "contrast", "injected", "oral"))
 """Words for none, unknown or enteral, words beside them, and words for injected or enteral contrast, in values of
 ContrastBolusAgent, without accents. Where they state no injected agent, the blood's HU decide."""
 
-_NO_NAMES = {
-    "anonymous", "anonymised", "anonymized", "anonym", "anonymisiert", "anonyme", "anonimo", "anon", "unknown", "unk",
-    "unbekannt", "inconnu", "desconocido", "none", "null", "nil", "na", "no", "not", "id", "name", "noid", "noname",
-    "test", "dummy", "default", "patient", "patientid", "subject", "removed", "redacted", "deleted", "hidden", "masked",
-    "deidentified", "undefined", "unspecified", "unnamed", "missing", "empty", "available", "applicable", "given",
-}
-# fmt: on
+_NO_NAMES = terms_of("placeholder")
 """Words of placeholders for an ID or a name, without accents."""
 
 IDENTIFYING = ("patient_name", "patient_id", "patient_id_issuer", "patient_birth_date", "study_date", "series_uid")
