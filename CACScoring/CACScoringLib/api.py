@@ -20,7 +20,7 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_fro
 from .core.errors import CTError, MaskError, OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
-from .core.remedies import words_of
+from .core.text import words_of
 from .core.voxels import image_from_array
 from .core.warning_codes import ADVICE
 from .drr.geometry import centre_mm, view_named
@@ -40,8 +40,8 @@ from .results import CalciumResult
 from .run import lesion_warnings, read_lesions
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
+from .scoring.labels import status_of
 from .scoring.lesions import find_lesions
-from .scoring.reader_labels import status_of
 from .scoring.scores import method_score
 
 read_ct = words_of("argument")(reading.read_ct)

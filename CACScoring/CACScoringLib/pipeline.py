@@ -16,12 +16,12 @@ from .anatomy.epicardial_fat import measure_epicardial_fat
 from .anatomy.heart_region import HeartRegion
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecomposedHeart, DecompositionSettings, decompose_heart, on_scan_slices
+from .core.acquisition import key_fault, with_pseudonym
 from .core.ct import CTScan, ScanWarning
 from .core.decoding import content_of
 from .core.errors import CTError
 from .core.labels import TERRITORIES
 from .core.progress import Progress
-from .core.pseudonym import key_fault, with_pseudonym
 from .models.choice import Networks
 from .quality.acquisition import ImageQuality, examine_quality
 from .quality.mass_calibration import scan_calibration
@@ -31,11 +31,10 @@ from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import CalciumResult
-from .scoring.categories import categories_of, percentile_of
 from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
-from .scoring.labels import clinical_labels, map_labels
-from .scoring.reader_labels import ReaderLabels, reader_labels, unlabelled_warning
+from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
 from .scoring.score import ScanFacts, doubts_about, score
+from .scoring.scores import categories_of, percentile_of
 from .scoring.stored_errors import errors_in
 
 MIN_KVP, MAX_KVP = 50.0, 200.0

@@ -11,12 +11,12 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from .core.acquisition import unnamed, unnamed_scan, with_pseudonym
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.errors import CTError
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
-from .core.pseudonym import unnamed, unnamed_scan, with_pseudonym
 from .core.text import printable
 from .io.dicom import is_dicom
 from .io.reading import read_ct, read_lesion_labels, read_mask, with_facts
@@ -26,14 +26,13 @@ from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import insert_calibration
 from .record.findings import MassCalibration
-from .record.provenance import Provenance
-from .record.review_record import Confirmation, ReviewRecord
+from .record.provenance import Confirmation, Provenance, ReviewRecord
 from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
 from .results import CalciumResult
 from .scoring.comparison import Comparison, check_patients, compare, comparison_as_json
-from .scoring.reader_labels import status_of
+from .scoring.labels import status_of
 from .whole_scan.estimates import estimate_record
 from .whole_scan.run import STEP, estimate_whole_scan
 

@@ -10,7 +10,7 @@ from ..core.tables import table_text
 from ..record import columns as declared
 from ..record.columns import PARQUET
 from ..record.provenance import COLUMNS as PROVENANCE
-from ..record.review_record import SEAL
+from ..record.provenance import SEAL
 from ..results import METHOD_TITLES
 from .parquet import declared_columns
 from .table import columns

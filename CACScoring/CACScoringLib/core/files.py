@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import OutputError
-from .remedies import OUTPUT, REPLACE
+from .text import OUTPUT, REPLACE
 
 LEFT_SECONDS = 3600.0
 """Age in seconds above which a partial file belongs to a killed program; files are written in seconds."""

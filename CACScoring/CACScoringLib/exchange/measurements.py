@@ -42,8 +42,7 @@ from pydicom.valuerep import DT
 from ..anatomy.epicardial_fat import FAT_HU
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
-from ..record.features import DensityFeatures, Features, LesionFeatures
-from ..record.findings import EpicardialFat
+from ..record.findings import DensityFeatures, EpicardialFat, Features, LesionFeatures
 from ..record.rules import ScoringRules
 from ..record.scores import MethodScore, Score
 from ..results import METHOD_TITLES, CalciumResult

@@ -34,8 +34,6 @@ MIN_USUAL = 0.75
 """Least share of slices with one rescale from which others are named; some scanners scale each slice."""
 
 
-
-
 def _terms(kind: str, end: str = "", flags: int = 0) -> re.Pattern[str]:
     """Return the terms of one kind in image_terms.csv as words. end: Pattern that does not follow them."""
     terms = "|".join(row["term"] for row in resource_rows("image_terms.csv") if row["kind"] == kind)

@@ -17,8 +17,7 @@ from ..core.errors import CTError, SeriesChoiceError, SliceGeometryError, Unread
 from ..core.files import LAST_FILE, read_json
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
-from ..core.remedies import SERIES
-from ..core.text import abbreviated_list, printable
+from ..core.text import SERIES, abbreviated_list, printable
 from ..core.voxels import whole_labels
 from .acquisition import acquisition_of
 from .dicom import DicomSlice, find_slices, is_dicom, name_pattern, read_multi_frame, read_slice, read_slices

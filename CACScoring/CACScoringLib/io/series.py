@@ -11,8 +11,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError
-from ..core.remedies import SERIES
-from ..core.text import printable
+from ..core.text import SERIES, printable
 from .acquisition import clock
 from .dicom import DicomSlice, first_value
 from .series_rule import SeriesFacts, best_series, choice_warning, facts_of

@@ -20,8 +20,7 @@ from ..core.ct import AIR_HU
 from ..core.errors import ModelError, OutputError
 from ..core.files import atomic_folder, read_file, read_json, resource_folder
 from ..core.labels import TERRITORIES
-from ..networks.configs import LESION_KINDS, LESION_PATCH
-from ..networks.roles import SCORING
+from ..networks.configs import LESION_KINDS, LESION_PATCH, SCORING
 from . import preprocessing
 from .cards import WEIGHTS_ENDING, ModelCard, read_network, weights_of
 from .graph import trace
@@ -50,6 +49,7 @@ PREPARATION = {
     "territory network, one for 2 × 4 × 4 voxels, “noise” the SD of the scan's noise / 50 HU, 0.3 where unknown.",
 }
 """Preparation of each network's input from a scan, in words."""
+
 
 def write_bundle(path: Path, folder: Path) -> None:
     """Write a model as MONAI bundle into a new folder.

@@ -12,8 +12,8 @@ from typing import Any
 from ..core.ct import ScanWarning
 from ..core.errors import ModelError
 from ..core.files import file_sha256
-from ..core.remedies import MODEL
-from ..networks.roles import ESTIMATORS, SCORING, VESSELS
+from ..core.text import MODEL
+from ..networks.configs import ESTIMATORS, SCORING, VESSELS
 from ..record.provenance import Provenance, SiteRecord, provenance_of
 from ..record.score_record import ModelRecord
 from .cards import (

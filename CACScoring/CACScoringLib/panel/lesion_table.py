@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import SimpleITK as sitk
 
-    from ..record.features import LesionFeatures
+    from ..record.findings import LesionFeatures
     from ..record.scores import Lesion
     from ..review.review import Review
     from ..review.scene import SceneReview

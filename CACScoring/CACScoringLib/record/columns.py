@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.acquisition import PSEUDONYM
 from ..core.files import resource_rows
-from .features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
+from .findings import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from .provenance import COLUMNS as PROVENANCE
-from .review_record import SEAL
+from .provenance import SEAL
 
 if TYPE_CHECKING:  # the panel loads this file before the packages that scores need
     from .scores import Lesion, MethodScore, NonCoronaryScore, Score

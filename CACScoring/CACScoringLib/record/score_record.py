@@ -17,8 +17,7 @@ from ..core.files import SCHEMA
 from ..core.labels import Artery
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
 from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
-from .provenance import Provenance
-from .review_record import JOURNAL, ReviewRecord
+from .provenance import JOURNAL, Provenance, ReviewRecord
 from .scores import MethodScore, NonCoronaryScore
 
 

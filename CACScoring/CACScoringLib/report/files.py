@@ -19,7 +19,7 @@ from ..record.columns import COLUMNS, COPIED, FEATURES_CSV, LESIONS_CSV, Cell, R
 from ..record.score_record import ScoreRecord
 from ..record.scores import STATUSES, MethodScore, NonCoronaryScore, Score
 from ..results import CLINICAL_TITLES, METHOD_TITLES, CalciumResult
-from ..scoring.reader_labels import with_status
+from ..scoring.labels import with_status
 from ..whole_scan.estimates import SALIENCY_FILE, estimates_as_text
 from .headline import category_text, features_sentence, interval_text, mass_text
 from .listing import doubtful_text

@@ -15,14 +15,13 @@ from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCor
 from ..core.text import RESEARCH_ONLY, percent
 from ..quality.calibration import Repeatability
 from ..record.columns import COLUMNS, REPORT, lesion_cells
-from ..record.features import LesionFeatures
-from ..record.findings import MassCalibration
+from ..record.findings import LesionFeatures, MassCalibration
 from ..record.provenance import provenance_of
 from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
 from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, CalciumResult
-from ..scoring.categories import ROUNDING
 from ..scoring.comparison import BY_INTERVALS, DAYS_OF_YEAR, TOTAL, Change, Comparison, MethodComparison
 from ..scoring.doubt import impact
+from ..scoring.scores import ROUNDING
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures

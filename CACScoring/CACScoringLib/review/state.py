@@ -15,7 +15,7 @@ from ..core.grid import Grid
 from ..core.labels import Artery, Labelled, NonCoronary
 from ..mrml.scene_content import SliceRow
 from ..quality.normalisation import normalised
-from ..record.review_record import Confirmation
+from ..record.provenance import Confirmation
 from ..record.score_record import ScoreRecord
 from ..scoring.score import ScanFacts
 from ..scoring.stored_errors import recorded_errors

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..core.acquisition import PSEUDONYM, Acquisition, agent_named
+from ..core.acquisition import PSEUDONYM, Acquisition, agent_named, ordinal_of
 from ..core.ct import ScanWarning
 from ..core.errors import OtherPatientError
 from ..core.labels import ARTERIES
-from ..core.pseudonym import ordinal_of
 from ..quality.calibration import Limits, Repeatability
 from ..record.findings import CalibratedOn
 from ..record.score_record import ScoreRecord

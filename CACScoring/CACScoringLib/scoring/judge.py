@@ -24,14 +24,21 @@ from ..models.choice import Networks
 from ..networks.configs import LESION_KINDS
 from ..record.rules import ScoringRules
 from ..record.scores import OUTSIDE, LesionSet, Verdict
-from .connection import connected_voxels, hanging_together
 from .lesion_calibration import COUNTS_FROM, LesionCalibration
-from .lesion_network import CORONARY_KINDS, voxel_kinds, without_faint_stents
-from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, artery_chances, dense_means, voxel_parts
-from .lesions import find_lesions, slice_components
-from .map_evidence import coronary_probabilities, map_features
+from .lesion_network import (
+    ANSWERS,
+    CORONARY_KINDS,
+    IN_ARTERY,
+    VoxelParts,
+    artery_chances,
+    dense_means,
+    voxel_kinds,
+    voxel_parts,
+    without_faint_stents,
+)
+from .lesions import connected_voxels, find_lesions, hanging_together, slice_components
 from .score import ScanFacts
-from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
+from .sites import DenseVoxels, coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
 from .uncertainty import ScoreCalibration
 
 REACHED = 0.01

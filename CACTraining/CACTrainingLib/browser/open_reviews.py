@@ -29,7 +29,7 @@ from CACScoringLib.readings.journals import (
     site_in,
 )
 from CACScoringLib.readings.recorded_review import RecordedReview
-from CACScoringLib.record.review_record import ReaderScore
+from CACScoringLib.record.provenance import ReaderScore
 from CACScoringLib.review.dicom_job import DicomJob, write_dicom
 from CACScoringLib.review.export import IN_BROWSER, export_review
 from CACScoringLib.review.folder import ReviewFolder

@@ -30,7 +30,7 @@ from CACScoringLib.quality.acquisition import examine, measure_blood, named_agen
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report.page import rendered
 from CACScoringLib.report.pictures import patch_picture
-from CACScoringLib.scoring.reader_labels import reader_labels
+from CACScoringLib.scoring.labels import reader_labels
 
 from ..evaluation.jobs import JobSettings, job_key, kept_records
 from ..project.annotations import patient_kinds

@@ -17,7 +17,7 @@ from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import Lesion, MethodScore
 from CACScoringLib.scans.source import ScanSource
-from CACScoringLib.scoring.connection import connected_voxels
+from CACScoringLib.scoring.lesions import connected_voxels
 
 SCORED_METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
 """Key in `scores.json` and image of the lesions, by key of `evaluation.parts.METHODS`; the clinical method first."""

@@ -31,7 +31,7 @@ from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.remedies import OUTPUT, RESUME
+from CACScoringLib.core.text import OUTPUT, RESUME
 from CACScoringLib.models.inference import is_out_of_memory
 
 from .curves import Curves

@@ -11,7 +11,7 @@ from typing import Any
 from CACScoringLib.core.errors import ModelError, OutputError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.options import Row, Settings, changed_settings, option
-from CACScoringLib.core.remedies import OUTPUT, REPLACE
+from CACScoringLib.core.text import OUTPUT, REPLACE
 from CACScoringLib.models.inference import DEVICES
 
 PRESETS = Path(__file__).parents[1] / "Resources" / "Presets"

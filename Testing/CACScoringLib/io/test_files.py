@@ -19,10 +19,9 @@ import CACScoringLib
 from CACScoringLib.archive.address import Access
 from CACScoringLib.cli.options import read_settings
 from CACScoringLib.cohort.scoring import content_key
-from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.acquisition import FILE, Acquisition, key_fault, with_pseudonym
 from CACScoringLib.core.errors import CTError, OutputError, SeriesChoiceError, UnreadableError
 from CACScoringLib.core.files import open_file, read_json
-from CACScoringLib.core.pseudonym import FILE, key_fault, with_pseudonym
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.exchange.reviewed import read_review_file
 from CACScoringLib.io import files

@@ -9,8 +9,8 @@ from CACScoringLib.networks.configs import (
     GeneratorConfig,
     SliceClassifierConfig,
     SliceSuperResolutionConfig,
+    build,
 )
-from CACScoringLib.networks.roles import build
 from CACScoringLib.networks.van_velzen import PatchDiscriminator
 
 # Weights of each layer of table 2 (kernel × inputs × outputs), plus 2 per channel for its batch normalisation.

@@ -8,9 +8,8 @@ import pytest
 from calibrated_cards import repeatability_of
 from whole_records import MEASURED, record_of
 
-from CACScoringLib.core.acquisition import PSEUDONYM, Acquisition
+from CACScoringLib.core.acquisition import PSEUDONYM, Acquisition, with_pseudonym
 from CACScoringLib.core.errors import CTError, ModelError, OtherPatientError, UnreadableError
-from CACScoringLib.core.pseudonym import with_pseudonym
 from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report.page import comparison_as_page

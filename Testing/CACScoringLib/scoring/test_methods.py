@@ -5,10 +5,9 @@ import pytest
 import SimpleITK as sitk
 
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.categories import categories_of
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import method_score
+from CACScoringLib.scoring.scores import categories_of, method_score
 from CACScoringLib.scoring.stored_errors import stored_errors
 
 automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")
