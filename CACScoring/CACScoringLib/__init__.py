@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from .drr.projection import Radiograph
     from .drr.settings import DrrSettings
     from .io.reading import read_ct, read_lesion_labels, read_mask
-    from .record.reading import read_result
     from .record.rules import ScoringRules
-    from .record.score_record import ScoreRecord
+    from .record.score_record import ScoreRecord, read_result
     from .record.scores import Lesion, MethodScore, Score
     from .results import CalciumResult
     from .scoring.comparison import Comparison

@@ -32,9 +32,11 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings, score_scan
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .record.reading import read_result  # noqa: F401
 from .record.rules import ScoringRules
-from .record.score_record import ScoreRecord
+from .record.score_record import (
+    ScoreRecord,
+    read_result,  # noqa: F401
+)
 from .record.scores import Lesion, MethodScore, Score  # noqa: F401
 from .results import CalciumResult
 from .run import lesion_warnings, read_lesions

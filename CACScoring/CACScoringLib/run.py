@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
@@ -31,10 +31,10 @@ from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_se
 from .report import files as report
 from .report import page
 from .results import CalciumResult
-from .scoring.comparison import Comparison, check_patients, compare, comparison_as_json
 from .scoring.labels import status_of
-from .whole_scan.estimates import estimate_record
-from .whole_scan.run import STEP, estimate_whole_scan
+
+if TYPE_CHECKING:
+    from .scoring.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,8 @@ def run_scan(
     result = read_and_score(scan_input, settings, models, progress, None if different_patients else earlier)
     comparison = None
     if earlier is not None:
+        from .scoring.comparison import compare
+
         limits = stored_repeatability(result.record)
         comparison = compare(earlier, result.record, limits, different_patients, settings.identify)
     write_result(output, result, settings, progress, comparison)
@@ -149,7 +151,12 @@ def run_scan(
 
 
 def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
-    optional_steps = {STEP: bool(models.estimates), "report": True, "scene": settings.scene, "dicom": settings.dicom}
+    optional_steps = {
+        "whole-scan estimates": bool(models.estimates),
+        "report": True,
+        "scene": settings.scene,
+        "dicom": settings.dicom,
+    }
     return ["reading", *scoring_steps(models.networks), *(name for name, is_on in optional_steps.items() if is_on)]
 
 
@@ -178,6 +185,8 @@ def read_and_score(
         if scan_input.name:
             scan = replace(scan, source=Path(scan_input.name))
         if of_patient is not None:
+            from .scoring.comparison import check_patients
+
             check_patients(of_patient.acquisition, with_pseudonym(scan.acquisition))
         heart = read_mask(scan_input.heart) if scan_input.heart else None
         pericardium = read_mask(scan_input.pericardium) if scan_input.pericardium else None
@@ -194,6 +203,9 @@ def read_and_score(
     score_settings = replace(score_settings, calibration=calibration)
     result = score_scan(scan, score_settings, heart, lesions, models.networks, progress, pericardium, status)
     if models.estimates:
+        from .whole_scan.estimates import estimate_record
+        from .whole_scan.run import estimate_whole_scan
+
         parts = result.scored_scan, result.region, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
         warnings = tuple(dict.fromkeys((*result.record.warnings, *whole_scan.warnings)))
@@ -332,5 +344,5 @@ def write_result(
 
                 write_objects(folder, result, settings.identify, settings.reader if settings.identify else None)
         images.result()
-        compared = None if comparison is None else comparison_as_json(comparison)
+        compared = None if comparison is None else comparison.as_json()
         report.write_json(folder / LAST_FILE, result.record, progress.seconds, settings.identify, compared)

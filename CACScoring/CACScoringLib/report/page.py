@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING
 
+from .. import results
+from ..core import files, labels, text
 from ..core.errors import OutputError
-from ..core.files import REVIEW_PORT, resource_folder
-from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCoronary
-from ..core.text import RESEARCH_ONLY, percent
-from ..quality.calibration import Repeatability
+from ..core.files import resource_folder
+from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery, NonCoronary
+from ..core.text import percent
 from ..record.columns import COLUMNS, REPORT, lesion_cells
 from ..record.findings import LesionFeatures, MassCalibration
-from ..record.provenance import provenance_of
-from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
-from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, CalciumResult
-from ..scoring.comparison import BY_INTERVALS, DAYS_OF_YEAR, TOTAL, Change, Comparison, MethodComparison
+from ..record.scores import Lesion, MethodScore, NonCoronaryScore
+from ..results import CalciumResult
+from ..scoring import scores
 from ..scoring.doubt import impact
-from ..scoring.scores import ROUNDING
 from ..scoring.uncertainty import CATEGORIES, LIMITS
-from ..whole_scan.estimates import TITLES, agreements, prediction_of
 from . import headline, pictures
 from .first_pictures import largest_pictures
 from .listing import (
@@ -37,10 +34,11 @@ from .listing import (
     place_of,
     probability_of,
 )
-from .pictures import TERRITORY_SITES
 
 if TYPE_CHECKING:
     import jinja2
+
+    from ..scoring.comparison import Comparison
 
 SOURCES = {
     "insert": "a calibration insert in the scan",
@@ -77,12 +75,21 @@ def result_as_html(
         comparison: Comparison with an earlier result of the patient, shown in a section.
         reader: Name of the reader who reviewed the result; None for who confirmed it.
     """
-    calibration = result.record.mass_calibration
+    calibration, parts = result.record.mass_calibration, dict[str, object]()
+    if comparison is not None:
+        from . import comparison as comparison_page
+
+        parts |= vars(comparison_page)
+    if result.estimates:
+        from ..whole_scan import estimates
+
+        parts |= vars(estimates)
     return rendered(
         "score.html",
         f"Coronary calcium: {result.scan.name or 'CT'}",
-        result=result,
+        **parts,
         **_glance(result, reader),
+        result=result,
         facts=_facts(result, identify),
         provenance=provenance_text(result, identify),
         calibration="" if calibration is None else calibration_text(calibration),
@@ -236,20 +243,9 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    functions = (
-        *(left_out, counted, components, stenosis, interval_bar, artery_strips, agreements, prediction_of),
-        *(heading, rests_on_intervals, most_pairs, change_sentence, quantity_title, quantity_text, signed),
-        *(intervals_text, listed_lesions, asdict, headline.features_sentence, headline.interval_note),
-        *(rate_text, time_between),
-        *(headline.map_sentence, headline.interval_cell, pictures.overview_pictures, pictures.method_pictures),
-        *(pictures.left_out_pictures, pictures.site_pictures, pictures.saliency_picture),
-    )
-    environment.globals |= {function.__name__: function for function in functions}
-    environment.globals |= {"RESEARCH_ONLY": RESEARCH_ONLY, "NOT_IN_PATIENTS": NOT_IN_PATIENTS, "ROUNDING": ROUNDING}
-    environment.globals |= {"MAP_TITLE": headline.MAP_TITLE, "WINDOW_HU": WINDOW_HU, "REVIEW_PORT": REVIEW_PORT}
-    environment.globals |= {"METHOD_TITLES": METHOD_TITLES, "CLINICAL_TITLES": CLINICAL_TITLES, "FACT_TITLES": _FACTS}
-    environment.globals |= {"AGATSTON_TITLES": AGATSTON_TITLES, "ESTIMATE_TITLES": TITLES, "IDENTITY": IDENTITY}
-    environment.globals |= {"MAIN_ARTERIES": MAIN_ARTERIES, "TERRITORY_SITES": dict.fromkeys(TERRITORY_SITES.values())}
+    for module in (files, labels, text, results, scores, headline, pictures):
+        environment.globals |= vars(module)
+    environment.globals |= globals()
     environment.filters.update(
         colour=SITE_COLOURS.__getitem__,
         data_uri=lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
@@ -259,133 +255,6 @@ def _environment() -> jinja2.Environment:
     )
     environment.tests["coronary"] = lambda site: isinstance(site, Artery)
     return environment
-
-
-NOT_IN_PATIENTS = "The limits come from digital patients and are not established in patients."
-
-_FACTS = {
-    "kvp": "kVp",
-    "kernel": "kernel",
-    "slice_thickness_mm": "slice thickness, mm",
-    "slice_spacing_mm": "slice spacing, mm",
-    "exposure_mas": "exposure, mAs",
-    "noise_hu": "noise, HU",
-    "gating": "gating",
-    "scanner_model": "scanner",
-}
-
-
-IDENTITY = {
-    "name": "scan",
-    "study_date": "study date",
-    "patient_digest": "pseudonym of the patient",
-    "study_digest": "pseudonym of the study",
-    "patient_key": "key of the pseudonyms",
-    "voxels_sha256": "SHA-256 of the voxels",
-}
-"""Facts that tell compared scans apart, and their titles."""
-
-
-def comparison_as_page(
-    comparison: Comparison, reports: dict[str, str] | None = None, drawn: Sequence[Sequence[pictures.Picture]] = ()
-) -> str:
-    """`comparison.html`.
-
-    Args:
-        comparison: The comparison.
-        reports: Relative addresses of the scans' own reports, by what to call them.
-        drawn: Pictures of the earlier and of the later scan.
-    """
-    title = f"Coronary calcium: {comparison.earlier['name']} and {comparison.later['name']}"
-    origin = provenance_of().in_words(identify=False)
-    return rendered("comparison.html", title, reports=reports, comparison=comparison, pictures=drawn, made=origin)
-
-
-def time_between(comparison: Comparison) -> str:
-    """Return the time between the scans in words."""
-    days = comparison.days
-    if days is None:
-        return "unknown"
-    words = f"{abs(days):,} days ({abs(days) / DAYS_OF_YEAR:.1f} years)"
-    return f"{words}, in exchanged order" if days < 0 else words
-
-
-def comparison_as_text(comparison: Comparison) -> str:
-    """Totals by method and their verdicts, and what the limits come from."""
-    lines = [f"Time between the scans: {time_between(comparison)}"]
-    for method in comparison.methods:
-        lines.append(f"{heading(method)}:")
-        lines += [f"  {change_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
-        if not method.changes:
-            lines.append(f"  cannot be determined: {method.bars[0]}")
-    source = comparison.repeatability
-    if source is not None:
-        lines.append(f"Limits: {source.data} ({source.date}).")
-        lines += [NOT_IN_PATIENTS] if source.digital else []
-    return "\n".join(lines)
-
-
-def heading(method: MethodComparison) -> str:
-    """Return the title of a method's comparison, with the status of its scores."""
-    title = METHOD_TITLES[method.method]
-    return title if method.status is None else f"{title}, {STATUSES[method.status]}"
-
-
-def rests_on_intervals(comparison: Comparison) -> bool:
-    """True if a change follows from intervals, because no limits hold."""
-    return any(change.based_on == BY_INTERVALS for method in comparison.methods for change in method.changes)
-
-
-def most_pairs(source: Repeatability) -> int:
-    """Return the largest number of pairs that limits of totals rest on."""
-    totals = [parts[TOTAL] for quantities in source.limits.values() for parts in quantities.values() if TOTAL in parts]
-    return max((limits.pairs for limits in totals), default=0)
-
-
-def change_sentence(method: MethodComparison, change: Change) -> str:
-    """Return both values of a quantity, their difference, its limit and the verdict."""
-    repeats = "" if change.limit is None else f", repeatability limit ±{quantity_text(change.quantity, change.limit)}"
-    if change.intervals is not None:
-        repeats += f", 90 % intervals {intervals_text(change)}"
-    changes = ((change.per_cent, " %"), (change.per_year, " a year"))
-    rates = "".join(f"{rate_text(rate, unit)}, " for rate, unit in changes if rate)
-    return (
-        f"{quantity_title(method, change.quantity)} {quantity_text(change.quantity, change.earlier)} → "
-        f"{quantity_text(change.quantity, change.later)} ({signed(change)}, {rates}square root "
-        f"{change.difference_of_roots:+.2f}{repeats}): {change.text}"
-    )
-
-
-def rate_text(rate: tuple[float, ...], unit: str = "") -> str:
-    """Return a change per cent or per year with its interval; "–" if unknown."""
-    texts = [f"{value + 0.0:+,.{0 if abs(value) >= 10 else 1}f}".replace("-", "−") for value in rate]
-    interval = f" [{texts[1]} to {texts[2]}]" if texts[1:] else ""
-    return f"{texts[0]}{unit}{interval}" if texts else "–"
-
-
-def intervals_text(change: Change) -> str:
-    """Return both 90 % intervals."""
-    if change.intervals is None:
-        return "–"
-    earlier, later = (headline.range_text(*interval) for interval in change.intervals)
-    return f"{earlier} → {later}"
-
-
-def quantity_title(method: MethodComparison, quantity: str) -> str:
-    """Return the title of a compared quantity."""
-    titles = {"volume_mm3": "Volume, mm³", "pseudo_mass_hu_mm3": "Pseudo-mass, HU·mm³"}
-    return titles.get(quantity, CLINICAL_TITLES[method.method])
-
-
-def quantity_text(quantity: str, value: float) -> str:
-    """Return a value with the decimals of its quantity."""
-    return f"{value:,.0f}" if quantity == "pseudo_mass_hu_mm3" else f"{value:,.1f}"
-
-
-def signed(change: Change) -> str:
-    """Return the difference with its sign."""
-    sign = "−" if change.difference < 0 else "+" if change.difference > 0 else ""
-    return sign + quantity_text(change.quantity, abs(change.difference))
 
 
 def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:

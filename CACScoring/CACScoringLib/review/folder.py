@@ -15,7 +15,7 @@ from ..core.labels import Labelled
 from ..core.voxels import voxels_of
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
-from ..record.reading import record_from_text
+from ..record.score_record import record_from_text
 from ..scoring.lesions import labelled_voxels
 from .state import ReviewNotes, ReviewState
 

@@ -29,7 +29,7 @@ from ..mrml.scene import (
 )
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, mask_image, voxels_of_segments
-from ..record.reading import record_from_text
+from ..record.score_record import record_from_text
 from .state import ReviewNotes, ReviewState, whole_map
 
 

@@ -13,7 +13,7 @@ from CACScoringLib.readings.blinding import begin_blind, blind_content, hidden
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import file_of, journal_of, labels_of, readers_of, reading_by
 from CACScoringLib.readings.recorded_review import RecordedReview
-from CACScoringLib.record.reading import record_from_text
+from CACScoringLib.record.score_record import record_from_text
 from CACScoringLib.review.export import IN_PANEL
 from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview

@@ -9,7 +9,7 @@ from review_server import act
 from CACScoringLib.core.labels import Labelled, NonCoronary
 from CACScoringLib.readings.blinding import begin_blind
 from CACScoringLib.readings.journals import CONSENSUS, SHARED, journal_of
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.project import cases_of
 
