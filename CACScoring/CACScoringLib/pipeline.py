@@ -12,8 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy.courses import artery_courses
-from .anatomy.epicardial_fat import measure_epicardial_fat
-from .anatomy.heart_region import HeartRegion
+from .anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecomposedHeart, DecompositionSettings, decompose_heart, on_scan_slices
 from .core.acquisition import key_fault, with_pseudonym

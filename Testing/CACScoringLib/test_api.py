@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
 
 import CACScoringLib as cac
-from CACScoringLib.anatomy.epicardial_fat import measure_epicardial_fat
+from CACScoringLib.anatomy.heart_region import measure_epicardial_fat
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.mrml.sample_data import sample_file

@@ -15,10 +15,10 @@ from pathlib import Path
 from ..core.ct import ScanWarning
 from ..core.errors import OutputError, UnreadableError
 from ..core.files import LAST_FILE, write_text_atomically
-from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.tables import table_text
 from ..core.text import abbreviated_list
+from ..core.version import available_memory_bytes
 from ..core.warning_codes import ADVICE
 from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models

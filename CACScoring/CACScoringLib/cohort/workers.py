@@ -19,7 +19,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
-from ..core.processes import available_memory_bytes, core_count
+from ..core.version import available_memory_bytes, core_count
 from .cluster import LOCAL, chosen_cluster, start_cluster
 
 SCAN_BYTES = 3_000_000_000

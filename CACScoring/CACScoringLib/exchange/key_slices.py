@@ -13,9 +13,9 @@ from pydicom import Dataset
 
 from ..core.text import RESEARCH_ONLY
 from ..record.scores import STATUSES
-from ..report.listing import listed_lesions, number_of
 from ..report.pictures import slice_picture
 from ..results import CalciumResult
+from ..scoring.doubt import listed_lesions, number_of
 from .source import SourceSeries
 
 SERIES = 6

@@ -39,7 +39,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DT
 
-from ..anatomy.epicardial_fat import FAT_HU
+from ..anatomy.heart_region import FAT_HU
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
 from ..record.findings import DensityFeatures, EpicardialFat, Features, LesionFeatures

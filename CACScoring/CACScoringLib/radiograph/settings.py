@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.options import Row, option
-
-_TOGETHER = "Age, sex and body mass index are used together, or not at all."
-
 
 @dataclass(frozen=True)
 class RadiographInput:
@@ -24,21 +20,11 @@ class RadiographInput:
         bmi_kg_m2: Body mass index in kg/m².
     """
 
-    pa: Path | None = option(
-        None, row=Row("File:", "Choose a PA radiograph: DICOM, PNG, or the picture of a radiograph made from a CT.")
-    )
-    lateral: Path | None = option(
-        None,
-        row=Row(
-            "Lateral:",
-            "Choose a lateral radiograph of the same visit for models that use both views, or leave this empty.",
-        ),
-    )
-    age_years: float | None = option(None, row=Row("Age:", _TOGETHER, "unknown", unit=" years", limits=(0, 120)))
-    sex: str | None = option(None, row=Row("Sex:", _TOGETHER))
-    bmi_kg_m2: float | None = option(
-        None, row=Row("Body mass index:", _TOGETHER, "unknown", decimals=1, unit=" kg/m²", limits=(0, 100))
-    )
+    pa: Path | None = None
+    lateral: Path | None = None
+    age_years: float | None = None
+    sex: str | None = None
+    bmi_kg_m2: float | None = None
 
     @property
     def pictures(self) -> dict[str, Path]:

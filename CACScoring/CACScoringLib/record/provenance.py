@@ -16,8 +16,7 @@ from typing import Any
 
 from ..core.acquisition import PSEUDONYM
 from ..core.files import file_sha256
-from ..core.processes import core_count, processor_name
-from ..core.version import VERSION, commit, package_versions
+from ..core.version import VERSION, commit, core_count, package_versions, processor_name
 
 COLUMNS = (
     *("cac_version", "cac_commit", "created", "machine", "input_sha256", "models_sha256", "settings_sha256"),

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
-from ..core.options import Row, option
 from .findings import MassCalibration
 
 _AGATSTON = "Agatston"
@@ -45,62 +44,13 @@ class ScoringRules:
     """
 
     name: str = _AGATSTON
-    threshold_hu: float = option(
-        _STANDARD_HU[0],
-        row=Row(
-            "Threshold:",
-            "Voxels of at least this value count as calcium (Agatston: 130 HU).",
-            unit=" HU",
-            limits=(1, 1000),
-        ),
-    )
+    threshold_hu: float = _STANDARD_HU[0]
     weight_bounds_hu: tuple[float, float, float] = _STANDARD_HU[1:]
-    connectivity: int = option(
-        8, row=Row("Connectivity:", "Pixels of a slice are joined to this many neighbours (default 8).")
-    )
-    minimum_area_mm2: float = option(
-        1.0,
-        row=Row(
-            "Minimum area:",
-            "Smaller areas in a slice do not count (Agatston: 1 mm²).",
-            decimals=2,
-            unit=" mm²",
-            step=0.1,
-            limits=(0, 100),
-        ),
-    )
-    minimum_pixels: int = option(
-        1,
-        row=Row(
-            "Minimum pixels:",
-            "Areas of fewer pixels in a slice do not count (default 1; some studies use 3 or 4).",
-            limits=(1, 100),
-        ),
-    )
-    reference_spacing_mm: float = option(
-        _REFERENCE_MM,
-        row=Row(
-            "Reference spacing:",
-            "Scores are multiplied by the slice spacing divided by this value (Agatston: 3 mm).",
-            decimals=2,
-            unit=" mm",
-            step=0.5,
-            limits=(0.1, 20),
-        ),
-    )
-    calibration_mg_per_mm3_hu: float | None = option(
-        None,
-        row=Row(
-            "Calibration:",
-            "This is the mass of hydroxyapatite per volume and HU, from a phantom scanned with the same protocol. "
-            "Without it, no mass is given in mg.",
-            "none",
-            decimals=6,
-            unit=" mg/(mm³·HU)",
-            step=0.0001,
-            limits=(0, 0.1),
-        ),
-    )
+    connectivity: int = 8
+    minimum_area_mm2: float = 1.0
+    minimum_pixels: int = 1
+    reference_spacing_mm: float = _REFERENCE_MM
+    calibration_mg_per_mm3_hu: float | None = None
     equivalent_mg_per_mm3_hu: float | None = None
 
     def __post_init__(self) -> None:
@@ -188,28 +138,9 @@ class ScoringSwitches:
         allow_reversed: Score a scan whose anatomy contradicts its header's orientation, with a warning.
     """
 
-    adapt_to_tube_voltage: bool = option(
-        True,
-        row=Row(
-            "Adapt thresholds to the tube voltage",
-            "Use the thresholds published for 70, 80, 100 and 135 kVp. When off, those for 120 kVp apply at every "
-            "voltage. Switch this off for tin-filtered scans.",
-        ),
-    )
-    allow_contrast: bool = option(
-        False,
-        row=Row(
-            "Score contrast-enhanced scans anyway",
-            "Contrast medium counts as calcium, so the score is wrong; use this for tests only.",
-        ),
-    )
-    allow_reversed: bool = option(
-        False,
-        row=Row(
-            "Score reversed scans anyway",
-            "Score a scan whose anatomy contradicts the orientation in its header, as in dextrocardia.",
-        ),
-    )
+    adapt_to_tube_voltage: bool = True
+    allow_contrast: bool = False
+    allow_reversed: bool = False
 
 
 def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules) -> ScoringRules:

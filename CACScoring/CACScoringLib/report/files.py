@@ -19,9 +19,9 @@ from ..record.columns import COLUMNS, COPIED, FEATURES_CSV, LESIONS_CSV, Cell, R
 from ..record.score_record import ScoreRecord
 from ..record.scores import STATUSES, MethodScore, NonCoronaryScore, Score
 from ..results import CLINICAL_TITLES, METHOD_TITLES, CalciumResult
+from ..scoring.doubt import doubtful_text
 from ..scoring.labels import with_status
 from .headline import category_text, features_sentence, interval_text, mass_text
-from .listing import doubtful_text
 
 _STEP_KEYS = {"whole-scan estimates": "second opinions"}
 """Keys of cac-score/1 that are older than the step's name."""

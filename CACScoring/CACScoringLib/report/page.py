@@ -19,13 +19,10 @@ from ..record.findings import LesionFeatures, MassCalibration
 from ..record.scores import Lesion, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
 from ..scoring import scores
-from ..scoring.doubt import impact
-from ..scoring.uncertainty import CATEGORIES, LIMITS
-from . import headline, pictures
-from .first_pictures import largest_pictures
-from .listing import (
+from ..scoring.doubt import (
     MAX_LISTED,
     at_most_99_percent,
+    impact,
     is_doubtful,
     left_out_candidates,
     lesion_name,
@@ -34,6 +31,9 @@ from .listing import (
     place_of,
     probability_of,
 )
+from ..scoring.uncertainty import CATEGORIES, LIMITS
+from . import headline, pictures
+from .first_pictures import largest_pictures
 
 if TYPE_CHECKING:
     import jinja2
@@ -156,7 +156,7 @@ def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
 def left_out(result: CalciumResult) -> list[Row]:
     """Return rows of the listed candidates that an automatic score leaves out."""
     rows: list[Row] = []
-    for lesion, verdict in left_out_candidates(result)[:MAX_LISTED]:
+    for lesion, verdict in left_out_candidates(result.methods["threshold"])[:MAX_LISTED]:
         chance, points = at_most_99_percent(verdict.probability), f"{lesion.agatston:.1f}"
         rows.append((lesion.id, verdict.artery.key, _largest_slice(result, lesion), points, chance, verdict.reason))
     return rows
@@ -188,7 +188,7 @@ def components(result: CalciumResult, method: MethodScore) -> list[Row]:
     rows: list[Row] = []
     for lesion in listed:
         for c in lesion.components:
-            name, place = lesion_name(method, lesion), place_of(result, c.slice)
+            name, place = lesion_name(method, lesion), place_of(result.scan, c.slice)
             area, peak = f"{c.area_mm2:.2f}", f"{c.peak_hu:g}"
             rows.append((lesion.id, name, place, c.voxels, area, peak, c.weight, f"{c.agatston:.2f}"))
     ids = {lesion.id for lesion in listed}
@@ -203,7 +203,7 @@ def components(result: CalciumResult, method: MethodScore) -> list[Row]:
 
 def _largest_slice(result: CalciumResult, lesion: Lesion) -> str:
     """Name the slice with most of a lesion."""
-    return place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice)
+    return place_of(result.scan, max(lesion.components, key=lambda c: c.area_mm2).slice)
 
 
 def _facts(result: CalciumResult, identify: bool) -> dict[str, object]:

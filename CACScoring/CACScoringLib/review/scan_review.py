@@ -15,8 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.courses import artery_courses
-from ..anatomy.epicardial_fat import measure_epicardial_fat
-from ..anatomy.heart_region import HeartRegion
+from ..anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
