@@ -194,7 +194,7 @@ def measure(
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     with progress.step("lesions"):
         judged = judge_by_networks(networks, scored, region, rules, quality.noise_hu)
-    card = None if networks is None else networks.decomposition.card
+    card = None if networks is None else networks.calibrated
     has_device = judged is not None and has_coronary_device(judged)
     errors = errors_in(card, scored, quality.blood, region.mask, has_device)
     facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
@@ -293,7 +293,7 @@ def _facts_of_map(
         return {}
     is_decomposed = decomposed.parts.decomposed.astype(np.float32)
     on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.slices, scan.image))
-    evidence = networks.decomposition.card.calibration.get("candidates")
+    evidence = networks.calibrated.calibration.get("candidates")
     return {
         "slice_probabilities": tuple(None if math.isnan(p) else round(float(p), 6) for p in decomposed.slices.on_scan),
         # As its training chose it for the classifier alone; the method may decompose more slices.

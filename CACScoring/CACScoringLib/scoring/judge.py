@@ -123,7 +123,7 @@ def judge_by_networks(
     """
     if networks is None or networks.lesions is None or heart.territories is None:
         return None
-    calibration = networks.decomposition.card.calibration_as(ScoreCalibration).candidates
+    calibration = networks.calibrated.calibration_as(ScoreCalibration).candidates
     if calibration is None:
         return None
     return judge_lesions(scan, heart, rules, noise_hu, networks.lesions, calibration)
