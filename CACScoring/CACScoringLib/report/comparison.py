@@ -15,28 +15,6 @@ from .pictures import Picture
 
 NOT_IN_PATIENTS = "The limits come from digital patients and are not established in patients."
 
-FACT_TITLES = {
-    "kvp": "kVp",
-    "kernel": "kernel",
-    "slice_thickness_mm": "slice thickness, mm",
-    "slice_spacing_mm": "slice spacing, mm",
-    "exposure_mas": "exposure, mAs",
-    "noise_hu": "noise, HU",
-    "gating": "gating",
-    "scanner_model": "scanner",
-}
-
-
-IDENTITY = {
-    "name": "scan",
-    "study_date": "study date",
-    "patient_digest": "pseudonym of the patient",
-    "study_digest": "pseudonym of the study",
-    "patient_key": "key of the pseudonyms",
-    "voxels_sha256": "SHA-256 of the voxels",
-}
-"""Facts that tell compared scans apart, and their titles."""
-
 
 def comparison_as_page(
     comparison: Comparison, reports: dict[str, str] | None = None, drawn: Sequence[Sequence[Picture]] = ()
@@ -53,7 +31,7 @@ def comparison_as_page(
     return rendered(
         "comparison.html",
         title,
-        **globals() | {"reports": reports, "comparison": comparison, "pictures": drawn, "made": origin},
+        **globals() | {"reports": reports, "comparison": comparison, "figures": drawn, "made": origin},
     )
 
 

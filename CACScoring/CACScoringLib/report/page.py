@@ -15,7 +15,7 @@ from ..core.files import resource_folder
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery, NonCoronary
 from ..core.text import percent
 from ..record.columns import COLUMNS, REPORT, lesion_cells
-from ..record.findings import LesionFeatures, MassCalibration
+from ..record.findings import LesionFeatures
 from ..record.scores import Lesion, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
 from ..scoring import scores
@@ -39,16 +39,6 @@ if TYPE_CHECKING:
     import jinja2
 
     from ..scoring.comparison import Comparison
-
-SOURCES = {
-    "insert": "a calibration insert in the scan",
-    "given": "the calibration that was given",
-    "dicom-patient": "the scanner's factor for this scan (DICOM 0018,9351)",
-    "dicom-device": "the scanner's factors by patient size (DICOM 0018,9352)",
-    "table": "the table of calibrations that was given",
-    "published": "published measurements of similar scanners, not of this one",
-}
-"""Sources of a mass calibration."""
 
 SEVERE_STENOSIS_LIMITS = {"F": (800, 1200, 1600), "M": (1600, 2000, 3000)}
 """Agatston scores of the aortic valve by sex. Severe aortic stenosis is unlikely below the first, likely from the
@@ -75,7 +65,7 @@ def result_as_html(
         comparison: Comparison with an earlier result of the patient, shown in a section.
         reader: Name of the reader who reviewed the result; None for who confirmed it.
     """
-    calibration, parts = result.record.mass_calibration, dict[str, object]()
+    parts = dict[str, object]()
     if comparison is not None:
         from . import comparison as comparison_page
 
@@ -92,7 +82,6 @@ def result_as_html(
         result=result,
         facts=_facts(result, identify),
         provenance=provenance_text(result, identify),
-        calibration="" if calibration is None else calibration_text(calibration),
         comparison=comparison,
     )
 
@@ -121,17 +110,6 @@ def _glance(result: CalciumResult, reader: str | None) -> dict[str, object]:
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": largest_pictures(result),
     }
-
-
-def calibration_text(calibration: MassCalibration) -> str:
-    """Describe the source, value and uncertainty of a calibration."""
-    percent, width = calibration.uncertainty_percent, calibration.lateral_width_cm
-    accuracy = "of unknown uncertainty" if percent is None else f"± {percent:.0f} %"
-    body = "" if width is None else f" The body is {width:.0f} cm wide."
-    return (
-        f"Calibrated by {SOURCES[calibration.source]}: {calibration.mg_per_cm3_per_hu:.3f} mg/cm³ per HU, {accuracy}, "
-        f"which holds for all masses alike.{body}"
-    )
 
 
 def severe_stenosis(agatston: float, sex: str) -> str:

@@ -23,7 +23,9 @@ from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.scores import STATUSES, Verdict
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
+from CACScoringLib.report.comparison import comparison_as_page
 from CACScoringLib.report.page import severe_stenosis
+from CACScoringLib.scoring.comparison import compare
 from CACScoringLib.scoring.doubt import MAX_LISTED, decisive_lesions, lesion_name, listed_lesions
 
 NASTY = "<script>alert(1)</script>&\"'"
@@ -141,6 +143,15 @@ def test_nobody_is_named_unless_asked():
         assert value not in anonymous
         assert value in with_names
         assert value in json.dumps(person.record.as_json(identify=True))
+
+
+def test_the_page_shows_a_comparison_as_the_page_of_the_comparison(result):
+    comparison = compare(result.record, result.record, None)
+    rows = re.findall(r"<table class=\"facts\">.*?</table>", comparison_as_page(comparison), re.DOTALL)
+    text = page.result_as_html(result, comparison=comparison)
+    assert rows
+    assert not [row for row in rows if row not in text]
+    assert "Calibrated by" in text
 
 
 def test_text_from_dicom_is_escaped():
