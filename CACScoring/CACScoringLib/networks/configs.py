@@ -6,6 +6,8 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.files import resource_rows
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -136,10 +138,10 @@ class LesionNetConfig(Config):
 LESION_PATCH = (16, 48, 48)
 """Voxels of a patch along k, j, i."""
 
-LESION_KINDS = (
-    "LM", "LAD", "LCX", "RCA", "aortic valve and root", "mitral annulus", "aorta", "pericardium", "other calcium",
-    "stent", "lead", "wire", "clip", "catheter", "prosthetic valve", "noise",
-)  # fmt: skip
+KIND_ROWS = resource_rows("lesion_kinds.csv")
+"""Kinds of what is dense, each with the answer that it belongs to, the site of that and words for it."""
+
+LESION_KINDS = tuple(row["kind"] for row in KIND_ROWS)
 """Kinds of what is dense. The first four are coronary calcium, "other calcium" is that of nodes and papillary muscles,
 and "noise" all that is neither calcium nor a device: noise, streaks, bone and bright tissue."""
 

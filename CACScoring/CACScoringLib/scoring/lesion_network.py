@@ -19,7 +19,14 @@ from ..core.grid import Grid, bounding_box, interval_means, linear_area, slab_ar
 from ..core.labels import ARTERIES
 from ..models.cards import LoadedModel
 from ..models.inference import predict
-from ..networks.configs import LESION_IMAGES, LESION_KINDS, LESION_PATCH, LESION_TERRITORIES, TERRITORY_STRIDE
+from ..networks.configs import (
+    KIND_ROWS,
+    LESION_IMAGES,
+    LESION_KINDS,
+    LESION_PATCH,
+    LESION_TERRITORIES,
+    TERRITORY_STRIDE,
+)
 from .lesion_calibration import LEAST_BY_PLACE
 from .lesions import connected_voxels, hanging_together, without_slivers
 from .sites import UNKNOWN_NOISE_HU, DenseVoxels
@@ -254,13 +261,9 @@ def _at_voxels(answer: np.ndarray, places: np.ndarray, centre: np.ndarray, spaci
 
 
 ANSWERS = {
-    **{artery: (artery,) for artery in ARTERIES},
-    "aortic valve and root": ("aortic valve and root",),
-    "mitral annulus": ("mitral annulus",),
-    "aorta": ("aorta",),
-    "other": ("pericardium", "other calcium"),
-    "device": ("lead", "wire", "clip", "catheter", "prosthetic valve"),
-    "noise": ("noise",),
+    answer: tuple(row["kind"] for row in KIND_ROWS if row["answer"] == answer)
+    for answer in dict.fromkeys(row["answer"] for row in KIND_ROWS)
+    if answer
 }
 """Answers about a part, and the kinds of each; a stent is of its artery."""
 
