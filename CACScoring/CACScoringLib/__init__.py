@@ -30,34 +30,14 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
+# fmt: off
 __all__ = [
-    "Acquisition",
-    "Artery",
-    "CTError",
-    "CTScan",
-    "CalciumResult",
-    "Comparison",
-    "DrrSettings",
-    "Lesion",
-    "MethodScore",
-    "NonCoronary",
-    "OutputError",
-    "Radiograph",
-    "ScanWarning",
-    "Score",
-    "ScoreRecord",
-    "ScoringRules",
-    "agatston",
-    "compare",
-    "project_radiograph",
-    "read_ct",
-    "read_lesion_labels",
-    "read_mask",
-    "read_result",
-    "scan_from_image",
-    "score",
-    "score_many",
+    "Acquisition", "Artery", "CTError", "CTScan", "CalciumResult", "Comparison", "DrrSettings", "Lesion",
+    "MethodScore", "NonCoronary", "OutputError", "Radiograph", "ScanWarning", "Score", "ScoreRecord", "ScoringRules",
+    "agatston", "compare", "project_radiograph", "read_ct", "read_lesion_labels", "read_mask", "read_result",
+    "scan_from_image", "score", "score_many",
 ]
+# fmt: on
 
 
 def __getattr__(name: str) -> object:
