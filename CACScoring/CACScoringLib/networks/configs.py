@@ -18,7 +18,6 @@ class Config:
 
 
 POSITION_CHANNELS = 3
-
 STRIDE = 4
 """Sides of the input of `van_velzen`'s networks must be multiples of this, because they halve them twice."""
 
@@ -349,7 +348,6 @@ class Role:
     extras: tuple[str, ...] = ()
 
 
-_MAP = "Coronary calcium map of CT slices"
 _TERRITORIES = "Segmentation of the heart, and of the territories of its arteries, valves and great vessels, on CT"
 _SLICES = "Detection of CT slices with visible coronary calcium"
 
@@ -358,7 +356,9 @@ SCORING = {
         TerritoryNetConfig, "territories.TerritoryNet", _TERRITORIES, "heartModel", True, "Heart network"
     ),
     "slices": Role(SliceClassifierConfig, "van_velzen.SliceClassifier", _SLICES, "slicesModel", title="Slice network"),
-    "decomposition": Role(GeneratorConfig, "van_velzen.Generator", _MAP, "mapModel", title="Map network"),
+    "decomposition": Role(
+        GeneratorConfig, "van_velzen.Generator", "Coronary calcium map of CT slices", "mapModel", title="Map network"
+    ),
     "lesions": Role(LesionNetConfig, "lesions.LesionNet", "Naming of calcified lesions on CT", "", True),
 }
 """Networks that score a scan, by name; processors run them in OpenVINO."""
@@ -381,10 +381,7 @@ ROLES = {
     **SCORING,
     **ESTIMATORS,
     RADIOGRAPH: Role(
-        RadiographNetConfig,
-        "radiograph.RadiographNet",
-        "Calcium on chest radiographs",
-        "radiographModel",
+        *(RadiographNetConfig, "radiograph.RadiographNet", "Calcium on chest radiographs", "radiographModel"),
         title="Radiograph network",
     ),
     "discriminator": Role(DiscriminatorConfig, "van_velzen.PatchDiscriminator", "Real or synthetic slices"),

@@ -260,11 +260,8 @@ def _at_voxels(answer: np.ndarray, places: np.ndarray, centre: np.ndarray, spaci
     return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-6)
 
 
-ANSWERS = {
-    answer: tuple(row["kind"] for row in KIND_ROWS if row["answer"] == answer)
-    for answer in dict.fromkeys(row["answer"] for row in KIND_ROWS)
-    if answer
-}
+_ANSWER_NAMES = dict.fromkeys(row["answer"] for row in KIND_ROWS if row["answer"])
+ANSWERS = {name: tuple(row["kind"] for row in KIND_ROWS if row["answer"] == name) for name in _ANSWER_NAMES}
 """Answers about a part, and the kinds of each; a stent is of its artery."""
 
 IN_ARTERY = len(ARTERIES)
