@@ -85,21 +85,21 @@ class ScanInput:
     """Input files of one scan.
 
     Attributes:
-        ct: Image file or DICOM folder, or a function that makes a digital patient.
+        ct: Image file or DICOM folder, a scan, or a function that makes a digital patient.
         series: Series of the folder, as `read_ct` takes it.
-        heart: Mask of the heart.
-        lesions: A reader's lesions.
-        pericardium: Mask of all within the pericardium, for epicardial fat.
+        heart: Mask of the heart, or its file.
+        lesions: A reader's lesions, or their file.
+        pericardium: Mask of all within the pericardium, for epicardial fat, or its file.
         acquisition: Facts that the CT's file lacks, fields of `Acquisition` or a JSON file of them.
         calibration_insert: Mask of a phantom insert in the scan and its density in mg/cm³, to calibrate mass by.
         name: Name of the scan in results; None for the name of its file.
     """
 
-    ct: Path | Callable[[], SamplePatient]
+    ct: Path | CTScan | Callable[[], SamplePatient]
     series: str | None = None
-    heart: Path | None = None
-    lesions: Path | None = None
-    pericardium: Path | None = None
+    heart: Path | sitk.Image | None = None
+    lesions: Path | sitk.Image | None = None
+    pericardium: Path | sitk.Image | None = None
     acquisition: Path | dict[str, Any] | None = None
     calibration_insert: tuple[Path, float] | None = None
     name: str | None = None
@@ -174,12 +174,11 @@ def read_and_score(
         name = models.site[0].name
         raise CTError(f"Under the site file of {name} a reader confirms a score in cac review, which keeps a journal.")
     with progress.step("reading"):
-        sample: SamplePatient | None = None
-        if isinstance(scan_input.ct, Path):
-            scan = read_ct(scan_input.ct, scan_input.series)
-        else:
-            sample = scan_input.ct()
-            scan = sample.scan
+        source, sample = scan_input.ct, None
+        if not isinstance(source, Path | CTScan):
+            sample = source()
+            source = sample.scan
+        scan = read_ct(source, scan_input.series) if isinstance(source, Path) else source
         if scan_input.acquisition:
             scan = replace(scan, acquisition=with_facts(scan.acquisition, scan_input.acquisition))
         if scan_input.name:
@@ -188,8 +187,9 @@ def read_and_score(
             from .scoring.comparison import check_patients
 
             check_patients(of_patient.acquisition, with_pseudonym(scan.acquisition))
-        heart = read_mask(scan_input.heart) if scan_input.heart else None
-        pericardium = read_mask(scan_input.pericardium) if scan_input.pericardium else None
+        heart, pericardium = (
+            read_mask(mask) if isinstance(mask, Path) else mask for mask in (scan_input.heart, scan_input.pericardium)
+        )
         if settings.dicom:
             from .exchange.source import check_reader, check_series
 
@@ -256,7 +256,7 @@ def _provenance(scan_input: ScanInput, settings: RunSettings, models: LoadedMode
 
 
 def read_lesions(
-    path: Path | None, scan: CTScan, reader: str | None
+    path: Path | sitk.Image | None, scan: CTScan, reader: str | None
 ) -> tuple[sitk.Image | None, str, Sequence[ScanWarning]]:
     """Read the lesions of a scan, if any.
 
@@ -264,7 +264,7 @@ def read_lesions(
     stays automatic; other labels are "given".
 
     Args:
-        path: Label map, DICOM Segmentation or RT Structure Set; None without one.
+        path: Label map, or file of one, of a DICOM Segmentation or of an RT Structure Set; None without one.
         scan: The scan.
         reader: Who reviewed the lesions; None if nobody says so.
 
@@ -276,28 +276,25 @@ def read_lesions(
     """
     if path is None:
         return None, "reviewed", ()
-    if path.is_file() and is_dicom(path):
+    warnings: tuple[ScanWarning, ...] = ()
+    if isinstance(path, Path) and path.is_file() and is_dicom(path):
         from .exchange.reviewed import read_review_file, read_reviewed
 
         labels, warnings = read_reviewed(path, scan)
         origin = read_review_file(path).status
     else:
-        labels, warnings = read_lesion_labels(path), ()
+        labels = read_lesion_labels(path) if isinstance(path, Path) else path
         origin = status_of(labels)
     status = "reviewed" if reader else origin or "given"
-    return labels, status, (*warnings, *lesion_warnings(status, printable(path.name)))
-
-
-def lesion_warnings(status: str, name: str = "") -> Sequence[ScanWarning]:
-    """Warn of lesions that no reader vouches for. name: Name of their file."""
+    name = f" in {printable(path.name)}" if isinstance(path, Path) else ""
     ask = "If you have reviewed them, score again in your name."
     if status == "automatic":
-        message = f"The lesions{name and f' in {name}'} are CAC's own, which no reader has changed. {ask}"
-        return (ScanWarning("lesions-automatic", message),)
+        message = f"The lesions{name} are CAC's own, which no reader has changed. {ask}"
+        warnings = (*warnings, ScanWarning("lesions-automatic", message))
     if status == "given":
-        message = f"The lesions{name and f' in {name}'} were scored as given: nobody says who has reviewed them. {ask}"
-        return (ScanWarning("lesions-given", message),)
-    return ()
+        message = f"The lesions{name} were scored as given: nobody says who has reviewed them. {ask}"
+        warnings = (*warnings, ScanWarning("lesions-given", message))
+    return labels, status, warnings
 
 
 def _calibration(
