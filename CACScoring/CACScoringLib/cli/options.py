@@ -345,7 +345,7 @@ def extras_of_cluster(options: object) -> tuple[str, ...]:
     """Return the extras that --cluster needs. Raises CTError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return ()
-    from ..cohort.cluster import BATCH_SYSTEMS, check_cluster
+    from ..cohort.workers import BATCH_SYSTEMS, check_cluster
 
     check_cluster(cluster)
     return ("cluster",) if cluster in BATCH_SYSTEMS else ()
@@ -355,6 +355,6 @@ def on_cluster(options: object) -> AbstractContextManager[None]:
     """Distribute work to the cluster of --cluster within this context. Raises CTError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return nullcontext()
-    from ..cohort.cluster import working_on
+    from ..cohort.workers import working_on
 
     return working_on(cluster)
