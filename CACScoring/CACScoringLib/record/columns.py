@@ -119,8 +119,6 @@ READ_LESIONS_CSV = ("scan", "patient", "reader", "repetition", "time", *READ_LES
 AGREEMENT_CSV = ("first", "second", "measure", "estimate", "low", "high", "interval", "n", "scans")
 COPIED = ("method", "artery", "lesions", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "peak_hu")
 """Columns of the text for a spreadsheet."""
-REPORT = ("agatston", "integrated_mass_mg", "peak_hu")
-"""Numbers of a lesion in the report."""
 PANEL = ("lesion", "artery", "probability", "agatston", "volume_mm3", "peak_hu", "slice_range")
 """Columns of the panel's table of lesions; those of its menu follow."""
 MENU = ("ostium_mm", "length_mm", "in_proximal_third", "nearest_lesion_mm", "median_hu", "sphericity", "slices")

@@ -14,22 +14,15 @@ from ..core.errors import OutputError
 from ..core.files import resource_folder
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery, NonCoronary
 from ..core.text import percent
-from ..record.columns import COLUMNS, REPORT, lesion_cells
+from ..record import columns
 from ..record.findings import LesionFeatures
 from ..record.scores import Lesion, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
-from ..scoring import scores
+from ..scoring import doubt, scores
 from ..scoring.doubt import (
-    MAX_LISTED,
-    at_most_99_percent,
-    impact,
-    is_doubtful,
-    left_out_candidates,
     lesion_name,
     listed_lesions,
-    number_of,
     place_of,
-    probability_of,
 )
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from . import headline, pictures
@@ -131,35 +124,6 @@ def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
     ]
 
 
-def left_out(result: CalciumResult) -> list[Row]:
-    """Return rows of the listed candidates that an automatic score leaves out."""
-    rows: list[Row] = []
-    for lesion, verdict in left_out_candidates(result.methods["threshold"])[:MAX_LISTED]:
-        chance, points = at_most_99_percent(verdict.probability), f"{lesion.agatston:.1f}"
-        rows.append((lesion.id, verdict.artery.key, _largest_slice(result, lesion), points, chance, verdict.reason))
-    return rows
-
-
-def counted(result: CalciumResult, method: MethodScore) -> list[Row]:
-    """Return rows of the listed lesions, by `doubt.impact` if the score is automatic."""
-    rows: list[Row] = []
-    review = result.record.review
-    confirmations = {} if review is None else review.confirmations
-    name = next(name for name, listed in result.methods.items() if listed is method)
-    unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
-    lesions = listed_lesions(method)
-    if method.status == "automatic":
-        lesions = tuple(sorted(lesions, key=lambda lesion: -impact(method, lesion)))
-    for lesion in lesions:
-        place, cells = _largest_slice(result, lesion), lesion_cells(lesion)
-        numbers = [COLUMNS[name].text(cells[name]) for name in REPORT]
-        probability = probability_of(method, lesion)
-        chance = "–" if probability is None else at_most_99_percent(probability)
-        doubt = "not looked at" if lesion.id in unseen else "doubtful" if is_doubtful(method, lesion) else ""
-        rows.append((number_of(method, lesion), lesion_name(method, lesion), place, *numbers, chance, doubt))
-    return rows
-
-
 def components(result: CalciumResult, method: MethodScore) -> list[Row]:
     """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
     listed = listed_lesions(method)
@@ -179,7 +143,7 @@ def components(result: CalciumResult, method: MethodScore) -> list[Row]:
     return rows
 
 
-def _largest_slice(result: CalciumResult, lesion: Lesion) -> str:
+def largest_slice(result: CalciumResult, lesion: Lesion) -> str:
     """Name the slice with most of a lesion."""
     return place_of(result.scan, max(lesion.components, key=lambda c: c.area_mm2).slice)
 
@@ -221,7 +185,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    for module in (files, labels, text, results, scores, headline, pictures):
+    for module in (files, labels, text, columns, results, scores, doubt, headline, pictures):
         environment.globals |= vars(module)
     environment.globals |= globals()
     environment.filters.update(

@@ -222,6 +222,12 @@ def listed_lesions(method: MethodScore) -> tuple[Lesion, ...]:
     return tuple(lesion for lesion in method.lesions if lesion.id in ids)
 
 
+def by_impact(method: MethodScore) -> list[Lesion]:
+    """Return the lesions that a report lists, by `impact` if the score is automatic."""
+    is_automatic = method.status == "automatic"
+    return sorted(listed_lesions(method), key=lambda lesion: -impact(method, lesion) if is_automatic else 0.0)
+
+
 def probability_of(method: MethodScore, lesion: Lesion) -> float | None:
     """Return the probability that a counted lesion of an automatic score is coronary calcium; None of other scores."""
     return None if method.status != "automatic" or lesion.verdict is None else lesion.verdict.probability
