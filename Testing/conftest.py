@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.core.processes import processor_name
+from CACScoringLib.core.version import processor_name
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many workers as cores, so that more threads would only wait. Torch and ITK read these variables when

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACTrainingLib.cli.bundle import CONTENT
 from CACTrainingLib.cli.main import make_parser
 

@@ -22,7 +22,7 @@ from CACScoringLib.cohort import cohort
 from CACScoringLib.core.files import REVIEWS
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import open_journal, reading_by
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.cli import main as training
 

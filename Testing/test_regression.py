@@ -36,7 +36,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.record.features import PATIENT_FEATURES
+from CACScoringLib.record.findings import PATIENT_FEATURES
 from CACScoringLib.record.provenance import COLUMNS
 from CACTrainingLib.cli.main import main
 from support import dicom_files

@@ -22,43 +22,22 @@ if TYPE_CHECKING:
     from .drr.projection import Radiograph
     from .drr.settings import DrrSettings
     from .io.reading import read_ct, read_lesion_labels, read_mask
-    from .record.reading import read_result
     from .record.rules import ScoringRules
-    from .record.score_record import ScoreRecord
+    from .record.score_record import ScoreRecord, read_result
     from .record.scores import Lesion, MethodScore, Score
     from .results import CalciumResult
     from .scoring.comparison import Comparison
 
 __version__ = VERSION
 
+# fmt: off
 __all__ = [
-    "Acquisition",
-    "Artery",
-    "CTError",
-    "CTScan",
-    "CalciumResult",
-    "Comparison",
-    "DrrSettings",
-    "Lesion",
-    "MethodScore",
-    "NonCoronary",
-    "OutputError",
-    "Radiograph",
-    "ScanWarning",
-    "Score",
-    "ScoreRecord",
-    "ScoringRules",
-    "agatston",
-    "compare",
-    "project_radiograph",
-    "read_ct",
-    "read_lesion_labels",
-    "read_mask",
-    "read_result",
-    "scan_from_image",
-    "score",
-    "score_many",
+    "Acquisition", "Artery", "CTError", "CTScan", "CalciumResult", "Comparison", "DrrSettings", "Lesion",
+    "MethodScore", "NonCoronary", "OutputError", "Radiograph", "ScanWarning", "Score", "ScoreRecord", "ScoringRules",
+    "agatston", "compare", "project_radiograph", "read_ct", "read_lesion_labels", "read_mask", "read_result",
+    "scan_from_image", "score", "score_many",
 ]
+# fmt: on
 
 
 def __getattr__(name: str) -> object:

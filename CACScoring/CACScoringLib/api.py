@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -16,11 +16,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from .core.acquisition import Acquisition
-from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_from_image, with_warnings
+from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_from_image
 from .core.errors import CTError, MaskError, OutputError  # noqa: F401
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
-from .core.remedies import words_of
+from .core.text import words_of
 from .core.voxels import image_from_array
 from .core.warning_codes import ADVICE
 from .drr.geometry import centre_mm, view_named
@@ -29,19 +29,20 @@ from .drr.settings import DrrSettings
 from .io import reading
 from .io.reading import read_lesion_labels, read_mask  # noqa: F401
 from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
-from .pipeline import ScoreSettings, score_scan
+from .pipeline import ScoreSettings
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .record.reading import read_result  # noqa: F401
 from .record.rules import ScoringRules
-from .record.score_record import ScoreRecord
+from .record.score_record import (
+    ScoreRecord,
+    read_result,  # noqa: F401
+)
 from .record.scores import Lesion, MethodScore, Score  # noqa: F401
 from .results import CalciumResult
-from .run import lesion_warnings, read_lesions
+from .run import RunSettings, ScanInput, read_and_score
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import find_lesions
-from .scoring.reader_labels import status_of
 from .scoring.scores import method_score
 
 read_ct = words_of("argument")(reading.read_ct)
@@ -135,31 +136,27 @@ def score(
     """
     _check_types(rules=rules, kvp=kvp, reader=reader, model=model, device=device)
     _check_types(threshold_only=threshold_only, allow_unusual=allow_unusual)
-    settings = ScoreSettings(
+    score_settings = ScoreSettings(
         rules=rules or ScoringRules(),
         adapt_to_tube_voltage=rules is None,
         kvp=kvp,
         allow_contrast=allow_unusual,
         allow_reversed=allow_unusual,
     )
+    scan_input = ScanInput(
+        Path(ct) if isinstance(ct, str | Path) else _scan(ct),
+        heart=None if heart is None else _image("heart", heart),
+        lesions=None if lesions is None else _image("lesions", lesions),
+        pericardium=None if pericardium is None else _image("pericardium", pericardium),
+    )
     bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
     try:
         names = (model,) if isinstance(model, str) else tuple(model)
         models = _models(names, threshold_only, device)
-        models.check_settings(asdict(settings))
         bar.begin(["reading", *scoring_steps(models.networks)])
-        with bar.step("reading"):
-            scan = with_warnings(_scan(ct), *models.warnings)
-            heart_mask = None if heart is None else _image("heart", heart, read_mask)
-            labels, status, doubts = _lesions(lesions, scan, reader)
-            outline = None if pericardium is None else _image("pericardium", pericardium, read_mask)
-        scan = with_warnings(scan, *doubts)
-        result = score_scan(scan, settings, heart_mask, labels, models.networks, bar, outline, status)
-        inputs = {"heart": heart, "lesions": lesions, "pericardium": pericardium}
-        paths = {role: Path(source) for role, source in inputs.items() if isinstance(source, str | Path)}
-        scored = result.stating(provenance=models.provenance(asdict(settings), paths))
-        _report(scored.warnings)
-        return scored
+        result = read_and_score(scan_input, RunSettings(score_settings, identify=True, reader=reader), models, bar)
+        _report(result.warnings)
+        return result
     finally:
         bar.done(Path())
 
@@ -219,29 +216,22 @@ def _scan(ct: CTScan | ImageSource) -> CTScan:
         raise TypeError("An array does not state its place in space. Give cac.CTScan.from_array(array, affine).")
     if not isinstance(ct, sitk.Image | NiftiImage):
         raise _wrong_type("ct", ct, "a path, a SimpleITK or nibabel image, or a cac.CTScan")
-    return scan_from_image(_image("ct", ct, read_mask), Acquisition("memory"))
+    return scan_from_image(_read_image("ct", ct), Acquisition("memory"))
 
 
-def _lesions(
-    lesions: ImageSource | None, scan: CTScan, reader: str | None
-) -> tuple[sitk.Image | None, str, Sequence[ScanWarning]]:
-    """Return an argument of a user as in `read_lesions`. Raises TypeError, and CTError as that does."""
-    if lesions is None or isinstance(lesions, str | Path):
-        return read_lesions(None if lesions is None else Path(lesions), scan, reader)
-    labels = _image("lesions", lesions, read_mask)
-    status = "reviewed" if reader else status_of(labels) or "given"
-    return labels, status, lesion_warnings(status)
-
-
-def _image(name: str, source: ImageSource, read: Callable[[Path | str], sitk.Image]) -> sitk.Image:
-    """Return an argument of a user as an image. Raises TypeError, and CTError as `read` does."""
-    if isinstance(source, str | Path):
-        return read(source)
-    if isinstance(source, sitk.Image):
-        return source
+def _image(name: str, source: ImageSource) -> sitk.Image | Path:
+    """Return an argument of a user as an image, or the path of one. Raises TypeError."""
     if isinstance(source, NiftiImage):
         return image_from_array(np.asanyarray(source.dataobj), source.affine, None)
-    raise _wrong_type(name, source, "a path, or a SimpleITK or nibabel image")
+    if not isinstance(source, sitk.Image | str | Path):
+        raise _wrong_type(name, source, "a path, or a SimpleITK or nibabel image")
+    return Path(source) if isinstance(source, str) else source
+
+
+def _read_image(name: str, source: ImageSource) -> sitk.Image:
+    """Return an argument of a user as an image. Raises TypeError, and CTError as `read_mask` does."""
+    image = _image(name, source)
+    return read_mask(image) if isinstance(image, Path) else image
 
 
 def _check_types(**arguments: object) -> None:
@@ -287,7 +277,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     rules = rules or ScoringRules()
     scan = _scan(ct)
     _report(scan.warnings)
-    on_grid, _ = mask_on_scan_grid(_image("labels", labels, read_mask), scan, "label map", may_be_empty=True)
+    on_grid, _ = mask_on_scan_grid(_read_image("labels", labels), scan, "label map", may_be_empty=True)
     lesions = find_lesions(scan.image, on_grid, rules).coronary
     return method_score("reviewed", rules, lesions, no_calcium=not lesions.lesions)
 

@@ -12,16 +12,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy.courses import artery_courses
-from .anatomy.epicardial_fat import measure_epicardial_fat
-from .anatomy.heart_region import HeartRegion
+from .anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from .anatomy.heart_search import locate_heart
 from .calcium_map.decomposition import DecomposedHeart, DecompositionSettings, decompose_heart, on_scan_slices
+from .core.acquisition import key_fault, with_pseudonym
 from .core.ct import CTScan, ScanWarning
 from .core.decoding import content_of
 from .core.errors import CTError
 from .core.labels import TERRITORIES
 from .core.progress import Progress
-from .core.pseudonym import key_fault, with_pseudonym
 from .models.choice import Networks
 from .quality.acquisition import ImageQuality, examine_quality
 from .quality.mass_calibration import scan_calibration
@@ -31,11 +30,10 @@ from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import CalciumResult
-from .scoring.categories import categories_of, percentile_of
 from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
-from .scoring.labels import clinical_labels, map_labels
-from .scoring.reader_labels import ReaderLabels, reader_labels, unlabelled_warning
+from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
 from .scoring.score import ScanFacts, doubts_about, score
+from .scoring.scores import categories_of, percentile_of
 from .scoring.stored_errors import errors_in
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
@@ -198,7 +196,7 @@ def measure(
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     with progress.step("lesions"):
         judged = judge_by_networks(networks, scored, region, rules, quality.noise_hu)
-    card = None if networks is None else networks.decomposition.card
+    card = None if networks is None else networks.calibrated
     has_device = judged is not None and has_coronary_device(judged)
     errors = errors_in(card, scored, quality.blood, region.mask, has_device)
     facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
@@ -300,7 +298,7 @@ def _facts_of_map(
         return {}
     is_decomposed = decomposed.parts.decomposed.astype(np.float32)
     on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.slices, scan.image))
-    evidence = networks.decomposition.card.calibration.get("candidates")
+    evidence = networks.calibrated.calibration.get("candidates")
     return {
         "slice_probabilities": tuple(None if math.isnan(p) else round(float(p), 6) for p in decomposed.slices.on_scan),
         # As its training chose it for the classifier alone; the method may decompose more slices.

@@ -15,7 +15,7 @@ from .core.ct import CTScan, ScanWarning
 from .core.files import OutputFolder
 from .core.labels import Artery, NonCoronary, SiteMap
 from .core.progress import Progress
-from .core.remedies import words_of
+from .core.text import words_of
 from .core.voxels import ArrayImage
 from .record.columns import LESIONS_CSV, Cell, lesion_cells
 from .record.score_record import severe_first, with_severity

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
+from .core.acquisition import unnamed, unnamed_scan, with_pseudonym
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.errors import CTError
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
-from .core.pseudonym import unnamed, unnamed_scan, with_pseudonym
 from .core.text import printable
 from .io.dicom import is_dicom
 from .io.reading import read_ct, read_lesion_labels, read_mask, with_facts
@@ -26,16 +26,15 @@ from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import insert_calibration
 from .record.findings import MassCalibration
-from .record.provenance import Provenance
-from .record.review_record import Confirmation, ReviewRecord
+from .record.provenance import Confirmation, Provenance, ReviewRecord
 from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
 from .results import CalciumResult
-from .scoring.comparison import Comparison, check_patients, compare, comparison_as_json
-from .scoring.reader_labels import status_of
-from .whole_scan.estimates import estimate_record
-from .whole_scan.run import STEP, estimate_whole_scan
+from .scoring.labels import status_of
+
+if TYPE_CHECKING:
+    from .scoring.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -86,21 +85,21 @@ class ScanInput:
     """Input files of one scan.
 
     Attributes:
-        ct: Image file or DICOM folder, or a function that makes a digital patient.
+        ct: Image file or DICOM folder, a scan, or a function that makes a digital patient.
         series: Series of the folder, as `read_ct` takes it.
-        heart: Mask of the heart.
-        lesions: A reader's lesions.
-        pericardium: Mask of all within the pericardium, for epicardial fat.
+        heart: Mask of the heart, or its file.
+        lesions: A reader's lesions, or their file.
+        pericardium: Mask of all within the pericardium, for epicardial fat, or its file.
         acquisition: Facts that the CT's file lacks, fields of `Acquisition` or a JSON file of them.
         calibration_insert: Mask of a phantom insert in the scan and its density in mg/cm³, to calibrate mass by.
         name: Name of the scan in results; None for the name of its file.
     """
 
-    ct: Path | Callable[[], SamplePatient]
+    ct: Path | CTScan | Callable[[], SamplePatient]
     series: str | None = None
-    heart: Path | None = None
-    lesions: Path | None = None
-    pericardium: Path | None = None
+    heart: Path | sitk.Image | None = None
+    lesions: Path | sitk.Image | None = None
+    pericardium: Path | sitk.Image | None = None
     acquisition: Path | dict[str, Any] | None = None
     calibration_insert: tuple[Path, float] | None = None
     name: str | None = None
@@ -138,6 +137,8 @@ def run_scan(
     result = read_and_score(scan_input, settings, models, progress, None if different_patients else earlier)
     comparison = None
     if earlier is not None:
+        from .scoring.comparison import compare
+
         limits = stored_repeatability(result.record)
         comparison = compare(earlier, result.record, limits, different_patients, settings.identify)
     write_result(output, result, settings, progress, comparison)
@@ -150,7 +151,12 @@ def run_scan(
 
 
 def _steps(settings: RunSettings, models: LoadedModels) -> list[str]:
-    optional_steps = {STEP: bool(models.estimates), "report": True, "scene": settings.scene, "dicom": settings.dicom}
+    optional_steps = {
+        "whole-scan estimates": bool(models.estimates),
+        "report": True,
+        "scene": settings.scene,
+        "dicom": settings.dicom,
+    }
     return ["reading", *scoring_steps(models.networks), *(name for name, is_on in optional_steps.items() if is_on)]
 
 
@@ -168,20 +174,22 @@ def read_and_score(
         name = models.site[0].name
         raise CTError(f"Under the site file of {name} a reader confirms a score in cac review, which keeps a journal.")
     with progress.step("reading"):
-        sample: SamplePatient | None = None
-        if isinstance(scan_input.ct, Path):
-            scan = read_ct(scan_input.ct, scan_input.series)
-        else:
-            sample = scan_input.ct()
-            scan = sample.scan
+        source, sample = scan_input.ct, None
+        if not isinstance(source, Path | CTScan):
+            sample = source()
+            source = sample.scan
+        scan = read_ct(source, scan_input.series) if isinstance(source, Path) else source
         if scan_input.acquisition:
             scan = replace(scan, acquisition=with_facts(scan.acquisition, scan_input.acquisition))
         if scan_input.name:
             scan = replace(scan, source=Path(scan_input.name))
         if of_patient is not None:
+            from .scoring.comparison import check_patients
+
             check_patients(of_patient.acquisition, with_pseudonym(scan.acquisition))
-        heart = read_mask(scan_input.heart) if scan_input.heart else None
-        pericardium = read_mask(scan_input.pericardium) if scan_input.pericardium else None
+        heart, pericardium = (
+            read_mask(mask) if isinstance(mask, Path) else mask for mask in (scan_input.heart, scan_input.pericardium)
+        )
         if settings.dicom:
             from .exchange.source import check_reader, check_series
 
@@ -195,6 +203,9 @@ def read_and_score(
     score_settings = replace(score_settings, calibration=calibration)
     result = score_scan(scan, score_settings, heart, lesions, models.networks, progress, pericardium, status)
     if models.estimates:
+        from .whole_scan.estimates import estimate_record
+        from .whole_scan.run import estimate_whole_scan
+
         parts = result.scored_scan, result.region, result.methods
         whole_scan = estimate_whole_scan(*parts, models.estimates, settings.saliency, progress)
         warnings = tuple(dict.fromkeys((*result.record.warnings, *whole_scan.warnings)))
@@ -245,7 +256,7 @@ def _provenance(scan_input: ScanInput, settings: RunSettings, models: LoadedMode
 
 
 def read_lesions(
-    path: Path | None, scan: CTScan, reader: str | None
+    path: Path | sitk.Image | None, scan: CTScan, reader: str | None
 ) -> tuple[sitk.Image | None, str, Sequence[ScanWarning]]:
     """Read the lesions of a scan, if any.
 
@@ -253,7 +264,7 @@ def read_lesions(
     stays automatic; other labels are "given".
 
     Args:
-        path: Label map, DICOM Segmentation or RT Structure Set; None without one.
+        path: Label map, or file of one, of a DICOM Segmentation or of an RT Structure Set; None without one.
         scan: The scan.
         reader: Who reviewed the lesions; None if nobody says so.
 
@@ -265,28 +276,25 @@ def read_lesions(
     """
     if path is None:
         return None, "reviewed", ()
-    if path.is_file() and is_dicom(path):
+    warnings: tuple[ScanWarning, ...] = ()
+    if isinstance(path, Path) and path.is_file() and is_dicom(path):
         from .exchange.reviewed import read_review_file, read_reviewed
 
         labels, warnings = read_reviewed(path, scan)
         origin = read_review_file(path).status
     else:
-        labels, warnings = read_lesion_labels(path), ()
+        labels = read_lesion_labels(path) if isinstance(path, Path) else path
         origin = status_of(labels)
     status = "reviewed" if reader else origin or "given"
-    return labels, status, (*warnings, *lesion_warnings(status, printable(path.name)))
-
-
-def lesion_warnings(status: str, name: str = "") -> Sequence[ScanWarning]:
-    """Warn of lesions that no reader vouches for. name: Name of their file."""
+    name = f" in {printable(path.name)}" if isinstance(path, Path) else ""
     ask = "If you have reviewed them, score again in your name."
     if status == "automatic":
-        message = f"The lesions{name and f' in {name}'} are CAC's own, which no reader has changed. {ask}"
-        return (ScanWarning("lesions-automatic", message),)
+        message = f"The lesions{name} are CAC's own, which no reader has changed. {ask}"
+        warnings = (*warnings, ScanWarning("lesions-automatic", message))
     if status == "given":
-        message = f"The lesions{name and f' in {name}'} were scored as given: nobody says who has reviewed them. {ask}"
-        return (ScanWarning("lesions-given", message),)
-    return ()
+        message = f"The lesions{name} were scored as given: nobody says who has reviewed them. {ask}"
+        warnings = (*warnings, ScanWarning("lesions-given", message))
+    return labels, status, warnings
 
 
 def _calibration(
@@ -333,5 +341,5 @@ def write_result(
 
                 write_objects(folder, result, settings.identify, settings.reader if settings.identify else None)
         images.result()
-        compared = None if comparison is None else comparison_as_json(comparison)
+        compared = None if comparison is None else comparison.as_json()
         report.write_json(folder / LAST_FILE, result.record, progress.seconds, settings.identify, compared)

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
 
 import CACScoringLib as cac
-from CACScoringLib.anatomy.epicardial_fat import measure_epicardial_fat
+from CACScoringLib.anatomy.heart_region import measure_epicardial_fat
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.mrml.sample_data import sample_file
@@ -210,6 +210,7 @@ def test_labels_dict_and_sites_hold_the_scores_on_paper(painted, tmp_path, kvp, 
     result = cac.score(scan, lesions=labels, reader="A. Reader", threshold_only=True, kvp=kvp)
     lad, valve = 2 * 9 * 1.44 * weights[0], 4 * 1.44 * weights[1]
     assert result.arteries["LAD"].agatston == result.total.agatston == pytest.approx(lad)
+    assert result.record.review.confirmation.reader == "A. Reader"
     assert result.non_coronary["aortic_valve"].agatston == pytest.approx(valve)
     assert {site.key: score.lesions for site, score in result.non_coronary.items()} == {
         **{"aortic_valve": 1, "mitral_annulus": 0, "thoracic_aorta": 0, "other": 0},

@@ -12,8 +12,7 @@ from small_ct import score_command, write_ct
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import inference
 from CACScoringLib.models.graph import read_graph, write_graph
-from CACScoringLib.networks.configs import input_channels
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import build, input_channels
 
 
 @pytest.fixture

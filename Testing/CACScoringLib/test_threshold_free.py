@@ -22,8 +22,8 @@ from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.map_evidence import INTERCEPT, MAP_FEATURES
 from CACScoringLib.scoring.scores import equivalent_agatston, rules_of_map, score_of
+from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES
 
 BLOOD_HU = 40
 SPACING_MM = (0.8, 0.8, 2.5)

@@ -9,8 +9,7 @@ import torch
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.configs import RadiomicsConfig, VesselNetConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import RadiomicsConfig, VesselNetConfig, build
 from CACScoringLib.whole_scan.estimates import WholeScanEstimate, estimate_of
 
 ARTERIES = ("LM", "LAD", "LCX", "RCA")

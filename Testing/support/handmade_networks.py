@@ -23,8 +23,8 @@ from CACScoringLib.networks.configs import (
     DiscriminatorConfig,
     GeneratorConfig,
     SliceClassifierConfig,
+    build,
 )
-from CACScoringLib.networks.roles import build
 from CACScoringLib.scoring.lesion_network import WINDOWS_HU
 
 COMPACT: dict[str, Config] = {

@@ -9,9 +9,8 @@ from torch import nn
 
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, describe
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.configs import RadiographNetConfig
+from CACScoringLib.networks.configs import RadiographNetConfig, build
 from CACScoringLib.networks.radiograph import cut_out
-from CACScoringLib.networks.roles import build
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key
 
 SMALL = RadiographNetConfig(size=32, width=4)

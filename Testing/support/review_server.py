@@ -26,7 +26,7 @@ from CACScoringLib.cohort import table
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.results import CalciumResult
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scans.source import ScanSource

@@ -1,7 +1,6 @@
 """The content of a `scores.json` that has what readers rely on, and no more."""
 
-from CACScoringLib.record.reading import record_from
-from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.score_record import ScoreRecord, record_from
 
 MEASURED = {"median_hu": 45.0, "bright_hu": 50.0, "noise_hu": 20.0, "windows": 9}
 CATEGORIES = {

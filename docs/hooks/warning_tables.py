@@ -9,7 +9,8 @@ from pathlib import Path
 from command_tables import cell
 
 import CACTrainingLib  # noqa: F401  (declares its warnings)
-from CACScoringLib.core.warning_codes import ADVICE, OPTIONS, SEVERE, check_rows
+from CACScoringLib.core.files import resource_rows
+from CACScoringLib.core.warning_codes import ADVICE, OPTIONS, SEVERE
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +29,7 @@ def warnings_as_markdown() -> str:
 def messages_by_code() -> dict[str, list[str]]:
     """The messages of every code, with {what varies} in braces."""
     found: dict[str, list[str]] = {}
-    for row in check_rows():
+    for row in resource_rows("checks.csv"):
         if row["table"] not in ("slice", "back", "left", "up"):  # clauses of another row's message
             found.setdefault(row["code"], []).append(re.sub(r"(\{\w+)[^}]*", r"\1", row["message"]))
     for file in [*ROOT.glob("CACScoring/CACScoringLib/**/*.py"), *ROOT.glob("CACTraining/CACTrainingLib/**/*.py")]:

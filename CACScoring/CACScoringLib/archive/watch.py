@@ -29,7 +29,7 @@ from ..core.tables import table_text
 from ..io.image_files import quiet
 from ..models.choice import ChosenModels
 from ..record.provenance import command_as_run
-from ..record.reading import read_result
+from ..record.score_record import read_result
 from ..run import RunSettings
 from ..scans.source import ScanSource
 from . import journal as states

@@ -57,11 +57,11 @@ def run(options: CompareOptions, progress: Progress) -> None:
     """
     from ..models.choice import load_models
     from ..quality.calibration import stored_repeatability
-    from ..record.reading import is_result, read_result
-    from ..report import page
+    from ..record.score_record import is_result, read_result
+    from ..report.comparison import comparison_as_page, comparison_as_text
     from ..report.first_pictures import pictures_of_report
     from ..run import RunSettings, ScanInput, read_and_score
-    from ..scoring.comparison import compare, comparison_as_json
+    from ..scoring.comparison import compare
 
     output = OutputFolder(options.output, options.overwrite)
     if options.scans[0].resolve() == options.scans[1].resolve():
@@ -96,8 +96,8 @@ def run(options: CompareOptions, progress: Progress) -> None:
         reports = {f"{side.capitalize()} scan": f"{side}/report.html" for side in results}
         folders = (output.path / s if s in results else scan for s, scan in zip(SIDES, options.scans, strict=True))
         pictures = tuple(map(pictures_of_report, folders))
-        write_text_atomically(output.path / PAGE, page.comparison_as_page(comparison, reports, pictures))
-        text = json.dumps(comparison_as_json(comparison), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text_atomically(output.path / PAGE, comparison_as_page(comparison, reports, pictures))
+        text = json.dumps(comparison.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
         write_text_atomically(output.path / LAST, text + "\n")
     for side, record in zip(SIDES, records, strict=True):
         for warning in record.severe_warnings(f"{side.capitalize()} scan"):
@@ -105,7 +105,7 @@ def run(options: CompareOptions, progress: Progress) -> None:
     for warning in comparison.warnings:
         progress.warning(warning)
     progress.done(output.path)
-    print(page.comparison_as_text(comparison))
+    print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
 
 

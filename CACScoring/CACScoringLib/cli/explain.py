@@ -37,7 +37,7 @@ def _explain(
         output: New JPEG of the lesion, outlined in the middle of its slice.
         progress: Receiver of progress.
     """
-    from ..record.reading import read_result
+    from ..record.score_record import read_result
     from ..report.explanation import explanation, gaps_mm
 
     record = read_result(result)

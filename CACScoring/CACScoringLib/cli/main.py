@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from ..core.acquisition import FILE, key_file
 from ..core.errors import OutputError
-from ..core.pseudonym import FILE, key_file
 from ..core.text import printable
 from ..core.version import VERSION
 from .options import add_progress_argument, on_cluster

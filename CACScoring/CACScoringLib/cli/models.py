@@ -13,7 +13,7 @@ from ..core.errors import CTError, OutputError
 from ..core.files import file_sha256, write_text_atomically
 from ..core.options import argument, option
 from ..core.progress import Progress
-from ..networks.roles import ESTIMATORS, RADIOGRAPH, ROLES, SCORING
+from ..networks.configs import ESTIMATORS, RADIOGRAPH, ROLES, SCORING
 from .options import (
     Command,
     EstimateOptions,

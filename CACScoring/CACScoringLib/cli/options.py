@@ -275,7 +275,7 @@ def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]
 def extras_of_networks(options: EstimateOptions) -> tuple[str, ...]:
     """Return the extras that a GPU and the whole-scan estimates need, requested or pinned by a site file."""
     from ..models.choice import requested_estimates
-    from ..networks.roles import ROLES
+    from ..networks.configs import ROLES
 
     estimates: tuple[str, ...] = ()
     with suppress(CTError):  # which the command reports
@@ -345,7 +345,7 @@ def extras_of_cluster(options: object) -> tuple[str, ...]:
     """Return the extras that --cluster needs. Raises CTError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return ()
-    from ..cohort.cluster import BATCH_SYSTEMS, check_cluster
+    from ..cohort.workers import BATCH_SYSTEMS, check_cluster
 
     check_cluster(cluster)
     return ("cluster",) if cluster in BATCH_SYSTEMS else ()
@@ -355,6 +355,6 @@ def on_cluster(options: object) -> AbstractContextManager[None]:
     """Distribute work to the cluster of --cluster within this context. Raises CTError."""
     if (cluster := getattr(options, "cluster", None)) in (None, LOCAL):
         return nullcontext()
-    from ..cohort.cluster import working_on
+    from ..cohort.workers import working_on
 
     return working_on(cluster)

@@ -17,8 +17,7 @@ from ..core.progress import Progress
 from ..models.cards import ModelCard, load_model
 from ..models.inference import choose_device
 from ..models.site import read_site
-from ..networks.configs import STANDARD_MM
-from ..networks.roles import RADIOGRAPH
+from ..networks.configs import RADIOGRAPH, STANDARD_MM
 from ..radiograph.settings import RadiographInput
 from ..record.provenance import provenance_of
 from .options import ScoreOptions, from_file

@@ -80,9 +80,8 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from ..io.reading import stem
     from ..models.choice import chosen_models, load_models
-    from ..record.reading import read_result
+    from ..record.score_record import read_result
     from ..report.files import result_as_text
-    from ..report.page import comparison_as_text
     from ..run import ScanInput, run_scan
 
     sample = make_sample if getattr(options, "sample", False) else None
@@ -102,6 +101,8 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
         result, comparison = run_scan(scan, settings, models, output, progress, earlier, options.different_patients)
     print(result_as_text(result))
     if comparison:
+        from ..report.comparison import comparison_as_text
+
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
 

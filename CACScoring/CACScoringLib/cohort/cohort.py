@@ -15,10 +15,10 @@ from pathlib import Path
 from ..core.ct import ScanWarning
 from ..core.errors import OutputError, UnreadableError
 from ..core.files import LAST_FILE, write_text_atomically
-from ..core.processes import available_memory_bytes
 from ..core.progress import Progress, ScanState
 from ..core.tables import table_text
 from ..core.text import abbreviated_list
+from ..core.version import available_memory_bytes
 from ..core.warning_codes import ADVICE
 from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
@@ -28,14 +28,12 @@ from ..run import RunSettings
 from ..scans.folder import Listing, listing_of, scans_of_folder, search
 from ..scans.source import ScanSource
 from ..scans.table import scans_of_table
-from .cluster import LOCAL, chosen_cluster
-from .dictionary import FILE as DICTIONARY
-from .dictionary import all_tables, dictionary_text
 from .folder import RECORD, CohortFolder, open_cohort
-from .parquet import write_tables
+from .parquet import FILE as DICTIONARY
+from .parquet import all_tables, dictionary_text, write_tables
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
 from .table import columns, failures_as_csv, line, result_row, with_scores
-from .workers import Workers, sensible_count
+from .workers import LOCAL, Workers, chosen_cluster, sensible_count
 
 TABLE_SECONDS = 2.0
 """Minimum interval between two writes of the tables; longer for many scans, see TABLE_PART."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..core.errors import OutputError, UnreadableError
 from ..core.files import check_unread, read_document, read_json, remove_partial, write_text_atomically
-from ..core.remedies import OUTPUT, REPLACE
+from ..core.text import OUTPUT, REPLACE
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
 from .parquet import TABLES, WRITTEN, table_path

@@ -8,18 +8,24 @@ Each file's metadata hold the version of the schema.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core.acquisition import Acquisition
-from ..core.files import partial_folder
+from ..core.files import partial_folder, resource_rows
+from ..core.labels import SITES
 from ..core.progress import ScanState
+from ..core.tables import table_text
+from ..record import columns as declared
 from ..record.columns import CATEGORIES, COLUMNS, PARQUET, Column, Row, lesion_rows, score_rows
+from ..record.provenance import COLUMNS as PROVENANCE
+from ..record.provenance import SEAL
 from ..record.score_record import ScoreRecord
+from ..results import METHOD_TITLES
 from ..scans.source import ScanSource
 from .scoring import read_record, whole_scores
-from .table import result_row
+from .table import columns, result_row
 
 SCHEMA = "cac-cohort-tables/3"
 TABLES = tuple(PARQUET)
@@ -91,7 +97,7 @@ def redact_paths(reason: str, scan: ScanSource) -> str:
 def declared_columns(name: str, identify: bool) -> list[Column]:
     """Return the columns of a table. identify: With those that identify a person."""
     names = (*PARQUET[name], *(Acquisition("").facts(identify) if name == "scans" else ()))
-    return [COLUMNS.get(key, Column(key)) for key in names if identify or key not in _IDENTIFYING]
+    return [COLUMNS[key] for key in names if identify or key not in _IDENTIFYING]
 
 
 def _schema_fields(name: str, identify: bool) -> list[tuple[str, Any]]:
@@ -106,3 +112,52 @@ def _scan_facts(record: ScoreRecord, identify: bool) -> Row:
     classes = {name: getattr(record.categories, name, None) for name in CATEGORIES}
     withheld = {} if identify else {"command": None, "reader": None}  # they may name people
     return {**result_row(record), **classes, **withheld, "warnings": [*record.warning_codes]}
+
+
+FILE = "dictionary.csv"
+HEAD = ("table", "column", "type", "unit", "scale", "empty", "meaning")
+
+_PREFIXES = {"threshold_": "clinical rule", "decomposition_": "calcium map", "non_coronary_": "outside the arteries"}
+_KEYS = ("scan", "state", "method", "artery", "lesion", "status")
+"""Columns that are never empty."""
+
+
+def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dict[str, list[str]]:
+    """Return the columns of all tables.
+
+    Args:
+        identify: With columns that identify a person.
+        names: Columns of `cohort.csv`; None for those of all methods.
+    """
+    of_cohort = columns(METHOD_TITLES, identify, ("vessels", "radiomics")) if names is None else names
+    parquet = {f"{name}.parquet": [c.name for c in declared_columns(name, identify)] for name in PARQUET}
+    tables = {
+        "lesions.csv": (*declared.LESIONS_CSV, *SEAL),
+        "features.csv": (*declared.FEATURES_CSV, *SEAL),
+        "readings.csv": declared.READINGS_CSV,
+        "reading_lesions.csv": declared.READ_LESIONS_CSV,
+        "agreement.csv": declared.AGREEMENT_CSV,
+    }
+    with_origin = {name: list(dict.fromkeys((*columns, *PROVENANCE))) for name, columns in tables.items()}
+    return {"cohort.csv": list(of_cohort), **parquet, **with_origin}
+
+
+def dictionary(tables: Mapping[str, Iterable[str]]) -> list[tuple[str, ...]]:
+    """Return the lines of the dictionary below HEAD. tables: Columns by the name of the table."""
+    facts = {row["column"]: row for row in resource_rows("columns.csv")}
+    return [(table, *_described(name, facts)) for table, names in tables.items() for name in names]
+
+
+def dictionary_text(tables: Mapping[str, Iterable[str]]) -> str:
+    """Return the dictionary as CSV."""
+    return table_text(HEAD, dictionary(tables))
+
+
+def _described(name: str, facts: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+    prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    base, parts = name.removeprefix(prefix), [_PREFIXES[prefix]] if prefix else []
+    if site := next((site for site in SITES if base == f"agatston_{site.key}"), None):
+        base, parts = "agatston", [*parts, site.full_name]
+    fact = facts[base]
+    meaning = f"{fact['meaning']} ({', '.join(parts)})" if parts else fact["meaning"]
+    return name, fact["kind"], fact["unit"], fact["scale"], "never" if name in _KEYS else "unknown", meaning

@@ -27,8 +27,7 @@ from ..core.files import (
 from ..models.choice import ChosenModels, LoadedModels, load_models
 from ..models.inference import use_threads
 from ..record.provenance import remember_command
-from ..record.reading import read_result, record_from_text
-from ..record.score_record import ScoreRecord
+from ..record.score_record import ScoreRecord, read_result, record_from_text
 from ..run import RunSettings, ScanInput, run_scan
 from ..scans.source import ScanSource
 

@@ -11,7 +11,7 @@ from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..core.text import printable
 from ..record.columns import CATEGORIES, COHORT_METHOD, GEOMETRY, TOTAL, site_cells
-from ..record.features import PATIENT_FEATURES
+from ..record.findings import PATIENT_FEATURES
 from ..record.provenance import COLUMNS
 from ..record.score_record import ScoreRecord
 from ..scans.source import ScanSource

@@ -18,10 +18,17 @@ import SimpleITK as sitk
 
 from .acquisition import Acquisition
 from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError
-from .pixel_checks import SLICE_CHECKS, VALUE_CHECKS, require_filled_slices
 from .slices import even_step
 from .text import printable
-from .voxels import image_from_array, spine_axis, voxels_of, whole_labels
+from .voxels import (
+    SLICE_CHECKS,
+    VALUE_CHECKS,
+    image_from_array,
+    require_filled_slices,
+    spine_axis,
+    voxels_of,
+    whole_labels,
+)
 from .warning_codes import ScanWarning as ScanWarning
 from .warning_codes import checks, warnings_of
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import OutputError
-from .remedies import OUTPUT, REPLACE
+from .text import OUTPUT, REPLACE
 
 LEFT_SECONDS = 3600.0
 """Age in seconds above which a partial file belongs to a killed program; files are written in seconds."""
@@ -346,9 +346,10 @@ def resource_folder(name: str) -> Path:
 
 
 @cache
-def resource_rows(name: str) -> list[dict[str, str]]:
-    """Return the rows of a table among the resources, such as "checks.csv"."""
-    with resource_folder(name).open(encoding="utf-8", newline="") as file:
+def resource_rows(name: str, module: str = __name__) -> list[dict[str, str]]:
+    """Return the rows of a table, such as "checks.csv", among the resources of the library that a module is part of."""
+    library = Path(str(sys.modules[module.partition(".")[0]].__file__)).parent
+    with (library / "Resources" / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -10,10 +10,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .errors import MaskError
+from .files import resource_rows
 from .text import printable
 
 NOT_CORONARY_ID = "not-coronary"
 """ID, and beginning of the name, of the segment of rejected lesions."""
+
+_ROWS = {int(row["label"]): row for row in resource_rows("sites.csv")}
+"""Names, colour and codes of sites by label.
+
+`synonyms` are further names, without `_FILLERS`: a branch belongs to the artery it leaves, the posterior descending
+branch to the right coronary artery; "left coronary artery" is ambiguous, as it comprises three arteries.
+"""
 
 
 class _Label(IntEnum):
@@ -26,12 +34,12 @@ class _Label(IntEnum):
 
     @property
     def full_name(self) -> str:
-        return _FULL_NAMES[self]
+        return _ROWS[self]["full_name"]
 
     @property
     def short_name(self) -> str:
         """Name in lists and on buttons, distinct among all sites."""
-        return _SHORT_NAMES.get(self, self.key)
+        return _ROWS[self]["short_name"]
 
 
 class Artery(_Label):
@@ -131,116 +139,39 @@ def _word(name: str) -> str:
     return " ".join(re.sub("[-_]", " ", name.split(":")[0]).lower().split())
 
 
-_FULL_NAMES: dict[_Label, str] = {
-    Artery.LM: "left main",
-    Artery.LAD: "left anterior descending",
-    Artery.LCX: "left circumflex",
-    Artery.RCA: "right coronary artery",
-    Artery.OTHER: "other coronary artery",
-    Artery.UNASSIGNED: "not assigned to an artery",
-    NonCoronary.AORTIC_VALVE: "aortic valve and root",
-    NonCoronary.MITRAL_ANNULUS: "mitral annulus",
-    NonCoronary.THORACIC_AORTA: "thoracic aorta",
-    NonCoronary.OTHER: "other non-coronary",
-}
-
-
-_SHORT_NAMES: dict[_Label, str] = {
-    NonCoronary.AORTIC_VALVE: "aortic valve",
-    NonCoronary.MITRAL_ANNULUS: "mitral annulus",
-    NonCoronary.THORACIC_AORTA: "aorta",
-    NonCoronary.OTHER: "elsewhere",
-}
-
-
-_SYNONYMS: dict[Site, str] = {
-    Artery.LM: "left main, lmca, lms, left main stem, left main trunk",
-    Artery.LAD: "left anterior descending, riva, iva, d1, d2, d3, diagonal, first diagonal, second diagonal, "
-    "third diagonal, septal",
-    Artery.LCX: "left circumflex, circumflex, cx, circ, rcx, ramus circumflexus, om, om1, om2, om3, obtuse marginal, "
-    "marginal, first obtuse marginal, second obtuse marginal",
-    Artery.RCA: "right, rca, pda, rpda, posterior descending, right posterior descending, plb, plv, rpl, "
-    "posterolateral, right posterolateral, acute marginal, conus",
-    Artery.OTHER: "other, ramus, ramus intermedius, intermediate, ri",
-    Artery.UNASSIGNED: "unassigned",
-    NonCoronary.AORTIC_VALVE: "aortic valve, avc, aortic root, aortic annulus, aortic valve and root",
-    NonCoronary.MITRAL_ANNULUS: "mitral annulus, mitral valve, mitral, mac, mitral annular, mvc",
-    NonCoronary.THORACIC_AORTA: "thoracic aorta, aorta, tac, ascending aorta, descending aorta, aortic arch, "
-    "descending thoracic aorta, ascending thoracic aorta",
-    NonCoronary.OTHER: "elsewhere, non coronary, noncoronary, other non coronary",
-}
-"""Further names of a site, without `_FILLERS`. A branch belongs to the artery it leaves, the posterior descending
-branch to the right coronary artery. "Left coronary artery" is ambiguous: it comprises three arteries."""
-
 _FILLERS = {"artery", "arteries", "coronary", "branch", "calcification", "calcium", "plaque", "lesion"}
 """Words that do not change the meaning of a name."""
 
 
 def _names(site: Site) -> set[str]:
-    keys = {site.full_name, site.short_name, *_SYNONYMS[site].split(", ")}
+    keys = {site.full_name, site.short_name, *_ROWS[site]["synonyms"].split(";")}
     return {_word(name) for name in keys | ({site.key} if site != NonCoronary.OTHER else set())}
 
 
 _BY_NAME: dict[str, Site] = {name: site for site in SITES for name in _names(site)}
 
-SNOMED_CODES: dict[Site, tuple[str, ...]] = {
-    Artery.LM: ("3227004", "1256091001"),
-    Artery.LAD: (*("59438005", "68787002", "91748002", "36672000"), *("91750005", "91751009", "91752002", "244251006")),
-    Artery.LCX: (
-        *("57396003", "52433000", "91753007", "6511003", "75902001", "22765000", "91754001", "91755000", "91756004"),
-        *("91760001", "57823005", "91757008", "91758003", "91759006"),
-    ),
-    Artery.RCA: (
-        *("13647002", "56789007", "91083009", "450960006", "41879009", "53655008", "12800002", "17269004"),
-        *("91761002", "91762009", "91763004"),
-    ),
-    Artery.OTHER: ("244252004",),
-    Artery.UNASSIGNED: (),
-    NonCoronary.AORTIC_VALVE: ("34202007",),
-    NonCoronary.MITRAL_ANNULUS: ("65197004", "91134007", "399086000", "399093001"),
-    NonCoronary.THORACIC_AORTA: ("113262008", "15825003", "54247002", "281130003", "57034009", "32672002"),
-    NonCoronary.OTHER: ("72410000",),
-}
+SNOMED_CODES: dict[Site, tuple[str, ...]] = {site: tuple(_ROWS[site]["snomed_codes"].split()) for site in SITES}
 """SNOMED CT codes of a site (first) and of its branches (PS3.16 CID 3015, CID 3010)."""
 
 SITE_CONCEPTS: dict[Site, tuple[str, str]] = {
-    Artery.LM: ("3227004", "Left Main Coronary Artery"),
-    Artery.LAD: ("59438005", "Left Anterior Descending Coronary Artery"),
-    Artery.LCX: ("57396003", "Circumflex Coronary Artery"),
-    Artery.RCA: ("13647002", "Right Coronary Artery"),
-    Artery.OTHER: ("41801008", "Coronary artery"),
-    NonCoronary.AORTIC_VALVE: ("34202007", "Aortic Valve"),
-    NonCoronary.MITRAL_ANNULUS: ("65197004", "Mitral Annulus"),
-    NonCoronary.THORACIC_AORTA: ("113262008", "Thoracic aorta"),
+    site: (row["concept"], row["concept_name"]) for site in SITES if (row := _ROWS[site])["concept"]
 }
 """Code and text in SNOMED CT of sites that it knows; arteries as in CID 3015."""
 
 
 TERRITORIES = (
-    "outside",
-    "LM",
-    "LAD",
-    "LCX",
-    "RCA",
-    "aortic valve and root",
-    "mitral annulus",
-    "ascending aorta",
-    "descending aorta",
-    "pulmonary artery",
-    "other",
+    *("outside", "LM", "LAD", "LCX", "RCA", "aortic valve and root", "mitral annulus", "ascending aorta"),
+    *("descending aorta", "pulmonary artery", "other"),
 )
 """Names of the labels of `territories.nii.gz`, label 0 first. "other" is heart far from any artery, valve or vessel."""
 
 
 SITE_OF: dict[str, Site] = {
+    **dict.fromkeys(TERRITORIES, NonCoronary.OTHER),
     **{artery.key: artery for artery in MAIN_ARTERIES},
     "aortic valve and root": NonCoronary.AORTIC_VALVE,
     "mitral annulus": NonCoronary.MITRAL_ANNULUS,
-    "ascending aorta": NonCoronary.THORACIC_AORTA,
-    "descending aorta": NonCoronary.THORACIC_AORTA,
-    "pulmonary artery": NonCoronary.OTHER,
-    "other": NonCoronary.OTHER,
-    "outside": NonCoronary.OTHER,
+    **dict.fromkeys(("ascending aorta", "descending aorta"), NonCoronary.THORACIC_AORTA),
 }
 """Site of calcium by the territory that holds it."""
 
@@ -253,16 +184,7 @@ WINDOW_HU = (-150.0, 450.0)
 """Darkest and brightest HU of the pictures; separates fat, muscle and the four density weights."""
 
 SITE_COLOURS: dict[Site, tuple[int, int, int]] = {
-    Artery.LM: (255, 214, 0),
-    Artery.LAD: (255, 82, 82),
-    Artery.LCX: (64, 196, 255),
-    Artery.RCA: (105, 240, 174),
-    Artery.OTHER: (234, 128, 252),
-    Artery.UNASSIGNED: (255, 145, 0),
-    NonCoronary.AORTIC_VALVE: (244, 143, 177),
-    NonCoronary.MITRAL_ANNULUS: (149, 117, 205),
-    NonCoronary.THORACIC_AORTA: (38, 166, 154),
-    NonCoronary.OTHER: (161, 136, 127),
+    site: (red, green, blue) for site in SITES for red, green, blue in [map(int, _ROWS[site]["colour"].split())]
 }
 HEART_COLOUR = (120, 144, 156)
 """Colour of the heart's outline, red, green and blue."""

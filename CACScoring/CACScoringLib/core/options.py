@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin,
 
 from .decoding import decoded
 from .errors import OutputError, WrongValueError
+from .files import resource_rows
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -26,7 +27,9 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 
 @dataclass(frozen=True)
 class Row:
-    """Row of a setting in a panel. Its texts are translated when displayed; the setting's description is its tip.
+    """Row of a setting in a panel, declared in panel_rows.csv. Its texts are translated when displayed.
+
+    The setting's description is its tip.
 
     Attributes:
         label: Label of the row or check box.
@@ -47,7 +50,7 @@ class Row:
     is_slider: bool = False
 
 
-def option(default: object = MISSING, /, text: str | None = None, row: Row | None = None, **option: object) -> Any:
+def option(default: object = MISSING, /, text: str | None = None, **option: object) -> Any:
     """Declare a dataclass field that a command-line option of its name and type sets.
 
     A bool becomes a switch, a tuple an option that may be repeated; without a default the option is required.
@@ -55,12 +58,11 @@ def option(default: object = MISSING, /, text: str | None = None, row: Row | Non
     Args:
         default: Default of the field.
         text: Help text; None for that of the attribute in the docstring.
-        row: Row in a panel.
         **option: Further arguments of `add_argument`, such as a metavar. `flag` replaces the option's name.
             `group` is the title of its group in the help; of the options with
             `exclusive` only one may be given if that is "optional", exactly one if "required".
     """
-    return dataclasses.field(default=default, metadata={"option": {"help": text, **option}, "row": row})
+    return dataclasses.field(default=default, metadata={"option": {"help": text, **option}})
 
 
 def argument(default: object = MISSING, /, text: str | None = None, **extra: Any) -> Any:
@@ -189,8 +191,19 @@ def settings_from(arguments: object, settings: Settings, names: Iterable[str] | 
 
 
 def rows_of(kind: type) -> dict[str, Row]:
-    """Return the panel rows of a dataclass's settings, by field."""
-    return {field.name: field.metadata["row"] for field in dataclasses.fields(kind) if field.metadata.get("row")}
+    """Return the panel rows of a dataclass's settings, by field, as panel_rows.csv declares them."""
+    names = {base.__name__ for base in kind.__mro__}
+    declared = {
+        row["field"]: row for row in resource_rows("panel_rows.csv", kind.__module__) if row["settings"] in names
+    }
+    return {
+        field.name: Row(
+            *(row["label"], row["unset"], int(row["decimals"] or 0), row["unit"], float(row["step"] or 1)),
+            *((float(row["lowest"] or 0), float(row["highest"] or 1e9)), bool(row["slider"])),
+        )
+        for field in dataclasses.fields(kind)
+        if (row := declared.get(field.name))
+    }
 
 
 def changed_settings(settings: Settings, content: object, where: str, folder: Path = Path()) -> Settings:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..core.options import Row, option
 from .geometry import VIEWS, Geometry
 
 if TYPE_CHECKING:
@@ -34,18 +33,18 @@ class DrrSettings:
         parallel: Parallel rays instead of a cone beam.
     """
 
-    angle_degrees: float = option(0.0, row=Row("Angle:", unit="°", limits=(-180, 180), is_slider=True))
-    tilt_degrees: float = option(0.0, row=Row("Tilt:", unit="°", limits=(-45, 45), is_slider=True))
-    mirrored: bool = option(False, row=Row("Show as seen from the source"))
-    source_detector_mm: float = option(1800.0, row=Row("Source to detector:", unit=" mm", step=50, limits=(500, 5000)))
-    source_isocentre_mm: float = option(1600.0, row=Row("Source to patient:", unit=" mm", step=50, limits=(300, 5000)))
-    detector_mm: float = option(430.0, row=Row("Detector:", unit=" mm", step=10, limits=(50, 1000)))
-    pixels: int = option(1024, row=Row("Pixels:", step=128, limits=(64, 4096)))
-    kvp: float | None = option(None, row=Row("Tube voltage:", "none (70 keV)", unit=" kVp", step=5, limits=(35, 150)))
-    linear: bool = option(False, row=Row("Show the intensity, not its logarithm"))
-    scatter_fraction: float = option(0.0, row=Row("Scatter:", decimals=2, step=0.05, limits=(0, 0.9)))
-    photons: float | None = option(None, row=Row("Noise:", "none", unit=" photons", step=1000, limits=(0, 1e6)))
-    table: bool = option(False, row=Row("Keep table and clothing"))
+    angle_degrees: float = 0.0
+    tilt_degrees: float = 0.0
+    mirrored: bool = False
+    source_detector_mm: float = 1800.0
+    source_isocentre_mm: float = 1600.0
+    detector_mm: float = 430.0
+    pixels: int = 1024
+    kvp: float | None = None
+    linear: bool = False
+    scatter_fraction: float = 0.0
+    photons: float | None = None
+    table: bool = False
     parallel: bool = False
 
     def geometry(self, isocentre_mm: tuple[float, float, float], pixels: int | None = None) -> Geometry:

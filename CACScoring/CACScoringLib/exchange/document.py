@@ -17,9 +17,9 @@ from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import headline, pictures
 from ..report.first_pictures import largest_pictures
-from ..report.listing import at_most_99_percent, left_out_candidates
 from ..report.page import interval_bar, provenance_text
 from ..results import CalciumResult
+from ..scoring.doubt import at_most_99_percent, left_out_candidates
 from . import codes as cac
 from .codes import plain
 from .source import SourceSeries
@@ -61,7 +61,7 @@ def pdf_of(result: CalciumResult, identify: bool = False) -> bytes:
     if where := headline.features_sentence(method):
         page.line_of(f"{where}.")
     page.pictures(largest_pictures(result))
-    if candidates := left_out_candidates(result)[: pictures.MAX_DRAWN]:
+    if candidates := left_out_candidates(result.methods["threshold"])[: pictures.MAX_DRAWN]:
         count = len(method.left_out)
         listed = "" if count == len(candidates) else f", the first {len(candidates)} of {count}"
         with page.unbreakable() as block:

@@ -40,9 +40,9 @@ from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..record.scores import STATUSES
 from ..report.files import site_labels
-from ..report.listing import listed_lesions, number_of
 from ..report.pictures import slice_picture
 from ..results import CalciumResult
+from ..scoring.doubt import listed_lesions, number_of
 from . import codes as cac
 from .source import MANUFACTURER, SourceSeries, with_creator
 

@@ -23,11 +23,10 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DT
 
-from ..anatomy.epicardial_fat import FAT_HU
+from ..anatomy.heart_region import FAT_HU
 from ..core.labels import Artery, Site
 from ..core.version import VERSION
-from ..record.features import DensityFeatures, Features, LesionFeatures
-from ..record.findings import EpicardialFat
+from ..record.findings import DensityFeatures, EpicardialFat, Features, LesionFeatures
 from ..record.rules import ScoringRules
 from ..record.scores import MethodScore, Score
 from ..results import METHOD_TITLES, CalciumResult

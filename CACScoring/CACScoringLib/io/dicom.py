@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ..core.acquisition import terms_of
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.files import open_file
 from ..core.text import abbreviated_list, printable
@@ -38,21 +39,7 @@ _TEXT_KINDS = ("UT", "LT", "ST", "LO", "SH", "UC")
 _FILE_NAMES = (".dcm", ".dicom", ".ima", ".dcm.gz")
 """Endings of names that claim DICOM."""
 
-# fmt: off
-TAGS = [
-    "KVP", "ConvolutionKernel", "ContrastBolusAgent", "CardiacSynchronizationTechnique", "ScanOptions", "Manufacturer",
-    "ManufacturerModelName", "SliceThickness", "Exposure", "ExposureInuAs", "SeriesNumber", "SeriesDescription",
-    "SeriesInstanceUID", "AcquisitionNumber", "AcquisitionTime", "SeriesTime", "StudyDate", "PatientSex",
-    "PatientAge", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID",
-    "PatientPosition", "BurnedInAnnotation", "LossyImageCompression", "NominalPercentageOfCardiacPhase", "TriggerTime",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "Modality", "ImageType",
-    "SOPClassUID", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
-    "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "RescaleType",
-    "CalciumScoringMassFactorPatient", "CalciumScoringMassFactorDevice", "SOPInstanceUID", "FrameOfReferenceUID",
-    "ImagesInAcquisition", "ReconstructionDiameter", "AcquisitionDateTime", "AcquisitionDate", "FilterMaterial",
-    "FilterType", "ProtocolName", "ImageComments", "PatientSize", "PatientWeight", "ModalityLUTSequence",
-]
-# fmt: on
+TAGS = sorted(terms_of("element"))
 
 MAX_INFLATED_BYTES, MAX_INFLATED_TIMES = 2**26, 50
 """Largest content of a deflated file: bytes, or multiple of its size if that is more. A small file of air may inflate

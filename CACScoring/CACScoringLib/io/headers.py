@@ -5,7 +5,6 @@ Checks take the slices of the stack, none of them multi-frame. Those of checks.c
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..core.ct import ScanWarning
 from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
-from ..core.files import resource_folder
+from ..core.files import resource_rows
 from ..core.text import abbreviated_list
 from ..core.warning_codes import checks, warnings_of
 from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
@@ -35,13 +34,9 @@ MIN_USUAL = 0.75
 """Least share of slices with one rescale from which others are named; some scanners scale each slice."""
 
 
-with resource_folder("image_terms.csv").open(encoding="utf-8", newline="") as _file:
-    _ROWS = list(csv.DictReader(_file))
-
-
 def _terms(kind: str, end: str = "", flags: int = 0) -> re.Pattern[str]:
     """Return the terms of one kind in image_terms.csv as words. end: Pattern that does not follow them."""
-    terms = "|".join(row["term"] for row in _ROWS if row["kind"] == kind)
+    terms = "|".join(row["term"] for row in resource_rows("image_terms.csv") if row["kind"] == kind)
     return re.compile(rf"(?<![A-Z])({terms}){end}(?![A-Z])", flags)
 
 

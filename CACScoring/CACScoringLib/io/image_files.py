@@ -20,8 +20,15 @@ from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableErro
 from ..core.text import printable
 from ..core.warning_codes import checks, warnings_of
 from .files import check_is_file, path_for_itk
-from .image_headers import check_header
-from .voxel_checks import MAX_VOXELS, NIFTI_HEADER_BYTES, checked_image, is_gzip, nifti_bytes, nifti_content
+from .voxel_checks import (
+    MAX_VOXELS,
+    NIFTI_HEADER_BYTES,
+    check_header,
+    checked_image,
+    is_gzip,
+    nifti_bytes,
+    nifti_content,
+)
 
 # Others that ITK reads (VTK, TIFF, pictures) lose HU or geometry, or hide that a file is truncated.
 FORMATS = {"NiftiImageIO": "NIfTI", "NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}

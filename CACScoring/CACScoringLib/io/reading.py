@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
-from ..core.errors import CTError, SeriesChoiceError, SliceGeometryError, UnreadableError
+from ..core.ct import CTScan, scan_from_image, with_warnings
+from ..core.errors import CTError, SeriesChoiceError, UnreadableError
 from ..core.files import LAST_FILE, read_json
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
-from ..core.remedies import SERIES
-from ..core.text import abbreviated_list, printable
+from ..core.text import SERIES, printable
 from ..core.voxels import whole_labels
-from .acquisition import acquisition_of
-from .dicom import DicomSlice, find_slices, is_dicom, name_pattern, read_multi_frame, read_slice, read_slices
+from .dicom import find_slices, is_dicom, read_multi_frame, read_slices
 from .files import files_below, is_archive, unpacked
-from .headers import check_headers
 from .image_files import quiet, read_ct_image, read_header, read_image
-from .series import has_position, is_ct_image, list_series, series_images, series_number
-from .stack import read_stack, without_strays
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -80,7 +73,9 @@ def _read(path: Path, series: str | None) -> CTScan:
         return _read_folder(path, series)
     _check_file(path)
     if is_dicom(path):
-        return _read_chosen(path, [read_multi_frame(path)], series, {})
+        from .series import read_series  # loads what DICOM needs
+
+        return read_series(path, [read_multi_frame(path)], series)
     if series is not None:
         raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
     image, acquisition, warnings = read_ct_image(path)
@@ -88,6 +83,8 @@ def _read(path: Path, series: str | None) -> CTScan:
 
 
 def _read_folder(folder: Path, series: str | None) -> CTScan:
+    from .series import list_series, read_series, unread_warnings  # loads what DICOM needs
+
     images = image_files(folder) if series is None else []
     slices, broken = find_slices(folder) if images else read_slices(folder)
     table = list_series(slices) if images else ""
@@ -99,16 +96,8 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
             f"{choice}:\n" + "\n".join((*filter(None, [table]), *lines))
         )
     if images:
-        return replace(with_warnings(_read(images[0], None), *_unread_warnings([], broken)), source=folder)
-    return _read_chosen(folder, slices, series, broken)
-
-
-def _read_chosen(
-    path: Path, slices: list[DicomSlice], series: str | None, broken: dict[Path, UnreadableError]
-) -> CTScan:
-    """Read the chosen series, or cardiac phase of it, of DICOM files. broken: Other files with their errors."""
-    slices, choices = series_images(slices, series)
-    return with_warnings(_read_dicom(path, slices, _unread_warnings(slices, broken)), *choices)
+        return replace(with_warnings(_read(images[0], None), *unread_warnings([], broken)), source=folder)
+    return read_series(folder, slices, series, broken)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -192,76 +181,3 @@ def _check_file(path: Path) -> None:
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
     if path.stat().st_size == 0:
         raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
-
-
-def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning, ...]) -> CTScan:
-    """Read the images of a series as a scan. path: Its source. doubts: Warnings about other files."""
-    from .multi_frame import single_frames, with_pixels  # loads pydicom
-
-    try:
-        stack, strays = without_strays(with_pixels(single_frames(slices)))
-        acquisition, warnings = acquisition_of(stack), check_headers(stack)
-        image, padding = read_stack(stack)
-    except SliceGeometryError as error:
-        if not doubts:
-            raise
-        raise SliceGeometryError(f"{error} {doubts[0].message}") from error
-    scan = scan_from_image(image, acquisition, path)
-    if np.argmax(np.abs(image.GetDirection()[2::3])) != 2:
-        # The slices that are scored lie across those of the series.
-        scan = replace(scan, acquisition=replace(acquisition, slice_thickness_mm=None))
-    scan = with_warnings(scan, *warnings, *padding, *strays, *doubts)
-    return replace(scan, dicom_files=tuple(dict.fromkeys(slice_.path for slice_ in stack)))
-
-
-def _unread_warnings(slices: list[DicomSlice], broken: dict[Path, UnreadableError]) -> tuple[ScanWarning, ...]:
-    """Warn of unreadable files in a folder, severely if slices of the scan may be among them."""
-    if not broken:
-        return ()
-    message = (
-        f"{len(broken)} files or folders could not be read: {abbreviated_list(path.name for path in broken)}. "
-        f"{next(iter(broken.values()))}"
-    )
-    folders = {slice_.path.parent for slice_ in slices}
-    size = min((slice_.path.stat().st_size for slice_ in slices), default=0)
-    names = {name_pattern(slice_.path) for slice_ in slices}
-    if all(
-        path.is_file()
-        and (path.parent not in folders or (_is_no_slice(path, size) and name_pattern(path) not in names))
-        for path in broken
-    ):
-        return (ScanWarning("unread-files", message),)
-    return (ScanWarning("slices-unread", f"{message} Slices of the scan may be missing."),)
-
-
-def _is_no_slice(path: Path, slice_bytes: int) -> bool:
-    """True for a DICOMDIR, and for a small file of another format."""
-    is_index = path.name.upper() == "DICOMDIR"
-    return is_index or (0 < path.stat().st_size < slice_bytes / 2 and not is_dicom(path))
-
-
-def find_series(folder: Path) -> tuple[dict[str | None, str | None], int]:
-    """Find the CT series whose files lie directly in a folder.
-
-    Localizers, other modalities, and images without a position beside series that have one are skipped.
-
-    Returns:
-        The number of each series by its UID, None where the header lacks one; and the number of broken DICOM files.
-    """
-    numbers: dict[str | None, str | None] = {}
-    placed: set[str | None] = set()
-    broken = 0
-    with quiet():
-        for name in sorted(entry.name for entry in os.scandir(folder)):  # a folder may hold a million files
-            path = folder / name
-            try:
-                slice_ = read_slice(path) if path.is_file() or not path.exists() else None
-            except (UnreadableError, OSError):
-                broken += 1
-                continue
-            if slice_ is not None and is_ct_image(slice_):
-                uid = slice_.text("SeriesInstanceUID")
-                numbers[uid] = numbers.get(uid) or series_number([slice_])
-                if has_position(slice_):
-                    placed.add(uid)
-    return {uid: number for uid, number in numbers.items() if uid in placed or not placed}, broken

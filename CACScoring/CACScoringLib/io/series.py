@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from ..core.ct import ScanWarning
-from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError
-from ..core.remedies import SERIES
-from ..core.text import printable
-from .acquisition import clock
-from .dicom import DicomSlice, first_value
+import numpy as np
+
+from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
+from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
+from ..core.text import SERIES, abbreviated_list, printable
+from .acquisition import acquisition_of, clock
+from .dicom import DicomSlice, first_value, is_dicom, name_pattern, read_slice
+from .headers import check_headers
+from .image_files import quiet
 from .series_rule import SeriesFacts, best_series, choice_warning, facts_of
-from .stack import stack_of
+from .stack import read_stack, stack_of, without_strays
 
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
 
@@ -279,3 +285,84 @@ def _check_one_study(slices: list[DicomSlice]) -> None:
                 f"{' and '.join(list(files.values())[:2])} have one series UID and differ in {name}: the folder mixes "
                 "patients or studies. Export each of them into a folder of its own."
             )
+
+
+def read_series(
+    path: Path, slices: list[DicomSlice], series: str | None, broken: Mapping[Path, UnreadableError] = {}
+) -> CTScan:
+    """Read the chosen series, or cardiac phase of it, of DICOM files. broken: Other files with their errors."""
+    slices, choices = series_images(slices, series)
+    return with_warnings(_read_dicom(path, slices, unread_warnings(slices, broken)), *choices)
+
+
+def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning, ...]) -> CTScan:
+    """Read the images of a series as a scan. path: Its source. doubts: Warnings about other files."""
+    from .multi_frame import single_frames, with_pixels  # loads pydicom
+
+    try:
+        stack, strays = without_strays(with_pixels(single_frames(slices)))
+        acquisition, warnings = acquisition_of(stack), check_headers(stack)
+        image, padding = read_stack(stack)
+    except SliceGeometryError as error:
+        if not doubts:
+            raise
+        raise SliceGeometryError(f"{error} {doubts[0].message}") from error
+    scan = scan_from_image(image, acquisition, path)
+    if np.argmax(np.abs(image.GetDirection()[2::3])) != 2:
+        # The slices that are scored lie across those of the series.
+        scan = replace(scan, acquisition=replace(acquisition, slice_thickness_mm=None))
+    scan = with_warnings(scan, *warnings, *padding, *strays, *doubts)
+    return replace(scan, dicom_files=tuple(dict.fromkeys(slice_.path for slice_ in stack)))
+
+
+def unread_warnings(slices: list[DicomSlice], broken: Mapping[Path, UnreadableError]) -> tuple[ScanWarning, ...]:
+    """Warn of unreadable files in a folder, severely if slices of the scan may be among them."""
+    if not broken:
+        return ()
+    message = (
+        f"{len(broken)} files or folders could not be read: {abbreviated_list(path.name for path in broken)}. "
+        f"{next(iter(broken.values()))}"
+    )
+    folders = {slice_.path.parent for slice_ in slices}
+    size = min((slice_.path.stat().st_size for slice_ in slices), default=0)
+    names = {name_pattern(slice_.path) for slice_ in slices}
+    if all(
+        path.is_file()
+        and (path.parent not in folders or (_is_no_slice(path, size) and name_pattern(path) not in names))
+        for path in broken
+    ):
+        return (ScanWarning("unread-files", message),)
+    return (ScanWarning("slices-unread", f"{message} Slices of the scan may be missing."),)
+
+
+def _is_no_slice(path: Path, slice_bytes: int) -> bool:
+    """True for a DICOMDIR, and for a small file of another format."""
+    is_index = path.name.upper() == "DICOMDIR"
+    return is_index or (0 < path.stat().st_size < slice_bytes / 2 and not is_dicom(path))
+
+
+def find_series(folder: Path) -> tuple[dict[str | None, str | None], int]:
+    """Find the CT series whose files lie directly in a folder.
+
+    Localizers, other modalities, and images without a position beside series that have one are skipped.
+
+    Returns:
+        The number of each series by its UID, None where the header lacks one; and the number of broken DICOM files.
+    """
+    numbers: dict[str | None, str | None] = {}
+    placed: set[str | None] = set()
+    broken = 0
+    with quiet():
+        for name in sorted(entry.name for entry in os.scandir(folder)):  # a folder may hold a million files
+            path = folder / name
+            try:
+                slice_ = read_slice(path) if path.is_file() or not path.exists() else None
+            except (UnreadableError, OSError):
+                broken += 1
+                continue
+            if slice_ is not None and is_ct_image(slice_):
+                uid = slice_.text("SeriesInstanceUID")
+                numbers[uid] = numbers.get(uid) or series_number([slice_])
+                if has_position(slice_):
+                    placed.add(uid)
+    return {uid: number for uid, number in numbers.items() if uid in placed or not placed}, broken

@@ -18,16 +18,18 @@ import numpy as np
 
 from ..core.ct import AIR_HU
 from ..core.errors import ModelError, OutputError
-from ..core.files import atomic_folder
+from ..core.files import atomic_folder, read_file, read_json, resource_folder
 from ..core.labels import TERRITORIES
-from ..networks.configs import LESION_KINDS, LESION_PATCH
-from ..networks.roles import SCORING
+from ..networks.configs import LESION_KINDS, LESION_PATCH, SCORING
 from . import preprocessing
 from .cards import WEIGHTS_ENDING, ModelCard, read_network, weights_of
 from .graph import trace
 
 SCHEMA_URL = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 """Schema of metadata.json, which `python -m monai.bundle verify_metadata` downloads."""
+
+TEMPLATES = resource_folder("Bundle")
+"""Texts of a bundle: inference.json without the inferer predicts from each array of a folder."""
 
 _GRID = (
     "Axes run superior, posterior, left [k, j, i]. The scan's HU are averaged over voxels of {:g} × {:g} × {:g} mm; "
@@ -47,55 +49,6 @@ PREPARATION = {
     "territory network, one for 2 × 4 × 4 voxels, “noise” the SD of the scan's noise / 50 HU, 0.3 where unknown.",
 }
 """Preparation of each network's input from a scan, in words."""
-
-INFERENCE: dict[str, Any] = {
-    "imports": ["$import glob", "$import numpy", "$import pathlib", "$import torch"],
-    "bundle_root": ".",
-    "dataset_dir": "$@bundle_root + '/inputs'",
-    "output_dir": "$@bundle_root + '/eval'",
-    "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-    "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device)",
-    "datalist": "$[{'image': path} for path in sorted(glob.glob(@dataset_dir + '/*.npy'))]",
-    "preprocessing": {
-        "_target_": "Lambdad",
-        "keys": "image",
-        "func": "$lambda path: torch.from_numpy(numpy.load(path))",
-    },
-    "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
-    "predict": "$lambda item: @inferer(item['image'][None].to(@device), @network_def)[0].cpu().numpy()",
-    "run": [
-        "$pathlib.Path(@output_dir).mkdir(parents=True, exist_ok=True)",
-        "$[numpy.save(pathlib.Path(@output_dir) / pathlib.Path(file['image']).name, @predict(item))"
-        " for file, item in zip(@datalist, @dataset)]",
-    ],
-}
-"""Content of inference.json without the inferer: predict from each array of a folder."""
-
-README = """# {name}
-
-{task}. {intended_use}
-
-Trained on: {data}. Licence: {licence}.
-
-Inputs are float32 arrays [channel, ...] (`inputs/*.npy`), prepared as by CAC (version {version});
-`configs/metadata.json` names the channels. {preparation}
-
-Predictions are written to `eval`.
-
-In this folder:
-
-```
-pip install torch "monai>=1.6" fire jsonschema
-python -m monai.bundle run --config_file configs/inference.json
-python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filepath eval/schema.json
-python -m monai.bundle verify_net_in_out network_def --meta_file configs/metadata.json \\
-    --config_file configs/inference.json
-cac models install .
-```
-
-The last line installs the model in CAC, which reads `models/{name}.json` and its weights only. `verify_metadata`
-downloads its schema.
-"""
 
 
 def write_bundle(path: Path, folder: Path) -> None:
@@ -130,10 +83,11 @@ def write_bundle(path: Path, folder: Path) -> None:
         "data": card.training.data,
         "preparation": PREPARATION[card.network],
     }
+    inference, readme = read_json(TEMPLATES / "inference.json"), read_file(TEMPLATES / "README.md").decode()
     texts = {
         "configs/metadata.json": json.dumps(_metadata(card, formats), indent=2, ensure_ascii=False),
-        "configs/inference.json": json.dumps(INFERENCE | {"inferer": inferer}, indent=2),
-        "docs/README.md": README.format(**facts, version=card.preprocessing_version),
+        "configs/inference.json": json.dumps(inference | {"inferer": inferer}, indent=2),
+        "docs/README.md": readme.format(**facts, version=card.preprocessing_version),
         "LICENSE": f"SPDX-License-Identifier: {card.licence}\nhttps://spdx.org/licenses/{card.licence}.html\n",
     }
     try:

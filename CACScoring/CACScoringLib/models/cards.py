@@ -25,8 +25,16 @@ import numpy as np
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
 from ..core.files import parse_json, read_file, resource_folder, user_data_folder
-from ..networks.configs import Config, GeneratorConfig, SliceClassifierConfig, input_channels
-from ..networks.roles import ROLES, SCORING, build, name_of
+from ..networks.configs import (
+    ROLES,
+    SCORING,
+    Config,
+    GeneratorConfig,
+    SliceClassifierConfig,
+    build,
+    input_channels,
+    name_of,
+)
 from . import preprocessing
 from .inference import ProcessorNetwork, Runner, choose_device, prepared
 

@@ -6,14 +6,15 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.errors import ModelError
 from ..core.files import file_sha256
-from ..core.remedies import MODEL
-from ..networks.roles import ESTIMATORS, SCORING, VESSELS
+from ..core.text import MODEL
+from ..networks.configs import ESTIMATORS, SCORING, VESSELS
 from ..record.provenance import Provenance, SiteRecord, provenance_of
 from ..record.score_record import ModelRecord
 from .cards import (
@@ -83,6 +84,11 @@ class Networks:
     decomposition: LoadedModel
     territories: LoadedModel | None = None
     lesions: LoadedModel | None = None
+
+    @cached_property
+    def calibrated(self) -> ModelCard:
+        """Card of the map with the calibration of all scores that these networks give."""
+        return with_verdicts(self.decomposition.card, {record.network: record.sha256 for record in self.records})
 
     @property
     def records(self) -> tuple[ModelRecord, ...]:
@@ -254,32 +260,23 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
         network: load_model(model.path, device) if thread is None else ModelAhead(model.path, device, thread)
         for network, model in models.items()
     }
-    # Frozen, and a ModelAhead cannot be copied.
-    object.__setattr__(loaded["decomposition"], "card", _with_candidates(loaded))
     return Networks(**loaded)
 
 
-def _with_candidates(loaded: Mapping[str, LoadedModel]) -> ModelCard:
-    """Return the map's card, with the bundled map's calibration of the clinical rule if it has none.
+def with_verdicts(card: ModelCard, models_sha256: Mapping[str, str]) -> ModelCard:
+    """Return a map's card, with the bundled map's calibration of the clinical rule if it has none.
 
     The networks that judge candidates must be those of the calibration; the map only adds to their judgement, or takes
     from it.
     """
-    card = loaded["decomposition"].card
-    hashes = {name: loaded[name].card.sha256 for name in ("territories", "lesions") if name in loaded}
+    judges = {network: models_sha256[network] for network in ("territories", "lesions") if network in models_sha256}
     for bundled in (model.card for model in list_models("decomposition") if model.origin == "bundled"):
-        validation = bundled.validation.get("automatic_score", {})
-        if "candidates" in bundled.calibration.keys() - card.calibration and validation.get("models") == hashes:
-            stored: Any = {
-                name: bundled.calibration[name] for name in ("candidates", "known") if name in bundled.calibration
-            }
-            automatic = bundled.calibration.get("uncertainty", {}).get("automatic")
-            errors = ({} if automatic is None else {"automatic": automatic}) | card.calibration.get("uncertainty", {})
-            return replace(
-                card,
-                calibration={**stored, **card.calibration, "uncertainty": errors},
-                validation={**card.validation, "automatic_score": validation},
-            )
+        fits = bundled.validation.get("automatic_score", {}).get("models") == judges
+        if fits and "candidates" in bundled.calibration.keys() - card.calibration:
+            stored = {name: part for name, part in bundled.calibration.items() if name in ("candidates", "known")}
+            errors = {n: e for n, e in bundled.calibration.get("uncertainty", {}).items() if n == "automatic"}
+            errors |= card.calibration.get("uncertainty", {})
+            return replace(card, calibration={**stored, **card.calibration, "uncertainty": errors})
     return card
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
-from ..core.remedies import DEVICE
+from ..core.text import DEVICE
 
 if TYPE_CHECKING:
     import openvino

@@ -20,7 +20,7 @@ from ..core.decoding import restore
 from ..core.errors import CTError, WrongValueError
 from ..core.files import file_sha256, parse_json, read_file
 from ..core.version import VERSION, commit
-from ..networks.roles import RADIOGRAPH
+from ..networks.configs import RADIOGRAPH
 from ..record.provenance import SiteRecord, plain_settings
 
 SCHEMA = "cac-site/1"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import ModelError
 from ..core.files import LEFT_SECONDS, atomic_folder, partial_folder, read_json, remove_partial, write_bytes_atomically
-from ..networks.roles import SCORING
+from ..networks.configs import SCORING
 from . import cards
 from .cards import (
     NAME,

@@ -24,8 +24,7 @@ from ..core.grid import Grid
 from ..core.labels import WINDOW_HU
 from ..core.voxels import voxels_of
 from ..io.files import path_for_itk
-from ..record.reading import record_from_text
-from ..record.score_record import ScoreRecord
+from ..record.score_record import ScoreRecord, record_from_text
 from .lesion_segments import add_lesions, add_outlines
 from .scene_content import SceneContent, content_of_result
 from .segments import array_of, check_no_transform, matrix_of_grid, vtk_image

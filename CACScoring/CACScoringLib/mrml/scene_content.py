@@ -16,8 +16,7 @@ from ..core.files import LAST_FILE, read_file
 from ..core.grid import bounding_box
 from ..core.voxels import voxels_of
 from ..io.image_files import read_image
-from ..record.reading import record_from_text
-from ..record.score_record import ScoreRecord
+from ..record.score_record import ScoreRecord, record_from_text
 
 if TYPE_CHECKING:
     from ..results import CalciumResult

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.files import resource_rows
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -11,7 +18,6 @@ class Config:
 
 
 POSITION_CHANNELS = 3
-
 STRIDE = 4
 """Sides of the input of `van_velzen`'s networks must be multiples of this, because they halve them twice."""
 
@@ -131,10 +137,10 @@ class LesionNetConfig(Config):
 LESION_PATCH = (16, 48, 48)
 """Voxels of a patch along k, j, i."""
 
-LESION_KINDS = (
-    "LM", "LAD", "LCX", "RCA", "aortic valve and root", "mitral annulus", "aorta", "pericardium", "other calcium",
-    "stent", "lead", "wire", "clip", "catheter", "prosthetic valve", "noise",
-)  # fmt: skip
+KIND_ROWS = resource_rows("lesion_kinds.csv")
+"""Kinds of what is dense, each with the answer that it belongs to, the site of that and words for it."""
+
+LESION_KINDS = tuple(row["kind"] for row in KIND_ROWS)
 """Kinds of what is dense. The first four are coronary calcium, "other calcium" is that of nodes and papillary muscles,
 and "noise" all that is neither calcium nor a device: noise, streaks, bone and bright tissue."""
 
@@ -317,3 +323,81 @@ def input_channels(config: SliceClassifierConfig | GeneratorConfig) -> int:
 def _check_choice(name: str, value: str | int, choices: tuple[str | int, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}.")
+
+
+@dataclass(frozen=True)
+class Role:
+    """Role of a network.
+
+    Attributes:
+        config: Class of its configuration.
+        network: Module in this package, and class, of the PyTorch network.
+        task: What it finds, as bundles state it.
+        parameter: Parameter of the panel that names its model; empty if there is none.
+        is_optional: True for a network without which scans are scored too.
+        title: Name in reports and panels.
+        extras: Extras that it needs beside the base.
+    """
+
+    config: type[Config]
+    network: str
+    task: str
+    parameter: str = ""
+    is_optional: bool = False
+    title: str = ""
+    extras: tuple[str, ...] = ()
+
+
+_TERRITORIES = "Segmentation of the heart, and of the territories of its arteries, valves and great vessels, on CT"
+_SLICES = "Detection of CT slices with visible coronary calcium"
+
+SCORING = {
+    "territories": Role(
+        TerritoryNetConfig, "territories.TerritoryNet", _TERRITORIES, "heartModel", True, "Heart network"
+    ),
+    "slices": Role(SliceClassifierConfig, "van_velzen.SliceClassifier", _SLICES, "slicesModel", title="Slice network"),
+    "decomposition": Role(
+        GeneratorConfig, "van_velzen.Generator", "Coronary calcium map of CT slices", "mapModel", title="Map network"
+    ),
+    "lesions": Role(LesionNetConfig, "lesions.LesionNet", "Naming of calcified lesions on CT", "", True),
+}
+"""Networks that score a scan, by name; processors run them in OpenVINO."""
+
+VESSELS, RADIOMICS, RADIOGRAPH = "vessels", "radiomics", "radiograph"
+_REGRESSION = "Vessel regression"
+_FEATURES = ("torch", "radiomics")
+
+ESTIMATORS = {
+    VESSELS: Role(
+        VesselNetConfig, "vessels.VesselNet", "Scores by artery", "vesselsModel", True, _REGRESSION, ("torch",)
+    ),
+    RADIOMICS: Role(
+        RadiomicsConfig, "radiomics.RadiomicsNet", "Any calcium", "radiomicsModel", True, "Radiomics", _FEATURES
+    ),
+}
+"""Networks of whole-scan estimates, by name."""
+
+ROLES = {
+    **SCORING,
+    **ESTIMATORS,
+    RADIOGRAPH: Role(
+        *(RadiographNetConfig, "radiograph.RadiographNet", "Calcium on chest radiographs", "radiographModel"),
+        title="Radiograph network",
+    ),
+    "discriminator": Role(DiscriminatorConfig, "van_velzen.PatchDiscriminator", "Real or synthetic slices"),
+    "super_resolution": Role(
+        SliceSuperResolutionConfig, "van_velzen.SliceSuperResolution", "Thin slices from thick ones"
+    ),
+}
+"""All networks, by name."""
+
+
+def name_of(config: Config) -> str:
+    """Return the name of the network of a configuration."""
+    return next(name for name, role in ROLES.items() if isinstance(config, role.config))
+
+
+def build(config: Config) -> nn.Module:
+    """Return an untrained network of a configuration."""
+    module, name = ROLES[name_of(config)].network.split(".")
+    return getattr(importlib.import_module(f".{module}", __package__), name)(config)  # type: ignore[no-any-return]

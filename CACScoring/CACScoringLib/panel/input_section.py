@@ -14,7 +14,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from ..networks.roles import ESTIMATORS, SCORING
+from ..networks.configs import ESTIMATORS, SCORING
 from . import scan_facts
 from .lifecycle import PanelSection
 from .model_boxes import ModelBoxes

@@ -14,7 +14,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..core.labels import SITE_COLOURS, Artery
-from ..record.columns import COLUMNS, PANEL, Column, lesion_cells
+from ..record.columns import COLUMNS, MENU, PANEL, Column, lesion_cells
 from .lifecycle import Signal
 from .widgets import InSight, colourIcon, faintColour, fitColumns, fitHeight, prepareRows, scrollAreaAround
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import SimpleITK as sitk
 
-    from ..record.features import LesionFeatures
+    from ..record.findings import LesionFeatures
     from ..record.scores import Lesion
     from ..review.review import Review
     from ..review.scene import SceneReview
@@ -33,7 +33,7 @@ AROUND_PIXELS = 300
 A longer list scrolls below its titles."""
 
 _ALWAYS_COLUMNS = [COLUMNS[name] for name in PANEL]
-_FEATURES = {name: column for name, column in COLUMNS.items() if column.menu}
+_FEATURES = {name: COLUMNS[name] for name in MENU}
 _COLUMNS = [*_ALWAYS_COLUMNS, *_FEATURES.values()]
 _ARTERY_COLUMN, _PROBABILITY_COLUMN = PANEL.index("artery"), PANEL.index("probability")
 

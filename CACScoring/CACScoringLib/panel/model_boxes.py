@@ -9,7 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from ..networks.roles import ESTIMATORS, ROLES
+from ..networks.configs import ESTIMATORS, ROLES
 from .parameters import MODELS
 from .widgets import fillBox
 

@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from ..drr.settings import DrrSettings
-from ..networks.roles import ROLES
+from ..networks.configs import ROLES
 from ..radiograph.settings import RadiographInput
 from ..record.rules import ScoringRules, ScoringSwitches
 from .forms import Form, declaredBy

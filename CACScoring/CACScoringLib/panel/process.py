@@ -16,8 +16,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from ..core.processes import kill_tree
-from ..core.remedies import PANEL_WORKER
+from ..core.text import PANEL_WORKER
+from ..core.version import kill_tree
 
 MODULE_FOLDER = Path(__file__).resolve().parents[2]
 """Folder of CACScoring.py and the library, wherever they are installed."""

@@ -161,8 +161,8 @@ class ResultSection(PanelSection):
     def _compare(self, *_args: object) -> None:
         """Compare the scores, as they are now, with a result in a folder."""
         from ..quality.calibration import stored_repeatability
-        from ..record.reading import read_result
-        from ..report.page import comparison_as_text
+        from ..record.score_record import read_result
+        from ..report.comparison import comparison_as_text
         from ..scoring.comparison import compare
         from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 

@@ -18,7 +18,6 @@ from ..core.acquisition import Acquisition, agent_named
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.grid import GRID_MM, bounding_box
-from ..core.remedies import UNUSUAL
 from ..core.slices import (
     BODY_HU,
     MIN_DRIFT_HU,
@@ -26,6 +25,7 @@ from ..core.slices import (
     is_extruded,
     tissue_values,
 )
+from ..core.text import UNUSUAL
 from ..core.warning_codes import checks, warnings_of
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import NORMALISATION_CHECKS

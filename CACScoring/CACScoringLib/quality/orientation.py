@@ -16,7 +16,7 @@ from ..anatomy.chest import LUNG_EDGE_HU, OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import OrientationError
 from ..core.grid import GRID_MM, largest_part
-from ..core.remedies import UNUSUAL
+from ..core.text import UNUSUAL
 from ..core.warning_codes import checks, warnings_of
 
 THRESHOLD_HU = 130.0

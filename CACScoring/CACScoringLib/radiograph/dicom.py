@@ -14,10 +14,9 @@ import numpy as np
 import pydicom
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-from ..core.acquisition import Acquisition
+from ..core.acquisition import Acquisition, with_pseudonym
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
-from ..core.pseudonym import with_pseudonym
 from ..core.text import printable
 from ..core.warning_codes import warnings_of
 from ..io.acquisition import acquisition_of

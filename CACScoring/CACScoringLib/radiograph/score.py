@@ -20,8 +20,7 @@ from ..core.errors import CTError, ModelError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel, ModelCard, StoredModel, find_model, list_models
 from ..models.inference import predict
-from ..networks.configs import STANDARD_MM
-from ..networks.roles import RADIOGRAPH
+from ..networks.configs import RADIOGRAPH, STANDARD_MM
 from ..record.provenance import Provenance
 from .view import STANDARD_PIXELS, ChestRadiograph, enhance, looks_inverted
 

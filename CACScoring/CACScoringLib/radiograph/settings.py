@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.options import Row, option
-
 
 @dataclass(frozen=True)
 class RadiographInput:
@@ -22,13 +20,11 @@ class RadiographInput:
         bmi_kg_m2: Body mass index in kg/m²; used together with age and sex, or not at all.
     """
 
-    pa: Path | None = option(None, row=Row("File:"))
-    lateral: Path | None = option(None, row=Row("Lateral:"))
-    age_years: float | None = option(None, row=Row("Age:", "unknown", unit=" years", limits=(0, 120)))
-    sex: str | None = option(None, row=Row("Sex:"))
-    bmi_kg_m2: float | None = option(
-        None, row=Row("Body mass index:", "unknown", decimals=1, unit=" kg/m²", limits=(0, 100))
-    )
+    pa: Path | None = None
+    lateral: Path | None = None
+    age_years: float | None = None
+    sex: str | None = None
+    bmi_kg_m2: float | None = None
 
     @property
     def pictures(self) -> dict[str, Path]:

@@ -15,8 +15,9 @@ from ..core.ct import CTScan
 from ..core.errors import CTError, OutputError, SeriesChoiceError
 from ..core.files import LAST_FILE
 from ..core.tables import Line, read_table
-from ..io.reading import find_series, read_ct
-from ..record.reading import read_result
+from ..io.reading import read_ct
+from ..io.series import find_series
+from ..record.score_record import read_result
 from ..scans.source import ScanSource
 
 

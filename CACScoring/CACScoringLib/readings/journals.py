@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cohort.dictionary import FILE as DICTIONARY
 from ..cohort.folder import FAILURES, RECORD, TABLE, safe_name
+from ..cohort.parquet import FILE as DICTIONARY
 from ..cohort.parquet import TABLES, table_path
 from ..cohort.scoring import RECORD as SCAN_RECORD
 from ..core.errors import UnreadableError

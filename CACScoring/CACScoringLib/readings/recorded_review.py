@@ -19,8 +19,7 @@ from ..core.labels import Artery, Labelled, SiteMap
 from ..core.voxels import voxels_of
 from ..mrml.scene_content import SceneContent
 from ..record.columns import BLINDED
-from ..record.reading import read_result, record_from_text
-from ..record.score_record import ScoreRecord
+from ..record.score_record import ScoreRecord, read_result, record_from_text
 from ..record.scores import MethodScore
 from ..review.journal import CHANGES, JournalEntry
 from ..review.review import Difference

@@ -1,7 +1,7 @@
 """Columns of all tables of lesions, sites and scans, each declared once, and the cells of their rows.
 
-A number of a `Lesion`, of a `Score` or of their features is a cell under the name of its field. To show it, declare its
-Column, and name it in the tables that it belongs to.
+A number of a `Lesion`, of a `Score` or of their features is a cell under the name of its field. To show it, declare
+its column in columns.csv, and name it in the tables that it belongs to.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from ..core.acquisition import PSEUDONYM, Acquisition
-from .features import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
+from ..core.acquisition import PSEUDONYM
+from ..core.files import resource_rows
+from .findings import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
 from .provenance import COLUMNS as PROVENANCE
-from .review_record import SEAL
+from .provenance import SEAL
 
 if TYPE_CHECKING:  # the panel loads this file before the packages that scores need
     from .scores import Lesion, MethodScore, NonCoronaryScore, Score
@@ -81,55 +82,14 @@ class Column:
         return "–" if value is None else f"{value * self.factor:.{self.decimals}f}"
 
 
-_WORDS = (
-    *("status", "scan", "state", "code", "scan_group", "name", "ct", "patient", "session", "folder"),
-    *("risk_class", "cac_drs", "likely_category", "repetition", "time", "category", "lesion_site"),
-    *("first", "second", "measure"),
-)
-_COUNTS = (
-    *("image_columns", "image_rows", "first_slice", "last_slice", "voxels", "left_out", "entries", "changes"),
-    *("slice", "image_row", "image_column", "n", "scans"),
-)
-_HU, _MM = "[hnsf'U]", "mm"
-
 COLUMNS = {
-    column.name: column
-    for column in (
-        *(Column(name, kind="string") for name in (*_WORDS, "content_sha256", *PROVENANCE, *SEAL)),
-        *(Column(name, kind="int32") for name in _COUNTS),
-        *(Column(f.name, kind="string" if "str" in f.type else "double") for f in fields(Acquisition)),
-        Column("warnings", kind="list"),
-        *(Column(name, kind="bool") for name in ("left_main", "reviewed")),
-        Column("method", "Method", kind="string"),
-        Column("lesion", "Lesion", kind="int32", heading="No"),
-        Column("artery", "Artery", kind="string"),
-        Column("lesions", "Lesions", kind="int32"),
-        Column("slice_range", "Slices", kind="string"),
-        Column("weighted_area_mm2", "Area × weight", "mm2"),
-        Column("probability", "Prob.", "%", heading="Prob. %", factor=100),
-        Column("agatston", "Agatston", "1", decimals=1),
-        Column("volume_mm3", "Volume", "mm3", heading="mm³", decimals=1),
-        Column("mass_mg", "Mass", "mg", decimals=1, is_blinded=True),
-        Column("integrated_mass_mg", "Mass", "mg", decimals=1, is_blinded=True),
-        Column("mass_standard_error_mg", "Standard error of the mass", "mg", decimals=1, is_blinded=True),
-        Column("pseudo_mass_hu_mm3", "Pseudo-mass", "[hnsf'U].mm3"),
-        Column("peak_hu", "Peak", _HU, heading="HU"),
-        Column("suggested_artery", "Suggested", kind="string"),
-        Column("confidence", "Confidence"),
-        Column("not_coronary_probability", "Not coronary"),
-        Column("reason", "Left out", kind="string"),
-        Column("ostium_mm", "Ostium", _MM, menu="Distance from the ostium"),
-        Column("length_mm", "Length", _MM, menu="Length along the artery"),
-        Column(
-            "in_proximal_third", "Proximal", "%", factor=100, menu="Share of the mass in the artery's proximal third"
-        ),
-        Column("nearest_lesion_mm", "Nearest", _MM, decimals=1, menu="Distance from the nearest lesion"),
-        Column("median_hu", "Median", _HU, menu="Median HU"),
-        Column("sphericity", "Sphericity", decimals=2, menu="Sphericity"),
-        Column("slices", "Slice\ncount", kind="int32", menu="Number of slices"),
+    row["column"]: Column(
+        *(row["column"], row["title"].replace("|", "\n"), row["ucum"], row["kind"], row["heading"], row["menu"]),
+        *(int(row["factor"] or 1), int(row["decimals"] or 0), bool(row["blinded"])),
     )
+    for row in resource_rows("columns.csv")
 }
-"""Columns by name; those of features that are in files alone have the defaults of `Column`."""
+"""Columns by name, as declared in columns.csv."""
 
 BLINDED = tuple(column.name for column in COLUMNS.values() if column.is_blinded)
 """Numbers of a lesion that a blind reader must not see."""
@@ -159,10 +119,9 @@ READ_LESIONS_CSV = ("scan", "patient", "reader", "repetition", "time", *READ_LES
 AGREEMENT_CSV = ("first", "second", "measure", "estimate", "low", "high", "interval", "n", "scans")
 COPIED = ("method", "artery", "lesions", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "peak_hu")
 """Columns of the text for a spreadsheet."""
-REPORT = ("agatston", "integrated_mass_mg", "peak_hu")
-"""Numbers of a lesion in the report."""
 PANEL = ("lesion", "artery", "probability", "agatston", "volume_mm3", "peak_hu", "slice_range")
-"""Columns of the panel's table of lesions; those with a `menu` follow."""
+"""Columns of the panel's table of lesions; those of its menu follow."""
+MENU = ("ostium_mm", "length_mm", "in_proximal_third", "nearest_lesion_mm", "median_hu", "sphericity", "slices")
 SCENE = {
     "scores": ("method", "artery", *_SCENE_NUMBERS, "lesions"),
     "lesions": (

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
-from ..core.options import Row, option
 from .findings import MassCalibration
 
 _AGATSTON = "Agatston"
@@ -46,17 +45,13 @@ class ScoringRules:
     """
 
     name: str = _AGATSTON
-    threshold_hu: float = option(_STANDARD_HU[0], row=Row("Threshold:", unit=" HU", limits=(1, 1000)))
+    threshold_hu: float = _STANDARD_HU[0]
     weight_bounds_hu: tuple[float, float, float] = _STANDARD_HU[1:]
-    connectivity: int = option(8, row=Row("Connectivity:"))
-    minimum_area_mm2: float = option(1.0, row=Row("Minimum area:", decimals=2, unit=" mm²", step=0.1, limits=(0, 100)))
-    minimum_pixels: int = option(1, row=Row("Minimum pixels:", limits=(1, 100)))
-    reference_spacing_mm: float = option(
-        _REFERENCE_MM, row=Row("Reference spacing:", decimals=2, unit=" mm", step=0.5, limits=(0.1, 20))
-    )
-    calibration_mg_per_mm3_hu: float | None = option(
-        None, row=Row("Calibration:", "none", decimals=6, unit=" mg/(mm³·HU)", step=0.0001, limits=(0, 0.1))
-    )
+    connectivity: int = 8
+    minimum_area_mm2: float = 1.0
+    minimum_pixels: int = 1
+    reference_spacing_mm: float = _REFERENCE_MM
+    calibration_mg_per_mm3_hu: float | None = None
     equivalent_mg_per_mm3_hu: float | None = None
 
     def __post_init__(self) -> None:
@@ -146,9 +141,9 @@ class ScoringSwitches:
             warning.
     """
 
-    adapt_to_tube_voltage: bool = option(True, row=Row("Adapt thresholds to the tube voltage"))
-    allow_contrast: bool = option(False, row=Row("Score contrast-enhanced scans anyway"))
-    allow_reversed: bool = option(False, row=Row("Score reversed scans anyway"))
+    adapt_to_tube_voltage: bool = True
+    allow_contrast: bool = False
+    allow_reversed: bool = False
 
 
 def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules) -> ScoringRules:

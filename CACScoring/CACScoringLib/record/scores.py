@@ -15,8 +15,7 @@ from ..core.decoding import IN_MEMORY, WHEN_SET
 from ..core.errors import WrongValueError
 from ..core.grid import Grid
 from ..core.labels import Artery, NonCoronary, Site, SiteMap
-from .features import Features
-from .findings import CalibratedOn
+from .findings import CalibratedOn, Features
 from .rules import ScoringRules
 
 STATUSES = {

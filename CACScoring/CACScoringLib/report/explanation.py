@@ -9,10 +9,10 @@ import numpy as np
 from ..core.labels import Artery
 from ..record.score_record import ScoreRecord
 from ..record.scores import Lesion, LesionVoxels, MethodScore, Verdict
-from ..scoring.categories import risk_class, whole_score
+from ..scoring.doubt import at_most_99_percent as percent
 from ..scoring.doubt import total_otherwise
 from ..scoring.lesion_calibration import COUNTS_FROM
-from .listing import at_most_99_percent as percent
+from ..scoring.scores import risk_class, whole_score
 
 MIN_KIND = 0.05
 """Probability from which a kind of lesion is named."""

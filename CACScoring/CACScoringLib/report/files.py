@@ -19,10 +19,9 @@ from ..record.columns import COLUMNS, COPIED, FEATURES_CSV, LESIONS_CSV, Cell, R
 from ..record.score_record import ScoreRecord
 from ..record.scores import STATUSES, MethodScore, NonCoronaryScore, Score
 from ..results import CLINICAL_TITLES, METHOD_TITLES, CalciumResult
-from ..scoring.reader_labels import with_status
-from ..whole_scan.estimates import SALIENCY_FILE, estimates_as_text
+from ..scoring.doubt import doubtful_text
+from ..scoring.labels import with_status
 from .headline import category_text, features_sentence, interval_text, mass_text
-from .listing import doubtful_text
 
 _STEP_KEYS = {"whole-scan estimates": "second opinions"}
 """Keys of cac-score/1 that are older than the step's name."""
@@ -42,7 +41,7 @@ def write_json(
         record: Its content.
         seconds: By step.
         identify: Include the patient's name and ID, study date and UIDs, left out otherwise.
-        comparison: With an earlier result, as `comparison_as_json` gives it.
+        comparison: With an earlier result, as `Comparison.as_json` gives it.
     """
     timed = replace(record, seconds={_STEP_KEYS.get(step, step): round(took, 3) for step, took in seconds.items()})
     content = timed.as_json(identify)
@@ -71,6 +70,8 @@ def write_images(folder: Path, result: CalciumResult, healthy: bool = False) -> 
         write_image(image, folder / f"{name}.nii.gz")
     for estimate in result.estimates:
         if estimate.saliency is not None:
+            from ..whole_scan.estimates import SALIENCY_FILE
+
             write_image(estimate.saliency, folder / SALIENCY_FILE)
     if result.decomposition is not None:
         calcium_map = result.decomposition.image()
@@ -127,7 +128,10 @@ def result_as_text(result: CalciumResult) -> str:
         c = record.categories
         state = "" if c.status == "reviewed" else f" ({STATUSES[c.status]})"
         lines.append(f"{c.in_words}{state}")
-    lines += estimates_as_text(result.estimates, result.methods)
+    if result.estimates:
+        from ..whole_scan.estimates import estimates_as_text
+
+        lines += estimates_as_text(result.estimates, result.methods)
     return "\n".join(lines)
 
 

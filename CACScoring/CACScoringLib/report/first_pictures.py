@@ -15,7 +15,7 @@ from PIL import Image
 from ..anatomy.courses import Course, artery_courses
 from ..core.files import read_file
 from ..core.labels import SITE_COLOURS, TERRITORIES, Artery
-from .listing import lesion_name, number_of, probability_text
+from ..scoring.doubt import lesion_name, number_of, probability_text
 from .pictures import (
     TERRITORY_OPACITY,
     Picture,

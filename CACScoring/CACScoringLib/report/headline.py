@@ -14,14 +14,13 @@ from ..record.findings import Categories
 from ..record.score_record import TruthRecord, with_severity
 from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
-from ..scoring.artefacts import POSSIBLE_METAL_HU
-from ..scoring.categories import whole_score
+from ..scoring.doubt import POSSIBLE_METAL_HU, at_most_99_percent, doubtful_text
+from ..scoring.scores import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
-from .listing import at_most_99_percent, doubtful_text
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
-    from ..record.review_record import Confirmation
+    from ..record.provenance import Confirmation
 
 _MIN_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""

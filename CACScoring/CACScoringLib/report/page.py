@@ -4,54 +4,34 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING
 
+from .. import results
+from ..core import files, labels, text
 from ..core.errors import OutputError
-from ..core.files import REVIEW_PORT, resource_folder
-from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, WINDOW_HU, Artery, NonCoronary
-from ..core.text import RESEARCH_ONLY, percent
-from ..quality.calibration import Repeatability
-from ..record.columns import COLUMNS, REPORT, lesion_cells
-from ..record.features import LesionFeatures
-from ..record.findings import MassCalibration
-from ..record.provenance import provenance_of
-from ..record.scores import STATUSES, Lesion, MethodScore, NonCoronaryScore
-from ..results import AGATSTON_TITLES, CLINICAL_TITLES, METHOD_TITLES, CalciumResult
-from ..scoring.categories import ROUNDING
-from ..scoring.comparison import BY_INTERVALS, DAYS_OF_YEAR, TOTAL, Change, Comparison, MethodComparison
-from ..scoring.doubt import impact
-from ..scoring.uncertainty import CATEGORIES, LIMITS
-from ..whole_scan.estimates import TITLES, agreements, prediction_of
-from . import headline, pictures
-from .first_pictures import largest_pictures
-from .listing import (
-    MAX_LISTED,
-    at_most_99_percent,
-    is_doubtful,
-    left_out_candidates,
+from ..core.files import resource_folder
+from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery, NonCoronary
+from ..core.text import percent
+from ..record import columns
+from ..record.findings import LesionFeatures
+from ..record.scores import Lesion, MethodScore, NonCoronaryScore
+from ..results import CalciumResult
+from ..scoring import doubt, scores
+from ..scoring.doubt import (
     lesion_name,
     listed_lesions,
-    number_of,
     place_of,
-    probability_of,
 )
-from .pictures import TERRITORY_SITES
+from ..scoring.uncertainty import CATEGORIES, LIMITS
+from . import headline, pictures
+from .first_pictures import largest_pictures
 
 if TYPE_CHECKING:
     import jinja2
 
-SOURCES = {
-    "insert": "a calibration insert in the scan",
-    "given": "the calibration that was given",
-    "dicom-patient": "the scanner's factor for this scan (DICOM 0018,9351)",
-    "dicom-device": "the scanner's factors by patient size (DICOM 0018,9352)",
-    "table": "the table of calibrations that was given",
-    "published": "published measurements of similar scanners, not of this one",
-}
-"""Sources of a mass calibration."""
+    from ..scoring.comparison import Comparison
 
 SEVERE_STENOSIS_LIMITS = {"F": (800, 1200, 1600), "M": (1600, 2000, 3000)}
 """Agatston scores of the aortic valve by sex. Severe aortic stenosis is unlikely below the first, likely from the
@@ -78,15 +58,23 @@ def result_as_html(
         comparison: Comparison with an earlier result of the patient, shown in a section.
         reader: Name of the reader who reviewed the result; None for who confirmed it.
     """
-    calibration = result.record.mass_calibration
+    parts = dict[str, object]()
+    if comparison is not None:
+        from . import comparison as comparison_page
+
+        parts |= vars(comparison_page)
+    if result.estimates:
+        from ..whole_scan import estimates
+
+        parts |= vars(estimates)
     return rendered(
         "score.html",
         f"Coronary calcium: {result.scan.name or 'CT'}",
-        result=result,
+        **parts,
         **_glance(result, reader),
+        result=result,
         facts=_facts(result, identify),
         provenance=provenance_text(result, identify),
-        calibration="" if calibration is None else calibration_text(calibration),
         comparison=comparison,
     )
 
@@ -117,17 +105,6 @@ def _glance(result: CalciumResult, reader: str | None) -> dict[str, object]:
     }
 
 
-def calibration_text(calibration: MassCalibration) -> str:
-    """Describe the source, value and uncertainty of a calibration."""
-    percent, width = calibration.uncertainty_percent, calibration.lateral_width_cm
-    accuracy = "of unknown uncertainty" if percent is None else f"± {percent:.0f} %"
-    body = "" if width is None else f" The body is {width:.0f} cm wide."
-    return (
-        f"Calibrated by {SOURCES[calibration.source]}: {calibration.mg_per_cm3_per_hu:.3f} mg/cm³ per HU, {accuracy}, "
-        f"which holds for all masses alike.{body}"
-    )
-
-
 def severe_stenosis(agatston: float, sex: str) -> str:
     """Return the likelihood of severe aortic stenosis by the published limits. sex: "F" or "M"."""
     passed = sum(agatston >= limit for limit in SEVERE_STENOSIS_LIMITS[sex])
@@ -147,42 +124,13 @@ def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
     ]
 
 
-def left_out(result: CalciumResult) -> list[Row]:
-    """Return rows of the listed candidates that an automatic score leaves out."""
-    rows: list[Row] = []
-    for lesion, verdict in left_out_candidates(result)[:MAX_LISTED]:
-        chance, points = at_most_99_percent(verdict.probability), f"{lesion.agatston:.1f}"
-        rows.append((lesion.id, verdict.artery.key, _largest_slice(result, lesion), points, chance, verdict.reason))
-    return rows
-
-
-def counted(result: CalciumResult, method: MethodScore) -> list[Row]:
-    """Return rows of the listed lesions, by `doubt.impact` if the score is automatic."""
-    rows: list[Row] = []
-    review = result.record.review
-    confirmations = {} if review is None else review.confirmations
-    name = next(name for name, listed in result.methods.items() if listed is method)
-    unseen = (confirmations[name].not_looked_at or ()) if name in confirmations else ()
-    lesions = listed_lesions(method)
-    if method.status == "automatic":
-        lesions = tuple(sorted(lesions, key=lambda lesion: -impact(method, lesion)))
-    for lesion in lesions:
-        place, cells = _largest_slice(result, lesion), lesion_cells(lesion)
-        numbers = [COLUMNS[name].text(cells[name]) for name in REPORT]
-        probability = probability_of(method, lesion)
-        chance = "–" if probability is None else at_most_99_percent(probability)
-        doubt = "not looked at" if lesion.id in unseen else "doubtful" if is_doubtful(method, lesion) else ""
-        rows.append((number_of(method, lesion), lesion_name(method, lesion), place, *numbers, chance, doubt))
-    return rows
-
-
 def components(result: CalciumResult, method: MethodScore) -> list[Row]:
     """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
     listed = listed_lesions(method)
     rows: list[Row] = []
     for lesion in listed:
         for c in lesion.components:
-            name, place = lesion_name(method, lesion), place_of(result, c.slice)
+            name, place = lesion_name(method, lesion), place_of(result.scan, c.slice)
             area, peak = f"{c.area_mm2:.2f}", f"{c.peak_hu:g}"
             rows.append((lesion.id, name, place, c.voxels, area, peak, c.weight, f"{c.agatston:.2f}"))
     ids = {lesion.id for lesion in listed}
@@ -195,9 +143,9 @@ def components(result: CalciumResult, method: MethodScore) -> list[Row]:
     return rows
 
 
-def _largest_slice(result: CalciumResult, lesion: Lesion) -> str:
+def largest_slice(result: CalciumResult, lesion: Lesion) -> str:
     """Name the slice with most of a lesion."""
-    return place_of(result, max(lesion.components, key=lambda c: c.area_mm2).slice)
+    return place_of(result.scan, max(lesion.components, key=lambda c: c.area_mm2).slice)
 
 
 def _facts(result: CalciumResult, identify: bool) -> dict[str, object]:
@@ -237,20 +185,9 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    functions = (
-        *(left_out, counted, components, stenosis, interval_bar, artery_strips, agreements, prediction_of),
-        *(heading, rests_on_intervals, most_pairs, change_sentence, quantity_title, quantity_text, signed),
-        *(intervals_text, listed_lesions, asdict, headline.features_sentence, headline.interval_note),
-        *(rate_text, time_between),
-        *(headline.map_sentence, headline.interval_cell, pictures.overview_pictures, pictures.method_pictures),
-        *(pictures.left_out_pictures, pictures.site_pictures, pictures.saliency_picture),
-    )
-    environment.globals |= {function.__name__: function for function in functions}
-    environment.globals |= {"RESEARCH_ONLY": RESEARCH_ONLY, "NOT_IN_PATIENTS": NOT_IN_PATIENTS, "ROUNDING": ROUNDING}
-    environment.globals |= {"MAP_TITLE": headline.MAP_TITLE, "WINDOW_HU": WINDOW_HU, "REVIEW_PORT": REVIEW_PORT}
-    environment.globals |= {"METHOD_TITLES": METHOD_TITLES, "CLINICAL_TITLES": CLINICAL_TITLES, "FACT_TITLES": _FACTS}
-    environment.globals |= {"AGATSTON_TITLES": AGATSTON_TITLES, "ESTIMATE_TITLES": TITLES, "IDENTITY": IDENTITY}
-    environment.globals |= {"MAIN_ARTERIES": MAIN_ARTERIES, "TERRITORY_SITES": dict.fromkeys(TERRITORY_SITES.values())}
+    for module in (files, labels, text, columns, results, scores, doubt, headline, pictures):
+        environment.globals |= vars(module)
+    environment.globals |= globals()
     environment.filters.update(
         colour=SITE_COLOURS.__getitem__,
         data_uri=lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
@@ -260,133 +197,6 @@ def _environment() -> jinja2.Environment:
     )
     environment.tests["coronary"] = lambda site: isinstance(site, Artery)
     return environment
-
-
-NOT_IN_PATIENTS = "The limits come from digital patients and are not established in patients."
-
-_FACTS = {
-    "kvp": "kVp",
-    "kernel": "kernel",
-    "slice_thickness_mm": "slice thickness, mm",
-    "slice_spacing_mm": "slice spacing, mm",
-    "exposure_mas": "exposure, mAs",
-    "noise_hu": "noise, HU",
-    "gating": "gating",
-    "scanner_model": "scanner",
-}
-
-
-IDENTITY = {
-    "name": "scan",
-    "study_date": "study date",
-    "patient_digest": "pseudonym of the patient",
-    "study_digest": "pseudonym of the study",
-    "patient_key": "key of the pseudonyms",
-    "voxels_sha256": "SHA-256 of the voxels",
-}
-"""Facts that tell compared scans apart, and their titles."""
-
-
-def comparison_as_page(
-    comparison: Comparison, reports: dict[str, str] | None = None, drawn: Sequence[Sequence[pictures.Picture]] = ()
-) -> str:
-    """`comparison.html`.
-
-    Args:
-        comparison: The comparison.
-        reports: Relative addresses of the scans' own reports, by what to call them.
-        drawn: Pictures of the earlier and of the later scan.
-    """
-    title = f"Coronary calcium: {comparison.earlier['name']} and {comparison.later['name']}"
-    origin = provenance_of().in_words(identify=False)
-    return rendered("comparison.html", title, reports=reports, comparison=comparison, pictures=drawn, made=origin)
-
-
-def time_between(comparison: Comparison) -> str:
-    """Return the time between the scans in words."""
-    days = comparison.days
-    if days is None:
-        return "unknown"
-    words = f"{abs(days):,} days ({abs(days) / DAYS_OF_YEAR:.1f} years)"
-    return f"{words}, in exchanged order" if days < 0 else words
-
-
-def comparison_as_text(comparison: Comparison) -> str:
-    """Totals by method and their verdicts, and what the limits come from."""
-    lines = [f"Time between the scans: {time_between(comparison)}"]
-    for method in comparison.methods:
-        lines.append(f"{heading(method)}:")
-        lines += [f"  {change_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
-        if not method.changes:
-            lines.append(f"  cannot be determined: {method.bars[0]}")
-    source = comparison.repeatability
-    if source is not None:
-        lines.append(f"Limits: {source.data} ({source.date}).")
-        lines += [NOT_IN_PATIENTS] if source.digital else []
-    return "\n".join(lines)
-
-
-def heading(method: MethodComparison) -> str:
-    """Return the title of a method's comparison, with the status of its scores."""
-    title = METHOD_TITLES[method.method]
-    return title if method.status is None else f"{title}, {STATUSES[method.status]}"
-
-
-def rests_on_intervals(comparison: Comparison) -> bool:
-    """True if a change follows from intervals, because no limits hold."""
-    return any(change.based_on == BY_INTERVALS for method in comparison.methods for change in method.changes)
-
-
-def most_pairs(source: Repeatability) -> int:
-    """Return the largest number of pairs that limits of totals rest on."""
-    totals = [parts[TOTAL] for quantities in source.limits.values() for parts in quantities.values() if TOTAL in parts]
-    return max((limits.pairs for limits in totals), default=0)
-
-
-def change_sentence(method: MethodComparison, change: Change) -> str:
-    """Return both values of a quantity, their difference, its limit and the verdict."""
-    repeats = "" if change.limit is None else f", repeatability limit ±{quantity_text(change.quantity, change.limit)}"
-    if change.intervals is not None:
-        repeats += f", 90 % intervals {intervals_text(change)}"
-    changes = ((change.per_cent, " %"), (change.per_year, " a year"))
-    rates = "".join(f"{rate_text(rate, unit)}, " for rate, unit in changes if rate)
-    return (
-        f"{quantity_title(method, change.quantity)} {quantity_text(change.quantity, change.earlier)} → "
-        f"{quantity_text(change.quantity, change.later)} ({signed(change)}, {rates}square root "
-        f"{change.difference_of_roots:+.2f}{repeats}): {change.text}"
-    )
-
-
-def rate_text(rate: tuple[float, ...], unit: str = "") -> str:
-    """Return a change per cent or per year with its interval; "–" if unknown."""
-    texts = [f"{value + 0.0:+,.{0 if abs(value) >= 10 else 1}f}".replace("-", "−") for value in rate]
-    interval = f" [{texts[1]} to {texts[2]}]" if texts[1:] else ""
-    return f"{texts[0]}{unit}{interval}" if texts else "–"
-
-
-def intervals_text(change: Change) -> str:
-    """Return both 90 % intervals."""
-    if change.intervals is None:
-        return "–"
-    earlier, later = (headline.range_text(*interval) for interval in change.intervals)
-    return f"{earlier} → {later}"
-
-
-def quantity_title(method: MethodComparison, quantity: str) -> str:
-    """Return the title of a compared quantity."""
-    titles = {"volume_mm3": "Volume, mm³", "pseudo_mass_hu_mm3": "Pseudo-mass, HU·mm³"}
-    return titles.get(quantity, CLINICAL_TITLES[method.method])
-
-
-def quantity_text(quantity: str, value: float) -> str:
-    """Return a value with the decimals of its quantity."""
-    return f"{value:,.0f}" if quantity == "pseudo_mass_hu_mm3" else f"{value:,.1f}"
-
-
-def signed(change: Change) -> str:
-    """Return the difference with its sign."""
-    sign = "−" if change.difference < 0 else "+" if change.difference > 0 else ""
-    return sign + quantity_text(change.quantity, abs(change.difference))
 
 
 def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:

@@ -18,7 +18,7 @@ from ..core.grid import Box, bounding_box
 from ..core.labels import HEART_COLOUR, SITE_COLOURS, SITE_OF, TERRITORIES, WINDOW_HU, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.scores import Lesion, LesionSet, MethodScore, SliceComponent
-from .listing import at_most_99_percent, left_out_candidates, lesion_name, listed_lesions, number_of, place_of
+from ..scoring.doubt import at_most_99_percent, left_out_candidates, lesion_name, listed_lesions, number_of, place_of
 
 if TYPE_CHECKING:
     from ..results import CalciumResult
@@ -247,7 +247,7 @@ def method_pictures(result: CalciumResult, method: MethodScore) -> list[Picture]
         names = ", ".join(f"{numbers[x.id]} {lesion_name(method, x)} {c.peak_hu:.0f} HU" for x, c in entries)
         more = f" and {count - len(entries)} more" if count > len(entries) else ""
         jpeg = slice_picture(scan, heart, lesions, k, numbers, result.territory_labels, box)
-        drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}{more}"))
+        drawn.append(Picture(jpeg, f"{place_of(result.scan, k)}: {names}{more}"))
     return drawn
 
 
@@ -258,7 +258,7 @@ def left_out_pictures(result: CalciumResult, count: int = MAX_DRAWN) -> list[Pic
     """
     left_out = result.methods["threshold"].left_out_set
     drawn = []
-    for lesion, verdict in left_out_candidates(result)[:count]:
+    for lesion, verdict in left_out_candidates(result.methods["threshold"])[:count]:
         k, jpeg = pointed_at(result, left_out, lesion)
         caption = (
             f"Left out: {lesion.id}, near {verdict.artery.key} · Agatston {lesion.agatston:,.0f} · "
@@ -301,7 +301,7 @@ def site_pictures(result: CalciumResult) -> list[Picture]:
         peaks = {site: [c.peak_hu for c in parts if c.slice == k] for site, parts in components.items()}
         names = ", ".join(f"{site.full_name} {max(values):.0f} HU" for site, values in peaks.items() if values)
         jpeg = slice_picture(result.scan, result.region.mask, lesions, k, {}, result.territory_labels)
-        drawn.append(Picture(jpeg, f"{place_of(result, k)}: {names}"))
+        drawn.append(Picture(jpeg, f"{place_of(result.scan, k)}: {names}"))
     return drawn
 
 

@@ -43,16 +43,6 @@ def result_as_html(result: RadiographResult, identify: bool = False) -> str:
         },
         proportions={name: share for name, share in proportions.items() if share is not None},
         views={titles.get(name, name): _pictures(result, view) for name, view in result.views.items()},
-        model={
-            "name": card.name,
-            "SHA-256": card.sha256,
-            "backbone": card.config.get("backbone"),
-            "views": " and ".join(card.config["views"]),
-            "contrast": card.config.get("enhancement"),
-            "trained on": card.training.data,
-            "intended use": card.intended_use,
-            "licence": card.licence,
-        },
         provenance=result.provenance and result.provenance.in_words(identify),
         files={titles.get(name, name): _facts(view, identify) for name, view in result.views.items()},
     )

@@ -19,7 +19,7 @@ import numpy as np
 from ..core.decoding import WHEN_SET, content_of, decoded, restore
 from ..core.errors import JournalError, WrongValueError
 from ..core.labels import NOT_CORONARY, SITES
-from ..record.review_record import Confirmation, JournalRecord
+from ..record.provenance import Confirmation, JournalRecord
 from .chain import Line, append_lines, damaged, last_hash, read_lines, register
 from .review import Difference
 from .state import ReviewChange

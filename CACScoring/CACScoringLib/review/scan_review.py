@@ -15,20 +15,17 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.courses import artery_courses
-from ..anatomy.epicardial_fat import measure_epicardial_fat
-from ..anatomy.heart_region import HeartRegion
+from ..anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
 from ..mrml.scene_content import SliceRow
-from ..networks.roles import VESSELS
-from ..record.features import Features
-from ..record.findings import Categories, EpicardialFat
-from ..record.provenance import now, provenance_of
-from ..record.review_record import Confirmation, JournalRecord, ReviewRecord
+from ..networks.configs import VESSELS
+from ..record.findings import Categories, EpicardialFat, Features
+from ..record.provenance import Confirmation, JournalRecord, ReviewRecord, now, provenance_of
 from ..record.scores import Lesion, LesionVoxels, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
-from ..scoring.categories import categories_of
+from ..scoring.scores import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .output import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review

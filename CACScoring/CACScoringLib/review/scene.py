@@ -28,7 +28,7 @@ from ..mrml.lesion_segments import HEART_ID, PERICARDIUM_ID, add_lesion_segment
 from ..mrml.scene_content import SceneContent, SliceRow, slice_position_ras
 from ..mrml.segments import SegmentWriter, mask_image, voxels_of_segments
 from ..mrml.tables import fill_table, lesion_table, score_table
-from ..record.reading import record_from_text
+from ..record.score_record import record_from_text
 from .review import Difference
 from .scan_review import ScanReview
 from .state import ReviewChange, ReviewNotes, ReviewState, whole_map

@@ -19,9 +19,8 @@ from ..core.voxels import voxels_of
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
 from ..quality.normalisation import normalised
-from ..record.reading import record_from_text
-from ..record.review_record import Confirmation
-from ..record.score_record import ScoreRecord
+from ..record.provenance import Confirmation
+from ..record.score_record import ScoreRecord, record_from_text
 from ..scoring.lesions import labelled_voxels
 from ..scoring.score import ScanFacts
 from ..scoring.stored_errors import recorded_errors

@@ -13,7 +13,8 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.files import LAST_FILE
 from ..core.text import abbreviated_list, printable
-from ..io.reading import IMAGE_ENDINGS, find_series, stem
+from ..io.reading import IMAGE_ENDINGS, stem
+from ..io.series import find_series
 from .source import ScanSource
 
 WHOLE_FOLDER = "ct"
@@ -23,7 +24,7 @@ maps, a DICOM copy) belong to the same scan."""
 SEGMENTATION_ENDING = ".seg.nrrd"
 
 Listing = tuple[dict[str | None, str | None], int] | None
-"""A folder's series and number of broken files, from `reading.find_series`; None if the folder cannot be read."""
+"""A folder's series and number of broken files, from `series.find_series`; None if the folder cannot be read."""
 
 _NO_DICOM = (*IMAGE_ENDINGS, ".json", ".tsv")
 

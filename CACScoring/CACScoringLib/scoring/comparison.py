@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..core.acquisition import PSEUDONYM, Acquisition, agent_named
+from ..core.acquisition import PSEUDONYM, Acquisition, agent_named, ordinal_of
 from ..core.ct import ScanWarning
 from ..core.errors import OtherPatientError
 from ..core.labels import ARTERIES
-from ..core.pseudonym import ordinal_of
 from ..quality.calibration import Limits, Repeatability
 from ..record.findings import CalibratedOn
 from ..record.score_record import ScoreRecord
@@ -181,6 +180,38 @@ class Comparison:
     repeatability: Repeatability | None
     days: int | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of `comparison.json`. Within one schema keys may be added only."""
+        provenance = self.repeatability and asdict(self.repeatability)
+        return {
+            "schema": SCHEMA,
+            "earlier": self.earlier,
+            "later": self.later,
+            "days": self.days,
+            "warnings": [asdict(warning) for warning in self.warnings],
+            "limits": provenance and {name: value for name, value in provenance.items() if name not in _NOT_WRITTEN},
+            "methods": {
+                method.method: {
+                    "cannot_be_said": list(method.bars),
+                    "no_limits": list(method.no_limits),
+                    "scaled_agatston": method.method == "decomposition",
+                    "status": method.status,
+                    **{
+                        quantity: {
+                            change.part: {
+                                "intervals_90": change.intervals,
+                                **{name: getattr(change, name) for name in _OF_CHANGE},
+                            }
+                            for change in method.changes
+                            if change.quantity == quantity
+                        }
+                        for quantity in QUANTITIES
+                    },
+                }
+                for method in self.methods
+            },
+        }
+
 
 def check_patients(earlier: Acquisition, later: Acquisition) -> None:
     """Raise OtherPatientError if scans are of different patients."""
@@ -220,39 +251,6 @@ def compare(
     warnings = (*_patient_warnings(pair, days), *_scan_warnings(pair, repeatability), *_method_warnings(pair))
     facts = _facts(earlier, identify), _facts(later, identify)
     return Comparison(*facts, methods, warnings, repeatability, days)
-
-
-def comparison_as_json(comparison: Comparison) -> dict[str, Any]:
-    """Content of `comparison.json`, and of "comparison" in `scores.json`. Within one schema keys may be added only."""
-    provenance = comparison.repeatability and asdict(comparison.repeatability)
-    return {
-        "schema": SCHEMA,
-        "earlier": comparison.earlier,
-        "later": comparison.later,
-        "days": comparison.days,
-        "warnings": [asdict(warning) for warning in comparison.warnings],
-        "limits": provenance and {name: value for name, value in provenance.items() if name not in _NOT_WRITTEN},
-        "methods": {
-            method.method: {
-                "cannot_be_said": list(method.bars),
-                "no_limits": list(method.no_limits),
-                "scaled_agatston": method.method == "decomposition",
-                "status": method.status,
-                **{
-                    quantity: {
-                        change.part: {
-                            "intervals_90": change.intervals,
-                            **{name: getattr(change, name) for name in _OF_CHANGE},
-                        }
-                        for change in method.changes
-                        if change.quantity == quantity
-                    }
-                    for quantity in QUANTITIES
-                },
-            }
-            for method in comparison.methods
-        },
-    }
 
 
 def _method(

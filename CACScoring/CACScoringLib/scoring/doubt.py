@@ -3,13 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
-from ..core.ct import ScanWarning
+import numpy as np
+
+from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery
 from ..core.text import abbreviated_list
-from ..record.scores import Lesion, MethodScore, Verdict
-from .categories import class_number
+from ..record.findings import BloodPool
+from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
+from .scores import class_number
+
+METAL_HU = 2000.0
+"""Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
+
+POSSIBLE_METAL_HU = 1300.0
+"""Peak above which a lesion may be metal: of 828 coronary lesions of digital patients 2 exceed it, of 109 clips 52."""
+
+NOISE_REACH_SDS = 5.0
+"""Noise SDs above blood that noise alone reaches in one voxel of 3.5 million, as many as a heart has in a thin scan."""
+
+NOISE_CANDIDATES = 20
+"""Candidates of noise that a reader would still reject singly."""
+
+
+def dense_warning(lesions: Sequence[Lesion]) -> list[ScanWarning]:
+    """Warn, severely, of lesions that count although they are denser than nearly all calcium."""
+    dense = [lesion for lesion in lesions if lesion.peak_hu > POSSIBLE_METAL_HU]
+    if not dense:
+        return []
+    ids = abbreviated_list(str(lesion.id) for lesion in dense)
+    message = (
+        f"{len(dense)} of {len(lesions)} counted lesions peak above {POSSIBLE_METAL_HU:g} HU, as clips, stents "
+        f"and wires do and calcium hardly ever does (lesion {ids}; up to {max(x.peak_hu for x in dense):.0f} HU)."
+    )
+    return [ScanWarning("possible-metal", message)]
+
+
+def noise_warnings(method: MethodScore, blood: BloodPool | None) -> Iterator[ScanWarning]:
+    """Warn if noise alone explains many and most lesions; severely of those of the arteries.
+
+    A lesion is explained where its peak is no more than NOISE_REACH_SDS above the blood; the doubt is raised where more
+    than NOISE_CANDIDATES and more than half of all are. Of 130 HU and blood of 40 HU this can only be from 18 HU of
+    noise on. Nothing is said of enhanced blood, which is a candidate itself, or where blood was not measured.
+
+    Args:
+        method: Clinical score that nobody has reviewed.
+        blood: Blood and noise; None if not measured.
+    """
+    if blood is None or blood.enhanced:
+        return
+    reach = blood.median_hu + NOISE_REACH_SDS * blood.noise_hu
+
+    def explained(lesions: Sequence[Lesion], words: str) -> str:
+        count, total = sum(lesion.peak_hu <= reach for lesion in lesions), len(lesions)
+        if count <= max(NOISE_CANDIDATES, total / 2):
+            return ""
+        return (
+            f"{count} of {total} {words} are no denser than noise alone can be (up to {reach:.0f} HU in blood of "
+            f"{blood.median_hu:.0f} HU with noise of {blood.noise_hu:.0f} HU), so their total proves no calcium."
+        )
+
+    if message := explained(method.lesions, "candidates"):
+        advice = "Reconstruct the scan with a softer kernel or thicker slices."
+        yield ScanWarning("noise-candidates", f"{message} {advice}")
+    elsewhere = () if method.non_coronary is None else method.non_coronary.lesion_list
+    if message := explained(elsewhere, "lesions outside the coronary arteries"):
+        yield ScanWarning("noise-elsewhere", message)
+
 
 MAX_ERROR = 0.1
 """Probability of counting wrongly, or of being left out wrongly, above which a lesion is doubtful."""
@@ -116,3 +177,107 @@ def stent_warning(method: MethodScore) -> list[ScanWarning]:
         "stent or a heavily calcified artery. Reject stents; the interval takes them for calcium."
     )
     return [ScanWarning("possible-stent", message)]
+
+
+def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
+    """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid, bool [k, j, i]."""
+    voxels = lesions.voxels
+    beyond = np.unique(voxels.ids[~heart[np.unravel_index(voxels.flat, voxels.shape)]])
+    if not len(beyond):
+        return []
+    message = (
+        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
+        "but the calcium map covers the heart only. Give a heart mask if the heart outline is wrong."
+    )
+    return [ScanWarning("label-outside-heart", message)]
+
+
+MAX_LISTED = 50
+"""Unreviewed candidates listed one by one, those that are largest and most probably coronary first. A patient has some
+dozen; more are noise, and the report would take many megabytes."""
+
+PROBABLY = 0.5
+"""Probability of not being coronary above which a report says so of a candidate instead of naming an artery."""
+
+
+def left_out_candidates(method: MethodScore) -> list[tuple[Lesion, Verdict]]:
+    """Return the candidates that the automatic clinical score leaves out, by `doubt.impact`."""
+    judged = [(lesion, lesion.verdict) for lesion in method.left_out if lesion.verdict is not None]
+    return sorted(judged, key=lambda pair: -impact(method, pair[0]))
+
+
+def listed_lesions(method: MethodScore) -> tuple[Lesion, ...]:
+    """Return the lesions that a report lists one by one, in their order.
+
+    All reviewed lesions, else at most MAX_LISTED: those with the highest Agatston score times probability of being
+    coronary.
+    """
+    if method.reviewed or len(method.lesions) <= MAX_LISTED:
+        return method.lesions
+
+    def weight(lesion: Lesion) -> float:
+        return lesion.agatston * (1 if lesion.verdict is None else lesion.verdict.probability)
+
+    ids = {lesion.id for lesion in sorted(method.lesions, key=weight, reverse=True)[:MAX_LISTED]}
+    return tuple(lesion for lesion in method.lesions if lesion.id in ids)
+
+
+def by_impact(method: MethodScore) -> list[Lesion]:
+    """Return the lesions that a report lists, by `impact` if the score is automatic."""
+    is_automatic = method.status == "automatic"
+    return sorted(listed_lesions(method), key=lambda lesion: -impact(method, lesion) if is_automatic else 0.0)
+
+
+def probability_of(method: MethodScore, lesion: Lesion) -> float | None:
+    """Return the probability that a counted lesion of an automatic score is coronary calcium; None of other scores."""
+    return None if method.status != "automatic" or lesion.verdict is None else lesion.verdict.probability
+
+
+def is_doubtful(method: MethodScore, lesion: Lesion) -> bool:
+    """True if a counted lesion is doubtful (`doubt.MAX_ERROR`)."""
+    probability = probability_of(method, lesion)
+    return probability is not None and round(1 - probability, 2) > MAX_ERROR
+
+
+def number_of(method: MethodScore, lesion: Lesion) -> str:
+    """Return the number of a lesion, with a star if it is doubtful."""
+    return f"{lesion.id}*" if is_doubtful(method, lesion) else str(lesion.id)
+
+
+def probability_text(method: MethodScore, lesion: Lesion) -> str:
+    """Return "probability 71 %" of a counted lesion; empty if unknown."""
+    probability = probability_of(method, lesion)
+    return "" if probability is None else f"probability {at_most_99_percent(probability)}"
+
+
+def doubtful_text(method: MethodScore, artery: Artery | None = None) -> str:
+    """Return "13 of 84 doubtful" of an artery, or of all lesions; empty if none is doubtful."""
+    lesions = [lesion for lesion in method.lesions if artery in (None, lesion.site)]
+    count = sum(is_doubtful(method, lesion) for lesion in lesions)
+    return f"{count} of {len(lesions)} doubtful" if count else ""
+
+
+def lesion_name(method: MethodScore, lesion: Lesion) -> str:
+    """Name the lesion's artery: for one that nobody has reviewed, the likeliest, or both likely ones.
+
+    The percentage is the probability of that artery if the lesion is coronary calcium. A lesion that an automatic score
+    counts is never called "not coronary?".
+    """
+    verdict = lesion.verdict
+    if verdict is None or verdict.artery == Artery.UNASSIGNED:
+        return lesion.site.key
+    if method.status == "candidates" and verdict.not_coronary_probability > PROBABLY:
+        return f"not coronary? ({at_most_99_percent(verdict.not_coronary_probability)})"
+    return f"{verdict.arteries} ({at_most_99_percent(verdict.confidence)})"
+
+
+def place_of(scan: CTScan, slice_index: int) -> str:
+    """Name a slice as Slicer shows it: its index from the feet, and its position on the S axis."""
+    size = scan.image.GetSize()
+    z = scan.image.TransformContinuousIndexToPhysicalPoint((size[0] / 2, size[1] / 2, slice_index))[2]
+    return f"slice {slice_index} (S {z:.1f} mm)"
+
+
+def at_most_99_percent(probability: float) -> str:
+    """Return a probability as a percentage, capped because it is never certain."""
+    return f"{min(probability, 0.99):.0%}"

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from ..anatomy.courses import Course
 from ..core.ct import CTScan
 from ..core.labels import MAIN_ARTERIES, Artery, Site
-from ..record.features import ArteryFeatures, DensityFeatures, Features, LesionFeatures
+from ..record.findings import ArteryFeatures, DensityFeatures, Features, LesionFeatures
 from ..record.scores import Lesion, MethodScore
 from .mass import MAX_MEASURED
 

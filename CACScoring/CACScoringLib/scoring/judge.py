@@ -17,21 +17,28 @@ from scipy.spatial import cKDTree
 from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTScan, ScanWarning
-from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site
+from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.text import abbreviated_list
 from ..models.cards import LoadedModel
 from ..models.choice import Networks
-from ..networks.configs import LESION_KINDS
+from ..networks.configs import KIND_ROWS, LESION_KINDS
 from ..record.rules import ScoringRules
 from ..record.scores import OUTSIDE, LesionSet, Verdict
-from .connection import connected_voxels, hanging_together
 from .lesion_calibration import COUNTS_FROM, LesionCalibration
-from .lesion_network import CORONARY_KINDS, voxel_kinds, without_faint_stents
-from .lesion_parts import ANSWERS, IN_ARTERY, VoxelParts, artery_chances, dense_means, voxel_parts
-from .lesions import find_lesions, slice_components
-from .map_evidence import coronary_probabilities, map_features
+from .lesion_network import (
+    ANSWERS,
+    CORONARY_KINDS,
+    IN_ARTERY,
+    VoxelParts,
+    artery_chances,
+    dense_means,
+    voxel_kinds,
+    voxel_parts,
+    without_faint_stents,
+)
+from .lesions import connected_voxels, find_lesions, hanging_together, slice_components
 from .score import ScanFacts
-from .sites import DenseVoxels, dense_voxels, second_artery, verdicts_by_place
+from .sites import DenseVoxels, coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
 from .uncertainty import ScoreCalibration
 
 REACHED = 0.01
@@ -43,31 +50,13 @@ DEVICE_HU = 500.0
 STENT_PROBABILITY = 0.5
 """Probability from which a lesion is named as a possible stent."""
 
-WORDS = {
-    "aortic valve and root": "calcium of the aortic valve or root",
-    "mitral annulus": "calcium of the mitral annulus",
-    "aorta": "calcium of the aorta",
-    "pericardium": "calcium of the pericardium or pleura",
-    "other calcium": "calcium of a node or muscle",
-    "lead": "a lead",
-    "wire": "a wire",
-    "clip": "a clip",
-    "catheter": "a catheter",
-    "prosthetic valve": "a prosthetic valve",
-    "noise": "noise or bright tissue",
-}
+WORDS = {row["kind"]: row["words"] for row in KIND_ROWS if row["words"]}
 """Words for those of LESION_KINDS that are not in a coronary artery."""
 
 NO_CALCIUM = (*ANSWERS["device"], "noise")
 """Kinds that are no calcium."""
 
-SITE_OF_ANSWER = {
-    **{artery.key: artery for artery in MAIN_ARTERIES},
-    "aortic valve and root": NonCoronary.AORTIC_VALVE,
-    "mitral annulus": NonCoronary.MITRAL_ANNULUS,
-    "aorta": NonCoronary.THORACIC_AORTA,
-    "other": NonCoronary.OTHER,
-}
+SITE_OF_ANSWER = {row["answer"]: site_of(int(row["site"])) for row in KIND_ROWS if row["site"]}
 """Site of the answers that are calcium."""
 
 
@@ -116,7 +105,7 @@ def judge_by_networks(
     """
     if networks is None or networks.lesions is None or heart.territories is None:
         return None
-    calibration = networks.decomposition.card.calibration_as(ScoreCalibration).candidates
+    calibration = networks.calibrated.calibration_as(ScoreCalibration).candidates
     if calibration is None:
         return None
     return judge_lesions(scan, heart, rules, noise_hu, networks.lesions, calibration)

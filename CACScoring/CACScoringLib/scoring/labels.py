@@ -1,23 +1,194 @@
-"""Labels of lesions by the networks or a reader's label map: what counts by each method, and what is left out."""
+"""A reader's lesions: checked, brought to the scan's grid, and compared with where calcium is."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
 
 from ..calcium_map.decomposition import DecomposedHeart, Decomposition, clear_map
-from ..core.ct import ScanWarning
-from ..core.labels import Artery, Labelled, NonCoronary
-from ..record.scores import COUNTED
+from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
+from ..core.errors import MaskError
+from ..core.grid import bounding_box
+from ..core.labels import MAIN_ARTERIES, SITES, Artery, Labelled, NonCoronary
+from ..core.text import abbreviated_list
+from ..core.voxels import voxels_of
+from ..record.rules import ScoringRules
+from ..record.scores import COUNTED, LesionSet
 from .judge import calcium_of, judge_map
-from .lesions import find_lesions, labelled_voxels
-from .map_evidence import complete_map
-from .reader_labels import ReaderLabels
+from .lesions import connected_voxels, find_lesions, labelled_voxels
 from .score import LesionLabels, ScanFacts
 from .scores import rules_of_map
-from .sites import DenseVoxels, dense_voxels, verdicts_by_place
+from .sites import DenseVoxels, complete_map, dense_voxels, verdicts_by_place
+
+MAX_EMPTY_SHARE = 0.5
+"""Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
+none, whether it was drawn along the calcium or roughly around it."""
+
+
+_NOTE = "ITK_FileNotes"
+"""Metadata of a label map that NIfTI stores (as `descrip`)."""
+
+
+def with_status(labels: sitk.Image, status: str) -> sitk.Image:
+    """Add the status of its score to a label map (uint8), by which `status_of` recognises an unchanged file."""
+    labels.SetMetaData(_NOTE, _note(labels, status))
+    return labels
+
+
+def status_of(labels: sitk.Image) -> str | None:
+    """Return the status of a label map that CAC wrote and nobody changed since; None of other label maps."""
+    note = labels.GetMetaData(_NOTE).split() if labels.HasMetaDataKey(_NOTE) else []
+    return note[1] if len(note) == 3 and " ".join(note) == _note(labels, note[1]) else None
+
+
+def _note(labels: sitk.Image, status: str) -> str:
+    return f"CAC {status} {hashlib.sha256(voxels_of(labels).astype(np.uint8).tobytes()).hexdigest()}"
+
+
+MIN_CUT_VOXELS = 4
+"""Number of labelled voxels beside unlabelled calcium up to which labels are taken as drawn along it."""
+
+
+@dataclass(frozen=True)
+class ReaderLabels:
+    """A reader's lesions.
+
+    Attributes:
+        sites: `Site` of labelled voxels, else 0, uint8 [k, j, i].
+        warnings: Doubts about the labels.
+    """
+
+    sites: np.ndarray
+    warnings: tuple[ScanWarning, ...]
+
+    @property
+    def no_calcium(self) -> bool:
+        """True if the reader labelled nothing in the arteries: there is no coronary calcium."""
+        return not _in_arteries(self.sites).any()
+
+    @property
+    def has_elsewhere(self) -> bool:
+        return bool((self.sites > max(Artery)).any())
+
+
+def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> ReaderLabels:
+    """Bring a reader's label map, on any grid, to the scan's, and check that it lies on calcium by the rules.
+
+    Raises:
+        MaskError: It does not fit the scan, holds other labels, or lesions of no artery alone.
+    """
+    labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
+    sites = labels.copy()
+    if unknown := set(np.unique(sites).tolist()) - {0, *SITES}:
+        meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
+        raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
+    in_arteries = _in_arteries(sites)
+    if not sites.any():
+        message = "The lesion label map labels no voxel, so the score is 0: no coronary calcium."
+        warnings += (ScanWarning("labels-empty", message),)
+    elif not in_arteries.any():
+        message = (
+            "The lesion label map holds no artery, so the score is 0: no coronary calcium. If that is a mistake, score "
+            "again with the right file."
+        )
+        warnings += (ScanWarning("reviewed-empty", message),)
+    unassigned = sites == Artery.UNASSIGNED
+    if count := int(unassigned.sum()):
+        if (unassigned == in_arteries).all():
+            raise MaskError(
+                f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
+                "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
+                "empty label map means that there is no coronary calcium."
+            )
+        message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
+        warnings += (ScanWarning("unassigned-left-out", message),)
+        sites[unassigned] = 0
+    misplaced = _misplaced_warning(sites, scan, rules)
+    doubts = misplaced or label_doubts(labels != 0, scan.hu, rules.threshold_hu)
+    return ReaderLabels(sites, (*warnings, *doubts))
+
+
+def _in_arteries(labels: np.ndarray) -> np.ndarray:
+    return (labels > 0) & (labels <= max(Artery))
+
+
+MIN_UNLABELLED = 10.0
+"""Agatston score of lesions without a label from which they are mentioned."""
+
+
+def unlabelled_warning(sites: np.ndarray, judged: LesionSet) -> list[ScanWarning]:
+    """Mention lesions that the automatic score counts and no label touches. sites: As in `ReaderLabels`."""
+    automatic = judged.part(site in MAIN_ARTERIES for site in judged.columns["site"])
+    labelled = set(np.unique(automatic.id_map[sites > 0]).tolist())
+    lesions = [lesion for lesion in automatic.lesions if lesion.id not in labelled]
+    total = sum(lesion.agatston for lesion in lesions)
+    if total < MIN_UNLABELLED:
+        return []
+    largest = max(lesions, key=lambda lesion: lesion.agatston)
+    message = (
+        f"The labels leave out {len(lesions)} lesion(s) that the automatic score counts, Agatston {total:.0f}; the "
+        f"largest, {largest.agatston:.0f}, lies in the {largest.site.key} (slice {largest.slices[0]}, from 0 at the "
+        "feet). Label them if they are coronary calcium."
+    )
+    return [ScanWarning("labels-doubtful", message)]
+
+
+def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:
+    """Warn of labels that lie on no calcium, as of a mirrored or shifted map, or of another scan.
+
+    sites: As in `ReaderLabels`.
+    """
+    flat = np.flatnonzero(sites)
+    if not len(flat):
+        return []
+    region = connected_voxels(flat, np.zeros(len(flat), np.uint8), sites.shape)
+    dense = np.isin(flat, find_lesions(scan.image, sites, rules).voxels.flat)
+    count, empty = len(np.unique(region)), len(np.setdiff1d(region, region[dense]))
+    if empty < MAX_EMPTY_SHARE * count:
+        return _shift_warning(flat[dense], region[dense], sites, scan, rules)
+    below = float((scan.hu.reshape(-1)[flat] < rules.threshold_hu).mean())
+    message = (
+        f"{empty} of {count} labelled regions hold no calcium: {below:.0%} of the labelled voxels lie below "
+        f"{rules.threshold_hu:g} HU. The label map may be mirrored, upside down or shifted, or belong to another scan."
+    )
+    return [ScanWarning("labels-off-calcium", message)]
+
+
+_SIDES = {"left": (0, 1), "right": (0, -1), "posterior": (1, 0), "anterior": (-1, 0)}
+"""Steps along rows and columns of a scan's array towards each side of the patient."""
+
+
+def _shift_warning(
+    flat: np.ndarray, region: np.ndarray, sites: np.ndarray, scan: CTScan, rules: ScoringRules
+) -> list[ScanWarning]:
+    """Warn of labels that end within dense components along most of one side, as of a map that is a voxel off.
+
+    flat, region: Labelled voxels of lesions, and the labelled region of each.
+    """
+    k, j, i = np.unravel_index(flat, sites.shape)
+    cut_sides = []
+    for side, (down, right) in _SIDES.items():
+        rows, columns = j + down, i + right
+        beyond = (rows >= 0) & (rows < sites.shape[1]) & (columns >= 0) & (columns < sites.shape[2])
+        next_voxels = k[beyond], rows[beyond], columns[beyond]
+        is_end = sites[next_voxels] == 0
+        is_cut = is_end & (scan.hu[next_voxels] >= rules.threshold_hu)
+        ends, cuts = (np.bincount(region[beyond][mask], minlength=region.max() + 1) for mask in (is_end, is_cut))
+        of_regions = cuts > ends / 2
+        if cuts.sum() > max(ends.sum() / 2, MIN_CUT_VOXELS) and of_regions.sum() > len(np.unique(region)) / 2:
+            cut_sides.append(side)
+    if not cut_sides:
+        return []
+    message = (
+        f"The labels end within the calcium along most of their {' and '.join(cut_sides)} side: dense voxels right "
+        "beside them are not labelled. The label map may be shifted by a voxel."
+    )
+    return [ScanWarning("labels-off-calcium", message)]
 
 
 def clinical_labels(
@@ -103,3 +274,33 @@ def map_labels(
         message = f"{subject} left out, as probably noise or not coronary calcium."
         warnings.append(ScanWarning("map-left-out", message))
     return LesionLabels("automatic", rules, counted), clear_map(parts, cleared), warnings
+
+
+MAX_MISSED_SHARE, MAX_MISSED_VOXELS = 0.1, 4
+"""Dense voxels beside, above or below labelled dense voxels that may lack a label: per labelled dense voxel, and count.
+In labels of four scans 0 to 2.5 %; with half the lesions' slices, or a voxel off, 30 to 80 %."""
+
+
+def label_doubts(labelled: np.ndarray, hu: np.ndarray, threshold_hu: float) -> tuple[ScanWarning, ...]:
+    """Warn of labels that miss a side or slices of the calcium that they lie on.
+
+    Args:
+        labelled: True for labelled voxels, [k, j, i].
+        hu: The scan, likewise.
+        threshold_hu: HU from which voxels are dense.
+    """
+    if not labelled.any():
+        return ()
+    box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in bounding_box(labelled))
+    labelled = labelled[box]
+    dense = hu[box] >= threshold_hu
+    missed = ndimage.binary_dilation(labelled & dense) & dense & ~labelled
+    number, total = np.count_nonzero(missed), np.count_nonzero(labelled & dense)
+    if number <= max(MAX_MISSED_VOXELS, MAX_MISSED_SHARE * total):
+        return ()
+    slices = abbreviated_list(str(k + box[0].start) for k in np.flatnonzero(missed.any((1, 2))))
+    message = (
+        f"{number} dense voxels right beside, above or below {total} labelled ones are not labelled (slice {slices}, "
+        "from 0 at the feet), so parts of lesions are not counted."
+    )
+    return (ScanWarning("labels-doubtful", message),)

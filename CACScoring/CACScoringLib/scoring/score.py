@@ -17,12 +17,10 @@ from ..core.labels import Artery, NonCoronary, Site
 from ..record.findings import BloodPool, MassCalibration
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, LesionSet, LesionVoxels, MethodScore
-from .artefacts import dense_warning, noise_warnings
-from .doubt import decisive_warning, stent_warning
+from .doubt import decisive_warning, dense_warning, noise_warnings, outside_warning, stent_warning
 from .features import features_of
 from .intervals import with_intervals
 from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
-from .reader_labels import outside_warning
 from .scores import method_score, non_coronary_score
 from .uncertainty import ScanErrors
 

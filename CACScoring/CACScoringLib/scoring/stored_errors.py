@@ -6,6 +6,7 @@ import numpy as np
 
 from ..core.ct import CTScan
 from ..models.cards import ModelCard
+from ..models.choice import with_verdicts
 from ..quality.calibration import Repeatability, facts_of, map_cards
 from ..record.findings import BloodPool, Familiarity
 from ..record.score_record import ScoreRecord
@@ -49,7 +50,8 @@ def recorded_errors(record: ScoreRecord) -> ScanErrors:
     cards = map_cards(record)
     if not cards:
         return ScanErrors(familiarity=record.familiarity)
-    errors = stored_errors(cards[-1], record.familiarity)
-    if cards[-1].calibration.get("candidates") != record.candidate_evidence:
+    card = with_verdicts(cards[-1], record.model_hashes)
+    errors = stored_errors(card, record.familiarity)
+    if card.calibration.get("candidates") != record.candidate_evidence:
         errors.by_kind.pop("automatic", None)
     return errors

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ..core.ct import ScanWarning
 from ..core.errors import UnreadableError
 from ..core.text import percent
-from ..networks.roles import ESTIMATORS
+from ..networks.configs import ESTIMATORS
 from ..record.score_record import EstimateModelRecord, EstimateRecord
-from ..scoring import categories
+from ..scoring.scores import class_number, risk_class
 from .trust import trust_in
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Prediction:
 
     @property
     def risk_class(self) -> str | None:
-        return None if self.agatston is None else categories.risk_class(self.agatston)
+        return None if self.agatston is None else risk_class(self.agatston)
 
     def __str__(self) -> str:
         if self.agatston is None:
@@ -132,7 +132,7 @@ def agreement(first: Prediction, second: Prediction) -> Agreement:
     is_missed = first.calcium != second.calcium and max(first.agatston or 0, second.agatston or 0) >= MUCH_CALCIUM
     if first.agatston is None or second.agatston is None:
         return Agreement(first.calcium == second.calcium, None, is_missed)
-    apart = abs(categories.class_number(first.agatston) - categories.class_number(second.agatston))
+    apart = abs(class_number(first.agatston) - class_number(second.agatston))
     return Agreement(apart == 0, apart, is_missed or apart >= FAR_CLASSES)
 
 

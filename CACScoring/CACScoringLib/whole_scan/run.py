@@ -16,7 +16,7 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import CTError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel
-from ..networks.roles import VESSELS
+from ..networks.configs import VESSELS
 from ..record.scores import MethodScore
 from .estimates import TITLES, WholeScanEstimate, disagreements
 

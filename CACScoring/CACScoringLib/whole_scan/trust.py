@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ..networks.roles import RADIOMICS, VESSELS
+from ..networks.configs import RADIOMICS, VESSELS
 
 MEASURES = {
     VESSELS: {"rank_correlation": "rank correlation with the true score", "kappa_categories": "kappa of risk classes"},

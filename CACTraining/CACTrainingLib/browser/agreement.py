@@ -37,7 +37,7 @@ from CACScoringLib.readings.journals import (
 from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READ_LESIONS_CSV, READINGS_CSV
 from CACScoringLib.record.provenance import provenance_of
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.review.chain import register
 from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.scoring.uncertainty import CATEGORIES

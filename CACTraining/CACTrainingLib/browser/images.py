@@ -16,7 +16,7 @@ from CACScoringLib.core.grid import bounding_box
 from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, Artery
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.image_files import read_image
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.report.pictures import TERRITORY_SITES
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.state import ReviewFolder

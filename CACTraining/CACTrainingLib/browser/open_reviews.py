@@ -29,7 +29,7 @@ from CACScoringLib.readings.journals import (
     site_in,
 )
 from CACScoringLib.readings.recorded_review import RecordedReview
-from CACScoringLib.record.review_record import ReaderScore
+from CACScoringLib.record.provenance import ReaderScore
 from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.review.output import IN_BROWSER, export_review, write_dicom
 from CACScoringLib.review.scan_review import ScanReview

@@ -23,7 +23,7 @@ from CACScoringLib.readings.journals import (
     result_hashes,
     root_of,
 )
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.review.chain import IS_AVAILABLE, Line, damaged, is_signed, public_key, read_lines
 from CACScoringLib.review.journal import CHANGES, Journal
 

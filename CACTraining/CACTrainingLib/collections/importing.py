@@ -31,8 +31,8 @@ from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.report.page import rendered
 from CACScoringLib.report.pictures import patch_picture
+from CACScoringLib.scoring.labels import reader_labels
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.reader_labels import reader_labels
 from CACScoringLib.scoring.scores import score_of
 
 from ..data.scan_table import LABELS, PROJECT_COLUMNS, PROJECT_TABLE, score_column

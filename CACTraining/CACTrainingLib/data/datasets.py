@@ -22,8 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CACScoringLib.cohort.cluster import LOCAL, chosen_cluster
-from CACScoringLib.cohort.workers import run_jobs
+from CACScoringLib.cohort.workers import LOCAL, chosen_cluster, run_jobs
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import ScanGrid

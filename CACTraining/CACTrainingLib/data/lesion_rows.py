@@ -32,8 +32,8 @@ from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.quality.acquisition import measure_blood
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.connection import connected_voxels
 from CACScoringLib.scoring.lesion_network import PatchSampler, covering, territories_around
+from CACScoringLib.scoring.lesions import connected_voxels
 from CACScoringLib.scoring.sites import candidate_sites
 
 from .. import phantom

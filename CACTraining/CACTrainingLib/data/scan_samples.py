@@ -18,8 +18,8 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAP_HU, MAX_NEIGHBOURS, TERRITORY_SPACING_MM, HeartSlices
-from CACScoringLib.record.reading import read_result
-from CACScoringLib.scoring.map_evidence import BLOOD_HU
+from CACScoringLib.record.score_record import read_result
+from CACScoringLib.scoring.sites import BLOOD_HU
 
 from ..project.training_scan import TrainingScan, read_truth
 

@@ -21,7 +21,7 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError, OutputError, WrongValueError
 from CACScoringLib.core.progress import Progress, ScanState
-from CACScoringLib.core.remedies import OUTPUT
+from CACScoringLib.core.text import OUTPUT
 from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.run import RunSettings
 from CACScoringLib.scans.source import ScanSource

@@ -13,11 +13,10 @@ from CACScoringLib.core.ct import CTScan, same_grid
 from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.io.reading import read_ct, read_mask
-from CACScoringLib.record.reading import read_result
-from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.record.scores import Lesion, MethodScore
 from CACScoringLib.scans.source import ScanSource
-from CACScoringLib.scoring.connection import connected_voxels
+from CACScoringLib.scoring.lesions import connected_voxels
 
 SCORED_METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
 """Key in `scores.json` and image of the lesions, by key of `evaluation.parts.METHODS`; the clinical method first."""

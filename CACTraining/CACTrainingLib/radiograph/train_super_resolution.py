@@ -22,8 +22,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import predict
 from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices, thick_slice_input
-from CACScoringLib.networks.configs import SliceSuperResolutionConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import SliceSuperResolutionConfig, build
 
 from ..phantom import STRATA, stratified_patients
 from ..training.loop import Task, channels_last

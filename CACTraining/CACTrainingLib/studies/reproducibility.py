@@ -20,7 +20,7 @@ from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.quality.calibration import Limits, Repeatability
-from CACScoringLib.scoring.categories import ROUNDING, whole_score
+from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..evaluation import figures as study_figures
 from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes

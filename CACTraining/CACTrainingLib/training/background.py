@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.processes import kill_tree
+from CACScoringLib.core.version import kill_tree
 
 from .curves import METRICS
 from .curves import sample_pictures as sample_pictures

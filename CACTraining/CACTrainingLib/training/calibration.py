@@ -26,10 +26,10 @@ from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.store import update_card
-from CACScoringLib.networks.roles import SCORING
+from CACScoringLib.networks.configs import SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
-from CACScoringLib.scoring.map_evidence import INTERCEPT, MAP_FEATURES, coronary_probabilities
+from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
 
 from ..data.datasets import default_cache, find_scans

@@ -18,8 +18,7 @@ from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.configs import DiscriminatorConfig, GeneratorConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import DiscriminatorConfig, GeneratorConfig, build
 from CACScoringLib.networks.van_velzen import Generator
 
 from ..data.augmentation import SliceAugmentation

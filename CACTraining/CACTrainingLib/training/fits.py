@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM
-from CACScoringLib.scoring.map_evidence import INTERCEPT, coronary_probabilities
+from CACScoringLib.scoring.sites import INTERCEPT, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LEVEL, TOTAL, LesionAmounts, ScoreErrors, Uncertainty
 
 from ..statistics.patient_folds import parts_by_patient

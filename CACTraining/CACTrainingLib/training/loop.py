@@ -30,9 +30,9 @@ from torch import nn
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import atomic_write
-from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.remedies import OUTPUT, RESUME
+from CACScoringLib.core.text import OUTPUT, RESUME
+from CACScoringLib.core.version import processor_name
 from CACScoringLib.models.inference import is_out_of_memory
 
 from .curves import Curves

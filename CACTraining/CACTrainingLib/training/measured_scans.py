@@ -39,9 +39,8 @@ from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds, place_log_odds
 from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.map_evidence import map_features
 from CACScoringLib.scoring.scores import scores_by_site
-from CACScoringLib.scoring.sites import DenseVoxels, verdicts_by_place
+from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
 
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan

@@ -18,7 +18,7 @@ from typing import Any
 
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import read_json, write_text_atomically
-from CACScoringLib.core.remedies import OUTPUT, RESUME
+from CACScoringLib.core.text import OUTPUT, RESUME
 
 RUN, LOCK, PROGRESS, CHECKPOINT = "run.json", "lock", "progress.jsonl", "checkpoint.pt"
 

@@ -18,8 +18,8 @@ from torch import nn
 from CACScoringLib.core.errors import DataError, ModelError, OutputError
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.remedies import RESUME, START
 from CACScoringLib.core.tables import table_text
+from CACScoringLib.core.text import RESUME, START
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import (
     REAL_PATIENTS,
@@ -32,7 +32,7 @@ from CACScoringLib.models.cards import (
     read_network,
 )
 from CACScoringLib.models.store import save_model
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import build
 
 from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
 from ..project.scan_identity import content_hash

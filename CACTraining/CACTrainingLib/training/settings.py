@@ -10,8 +10,8 @@ from typing import Any
 
 from CACScoringLib.core.errors import ModelError, OutputError
 from CACScoringLib.core.files import read_json
-from CACScoringLib.core.options import Row, Settings, changed_settings, option
-from CACScoringLib.core.remedies import OUTPUT, REPLACE
+from CACScoringLib.core.options import Settings, changed_settings, option
+from CACScoringLib.core.text import OUTPUT, REPLACE
 from CACScoringLib.models.inference import DEVICES
 
 PRESETS = Path(__file__).parents[1] / "Resources" / "Presets"
@@ -34,12 +34,10 @@ class LoopSettings:
         seed: Random seed of the weights, the batches and the split.
     """
 
-    steps: int = option(1000, "batches at most", Row("Maximum steps:", "as the preset sets"))
-    minutes: float | None = option(
-        None, "end after this time, whatever the steps", Row("Maximum minutes:", "no limit", decimals=1)
-    )
+    steps: int = option(1000, "batches at most")
+    minutes: float | None = option(None, "end after this time, whatever the steps")
     validate_every: int = 250
-    patience: int | None = option(None, row=Row("Patience:", "never stop early"))
+    patience: int | None = option(None)
     decay_from: float = 0.5
     average: float = 0.99
     half_precision: bool = True

@@ -23,8 +23,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, ModelCard
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.models.preprocessing import MAP_HU
-from CACScoringLib.networks.configs import STRIDE, SliceClassifierConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import STRIDE, SliceClassifierConfig, build
 from CACScoringLib.networks.van_velzen import SliceClassifier
 
 from ..data.augmentation import SliceAugmentation

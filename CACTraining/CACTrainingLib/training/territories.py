@@ -26,8 +26,7 @@ from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import Runner, predict
-from CACScoringLib.networks.configs import TerritoryNetConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import TerritoryNetConfig, build
 
 from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.territory_patches import (

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from CACScoringLib.quality.calibration import Limits
-from CACScoringLib.scoring.categories import ROUNDING, whole_score
+from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
 from ..evaluation import figures as drawings
 from ..evaluation.measures import (

@@ -19,11 +19,10 @@ import numpy as np
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.core.files import LAST_FILE, file_sha256
-from CACScoringLib.core.processes import core_count, processor_name
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import abbreviated_list
-from CACScoringLib.core.version import VERSION
+from CACScoringLib.core.version import VERSION, core_count, processor_name
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.scoring.uncertainty import ScoreCalibration

@@ -17,8 +17,7 @@ import pandas as pd
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
-from CACScoringLib.record.reading import read_result
-from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.pictures import patch_picture
 

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.epicardial_fat import body_surface_m2, measure_epicardial_fat
+from CACScoringLib.anatomy.heart_region import body_surface_m2, measure_epicardial_fat
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import Grid

@@ -16,7 +16,7 @@ from CACScoringLib.models.choice import ModelChoice, chosen_models, load_models,
 from CACScoringLib.models.inference import prepared
 from CACScoringLib.models.store import save_model
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.networks.roles import SCORING
+from CACScoringLib.networks.configs import SCORING
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.whole_scan.run import estimate_whole_scan
 

@@ -13,7 +13,7 @@ from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.cli import main as scoring_main
 from CACScoringLib.cli.options import from_file, on_cluster, scoring_settings
 from CACScoringLib.cli.radiograph import RadiographInput
-from CACScoringLib.cohort.cluster import chosen_cluster
+from CACScoringLib.cohort.workers import chosen_cluster
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.drr.settings import DrrSettings

@@ -11,7 +11,7 @@ from lesion_scans import write_ct, write_labels
 
 import CACScoringLib
 from CACScoringLib.core.warning_codes import ADVICE, OPTIONS
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACTrainingLib.cli import main as cli
 
 PARSER = cli.complete_parser()

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from CACScoringLib.cohort.dictionary import HEAD, all_tables, dictionary, dictionary_text
+from CACScoringLib.cohort.parquet import HEAD, all_tables, dictionary, dictionary_text
 
 TABLES = all_tables()
 RESERVED = {"group", "groups", "order", "rows", "row", "rank", "system", "function", "lateral", "array", "condition"}

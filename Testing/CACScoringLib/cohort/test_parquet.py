@@ -18,7 +18,7 @@ from CACScoringLib.cohort.table import columns as table_columns
 from CACScoringLib.cohort.table import result_row
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.progress import ScanState
-from CACScoringLib.record.reading import record_from
+from CACScoringLib.record.score_record import record_from
 from CACScoringLib.scans.source import ScanSource
 
 

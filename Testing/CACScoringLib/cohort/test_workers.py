@@ -14,8 +14,7 @@ import pytest
 import worker_jobs
 
 from CACScoringLib.cohort import workers
-from CACScoringLib.cohort.cluster import start_cluster, working_on
-from CACScoringLib.cohort.workers import Workers
+from CACScoringLib.cohort.workers import Workers, start_cluster, working_on
 from CACScoringLib.core.errors import CTError
 
 

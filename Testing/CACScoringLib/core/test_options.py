@@ -10,7 +10,6 @@ import pytest
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import (
     GivenOnce,
-    Row,
     add_options,
     argument,
     changed_settings,
@@ -24,7 +23,7 @@ from CACScoringLib.core.options import (
 
 @dataclass(frozen=True)
 class Inner:
-    steps: int = option(help="how many", row=Row("Steps:", "all"))
+    steps: int = option(help="how many")
     share: float = option(0.5, "how much", metavar="SHARE", action=GivenOnce)
     limit: int = 7
 

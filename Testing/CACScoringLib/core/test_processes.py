@@ -6,8 +6,8 @@ import sys
 import psutil
 import pytest
 
-from CACScoringLib.core import processes
-from CACScoringLib.core.processes import available_memory_bytes, kill_tree
+from CACScoringLib.core import version
+from CACScoringLib.core.version import available_memory_bytes, kill_tree
 
 
 @pytest.mark.long
@@ -28,7 +28,7 @@ def test_a_process_is_ended_with_its_children():
 
 @pytest.mark.parametrize(("limit", "expected"), [("1000\n", 1000), ("max\n", 5000), ("9000\n", 5000), (None, 5000)])
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, limit, expected):
-    monkeypatch.setattr(processes, "_GROUP_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(version, "_GROUP_LIMIT", tmp_path / "memory.max")
     if limit is not None:
         (tmp_path / "memory.max").write_text(limit, encoding="utf-8")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 5000}))

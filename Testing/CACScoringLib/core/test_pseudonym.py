@@ -4,9 +4,16 @@ import stat
 
 import pytest
 
-from CACScoringLib.core import pseudonym
-from CACScoringLib.core.acquisition import Acquisition, is_placeholder
-from CACScoringLib.core.pseudonym import FILE, key_fault, unnamed, unnamed_scan, with_pseudonym
+from CACScoringLib.core import acquisition
+from CACScoringLib.core.acquisition import (
+    FILE,
+    Acquisition,
+    is_placeholder,
+    key_fault,
+    unnamed,
+    unnamed_scan,
+    with_pseudonym,
+)
 
 SIMPLE = "it is too short or too simple; write 64 random hexadecimal digits into it"
 
@@ -19,7 +26,7 @@ def scan(patient_id="P1", issuer=None, date="2024-05-06"):
 def new_user(tmp_path, monkeypatch):
     """The folder of a user without a key."""
     monkeypatch.delenv(FILE)
-    monkeypatch.setattr(pseudonym, "user_data_folder", lambda: tmp_path / "CAC")
+    monkeypatch.setattr(acquisition, "user_data_folder", lambda: tmp_path / "CAC")
     return tmp_path / "CAC"
 
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from CACScoringLib.core.remedies import PANEL_WORKER
+from CACScoringLib.core.text import PANEL_WORKER
 
 
 def test_a_panels_worker_names_fields():

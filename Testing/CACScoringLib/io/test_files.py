@@ -19,10 +19,9 @@ import CACScoringLib
 from CACScoringLib.archive.address import Access
 from CACScoringLib.cli.options import read_settings
 from CACScoringLib.cohort.scoring import content_key
-from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.acquisition import FILE, Acquisition, key_fault, with_pseudonym
 from CACScoringLib.core.errors import CTError, OutputError, SeriesChoiceError, UnreadableError
 from CACScoringLib.core.files import open_file, read_json
-from CACScoringLib.core.pseudonym import FILE, key_fault, with_pseudonym
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.exchange.reviewed import read_review_file
 from CACScoringLib.io import files
@@ -30,7 +29,7 @@ from CACScoringLib.io.reading import read_ct, read_lesion_labels, read_mask
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.radiograph.reading import read_radiograph
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.report.first_pictures import pictures_of_report
 from CACScoringLib.review.chain import read_lines
 from CACScoringLib.scans.source import ScanSource

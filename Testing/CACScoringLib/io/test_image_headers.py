@@ -7,7 +7,7 @@ import pytest
 
 from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.io.image_files import read_image
-from CACScoringLib.io.image_headers import MAX_CHARACTERS, check_header
+from CACScoringLib.io.voxel_checks import MAX_CHARACTERS, check_header
 
 META = """ObjectType = Image
 NDims = 3

@@ -28,8 +28,7 @@ from CACScoringLib.models.cards import (
 )
 from CACScoringLib.models.graph import write_graph
 from CACScoringLib.models.store import install_model, save_model
-from CACScoringLib.networks.configs import GeneratorConfig
-from CACScoringLib.networks.roles import SCORING, build
+from CACScoringLib.networks.configs import SCORING, GeneratorConfig, build
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.scoring.uncertainty import ScoreCalibration
 

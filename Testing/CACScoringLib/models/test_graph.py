@@ -11,11 +11,12 @@ from CACScoringLib.models.cards import alternatives_folder, bundled_folder, list
 from CACScoringLib.models.graph import read_graph, write_graph
 from CACScoringLib.models.inference import ProcessorNetwork
 from CACScoringLib.networks.configs import (
+    SCORING,
     GeneratorConfig,
     SliceClassifierConfig,
     TerritoryNetConfig,
+    build,
 )
-from CACScoringLib.networks.roles import SCORING, build
 
 SMALL = SliceClassifierConfig(width=4, residual_blocks=1)
 

@@ -15,7 +15,7 @@ from CACScoringLib.models import site as site_module
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.site import read_site
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 
 OPTIONS = ("--threshold-only", "--settings", '{"scoring": {"normalisation": "off"}}')
 

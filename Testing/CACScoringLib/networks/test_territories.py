@@ -5,7 +5,7 @@ import torch
 
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import build
 from CACScoringLib.networks.territories import INPUTS, STRIDE, TerritoryNet, TerritoryNetConfig
 
 

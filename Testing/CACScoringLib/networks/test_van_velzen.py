@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from CACScoringLib.networks import configs
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import build
 from CACScoringLib.networks.van_velzen import PatchDiscriminator
 
 # Weights of each layer of table 2 (kernel × inputs × outputs), plus 2 per channel for its batch normalisation.

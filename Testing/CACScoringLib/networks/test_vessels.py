@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.networks.configs import TERRITORY_STEP, VESSEL_KINDS, VesselNetConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import TERRITORY_STEP, VESSEL_KINDS, VesselNetConfig, build
 from CACScoringLib.networks.vessels import VesselNet, preset
 from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from CACScoringLib.quality.labels import label_doubts
+from CACScoringLib.scoring.labels import label_doubts
 
 LESIONS = [(6, 20, 26), (9, 24, 50), (12, 30, 20), (20, 10, 60), (30, 50, 40)]
 """First voxels of lesions of 4 × 4 pixels in three slices."""

@@ -12,7 +12,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import file_of, journal_of, labels_of, readers_of, reading_by
 from CACScoringLib.readings.recorded_review import RecordedReview, begin_blind, blind_content, hidden
-from CACScoringLib.record.reading import record_from_text
+from CACScoringLib.record.score_record import record_from_text
 from CACScoringLib.review.output import IN_PANEL
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.state import ReviewFolder

@@ -22,7 +22,7 @@ from CACScoringLib.core.files import OutputFolder, file_sha256
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.fhir import bundle_of
 from CACScoringLib.record.provenance import COLUMNS, Provenance
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.run import RunSettings, write_result
 

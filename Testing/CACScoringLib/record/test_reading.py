@@ -11,7 +11,7 @@ from whole_records import record_of, whole_record
 from CACScoringLib.core.decoding import content_of, restore
 from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.labels import Artery, NonCoronary
-from CACScoringLib.record.reading import record_from_text
+from CACScoringLib.record.score_record import record_from_text
 from CACScoringLib.record.scores import Lesion, Verdict
 
 

@@ -22,9 +22,11 @@ from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.scores import STATUSES, Verdict
 from CACScoringLib.report import files as report
-from CACScoringLib.report import listing, page, pictures
+from CACScoringLib.report import page, pictures
+from CACScoringLib.report.comparison import comparison_as_page
 from CACScoringLib.report.page import severe_stenosis
-from CACScoringLib.scoring.doubt import decisive_lesions
+from CACScoringLib.scoring.comparison import compare
+from CACScoringLib.scoring.doubt import MAX_LISTED, decisive_lesions, lesion_name, listed_lesions
 
 NASTY = "<script>alert(1)</script>&\"'"
 IDENTITY = {"patient_name": "DOE^JANE", "patient_id": "ID-4711", "study_date": "20260102", "series_uid": "1.2.3.4"}
@@ -143,6 +145,15 @@ def test_nobody_is_named_unless_asked():
         assert value in json.dumps(person.record.as_json(identify=True))
 
 
+def test_the_page_shows_a_comparison_as_the_page_of_the_comparison(result):
+    comparison = compare(result.record, result.record, None)
+    rows = re.findall(r"<table class=\"facts\">.*?</table>", comparison_as_page(comparison), re.DOTALL)
+    text = page.result_as_html(result, comparison=comparison)
+    assert rows
+    assert not [row for row in rows if row not in text]
+    assert "Calibrated by" in text
+
+
 def test_text_from_dicom_is_escaped():
     text = page.result_as_html(make_result(kernel=NASTY, patient_name=NASTY), identify=True)
     assert "<script>" not in text
@@ -198,8 +209,8 @@ def many_candidates(count):
 def test_of_many_candidates_those_that_matter_are_listed_and_the_rest_added_up():
     result = many_candidates(400)
     method = result.methods["threshold"]
-    listed = listing.listed_lesions(method)
-    assert len(listed) == listing.MAX_LISTED < 400 == method.total.lesions
+    listed = listed_lesions(method)
+    assert len(listed) == MAX_LISTED < 400 == method.total.lesions
     assert min(lesion.peak_hu for lesion in listed) >= 300, "of 131 to 530 HU"
     html = page.result_as_html(result)
     points = re.findall(r"<td>([\d.]+)</td></tr>", html.split("All components")[1].split("</table>")[0])
@@ -232,9 +243,9 @@ def test_an_unreviewed_lesion_is_named_by_its_suggested_artery(not_coronary, nam
     lesion = replace(method.lesions[0], verdict=verdict)
     assert name in page.result_as_html(unreviewed.stating(methods={"threshold": replace(method, lesions=(lesion,))}))
     automatic = replace(method, status="automatic")
-    assert listing.lesion_name(automatic, lesion) == "LCX (90%)"
+    assert lesion_name(automatic, lesion) == "LCX (90%)"
     doubtful = replace(lesion, verdict=replace(verdict, confidence=0.6, second=Artery.LM))
-    assert listing.lesion_name(automatic, doubtful) == "LCX or LM (60%)"
+    assert lesion_name(automatic, doubtful) == "LCX or LM (60%)"
 
 
 def test_non_coronary_calcium_stands_beside_the_methods(tmp_path):

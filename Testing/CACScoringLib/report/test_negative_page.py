@@ -15,9 +15,9 @@ from CACScoringLib.anatomy.courses import artery_courses
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import HEART_COLOUR
 from CACScoringLib.report.first_pictures import largest_pictures
-from CACScoringLib.report.listing import left_out_candidates
 from CACScoringLib.report.page import result_as_html
 from CACScoringLib.report.pictures import left_out_pictures, plane_pictures
+from CACScoringLib.scoring.doubt import left_out_candidates
 from CACScoringLib.scoring.scores import method_score
 
 
@@ -30,7 +30,7 @@ def test_candidates_left_out_stand_open_with_reason_and_picture():
 
 
 def test_candidates_left_out_are_ordered_by_the_score_at_stake():
-    candidates = left_out_candidates(make_negative((0.2, 0.1, 0.15)))
+    candidates = left_out_candidates(make_negative((0.2, 0.1, 0.15)).methods["threshold"])
     assert [lesion.peak_hu for lesion, _ in candidates] == [450, 210, 310]
     assert [lesion.agatston for lesion, _ in candidates] == pytest.approx([16, 8, 12])
     assert len(left_out_pictures(make_negative((0.2, 0.1, 0.15)), 2)) == 2

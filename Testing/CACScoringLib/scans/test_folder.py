@@ -5,7 +5,7 @@ import os
 import pytest
 from dicom_files import chest_hu, write_series
 
-from CACScoringLib.io.reading import find_series
+from CACScoringLib.io.series import find_series
 from CACScoringLib.scans.folder import scans_of_folder, search
 
 

@@ -10,7 +10,7 @@ from noisy_hearts import noisy_heart
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.findings import BloodPool
-from CACScoringLib.scoring.artefacts import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warnings
+from CACScoringLib.scoring.doubt import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warnings
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
 

@@ -8,13 +8,12 @@ import pytest
 from calibrated_cards import repeatability_of
 from whole_records import MEASURED, record_of
 
-from CACScoringLib.core.acquisition import PSEUDONYM, Acquisition
+from CACScoringLib.core.acquisition import PSEUDONYM, Acquisition, with_pseudonym
 from CACScoringLib.core.errors import CTError, ModelError, OtherPatientError, UnreadableError
-from CACScoringLib.core.pseudonym import with_pseudonym
-from CACScoringLib.record.reading import read_result
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.report.page import comparison_as_page
-from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN, comparison_as_json
+from CACScoringLib.record.score_record import read_result
+from CACScoringLib.report.comparison import comparison_as_page
+from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN
 from CACScoringLib.scoring.comparison import compare as compare_records
 
 RULE, MAP = "threshold", "decomposition"
@@ -301,7 +300,7 @@ def test_overlap_of_intervals_without_limits(later, verdict):
 
 def test_the_basis_of_a_verdict_is_written():
     comparison = compare(EARLIER, with_intervals(automatic(200.0), [150.0, 300.0]), None)
-    document = json.loads(json.dumps(comparison_as_json(comparison)))["methods"][RULE]
+    document = json.loads(json.dumps(comparison.as_json()))["methods"][RULE]
     assert document["no_limits"] == ["no repeatability limits are stored with the model"]
     total = document["agatston"]["total"]
     assert (total["intervals_90"], total["based_on"]) == ([[40, 130], [150, 300]], "intervals")
@@ -344,7 +343,7 @@ def test_two_people_are_compared_on_request_alone_and_not_named(earlier, later, 
     comparison = compare(earlier, later, different_patients=True)
     assert "comparison-patients" in codes(comparison)
     assert changes(comparison)["total"].verdict == WITHIN
-    assert "Anna" not in json.dumps(comparison_as_json(comparison)) + comparison_as_page(comparison)
+    assert "Anna" not in json.dumps(comparison.as_json()) + comparison_as_page(comparison)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from CACScoringLib.anatomy.courses import artery_courses
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery
-from CACScoringLib.record.features import Features
+from CACScoringLib.record.findings import Features
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import MethodScore
 from CACScoringLib.scoring.features import features_of

@@ -30,9 +30,9 @@ from CACScoringLib.scoring.judge import (
     judge_map,
 )
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
-from CACScoringLib.scoring.map_evidence import INTERCEPT
 from CACScoringLib.scoring.score import ScanFacts
 from CACScoringLib.scoring.scores import method_score
+from CACScoringLib.scoring.sites import INTERCEPT
 
 LAD, ROOT, ANNULUS, AORTA = heart.HU
 """HU of the calcium at four places: the first two in the territory of the LAD, the others far from any artery."""

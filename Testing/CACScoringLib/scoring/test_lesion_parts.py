@@ -6,7 +6,7 @@ import pytest
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.scoring.lesion_parts import ANSWERS, artery_chances, dense_means, voxel_parts
+from CACScoringLib.scoring.lesion_network import ANSWERS, artery_chances, dense_means, voxel_parts
 from CACScoringLib.scoring.sites import DenseVoxels
 
 ANYWHERE = dict.fromkeys(ARTERIES, 0.25)

@@ -15,7 +15,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.scores import Verdict
-from CACScoringLib.scoring.map_evidence import (
+from CACScoringLib.scoring.sites import (
     INTERCEPT,
     MAP_FEATURES,
     MAX_LOG_EXCESS,

@@ -1,15 +1,20 @@
 """Which results of a method have intervals and categories."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from CACScoringLib.models import choice
+from CACScoringLib.models.cards import StoredModel
+from CACScoringLib.quality import calibration
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.categories import categories_of
+from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import method_score
-from CACScoringLib.scoring.stored_errors import stored_errors
+from CACScoringLib.scoring.scores import categories_of, method_score
+from CACScoringLib.scoring.stored_errors import recorded_errors, stored_errors
 
 automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")
 RULES = ScoringRules()
@@ -46,3 +51,22 @@ def test_only_the_clinical_rule_has_categories(status):
     ):
         categories = categories_of(method_score(status, rules, empty))
         assert (categories is not None) == has_categories
+
+
+@pytest.mark.parametrize("judge", ["judge", "another judge"])
+def test_a_reopened_score_has_the_errors_of_its_verdicts(judge, monkeypatch, tmp_path):
+    """A map without a calibration of verdicts takes the bundled map's, if the same networks give the verdicts."""
+    card = automatic_patient.map_card()
+    bundled = replace(card, validation={"automatic_score": {"models": {"lesions": "judge"}}})
+    errors = {"decomposition": card.calibration["uncertainty"]["decomposition"]}
+    own = replace(card, name="own", sha256="own", calibration={"uncertainty": errors})
+    stored = [StoredModel(bundled, tmp_path, "bundled"), StoredModel(own, tmp_path, "user")]
+    for module in (calibration, choice):
+        monkeypatch.setattr(module, "list_models", lambda _network: stored)
+    record = replace(
+        automatic_patient.scored().record,
+        models=(ModelRecord("own", "decomposition", "own"), ModelRecord("lesions", "lesions", judge)),
+        candidate_evidence=card.calibration["candidates"],
+    )
+    kinds = {"automatic", "decomposition"} if judge == "judge" else {"decomposition"}
+    assert set(recorded_errors(record).by_kind) == kinds

@@ -11,8 +11,8 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.labels import MIN_UNLABELLED, unlabelled_warning
 from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.reader_labels import MIN_UNLABELLED, unlabelled_warning
 
 LESIONS = {(6, 20, 26): Artery.LAD, (9, 24, 50): Artery.LAD, (12, 30, 20): Artery.RCA}
 """First voxels of lesions of 4 × 4 pixels in two slices, off every middle of the scan."""

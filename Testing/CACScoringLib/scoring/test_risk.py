@@ -5,7 +5,7 @@ import math
 import pytest
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.scoring.categories import arterial_age_years, cac_drs, percentile_from_table, risk_class, whole_score
+from CACScoringLib.scoring.scores import arterial_age_years, cac_drs, percentile_from_table, risk_class, whole_score
 
 
 @pytest.mark.parametrize(

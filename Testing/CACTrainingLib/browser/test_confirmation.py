@@ -19,7 +19,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import CONSENSUS, SHARED, file_of, journal_of
 from CACScoringLib.readings.recorded_review import begin_blind
-from CACScoringLib.record.reading import read_result
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.project import cases_of

@@ -12,8 +12,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.drr.projection import water_equivalent_mm
 from CACScoringLib.models.cards import LoadedModel, ModelCard, Training, read_card
 from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices
-from CACScoringLib.networks.configs import SliceSuperResolutionConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import SliceSuperResolutionConfig, build
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import train_super_resolution as training
 from CACTrainingLib.radiograph.cases import view_geometry

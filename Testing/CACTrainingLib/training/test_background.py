@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.processes import kill_tree
+from CACScoringLib.core.version import kill_tree
 from CACTrainingLib.training import background as training_runs
 from CACTrainingLib.training.background import read_curves, runs_of, state_of
 from CACTrainingLib.training.run_folder import read_run, training_lock, write_run

@@ -17,10 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
-from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM
-from CACScoringLib.scoring.map_evidence import MAP_FEATURES, coronary_probabilities
+from CACScoringLib.scoring.sites import MAP_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import LesionAmounts
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import TrainingScan

@@ -9,8 +9,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.models.cards import find_model, load_model, read_card
-from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig, build
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.lesion_rows import ARTERY_KINDS, NOISE, NOT_CORONARY, ROW, size_code
 from CACTrainingLib.project.annotation_files import SliceLabel

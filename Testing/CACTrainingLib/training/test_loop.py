@@ -12,8 +12,8 @@ from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, OutputError
-from CACScoringLib.core.processes import processor_name
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.version import processor_name
 from CACTrainingLib.training.loop import LoopSettings, Task, train
 
 

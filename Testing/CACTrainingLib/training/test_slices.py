@@ -13,8 +13,7 @@ from lightning_fabric import Fabric
 from CACScoringLib.core.errors import DataError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
-from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
-from CACScoringLib.networks.roles import build
+from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig, build
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import find_scans
 from CACTrainingLib.statistics.roc import threshold_at

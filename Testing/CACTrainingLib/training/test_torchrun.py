@@ -10,7 +10,7 @@ import pytest
 import torch
 from training_scans import write_cohort
 
-from CACScoringLib.core.processes import kill_tree
+from CACScoringLib.core.version import kill_tree
 from CACScoringLib.models import cards as models
 
 pytestmark = [

@@ -298,7 +298,7 @@ class EffectScan:
     def _record(self) -> Any:
         """Return the `ScoreRecord` of the segmentation's result; None if it belongs to none."""
         from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
-        from ...record.reading import record_from_text
+        from ...record.score_record import record_from_text
 
         for record in records_in(self._effect.scene()):
             try:

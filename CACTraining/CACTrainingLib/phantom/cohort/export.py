@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.epicardial_fat import measure_epicardial_fat
+from CACScoringLib.anatomy.heart_region import measure_epicardial_fat
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.files import atomic_folder, write_text_atomically
