@@ -138,6 +138,7 @@ class LesionTableView:
     """Table widget with one lesion in a row.
 
     Attributes:
+        lines: Lines as they are listed while no column sorts them.
         chosen: Signal with the ID of the lesion whose row the user makes current or clicks.
         featuresChosen: Signal after the user showed or hid a column of features.
     """
@@ -146,8 +147,7 @@ class LesionTableView:
         self._table = table
         self.chosen, self.featuresChosen = Signal(), Signal()
         self._filling = False
-        self._lines: list[LesionLine] = []
-        """Lines as they are listed while no column sorts them."""
+        self.lines: list[LesionLine] = []
         self._inSight = InSight(table)
         prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
@@ -191,11 +191,11 @@ class LesionTableView:
                 table.horizontalHeaderItem(number).setToolTip(hint)
             table.setRowCount(len(lines))
             faint = qt.QBrush(faintColour(table))
-            listed = self._lines if table.horizontalHeader().sortIndicatorSection() < 0 else []
+            listed = self.lines if table.horizontalHeader().sortIndicatorSection() < 0 else []
             for number, line in enumerate(lines):
                 if listed[number : number + 1] != [line]:
                     self._fill(number, line, faint)
-            self._lines = list(lines)
+            self.lines = list(lines)
             table.setColumnHidden(_PROBABILITY_COLUMN, all(line.probability is None for line in lines))
             for number, action in enumerate(self._actions.values(), len(_ALWAYS_COLUMNS)):
                 table.setColumnHidden(number, not action.checked)

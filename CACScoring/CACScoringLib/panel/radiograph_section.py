@@ -76,9 +76,9 @@ class RadiographSection(radiograph_page.FormPage):
         widgets.showPath(ui.radiographPaBox, state.radiographPa)
         widgets.showPath(ui.radiographLateralBox, state.radiographLateral)
         self._models.show(state)
-        for part, shown in (("PaBox", fromFile), ("LateralBox", fromFile), ("Selector", not fromFile)):
+        for part, isVisible in (("PaBox", fromFile), ("LateralBox", fromFile), ("Selector", not fromFile)):
             for kind in ("", "Label"):
-                getattr(ui, f"radiograph{part}{kind}").setVisible(shown)
+                getattr(ui, f"radiograph{part}{kind}").setVisible(isVisible)
         hasInput = state.radiographPa or state.radiographLateral if fromFile else state.radiographVolume is not None
         self.job.update(bool(hasInput and self._models.counts[NETWORK]))
         if state.radiographResult is not self._record:

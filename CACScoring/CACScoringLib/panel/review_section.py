@@ -63,7 +63,6 @@ class ReviewSection(PanelSection):
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
         self._appliedState: dict[str, object] = {}
         self._slices: dict[int, SliceRow] = {}
-        self._lines: list[LesionLine] = []
         self._passed: list[int] = []
         """Lesion to which an assignment has led, which counts as looked at once the reader goes on from it."""
         self._surfaces: list[tuple[object, float]] = []
@@ -212,14 +211,13 @@ class ReviewSection(PanelSection):
         self._showSlices([*review.lesions(self._method), *review.left_out(self._method)])
 
     def _list(self, lines: list[LesionLine]) -> None:
-        self._lines = lines
         self.table.show(lines)
         self._showViewedCount()
 
     def _showViewedCount(self) -> None:
         """Show how many candidates have been viewed, and after the last one ask the reader to confirm."""
         ui, unseen, count = self._ui, self._unseen(), self._candidateCount()
-        doubtful_count = sum(line.doubtful for line in self._lines)
+        doubtful_count = sum(line.doubtful for line in self.table.lines)
         text = _("{looked} of {count} looked at").format(looked=count - len(unseen), count=count)
         ui.lookedLabel.setText(text if count else "")
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
@@ -253,10 +251,10 @@ class ReviewSection(PanelSection):
 
     def _nextDoubtful(self) -> None:
         """Go to the next doubtful lesion below the current one; start again at the top after the last one."""
-        current = self.table.current
-        ids = [line.id for line in self._lines]
+        current, lines = self.table.current, self.table.lines
+        ids = [line.id for line in lines]
         first = ids.index(current) + 1 if current in ids else 0
-        following = [line.id for line in (*self._lines[first:], *self._lines[:first]) if line.doubtful]
+        following = [line.id for line in (*lines[first:], *lines[:first]) if line.doubtful]
         if following:
             self._lesionChosen(self.table.showLesion(following[0]))
 

@@ -118,7 +118,7 @@ class TrainSection(PanelSection):
             self._checkedKey, self._findings = self._pendingKey, findings
             self.update()
 
-        # Their data are checked as training starts.
+        # A training checks these data at its start.
         if state.trainNetwork == Network.LESIONS or not options.learnsFromScans(state):
             onEnd(None, "")
             return

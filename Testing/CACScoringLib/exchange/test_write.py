@@ -204,7 +204,7 @@ def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, 
 
 
 @pytest.mark.long
-def test_what_cannot_be_written_is_refused_before_scoring(tmp_path):
+def test_objects_without_series_or_name_are_refused_before_scoring(tmp_path):
     def expect(message, scan_input, **settings):
         with pytest.raises(CTError, match=message):
             run_scan(scan_input, RunSettings(dicom=True, **settings), LoadedModels(), OutputFolder(tmp_path / "out"))

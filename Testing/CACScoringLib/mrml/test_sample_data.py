@@ -19,8 +19,8 @@ def registry(monkeypatch):
     Modules/Scripted/SampleData/SampleData.py)."""
     fields: dict[tuple[str, str], dict] = {}
 
-    def register(category, sampleName, **others):  # noqa: N803
-        fields[category, sampleName] = others
+    def register(category, sampleName, **details):  # noqa: N803
+        fields[category, sampleName] = details
 
     module = types.ModuleType("SampleData")
     module.__spec__ = ModuleSpec("SampleData", None)

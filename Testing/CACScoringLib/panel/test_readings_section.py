@@ -66,7 +66,7 @@ class Reader:
 
     def read(self):
         """Assign every candidate to the LAD, and confirm."""
-        for lesion in [line.id for line in self.driver.widget.review._lines]:
+        for lesion in [line.id for line in self.driver.widget.review.table.lines]:
             self.driver.widget.review.table.showLesion(lesion)
             self.driver.press_artery("LAD")
         self.ui.acceptButton.click()

@@ -57,7 +57,7 @@ def many_lines(driver, count: int) -> list:
     """Return a number of lines of the panel's table, two of them doubtful."""
     from dataclasses import replace
 
-    line = driver.widget.review._lines[0]
+    line = driver.widget.review.table.lines[0]
     doubtful = {3, count - 2}
     return [replace(line, id=n + 1, cells=(n + 1, *line.cells[1:]), doubtful=n in doubtful) for n in range(count)]
 
