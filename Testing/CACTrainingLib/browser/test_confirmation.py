@@ -193,14 +193,13 @@ def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeyp
     assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
 
 
-@pytest.mark.parametrize("kernels", [("B35f", "B35f", "B35f"), ("B35f", "B70f", "B35f")])
+@pytest.mark.parametrize("kernels", [("B35f", "B35f", "B35f"), ("B35f", "B70f")])
 def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, kernels):
     """Also where the rule prefers another."""
     folder, results = tmp_path / "ct", tmp_path / "results"
     scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
-    for name, hu, kernel in zip("abc", (unscored, scored, unscored), kernels, strict=True):
-        tags = {"SeriesNumber": 3, "ConvolutionKernel": kernel}
-        tags |= {"StudyInstanceUID": "1.2"} if "B70f" in kernels else {}
+    for name, hu, kernel in zip("abc", (unscored, scored, unscored), kernels, strict=False):
+        tags = {"StudyInstanceUID": "1.2", "SeriesNumber": 3, "ConvolutionKernel": kernel}
         write_series(folder, hu, tags=tags, name=f"{name}{{}}.dcm".format)
     uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
     content = whole_record()

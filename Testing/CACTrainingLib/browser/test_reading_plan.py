@@ -38,14 +38,6 @@ def read(case, reader, kind, sites):
 
 
 class TestPlan:
-    def test_each_reader_reads_every_scan_once_and_some_again_at_the_end(self, results, cases):
-        plan = planned(results, cases)
-        for reader in READERS:
-            readings = [reading for reading in plan if reading.reader == reader]
-            assert [reading.kind for reading in readings] == [FIRST, FIRST, FIRST, AGAIN]
-            assert sorted(reading.scan for reading in readings[:3]) == ["one", "three", "two"]
-        assert len({reading.scan for reading in plan if reading.kind == AGAIN}) == 1
-
     def test_plan_is_kept_and_follows_from_the_seed(self, results, cases):
         plan = planned(results, cases, seed=3)
         assert planned(results, cases, seed=4) == plan, "the plan on the disk"

@@ -43,15 +43,6 @@ def label_map(*voxels: int, shape: tuple[int, int, int] = (4, 5, 6)) -> sitk.Ima
 
 
 class TestSlices:
-    def test_labels_are_visible_to_other_programs_at_once(self, slices):
-        slices.set(12, VISIBLE, 1.234)
-        slices.set(13, NOT_VISIBLE)
-        slices.set(12, UNSURE, 0.5)
-        reread = reopened(slices)
-        assert reread.labels == slices.labels == {12: UNSURE, 13: NOT_VISIBLE}
-        assert reread.seconds == slices.seconds == {12: 0.5}
-        assert reread.warnings == ()
-
     @pytest.mark.parametrize("reopen", [False, True])
     def test_several_undos_go_back_step_by_step(self, slices, reopen):
         states = []

@@ -272,12 +272,6 @@ class TestRemoving:
 
 
 class TestUses:
-    def test_all_scans_of_a_patient_get_its_use(self, project):
-        project.set_use({"patient 0": "validation"})
-        assert [scan.use for scan in Project.open(project.folder).scans] == ["validation", "validation", ""]
-        project.set_use({"patient 0": ""})
-        assert not any(scan.use for scan in project.scans)
-
     def test_unknown_uses_and_patients_change_nothing(self, project):
         with pytest.raises(ProjectError, match="'tests' is not a use"):
             project.set_use({"patient 0": "tests"})
