@@ -73,7 +73,7 @@ def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str
 
 
 def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..evaluation.experiment import carry_out
+    from ..evaluation.study import carry_out
 
     module, task = _STUDIES_OF_TRAININGS[name]
     kind = getattr(importlib.import_module(module, __package__), task)

@@ -23,15 +23,7 @@ from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
 
 from ..data.scan_table import LABELS, TableScan, for_test, join, read_radiographs
-from ..evaluation.experiment import (
-    Cohort,
-    Experiment,
-    ExperimentRun,
-    ExperimentSettings,
-    Fit,
-    Predict,
-    TrainingBudget,
-)
+from ..evaluation.experiment import Cohort, Experiment, ExperimentRun, ExperimentSettings, Fit, Predict, TrainingBudget
 from ..evaluation.measures import Measure, mean_value, rates
 from ..evaluation.parts import Cell, Section, TablePart
 from ..statistics.agreement import kappa

@@ -12,7 +12,7 @@ from CACScoringLib.models.choice import ModelChoice
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.evaluation import experiment, jobs
+from CACTrainingLib.evaluation import jobs, study
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.radiograph import prognosis
 from CACTrainingLib.studies import evaluation
@@ -27,13 +27,13 @@ def study_settings(monkeypatch, tmp_path):
 
     def evaluate(*arguments):
         arguments = arguments[1:] if isinstance(arguments[0], type) else arguments
-        settings.append(arguments[:-1] if len(arguments) > 2 else arguments[0])
+        settings.append(arguments[0] if hasattr(arguments[0], "output") else arguments[:-1])
         page = tmp_path / "study.html"
         return Evaluation(page, ()) if isinstance(arguments[0], EvaluationSettings) else page
 
     for module, name in (
         (evaluation, "evaluate"),
-        (experiment, "carry_out"),
+        (study, "carry_out"),
         (prognosis, "evaluate_prognosis"),
     ):
         monkeypatch.setattr(module, name, evaluate)
@@ -71,6 +71,19 @@ def test_studies_of_trainings(study_settings, study, more):
     assert (settings.data, settings.output, settings.workers) == (Path("t.csv"), Path("out"), 2)
     assert (settings.budget.folds, settings.budget.steps, settings.budget.seed) == (3, 7, 4)
     assert {name: getattr(settings, name) for name in more} == more
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "options", "answer", "begun"),
+    [(True, [], "y", True), (True, [], "", False), (True, ["--yes"], None, True), (False, [], None, True)],
+)
+def test_a_long_study_asks_at_a_terminal(monkeypatch, is_terminal, options, answer, begun):
+    answers = []
+    monkeypatch.setattr(study, "carry_out", lambda *arguments: answers.append(arguments[-1]("Two hours.")))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: is_terminal)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    run("vessels", "--data", "t.csv", *options)
+    assert answers == [begun]
 
 
 def test_study_of_prognosis(study_settings):

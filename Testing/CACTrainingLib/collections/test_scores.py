@@ -17,7 +17,7 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.collections.importing import write_scores
 from CACTrainingLib.data.scan_table import PROJECT_TABLE, TOTAL, held_out, read_cts
 from CACTrainingLib.evaluation import jobs
-from CACTrainingLib.evaluation.experiment import PREDICTIONS
+from CACTrainingLib.evaluation.study import PREDICTIONS
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.radiograph import cohort, train
 

@@ -8,12 +8,8 @@ from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError, OutputError
-from CACTrainingLib.evaluation.experiment import (
-    PREDICTIONS,
-    TrainingBudget,
-    carry_out,
-    running_folder,
-)
+from CACTrainingLib.evaluation.experiment import TrainingBudget
+from CACTrainingLib.evaluation.study import PREDICTIONS, carry_out, running_folder
 
 PATIENTS = 64
 

@@ -13,15 +13,10 @@ from study_tables import csv_rows
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TESTED
-from CACTrainingLib.evaluation.experiment import (
-    PREDICTIONS,
-    ExperimentRun,
-    TrainingBudget,
-    carry_out,
-    predicted_rows,
-)
+from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget, predicted_rows
 from CACTrainingLib.evaluation.measures import ExperimentComparison
 from CACTrainingLib.evaluation.papers import MARGIN
+from CACTrainingLib.evaluation.study import PREDICTIONS, carry_out
 from CACTrainingLib.radiograph import fitting, train
 from CACTrainingLib.radiograph.prognosis import likely_category
 from CACTrainingLib.radiograph.study import BASE, RadiographStudy, RadiographStudySettings

@@ -11,8 +11,9 @@ from whole_scan_studies import fake_training, without_scans, write_table
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TOTAL, held_out, read_cts
-from CACTrainingLib.evaluation.experiment import PREDICTIONS, predicted_rows
+from CACTrainingLib.evaluation.experiment import predicted_rows
 from CACTrainingLib.evaluation.measures import ExperimentComparison
+from CACTrainingLib.evaluation.study import PREDICTIONS
 from CACTrainingLib.whole_scan.radiomics import study as radiomics
 from CACTrainingLib.whole_scan.vessels import study as vessels
 
