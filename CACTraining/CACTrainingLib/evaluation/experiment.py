@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from ..statistics.roc import least_difference
 from .measures import Measure
 from .papers import StudyTexts, texts_of
 from .parts import Section
+
+if TYPE_CHECKING:
+    from ..training.loop import Task
 
 HELD_OUT = -1
 """Fold number of scans, or of a training's test, outside the cross-validation."""
@@ -229,9 +232,16 @@ class Experiment(ABC):
             A function that predicts the values [m, …] of rows, and the training's seconds.
         """
 
-    @abstractmethod
+    def task(self, run: ExperimentRun) -> Task[Any]:
+        """Return the training of a run before its first step. Raises CTError if it cannot be done."""
+        raise NotImplementedError
+
     def training_seconds(self, configuration: Any) -> float:
         """Estimate the seconds of a training by one step. Raises CTError if it cannot be done."""
+        from ..training.loop import step_seconds  # loads PyTorch
+
+        task = self.task(ExperimentRun(configuration, 0))
+        return task.loop.steps * step_seconds(task, task.loop, self.settings.device)
 
     def alike(self, configuration: Any) -> Hashable:
         """Return what the time of a configuration's training depends on."""

@@ -74,16 +74,16 @@ def test_studies_of_trainings(study_settings, study, more):
 
 
 @pytest.mark.parametrize(
-    ("is_terminal", "options", "answer", "begun"),
+    ("is_terminal", "options", "answer", "expected"),
     [(True, [], "y", True), (True, [], "", False), (True, ["--yes"], None, True), (False, [], None, True)],
 )
-def test_a_long_study_asks_at_a_terminal(monkeypatch, is_terminal, options, answer, begun):
+def test_a_long_study_asks_at_a_terminal(monkeypatch, is_terminal, options, answer, expected):
     answers = []
     monkeypatch.setattr(study, "carry_out", lambda *arguments: answers.append(arguments[-1]("Two hours.")))
     monkeypatch.setattr("sys.stdin.isatty", lambda: is_terminal)
     monkeypatch.setattr("builtins.input", lambda question: answer)
     run("vessels", "--data", "t.csv", *options)
-    assert answers == [begun]
+    assert answers == [expected]
 
 
 def test_study_of_prognosis(study_settings):

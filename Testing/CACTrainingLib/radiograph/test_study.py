@@ -185,7 +185,7 @@ def test_a_study_runs_to_its_page_without_and_with_test_patients(
     monkeypatch.setitem(train.PRESETS, "light", short)
     if has_test:
         write_cases(tmp_path / "other", 8, ("PA",), first=100)
-    budget = TrainingBudget(folds=3, steps=2)
+    budget = TrainingBudget(folds=2, steps=2)
     settings = RadiographStudySettings(drawn_folder, tmp_path / "out", tmp_path / "other" if has_test else None)
     carry_out(RadiographStudy, replace(settings, names=("base",), budget=budget))
     tables = {file.stem for file in (settings.output / "tables").glob("*.csv")}
