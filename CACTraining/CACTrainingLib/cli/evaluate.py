@@ -132,8 +132,8 @@ class EvaluateOptions:
 
     Attributes:
         data: Project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 or
-            2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are relative
-            to the table.
+            2), ct and optionally series, heart, lesions. For studies that train models, a project that cac data import
+            has filled, or their table. Paths are relative to the table.
         results: Results of cac cohort for these scans, instead of scoring them.
         pairs: Only the first N patients that have both scans.
         model: Model, or its card NAME.json, to use in place of the bundled one.

@@ -236,6 +236,11 @@ class RadiographStudy(Experiment):
     def alike(self, configuration: RadiographConfiguration) -> Hashable:
         return configuration.backbone, len(configuration.views)
 
+    def cost(self, runs: Sequence[ExperimentRun]) -> float:
+        seconds = super().cost(runs)
+        _loaded.clear()  # the workers load their own
+        return seconds
+
     def task(self, run: ExperimentRun) -> RadiographTask:
         from .fitting import training_task
 
