@@ -273,7 +273,7 @@ def carry_out(
         waiting = [run for key, run in by_key.items() if key not in stored]
         if waiting and settings.minutes != 0:
             seconds = experiment.cost(waiting) / min(work.workers, len(waiting))
-            size = f"{len(waiting)} trainings take about {duration_text(seconds)}. {experiment.power()}"
+            size = f"{len(waiting)} trainings, estimated time {duration_text(seconds)}. {experiment.power()}"
             progress.note(size)
             if seconds > LONG_SECONDS and not agrees(size):
                 raise OutputError("The study was not begun. Choose fewer configurations (names), folds or steps.")
