@@ -112,12 +112,15 @@ def test_refusals(study_settings, capsys, study, arguments, settings, code, mess
     assert study in STUDIES
 
 
-def test_digital_patients_that_cannot_be_made(tmp_path, capsys):
+def test_radiographs_that_cannot_be_made(tmp_path, capsys):
     command = ["radiographs", "digital", "--output", str(tmp_path)]
     assert cli.main([*command, "--patients", "3"]) == BAD_INPUT
     assert "at least 4 patients" in capsys.readouterr().err
     assert cli.main([*command, "--patients", "4", "--workers", "0"]) == BAD_USAGE
     assert "At least one worker" in capsys.readouterr().err
+    scans = ["radiographs", "scans", str(tmp_path), "--output", str(tmp_path / "out"), "--settings", "{}"]
+    assert cli.main(scans) == BAD_USAGE
+    assert "digital patients alone" in capsys.readouterr().err
 
 
 def test_import(tmp_path, capsys, monkeypatch):
