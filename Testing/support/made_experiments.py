@@ -15,7 +15,8 @@ from study_tables import csv_lines
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.evaluation.experiment import Experiment, ExperimentSettings, TrainingBudget, carry_out
+from CACTrainingLib.evaluation.experiment import Experiment, ExperimentSettings, TrainingBudget
+from CACTrainingLib.evaluation.study import carry_out
 from CACTrainingLib.radiograph.study import RadiographStudy
 from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudy
 from CACTrainingLib.whole_scan.vessels.study import VesselStudy

@@ -149,9 +149,10 @@ def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> 
     region = connected_voxels(flat, np.zeros(len(flat), np.uint8), sites.shape)
     dense = np.isin(flat, find_lesions(scan.image, sites, rules).voxels.flat)
     count, empty = len(np.unique(region)), len(np.setdiff1d(region, region[dense]))
-    if empty < MAX_EMPTY_SHARE * count:
-        return _shift_warning(flat[dense], region[dense], sites, scan, rules)
     below = float((scan.hu.reshape(-1)[flat] < rules.threshold_hu).mean())
+    # Specks smaller than a lesion of the rule hold none either, but are drawn along what is dense.
+    if empty < MAX_EMPTY_SHARE * count or below < MAX_EMPTY_SHARE:
+        return _shift_warning(flat[dense], region[dense], sites, scan, rules) if dense.any() else []
     message = (
         f"{empty} of {count} labelled regions hold no calcium: {below:.0%} of the labelled voxels lie below "
         f"{rules.threshold_hu:g} HU. The label map may be mirrored, upside down or shifted, or belong to another scan."

@@ -135,11 +135,14 @@ def _import(
     added = sum(bool(scan.id) for scan in result.entries)
     progress.done(output)
     print(f"{output}: {added} scans in the project, {len(result.entries) - added} left out")
-    scored, complete = result.scored
-    print(f"{output}: {scored} scans with a score, {complete} with that of every artery, for cac evaluate and train")
     reasons = Counter(scan.reason.splitlines()[0] for scan in result.entries if scan.reason)
     for reason, count in reasons.most_common(MAX_REASONS):
         print(f"  {count} left out: {printable(reason, message=True)}")
+    scored, complete = result.scored
+    if scored:
+        print(
+            f"{output}: {scored} scans with a score, {complete} with that of every artery, for cac evaluate and train"
+        )
     print(f"{result.page}: the inventory")
 
 

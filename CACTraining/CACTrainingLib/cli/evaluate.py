@@ -73,7 +73,7 @@ def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str
 
 
 def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..evaluation.experiment import carry_out
+    from ..evaluation.study import carry_out
 
     module, task = _STUDIES_OF_TRAININGS[name]
     kind = getattr(importlib.import_module(module, __package__), task)
@@ -132,8 +132,8 @@ class EvaluateOptions:
 
     Attributes:
         data: Project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 or
-            2), ct and optionally series, heart, lesions; or the table of a study that trains models. Paths are relative
-            to the table.
+            2), ct and optionally series, heart, lesions. For studies that train models, a project that cac data import
+            has filled, or their table. Paths are relative to the table.
         results: Results of cac cohort for these scans, instead of scoring them.
         pairs: Only the first N patients that have both scans.
         model: Model, or its card NAME.json, to use in place of the bundled one.

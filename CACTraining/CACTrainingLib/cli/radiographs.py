@@ -45,34 +45,28 @@ def _run(options: RadiographsOptions, progress: Progress) -> None:
         raise OutputError("cac radiographs scans has no --settings: super-resolution is of digital patients alone.")
     if options.workers is not None and options.workers < 1:
         raise OutputError(f"At least one worker is needed, not {options.workers}.")
+    from ..radiograph.cases import FAILURES
+
     progress.begin(["radiographs"])
     with progress.step("radiographs"):
-        text, failed = {"digital": _digital, "scans": _scans}[options.source](options, progress)
+        table, failed = _make(options, progress)
     for name, reason in failed.items():
         progress.warning(ScanWarning("radiograph-failed", f"{name}: {reason}"))
     progress.done(options.output)
-    print(text)
+    source = "CTs" if options.source == "scans" else f"{options.patients} digital patients"
+    print(f"{table}: radiographs of {source}" + (f", {len(failed)} failed, see {FAILURES}" if failed else ""))
 
 
-def _digital(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
-    from ..radiograph.cases import FAILURES
-    from ..radiograph.cohort import RadiographCohortSettings, write_radiographs
+def _make(options: RadiographsOptions, progress: Progress) -> tuple[Path, dict[str, str]]:
+    """Make the radiographs; return their table, and failures with reasons by name."""
+    from ..radiograph.cohort import RadiographCohortSettings, write_radiographs, write_scan_radiographs
 
+    if options.source == "scans":
+        assert options.input is not None
+        return write_scan_radiographs(options.input, options.output, options.workers, progress)
     assert options.patients is not None
     settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
-    table, failed = write_radiographs(options.output, settings, options.workers, progress.counted)
-    count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
-    return f"{table}: radiographs of {options.patients} digital patients{count}", failed
-
-
-def _scans(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
-    from ..radiograph.cases import FAILURES
-    from ..radiograph.cohort import write_scan_radiographs
-
-    assert options.input is not None
-    table, failed = write_scan_radiographs(options.input, options.output, options.workers, progress)
-    count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
-    return f"{table}: radiographs of CTs{count}", failed
+    return write_radiographs(options.output, settings, options.workers, progress.counted)
 
 
 add_arguments = Command(RadiographsOptions, _run, ("studies",)).declare

@@ -114,7 +114,9 @@ def import_collection(
         present = {(scan.ct, scan.series) for scan in project.scans}
         waiting = [scan for scan in usable if (absolute(scan.ct), scan.series) not in present]
         added = project.add(waiting, progress.counted)
-        project.split(kinds=patient_kinds(project))
+        pairs = zip(scans, checks, strict=True)
+        calcified = {scan.patient for scan, check in pairs if not isinstance(check, str) and any(check.scores.values())}
+        project.split(kinds=patient_kinds(project) | dict.fromkeys(calcified, 2))
     with progress.step("inventory"):
         reasons = dict(added.failed) | {name: f"It is the same scan as {id_}." for name, id_ in added.duplicates}
         entries = _entries(project, scans, checks, reasons)

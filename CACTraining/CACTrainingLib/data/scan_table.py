@@ -263,21 +263,19 @@ TESTED = "test "
 
 
 def join(scans: Sequence[TableScan], test: Sequence[TableScan]) -> tuple[tuple[TableScan, ...], list[str]]:
-    """Return all scans, and the names of the test's. Raises TableError for a patient in both."""
+    """Return all scans, and the names of the test's, by their use if it is empty.
+
+    Raises TableError for a patient in both.
+    """
     if shared := {scan.patient for scan in scans} & {scan.patient for scan in test}:
         raise TableError(f"Patient {min(shared)} is in the table for the test and is learned from. Test on others.")
     tested = tuple(replace(scan, name=TESTED + scan.name) for scan in test)
-    return (*scans, *tested), [scan.name for scan in tested]
-
-
-def for_test(scans: Sequence[TableScan]) -> list[str]:
-    """Return the names of the scans whose use is test."""
-    return [scan.name for scan in scans if scan.use == "test"]
+    return (*scans, *tested), [scan.name for scan in tested or scans if tested or scan.use == "test"]
 
 
 def held_out(scans: Sequence[TableScan]) -> list[str]:
     """Return the names of scans for a test: by their use, or else a fifth by patient, the same for every seed."""
-    return for_test(scans) or folds(scans, 5)[0]
+    return join(scans, ())[1] or folds(scans, 5)[0]
 
 
 def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[list[str]]:

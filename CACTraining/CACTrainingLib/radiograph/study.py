@@ -22,23 +22,14 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
 
-from ..data.scan_table import LABELS, TableScan, for_test, join, read_radiographs
-from ..evaluation.experiment import (
-    Cohort,
-    Experiment,
-    ExperimentRun,
-    ExperimentSettings,
-    Fit,
-    Predict,
-    TrainingBudget,
-)
+from ..data.scan_table import LABELS, TableScan, join, read_radiographs
+from ..evaluation.experiment import Cohort, Experiment, ExperimentRun, ExperimentSettings, Fit, Predict, TrainingBudget
 from ..evaluation.measures import Measure, mean_value, rates
 from ..evaluation.parts import Cell, Section, TablePart
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
 from ..statistics.survival import concordance
-from ..training.fits import penalised_logistic
 from .cases import SUPER_RESOLUTIONS, are_digital, read_case
 from .prognosis import (
     PROBABILITIES,
@@ -52,12 +43,11 @@ from .prognosis import (
 if TYPE_CHECKING:
     from .dataset import RadiographSet
     from .fitting import FitSettings
+    from .task import RadiographTask
 
 THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
 CATEGORY, EVENTS = "Category", "Simulated events"
-OFFSET_PENALTY = 1e-4
-"""Penalty of a regression's offset, which keeps it finite if all patients are on one side of a threshold."""
 
 
 @dataclass(frozen=True)
@@ -246,13 +236,16 @@ class RadiographStudy(Experiment):
     def alike(self, configuration: RadiographConfiguration) -> Hashable:
         return configuration.backbone, len(configuration.views)
 
-    def training_seconds(self, configuration: RadiographConfiguration) -> float:
-        from ..training.loop import step_seconds
+    def cost(self, runs: Sequence[ExperimentRun]) -> float:
+        seconds = super().cost(runs)
+        _loaded.clear()  # the workers load their own
+        return seconds
+
+    def task(self, run: ExperimentRun) -> RadiographTask:
         from .fitting import training_task
 
-        settings, data, split = self._fit_arguments(ExperimentRun(configuration, 0))
-        loop = settings.training.loop
-        return loop.steps * step_seconds(training_task(data, *split, settings), loop, settings.device)
+        settings, data, split = self._fit_arguments(run)
+        return training_task(data, *split, settings)
 
     def _fit_arguments(self, run: ExperimentRun) -> tuple[FitSettings, RadiographSet, tuple[np.ndarray, np.ndarray]]:
         """Return the settings of a run, the radiographs, and its training and validation cases."""
@@ -342,12 +335,12 @@ class RadiographStudy(Experiment):
 
     def _by_factors(self, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Fit a logistic regression of each threshold on standardised factors, with a standard normal prior."""
+        from .fitting import fit_logistic
+
         scaled = StandardScaler().fit(self.cohort.factors[rows]).transform(self.cohort.factors)
-        columns = np.column_stack([np.ones(len(scaled)), scaled])
-        penalty = np.array([OFFSET_PENALTY, 1.0, 1.0, 1.0])
         is_above = above(self.truth[rows], THRESHOLDS).T
-        weights = [penalised_logistic(columns[rows], target, penalty, np.zeros(4)) for target in is_above]
-        return lambda held_out: expit(columns[held_out] @ np.transpose(weights))
+        weights = np.transpose([fit_logistic(scaled[rows], target, [0.0] * 3, 1.0) for target in is_above])
+        return lambda held_out: expit(weights[0] + scaled[held_out] @ weights[1:])
 
 
 def _concordance(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -403,8 +396,7 @@ def _radiographs(settings: ExperimentSettings) -> tuple[tuple[TableScan, ...], l
     data, test = (
         read_radiographs(table, LABELS[0], settings.gated) if table else () for table in (settings.data, settings.test)
     )
-    scans, test_names = join(data, test)
-    return scans, test_names or for_test(scans)
+    return join(data, test)
 
 
 _loaded: dict[tuple[Any, ...], RadiographSet] = {}

@@ -91,7 +91,7 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
         )
         with progress.step("radiographs"):
             finder = cast(RadiographNet, read_network(fitting.start)[1]) if fitting.start is not None else None
-            rows = read_radiographs(table, training.label)
+            rows = [row for row in read_radiographs(table, training.label) if row.use != "test"]
             external_rows = read_radiographs(external) if external else ()
             join(rows, external_rows)  # refuses patients in both
             data = load(rows, finder=finder)

@@ -50,6 +50,7 @@ class AblationConfiguration:
         heart: Restrict the map to the heart.
         classifier: Decompose only slices that the classifier calls positive.
         other_rule: Switch the rule about the healthy image: off if the models have it on, else on.
+        completed: Add what the map misses of certain lesions of the clinical rule.
         evaluated: Exclude lesions that are probably not coronary calcium.
     """
 
@@ -58,6 +59,7 @@ class AblationConfiguration:
     heart: bool = True
     classifier: bool = True
     other_rule: bool = False
+    completed: bool = True
     evaluated: bool = True
 
     def settings(self, base: DecompositionSettings) -> DecompositionSettings:
@@ -66,6 +68,8 @@ class AblationConfiguration:
             base = replace(base, slice_threshold=0.0)
         if self.other_rule:
             base = replace(base, min_healthy_hu=PUBLISHED_MIN_HEALTHY_HU if base.min_healthy_hu is None else None)
+        if not self.completed:
+            base = replace(base, without_completion=True)
         return base if self.evaluated else replace(base, most_not_coronary=1.0)
 
 
@@ -76,6 +80,7 @@ WITH_EVALUATION = (
     AblationConfiguration("no_heart", "without the heart", heart=False),
     AblationConfiguration("neither", "without both", heart=False, classifier=False),
     AblationConfiguration("other_rule", "with the −10 HU rule switched", other_rule=True),
+    AblationConfiguration("no_completion", "without completion by the clinical rule", completed=False),
 )
 CONFIGURATIONS = WITH_EVALUATION + tuple(
     replace(item, key=f"all_{item.key}", title=f"{item.title}, all lesions", evaluated=False)

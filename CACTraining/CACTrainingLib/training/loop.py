@@ -92,6 +92,11 @@ class Task(Generic[Settings]):
         """Return a network's metrics on a fixed part of the validation data."""
         raise NotImplementedError
 
+    @property
+    def loop(self) -> LoopSettings:
+        """Settings of the loop."""
+        return cast(Any, self.settings).loop
+
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         """Return warnings about the training. metrics: From the last validation. validations: Their number."""
         return []

@@ -11,7 +11,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.labels import MIN_UNLABELLED, unlabelled_warning
+from CACScoringLib.scoring.labels import MIN_UNLABELLED, reader_labels, unlabelled_warning
 from CACScoringLib.scoring.lesions import find_lesions
 
 LESIONS = {(6, 20, 26): Artery.LAD, (9, 24, 50): Artery.LAD, (12, 30, 20): Artery.RCA}
@@ -72,6 +72,16 @@ def test_a_label_of_three_that_is_cut_within_calcium_is_not_doubted(scan_heart_a
     k, j, i = next(iter(LESIONS))
     labels[k : k + 2, j : j + 4, i : i + 2] = 0
     assert doubts(scan_heart_and_labels, labels) == {}
+
+
+@pytest.mark.parametrize("shift", [0, 12])
+def test_exact_labels_of_specks_below_the_least_area_are_not_doubted(scan_heart_and_labels, shift):
+    scan, heart, labels = scan_heart_and_labels
+    specks = np.zeros_like(labels)
+    for (k, j, i), artery in LESIONS.items():
+        specks[k, j + shift, i : i + 2] = artery
+    warnings = reader_labels(Grid.of(heart).image(specks), scan, ScoringRules(minimum_area_mm2=9)).warnings
+    assert ("labels-off-calcium" in {warning.code for warning in warnings}) == bool(shift)
 
 
 @pytest.mark.parametrize(("wrong", "below"), [(1, None), (2, "67%")])

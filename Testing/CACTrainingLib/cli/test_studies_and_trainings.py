@@ -12,7 +12,7 @@ from CACScoringLib.models.choice import ModelChoice
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli.evaluate import STUDIES
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.evaluation import experiment, jobs
+from CACTrainingLib.evaluation import jobs, study
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.radiograph import prognosis
 from CACTrainingLib.studies import evaluation
@@ -27,11 +27,11 @@ def study_settings(monkeypatch, tmp_path):
 
     def evaluate(*arguments):
         arguments = arguments[1:] if isinstance(arguments[0], type) else arguments
-        settings.append(arguments[:-1] if len(arguments) > 2 else arguments[0])
+        settings.append(arguments[0] if hasattr(arguments[0], "output") else arguments[:-1])
         page = tmp_path / "study.html"
         return Evaluation(page, ()) if isinstance(arguments[0], EvaluationSettings) else page
 
-    for module, name in ((evaluation, "evaluate"), (experiment, "carry_out"), (prognosis, "evaluate_prognosis")):
+    for module, name in ((evaluation, "evaluate"), (study, "carry_out"), (prognosis, "evaluate_prognosis")):
         monkeypatch.setattr(module, name, evaluate)
     return settings
 
@@ -69,6 +69,19 @@ def test_studies_of_trainings(study_settings, study, more):
     assert {name: getattr(settings, name) for name in more} == more
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "options", "answer", "expected"),
+    [(True, [], "y", True), (True, [], "", False), (True, ["--yes"], None, True), (False, [], None, True)],
+)
+def test_a_long_study_asks_at_a_terminal(monkeypatch, is_terminal, options, answer, expected):
+    answers = []
+    monkeypatch.setattr(study, "carry_out", lambda *arguments: answers.append(arguments[-1]("Two hours.")))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: is_terminal)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    run("vessels", "--data", "t.csv", *options)
+    assert answers == [expected]
+
+
 def test_study_of_prognosis(study_settings):
     assert run("prognosis", "--data", "t.csv", "--seed", "3") == 0
     assert study_settings == [(Path("t.csv"), Path("out"), 3)]
@@ -95,12 +108,15 @@ def test_refusals(study_settings, capsys, study, arguments, settings, code, mess
     assert study in STUDIES
 
 
-def test_digital_patients_that_cannot_be_made(tmp_path, capsys):
+def test_radiographs_that_cannot_be_made(tmp_path, capsys):
     command = ["radiographs", "digital", "--output", str(tmp_path)]
     assert cli.main([*command, "--patients", "3"]) == BAD_INPUT
     assert "at least 4 patients" in capsys.readouterr().err
     assert cli.main([*command, "--patients", "4", "--workers", "0"]) == BAD_USAGE
     assert "At least one worker" in capsys.readouterr().err
+    scans = ["radiographs", "scans", str(tmp_path), "--output", str(tmp_path / "out"), "--settings", "{}"]
+    assert cli.main(scans) == BAD_USAGE
+    assert "digital patients alone" in capsys.readouterr().err
 
 
 def test_import(tmp_path, capsys, monkeypatch):

@@ -17,7 +17,7 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.collections.importing import write_scores
 from CACTrainingLib.data.scan_table import PROJECT_TABLE, TOTAL, held_out, read_cts
 from CACTrainingLib.evaluation import jobs
-from CACTrainingLib.evaluation.experiment import PREDICTIONS
+from CACTrainingLib.evaluation.study import PREDICTIONS
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.radiograph import cohort, train
 
@@ -95,6 +95,8 @@ def test_a_collection_without_gating_gives_the_table_of_vessels(scans, tmp_path)
     scores = {f"{n}A": (0, score, 0, 0, score) for n in scans for score in [10 * HU[n % len(HU)]]}
     project = imported("coca", write_coca_nongated(tmp_path / "coca", scans, scores).parent, tmp_path)
     assert [float(row["agatston_LAD"]) for row in csv_rows(project / PROJECT_TABLE)] == [s[1] for s in scores.values()]
+    uses = {scan.patient.removeprefix("coca-nongated-"): scan.use for scan in Project.open(project).scans}
+    assert {uses[str(n)] for n in scans if HU[n % len(HU)]} == {*uses.values()}, "calcium in each part of the split"
     budget = {"folds": 2, "steps": 1}
     output = ("--data", project, "--output", tmp_path / "study", "--device", "cpu")
     assert run("evaluate", "vessels", *output, names=["cnn-log"], budget=budget, gated=False) == 0

@@ -8,12 +8,8 @@ from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError, OutputError
-from CACTrainingLib.evaluation.experiment import (
-    PREDICTIONS,
-    TrainingBudget,
-    carry_out,
-    running_folder,
-)
+from CACTrainingLib.evaluation.experiment import TrainingBudget
+from CACTrainingLib.evaluation.study import PREDICTIONS, carry_out, running_folder
 
 PATIENTS = 64
 
@@ -143,12 +139,12 @@ def test_the_cost_is_that_of_missing_trainings_and_a_long_study_asks(experiment,
         experiment.page(settings, trainer, progress, lambda question: questions.append(question), 1800.0)
     assert not trainer.done
     assert questions == notes
-    assert "4 trainings take about 2 h 0 min. " in questions[0], "two configurations in two folds"
+    assert "4 trainings, estimated time 2 h 0 min. " in questions[0], "two configurations in two folds"
     experiment.page(settings, trainer, progress, lambda question: True, 1800.0)
     assert len(trainer.done) == 4
     experiment.page(settings, trainer, progress, lambda question: pytest.fail("nothing is left to train"), 1800.0)
     experiment.page(replace(settings, output=settings.output / "new"), trainer, progress, pytest.fail, 30.0)
-    assert "4 trainings take about 2 min" in notes[-1]
+    assert "4 trainings, estimated time 2 min" in notes[-1]
 
 
 def test_the_power_of_a_study_is_of_its_patients(experiment, settings, tmp_path):

@@ -38,8 +38,8 @@ class Counted(Progress):
         super().__init__()
         self.last = None
 
-    def counted(self, done, count):
-        self.last = done, count
+    def counted(self, done, count, seconds_left):
+        self.last = done, count, seconds_left
 
 
 def run(file, *jobs):
@@ -55,11 +55,11 @@ def test_what_is_done_is_kept_and_what_failed_is_tried_again(tmp_path):
     assert failed["bad"] == "no good"
     assert failed["worse"].startswith("ZeroDivisionError at test_jobs.py")
     assert "process ended" in failed["killed"]
-    assert counted == (5, 5)
+    assert counted == (5, 5, 0)
     done, failed, begun_jobs, counted = run(file, "bad", "b", "c")
     assert begun_jobs == ["bad", "c"]
     assert set(done) == {"b", "c"}
-    assert counted == (3, 3)
+    assert counted == (3, 3, 0)
 
 
 def test_a_torn_line_is_done_again(tmp_path):

@@ -13,15 +13,10 @@ from study_tables import csv_rows
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TESTED
-from CACTrainingLib.evaluation.experiment import (
-    PREDICTIONS,
-    ExperimentRun,
-    TrainingBudget,
-    carry_out,
-    predicted_rows,
-)
+from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget, predicted_rows
 from CACTrainingLib.evaluation.measures import ExperimentComparison
 from CACTrainingLib.evaluation.papers import MARGIN
+from CACTrainingLib.evaluation.study import PREDICTIONS, carry_out
 from CACTrainingLib.radiograph import fitting, train
 from CACTrainingLib.radiograph.prognosis import likely_category
 from CACTrainingLib.radiograph.study import BASE, RadiographStudy, RadiographStudySettings
@@ -190,7 +185,7 @@ def test_a_study_runs_to_its_page_without_and_with_test_patients(
     monkeypatch.setitem(train.PRESETS, "light", short)
     if has_test:
         write_cases(tmp_path / "other", 8, ("PA",), first=100)
-    budget = TrainingBudget(folds=3, steps=2)
+    budget = TrainingBudget(folds=2, steps=2)
     settings = RadiographStudySettings(drawn_folder, tmp_path / "out", tmp_path / "other" if has_test else None)
     carry_out(RadiographStudy, replace(settings, names=("base",), budget=budget))
     tables = {file.stem for file in (settings.output / "tables").glob("*.csv")}

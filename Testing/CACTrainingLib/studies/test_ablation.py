@@ -30,7 +30,7 @@ def test_each_setting_changes_its_part_alone():
     changed = {key: dict(set(values.items()) - set(asdict(STORED).items())) for key, values in settings.items()}
     no_threshold, all_lesions = {"slice_threshold": 0.0}, {"most_not_coronary": 1.0}
     parts = {"no_classifier": no_threshold, "neither": no_threshold, "other_rule": {"min_healthy_hu": -10.0}}
-    parts |= {"whole": {}, "no_heart": {}}
+    parts |= {"whole": {}, "no_heart": {}, "no_completion": {"without_completion": True}}
     assert changed == parts | {f"all_{key}": part | all_lesions for key, part in parts.items()}
     without_heart = {configuration.key for configuration in CONFIGURATIONS if not configuration.heart}
     assert without_heart == {"no_heart", "neither", "all_no_heart", "all_neither"}

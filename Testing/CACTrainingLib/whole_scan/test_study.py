@@ -10,9 +10,10 @@ from whole_scan_studies import fake_training, without_scans, write_table
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
-from CACTrainingLib.data.scan_table import TOTAL, held_out, read_cts
-from CACTrainingLib.evaluation.experiment import PREDICTIONS, predicted_rows
+from CACTrainingLib.data.scan_table import TESTED, TOTAL, held_out, read_cts
+from CACTrainingLib.evaluation.experiment import predicted_rows
 from CACTrainingLib.evaluation.measures import ExperimentComparison
+from CACTrainingLib.evaluation.study import PREDICTIONS
 from CACTrainingLib.whole_scan.radiomics import study as radiomics
 from CACTrainingLib.whole_scan.vessels import study as vessels
 
@@ -43,17 +44,22 @@ def rows_of(settings):
     return {row[0]: row for row in table_of(settings, "test")}
 
 
-def test_nobody_is_both_learned_from_and_predicted(study, settings):
+@pytest.mark.parametrize("has_test", [False, True])
+def test_nobody_is_both_learned_from_and_predicted(study, settings, has_test, tmp_path):
+    expected = set(held_out(read_cts(settings.data)))
+    if has_test:
+        settings = replace(settings, test=write_table(tmp_path / "other" / "table.csv", 8, PATIENTS))
+        expected = {f"{TESTED}p{n}" for n in range(PATIENTS, PATIENTS + 8)}
     trainer = RecordingTrainer(fake_training)
     study.page(replace(settings, budget=replace(settings.budget, seed=5)), trainer)
     cohort = trainer.study.cohort
-    assert set(cohort.names(cohort.held_out)) == set(held_out(read_cts(settings.data))), "whatever the seed"
+    assert set(cohort.names(cohort.held_out)) == expected, "whatever the seed"
     validated = []
     for fold in range(2):
         training, validation = set(cohort.training(fold)), set(cohort.validation(fold))
         assert not (training & validation) | (training | validation) & set(cohort.held_out)
         validated += validation
-    assert sorted([*validated, *cohort.held_out]) == list(range(PATIENTS))
+    assert sorted([*validated, *cohort.held_out]) == list(range(len(cohort.scans)))
 
 
 def test_models_are_compared_with_age_sex_and_heart_size(vessel_settings):

@@ -45,6 +45,7 @@ from ..sources import (
     warn_of_failures,
 )
 from . import fitting
+from .task import VesselTask
 
 PER_MILLE = 1000.0
 """Factor of mean squared errors, which are shown in thousandths."""
@@ -190,12 +191,9 @@ class VesselStudy(WholeScanStudy):
     def alike(self, configuration: VesselConfiguration) -> Hashable:
         return configuration.kind
 
-    def training_seconds(self, configuration: VesselConfiguration) -> float:
-        from ...training.loop import step_seconds
-
-        settings, data = self._fit_arguments(ExperimentRun(configuration, 0))
-        task = fitting.training_task(*data, settings)
-        return task.loop.steps * step_seconds(task, task.loop, self.settings.device)
+    def task(self, run: ExperimentRun) -> VesselTask:
+        settings, data = self._fit_arguments(run)
+        return fitting.training_task(*data, settings)
 
     def _fit_arguments(self, run: ExperimentRun) -> tuple[fitting.VesselSettings, fitting.FitData]:
         """Return the settings of a run, and its scans."""

@@ -11,13 +11,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 from images import image_of
-from interruption import interrupted_at
 from made_experiments import Warned
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
-from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import load_model
 from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet
@@ -105,20 +103,6 @@ def test_shown_amounts_become_scores(tmp_path):
     assert fit.validation == pytest.approx(
         np.mean(((predicted[7:] - [[0, 10.0 * n, 0, 0] for n in (7, 8, 9)]) / 60) ** 2)
     )
-
-
-@pytest.mark.long
-def test_goes_on_as_if_nothing_had_happened(files, tmp_path):
-    settings = replace(SETTINGS, training=replace(SETTINGS.training, loop=replace(LOOP, steps=8)))
-    complete = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "one")
-    with interrupted_at(vessel_fitting.VesselTask, "validate", 3), pytest.raises(KeyboardInterrupt):
-        fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
-    resumed = fit_vessels(files, TARGETS, NAMES[:8], NAMES[8:], settings, tmp_path / "two")
-    assert resumed.outcome.steps == complete.outcome.steps == 8
-    for name, tensor in complete.network.state_dict().items():
-        assert torch.equal(resumed.network.state_dict()[name], tensor), name
-    with pytest.raises(CTError, match="other settings"):
-        fit_vessels(files, TARGETS, NAMES[1:8], NAMES[8:], settings, tmp_path / "two")
 
 
 def test_least_certainty_leaves_few_scores_without_calcium():

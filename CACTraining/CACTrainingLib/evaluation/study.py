@@ -1,0 +1,321 @@
+"""Carry out a study of trainings: run what is missing, and write its tables, comparison with papers and page.
+
+Predictions of a training are stored as a line of JSON, so that a study resumes and its page can be rewritten without
+training.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.progress import Progress, duration_text
+from CACScoringLib.core.tables import write_table
+
+from ..statistics.bootstrap import RESAMPLES, BootstrapResult, paired_difference
+from ..statistics.patient_folds import CATEGORY_TITLES, category_of
+from .experiment import (
+    HELD_OUT,
+    MADE_BY,
+    USES,
+    Experiment,
+    ExperimentRun,
+    ExperimentSettings,
+    predicted_rows,
+    predicted_values,
+    values_in,
+)
+from .jobs import JobSettings, kept_jobs, kept_results, make_folder
+from .measures import ExperimentComparison
+from .page import write_study
+from .papers import Quantity, findings_section, published_figures
+from .parts import Cell, Section, TablePart, heading, p_cell
+
+MEMORY_EACH_BYTES = 500_000_000
+"""Memory of one training process in bytes, for the default number of processes."""
+
+TRAININGS, PREDICTIONS = "trainings.jsonl", "predictions.csv"
+"""Files in the output folder: predictions of each training, a line each; predictions of each patient."""
+
+STEPS = ("scans", "trainings", "page")
+
+TIME_IS_UP = "The time given is used up."
+"""Reason of a training that did not begin in time."""
+
+
+@dataclass(frozen=True)
+class ExperimentPage:
+    """The page of an experiment: tables of all models and comparators, with the findings of papers."""
+
+    experiment: Experiment
+
+    def write(self, failed: Mapping[ExperimentRun, str]) -> Path:
+        """Write the page of the finished runs. failed: reason of each other run, TIME_IS_UP if late."""
+        stored, settings = kept_results(self.experiment.settings.output / TRAININGS), self.experiment.settings
+        results = {run: stored[key] for run in self.experiment.runs() if (key := self.experiment.key(run)) in stored}
+        reasons = {
+            f"{run.configuration.title}, fold {run.fold + 1}": reason
+            for run, reason in failed.items()
+            if reason != TIME_IS_UP
+        }
+        minutes = sum(result["seconds"] for result in results.values()) / 60
+        facts = {
+            "Data": str(settings.data),
+            "Trainings": f"{len(results)} of {len(self.experiment.runs())}, {minutes:.0f} min of one core in all, "
+            f"kept in {TRAININGS}",
+            "Power": self.experiment.power(),
+            "Training budget": f"{settings.budget.folds} folds, repeated {settings.budget.repeats}×, "
+            f"{settings.budget.steps or 'steps of the presets'}",
+            "Every patient": f"{PREDICTIONS}: predictions of each model",
+            "Bootstrap": f"{RESAMPLES} resamples of patients; seed {settings.budget.seed}, also of folds and trainings",
+        }
+        predicted, incomplete = self._all_predicted(results)
+        self._write_predictions(predicted)
+        sections = [*self._results_sections(predicted, incomplete), *self.experiment.more_sections(predicted)]
+        sections.append(self._data_section(reasons))
+        return write_study(settings.output, self.experiment.texts.title, sections, facts, self.experiment.is_digital)
+
+    def _all_predicted(self, results: Mapping[ExperimentRun, Mapping[str, Any]]) -> tuple[pd.DataFrame, dict[str, str]]:
+        """Return the values of all models and comparators, and how many folds of other models are trained.
+
+        Models with a value that is unknown in any fold are left out.
+        """
+        parts: list[pd.DataFrame] = []
+        incomplete: dict[str, str] = {}
+        for configuration in self.experiment.configurations:
+            runs = sorted((run for run in results if run.configuration == configuration), key=lambda run: run.fold)
+            if len(runs) < self.experiment.n_models:
+                incomplete[configuration.title] = f"{len(runs)} of {self.experiment.n_models} folds"
+                continue
+            parts += [
+                predicted_values(title, use, run.fold, rows, values)
+                for run in runs
+                for use, rows in self.experiment.predicted_by(run.fold)
+                for title, values in self.experiment.predictors(
+                    configuration, np.array(results[run][use], float)
+                ).items()
+            ]
+        for title, fit in self.experiment.comparators().items():
+            for fold in range(self.experiment.n_models):
+                predict = fit(self.experiment.cohort.training(fold))
+                parts += [
+                    predicted_values(title, use, fold, rows, predict(rows))
+                    for use, rows in self.experiment.predicted_by(fold)
+                ]
+        predicted = pd.concat(parts) if parts else pd.DataFrame(columns=[*MADE_BY, "row"])
+        unknown = set(predicted.model[predicted.isna().any(axis=1)])
+        return predicted[~predicted.model.isin(unknown)], incomplete
+
+    def _results_sections(self, predicted: pd.DataFrame, incomplete: Mapping[str, str]) -> list[Section]:
+        text = (self.experiment.texts.explanation, *self.experiment.notes())
+        if predicted.empty:
+            return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
+        table = pd.concat(self._long_table(part) for _, part in predicted.groupby([*MADE_BY], sort=False))
+        comparison = ExperimentComparison(
+            self.experiment.cohort.patients, {}, np.random.default_rng(self.experiment.settings.budget.seed)
+        )
+        tables = [
+            self._table(use, table[table.use == use], comparison, incomplete)
+            for use, _ in self.experiment.predicted_by(0)
+        ]
+        results = Section("results", "Results", text, tuple(tables), values=(table,))
+        return [results, *findings_section(self.experiment.texts.papers, partial(self._result, table, comparison))]
+
+    def _result(
+        self, table: pd.DataFrame, comparison: ExperimentComparison, quantity: Quantity
+    ) -> BootstrapResult | None:
+        """Return a figure of the tables; None if the model has none."""
+        outcomes = self.experiment.ROWS[quantity.row]
+        rows = table[(table.use == quantity.use) & (table.method == quantity.model) & table.outcome.isin(outcomes)]
+        if rows.empty:
+            return None
+        measure = next(measure for measure in self.experiment.measures(rows) if measure.title == quantity.measure)
+        return comparison.averaged(measure, quantity.model, quantity.spread)
+
+    def _long_table(self, predicted: pd.DataFrame) -> pd.DataFrame:
+        """Return the long table of one model of a fold on patients of one use."""
+        (title, use, fold), rows = predicted[[*MADE_BY]].iloc[0], predicted.row.to_numpy()
+        scans = [self.experiment.cohort.scans[row] for row in rows]
+        parts = [
+            predicted_rows(scans, columns, title, f"{outcome} {fold + 1}").assign(outcome=outcome)
+            for outcome, columns in self.experiment.outcomes(rows, values_in(predicted)).items()
+        ]
+        return pd.concat(parts).assign(use=use)
+
+    def _table(
+        self, use: str, table: pd.DataFrame, comparison: ExperimentComparison, incomplete: Mapping[str, str]
+    ) -> TablePart:
+        """Return the table of all models and comparators on patients of a use; means over the models of the folds."""
+        measures = self.experiment.measures(table)
+        columns = ("Model", *(measure.title for measure in measures), "Difference", "p")
+        parts = {
+            title: [replace(measure, rows=measure.rows[measure.rows.outcome.isin(outcomes)]) for measure in measures]
+            for title, outcomes in self.experiment.ROWS.items()
+        }
+        has_reference = self.experiment.reference in set(table.method)
+        rows: list[tuple[Cell, ...]] = []
+        for model in dict.fromkeys([*table.method, *incomplete]):
+            if model in incomplete:
+                rows.append((model, incomplete[model], *[None] * (len(columns) - 2)))
+                continue
+            rows += [heading(model, columns)] if len(self.experiment.ROWS) > 1 else []
+            for title, items in parts.items():
+                results = [comparison.averaged(item, model) if len(item.rows) else None for item in items]
+                cells: list[Cell] = [None if result is None else result.estimate for result in results]
+                change: tuple[Cell, ...] = (None, None)
+                if results[0] is not None and has_reference and model != self.experiment.reference:
+                    difference = paired_difference(results[0], comparison.averaged(items[0], self.experiment.reference))
+                    change = (difference.estimate, p_cell(difference.p))
+                rows.append((f"  {title}" if title else model, *cells, *change))
+        published = published_figures(self.experiment.texts.papers, use)
+        rows += [(title, *map(values.get, columns[1:])) for title, values in published.items()]
+        note = (
+            f"Means over the models of {self.experiment.n_models} folds. Difference: {measures[0].title} minus that of "
+            f"“{self.experiment.reference}”, paired by patient; p is not adjusted for the number of comparisons."
+        )
+        return TablePart(use, f"{USES[use]} patients", columns, tuple(rows), note)
+
+    def _data_section(self, reasons: Mapping[str, str]) -> Section:
+        cohort = self.experiment.cohort
+        counts: list[tuple[Cell, ...]] = [
+            (
+                *(title, len({cohort.patients[row] for row in rows}), len(rows)),
+                *map(int, np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))),
+            )
+            for title, rows in zip(
+                USES.values(), (np.flatnonzero(cohort.folds[:, 0] != HELD_OUT), cohort.held_out), strict=True
+            )
+        ]
+        columns, failed = ("Scans", "Patients", "All", *CATEGORY_TITLES), tuple(sorted(cohort.failed.items()))
+        tables = [
+            TablePart("scans", "Scans by true Agatston score", columns, tuple(counts)),
+            TablePart("left_out", "Scans that could not be prepared", ("Scan", "Why"), failed),
+            TablePart("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons.items())),
+        ]
+        text = (
+            "Patients are split, never scans of one patient. The best of many models does better here than in others."
+        )
+        return Section("data", "The scans", (text,), tuple(table for table in tables if table.rows))
+
+    def _write_predictions(self, predicted: pd.DataFrame) -> None:
+        truth = self.experiment.truth.reshape(len(self.experiment.truth), -1)
+        rows = [
+            (
+                *(
+                    title,
+                    fold + 1,
+                    self.experiment.cohort.scans[row].name,
+                    self.experiment.cohort.scans[row].patient,
+                    use,
+                ),
+                *(round(float(value), 4) for value in (*truth[row], *values)),
+            )
+            for title, use, fold, row, *values in predicted.itertuples(index=False)
+        ]
+        columns = ("model", "fold", "scan", "patient", "use", *self.experiment.COLUMNS)
+        write_table(self.experiment.settings.output / PREDICTIONS, columns, rows)
+
+
+LONG_SECONDS = 3600
+"""Seconds of trainings above which a study asks before it begins."""
+
+
+def carry_out(
+    kind: type[Experiment],
+    settings: ExperimentSettings,
+    progress: Progress | None = None,
+    agrees: Callable[[str], bool] = lambda question: True,
+) -> Path:
+    """Run the missing trainings, write `study.html` with its tables and figures, and return the page.
+
+    A failed run is reported as a warning and on the page, and stops no other.
+
+    Args:
+        kind: Study.
+        settings: Its settings.
+        progress: Progress of STEPS.
+        agrees: Asks whether to begin, from LONG_SECONDS on.
+
+    Raises:
+        OutputError: The output folder cannot be written to, or a person does not agree.
+        CTError: The data cannot be read, or all trainings of a configuration failed; the page is there then.
+    """
+    progress = progress or Progress()
+    if unknown := sorted(set(settings.names) - set(kind.CONFIGURATIONS)):
+        choices = ", ".join(kind.CONFIGURATIONS)
+        raise CTError(f"There is no configuration {unknown[0]!r}; choose one of {choices}.")
+    if settings.budget.folds < 2:
+        raise CTError(f"Cross-validation takes 2 folds or more, not {settings.budget.folds}.")
+    if settings.budget.repeats < 1:
+        raise CTError(f"A study takes one cross-validation or more; repeats is {settings.budget.repeats}.")
+    limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
+    progress.begin(list(STEPS))
+    make_folder(settings.output)
+    with progress.step("scans"):
+        experiment = kind.read(settings, progress)
+        by_key = {experiment.key(run): run for run in experiment.runs()}
+    with progress.step("trainings"):
+        work = JobSettings(settings.workers or sensible_count(MEMORY_EACH_BYTES), settings.device, progress)
+        stored = kept_results(settings.output / TRAININGS)
+        waiting = [run for key, run in by_key.items() if key not in stored]
+        if waiting and settings.minutes != 0:
+            seconds = experiment.cost(waiting) / min(work.workers, len(waiting))
+            size = f"{len(waiting)} trainings, estimated time {duration_text(seconds)}. {experiment.power()}"
+            progress.note(size)
+            if seconds > LONG_SECONDS and not agrees(size):
+                raise OutputError("The study was not begun. Choose fewer configurations (names), folds or steps.")
+        do_job = partial(_train, experiment, limit)
+        _, reasons = kept_jobs(by_key, settings.output / TRAININGS, lambda: do_job, work)
+    with progress.step("page"):
+        for reason in sorted(set(reasons.values()) - {TIME_IS_UP}):
+            progress.warning(ScanWarning("training-failed", f"A training failed: {reason}"))
+        failed = {by_key[key]: reason for key, reason in reasons.items()}
+        page = ExperimentPage(experiment).write(failed)
+    _require_trainings(experiment, failed, page)
+    return page
+
+
+def _require_trainings(experiment: Experiment, failed: Mapping[ExperimentRun, str], page: Path) -> None:
+    """Raise CTError if all trainings of a configuration failed. failed: Reason by run."""
+    for configuration in experiment.configurations:
+        reasons = [reason for run, reason in failed.items() if run.configuration == configuration]
+        if len(reasons) == experiment.n_models and TIME_IS_UP not in reasons:
+            raise CTError(
+                f"No training of {configuration.title} ended: {reasons[0]} The page of the others is {page}. Correct "
+                "the cause and run the study again; finished trainings are kept."
+            )
+
+
+def _train(experiment: Experiment, limit: float | None, run: ExperimentRun) -> dict[str, Any]:
+    """Train a run. Raises CTError after the limit, in seconds of `time.time`."""
+    if limit is not None and time.time() >= limit:
+        raise CTError(TIME_IS_UP)
+    with running_folder(experiment.settings.output, experiment.key(run)) as folder:
+        return experiment.train(run, folder)
+
+
+@contextmanager
+def running_folder(output: Path, key: str) -> Iterator[Path]:
+    """Make a training's working folder; remove it when the training is finished, else leave it to resume from.
+
+    Args:
+        output: Output folder of the study.
+        key: Key of the training.
+    """
+    folder = output / "running" / sha256(key.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
