@@ -30,11 +30,10 @@ from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import CalciumResult
-from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
+from .scoring.judge import coronary_slices, device_warning, errors_in, has_coronary_device, judge_by_networks
 from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
 from .scoring.score import ScanFacts, doubts_about, score
 from .scoring.scores import categories_of, percentile_of
-from .scoring.stored_errors import errors_in
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
 """Range of the tube voltages of CT scanners, kV."""
