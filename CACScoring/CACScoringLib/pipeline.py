@@ -54,7 +54,7 @@ class ScoreSettings(ScoringSwitches):
         kvp: Tube voltage, kV; overrides the scan's header.
         sex: "F" or "M", overrides the scan's header; used for percentiles only.
         age_years: Age in years, overrides the scan's header; used for percentiles only.
-        percentile_table: CSV of the user's reference population (`categories.percentile_from_table`).
+        percentile_table: CSV of the user's reference population (`scores.percentile_from_table`).
         decomposition: Settings of the calcium map; None for those stored with the models.
         slices: A reader's overrides of slices, counted from the feet: True to decompose the slice, False to leave its
             map empty.

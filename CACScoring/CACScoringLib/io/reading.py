@@ -1,4 +1,4 @@
-"""Reading of a CT from DICOM slices in a folder or ZIP archive, or from a NIfTI, NRRD or MetaImage file."""
+"""Reading of a CT from DICOM slices or an image file, of masks, and of segments saved by 3D Slicer."""
 
 from __future__ import annotations
 

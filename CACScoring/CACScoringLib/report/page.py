@@ -1,4 +1,4 @@
-"""Self-contained HTML reports, from templates that escape all text."""
+"""Self-contained HTML reports, from templates that escape all text, and the pictures that come first."""
 
 from __future__ import annotations
 
