@@ -24,19 +24,13 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleLogic
 
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.panel import lifecycle, views
+from CACScoringLib.panel import lifecycle, packages, views, widgets
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.drr_section import DrrSection
 from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
 from CACScoringLib.panel.job import LIBRARY, BackgroundJob, Steps
-from CACScoringLib.panel.packages import (
-    CLINICAL_REQUIREMENTS,
-    DICOM_REQUIREMENTS,
-    ensurePackages,
-    missingPackages,
-    namesOf,
-)
+from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER
 from CACScoringLib.panel.radiograph_section import RadiographSection
@@ -44,10 +38,9 @@ from CACScoringLib.panel.readings_section import ReadingsSection
 from CACScoringLib.panel.result_section import ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, markUnreviewed
-from CACScoringLib.panel.widgets import askBefore, singleShot
 
 if TYPE_CHECKING:
-    from CACScoringLib.panel.scene_reading import SceneReading
+    from CACScoringLib.panel.readings_section import SceneReading
     from CACScoringLib.review.scene import SceneReview
 
 
@@ -118,7 +111,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.result.decided.connect(self.review.decide)
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
-        self._showingViews = singleShot(0, self._showViews)
+        self._showingViews = widgets.singleShot(0, self._showViews)
         self.importing = BackgroundJob()
         # Added before the panel's own observer of this event, which would show all in one step.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._onImported)
@@ -255,11 +248,11 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     @staticmethod
     def _mayGoOn(question: str) -> bool:
-        return bool(askBefore(_("Score again"), question, _("Score again")))
+        return bool(widgets.askBefore(_("Score again"), question, _("Score again")))
 
     def _score(self, arguments: tuple[str, ...], prepare: Callable | None) -> None:
         """Install missing packages and start a run. prepare: as in `Scorer.score`."""
-        state, dicom = self._parameterNode, () if self.input.lesions.path is None else DICOM_REQUIREMENTS
+        state, dicom = self._parameterNode, () if self.input.lesions.path is None else packages.DICOM_REQUIREMENTS
         if reason := ensurePackages((*scoringRequirements(state), *dicom)):
             self.ui.statusLabel.setText(reason)
             return
@@ -269,7 +262,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
     def _scoreAgain(self) -> None:
         """Score the reviewed scan again with the reader's choice of slices."""
-        from CACScoringLib.review.nodes import take_over_review
+        from CACScoringLib.review.scene import take_over_review
 
         review = self._review
         question = _(
@@ -311,7 +304,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
     def _onFinished(self, review: SceneReview | None, message: str) -> None:
         reading = self.readings.current
         if reading is not None and reading.blind:
-            from CACScoringLib.readings.blinding import hidden
+            from CACScoringLib.readings.recorded_review import hidden
 
             message = hidden(reading.case, reading.name, message)
         self.ui.statusLabel.setText(message)
@@ -393,34 +386,26 @@ class CACScoringLogic(ScriptedLoadableModuleLogic):
 
 
 class CACScoringTest(lifecycle.PanelTest):
-    """Self test of every page, and of scoring a synthetic chest with one calcification by the real worker."""
+    """Self test of every page, and of scoring the digital patient that comes with CAC by the real worker."""
 
-    def test_scoreSyntheticChest(self) -> None:
-        """Find the calcification once, with the Agatston score that follows from its size."""
-        import numpy as np
+    def test_scoreSample(self) -> None:
+        """Find calcium, and show the same score in the review and in the table of the scene."""
+        from CACScoringLib.mrml.sample_data import sample_file
 
-        from CACScoringLib.mrml import scene as mrml
-        from CACScoringLib.mrml.segments import segment_mask
-        from CACScoringLib.panel.self_test import syntheticChest
-
-        if missing := missingPackages(CLINICAL_REQUIREMENTS):
-            self.skipTest(f"Scoring needs {namesOf(missing)}, which this Slicer lacks.")
-        image, calcium = syntheticChest()
-        volume = mrml.add_volume(slicer.mrmlScene, image, "synthetic chest")
+        if missing := packages.missingPackages(packages.CLINICAL_REQUIREMENTS):
+            self.skipTest(f"Scoring needs {packages.namesOf(missing)}, which this Slicer lacks.")
         outcomes, scorer = [], CACScoringLogic().scorer
         scorer.finished.connect(lambda *outcome: outcomes.append(outcome))
         # Without networks, because PyTorch may not be installed.
-        scorer.score(volume, ["--threshold-only"])
+        scorer.score(slicer.util.loadVolume(str(sample_file())), ["--threshold-only"])
         while scorer.isRunning:
             slicer.app.processEvents()
         ((review, message),) = outcomes
         self.assertIsNotNone(review, message)
-        mask = segment_mask(review.nodes.calcium, "unassigned", image)
-        np.testing.assert_array_equal(mask, calcium)
+        self.assertGreater(review.result("threshold").total.agatston, 100)
         table = review.nodes.scores.GetTable()
         artery = [table.GetValueByName(row, "Artery").ToString() for row in range(table.GetNumberOfRows())]
         agatston = table.GetValueByName(artery.index("total"), "Agatston").ToDouble()
-        # Two slices of 4 × 4 pixels of 2 × 2 mm at 350 HU (weight 3), 3 mm apart.
-        self.assertAlmostEqual(agatston, 2 * 16 * 4 * 3)
+        self.assertAlmostEqual(agatston, review.result("threshold").total.agatston)
         self.assertIn("reviewed", " ".join(event["message"] for event in scorer.job.warnings))
         scorer.close()

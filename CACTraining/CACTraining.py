@@ -21,8 +21,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from CACScoringLib.panel import lifecycle
 from CACTrainingLib.panel.annotate_section import AnnotateSection
 from CACTrainingLib.panel.labelling import Labelling
-from CACTrainingLib.panel.packages import LIBRARY
-from CACTrainingLib.panel.parameters import CACTrainingParameterNode
+from CACTrainingLib.panel.parameters import LIBRARY, CACTrainingParameterNode
 from CACTrainingLib.panel.project_section import ProjectSection
 
 if TYPE_CHECKING:

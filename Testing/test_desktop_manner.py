@@ -1,6 +1,12 @@
-"""The desktop host's Qt and CTK behave like PythonQt's, and refuse what Slicer refuses."""
+"""The desktop host's Qt and CTK behave like PythonQt's, refuse what Slicer refuses, and end with the desktop."""
+
+import gc
+import weakref
 
 import pytest
+import slicer
+import vtk
+from training_driver import load_training
 
 import desktop_host
 
@@ -58,8 +64,7 @@ class TestValues:
         assert qt.Qt.Unchecked == 0
         assert not qt.Qt.Unchecked
         assert qt.QAbstractItemView.SingleSelection == 1 < qt.QAbstractItemView.ExtendedSelection
-        assert int(qt.Qt.AlignRight | qt.Qt.AlignVCenter) == 0x82
-        assert [7, 8][qt.Qt.Horizontal] == 8
+        assert (int(qt.Qt.AlignRight | qt.Qt.AlignVCenter), [7, 8][qt.Qt.Horizontal]) == (0x82, 8)
         with pytest.raises(TypeError):
             qt.Qt.AlignLeft in (qt.Qt.AlignLeft | qt.Qt.AlignTop)  # noqa: B015  what is tested
 
@@ -73,3 +78,24 @@ class TestEvents:
         button.click()
         with pytest.raises(ZeroDivisionError):
             host.errors.raise_errors()
+
+
+@pytest.mark.long
+def test_nothing_large_outlives_the_panel():
+    """The objects are freed without Python's garbage collector."""
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            load_training(patch)
+            import qt
+
+            panel = weakref.ref(desktop_host.open_panel("CACTraining"))
+            scene = vtk.vtkWeakReference()  # the host keeps render windows for the next desktop
+            scene.Set(slicer.mrmlScene)
+            assert scene.Get() is slicer.mrmlScene
+            desktop_host.close_panel("CACTraining")
+        assert scene.Get() is None
+        assert panel() is None
+        assert not qt.QApplication.allWidgets()
+    finally:
+        gc.enable()

@@ -29,7 +29,7 @@ def test_every_warning_has_its_messages():
     messages = warning_tables.messages_by_code()
     assert set(messages) == set(ADVICE) >= SEVERE
     assert messages["thick-slices"] == [
-        "The slices are {value} mm thick, more than {high} mm, so small lesions may be missed.",
+        "The slices are {value} mm thick, more than {high} mm, so small lesions may be missed."
     ]
     assert len(messages["geometry-unknown"]) == 2
     page = warning_tables.warnings_as_markdown()

@@ -40,17 +40,23 @@ DATES = {"a": "20210317", "b": "20240419", "c": "20240420"}
 NAMING = (*PERSON.values(), *DATES.values(), *(f"{d[:4]}-{d[4:6]}-{d[6:]}" for d in DATES.values()))
 
 
+def series(folder, rows_of_lesion, **tags):
+    """Write a DICOM series of the person with a lesion, and the mask of its heart; return its folder."""
+    scan, heart = noisy_heart((10, 50, 50), [(np.s_[5, 20 : 20 + rows_of_lesion, 20:24], 250)])
+    write_series(folder, scan.hu, spacing_mm=SPACING_MM, origin_mm=ORIGIN_MM, tags={**PERSON, **tags})
+    mask = image_of(sitk.GetArrayFromImage(heart), SPACING_MM, ORIGIN_MM)
+    sitk.WriteImage(mask, folder.with_name(f"{folder.name}-heart.nii.gz"))
+    return folder
+
+
 @pytest.fixture
 def scans(tmp_path, monkeypatch):
     """A table of DICOM series: a and b of one person, c of another."""
     monkeypatch.setattr(cohort, "Workers", InThisProcess)
     rows = ["ct,heart,patient,session"]
     for rows_of_lesion, (name, date) in enumerate(DATES.items(), 4):
-        scan, heart = noisy_heart((10, 50, 50), [(np.s_[5, 20 : 20 + rows_of_lesion, 20:24], 250)])
-        person = {**PERSON, "StudyDate": date, **({"PatientID": "ID-4712"} if name == "c" else {})}
-        write_series(tmp_path / name, scan.hu, spacing_mm=SPACING_MM, origin_mm=ORIGIN_MM, tags=person)
-        mask = image_of(sitk.GetArrayFromImage(heart), SPACING_MM, ORIGIN_MM)
-        sitk.WriteImage(mask, tmp_path / f"{name}-heart.nii.gz")
+        tags = {"PatientID": "ID-4712"} if name == "c" else {}
+        series(tmp_path / name, rows_of_lesion, StudyDate=date, **tags)
         rows.append(f"{name},{name}-heart.nii.gz,study-{name},1")
     (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return tmp_path
@@ -168,6 +174,16 @@ def test_a_lost_key_leaves_scores_and_a_warning(scans, monkeypatch):
     assert not (scans / "lost.key").exists()
 
 
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """The result of a scan of the person."""
+    folder = tmp_path_factory.mktemp("earlier")
+    scan = series(folder / "a", 4, StudyDate=DATES["a"])
+    heart = ("--heart", folder / "a-heart.nii.gz", "--threshold-only")
+    assert run("score", scan, *heart, "--output", folder / "out") == 0
+    return folder / "out"
+
+
 @pytest.mark.parametrize(
     ("tags", "difference"),
     [
@@ -178,12 +194,9 @@ def test_a_lost_key_leaves_scores_and_a_warning(scans, monkeypatch):
         ({"PatientID": "000000", "PatientBirthDate": "19600101"}, "patient birth date"),
     ],
 )
-def test_patients_are_compared_by_all_facts_of_their_headers(scans, capsys, tags, difference):
-    out = score_all(scans)
-    scan, _ = noisy_heart((10, 50, 50), [(np.s_[5, 20:25, 20:24], 250)])
-    person = {**PERSON, "StudyDate": DATES["c"], **tags}
-    write_series(scans / "d", scan.hu, spacing_mm=SPACING_MM, origin_mm=ORIGIN_MM, tags=person)
-    heart = ("--heart", scans / "c-heart.nii.gz", "--threshold-only", "--output", scans / "scored")
-    status = run("score", scans / "d", "--earlier", out / "a", *heart)
+def test_patients_are_compared_by_all_facts_of_their_headers(scored, tmp_path, capsys, tags, difference):
+    scan = series(tmp_path / "d", 5, StudyDate=DATES["c"], **tags)
+    heart = ("--heart", tmp_path / "d-heart.nii.gz", "--threshold-only", "--output", tmp_path / "scored")
+    status = run("score", scan, "--earlier", scored, *heart)
     assert status == (cli.BAD_INPUT if difference else 0)
-    assert f"differ in {difference}," in capsys.readouterr().err if difference else (scans / "scored").is_dir()
+    assert f"differ in {difference}," in capsys.readouterr().err if difference else (tmp_path / "scored").is_dir()

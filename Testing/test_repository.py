@@ -1,11 +1,13 @@
-"""Facts of the repository agree in all files that state them."""
+"""Facts of the repository agree in all files that state them, and no dependency is under the GPL."""
 
 import json
 import re
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
 from cmake_lists import commands
+from requirement_closure import EXTRAS, required
 
 try:
     import tomllib
@@ -15,18 +17,6 @@ except ModuleNotFoundError:  # Python 3.10
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ENTRY = json.loads((ROOT / "CAC.json").read_text(encoding="utf-8"))
-FIELDS = {  # of version 1.0.2 of Slicer's schema for an extension's catalog entry, with their types
-    "$schema": str,
-    "build_dependencies": list,
-    "build_subdirectory": str,
-    "category": str,
-    "dicom_support_rule": str,
-    "enabled": bool,
-    "scm_revision": str,
-    "scm_type": str,
-    "scm_url": str,
-    "tier": int,
-}
 
 
 def text(name: str) -> str:
@@ -47,21 +37,13 @@ def extension(name: str) -> str:
 
 
 def test_citation_names_the_version_and_the_licence_of_the_package():
-    assert citation("version") == PROJECT["version"]
-    assert citation("license") == PROJECT["license"]
+    assert (citation("version"), citation("license")) == (PROJECT["version"], PROJECT["license"])
 
 
 def test_changelog_names_the_version_of_the_package():
     """The version is the first section's or, before the release, in the section Unreleased."""
     title, body = re.search(r"^## \[([^]]+)\].*?$(.+?)^## ", text("CHANGELOG.md"), re.MULTILINE | re.DOTALL).groups()
     assert title == PROJECT["version"] or (title == "Unreleased" and f"version {PROJECT['version']}" in body)
-
-
-def test_entry_of_the_extensions_index_states_every_field():
-    assert {key: type(value) for key, value in ENTRY.items()} == FIELDS
-    assert ENTRY["$schema"].endswith("/slicer-extension-catalog-entry-schema-v1.0.2.json#")
-    assert ENTRY["scm_type"] == "git"
-    assert 1 <= ENTRY["tier"] <= 5
 
 
 def test_entry_of_the_extensions_index_agrees_with_cmake():
@@ -83,3 +65,25 @@ def test_tests_run_on_every_python_that_is_supported():
     assert tested == [match[1] for match in claimed if match]
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
     assert tested == [f"3.{minor}" for minor in range(int(low), int(high))]
+
+
+GPL = re.compile(r"\bA?GPL|(?<!Lesser )General Public License|Affero", re.IGNORECASE)
+
+
+def licences(package: Distribution) -> list[str]:
+    """Licences in a package's metadata: SPDX expression or first line of the free text, and classifiers."""
+    fields = package.metadata
+    text = (fields.get("License") or "").strip().partition("\n")[0]
+    classifiers = [name for name in fields.get_all("Classifier") or [] if name.startswith("License ::")]
+    return [fields.get("License-Expression") or text, *classifiers]
+
+
+def is_gpl(licence: str) -> bool:
+    """True if every alternative of a licence is the GPL or AGPL; the LGPL is neither."""
+    return all(GPL.search(choice) for choice in licence.split(" OR "))
+
+
+def test_no_dependency_is_under_the_gpl():
+    licences_of = {name: licences(package) for name, package in required(*EXTRAS).items()}
+    assert {"numpy", "statsmodels", "fpdf2"} <= licences_of.keys()
+    assert {name: texts for name, texts in licences_of.items() if any(map(is_gpl, texts))} == {}

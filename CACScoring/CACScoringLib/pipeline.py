@@ -58,6 +58,7 @@ class ScoreSettings(ScoringSwitches):
         decomposition: Settings of the calcium map; None for those stored with the models.
         slices: A reader's overrides of slices, counted from the feet: True to decompose the slice, False to leave its
             map empty.
+        without_completion: Leave out what the calcium map misses of lesions that certainly count by the clinical rule.
         calibration: Mass calibration of an insert in the scan or of a digital patient; None for that of the rules, or
             the best one known.
         mass_table: CSV of the user's mass calibrations (`mass_calibration.from_table`).
@@ -72,6 +73,7 @@ class ScoreSettings(ScoringSwitches):
     percentile_table: Path | None = None
     decomposition: DecompositionSettings | None = None
     slices: dict[int, bool] = field(default_factory=dict)
+    without_completion: bool = False
     calibration: MassCalibration | None = None
     mass_table: Path | None = None
 
@@ -202,6 +204,9 @@ def measure(
         with progress.step("decomposition"):
             choices = settings.decomposition, settings.slices, () if judged is None else coronary_slices(judged)
             decomposed = decompose_heart(scored, region.mask, networks, *choices)
+            if settings.without_completion:
+                map_settings = replace(decomposed.parts.settings, without_completion=True)
+                decomposed = replace(decomposed, parts=replace(decomposed.parts, settings=map_settings))
     return Measurement(facts, quality, decomposed, fat, tuple(doubts))
 
 

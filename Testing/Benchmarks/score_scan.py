@@ -18,62 +18,34 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One process.
-
-    Attributes:
-        wall: Wall seconds.
-        processor: Processor seconds.
-        peak_mb: Peak memory.
-        steps: Seconds in `scores.json` by step; empty without scoring.
-        scores: `scores.json` without its seconds; empty without scoring.
-        bytes_written: Size of the results.
-    """
-
-    wall: float
-    processor: float
-    peak_mb: float
-    steps: dict[str, float] = field(default_factory=dict)
-    scores: dict = field(default_factory=dict)
-    bytes_written: int = 0
-
-
-def run(tree: Path, arguments: list[str]) -> Run:
-    """Run the command line of a version of the source, without output."""
+def run(tree: Path, arguments: list[str], name: str) -> dict[str, float]:
+    """Run the command line of a version of the source; return wall and processor seconds and peak memory in MB."""
     command = [sys.executable, "-m", "CACTrainingLib.cli", *arguments]
     # Bytecode is compiled once, as after an installation: the first run of a version is not reported.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment["PYTHONPATH"] = f"{tree / 'CACScoring'}{os.pathsep}{tree / 'CACTraining'}"
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
     if status:
         sys.exit(f"{' '.join(arguments)} failed in {tree}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    processor = usage.ru_utime + usage.ru_stime
+    return {name: time.perf_counter() - start, f"{name}, processor": processor, f"{name}, MB": usage.ru_maxrss / 1024}
 
 
-def scored(tree: Path, ct: str, options: list[str]) -> Run:
+def scored(tree: Path, ct: str, options: list[str]) -> tuple[dict[str, float], dict]:
+    """Return the figures of `--help` and of a scoring with its steps, and `scores.json` without its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out"
-        score_run = run(tree, ["score", ct, "--output", str(output), *options])
+        figures = run(tree, ["--help"], "--help") | run(tree, ["score", ct, "--output", str(output), *options], "score")
         scores = json.loads((output / "scores.json").read_text(encoding="utf-8"))
-        size = sum(file.stat().st_size for file in output.iterdir())
-        return Run(score_run.wall, score_run.processor, score_run.peak_mb, scores.pop("seconds"), scores, size)
-
-
-def line(name: str, values: list[list[float]], unit: str = "s") -> str:
-    """Format minimum and median of each version, and the median ratio of neighbouring runs."""
-    columns = [f"{min(times):9.2f} {statistics.median(times):8.2f}" for times in values]
-    ratio = [statistics.median(b / a for a, b in zip(*values, strict=True))] if len(values) == 2 else []
-    return f"  {name:<14}{'  '.join(columns)} {unit}" + "".join(f"   {r:5.2f}×" for r in ratio)
+        written = sum(file.stat().st_size for file in output.iterdir()) / 1e6
+        return figures | scores.pop("seconds") | {"written, MB": written}, scores
 
 
 def main() -> None:
@@ -84,27 +56,17 @@ def main() -> None:
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     arguments, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     trees = [ROOT, *([arguments.before.resolve()] if arguments.before else [])]
-    help_runs: list[list[Run]] = [[] for _ in trees]
-    runs: list[list[Run]] = [[] for _ in trees]
-    for tree in trees:
-        scored(tree, arguments.ct, options)
-    for _ in range(arguments.runs):
-        for tree, helped, scored_runs in zip(trees, help_runs, runs, strict=True):
-            helped.append(run(tree, ["--help"]))
-            scored_runs.append(scored(tree, arguments.ct, options))
+    runs = [[scored(tree, arguments.ct, options) for tree in trees] for _ in range(arguments.runs + 1)][1:]
     print(f"{arguments.ct} {' '.join(options)}: {arguments.runs} runs by turns on {os.cpu_count()} cores")
-    print("  " + " " * 14 + "  ".join(f"{name:>18}" for name in ("now: least median", "before")[: len(trees)]))
-    print(line("--help", [[r.wall for r in version] for version in help_runs]))
-    print(line("  processor", [[r.processor for r in version] for version in help_runs]))
-    for step in runs[0][0].steps:
-        print(line(step, [[r.steps[step] for r in version] for version in runs]))
-    print(line("whole", [[r.wall for r in version] for version in runs]))
-    print(line("  processor", [[r.processor for r in version] for version in runs]))
-    print(line("  peak", [[r.peak_mb for r in version] for version in runs], "MB"))
-    print(line("  written", [[r.bytes_written / 1e6 for r in version] for version in runs], "MB"))
+    print(f"{'':20}" + "".join(f"{name:>20}" for name in ("now: least median", "before")[: len(trees)]))
+    for name in runs[0][0][0]:
+        values = [[turn[n][0][name] for turn in runs] for n in range(len(trees))]
+        columns = "".join(f"{min(times):11.2f} {statistics.median(times):8.2f}" for times in values)
+        ratios = [before / max(now, 1e-9) for now, before in zip(*values, strict=True)] if len(trees) == 2 else []
+        print(f"{name:20}{columns}" + (f"   {statistics.median(ratios):5.2f}×" if ratios else ""))
     if arguments.before:
-        equal = all(r.scores == runs[1][0].scores for version in runs for r in version)
-        print(f"  scores.json, but for its seconds: {'equal' if equal else 'DIFFERENT'}")
+        is_equal = all(scores == runs[0][0][1] for turn in runs for _, scores in turn)
+        print(f"scores.json, but for its seconds: {'equal' if is_equal else 'DIFFERENT'}")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from CACScoringLib.exchange.fhir import bundle_of
 from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.state import ReviewFolder
 from CACScoringLib.run import RunSettings, SamplePatient, ScanInput, read_lesions, run_scan
 
 MASSES = {Artery.LAD: 12.0}

@@ -233,3 +233,21 @@ def test_metal_counts_in_neither_method_and_has_a_single_warning(scan_and_heart,
         assert not method.lesion_set.id_map[metal].any()
         assert len(method.lesions) == 1
     assert not result.decomposition.hu[metal].any()
+
+
+def test_the_map_without_completion_is_that_of_its_network(scan_and_heart, networks):
+    """The network's map is empty; the clinical rule counts the plaque without doubt."""
+    scan, heart = scan_and_heart
+    certain = loaded(LooksLike("RCA", 0.99, "stent"), LesionNetConfig())
+    empty = judging(replace(networks, decomposition=loaded(AboveBlood(1000), GeneratorConfig()), lesions=certain))
+    completed, plain = (
+        score_scan(scan, heart=heart, networks=empty, settings=ScoreSettings(without_completion=without)).record
+        for without in (False, True)
+    )
+    assert completed.methods["decomposition"].total.agatston > 100
+    assert plain.methods["decomposition"].total.agatston == 0
+    assert plain.methods["threshold"].total == completed.methods["threshold"].total
+    assert "map-completed" in {warning.code for warning in completed.warnings}
+    assert "map-completed" not in {warning.code for warning in plain.warnings}
+    written = [record.as_json()["decomposition_settings"] for record in (completed, plain)]
+    assert [settings.get("without_completion") for settings in written] == [None, True]

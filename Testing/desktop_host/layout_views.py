@@ -39,11 +39,7 @@ def _plot_widget(node, parent):
     return widget
 
 
-_MAKERS = {
-    "vtkMRMLSliceNode": _slice_widget,
-    "vtkMRMLViewNode": _three_d_widget,
-    "vtkMRMLPlotViewNode": _plot_widget,
-}
+_MAKERS = {"vtkMRMLSliceNode": _slice_widget, "vtkMRMLViewNode": _three_d_widget, "vtkMRMLPlotViewNode": _plot_widget}
 
 
 class Views:

@@ -226,9 +226,7 @@ class qMRMLSegmentEditorWidget(SegmentEditorEffects, SegmentEditorParts):
     def _watch_segmentation(self, node) -> None:
         forget(self._of_segmentation)
         if node is not None:
-            events = {
-                vtk.vtkCommand.ModifiedEvent: self.updateWidgetFromMRML,
-            }
+            events = {vtk.vtkCommand.ModifiedEvent: self.updateWidgetFromMRML}
             events[slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent] = self._display_modified
             self._of_segmentation = [observe(node, event, lambda *_, f=f: f()) for event, f in events.items()]
 

@@ -42,7 +42,6 @@ class TestDecompose:
         painted[8, 18:26, 12:20] = painted[5, 10:14, 10:14] = painted[7, 10:14, 10:14] = True
         desk.give("LAD", painted)
         slicer.app.processEvents()
-        assert "in 3 slices" in effect.hintLabel.text
         effect.applyButton.click()
         before[8] = False
         np.testing.assert_array_equal(desk.voxels("LAD"), before)
@@ -92,7 +91,6 @@ class TestDecompose:
         effect.applyButton.click()
         slicer.app.processEvents()
         assert "no painted region" in effect.hintLabel.text, "it is decomposed"
-        assert effect.statusLabel.text == "Done: RCA holds the map's calcium in 2 slices; elsewhere it is as before."
         desk.editor.undo()
         slicer.app.processEvents()
         assert effect.hintLabel.text.startswith("120.0 of 720.0")

@@ -49,12 +49,20 @@ class FakeExperiment:
         return self.kind.SETTINGS(table, output, **self.changes)
 
     def page(
-        self, settings: ExperimentSettings, train: Callable | None = None, progress: Progress | None = None
+        self,
+        settings: ExperimentSettings,
+        train: Callable | None = None,
+        progress: Progress | None = None,
+        agrees: Callable[[str], bool] = bool,
+        seconds: float = 1.0,
     ) -> str:
         training = train or self.training
-        without = patch.object(self.kind, "_readers", lambda self: (), create=True)  # it reads the empty files
-        with patch.object(self.kind, "train", lambda *arguments: training(*arguments)), without:
-            return carry_out(self.kind, settings, progress).read_text(encoding="utf-8")
+        changes = {"_readers": lambda self: (), "training_seconds": lambda *arguments: seconds}  # they read empty files
+        with (
+            patch.object(self.kind, "train", lambda *arguments: training(*arguments)),
+            patch.multiple(self.kind, **changes, create=True),
+        ):
+            return carry_out(self.kind, settings, progress, agrees).read_text(encoding="utf-8")
 
 
 EXPERIMENTS = {

@@ -15,8 +15,8 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from CACScoringLib.core.labels import site_called
+from CACScoringLib.exchange.images import counted_labels
 from CACScoringLib.exchange.measurements import fat_numbers, feature_numbers, score_groups, score_numbers
-from CACScoringLib.exchange.segmentation import counted_labels
 from CACScoringLib.results import CalciumResult
 
 Numbers = dict[tuple[str, ...], float]

@@ -41,16 +41,8 @@ def score_command(folder: Path, *options: str) -> list[str]:
     ct = next(path for path in folder.iterdir() if path.name.split(".")[0] == "ct")
     settings = '{"results": {"scene": false}, "scoring": {"normalisation": "off"}}'
     quick = ("--threshold-only", "--settings", settings, "--progress", "none")
-    return [
-        "score",
-        str(ct),
-        "--heart",
-        str(folder / "heart.nii.gz"),
-        *quick,
-        "--output",
-        str(folder / "out"),
-        *options,
-    ]
+    files = (str(ct), "--heart", str(folder / "heart.nii.gz"), "--output", str(folder / "out"))
+    return ["score", *files, *quick, *options]
 
 
 def _write(array: np.ndarray, path: Path) -> None:

@@ -26,13 +26,7 @@ def whole_record() -> dict:
         "lesions": 1,
         "interval_90": [0.0, 9.5],
     }
-    method = {
-        "status": "reviewed",
-        "reviewed": True,
-        "agatston_scale": None,
-        "total": score,
-        "arteries": {"LM": score},
-    }
+    method = {"status": "reviewed", "reviewed": True, "agatston_scale": None, "total": score, "arteries": {"LM": score}}
     place = {"voxels": 2, "peak_hu": 180.0, "mean_hu": 150.0, "centroid_ras_mm": [0, 1, 2.5], "components": []}
     method["lesions"] = [{**score, **place, "id": 1, "artery": "LM"}]
     return {

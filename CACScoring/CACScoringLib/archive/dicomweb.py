@@ -14,13 +14,7 @@ import requests
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
 
-from ..core.errors import (
-    ArchiveError,
-    ArchiveUnauthorisedError,
-    ArchiveUnreachableError,
-    NoSuchSeriesError,
-    OutputError,
-)
+from ..core import errors
 from .address import ANSWER_SECONDS, CONNECT_SECONDS, Access, Address
 from .series import DicomFile, ImageFacts, SeriesFilter, SeriesSummary, image_facts, select, series_summary, text_of
 
@@ -99,7 +93,7 @@ class DicomWebArchive:
         try:
             query = partial(self._client.search_for_instances, study_uid, series_uid)
             return set(self._all_pages(query, "SOPInstanceUID"))
-        except NoSuchSeriesError:  # the answer of some archives instead of an empty list
+        except errors.NoSuchSeriesError:  # the answer of some archives instead of an empty list
             return set()
 
     def _all_pages(self, query: Callable[..., list[dict[str, Any]]], keyword: str) -> dict[str, Dataset]:
@@ -125,7 +119,7 @@ class DicomWebArchive:
                 series.study_uid, series.series_uid, limit=1, fields=["ImageType", "SliceThickness"]
             )
         if not answers:
-            raise NoSuchSeriesError("The archive has no such series. Check its UID.")
+            raise errors.NoSuchSeriesError("The archive has no such series. Check its UID.")
         return image_facts(_dataset(answers[0]))
 
     def retrieve(self, series: SeriesSummary, receive: Callable[[bytes], None]) -> None:
@@ -167,29 +161,29 @@ class DicomWebArchive:
         except requests.HTTPError as error:
             raise _http_error(0 if error.response is None else error.response.status_code, address) from None
         except requests.exceptions.SSLError as error:
-            raise ArchiveError(
+            raise errors.ArchiveError(
                 f"No secure connection to {address} can be made: its certificate is not trusted, or it wants another "
                 "one of this program. Give the certificate of its authority as authorities in --settings."
             ) from error
         except requests.exceptions.TooManyRedirects:
-            raise ArchiveError(f"{address} leads elsewhere and back. Check the address.") from None
+            raise errors.ArchiveError(f"{address} leads elsewhere and back. Check the address.") from None
         except requests.exceptions.InvalidJSONError:
             message = f"{address} does not answer as a DICOMweb server. Check the address."
-            raise ArchiveUnreachableError(message) from None
+            raise errors.ArchiveUnreachableError(message) from None
         except (requests.RequestException, ConnectionError, TimeoutError):
-            raise ArchiveUnreachableError(
+            raise errors.ArchiveUnreachableError(
                 f"{address} does not answer. Check the address, that the archive is running, and whether it answers a "
                 "narrower search."
             ) from None
-        except (ArchiveError, OSError):
+        except (errors.ArchiveError, OSError):
             raise
         except Exception as error:  # client and pydicom raise any exception for invalid answers
-            raise ArchiveUnreachableError(
+            raise errors.ArchiveUnreachableError(
                 f"{address} gave an answer that is no DICOMweb ({type(error).__name__}). Check the address."
             ) from None
 
 
-class _RefusedError(ArchiveError):
+class _RefusedError(errors.ArchiveError):
     """The instance of a request was not stored (DICOM PS3.18, table 10.5.3-1)."""
 
 
@@ -197,25 +191,25 @@ def _authorise(access: Access, request: requests.PreparedRequest) -> requests.Pr
     """Add the current token to a request. `requests` omits it after a redirection to another host."""
     try:
         token = access.token()
-    except OutputError as error:
-        raise ArchiveUnauthorisedError(str(error)) from error
+    except errors.OutputError as error:
+        raise errors.ArchiveUnauthorisedError(str(error)) from error
     if token:
         request.headers["Authorization"] = f"Bearer {token}"
     return request
 
 
-def _http_error(status: int, address: Address) -> ArchiveError:
+def _http_error(status: int, address: Address) -> errors.ArchiveError:
     if status in (401, 403):
-        return ArchiveUnauthorisedError(
+        return errors.ArchiveUnauthorisedError(
             f"{address} refuses access (HTTP {status}). Check the token, and what its owner may do in the archive."
         )
     if status == 404:
-        return NoSuchSeriesError(f"{address} knows no such series, or its address is another (HTTP 404).")
+        return errors.NoSuchSeriesError(f"{address} knows no such series, or its address is another (HTTP 404).")
     if status == 409:
         return _RefusedError(f"{address} refused to store the objects (HTTP 409).")
     if status in (408, 425, 429) or status >= 500:
-        return ArchiveUnreachableError(f"{address} cannot answer now (HTTP {status}). Try again later.")
-    return ArchiveError(f"{address} refused the request (HTTP {status}).")
+        return errors.ArchiveUnreachableError(f"{address} cannot answer now (HTTP {status}). Try again later.")
+    return errors.ArchiveError(f"{address} refused the request (HTTP {status}).")
 
 
 def _dataset(answer: dict[str, Any]) -> Dataset:

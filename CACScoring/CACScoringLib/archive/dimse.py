@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from pydicom import uid as syntaxes
 from pydicom.dataset import Dataset
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
@@ -26,6 +17,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at run 
 )
 
 from ..core.errors import ArchiveError, ArchiveUnauthorisedError, ArchiveUnreachableError, NoSuchSeriesError
+from ..core.files import resource_rows
 from .address import ANSWER_SECONDS, CONNECT_SECONDS, Access, Address
 from .series import (
     CT_CLASSES,
@@ -46,21 +38,17 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 NEGOTIATION_SECONDS = 7.0
 """Timeout of negotiating an association."""
 
-RETRIEVED_CLASSES = (
-    *CT_CLASSES,
-    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
-    "1.2.840.10008.5.1.4.1.1.88.11",  # Basic Text SR
-    "1.2.840.10008.5.1.4.1.1.88.22",  # Enhanced SR
-    "1.2.840.10008.5.1.4.1.1.88.33",  # Comprehensive SR
-    "1.2.840.10008.5.1.4.1.1.88.34",  # Comprehensive 3D SR
-    "1.2.840.10008.5.1.4.1.1.104.1",  # Encapsulated PDF
-    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
-    "1.2.840.10008.5.1.4.1.1.30",  # Parametric Map
-)
+RETRIEVED_CLASSES = tuple(row["uid"] for row in resource_rows("sop_classes.csv"))
 """SOP classes that can be fetched. A C-GET proposes them in advance, in at most 128 presentation contexts."""
 
-_PLAIN: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-_COMPRESSED = [JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless, RLELossless, DeflatedExplicitVRLittleEndian]
+_PLAIN: list[str | syntaxes.UID] = [syntaxes.ExplicitVRLittleEndian, syntaxes.ImplicitVRLittleEndian]
+_COMPRESSED = [
+    syntaxes.JPEGLosslessSV1,
+    syntaxes.JPEGLSLossless,
+    syntaxes.JPEG2000Lossless,
+    syntaxes.RLELossless,
+    syntaxes.DeflatedExplicitVRLittleEndian,
+]
 _CONTEXTS = 128
 _PENDING = (0xFF00, 0xFF01)
 _STUDY_KEYS = ("PatientID", "StudyDate", "StudyInstanceUID", "NumberOfStudyRelatedInstances")

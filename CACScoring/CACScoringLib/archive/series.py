@@ -15,13 +15,10 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from ..core.errors import OutputError
+from ..core.files import resource_rows
 from ..io.dicom import value_of
 
-CT_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.2",  # CT Image Storage
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image Storage
-    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
-)
+CT_CLASSES = tuple(row["uid"] for row in resource_rows("sop_classes.csv") if row["kind"] == "CT")
 """SOP classes of a CT that can be scored; secondary captures have modality CT, too."""
 
 _TEXT_LIMIT = 64

@@ -32,19 +32,8 @@ from ..record.provenance import command_as_run
 from ..record.score_record import read_result
 from ..run import RunSettings
 from ..scans.source import ScanSource
-from .journal import (
-    ARRIVING,
-    DONE,
-    FAILED,
-    GROWN,
-    PRESENT,
-    SCORED,
-    SKIPPED,
-    ArchiveEntry,
-    ArchiveJournal,
-    WatchSettings,
-    metrics_text,
-)
+from . import journal as states
+from .journal import ArchiveEntry, ArchiveJournal, WatchSettings, metrics_text
 from .series import Archive, SeriesFilter, SeriesSummary
 from .transfer import dicom_files, missing_in, pull, push_all, retry, wait_seconds
 
@@ -52,7 +41,7 @@ JOURNAL, TABLE, METRICS, LOCK = "journal.json", "watch.csv", "watch.prom", ".wat
 SERIES, WORK = "series", ".work"
 """Folders in the output for pulled series and for incomplete results."""
 
-WAITING = (ARRIVING, GROWN)
+WAITING = (states.ARRIVING, states.GROWN)
 """States of series whose images may still arrive."""
 
 RESULTS = ("SR", "SEG")
@@ -122,7 +111,7 @@ class Watch:
                 finally:
                     self._write_table(has_answered=not failures)
                 entries = list(self.journal)
-                if self.settings.once and not any(entry.state in (*WAITING, SCORED) for entry in entries):
+                if self.settings.once and not any(entry.state in (*WAITING, states.SCORED) for entry in entries):
                     return entries
                 if is_idle:
                     self.sleep(self.settings.poll_seconds)
@@ -134,8 +123,8 @@ class Watch:
             now = self.clock()
             if now - start > self.settings.poll_seconds:
                 break
-            is_due = entry.state == SCORED or now - entry.since >= self.settings.settle_seconds
-            if entry.state not in (*WAITING, SCORED) or entry.due > now or not is_due:
+            is_due = entry.state == states.SCORED or now - entry.since >= self.settings.settle_seconds
+            if entry.state not in (*WAITING, states.SCORED) or entry.due > now or not is_due:
                 continue
             is_idle = False
             try:
@@ -146,27 +135,27 @@ class Watch:
             except ArchiveUnauthorisedError:
                 raise
             except CTError as error:
-                self._settle(entry, FAILED, str(error))
+                self._settle(entry, states.FAILED, str(error))
             except OSError as error:
                 raise OutputError(f"Cannot write to {self.output}: {error.strerror}. Make room and go on.") from error
         return is_idle
 
     def _advance(self, entry: ArchiveEntry, pool: Workers) -> None:
         result = self._result(entry)
-        if entry.state == GROWN and result.exists():
+        if entry.state == states.GROWN and result.exists():
             self._withdraw(entry, result)
         if not (result / LAST_FILE).exists():
             # The archive holds the result of a series that grew, too.
-            if entry.state == ARRIVING and (exclusion := self._exclusion(entry.series)):
+            if entry.state == states.ARRIVING and (exclusion := self._exclusion(entry.series)):
                 self._settle(entry, *exclusion)
                 return
             reason = self._score(entry, pool)
             if reason is not None:
-                self._settle(entry, FAILED, reason)
+                self._settle(entry, states.FAILED, reason)
                 return
         if entry.state in WAITING:
             record = read_result(result)
-            self.journal.settle(entry, SCORED, seconds=sum(record.seconds.values()))
+            self.journal.settle(entry, states.SCORED, seconds=sum(record.seconds.values()))
             for warning in record.severe_warnings(f"Series {entry.number}"):
                 self.report(f"CAUTION: {warning.message}")
         self._send(entry, result)
@@ -175,12 +164,14 @@ class Watch:
         """Return the state and reason of a series that is not scored; None otherwise. Raises ArchiveError."""
         facts = self.archive.image_facts(series)
         if not facts.is_ct_slice:
-            return SKIPPED, "Its images are no CT slices."
+            return states.SKIPPED, "Its images are no CT slices."
         if not self.series_filter.matches_image(facts):
             thickness = facts.slice_thickness_mm
-            return SKIPPED, "Its slice thickness is " + ("unknown." if thickness is None else f"{thickness:g} mm.")
+            return states.SKIPPED, "Its slice thickness is " + (
+                "unknown." if thickness is None else f"{thickness:g} mm."
+            )
         if self._has_results(series):
-            return PRESENT, "The archive has results of it."
+            return states.PRESENT, "The archive has results of it."
         return None
 
     def _has_results(self, series: SeriesSummary) -> bool:
@@ -244,19 +235,19 @@ class Watch:
         objects = sorted(result.glob("*.dcm"))
         if objects:
             push_all(self.archive, dicom_files(objects), Progress())
-        self._settle(entry, DONE, None if objects else "Its result has no DICOM objects.", len(objects))
+        self._settle(entry, states.DONE, None if objects else "Its result has no DICOM objects.", len(objects))
 
     def _settle(self, entry: ArchiveEntry, state: str, reason: str | None = None, objects: int | None = None) -> None:
         self.journal.settle(entry, state, reason, objects=objects)
         if not self.settings.keep:
             shutil.rmtree(self.output / SERIES / f"{entry.number:06d}", ignore_errors=True)
-        outcome = f"{objects} objects sent" if state == DONE else reason
+        outcome = f"{objects} objects sent" if state == states.DONE else reason
         self.report(f"Series {entry.number}: {state}. {outcome or ''}".rstrip())
         self._write_table()
 
     def _postpone(self, entry: ArchiveEntry, error: ArchiveError) -> None:
         if entry.failures + 1 >= ATTEMPTS:
-            self._settle(entry, FAILED, str(error))
+            self._settle(entry, states.FAILED, str(error))
         else:
             self.journal.postpone(entry, self.clock() + wait_seconds(entry.failures + 1), str(error))
 
@@ -267,7 +258,7 @@ class Watch:
         columns = ("number", "state", "images", "objects", "folder", "reason")
         lines = []
         for entry in self.journal:
-            folder = self._result(entry).name if entry.state in (SCORED, DONE) else None
+            folder = self._result(entry).name if entry.state in (states.SCORED, states.DONE) else None
             lines.append({**asdict(entry), "folder": folder})
         write_text_atomically(self.output / TABLE, table_text(columns, lines, guarded=True))
         write_text_atomically(self.output / METRICS, metrics_text(self.journal, has_answered))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..core.ct import CTScan, ScanWarning
+from ..core.decoding import WHEN_SET
 from ..core.errors import CTError
 from ..core.grid import Grid, ScanGrid, bounding_box
 from ..core.voxels import voxels_of
@@ -56,6 +57,8 @@ class DecompositionSettings:
         evidence_weights: Weights of the probability that a lesion of the map is coronary calcium (`sites`); None
             for its place alone.
         most_not_coronary: Probability of not being coronary above which a lesion is left out.
+        without_completion: True to leave out what the map misses of lesions that certainly count by the clinical rule
+            (`map_evidence.complete_map`), as in the paper.
         batch_size: Inputs at once on a GPU, at most.
     """
 
@@ -65,6 +68,7 @@ class DecompositionSettings:
     within_heart: bool = True
     evidence_weights: dict[str, float] | None = None
     most_not_coronary: float = 1.0
+    without_completion: bool | None = field(default=None, metadata=WHEN_SET)
     batch_size: int = 8
 
     @classmethod

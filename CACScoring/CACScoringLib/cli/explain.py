@@ -84,7 +84,7 @@ def _draw(folder: Path, ct: Path, lesion: Lesion, file: Path) -> None:
     from ..core.labels import SITE_COLOURS
     from ..io.reading import read_ct
     from ..report.pictures import patch_picture
-    from ..review.folder import ReviewFolder
+    from ..review.state import ReviewFolder
 
     if file.exists():
         raise OutputError(f"{file} exists. Name a new file with --output.")

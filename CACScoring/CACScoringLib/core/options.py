@@ -29,9 +29,10 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 class Row:
     """Row of a setting in a panel, declared in panel_rows.csv. Its texts are translated when displayed.
 
+    The setting's description is its tip.
+
     Attributes:
         label: Label of the row or check box.
-        tip: Tool tip.
         unset: Text displayed for the lowest number, which leaves the setting unchanged.
         decimals: Decimals of a number.
         unit: Unit of a number.
@@ -41,7 +42,6 @@ class Row:
     """
 
     label: str
-    tip: str
     unset: str = ""
     decimals: int = 0
     unit: str = ""
@@ -102,11 +102,11 @@ def add_options(parser: argparse._ActionsContainer, kind: type, *names: str) -> 
     bases = {name: n for n, base in reversed([*enumerate(kind.__mro__)]) for name in inspect.get_annotations(base)}
     positional = [name for name, field in fields.items() if field.metadata.get("option", {}).get("flag") == ""]
     ordered = [*positional, *sorted(fields.keys() - positional, key=lambda name: (bases[name], [*fields].index(name)))]
-    texts, groups = _attribute_texts(kind), dict[str, argparse._ActionsContainer]()
+    texts, groups = attribute_texts(kind), dict[str, argparse._ActionsContainer]()
     for name in names or ordered:
         option, default = {"help": None, **fields[name].metadata.get("option", {})}, fields[name].default
         flag = option.pop("flag", f"--{name.replace('_', '-')}")
-        option = _of_type(hints[name], bool(flag)) | option | {"help": option["help"] or texts.get(name)}
+        option = _of_type(hints[name], bool(flag)) | option | {"help": option["help"] or as_help(texts.get(name, ""))}
         if flag:
             option = {"dest": name, "required": not names and default is MISSING, **option}
         if not names and default is not MISSING:
@@ -146,8 +146,8 @@ def description_of(kind: type) -> str:
     return " ".join((kind.__doc__ or "").partition("Attributes:")[0].split())
 
 
-def _attribute_texts(kind: type) -> dict[str, str]:
-    """Return help texts by attribute, from the docstrings of a class and its bases."""
+def attribute_texts(kind: type) -> dict[str, str]:
+    """Return descriptions by attribute, from the docstrings of a class and its bases."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         name = ""
@@ -156,12 +156,12 @@ def _attribute_texts(kind: type) -> dict[str, str]:
                 name, texts[match[1]] = match.groups()
             elif name and line.strip():
                 texts[name] += f" {line.strip()}"
-    return {name: as_help(text) for name, text in texts.items()}
+    return texts
 
 
 def as_help(text: str) -> str:
     """Return a description as help text, without capital and full stop."""
-    return (text if text[1:2].isupper() else text[0].lower() + text[1:]).removesuffix(".")
+    return (text if text[1:2].isupper() else text[:1].lower() + text[1:]).removesuffix(".")
 
 
 def options_from(arguments: argparse.Namespace, kind: type) -> Any:
@@ -198,7 +198,7 @@ def rows_of(kind: type) -> dict[str, Row]:
     }
     return {
         field.name: Row(
-            *(row["label"], row["tip"], row["unset"], int(row["decimals"] or 0), row["unit"], float(row["step"] or 1)),
+            *(row["label"], row["unset"], int(row["decimals"] or 0), row["unit"], float(row["step"] or 1)),
             *((float(row["lowest"] or 0), float(row["highest"] or 1e9)), bool(row["slider"])),
         )
         for field in dataclasses.fields(kind)

@@ -112,12 +112,15 @@ class TextProgress(Progress):
     """
 
     _WIDTH = 24
+    _LOG_SECONDS = 60.0
+    """Seconds between two lines about repetitions where there is no bar."""
 
     def __init__(self, stream: TextIO, quiet: bool = False, bar: bool = False) -> None:
         super().__init__()
         self._stream = stream
         self._bar = (bar or stream.isatty()) and not quiet
         self._quiet = quiet
+        self._logged = time.monotonic()
 
     def _begin_step(self, name: str) -> None:
         if name in self.steps:
@@ -130,6 +133,9 @@ class TextProgress(Progress):
     def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
         time_left = "" if seconds_left is None else f", {duration_text(seconds_left)} left"
         self._draw(done, count, f"{done} of {count}{time_left}")
+        if not self._bar and seconds_left is not None and time.monotonic() - self._logged > self._LOG_SECONDS:
+            self._logged = time.monotonic()
+            self._note(f"{done} of {count}{time_left}")
 
     def _draw(self, done: int, count: int, text: str) -> None:
         if self._bar:

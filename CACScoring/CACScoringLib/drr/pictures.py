@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..core.grid import Grid
 from ..core.progress import Progress
 from ..core.voxels import voxels_of
 from .geometry import Geometry, centre_mm, in_lps_order, pose_of
@@ -73,11 +74,9 @@ def placed(values: np.ndarray, geometry: Geometry) -> sitk.Image:
     """Return a picture [row, column] as an image of one slice on the detector. geometry: with an isocentre."""
     pose = pose_of(geometry, sitk.Image([1, 1, 1], sitk.sitkUInt8))
     _, right, down = geometry.axes()
-    image = sitk.GetImageFromArray(values[None])
-    image.SetSpacing((*geometry.pixel_mm, 1.0))
-    image.SetOrigin(pose.corner.tolist())
-    image.SetDirection(np.stack([right, down, np.cross(right, down)], 1).reshape(-1).tolist())
-    return image
+    origin, direction = pose.corner.tolist(), np.stack([right, down, np.cross(right, down)], 1).ravel().tolist()
+    grid = Grid((*geometry.pixels, 1), (*geometry.pixel_mm, 1.0), tuple(origin), tuple(direction))
+    return grid.image(values[None])
 
 
 FINE_MM = 3.0
@@ -131,11 +130,7 @@ def reduced(
 
 
 def preview(
-    scan: ReducedScan,
-    settings: DrrSettings,
-    pixels: int,
-    calcium_opacity: float = 0.0,
-    heart: bool = False,
+    scan: ReducedScan, settings: DrrSettings, pixels: int, calcium_opacity: float = 0.0, heart: bool = False
 ) -> np.ndarray:
     """Make a colour radiograph of a reduced scan, uint8 [row, column, RGB].
 

@@ -16,16 +16,18 @@ class DrrSettings:
     """Geometry, spectrum and film of a radiograph; `cac drr --settings` takes the same fields.
 
     Attributes:
-        angle_degrees: Angle of the detector, 0 in front of the chest, 90 at the patient's left.
+        angle_degrees: Angle of the detector about the body's long axis: 0 in front of the chest, 90 at the patient's
+            left, 180 at the back.
         tilt_degrees: Tilt of the detector towards the head.
-        mirrored: Show the view from the source instead of from the detector.
-        source_detector_mm: Distance from source to detector.
+        mirrored: Show the view from the source instead of from the detector, as an AP radiograph is shown, with the
+            patient's right on the left of the image.
+        source_detector_mm: Distance from source to detector, 1800 mm at a chest stand.
         source_isocentre_mm: Distance from source to the centre of the CT.
         detector_mm: Width and height of the detector.
         pixels: Rows and columns of the detector.
         kvp: Tube voltage behind 3 mm of aluminium; None for photons of 70 keV.
-        linear: Show the intensity instead of its logarithm.
-        scatter_fraction: Scattered part of the signal, from 0 to below 1.
+        linear: Show the intensity, as a linear film does, instead of its logarithm.
+        scatter_fraction: Scattered part of the signal, from 0 to below 1; an anti-scatter grid leaves about 0.2.
         photons: Photons per pixel without a patient, which set the noise; None for no noise.
         table: Keep the table and clothes.
         parallel: Parallel rays instead of a cone beam.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 from fpdf import FPDF, FontFace
 from highdicom import SOPClass
@@ -21,9 +22,6 @@ from ..scoring.doubt import at_most_99_percent, left_out_candidates
 from . import codes as cac
 from .codes import plain
 from .source import SourceSeries
-
-SERIES = 5
-"""Last digit of its series number."""
 
 _MARGIN_MM, _PICTURE_MM, _GAP_MM, _BAR_MM = 18.0, 42.0, 2.0, 110.0
 _HEADINGS = FontFace(emphasis="BOLD", fill_color=(232, 238, 242))
@@ -104,7 +102,7 @@ def encapsulated_pdf_of(result: CalciumResult, source: SourceSeries, identify: b
         modality="DOC",
         transfer_syntax_uid=ExplicitVRLittleEndian,
         series_description="CAC: report",
-        **source.identity(SERIES, "report"),
+        **source.identity("report"),
     )
     encapsulated.ConversionType = "WSD"
     encapsulated.BurnedInAnnotation = "YES" if identify else "NO"
@@ -134,28 +132,28 @@ class _Page(FPDF):
         self.set_auto_page_break(True, _MARGIN_MM)
         self.set_font("Helvetica", size=10)
 
+    def _pen(self, size: float, ink: tuple[int, int, int] = _INK, style: Literal["", "B"] = "") -> None:
+        self.set_font("Helvetica", style, size)
+        self.set_text_color(*ink)
+
     def footer(self) -> None:
         self.set_y(-12)
-        self.set_font("Helvetica", size=8)
-        self.set_text_color(*_FAINT)
+        self._pen(8, _FAINT)
         self.cell(0, 5, f"CAC {VERSION} · {RESEARCH_ONLY} · page {self.page_no()} of {{nb}}", align="C")
 
     def heading(self, text: str, size: float = 12) -> None:
         if self.will_page_break(24):
             self.add_page()
         self.ln(2)
-        self.set_font("Helvetica", "B", size)
-        self.set_text_color(*_INK)
+        self._pen(size, style="B")
         self.cell(0, size * 0.6, plain(text, _FONT), new_x="LMARGIN", new_y="NEXT")
 
     def line_of(self, text: str, ink: tuple[int, int, int] = _INK, size: float = 10) -> None:
-        self.set_font("Helvetica", size=size)
-        self.set_text_color(*ink)
+        self._pen(size, ink)
         self.multi_cell(0, size * 0.47, plain(text, _FONT), align="LEFT", new_x="LMARGIN", new_y="NEXT")
 
     def facts(self, facts: dict[str, str]) -> None:
-        self.set_font("Helvetica", size=8.5)
-        self.set_text_color(*_INK)
+        self._pen(8.5)
         self.ln(1)
         with self.table(
             col_widths=(45, 129), first_row_as_headings=False, line_height=4.6, borders_layout="NONE"
@@ -171,8 +169,7 @@ class _Page(FPDF):
 
     def scores(self, titles: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
         """Write a table whose first column has twice the width of the others; the row "Total" is bold."""
-        self.set_font("Helvetica", size=9)
-        self.set_text_color(*_INK)
+        self._pen(9)
         with self.table(
             col_widths=(2, *(1,) * (len(titles) - 1)),
             text_align=("LEFT", *("RIGHT",) * (len(titles) - 1)),

@@ -16,24 +16,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from highdicom import sr
 from highdicom.seg import Segmentation
-from highdicom.sr import (
-    AlgorithmIdentification,
-    CodedConcept,
-    Comprehensive3DSR,
-    DeviceObserverIdentifyingAttributes,
-    FindingSite,
-    Measurement,
-    MeasurementReport,
-    MeasurementsAndQualitativeEvaluations,
-    ObservationContext,
-    ObserverContext,
-    PersonObserverIdentifyingAttributes,
-    QualitativeEvaluation,
-    ReferencedSegment,
-    TrackingIdentifier,
-    VolumetricROIMeasurementsAndQualitativeEvaluations,
-)
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -48,11 +32,8 @@ from ..record.scores import MethodScore, Score
 from ..results import METHOD_TITLES, CalciumResult
 from . import codes as cac
 from .codes import origin_of
-from .segmentation import counted_labels, segment_label, segment_numbers
+from .images import counted_labels, segment_label, segment_numbers
 from .source import MANUFACTURER, MODEL_NAME, SourceSeries
-
-SERIES = 2
-"""Last digit of its series number."""
 
 Number = tuple[Code, float, Code, Code | None]
 """Concept, value, unit and method."""
@@ -122,27 +103,27 @@ def _non_coronary_groups(result: CalciumResult) -> list[Group]:
 
 def measurements_of(
     result: CalciumResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
-) -> Comprehensive3DSR:
+) -> sr.Comprehensive3DSR:
     """Return the Measurement Report of a result. reader: reviewer as a DICOM person name; None to name nobody."""
     numbers = segment_numbers(segmentation)
     groups = [_group(result, group, numbers, segmentation, source) for group in score_groups(result)]
     if (fat := result.record.epicardial_fat) is not None:
         groups.append(_fat_group(fat, source))
     images = _evaluated_images(result, source)
-    content = MeasurementReport(
+    content = sr.MeasurementReport(
         observation_context=_observation_context(source, reader),
-        procedure_reported=_procedure(result),
+        procedure_reported=cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE,
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=images,
     )
-    report = Comprehensive3DSR(
+    report = sr.Comprehensive3DSR(
         evidence=[*images, *([] if segmentation is None else [segmentation])],
         content=content,
         is_complete=True,
         series_description="CAC: measurements",
         **_verification(result, reader),
-        **source.identity(SERIES, "measurements"),
+        **source.identity("measurements"),
     )
     return _with_time_of_verification(source.complete(report), result)
 
@@ -158,7 +139,7 @@ def _verification(result: CalciumResult, reader: str | None) -> dict[str, Any]:
     return {"is_final": True, "is_verified": True, **verifier}
 
 
-def _with_time_of_verification(report: Comprehensive3DSR, result: CalciumResult) -> Comprehensive3DSR:
+def _with_time_of_verification(report: sr.Comprehensive3DSR, result: CalciumResult) -> sr.Comprehensive3DSR:
     """Set the time of a report's verification to that of the confirmation, and add the readers of a consensus."""
     review = result.record.review
     if "VerifyingObserverSequence" not in report or review is None or review.confirmation is None:
@@ -174,21 +155,16 @@ def _with_time_of_verification(report: Comprehensive3DSR, result: CalciumResult)
     return report
 
 
-def _observation_context(source: SourceSeries, reader: str | None) -> ObservationContext:
+def _observation_context(source: SourceSeries, reader: str | None) -> sr.ObservationContext:
     """Return CAC as the observing device, with the reader if named (TID 1001)."""
-    device = DeviceObserverIdentifyingAttributes(
+    device = sr.DeviceObserverIdentifyingAttributes(
         uid=source.uid("device"), name="CAC", manufacturer_name=MANUFACTURER, model_name=MODEL_NAME
     )
-    person = None if reader is None else PersonObserverIdentifyingAttributes(name=reader)
-    return ObservationContext(
-        observer_person_context=None if person is None else ObserverContext(codes.DCM.Person, person),
-        observer_device_context=ObserverContext(codes.DCM.Device, device),
+    person = None if reader is None else sr.PersonObserverIdentifyingAttributes(name=reader)
+    return sr.ObservationContext(
+        observer_person_context=None if person is None else sr.ObserverContext(codes.DCM.Person, person),
+        observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
     )
-
-
-def _procedure(result: CalciumResult) -> Code:
-    """Return the reported procedure: cardiac CT for calcium scoring if the scan is gated, else a CT."""
-    return cac.PROCEDURE if result.scan.acquisition.gating is None else cac.GATED_PROCEDURE
 
 
 def _evaluated_images(result: CalciumResult, source: SourceSeries) -> list[Dataset]:
@@ -197,14 +173,14 @@ def _evaluated_images(result: CalciumResult, source: SourceSeries) -> list[Datas
     return [image for image, plane in zip(source.images, evaluated, strict=True) if plane.any()]
 
 
-def _algorithm(result: CalciumResult, group: Group) -> AlgorithmIdentification:
+def _algorithm(result: CalciumResult, group: Group) -> sr.AlgorithmIdentification:
     """Return the identification of a group's method, with rules and models as parameters (TID 4019)."""
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
     parameters += [f"model for {m.network}: {m.name}, SHA-256 {m.sha256}" for m in result.record.models]
     if group.site is None and group.score is not None:
         parameters += [f"{name} = {value}" for name, value in origin_of(result).items()]
-    return AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
+    return sr.AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
 
 
 def score_numbers(group: Group) -> list[Number]:
@@ -250,13 +226,13 @@ def fat_numbers(fat: EpicardialFat) -> list[Number]:
     return numbers if fat.mean_hu is None else [*numbers, (cac.MEAN_HU, fat.mean_hu, cac.HOUNSFIELD, None)]
 
 
-def _evaluations(result: CalciumResult, group: Group) -> list[QualitativeEvaluation]:
+def _evaluations(result: CalciumResult, group: Group) -> list[sr.QualitativeEvaluation]:
     """Return the review status, and for the total the severe warnings."""
     pairs = [(cac.REVIEW_STATUS, cac.STATUS[group.status])]
     if group.site is None:
         severe = dict.fromkeys(warning.code for warning in result.record.warnings if warning.severe)
         pairs += [(cac.WARNING, Code(code, cac.OWN_SCHEME, code.replace("-", " "))) for code in severe]
-    return [QualitativeEvaluation(CodedConcept.from_code(n), CodedConcept.from_code(v)) for n, v in pairs]
+    return [sr.QualitativeEvaluation(sr.CodedConcept.from_code(n), sr.CodedConcept.from_code(v)) for n, v in pairs]
 
 
 def _group(
@@ -265,38 +241,38 @@ def _group(
     numbers: dict[str, int],
     segmentation: Segmentation | None,
     source: SourceSeries,
-) -> VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
+) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations:
     label = None if group.site is None or group.score is None or group.by_map else segment_label(group.site)
     segment = numbers.get(label) if label else None
     tracking_uid = source.uid("tracking", label if segment else group.name)
     place = cac.CORONARY if group.site is None else cac.PLACES[group.site]
     content: dict[str, Any] = {
-        "tracking_identifier": TrackingIdentifier(uid=tracking_uid, identifier=group.name),
-        "finding_type": CodedConcept.from_code(cac.CALCIFICATION),
-        "finding_category": CodedConcept.from_code(cac.CATEGORY),
-        "finding_sites": [FindingSite(anatomic_location=CodedConcept.from_code(place))],
+        "tracking_identifier": sr.TrackingIdentifier(uid=tracking_uid, identifier=group.name),
+        "finding_type": sr.CodedConcept.from_code(cac.CALCIFICATION),
+        "finding_category": sr.CodedConcept.from_code(cac.CATEGORY),
+        "finding_sites": [sr.FindingSite(anatomic_location=sr.CodedConcept.from_code(place))],
         "algorithm_id": _algorithm(result, group),
         "measurements": _measurements([*score_numbers(group), *feature_numbers(group)]),
         "qualitative_evaluations": _evaluations(result, group),
     }
     if segment is None or segmentation is None:
-        return MeasurementsAndQualitativeEvaluations(**content)
-    referenced = ReferencedSegment.from_segmentation(segmentation, segment)
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **content)
+        return sr.MeasurementsAndQualitativeEvaluations(**content)
+    referenced = sr.ReferencedSegment.from_segmentation(segmentation, segment)
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **content)
 
 
-def _fat_group(fat: EpicardialFat, source: SourceSeries) -> MeasurementsAndQualitativeEvaluations:
+def _fat_group(fat: EpicardialFat, source: SourceSeries) -> sr.MeasurementsAndQualitativeEvaluations:
     name = "Epicardial fat"
     parameters = [f"pericardium = {fat.source}", f"fat = {FAT_HU[0]:.0f} to {FAT_HU[1]:.0f} HU"]
-    return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=source.uid("tracking", name), identifier=name),
-        finding_type=CodedConcept.from_code(cac.FAT),
-        finding_category=CodedConcept.from_code(cac.TISSUE),
-        finding_sites=[FindingSite(anatomic_location=CodedConcept.from_code(cac.PERICARDIUM))],
-        algorithm_id=AlgorithmIdentification(f"CAC {name.lower()}", VERSION, parameters, manufacturer=MANUFACTURER),
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=source.uid("tracking", name), identifier=name),
+        finding_type=sr.CodedConcept.from_code(cac.FAT),
+        finding_category=sr.CodedConcept.from_code(cac.TISSUE),
+        finding_sites=[sr.FindingSite(anatomic_location=sr.CodedConcept.from_code(cac.PERICARDIUM))],
+        algorithm_id=sr.AlgorithmIdentification(f"CAC {name.lower()}", VERSION, parameters, manufacturer=MANUFACTURER),
         measurements=_measurements(fat_numbers(fat)),
     )
 
 
-def _measurements(numbers: Sequence[Number]) -> list[Measurement]:
-    return [Measurement(name=name, value=value, unit=unit, method=method) for name, value, unit, method in numbers]
+def _measurements(numbers: Sequence[Number]) -> list[sr.Measurement]:
+    return [sr.Measurement(name=name, value=value, unit=unit, method=method) for name, value, unit, method in numbers]

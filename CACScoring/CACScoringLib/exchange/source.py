@@ -15,6 +15,7 @@ from pydicom import Dataset
 
 from ..core.ct import CTScan, same_grid
 from ..core.errors import CTError
+from ..core.files import resource_rows
 from ..core.grid import Grid
 from ..core.version import VERSION, commit
 from ..core.voxels import voxels_of
@@ -26,35 +27,20 @@ AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
 """Equipment stated in the objects."""
 
+_LAST_DIGITS = {"segmentation": 1, "measurements": 2, "calcium map": 4, "report": 5, "key slices": 6}
+"""Last digit of the series number by kind of object."""
+
 _NAMESPACE = uuid.UUID("6d0c2f5a-94f1-5a0c-8b1e-2f6a7c3d9e10")
-_NEEDED = {
-    "SOPClassUID": "SOP class UID",
-    "SOPInstanceUID": "SOP instance UID",
-    "StudyInstanceUID": "study instance UID",
-    "SeriesInstanceUID": "series instance UID",
-    "FrameOfReferenceUID": "frame of reference UID",
-}
-# fmt: off
-_PATIENT_AND_STUDY = [  # PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3 and C.7.2.3
-    "PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID",
-    "PatientBirthDate", "PatientBirthTime", "PatientSex", "OtherPatientIDsSequence", "OtherPatientNames",
-    "QualityControlSubject", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
-    "StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
-    "IssuerOfAccessionNumberSequence", "StudyDescription", "TimezoneOffsetFromUTC",
-    "PatientAge", "PatientSize", "PatientWeight", "AdmissionID", "IssuerOfAdmissionIDSequence",
-    "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription", "LongitudinalTemporalInformationModified",
-    "SpecificCharacterSet",
-]
-_IMAGE = [  # needed for references to an image and places in it
-    *_NEEDED, "Modality", "ImageType", "Rows", "Columns", "PixelSpacing", "SliceThickness", "ImagePositionPatient",
-    "ImageOrientationPatient", "PositionReferenceIndicator", "SpacingBetweenSlices", "BitsAllocated", "BitsStored",
-    "HighBit", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation", "NumberOfFrames",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionOrganizationSequence",
-    "DimensionIndexSequence",
-]
-# fmt: on
+_ELEMENTS = resource_rows("dicom_elements.csv")
+_NEEDED = {row["keyword"]: row["needed"] for row in _ELEMENTS if row["needed"]}
+"""Names of the elements without which nothing can refer to an image, by keyword."""
+
+_PATIENT_AND_STUDY, _IMAGE = (
+    [row["keyword"] for row in _ELEMENTS if row["part"] == part] for part in ("patient and study", "image")
+)
+"""Elements of patient and study (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2, C.7.1.3 and C.7.2.3), and those that references to an
+image and to places in it need."""
+
 _TYPE_2 = (  # mandatory, but may be empty
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
@@ -110,11 +96,11 @@ class SourceSeries:
             number = 0
         return 1000 * min(max(number, 0), 1_000_000) + last_digit
 
-    def identity(self, last_digit: int, kind: str) -> dict[str, Any]:
-        """Return series, instance and equipment of a DICOM object. last_digit: of the series number."""
+    def identity(self, kind: str) -> dict[str, Any]:
+        """Return series, instance and equipment of a DICOM object. kind: Key of `_LAST_DIGITS`."""
         return {
             "series_instance_uid": self.uid(kind, "series"),
-            "series_number": self.series_number(last_digit),
+            "series_number": self.series_number(_LAST_DIGITS[kind]),
             "sop_instance_uid": self.uid(kind),
             "instance_number": 1,
             "manufacturer": MANUFACTURER,

@@ -16,10 +16,8 @@ from ..core.progress import Progress
 from ..core.version import VERSION
 from ..results import CalciumResult
 from .document import encapsulated_pdf_of
-from .key_slices import key_images_of
-from .map_object import parametric_map_of
+from .images import counted_labels, key_images_of, parametric_map_of, segmentation_of
 from .measurements import measurements_of
-from .segmentation import counted_labels, segmentation_of
 from .source import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, SourceSeries, check_reader, derived_uid, source_of
 
 

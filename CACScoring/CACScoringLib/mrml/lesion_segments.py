@@ -8,19 +8,9 @@ from dataclasses import dataclass
 import SimpleITK as sitk
 import slicer
 
+from ..core import labels as sites
 from ..core.grid import bounding_box
-from ..core.labels import (
-    HEART_COLOUR,
-    NOT_CORONARY,
-    NOT_CORONARY_ID,
-    SITE_COLOURS,
-    SITE_CONCEPTS,
-    SITE_OF,
-    SITES,
-    TERRITORIES,
-    Artery,
-    Site,
-)
+from ..core.labels import Artery, Site
 from ..core.voxels import voxels_of
 from .segments import oriented_image, vtk_array
 
@@ -41,7 +31,7 @@ _REGIONS = "Anatomic codes - DICOM master list"
 _PLAQUE = "SCT^49755003^Morphologically Altered Structure~SCT^29483008^Calcified atheromatous plaque~^^"
 # Unassigned candidates are coded as calcium, because neither plaque nor site is confirmed.
 _CALCIUM = "SCT^91720002^Body Substance~SCT^5540006^Calcium~^^"
-_SITE_REGIONS = {site: f"SCT^{code}^{text}" for site, (code, text) in SITE_CONCEPTS.items()}
+_SITE_REGIONS = {site: f"SCT^{code}^{text}" for site, (code, text) in sites.SITE_CONCEPTS.items()}
 _TERRITORY_TYPES = {
     "aortic valve and root": "SCT^8128003^Aortic Root",
     "ascending aorta": "SCT^54247002^Ascending aorta",
@@ -84,11 +74,11 @@ class _Segment:
 
 
 _LESION_SEGMENTS = (
-    *(_Segment(s, segment_id(s), segment_name(s), SITE_COLOURS[s], site_terminology(s)) for s in SITES),
+    *(_Segment(s, segment_id(s), segment_name(s), sites.SITE_COLOURS[s], site_terminology(s)) for s in sites.SITES),
     _Segment(
-        NOT_CORONARY,
-        NOT_CORONARY_ID,
-        f"{NOT_CORONARY_ID}: rejected",
+        sites.NOT_CORONARY,
+        sites.NOT_CORONARY_ID,
+        f"{sites.NOT_CORONARY_ID}: rejected",
         REJECTED_COLOUR,
         f"{TERMINOLOGY}~{_CALCIUM}~{_REGIONS}~^^~^^",
     ),
@@ -100,17 +90,17 @@ _TERRITORY_SEGMENTS = tuple(
         label,
         name.replace(" ", "-"),
         name,
-        _TERRITORY_COLOURS.get(name, SITE_COLOURS[SITE_OF[name]]),
-        _structure(_TERRITORY_TYPES.get(name) or _SITE_REGIONS[SITE_OF[name]]),
+        _TERRITORY_COLOURS.get(name, sites.SITE_COLOURS[sites.SITE_OF[name]]),
+        _structure(_TERRITORY_TYPES.get(name) or _SITE_REGIONS[sites.SITE_OF[name]]),
     )
-    for label, name in enumerate(TERRITORIES)
+    for label, name in enumerate(sites.TERRITORIES)
     if label
 )
 
 
 _PERICARDIUM = _structure("SCT^76848001^Pericardium")
 _OUTLINES = {
-    "heart": (_Segment(1, HEART_ID, "Heart region", HEART_COLOUR, _structure("SCT^80891009^Heart")),),
+    "heart": (_Segment(1, HEART_ID, "Heart region", sites.HEART_COLOUR, _structure("SCT^80891009^Heart")),),
     "pericardium": (_Segment(1, PERICARDIUM_ID, "Pericardium", _PERICARDIUM_COLOUR, _PERICARDIUM),),
     "territories": _TERRITORY_SEGMENTS,
 }
@@ -146,8 +136,8 @@ def add_lesions(
     node = _add_segmentation(scene, name, volume, labels, _LESION_SEGMENTS)
     display = node.GetDisplayNode()
     display.SetOpacity2DFill(0.3)
-    display.SetSegmentOpacity2DFill(NOT_CORONARY_ID, 0.4)
-    display.SetSegmentVisibility3D(NOT_CORONARY_ID, False)
+    display.SetSegmentOpacity2DFill(sites.NOT_CORONARY_ID, 0.4)
+    display.SetSegmentVisibility3D(sites.NOT_CORONARY_ID, False)
     # Slicer's default smoothing would shrink a lesion of a few voxels to a dot.
     factor = slicer.vtkBinaryLabelmapToClosedSurfaceConversionRule.GetSmoothingFactorParameterName()
     node.GetSegmentation().SetConversionParameter(factor, "0.0")

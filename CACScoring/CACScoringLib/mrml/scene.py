@@ -20,6 +20,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 from ..core.ct import same_grid
 from ..core.errors import CTError, NotVolumeError, OutputError, SliceGeometryError, UnreadableError
 from ..core.files import atomic_write
+from ..core.grid import Grid
 from ..core.labels import WINDOW_HU
 from ..core.voxels import voxels_of
 from ..io.files import path_for_itk
@@ -375,24 +376,28 @@ def set_image(volume: slicer.vtkMRMLVolumeNode, image: sitk.Image) -> None:
 def image_of_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> sitk.Image:
     """Return a scalar volume node's image, with its values, type and geometry.
 
-    Raises NotVolumeError if it holds no scalar image, SliceGeometryError if its axes are not at right angles (gantry
-    tilt) or it lies under a transform.
+    Raises NotVolumeError if it holds no scalar image, and as `grid_of_volume`.
     """
     data = volume.GetImageData()
     if data is None or data.GetPointData().GetScalars() is None or data.GetNumberOfScalarComponents() != 1:
         raise NotVolumeError(f"The node {volume.GetName()} holds no grey-level volume. Choose a CT.")
+    grid = grid_of_volume(volume)
+    return grid.image(vtk_to_numpy(data.GetPointData().GetScalars()).reshape(grid.shape))
+
+
+def grid_of_volume(volume: slicer.vtkMRMLVolumeNode) -> Grid:
+    """Return the voxel grid of a volume node with an image.
+
+    Raises SliceGeometryError if its axes are not at right angles (gantry tilt) or it lies under a transform.
+    """
     check_no_transform(volume)
     axes = [[0.0] * 3 for _ in range(3)]
     volume.GetIJKToRASDirections(axes)
     if not np.allclose(np.transpose(axes) @ axes, np.eye(3), atol=1e-3):
         message = f"The axes of {volume.GetName()} are not at right angles (gantry tilt). Correct that before scoring."
         raise SliceGeometryError(message)
-    i, j, k = data.GetDimensions()
-    image = sitk.GetImageFromArray(vtk_to_numpy(data.GetPointData().GetScalars()).reshape(k, j, i))
-    image.SetSpacing(volume.GetSpacing())
-    image.SetOrigin(_convert_lps_ras(np.array(volume.GetOrigin())).tolist())
-    image.SetDirection(_convert_lps_ras(np.array(axes)).reshape(-1).tolist())
-    return image
+    origin, direction = (_convert_lps_ras(np.array(part)).ravel().tolist() for part in (volume.GetOrigin(), axes))
+    return Grid(volume.GetImageData().GetDimensions(), volume.GetSpacing(), tuple(origin), tuple(direction))
 
 
 def _convert_lps_ras(values: np.ndarray) -> np.ndarray:

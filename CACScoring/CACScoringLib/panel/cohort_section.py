@@ -9,7 +9,7 @@ import time
 
 from slicer.i18n import tr as _
 
-from . import table_widgets, widgets
+from . import widgets
 from .input_section import argumentsOf, scoringRequirements
 from .job import BackgroundJob, Event, Steps
 from .lifecycle import PanelSection, Signal
@@ -48,7 +48,7 @@ class CohortSection(PanelSection):
         self._startTime: float | None = None
         self._initialCount = 0
         table = ui.cohortTable
-        table_widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
+        widgets.prepareColumns(table, TITLES, COLUMN_LETTERS)
         table.itemSelectionChanged.connect(self.update)
         table.cellDoubleClicked.connect(self._open)
         ui.cohortOpenButton.clicked.connect(self._open)
@@ -77,9 +77,6 @@ class CohortSection(PanelSection):
         scan = self._selected()
         ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
         widgets.say(ui.cohortNoteLabel, "" if scan is None else _noteOf(scan))
-
-    def cancel(self) -> None:
-        self.job.cancel()
 
     def _score(self) -> Steps[str]:
         state, table, output = self._state, self._ui.cohortTable, self._state.cohortOutput
@@ -116,9 +113,7 @@ class CohortSection(PanelSection):
         table.setRowCount(len(self._scans))
         self._scans[row] = scan
         state = _(STATES[scan["state"]]) + (" ⚠" if scan.get("warnings") else "")
-        table_widgets.fillRow(
-            table, row, (scan["name"], state, *_scores(scan)), (2, _MAP_COLUMN), _noteOf(scan) or None
-        )
+        widgets.fillRow(table, row, (scan["name"], state, *_scores(scan)), (2, _MAP_COLUMN), _noteOf(scan) or None)
         finished_count = sum(item["state"] in _FINISHED_STATES for item in self._scans)
         self._ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
         if scan["state"] == "running" and self._startTime is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from slicer.i18n import tr as _
 
-from . import dicom_database, widgets
+from . import scan_facts, widgets
 from .job import BackgroundJob, Steps
 from .lifecycle import PanelSection, Signal
 from .packages import DICOM_REQUIREMENTS, ensurePackages
@@ -48,30 +48,29 @@ class DicomSection(PanelSection):
             box.setEnabled(not running)
 
     def cancel(self) -> None:
-        self.job.cancel()
+        super().cancel()
         self.update()
 
     def closeScene(self) -> None:
         self.cancel()
 
     def _export(self) -> Steps[str | None]:
-        from ..review.dicom_job import DicomJob, write_dicom
+        from ..review.output import write_dicom
 
         review, job, state = self._review, self.job, self._state
-        files, reader = dicom_database.filesOf(review.nodes.volume), self._reader()
+        files, reader = scan_facts.filesOf(review.nodes.volume), self._reader()
         if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
             return reason
         if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
             return None
-        result, calcium_map = review.as_reviewed(), review.calcium_map()
-        objects = DicomJob(result, files, target, calcium_map, state.exportIdentify, reader)
         job.show(_("Preparing …"), 0.0)
-        yield from job.call(write_dicom, objects)
+        arguments = review.as_reviewed(), files, target, review.calcium_map(), state.exportIdentify, reader
+        yield from job.call(write_dicom, *arguments)
         count = len(list(target.glob("*.dcm")))
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.
         if self._ui.databaseBox.checked:
-            lines.append(dicom_database.addFolder(target))
+            lines.append(scan_facts.addFolder(target))
             self.added.emit()
         return "\n".join([*lines, *(event["message"] for event in job.warnings)])
 

@@ -12,9 +12,8 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from . import radiograph_views
+from . import radiograph_page
 from .job import BackgroundJob, JobError, Steps, inThread
-from .lifecycle import PanelSection
 from .parameters import DRR, CACScoringParameterNode, RadiographSource
 from .scan_facts import problemOf
 from .widgets import dataOf, fillBox, singleShot
@@ -25,22 +24,19 @@ if TYPE_CHECKING:
     import vtk
 
     from ..drr.pictures import ReducedScan
-    from ..mrml.drr_nodes import StandNodes
+    from ..mrml.radiograph_nodes import StandNodes
     from ..review.scene import SceneReview
 
 DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
 
 
-class DrrSection(PanelSection):
+class DrrSection(radiograph_page.FormPage):
     """Widgets of the radiograph of the CT."""
 
     def __init__(self, ui) -> None:
-        self._ui = ui
+        super().__init__(ui, DRR, "MakeButton", self._make)
         self._preparing, self._drawing = BackgroundJob(), BackgroundJob()
-        cancelled = _("Cancelled. The scene was not changed.")
-        parts = ui.drrStatusLabel, ui.drrBar, ui.drrMakeButton
-        self.job = BackgroundJob(*parts, self._make, cancelled, self.update)
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
         self._scan: ReducedScan | None = None
@@ -54,7 +50,6 @@ class DrrSection(PanelSection):
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
         ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
-        ui.pages.currentChanged.connect(lambda *_args: self.update())
         self._drawTimer = singleShot(DRAW_MILLISECONDS, self._draw)
 
     # Calls from the panel
@@ -70,14 +65,19 @@ class DrrSection(PanelSection):
         self.update()
 
     def closeScene(self) -> None:
-        self.cancel()
+        super().closeScene()
         self._hide()
         self._review = None
         self._forgetScan()
 
     def cancel(self) -> None:
-        for job in (self._preparing, self._drawing, self.job):
-            job.cancel()
+        super().cancel()
+        self._preparing.cancel()
+        self._drawing.cancel()
+
+    def _pageChosen(self) -> None:
+        super()._pageChosen()
+        self.update()
 
     def _forgetScan(self) -> None:
         self._preparing.cancel()
@@ -87,7 +87,7 @@ class DrrSection(PanelSection):
     def update(self) -> None:
         """Show the state."""
         state, ui = self._state, self._ui
-        if state is None or not self._isInSight():
+        if state is None or not self.isInSight:
             self._hide()
             return
         settings = DRR.values(state)
@@ -137,7 +137,7 @@ class DrrSection(PanelSection):
         """Make a scan the source of the preview."""
         import SimpleITK as sitk
 
-        from ..mrml.drr_nodes import skin_of
+        from ..mrml.radiograph_nodes import skin_of
 
         coarse = sitk.BinShrink(scan.image, [min(2, n) for n in scan.image.GetSize()])
         self._skin = yield from inThread(lambda: skin_of(coarse))
@@ -154,12 +154,11 @@ class DrrSection(PanelSection):
     def _pictureKey(self) -> tuple[Any, ...]:
         """Return the settings that the preview depends on."""
         state = self._state
-        opacity = state.drrOpacity if state.drrCalcium else 0.0
-        return DRR.values(state), opacity, state.drrHeart, id(self._scan)
+        return DRR.values(state), self._opacity, state.drrHeart, id(self._scan)
 
     def _draw(self) -> None:
         """Begin to draw the preview; the next one follows the one that is being drawn."""
-        if self._state is not None and self._scan is not None and self._isInSight() and not self._drawing.isRunning:
+        if self._state is not None and self._scan is not None and self.isInSight and not self._drawing.isRunning:
             self._drawing.start(self._picture(self._pictureKey()), self._onDrawn)
 
     def _onDrawn(self, _nothing: None, reason: str) -> None:
@@ -171,7 +170,7 @@ class DrrSection(PanelSection):
         """Draw a preview. key: settings from `_pictureKey`."""
         from ..core.errors import ProjectionError
         from ..drr.pictures import PREVIEW_PIXELS, preview, stand_of
-        from ..mrml.drr_nodes import StandNodes
+        from ..mrml.radiograph_nodes import StandNodes
 
         settings, opacity, heart, _scan = key
         scan, with_table = self._scan, self._withTable
@@ -192,7 +191,7 @@ class DrrSection(PanelSection):
         self._drawnKey = key
         if self._ui.drrPreviewLabel.text:
             self.job.say("")  # clear an earlier error
-        self._ui.drrPreviewLabel.setPixmap(radiograph_views.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
+        self._ui.drrPreviewLabel.setPixmap(radiograph_page.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._skin)
 
@@ -210,7 +209,7 @@ class DrrSection(PanelSection):
 
     def _make(self) -> Steps[str]:
         from ..drr.pictures import make_radiograph
-        from ..mrml.drr_nodes import add_radiograph
+        from ..mrml.radiograph_nodes import add_radiograph
 
         state, job = self._state, self.job
         settings, volume = DRR.values(state), state.inputVolume
@@ -231,29 +230,25 @@ class DrrSection(PanelSection):
             state.radiographVolume = node
             if not (state.radiographPa or state.radiographLateral):
                 state.radiographSource = RadiographSource.VOLUME  # the radiograph to score next
-            if self._isInSight():  # the user may have gone on to a review
-                self._show(node)
+            self.showPicture(node, self._opacity)
 
-    def _show(self, node: vtkMRMLScalarVolumeNode) -> None:
-        from ..mrml.drr_nodes import CALCIUM_ROLE, HEART_ROLE
-
-        state = self._state
-        over, outline = node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)
-        radiograph_views.showPicture(node, over, outline, state.drrOpacity if state.drrCalcium else 0.0)
+    @property
+    def _opacity(self) -> float:
+        return self._state.drrOpacity if self._state.drrCalcium else 0.0
 
     def _showLayout(self) -> None:
-        from ..mrml.drr_nodes import is_radiograph
+        from ..mrml.radiograph_nodes import is_radiograph
 
         node = self._state.radiographVolume
         if is_radiograph(node):
-            self._show(node)
+            self.showPicture(node, self._opacity)
         else:
-            radiograph_views.showLayout(self._state.inputVolume)
+            radiograph_page.showLayout(self._state.inputVolume)
 
     def _updateOverlay(self) -> None:
         state = self._state
         if state.radiographVolume is not None:
-            radiograph_views.setOpacity(state.radiographVolume, state.drrOpacity if state.drrCalcium else 0.0)
+            radiograph_page.setOpacity(state.radiographVolume, self._opacity)
 
     # The projected images
 
@@ -280,11 +275,6 @@ class DrrSection(PanelSection):
 
     def _isReviewed(self) -> bool:
         return self._review is not None and self._review.nodes.volume is self._state.inputVolume
-
-    # Helpers
-
-    def _isInSight(self) -> bool:
-        return self._ui.pages.currentWidget() is self._ui.radiographTab
 
     def _viewChosen(self, *_args: object) -> None:
         from ..drr.geometry import VIEWS

@@ -134,7 +134,7 @@ class EditorBox(LesionEditor):
         self._switch()
 
     def cleanup(self) -> None:
-        self._inSight.stop()
+        self._inSight.cancel()
 
     def _toggled(self, isOpen: bool) -> None:
         if self.widget is None and isOpen:

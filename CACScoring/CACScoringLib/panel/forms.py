@@ -17,7 +17,7 @@ import qt
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange
 
-from ..core.options import Row, rows_of
+from ..core.options import Row, attribute_texts, rows_of
 
 
 class Form:
@@ -31,7 +31,7 @@ class Form:
             prefix: Beginning of the parameters' names.
             choices: Enumerations by field, of fields whose values are chosen from a list.
         """
-        self.kind, self._prefix, self._choices = kind, prefix, choices or {}
+        self.kind, self.prefix, self._choices = kind, prefix, choices or {}
 
     @cached_property
     def _rows(self) -> dict[str, Row]:
@@ -53,7 +53,7 @@ class Form:
 
     def parameterOf(self, field: str) -> str:
         """Return the name of a field's parameter."""
-        first, *words = filter(None, (self._prefix, *field.split("_")))
+        first, *words = filter(None, (self.prefix, *field.split("_")))
         return first + "".join(word.capitalize() for word in words)
 
     def declarations(self) -> dict[str, tuple[Any, Any]]:
@@ -82,11 +82,11 @@ class Form:
             fields: Fields of the rows; none for all without a slider.
         """
         names = fields or [field for field, row in self._rows.items() if not row.is_slider]
-        ordered = sorted(names, key=lambda field: self._types[field] is bool)
+        tips, ordered = attribute_texts(self.kind), sorted(names, key=lambda field: self._types[field] is bool)
         for number, field in enumerate(ordered, first):
             row, kind, name = self._rows[field], self._types[field], f"{self.parameterOf(field)}Box"
             box = self._widget(row, kind)
-            box.setToolTip(_(row.tip))
+            box.setToolTip(_(tips[field]))
             box.setObjectName(name)
             setattr(ui, name, box)
             if issubclass(kind, Path):

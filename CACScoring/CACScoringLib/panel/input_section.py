@@ -15,12 +15,11 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError
 from ..networks.configs import ESTIMATORS, SCORING
-from . import dicom_database
+from . import scan_facts
 from .lifecycle import PanelSection
 from .model_boxes import ModelBoxes
 from .packages import CLINICAL_REQUIREMENTS, RADIOMICS_REQUIREMENTS, REQUIREMENTS, TORCH_REQUIREMENTS, hasGraphicsCard
 from .parameters import MODELS, RULES, SWITCHES, CACScoringParameterNode, Device, Method
-from .scan_facts import problemOf, scanFacts
 from .widgets import askForFile, dataOf, fillBox, quiet, say
 
 
@@ -93,10 +92,10 @@ class LesionsChoice:
     def show(self, state) -> None:
         """Show the state."""
         self._state = state
-        study = dicom_database.instanceUIDs(state.inputVolume)[:1]
+        study = scan_facts.instanceUIDs(state.inputVolume)[:1]
         if study != self._listedStudy:
             self._listedStudy = study
-            self._reviews = dicom_database.reviewsOf(state.inputVolume)
+            self._reviews = scan_facts.reviewsOf(state.inputVolume)
         choices = [(_("found in the CT"), ""), *self._reviews]
         path = state.inputLesions
         if path and path not in [data for _text, data in choices]:
@@ -120,7 +119,7 @@ class LesionsChoice:
     def _read(self) -> None:
         """Read the chosen file, unless it was read already, and check that it belongs to the CT."""
         volume = self._state.inputVolume
-        key = self._state.inputLesions, dicom_database.instanceUIDs(volume)[:1]
+        key = self._state.inputLesions, scan_facts.instanceUIDs(volume)[:1]
         if key == self._readKey:
             return
         self._readKey = key
@@ -128,7 +127,7 @@ class LesionsChoice:
         if self.path is None:
             return
         try:
-            self._readFile(self.path, dicom_database.frameOfReference(volume))
+            self._readFile(self.path, scan_facts.frameOfReference(volume))
         except (CTError, OSError) as error:
             self.problem = str(error)
 
@@ -244,8 +243,8 @@ class InputSection(PanelSection):
         if key == self._factsKey:
             return
         self._factsKey = key
-        self._problem = "" if volume is None else problemOf(volume)
-        facts, warnings = ([], []) if volume is None else scanFacts(volume)
+        self._problem = "" if volume is None else scan_facts.problemOf(volume)
+        facts, warnings = ([], []) if volume is None else scan_facts.scanFacts(volume)
         warnings = [self._problem] if self._problem else warnings
         say(self._ui.factsLabel, "\n".join(facts))
         say(self._ui.scanWarningsLabel, "\n".join(f"⚠ {warning}" for warning in warnings))
@@ -264,4 +263,4 @@ class InputSection(PanelSection):
 def firstCT() -> vtkMRMLScalarVolumeNode | None:
     """Return the first volume of the scene that may be a CT."""
     volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not problemOf(v)), None)
+    return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not scan_facts.problemOf(v)), None)

@@ -247,11 +247,10 @@ class BackgroundJob:
             pause = next(steps)
         except StopIteration as end:
             self._end(steps, end.value, "")
-        except (CTError, OutputError, OSError, JobError) as error:
-            self._end(steps, None, str(error))
         except Exception as error:
             self._end(steps, None, str(error))
-            raise
+            if not isinstance(error, (CTError, OutputError, OSError, JobError)):
+                raise
         else:
             if self.steps is not steps:  # cancelled during the step
                 steps.close()

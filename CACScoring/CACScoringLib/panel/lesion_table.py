@@ -15,9 +15,8 @@ from slicer.i18n import tr as _
 
 from ..core.labels import SITE_COLOURS, Artery
 from ..record.columns import COLUMNS, MENU, PANEL, Column, lesion_cells
-from . import table_widgets
 from .lifecycle import Signal
-from .widgets import InSight, colourIcon, faintColour
+from .widgets import InSight, colourIcon, faintColour, fitColumns, fitHeight, prepareRows, scrollAreaAround
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,7 +149,7 @@ class LesionTableView:
         self._lines: list[LesionLine] = []
         """Lines as they are listed while no column sorts them."""
         self._inSight = InSight(table)
-        table_widgets.prepareRows(table)
+        prepareRows(table)
         table.setSelectionMode(qt.QAbstractItemView.ExtendedSelection)
         # Unsorted until the user sorts by a column.
         table.horizontalHeader().setSortIndicator(-1, qt.Qt.AscendingOrder)
@@ -201,7 +200,7 @@ class LesionTableView:
             for number, action in enumerate(self._actions.values(), len(_ALWAYS_COLUMNS)):
                 table.setColumnHidden(number, not action.checked)
             # Columns that resize to their contents by themselves would be measured again with every cell.
-            table_widgets.fitColumns(table, stretched=_ARTERY_COLUMN)
+            fitColumns(table, stretched=_ARTERY_COLUMN)
             self._fitHeight()
             table.setSortingEnabled(True)
             if lines and row >= 0:
@@ -224,14 +223,14 @@ class LesionTableView:
         return self.current
 
     def _fitHeight(self) -> None:
-        table, area = self._table, table_widgets.scrollAreaAround(self._table)
+        table, area = self._table, scrollAreaAround(self._table)
         room = 0 if area is None else area.viewport().height - AROUND_PIXELS
         rows = max(MIN_ROWS, room // table.verticalHeader().defaultSectionSize)
-        table_widgets.fitHeight(table, min(rows, table.rowCount))
+        fitHeight(table, min(rows, table.rowCount))
 
     def cleanup(self) -> None:
         """Release the panel's scroll bar."""
-        self._inSight.stop()
+        self._inSight.cancel()
 
     def _choose(self, row: int) -> None:
         """Select this row alone, even while modifier keys are held, with which Qt would extend the selection."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import unittest
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import qt
 import slicer
@@ -20,7 +21,10 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest, ScriptedLo
 from slicer.util import VTKObservationMixin
 
 from .packages import outdatedSlicer
-from .widgets import dataOf, fitPages, letShrink, watchPath
+from .widgets import InSight, dataOf, fitPages, letShrink, watchPath
+
+if TYPE_CHECKING:
+    from .job import BackgroundJob
 
 
 class Signal:
@@ -38,8 +42,15 @@ class Signal:
 
 
 class PanelSection:
-    """Part of a panel: a group of widgets and their behaviour."""
+    """Part of a panel: a group of widgets and their behaviour.
 
+    Attributes:
+        job: Its work in the background; None without any.
+    """
+
+    job: BackgroundJob | None = None
+    _inSight: InSight | None = None
+    """Keeps a part of the section in sight; None without any."""
     _state = None
     """Parameter node; None while the panel is closed."""
 
@@ -70,7 +81,10 @@ class PanelSection:
         """React to the scene being closed with all its nodes."""
 
     def cancel(self) -> None:
-        """Stop background work."""
+        """Stop background work, and the scrolling to a part of the section."""
+        parts: tuple[BackgroundJob | InSight | None, ...] = self.job, self._inSight
+        for part in filter(None, parts):
+            part.cancel()
 
     def cleanup(self) -> None:
         """Release everything before the panel is deleted."""

@@ -37,16 +37,13 @@ def workerCommand() -> tuple[str, dict[str, str]]:
     python = shutil.which("PythonSlicer")
     if python is None:
         raise RuntimeError(_("Slicer's Python (PythonSlicer) was not found."))
-    paths = [*_libraryFolders(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # Folders of our installed libraries: one in the extension, two in the sources.
+    specs = [importlib.util.find_spec(library) for library in LIBRARIES]
+    folders = dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in specs if spec is not None)
+    paths = [*folders, *filter(None, [os.environ.get("PYTHONPATH")])]
     # PYTHONSAFEPATH keeps Python from importing from the current folder.
     variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8", "PYTHONSAFEPATH": "1"}
     return python, {**os.environ, **variables, **PANEL_WORKER}
-
-
-def _libraryFolders() -> list[str]:
-    """Return the folders of our installed libraries: one in the extension, two in the sources."""
-    specs = [importlib.util.find_spec(library) for library in LIBRARIES]
-    return list(dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in specs if spec is not None))
 
 
 class BackgroundProcess:

@@ -16,28 +16,23 @@ from slicer import vtkMRMLTextNode
 from slicer.i18n import tr as _
 
 from ..core.errors import CTError
-from . import radiograph_views, table_widgets, widgets
-from .job import BackgroundJob, Steps, temporaryFolder
-from .lifecycle import PanelSection
+from . import radiograph_page, widgets
+from .job import Steps, temporaryFolder
 from .model_boxes import ModelBoxes
 from .parameters import PATIENT, CACScoringParameterNode, RadiographSource, Sex
 
 NETWORK = "radiograph"
 
 
-class RadiographSection(PanelSection):
+class RadiographSection(radiograph_page.FormPage):
     """Widgets that score a radiograph."""
 
     def __init__(self, ui) -> None:
         from ..mrml.scene import RADIOGRAPH_ATTRIBUTE
 
-        self._ui = ui
-        cancelled = _("Cancelled. The scene was not changed.")
-        parts = ui.radiographStatusLabel, ui.radiographBar, ui.radiographScoreButton
-        self.job = BackgroundJob(*parts, self._score, cancelled, self.update)
+        super().__init__(ui, PATIENT, "ScoreButton", self._score)
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
-        self._isPending = False
         self._output: tempfile.TemporaryDirectory[str] | None = None
         self._filledFrom = ""
         PATIENT.addRows(ui, ui.radiographForm.layout(), 1, "pa", "lateral")
@@ -48,9 +43,8 @@ class RadiographSection(PanelSection):
         ui.radiographSelector.addAttribute("vtkMRMLScalarVolumeNode", RADIOGRAPH_ATTRIBUTE)
         ui.radiographSelector.setMRMLScene(slicer.mrmlScene)
         ui.radiographPictureBox.currentIndexChanged.connect(lambda *_args: self._showPicture())
-        ui.pages.currentChanged.connect(self._showPending)
         ui.radiographReportButton.clicked.connect(self._openReport)
-        table_widgets.prepareTable(ui.radiographTable)
+        widgets.prepareTable(ui.radiographTable)
         self._showRecord()
 
     # Calls from the panel
@@ -65,13 +59,12 @@ class RadiographSection(PanelSection):
                 self.job.say(reason or text)
 
     def closeScene(self) -> None:
-        self.cancel()
+        super().closeScene()
         self._record = None
         self._showRecord()
 
     def cancel(self) -> None:
-        self.job.cancel()
-        self._inSight.stop()
+        super().cancel()
         self._removeOutput()
 
     def update(self) -> None:
@@ -83,15 +76,9 @@ class RadiographSection(PanelSection):
         widgets.showPath(ui.radiographPaBox, state.radiographPa)
         widgets.showPath(ui.radiographLateralBox, state.radiographLateral)
         self._models.show(state)
-        for widget in (
-            ui.radiographPaBox,
-            ui.radiographPaBoxLabel,
-            ui.radiographLateralBox,
-            ui.radiographLateralBoxLabel,
-        ):
-            widget.setVisible(fromFile)
-        for widget in (ui.radiographSelector, ui.radiographSelectorLabel):
-            widget.setVisible(not fromFile)
+        for part, shown in (("PaBox", fromFile), ("LateralBox", fromFile), ("Selector", not fromFile)):
+            for kind in ("", "Label"):
+                getattr(ui, f"radiograph{part}{kind}").setVisible(shown)
         hasInput = state.radiographPa or state.radiographLateral if fromFile else state.radiographVolume is not None
         self.job.update(bool(hasInput and self._models.counts[NETWORK]))
         if state.radiographResult is not self._record:
@@ -162,12 +149,14 @@ class RadiographSection(PanelSection):
         import SimpleITK as sitk
 
         from ..mrml.radiograph_nodes import picture_image
+        from ..mrml.scene import RADIOGRAPH_ATTRIBUTE
 
         inputs = PATIENT.deviations(self._state)
         if source is not None:
             sitk.WriteImage(picture_image(source), str(file))
-            places = {"pa": None, "lateral": None, "lateral" if _isLateral(source) else "pa": str(file)}
-            inputs = {name: value for name, value in (inputs | places).items() if value}
+            view = "lateral" if source.GetAttribute(RADIOGRAPH_ATTRIBUTE) == "lateral" else "pa"
+            inputs = {name: value for name, value in inputs.items() if name not in ("pa", "lateral")}
+            inputs[view] = str(file)
         return inputs
 
     @property
@@ -226,24 +215,16 @@ class RadiographSection(PanelSection):
             columns[_("With age, sex, BMI")] = lambda row: f"{row['probability_with_factors']:.0%}"
         if any(row.get("auc") is not None for row in rows):
             columns[_("AUC in tests")] = lambda row: f"{row['auc']:.2f}" if row.get("auc") is not None else ""
-        table_widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
-
-    def _showPending(self, *_args: object) -> None:
-        if self._isPending:
-            self._showPicture()
+        widgets.fillTable(table, list(columns), [[text(row) for text in columns.values()] for row in rows])
 
     def _showPicture(self) -> None:
-        from ..mrml.radiograph_nodes import EVIDENCE_OPACITY, pictures_of
+        from ..mrml.radiograph_nodes import EVIDENCE_OPACITY, picture_of
 
-        box = self._ui.radiographPictureBox
-        # The user may have gone on to a review, whose views stay until this page is opened again.
-        self._isPending = self._ui.pages.currentWidget() is not self._ui.radiographTab
-        if self._record is None or box.currentIndex < 0 or self._isPending:
-            return
-        view, located = self._pictures[box.currentIndex]
-        picture, evidence = pictures_of(self._record, view)
-        if picture is not None:
-            radiograph_views.showPicture(picture, evidence if located else None, opacity=EVIDENCE_OPACITY)
+        index = self._ui.radiographPictureBox.currentIndex
+        if self._record is not None and index >= 0:
+            view, located = self._pictures[index]
+            if (picture := picture_of(self._record, view)) is not None:
+                self.showPicture(picture, EVIDENCE_OPACITY if located else 0.0)
 
     def _openReport(self, *_args: object) -> None:
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(self._report)))
@@ -256,9 +237,3 @@ class RadiographSection(PanelSection):
 
 def _scoreRange(agatston: float) -> str:
     return _("above 0") if agatston == 0 else _("{score:g} or more").format(score=agatston)
-
-
-def _isLateral(volume) -> bool:
-    from ..mrml.scene import RADIOGRAPH_ATTRIBUTE
-
-    return volume.GetAttribute(RADIOGRAPH_ATTRIBUTE) == "lateral"

@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError, OutputError
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery
-from . import table_widgets, widgets
+from . import widgets
 from .lifecycle import PanelSection, Signal
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ResultSection(PanelSection):
         self._ui = ui
         self._review: SceneReview | None = None
         for table in (ui.scoreTable, ui.nonCoronaryTable, ui.wholeScanTable):
-            table_widgets.prepareTable(table)
+            widgets.prepareTable(table)
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
         ui.compareButton.clicked.connect(self._compare)
@@ -93,15 +93,12 @@ class ResultSection(PanelSection):
 
     def _linkActivated(self, link: str) -> None:
         if link == "more":
-            self._toggleWarnings()
+            label = self._ui.warningsLabel
+            label.setVisible(not label.visible)
+            self._ui.scanArea.verticalScrollBar().setValue(0)
         else:
             lesion, artery = map(int, link.split())
             self.decided.emit(lesion, Artery(artery) if artery else None)
-
-    def _toggleWarnings(self) -> None:
-        label = self._ui.warningsLabel
-        label.setVisible(not label.visible)
-        self._ui.scanArea.verticalScrollBar().setValue(0)
 
     def _showScores(self, scores: ScoreTable) -> None:
         from ..report.headline import MAP_TITLE
@@ -110,7 +107,7 @@ class ResultSection(PanelSection):
         titles = [_(_SHORT_TITLES.get(title, title)) for title in scores.titles]
         # The mass is shown without its standard error, which stands in the tooltip.
         rows = [(row.name, *(cell.partition(" ± ")[0] for cell in row.cells)) for row in scores.rows]
-        table_widgets.fillTable(table, titles, rows)
+        widgets.fillTable(table, titles, rows)
         for column, title in enumerate(scores.titles):
             table.horizontalHeaderItem(column).setToolTip(title)
         faint = qt.QBrush(widgets.faintColour(table))
@@ -126,7 +123,7 @@ class ResultSection(PanelSection):
                     font = item.font()
                     font.setBold(True)
                     item.setFont(font)
-        table_widgets.fitColumns(table, stretched=0)
+        widgets.fitColumns(table, stretched=0)
 
     def _showNonCoronary(self, non_coronary: NonCoronaryScore | None) -> None:
         """Show the scores of non-coronary sites that have calcium."""
@@ -139,7 +136,7 @@ class ResultSection(PanelSection):
         state = _("reviewed") if non_coronary.reviewed else _("not reviewed")
         titles = [_("Outside the arteries\n({state})").format(state=state), _("Clinical\nAgatston"), _("Clinical\nmm³")]
         rows = [[s.full_name, f"{score.agatston:.1f}", f"{score.volume_mm3:.1f}"] for s, score in scores.items()]
-        table_widgets.fillTable(table, titles, rows)
+        widgets.fillTable(table, titles, rows)
 
     def _reader(self) -> str:
         """Return the reader's name for results; empty without one."""
@@ -246,7 +243,7 @@ def _showEstimates(ui, review: SceneReview | None) -> None:
     arteries = [artery.key for artery in MAIN_ARTERIES] if by_artery else []
     titles = [_("Whole-scan estimate"), _("Prediction"), *agree, *arteries]
     headings, *rows = zip(titles, *columns, strict=True)
-    table_widgets.fillTable(ui.wholeScanTable, headings, rows)
+    widgets.fillTable(ui.wholeScanTable, headings, rows)
     for column, estimate in enumerate(estimates, 1):
         ui.wholeScanTable.horizontalHeaderItem(column).setToolTip(estimate.record.model.name)
     lines = [

@@ -18,24 +18,11 @@ from slicer.util import VTKObservationMixin
 
 from ..core.errors import CTError
 from ..core.labels import SITE_COLOURS, Artery, Site, site_called
-from . import views
+from . import views, widgets
 from .editor import EditorBox
 from .lesion_table import LesionLine, LesionTableView, lesionLines
 from .lifecycle import PanelSection, Signal
 from .slice_plot import SlicePlot
-from .widgets import (
-    SITE_KEYS,
-    Keys,
-    askBefore,
-    colourIcon,
-    fillBox,
-    say,
-    singleShot,
-    siteButtons,
-    undoKeys,
-    wideButton,
-    windowOf,
-)
 
 if TYPE_CHECKING:
     from ..mrml.scene_content import SliceRow
@@ -90,19 +77,20 @@ class ReviewSection(PanelSection):
         self.table.chosen.connect(self._lesionChosen)
         self.table.featuresChosen.connect(self.update)
         self._addSites()
-        keys: dict[str, Callable[[], object]] = {key: partial(self._assignByKey, key) for key in SITE_KEYS}
+        sites = {key: site_called(name) for key, name in widgets.SITE_KEYS.items()}
+        keys: dict[str, Callable[[], object]] = {key: partial(self._assign, site) for key, site in sites.items()}
         keys |= {"X": lambda: self._assign(None), "A": ui.acceptButton.click, "N": self._nextDoubtful}
         # Qt's own would move along the row, and the next key would edit a lesion out of sight.
         keys |= {"Home": lambda: self._goTo(0), "End": lambda: self._goTo(-1)}
-        self._listKeys = Keys([ui.lesionTable], keys)
+        self._listKeys = widgets.Keys([ui.lesionTable], keys)
         self._listKeys.setEnabled(True)
         # The keys work only while the buttons are in sight, so that no change goes unnoticed.
         undoing = ui.undoButton, ui.redoButton
         undo, redo = (lambda button=button: button.visible and button.click() for button in undoing)
-        self._undoKeys = Keys([windowOf(ui.pages)], undoKeys(undo, redo))
-        self._timer = singleShot(REFRESH_MILLISECONDS, self._refresh)
-        self._surfacesTimer = singleShot(0, self._showSurfaces)
-        self._tablesTimer = singleShot(0, self._updateTables)
+        self._undoKeys = widgets.Keys([widgets.windowOf(ui.pages)], widgets.undoKeys(undo, redo))
+        self._timer = widgets.singleShot(REFRESH_MILLISECONDS, self._refresh)
+        self._surfacesTimer = widgets.singleShot(0, self._showSurfaces)
+        self._tablesTimer = widgets.singleShot(0, self._updateTables)
 
         self.bind(ui.reviewMethodBox, "reviewMethod")
         ui.sliceBox.clicked.connect(self._sliceSwitched)
@@ -119,17 +107,17 @@ class ReviewSection(PanelSection):
     def _addSites(self) -> None:
         """Add a row of buttons: the four main arteries, a menu of other sites, and rejection."""
         tip = _("Assign the selected lesions to {site} (key {key} in the list).")
-        row, buttons = siteButtons(tip, self._assign, ["1234"])
+        row, buttons = widgets.siteButtons(tip, self._assign, ["1234"])
         self._menu = qt.QMenu()
         for key in "56789":
-            site = site_called(SITE_KEYS[key])
-            action = self._menu.addAction(colourIcon(SITE_COLOURS[site]), f"{site.full_name} ({key})")
+            site = site_called(widgets.SITE_KEYS[key])
+            action = self._menu.addAction(widgets.colourIcon(SITE_COLOURS[site]), f"{site.full_name} ({key})")
             action.triggered.connect(lambda *_args, site=site: self._assign(site))
-        more_button = wideButton("…", _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
+        more_button = widgets.wideButton("…", _("Assign the selected lesions to another artery or site (keys 5 to 9)."))
         more_button.setMenu(self._menu)
         more_button.setPopupMode(qt.QToolButton.InstantPopup)
         tip = _("Reject the selected lesions: they count nowhere (key X in the list).")
-        reject = wideButton("✕", tip, lambda: self._assign(None))
+        reject = widgets.wideButton("✕", tip, lambda: self._assign(None))
         layout = self._ui.siteFrame.layout()
         layout.addLayout(row)
         for button in (more_button, reject):
@@ -158,7 +146,9 @@ class ReviewSection(PanelSection):
             for segmentation in (*self._segmentations().values(), *outlines):
                 # Painting invokes the first event; undo in Slicer's own segment editor only the second.
                 for event in (events.SourceRepresentationModified, events.SegmentModified):
-                    self._observed.addObserver(segmentation.GetSegmentation(), event, self._edited)
+                    self._observed.addObserver(
+                        segmentation.GetSegmentation(), event, lambda *_args: self._timer.start()
+                    )
             self._followAxialView()
         self._appliedState = {} if review is None else {"method": self._method}
         self.update()
@@ -216,7 +206,7 @@ class ReviewSection(PanelSection):
         self._showSegmentation()
         if self._method in review.problems:
             self._list([])
-            say(ui.totalLabel, review.problems[self._method])
+            widgets.say(ui.totalLabel, review.problems[self._method])
             return
         self._list(lesionLines(review, self._method, bool(self.table.features)))
         self._showSlices([*review.lesions(self._method), *review.left_out(self._method)])
@@ -242,7 +232,7 @@ class ReviewSection(PanelSection):
             text = _("All candidates looked at: confirm the score (key A).")
         else:
             text = _("There are no candidates. Look through the heart before you confirm the score (key A).")
-        say(ui.totalLabel, text)
+        widgets.say(ui.totalLabel, text)
 
     def _unseen(self) -> set[int]:
         """Return the candidates at the start that were never shown to the reader."""
@@ -327,12 +317,12 @@ class ReviewSection(PanelSection):
 
     def _fillMethods(self) -> None:
         if self._review is None:
-            fillBox(self._ui.reviewMethodBox, [], "")
+            widgets.fillBox(self._ui.reviewMethodBox, [], "")
             return
         from ..results import METHOD_TITLES
 
         choices = [(METHOD_TITLES[method], method) for method in self._review.methods]
-        fillBox(self._ui.reviewMethodBox, choices, self._method)
+        widgets.fillBox(self._ui.reviewMethodBox, choices, self._method)
 
     def _segmentations(self) -> dict[str, Any]:
         """Return the segmentations of lesions by method."""
@@ -456,9 +446,6 @@ class ReviewSection(PanelSection):
         self._change(partial(self._give, [lesion], artery, method))
         self._showLesion(review.result(method).alternative_lesion or lesion)
 
-    def _assignByKey(self, key: str) -> None:
-        self._assign(site_called(SITE_KEYS[key]))
-
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()
         if k is not None:
@@ -514,7 +501,7 @@ class ReviewSection(PanelSection):
         title, proceed: title of the question and text of the button that goes on. decisive: lesion on offer to be seen.
         """
         show = "" if decisive is None else _("Show it")
-        answer = askBefore(title, question, proceed, show) if question else proceed
+        answer = widgets.askBefore(title, question, proceed, show) if question else proceed
         if answer == proceed:
             self._change(change)
             return
@@ -535,21 +522,17 @@ class ReviewSection(PanelSection):
         try:
             change()
         except CTError as error:
-            say(self._ui.totalLabel, str(error))
+            widgets.say(self._ui.totalLabel, str(error))
             return
         self._timer.stop()
         self._review.refresh()
         self._showNumbers()
 
-    def _edited(self, caller, event) -> None:
-        """Schedule an update after our buttons, an effect or another module changed a segment."""
-        self._timer.start()
-
     def _refresh(self) -> None:
         try:
             changed = self._review is not None and self._review.refresh()
         except CTError as error:
-            say(self._ui.totalLabel, str(error))
+            widgets.say(self._ui.totalLabel, str(error))
             return
         if changed:
             self._showNumbers()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..core.ct import CTScan
     from ..mrml.scene import SceneNodes
     from ..review.scene import SceneReview
-    from .scene_reading import SceneReading
+    from .readings_section import SceneReading
 
 SPACING_DIGITS = 10
 """Significant digits of a volume's spacing; the rest is rounding error."""

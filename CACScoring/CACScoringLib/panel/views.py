@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import slicer
 import vtk
 
+from ..core.files import read_file, resource_folder
 from ..core.labels import WINDOW_HU
 
 LAYOUT_ID, PLAIN_LAYOUT_ID = 20771, 20773
@@ -23,45 +24,17 @@ change."""
 RADIOGRAPH_LAYOUT_ID = 20772
 """Number of the layout with a radiograph beside a 3-D view."""
 
-CAC_LAYOUTS = (LAYOUT_ID, RADIOGRAPH_LAYOUT_ID, PLAIN_LAYOUT_ID)
+CAC_LAYOUTS = {LAYOUT_ID: "result", PLAIN_LAYOUT_ID: "plain", RADIOGRAPH_LAYOUT_ID: "radiograph"}
+"""Names of the layouts' descriptions among the resources."""
+
+LAYOUTS = resource_folder("Layouts")
 
 ORIGINAL, MAP, CORONAL, RADIOGRAPH = "CACOriginal", "CACMap", "CACCoronal", "CACRadiograph"
-VIEW_GROUP = 20771
-"""View group of our slice views, which move together without affecting others."""
 
 HEART_OPACITY_3D = 0.25
 _FROM_THE_FRONT_MM = (0.0, 1000.0, 0.0)
 _ZOOM_MARGIN = 1.15
 _RIM = 0.05
-
-
-def sliceView(name: str, orientation: str, label: str, color: str, group: int = VIEW_GROUP) -> str:
-    """Return Slicer's XML of a slice view in a layout."""
-    properties = {"orientation": orientation, "viewlabel": label, "viewcolor": color, "viewgroup": group}
-    lines = "".join(f'<property name="{key}" action="default">{value}</property>' for key, value in properties.items())
-    return f'<item><view class="vtkMRMLSliceNode" singletontag="{name}">{lines}</view></item>'
-
-
-THREE_D_VIEW = """<item><view class="vtkMRMLViewNode" singletontag="CAC3D">
-  <property name="viewlabel" action="default">3-D</property>
-</view></item>"""
-
-
-def layoutDescription(withMap: bool) -> str:
-    """Return Slicer's XML description of a review's layout."""
-    # Slicer elides labels of more than about three letters.
-    axial = sliceView(ORIGINAL, "Axial", "CT", "#F34A33")
-    if withMap:
-        axial += sliceView(MAP, "Axial", "Map", "#FFB300")
-    return f"""<layout type="vertical" split="true">
-  <item><layout type="horizontal">
-    {axial}
-  </layout></item>
-  <item><layout type="horizontal">
-    {sliceView(CORONAL, "Coronal", "Cor", "#6EB04B")}
-    {THREE_D_VIEW}
-  </layout></item>
-</layout>"""
 
 
 def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
@@ -74,12 +47,7 @@ def registerLayouts(descriptions: Mapping[int, str] | None = None) -> None:
         return
     layoutNode = manager.layoutLogic().GetLayoutNode()
     if descriptions is None:
-        view = sliceView(RADIOGRAPH, "Coronal", "DRR", "#90A4AE", RADIOGRAPH_LAYOUT_ID)
-        descriptions = {
-            LAYOUT_ID: layoutDescription(True),
-            PLAIN_LAYOUT_ID: layoutDescription(False),
-            RADIOGRAPH_LAYOUT_ID: f"""<layout type="horizontal" split="true">{view}{THREE_D_VIEW}</layout>""",
-        }
+        descriptions = {number: read_file(LAYOUTS / f"{name}.xml").decode() for number, name in CAC_LAYOUTS.items()}
     for layoutId, description in descriptions.items():
         if not layoutNode.IsLayoutDescription(layoutId):
             layoutNode.AddLayoutDescription(layoutId, description)
@@ -181,7 +149,7 @@ def shownLayout() -> int | None:
 
 def setFade(opacity: float) -> None:
     """Set the opacity of the healthy image over the CT, 0 to 1."""
-    composite = _compositeNode(ORIGINAL)
+    composite = _viewNode("vtkMRMLSliceCompositeNode", ORIGINAL)
     if composite is not None:
         # In a linked view, this would change all views.
         linked = composite.GetLinkedControl()
@@ -216,9 +184,7 @@ def giveKeys(sliceWidget) -> None:
 
 def axialSliceNode():
     """Return the slice node of the main axial view: ours if our layout is shown, else Slicer's red one."""
-    name = ORIGINAL if shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID) else "Red"
-    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
-    return next((node for node in nodes if node.GetLayoutName() == name), None)
+    return _viewNode("vtkMRMLSliceNode", ORIGINAL if shownLayout() in (LAYOUT_ID, PLAIN_LAYOUT_ID) else "Red")
 
 
 def positionOf(sliceNode) -> tuple[float, float, float]:
@@ -313,6 +279,7 @@ def _isInSight(sliceNode, positionRAS: Sequence[float]) -> bool:
     return all(_RIM < at / max(pixels, 1) < 1 - _RIM for at, pixels in coordinates)
 
 
-def _compositeNode(name: str):
-    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+def _viewNode(kind: str, name: str):
+    """Return the node of a class that belongs to a view; None without one."""
+    nodes = slicer.util.getNodesByClass(kind)
     return next((node for node in nodes if node.GetLayoutName() == name), None)

@@ -79,6 +79,8 @@ def _straightened(hu: np.ndarray, spacing_mm: tuple[float, ...], heart: np.ndarr
     place = np.column_stack(np.unravel_index(part.reshape(len(part), -1).argmax(1), part.shape[1:]))
     place = (place + [side.start for side in box]) * (stride_j, stride_i)
     path = np.rint(ndimage.gaussian_filter1d(place.astype(float), COLUMN_MM / 2 / step_k, axis=0)).astype(int)
+    if np.median(hu.shape[1] - 1 - path[:, 0]) * step_j < SPINE_MM / 4:
+        return None  # the field ends in front of the spine; other bone repeats otherwise
     reach = round(REACH_MM / step_j), round(REACH_MM / step_i)
     padded = np.pad(hu, ((0, 0), (reach[0],) * 2, (reach[1],) * 2), constant_values=-1000)
     squares = [

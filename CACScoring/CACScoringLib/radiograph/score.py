@@ -158,10 +158,7 @@ class Factors:
     def __post_init__(self) -> None:
         if self.sex not in ("F", "M"):
             raise CTError(f"The sex is {self.sex!r}. Give F or M.")
-        for name, value, (low, high) in (
-            ("age", self.age_years, AGES),
-            ("body mass index", self.bmi_kg_m2, BMIS),
-        ):
+        for name, value, (low, high) in (("age", self.age_years, AGES), ("body mass index", self.bmi_kg_m2, BMIS)):
             if not low <= value <= high:
                 raise CTError(f"The {name} is {value:g}. Give one from {low:g} to {high:g}.")
 

@@ -13,11 +13,11 @@ class RadiographInput:
     The clinical factors are used only if all three are known; None takes age and sex from DICOM.
 
     Attributes:
-        pa: File of the posteroanterior view.
-        lateral: File of the lateral view.
-        age_years: Age in years.
-        sex: "F" or "M".
-        bmi_kg_m2: Body mass index in kg/m².
+        pa: File of the posteroanterior view: DICOM, PNG, or the picture of a radiograph made from a CT.
+        lateral: File of the lateral view of the same visit, for models that use both views.
+        age_years: Age in years; used together with sex and body mass index, or not at all.
+        sex: "F" or "M"; used together with age and body mass index, or not at all.
+        bmi_kg_m2: Body mass index in kg/m²; used together with age and sex, or not at all.
     """
 
     pa: Path | None = None

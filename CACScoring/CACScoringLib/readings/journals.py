@@ -18,8 +18,8 @@ from ..cohort.scoring import RECORD as SCAN_RECORD
 from ..core.errors import UnreadableError
 from ..core.files import LAST_FILE, RESULT_FILES, REVIEWS, file_sha256, parse_json, read_file
 from ..core.labels import NOT_CORONARY, Artery, Labelled, site_of
-from ..review.folder import labels_as_scored
 from ..review.journal import Journal
+from ..review.state import labels_as_scored
 from .cases import ReviewCase
 
 PLAN, REGISTER = "reading_plan.csv", "review_register.jsonl"

@@ -32,13 +32,14 @@ class ScoringRules:
 
     Attributes:
         name: Name in reports; one that begins with "Agatston" is kept true to the rules.
-        threshold_hu: Voxels at or above it are candidates.
+        threshold_hu: Voxels of at least this value are candidates (Agatston: 130 HU).
         weight_bounds_hu: A component weighs 1 + the number of bounds that its peak reaches (weights 1–4).
-        connectivity: Neighbours within a slice, 8 or 4.
-        minimum_area_mm2: Smaller components do not count.
-        minimum_pixels: Components of fewer pixels do not count.
-        reference_spacing_mm: Agatston sums are multiplied by slice spacing / this.
-        calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU; None for an uncalibrated scan.
+        connectivity: Neighbours to which pixels of a slice are joined, 8 or 4.
+        minimum_area_mm2: Smaller components do not count (Agatston: 1 mm²).
+        minimum_pixels: Components of fewer pixels do not count (some studies use 3 or 4).
+        reference_spacing_mm: Agatston sums are multiplied by slice spacing / this (Agatston: 3 mm).
+        calibration_mg_per_mm3_hu: c in mass = c · volume · mean HU, from a phantom scanned with the same protocol; None
+            for an uncalibrated scan, which has no mass in mg.
         equivalent_mg_per_mm3_hu: c that converts a calcium map's pseudo-mass to a clinical score; None for the
             clinical rule.
     """
@@ -133,9 +134,11 @@ class ScoringSwitches:
     """Choices of the user that are on or off.
 
     Attributes:
-        adapt_to_tube_voltage: Use the threshold and weights published for the scan's kVp (`rules_for_tube_voltage`).
-        allow_contrast: Score a contrast-enhanced scan, with a warning.
-        allow_reversed: Score a scan whose anatomy contradicts its header's orientation, with a warning.
+        adapt_to_tube_voltage: Use the threshold and weights published for the scan's kVp, not those for 120 kVp; off
+            for tin-filtered scans.
+        allow_contrast: Score a contrast-enhanced scan, with a warning: contrast medium counts as calcium.
+        allow_reversed: Score a scan whose anatomy contradicts its header's orientation, as in dextrocardia, with a
+            warning.
     """
 
     adapt_to_tube_voltage: bool = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,10 +17,12 @@ from ..anatomy.courses import Course
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
+from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.lesions import find_lesions
 from ..scoring.score import LesionLabels, ScanFacts, doubts_about, score
+from .picking import brush_stroke, pick_lesion
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
 
@@ -57,10 +59,7 @@ class Difference:
         alone = ~np.isin(self.flat, change.flat)
         flat = np.concatenate([self.flat[alone], change.flat])
         order = np.argsort(flat)
-        before, after = (
-            np.append(self.before[alone], change.before),
-            np.append(self.after[alone], change.after),
-        )
+        before, after = (np.append(self.before[alone], change.before), np.append(self.after[alone], change.after))
         return Difference(flat[order], before[order], after[order])
 
 
@@ -254,11 +253,65 @@ class Review:
 
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
         """Return the voxel (k, j, i) of a lesion nearest to its centre of mass. Raises MaskError."""
-        kji = np.stack(np.unravel_index(self.flat_voxels([lesion_id]), self.image.GetSize()[::-1]), axis=1)
-        spacing = np.array(self.image.GetSpacing()[::-1])
-        nearest = (((kji - kji.mean(0)) * spacing) ** 2).sum(1).argmin()
+        kji = self._places(self.flat_voxels([lesion_id]))
+        nearest = (((kji - kji.mean(0)) * self.image.GetSpacing()[::-1]) ** 2).sum(1).argmin()
         k, j, i = kji[nearest].tolist()
         return k, j, i
+
+    def _places(self, flat: np.ndarray) -> np.ndarray:
+        """Return the positions [n, (k, j, i)] of voxels."""
+        return np.stack(np.unravel_index(flat, self.image.GetSize()[::-1]), axis=1)
+
+    # Voxels of an edit, as rising flat indices into the scan's array
+
+    def clicked_voxels(self, voxel: Sequence[int]) -> np.ndarray:
+        """Return the calcium connected to a voxel [k, j, i] within its site. Raises MaskError if none, or too much."""
+        hu, threshold = voxels_of(self.image), self.rules.threshold_hu
+        labels = np.zeros(hu.shape, np.uint8)
+        labels.reshape(-1)[self.labelled.flat] = self.labelled.values
+        pick = pick_lesion(hu, voxel, self.image.GetSpacing()[::-1], threshold, sites=labels.__getitem__)
+        if pick is None:
+            raise MaskError(f"Nothing there reaches {threshold:g} HU, so that it counts for no score.")
+        if pick.leaked:
+            raise MaskError(f"{pick.reason} Paint it with the brush if it is coronary calcium.")
+        return pick.flat(hu.shape)
+
+    def painted_voxels(
+        self, points: Sequence[Sequence[float]], radius_mm: float, flat: bool, erases: bool
+    ) -> np.ndarray:
+        """Return the voxels under a brush that reach the threshold, or under an eraser that have a label.
+
+        Arguments as in `ScanReview.paint`. Raises MaskError if there are none.
+        """
+        hu, threshold = voxels_of(self.image), self.rules.threshold_hu
+        spacing = np.array(self.image.GetSpacing())
+        places = [np.array(point[::-1]) * spacing for point in points]
+        to_mm, normal = np.diag([*spacing, 1.0]), (0, 0, 1) if flat else None
+        ends = zip(places, places[1:] or places, strict=False)
+        strokes = [brush_stroke(hu.shape, to_mm, start, end, radius_mm, normal) for start, end in ends]
+        covered = np.unique(np.concatenate([np.zeros(0, int), *(s.flat(hu.shape) for s in strokes if s is not None)]))
+        if erases:
+            covered = covered[np.isin(covered, self.labelled.flat)]
+            message = "Nothing under the eraser belongs to a lesion."
+        else:
+            covered = covered[hu.reshape(-1)[covered] >= threshold]
+            message = f"Nothing under the brush reaches {threshold:g} HU, so that it counts for no score."
+        if not covered.size:
+            raise MaskError(message)
+        return covered
+
+    def voxels_beyond_plane(
+        self, lesion_id: int, point_kji: Iterable[float], normal_kji: Iterable[float]
+    ) -> np.ndarray:
+        """Return the voxels of a lesion on the side of a plane that its normal points to.
+
+        Arguments as in `ScanReview.cut`. Raises MaskError if the plane does not divide the lesion.
+        """
+        flat = self.flat_voxels([lesion_id])
+        is_far_side = (self._places(flat) - list(point_kji)) @ np.asarray(list(normal_kji), float) > 0
+        if is_far_side.all() or not is_far_side.any():
+            raise MaskError(f"The line does not divide lesion {lesion_id}. Draw it through the lesion.")
+        return flat[is_far_side]
 
     def _all_lesions(self) -> LesionSet:
         """Return all lesions; known ones keep their IDs."""

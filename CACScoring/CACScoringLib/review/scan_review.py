@@ -1,7 +1,7 @@
 """Review of a scored scan: edits with undo, the resulting numbers and warnings, and the export.
 
 Shared by the panel and the browser page. A state stores labels, slices and marks: in nodes of a scene
-(`nodes.ReviewNodes`) or in memory (`folder.ReviewFolder`). Independent of MRML and Qt.
+(`scene.ReviewNodes`) or in memory (`state.ReviewFolder`). Independent of MRML and Qt.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from ..record.scores import Lesion, LesionVoxels, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
 from ..scoring.scores import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
-from .edits import clicked_voxels, painted_voxels, voxels_beyond_plane
-from .export import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
+from .output import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review
 from .state import ReviewChange, ReviewNotes, ReviewState, reviews_of
 
@@ -259,7 +258,7 @@ class ScanReview:
 
         Raises MaskError if there is none, or too much.
         """
-        self.give(method, clicked_voxels(self._reviews[method], voxel), int(site))
+        self.give(method, self._reviews[method].clicked_voxels(voxel), int(site))
 
     def paint(self, method: str, points: list[tuple[float, ...]], radius_mm: float, flat: bool, label: int) -> None:
         """Label the voxels under a round brush that reach the threshold; label 0 erases labelled voxels.
@@ -267,7 +266,7 @@ class ScanReview:
         Points of the stroke are [k, j, i] in voxels. flat: Paint in the slice alone. Raises MaskError if no voxel
         qualifies.
         """
-        self.give(method, painted_voxels(self._reviews[method], points, radius_mm, flat, label == 0), label)
+        self.give(method, self._reviews[method].painted_voxels(points, radius_mm, flat, label == 0), label)
 
     def cut(
         self, method: str, lesion_id: int, point_kji: Iterable[float], normal_kji: Iterable[float], label: int
@@ -279,7 +278,7 @@ class ScanReview:
         """
         if not label:
             raise MaskError("The part of a lesion needs a site, or is rejected.")
-        self.give(method, voxels_beyond_plane(self._reviews[method], lesion_id, point_kji, normal_kji), label)
+        self.give(method, self._reviews[method].voxels_beyond_plane(lesion_id, point_kji, normal_kji), label)
 
     def reject_unassigned(self, method: str) -> None:
         """Reject all unassigned voxels."""
@@ -548,7 +547,7 @@ class ScanReview:
     # Output
 
     def export(self, folder: Path, overwrite: bool = False, reader: str | None = None) -> None:
-        """Write the reviewed state; see `review.export.export_review`. Raises MaskError while there is a problem."""
+        """Write the reviewed state; see `review.output.export_review`. Raises MaskError while there is a problem."""
         export_review(folder, self.as_reviewed(), self.record, overwrite, reader)
 
     def as_reviewed(self) -> CalciumResult:

@@ -1,27 +1,35 @@
-"""State of a review: its files, the changes of an action, and the lesions of its methods."""
+"""State of a review in memory or of a folder of results, the changes of an action, and the lesions of its methods."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..anatomy.heart_region import HeartRegion
+from ..calcium_map.decomposition import healthy_image
 from ..core.ct import CTScan, same_grid, scan_from_image
 from ..core.errors import CTError, UnreadableError
 from ..core.grid import Grid
 from ..core.labels import Artery, Labelled, NonCoronary
-from ..mrml.scene_content import SliceRow
+from ..core.voxels import voxels_of
+from ..io.image_files import read_image
+from ..mrml.scene_content import SliceRow, content_of_folder
 from ..quality.normalisation import normalised
 from ..record.provenance import Confirmation
-from ..record.score_record import ScoreRecord
+from ..record.score_record import ScoreRecord, record_from_text
 from ..scoring.judge import recorded_errors
+from ..scoring.lesions import labelled_voxels
 from ..scoring.score import ScanFacts
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review, recorded_lesions
+
+_FILES = {"threshold": "lesions", "decomposition": "map_lesions"}
+"""Label image of each method: file stem in a results folder and field of `SceneContent`."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,17 @@ class ReviewNotes:
     assigned: tuple[tuple[int, int], ...] = ()
 
 
-class ReviewState(ABC):
-    """Labels, slices and marks of a review, and the record of the run that is reviewed.
+class ReviewState:
+    """Labels, slices and marks of a review, in memory, and the record of the run that is reviewed.
 
-    Images in a scene or on the disk are read on use.
+    Subclasses fill them (`ReviewFolder`), or keep them elsewhere (`scene.ReviewNodes`). Images in a scene or on
+    the disk are read on use.
 
     Args:
         record: Record of the run.
         image: The CT, with any axes.
         name: Name of the CT, for messages.
+        methods: Methods that have labels.
 
     Attributes:
         scan: The CT, with axes as in `CTScan` and the facts of the record.
@@ -81,75 +91,140 @@ class ReviewState(ABC):
     """
 
     heart: np.ndarray
-    methods: tuple[str, ...]
     writing = False
 
-    def __init__(self, record: ScoreRecord, image: sitk.Image, name: str) -> None:
+    def __init__(self, record: ScoreRecord, image: sitk.Image, name: str, methods: Collection[str]) -> None:
         self.record = record
         self.estimates = recorded_estimates(record)
         self.scan = _recorded_scan(record, image, name)
         self.scored = normalised(self.scan, record.normalisation)
+        self.methods = tuple(method for method in record.methods if method in methods)
+        self._labels: dict[str, Labelled] = {}
+        self._versions = dict.fromkeys(self.methods, 0)
+        self._slices: dict[int, SliceRow] = {}
+        self._reviewed = {method: record.methods[method].reviewed for method in self.methods}
+        self._notes = {method: self.recorded_notes(method) for method in self.methods}
 
-    @abstractmethod
     def whole_map(self) -> sitk.Image:
         """Return the calcium map on the scan's grid. Raises UnreadableError if it does not lie on the scan's voxels."""
+        raise NotImplementedError
 
-    @abstractmethod
     def saliency(self) -> sitk.Image | None:
         """Return the saliency of a whole-scan estimate on the scan's grid; None without one."""
+        raise NotImplementedError
 
-    @abstractmethod
     def territories(self) -> np.ndarray | None:
         """Return labels of `TERRITORIES` on the scan's grid, uint8 [k, j, i]; None if unknown."""
+        raise NotImplementedError
 
-    @abstractmethod
     def pericardium(self) -> np.ndarray | None:
         """Return the mask of all within the pericardium, bool [k, j, i] on the scan's grid; None if unknown."""
+        raise NotImplementedError
 
     def pericardium_signature(self) -> object:
         """Return a value that differs once the pericardium may have changed."""
         return None
 
-    @abstractmethod
     def signature(self, method: str) -> object:
         """Return a value that differs once the labels of a method may have changed."""
+        return self._versions[method]
 
-    @abstractmethod
     def labelled(self, method: str) -> Labelled:
         """Return the labels of a method. Raises CTError if they contradict each other."""
+        return self._labels[method]
 
-    @abstractmethod
     def write(self, method: str, labelled: Labelled, alone: bool = False) -> None:
         """Label voxels, 0 for none. alone: Remove the labels of all other voxels."""
+        self._labels[method] = labelled if alone else self._labels[method].with_labels(labelled.flat, labelled.values)
+        self._versions[method] += 1
 
-    @abstractmethod
     def slices(self) -> list[SliceRow]:
         """Return the slices of the calcium map; empty without a map."""
+        return list(self._slices.values())
 
-    @abstractmethod
     def set_used(self, used: dict[int, bool]) -> None:
         """Include or exclude slices of the calcium map, by slice index k."""
+        self._slices |= {k: replace(self._slices[k], used=on) for k, on in used.items()}
 
-    @abstractmethod
     def reviewed(self) -> dict[str, bool]:
         """Return True for each method that a reader has confirmed."""
+        return dict(self._reviewed)
 
-    @abstractmethod
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a confirmed method."""
+        self._reviewed[method] = on
 
-    @abstractmethod
     def notes(self, method: str) -> ReviewNotes:
         """Return the notes on a method's review."""
+        return self._notes[method]
 
-    @abstractmethod
     def set_notes(self, method: str, notes: ReviewNotes) -> None:
         """Replace the notes on a method's review."""
+        self._notes[method] = notes
 
     def recorded_notes(self, method: str) -> ReviewNotes:
         """Return the notes with which a review of the recorded run begins."""
         review = self.record.review
         return ReviewNotes(confirmation=None if review is None else review.confirmations.get(method))
+
+
+class ReviewFolder(ReviewState):
+    """Labels, slices and marks of a review, which begin as `cac score` wrote them.
+
+    Args:
+        folder: Folder of the results.
+        ct: The scan that was scored.
+
+    Raises:
+        UnreadableError: A file is missing or damaged, or the files do not fit together.
+    """
+
+    def __init__(self, folder: Path, ct: CTScan) -> None:
+        self._folder = folder
+        self._content = content_of_folder(folder, ct.image, folder.name)
+        super().__init__(record_from_text(self._content.record, folder.name), ct.image, folder.name, _FILES)
+        recorded_series, series = self.record.input.series_sha256, ct.acquisition.series_sha256
+        if recorded_series and series and recorded_series != series:
+            raise UnreadableError(f"{folder.name} was scored from another DICOM series. Score this one again.")
+        self.heart = voxels_of(self._on_grid(self._content.heart, "heart")) != 0
+        images = {method: getattr(self._content, _FILES[method]) for method in self.methods}
+        self._labels = {method: _labels(self._on_grid(image, method)) for method, image in images.items()}
+        self._slices = {row.k: row for row in self._content.slices}
+
+    def healthy(self) -> sitk.Image:
+        """Return the scan without its calcium map. Needs a decomposition."""
+        return healthy_image(self.scan.image, self.whole_map())
+
+    def whole_map(self) -> sitk.Image:
+        return self._on_grid(self._content.whole_map, "calcium map")
+
+    def saliency(self) -> sitk.Image | None:
+        return self._content.saliency
+
+    def territories(self) -> np.ndarray | None:
+        labels = self._content.territories
+        return None if labels is None else voxels_of(labels)
+
+    def pericardium(self) -> np.ndarray | None:
+        outline = self._content.pericardium
+        return None if outline is None else voxels_of(self._on_grid(outline, "pericardium")) != 0
+
+    def _on_grid(self, image: sitk.Image | None, name: str) -> sitk.Image:
+        if image is None or not same_grid(image, self.scan.image):
+            raise UnreadableError(f"The {name} in {self._folder.name} is not on the grid of the CT. Score it again.")
+        image.CopyInformation(self.scan.image)
+        return image
+
+
+def labels_as_scored(folder: Path) -> dict[str, Labelled]:
+    """Return the initial labels of a review of a results folder, by method. Raises CTError."""
+    files = {method: folder / f"{name}.nii.gz" for method, name in _FILES.items()}
+    return {method: _labels(read_image(file)) for method, file in files.items() if file.is_file()}
+
+
+def _labels(image: sitk.Image) -> Labelled:
+    labelled = labelled_voxels(voxels_of(image))
+    return Labelled(labelled.flat, labelled.values.astype(np.uint8))
 
 
 def _recorded_scan(record: ScoreRecord, image: sitk.Image, name: str) -> CTScan:

@@ -174,7 +174,7 @@ def stent_warning(method: MethodScore) -> list[ScanWarning]:
     verb = "looks" if len(stents) == 1 else "look"
     message = (
         f"{len(stents)} of {len(method.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
-        "stent or a heavily calcified artery. Reject stents."
+        "stent or a heavily calcified artery. Reject stents; the interval takes them for calcium."
     )
     return [ScanWarning("possible-stent", message)]
 

@@ -253,7 +253,7 @@ def map_labels(
     """
     scan, judged = facts.scan, facts.judged
     warnings: list[ScanWarning] = []
-    if judged is not None:
+    if judged is not None and not decomposed.parts.settings.without_completion:
         parts, count = complete_map(decomposed.parts, scan, judged.of_status(COUNTED), by_reader)
         decomposed = replace(decomposed, parts=parts)
         if count:

@@ -16,36 +16,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..core.errors import CTError
+from ..core.files import resource_rows
 
-
-def _names(beginning: str, ends: str) -> tuple[str, ...]:
-    return tuple(f"{beginning}_{end}" for end in ends.split())
-
-
-_STATISTICS = "mean var skew kurt median min p10 p90 max iqr range mad rmad medad cov qcod"
-_ZONES = "gl_var glnu glnu_norm"
-
-FEATURES: dict[str, tuple[str, ...]] = {
-    "statistics": _names("stat", f"{_STATISTICS} energy rms"),
-    "intensity_histogram": _names(
-        "ih", f"{_STATISTICS} mode entropy uniformity max_grad max_grad_g min_grad min_grad_g"
-    ),
-    "intensity_volume_histogram": _names(
-        "ivh", "v10 v25 v50 v75 v90 i10 i25 i50 i75 i90 diff_v10_v90 diff_v25_v75 diff_i10_i90 diff_i25_i75"
-    ),
-    "glcm": _names(
-        "cm",
-        "joint_max joint_avg joint_var joint_entr diff_avg diff_var diff_entr sum_avg sum_var sum_entr energy contrast "
-        "dissimilarity inv_diff inv_diff_norm inv_diff_mom inv_diff_mom_norm inv_var corr auto_corr clust_tend "
-        "clust_shade clust_prom info_corr1 info_corr2",
-    ),
-    "glrlm": _names("rlm", f"sre lre lgre hgre srlge srhge lrlge lrhge rlnu rlnu_norm r_perc rl_var rl_entr {_ZONES}"),
-    "glszm": _names("szm", f"sze lze lgze hgze szlge szhge lzlge lzhge zsnu zsnu_norm z_perc zs_var zs_entr {_ZONES}"),
-    "ngtdm": _names("ngt", "coarseness contrast busyness complexity strength"),
-    "ngldm": _names(
-        "ngl", f"lde hde lgce hgce ldlge ldhge hdlge hdhge dcnu dcnu_norm dc_perc dc_var dc_entr dc_energy {_ZONES}"
-    ),
-}
+FEATURES: dict[str, tuple[str, ...]] = {}
+for _row in resource_rows("ibsi_features.csv"):
+    FEATURES[_row["family"]] = (*FEATURES.get(_row["family"], ()), _row["name"])
 """mirp's names of the features of each family. Shape is left out: it takes mirp many seconds for a heart, and calcium
 does not shape hearts."""
 

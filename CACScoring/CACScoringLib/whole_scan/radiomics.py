@@ -114,12 +114,7 @@ def radiomics_estimate(
         lowest, highest = (b.float().cpu().numpy() for b in (network.lowest, network.highest))
     order = np.argsort(-np.abs(shares))[:MAX_CONTRIBUTIONS]
     contributions = {config.features[n]: float(shares[n]) for n in order if shares[n] != 0}
-    estimate = estimate_of(
-        model.card,
-        probability=probability,
-        limit=float(limit),
-        contributions=contributions,
-    )
+    estimate = estimate_of(model.card, probability=probability, limit=float(limit), contributions=contributions)
     return estimate, _unlike_training(config.features, values, lowest, highest, model.card.name)
 
 
@@ -177,10 +172,7 @@ def _candidate_features(
 
 
 def _lesion_features(
-    scan: CTScan,
-    region: HeartRegion,
-    lesions: LesionSet,
-    verdicts: Sequence[Verdict],
+    scan: CTScan, region: HeartRegion, lesions: LesionSet, verdicts: Sequence[Verdict]
 ) -> dict[str, float]:
     """Return counts, scores and positions of candidates.
 

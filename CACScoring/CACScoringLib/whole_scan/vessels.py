@@ -11,6 +11,7 @@ around the middle of the volume, cropped or padded with air, and is normalised b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from ..networks.configs import TERRITORY_STEP
 from .estimates import NONE_BELOW, WholeScanEstimate, estimate_of
 
 if TYPE_CHECKING:
+    import torch
+
     from ..networks.configs import VesselNetConfig
     from ..networks.vessels import VesselNet
 
@@ -171,10 +174,13 @@ def vessel_estimate(
         warnings.append(ScanWarning("vessels-beyond-training", message))
     by_artery = {artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
     estimated: dict[str, Any] = {"agatston": by_artery, "total": float(scores.sum())}
-    if scores.sum() >= NONE_BELOW and _certainty(network, x) < float(model.card.calibration.get(CERTAINTY, 0.0)):
+    limit = float(model.card.calibration.get(CERTAINTY, 0.0))
+    if scores.sum() >= NONE_BELOW and _answer(network.certainty, network, x) < limit:
         estimated = {"undetermined": True}
     image = _saliency_image(network, x, grid, scan) if saliency else None
-    return estimate_of(model.card, image, slice_weights=_slice_weights(network, x), **estimated), tuple(warnings)
+    weights = _answer(network.slice_weights, network, x)
+    estimated["slice_weights"] = None if weights is None else tuple(weights)
+    return estimate_of(model.card, image, **estimated), tuple(warnings)
 
 
 def vessel_scores(
@@ -237,19 +243,13 @@ def _saliency_image(network: VesselNet, x: np.ndarray, grid: ScanGrid, scan: CTS
     return Grid.of(scan.image).image(values)
 
 
-def _certainty(network: VesselNet, x: np.ndarray) -> float:
+def _answer(question: Callable[[torch.Tensor], Any], network: VesselNet, x: np.ndarray) -> Any:
+    """Return what a network's method answers about one input; None if it answers nothing."""
     import torch
 
     with torch.inference_mode():
-        return float(network.certainty(torch.from_numpy(x)[None].to(next(network.parameters()).device))[0])
-
-
-def _slice_weights(network: VesselNet, x: np.ndarray) -> tuple[float, ...] | None:
-    import torch
-
-    with torch.inference_mode():
-        weights = network.slice_weights(torch.from_numpy(x)[None].to(next(network.parameters()).device))
-    return None if weights is None else tuple(weights[0].tolist())
+        answer = question(torch.from_numpy(x)[None].to(next(network.parameters()).device))
+    return None if answer is None else answer[0].tolist()
 
 
 def _cut_warnings(mask: np.ndarray, grid: ScanGrid) -> tuple[ScanWarning, ...]:

@@ -1,7 +1,7 @@
 """CAC Decompose: sets a segment to the calcium map's voxels inside a rough region."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803, N806, N815
+# ruff: noqa: N802, N803, N806
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 from CACScoringLib.panel.widgets import quiet, singleShot
+from CACScoringLib.review.picking import Voxels, in_parts_with, shown_voxels, values_at
 
 PAINTED, VISIBLE = "Painted", "Shown"
 """Values of the parameter Region."""
@@ -55,20 +56,21 @@ class SegmentEditorEffect(LesionEffect):
 
     def _addOptions(self) -> None:
         self._timer = singleShot(0, self.updatePreview)
+        self._connections.append((self._timer.timeout, self.updatePreview))
         regions, buttons = qt.QVBoxLayout(), qt.QHBoxLayout()
         self.paintedButton = qt.QRadioButton(_("Painted region"))
         self.visibleButton = qt.QRadioButton(_("Visible part of a slice"))
         self.paintedButton.setToolTip(_("Parts of the segment in a slice that hold more than lesions."))
         self.visibleButton.setToolTip(_("Of the slice view last clicked in."))
         for button in (self.paintedButton, self.visibleButton):
-            button.toggled.connect(self.updateMRMLFromGUI)
+            self._connect(button.toggled, self.updateMRMLFromGUI)
             regions.addWidget(button)
         self.scriptedEffect.addLabeledOptionsWidget(_("Region:"), regions)
         super()._addOptions()
         self.applyButton = qt.QPushButton(_("Apply"))
         self.cancelButton = qt.QPushButton(_("Cancel"))
         for button, pressed in ((self.applyButton, self.onApply), (self.cancelButton, self.onCancel)):
-            button.clicked.connect(pressed)
+            self._connect(button.clicked, pressed)
             buttons.addWidget(button)
         self.scriptedEffect.addOptionsWidget(buttons)
 
@@ -114,23 +116,11 @@ class SegmentEditorEffect(LesionEffect):
 
     def cleanup(self) -> None:
         super().cleanup()
-        if self.scan is None:
-            return
         self._stopObserving()
-        self._timer.timeout.disconnect(self.updatePreview)
-        self.paintedButton.toggled.disconnect(self.updateMRMLFromGUI)
-        self.visibleButton.toggled.disconnect(self.updateMRMLFromGUI)
-        self.applyButton.clicked.disconnect(self.onApply)
-        self.cancelButton.clicked.disconnect(self.onCancel)
-
-    def sourceVolumeNodeChanged(self) -> None:
-        self._onChanged()
-
-    referenceGeometryChanged = sourceVolumeNodeChanged
 
     def layoutChanged(self) -> None:
         self._view = None
-        self._onChanged()
+        self.forget()
 
     def _observe(self) -> None:
         """Update the preview after the selection or the segment's voxels change, by other tools or undo."""
@@ -141,14 +131,14 @@ class SegmentEditorEffect(LesionEffect):
             (contents, contents.SegmentModified),
             (contents, contents.SourceRepresentationModified),
         ):
-            self._observed.append((subject, subject.AddObserver(event, self._onChanged)))
+            self._observed.append((subject, subject.AddObserver(event, self.forget)))
 
     def _stopObserving(self) -> None:
         for subject, tag in self._observed:
             subject.RemoveObserver(tag)
         self._observed = []
 
-    def _onChanged(self, _caller=None, _event=None) -> None:
+    def forget(self, _caller=None, _event=None) -> None:
         self._region = None
         self._schedulePreview()
 
@@ -164,15 +154,12 @@ class SegmentEditorEffect(LesionEffect):
             return self._arteries.takeKey(interactor)
         if eventId == vtk.vtkCommand.LeftButtonPressEvent and self._view != viewWidget:
             self._view = viewWidget
-            self._onChanged()
+            self.forget()
         return False
 
-    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
-        if not self._views.isSliceWidget(viewWidget):
-            return
-        self._voxelOverlay.place(viewWidget)
+    def onViewMoved(self, viewWidget) -> None:
         if self.scriptedEffect.parameter("Region") == VISIBLE and viewWidget == self._regionView():
-            self._onChanged()
+            self.forget()
 
     def _regionView(self):
         """Return the slice view whose visible part is the region: the view last clicked in, else the axial view."""
@@ -183,12 +170,10 @@ class SegmentEditorEffect(LesionEffect):
 
     def chooseArtery(self, artery) -> None:
         super().chooseArtery(artery)
-        self._onChanged()
+        self.forget()
 
     def updatePreview(self) -> None:
         """Show what Apply would keep of the selected segment, or add to it."""
-        from CACScoringLib.review.picking import Voxels
-
         self._showArtery()
         self._preview = None
         reason = self._readRegion()
@@ -206,8 +191,6 @@ class SegmentEditorEffect(LesionEffect):
         self._hint(reason)
 
     def onApply(self, _checked: bool = False) -> None:
-        from CACScoringLib.review.picking import Voxels
-
         if self.scriptedEffect.confirmCurrentSegmentVisible() == self.scriptedEffect.NotConfirmed:
             return
         self.updatePreview()
@@ -241,7 +224,6 @@ class SegmentEditorEffect(LesionEffect):
             return ""
         self._region, self._regionKind = None, kind
         from CACScoringLib.mrml.scene import CALCIUM_MAP_ROLE
-        from CACScoringLib.review.picking import values_at
 
         calcium_map = self.scan.volume_of_role(CALCIUM_MAP_ROLE)
         if calcium_map is None:
@@ -265,15 +247,11 @@ class SegmentEditorEffect(LesionEffect):
 
     def _isPainted(self, kji: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Return a mask of the painted voxels: parts of a slice with voxels that belong to no lesion of CT or map."""
-        from CACScoringLib.review.picking import in_parts_with
-
         threshold, floor = self._lesionLimits
         isRough = (self.scan.hu[tuple(kji.T)] < threshold) & ~(values >= floor)
         return in_parts_with(kji, isRough, self.scan.slice_axis)
 
     def _visibleIndices(self) -> np.ndarray:
-        from CACScoringLib.review.picking import shown_voxels
-
         viewWidget = self._regionView()
         if viewWidget is None:
             return np.zeros((0, 3), int)

@@ -1,7 +1,7 @@
 """CAC Lesion: assigns the lesion under a click in a slice view to an artery."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803, N815
+# ruff: noqa: N802, N803
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.labels import NOT_CORONARY
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
+from CACScoringLib.review.picking import PickLimits, pick_lesion
 
 _DRAG_PIXELS = 4
 
@@ -49,8 +50,6 @@ class SegmentEditorEffect(LesionEffect):
         )
 
     def parameters(self) -> list[Parameter]:
-        from CACScoringLib.review.picking import PickLimits
-
         limits = PickLimits()
         threshold = _("Voxels of a lesion are at or above this value.")
         volume = _("A larger lesion is not added, because it has leaked. The default is {default:g} mm³.")
@@ -71,7 +70,7 @@ class SegmentEditorEffect(LesionEffect):
 
     def updateMRMLFromGUI(self, _value=None) -> None:
         super().updateMRMLFromGUI()
-        self._clearPreview()
+        self.forget()
 
     # Lifecycle
 
@@ -84,13 +83,8 @@ class SegmentEditorEffect(LesionEffect):
 
     def deactivate(self) -> None:
         self._press = self._mouse = None
-        self._clearPreview()
+        self.forget()
         super().deactivate()
-
-    def sourceVolumeNodeChanged(self) -> None:
-        self._clearPreview()
-
-    referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
 
     # Views
 
@@ -98,8 +92,7 @@ class SegmentEditorEffect(LesionEffect):
         if eventId == vtk.vtkCommand.MouseMoveEvent:
             return self._onMove(interactor, viewWidget)
         if eventId == vtk.vtkCommand.LeftButtonPressEvent:
-            keys = (interactor.GetShiftKey(), interactor.GetControlKey(), interactor.GetAltKey())
-            return not any(keys) and self._onPress(interactor, viewWidget)
+            return not self._views.hasModifier(interactor) and self._onPress(interactor, viewWidget)
         if eventId == vtk.vtkCommand.LeftButtonReleaseEvent:
             return self._onRelease()
         if eventId == vtk.vtkCommand.KeyPressEvent:
@@ -109,13 +102,10 @@ class SegmentEditorEffect(LesionEffect):
             return self._arteries.takeKey(interactor)
         if eventId == vtk.vtkCommand.LeaveEvent and self._press is None:
             self._mouse = None
-            self._clearPreview()
+            self.forget()
         return False
 
-    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
-        if not self._views.isSliceWidget(viewWidget):
-            return
-        self._voxelOverlay.place(viewWidget)
+    def onViewMoved(self, viewWidget) -> None:
         # The slice under the mouse has changed.
         if self._press is None and self._mouse is not None and self._mouse[0] == viewWidget:
             self._hover(self._views.pixelRas(*self._mouse))
@@ -153,7 +143,7 @@ class SegmentEditorEffect(LesionEffect):
             return False
         press, pick = self._press, self._pick
         self._press = None
-        self._clearPreview()
+        self.forget()
         if pick is not None:
             self._add(pick, None if press["dragged"] else press["ras"])
         return True
@@ -169,13 +159,13 @@ class SegmentEditorEffect(LesionEffect):
     def _show(self, pick) -> None:
         self._pick = pick
         if pick is None:
-            self._clearPreview()
+            self.forget()
             return
         colour = self._views.LEAK_COLOUR if pick.leaked else self._views.CANDIDATE_COLOUR
         self._voxelOverlay.show(pick, self.scan.index_to_ras, colour)
         self._hint(self._leakMessage(pick) if pick.leaked else self._lesionText(pick))
 
-    def _clearPreview(self) -> None:
+    def forget(self) -> None:
         if self.scan is None:
             return
         self._pick = None
@@ -194,8 +184,6 @@ class SegmentEditorEffect(LesionEffect):
             acrossSites: Include touching voxels of other sites.
             anySize: Ignore the limits of volume and extent.
         """
-        from CACScoringLib.review.picking import PickLimits, pick_lesion
-
         seed = self.scan.index_at(ras) if self.scan.update() else None
         if seed is None:
             return None
@@ -228,7 +216,7 @@ class SegmentEditorEffect(LesionEffect):
             self._say(self._emptyReason(ras))
             return 0
         changed = self.scan.change(self.scan.segment_of(NOT_CORONARY), lesion)
-        self._clearPreview()
+        self.forget()
         rejected = _("Rejected: {lesion}. It is not scored.").format(lesion=self._lesionText(lesion))
         self._say(rejected if changed else _("Nothing to reject here: rejected already, or masked."))
         return changed

@@ -1,7 +1,7 @@
 """CAC Region: a brush for rough lesion regions, free of any threshold."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803, N806, N815
+# ruff: noqa: N802, N803, N806
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
+from CACScoringLib.review.picking import brush_stroke
 
 _DIAMETER_MM = 10.0
 _STEP = 1.2
@@ -64,13 +65,8 @@ class SegmentEditorEffect(LesionEffect):
 
     def deactivate(self) -> None:
         self._mouse = None
-        self._clearStroke()
+        self.forget()
         super().deactivate()
-
-    def sourceVolumeNodeChanged(self) -> None:
-        self._clearStroke()
-
-    referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
 
     # Views
 
@@ -88,23 +84,23 @@ class SegmentEditorEffect(LesionEffect):
             self._showBrush()
             return self._stroke is not None and self._moveStroke()
         if eventId == events.LeftButtonPressEvent:
-            keys = (interactor.GetShiftKey(), interactor.GetControlKey(), interactor.GetAltKey())
             self._mouse = (viewWidget, interactor.GetEventPosition())
-            return not any(keys) and self._beginStroke()
+            return not self._views.hasModifier(interactor) and self._beginStroke()
         if eventId == events.LeftButtonReleaseEvent and self._stroke is not None:
             self._mouse = (viewWidget, interactor.GetEventPosition())
             self._moveStroke()
-            self._endStroke()
+            voxels = self._stroke["voxels"]
+            self.forget()
+            if voxels is not None:
+                self.paint(voxels)
             return True
         if eventId == events.LeaveEvent and self._stroke is None:
             self._mouse = None
             self._circleOverlay.hide()
         return False
 
-    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
-        if self._views.isSliceWidget(viewWidget):
-            self._voxelOverlay.place(viewWidget)
-            self._showBrush()
+    def onViewMoved(self, viewWidget) -> None:
+        self._showBrush()
 
     def _scaleBrush(self, factor: float) -> bool:
         box = self.boxes["DiameterMm"]
@@ -139,13 +135,7 @@ class SegmentEditorEffect(LesionEffect):
             self._voxelOverlay.show(self._stroke["voxels"], self.scan.index_to_ras, self._colour())
         return True
 
-    def _endStroke(self) -> None:
-        voxels = self._stroke["voxels"]
-        self._clearStroke()
-        if voxels is not None:
-            self.paint(voxels)
-
-    def _clearStroke(self) -> None:
+    def forget(self) -> None:
         if self.scan is None:
             return
         self._stroke = self._last = None
@@ -169,8 +159,6 @@ class SegmentEditorEffect(LesionEffect):
 
         normal: normal of the disc's slice; None for a sphere.
         """
-        from CACScoringLib.review.picking import brush_stroke
-
         if not self.scan.update():
             return None
         radius = self.scriptedEffect.doubleParameter("DiameterMm") / 2

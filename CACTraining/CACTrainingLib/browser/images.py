@@ -18,8 +18,8 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.image_files import read_image
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.report.pictures import TERRITORY_SITES
-from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.state import ReviewFolder
 
 MARGIN_MM = 15.0
 """Margin around the heart in volumes."""

@@ -30,11 +30,10 @@ from CACScoringLib.readings.journals import (
 )
 from CACScoringLib.readings.recorded_review import RecordedReview
 from CACScoringLib.record.provenance import ReaderScore
-from CACScoringLib.review.dicom_job import DicomJob, write_dicom
-from CACScoringLib.review.export import IN_BROWSER, export_review
-from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.journal import CHANGES
+from CACScoringLib.review.output import IN_BROWSER, export_review, write_dicom
 from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.state import ReviewFolder
 
 from . import actions
 from .images import ScanImages
@@ -166,8 +165,8 @@ class OpenReview(RecordedReview):
             signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
             export_review(folder, reviewed, self.review.record, overwrite=True, reader=signed)
             if dicom and (files := self._dicom_files):
-                job = DicomJob(reviewed, files, folder / "dicom", self.review.calcium_map(), reader=last_reader)
-                write_dicom(job, Progress())
+                objects = reviewed, files, folder / "dicom", self.review.calcium_map(), False, last_reader
+                write_dicom(*objects, Progress())
             with self.lock:
                 self.note("export", reader, name, 0.0, files=hashes_below(folder))
         return folder

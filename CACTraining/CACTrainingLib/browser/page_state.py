@@ -10,17 +10,17 @@ import numpy as np
 
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.core.warning_codes import SEVERE
-from CACScoringLib.readings.blinding import hidden
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import CONSENSUS, FIRST
+from CACScoringLib.readings.recorded_review import hidden
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.explanation import explanation, gaps_mm
 from CACScoringLib.report.headline import headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
-from CACScoringLib.review.export import ABOUT_CANDIDATES
 from CACScoringLib.review.journal import runs
+from CACScoringLib.review.output import ABOUT_CANDIDATES
 from CACScoringLib.review.review import Review
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.scoring.doubt import impact

@@ -22,9 +22,9 @@ from aiohttp import web
 
 from CACScoringLib.core.errors import ChangedError, CTError, JournalError, OutputError, RefusedError
 from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery
-from CACScoringLib.readings.blinding import begin_blind, hidden
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
+from CACScoringLib.readings.recorded_review import begin_blind, hidden
 from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.review.chain import register
 

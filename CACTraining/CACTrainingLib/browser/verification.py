@@ -24,9 +24,8 @@ from CACScoringLib.readings.journals import (
     root_of,
 )
 from CACScoringLib.record.score_record import read_result
-from CACScoringLib.review.chain import Line, damaged, read_lines
+from CACScoringLib.review.chain import IS_AVAILABLE, Line, damaged, is_signed, public_key, read_lines
 from CACScoringLib.review.journal import CHANGES, Journal
-from CACScoringLib.review.signatures import IS_AVAILABLE, is_signed, public_key
 
 from .agreement import TABLES
 from .open_reviews import OpenReview

@@ -21,6 +21,11 @@ from ..references.collection import Collection, collections
 
 ENTRIES = collections()
 
+NO_RADIOGRAPHS = (
+    "No public collection has chest radiographs with calcium scores: MIMIC-CXR, CheXpert and PadChest have none. Give "
+    "your own table to cac evaluate radiograph, or a project of CTs, which are projected."
+)
+
 MAX_REASONS = 10
 """Largest number of reasons that an import prints; its inventory has those of all scans."""
 
@@ -31,7 +36,7 @@ Number = Annotated[int | None, option(metavar="N")]
 
 def _list(progress: Progress) -> None:
     """List the collections with content, licence, terms, layout, labels and traps."""
-    print("\n\n".join(collection.as_text() for collection in ENTRIES.values()))
+    print("\n\n".join([*(collection.as_text() for collection in ENTRIES.values()), NO_RADIOGRAPHS]))
 
 
 def _fetch(collection: Collection, output: Folder, progress: Progress, scans: Number = None) -> None:
@@ -130,6 +135,8 @@ def _import(
     added = sum(bool(scan.id) for scan in result.entries)
     progress.done(output)
     print(f"{output}: {added} scans in the project, {len(result.entries) - added} left out")
+    scored, complete = result.scored
+    print(f"{output}: {scored} scans with a score, {complete} with that of every artery, for cac evaluate and train")
     reasons = Counter(scan.reason.splitlines()[0] for scan in result.entries if scan.reason)
     for reason, count in reasons.most_common(MAX_REASONS):
         print(f"  {count} left out: {printable(reason, message=True)}")

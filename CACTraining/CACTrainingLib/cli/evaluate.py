@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +80,15 @@ def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str
     default = kind.SETTINGS(_data(name, values), values["output"], workers=None, device="auto")
     changed = from_file(sources, SECTION, default)
     budget = replace(changed.budget, seed=values.pop("seed", changed.budget.seed))
-    return carry_out(kind, replace(changed, budget=budget, **values), progress)
+    agreed = values.pop("yes", False)
+
+    def agrees(size: str) -> bool:
+        """Ask a person at a terminal; programs and logs go on."""
+        if agreed or not sys.stdin.isatty():
+            return True
+        return input(f"{size} Begin? [y/N] ").strip().lower() in ("y", "yes")
+
+    return carry_out(kind, replace(changed, budget=budget, **values), progress, agrees)
 
 
 def _data(name: str, values: dict[str, Any]) -> Path:
@@ -95,7 +104,7 @@ _STUDIES_OF_TRAININGS = {
 }
 """Module and class of the task by study."""
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
-_TRAININGS = ("data", "seed", "workers", "device")
+_TRAININGS = ("data", "seed", "yes", "workers", "device")
 _COHORT = ("cohort",)
 
 STUDIES = {
@@ -111,7 +120,7 @@ STUDIES = {
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
     "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_trainings),
     "radiomics": Study(
-        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:3], _evaluate_trainings, ("radiomics",)
+        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:4], _evaluate_trainings, ("radiomics",)
     ),
 }
 """Studies by name, in the order of the help."""
@@ -132,6 +141,7 @@ class EvaluateOptions:
         use: Use of the scans of a project (default: test); all is for models that learned from none of them.
         annotator: Annotator whose annotations of a project count, where there are several.
         seed: Random seed of the bootstrap and of trainings (default: 0).
+        yes: Begin trainings of more than an hour without asking.
         workers: Number of processes (default: one per core, as far as memory allows).
         device: Of the networks (default: auto).
         output: Folder for study.html, its tables and figures.
@@ -148,6 +158,7 @@ class EvaluateOptions:
     use: str | None = option(None, choices=("test", "validation", "training", "all"))
     annotator: str | None = option(None, metavar="NAME")
     seed: int | None = option(None, metavar="N")
+    yes: bool | None = None
     workers: int | None = option(None, metavar="N")
     device: str | None = option(None, choices=DEVICES)
     output: Path = option(metavar="DIR")
@@ -162,7 +173,7 @@ def _extras(options: EvaluateOptions) -> tuple[str, ...]:
 def run(options: EvaluateOptions, progress: Progress) -> None:
     """Make a study. Raises CTError, OutputError."""
     study = STUDIES[options.study]
-    values = {name: value for name in _PAIRS if (value := getattr(options, name)) not in (None, ())}
+    values = {name: value for name in (*_PAIRS, "yes") if (value := getattr(options, name)) not in (None, ())}
     if foreign := sorted(values.keys() - set(study.takes)):
         takes = ", ".join(f"--{name}" for name in study.takes)
         raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")

@@ -17,8 +17,8 @@ class RadiographsOptions:
     """Compute radiographs. Rerun the command to resume.
 
     Source digital: of digital patients with known calcium (--patients N): four in ten have none, others little to much;
-    scans: of your own CTs: those of a table (columns ct, patient; where known name, series, heart, calcium_map,
-    age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored into a folder.
+    scans: of your own CTs: those of a project, of a table (columns ct, patient; where known name, series, heart,
+    calcium_map, age_years, sex, bmi_kg_m2 and scores), or those that cac cohort has scored into a folder.
 
     Attributes:
         input: Table or folder of scans.
@@ -41,6 +41,8 @@ def _run(options: RadiographsOptions, progress: Progress) -> None:
     if missing or (options.source == "digital" and options.input is not None):
         takes = " and ".join(name.upper() if name == "input" else f"--{name}" for name in needed[options.source])
         raise OutputError(f"cac radiographs {options.source} takes {takes} (see cac radiographs --help).")
+    if options.source == "scans" and options.settings:
+        raise OutputError("cac radiographs scans has no --settings: super-resolution is of digital patients alone.")
     if options.workers is not None and options.workers < 1:
         raise OutputError(f"At least one worker is needed, not {options.workers}.")
     progress.begin(["radiographs"])
@@ -64,14 +66,11 @@ def _digital(options: RadiographsOptions, progress: Progress) -> tuple[str, dict
 
 
 def _scans(options: RadiographsOptions, progress: Progress) -> tuple[str, dict[str, str]]:
-    from CACScoringLib.cohort.workers import sensible_count
-
     from ..radiograph.cases import FAILURES
     from ..radiograph.cohort import write_scan_radiographs
 
     assert options.input is not None
-    workers = sensible_count(1_500_000_000) if options.workers is None else options.workers
-    table, failed = write_scan_radiographs(options.input, options.output, workers, progress)
+    table, failed = write_scan_radiographs(options.input, options.output, options.workers, progress)
     count = f", {len(failed)} failed, see {FAILURES}" if failed else ""
     return f"{table}: radiographs of CTs{count}", failed
 

@@ -115,8 +115,7 @@ def _verify(options: ReviewOptions) -> None:
 def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None, bool]:
     """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
     from CACScoringLib.readings.journals import PLAN, root_of
-    from CACScoringLib.readings.plan import plan_of
-    from CACScoringLib.readings.work_list import WorkList
+    from CACScoringLib.readings.work_list import WorkList, plan_of
 
     from ..browser.project import cases_of, results_of
     from ..project.project import is_project

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +20,22 @@ from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import write_text_atomically
-from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, SITES
+from CACScoringLib.core.labels import ARTERIES, HEART_COLOUR, SITE_COLOURS, SITES
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import write_table
+from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.report.page import rendered
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.labels import reader_labels
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.scores import score_of
 
+from ..data.scan_table import LABELS, PROJECT_COLUMNS, PROJECT_TABLE, score_column
 from ..evaluation.jobs import JobSettings, job_key, kept_records
 from ..project.annotations import patient_kinds
 from ..project.places import absolute
@@ -44,7 +48,7 @@ from ..references.registry import find_scans
 INVENTORY, CHECKED = "inventory", "checked.jsonl"
 """Folder in the project, and its file of checks."""
 
-CHECK_VERSION = 1
+CHECK_VERSION = 2
 """Version of `check_scan`; stored checks of another version are made again."""
 
 
@@ -57,12 +61,15 @@ class ImportResult:
         page: Path of the inventory page.
         entries: All scans of the collection.
         warnings: Sentences about files that are no scans.
+        scored: Number of scans in the project's table of scores, for studies and trainings; those with the score of
+            every artery.
     """
 
     project: Project
     page: Path
     entries: tuple[Entry, ...]
     warnings: tuple[str, ...]
+    scored: tuple[int, int]
 
 
 def import_collection(
@@ -112,12 +119,54 @@ def import_collection(
         reasons = dict(added.failed) | {name: f"It is the same scan as {id_}." for name, id_ in added.duplicates}
         entries = _entries(project, scans, checks, reasons)
         page = write_inventory(inventory, collection, entries)
+        scored = write_scores(project, {entry.id: _scores(entry, collection) for entry in entries if entry.id})
     if not any(entry.id for entry in entries):
         raise CTError(f"No scan of {folder} can be used. The reasons are in {page}.")
     if prepare:
         with progress.step("proposals"):
             propose_waiting(project, project.scans, progress)
-    return ImportResult(project, page, entries, tuple(warnings))
+    return ImportResult(project, page, entries, tuple(warnings), scored)
+
+
+def _scores(entry: Entry, collection: Collection) -> dict[str, object]:
+    """Return the scores of a scan by column of PROJECT_COLUMNS, without those of arteries that share a label."""
+    shared = {artery for group in collection.vessels.values() if len(group) > 1 for artery in group}
+    scores = {} if entry.check is None else entry.check.scores
+    columns: dict[str, object] = {score_column(name): score for name, score in scores.items() if name not in shared}
+    return columns and columns | {"gated": "" if entry.scan.gated is None else int(entry.scan.gated)}
+
+
+def write_scores(project: Project, scores: Mapping[str, Mapping[str, object]]) -> tuple[int, int]:
+    """Write the scores of a project's scans into its table, in place of earlier ones of the same scans.
+
+    Args:
+        project: The project.
+        scores: Cells by column of PROJECT_COLUMNS, by the scan's id; those of scans without any are empty.
+
+    Returns:
+        Number of scans in the table, and of those with the score of every artery.
+
+    Raises:
+        OutputError: The table cannot be written.
+    """
+    file = project.folder / PROJECT_TABLE
+    lines = read_table(file).lines if file.is_file() else ()
+    rows: dict[str, dict[str, object]] = {
+        line.text("id"): {name: line.text(name) for name in PROJECT_COLUMNS} for line in lines
+    }
+    scans = {scan.id: scan for scan in project.scans}
+    rows |= {id_: {**vars(scans[id_]), **cells} for id_, cells in scores.items() if cells}
+    if rows:
+        _write(file, lambda: write_table(file, PROJECT_COLUMNS, rows.values()))
+    complete = sum(all(row.get(score_column(artery), "") != "" for artery in ARTERIES) for row in rows.values())
+    return len(rows), complete
+
+
+def _write(path: Path, write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror}. Make room there, and rerun the command.") from error
 
 
 def _key(scan: NewScan) -> str:
@@ -157,6 +206,8 @@ class ScanCheck:
         kernel: Convolution kernel.
         noise_hu: Noise in the heart; None if it was not measured.
         labelled_slices: Number of slices with a labelled lesion; None without labels.
+        scores: Agatston scores by artery, and the total as "agatston": those that came with the scan, or else those of
+            the labels by the clinical rule; empty without either.
         doubts: Codes of warnings.
         picture: JPEG in base64 of the slice with most labels, or through the heart's middle.
     """
@@ -167,6 +218,7 @@ class ScanCheck:
     kernel: str | None
     noise_hu: float | None
     labelled_slices: int | None
+    scores: dict[str, float]
     doubts: tuple[str, ...]
     picture: str
 
@@ -195,10 +247,13 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
     if is_soft_kernel(scan.acquisition.kernel) is False:
         doubts.add("kernel-sharp")
     regions = new_scan.annotations().regions if new_scan.annotations else None
+    scores = dict(new_scan.scores)
     if regions is not None:
-        codes = {warning.code: warning.message for warning in reader_labels(regions, scan, ScoringRules()).warnings}
+        reader = reader_labels(regions, scan, ScoringRules())
+        codes = {warning.code: warning.message for warning in reader.warnings}
         if "labels-off-calcium" in codes:
             raise CTError(f"Its labels are of another scan. {codes['labels-off-calcium']}")
+        scores = scores or _scores_of(find_lesions(scan.image, reader.sites, ScoringRules()))
     labels = None if regions is None else sitk.GetArrayFromImage(regions)
     return ScanCheck(
         slices=len(scan.hu),
@@ -207,9 +262,17 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
         kernel=scan.acquisition.kernel,
         noise_hu=None if blood is None else round(blood.noise_hu, 1),
         labelled_slices=None if labels is None else int(labels.any((1, 2)).sum()),
+        scores=scores,
         doubts=tuple(sorted(doubts - EXPECTED)),
         picture=base64.b64encode(_picture(scan, heart, labels)).decode("ascii"),
     )
+
+
+def _scores_of(lesions: LesionSet) -> dict[str, float]:
+    """Return the Agatston score of each main artery, and of all lesions as "agatston"."""
+    by_artery = {name: [lesion for lesion in lesions.lesions if lesion.site.key == name] for name in ARTERIES}
+    parts = {**by_artery, LABELS[0]: lesions.lesions}
+    return {name: round(score_of(part).agatston, 2) for name, part in parts.items()}
 
 
 def _picture(scan: CTScan, heart: np.ndarray | None, labels: np.ndarray | None) -> bytes:
@@ -290,9 +353,7 @@ def write_inventory(folder: Path, collection: Collection, entries: Sequence[Entr
         uses=[(use, uses[use]) for use in USES],
         doubts=[(code, count, ADVICE[code]) for code, count in doubts.most_common()],
     )
-    try:
-        write_table(page.with_suffix(".csv"), COLUMNS, [entry.row() for entry in entries], guarded=True)
-        write_text_atomically(page, html)
-    except OSError as error:
-        raise OutputError(f"Cannot write {page}: {error.strerror}. Make room there, and rerun the command.") from error
+    rows = [entry.row() for entry in entries]
+    _write(page, lambda: write_table(page.with_suffix(".csv"), COLUMNS, rows, guarded=True))
+    _write(page, lambda: write_text_atomically(page, html))
     return page

@@ -14,8 +14,8 @@ import json
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import sha256
@@ -27,13 +27,14 @@ import pandas as pd
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.progress import Progress, duration_text
 from CACScoringLib.core.tables import write_table
 
 from ..data.scan_table import TableScan, folds, table_hash
 from ..statistics.bootstrap import RESAMPLES, BootstrapResult, paired_difference
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
+from ..statistics.roc import least_difference
 from .jobs import JobSettings, kept_jobs, kept_results, make_folder
 from .measures import ExperimentComparison, Measure
 from .page import write_study
@@ -90,7 +91,8 @@ class ExperimentSettings:
     Attributes:
         data: Table, or the folder that holds it.
         output: Output folder.
-        test: Table of other patients for the test; None for the task's own choice.
+        test: Table of other patients for the test; None for those whose use is test, or the task's own choice.
+        gated: True for gated scans alone, False for the others, None for all.
         names: Configurations to train; none for all.
         budget: Budget of training.
         minutes: Time after which no run begins; 0 only writes the page, None is no limit.
@@ -101,6 +103,7 @@ class ExperimentSettings:
     data: Path
     output: Path
     test: Path | None = None
+    gated: bool | None = None
     names: tuple[str, ...] = ()
     budget: TrainingBudget = field(default_factory=TrainingBudget)
     minutes: float | None = None
@@ -212,7 +215,6 @@ class Experiment(ABC):
     SETTINGS: ClassVar[type[ExperimentSettings]] = ExperimentSettings
     CONFIGURATIONS: ClassVar[Mapping[str, Any]]
     """All configurations by name."""
-    MIN_FOLDS: ClassVar[int] = 2
     COLUMNS: ClassVar[tuple[str, ...]]
     """Columns of PREDICTIONS: true, then predicted values."""
     ROWS: ClassVar[Mapping[str, Sequence[str]]] = {"": ("",)}
@@ -249,6 +251,37 @@ class Experiment(ABC):
         Returns:
             A function that predicts the values [m, …] of rows, and the training's seconds.
         """
+
+    @abstractmethod
+    def training_seconds(self, configuration: Any) -> float:
+        """Estimate the seconds of a training by one step. Raises CTError if it cannot be done."""
+
+    def alike(self, configuration: Any) -> Hashable:
+        """Return what the time of a configuration's training depends on."""
+        return configuration
+
+    def cost(self, runs: Sequence[ExperimentRun]) -> float:
+        """Estimate the seconds of trainings on one processor core, without those that cannot be done."""
+        counts: dict[Hashable, list[Any]] = {}
+        for run in runs:
+            counts.setdefault(self.alike(run.configuration), []).append(run.configuration)
+        seconds = 0.0
+        for configurations in counts.values():
+            with suppress(CTError):  # the training reports it
+                seconds += len(configurations) * self.training_seconds(configurations[0])
+        return seconds
+
+    def power(self) -> str:
+        """Return a sentence on the least difference that the patients of the cross-validation can show."""
+        cohort = self.cohort
+        rows = np.flatnonzero(cohort.folds[:, 0] != HELD_OUT)
+        by_patient = pd.Series(cohort.score[rows]).groupby([cohort.patients[row] for row in rows]).max()
+        positive, negative = int((by_patient > 0).sum()), int((by_patient == 0).sum())
+        difference = least_difference(positive, negative)
+        return (
+            f"{positive + negative} patients, {positive} with calcium, show a difference in area (above 0) of "
+            f"{difference:.2g} or more between two models with a power of 80 %."
+        )
 
     def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
         """Train a run and predict the scans that its fold validates, and the held-out ones if there are any.
@@ -327,6 +360,7 @@ class Experiment(ABC):
             "Data": str(settings.data),
             "Trainings": f"{len(results)} of {len(self.runs())}, {minutes:.0f} min of one processor core in all, kept "
             f"in {TRAININGS}",
+            "Power": self.power(),
             "Training budget": f"{settings.budget.folds} folds, repeated {settings.budget.repeats}×, "
             f"{settings.budget.steps or 'steps of the presets'}",
             "Every patient": f"{PREDICTIONS}: predictions of each model",
@@ -498,7 +532,16 @@ def values_of(predicted: np.ndarray) -> list[Any]:
     return cells.tolist()
 
 
-def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Progress | None = None) -> Path:
+LONG_SECONDS = 3600
+"""Seconds of trainings above which a study asks before it begins."""
+
+
+def carry_out(
+    kind: type[Experiment],
+    settings: ExperimentSettings,
+    progress: Progress | None = None,
+    agrees: Callable[[str], bool] = lambda question: True,
+) -> Path:
     """Run the missing trainings, write `study.html` with its tables and figures, and return the page.
 
     A failed run is reported as a warning and on the page, and stops no other.
@@ -507,17 +550,18 @@ def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Pr
         kind: Study.
         settings: Its settings.
         progress: Progress of STEPS.
+        agrees: Asks whether to begin, from LONG_SECONDS on.
 
     Raises:
-        OutputError: The output folder cannot be written to.
+        OutputError: The output folder cannot be written to, or a person does not agree.
         CTError: The data cannot be read, or all trainings of a configuration failed; the page is there then.
     """
     progress = progress or Progress()
     if unknown := sorted(set(settings.names) - set(kind.CONFIGURATIONS)):
         choices = ", ".join(kind.CONFIGURATIONS)
         raise CTError(f"There is no configuration {unknown[0]!r}; choose one of {choices}.")
-    if settings.budget.folds < kind.MIN_FOLDS:
-        raise CTError(f"Cross-validation takes {kind.MIN_FOLDS} folds or more, not {settings.budget.folds}.")
+    if settings.budget.folds < 2:
+        raise CTError(f"Cross-validation takes 2 folds or more, not {settings.budget.folds}.")
     if settings.budget.repeats < 1:
         raise CTError(f"A study takes one cross-validation or more; repeats is {settings.budget.repeats}.")
     limit = None if settings.minutes is None else time.time() + 60 * settings.minutes
@@ -525,9 +569,17 @@ def carry_out(kind: type[Experiment], settings: ExperimentSettings, progress: Pr
     make_folder(settings.output)
     with progress.step("scans"):
         experiment = kind.read(settings, progress)
+        by_key = {experiment.key(run): run for run in experiment.runs()}
     with progress.step("trainings"):
         work = JobSettings(settings.workers or sensible_count(MEMORY_EACH_BYTES), settings.device, progress)
-        by_key = {experiment.key(run): run for run in experiment.runs()}
+        stored = kept_results(settings.output / TRAININGS)
+        waiting = [run for key, run in by_key.items() if key not in stored]
+        if waiting and settings.minutes != 0:
+            seconds = experiment.cost(waiting) / min(work.workers, len(waiting))
+            size = f"{len(waiting)} trainings take about {duration_text(seconds)}. {experiment.power()}"
+            progress.note(size)
+            if seconds > LONG_SECONDS and not agrees(size):
+                raise OutputError("The study was not begun. Choose fewer configurations (names), folds or steps.")
         do_job = partial(_train, experiment, limit)
         _, reasons = kept_jobs(by_key, settings.output / TRAININGS, lambda: do_job, work)
     with progress.step("page"):

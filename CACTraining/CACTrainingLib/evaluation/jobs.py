@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -93,6 +94,7 @@ def kept_jobs(
         ):
             if stream.tell() > 0:
                 stream.write("\n")  # a torn line ends here
+            began, first = time.monotonic(), len(results)
             for event in events:
                 if event.state == "begun":
                     continue
@@ -105,7 +107,9 @@ def kept_jobs(
                     results[key] = event.result
                     stream.write(json.dumps({"key": key, "result": event.result}, allow_nan=False) + "\n")
                     stream.flush()
-                work.progress.counted(len(results) + len(failed), len(jobs))
+                done = len(results) + len(failed)
+                seconds = (time.monotonic() - began) / (done - first)
+                work.progress.counted(done, len(jobs), seconds * (len(jobs) - done))
     except OSError as error:
         raise OutputError(f"Cannot write {file}: {error.strerror}. Choose {OUTPUT}.") from error
     return results, failed

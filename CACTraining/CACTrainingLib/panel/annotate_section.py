@@ -20,11 +20,9 @@ from ..project.files import ProjectScan
 from ..project.project import Project
 from .masks_section import HEART, REGIONS, MaskSection
 from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, showScan, volumeInScene
-from .packages import LIBRARY
-from .parameters import AnnotationTask
-from .prepare_section import PrepareSection
+from .parameters import LIBRARY, AnnotationTask
 from .slices_section import SlicesSection
-from .work_list_section import WorkListSection
+from .work_list_section import PrepareSection, WorkListSection
 
 _TASKS = (AnnotationTask.SLICES, AnnotationTask.REGIONS, AnnotationTask.HEART)
 """Tasks in the order of their pages."""

@@ -22,7 +22,7 @@ from CACScoringLib.panel.widgets import dataOf, fillBox
 
 from ..project.project import Project
 from .install_section import InstallSection
-from .packages import LIBRARY, TRAINING_REQUIREMENTS
+from .parameters import LIBRARY, TRAINING_REQUIREMENTS
 from .training_options import cardsIn
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class EvaluateSection(PanelSection):
         self.install.update()
 
     def cancel(self) -> None:
-        self.job.cancel()
+        super().cancel()
         self.install.cancel()
 
     def _hint(self, ready: bool) -> str:

@@ -16,13 +16,14 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.job import BackgroundJob, Event, JobError, Steps
+from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.parameters import MODELS
 from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox
 
 from ..project.project import Project
 from .curve_nodes import SHOWN_METRICS
-from .packages import LIBRARY, TRAINING_REQUIREMENTS
+from .parameters import LIBRARY, TRAINING_REQUIREMENTS
 from .training_options import cardsIn
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _MAX_METRICS, _MAX_LINE = 6, 300
 """Most metrics of a card that are shown, and characters of a line."""
 
 
-class InstallSection:
+class InstallSection(PanelSection):
     """Widgets of calibration and installation.
 
     Args:
@@ -78,10 +79,6 @@ class InstallSection:
     @property
     def _cardPath(self) -> str:
         return dataOf(self._ui.installModelBox)
-
-    def cancel(self) -> None:
-        self.job.cancel()
-        self._inSight.stop()
 
     def _addFile(self, *_args: object) -> None:
         """Add a model from a file to the list, and select it."""

@@ -74,34 +74,19 @@ class OpenScan:
 
 def openVolume(project: Project, scan: ProjectScan, annotator: str, name: str, volume) -> OpenScan:
     """Open a scan whose CT is in the scene. Raises CTError if the node cannot be annotated."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from CACScoringLib.mrml.scene import grid_of_volume
     from CACScoringLib.mrml.scene_content import slice_position_ras
 
-    grid = _gridOf(volume)
+    geometry = grid_of_volume(volume)
+    # Without the voxels, whose copy would take a second for thin slices.
+    grid = sitk.DICOMOrient(geometry.image(np.zeros(geometry.shape, np.uint8)), "LPS")
     positions = tuple(slice_position_ras(grid, k) for k in range(grid.GetSize()[2]))
     annotations = slice_annotations(project, scan.id, annotator)
     proposal = read_proposal(project, scan.id)
     return OpenScan(project, scan, annotator, name, volume, grid, positions, proposal, annotations)
-
-
-def _gridOf(volume) -> sitk.Image:
-    """Empty uint8 image on the voxels of a volume node, with axes as in `CTScan`. Raises SliceGeometryError.
-
-    Unlike `mrml.scene.image_of_volume` it copies no voxels, which would take a second for thin slices.
-    """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from CACScoringLib.mrml.segments import check_no_transform
-
-    check_no_transform(volume)
-    axes = [[0.0] * 3 for _axis in range(3)]
-    volume.GetIJKToRASDirections(axes)
-    to_lps = np.array([-1.0, -1.0, 1.0])
-    grid = sitk.Image(volume.GetImageData().GetDimensions(), sitk.sitkUInt8)
-    grid.SetSpacing(volume.GetSpacing())
-    grid.SetOrigin((np.array(volume.GetOrigin()) * to_lps).tolist())
-    grid.SetDirection((np.array(axes) * to_lps[:, None]).reshape(-1).tolist())
-    return sitk.DICOMOrient(grid, "LPS")
 
 
 def mark(node, project: Project, scan: ProjectScan) -> None:

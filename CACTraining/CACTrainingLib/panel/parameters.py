@@ -1,4 +1,7 @@
-"""State of the training panel, saved with the scene. Annotations are stored in the project's folder."""
+"""State of the training panel, saved with the scene, and the packages that it needs.
+
+Annotations are stored in the project's folder.
+"""
 
 # Slicer's naming.
 # ruff: noqa: N815
@@ -6,13 +9,24 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 from CACScoringLib.panel.forms import Form, declaredBy
+from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, requirementsIn
 from CACScoringLib.panel.parameters import Device, LabelledChoice
 
 from ..training.settings import LoopSettings
+
+LIBRARY = "CACTrainingLib"
+"""Package whose commands the panel runs."""
+
+TRAINING_REQUIREMENTS = (
+    *TORCH_REQUIREMENTS,
+    *requirementsIn(Path(__file__).parents[1] / "Resources" / "requirements.txt"),
+)
+"""Requirements of training and studies, installed together."""
 
 
 class AnnotationTask(Enum):

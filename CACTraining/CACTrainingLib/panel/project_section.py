@@ -19,12 +19,21 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.panel.job import BackgroundJob, Event
 from CACScoringLib.panel.lifecycle import PanelSection
-from CACScoringLib.panel.table_widgets import fillRow, fitHeight, hideEmptyColumns, prepareColumns
-from CACScoringLib.panel.widgets import InSight, askForFile, askForFolder, dataOf, say
+from CACScoringLib.panel.widgets import (
+    InSight,
+    askForFile,
+    askForFolder,
+    dataOf,
+    fillRow,
+    fitHeight,
+    hideEmptyColumns,
+    prepareColumns,
+    say,
+)
 
 from ..project.annotations import annotators, patient_kinds
 from ..project.project import Project
-from .packages import LIBRARY
+from .parameters import LIBRARY
 
 SCAN_TITLES = ("Scan", "Patient", "Use", "Annotated by")
 _MAX_ROWS = 8
@@ -51,7 +60,7 @@ class ProjectSection(PanelSection):
         self._folder = ""
         last = "CACTraining/lastFolder"
         self._askForFolder, self._askForFile = partial(askForFolder, setting=last), partial(askForFile, setting=last)
-        self._checkInSight = InSight(ui.checkSectionButton)
+        self._inSight = InSight(ui.checkSectionButton)
         prepareColumns(ui.scanTable, SCAN_TITLES, (9, 10, 13))
         prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (5, 5, 15, 5, 7, 6))
         ui.agreementTable.setToolTip(
@@ -120,10 +129,6 @@ class ProjectSection(PanelSection):
         ui.scanTable.setVisible(bool(scans))
         ui.projectLabel.setText(self._facts(missing))
         self._showButtons()
-
-    def cancel(self) -> None:
-        self.job.cancel()
-        self._checkInSight.stop()
 
     # Showing
 
@@ -259,7 +264,7 @@ class ProjectSection(PanelSection):
             lines.append(reason or _("✓ Training can start."))
         say(self._ui.findingLabel, "\n".join(lines))
         self.job.say("")
-        self._checkInSight.start()
+        self._inSight.start()
 
     def _compare(self) -> None:
         self._ui.agreementTable.setRowCount(0)
@@ -281,7 +286,7 @@ class ProjectSection(PanelSection):
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._sayAll([reason or ("" if rows else nobody), *self._warnings()])
         if rows:
-            self._checkInSight.start()
+            self._inSight.start()
 
     def _run(self, text: str, arguments: list[str], onEnd: Callable[[str, list[Event]], None]) -> None:
         """Run a command in the background; onEnd takes the reason of a failure, or "", and the events."""

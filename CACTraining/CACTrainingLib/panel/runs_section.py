@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
@@ -18,15 +18,15 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel.lifecycle import PanelSection
-from CACScoringLib.panel.table_widgets import fillRow, fitHeight, prepareColumns
-from CACScoringLib.panel.widgets import say, showPicture, widthOf
+from CACScoringLib.panel.process import workerCommand
+from CACScoringLib.panel.widgets import fillRow, fitHeight, prepareColumns, say, showPicture, widthOf
 
 from ..project.project import Project
+from ..training import background as training_runs
+from ..training.background import RunState
+from ..training.curves import METRICS
 from . import curve_nodes
 from .parameters import Network
-
-if TYPE_CHECKING:
-    from ..training.background import RunState
 
 POLL_MILLISECONDS = 1000
 TITLES = ("Name", "Network", "State", "Step", "Best")
@@ -84,8 +84,6 @@ class RunsSection(PanelSection):
 
     def update(self) -> None:
         """Show all trainings."""
-        from ..training import background as training_runs
-
         if self._state is None:
             return
         names = [] if self._project is None else training_runs.runs_of(self._project.models_folder)
@@ -150,8 +148,6 @@ class RunsSection(PanelSection):
     # The selected training
 
     def _showRun(self) -> None:
-        from ..training import background as training_runs
-
         ui, run = self._ui, self._selectedRun
         ui.stopButton.setEnabled(run is not None and run.state in UNDER_WAY)
         broken_off = run is not None and run.state in ("stopped", "failed")
@@ -169,9 +165,6 @@ class RunsSection(PanelSection):
 
     def _charts(self, folder: Path, run: RunState) -> dict[str, Any]:
         """Charts of a run; its curves are read again only after its file has changed."""
-        from ..training import background as training_runs
-        from ..training.curves import METRICS
-
         metrics = folder / METRICS
         stamp = (folder, metrics.stat().st_mtime_ns if metrics.exists() else None)
         charts = curve_nodes.chartsOf(str(folder))
@@ -192,16 +185,10 @@ class RunsSection(PanelSection):
         self._showRun()
 
     def _stop(self, *_args: object) -> None:
-        from ..training import background as training_runs
-
         folder = self._folder(self._selectedRun.name)
         self._command(_("It could not be stopped: {error}"), lambda: training_runs.stop(folder))
 
     def _resume(self, *_args: object) -> None:
-        from CACScoringLib.panel.process import workerCommand
-
-        from ..training import background as training_runs
-
         folder = self._folder(self._selectedRun.name)
         self._command(_("It could not be resumed: {error}"), lambda: training_runs.resume(*workerCommand(), folder))
 

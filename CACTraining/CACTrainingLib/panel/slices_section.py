@@ -58,7 +58,7 @@ class SlicesSection(PanelSection, VTKObservationMixin):
         ui.slicesPlotFrame.layout().addWidget(self.plot)
         buttons = (ui.visibleButton, ui.notVisibleButton, ui.unsureButton)
         for name, button in zip(COLOURS, buttons, strict=True):
-            button.clicked.connect(lambda *_args, name=name: self._press(name))
+            button.clicked.connect(lambda *_args, name=name: self.label(SliceLabel[name]))
             button.setFocusPolicy(qt.Qt.NoFocus)  # Space would press it again
             button.setIcon(colourIcon(COLOURS[name]))
         ui.undoSliceButton.clicked.connect(lambda *_args: self.undo())
@@ -69,7 +69,7 @@ class SlicesSection(PanelSection, VTKObservationMixin):
         ui.slicesLegendLabel.setText(_legend())
         keys = {**undoKeys(self.undo, self.redo), "Backspace": self.undo}
         for letters, name in (("V1", "VISIBLE"), ("N2", "NOT_VISIBLE"), ("U3", "UNSURE")):
-            keys |= dict.fromkeys(letters, partial(self._press, name))
+            keys |= dict.fromkeys(letters, partial(self.label, SliceLabel[name]))
         keys |= {"C": self.confirm, ",": lambda: self.move(-1), ".": lambda: self.move(1)}
         # Arrow keys are limited to this page and the views, because lists and boxes use them too.
         manager = slicer.app.layoutManager()
@@ -189,9 +189,6 @@ class SlicesSection(PanelSection, VTKObservationMixin):
             (self._labelling.resume if self._active else self._labelling.pause)()
 
     # Actions of the annotator
-
-    def _press(self, name: str) -> None:
-        self.label(SliceLabel[name])
 
     def label(self, label: SliceLabel) -> None:
         """Label the slice on screen, and go to the next unlabelled one."""

@@ -20,23 +20,11 @@ from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
 
 from ..project.annotations import annotators
 from ..project.project import Project
-from .packages import LIBRARY, TRAINING_REQUIREMENTS
-from .parameters import LOOP, Network, Preset
+from ..training import background as training_runs
+from . import training_options as options
+from .parameters import LIBRARY, LOOP, TRAINING_REQUIREMENTS, Network, Preset
 from .project_section import findingLines
 from .runs_section import RunsSection
-from .training_options import (
-    argumentsOf,
-    commandsElsewhere,
-    isName,
-    lacksDigitalPatients,
-    learnsFromScans,
-    methodOf,
-    modelNames,
-    nameOf,
-    presetOf,
-    presetsFor,
-    startsFor,
-)
 
 CHECK_MILLISECONDS = 300
 """Delay in milliseconds between the last change and the check, so that typing does not check at every letter."""
@@ -87,16 +75,18 @@ class TrainSection(PanelSection):
         state, ui = self._state, self.ui
         if state is None or not ui.trainTab.visible:
             return
-        decomposition, scans = state.trainNetwork == Network.DECOMPOSITION, learnsFromScans(state)
+        decomposition, scans = state.trainNetwork == Network.DECOMPOSITION, options.learnsFromScans(state)
         for widget in (ui.trainMethodLabel, ui.trainMethodBox):
-            widget.setVisible(decomposition and presetOf(state) != Preset.REAL_SLICES)
+            widget.setVisible(decomposition and options.presetOf(state) != Preset.REAL_SLICES)
         for widget in (ui.trainAnnotatorLabel, ui.trainAnnotatorBox, ui.trainStartLabel, ui.trainStartBox,
                        ui.trainFolderLabel, ui.trainFolderEdit):  # fmt: skip
             widget.setVisible(scans)
         self._fillChoices()
         name = self._name()
         ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
-        ui.elsewhereEdit.setPlainText("" if self._project is None else commandsElsewhere(state, self._project, name))
+        ui.elsewhereEdit.setPlainText(
+            "" if self._project is None else options.commandsElsewhere(state, self._project, name)
+        )
         self._problem = self._problemOf(name)
         if self._project is not None and not self._missing and self._checkKey() != self._checkedKey:
             if self._checkKey() != self._pendingKey:
@@ -128,11 +118,12 @@ class TrainSection(PanelSection):
             self._checkedKey, self._findings = self._pendingKey, findings
             self.update()
 
-        if state.trainNetwork == Network.LESIONS or not learnsFromScans(state):  # data are checked as training starts
+        # Their data are checked as training starts.
+        if state.trainNetwork == Network.LESIONS or not options.learnsFromScans(state):
             onEnd(None, "")
             return
         command = ["project", "check", str(project.folder), "--network", state.trainNetwork.value]
-        command += ["--method", methodOf(state).value]
+        command += ["--method", options.methodOf(state).value]
         command += ["--annotator", state.trainAnnotator] if state.trainAnnotator else []
 
         def onEvent(event: Event) -> None:
@@ -143,17 +134,18 @@ class TrainSection(PanelSection):
 
     def cancel(self) -> None:
         # Trainings continue.
+        super().cancel()
         self._timer.stop()
-        self.job.cancel()
         self.runs.cancel()
-        self._inSight.stop()
 
     def _checkKey(self) -> tuple[Any, ...]:
         state = self._state
-        return self._project, state.trainNetwork, presetOf(state), methodOf(state), state.trainAnnotator
+        return self._project, state.trainNetwork, options.presetOf(state), options.methodOf(state), state.trainAnnotator
 
     def _name(self) -> str:
-        return nameOf(self._state, [] if self._project is None else modelNames(self._project.models_folder))
+        return options.nameOf(
+            self._state, [] if self._project is None else options.modelNames(self._project.models_folder)
+        )
 
     def _problemOf(self, name: str) -> str:
         if self._project is None:
@@ -162,9 +154,9 @@ class TrainSection(PanelSection):
             text = _("Training needs Python packages that are not installed: {packages}.")
             return text.format(packages=namesOf(self._missing))
         text = ""
-        if not isName(name):
+        if not options.isName(name):
             text = _("“{name}” is not a valid name: use lower-case letters, digits, dots, dashes, underscores.")
-        elif name in modelNames(self._project.models_folder):
+        elif name in options.modelNames(self._project.models_folder):
             text = _("The project has a model or a training named “{name}” already. Choose another name.")
         return text.format(name=name)
 
@@ -182,11 +174,11 @@ class TrainSection(PanelSection):
         ready = self._findings is not None and not errors and not self._problem
         if ready and not findings:
             lines = [_("✓ The project holds all that this training needs.")]
-            if self._state.trainNetwork == Network.LESIONS and learnsFromScans(self._state):
+            if self._state.trainNetwork == Network.LESIONS and options.learnsFromScans(self._state):
                 lines = [_("This training learns from painted lesions of the project, and from digital patients.")]
-            elif not learnsFromScans(self._state):
+            elif not options.learnsFromScans(self._state):
                 lines = [_("✓ This training makes digital patients to learn from, and takes nothing from the project.")]
-        if ready and lacksDigitalPatients(self._state, self._project):
+        if ready and options.lacksDigitalPatients(self._state, self._project):
             text = _("⚠ Half of the slices should come from digital patients: choose their folder as further data.")
             lines.append(text)
         self.ui.trainCheckLabel.setText("\n".join(lines))
@@ -202,12 +194,10 @@ class TrainSection(PanelSection):
             self._refuse(reason)
 
     def _start(self, *_args: object) -> None:
-        from ..training import background as training_runs
-
         state, project, name = self._state, self._project, self._name()
         output = project.models_folder / name
         try:
-            arguments = [*argumentsOf(state, str(project.folder), str(output)), "--progress", "json"]
+            arguments = [*options.argumentsOf(state, str(project.folder), str(output)), "--progress", "json"]
             training_runs.start(*workerCommand(), arguments, output.with_name(f"{name}.training"))
         except (CTError, OSError, RuntimeError) as error:
             self._refuse(_("The training could not be started: {error}").format(error=error))
@@ -224,17 +214,17 @@ class TrainSection(PanelSection):
 
     def _fillChoices(self) -> None:
         state, ui = self._state, self.ui
-        key = self._project, state.trainNetwork, presetOf(state)
+        key = self._project, state.trainNetwork, options.presetOf(state)
         if key != self._choicesOf:
             self._choicesOf = key
             self._people = [(_("majority of the annotators"), ""), *((name, name) for name in self._annotators())]
-            bundled = presetOf(state) in (Preset.REAL_SLICES, Preset.REAL_LESIONS, Preset.REAL_HEARTS)
+            bundled = options.presetOf(state) in (Preset.REAL_SLICES, Preset.REAL_LESIONS, Preset.REAL_HEARTS)
             default = _("the weights that come with CAC") if bundled else _("random weights")
-            self._starts = [(default, ""), *startsFor(state.trainNetwork, self._project)]
+            self._starts = [(default, ""), *options.startsFor(state.trainNetwork, self._project)]
         absent = _("{name} (missing)")
         fillBox(ui.trainStartBox, self._starts, state.trainStart, absent.format(name=Path(state.trainStart).name))
         fillBox(ui.trainAnnotatorBox, self._people, state.trainAnnotator, absent.format(name=state.trainAnnotator))
-        fillBox(ui.trainPresetBox, presetsFor(state.trainNetwork), presetOf(state).value)
+        fillBox(ui.trainPresetBox, options.presetsFor(state.trainNetwork), options.presetOf(state).value)
         showPath(ui.trainFolderEdit, state.trainFolder)
 
     def _annotators(self) -> list[str]:

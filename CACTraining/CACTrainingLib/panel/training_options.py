@@ -37,6 +37,13 @@ STARTS = {
 _UNPUBLISHED = (Network.TERRITORIES, Network.LESIONS)
 """Networks of no paper, whose larger preset is called "large"."""
 
+_REAL_PRESETS = {
+    **dict.fromkeys((Network.SLICES, Network.DECOMPOSITION), Preset.REAL_SLICES),
+    Network.LESIONS: Preset.REAL_LESIONS,
+    Network.TERRITORIES: Preset.REAL_HEARTS,
+}
+"""Preset that learns from annotated scans and digital patients, by network."""
+
 
 def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]]:
     """List CAC's, the user's and the project's models that a network can start from, by title and path of the card."""
@@ -57,14 +64,8 @@ def startsFor(network: Network, project: Project | None) -> list[tuple[str, str]
 def presetsFor(network: Network) -> list[tuple[str, str]]:
     """List the presets of a network by label and value."""
     large = _("Large") if network in _UNPUBLISHED else Preset.PAPER.label()
-    presets = [(Preset.COMPACT.label(), Preset.COMPACT.value), (large, Preset.PAPER.value)]
-    if network in (Network.SLICES, Network.DECOMPOSITION):
-        presets.append((Preset.REAL_SLICES.label(), Preset.REAL_SLICES.value))
-    if network == Network.LESIONS:
-        presets.append((Preset.REAL_LESIONS.label(), Preset.REAL_LESIONS.value))
-    if network == Network.TERRITORIES:
-        presets.append((Preset.REAL_HEARTS.label(), Preset.REAL_HEARTS.value))
-    return presets
+    real = _REAL_PRESETS[network]
+    return [(Preset.COMPACT.label(), Preset.COMPACT.value), (large, Preset.PAPER.value), (real.label(), real.value)]
 
 
 def presetOf(state: CACTrainingParameterNode) -> Preset:

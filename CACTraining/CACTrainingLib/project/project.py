@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from CACScoringLib.core.errors import CTError, ProjectError, ProjectWriteError
@@ -32,11 +32,15 @@ class NewScan(ScanSource):
     Attributes:
         source: One of SOURCES.
         annotations: Function that reads its annotations, or None.
+        scores: Agatston scores that came with it: by artery, and the total as "agatston".
+        gated: True if it is gated, None if unknown.
         note: Fact about it that is no annotation.
     """
 
     source: str = "scan"
     annotations: Callable[[], ImportedAnnotations] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    gated: bool | None = None
     note: str = ""
 
 

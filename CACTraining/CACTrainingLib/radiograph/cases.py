@@ -65,11 +65,13 @@ class View:
         calcium: Part of it due to coronary calcium in mm, 0 if unknown; negative beside moving calcium, where the scan
             undershoots.
         heart: Path in the heart in mm, 0 if unknown.
+        knows_calcium: True if the coronary calcium is known.
     """
 
     body: np.ndarray
     calcium: np.ndarray
     heart: np.ndarray
+    knows_calcium: bool = True
 
     @property
     def heart_centre(self) -> tuple[float, float] | None:
@@ -120,7 +122,7 @@ def project_view(geometry: Geometry, body: sitk.Image, calcium: sitk.Image | Non
         # `calcium_path` ignores values below 0, the undershoot beside moving calcium, so they are projected apart.
         calcium_mm = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
     heart_mm = zeros if heart is None else path_length_mm(heart, geometry)
-    return View(water_equivalent_mm(body, geometry), calcium_mm, heart_mm)
+    return View(water_equivalent_mm(body, geometry), calcium_mm, heart_mm, calcium is not None)
 
 
 def write_case(
@@ -136,6 +138,8 @@ def write_case(
     arrays: dict[str, Any] = {}
     for name, view in views.items():
         for part, steps in _STEPS.items():
+            if part == "calcium" and not view.knows_calcium:
+                continue
             kind = np.int16 if part == "calcium" else np.uint16
             arrays[f"{name}_{part}"] = _quantized(getattr(view, part), steps, kind)
     for (name, method), body in (thin or {}).items():
@@ -190,7 +194,8 @@ def _views(file: Mapping[str, np.ndarray], path: Path, super_resolution: str = "
             names["body"] = f"{name}_body_{super_resolution}"
             if names["body"] not in file:
                 raise CTError(f"{path} has no super-resolution ({super_resolution}). Use --super-resolution.")
-        views[name] = View(*(file[names[part]].astype(np.float32) / np.float32(s) for part, s in _STEPS.items()))
+        paths = {part: file[names[part]] / np.float32(s) for part, s in _STEPS.items() if names[part] in file}
+        views[name] = View(**{"calcium": np.zeros_like(paths["body"]), **paths}, knows_calcium="calcium" in paths)
     return views
 
 

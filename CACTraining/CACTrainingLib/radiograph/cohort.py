@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.cohort.folder import free_name, safe_name
+from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTScan, ScanWarning
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.grid import triple
@@ -38,6 +40,8 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.drr.geometry import Geometry, centre_mm, pose_of
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.models.cards import LoadedModel, find_model, load_model
+from CACScoringLib.models.inference import use_threads
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scans.source import ScanSource
@@ -46,7 +50,8 @@ from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_of
 
 from .. import phantom
-from ..data.scan_table import CT_TABLE, LABELS, SEXES, VIEWS
+from ..data.scan_table import CT_TABLE, LABELS, RADIOGRAPH_TABLE, SEXES, VIEWS, read_listed
+from ..project.project import is_project
 from .cases import (
     FIELD_OF_VIEW_MM,
     MATRIX,
@@ -251,12 +256,13 @@ def _cells(patient: phantom.Patient, *scores: float) -> dict[str, Any]:
 
 FACTS = (
     *("age_years", "sex", "bmi_kg_m2", "agatston", "agatston_reader", "agatston_automatic"),
-    "agatston_decomposition",
+    *("agatston_decomposition", "use", "gated"),
 )
 """Columns copied into the table of radiographs."""
 MIN_HEIGHT_MM = 220.0
 """Least height in mm of a CT with the lungs of a chest radiograph."""
 MAX_CUT_OFF = 0.1
+MEMORY_EACH_BYTES = 1_500_000_000
 
 
 @dataclass(frozen=True)
@@ -274,18 +280,47 @@ class ProjectionSource(ScanSource):
     facts: dict[str, str] = field(default_factory=dict)
 
 
+def projected(source: Path) -> bool:
+    """Return True for a project, or a table or folder of CTs, whose radiographs have to be made first."""
+    if is_project(source) or not source.exists():
+        return source.exists()
+    if source.is_dir():
+        return not (source / RADIOGRAPH_TABLE).is_file() and (source / CT_TABLE).is_file()
+    table = read_table(source, short_lines=True)
+    return "ct" in table and "file" not in table
+
+
 def write_scan_radiographs(
-    source: Path, folder: Path, workers: int = 1, progress: Progress | None = None
+    source: Path,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    gated: bool | None = None,
 ) -> tuple[Path, dict[str, str]]:
-    """Project the CTs of a table or of the folder of `cac cohort`; returns the new table, and failures with reasons.
+    """Project the CTs of a table, a project or the folder of `cac cohort`.
 
     Called again after an interruption, or with more scans, it resumes: cases of unchanged scans are kept. A table has
     the column ct (file or DICOM folder, relative to it); optionally name, patient, series, heart, calcium_map (files),
-    and FACTS. The new table is `radiographs.csv`; `folder.FAILURES` has a row for each scan that failed.
-    Raises CTError if there is nothing to project, OutputError if the folder holds other radiographs.
+    and FACTS. Hearts that are not given are found as in scoring.
+
+    Args:
+        source: Table, project or folder.
+        folder: Folder of the radiographs.
+        workers: Number of processes; None for as many as fit.
+        progress: Progress of the present step.
+        gated: True for gated scans of a table or project alone, False for the others, None for all.
+
+    Returns:
+        The new table, `radiographs.csv`, and failures with reasons; `folder.FAILURES` has a row for each.
+
+    Raises:
+        CTError: There is nothing to project.
+        OutputError: The folder holds other radiographs.
     """
     progress = progress or Progress()
-    scans, warnings = list_scans(source)
+    scans, warnings = list_scans(source, gated)
+    if workers is None:
+        workers = sensible_count(MEMORY_EACH_BYTES)
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
     open_folder(folder, {"made_of": "scans"})
@@ -304,9 +339,10 @@ def write_scan_radiographs(
     return write_cases(folder, jobs, _project, columns, workers, progress.counted)
 
 
-def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]:
-    """List the scans of a table, or the scored ones of a cohort's folder; with warnings. Raises CTError."""
-    listed = [*(_of_cohort if source.is_dir() else _of_table)(source)]
+def list_scans(source: Path, gated: bool | None = None) -> tuple[list[ProjectionSource], list[ScanWarning]]:
+    """List the scans of a table or project, or the scored ones of a cohort's folder; with warnings. Raises CTError."""
+    is_cohort = source.is_dir() and not is_project(source)
+    listed = [*(_of_cohort(source) if is_cohort else _of_table(source, gated))]
     if not listed:
         raise CTError(f"{source} lists no CT that could be projected.")
     scans: list[ProjectionSource] = []
@@ -320,6 +356,10 @@ def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]
         names.add(name)
         scans.append(replace(scan, name=name, file=file, patient=scan.patient or name))
     warnings = []
+    if is_project(source) and (unscored := [scan.name for scan in scans if not scan.facts[LABELS[0]]]):
+        message = f"{len(unscored)} scans of {source} have no total score and are left out, such as {unscored[0]}."
+        warnings.append(ScanWarning("scan-left-out", message))
+        scans = [scan for scan in scans if scan.facts[LABELS[0]]]
     if without_patient := [str(scan.ct) for scan in listed if not scan.patient]:
         message = (
             f"{len(without_patient)} scans have no patient ID ({abbreviated_list(without_patient)}): each counts as a "
@@ -329,8 +369,10 @@ def list_scans(source: Path) -> tuple[list[ProjectionSource], list[ScanWarning]]
     return scans, warnings
 
 
-def _of_table(path: Path) -> Iterator[ProjectionSource]:
-    for line in read_table(path.resolve(), ["ct"], CT_TABLE, short_lines=True).lines:
+def _of_table(path: Path, gated: bool | None) -> Iterator[ProjectionSource]:
+    table = read_listed(path.resolve(), CT_TABLE, gated, short_lines=True)
+    table.need("ct")
+    for line in table.lines:
         more = {
             "calcium_map": line.file("calcium_map", exists=False),
             "facts": {name: line.text(name) for name in FACTS},
@@ -359,17 +401,31 @@ def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
 def _project(scan: ProjectionSource, case: Path) -> dict[str, Any]:
     """Write a scan's case; returns the codes of its warnings."""
     ct = read_ct(scan.ct, scan.series)
-    write_case(case, views_of(ct, scan.heart, scan.calcium_map))
+    heart = _heart_in(ct) if scan.heart is None else read_mask(scan.heart)
+    write_case(case, views_of(ct, heart, scan.calcium_map))
     return {"warnings": " ".join(warning.code for warning in (*ct.warnings, *cut_off(ct.image)))}
 
 
-def views_of(ct: CTScan, heart: Path | None = None, calcium_map: Path | None = None) -> dict[str, View]:
+def _heart_in(ct: CTScan) -> sitk.Image | None:
+    """Find the heart as scoring does; return None if there is none."""
+    try:
+        return ct.grid.image(find_heart(ct, None, _heart_network()).mask.astype(np.uint8))
+    except CTError:
+        return None
+
+
+@cache
+def _heart_network() -> LoadedModel:
+    use_threads(1)  # the workers use all cores, one each
+    return load_model(find_model("territories").path, "cpu")
+
+
+def views_of(ct: CTScan, heart: sitk.Image | None = None, calcium_map: Path | None = None) -> dict[str, View]:
     """Project a CT around its centre. heart: mask. calcium_map: HU of calcium. Raises CTError."""
-    body = body_only(ct.image)
-    hearts, calcium = (None if path is None else read_mask(path) for path in (heart, calcium_map))
-    centre = centre_mm(ct.image)
+    body, centre = body_only(ct.image), centre_mm(ct.image)
+    calcium = None if calcium_map is None else read_mask(calcium_map)
     geometries = {name: view_geometry(angle, 0.0, centre) for name, angle in ANGLES.items()}
-    return {name: project_view(geometry, body, calcium, hearts) for name, geometry in geometries.items()}
+    return {name: project_view(geometry, body, calcium, heart) for name, geometry in geometries.items()}
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:

@@ -227,7 +227,7 @@ def _case(
         "reduced": np.rint(np.stack([reduced_view(view) for view in pictures]) * _WHITE).astype(np.uint16),
         "centres": centres,
         "has_heart": np.array(has_heart),
-        "has_map": np.array(bool(paths)),
+        "has_map": np.array(bool(paths) and all(path.knows_calcium for path in paths)),
         "calcium": _in_squares(calcium, places),
         "drawn": [_in_squares(drawing, places) for drawing in drawings],
     }

@@ -158,10 +158,7 @@ def fit(
     folder: for checkpoint and curves; an interrupted training there resumes. Raises CTError, DataError.
     """
     config, training_settings = settings.config, settings.training
-    if config.enhancement != data.enhancement:
-        raise DataError(f"The views are enhanced by {data.enhancement!r}; the network asks for {config.enhancement!r}.")
-    network, training_settings = _initial_network(settings)
-    task = RadiographTask(config, training_settings, data, training, validation, network)
+    task = training_task(data, training, validation, settings)
     outcome = train(task, training_settings.loop, folder, progress or Progress(), settings.device, resume=True)
     network = outcome.load_into(RadiographNet(config))
     metrics: dict[str, float | None] = {f"validation_{name}": value for name, value in outcome.metrics.items()}
@@ -173,6 +170,17 @@ def fit(
         config.thresholds, label[training], data.factors[training], logits, label[validation], data.factors[validation]
     )
     return network, calibration, outcome, metrics
+
+
+def training_task(
+    data: RadiographSet, training: np.ndarray, validation: np.ndarray, settings: FitSettings
+) -> RadiographTask:
+    """Return the training of an initial network on cases. Raises CTError, DataError."""
+    if settings.config.enhancement != data.enhancement:
+        names = f"{data.enhancement!r}; the network asks for {settings.config.enhancement!r}"
+        raise DataError(f"The views are enhanced by {names}.")
+    network, training_settings = _initial_network(settings)
+    return RadiographTask(settings.config, training_settings, data, training, validation, network)
 
 
 def predictions_of(

@@ -7,7 +7,7 @@ thresholds, clinical factors, external patients and prognosis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
 
-from ..data.scan_table import LABELS, TableScan, join, read_radiographs
+from ..data.scan_table import LABELS, TableScan, for_test, join, read_radiographs
 from ..evaluation.experiment import (
     Cohort,
     Experiment,
@@ -180,7 +180,6 @@ class RadiographStudy(Experiment):
     NAME: ClassVar[str] = "radiograph"
     SETTINGS: ClassVar = RadiographStudySettings
     CONFIGURATIONS: ClassVar = {configuration.name: configuration for configuration in _CONFIGURATIONS}
-    MIN_FOLDS: ClassVar[int] = 3  # for the test, for stopping and calibration, and for training
     COLUMNS: ClassVar = (LABELS[0], *PROBABILITIES)
     ROWS: ClassVar = {
         **{title: (title,) for title in THRESHOLD_TITLES},
@@ -191,8 +190,9 @@ class RadiographStudy(Experiment):
 
     @classmethod
     def read(cls, settings: RadiographStudySettings, progress: Progress) -> RadiographStudy:
+        settings, failed = _with_radiographs(settings, progress)
         scans, test_names = _radiographs(settings)
-        cohort = Cohort.split(scans, test_names, settings.budget, np.array([scan.factors for scan in scans]), {})
+        cohort = Cohort.split(scans, test_names, settings.budget, np.array([scan.factors for scan in scans]), failed)
         configurations = [
             c for c in cls.CONFIGURATIONS.values() if c == BASE or not settings.names or c.name in settings.names
         ]
@@ -232,15 +232,9 @@ class RadiographStudy(Experiment):
         return BASE.title
 
     def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
-        import torch
+        from .fitting import fit, knows_hearts, predictions_of
 
-        from .fitting import fit, knows_hearts, predictions_of, validation_split
-
-        torch.set_num_threads(1)
-        cohort, budget = self.cohort, self.settings.budget
-        settings = run.configuration.fit_settings(budget, self.settings.device, self._weights(run.configuration))
-        data = _loaded_radiographs(run.configuration, self.settings)
-        split = validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], cohort.training(run.fold))
+        settings, data, split = self._fit_arguments(run)
         network, calibration, outcome, _ = fit(data, *split, settings, folder)
 
         def predict(rows: np.ndarray) -> np.ndarray:
@@ -248,6 +242,30 @@ class RadiographStudy(Experiment):
             return np.concatenate([image, fused], 1)
 
         return predict, float(outcome.seconds)
+
+    def alike(self, configuration: RadiographConfiguration) -> Hashable:
+        return configuration.backbone, len(configuration.views)
+
+    def training_seconds(self, configuration: RadiographConfiguration) -> float:
+        from ..training.loop import step_seconds
+        from .fitting import training_task
+
+        settings, data, split = self._fit_arguments(ExperimentRun(configuration, 0))
+        loop = settings.training.loop
+        return loop.steps * step_seconds(training_task(data, *split, settings), loop, settings.device)
+
+    def _fit_arguments(self, run: ExperimentRun) -> tuple[FitSettings, RadiographSet, tuple[np.ndarray, np.ndarray]]:
+        """Return the settings of a run, the radiographs, and its training and validation cases."""
+        import torch
+
+        from .fitting import validation_split
+
+        torch.set_num_threads(1)
+        configuration, budget = run.configuration, self.settings.budget
+        settings = configuration.fit_settings(budget, self.settings.device, self._weights(configuration))
+        data = _loaded_radiographs(configuration, self.settings)
+        rows = self.cohort.training(run.fold)
+        return settings, data, validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], rows)
 
     def predictors(self, configuration: RadiographConfiguration, values: np.ndarray) -> dict[str, np.ndarray]:
         image, fused = values[:, : len(THRESHOLDS)], values[:, len(THRESHOLDS) :]
@@ -360,10 +378,33 @@ def _lacking(
     return ""
 
 
+def _with_radiographs(
+    settings: RadiographStudySettings, progress: Progress
+) -> tuple[RadiographStudySettings, dict[str, str]]:
+    """Project CTs into the output folder; return settings with radiographs alone, and failures by name."""
+    from .cohort import projected, write_scan_radiographs
+
+    failed: dict[str, str] = {}
+
+    def radiographs(source: Path, name: str) -> Path:
+        if not projected(source):
+            return source
+        options = (settings.output / name, settings.workers, progress, settings.gated)
+        table, reasons = write_scan_radiographs(source, *options)
+        failed.update(reasons)
+        return table.parent
+
+    data, test = radiographs(settings.data, "radiographs"), settings.test
+    return replace(settings, data=data, test=test and radiographs(test, "radiographs-test")), failed
+
+
 def _radiographs(settings: ExperimentSettings) -> tuple[tuple[TableScan, ...], list[str]]:
     """Read the radiographs of a study, and the names of those of the test, if any. Raises TableError."""
-    data, test = (read_radiographs(table, LABELS[0]) if table else () for table in (settings.data, settings.test))
-    return join(data, test)
+    data, test = (
+        read_radiographs(table, LABELS[0], settings.gated) if table else () for table in (settings.data, settings.test)
+    )
+    scans, test_names = join(data, test)
+    return scans, test_names or for_test(scans)
 
 
 _loaded: dict[tuple[Any, ...], RadiographSet] = {}

@@ -202,7 +202,8 @@ class Pictures:
         self, data: RadiographSet, label: np.ndarray, training: np.ndarray, settings: RadiographTraining
     ) -> None:
         pictures = [(case, PATIENTS, label[case]) for case in training]
-        self.redraws = data.composed and settings.knows_calcium and settings.drawn_share > 0
+        is_known = data.composed and settings.knows_calcium and bool(data.has_map[training].all())
+        self.redraws = is_known and settings.drawn_share > 0
         if self.redraws:
             for case in training:
                 pictures.append((case, NONE, 0.0))

@@ -25,7 +25,7 @@ from ..statistics.bootstrap import patient_estimate
 from ..statistics.roc import above, area_name, area_under_curve
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
-from .cases import SUPER_RESOLUTIONS
+from .cases import SUPER_RESOLUTIONS, are_digital
 from .dataset import RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, fit, knows_hearts, predictions_of, validation_split
 from .task import SEVERE_FIRST, RadiographTraining
@@ -99,7 +99,7 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
             loop = training.loop
             split = validation_split(data, loop.validation_share, loop.seed, training.label)
             network, calibration, outcome, metrics = fit(data, *split, fitting, options.folder, progress)
-        digital = bool(data.has_map.all())
+        digital = are_digital(table)
         uses = "; ".join(
             f"{use}: {len(cases)} radiographs of {len(np.unique(data.patients[cases]))} patients"
             for use, cases in zip(("training", "validation"), split, strict=True)

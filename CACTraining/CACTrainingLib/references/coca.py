@@ -136,7 +136,7 @@ def gated_reference(root: Path, numbers: Iterable[str], progress: ProgressCallba
     alone = sorted(files.keys() - {*numbers}, key=natural_key)
     refused += [(number, f"There is no folder {PATIENTS_FOLDER}/{number} with its scan.") for number in alone]
     about = f"Readers outlined calcium in each image and named its artery. {BY_RULE}"
-    return Reference(GATED.title, about, VESSELS, tuple(scans), tuple(refused))
+    return Reference(GATED.title, about, VESSELS, tuple(scans), tuple(refused), gated=True)
 
 
 def _gated_patient(number: str, series: Sequence[ScanSource], file: Path | None) -> list[ReferenceScan]:
@@ -214,7 +214,7 @@ def nongated_reference(
             scan = ReferenceScan(name, number, ct.ct, ct.series)
             result.append(replace(scan, missing=reason) if line is None else _scored(scan, line))
     about = "Agatston scores in total and by artery that came with the scans; where calcium lies is not known."
-    return Reference(NONGATED.title, about, VESSELS, tuple(result), tuple(refused))
+    return Reference(NONGATED.title, about, VESSELS, tuple(result), tuple(refused), gated=False)
 
 
 def _scored(scan: ReferenceScan, line: Line) -> ReferenceScan:

@@ -71,6 +71,7 @@ class Collection:
         patient: Regular expression of a patient's ID in file and folder names; None if names hold none.
         places: File names or columns by which the reader finds scans and labels.
         vessels: Keys of arteries by the vessel that its labels distinguish.
+        gated: True if all its scans are gated, False if none is, None if unknown.
         about: Sentence about its labels for a page of validation.
         tables: Tables of scores of its scans that others published.
     """
@@ -90,6 +91,7 @@ class Collection:
     patient: str | None = None
     places: dict[str, str] = field(default_factory=dict)
     vessels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    gated: bool | None = None
     about: str = ""
     tables: tuple[Layout, ...] = ()
 

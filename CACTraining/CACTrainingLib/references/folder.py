@@ -150,7 +150,8 @@ def new_scans(
             reasons.setdefault(f"Without labels in {reference.title}: {{}}. {reason}", []).append(scan.name)
         annotations = None if reason else partial(scan.annotations, annotator)
         name, patient = f"{prefix}-{scan.name}", f"{prefix}-{scan.patient}"
-        scans.append(NewScan(name, patient, scan.ct, scan.series, source=source, annotations=annotations))
+        new_scan = NewScan(name, patient, scan.ct, scan.series, source=source, annotations=annotations)
+        scans.append(replace(new_scan, scores=scan.scores, gated=reference.gated))
     for name, reason in reference.refused:
         reasons.setdefault(f"Left out of {reference.title}: {{}}. {reason}", []).append(name)
     return scans, [sentence.format(abbreviated_list(names)) for sentence, names in reasons.items()]

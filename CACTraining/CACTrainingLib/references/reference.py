@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import BadReferenceError, CTError
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.labels import MAIN_ARTERIES, Artery, site_called
+from CACScoringLib.core.labels import ARTERIES, MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.dicom import read_slice
 from CACScoringLib.io.reading import read_ct, stem
@@ -55,6 +55,12 @@ class ReferenceScan(ScanSource):
     comparator: float | None = None
     missing: str = ""
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """Agatston scores that came with the scan: by artery, and the total as agatston."""
+        none = dict.fromkeys(ARTERIES, 0.0) if self.total == 0 else {}
+        return {**none, **self.vessels, **({} if self.total is None else {"agatston": self.total})}
+
     def annotations(self, annotator: str) -> ImportedAnnotations:
         """Return the reference as annotations: regions of arteries, and the slices that show calcium.
 
@@ -89,6 +95,7 @@ class Reference:
         scans: Its scans, also those without a reference.
         refused: Labels or lines of a table without a usable scan, each with the reason.
         layout: Layout of a table.
+        gated: True if all scans are gated, False if none is, None if unknown.
     """
 
     title: str
@@ -97,6 +104,7 @@ class Reference:
     scans: tuple[ReferenceScan, ...]
     refused: tuple[tuple[str, str], ...] = ()
     layout: Layout = OWN_TABLE
+    gated: bool | None = None
 
 
 ProgressCallback = Callable[[int, int], None]

@@ -104,7 +104,8 @@ def _labels(collection: Collection, folder: Path, images: Path | None, progress:
     form = DECLARED.get(collection.name, NAMED_LABELS)
     if not form.fits(folder):
         raise BadReferenceError(f"{folder} holds no labels of it.")
-    return new_scans(form.read(folder, images, progress), collection.name, collection.name)
+    reference = replace(form.read(folder, images, progress), gated=collection.gated)
+    return new_scans(reference, collection.name, collection.name)
 
 
 def _presence(collection: Collection, folder: Path, images: Path | None, progress: ProgressCallback | None) -> NewScans:

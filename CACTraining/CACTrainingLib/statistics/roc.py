@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,6 +65,26 @@ def areas(values: np.ndarray, scores: np.ndarray, thresholds: Sequence[float]) -
     """
     truth = above(scores, thresholds)
     return {area_name(t): area(values[:, k], truth[:, k]) for k, t in enumerate(thresholds)}
+
+
+AREA, CORRELATION, NORMAL = 0.754, 0.5, 2.8016
+"""Expected area (that of Saeed et al. 2025), correlation of two models' areas on the same patients, and sum of the
+normal quantiles of a two-sided 5 % level and of a power of 80 %."""
+
+
+def least_difference(positive: int, negative: int) -> float:
+    """Return the least difference in area of two models on the same patients that is shown with a power of 80 %.
+
+    By the standard error of an area (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747) and that of the
+    difference of two correlated ones (1983, doi:10.1148/radiology.148.3.6878708). NaN if a class has no patient.
+    """
+    if not positive * negative:
+        return math.nan
+    square = AREA**2
+    of_positive, of_negative = AREA / (2 - AREA) - square, 2 * square / (1 + AREA) - square
+    pairs = AREA * (1 - AREA) + (positive - 1) * of_positive + (negative - 1) * of_negative
+    variance = pairs / (positive * negative)
+    return NORMAL * math.sqrt(2 * (1 - CORRELATION) * variance)
 
 
 def threshold_at(negative: np.ndarray, most_false: float) -> float:

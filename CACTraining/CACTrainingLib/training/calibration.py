@@ -33,7 +33,7 @@ from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probab
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
 
 from ..data.datasets import default_cache, find_scans
-from ..project.training_scan import KINDS, TrainingScan
+from ..project.training_scan import KINDS, TrainingScan, read_truth
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
 from .fits import (
@@ -260,17 +260,24 @@ def patients_of(scans: Sequence[MeasuredScan]) -> str:
 
 
 def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
-    """Return the scans with known calcium, without those reserved for training or test.
+    """Return the scans with known calcium, without those with a stent or reserved for training or test.
 
-    A model is overconfident on its training scans, and test scans must stay new. Raises DataError if none remain.
+    A model is overconfident on its training scans, and test scans must stay new. A stent counts by rule until a reader
+    rejects it. Raises DataError if none remain.
     """
-    usable = [scan for scan in scans if scan.calcium_map is not None and scan.use in ("", "validation")]
+    known = [scan for scan in scans if scan.calcium_map is not None and scan.use in ("", "validation")]
+    usable = [scan for scan in known if not _has_stent(scan)]
     if not usable:
         raise DataError(
             f"None of {len(scans)} scans can be calibrated on: their calcium must be known, as of digital patients and "
             "inserted plaque, and in a project they must be stored for validation."
         )
     return usable
+
+
+def _has_stent(scan: TrainingScan) -> bool:
+    truth = {} if scan.truth is None else read_truth(scan.truth)
+    return any(distractor["kind"] == "stent" for distractor in truth.get("distractors", []))
 
 
 def run(arguments: Any, progress: Progress) -> Path:

@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -225,6 +226,21 @@ def train(
         fabric.world_size,
         _arithmetic(fabric),
     )
+
+
+def step_seconds(task: Task[object], settings: LoopSettings, device: str) -> float:
+    """Return the seconds of a training's second step with its batch; the first one allocates memory."""
+    fabric = make_fabric(settings.half_precision, device)
+    with TemporaryDirectory() as folder:
+        run = _Run(task, settings, Path(folder), fabric)
+    began = 0.0
+    for number in range(2):
+        began = time.monotonic()
+        batch = _numbered_batch(task, settings.seed, fabric, number)
+        values = task.step(batch, fabric, number)
+        run.average()
+        _fetch([values], number)  # waits for a card
+    return time.monotonic() - began
 
 
 def _arithmetic(fabric: Fabric) -> dict[str, Any]:

@@ -44,13 +44,17 @@ class SourceSettings:
     noncoronary_controls: Path | None = None
     cache: Path | None = None
 
-    def read(self, data: Path) -> tuple[tuple[TableScan, ...], list[str], tuple[TableScan, ...]]:
+    def read(
+        self, data: Path, scores: Sequence[str], progress: Progress
+    ) -> tuple[tuple[TableScan, ...], list[str], tuple[TableScan, ...]]:
         """Read all scans of data and test, the names of test scans, and the controls.
 
-        Raises TableError if a training patient is in the test, or a control has coronary calcium.
+        scores: Scores that each scan must have. Raises TableError if a training patient is in the test, or a control
+        has coronary calcium.
         """
         training, test, controls = (
-            read_cts(path) if path else () for path in (data, self.test, self.noncoronary_controls)
+            read_cts(path, scores, progress=progress) if path else ()
+            for path in (data, self.test, self.noncoronary_controls)
         )
         scans, test_names = join(training, test)
         check_noncoronary_controls(scans, controls)
@@ -115,10 +119,14 @@ class WholeScanStudySettings(ExperimentSettings):
         """Folder of prepared scans."""
         return self.cache or self.output / "prepared"
 
-    def read(self) -> tuple[tuple[TableScan, ...], list[str]]:
-        """Read all scans without contrast agent, and the names of held-out ones. Raises CTError."""
+    def read(self, scores: Sequence[str], progress: Progress) -> tuple[tuple[TableScan, ...], list[str]]:
+        """Read all scans without contrast agent, and the names of held-out ones.
+
+        scores: Scores that each scan must have. Raises CTError.
+        """
         data, test = (
-            [scan for scan in read_cts(path) if not scan.contrast] if path else [] for path in (self.data, self.test)
+            [scan for scan in read_cts(path, scores, self.gated, progress) if not scan.contrast] if path else []
+            for path in (self.data, self.test)
         )
         if self.test and not test:
             raise CTError(f"{self.test} holds no scan without contrast agent. Give others as test.")

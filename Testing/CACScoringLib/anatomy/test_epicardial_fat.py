@@ -37,18 +37,8 @@ def measure(scan, pericardium):
 @pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.7, 0.7, 3.0), (0.5, 1.3, 2.0), (1.5, 1.5, 0.6)])
 def test_volume_and_attenuation_of_a_shell(spacing_mm):
     fat = measure(*heart_in_fat(spacing_mm))
-    assert fat.volume_cm3 == pytest.approx(SHELL_CM3, rel=0.02)
-    assert fat.mean_hu == pytest.approx(-90, abs=0.2)
+    assert (fat.volume_cm3, fat.mean_hu) == (pytest.approx(SHELL_CM3, rel=0.02), pytest.approx(-90, abs=0.2))
     assert (fat.indexed_cm3_per_m2, fat.source) == (None, "given")
-
-
-def test_noise_changes_the_volume_little():
-    scan, pericardium = heart_in_fat()
-    hu = sitk.GetArrayFromImage(scan.image) + np.random.default_rng(0).normal(0, 30, (110, 110, 110))
-    noisy = scan_from_image(Grid.of(scan.image).image(np.rint(hu).astype(np.int16)), scan.acquisition)
-    fat = measure(noisy, pericardium)
-    assert fat.volume_cm3 == pytest.approx(SHELL_CM3, rel=0.03)
-    assert fat.mean_hu == pytest.approx(-90, abs=3)
 
 
 def test_median_is_that_of_each_slice():
@@ -58,8 +48,7 @@ def test_median_is_that_of_each_slice():
     smooth = ndimage.median_filter(hu, (1, 3, 3), mode="nearest")
     is_fat = (smooth >= -190) & (smooth <= -30) & pericardium
     fat = measure(noise, pericardium)
-    assert fat.volume_cm3 == pytest.approx(is_fat.sum() * 0.008)
-    assert fat.mean_hu == pytest.approx(hu[is_fat].mean())
+    assert (fat.volume_cm3, fat.mean_hu) == (pytest.approx(is_fat.sum() * 0.008), pytest.approx(hu[is_fat].mean()))
 
 
 @pytest.mark.parametrize("axes", [(True, False, False), (False, True, True), (True, True, True)])

@@ -12,7 +12,6 @@ from CACScoringLib.anatomy.heart_region import cut_warnings, heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import NoHeartError
-from CACScoringLib.core.grid import Grid
 
 ACQUISITION = Acquisition("test")
 
@@ -44,38 +43,9 @@ def codes(region) -> set[str]:
     return {warning.code for warning in region.warnings}
 
 
-def in_a_circle(image, fill):
-    """Fill the corners of every slice, outside the largest ellipse in it."""
-    hu = array(image)
-    j, i = (np.linspace(-1, 1, n) for n in hu.shape[1:])
-    hu[:, j[:, None] ** 2 + i**2 > 1] = fill
-    return Grid.of(image).image(hu)
-
-
-def padded(image, fill):
-    return sitk.ConstantPad(image, [40, 40, 0], [40, 40, 0], fill)
-
-
-@pytest.mark.long
-def test_air_around_a_field_of_view_that_cuts_the_lungs_changes_nothing(chest):
-    """Scanners fill the corners of gated scans; cut lungs are not a part of that air."""
-    cut = chest.image[34:122, 2:84, 10:80]
-    expected = heart_region(scan_from_image(cut, ACQUISITION))
-    for image in (padded(cut, -1000), in_a_circle(cut, -1024), padded(in_a_circle(cut, -1000), -1000)):
-        region = heart_region(scan_from_image(image, ACQUISITION))
-        mask, bone = (
-            array(sitk.Resample(Grid.of(image).image(part), cut, sitk.Transform(), sitk.sitkNearestNeighbor))
-            for part in (region.mask, region.bone)
-        )
-        np.testing.assert_array_equal(mask, expected.mask)
-        assert bone[expected.bone].mean() > 0.95
-        assert region.warnings == expected.warnings == ()
-
-
 def test_region_covers_the_heart(chest, region):
     assert covered(chest.heart, region.mask) >= 0.97
-    assert region.mask.dtype == bool
-    assert region.warnings == ()
+    assert (region.mask.dtype, region.warnings) == (bool, ())
 
 
 def test_foam_behind_the_patient_is_no_lung_beside_cut_lungs(chest):
@@ -89,30 +59,6 @@ def test_foam_behind_the_patient_is_no_lung_beside_cut_lungs(chest):
     assert not region.mask[:, : vertebrae.shape[1]][vertebrae].any()
 
 
-def on_couch(hu, foam_hu, height, reach):
-    """Lay a chest on a couch of foam in a thin shell, which the field of view cuts on the sides beyond its reach."""
-    hu = np.pad(hu, ((0, 0), (0, height), (15, 15)), constant_values=-1000)
-    couch = np.zeros(hu.shape[1:], bool)
-    couch[-height - 6 :, reach : hu.shape[2] - reach] = True
-    couch &= (hu < -900).all(0)
-    shell = couch & ~ndimage.binary_erosion(couch)
-    hu[:, couch] = foam_hu + np.random.default_rng(1).normal(0, 5, (len(hu), couch.sum()))
-    hu[:, shell] = -100
-    return hu
-
-
-SURROUNDINGS = {
-    "couch": lambda hu: on_couch(hu, -920, 20, 5),
-    "cushion": lambda hu: on_couch(hu, -850, 60, 5),
-    "couch cut at its sides": lambda hu: on_couch(hu, -880, 20, 0),
-    "air beyond the ends": lambda hu: np.pad(hu, ((10, 10), (0, 0), (0, 0)), constant_values=-1000),
-    "a slice of air at each end": lambda hu: np.pad(hu, ((1, 1), (0, 0), (0, 0)), constant_values=-1000),
-    "couch that ends in air": lambda hu: np.pad(
-        on_couch(hu, -900, 20, 5), ((4, 4), (0, 0), (0, 0)), constant_values=-1000
-    ),
-}
-
-
 def open_airway(hu):
     """Join the lungs to the air in front by a tube through the chest's uppermost slices."""
     hu = hu.copy()
@@ -121,8 +67,10 @@ def open_airway(hu):
     return hu
 
 
-SURROUNDINGS["open airway"] = open_airway
-SURROUNDINGS["open airway on a couch"] = lambda hu: on_couch(open_airway(hu), -900, 20, 5)
+SURROUNDINGS = {
+    "a slice of air at each end": lambda hu: np.pad(hu, ((1, 1), (0, 0), (0, 0)), constant_values=-1000),
+    "open airway": open_airway,
+}
 
 
 @pytest.mark.parametrize("surround", SURROUNDINGS.values(), ids=SURROUNDINGS)

@@ -1,7 +1,5 @@
 """Tests with a real archive: Orthanc, with temporary storage on free loopback ports. Skipped if not installed."""
 
-from dataclasses import replace
-
 import dicom_results
 import panel_results
 import pydicom
@@ -11,7 +9,6 @@ from dicom_files import chest_hu, write_series
 from dicomweb_client import DICOMwebClient
 from in_this_process import InThisProcess
 from orthanc import Orthanc, missing
-from second_readers import check_objects
 
 from CACScoringLib.archive import watch as watching
 from CACScoringLib.archive.address import Access
@@ -69,23 +66,15 @@ def test_a_study_is_pushed_watched_and_scored(orthanc, archive, series_files, tm
     assert not list((tmp_path / "first" / "series").iterdir())
 
 
-def test_other_programs_read_every_object(orthanc, archive, tmp_path):
-    """Send segmentation, reports, PDF, key slices and calcium map, fetch them with another client, and read them with
-    dcmqi, dcmtk and GDCM, with equal voxels and numbers."""
-    for name in ("sent", "back", "scratch"):
-        (tmp_path / name).mkdir()
+def test_every_object_comes_back_unchanged(orthanc, archive, tmp_path):
+    """Send segmentation, reports, PDF, key slices and calcium map, and fetch them with another client."""
+    (tmp_path / "sent").mkdir()
     series_files = dicom_results.chest_series(tmp_path)
-    result = dicom_results.score(series_files, 1 / 3, panel_results.known_networks())
-    write_objects(tmp_path / "sent", result)
+    write_objects(tmp_path / "sent", dicom_results.score(series_files, 1 / 3, panel_results.known_networks()))
     sent = {path.name: pydicom.dcmread(path) for path in (tmp_path / "sent").iterdir()}
     assert len(sent) >= 6
     push_all(archive, dicom_files([series_files.ct, tmp_path / "sent"]), Progress())
-    for name, dataset in sent.items():
+    for dataset in sent.values():
         series = fetch_series(orthanc, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
         (back,) = [candidate for candidate in series if candidate.SOPInstanceUID == dataset.SOPInstanceUID]
         assert back == dataset
-        back.save_as(tmp_path / "back" / name, enforce_file_format=True)
-    check_objects(tmp_path / "back", result, tmp_path / "scratch")
-    rescored = dicom_results.score(replace(series_files, lesions=tmp_path / "back" / "segmentation.dcm"), 1 / 3)
-    assert rescored.methods["threshold"].total == result.methods["threshold"].total
-    assert rescored.methods["threshold"].arteries == result.methods["threshold"].arteries

@@ -35,9 +35,9 @@ def test_filter(fields, matches):
     assert SeriesFilter(**fields).matches(SUMMARY) is matches
 
 
-def test_days_include_today():
-    assert SeriesFilter(days=1).date_range(date(2026, 3, 1)) == ("20260301", "")
-    assert SeriesFilter(days=2).date_range(date(2026, 3, 1)) == ("20260228", "")
+@pytest.mark.parametrize(("days", "first"), [(1, "20260301"), (2, "20260228")])
+def test_days_include_today(days, first):
+    assert SeriesFilter(days=days).date_range(date(2026, 3, 1)) == (first, "")
 
 
 def answer(**elements):

@@ -123,8 +123,10 @@ def references(rejection):
     }
 
 
-def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tmp_path):
-    store.add(*series(), *series())
+def test_series_are_scored_and_the_results_sent_back(run, store, series, log, messages, tmp_path):
+    """No message or file names a patient."""
+    paths = series(PatientID="SECRET-7", PatientName="Doe^Jane")
+    store.add(*paths, *series())
     assert run() == ["done", "done"]
     assert len(scorings(log)) == len(reports(store)) == 2
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")) == [
@@ -132,6 +134,10 @@ def test_series_are_scored_and_the_results_sent_back(run, store, series, log, tm
     ]
     assert list((tmp_path / "out" / "series").iterdir()) == []
     assert (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1] == "1,done,4,1,000001,"
+    written = [*messages, *map(str, (tmp_path / "out").rglob("*"))]
+    written += [(tmp_path / "out" / name).read_text(encoding="utf-8") for name in ("watch.csv", "journal.json")]
+    for secret in ("SECRET-7", "Doe", pydicom.dcmread(paths[0]).SeriesInstanceUID):
+        assert secret not in " ".join(written)
 
 
 def test_an_incomplete_series_is_awaited(run, store, series, log, clock):
@@ -183,40 +189,27 @@ def test_an_archive_that_refuses_a_rejection_is_named(run, store, series, log, m
     assert [line.split()[1] for line in scorings(log)] == ["2", "4"]
 
 
-def test_metrics_count_series_and_seconds(run, archive, store, series, tmp_path):
-    store.add(*series(), *series(), *series(SeriesDescription="bad"))
-    run()
-    lines = (tmp_path / "out" / "watch.prom").read_text(encoding="utf-8").splitlines()
-    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    assert values['cac_watch_series{state="done"}'] == "2"
-    assert values['cac_watch_series{state="failed"}'] == "1"
-    assert values["cac_watch_scoring_seconds_count"] == "2"
-    assert values["cac_watch_scoring_seconds_sum"] == "3.0"
-    assert values["cac_watch_archive_up"] == "1"
-    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
-    assert all(name.startswith(tuple(names)) for name in values)
-
-
 def test_only_series_that_match_the_filter_are_scored(run, store, series, log):
     store.add(*series(PatientID="P2"), *series(), *series(Modality="MR"), *series(SliceThickness=5, PatientID="P2"))
-    assert sorted(run(series_filter=SeriesFilter(patient_id="P2", thickness_mm=(2, 4)))) == ["done", "skipped"]
+    localizer = series(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], PatientID="P2")
+    store.add(*localizer, *series(SOPClassUID="1.2.840.10008.5.1.4.1.1.7", PatientID="P2"))
+    states = run(series_filter=SeriesFilter(patient_id="P2", thickness_mm=(2, 4)))
+    assert sorted(states) == ["done", "skipped", "skipped", "skipped"]
     assert len(scorings(log)) == 1
 
 
-def test_localizers_and_key_images_are_skipped(run, store, series, log):
-    localizer = series(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    captures = series(SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
-    store.add(*localizer, *captures)
-    assert run() == ["skipped", "skipped"]
-    assert scorings(log) == []
-
-
-def test_a_failed_scan_does_not_stop_others(run, store, series, messages, log):
-    store.add(*series(SeriesDescription="bad"), *series())
-    assert sorted(run()) == ["done", "failed"]
-    assert any("It cannot be scored" in line for line in messages)
-    assert sorted(run()) == ["done", "failed"]
-    assert len(scorings(log)) == 3, "it is tried again by the next run"
+def test_a_failed_scan_does_not_stop_others_and_is_counted(run, store, series, log, tmp_path):
+    store.add(*series(), *series(), *series(SeriesDescription="bad"))
+    for scored in (3, 4):
+        assert sorted(run()) == ["done", "done", "failed"]
+        assert len(scorings(log)) == scored, "the failed one is tried again by the next run"
+    lines = (tmp_path / "out" / "watch.prom").read_text(encoding="utf-8").splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    stated = [values[f"cac_watch_{name}"] for name in ('series{state="done"}', 'series{state="failed"}', "archive_up")]
+    assert stated == ["2", "1", "1"]
+    assert [values[f"cac_watch_scoring_seconds_{name}"] for name in ("count", "sum")] == ["2", "3.0"]
+    names = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    assert all(name.startswith(tuple(names)) for name in values)
 
 
 def test_severe_warnings_of_a_series_are_printed(run, store, series, messages):
@@ -302,8 +295,8 @@ class TestKills:
                 return step(getattr(archive, name), after=at % 2)
 
         for name in ("observe", "settle", "postpone"):
-            function = getattr(watching.Journal, name)
-            monkeypatch.setattr(watching.Journal, name, step(function, after=at % 2))
+            function = getattr(watching.ArchiveJournal, name)
+            monkeypatch.setattr(watching.ArchiveJournal, name, step(function, after=at % 2))
         return KillingArchive()
 
     @pytest.mark.parametrize("at", range(24))  # so many steps are taken for two series
@@ -319,10 +312,9 @@ class TestKills:
 
 def test_a_folder_with_other_content_is_refused(tmp_path):
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(OutputError, match="holds no watch"), open_watch(tmp_path, {}):
-        pass
-    with pytest.raises(OutputError, match="is a file"), open_watch(tmp_path / "thesis.txt", {}):
-        pass
+    for folder, reason in ((tmp_path, "holds no watch"), (tmp_path / "thesis.txt", "is a file")):
+        with pytest.raises(OutputError, match=reason), open_watch(folder, {}):
+            pass
 
 
 def test_incomplete_results_are_removed(tmp_path):
@@ -333,13 +325,3 @@ def test_incomplete_results_are_removed(tmp_path):
     with open_watch(tmp_path / "out", {}):
         assert not (tmp_path / "out" / ".work").exists()
         assert list((tmp_path / "out" / "series").iterdir()) == []
-
-
-def test_messages_and_files_name_no_patient(run, store, series, messages, tmp_path):
-    paths = series(PatientID="SECRET-7", PatientName="Doe^Jane")
-    store.add(*paths)
-    assert run() == ["done"]
-    written = [*messages, *map(str, (tmp_path / "out").rglob("*"))]
-    written += [(tmp_path / "out" / name).read_text(encoding="utf-8") for name in ("watch.csv", "journal.json")]
-    for secret in ("SECRET-7", "Doe", pydicom.dcmread(paths[0]).SeriesInstanceUID):
-        assert secret not in " ".join(written)

@@ -7,7 +7,7 @@ import torch
 from handmade_networks import loaded, scan_of
 from torch import nn
 
-from CACScoringLib.calcium_map.decomposition import generator_slices, on_scan_slices, overlaps, slice_probabilities
+from CACScoringLib.calcium_map.decomposition import generator_slices, on_scan_slices, slice_probabilities
 from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.models.preprocessing import HeartSlices
 from CACScoringLib.networks.configs import SliceClassifierConfig
@@ -39,18 +39,6 @@ def test_thick_slices_with_calcium_are_marked(slice_mm):
     assert np.isfinite(probabilities.on_scan[5:-5]).all()
     assert probabilities.on_grid.shape == (len(probabilities.slices),)
     assert probabilities.on_grid.max() == pytest.approx(1, abs=1e-3)
-
-
-@pytest.mark.parametrize("slice_mm", [0.6, 1.0, 1.5, 2.5])
-def test_every_slice_of_the_heart_has_a_probability(slice_mm):
-    """Also where the scan's slices are thinner than the grid's; and none lies further off than one of these."""
-    scan, heart = scan_with_bright_planes([20], slice_mm)
-    probabilities = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig()))
-    in_heart = np.arange(5, 35)
-    near_end = 1.5 / slice_mm
-    assert np.isfinite(probabilities.on_scan[(in_heart[0] + int(near_end)) : (in_heart[-1] - int(near_end))]).all()
-    brightest = np.nonzero(probabilities.on_scan == np.nanmax(probabilities.on_scan))[0]
-    assert np.abs(brightest - 20).max() * slice_mm <= 1.5
 
 
 def test_neighbours_and_position_reach_the_network():
@@ -91,21 +79,6 @@ def test_values_of_the_scans_slices_by_hand(first, step, values, expected):
     slices = HeartSlices(grid, np.zeros(heart.shape, np.float32), heart, (0.0,) * 3, (1.0,) * 3)
     values = on_scan_slices(np.array(values, np.float32), slices, sitk.Image(2, 2, 4, sitk.sitkInt16))
     np.testing.assert_array_equal(values, np.array(expected, np.float32))
-
-
-@pytest.mark.parametrize(
-    ("first", "step", "expected"),
-    [
-        (0.0, 1.0, ["x...", ".x.."]),  # slices that only touch do not overlap
-        (0.5, 1.0, ["xx..", ".xx."]),
-        (0.25, 0.5, ["x...", ".x.."]),
-        (2.0, 2.0, [".xxx", "...x"]),
-        (3.0, 3.0, ["..xx", "...."]),
-    ],
-)
-def test_overlaps_by_hand(first, step, expected):
-    values = overlaps(grid_of(first, step, 2), 4)
-    assert ["".join("x" if hit else "." for hit in row) for row in values] == expected
 
 
 @pytest.mark.parametrize(

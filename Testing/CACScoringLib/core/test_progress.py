@@ -29,6 +29,17 @@ def test_the_bar_is_gone_when_results_are_printed():
     assert terminal.lines() == ["out: 6 scored", ""]
 
 
+def test_a_log_has_the_time_left_once_a_minute(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("CACScoringLib.core.progress.time.monotonic", lambda: now[0])
+    log = io.StringIO()
+    progress = TextProgress(log)
+    for done in range(1, 6):
+        now[0] += 40
+        progress.counted(done, 9, 600.0)
+    assert log.getvalue() == "2 of 9, 10 min left\n4 of 9, 10 min left\n"
+
+
 @pytest.mark.parametrize(("kind", "printed"), [("auto", [False, True]), ("none", [True])])
 def test_severe_warnings_are_printed_whatever_the_progress(kind, printed):
     stream = io.StringIO()

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from second_readers import assert_same, check_objects, measurements_by_dcmtk, segments_by_dcmqi
 
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.exchange.segmentation import counted_labels
+from CACScoringLib.exchange.images import counted_labels
 from CACScoringLib.exchange.write import write_objects
 
 

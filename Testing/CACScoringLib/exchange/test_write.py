@@ -22,7 +22,7 @@ from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.exchange.document import pdf_of
-from CACScoringLib.exchange.segmentation import segment_label
+from CACScoringLib.exchange.images import segment_label
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.record.findings import EpicardialFat
@@ -160,13 +160,10 @@ def test_a_scan_without_calcium_has_no_segmentation(series, tmp_path):
 @pytest.mark.long
 def test_patient_and_study_are_those_of_the_series_and_nothing_private_is_copied(objects, series):
     source = pydicom.dcmread(next(series.ct.iterdir()), stop_before_pixels=True)
+    keys = (*(key for key in PATIENT if key != "SpecificCharacterSet"), "StudyInstanceUID", "StudyDate")
     for path in objects.iterdir():
         dataset = pydicom.dcmread(path)
-        assert {key: str(dataset[key].value) for key in PATIENT if key != "SpecificCharacterSet"} == {
-            key: value for key, value in PATIENT.items() if key != "SpecificCharacterSet"
-        }
-        assert dataset.StudyInstanceUID == source.StudyInstanceUID
-        assert dataset.StudyDate == source.StudyDate
+        assert [dataset[key].value for key in keys] == [source[key].value for key in keys]
         assert dataset.SeriesInstanceUID != source.SeriesInstanceUID
         assert SECRET.encode() not in path.read_bytes()
 
@@ -190,8 +187,12 @@ def test_uids_follow_from_the_content(result, objects, tmp_path):
 
 @pytest.mark.long
 def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, objects, tmp_path):
-    write_objects(tmp_path, result, reader="Reader^Rita")
-    report = pydicom.dcmread(tmp_path / "measurements.dcm")
+    """A run names the reader only if results identify."""
+    for identify in (True, False):
+        settings = RunSettings(dicom=True, identify=identify, reader="Reader^Rita")
+        write_result(OutputFolder(tmp_path / f"{identify}"), result, settings, Progress())
+    assert b"Reader^Rita" not in (tmp_path / "False" / "measurements.dcm").read_bytes()
+    report = pydicom.dcmread(tmp_path / "True" / "measurements.dcm")
     assert report.VerificationFlag == "VERIFIED"
     (verifier,) = report.VerifyingObserverSequence
     assert verifier.VerifyingObserverName == "Reader^Rita"
@@ -200,23 +201,25 @@ def test_a_named_reader_verifies_the_report_at_the_time_of_confirmation(result, 
     assert "observer" in str(report).lower()
     unnamed = pydicom.dcmread(objects / "measurements.dcm")
     assert unnamed.VerificationFlag == "UNVERIFIED"
-    assert b"Reader^Rita" not in (objects / "measurements.dcm").read_bytes()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("identify", [True, False])
-def test_a_run_names_the_reader_only_if_results_identify(result, identify, tmp_path):
-    settings = RunSettings(dicom=True, identify=identify, reader="Reader^Rita")
-    write_result(OutputFolder(tmp_path / "out"), result, settings, Progress())
-    assert (b"Reader^Rita" in (tmp_path / "out" / "measurements.dcm").read_bytes()) == identify
+def test_what_cannot_be_written_is_refused_before_scoring(tmp_path):
+    def expect(message, scan_input, **settings):
+        with pytest.raises(CTError, match=message):
+            run_scan(scan_input, RunSettings(dicom=True, **settings), LoadedModels(), OutputFolder(tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
 
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["  ", "a\\b", "a\nb", "x" * 65])
-def test_a_readers_name_too_long_for_dicom_is_refused_before_scoring(series, name, tmp_path):
-    settings = RunSettings(dicom=True, identify=True, reader=name)
-    with pytest.raises(CTError, match="no DICOM person name"):
-        run_scan(series, settings, LoadedModels(), OutputFolder(tmp_path / "out"))
+    sitk.WriteImage(panel_results.chest_image(), tmp_path / "ct.nrrd")
+    expect("was not read from a DICOM series", dicom_results.ScanInput(tmp_path / "ct.nrrd"))
+    series = chest_series(tmp_path)
+    for name in ("  ", "a\\b", "a\nb", "x" * 65):
+        expect("no DICOM person name", series, identify=True, reader=name)
+    for path in series.ct.iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.FrameOfReferenceUID
+        dataset.save_as(path)
+    expect("no frame of reference UID", series)
 
 
 @pytest.mark.long
@@ -229,26 +232,6 @@ def test_a_reviewed_report_is_final_and_an_automatic_preliminary(result, objects
     segmentations = [pydicom.dcmread(folder / "segmentation.dcm") for folder in (objects, tmp_path)]
     kinds = [{item.SegmentAlgorithmType for item in segmentation.SegmentSequence} for segmentation in segmentations]
     assert kinds == [{"SEMIAUTOMATIC"}, {"AUTOMATIC"}]
-
-
-@pytest.mark.long
-def test_a_scan_that_is_no_dicom_series_is_refused_before_scoring(tmp_path):
-    sitk.WriteImage(panel_results.chest_image(), tmp_path / "ct.nrrd")
-    scan_input = dicom_results.ScanInput(tmp_path / "ct.nrrd")
-    with pytest.raises(CTError, match="was not read from a DICOM series"):
-        run_scan(scan_input, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.long
-def test_a_series_without_frame_of_reference_is_refused(tmp_path):
-    series = chest_series(tmp_path)
-    for path in series.ct.iterdir():
-        dataset = pydicom.dcmread(path)
-        del dataset.FrameOfReferenceUID
-        dataset.save_as(path)
-    with pytest.raises(CTError, match="no frame of reference UID"):
-        run_scan(series, RunSettings(dicom=True), LoadedModels(), OutputFolder(tmp_path / "out"))
 
 
 @pytest.mark.long

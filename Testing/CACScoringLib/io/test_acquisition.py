@@ -48,8 +48,7 @@ class TestAcquisition:
         assert (facts.patient_height_m, facts.patient_weight_kg) == expected
 
     @pytest.mark.parametrize(
-        ("age", "years"),
-        [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)],
+        ("age", "years"), [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)]
     )
     @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
     def test_ages(self, tmp_path, age, years):
@@ -78,18 +77,13 @@ class TestAcquisition:
     @pytest.mark.parametrize(
         ("tags", "tin"),
         [
-            ({"FilterMaterial": "TIN"}, True),
-            ({"FilterMaterial": ["ALUMINUM", "TIN"]}, True),
+            *(({"FilterMaterial": "TIN"}, True), ({"FilterMaterial": ["ALUMINUM", "TIN"]}, True)),
             ({"FilterMaterial": "COPPER", "SeriesDescription": "CaSc Sn100"}, False),
             ({"SeriesDescription": "CaSc Sn100kV 3.0 Qr36"}, True),
-            ({"ProtocolName": "Ca_Scoring_Sn 150"}, True),
-            ({"FilterType": "SN FILTER"}, True),
-            ({"ImageComments": "SPC\r\nFiltre Sn"}, True),
-            ({"ProtocolName": "Herz Zinnfilter"}, True),
-            ({"SeriesDescription": "Patient Sn 1004"}, False),
-            ({"SeriesDescription": "Fasn100"}, False),
-            ({"FilterType": "FLAT"}, False),
-            ({}, False),
+            *(({"ProtocolName": "Ca_Scoring_Sn 150"}, True), ({"FilterType": "SN FILTER"}, True)),
+            *(({"ImageComments": "SPC\r\nFiltre Sn"}, True), ({"ProtocolName": "Herz Zinnfilter"}, True)),
+            *(({"SeriesDescription": "Patient Sn 1004"}, False), ({"SeriesDescription": "Fasn100"}, False)),
+            *(({"FilterType": "FLAT"}, False), ({}, False)),
         ],
     )
     def test_tin_filters(self, tmp_path, tags, tin):

@@ -104,13 +104,6 @@ class TestArchives:
         with files.real_files(scan.dicom_files) as unpacked:
             assert [file.is_file() for file in unpacked] == [True] * 6
 
-    def test_several_series_are_listed(self, tmp_path):
-        write_series(tmp_path / "scan" / "a", chest_hu())
-        write_series(tmp_path / "scan" / "b", chest_hu(seed=1), tags={"SeriesNumber": 7})
-        archive = self.pack(tmp_path / "scan")
-        refuses(archive, SeriesChoiceError, "2 CT series")
-        reads(archive, chest_hu(seed=1), series="7")
-
     def test_damaged_and_huge_ones(self, tmp_path, monkeypatch):
         write_series(tmp_path / "scan", chest_hu())
         archive = tmp_path / "scan.zip"

@@ -130,8 +130,7 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
         multi = reads(given_path, single.hu)
         assert multi.hu.dtype == single.hu.dtype
         assert same_grid(multi.image, single.image)
-        assert multi.acquisition == single.acquisition
-        assert multi.warnings == single.warnings
+        assert (multi.acquisition, multi.warnings) == (single.acquisition, single.warnings)
         assert multi.dicom_files == (path,)
 
 
@@ -219,8 +218,10 @@ def test_pixels_that_are_not_those_of_the_frames(tmp_path, tags, match):
     refuses(path, UnreadableError, match)
 
 
-@pytest.mark.parametrize("name", ["a.dcm", "a.nii"])
-@pytest.mark.parametrize("keyword", ["NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime"])
+@pytest.mark.parametrize(
+    ("name", "keyword"),
+    [("a.nii", "NominalPercentageOfCardiacPhase"), ("a.dcm", "NominalCardiacTriggerDelayTime")],
+)
 def test_a_phase_of_an_enhanced_ct_is_chosen(tmp_path, name, keyword):
     systole = write_series(tmp_path / "systole", chest_hu() + 5)
     diastole = write_series(tmp_path / "diastole", chest_hu())
@@ -260,22 +261,6 @@ def test_reconstructions_in_enhanced_files_of_a_series_are_chosen(tmp_path):
     for choice, name in (("3.1", "a"), ("3.2", "b")):
         np.testing.assert_array_equal(read_ct(file.parent, choice).hu, chest_hu() + ord(name))
     refuses(file.parent, SeriesChoiceError, r"stack 1 of b\.dcm")
-
-
-def test_phases_of_enhanced_files_of_two_series_are_chosen(tmp_path):
-    for number in (3, 4):
-        paths = [path for n in (0, 5) for path in write_series(tmp_path / f"{number}{n}", chest_hu() + n + number)]
-        phase = {"edit": lambda ds, n: setattr(ds, "NominalPercentageOfCardiacPhase", [40.0, 75.0][n // 6])}
-        tags = {"SeriesNumber": number, "SeriesInstanceUID": f"1.2.{number}"}
-        file = enhanced_of(paths, tmp_path / "multi" / f"{number}.dcm", tags=tags, **phase)
-    np.testing.assert_array_equal(read_ct(file.parent, "3.2").hu, chest_hu() + 8)
-    np.testing.assert_array_equal(read_ct(file.parent, "4.1").hu, chest_hu() + 4)
-
-
-def test_stacks_of_different_lengths(tmp_path):
-    paths = write_series(tmp_path / "single", chest_hu(8))
-    file = enhanced_of(paths, tmp_path / "a.dcm", edit=lambda ds, k: setattr(ds, "StackID", "AB"[k // 6]))
-    np.testing.assert_array_equal(read_ct(file, "3.1").hu, chest_hu(8)[:6])
 
 
 def test_phases_that_some_frames_lack_are_not_split(tmp_path):

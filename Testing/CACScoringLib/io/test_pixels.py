@@ -67,7 +67,7 @@ def with_bits(bits, above):
     return edit
 
 
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("signed", "syntax"), [(False, ExplicitVRBigEndian), (True, None)])
 @pytest.mark.parametrize(
     ("bits", "above"),
     [
@@ -78,7 +78,6 @@ def with_bits(bits, above):
     ],
     ids=["none", "sign", "overlay", "a single spare bit"],
 )
-@pytest.mark.parametrize("syntax", [None, ExplicitVRBigEndian])
 def test_bits_above_those_stored_mean_nothing(tmp_path, signed, bits, above, syntax):
     def edit(ds, k):
         with_bits(bits, above)(ds, k)
@@ -110,8 +109,7 @@ def test_values_that_are_inverted(tmp_path):
     refuses(tmp_path, NotHounsfieldError, "inverted")
 
 
-@pytest.mark.parametrize("count", [1, 2, 16, 400])
-@pytest.mark.parametrize("at", [0, 100])
+@pytest.mark.parametrize(("count", "at"), [(1, 0), (2, 100), (16, 100), (400, 0)])
 @pytest.mark.parametrize("packed", [False, True])
 def test_bytes_written_into_the_pixels(tmp_path, count, at, packed):
     """They shift the image and leave surplus bytes at the end of the file, which may look like an element."""
@@ -150,8 +148,7 @@ def test_a_padding_byte_and_no_more(tmp_path, extra, accepted):
 def test_the_spacing_of_slices_is_that_of_their_positions(tmp_path, tags):
     write_series(tmp_path, chest_hu(), tags=tags)
     scan = reads(tmp_path, chest_hu())
-    assert scan.slice_spacing_mm == 3.0
-    assert scan.acquisition.slice_thickness_mm == tags.get("SliceThickness", 3.0)
+    assert (scan.slice_spacing_mm, scan.acquisition.slice_thickness_mm) == (3.0, tags.get("SliceThickness", 3.0))
 
 
 def soft_chest():
@@ -163,7 +160,7 @@ def soft_chest():
     return np.rint(hu)
 
 
-@pytest.mark.parametrize("intercept", [-996, -1000, -1048, -1016, -1032])
+@pytest.mark.parametrize("intercept", [-996, -1048, -1016])
 def test_the_images_decide_whether_a_slice_has_another_scale(tmp_path, intercept):
     intercepts = np.full(9, -1024)
     intercepts[4] = intercept
@@ -214,8 +211,8 @@ def test_blanks_after_the_pixels(tmp_path, tail, is_round):
     assert (read_ct(tmp_path / "scan").hu == hu).all()
 
 
-@pytest.mark.parametrize("inserted", [b"\0", bytes(2), b"\1\2", bytes(8), bytes(64), b"\xff\xff"])
-@pytest.mark.parametrize("row", [0, 10, 31])
+@pytest.mark.parametrize("inserted", [b"\0", bytes(2), b"\1\2", bytes(64), b"\xff\xff"])
+@pytest.mark.parametrize("row", [0, 31])
 def test_bytes_within_the_pixels_are_no_blanks_after_them(tmp_path, inserted, row):
     hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
     j, i = np.mgrid[:32, :32]

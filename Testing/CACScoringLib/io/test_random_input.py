@@ -83,9 +83,7 @@ def test_dicom_bytes_changed(tmp_path, where, new):
 @pytest.mark.long
 @FUZZED
 @given(
-    name=st.sampled_from(["a.nii", "a.nrrd", "a.mha"]),
-    where=st.integers(0, 350),
-    new=st.binary(min_size=1, max_size=4),
+    name=st.sampled_from(["a.nii", "a.nrrd", "a.mha"]), where=st.integers(0, 350), new=st.binary(min_size=1, max_size=4)
 )
 def test_header_bytes_changed(tmp_path, name, where, new):
     image = image_of(chest_hu().astype(np.int16), (0.7, 0.7, 3.0))

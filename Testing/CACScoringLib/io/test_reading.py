@@ -81,10 +81,8 @@ class TestHounsfield:
     def test_values_and_places(self, tmp_path):
         write_series(tmp_path, chest_hu())
         scan = reads(tmp_path, chest_hu())
-        assert scan.hu.dtype == np.int16
-        assert scan.image.GetSpacing() == pytest.approx((0.7, 0.8, 3.0))
-        assert scan.image.GetOrigin() == pytest.approx((-100.0, -120.0, 30.0))
-        assert scan.warnings == ()
+        assert (scan.hu.dtype, scan.image.GetSpacing()) == (np.int16, pytest.approx((0.7, 0.8, 3.0)))
+        assert (scan.image.GetOrigin(), scan.warnings) == (pytest.approx((-100.0, -120.0, 30.0)), ())
         assert scan.source == tmp_path
 
     def test_every_slice_has_its_own_rescale(self, tmp_path):
@@ -215,21 +213,15 @@ class TestImageFiles:
     @pytest.mark.parametrize(
         ("name", "file_format"),
         [
-            ("ct.nii", "NIfTI"),
-            ("ct.nii.gz", "NIfTI"),
-            ("ct.nrrd", "NRRD"),
-            ("ct.nhdr", "NRRD"),
-            ("ct.mha", "MetaImage"),
-            ("ct.mhd", "MetaImage"),
+            *(("ct.nii", "NIfTI"), ("ct.nii.gz", "NIfTI"), ("ct.nrrd", "NRRD"), ("ct.nhdr", "NRRD")),
+            *(("ct.mha", "MetaImage"), ("ct.mhd", "MetaImage")),
         ],
     )
     def test_formats(self, tmp_path, name, file_format):
         path = self.write(tmp_path / name)
         scan = reads(path, chest_hu())
         assert same_grid(scan.image, self.image())
-        assert scan.acquisition.file_format == file_format
-        assert scan.warnings == ()
-        assert scan.source == path
+        assert (scan.acquisition.file_format, scan.warnings, scan.source) == (file_format, (), path)
 
     def test_lost_geometry_warns(self, tmp_path):
         bare = sitk.GetImageFromArray(chest_hu().astype(np.int16))

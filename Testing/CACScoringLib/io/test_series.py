@@ -30,12 +30,6 @@ class TestSeriesChoice:
         paths = write_series(folder / "b", chest_hu(5, seed=1), tags=tags)
         return pydicom.dcmread(paths[0]).SeriesInstanceUID
 
-    def test_by_number_and_by_uid(self, tmp_path):
-        uid = self.two_series(tmp_path)
-        assert read_ct(tmp_path, "3").acquisition.series_number == 3
-        assert read_ct(tmp_path, " 4 ").acquisition.series_uid == uid
-        reads(tmp_path, chest_hu(5, seed=1), series=uid)
-
     def test_ambiguous_number(self, tmp_path):
         """Series of one number are chosen by rank, in the order of UIDs, or by UID."""
         uid = self.two_series(tmp_path, second_number=3)

@@ -47,15 +47,10 @@ def test_kernels_of_all_manufacturers(kernel, is_soft):
 @pytest.mark.parametrize(
     "tags",
     [
-        {"ConvolutionKernel": "B70f"},
-        {"ConvolutionKernel": "unheard of"},
-        {"SliceThickness": 1.0},
-        {"SliceThickness": 5.0},
-        {"ContrastBolusAgent": "Ultravist 370"},
-        {"ImageType": ["DERIVED", "SECONDARY", "MPR"]},
-        {"NominalPercentageOfCardiacPhase": 40},
-        {"spacing_mm": (4.0, 4.0, 3.0)},
-        {"slices": 20},
+        *({"ConvolutionKernel": "B70f"}, {"ConvolutionKernel": "unheard of"}, {"SliceThickness": 1.0}),
+        *({"SliceThickness": 5.0}, {"ContrastBolusAgent": "Ultravist 370"}),
+        *({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, {"NominalPercentageOfCardiacPhase": 40}),
+        *({"spacing_mm": (4.0, 4.0, 3.0)}, {"slices": 20}),
     ],
     ids=str,
 )

@@ -43,9 +43,7 @@ def test_layers_that_share_no_voxel_are_combined(save):
     values = layers(2)
     values[0, 0, :2, 0], values[0, 0, 2, 1], values[1, 0, 0, 1] = 1, 1, 2
     labels = sitk.GetArrayFromImage(read_lesion_labels(save(values, ("LAD", 1, 0), ("RCA", 1, 1), ("Cx", 2, 1))))
-    assert labels[0, 0].tolist() == [2, 2, 4, 0, 0]
-    assert labels[1, 0, 0] == 3
-    assert np.count_nonzero(labels) == 4
+    assert (labels[0, 0].tolist(), labels[1, 0, 0], np.count_nonzero(labels)) == ([2, 2, 4, 0, 0], 3, 4)
 
 
 def test_voxels_of_two_segments_are_counted_by_pair(save):

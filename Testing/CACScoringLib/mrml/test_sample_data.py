@@ -13,45 +13,29 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.mrml import sample_data
 
 
-class Registry:
-    """Double of SampleData.SampleDataLogic with the same arguments (Slicer/Slicer,
-    Modules/Scripted/SampleData/SampleData.py)."""
-
-    sources: dict
-
-    @classmethod
-    def registerCustomSampleDataSource(  # noqa: N802 Slicer's name
-        cls,
-        category="Custom",
-        sampleName=None,  # noqa: N803
-        uris=None,
-        fileNames=None,  # noqa: N803
-        nodeNames=None,  # noqa: N803
-        customDownloader=None,  # noqa: N803
-        thumbnailFileName=None,  # noqa: N803
-        loadFileType="VolumeFile",  # noqa: N803
-        loadFiles=None,  # noqa: N803
-        loadFileProperties={},  # noqa: B006, N803
-        checksums=None,
-    ):
-        cls.sources[category, sampleName] = (uris, fileNames, nodeNames, thumbnailFileName, loadFileType, checksums)
-
-
 @pytest.fixture
 def registry(monkeypatch):
+    """Fields by category and name of what a double of SampleData.SampleDataLogic registers (Slicer/Slicer,
+    Modules/Scripted/SampleData/SampleData.py)."""
+    fields: dict[tuple[str, str], dict] = {}
+
+    def register(category, sampleName, **others):  # noqa: N803
+        fields[category, sampleName] = others
+
     module = types.ModuleType("SampleData")
     module.__spec__ = ModuleSpec("SampleData", None)
-    module.SampleDataLogic = type("Logic", (Registry,), {"sources": {}})
+    module.SampleDataLogic = type("Logic", (), {"registerCustomSampleDataSource": staticmethod(register)})
     monkeypatch.setitem(sys.modules, "SampleData", module)
-    return module.SampleDataLogic.sources
+    return fields
 
 
 def test_the_registered_file_matches_its_checksum(registry, tmp_path):
     sample_data.register()
     sample_data.register()
-    [((category, name), source)] = registry.items()
-    uri, file_name, node_name, thumbnail, file_type, checksum = source
-    assert (category, name, node_name, file_type) == ("CAC", "CACDigitalPatient", "CACDigitalPatient", "VolumeFile")
+    [(name, source)] = registry.items()
+    assert name == ("CAC", "CACDigitalPatient")
+    assert (source["nodeNames"], source["loadFileType"]) == ("CACDigitalPatient", "VolumeFile")
+    uri, file_name, checksum = source["uris"], source["fileNames"], source["checksums"]
     # Download the file like SampleDataLogic.downloadFile.
     sizes = []
     urllib.request.urlretrieve(uri, tmp_path / file_name, lambda blocks, block, total: sizes.append(total))
@@ -59,6 +43,6 @@ def test_the_registered_file_matches_its_checksum(registry, tmp_path):
     assert checksum == f"SHA256:{digest}"
     assert set(sizes) == {(tmp_path / file_name).stat().st_size}
     assert read_ct(tmp_path / file_name).acquisition.file_format == "NRRD"
-    with Image.open(thumbnail) as picture:
+    with Image.open(source["thumbnailFileName"]) as picture:
         assert picture.size == (280, 260)
         assert picture.getextrema() == (0, 255)

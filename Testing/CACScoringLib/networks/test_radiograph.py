@@ -5,21 +5,14 @@ import dataclasses
 import pytest
 import torch
 
-from CACScoringLib.networks.radiograph import (
-    INPUTS,
-    RadiographNet,
-    RadiographNetConfig,
-    cut_out,
-    details,
-    pooled_evidence,
-)
+from CACScoringLib.networks import radiograph
 
-SMALL = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)
+SMALL = radiograph.RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)
 
 
 def untrained_network(config=SMALL):
     torch.manual_seed(0)
-    return RadiographNet(config).eval()
+    return radiograph.RadiographNet(config).eval()
 
 
 def test_squares_about_the_hearts_are_evaluated():
@@ -34,7 +27,7 @@ def test_squares_about_the_hearts_are_evaluated():
 def test_squares_of_a_ramp_have_their_places():
     row, column = torch.meshgrid(torch.arange(100.0), torch.arange(120.0), indexing="ij")
     views = torch.stack([row, column])[None]
-    square = cut_out(views, torch.tensor([[[40.5, 50.5], [40.5, 50.5]]]), 8)
+    square = radiograph.cut_out(views, torch.tensor([[[40.5, 50.5], [40.5, 50.5]]]), 8)
     expected = torch.arange(8) - 3.0
     torch.testing.assert_close(square[0, 0], (40 + expected)[:, None].expand(8, 8))
     torch.testing.assert_close(square[0, 1], (50 + expected)[None].expand(8, 8))
@@ -42,15 +35,15 @@ def test_squares_of_a_ramp_have_their_places():
 
 def test_details_are_differences_from_the_surroundings():
     ramp = torch.linspace(0, 1, 128).expand(1, 1, 128, 128).clone()
-    channels = details(ramp)
-    assert channels.shape == (1, INPUTS, 64, 64)
+    channels = radiograph.details(ramp)
+    assert channels.shape == (1, radiograph.INPUTS, 64, 64)
     inner = channels[0, :4, 20:-20, 20:-20]
     torch.testing.assert_close(inner, torch.zeros_like(inner), atol=2e-3, rtol=0)
     ramp[0, 0, 64:66, 64:66] += 0.05  # row 32, column 32
-    changed = (details(ramp) - channels)[0, :4, 32, 32]
+    changed = (radiograph.details(ramp) - channels)[0, :4, 32, 32]
     assert changed[0] > changed[1] > changed[2] > changed[3] > 0
     ramp[0, 0, 64:66, 64:66] += 5.0
-    assert details(ramp)[0, :4].abs().max() <= 4
+    assert radiograph.details(ramp)[0, :4].abs().max() <= 4
 
 
 def test_the_answer_is_of_places_anywhere_and_of_rows_that_views_share():
@@ -58,8 +51,8 @@ def test_the_answer_is_of_places_anywhere_and_of_rows_that_views_share():
     odds[0, 0, 0, 5, 6] = odds[0, 1, 0, 5, 18] = 3.0
     moved, apart = odds.roll(7, 3), odds.clone()
     apart[0, 1] = apart[0, 1].roll(14, 1)
-    torch.testing.assert_close(pooled_evidence(moved), pooled_evidence(odds))
-    together, separate = pooled_evidence(odds), pooled_evidence(apart)
+    torch.testing.assert_close(radiograph.pooled_evidence(moved), radiograph.pooled_evidence(odds))
+    together, separate = radiograph.pooled_evidence(odds), radiograph.pooled_evidence(apart)
     torch.testing.assert_close(together[:, :20], separate[:, :20])
     assert together[0, 20] > separate[0, 20] + 5
 
@@ -70,8 +63,8 @@ def test_published_networks_are_the_usual_ones(backbone, weights):
     """torchvision's numbers of weights, without the last layer, and with INPUTS in place of three colours."""
     network = untrained_network(dataclasses.replace(SMALL, backbone=backbone, views=("PA",), size=64))
     layers = network.backbones[0].layers
-    assert sum(p.numel() for p in network.backbones[0].parameters()) == weights + (INPUTS - 3) * 64 * 49
-    x = torch.rand(1, INPUTS, 64, 64)
+    assert sum(p.numel() for p in network.backbones[0].parameters()) == weights + (radiograph.INPUTS - 3) * 64 * 49
+    x = torch.rand(1, radiograph.INPUTS, 64, 64)
     for layer in layers if backbone == "resnet18" else layers[0]:
         x = layer(x)
     assert x.shape[2:] == (2, 2)

@@ -4,13 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from CACScoringLib.networks.configs import (
-    DiscriminatorConfig,
-    GeneratorConfig,
-    SliceClassifierConfig,
-    SliceSuperResolutionConfig,
-    build,
-)
+from CACScoringLib.networks import configs
+from CACScoringLib.networks.configs import build
 from CACScoringLib.networks.van_velzen import PatchDiscriminator
 
 # Weights of each layer of table 2 (kernel × inputs × outputs), plus 2 per channel for its batch normalisation.
@@ -34,9 +29,9 @@ def parameters(network: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("config", "by_hand", "count"),
     [
-        (SliceClassifierConfig(), CLASSIFIER, 7_457_218),
-        (GeneratorConfig(), GENERATOR, 7_828_865),
-        (DiscriminatorConfig(), DISCRIMINATOR, 2_763_585),
+        (configs.SliceClassifierConfig(), CLASSIFIER, 7_457_218),
+        (configs.GeneratorConfig(), GENERATOR, 7_828_865),
+        (configs.DiscriminatorConfig(), DISCRIMINATOR, 2_763_585),
     ],
 )
 def test_published_networks_have_the_parameters_of_table_2(config, by_hand, count):
@@ -44,7 +39,7 @@ def test_published_networks_have_the_parameters_of_table_2(config, by_hand, coun
 
 
 def test_patch_of_the_discriminator_is_70_pixels():
-    network = PatchDiscriminator(DiscriminatorConfig(width=2)).eval()
+    network = PatchDiscriminator(configs.DiscriminatorConfig(width=2)).eval()
     x = torch.rand(1, 1, 224, 224, requires_grad=True)
     responses = network.patches(x)
     responses[0, 0, responses.shape[2] // 2, responses.shape[3] // 2].backward()
@@ -54,7 +49,7 @@ def test_patch_of_the_discriminator_is_70_pixels():
 
 def test_slice_sharpener_adds_nothing_before_training():
     torch.manual_seed(2)
-    network = build(SliceSuperResolutionConfig(factor=3, neighbours=1, width=4, layers=1))
+    network = build(configs.SliceSuperResolutionConfig(factor=3, neighbours=1, width=4, layers=1))
     assert parameters(network) == (9 * 3 * 4 + 4) + (9 * 4 * 4 + 4) + (9 * 4 * 3 + 3)
     x = torch.rand(2, 3, 9, 13)
     with torch.no_grad():

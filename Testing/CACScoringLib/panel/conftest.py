@@ -53,8 +53,7 @@ def questions(monkeypatch):
     """Questions that the panel asks, as in an application in use."""
     listed = Questions()
     monkeypatch.setattr(slicer.app, "_testing", False)
-    for module in ("CACScoringLib.panel.review_section", "CACScoring"):
-        monkeypatch.setattr(f"{module}.askBefore", listed.ask)
+    monkeypatch.setattr("CACScoringLib.panel.widgets.askBefore", listed.ask)
     return listed
 
 

@@ -83,12 +83,6 @@ class TestResult:
         assert "RCA" not in driver.scores()
         assert not driver.review.can_undo
 
-    def test_the_status_of_another_scan_does_not_stay(self, driver, two_results):
-        first, _ = two_results
-        assert driver.ui.statusLabel.text == "Done."
-        driver.ui.inputSelector.setCurrentNode(first.volume)
-        assert driver.ui.statusLabel.text == ""
-
     @pytest.mark.long
     def test_a_run_that_ends_leaves_the_views_of_another_page(self, driver, two_results):
         manager = slicer.app.layoutManager()

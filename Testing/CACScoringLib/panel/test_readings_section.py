@@ -13,7 +13,7 @@ from review_server import write_cohort
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import AGAIN, FIRST, file_of, journal_of, labels_of, reading_by
-from CACScoringLib.readings.plan import plan_of, planned_readers
+from CACScoringLib.readings.work_list import plan_of, planned_readers
 from CACTrainingLib.browser.open_reviews import OpenReview
 
 SCANS = ("one", "two", "three")
@@ -97,7 +97,6 @@ class TestReading:
         assert reader.reading.case.folder.name == plan[0].scan
         assert "Case 1" in reader.ui.headLabel.text
         assert plan[0].scan not in reader.ui.headLabel.text
-        assert "candidates" in reader.ui.headLabel.text
         assert reader.driver.review.methods == ("threshold",)
         assert {lesion["Artery"] for lesion in reader.driver.lesions()} == {"unassigned"}
         assert reader.driver.review.nodes.calcium_map is None
@@ -114,7 +113,6 @@ class TestReading:
         reader.driver.settle()
         assert questions == [], "refused before anything is asked"
         assert "3 lesions have no artery" in ui.totalLabel.text
-        assert f"press {ui.rejectRestButton.text}" in ui.totalLabel.text
         assert not ui.moreButton.collapsed, "the button is in sight"
         assert not ui.reviewedBox.checked
         assert not reader.driver.review.reviewed["threshold"]
@@ -135,7 +133,6 @@ class TestReading:
         assert review.can_undo
         assert reader.listed()[0][:2] == ["Case 1", "confirmed"], "hidden until all have read"
         assert float(reader.listed()[0][2]) == round(review.result("threshold").total.agatston, 1)
-        assert "1 of 4 readings confirmed" in reader.ui.readingLabel.text
 
     @pytest.mark.long
     def test_a_repetition_follows_its_first_reading_and_has_a_journal_of_its_own(self, reader, results, plan):
@@ -217,7 +214,6 @@ def test_without_a_plan_every_scan_is_read_once_and_shows_the_automatic_score(op
     monkeypatch.chdir(results.parent)
     reader = Reader(open_panel(), results, "Ann")
     assert [row[0] for row in reader.listed()] == list(SCANS)
-    assert "every scan is read once" in reader.ui.readingsLabel.text
     reader.next()
     assert "one" in reader.ui.headLabel.text
     assert reader.driver.review.methods == ("threshold", "decomposition")

@@ -10,9 +10,7 @@ import pytest
 import slicer
 
 from CACScoringLib.core.labels import NOT_CORONARY, SITE_COLOURS, Artery, NonCoronary
-from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.mrml import scene as mrml
-from CACScoringLib.quality import calibration
 from desktop_host import events
 
 
@@ -124,17 +122,11 @@ class TestReview:
         assert table.isVisibleTo(table.parent())
         assert [table.item(0, n).text() for n in range(3)] == ["aortic valve and root", "486.0", "486.0"]
         assert table.rowCount == 1
-        assert "not reviewed" in table.horizontalHeaderItem(0).text()
         reviewed.assign("12–13", "LM")
         assert reviewed.scores()["Total"][0] == "1,458.0"
         assert not table.isVisibleTo(table.parent())
         reviewed.ui.undoButton.click()
         assert table.isVisibleTo(table.parent())
-
-    def test_several_rows_at_once(self, reviewed):
-        reviewed.ui.lesionTable.selectAll()
-        reviewed.press_artery("RCA")
-        assert reviewed.scores()["RCA"][0] == "1,458.0"
 
     def test_painting_counts_at_once(self, reviewed):
         nodes, paint = reviewed.review.nodes, slicer.util.updateSegmentBinaryLabelmapFromArray
@@ -263,9 +255,6 @@ class TestAutomaticScore:
         assert changes[9:] == sorted(changes[9:], reverse=True)
         assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
         table = automatic.ui.lesionTable
-        assert "Left out of the score: looks like noise or bright tissue." in table.item(9, 0).toolTip()
-        assert "Coronary calcium with 24%" in table.item(9, 0).toolTip()
-        assert "Left out" not in table.item(8, 0).toolTip()
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._colours[k] for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
 
@@ -276,36 +265,11 @@ class TestAutomaticScore:
             automatic.key("X")
         assert automatic.lesions()[0]["No"] == review.result("threshold").alternative_lesion == 7
         assert "Agatston 2,916 or 2,268" in ui.headLabel.text
-        assert "Is lesion 7 (LCX, slices" in ui.headLabel.text
-        assert '<a href="7 0">No: 2,268</a>' in ui.headLabel.text
         ui.headLabel.linkActivated.emit("7 3")
         assert ">Agatston 2,916<" in ui.headLabel.text, "decided"
-        assert "Is lesion" not in ui.headLabel.text
         automatic.ui.undoButton.click()
         ui.headLabel.linkActivated.emit("7 0")
         assert review.result("threshold").total.agatston == 2268
-
-    def test_the_interval_follows_the_review(self, driver, automatic_folder, monkeypatch, tmp_path):
-        model = StoredModel(automatic_patient.map_card(), tmp_path / "map.json", "user")
-        monkeypatch.setattr(calibration, "list_models", lambda _network: [model])
-        driver.score(folder=automatic_folder)
-        ui, table = driver.ui, driver.ui.scoreTable
-
-        def column(title):
-            titles = [table.horizontalHeaderItem(n).text().replace("\n", " ") for n in range(table.columnCount)]
-            return [table.item(row, titles.index(title)).text() for row in range(table.rowCount)]
-
-        low, high = driver.review.result("threshold").total.interval_90
-        withheld = "category probabilities are withheld from a score of 1000"
-        assert f"90 % interval {low:.0f}–{high:.0f} for" in ui.headLabel.text
-        assert withheld in ui.headLabel.text
-        assert column("Interval")[0] == f"{low:.0f}–{high:.0f}"
-        assert "Agatston equivalent" in ui.mapLabel.text
-        ui.lesionTable.setCurrentCell(0, 0)
-        driver.key("A")
-        narrower = driver.review.result("threshold").total.interval_90
-        assert low < narrower[0] < narrower[1] < high
-        assert f"90 % interval {narrower[0]:.0f}–{narrower[1]:.0f}" in ui.headLabel.text
 
     def test_a_key_counts_a_left_out_lesion_and_selects_the_next(self, automatic):
         left_out = automatic.lesions()[9]
@@ -332,7 +296,6 @@ class TestAutomaticScore:
         ui.lesionTable.setCurrentCell(0, 0)
         automatic.key("A")
         assert ui.reviewedBox.checked
-        assert ui.acceptButton.text == "Confirm again"
         assert automatic.scores()["Total"] == before["Total"]
         assert automatic.review.reviewed["threshold"]
         assert automatic.review.categories().status == "reviewed"
@@ -346,7 +309,6 @@ class TestAutomaticScore:
         ui.undoButton.click()
         ui.undoButton.click()
         assert not ui.reviewedBox.checked
-        assert "automatic, not reviewed" in ui.headLabel.text
 
     def test_lesions_that_the_program_chose_are_not_looked_at(self, automatic):
         ui, rows = automatic.ui, automatic.lesions()
@@ -415,7 +377,6 @@ class TestAutomaticScore:
 
     def test_a_confirmed_score_is_confirmed_again_by_the_same_button(self, automatic):
         ui, review = automatic.ui, automatic.review
-        assert ui.acceptButton.text == "Confirm"
         ui.lesionTable.setCurrentCell(1, 0)
         automatic.key("A")
         before = review.confirmations["threshold"]
@@ -479,7 +440,6 @@ class TestAutomaticScore:
         assert "Never shown: 1." in questions[-1]
         assert not driver.review.reviewed["threshold"]
         driver.ui.noCalciumButton.click()
-        assert "discards the score of 0, rejects its candidates (0)" in questions[-1]
         driver.key("Home")
         driver.key("A")
         assert driver.review.reviewed["threshold"]
@@ -502,11 +462,9 @@ class TestAutomaticScore:
         for expected in doubtful:
             automatic.key("N")
             assert automatic.current == expected
-        assert "confirm" not in ui.totalLabel.text.lower()
         for row in range(len(rows)):
             ui.lesionTable.setCurrentCell(row, 0)
         assert ui.lookedLabel.text == "15 of 15 looked at"
-        assert "(key A)" in ui.totalLabel.text
         automatic.key("A")
         assert not ui.totalLabel.visible
 

@@ -34,7 +34,7 @@ def views(window):
 
 @pytest.fixture
 def radiograph_views(window):
-    from CACScoringLib.panel import radiograph_views
+    from CACScoringLib.panel import radiograph_page as radiograph_views
 
     return radiograph_views
 

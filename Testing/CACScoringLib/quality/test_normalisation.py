@@ -1,4 +1,4 @@
-"""A scan brought to the reference kernel: the filter, when it is used, and what is told of it."""
+"""A scan brought to the reference kernel: sharpness measured in the scan, filters, and when they are used."""
 
 import json
 from dataclasses import asdict
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from images import image_of
-from kernel_scans import BONE, SHARP, SOFT, scan_with
+from kernel_scans import BONE, SHARP, SOFT, scan_with, transfer
 from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import AIR_HU, Acquisition, CTScan
@@ -15,9 +15,12 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.quality.normalisation import (
     NORMALISATION_CHECKS,
+    averaged,
     filtered,
+    measured_sharpness,
     normalisation_of,
     normalised,
+    slice_weights,
 )
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_of
@@ -37,8 +40,7 @@ def test_the_type_stays_and_no_voxel_is_below_air():
     hu = np.full((1, 40, 40), AIR_HU, np.int16)
     hu[0, 15:25, 15:25] = 1000
     filtered_hu = filtered(hu, (0.7, 0.7, 3.0), np.array([0.0, 0.2, 0.25]), np.array([1.0, 1.0, 0.0]))
-    assert filtered_hu.dtype == np.int16
-    assert filtered_hu.min() == AIR_HU
+    assert (filtered_hu.dtype, filtered_hu.min()) == (np.int16, AIR_HU)
 
 
 @pytest.mark.parametrize("kernel", [SOFT, SHARP])
@@ -99,3 +101,59 @@ def _agatston(scan):
     sites[:, 130:150, 110:130] = 2
     rules = ScoringRules()
     return score_of(find_lesions(scan.image, sites, rules).lesions).agatston
+
+
+@pytest.mark.parametrize(
+    ("thickness_mm", "spacing_mm", "weights"),
+    [
+        *((0.0, 1.0, (1 / 3, 1 / 3, 1 / 3)), (0.0, 1.5, (0.25, 0.5, 0.25))),
+        (1.8, 0.6, (0.125, 0.25, 0.25, 0.25, 0.125)),  # √(3² − 1.8²) = 2.4 mm are four slices
+        *((1.8, 2.0, (1 / 12, 10 / 12, 1 / 12)), (1.8, 2.4, ()), (3.0, 1.0, ()), (5.0, 1.0, ())),
+    ],
+)
+def test_weights_of_slices_by_hand(thickness_mm, spacing_mm, weights):
+    assert slice_weights(thickness_mm, spacing_mm) == pytest.approx(weights, abs=1e-6)
+
+
+def test_averaged_slices_by_hand():
+    hu = np.array([0.0, 10.0, 40.0, 80.0], np.float32).reshape(4, 1, 1)
+    filtered_hu = averaged(hu, (0.25, 0.5, 0.25))
+    assert filtered_hu.ravel().tolist() == [2.5, 15.0, 42.5, 70.0]
+    assert averaged((hu + 2).astype(np.int16), (0.25, 0.5, 0.25)).ravel().tolist() == [4, 17, 44, 72]
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize(
+    ("waves", "expected"),
+    [(0, 0.9), (8, 0.8), (16, 0.7), (32, 0.4), (40, 0.4)],  # at 0, 0.1, 0.2, 0.4 and 0.5 per mm
+)
+def test_the_gain_of_waves_by_hand(axis, waves, expected):
+    """Half waves in 64 pixels, of 0.625 mm along the wave and of 0.8 mm across."""
+    wave = 100 * np.cos(np.pi * waves * (np.arange(64) + 0.5) / 64)
+    hu = np.broadcast_to(wave if axis == 2 else wave[:, None], (2, 64, 64)).astype(np.float32)
+    spacing = (0.625, 0.8, 3.0) if axis == 2 else (0.8, 0.625, 3.0)
+    filtered_hu = filtered(hu, spacing, np.array([0.0, 0.2, 0.3, 0.4]), np.array([0.9, 0.7, 0.5, 0.4]))
+    np.testing.assert_allclose(filtered_hu, expected * hu, atol=1e-3)
+
+
+FREQUENCIES = np.array([0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize("noise_hu", [4.0, 25.0])
+@pytest.mark.parametrize("kernel", [SHARP, BONE])
+def test_the_ratio_of_two_measured_curves_is_that_of_the_kernels_whatever_the_noise(kernel, noise_hu):
+    soft, sharp = measured_sharpness(scan_with(SOFT)), measured_sharpness(scan_with(kernel, noise_hu))
+    measured = sharp.at(FREQUENCIES) / soft.at(FREQUENCIES)
+    assert measured == pytest.approx(transfer(kernel, FREQUENCIES) / transfer(SOFT, FREQUENCIES), rel=0.2)
+
+
+def test_a_small_or_uniform_picture_gives_no_measure():
+    scan = scan_with(SOFT)
+    assert measured_sharpness(_with(scan, scan.hu[:, :40, :40])) is None
+    assert measured_sharpness(_with(scan, np.full((3, 280, 280), -1000, np.int16))) is None
+    assert measured_sharpness(_with(scan, np.full((3, 280, 280), 40, np.int16))) is None
+
+
+def _with(scan, hu, pixel_mm=None):
+    image = image_of(hu, (pixel_mm, pixel_mm, 3.0) if pixel_mm else scan.image.GetSpacing())
+    return CTScan(image, Acquisition("test"))

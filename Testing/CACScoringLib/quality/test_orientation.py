@@ -1,6 +1,8 @@
-"""Scans whose anatomy contradicts their header."""
+"""Scans whose anatomy contradicts their header, and findings at their limits."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import OrientationError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.quality.orientation import require_oriented
+from CACScoringLib.quality.orientation import contrary_findings, require_oriented
 from support.ellipsoid_chest import Chest
 
 CHEST = Chest()
@@ -101,14 +103,8 @@ def tissue_and_heart():
 @pytest.mark.parametrize(
     ("left_mm", "front_mm", "codes"),
     [
-        (0, 0, []),
-        (-3, 0, []),
-        (-6, 0, ["orientation-doubtful"]),
-        (0, -6, ["orientation-doubtful"]),
-        (9, -9, []),
-        (9, -12, ["orientation-doubtful"]),
-        (-9, 12, []),
-        (-18, 12, ["orientation-doubtful"]),
+        *((0, 0, []), (-3, 0, []), (-6, 0, ["orientation-doubtful"]), (0, -6, ["orientation-doubtful"])),
+        *((9, -9, []), (9, -12, ["orientation-doubtful"]), (-9, 12, []), (-18, 12, ["orientation-doubtful"])),
     ],
 )
 def test_direction_of_the_apex(left_mm, front_mm, codes):
@@ -124,17 +120,10 @@ def test_direction_of_the_apex(left_mm, front_mm, codes):
 @pytest.mark.parametrize(
     ("lung", "slices", "codes"),
     [
-        ([], 50, []),
-        (range(8, 22), 50, []),
-        (range(-22, -8), 50, ["orientation-doubtful"]),
-        (range(-8, 8), 50, []),
-        (range(-9, 8), 50, ["orientation-doubtful"]),
-        (range(-9, 9), 50, []),
-        ((-22, 21), 50, []),
-        ((-22, 22), 50, ["orientation-doubtful"]),
-        ((-23,), 50, []),
-        ((-22, -21, -20), 37, ["orientation-doubtful"]),
-        ((-22, -21, -20), 36, []),
+        *(([], 50, []), (range(8, 22), 50, []), (range(-22, -8), 50, ["orientation-doubtful"])),
+        *((range(-8, 8), 50, []), (range(-9, 8), 50, ["orientation-doubtful"]), (range(-9, 9), 50, [])),
+        *(((-22, 21), 50, []), ((-22, 22), 50, ["orientation-doubtful"]), ((-23,), 50, [])),
+        *(((-22, -21, -20), 37, ["orientation-doubtful"]), ((-22, -21, -20), 36, [])),
     ],
 )
 def test_lung_above_and_below_the_heart(lung, slices, codes):
@@ -161,3 +150,54 @@ def test_bone_around_the_heart(behind, front, codes):
     hu[:, 44 : 44 + behind[0], 31 : 31 + behind[1]] = 500
     hu[:, 4 : 4 + front[0], 25 : 25 + front[1]] = 500
     assert doubts(hu, heart) == codes
+
+
+USUAL = {
+    **{"bone_behind_cm2": 12.0, "bone_in_front_cm2": 2.0, "spine_behind_mm": 45.0, "heart_left_mm": 20.0},
+    **{"aorta_left": 0.4, "tissue_left": 0.3, "lung_balance": 0.8, "lung_above": 0.1, "airway_above": 3.0},
+    **{"airway_below": 0.0, "apex_left_mm": 10.0, "apex_front_mm": 5.0},
+}
+
+NAMES = ("spine_behind_mm", "heart_left_mm", "aorta_left", "tissue_left", "lung_balance", "lung_above")
+UNKNOWN = dict.fromkeys((*NAMES, "airway_above", "airway_below"), math.nan)
+
+
+@pytest.mark.parametrize(
+    ("measured", "counts"),
+    [
+        ({}, (0, 0, 0)),
+        (UNKNOWN, (0, 0, 0)),
+        ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0}, (1, 0, 0)),
+        ({"bone_behind_cm2": 4.6, "bone_in_front_cm2": 9.0}, (0, 0, 0)),
+        ({"bone_behind_cm2": 4.5, "bone_in_front_cm2": 9.0, "spine_behind_mm": -23.0}, (2, 0, 0)),
+        ({"spine_behind_mm": -22.0}, (0, 0, 0)),
+        ({"apex_front_mm": -11.0, "apex_left_mm": 20.0, "spine_behind_mm": -23.0}, (2, 0, 0)),
+        ({"heart_left_mm": -10.0}, (0, 0, 0)),
+        ({"heart_left_mm": -10.1}, (0, 1, 0)),
+        ({"heart_left_mm": -6.0, "aorta_left": -0.2}, (0, 1, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.15}, (0, 1, 0)),
+        ({"aorta_left": -0.16, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"aorta_left": -0.16, "tissue_left": -0.15}, (0, 1, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": math.nan, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": 0.6}, (0, 2, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "tissue_left": -0.5, "lung_balance": 0.59}, (0, 1, 0)),
+        ({"lung_balance": 0.59}, (0, 0, 0)),
+        ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": math.nan}, (0, 2, 0)),
+        ({"lung_above": -0.5}, (0, 0, 1)),
+        ({"lung_above": -0.04, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 2)),
+        ({"lung_above": -0.03, "apex_left_mm": -8.0, "apex_front_mm": 2.0}, (0, 0, 1)),
+        ({"lung_above": -0.04, "apex_left_mm": -7.0, "apex_front_mm": 2.0}, (0, 0, 1)),
+        ({"lung_above": -0.04, "airway_above": 0.09, "airway_below": 1.0}, (0, 0, 2)),
+        ({"lung_above": -0.04, "airway_above": 0.1, "airway_below": 1.0}, (0, 0, 1)),
+        ({"airway_above": 0.0, "airway_below": 0.9}, (0, 0, 0)),
+        ({"airway_above": 0.0, "airway_below": 5.0, "lung_above": math.nan}, (0, 0, 1)),
+        (
+            {"heart_left_mm": -20.0, "aorta_left": -0.3, "lung_above": -0.3, "airway_above": 0.0, "airway_below": 5.0},
+            (0, 2, 2),
+        ),
+    ],
+)
+def test_findings_at_their_limits(measured, counts):
+    """Findings about back, left and up; two of a kind refuse a scan."""
+    assert tuple(map(len, contrary_findings({**USUAL, **measured}))) == counts

@@ -45,18 +45,17 @@ def test_distance_and_width_of_vertebrae():
     assert width_mm == pytest.approx((BODY_MM * CANAL_MM) ** 0.5, abs=2)
 
 
+def test_a_spine_at_the_border_of_the_field_is_not_measured():
+    hu, heart = (part[:, :104] for part in chest())
+    scan = scan_from_image(image_of(hu, (PIXEL_MM, PIXEL_MM, SLICE_MM)), Acquisition("test"), is_known=True)
+    assert vertebrae(scan, heart) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("scales", "count"),
     [
-        ((1, 1, 1), 0),
-        ((1, 1, 1.5), 1),
-        ((1, 1, 2), 1),
-        ((1, 1, 1 / 1.5), 1),
-        ((1, 1, 0.5), 1),
-        ((1.5, 1.5, 1), 1),
-        ((2, 2, 1), 1),
-        ((1 / 1.5, 1 / 1.5, 1), 1),
-        ((1.5, 1.5, 1.5), 2),
+        *(((1, 1, 1), 0), ((1, 1, 1.5), 1), ((1, 1, 2), 1), ((1, 1, 1 / 1.5), 1), ((1, 1, 0.5), 1)),
+        *(((1.5, 1.5, 1), 1), ((2, 2, 1), 1), ((1 / 1.5, 1 / 1.5, 1), 1), ((1.5, 1.5, 1.5), 2)),
     ],
 )
 def test_wrong_spacings_are_doubted_severely(scales, count):
@@ -104,12 +103,8 @@ def test_local_noise_in_the_heart(sd_hu, expected):
 @pytest.mark.parametrize(
     ("spacing_mm", "expected"),
     [
-        ((0.8, 0.8, 3), []),
-        ((0.8, 0.8, 0.8), []),
-        ((3, 0.8, 0.8), []),
-        ((0.8, 0.805, 3), []),
-        ((1.0, 0.8, 3), ["geometry-implausible"]),
-        ((0.8, 0.4, 3), ["geometry-implausible"]),
+        *(((0.8, 0.8, 3), []), ((0.8, 0.8, 0.8), []), ((3, 0.8, 0.8), []), ((0.8, 0.805, 3), [])),
+        *(((1.0, 0.8, 3), ["geometry-implausible"]), ((0.8, 0.4, 3), ["geometry-implausible"])),
     ],
 )
 def test_pixels_of_scanners_are_square(spacing_mm, expected):

@@ -1,5 +1,6 @@
 """Scoring of radiographs by networks with known outputs: probabilities, evidence, warnings, models."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import RadiographNetConfig
-from CACScoringLib.radiograph.score import Factors, model_for, score_radiograph
+from CACScoringLib.radiograph.score import Factors, model_for, probabilities, score_radiograph
 from CACScoringLib.radiograph.view import ChestRadiograph
 
 
@@ -54,8 +55,7 @@ def test_two_views_keep_the_models_order():
     model = spot_model(centres=((532, 470), (536, 366)), views=("PA", "lateral"))
     lateral = radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")
     result = score_radiograph({"lateral": lateral, "PA": radiograph()}, None, model)
-    assert list(result.views) == ["PA", "lateral"]
-    assert result.views["lateral"].heart_centre == (536, 366)
+    assert (list(result.views), result.views["lateral"].heart_centre) == (["PA", "lateral"], (536, 366))
     assert np.array_equal(result.views["lateral"].standard, lateral.standard())
 
 
@@ -107,6 +107,29 @@ def test_the_bundled_model_for_the_views_given(tmp_path, monkeypatch):
     for name, views in (("pa", ("PA",)), ("both", ("PA", "lateral")), ("side", ("lateral",))):
         config = RadiographNetConfig(views=views, size=32, width=4)
         radiograph_models.save_untrained(tmp_path / "bundled", name, config)
-    assert model_for({"PA"}).card.name == "pa"
-    assert model_for({"PA", "lateral"}).card.name == "both"
+    assert (model_for({"PA"}).card.name, model_for({"PA", "lateral"}).card.name) == ("pa", "both")
     assert model_for({"lateral"}).card.name == "side"
+
+
+CALIBRATION = {
+    "image_100": {"offset": -1.0, "logit": 2.0},
+    "factors_100": {"offset": -6.0, "logit": 1.0, "age_years": 0.1, "male": 0.5, "bmi_kg_m2": 0.0},
+    "image_0": {"offset": 0.0, "logit": 1.0},
+    "factors_0": None,
+    "slice_threshold": 0.3,
+}
+
+
+def sigmoid(z):
+    return 1 / (1 + math.exp(-z))
+
+
+def test_from_the_image_alone():
+    result = probabilities(np.array([[0.5, 1.5], [0.0, 0.5]]), None, CALIBRATION)
+    np.testing.assert_allclose(result, [[sigmoid(0.5), sigmoid(2)], [0.5, 0.5]])
+
+
+def test_with_factors():
+    result = probabilities(np.array([[0.0, 0.5]]), np.array([[60.0, 1.0, 27.0]]), CALIBRATION)
+    assert math.isnan(result[0, 0])  # the card has no fit with factors
+    assert result[0, 1] == pytest.approx(sigmoid(1.0))

@@ -6,13 +6,7 @@ from radiograph_files import chest
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.drr.projection import Film, display
-from CACScoringLib.radiograph.view import (
-    STANDARD_PIXELS,
-    enhance,
-    looks_inverted,
-    normalise,
-    standard_view,
-)
+from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, looks_inverted, normalise, standard_view
 
 
 def test_a_picture_on_the_standard_grid_keeps_its_pixels():
@@ -34,8 +28,7 @@ def test_percentiles_of_the_body_become_0_and_1():
     picture = np.arange(2000, dtype=np.float32).reshape(40, 50)
     body = picture >= 1000
     view = normalise(picture, body)
-    assert (view[body] == 0).sum() == 10
-    assert (view[body] == 1).sum() == 3
+    assert ((view[body] == 0).sum(), (view[body] == 1).sum()) == (10, 3)
     assert not view[~body].any()
 
 

@@ -9,14 +9,13 @@ from review_server import write_cohort
 
 from CACScoringLib.core.errors import JournalError
 from CACScoringLib.core.labels import Artery
-from CACScoringLib.readings.blinding import begin_blind, blind_content, hidden
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import file_of, journal_of, labels_of, readers_of, reading_by
-from CACScoringLib.readings.recorded_review import RecordedReview
+from CACScoringLib.readings.recorded_review import RecordedReview, begin_blind, blind_content, hidden
 from CACScoringLib.record.score_record import record_from_text
-from CACScoringLib.review.export import IN_PANEL
-from CACScoringLib.review.folder import ReviewFolder
+from CACScoringLib.review.output import IN_PANEL
 from CACScoringLib.review.scan_review import ScanReview
+from CACScoringLib.review.state import ReviewFolder
 
 ANN = reading_by("Ann")
 

@@ -14,9 +14,9 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.mrml.lesion_segments import PERICARDIUM_ID
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.report import files as report
-from CACScoringLib.review.folder import ReviewFolder
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.scene import SceneReview
+from CACScoringLib.review.state import ReviewFolder
 
 FAT = np.s_[4:20, 20:76, 20:76]
 PERICARDIUM = np.s_[5:18, 21:75, 21:75]

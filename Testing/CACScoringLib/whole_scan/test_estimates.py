@@ -21,13 +21,7 @@ def method(agatston, reviewed=True, status="candidates"):
 class TestAgreement:
     @pytest.mark.parametrize(
         ("first", "second", "apart", "differs"),
-        [
-            (0, 0, 0, False),
-            (0, 11, 2, True),
-            (11, 100, 0, False),
-            (10, 101, 2, True),
-            (0, 500, 4, True),
-        ],
+        [(0, 0, 0, False), (0, 11, 2, True), (11, 100, 0, False), (10, 101, 2, True), (0, 500, 4, True)],
     )
     def test_two_scores_are_compared_by_their_class(self, first, second, apart, differs):
         for pair in ((first, second), (second, first)):
@@ -36,12 +30,7 @@ class TestAgreement:
 
     @pytest.mark.parametrize(
         ("answer", "score", "agrees", "differs_widely"),
-        [
-            (True, 3, True, False),
-            (True, 0, False, False),
-            (False, 99, False, False),
-            (False, 100, False, True),
-        ],
+        [(True, 3, True, False), (True, 0, False, False), (False, 99, False, False), (False, 100, False, True)],
     )
     def test_a_yes_or_no_is_compared_with_whether_there_is_calcium(self, answer, score, agrees, differs_widely):
         answered, scored = Prediction("x", None, answer), Prediction("y", float(score), score > 0)

@@ -1,4 +1,7 @@
-"""Radiomic features and estimates of synthetic hearts: an ellipsoid of blood in fat, with blocks of calcium."""
+"""Radiomic features and estimates of synthetic hearts: an ellipsoid of blood in fat, with blocks of calcium.
+
+Textures are compared with the digital phantom of the Image Biomarker Standardisation Initiative.
+"""
 
 import dataclasses
 import math
@@ -14,14 +17,8 @@ from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.models.cards import LoadedModel, Training, describe
 from CACScoringLib.networks.configs import RadiomicsConfig
 from CACScoringLib.networks.radiomics import RadiomicsNet
-from CACScoringLib.whole_scan.radiomics import (
-    MAX_CONTRIBUTIONS,
-    PSEUDO_FEATURE,
-    find_candidates,
-    pseudo_label,
-    radiomic_features,
-    radiomics_estimate,
-)
+from CACScoringLib.whole_scan import radiomics
+from CACScoringLib.whole_scan.radiomic_texture import FEATURES, ibsi_features
 
 pytest.importorskip("mirp")
 
@@ -55,9 +52,9 @@ def candidates(features: dict[str, float]) -> dict[str, float]:
 
 @pytest.mark.long
 def test_heart_without_calcium_has_no_candidates():
-    features = radiomic_features(*make_scan(), COARSE)
+    features = radiomics.radiomic_features(*make_scan(), COARSE)
     assert not any(candidates(features).values())
-    assert not pseudo_label(features)
+    assert not radiomics.pseudo_label(features)
     assert np.isfinite(list(features.values())).all()
     volume = (
         4 / 3 * math.pi * 0.7**1.5 * np.prod([(n - 1) * mm / 2 for n, mm in zip(SHAPE[::-1], SPACING, strict=True)])
@@ -67,7 +64,7 @@ def test_heart_without_calcium_has_no_candidates():
 
 
 def test_plaque_is_scored_and_placed():
-    features = radiomic_features(*make_scan([PLAQUE]), COARSE)
+    features = radiomics.radiomic_features(*make_scan([PLAQUE]), COARSE)
     assert features["candidate_count"] == features["candidate_solid_count"] == 1
     for name in ("log_agatston", "largest_log_agatston", "solid_log_agatston"):
         assert features[f"candidate_{name}"] == pytest.approx(math.log1p(AGATSTON))
@@ -79,7 +76,7 @@ def test_plaque_is_scored_and_placed():
         ("superior", "posterior", "left"), (10.5, 19.5, 32), (11.5, 31.5, 31.5), radii, strict=True
     ):
         assert features[f"candidate_place_{axis}"] == pytest.approx((centre - middle) / radius, abs=0.02)
-    assert pseudo_label(features)
+    assert radiomics.pseudo_label(features)
 
 
 def test_enhanced_blood_is_no_candidate():
@@ -90,7 +87,7 @@ def test_enhanced_blood_is_no_candidate():
 
     blood = measure_blood(scan, region.mask)
     assert blood.enhanced
-    lesions, verdicts, threshold_hu = find_candidates(scan, region, blood)
+    lesions, verdicts, threshold_hu = radiomics.find_candidates(scan, region, blood)
     assert [lesion.voxels for lesion in lesions.lesions] == [40, 40]
     assert len(verdicts) == 2
     assert 370 < threshold_hu < peaks_hu[0]
@@ -99,7 +96,7 @@ def test_enhanced_blood_is_no_candidate():
 
 
 NAMES = (
-    PSEUDO_FEATURE,
+    radiomics.PSEUDO_FEATURE,
     "candidate_highest_hu",
     "heart_volume_ml",
     *(f"candidate_stat_{n}" for n in ("mean", "max", "p10", "p90", "min", "rms")),
@@ -124,12 +121,12 @@ def model(limit: float | None = 0.4, names: tuple[str, ...] = NAMES, bias: float
 @pytest.mark.long
 def test_estimate_adds_up():
     scan, region = make_scan([PLAQUE])
-    estimate, warnings = radiomics_estimate(scan, region, model())
+    estimate, warnings = radiomics.radiomics_estimate(scan, region, model())
     first = 2 * (math.log1p(AGATSTON) - 1) / 2
-    assert estimate.record.contributions[PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
+    assert estimate.record.contributions[radiomics.PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
     sizes = [abs(share) for share in estimate.record.contributions.values()]
     assert sizes == sorted(sizes, reverse=True)
-    assert len(sizes) == MAX_CONTRIBUTIONS < len(NAMES)
+    assert len(sizes) == radiomics.MAX_CONTRIBUTIONS < len(NAMES)
     assert estimate.record.probability > 0.99
     assert estimate.record.limit == 0.4
     assert warnings == ()
@@ -141,7 +138,7 @@ def test_scan_unlike_training_is_warned_of():
     with torch.no_grad():
         loaded.network.lowest.zero_()
         loaded.network.highest.fill_(100.0)
-    _, (warning,) = radiomics_estimate(*make_scan([PLAQUE]), loaded)
+    _, (warning,) = radiomics.radiomics_estimate(*make_scan([PLAQUE]), loaded)
     assert warning.code == "unlike-training"
     assert "candidate_highest_hu 350 (seen: 0 to 100)" in warning.message
 
@@ -149,6 +146,38 @@ def test_scan_unlike_training_is_warned_of():
 @pytest.mark.long
 def test_metal_is_left_out():
     metal = (slice(5, 6), slice(30, 34), slice(30, 34), 2500)
-    assert candidates(radiomic_features(*make_scan([PLAQUE, metal]), COARSE)) == pytest.approx(
-        candidates(radiomic_features(*make_scan([PLAQUE]), COARSE))
+    assert candidates(radiomics.radiomic_features(*make_scan([PLAQUE, metal]), COARSE)) == pytest.approx(
+        candidates(radiomics.radiomic_features(*make_scan([PLAQUE]), COARSE))
     )
+
+
+pytest.importorskip("mirp")
+
+OUT = -500
+PHANTOM = np.array(
+    [
+        [[1, 4, 4, 1, 1], [1, 4, 6, 1, 1], [4, 1, 6, 4, 1], [4, 4, 6, 4, 1]],
+        [[1, 4, 4, 1, 1], [1, 1, 6, 1, 1], [OUT, 1, 3, 1, 1], [4, 4, 6, 1, 1]],
+        [[1, 4, 4, OUT, OUT], [1, 1, 1, 1, 1], [1, 1, OUT, 1, 1], [1, 1, 6, 1, 1]],
+        [[1, 4, 4, OUT, OUT], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 6, 1, 1]],
+    ],
+    np.float32,
+)
+"""Digital phantom of Zwanenburg et al., arXiv:1612.07003, chapter 5, with 74 voxels inside."""
+
+
+def test_statistics_are_those_of_the_published_phantom():
+    features = ibsi_features(PHANTOM, PHANTOM != OUT, (1.0, 6.0), 1.0, families=["statistics"])
+    published = {"mean": 2.15, "var": 3.05, "skew": 1.08, "kurt": -0.355, "median": 1, "max": 6, "energy": 567}
+    for name, value in published.items():
+        assert features[f"stat_{name}"] == pytest.approx(value, rel=0.005), name
+
+
+@pytest.mark.parametrize("voxels", [0, 1])
+def test_all_features_of_little_tissue_are_there_and_finite(voxels):
+    inside = np.zeros(PHANTOM.shape, bool)
+    inside[0, 0, :voxels] = True
+    features = ibsi_features(PHANTOM, inside, (1.0, 6.0), 25.0, by_slice=True)
+    assert list(features) == [name for names in FEATURES.values() for name in names]
+    assert np.isfinite(list(features.values())).all()
+    assert bool(features["stat_mean"]) == bool(voxels)

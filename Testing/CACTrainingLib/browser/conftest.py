@@ -1,5 +1,7 @@
 """Fixtures with a cohort of three scored scans, and servers of its review."""
 
+import shutil
+
 import automatic_patient
 import pytest
 from review_server import ReviewServer, ThreadedServer, write_cohort
@@ -12,9 +14,17 @@ def result():
     return automatic_patient.scored()
 
 
+@pytest.fixture(scope="module")
+def written(result, tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("written") / "cohort", SCANS, result)
+
+
 @pytest.fixture
-def results(result, tmp_path):
-    return write_cohort(tmp_path / "cohort", SCANS, result)
+def results(written, tmp_path):
+    folder = shutil.copytree(written.parent, tmp_path / "cohort")
+    table = folder / written.name / "cohort.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace(str(written.parent), str(folder)), encoding="utf-8")
+    return table.parent
 
 
 @pytest.fixture

@@ -1,15 +1,26 @@
-"""A confirmation is a record: who, when, what was shown."""
+"""Open reviews without a server: confirmations, export of a DICOM series, and cases of cohorts."""
 
+import json
 from datetime import datetime
 
+import dicom_results
 import numpy as np
+import pydicom
 import pytest
-from review_server import act
+from dicom_files import chest_hu, write_series
+from review_server import act, write_cohort
+from whole_records import whole_record
 
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.errors import UnreadableError
+from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Labelled, NonCoronary
-from CACScoringLib.readings.blinding import begin_blind
-from CACScoringLib.readings.journals import CONSENSUS, SHARED, journal_of
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.readings.cases import ReviewCase
+from CACScoringLib.readings.journals import CONSENSUS, SHARED, file_of, journal_of
+from CACScoringLib.readings.recorded_review import begin_blind
 from CACScoringLib.record.score_record import read_result
+from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.project import cases_of
 
@@ -106,13 +117,6 @@ class TestConfirmation:
         assert again.confirmations == review.review.confirmations
         assert again.looked_at("threshold") == review.review.looked_at("threshold") != set()
 
-    def test_lesions_that_a_program_labels_were_not_shown(self, case):
-        begin_blind(case, SHARED)
-        assert opened(case).review.looked_at("threshold") == set()
-        review = opened(case)
-        assert review.review.looked_at("threshold") == set()
-        assert opened(case).review.looked_at("threshold") == set()
-
 
 def test_a_consensus_states_the_score_of_each_reader(case):
     for reader, site in (("Ann", 2), ("Bob", 3)):
@@ -132,3 +136,75 @@ def test_a_consensus_states_the_score_of_each_reader(case):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "reviewed by Ann (consensus of Ann, Bob)" in page
     assert f"Before the consensus, Ann had {ann.agatston:.1f}" in page
+
+
+@pytest.fixture(scope="module")
+def dicom_case(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dicom")
+    scan = dicom_results.chest_series(folder)
+    result = dicom_results.score(scan)
+    write_result(OutputFolder(folder / "out"), result, RunSettings(), Progress())
+    return cases_of(folder / "out", scan.ct)[0]
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:The string .Ann.:UserWarning")
+def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
+    pytest.importorskip("highdicom")
+    review = OpenReview(dicom_case, "shared", dicom_case.scan())
+    act(review, "accept")
+    folder = review.export("Ann", dicom=True)
+    objects = [pydicom.dcmread(file) for file in (folder / "dicom").glob("*.dcm")]
+    assert {"SEG", "SR"} <= {dataset.Modality for dataset in objects}
+    assert {str(dataset.PatientID) for dataset in objects} == {"ID 7"}
+    assert all(review.journal.hashes[-2] in d.to_json() for d in objects if d.Modality in ("SEG", "SR"))
+    assert (folder / "lesions.nii.gz").is_file()
+
+
+def test_journals_of_readers_have_names_that_are_safe_and_differ(dicom_case):
+    names = [file_of(dicom_case, reading).name for reading in ("reader A", "reader a", "reader ../../x", "shared")]
+    assert len({name.casefold() for name in names}) == 4
+    assert all("/" not in name and not name.startswith(".") for name in names)
+
+
+def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
+    results = write_cohort(tmp_path / "cohort", ["one", "two"])
+    table = results / "cohort.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("one,one,", "one,../secret,"), encoding="utf-8")
+    assert [case.name for case in cases_of(results, None)] == ["two"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("text", ["{", "[]", '{"scans": 5}', '{"scans": {"one": 5}}', '{"scans": {"one": {}}}'])
+def test_a_damaged_record_of_a_cohort_is_reported(tmp_path, text):
+    results = write_cohort(tmp_path / "cohort", ["one"])
+    (results / "cohort.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UnreadableError, match=r"cohort.json is damaged.*again, with --overwrite"):
+        cases_of(results, None)
+
+
+def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeypatch):
+    results = write_cohort(tmp_path / "cohort", ["one"])
+    table = results / "cohort.csv"
+    table.write_text(
+        table.read_text(encoding="utf-8").replace(str(tmp_path / "cohort" / "cts"), "cts"), encoding="utf-8"
+    )
+    monkeypatch.chdir("/")
+    assert cases_of(results, None)[0].ct == tmp_path / "cohort" / "cts" / "one.nii.gz"
+
+
+@pytest.mark.parametrize("kernels", [("B35f", "B35f", "B35f"), ("B35f", "B70f", "B35f")])
+def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, kernels):
+    """Also where the rule prefers another."""
+    folder, results = tmp_path / "ct", tmp_path / "results"
+    scored, unscored = chest_hu(seed=1), chest_hu(seed=2)
+    for name, hu, kernel in zip("abc", (unscored, scored, unscored), kernels, strict=True):
+        tags = {"SeriesNumber": 3, "ConvolutionKernel": kernel}
+        tags |= {"StudyInstanceUID": "1.2"} if "B70f" in kernels else {}
+        write_series(folder, hu, tags=tags, name=f"{name}{{}}.dcm".format)
+    uid = str(pydicom.dcmread(folder / "b0.dcm").SeriesInstanceUID)
+    content = whole_record()
+    content["input"]["series_sha256"] = Acquisition("DICOM", series_uid=uid).series_sha256
+    results.mkdir()
+    (results / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()

@@ -8,14 +8,12 @@ from study_tables import csv_rows
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.journals import AGAIN, FIRST, PLAN, labels_of, reading_by
-from CACScoringLib.readings.plan import plan_of
-from CACScoringLib.readings.work_list import WorkList
+from CACScoringLib.readings.work_list import WorkList, plan_of
 from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.page_state import rows_of
 from CACTrainingLib.browser.project import cases_of
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.cli.review import ReviewOptions, serve_arguments
 
 READERS = ("Ann", "Bob")
 
@@ -70,12 +68,6 @@ class TestPlan:
         file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
         with pytest.raises(OutputError, match=message):
             planned(results, cases)
-
-    def test_plan_states_whether_readings_are_blind(self, results, cases):
-        plan = plan_of(results, cases, READERS, 0.0, blind=True)
-        assert all(reading.is_blind for reading in plan)
-        assert plan_of(results, cases, READERS) == plan
-        assert serve_arguments(ReviewOptions(results, reader=READERS, double=True))[1].blind, "as planned"
 
     def test_without_a_request_or_out_of_range_there_is_none(self, results, cases):
         assert plan_of(results, cases, READERS, None, 0) == []

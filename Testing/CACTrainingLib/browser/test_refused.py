@@ -164,8 +164,7 @@ def test_a_proxys_user_header_names_the_reader(served, tmp_path):
     try:
         client = Client.bare(server, "review.example.org")
         assert client.raw("GET", "/", headers={"X-User": "Ann"})[0] == 200
-        assert client.raw("GET", "/", headers={"X-User": "Eve"})[0] == 401
-        assert client.raw("GET", "/")[0] == 401
+        assert (client.raw("GET", "/", headers={"X-User": "Eve"})[0], client.raw("GET", "/")[0]) == (401, 401)
         assert client.raw("GET", "/", headers={"X-User": ["Ann", "Eve"]})[0] == 401
         assert client.raw("GET", "/login?reader=Ann&token=x", headers={})[0] == 401
         assert client.raw("GET", "/", headers={"X-User": "Ann", "Host": "other.example.org"})[0] == 403

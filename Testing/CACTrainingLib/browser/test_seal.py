@@ -14,9 +14,9 @@ from CACScoringLib.core.errors import JournalError, OutputError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import PLAN, REGISTER, file_of, journal_of, reading_by
-from CACScoringLib.readings.plan import plan_of
+from CACScoringLib.readings.work_list import plan_of
 from CACScoringLib.record.columns import READ_LESION
-from CACScoringLib.review import chain, signatures
+from CACScoringLib.review import chain
 from CACScoringLib.review import journal as journal_module
 from CACScoringLib.review.journal import Journal, JournalEntry
 from CACTrainingLib.browser.agreement import AGREEMENT, LESIONS, READINGS
@@ -31,35 +31,49 @@ ANN, BOB = reading_by("Ann"), reading_by("Bob")
 READERS = ("Ann", "Bob")
 
 
-@pytest.fixture(autouse=True)
-def _own_key(tmp_path, monkeypatch):
-    for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "data"))
-
-
-@pytest.fixture
-def case(results):
-    """A planned scan that Ann and Bob have read, with Ann's export."""
-    cases = cases_in(results)
-    plan_of(results, cases, READERS, 0.0, blind=True)
-    with reviewing(*serve_arguments(ReviewOptions(results, reader=READERS))):
-        pass
-    case = next(case for case in cases if case.name == "one")
-    for reading, reader in ((BOB, "Bob"), (ANN, "Ann")):
-        review = OpenReview(case, reading, case.scan())
-        act(review, "accept", reader)
-    review.export("Ann", dicom=False)
-    return case
-
-
-def faults(results, *keys, noted=()):
-    return [text for text, is_right in verify_readings(results, keys, noted) if not is_right]
-
-
 def as_another_user(monkeypatch, folder):
     """Write as a user with another data folder, and so another key."""
     for name in ("XDG_DATA_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(folder))
+
+
+@pytest.fixture(autouse=True)
+def _own_key(tmp_path, monkeypatch):
+    as_another_user(monkeypatch, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def read(written, tmp_path_factory):
+    """Results with a plan, which Ann and Bob have read for a scan, with Ann's export, and the user's data."""
+    folder = tmp_path_factory.mktemp("read")
+    results = shutil.copytree(written, folder / "results")
+    with pytest.MonkeyPatch.context() as user:
+        as_another_user(user, folder / "data")
+        plan_of(results, cases_in(results), READERS, 0.0, blind=True)
+        with reviewing(*serve_arguments(ReviewOptions(results, reader=READERS))):
+            pass
+        case = planned(results)
+        for reading, reader in ((BOB, "Bob"), (ANN, "Ann")):
+            review = OpenReview(case, reading, case.scan())
+            act(review, "accept", reader)
+        review.export("Ann", dicom=False)
+    return folder
+
+
+def planned(results):
+    return next(case for case in cases_in(results) if case.name == "one")
+
+
+@pytest.fixture
+def case(read, results, tmp_path):
+    shutil.rmtree(results)
+    shutil.copytree(read / "results", results)
+    shutil.copytree(read / "data", tmp_path / "data")
+    return planned(results)
+
+
+def faults(results, *keys, noted=()):
+    return [text for text, is_right in verify_readings(results, keys, noted) if not is_right]
 
 
 def verify(results, *options):
@@ -78,8 +92,7 @@ def forge(file, *names):
 
 
 def test_an_unchanged_record_is_proven(results, case, capsys):
-    assert faults(results) == []
-    assert verify(results, "--recompute") == 0
+    assert (faults(results), verify(results, "--recompute")) == ([], 0)
     out = capsys.readouterr().out
     assert journal_of(case, ANN).hashes[-1] in out
     assert "computed again from voxels and journal: the same" in out
@@ -258,14 +271,13 @@ def test_a_record_written_without_the_key_is_not_signed(results, case, tmp_path,
 
 def test_lines_of_several_keys_are_right_if_all_are_named(results, case, tmp_path, monkeypatch):
     pytest.importorskip("cryptography")
-    site_key = signatures.public_key()
+    site_key = chain.public_key()
     with monkeypatch.context() as colleague:
         as_another_user(colleague, tmp_path / "colleague")
         OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
-        key = signatures.public_key()
+        key = chain.public_key()
     OpenReview(case, BOB, case.scan()).spend("Bob", 1.0)
-    assert faults(results, site_key, key) == []
-    assert verify(results, "--key", site_key, "--key", key) == 0
+    assert (faults(results, site_key, key), verify(results, "--key", site_key, "--key", key)) == ([], 0)
     assert any(f"is signed by {key}, which --key does not name" in fault for fault in faults(results))
     assert faults(results, key)
 
@@ -317,29 +329,21 @@ def test_a_damaged_key_saves_nothing_and_is_named(case, tmp_path, content):
     before = file_of(case, ANN).read_bytes()
     (key,) = (tmp_path / "data").rglob("signing.key")
     key.write_bytes(content)
-    signatures._key.cache_clear()
+    chain._key.cache_clear()
     with pytest.raises(JournalError, match=r"signing\.key is no key .* Restore it"):
         review.spend("Ann", 1.0)
     assert file_of(case, ANN).read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "cells",
-    [
-        {"entries": "0", "journal_sha256": ""},
-        {"entries": "-1"},
-        {"entries": "x"},
-        {"agatston": "12"},
-        {"journal": "", "entries": "", "journal_sha256": ""},
-        {"journal": "../two"},
-        {"scan": "two"},
-        {"lesion_site": "RCA"},
-        {"voxels": "99"},
-        {"lesion": "9", "reader": "Bob"},
-        {"estimate": ".98"},
-    ],
-)
-def test_a_forged_table_is_found(results, case, tmp_path, cells):
+FORGED = [
+    *({"entries": "0", "journal_sha256": ""}, {"entries": "-1"}, {"entries": "x"}, {"agatston": "12"}, {"scan": "two"}),
+    *({"journal": "", "entries": "", "journal_sha256": ""}, {"journal": "../two"}, {"lesion_site": "RCA"}),
+    *({"voxels": "99"}, {"lesion": "9", "reader": "Bob"}, {"estimate": ".98"}),
+]
+"""Changed cells of a row of the tables of readings, of lesions or of agreement."""
+
+
+def test_a_forged_table_is_found(results, case, tmp_path):
     tables = ["--tables", str(tmp_path / "tables")]
     for unread in cases_in(results):
         for reading, reader in ((BOB, "Bob"), (ANN, "Ann")):
@@ -347,17 +351,19 @@ def test_a_forged_table_is_found(results, case, tmp_path, cells):
                 act(OpenReview(unread, reading, unread.scan()), "accept", reader)
     assert main(["review", str(results), "--reader", "Ann", "--reader", "Bob", *tables]) == 0
     assert verify(results, *tables) == 0
-    name = AGREEMENT if "estimate" in cells else LESIONS if cells.keys() & {*READ_LESION} else READINGS
-    file = tmp_path / "tables" / name
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    first = rows[0]
-    first |= cells
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, first)
-        writer.writeheader()
-        writer.writerows(rows)
-    assert verify(results, *tables) == 3
+    for cells in FORGED:
+        name = AGREEMENT if "estimate" in cells else LESIONS if cells.keys() & {*READ_LESION} else READINGS
+        file = tmp_path / "tables" / name
+        written = file.read_bytes()
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        rows[0] |= cells
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        assert verify(results, *tables) == 3, cells
+        file.write_bytes(written)
 
 
 @pytest.mark.parametrize("is_register", [True, False])

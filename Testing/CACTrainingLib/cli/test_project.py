@@ -102,15 +102,6 @@ class TestCheck:
 
 
 class TestSplit:
-    def test_patients_get_a_use_by_what_is_known_of_their_calcium(self, project, capsys):
-        assert cac("split", project.folder, "--training", 50, "--validation", 50, "--test", 0) == 0
-        printed = capsys.readouterr().out
-        assert "4 patients were given a use; now 2 for training, 2 for validation, 0 for test" in printed
-        scans = Project.open(project.folder).scans
-        coronary = [json.loads(scan.truth.read_text(encoding="utf-8"))["mass_mg"] > 0 for scan in scans]
-        uses = [scan.use for scan, has_calcium in zip(scans, coronary, strict=True) if has_calcium]
-        assert sorted(uses) == ["training", "validation"]
-
     def test_a_part_without_calcium_is_reported(self, project, capsys):
         for scan in project.scans:
             coronary = json.loads(scan.truth.read_text(encoding="utf-8"))["mass_mg"] > 0

@@ -31,11 +31,7 @@ def study_settings(monkeypatch, tmp_path):
         page = tmp_path / "study.html"
         return Evaluation(page, ()) if isinstance(arguments[0], EvaluationSettings) else page
 
-    for module, name in (
-        (evaluation, "evaluate"),
-        (experiment, "carry_out"),
-        (prognosis, "evaluate_prognosis"),
-    ):
+    for module, name in ((evaluation, "evaluate"), (experiment, "carry_out"), (prognosis, "evaluate_prognosis")):
         monkeypatch.setattr(module, name, evaluate)
     return settings
 

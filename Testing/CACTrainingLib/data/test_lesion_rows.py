@@ -18,28 +18,6 @@ from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
 from CACTrainingLib.data import lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_batch, varied_batch
-from CACTrainingLib.data.lesion_rows import (
-    BLOOD_HU,
-    COVERINGS,
-    MAX_NOISE_PATCHES,
-    NOISE,
-    NOT_CORONARY,
-    ROW,
-    ROW_SIZE,
-    THICKEST_MM,
-    DenseScan,
-    Reading,
-    annotated_labels,
-    clean_rows,
-    inserted_rows,
-    patient_rows,
-    patients,
-    scan_rows,
-    size_code,
-    sources_of,
-    volume_of,
-    voxel_labels,
-)
 from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
 
@@ -47,14 +25,14 @@ RCA, ROOT = LESION_KINDS.index("RCA"), LESION_KINDS.index("aortic valve and root
 
 
 def test_a_voxel_is_of_the_kind_that_adds_most_or_noise():
-    hu = np.full((1, 1, 4), BLOOD_HU + 100, np.int16)
+    hu = np.full((1, 1, 4), lesion_rows.BLOOD_HU + 100, np.int16)
     stamps = {
         "RCA": [Stamp(0, 0, 0, np.array([[80, 30, 10, 0]], np.float32))],
         "aortic valve and root": [Stamp(0, 0, 0, np.array([[20, 40, 10, 0]], np.float32))],
     }
-    flat = np.arange(4)
-    assert voxel_labels(flat, hu, stamps).tolist() == [RCA + 1, ROOT + 1, NOISE + 1, NOISE + 1]
-    assert voxel_labels(flat, hu, stamps, is_real=True).tolist() == [RCA + 1, ROOT + 1, *[NOT_CORONARY + 1] * 2]
+    for is_real, kind in ((False, lesion_rows.NOISE), (True, lesion_rows.NOT_CORONARY)):
+        labels = lesion_rows.voxel_labels(np.arange(4), hu, stamps, is_real=is_real)
+        assert labels.tolist() == [RCA + 1, ROOT + 1, kind + 1, kind + 1]
 
 
 def dense_scan(is_real=False):
@@ -62,7 +40,7 @@ def dense_scan(is_real=False):
     hu = np.full((12, 160, 160), 40, np.int16)
     hu[:, 0], hu[0, 10, 0] = -1000, 1500
     labels = np.zeros(hu.shape, np.uint8)
-    labels[4:7, 60:68, 60:68], labels[4:7, 60:68, 68:76], labels[2, 140, 20] = RCA + 1, ROOT + 1, NOISE + 1
+    labels[4:7, 60:68, 60:68], labels[4:7, 60:68, 68:76], labels[2, 140, 20] = RCA + 1, ROOT + 1, lesion_rows.NOISE + 1
     hu[labels > 0] = 400
     scan = scan_from_image(image_of(hu, (0.75, 0.75, 2.0)), Acquisition("memory", kvp=120.0))
     grid = ScanGrid((0.0, 0.0, 0.0), (4.0, 4.0, 1.0), (40, 40, 12))
@@ -71,19 +49,21 @@ def dense_scan(is_real=False):
     territories = Territories(grid, np.ones((12, 40, 40), np.float32), probability, "test")
     flat = np.flatnonzero(labels)
     sites = np.full(len(flat), 4, np.uint8)
-    return DenseScan(scan, territories, flat, labels.reshape(-1)[flat], sites, 12.0, is_real)
+    return lesion_rows.DenseScan(scan, territories, flat, labels.reshape(-1)[flat], sites, 12.0, is_real)
 
 
 def test_patches_hold_each_voxel_with_its_label_and_lesion():
-    rows = scan_rows(dense_scan(), np.random.default_rng(0))
+    rows = lesion_rows.scan_rows(dense_scan(), np.random.default_rng(0))
     row, *others = [row for row in rows if row["volumes_mm3"][RCA] > 0]
-    assert len(others) == COVERINGS - 1
+    assert len(others) == lesion_rows.COVERINGS - 1
     voxel_mm3 = 0.75 * 0.75 * 2
-    assert row["volumes_mm3"][[RCA, ROOT, NOISE]] == pytest.approx([192 * voxel_mm3, 192 * voxel_mm3, 0])
+    assert row["volumes_mm3"][[RCA, ROOT, lesion_rows.NOISE]] == pytest.approx([192 * voxel_mm3, 192 * voxel_mm3, 0])
     for label in (RCA + 1, ROOT + 1):
         is_label = row["label"] == label
         assert row["dense"][is_label].sum() / 100 == pytest.approx(192, abs=20)
-        assert volume_of(row["size"][is_label & (row["dense"] > 50)]) == pytest.approx(192 * voxel_mm3, rel=0.05)
+        assert lesion_rows.volume_of(row["size"][is_label & (row["dense"] > 50)]) == pytest.approx(
+            192 * voxel_mm3, rel=0.05
+        )
     assert (row["hu"][row["dense"] > 99] == 400).all()
     assert (row["territories"][4] == 100).all()
     assert row["noise_hu"] == 12
@@ -92,7 +72,7 @@ def test_patches_hold_each_voxel_with_its_label_and_lesion():
 def test_what_is_unknown_is_dense_without_a_label():
     dense = dense_scan()
     dense.labels[dense.labels == ROOT + 1] = 0
-    rows = scan_rows(dense, np.random.default_rng(0))
+    rows = lesion_rows.scan_rows(dense, np.random.default_rng(0))
     (row, *_) = [row for row in rows if row["volumes_mm3"][RCA] > 0]
     assert set(np.unique(row["label"]).tolist()) == {0, RCA + 1}
     assert row["dense"].sum() / 100 == pytest.approx(2 * 192, abs=20)
@@ -100,28 +80,23 @@ def test_what_is_unknown_is_dense_without_a_label():
     assert batch.x[0, 3].sum() == pytest.approx(2 * 192, abs=20)
     assert (batch.weights[0][batch.labels[0] == 0] == 0).all()
     dense.labels[:] = 0
-    assert len(scan_rows(dense, np.random.default_rng(0))) == 0
+    assert len(lesion_rows.scan_rows(dense, np.random.default_rng(0))) == 0
 
 
 def test_many_patches_of_noise_are_thinned():
     dense = dense_scan()
     labels = np.zeros(dense.scan.hu.shape, np.uint8)
-    labels[6, ::30, ::30] = NOISE + 1
+    labels[6, ::30, ::30] = lesion_rows.NOISE + 1
     labels[6, 60:64, 60:64] = RCA + 1
     flat = np.flatnonzero(labels)
-    dense = DenseScan(dense.scan, dense.territories, flat, labels.reshape(-1)[flat], np.ones(len(flat), np.uint8), None)
-    rows = scan_rows(dense, np.random.default_rng(0))
-    is_noise = ~rows["volumes_mm3"][:, :NOISE].any(axis=1)
-    assert is_noise.sum() == MAX_NOISE_PATCHES[False]
+    dense = lesion_rows.DenseScan(
+        dense.scan, dense.territories, flat, labels.reshape(-1)[flat], np.ones(len(flat), np.uint8), None
+    )
+    rows = lesion_rows.scan_rows(dense, np.random.default_rng(0))
+    is_noise = ~rows["volumes_mm3"][:, : lesion_rows.NOISE].any(axis=1)
+    assert is_noise.sum() == lesion_rows.MAX_NOISE_PATCHES[False]
     assert not is_noise.all()
     assert np.isnan(rows["noise_hu"]).all()
-
-
-def test_sizes_are_kept_on_a_logarithmic_scale():
-    volumes = np.array([0.0, 3.0, 100.0, 5000.0, 1e6])
-    decoded = volume_of(size_code(volumes))
-    assert decoded[:4] == pytest.approx(volumes[:4], rel=0.05)
-    assert decoded[4] == pytest.approx(40_000, rel=0.05)
 
 
 def test_labels_of_painted_scans_are_those_of_the_annotators():
@@ -130,13 +105,15 @@ def test_labels_of_painted_scans_are_those_of_the_annotators():
     regions[:, 1, 0] = [[Artery.LAD, Artery.LAD, 0, 0], [Artery.RCA, Artery.LAD, 0, 0]]
     regions[0, 2, 0] = [Artery.LM, 0, 0, 0]  # and the second annotator left it unpainted
     readings = [
-        Reading(regions[0], np.array([False, True, False])),
-        Reading(regions[1], np.array([False, False, True])),
+        lesion_rows.Reading(regions[0], np.array([False, True, False])),
+        lesion_rows.Reading(regions[1], np.array([False, False, True])),
     ]
-    labels = annotated_labels(np.arange(12), readings).reshape(3, 4)
+    labels = lesion_rows.annotated_labels(np.arange(12), readings).reshape(3, 4)
     assert labels[0].tolist() == [Artery.LAD, 0, 0, 0], "no slice is complete, and OTHER tells no artery"
-    assert labels[1].tolist() == [0, Artery.LAD, NOT_CORONARY + 1, NOT_CORONARY + 1], "the first is disputed"
-    assert labels[2].tolist() == [0, *[NOT_CORONARY + 1] * 3]
+    assert labels[1].tolist() == [0, Artery.LAD, lesion_rows.NOT_CORONARY + 1, lesion_rows.NOT_CORONARY + 1], (
+        "the first is disputed"
+    )
+    assert labels[2].tolist() == [0, *[lesion_rows.NOT_CORONARY + 1] * 3]
 
 
 def test_sources_are_in_hu_by_kind():
@@ -148,28 +125,30 @@ def test_sources_are_in_hu_by_kind():
         arteries={"LAD": [plaque]},
         elsewhere={"stent": [stent], "aortic valve": [valve], "aortic root": [root]},
     )
-    sources = sources_of(scan)
+    sources = lesion_rows.sources_of(scan)
     assert sources["LAD"][0].values == pytest.approx(0.2 * 1500)
     assert [stamp.values.item() for stamp in sources["aortic valve and root"]] == [500, 400]
     assert sources["stent"] == [stent]
 
 
 def test_patients_are_of_all_difficulties_by_turns():
-    assert patients("training", 6) == [
+    assert lesion_rows.patients("training", 6) == [
         (7_000_000, None), (7_100_000, "ostium"), (7_200_000, "heavy"), (7_300_000, "motion"), (7_400_000, "device"),
         (7_000_001, None),
     ]  # fmt: skip
-    assert not {number for number, _ in patients("validation", 500)} & {n for n, _ in patients("training", 500_000)}
+    assert not {number for number, _ in lesion_rows.patients("validation", 500)} & {
+        n for n, _ in lesion_rows.patients("training", 500_000)
+    }
 
 
 def test_rows_are_written_once_and_read_back(tmp_path, monkeypatch):
     numbers = []
     monkeypatch.setattr(lesion_rows, "digital_scan", lambda number, *_: numbers.append(number) or dense_scan())
-    first = patient_rows(7_000_003, None, tmp_path, None)
-    again = patient_rows(7_000_003, None, tmp_path, None)
+    first = lesion_rows.patient_rows(7_000_003, None, tmp_path, None)
+    again = lesion_rows.patient_rows(7_000_003, None, tmp_path, None)
     assert numbers == [7_000_003]
     np.testing.assert_array_equal(first, again)
-    assert first["volumes_mm3"][:, [RCA, NOISE]].any(axis=0).all()
+    assert first["volumes_mm3"][:, [RCA, lesion_rows.NOISE]].any(axis=0).all()
 
 
 def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, monkeypatch):
@@ -183,8 +162,8 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
     (tmp_path / "ct.nii.gz").touch()
     scan = TrainingScan(name="", patient="A0001", ct=tmp_path / "ct.nii.gz", heart=tmp_path / "ct.nii.gz")
     for _ in range(2):  # the second time from the file
-        assert len(patient_rows(7_000_004, None, tmp_path, None)) == 0
-        assert len(inserted_rows(scan, 3, tmp_path, None)) == 0
+        assert len(lesion_rows.patient_rows(7_000_004, None, tmp_path, None)) == 0
+        assert len(lesion_rows.inserted_rows(scan, 3, tmp_path, None)) == 0
 
 
 def speckled_scan(slices=24, spacing_mm=1.0):
@@ -202,7 +181,7 @@ def test_views_of_a_scan_repeat_and_differ_in_slices_kernel_and_noise():
     np.testing.assert_array_equal(again.hu, views[3].hu)
     thicknesses = {round(view.image.GetSpacing()[2]) for view in views}
     assert len(thicknesses) > 2
-    assert max(thicknesses) <= THICKEST_MM
+    assert max(thicknesses) <= lesion_rows.THICKEST_MM
     for view in views:
         assert view.image.GetSpacing()[:2] == scan.image.GetSpacing()[:2]
         assert view.hu[:, :20].mean() == pytest.approx(scan.hu[:, :20].mean(), abs=3)
@@ -222,22 +201,22 @@ def test_clean_scans_hold_nothing_coronary(tmp_path, monkeypatch):
     sitk.WriteImage(speckled_scan().image, path)
     scan = TrainingScan(name="", patient="A0001", ct=path, heart=path)
     for view in (0, 1, 1):
-        assert len(clean_rows(scan, view, tmp_path / "rows", None)) > 0
+        assert len(lesion_rows.clean_rows(scan, view, tmp_path / "rows", None)) > 0
     assert seen[0] == ((24, 40, 40), {}, True)
     assert len(seen) == 2, "kept in the cache"
 
 
 def test_rows_of_another_version_are_refused(tmp_path):
     path = tmp_path / f"lesions-v{lesion_rows.VERSION}-7000005.npy"
-    np.save(path, np.zeros(ROW.itemsize))
+    np.save(path, np.zeros(lesion_rows.ROW.itemsize))
     with pytest.raises(CTError, match="Delete it"):
-        patient_rows(7_000_005, None, tmp_path, None)
+        lesion_rows.patient_rows(7_000_005, None, tmp_path, None)
 
 
 def test_plain_patches_are_what_the_network_sees_in_a_scan():
-    rows = scan_rows(dense_scan(), np.random.default_rng(0))[:1]
+    rows = lesion_rows.scan_rows(dense_scan(), np.random.default_rng(0))[:1]
     rows["territories"][0] = 4 * np.arange(16)
-    cut = tuple(slice((n - p) // 2, (n + p) // 2) for n, p in zip(ROW_SIZE, LESION_PATCH, strict=True))
+    cut = tuple(slice((n - p) // 2, (n + p) // 2) for n, p in zip(lesion_rows.ROW_SIZE, LESION_PATCH, strict=True))
     hu, dense = rows["hu"][0][cut].astype(np.float32), rows["dense"][0][cut] / np.float32(100)
     # The patch begins 9 voxels after its row, which is 2.25 voxels of the territories.
     territories = np.tile(4 * (np.arange(12, dtype=np.float32) + 2.25) / 100, (11, 8, 12, 1))
@@ -246,10 +225,10 @@ def test_plain_patches_are_what_the_network_sees_in_a_scan():
 
 
 def test_batches_keep_labels_and_give_small_lesions_more_weight_per_voxel():
-    rows = scan_rows(dense_scan(), np.random.default_rng(0))
+    rows = lesion_rows.scan_rows(dense_scan(), np.random.default_rng(0))
     batch = plain_batch(rows)
     plaque = int(rows["volumes_mm3"][:, RCA].argmax())
-    is_plaque, is_speck = batch.labels[plaque] == RCA + 1, batch.labels == NOISE + 1
+    is_plaque, is_speck = batch.labels[plaque] == RCA + 1, batch.labels == lesion_rows.NOISE + 1
     assert float(batch.x[plaque, 3][is_plaque].sum()) == pytest.approx(192, abs=20)
     assert batch.weights[is_speck].sum() > 5 * batch.weights[plaque][is_plaque].max()
     assert (batch.weights[batch.labels == 0] == 0).all()
@@ -260,7 +239,7 @@ def test_batches_keep_labels_and_give_small_lesions_more_weight_per_voxel():
 
 
 def test_patches_with_an_artery_beside_the_root_are_drawn_more_often():
-    rows = np.repeat(scan_rows(dense_scan(), np.random.default_rng(0))[:1], 3)
+    rows = np.repeat(lesion_rows.scan_rows(dense_scan(), np.random.default_rng(0))[:1], 3)
     rows["volumes_mm3"] = 0
     rows["volumes_mm3"][0, [RCA, ROOT]] = 50
     rows["volumes_mm3"][1, RCA] = rows["volumes_mm3"][2, ROOT] = 50
@@ -270,8 +249,8 @@ def test_patches_with_an_artery_beside_the_root_are_drawn_more_often():
 
 
 def test_annotated_patches_take_their_share_of_a_batch():
-    rows = scan_rows(dense_scan(), np.random.default_rng(0))
-    data = LesionData([rows, np.zeros(0, ROW)], [rows[:1], rows[1:]])
+    rows = lesion_rows.scan_rows(dense_scan(), np.random.default_rng(0))
+    data = LesionData([rows, np.zeros(0, lesion_rows.ROW)], [rows[:1], rows[1:]])
     chances = data.chances(0.4)
     assert chances[len(rows) :].sum() == pytest.approx(0.4)
     assert chances[: len(rows)] == pytest.approx(0.6 * LesionData([rows]).chances())
@@ -279,7 +258,7 @@ def test_annotated_patches_take_their_share_of_a_batch():
 
 
 def test_territories_are_shifted_against_the_scan_and_sometimes_unknown():
-    rows = np.repeat(scan_rows(dense_scan(), np.random.default_rng(0))[:1], 12)
+    rows = np.repeat(lesion_rows.scan_rows(dense_scan(), np.random.default_rng(0))[:1], 12)
     rows["territories"][:] = 0
     rows["territories"][:, 4, :, :, :8], rows["territories"][:, 5, :, :, 8:] = 100, 100
     still = {"turn_degrees": (0.0,) * 3, "scale": 1.0, "shift_mm": (0.0,) * 3, "doubt": 0.0, "noise_share": 0.0}

@@ -114,7 +114,7 @@ SCORES = (0.0, 50.0, 200.0, 900.0)
 
 def scans(count, scans_each=2):
     return [
-        TableScan(f"{n}-{s}", str(n), {"ct": Path("x")}, {"LAD": SCORES[n % 4]})
+        TableScan(f"{n}-{s}", str(n), {"ct": Path("x")}, {"agatston": SCORES[n % 4]})
         for n in range(count)
         for s in range(scans_each)
     ]

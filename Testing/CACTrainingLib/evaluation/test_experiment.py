@@ -121,7 +121,6 @@ def test_a_training_that_was_ended_finds_its_folder_again(tmp_path):
     ("experiment", "changes", "message"),
     [
         ("radiomics", {"budget": TrainingBudget(folds=1)}, "2 folds or more"),
-        ("radiograph", {"budget": TrainingBudget(folds=2)}, "3 folds or more"),
         ("vessels", {"budget": TrainingBudget(repeats=0)}, "one cross-validation or more"),
         ("radiograph", {"names": ("odd",)}, "no configuration 'odd'"),
         ("radiograph", {"pretrained": {"light": Path()}}, "no pretrained weights for 'light'"),
@@ -134,3 +133,26 @@ def test_settings_that_cannot_be(experiment, changes, message, tmp_path):
     kind = EXPERIMENTS[experiment].kind
     with pytest.raises(CTError, match=message):
         carry_out(kind, kind.SETTINGS(tmp_path, tmp_path, **changes))
+
+
+def test_the_cost_is_that_of_missing_trainings_and_a_long_study_asks(experiment, settings, monkeypatch):
+    questions, trainer, notes = [], RecordingTrainer(experiment.training), []
+    progress = Warned()
+    monkeypatch.setattr(progress, "note", notes.append)
+    with pytest.raises(OutputError, match="was not begun"):
+        experiment.page(settings, trainer, progress, lambda question: questions.append(question), 1800.0)
+    assert not trainer.done
+    assert questions == notes
+    assert "4 trainings take about 2 h 0 min. " in questions[0], "two configurations in two folds"
+    experiment.page(settings, trainer, progress, lambda question: True, 1800.0)
+    assert len(trainer.done) == 4
+    experiment.page(settings, trainer, progress, lambda question: pytest.fail("nothing is left to train"), 1800.0)
+    experiment.page(replace(settings, output=settings.output / "new"), trainer, progress, pytest.fail, 30.0)
+    assert "4 trainings take about 2 min" in notes[-1]
+
+
+def test_the_power_of_a_study_is_of_its_patients(experiment, settings, tmp_path):
+    page = experiment.page(settings)
+    n_tested = len({row["patient"] for row in csv_rows(settings.output / PREDICTIONS) if row["use"] == "test"})
+    assert f"{PATIENTS - n_tested} patients, " in page
+    assert "with a power of 80 %" in page

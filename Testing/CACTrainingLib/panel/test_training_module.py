@@ -109,7 +109,6 @@ class TestOpening:
         (folder / "proposal.json").unlink()
         annotating.open_scan(1)
         assert annotating.ui.sliceCountLabel.text == "0 of 10"
-        assert "no proposal" in annotating.ui.workStatusLabel.text
 
     def test_opening_another_project_while_a_scan_is_opened(self, annotating, tmp_path):
         annotating.keys("V")
@@ -129,7 +128,6 @@ class TestOpening:
         annotating.wait()
         assert "All scans are prepared" in annotating.ui.workStatusLabel.text
         assert "--overwrite" not in annotating.processes["prepare"].arguments
-        assert annotating.ui.prepareButton.text == "Prepare all"
 
     def test_suggestions_by_a_model_of_the_project(self, annotating):
         """Proposals by another network are replaced."""

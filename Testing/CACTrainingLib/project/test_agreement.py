@@ -76,8 +76,7 @@ def test_kappa_over_all_scans_equals_scikit_learn_with_an_interval_over_patients
             label(project, scan.id, annotator, np.where(is_visible, "V", "N"))
     (row,), _ = agreement(project)
     first, second = (np.concatenate(part) for part in zip(*labels, strict=True))
-    assert row.slices == 160
-    assert row.kappa.value == pytest.approx(cohen_kappa_score(first, second))
+    assert (row.slices, row.kappa.value) == (160, pytest.approx(cohen_kappa_score(first, second)))
     assert row.same.value == pytest.approx((first == second).mean())
     for estimate in (row.kappa, row.same):
         assert estimate.low < estimate.value < estimate.high
@@ -97,8 +96,7 @@ def test_dice_ignores_arteries_and_empty_pairs(project):
     write_mask(project, "0002", "Anna", "regions", box((0, 4), (0, 4), (0, 4)))
     write_mask(project, "0002", "Ben", "regions", box())
     (row,), warnings = agreement(project)
-    assert row.regions.value == pytest.approx((0.5 + 0) / 2)
-    assert row.regions.n == 2
+    assert (row.regions.value, row.regions.n) == (pytest.approx((0.5 + 0) / 2), 2)
     assert row.heart.value == pytest.approx(2 / 3)
     assert (row.scans, row.slices) == (2, 0)
     assert warnings == ()
@@ -139,8 +137,7 @@ def test_incomparable_masks_are_reported_and_skipped(tmp_path):
     with (folder / "slices.jsonl").open("ab") as file:
         file.write(b'{"k": 3')
     rows, warnings = agreement(project)
-    assert rows[0].slices == 4
-    assert rows[0].kappa.value == 1.0
+    assert (rows[0].slices, rows[0].kappa.value) == (4, 1.0)
     assert len(warnings) == 3
     assert any("heart of scan0 were not compared" in warning and "grids" in warning for warning in warnings)
     assert any("regions of scan1" in warning for warning in warnings)

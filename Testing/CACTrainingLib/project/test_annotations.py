@@ -10,15 +10,8 @@ from chest_ct import write_ct
 from images import image_of
 
 from CACScoringLib.core.errors import ProjectError, ProjectWriteError
+from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceAnnotations, SliceLabel
-from CACTrainingLib.project.annotations import (
-    annotators,
-    check_annotator,
-    read_mask,
-    slice_annotations,
-    truth_labels,
-    write_mask,
-)
 from CACTrainingLib.project.project import NewScan, Project
 
 VISIBLE, NOT_VISIBLE, UNSURE = SliceLabel.VISIBLE, SliceLabel.NOT_VISIBLE, SliceLabel.UNSURE
@@ -84,21 +77,14 @@ class TestSlices:
         assert "the last" in torn.warnings[0]
         assert slices.file.read_bytes().endswith(torn_line)
         torn.set(4, UNSURE)
-        assert reopened(slices).labels == {1: VISIBLE, 2: VISIBLE, 4: UNSURE}
-        assert reopened(slices).warnings == ()
+        assert (reopened(slices).labels, reopened(slices).warnings) == ({1: VISIBLE, 2: VISIBLE, 4: UNSURE}, ())
 
     @pytest.mark.parametrize(
         "line",
         [
-            b"\xff\xfe",
-            b"[]",
-            b'{"k": 2}',
-            b'{"k": true, "label": "visible"}',
-            b'{"k": -2, "label": "visible"}',
-            b'{"k": 2, "label": "maybe"}',
-            b'{"k": 2, "label": []}',
-            b'{"k": 2, "label": "visible", "seconds": NaN}',
-            b"[" * 100_000,
+            *(b"\xff\xfe", b"[]", b'{"k": 2}', b'{"k": true, "label": "visible"}'),
+            *(b'{"k": -2, "label": "visible"}', b'{"k": 2, "label": "maybe"}', b'{"k": 2, "label": []}'),
+            *(b'{"k": 2, "label": "visible", "seconds": NaN}', b"[" * 100_000),
         ],
     )
     def test_a_damaged_line_costs_only_itself(self, slices, line):
@@ -147,12 +133,12 @@ class TestFullDisk:
         assert len(reopened(slices).labels) == 6
 
     def test_a_mask_that_does_not_fit_leaves_the_earlier_one(self, project, limited):
-        write_mask(project, "0001", "Anna", "heart", label_map(1))
+        annotations.write_mask(project, "0001", "Anna", "heart", label_map(1))
         noise = np.random.default_rng(0).integers(0, 6, (80, 120, 120), np.uint8)
         limited(100_000)
         with pytest.raises(ProjectWriteError, match=r"heart.nii.gz was not saved"):
-            write_mask(project, "0001", "Anna", "heart", sitk.GetImageFromArray(noise))
-        assert sitk.GetArrayFromImage(read_mask(project, "0001", "Anna", "heart")).sum() == 2
+            annotations.write_mask(project, "0001", "Anna", "heart", sitk.GetImageFromArray(noise))
+        assert sitk.GetArrayFromImage(annotations.read_mask(project, "0001", "Anna", "heart")).sum() == 2
         folder = project.scan_folder("0001") / "annotators" / "Anna"
         assert [path.name for path in folder.iterdir()] == ["heart.nii.gz"]
 
@@ -160,10 +146,10 @@ class TestFullDisk:
 class TestMasks:
     @pytest.mark.parametrize("kind", ["regions", "heart"])
     def test_masks_are_read_back_with_their_geometry(self, project, kind):
-        assert read_mask(project, "0001", "Anna", kind) is None
+        assert annotations.read_mask(project, "0001", "Anna", kind) is None
         image = label_map(3, 50)
-        write_mask(project, "0001", "Anna", kind, image)
-        mask = read_mask(project, "0001", "Anna", kind)
+        annotations.write_mask(project, "0001", "Anna", kind, image)
+        mask = annotations.read_mask(project, "0001", "Anna", kind)
         assert mask.GetPixelID() == sitk.sitkUInt8
         assert (sitk.GetArrayFromImage(mask) == sitk.GetArrayFromImage(image)).all()
         for geometry in ("GetSpacing", "GetOrigin", "GetDirection"):
@@ -173,24 +159,23 @@ class TestMasks:
 class TestAnnotators:
     @pytest.mark.parametrize("name", ["Anna", "A. B-C_2", "7", " Anna\n", "x" * 40, "truthful", "console"])
     def test_names_that_can_be_folders(self, name):
-        assert check_annotator(name) == name.strip()
+        assert annotations.check_annotator(name) == name.strip()
 
     @pytest.mark.parametrize(
-        "name",
-        ["", "..", "../x", "a\\b", "Änna", "x" * 41, "Truth", "con", "NUL.txt", "Anna.", "-a", ".hidden", "a:b"],
+        "name", ["", "..", "../x", "a\\b", "Änna", "x" * 41, "Truth", "con", "NUL.txt", "Anna.", "-a", ".hidden", "a:b"]
     )
     def test_unsuitable_names_are_refused_with_the_rule(self, project, name):
         with pytest.raises(ProjectError, match=r"letters .*digits"):
-            check_annotator(name)
+            annotations.check_annotator(name)
         with pytest.raises(ProjectError):
-            slice_annotations(project, "0001", name)
+            annotations.slice_annotations(project, "0001", name)
 
     def test_capitals_make_no_other_annotator(self, project):
-        slice_annotations(project, "0001", "Anna").set(3, VISIBLE)
-        slice_annotations(project, "0001", "ANNA").set(4, VISIBLE)
-        write_mask(project, "0001", "anna", "heart", label_map(1))
-        assert annotators(project, "0001") == ["Anna"]
-        assert set(slice_annotations(project, "0001", "anna").labels) == {3, 4}
+        annotations.slice_annotations(project, "0001", "Anna").set(3, VISIBLE)
+        annotations.slice_annotations(project, "0001", "ANNA").set(4, VISIBLE)
+        annotations.write_mask(project, "0001", "anna", "heart", label_map(1))
+        assert annotations.annotators(project, "0001") == ["Anna"]
+        assert set(annotations.slice_annotations(project, "0001", "anna").labels) == {3, 4}
 
 
 def test_unknown_slices_of_the_truth_have_no_label(project):
@@ -199,15 +184,15 @@ def test_unknown_slices_of_the_truth_have_no_label(project):
     truth.write_text(json.dumps({"slices": slices}), encoding="utf-8")
     write_ct(ct, 1)
     (digital,) = project.add([NewScan("d", "d", ct, source="digital", truth=truth)]).added
-    assert truth_labels(digital) == {4: VISIBLE, 5: NOT_VISIBLE}
-    assert truth_labels(project.scan("0001")) == {}
+    assert annotations.truth_labels(digital) == {4: VISIBLE, 5: NOT_VISIBLE}
+    assert annotations.truth_labels(project.scan("0001")) == {}
 
 
 def test_reading_writes_nothing(project):
-    slice_annotations(project, "0001", "Anna").set(3, VISIBLE)
+    annotations.slice_annotations(project, "0001", "Anna").set(3, VISIBLE)
     before = sorted(Path(project.folder).rglob("*"))
     opened = Project.open(project.folder)
-    slice_annotations(opened, "0001", "Anna")
-    slice_annotations(opened, "0001", "Ben")
-    read_mask(opened, "0001", "Ben", "heart")
+    annotations.slice_annotations(opened, "0001", "Anna")
+    annotations.slice_annotations(opened, "0001", "Ben")
+    annotations.read_mask(opened, "0001", "Ben", "heart")
     assert sorted(Path(project.folder).rglob("*")) == before

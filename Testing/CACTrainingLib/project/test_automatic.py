@@ -48,8 +48,7 @@ def weak_map(project, cache):
 
 def test_lesions_where_a_person_saw_calcium(project, tmp_path):
     (scan,) = training_scans(project)
-    assert scan.automatic == project.folder / "results" / "one"
-    assert scan.annotators == ("Ann",)
+    assert (scan.automatic, scan.annotators) == (project.folder / "results" / "one", ("Ann",))
     target, visible = weak_map(project, tmp_path / "cache")
     assert visible.any()
     assert target[visible].max() == pytest.approx(CALCIUM_HU[3], abs=40)

@@ -126,8 +126,7 @@ class TestAdding:
     def test_a_scan_is_added_once_whatever_its_name(self, project, data, tmp_path):
         copy = shutil.copy(data / "scan1.nii.gz", tmp_path / "copy.nii.gz")
         result = project.add([NewScan("copy", "another", Path(copy)), three_scans(data)[0]])
-        assert result.duplicates == (("copy", "0002"), ("scan0", "0001"))
-        assert result.added == ()
+        assert (result.duplicates, result.added) == ((("copy", "0002"), ("scan0", "0001")), ())
         assert len(Project.open(project.folder).scans) == 3
 
     def test_failing_scans_do_not_stop_the_others(self, project, data, tmp_path):
@@ -167,8 +166,7 @@ class TestAdding:
                 for path in paths:
                     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         result = project.add([NewScan("half", "p", ct), NewScan("whole", "q", complete_ct)])
-        assert [name for name, _ in result.failed] == ["half"]
-        assert [scan.name for scan in result.added] == ["whole"]
+        assert ([name for name, _ in result.failed], [scan.name for scan in result.added]) == (["half"], ["whole"])
 
     def test_names_are_kept_exactly_even_those_that_spreadsheets_run(self, project, tmp_path):
         names = ["=1+1", "+49", "-3", "@home", 'say "ja"', "a,b", "Ünal; B", "  ".join("ab"), "007"]
@@ -183,8 +181,7 @@ class TestAdding:
         row = read_table(project.folder / "scans.csv").lines[-1]
         assert (row.text("ct"), row.text("truth")) == ("cts/own.nii.gz", "cts/truth.json")
         moved = project.folder.rename(project.folder.with_name("moved"))
-        assert Project.open(moved).scans[-1].ct == moved / "cts" / "own.nii.gz"
-        assert Project.open(moved).missing() == []
+        assert (Project.open(moved).scans[-1].ct, Project.open(moved).missing()) == (moved / "cts" / "own.nii.gz", [])
 
     def test_a_new_scan_of_a_patient_gets_the_patients_use(self, project, tmp_path):
         project.set_use({"patient 1": "test"})
@@ -242,8 +239,7 @@ class TestFullDisk:
             with pytest.raises(ProjectWriteError, match=r"scans?\.csv.* could not be written: No space.*Free some"):
                 change()
             opened = Project.open(project.folder)
-            assert [scan.id for scan in opened.scans] == ["0001", "0002", "0003"]
-            assert opened.scans == project.scans
+            assert ([scan.id for scan in opened.scans], opened.scans) == (["0001", "0002", "0003"], project.scans)
         after = {path: path.read_bytes() for path in project.folder.rglob("*") if path.is_file()}
         assert after == before
 

@@ -1,14 +1,18 @@
 """Cases as files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_experiments import Warned
 
 from CACScoringLib.core.errors import CTError, TableError
 from CACTrainingLib.data.scan_table import read_radiographs
+from CACTrainingLib.radiograph import train
 from CACTrainingLib.radiograph.cases import View, read_case, write_case
 from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, NONE, PATIENTS, load_radiographs
 from CACTrainingLib.radiograph.exposure import PER_MM, Exposure, automatic_photons, expose, scattered, usual_logarithms
+from CACTrainingLib.radiograph.task import Pictures
 
 
 def view(seed):
@@ -129,3 +133,18 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
         load_radiographs(read_radiographs(tmp_path / "own.csv"), ("PA",), super_resolution="learned")
     with pytest.raises(TableError, match="no lateral picture"):
         load_radiographs(read_radiographs(tmp_path / "own.csv"))
+
+
+def test_unknown_calcium_is_not_taken_for_none(write_cases, tmp_path):
+    """A picture without its calcium would teach that what is left in the body is none."""
+    write_cases(tmp_path, 4, ("PA",))
+    rows = read_radiographs(tmp_path)
+    for row in rows:
+        views = read_case(row.files["PA"])
+        write_case(row.files["PA"], {name: replace(view, knows_calcium=False) for name, view in views.items()})
+    data = load_radiographs(rows, views=("PA",))
+    assert not data.has_map.any()
+    assert not data.calcium_path(3, 0, PATIENTS).any()
+    pictures = Pictures(data, data.scores["agatston"], np.arange(4), train.PRESETS["light"].training)
+    assert not pictures.redraws
+    assert pictures.is_own.all()

@@ -47,16 +47,6 @@ class TestIntervals:
         assert mean.value == pytest.approx(values.mean())
         assert (mean.low, mean.high) == pytest.approx((expected.low, expected.high), rel=0.02)
 
-    def test_are_wider_if_scans_of_a_patient_are_equal(self):
-        g = np.random.default_rng(5)
-        values = g.normal(size=40)
-        independent, repeated = (
-            bootstrap.patient_mean(list(zip(patients, np.tile(values, 2), strict=True)))
-            for patients in (range(80), [*range(40)] * 2)
-        )
-        widths = [estimate.high - estimate.low for estimate in (independent, repeated)]
-        assert widths[1] / widths[0] == pytest.approx(math.sqrt(2), rel=0.1)
-
     def test_none_from_few_patients(self):
         result = estimate(np.arange(100.0), 8, bootstrap.MIN_PATIENTS - 1)
         assert (result.value, result.n) == (0, 8)

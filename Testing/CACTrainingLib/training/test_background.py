@@ -184,8 +184,7 @@ class TestState:
         last = {**part, "step": 9, "best": False, "auc": 0.8, "ended": "Stopped early."}
         lines(folder / "metrics.jsonl", best, last)
         lines(folder / "progress.jsonl", {"event": "done"})
-        assert state_of(folder).best == {"step": 3, "auc": 0.9}
-        assert state_of(folder).message == "Stopped early."
+        assert (state_of(folder).best, state_of(folder).message) == ({"step": 3, "auc": 0.9}, "Stopped early.")
 
     def test_starting_of_another_panel(self, folder):
         run = {"launcher": os.getpid(), "host": platform.node(), "arguments": ["train", "slices"]}

@@ -1,5 +1,6 @@
 """Test the calibration: limits, weights, intervals, and what reaches the models' cards."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -224,7 +225,7 @@ def test_patients_of_a_calibration_are_named_by_ranges():
 def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth():
     generator = np.random.default_rng(0)
     scans = []
-    for number in range(200):
+    for number in range(100):
         score = 0.0 if number % 2 else float(np.exp(generator.uniform(0, 7)))
         rows = [(0.0, 0.0, True, score * np.exp(0.2 * generator.standard_normal()))] if score else []
         scan = measured(f"p{number}", "coronary", in_map(rows), dense(rows), score)
@@ -232,8 +233,8 @@ def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth
     certain = pd.concat([scan.dense.assign(scan=n, probability=1.0) for n, scan in enumerate(scans)])
     stored, coverage = calibration.stored_uncertainty(scans, certain, certain)
     counted, count = np.array(list(coverage["automatic"].values())).T
-    assert count.sum() == 200
-    assert 0.85 < counted.sum() / 200 <= 1.0
+    assert count.sum() == 100
+    assert 0.85 < counted.sum() / 100 <= 1.0
     by_reader, by_truth = calibration_of({"uncertainty": stored}).uncertainty.values()
     low, high = by_reader.total.interval(LesionAmounts([200.0], [1.0]))
     assert 110 < low < 170 < 230 < high < 340
@@ -292,6 +293,16 @@ def test_scans_for_training_and_test_are_left_out(tmp_path):
         calibration_scans([scans[0], scan("validation", has_truth=False)])
 
 
+def test_a_scan_with_a_stent_is_left_out(tmp_path):
+    usable = []
+    for kind in ("stent", "lead"):
+        truth = tmp_path / f"{kind}.json"
+        truth.write_text(json.dumps({"patient": 1, "slices": [], "distractors": [{"kind": kind}]}))
+        files = {"ct": truth, "heart": truth, "calcium_map": truth}
+        usable.append(TrainingScan(name=kind, patient="1", truth=truth, **files))
+    assert [scan.name for scan in calibration_scans(usable)] == ["lead"]
+
+
 @pytest.mark.parametrize("stored", [0.5, None])
 def test_a_classifier_keeps_its_threshold(monkeypatch, tmp_path, stored):
     cards = {network: untrained(network, network, tmp_path) for network in ("slices", "decomposition")}
@@ -299,7 +310,7 @@ def test_a_classifier_keeps_its_threshold(monkeypatch, tmp_path, stored):
         store.update_card(cards["slices"], {"slice_threshold": stored}, {})
     monkeypatch.setattr(calibration, "find_scans", lambda folders: cohort())
     monkeypatch.setattr(calibration, "calibration_scans", lambda scans: scans)
-    monkeypatch.setattr(calibration, "measure_all", lambda *_: cohort())
+    monkeypatch.setattr(calibration, "measure_all", lambda *_: cohort(30))
     command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
     assert cli.main([*command, "--progress", "none"]) == 0
     assert models.read_card(cards["slices"]).calibration == {"slice_threshold": stored or SLICE_THRESHOLD}

@@ -94,8 +94,7 @@ def test_training_learns_and_writes_a_model(tmp_path, monkeypatch):
     settings = LesionTraining(loop, network, 4, validation_patients=2, batch_size=4, learning_rate=0.01)
     path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
     card = read_card(path)
-    assert card.network == "lesions"
-    assert card.config == {"width": 4, "dropout": LesionNetConfig.dropout}
+    assert (card.network, card.config) == ("lesions", {"width": 4, "dropout": LesionNetConfig.dropout})
     assert "7000000 (usual), 7100000 (ostium), 7200000 (heavy), 7300000 (motion) on" in card.training.data
     assert card.validation["RCA named"] > 0.9
     assert card.validation["root as coronary"] < 0.1

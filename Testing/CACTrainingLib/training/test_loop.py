@@ -97,8 +97,7 @@ def test_a_line_is_learned_and_the_course_written(tmp_path):
     assert losses[-1] < 0.3 * losses[0]
     validations = [line for line in lines(tmp_path) if line["event"] == "validation"]
     assert [line["step"] for line in validations] == [10, 20, 30, 40, 50, 60]
-    assert outcome.metrics["closeness"] == max(line["closeness"] for line in validations)
-    assert outcome.steps == 60
+    assert (outcome.metrics["closeness"], outcome.steps) == (max(line["closeness"] for line in validations), 60)
     assert any(isinstance(t, ScanWarning) and t.code == "map-empty" for t in messages)
     assert any("map-empty" in line["warnings"] for line in validations)
     assert any(isinstance(t, tuple) and t[1] == 1000 for t in messages)
@@ -224,8 +223,7 @@ def test_rate_falls_after_half(tmp_path):
             return super().step(batch, fabric, number)
 
     run(Watched(LOOP), tmp_path)
-    assert rates[:31] == [0.05] * 31
-    assert rates[-1] == pytest.approx(0.05 * (1 - 0.95 * 29 / 30))
+    assert (rates[:31], rates[-1]) == ([0.05] * 31, pytest.approx(0.05 * (1 - 0.95 * 29 / 30)))
 
 
 class Collapsing(Line):

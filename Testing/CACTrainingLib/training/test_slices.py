@@ -96,8 +96,7 @@ def test_the_features_learn_the_place_of_calcium(parts):
     settings = replace(SETTINGS, locate_weight=3.0, loop=replace(SETTINGS.loop, steps=40))
     task = SliceTask(settings, *parts)
     batch = task.augment(task.batch(np.random.default_rng(0)))
-    assert batch["where"].shape == (6, 1, 24, 24)
-    assert batch["where"][:3].amax((1, 2, 3)).tolist() == [1, 1, 1]
+    assert (batch["where"].shape, batch["where"][:3].amax((1, 2, 3)).tolist()) == ((6, 1, 24, 24), [1, 1, 1])
     assert not batch["where"][3:].any()
     fabric = Fabric(accelerator="cpu", precision="32-true")
     before = None
@@ -131,8 +130,7 @@ def test_metrics_by_hand(parts):
     probabilities = np.array([0.9, 0.8, 0.6, 0.5, *negatives], np.float32)
     metrics = slice_metrics(probabilities, data, slices, 0.1)
     assert metrics["auc"] == pytest.approx((10 + 10 + 9 + 9) / 40)
-    assert metrics["false_positive_rate"] == pytest.approx(0.1)
-    assert metrics["sensitivity"] == 1.0
+    assert (metrics["false_positive_rate"], metrics["sensitivity"]) == (pytest.approx(0.1), 1.0)
     assert 0.45 < metrics["threshold"] <= 0.5
     share = data.visible.mean()
     assert metrics["accuracy"] == pytest.approx(share + (1 - share) * 0.9)

@@ -6,17 +6,7 @@ import torch
 
 from CACScoringLib.models.preprocessing import MAP_HU
 from CACTrainingLib.data.slice_batches import HEART_MARGIN_PIXELS, near_heart
-from CACTrainingLib.training.weak_labels import (
-    HIGHEST_PIXELS,
-    MAX_NEIGHBOUR_SHARE,
-    SPOT_HU,
-    add_spots,
-    draw_spots,
-    label_loss,
-    lesion_loss,
-    map_loss,
-    paint_spots,
-)
+from CACTrainingLib.training import weak_labels
 
 
 def disc(radius, n=2, side=64):
@@ -33,41 +23,41 @@ class TestLabels:
     def test_a_lesion_in_the_map_predicts_calcium(self):
         near_heart, yes, no = disc(20, 1), torch.tensor([True]), torch.tensor([False])
         visible, empty = self.lesion(200), self.lesion(0.1)
-        assert label_loss(visible, near_heart, yes) < 0.35 < label_loss(empty, near_heart, yes)
-        assert label_loss(empty, near_heart, no) < 0.05 < label_loss(visible, near_heart, no)
+        assert weak_labels.label_loss(visible, near_heart, yes) < 0.35 < weak_labels.label_loss(empty, near_heart, yes)
+        assert weak_labels.label_loss(empty, near_heart, no) < 0.05 < weak_labels.label_loss(visible, near_heart, no)
 
     @pytest.mark.parametrize(("hu", "teaches"), [(100, True), (200, False)])
     def test_a_clearly_visible_lesion_adds_no_loss(self, hu, teaches):
         logits = self.lesion(hu).requires_grad_()
-        label_loss(logits, disc(20, 1), torch.tensor([True])).backward()
+        weak_labels.label_loss(logits, disc(20, 1), torch.tensor([True])).backward()
         assert logits.grad.any() == teaches
-        label_loss(logits, disc(20, 1), torch.tensor([False])).backward()
+        weak_labels.label_loss(logits, disc(20, 1), torch.tensor([False])).backward()
         assert logits.grad.max() > 0  # a slice without calcium teaches to lower it
 
     def test_labels_teach_the_highest_pixels_of_both_kinds(self):
         logits = (torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)) - 6).requires_grad_()
-        label_loss(logits, disc(20), torch.tensor([True, False])).backward()
+        weak_labels.label_loss(logits, disc(20), torch.tensor([True, False])).backward()
         for gradient, sign in zip(logits.grad, (-1, 1), strict=True):
-            assert int((gradient != 0).sum()) == HIGHEST_PIXELS
+            assert int((gradient != 0).sum()) == weak_labels.HIGHEST_PIXELS
             assert (gradient[gradient != 0].sign() == sign).all()
 
 
 class TestSpots:
     def test_spots_lie_near_the_heart_with_limited_density(self):
         near_heart = disc(12, 40)
-        spots = paint_spots(near_heart, draw_spots(40, 1, np.random.default_rng(0)))
+        spots = weak_labels.paint_spots(near_heart, weak_labels.draw_spots(40, 1, np.random.default_rng(0)))
         assert spots.shape == near_heart.shape
         peaks = spots.amax((1, 2, 3)) * MAP_HU
-        assert peaks.min() >= SPOT_HU[0] * 0.99
-        assert peaks.max() <= 3 * SPOT_HU[1]
+        assert peaks.min() >= weak_labels.SPOT_HU[0] * 0.99
+        assert peaks.max() <= 3 * weak_labels.SPOT_HU[1]
         inside = torch.where(near_heart, spots, torch.zeros_like(spots)).sum() / spots.sum()
         assert inside > 0.8
         assert (spots > 0.1 * spots.amax((1, 2, 3), keepdim=True)).sum((1, 2, 3)).max() < 400
 
     def test_each_spot_is_the_sum_of_its_parts(self):
         near_heart = disc(9, 3)
-        drawn = draw_spots(3, 1, np.random.default_rng(1))
-        spots = paint_spots(near_heart, drawn)
+        drawn = weak_labels.draw_spots(3, 1, np.random.default_rng(1))
+        spots = weak_labels.paint_spots(near_heart, drawn)
         j, i = np.mgrid[:64, :64]
         for n in range(3):
             pixels = np.argwhere(near_heart[n, 0].numpy())
@@ -79,43 +69,43 @@ class TestSpots:
                 spot = sum(a * np.exp(s * ((j - y - d) ** 2 + (i - x - r) ** 2)) for d, r, s, a in parts)
                 expected += peak * spot / spot.max()
             np.testing.assert_allclose(spots[n, 0].numpy(), expected, atol=1e-5)
-        assert not paint_spots(torch.zeros_like(near_heart), drawn).any()
+        assert not weak_labels.paint_spots(torch.zeros_like(near_heart), drawn).any()
 
     def test_slices_with_spots(self):
         x = torch.full((3, 6, 32, 32), 0.1)
         spots = torch.zeros(3, 1, 32, 32)
         spots[:, :, 10, 10] = 0.3
-        shares = draw_spots(3, 1, np.random.default_rng(0))["spot_shares"]
-        slices = add_spots(x, spots, shares)
+        shares = weak_labels.draw_spots(3, 1, np.random.default_rng(0))["spot_shares"]
+        slices = weak_labels.add_spots(x, spots, shares)
         assert torch.allclose(slices[:, 0, 10, 10], torch.tensor(0.4))
         in_neighbours = slices[:, 1:3, 10, 10] - 0.1
         assert (in_neighbours >= 0).all()
-        assert (in_neighbours <= 0.3 * MAX_NEIGHBOUR_SHARE).all()
+        assert (in_neighbours <= 0.3 * weak_labels.MAX_NEIGHBOUR_SHARE).all()
         assert len(in_neighbours.unique()) > 3
         assert torch.equal(slices[:, 3:], x[:, 3:])  # the position
         assert (slices != x).sum() <= 9
         spots[:] = 2.0
-        assert add_spots(x, spots, shares).max() == 1  # the window ends there
+        assert weak_labels.add_spots(x, spots, shares).max() == 1  # the window ends there
 
 
 class TestMapLoss:
     def test_the_true_map_is_best_and_off_the_heart_counts_less(self):
         near_heart, true_map = disc(20, 1), torch.zeros(1, 1, 64, 64)
         true_map[0, 0, 30:33, 30:33] = 0.2
-        perfect = map_loss(torch.logit(true_map.clamp(1e-5)), true_map, near_heart)
-        missed = map_loss(torch.full_like(true_map, -9.0), true_map, near_heart)
+        perfect = weak_labels.map_loss(torch.logit(true_map.clamp(1e-5)), true_map, near_heart)
+        missed = weak_labels.map_loss(torch.full_like(true_map, -9.0), true_map, near_heart)
         assert perfect < missed
         inside, outside = (torch.full_like(true_map, -9.0) for _ in range(2))
         inside[0, 0, 40, 40] = outside[0, 0, 2, 2] = 2.0
         empty = torch.zeros_like(true_map)
-        assert map_loss(inside, empty, near_heart) > 5 * map_loss(outside, empty, near_heart)
+        assert weak_labels.map_loss(inside, empty, near_heart) > 5 * weak_labels.map_loss(outside, empty, near_heart)
 
 
 def test_lesions_teach_no_other_pixel():
     target = torch.zeros(1, 1, 64, 64)
     target[0, 0, 30:33, 30:33] = 0.2
     logits = torch.full_like(target, -3.0).requires_grad_()
-    lesion_loss(logits, target).backward()
+    weak_labels.lesion_loss(logits, target).backward()
     assert torch.equal(logits.grad != 0, target > 0)
     assert (logits.grad[target > 0] < 0).all(), "the map is too low there"
 

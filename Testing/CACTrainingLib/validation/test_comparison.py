@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from digital_pairs import CALCIFIED, known_networks, write_coarse
-from reference_files import (
-    write_coca_gated,
-    write_coca_nongated,
-    write_denser,
-    write_label_maps,
-    write_orcascore,
-)
+from reference_files import write_coca_gated, write_coca_nongated, write_denser, write_label_maps, write_orcascore
 
 from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError

@@ -30,6 +30,7 @@ from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalib
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
+CALIBRATION = {"candidates": asdict(FORMER), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
 """Calibration of the model in use."""
 
 COMMAND = ["validate", "--progress", "none", "--calibrate", "ours"]
@@ -52,15 +53,7 @@ def base(weights, tmp_path, monkeypatch):
             (bundled / file.name).write_bytes(file.read_bytes())
     monkeypatch.setattr(cards, "bundled_folder", lambda: bundled)
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    calibration = {
-        "candidates": asdict(FORMER),
-        "uncertainty": automatic_patient.map_card().calibration["uncertainty"],
-    }
-    update_card(
-        bundled / "our-map.json",
-        calibration,
-        {"whole_method": {"models": {"slices": "1"}, "candidates": {}}},
-    )
+    update_card(bundled / "our-map.json", CALIBRATION, {"whole_method": {"models": {"slices": "1"}, "candidates": {}}})
     return find_model("decomposition")
 
 
@@ -103,9 +96,13 @@ def clinical_lesions(scan):
     return scan.candidates.lesions["automatic"]
 
 
-def test_outlines_teach_what_coronary_calcium_is(base):
+@pytest.fixture(scope="module")
+def recalibration(weights):
+    return recalibrate(digital_scans(), replace(read_card(weights[0]), calibration=CALIBRATION))
+
+
+def test_outlines_teach_what_coronary_calcium_is(recalibration):
     scans = digital_scans()
-    recalibration = recalibrate(scans, base.card)
     assert not recalibration.why_not
     false, true = recalibration.fitted.change.probabilities([Candidate(1.0, 1.0, "LAD"), Candidate(3.0, 1.0, "LAD")])
     assert false < 0.3 < 0.7 < true
@@ -121,9 +118,9 @@ def test_outlines_teach_what_coronary_calcium_is(base):
 
 
 @pytest.mark.parametrize("is_gated", [False, True])
-def test_the_stored_weights_give_the_changed_probabilities(base, is_gated):
+def test_the_stored_weights_give_the_changed_probabilities(recalibration, is_gated):
     """The change of recorded log-odds is carried into all weights, of gated scans and others."""
-    fitted = recalibrate(digital_scans(), base.card).fitted
+    fitted = recalibration.fitted
     network, place = np.array([0.05, 0.5, 0.9]), np.array([0.9, 0.2, 0.5])
     recorded = [Candidate(logit, 1.0, "LAD") for logit in log_odds(FORMER.probability(network, place, is_gated))]
     changed = fitted.change.probabilities(recorded)
@@ -135,35 +132,24 @@ def test_totals_teach_the_errors_alone(base):
     recalibration = recalibrate(digital_scans(outlined=False, arteries=False), base.card)
     assert "no outlines" in recalibration.why_not
     fitted, former = recalibration.fitted, base.card.calibration_as(ScoreCalibration).uncertainty
-    assert fitted.lesions == FORMER
-    assert fitted.uncertainty["automatic"].artery == former["automatic"].artery
+    assert (fitted.lesions, fitted.uncertainty["automatic"].artery) == (FORMER, former["automatic"].artery)
     assert fitted.uncertainty["automatic"].total.spread < former["automatic"].total.spread
 
 
 def test_few_scans_hardly_move_the_probabilities(base):
     """Scans whose candidates contradict the former probabilities move them more the more there are."""
-    small_set, large_set = digital_scans(20), digital_scans(200)
-    for change in ("slope", "offset"):
-        shifts = [getattr(recalibrate(scans, base.card).fitted.change, change) for scans in (small_set, large_set)]
-        neutral = float(change == "slope")
-        assert abs(shifts[0] - neutral) < abs(shifts[1] - neutral)
+    small_change, large_change = (recalibrate(digital_scans(count), base.card).fitted.change for count in (20, 100))
+    assert abs(small_change.slope - 1) < abs(large_change.slope - 1)
+    assert abs(small_change.offset) < abs(large_change.offset)
 
 
 @pytest.mark.parametrize("patients", [20, 80])
 def test_the_former_errors_count_as_twenty_scans(base, patients):
     """The stored variance is the mean of both, by their numbers of scans."""
     scans = [replace(scan, total=1e4 if scan.total else 0.0) for scan in digital_scans(patients)]
-    scans = [
-        replace(
-            scan,
-            vessels={},
-            candidates=replace(
-                scan.candidates,
-                lesions={**scan.candidates.lesions, "map": [Candidate(9.0, 1.3e4, "LAD")] if scan.total else []},
-            ),
-        )
-        for scan in scans
-    ]
+    for number, scan in enumerate(scans):
+        lesions = {**scan.candidates.lesions, "map": [Candidate(9.0, 1.3e4, "LAD")] if scan.total else []}
+        scans[number] = replace(scan, vessels={}, candidates=replace(scan.candidates, lesions=lesions))
     former = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total.spread
     spread = recalibrate(scans, base.card).fitted.uncertainty["decomposition"].total.spread
     lesions = [LesionAmounts([1.3e4], [1.0]) if scan.total else LesionAmounts([], []) for scan in scans]
@@ -175,7 +161,7 @@ def test_the_former_errors_count_as_twenty_scans(base, patients):
 
 def test_intervals_of_the_stored_errors_hold_nine_of_ten(base):
     """The level belongs to the stored spread, also where the former one was far too narrow or too wide."""
-    scans = digital_scans(80, outlined=False)
+    scans = digital_scans(outlined=False)
     for spread in (0.05, 2.0):
         errors = {part: {"spread": spread, "level": 0.9} for part in ("total", "artery")}
         calibration = {**base.card.calibration, "uncertainty": dict.fromkeys(("automatic", "decomposition"), errors)}
@@ -197,11 +183,10 @@ def test_candidates_of_no_artery_never_count(base):
     assert scores == pytest.approx([sum(x.agatston for x in clinical_lesions(scan)[:-1]) for scan in scans])
 
 
-def test_a_patients_own_reference_has_no_part_in_its_score(base):
+def test_a_patients_own_reference_has_no_part_in_its_score(base, recalibration):
     """A changed reference leaves its patient's score, and changes the other scores and the stored fit."""
-    scans = digital_scans(seed=3)
-    first = recalibrate(scans, base.card)
-    for number in (0, 7, 16):
+    scans, first = digital_scans(), recalibration
+    for number in (0, 7):
         changed = with_candidates(replace(scans[number], total=5000.0), lambda x: replace(x, coronary=not x.coronary))
         again = recalibrate([*scans[:number], changed, *scans[number + 1 :]], base.card)
         assert again.cross_fitted[number] == first.cross_fitted[number]
@@ -246,17 +231,14 @@ def test_what_cannot_be_calibrated(base):
     check("ours", base.card, 20)
 
 
-def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
+def test_what_is_stored_is_read_as_it_was_fitted(base, recalibration, capsys):
     before = base.path.read_bytes()
-    recalibration = recalibrate(digital_scans(), base.card)
     model = store(recalibration, base, "ours", "label maps")
     assert base.path.read_bytes() == before
     card = read_card(model.path)
-    assert card.sha256 == base.card.sha256
-    assert card.training == base.card.training
+    assert (card.sha256, card.training) == (base.card.sha256, base.card.training)
     stored, fitted = card.calibration_as(ScoreCalibration), recalibration.fitted
-    assert stored.candidates == fitted.lesions
-    assert stored.uncertainty == fitted.uncertainty
+    assert (stored.candidates, stored.uncertainty) == (fitted.lesions, fitted.uncertainty)
     assert stored.known.ranges["kvp"] == (120.0, 120.0, 10.0)
     assert card.calibration["calibrated_on"]["patients"] == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
@@ -271,8 +253,7 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, capsys):
     assert "calibrated on 40 patients with reference scores (label maps" in capsys.readouterr().out
 
 
-def test_the_section_lists_the_fitted_parts(base):
-    recalibration = recalibrate(digital_scans(), base.card)
+def test_the_section_lists_the_fitted_parts(recalibration):
     part = recalibrations.section(recalibration, "ours", "our-map")
     tables = {table.name: {row[0]: row[1:] for row in table.rows} for table in part.tables}
     agreement = tables["calibration_agreement"]

@@ -9,7 +9,8 @@ from made_experiments import EXPERIMENTS, RecordingTrainer, make_quick, table_of
 from whole_scan_studies import fake_training, without_scans, write_table
 
 from CACScoringLib.core.errors import CTError
-from CACTrainingLib.data.scan_table import held_out, read_cts
+from CACScoringLib.core.progress import Progress
+from CACTrainingLib.data.scan_table import TOTAL, held_out, read_cts
 from CACTrainingLib.evaluation.experiment import PREDICTIONS, predicted_rows
 from CACTrainingLib.evaluation.measures import ExperimentComparison
 from CACTrainingLib.whole_scan.radiomics import study as radiomics
@@ -82,7 +83,7 @@ def test_scans_that_cannot_be_used(study, settings, monkeypatch):
 def test_a_test_of_enhanced_scans_alone_is_refused(settings, tmp_path):
     enhanced = write_table(tmp_path / "enhanced" / "table.csv", 8, PATIENTS, contrast=8)
     with pytest.raises(CTError, match="holds no scan without contrast agent"):
-        replace(settings, test=enhanced).read()
+        replace(settings, test=enhanced).read(TOTAL, Progress())
 
 
 SCANS = [SimpleNamespace(patient=f"p{n}", name=f"s{n}") for n in range(12)]

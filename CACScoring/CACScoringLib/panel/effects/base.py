@@ -1,11 +1,11 @@
 """Base class of the segment editor effects: cloning, options and the selected artery."""
 
 # Slicer's naming.
-# ruff: noqa: N802, N803, N806
+# ruff: noqa: N802, N803, N806, N815
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +79,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         super().__init__(scriptedEffect)
         self._source = Path(source)
         self._parameters: list[Parameter] = []
+        self._connections: list[tuple[Any, Callable[..., object]]] = []
         self._arteries: Any = None
         self.scan: Any = None
         self.boxes: dict[str, Any] = {}
@@ -140,11 +141,12 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
                 self.scriptedEffect.addLabeledOptionsWidget(parameter.label, box)
             box.setToolTip(parameter.tip)
             self.boxes[parameter.name] = box
-            self._signalOf(parameter).connect(self.updateMRMLFromGUI)
+            self._connect(box.toggled if parameter.limits is None else box.valueChanged, self.updateMRMLFromGUI)
 
-    def _signalOf(self, parameter: Parameter):
-        box = self.boxes[parameter.name]
-        return box.toggled if parameter.limits is None else box.valueChanged
+    def _connect(self, signal, slot: Callable[..., object]) -> None:
+        """Connect a signal until `cleanup`."""
+        signal.connect(slot)
+        self._connections.append((signal, slot))
 
     def updateGUIFromMRML(self) -> None:
         self._build()
@@ -176,8 +178,18 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
 
     def cleanup(self) -> None:
         # A connection would keep the effect alive.
-        for parameter in self._parameters:
-            self._signalOf(parameter).disconnect(self.updateMRMLFromGUI)
+        while self._connections:
+            signal, slot = self._connections.pop()
+            signal.disconnect(slot)
+
+    def sourceVolumeNodeChanged(self) -> None:
+        self.forget()
+
+    referenceGeometryChanged = layoutChanged = sourceVolumeNodeChanged
+
+    def forget(self) -> None:
+        """Hide what is shown of the input, which has changed."""
+        raise NotImplementedError
 
     # Views
 
@@ -187,6 +199,15 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         if eventId == vtk.vtkCommand.EnterEvent:
             giveKeys(viewWidget)
         return self.onViewEvent(callerInteractor, eventId, viewWidget)
+
+    def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
+        if self._views.isSliceWidget(viewWidget):
+            self._voxelOverlay.place(viewWidget)
+            self.onViewMoved(viewWidget)
+
+    def onViewMoved(self, viewWidget) -> None:
+        """React to another slice or another part of it in a slice view."""
+        raise NotImplementedError
 
     def onViewEvent(self, interactor, eventId, viewWidget) -> bool:
         """React to an event in a slice view; return True if it is handled."""

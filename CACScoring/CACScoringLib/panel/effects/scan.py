@@ -14,6 +14,7 @@ import vtk
 from slicer.util import arrayFromVTKMatrix
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+from ...core.errors import CTError
 from ...core.labels import Artery, Site, label_called
 from ...review.picking import Place, Voxels
 
@@ -127,17 +128,11 @@ class EffectScan:
         from ...mrml.scene import HEART_ROLE
 
         node = self.segmentation.GetNodeReference(HEART_ROLE)
-        if node is None or node.GetSegmentation().GetSegment(HEART_ID) is None:
+        has_heart = node is not None and node.GetSegmentation().GetSegment(HEART_ID) is not None
+        values = _resampled(_labelmap(node, HEART_ID), self._image) if has_heart else None
+        if values is None or not values.any():
             return None
-        resampled = slicer.vtkOrientedImageData()
-        labelmap = slicer.vtkOrientedImageData()
-        if not node.GetBinaryLabelmapRepresentation(HEART_ID, labelmap) or labelmap.IsEmpty():
-            return None
-        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-        resample(labelmap, self._image, resampled)
-        inside = _array(resampled) != 0
-        if not inside.any():
-            return None
+        inside = values != 0
         if outline:
             return inside
         slices = inside.any(tuple(n for n in range(3) if n != self.slice_axis), keepdims=True)
@@ -173,22 +168,13 @@ class EffectScan:
 
     def voxels_in(self, segment_id: str, part: Place) -> np.ndarray:
         """Return a segment's mask within a part of the grid: bool [k, j, i]."""
-        labelmap, resampled = self._segment_labelmap(segment_id), slicer.vtkOrientedImageData()
-        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-        if labelmap is None or not resample(labelmap, self._box(part, allocate=True), resampled):
-            return np.zeros([at.stop - at.start for at in part], bool)
-        return _array(resampled) != 0
-
-    def _segment_labelmap(self, segment_id: str) -> slicer.vtkOrientedImageData | None:
-        """Return a segment's voxels alone, possibly on another grid; None if it has none."""
-        labelmap = slicer.vtkOrientedImageData()
-        exists = self.segmentation.GetBinaryLabelmapRepresentation(segment_id, labelmap)
-        return labelmap if exists and not labelmap.IsEmpty() else None
+        values = _resampled(_labelmap(self.segmentation, segment_id), self._box(part, allocate=True))
+        return np.zeros([at.stop - at.start for at in part], bool) if values is None else values != 0
 
     def voxels_of(self, segment_id: str) -> Voxels | None:
         """Return all voxels of a segment that lie on the grid; None if there are none."""
-        labelmap = self._segment_labelmap(segment_id)
-        if labelmap is None:
+        labelmap = _labelmap(self.segmentation, segment_id)
+        if labelmap is None or labelmap.IsEmpty():
             return None
         part = tuple(slice(0, n) for n in self.hu.shape)
         if slicer.vtkOrientedImageDataResample.DoGeometriesMatch(labelmap, self._image):
@@ -204,19 +190,14 @@ class EffectScan:
 
     def sites_in(self, part: Place) -> np.ndarray:
         """Return the number of each voxel's segment within a part of the grid, from 1 in the order of IDs; 0: none."""
-        collection, numbers = (
-            self.segmentation.GetSegmentation(),
-            np.zeros([at.stop - at.start for at in part], np.uint16),
-        )
+        collection = self.segmentation.GetSegmentation()
+        numbers = np.zeros([at.stop - at.start for at in part], np.uint16)
         binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
         # A layer holds many segments, and extracting one segment costs as much as reading the layer.
         for layer in range(collection.GetNumberOfLayers(binary)):
-            labelmap, resampled = collection.GetLayerDataObject(layer, binary), slicer.vtkOrientedImageData()
-            if labelmap.IsEmpty() or not resample(labelmap, self._box(part, allocate=True), resampled):
-                continue
-            labels = _array(resampled)
-            for segment_id in collection.GetSegmentIDsForLayer(layer, binary) if labels.any() else ():
+            labels = _resampled(collection.GetLayerDataObject(layer, binary), self._box(part, allocate=True))
+            is_labelled = labels is not None and labels.any()
+            for segment_id in collection.GetSegmentIDsForLayer(layer, binary) if is_labelled else ():
                 label = collection.GetSegment(segment_id).GetLabelValue()
                 numbers[labels == label] = collection.GetSegmentIndex(segment_id) + 1
         return numbers
@@ -306,8 +287,7 @@ class EffectScan:
 
         Lesions of the calcium map get the clinical threshold too, because their own threshold applies to the map.
         """
-        record = self._record()
-        return record.methods["threshold"].rules.threshold_hu if record else None
+        return None if (record := self._record()) is None else record.methods["threshold"].rules.threshold_hu
 
     def floor_hu(self) -> float | None:
         """Return the HU below which the segmentation's calcium map is 0; None if it belongs to no result."""
@@ -317,7 +297,6 @@ class EffectScan:
 
     def _record(self) -> Any:
         """Return the `ScoreRecord` of the segmentation's result; None if it belongs to none."""
-        from ...core.errors import CTError
         from ...mrml.scene import LESION_METHODS, nodes_of_record, records_in
         from ...record.score_record import record_from_text
 
@@ -333,8 +312,6 @@ class EffectScan:
 
 def _label(name: str) -> int:
     """Return the label of a lesion segment's name; 0 for other segments."""
-    from ...core.errors import CTError
-
     try:
         return label_called(name)
     except CTError:
@@ -352,6 +329,20 @@ def _to_world(node: slicer.vtkMRMLTransformableNode) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(node.GetParentTransformNode(), None, matrix)
     return arrayFromVTKMatrix(matrix)
+
+
+def _labelmap(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkOrientedImageData | None:
+    """Return a segment's voxels alone, on any grid; None if there are none."""
+    labelmap = slicer.vtkOrientedImageData()
+    return labelmap if node.GetBinaryLabelmapRepresentation(segment_id, labelmap) else None
+
+
+def _resampled(image: slicer.vtkOrientedImageData | None, reference: slicer.vtkOrientedImageData) -> np.ndarray | None:
+    """Return an image's voxels, [k, j, i], on the grid of another; None of an empty image."""
+    target = slicer.vtkOrientedImageData()
+    resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+    is_filled = image is not None and not image.IsEmpty()
+    return _array(target) if is_filled and resample(image, reference, target) else None
 
 
 def _array(image: vtk.vtkImageData) -> np.ndarray:

@@ -74,10 +74,14 @@ class _Overlay:
         return self._pipelines[viewWidget]
 
     def hide(self) -> None:
-        for viewWidget, pipeline in self._pipelines.items():
-            if pipeline[0].GetVisibility():
-                pipeline[0].VisibilityOff()
-                self._effect.scheduleRender(viewWidget)
+        for viewWidget in self._pipelines:
+            self._hideIn(viewWidget)
+
+    def _hideIn(self, viewWidget) -> None:
+        actor = self._pipelines[viewWidget][0]
+        if actor.GetVisibility():
+            actor.VisibilityOff()
+            self._effect.scheduleRender(viewWidget)
 
     def remove(self) -> None:
         """Remove the actors from the views."""
@@ -146,9 +150,7 @@ class VoxelOverlay(_Overlay):
         toIndex = np.linalg.solve(self._indexToRas, viewToRas(viewWidget))
         rectangle = self._rectangle(viewWidget, np.linalg.inv(toIndex))
         if rectangle is None:
-            if actor.GetVisibility():
-                actor.VisibilityOff()
-                self._effect.scheduleRender(viewWidget)
+            self._hideIn(viewWidget)
             return
         x, y, width, height = rectangle
         matrix = vtk.vtkMatrix4x4()
@@ -260,6 +262,11 @@ def _shortcuts() -> list[Any]:
 
 _TAKEN_PROPERTY = "takenByCAC"
 """Property of a shortcut that `takeDigits` has disabled."""
+
+
+def hasModifier(interactor) -> bool:
+    """Return True while Shift, Ctrl or Alt is held."""
+    return any((interactor.GetShiftKey(), interactor.GetControlKey(), interactor.GetAltKey()))
 
 
 def pressedKey(interactor) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import RadiomicsConfig
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
-from ...data.scan_table import TableScan, read_cts
+from ...data.scan_table import TOTAL, TableScan, read_cts
 from ...evaluation.experiment import ExperimentRun, Fit, Predict, predicted_rows
 from ...evaluation.measures import ExperimentComparison, Measure, rates
 from ...statistics.roc import area_under_curve
@@ -144,11 +144,11 @@ class RadiomicsStudy(WholeScanStudy):
 
     @classmethod
     def read(cls, settings: RadiomicsStudySettings, progress: Progress) -> RadiomicsStudy:
-        scans, test_names = settings.read()
+        scans, test_names = settings.read(TOTAL, progress)
         features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
         (table, failed), contrast = features(scans), None
         if settings.contrast:
-            contrast, contrast_failed = features(read_cts(settings.contrast))
+            contrast, contrast_failed = features(read_cts(settings.contrast, TOTAL))
             failed = failed | contrast_failed
         volumes = {scan.name: volume for scan, volume in zip(table.scan, table[HEART_ML], strict=True)}
         cohort = cohort_of([*table.scan], test_names, volumes, failed, settings.budget)
@@ -181,6 +181,12 @@ class RadiomicsStudy(WholeScanStudy):
             return with_calls(model.probabilities(self.features[names].to_numpy()[rows]), model.limit)
 
         return predict, time.perf_counter() - began
+
+    def alike(self, configuration: RadiomicsConfiguration) -> Hashable:
+        return configuration.classifier
+
+    def training_seconds(self, configuration: RadiomicsConfiguration) -> float:
+        return self.fit(ExperimentRun(configuration, 0), self.settings.output)[1]
 
     @property
     def truth(self) -> np.ndarray:
@@ -249,8 +255,8 @@ PRESETS = {"default": RadiomicsTraining()}
 
 def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    scans, test_names, controls = settings.sources.read(options.only_table())
-    contrast = read_cts(settings.contrast_data) if settings.contrast_data else ()
+    scans, test_names, controls = settings.sources.read(options.only_table(), TOTAL, progress)
+    contrast = read_cts(settings.contrast_data, TOTAL) if settings.contrast_data else ()
     check_noncoronary_controls(contrast, controls)
     if enhanced := [scan.name for scan in scans if scan.contrast]:
         raise TableError(f"{enhanced[0]} is contrast-enhanced. Give such scans as contrast_data in --settings.")

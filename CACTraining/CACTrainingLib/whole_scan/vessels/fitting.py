@@ -139,6 +139,30 @@ def targets_of(scans: Sequence[TableScan]) -> dict[str, np.ndarray]:
     return {scan.name: np.array([scan.scores[artery] for artery in ARTERIES]) for scan in scans}
 
 
+FitData = tuple[Mapping[str, Path], Mapping[str, np.ndarray], Sequence[str], Sequence[str]]
+"""Files and scores by name, and names of training and validation scans, as of `fit_vessels`."""
+
+
+def training_task(
+    files: Mapping[str, Path],
+    targets: Mapping[str, np.ndarray],
+    training: Sequence[str],
+    validation: Sequence[str],
+    settings: VesselSettings,
+) -> VesselTask:
+    """Return the training of a new network; arguments are those of `fit_vessels`. Raises DataError."""
+    if len(training) < 2 or not validation:
+        raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
+    largest = float(max(np.max(targets[name]) for name in training))
+    if largest <= 0:
+        raise DataError("No scan to train on has any calcium. Give scans with calcium too.")
+    torch.manual_seed(settings.training.loop.seed)
+    network = VesselNet(settings.config)
+    network.set_largest(largest)
+    volumes = Volumes(files, training, settings.config), Volumes(files, validation, settings.config)
+    return VesselTask(settings.training, network, *volumes, targets)
+
+
 def fit_vessels(
     files: Mapping[str, Path],
     targets: Mapping[str, np.ndarray],
@@ -162,20 +186,11 @@ def fit_vessels(
         DataError: The scans are too few, or without calcium.
         CTError: The training failed.
     """
-    if len(training) < 2 or not validation:
-        raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
-    largest = float(max(np.max(targets[name]) for name in training))
-    if largest <= 0:
-        raise DataError("No scan to train on has any calcium. Give scans with calcium too.")
-    config, training_settings = settings.config, settings.training
-    torch.manual_seed(training_settings.loop.seed)
-    network = VesselNet(config)
-    network.set_largest(largest)
-    volumes = Volumes(files, training, config), Volumes(files, validation, config)
-    task = VesselTask(training_settings, network, *volumes, targets)
+    task = training_task(files, targets, training, validation, settings)
+    largest, volumes = task.largest, (task.training, task.validation)
     outcome = train(task, task.loop, folder, progress or Progress(), device, resume=True)
-    network = outcome.load_into(VesselNet(config))
-    if training_settings.supervised:
+    network = outcome.load_into(VesselNet(settings.config))
+    if settings.training.supervised:
         _scale(network, volumes[1], targets)
 
     def error(part: Volumes) -> float:

@@ -7,7 +7,7 @@ it, is evaluated once on the test patients, and the results are written on its c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -162,7 +162,7 @@ class VesselStudy(WholeScanStudy):
 
     @classmethod
     def read(cls, settings: VesselStudySettings, progress: Progress) -> VesselStudy:
-        scans, test_names = settings.read()
+        scans, test_names = settings.read(ARTERIES, progress)
         # Supervision needs digital patients, whose calcium is known by location.
         default = [n for n, c in cls.CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
         configurations = [replace(cls.CONFIGURATIONS[n], preset=settings.preset) for n in settings.names or default]
@@ -179,19 +179,33 @@ class VesselStudy(WholeScanStudy):
         return cls(settings, cohort, tuple(configurations), inputs)
 
     def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
+        settings, data = self._fit_arguments(run)
+        fit = fitting.fit_vessels(*data, settings, folder, self.settings.device)
+
+        def predict(rows: np.ndarray) -> np.ndarray:
+            return np.round(fitting.predictions_of(fit.network, data[0], self.cohort.names(rows)), 3)
+
+        return predict, fit.seconds
+
+    def alike(self, configuration: VesselConfiguration) -> Hashable:
+        return configuration.kind
+
+    def training_seconds(self, configuration: VesselConfiguration) -> float:
+        from ...training.loop import step_seconds
+
+        settings, data = self._fit_arguments(ExperimentRun(configuration, 0))
+        task = fitting.training_task(*data, settings)
+        return task.loop.steps * step_seconds(task, task.loop, self.settings.device)
+
+    def _fit_arguments(self, run: ExperimentRun) -> tuple[fitting.VesselSettings, fitting.FitData]:
+        """Return the settings of a run, and its scans."""
         import torch
 
         torch.set_num_threads(1)
         cohort, settings = self.cohort, run.configuration.fit_settings(self.settings.budget)
         files = self.inputs[fitting.input_key(settings.config)]
         training, validation = (cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold)))
-        data = (files, fitting.targets_of(cohort.scans), training, validation)
-        fit = fitting.fit_vessels(*data, settings, folder, self.settings.device)
-
-        def predict(rows: np.ndarray) -> np.ndarray:
-            return np.round(fitting.predictions_of(fit.network, files, cohort.names(rows)), 3)
-
-        return predict, fit.seconds
+        return settings, (files, fitting.targets_of(cohort.scans), training, validation)
 
     @property
     def truth(self) -> np.ndarray:
@@ -230,7 +244,7 @@ with -supervised it is trained on the location of digital patients' calcium too.
 
 def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progress) -> Path:
     """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    scans, test_names, controls = settings.sources.read(options.only_table())
+    scans, test_names, controls = settings.sources.read(options.only_table(), ARTERIES, progress)
     config, training = settings.config, settings.training
     with training_run(options, "vessels", training, {}, progress) as run:
         with progress.step("scans"):

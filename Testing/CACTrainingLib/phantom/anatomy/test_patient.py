@@ -10,19 +10,6 @@ from CACTrainingLib.phantom.anatomy import patient as module
 from CACTrainingLib.phantom.anatomy.body import draw_body
 from CACTrainingLib.phantom.anatomy.coronaries import ARTERY_SHARE, PREVALENCE, Plaque, draw_plaques
 from CACTrainingLib.phantom.anatomy.distractors import MIDDLE_AGE_YEARS, draw_distractors
-from CACTrainingLib.phantom.anatomy.patient import (
-    AGATSTON_PER_MG,
-    AMOUNT,
-    HEART_SCALE,
-    HEART_SCALES,
-    demographics,
-    draw_anatomy,
-    draw_patient,
-    resize,
-    share_with_calcium,
-    stratified_patients,
-    stream,
-)
 
 
 def test_a_plaques_mass_is_the_integral_of_its_shape():
@@ -38,22 +25,22 @@ def test_a_plaques_mass_is_the_integral_of_its_shape():
 @pytest.mark.parametrize("sex", ["F", "M"])
 def test_hearts_and_chests_of_diverse_bodies_grow_together(sex):
     """Hearts by the same factor along all axes, chests by half of the heart's logarithm."""
-    usual = [draw_body(stream(n, 1), sex) for n in range(60)]
-    scaled = [resize(body, stream(n, 52)) for n, body in enumerate(usual)]
+    usual = [draw_body(module.stream(n, 1), sex) for n in range(60)]
+    scaled = [module.resize(body, module.stream(n, 52)) for n, body in enumerate(usual)]
     factors = np.array([b.heart_semi_axes_mm for b in scaled]) / [b.heart_semi_axes_mm for b in usual]
     assert np.ptp(factors, axis=1) == pytest.approx(0, abs=1e-12)
-    assert HEART_SCALES[0] <= factors.min()
-    assert factors.max() <= HEART_SCALES[1]
-    assert np.median(factors) == pytest.approx(HEART_SCALE[sex], abs=0.03)
+    assert module.HEART_SCALES[0] <= factors.min()
+    assert factors.max() <= module.HEART_SCALES[1]
+    assert np.median(factors) == pytest.approx(module.HEART_SCALE[sex], abs=0.03)
     for name in module.CHEST_MEASURES:
         chest = np.array([getattr(b, name) for b in scaled]) / [getattr(b, name) for b in usual]
-        assert chest == pytest.approx(np.sqrt(factors[:, 0] / HEART_SCALE[sex]))
+        assert chest == pytest.approx(np.sqrt(factors[:, 0] / module.HEART_SCALE[sex]))
 
 
 @pytest.mark.long
 def test_hearts_of_diverse_women_are_those_of_real_women():
     """Five women of LIDC: hearts of 559 to 796 mL with a margin of 15 %, thus pericardia of 486 to 692 mL."""
-    volumes = [(draw_anatomy(n, "F", diverse=True)[1].pericardium < 0).sum() * 0.027 for n in range(10)]
+    volumes = [(module.draw_anatomy(n, "F", diverse=True)[1].pericardium < 0).sum() * 0.027 for n in range(10)]
     assert 480 < np.median(volumes) < 690
 
 
@@ -91,11 +78,11 @@ def test_prevalence_and_arteries_follow_the_stated_shares(patient):
     ],
 )
 def test_the_laws_lie_among_mesas_percentiles(sex, age, races75, races90):
-    at_60, per_decade, spread = AMOUNT[sex]
+    at_60, per_decade, spread = module.AMOUNT[sex]
 
     def share_above(score):
         z = (math.log(score) - at_60 - per_decade * (age - 60) / 10) / spread
-        return share_with_calcium(age, sex) * 0.5 * math.erfc(z / math.sqrt(2))
+        return module.share_with_calcium(age, sex) * 0.5 * math.erfc(z / math.sqrt(2))
 
     for races, share in ((races75, 0.25), (races90, 0.10)):
         assert share_above(min(races)) > share > share_above(max(races))
@@ -105,11 +92,11 @@ def test_every_stratum_has_its_share(monkeypatch):
     """Shares 0.4, 0.25, 0.2 and 0.15 of 20 patients: 8, 5, 4 and 3; each the first that fits."""
     masses = {patient: 0.17 * patient % 120 if patient % 2 else 0.0 for patient in range(5, 4000)}
     monkeypatch.setattr(module, "_mass_mg", masses.get)
-    numbers = stratified_patients(5, 20)
+    numbers = module.stratified_patients(5, 20)
     assert numbers == sorted(numbers)
     fits = [lambda s: s == 0, lambda s: 0 < s < 100, lambda s: 100 <= s < 400, lambda s: s >= 400]
     for fit, count in zip(fits, (8, 5, 4, 3), strict=True):
-        fitting = [patient for patient, mass in masses.items() if fit(AGATSTON_PER_MG * mass)]
+        fitting = [patient for patient, mass in masses.items() if fit(module.AGATSTON_PER_MG * mass)]
         assert [patient for patient in numbers if patient in fitting] == fitting[:count]
 
 
@@ -117,19 +104,20 @@ def test_every_stratum_has_its_share(monkeypatch):
 @pytest.mark.parametrize("diverse", [False, True])
 @pytest.mark.parametrize("number", [40, 41])
 def test_masses_for_the_choice_are_the_patients_own(number, diverse):
-    assert module._mass_mg(number, diverse) == draw_patient(number, diverse=diverse).mass_mg
+    assert module._mass_mg(number, diverse) == module.draw_patient(number, diverse=diverse).mass_mg
 
 
 def test_age_shows_in_bones_aorta_and_valves_and_changes_no_coronary_calcium():
-    plain, aged = (draw_patient(7, surroundings=True, ages=ages) for ages in (False, True))
-    older = demographics(plain).age_years - MIDDLE_AGE_YEARS
+    plain, aged = (module.draw_patient(7, surroundings=True, ages=ages) for ages in (False, True))
+    older = module.demographics(plain).age_years - MIDDLE_AGE_YEARS
     assert aged.plaques == plain.plaques
-    assert demographics(aged) == demographics(plain)
+    assert module.demographics(aged) == module.demographics(plain)
     assert aged.body.spongiosa_hu == pytest.approx(np.clip(plain.body.spongiosa_hu - 2 * older, 60, 300))
     walls = {}
     for age in (45, 85):
         drawn = [
-            draw_distractors(plain.body, plain.tree, True, stream(number, 4), plain.heart, age) for number in range(60)
+            draw_distractors(plain.body, plain.tree, True, module.stream(number, 4), plain.heart, age)
+            for number in range(60)
         ]
         walls[age] = np.mean([any(d.kind == "aortic wall" for d in distractors) for distractors in drawn])
     assert walls[45] < 0.3

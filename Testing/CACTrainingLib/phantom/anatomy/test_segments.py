@@ -35,25 +35,14 @@ def borders(stretches):
 
 
 def test_segments_end_at_branches_or_halfway():
-    assert borders(stretches_of(tree())) == {
-        (1, "RCA"): (0, 20),
-        (2, "RCA"): (20, 40),
-        (3, "RCA"): (40, 80),
-        (16, "RCA"): (80, 100),
-        (5, "LM"): (0, 10),
-        (6, "LAD"): (0, 20),
-        (7, "LAD"): (20, 55),
-        (8, "LAD"): (55, 90),
-        (11, "LCX"): (0, 24),
-        (13, "LCX"): (24, 60),
-        (9, "D1"): (0, 25),
-        (10, "D2"): (0, 35),
-        (10, "D3"): (0, 15),
-        (12, "OM1"): (0, 40),
-        (14, "OM2"): (0, 30),
-        (4, "PDA"): (0, 50),
-        (16, "PL"): (0, 20),
+    by_vessel = {
+        **{"RCA": {1: (0, 20), 2: (20, 40), 3: (40, 80), 16: (80, 100)}, "LM": {5: (0, 10)}},
+        **{"LAD": {6: (0, 20), 7: (20, 55), 8: (55, 90)}, "D1": {9: (0, 25)}, "D2": {10: (0, 35)}, "D3": {10: (0, 15)}},
+        **{"LCX": {11: (0, 24), 13: (24, 60)}, "OM1": {12: (0, 40)}, "OM2": {14: (0, 30)}},
+        **{"PDA": {4: (0, 50)}, "PL": {16: (0, 20)}},
     }
+    expected = {(segment, name): ends for name, parts in by_vessel.items() for segment, ends in parts.items()}
+    assert borders(stretches_of(tree())) == expected
 
 
 def test_a_left_dominant_tree_has_its_posterior_branches_on_the_left():

@@ -46,8 +46,7 @@ def painted(surrounded):
 @pytest.mark.long
 def test_plaques_body_and_heart_are_those_of_the_plain_patient():
     usual, changed = draw_patient(NUMBER), draw_patient(NUMBER, surroundings=True)
-    assert changed.plaques == usual.plaques
-    assert replace(changed.body, surroundings=None) == usual.body
+    assert (changed.plaques, replace(changed.body, surroundings=None)) == (usual.plaques, usual.body)
     assert np.array_equal(changed.region.pericardium, usual.region.pericardium)
 
 
@@ -66,8 +65,7 @@ def test_relief_has_mean_0_and_standard_deviation_1(surrounded):
     places = np.random.default_rng(0).uniform(-400, 400, (4000, 3))
     for number in (0, 1):
         relief = surrounded.body.surroundings.relief(places, number)
-        assert relief.mean() == pytest.approx(0, abs=0.06)
-        assert relief.std() == pytest.approx(1, abs=0.06)
+        assert (relief.mean(), relief.std()) == (pytest.approx(0, abs=0.06), pytest.approx(1, abs=0.06))
 
 
 def test_a_contracted_heart_is_smaller_and_its_wall_moves_by_millimetres(surrounded):

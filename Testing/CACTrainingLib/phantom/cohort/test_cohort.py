@@ -50,8 +50,7 @@ def test_files_hold_the_simulation(cohort, scan_of_8):
 def test_the_table_has_a_row_for_each_scan(cohort):
     rows = csv_rows(cohort / "cohort.csv")
     assert [(row["patient"], row["scan"]) for row in rows] == [("8", "1"), ("8", "2"), ("9", "1"), ("9", "2")]
-    assert [row["breath_hold"] for row in rows[:2]] == ["True", "False"]
-    assert rows[0]["mass_mg"] == rows[1]["mass_mg"]
+    assert ([row["breath_hold"] for row in rows[:2]], rows[0]["mass_mg"]) == (["True", "False"], rows[1]["mass_mg"])
     assert 45 <= float(rows[0]["age_years"]) < 85
     assert (cohort / rows[3]["folder"] / "ct.nii.gz").exists()
 

@@ -12,30 +12,10 @@ from scipy import ndimage
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.preprocessing import TERRITORY_WINDOWS_HU
 from CACScoringLib.quality.mass_calibration import HU_PER_MG_CM3_AT_120_KVP
+from CACTrainingLib.data import territory_patches
 from CACTrainingLib.data.augmentation import as_tensors, blur_kernels, gathered
-from CACTrainingLib.data.territory_patches import (
-    CALCIFYING,
-    SIZE,
-    UNKNOWN,
-    TerritoryAugmentation,
-    _draw_scanner,
-    _vary_scanner,
-    augment_patches,
-    border_places,
-    draw_patches,
-    heart_centre,
-    plain_patch,
-)
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.cohort import territory_volumes
-from CACTrainingLib.phantom.cohort.territory_volumes import (
-    SHAPE,
-    STEP_MM,
-    add_dense,
-    dense_voxels,
-    make_volume,
-    territory_volume,
-)
 
 NUMBER = 100_002
 """Patient with arms beside the trunk, and plaque in the right coronary artery."""
@@ -43,13 +23,13 @@ NUMBER = 100_002
 
 @pytest.fixture(scope="module")
 def volume():
-    return make_volume(NUMBER)
+    return territory_volumes.make_volume(NUMBER)
 
 
 @pytest.mark.long
 def test_a_volume_holds_a_chest_with_its_territories(volume):
-    assert volume.hu.shape == volume.labels.shape == volume.heart.shape == SHAPE
-    assert 400 < volume.heart.sum() * STEP_MM**3 / 1000 < 1500
+    assert volume.hu.shape == volume.labels.shape == volume.heart.shape == territory_volumes.SHAPE
+    assert 400 < volume.heart.sum() * territory_volumes.STEP_MM**3 / 1000 < 1500
     assert set(np.unique(volume.labels)) == set(range(11))
     assert (volume.labels[volume.heart] > 0).mean() > 0.99
     assert 0.1 < (volume.hu < -700).mean() < 0.9
@@ -63,21 +43,23 @@ def test_calcium_keeps_its_mass_and_lies_mostly_in_its_artery(volume):
     index, value, artery = volume.plaques
     patient = draw_patient(NUMBER, prevalence=territory_volumes.PREVALENCE, diverse=True)
     assert patient.mass_mg > 0
-    mass = value.sum() * STEP_MM**3 / 1000 / HU_PER_MG_CM3_AT_120_KVP
+    mass = value.sum() * territory_volumes.STEP_MM**3 / 1000 / HU_PER_MG_CM3_AT_120_KVP
     assert mass == pytest.approx(patient.mass_mg, rel=0.02)
     rca = artery == TERRITORIES.index("RCA")
     assert value[rca & (volume.labels.ravel()[index] == 4)].sum() > 0.9 * value[rca].sum()
-    voxels, added_hu = dense_voxels(volume, 2.0, 0.0)
+    voxels, added_hu = territory_volumes.dense_voxels(volume, 2.0, 0.0)
     assert added_hu.sum() == pytest.approx(2 * value.sum(), rel=1e-3)
     everywhere = np.ones(volume.hu.size, bool)
     everywhere[voxels] = False
-    np.testing.assert_array_equal(add_dense(volume).ravel()[everywhere], volume.hu.ravel()[everywhere])
+    np.testing.assert_array_equal(
+        territory_volumes.add_dense(volume).ravel()[everywhere], volume.hu.ravel()[everywhere]
+    )
 
 
 @pytest.mark.long
 def test_possible_calcium_has_its_kinds_shares_and_lies_where_the_kind_does(volume):
     index, share, label = volume.possible
-    shares = dict.fromkeys(CALCIFYING, 0.0)
+    shares = dict.fromkeys(territory_patches.CALCIFYING, 0.0)
     for territory, part in territory_volumes.POSSIBLE.values():
         shares[TERRITORIES.index(territory)] += part
     for number, expected in shares.items():
@@ -90,9 +72,9 @@ def test_possible_calcium_has_its_kinds_shares_and_lies_where_the_kind_does(volu
 @pytest.mark.long
 def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch):
     monkeypatch.setattr(territory_volumes, "make_volume", lambda number: volume)
-    territory_volume(7, tmp_path)
+    territory_volumes.territory_volume(7, tmp_path)
     monkeypatch.delattr(territory_volumes, "make_volume")
-    again = territory_volume(7, tmp_path)
+    again = territory_volumes.territory_volume(7, tmp_path)
     for name in ("hu", "labels", "heart"):
         np.testing.assert_array_equal(getattr(again, name), getattr(volume, name))
     for name in ("plaques", "deposits", "possible"):
@@ -103,57 +85,68 @@ def test_a_volume_is_made_once_and_read_as_it_was(volume, tmp_path, monkeypatch)
 
 @pytest.mark.long
 def test_the_plain_patch_is_the_volume_around_the_heart(volume):
-    patch, low = plain_patch(volume)
+    patch, low = territory_patches.plain_patch(volume)
     assert patch.heart.sum() == volume.heart.sum()
-    box = tuple(slice(a, a + SIZE) for a in low)
+    box = tuple(slice(a, a + territory_patches.SIZE) for a in low)
     assert np.array_equal(patch.labels.numpy(), volume.labels[box])
     bottom, top = TERRITORY_WINDOWS_HU[0]
-    expected = np.clip((add_dense(volume)[box] - bottom) / (top - bottom), 0, 1)
+    expected = np.clip((territory_volumes.add_dense(volume)[box] - bottom) / (top - bottom), 0, 1)
     np.testing.assert_allclose(patch.x[0].numpy(), expected, atol=1e-5)
-    assert np.abs(np.array(heart_centre(volume)) - np.array(low) - SIZE / 2).max() <= 0.5
+    assert (
+        np.abs(np.array(territory_patches.heart_centre(volume)) - np.array(low) - territory_patches.SIZE / 2).max()
+        <= 0.5
+    )
 
 
 def test_places_at_a_border_lie_on_both_of_its_sides():
     labels = np.zeros((4, 4, 6), np.uint8)
     labels[..., 1:3], labels[..., 3:5] = TERRITORIES.index("LCX"), TERRITORIES.index("mitral annulus")
-    (places,) = border_places(labels)
+    (places,) = territory_patches.border_places(labels)
     assert set(np.unravel_index(places, labels.shape)[2]) == {2, 3}
 
 
 @pytest.mark.long
 def test_beyond_a_dedicated_scans_field_of_view_there_is_air_and_nothing_is_known(volume):
-    settings = replace(TerritoryAugmentation(), dedicated_share=1.0, elsewhere_share=0.0, off_centre_mm=0.0)
+    settings = replace(
+        territory_patches.TerritoryAugmentation(), dedicated_share=1.0, elsewhere_share=0.0, off_centre_mm=0.0
+    )
     patches = [random_patch(volume, settings, n) for n in range(6)]
     for patch in patches:
-        unknown = patch.labels == UNKNOWN
+        unknown = patch.labels == territory_patches.UNKNOWN
         assert (patch.x[:, unknown] == 0).all()
         assert not patch.heart[unknown].any()
         assert patch.labels[~unknown].max() <= 10
-    assert max(float((patch.labels == UNKNOWN).float().mean()) for patch in patches) > 0.1
+    assert max(float((patch.labels == territory_patches.UNKNOWN).float().mean()) for patch in patches) > 0.1
 
 
 @pytest.mark.long
 def test_without_changes_a_random_patch_shows_the_heart_as_it_is(volume):
     names = ("off_centre_mm", "elsewhere_share", "turn_degrees", "tilt_degrees", "displacement_mm", "dedicated_share")
-    still = replace(TerritoryAugmentation(scale=1.0, cut_share=0.0), **dict.fromkeys(names, 0.0))
-    patch, plain = random_patch(volume, still, 3), plain_patch(volume)[0]
+    still = replace(territory_patches.TerritoryAugmentation(scale=1.0, cut_share=0.0), **dict.fromkeys(names, 0.0))
+    patch, plain = random_patch(volume, still, 3), territory_patches.plain_patch(volume)[0]
     overlap = (patch.heart * plain.heart).sum()
     assert 2 * overlap / (patch.heart.sum() + plain.heart.sum()) > 0.95
 
 
 def random_patch(volume, settings, seed):
-    batch = augment_patches(draw_patches([volume], settings, np.random.default_rng(seed)))
+    batch = territory_patches.augment_patches(
+        territory_patches.draw_patches([volume], settings, np.random.default_rng(seed))
+    )
     return SimpleNamespace(**{name: values[0] for name, values in batch.items()})
 
 
 def test_scanners_equal_the_slow_form():
     g = np.random.default_rng(0)
-    changes = [_draw_scanner(TerritoryAugmentation(), g) for _ in range(8)]
+    changes = [territory_patches._draw_scanner(territory_patches.TerritoryAugmentation(), g) for _ in range(8)]
     batch = gathered(changes)
     batch["blur"] = blur_kernels(batch["blur"])
     batch = {**as_tensors(batch), "seed": torch.tensor(5)}
     assert 0 < len(batch["thick_at"]) < 8
     assert 0 < len(batch["blur_at"]) < 8
-    hu = ndimage.gaussian_filter(g.normal(0, 900, (8, SIZE, SIZE, SIZE)), (0, 2, 2, 2)).astype(np.float32)
+    hu = ndimage.gaussian_filter(
+        g.normal(0, 900, (8, territory_patches.SIZE, territory_patches.SIZE, territory_patches.SIZE)), (0, 2, 2, 2)
+    ).astype(np.float32)
     expected = slow_augmentation.scanners(hu, batch)
-    np.testing.assert_allclose(_vary_scanner(torch.from_numpy(hu), batch).numpy(), expected, atol=2e-3)  # HU
+    np.testing.assert_allclose(
+        territory_patches._vary_scanner(torch.from_numpy(hu), batch).numpy(), expected, atol=2e-3
+    )  # HU

@@ -18,13 +18,6 @@ from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.cohort.export import FILES, as_ct_scan
 from CACTrainingLib.phantom.insertion import inserted
 from CACTrainingLib.phantom.insertion.background import prepare_background
-from CACTrainingLib.phantom.insertion.inserted import (
-    TERRITORIES_FILE,
-    InsertedSettings,
-    clean_scan,
-    insert_lesions,
-    write_insertions,
-)
 from CACTrainingLib.phantom.insertion.insertion import read_path
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.scanner import Scanner
@@ -32,7 +25,7 @@ from CACTrainingLib.phantom.scanner.simulation import scan_grid, scan_patient
 
 pytestmark = pytest.mark.long
 
-STILL = InsertedSettings(motion_scale=0.0, sigma_mm=0.7)
+STILL = inserted.InsertedSettings(motion_scale=0.0, sigma_mm=0.7)
 CHEST = "lidc_idri/LIDC-IDRI-0002_nc_bin2_2p5mm_chest.nii.gz"
 
 
@@ -55,7 +48,7 @@ def background(digital):
 
 @pytest.fixture(scope="module")
 def folder(background, tmp_path_factory):
-    return write_insertions(background, tmp_path_factory.mktemp("inserted"), 3, STILL)
+    return inserted.write_insertions(background, tmp_path_factory.mktemp("inserted"), 3, STILL)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +67,7 @@ def test_the_folders_have_the_form_of_digital_scans(folder, background):
     names = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
     assert names == ["clean", "insertion_00000", "insertion_00001", "insertion_00002"]
     for name in names:
-        assert sorted(path.name for path in (folder / name).iterdir()) == sorted([*FILES, TERRITORIES_FILE])
+        assert sorted(path.name for path in (folder / name).iterdir()) == sorted([*FILES, inserted.TERRITORIES_FILE])
         truth, ct = truth_in(folder / name), read_ct(folder / name / "ct.nii.gz")
         assert np.allclose(ct.image.GetOrigin(), background.scan.image.GetOrigin(), atol=1e-3)
         calcium = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / name / "calcium_map.nii.gz"))).astype(float)
@@ -90,19 +83,19 @@ def test_scans_differ_and_an_interrupted_run_goes_on(folder, background, tmp_pat
     masses = {truth_in(folder / f"insertion_0000{n}")["mass_mg"] for n in range(3)}
     assert len(masses) == 3
     progress = []
-    write_insertions(background, tmp_path, 1, STILL)
+    inserted.write_insertions(background, tmp_path, 1, STILL)
     before = (tmp_path / "someone" / "insertion_00000" / "truth.json").stat().st_mtime_ns
-    write_insertions(background, tmp_path, 2, STILL, progress=lambda *done: progress.append(done))
+    inserted.write_insertions(background, tmp_path, 2, STILL, progress=lambda *done: progress.append(done))
     assert progress == [(3, 3)]
     assert (tmp_path / "someone" / "insertion_00000" / "truth.json").stat().st_mtime_ns == before
     for n in range(2):
-        for name in (*FILES, TERRITORIES_FILE):
+        for name in (*FILES, inserted.TERRITORIES_FILE):
             path = f"insertion_0000{n}/{name}"
             assert (tmp_path / "someone" / path).read_bytes() == (folder / path).read_bytes()
     with pytest.raises(InsertionError, match="other settings"):
-        write_insertions(background, tmp_path, 2, replace(STILL, seed=1))
+        inserted.write_insertions(background, tmp_path, 2, replace(STILL, seed=1))
     with pytest.raises(InsertionError, match="another scan"):
-        write_insertions(replace(background, heart=~background.heart), tmp_path, 2, STILL)
+        inserted.write_insertions(replace(background, heart=~background.heart), tmp_path, 2, STILL)
 
 
 def test_failed_first_run_leaves_the_folder_free(background, tmp_path, monkeypatch):
@@ -112,16 +105,16 @@ def test_failed_first_run_leaves_the_folder_free(background, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(inserted, "clean_scan", fail)
         with pytest.raises(InsertionError, match="sigma_mm"):
-            write_insertions(background, tmp_path, 0, STILL)
-    write_insertions(background, tmp_path, 0, replace(STILL, seed=1))
+            inserted.write_insertions(background, tmp_path, 0, STILL)
+    inserted.write_insertions(background, tmp_path, 0, replace(STILL, seed=1))
 
 
 def test_all_plaques_follow_a_given_path(background, tmp_path):
     path = np.array([[10.0, -40.0, -12.0], [20.0, -45.0, 0.0], [22.0, -40.0, 12.0]])
     with pytest.raises(InsertionError, match="Name the artery"):
-        write_insertions(background, tmp_path, 1, STILL, path)
+        inserted.write_insertions(background, tmp_path, 1, STILL, path)
     settings = replace(STILL, artery="RCA", plaques=4)
-    scan = insert_lesions(clean_scan(background, settings), background, 0, settings, path_mm=path)
+    scan = inserted.insert_lesions(inserted.clean_scan(background, settings), background, 0, settings, path_mm=path)
     assert [plaque.artery for plaque in scan.plaques] == ["RCA"] * 4
     place = np.argwhere(scan.calcium_mg_cm3 > 20)[:, ::-1] * background.grid.spacing_mm + background.grid.origin_mm
     line = np.concatenate([np.linspace(a, b, 50) for a, b in itertools.pairwise(path)])
@@ -136,9 +129,9 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
     with pytest.raises(InsertionError, match="patient a name"):
         prepare_background(ct, heart)
     with pytest.raises(InsertionError, match="no artery 'LDA'"):
-        InsertedSettings(artery="LDA")
+        inserted.InsertedSettings(artery="LDA")
     with pytest.raises(InsertionError, match="no calcium of the nose"):
-        InsertedSettings(deposits=("nose",))
+        inserted.InsertedSettings(deposits=("nose",))
     bare = replace(background, anatomy=None)
     for place, settings, message in (
         (bare, replace(STILL, plaques=0), "nothing to insert"),
@@ -146,12 +139,12 @@ def test_contrast_and_nonsense_are_refused(digital, tmp_path, background):
         (bare, STILL, "need arteries"),
     ):
         with pytest.raises(InsertionError, match=message):
-            write_insertions(place, tmp_path, 1, settings)
+            inserted.write_insertions(place, tmp_path, 1, settings)
 
 
 def test_own_territories_hold_the_inserted_plaques(background):
-    clean = clean_scan(background, STILL)
-    scan = insert_lesions(clean, background, 1, replace(STILL, plaques=8, deposits=()))
+    clean = inserted.clean_scan(background, STILL)
+    scan = inserted.insert_lesions(clean, background, 1, replace(STILL, plaques=8, deposits=()))
     labels = scan.territories
     in_territory, total = 0.0, 0.0
     for artery, stamps in scan.arteries.items():
@@ -167,7 +160,7 @@ def test_own_territories_hold_the_inserted_plaques(background):
 
 def test_each_scan_can_have_a_look_of_its_own(background, tmp_path):
     settings = replace(STILL, vary=True, plaques=6, deposits=("mitral annulus",))
-    folder = write_insertions(background, tmp_path, 3, settings)
+    folder = inserted.write_insertions(background, tmp_path, 3, settings)
     spacings = set()
     for n in range(3):
         truth, ct = truth_in(folder / f"insertion_0000{n}"), read_ct(folder / f"insertion_0000{n}" / "ct.nii.gz")
@@ -181,7 +174,7 @@ def test_each_scan_can_have_a_look_of_its_own(background, tmp_path):
         assert truth["map_mass_mg"] == pytest.approx(truth["mass_mg"], rel=0.1)
         heart = sitk.GetArrayFromImage(sitk.ReadImage(folder / f"insertion_0000{n}" / "heart.nii.gz")) > 0
         assert ct.hu[heart].mean() == pytest.approx(background.scan.hu[background.heart].mean(), abs=8)
-        labels = sitk.GetArrayFromImage(sitk.ReadImage(folder / f"insertion_0000{n}" / TERRITORIES_FILE))
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(folder / f"insertion_0000{n}" / inserted.TERRITORIES_FILE))
         assert (labels[heart] > 0).mean() > 0.9
     assert len(spacings) == 3
     assert truth_in(folder / "clean")["look"] is None
@@ -204,7 +197,9 @@ def test_paths_are_read_in_lps(tmp_path):
 
 def test_real_chests_take_plaques_in_fat_and_aortic_calcium(chest, tmp_path):
     background, smooth = chest
-    folder = write_insertions(background, tmp_path, 1, InsertedSettings(plaques=0, deposits=("aortic wall",)))
+    folder = inserted.write_insertions(
+        background, tmp_path, 1, inserted.InsertedSettings(plaques=0, deposits=("aortic wall",))
+    )
     assert folder.name == "LIDC-IDRI-0002_nc_bin2_2p5mm_chest"
     truth = truth_in(folder / "insertion_00000")
     assert truth["mass_mg"] == truth["map_mass_mg"] == 0

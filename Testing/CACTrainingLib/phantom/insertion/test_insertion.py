@@ -11,14 +11,7 @@ from CACTrainingLib.phantom.anatomy.distractors import Distractor
 from CACTrainingLib.phantom.anatomy.patient import draw_patient
 from CACTrainingLib.phantom.anatomy.points import PointCloud
 from CACTrainingLib.phantom.cohort.export import as_ct_scan
-from CACTrainingLib.phantom.insertion.insertion import (
-    add_plaques,
-    draw_motion,
-    grid_of,
-    measure_sigma_mm,
-    scanner_of,
-    vessel_along,
-)
+from CACTrainingLib.phantom.insertion import insertion
 from CACTrainingLib.phantom.scanner.motion import ScanPose
 from CACTrainingLib.phantom.scanner.response import add_stamps
 from CACTrainingLib.phantom.scanner.scanner import Scanner
@@ -40,11 +33,11 @@ def negative():
 
 def insert(scan, path=PATH, count=3, sigma_mm=0.7, motion=0.0, seed=0, deposits=()):
     """Insert plaques on a path; return HU, map [k, j, i] in mg/cm³ and plaques."""
-    grid, scanner, g = grid_of(scan), scanner_of(scan, sigma_mm), np.random.default_rng(seed)
-    vessel = vessel_along(path, "LAD", "LAD", 1.7, grid)
+    grid, scanner, g = insertion.grid_of(scan), insertion.scanner_of(scan, sigma_mm), np.random.default_rng(seed)
+    vessel = insertion.vessel_along(path, "LAD", "LAD", 1.7, grid)
     plaques = tuple(draw_plaque(n, vessel, float(g.uniform(0, vessel.length_mm)), 0.0, g) for n in range(count))
-    hu, stamps, _ = add_plaques(
-        scan.hu, grid, scanner, (vessel,), plaques, draw_motion(motion, 68.0, g), False, tuple(deposits)
+    hu, stamps, _ = insertion.add_plaques(
+        scan.hu, grid, scanner, (vessel,), plaques, insertion.draw_motion(motion, 68.0, g), False, tuple(deposits)
     )
     calcium = np.zeros(grid.shape, np.float32)
     add_stamps(calcium, stamps["LAD"], 1000.0)
@@ -72,7 +65,7 @@ def test_sharpness_is_measured_at_the_skin(negative):
     scan = negative
     # Kernel, focal spot, and the 1 mm ramp of the painted skin.
     soft = np.sqrt(0.49**2 + 0.47**2 + 1 / 12)
-    assert measure_sigma_mm(scan) == pytest.approx(soft, rel=0.06)
+    assert insertion.measure_sigma_mm(scan) == pytest.approx(soft, rel=0.06)
     blurred = sitk.DiscreteGaussian(sitk.Cast(scan.image, sitk.sitkFloat32), [1.0, 1.0, 0.0], 32, 0.01, True)
-    wider = measure_sigma_mm(scan_from_image(sitk.Cast(blurred, sitk.sitkInt16), scan.acquisition))
+    wider = insertion.measure_sigma_mm(scan_from_image(sitk.Cast(blurred, sitk.sitkInt16), scan.acquisition))
     assert wider == pytest.approx(np.hypot(soft, 1.0), rel=0.15)

@@ -1,16 +1,24 @@
-"""Display of radiographs in a layout of a radiograph view beside a 3-D view, and as small pictures."""
+"""Page of radiographs: parts made from the declared options of a form, and the layout that shows their pictures.
+
+The layout has a radiograph view beside a 3-D view.
+"""
 
 # Slicer's naming.
 # ruff: noqa: N802
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from . import views
+from .forms import Form
+from .job import BackgroundJob, Steps
+from .lifecycle import PanelSection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +26,45 @@ if TYPE_CHECKING:
 _MARGIN = 1.02
 _FROM_THE_SIDE_MM = (-1600.0, 1200.0, 700.0)
 """The patient's left, front and above, from where the beams of all standard views are visible."""
+
+
+class FormPage(PanelSection):
+    """Part of the page, made from the options that a form declares: its rows, a job in the background, its pictures.
+
+    The names of its widgets begin with the form's prefix.
+    """
+
+    def __init__(self, ui, form: Form, button: str, work: Callable[[], Steps[str]]) -> None:
+        """Prepare. button: end of the name of the button that starts and cancels the work."""
+        self._ui = ui
+        self._pending: tuple[object, float] | None = None
+        """Picture and opacity to show once the page is in sight: a user may have gone on to a review."""
+        label, bar, starter = (getattr(ui, f"{form.prefix}{part}") for part in ("StatusLabel", "Bar", button))
+        self.job = BackgroundJob(label, bar, starter, work, _("Cancelled. The scene was not changed."), self.update)
+        ui.pages.currentChanged.connect(lambda *_args: self._pageChosen())
+
+    def update(self) -> None:
+        """Show the state."""
+        raise NotImplementedError
+
+    def closeScene(self) -> None:
+        self.cancel()
+        self._pending = None
+
+    @property
+    def isInSight(self) -> bool:
+        return self._ui.pages.currentWidget() is self._ui.radiographTab
+
+    def showPicture(self, picture, opacity: float) -> None:
+        """Show a picture in the layout, as soon as the page is in sight."""
+        self._pending = picture, opacity
+        self._pageChosen()
+
+    def _pageChosen(self) -> None:
+        if self._pending is not None and self.isInSight:
+            (picture, opacity), self._pending = self._pending, None
+            if slicer.mrmlScene.IsNodePresent(picture):
+                showPicture(picture, opacity)
 
 
 def showLayout(volume=None) -> None:
@@ -45,16 +92,12 @@ def showLayout(volume=None) -> None:
         views.fitCamera(view)
 
 
-def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
-    """Show an entire radiograph, upright, in the layout's own view.
+def showPicture(picture, opacity: float = 0.0) -> None:
+    """Show an entire radiograph, upright, in the layout's own view, with the pictures that it refers to over it.
 
-    Args:
-        picture: Volume of one slice.
-        over: Volume of one slice in colours over the picture, or None.
-        outline: Label map whose outline is drawn, or None.
-        opacity: Opacity of `over`.
+    opacity: Opacity of the picture over it.
     """
-    from ..mrml.drr_nodes import slice_axes
+    from ..mrml.radiograph_nodes import OUTLINE_ROLE, OVERLAY_ROLE, slice_axes
 
     manager = slicer.app.layoutManager()
     if manager is None:
@@ -64,9 +107,9 @@ def showPicture(picture, over=None, outline=None, opacity: float = 0.0) -> None:
     composite = widget.mrmlSliceCompositeNode()
     composite.SetLinkedControl(False)
     composite.SetBackgroundVolumeID(picture.GetID())
-    composite.SetForegroundVolumeID(over.GetID() if over is not None else None)
+    composite.SetForegroundVolumeID(picture.GetNodeReferenceID(OVERLAY_ROLE))
     composite.SetForegroundOpacity(opacity)
-    composite.SetLabelVolumeID(outline.GetID() if outline is not None else None)
+    composite.SetLabelVolumeID(picture.GetNodeReferenceID(OUTLINE_ROLE))
     composite.SetLabelOpacity(1.0)
     node = widget.mrmlSliceNode()
     node.SetUseLabelOutline(True)

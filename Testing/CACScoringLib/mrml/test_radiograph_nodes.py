@@ -10,10 +10,10 @@ from vtk.util.numpy_support import vtk_to_numpy
 from CACScoringLib.drr.pictures import PlacedRadiograph, centre_mm, placed, stand_of
 from CACScoringLib.drr.settings import DrrSettings
 from CACScoringLib.mrml import scene as mrml
-from CACScoringLib.mrml.drr_nodes import (
-    CALCIUM_ROLE,
+from CACScoringLib.mrml.radiograph_nodes import (
     CT_ROLE,
-    HEART_ROLE,
+    OUTLINE_ROLE,
+    OVERLAY_ROLE,
     StandNodes,
     add_radiograph,
     is_radiograph,
@@ -63,14 +63,14 @@ class TestRadiograph:
         assert not is_radiograph(volume)
         assert not is_radiograph(None)
         assert node.GetNodeReference(CT_ROLE) is volume
-        for role in (CALCIUM_ROLE, HEART_ROLE):
+        for role in (OVERLAY_ROLE, OUTLINE_ROLE):
             assert node.GetNodeReference(role).GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
 
     def test_all_have_the_place_of_the_picture(self, scene, volume):
         picture = radiograph_of(self.SETTINGS)
         node = add_radiograph(scene, picture, volume, "radiograph", "other")
         expected = np.array(picture.picture.TransformContinuousIndexToPhysicalPoint((7.0, 0.0, 0.0))) * [-1, -1, 1]
-        for part in (node, node.GetNodeReference(CALCIUM_ROLE), node.GetNodeReference(HEART_ROLE)):
+        for part in (node, node.GetNodeReference(OVERLAY_ROLE), node.GetNodeReference(OUTLINE_ROLE)):
             matrix = vtk.vtkMatrix4x4()
             part.GetIJKToRASMatrix(matrix)
             assert np.allclose(matrix.MultiplyPoint((7, 0, 0, 1))[:3], expected)
