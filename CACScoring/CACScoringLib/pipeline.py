@@ -30,11 +30,10 @@ from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import CalciumResult
-from .scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_by_networks
+from .scoring.judge import coronary_slices, device_warning, errors_in, has_coronary_device, judge_by_networks
 from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
 from .scoring.score import ScanFacts, doubts_about, score
 from .scoring.scores import categories_of, percentile_of
-from .scoring.stored_errors import errors_in
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
 """Range of the tube voltages of CT scanners, kV."""
@@ -55,7 +54,7 @@ class ScoreSettings(ScoringSwitches):
         kvp: Tube voltage, kV; overrides the scan's header.
         sex: "F" or "M", overrides the scan's header; used for percentiles only.
         age_years: Age in years, overrides the scan's header; used for percentiles only.
-        percentile_table: CSV of the user's reference population (`categories.percentile_from_table`).
+        percentile_table: CSV of the user's reference population (`scores.percentile_from_table`).
         decomposition: Settings of the calcium map; None for those stored with the models.
         slices: A reader's overrides of slices, counted from the feet: True to decompose the slice, False to leave its
             map empty.

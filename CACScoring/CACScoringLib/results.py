@@ -198,7 +198,7 @@ class CalciumResult:
         from matplotlib import pyplot
         from PIL import Image
 
-        from .report.first_pictures import largest_pictures
+        from .report.page import largest_pictures
 
         pictures = largest_pictures(self)
         size_inches = 4 * len(pictures), 4

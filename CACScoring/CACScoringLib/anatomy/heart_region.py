@@ -1,4 +1,4 @@
-"""Heart region derived by rules from lungs, spine and diaphragm, and bone near a heart.
+"""Heart region derived by rules from lungs, spine and diaphragm, bone near a heart, and epicardial fat.
 
 The lungs frame the heart on three sides and show best on any CT, so the heart is read from them: tissue between
 the lungs, in front of the spine, behind the sternum, above the diaphragm, and thicker than the great vessels.

@@ -54,7 +54,7 @@ class DecompositionSettings:
         floor_hu: Lowest value of the map on the scan's grid; lower ones are set to 0. A sigmoid never reaches 0, so its
             haze would add up over the heart and join all lesions to one; not in the paper.
         within_heart: Set the map to 0 outside the heart mask.
-        evidence_weights: Weights of the probability that a lesion of the map is coronary calcium (`map_evidence`); None
+        evidence_weights: Weights of the probability that a lesion of the map is coronary calcium (`sites`); None
             for its place alone.
         most_not_coronary: Probability of not being coronary above which a lesion is left out.
         without_completion: True to leave out what the map misses of lesions that certainly count by the clinical rule

@@ -58,8 +58,8 @@ def run(options: CompareOptions, progress: Progress) -> None:
     from ..models.choice import load_models
     from ..quality.calibration import stored_repeatability
     from ..record.score_record import is_result, read_result
-    from ..report.comparison import comparison_as_page, comparison_as_text
-    from ..report.first_pictures import pictures_of_report
+    from ..report.comparison import comparison_as_text
+    from ..report.page import comparison_as_page, pictures_of_report
     from ..run import RunSettings, ScanInput, read_and_score
     from ..scoring.comparison import compare
 

@@ -15,6 +15,7 @@ from ..anatomy.heart_search import locate_heart
 from ..core.ct import AIR_HU, CTScan
 from ..core.decoding import restore
 from ..core.errors import ModelError, WrongValueError
+from ..core.files import resource_rows
 from ..core.grid import Grid, bounding_box
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery
 from ..io.reading import read_ct
@@ -35,19 +36,7 @@ from ..whole_scan.vessels import vessel_scores
 SAMPLE = "sample"
 """Entry of a card's validation: a `Trial`, written at installation."""
 
-LIMITS = {
-    "clinical agreement": (0.6, 1.0),
-    "map agreement": (0.3, 1.0),
-    "heart agreement": (0.8, 1.0),
-    "territory agreement": (0.2, 1.0),
-    "slice contrast": (0.2, 1.0),
-    "probability": (0.5, 1.0),
-    "scale": (0.7, 1.4),
-    "error": (0.0, 1.0),
-    "response by artery": (0.75, 1.0),
-    "order": (0.0, np.inf),
-    "detection": (0.0, 1.0),
-}
+LIMITS = {row["figure"]: (float(row["low"]), float(row["high"])) for row in resource_rows("trial_limits.csv")}
 """Lowest and highest figure of a model that is installed, by the beginning of the figure's name."""
 
 MAX_CHANGE = 0.1

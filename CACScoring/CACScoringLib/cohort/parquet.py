@@ -1,4 +1,4 @@
-"""Results of a cohort as anonymous parquet tables: `scans`, `scores`, `lesions`.
+"""Results of a cohort as anonymous parquet tables (`scans`, `scores`, `lesions`), and the dictionary of columns.
 
 A scan is identified by its label in `cohort.json`; names and paths are only in `cohort.csv` unless requested.
 Patients and sessions are those of the user's table.

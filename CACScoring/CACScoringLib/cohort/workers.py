@@ -188,7 +188,7 @@ class JobEvent:
 
 
 class Workers:
-    """Workers of `cluster.chosen_cluster`, which each prepare once and then run one job after the other.
+    """Workers of `chosen_cluster`, which each prepare once and then run one job after the other.
 
     Use as a context manager: its end stops all workers started here; jobs on other machines finish. `run` raises
     exceptions of preparations and jobs.

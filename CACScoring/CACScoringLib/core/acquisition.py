@@ -1,4 +1,4 @@
-"""Acquisition of a scan: how, when and of whom its scanner made it."""
+"""Acquisition of a scan: how, when and of whom its scanner made it, and pseudonyms of that person and study."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Acquisition:
         mass_factor_small: The scanner's factor for small patients (DICOM 0018,9352).
         mass_factor_medium: The factor for medium patients.
         mass_factor_large: The factor for large patients.
-        patient_digest: Keyed digest (HMAC-SHA256) of patient ID and issuer (`pseudonym.with_pseudonym`).
+        patient_digest: Keyed digest (HMAC-SHA256) of patient ID and issuer (`with_pseudonym`).
         study_digest: Digest of these and the study date.
         shifted_day: Number of the study's day, moved by a number of days that follows from patient and key, so that
             days of one patient keep their order and distance.

@@ -1,4 +1,4 @@
-"""Text for readers and terminals."""
+"""Text for readers and terminals, and remedies in the words of the interface in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Version of CAC and commit of its source code, stated in results."""
+"""Version of CAC and commit of its source code, stated in results; processor, memory and processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Voxels of SimpleITK images as NumPy arrays, and NumPy arrays as images."""
+"""Voxels of SimpleITK images as NumPy arrays, NumPy arrays as images, and checks of their values and slices."""
 
 from __future__ import annotations
 

@@ -16,8 +16,7 @@ from ..core.labels import WINDOW_HU
 from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
 from ..report import headline, pictures
-from ..report.first_pictures import largest_pictures
-from ..report.page import interval_bar, provenance_text
+from ..report.page import interval_bar, largest_pictures, provenance_text
 from ..results import CalciumResult
 from ..scoring.doubt import at_most_99_percent, left_out_candidates
 from . import codes as cac

@@ -27,7 +27,7 @@ from ..core.text import printable
 from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.files import real_files
-from ..io.slicer_segments import overlap_message
+from ..io.reading import overlap_message
 from ..record.rules import ScoringRules
 from ..scoring.lesions import find_lesions
 from .codes import CORONARY

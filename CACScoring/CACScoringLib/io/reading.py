@@ -1,22 +1,26 @@
-"""Reading of a CT from DICOM slices in a folder or ZIP archive, or from a NIfTI, NRRD or MetaImage file."""
+"""Reading of a CT from DICOM slices or an image file, of masks, and of segments saved by 3D Slicer."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, scan_from_image, with_warnings
-from ..core.errors import CTError, SeriesChoiceError, UnreadableError
+from ..core.errors import CTError, MaskError, SeriesChoiceError, UnreadableError
 from ..core.files import LAST_FILE, read_json
+from ..core.grid import Grid
 from ..core.labels import NOT_CORONARY, label_called
 from ..core.options import changed_settings
 from ..core.text import SERIES, printable
-from ..core.voxels import whole_labels
+from ..core.voxels import voxels_of, whole_labels
 from .dicom import find_slices, is_dicom, read_multi_frame, read_slices
 from .files import files_below, is_archive, unpacked
 from .image_files import quiet, read_ct_image, read_header, read_image
@@ -166,8 +170,6 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
         >>> reviewed.methods["threshold"].status
         'reviewed'
     """
-    from .slicer_segments import label_map, segment_names  # needed for reviews only
-
     path = Path(path)
     image = read_mask(path)
     if not segment_names(image):
@@ -181,3 +183,66 @@ def _check_file(path: Path) -> None:
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
     if path.stat().st_size == 0:
         raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
+
+
+def segment_names(image: sitk.Image) -> list[str]:
+    """Return the names of the segments in the file's order; empty for other images."""
+    return [image.GetMetaData(f"{key[:-3]}_Name") for key in image.GetMetaDataKeys() if _SEGMENT.fullmatch(key)]
+
+
+def label_map(image: sitk.Image, label_of: Callable[[str], int], file_name: str) -> sitk.Image:
+    """Combine the segments of all layers in one label map on the segmentation's grid.
+
+    A file keeps its layers after an overlap was undone, so several layers are no error.
+
+    Args:
+        image: A segmentation of 3D Slicer.
+        label_of: Function that returns the uint8 label of a segment's name, 0 to leave it out.
+        file_name: Name for messages.
+
+    Raises:
+        MaskError: A voxel belongs to segments of two labels.
+    """
+    labels = np.zeros(image.GetSize()[::-1], np.uint8)
+    segments: list[tuple[str, int, sitk.Image, float]] = []
+    overlaps: dict[tuple[str, str], int] = {}
+    for name, layer, value in _segments(image):
+        if not (label := label_of(name)):
+            continue
+        mask = voxels_of(layer) == value
+        if (is_doubled := mask & (labels != 0) & (labels != label)).any():
+            for earlier, earlier_label, earlier_layer, earlier_value in segments:
+                shared = is_doubled & (voxels_of(earlier_layer) == earlier_value)
+                if earlier_label != label and shared.any():
+                    overlaps[earlier, name] = int(shared.sum())
+        labels[mask] = label
+        segments.append((name, label, layer, value))
+    if overlaps:
+        raise MaskError(overlap_message(file_name, overlaps))
+    return Grid.of(image).image(labels)
+
+
+def overlap_message(file_name: str, overlaps: dict[tuple[str, str], int]) -> str:
+    """Return the message about voxels of two segments. overlaps: Number of voxels by the segments' names."""
+    pairs = "; ".join(
+        f"{printable(first)} and {printable(second)} share {count} voxel{'s' if count > 1 else ''}"
+        for (first, second), count in overlaps.items()
+    )
+    return f"Segments of {file_name} overlap: {pairs}. Remove the overlap, so that no voxel counts twice."
+
+
+def _segments(image: sitk.Image) -> Iterator[tuple[str, sitk.Image, float]]:
+    """Yield the name, the layer and the value in that layer of each segment."""
+    has_layers = image.GetNumberOfComponentsPerPixel() > 1
+    layers: dict[int, sitk.Image] = {}
+    for key in image.GetMetaDataKeys():
+        if not (match := _SEGMENT.fullmatch(key)):
+            continue
+        name, value = (image.GetMetaData(f"{match[1]}_{part}") for part in ("Name", "LabelValue"))
+        number = int(image.GetMetaData(f"{match[1]}_Layer")) if has_layers else 0
+        if number not in layers:
+            layers[number] = sitk.VectorIndexSelectionCast(image, number) if has_layers else image
+        yield name, layers[number], float(value)
+
+
+_SEGMENT = re.compile(r"(Segment\d+)_ID")

@@ -1,4 +1,4 @@
-"""Choice of the CT series of a folder, or of one of its cardiac phases."""
+"""Choice and reading of the CT series of a folder, or of one of its cardiac phases."""
 
 from __future__ import annotations
 

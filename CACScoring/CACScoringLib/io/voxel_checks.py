@@ -1,4 +1,4 @@
-"""Integrity checks of the voxels of NIfTI, NRRD and MetaImage files.
+"""Integrity checks of the headers and voxels of NIfTI, NRRD and MetaImage files.
 
 ITK replaces data that it cannot decompress with zeros (HU of water, no label) and ignores the check sums of gzip and
 zlib streams. A compressed file is therefore decompressed block by block before ITK reads it, and its check sums and

@@ -92,7 +92,7 @@ class ModelCard:
 
     Attributes:
         name: Name of the model and of its files.
-        network: Key of `roles.ROLES`.
+        network: Key of `configs.ROLES`.
         preset: Preset that the training began with, or "custom".
         config: Fields of the network's configuration.
         preprocessing_version: `preprocessing.VERSION` of the training.

@@ -1,4 +1,4 @@
-"""Configurations of all networks; read without PyTorch."""
+"""Configurations and roles of all networks; read without PyTorch."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan
+from ..core.files import resource_rows
 from ..models.cards import ModelCard, list_models
 from ..record.findings import BloodPool, Familiarity
 from ..record.score_record import ScoreRecord
@@ -48,15 +49,8 @@ class Fact:
 
 
 FACTS = {
-    "field_of_view_mm": Fact("field of view", "mm", 50.0),
-    "pixel_mm": Fact("pixels", "mm", 0.1),
-    "slice_spacing_mm": Fact("slice spacing", "mm", 1.0),
-    "slice_thickness_mm": Fact("slice thickness", "mm", 1.0),
-    "kvp": Fact("tube voltage", "kVp", 10.0),
-    "noise_hu": Fact("noise", "HU", 5.0, only_above=True),
-    "median_hu": Fact("blood", "HU", 15.0),
-    "heart_ml": Fact("heart region", "mL", 300.0),
-    "heart_cut_percent": Fact("heart cut off", "%", 25.0),
+    row["fact"]: Fact(row["title"], row["unit"], float(row["least_width"]), bool(row["only_above"]))
+    for row in resource_rows("calibration_facts.csv")
 }
 """Descriptions of a scan's facts, by name."""
 

@@ -1,4 +1,4 @@
-"""Findings of a scan beside its lesions, as `scores.json` holds them: image quality, calibration and classes."""
+"""Findings of a scan, as `scores.json` holds them: image quality, calibration, classes, and features of lesions."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ class Categories:
     Attributes:
         method: Key of the method.
         status: Status of the score: "reviewed", "given" or "automatic".
-        risk_class: One of `scoring.categories.RISK_CLASSES`.
+        risk_class: One of `scoring.scores.RISK_CLASSES`.
         cac_drs: CAC-DRS category, as "A2/N3".
         arterial_age_years: Arterial age, years.
         percentile: Place of a reviewed score in the user's reference population; None if not asked for.

@@ -1,4 +1,4 @@
-"""Provenance of a result: program, time, machine, command, and hashes of all that it follows from."""
+"""Provenance of a result: program, machine, command, hashes of all that it follows from, and who reviewed it."""
 
 from __future__ import annotations
 

@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..quality.calibration import Repeatability
-from ..record.provenance import provenance_of
 from ..record.scores import STATUSES
 from ..results import CLINICAL_TITLES, METHOD_TITLES
 from ..scoring.comparison import BY_INTERVALS, DAYS_OF_YEAR, TOTAL, Change, Comparison, MethodComparison
 from .headline import range_text
-from .page import rendered
-from .pictures import Picture
 
 NOT_IN_PATIENTS = "The limits come from digital patients and are not established in patients."
-
-
-def comparison_as_page(
-    comparison: Comparison, reports: dict[str, str] | None = None, drawn: Sequence[Sequence[Picture]] = ()
-) -> str:
-    """`comparison.html`.
-
-    Args:
-        comparison: The comparison.
-        reports: Relative addresses of the scans' own reports, by what to call them.
-        drawn: Pictures of the earlier and of the later scan.
-    """
-    title = f"Coronary calcium: {comparison.earlier['name']} and {comparison.later['name']}"
-    origin = provenance_of().in_words(identify=False)
-    return rendered(
-        "comparison.html",
-        title,
-        **globals() | {"reports": reports, "comparison": comparison, "figures": drawn, "made": origin},
-    )
 
 
 def time_between(comparison: Comparison) -> str:

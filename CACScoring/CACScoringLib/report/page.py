@@ -1,37 +1,169 @@
-"""Self-contained HTML reports, from templates that escape all text."""
+"""Self-contained HTML reports, from templates that escape all text, and the pictures that come first."""
 
 from __future__ import annotations
 
 import base64
+import html
 import math
+import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from PIL import Image
+
 from .. import results
+from ..anatomy.courses import Course, artery_courses
 from ..core import files, labels, text
 from ..core.errors import OutputError
-from ..core.files import resource_folder
-from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery, NonCoronary
+from ..core.files import read_file, resource_folder
+from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, TERRITORIES, Artery, NonCoronary
 from ..core.text import percent
 from ..record import columns
 from ..record.findings import LesionFeatures
+from ..record.provenance import provenance_of
 from ..record.scores import Lesion, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
 from ..scoring import doubt, scores
 from ..scoring.doubt import (
     lesion_name,
     listed_lesions,
+    number_of,
     place_of,
+    probability_text,
 )
 from ..scoring.uncertainty import CATEGORIES, LIMITS
 from . import headline, pictures
-from .first_pictures import largest_pictures
+from .pictures import (
+    TERRITORY_OPACITY,
+    Picture,
+    as_jpeg,
+    enlarged,
+    left_out_pictures,
+    outline,
+    overview_pictures,
+    plane_pictures,
+    pointed_at,
+)
 
 if TYPE_CHECKING:
     import jinja2
 
+    from ..record.scores import Lesion, LesionSet, MethodScore
+    from ..results import CalciumResult
     from ..scoring.comparison import Comparison
+
+
+MAX_LARGEST = 4
+"""Number of lesions pictured on the first screen of a report."""
+
+PART_MM, MAX_PARTS, TILES_ABREAST = 12.0, 8, 4
+"""Length of a part of a course, the largest number of parts, and the pictures in a row."""
+
+MAX_COMPARED = 3
+"""Number of pictures of a scan in a comparison."""
+
+_FIGURE = re.compile(r'src="data:image/jpeg;base64,([A-Za-z0-9+/=]+)"><figcaption>([^<]*)</figcaption>')
+
+WIDTH_MM = 45.0
+"""Width of the picture of a part."""
+
+
+def largest_pictures(result: CalciumResult) -> list[Picture]:
+    """Draw the largest lesions, each with an arrow in the slice that holds most of it; one that decides comes first.
+
+    Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
+    three planes; and the candidate left out that would probably add most to the score, or the overview from the front
+    if none was left out.
+    """
+    method = result.methods["threshold"]
+    first = _decisive(method)
+    by_score = sorted(method.lesions, key=lambda lesion: -lesion.agatston)
+    largest = [(method.lesion_set, lesion) for lesion in by_score if lesion.id != method.alternative_lesion]
+    drawn: list[Picture] = []
+    for lesion_set, lesion in (*first, *largest)[:MAX_LARGEST]:
+        k, jpeg = pointed_at(result, lesion_set, lesion)
+        name = lesion_name(method, lesion) if lesion.site == Artery.UNASSIGNED else lesion.site.key
+        place = (f"{lesion.peak_hu:,.0f} HU", f"slice {k}", *filter(None, [probability_text(method, lesion)]))
+        title = f"{number_of(method, lesion)} {name} · Agatston {lesion.agatston:,.0f}"
+        decides = ("Decides: counts, but is doubtful" if lesion.id in method.lesion_set.ids else "Decides: left out",)
+        drawn.append(Picture(jpeg, " · ".join((*(decides if first and not drawn else ()), title, *place))))
+    if not method.lesions:
+        places = course_pictures(result) or plane_pictures(result)
+        drawn += [*places, (*left_out_pictures(result, 1), *overview_pictures(result, method))[0]]
+    return drawn
+
+
+def pictures_of_report(result: Path) -> list[Picture]:
+    """Read pictures from a result's `report.html`: the heart from the front, then the first ones; empty without it.
+
+    result: Folder of the result, or a file in it.
+    """
+    folder, text = result if result.is_dir() else result.parent, ""
+    with suppress(OSError, ValueError):
+        text = read_file(folder / "report.html").decode()
+    pictures = [Picture(base64.b64decode(jpeg), html.unescape(caption)) for jpeg, caption in _FIGURE.findall(text)]
+    from_front = [picture for picture in pictures if picture.caption.endswith("from the front")][-1:]
+    return [*from_front, *(picture for picture in pictures if picture not in from_front)][:MAX_COMPARED]
+
+
+def _decisive(method: MethodScore) -> list[tuple[LesionSet, Lesion]]:
+    """Return the lesion that decides a score, in its set; empty without one."""
+    elsewhere = () if method.non_coronary is None else (method.non_coronary.lesion_set,)
+    sets = (method.lesion_set, method.left_out_set, *elsewhere) if method.alternative_lesion is not None else ()
+    return [(of, lesion) for of in sets for lesion in of.lesions if lesion.id == method.alternative_lesion]
+
+
+def course_pictures(result: CalciumResult) -> list[Picture]:
+    """Draw each artery in parts from its ostium, each as the maximum over its slices with the territory outlined.
+
+    Empty without territories, or if no ostium is known.
+    """
+    courses = artery_courses(result.territory_labels, result.scan.image.GetSpacing())
+    return [_course_picture(result, artery, course) for artery, course in courses.items()]
+
+
+def _course_picture(result: CalciumResult, artery: Artery, course: Course) -> Picture:
+    assert result.territory_labels is not None
+    spacing = np.array(result.scan.image.GetSpacing()[::-1])
+    places = np.rint(course.places_mm / spacing).astype(int).clip(0, np.array(result.territory_labels.shape) - 1)
+    is_artery = result.territory_labels[tuple(places.T)] == TERRITORIES.index(artery.key)
+    in_artery = is_artery & (course.distances_mm <= course.last_mm)
+    length_mm = course.last_mm - course.first_mm
+    count = min(MAX_PARTS, max(1, round(length_mm / PART_MM)))
+    part_of = np.searchsorted(np.linspace(course.first_mm, course.last_mm, count + 1)[1:-1], course.distances_mm)
+    parts = [places[in_artery & (part_of == part)] for part in range(count)]
+    tiles = [_tile(result.scan.hu, result.territory_labels, part, spacing, artery) for part in parts if len(part)]
+    size = tiles[0].width
+    sheet = Image.new("RGB", (size * TILES_ABREAST, size * -(-len(tiles) // TILES_ABREAST)))
+    for n, tile in enumerate(tiles):
+        sheet.paste(tile, (n % TILES_ABREAST * size, n // TILES_ABREAST * size))
+    caption = f"{artery.key} from its origin to {length_mm:.0f} mm; in each part the maximum of its slices"
+    return Picture(as_jpeg(sheet), caption, wide=True)
+
+
+def _tile(
+    hu: np.ndarray, territories: np.ndarray, places: np.ndarray, spacing: np.ndarray, artery: Artery
+) -> Image.Image:
+    """Draw the slices of some places of a course as their maximum."""
+    slices = slice(int(places[:, 0].min()), int(places[:, 0].max()) + 1)
+    middle = (places[:, 1:].min(axis=0) + places[:, 1:].max(axis=0)) // 2
+    halves = np.rint(WIDTH_MM / 2 / spacing[1:]).astype(int)
+    rows, columns = (
+        np.clip(np.arange(at - half, at + half + 1), 0, n - 1)
+        for at, half, n in zip(middle.tolist(), halves.tolist(), hu.shape[1:], strict=True)
+    )
+    area = (slices, rows[:, None], columns)
+    highest = hu[area].max(axis=0)
+    picture, _ = enlarged(highest, (float(spacing[2]), float(spacing[1])))
+    shape = (territories[area] == TERRITORIES.index(artery.key)).any(axis=0)
+    outline(picture, shape, SITE_COLOURS[artery], TERRITORY_OPACITY)
+    return picture.resize((220, 220))
+
 
 SEVERE_STENOSIS_LIMITS = {"F": (800, 1200, 1600), "M": (1600, 2000, 3000)}
 """Agatston scores of the aortic valve by sex. Severe aortic stenosis is unlikely below the first, likely from the
@@ -60,9 +192,9 @@ def result_as_html(
     """
     parts = dict[str, object]()
     if comparison is not None:
-        from . import comparison as comparison_page
+        from . import comparison as texts
 
-        parts |= vars(comparison_page)
+        parts |= vars(texts)
     if result.estimates:
         from ..whole_scan import estimates
 
@@ -165,6 +297,24 @@ def _facts(result: CalciumResult, identify: bool) -> dict[str, object]:
         note = f" (distance {familiarity.distance:.2g}, limit {familiarity.limit:g})"
         facts["unlike_the_calibration_scans"] = "; ".join(familiarity.causes) + note if familiarity.distance else "no"
     return facts
+
+
+def comparison_as_page(
+    comparison: Comparison, reports: dict[str, str] | None = None, drawn: Sequence[Sequence[Picture]] = ()
+) -> str:
+    """`comparison.html`.
+
+    Args:
+        comparison: The comparison.
+        reports: Relative addresses of the scans' own reports, by what to call them.
+        drawn: Pictures of the earlier and of the later scan.
+    """
+    from . import comparison as texts
+
+    title = f"Coronary calcium: {comparison.earlier['name']} and {comparison.later['name']}"
+    origin = provenance_of().in_words(identify=False)
+    content = {"reports": reports, "comparison": comparison, "figures": drawn, "made": origin}
+    return rendered("comparison.html", title, **vars(texts) | content)
 
 
 def rendered(template: str, title: str, **content: object) -> str:

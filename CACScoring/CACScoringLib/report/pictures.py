@@ -143,6 +143,8 @@ def enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Ima
 def outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
     """Draw a line just outside a shape, so that its inside stays visible; a faint line is thinner."""
     width = 2 if opacity == 1 else 1
+    if not shape.any():
+        return
     large = Image.fromarray(shape.astype(np.uint8) * 255).resize(picture.size, Image.Resampling.NEAREST)
     if (extent := large.getbbox()) is None:
         return

@@ -21,9 +21,9 @@ from ..mrml.scene_content import SliceRow, content_of_folder
 from ..quality.normalisation import normalised
 from ..record.provenance import Confirmation
 from ..record.score_record import ScoreRecord, record_from_text
+from ..scoring.judge import recorded_errors
 from ..scoring.lesions import labelled_voxels
 from ..scoring.score import ScanFacts
-from ..scoring.stored_errors import recorded_errors
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review, recorded_lesions

@@ -1,4 +1,4 @@
-"""Doubts about an automatic score: lesions of middling probability that change it, and possible stents."""
+"""Doubts about a score: lesions of middling probability, metal, stents and noise; and lists of lesions by doubt."""
 
 from __future__ import annotations
 

@@ -19,10 +19,13 @@ from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.text import abbreviated_list
-from ..models.cards import LoadedModel
-from ..models.choice import Networks
+from ..models.cards import LoadedModel, ModelCard
+from ..models.choice import Networks, with_verdicts
 from ..networks.configs import KIND_ROWS, LESION_KINDS
+from ..quality.calibration import Repeatability, facts_of, map_cards
+from ..record.findings import BloodPool, Familiarity
 from ..record.rules import ScoringRules
+from ..record.score_record import ScoreRecord
 from ..record.scores import OUTSIDE, LesionSet, Verdict
 from .lesion_calibration import COUNTS_FROM, LesionCalibration
 from .lesion_network import (
@@ -39,7 +42,7 @@ from .lesion_network import (
 from .lesions import connected_voxels, find_lesions, hanging_together, slice_components
 from .score import ScanFacts
 from .sites import DenseVoxels, coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
-from .uncertainty import ScoreCalibration
+from .uncertainty import ScanErrors, ScoreCalibration
 
 REACHED = 0.01
 """Probability of an artery's territory, anywhere in connected voxels, from which the network is asked about them."""
@@ -301,3 +304,47 @@ def lesions_beneath(lesions: LesionSet, dense: LesionSet) -> dict[int, int]:
     pairs = np.stack([first.ids[at_first], second.ids[at_second]], axis=1)
     pairs, counts = np.unique(pairs, axis=0, return_counts=True)
     return {int(pairs[n, 0]): int(pairs[n, 1]) for n in np.argsort(counts, kind="stable")}
+
+
+def errors_in(
+    card: ModelCard | None, scan: CTScan, blood: BloodPool | None, heart: np.ndarray, has_metal: bool
+) -> ScanErrors:
+    """Return the errors of scores in a scan.
+
+    Args:
+        card: Card of the calcium map's model; None for no errors.
+        scan: The scan as scored.
+        blood: Blood and noise; None if not measured.
+        heart: Mask of the heart on the scan's grid.
+        has_metal: True if there is metal among the arteries.
+
+    Raises:
+        CTError: The calibration does not match this version.
+    """
+    if card is None:
+        return ScanErrors()
+    facts, calibration_range = facts_of(scan, blood, heart), card.calibration_as(ScoreCalibration).known
+    familiarity = None if calibration_range is None else calibration_range.familiarity(facts, has_metal)
+    return stored_errors(card, familiarity)
+
+
+def stored_errors(card: ModelCard, familiarity: Familiarity | None = None) -> ScanErrors:
+    """Read the errors on the card of the calcium map's model. Raises CTError."""
+    stored = card.calibration_as(ScoreCalibration)
+    return ScanErrors(dict(stored.uncertainty), familiarity, stored.calibrated_on, card.repeatability_as(Repeatability))
+
+
+def recorded_errors(record: ScoreRecord) -> ScanErrors:
+    """Return the errors of a recorded result by the model that made its calcium map.
+
+    There are none without that model, and none of automatic scores if it has been calibrated again since.
+    Raises CTError.
+    """
+    cards = map_cards(record)
+    if not cards:
+        return ScanErrors(familiarity=record.familiarity)
+    card = with_verdicts(cards[-1], record.model_hashes)
+    errors = stored_errors(card, record.familiarity)
+    if card.calibration.get("candidates") != record.candidate_evidence:
+        errors.by_kind.pop("automatic", None)
+    return errors

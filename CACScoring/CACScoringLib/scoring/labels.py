@@ -1,4 +1,4 @@
-"""A reader's lesions: checked, brought to the scan's grid, and compared with where calcium is."""
+"""Labels that a score follows from: a reader's, checked and compared with where calcium is, or those of verdicts."""
 
 from __future__ import annotations
 

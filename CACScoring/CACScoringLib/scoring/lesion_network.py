@@ -1,4 +1,4 @@
-"""Kind of every dense voxel by the lesion network.
+"""Kind of every dense voxel by the lesion network, and the parts into which its answers divide lesions.
 
 Patches cover all dense voxels, each of which is answered once. A patch has voxels of PATCH_STEP_MM, whatever those of
 the scan are. It shows the CT in windows, what is dense, the territories and the scan's noise; not the calcium map,

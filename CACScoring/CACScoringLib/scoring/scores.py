@@ -1,4 +1,4 @@
-"""Scores by both methods: Agatston score, volume, mass and pseudo-mass of lesions, and their sums.
+"""Scores by both methods: Agatston score, volume, mass and pseudo-mass of lesions, their sums and their classes.
 
 The calcium map has no threshold, so sums over it are no Agatston scores. But the clinical score of a plaque follows
 from its mass (`equivalent_agatston`), in a soft kernel, slices of 3 mm and 120 kVp: large ones score in proportion,

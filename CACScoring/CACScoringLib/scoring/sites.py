@@ -1,4 +1,4 @@
-"""Sites of dense voxels by the territories, and the artery that each lesion's territory suggests.
+"""Sites of dense voxels by the territories, the artery that a territory suggests, and evidence in the calcium map.
 
 What calcium at a place belongs to follows by Bayes' rule: an artery's territory is far likelier to hold calcium than as
 much muscle. A lesion that spans arteries, or an artery and the aortic annulus, is split between them voxel by voxel.

@@ -22,8 +22,7 @@ from CACScoringLib.core.ct import CTScan, mask_on_scan_grid
 from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, SITES, Artery, is_not_coronary, label_called
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.io.reading import read_ct, read_mask
-from CACScoringLib.io.slicer_segments import label_map, segment_names
+from CACScoringLib.io.reading import label_map, read_ct, read_mask, segment_names
 from CACScoringLib.scans.folder import SEGMENTATION_ENDING
 
 from ..project.annotation_files import ImportedAnnotations

@@ -8,7 +8,7 @@ from CACScoringLib.core.text import PANEL_WORKER
 
 
 def test_a_panels_worker_names_fields():
-    code = "from CACScoringLib.core.remedies import DEVICE; print(DEVICE)"
+    code = "from CACScoringLib.core.text import DEVICE; print(DEVICE)"
     environment = {**os.environ, **PANEL_WORKER}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert process.stdout == "the device Processor\n"

@@ -30,7 +30,7 @@ from CACScoringLib.models.cards import read_card
 from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.radiograph.reading import read_radiograph
 from CACScoringLib.record.score_record import read_result
-from CACScoringLib.report.first_pictures import pictures_of_report
+from CACScoringLib.report.page import pictures_of_report
 from CACScoringLib.review.chain import read_lines
 from CACScoringLib.scans.source import ScanSource
 

@@ -23,8 +23,7 @@ from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.scores import STATUSES, Verdict
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
-from CACScoringLib.report.comparison import comparison_as_page
-from CACScoringLib.report.page import severe_stenosis
+from CACScoringLib.report.page import comparison_as_page, severe_stenosis
 from CACScoringLib.scoring.comparison import compare
 from CACScoringLib.scoring.doubt import MAX_LISTED, decisive_lesions, lesion_name, listed_lesions
 

@@ -11,9 +11,8 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.labels import Artery, SiteMap
 from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.report.files import result_as_text
-from CACScoringLib.report.first_pictures import largest_pictures
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
-from CACScoringLib.report.page import result_as_html
+from CACScoringLib.report.page import largest_pictures, result_as_html
 from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 

@@ -14,8 +14,7 @@ from PIL import Image
 from CACScoringLib.anatomy.courses import artery_courses
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import HEART_COLOUR
-from CACScoringLib.report.first_pictures import largest_pictures
-from CACScoringLib.report.page import result_as_html
+from CACScoringLib.report.page import largest_pictures, result_as_html
 from CACScoringLib.report.pictures import left_out_pictures, plane_pictures
 from CACScoringLib.scoring.doubt import left_out_candidates
 from CACScoringLib.scoring.scores import method_score

@@ -12,7 +12,7 @@ from CACScoringLib.core.acquisition import PSEUDONYM, Acquisition, with_pseudony
 from CACScoringLib.core.errors import CTError, ModelError, OtherPatientError, UnreadableError
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import read_result
-from CACScoringLib.report.comparison import comparison_as_page
+from CACScoringLib.report.page import comparison_as_page
 from CACScoringLib.scoring.comparison import CHANGED, UNKNOWN, WITHIN
 from CACScoringLib.scoring.comparison import compare as compare_records
 

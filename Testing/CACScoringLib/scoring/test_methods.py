@@ -12,9 +12,9 @@ from CACScoringLib.quality import calibration
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.scoring.intervals import with_intervals
+from CACScoringLib.scoring.judge import recorded_errors, stored_errors
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import categories_of, method_score
-from CACScoringLib.scoring.stored_errors import recorded_errors, stored_errors
 
 automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")
 RULES = ScoringRules()
@@ -59,8 +59,8 @@ def test_a_reopened_score_has_the_errors_of_its_verdicts(judge, monkeypatch, tmp
     card = automatic_patient.map_card()
     bundled = replace(card, validation={"automatic_score": {"models": {"lesions": "judge"}}})
     errors = {"decomposition": card.calibration["uncertainty"]["decomposition"]}
-    own = replace(card, name="own", sha256="own", calibration={"uncertainty": errors})
-    stored = [StoredModel(bundled, tmp_path, "bundled"), StoredModel(own, tmp_path, "user")]
+    users_map = replace(card, name="own", sha256="own", calibration={"uncertainty": errors})
+    stored = [StoredModel(bundled, tmp_path, "bundled"), StoredModel(users_map, tmp_path, "user")]
     for module in (calibration, choice):
         monkeypatch.setattr(module, "list_models", lambda _network: stored)
     record = replace(
