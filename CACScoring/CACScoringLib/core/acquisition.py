@@ -125,7 +125,8 @@ class Acquisition:
     @property
     def identity(self) -> dict[str, str]:
         """Facts that tell patients apart, by field, in one spelling; placeholders are none."""
-        family_name, given_name = f"{self.patient_name or ''}^".split("=")[0].split("^")[:2]
+        alphabetic = (self.patient_name or "").split("=")[0]
+        family_name, given_name = f"{alphabetic}^".split("^")[:2]
         facts = {
             "patient_id": (self.patient_id or "").strip(),
             "patient_id_issuer": (self.patient_id_issuer or "").strip(),
