@@ -201,3 +201,18 @@ def test_bundled_models_state_the_fit_of_their_evidence():
     present = {kind: model.card.sha256 for kind, model in models.items()}
     assert fitted["models"] == present
     assert decomposition.calibration_warnings(models.pop("decomposition"), models) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "expected"),
+    [
+        ((100, 120), (101, 121), (slice(84, 136), slice(84, 140))),  # 84 to 136, 85 to 137, in steps of 4
+        ((104, 119), (15, 210), (slice(88, 136), slice(0, 224))),
+        ((16, 17), (0, 224), (slice(0, 36), slice(0, 224))),
+        ((24, 200), (23, 201), (slice(8, 216), slice(4, 220))),
+    ],
+)
+def test_the_generator_looks_16_mm_around_the_heart(rows, columns, expected):
+    heart = np.zeros((3, 224, 224), bool)
+    heart[1, slice(*rows), slice(*columns)] = True
+    assert decomposition._around_heart(heart) == expected

@@ -64,6 +64,15 @@ class TestWeightsAreRepeats:
 
 
 class TestBlandAltman:
+    def test_limits_hold_95_percent_of_normal_differences(self):
+        g = np.random.default_rng(8)
+        level = g.lognormal(3, 1, 4000)
+        change = g.normal(0, 1 + 0.2 * level)
+        pair = level - change / 2, level + change / 2
+        intercept, slope = agreement.absolute_difference_fit(unit_weights(4000), *pair)
+        within = np.abs(change) <= agreement.LIMIT_FACTOR * (intercept + slope * level)
+        assert within.mean() == pytest.approx(0.95, abs=0.01)
+
     @pytest.mark.parametrize(("level", "size"), [((1, 2, 3, 9), (0, 1, 3, 9)), ((1, 2, 3, 4), (4, 3, 3, 1))])
     def test_limits_are_never_below_zero(self, level, size):
         """The fit equals SciPy's non-negative least squares."""

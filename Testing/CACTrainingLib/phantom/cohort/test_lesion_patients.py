@@ -101,7 +101,7 @@ def test_heavy_calcium_is_heavy_and_without_devices(patients):
 def test_devices_are_added_and_no_stents():
     assert set(lesion_patients.DEVICE_WEIGHTS) == set(DEVICES)
     kinds = set()
-    for number in (NUMBER + 2, NUMBER + 6):
+    for number in (NUMBER + 1, NUMBER + 3, NUMBER + 6):
         usual, patient = draw_lesion_patient(number), draw_lesion_patient(number, "device")
         assert patient.plaques == usual.plaques
         added = patient.distractors[len(usual.distractors) :]
