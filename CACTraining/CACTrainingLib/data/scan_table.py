@@ -6,7 +6,7 @@ A table has a row for each scan, with the columns name, patient, series, age_yea
 - ct, optionally heart (mask), and agatston_LM to agatston_RCA; or
 - file, the radiograph, optionally lateral (a second picture), and LABELS.
 
-With a column use, the patients for test are held out. gated (0 or 1) tells scans with and without gating apart.
+Optional columns are use, by which patients for test are held out, and gated (1, else 0).
 Paths are relative to the table; empty cells are unknown. The table of a cohort of `cac phantom` has the column folder
 instead of ct, and the arteries' true masses instead of scores. A project has the table PROJECT_TABLE, as `cac data
 import` writes it; the places and uses of its scans are the project's.
@@ -156,7 +156,7 @@ def read_listed(table: Path, usual_name: str, gated: bool | None = None, short_l
         if not (table / PROJECT_TABLE).is_file():
             raise TableError(
                 f"The project {table} has no scores of its scans ({PROJECT_TABLE}). cac data import writes them for "
-                f"collections that have scores or labels; for other scans, give a table (CSV)."
+                "collections that have scores or labels; for other scans, give a table (CSV)."
             )
         content, scans = read_table(table / PROJECT_TABLE), {scan.id: scan for scan in Project.open(table).scans}
         present = ((line, scans[line.text("id")]) for line in content.lines if line.text("id") in scans)
@@ -263,14 +263,17 @@ TESTED = "test "
 
 
 def join(scans: Sequence[TableScan], test: Sequence[TableScan]) -> tuple[tuple[TableScan, ...], list[str]]:
-    """Return all scans, and the names of the test's, by their use if it is empty.
+    """Return all scans, and the names of the test's.
 
-    Raises TableError for a patient in both.
+    Scans whose use is test are it without another, and left out beside one. Raises TableError for a patient in both.
     """
+    for_test = [scan.name for scan in scans if scan.use == "test"]
+    if test:
+        scans = [scan for scan in scans if scan.use != "test"]
     if shared := {scan.patient for scan in scans} & {scan.patient for scan in test}:
         raise TableError(f"Patient {min(shared)} is in the table for the test and is learned from. Test on others.")
     tested = tuple(replace(scan, name=TESTED + scan.name) for scan in test)
-    return (*scans, *tested), [scan.name for scan in tested or scans if tested or scan.use == "test"]
+    return (*scans, *tested), [scan.name for scan in tested] or for_test
 
 
 def held_out(scans: Sequence[TableScan]) -> list[str]:

@@ -289,13 +289,18 @@ def carry_out(
 
 
 def _require_trainings(experiment: Experiment, failed: Mapping[ExperimentRun, str], page: Path) -> None:
-    """Raise CTError if all trainings of a configuration failed. failed: Reason by run."""
-    for configuration in experiment.configurations:
-        reasons = [reason for run, reason in failed.items() if run.configuration == configuration]
-        if len(reasons) == experiment.n_models and TIME_IS_UP not in reasons:
+    """Raise CTError if all trainings of a configuration failed, or some of each. failed: Reason by run."""
+    reasons: dict[str, list[str]] = {configuration.title: [] for configuration in experiment.configurations}
+    for run, reason in failed.items():
+        reasons[run.configuration.title].append(reason)
+    is_empty = all(reasons.values()) and TIME_IS_UP not in failed.values()
+    for title, parts in reasons.items():
+        is_lost = len(parts) == experiment.n_models and TIME_IS_UP not in parts
+        if is_lost or is_empty:
+            number = "No training" if is_lost else "Not every training"
             raise CTError(
-                f"No training of {configuration.title} ended: {reasons[0]} The page of the others is {page}. Correct "
-                "the cause and run the study again; finished trainings are kept."
+                f"{number} of {title} ended: {parts[0]} The page of the others is {page}. Correct the cause and run "
+                "the study again; finished trainings are kept."
             )
 
 

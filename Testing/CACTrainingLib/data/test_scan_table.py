@@ -1,6 +1,7 @@
 """Tables of CTs and of radiographs: required columns, scores by artery, errors that name the line, and splits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,14 @@ def test_a_fifth_is_held_out_by_patient_with_every_category():
     assert len(test) == 16
     categories = [int(patient[n]) % 4 for n in test]
     assert [categories.count(category) for category in range(4)] == [4, 4, 4, 4]
+
+
+def test_patients_for_test_are_held_out_and_never_learned_from():
+    everything = [replace(scan, use="test" if scan.patient == "2" else "training") for scan in scans(6)]
+    assert held_out(everything) == join(everything, ())[1] == ["2-0", "2-1"]
+    joined, tested = join(everything, [replace(scan, patient="other", use=None) for scan in scans(1)])
+    assert "2" not in {scan.patient for scan in joined}
+    assert tested == ["test 0-0", "test 0-1"]
 
 
 def test_another_table_is_tested_on():

@@ -67,8 +67,9 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again(experiment, settings
         RecordingTrainer(experiment.training),
     )
     progress = Warned()
-    page = experiment.page(settings, first, progress)
-    assert "there is no memory for it" in page
+    with pytest.raises(CTError, match=r"Not every training of .* ended: there is no memory for it"):
+        experiment.page(settings, first, progress)
+    assert "there is no memory for it" in (settings.output / "study.html").read_text(encoding="utf-8")
     assert [warning.code for warning in progress.warnings] == ["training-failed"]
     failed = csv_rows(settings.output / "tables" / "failed.csv")
     assert {row["Why"] for row in failed} == {"there is no memory for it"}
