@@ -265,8 +265,8 @@ def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:
     A model is overconfident on its training scans, and test scans must stay new. A stent counts by rule until a reader
     rejects it. Raises DataError if none remain.
     """
-    known = [scan for scan in scans if scan.calcium_map is not None and scan.use in ("", "validation")]
-    usable = [scan for scan in known if not _has_stent(scan)]
+    with_calcium = [scan for scan in scans if scan.calcium_map is not None and scan.use in ("", "validation")]
+    usable = [scan for scan in with_calcium if not _has_stent(scan)]
     if not usable:
         raise DataError(
             f"None of {len(scans)} scans can be calibrated on: their calcium must be known, as of digital patients and "
