@@ -358,7 +358,8 @@ def mass_text(method: MethodScore, part: Artery | None) -> str:
 
 
 def interval_cell(method: MethodScore, part: Artery | None) -> str:
-    """Return the interval of an artery, or of all (None); empty for an artery's that is cut off at the total's end."""
+    """Return the interval of an artery, no higher than the total's, or of all (None)."""
     interval, of_total = _score(method, part).interval_90, method.total.interval_90
-    is_cut = part is not None and interval is not None and of_total is not None and interval[1] >= of_total[1]
-    return "" if interval is None or is_cut else range_text(*interval)
+    if interval is None or of_total is None:
+        return ""
+    return range_text(interval[0], min(interval[1], of_total[1]))
