@@ -238,7 +238,7 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
         part = answers[answers.protocol == protocol]
         kind = "gated" if phantom.PROTOCOLS[protocol].gated else "not gated"
         tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", part, comparison))
-    tables.append(_loss_table(lesions, settings.protocols))
+    tables += [_artery_table(lesions, settings.protocols), _loss_table(lesions, settings.protocols)]
     return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables), values=(answers,))]
 
 
@@ -263,6 +263,19 @@ def _recall_table(name: str, title: str, answers: pd.DataFrame, comparison: Expe
         "the lesion's artery. Touched by the map: any voxel of the lesion belongs to a lesion of the calcium map."
     )
     return TablePart(name, title, ("Lesions", *MEASURES.values()), tuple(lines), note)
+
+
+def _artery_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> TablePart:
+    columns = ("Artery", "Lesions", *ARTERIES)
+    lines: list[tuple[Cell, ...]] = []
+    for protocol in protocols:
+        counted = lesions[(lesions.protocol == protocol) & lesions.counted.astype(bool)]
+        lines.append(heading(protocol, columns))
+        for artery, group in counted.groupby("artery"):
+            shares = group.groupby("assigned").agatston.sum() / group.agatston.sum()
+            lines.append((f"  {artery}", len(group), *(round(float(shares.get(name, 0.0)), 3) for name in ARTERIES)))
+    note = "Share of the counted Agatston score of each artery's lesions by the artery that it counts in."
+    return TablePart("recall_arteries", "Arteries that lesions count in", columns, tuple(lines), note)
 
 
 def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> TablePart:

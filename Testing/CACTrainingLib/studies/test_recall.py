@@ -71,12 +71,16 @@ def test_answers_name_the_artery_or_the_reason():
 
 def rows_of(number, protocol, counted):
     """Six lesions of a patient in two segments."""
-    found = {"counted": counted, "right": counted, "map": True, "assigned": "RCA" if counted else None}
+    found = {"counted": counted, "right": counted, "map": True}
     outcome = recall.COUNTED if counted else "faint or absent in the calcium map"
     facts = {"mass_mg": 9.0, "density_mg_cm3": 400, "peak_hu": 300.0, "share_right": 1.0, "probability": 0.4}
     return [
         {"patient": number, "protocol": protocol, "plaque": plaque, "segment": 1 + plaque % 2, "artery": "RCA"}
-        | {"agatston": 2.0 * plaque, "outcome": outcome}
+        | {
+            "agatston": 2.0 * plaque,
+            "outcome": outcome,
+            "assigned": ("LM" if plaque == 3 else "RCA") if counted else None,
+        }
         | found
         | facts
         for plaque in range(1, 7)
@@ -113,6 +117,8 @@ def test_tables_of_known_answers(scored, tmp_path, monkeypatch):
     assert "3 RCA distal" not in gated
     assert gated["Agatston 3 to 10"][2].value == 1, "the map touches all"
     assert other["All"][0].value == 1
+    arteries = [row for row in tables["recall_arteries"].rows if row[1] != ""]
+    assert arteries == [("  RCA", 12, 0.143, 0.0, 0.0, 0.857), ("  RCA", 18, 0.143, 0.0, 0.0, 0.857)]
     losses = [row for row in tables["recall_losses"].rows if row[1] != ""]
     assert losses == [("  faint or absent in the calcium map", 6, 42.0, "2: 3, 1: 3")]
     assert any("2 scans failed" in text for text in sections[0].text)
