@@ -44,9 +44,9 @@ def test_a_given_spread_gets_its_own_level():
 
 def test_probabilities_nearer_to_a_half_than_the_truth_are_sharpened():
     lesions, truths = patients(250, 6)
-    blunt = [LesionAmounts(x.amounts, expit(logit(np.array(x.probabilities)) / 1.5).tolist()) for x in lesions]
+    blunt = [LesionAmounts(x.amounts, expit(logit(np.array(x.probabilities)) / 2).tolist()) for x in lesions]
     errors = fitted_errors(blunt, truths)
-    assert errors.sharpness == 1.5
+    assert errors.sharpness == 2
     for x, honest in zip(blunt[:50], lesions, strict=False):
         assert errors.interval(x) == pytest.approx(replace(errors, sharpness=1.0).interval(honest))
 
