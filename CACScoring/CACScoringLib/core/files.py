@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -348,9 +349,8 @@ def resource_folder(name: str) -> Path:
 @cache
 def resource_rows(name: str, module: str = __name__) -> list[dict[str, str]]:
     """Return the rows of a table, such as "checks.csv", among the resources of the library that a module is part of."""
-    library = Path(str(sys.modules[module.partition(".")[0]].__file__)).parent
-    with (library / "Resources" / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    table = resources.files(module.partition(".")[0]) / "Resources" / name
+    return list(csv.DictReader(table.read_text(encoding="utf-8").splitlines(keepends=True)))
 
 
 def user_data_folder() -> Path:

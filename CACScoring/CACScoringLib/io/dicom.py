@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..core.acquisition import terms_of
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
-from ..core.files import open_file
+from ..core.files import open_file, resource_rows
 from ..core.text import abbreviated_list, printable
 from .files import files_below
 
@@ -39,7 +38,8 @@ _TEXT_KINDS = ("UT", "LT", "ST", "LO", "SH", "UC")
 _FILE_NAMES = (".dcm", ".dicom", ".ima", ".dcm.gz")
 """Endings of names that claim DICOM."""
 
-TAGS = sorted(terms_of("element"))
+TAGS = [row["keyword"] for row in resource_rows("dicom_elements.csv") if row["part"] == "read"]
+"""Keywords of the elements that are read of each slice."""
 
 MAX_INFLATED_BYTES, MAX_INFLATED_TIMES = 2**26, 50
 """Largest content of a deflated file: bytes, or multiple of its size if that is more. A small file of air may inflate
