@@ -265,6 +265,11 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
     radiograph: Path | None = option(None, metavar="IMAGE")
 
 
+def confirms(question: str) -> bool:
+    """Ask a person at the terminal; True for yes."""
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
 def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]:
     """Return the extra that DICOM results or DICOM lesions need."""
     from ..io.dicom import is_dicom

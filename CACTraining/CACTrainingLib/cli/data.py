@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from CACScoringLib.cli.main import require
-from CACScoringLib.cli.options import command, declare_actions
+from CACScoringLib.cli.options import command, confirms, declare_actions
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import argument, option
@@ -80,7 +80,7 @@ def _fetch_or_list(
             return True
         if not sys.stdin.isatty():
             raise OutputError(f"{size} Add --yes to fetch them; {output / MANIFEST} lists them.")
-        return input(f"{size} Fetch them? [y/N] ").strip().lower() in ("y", "yes")
+        return confirms(f"{size} Fetch them?")
 
     if table is None:
         _fetch(collection, output, progress, scans)

@@ -14,6 +14,7 @@ from CACScoringLib.cli.options import (
     LOCAL,
     Command,
     cluster_option,
+    confirms,
     extras_of_cluster,
     from_file,
     settings_option,
@@ -84,9 +85,7 @@ def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str
 
     def agrees(size: str) -> bool:
         """Ask a person at a terminal; programs and logs go on."""
-        if agreed or not sys.stdin.isatty():
-            return True
-        return input(f"{size} Begin? [y/N] ").strip().lower() in ("y", "yes")
+        return agreed or not sys.stdin.isatty() or confirms(f"{size} Begin?")
 
     return carry_out(kind, replace(changed, budget=budget, **values), progress, agrees)
 

@@ -168,7 +168,8 @@ def read_listed(table: Path, usual_name: str, gated: bool | None = None, short_l
         lines = [line for line in lines if line.choice("gated", ("0", "1")) == str(int(gated))]
     if not lines:
         kind = {None: "", True: "gated ", False: "not gated "}[gated]
-        raise TableError(f"{content.path} lists no {kind}scan. Give another, or leave out the setting gated.")
+        advice = "Give another table." if gated is None else "Give another, or leave out the setting gated."
+        raise TableError(f"{content.path} lists no {kind}scan. {advice}")
     return replace(content, lines=tuple(lines))
 
 

@@ -264,6 +264,8 @@ class Experiment(ABC):
         rows = np.flatnonzero(cohort.folds[:, 0] != HELD_OUT)
         by_patient = pd.Series(cohort.score[rows]).groupby([cohort.patients[row] for row in rows]).max()
         positive, negative = int((by_patient > 0).sum()), int((by_patient == 0).sum())
+        if not positive * negative:
+            return f"{positive} patients with calcium and {negative} without show no area. Add some of the other kind."
         difference = least_difference(positive, negative)
         return (
             f"{positive + negative} patients, {positive} with calcium, show a difference in area (above 0) of "

@@ -237,7 +237,7 @@ def carry_out(
     kind: type[Experiment],
     settings: ExperimentSettings,
     progress: Progress | None = None,
-    agrees: Callable[[str], bool] = lambda question: True,
+    agrees: Callable[[str], bool] = lambda size: True,
 ) -> Path:
     """Run the missing trainings, write `study.html` with its tables and figures, and return the page.
 
@@ -247,7 +247,7 @@ def carry_out(
         kind: Study.
         settings: Its settings.
         progress: Progress of STEPS.
-        agrees: Asks whether to begin, from LONG_SECONDS on.
+        agrees: Function of the time, as a sentence, from LONG_SECONDS on; True to begin.
 
     Raises:
         OutputError: The output folder cannot be written to, or a person does not agree.
@@ -275,7 +275,7 @@ def carry_out(
             seconds = experiment.cost(waiting) / min(work.workers, len(waiting))
             size = f"{len(waiting)} trainings, estimated time {duration_text(seconds)}. {experiment.power()}"
             progress.note(size)
-            if seconds > LONG_SECONDS and not agrees(size):
+            if seconds > LONG_SECONDS and not agrees(f"These trainings take {duration_text(seconds)}."):
                 raise OutputError("The study was not begun. Choose fewer configurations (names), folds or steps.")
         do_job = partial(_train, experiment, limit)
         _, reasons = kept_jobs(by_key, settings.output / TRAININGS, lambda: do_job, work)

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError, OutputError
-from CACTrainingLib.evaluation.experiment import TrainingBudget
+from CACTrainingLib.evaluation.experiment import Experiment, TrainingBudget
 from CACTrainingLib.evaluation.study import PREDICTIONS, carry_out, running_folder
 
 PATIENTS = 64
@@ -139,8 +141,8 @@ def test_the_cost_is_that_of_missing_trainings_and_a_long_study_asks(experiment,
     with pytest.raises(OutputError, match="was not begun"):
         experiment.page(settings, trainer, progress, lambda question: questions.append(question), 1800.0)
     assert not trainer.done
-    assert questions == notes
-    assert "4 trainings, estimated time 2 h 0 min. " in questions[0], "two configurations in two folds"
+    assert questions == ["These trainings take 2 h 0 min."]
+    assert "4 trainings, estimated time 2 h 0 min. " in notes[0], "two configurations in two folds"
     experiment.page(settings, trainer, progress, lambda question: True, 1800.0)
     assert len(trainer.done) == 4
     experiment.page(settings, trainer, progress, lambda question: pytest.fail("nothing is left to train"), 1800.0)
@@ -153,3 +155,9 @@ def test_the_power_of_a_study_is_of_its_patients(experiment, settings, tmp_path)
     n_tested = len({row["patient"] for row in csv_rows(settings.output / PREDICTIONS) if row["use"] == "test"})
     assert f"{PATIENTS - n_tested} patients, " in page
     assert "with a power of 80 %" in page
+
+
+def test_patients_of_one_class_have_no_power():
+    cohort = SimpleNamespace(folds=np.zeros((4, 1), int), score=np.full(4, 9.0), patients=list("abcd"))
+    sentence = Experiment.power(SimpleNamespace(cohort=cohort))
+    assert sentence.startswith("4 patients with calcium and 0 without")
