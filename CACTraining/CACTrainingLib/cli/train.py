@@ -92,10 +92,13 @@ class _Options:
     Attributes:
         network: One of the above.
         settings: Settings that differ from the preset, as a JSON file or as JSON, such as {"loop": {"patience": 8}}.
+        grid: Settings with a list for each value, such as {"identity_weight": [1, 10]}: a model is trained with every
+            combination and numbered, and MODEL.grid.csv lists what each has on the validation data.
     """
 
     network: str = argument(choices=NETWORKS, metavar="NETWORK")
     settings: str | None = option(None, metavar="FILE|JSON")
+    grid: str | None = option(None, metavar="FILE|JSON")
     cluster: str = cluster_option("prepare scans")
 
 
@@ -108,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-h", "--help", action=_Help, help="show this help, or that of the network")
     add_options(parser, _Options, "network")
     add_options(parser, RunOptions, "data", "annotator", "output", "preset")
-    add_options(parser, _Options, "settings")
+    add_options(parser, _Options, "settings", "grid")
     add_options(parser, RunOptions, "start", "resume", "overwrite")
     add_options(parser, LoopSettings, "seed", "steps", "minutes")
     add_options(parser, RunOptions, "device", "devices", "workers")
@@ -143,7 +146,18 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
         tuple(arguments.data or ()), arguments.output, preset, workers=os.cpu_count() or 1, command=command
     )
     fields = ("start", "resume", "overwrite", "device", "devices", "workers", "annotator")
-    module.train(settings_from(arguments, options, fields), settings, progress)
+    options = settings_from(arguments, options, fields)
+    if arguments.grid is None:
+        module.train(options, settings, progress)
+        return
+    from ..training.grid import as_settings, combinations, train_grid
+
+    content, folder = read_settings(arguments.grid)
+    trials = [
+        (values, changed_settings(settings, as_settings(values), arguments.network, folder))
+        for values in combinations(content)
+    ]
+    train_grid(module.train, options, trials, progress)
 
 
 def _module(name: str) -> ModuleType:
