@@ -36,8 +36,8 @@ _PATIENTS = {
 """Patients of a measure, by prefix of its name on the card; the first on the card counts."""
 
 
-GUESSING = 0.5
-"""Area under the ROC curve of guessing."""
+GUESSING, MIN_AREA = 0.5, 0.6
+"""Area under the ROC curve of guessing, and that from which a model's answer from the picture alone is stated."""
 
 FACTORS = ("age_years", "male", "bmi_kg_m2")
 """Columns of clinical factors; male is 1 for men, 0 for women."""
@@ -96,20 +96,29 @@ def threshold_name(agatston: float) -> str:
     return "above 0" if agatston == 0 else f"{agatston:g} or more"
 
 
+def unproven_areas(card: ModelCard) -> dict[float, CardArea]:
+    """Return the area of thresholds that tests have not shown the picture alone to tell, by threshold."""
+    areas = {float(threshold): area_of(card, float(threshold)) for threshold in card.config["thresholds"]}
+    return {
+        threshold: area
+        for threshold, area in areas.items()
+        if area is not None and (area.value < MIN_AREA or (area.low is not None and area.low <= GUESSING))
+    }
+
+
 def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
-    """Warn if tests have not shown that the picture alone detects a threshold better than guessing."""
-    unproven = []
-    for threshold in card.config["thresholds"]:
-        area = area_of(card, float(threshold))
-        if area is not None and area.low is not None and area.low <= GUESSING:
-            interval = f"{area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
-            unproven.append((f"{threshold_name(float(threshold))}: AUC {interval}", area.patients))
-    if not unproven:
+    """Say for which thresholds nothing is stated from the picture alone."""
+    if not (unproven := unproven_areas(card)):
         return ()
-    areas = "; ".join(text for text, _ in unproven)
+    areas = "; ".join(
+        f"{threshold_name(threshold)}: AUC {area.value:.2f}"
+        + ("" if area.low is None else f" [{area.low:.2f}, {area.high:.2f}]")
+        for threshold, area in unproven.items()
+    )
     message = (
-        f"In its tests, {card.name} was not shown to detect calcium in the radiograph better than chance ({areas}; on "
-        f"{unproven[0][1]}). Its probabilities reflect age, sex and body mass index, where these are given."
+        f"In its tests, {card.name} hardly detected calcium in the radiograph better than chance ({areas}; on "
+        f"{next(iter(unproven.values())).patients}), so that nothing is stated from the image alone. Probabilities "
+        "with age, sex and body mass index then rest on these."
     )
     return (ScanWarning("image-not-proven", message),)
 
@@ -173,12 +182,12 @@ class ThresholdResult:
 
     Attributes:
         agatston: Threshold; 0 stands for above 0.
-        image: Probability by the radiograph alone, 0 to 1.
+        image: Probability by the radiograph alone, 0 to 1; None if tests have not shown that it can be told.
         with_factors: Probability by radiograph and factors, or None.
     """
 
     agatston: float
-    image: float
+    image: float | None
     with_factors: float | None
 
 
@@ -231,7 +240,10 @@ def model_for(views: set[str], name: str | None = None) -> StoredModel:
     if fitting:
         return max(fitting, key=lambda model: len(model.card.config["views"]))
     installed = ", ".join(model.card.name for model in models) or "none"
-    raise ModelError(f"No model for {' and '.join(sorted(views))} comes with CAC. Name one; installed: {installed}.")
+    raise ModelError(
+        f"No model that comes with CAC reads {' and '.join(sorted(views))} alone; calcium hardly shows on one view. "
+        f"Give PA and lateral, or name a model; installed: {installed}."
+    )
 
 
 def score_radiograph(
@@ -279,8 +291,13 @@ def score_radiograph(
         warnings.append(ScanWarning("view-unused", message))
     if "digital" in card.training.data.lower():
         warnings.insert(0, DIGITAL)
+    unproven = unproven_areas(card)
     thresholds = tuple(
-        ThresholdResult(float(t), float(by_image[n]), None if with_factors is None else float(with_factors[n]))
+        ThresholdResult(
+            float(t),
+            None if t in unproven else float(by_image[n]),
+            None if with_factors is None else float(with_factors[n]),
+        )
         for n, t in enumerate(card.config["thresholds"])
     )
     views = {

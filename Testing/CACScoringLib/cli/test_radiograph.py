@@ -1,6 +1,7 @@
 """`cac score --radiograph` from end to end, with a model that learned nothing."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -16,7 +17,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models.site import site_text
 from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import area_of, image_warning
-from CACScoringLib.report.radiograph import result_as_html
+from CACScoringLib.report.radiograph import result_as_html, result_as_json, result_as_text
 
 MODEL = "radiograph-untrained"
 
@@ -185,6 +186,16 @@ class TestReport:
         assert "Doe" not in result_as_html(result)
         assert "Doe^Jane" in _Page(result_as_html(result, identify=True)).text
 
+    def test_unproven_thresholds_have_no_probability_of_the_image(self, result):
+        areas = {"auc_above_0": 0.55, "auc_above_0_95": [0.45, 0.65]}
+        card = replace(result.card, validation=areas)
+        thresholds = tuple(replace(t, image=None if t.agatston == 0 else t.image) for t in result.thresholds)
+        unproven = replace(result, card=card, thresholds=thresholds)
+        assert result_as_json(unproven, {})["thresholds"][0]["probability_image"] is None
+        assert "cannot be told" in result_as_html(unproven)
+        assert "cannot be told" in result_as_text(unproven)
+        assert "cannot be told" not in result_as_html(result)
+
 
 def test_patients_further_from_training_count_first():
     areas = {
@@ -209,3 +220,6 @@ def test_a_picture_that_was_not_shown_to_tell_anything_is_doubted():
     assert "above 0" not in warning.message
     proven = {name: value for name, value in areas.items() if "above_0" in name}
     assert image_warning(radiograph_models.card_for(radiograph_models.SMALL, validation=proven)) == ()
+    low = {**proven, "auc_above_0": 0.59, "auc_above_0_95": [0.55, 0.63]}
+    (warning,) = image_warning(radiograph_models.card_for(radiograph_models.SMALL, validation=low))
+    assert "above 0: AUC 0.59" in warning.message

@@ -66,7 +66,7 @@ def test_a_notebook_holds_hu_over_a_score():
     scan = cac.read_ct(SAMPLE)
     hu, before = scan.hu, scan.hu.copy()
     result = cac.score(scan)
-    heart = result.region
+    heart = result.heart
     mask = voxels_of(heart)
     mask_before = mask.copy()
     viewed_after_a_shallow_copy(heart)

@@ -11,7 +11,7 @@ from radiograph_files import chest
 from radiograph_models import spot_model
 
 from CACScoringLib.core.acquisition import Acquisition
-from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.errors import CTError, ModelError
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import Factors, model_for, probabilities, score_radiograph
@@ -96,8 +96,11 @@ def test_every_model_that_comes_with_cac_reads_a_chest(name):
     model = models.load_model(models.find_model("radiograph", name).path, "cpu")
     views = {"PA": radiograph(), "lateral": radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")}
     result = score_radiograph({view: views[view] for view in model.card.config["views"]}, None, model)
-    probabilities = [threshold.image for threshold in result.thresholds]
-    assert 0 < probabilities[-1] <= probabilities[0] < 1
+    by_threshold = {
+        threshold.agatston: threshold.image for threshold in result.thresholds if threshold.image is not None
+    }
+    assert list(by_threshold) == [400.0], "scores above 0 and from 100 were hardly told better than by guessing"
+    assert 0 < by_threshold[400.0] < 1
     assert {view.evidence.shape for view in result.views.values()} == {(864, 864)}
 
 
@@ -109,6 +112,12 @@ def test_the_bundled_model_for_the_views_given(tmp_path, monkeypatch):
         radiograph_models.save_untrained(tmp_path / "bundled", name, config)
     assert (model_for({"PA"}).card.name, model_for({"PA", "lateral"}).card.name) == ("pa", "both")
     assert model_for({"lateral"}).card.name == "side"
+
+
+def test_bundled_model_needs_both_views():
+    assert model_for({"PA", "lateral"}).card.config["views"] == ["PA", "lateral"]
+    with pytest.raises(ModelError, match="reads PA alone; calcium hardly shows"):
+        model_for({"PA"})
 
 
 CALIBRATION = {
