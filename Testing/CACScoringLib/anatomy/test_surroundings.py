@@ -87,7 +87,9 @@ def test_scores_of_people_stay(real_ct, networks, name):
     scan = read_ct(real_ct(name))
     result = score_scan(scan, networks=networks)
     expected = agatston(result)
+    # Territories are found on another grid in a wider field: two voxels may change their lesion.
+    two_voxels = 2 * 2 * np.prod(scan.image.GetSpacing()) / 3.0
     for kind, change in {**OBJECTS, **FIELDS}.items():
         changed = score_scan(change(scan, result.region.mask), networks=networks)
-        assert agatston(changed) == pytest.approx(expected, rel=0.01 if kind in OBJECTS else 0.05, abs=1e-6), kind
+        assert agatston(changed) == pytest.approx(expected, rel=0.05 if kind in FIELDS else 0, abs=two_voxels), kind
         assert not {"heart-from-lungs", "heart-cut", "reversed"} & {w.code for w in changed.warnings if w.severe}, kind
