@@ -15,7 +15,7 @@ calcium maps are projected too. The couch and other objects outside the body are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.drr.geometry import Geometry, centre_mm, pose_of
+from CACScoringLib.drr.geometry import Geometry, centre_mm, in_lps_order, pose_of
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
@@ -57,6 +57,7 @@ from .cases import (
     MATRIX,
     CaseJob,
     Drawing,
+    ScanRadiographSettings,
     View,
     open_folder,
     project_view,
@@ -178,7 +179,7 @@ def _write_scanned(number: int, case: Path, super_resolution: str | None) -> dic
         from .super_resolution import thin_slice_views  # imports torch
 
         bodies = {name: view.body for name, view in views.items()}
-        thin = thin_slice_views(bodies, scan, stands, super_resolution)
+        thin = thin_slice_views(bodies, image, scan.heart, stands, super_resolution)
     write_case(case, views, thin)
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
     reader, unsupervised = (
@@ -262,6 +263,9 @@ FACTS = (
 MIN_HEIGHT_MM = 220.0
 """Least height in mm of a CT with the lungs of a chest radiograph."""
 MAX_CUT_OFF = 0.1
+MIN_SLICE_MM, MAX_SLICE_MM = 2.0, 4.0
+"""Distances of slices in mm for which super-resolution, learned on 3 mm, is meant."""
+_NEAREST = sitk.sitkNearestNeighbor
 MEMORY_EACH_BYTES = 1_500_000_000
 
 
@@ -296,6 +300,7 @@ def write_scan_radiographs(
     workers: int | None = None,
     progress: Progress | None = None,
     gated: bool | None = None,
+    settings: ScanRadiographSettings | None = None,
 ) -> tuple[Path, dict[str, str]]:
     """Project the CTs of a table, a project or the folder of `cac cohort`.
 
@@ -309,6 +314,7 @@ def write_scan_radiographs(
         workers: Number of processes; None for as many as fit.
         progress: Progress of the present step.
         gated: True for gated scans of a table or project alone, False for the others, None for all.
+        settings: Views and super-resolution.
 
     Returns:
         The new table, `radiographs.csv`, and failures with reasons; `folder.FAILURES` has a row for each.
@@ -323,7 +329,10 @@ def write_scan_radiographs(
         workers = sensible_count(MEMORY_EACH_BYTES)
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
-    open_folder(folder, {"made_of": "scans"})
+    settings = settings or ScanRadiographSettings()
+    if not settings.views or set(settings.views) - set(VIEWS):
+        raise CTError(f"There are no views {', '.join(settings.views)}. Choose of {', '.join(VIEWS)}.")
+    open_folder(folder, {"made_of": "scans", **asdict(settings)})
     for warning in warnings:
         progress.warning(warning)
     jobs = [
@@ -336,7 +345,8 @@ def write_scan_radiographs(
         for scan in scans
     ]
     columns = ("name", "patient", "file", *FACTS, "warnings")
-    return write_cases(folder, jobs, _project, columns, workers, progress.counted)
+    make = partial(_project, settings=settings)
+    return write_cases(folder, jobs, make, columns, workers, progress.counted)
 
 
 def list_scans(source: Path, gated: bool | None = None) -> tuple[list[ProjectionSource], list[ScanWarning]]:
@@ -398,12 +408,27 @@ def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
         yield ProjectionSource(name, patient, ct, heart=heart, calcium_map=calcium_map, facts=facts)
 
 
-def _project(scan: ProjectionSource, case: Path) -> dict[str, Any]:
+def _project(scan: ProjectionSource, case: Path, settings: ScanRadiographSettings) -> dict[str, Any]:
     """Write a scan's case; returns the codes of its warnings."""
     ct = read_ct(scan.ct, scan.series)
     heart = _heart_in(ct) if scan.heart is None else read_mask(scan.heart)
-    write_case(case, views_of(ct, heart, scan.calcium_map))
-    return {"warnings": " ".join(warning.code for warning in (*ct.warnings, *cut_off(ct.image)))}
+    views = views_of(ct, heart, scan.calcium_map, settings.views)
+    warnings = [*ct.warnings, *cut_off(ct.image)]
+    thin = {}
+    if settings.super_resolution:
+        from .super_resolution import thin_slice_views  # imports torch
+
+        image = in_lps_order(ct.image)
+        mask = None if heart is None else voxels_of(sitk.Resample(heart, image, sitk.Transform(), _NEAREST)) > 0
+        if mask is None or not mask.any():
+            raise CTError("Super-resolution needs the heart, and it was not found. Name its mask in the column heart.")
+        if not MIN_SLICE_MM <= (slice_mm := image.GetSpacing()[2]) <= MAX_SLICE_MM:
+            message = f"The slices are {slice_mm:.2g} mm apart; super-resolution was learned on 3 mm."
+            warnings.append(ScanWarning("slices-out-of-range", message))
+        bodies = {name: view.body for name, view in views.items()}
+        thin = thin_slice_views(bodies, image, mask, _stands_of(ct.image), settings.super_resolution)
+    write_case(case, views, thin)
+    return {"warnings": " ".join(warning.code for warning in warnings)}
 
 
 def _heart_in(ct: CTScan) -> sitk.Image | None:
@@ -420,12 +445,17 @@ def _heart_network() -> LoadedModel:
     return load_model(find_model("territories").path, "cpu")
 
 
-def views_of(ct: CTScan, heart: sitk.Image | None = None, calcium_map: Path | None = None) -> dict[str, View]:
+def views_of(
+    ct: CTScan, heart: sitk.Image | None = None, calcium_map: Path | None = None, views: Sequence[str] = VIEWS
+) -> dict[str, View]:
     """Project a CT around its centre. heart: mask. calcium_map: HU of calcium. Raises CTError."""
-    body, centre = body_only(ct.image), centre_mm(ct.image)
-    calcium = None if calcium_map is None else read_mask(calcium_map)
-    geometries = {name: view_geometry(angle, 0.0, centre) for name, angle in ANGLES.items()}
-    return {name: project_view(geometry, body, calcium, heart) for name, geometry in geometries.items()}
+    body, calcium = body_only(ct.image), None if calcium_map is None else read_mask(calcium_map)
+    stands = _stands_of(ct.image)
+    return {name: project_view(stands[name], body, calcium, heart) for name in views}
+
+
+def _stands_of(image: sitk.Image) -> dict[str, Geometry]:
+    return {name: view_geometry(angle, 0.0, centre_mm(image)) for name, angle in ANGLES.items()}
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:
