@@ -39,6 +39,11 @@ _PATIENTS = {
 GUESSING = 0.5
 """Area under the ROC curve of guessing."""
 
+READER = "reader_"
+"""Prefix of the area of a reader who knows the largest lesion, on a card: what the model's views can show."""
+LEAST_READER_AREA = 0.6
+"""Area of the reader below which the radiograph alone cannot tell."""
+
 FACTORS = ("age_years", "male", "bmi_kg_m2")
 """Columns of clinical factors; male is 1 for men, 0 for women."""
 
@@ -76,6 +81,12 @@ def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> Car
             count = validation.get(f"{prefix}n")
             return CardArea(float(value), low, high, patients if count is None else f"{count} {patients}")
     return None
+
+
+def can_tell(card: ModelCard, agatston: float) -> bool:
+    """Return False if the reader of the card could not see a threshold's calcium in the model's views either."""
+    area = card.validation.get(f"{READER}{_area_name(agatston)}")
+    return not isinstance(area, int | float) or area >= LEAST_READER_AREA
 
 
 def proportion_of(card: ModelCard, agatston: float) -> float | None:
@@ -173,12 +184,12 @@ class ThresholdResult:
 
     Attributes:
         agatston: Threshold; 0 stands for above 0.
-        image: Probability by the radiograph alone, 0 to 1.
+        image: Probability by the radiograph alone, 0 to 1; None if the model's views cannot tell.
         with_factors: Probability by radiograph and factors, or None.
     """
 
     agatston: float
-    image: float
+    image: float | None
     with_factors: float | None
 
 
@@ -280,7 +291,11 @@ def score_radiograph(
     if "digital" in card.training.data.lower():
         warnings.insert(0, DIGITAL)
     thresholds = tuple(
-        ThresholdResult(float(t), float(by_image[n]), None if with_factors is None else float(with_factors[n]))
+        ThresholdResult(
+            float(t),
+            float(by_image[n]) if can_tell(card, float(t)) else None,
+            None if with_factors is None else float(with_factors[n]),
+        )
         for n, t in enumerate(card.config["thresholds"])
     )
     views = {

@@ -85,7 +85,8 @@ def result_as_text(result: RadiographResult) -> str:
     lines = [f"{'Agatston score':<20}{'radiograph alone':>20}{'with age, sex, BMI':>20}"]
     for threshold in result.thresholds:
         combined = "–" if threshold.with_factors is None else percent(threshold.with_factors)
-        lines.append(f"{threshold_name(threshold.agatston):<20}{percent(threshold.image):>20}{combined:>20}")
+        alone = "cannot be told" if threshold.image is None else percent(threshold.image)
+        lines.append(f"{threshold_name(threshold.agatston):<20}{alone:>20}{combined:>20}")
     return "\n".join([*lines, "Probabilities, not scores. For research only."])
 
 

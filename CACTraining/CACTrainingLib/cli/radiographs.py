@@ -62,8 +62,8 @@ def _make(options: RadiographsOptions, progress: Progress) -> tuple[Path, dict[s
 
     if options.source == "scans":
         assert options.input is not None
-        settings = from_file(options.settings, None, ScanRadiographSettings())
-        return write_scan_radiographs(options.input, options.output, options.workers, progress, settings=settings)
+        projection = from_file(options.settings, None, ScanRadiographSettings())
+        return write_scan_radiographs(options.input, options.output, options.workers, progress, settings=projection)
     assert options.patients is not None
     settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
     return write_radiographs(options.output, settings, options.workers, progress.counted)
