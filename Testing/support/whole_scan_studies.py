@@ -38,7 +38,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
         files = {scan.name: scan.ct for scan in scans if scan.name not in failing}
         return files, dict.fromkeys(failing, "its heart was not found")
 
-    def features_of(scans, folder, workers, progress):
+    def features_of(scans, folder, workers, progress, encoder):
         names = (HEART_ML, "heart_noise", PSEUDO_FEATURE)
         used = tuple(scan for scan in scans if scan.name not in failing)
         rows = [(500 + scan.total % 7, int(scan.patient) % 3, np.log1p(scan.total // 20)) for scan in used]
