@@ -130,7 +130,7 @@ def encoder(tmp_path):
     return EncoderSettings(tmp_path / "encoder.pt", side=8, spacing_mm=2.0, low_hu=-100, high_hu=300)
 
 
-def made(hu, heart):
+def scan_and_heart(hu, heart):
     hu = np.pad(hu, ((1, 1), (0, 0), (0, 0)), constant_values=((-1000, 1000), (0, 0), (0, 0)))  # no clipped picture
     heart = np.pad(heart, ((1, 1), (0, 0), (0, 0)))
     return scan_from_image(image_of(hu, (2.0, 2.0, 2.0)), Acquisition("made")), HeartRegion(heart, None, "given")
@@ -141,14 +141,14 @@ def test_an_encoder_of_the_user_sees_the_box_in_its_range(encoder):
     hu = np.broadcast_to(20.0 * (np.arange(24) - 11.5), (24, 24, 24)).astype(np.int16)
     heart = np.zeros(hu.shape, bool)
     heart[8:16, 8:16, 8:16] = True
-    vector = encoder_features(*made(hu, heart), encoder)
+    vector = encoder_features(*scan_and_heart(hu, heart), encoder)
     # From -70 to 70 HU, in steps of 20.
     assert tuple(vector.values()) == pytest.approx((0.25, 0.25, 0.25, (40 + 100) / 400))
     assert encoder.key != replace(encoder, high_hu=400).key
 
 
 def test_unusable_encoders(encoder, tmp_path):
-    scan = made(np.zeros((8, 8, 8), np.int16), np.ones((8, 8, 8), bool))
+    scan = scan_and_heart(np.zeros((8, 8, 8), np.int16), np.ones((8, 8, 8), bool))
     with pytest.raises(CTError, match="does not exist"):
         replace(encoder, file=tmp_path / "none.pt")
     with pytest.raises(CTError, match="impossible"):
