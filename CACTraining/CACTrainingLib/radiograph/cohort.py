@@ -15,7 +15,7 @@ calcium maps are projected too. The couch and other objects outside the body are
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -172,15 +172,9 @@ def _write_scanned(number: int, case: Path, super_resolution: str | None) -> dic
     scan = _scan(patient)
     labels = phantom.annotate(scan, phantom.stream(number, 21, 1))
     image = scan.grid.image(scan.hu)
-    heart = scan.grid.image(scan.heart.astype(np.uint8))
-    stands = geometries(number, centre_mm(image))
-    views, thin = _views(scan, image, heart, stands), {}
-    if super_resolution:
-        from .super_resolution import thin_slice_views  # imports torch
-
-        bodies = {name: view.body for name, view in views.items()}
-        thin = thin_slice_views(bodies, image, scan.heart, stands, super_resolution)
-    write_case(case, views, thin)
+    calcium = scan.grid.image(scan.calcium_mg_cm3 * np.float32(scan.scanner.calcium_hu_per_mg_cm3))
+    images = image, calcium, scan.grid.image(scan.heart.astype(np.uint8))
+    _write_projected(case, images, geometries(number, centre_mm(image)), super_resolution)
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
     reader, unsupervised = (
         score_of(find_lesions(image, regions, ScoringRules()).lesions).agatston
@@ -236,14 +230,6 @@ def geometries(number: int, middle: tuple[float, float, float]) -> dict[str, Geo
         centre = np.asarray(middle) + generator.normal(0, SHIFT_MM, 3)
         stands[view] = view_geometry(ANGLES[view] + float(turn), float(tilt), triple(map(float, centre)))
     return stands
-
-
-def _views(
-    scan: phantom.DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]
-) -> dict[str, View]:
-    per_mg = np.float32(scan.scanner.calcium_hu_per_mg_cm3)
-    calcium = scan.grid.image(scan.calcium_mg_cm3 * per_mg)
-    return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
 
 
 def _cells(patient: phantom.Patient, *scores: float) -> dict[str, Any]:
@@ -412,23 +398,38 @@ def _project(scan: ProjectionSource, case: Path, settings: ScanRadiographSetting
     """Write a scan's case; returns the codes of its warnings."""
     ct = read_ct(scan.ct, scan.series)
     heart = _heart_in(ct) if scan.heart is None else read_mask(scan.heart)
-    views = views_of(ct, heart, scan.calcium_map, settings.views)
-    warnings = [*ct.warnings, *cut_off(ct.image)]
-    thin = {}
-    if settings.super_resolution:
+    calcium = None if scan.calcium_map is None else read_mask(scan.calcium_map)
+    image = in_lps_order(ct.image)
+    warnings = [*ct.warnings, *cut_off(image)]
+    if settings.super_resolution and not MIN_SLICE_MM <= (slice_mm := image.GetSpacing()[2]) <= MAX_SLICE_MM:
+        message = f"The slices are {slice_mm:.2g} mm apart; super-resolution was learned on 3 mm."
+        warnings.append(ScanWarning("slices-out-of-range", message))
+    stands = {name: view_geometry(ANGLES[name], 0.0, centre_mm(image)) for name in settings.views}
+    _write_projected(case, (body_only(image), calcium, heart), stands, settings.super_resolution)
+    return {"warnings": " ".join(warning.code for warning in warnings)}
+
+
+def _write_projected(
+    case: Path,
+    images: tuple[sitk.Image, sitk.Image | None, sitk.Image | None],
+    stands: dict[str, Geometry],
+    super_resolution: str | None,
+) -> None:
+    """Write the views of a body in LPS order, HU, of its calcium, HU, and of its heart, a mask, on any grids.
+
+    Raises CTError if super-resolution lacks the heart.
+    """
+    body, calcium, heart = images
+    views, thin = {name: project_view(stand, body, calcium, heart) for name, stand in stands.items()}, {}
+    if super_resolution:
         from .super_resolution import thin_slice_views  # imports torch
 
-        image = in_lps_order(ct.image)
-        mask = None if heart is None else voxels_of(sitk.Resample(heart, image, sitk.Transform(), _NEAREST)) > 0
+        mask = None if heart is None else voxels_of(sitk.Resample(heart, body, sitk.Transform(), _NEAREST)) > 0
         if mask is None or not mask.any():
             raise CTError("Super-resolution needs the heart, and it was not found. Name its mask in the column heart.")
-        if not MIN_SLICE_MM <= (slice_mm := image.GetSpacing()[2]) <= MAX_SLICE_MM:
-            message = f"The slices are {slice_mm:.2g} mm apart; super-resolution was learned on 3 mm."
-            warnings.append(ScanWarning("slices-out-of-range", message))
         bodies = {name: view.body for name, view in views.items()}
-        thin = thin_slice_views(bodies, image, mask, _stands_of(ct.image), settings.super_resolution)
+        thin = thin_slice_views(bodies, body, mask, stands, super_resolution)
     write_case(case, views, thin)
-    return {"warnings": " ".join(warning.code for warning in warnings)}
 
 
 def _heart_in(ct: CTScan) -> sitk.Image | None:
@@ -443,19 +444,6 @@ def _heart_in(ct: CTScan) -> sitk.Image | None:
 def _heart_network() -> LoadedModel:
     use_threads(1)  # the workers use all cores, one each
     return load_model(find_model("territories").path, "cpu")
-
-
-def views_of(
-    ct: CTScan, heart: sitk.Image | None = None, calcium_map: Path | None = None, views: Sequence[str] = VIEWS
-) -> dict[str, View]:
-    """Project a CT around its centre. heart: mask. calcium_map: HU of calcium. Raises CTError."""
-    body, calcium = body_only(ct.image), None if calcium_map is None else read_mask(calcium_map)
-    stands = _stands_of(ct.image)
-    return {name: project_view(stands[name], body, calcium, heart) for name in views}
-
-
-def _stands_of(image: sitk.Image) -> dict[str, Geometry]:
-    return {name: view_geometry(angle, 0.0, centre_mm(image)) for name, angle in ANGLES.items()}
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:

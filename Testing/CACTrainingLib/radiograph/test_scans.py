@@ -80,7 +80,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch, capsys):
         assert view.calcium.max() == pytest.approx(0.5 * 2 * 8, abs=0.1)
     case = out / row["file"]
     before = case.stat().st_mtime_ns
-    monkeypatch.setattr(cohort, "views_of", lambda *args: pytest.fail("projected again"))
+    monkeypatch.setattr(cohort, "_project", lambda *args, **more: pytest.fail("projected again"))
     write_table(table, [{**FIRST, "agatston_reader": "130"}])
     written, failed = write_scan_radiographs(table, out)
     assert not failed
