@@ -15,6 +15,7 @@ ADVICE = {
     "scan-duplicate": "No action is needed. The scan is in the project already.",
     "scan-failed": "Correct what the message names, and rerun the command.",
     "scan-left-out": "Correct what the message names, or train without this scan.",
+    "slices-out-of-range": "Prefer a CT with slices 3 mm apart, or do without super-resolution.",
     "split-without-calcium": "Label patients with calcium, and set their use.",
     "source-doubt": "Check the files that the message names.",
     # Training and studies

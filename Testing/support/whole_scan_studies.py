@@ -38,7 +38,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
         files = {scan.name: scan.ct for scan in scans if scan.name not in failing}
         return files, dict.fromkeys(failing, "its heart was not found")
 
-    def features_of(scans, folder, workers, progress):
+    def features_of(scans, folder, workers, progress, encoder):
         names = (HEART_ML, "heart_noise", PSEUDO_FEATURE)
         used = tuple(scan for scan in scans if scan.name not in failing)
         rows = [(500 + scan.total % 7, int(scan.patient) % 3, np.log1p(scan.total // 20)) for scan in used]
@@ -55,9 +55,8 @@ def fake_training(study, run, folder):
     generator = np.random.default_rng(zlib.crc32(f"{run}".encode()))
     name = getattr(run.configuration, "kind", None) or run.configuration.features
     spread = 3.0 if name in ("cnn", "heart") else 0.1
-    parts = {"validation": study.cohort.validation(run.fold), "test": study.cohort.held_out}
     values = {}
-    for part, rows in parts.items():
+    for part, rows in study.predicted_by(run.fold):
         scores = np.array([[study.cohort.scans[row].scores[artery] for artery in ARTERIES] for row in rows])
         predicted = (1 + scores) * np.exp(generator.normal(0, spread, (len(rows), 1))) - 0.5
         if not hasattr(run.configuration, "kind"):

@@ -10,9 +10,8 @@ from scipy import ndimage
 
 from ..core.grid import Grid
 from ..core.progress import Progress
-from ..core.voxels import voxels_of
 from .geometry import Geometry, centre_mm, in_lps_order, pose_of
-from .projection import body_only, calcium_path, path_length_mm, radiograph
+from .projection import body_only, calcium_path, cropped, path_length_mm, radiograph
 from .settings import DrrSettings
 
 
@@ -124,8 +123,8 @@ def reduced(
     return ReducedScan(
         shrink(image, image.GetPixelID()),
         centre_mm(image),
-        None if calcium_map is None else _crop(shrink(calcium_map, sitk.sitkFloat32)),
-        None if heart is None else _crop(shrink(heart, sitk.sitkFloat32)),
+        None if calcium_map is None else cropped(shrink(calcium_map, sitk.sitkFloat32)),
+        None if heart is None else cropped(shrink(heart, sitk.sitkFloat32)),
     )
 
 
@@ -179,12 +178,3 @@ def stand_of(geometry: Geometry) -> Stand:
     ends = ((-0.5, -0.5), (columns - 0.5, -0.5), (columns - 0.5, rows - 0.5), (-0.5, rows - 0.5))
     corners = [pose.corner + across * pose.column_step + down * pose.row_step for across, down in ends]
     return Stand(pose.source, np.array(geometry.isocentre_mm), np.array(corners))
-
-
-def _crop(image: sitk.Image) -> sitk.Image:
-    """Crop an image to non-zero voxels with a rim of one voxel; an empty image stays unchanged."""
-    boxes = ndimage.find_objects((voxels_of(image) != 0).astype(np.uint8))
-    if not boxes:
-        return image
-    # Arrays are [k, j, i].
-    return image[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in boxes[0][::-1])]

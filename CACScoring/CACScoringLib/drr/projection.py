@@ -287,6 +287,15 @@ def body_only(image: sitk.Image) -> sitk.Image:
     return sitk.Mask(image, body, AIR_HU)
 
 
+def cropped(image: sitk.Image) -> sitk.Image:
+    """Crop an image to non-zero voxels with a rim of one voxel; an empty image stays unchanged."""
+    boxes = ndimage.find_objects((voxels_of(image) != 0).astype(np.uint8))
+    if not boxes:
+        return image
+    # Arrays are [k, j, i].
+    return image[tuple(slice(max(0, part.start - 1), part.stop + 1) for part in boxes[0][::-1])]
+
+
 def _fill_slices(mask: sitk.Image) -> sitk.Image:
     """Fill holes in each slice."""
     filled_mask = sitk.JoinSeries([sitk.BinaryFillhole(mask[:, :, k]) for k in range(mask.GetDepth())])

@@ -224,9 +224,11 @@ def interpolated_slices(hu: np.ndarray, factor: int, order: int = 3) -> np.ndarr
         factor: Thin slices of each.
         order: 3 for a cubic B-spline with mirrored ends, 1 for linear interpolation with repeated ends.
     """
-    shape, first = (factor * len(hu), *hu.shape[1:]), (1 - factor) / (2 * factor)
+    first = (1 - factor) / (2 * factor)
     mode = "mirror" if order > 1 else "nearest"
-    return ndimage.affine_transform(hu, (1 / factor, 1, 1), (first, 0, 0), shape, np.float32, order, mode)
+    table = (1 / factor, 1), (first, 0), (factor * len(hu), len(hu))
+    weights = ndimage.affine_transform(np.eye(len(hu)), *table, order=order, mode=mode)
+    return np.tensordot(weights.astype(np.float32), hu.astype(np.float32), 1)
 
 
 def thick_slice_input(hu: np.ndarray, neighbours: int) -> np.ndarray:

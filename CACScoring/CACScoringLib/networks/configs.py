@@ -170,6 +170,7 @@ class RadiographNetConfig(Config):
         width: Channels of "light" at full resolution of its evidence.
         enhancement: Enhancement of the views by the caller, a name in `radiograph.view.ENHANCEMENTS`.
         dropout: Share of features dropped in training.
+        details: True to add details of several sizes to the input.
     """
 
     backbone: str = "light"
@@ -179,6 +180,7 @@ class RadiographNetConfig(Config):
     width: int = 24
     enhancement: str = "none"
     dropout: float = 0.2
+    details: bool = True
 
     def __post_init__(self) -> None:
         # A card's lists become tuples again, so that a configuration read back equals the one written.

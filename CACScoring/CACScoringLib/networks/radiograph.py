@@ -27,8 +27,8 @@ it to about 1. Calcium stands out most between 3 and 7 mm, where a mm of its pat
 _LARGEST = 4.0
 """Value towards which larger ones of a band are bent, lest edges of bones outweigh all else."""
 
-INPUTS = len(_BANDS) + 4
-"""Channels of `details`."""
+_PLAIN_INPUTS = 4
+"""Channels of `details` besides the bands."""
 
 AMOUNTS_MM = (0.1, 0.4)
 """Mean path of calcium in mm of water from which a pixel of the evidence counts as calcified, by channel."""
@@ -52,8 +52,9 @@ class RadiographNet(nn.Module):
         self.config = config
         self.finder = HeartFinder()
         is_light, views = config.backbone == "light", len(config.views)
-        published = [] if is_light else [Published(config.backbone) for _ in config.views]
-        self.backbones = nn.ModuleList([Light(config.width)] if is_light else published)
+        self.inputs = _PLAIN_INPUTS + len(_BANDS) * config.details
+        published = [] if is_light else [Published(config.backbone, self.inputs) for _ in config.views]
+        self.backbones = nn.ModuleList([Light(config.width, self.inputs)] if is_light else published)
         self.dropout = nn.Dropout(0.0 if is_light else config.dropout)
         count = views * FEATURES + len(AMOUNTS_MM) * (views - 1) if is_light else sum(b.outputs for b in published)
         self.dense = nn.Linear(count, len(config.thresholds))
@@ -77,15 +78,18 @@ class RadiographNet(nn.Module):
         odds = None
         if self.config.backbone == "light":
             lateral = torch.tensor([view == "lateral" for view in self.config.views], device=x.device)
-            channels = details(squares.flatten(0, 1)[:, None], lateral.repeat(len(x)))
+            channels = self._inputs_of(squares.flatten(0, 1)[:, None], lateral.repeat(len(x)))
             channels = channels.contiguous(memory_format=torch.channels_last)
             odds = self.backbones[0](channels).float().unflatten(0, squares.shape[:2])
             pooled = pooled_evidence(odds)
         else:
-            outputs = [b(details(squares[:, n : n + 1])) for n, b in enumerate(self.backbones)]
+            outputs = [b(self._inputs_of(squares[:, n : n + 1])) for n, b in enumerate(self.backbones)]
             pooled = torch.cat(outputs, 1)
         z = self.dense(self.dropout(pooled)).float()
         return (z, odds) if evidence else z
+
+    def _inputs_of(self, square: torch.Tensor, lateral: torch.Tensor | None = None) -> torch.Tensor:
+        return details(square, lateral)[:, -self.inputs :]
 
     def locate(self, views: torch.Tensor) -> torch.Tensor:
         """Return the middle of the heart's shadow on each view, (row, column) in pixels: [B, views, 2]."""
@@ -133,10 +137,10 @@ class HeartFinder(nn.Module):
 class Light(nn.Module):
     """Small network for slow processors: log odds of calcium [B, amounts, size / 4, size / 4] from `details`."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inputs: int) -> None:
         super().__init__()
         w = width
-        self.stem = nn.Sequential(*convolution(INPUTS, 16, 5, 1), *convolution(16, w, 3, 2))
+        self.stem = nn.Sequential(*convolution(inputs, 16, 5, 1), *convolution(16, w, 3, 2))
         self.near = nn.Sequential(*convolution(w, w, 3, 1), *convolution(w, w, 3, 1))
         self.far = nn.Sequential(
             *convolution(w, 2 * w, 3, 2),
@@ -172,7 +176,7 @@ class Published(nn.Module):
     """Network of the literature from MONAI, in two dimensions, without its last layer; returns mean features
     [B, outputs] of `details`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, inputs: int) -> None:
         super().__init__()
         try:
             from monai.networks.nets.densenet import DenseNet121
@@ -182,13 +186,13 @@ class Published(nn.Module):
         if name == "resnet18":
             # MONAI's default stride of the first layer is that for small volumes; 2 is the published one.
             network = resnet18(
-                spatial_dims=2, n_input_channels=INPUTS, conv1_t_stride=2, feed_forward=False, bias_downsample=False
+                spatial_dims=2, n_input_channels=inputs, conv1_t_stride=2, feed_forward=False, bias_downsample=False
             )
             parts = [network.conv1, network.bn1, nn.ReLU(inplace=True), network.maxpool]
             self.layers = nn.Sequential(*parts, network.layer1, network.layer2, network.layer3, network.layer4)
             self.outputs = 512
         else:
-            features = DenseNet121(spatial_dims=2, in_channels=INPUTS, out_channels=1).get_submodule("features")
+            features = DenseNet121(spatial_dims=2, in_channels=inputs, out_channels=1).get_submodule("features")
             self.layers = nn.Sequential(features, nn.ReLU(inplace=True))
             self.outputs = 1024
 
@@ -216,7 +220,7 @@ def cut_out(views: torch.Tensor, centres: torch.Tensor, size: int, turn: torch.T
 
 
 def details(square: torch.Tensor, lateral: torch.Tensor | None = None) -> torch.Tensor:
-    """Return INPUTS channels of squares [B, 1, size, size] at half their size: details of each band, the square,
+    """Return channels of squares [B, 1, size, size] at half their size: details of each band, the square,
     standardised, place and view.
 
     lateral: bool [B].

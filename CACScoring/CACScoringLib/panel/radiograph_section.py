@@ -209,7 +209,9 @@ class RadiographSection(radiograph_page.FormPage):
         withFactors = any(row.get("probability_with_factors") is not None for row in rows)
         columns = {
             _("Agatston score"): lambda row: _scoreRange(row["agatston"]),
-            _("From the image"): lambda row: _shownProbability(row["probability_image"]),
+            _("From the image"): lambda row: (
+                _("cannot be told") if row["probability_image"] is None else f"{row['probability_image']:.0%}"
+            ),
         }
         if withFactors:
             columns[_("With age, sex, BMI")] = lambda row: f"{row['probability_with_factors']:.0%}"
@@ -233,10 +235,6 @@ class RadiographSection(radiograph_page.FormPage):
         if self._output is not None:
             self._output.cleanup()
             self._output = None
-
-
-def _shownProbability(probability: float | None) -> str:
-    return _("cannot be told") if probability is None else f"{probability:.0%}"
 
 
 def _scoreRange(agatston: float) -> str:

@@ -37,7 +37,10 @@ _PATIENTS = {
 
 
 GUESSING, MIN_AREA = 0.5, 0.6
-"""Area under the ROC curve of guessing, and that from which a model's answer from the picture alone is stated."""
+"""Area under the ROC curve of guessing, and that from which the picture alone is said to tell a threshold."""
+
+READER = "reader_"
+"""Prefix of the area of a reader who knows the largest lesion, on a card: what the model's views can show."""
 
 FACTORS = ("age_years", "male", "bmi_kg_m2")
 """Columns of clinical factors; male is 1 for men, 0 for women."""
@@ -78,6 +81,17 @@ def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> Car
     return None
 
 
+def can_tell(card: ModelCard, agatston: float) -> bool:
+    """Return True if a threshold can be told from the picture alone, as far as the card knows.
+
+    It cannot where the model's tests have an area below MIN_AREA or not above chance, nor where the reader of the card
+    could hardly see such calcium in the model's views either.
+    """
+    area, reader = area_of(card, agatston), card.validation.get(f"{READER}{_area_name(agatston)}")
+    is_shown = area is None or (area.value >= MIN_AREA and (area.low is None or area.low > GUESSING))
+    return is_shown and (not isinstance(reader, int | float) or reader >= MIN_AREA)
+
+
 def proportion_of(card: ModelCard, agatston: float) -> float | None:
     """Return the fraction of a model's calibration patients with such a score; None if unknown."""
     counts = card.validation.get(f"n_{_area_name(agatston)}")
@@ -96,29 +110,20 @@ def threshold_name(agatston: float) -> str:
     return "above 0" if agatston == 0 else f"{agatston:g} or more"
 
 
-def unproven_areas(card: ModelCard) -> dict[float, CardArea]:
-    """Return the area of thresholds that tests have not shown the picture alone to tell, by threshold."""
-    areas = {float(threshold): area_of(card, float(threshold)) for threshold in card.config["thresholds"]}
-    return {
-        threshold: area
-        for threshold, area in areas.items()
-        if area is not None and (area.value < MIN_AREA or (area.low is not None and area.low <= GUESSING))
-    }
-
-
 def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
     """Say for which thresholds nothing is stated from the picture alone."""
-    if not (unproven := unproven_areas(card)):
+    unproven = [float(t) for t in card.config["thresholds"] if not can_tell(card, float(t))]
+    if not unproven:
         return ()
-    areas = "; ".join(
-        f"{threshold_name(threshold)}: AUC {area.value:.2f}"
-        + ("" if area.low is None else f" [{area.low:.2f}, {area.high:.2f}]")
-        for threshold, area in unproven.items()
-    )
+    areas = {threshold_name(threshold): area_of(card, threshold) for threshold in unproven}
+    texts = [
+        name if area is None or area.low is None else f"{name}: AUC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
+        for name, area in areas.items()
+    ]
     message = (
-        f"In its tests, {card.name} hardly detected calcium in the radiograph better than chance ({areas}; on "
-        f"{next(iter(unproven.values())).patients}), so that nothing is stated from the image alone. Probabilities "
-        "with age, sex and body mass index then rest on these."
+        f"In its tests, {card.name} hardly detected calcium in the radiograph better than chance ({'; '.join(texts)}), "
+        "or its views hardly show it, so that nothing is stated from the image alone. Probabilities with age, sex and "
+        "body mass index then rest on these."
     )
     return (ScanWarning("image-not-proven", message),)
 
@@ -182,7 +187,7 @@ class ThresholdResult:
 
     Attributes:
         agatston: Threshold; 0 stands for above 0.
-        image: Probability by the radiograph alone, 0 to 1; None if tests have not shown that it can be told.
+        image: Probability by the radiograph alone, 0 to 1; None if the model's views cannot tell.
         with_factors: Probability by radiograph and factors, or None.
     """
 
@@ -291,11 +296,10 @@ def score_radiograph(
         warnings.append(ScanWarning("view-unused", message))
     if "digital" in card.training.data.lower():
         warnings.insert(0, DIGITAL)
-    unproven = unproven_areas(card)
     thresholds = tuple(
         ThresholdResult(
             float(t),
-            None if t in unproven else float(by_image[n]),
+            float(by_image[n]) if can_tell(card, float(t)) else None,
             None if with_factors is None else float(with_factors[n]),
         )
         for n, t in enumerate(card.config["thresholds"])

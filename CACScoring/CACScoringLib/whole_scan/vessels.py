@@ -135,6 +135,10 @@ def _scan_field(hu: np.ndarray, config: VesselNetConfig) -> np.ndarray:
 SCALE = "agatston_scale"
 """Key of a card's calibration: Agatston score of an output of 1."""
 
+FACTOR = "people_factor"
+"""Key of a card's calibration: factor on all scores, by which those of people agree with their readings; 1 without it.
+Networks learned from digital patients, whose scores are in proportion to mass."""
+
 CERTAINTY = "least_certainty"
 """Key of a card's calibration: `VesselNet.certainty` below which calcium is undetermined; 0 without it."""
 
@@ -191,7 +195,8 @@ def vessel_scores(
     territories = region.territory_labels if network.config.territories else None
     x = vessel_input(scan, region.mask, network.config, territories)
     outputs, notes = predict(network, x[None], 1)
-    return to_agatston(outputs[0], largest, network.config.output), x, notes
+    factor = float(model.card.calibration.get(FACTOR, 1.0))
+    return factor * to_agatston(outputs[0], largest, network.config.output), x, notes
 
 
 def _network_and_scale(model: LoadedModel) -> tuple[VesselNet, float]:

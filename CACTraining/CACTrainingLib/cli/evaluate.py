@@ -82,6 +82,8 @@ def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str
     changed = from_file(sources, SECTION, default)
     budget = replace(changed.budget, seed=values.pop("seed", changed.budget.seed))
     agreed = values.pop("yes", False)
+    if "encoder" in values:
+        values["encoder"] = replace(changed.encoder, file=values["encoder"])
 
     def agrees(size: str) -> bool:
         """Ask a person at a terminal; programs and logs go on."""
@@ -119,7 +121,10 @@ STUDIES = {
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
     "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_trainings),
     "radiomics": Study(
-        "any coronary calcium by radiomics, cross-validated", _TRAININGS[:4], _evaluate_trainings, ("radiomics",)
+        "any coronary calcium by radiomics, cross-validated",
+        ("encoder", *_TRAININGS[:4]),
+        _evaluate_trainings,
+        ("radiomics",),
     ),
 }
 """Studies by name, in the order of the help."""
@@ -141,6 +146,8 @@ class EvaluateOptions:
         annotator: Annotator whose annotations of a project count, where there are several.
         seed: Random seed of the bootstrap and of trainings (default: 0).
         yes: Begin trainings of more than an hour without asking.
+        encoder: TorchScript encoder of a box about the heart, beside radiomics; its box in --settings (default: that of
+            the bundled territories).
         workers: Number of processes (default: one per core, as far as memory allows).
         device: Of the networks (default: auto).
         output: Folder for study.html, its tables and figures.
@@ -158,6 +165,7 @@ class EvaluateOptions:
     annotator: str | None = option(None, metavar="NAME")
     seed: int | None = option(None, metavar="N")
     yes: bool | None = None
+    encoder: Path | None = option(None, metavar="FILE")
     workers: int | None = option(None, metavar="N")
     device: str | None = option(None, choices=DEVICES)
     output: Path = option(metavar="DIR")
@@ -172,7 +180,9 @@ def _extras(options: EvaluateOptions) -> tuple[str, ...]:
 def run(options: EvaluateOptions, progress: Progress) -> None:
     """Make a study. Raises CTError, OutputError."""
     study = STUDIES[options.study]
-    values = {name: value for name in (*_PAIRS, "yes") if (value := getattr(options, name)) not in (None, ())}
+    values = {
+        name: value for name in (*_PAIRS, "yes", "encoder") if (value := getattr(options, name)) not in (None, ())
+    }
     if foreign := sorted(values.keys() - set(study.takes)):
         takes = ", ".join(f"--{name}" for name in study.takes)
         raise CTError(f"The study {options.study} does not take --{foreign[0]}; it takes {takes}.")

@@ -41,8 +41,6 @@ def _run(options: RadiographsOptions, progress: Progress) -> None:
     if missing or (options.source == "digital" and options.input is not None):
         takes = " and ".join(name.upper() if name == "input" else f"--{name}" for name in needed[options.source])
         raise OutputError(f"cac radiographs {options.source} takes {takes} (see cac radiographs --help).")
-    if options.source == "scans" and options.settings:
-        raise OutputError("cac radiographs scans has no --settings: super-resolution is of digital patients alone.")
     if options.workers is not None and options.workers < 1:
         raise OutputError(f"At least one worker is needed, not {options.workers}.")
     from ..radiograph.cases import FAILURES
@@ -59,11 +57,13 @@ def _run(options: RadiographsOptions, progress: Progress) -> None:
 
 def _make(options: RadiographsOptions, progress: Progress) -> tuple[Path, dict[str, str]]:
     """Make the radiographs; return their table, and failures with reasons by name."""
+    from ..radiograph.cases import ScanRadiographSettings
     from ..radiograph.cohort import RadiographCohortSettings, write_radiographs, write_scan_radiographs
 
     if options.source == "scans":
         assert options.input is not None
-        return write_scan_radiographs(options.input, options.output, options.workers, progress)
+        projection = from_file(options.settings, None, ScanRadiographSettings())
+        return write_scan_radiographs(options.input, options.output, options.workers, progress, settings=projection)
     assert options.patients is not None
     settings = replace(from_file(options.settings, None, RadiographCohortSettings()), patients=options.patients)
     return write_radiographs(options.output, settings, options.workers, progress.counted)

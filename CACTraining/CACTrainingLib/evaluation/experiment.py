@@ -175,7 +175,7 @@ Fit = Callable[[np.ndarray], Predict]
 """Function from training rows to a function that predicts the values of other rows."""
 
 USES = {"validation": "Cross-validated", "test": "Held out"}
-"""Titles of the patients that a fold's model predicts, by key of a training's result."""
+"""Titles of the patients whose predictions have a table, by key of a training's result."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class Experiment(ABC):
         """Train a run and predict the scans that its fold validates, and the held-out ones if there are any.
 
         Returns:
-            JSON values: "seconds", and the predicted values [m][…] by key of USES.
+            JSON values: "seconds", and the predicted values [m][…] by key of `predicted_by`.
 
         Raises:
             CTError: The training cannot be done, or its network predicts no numbers.
@@ -336,7 +336,7 @@ class Experiment(ABC):
         return json.dumps(asdict(run.configuration) | budget | {"fold": run.fold, "data": self.stamp()}, sort_keys=True)
 
     def predicted_by(self, fold: int) -> list[tuple[str, np.ndarray]]:
-        """Return the rows that a fold's model predicts, by key of USES."""
+        """Return the rows that a fold's model predicts: by key of USES, and others that an experiment adds."""
         rows = {"validation": self.cohort.validation(fold), "test": self.cohort.held_out}
         return [(use, part) for use, part in rows.items() if len(part)]
 

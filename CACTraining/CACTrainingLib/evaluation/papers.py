@@ -1,7 +1,7 @@
 """Texts of a study, a file for each in Resources/Papers: papers with published figures, and findings to test.
 
 A finding is about a figure of the study's tables, or about the difference of two. It holds if its 95 % interval lies
-above `Finding.bound`, does not hold if the interval lies below, and is undecided otherwise.
+above `Finding.bound`, does not hold if the interval lies below, and cannot be decided otherwise.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Finding:
             return "not tested"
         if estimate.low > self.bound:
             return "holds"
-        return "does not hold" if estimate.high < self.bound else "undecided"
+        return "does not hold" if estimate.high < self.bound else f"cannot be decided with n = {estimate.n}"
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ def findings_section(
             verdict = finding.verdict(estimate)
             rows.append((f"  {finding.text}", finding.published, estimate, finding.bound, verdict))
     text = (
-        "A finding holds if the 95 % interval of this study lies above the value to exceed, and does not hold if it "
-        "lies below. The value to exceed is that of no effect where the paper claims an effect, else the published one "
-        f"less {MARGIN}.",
+        "A finding holds if the 95 % interval of this study lies above the value to exceed, does not hold if it lies "
+        "below, and else cannot be decided with so many patients. The value to exceed is that of no effect where the "
+        f"paper claims an effect, else the published one less {MARGIN}.",
     )
     table = TablePart("findings", "Findings of the papers, tested on these patients", columns, tuple(rows))
     return (Section("findings", "Findings of the papers", text, (table,)),) if rows else ()

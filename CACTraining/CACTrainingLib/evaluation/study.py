@@ -84,7 +84,8 @@ class ExperimentPage:
         }
         predicted, incomplete = self._all_predicted(results)
         self._write_predictions(predicted)
-        sections = [*self._results_sections(predicted, incomplete), *self.experiment.more_sections(predicted)]
+        tested = predicted[predicted.use.isin(USES)]
+        sections = [*self._results_sections(tested, incomplete), *self.experiment.more_sections(predicted)]
         sections.append(self._data_section(reasons))
         return write_study(settings.output, self.experiment.texts.title, sections, facts, self.experiment.is_digital)
 
@@ -130,6 +131,7 @@ class ExperimentPage:
         tables = [
             self._table(use, table[table.use == use], comparison, incomplete)
             for use, _ in self.experiment.predicted_by(0)
+            if use in USES
         ]
         results = Section("results", "Results", text, tuple(tables), values=(table,))
         return [results, *findings_section(self.experiment.texts.papers, partial(self._result, table, comparison))]

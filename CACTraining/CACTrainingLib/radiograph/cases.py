@@ -24,11 +24,13 @@ from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import atomic_write, read_json, write_text_atomically
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import printable
+from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.drr.geometry import Geometry
 from CACScoringLib.drr.projection import (
     CT_EFFECTIVE_KEV,
     attenuation_per_mm,
     calcium_path,
+    cropped,
     path_length_mm,
     water_equivalent_mm,
 )
@@ -52,6 +54,21 @@ MAP_STEPS = 1024
 
 SUPER_RESOLUTIONS = ("none", "interpolated", "learned")
 """Ways of making thin slices around the heart before projection, see `super_resolution`."""
+
+
+@dataclass(frozen=True)
+class ScanRadiographSettings:
+    """Settings of radiographs of CTs.
+
+    Attributes:
+        super_resolution: Network whose thin slices of the heart, and interpolated ones, are projected too; None for
+            neither.
+        views: Views to project.
+    """
+
+    super_resolution: str | None = None
+    views: tuple[str, ...] = VIEWS
+
 
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 
@@ -120,8 +137,10 @@ def project_view(geometry: Geometry, body: sitk.Image, calcium: sitk.Image | Non
     if calcium is not None:
         water = np.float32(attenuation_per_mm("water", CT_EFFECTIVE_KEV))
         # `calcium_path` ignores values below 0, the undershoot beside moving calcium, so they are projected apart.
-        calcium_mm = (calcium_path(calcium, geometry) - calcium_path(-calcium, geometry)) / water
-    heart_mm = zeros if heart is None else path_length_mm(heart, geometry)
+        parts = [(sign, cropped(sitk.Clamp(sign * calcium, sitk.sitkFloat32, 0.0))) for sign in (1, -1)]
+        calcium_mm = sum((sign * calcium_path(part, geometry) for sign, part in parts if voxels_of(part).any()), zeros)
+        calcium_mm /= water
+    heart_mm = zeros if heart is None else path_length_mm(cropped(heart), geometry)
     return View(water_equivalent_mm(body, geometry), calcium_mm, heart_mm, calcium is not None)
 
 

@@ -37,7 +37,7 @@ from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.drr.geometry import Geometry, centre_mm, pose_of
+from CACScoringLib.drr.geometry import Geometry, centre_mm, in_lps_order, pose_of
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
@@ -57,6 +57,7 @@ from .cases import (
     MATRIX,
     CaseJob,
     Drawing,
+    ScanRadiographSettings,
     View,
     open_folder,
     project_view,
@@ -171,15 +172,9 @@ def _write_scanned(number: int, case: Path, super_resolution: str | None) -> dic
     scan = _scan(patient)
     labels = phantom.annotate(scan, phantom.stream(number, 21, 1))
     image = scan.grid.image(scan.hu)
-    heart = scan.grid.image(scan.heart.astype(np.uint8))
-    stands = geometries(number, centre_mm(image))
-    views, thin = _views(scan, image, heart, stands), {}
-    if super_resolution:
-        from .super_resolution import thin_slice_views  # imports torch
-
-        bodies = {name: view.body for name, view in views.items()}
-        thin = thin_slice_views(bodies, scan, stands, super_resolution)
-    write_case(case, views, thin)
+    calcium = scan.grid.image(scan.calcium_mg_cm3 * np.float32(scan.scanner.calcium_hu_per_mg_cm3))
+    images = image, calcium, scan.grid.image(scan.heart.astype(np.uint8))
+    _write_projected(case, images, geometries(number, centre_mm(image)), super_resolution)
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
     reader, unsupervised = (
         score_of(find_lesions(image, regions, ScoringRules()).lesions).agatston
@@ -237,14 +232,6 @@ def geometries(number: int, middle: tuple[float, float, float]) -> dict[str, Geo
     return stands
 
 
-def _views(
-    scan: phantom.DigitalScan, image: sitk.Image, heart: sitk.Image, stands: dict[str, Geometry]
-) -> dict[str, View]:
-    per_mg = np.float32(scan.scanner.calcium_hu_per_mg_cm3)
-    calcium = scan.grid.image(scan.calcium_mg_cm3 * per_mg)
-    return {name: project_view(geometry, image, calcium, heart) for name, geometry in stands.items()}
-
-
 def _cells(patient: phantom.Patient, *scores: float) -> dict[str, Any]:
     """Return the cells of a row. scores: those of LABELS that are known."""
     return {
@@ -262,6 +249,9 @@ FACTS = (
 MIN_HEIGHT_MM = 220.0
 """Least height in mm of a CT with the lungs of a chest radiograph."""
 MAX_CUT_OFF = 0.1
+MIN_SLICE_MM, MAX_SLICE_MM = 2.0, 4.0
+"""Distances of slices in mm for which super-resolution, learned on 3 mm, is meant."""
+_NEAREST = sitk.sitkNearestNeighbor
 MEMORY_EACH_BYTES = 1_500_000_000
 
 
@@ -296,6 +286,7 @@ def write_scan_radiographs(
     workers: int | None = None,
     progress: Progress | None = None,
     gated: bool | None = None,
+    settings: ScanRadiographSettings | None = None,
 ) -> tuple[Path, dict[str, str]]:
     """Project the CTs of a table, a project or the folder of `cac cohort`.
 
@@ -309,6 +300,7 @@ def write_scan_radiographs(
         workers: Number of processes; None for as many as fit.
         progress: Progress of the present step.
         gated: True for gated scans of a table or project alone, False for the others, None for all.
+        settings: Views and super-resolution.
 
     Returns:
         The new table, `radiographs.csv`, and failures with reasons; `folder.FAILURES` has a row for each.
@@ -323,7 +315,10 @@ def write_scan_radiographs(
         workers = sensible_count(MEMORY_EACH_BYTES)
     if workers < 1:
         raise OutputError(f"At least one worker is needed, not {workers}.")
-    open_folder(folder, {"made_of": "scans"})
+    settings = settings or ScanRadiographSettings()
+    if not settings.views or set(settings.views) - set(VIEWS):
+        raise CTError(f"There are no views {', '.join(settings.views)}. Choose of {', '.join(VIEWS)}.")
+    open_folder(folder, {"made_of": "scans", **asdict(settings)})
     for warning in warnings:
         progress.warning(warning)
     jobs = [
@@ -336,7 +331,8 @@ def write_scan_radiographs(
         for scan in scans
     ]
     columns = ("name", "patient", "file", *FACTS, "warnings")
-    return write_cases(folder, jobs, _project, columns, workers, progress.counted)
+    make = partial(_project, settings=settings)
+    return write_cases(folder, jobs, make, columns, workers, progress.counted)
 
 
 def list_scans(source: Path, gated: bool | None = None) -> tuple[list[ProjectionSource], list[ScanWarning]]:
@@ -398,12 +394,42 @@ def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
         yield ProjectionSource(name, patient, ct, heart=heart, calcium_map=calcium_map, facts=facts)
 
 
-def _project(scan: ProjectionSource, case: Path) -> dict[str, Any]:
+def _project(scan: ProjectionSource, case: Path, settings: ScanRadiographSettings) -> dict[str, Any]:
     """Write a scan's case; returns the codes of its warnings."""
     ct = read_ct(scan.ct, scan.series)
     heart = _heart_in(ct) if scan.heart is None else read_mask(scan.heart)
-    write_case(case, views_of(ct, heart, scan.calcium_map))
-    return {"warnings": " ".join(warning.code for warning in (*ct.warnings, *cut_off(ct.image)))}
+    calcium = None if scan.calcium_map is None else read_mask(scan.calcium_map)
+    image = in_lps_order(ct.image)
+    warnings = [*ct.warnings, *cut_off(image)]
+    if settings.super_resolution and not MIN_SLICE_MM <= (slice_mm := image.GetSpacing()[2]) <= MAX_SLICE_MM:
+        message = f"The slices are {slice_mm:.2g} mm apart; super-resolution was learned on 3 mm."
+        warnings.append(ScanWarning("slices-out-of-range", message))
+    stands = {name: view_geometry(ANGLES[name], 0.0, centre_mm(image)) for name in settings.views}
+    _write_projected(case, (body_only(image), calcium, heart), stands, settings.super_resolution)
+    return {"warnings": " ".join(warning.code for warning in warnings)}
+
+
+def _write_projected(
+    case: Path,
+    images: tuple[sitk.Image, sitk.Image | None, sitk.Image | None],
+    stands: dict[str, Geometry],
+    super_resolution: str | None,
+) -> None:
+    """Write the views of a body in LPS order, HU, of its calcium, HU, and of its heart, a mask, on any grids.
+
+    Raises CTError if super-resolution lacks the heart.
+    """
+    body, calcium, heart = images
+    views, thin = {name: project_view(stand, body, calcium, heart) for name, stand in stands.items()}, {}
+    if super_resolution:
+        from .super_resolution import thin_slice_views  # imports torch
+
+        mask = None if heart is None else voxels_of(sitk.Resample(heart, body, sitk.Transform(), _NEAREST)) > 0
+        if mask is None or not mask.any():
+            raise CTError("Super-resolution needs the heart, and it was not found. Name its mask in the column heart.")
+        bodies = {name: view.body for name, view in views.items()}
+        thin = thin_slice_views(bodies, body, mask, stands, super_resolution)
+    write_case(case, views, thin)
 
 
 def _heart_in(ct: CTScan) -> sitk.Image | None:
@@ -418,14 +444,6 @@ def _heart_in(ct: CTScan) -> sitk.Image | None:
 def _heart_network() -> LoadedModel:
     use_threads(1)  # the workers use all cores, one each
     return load_model(find_model("territories").path, "cpu")
-
-
-def views_of(ct: CTScan, heart: sitk.Image | None = None, calcium_map: Path | None = None) -> dict[str, View]:
-    """Project a CT around its centre. heart: mask. calcium_map: HU of calcium. Raises CTError."""
-    body, centre = body_only(ct.image), centre_mm(ct.image)
-    calcium = None if calcium_map is None else read_mask(calcium_map)
-    geometries = {name: view_geometry(angle, 0.0, centre) for name, angle in ANGLES.items()}
-    return {name: project_view(geometry, body, calcium, heart) for name, geometry in geometries.items()}
 
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:

@@ -2,7 +2,8 @@
 
 Projection is linear, so a digital case is kept as the paths through the body without coronary calcium, and those
 through its calcium, which are exposed together anew for each picture: with the patient's own calcium, with other
-calcium drawn on the same arteries, scaled, or with none. Own pictures, and enhanced ones, are kept as they are.
+calcium drawn on the same arteries, scaled, or with none. Own pictures, and those of one exposure, which is the same
+for every enhancement, are kept as they are.
 """
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ def load_radiographs(
     super_resolution: str = "none",
     finder: RadiographNet | None = None,
     progress: Progress | None = None,
+    one_exposure: bool = False,
 ) -> RadiographSet:
     """Read the radiographs of a table's rows, see `data.scan_table.read_radiographs`.
 
@@ -146,13 +148,14 @@ def load_radiographs(
         super_resolution: Way for digital cases, as in `cases.read_case`.
         finder: Network that locates unknown hearts; without one, squares are at the view's middle, with a warning.
         progress: Progress, which is warned of unknown hearts.
+        one_exposure: True to expose a case once, as enhancement does, instead of anew for each picture.
 
     Raises:
         TableError: A row lacks a view.
         CTError: A file is unreadable.
     """
     views, progress = tuple(views), progress or Progress()
-    composed = enhancement == "none" and all(row.files["PA"].suffix == ".npz" for row in rows)
+    composed = enhancement == "none" and not one_exposure and all(row.files["PA"].suffix == ".npz" for row in rows)
     parts = []
     for number, row in enumerate(rows):
         parts.append(_case(row, views, enhancement, super_resolution, finder, composed))

@@ -28,7 +28,7 @@ from CACScoringLib.core.errors import CTError, DataError, ModelError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
-from CACScoringLib.networks.radiograph import INPUTS, REDUCTION, RadiographNet
+from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, probabilities
 
 from ..statistics.patient_folds import category_of, parts_by_patient
@@ -286,7 +286,7 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
     first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
     expected = network.backbones[0].state_dict()
     if first in tensors and tensors[first].ndim == 4:
-        tensors[first] = tensors[first].sum(1, keepdim=True).repeat(1, INPUTS, 1, 1) / INPUTS
+        tensors[first] = tensors[first].sum(1, keepdim=True).repeat(1, network.inputs, 1, 1) / network.inputs
     missing = sorted(
         name
         for name, tensor in expected.items()

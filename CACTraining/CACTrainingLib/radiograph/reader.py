@@ -39,13 +39,16 @@ _LOCAL_MM = 30.0
 
 
 def reader_areas(
-    data: RadiographSet, thresholds: Sequence[float], seed: int
+    data: RadiographSet, thresholds: Sequence[float], seed: int, most: int | None = None
 ) -> dict[str, dict[str, dict[float, float]]]:
-    """Return areas by view, and for both views together, by title of READERS and threshold, as of `areas_of`."""
-    side = MARGIN_PIXELS // PIXELS
-    without, added, largest = np.zeros((3, len(data), len(data.views), side, side), np.float32)
+    """Return areas by view, and for both views together, by title of READERS and threshold, as of `areas_of`.
+
+    most: Number of cases to read at most.
+    """
+    side, count = MARGIN_PIXELS // PIXELS, min(len(data), most or len(data))
+    without, added, largest = np.zeros((3, count, len(data.views), side, side), np.float32)
     generator = np.random.default_rng(seed)
-    for case in range(len(data)):
+    for case in range(count):
         for view in range(len(data.views)):
             exposure, body = draw_exposure(data.photons[case, view], generator), data.path(case, view)
             scatter = fine_scatter(data.scatter[case, view])
@@ -57,7 +60,7 @@ def reader_areas(
     parts = {name: [n] for n, name in enumerate(data.views)}
     if len(parts) > 1:
         parts["both"] = [*range(len(parts))]
-    scores, pixel_mm = check_label(data, LABELS[0]), PIXELS * STANDARD_MM
+    scores, pixel_mm = check_label(data, LABELS[0])[:count], PIXELS * STANDARD_MM
     areas = {}
     for title, views in parts.items():
         pictures = without[:, views], added[:, views]

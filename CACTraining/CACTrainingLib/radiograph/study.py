@@ -30,7 +30,7 @@ from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
 from ..statistics.survival import concordance
-from .cases import SUPER_RESOLUTIONS, are_digital, read_case
+from .cases import SUPER_RESOLUTIONS, ScanRadiographSettings, are_digital, read_case
 from .prognosis import (
     PROBABILITIES,
     SIMULATED,
@@ -62,9 +62,11 @@ class RadiographConfiguration:
         enhancement: Enhancement of the contrast.
         label: Score of LABELS used as label.
         curriculum: True to train on severe calcium first.
-        counterfactual: True to add radiographs of the same patients with other or no calcium.
+        counterfactual: True to add radiographs of the same patients with other or no calcium, and to expose each
+            picture anew; else each patient has one exposure, the same in every configuration.
         located: True to train on the location of calcium, for "light" only.
         pretrained: True to start from the weights of `RadiographStudySettings.pretrained`.
+        details: True to add details of several sizes to the network's input.
     """
 
     name: str = "base"
@@ -77,13 +79,17 @@ class RadiographConfiguration:
     counterfactual: bool = True
     located: bool = True
     pretrained: bool = False
+    details: bool = True
 
     @property
     def title(self) -> str:
         return self.name
 
     def fit_settings(self, budget: TrainingBudget, device: str, weights: Path | None = None) -> FitSettings:
-        """Return the settings of a training. Steps are in proportion to the presets'. weights: initial ones."""
+        """Return the settings of a training: of as many pictures and validations as those of the light network.
+
+        weights: initial ones.
+        """
         from CACScoringLib.networks.configs import RadiographNetConfig
 
         from .fitting import FitSettings
@@ -91,11 +97,16 @@ class RadiographConfiguration:
         from .train import PRESETS
 
         config = RadiographNetConfig(
-            backbone=self.backbone, views=self.views, thresholds=THRESHOLDS, enhancement=self.enhancement
+            backbone=self.backbone,
+            views=self.views,
+            thresholds=THRESHOLDS,
+            enhancement=self.enhancement,
+            details=self.details,
         )
-        preset = PRESETS[self.backbone].training
-        proportion = 1.0 if budget.steps is None else budget.steps / PRESETS["light"].training.loop.steps
-        loop = replace(preset.loop, seed=budget.seed, steps=max(1, round(proportion * preset.loop.steps)))
+        preset, light = PRESETS[self.backbone].training, PRESETS["light"].training
+        steps = max(1, _pictures(budget) // preset.batch_size)
+        validate_every = max(1, steps * light.loop.validate_every // light.loop.steps)
+        loop = replace(light.loop, seed=budget.seed, steps=steps, validate_every=validate_every)
         training = replace(
             preset,
             loop=loop,
@@ -107,12 +118,20 @@ class RadiographConfiguration:
         return FitSettings(config, training, device, weights)
 
 
+def _pictures(budget: TrainingBudget) -> int:
+    """Return the number of pictures of each training."""
+    from .train import PRESETS
+
+    light = PRESETS["light"].training
+    return light.batch_size * (light.loop.steps if budget.steps is None else budget.steps)
+
+
 BASE = RadiographConfiguration()
 """Configuration with which all others are compared."""
 WITH_FACTORS = f"{BASE.title} with age, sex, BMI"
 
 BOTH_VIEWS = replace(BASE, name="two-views", views=("PA", "lateral"))
-PLAIN = replace(BASE, name="plain", counterfactual=False, located=False)
+PLAIN = replace(BASE, name="plain", counterfactual=False, located=False, details=False)
 """As in the papers: pictures and scores only."""
 
 LARGE = ("resnet18", "densenet121")
@@ -124,6 +143,7 @@ _CONFIGURATIONS = (
     replace(BASE, name="not-located", located=False),
     replace(BASE, name="no-pairs", counterfactual=False),
     PLAIN,
+    replace(PLAIN, name="details", details=True),
     *(
         replace(PLAIN, name=name + "-pretrained" * pretrained, backbone=name, pretrained=pretrained)
         for name in LARGE
@@ -141,15 +161,23 @@ _CONFIGURATIONS = (
         for contrast in ("none", "clahe", "equalised", "unsharp")
         if (slices, contrast) != ("none", "none")
     ),
+    replace(PLAIN, name="picture-none", enhancement="deblurred"),
+    replace(PLAIN, name="picture-clahe", enhancement="deblurred-clahe"),
 )
 """Configurations, the most important first."""
 
 
 @dataclass(frozen=True)
 class RadiographStudySettings(ExperimentSettings):
-    """Settings of the study. pretrained: file of torchvision's weights by network of LARGE. Raises CTError."""
+    """Settings of the study. Raises CTError.
+
+    Attributes:
+        pretrained: File of torchvision's weights by network of LARGE.
+        projection: Settings of the radiographs of CTs.
+    """
 
     pretrained: dict[str, Path] = field(default_factory=dict)
+    projection: ScanRadiographSettings = field(default_factory=partial(ScanRadiographSettings, "sharpener-compact"))
 
     def __post_init__(self) -> None:
         if foreign := sorted(self.pretrained.keys() - set(LARGE)):
@@ -193,7 +221,13 @@ class RadiographStudy(Experiment):
         names: dict[str, list[str]] = {}
         for name, reason in self.lacking.items():
             names.setdefault(reason, []).append(name)
-        return [SIMULATED, *(f"Not trained, for want of {why}: {', '.join(group)}." for why, group in names.items())]
+        pictures = (
+            f"Every network learns from {_pictures(self.settings.budget)} pictures and chooses among as many "
+            "validations. Configurations without pairs of one patient have the same exposure of each patient, whatever "
+            "the enhancement."
+        )
+        untrained = (f"Not trained, for want of {why}: {', '.join(group)}." for why, group in names.items())
+        return [SIMULATED, pictures, *untrained]
 
     def key(self, run: ExperimentRun) -> str:
         weights = self._weights(run.configuration)
@@ -234,7 +268,7 @@ class RadiographStudy(Experiment):
         return predict, float(outcome.seconds)
 
     def alike(self, configuration: RadiographConfiguration) -> Hashable:
-        return configuration.backbone, len(configuration.views)
+        return configuration.backbone, len(configuration.views), configuration.details
 
     def cost(self, runs: Sequence[ExperimentRun]) -> float:
         seconds = super().cost(runs)
@@ -382,7 +416,7 @@ def _with_radiographs(
     def radiographs(source: Path, name: str) -> Path:
         if not projected(source):
             return source
-        options = (settings.output / name, settings.workers, progress, settings.gated)
+        options = (settings.output / name, settings.workers, progress, settings.gated, settings.projection)
         table, reasons = write_scan_radiographs(source, *options)
         failed.update(reasons)
         return table.parent
@@ -408,8 +442,9 @@ def _loaded_radiographs(configuration: RadiographConfiguration, settings: Experi
     from .dataset import load_radiographs
 
     pictures = (configuration.views, configuration.enhancement, configuration.super_resolution)
-    key = (settings.data, settings.test, *pictures)
+    one_exposure = not configuration.counterfactual
+    key = (settings.data, settings.test, one_exposure, *pictures)
     if key not in _loaded:
         _loaded.clear()  # frees its memory first
-        _loaded[key] = load_radiographs(_radiographs(settings)[0], *pictures)
+        _loaded[key] = load_radiographs(_radiographs(settings)[0], *pictures, one_exposure=one_exposure)
     return _loaded[key]

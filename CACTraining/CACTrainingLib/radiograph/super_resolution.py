@@ -97,9 +97,9 @@ def thin_grid(grid: Grid) -> Grid:
     """Return the grid of thin slices, FACTOR in place of each slice of a grid."""
     columns, rows, slices = grid.size
     dx, dy, dz = grid.spacing_mm
-    x, y, z = grid.origin_mm
     step = dz / FACTOR
-    return Grid((columns, rows, FACTOR * slices), (dx, dy, step), (x, y, z - step * (FACTOR - 1) / 2))
+    origin = np.array(grid.origin_mm) - step * (FACTOR - 1) / 2 * np.array(grid.direction[2::3])
+    return Grid((columns, rows, FACTOR * slices), (dx, dy, step), triple(map(float, origin)), grid.direction)
 
 
 def write_pair(number: int, folder: Path) -> None:
@@ -196,20 +196,26 @@ _NO_DENSITY_HU = -1000.0
 
 
 def thin_slice_views(
-    bodies: dict[str, np.ndarray], scan: phantom.DigitalScan, stands: dict[str, Geometry], model: str
+    bodies: dict[str, np.ndarray], ct: sitk.Image, heart: np.ndarray, stands: dict[str, Geometry], model: str
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Project a scan with thin slices around the heart, in mm of water, by view and way (interpolated, network).
+    """Project a CT with thin slices around the heart, in mm of water, by view and way (interpolated, network).
 
-    bodies: radiographs of the unchanged scan by view. model: name of the network. Raises ModelError.
+    Args:
+        bodies: Radiographs of the unchanged CT by view.
+        ct: The CT in LPS order, HU.
+        heart: Mask on its grid [k, j, i].
+        stands: Geometry of each view.
+        model: Name of the network.
+
+    Raises:
+        ModelError: There is no such network.
     """
     torch.set_num_threads(1)  # other processes use the other cores
-    grid = scan.grid
-    box = box_about(scan.heart, grid.spacing_mm)
-    hu = np.ascontiguousarray(scan.hu[box])
-    origin = tuple(o + s * b.start for o, s, b in zip(grid.origin_mm, grid.spacing_mm, box[::-1], strict=True))
+    part = ct[box_about(heart, ct.GetSpacing())[::-1]]
+    hu = sitk.GetArrayFromImage(part)
     network = super_resolution_model(model)
     thin = {"interpolated": interpolated_slices(hu, FACTOR), "learned": sharpen(hu, network)}
-    return thin_slice_bodies(bodies, stands, hu, thin_grid(Grid(hu.shape[::-1], grid.spacing_mm, origin)), thin)
+    return thin_slice_bodies(bodies, stands, hu, thin_grid(Grid.of(part)), thin)
 
 
 def thin_slice_bodies(

@@ -1,7 +1,6 @@
 """`cac score --radiograph` from end to end, with a model that learned nothing."""
 
 import json
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -17,7 +16,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.models.site import site_text
 from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import area_of, image_warning
-from CACScoringLib.report.radiograph import result_as_html, result_as_json, result_as_text
+from CACScoringLib.report.radiograph import result_as_html
 
 MODEL = "radiograph-untrained"
 
@@ -185,16 +184,6 @@ class TestReport:
     def test_the_patient_is_named_only_when_asked(self, result):
         assert "Doe" not in result_as_html(result)
         assert "Doe^Jane" in _Page(result_as_html(result, identify=True)).text
-
-    def test_unproven_thresholds_have_no_probability_of_the_image(self, result):
-        areas = {"auc_above_0": 0.55, "auc_above_0_95": [0.45, 0.65]}
-        card = replace(result.card, validation=areas)
-        thresholds = tuple(replace(t, image=None if t.agatston == 0 else t.image) for t in result.thresholds)
-        unproven = replace(result, card=card, thresholds=thresholds)
-        assert result_as_json(unproven, {})["thresholds"][0]["probability_image"] is None
-        assert "cannot be told" in result_as_html(unproven)
-        assert "cannot be told" in result_as_text(unproven)
-        assert "cannot be told" not in result_as_html(result)
 
 
 def test_patients_further_from_training_count_first():

@@ -33,10 +33,13 @@ def test_squares_of_a_ramp_have_their_places():
     torch.testing.assert_close(square[0, 1], (50 + expected)[None].expand(8, 8))
 
 
+INPUTS = 8
+
+
 def test_details_are_differences_from_the_surroundings():
     ramp = torch.linspace(0, 1, 128).expand(1, 1, 128, 128).clone()
     channels = radiograph.details(ramp)
-    assert channels.shape == (1, radiograph.INPUTS, 64, 64)
+    assert channels.shape == (1, INPUTS, 64, 64)
     inner = channels[0, :4, 20:-20, 20:-20]
     torch.testing.assert_close(inner, torch.zeros_like(inner), atol=2e-3, rtol=0)
     ramp[0, 0, 64:66, 64:66] += 0.05  # row 32, column 32
@@ -44,6 +47,16 @@ def test_details_are_differences_from_the_surroundings():
     assert changed[0] > changed[1] > changed[2] > changed[3] > 0
     ramp[0, 0, 64:66, 64:66] += 5.0
     assert radiograph.details(ramp)[0, :4].abs().max() <= 4
+
+
+@pytest.mark.parametrize("backbone", ["light", "resnet18"])
+def test_a_network_without_details_gets_the_square_place_and_view(backbone):
+    network = untrained_network(dataclasses.replace(SMALL, backbone=backbone, views=("PA",), details=False))
+    inputs = []
+    network.backbones[0].register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    square = torch.rand(2, 1, 32, 32)
+    network.eval()(square, crops=True)
+    torch.testing.assert_close(inputs[0], radiograph.details(square)[:, 4:])
 
 
 def test_the_answer_is_of_places_anywhere_and_of_rows_that_views_share():
@@ -63,8 +76,8 @@ def test_published_networks_are_the_usual_ones(backbone, weights):
     """torchvision's numbers of weights, without the last layer, and with INPUTS in place of three colours."""
     network = untrained_network(dataclasses.replace(SMALL, backbone=backbone, views=("PA",), size=64))
     layers = network.backbones[0].layers
-    assert sum(p.numel() for p in network.backbones[0].parameters()) == weights + (radiograph.INPUTS - 3) * 64 * 49
-    x = torch.rand(1, radiograph.INPUTS, 64, 64)
+    assert sum(p.numel() for p in network.backbones[0].parameters()) == weights + (INPUTS - 3) * 64 * 49
+    x = torch.rand(1, INPUTS, 64, 64)
     for layer in layers if backbone == "resnet18" else layers[0]:
         x = layer(x)
     assert x.shape[2:] == (2, 2)

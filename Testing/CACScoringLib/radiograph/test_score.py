@@ -1,6 +1,8 @@
 """Scoring of radiographs by networks with known outputs: probabilities, evidence, warnings, models."""
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import Factors, model_for, probabilities, score_radiograph
 from CACScoringLib.radiograph.view import ChestRadiograph
+from CACScoringLib.report.radiograph import result_as_html, result_as_json, result_as_text
 
 
 def radiograph(picture=None, pixel_mm=(1.0, 1.0), view="PA", **facts) -> ChestRadiograph:
@@ -43,6 +46,19 @@ def test_probabilities_are_the_networks_logits_calibrated():
     fused = [t.with_factors for t in result.thresholds]
     np.testing.assert_allclose(fused, logistic(logits + np.array([1, 0, -1]) + 1.0), atol=1e-6)
     assert result.factors == Factors(50, "M", 25)
+
+
+def test_no_probability_of_the_image_where_the_reader_cannot_tell():
+    model = spot_model()
+    areas = {"reader_auc_above_0": 0.52, "reader_auc_from_100": 0.6}
+    card = replace(model.card, validation={**model.card.validation, **areas})
+    result = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), replace(model, card=card))
+    before = score_radiograph({"PA": radiograph()}, Factors(50, "M", 25), model)
+    assert [t.image for t in result.thresholds] == [None, *(t.image for t in before.thresholds[1:])]
+    assert [t.with_factors for t in result.thresholds] == [t.with_factors for t in before.thresholds]
+    assert re.search("above 0 +cannot be told", result_as_text(result))
+    assert result_as_html(result).count("cannot be told from this view") == 1
+    assert result_as_json(result, {})["thresholds"][0]["probability_image"] is None
 
 
 @pytest.mark.parametrize("values", [(17, "F", 25), (50, "O", 25), (50, "F", 5)])

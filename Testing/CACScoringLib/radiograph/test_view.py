@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 from radiograph_files import chest
+from scipy import ndimage
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.drr.projection import Film, display
-from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance, looks_inverted, normalise, standard_view
+from CACScoringLib.radiograph.view import (
+    SLICE_ROWS,
+    STANDARD_PIXELS,
+    enhance,
+    looks_inverted,
+    normalise,
+    standard_view,
+)
 
 
 def test_a_picture_on_the_standard_grid_keeps_its_pixels():
@@ -64,6 +72,16 @@ def test_equalised_is_each_values_rank():
     # The darkest share one of its 256 bins.
     rank = values.ravel().argsort().argsort().reshape(values.shape) / values.size
     assert np.abs(enhance(values, "equalised") - rank)[rank > 0.5].max() < 0.05
+
+
+def test_deblurring_raises_a_spot_blurred_by_slices_and_keeps_the_rest():
+    spot = np.full((96, 96), 0.3, np.float32)
+    spot[47:50, 40:50] = 0.6
+    blurred = ndimage.uniform_filter1d(spot, SLICE_ROWS, axis=0)
+    deblurred = enhance(blurred, "deblurred")
+    assert np.square(deblurred - spot).mean() < 0.6 * np.square(blurred - spot).mean()
+    assert np.abs(deblurred - 0.3)[:, :30].max() < 1e-5
+    np.testing.assert_array_equal(enhance(blurred, "deblurred-clahe"), enhance(deblurred, "clahe"))
 
 
 def test_an_inverted_frontal_view_is_recognised():

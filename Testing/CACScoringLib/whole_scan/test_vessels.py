@@ -18,7 +18,15 @@ from CACScoringLib.networks.configs import TERRITORY_STEP, VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.estimates import describe_estimate
 from CACScoringLib.whole_scan.trust import NO_TEST
-from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE, normalise, to_agatston, vessel_estimate, vessel_input
+from CACScoringLib.whole_scan.vessels import (
+    CERTAINTY,
+    FACTOR,
+    SCALE,
+    normalise,
+    to_agatston,
+    vessel_estimate,
+    vessel_input,
+)
 
 CONFIG = VesselNetConfig(
     slices=16, size=32, field="heart", field_mm=48.0, width=4, reduction=4, patch=16, feed_forward=16, output="log"
@@ -95,6 +103,16 @@ def test_doubtful_calcium_is_undetermined(scanned, tmp_path):
     assert (record.undetermined, record.agatston, record.total, record.calcium) == (True, None, None, None)
     assert estimate.prediction is None
     assert describe_estimate(estimate).startswith("undetermined")
+
+
+def test_the_factor_of_people_scales_every_score(scanned, tmp_path):
+    scan, region = scanned
+    _, model = make_model(tmp_path, "voxel-sum")
+    card = replace(model.card, calibration={**model.card.calibration, FACTOR: 0.5})
+    before, after = (vessel_estimate(scan, region, m)[0].record for m in (model, replace(model, card=card)))
+    assert after.agatston == pytest.approx({artery: score / 2 for artery, score in before.agatston.items()})
+    assert after.total == pytest.approx(before.total / 2)
+    assert before.total > 1
 
 
 def test_warnings(scanned, tmp_path):

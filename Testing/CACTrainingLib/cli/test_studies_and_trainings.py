@@ -114,9 +114,11 @@ def test_radiographs_that_cannot_be_made(tmp_path, capsys):
     assert "at least 4 patients" in capsys.readouterr().err
     assert cli.main([*command, "--patients", "4", "--workers", "0"]) == BAD_USAGE
     assert "At least one worker" in capsys.readouterr().err
-    scans = ["radiographs", "scans", str(tmp_path), "--output", str(tmp_path / "out"), "--settings", "{}"]
-    assert cli.main(scans) == BAD_USAGE
-    assert "digital patients alone" in capsys.readouterr().err
+    table = tmp_path / "cts.csv"
+    table.write_text("ct,patient\na.nii,A\n", encoding="utf-8")
+    scans = ["radiographs", "scans", str(table), "--output", str(tmp_path / "out")]
+    assert cli.main([*scans, "--settings", '{"views": ["AP"]}']) == BAD_INPUT
+    assert "no views AP. Choose of PA, lateral" in capsys.readouterr().err
 
 
 def test_import(tmp_path, capsys, monkeypatch):

@@ -87,9 +87,13 @@ def result(value, spread=0.01):
     ("finding", "results", "verdict"),
     [
         (Finding("", MODEL, published=0.75), {MODEL: result(0.76)}, "holds"),
-        (Finding("", MODEL, published=0.75), {MODEL: result(0.75 - MARGIN)}, "undecided"),
+        (Finding("", MODEL, published=0.75), {MODEL: result(0.75 - MARGIN)}, "cannot be decided with n = 50"),
         (Finding("", MODEL, published=0.75), {MODEL: result(0.6)}, "does not hold"),
-        (Finding("", MODEL, published=0.75), {MODEL: BootstrapResult(np.full(201, np.nan), 3, 3)}, "undecided"),
+        (
+            Finding("", MODEL, published=0.75),
+            {MODEL: BootstrapResult(np.full(201, np.nan), 3, 3)},
+            "cannot be decided with n = 3",
+        ),
         (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.76), SECOND: result(0.7, 0.02)}, "holds"),
         (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.7), SECOND: result(0.76, 0.02)}, "does not hold"),
         (Finding("", MODEL, SECOND, least=0), {MODEL: result(0.7)}, "not tested"),

@@ -12,8 +12,10 @@ from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models.cards import verify_model
 from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.networks.radiograph import RadiographNet
+from CACScoringLib.radiograph.view import enhance
 from CACTrainingLib.cli.main import main
-from CACTrainingLib.radiograph.dataset import NONE, PATIENTS
+from CACTrainingLib.data.scan_table import read_radiographs
+from CACTrainingLib.radiograph.dataset import NONE, PATIENTS, load_radiographs
 from CACTrainingLib.radiograph.fitting import FitSettings, fit, fit_calibration, load_pretrained, validation_split
 from CACTrainingLib.radiograph.task import (
     SEVERE_FIRST,
@@ -87,6 +89,24 @@ def test_pictures_are_drawn_with_other_calcium_and_less_as_training_goes_on(draw
 
 
 PICTURES = np.random.default_rng(3)
+
+
+def test_the_same_exposure_is_enhanced_or_not(drawn_folder):
+    """Every picture of a patient has the noise of its one exposure; enhancement is of that."""
+    rows = read_radiographs(drawn_folder)[:2]
+    plain = load_radiographs(rows, ("PA",), one_exposure=True)
+    enhanced = load_radiographs(rows, ("PA",), "unsharp", one_exposure=True)
+    inner = slice(60, -60), slice(60, -60)  # away from the square's border, which the complete view does not have
+    for case in range(2):
+        expected = enhance(plain.picture(case, 0), "unsharp")[inner]
+        np.testing.assert_allclose(enhanced.picture(case, 0)[inner], expected, atol=2e-4)
+    config, still = RadiographNetConfig(size=320), ViewAugmentation(0, 0, 0, 0)
+    pictures = [(0, {PATIENTS: 1.0})] * 2
+    first, second = augment(plain, pictures, [0], config, still, PICTURES)[0]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    renewed = load_radiographs(rows, ("PA",))
+    first, second = augment(renewed, pictures, [0], config, still, PICTURES)[0]
+    assert (first - second).abs().max() > 0.01
 
 
 def sigmoid(z):

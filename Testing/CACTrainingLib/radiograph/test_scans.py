@@ -14,7 +14,7 @@ from CACScoringLib.core import tables
 from CACScoringLib.core.errors import OutputError
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.radiograph import cohort
-from CACTrainingLib.radiograph.cases import SCHEMA, SETTINGS, read_case
+from CACTrainingLib.radiograph.cases import SCHEMA, SETTINGS, ScanRadiographSettings, read_case
 from CACTrainingLib.radiograph.cohort import list_scans, write_scan_radiographs
 
 SPACING = (8.0, 8.0, 6.0)
@@ -80,7 +80,7 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch, capsys):
         assert view.calcium.max() == pytest.approx(0.5 * 2 * 8, abs=0.1)
     case = out / row["file"]
     before = case.stat().st_mtime_ns
-    monkeypatch.setattr(cohort, "views_of", lambda *args: pytest.fail("projected again"))
+    monkeypatch.setattr(cohort, "_project", lambda *args, **more: pytest.fail("projected again"))
     write_table(table, [{**FIRST, "agatston_reader": "130"}])
     written, failed = write_scan_radiographs(table, out)
     assert not failed
@@ -92,6 +92,28 @@ def test_table_is_projected_and_goes_on(table, tmp_path, monkeypatch, capsys):
     os.utime(tmp_path / "in" / "heart.nii.gz", (1, 1))
     write_scan_radiographs(table, out)
     assert case.stat().st_mtime_ns != before
+
+
+def test_super_resolution_of_a_ct_does_not_depend_on_its_axes(table, tmp_path):
+    """A sagittal copy of the CT, whose heart has another grid."""
+    scan, calcium = (sitk.ReadImage(tmp_path / "in" / f"{name}.nii.gz") for name in ("scan", "calcium_map"))
+    calcified = scan + sitk.Cast(calcium, sitk.sitkInt16)
+    sitk.WriteImage(calcified, tmp_path / "in" / "scan.nii.gz")
+    sitk.WriteImage(sitk.DICOMOrient(calcified, "ASL"), tmp_path / "in" / "sagittal.nii.gz")
+    names = {"first": FIRST, "second": {**FIRST, "name": "second", "patient": "B", "ct": "in/sagittal.nii.gz"}}
+    nowhere = {**FIRST, "name": "third", "patient": "C", "heart": "in/nowhere.nii.gz"}
+    heart = sitk.ReadImage(tmp_path / "in" / "heart.nii.gz")
+    sitk.WriteImage(0 * heart, tmp_path / "in" / "nowhere.nii.gz")
+    write_table(table, [*names.values(), nowhere])
+    settings = ScanRadiographSettings("sharpener-compact", ("PA",))
+    written, failed = write_scan_radiographs(table, tmp_path / "out", settings=settings)
+    assert "needs the heart" in failed["third"]
+    assert [row["warnings"].split()[-1] for row in csv_rows(written)] == ["slices-out-of-range"] * 2
+    for way in ("interpolated", "learned"):
+        first, second = (read_case(tmp_path / "out" / "cases" / f"{name}.npz", way)["PA"].body for name in names)
+        np.testing.assert_allclose(first, second, atol=0.05)
+        plain = read_case(tmp_path / "out" / "cases" / "first.npz")["PA"].body
+        assert 0.2 < np.abs(first - plain).max() < 30
 
 
 def test_results_of_a_cohort_become_labels(tmp_path):

@@ -123,6 +123,16 @@ def test_measures_of_one_fold_are_those_of_scikit_learn(settings):
     )
 
 
+@pytest.mark.parametrize("steps", [None, 90])
+def test_all_configurations_learn_from_as_many_pictures_and_validations(steps):
+    counts = set()
+    for configuration in RadiographStudy.CONFIGURATIONS.values():
+        training = configuration.fit_settings(TrainingBudget(steps=steps), "cpu").training
+        validations = training.loop.steps // training.loop.validate_every
+        counts.add((training.loop.steps * training.batch_size, validations, training.loop.patience))
+    assert counts == {(44_000, 11, None) if steps is None else (360, 11, None)}
+
+
 BUDGET = TrainingBudget(folds=3, steps=30)
 
 

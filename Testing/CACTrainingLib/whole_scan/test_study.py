@@ -1,14 +1,17 @@
 """Studies of vessel regression and of radiomics: split, statistics, table, and unusable scans."""
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, make_quick, table_of
 from whole_scan_studies import fake_training, without_scans, write_table
 
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.data.scan_table import TESTED, TOTAL, held_out, read_cts
 from CACTrainingLib.evaluation.experiment import predicted_rows
@@ -76,6 +79,35 @@ def test_models_are_compared_with_age_sex_and_heart_size(vessel_settings):
     assert float(good[difference]) == pytest.approx(float(good[rank]) - factors)
     assert rows["Always the mean"][rank] in ("", "nan")
     assert rows["Published: Kecoglu, CNN"][columns.index("Squared error, ‰")] == "8.4"
+
+
+def test_the_first_table_has_the_errors_of_the_models_of_the_folds(vessel_settings):
+    settings = vessel_settings
+    EXPERIMENTS["vessels"].page(settings)
+    table = pd.read_csv(settings.output / PREDICTIONS)
+    scores = {part: table[[f"{part}_{artery}" for artery in ARTERIES]].to_numpy() for part in ("true", "predicted")}
+    largest = table.loc[table.use != "test", [f"true_{artery}" for artery in ARTERIES]].to_numpy().max()
+    table["error"] = (((scores["predicted"] - scores["true"]) / largest) ** 2).mean(1)
+    columns, *rows = table_of(settings, "table_1")
+    assert columns == ["Model", "Training", "Validation", "Test"]
+    cells = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
+    for model in ("CNN, logarithm", "Voxel sum, logarithm"):
+        for use in columns[1:]:
+            part = table[(table.model == model) & (table.use == use.lower())]
+            folds = [part[part.fold == fold].error.mean() for fold in (1, 2)]
+            mean, spread = map(float, cells[model][use].split(" ± "))
+            assert [mean, spread] == pytest.approx([np.mean(folds), abs(folds[0] - folds[1]) / 2], abs=2e-4)
+    assert cells["Published: SE-CNN, Kecoglu 2025"]["Training"] == "0.0068 ± 0.0038"
+    assert not any("training" in row for row in table_of(settings, "validation"))
+
+
+def test_a_grid_trains_each_network_with_all_settings(vessel_settings):
+    settings = replace(vessel_settings, grid=True, names=("cnn-linear", "vit-linear"))
+    study = vessels.VesselStudy.read(settings, Progress())
+    assert len(study.configurations) == 2 * 12 == len({configuration.title for configuration in study.configurations})
+    trainings = [c.fit_settings(settings.budget).training for c in study.configurations if c.kind == "vit"]
+    tuned = {(t.batch_size, t.learning_rate, t.weight_decay) for t in trainings}
+    assert tuned == set(itertools.product((8, 32), (1e-4, 3e-4, 1e-3), (1e-4, 1e-2)))
 
 
 def test_scans_that_cannot_be_used(study, settings, monkeypatch):

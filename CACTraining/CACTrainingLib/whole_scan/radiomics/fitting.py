@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +31,7 @@ from sklearn.svm import SVC
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import AIR_HU, CTScan
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.grid import ScanGrid, triple
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import find_model, read_network
@@ -81,51 +82,116 @@ def with_contrast(
     return table if contrast is None else pd.concat([table, contrast[~contrast.patient.isin(tested)]])
 
 
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Pretrained encoder of a box about the heart's middle. Raises CTError.
+
+    Attributes:
+        file: TorchScript module from a box [1, 1, superior, posterior, left] to a vector [1, n]; None for the encoder
+            of the bundled territories' network, whose box is its own.
+        side: Side of the box in voxels.
+        spacing_mm: Side of its voxels.
+        low_hu: HU that becomes 0; lower ones too.
+        high_hu: HU that becomes 1; higher ones too.
+    """
+
+    file: Path | None = None
+    side: int = 96
+    spacing_mm: float = 1.5
+    low_hu: float = -1024.0
+    high_hu: float = 2048.0
+
+    def __post_init__(self) -> None:
+        if self.file is not None and not self.file.is_file():
+            raise CTError(f"The encoder {self.file} does not exist. Correct the path.")
+        if self.side < 1 or self.spacing_mm <= 0 or self.low_hu >= self.high_hu:
+            raise CTError(f"The encoder's box is impossible ({self}). Correct side, spacing_mm, low_hu or high_hu.")
+
+    @property
+    def key(self) -> str:
+        """Text of all that the encoder's features depend on."""
+        return f"{self!r} {file_sha256(self.file)}" if self.file else find_model("territories").card.sha256
+
+
 def features_of(
-    scans: Sequence[TableScan], folder: Path, workers: int | None = None, progress: Progress | None = None
+    scans: Sequence[TableScan],
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    encoder: EncoderSettings | None = None,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Compute radiomic features of scans in their order; returns them and failures with reasons by name.
 
     folder: cache of features (`prepared.prepare`). Raises CTError if no scan can be prepared.
     """
-    key = f"{RadiomicsConfig()!r} {_source_digest()}"
-    files, failed = prepare(scans, folder, "radiomics", radiomics_work, key, workers, progress)
+    encoder = encoder or EncoderSettings()
+    work = partial(radiomics_work, encoder=encoder)
+    key = f"{RadiomicsConfig()!r} {_source_digest()} {encoder.key}"
+    files, failed = prepare(scans, folder, "radiomics", work, key, workers, progress)
     usable = tuple(scan for scan in scans if scan.name in files)
     arrays = [load(files[scan.name]) for scan in usable]
     names = tuple(map(str, arrays[0]["names"]))
     return feature_table(usable, names, np.array([content["values"] for content in arrays], float)), failed
 
 
-def radiomics_work(scan: CTScan, region: HeartRegion) -> dict[str, np.ndarray]:
+def radiomics_work(scan: CTScan, region: HeartRegion, encoder: EncoderSettings) -> dict[str, np.ndarray]:
     """Return `radiomics.radiomic_features` and `encoder_features` as arrays, for `prepared.prepare`."""
-    features = radiomics.radiomic_features(scan, region, RadiomicsConfig()) | encoder_features(scan, region)
+    features = radiomics.radiomic_features(scan, region, RadiomicsConfig()) | encoder_features(scan, region, encoder)
     return {"names": np.array(list(features)), "values": np.array(list(features.values()), float)}
 
 
-def encoder_features(scan: CTScan, region: HeartRegion) -> dict[str, float]:
-    """Compute features of a pretrained encoder, that of the bundled territories' network, about the heart's middle.
+def encoder_features(scan: CTScan, region: HeartRegion, encoder: EncoderSettings) -> dict[str, float]:
+    """Compute features of a pretrained encoder about the heart's middle.
 
-    They are the mean and the highest value of each channel at its lowest resolution.
+    Those of the bundled one are the mean and the highest value of each channel at its lowest resolution. Raises
+    CTError if a user's gives no vector of numbers.
     """
-    step = ScanGrid.over(scan.image, TERRITORY_SPACING_MM).step
+    side, spacing = (
+        (encoder.side, (encoder.spacing_mm,) * 3) if encoder.file else (TERRITORY_PATCH, TERRITORY_SPACING_MM)
+    )
+    step = ScanGrid.over(scan.image, spacing).step
     middle, _, _ = heart_moments(region.mask, scan)
-    first = (m - (TERRITORY_PATCH - 1) / 2 * length for m, length in zip(middle, step, strict=True))
-    hu = ScanGrid(triple(first), step, (TERRITORY_PATCH,) * 3).resample(scan.hu, AIR_HU)
+    first = (m - (side - 1) / 2 * length for m, length in zip(middle, step, strict=True))
+    hu = ScanGrid(triple(first), step, (side,) * 3).resample(scan.hu, AIR_HU)
     with torch.inference_mode():
-        channels = _encoder().features(torch.from_numpy(territory_input(hu))[None])[-1][0].flatten(1)
-        pooled = torch.cat([channels.mean(1), channels.amax(1)]).tolist()
-    return {f"encoder_{n}": value for n, value in enumerate(pooled)}
+        if encoder.file:
+            vector = _encoded(encoder, hu)
+        else:
+            channels = _bundled_encoder().features(torch.from_numpy(territory_input(hu))[None])[-1][0].flatten(1)
+            vector = torch.cat([channels.mean(1), channels.amax(1)])
+    return {f"encoder_{n}": value for n, value in enumerate(vector.tolist())}
+
+
+def _encoded(encoder: EncoderSettings, hu: np.ndarray) -> torch.Tensor:
+    """Return a user's encoder's vector [n] of a box of HU. Raises CTError."""
+    x = np.clip((hu - encoder.low_hu) / (encoder.high_hu - encoder.low_hu), 0, 1).astype(np.float32)
+    try:
+        vector = _script(str(encoder.file))(torch.from_numpy(x)[None, None])
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        message = f"{encoder.file} is no TorchScript encoder of a box of {encoder.side} voxels ({reason})."
+        raise CTError(f"{message} Save the module by torch.jit, and state its box.") from error
+    if not isinstance(vector, torch.Tensor) or vector.ndim != 2 or len(vector) != 1 or not vector.isfinite().all():
+        raise CTError(f"{encoder.file} gives no vector of numbers [1, n] of a box. Pool its features in the module.")
+    return vector[0].float()
 
 
 @cache
-def _encoder() -> TerritoryNet:
+def _script(file: str) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the format, which needs no code of the encoder's
+        return torch.jit.load(file, map_location="cpu").eval()
+
+
+@cache
+def _bundled_encoder() -> TerritoryNet:
     return cast(TerritoryNet, read_network(find_model("territories").path)[1].eval())
 
 
 def _source_digest() -> str:
-    """Return a digest of what features depend on, whose change invalidates the cache."""
+    """Return a digest of the code that features depend on, whose change invalidates the cache."""
     sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (radiomics, radiomic_texture))
-    return hashlib.sha256(sources + find_model("territories").card.sha256.encode()).hexdigest()[:16]
+    return hashlib.sha256(sources).hexdigest()[:16]
 
 
 CLASSIFIERS = {
@@ -240,13 +306,16 @@ def fit_classifier(
     return FittedClassifier(kind, settings, best, limit, out_of_fold, features.shape[1])
 
 
-def best_limit(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def best_limit(probabilities: np.ndarray, labels: np.ndarray, sensitivity: float | None = None) -> float:
     """Return the limit with the highest mean of sensitivity and specificity, midway between two scans.
 
-    probabilities: of scans unseen by their model; those of training scans would be too far apart.
+    Args:
+        probabilities: Of scans unseen by their model; those of training scans would be too far apart.
+        labels: True for calcium.
+        sensitivity: Return the highest limit with at least this sensitivity instead.
     """
     false, true, limits = roc_curve(labels, probabilities, drop_intermediate=False)
-    least = limits[np.argmax(true - false)]
+    least = limits[np.argmax(true - false if sensitivity is None else true >= sensitivity)]
     below = probabilities[probabilities < least]
     return float((least + below.max(initial=0.0)) / 2)
 

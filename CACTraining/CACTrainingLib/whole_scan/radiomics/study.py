@@ -51,6 +51,7 @@ from ..sources import (
 from .fitting import (
     CLASSIFIERS,
     HEART_ML,
+    EncoderSettings,
     as_network,
     best_limit,
     features_in,
@@ -120,9 +121,15 @@ CONFIGURATIONS = {
 
 @dataclass(frozen=True)
 class RadiomicsStudySettings(WholeScanStudySettings):
-    """Settings of the study. contrast: table of contrast-enhanced scans to train on too."""
+    """Settings of the study.
+
+    Attributes:
+        contrast: Table of contrast-enhanced scans to train on too.
+        encoder: Pretrained encoder.
+    """
 
     contrast: Path | None = None
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,8 @@ class RadiomicsStudy(WholeScanStudy):
     @classmethod
     def read(cls, settings: RadiomicsStudySettings, progress: Progress) -> RadiomicsStudy:
         scans, test_names = settings.read(TOTAL, progress)
-        features = partial(features_of, folder=settings.prepared, workers=settings.workers, progress=progress)
+        work = {"workers": settings.workers, "progress": progress, "encoder": settings.encoder}
+        features = partial(features_of, folder=settings.prepared, **work)
         (table, failed), contrast = features(scans), None
         if settings.contrast:
             contrast, contrast_failed = features(read_cts(settings.contrast, TOTAL))
@@ -194,7 +202,7 @@ class RadiomicsStudy(WholeScanStudy):
 
     @property
     def reference(self) -> str:
-        return "130 HU in the heart (the pseudo-label)"
+        return factors_title(self.cohort.known_factors)
 
     columns_of = staticmethod(columns_of)
 
@@ -214,9 +222,9 @@ class RadiomicsStudy(WholeScanStudy):
             return lambda held_out: with_calls(model.predict_proba(factors[held_out])[:, 1], limit)
 
         return {
-            self.reference: lambda rows: lambda held_out: rule[held_out],
+            "130 HU in the heart (the pseudo-label)": lambda rows: lambda held_out: rule[held_out],
             "Always calcium": lambda rows: lambda held_out: np.ones((len(held_out), 2)),
-            factors_title(columns): by_factors,
+            self.reference: by_factors,
         }
 
 
@@ -240,6 +248,8 @@ class RadiomicsTraining:
         contrast_data: Table of contrast-enhanced scans to train on as well.
         labels: True scores, or pseudo-labels from 130 HU alone.
         features: Features of the heart, of dense candidates in it, or both.
+        sensitivity: Least sensitivity on unseen training patients of the limit; 0 for the best mean of sensitivity and
+            specificity.
         seed: Seed of the inner folds and the classifier.
     """
 
@@ -247,6 +257,7 @@ class RadiomicsTraining:
     contrast_data: Path | None = None
     labels: str = option("truth", choices=LABELS)
     features: str = option("both", choices=("both", "heart", "candidates"))
+    sensitivity: float = 0.95
     seed: int = option(0)
 
 
@@ -280,6 +291,7 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
             names = features_in(training, settings.features)
             data = (training[names].to_numpy(), labels_of(training, settings.labels == "pseudo"))
             fitted = fit_classifier("logistic", *data, training.patient.to_numpy(), settings.seed)
+            limit = best_limit(fitted.out_of_fold, data[1], settings.sensitivity or None)
             network, config = as_network(fitted, names, RadiomicsConfig())
         with progress.step("model"):
             sizes = [len(table) for table in (unenhanced, training, test_table)]
@@ -290,8 +302,8 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
             }
 
             def evaluate(model: LoadedModel) -> tuple[dict[str, Any], dict[str, Any]]:
-                test = _evaluate(model, test_table, control_features, fitted.limit, settings.seed)
-                return {"test": {**test, "data": kind_of_data(scans)}}, {LIMIT: fitted.limit}
+                test = _evaluate(model, test_table, control_features, limit, settings.seed)
+                return {"test": {**test, "data": kind_of_data(scans)}}, {LIMIT: limit}
 
             about = (config, "custom", describe_data(scans, counts), settings.seed, facts, INTENDED_USE)
             return run.write_network(network, *about, evaluate)

@@ -207,18 +207,26 @@ def fit_vessels(
 FALSE_SHARE = 0.04
 """Share of patients without coronary calcium, at most, for whom a score is stated."""
 
+UNDETERMINED_SHARE = 0.1
+"""Share of scores, at least, that are undetermined."""
+
 
 def least_certainty(totals: np.ndarray, certainties: np.ndarray, calcified: np.ndarray) -> float:
-    """Return the least certainty with which at most FALSE_SHARE of scans without calcium have a score.
+    """Return the least certainty of a score: UNDETERMINED_SHARE of scores have less, and at most FALSE_SHARE of scans
+    without calcium have as much.
 
     Args:
         totals: Predicted totals of validation scans [n].
         certainties: Their certainties [n].
         calcified: True with coronary calcium, bool [n].
     """
-    false = np.sort(certainties[~calcified & (totals >= NONE_BELOW)])[::-1]
+    scored = totals >= NONE_BELOW
+    if not scored.any():
+        return 0.0
+    least = float(np.quantile(certainties[scored], UNDETERMINED_SHARE))
+    false = np.sort(certainties[~calcified & scored])[::-1]
     allowed = math.floor(FALSE_SHARE * np.count_nonzero(~calcified))
-    return float(np.nextafter(false[allowed], 2)) if len(false) > allowed else 0.0
+    return max(least, float(np.nextafter(false[allowed], 2))) if len(false) > allowed else least
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:

@@ -7,6 +7,7 @@ it, is evaluated once on the test patients, and the results are written on its c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,8 +27,9 @@ from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
-from ...evaluation.experiment import Cohort, ExperimentRun, Fit, Predict, TrainingBudget, predicted_rows
+from ...evaluation.experiment import Cohort, ExperimentRun, Fit, Predict, TrainingBudget, predicted_rows, values_in
 from ...evaluation.measures import ExperimentComparison, Measure, mean_absolute_difference, mean_value, of_classes
+from ...evaluation.parts import PUBLISHED, Section, TablePart
 from ...statistics.agreement import icc, kappa, rank_correlation
 from ...statistics.bootstrap import BootstrapResult
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
@@ -77,6 +79,20 @@ def measures_of(table: pd.DataFrame, scale: float) -> list[Measure]:
     ]
 
 
+TABLE_1 = {
+    "CNN": ("0.0098 ± 0.0030", "0.0103 ± 0.0122", "0.0084"),
+    "SE-CNN": ("0.0068 ± 0.0038", "0.0108 ± 0.0125", "0.0087"),
+    "ViT": ("0.0104 ± 0.0030", "0.0105 ± 0.0124", "0.0086"),
+}
+"""Kecoglu's table 1: mean squared errors in training and validation, over five folds, and in the test."""
+
+
+def errors_by_fold(table: pd.DataFrame) -> dict[str, str]:
+    """Return the mean and standard deviation over folds of the mean error, by use, as text."""
+    folds = table.groupby(["use", "fold"]).error.mean().groupby("use")
+    return {str(use): f"{part.mean():.4f} ± {part.std(ddof=0):.4f}" for use, part in folds}
+
+
 def mean_of(scores: np.ndarray) -> Fit:
     """Return the predictor of the training scans' mean scores. scores: [n, 4] of all scans."""
 
@@ -112,6 +128,12 @@ KINDS = {
 }
 
 
+GRID = {"batch_size": (8, 32), "learning_rate": (1e-4, 3e-4, 1e-3), "weight_decay": (1e-4, 1e-2)}
+"""Settings of a training that Kecoglu chose by a grid search; the values are not published."""
+
+_TUNINGS = tuple(tuple(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values()))
+
+
 @dataclass(frozen=True)
 class VesselConfiguration:
     """Configuration of a network.
@@ -120,28 +142,37 @@ class VesselConfiguration:
         kind: Kind of KINDS.
         output: Scale of scores in training, of VESSEL_OUTPUTS.
         preset: Size of the input, of SIZES.
+        tuning: Settings of the training by name in place of the preset's, of GRID.
     """
 
     kind: str
     output: str
     preset: str = "compact"
+    tuning: tuple[tuple[str, float], ...] = ()
 
     @property
     def title(self) -> str:
-        return KINDS[self.kind] + (", logarithm" if self.output == "log" else "")
+        values = "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in self.tuning)
+        return KINDS[self.kind] + (", logarithm" if self.output == "log" else "") + values
 
     def fit_settings(self, budget: TrainingBudget) -> fitting.VesselSettings:
         """Return the settings of a training."""
         fit = fitting.vessel_settings(self.preset, self.kind, self.output)
         loop = replace(fit.training.loop, seed=budget.seed, steps=budget.steps or fit.training.loop.steps)
-        return replace(fit, training=replace(fit.training, loop=loop))
+        return replace(fit, training=replace(fit.training, loop=loop, **dict(cast(Any, self.tuning))))
 
 
 @dataclass(frozen=True)
 class VesselStudySettings(WholeScanStudySettings):
-    """Settings of the study. preset: preset of SIZES. Raises CTError."""
+    """Settings of the study. Raises CTError.
+
+    Attributes:
+        preset: Preset of SIZES.
+        grid: True to train each configuration with all settings of GRID.
+    """
 
     preset: str = "compact"
+    grid: bool = False
 
     def __post_init__(self) -> None:
         if self.preset not in SIZES:
@@ -166,7 +197,11 @@ class VesselStudy(WholeScanStudy):
         scans, test_names = settings.read(ARTERIES, progress)
         # Supervision needs digital patients, whose calcium is known by location.
         default = [n for n, c in cls.CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
-        configurations = [replace(cls.CONFIGURATIONS[n], preset=settings.preset) for n in settings.names or default]
+        configurations = [
+            replace(cls.CONFIGURATIONS[name], preset=settings.preset, tuning=tuning)
+            for name in settings.names or default
+            for tuning in (_TUNINGS if settings.grid else ((),))
+        ]
         inputs: dict[str, dict[str, Path]] = {}
         failed: dict[str, str] = {}
         for config in (configuration.fit_settings(settings.budget).config for configuration in configurations):
@@ -189,7 +224,7 @@ class VesselStudy(WholeScanStudy):
         return predict, fit.seconds
 
     def alike(self, configuration: VesselConfiguration) -> Hashable:
-        return configuration.kind
+        return configuration.kind, configuration.tuning[:1]
 
     def task(self, run: ExperimentRun) -> VesselTask:
         settings, data = self._fit_arguments(run)
@@ -215,9 +250,32 @@ class VesselStudy(WholeScanStudy):
 
     columns_of = staticmethod(columns_of)
 
+    @property
+    def _scale(self) -> float:
+        """Largest score of one artery among the patients that are not held out."""
+        return float(np.delete(self.truth, self.cohort.held_out, 0).max()) or 1.0
+
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
-        learned = np.setdiff1d(np.arange(len(self.truth)), self.cohort.held_out)
-        return measures_of(table, float(self.truth[learned].max()) or 1.0)
+        return measures_of(table, self._scale)
+
+    def predicted_by(self, fold: int) -> list[tuple[str, np.ndarray]]:
+        return [("training", self.cohort.training(fold)), *super().predicted_by(fold)]
+
+    def more_sections(self, predicted: pd.DataFrame) -> Sequence[Section]:
+        """Return Kecoglu's table 1: mean squared errors of the models of the folds, with their standard deviation."""
+        uses = {"training": "Training", "validation": "Validation", "test": "Test"}
+        truth, rows = self.truth, []
+        for model, part in predicted.groupby("model", sort=False):
+            errors = ((values_in(part) - truth[part.row]) / self._scale) ** 2
+            folds = errors_by_fold(part.assign(error=errors.mean(1)))
+            rows.append((model, *(folds.get(use) for use in uses)))
+        rows += [(f"{PUBLISHED}: {name}, Kecoglu 2025", *cells) for name, cells in TABLE_1.items()]
+        text = (
+            "Mean squared error of the arteries' scores in shares of the largest: mean ± standard deviation over the "
+            "models of the folds, unaugmented. The published normalisation is unknown."
+        )
+        table = TablePart("table_1", "Table 1: training, validation and test", ("Model", *uses.values()), tuple(rows))
+        return (Section("table_1", "Errors by use of the patients", (text,), (table,)),) if len(predicted) else ()
 
     def comparators(self) -> Mapping[str, Fit]:
         return {self.reference: factors_alone(self.cohort, self.truth), "Always the mean": mean_of(self.truth)}

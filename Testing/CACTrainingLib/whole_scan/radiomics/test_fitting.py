@@ -1,9 +1,15 @@
 import json
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from images import image_of
 
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.configs import RadiomicsConfig
@@ -14,8 +20,10 @@ from CACTrainingLib.whole_scan.radiomics import study as train_radiomics
 from CACTrainingLib.whole_scan.radiomics.fitting import (
     CLASSIFIERS,
     SETTINGS,
+    EncoderSettings,
     as_network,
     best_limit,
+    encoder_features,
     feature_table,
     fit_classifier,
 )
@@ -92,6 +100,65 @@ def test_limit_errs_alike_in_both():
     # 3 of 4 and 5 of 6 from 0.6 on; each of the three others that catch calcium has a lower mean
     assert best_limit(probabilities, labels) == pytest.approx(0.55)
     assert best_limit(labels * 1.0, labels) == 0.5
+
+
+@pytest.mark.parametrize(("sensitivity", "limit"), [(0.7, 0.55), (0.75, 0.55), (0.8, 0.05), (1.0, 0.05)])
+def test_limit_by_sensitivity_on_unseen_patients(sensitivity, limit):
+    labels = np.arange(10) < 4
+    probabilities = np.array([0.9, 0.8, 0.6, 0.1, 0.7, 0.5, 0.4, 0.3, 0.2, 0.2])
+    assert best_limit(probabilities, labels, sensitivity) == pytest.approx(limit)
+
+
+class Halves(torch.nn.Module):
+    """Encoder whose vector is the mean of the box, and of its superior, posterior and left half."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        half = x.shape[2] // 2
+        parts = [x, x[:, :, half:], x[:, :, :, half:], x[:, :, :, :, half:]]
+        return torch.stack([part.mean() for part in parts])[None]
+
+
+def save_script(module, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(module).save(str(path))
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    save_script(Halves(), tmp_path / "encoder.pt")
+    return EncoderSettings(tmp_path / "encoder.pt", side=8, spacing_mm=2.0, low_hu=-100, high_hu=300)
+
+
+def scan_and_heart(hu, heart):
+    hu = np.pad(hu, ((1, 1), (0, 0), (0, 0)), constant_values=((-1000, 1000), (0, 0), (0, 0)))  # no clipped picture
+    heart = np.pad(heart, ((1, 1), (0, 0), (0, 0)))
+    return scan_from_image(image_of(hu, (2.0, 2.0, 2.0)), Acquisition("made")), HeartRegion(heart, None, "given")
+
+
+def test_an_encoder_of_the_user_sees_the_box_in_its_range(encoder):
+    """HU rise by 10 per mm to the left; the heart is in the middle."""
+    hu = np.broadcast_to(20.0 * (np.arange(24) - 11.5), (24, 24, 24)).astype(np.int16)
+    heart = np.zeros(hu.shape, bool)
+    heart[8:16, 8:16, 8:16] = True
+    vector = encoder_features(*scan_and_heart(hu, heart), encoder)
+    # From -70 to 70 HU, in steps of 20.
+    assert tuple(vector.values()) == pytest.approx((0.25, 0.25, 0.25, (40 + 100) / 400))
+    assert encoder.key != replace(encoder, high_hu=400).key
+
+
+def test_unusable_encoders(encoder, tmp_path):
+    scan = scan_and_heart(np.zeros((8, 8, 8), np.int16), np.ones((8, 8, 8), bool))
+    with pytest.raises(CTError, match="does not exist"):
+        replace(encoder, file=tmp_path / "none.pt")
+    with pytest.raises(CTError, match="impossible"):
+        replace(encoder, low_hu=300)
+    (tmp_path / "text.pt").write_text("no module", encoding="utf-8")
+    with pytest.raises(CTError, match="no TorchScript encoder"):
+        encoder_features(*scan, replace(encoder, file=tmp_path / "text.pt"))
+    save_script(torch.nn.Identity(), tmp_path / "box.pt")
+    with pytest.raises(CTError, match="no vector of numbers"):
+        encoder_features(*scan, replace(encoder, file=tmp_path / "box.pt"))
 
 
 def test_what_cannot_be_learned_from_is_told():

@@ -111,7 +111,18 @@ def test_least_certainty_leaves_few_scores_without_calcium():
     limit = least_certainty(totals, certainties, calcified)
     assert ((certainties >= limit) & (totals >= 0.5) & ~calcified).sum() == 1
     assert limit == pytest.approx(0.6)
-    assert least_certainty(totals * calcified, certainties, calcified) == 0
+    assert least_certainty(0 * totals, certainties, calcified) == 0
+
+
+@pytest.mark.parametrize("has_false", [False, True])
+def test_a_tenth_of_the_scores_is_undetermined(has_false):
+    certainties = np.linspace(0.4, 0.99, 60)
+    totals, calcified = np.repeat([0.0, 80.0], 30), np.arange(60) >= 30
+    totals[0] = 5.0 * has_false
+    limit = least_certainty(totals, certainties, calcified)
+    undetermined = (totals >= 0.5) & (certainties < limit)
+    assert undetermined.sum() == 3
+    assert undetermined[0] == has_false
 
 
 TRUTH_CONFIG = VesselNetConfig(kind="voxel-sum", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
