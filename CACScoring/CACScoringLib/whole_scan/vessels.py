@@ -135,9 +135,8 @@ def _scan_field(hu: np.ndarray, config: VesselNetConfig) -> np.ndarray:
 SCALE = "agatston_scale"
 """Key of a card's calibration: Agatston score of an output of 1."""
 
-FACTOR = "people_factor"
-"""Key of a card's calibration: factor on all scores, by which those of people agree with their readings; 1 without it.
-Networks learned from digital patients, whose scores are in proportion to mass."""
+FACTOR = "agatston_factor"
+"""Key of a card's calibration: factor on all scores, fitted on patients unseen in training; 1 without it."""
 
 CERTAINTY = "least_certainty"
 """Key of a card's calibration: `VesselNet.certainty` below which calcium is undetermined; 0 without it."""
@@ -170,8 +169,8 @@ def vessel_estimate(
         CTError: The device is missing or has too little memory.
     """
     scores, x, notes = vessel_scores(scan, region, model)
-    network, largest = _network_and_scale(model)
-    grid = vessel_grid(scan, region.mask, network.config)
+    network, scale = _network_and_scale(model)
+    largest, grid = _factor(model) * scale, vessel_grid(scan, region.mask, network.config)
     warnings = [*notes, *_cut_warnings(region.mask, grid)]
     if scores.max() > largest:
         message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
@@ -195,8 +194,11 @@ def vessel_scores(
     territories = region.territory_labels if network.config.territories else None
     x = vessel_input(scan, region.mask, network.config, territories)
     outputs, notes = predict(network, x[None], 1)
-    factor = float(model.card.calibration.get(FACTOR, 1.0))
-    return factor * to_agatston(outputs[0], largest, network.config.output), x, notes
+    return _factor(model) * to_agatston(outputs[0], largest, network.config.output), x, notes
+
+
+def _factor(model: LoadedModel) -> float:
+    return float(model.card.calibration.get(FACTOR, 1.0))
 
 
 def _network_and_scale(model: LoadedModel) -> tuple[VesselNet, float]:

@@ -25,17 +25,18 @@ class RadiographProcess(ScriptedProcess):
     def start(self, arguments, on_line, on_end) -> None:
         self.arguments, self.say, self.end = arguments, on_line, on_end
 
-    def write(self, views=("PA",), with_factors=True, warnings=()) -> None:
+    def write(self, views=("PA",), with_factors=True, warnings=(), image=(0.8, 0.4, 0.2)) -> None:
         output = Path(self.option("--output")[0])
         output.mkdir(parents=True)
-        write_result(output, views, with_factors, warnings)
+        write_result(output, views, with_factors, warnings, image)
 
 
-def write_result(folder, views=("PA",), with_factors=True, warnings=()) -> None:
+def write_result(folder, views=("PA",), with_factors=True, warnings=(), image=(0.8, 0.4, 0.2)) -> None:
     """Write scores.json, report and pictures in the command's format; the evidence peaks in row 50."""
+    factors = (0.4, 0.2, 0.1) if with_factors else (None,) * 3
     thresholds = [
-        {"agatston": a, "probability_image": p, "probability_with_factors": p / 2 if with_factors else None, "auc": auc}
-        for a, p, auc in ((0, 0.8, 0.75), (100, 0.4, None), (400, 0.2, 0.7))
+        {"agatston": a, "probability_image": p, "probability_with_factors": f, "auc": auc}
+        for a, p, f, auc in zip((0, 100, 400), image, factors, (0.75, None, 0.7), strict=True)
     ]
     files = {v: {"view_file": f"view_{v}.nii.gz", "evidence_file": f"evidence_{v}.nii.gz"} for v in views}
     document = {"schema": "cac-radiograph/1", "thresholds": thresholds, "views": files}
@@ -146,6 +147,12 @@ class TestScore:
         assert "research only" in warnings
         assert "<b>small</b>" in warnings
         assert page.ui.radiographReportButton.enabled
+
+    def test_an_image_that_cannot_tell_has_no_number(self, page):
+        page.ui.radiographScoreButton.click()
+        page.worker.write(image=(None, 0.4, 0.2))
+        page.worker.end(0)
+        assert [row[1] for row in cells_of(page.ui.radiographTable)] == ["cannot be told", "40%", "20%"]
 
     def test_a_volume_is_passed_in_the_format_of_drr(self, page, volume):
         node = radiograph_volume(volume)

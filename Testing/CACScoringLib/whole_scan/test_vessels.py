@@ -105,7 +105,7 @@ def test_doubtful_calcium_is_undetermined(scanned, tmp_path):
     assert describe_estimate(estimate).startswith("undetermined")
 
 
-def test_the_factor_of_people_scales_every_score(scanned, tmp_path):
+def test_the_factor_of_the_card_scales_every_score(scanned, tmp_path):
     scan, region = scanned
     _, model = make_model(tmp_path, "voxel-sum")
     card = replace(model.card, calibration={**model.card.calibration, FACTOR: 0.5})

@@ -75,7 +75,6 @@ def test_a_gated_collection_gives_the_table_of_radiographs(scans, tmp_path, monk
     preset = train.PRESETS["light"]
     short = replace(preset, training=replace(preset.training, finder_steps=2))
     monkeypatch.setitem(train.PRESETS, "light", short)
-    monkeypatch.setattr(cohort, "ANGLES", {"PA": 0.0})
     project = imported("coca", write_coca_gated(tmp_path / "coca", scans).parent, tmp_path)
     rows = csv_rows(project / PROJECT_TABLE)
     expected = [AGATSTON[HU[n % len(HU)]] for n in range(PATIENTS)]
@@ -83,9 +82,10 @@ def test_a_gated_collection_gives_the_table_of_radiographs(scans, tmp_path, monk
     assert {row["gated"] for row in rows} == {"1"}
     budget = {"folds": 2, "steps": 1}
     output = ("--data", project, "--output", tmp_path / "study", "--device", "cpu")
-    assert run("evaluate", "radiograph", *output, names=["base"], budget=budget) == 0
+    about = {"names": ["base", "learned-none"], "projection": {"views": ["PA"]}, "budget": budget}
+    assert run("evaluate", "radiograph", *output, **about) == 0
     predicted = csv_rows(tmp_path / "study" / PREDICTIONS)
-    assert {row["model"] for row in predicted} == {"base"}
+    assert {row["model"] for row in predicted} == {"base", "learned-none"}
     tested = {scan.name for scan in Project.open(project).scans if scan.use == "test"}
     assert {row["scan"] for row in predicted if row["use"] == "test"} == tested
 

@@ -152,8 +152,13 @@ class RadiomicsStudy(WholeScanStudy):
     @classmethod
     def read(cls, settings: RadiomicsStudySettings, progress: Progress) -> RadiomicsStudy:
         scans, test_names = settings.read(TOTAL, progress)
-        work = {"workers": settings.workers, "progress": progress, "encoder": settings.encoder}
-        features = partial(features_of, folder=settings.prepared, **work)
+        features = partial(
+            features_of,
+            folder=settings.prepared,
+            workers=settings.workers,
+            progress=progress,
+            encoder=settings.encoder,
+        )
         (table, failed), contrast = features(scans), None
         if settings.contrast:
             contrast, contrast_failed = features(read_cts(settings.contrast, TOTAL))

@@ -207,7 +207,7 @@ def fit_vessels(
 FALSE_SHARE = 0.04
 """Share of patients without coronary calcium, at most, for whom a score is stated."""
 
-UNDETERMINED_SHARE = 0.1
+UNDETERMINED_SHARE = 0.15
 """Share of scores, at least, that are undetermined."""
 
 
@@ -230,14 +230,14 @@ def least_certainty(totals: np.ndarray, certainties: np.ndarray, calcified: np.n
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:
-    """Scale a network's amounts of calcium to scores by one factor, fitted by least squares on validation patients.
-
-    Such networks underestimate uncertain amounts if calcium is rare.
+    """Scale a network's amounts of calcium to scores by the median ratio of true and predicted totals of validation
+    patients who have both, so that the largest do not decide for all.
     """
-    predicted = scores_of(network, volumes, volumes.names)
-    true = np.stack([targets[name] for name in volumes.names])
-    if (predicted * true).sum() > 0:
-        network.multiply(float((predicted * true).sum() / (predicted**2).sum()))
+    predicted = scores_of(network, volumes, volumes.names).sum(1)
+    true = np.array([targets[name].sum() for name in volumes.names])
+    scored = (predicted >= NONE_BELOW) & (true > 0)
+    if scored.any():
+        network.multiply(float(np.median(true[scored] / predicted[scored])))
 
 
 def predictions_of(network: VesselNet, files: Mapping[str, Path], names: Sequence[str]) -> np.ndarray:
