@@ -293,7 +293,7 @@ def examine_quality(
     if is_heart:
         warnings += warnings_of(BODY_CHECKS, measured)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
-        warnings += warnings_of(TISSUE_CHECKS, scan.hu)
+        warnings += tissue_warnings(scan.hu)
         warnings += warnings_of(NOISE_CHECKS, replace(measured, scan=scan))
         warnings += warnings_of(SPINE_CHECKS, (*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years))
         warnings += require_oriented(scored, heart.mask, allow_reversed)
@@ -323,8 +323,7 @@ HEART_CHECKS = checks("heart", blank=_blank_beside)
 BODY_CHECKS = checks("body", bone=_bone_share, sides=_different_sides)
 
 
-def _tissue(hu: np.ndarray) -> dict[str, Any]:
-    values = tissue_values(hu)
+def _tissue(hu: np.ndarray, values: np.ndarray | None) -> dict[str, Any]:
     if values is None or np.isnan(values).all(0).any():
         return {"value": None}
     fat, muscle = np.nanmedian(values, axis=0)
@@ -341,9 +340,8 @@ def _tissue(hu: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _drift(hu: np.ndarray) -> dict[str, float | None]:
+def _drift(values: np.ndarray | None) -> dict[str, float | None]:
     """Return the largest change between two quarters that fat and muscle share."""
-    values = tissue_values(hu)
     if values is None:
         return {"value": None}
     findings: list[dict[str, float | None]] = [{"value": 0.0}]
@@ -355,7 +353,12 @@ def _drift(hu: np.ndarray) -> dict[str, float | None]:
     return max(findings, key=lambda finding: finding["value"] or 0.0)
 
 
-TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
+TISSUE_CHECKS = checks("tissue", tissue=lambda tissue: _tissue(*tissue), drift=lambda tissue: _drift(tissue[1]))
+
+
+def tissue_warnings(hu: np.ndarray) -> list[ScanWarning]:
+    """Warn of unusual values of fat and muscle in a scan [k, j, i]."""
+    return warnings_of(TISSUE_CHECKS, (hu, tissue_values(hu)))
 
 
 def _noise_ratio(measured: _Measured) -> float | None:
