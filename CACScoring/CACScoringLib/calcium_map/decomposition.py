@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from ..core.ct import CTScan, ScanWarning
 from ..core.decoding import WHEN_SET
 from ..core.errors import CTError
-from ..core.grid import Grid, ScanGrid, bounding_box
+from ..core.grid import Box, Grid, ScanGrid, bounding_box
 from ..core.voxels import voxels_of
 from ..models.inference import predict
 from ..models.preprocessing import (
@@ -93,12 +93,12 @@ class Decomposition:
     """Calcium map of a scan.
 
     Attributes:
-        hu: HU above healthy tissue, float32 [k, j, i] on the scan's grid; 0 without calcium, where nothing was written,
-            so that it takes memory around the heart alone.
+        hu: HU above healthy tissue, float32 [k, j, i] on the scan's grid; 0 without calcium.
         grid: Grid of the scan.
         decomposed: True for slices of the network's grid that were decomposed, bool [n].
         settings: Settings of the map.
         warnings: Warnings about the map.
+        box: Box beyond which nothing was written, so that the map takes memory around the heart alone.
     """
 
     hu: np.ndarray
@@ -106,6 +106,7 @@ class Decomposition:
     decomposed: np.ndarray
     settings: DecompositionSettings
     warnings: tuple[ScanWarning, ...] = ()
+    box: Box = ()
 
     def image(self) -> sitk.Image:
         """Return the map as an image."""
@@ -342,27 +343,26 @@ def assembled(
     if settings.min_healthy_hu is not None:
         input_hu = slice_input(slices, numbers)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
         on_grid[numbers] *= input_hu - maps[numbers] >= settings.min_healthy_hu
-    hu = slices.grid.paste(on_grid, scan.image.GetSize())
-    filled = hu.reshape(-1)
-    flat = np.flatnonzero(filled)  # what is never written takes no memory
-    is_cleared = filled[flat] < settings.floor_hu
+    box = bounding_box(heart_mask) if settings.within_heart else tuple(slice(0, n) for n in heart_mask.shape)
+    part = slices.grid.paste(on_grid, heart_mask[box].shape[::-1], tuple(side.start for side in box[::-1]))
+    part[part < settings.floor_hu] = 0
     if settings.within_heart:
-        is_cleared |= ~heart_mask.reshape(-1)[flat]
-    filled[flat[is_cleared]] = 0
-    calcium = flat[~is_cleared]
+        part *= heart_mask[box]
+    hu = np.zeros(heart_mask.shape, np.float32)
+    hu[box] = part
     return Decomposition(
         hu=hu,
         grid=Grid.of(scan.image),
         decomposed=decomposed,
         settings=settings,
-        warnings=_saturation(scan.hu.reshape(-1)[calcium], filled[calcium]),
+        warnings=_saturation(scan.hu[box], part),
+        box=box,
     )
 
 
 def clear_map(parts: Decomposition, cleared: np.ndarray) -> Decomposition:
     """Set the map to 0 where `cleared` (bool [k, j, i], or one value a slice) is true."""
-    hu = np.zeros(parts.hu.shape, np.float32)
-    box = bounding_box(parts.hu) if parts.hu.any() else ()
+    hu, box = np.zeros(parts.hu.shape, np.float32), parts.box
     np.copyto(hu[box], parts.hu[box], where=~np.broadcast_to(cleared, hu.shape)[box])
     return replace(parts, hu=hu)
 

@@ -200,15 +200,21 @@ class ScanGrid:
         planes = self.shares_of_slices(len(values))
         return _apply_weights(values, planes, rows, columns, outside)
 
-    def paste(self, array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        """Resample an array [k, j, i] of this grid to a scan of this size (i, j, k).
+    def paste(self, array: np.ndarray, size: tuple[int, ...], start: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
+        """Resample an array [k, j, i] of this grid to a part of the scan.
+
+        Args:
+            array: The array.
+            size: Size of the part, (i, j, k).
+            start: Its first voxel, (i, j, k).
 
         Returns:
-            float32 [k, j, i], 0 beyond this grid. Preserves sum × voxel volume except outside the scan.
+            float32 [k, j, i], 0 beyond this grid. Preserves sum × voxel volume except outside the part.
         """
-        axes = zip(_PROFILES, size, self.first, self.step, self.size, strict=True)
+        axes = zip(_PROFILES, start, size, self.first, self.step, self.size, strict=True)
         columns, rows, planes = (
-            interval_means(area, count, (np.arange(n) - first) / step, 1 / step) for area, n, first, step, count in axes
+            interval_means(area, count, (low + np.arange(n) - first) / step, 1 / step)
+            for area, low, n, first, step, count in axes
         )
         return _apply_weights(array, planes, rows, columns, 0.0)
 
