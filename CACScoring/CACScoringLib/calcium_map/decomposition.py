@@ -256,7 +256,7 @@ def calcium_map(
     scan: CTScan,
     heart_mask: np.ndarray,
     slices: HeartSlices,
-    probabilities: np.ndarray | None,
+    probabilities: np.ndarray,
     model: LoadedModel,
     settings: DecompositionSettings = DecompositionSettings(),
 ) -> Decomposition:
@@ -266,53 +266,35 @@ def calcium_map(
         scan: The CT.
         heart_mask: bool [k, j, i] on the scan's grid.
         slices: From `preprocessing.heart_slices` of the same mask.
-        probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
+        probabilities: [n], of calcium in each of them.
         model: The loaded model.
         settings: How it is done.
     """
-    decomposed = np.ones(len(slices), bool)
-    if probabilities is not None:
-        decomposed = np.asarray(probabilities) >= settings.slice_threshold
-    maps, warnings = raw_maps(
-        slices, decomposed, scan.image.GetSize()[2], model, settings.batch_size, settings.within_heart
-    )
-    parts = assembled(scan, heart_mask, slices, maps, decomposed, settings)
-    return replace(parts, warnings=(*warnings, *parts.warnings))
-
-
-def raw_maps(
-    slices: HeartSlices,
-    decomposed: np.ndarray,
-    count: int,
-    model: LoadedModel,
-    batch_size: int,
-    within_heart: bool = True,
-) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """Run the generator, before any rule.
-
-    Args:
-        slices: From `preprocessing.heart_slices`.
-        decomposed: Which of them are decomposed, bool [n].
-        count: Slices of the scan.
-        model: The loaded model.
-        batch_size: Inputs at once on a GPU, at most.
-        within_heart: Whether only the heart's surroundings are needed.
-
-    Returns:
-        The maps in HU, float32 [n, 224, 224], 0 where a slice is not decomposed, and warnings about memory.
-    """
-    maps = np.zeros(slices.heart.shape, np.float32)
-    if not decomposed.any():
-        return maps, ()
-    config = model.card.config
-    box = _around_heart(slices.heart) if within_heart else middle_square(SLICE_SIZE)
-    numbers, weights = generator_slices(slices.grid, count)
-    weights = weights[decomposed]
-    needed = weights.any(0)
-    inputs = slice_input(slices, numbers[needed], config["neighbours"], config["position"], box)
-    outputs, warnings = predict(model.network, inputs, batch_size)
-    maps[(decomposed, *box)] = np.tensordot(weights[:, needed], outputs[:, 0], 1) * np.float32(MAP_HU)
-    return maps, warnings
+    decomposed = probabilities >= settings.slice_threshold
+    on_grid = np.zeros(slices.heart.shape, np.float32)
+    warnings: tuple[ScanWarning, ...] = ()
+    if decomposed.any():
+        config = model.card.config
+        square = _around_heart(slices.heart) if settings.within_heart else middle_square(SLICE_SIZE)
+        numbers, weights = generator_slices(slices.grid, scan.image.GetSize()[2])
+        weights = weights[decomposed]
+        needed = weights.any(0)
+        inputs = slice_input(slices, numbers[needed], config["neighbours"], config["position"], square)
+        outputs, warnings = predict(model.network, inputs, settings.batch_size)
+        maps = np.tensordot(weights[:, needed], outputs[:, 0], 1) * np.float32(MAP_HU)
+        if settings.min_healthy_hu is not None:
+            scaled = slice_input(slices, np.flatnonzero(decomposed), box=square)[:, 0]
+            maps *= scaled * np.float32(MAP_HU) + np.float32(LOW_HU) - maps >= settings.min_healthy_hu
+        on_grid[(decomposed, *square)] = maps
+    box = bounding_box(heart_mask) if settings.within_heart else tuple(slice(0, n) for n in heart_mask.shape)
+    part = slices.grid.paste(on_grid, heart_mask[box].shape[::-1], tuple(side.start for side in box[::-1]))
+    part[part < settings.floor_hu] = 0
+    if settings.within_heart:
+        part *= heart_mask[box]
+    hu = np.zeros(heart_mask.shape, np.float32)
+    hu[box] = part
+    warnings = (*warnings, *_saturation(scan.hu[box], part))
+    return Decomposition(hu, Grid.of(scan.image), decomposed, settings, warnings, box)
 
 
 def _around_heart(heart: np.ndarray) -> tuple[slice, slice]:

@@ -328,8 +328,10 @@ def _per_nearby(noise: np.ndarray) -> np.ndarray:
 
 def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the mean of the smaller half of each slice's differences within a mask; NaN with too few blocks."""
-    halves = (plane[: count // 2] for plane, count in zip(*_ordered(differences, mask), strict=True))
-    return np.array([half.mean() if 2 * len(half) >= MIN_BLOCKS else np.nan for half in halves])
+    ordered, counts = _ordered(differences, mask)
+    halves = counts // 2
+    sums = ordered.sum(1, dtype=float, where=np.arange(ordered.shape[1]) < halves[:, None])
+    return np.where(2 * halves >= MIN_BLOCKS, sums / np.maximum(halves, 1), np.nan)
 
 
 def _steps(blocks: _Blocks) -> np.ndarray:
