@@ -23,7 +23,7 @@ from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.slices import BODY_HU
 from ..models.inference import ProcessorNetwork, predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
-from .chest import LUNG_EDGE_HU
+from .heart_region import LUNG_EDGE_HU
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
