@@ -64,6 +64,9 @@ vertebrae, and least ratio of the two."""
 Vertebrae = tuple[float | None, float | None, int | None]
 """Distance and width of vertebrae, mm, and the patient's age, years."""
 
+Tissue = tuple[np.ndarray, np.ndarray | None]
+"""A scan [k, j, i], and the values of fat and muscle in its quarters; None in a drawing."""
+
 USUAL_SUM_HU, MAX_SHIFT_HU = -60.0, 16.0
 """Usual sum of the commonest values of fat and muscle, and shift of both that other causes than a phantom need."""
 
@@ -323,7 +326,8 @@ HEART_CHECKS = checks("heart", blank=_blank_beside)
 BODY_CHECKS = checks("body", bone=_bone_share, sides=_different_sides)
 
 
-def _tissue(hu: np.ndarray, values: np.ndarray | None) -> dict[str, Any]:
+def _tissue(tissue: Tissue) -> dict[str, Any]:
+    hu, values = tissue
     if values is None or np.isnan(values).all(0).any():
         return {"value": None}
     fat, muscle = np.nanmedian(values, axis=0)
@@ -340,8 +344,9 @@ def _tissue(hu: np.ndarray, values: np.ndarray | None) -> dict[str, Any]:
     }
 
 
-def _drift(values: np.ndarray | None) -> dict[str, float | None]:
+def _drift(tissue: Tissue) -> dict[str, float | None]:
     """Return the largest change between two quarters that fat and muscle share."""
+    _, values = tissue
     if values is None:
         return {"value": None}
     findings: list[dict[str, float | None]] = [{"value": 0.0}]
@@ -353,7 +358,7 @@ def _drift(values: np.ndarray | None) -> dict[str, float | None]:
     return max(findings, key=lambda finding: finding["value"] or 0.0)
 
 
-TISSUE_CHECKS = checks("tissue", tissue=lambda tissue: _tissue(*tissue), drift=lambda tissue: _drift(tissue[1]))
+TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
 
 
 def tissue_warnings(hu: np.ndarray) -> list[ScanWarning]:
