@@ -114,9 +114,9 @@ def bone_near(scan: CTScan, organs: np.ndarray, bone: np.ndarray) -> np.ndarray:
     rim = scan.grid.mask(grown(bone), scan.coarse_grid)
     if core.any() and np.percentile(scan.coarse_hu[core], 75) > ENHANCED_HU:
         return rim
-    near = scan.grid.mask(within(bone, voxels(BONE_REACH_MM)), scan.coarse_grid)
-    box = bounding_box(near) if near.any() else ()
-    joined = rim[box] | (near[box] & (scan.hu[box] >= DENSE_HU))
+    near_bone = scan.grid.mask(within(bone, voxels(BONE_REACH_MM)), scan.coarse_grid)
+    box = bounding_box(near_bone) if near_bone.any() else ()
+    joined = rim[box] | (near_bone[box] & (scan.hu[box] >= DENSE_HU))
     marker, mask = (sitk.GetImageFromArray(part.astype(np.uint8)) for part in (rim[box], joined))
     attached = sitk.BinaryReconstructionByDilation(marker, mask, 0, 1, True)
     rim[box] = sitk.GetArrayFromImage(attached).view(bool)
