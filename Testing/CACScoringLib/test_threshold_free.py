@@ -91,7 +91,7 @@ def test_a_map_of_the_thresholds_segments_scores_as_the_threshold(faint):
     result = score_scan(scan, ScoreSettings(rules), heart, labels, segmenting)
     map_rules = rules_of_map(rules, 10.0, None)
     sites = sitk.GetArrayFromImage(labels)
-    in_map = find_lesions(result.decomposition.image(), sites, map_rules, peaks=scan.image)
+    in_map = find_lesions(scan.image, sites, map_rules, result.decomposition.hu)
     mapped = score_of(in_map.coronary.lesions)
     assert mapped.agatston == pytest.approx(result.methods["threshold"].total.agatston, rel=0.02) != 0
 

@@ -3,7 +3,7 @@
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.anatomy.between_lungs import heart_region
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 

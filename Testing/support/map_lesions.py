@@ -9,9 +9,9 @@ from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 
 def found_in(calcium, ct):
     """Find the lesions of the LAD in a map, with peaks of a CT, arrays [k, j, i]."""
-    images = [sitk.GetImageFromArray(np.asarray(values, np.float32)) for values in (calcium, ct)]
+    image = sitk.GetImageFromArray(np.asarray(ct, np.float32))
     arteries = np.full(calcium.shape, int(Artery.LAD), np.uint8)
-    return find_lesions(images[0], arteries, ScoringRules(threshold_hu=10.0), peaks=images[1])
+    return find_lesions(image, arteries, ScoringRules(threshold_hu=10.0), np.asarray(calcium, np.float32))
 
 
 def two_lesions():

@@ -20,8 +20,18 @@ from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM
 from ..core.labels import TERRITORIES
 from ..models.preprocessing import TERRITORY_SPACING_MM
-from .chest import LUNG_EDGE_HU, depth_inside, voxels, widened, within
-from .heart_region import AROUND_LESIONS, HeartRegion, bone_near, cut_warnings, heart_region, large_bone
+from .heart_region import (
+    AROUND_LESIONS,
+    LUNG_EDGE_HU,
+    HeartRegion,
+    bone_near,
+    cut_warnings,
+    depth_inside,
+    large_bone,
+    voxels,
+    widened,
+    within,
+)
 from .territories import ARTERIES, OUTSIDE, Territories, find_territories
 
 if TYPE_CHECKING:
@@ -118,11 +128,13 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
     """
     if mask is not None:
         return _user_heart(scan, mask, model)
-    if model is None:
-        return heart_region(scan)
-    heart, doubt = _by_network(scan, model)
+    heart, doubt = (None, "") if model is None else _by_network(scan, model)
     if heart is not None and not doubt:
         return heart
+    from .between_lungs import heart_region  # where no network finds a plausible heart
+
+    if model is None:
+        return heart_region(scan)
     try:
         lungs = heart_region(scan)
     except NoHeartError as error:
@@ -167,6 +179,8 @@ def _user_heart(scan: CTScan, mask: sitk.Image, model: LoadedModel | None) -> He
         region, _ = _by_network(scan, model)
         expected = None if region is None else region.pericardium
     else:
+        from .between_lungs import heart_region
+
         with contextlib.suppress(NoHeartError):
             expected = heart_region(scan).mask
     warnings = (*notes, *mask_warnings("heart mask", heart, expected, scan.voxel_volume_mm3))

@@ -23,7 +23,7 @@ from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.slices import BODY_HU
 from ..models.inference import ProcessorNetwork, predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
-from .chest import LUNG_EDGE_HU
+from .heart_region import LUNG_EDGE_HU
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel
@@ -87,8 +87,8 @@ class Territories:
         around: Box = (slice(0, 0),) * 3
         best = np.zeros(0, np.float32)
         for number in np.nonzero(possible.any((1, 2, 3)))[0]:
-            cut, grid, box = self._part(label.shape, possible[number])
-            probability = grid.paste(self.probability[number][box], _lengths(cut))
+            cut, box = self._part(label.shape, possible[number])
+            probability = self._pasted(self.probability[number], cut, box)
             if number == OUTSIDE:  # the first, around all others
                 around, best = cut, probability
                 continue
@@ -101,9 +101,8 @@ class Territories:
         """Return the largest connected part of the heart in a scan of this shape, bool [k, j, i]."""
         mask = np.zeros(shape, bool)
         heart = ndimage.binary_dilation(largest_part(self.heart >= IN_HEART))
-        cut, grid, box = self._part(mask.shape, heart)
-        probability = np.where(heart, self.heart, np.float32(0))[box]
-        mask[cut] = grid.paste(probability, _lengths(cut)) >= IN_HEART + 1e-3
+        cut, box = self._part(mask.shape, heart)
+        mask[cut] = self._pasted(np.where(heart, self.heart, np.float32(0)), cut, box) >= IN_HEART + 1e-3
         return mask
 
     def at(self, flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -119,23 +118,22 @@ class Territories:
         sampled = [ndimage.map_coordinates(p, places, order=1, mode="nearest") for p in self.probability]
         return np.stack(sampled, axis=1)
 
-    def _part(self, shape: tuple[int, ...], mask: np.ndarray) -> tuple[Box, ScanGrid, Box]:
-        """Return the box of a mask in a scan of this shape, the grid's part there, and its box; all [k, j, i]."""
+    def _part(self, shape: tuple[int, ...], mask: np.ndarray) -> tuple[Box, Box]:
+        """Return the box of a mask in a scan of this shape, and on the grid; all [k, j, i]."""
         places = [np.nonzero(counts_along(mask, axis))[0] for axis in range(3)]
         reach = [1 + math.ceil(1 / step) for step in self.grid.step[::-1]]  # of one voxel's mean
-        box = tuple(slice(max(0, int(p[0]) - r), int(p[-1]) + r + 1) for p, r in zip(places, reach, strict=True))
-        cut, first = [], []
+        counts = zip(places, reach, self.heart.shape, strict=True)
+        box = tuple(slice(max(0, int(p[0]) - r), min(n, int(p[-1]) + r + 1)) for p, r, n in counts)
+        cut = []
         for part, count, start, step in zip(box[::-1], shape[::-1], self.grid.first, self.grid.step, strict=True):
             low = max(0, math.floor(start + (part.start - 1) * step))
             cut.append(slice(low, min(count, math.ceil(start + (part.stop + 1) * step) + 1)))
-            first.append(start + part.start * step - low)
-        grid = ScanGrid((first[0], first[1], first[2]), self.grid.step, self.heart[box].shape[::-1])
-        return tuple(cut[::-1]), grid, box
+        return tuple(cut[::-1]), box
 
-
-def _lengths(box: Box) -> tuple[int, ...]:
-    """Size (i, j, k) of a box [k, j, i]."""
-    return tuple(part.stop - part.start for part in box[::-1])
+    def _pasted(self, values: np.ndarray, cut: Box, box: Box) -> np.ndarray:
+        """Return values of the grid in a box of the scan. cut, box: From `_part`."""
+        size, start = zip(*((part.stop - part.start, part.start) for part in cut[::-1]), strict=True)
+        return self.grid.crop(box).paste(values[box], size, start)
 
 
 def counts_along(mask: np.ndarray, axis: int) -> np.ndarray:
@@ -217,7 +215,7 @@ def _clear(probability: np.ndarray, heart: np.ndarray, hu: np.ndarray) -> None:
     belongs = parts == 1 + in_heart.argmax() if in_heart.any() else np.zeros_like(heart)
     for number, box in enumerate(ndimage.find_objects(parts), 1):
         part = (parts[box] == number) & (label[box] == _DESCENDING)
-        if part.sum() * math.prod(TERRITORY_SPACING_MM) / 1000 >= LONG_AORTA_ML:
+        if _volume_ml(part) >= LONG_AORTA_ML:
             belongs[box] |= part
     lowest = np.nonzero(counts_along(heart, 0))[0][0]
     belongs[: max(0, lowest - round(BELOW_HEART_MM / TERRITORY_SPACING_MM[0]))] = False
@@ -241,10 +239,14 @@ def _along(hu: np.ndarray, number: int) -> Iterator[np.ndarray]:
         yield _start(np.array([k + TERRITORY_PATCH / 2, *middle]))
 
 
+def _volume_ml(mask: np.ndarray) -> float:
+    return float(mask.sum()) * math.prod(TERRITORY_SPACING_MM) / 1000
+
+
 def _heart_middle(probability: np.ndarray, name: str) -> np.ndarray:
     """Middle of the box of the largest part that is heart, (k, j, i). Raises NoHeartError."""
-    heart = largest_part(probability >= 0.5)
-    volume_ml = float(heart.sum()) * math.prod(TERRITORY_SPACING_MM) / 1000
+    heart = largest_part(probability >= IN_HEART)
+    volume_ml = _volume_ml(heart)
     if volume_ml < MIN_HEART_ML:
         message = (
             f"The network {name} found only {volume_ml:.0f} ml of heart, which is too little to score. Give a CT that "

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from ..core.ct import CTScan, ScanWarning
 from ..core.decoding import WHEN_SET
 from ..core.errors import CTError
-from ..core.grid import Grid, ScanGrid, bounding_box
+from ..core.grid import Box, Grid, ScanGrid, bounding_box
 from ..core.voxels import voxels_of
 from ..models.inference import predict
 from ..models.preprocessing import (
@@ -93,12 +93,12 @@ class Decomposition:
     """Calcium map of a scan.
 
     Attributes:
-        hu: HU above healthy tissue, float32 [k, j, i] on the scan's grid; 0 without calcium, where nothing was written,
-            so that it takes memory around the heart alone.
+        hu: HU above healthy tissue, float32 [k, j, i] on the scan's grid; 0 without calcium.
         grid: Grid of the scan.
         decomposed: True for slices of the network's grid that were decomposed, bool [n].
         settings: Settings of the map.
         warnings: Warnings about the map.
+        box: Box beyond which nothing was written, so that the map takes memory around the heart alone.
     """
 
     hu: np.ndarray
@@ -106,6 +106,7 @@ class Decomposition:
     decomposed: np.ndarray
     settings: DecompositionSettings
     warnings: tuple[ScanWarning, ...] = ()
+    box: Box = ()
 
     def image(self) -> sitk.Image:
         """Return the map as an image."""
@@ -255,7 +256,7 @@ def calcium_map(
     scan: CTScan,
     heart_mask: np.ndarray,
     slices: HeartSlices,
-    probabilities: np.ndarray | None,
+    probabilities: np.ndarray,
     model: LoadedModel,
     settings: DecompositionSettings = DecompositionSettings(),
 ) -> Decomposition:
@@ -265,53 +266,35 @@ def calcium_map(
         scan: The CT.
         heart_mask: bool [k, j, i] on the scan's grid.
         slices: From `preprocessing.heart_slices` of the same mask.
-        probabilities: [n], of calcium in each of them; None decomposes them all (the paper's ablation).
+        probabilities: [n], of calcium in each of them.
         model: The loaded model.
         settings: How it is done.
     """
-    decomposed = np.ones(len(slices), bool)
-    if probabilities is not None:
-        decomposed = np.asarray(probabilities) >= settings.slice_threshold
-    maps, warnings = raw_maps(
-        slices, decomposed, scan.image.GetSize()[2], model, settings.batch_size, settings.within_heart
-    )
-    parts = assembled(scan, heart_mask, slices, maps, decomposed, settings)
-    return replace(parts, warnings=(*warnings, *parts.warnings))
-
-
-def raw_maps(
-    slices: HeartSlices,
-    decomposed: np.ndarray,
-    count: int,
-    model: LoadedModel,
-    batch_size: int,
-    within_heart: bool = True,
-) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """Run the generator, before any rule.
-
-    Args:
-        slices: From `preprocessing.heart_slices`.
-        decomposed: Which of them are decomposed, bool [n].
-        count: Slices of the scan.
-        model: The loaded model.
-        batch_size: Inputs at once on a GPU, at most.
-        within_heart: Whether only the heart's surroundings are needed.
-
-    Returns:
-        The maps in HU, float32 [n, 224, 224], 0 where a slice is not decomposed, and warnings about memory.
-    """
-    maps = np.zeros(slices.heart.shape, np.float32)
-    if not decomposed.any():
-        return maps, ()
-    config = model.card.config
-    box = _around_heart(slices.heart) if within_heart else middle_square(SLICE_SIZE)
-    numbers, weights = generator_slices(slices.grid, count)
-    weights = weights[decomposed]
-    needed = weights.any(0)
-    inputs = slice_input(slices, numbers[needed], config["neighbours"], config["position"], box)
-    outputs, warnings = predict(model.network, inputs, batch_size)
-    maps[(decomposed, *box)] = np.tensordot(weights[:, needed], outputs[:, 0], 1) * np.float32(MAP_HU)
-    return maps, warnings
+    decomposed = probabilities >= settings.slice_threshold
+    on_grid = np.zeros(slices.heart.shape, np.float32)
+    warnings: tuple[ScanWarning, ...] = ()
+    if decomposed.any():
+        config = model.card.config
+        square = _around_heart(slices.heart) if settings.within_heart else middle_square(SLICE_SIZE)
+        numbers, weights = generator_slices(slices.grid, scan.image.GetSize()[2])
+        weights = weights[decomposed]
+        needed = weights.any(0)
+        inputs = slice_input(slices, numbers[needed], config["neighbours"], config["position"], square)
+        outputs, warnings = predict(model.network, inputs, settings.batch_size)
+        maps = np.tensordot(weights[:, needed], outputs[:, 0], 1) * np.float32(MAP_HU)
+        if settings.min_healthy_hu is not None:
+            scaled = slice_input(slices, np.flatnonzero(decomposed), box=square)[:, 0]
+            maps *= scaled * np.float32(MAP_HU) + np.float32(LOW_HU) - maps >= settings.min_healthy_hu
+        on_grid[(decomposed, *square)] = maps
+    box = bounding_box(heart_mask) if settings.within_heart else tuple(slice(0, n) for n in heart_mask.shape)
+    part = slices.grid.paste(on_grid, heart_mask[box].shape[::-1], tuple(side.start for side in box[::-1]))
+    part[part < settings.floor_hu] = 0
+    if settings.within_heart:
+        part *= heart_mask[box]
+    hu = np.zeros(heart_mask.shape, np.float32)
+    hu[box] = part
+    warnings = (*warnings, *_saturation(scan.hu[box], part))
+    return Decomposition(hu, Grid.of(scan.image), decomposed, settings, warnings, box)
 
 
 def _around_heart(heart: np.ndarray) -> tuple[slice, slice]:
@@ -342,27 +325,26 @@ def assembled(
     if settings.min_healthy_hu is not None:
         input_hu = slice_input(slices, numbers)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
         on_grid[numbers] *= input_hu - maps[numbers] >= settings.min_healthy_hu
-    hu = slices.grid.paste(on_grid, scan.image.GetSize())
-    filled = hu.reshape(-1)
-    flat = np.flatnonzero(filled)  # what is never written takes no memory
-    is_cleared = filled[flat] < settings.floor_hu
+    box = bounding_box(heart_mask) if settings.within_heart else tuple(slice(0, n) for n in heart_mask.shape)
+    part = slices.grid.paste(on_grid, heart_mask[box].shape[::-1], tuple(side.start for side in box[::-1]))
+    part[part < settings.floor_hu] = 0
     if settings.within_heart:
-        is_cleared |= ~heart_mask.reshape(-1)[flat]
-    filled[flat[is_cleared]] = 0
-    calcium = flat[~is_cleared]
+        part *= heart_mask[box]
+    hu = np.zeros(heart_mask.shape, np.float32)
+    hu[box] = part
     return Decomposition(
         hu=hu,
         grid=Grid.of(scan.image),
         decomposed=decomposed,
         settings=settings,
-        warnings=_saturation(scan.hu.reshape(-1)[calcium], filled[calcium]),
+        warnings=_saturation(scan.hu[box], part),
+        box=box,
     )
 
 
 def clear_map(parts: Decomposition, cleared: np.ndarray) -> Decomposition:
     """Set the map to 0 where `cleared` (bool [k, j, i], or one value a slice) is true."""
-    hu = np.zeros(parts.hu.shape, np.float32)
-    box = bounding_box(parts.hu) if parts.hu.any() else ()
+    hu, box = np.zeros(parts.hu.shape, np.float32), parts.box
     np.copyto(hu[box], parts.hu[box], where=~np.broadcast_to(cleared, hu.shape)[box])
     return replace(parts, hu=hu)
 

@@ -78,7 +78,6 @@ class Grid:
 
     def mask(self, source: np.ndarray, grid: Grid) -> np.ndarray:
         """Resample a mask [k, j, i] of another grid with the same axes, with a smooth outline: bool [k, j, i]."""
-        source = source.astype(np.uint8)
         offset = (np.array(self.origin_mm) - grid.origin_mm) @ np.array(self.direction).reshape(3, 3)
         axes = zip(offset, self.spacing_mm, self.size, grid.spacing_mm, grid.size, strict=True)
         columns, rows, planes = (
@@ -88,9 +87,11 @@ class Grid:
         row_weights, column_weights = _linear_weights(rows, source.shape[1]), _linear_weights(columns, source.shape[2])
         inside = np.zeros(self.shape, bool)
         # Only rows and columns beside the mask are looked at, which may be a small part of the grid.
-        near_rows = _nonzero_range(row_weights @ source.any((0, 2)))
-        near_columns = _nonzero_range(column_weights @ source.any((0, 1)))
-        row_weights, column_weights = row_weights[near_rows], column_weights[near_columns]
+        in_rows, in_columns = source.any((0, 2)), source.any((0, 1))
+        near_rows, near_columns = _nonzero_range(row_weights @ in_rows), _nonzero_range(column_weights @ in_columns)
+        source_rows, source_columns = _nonzero_range(in_rows), _nonzero_range(in_columns)
+        row_weights, column_weights = row_weights[near_rows, source_rows], column_weights[near_columns, source_columns]
+        source = source[:, source_rows, source_columns].astype(np.uint8)
         for place, target in zip(planes, inside[:, near_rows, near_columns], strict=True):
             low, high = source[math.floor(place)], source[math.ceil(place)]
             if low.any() or high.any():
@@ -200,15 +201,21 @@ class ScanGrid:
         planes = self.shares_of_slices(len(values))
         return _apply_weights(values, planes, rows, columns, outside)
 
-    def paste(self, array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-        """Resample an array [k, j, i] of this grid to a scan of this size (i, j, k).
+    def paste(self, array: np.ndarray, size: tuple[int, ...], start: tuple[int, ...] = (0, 0, 0)) -> np.ndarray:
+        """Resample an array [k, j, i] of this grid to a part of the scan.
+
+        Args:
+            array: The array.
+            size: Size of the part, (i, j, k).
+            start: Its first voxel, (i, j, k).
 
         Returns:
-            float32 [k, j, i], 0 beyond this grid. Preserves sum × voxel volume except outside the scan.
+            float32 [k, j, i], 0 beyond this grid. Preserves sum × voxel volume except outside the part.
         """
-        axes = zip(_PROFILES, size, self.first, self.step, self.size, strict=True)
+        axes = zip(_PROFILES, start, size, self.first, self.step, self.size, strict=True)
         columns, rows, planes = (
-            interval_means(area, count, (np.arange(n) - first) / step, 1 / step) for area, n, first, step, count in axes
+            interval_means(area, count, (low + np.arange(n) - first) / step, 1 / step)
+            for area, low, n, first, step, count in axes
         )
         return _apply_weights(array, planes, rows, columns, 0.0)
 

@@ -164,7 +164,7 @@ def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
 
 def _noise_along(values: np.ndarray) -> np.ndarray | None:
     """Return how tissue differs from its two neighbours along the first axis, by noise; None without enough tissue."""
-    values = values.astype(np.float32)
+    values = values.astype(np.float32, "C")
     differences = np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2)
     tissue = (values[1:-1] > SOFT_TISSUE_HU[0]) & (values[1:-1] < SOFT_TISSUE_HU[1]) & (differences < 150)
     noise = _quiet_halves(differences, tissue)
@@ -223,7 +223,8 @@ class _Blocks:
                     self.mean.shape[1:], self.stride, (down, across), self.hu.shape[1:], (1, BLOCK), strict=True
                 )
             )
-            largest = np.maximum(largest, sum(self.hu[:, rows[:, None], columns + n] / BLOCK for n in range(BLOCK)))
+            pixels = (self.hu[:, rows[:, None], columns + n].astype(np.float32) for n in range(BLOCK))
+            largest = np.maximum(largest, sum(pixels) / BLOCK)
         return largest
 
     def difference(self, gap: int) -> np.ndarray:
@@ -233,27 +234,29 @@ class _Blocks:
         return np.maximum(1e-3, np.abs(second - first).sum((1, 2), where=body) / np.maximum(1, body.sum((1, 2))))
 
 
-def _medians(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the median of each slice within a mask; NaN where it has too few blocks."""
-    return np.array(
-        [
-            np.median(plane[inside]) if np.count_nonzero(inside) >= MIN_BLOCKS else np.nan
-            for plane, inside in zip(values, mask, strict=True)
-        ]
-    )
+def _ordered(values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of each slice within a mask in rising order, before infinite ones [k, n]; and their numbers."""
+    ordered = np.sort(np.where(mask, values, np.float32(np.inf)).reshape(len(values), -1), axis=1)
+    return ordered, np.count_nonzero(mask, axis=(1, 2))
+
+
+def _medians(values: np.ndarray, mask: np.ndarray, least: int = MIN_BLOCKS) -> np.ndarray:
+    """Return the median of each slice within a mask; NaN where it has fewer blocks."""
+    ordered, counts = _ordered(values, mask)
+    middles = np.stack([np.maximum(counts - 1, 0) // 2, np.minimum(counts // 2, ordered.shape[1] - 1)], axis=1)
+    return np.where(counts >= least, np.take_along_axis(ordered, middles, 1).mean(1), np.nan)
 
 
 def _common_offsets(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the least of the medians in the quadrants of each slice within a mask, which anatomy and streaks change
     differently; 0 if their signs differ or blocks are too few."""
-    offsets = np.zeros(len(values))
-    for k, (plane, inside) in enumerate(zip(values, mask, strict=True)):
-        places = np.argwhere(inside)
-        if len(places) >= MIN_BLOCKS:
-            quadrant = (places > np.median(places, axis=0)) @ (2, 1)
-            medians = [np.median(plane[inside][quadrant == n]) for n in range(4) if (quadrant == n).any()]
-            offsets[k] = min(medians, key=abs) if abs(np.sign(medians).sum()) == len(medians) else 0.0
-    return offsets
+    rows, columns = (np.broadcast_to(n, mask.shape) for n in np.ogrid[tuple(map(slice, mask.shape))][1:])
+    is_lower, is_left = (places > _medians(places, mask)[:, None, None] for places in (rows, columns))
+    quadrants = (mask & (is_lower == n // 2) & (is_left == n % 2) for n in range(4))
+    medians = np.stack([_medians(values, quadrant, 1) for quadrant in quadrants])
+    signs = np.nan_to_num(np.sign(medians)).sum(0)
+    is_common = (np.abs(signs) == np.isfinite(medians).sum(0)) & (np.count_nonzero(mask, axis=(1, 2)) >= MIN_BLOCKS)
+    return np.where(is_common, np.sign(signs) * np.fmin.reduce(np.abs(medians)), 0.0)
 
 
 def _novelty(blocks: _Blocks) -> np.ndarray:
@@ -325,10 +328,10 @@ def _per_nearby(noise: np.ndarray) -> np.ndarray:
 
 def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the mean of the smaller half of each slice's differences within a mask; NaN with too few blocks."""
-    halves = [
-        np.sort(plane[inside])[: np.count_nonzero(inside) // 2] for plane, inside in zip(differences, mask, strict=True)
-    ]
-    return np.array([half.mean() if 2 * len(half) >= MIN_BLOCKS else np.nan for half in halves])
+    ordered, counts = _ordered(differences, mask)
+    halves = counts // 2
+    sums = ordered.sum(1, dtype=float, where=np.arange(ordered.shape[1]) < halves[:, None])
+    return np.where(2 * halves >= MIN_BLOCKS, sums / np.maximum(halves, 1), np.nan)
 
 
 def _steps(blocks: _Blocks) -> np.ndarray:
@@ -351,16 +354,17 @@ def _air_boxes_mm2(blocks: _Blocks) -> np.ndarray:
     from scipy import ndimage
 
     areas = np.zeros(len(blocks.hu))
-    for k, plane in enumerate(blocks.hu[:, ::2, ::2]):
+    for k, plane in enumerate(np.ascontiguousarray(half) for half in blocks.hu[:, ::2, ::2]):
         first = plane[:-1, :-1]
         flat = (first < NOT_AIR_HU) & (first == plane[1:, :-1]) & (first == plane[:-1, 1:])
         labels, _ = ndimage.label(flat)
         mm2 = 4 * blocks.pixel_mm2 * np.bincount(labels.ravel())
-        boxes = ndimage.find_objects(labels)
-        for label in (np.flatnonzero(mm2[1:] > MAX_BLOCK_MM2) + 1).tolist():
+        for rim in (labels[:3], labels[-4:], labels[:, :3], labels[:, -4:]):
+            mm2[rim] = 0
+        large = np.flatnonzero(mm2[1:] > MAX_BLOCK_MM2) + 1
+        boxes = ndimage.find_objects(labels) if large.size else []
+        for label in large.tolist():
             wide = tuple(slice(side.start - 3, side.stop + 4) for side in boxes[label - 1])
-            if min(side.start for side in wide) < 0 or any(s.stop > n for s, n in zip(wide, labels.shape, strict=True)):
-                continue
             part = ndimage.binary_dilation(labels[wide] == label)  # a pixel counts with the next ones, equal to it
             ring = ndimage.binary_dilation(part) & ~part
             if (plane[wide][ring] > SHARP_HU).mean() > MIN_SHARP:

@@ -64,6 +64,9 @@ vertebrae, and least ratio of the two."""
 Vertebrae = tuple[float | None, float | None, int | None]
 """Distance and width of vertebrae, mm, and the patient's age, years."""
 
+Tissue = tuple[np.ndarray, np.ndarray | None]
+"""A scan [k, j, i], and the values of fat and muscle in its quarters; None in a drawing."""
+
 USUAL_SUM_HU, MAX_SHIFT_HU = -60.0, 16.0
 """Usual sum of the commonest values of fat and muscle, and shift of both that other causes than a phantom need."""
 
@@ -293,7 +296,7 @@ def examine_quality(
     if is_heart:
         warnings += warnings_of(BODY_CHECKS, measured)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
-        warnings += warnings_of(TISSUE_CHECKS, scan.hu)
+        warnings += tissue_warnings(scan.hu)
         warnings += warnings_of(NOISE_CHECKS, replace(measured, scan=scan))
         warnings += warnings_of(SPINE_CHECKS, (*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years))
         warnings += require_oriented(scored, heart.mask, allow_reversed)
@@ -323,8 +326,8 @@ HEART_CHECKS = checks("heart", blank=_blank_beside)
 BODY_CHECKS = checks("body", bone=_bone_share, sides=_different_sides)
 
 
-def _tissue(hu: np.ndarray) -> dict[str, Any]:
-    values = tissue_values(hu)
+def _tissue(tissue: Tissue) -> dict[str, Any]:
+    hu, values = tissue
     if values is None or np.isnan(values).all(0).any():
         return {"value": None}
     fat, muscle = np.nanmedian(values, axis=0)
@@ -341,9 +344,9 @@ def _tissue(hu: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _drift(hu: np.ndarray) -> dict[str, float | None]:
+def _drift(tissue: Tissue) -> dict[str, float | None]:
     """Return the largest change between two quarters that fat and muscle share."""
-    values = tissue_values(hu)
+    _, values = tissue
     if values is None:
         return {"value": None}
     findings: list[dict[str, float | None]] = [{"value": 0.0}]
@@ -356,6 +359,11 @@ def _drift(hu: np.ndarray) -> dict[str, float | None]:
 
 
 TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
+
+
+def tissue_warnings(hu: np.ndarray) -> list[ScanWarning]:
+    """Warn of unusual values of fat and muscle in a scan [k, j, i]."""
+    return warnings_of(TISSUE_CHECKS, (hu, tissue_values(hu)))
 
 
 def _noise_ratio(measured: _Measured) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from ..anatomy.chest import grown
+from ..anatomy.heart_region import grown
 from ..core.ct import CTScan
 from ..core.grid import Box, bounding_box
 from ..core.labels import HEART_COLOUR, SITE_COLOURS, SITE_OF, TERRITORIES, WINDOW_HU, NonCoronary, Site

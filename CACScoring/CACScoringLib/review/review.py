@@ -321,10 +321,11 @@ class Review:
 
     def candidates_in(self, labelled: Labelled) -> LesionSet:
         """Return the lesions of other labels; known ones keep their IDs."""
-        peaks = None if self.calcium_map is None else self.facts.scan.image
+        is_map = self.calcium_map is not None
+        ct, map_hu = (self.facts.scan.image, voxels_of(self.image)) if is_map else (self.image, None)
         columns, rows, _ = self.image.GetSize()
         counted = labelled.where(~np.isin(labelled.flat // (rows * columns), list(self._slices_off)))
-        return self._with_ids(find_lesions(self.image, counted, self.rules, peaks))
+        return self._with_ids(find_lesions(ct, counted, self.rules, map_hu))
 
     def rejected(self) -> LesionSet:
         """Return rejected lesions as unassigned; known ones keep their IDs."""

@@ -250,9 +250,12 @@ def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart
     """
     scan, dense = facts.scan, facts.judged
     settings = decomposed.parts.settings
-    in_map = dense_voxels(facts.region, decomposed.parts.hu >= rules.threshold_hu, scan.grid)
+    hu, box = decomposed.parts.hu, decomposed.parts.box
+    is_dense = np.zeros(hu.shape, bool)
+    np.greater_equal(hu[box], rules.threshold_hu, out=is_dense[box])
+    in_map = dense_voxels(facts.region, is_dense, scan.grid)
     sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, scan.grid.spacing_mm[::-1])
-    lesions = find_lesions(decomposed.parts.image(), Labelled(in_map.flat, sites), rules, peaks=scan.image).coronary
+    lesions = find_lesions(scan.image, Labelled(in_map.flat, sites), rules, hu).coronary
     by_place = verdicts_by_place(lesions, in_map)
     if settings.evidence_weights:
         noise_hu = None if facts.blood is None else facts.blood.noise_hu

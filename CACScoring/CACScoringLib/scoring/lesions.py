@@ -121,24 +121,25 @@ def without_slivers(flat: np.ndarray, values: np.ndarray, grid: Grid) -> np.ndar
 
 
 def find_lesions(
-    image: sitk.Image, arteries: np.ndarray | Labelled, rules: ScoringRules, peaks: sitk.Image | None = None
+    image: sitk.Image, arteries: np.ndarray | Labelled, rules: ScoringRules, values: np.ndarray | None = None
 ) -> LesionSet:
-    """Find the lesions in an image.
+    """Find the lesions in a scan.
 
-    Threshold, mean and sum are read from `image`.
+    The highest HU of the scan gives a component its weight, for a calcium map too.
 
     Args:
-        image: HU on axial slices: the CT for the clinical rule, the calcium map for the decomposition.
+        image: The CT in HU, on axial slices.
         arteries: uint8 [k, j, i] on the same grid; the `Site` each voxel would belong to, 0 where none can lie. Or the
             labelled voxels alone, which takes less time where they are few.
         rules: The scoring rules.
-        peaks: Image on the same grid whose highest HU gives a component its weight; None for `image` itself.
+        values: Calcium map, HU [k, j, i], that threshold, mean and sum are read from; None for the CT.
 
     Raises:
         MaskError: If `arteries` is no such array.
         CTError: If there are more lesions than the id map can number.
     """
-    hu = voxels_of(image)
+    peak_hu = voxels_of(image)
+    hu = peak_hu if values is None else values
     if isinstance(arteries, np.ndarray):
         if arteries.dtype != np.uint8 or arteries.shape != hu.shape:
             raise MaskError(
@@ -149,9 +150,8 @@ def find_lesions(
     unknown = set(np.unique(arteries.values).tolist()) - set(SITES)
     if unknown:
         raise MaskError(f"The labels hold {min(unknown)}; valid are {', '.join(f'{s:d}' for s in SITES)}.")
-    peak_hu = hu if peaks is None else voxels_of(peaks)
     if peak_hu.shape != hu.shape:
-        raise MaskError(f"The image of the peaks has the shape {peak_hu.shape}, the lesions' image {hu.shape}.")
+        raise MaskError(f"The calcium map has the shape {hu.shape}, the scan {peak_hu.shape}.")
     voxels = arteries.where(hu.reshape(-1)[arteries.flat] >= rules.threshold_hu)
     spacing = image.GetSpacing()
     component, is_large = slice_components(voxels.flat, voxels.values, hu.shape, spacing, rules)
@@ -166,13 +166,13 @@ def find_lesions(
     order = np.lexsort((-centre_kji[0], labels))
     if len(order) > np.iinfo(np.uint16).max:
         raise CTError(f"{len(order)} separate lesions: this is noise, not calcium. Check the scan and the heart mask.")
-    values, peak_values = (array.reshape(-1)[voxels.flat].astype(np.float64) for array in (hu, peak_hu))
-    components = _components(component, kji[0], peak_values, spacing[0] * spacing[1], spacing[2], rules)
+    lesion_hu, peaks = (array.reshape(-1)[voxels.flat].astype(np.float64) for array in (hu, peak_hu))
+    components = _components(component, kji[0], peaks, spacing[0] * spacing[1], spacing[2], rules)
     lesion_of_component = lesion[np.unique(component, return_index=True)[1]]
     parts: list[list[SliceComponent]] = [[] for _ in order]
     for part, number in zip(components, lesion_of_component, strict=True):
         parts[number].append(part)
-    sums_hu = np.bincount(lesion_of_component, np.bincount(component, values), minlength=len(order))
+    sums_hu = np.bincount(lesion_of_component, np.bincount(component, lesion_hu), minlength=len(order))
     points = [image.TransformContinuousIndexToPhysicalPoint(point) for point in np.stack(centre_kji[::-1], 1).tolist()]
     number_of = np.empty(len(order), np.uint16)
     number_of[order] = np.arange(1, len(order) + 1)

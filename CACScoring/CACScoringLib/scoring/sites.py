@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -192,7 +192,7 @@ def complete_map(
     if not is_missed.any():
         return parts, 0
     is_added = is_missed[piece]
-    completed = clear_map(parts, np.zeros((1, 1, 1), bool))  # a copy
+    completed = replace(clear_map(parts, np.zeros((1, 1, 1), bool)), box=())  # a copy, which lesions may leave
     completed.hu.reshape(-1)[flat[is_added]] = excess[is_added]
     return completed, int(is_missed.sum())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.anatomy.between_lungs import heart_region
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import CTError, OutputError

@@ -275,11 +275,12 @@ def _noise_free(files: _Files, true_hu: np.ndarray) -> Scores:
     """Scores of the noise-free map: mass of its positive part; arteries and Agatston score from voxels of LABEL_HU."""
     arteries = files.image(files.scan.truth_file("arteries.nii.gz"))
     box = _box_of(arteries)
-    image, ct = (sitk.GetImageFromArray(np.ascontiguousarray(array[box])) for array in (true_hu, files.ct.hu))
-    for part in (image, ct):
-        part.SetSpacing(files.ct.image.GetSpacing())
+    ct = sitk.GetImageFromArray(np.ascontiguousarray(files.ct.hu[box]))
+    ct.SetSpacing(files.ct.image.GetSpacing())
     rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
-    scores = _found_scores(find_lesions(image, np.ascontiguousarray(arteries[box]), rules, ct), files)
+    scores = _found_scores(
+        find_lesions(ct, np.ascontiguousarray(arteries[box]), rules, np.ascontiguousarray(true_hu[box])), files
+    )
     positive = float(true_hu.sum(dtype=np.float64, where=true_hu > 0))
     mass = positive * math.prod(files.ct.image.GetSpacing()) / files.per_mass
     return scores | {TOTAL: (mass, scores[TOTAL][1])}

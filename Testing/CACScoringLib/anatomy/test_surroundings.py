@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from surroundings import cropped, padded, with_object
 
-from CACScoringLib.anatomy.heart_region import heart_region
+from CACScoringLib.anatomy.between_lungs import heart_region
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import ModelChoice, chosen_models, load_models

@@ -52,10 +52,9 @@ def lesion_scan(spacing_mm=(0.8, 0.8, 2.5), peak_hu=300.0, dtype=np.float32):
     return scan, heart, excess, (2 * math.pi) ** 1.5 * 2.5**3 * peak_hu
 
 
-def decompose(scan, mask, network, probabilities=None, **settings):
+def decompose(scan, mask, network, probabilities=1.0, **settings):
     slices = heart_slices(scan, mask)
-    if probabilities is not None:
-        probabilities = np.full(len(slices), probabilities) if np.isscalar(probabilities) else probabilities(slices)
+    probabilities = np.full(len(slices), probabilities) if np.isscalar(probabilities) else probabilities(slices)
     model = loaded(network, GeneratorConfig())
     return decomposition.calcium_map(
         scan, mask, slices, probabilities, model, decomposition.DecompositionSettings(**settings)

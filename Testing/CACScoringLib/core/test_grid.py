@@ -219,3 +219,11 @@ def test_pasting_preserves_the_sum():
     np.testing.assert_allclose(back.sum((1, 2)), [0, 0, 0, 0, 4, 4, 0, 0], atol=1e-6)
     # A triangle of two scan voxels each way around 6.5, averaged over voxels.
     np.testing.assert_allclose(back.sum((0, 1)) / 4, [0, 0, 0, 0, 0, 0.25, 0.75, 0.75, 0.25, 0, 0, 0], atol=1e-6)
+
+
+def test_parts_of_a_scan_are_pasted_as_in_the_whole():
+    array = np.random.default_rng(0).random((4, 5, 6), np.float32)
+    grid = ScanGrid((0.7, 0.5, 1.5), (2.0, 1.7, 0.6), (6, 5, 4))
+    part = grid.paste(array, (5, 4, 3), (2, 3, 1))
+    np.testing.assert_allclose(part, grid.paste(array, (12, 10, 8))[1:4, 3:7, 2:7], atol=1e-6)
+    assert part.any()

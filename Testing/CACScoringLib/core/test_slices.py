@@ -17,9 +17,8 @@ from CACScoringLib.core.slices import (
     repeated_slices,
     tissue_values,
 )
-from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.quality.acquisition import TISSUE_CHECKS
+from CACScoringLib.quality.acquisition import tissue_warnings
 
 
 def changed(blank=(), copies=(), value=0):
@@ -220,7 +219,7 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     """Air is cut off at −1024 HU, so that it does not show the shift."""
     hu = sitk.GetArrayFromImage(patient).astype(np.float32)
     hu += offset + drift * (np.arange(len(hu)) - len(hu) / 2)[:, None, None]
-    warnings = warnings_of(TISSUE_CHECKS, np.maximum(np.rint(hu), -1024).astype(np.int16))
+    warnings = tissue_warnings(np.maximum(np.rint(hu), -1024).astype(np.int16))
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
     for warning in warnings if drift else ():
         assert re.match(rf"Fat changes by [{'+' if drift > 0 else '-'}].* quarter 1 to quarter 4", warning.message)
@@ -229,7 +228,7 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
 def test_a_change_of_muscle_alone_is_no_drift(patient):
     hu = sitk.GetArrayFromImage(patient)
     is_muscle = (hu > 20) & (hu < 90) & (np.arange(len(hu)) > len(hu) * 3 // 4)[:, None, None]
-    assert warnings_of(TISSUE_CHECKS, np.where(is_muscle, hu + 40, hu).astype(np.int16)) == []
+    assert tissue_warnings(np.where(is_muscle, hu + 40, hu).astype(np.int16)) == []
 
 
 @pytest.mark.parametrize("wave", [lambda z: np.sin(2 * np.pi * z), lambda z: 8 * (z - 0.5) ** 2 - 1])
@@ -237,14 +236,14 @@ def test_a_change_of_muscle_alone_is_no_drift(patient):
 def test_values_that_rise_and_fall_along_a_scan_are_doubted(patient, wave, height, codes):
     hu = sitk.GetArrayFromImage(patient).astype(np.float32)
     hu += height * wave(np.linspace(0, 1, len(hu)))[:, None, None]
-    warnings = warnings_of(TISSUE_CHECKS, np.maximum(np.rint(hu), -1024).astype(np.int16))
+    warnings = tissue_warnings(np.maximum(np.rint(hu), -1024).astype(np.int16))
     assert [warning.code for warning in warnings] == codes
 
 
 def test_plastics_of_a_phantom_are_doubted_mildly(patient):
     hu = sitk.GetArrayFromImage(patient)
     noise = np.random.default_rng(0).normal(0, 10, (20, *hu.shape[1:]))
-    (warning,) = warnings_of(TISSUE_CHECKS, np.rint(hu[27] + 24 + noise).astype(np.int16))
+    (warning,) = tissue_warnings(np.rint(hu[27] + 24 + noise).astype(np.int16))
     assert (warning.code, warning.severe) == ("tissue-off", False)
     assert "phantom" in warning.message
 

@@ -259,12 +259,11 @@ def decomposed(result):
     scan = result.scan.image
     hu = np.zeros(result.scan.hu.shape, np.float32)
     hu[3, 7, 2] = 240.0
-    calcium = result.scan.grid.image(hu)
     slices = heart_slices(result.scan, result.region.mask)
     decomposed = np.linspace(0, 1, len(slices), dtype=np.float32) >= 0.5
     parts = Decomposition(hu, result.scan.grid, decomposed, DecompositionSettings())
     rules = replace(result.methods["threshold"].rules, threshold_hu=10.0, minimum_area_mm2=0.0)
-    lesions = find_lesions(calcium, labels_of(scan), rules, peaks=scan)
+    lesions = find_lesions(scan, labels_of(scan), rules, hu)
     stated = result.stating(
         methods={**result.methods, "decomposition": method_score("reviewed", rules, lesions)},
         slice_probabilities=(None, 0, 0.2, 0.6, 0.8, 1, None),
