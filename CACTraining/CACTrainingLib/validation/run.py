@@ -25,6 +25,7 @@ from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.version import VERSION, core_count, processor_name
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
+from CACScoringLib.record.score_record import read_result
 from CACScoringLib.scoring.uncertainty import ScoreCalibration
 
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
@@ -42,7 +43,7 @@ PAGE = "validation.html"
 RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"
 """Files in the output folder, beside SCANS: comparison of each scan, table of all scores."""
 
-RECORDS_VERSION = 6
+RECORDS_VERSION = 7
 """Version of the comparison; stored records of another version are not used."""
 
 
@@ -134,7 +135,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         calibration_parts: tuple[Section, ...] = ()
         if settings.calibrate is not None and base is not None:
             try:
-                calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
+                calibrated, calibration_parts = _calibrated(settings, reference, compared, base)
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration.refused_section(str(error)),)
         scores = {scan.name: scan.comparator for scan in reference.scans if scan.comparator is not None}
@@ -169,10 +170,12 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
 
 
 def _calibrated(
-    name: str, reference: Reference, compared: ComparedScans, base: StoredModel
+    settings: ValidationSettings, reference: Reference, compared: ComparedScans, base: StoredModel
 ) -> tuple[StoredModel, tuple[Section, ...]]:
-    """Calibrate and store a model; return it with the section about it. Raises TooFewError, ModelError."""
-    result = recalibration.recalibrate(compared.scans, base.card)
+    """Calibrate and store a model; return it with the section about it. Raises TooFewError, CTError."""
+    name = settings.calibrate or ""
+    cases = [recalibration.Case(scan, read_result(settings.output / SCANS / scan.folder)) for scan in compared.scans]
+    result = recalibration.recalibrate(cases, base.card)
     section = recalibration.section(result, name, base.card.name)
     return recalibration.store(result, base, name, reference.title), (section,)
 
@@ -222,7 +225,7 @@ def _data_section(
         f"{_denominator(scans, refused)}, of {count({scan.patient for scan in scans}, 'patient')}, were scored and "
         "compared; all figures are of these scans. The others, with the reason of each, count in no figure. No score "
         "was reviewed by anyone.",
-        *candidates_counted(sum(scan.candidates is None for scan in scans), len(scans)),
+        *candidates_counted(sum(scan.facts is None for scan in scans), len(scans)),
     ]
     if card is not None and source is not None:
         text.append(
