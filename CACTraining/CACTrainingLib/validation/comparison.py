@@ -18,7 +18,7 @@ from CACScoringLib.record.scores import LesionSet, MethodScore
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import find_lesions
 
-from ..evaluation.scored_scan import SAME_PLACE_MM, ScoredScan, components
+from ..evaluation.scored_scan import ScoredScan
 from ..references.reference import Reference, ReferenceScan
 
 PICTURES = 6
@@ -173,14 +173,15 @@ class _Places:
 
     def __init__(self, job: Job) -> None:
         ct, methods = job.ct, job.methods
-        self._job, self._ct, self._methods = job, ct, methods
+        self._job, self._ct = job, ct
         self._labels = np.zeros(ct.hu.shape, np.uint8)
         if job.scan.outlines is not None:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
         self._coronary = (self._labels > 0) & (self._labels <= max(Artery))
         inside = np.where(self._coronary, self._labels, np.uint8(0))
         self._reference: LesionSet = find_lesions(ct.image, inside, job.record.methods["threshold"].rules)
-        self.counted = {key: job.lesions(key) for key in methods}
+        self._listed = {key: job.lesions(key) for key in methods}
+        self.counted = {key: listed[: len(methods[key].lesions)] for key, listed in self._listed.items()}
         self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}
         for key, lesions in self.counted.items():
             for lesion in lesions:
@@ -231,31 +232,7 @@ class _Places:
     def coronary_candidates(self) -> tuple[bool, ...]:
         """True for each lesion listed with the clinical score where the reference has coronary calcium."""
         coronary = self._coronary.reshape(-1)
-        voxels = [*(lesion.flat for lesion in self.counted["automatic"]), *self._not_counted("automatic")]
-        return tuple(bool(coronary[flat].any()) for flat in voxels)
-
-    def _not_counted(self, key: str) -> list[np.ndarray]:
-        """Voxels of each listed lesion that does not count.
-
-        Those left out share one label, so touching ones of two arteries are one component; each of its voxels goes to
-        the nearest lesion.
-        """
-        lesions = self._methods[key].listed[len(self.counted[key]) :]
-        if not lesions:
-            return []
-        labels = self._job.labels(key)
-        labels = np.where(labels > Artery.OTHER, labels, np.uint8(0))
-        centroids = np.array([lesion.centroid_ras_mm for lesion in lesions])
-        voxels = [np.zeros(0, np.intp) for _ in lesions]
-        for flat in components(labels):
-            distances = np.linalg.norm(centroids - self._job.ras_mm(flat).mean(0), axis=1)
-            if distances.min() <= SAME_PLACE_MM:
-                voxels[int(distances.argmin())] = flat
-                continue
-            nearest = np.linalg.norm(self._job.ras_mm(flat)[:, None] - centroids, axis=2).argmin(1)
-            for n in np.unique(nearest):
-                voxels[n] = np.union1d(voxels[n], flat[nearest == n])
-        return voxels
+        return tuple(bool(coronary[lesion.flat].any()) for lesion in self._listed["automatic"])
 
     def _picture(self, flat: np.ndarray, key: str, name: str) -> str:
         """Draw the slice that holds most of the voxels, with reference and method outlined.
