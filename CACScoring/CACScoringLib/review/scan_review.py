@@ -6,15 +6,16 @@ Shared by the panel and the browser page. A state stores labels, slices and mark
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.courses import artery_courses
+from ..anatomy.courses import Course, artery_courses
 from ..anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
@@ -88,6 +89,7 @@ class ScanReview:
         self._switch_slices_off()
         for method, review in self._reviews.items():
             review.set_assigned(frozenset(state.notes(method).assigned))
+            review.unseen = partial(self._unseen, method)
 
     # Numbers
 
@@ -122,10 +124,11 @@ class ScanReview:
     def result(self, method: str) -> MethodScore:
         """Return the current scores of a method. Raises MaskError while it has a problem."""
         self._check(method)
-        return self._stated(self._reviews[method].result())
+        return self._result(method)
 
-    def _stated(self, result: MethodScore) -> MethodScore:
-        return replace(result, non_coronary=self._reviewed_elsewhere(result.non_coronary))
+    def _result(self, method: str, courses: Mapping[Artery, Course] | None = None) -> MethodScore:
+        result = self._reviews[method].result(courses)
+        return replace(result, non_coronary=None) if "threshold" in self.problems else result
 
     def lesions(self, method: str) -> tuple[Lesion, ...]:
         """Return the lesions of a method, non-coronary ones included. Raises MaskError while it has a problem."""
@@ -148,20 +151,6 @@ class ScanReview:
         """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
         calcium, neither the run nor the reader, or while there is a problem."""
         return None if "threshold" in self.problems else self.result("threshold").non_coronary
-
-    def _reviewed_elsewhere(self, elsewhere: NonCoronaryScore | None) -> NonCoronaryScore | None:
-        """Return calcium outside the arteries, reviewed only if a reader saw it; None while nobody separated it."""
-        recorded = self.record.non_coronary
-        is_known = recorded is not None or (self._reviews["threshold"].labelled.values > NOT_CORONARY).any()
-        if elsewhere is None or not is_known or "threshold" in self.problems:
-            return None
-        if (confirmation := self._state.notes("threshold").confirmation) is not None:
-            unseen = {lesion.id for lesion in elsewhere.lesion_list} & set(confirmation.not_looked_at or ())
-            elsewhere = replace(elsewhere, reviewed=elsewhere.reviewed and not unseen)
-        # Labels of arteries alone leave the other sites unreviewed.
-        if recorded is not None and self.record.methods["threshold"].reviewed:
-            return replace(elsewhere, reviewed=elsewhere.reviewed and recorded.reviewed)
-        return elsewhere
 
     @property
     def epicardial_fat(self) -> EpicardialFat | None:
@@ -378,6 +367,11 @@ class ScanReview:
         notes = {method: self._state.notes(method).confirmation for method in self.methods if self.reviewed[method]}
         return {method: confirmation for method, confirmation in notes.items() if confirmation is not None}
 
+    def _unseen(self, method: str) -> tuple[int, ...] | None:
+        """Return the IDs of lesions never shown to the reader who confirmed the score; None if unknown."""
+        confirmation = self.confirmations.get(method)
+        return None if confirmation is None else confirmation.not_looked_at
+
     def notes_looked_at(self, method: str) -> tuple[int, ...]:
         """Return the flat index of a voxel of each lesion that was shown to a reader."""
         return self._state.notes(method).looked_at
@@ -568,12 +562,8 @@ class ScanReview:
         """
         state, territories = self._state, self._state.territories() if images else None
         courses = artery_courses(territories, self.scan.image.GetSpacing())
-        unseen = {name: confirmation.not_looked_at for name, confirmation in self.confirmations.items()}
-        methods = {
-            name: self._stated(self._reviews[name].result(courses if images else None, unseen.get(name)))
-            for name in self.methods
-            if name not in self.problems
-        }
+        shown = [name for name in self.methods if name not in self.problems]
+        methods = {name: self._result(name, courses if images else None) for name in shown}
         saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
         outline = state.pericardium() if images else None
         provenance = provenance_of()

@@ -272,6 +272,7 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
             None if clinical else state.whole_map(),
             recorded_lesions(recorded),
             tuple(kind for kind, decided in of_reader if decided),
+            record.non_coronary is not None,
             first_status if recorded.status == "reviewed" else recorded.status,
             None if clinical else reviews.get("threshold"),
         )
