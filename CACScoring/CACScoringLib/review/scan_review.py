@@ -30,7 +30,7 @@ from ..scoring.scores import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .output import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review
-from .state import ReviewChange, ReviewNotes, ReviewState, reviews_of
+from .state import ReviewChange, ReviewNotes, ReviewState, replayed, reviews_of
 
 MAX_UNDO_STEPS = 100
 
@@ -514,8 +514,8 @@ class ScanReview:
 
         Changes of methods that are not under review are passed over.
         """
-        labels = {method: review.labelled for method, review in self._reviews.items()}
-        restored, by_reader = dict(labels), []
+        labels, steps = {method: review.labelled for method, review in self._reviews.items()}, list(steps)
+        restored, by_reader = replayed(labels, steps), []
         for kind, recorded in steps:
             voxels = {method: part for method, part in recorded.voxels.items() if method in labels}
             marks = {method: on for method, on in recorded.reviewed.items() if method in labels}
@@ -527,9 +527,6 @@ class ScanReview:
             elif kind != "begin":
                 self._redo = [] if kind == "edit" else self._redo[:-1]
                 self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
-            for method, part in voxels.items():
-                values = part.before if kind == "undo" else part.after
-                restored[method] = restored[method].with_labels(part.flat, values)
             self._write(replace(change, voxels={}), backward=kind == "undo")
         for method in labels:
             if restored[method] is not labels[method]:

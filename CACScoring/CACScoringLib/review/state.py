@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +48,17 @@ class ReviewChange:
 
     def __bool__(self) -> bool:
         return bool(self.voxels or self.slices or self.reviewed)
+
+
+def replayed(labels: dict[str, Labelled], steps: Iterable[tuple[str, ReviewChange]]) -> dict[str, Labelled]:
+    """Return labels by method after recorded changes, each "begin", "edit", "undo" or "redo"."""
+    labels = dict(labels)
+    for kind, change in steps:
+        for method, voxels in change.voxels.items():
+            if method in labels:
+                values = voxels.before if kind == "undo" else voxels.after
+                labels[method] = labels[method].with_labels(voxels.flat, values)
+    return labels
 
 
 @dataclass(frozen=True)
