@@ -60,18 +60,18 @@ CANDIDATE = Lesion(
 
 
 @pytest.fixture
-def sections(tmp_path, monkeypatch):
+def sections(tmp_path):
     """Function of the scans' records: the sections of scans with TOTALS, of which the last scores 0 automatically."""
     write_scan(tmp_path / "ct", "p")
 
     def sections_of(records, comparator_scores):
         scans = [compared_scan(n, TOTALS[n]) for n in range(len(records))]
         scans[-1] = replace(scans[-1], measured={"automatic": 0.0, "map": 5.0})
-        monkeypatch.setattr(scan_sections, "read_result", lambda folder: records[int(folder.name[1:])])
         compared = ComparedScans(scans, np.random.default_rng(0), {})
         sources = {scan.name: ReferenceScan(scan.name, scan.patient, tmp_path / "ct") for scan in scans}
         raters = Raters(compared, comparator_scores, collections()["nlst"].tables[0], np.random.default_rng(0))
-        return scan_sections.group_sections(compared, raters, sources, tmp_path / "scans")
+        results = {scan.name: result for scan, result in zip(scans, records, strict=True)}
+        return scan_sections.group_sections(compared, raters, sources, results)
 
     return sections_of
 

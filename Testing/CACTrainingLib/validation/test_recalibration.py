@@ -339,7 +339,7 @@ def table(tmp_path, digital_pairs, base, monkeypatch):
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["ct,patient,total", *lines]), "utf-8")
     monkeypatch.setattr(run, "scored_folders", lambda scans, *_: [tmp_path] * len(scans))
-    monkeypatch.setattr(run.scan_sections, "group_sections", lambda *_: ())  # there are no results to group
+    monkeypatch.setattr(run.scan_sections, "group_sections", lambda *_: ())  # of other names
     return path
 
 
@@ -353,7 +353,8 @@ def compare_as(monkeypatch, output, cases):
 
 @pytest.mark.long
 def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
-    compare_as(monkeypatch, tmp_path / "out", digital_scans(22, outlined=False))
+    for folder in ("out", "again"):
+        compare_as(monkeypatch, tmp_path / folder, digital_scans(22, outlined=False))
     assert cli.main([*COMMAND, str(table), "--output", str(tmp_path / "out")]) == 0
     assert "Use it with: cac score CT --model ours" in capsys.readouterr().out
     assert find_model("decomposition", "ours").origin == "user"
