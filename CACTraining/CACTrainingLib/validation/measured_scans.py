@@ -5,11 +5,9 @@ Tables of the lesions are cached in a folder, so that an interrupted calibration
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,9 @@ import pandas as pd
 import SimpleITK as sitk
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.files import LEFT_SECONDS, read_json, remove_partial, write_text_atomically
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -42,13 +39,14 @@ from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import scores_by_site
 from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
 
+from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
 
 ModelPaths = tuple[Path, Path, Path, Path]
 """Cards of the models for territories, slices, decomposition and lesions."""
 
-VERSION = 21
+VERSION = 22
 """Version of the cached results; those of other versions are measured again."""
 
 CORONARY_MG_CM3 = 10.0
@@ -103,42 +101,26 @@ def measure_all(
     Args:
         scans: The scans.
         models: Cards of the models.
-        cache: Folder of results.
+        cache: Folder of results, with a file for these models.
         workers: Processes.
         progress: Progress of the run.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    remove_partial(cache, LEFT_SECONDS)
-    measured = []
-    events = run_jobs(partial(partial, _measure_or_explain, models, cache), scans, workers, progress.counted)
-    for scan, event in zip(scans, events, strict=True):
-        if isinstance(event.result, MeasuredScan):
-            measured.append(event.result)
-        else:
-            progress.warning(ScanWarning("scan-left-out", f"{scan.ct}: {event.result or event.reason}"))
-    return sorted(measured, key=lambda scan: scan.patient)
-
-
-def _measure_or_explain(models: ModelPaths, cache: Path, scan: TrainingScan) -> MeasuredScan | str:
-    try:
-        return measure(scan, models, cache)
-    except CTError as error:
-        return str(error)
-
-
-def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan:
-    """Measure one scan, or read it from the cache. Raises CTError."""
     hashes = [read_card(path).sha256 for path in models]
-    settings = asdict(_settings(models))
-    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, settings]).encode()).hexdigest()
-    path = cache / f"{digest[:24]}.json"
-    if not path.is_file():
-        use_threads(1)  # scans are scored side by side
-        write_text_atomically(path, json.dumps(_measured(scan, models)))
-    content = read_json(path)
-    content |= {name: _lesions(content[name]) for name in ("lesions", "dense")}
-    content["reader_agatston"] = {artery: scores["agatston"] for artery, scores in content["reader"].items()}
-    return MeasuredScan(**{field.name: content[field.name] for field in fields(MeasuredScan)})
+    file = cache / f"{job_key('', VERSION, hashes, _settings(models))}.jsonl"
+    jobs = {job_key(scan.name, scan.fingerprint()): scan for scan in scans}
+    measured, failed = kept_jobs(jobs, file, partial(_measuring, models), JobSettings(workers, progress=progress))
+    for key, reason in failed.items():
+        progress.warning(ScanWarning("scan-left-out", f"{jobs[key].ct}: {reason}"))
+    return sorted((_read(measured[key]) for key in jobs if key in measured), key=lambda scan: scan.patient)
+
+
+def _measuring(models: ModelPaths) -> Callable[[TrainingScan], dict[str, Any]]:
+    use_threads(1)  # scans are scored side by side
+    return partial(_measured, models)
+
+
+def _read(content: dict[str, Any]) -> MeasuredScan:
+    return MeasuredScan(**{**content, **{name: _lesions(content[name]) for name in ("lesions", "dense")}})
 
 
 def _lesions(content: dict[str, Any]) -> pd.DataFrame:
@@ -174,7 +156,7 @@ def _uncalibrated(models: ModelPaths) -> Networks:
     return replace(networks, decomposition=loaded)
 
 
-def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
+def _measured(models: ModelPaths, scan: TrainingScan) -> dict[str, Any]:
     """Score a scan and compare the result with what is true of it: fields of MeasuredScan as JSON."""
     ct, record = read_ct(scan.ct), read_json(scan.ct.parent / "truth.json")
     scanner, header = record["scanner"], ct.acquisition
@@ -201,7 +183,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
         "visible": scan.shows_calcium(),
         "lesions": in_map,
         "dense": dense,
-        "reader": {artery.key: {"agatston": reader[artery].agatston} for artery in MAIN_ARTERIES},
+        "reader_agatston": {artery.key: reader[artery].agatston for artery in MAIN_ARTERIES},
         "reference_agatston": reference,
         "facts": facts_of(result.scored_scan, result.record.measured, result.region.mask),
         "is_gated": acquisition.gating is not None,

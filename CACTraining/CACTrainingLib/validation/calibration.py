@@ -36,7 +36,7 @@ from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import KINDS, TrainingScan, read_truth
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .fits import (
+from ..training.fits import (
     FOLDS,
     KnownScore,
     columns_of,
