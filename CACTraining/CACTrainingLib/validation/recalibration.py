@@ -34,13 +34,14 @@ from CACScoringLib.scoring.scores import score_of
 from CACScoringLib.scoring.uncertainty import LIMITS, TOTAL, ScanErrors, ScoreCalibration, Uncertainty
 
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
-from ..evaluation.parts import METHODS, Cell, Section, TablePart, count
+from ..evaluation.parts import METHODS, Section, TablePart, count
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..statistics.agreement import Statistic, icc, slope
-from ..statistics.patient_folds import CATEGORY_TITLES, parts_by_patient
+from ..statistics.patient_folds import parts_by_patient
 from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
 from .agreement import LEAST, categories, category_kappa, f1_at
 from .comparison import ComparedScan
+from .scan_sections import held_rows, interval_table
 
 MIN_PATIENTS = 20
 MIN_OF_EACH = 5
@@ -393,38 +394,22 @@ def _agreement(result: Recalibration) -> TablePart:
     return TablePart("calibration_agreement", "Agreement before and after", columns, tuple(lines), note)
 
 
-def _coverage(result: Recalibration, method: str, place: int | None, after: bool) -> tuple[int, int, int]:
-    """Number of intervals that hold the reference, of intervals, and of scans.
-
-    Args:
-        result: The calibration.
-        method: Key of the method.
-        place: Index of the reference's category; None for all scans.
-        after: True for cross-fitted intervals, False for recorded ones.
-    """
-    limits, scans = [], 0
-    for case, crossed in zip(result.cases, result.cross_fitted, strict=True):
-        if place is None or categories(np.array([case.scan.total])) == place:
-            scans += 1
-            score = crossed.get(method) if after else case.record.methods.get(SCORED_METHODS[method][0])
-            if score is not None and score.total.interval_90 is not None:
-                limits.append((case.scan.total, score.total.interval_90))
-    held = sum(low <= total <= high for total, (low, high) in limits)
-    return held, len(limits), scans
-
-
 def _intervals(result: Recalibration) -> TablePart:
-    variants = [(method, after) for method in KINDS for after in (False, True)]
-    columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in variants)
-    rows: list[tuple[Cell, ...]] = []
-    for place, title in [*enumerate(CATEGORY_TITLES), (None, "all")]:
-        results = [_coverage(result, method, place, after) for method, after in variants]
-        cells = (f"{held} of {total}" if total else "none" for held, total, _ in results)
-        rows.append((title, results[0][2], *cells))
+    scores = {}
+    for method, (name, _) in SCORED_METHODS.items():
+        before = [(case.scan, case.record.methods[name]) for case in result.cases if name in case.record.methods]
+        pairs = zip(result.cases, result.cross_fitted, strict=True)
+        after = [(case.scan, crossed[method]) for case, crossed in pairs if method in crossed]
+        scores |= {f"{METHODS[method]}, before": before, f"{METHODS[method]}, after": after}
+    patients = [case.scan.patient for case in result.cases]
+    comparison = ExperimentComparison(patients, {title: title for title in scores}, np.random.default_rng(0))
+    lines = held_rows(comparison, interval_table(scores))
+    rows = [(title, part.scan.nunique(), *cells) for title, part, cells in lines]
     note = (
-        "How many 90 % intervals of totals hold the reference's score, of how many that are given; by its category. "
-        "Intervals before are for the score that a still scan without noise would give, those after for the score that "
-        "the reference's readers give. Intervals are withheld where a scan is unlike those of the calibration."
+        "Proportion of 90 % intervals of totals that hold the reference's score, and n, the number of scans that have "
+        "one; by the reference's category. Intervals before are for the score that a still scan without noise would "
+        "give, those after for the score that the reference's readers give. Intervals are withheld where a scan is "
+        "unlike those of the calibration."
     )
     title = "Intervals before and after"
-    return TablePart("calibration_intervals", title, ("Reference", "Scans", *columns), tuple(rows), note)
+    return TablePart("calibration_intervals", title, ("Reference", "Scans", *scores), tuple(rows), note)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,19 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.record.score_record import ScoreRecord
-from CACScoringLib.record.scores import Lesion
+from CACScoringLib.record.scores import Lesion, MethodScore
 from CACScoringLib.report.pictures import patch_picture
 
 from ..evaluation.jobs import SCANS
-from ..evaluation.measures import Measure, long_table, mean_difference, mean_value, value_over_truth, value_row
+from ..evaluation.measures import (
+    ExperimentComparison,
+    Measure,
+    long_table,
+    mean_difference,
+    mean_value,
+    value_over_truth,
+    value_row,
+)
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.reference import ReferenceScan
@@ -202,29 +210,38 @@ def group_sections(
     return (_intervals(compared, records), _groups(raters, records), *zeros)
 
 
-def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> Section:
+def interval_table(scores: Mapping[str, Iterable[tuple[ComparedScan, MethodScore]]]) -> pd.DataFrame:
+    """Long table of scores by key: 1 where the interval of the total holds the reference's; low NaN without one."""
     rows = []
-    for scan in compared.scans:
-        record = records[scan.name]
-        withheld = record.categories is not None and record.categories.probabilities_withheld
-        for method in compared.methods:
-            low, high = record.methods[SCORED_METHODS[method][0]].total.interval_90 or (math.nan, math.nan)
-            held = float(low <= scan.total <= high)
-            rows.append(value_row(scan, method, held, scan.total, low=low, high=high, withheld=float(withheld)))
-    table = long_table(rows, ("low", "high", "withheld"))
+    for key, pairs in scores.items():
+        for scan, score in pairs:
+            low, high = score.total.interval_90 or (math.nan, math.nan)
+            rows.append(value_row(scan, key, float(low <= scan.total <= high), scan.total, low=low, high=high))
+    return long_table(rows, ("low", "high"))
+
+
+def held_rows(comparison: ExperimentComparison, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, list[Cell]]]:
+    """Iterate over the reference's categories, and all: title, part of an `interval_table`, proportions that hold."""
+    place = categories(table.truth.to_numpy()) if len(table) else np.zeros(0, int)
+    for title, members in {**{name: place == n for n, name in enumerate(CATEGORY_TITLES)}, "all": place >= 0}.items():
+        part = table[members]
+        if len(part):
+            _, *cells = comparison.measure_row(title, Measure(title, mean_value, part.dropna(subset="low"), True))
+            yield title, part, cells
+
+
+def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> Section:
+    methods = {name: record.methods for name, record in records.items()}
+    scores = {m: [(x, methods[x.name][SCORED_METHODS[m][0]]) for x in compared.scans] for m in compared.methods}
+    withheld = {name: bool(r.categories and r.categories.probabilities_withheld) for name, r in records.items()}
+    table = interval_table(scores)
+    table = table.assign(withheld=table.scan.map(withheld).astype(float))
     columns = ("Reference", "Scans", "Category withheld", *(f"Held by {METHODS[m]}" for m in compared.methods))
     lines: list[tuple[Cell, ...]] = []
-    place = categories(table.truth.to_numpy()) if len(table) else np.zeros(0, int)
-    for title, members in {
-        **{name: place == n for n, name in enumerate(CATEGORY_TITLES)},
-        "all": place >= 0,
-    }.items():
-        part = table[members]
-        first = part[part.method == compared.methods[0]]
-        if len(first):
-            share = Measure(title, mean_value, first.assign(value=first.withheld), True)
-            _, *cells = compared.measure_row(title, Measure(title, mean_value, part.dropna(subset="low"), True))
-            lines.append((title, len(first), compared.estimate(share, compared.methods[0]), *cells))
+    for title, part, cells in held_rows(compared, table):
+        share = Measure(title, mean_value, part.assign(value=part.withheld), True)
+        estimate = compared.estimate(share, compared.methods[0])
+        lines.append((title, part.scan.nunique(), estimate, *cells))
     note = (
         "Proportion of 90 % prediction intervals of the total that hold the reference's score, and n, the number of "
         "scans that have one. The interval of the map is for a still scan without noise, which no reader sees. A "
