@@ -4,11 +4,13 @@ import json
 from dataclasses import asdict, replace
 
 import automatic_patient
+import handmade_records
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from digital_pairs import scored_in_this_process
 from handmade_networks import untrained
+from handmade_records import method
 
 from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.decoding import restore
@@ -21,10 +23,8 @@ from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import facts_of
-from CACScoringLib.record.findings import Categories
-from CACScoringLib.record.scores import CATEGORISED_BELOW, Verdict
+from CACScoringLib.record.scores import CATEGORISED_BELOW
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
-from CACScoringLib.scoring.scores import score_of
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
@@ -38,6 +38,8 @@ from CACTrainingLib.validation.run import ValidationSettings, validate
 FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
 CALIBRATION = {"candidates": asdict(FORMER), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
 """Calibration of the model in use."""
+
+MAP = "decomposition"
 
 COMMAND = ["validate", "--progress", "none", "--calibrate", "ours"]
 
@@ -63,30 +65,16 @@ def base(weights, tmp_path, monkeypatch):
     return find_model("decomposition")
 
 
-def lesion(logit, agatston, artery, name="threshold"):
+def lesion(logit, agatston, artery):
     """A lesion that counts by its recorded log-odds of being coronary calcium."""
-    template = next(x for x in automatic_patient.scored().methods[name].lesions if x.verdict)
-    probability = float(1 / (1 + np.exp(-logit)))
-    kinds = {"calcium in a coronary artery": 1.0}
-    verdict = Verdict(
-        artery=Artery[artery], confidence=1.0, not_coronary_probability=1 - probability, counts=logit >= 0, kinds=kinds
-    )
-    scores = {"agatston": agatston, "clinical_agatston": agatston, "site": Artery[artery], "verdict": verdict}
-    return replace(template, **scores)
-
-
-def method_of(name, lesions, interval=None):
-    """A method's recorded score."""
-    counted, left_out = (tuple(x for x in lesions if x.verdict.counts == counts) for counts in (True, False))
-    total = replace(score_of(counted), interval_90=interval)
-    return replace(automatic_patient.scored().methods[name], total=total, lesions=counted, left_out=left_out)
+    return handmade_records.lesion(agatston, Artery[artery], float(1 / (1 + np.exp(-logit))), logit >= 0)
 
 
 def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
     """Scans of patients of whom every second has a lesion, and all have a less probable candidate elsewhere, which the
     former model counts too."""
     generator = np.random.default_rng(seed)
-    cases, base = [], automatic_patient.scored().record
+    cases = []
     chances = dict(zip(CATEGORIES, (0.4, 0.3, 0.2, 0.1), strict=True))
     for number in range(patients):
         sick = number % 2 == 0
@@ -98,13 +86,8 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
         by_artery = {"LM": 0.0, "LAD": truth, "LCX": 0.0, "RCA": 0.0}
         labels = (True, False)[rows] if outlined else None if sick else (False,)
         listed = [lesion(*values) for values in zip(logits[rows], scores[rows], ["LAD", "RCA"][rows], strict=True)]
-        in_map = [lesion(2.0, 1.3 * truth, "LAD", "decomposition")] if sick else []
-        methods = {
-            "threshold": method_of("threshold", listed, (0.0, 60.0)),
-            "decomposition": method_of("decomposition", in_map),
-        }
-        categories = Categories("threshold", "automatic", "0", "A0", 39.1, probabilities=chances)
-        record = replace(base, methods=methods, categories=categories, familiarity=None)
+        in_map = [lesion(2.0, 1.3 * truth, "LAD")] if sick else []
+        methods = {"threshold": method("threshold", listed, (0.0, 60.0)), MAP: method(MAP, in_map)}
         scan = ComparedScan(
             *(f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}),
             measured={"automatic": sum(scores[rows]), "map": 1.3 * truth},
@@ -113,13 +96,13 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
             coronary=labels,
             facts=facts,
         )
-        cases.append(Case(scan, record))
+        cases.append(Case(scan, handmade_records.record(methods, probabilities=chances)))
     return cases
 
 
 def with_method(case, name, lesions):
     """The scan with other recorded lesions."""
-    methods = {**case.record.methods, name: method_of(name, lesions)}
+    methods = {**case.record.methods, name: method(name, lesions)}
     return case._replace(record=replace(case.record, methods=methods))
 
 
@@ -183,7 +166,7 @@ def test_the_former_errors_count_as_twenty_scans(base, patients):
     for case in digital_scans(patients):
         total = 1e4 if case.scan.total else 0.0
         case = case._replace(scan=replace(case.scan, total=total, vessels={}))
-        in_map = [lesion(9.0, 1.3e4, "LAD", "decomposition")] if total else []
+        in_map = [lesion(9.0, 1.3e4, "LAD")] if total else []
         scans.append(with_method(case, "decomposition", in_map))
     former = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total.spread
     spread = recalibrate(scans, base.card).fitted.uncertainty["decomposition"].total.spread
