@@ -19,7 +19,7 @@ from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
-from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionSet, MethodScore, Verdict
+from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.lesions import find_lesions
 from ..scoring.score import LesionLabels, ScanFacts, doubts_about, score
 from .picking import brush_stroke, pick_lesion
@@ -172,18 +172,12 @@ class Review:
             self._scored = state, clinical, score(self.facts, self._labels(), clinical)
         return self._scored[2]
 
-    def _table(self) -> LesionSet:
+    @property
+    def table(self) -> LesionSet:
+        """All lesions: those that count, unassigned ones that do not (left out), and those outside the arteries."""
         table = self.result().table
         assert table is not None
         return table
-
-    def lesions(self) -> LesionSet:
-        """Return the lesions that count, in the arteries and elsewhere."""
-        return self._table().of_status(COUNTED, OUTSIDE)
-
-    def left_out(self) -> tuple[Lesion, ...]:
-        """Return unassigned lesions that do not count; none while they count as candidates."""
-        return self._table().of_status(LEFT_OUT).lesions
 
     def probability_of(self, lesion: Lesion) -> float | None:
         """Return the probability of coronary calcium by the run's networks; None for lesions without it."""

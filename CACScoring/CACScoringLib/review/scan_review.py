@@ -24,7 +24,7 @@ from ..mrml.scene_content import SliceRow
 from ..networks.configs import VESSELS
 from ..record.findings import Categories, EpicardialFat, Features
 from ..record.provenance import Confirmation, JournalRecord, ReviewRecord, now, provenance_of
-from ..record.scores import Lesion, LesionVoxels, MethodScore, NonCoronaryScore
+from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionVoxels, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
 from ..scoring.scores import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
@@ -133,12 +133,12 @@ class ScanReview:
     def lesions(self, method: str) -> tuple[Lesion, ...]:
         """Return the lesions of a method, non-coronary ones included. Raises MaskError while it has a problem."""
         self._check(method)
-        return self._reviews[method].lesions().lesions
+        return self._reviews[method].table.of_status(COUNTED, OUTSIDE).lesions
 
     def left_out(self, method: str) -> tuple[Lesion, ...]:
-        """Return unassigned lesions that do not count (see `Review.left_out`). Raises MaskError."""
+        """Return unassigned lesions that do not count; none while they count as candidates. Raises MaskError."""
         self._check(method)
-        return self._reviews[method].left_out()
+        return self._reviews[method].table.of_status(LEFT_OUT).lesions
 
     def features(self, method: str) -> Features | None:
         """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
