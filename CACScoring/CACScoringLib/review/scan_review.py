@@ -559,8 +559,8 @@ class ScanReview:
         """
         state, territories = self._state, self._state.territories() if images else None
         courses = artery_courses(territories, self.scan.image.GetSpacing())
-        shown = [name for name in self.methods if name not in self.problems]
-        methods = {name: self._result(name, courses if images else None) for name in shown}
+        scored = (name for name in self.methods if name not in self.problems)
+        methods = {name: self._result(name, courses if images else None) for name in scored}
         saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
         outline = state.pericardium() if images else None
         provenance = provenance_of()

@@ -198,9 +198,9 @@ def test_candidates_of_no_artery_never_count(base):
     """Candidates such as noise that no calibration brings above the limit."""
     scans = []
     for case in digital_scans():
-        *others, last = clinical_lesions(case)
+        *first, last = clinical_lesions(case)
         noise = replace(last, verdict=replace(last.verdict, counts=False, kinds={"noise": 1.0}))
-        scans.append(with_method(case, "threshold", [*others, noise]))
+        scans.append(with_method(case, "threshold", [*first, noise]))
     scores = [score["automatic"].total.agatston for score in recalibrate(scans, base.card).cross_fitted]
     assert scores == pytest.approx([sum(x.agatston for x in clinical_lesions(case)[:-1]) for case in scans])
 
@@ -222,10 +222,10 @@ def test_a_scan_outside_the_calibration_range_has_no_interval(base):
     scans = digital_scans()
     scan = scans[3].scan
     scans[3] = scans[3]._replace(scan=replace(scan, facts={**scan.facts, "kvp": 70.0}))
-    far, near = recalibrate(scans, base.card).cross_fitted[3:5]
-    assert [score.total.interval_90 for score in far.values()] == [None, None]
-    assert far["automatic"].category_probabilities == {}
-    assert near["automatic"].total.interval_90 is not None
+    outside, inside = recalibrate(scans, base.card).cross_fitted[3:5]
+    assert [score.total.interval_90 for score in outside.values()] == [None, None]
+    assert outside["automatic"].category_probabilities == {}
+    assert inside["automatic"].total.interval_90 is not None
 
 
 @pytest.mark.parametrize(
