@@ -183,11 +183,11 @@ def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[Lesion
     part = connected_voxels(flat, np.unique(values, axis=1, return_inverse=True)[1].reshape(-1), shape)
     number = 0
     for first, size in zip(np.unique(part, return_index=True)[1], np.bincount(part), strict=True):
-        labels = values[:, first]
-        if ((labels > 0) & (labels != NOT_CORONARY) & (labels != Artery.UNASSIGNED)).any():
+        sites = values[:, first]
+        if ((sites > 0) & (sites != NOT_CORONARY) & (sites != Artery.UNASSIGNED)).any():
             number += 1
             k, j, i = (int(index) for index in np.unravel_index(flat[first], shape))
-            yield [(number, int(size), k, j, i, site_name(int(label))) for label in labels]
+            yield [(number, int(size), k, j, i, site_name(int(site))) for site in sites]
 
 
 def _patient(case: ReviewCase) -> str:

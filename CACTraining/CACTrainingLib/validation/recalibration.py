@@ -395,7 +395,7 @@ def _agreement(result: Recalibration) -> TablePart:
 
 
 def _intervals(result: Recalibration) -> TablePart:
-    scores = {}
+    scores: dict[str, list[tuple[ComparedScan, MethodScore]]] = {}
     for method, (name, _) in SCORED_METHODS.items():
         before = [(case.scan, case.record.methods[name]) for case in result.cases if name in case.record.methods]
         pairs = zip(result.cases, result.cross_fitted, strict=True)
