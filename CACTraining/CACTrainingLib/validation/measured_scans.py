@@ -6,9 +6,9 @@ Tables of the lesions are cached in a folder, so that an interrupted calibration
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
 
-ModelPaths = tuple[Path, Path, Path, Path]
-"""Cards of the models for territories, slices, decomposition and lesions."""
+ModelPaths = Mapping[str, Path]
+"""Cards of the models that score, by network."""
 
 VERSION = 22
 """Version of the cached results; those of other versions are measured again."""
@@ -105,7 +105,7 @@ def measure_all(
         workers: Processes.
         progress: Progress of the run.
     """
-    hashes = [read_card(path).sha256 for path in models]
+    hashes = [read_card(path).sha256 for path in models.values()]
     file = cache / f"{job_key('', VERSION, hashes, _settings(models))}.jsonl"
     jobs = {job_key(scan.name, scan.fingerprint()): scan for scan in scans}
     measured, failed = kept_jobs(jobs, file, partial(_measuring, models), JobSettings(workers, progress=progress))
@@ -116,7 +116,7 @@ def measure_all(
 
 def _measuring(models: ModelPaths) -> Callable[[TrainingScan], dict[str, Any]]:
     use_threads(1)  # scans are scored side by side
-    return partial(_measured, models)
+    return partial(_measured, _uncalibrated(models), _settings(models))
 
 
 def _read(content: dict[str, Any]) -> MeasuredScan:
@@ -134,7 +134,7 @@ def _lesions(content: dict[str, Any]) -> pd.DataFrame:
 
 def _settings(models: ModelPaths) -> DecompositionSettings:
     """Return the settings of the map, as stored or usual, by which no lesion of it is left out."""
-    _, slices, decomposition, _ = map(read_card, models)
+    slices, decomposition = (read_card(models[network]) for network in ("slices", "decomposition"))
     usual = {**MAP_RULE, "slice_threshold": SLICE_THRESHOLD}
     stored = replace(decomposition, calibration={**usual, **slices.calibration, **decomposition.calibration})
     return replace(DecompositionSettings.of(slices, stored), evidence_weights=None, most_not_coronary=1.0)
@@ -144,11 +144,10 @@ _ALL_COUNT = 100.0
 """Log-odds that let every lesion count whose likeliest answer is an artery."""
 
 
-@cache
 def _uncalibrated(models: ModelPaths) -> Networks:
     """Load the networks; dense lesions count wherever an artery is the lesion network's likeliest answer."""
-    stored = [StoredModel(read_card(path), path, "user") for path in models]
-    networks = load_networks({model.card.network: model for model in stored}, "cpu")
+    stored = {network: StoredModel(read_card(path), path, "user") for network, path in models.items()}
+    networks = load_networks(stored, "cpu")
     assert networks is not None
     card = networks.decomposition.card
     candidates = {"candidates": asdict(LesionCalibration(intercept=_ALL_COUNT, gated_intercept=_ALL_COUNT))}
@@ -156,7 +155,7 @@ def _uncalibrated(models: ModelPaths) -> Networks:
     return replace(networks, decomposition=loaded)
 
 
-def _measured(models: ModelPaths, scan: TrainingScan) -> dict[str, Any]:
+def _measured(networks: Networks, settings: DecompositionSettings, scan: TrainingScan) -> dict[str, Any]:
     """Score a scan and compare the result with what is true of it: fields of MeasuredScan as JSON."""
     ct, record = read_ct(scan.ct), read_json(scan.ct.parent / "truth.json")
     scanner, header = record["scanner"], ct.acquisition
@@ -168,7 +167,7 @@ def _measured(models: ModelPaths, scan: TrainingScan) -> dict[str, Any]:
         gating=None if scanner["gate_phase"] is None else "digital",
     )
     ct = replace(ct, acquisition=acquisition)
-    result = score_scan(ct, ScoreSettings(decomposition=_settings(models)), networks=_uncalibrated(models))
+    result = score_scan(ct, ScoreSettings(decomposition=settings), networks=networks)
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
     dense, in_map = _tables(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
