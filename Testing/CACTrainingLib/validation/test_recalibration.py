@@ -22,7 +22,8 @@ from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
-from CACScoringLib.quality.calibration import facts_of
+from CACScoringLib.quality.calibration import METAL, facts_of
+from CACScoringLib.record.findings import Familiarity
 from CACScoringLib.record.scores import CATEGORISED_BELOW
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, ScoreCalibration
@@ -218,10 +219,14 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base, recalibration):
         assert any(a != b for a, b in zip(again.cross_fitted, first.cross_fitted, strict=True))
 
 
-def test_a_scan_outside_the_calibration_range_has_no_interval(base):
+@pytest.mark.parametrize("has_metal", [False, True])
+def test_a_scan_outside_the_calibration_range_has_no_interval(base, has_metal):
     scans = digital_scans()
-    scan = scans[3].scan
-    scans[3] = scans[3]._replace(scan=replace(scan, facts={**scan.facts, "kvp": 70.0}))
+    scan, record = scans[3]
+    if has_metal:
+        scans[3] = Case(scan, replace(record, familiarity=Familiarity(0.0, (), 1.0).flag(METAL)))
+    else:
+        scans[3] = Case(replace(scan, facts={**scan.facts, "kvp": 70.0}), record)
     outside, inside = recalibrate(scans, base.card).cross_fitted[3:5]
     assert [score.total.interval_90 for score in outside.values()] == [None, None]
     assert outside["automatic"].category_probabilities == {}
