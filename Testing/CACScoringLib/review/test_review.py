@@ -189,3 +189,16 @@ def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(with_territories
     review = review_of((scan, heart, score_scan(scan, heart=heart, lesions=labels)), "threshold")
     assert review.table.lesions
     assert not any(map(review.suggested_site, review.table.lesions))
+
+
+@pytest.mark.parametrize(
+    ("of_reader", "knows_elsewhere", "is_reviewed"),
+    [((), True, True), ((Artery,), True, False), ((Artery, NonCoronary), True, True), ((Artery,), False, True)],
+)
+def test_labels_of_arteries_alone_leave_other_sites_unreviewed(scored, of_reader, knows_elsewhere, is_reviewed):
+    """Of a run that separated no calcium elsewhere, all of it is the reader's."""
+    review = review_of(scored, "threshold")
+    review.of_reader, review.knows_elsewhere, review.reviewed = of_reader, knows_elsewhere, True
+    assert (review.result().non_coronary is None) == (not knows_elsewhere)
+    give(review, review.table.ids[0], NonCoronary.AORTIC_VALVE)
+    assert review.result().non_coronary.reviewed == is_reviewed
