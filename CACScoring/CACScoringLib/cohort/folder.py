@@ -23,7 +23,7 @@ from ..core.files import check_unread, read_document, read_json, remove_partial,
 from ..core.text import OUTPUT, REPLACE
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
-from .parquet import TABLES, WRITTEN, table_path
+from .parquet import TABLES, WRITTEN
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
 SCHEMA = "cac-cohort/1"
@@ -54,8 +54,7 @@ class CohortFolder:
         """Return and record a folder for each scan: its former folder, or a new one with a safe, unique name."""
         entries = self._record["scans"]
         by_scan = {entry["scan"]: name for name, entry in entries.items()}
-        tables = (table_path(self.path, name).name for name in TABLES)
-        names = [RECORD, TABLE, FAILURES, *tables, *entries, *(path.name for path in self.path.iterdir())]
+        names = [RECORD, TABLE, FAILURES, *TABLES.values(), *entries, *(path.name for path in self.path.iterdir())]
         used_names = {name.casefold() for name in names}
         folders = []
         for scan in scans:

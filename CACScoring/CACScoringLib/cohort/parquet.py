@@ -28,7 +28,8 @@ from .scoring import read_record, whole_scores
 from .table import columns, result_row
 
 SCHEMA = "cac-cohort-tables/3"
-TABLES = tuple(PARQUET)
+TABLES = {name: f"{name}.parquet" for name in PARQUET}
+"""Files of the tables in the folder of a cohort."""
 WRITTEN = "_tables"
 """Name of the temporary folder of the tables, which no scan's folder has."""
 
@@ -49,16 +50,11 @@ def write_tables(folder: Path, scans: Iterable[tuple[str, ScanSource, ScanState]
         for name, new_rows in rows_of(number, scan, state, identify).items():
             rows[name] += new_rows
     with partial_folder(folder / WRITTEN) as place:
-        for name in TABLES:
+        for name, file in TABLES.items():
             schema = pa.schema(_schema_fields(name, identify), metadata={"schema": SCHEMA})
-            pq.write_table(pa.Table.from_pylist(rows[name], schema), table_path(place, name), compression="zstd")
-        for name in TABLES:
-            table_path(place, name).replace(table_path(folder, name))
-
-
-def table_path(folder: Path, name: str) -> Path:
-    """Return the path of a table."""
-    return folder / f"{name}.parquet"
+            pq.write_table(pa.Table.from_pylist(rows[name], schema), place / file, compression="zstd")
+        for file in TABLES.values():
+            (place / file).replace(folder / file)
 
 
 def rows_of(number: str, scan: ScanSource, state: ScanState, identify: bool) -> dict[str, list[Row]]:

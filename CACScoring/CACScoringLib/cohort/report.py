@@ -13,7 +13,7 @@ from ..core.files import write_text_atomically
 from ..record.columns import TOTAL, Row
 from ..report.page import rendered
 from ..results import METHOD_TITLES
-from .parquet import SCHEMA, TABLES, table_path
+from .parquet import SCHEMA, TABLES
 
 PAGE = "cohort-report.html"
 WITHHOLDING = "beyond-calibration"
@@ -55,7 +55,7 @@ def _read(folder: Path, name: str) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = table_path(folder, name)
+    file = folder / TABLES[name]
     try:
         table = pq.read_table(file)
     except (OSError, pa.ArrowException) as error:

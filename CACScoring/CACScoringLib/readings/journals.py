@@ -13,13 +13,13 @@ import numpy as np
 
 from ..cohort.folder import FAILURES, RECORD, TABLE, safe_name
 from ..cohort.parquet import FILE as DICTIONARY
-from ..cohort.parquet import TABLES, table_path
+from ..cohort.parquet import TABLES
 from ..cohort.scoring import RECORD as SCAN_RECORD
 from ..core.errors import UnreadableError
 from ..core.files import LAST_FILE, RESULT_FILES, REVIEWS, file_sha256, parse_json, read_file
 from ..core.labels import NOT_CORONARY, Artery, Labelled, site_of
 from ..review.journal import Journal
-from ..review.state import labels_as_scored
+from ..review.state import labels_as_scored, replayed
 from .cases import ReviewCase
 
 PLAN, REGISTER = "reading_plan.csv", "review_register.jsonl"
@@ -75,7 +75,7 @@ def result_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the files of a result and of the tables of its cohort, by path below the results."""
     root = root_of(folder)
     files = [folder / name for name in RESULT_FILES if name != SCAN_RECORD]
-    files += [*(root / name for name in (TABLE, FAILURES, DICTIONARY)), *(table_path(root, name) for name in TABLES)]
+    files += [root / name for name in (TABLE, FAILURES, DICTIONARY, *TABLES.values())]
     return {file.relative_to(root).as_posix(): file_sha256(file) for file in files if file.is_file()}
 
 
@@ -142,12 +142,7 @@ def stamp_of(case: ReviewCase, reading: str) -> tuple[Any, ...] | None:
 
 def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
     """Return the labels of a reading by method, without opening the scan. Raises CTError."""
-    labels = labels_as_scored(case.folder)
-    for entry in journal_of(case, reading).entries:
-        for method, voxels in (entry.change.voxels if entry.change else {}).items():
-            values = voxels.before if entry.kind == "undo" else voxels.after
-            labels[method] = labels[method].with_labels(voxels.flat, values)
-    return labels
+    return replayed(labels_as_scored(case.folder), journal_of(case, reading).steps)
 
 
 def agreed_labels(labels: Sequence[Labelled]) -> Labelled:

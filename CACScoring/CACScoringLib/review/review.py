@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
-from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionSet, MethodScore, Verdict
+from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.lesions import find_lesions
 from ..scoring.score import LesionLabels, ScanFacts, doubts_about, score
 from .picking import brush_stroke, pick_lesion
@@ -91,6 +91,7 @@ class Review:
         calcium_map: Calcium map on the scan's grid; None for the clinical rule.
         recorded: Lesions of the run that is reviewed. They keep verdict and ID as long as their voxels stay.
         of_reader: Kinds of sites (Artery, NonCoronary) that a reader has decided about in the run.
+        knows_elsewhere: True if the run separated calcium outside the arteries.
         unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
         clinical: Review of the clinical score, for a calcium map.
         reviewed: True if a reader has confirmed the review. Unassigned lesions are then left out, as by
@@ -103,6 +104,7 @@ class Review:
     calcium_map: sitk.Image | None = None
     recorded: Mapping[LesionKey, Lesion] = field(default_factory=dict)
     of_reader: tuple[type[Site], ...] = ()
+    knows_elsewhere: bool = True
     unreviewed: str = "candidates"
     clinical: Review | None = None
 
@@ -117,7 +119,9 @@ class Review:
         self._slices_off: frozenset[int] = frozenset()
         self._lesions: LesionSet | None = None
         self._rejected: LesionSet | None = None
-        self._scored: tuple[bool, MethodScore | None, MethodScore] | None = None
+        self.unseen: Callable[[], Collection[int] | None] = lambda: None
+        """Function that returns the IDs of lesions never shown to the reader who confirmed; None if unknown."""
+        self._scored: tuple[object, MethodScore | None, MethodScore] | None = None
         """Scores of the labels, with the state and the clinical scores that they follow from."""
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
@@ -159,38 +163,21 @@ class Review:
         """Image of the lesions, the CT or the calcium map."""
         return self.facts.scan.image if self.calcium_map is None else self.calcium_map
 
-    def result(
-        self, courses: Mapping[Artery, Course] | None = None, unseen: Collection[int] | None = None
-    ) -> MethodScore:
-        """Return the scores of the labels.
-
-        Args:
-            courses: Courses of the arteries, for scores with features.
-            unseen: IDs of lesions never shown to the reader who confirmed the score; None if unknown.
-        """
-        clinical = None if self.clinical is None else self.clinical.result()
+    def result(self, courses: Mapping[Artery, Course] | None = None) -> MethodScore:
+        """Return the scores of the labels. courses: Courses of the arteries, for scores with features."""
+        clinical, state = None if self.clinical is None else self.clinical.result(), (self.reviewed, self.unseen())
         if courses is not None:
-            labels = self._labels()
-            if unseen is not None:
-                looks = [number not in unseen for number in labels.lesions.ids]
-                labels = replace(labels, lesions=labels.lesions.with_columns(looked_at=looks))
-            return score(self.facts, labels, clinical, courses)
-        if self._scored is None or self._scored[0] != self.reviewed or self._scored[1] is not clinical:
-            self._scored = self.reviewed, clinical, score(self.facts, self._labels(), clinical)
+            return score(self.facts, self._labels(), clinical, courses)
+        if self._scored is None or self._scored[0] != state or self._scored[1] is not clinical:
+            self._scored = state, clinical, score(self.facts, self._labels(), clinical)
         return self._scored[2]
 
-    def _table(self) -> LesionSet:
+    @property
+    def table(self) -> LesionSet:
+        """All lesions: those that count, unassigned ones that do not (left out), and those outside the arteries."""
         table = self.result().table
         assert table is not None
         return table
-
-    def lesions(self) -> LesionSet:
-        """Return the lesions that count, in the arteries and elsewhere."""
-        return self._table().of_status(COUNTED, OUTSIDE)
-
-    def left_out(self) -> tuple[Lesion, ...]:
-        """Return unassigned lesions that do not count; none while they count as candidates."""
-        return self._table().of_status(LEFT_OUT).lesions
 
     def probability_of(self, lesion: Lesion) -> float | None:
         """Return the probability of coronary calcium by the run's networks; None for lesions without it."""
@@ -352,13 +339,19 @@ class Review:
 
     def _labels(self) -> LesionLabels:
         """Return the lesions with the verdicts of the run."""
-        lesions = self._all_lesions()
+        lesions, unseen = self._all_lesions(), self.unseen()
+        lesions = lesions.with_columns(verdict=list(map(self._verdict, lesions.lesions)))
+        if unseen is not None:
+            lesions = lesions.with_columns(looked_at=[number not in unseen for number in lesions.ids])
+        # Labels of arteries alone leave the other sites unreviewed.
+        is_open = self.knows_elsewhere and self.of_reader == (Artery,)
+        is_open |= not set(lesions.non_coronary.ids).isdisjoint(unseen or ())
         return LesionLabels(
             status="reviewed" if self.reviewed else self.unreviewed,
             rules=self.rules,
-            lesions=lesions.with_columns(verdict=list(map(self._verdict, lesions.lesions))),
-            of_reader=(Artery, NonCoronary) if self.reviewed else (),
-            knows_elsewhere=True,
+            lesions=lesions,
+            of_reader=() if not self.reviewed else (Artery,) if is_open else (Artery, NonCoronary),
+            knows_elsewhere=self.knows_elsewhere or bool((self.labelled.values > NOT_CORONARY).any()),
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
             decided=[lesion.id for lesion in lesions.lesions if self._is_assigned(lesion)],
         )

@@ -6,15 +6,16 @@ Shared by the panel and the browser page. A state stores labels, slices and mark
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..anatomy.courses import artery_courses
+from ..anatomy.courses import Course, artery_courses
 from ..anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
@@ -23,13 +24,13 @@ from ..mrml.scene_content import SliceRow
 from ..networks.configs import VESSELS
 from ..record.findings import Categories, EpicardialFat, Features
 from ..record.provenance import Confirmation, JournalRecord, ReviewRecord, now, provenance_of
-from ..record.scores import Lesion, LesionVoxels, MethodScore, NonCoronaryScore
+from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionVoxels, MethodScore, NonCoronaryScore
 from ..results import CalciumResult
 from ..scoring.scores import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .output import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review
-from .state import ReviewChange, ReviewNotes, ReviewState, reviews_of
+from .state import ReviewChange, ReviewNotes, ReviewState, replayed, reviews_of
 
 MAX_UNDO_STEPS = 100
 
@@ -88,6 +89,7 @@ class ScanReview:
         self._switch_slices_off()
         for method, review in self._reviews.items():
             review.set_assigned(frozenset(state.notes(method).assigned))
+            review.unseen = partial(self._unseen, method)
 
     # Numbers
 
@@ -122,20 +124,21 @@ class ScanReview:
     def result(self, method: str) -> MethodScore:
         """Return the current scores of a method. Raises MaskError while it has a problem."""
         self._check(method)
-        return self._stated(self._reviews[method].result())
+        return self._result(method)
 
-    def _stated(self, result: MethodScore) -> MethodScore:
-        return replace(result, non_coronary=self._reviewed_elsewhere(result.non_coronary))
+    def _result(self, method: str, courses: Mapping[Artery, Course] | None = None) -> MethodScore:
+        result = self._reviews[method].result(courses)
+        return replace(result, non_coronary=None) if "threshold" in self.problems else result
 
     def lesions(self, method: str) -> tuple[Lesion, ...]:
         """Return the lesions of a method, non-coronary ones included. Raises MaskError while it has a problem."""
         self._check(method)
-        return self._reviews[method].lesions().lesions
+        return self._reviews[method].table.of_status(COUNTED, OUTSIDE).lesions
 
     def left_out(self, method: str) -> tuple[Lesion, ...]:
-        """Return unassigned lesions that do not count (see `Review.left_out`). Raises MaskError."""
+        """Return unassigned lesions that do not count; none while they count as candidates. Raises MaskError."""
         self._check(method)
-        return self._reviews[method].left_out()
+        return self._reviews[method].table.of_status(LEFT_OUT).lesions
 
     def features(self, method: str) -> Features | None:
         """Return the current features of a method's lesions; None of too many. Raises MaskError as `result` does."""
@@ -148,20 +151,6 @@ class ScanReview:
         """Calcium outside the coronary arteries by the clinical rule; None while nobody has separated it from coronary
         calcium, neither the run nor the reader, or while there is a problem."""
         return None if "threshold" in self.problems else self.result("threshold").non_coronary
-
-    def _reviewed_elsewhere(self, elsewhere: NonCoronaryScore | None) -> NonCoronaryScore | None:
-        """Return calcium outside the arteries, reviewed only if a reader saw it; None while nobody separated it."""
-        recorded = self.record.non_coronary
-        is_known = recorded is not None or (self._reviews["threshold"].labelled.values > NOT_CORONARY).any()
-        if elsewhere is None or not is_known or "threshold" in self.problems:
-            return None
-        if (confirmation := self._state.notes("threshold").confirmation) is not None:
-            unseen = {lesion.id for lesion in elsewhere.lesion_list} & set(confirmation.not_looked_at or ())
-            elsewhere = replace(elsewhere, reviewed=elsewhere.reviewed and not unseen)
-        # Labels of arteries alone leave the other sites unreviewed.
-        if recorded is not None and self.record.methods["threshold"].reviewed:
-            return replace(elsewhere, reviewed=elsewhere.reviewed and recorded.reviewed)
-        return elsewhere
 
     @property
     def epicardial_fat(self) -> EpicardialFat | None:
@@ -378,6 +367,11 @@ class ScanReview:
         notes = {method: self._state.notes(method).confirmation for method in self.methods if self.reviewed[method]}
         return {method: confirmation for method, confirmation in notes.items() if confirmation is not None}
 
+    def _unseen(self, method: str) -> tuple[int, ...] | None:
+        """Return the IDs of lesions never shown to the reader who confirmed the score; None if unknown."""
+        confirmation = self.confirmations.get(method)
+        return None if confirmation is None else confirmation.not_looked_at
+
     def notes_looked_at(self, method: str) -> tuple[int, ...]:
         """Return the flat index of a voxel of each lesion that was shown to a reader."""
         return self._state.notes(method).looked_at
@@ -520,8 +514,8 @@ class ScanReview:
 
         Changes of methods that are not under review are passed over.
         """
-        labels = {method: review.labelled for method, review in self._reviews.items()}
-        restored, by_reader = dict(labels), []
+        labels, steps = {method: review.labelled for method, review in self._reviews.items()}, list(steps)
+        restored, by_reader = replayed(labels, steps), []
         for kind, recorded in steps:
             voxels = {method: part for method, part in recorded.voxels.items() if method in labels}
             marks = {method: on for method, on in recorded.reviewed.items() if method in labels}
@@ -533,9 +527,6 @@ class ScanReview:
             elif kind != "begin":
                 self._redo = [] if kind == "edit" else self._redo[:-1]
                 self._undo = [*self._undo, change][-MAX_UNDO_STEPS:]
-            for method, part in voxels.items():
-                values = part.before if kind == "undo" else part.after
-                restored[method] = restored[method].with_labels(part.flat, values)
             self._write(replace(change, voxels={}), backward=kind == "undo")
         for method in labels:
             if restored[method] is not labels[method]:
@@ -568,12 +559,8 @@ class ScanReview:
         """
         state, territories = self._state, self._state.territories() if images else None
         courses = artery_courses(territories, self.scan.image.GetSpacing())
-        unseen = {name: confirmation.not_looked_at for name, confirmation in self.confirmations.items()}
-        methods = {
-            name: self._stated(self._reviews[name].result(courses if images else None, unseen.get(name)))
-            for name in self.methods
-            if name not in self.problems
-        }
+        scored = (name for name in self.methods if name not in self.problems)
+        methods = {name: self._result(name, courses if images else None) for name in scored}
         saliency = state.saliency() if images else None  # of the vessels' model, the only one that has any
         outline = state.pericardium() if images else None
         provenance = provenance_of()

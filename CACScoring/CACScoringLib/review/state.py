@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +48,17 @@ class ReviewChange:
 
     def __bool__(self) -> bool:
         return bool(self.voxels or self.slices or self.reviewed)
+
+
+def replayed(labels: dict[str, Labelled], steps: Iterable[tuple[str, ReviewChange]]) -> dict[str, Labelled]:
+    """Return labels by method after recorded changes, each "begin", "edit", "undo" or "redo"."""
+    labels = dict(labels)
+    for kind, change in steps:
+        for method, voxels in change.voxels.items():
+            if method in labels:
+                values = voxels.before if kind == "undo" else voxels.after
+                labels[method] = labels[method].with_labels(voxels.flat, values)
+    return labels
 
 
 @dataclass(frozen=True)
@@ -272,6 +283,7 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
             None if clinical else state.whole_map(),
             recorded_lesions(recorded),
             tuple(kind for kind, decided in of_reader if decided),
+            record.non_coronary is not None,
             first_status if recorded.status == "reviewed" else recorded.status,
             None if clinical else reviews.get("threshold"),
         )

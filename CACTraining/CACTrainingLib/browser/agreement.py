@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import stats
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import OutputFolder
@@ -40,6 +40,7 @@ from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.review.chain import register
 from CACScoringLib.review.journal import CHANGES
+from CACScoringLib.scoring.lesions import connected_voxels
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.agreement import agreement, agreement_interval, kappa
@@ -178,24 +179,15 @@ def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[Lesion
     flat, values = stack_labels(labels)
     if not flat.size:
         return
-    columns, rows, slices = read_result(folder).input.size
-    kji = np.stack(np.unravel_index(flat, (slices, rows, columns)))
-    low = kji.min(1)
-    places = tuple(kji - low[:, None])
-    shape = tuple(kji.max(1) - low + 1)
+    shape = read_result(folder).input.size[::-1]
+    part = connected_voxels(flat, np.unique(values, axis=1, return_inverse=True)[1].reshape(-1), shape)
     number = 0
-    for column in np.unique(values, axis=1).T:
-        if not ((column > 0) & (column != NOT_CORONARY) & (column != Artery.UNASSIGNED)).any():
-            continue
-        mask = np.zeros(shape, bool)
-        mask[places] = (values == column[:, None]).all(0)
-        parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
-        of_voxel = parts[places]
-        for part in range(1, count + 1):
+    for first, size in zip(np.unique(part, return_index=True)[1], np.bincount(part), strict=True):
+        sites = values[:, first]
+        if ((sites > 0) & (sites != NOT_CORONARY) & (sites != Artery.UNASSIGNED)).any():
             number += 1
-            inside = np.flatnonzero(of_voxel == part)
-            k, j, i = kji[:, inside[0]].tolist()
-            yield [(number, len(inside), k, j, i, site_name(int(label))) for label in column]
+            k, j, i = (int(index) for index in np.unravel_index(flat[first], shape))
+            yield [(number, int(size), k, j, i, site_name(int(site))) for site in sites]
 
 
 def _patient(case: ReviewCase) -> str:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import bounding_box
-from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS, Artery
+from CACScoringLib.core.labels import HEART_COLOUR, SITE_COLOURS
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.image_files import read_image
 from CACScoringLib.record.score_record import read_result
@@ -102,15 +102,8 @@ class ScanImages:
 
     def lesions(self, review: ScanReview, method: str) -> bytes | None:
         """Return the labels of all lesions on the grid of `volume`; None if there is no such method."""
-        if method not in review.methods:
-            return None
-        flat, ids = review.review(method).voxels()
-        site = np.zeros(int(ids.max(initial=0)) + 1, np.uint8)
-        for lesion in review.lesions(method):
-            site[lesion.id] = lesion.site
-        labels = np.zeros(self._state.scan.image.GetSize()[::-1], np.uint8)
-        labels.reshape(-1)[flat] = np.where(site[ids] > 0, site[ids], np.uint8(Artery.UNASSIGNED))
-        return self._part(labels, True)
+        table = review.result(method).table if method in review.methods else None
+        return None if table is None else self._part(table.site_map(), True)
 
     def _image(self, name: str) -> sitk.Image | None:
         if name in self._sources and name not in self._images:

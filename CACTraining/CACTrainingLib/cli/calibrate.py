@@ -38,7 +38,7 @@ class CalibrateOptions:
 
 def run(options: CalibrateOptions, progress: Progress) -> None:
     """Calibrate. Raises CTError, OutputError."""
-    from ..training import calibration
+    from ..validation import calibration
 
     calibration.run(options, progress)
 

@@ -81,17 +81,28 @@ class ScoredScan:
         return self.image(self.folder / SCORED_METHODS[key][1])
 
     def lesions(self, key: str) -> list[PlacedLesion]:
-        """Return a method's lesions with their voxels. Raises CTError if its files do not fit each other."""
-        method = self.methods[key]
-        voxels = components(method.counted_labels(self.labels(key)))
-        centroids = np.array([self.ras_mm(part).mean(0) for part in voxels]).reshape(-1, 3)
-        lesions = []
-        for lesion in method.lesions:
-            distances = np.linalg.norm(centroids - np.array(lesion.centroid_ras_mm), axis=1)
-            if not len(distances) or distances.min() > SAME_PLACE_MM:
-                raise CTError(f"{SCORED_METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
-            lesions.append(PlacedLesion(lesion, voxels[int(distances.argmin())]))
-        return lesions
+        """Return the listed lesions of a method with their voxels, those that count first.
+
+        Those left out share one label, so touching ones of two arteries are one component; each of its voxels goes to
+        the nearest lesion. Raises CTError if a lesion that counts has no voxels.
+        """
+        method, labels = self.methods[key], self.labels(key)
+        listed, count = method.listed, len(method.lesions)
+        counted = method.counted_labels(labels).reshape(-1)
+        centroids = np.array([lesion.centroid_ras_mm for lesion in listed]).reshape(-1, 3)
+        voxels = [np.zeros(0, np.intp) for _ in listed]
+        for flat in components(labels):
+            places = self.ras_mm(flat)
+            distances = np.linalg.norm(centroids - places.mean(0), axis=1)
+            if distances.min(initial=np.inf) <= SAME_PLACE_MM:
+                voxels[int(distances.argmin())] = flat
+            elif not counted[flat[0]] and len(listed) > count:
+                nearest = count + np.linalg.norm(places[:, None] - centroids[count:], axis=2).argmin(1)
+                for n in np.unique(nearest):
+                    voxels[n] = np.union1d(voxels[n], flat[nearest == n])
+        if not all(len(flat) for flat in voxels[:count]):
+            raise CTError(f"{SCORED_METHODS[key][1]} does not fit {LAST_FILE} beside it. Score the scan again.")
+        return list(map(PlacedLesion, listed, voxels))
 
     def ras_mm(self, flat: np.ndarray) -> np.ndarray:
         """Return the centres of voxels in RAS mm, [n, 3]."""

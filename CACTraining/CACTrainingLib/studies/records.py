@@ -302,7 +302,7 @@ def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
             lesion.record.pseudo_mass_hu_mm3 / files.per_mass,
             None if true_hu is None else bool((true_hu[lesion.flat] >= LABEL_HU).any()),
         )
-        for lesion in files.lesions("map")
+        for lesion in files.lesions("map")[: len(files.methods["map"].lesions)]
     )
 
 

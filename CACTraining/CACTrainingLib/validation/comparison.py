@@ -1,4 +1,4 @@
-"""Comparison of one scan's scores with its reference: in total, by vessel and by lesion; and calibration data."""
+"""Comparison of one scan's scores with its reference: in total, by vessel and by lesion."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ import SimpleITK as sitk
 from CACScoringLib.core.files import write_bytes_atomically
 from CACScoringLib.core.labels import Artery, NonCoronary, site_of
 from CACScoringLib.io.reading import read_mask
-from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.quality.calibration import METAL, recorded_facts
+from CACScoringLib.quality.calibration import recorded_facts
 from CACScoringLib.record.score_record import ModelRecord, ScoreRecord
-from CACScoringLib.record.scores import Lesion, LesionSet, MethodScore, Verdict
+from CACScoringLib.record.scores import LesionSet, MethodScore
 from CACScoringLib.report.pictures import patch_picture
-from CACScoringLib.scoring.lesion_calibration import log_odds
-from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import find_lesions
 
-from ..evaluation.scored_scan import SAME_PLACE_MM, SCORED_METHODS, ScoredScan, components
+from ..evaluation.scored_scan import ScoredScan
 from ..references.reference import Reference, ReferenceScan
 
 PICTURES = 6
@@ -80,7 +77,9 @@ class ComparedScan:
         seconds: Duration of scoring.
         models: Models that scored.
         warnings: Codes of the warnings.
-        candidates: Calibration data, if the clinical score is automatic.
+        coronary: True for each `MethodScore.listed` lesion of the clinical score where the reference has coronary
+            calcium; None without outlines.
+        facts: Facts for the calibration range; None if the clinical score is not automatic, or by an earlier version.
     """
 
     name: str
@@ -96,7 +95,8 @@ class ComparedScan:
     seconds: float
     models: tuple[ModelRecord, ...]
     warnings: tuple[str, ...]
-    candidates: ScanCandidates | None = None
+    coronary: tuple[bool, ...] | None = None
+    facts: dict[str, float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ def compare(job: Job) -> ComparedScan:
         seconds=round(sum(record.seconds.values()), 2),
         models=record.models,
         warnings=record.warning_codes,
-        candidates=scan_candidates(record, job.folder, coronary),
+        coronary=coronary,
+        facts=calibration_facts(record, job.folder),
     )
 
 
@@ -172,14 +173,15 @@ class _Places:
 
     def __init__(self, job: Job) -> None:
         ct, methods = job.ct, job.methods
-        self._job, self._ct, self._methods = job, ct, methods
+        self._job, self._ct = job, ct
         self._labels = np.zeros(ct.hu.shape, np.uint8)
         if job.scan.outlines is not None:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
         self._coronary = (self._labels > 0) & (self._labels <= max(Artery))
         inside = np.where(self._coronary, self._labels, np.uint8(0))
         self._reference: LesionSet = find_lesions(ct.image, inside, job.record.methods["threshold"].rules)
-        self.counted = {key: job.lesions(key) for key in methods}
+        self._listed = {key: job.lesions(key) for key in methods}
+        self.counted = {key: listed[: len(methods[key].lesions)] for key, listed in self._listed.items()}
         self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}
         for key, lesions in self.counted.items():
             for lesion in lesions:
@@ -227,34 +229,10 @@ class _Places:
                 wrong.append(WrongLesion(key, vessel, lesion.record.clinical_agatston, site, picture))
         return tuple(wrong)
 
-    def coronary_candidates(self) -> list[bool]:
+    def coronary_candidates(self) -> tuple[bool, ...]:
         """True for each lesion listed with the clinical score where the reference has coronary calcium."""
         coronary = self._coronary.reshape(-1)
-        voxels = [*(lesion.flat for lesion in self.counted["automatic"]), *self._not_counted("automatic")]
-        return [bool(coronary[flat].any()) for flat in voxels]
-
-    def _not_counted(self, key: str) -> list[np.ndarray]:
-        """Voxels of each listed lesion that does not count.
-
-        Those left out share one label, so touching ones of two arteries are one component; each of its voxels goes to
-        the nearest lesion.
-        """
-        lesions = self._methods[key].listed[len(self.counted[key]) :]
-        if not lesions:
-            return []
-        labels = self._job.labels(key)
-        labels = np.where(labels > Artery.OTHER, labels, np.uint8(0))
-        centroids = np.array([lesion.centroid_ras_mm for lesion in lesions])
-        voxels = [np.zeros(0, np.intp) for _ in lesions]
-        for flat in components(labels):
-            distances = np.linalg.norm(centroids - self._job.ras_mm(flat).mean(0), axis=1)
-            if distances.min() <= SAME_PLACE_MM:
-                voxels[int(distances.argmin())] = flat
-                continue
-            nearest = np.linalg.norm(self._job.ras_mm(flat)[:, None] - centroids, axis=2).argmin(1)
-            for n in np.unique(nearest):
-                voxels[n] = np.union1d(voxels[n], flat[nearest == n])
-        return voxels
+        return tuple(bool(coronary[lesion.flat].any()) for lesion in self._listed["automatic"])
 
     def _picture(self, flat: np.ndarray, key: str, name: str) -> str:
         """Draw the slice that holds most of the voxels, with reference and method outlined.
@@ -285,85 +263,12 @@ def jobs_of(reference: Reference, folders: Sequence[Path | str], output: Path) -
     return [folder if isinstance(folder, str) else Job(scan, folder, vessels, output) for scan, folder in pairs]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A lesion that may belong to a score.
-
-    Attributes:
-        logit: Recorded log-odds that it is coronary calcium.
-        agatston: Agatston score.
-        artery: Key of the artery that it would count in.
-        can_count: False for noise, devices and calcium of other sites, which no calibration lets count.
-        coronary: True where the reference has coronary calcium; None if it has no outlines.
-    """
-
-    logit: float
-    agatston: float
-    artery: str
-    can_count: bool = True
-    coronary: bool | None = None
-
-
-@dataclass(frozen=True)
-class ScanCandidates:
-    """Lesions that may belong to the automatic scores of a scan, with facts of the scan.
-
-    Attributes:
-        lesions: By key of `scored_scan.SCORED_METHODS`: all that the networks judged for the clinical score, and what
-            counts in the map.
-        intervals: Recorded interval of the total by the same keys; None if there was none.
-        probabilities: Recorded probabilities of the categories; empty if withheld.
-        facts: `familiarity.FACTS`.
-        metal: True if there is metal near the arteries, where errors of scores are unknown.
-    """
-
-    lesions: dict[str, list[Candidate]]
-    intervals: dict[str, list[float] | None]
-    probabilities: dict[str, float]
-    facts: dict[str, float | None]
-    metal: bool = False
-
-
-def scan_candidates(record: ScoreRecord, folder: Path, coronary: Sequence[bool] | None) -> ScanCandidates | None:
-    """Candidates of a scan's results; None if the clinical score is not automatic, or is by an earlier version.
-
-    Args:
-        record: The scan's result.
-        folder: Its folder.
-        coronary: True for each `MethodScore.listed` lesion of the clinical score where the reference has coronary
-            calcium; None if it has no outlines.
-
-    Raises:
-        CTError: A file cannot be read.
-    """
+def calibration_facts(record: ScoreRecord, folder: Path) -> dict[str, float | None] | None:
+    """Return `ComparedScan.facts` of a scan's results. Raises CTError if the heart beside them cannot be read."""
     method = record.methods.get("threshold")
     if method is None or method.status != "automatic":
         return None
     if not all(lesion.verdict and lesion.verdict.kinds for lesion in (*method.lesions, *method.left_out)):
         return None
-    labels = [None] * len(method.listed) if coronary is None else list(map(bool, coronary))
     heart = sitk.GetArrayFromImage(sitk.DICOMOrient(read_mask(folder / "heart.nii.gz"), "LPS")) != 0
-    mapped = record.methods.get("decomposition")
-    pairs = zip(method.listed, labels, strict=True)
-    return ScanCandidates(
-        lesions={
-            "automatic": [_candidate(x, x.verdict, label) for x, label in pairs if x.verdict and x.verdict.kinds],
-            "map": [] if mapped is None else [_candidate(x, x.verdict, None) for x in mapped.lesions if x.verdict],
-        },
-        intervals={
-            key: interval and list(interval)
-            for key, (name, _) in SCORED_METHODS.items()
-            if name in record.methods
-            for interval in [record.methods[name].total.interval_90]
-        },
-        probabilities=(record.categories.probabilities if record.categories else None) or {},
-        facts=recorded_facts(record, heart),
-        metal=record.familiarity is not None and METAL in record.familiarity.causes,
-    )
-
-
-def _candidate(lesion: Lesion, verdict: Verdict, coronary: bool | None) -> Candidate:
-    in_arteries = sum(verdict.kinds.get(LESION_KINDS[column], 0.0) for column in CORONARY_KINDS)
-    can_count = verdict.counts or in_arteries >= 0.5
-    logit = float(log_odds(verdict.probability))
-    return Candidate(logit, lesion.clinical_agatston, verdict.artery.key, can_count, coronary)
+    return recorded_facts(record, heart)

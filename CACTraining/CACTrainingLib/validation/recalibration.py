@@ -15,25 +15,33 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import install_copy
-from CACScoringLib.quality.calibration import CalibrationRange
+from CACScoringLib.networks.configs import LESION_KINDS
+from CACScoringLib.quality.calibration import METAL, CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
-from CACScoringLib.scoring.intervals import MAX_RATIO
-from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL, ScoreCalibration, Uncertainty
+from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.scores import COUNTED, Lesion, MethodScore, Verdict
+from CACScoringLib.scoring.intervals import with_intervals
+from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration, log_odds
+from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
+from CACScoringLib.scoring.scores import score_of
+from CACScoringLib.scoring.uncertainty import LIMITS, TOTAL, ScanErrors, ScoreCalibration, Uncertainty
 
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
-from ..evaluation.parts import METHODS, Cell, Section, TablePart, count
+from ..evaluation.parts import METHODS, Section, TablePart, count
+from ..evaluation.scored_scan import SCORED_METHODS
 from ..statistics.agreement import Statistic, icc, slope
-from ..statistics.patient_folds import CATEGORY_TITLES, parts_by_patient
+from ..statistics.patient_folds import parts_by_patient
 from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
 from .agreement import LEAST, categories, category_kappa, f1_at
-from .comparison import Candidate, ComparedScan
+from .comparison import ComparedScan
+from .scan_sections import held_rows, interval_table
 
 MIN_PATIENTS = 20
 MIN_OF_EACH = 5
@@ -41,7 +49,7 @@ MIN_OF_EACH = 5
 MIN_CANDIDATES, MIN_CANDIDATE_PATIENTS = 10, 5
 """Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit probabilities."""
 KINDS = {"automatic": "automatic", "map": "decomposition"}
-"""Kind of score (`ScoreCalibration`) by the key of `comparison.SCORED_METHODS`. Reviewed scores are left out, because
+"""Kind of score (`ScoreCalibration`) by the key of `scored_scan.SCORED_METHODS`. Reviewed scores are left out, because
 their errors cannot be measured against a reader's reference."""
 
 
@@ -53,12 +61,13 @@ class _Change:
     offset: float = 0.0
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate]) -> _Change:
-        """Fit the change to outlined candidates, regularised towards none; there is none without both classes."""
-        coronary = np.array([x.coronary for x in candidates], float)
+    def of(cls, cases: Sequence[Case]) -> _Change:
+        """Fit the change to outlined lesions, regularised towards none; there is none without both classes."""
+        lesions = [(lesion, is_coronary) for case in cases for lesion, is_coronary in case.outlined]
+        coronary = np.array([is_coronary for _, is_coronary in lesions], float)
         if len(set(coronary.tolist())) < 2:
             return cls()
-        columns = np.array([(x.logit, 1.0) for x in candidates])
+        columns = np.array([(log_odds(_verdict(lesion).probability), 1.0) for lesion, _ in lesions])
         bounds = ((0.0, None), (None, None))
         return cls(*penalised_logistic(columns, coronary, np.ones(2), np.array([1.0, 0.0]), bounds).tolist())
 
@@ -69,27 +78,70 @@ class _Change:
             weights[name] += self.offset
         return LesionCalibration(**weights)
 
-    def probabilities(self, candidates: Sequence[Candidate]) -> np.ndarray:
-        """Return the changed probabilities, [n]."""
-        return 1 / (1 + np.exp(-(self.slope * np.array([x.logit for x in candidates], float) + self.offset)))
+    def probability(self, recorded: float | np.ndarray) -> np.ndarray:
+        """Return the changed probability of a recorded one."""
+        return 1 / (1 + np.exp(-(self.slope * log_odds(recorded) + self.offset)))
+
+    def judged(self, lesion: Lesion) -> Lesion:
+        """Return a lesion with its changed verdict. Noise, devices and calcium of other sites never count."""
+        verdict = _verdict(lesion)
+        probability = float(self.probability(verdict.probability))
+        in_arteries = sum(verdict.kinds.get(LESION_KINDS[column], 0.0) for column in CORONARY_KINDS)
+        counts = probability >= COUNTS_FROM and (verdict.counts or in_arteries >= 0.5)
+        verdict = replace(verdict, not_coronary_probability=1 - probability, counts=counts)
+        return replace(lesion, site=verdict.artery, verdict=verdict)
+
+    def method(self, recorded: MethodScore) -> MethodScore:
+        """Return a method's score by the changed verdicts, without intervals; that of the map stays."""
+        lesions = recorded.lesions if recorded.is_map else [self.judged(lesion) for lesion in _judged(recorded)]
+        counted = [lesion for lesion in lesions if lesion.status == COUNTED]
+        return replace(
+            recorded,
+            total=score_of(counted),
+            lesions=tuple(counted),
+            left_out=tuple(lesion for lesion in lesions if lesion.status != COUNTED),
+            non_coronary=None,
+        )
 
 
-def _outlined(scan: ComparedScan) -> list[Candidate]:
-    """Return the clinical candidates that the reference's outlines label."""
-    return [x for x in _lesions(scan, "automatic") if x.coronary is not None]
+def _verdict(lesion: Lesion) -> Verdict:
+    assert lesion.verdict is not None
+    return lesion.verdict
 
 
-def _lesions(scan: ComparedScan, method: str) -> list[Candidate]:
-    assert scan.candidates is not None
-    return scan.candidates.lesions[method]
+def _judged(method: MethodScore) -> list[Lesion]:
+    """Return the lesions of an automatic clinical score that the lesion network has judged."""
+    return [lesion for lesion in method.listed if lesion.verdict is not None and lesion.verdict.kinds]
 
 
-def _known_score(scan: ComparedScan, method: str, change: _Change) -> KnownScore:
-    """Return a method's lesions with their changed probabilities, and the reference's scores; those of the map stay."""
-    lesions = _lesions(scan, method)
-    probability = (change if method == "automatic" else _Change()).probabilities(lesions)
-    agatston, artery = np.array([x.agatston for x in lesions], float), np.array([x.artery for x in lesions], object)
-    return KnownScore(scan.patient, agatston, artery, probability, {**scan.vessels, TOTAL: scan.total})
+class Case(NamedTuple):
+    """A compared scan with the record of its scores."""
+
+    scan: ComparedScan
+    record: ScoreRecord
+
+    @property
+    def outlined(self) -> list[tuple[Lesion, bool]]:
+        """Judged lesions of the clinical score, each with True if the reference outlines coronary calcium there."""
+        listed = self.record.methods["threshold"].listed
+        pairs = [] if self.scan.coronary is None else zip(listed, self.scan.coronary, strict=True)
+        return [(x, is_coronary) for x, is_coronary in pairs if x.verdict is not None and x.verdict.kinds]
+
+    def methods(self, change: _Change) -> dict[str, MethodScore]:
+        """Return the scores by the changed verdicts, by key of `scored_scan.SCORED_METHODS`."""
+        methods = {kind: self.record.methods.get(name) for kind, (name, _) in SCORED_METHODS.items()}
+        return {kind: change.method(method) for kind, method in methods.items() if method is not None}
+
+    def known_score(self, method: MethodScore) -> KnownScore:
+        """Return the lesions of a score with their probabilities, and the reference's scores."""
+        lesions = [(x, x.verdict) for x in (*method.lesions, *method.left_out) if x.verdict is not None]
+        return KnownScore(
+            self.scan.patient,
+            np.array([lesion.clinical_agatston for lesion, _ in lesions], float),
+            np.array([verdict.artery.key for _, verdict in lesions], object),
+            np.array([verdict.probability for _, verdict in lesions], float),
+            {**self.scan.vessels, TOTAL: self.scan.total},
+        )
 
 
 @dataclass(frozen=True)
@@ -116,39 +168,24 @@ class CalibrationFit:
 
 
 @dataclass(frozen=True)
-class CrossFitted:
-    """Scores of a scan by a calibration on other patients.
-
-    Attributes:
-        automatic: Automatic clinical score.
-        intervals: Interval of the total by method; None if withheld.
-        probabilities: Probability by `uncertainty.CATEGORIES`; empty if withheld.
-    """
-
-    automatic: float
-    intervals: dict[str, tuple[float, float] | None]
-    probabilities: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Recalibration:
     """A new calibration with its evaluation.
 
     Attributes:
-        scans: Scans that it was fitted to, with their recorded scores.
-        cross_fitted: Cross-fitted scores of each scan.
+        cases: Scans that it was fitted to, with their recorded scores.
+        cross_fitted: Scores of each scan by a calibration on other patients, by key of `scored_scan.SCORED_METHODS`.
         fitted: Fit to all scans.
         why_not: Reason why the probabilities were not fitted; empty if they were.
     """
 
-    scans: tuple[ComparedScan, ...]
-    cross_fitted: tuple[CrossFitted, ...]
+    cases: tuple[Case, ...]
+    cross_fitted: tuple[dict[str, MethodScore], ...]
     fitted: CalibrationFit
     why_not: str
 
     @property
     def patients(self) -> int:
-        return len({scan.patient for scan in self.scans})
+        return len({case.scan.patient for case in self.cases})
 
 
 def check(name: str, base: ModelCard | None, patients: int) -> None:
@@ -174,23 +211,23 @@ def check(name: str, base: ModelCard | None, patients: int) -> None:
         raise TooFewError(f"The reference has {patients} patients; a calibration needs {MIN_PATIENTS} at least.")
 
 
-def recalibrate(scans: Sequence[ComparedScan], base: ModelCard) -> Recalibration:
+def recalibrate(cases: Sequence[Case], base: ModelCard) -> Recalibration:
     """Fit a calibration to scans and cross-fit it by patient.
 
     Args:
-        scans: Compared scans; those without an automatic score are ignored.
+        cases: Compared scans; those without an automatic score are ignored.
         base: Card of the model that they were scored with.
 
     Raises:
         TooFewError: There are too few scans.
     """
-    usable = [scan for scan in scans if scan.candidates is not None]
-    _check_enough(usable)
+    usable = [case for case in cases if case.scan.facts is not None]
+    _check_enough([case.scan for case in usable])
     why_not = _why_not_refitted(usable)
     former = base.calibration_as(ScoreCalibration)
     fold = _folds(usable)
     fits = [_fit(_outside_fold(usable, fold, number), former, not why_not) for number in range(FOLDS)]
-    crossed = tuple(_evaluated(scan, fits[number]) for scan, number in zip(usable, fold, strict=True))
+    crossed = tuple(_evaluated(case, fits[number]) for case, number in zip(usable, fold, strict=True))
     return Recalibration(tuple(usable), crossed, _fit(usable, former, not why_not), why_not)
 
 
@@ -208,7 +245,7 @@ def store(recalibration: Recalibration, base: StoredModel, name: str, reference:
     """
     card = base.card
     today = datetime.date.today().isoformat()
-    calibrated_on = CalibratedOn(reference, len(recalibration.scans), recalibration.patients, today)
+    calibrated_on = CalibratedOn(reference, len(recalibration.cases), recalibration.patients, today)
     # Figures measured with the former evidence do not hold for the new one.
     former = card.validation.get("whole_method", {})
     provenance = {key: former[key] for key in ("models", "data") if key in former}
@@ -224,65 +261,43 @@ def store(recalibration: Recalibration, base: StoredModel, name: str, reference:
 _USE = " Calibrated by its user on"
 
 
-def _fit(scans: Sequence[ComparedScan], former: ScoreCalibration, refit: bool) -> CalibrationFit:
+def _fit(cases: Sequence[Case], former: ScoreCalibration, refit: bool) -> CalibrationFit:
     """Fit a calibration, starting from the former one. refit: True to fit the probabilities too."""
     assert former.candidates is not None
-    change, changes = _Change(), [_Change()] * len(scans)
+    change, changes = _Change(), [_Change()] * len(cases)
     if refit:
-        fold = _folds(scans)
-        by_fold = [_change_of(_outside_fold(scans, fold, number)) for number in range(FOLDS)]
-        change, changes = _change_of(scans), [by_fold[number] for number in fold]
+        fold = _folds(cases)
+        by_fold = [_Change.of(_outside_fold(cases, fold, number)) for number in range(FOLDS)]
+        change, changes = _Change.of(cases), [by_fold[number] for number in fold]
+    crossed = [case.methods(own_change) for case, own_change in zip(cases, changes, strict=True)]
     uncertainty = {}
     for method, kind in KINDS.items():
         if kind in former.uncertainty:
-            pairs = [pair for pair in zip(scans, changes, strict=True) if method in pair[0].measured]
-            scores = [_known_score(scan, method, scan_change) for scan, scan_change in pairs]
+            pairs = zip(cases, crossed, strict=True)
+            scores = [case.known_score(methods[method]) for case, methods in pairs if method in methods]
             uncertainty[kind] = fitted_uncertainty(scores, former.uncertainty[kind], MIN_PATIENTS)
-    calibration_range = CalibrationRange.of([scan.candidates.facts for scan in scans if scan.candidates])
+    calibration_range = CalibrationRange.of([case.scan.facts for case in cases if case.scan.facts])
     return CalibrationFit(change.after(former.candidates), change, uncertainty, calibration_range)
 
 
-def _change_of(scans: Sequence[ComparedScan]) -> _Change:
-    return _Change.of([x for scan in scans for x in _outlined(scan)])
-
-
-def _evaluated(scan: ComparedScan, fitted: CalibrationFit) -> CrossFitted:
+def _evaluated(case: Case, fitted: CalibrationFit) -> dict[str, MethodScore]:
     """Score a scan as the fit would have it scored."""
-    assert scan.candidates is not None
-    familiarity = fitted.calibration_range.familiarity(scan.candidates.facts, scan.candidates.metal)
-    scores = {method: _known_score(scan, method, fitted.change) for method in KINDS}
-    can_count = np.array([x.can_count for x in _lesions(scan, "automatic")], bool)
-    counts = can_count & (scores["automatic"].probability >= COUNTS_FROM)
-    totals = {
-        "automatic": float(scores["automatic"].agatston[counts].sum()),
-        "map": float(scores["map"].agatston.sum()),
-    }
-    intervals: dict[str, tuple[float, float] | None] = dict.fromkeys(KINDS)
-    if not familiarity.out_of_range:
-        for method, kind in KINDS.items():
-            if kind not in fitted.uncertainty or method not in scan.measured:
-                continue
-            score, lesions = totals[method], scores[method].amounts(TOTAL)
-            low, high = fitted.uncertainty[kind].total.interval(lesions, familiarity.distance)
-            if (high + 1) / (low + 1) <= MAX_RATIO or score < LIMITS[0]:
-                intervals[method] = min(low, score), max(high, score)
-    if intervals["automatic"] is None:
-        return CrossFitted(totals["automatic"], intervals, {})
-    errors = fitted.uncertainty["automatic"].total
-    distribution = errors.distribution(scores["automatic"].amounts(TOTAL), familiarity.distance)
-    chances = dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True))
-    return CrossFitted(totals["automatic"], intervals, chances)
+    recorded = case.record.familiarity
+    has_metal = recorded is not None and METAL in recorded.causes
+    familiarity = fitted.calibration_range.familiarity(case.scan.facts or {}, has_metal)
+    errors = ScanErrors(fitted.uncertainty, familiarity)
+    return {kind: with_intervals(method, errors) for kind, method in case.methods(fitted.change).items()}
 
 
-def _folds(scans: Sequence[ComparedScan]) -> np.ndarray:
+def _folds(cases: Sequence[Case]) -> np.ndarray:
     """Fold of each scan, no patient in two. Stratified by the former score, so that no reference moves its scan."""
-    positive = np.array([scan.measured["automatic"] > 0 for scan in scans])
-    return parts_by_patient([scan.patient for scan in scans], positive, FOLDS, seed=None)
+    positive = np.array([case.scan.measured["automatic"] > 0 for case in cases])
+    return parts_by_patient([case.scan.patient for case in cases], positive, FOLDS, seed=None)
 
 
-def _outside_fold(scans: Sequence[ComparedScan], fold: np.ndarray, number: int) -> list[ComparedScan]:
+def _outside_fold(cases: Sequence[Case], fold: np.ndarray, number: int) -> list[Case]:
     """Return the scans of all folds but one."""
-    return [scan for scan, part in zip(scans, fold, strict=True) if part != number]
+    return [case for case, part in zip(cases, fold, strict=True) if part != number]
 
 
 def _check_enough(scans: Sequence[ComparedScan]) -> None:
@@ -300,9 +315,9 @@ def _check_enough(scans: Sequence[ComparedScan]) -> None:
         )
 
 
-def _why_not_refitted(scans: Sequence[ComparedScan]) -> str:
+def _why_not_refitted(cases: Sequence[Case]) -> str:
     """Return the reason why probabilities cannot be fitted; empty if they can."""
-    outlined = [(scan.patient, x.coronary) for scan in scans for x in _outlined(scan)]
+    outlined = [(case.scan.patient, is_coronary) for case in cases for _, is_coronary in case.outlined]
     if not any(coronary for _, coronary in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, meaning in ((True, "coronary calcium"), (False, "something else")):
@@ -333,7 +348,7 @@ def refused_section(reason: str) -> Section:
 
 def section(result: Recalibration, name: str, base: str) -> Section:
     """Section on a calibration stored as the model `name`, fitted from the model `base`."""
-    scans = f"{count(result.scans, 'scan')} of {count(result.patients, 'patient')}"
+    scans = f"{count(result.cases, 'scan')} of {count(result.patients, 'patient')}"
     weights = f"stay: {result.why_not}" if result.why_not else "were fitted too."
     text = (
         f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
@@ -353,11 +368,12 @@ def section(result: Recalibration, name: str, base: str) -> Section:
 
 def _agreement(result: Recalibration) -> TablePart:
     rows = []
-    for scan, crossed in zip(result.scans, result.cross_fitted, strict=True):
-        place, former = int(categories(np.array([scan.total]))[0]), scan.candidates and scan.candidates.probabilities
+    for (scan, record), crossed in zip(result.cases, result.cross_fitted, strict=True):
+        place, after = int(categories(np.array([scan.total]))[0]), crossed["automatic"]
+        before = record.categories.probabilities if record.categories else {}
         for method, probabilities, score in (
-            ("before", former, scan.measured["automatic"]),
-            ("after", crossed.probabilities, crossed.automatic),
+            ("before", before, scan.measured["automatic"]),
+            ("after", after.category_probabilities, after.total.clinical_agatston),
         ):
             probability = [*probabilities.values()][place] if probabilities else math.nan
             rows.append(value_row(scan, method, score, scan.total, probability=probability))
@@ -368,7 +384,7 @@ def _agreement(result: Recalibration) -> TablePart:
         likely = likely.assign(value=likely.probability)
         measures.append(Measure("Mean probability of the true category", mean_value, likely))
     titles = {"before": "Before", "after": "After"}
-    comparison = ExperimentComparison([scan.patient for scan in result.scans], titles, np.random.default_rng(0))
+    comparison = ExperimentComparison([case.scan.patient for case in result.cases], titles, np.random.default_rng(0))
     note = (
         f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
         "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
@@ -378,36 +394,22 @@ def _agreement(result: Recalibration) -> TablePart:
     return TablePart("calibration_agreement", "Agreement before and after", columns, tuple(lines), note)
 
 
-def _coverage(result: Recalibration, method: str, place: int | None, after: bool) -> tuple[int, int, int]:
-    """Number of intervals that hold the reference, of intervals, and of scans.
-
-    Args:
-        result: The calibration.
-        method: Key of the method.
-        place: Index of the reference's category; None for all scans.
-        after: True for cross-fitted intervals, False for recorded ones.
-    """
-    cases = zip(result.scans, result.cross_fitted, strict=True)
-    group = [case for case in cases if place is None or categories(np.array([case[0].total])) == place]
-    recorded = [{} if scan.candidates is None else scan.candidates.intervals for scan, _ in group]
-    intervals = [crossed.intervals[method] for _, crossed in group] if after else [x.get(method) for x in recorded]
-    limits = [(scan.total, ends) for (scan, _), ends in zip(group, intervals, strict=True) if ends]
-    held = sum(low <= total <= high for total, (low, high) in limits)
-    return held, len(limits), len(group)
-
-
 def _intervals(result: Recalibration) -> TablePart:
-    variants = [(method, after) for method in KINDS for after in (False, True)]
-    columns = tuple(f"{METHODS[method]}, {'after' if after else 'before'}" for method, after in variants)
-    rows: list[tuple[Cell, ...]] = []
-    for place, title in [*enumerate(CATEGORY_TITLES), (None, "all")]:
-        results = [_coverage(result, method, place, after) for method, after in variants]
-        cells = (f"{held} of {total}" if total else "none" for held, total, _ in results)
-        rows.append((title, results[0][2], *cells))
+    scores: dict[str, list[tuple[ComparedScan, MethodScore]]] = {}
+    for method, (name, _) in SCORED_METHODS.items():
+        before = [(case.scan, case.record.methods[name]) for case in result.cases if name in case.record.methods]
+        pairs = zip(result.cases, result.cross_fitted, strict=True)
+        after = [(case.scan, crossed[method]) for case, crossed in pairs if method in crossed]
+        scores |= {f"{METHODS[method]}, before": before, f"{METHODS[method]}, after": after}
+    patients = [case.scan.patient for case in result.cases]
+    comparison = ExperimentComparison(patients, {title: title for title in scores}, np.random.default_rng(0))
+    lines = held_rows(comparison, interval_table(scores))
+    rows = [(title, part.scan.nunique(), *cells) for title, part, cells in lines]
     note = (
-        "How many 90 % intervals of totals hold the reference's score, of how many that are given; by its category. "
-        "Intervals before are for the score that a still scan without noise would give, those after for the score that "
-        "the reference's readers give. Intervals are withheld where a scan is unlike those of the calibration."
+        "Proportion of 90 % intervals of totals that hold the reference's score, and n, the number of scans that have "
+        "one; by the reference's category. Intervals before are for the score that a still scan without noise would "
+        "give, those after for the score that the reference's readers give. Intervals are withheld where a scan is "
+        "unlike those of the calibration."
     )
     title = "Intervals before and after"
-    return TablePart("calibration_intervals", title, ("Reference", "Scans", *columns), tuple(rows), note)
+    return TablePart("calibration_intervals", title, ("Reference", "Scans", *scores), tuple(rows), note)

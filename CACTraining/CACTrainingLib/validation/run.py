@@ -10,7 +10,7 @@ import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.version import VERSION, core_count, processor_name
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
+from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.scoring.uncertainty import ScoreCalibration
 
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
@@ -42,7 +43,7 @@ PAGE = "validation.html"
 RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"
 """Files in the output folder, beside SCANS: comparison of each scan, table of all scores."""
 
-RECORDS_VERSION = 6
+RECORDS_VERSION = 7
 """Version of the comparison; stored records of another version are not used."""
 
 
@@ -130,11 +131,12 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         vessels = {v: arteries for v, arteries in reference.vessels.items() if any(v in scan.vessels for scan in scans)}
         compared = ComparedScans(scans, np.random.default_rng(settings.seed), vessels)
         _write_comparison(compared, settings.output / COMPARISON)
+        records = {scan.name: read_result(settings.output / SCANS / scan.folder) for scan in scans}
         calibrated, failure = None, None
         calibration_parts: tuple[Section, ...] = ()
         if settings.calibrate is not None and base is not None:
             try:
-                calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, base)
+                calibrated, calibration_parts = _calibrated(settings.calibrate, reference, compared, records, base)
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration.refused_section(str(error)),)
         scores = {scan.name: scan.comparator for scan in reference.scans if scan.comparator is not None}
@@ -148,8 +150,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             *paired_parts,
             *calibration_parts,
             *agreement.sections(compared),
-            *scan_sections.group_sections(compared, raters, sources, settings.output / SCANS),
-            *scan_sections.lesion_sections(compared, settings.output, SCANS),
+            *scan_sections.group_sections(compared, raters, sources, records),
+            *scan_sections.lesion_sections(compared, settings.output),
         )
         models = (model for scan in scans for model in scan.models)
         facts = {
@@ -169,10 +171,15 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
 
 
 def _calibrated(
-    name: str, reference: Reference, compared: ComparedScans, base: StoredModel
+    name: str,
+    reference: Reference,
+    compared: ComparedScans,
+    records: Mapping[str, ScoreRecord],
+    base: StoredModel,
 ) -> tuple[StoredModel, tuple[Section, ...]]:
     """Calibrate and store a model; return it with the section about it. Raises TooFewError, ModelError."""
-    result = recalibration.recalibrate(compared.scans, base.card)
+    cases = [recalibration.Case(scan, records[scan.name]) for scan in compared.scans]
+    result = recalibration.recalibrate(cases, base.card)
     section = recalibration.section(result, name, base.card.name)
     return recalibration.store(result, base, name, reference.title), (section,)
 
@@ -222,7 +229,7 @@ def _data_section(
         f"{_denominator(scans, refused)}, of {count({scan.patient for scan in scans}, 'patient')}, were scored and "
         "compared; all figures are of these scans. The others, with the reason of each, count in no figure. No score "
         "was reviewed by anyone.",
-        *candidates_counted(sum(scan.candidates is None for scan in scans), len(scans)),
+        *candidates_counted(sum(scan.facts is None for scan in scans), len(scans)),
     ]
     if card is not None and source is not None:
         text.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,20 @@ import pandas as pd
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
-from CACScoringLib.record.score_record import ScoreRecord, read_result
-from CACScoringLib.record.scores import Lesion
+from CACScoringLib.record.score_record import ScoreRecord
+from CACScoringLib.record.scores import Lesion, MethodScore
 from CACScoringLib.report.pictures import patch_picture
 
-from ..evaluation.measures import Measure, long_table, mean_difference, mean_value, value_over_truth, value_row
+from ..evaluation.jobs import SCANS
+from ..evaluation.measures import (
+    ExperimentComparison,
+    Measure,
+    long_table,
+    mean_difference,
+    mean_value,
+    value_over_truth,
+    value_row,
+)
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.reference import ReferenceScan
@@ -38,13 +47,12 @@ WORST = 15
 """Number of scans that the page lists as differing most; the table beside it has all."""
 
 
-def lesion_sections(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[Section, ...]:
+def lesion_sections(compared: ComparedScans, output: Path) -> tuple[Section, ...]:
     """Lesions and pictures where the reference has outlines, then the scans that differ most.
 
     Args:
         compared: All scans.
         output: Folder of the validation, with the pictures.
-        scans_folder: Name of the folder of the scans' results, for links.
     """
     parts = []
     if items := [(scan, lesion) for scan in compared.scans for lesion in scan.lesions or ()]:
@@ -56,7 +64,7 @@ def lesion_sections(compared: ComparedScans, output: Path, scans_folder: str) ->
         lesions, counts = _lesion_rows(compared, items), _count_rows(compared)
         tables = (_recall(compared, lesions), _precision(compared, counts))
         parts.append(Section("lesions", "Lesions", text, tables, values=(lesions, counts)))
-    if pictures := _galleries(compared, output, scans_folder):
+    if pictures := _galleries(compared, output):
         text = (
             "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
             f"middle of its picture, which is {PICTURE_MM / 10:g} cm wide. Per scan and kind the {PICTURES} largest "
@@ -126,7 +134,7 @@ def _precision(compared: ComparedScans, table: pd.DataFrame) -> TablePart:
     return TablePart("lesions_wrong", "Lesions of each method", columns, tuple(rows), note)
 
 
-def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tuple[Gallery, ...]:
+def _galleries(compared: ComparedScans, output: Path) -> tuple[Gallery, ...]:
     galleries = []
     for method in compared.methods:
         missed = [
@@ -148,7 +156,7 @@ def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tupl
                     (output / file).read_bytes(),
                     f"{scan.name}: Agatston {score:.0f}, {kind}. Reference {scan.total:.0f} in all, found "
                     f"{scan.measured[method]:.0f}.",
-                    f"{scans_folder}/{scan.folder}/report.html",
+                    _report_of(scan),
                 )
                 for score, file, scan, kind in worst
                 if (output / file).is_file()
@@ -157,6 +165,10 @@ def _galleries(compared: ComparedScans, output: Path, scans_folder: str) -> tupl
                 note = f"{len(pictures)} of {len(items)} that were drawn."
                 galleries.append(Gallery(f"{name}_{method}", f"{title} by {METHODS[method]}", pictures, note))
     return tuple(galleries)
+
+
+def _report_of(scan: ComparedScan) -> str:
+    return f"{SCANS}/{scan.folder}/report.html"
 
 
 def _worst(compared: ComparedScans) -> Section:
@@ -181,7 +193,10 @@ KERNELS = {True: "soft", False: "sharp", None: "unknown"}
 
 
 def group_sections(
-    compared: ComparedScans, raters: Raters, sources: Mapping[str, ReferenceScan], folder: Path
+    compared: ComparedScans,
+    raters: Raters,
+    sources: Mapping[str, ReferenceScan],
+    records: Mapping[str, ScoreRecord],
 ) -> tuple[Section, ...]:
     """Sections on intervals, groups of scans, and scans with a false zero.
 
@@ -189,36 +204,44 @@ def group_sections(
         compared: The scans.
         raters: The methods, and another program if there is one.
         sources: Scans of the reference by name.
-        folder: Folder of the scans' results.
+        records: Results of the scans by name.
     """
-    records = {scan.name: read_result(folder / scan.folder) for scan in compared.scans}
-    zeros = _false_zeros(compared, records, sources, folder.name)
+    zeros = _false_zeros(compared, records, sources)
     return (_intervals(compared, records), _groups(raters, records), *zeros)
 
 
-def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> Section:
+def interval_table(scores: Mapping[str, Iterable[tuple[ComparedScan, MethodScore]]]) -> pd.DataFrame:
+    """Long table of scores by key: 1 where the interval of the total holds the reference's; low NaN without one."""
     rows = []
-    for scan in compared.scans:
-        record = records[scan.name]
-        withheld = record.categories is not None and record.categories.probabilities_withheld
-        for method in compared.methods:
-            low, high = record.methods[SCORED_METHODS[method][0]].total.interval_90 or (math.nan, math.nan)
-            held = float(low <= scan.total <= high)
-            rows.append(value_row(scan, method, held, scan.total, low=low, high=high, withheld=float(withheld)))
-    table = long_table(rows, ("low", "high", "withheld"))
+    for key, pairs in scores.items():
+        for scan, score in pairs:
+            low, high = score.total.interval_90 or (math.nan, math.nan)
+            rows.append(value_row(scan, key, float(low <= scan.total <= high), scan.total, low=low, high=high))
+    return long_table(rows, ("low", "high"))
+
+
+def held_rows(comparison: ExperimentComparison, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, list[Cell]]]:
+    """Iterate over the reference's categories, and all: title, part of an `interval_table`, proportions that hold."""
+    place = categories(table.truth.to_numpy()) if len(table) else np.zeros(0, int)
+    for title, members in {**{name: place == n for n, name in enumerate(CATEGORY_TITLES)}, "all": place >= 0}.items():
+        part = table[members]
+        if len(part):
+            _, *cells = comparison.measure_row(title, Measure(title, mean_value, part.dropna(subset="low"), True))
+            yield title, part, cells
+
+
+def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> Section:
+    methods = {name: record.methods for name, record in records.items()}
+    scores = {m: [(x, methods[x.name][SCORED_METHODS[m][0]]) for x in compared.scans] for m in compared.methods}
+    withheld = {name: bool(r.categories and r.categories.probabilities_withheld) for name, r in records.items()}
+    table = interval_table(scores)
+    table = table.assign(withheld=table.scan.map(withheld).astype(float))
     columns = ("Reference", "Scans", "Category withheld", *(f"Held by {METHODS[m]}" for m in compared.methods))
     lines: list[tuple[Cell, ...]] = []
-    place = categories(table.truth.to_numpy()) if len(table) else np.zeros(0, int)
-    for title, members in {
-        **{name: place == n for n, name in enumerate(CATEGORY_TITLES)},
-        "all": place >= 0,
-    }.items():
-        part = table[members]
-        first = part[part.method == compared.methods[0]]
-        if len(first):
-            share = Measure(title, mean_value, first.assign(value=first.withheld), True)
-            _, *cells = compared.measure_row(title, Measure(title, mean_value, part.dropna(subset="low"), True))
-            lines.append((title, len(first), compared.estimate(share, compared.methods[0]), *cells))
+    for title, part, cells in held_rows(compared, table):
+        share = Measure(title, mean_value, part.assign(value=part.withheld), True)
+        estimate = compared.estimate(share, compared.methods[0])
+        lines.append((title, part.scan.nunique(), estimate, *cells))
     note = (
         "Proportion of 90 % prediction intervals of the total that hold the reference's score, and n, the number of "
         "scans that have one. The interval of the map is for a still scan without noise, which no reader sees. A "
@@ -265,7 +288,7 @@ def _groups(raters: Raters, records: Mapping[str, ScoreRecord]) -> Section:
 
 
 def _false_zeros(
-    compared: ComparedScans, records: Mapping[str, ScoreRecord], sources: Mapping[str, ReferenceScan], scans_folder: str
+    compared: ComparedScans, records: Mapping[str, ScoreRecord], sources: Mapping[str, ReferenceScan]
 ) -> tuple[Section, ...]:
     """Section on scans with calcium by the reference and a score of 0, with the largest candidate that was left out."""
     method = compared.methods[0]
@@ -285,7 +308,7 @@ def _false_zeros(
                 f"{scan.name}: reference {scan.total:.0f}, found 0. Largest candidate left out: Agatston {score:.0f}."
             )
             if jpeg := _picture(sources[scan.name], largest):
-                pictures.append(PicturePart(jpeg, caption, f"{scans_folder}/{scan.folder}/report.html"))
+                pictures.append(PicturePart(jpeg, caption, _report_of(scan)))
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods[1:]), "Largest left out", "Warnings")
     title = f"Scored 0 by {METHODS[method]}, but not by the reference"
     table = TablePart("false_zeros", title, columns, tuple(rows), "Agatston scores.")

@@ -89,7 +89,7 @@ class TestJournal:
 
     def test_a_site_that_the_reader_confirms_stays_confirmed(self, case):
         def suggested(reading, lesion):
-            lesions = reading.review.review("threshold").lesions().lesions
+            lesions = reading.review.review("threshold").table.lesions
             return reading.review.review("threshold").suggested_site(next(x for x in lesions if x.id == lesion.id))
 
         reading = Reading(case)

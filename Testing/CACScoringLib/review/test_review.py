@@ -15,6 +15,7 @@ from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.scores import LEFT_OUT
 from CACScoringLib.report import files as report
 from CACScoringLib.review.review import Review, recorded_lesions
 from CACScoringLib.scoring.score import ScanFacts
@@ -109,26 +110,26 @@ def test_warnings_of_a_review(scored):
 
 def test_a_lesion_keeps_its_id_while_its_voxels_stay(scored):
     review = review_of(scored, "threshold")
-    before = {x.id: x.centroid_ras_mm for x in review.lesions().lesions}
+    before = {x.id: x.centroid_ras_mm for x in review.table.lesions}
     flat = give(review, 3, 0)
-    assert {x.id for x in review.lesions().lesions} == before.keys() - {3}
+    assert {x.id for x in review.table.lesions} == before.keys() - {3}
     labels = labels_of(review)
     labels.reshape(-1)[flat] = Artery.LAD
     set_labels(review, labels)
-    assert {x.id: x.centroid_ras_mm for x in review.lesions().lesions} == before
+    assert {x.id: x.centroid_ras_mm for x in review.table.lesions} == before
 
 
 def test_lesions_that_no_run_knew_have_no_suggestion(scored):
     review = review_of(scored, "threshold", recorded=False)
     assert len(review.result().lesions) > 5
     assert [lesion.verdict for lesion in review.result().lesions if lesion.verdict] == []
-    assert not any(map(review.suggested_site, review.lesions().lesions))
+    assert not any(map(review.suggested_site, review.table.lesions))
 
 
 def test_unassigned_ones_beside_an_automatic_score_are_left_out(scored):
     review = review_of(scored, "threshold", recorded=False)
     review.unreviewed = "automatic"
-    left_out = review.left_out()
+    left_out = review.table.of_status(LEFT_OUT).lesions
     assert len(left_out) > 5
     for lesion in left_out:
         assert (lesion.verdict.artery, lesion.verdict.counts) == (Artery.UNASSIGNED, False)
@@ -169,22 +170,35 @@ def with_territories():
 
 def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(with_territories):
     review = review_of(with_territories, "threshold")
-    lesions = review.lesions().lesions
+    lesions = review.table.lesions
     assert all(review.suggested_site(lesion) == lesion.site for lesion in lesions)
     give(review, lesions[0].id, NonCoronary.THORACIC_AORTA)
-    suggestions = {x.id: review.suggested_site(x) for x in review.lesions().lesions}
+    suggestions = {x.id: review.suggested_site(x) for x in review.table.lesions}
     assert suggestions.pop(lesions[0].id) is None
     assert all(suggestions.values())
     give(review, lesions[0].id, Artery.UNASSIGNED)
-    again = next(x for x in review.lesions().lesions if x.id == lesions[0].id)
+    again = next(x for x in review.table.lesions if x.id == lesions[0].id)
     assert review.suggested_site(again) == lesions[0].site
     review.reviewed = True
-    assert not any(map(review.suggested_site, review.lesions().lesions))
+    assert not any(map(review.suggested_site, review.table.lesions))
 
 
 def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(with_territories):
     scan, heart, result = with_territories
     labels = result.methods["threshold"].lesion_set.label_image(scan.image)
     review = review_of((scan, heart, score_scan(scan, heart=heart, lesions=labels)), "threshold")
-    assert review.lesions().lesions
-    assert not any(map(review.suggested_site, review.lesions().lesions))
+    assert review.table.lesions
+    assert not any(map(review.suggested_site, review.table.lesions))
+
+
+@pytest.mark.parametrize(
+    ("of_reader", "knows_elsewhere", "is_reviewed"),
+    [((), True, True), ((Artery,), True, False), ((Artery, NonCoronary), True, True), ((Artery,), False, True)],
+)
+def test_labels_of_arteries_alone_leave_other_sites_unreviewed(scored, of_reader, knows_elsewhere, is_reviewed):
+    """Of a run that separated no calcium elsewhere, all of it is the reader's."""
+    review = review_of(scored, "threshold")
+    review.of_reader, review.knows_elsewhere, review.reviewed = of_reader, knows_elsewhere, True
+    assert (review.result().non_coronary is None) == (not knows_elsewhere)
+    give(review, review.table.ids[0], NonCoronary.AORTIC_VALVE)
+    assert review.result().non_coronary.reviewed == is_reviewed

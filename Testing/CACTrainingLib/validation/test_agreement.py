@@ -110,7 +110,7 @@ def test_the_map_is_compared_with_the_rule(compared):
 
 
 def test_lesions_are_counted(compared, tmp_path):
-    sections = scan_sections.lesion_sections(compared, tmp_path, "scans")
+    sections = scan_sections.lesion_sections(compared, tmp_path)
     recall = row(sections, "lesions_found", "All")
     totals = scores(compared, "automatic")[:, 0]
     outlined = totals[totals > 0]
@@ -124,7 +124,7 @@ def test_lesions_are_counted(compared, tmp_path):
 
 def test_a_page_of_few_scans_without_outlines(tmp_path):
     compared = hand_made_scans(3, lesions=None, wrong=None, vessels={}, counts={})
-    sections = (*agreement.sections(compared), *scan_sections.lesion_sections(compared, tmp_path, "scans"))
+    sections = (*agreement.sections(compared), *scan_sections.lesion_sections(compared, tmp_path))
     assert [section.name for section in sections] == ["totals", "categories", "detection", "scans"]
     icc = row(sections, "totals", "Calcium map")["ICC"]
     assert isinstance(icc, Estimate)

@@ -3,20 +3,16 @@
 import json
 from dataclasses import asdict, replace
 
+import handmade_records
 import numpy as np
 import pytest
 from collection_files import write_scan
 from compared_scans import TOTALS, compared_scan
 from handmade_networks import labelled_model
 
-from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.labels import Artery, SiteMap
 from CACScoringLib.models.cards import VERDICT, find_model, read_card
-from CACScoringLib.record.findings import Categories
-from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.record.score_record import HeartRecord, InputRecord, ModelRecord, ScoreRecord
-from CACScoringLib.record.scores import Lesion, MethodScore, SumScore
+from CACScoringLib.record.score_record import ModelRecord
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.evaluation.page import facts_of, write_study
 from CACTrainingLib.references.collection import collections
@@ -26,52 +22,28 @@ from CACTrainingLib.validation.agreement import ComparedScans, Raters
 from CACTrainingLib.validation.before_after import earlier_scans, section
 
 
-def scores(agatston):
-    others = {"volume_mm3": 0.0, "pseudo_mass_hu_mm3": 0.0, "lesions": 0}
-    return {"agatston": agatston, "clinical_agatston": agatston, **others}
-
-
 def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):
     """Result of a scan with one interval for both methods."""
-    total = SumScore(**scores(0.0), interval_90=interval)
-    parts = {"rules": ScoringRules(), "total": total, "arteries": SiteMap(), "left_out": left_out}
-    methods = dict.fromkeys(("threshold", "decomposition"), MethodScore(status="automatic", **parts))
-    return ScoreRecord(
-        input=InputRecord("scan", (18, 16, 8), (2.0, 2.0, thickness_mm), ""),
-        acquisition=Acquisition("DICOM", kernel=kernel, slice_thickness_mm=thickness_mm),
-        heart=HeartRecord("given"),
-        warnings=(),
-        models=(),
-        methods=methods,
-        categories=Categories("threshold", "automatic", "", "A0", None, probabilities_withheld=withheld),
-    )
+    methods = dict.fromkeys(("threshold", "decomposition"), handmade_records.method("threshold", left_out, interval))
+    return handmade_records.record(methods, kernel, thickness_mm, probabilities_withheld=withheld)
 
 
-CANDIDATE = Lesion(
-    id=1,
-    site=Artery.LAD,
-    voxels=9,
-    peak_hu=250.0,
-    mean_hu=180.0,
-    centroid_ras_mm=(-12.0, -12.0, 9.0),
-    components=(),
-    **scores(12.5),
-)
+CANDIDATE = handmade_records.lesion(12.5, counts=False)
 
 
 @pytest.fixture
-def sections(tmp_path, monkeypatch):
+def sections(tmp_path):
     """Function of the scans' records: the sections of scans with TOTALS, of which the last scores 0 automatically."""
     write_scan(tmp_path / "ct", "p")
 
     def sections_of(records, comparator_scores):
         scans = [compared_scan(n, TOTALS[n]) for n in range(len(records))]
         scans[-1] = replace(scans[-1], measured={"automatic": 0.0, "map": 5.0})
-        monkeypatch.setattr(scan_sections, "read_result", lambda folder: records[int(folder.name[1:])])
         compared = ComparedScans(scans, np.random.default_rng(0), {})
         sources = {scan.name: ReferenceScan(scan.name, scan.patient, tmp_path / "ct") for scan in scans}
         raters = Raters(compared, comparator_scores, collections()["nlst"].tables[0], np.random.default_rng(0))
-        return scan_sections.group_sections(compared, raters, sources, tmp_path / "scans")
+        results = {scan.name: result for scan, result in zip(scans, records, strict=True)}
+        return scan_sections.group_sections(compared, raters, sources, results)
 
     return sections_of
 

@@ -4,34 +4,43 @@ import json
 from dataclasses import asdict, replace
 
 import automatic_patient
+import handmade_records
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from digital_pairs import scored_in_this_process
 from handmade_networks import untrained
+from handmade_records import method
 
 from CACScoringLib.cli import main as scoring_cli
 from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError, TooFewError
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.labels import Artery
 from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds
+from CACScoringLib.quality.calibration import METAL, facts_of
+from CACScoringLib.record.findings import Familiarity
+from CACScoringLib.record.scores import CATEGORISED_BELOW
+from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
 from CACTrainingLib.validation import recalibration as recalibrations
 from CACTrainingLib.validation import run
-from CACTrainingLib.validation.comparison import Candidate, ComparedScan, ScanCandidates, compare, jobs_of
-from CACTrainingLib.validation.recalibration import MIN_PATIENTS, check, recalibrate, store
+from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
+from CACTrainingLib.validation.recalibration import MIN_PATIENTS, Case, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
 FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
 CALIBRATION = {"candidates": asdict(FORMER), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
 """Calibration of the model in use."""
+
+MAP = "decomposition"
 
 COMMAND = ["validate", "--progress", "none", "--calibrate", "ours"]
 
@@ -57,11 +66,17 @@ def base(weights, tmp_path, monkeypatch):
     return find_model("decomposition")
 
 
+def lesion(logit, agatston, artery):
+    """A lesion that counts by its recorded log-odds of being coronary calcium."""
+    return handmade_records.lesion(agatston, Artery[artery], float(1 / (1 + np.exp(-logit))), logit >= 0)
+
+
 def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
     """Scans of patients of whom every second has a lesion, and all have a less probable candidate elsewhere, which the
     former model counts too."""
     generator = np.random.default_rng(seed)
-    scans = []
+    cases = []
+    chances = dict(zip(CATEGORIES, (0.4, 0.3, 0.2, 0.1), strict=True))
     for number in range(patients):
         sick = number % 2 == 0
         logits = [3.0 + generator.normal(0, 0.2), 1.0 + generator.normal(0, 0.2)]
@@ -70,30 +85,30 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
         truth = scores[0] * float(generator.lognormal(0, 0.2)) if sick else 0.0
         facts = {"noise_hu": 20.0 + number / patients, "slice_thickness_mm": 3.0, "kvp": 120.0}
         by_artery = {"LM": 0.0, "LAD": truth, "LCX": 0.0, "RCA": 0.0}
-        labels = ([True, False] if outlined else [None, None])[rows] if outlined or sick else [False]
-        listed = map(Candidate, logits[rows], scores[rows], ["LAD", "RCA"][rows], [True, True][rows], labels)
-        candidates = ScanCandidates(
-            lesions={"automatic": list(listed), "map": [Candidate(2.0, 1.3 * truth, "LAD")] if sick else []},
-            intervals={"automatic": [0.0, 60.0], "map": None},
-            probabilities=dict(zip(CATEGORIES, (0.4, 0.3, 0.2, 0.1), strict=True)),
+        labels = (True, False)[rows] if outlined else None if sick else (False,)
+        listed = [lesion(*values) for values in zip(logits[rows], scores[rows], ["LAD", "RCA"][rows], strict=True)]
+        in_map = [lesion(2.0, 1.3 * truth, "LAD")] if sick else []
+        methods = {"threshold": method("threshold", listed, (0.0, 60.0)), MAP: method(MAP, in_map)}
+        scan = ComparedScan(
+            *(f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}),
+            measured={"automatic": sum(scores[rows]), "map": 1.3 * truth},
+            measured_vessels={"automatic": {}, "map": {}},
+            **{"lesions": None, "wrong": None, "counts": {}, "seconds": 1.0, "models": (), "warnings": ()},
+            coronary=labels,
             facts=facts,
         )
-        measured = {"automatic": sum(scores[rows]), "map": 1.3 * truth}
-        reference = f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}
-        scans.append(
-            ComparedScan(*reference, measured, {"automatic": {}, "map": {}}, None, None, {}, 1.0, (), (), candidates)
-        )
-    return scans
+        cases.append(Case(scan, handmade_records.record(methods, probabilities=chances)))
+    return cases
 
 
-def with_candidates(scan, change):
-    """The scan with changed clinical candidates."""
-    lesions = {**scan.candidates.lesions, "automatic": [change(x) for x in scan.candidates.lesions["automatic"]]}
-    return replace(scan, candidates=replace(scan.candidates, lesions=lesions))
+def with_method(case, name, lesions):
+    """The scan with other recorded lesions."""
+    methods = {**case.record.methods, name: method(name, lesions)}
+    return case._replace(record=replace(case.record, methods=methods))
 
 
-def clinical_lesions(scan):
-    return scan.candidates.lesions["automatic"]
+def clinical_lesions(case):
+    return case.record.methods["threshold"].listed
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +119,19 @@ def recalibration(weights):
 def test_outlines_teach_what_coronary_calcium_is(recalibration):
     scans = digital_scans()
     assert not recalibration.why_not
-    false, true = recalibration.fitted.change.probabilities([Candidate(1.0, 1.0, "LAD"), Candidate(3.0, 1.0, "LAD")])
+    false, true = recalibration.fitted.change.probability(1 / (1 + np.exp([-1.0, -3.0])))
     assert false < 0.3 < 0.7 < true
     scores = recalibration.cross_fitted
-    after = [score.automatic for score in scores]
-    assert after == pytest.approx([clinical_lesions(scan)[0].agatston if scan.total else 0.0 for scan in scans])
-    intervals = [(score.intervals["automatic"], scan.total) for score, scan in zip(scores, scans, strict=True)]
+    totals = [case.scan.total for case in scans]
+    after = [score["automatic"].total.agatston for score in scores]
+    expected = [clinical_lesions(case)[0].agatston if case.scan.total else 0.0 for case in scans]
+    assert after == pytest.approx(expected)
+    intervals = [(score["automatic"].total.interval_90, total) for score, total in zip(scores, totals, strict=True)]
     assert np.mean([ends[0] <= total <= ends[1] for ends, total in intervals if ends]) >= 0.9
-    for score, scan in zip(scores, scans, strict=True):
-        assert sum(score.probabilities.values()) == pytest.approx(1)
-        assert score.probabilities["0"] > 0.5 or scan.total > 0
+    for score, total in zip(scores, totals, strict=True):
+        chances = score["automatic"].category_probabilities
+        assert (sum(chances.values()) == pytest.approx(1)) == (score["automatic"].total.agatston < CATEGORISED_BELOW)
+        assert total > 0 or chances["0"] > 0.5
     assert set(recalibration.fitted.uncertainty) == {"automatic", "decomposition"}
 
 
@@ -122,8 +140,7 @@ def test_the_stored_weights_give_the_changed_probabilities(recalibration, is_gat
     """The change of recorded log-odds is carried into all weights, of gated scans and others."""
     fitted = recalibration.fitted
     network, place = np.array([0.05, 0.5, 0.9]), np.array([0.9, 0.2, 0.5])
-    recorded = [Candidate(logit, 1.0, "LAD") for logit in log_odds(FORMER.probability(network, place, is_gated))]
-    changed = fitted.change.probabilities(recorded)
+    changed = fitted.change.probability(FORMER.probability(network, place, is_gated))
     assert fitted.lesions.probability(network, place, is_gated) == pytest.approx(changed)
     assert changed != pytest.approx(FORMER.probability(network, place, is_gated), abs=0.05)
 
@@ -146,14 +163,16 @@ def test_few_scans_hardly_move_the_probabilities(base):
 @pytest.mark.parametrize("patients", [20, 80])
 def test_the_former_errors_count_as_twenty_scans(base, patients):
     """The stored variance is the mean of both, by their numbers of scans."""
-    scans = [replace(scan, total=1e4 if scan.total else 0.0) for scan in digital_scans(patients)]
-    for number, scan in enumerate(scans):
-        lesions = {**scan.candidates.lesions, "map": [Candidate(9.0, 1.3e4, "LAD")] if scan.total else []}
-        scans[number] = replace(scan, vessels={}, candidates=replace(scan.candidates, lesions=lesions))
+    scans = []
+    for case in digital_scans(patients):
+        total = 1e4 if case.scan.total else 0.0
+        case = case._replace(scan=replace(case.scan, total=total, vessels={}))
+        in_map = [lesion(9.0, 1.3e4, "LAD")] if total else []
+        scans.append(with_method(case, "decomposition", in_map))
     former = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total.spread
     spread = recalibrate(scans, base.card).fitted.uncertainty["decomposition"].total.spread
-    lesions = [LesionAmounts([1.3e4], [1.0]) if scan.total else LesionAmounts([], []) for scan in scans]
-    scans_alone = fitted_errors(lesions, np.array([scan.total for scan in scans])).spread
+    lesions = [LesionAmounts([1.3e4], [1.0]) if case.scan.total else LesionAmounts([], []) for case in scans]
+    scans_alone = fitted_errors(lesions, np.array([case.scan.total for case in scans])).spread
     assert scans_alone < former / 2
     mean_square = (patients * scans_alone**2 + FORMER_SCANS * former**2) / (patients + FORMER_SCANS)
     assert spread == pytest.approx(np.sqrt(mean_square), rel=1e-3)
@@ -169,48 +188,57 @@ def test_intervals_of_the_stored_errors_hold_nine_of_ten(base):
         held = []
         for scan in scans:
             listed = clinical_lesions(scan)
-            p = 1 / (1 + np.exp([-x.logit for x in listed]))
+            p = [x.verdict.probability for x in listed]
             low, high = fitted.total.interval(LesionAmounts([x.agatston for x in listed], p))
-            held.append((scan.total > 0, low - 1e-6 <= scan.total <= high))
+            held.append((scan.scan.total > 0, low - 1e-6 <= scan.scan.total <= high))
         for positive in (True, False):
             assert np.mean([inside for is_positive, inside in held if is_positive == positive]) >= LEVEL
 
 
 def test_candidates_of_no_artery_never_count(base):
     """Candidates such as noise that no calibration brings above the limit."""
-    scans = [with_candidates(s, lambda x: replace(x, can_count=x.artery != "RCA")) for s in digital_scans()]
-    scores = [score.automatic for score in recalibrate(scans, base.card).cross_fitted]
-    assert scores == pytest.approx([sum(x.agatston for x in clinical_lesions(scan)[:-1]) for scan in scans])
+    scans = []
+    for case in digital_scans():
+        *first, last = clinical_lesions(case)
+        noise = replace(last, verdict=replace(last.verdict, counts=False, kinds={"noise": 1.0}))
+        scans.append(with_method(case, "threshold", [*first, noise]))
+    scores = [score["automatic"].total.agatston for score in recalibrate(scans, base.card).cross_fitted]
+    assert scores == pytest.approx([sum(x.agatston for x in clinical_lesions(case)[:-1]) for case in scans])
 
 
 def test_a_patients_own_reference_has_no_part_in_its_score(base, recalibration):
     """A changed reference leaves its patient's score, and changes the other scores and the stored fit."""
     scans, first = digital_scans(), recalibration
     for number in (0, 7):
-        changed = with_candidates(replace(scans[number], total=5000.0), lambda x: replace(x, coronary=not x.coronary))
-        again = recalibrate([*scans[:number], changed, *scans[number + 1 :]], base.card)
+        scan = scans[number].scan
+        changed = replace(scan, total=5000.0, coronary=tuple(not is_coronary for is_coronary in scan.coronary))
+        again = recalibrate([*scans[:number], scans[number]._replace(scan=changed), *scans[number + 1 :]], base.card)
         assert again.cross_fitted[number] == first.cross_fitted[number]
         assert again.fitted.lesions != first.fitted.lesions
         assert again.fitted.uncertainty != first.fitted.uncertainty
         assert any(a != b for a, b in zip(again.cross_fitted, first.cross_fitted, strict=True))
 
 
-def test_a_scan_outside_the_calibration_range_has_no_interval(base):
+@pytest.mark.parametrize("has_metal", [False, True])
+def test_a_scan_outside_the_calibration_range_has_no_interval(base, has_metal):
     scans = digital_scans()
-    candidates = scans[3].candidates
-    scans[3] = replace(scans[3], candidates=replace(candidates, facts={**candidates.facts, "kvp": 70.0}))
-    recalibration = recalibrate(scans, base.card)
-    assert recalibration.cross_fitted[3].intervals == {"automatic": None, "map": None}
-    assert recalibration.cross_fitted[3].probabilities == {}
-    assert recalibration.cross_fitted[4].intervals["automatic"] is not None
+    scan, record = scans[3]
+    if has_metal:
+        scans[3] = Case(scan, replace(record, familiarity=Familiarity(0.0, (), 1.0).flag(METAL)))
+    else:
+        scans[3] = Case(replace(scan, facts={**scan.facts, "kvp": 70.0}), record)
+    outside, inside = recalibrate(scans, base.card).cross_fitted[3:5]
+    assert [score.total.interval_90 for score in outside.values()] == [None, None]
+    assert outside["automatic"].category_probabilities == {}
+    assert inside["automatic"].total.interval_90 is not None
 
 
 @pytest.mark.parametrize(
     ("scans", "message"),
     [
         (digital_scans(MIN_PATIENTS - 1), "needs 20 at least"),
-        ([replace(scan, candidates=None) for scan in digital_scans()], "0 patients have"),
-        ([replace(scan, total=0.0) for scan in digital_scans()], "5 without any"),
+        ([Case(replace(case.scan, facts=None), case.record) for case in digital_scans()], "0 patients have"),
+        ([Case(replace(case.scan, total=0.0), case.record) for case in digital_scans()], "5 without any"),
     ],
 )
 def test_too_few(base, scans, message):
@@ -260,7 +288,7 @@ def test_the_section_lists_the_fitted_parts(recalibration):
     assert agreement["ICC of totals"][1].value < 0.5 < agreement["ICC of totals"][0].value
     intervals = tables["calibration_intervals"]
     assert intervals["all"][0] == 40
-    assert intervals["all"][3] == "none", "the map had none before"
+    assert intervals["all"][3] is None, "the map had none before"
 
 
 def test_candidates_are_read_from_results_and_labelled_by_the_outlines(tmp_path):
@@ -277,16 +305,11 @@ def test_candidates_are_read_from_results_and_labelled_by_the_outlines(tmp_path)
     sitk.WriteImage(Grid.of(image).image(labels), str(reference / "a-lesions.nii.gz"))
     (job,) = jobs_of(read_reference(reference), [folder], tmp_path)
     compared = compare(job)
-    candidates = clinical_lesions(compared)
-    method = result.methods["threshold"]
-    assert [x.agatston for x in candidates] == pytest.approx([x.clinical_agatston for x in method.listed])
-    assert sum(x.coronary for x in candidates) == sum(automatic_patient.LESIONS)
-    by_probability = sorted(candidates, key=lambda x: -x.logit)
-    assert [x.coronary for x in by_probability] == list(automatic_patient.LESIONS)
-    counted = len(method.lesions)
-    assert min(x.logit for x in candidates[:counted]) >= 0 > max(x.logit for x in candidates[counted:])
-    assert [x.can_count for x in candidates] == [n < counted for n in range(15)]
-    assert [x.artery for x in candidates[:counted]] == [x.site.key for x in method.lesions]
+    listed = result.methods["threshold"].listed
+    assert sum(compared.coronary) == sum(automatic_patient.LESIONS)
+    by_probability = sorted(zip(listed, compared.coronary, strict=True), key=lambda pair: -pair[0].verdict.probability)
+    assert [is_coronary for _, is_coronary in by_probability] == list(automatic_patient.LESIONS)
+    assert compared.facts == facts_of(result.scored_scan, result.record.measured, result.region.mask)
     assert restore(json.loads(json.dumps(asdict(compared))), ComparedScan) == compared
 
 
@@ -304,13 +327,22 @@ def table(tmp_path, digital_pairs, base, monkeypatch):
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["ct,patient,total", *lines]), "utf-8")
     monkeypatch.setattr(run, "scored_folders", lambda scans, *_: [tmp_path] * len(scans))
-    monkeypatch.setattr(run.scan_sections, "group_sections", lambda *_: ())  # there are no results to group
+    monkeypatch.setattr(run.scan_sections, "group_sections", lambda *_: ())  # of other names
     return path
+
+
+def compare_as(monkeypatch, output, cases):
+    """Let these scans be compared in a validation, with their results in its folder."""
+    monkeypatch.setattr(run, "_compared", lambda *_: ([case.scan for case in cases], []))
+    for scan, record in cases:
+        (output / "scans" / scan.folder).mkdir(parents=True)
+        (output / "scans" / scan.folder / LAST_FILE).write_text(json.dumps(record.as_json()), "utf-8")
 
 
 @pytest.mark.long
 def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run, "_compared", lambda *_: (digital_scans(22, outlined=False), []))
+    for folder in ("out", "again"):
+        compare_as(monkeypatch, tmp_path / folder, digital_scans(22, outlined=False))
     assert cli.main([*COMMAND, str(table), "--output", str(tmp_path / "out")]) == 0
     assert "Use it with: cac score CT --model ours" in capsys.readouterr().out
     assert find_model("decomposition", "ours").origin == "user"
@@ -324,7 +356,7 @@ def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, ca
 
 @pytest.mark.long
 def test_too_few_are_refused_before_scoring_or_reported_on_the_page(base, table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run, "_compared", lambda *_: (digital_scans(12), []))
+    compare_as(monkeypatch, tmp_path / "out", digital_scans(12))
     assert cli.main([*COMMAND, str(table), "--output", str(tmp_path / "out")]) == 3
     assert "needs 20 at least" in capsys.readouterr().err
     assert "Nothing was calibrated or stored" in (tmp_path / "out" / "validation.html").read_text("utf-8")

@@ -24,9 +24,9 @@ from CACScoringLib.scoring.uncertainty import LesionAmounts
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
-from CACTrainingLib.training import calibration
-from CACTrainingLib.training.calibration import calibration_scans, choose
-from CACTrainingLib.training.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, MeasuredScan
+from CACTrainingLib.validation import calibration
+from CACTrainingLib.validation.calibration import calibration_scans, choose
+from CACTrainingLib.validation.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, MeasuredScan
 
 
 def table(features, coronary, agatston, beneath=None):
@@ -265,6 +265,8 @@ def test_calibrate_updates_the_cards_alone(tmp_path, capsys):
     code = cli.main(["calibrate", "--data", str(tmp_path / "data"), *options, "--progress", "json"])
     assert code == 0, capsys.readouterr().err
     assert "counted" in capsys.readouterr().err
+    (measured,) = (tmp_path / "cache").iterdir()
+    assert len(measured.read_text("utf-8").splitlines()) == 4, "what an interrupted calibration need not measure again"
     card = models.verify_model(cards["decomposition"])
     assert {"evidence_weights", "most_not_coronary", "floor_hu"} <= card.calibration.keys()
     assert "slice_threshold" not in card.calibration

@@ -36,7 +36,7 @@ from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import KINDS, TrainingScan, read_truth
 from ..statistics.patient_folds import parts_by_patient
 from ..statistics.roc import threshold_at
-from .fits import (
+from ..training.fits import (
     FOLDS,
     KnownScore,
     columns_of,
@@ -290,13 +290,11 @@ def run(arguments: Any, progress: Progress) -> Path:
         CTError: The scans or the models cannot be used.
         OutputError: The card cannot be written.
     """
-    territories = arguments.territories or find_model("territories").path
-    slices = arguments.slices or find_model("slices").path
-    lesions = arguments.lesions or find_model("lesions").path
-    models = (territories, slices, arguments.decomposition, lesions)
-    for path, network in zip(models, SCORING, strict=True):
-        if read_card(path).network != network:
-            raise DataError(f"{path} is a model for {read_card(path).network!r}, not for {network!r}.")
+    models = {network: getattr(arguments, network) or find_model(network).path for network in SCORING}
+    cards = {network: read_card(path) for network, path in models.items()}
+    for network, card in cards.items():
+        if card.network != network:
+            raise DataError(f"{models[network]} is a model for {card.network!r}, not for {network!r}.")
     progress.begin(["scans", "model"])
     with progress.step("scans"):
         cache = arguments.cache or default_cache() / "calibration"
@@ -304,17 +302,16 @@ def run(arguments: Any, progress: Progress) -> Path:
         _check_kinds({kind: sum(scan.kind == kind for scan in scans) for kind in KINDS})  # before minutes of work
         measured_scans = measure_all(scans, models, cache, arguments.workers, progress)
     with progress.step("model"):
-        hashes = {read_card(p).network: read_card(p).sha256 for p in models}
+        hashes = {network: card.sha256 for network, card in cards.items()}
         of_candidates = {kind: hashes[kind] for kind in ("territories", "lesions")}
-        card = read_card(arguments.decomposition)
         calibration, performance, candidates = choose(measured_scans)
-        calibration = {**MAP_RULE, **card.calibration, **calibration}
+        calibration = {**MAP_RULE, **cards["decomposition"].calibration, **calibration}
         validation: dict[str, object] = {
             "whole_method": performance | {"models": hashes},
             "automatic_score": candidates | {"models": of_candidates, "data": patients_of(measured_scans)},
         }
-        if "slice_threshold" not in read_card(slices).calibration:
-            update_card(slices, {"slice_threshold": SLICE_THRESHOLD}, {})
-        path = update_card(arguments.decomposition, calibration, validation)
+        if "slice_threshold" not in cards["slices"].calibration:
+            update_card(models["slices"], {"slice_threshold": SLICE_THRESHOLD}, {})
+        path = update_card(models["decomposition"], calibration, validation)
     progress.done(path)
     return path

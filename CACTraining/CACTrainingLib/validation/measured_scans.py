@@ -5,12 +5,10 @@ Tables of the lesions are cached in a folder, so that an interrupted calibration
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,9 @@ import pandas as pd
 import SimpleITK as sitk
 
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
-from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.files import LEFT_SECONDS, read_json, remove_partial, write_text_atomically
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -42,13 +39,14 @@ from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import scores_by_site
 from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
 
+from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
 
-ModelPaths = tuple[Path, Path, Path, Path]
-"""Cards of the models for territories, slices, decomposition and lesions."""
+ModelPaths = Mapping[str, Path]
+"""Cards of the models that score, by network."""
 
-VERSION = 21
+VERSION = 22
 """Version of the cached results; those of other versions are measured again."""
 
 CORONARY_MG_CM3 = 10.0
@@ -103,42 +101,26 @@ def measure_all(
     Args:
         scans: The scans.
         models: Cards of the models.
-        cache: Folder of results.
+        cache: Folder of results, with a file for these models.
         workers: Processes.
         progress: Progress of the run.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    remove_partial(cache, LEFT_SECONDS)
-    measured = []
-    events = run_jobs(partial(partial, _measure_or_explain, models, cache), scans, workers, progress.counted)
-    for scan, event in zip(scans, events, strict=True):
-        if isinstance(event.result, MeasuredScan):
-            measured.append(event.result)
-        else:
-            progress.warning(ScanWarning("scan-left-out", f"{scan.ct}: {event.result or event.reason}"))
-    return sorted(measured, key=lambda scan: scan.patient)
+    hashes = [read_card(path).sha256 for path in models.values()]
+    file = cache / f"{job_key('', VERSION, hashes, _settings(models))}.jsonl"
+    jobs = {job_key(scan.name, scan.fingerprint()): scan for scan in scans}
+    measured, failed = kept_jobs(jobs, file, partial(_measuring, models), JobSettings(workers, progress=progress))
+    for key, reason in failed.items():
+        progress.warning(ScanWarning("scan-left-out", f"{jobs[key].ct}: {reason}"))
+    return sorted((_read(measured[key]) for key in jobs if key in measured), key=lambda scan: scan.patient)
 
 
-def _measure_or_explain(models: ModelPaths, cache: Path, scan: TrainingScan) -> MeasuredScan | str:
-    try:
-        return measure(scan, models, cache)
-    except CTError as error:
-        return str(error)
+def _measuring(models: ModelPaths) -> Callable[[TrainingScan], dict[str, Any]]:
+    use_threads(1)  # scans are scored side by side
+    return partial(_measured, _uncalibrated(models), _settings(models))
 
 
-def measure(scan: TrainingScan, models: ModelPaths, cache: Path) -> MeasuredScan:
-    """Measure one scan, or read it from the cache. Raises CTError."""
-    hashes = [read_card(path).sha256 for path in models]
-    settings = asdict(_settings(models))
-    digest = hashlib.sha256(json.dumps([VERSION, scan.fingerprint(), *hashes, settings]).encode()).hexdigest()
-    path = cache / f"{digest[:24]}.json"
-    if not path.is_file():
-        use_threads(1)  # scans are scored side by side
-        write_text_atomically(path, json.dumps(_measured(scan, models)))
-    content = read_json(path)
-    content |= {name: _lesions(content[name]) for name in ("lesions", "dense")}
-    content["reader_agatston"] = {artery: scores["agatston"] for artery, scores in content["reader"].items()}
-    return MeasuredScan(**{field.name: content[field.name] for field in fields(MeasuredScan)})
+def _read(content: dict[str, Any]) -> MeasuredScan:
+    return MeasuredScan(**{**content, **{name: _lesions(content[name]) for name in ("lesions", "dense")}})
 
 
 def _lesions(content: dict[str, Any]) -> pd.DataFrame:
@@ -152,7 +134,7 @@ def _lesions(content: dict[str, Any]) -> pd.DataFrame:
 
 def _settings(models: ModelPaths) -> DecompositionSettings:
     """Return the settings of the map, as stored or usual, by which no lesion of it is left out."""
-    _, slices, decomposition, _ = map(read_card, models)
+    slices, decomposition = (read_card(models[network]) for network in ("slices", "decomposition"))
     usual = {**MAP_RULE, "slice_threshold": SLICE_THRESHOLD}
     stored = replace(decomposition, calibration={**usual, **slices.calibration, **decomposition.calibration})
     return replace(DecompositionSettings.of(slices, stored), evidence_weights=None, most_not_coronary=1.0)
@@ -162,11 +144,10 @@ _ALL_COUNT = 100.0
 """Log-odds that let every lesion count whose likeliest answer is an artery."""
 
 
-@cache
 def _uncalibrated(models: ModelPaths) -> Networks:
     """Load the networks; dense lesions count wherever an artery is the lesion network's likeliest answer."""
-    stored = [StoredModel(read_card(path), path, "user") for path in models]
-    networks = load_networks({model.card.network: model for model in stored}, "cpu")
+    stored = {network: StoredModel(read_card(path), path, "user") for network, path in models.items()}
+    networks = load_networks(stored, "cpu")
     assert networks is not None
     card = networks.decomposition.card
     candidates = {"candidates": asdict(LesionCalibration(intercept=_ALL_COUNT, gated_intercept=_ALL_COUNT))}
@@ -174,7 +155,7 @@ def _uncalibrated(models: ModelPaths) -> Networks:
     return replace(networks, decomposition=loaded)
 
 
-def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
+def _measured(networks: Networks, settings: DecompositionSettings, scan: TrainingScan) -> dict[str, Any]:
     """Score a scan and compare the result with what is true of it: fields of MeasuredScan as JSON."""
     ct, record = read_ct(scan.ct), read_json(scan.ct.parent / "truth.json")
     scanner, header = record["scanner"], ct.acquisition
@@ -186,7 +167,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
         gating=None if scanner["gate_phase"] is None else "digital",
     )
     ct = replace(ct, acquisition=acquisition)
-    result = score_scan(ct, ScoreSettings(decomposition=_settings(models)), networks=_uncalibrated(models))
+    result = score_scan(ct, ScoreSettings(decomposition=settings), networks=networks)
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
     dense, in_map = _tables(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
@@ -201,7 +182,7 @@ def _measured(scan: TrainingScan, models: ModelPaths) -> dict[str, Any]:
         "visible": scan.shows_calcium(),
         "lesions": in_map,
         "dense": dense,
-        "reader": {artery.key: {"agatston": reader[artery].agatston} for artery in MAIN_ARTERIES},
+        "reader_agatston": {artery.key: reader[artery].agatston for artery in MAIN_ARTERIES},
         "reference_agatston": reference,
         "facts": facts_of(result.scored_scan, result.record.measured, result.region.mask),
         "is_gated": acquisition.gating is not None,
