@@ -87,7 +87,7 @@ class Grid:
         row_weights, column_weights = _linear_weights(rows, source.shape[1]), _linear_weights(columns, source.shape[2])
         inside = np.zeros(self.shape, bool)
         # Only rows and columns beside the mask are looked at, which may be a small part of the grid.
-        in_rows, in_columns = source.any((0, 2)), source.any((0, 1))
+        in_rows, in_columns = (np.logical_or.reduce(source, axis=axis) for axis in ((0, 2), (0, 1)))
         near_rows, near_columns = _nonzero_range(row_weights @ in_rows), _nonzero_range(column_weights @ in_columns)
         source_rows, source_columns = _nonzero_range(in_rows), _nonzero_range(in_columns)
         row_weights, column_weights = row_weights[near_rows, source_rows], column_weights[near_columns, source_columns]
