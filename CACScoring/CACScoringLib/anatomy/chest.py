@@ -16,7 +16,8 @@ from scipy.spatial import ConvexHull, QhullError
 
 from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM, largest_part
-from .heart_region import BONE_HU, LUNG_EDGE_HU, OUTSIDE_AIR_HU, depth_inside, grown, voxels, within
+from ..core.slices import LUNG_EDGE_HU
+from .heart_region import BONE_HU, OUTSIDE_AIR_HU, depth_inside, grown, voxels, within
 
 FILL_RIM = 3
 """Voxels beside the air around a field of view in which both mix, which would join lungs to other air."""

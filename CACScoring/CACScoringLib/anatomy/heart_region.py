@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from .territories import Territories
 
 
-LUNG_EDGE_HU = -400
-"""Halfway between lung and soft tissue."""
-
 OUTSIDE_AIR_HU = -965
 """Outside air and bowel gas lie below, lung (also with emphysema) on average above."""
 

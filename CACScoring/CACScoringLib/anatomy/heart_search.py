@@ -19,10 +19,10 @@ from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM
 from ..core.labels import TERRITORIES
+from ..core.slices import LUNG_EDGE_HU
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .heart_region import (
     AROUND_LESIONS,
-    LUNG_EDGE_HU,
     HeartRegion,
     bone_near,
     cut_warnings,

@@ -20,10 +20,9 @@ from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.errors import NoHeartError
 from ..core.grid import Box, ScanGrid, largest_part
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
-from ..core.slices import BODY_HU
+from ..core.slices import BODY_HU, LUNG_EDGE_HU
 from ..models.inference import ProcessorNetwork, predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
-from .heart_region import LUNG_EDGE_HU
 
 if TYPE_CHECKING:
     from ..models.cards import LoadedModel

@@ -6,6 +6,7 @@ Noise makes every slice of a scanner varied and unique, and neighbouring slices 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +67,9 @@ there; lung without air around it has no such peak."""
 
 BODY_HU = -300.0
 """Density above which a voxel is body, or the table, rather than air or lung."""
+
+LUNG_EDGE_HU = -400
+"""Halfway between lung and soft tissue."""
 
 EXTRUDED = 100.0, 0.2
 """HU, and share of the body that differs by more in slices half the scan apart, from which it is no phantom of one
@@ -236,13 +240,17 @@ class _Blocks:
 
 def _ordered(values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of each slice within a mask in rising order, before infinite ones [k, n]; and their numbers."""
-    ordered = np.sort(np.where(mask, values, np.float32(np.inf)).reshape(len(values), -1), axis=1)
+    ordered = np.sort(
+        np.where(mask, values, np.float32(np.inf)).reshape(len(values), math.prod(mask.shape[1:])), axis=1
+    )
     return ordered, np.count_nonzero(mask, axis=(1, 2))
 
 
 def _medians(values: np.ndarray, mask: np.ndarray, least: int = MIN_BLOCKS) -> np.ndarray:
     """Return the median of each slice within a mask; NaN where it has fewer blocks."""
     ordered, counts = _ordered(values, mask)
+    if not ordered.size:  # slices smaller than a block
+        return np.full(len(ordered), np.nan)
     middles = np.stack([np.maximum(counts - 1, 0) // 2, np.minimum(counts // 2, ordered.shape[1] - 1)], axis=1)
     return np.where(counts >= least, np.take_along_axis(ordered, middles, 1).mean(1), np.nan)
 

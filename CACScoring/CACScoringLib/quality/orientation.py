@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import ndimage
 
-from ..anatomy.heart_region import LUNG_EDGE_HU, OUTSIDE_AIR_HU, voxels
+from ..anatomy.heart_region import OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import OrientationError
 from ..core.grid import GRID_MM, largest_part
+from ..core.slices import LUNG_EDGE_HU
 from ..core.text import UNUSUAL
 from ..core.warning_codes import checks, warnings_of
 

@@ -111,12 +111,13 @@ def test_the_evidence_has_its_place_on_the_radiograph():
 def test_every_model_that_comes_with_cac_reads_a_chest(name):
     model = models.load_model(models.find_model("radiograph", name).path, "cpu")
     views = {"PA": radiograph(), "lateral": radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")}
-    result = score_radiograph({view: views[view] for view in model.card.config["views"]}, None, model)
+    views_of_model = {view: views[view] for view in model.card.config["views"]}
+    result = score_radiograph(views_of_model, None, model)
     by_threshold = {
         threshold.agatston: threshold.image for threshold in result.thresholds if threshold.image is not None
     }
-    assert list(by_threshold) == [400.0], "scores above 0 and from 100 were hardly told better than by guessing"
-    assert 0 < by_threshold[400.0] < 1
+    assert list(by_threshold) == ([400.0] if len(views_of_model) > 1 else []), "others were hardly told by tests"
+    assert all(0 < probability < 1 for probability in by_threshold.values())
     assert {view.evidence.shape for view in result.views.values()} == {(864, 864)}
 
 

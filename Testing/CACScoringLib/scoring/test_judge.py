@@ -213,7 +213,7 @@ def test_a_scan_without_anything_dense():
 def decomposed(calcium, map_logit):
     settings = DecompositionSettings(evidence_weights={INTERCEPT: map_logit}, most_not_coronary=0.5)
     return SimpleNamespace(
-        parts=SimpleNamespace(hu=calcium, settings=settings, image=lambda: image_of(calcium)),
+        parts=SimpleNamespace(hu=calcium, box=(), settings=settings),
         slices=SimpleNamespace(on_scan=np.ones(3)),
     )
 

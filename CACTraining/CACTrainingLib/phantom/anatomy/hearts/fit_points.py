@@ -8,9 +8,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from CACScoringLib.anatomy.heart_region import LUNG_EDGE_HU
 from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import GRID_MM, Grid, bounding_box, on_working_grid
+from CACScoringLib.core.slices import LUNG_EDGE_HU
 from CACScoringLib.core.voxels import voxels_of
 
 MIN_FITTED_ML = 60.0
