@@ -310,38 +310,6 @@ def _around_heart(heart: np.ndarray) -> tuple[slice, slice]:
     return sides[0], sides[1]
 
 
-def assembled(
-    scan: CTScan,
-    heart_mask: np.ndarray,
-    slices: HeartSlices,
-    maps: np.ndarray,
-    decomposed: np.ndarray,
-    settings: DecompositionSettings,
-) -> Decomposition:
-    """Make a decomposition of raw maps by the settings' rules. maps: From `raw_maps`, of these slices or more."""
-    numbers = np.nonzero(decomposed)[0]
-    on_grid = np.zeros_like(maps)
-    on_grid[numbers] = maps[numbers]
-    if settings.min_healthy_hu is not None:
-        input_hu = slice_input(slices, numbers)[:, 0] * np.float32(MAP_HU) + np.float32(LOW_HU)
-        on_grid[numbers] *= input_hu - maps[numbers] >= settings.min_healthy_hu
-    box = bounding_box(heart_mask) if settings.within_heart else tuple(slice(0, n) for n in heart_mask.shape)
-    part = slices.grid.paste(on_grid, heart_mask[box].shape[::-1], tuple(side.start for side in box[::-1]))
-    part[part < settings.floor_hu] = 0
-    if settings.within_heart:
-        part *= heart_mask[box]
-    hu = np.zeros(heart_mask.shape, np.float32)
-    hu[box] = part
-    return Decomposition(
-        hu=hu,
-        grid=Grid.of(scan.image),
-        decomposed=decomposed,
-        settings=settings,
-        warnings=_saturation(scan.hu[box], part),
-        box=box,
-    )
-
-
 def clear_map(parts: Decomposition, cleared: np.ndarray) -> Decomposition:
     """Set the map to 0 where `cleared` (bool [k, j, i], or one value a slice) is true."""
     hu, box = np.zeros(parts.hu.shape, np.float32), parts.box
