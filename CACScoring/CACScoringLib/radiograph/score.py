@@ -121,9 +121,9 @@ def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
         for name, area in areas.items()
     ]
     message = (
-        f"In its tests, {card.name} hardly detected calcium in the radiograph better than chance ({'; '.join(texts)}), "
-        "or its views hardly show it, so that nothing is stated from the image alone. Probabilities with age, sex and "
-        "body mass index then rest on these."
+        f"The image alone cannot tell these scores, because {card.name}, or a reader who knows the largest lesion, "
+        f"hardly did better than chance in tests: {'; '.join(texts)}. Probabilities with age, sex and body mass index "
+        "rest on these."
     )
     return (ScanWarning("image-not-proven", message),)
 

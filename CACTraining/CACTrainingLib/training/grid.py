@@ -11,18 +11,21 @@ from typing import Any
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import write_table
+from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.text import OUTPUT, REPLACE, RESUME
 from CACScoringLib.models.cards import read_card
 
-from .settings import RunOptions, facts_of
+from .settings import RunOptions
 
 
 def combinations(grid: object) -> list[dict[str, Any]]:
     """Return every combination of the values in a grid: an object as of --settings, with a list for each value.
 
     Returns:
-        Value by the dotted name of its setting, the last setting varying fastest. Raises OutputError.
+        Value by the dotted name of its setting, the last setting varying fastest.
+
+    Raises:
+        OutputError: A value is no list, or there is none.
     """
     choices = dict(_choices(grid, ""))
     return [dict(zip(choices, values, strict=True)) for values in product(*choices.values())]
@@ -57,7 +60,7 @@ def train_grid(
     """Train MODEL-1, MODEL-2 …, each with other settings, and list them in `MODEL.grid.csv`.
 
     The table has a row per model, with the values that were varied and the numbers of its validation; it grows with
-    each training. Resumed, finished models are kept, and the next goes on from its checkpoint.
+    each training. Resumed, models that it has are kept, and the next goes on from its checkpoint.
 
     Args:
         train: Training of the network.
@@ -70,18 +73,21 @@ def train_grid(
 
     Raises:
         CTError: A training failed.
-        OutputError: There is an earlier grid that is not resumed.
+        OutputError: There is an earlier grid that is not resumed, or one of its models has other values.
     """
     table = options.output.with_name(f"{options.name}.grid.csv")
     if table.exists() and not (options.resume or options.overwrite):
         raise OutputError(f"{table} exists already. Go on with {RESUME}, or choose {OUTPUT}{REPLACE}.")
+    columns = ("model", *trials[0][0])
+    lines = read_table(table).lines if options.resume and table.exists() else ()
+    finished = {tuple(map(line.text, columns)) for line in lines}
     rows: list[dict[str, Any]] = []
     for number, (values, settings) in enumerate(trials, 1):
-        name = f"{options.name}-{number}"
-        card = options.output.with_name(f"{name}.json")
-        if not (options.resume and card.exists() and _is_trained_with(settings, card)):
+        row = {"model": f"{options.name}-{number}", **values}
+        card = options.output.with_name(f"{row['model']}.json")
+        if tuple("" if value is None else str(value) for value in row.values()) not in finished or not card.exists():
             card = train(replace(options, output=card.with_suffix("")), settings, progress)
-        rows.append({"model": name, **values, **dict(_numbers(read_card(card).validation, ""))})
+        rows.append({**row, **dict(_numbers(read_card(card).validation, ""))})
         write_table(table, tuple(dict.fromkeys(column for row in rows for column in row)), rows)
     return table
 
@@ -92,8 +98,3 @@ def _numbers(content: Mapping[str, Any], place: str) -> Iterator[tuple[str, floa
             yield from _numbers(value, f"{place}{name}.")
         elif isinstance(value, int | float):
             yield place + name, value
-
-
-def _is_trained_with(settings: Any, card: Path) -> bool:
-    facts = {name: value for name, value in facts_of(settings).items() if name not in ("network", "start")}
-    return facts.items() <= read_card(card).training.settings.items()

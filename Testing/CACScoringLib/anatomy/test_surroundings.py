@@ -81,8 +81,9 @@ def agatston(result):
     return [method.total.agatston, *(score.agatston for score in method.arteries.values())]
 
 
-DOUBTED = {(SCANS[1], "small square field")}
-"""Fields of 160 mm, outside the calibration range, in which a device may count: the interval says so."""
+CHANGING, DOUBTED = SCANS[1], "small square field"
+"""Person whose left main and LAD exchange voxels with the field, for territories are found on another grid; and field
+of 160 mm, outside the calibration range, in which a device counts in that person: the interval says so."""
 
 
 @pytest.mark.long
@@ -91,16 +92,16 @@ def test_scores_of_people_stay(real_ct, networks, name):
     scan = read_ct(real_ct(name))
     result = score_scan(scan, networks=networks)
     expected = agatston(result)
-    # Territories are found on another grid in another field: voxels of the left main may change to the LAD.
     two_voxels = 1.001 * 2 * 2 * np.prod(scan.image.GetSpacing()) / 3.0
     for kind, change in {**OBJECTS, **FIELDS}.items():
         changed = score_scan(change(scan, result.region.mask), networks=networks)
-        codes = {warning.code for warning in changed.warnings}
-        if (name, kind) in DOUBTED:
-            assert {"doubt-decides", "unlike-calibration"} <= codes
+        if name == CHANGING and kind == DOUBTED:
+            assert {"doubt-decides", "unlike-calibration"} <= {warning.code for warning in changed.warnings}
             assert changed.interval[0] <= expected[0] <= changed.interval[1]
-        elif kind in FIELDS:
-            assert agatston(changed)[0] == pytest.approx(expected[0], rel=0.05, abs=two_voxels), kind
-        else:
+        elif name == CHANGING and kind in FIELDS:
+            assert changed.total.agatston == pytest.approx(expected[0], rel=0.05), kind
+        elif name == CHANGING:
             assert agatston(changed) == pytest.approx(expected, abs=two_voxels), kind
+        else:
+            assert agatston(changed) == pytest.approx(expected, rel=0.01 if kind in OBJECTS else 0.05, abs=1e-6), kind
         assert not {"heart-from-lungs", "heart-cut", "reversed"} & {w.code for w in changed.warnings if w.severe}, kind

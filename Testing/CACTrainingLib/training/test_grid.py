@@ -55,3 +55,5 @@ def test_resumed_grid_trains_only_new_combinations(cohort, cache, tmp_path):
     assert [row.text("model") for row in rows([0.25, 0.5], resume=True)] == ["map-1", "map-2"]
     assert (tmp_path / "map-1.json").stat().st_mtime_ns == time_written
     assert read_card(tmp_path / "map-2.json").training.settings["sparsity_weight"] == 0.5
+    with pytest.raises(OutputError, match=r"map-1.json exists already"):
+        rows([0.75, 0.5], resume=True)
