@@ -278,7 +278,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     scan = _scan(ct)
     _report(scan.warnings)
     on_grid, _ = mask_on_scan_grid(_read_image("labels", labels), scan, "label map", may_be_empty=True)
-    lesions = find_lesions(scan.image, on_grid, rules).coronary
+    lesions = find_lesions(scan, on_grid, rules).coronary
     return method_score("reviewed", rules, lesions, no_calcium=not lesions.lesions)
 
 

@@ -229,6 +229,7 @@ def _unnamed(result: CalciumResult) -> CalciumResult:
     record, acquisition = result.record, result.record.acquisition
     name = record.input.name and unnamed_scan(record.input.name, acquisition)
     scan, provenance = replace(result.scan, source=Path(name) if name else None), record.provenance
+    scan.__dict__["hu"] = result.scan.hu  # a second array would copy all voxels
     if provenance is not None and provenance.command is not None:
         provenance = replace(provenance, command=unnamed(provenance.command, acquisition))
     return replace(result, scan=scan).stating(input=replace(record.input, name=name), provenance=provenance)

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import NoHeartError
-from ..core.grid import GRID_MM
+from ..core.grid import GRID_MM, bounding_box
 from ..core.labels import TERRITORIES
 from ..core.slices import LUNG_EDGE_HU
 from ..models.preprocessing import TERRITORY_SPACING_MM
@@ -166,7 +166,9 @@ def _by_network(scan: CTScan, model: LoadedModel, expected: np.ndarray | None = 
     bone = bone_near(scan, organs, large_bone(scan.coarse_hu, organs))
     warnings = (*territories.warnings, *cut_warnings(heart, is_coronary))
     name = territories.source
-    region = HeartRegion(mask & ~bone, bone, name, warnings, territories, pericardium, name)
+    box = bounding_box(mask)
+    mask[box] &= ~bone[box]
+    region = HeartRegion(mask, bone, name, warnings, territories, pericardium, name)
     doubt = implausible(scan, heart) or without_arteries(territories)
     return region, f"The heart of the network {name} is implausible: {doubt}" if doubt else ""
 

@@ -175,11 +175,13 @@ def declare_command(parser: CommandParser, package: str, name: str, *arguments: 
 
 
 def _spare_processor_and_memory() -> None:
-    """Multiply matrices in one thread, as small ones take longer in several, and limit glibc's arenas of memory.
+    """Multiply matrices in one thread, as small ones take longer in several, limit glibc's arenas of memory, and keep
+    NumPy from huge pages, with which a mask of a heart takes the memory of the whole scan.
 
     To be called before NumPy is imported.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     with suppress(AttributeError, TypeError):  # without glibc
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 

@@ -311,7 +311,7 @@ def _shift_warnings(
 def _agatston(labels: sitk.Image, scan: CTScan) -> float:
     """Return the score of labels in the arteries at 120 kVp."""
     sites = np.where(voxels_of(labels) > max(Artery), 0, voxels_of(labels)).astype(np.uint8)
-    return float(sum(find_lesions(scan.image, sites, ScoringRules()).columns["agatston"]))
+    return float(sum(find_lesions(scan, sites, ScoringRules()).columns["agatston"]))
 
 
 def _voxels_within(contours: list[tuple[float, np.ndarray]], step: tuple[float, ...], scan: CTScan) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,30 +66,32 @@ def write_images(folder: Path, result: CalciumResult, healthy: bool = False) -> 
     (HU above healthy tissue), `healthy.nii.gz` (HU; only where healthy is True) and `map_lesions.nii.gz` (`Artery`
     labels of the map's lesions); of a whole-scan estimate SALIENCY_FILE.
     """
-    for name, image in {"heart": result.scan.grid.image(result.region.mask), **label_images(result)}.items():
+    if result.decomposition is not None:
+        # The largest image first, while the fewest others are in memory.
+        calcium_map = result.decomposition.image()
+        write_image(calcium_map, folder / "calcium_map.nii.gz")
+        if healthy:
+            write_image(healthy_image(result.scored_scan.image, calcium_map), folder / "healthy.nii.gz")
+        del calcium_map
+    write_image(result.scan.grid.image(result.region.mask), folder / "heart.nii.gz")
+    for name, image in label_images(result):
         write_image(image, folder / f"{name}.nii.gz")
     for estimate in result.estimates:
         if estimate.saliency is not None:
             from ..whole_scan.estimates import SALIENCY_FILE
 
             write_image(estimate.saliency, folder / SALIENCY_FILE)
-    if result.decomposition is not None:
-        calcium_map = result.decomposition.image()
-        write_image(calcium_map, folder / "calcium_map.nii.gz")
-        if healthy:
-            write_image(healthy_image(result.scored_scan.image, calcium_map), folder / "healthy.nii.gz")
 
 
-def label_images(result: CalciumResult) -> dict[str, sitk.Image]:
-    """Return the label maps of a result but the heart's, by the stem of their file."""
-    labels = with_status(site_labels(result), result.methods["threshold"].status)
-    images = {"lesions": labels}
+def label_images(result: CalciumResult) -> Iterator[tuple[str, sitk.Image]]:
+    """Yield the label maps of a result but the heart's, each by the stem of its file; one at a time, as each may take
+    hundreds of megabytes."""
+    yield "lesions", with_status(site_labels(result), result.methods["threshold"].status)
     for name, mask in {"pericardium": result.region.pericardium, "territories": result.territory_labels}.items():
         if mask is not None:
-            images[name] = result.scan.grid.image(mask)
+            yield name, result.scan.grid.image(mask)
     if (in_map := result.methods.get("decomposition")) is not None:
-        images["map_lesions"] = in_map.lesion_set.label_image(result.scan.image)
-    return images
+        yield "map_lesions", in_map.lesion_set.label_image(result.scan.image)
 
 
 def site_labels(result: CalciumResult, only_counted: bool = False) -> sitk.Image:

@@ -56,7 +56,7 @@ def export_review(
 
     identify = run.acquisition.identifies
     with OutputFolder(folder, overwrite).being_written() as files:
-        for name, image in report.label_images(result).items():
+        for name, image in report.label_images(result):
             write_image(image, files / f"{name}.nii.gz")
         report.write_csv(files, result.record, identify)
         html = page.result_as_html(result, identify, reader=reader)

@@ -156,7 +156,7 @@ def judge_lesions(
     probability = calibration.probability(coronary, in_artery, is_gated)
     sites = dense.sites.copy()
     sites[is_near] = _sites_of_parts(parts, nearby, probability >= COUNTS_FROM)[parts.part]
-    lesions = find_lesions(scan.image, Labelled(dense.flat, sites), rules)
+    lesions = find_lesions(scan, Labelled(dense.flat, sites), rules)
     voxels = lesions.voxels
     _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
     # A lesion's probability is the mean of its parts': COUNTS_FROM or more exactly if the lesion counts.
@@ -255,7 +255,7 @@ def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart
     np.greater_equal(hu[box], rules.threshold_hu, out=is_dense[box])
     in_map = dense_voxels(facts.region, is_dense, scan.grid)
     sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, scan.grid.spacing_mm[::-1])
-    lesions = find_lesions(scan.image, Labelled(in_map.flat, sites), rules, hu).coronary
+    lesions = find_lesions(scan, Labelled(in_map.flat, sites), rules, hu).coronary
     by_place = verdicts_by_place(lesions, in_map)
     if settings.evidence_weights:
         noise_hu = None if facts.blood is None else facts.blood.noise_hu

@@ -47,7 +47,7 @@ def status_of(labels: sitk.Image) -> str | None:
 
 
 def _note(labels: sitk.Image, status: str) -> str:
-    return f"CAC {status} {hashlib.sha256(voxels_of(labels).astype(np.uint8).tobytes()).hexdigest()}"
+    return f"CAC {status} {hashlib.sha256(voxels_of(labels).astype(np.uint8, copy=False).data).hexdigest()}"
 
 
 MIN_CUT_VOXELS = 4
@@ -147,7 +147,7 @@ def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> 
     if not len(flat):
         return []
     region = connected_voxels(flat, np.zeros(len(flat), np.uint8), sites.shape)
-    dense = np.isin(flat, find_lesions(scan.image, sites, rules).voxels.flat)
+    dense = np.isin(flat, find_lesions(scan, sites, rules).voxels.flat)
     count, empty = len(np.unique(region)), len(np.setdiff1d(region, region[dense]))
     below = float((scan.hu.reshape(-1)[flat] < rules.threshold_hu).mean())
     # Specks smaller than a lesion of the rule hold none either, but are drawn along what is dense.
@@ -218,7 +218,7 @@ def clinical_labels(
         voxels = voxels.where(is_dense.reshape(-1)[voxels.flat])
     sites = Labelled(voxels.flat, voxels.sites)
     if reader is None:
-        dense = find_lesions(scan.image, sites, rules)
+        dense = find_lesions(scan, sites, rules)
         if has_territories:
             by_place = iter(verdicts_by_place(dense.coronary, voxels))
             kinds = dense.columns["site"]
@@ -230,7 +230,7 @@ def clinical_labels(
     return LesionLabels(
         status,
         rules,
-        find_lesions(scan.image, sites, rules),
+        find_lesions(scan, sites, rules),
         of_reader=(Artery, NonCoronary) if reader.has_elsewhere else (Artery,),
         knows_elsewhere=has_territories or reader.has_elsewhere,
         no_calcium=status == "reviewed" and reader.no_calcium,

@@ -18,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from ..core.ct import CTScan
 from ..core.errors import CTError, MaskError
 from ..core.grid import Grid
 from ..core.labels import SITES, Labelled, site_of
@@ -121,14 +122,14 @@ def without_slivers(flat: np.ndarray, values: np.ndarray, grid: Grid) -> np.ndar
 
 
 def find_lesions(
-    image: sitk.Image, arteries: np.ndarray | Labelled, rules: ScoringRules, values: np.ndarray | None = None
+    ct: CTScan | sitk.Image, arteries: np.ndarray | Labelled, rules: ScoringRules, values: np.ndarray | None = None
 ) -> LesionSet:
     """Find the lesions in a scan.
 
     The highest HU of the scan gives a component its weight, for a calcium map too.
 
     Args:
-        image: The CT in HU, on axial slices.
+        ct: The CT, or its image in HU, on axial slices.
         arteries: uint8 [k, j, i] on the same grid; the `Site` each voxel would belong to, 0 where none can lie. Or the
             labelled voxels alone, which takes less time where they are few.
         rules: The scoring rules.
@@ -138,7 +139,8 @@ def find_lesions(
         MaskError: If `arteries` is no such array.
         CTError: If there are more lesions than the id map can number.
     """
-    peak_hu = voxels_of(image)
+    # A scan's own array: while it is held, a further array of the same image copies all voxels.
+    image, peak_hu = (ct.image, ct.hu) if isinstance(ct, CTScan) else (ct, voxels_of(ct))
     hu = peak_hu if values is None else values
     if isinstance(arteries, np.ndarray):
         if arteries.dtype != np.uint8 or arteries.shape != hu.shape:

@@ -133,7 +133,7 @@ def find_candidates(
         threshold = max(rules.threshold_hu, blood.bright_hu + BLOOD_SD * blood.noise_hu)
         bounds = triple(bound + threshold - rules.threshold_hu for bound in rules.weight_bounds_hu)
         rules = replace(rules, threshold_hu=threshold, weight_bounds_hu=bounds)
-    lesions = find_lesions(scan.image, candidate_region(region), rules)
+    lesions = find_lesions(scan, candidate_region(region), rules)
     lesions = lesions.part(peak_hu < METAL_HU for peak_hu in lesions.columns["peak_hu"])
     return lesions, verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories)), rules.threshold_hu
 
