@@ -19,10 +19,9 @@ from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, LesionSet, LesionVoxels, MethodScore
 from .doubt import decisive_warning, dense_warning, noise_warnings, outside_warning, stent_warning
 from .features import features_of
-from .intervals import with_intervals
 from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
 from .scores import method_score, non_coronary_score
-from .uncertainty import ScanErrors
+from .uncertainty import ScanErrors, with_intervals
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 The truth of an automatic clinical score is what an expert reader gives the same scan; that of the calcium map is the
 score of a still, noise-free scan of the patient.
 
-Each lesion belongs to the true score with its own probability; the distribution of their sum, spread by what
-calibration patients show beside it, gives interval and categories (`ScoreDistribution`). Intervals are conformal: the
-level is that at which nine of ten calibration patients have their true score inside (distributional conformal
-prediction: Chernozhukov, Wüthrich and Zhu 2021, 10.1073/pnas.2107794118, (2nd)).
+Each lesion belongs to the true score with its own probability, independently of the others; their sum has the
+distribution of a Poisson binomial with amounts. What remains uncertain of a sum, such as lesions that are no candidates
+and the outline of those that are, is a lognormal factor. Intervals are conformal: the level is that at which nine of
+ten calibration patients have their true score inside (distributional conformal prediction: Chernozhukov, Wüthrich and
+Zhu 2021, 10.1073/pnas.2107794118, (2nd)).
 
 Reviewed scores have their repeatability: scores of the same patient on the same day differ, and differ more where there
 is more calcium. 95 % of such differences stay within factor × (intercept + slope × mean of both scores), from a
@@ -17,17 +18,21 @@ regression of absolute differences. The factor is the half-normal one, 1.96 · �
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit, logit, ndtr
 
 from ..core.errors import WrongValueError
+from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
 from ..quality.calibration import CalibrationRange, Repeatability
 from ..record.findings import CalibratedOn, Familiarity
-from .distribution import ScoreDistribution
+from ..record.scores import COUNTED, Lesion, MethodScore, SumScore
+from .doubt import decisive_lesions
 from .lesion_calibration import LesionCalibration
 
 LEVEL = 0.9
@@ -39,6 +44,20 @@ LIMITS = (1.0, 100.0, 400.0)
 CATEGORIES = ("0", "1-99", "100-399", "400+")
 
 TOTAL = "total"
+
+MAX_RATIO = 30.0
+"""Ratio of an interval's ends, each plus 1, above which the score is not determined and has no interval."""
+
+Bounds = tuple[float, float]
+
+CELL = 0.01
+"""Width in ln(1 + sum) within which sums of lesions are taken together."""
+
+CERTAIN = 1e-3
+"""Probability below which a lesion is taken as absent, and above 1 minus which as present."""
+
+_POINTS = 1000
+"""Points of ln(1 + score) at which the distribution is evaluated."""
 
 
 def category_of(agatston: float) -> str:
@@ -56,6 +75,63 @@ class LesionAmounts(NamedTuple):
 
     amounts: Sequence[float]
     probabilities: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ScoreDistribution:
+    """Distribution of a true score.
+
+    Attributes:
+        sums: Possible sums of the lesions, rising [n].
+        weights: Probability of each sum [n].
+        spread: SD of ln(1 + true score) around ln(1 + sum).
+    """
+
+    sums: np.ndarray
+    weights: np.ndarray
+    spread: float
+
+    @classmethod
+    def of(cls, amounts: Sequence[float], probabilities: Sequence[float], spread: float) -> ScoreDistribution:
+        """Return the distribution of the sum of lesions.
+
+        Args:
+            amounts: Score of each lesion, not below 0.
+            probabilities: Probability that each belongs to the score.
+            spread: As the attribute.
+        """
+        amount, p = np.asarray(amounts, float), np.asarray(probabilities, float)
+        certain = float(amount[p >= 1 - CERTAIN].sum())
+        is_open = (p > CERTAIN) & (p < 1 - CERTAIN) & (amount > 0)
+        sums: np.ndarray = np.array([certain])
+        weights: np.ndarray = np.ones(1)
+        for size, chance in zip(amount[is_open], p[is_open], strict=True):
+            sums = np.concatenate([sums, sums + size])
+            weights = np.concatenate([(1 - chance) * weights, chance * weights])
+            # Sums taken together keep their mean, and small lesions stay beside large ones.
+            cells: np.ndarray = np.rint(np.log1p(sums) / CELL).astype(int)
+            totals, moments = np.bincount(cells, weights), np.bincount(cells, weights * sums)
+            is_possible = totals > 0
+            sums, weights = moments[is_possible] / totals[is_possible], totals[is_possible]
+        return cls(sums, weights / weights.sum(), spread)
+
+    def below(self, scores: np.ndarray | float) -> np.ndarray:
+        """Return the probability that the true score is at most each score, [n]."""
+        distance = np.log1p(np.atleast_1d(scores))[:, None] - np.log1p(self.sums)
+        return ndtr(distance / max(self.spread, 1e-6)) @ self.weights
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the interval between the quantiles (1 − level) / 2 and (1 + level) / 2, no lower than 0."""
+        highest = math.log1p(float(self.sums[-1])) + 5 * self.spread + 1e-3
+        points = np.linspace(0.0, highest, _POINTS)
+        chances = self.below(np.expm1(points))
+        low, high = np.interp(((1 - level) / 2, (1 + level) / 2), chances, points)
+        return math.expm1(low), math.expm1(high)
+
+    def chances(self, limits: Sequence[float]) -> tuple[float, ...]:
+        """Return the probability of each class between limits, which rise; they add up to 1."""
+        below = [0.0, *self.below(np.array(limits)).tolist(), 1.0]
+        return tuple(max(high - low, 0.0) for low, high in pairwise(below))
 
 
 @dataclass(frozen=True)
@@ -158,3 +234,86 @@ class ScanErrors:
             for key, limit in parts.items()
             if limit is not None and agatston[key] <= limit.highest
         }
+
+
+def with_intervals(method: MethodScore, errors: ScanErrors, decided: Collection[int] = ()) -> MethodScore:
+    """Add the intervals of a method's scores, and the category probabilities of an automatic score.
+
+    A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
+    of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones.
+
+    Args:
+        method: Scores by the method.
+        errors: Errors of scores in this scan.
+        decided: IDs of lesions that a reader has decided about.
+    """
+    decisive = decisive_lesions(method, decided)
+    if decisive:
+        method = replace(method, alternative_agatston=decisive[0][1], alternative_lesion=decisive[0][0].id)
+    if not method.is_map and not method.rules.is_clinical:
+        return method
+    if method.reviewed:
+        scores = {TOTAL: method.total, **{artery.key: method.arteries[artery] for artery in MAIN_ARTERIES}}
+        agatston = {key: score.clinical_agatston for key, score in scores.items()}
+        return method if method.is_map else _with(method, errors.of_reviewed(agatston), {})
+    if errors.withholds and method.status == "automatic":
+        return replace(method, withheld=True)
+    uncertainty = errors.by_kind.get("decomposition" if method.is_map else method.status)
+    if uncertainty is None:
+        return method
+    candidates = method.lesions if method.is_map else method.listed
+    lesions = [(lesion, _probability(lesion, decided)) for lesion in candidates]
+    c = method.rules.calibration_mg_per_mm3_hu
+
+    def amounts(measure: Callable[[Lesion], float], artery: Artery | None = None) -> LesionAmounts:
+        part = [(measure(x), p) for x, p in lesions if p > 0 and artery in (None, _artery(x))]
+        return LesionAmounts([amount for amount, _ in part], [p for _, p in part])
+
+    def intervals(measure: Callable[[Lesion], float]) -> dict[str, Bounds]:
+        total = uncertainty.total.interval(amounts(measure), errors.distance)
+        of_arteries = {x.key: uncertainty.artery.interval(amounts(measure, x), errors.distance) for x in MAIN_ARTERIES}
+        return {TOTAL: total, **of_arteries}
+
+    of_scores = intervals(lambda lesion: lesion.clinical_agatston)
+    low, high = of_scores[TOTAL]
+    if (high + 1) / (low + 1) > MAX_RATIO and method.total.clinical_agatston >= LIMITS[0]:
+        return replace(method, undetermined=True)
+    masses = {} if c is None else intervals(lambda lesion: c * lesion.pseudo_mass_hu_mm3)
+    method = replace(_with(method, of_scores, masses), calibrated_on=errors.calibrated_on)
+    if method.probabilities_withheld:
+        return method
+    distribution = uncertainty.total.distribution(amounts(lambda lesion: lesion.clinical_agatston), errors.distance)
+    return replace(method, category_probabilities=dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True)))
+
+
+def _probability(lesion: Lesion, decided: Collection[int]) -> float:
+    """Return the probability that a lesion belongs to the true score."""
+    if lesion.verdict is None or lesion.id in decided:
+        return float(lesion.status == COUNTED)
+    return lesion.verdict.probability
+
+
+def _artery(lesion: Lesion) -> Artery | None:
+    """Return the artery that a lesion belongs to if it is coronary."""
+    if lesion.status == COUNTED and isinstance(lesion.site, Artery):
+        return lesion.site
+    return None if lesion.verdict is None else lesion.verdict.artery
+
+
+def _with(method: MethodScore, agatston: Mapping[str, Bounds], masses: Mapping[str, Bounds]) -> MethodScore:
+    """Return scores with their intervals, widened where needed to hold the scores and masses themselves."""
+    c = method.rules.calibration_mg_per_mm3_hu
+
+    def stated(key: str, score: SumScore) -> SumScore:
+        if key not in agatston:
+            return score
+        interval = _holding(agatston[key], score.clinical_agatston)
+        mass = _holding(masses[key], (c or 0.0) * score.pseudo_mass_hu_mm3) if key in masses else None
+        return replace(score, interval_90=interval, mass_interval_90=mass)
+
+    arteries = SiteMap({artery: stated(artery.key, score) for artery, score in method.arteries.items()})
+    return replace(method, total=stated(TOTAL, method.total), arteries=arteries)
+
+
+def _holding(interval: Bounds, score: float) -> Bounds:
+    return min(interval[0], score), max(interval[1], score)

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from CACScoringLib.scoring.distribution import ScoreDistribution
-from CACScoringLib.scoring.uncertainty import LIMITS
+from CACScoringLib.scoring.uncertainty import LIMITS, ScoreDistribution
 
 EXACT = 1e-9
 """Spread that leaves the sums of lesions as they are."""

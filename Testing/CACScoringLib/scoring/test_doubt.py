@@ -11,10 +11,9 @@ from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import LesionSet, Verdict
 from CACScoringLib.scoring.doubt import decisive_warning, doubtful_lesions, impact, stent_warning
-from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
-from CACScoringLib.scoring.uncertainty import ScanErrors, ScoreErrors, Uncertainty
+from CACScoringLib.scoring.uncertainty import ScanErrors, ScoreErrors, Uncertainty, with_intervals
 
 SPACING_MM = (1.0, 1.0, 3.0)
 

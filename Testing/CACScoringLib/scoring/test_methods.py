@@ -11,10 +11,10 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import ModelRecord
-from CACScoringLib.scoring.intervals import with_intervals
 from CACScoringLib.scoring.judge import recorded_errors, stored_errors
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import categories_of, method_score
+from CACScoringLib.scoring.uncertainty import with_intervals
 
 automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, which writes its networks, is missing")
 RULES = ScoringRules()
