@@ -3,8 +3,8 @@
 import numpy as np
 
 from CACScoringLib.anatomy.territories import Territories
-from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import TERRITORIES
+from CACScoringLib.core.scan_grid import ScanGrid
 
 
 def territories_of(names: np.ndarray, sure: float = 1.0) -> Territories:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
-from ..core.grid import GRID_MM, bounding_box, cut_ends
+from ..core.grid import GRID_MM, bounding_box, cut_ends, grown, within
 from ..record.findings import EpicardialFat
 
 if TYPE_CHECKING:
@@ -220,68 +220,6 @@ def _thirds(plane: np.ndarray) -> Sequence[np.ndarray]:
 def _sorted(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     low, high = np.minimum(a, b), np.maximum(a, b)
     return np.minimum(low, c), np.maximum(low, np.minimum(high, c)), np.maximum(high, c)
-
-
-def grown(mask: np.ndarray, steps: int = 1, axes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
-    """Dilate a bool mask by a number of steps along these axes."""
-    # SciPy's binary dilation takes several times as long.
-    for _ in range(steps):
-        before, mask = mask, mask.copy()
-        for axis in axes:
-            planes, neighbours = np.moveaxis(mask, axis, 0), np.moveaxis(before, axis, 0)
-            planes[1:] |= neighbours[:-1]
-            planes[:-1] |= neighbours[1:]
-    return mask
-
-
-def depth_inside(mask: np.ndarray, beyond: int = 0) -> np.ndarray:
-    """Return the distance in voxels to the nearest voxel outside.
-
-    beyond: Voxels that the mask continues beyond the ends of the scan.
-    """
-    depth = np.zeros(mask.shape, np.float32)
-    if not mask.any():
-        return depth
-    box = ndimage.find_objects(mask.view(np.uint8))[0]
-    margins = [(beyond * (s.start == 0), beyond * (s.stop == n)) for s, n in zip(box, mask.shape, strict=True)]
-    grown = np.pad(np.pad(mask[box], margins, mode="edge"), 1)
-    centre = tuple(slice(low + 1, n - high - 1) for n, (low, high) in zip(grown.shape, margins, strict=True))
-    depth[box] = np.sqrt(_squared_distance(~grown)[centre])
-    return depth
-
-
-def within(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Return the voxels at most radius voxels from the mask."""
-    if not mask.any():
-        return mask.copy()
-    reach = int(radius) + 1
-    box = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in ndimage.find_objects(mask.view(np.uint8))[0])
-    nearby = np.zeros(mask.shape, bool)
-    nearby[box] = _squared_distance(mask[box]) <= radius**2
-    return nearby
-
-
-def _squared_distance(mask: np.ndarray) -> np.ndarray:
-    """Return the squared distance in voxels to the nearest voxel of the mask, float32."""
-    # Exact as SciPy's, in a quarter of the time.
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=True, useImageSpacing=False)  # negative inside
-    return np.maximum(sitk.GetArrayFromImage(distance), 0)
-
-
-def widened(mask: np.ndarray, spacing_mm: tuple[float, ...], margin_mm: float) -> np.ndarray:
-    """Dilate a mask [k, j, i] by margin_mm. spacing_mm: Along i, j, k."""
-    if not margin_mm:
-        return mask
-    reach = [math.ceil(margin_mm / spacing) for spacing in spacing_mm[::-1]]
-    extent = zip(bounding_box(mask), reach, strict=True)
-    surroundings = tuple(slice(max(0, part.start - n), part.stop + n) for part, n in extent)
-    part = sitk.GetImageFromArray(mask[surroundings].astype(np.uint8))
-    part.SetSpacing(spacing_mm)
-    distance = sitk.SignedMaurerDistanceMap(part, squaredDistance=False, useImageSpacing=True)
-    wide = np.zeros(mask.shape, bool)
-    wide[surroundings] = sitk.GetArrayFromImage(distance) <= margin_mm
-    return wide
 
 
 def voxels(length_mm: float) -> int:

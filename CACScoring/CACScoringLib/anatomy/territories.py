@@ -18,8 +18,9 @@ from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.errors import NoHeartError
-from ..core.grid import Box, ScanGrid, largest_part
+from ..core.grid import Box, largest_part
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
+from ..core.scan_grid import ScanGrid
 from ..core.slices import BODY_HU, LUNG_EDGE_HU
 from ..models.inference import ProcessorNetwork, predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input

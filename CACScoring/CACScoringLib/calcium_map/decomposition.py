@@ -17,7 +17,8 @@ import SimpleITK as sitk
 from ..core.ct import CTScan, ScanWarning
 from ..core.decoding import WHEN_SET
 from ..core.errors import CTError
-from ..core.grid import Box, Grid, ScanGrid, bounding_box
+from ..core.grid import Box, Grid, bounding_box
+from ..core.scan_grid import ScanGrid
 from ..core.voxels import voxels_of
 from ..models.inference import predict
 from ..models.preprocessing import (

@@ -131,7 +131,7 @@ class CTScan:
     @cached_property
     def coarse(self) -> sitk.Image:
         """The scan on voxels of 3 mm (`grid.on_working_grid`), where anatomy is looked for."""
-        from .grid import on_working_grid
+        from .scan_grid import on_working_grid
 
         return on_working_grid(self.image)
 

@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from ..core.ct import AIR_HU, CTScan
 from ..core.errors import MaskError
-from ..core.grid import ScanGrid, triple
+from ..core.grid import triple
+from ..core.scan_grid import ScanGrid
 
 VERSION = 1
 """Version on every model's card; increased with every change to the networks' inputs."""

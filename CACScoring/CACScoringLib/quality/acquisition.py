@@ -26,7 +26,7 @@ from ..core.slices import (
     tissue_values,
 )
 from ..core.text import UNUSUAL
-from ..core.warning_codes import checks, warnings_of
+from ..core.warning_codes import Check, checks, warnings_of
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import NORMALISATION_CHECKS
 from .orientation import require_oriented
@@ -290,17 +290,18 @@ def examine_quality(
     blood = measure_blood(scored, heart.mask) if is_heart else None
     if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
-    warnings = [*warnings_of(NORMALISATION_CHECKS, normalisation), *examine(scored, blood, threshold_hu)]
     measured = _Measured(scored, blood, threshold_hu, heart.mask)
-    warnings += [*warnings_of(HEART_CHECKS, measured), *require_unenhanced(scored, blood, allow_contrast)]
+    checked: list[tuple[tuple[Check[Any], ...], Any]] = [(NORMALISATION_CHECKS, normalisation)]
+    checked += [(ACQUISITION_CHECKS, measured), (HEART_CHECKS, measured)]
+    doubts = require_unenhanced(scored, blood, allow_contrast)
     if is_heart:
-        warnings += warnings_of(BODY_CHECKS, measured)
+        checked.append((BODY_CHECKS, measured))
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
-        warnings += tissue_warnings(scan.hu)
-        warnings += warnings_of(NOISE_CHECKS, replace(measured, scan=scan))
-        warnings += warnings_of(SPINE_CHECKS, (*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years))
-        warnings += require_oriented(scored, heart.mask, allow_reversed)
-    return ImageQuality(blood, normalisation, tuple(warnings))
+        checked += [(TISSUE_CHECKS, (scan.hu, tissue_values(scan.hu))), (NOISE_CHECKS, replace(measured, scan=scan))]
+        checked.append((SPINE_CHECKS, (*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years)))
+        doubts += require_oriented(scored, heart.mask, allow_reversed)
+    warnings = [warning for table, subject in checked for warning in warnings_of(table, subject)]
+    return ImageQuality(blood, normalisation, (*warnings, *doubts))
 
 
 def _bone_share(measured: _Measured) -> float | None:
@@ -359,11 +360,6 @@ def _drift(tissue: Tissue) -> dict[str, float | None]:
 
 
 TISSUE_CHECKS = checks("tissue", tissue=_tissue, drift=_drift)
-
-
-def tissue_warnings(hu: np.ndarray) -> list[ScanWarning]:
-    """Warn of unusual values of fat and muscle in a scan [k, j, i]."""
-    return warnings_of(TISSUE_CHECKS, (hu, tissue_values(hu)))
 
 
 def _noise_ratio(measured: _Measured) -> float | None:

@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from ..anatomy.heart_region import grown
 from ..core.ct import CTScan
-from ..core.grid import Box, bounding_box
+from ..core.grid import Box, bounding_box, grown
 from ..core.labels import HEART_COLOUR, SITE_COLOURS, SITE_OF, TERRITORIES, WINDOW_HU, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.scores import Lesion, LesionSet, MethodScore, SliceComponent

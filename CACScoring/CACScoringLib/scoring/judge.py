@@ -26,20 +26,23 @@ from ..quality.calibration import Repeatability, facts_of, map_cards
 from ..record.findings import BloodPool, Familiarity
 from ..record.rules import ScoringRules
 from ..record.score_record import ScoreRecord
-from ..record.scores import OUTSIDE, LesionSet, Verdict
+from ..record.scores import LesionSet, Verdict
 from .lesion_calibration import COUNTS_FROM, LesionCalibration
-from .lesion_network import (
+from .lesion_network import voxel_kinds
+from .lesions import find_lesions
+from .parts import (
     ANSWERS,
     CORONARY_KINDS,
     IN_ARTERY,
     VoxelParts,
     artery_chances,
+    connected_voxels,
     dense_means,
-    voxel_kinds,
+    hanging_together,
+    slice_components,
     voxel_parts,
     without_faint_stents,
 )
-from .lesions import connected_voxels, find_lesions, hanging_together, slice_components
 from .score import ScanFacts
 from .sites import DenseVoxels, coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
 from .uncertainty import ScanErrors, ScoreCalibration
@@ -61,12 +64,6 @@ NO_CALCIUM = (*ANSWERS["device"], "noise")
 
 SITE_OF_ANSWER = {row["answer"]: site_of(int(row["site"])) for row in KIND_ROWS if row["site"]}
 """Site of the answers that are calcium."""
-
-
-def calcium_of(judged: LesionSet) -> LesionSet:
-    """Return judged lesions without what is no calcium outside the arteries."""
-    rows = zip(judged.statuses, judged.verdicts, strict=True)
-    return judged.part(status != OUTSIDE or likeliest_kind(verdict) not in NO_CALCIUM for status, verdict in rows)
 
 
 def coronary_slices(judged: LesionSet) -> tuple[int, ...]:
@@ -151,7 +148,7 @@ def judge_lesions(
     kinds = without_faint_stents(kinds, nearby.flat, scan.hu)
     hu, is_gated = scan.hu.reshape(-1)[nearby.flat], scan.acquisition.gating is not None
 
-    parts = voxel_parts(nearby, kinds, hu, scan.grid)
+    parts = voxel_parts(nearby.flat, nearby.arteries, kinds, hu, scan.grid)
     coronary, in_artery = parts.means[:, CORONARY_KINDS].sum(axis=1), parts.means[:, len(LESION_KINDS) :].sum(axis=1)
     probability = calibration.probability(coronary, in_artery, is_gated)
     sites = dense.sites.copy()

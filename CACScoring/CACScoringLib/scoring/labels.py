@@ -18,9 +18,10 @@ from ..core.labels import MAIN_ARTERIES, SITES, Artery, Labelled, NonCoronary
 from ..core.text import abbreviated_list
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
-from ..record.scores import COUNTED, LesionSet
-from .judge import calcium_of, judge_map
-from .lesions import connected_voxels, find_lesions, labelled_voxels
+from ..record.scores import COUNTED, OUTSIDE, LesionSet
+from .judge import NO_CALCIUM, judge_map, likeliest_kind
+from .lesions import find_lesions, labelled_voxels
+from .parts import connected_voxels
 from .score import LesionLabels, ScanFacts
 from .scores import rules_of_map
 from .sites import DenseVoxels, complete_map, dense_voxels, verdicts_by_place
@@ -235,6 +236,12 @@ def clinical_labels(
         knows_elsewhere=has_territories or reader.has_elsewhere,
         no_calcium=status == "reviewed" and reader.no_calcium,
     )
+
+
+def calcium_of(judged: LesionSet) -> LesionSet:
+    """Return judged lesions without what is no calcium outside the arteries."""
+    rows = zip(judged.statuses, judged.verdicts, strict=True)
+    return judged.part(status != OUTSIDE or likeliest_kind(verdict) not in NO_CALCIUM for status, verdict in rows)
 
 
 def map_labels(

@@ -1,4 +1,4 @@
-"""Kind of every dense voxel by the lesion network, and the parts into which its answers divide lesions.
+"""Kind of every dense voxel by the lesion network.
 
 Patches cover all dense voxels, each of which is answered once. A patch has voxels of PATCH_STEP_MM, whatever those of
 the scan are. It shows the CT in windows, what is dense, the territories and the scan's noise; not the calcium map,
@@ -11,25 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ..anatomy.territories import Territories
 from ..core.ct import AIR_HU, CTScan
-from ..core.grid import Grid, bounding_box, interval_means, linear_area, slab_area
-from ..core.labels import ARTERIES
+from ..core.grid import bounding_box
+from ..core.scan_grid import interval_means, linear_area, slab_area
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..networks.configs import (
-    KIND_ROWS,
     LESION_IMAGES,
     LESION_KINDS,
     LESION_PATCH,
     LESION_TERRITORIES,
     TERRITORY_STRIDE,
 )
-from .lesion_calibration import LEAST_BY_PLACE
-from .lesions import connected_voxels, hanging_together, without_slivers
-from .sites import UNKNOWN_NOISE_HU, DenseVoxels
+from .sites import UNKNOWN_NOISE_HU
 
 PATCH_STEP_MM = (2.0, 0.75, 0.75)
 """Spacing of a patch's voxels along k, j, i."""
@@ -45,17 +41,6 @@ NOISE_SCALE_HU = 50.0
 
 BATCH_SIZE = 16
 """Patches judged at once, 2 MB each."""
-
-STENT_HU = 300.0
-"""Peak from which what hangs together may be a stent. What is fainter is no evidence of calcium because it looks like
-one: motion rims of 200 HU do."""
-
-CORONARY_KINDS = [LESION_KINDS.index(kind) for kind in ("LM", "LAD", "LCX", "RCA", "stent")]
-"""Indices of kinds that lie in a coronary artery. On slices of 3 mm a stent and a calcified artery look alike, so a
-lesion that may be a stent counts, with a warning."""
-
-
-_STENT, _NOISE = (LESION_KINDS.index(kind) for kind in ("stent", "noise"))
 
 
 @dataclass(frozen=True)
@@ -224,24 +209,6 @@ def voxel_kinds(
     return kinds
 
 
-def without_faint_stents(kinds: np.ndarray, flat: np.ndarray, hu: np.ndarray) -> np.ndarray:
-    """Move the probability of a stent to noise where what hangs together stays below STENT_HU.
-
-    Args:
-        kinds: Probability of each of LESION_KINDS at each voxel, [n, kinds].
-        flat: Indices of the voxels, rising.
-        hu: The scan, [k, j, i].
-    """
-    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), hu.shape)
-    peaks = np.zeros(piece.max(initial=-1) + 1)
-    np.maximum.at(peaks, piece, hu.reshape(-1)[flat])
-    moved = np.where(peaks[piece] < STENT_HU, kinds[:, _STENT], 0)
-    result = kinds.copy()
-    result[:, _STENT] -= moved
-    result[:, _NOISE] += moved
-    return result
-
-
 def _patch(centre: np.ndarray, dense: np.ndarray, scan: CTScan, territories: Territories) -> LesionPatch:
     """Return the patch around a voxel. dense: bool [k, j, i]."""
     spacing_mm = np.array(scan.image.GetSpacing()[::-1])
@@ -258,132 +225,3 @@ def _at_voxels(answer: np.ndarray, places: np.ndarray, centre: np.ndarray, spaci
     at = ((places - centre) * spacing_mm / np.array(PATCH_STEP_MM) + middle).T
     values = np.stack([ndimage.map_coordinates(kind, at, order=1, mode="nearest") for kind in answer], axis=1)
     return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-6)
-
-
-_ANSWER_NAMES = dict.fromkeys(row["answer"] for row in KIND_ROWS if row["answer"])
-ANSWERS = {name: tuple(row["kind"] for row in KIND_ROWS if row["answer"] == name) for name in _ANSWER_NAMES}
-"""Answers about a part, and the kinds of each; a stent is of its artery."""
-
-IN_ARTERY = len(ARTERIES)
-"""Number of the first answer that is no artery."""
-
-CERTAIN_NOISE = 0.8
-"""Probability from which noise that touches something else stays noise; else it is that one's blurred edge."""
-
-NETWORK_WEIGHT = 0.5
-"""Weight of the lesion network's log-probability of an artery beside that of the territories. Chosen on seven people
-with calcium, one left out at a time; the network learned a longer left main than people have."""
-
-LEAST_BY_NETWORK = 0.01
-"""Least probability of an artery by the lesion network."""
-
-MIN_BRANCH_MM = 5.0
-"""Least length of an artery's part of a connected plaque beyond its other arteries; a shorter part is not split off."""
-
-_KIND_IN_ANSWER = np.array([[kind in kinds for kinds in ANSWERS.values()] for kind in LESION_KINDS], np.float32)
-
-
-@dataclass(frozen=True)
-class VoxelParts:
-    """Parts of all that is dense.
-
-    Attributes:
-        part: Number of each voxel's part, int [n].
-        answers: Index in ANSWERS of each part, uint8 [parts].
-        means: Means of each part's voxels (`dense_means`), float [parts, columns].
-    """
-
-    part: np.ndarray
-    answers: np.ndarray
-    means: np.ndarray
-
-
-EDGE_HU = 100.0
-"""Voxels count by their excess over this in means of a lesion, because the network is unsure of its blurred edge."""
-
-
-def dense_means(groups: np.ndarray, columns: np.ndarray, hu: np.ndarray) -> np.ndarray:
-    """Return the means of columns [n, columns] over groups of dense voxels, weighted by their excess over EDGE_HU.
-
-    Args:
-        groups: Number of each voxel's group, int [n].
-        columns: Values of each voxel, [n, columns].
-        hu: HU of each voxel, [n].
-
-    Returns:
-        Means [groups, columns]; 0 of groups without voxels.
-    """
-    weights = np.maximum(hu - EDGE_HU, 1.0)
-    sums = np.stack([np.bincount(groups, weights * column) for column in columns.T], axis=1)
-    return sums / np.maximum(np.bincount(groups, weights), 1e-9)[:, None]
-
-
-def voxel_parts(voxels: DenseVoxels, kinds: np.ndarray, hu: np.ndarray, grid: Grid) -> VoxelParts:
-    """Divide dense voxels into parts.
-
-    A voxel is of an artery where the arteries and stents hold half of its probability, and of the likeliest by network
-    and territories (`artery_chances`); slivers, blurred edges and short branches follow what they touch.
-
-    Args:
-        voxels: The dense voxels.
-        kinds: Probability of each of LESION_KINDS at each (`voxel_kinds`).
-        hu: HU of each, [n].
-        grid: Grid of the scan.
-    """
-    flat = voxels.flat
-    chances = kinds @ _KIND_IN_ANSWER
-    arteries = artery_chances(kinds, voxels.arteries)
-    is_coronary = kinds[:, CORONARY_KINDS].sum(axis=1) >= 0.5
-    likeliest = (arteries.argmax(axis=1), IN_ARTERY + chances[:, IN_ARTERY:].argmax(axis=1))
-    answers = without_slivers(flat, np.where(is_coronary, *likeliest).astype(np.uint8), grid)
-    answers = _without_blurred_edges(flat, answers, kinds[:, LESION_KINDS.index("noise")] < CERTAIN_NOISE, grid)
-    answers = _without_short_branches(flat, answers, np.log(arteries), grid)
-    part = connected_voxels(flat, answers, grid.shape)
-    count = int(part.max(initial=-1)) + 1
-    answer_of_part = np.zeros(count, np.uint8)
-    answer_of_part[part] = answers
-    return VoxelParts(part, answer_of_part, dense_means(part, np.concatenate([kinds, voxels.arteries], axis=1), hu))
-
-
-def artery_chances(kinds: np.ndarray, territories: np.ndarray) -> np.ndarray:
-    """Return the probability of each of MAIN_ARTERIES if calcium is coronary, [n, 4]; rows add up to 1.
-
-    Args:
-        kinds: Probability of each of LESION_KINDS, of which the first are the arteries, [n, kinds].
-        territories: Probability of the territory of each of MAIN_ARTERIES, [n, 4].
-    """
-    by_network = np.maximum(kinds[:, :IN_ARTERY], LEAST_BY_NETWORK)
-    chances = by_network**NETWORK_WEIGHT * np.maximum(territories, LEAST_BY_PLACE)
-    return chances / chances.sum(axis=1, keepdims=True)
-
-
-def _without_short_branches(flat: np.ndarray, answers: np.ndarray, log_chances: np.ndarray, grid: Grid) -> np.ndarray:
-    """Give parts of a connected plaque shorter than MIN_BRANCH_MM to the likeliest of its other arteries."""
-    result = answers.copy()
-    places_mm = np.stack(np.unravel_index(flat, grid.shape), axis=1) * grid.spacing_mm[::-1]
-    coronary = np.flatnonzero(answers < IN_ARTERY)
-    piece = connected_voxels(flat[coronary], np.zeros(len(coronary), np.uint8), grid.shape)
-    for plaque in np.split(coronary[np.argsort(piece, kind="stable")], np.cumsum(np.bincount(piece))[:-1]):
-        while len(arteries := np.unique(result[plaque])) > 1:
-            parts = {artery: plaque[result[plaque] == artery] for artery in arteries}
-            lengths = {
-                artery: cKDTree(places_mm[np.setdiff1d(plaque, part)]).query(places_mm[part])[0].max()
-                for artery, part in parts.items()
-            }
-            shortest = min(arteries, key=lambda artery: lengths[artery])
-            if lengths[shortest] >= MIN_BRANCH_MM:
-                break
-            remaining = arteries[arteries != shortest]
-            result[parts[shortest]] = remaining[log_chances[np.ix_(parts[shortest], remaining)].sum(axis=0).argmax()]
-    return result
-
-
-def _without_blurred_edges(flat: np.ndarray, answers: np.ndarray, may_be_edge: np.ndarray, grid: Grid) -> np.ndarray:
-    """Give noise that hangs together with something else, where it may be its edge, the nearest other answer."""
-    is_noise = answers == len(ANSWERS) - 1
-    is_edge = is_noise & may_be_edge & hanging_together(flat, ~is_noise, grid.shape)
-    places_mm = np.stack(np.unravel_index(flat, grid.shape), axis=1) * grid.spacing_mm[::-1]
-    result = answers.copy()
-    if is_edge.any():
-        result[is_edge] = answers[~is_noise][cKDTree(places_mm[~is_noise]).query(places_mm[is_edge])[1]]
-    return result

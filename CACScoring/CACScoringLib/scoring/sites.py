@@ -22,7 +22,7 @@ from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCorona
 from ..record.scores import LesionSet, Verdict
 from .doubt import may_be_wrong
 from .lesion_calibration import log_odds
-from .lesions import IN_SLICE, connected_voxels, touching, without_slivers
+from .parts import IN_SLICE, connected_voxels, touching, without_slivers
 
 SECOND_ARTERY = 0.3
 """Probability above which an artery is named beside a likelier one, if that one's is above it too."""

@@ -17,8 +17,9 @@ import SimpleITK as sitk
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ModelError
-from ..core.grid import ScanGrid, bounding_box, triple
+from ..core.grid import bounding_box, triple
 from ..core.labels import MAIN_ARTERIES
+from ..core.scan_grid import ScanGrid
 from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..networks.configs import RadiomicsConfig

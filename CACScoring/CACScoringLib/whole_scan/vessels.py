@@ -21,8 +21,9 @@ from scipy import ndimage
 from ..anatomy.heart_region import HeartRegion
 from ..core.ct import AIR_HU, CTScan, ScanWarning
 from ..core.errors import ModelError
-from ..core.grid import Grid, ScanGrid
+from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES
+from ..core.scan_grid import ScanGrid
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments

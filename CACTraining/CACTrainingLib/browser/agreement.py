@@ -40,7 +40,7 @@ from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.review.chain import register
 from CACScoringLib.review.journal import CHANGES
-from CACScoringLib.scoring.lesions import connected_voxels
+from CACScoringLib.scoring.parts import connected_voxels
 from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 from ..statistics.agreement import agreement, agreement_interval, kappa

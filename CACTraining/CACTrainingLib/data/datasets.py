@@ -25,7 +25,7 @@ import numpy as np
 from CACScoringLib.cohort.workers import LOCAL, chosen_cluster, run_jobs
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.files import read_json
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAX_NEIGHBOURS, HeartSlices
 

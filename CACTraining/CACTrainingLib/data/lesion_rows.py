@@ -33,7 +33,7 @@ from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TER
 from CACScoringLib.quality.acquisition import measure_blood
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesion_network import PatchSampler, covering, territories_around
-from CACScoringLib.scoring.lesions import connected_voxels
+from CACScoringLib.scoring.parts import connected_voxels
 from CACScoringLib.scoring.sites import candidate_sites
 
 from .. import phantom

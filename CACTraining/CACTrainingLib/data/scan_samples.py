@@ -13,7 +13,7 @@ from scipy import ndimage
 from CACScoringLib.core.ct import AIR_HU, CTScan, mask_on_scan_grid, same_grid
 from CACScoringLib.core.errors import CTError, DataError
 from CACScoringLib.core.files import atomic_folder
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing

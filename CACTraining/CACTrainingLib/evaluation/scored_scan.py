@@ -16,7 +16,7 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.record.scores import Lesion, MethodScore
 from CACScoringLib.scans.source import ScanSource
-from CACScoringLib.scoring.lesions import connected_voxels
+from CACScoringLib.scoring.parts import connected_voxels
 
 SCORED_METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
 """Key in `scores.json` and image of the lesions, by key of `evaluation.parts.METHODS`; the clinical method first."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from CACScoringLib.anatomy.chest import landmarks
+from CACScoringLib.anatomy.between_lungs import landmarks
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel

@@ -22,7 +22,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.networks.configs import LESION_KINDS, LesionNetConfig, build
-from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
+from CACScoringLib.scoring.parts import CORONARY_KINDS
 
 from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.lesion_batches import LesionAugmentation, LesionData, plain_batch, varied_batch

@@ -34,8 +34,8 @@ from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import CalciumResult
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds, place_log_odds
-from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
 from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.scoring.scores import scores_by_site
 from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
 

@@ -28,7 +28,7 @@ from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import COUNTED, Lesion, MethodScore, Verdict
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration, log_odds
-from CACScoringLib.scoring.lesion_network import CORONARY_KINDS
+from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.scoring.scores import score_of
 from CACScoringLib.scoring.uncertainty import LIMITS, TOTAL, ScanErrors, ScoreCalibration, Uncertainty, with_intervals
 

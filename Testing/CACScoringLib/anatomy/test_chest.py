@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from CACScoringLib.anatomy.chest import _filled_hull
-from CACScoringLib.anatomy.heart_region import grown
+from CACScoringLib.anatomy.between_lungs import _filled_hull
+from CACScoringLib.core.grid import grown
 
 
 def filled_point_by_point(plane: np.ndarray) -> np.ndarray:

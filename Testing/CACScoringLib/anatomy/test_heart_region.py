@@ -7,8 +7,7 @@ from ellipsoid_chest import Chest
 from images import image_of
 from scipy import ndimage
 
-from CACScoringLib.anatomy.between_lungs import heart_region
-from CACScoringLib.anatomy.chest import landmarks
+from CACScoringLib.anatomy.between_lungs import heart_region, landmarks
 from CACScoringLib.anatomy.heart_region import cut_warnings
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image

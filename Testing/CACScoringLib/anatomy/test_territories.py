@@ -14,8 +14,9 @@ from CACScoringLib.anatomy.territories import MIN_HEART_ML, Territories, find_te
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import NoHeartError
-from CACScoringLib.core.grid import Grid, ScanGrid
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES
+from CACScoringLib.core.scan_grid import ScanGrid
 
 LAD, AORTA, OTHER_ORGAN = (TERRITORIES.index(name) for name in ("LAD", "ascending aorta", "other"))
 HEART_HU, LAD_HU, AORTA_HU, BODY_HU = 40.0, 140.0, 220.0, -100.0

@@ -8,7 +8,7 @@ from handmade_networks import loaded, scan_of
 from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import generator_slices, on_scan_slices, slice_probabilities
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.models.preprocessing import HeartSlices
 from CACScoringLib.networks.configs import SliceClassifierConfig
 

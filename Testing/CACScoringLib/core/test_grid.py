@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from CACScoringLib.core.grid import Grid, ScanGrid, bounding_box, largest_part
+from CACScoringLib.core.grid import Grid, bounding_box, largest_part
+from CACScoringLib.core.scan_grid import ScanGrid
 
 TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 

@@ -17,8 +17,13 @@ from CACScoringLib.core.slices import (
     repeated_slices,
     tissue_values,
 )
+from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.quality.acquisition import tissue_warnings
+from CACScoringLib.quality.acquisition import TISSUE_CHECKS
+
+
+def tissue_warnings(hu):
+    return warnings_of(TISSUE_CHECKS, (hu, tissue_values(hu)))
 
 
 def changed(blank=(), copies=(), value=0):

@@ -21,14 +21,8 @@ from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import COUNTED, LEFT_OUT, LesionSet, Verdict
 from CACScoringLib.scoring import judge
-from CACScoringLib.scoring.judge import (
-    calcium_of,
-    coronary_slices,
-    device_warning,
-    has_coronary_device,
-    judge_lesions,
-    judge_map,
-)
+from CACScoringLib.scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_lesions, judge_map
+from CACScoringLib.scoring.labels import calcium_of
 from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
 from CACScoringLib.scoring.score import ScanFacts
 from CACScoringLib.scoring.scores import method_score

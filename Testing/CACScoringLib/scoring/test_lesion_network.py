@@ -9,7 +9,7 @@ from images import image_of
 from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import AIR_HU, scan_from_image
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.lesion_network import (
     CORE,
@@ -19,8 +19,8 @@ from CACScoringLib.scoring.lesion_network import (
     covering,
     network_input,
     voxel_kinds,
-    without_faint_stents,
 )
+from CACScoringLib.scoring.parts import without_faint_stents
 
 SPACING_MM = np.array([3.0, 0.5, 0.5])
 

@@ -6,7 +6,7 @@ import pytest
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.scoring.lesion_network import ANSWERS, artery_chances, dense_means, voxel_parts
+from CACScoringLib.scoring.parts import ANSWERS, artery_chances, dense_means, voxel_parts
 from CACScoringLib.scoring.sites import DenseVoxels
 
 ANYWHERE = dict.fromkeys(ARTERIES, 0.25)
@@ -32,7 +32,7 @@ def parts_of(kinds, size, territories=None):
     places[:, 1:5] = shares(territories or {"RCA": 1.0}, ARTERIES)
     grid = Grid((size, 1, 1), (1.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     voxels = DenseVoxels(flat, np.zeros(len(flat), np.uint8), places)
-    parts = voxel_parts(voxels, probabilities[is_dense], np.full(len(flat), 300.0), grid)
+    parts = voxel_parts(voxels.flat, voxels.arteries, probabilities[is_dense], np.full(len(flat), 300.0), grid)
     return parts, [list(ANSWERS)[answer] for answer in parts.answers[parts.part]]
 
 

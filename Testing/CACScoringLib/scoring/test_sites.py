@@ -12,7 +12,8 @@ from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.lesions import SLIVER_MM3, find_lesions
+from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.parts import SLIVER_MM3
 from CACScoringLib.scoring.sites import DenseVoxels, candidate_sites, verdicts_by_place
 
 SHAPE = (6, 24, 24)

@@ -16,7 +16,7 @@ from scipy import ndimage
 from training_scans import CALCIUM_HU, CONTRAST, write_scan
 
 from CACScoringLib.core.errors import CTError, DataError
-from CACScoringLib.core.grid import ScanGrid
+from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import TERRITORY_SPACING_MM

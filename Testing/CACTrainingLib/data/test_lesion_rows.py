@@ -12,8 +12,8 @@ from CACScoringLib.anatomy.territories import Territories
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.grid import ScanGrid
 from CACScoringLib.core.labels import Artery
+from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
 from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
 from CACTrainingLib.data import lesion_rows

@@ -32,8 +32,9 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import AIR_HU, CTScan
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
-from CACScoringLib.core.grid import ScanGrid, triple
+from CACScoringLib.core.grid import triple
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.models.cards import find_model, read_network
 from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, heart_moments, territory_input
 from CACScoringLib.networks.configs import RadiomicsConfig

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.errors import NoHeartError
-from CACScoringLib.core.grid import GRID_MM, Grid, bounding_box, on_working_grid
+from CACScoringLib.core.grid import GRID_MM, Grid, bounding_box
+from CACScoringLib.core.scan_grid import on_working_grid
 from CACScoringLib.core.slices import LUNG_EDGE_HU
 from CACScoringLib.core.voxels import voxels_of
 
