@@ -229,19 +229,6 @@ def test_labels_dict_and_sites_hold_the_scores_on_paper(painted, tmp_path, kvp, 
 
 
 @pytest.mark.long
-def test_a_dict_names_no_patient(tmp_path):
-    tags = {
-        "PatientName": "Doe^Jane",
-        "PatientID": "P-4711-X",
-        "StudyDate": "20240229",
-        "StudyInstanceUID": "1.2.826.0",
-    }
-    write_series(tmp_path, cac.read_ct(sample_file()).hu, tags=tags)
-    text = json.dumps(cac.score(tmp_path, threshold_only=True).to_dict())
-    assert [value for value in tags.values() if value in text] == []
-
-
-@pytest.mark.long
 def test_the_networks_result_of_the_sample(folder):
     """Its true score is between 100 and 399, and it has no calcium elsewhere, of which it gets next to none."""
     result = cac.score(folder / "ct.nrrd")
