@@ -197,10 +197,7 @@ def painted(folder):
         ((slice(30, 31), slice(89, 91), slice(132, 134)), 350, cac.NonCoronary.AORTIC_VALVE),
     ):
         hu[box], labels[box] = value, site
-    images = [sitk.GetImageFromArray(array) for array in (hu, labels)]
-    for image in images:
-        image.CopyInformation(ct.image)
-    return cac.scan_from_image(images[0], ct.acquisition), images[1]
+    return cac.scan_from_image(ct.grid.image(hu), ct.acquisition), ct.grid.image(labels)
 
 
 @pytest.mark.parametrize(("kvp", "weights"), [(None, (2, 3)), (80, (1, 2))])

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
+from phantoms import tilted_direction
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import ProjectionError
@@ -214,10 +216,7 @@ def geometry_off_centre(view, **fields):
 
 
 def image_centred(values, oblique_degrees=0.0):
-    image = sitk.GetImageFromArray(values)
-    image.SetSpacing((4.0, 3.5, 5.0))
-    sine, cosine = math.sin(math.radians(oblique_degrees)), math.cos(math.radians(oblique_degrees))
-    image.SetDirection((cosine, -sine, 0, sine, cosine, 0, 0, 0, 1))
+    image = image_of(values, (4.0, 3.5, 5.0), direction=tilted_direction(0, oblique_degrees))
     centre = image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in image.GetSize()])
     image.SetOrigin([-c for c in centre])
     return image
