@@ -61,7 +61,7 @@ def write_series(
     for k, values in enumerate(hu):
         numbers = np.rint((values - intercepts[k]) / slopes[k])
         stored = numbers.astype("<i2") if signed else np.maximum(numbers, 0).astype("<u2")
-        ds = _header(series_uid, study_uid, stored, signed)
+        ds = _header(series_uid, study_uid, stored)
         position = np.asarray(origin_mm) + k * spacing_mm[2] * normal
         ds.ImagePositionPatient = [float(f"{value:.6f}") for value in position]
         ds.ImageOrientationPatient = [float(f"{value:.8f}") for value in orientation]
@@ -87,21 +87,17 @@ def save(ds: Dataset, path: Path) -> Path:
     return path
 
 
-def _header(series_uid: str, study_uid: str, stored: np.ndarray, signed: bool) -> Dataset:
+def _header(series_uid: str, study_uid: str, stored: np.ndarray) -> Dataset:
     ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
+    ds.set_pixel_data(stored, "MONOCHROME2", 16)
+    ds.SOPClassUID = CTImageStorage
     ds.SeriesInstanceUID, ds.StudyInstanceUID = series_uid, study_uid
     ds.Modality, ds.ImageType, ds.StudyDate = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "20240131"
     ds.SeriesNumber, ds.SeriesDescription = 3, "CaSc 3.0"
     ds.PatientID, ds.PatientName, ds.PatientSex, ds.PatientAge = "P1", "Doe^Jane", "F", "058Y"
     ds.Manufacturer, ds.ManufacturerModelName = "Maker", "Model X"
     ds.KVP, ds.ConvolutionKernel, ds.Exposure = 120, "B35f", 80
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = stored.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
-    ds.PixelRepresentation = int(signed)
     ds.RescaleType = "HU"
-    ds.PixelData = stored.tobytes()
     return ds
 
 

@@ -1,7 +1,7 @@
 """A chest of ellipsoids whose heart, vessels and bones are known."""
 
 import numpy as np
-import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.anatomy.between_lungs import heart_region
 from CACScoringLib.core.acquisition import Acquisition
@@ -54,9 +54,8 @@ class Chest:
         if gas:
             hu[ball(75, 10, -75, 28, 28, 22)] = -980
         self.y, self.z = y, z
-        self.image = sitk.GetImageFromArray(np.rint(hu).astype(np.int16))
-        self.image.SetSpacing(SPACING_MM)
-        self.image.SetOrigin((-180.5, -119.5, 55.0))  # the midline lies between voxels of the working grid
+        origin_mm = (-180.5, -119.5, 55.0)  # the midline lies between voxels of the working grid
+        self.image = image_of(np.rint(hu).astype(np.int16), SPACING_MM, origin_mm)
 
     def scan(self):
         return scan_from_image(self.image, Acquisition("test"))

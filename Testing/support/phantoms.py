@@ -6,17 +6,17 @@ one dense voxel ("bone") in a corner, as every chest has. Coordinates are LPS mi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+from images import AXIAL
+from scipy.spatial.transform import Rotation
 
 from CACScoringLib.core.grid import Grid
 
 TISSUE_HU = 40
 BONE_HU = 1400
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Phantom:
 def tissue(
     size: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
-    direction: tuple[float, ...] = IDENTITY,
+    direction: tuple[float, ...] = AXIAL,
     origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
     pixel_type: int = sitk.sitkInt16,
 ) -> Phantom:
@@ -70,10 +70,8 @@ def paint_cylinder(
 
 def tilted_direction(degrees_about_x: float, degrees_about_z: float = 0.0) -> tuple[float, ...]:
     """Direction cosines of axial slices tilted about the left-right axis, then turned about the head-foot axis."""
-    a, b = math.radians(degrees_about_x), math.radians(degrees_about_z)
-    about_x = [[1, 0, 0], [0, math.cos(a), -math.sin(a)], [0, math.sin(a), math.cos(a)]]
-    about_z = [[math.cos(b), -math.sin(b), 0], [math.sin(b), math.cos(b), 0], [0, 0, 1]]
-    return tuple((np.array(about_z) @ np.array(about_x)).reshape(-1).tolist())
+    turn = Rotation.from_euler("xz", (degrees_about_x, degrees_about_z), degrees=True)
+    return tuple(turn.as_matrix().reshape(-1).tolist())
 
 
 def _offsets(image: sitk.Image, centre_mm: tuple[float, float, float]) -> np.ndarray:

@@ -33,19 +33,14 @@ def stored(picture: np.ndarray, white: int = 4000) -> np.ndarray:
 def write_dicom(path: Path, values: np.ndarray, **tags: object) -> Path:
     """A digital radiograph, PA, MONOCHROME2, 1 mm pixels on the detector. tags: by keyword; None leaves one out."""
     ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID = DigitalXRayImageStorageForPresentation, generate_uid()
+    ds.set_pixel_data(values, "MONOCHROME2", 8 * values.dtype.itemsize)
+    ds.SOPClassUID = DigitalXRayImageStorageForPresentation
     ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
     ds.Modality, ds.PresentationIntentType, ds.ViewPosition = "DX", "FOR PRESENTATION", "PA"
     ds.PatientName, ds.PatientID, ds.PatientSex, ds.PatientAge = "Doe^Jane", "P1", "F", "061Y"
     ds.StudyDate, ds.BodyPartExamined, ds.Manufacturer = "20240131", "CHEST", "Maker"
     ds.ImagerPixelSpacing = [1.0, 1.0]
     ds.PatientOrientation = ["L", "F"]
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = values.shape[:2]
-    bits = 8 * values.dtype.itemsize
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = bits, bits, bits - 1
-    ds.PixelRepresentation = int(values.dtype.kind == "i")
-    ds.PixelData = values.tobytes()
     for keyword, value in tags.items():
         if value is None:
             if keyword in ds:

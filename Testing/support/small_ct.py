@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 from calcified_heart import calcified_scan
 from dicom_files import write_series
@@ -32,8 +31,8 @@ def write_ct(folder: Path, kind: str) -> None:
     if kind == "dicom":
         write_series(folder / "ct", hu, spacing_mm=SPACING_MM, tags=HEADER)
     else:
-        _write(hu, folder / f"ct.{kind}")
-    _write(inside, folder / "heart.nii.gz")
+        sitk.WriteImage(image_of(hu, SPACING_MM, ORIGIN_MM), folder / f"ct.{kind}")
+    sitk.WriteImage(image_of(inside, SPACING_MM, ORIGIN_MM), folder / "heart.nii.gz")
 
 
 def score_command(folder: Path, *options: str) -> list[str]:
@@ -43,8 +42,3 @@ def score_command(folder: Path, *options: str) -> list[str]:
     quick = ("--threshold-only", "--settings", settings, "--progress", "none")
     files = (str(ct), "--heart", str(folder / "heart.nii.gz"), "--output", str(folder / "out"))
     return ["score", *files, *quick, *options]
-
-
-def _write(array: np.ndarray, path: Path) -> None:
-    image = image_of(array, SPACING_MM, ORIGIN_MM)
-    sitk.WriteImage(image, str(path))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ..core.errors import CTError, OutputError
 from ..core.files import file_sha256, write_text_atomically
@@ -17,6 +17,7 @@ from ..networks.configs import ESTIMATORS, RADIOGRAPH, ROLES, SCORING
 from .options import (
     Command,
     EstimateOptions,
+    command,
     declare_actions,
     extras_of_networks,
     model_choice,
@@ -26,24 +27,6 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """Options of an action that has none."""
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """Write a model that scores scans as MONAI bundle.
-
-    Attributes:
-        name: The model's name, as `cac models list` shows it.
-        bundle: New folder of the bundle.
-    """
-
-    name: str = argument(metavar="NAME")
-    bundle: Path = option(metavar="DIR")
 
 
 @dataclass(frozen=True)
@@ -104,7 +87,8 @@ def _pin(options: PinOptions, progress: Progress) -> None:
     print(f"{FILE}={options.file.resolve()}\n{HASH}={file_sha256(options.file)}")
 
 
-def _list(options: NoOptions, progress: Progress) -> None:
+def _list(progress: Progress) -> None:
+    """List the available models."""
     from ..models.cards import list_models
     from ..scoring.uncertainty import ScoreCalibration
 
@@ -145,7 +129,8 @@ def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
     return reasons
 
 
-def _verify(options: NoOptions, progress: Progress) -> None:
+def _verify(progress: Progress) -> None:
+    """Verify the models' files."""
     from ..models.cards import list_models, verify_model
 
     for model in list_models():
@@ -153,16 +138,28 @@ def _verify(options: NoOptions, progress: Progress) -> None:
         print(f"{model.card.name}: whole")
 
 
-def _export(options: ExportOptions, progress: Progress) -> None:
+def _export(
+    *,
+    name: Annotated[str, argument(metavar="NAME")],
+    bundle: Annotated[Path, option(metavar="DIR")],
+    progress: Progress,
+) -> None:
+    """Write a model that scores scans as MONAI bundle.
+
+    Args:
+        name: The model's name, as `cac models list` shows it.
+        bundle: New folder of the bundle.
+        progress: Receiver of progress.
+    """
     from ..core.errors import ModelError
     from ..models.bundle import write_bundle
     from ..models.cards import list_models
 
     models = {model.card.name: model for model in list_models()}
-    if options.name not in models:
-        raise ModelError(f"There is no model {options.name!r}. Installed: {', '.join(models)}.")
-    write_bundle(models[options.name].path, options.bundle)
-    print(f"Wrote the bundle {options.bundle}. {options.bundle / 'docs' / 'README.md'} names the commands that run it.")
+    if name not in models:
+        raise ModelError(f"There is no model {name!r}. Installed: {', '.join(models)}.")
+    write_bundle(models[name].path, bundle)
+    print(f"Wrote the bundle {bundle}. {bundle / 'docs' / 'README.md'} names the commands that run it.")
 
 
 def _extras_of_trial(options: InstallOptions) -> tuple[str, ...]:
@@ -221,10 +218,10 @@ def _restore(name: str) -> None:
 
 
 ACTIONS: dict[str, Command[Any]] = {
-    "list": Command(NoOptions, _list, (), "Interrupted.", "List the available models."),
-    "verify": Command(NoOptions, _verify, ("torch",), "Interrupted.", "Verify the models' files."),
+    "list": command(_list, (), "Interrupted."),
+    "verify": command(_verify, ("torch",), "Interrupted."),
     "pin": Command(PinOptions, _pin, extras_of_networks, "Interrupted."),
-    "export": Command(ExportOptions, _export, ("torch",), "Interrupted."),
+    "export": command(_export, ("torch",), "Interrupted."),
     "install": Command(InstallOptions, _install, _extras_of_trial, "Interrupted."),
 }
 

@@ -45,6 +45,12 @@ _CM2_PER_G = {
 }
 _ALUMINIUM_G_PER_CM3, _FILTER_MM = 2.699, 3.0
 
+WINDOW_PERCENTILES = 1.0, 99.7
+"""Percentiles of the body shown black and white; bone is white."""
+
+SCATTER_MM = 40.0
+"""Standard deviation of the scatter on the detector."""
+
 _RAYS = 16384
 """Most rays that a thread processes at once, within the processor's cache."""
 
@@ -63,25 +69,17 @@ class Film:
 
     Attributes:
         linear: True if grey follows the intensity, False for its logarithm, as on film.
-        low: Percentile of the body shown black.
-        high: Percentile of the body shown white, as bone is.
         scatter_fraction: Scattered part of the signal behind the patient.
-        scatter_mm: Standard deviation of the scatter on the detector.
         photons: Photons per pixel without a patient, for Poisson noise; None for no noise.
-        seed: Seed of the noise.
     """
 
     linear: bool = False
-    low: float = 1.0
-    high: float = 99.7
     scatter_fraction: float = 0.0
-    scatter_mm: float = 40.0
     photons: float | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.scatter_fraction < 1 or not 0 <= self.low < self.high <= 100:
-            raise ProjectionError("Give a scatter fraction from 0 to below 1, and percentiles from 0 to 100 that rise.")
+        if not 0 <= self.scatter_fraction < 1:
+            raise ProjectionError("Give a scatter fraction from 0 to below 1.")
         if self.photons is not None and not 0 < self.photons <= 1e12:
             raise ProjectionError(f"{self.photons:g} photons per pixel cannot form an image. Give 1 to 1e12.")
 
@@ -140,12 +138,11 @@ def detect(signal: np.ndarray, film: Film, pixel_mm: Sequence[float]) -> np.ndar
         image = sitk.GetImageFromArray(signal.astype(np.float32))
         image.SetSpacing(tuple(pixel_mm))
         # The recursive filter's cost does not grow with the width; it needs four pixels.
-        spread = image if min(signal.shape) < 4 else sitk.SmoothingRecursiveGaussian(image, film.scatter_mm)
+        spread = image if min(signal.shape) < 4 else sitk.SmoothingRecursiveGaussian(image, SCATTER_MM)
         share = film.scatter_fraction
         signal = (1 - share) * signal + share * sitk.GetArrayFromImage(spread)
     if film.photons is not None:
-        rng = np.random.default_rng(film.seed)
-        signal = rng.poisson(np.maximum(signal, 0) * film.photons) / film.photons
+        signal = np.random.default_rng(0).poisson(np.maximum(signal, 0) * film.photons) / film.photons
     return signal.astype(np.float32)
 
 
@@ -163,7 +160,7 @@ def display(signal: np.ndarray, body: np.ndarray, film: Film) -> tuple[np.ndarra
     """
     floor = 0.5 / film.photons if film.photons else 1e-12
     dark = 1 - signal if film.linear else -np.log(np.maximum(signal, np.float32(floor)))
-    low, high = np.percentile(dark[body] if body.any() else dark, [film.low, film.high])
+    low, high = np.percentile(dark[body] if body.any() else dark, WINDOW_PERCENTILES)
     return dark, (float(low), float(max(high, low + 1e-6)))
 
 

@@ -82,7 +82,7 @@ class DrrSettings:
         photons = self.photons
         if photons is not None and pixels:
             photons = min(photons * (self.pixels / pixels) ** 2, 1e12)
-        return Film(self.linear, scatter_fraction=self.scatter_fraction, photons=photons)
+        return Film(self.linear, self.scatter_fraction, photons)
 
     def view(self) -> str | None:
         """Return the name of the view ("PA", "lateral", "AP"); None for another angle or a tilt."""

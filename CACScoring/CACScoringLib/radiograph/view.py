@@ -28,7 +28,7 @@ LARGER_SIDE_MM = 430.0
 """Larger side in mm of a picture of unknown pixel size: a 43 cm cassette."""
 
 LOW, HIGH = 1.0, 99.7
-"""Percentiles of the body mapped to 0 and 1, as in `projection.Film`."""
+"""Percentiles of the body mapped to 0 and 1, as in `drr.projection`."""
 
 AIR_SHARE = 0.03
 """Limit of air between a picture's darkest (0) and brightest (1) value. 20 mm of water are 5 to 7% of a chest's longest

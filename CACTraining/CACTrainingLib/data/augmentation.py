@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
 from CACScoringLib.models.preprocessing import HIGH_HU, LOW_HU, POSITION_SCALE
@@ -197,11 +198,7 @@ def filter_planes(x: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
 def random_rotation(turn_degrees: float, tilt_degrees: float, generator: np.random.Generator) -> np.ndarray:
     """Draw a rotation [3, 3] of (k, j, i) with largest angles about the body's axis (turn) and the others (tilt)."""
     limits = np.radians([turn_degrees, tilt_degrees, tilt_degrees])
-    angles = generator.uniform(-limits, limits)
-    (ck, cj, ci), (sk, sj, si) = (turn(angles) for turn in (np.cos, np.sin))
-    about_k = np.array([[1, 0, 0], [0, ck, -sk], [0, sk, ck]])
-    about_j = np.array([[cj, 0, sj], [0, 1, 0], [-sj, 0, cj]])
-    return about_k @ about_j @ np.array([[ci, -si, 0], [si, ci, 0], [0, 0, 1]])
+    return Rotation.from_euler("XYZ", generator.uniform(-limits, limits)).as_matrix()
 
 
 def random_scale(largest: float, generator: np.random.Generator) -> np.ndarray:

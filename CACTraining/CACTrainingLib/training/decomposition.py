@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -179,9 +179,7 @@ def evaluate(
 
 def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, progress: Progress) -> Path:
     """Train a generator on folders of scans and write it; return its card's path. Raises CTError, OutputError."""
-    card, start = start_from(options, settings, "decomposition")
-    if card is not None:
-        settings = replace(settings, network=GeneratorConfig(**card.config), start=card.sha256)
+    settings, card, start = start_from(options, settings, "decomposition")
     with training_run(options, "decomposition", settings, PRESETS, progress) as run:
         data, training, validation = run.gather_slices()
         if isinstance(settings, SupervisedTraining):

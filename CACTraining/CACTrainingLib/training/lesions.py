@@ -213,9 +213,7 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
     most = NUMBERS_APART * len(DIFFICULTIES)
     if not 1 <= settings.patients <= most or settings.validation_patients < 1 or settings.batch_size < 1:
         raise CTError(f"Give 1 to {most} patients, at least 1 to validate on, and at least 1 patch per step.")
-    card, start = start_from(options, settings, "lesions")
-    if card is not None:
-        settings = replace(settings, network=LesionNetConfig(**card.config), start=card.sha256)
+    settings, card, start = start_from(options, settings, "lesions")
     with training_run(options, "lesions", settings, PRESETS, progress) as run:
         with run.progress.step("scans"):
             training, validation, about = in_turn(run.fabric, lambda: _gather(options, settings, run.progress))

@@ -249,20 +249,24 @@ def as_scoring_loads(network: nn.Module, card: ModelCard, device: str = "cpu") -
         return load_model(save_model(network, card, Path(temporary)), device)
 
 
-def start_from(options: RunOptions, settings: Any, *networks: str) -> tuple[ModelCard, nn.Module] | tuple[None, None]:
+def start_from(
+    options: RunOptions, settings: Any, *networks: str
+) -> tuple[Any, ModelCard, nn.Module] | tuple[Any, None, None]:
     """Read the model to start from, which must be of one of these networks: that of --start, else of the preset.
 
+    Returns the settings, which record it and have its configuration if it is of the first network; its card and itself.
     Raises ModelError.
     """
     start = options.start
     if start is None and settings.start == BUNDLED:
         start = next(model.path for model in list_models(networks[0]) if model.origin == BUNDLED)
     if start is None:
-        return None, None
+        return settings, None, None
     card, network = read_network(start)
     if card.network not in networks:
         raise ModelError(f"{start} is a model for {card.network!r}; {START} needs one for {' or '.join(networks)}.")
-    return card, network
+    config = type(settings.network)(**card.config) if card.network == networks[0] else settings.network
+    return replace(settings, network=config, start=card.sha256), card, network
 
 
 def _write_table(options: RunOptions, data: TrainingData) -> None:

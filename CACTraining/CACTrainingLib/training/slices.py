@@ -164,14 +164,12 @@ class SliceTask(Task[SliceTraining]):
 def as_classifier(
     card: ModelCard, network: nn.Module, config: SliceClassifierConfig
 ) -> tuple[SliceClassifierConfig, nn.Module]:
-    """Return a classifier with the weights of a trained network: another classifier, or a generator's encoder.
+    """Return a classifier with the weights of a trained generator's encoder.
 
     Both have the same layers from the image to the features; a generator has learned from every pixel where calcium
     is, which slice labels alone teach slowly. The configuration is the model's; `config` supplies what a generator
     lacks.
     """
-    if card.network == "slices":
-        return SliceClassifierConfig(**card.config), network
     shared = {name: card.config[name] for name in ("width", "residual_blocks", "neighbours", "position")}
     config = replace(config, **shared)
     classifier = SliceClassifier(config)
@@ -207,10 +205,10 @@ def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> P
 
     It may start from another classifier, or from a generator's encoder (`as_classifier`). Raises CTError, OutputError.
     """
-    card, start = start_from(options, settings, "slices", "decomposition")
-    if card is not None and start is not None:
+    settings, card, start = start_from(options, settings, "slices", "decomposition")
+    if card is not None and start is not None and card.network == "decomposition":
         config, start = as_classifier(card, start, settings.network)
-        settings = replace(settings, network=config, start=card.sha256)
+        settings = replace(settings, network=config)
     with training_run(options, "slices", settings, PRESETS, progress) as run:
         data, training, validation = run.gather_slices()
         task = SliceTask(settings, training, validation, start, run.fabric.device)

@@ -7,7 +7,7 @@ because their territories are not known.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -204,9 +204,7 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
     max_patients = FIRST_NUMBERS["validation"] - FIRST_NUMBERS["training"]
     if not 1 <= settings.patients <= max_patients or settings.batch_size < 1:
         raise CTError(f"Give 1 to {max_patients} patients, and at least 1 sample per step.")
-    card, start = start_from(options, settings, "territories")
-    if card is not None:
-        settings = replace(settings, network=TerritoryNetConfig(**card.config), start=card.sha256)
+    settings, card, start = start_from(options, settings, "territories")
     with training_run(options, "territories", settings, PRESETS, progress) as run:
         scans = run.prepare("heart", lambda: outlined_scans(options, settings.loop)) if options.data else None
         folders = (scans.training_folders, scans.validation_folders) if scans else ((), ())

@@ -166,17 +166,6 @@ def test_bad_usage_is_told_before_anything_is_scored(scans, capsys):
     assert not (scans / "out").exists()
 
 
-def test_score_beside_an_earlier_result(scans, limits, capsys):
-    score(scans, 1, "result1", "--threshold-only")
-    assert score(scans, 2, "result2", "--threshold-only", "--earlier", str(scans / "result1")) == 0
-    assert total(read(scans / "result2" / "scores.json")["comparison"])["verdict"] == "changed"
-    report = (scans / "result2" / "report.html").read_text(encoding="utf-8")
-    assert "Comparison with an earlier scan" in report
-    assert "not established in patients" in report
-    assert "changed beyond the repeatability limits" in capsys.readouterr().out
-    assert "comparison" not in read(scans / "result1" / "scores.json")
-
-
 def test_limits_are_found_by_the_model_that_made_the_map(limits, scans):
     other = untrained("decomposition", "other-map", scans / "installed")
     card = read_card(limits)

@@ -7,11 +7,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from images import image_of
 from PIL import Image
 
 from CACScoringLib.cli import main as cli
 
-SIZE = (48, 40, 30)
+SIZE, SPACING_MM = (48, 40, 30), (8.0, 8.0, 10.0)
 
 
 @pytest.fixture
@@ -22,9 +23,7 @@ def ct(tmp_path):
     lungs = ((abs(i - 23.5) - 8) / 5) ** 2 + ((j - 19.5) / 9) ** 2 < 1
     hu = np.broadcast_to(np.where(lungs, -850, np.where(body, 40, -1000)), SIZE[::-1]).astype(np.int16)
     hu[8:11, 18:21, 14:17] = 1200
-    image = sitk.GetImageFromArray(hu)
-    image.SetSpacing((8.0, 8.0, 10.0))
-    sitk.WriteImage(image, tmp_path / "ct.nii.gz")
+    sitk.WriteImage(image_of(hu, SPACING_MM), tmp_path / "ct.nii.gz")
     return tmp_path / "ct.nii.gz"
 
 
@@ -115,12 +114,9 @@ def test_settings_change_the_picture(ct, tmp_path):
 
 
 def test_calcium_map_shows_calcium_alone(ct, tmp_path):
-    scan = sitk.ReadImage(ct)
     calcium = np.zeros(SIZE[::-1], np.int16)
     calcium[8:11, 18:21, 14:17] = 800
-    image = sitk.GetImageFromArray(calcium)
-    image.CopyInformation(scan)
-    sitk.WriteImage(image, tmp_path / "calcium_map.nii.gz")
+    sitk.WriteImage(image_of(calcium, SPACING_MM), tmp_path / "calcium_map.nii.gz")
     assert drr(ct, tmp_path / "c.nii.gz", "--calcium-map", str(tmp_path / "calcium_map.nii.gz"), *PARALLEL) == cli.DONE
     values = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "c.nii.gz"))[0]
     where = np.argwhere(values > 0)

@@ -8,6 +8,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
+from images import image_of
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.io.reading import read_ct
@@ -100,8 +101,7 @@ def test_an_archive_and_series_between_which_a_user_has_to_choose(info, tmp_path
 
 
 def test_image_files(info, tmp_path):
-    image = sitk.GetImageFromArray(chest_hu().astype(np.int16))
-    image.SetSpacing((0.7, 0.8, 3.0))
+    image = image_of(chest_hu().astype(np.int16), (0.7, 0.8, 3.0))
     sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
     line = "* file a.nii.gz (14×12×6 voxels of 0.7 × 0.8 × 3 mm)"
     for path in (tmp_path, tmp_path / "a.nii.gz"):

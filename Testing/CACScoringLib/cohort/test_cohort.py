@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
 from handmade_networks import untrained
 from in_this_process import InThisProcess, WorkerKilled
-from lesion_scans import ONE_LESION, write_ct, write_labels
+from lesion_scans import ONE_LESION, write_ct
 
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cli.main import BAD_INPUT
@@ -211,18 +211,6 @@ def test_other_settings_need_another_folder_or_overwrite(table, tmp_path, capsys
     assert float(rows_of(out)[0]["threshold_agatston"]) == 0
     assert {p.name for p in (out / "p1").iterdir()} <= set(RESULT_FILES)
     assert (out / "p1" / "scene.mrb").exists()
-
-
-@pytest.mark.usefixtures("quick")
-def test_reviewed_lesions_of_the_table_are_used(tmp_path):
-    write_ct(tmp_path / "scan.nii.gz", 2)
-    write_labels(tmp_path / "labels.nrrd", 3)
-    row = {"ct": "scan.nii.gz", "heart": "heart.nrrd", "lesions": "labels.nrrd"}
-    run(write_table(tmp_path / "t.csv", row), tmp_path / "out", "--reader", "A. Reader")
-    [row] = rows_of(tmp_path / "out")
-    assert row["threshold_reviewed"] == "True"
-    assert float(row["threshold_agatston_LCX"]) == pytest.approx(ONE_LESION)
-    assert float(row["threshold_agatston"]) == pytest.approx(ONE_LESION)
 
 
 @pytest.mark.usefixtures("quick")

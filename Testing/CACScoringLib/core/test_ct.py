@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import chest_hu
+from phantoms import tilted_direction
 
 from CACScoringLib.core.ct import (
     Acquisition,
@@ -20,16 +21,10 @@ from CACScoringLib.core.errors import MaskError, NotHounsfieldError, NotVolumeEr
 ACQUISITION = Acquisition("memory")
 SPACING_MM = (0.7, 0.8, 3.0)
 ORIGIN_MM = (-100.0, -120.0, 30.0)
-LPS = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
-def image_of(hu, dtype=np.int16, spacing=SPACING_MM, origin=ORIGIN_MM, direction=LPS):
-    return images.image_of(np.asarray(hu, dtype), spacing, origin, tuple(np.ravel(direction).astype(float)))
-
-
-def rotated(axis, degrees):
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return {"x": [[1, 0, 0], [0, c, -s], [0, s, c]], "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]]}[axis]
+def image_of(hu, dtype=np.int16, spacing=SPACING_MM, origin=ORIGIN_MM, direction=images.AXIAL):
+    return images.image_of(np.asarray(hu, dtype), spacing, origin, direction)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
@@ -46,7 +41,7 @@ def test_every_axis_order_and_flip_is_the_same_scan(order, flips):
 
 @pytest.mark.parametrize(("degrees", "warned"), [(2.9, False), (3.1, True), (20, True)])
 def test_oblique_slices_warn(degrees, warned):
-    scan = scan_from_image(image_of(chest_hu(), direction=rotated("x", degrees)), ACQUISITION)
+    scan = scan_from_image(image_of(chest_hu(), direction=tilted_direction(degrees)), ACQUISITION)
     assert [w.code for w in scan.warnings] == (["oblique"] if warned else [])
     assert obliquity_degrees(scan.image) == pytest.approx(degrees)
 
@@ -207,7 +202,7 @@ class TestStorage:
         *(({"spacing": spacing}, False) for spacing in ((0.701, 0.8, 3.0), (0.7008, 0.8, 3.0))),
         *(({"spacing": spacing}, False) for spacing in ((0.7, 0.80092, 3.0), (0.7, 0.8, 3.0021))),
         ({"origin": (-100.0, -120.0, 30.02)}, False),
-        ({"direction": rotated("x", 0.1)}, False),
+        ({"direction": tilted_direction(0.1)}, False),
         ({"hu": chest_hu()[:5]}, False),
     ],
 )

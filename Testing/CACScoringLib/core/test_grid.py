@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from images import image_of
 
 from CACScoringLib.core.grid import Grid, bounding_box, largest_part
 from CACScoringLib.core.scan_grid import ScanGrid
@@ -151,9 +152,7 @@ def test_an_image_at_once_along_all_axes():
     ],
 )
 def test_a_grid_over_an_image_by_hand(size_mm, spacing_mm, first, step, count):
-    image = sitk.Image(6, 6, 6, sitk.sitkInt16)
-    image.SetSpacing((size_mm,) * 3)
-    grid = ScanGrid.over(image, (spacing_mm,) * 3)
+    grid = ScanGrid.over(image_of(np.zeros((6, 6, 6)), (size_mm,) * 3), (spacing_mm,) * 3)
     assert grid.size == (count,) * 3
     assert grid.first == pytest.approx((first,) * 3, abs=1e-4)
     assert grid.step == pytest.approx((step,) * 3)
@@ -165,10 +164,7 @@ def test_a_grid_over_an_image_by_hand(size_mm, spacing_mm, first, step, count):
 @pytest.mark.parametrize("grid_mm", [1.5, 3.0])
 def test_a_part_of_a_scan_has_the_same_voxels(spacing_mm, grid_mm):
     """Cutting off columns, rows or slices moves no voxel, and their numbers stay."""
-    image = sitk.Image([60, 50, 40], sitk.sitkInt16)
-    image.SetSpacing(spacing_mm)
-    image.SetOrigin((-123.4, 56.7, -890.1))
-    image.SetDirection((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    image = image_of(np.zeros((40, 50, 60)), spacing_mm, (-123.4, 56.7, -890.1), TURNED)
     whole = ScanGrid.over(image, (grid_mm,) * 3)
     start = (7, 3, 5)
     part_image = sitk.Crop(image, start, (11, 2, 9))
@@ -186,11 +182,9 @@ def test_a_part_of_a_scan_has_the_same_voxels(spacing_mm, grid_mm):
 
 
 def test_thick_slices_begin_with_those_of_the_grid():
-    image = sitk.Image([4, 4, 10], sitk.sitkInt16)
     for spacing_mm, grid_mm, expected in ((3.0, 3.0, 0.0), (3.0, 1.5, -0.25), (1.5, 3.0, 0.5), (6.0, 1.5, -0.375)):
-        image.SetSpacing((1.0, 1.0, spacing_mm))
         for place in (0.0, 0.4, 1.5, -7.3):
-            image.SetOrigin((0.0, 0.0, place))
+            image = image_of(np.zeros((10, 4, 4)), (1.0, 1.0, spacing_mm), (0.0, 0.0, place))
             first = ScanGrid.over(image, (1.5, 1.5, grid_mm)).first[2]
             assert (first - expected) % 1 == pytest.approx(0, abs=1e-6) or (first - expected) % 1 == pytest.approx(1)
 
@@ -200,10 +194,7 @@ def test_a_box_of_a_grid_and_its_place():
     grid = ScanGrid((0.5, 1.0, 2.0), (2.0, 3.0, 4.0), (9, 8, 7))
     part = grid.crop((slice(1, 3), slice(2, 6), slice(3, 9)))
     assert part == ScanGrid((6.5, 7.0, 6.0), (2.0, 3.0, 4.0), (6, 4, 2))
-    scan = sitk.Image(9, 9, 9, sitk.sitkInt16)
-    scan.SetSpacing((0.5, 0.6, 3.0))
-    scan.SetOrigin((10.0, 20.0, 30.0))
-    in_space = part.in_space(scan)
+    in_space = part.in_space(image_of(np.zeros((9, 9, 9)), (0.5, 0.6, 3.0), (10.0, 20.0, 30.0)))
     assert in_space.size == (6, 4, 2)
     assert in_space.spacing_mm == pytest.approx((1.0, 1.8, 12.0))
     assert in_space.origin_mm == pytest.approx((13.25, 24.2, 48.0))

@@ -72,11 +72,8 @@ def chest():
     calcium = np.zeros(hu.shape, np.float32)
     calcium[20:40, 48:52, 84:90] = 400
     hu[heart] = 40
-    images = [sitk.GetImageFromArray(a) for a in (hu + calcium.astype(np.int16), calcium, heart.astype(np.uint8))]
-    for image in images:
-        image.SetSpacing((1.0, 1.0, 2.0))
-        image.SetOrigin((-70.0, -50.0, 900.0))
-    return images
+    arrays = (hu + calcium.astype(np.int16), calcium, heart)
+    return [image_of(array, (1.0, 1.0, 2.0), (-70.0, -50.0, 900.0)) for array in arrays]
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from dicom_files import save
 from dicom_results import PRONE, SITES, chest_series, score
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import RTStructureSetStorage, generate_uid
 
 from CACScoringLib.core.errors import CTError, MaskError, UnreadableError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
@@ -23,10 +24,7 @@ from CACScoringLib.io.reading import read_ct
 def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference=None, kind="CLOSED_PLANAR"):
     """Write a structure set. contours: name and lists of corners (i, j, k) in the image."""
     structure_set = Dataset()
-    structure_set.file_meta = pydicom.dataset.FileMetaDataset()
-    structure_set.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    structure_set.file_meta.MediaStorageSOPClassUID = structure_set.SOPClassUID = RTStructureSetStorage
-    structure_set.file_meta.MediaStorageSOPInstanceUID = structure_set.SOPInstanceUID = generate_uid()
+    structure_set.SOPClassUID, structure_set.SOPInstanceUID = RTStructureSetStorage, generate_uid()
     structure_set.Modality = "RTSTRUCT"
     structure_set.StructureSetROISequence, structure_set.ROIContourSequence = [], []
     for number, (name, corners) in enumerate(contours, 1):
@@ -43,8 +41,7 @@ def write_structures(path: Path, image: sitk.Image, contours, frame_of_reference
             drawn.ContourSequence.append(contour)
         structure_set.StructureSetROISequence.append(roi)
         structure_set.ROIContourSequence.append(drawn)
-    structure_set.save_as(path, enforce_file_format=True)
-    return path
+    return save(structure_set, path)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import chest_hu, only, write_series
-from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -25,8 +24,6 @@ def stored_as(syntax):
     """An edit that stores a slice in another transfer syntax."""
 
     def edit(ds, _):
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         if syntax in (RLELossless, JPEGLSLossless):
             ds.compress(syntax, generate_instance_uid=False)
             return

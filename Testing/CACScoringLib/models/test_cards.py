@@ -198,16 +198,6 @@ class TestRefused:
 
 
 class TestInstalled:
-    def test_install_and_find(self, saved, folders):
-        assert list_models() == []
-        with pytest.raises(ModelError, match="Installed: none"):
-            find_model("decomposition", "tiny")
-        stored = install_model(saved)
-        assert stored.path.parent == folders / "user"
-        assert find_model("decomposition", "tiny") == stored
-        assert list_models("heart") == []
-        assert load_model(stored.path).card == stored.card
-
     @pytest.mark.parametrize("graph", ["", "of another program"])
     def test_installing_writes_the_graph_anew(self, saved, folders, graph):
         card = read_card(saved)

@@ -153,8 +153,3 @@ def test_a_file_is_not_replaced(pin, capsys):
     assert cli.main(["models", "pin", str(file), "--name", "Other", "--threshold-only"]) == cli.BAD_USAGE
     assert "A site file is not replaced" in capsys.readouterr().err
     assert file.read_bytes() == before
-
-
-def test_no_file_pins_nothing(monkeypatch):
-    monkeypatch.delenv(site_module.FILE, raising=False)
-    assert read_site() is None

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
 
-from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose, rotation_xyz
+from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose
 from ..shapes import place_points, read_shapes
 from .body import Body, Surroundings
 from .canvas import Box, Canvas, coverage, smooth_path
@@ -70,9 +71,10 @@ def posed_frame(body: Body, pose: ScanPose) -> HeartFrame:
     """Return the heart's frame in a scan, turned and lowered by a breath, without breathing during the scan."""
     frame = reference_frame(body)
     # A deep breath lowers the heart and makes it more upright.
-    turn = rotation_xyz(pose.tilt_degrees) @ rotation_xyz((-5.0 * pose.inspiration, 7.0 * pose.inspiration, 0.0))
+    of_breath = (-5.0 * pose.inspiration, 7.0 * pose.inspiration, 0.0)
+    tilt, lean = Rotation.from_euler("xyz", [pose.tilt_degrees, of_breath], degrees=True).as_matrix()
     drop = np.array([-2.0 * pose.inspiration, 0.0, -pose.heart_drop_mm])
-    return HeartFrame(turn @ frame.axes, frame.semi_axes_mm, frame.centre_mm + drop)
+    return HeartFrame(tilt @ lean @ frame.axes, frame.semi_axes_mm, frame.centre_mm + drop)
 
 
 class Heart:

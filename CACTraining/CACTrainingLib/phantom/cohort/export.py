@@ -137,8 +137,8 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
 
     Raises FileExistsError when the folder exists.
     """
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+    from pydicom.dataset import Dataset
+    from pydicom.uid import CTImageStorage, generate_uid
 
     folder.mkdir(parents=True)
     name, scanner = f"digital-{patient.number:05d}", scan.scanner
@@ -150,8 +150,8 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
 
     for k, place in enumerate(scan.grid.axes_mm()[2]):
         data = Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        stored = (scan.hu[k].astype(np.int32) - RESCALE_INTERCEPT).astype("<u2")
+        data.set_pixel_data(stored, "MONOCHROME2", 16)
         data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, uid("image", f"{scan_number}/{k}")
         data.StudyInstanceUID, data.SeriesInstanceUID = uid("study", 0), uid("series", scan_number)
         data.FrameOfReferenceUID = uid("frame of reference", scan_number)
@@ -169,13 +169,8 @@ def write_dicom_series(patient: Patient, scan: DigitalScan, scan_number: int, fo
         data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         data.ImagePositionPatient = [*map(_decimal, scan.grid.origin_mm[:2]), _decimal(place)]
         data.SliceLocation = _decimal(place)
-        stored = (scan.hu[k].astype(np.int32) - RESCALE_INTERCEPT).astype("<u2")
-        data.Rows, data.Columns = stored.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
         data.RescaleIntercept, data.RescaleSlope, data.RescaleType = RESCALE_INTERCEPT, 1, "HU"
         data.WindowCenter, data.WindowWidth = 40, 400
-        data.PixelData = stored.tobytes()
         paths.append(folder / f"slice_{k + 1:04d}.dcm")
         data.save_as(paths[-1], enforce_file_format=True)
     return paths

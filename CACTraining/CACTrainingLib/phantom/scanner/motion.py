@@ -107,15 +107,6 @@ class ScanPose:
 HEART_SHARE_OF_BREATH = 0.5
 
 
-def rotation_xyz(degrees: tuple[float, float, float]) -> np.ndarray:
-    """Return the rotation matrix Rz·Ry·Rx from angles about the axes."""
-    (cx, sx), (cy, sy), (cz, sz) = ((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in degrees)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
-
-
 def _hump(phase: np.ndarray, centre: float, width: float) -> np.ndarray:
     distance = np.mod(phase - centre + 0.5, 1.0) - 0.5
     return np.exp(-0.5 * (distance / width) ** 2)

@@ -47,7 +47,7 @@ def painted(surrounded):
 def test_plaques_body_and_heart_are_those_of_the_plain_patient():
     usual, changed = draw_patient(NUMBER), draw_patient(NUMBER, surroundings=True)
     assert (changed.plaques, replace(changed.body, surroundings=None)) == (usual.plaques, usual.body)
-    assert np.array_equal(changed.region.pericardium, usual.region.pericardium)
+    assert np.array_equal(changed.heart.pericardium, usual.heart.pericardium)
 
 
 def test_the_pericardium_is_a_line_of_soft_tissue_and_fat_lies_outside_it(painted, surrounded):

@@ -137,15 +137,3 @@ def test_motion_is_fast_and_half_of_its_patients_have_no_plaque(patients):
     assert scanner.half_scan
     assert scanner.gate_phase is None
     assert pose.motion_scale >= lesion_patients.MOVING_SCALE[0]
-
-
-@pytest.mark.long
-def test_usual_patients_differ_and_repeat():
-    patient, again = draw_lesion_patient(5_000_001), draw_lesion_patient(5_000_001)
-    assert [plaque.middle_mm for plaque in patient.plaques] == [plaque.middle_mm for plaque in again.plaques]
-    others = [draw_lesion_patient(5_000_000 + n) for n in range(8)]
-    assert any(not other.plaques for other in others)
-    assert max(len(other.plaques) for other in others) > 8
-    ostium_mm = lesion_patients.OSTIUM_MM
-    assert any(p.vessel == "RCA" and p.middle_mm < ostium_mm for other in others for p in other.plaques)
-    assert draw_lesion_scan(5_000_001)[0] == draw_lesion_scan(5_000_001)[0]
