@@ -36,7 +36,7 @@ from ..references.reference import Reference
 from ..references.registry import read_reference
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, before_after, recalibration, scan_sections
-from .agreement import ComparedScans, categories
+from .agreement import TEXTS, ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
 
 PAGE = "validation.html"
@@ -161,7 +161,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             **facts_of(models, settings.seed, time.perf_counter() - started),
             **machine_facts(),
         }
-        title = f"Automatic scores against {reference.title}"
+        title = TEXTS.title.format(reference=reference.title)
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
         write_figures(settings.output, figures.tables[:2], _denominator(scans, refused))
     if failure is not None:
@@ -224,11 +224,11 @@ def _data_section(
     """Section on the reference; card is that of the calcium map's model."""
     scans = compared.scans
     source = None if card is None else card.calibration_as(ScoreCalibration).calibrated_on
+    patients = count({scan.patient for scan in scans}, "patient")
+    title, note = TEXTS.texts("data", scans=_denominator(scans, refused), patients=patients)
     text = [
         reference.about,
-        f"{_denominator(scans, refused)}, of {count({scan.patient for scan in scans}, 'patient')}, were scored and "
-        "compared; all figures are of these scans. The others, with the reason of each, count in no figure. No score "
-        "was reviewed by anyone.",
+        note,
         *candidates_counted(sum(scan.facts is None for scan in scans), len(scans)),
     ]
     if card is not None and source is not None:
@@ -238,14 +238,13 @@ def _data_section(
         )
     counts = Counter(CATEGORY_TITLES[n] for n in categories(np.array([scan.total for scan in scans])))
     rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
-    tables = [TablePart("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
-    if refused:
-        tables.append(TablePart("refused", "What is left out, and why", ("Scan", "Why"), tuple(refused)))
-    doubts = Counter(code for scan in scans for code in scan.warnings)
-    if doubts:
-        rows = tuple(doubts.most_common())
-        tables.append(TablePart("doubts", "Warnings about the scans that are compared", ("Warning", "Scans"), rows))
-    return Section("data", "The reference", tuple(text), tuple(tables))
+    doubts = Counter(code for scan in scans for code in scan.warnings).most_common()
+    tables = (
+        TEXTS.table("reference", ("Agatston score", "Scans"), rows),
+        *([TEXTS.table("refused", ("Scan", "Why"), refused)] if refused else []),
+        *([TEXTS.table("doubts", ("Warning", "Scans"), doubts)] if doubts else []),
+    )
+    return Section("data", title, tuple(text), tables)
 
 
 FIGURES = "results/figures.csv"
