@@ -1,4 +1,4 @@
-"""Texts of a study, a file for each in Resources/Papers: papers with published figures, and findings to test.
+"""Declarations of studies, a file each in Resources/Papers: texts, published figures, findings, and configurations.
 
 A finding is about a figure of the study's tables, or about the difference of two. It holds if its 95 % interval lies
 above `Finding.bound`, does not hold if the interval lies below, and cannot be decided otherwise.
@@ -114,19 +114,21 @@ class PartText:
 
 @dataclass(frozen=True)
 class StudyTexts:
-    """Texts of a study's page.
+    """Texts of a study's page, and the configurations that it compares.
 
     Attributes:
         title: Heading of the page.
         explanation: First paragraph of the results.
         papers: Papers that the study repeats.
         parts: Texts of tables, figures and sections by name.
+        arms: Configurations that a study of trainings compares: fields that differ from those of the arm `like`.
     """
 
     title: str
     explanation: str = ""
     papers: tuple[Paper, ...] = ()
     parts: dict[str, PartText] = field(default_factory=dict)
+    arms: tuple[dict[str, object], ...] = ()
 
     def texts(self, name: str, /, **values: object) -> tuple[str, str]:
         """Return the title and note of a part with these values."""

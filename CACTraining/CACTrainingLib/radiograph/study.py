@@ -21,19 +21,21 @@ from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
+from CACScoringLib.core.options import changed_settings
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.configs import RadiographNetConfig
 
 from ..data.scan_table import LABELS, TableScan, join, read_radiographs
 from ..evaluation.experiment import Cohort, Experiment, ExperimentRun, ExperimentSettings, Fit, Predict, TrainingBudget
 from ..evaluation.measures import Measure, mean_value, rates
+from ..evaluation.papers import texts_of
 from ..evaluation.parts import Section
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
 from ..statistics.survival import concordance
 from . import fitting, train
-from .cases import SUPER_RESOLUTIONS, ScanRadiographSettings, are_digital, read_case
+from .cases import ScanRadiographSettings, are_digital, read_case
 from .cohort import projected, write_scan_radiographs
 from .dataset import RadiographSet, load_radiographs
 from .prognosis import PROBABILITIES, SIMULATED, Events, events_sections, likely_category, simulate_events
@@ -109,45 +111,21 @@ def _pictures(budget: TrainingBudget) -> int:
     return light.batch_size * (light.loop.steps if budget.steps is None else budget.steps)
 
 
-BASE = RadiographConfiguration()
+def _arms() -> dict[str, RadiographConfiguration]:
+    """Return the configurations by name, the most important first, as the study's texts declare them."""
+    arms: dict[str, RadiographConfiguration] = {}
+    for arm in texts_of("radiograph").arms:
+        like = arms.get(str(arm.get("like")), RadiographConfiguration())
+        changes = {name: value for name, value in arm.items() if name != "like"}
+        arms[str(arm["name"])] = changed_settings(like, changes, "radiograph")
+    return arms
+
+
+CONFIGURATIONS = _arms()
+BASE = CONFIGURATIONS["base"]
 """Configuration with which all others are compared."""
 WITH_FACTORS = f"{BASE.title} with age, sex, BMI"
-
-BOTH_VIEWS = replace(BASE, name="two-views", views=("PA", "lateral"))
-PLAIN = replace(BASE, name="plain", counterfactual=False, located=False, details=False)
-"""As in the papers: pictures and scores only."""
-
 LARGE = ("resnet18", "densenet121")
-
-_CONFIGURATIONS = (
-    BASE,
-    replace(BASE, name="lateral", views=("lateral",)),
-    BOTH_VIEWS,
-    replace(BASE, name="not-located", located=False),
-    replace(BASE, name="no-pairs", counterfactual=False),
-    PLAIN,
-    replace(PLAIN, name="details", details=True),
-    *(
-        replace(PLAIN, name=name + "-pretrained" * pretrained, backbone=name, pretrained=pretrained)
-        for name in LARGE
-        for pretrained in (False, True)
-    ),
-    *(
-        replace(PLAIN, name=name, label=label, curriculum=curriculum)
-        for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
-        for name, curriculum in ((kind, False), (f"{kind}-curriculum", True))
-        if name != PLAIN.name
-    ),
-    *(
-        replace(PLAIN, name=f"{slices}-{contrast}", super_resolution=slices, enhancement=contrast)
-        for slices in SUPER_RESOLUTIONS
-        for contrast in ("none", "clahe", "equalised", "unsharp")
-        if (slices, contrast) != ("none", "none")
-    ),
-    replace(PLAIN, name="picture-none", enhancement="deblurred"),
-    replace(PLAIN, name="picture-clahe", enhancement="deblurred-clahe"),
-)
-"""Configurations, the most important first."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +158,7 @@ class RadiographStudy(Experiment):
 
     NAME: ClassVar[str] = "radiograph"
     SETTINGS: ClassVar = RadiographStudySettings
-    CONFIGURATIONS: ClassVar = {configuration.name: configuration for configuration in _CONFIGURATIONS}
+    CONFIGURATIONS: ClassVar = CONFIGURATIONS
     COLUMNS: ClassVar = (LABELS[0], *PROBABILITIES)
     ROWS: ClassVar = {
         **{title: (title,) for title in THRESHOLD_TITLES},
