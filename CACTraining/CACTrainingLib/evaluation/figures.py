@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,61 +63,8 @@ LOOK: dict[RcKeyType, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class ScorePairs:
-    """Two scores of the same scans or patients by one method.
-
-    Attributes:
-        method: Key of METHODS.
-        first: Score of the reference or of the first scan, [n].
-        second: Score of the method or of the second scan, [n].
-        limits: Limits of agreement, if there are enough pairs.
-    """
-
-    method: str
-    first: Sequence[float] | np.ndarray
-    second: Sequence[float] | np.ndarray
-    limits: Limits | None = None
-
-    @property
-    def scores(self) -> np.ndarray:
-        """Float [n, 2]."""
-        return np.stack([self.first, self.second], axis=1).astype(float).reshape(-1, 2)
-
-
-def score_pairs(
-    rows: pd.DataFrame,
-    methods: Iterable[str],
-    limits_of: Callable[[np.ndarray, np.ndarray], Limits | None] | None = None,
-) -> list[ScorePairs]:
-    """Truths and values of methods in a long table.
-
-    Args:
-        rows: Long table.
-        methods: Methods, a panel each.
-        limits_of: Function of truths and values that returns limits of agreement.
-    """
-    pairs = []
-    for method in methods:
-        part = rows[rows.method == method]
-        truth, value = (part[name].to_numpy(float) for name in ("truth", "value"))
-        pairs.append(ScorePairs(method, truth, value, limits_of and limits_of(truth, value)))
-    return pairs
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Values of several methods in the same groups.
-
-    Attributes:
-        title: Title above the panel.
-        groups: Group names along x.
-        series: Value of each group, or None, by method (a key of METHODS or another name).
-    """
-
-    title: str
-    groups: tuple[str, ...]
-    series: Mapping[str, Sequence[Estimate | float | None]]
+LimitsOf = Callable[[np.ndarray, np.ndarray], Limits | None]
+"""Function of truths and values [n] that returns limits of agreement, None for too few."""
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
@@ -141,54 +87,63 @@ def rendered(figure: Figure) -> dict[str, bytes]:
 
 def bland_altman(
     drawing: Drawing,
-    panels: Sequence[ScorePairs],
+    rows: pd.DataFrame,
+    methods: Sequence[str],
+    limits_of: LimitsOf,
     unit: str,
     linear_to: float,
     titles: tuple[str, str] = ("Mean of both scans", "Second minus first scan"),
 ) -> None:
-    """Difference against mean of two scans, a panel per method on common axes, with limits that widen with the mean.
+    """Difference against mean of two scores, a panel per method on common axes, with limits that widen with the mean.
 
     Args:
         drawing: Empty matplotlib figure.
-        panels: Scores by method.
+        rows: Long table; truth is the first score.
+        methods: Methods, a panel each.
+        limits_of: Function that returns a method's limits.
         unit: Unit of the scores in axis titles.
         linear_to: Absolute value above which axes are logarithmic.
         titles: Titles of the x and y axis.
     """
-    pairs = [panel.scores for panel in panels]
-    highest = max([1e-9, *(scores.mean(1).max() for scores in pairs if len(scores))])
-    widest = max([1e-9, *(np.abs(np.diff(scores)).max() for scores in pairs if len(scores))])
+    pairs = _pairs(rows, methods)
+    highest = max([1e-9, *(scores.mean(1).max() for scores in pairs.values() if len(scores))])
+    widest = max([1e-9, *(np.abs(np.diff(scores)).max() for scores in pairs.values() if len(scores))])
     means = np.geomspace(linear_to / 50, highest, 400)
-    for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
-        colour, _ = look_of(panel.method)
+    for axis, method, scores in _axes_of_methods(drawing, pairs, titles, unit):
         axis.axhline(0, color=DARK, linewidth=0.8)
-        _dots(axis, scores.mean(1), scores[:, 1] - scores[:, 0], panel.method)
-        if panel.limits is not None:
+        _dots(axis, scores.mean(1), scores[:, 1] - scores[:, 0], method)
+        if (limits := limits_of(*scores.T)) is not None:
             for sign in (-1, 1):
-                axis.plot(means, sign * panel.limits.at(means), color=colour, linestyle="--")
+                axis.plot(means, sign * limits.at(means), color=look_of(method)[0], linestyle="--")
         _scale(axis, linear_to, (0, 1.5 * highest), (-1.6 * widest, 1.6 * widest))
 
 
 def against_truth(
     drawing: Drawing,
-    panels: Sequence[ScorePairs],
+    rows: pd.DataFrame,
+    methods: Sequence[str],
     unit: str,
     linear_to: float,
     titles: tuple[str, str],
 ) -> None:
     """Second against first scores, a panel per method, with the line of equality. Arguments as for `bland_altman`."""
-    pairs = [panel.scores for panel in panels]
-    highest = max([1e-9, *(scores.max() for scores in pairs if len(scores))])
+    pairs = _pairs(rows, methods)
+    highest = max([1e-9, *(scores.max() for scores in pairs.values() if len(scores))])
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
-    for axis, panel, scores in _axes_of_methods(drawing, panels, titles, unit):
+    for axis, method, scores in _axes_of_methods(drawing, pairs, titles, unit):
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, scores[:, 0], scores[:, 1], panel.method)
+        _dots(axis, scores[:, 0], scores[:, 1], method)
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
+
+
+def _pairs(rows: pd.DataFrame, methods: Sequence[str]) -> dict[str, np.ndarray]:
+    return {method: rows.loc[rows.method == method, ["truth", "value"]].to_numpy(float) for method in methods}
 
 
 def panels_of_values(
     drawing: Drawing,
-    panels: Sequence[Panel],
+    groups: Sequence[str],
+    panels: Mapping[str, Mapping[str, Sequence[Estimate | float | None]]],
     y_title: str,
     limits: tuple[float, float] | None = None,
 ) -> None:
@@ -196,25 +151,26 @@ def panels_of_values(
 
     Args:
         drawing: Empty matplotlib figure.
-        panels: Values, a panel each.
+        groups: Group names along x.
+        panels: Value of each group, or None, by panel and method (a key of METHODS or another name).
         y_title: Title of the y axis.
         limits: Lowest and highest value of the y axis.
     """
     columns = min(3, len(panels)) if len(panels) != 4 else 2
     grid = drawing.subplots(math.ceil(len(panels) / columns), columns, squeeze=False, sharey=True)
-    methods = list(dict.fromkeys(method for panel in panels for method in panel.series))
+    methods = list(dict.fromkeys(method for series in panels.values() for method in series))
     offsets = np.linspace(-0.5, 0.5, len(methods) + 2)[1:-1] * min(0.75, 0.22 * len(methods))
     handles = {}
-    for axis, panel in zip(grid.flat, panels, strict=False):
+    for axis, (title, series) in zip(grid.flat, panels.items(), strict=False):
         for offset, method in zip(offsets, methods, strict=True):
             colour, marker = look_of(method, methods)
-            points = [(n + offset, *_with_ends(v)) for n, v in enumerate(panel.series.get(method, ())) if v is not None]
+            points = [(n + offset, *_with_ends(v)) for n, v in enumerate(series.get(method, ())) if v is not None]
             x, values, low, high = np.array(points, float).reshape(-1, 4).T
             style = {"linestyle": "none", "label": METHODS.get(method, method)}
             handles[method] = axis.plot(x, values, marker=marker, color=colour, **style)[0]
             axis.vlines(x, low, high, colors=colour, linewidth=1.2)
-        axis.set_title(panel.title)
-        _name_groups(axis, panel.groups, columns)
+        axis.set_title(title)
+        _name_groups(axis, groups, columns)
     for axis in list(grid.flat)[len(panels) :]:
         axis.remove()
     for axis in grid[:, 0]:
@@ -251,14 +207,14 @@ def look_of(method: str, methods: Sequence[str] = ()) -> tuple[str, str]:
 
 
 def _axes_of_methods(
-    drawing: Drawing, panels: Sequence[ScorePairs], titles: tuple[str, str], unit: str
-) -> Iterator[tuple[Axes, ScorePairs, np.ndarray]]:
-    axes = drawing.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    drawing: Drawing, pairs: Mapping[str, np.ndarray], titles: tuple[str, str], unit: str
+) -> Iterator[tuple[Axes, str, np.ndarray]]:
+    axes = drawing.subplots(1, len(pairs), squeeze=False, sharex=True, sharey=True)[0]
     axes[0].set_ylabel(f"{titles[1]}, {unit}")
-    for axis, panel in zip(axes, panels, strict=True):
-        axis.set_title(f"{METHODS.get(panel.method, panel.method)}\nn = {len(panel.first)}")
+    for axis, (method, scores) in zip(axes, pairs.items(), strict=True):
+        axis.set_title(f"{METHODS.get(method, method)}\nn = {len(scores)}")
         axis.set_xlabel(f"{titles[0]}, {unit}")
-        yield axis, panel, panel.scores
+        yield axis, method, scores
 
 
 def _scale(axis: Axes, linear_to: float, x: tuple[float, float], y: tuple[float, float]) -> None:

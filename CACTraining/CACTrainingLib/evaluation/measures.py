@@ -24,6 +24,7 @@ from ..statistics.bootstrap import (
     paired_difference,
     ratio,
 )
+from .papers import StudyTexts
 from .parts import PUBLISHED, Cell, TablePart, heading, p_cell
 
 COLUMNS = ("patient", "scan", "method", "item", "truth", "value")
@@ -152,37 +153,29 @@ class ExperimentComparison:
     def _cell(self, measure: Measure, method: Hashable) -> Cell:
         return self.estimate(measure, method) if len(measure.rows_of(method)) else None
 
-    def value_table(
-        self,
-        name: str,
-        title: str,
-        measures: Sequence[Measure],
-        note: str = "",
-        published: Mapping[str, Mapping[str, Cell]] | None = None,
-    ) -> TablePart:
-        """Table with a row per method and a column per measure.
+    def value_table(self, texts: StudyTexts, name: str, measures: Sequence[Measure], **values: object) -> TablePart:
+        """Table with a row per method and a column per measure, beside published figures.
 
         Args:
-            name: Name of the table's file.
-            title: Caption.
+            texts: Texts of the study.
+            name: Name of the table.
             measures: Columns.
-            note: Text below the table.
-            published: Published figures by measure title and method.
+            values: Values in the texts.
         """
-        published = published or {}
-        columns, rows = ["Method"], []
+        published = texts.parts[name].published
+        columns = ["Method"]
         for measure in measures:
             columns += [measure.title, *([f"{PUBLISHED}: {measure.title}"] if measure.title in published else [])]
+        rows = []
         for method in (m for m in self.titles if any(measure.exists_for(m) for measure in measures)):
             row: list[Cell] = [self.titles[method]]
             for measure in measures:
                 row.append(self.estimate(measure, method))
-                if measure.title in published:
-                    row.append(published[measure.title].get(method))
+                row += [published[measure.title].get(method)] if measure.title in published else []
             rows.append(tuple(row))
-        return TablePart(name, title, tuple(columns), tuple(rows), note)
+        return texts.table(name, columns, rows, **values)
 
-    def difference_table(self, name: str, title: str, measures: Sequence[Measure], note: str = "") -> TablePart:
+    def difference_table(self, texts: StudyTexts, name: str, measures: Sequence[Measure]) -> TablePart:
         """Table of differences from the reference on identical items: a heading per measure, a row per comparator."""
         columns = ("Compared with", "Items", self.titles.get(self.reference, "None"), "The other", "Difference", "p")
         rows: list[tuple[Cell, ...]] = []
@@ -193,6 +186,7 @@ class ExperimentComparison:
                 reference, compared, change = self.difference(measure, comparator)
                 values = (float(reference.values[0]), float(compared.values[0]), change.estimate, p_cell(change.p))
                 rows.append((f"  {self.titles[comparator]}", reference.n, *values))
+        title, note = texts.texts(name)
         note = f"{columns[2]} minus the other method, on the same scans or pairs. {note}"
         return TablePart(name, title, columns, tuple(rows), note)
 
@@ -260,28 +254,30 @@ def rates(titles: Sequence[str], rows: pd.DataFrame) -> list[Measure]:
 
 
 def count_table(
+    texts: StudyTexts,
     name: str,
-    title: str,
     sides: tuple[str, str],
     classes: Sequence[str],
     values: Mapping[str, pd.DataFrame],
     classify: Callable[[np.ndarray], np.ndarray],
+    **of_texts: object,
 ) -> TablePart:
     """Table of the number of items by the classes of truth and value.
 
     Args:
-        name: Name of the table's file.
-        title: Caption.
+        texts: Texts of the study.
+        name: Name of the table.
         sides: Title of the rows, and first words of the columns.
         classes: Titles of the classes.
         values: Rows of a long table by title of a method.
         classify: Function that returns the index of each score's class.
+        of_texts: Values in the texts.
     """
-    columns = (sides[0], *(f"{sides[1]} {name}" for name in classes))
+    columns = (sides[0], *(f"{sides[1]} {title}" for title in classes))
     rows: list[tuple[Cell, ...]] = []
     for method, part in values.items():
         counts = np.zeros((len(classes), len(classes)), int)
         np.add.at(counts, (classify(part.truth), classify(part.value)), 1)
         rows.append(heading(method, columns))
-        rows += [(f"  {name}", *map(int, row)) for name, row in zip(classes, counts, strict=True)]
-    return TablePart(name, title, columns, tuple(rows))
+        rows += [(f"  {title}", *map(int, row)) for title, row in zip(classes, counts, strict=True)]
+    return texts.table(name, columns, rows, **of_texts)

@@ -1,4 +1,4 @@
-"""Texts of a study, a file for each in Resources/Papers: papers with published figures, and findings to test.
+"""Declarations of studies, a file each in Resources/Papers: texts, published figures, findings, and configurations.
 
 A finding is about a figure of the study's tables, or about the difference of two. It holds if its 95 % interval lies
 above `Finding.bound`, does not hold if the interval lies below, and cannot be decided otherwise.
@@ -7,14 +7,15 @@ above `Finding.bound`, does not hold if the interval lies below, and cannot be d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from CACScoringLib.core.decoding import decoded
 from CACScoringLib.core.files import read_json
 
 from ..statistics.bootstrap import BootstrapResult, Estimate, paired_difference
-from .parts import PUBLISHED, Cell, Section, TablePart, heading
+from .parts import PUBLISHED, Cell, Draw, Figure, Section, TablePart, heading
 
 MARGIN = 0.05
 """Difference below a published figure that still confirms it."""
@@ -97,12 +98,54 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class StudyTexts:
-    """Heading and explanation of a study's page, and the papers that the study repeats."""
+class PartText:
+    """Texts of a table, figure or section. `{name}` in them is replaced by a value of the study.
+
+    Attributes:
+        title: Caption.
+        note: Text below a table or figure, or first paragraph of a section.
+        published: Published figures of others by measure and method.
+    """
 
     title: str
-    explanation: str
-    papers: tuple[Paper, ...]
+    note: str = ""
+    published: dict[str, dict[str, Cell]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyTexts:
+    """Texts of a study's page, and the configurations that it compares.
+
+    Attributes:
+        title: Heading of the page.
+        explanation: First paragraph of the results.
+        papers: Papers that the study repeats.
+        parts: Texts of tables, figures and sections by name.
+        arms: Configurations that a study of trainings compares: fields that differ from those of the arm `like`.
+    """
+
+    title: str
+    explanation: str = ""
+    papers: tuple[Paper, ...] = ()
+    parts: dict[str, PartText] = field(default_factory=dict)
+    arms: tuple[dict[str, object], ...] = ()
+
+    def texts(self, name: str, /, **values: object) -> tuple[str, str]:
+        """Return the title and note of a part with these values."""
+        part = self.parts[name]
+        return part.title.format(**values), part.note.format(**values)
+
+    def table(
+        self, name: str, columns: Sequence[str], rows: Sequence[Any], text: str = "", /, **values: object
+    ) -> TablePart:
+        """Return a table with the texts of its name, or of `text`."""
+        title, note = self.texts(text or name, **values)
+        return TablePart(name, title, tuple(columns), tuple(rows), note)
+
+    def figure(self, name: str, draw: Draw, size_inches: tuple[float, float], /, **values: object) -> Figure:
+        """Return a figure with the texts of its name."""
+        title, note = self.texts(name, **values)
+        return Figure(name, title, draw, note, size_inches)
 
 
 def texts_of(study: str) -> StudyTexts:

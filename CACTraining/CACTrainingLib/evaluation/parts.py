@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Cell = str | int | float | Estimate | None
 """Cell of a table. An estimate is shown with its interval and n, None as a dash, NaN as "not defined"."""
 
+Draw = Callable[["Drawing"], None]
+"""Function that fills an empty matplotlib figure, such as those of `evaluation.figures`."""
+
 PUBLISHED = "Published"
 """First word of the title of a column with figures published by others, which the page marks."""
 
@@ -47,12 +50,12 @@ class Figure(_Part):
     """Figure of a study.
 
     Attributes:
-        draw: Function that fills an empty matplotlib figure, such as those of `evaluation.figures`.
+        draw: Function that draws it.
         note: Plain text below the figure.
         size_inches: Width and height; the page is 7 inches wide.
     """
 
-    draw: Callable[[Drawing], None]
+    draw: Draw
     note: str = ""
     size_inches: tuple[float, float] = (7, 4)
 

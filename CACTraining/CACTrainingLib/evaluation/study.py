@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -31,6 +31,7 @@ from .experiment import (
     HELD_OUT,
     MADE_BY,
     USES,
+    Cohort,
     Experiment,
     ExperimentRun,
     ExperimentSettings,
@@ -56,179 +57,167 @@ TIME_IS_UP = "The time given is used up."
 """Reason of a training that did not begin in time."""
 
 
-@dataclass(frozen=True)
-class ExperimentPage:
-    """The page of an experiment: tables of all models and comparators, with the findings of papers."""
+def write_page(experiment: Experiment, failed: Mapping[ExperimentRun, str]) -> Path:
+    """Write the page of an experiment's finished runs: tables of all models and comparators, and papers' findings.
 
-    experiment: Experiment
+    failed: reason of each other run, TIME_IS_UP if late.
+    """
+    settings, budget, runs = experiment.settings, experiment.settings.budget, experiment.runs()
+    stored = kept_results(settings.output / TRAININGS)
+    results = {run: stored[key] for run in runs if (key := experiment.key(run)) in stored}
+    minutes, steps = sum(r["seconds"] for r in results.values()) / 60, budget.steps or "steps of the presets"
+    facts = {
+        "Data": str(settings.data),
+        "Trainings": f"{len(results)} of {len(runs)}, {minutes:.0f} min of one core in all, kept in {TRAININGS}",
+        "Power": experiment.power(),
+        "Training budget": f"{budget.folds} folds, repeated {budget.repeats}×, {steps}",
+        "Every patient": f"{PREDICTIONS}: predictions of each model",
+        "Bootstrap": f"{RESAMPLES} resamples of patients; seed {budget.seed}, also of folds and trainings",
+    }
+    predicted, incomplete = _all_predicted(experiment, results)
+    _write_predictions(experiment, predicted)
+    sections = [
+        *_results_sections(experiment, predicted[predicted.use.isin(USES)], incomplete),
+        *experiment.more_sections(predicted),
+        _data_section(experiment.cohort, failed),
+    ]
+    return write_study(settings.output, experiment.texts.title, sections, facts, experiment.is_digital)
 
-    def write(self, failed: Mapping[ExperimentRun, str]) -> Path:
-        """Write the page of the finished runs. failed: reason of each other run, TIME_IS_UP if late."""
-        stored, settings = kept_results(self.experiment.settings.output / TRAININGS), self.experiment.settings
-        results = {run: stored[key] for run in self.experiment.runs() if (key := self.experiment.key(run)) in stored}
-        reasons = {
-            f"{run.configuration.title}, fold {run.fold + 1}": reason
-            for run, reason in failed.items()
-            if reason != TIME_IS_UP
-        }
-        minutes = sum(result["seconds"] for result in results.values()) / 60
-        facts = {
-            "Data": str(settings.data),
-            "Trainings": f"{len(results)} of {len(self.experiment.runs())}, {minutes:.0f} min of one core in all, "
-            f"kept in {TRAININGS}",
-            "Power": self.experiment.power(),
-            "Training budget": f"{settings.budget.folds} folds, repeated {settings.budget.repeats}×, "
-            f"{settings.budget.steps or 'steps of the presets'}",
-            "Every patient": f"{PREDICTIONS}: predictions of each model",
-            "Bootstrap": f"{RESAMPLES} resamples of patients; seed {settings.budget.seed}, also of folds and trainings",
-        }
-        predicted, incomplete = self._all_predicted(results)
-        self._write_predictions(predicted)
-        tested = predicted[predicted.use.isin(USES)]
-        sections = [*self._results_sections(tested, incomplete), *self.experiment.more_sections(predicted)]
-        sections.append(self._data_section(reasons))
-        return write_study(settings.output, self.experiment.texts.title, sections, facts, self.experiment.is_digital)
 
-    def _all_predicted(self, results: Mapping[ExperimentRun, Mapping[str, Any]]) -> tuple[pd.DataFrame, dict[str, str]]:
-        """Return the values of all models and comparators, and how many folds of other models are trained.
+def _all_predicted(
+    experiment: Experiment, results: Mapping[ExperimentRun, Mapping[str, Any]]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return the values of all models and comparators, and how many folds of other models are trained.
 
-        Models with a value that is unknown in any fold are left out.
-        """
-        parts: list[pd.DataFrame] = []
-        incomplete: dict[str, str] = {}
-        for configuration in self.experiment.configurations:
-            runs = sorted((run for run in results if run.configuration == configuration), key=lambda run: run.fold)
-            if len(runs) < self.experiment.n_models:
-                incomplete[configuration.title] = f"{len(runs)} of {self.experiment.n_models} folds"
-                continue
-            parts += [
-                predicted_values(title, use, run.fold, rows, values)
-                for run in runs
-                for use, rows in self.experiment.predicted_by(run.fold)
-                for title, values in self.experiment.predictors(
-                    configuration, np.array(results[run][use], float)
-                ).items()
-            ]
-        for title, fit in self.experiment.comparators().items():
-            for fold in range(self.experiment.n_models):
-                predict = fit(self.experiment.cohort.training(fold))
-                parts += [
-                    predicted_values(title, use, fold, rows, predict(rows))
-                    for use, rows in self.experiment.predicted_by(fold)
-                ]
-        predicted = pd.concat(parts) if parts else pd.DataFrame(columns=[*MADE_BY, "row"])
-        unknown = set(predicted.model[predicted.isna().any(axis=1)])
-        return predicted[~predicted.model.isin(unknown)], incomplete
+    Models with a value that is unknown in any fold are left out.
+    """
+    parts: list[pd.DataFrame] = []
+    incomplete: dict[str, str] = {}
+    for configuration in experiment.configurations:
+        runs = sorted((run for run in results if run.configuration == configuration), key=lambda run: run.fold)
+        if len(runs) < experiment.n_models:
+            incomplete[configuration.title] = f"{len(runs)} of {experiment.n_models} folds"
+            continue
+        for run in runs:
+            for use, rows in experiment.predicted_by(run.fold):
+                of_titles = experiment.predictors(configuration, np.array(results[run][use], float))
+                parts += [predicted_values(title, use, run.fold, rows, values) for title, values in of_titles.items()]
+    for title, fit in experiment.comparators().items():
+        for fold in range(experiment.n_models):
+            predict, of_uses = fit(experiment.cohort.training(fold)), experiment.predicted_by(fold)
+            parts += [predicted_values(title, use, fold, rows, predict(rows)) for use, rows in of_uses]
+    predicted = pd.concat(parts) if parts else pd.DataFrame(columns=[*MADE_BY, "row"])
+    unknown = set(predicted.model[predicted.isna().any(axis=1)])
+    return predicted[~predicted.model.isin(unknown)], incomplete
 
-    def _results_sections(self, predicted: pd.DataFrame, incomplete: Mapping[str, str]) -> list[Section]:
-        text = (self.experiment.texts.explanation, *self.experiment.notes())
-        if predicted.empty:
-            return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
-        table = pd.concat(self._long_table(part) for _, part in predicted.groupby([*MADE_BY], sort=False))
-        comparison = ExperimentComparison(
-            self.experiment.cohort.patients, {}, np.random.default_rng(self.experiment.settings.budget.seed)
-        )
-        tables = [
-            self._table(use, table[table.use == use], comparison, incomplete)
-            for use, _ in self.experiment.predicted_by(0)
-            if use in USES
-        ]
-        results = Section("results", "Results", text, tuple(tables), values=(table,))
-        return [results, *findings_section(self.experiment.texts.papers, partial(self._result, table, comparison))]
 
-    def _result(
-        self, table: pd.DataFrame, comparison: ExperimentComparison, quantity: Quantity
-    ) -> BootstrapResult | None:
+def _results_sections(
+    experiment: Experiment, predicted: pd.DataFrame, incomplete: Mapping[str, str]
+) -> Sequence[Section]:
+    text = (experiment.texts.explanation, *experiment.notes())
+    if predicted.empty:
+        return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
+    table = pd.concat(_long_table(experiment, part) for _, part in predicted.groupby([*MADE_BY], sort=False))
+    seed = experiment.settings.budget.seed
+    comparison = ExperimentComparison(experiment.cohort.patients, {}, np.random.default_rng(seed))
+    tables = [
+        _table(experiment, use, table[table.use == use], comparison, incomplete)
+        for use, _ in experiment.predicted_by(0)
+        if use in USES
+    ]
+
+    def result_of(quantity: Quantity) -> BootstrapResult | None:
         """Return a figure of the tables; None if the model has none."""
-        outcomes = self.experiment.ROWS[quantity.row]
+        outcomes = experiment.ROWS[quantity.row]
         rows = table[(table.use == quantity.use) & (table.method == quantity.model) & table.outcome.isin(outcomes)]
         if rows.empty:
             return None
-        measure = next(measure for measure in self.experiment.measures(rows) if measure.title == quantity.measure)
+        measure = next(measure for measure in experiment.measures(rows) if measure.title == quantity.measure)
         return comparison.averaged(measure, quantity.model, quantity.spread)
 
-    def _long_table(self, predicted: pd.DataFrame) -> pd.DataFrame:
-        """Return the long table of one model of a fold on patients of one use."""
-        (title, use, fold), rows = predicted[[*MADE_BY]].iloc[0], predicted.row.to_numpy()
-        scans = [self.experiment.cohort.scans[row] for row in rows]
-        parts = [
-            predicted_rows(scans, columns, title, f"{outcome} {fold + 1}").assign(outcome=outcome)
-            for outcome, columns in self.experiment.outcomes(rows, values_in(predicted)).items()
-        ]
-        return pd.concat(parts).assign(use=use)
+    results = Section("results", "Results", text, tuple(tables), values=(table,))
+    return [results, *findings_section(experiment.texts.papers, result_of)]
 
-    def _table(
-        self, use: str, table: pd.DataFrame, comparison: ExperimentComparison, incomplete: Mapping[str, str]
-    ) -> TablePart:
-        """Return the table of all models and comparators on patients of a use; means over the models of the folds."""
-        measures = self.experiment.measures(table)
-        columns = ("Model", *(measure.title for measure in measures), "Difference", "p")
-        parts = {
-            title: [replace(measure, rows=measure.rows[measure.rows.outcome.isin(outcomes)]) for measure in measures]
-            for title, outcomes in self.experiment.ROWS.items()
-        }
-        has_reference = self.experiment.reference in set(table.method)
-        rows: list[tuple[Cell, ...]] = []
-        for model in dict.fromkeys([*table.method, *incomplete]):
-            if model in incomplete:
-                rows.append((model, incomplete[model], *[None] * (len(columns) - 2)))
-                continue
-            rows += [heading(model, columns)] if len(self.experiment.ROWS) > 1 else []
-            for title, items in parts.items():
-                results = [comparison.averaged(item, model) if len(item.rows) else None for item in items]
-                cells: list[Cell] = [None if result is None else result.estimate for result in results]
-                change: tuple[Cell, ...] = (None, None)
-                if results[0] is not None and has_reference and model != self.experiment.reference:
-                    difference = paired_difference(results[0], comparison.averaged(items[0], self.experiment.reference))
-                    change = (difference.estimate, p_cell(difference.p))
-                rows.append((f"  {title}" if title else model, *cells, *change))
-        published = published_figures(self.experiment.texts.papers, use)
-        rows += [(title, *map(values.get, columns[1:])) for title, values in published.items()]
-        note = (
-            f"Means over the models of {self.experiment.n_models} folds. Difference: {measures[0].title} minus that of "
-            f"“{self.experiment.reference}”, paired by patient; p is not adjusted for the number of comparisons."
-        )
-        return TablePart(use, f"{USES[use]} patients", columns, tuple(rows), note)
 
-    def _data_section(self, reasons: Mapping[str, str]) -> Section:
-        cohort = self.experiment.cohort
-        counts: list[tuple[Cell, ...]] = [
-            (
-                *(title, len({cohort.patients[row] for row in rows}), len(rows)),
-                *map(int, np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))),
-            )
-            for title, rows in zip(
-                USES.values(), (np.flatnonzero(cohort.folds[:, 0] != HELD_OUT), cohort.held_out), strict=True
-            )
-        ]
-        columns, failed = ("Scans", "Patients", "All", *CATEGORY_TITLES), tuple(sorted(cohort.failed.items()))
-        tables = [
-            TablePart("scans", "Scans by true Agatston score", columns, tuple(counts)),
-            TablePart("left_out", "Scans that could not be prepared", ("Scan", "Why"), failed),
-            TablePart("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons.items())),
-        ]
-        text = (
-            "Patients are split, never scans of one patient. The best of many models does better here than in others."
-        )
-        return Section("data", "The scans", (text,), tuple(table for table in tables if table.rows))
+def _long_table(experiment: Experiment, predicted: pd.DataFrame) -> pd.DataFrame:
+    """Return the long table of one model of a fold on patients of one use."""
+    (title, use, fold), rows = predicted[[*MADE_BY]].iloc[0], predicted.row.to_numpy()
+    scans = [experiment.cohort.scans[row] for row in rows]
+    parts = [
+        predicted_rows(scans, columns, title, f"{outcome} {fold + 1}").assign(outcome=outcome)
+        for outcome, columns in experiment.outcomes(rows, values_in(predicted)).items()
+    ]
+    return pd.concat(parts).assign(use=use)
 
-    def _write_predictions(self, predicted: pd.DataFrame) -> None:
-        truth = self.experiment.truth.reshape(len(self.experiment.truth), -1)
-        rows = [
-            (
-                *(
-                    title,
-                    fold + 1,
-                    self.experiment.cohort.scans[row].name,
-                    self.experiment.cohort.scans[row].patient,
-                    use,
-                ),
-                *(round(float(value), 4) for value in (*truth[row], *values)),
-            )
-            for title, use, fold, row, *values in predicted.itertuples(index=False)
-        ]
-        columns = ("model", "fold", "scan", "patient", "use", *self.experiment.COLUMNS)
-        write_table(self.experiment.settings.output / PREDICTIONS, columns, rows)
+
+def _table(
+    experiment: Experiment,
+    use: str,
+    table: pd.DataFrame,
+    comparison: ExperimentComparison,
+    incomplete: Mapping[str, str],
+) -> TablePart:
+    """Return the table of all models and comparators on patients of a use; means over the models of the folds."""
+    measures, reference = experiment.measures(table), experiment.reference
+    columns = ("Model", *(measure.title for measure in measures), "Difference", "p")
+    parts = {
+        title: [replace(measure, rows=measure.rows[measure.rows.outcome.isin(outcomes)]) for measure in measures]
+        for title, outcomes in experiment.ROWS.items()
+    }
+    rows: list[tuple[Cell, ...]] = []
+    for model in dict.fromkeys([*table.method, *incomplete]):
+        if model in incomplete:
+            rows.append((model, incomplete[model], *[None] * (len(columns) - 2)))
+            continue
+        rows += [heading(model, columns)] if len(parts) > 1 else []
+        for title, items in parts.items():
+            results = [comparison.averaged(item, model) if len(item.rows) else None for item in items]
+            cells: list[Cell] = [None if result is None else result.estimate for result in results]
+            change: tuple[Cell, ...] = (None, None)
+            if results[0] is not None and model != reference and reference in set(table.method):
+                difference = paired_difference(results[0], comparison.averaged(items[0], reference))
+                change = (difference.estimate, p_cell(difference.p))
+            rows.append((f"  {title}" if title else model, *cells, *change))
+    published = published_figures(experiment.texts.papers, use)
+    rows += [(title, *map(values.get, columns[1:])) for title, values in published.items()]
+    note = (
+        f"Means over the models of {experiment.n_models} folds. Difference: {measures[0].title} minus that of "
+        f"“{reference}”, paired by patient; p is not adjusted for the number of comparisons."
+    )
+    return TablePart(use, f"{USES[use]} patients", columns, tuple(rows), note)
+
+
+def _data_section(cohort: Cohort, failed: Mapping[ExperimentRun, str]) -> Section:
+    rows_by_use = (np.flatnonzero(cohort.folds[:, 0] != HELD_OUT), cohort.held_out)
+    counts = [
+        (title, len({cohort.patients[row] for row in rows}), len(rows), *categories.tolist())
+        for title, rows in zip(USES.values(), rows_by_use, strict=True)
+        for categories in [np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))]
+    ]
+    reasons = [
+        (f"{run.configuration.title}, fold {run.fold + 1}", reason)
+        for run, reason in failed.items()
+        if reason != TIME_IS_UP
+    ]
+    columns, left_out = ("Scans", "Patients", "All", *CATEGORY_TITLES), sorted(cohort.failed.items())
+    tables = [
+        TablePart("scans", "Scans by true Agatston score", columns, tuple(counts)),
+        TablePart("left_out", "Scans that could not be prepared", ("Scan", "Why"), tuple(left_out)),
+        TablePart("failed", "Trainings that failed", ("Training", "Why"), tuple(reasons)),
+    ]
+    text = "Patients are split, never scans of one patient. The best of many models does better here than in others."
+    return Section("data", "The scans", (text,), tuple(table for table in tables if table.rows))
+
+
+def _write_predictions(experiment: Experiment, predicted: pd.DataFrame) -> None:
+    truth, scans = experiment.truth.reshape(len(experiment.truth), -1), experiment.cohort.scans
+    rows = [
+        (title, fold + 1, scan.name, scan.patient, use, *(round(float(value), 4) for value in (*truth[row], *values)))
+        for title, use, fold, row, *values in predicted.itertuples(index=False)
+        for scan in [scans[row]]
+    ]
+    columns = ("model", "fold", "scan", "patient", "use", *experiment.COLUMNS)
+    write_table(experiment.settings.output / PREDICTIONS, columns, rows)
 
 
 LONG_SECONDS = 3600
@@ -285,7 +274,7 @@ def carry_out(
         for reason in sorted(set(reasons.values()) - {TIME_IS_UP}):
             progress.warning(ScanWarning("training-failed", f"A training failed: {reason}"))
         failed = {by_key[key]: reason for key, reason in reasons.items()}
-        page = ExperimentPage(experiment).write(failed)
+        page = write_page(experiment, failed)
     _require_trainings(experiment, failed, page)
     return page
 

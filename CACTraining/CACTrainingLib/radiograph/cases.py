@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -181,24 +182,28 @@ def read_case(path: Path, super_resolution: str = "none") -> dict[str, View]:
     """
     if super_resolution not in SUPER_RESOLUTIONS:
         raise CTError(f"There is no super-resolution {super_resolution!r}; choose of {', '.join(SUPER_RESOLUTIONS)}.")
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return _views(file, path, super_resolution)
-    except _DAMAGED as error:
-        raise CTError(f"The radiographs in {path} cannot be read ({error}). Make them again.") from error
+    with _opened(path) as file:
+        return _views(file, path, super_resolution)
 
 
 def read_drawings(path: Path) -> list[Drawing]:
     """Read a case's further calcium, often none. Raises CTError for another file."""
+    with _opened(path) as file:
+        if not any(name.endswith("_drawn_at") for name in file):
+            return []
+        parts = {name: [file[f"{name}_drawn_{part}"] for part in ("at", "mm", "of")] for name in _views(file, path)}
+        return [
+            Drawing(score, {name: (at[of == n], mm[of == n]) for name, (at, mm, of) in parts.items()})
+            for n, score in enumerate(file["drawn_agatston"].tolist())
+        ]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Open a case. Raises CTError where it, or the content that is read meanwhile, is damaged."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            if not any(name.endswith("_drawn_at") for name in file):
-                return []
-            parts = {name: [file[f"{name}_drawn_{part}"] for part in ("at", "mm", "of")] for name in _views(file, path)}
-            return [
-                Drawing(score, {name: (at[of == n], mm[of == n]) for name, (at, mm, of) in parts.items()})
-                for n, score in enumerate(file["drawn_agatston"].tolist())
-            ]
+            yield file
     except _DAMAGED as error:
         raise CTError(f"The radiographs in {path} cannot be read ({error}). Make them again.") from error
 

@@ -11,7 +11,6 @@ factors. The stored model is their composition, see `CACScoringLib.radiograph.sc
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from CACScoringLib.core.errors import CTError, DataError, ModelError
+from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
@@ -281,7 +281,10 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
     backbone = network.config.backbone
     if backbone == "light":
         raise ModelError("A light network has no pretrained weights. Choose --preset resnet18 or densenet121.")
-    data = _bytes(file)
+    try:
+        sha256 = file_sha256(file)
+    except OSError as error:
+        raise ModelError(f"The weights {file} cannot be read: {error.strerror}.") from error
     tensors = {_monai_name(name, backbone): tensor for name, tensor in read_tensors(file).items() if not _is_last(name)}
     first = "layers.0.weight" if backbone == "resnet18" else "layers.0.conv0.weight"
     expected = network.backbones[0].state_dict()
@@ -298,14 +301,7 @@ def load_pretrained(network: RadiographNet, file: Path) -> str:
         )
     for part in network.backbones:
         part.load_state_dict({name: tensors.get(name, tensor) for name, tensor in expected.items()})
-    return hashlib.sha256(data).hexdigest()
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"The weights {file} cannot be read: {error.strerror}.") from error
+    return sha256
 
 
 def _is_last(name: str) -> bool:

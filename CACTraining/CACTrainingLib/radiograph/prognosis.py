@@ -23,12 +23,15 @@ from ..evaluation.figures import survival_curves
 from ..evaluation.jobs import make_folder
 from ..evaluation.measures import ExperimentComparison, Measure
 from ..evaluation.page import write_study
-from ..evaluation.parts import Cell, Figure, Section, TablePart, heading, p_cell
+from ..evaluation.papers import texts_of
+from ..evaluation.parts import Cell, Section, heading, p_cell
 from ..statistics.agreement import kappa
 from ..statistics.bootstrap import RESAMPLES
 from ..statistics.patient_folds import CATEGORY_LIMITS as LIMITS
 from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from ..statistics.survival import concordance, hazard_ratios, kaplan_meier, log_rank
+
+TEXTS = texts_of("prognosis")
 
 PROBABILITIES = tuple(f"chance_{limit:g}" for limit in LIMITS)
 """Columns of predicted probabilities of a score above 0, from 100, and from 400."""
@@ -160,7 +163,7 @@ def evaluate_prognosis(table: Path, output: Path, seed: int = 0, progress: Progr
         }
         sections = events_sections(events, seed)
         make_folder(output)
-        return write_study(output, "Events by true and by predicted calcium", sections, facts, digital=False)
+        return write_study(output, TEXTS.title, sections, facts, digital=False)
 
 
 def events_sections(events: Events, seed: int) -> list[Section]:
@@ -198,14 +201,10 @@ def _categories_section(events: Events) -> Section:
             counts = int(members.sum()), int(events.event[members].sum())
             rows.append((f"  {name}", *counts, *at, crude.get(name), adjusted.get(name)))
         panels.append((title, curves))
-    note = (
-        "Years: proportion without event by Kaplan–Meier. Hazard ratios of Cox models against category 0, adjusted for "
-        f"{', '.join(events.known_factors) or 'nothing'}; – where nobody of a category, or of category 0, had an event."
-    )
-    table = TablePart("categories", "Events by category", columns, tuple(rows), note)
-    draw = partial(survival_curves, panels=panels)
-    figure = Figure("survival_figure", "Proportion without event", draw, "Bands are 95 % intervals.", (7, 3.6))
-    return Section("categories", "Events by category", tuple(text), (table,), (figure,))
+    factors = ", ".join(events.known_factors) or "nothing"
+    table = TEXTS.table("categories", columns, rows, factors=factors)
+    figure = TEXTS.figure("survival_figure", partial(survival_curves, panels=panels), (7, 3.6))
+    return Section("categories", table.title, tuple(text), (table,), (figure,))
 
 
 def _hazards(events: Events, group: np.ndarray, factors: dict[str, np.ndarray]) -> dict[str, Cell]:
@@ -250,11 +249,7 @@ def _concordance_section(events: Events, seed: int) -> Section:
         result, _, change = comparison.difference(measure, TRUE, title)
         rows.append((title, result.estimate, *((None, None) if title == TRUE else (change.estimate, p_cell(change.p)))))
     columns = ("Sorted by", "Harrell's C", "Less true category", "p")
-    note = (
-        "Proportion of pairs in which the patient with the earlier event had the higher risk; 0.5 is chance. "
-        "Differences are paired."
-    )
-    table = TablePart("concordance", "Concordance", columns, tuple(rows), note)
+    table = TEXTS.table("concordance", columns, rows)
     text = (
         f"Agreement of true and predicted categories: linearly weighted κ {comparison.estimate(agreement, PREDICTED)}."
     )

@@ -11,39 +11,36 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
+from CACScoringLib.core.options import changed_settings
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.networks.configs import RadiographNetConfig
 
 from ..data.scan_table import LABELS, TableScan, join, read_radiographs
 from ..evaluation.experiment import Cohort, Experiment, ExperimentRun, ExperimentSettings, Fit, Predict, TrainingBudget
 from ..evaluation.measures import Measure, mean_value, rates
-from ..evaluation.parts import Cell, Section, TablePart
+from ..evaluation.papers import texts_of
+from ..evaluation.parts import Section
 from ..statistics.agreement import kappa
 from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
 from ..statistics.roc import above, area_under_curve
 from ..statistics.survival import concordance
-from .cases import SUPER_RESOLUTIONS, ScanRadiographSettings, are_digital, read_case
-from .prognosis import (
-    PROBABILITIES,
-    SIMULATED,
-    Events,
-    events_sections,
-    likely_category,
-    simulate_events,
-)
-
-if TYPE_CHECKING:
-    from .dataset import RadiographSet
-    from .fitting import FitSettings
-    from .task import RadiographTask
+from . import fitting, train
+from .cases import ScanRadiographSettings, are_digital, read_case
+from .cohort import projected, write_scan_radiographs
+from .dataset import RadiographSet, load_radiographs
+from .prognosis import PROBABILITIES, SIMULATED, Events, events_sections, likely_category, simulate_events
+from .reader import reader_areas
+from .task import SEVERE_FIRST, RadiographTask
 
 THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
@@ -85,25 +82,15 @@ class RadiographConfiguration:
     def title(self) -> str:
         return self.name
 
-    def fit_settings(self, budget: TrainingBudget, device: str, weights: Path | None = None) -> FitSettings:
+    def fit_settings(self, budget: TrainingBudget, device: str, weights: Path | None = None) -> fitting.FitSettings:
         """Return the settings of a training: of as many pictures and validations as those of the light network.
 
         weights: initial ones.
         """
-        from CACScoringLib.networks.configs import RadiographNetConfig
-
-        from .fitting import FitSettings
-        from .task import SEVERE_FIRST
-        from .train import PRESETS
-
         config = RadiographNetConfig(
-            backbone=self.backbone,
-            views=self.views,
-            thresholds=THRESHOLDS,
-            enhancement=self.enhancement,
-            details=self.details,
+            self.backbone, views=self.views, thresholds=THRESHOLDS, enhancement=self.enhancement, details=self.details
         )
-        preset, light = PRESETS[self.backbone].training, PRESETS["light"].training
+        preset, light = train.PRESETS[self.backbone].training, train.PRESETS["light"].training
         steps = max(1, _pictures(budget) // preset.batch_size)
         validate_every = max(1, steps * light.loop.validate_every // light.loop.steps)
         loop = replace(light.loop, seed=budget.seed, steps=steps, validate_every=validate_every)
@@ -115,56 +102,30 @@ class RadiographConfiguration:
             curriculum=SEVERE_FIRST if self.curriculum else (),
             locate_weight=preset.locate_weight if self.located else 0.0,
         )
-        return FitSettings(config, training, device, weights)
+        return fitting.FitSettings(config, training, device, weights)
 
 
 def _pictures(budget: TrainingBudget) -> int:
     """Return the number of pictures of each training."""
-    from .train import PRESETS
-
-    light = PRESETS["light"].training
+    light = train.PRESETS["light"].training
     return light.batch_size * (light.loop.steps if budget.steps is None else budget.steps)
 
 
-BASE = RadiographConfiguration()
+def _arms() -> dict[str, RadiographConfiguration]:
+    """Return the configurations by name, the most important first, as the study's texts declare them."""
+    arms: dict[str, RadiographConfiguration] = {}
+    for arm in texts_of("radiograph").arms:
+        like = arms.get(str(arm.get("like")), RadiographConfiguration())
+        changes = {name: value for name, value in arm.items() if name != "like"}
+        arms[str(arm["name"])] = changed_settings(like, changes, "radiograph")
+    return arms
+
+
+CONFIGURATIONS = _arms()
+BASE = CONFIGURATIONS["base"]
 """Configuration with which all others are compared."""
 WITH_FACTORS = f"{BASE.title} with age, sex, BMI"
-
-BOTH_VIEWS = replace(BASE, name="two-views", views=("PA", "lateral"))
-PLAIN = replace(BASE, name="plain", counterfactual=False, located=False, details=False)
-"""As in the papers: pictures and scores only."""
-
 LARGE = ("resnet18", "densenet121")
-
-_CONFIGURATIONS = (
-    BASE,
-    replace(BASE, name="lateral", views=("lateral",)),
-    BOTH_VIEWS,
-    replace(BASE, name="not-located", located=False),
-    replace(BASE, name="no-pairs", counterfactual=False),
-    PLAIN,
-    replace(PLAIN, name="details", details=True),
-    *(
-        replace(PLAIN, name=name + "-pretrained" * pretrained, backbone=name, pretrained=pretrained)
-        for name in LARGE
-        for pretrained in (False, True)
-    ),
-    *(
-        replace(PLAIN, name=name, label=label, curriculum=curriculum)
-        for label, kind in zip(LABELS, ("plain", "reader-labels", "automatic-labels"), strict=True)
-        for name, curriculum in ((kind, False), (f"{kind}-curriculum", True))
-        if name != PLAIN.name
-    ),
-    *(
-        replace(PLAIN, name=f"{slices}-{contrast}", super_resolution=slices, enhancement=contrast)
-        for slices in SUPER_RESOLUTIONS
-        for contrast in ("none", "clahe", "equalised", "unsharp")
-        if (slices, contrast) != ("none", "none")
-    ),
-    replace(PLAIN, name="picture-none", enhancement="deblurred"),
-    replace(PLAIN, name="picture-clahe", enhancement="deblurred-clahe"),
-)
-"""Configurations, the most important first."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +158,7 @@ class RadiographStudy(Experiment):
 
     NAME: ClassVar[str] = "radiograph"
     SETTINGS: ClassVar = RadiographStudySettings
-    CONFIGURATIONS: ClassVar = {configuration.name: configuration for configuration in _CONFIGURATIONS}
+    CONFIGURATIONS: ClassVar = CONFIGURATIONS
     COLUMNS: ClassVar = (LABELS[0], *PROBABILITIES)
     ROWS: ClassVar = {
         **{title: (title,) for title in THRESHOLD_TITLES},
@@ -256,14 +217,12 @@ class RadiographStudy(Experiment):
         return BASE.title
 
     def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
-        from .fitting import fit, knows_hearts, predictions_of
-
         settings, data, split = self._fit_arguments(run)
-        network, calibration, outcome, _ = fit(data, *split, settings, folder)
+        network, calibration, outcome, _ = fitting.fit(data, *split, settings, folder)
 
         def predict(rows: np.ndarray) -> np.ndarray:
-            image, fused = predictions_of(network, data, rows, calibration, knows_hearts(settings))
-            return np.concatenate([image, fused], 1)
+            locate = fitting.knows_hearts(settings)
+            return np.concatenate(fitting.predictions_of(network, data, rows, calibration, locate), 1)
 
         return predict, float(outcome.seconds)
 
@@ -276,23 +235,19 @@ class RadiographStudy(Experiment):
         return seconds
 
     def task(self, run: ExperimentRun) -> RadiographTask:
-        from .fitting import training_task
-
         settings, data, split = self._fit_arguments(run)
-        return training_task(data, *split, settings)
+        return fitting.training_task(data, *split, settings)
 
-    def _fit_arguments(self, run: ExperimentRun) -> tuple[FitSettings, RadiographSet, tuple[np.ndarray, np.ndarray]]:
+    def _fit_arguments(
+        self, run: ExperimentRun
+    ) -> tuple[fitting.FitSettings, RadiographSet, tuple[np.ndarray, np.ndarray]]:
         """Return the settings of a run, the radiographs, and its training and validation cases."""
-        import torch
-
-        from .fitting import validation_split
-
         torch.set_num_threads(1)
         configuration, budget = run.configuration, self.settings.budget
         settings = configuration.fit_settings(budget, self.settings.device, self._weights(configuration))
         data = _loaded_radiographs(configuration, self.settings)
         rows = self.cohort.training(run.fold)
-        return settings, data, validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], rows)
+        return settings, data, fitting.validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], rows)
 
     def predictors(self, configuration: RadiographConfiguration, values: np.ndarray) -> dict[str, np.ndarray]:
         image, fused = values[:, : len(THRESHOLDS)], values[:, len(THRESHOLDS) :]
@@ -347,33 +302,22 @@ class RadiographStudy(Experiment):
     def _readers(self) -> Sequence[Section]:
         if not self.is_digital:
             return ()
-        from .reader import reader_areas
-
         views = tuple(dict.fromkeys(view for configuration in self.configurations for view in configuration.views))
         data = _loaded_radiographs(replace(BASE, views=views), self.settings)
         areas = reader_areas(data, THRESHOLDS, self.settings.budget.seed)
-        rows: list[tuple[Cell, ...]] = [
-            (f"{view}, {reader}", *row.values()) for view, table in areas.items() for reader, row in table.items()
-        ]
-        text = (
-            "Area under the ROC curve of a reader who knows the calcium's shape and, up to a shift, its place, and of "
-            "one who knows the largest lesion alone, anywhere in the heart, against other patients without calcium. "
-            "Both take these chests, divided by their local SD, for stationary noise, so that neither is a bound."
-        )
-        columns = ("View and reader", *THRESHOLD_TITLES)
-        readers = TablePart("readers", "What could be seen: model readers", columns, tuple(rows))
-        return (Section("readers", "What could be seen", (text,), (readers,)),)
+        rows = [(f"{view}, {reader}", *row.values()) for view, table in areas.items() for reader, row in table.items()]
+        table = self.texts.table("readers", ("View and reader", *THRESHOLD_TITLES), rows)
+        title, text = self.texts.texts("readers_section")
+        return (Section("readers", title, (text,), (table,)),)
 
     def comparators(self) -> Mapping[str, Fit]:
         return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}
 
     def _by_factors(self, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Fit a logistic regression of each threshold on standardised factors, with a standard normal prior."""
-        from .fitting import fit_logistic
-
         scaled = StandardScaler().fit(self.cohort.factors[rows]).transform(self.cohort.factors)
         is_above = above(self.truth[rows], THRESHOLDS).T
-        weights = np.transpose([fit_logistic(scaled[rows], target, [0.0] * 3, 1.0) for target in is_above])
+        weights = np.transpose([fitting.fit_logistic(scaled[rows], target, [0.0] * 3, 1.0) for target in is_above])
         return lambda held_out: expit(weights[0] + scaled[held_out] @ weights[1:])
 
 
@@ -409,8 +353,6 @@ def _with_radiographs(
     settings: RadiographStudySettings, progress: Progress
 ) -> tuple[RadiographStudySettings, dict[str, str]]:
     """Project CTs into the output folder; return settings with radiographs alone, and failures by name."""
-    from .cohort import projected, write_scan_radiographs
-
     failed: dict[str, str] = {}
 
     def radiographs(source: Path, name: str) -> Path:
@@ -439,8 +381,6 @@ _loaded: dict[tuple[Any, ...], RadiographSet] = {}
 
 def _loaded_radiographs(configuration: RadiographConfiguration, settings: ExperimentSettings) -> RadiographSet:
     """Load the radiographs of a study as a configuration needs them. Raises CTError."""
-    from .dataset import load_radiographs
-
     pictures = (configuration.views, configuration.enhancement, configuration.super_resolution)
     one_exposure = not configuration.counterfactual
     key = (settings.data, settings.test, one_exposure, *pictures)

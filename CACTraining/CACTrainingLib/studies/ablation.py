@@ -22,17 +22,17 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 
-from ..evaluation import figures as study_figures
+from ..evaluation.figures import panels_of_values
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..evaluation.measures import Measure
-from ..evaluation.parts import Figure, Section
+from ..evaluation.parts import Section
 from ..statistics.agreement import rank_correlation
 from .detection import rates_of
 from .records import Scores, StudyRecord, pairs_of, scores_of
 from .reproducibility import icc_of_pairs, relative_difference
-from .sample import PAPER, Sample, score_table
+from .sample import TEXTS, Sample, score_table
 from .scans import StudyScan
-from .scoring import chest_room, forget, models_key, with_networks
+from .scoring import chest_room, models_key, remembering, with_networks
 
 VERSION = 4
 """Version of the stored scores; those of another version are not used."""
@@ -86,12 +86,6 @@ CONFIGURATIONS = WITH_EVALUATION + tuple(
     replace(item, key=f"all_{item.key}", title=f"{item.title}, all lesions", evaluated=False)
     for item in WITH_EVALUATION
 )
-_PUBLISHED = {
-    "F1": {"all_whole": 0.80},
-    "False positives": {"all_whole": 0.14, "all_no_classifier": 1.00, "all_neither": 0.57},
-    "Relative difference, positive in both": {"all_whole": 0.47},
-}
-"""Section 5.4 and table 2, with the 119 patients of the first test set."""
 _TITLE = "Ablation"
 
 
@@ -134,29 +128,18 @@ def sections(
         f"{len(scored)} scans of {len(scored) // 2} patients were scored again, each without a part of the method. All "
         "settings share the same networks and resamples, so that differences are paired.",
     )
-    note = (
-        "Without the heart mask, the whole space inside the chest wall takes its place. The −10 HU rule is switched "
-        "off where the model has it on, else on. All lesions: as published, without evaluating the map's lesions. Each "
-        "relative difference is over the pairs that are positive in that setting, so the rows are of different pairs. "
-        f"Scans that could not be scored in a setting, mostly because of too many lesions, are not in its row. "
-        f"Published: {PAPER}, section 5.4, 119 patients."
-    )
     tables = (
-        sample.value_table("ablation", "Ablation of the method", measures, note, _PUBLISHED),
-        sample.difference_table("ablation_differences", "The whole method against each setting", measures),
+        sample.value_table(TEXTS, "ablation", measures),
+        sample.difference_table(TEXTS, "ablation_differences", measures),
     )
-    groups = {"Lesions evaluated": WITH_EVALUATION, "All lesions of the map": CONFIGURATIONS[len(WITH_EVALUATION) :]}
-    panels = [
-        study_figures.Panel(
-            measure.title,
-            tuple(configuration.title for configuration in WITH_EVALUATION),
-            {group: [sample.estimate(measure, item.key) for item in items] for group, items in groups.items()},
-        )
+    methods = {"Lesions evaluated": WITH_EVALUATION, "All lesions of the map": CONFIGURATIONS[len(WITH_EVALUATION) :]}
+    panels = {
+        measure.title: {name: [sample.estimate(measure, item.key) for item in part] for name, part in methods.items()}
         for measure in measures
-        if measure.title in _PUBLISHED
-    ]
-    draw = partial(study_figures.panels_of_values, panels=panels, y_title="")
-    figure = Figure("ablation_figure", "Parts of the method left out", draw, "As figure 6 of the paper.", (7, 4))
+        if measure.title in TEXTS.parts["ablation"].published
+    }
+    draw = partial(panels_of_values, groups=[item.title for item in WITH_EVALUATION], panels=panels, y_title="")
+    figure = TEXTS.figure("ablation_figure", draw, (7, 4))
     return (Section("ablation", _TITLE, text, tables, (figure,), values=(scores,)),)
 
 
@@ -189,7 +172,7 @@ def score_configurations(
 def _scored(networks: Networks, scan: StudyScan, configurations: tuple[AblationConfiguration, ...]) -> dict[str, Any]:
     ct = read_ct(scan.ct, scan.series)
     per_mass = scan.hu_mm3_per_mass()
-    forget(networks)
+    networks = remembering(networks)
     full_result = score_scan(ct, networks=networks)
     assert full_result.decomposition is not None
     base = full_result.decomposition.settings

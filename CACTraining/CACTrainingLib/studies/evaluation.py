@@ -23,20 +23,14 @@ from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.choice import ModelChoice
 
-from ..evaluation.jobs import (
-    JobSettings,
-    job_key,
-    kept_records,
-    make_folder,
-    scored_folders,
-)
+from ..evaluation.jobs import JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import facts_of, write_study
-from ..evaluation.parts import Section, TablePart, candidates_counted
+from ..evaluation.parts import Section, candidates_counted
 from ..project.project import is_project
 from . import ablation, detection, reproducibility
 from .records import StudyRecord, make_record, refused
 from .reproducibility import store_limits
-from .sample import all_scores
+from .sample import TEXTS, all_scores
 from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
 from .scoring import scoring_models
 
@@ -134,7 +128,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
         models = (model for record in records for model in record.facts.models)
         seconds = time.perf_counter() - started
         facts = {"Data": f"{settings.data}, {len(records)} scans", **facts_of(models, settings.seed, seconds)}
-        title = f"Scan–rescan study of coronary calcium{name}"
+        title = f"{TEXTS.title}{name}"
         page = write_study(settings.output, title, sections, facts, digital)
     card = settings.store_limits
     limits_card = store_limits(records, card if isinstance(card, Path) else None) if card else None
@@ -234,9 +228,11 @@ def _data_section(
             text.append(f"{title} ({len(names)}): {abbreviated_list(names)}")
     kinds = Counter(record.kind for record in scored)
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
-    tables = [TablePart("scans", "Calcium in the scans", ("Scans", "Number"), rows)]
-    if refusals := tuple((record.name, record.refused) for record in records if record.refused is not None):
-        tables.append(TablePart("refused_scans", "Scans that are left out", ("Scan", "Why"), refusals))
-    if doubts := tuple(Counter(warning for record in scored for warning in record.warnings).most_common()):
-        tables.append(TablePart("doubtful_scans", "What could not be read of scans", ("What", "Scans"), doubts))
-    return Section("data", "The scans", tuple(text), tuple(tables), values=(all_scores(scored),))
+    doubts = Counter(warning for record in scored for warning in record.warnings).most_common()
+    refusals = [(record.name, record.refused) for record in records if record.refused is not None]
+    tables = (
+        TEXTS.table("scans", ("Scans", "Number"), rows),
+        *([TEXTS.table("refused_scans", ("Scan", "Why"), refusals)] if refusals else []),
+        *([TEXTS.table("doubtful_scans", ("What", "Scans"), doubts)] if doubts else []),
+    )
+    return Section("data", "The scans", tuple(text), tables, values=(all_scores(scored),))

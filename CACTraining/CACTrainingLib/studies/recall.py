@@ -37,8 +37,11 @@ from .. import phantom
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs, make_folder
 from ..evaluation.measures import ExperimentComparison, Measure, mean_value
 from ..evaluation.page import facts_of, write_study
+from ..evaluation.papers import texts_of
 from ..evaluation.parts import Cell, Section, TablePart, count, heading
-from .scoring import forget, models_key, records_of, scoring_models, with_networks
+from .scoring import models_key, records_of, scoring_models, with_networks
+
+TEXTS = texts_of("recall")
 
 LESIONS = "lesions.csv"
 """In the output folder: every lesion with the score's answer."""
@@ -100,7 +103,7 @@ def evaluate_recall(settings: RecallSettings, progress: Progress | None = None) 
     with progress.step("page"):
         write_table(settings.output / LESIONS, list(rows[0]), rows)
         facts = facts_of(records_of(models), settings.seed, time.perf_counter() - started)
-        page = write_study(settings.output, "Recall by coronary segment", _sections(settings, rows, failed), facts)
+        page = write_study(settings.output, TEXTS.title, _sections(settings, rows, failed), facts)
     return page
 
 
@@ -137,7 +140,6 @@ def _answers(networks: Networks, job: tuple[int, str, float, Path]) -> dict[str,
     """Rows of a patient's lesions by one protocol."""
     number, protocol, share, folder = job
     scan = phantom.segment_scan(number, protocol, share, folder)
-    forget(networks)
     answers = Answers(score_scan(scan.ct, networks=networks))
     rows = [
         {"patient": number, "protocol": protocol, **answers.row(plaque, *lesion)}
@@ -237,9 +239,14 @@ def _sections(settings: RecallSettings, rows: Sequence[Row], failed: Mapping[str
     for protocol in settings.protocols:
         part = answers[answers.protocol == protocol]
         kind = "gated" if phantom.PROTOCOLS[protocol].gated else "not gated"
-        tables.append(_recall_table(f"recall_{protocol}", f"Recall, {protocol} scans ({kind})", part, comparison))
+        lines = [
+            comparison.measure_row(group, Measure(group, mean_value, members, proportion=True))
+            for group, members in _groups(part)
+        ]
+        columns, values = ("Lesions", *MEASURES.values()), {"protocol": protocol, "kind": kind}
+        tables.append(TEXTS.table(f"recall_{protocol}", columns, lines, "recall", **values))
     tables += [_artery_table(lesions, settings.protocols), _loss_table(lesions, settings.protocols)]
-    return [Section("recall", "Recall by coronary segment", tuple(text), tuple(tables), values=(answers,))]
+    return [Section("recall", TEXTS.title, tuple(text), tuple(tables), values=(answers,))]
 
 
 def _groups(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -253,18 +260,6 @@ def _groups(lesions: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     return ((title, lesions[members]) for title, members in groups.items() if members.any())
 
 
-def _recall_table(name: str, title: str, answers: pd.DataFrame, comparison: ExperimentComparison) -> TablePart:
-    lines = [
-        comparison.measure_row(group, Measure(group, mean_value, part, proportion=True))
-        for group, part in _groups(answers)
-    ]
-    note = (
-        "Counted: any voxel of the lesion counts in a coronary artery. In its artery: most of these voxels count in "
-        "the lesion's artery. Touched by the map: any voxel of the lesion belongs to a lesion of the calcium map."
-    )
-    return TablePart(name, title, ("Lesions", *MEASURES.values()), tuple(lines), note)
-
-
 def _artery_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> TablePart:
     columns = ("Artery", "Lesions", *ARTERIES)
     lines: list[tuple[Cell, ...]] = []
@@ -274,8 +269,7 @@ def _artery_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> TablePart:
         for artery, group in counted.groupby("artery"):
             shares = group.groupby("assigned").agatston.sum() / group.agatston.sum()
             lines.append((f"  {artery}", len(group), *(round(float(shares.get(name, 0.0)), 3) for name in ARTERIES)))
-    note = "Share of the counted Agatston score of each artery's lesions by the artery that it counts in."
-    return TablePart("recall_arteries", "Arteries that lesions count in", columns, tuple(lines), note)
+    return TEXTS.table("recall_arteries", columns, lines)
 
 
 def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> TablePart:
@@ -288,5 +282,4 @@ def _loss_table(lesions: pd.DataFrame, protocols: Sequence[str]) -> TablePart:
             group = lost[lost.outcome == reason]
             places = ", ".join(f"{segment}: {times}" for segment, times in Counter(group.segment).most_common())
             lines.append((f"  {reason}", n, round(float(group.agatston.sum()), 1), places))
-    note = "What lesions left out look like, or the site that they were assigned to."
-    return TablePart("recall_losses", "Lesions that do not count", columns, tuple(lines), note)
+    return TEXTS.table("recall_losses", columns, lines)

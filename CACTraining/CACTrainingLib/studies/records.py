@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
-from scipy import ndimage
 
 from CACScoringLib.core.ct import mask_on_scan_grid
 from CACScoringLib.core.errors import CTError, MaskError
@@ -274,13 +272,8 @@ def _found_scores(lesions: LesionSet, files: _Files) -> Scores:
 def _noise_free(files: _Files, true_hu: np.ndarray) -> Scores:
     """Scores of the noise-free map: mass of its positive part; arteries and Agatston score from voxels of LABEL_HU."""
     arteries = files.image(files.scan.truth_file("arteries.nii.gz"))
-    box = _box_of(arteries)
-    ct = sitk.GetImageFromArray(np.ascontiguousarray(files.ct.hu[box]))
-    ct.SetSpacing(files.ct.image.GetSpacing())
     rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
-    scores = _found_scores(
-        find_lesions(ct, np.ascontiguousarray(arteries[box]), rules, np.ascontiguousarray(true_hu[box])), files
-    )
+    scores = _found_scores(find_lesions(files.ct.image, arteries, rules, true_hu), files)
     positive = float(true_hu.sum(dtype=np.float64, where=true_hu > 0))
     mass = positive * math.prod(files.ct.image.GetSpacing()) / files.per_mass
     return scores | {TOTAL: (mass, scores[TOTAL][1])}
@@ -306,11 +299,6 @@ def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
     )
 
 
-def _box_of(labels: np.ndarray) -> tuple[slice, ...]:
-    """Bounding box of the labels; one voxel if there are none."""
-    return (ndimage.find_objects((labels > 0).view(np.uint8)) or [(slice(0, 1),) * 3])[0]
-
-
 def _heart(files: _Files) -> tuple[dict[str, float] | None, tuple[str, ...]]:
     path = files.scan.heart if files.scan.truth is None else files.scan.truth_file("heart.nii.gz")
     if path is None:
@@ -326,7 +314,7 @@ def _heart(files: _Files) -> tuple[dict[str, float] | None, tuple[str, ...]]:
 
 
 def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
-    labels = np.unique(regions[_box_of(regions)])
+    labels = np.unique(regions)
     return tuple(artery.key for artery in Artery if artery in labels and artery.key in ARTERIES)
 
 

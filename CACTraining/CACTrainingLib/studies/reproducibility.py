@@ -22,7 +22,7 @@ from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.quality.calibration import Limits, Repeatability
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
 
-from ..evaluation import figures as study_figures
+from ..evaluation.figures import bland_altman
 from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
 from ..evaluation.parts import METHODS, Figure, Section, TablePart
 from ..statistics.agreement import (
@@ -36,7 +36,7 @@ from ..statistics.agreement import (
 )
 from ..statistics.bootstrap import RESAMPLES, mean
 from .records import AGATSTON, MASS, MG, StudyRecord, pairs_of
-from .sample import PAPER, TOTALS, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
+from .sample import TEXTS, TOTALS, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
 MIN_PAIRS = 20
 """Fewest pairs for limits of agreement."""
@@ -52,24 +52,13 @@ POSITIVE_IN_BOTH = "Relative difference, positive in both"
 ICC_MASS, ICC_AGATSTON = "ICC of mass", "ICC of Agatston score"
 KAPPA, SAME_CATEGORY = "κ of categories", "Same category"
 
-PUBLISHED = {
-    POSITIVE_IN_EITHER: {"map": "0.94 / 0.88", "automatic": "– / 0.92"},
-    POSITIVE_IN_BOTH: {"map": "0.47 / 0.44", "reader": "0.89 / –", "automatic": "1.14 / 0.58"},
-    ICC_MASS: {"map": "0.97 (0.96–0.97)", "automatic": "0.93 (0.92–0.94)"},
-    ICC_AGATSTON: {"map": "0.96 (0.96–0.96)", "automatic": "0.91 (0.91–0.92)"},
-    KAPPA: {"map": "0.82 / 0.84", "reader": "0.63 / –", "automatic": "0.64 / 0.81"},
-    SAME_CATEGORY: {"map": "0.92 / 0.90", "reader": "0.92 / –", "automatic": "0.95 / 0.92"},
-}
-"""Figures of 119 / 1543 patients, from PAPER."""
-_PUBLISHED_NOTE = f"Published: {PAPER}, 119 / 1543 patients (ICC: 1543)."
-
 
 def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
     """Sections on reproducibility of scores and of risk categories. Raises CTError."""
     sample = Sample(records, generator)
     if not sample.pairs:
         text = f"{sample.opening()} Without pairs, reproducibility cannot be evaluated."
-        return (Section("between_scans", _TITLE, (text,)),)
+        return (Section("between_scans", TEXTS.parts["between_scans"].title, (text,)),)
     return (_between_scans(sample), *_categories(sample))
 
 
@@ -133,49 +122,22 @@ def _limits(first: np.ndarray, second: np.ndarray, empirical: bool = False) -> L
     return limits_of_agreement(first[positive], second[positive], empirical)
 
 
-_TITLE = "Interscan reproducibility of mass and Agatston score"
-
-
 def _between_scans(sample: Sample) -> Section:
     positive_in_either, positive_in_both = (relative_difference(sample, in_both) for in_both in (False, True))
     iccs = [icc_of_pairs(sample, quantity, positive) for quantity in (MASS, AGATSTON) for positive in (False, True)]
-    text: tuple[str, ...] = (
-        sample.opening(),
-        f"Intervals are 95 % percentile intervals of {RESAMPLES} bootstrap resamples of patients, and p is two-sided "
-        "from the same resamples. The relative difference of two scans is |a − b| over their mean; it is 2 where only "
-        "one of them is above zero, and is undefined where neither is.",
-    )
+    title, about = TEXTS.texts("between_scans", resamples=RESAMPLES)
+    text: tuple[str, ...] = (sample.opening(), about)
     if not any(record.truth_mg for record in sample.scans):
         text += ("The true mass of no scan is known, so it is not known whether reproducible scores are accurate.",)
-    tables = [
-        sample.value_table(
-            "relative_difference",
-            "Relative difference of mass",
-            (positive_in_either, positive_in_both),
-            "Mean over the pairs that each method finds positive itself, so the rows are of different pairs "
-            f"([[identical_pairs]] is of the same ones); lower is better. {_PUBLISHED_NOTE}",
-            PUBLISHED,
-        ),
-        sample.difference_table(
-            "identical_pairs",
-            "The calcium map against each other method on identical pairs",
-            (positive_in_both, *iccs[::2]),
-            "Relative difference: below zero is better; ICC: above zero. Reproducibility alone does not prove that a "
-            "method measures calcium, as the control that counts slices shows.",
-        ),
-        sample.value_table(
-            "icc",
-            "Agreement of the two scans",
-            iccs,
-            "Intraclass correlation: two-way random effects, absolute agreement, single measurement. A few patients "
-            f"with much calcium dominate it. {_PUBLISHED_NOTE}",
-            PUBLISHED,
-        ),
+    tables = (
+        sample.value_table(TEXTS, "relative_difference", (positive_in_either, positive_in_both)),
+        sample.difference_table(TEXTS, "identical_pairs", (positive_in_both, *iccs[::2])),
+        sample.value_table(TEXTS, "icc", iccs),
         *_artery_tables(sample),
         *(_limit_table(sample, quantity) for quantity in (MASS, AGATSTON)),
-    ]
+    )
     figures = tuple(_bland_altman(sample, quantity) for quantity in (MASS, AGATSTON))
-    return Section("between_scans", _TITLE, text, tuple(tables), figures)
+    return Section("between_scans", title, text, tables, figures)
 
 
 def _artery_tables(sample: Sample) -> list[TablePart]:
@@ -188,8 +150,7 @@ def _artery_tables(sample: Sample) -> list[TablePart]:
             rows = measure.rows[measure.rows.visible & (measure.rows.item == title)]
             title_of_both = f"{title}, {'both' if in_both else 'either'}"
             measures.append(replace(measure, title=title_of_both, rows=rows, methods=WITH_MASS))
-    note = "Mean relative difference of an artery's mass, of artery pairs with visible calcium in both scans."
-    return [sample.value_table("artery_differences", "Relative difference of mass in each artery", measures, note)]
+    return [sample.value_table(TEXTS, "artery_differences", measures)]
 
 
 def _limit_table(sample: Sample, quantity: str) -> TablePart:
@@ -218,28 +179,16 @@ def _limit_table(sample: Sample, quantity: str) -> TablePart:
     }
     methods = WITH_AGATSTON if quantity == AGATSTON else WITH_MASS
     measures = [Measure(name, s, rows, name == "Share within", methods) for name, s in statistics.items()]
-    note = (
-        f"Second minus first scan, pairs positive in either, where there are {MIN_PAIRS} or more. The absolute "
-        "difference is modelled as intercept + slope × mean of both scans; the 95 % limits of agreement are ± "
-        f"{LIMIT_FACTOR:.3f} (1.96 √(π/2)) times that, which holds for normal differences (Bland and Altman 1999). "
-        "“Share within” is the proportion of pairs that lie within: near 0.95 where the model fits."
-    )
-    title = "Agatston score" if quantity == AGATSTON else f"mass, {sample.unit}"
-    return sample.value_table(f"limits_{quantity}", f"Limits of agreement of {title}", measures, note)
+    values = {"pairs": MIN_PAIRS, "factor": LIMIT_FACTOR, "unit": sample.unit}
+    return sample.value_table(TEXTS, f"limits_{quantity}", measures, **values)
 
 
 def _bland_altman(sample: Sample, quantity: str) -> Figure:
     methods = [method for method in WITH_AGATSTON if method in sample.titles]
-    panels = study_figures.score_pairs(pair_table(sample.pairs, quantity), methods, _limits)
-    unit, title = ("Agatston", "Agatston score") if quantity == AGATSTON else (sample.unit, "mass")
+    rows, unit = pair_table(sample.pairs, quantity), "Agatston" if quantity == AGATSTON else sample.unit
     linear = LEVELS[AGATSTON if quantity == AGATSTON else sample.unit][0]
-    draw = partial(study_figures.bland_altman, panels=panels, unit=unit, linear_to=linear)
-    note = (
-        "Dashed: 95 % limits of agreement that widen with the score. Axes are logarithmic beyond the smallest level. "
-        "n counts all pairs, also those without any calcium by the method, which lie at zero."
-    )
-    name = f"bland_altman_{quantity}"
-    return Figure(name, f"Difference of two scans' {title} against their mean", draw, note, (7, 3))
+    draw = partial(bland_altman, rows=rows, methods=methods, limits_of=_limits, unit=unit, linear_to=linear)
+    return TEXTS.figure(f"bland_altman_{quantity}", draw, (7, 3))
 
 
 def _categories(sample: Sample) -> tuple[Section, ...]:
@@ -248,23 +197,14 @@ def _categories(sample: Sample) -> tuple[Section, ...]:
     methods = [method for method in WITH_AGATSTON if len(measures[0].rows_of(method))]
     if not methods:
         return ()
-    text = (
-        f"Four classes by the Agatston score: {', '.join(CLASSES)}. {ROUNDING} Scores of the calcium map are scaled to "
-        "the range of the 130 HU scores by the factor that is stored with the model, which was found on other "
-        "patients.",
-    )
-    note = (
-        "Cohen's κ with linear weights between the classes of a patient's two scans. Where most patients have no "
-        f"calcium, κ depends on few of them. {_PUBLISHED_NOTE}"
-    )
+    title, text = TEXTS.texts("risk_categories", classes=", ".join(CLASSES), rounding=ROUNDING)
     rows = {METHODS[method]: measures[0].rows_of(method) for method in methods}
-    title = "Categories of the two scans, numbers of patients"
     tables = (
-        sample.value_table("categories", "Agreement of risk categories", measures, note, PUBLISHED),
-        sample.difference_table("kappa_differences", "κ of the calcium map against others", measures[:1]),
-        count_table("category_counts", title, ("First scan", "Second scan"), CLASSES, rows, category),
+        sample.value_table(TEXTS, "categories", measures),
+        sample.difference_table(TEXTS, "kappa_differences", measures[:1]),
+        count_table(TEXTS, "category_counts", ("First scan", "Second scan"), CLASSES, rows, category),
     )
-    return (Section("categories", "Risk categories", text, tables),)
+    return (Section("categories", title, (text,), tables),)
 
 
 _METHODS = {"decomposition": "map", "threshold": "reader", "automatic": "automatic"}

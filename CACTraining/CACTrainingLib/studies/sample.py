@@ -13,6 +13,7 @@ from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.scoring.uncertainty import TOTAL
 
 from ..evaluation.measures import ExperimentComparison, long_table, value_row
+from ..evaluation.papers import texts_of
 from ..evaluation.parts import METHODS, count
 from .records import AGATSTON, MASS, StudyRecord, amount, pairs_of
 
@@ -26,7 +27,8 @@ CEILING = "noise_free"
 """Key of the method left out of comparisons, because no method on the scan itself can reach it."""
 VESSELS = {"LM and LAD": ("LM", "LAD"), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Arteries by vessel; the left main belongs to the descending artery, as in table 3 of van Velzen et al."""
-PAPER = "van Velzen et al., Generative models for reproducible coronary calcium scoring"
+TEXTS = texts_of("pairs")
+"""Texts of all studies of scan pairs."""
 
 TOTALS = {TOTAL: (TOTAL,)}
 """Vessels of `score_table` for the score of all arteries."""

@@ -34,11 +34,11 @@ def scoring_models(choice: ModelChoice) -> dict[str, StoredModel]:
 
 
 def with_networks(do_job: Callable[..., dict[str, Any]], models: Mapping[str, StoredModel], device: str) -> Prepared:
-    """Bind networks to a worker's function for jobs: on one core, with cached outputs (`remembering`)."""
+    """Bind networks to a worker's function for jobs, on one core."""
     use_threads(1)
     networks = load_networks(dict(models), device)
     assert networks is not None
-    return partial(do_job, remembering(networks))
+    return partial(do_job, networks)
 
 
 def models_key(models: Mapping[str, StoredModel]) -> list[tuple[str, str, Calibration]]:
@@ -52,22 +52,10 @@ def records_of(models: Mapping[str, StoredModel]) -> list[ModelRecord]:
 
 
 def remembering(networks: Networks) -> Networks:
-    """Wrap networks so that they cache their outputs until `forget`; configurations of a scan share most inputs."""
-    return replace(
-        networks, **{name: replace(model, network=Memory(model.network)) for name, model in _models(networks).items()}
-    )
-
-
-def forget(networks: Networks) -> None:
-    """Clear the caches of `remembering` networks before another scan."""
-    for model in _models(networks).values():
-        if isinstance(model.network, Memory):
-            model.network.answers.clear()
-
-
-def _models(networks: Networks) -> dict[str, LoadedModel]:
+    """Return networks that cache their outputs for one scan, whose configurations share most inputs."""
     values = {field.name: getattr(networks, field.name) for field in fields(networks)}
-    return {name: value for name, value in values.items() if isinstance(value, LoadedModel)}
+    models = {name: value for name, value in values.items() if isinstance(value, LoadedModel)}
+    return replace(networks, **{name: replace(m, network=Memory(m.network)) for name, m in models.items()})
 
 
 class Memory:

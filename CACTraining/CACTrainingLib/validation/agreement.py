@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,8 @@ from ..evaluation.measures import (
     value_row,
 )
 from ..evaluation.page import cell_text
-from ..evaluation.parts import METHODS, Cell, Figure, Section, TablePart, count, heading
+from ..evaluation.papers import texts_of
+from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.collection import Layout
 from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement, rank_correlation, slope
@@ -36,7 +38,7 @@ from ..statistics.patient_folds import CATEGORY_TITLES
 from .comparison import ComparedScan
 
 LEAST = (1, 100, 400)
-DIFFERENCE_TITLES = ("Mean of both", "Method minus reference")
+TEXTS = texts_of("validation")
 
 
 class ComparedScans(ExperimentComparison):
@@ -103,6 +105,10 @@ def reach(least: int, scores: np.ndarray) -> np.ndarray:
     return np.array([whole_score(score) >= least for score in scores], bool)
 
 
+SCALE: dict[str, Any] = {"unit": "Agatston score", "linear_to": 10.0}
+DIFFERENCES: dict[str, Any] = {"limits_of": limits_of_pairs, "titles": ("Mean of both", "Method minus reference")}
+"""Arguments of drawings, and of drawings of differences."""
+
 AGREEMENT: dict[str, Statistic] = {"ICC": icc, "Slope": slope, "Mean difference": mean_difference}
 TOTALS: dict[str, Statistic] = {
     **AGREEMENT,
@@ -122,30 +128,19 @@ def sections(compared: ComparedScans) -> tuple[Section, ...]:
 
 
 def _totals(compared: ComparedScans) -> Section:
-    note = (
-        "Agatston score of the method against the reference's. ICC: two-way random effects, absolute agreement, single "
-        "measurement. Slope: least-squares line of the method's score on the reference's, which high scores dominate. "
-        "Limits: mean difference ± 1.96 standard deviations (Bland and Altman 1986); the difference is the method's "
-        "minus the reference's. κ with linear weights."
-    )
     measures = [Measure(title, statistic, compared.totals) for title, statistic in TOTALS.items()]
-    tables = [compared.value_table("totals", "Agreement of total scores", measures, note)]
+    tables = [compared.value_table(TEXTS, "totals", measures)]
     if len(compared.methods) == 2:
         statistics = {"ICC of totals": icc, "κ of categories": category_kappa}
         statistics |= {f"F1 at ≥ {least}": f1_at(least) for least in LEAST}
         rows = compared.paired_rows([Measure(*item, compared.totals) for item in statistics.items()], *compared.methods)
         columns = ("Measure", *compared.titles.values(), "Difference", "p")
-        note = "On the same scans; above zero the first method agrees better."
-        tables.append(TablePart("method_differences", "The two methods compared", columns, tuple(rows), note))
-    unit = "Agatston score"
-    panels = drawings.score_pairs(compared.totals, compared.methods, limits_of_pairs)
-    titles = ("Reference score", "Method's score")
-    scatter = partial(drawings.against_truth, panels=panels, unit=unit, linear_to=10.0, titles=titles)
-    differences = partial(drawings.bland_altman, panels=panels, unit=unit, linear_to=10.0, titles=DIFFERENCE_TITLES)
-    note = "Axes are logarithmic beyond 10. Dashed: limits of agreement that widen with the mean."
+        tables.append(TEXTS.table("method_differences", columns, rows))
+    about: dict[str, Any] = {"rows": compared.totals, "methods": compared.methods, **SCALE}
+    scatter = partial(drawings.against_truth, **about, titles=("Reference score", "Method's score"))
     figures = (
-        Figure("against_reference", "Scores against the reference", scatter, "", (7, 3)),
-        Figure("bland_altman", "Difference from the reference against the mean of both", differences, note, (7, 3)),
+        TEXTS.figure("against_reference", scatter, (7, 3)),
+        TEXTS.figure("bland_altman", partial(drawings.bland_altman, **about, **DIFFERENCES), (7, 3)),
     )
     return Section("totals", "Total scores", (), tuple(tables), figures, values=(compared.totals,))
 
@@ -153,8 +148,7 @@ def _totals(compared: ComparedScans) -> Section:
 def _category_section(compared: ComparedScans) -> Section:
     parts = {METHODS[m]: compared.totals[compared.totals.method == m] for m in compared.methods}
     text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
-    title = "Categories by reference and method, numbers of scans"
-    table = count_table("categories", title, ("Reference", "Found"), CATEGORY_TITLES, parts, categories)
+    table = count_table(TEXTS, "categories", ("Reference", "Found"), CATEGORY_TITLES, parts, categories)
     return Section("categories", "Categories", (text,), (table,))
 
 
@@ -170,9 +164,7 @@ def _detection(compared: ComparedScans) -> Section:
         rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))
         measures = rates(titles, table_of_least)
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
-    note = "A scan is positive where its score, rounded, reaches the limit."
-    table = TablePart("detection", "Detection of scans at or above a score", columns, tuple(rows), note)
-    return Section("detection", "Detection", (), (table,))
+    return Section("detection", "Detection", (), (TEXTS.table("detection", columns, rows),))
 
 
 def _vessels(compared: ComparedScans) -> Section:
@@ -186,9 +178,7 @@ def _vessels(compared: ComparedScans) -> Section:
         measures = [Measure(title, statistic, scores) for title, statistic in AGREEMENT.items()]
         measures += rates(titles, scores.assign(truth=scores.truth > 0, value=scores.value > 0))
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
-    note = "Agatston scores. A lesion that nobody assigned counts for the artery that its place suggests."
-    table = TablePart("vessels", "Agreement by vessel", columns, tuple(rows), note)
-    return Section("vessels", "Arteries", (), (table,), values=(values,))
+    return Section("vessels", "Arteries", (), (TEXTS.table("vessels", columns, rows),), values=(values,))
 
 
 class Raters(ExperimentComparison):
@@ -239,42 +229,33 @@ def main_section(raters: Raters, layout: Layout) -> Section:
     rows, comparator = raters.rows, raters.comparator
     if comparator is not None:
         rows = rows[rows.scan.isin(rows[rows.method == comparator].scan)]
-    note = (
-        "Agatston scores against the reference. ICC: two-way random effects, absolute agreement, single measurement. "
-        "Difference: the method's score minus the reference's."
-    )
-    if comparator is not None:
-        note += " The last columns are paired differences on the same scans, by resampling patients."
-    zeros_note = "False zeros: proportion of scans with at least 1 by the reference; false positives: of those with 0."
+    paired = " The last columns are paired differences on the same scans, by resampling patients."
     tables = [
-        _table("main_figures", "Agreement with the reference", raters, _measures(rows, layout), note),
-        _table("zeros", "False zeros and false positives", raters, _zeros(rows), zeros_note),
+        _table("main_figures", raters, _measures(rows, layout), paired=paired if comparator is not None else ""),
+        _table("zeros", raters, _zeros(rows)),
     ]
     if comparator is None:
         return Section("main_figures", "Main figures", (), tuple(tables), values=(rows,))
     part = rows[rows.method == comparator]
-    title = f"Categories by reference and {comparator}, numbers of scans"
-    tables.append(
-        count_table("categories_other", title, ("Reference", "Found"), CATEGORY_TITLES, {comparator: part}, categories)
-    )
+    scores, sides = {comparator: part}, ("Reference", "Found")
+    tables.append(count_table(TEXTS, "categories_other", sides, CATEGORY_TITLES, scores, categories, other=comparator))
     differences = zip(tables[0].columns, tables[0].rows[0], strict=True)
     text = [f"{title}, κ of categories: {cell_text(cell)}." for title, cell in differences if " − " in title]
-    pairs = drawings.score_pairs(part, [comparator], limits_of_pairs)
-    draw = partial(drawings.bland_altman, panels=pairs, unit="Agatston score", linear_to=10.0, titles=DIFFERENCE_TITLES)
-    figure = Figure("bland_altman_other", f"Difference of {comparator} from the reference", draw, "", (3.5, 3))
+    draw = partial(drawings.bland_altman, rows=part, methods=[comparator], **SCALE, **DIFFERENCES)
+    figure = TEXTS.figure("bland_altman_other", draw, (3.5, 3), other=comparator)
     return Section("main_figures", "Main figures", tuple(text), tuple(tables), (figure,), values=(rows,))
 
 
-def _table(name: str, title: str, raters: Raters, measures: Sequence[Measure], note: str) -> TablePart:
+def _table(name: str, raters: Raters, measures: Sequence[Measure], **values: object) -> TablePart:
     """Table with a row per measure, a column per rater, and one per difference of a method from the other program."""
     methods = raters.methods if raters.comparator is not None else ()
     differences = [raters.paired_rows(measures, method, raters.comparator) for method in methods]
     columns = ("Measure", *raters.titles.values(), *(f"{raters.titles[m]} − {raters.comparator}" for m in methods))
-    rows: list[tuple[Cell, ...]] = [
+    rows = [
         (*raters.measure_row(measure.title, measure), *(paired[n][3] for paired in differences))
         for n, measure in enumerate(measures)
     ]
-    return TablePart(name, title, columns, tuple(rows), note)
+    return TEXTS.table(name, columns, rows, **values)
 
 
 def _zeros(rows: pd.DataFrame) -> list[Measure]:

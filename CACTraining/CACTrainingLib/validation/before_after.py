@@ -14,10 +14,10 @@ from CACScoringLib.models.cards import VERDICT
 
 from ..evaluation.jobs import kept_results
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_absolute_difference, value_row
-from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
+from ..evaluation.parts import METHODS, Cell, Section, count, heading
 from ..statistics.agreement import Statistic, icc
 from ..statistics.bootstrap import Estimate
-from .agreement import ComparedScans, category_kappa, f1_at
+from .agreement import TEXTS, ComparedScans, category_kappa, f1_at
 from .comparison import ComparedScan
 
 SAME_TOTAL = 0.5
@@ -69,12 +69,7 @@ def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int)
             sentences.append(f"{METHODS[method]}, after against before: {_summary(lines)} ({scans}).")
     models = (_model_names([scan for scan, _ in pairs]), _model_names([scan for _, scan in pairs]))
     about = f"Before: {models[0]}. After: {models[1]}. Read this before you install a model."
-    note = (
-        "Agatston scores against the reference on the same scans. Difference: after minus before, with its 95 % "
-        "interval by resampling patients; “undecided” where it includes 0. p is not adjusted for the number of "
-        "measures."
-    )
-    table = TablePart("before_after", "Agreement before and after", COLUMNS, tuple(rows), note)
+    table = TEXTS.table("before_after", COLUMNS, rows)
     return Section(VERDICT, "Before and after", (*sentences, about), (table,))
 
 

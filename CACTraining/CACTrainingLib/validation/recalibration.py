@@ -38,7 +38,7 @@ from ..evaluation.scored_scan import SCORED_METHODS
 from ..statistics.agreement import Statistic, icc, slope
 from ..statistics.patient_folds import parts_by_patient
 from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
-from .agreement import LEAST, categories, category_kappa, f1_at
+from .agreement import LEAST, TEXTS, categories, category_kappa, f1_at
 from .comparison import ComparedScan
 from .scan_sections import held_rows, interval_table
 
@@ -329,7 +329,7 @@ def _why_not_refitted(cases: Sequence[Case]) -> str:
     return ""
 
 
-_SECTION = "calibration", "Calibration on these scans"
+_TITLE = TEXTS.parts["calibration"].title
 
 MEASURES: dict[str, Statistic] = {
     "ICC of totals": icc,
@@ -342,27 +342,16 @@ MEASURES: dict[str, Statistic] = {
 
 def refused_section(reason: str) -> Section:
     """Section with the reason why nothing was calibrated."""
-    return Section(*_SECTION, (f"Nothing was calibrated or stored. {reason}",))
+    return Section("calibration", _TITLE, (f"Nothing was calibrated or stored. {reason}",))
 
 
 def section(result: Recalibration, name: str, base: str) -> Section:
     """Section on a calibration stored as the model `name`, fitted from the model `base`."""
     scans = f"{count(result.cases, 'scan')} of {count(result.patients, 'patient')}"
     weights = f"stay: {result.why_not}" if result.why_not else "were fitted too."
-    text = (
-        f"“Before” is {base}, as the other sections have it. “After” is cross-fitted: the patients were split into "
-        f"{FOLDS} folds, and each scan was evaluated by what the patients of the other folds taught, so that its own "
-        f"reference has no part in its score and interval. What is stored was fitted to all {scans}, and was not "
-        "evaluated on others.",
-        "Fitted: errors of scores, and the range of scans that are known; other scans get wider intervals, or none. "
-        f"The candidates' probabilities {weights} The former errors count as {FORMER_SCANS} further scans. Those of "
-        f"arteries stay without LM, LAD, LCX and RCA of {MIN_PATIENTS} patients. Networks and the evidence of the "
-        "map's lesions stay.",
-        f"It is stored as the model {name}. Score with it by “cac score --model {name}” or “cac cohort --model "
-        f"{name}”. Without that, {base} scores as before; “cac models install {name} --previous” takes {name} away.",
-    )
-    tables = (_agreement(result), _intervals(result))
-    return Section(*_SECTION, text, tables)
+    values = {"base": base, "name": name, "folds": FOLDS, "scans": scans, "weights": weights, "former": FORMER_SCANS}
+    texts = (TEXTS.texts(part, **values, patients=MIN_PATIENTS) for part in ("cross_fitted", "calibration", "stored"))
+    return Section("calibration", _TITLE, tuple(note for _, note in texts), (_agreement(result), _intervals(result)))
 
 
 def _agreement(result: Recalibration) -> TablePart:
@@ -384,13 +373,8 @@ def _agreement(result: Recalibration) -> TablePart:
         measures.append(Measure("Mean probability of the true category", mean_value, likely))
     titles = {"before": "Before", "after": "After"}
     comparison = ExperimentComparison([case.scan.patient for case in result.cases], titles, np.random.default_rng(0))
-    note = (
-        f"{METHODS['automatic']} against the reference, on the same scans. Differences are after minus before; slope 1 "
-        "and differences of 0 are best. The calcium map's own scores are not changed by a calibration."
-    )
     columns = ("Measure", "After, cross-fitted", "Before", "Difference", "p")
-    lines = comparison.paired_rows(measures, "after", "before")
-    return TablePart("calibration_agreement", "Agreement before and after", columns, tuple(lines), note)
+    return TEXTS.table("calibration_agreement", columns, comparison.paired_rows(measures, "after", "before"))
 
 
 def _intervals(result: Recalibration) -> TablePart:
@@ -404,11 +388,4 @@ def _intervals(result: Recalibration) -> TablePart:
     comparison = ExperimentComparison(patients, {title: title for title in scores}, np.random.default_rng(0))
     lines = held_rows(comparison, interval_table(scores))
     rows = [(title, part.scan.nunique(), *cells) for title, part, cells in lines]
-    note = (
-        "Proportion of 90 % intervals of totals that hold the reference's score, and n, the number of scans that have "
-        "one; by the reference's category. Intervals before are for the score that a still scan without noise would "
-        "give, those after for the score that the reference's readers give. Intervals are withheld where a scan is "
-        "unlike those of the calibration."
-    )
-    title = "Intervals before and after"
-    return TablePart("calibration_intervals", title, ("Reference", "Scans", *scores), tuple(rows), note)
+    return TEXTS.table("calibration_intervals", ("Reference", "Scans", *scores), rows)

@@ -11,7 +11,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,9 @@ from ..references.reference import Reference
 from ..references.registry import read_reference
 from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, before_after, recalibration, scan_sections
-from .agreement import ComparedScans, categories
+from .agreement import TEXTS, ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of
+from .settings import ValidationSettings
 
 PAGE = "validation.html"
 RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"
@@ -47,31 +48,8 @@ RECORDS_VERSION = 7
 """Version of the comparison; stored records of another version are not used."""
 
 
-@dataclass(frozen=True)
-class ValidationSettings:
-    """Settings of a validation.
-
-    Attributes:
-        reference: File or folder of any of `references.registry.FORMATS`.
-        output: Output folder.
-        scans: Folder of the scans, if the reference does not hold them.
-        models: Models to score with.
-        workers: Number of processes; None for as many as fit.
-        overwrite: True to score again.
-        seed: Seed of the bootstrap.
-        calibrate: Name of a model to store, calibrated on these scans; None for none.
-        before: Output folder of an earlier validation of this reference to compare with; None for none.
-    """
-
-    reference: Path
-    output: Path
-    scans: Path | None = None
-    models: ModelChoice = field(default_factory=ModelChoice)
-    workers: int | None = None
-    overwrite: bool = False
-    seed: int = 0
-    calibrate: str | None = None
-    before: Path | None = None
+SEED = 0
+"""Seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     progress.begin(["reference", "scans", "comparison", "page"])
     with progress.step("reference"):
         reference = read_reference(settings.reference, settings.scans, progress.counted)
-        base = chosen_models(settings.models).networks.get("decomposition")
+        models = ModelChoice(settings.model, device=settings.device)
+        base = chosen_models(models).networks.get("decomposition")
         card = None if base is None else base.card
         if settings.calibrate is not None:
             patients = len({scan.patient for scan in reference.scans})
@@ -119,17 +98,17 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     make_folder(settings.output)
     workers = settings.workers or sensible_count()
     with progress.step("scans"):
-        options = (settings.models, settings.workers, settings.overwrite, progress)
+        options = (models, settings.workers, settings.overwrite, progress)
         folders = scored_folders(reference.scans, settings.output, *options)
     with progress.step("comparison"):
-        work = JobSettings(workers, settings.models.device, progress)
+        work = JobSettings(workers, settings.device, progress)
         scans, refused = _compared(reference, folders, settings.output, work)
     if not scans:
         reasons = abbreviated_list(f"{name}: {why}" for name, why in refused)
         raise CTError(f"No scan of {settings.reference} could be scored and compared. {reasons}")
     with progress.step("page"):
         vessels = {v: arteries for v, arteries in reference.vessels.items() if any(v in scan.vessels for scan in scans)}
-        compared = ComparedScans(scans, np.random.default_rng(settings.seed), vessels)
+        compared = ComparedScans(scans, np.random.default_rng(SEED), vessels)
         _write_comparison(compared, settings.output / COMPARISON)
         records = {scan.name: read_result(settings.output / SCANS / scan.folder) for scan in scans}
         calibrated, failure = None, None
@@ -140,10 +119,10 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             except TooFewError as error:
                 failure, calibration_parts = error, (recalibration.refused_section(str(error)),)
         scores = {scan.name: scan.comparator for scan in reference.scans if scan.comparator is not None}
-        raters = agreement.Raters(compared, scores, reference.layout, np.random.default_rng(settings.seed))
+        raters = agreement.Raters(compared, scores, reference.layout, np.random.default_rng(SEED))
         figures = agreement.main_section(raters, reference.layout)
         sources = {scan.name: scan for scan in reference.scans}
-        paired_parts = () if former is None else (before_after.section(former, compared, settings.seed),)
+        paired_parts = () if former is None else (before_after.section(former, compared, SEED),)
         parts = (
             _data_section(reference, compared, refused, card),
             figures,
@@ -153,15 +132,14 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             *scan_sections.group_sections(compared, raters, sources, records),
             *scan_sections.lesion_sections(compared, settings.output),
         )
-        models = (model for scan in scans for model in scan.models)
         facts = {
             **source_facts(settings.reference, settings.scans, reference),
             "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
             "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
-            **facts_of(models, settings.seed, time.perf_counter() - started),
+            **facts_of((model for scan in scans for model in scan.models), SEED, time.perf_counter() - started),
             **machine_facts(),
         }
-        title = f"Automatic scores against {reference.title}"
+        title = TEXTS.title.format(reference=reference.title)
         page = write_study(settings.output, title, parts, facts, digital=False, page_name=PAGE)
         write_figures(settings.output, figures.tables[:2], _denominator(scans, refused))
     if failure is not None:
@@ -224,11 +202,11 @@ def _data_section(
     """Section on the reference; card is that of the calcium map's model."""
     scans = compared.scans
     source = None if card is None else card.calibration_as(ScoreCalibration).calibrated_on
+    patients = count({scan.patient for scan in scans}, "patient")
+    title, note = TEXTS.texts("data", scans=_denominator(scans, refused), patients=patients)
     text = [
         reference.about,
-        f"{_denominator(scans, refused)}, of {count({scan.patient for scan in scans}, 'patient')}, were scored and "
-        "compared; all figures are of these scans. The others, with the reason of each, count in no figure. No score "
-        "was reviewed by anyone.",
+        note,
         *candidates_counted(sum(scan.facts is None for scan in scans), len(scans)),
     ]
     if card is not None and source is not None:
@@ -238,14 +216,13 @@ def _data_section(
         )
     counts = Counter(CATEGORY_TITLES[n] for n in categories(np.array([scan.total for scan in scans])))
     rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
-    tables = [TablePart("reference", "The scans by the reference's score", ("Agatston score", "Scans"), rows)]
-    if refused:
-        tables.append(TablePart("refused", "What is left out, and why", ("Scan", "Why"), tuple(refused)))
-    doubts = Counter(code for scan in scans for code in scan.warnings)
-    if doubts:
-        rows = tuple(doubts.most_common())
-        tables.append(TablePart("doubts", "Warnings about the scans that are compared", ("Warning", "Scans"), rows))
-    return Section("data", "The reference", tuple(text), tuple(tables))
+    doubts = Counter(code for scan in scans for code in scan.warnings).most_common()
+    tables = (
+        TEXTS.table("reference", ("Agatston score", "Scans"), rows),
+        *([TEXTS.table("refused", ("Scan", "Why"), refused)] if refused else []),
+        *([TEXTS.table("doubts", ("Warning", "Scans"), doubts)] if doubts else []),
+    )
+    return Section("data", title, tuple(text), tables)
 
 
 FIGURES = "results/figures.csv"

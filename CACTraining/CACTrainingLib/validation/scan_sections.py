@@ -35,7 +35,7 @@ from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, Tab
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.reference import ReferenceScan
 from ..statistics.patient_folds import CATEGORY_TITLES
-from .agreement import ComparedScans, Raters, categories, category_kappa, reach
+from .agreement import TEXTS, ComparedScans, Raters, categories, category_kappa, reach
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
@@ -56,21 +56,14 @@ def lesion_sections(compared: ComparedScans, output: Path) -> tuple[Section, ...
     """
     parts = []
     if items := [(scan, lesion) for scan in compared.scans for lesion in scan.lesions or ()]:
-        text = (
-            f"The reference outlines {count(items, 'lesion')} (connected, of one artery, as the clinical rule counts "
-            f"them) in {count({scan.name for scan, _ in items}, 'scan')}. One is found when a method counts any of its "
-            "voxels. A lesion of a method is wrong when it holds no voxel of the reference's outlines.",
-        )
+        numbers = {"lesions": count(items, "lesion"), "scans": count({scan.name for scan, _ in items}, "scan")}
+        title, text = TEXTS.texts("lesions", **numbers)
         lesions, counts = _lesion_rows(compared, items), _count_rows(compared)
         tables = (_recall(compared, lesions), _precision(compared, counts))
-        parts.append(Section("lesions", "Lesions", text, tables, values=(lesions, counts)))
+        parts.append(Section("lesions", title, (text,), tables, values=(lesions, counts)))
     if pictures := _galleries(compared, output):
-        text = (
-            "Green: what the reference outlines; orange: what the method counts. The lesion in question is in the "
-            f"middle of its picture, which is {PICTURE_MM / 10:g} cm wide. Per scan and kind the {PICTURES} largest "
-            f"are drawn, and of those the {MAX_PICTURES} with the highest Agatston scores are shown here.",
-        )
-        parts.append(Section("pictures", "What was missed and what was wrongly counted", text, galleries=pictures))
+        title, text = TEXTS.texts("pictures", cm=PICTURE_MM / 10, each=PICTURES, most=MAX_PICTURES)
+        parts.append(Section("pictures", title, (text,), galleries=pictures))
     return (*parts, _worst(compared))
 
 
@@ -101,7 +94,7 @@ def _recall(compared: ComparedScans, rows_of_lesions: pd.DataFrame) -> TablePart
         hits = rows_of_lesions[(vessel != "other") & rows_of_lesions.value]
         right = Measure("Artery", mean_value, hits.assign(value=hits.named == hits.vessel), True)
         rows.append(compared.measure_row("Artery named as the reference does, of those found", right))
-    return TablePart("lesions_found", "Lesions of the reference", columns, tuple(rows))
+    return TEXTS.table("lesions_found", columns, rows)
 
 
 def _count_rows(compared: ComparedScans) -> pd.DataFrame:
@@ -130,8 +123,7 @@ def _precision(compared: ComparedScans, table: pd.DataFrame) -> TablePart:
     places = Counter((lesion.method, site_name(lesion.at)) for scan in compared.scans for lesion in scan.wrong or ())
     rows.append(heading("Wrong lesions by what the reference labels there", columns))
     rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]
-    note = "Scans that the reference gives 0 are among them, also where it has no outlines."
-    return TablePart("lesions_wrong", "Lesions of each method", columns, tuple(rows), note)
+    return TEXTS.table("lesions_wrong", columns, rows)
 
 
 def _galleries(compared: ComparedScans, output: Path) -> tuple[Gallery, ...]:
@@ -180,9 +172,7 @@ def _worst(compared: ComparedScans) -> Section:
         difference = max(abs(score - scores[0]) for score in scores[1:])
         rows.append((difference, (scan.name, *scores, classes, ", ".join(scan.warnings) or None)))
     rows.sort(key=lambda row: -row[0])
-    note = "Agatston scores. Category: by the reference, then by each method. The file comparison.csv has all scans."
-    title = "Scans that differ most from the reference"
-    table = TablePart("largest_differences", title, columns, tuple(row for _, row in rows[:WORST]), note)
+    table = TEXTS.table("largest_differences", columns, [row for _, row in rows[:WORST]])
     return Section("scans", "The scans that differ most", (), (table,))
 
 
@@ -242,15 +232,8 @@ def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> S
         share = Measure(title, mean_value, part.assign(value=part.withheld), True)
         estimate = compared.estimate(share, compared.methods[0])
         lines.append((title, part.scan.nunique(), estimate, *cells))
-    note = (
-        "Proportion of 90 % prediction intervals of the total that hold the reference's score, and n, the number of "
-        "scans that have one. The interval of the map is for a still scan without noise, which no reader sees. A "
-        "category is withheld where a scan is unlike those of the calibration."
-    )
-    title = "Intervals and withheld categories"
-    return Section(
-        "intervals", title, (), (TablePart("intervals", title, columns, tuple(lines), note),), values=(table,)
-    )
+    part = TEXTS.table("intervals", columns, lines)
+    return Section("intervals", part.title, (), (part,), values=(table,))
 
 
 def _thickness(record: ScoreRecord) -> str:
@@ -282,9 +265,7 @@ def _groups(raters: Raters, records: Mapping[str, ScoreRecord]) -> Section:
             _, *differences = raters.measure_row(name, Measure("Difference", mean_difference, part))
             lines.append((f"  {name}", part.scan.nunique(), *kappas, *differences))
     text = () if lines else ("All scans have one kernel type, thickness, sex and manufacturer, or headers without.",)
-    note = "By what the headers state. κ of categories with linear weights; differences in Agatston score."
-    tables = (TablePart("groups", "Agreement by group", columns, tuple(lines), note),) if lines else ()
-    return Section("groups", "Groups of scans", text, tables)
+    return Section("groups", "Groups of scans", text, (TEXTS.table("groups", columns, lines),) if lines else ())
 
 
 def _false_zeros(
@@ -310,10 +291,9 @@ def _false_zeros(
             if jpeg := _picture(sources[scan.name], largest):
                 pictures.append(PicturePart(jpeg, caption, _report_of(scan)))
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods[1:]), "Largest left out", "Warnings")
-    title = f"Scored 0 by {METHODS[method]}, but not by the reference"
-    table = TablePart("false_zeros", title, columns, tuple(rows), "Agatston scores.")
-    note = f"The slice through the largest candidate that was left out, {PICTURE_MM / 10:g} cm wide."
-    gallery = Gallery("false_zeros_pictures", "Largest candidates left out", tuple(pictures), note)
+    table = TEXTS.table("false_zeros", columns, rows, method=METHODS[method])
+    title, note = TEXTS.texts("false_zeros_pictures", cm=PICTURE_MM / 10)
+    gallery = Gallery("false_zeros_pictures", title, tuple(pictures), note)
     return (Section("false_zeros", "False zeros", (), (table,), galleries=(gallery,) if pictures else ()),)
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 from in_this_process import InThisProcess, WorkerKilled
 
-from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
 from CACTrainingLib.evaluation import jobs as study_jobs
 from CACTrainingLib.evaluation.jobs import JobSettings, kept_jobs, kept_records
@@ -69,12 +69,6 @@ def test_a_torn_line_is_done_again(tmp_path):
     assert begun_jobs == ["b"]
     assert set(done) == {"a", "b"}
     assert run(file, "a", "b")[2] == []
-
-
-def test_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(OutputError):
-        run(tmp_path / "file" / "kept.jsonl", "a")
 
 
 @dataclass(frozen=True)

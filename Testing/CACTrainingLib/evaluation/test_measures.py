@@ -10,15 +10,9 @@ from matplotlib.figure import Figure as Drawing
 
 from CACScoringLib.quality.calibration import Limits
 from CACTrainingLib.evaluation.experiment import USES
-from CACTrainingLib.evaluation.figures import (
-    Panel,
-    ScorePairs,
-    bland_altman,
-    panels_of_values,
-    rendered,
-)
+from CACTrainingLib.evaluation.figures import bland_altman, panels_of_values, rendered
 from CACTrainingLib.evaluation.measures import ExperimentComparison, Measure, count_table, long_table, mean_value, rates
-from CACTrainingLib.evaluation.papers import MARGIN, Finding, Quantity, texts_of
+from CACTrainingLib.evaluation.papers import MARGIN, Finding, PartText, Quantity, StudyTexts, texts_of
 from CACTrainingLib.evaluation.parts import Figure
 from CACTrainingLib.statistics.bootstrap import BootstrapResult, exact_proportion
 
@@ -68,9 +62,10 @@ def test_a_table_without_rows_has_no_value(comparison):
 
 def test_counts_of_two_classifications():
     scores = {"A": long_table(rows("a", [1, 2, 30], [3, 20, 10]))}
-    table = count_table(
-        "counts", "Counts", ("First", "Second"), ("low", "high"), scores, lambda x: np.digitize(x, [10])
-    )
+    texts = StudyTexts("Study", parts={"counts": PartText("Counts of {what}")})
+    classes = ("low", "high"), scores, lambda x: np.digitize(x, [10])
+    table = count_table(texts, "counts", ("First", "Second"), *classes, what="scores")
+    assert table.title == "Counts of scores"
     assert table.columns == ("First", "Second low", "Second high")
     assert table.rows == (("A", "", ""), ("  low", 1, 1), ("  high", 0, 1))
 
@@ -137,7 +132,8 @@ def curve(line):
 
 class TestBlandAltman:
     def test_dots_and_limits(self):
-        drawing = drawn(bland_altman, [ScorePairs("map", [10, 0], [20, 0], LIMITS)], "mg", 1.0)
+        table = long_table(rows("map", [10, 0], [20, 0]))
+        drawing = drawn(bland_altman, table, ["map"], lambda *_: LIMITS, "mg", 1.0)
         axis = drawing.axes[0]
         assert dots(axis).tolist() == [[15, 10], [0, 0]]
         dashed = [curve(line) for line in axis.lines if line.get_linestyle() == "--"]
@@ -147,8 +143,8 @@ class TestBlandAltman:
 
 
 def test_names_with_dollars_are_no_formulas():
-    panel = Panel("a$b$c", ("$x$",), {"map": [1.0]})
-    files = rendered(Figure("drawn", "t", partial(panels_of_values, panels=[panel], y_title="$"), size_inches=(3, 2)))
+    draw = partial(panels_of_values, groups=["$x$"], panels={"a$b$c": {"map": [1.0]}}, y_title="$")
+    files = rendered(Figure("drawn", "t", draw, size_inches=(3, 2)))
     assert set(files) == {"png", "svg"}
     assert b"<script" not in files["svg"]
     assert not re.search(rb'href="http', files["svg"])

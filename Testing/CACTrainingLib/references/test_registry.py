@@ -71,16 +71,6 @@ def labelled(scan):
     return sitk.GetArrayFromImage(regions_of(scan))
 
 
-def test_contours_of_coca(gated, scans):
-    reference = read_reference(gated)
-    assert [scan.name for scan in reference.scans] == ["0", "7"]
-    assert not reference.refused
-    assert labelled(scans[0]).any()
-    for scan, digital in zip(reference.scans, scans, strict=True):
-        np.testing.assert_array_equal(outlined(scan), labelled(digital))
-    assert read_reference(gated.parent).scans[0].ct == reference.scans[0].ct, "the folder above will do"
-
-
 def test_contours_of_coca_with_faults(copied, gated):
     folder = copied(gated)
     text = (folder / "calcium_xml" / "0.xml").read_text("utf-8")

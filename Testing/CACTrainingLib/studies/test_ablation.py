@@ -20,7 +20,7 @@ from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.studies import ablation
 from CACTrainingLib.studies.ablation import CONFIGURATIONS, score_configurations
 from CACTrainingLib.studies.records import scores_of
-from CACTrainingLib.studies.scoring import chest_room, remembering
+from CACTrainingLib.studies.scoring import chest_room
 
 STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 
@@ -46,7 +46,7 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
 
     calcified = next(scan for scan in digital_results[0] if scan.patient == str(CALCIFIED))
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
-    monkeypatch.setattr(ablation, "with_networks", lambda do_job, *_: partial(do_job, remembering(known_networks())))
+    monkeypatch.setattr(ablation, "with_networks", lambda do_job, *_: partial(do_job, known_networks()))
     monkeypatch.setattr(ablation, "score_scan", score)
     cells = {}, CONFIGURATIONS[:1] + CONFIGURATIONS[2:3], tmp_path / "cells.jsonl", jobs.JobSettings()
     scores = score_configurations([calcified], *cells)[calcified.name]

@@ -18,7 +18,6 @@ from CACTrainingLib.statistics.agreement import LIMIT_FACTOR
 from CACTrainingLib.studies import reproducibility
 from CACTrainingLib.studies.records import ScoringFacts
 from CACTrainingLib.studies.reproducibility import limits, repeatability_of, store_limits
-from CACTrainingLib.studies.sample import Sample
 
 MAP, READER = METHODS["map"], METHODS["reader"]
 
@@ -39,29 +38,6 @@ def test_relative_difference_of_known_pairs():
     assert (in_either.value, in_either.n) == (1, 3)
     assert (in_both.value, in_both.n) == (0.5, 2)
     assert row[f"Published: {reproducibility.POSITIVE_IN_BOTH}"] == "0.47 / 0.44"
-
-
-def test_methods_are_compared_on_pairs_that_both_find():
-    """The map repeats within 10 %; the reader finds only half of the patients, and repeats worse."""
-    g = np.random.default_rng(0)
-    records = [
-        record(
-            f"p{k}",
-            number,
-            values={"map": (5 + k) * g.lognormal(0, 0.1), "reader": (5 + k) * g.lognormal(0, 0.6) * (k >= 15)},
-        )
-        for k in range(30)
-        for number in (1, 2)
-    ]
-    sample = Sample(records, np.random.default_rng(0))
-    calcium_map, reader, change = sample.difference(reproducibility.relative_difference(sample), "reader")
-    assert calcium_map.n == reader.n == change.estimate.n == 15
-    assert change.estimate.value == pytest.approx(calcium_map.values[0] - reader.values[0])
-    assert change.estimate.high < 0
-    assert change.p < 0.05
-    sections = reproducibility.sections(records, np.random.default_rng(0))
-    row = cells(tables_of(sections)["identical_pairs"], READER, after=reproducibility.POSITIVE_IN_BOTH)
-    assert (row["Items"], row["Difference"]) == (15, change.estimate)
 
 
 def test_limits_of_known_differences():

@@ -147,14 +147,6 @@ class TestWhich:
         assert list(named_scans(project, use="training")) == ["cleo"]
         assert len(named_scans(project, pairs=1)) == 2
 
-    def test_those_of_all_uses(self, project):
-        assert sorted(scan.patient for scan in named_scans(project, use="all").values()) == [
-            "anna",
-            "anna",
-            "ben",
-            "cleo",
-        ]
-
     def test_a_moved_scan_is_left_out_with_a_warning(self, project):
         project.scan("0003").ct.unlink()
         scans, warnings = find_study_scans(project.folder)

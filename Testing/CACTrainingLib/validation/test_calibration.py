@@ -94,13 +94,6 @@ def test_combined_evidence_discriminates_better_than_single_limits():
     assert sum((k != scan.lesions.coronary).sum() for k, scan in zip(counted, scans, strict=True)) <= 2
 
 
-def test_calibration_range_is_stored():
-    scans = [replace(scan, facts={"noise_hu": float(n), "kernel": "soft"}) for n, scan in enumerate(cohort())]
-    known = calibration_of(choose(scans)[0]).known
-    assert known.ranges == {"noise_hu": (1.0, 58.0, 29.0)}
-    assert known.familiarity({"noise_hu": 100.0}).out_of_range
-
-
 def test_a_lesion_is_not_evaluated_by_its_own_patient():
     """Weights of random features do not transfer to other patients, so sensitivity must be low."""
     normal, scans = np.random.default_rng(1).normal, []
@@ -122,11 +115,6 @@ def test_lesions_of_the_map_count_as_the_dense_ones_in_them():
     assert fitted["evidence_weights"] is None
     assert performance["sensitivity_scans"] == 1.0
     assert performance["above_zero_distractor_scans"] == performance["above_zero_clean_scans"] == 0.0
-
-
-def test_all_kinds_are_needed():
-    with pytest.raises(DataError, match="0 clean"):
-        choose([scan for scan in cohort() if scan.kind != "clean"])
 
 
 def judged(lesions, scan):

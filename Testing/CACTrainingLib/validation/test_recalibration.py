@@ -8,6 +8,7 @@ import handmade_records
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from compared_scans import compared_scan
 from digital_pairs import scored_in_this_process
 from handmade_networks import untrained
 from handmade_records import method
@@ -89,14 +90,9 @@ def digital_scans(patients=40, outlined=True, seed=0, arteries=True):
         listed = [lesion(*values) for values in zip(logits[rows], scores[rows], ["LAD", "RCA"][rows], strict=True)]
         in_map = [lesion(2.0, 1.3 * truth, "LAD")] if sick else []
         methods = {"threshold": method("threshold", listed, (0.0, 60.0)), MAP: method(MAP, in_map)}
-        scan = ComparedScan(
-            *(f"s{number}", f"p{number}", f"s{number}", truth, by_artery if arteries else {}),
-            measured={"automatic": sum(scores[rows]), "map": 1.3 * truth},
-            measured_vessels={"automatic": {}, "map": {}},
-            **{"lesions": None, "wrong": None, "counts": {}, "seconds": 1.0, "models": (), "warnings": ()},
-            coronary=labels,
-            facts=facts,
-        )
+        measured = {"automatic": sum(scores[rows]), "map": 1.3 * truth}
+        about = {"total": truth, "vessels": by_artery if arteries else {}, "measured": measured}
+        scan = compared_scan(number, 0.0, **about, coronary=labels, facts=facts)
         cases.append(Case(scan, handmade_records.record(methods, probabilities=chances)))
     return cases
 
@@ -349,7 +345,7 @@ def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, ca
     page = (tmp_path / "out" / "validation.html").read_text("utf-8")
     assert "Calibration on these scans" in page
     # Scored with it, the same scans are no test of it, and the page says so.
-    validation = validate(ValidationSettings(table, tmp_path / "again", models=ModelChoice(("ours",))))
+    validation = validate(ValidationSettings(table, tmp_path / "again", model=("ours",)))
     assert "was calibrated on 22 patients" in validation.page.read_text("utf-8")
     assert validation.calibrated is None
 

@@ -29,7 +29,7 @@ from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
 from ...evaluation.experiment import Cohort, ExperimentRun, Fit, Predict, TrainingBudget, predicted_rows, values_in
 from ...evaluation.measures import ExperimentComparison, Measure, mean_absolute_difference, mean_value, of_classes
-from ...evaluation.parts import PUBLISHED, Section, TablePart
+from ...evaluation.parts import Section
 from ...statistics.agreement import icc, kappa, rank_correlation
 from ...statistics.bootstrap import BootstrapResult
 from ...statistics.patient_folds import CATEGORY_TITLES, category_of
@@ -77,14 +77,6 @@ def measures_of(table: pd.DataFrame, scale: float) -> list[Measure]:
             table.assign(value=table.value.round()),
         ),
     ]
-
-
-TABLE_1 = {
-    "CNN": ("0.0098 ± 0.0030", "0.0103 ± 0.0122", "0.0084"),
-    "SE-CNN": ("0.0068 ± 0.0038", "0.0108 ± 0.0125", "0.0087"),
-    "ViT": ("0.0104 ± 0.0030", "0.0105 ± 0.0124", "0.0086"),
-}
-"""Kecoglu's table 1: mean squared errors in training and validation, over five folds, and in the test."""
 
 
 def errors_by_fold(table: pd.DataFrame) -> dict[str, str]:
@@ -268,14 +260,11 @@ class VesselStudy(WholeScanStudy):
         for model, part in predicted.groupby("model", sort=False):
             errors = ((values_in(part) - truth[part.row]) / self._scale) ** 2
             folds = errors_by_fold(part.assign(error=errors.mean(1)))
-            rows.append((model, *(folds.get(use) for use in uses)))
-        rows += [(f"{PUBLISHED}: {name}, Kecoglu 2025", *cells) for name, cells in TABLE_1.items()]
-        text = (
-            "Mean squared error of the arteries' scores in shares of the largest: mean ± standard deviation over the "
-            "models of the folds, unaugmented. The published normalisation is unknown."
-        )
-        table = TablePart("table_1", "Table 1: training, validation and test", ("Model", *uses.values()), tuple(rows))
-        return (Section("table_1", "Errors by use of the patients", (text,), (table,)),) if len(predicted) else ()
+            rows.append((model, *map(folds.get, uses)))
+        rows += [(name, *map(cells.get, uses)) for name, cells in self.texts.parts["table_1"].published.items()]
+        table = self.texts.table("table_1", ("Model", *uses.values()), rows)
+        title, text = self.texts.texts("errors")
+        return (Section("table_1", title, (text,), (table,)),) if len(predicted) else ()
 
     def comparators(self) -> Mapping[str, Fit]:
         return {self.reference: factors_alone(self.cohort, self.truth), "Always the mean": mean_of(self.truth)}

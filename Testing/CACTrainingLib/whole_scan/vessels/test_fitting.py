@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -12,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from images import image_of
 from made_experiments import Warned
+from whole_scan_studies import write_table
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
@@ -241,18 +241,8 @@ def test_calcium_is_shown_where_it_was_moved_to(calcified):
 
 TRAINING = VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8)
 COUNT = 30
-
-
-def write_table(folder: Path, first: int, calcium: bool = True) -> Path:
-    """Write patients whose score is that of their bright voxels; every third has none."""
-    folder.mkdir()
-    lines = ["name,patient,ct,age_years,sex,agatston_LM,agatston_LAD,agatston_LCX,agatston_RCA"]
-    for n in range(first, first + COUNT):
-        (folder / f"{n}.nii.gz").touch()
-        score = 10 * (n % 3) * (n % 10) if calcium else 0
-        lines.append(f"s{n},p{n},{n}.nii.gz,{50 + n % 20},{'FM'[n % 2]},0,{score},0,0")
-    (folder / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder / "table.csv"
+SCORES = tuple(10.0 * (n % 3) * (n % 10) for n in range(COUNT))
+"""Those of bright voxels; every third patient has none."""
 
 
 @pytest.fixture
@@ -269,7 +259,7 @@ def prepared(monkeypatch):
             x[: int(scan.total // 10)] = 0.8
             files[scan.name] = folder / f"{scan.name}.npz"
             np.savez(files[scan.name], input=x.reshape(2, 16, 16), heart_ml=np.array(600.0))
-        failed = {"s7": "it is no CT"} if "s7" in files else {}
+        failed = {"p7": "it is no CT"} if "p7" in files else {}
         return {name: file for name, file in files.items() if name not in failed}, failed
 
     monkeypatch.setattr(vessel_fitting, "prepare_vessels", prepare)
@@ -277,20 +267,20 @@ def prepared(monkeypatch):
 
 
 def test_model_and_its_card(tmp_path, prepared, monkeypatch):
-    table = write_table(tmp_path / "scans", 0)
-    controls = write_table(tmp_path / "controls", 100, calcium=False)
+    table = write_table(tmp_path / "scans" / "table.csv", COUNT, digital=False, totals=SCORES)
+    controls = write_table(tmp_path / "controls" / "table.csv", COUNT, 100, totals=(0.0,))
     progress, fit = Warned(), Mock(wraps=vessel_fitting.fit_vessels)
     monkeypatch.setattr(vessel_fitting, "fit_vessels", fit)
     options = RunOptions((table,), tmp_path / "model", device="cpu")
     sources = SourceSettings(None, controls, tmp_path / "cache")
     path = train_vessels.train(options, vessel_fitting.VesselSettings(CONFIG, TRAINING, sources), progress)
-    assert [warning.message for warning in progress.warnings] == ["s7 was left out: it is no CT"]
+    assert [warning.message for warning in progress.warnings] == ["p7 was left out: it is no CT"]
     assert len(prepared) == 2 * COUNT
     model = load_model(path, "cpu")
     card = model.card
     scans = read_cts(table)
-    test_names = set(held_out(scans)) - {"s7"}
-    training_names = {scan.name for scan in scans} - test_names - {"s7"}
+    test_names = set(held_out(scans)) - {"p7"}
+    training_names = {scan.name for scan in scans} - test_names - {"p7"}
     training, validation = map(set, fit.call_args.args[2:4])
     assert training | validation == training_names
     assert not training & validation

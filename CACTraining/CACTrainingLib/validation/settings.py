@@ -1,0 +1,43 @@
+"""Options of `cac validate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from CACScoringLib.cli.options import DEVICES
+from CACScoringLib.core.options import argument, option
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """Score scans that have reference scores, and write validation.html: agreement in total, by category, artery and
+    lesion, pictures of what was missed and wrongly counted, tables (CSV) and figures.
+
+    Rerun the command to resume.
+
+    Attributes:
+        reference: COCA's folder Gated_release_final (contours) or deidentified_nongated (scores.xlsx); a folder of
+            orCaScore (.mhd), of label maps NAME-lesions beside NAME, or of segmentations NAME.seg.nrrd; or a table
+            (CSV) with ct or id, and total, LM, LAD, LCX, RCA or lesions; or DeepCAC's table of NLST, with --scans.
+        output: Folder for validation.html and all it is made from.
+        scans: Folder below which the scans lie, for references that name them by an id.
+        calibrate: Calibrate scoring on these scans, report the agreement before and after with every scan evaluated by
+            other patients, and store it as the model NAME, to score with by --model NAME.
+        model: Model, or its card NAME.json, to use in place of the bundled one.
+        before: Output of an earlier cac validate of this reference with other models: adds a paired comparison and a
+            verdict: better, worse or undecided.
+        overwrite: Score all scans again, whatever the folder holds.
+        workers: Number of processes (default: one per core, as far as memory allows).
+        device: Of the networks (default: auto).
+    """
+
+    reference: Path = argument(metavar="REFERENCE")
+    output: Path = option(metavar="DIR")
+    scans: Path | None = option(None, metavar="DIR")
+    calibrate: str | None = option(None, metavar="NAME")
+    model: tuple[str, ...] = option((), metavar="NAME")
+    before: Path | None = option(None, metavar="DIR")
+    overwrite: bool = False
+    workers: int | None = option(None, metavar="N")
+    device: str = option("auto", choices=DEVICES)
