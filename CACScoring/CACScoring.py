@@ -26,7 +26,6 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import lifecycle, packages, views, widgets
 from CACScoringLib.panel.cohort_section import CohortSection
-from CACScoringLib.panel.dicom_section import DicomSection
 from CACScoringLib.panel.drr_section import DrrSection
 from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
 from CACScoringLib.panel.job import LIBRARY, BackgroundJob, Steps
@@ -35,7 +34,7 @@ from CACScoringLib.panel.parameters import CACScoringParameterNode
 from CACScoringLib.panel.process import MODULE_FOLDER
 from CACScoringLib.panel.radiograph_section import RadiographSection
 from CACScoringLib.panel.readings_section import ReadingsSection
-from CACScoringLib.panel.result_section import ResultSection
+from CACScoringLib.panel.result_section import DicomSection, ResultSection
 from CACScoringLib.panel.review_section import ReviewSection
 from CACScoringLib.panel.scoring import Scorer, markUnreviewed
 

@@ -29,7 +29,7 @@ def failures() -> list[str]:
     absent = [name for name in (*MODULES, *EFFECTS.values()) if not hasattr(slicer.modules, name.lower())]
     if absent:
         return [f"{name}: the module is not loaded" for name in absent]
-    from CACScoringLib.panel.self_test import deadPages
+    from CACScoringLib.panel.lifecycle import deadPages
 
     slicer.mrmlScene.Clear()
     lines = [line for name in MODULES for line in deadPages(name)]
@@ -42,8 +42,8 @@ def failures() -> list[str]:
 def scoring_failures() -> list[str]:
     """Score the digital patient that comes with CAC by the panel's button, and open every page with its result."""
     from CACScoringLib.mrml.sample_data import sample_file
+    from CACScoringLib.panel.lifecycle import PrintedErrors, deadPages, entered
     from CACScoringLib.panel.packages import CLINICAL_REQUIREMENTS, missingPackages, namesOf
-    from CACScoringLib.panel.self_test import PrintedErrors, deadPages, entered
 
     if missing := missingPackages(CLINICAL_REQUIREMENTS):
         print(f"CAC smoke test: scoring is skipped, because it needs {namesOf(missing)}")
@@ -73,7 +73,7 @@ def scoring_failures() -> list[str]:
 def effect_failures(name: str, module: str) -> list[str]:
     """Activate and deactivate an effect on a small lesion."""
     from CACScoringLib.panel.effects.module import editorOnLesion, registerEffect
-    from CACScoringLib.panel.self_test import PrintedErrors
+    from CACScoringLib.panel.lifecycle import PrintedErrors
 
     slicer.mrmlScene.Clear()
     with PrintedErrors(name) as errors:

@@ -16,9 +16,10 @@ from dataclasses import replace
 import pytest
 import SimpleITK as sitk
 import slicer
+from annotated_project import write_proposal
 from digital_pairs import write_coarse
 from panel_driver import Driver, put_slicers_python_on_the_path
-from training_driver import TrainingDriver, load_training, write_proposal
+from training_driver import TrainingDriver, load_training
 
 import desktop_host
 from CACScoringLib.models.cards import find_model, read_network

@@ -20,7 +20,7 @@ def mask(filled, value=1):
     return image_of(array, SPACING_MM)
 
 
-def heart():
+def heart_mask():
     return mask((HEART_SLICES, slice(10, 38), slice(10, 38)))
 
 
@@ -32,15 +32,23 @@ def label(project, scan, annotator, labels):
 
 
 def outline(project, scan, annotator):
-    """Save `heart` as an annotator's mask of a scan."""
-    write_mask(project, scan, annotator, "heart", heart())
+    """Save `heart_mask` as an annotator's mask of a scan."""
+    write_mask(project, scan, annotator, "heart", heart_mask())
 
 
-def write_proposal(project, scan, slices, probabilities=None):
-    """Write a proposal with `heart`, slices with heart, and predicted probabilities by slice index k."""
+def write_proposal(project, scan, slices, probabilities=None, heart=None):
+    """Write a proposal like `cac project prepare`, without its slow networks.
+
+    Args:
+        project: The project.
+        scan: Id of the scan.
+        slices: Slices with heart.
+        probabilities: Predicted probability by slice index k.
+        heart: Mask as an image; None for `heart_mask`.
+    """
     folder = project.scan_folder(scan) / "proposal"
-    folder.mkdir(parents=True)
-    sitk.WriteImage(heart(), folder / "heart.nii.gz")
-    facts = {"schema": "cac-proposal/1", "heart_source": "lungs", "heart_slices": list(slices), "models": []}
-    facts |= {"probabilities": {str(k): p for k, p in (probabilities or {}).items()}, "doubts": []}
+    folder.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(heart_mask() if heart is None else heart, folder / "heart.nii.gz")
+    facts = {"schema": "cac-proposal/1", "heart_source": "territories-compact", "heart_slices": list(slices)}
+    facts |= {"probabilities": {str(k): p for k, p in (probabilities or {}).items()}, "models": [], "doubts": []}
     (folder / "proposal.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import SimpleITK as sitk
 import slicer
 from panel_driver import InThisProcess, ScriptedProcess, cells_of, eventually, titles_of
 
@@ -37,26 +35,6 @@ def on_page(driver: TrainingDriver, name: str, project) -> TrainingDriver:
     driver.open_project(project.folder)
     driver.tab(name)
     return driver
-
-
-def write_proposal(project, scan_id: str, heart_slices, probabilities=None, heart=None) -> None:
-    """Write a proposal like `cac project prepare`, without its slow networks.
-
-    Args:
-        project: The project.
-        scan_id: Id of the scan.
-        heart_slices: Slices with heart.
-        probabilities: Predicted probability by slice index k.
-        heart: Mask as an image; None for an empty one on the scan's grid.
-    """
-    folder = project.scan_folder(scan_id) / "proposal"
-    folder.mkdir(parents=True, exist_ok=True)
-    if heart is None:
-        heart = sitk.Image(sitk.ReadImage(str(project.scan(scan_id).ct))) * 0
-    sitk.WriteImage(sitk.Cast(heart, sitk.sitkUInt8), str(folder / "heart.nii.gz"))
-    facts = {"schema": "cac-proposal/1", "heart_source": "territories-compact", "heart_slices": list(heart_slices)}
-    facts |= {"probabilities": {str(k): p for k, p in (probabilities or {}).items()}, "models": [], "doubts": []}
-    (folder / "proposal.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 class TrainingDriver:

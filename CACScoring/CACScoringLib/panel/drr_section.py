@@ -12,7 +12,7 @@ import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
 
-from . import radiograph_page
+from . import radiograph_section
 from .job import BackgroundJob, JobError, Steps, inThread
 from .parameters import DRR, CACScoringParameterNode, RadiographSource
 from .scan_facts import problemOf
@@ -31,7 +31,7 @@ DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
 
 
-class DrrSection(radiograph_page.FormPage):
+class DrrSection(radiograph_section.FormPage):
     """Widgets of the radiograph of the CT."""
 
     def __init__(self, ui) -> None:
@@ -191,7 +191,7 @@ class DrrSection(radiograph_page.FormPage):
         self._drawnKey = key
         if self._ui.drrPreviewLabel.text:
             self.job.say("")  # clear an earlier error
-        self._ui.drrPreviewLabel.setPixmap(radiograph_page.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
+        self._ui.drrPreviewLabel.setPixmap(radiograph_section.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._skin)
 
@@ -243,12 +243,12 @@ class DrrSection(radiograph_page.FormPage):
         if is_radiograph(node):
             self.showPicture(node, self._opacity)
         else:
-            radiograph_page.showLayout(self._state.inputVolume)
+            radiograph_section.showLayout(self._state.inputVolume)
 
     def _updateOverlay(self) -> None:
         state = self._state
         if state.radiographVolume is not None:
-            radiograph_page.setOpacity(state.radiographVolume, self._opacity)
+            radiograph_section.setOpacity(state.radiographVolume, self._opacity)
 
     # The projected images
 

@@ -9,7 +9,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import slicer
 from slicer.i18n import tr as _
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..mrml.scene_content import SceneContent
     from ..readings.cases import ReviewCase
     from ..readings.recorded_review import RecordedReview
-    from ..readings.work_list import WorkList
+    from ..readings.work_list import ReadingProgress, WorkList
     from ..review.scene import SceneReview
     from ..review.state import ReviewChange
 
@@ -56,6 +56,8 @@ class ReadingsSection(PanelSection):
         self.current: SceneReading | None = None
         self._listed: tuple[str, str] | None = None
         self._work: WorkList | None = None
+        self._items: list[tuple[ReviewCase, str, ReadingProgress]] = []
+        """Scan, kind and progress of each reading, in the order of the list."""
         self._planned: list[str] = []
         self._reader = self._note = ""
         self._wasConfirmed = False
@@ -73,7 +75,7 @@ class ReadingsSection(PanelSection):
         self._closed: list[SceneReading] = []
         # In a step of its own, because the panel's boxes still show the nodes while another result is chosen.
         self._removing = singleShot(0, self._removeClosed)
-        self._showState()
+        self._showProgress()
 
     def updateParameters(self) -> None:
         """Apply changes of the state: another folder of results, or another reader."""
@@ -171,77 +173,61 @@ class ReadingsSection(PanelSection):
 
     def _showProgress(self) -> None:
         """Show the readings and their states."""
-        reading = self.current
+        reading, work, table = self.current, self._work, self._ui.readingTable
         self._wasConfirmed = reading is not None and reading.isConfirmed
-        self._fillTable()
-        progress = "" if self._work is None else self._progressText()
-        say(self._ui.readingsLabel, " ".join(filter(None, (progress, self._note))))
-        self._showState()
-
-    def _rows(self) -> list[tuple[str, str]]:
-        """Return scan and kind of each reading."""
-        return [] if self._work is None else self._work.order(self._reader)
-
-    def _isConfirmed(self, case_id: str, kind: str) -> bool:
-        work = self._work
-        return work.progress(work.cases[case_id], work.reading_of(self._reader, kind)).state == "reviewed"
-
-    def _progressText(self) -> str:
-        rows = self._rows()
-        done = sum(self._isConfirmed(*row) for row in rows)
-        return _("{done} of {count} readings confirmed.").format(done=done, count=len(rows))
-
-    def _fillTable(self) -> None:
-        table, work, rows = self._ui.readingTable, self._work, self._rows()
-        table.setRowCount(len(rows))
-        for row, (case_id, kind) in enumerate(rows):
+        self._items = []
+        for case_id, kind in [] if work is None else work.order(self._reader):
             case = work.cases[case_id]
-            progress = work.progress(case, work.reading_of(self._reader, kind))
+            self._items.append((case, kind, work.progress(case, work.reading_of(self._reader, kind))))
+        table.setRowCount(len(self._items))
+        for row, (case, kind, progress) in enumerate(self._items):
             score = f"{progress.agatston:.1f}" if progress.state == "reviewed" else ""
             texts = work.name_of(case, self._reader, kind), _(STATES[progress.state]), score
             widgets.fillRow(table, row, texts, (2,), progress.problem or None)
+        done = sum(progress.state == "reviewed" for *_reading, progress in self._items)
+        text = _("{done} of {count} readings confirmed.").format(done=done, count=len(self._items))
+        say(self._ui.readingsLabel, " ".join(filter(None, ("" if work is None else text, self._note))))
+        self._ui.readingFrame.setVisible(reading is not None and reading.review is not None)
+        if reading is not None:
+            recorded = _("Reading by {reader}, recorded. {progress}")
+            say(self._ui.readingLabel, recorded.format(reader=reading.reader, progress=text))
+        self._showState()
 
     def _showState(self) -> None:
-        ui, reading = self._ui, self.current
-        confirmed = [self._isConfirmed(*row) for row in self._rows()]
-        ui.openReadingButton.setEnabled(bool(confirmed) and "," not in self._reader)
-        ui.planButton.setVisible(bool(confirmed) and not self._planned)
+        ui = self._ui
+        ui.openReadingButton.setEnabled(bool(self._items) and "," not in self._reader)
+        ui.planButton.setVisible(bool(self._items) and not self._planned)
         # Tables show all answers, so that readers of the plan get them after its last reading, and nobody else.
-        may_write = bool(confirmed) and self._work.is_closed
+        may_write = bool(self._items) and self._work.is_closed
         self.job.update(may_write and importlib.util.find_spec(TRAINING_LIBRARY) is not None)
-        ui.readingFrame.setVisible(reading is not None and reading.review is not None)
-        if reading is not None:
-            text = _("Reading by {reader}, recorded. {progress}")
-            say(ui.readingLabel, text.format(reader=reading.reader, progress=self._progressText()))
 
     def _openNext(self) -> None:
         """Open the next reading that is not confirmed, after the open one; begin again at the top after the last."""
         self._showProgress()
-        rows, work, reading = self._rows(), self._work, self.current
-        ids = None if reading is None else (reading.case.id, reading.kind)
-        first = rows.index(ids) + 1 if ids in rows else 0
-        for row in (*range(first, len(rows)), *range(first)):
-            if rows[row] != ids and not self._isConfirmed(*rows[row]) and self._mayRead(*rows[row]):
+        places = [(case.id, kind) for case, kind, _progress in self._items]
+        current = None if self.current is None else (self.current.case.id, self.current.kind)
+        first = places.index(current) + 1 if current in places else 0
+        for row in (*range(first, len(places)), *range(first)):
+            case, kind, progress = self._items[row]
+            if places[row] != current and progress.state != "reviewed" and not self._refusal(case, kind):
                 self._open(row)
                 return
-        if work is not None:
+        if self._work is not None:
             self._say(_("There is no other reading to do."))
 
-    def _mayRead(self, case_id: str, kind: str) -> bool:
-        return not self._work.refusal(self._work.cases[case_id], self._reader, kind, to_change=True)
+    def _refusal(self, case: ReviewCase, kind: str) -> str:
+        return self._work.refusal(case, self._reader, kind, to_change=True)
 
     def _open(self, row: int) -> None:
-        case_id, kind = self._rows()[row]
+        case, kind, _progress = self._items[row]
+        reason = self._refusal(case, kind)
         if "," in self._reader:  # several readers, who need a plan
-            self._say(_("Enter the name of one reader, or make a plan for all of them."))
+            reason = _("Enter the name of one reader, or make a plan for all of them.")
+        if reason:
+            self._say(reason)
             return
-        if not self._mayRead(case_id, kind):
-            self._say(self._work.refusal(self._work.cases[case_id], self._reader, kind, to_change=True))
-            return
-        work = self._work
-        case, reader = work.cases[case_id], self._reader
-        name, blind = work.name_of(case, reader, kind), work.hides(case, reader, kind)
-        self.chosen.emit(SceneReading(case, kind, reader, name, blind))
+        name, blind = self._work.name_of(case, self._reader, kind), self._work.hides(case, self._reader, kind)
+        self.chosen.emit(SceneReading(case, kind, self._reader, name, blind))
 
     def _say(self, text: str) -> None:
         say(self._ui.readingsLabel, text)
@@ -327,14 +313,12 @@ class SceneReading:
 
         for node in _nodesIn(nodes):
             node.SetSaveWithScene(False)
-        opened: list[SceneReview] = []
 
         def make(record: Callable[[str, ReviewChange], None]) -> SceneReview:
-            opened.append(SceneReview(slicer.mrmlScene, nodes, content, self._recording(record)))
-            return opened[0]
+            return SceneReview(slicer.mrmlScene, nodes, content, self._recording(record))
 
         self._recorded = RecordedReview(self.case, self.journalName, make, self._action)
-        self.review = review = opened[0]
+        self.review = review = cast("SceneReview", self._recorded.review)
         review.reader = self.reader
         if self.blind:
             review.make_blind(self.journalName)

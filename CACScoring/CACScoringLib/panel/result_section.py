@@ -1,4 +1,4 @@
-"""Result of a review: headline, tables of scores and of whole-scan estimates, warnings, and export."""
+"""Result of a review: headline, tables of scores and of whole-scan estimates, warnings, and export, also as DICOM."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -14,14 +14,17 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError, OutputError
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery
-from . import widgets
+from . import scan_facts, widgets
+from .job import BackgroundJob, Steps
 from .lifecycle import PanelSection, Signal
+from .packages import CLINICAL_REQUIREMENTS, DICOM_REQUIREMENTS, ensurePackages
 
 if TYPE_CHECKING:
     from ..record.scores import NonCoronaryScore
     from ..report.headline import Headline, ScoreTable, WarningLine
     from ..review.scene import SceneReview
     from ..whole_scan.estimates import Agreement, WholeScanEstimate
+
 
 _RANGE_WARNINGS = {"vessels": ("vessels-beyond-training", "vessels-heart-cut"), "radiomics": ("unlike-training",)}
 """Codes of warnings about an estimate outside its calibration range, by network."""
@@ -143,7 +146,6 @@ class ResultSection(PanelSection):
         return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
 
     def _export(self, *_args: object) -> None:
-        from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 
         if reason := ensurePackages(CLINICAL_REQUIREMENTS, purpose=_("A report")):
             widgets.say(self._ui.exportLabel, reason)
@@ -164,7 +166,6 @@ class ResultSection(PanelSection):
         from ..record.score_record import read_result
         from ..report.comparison import comparison_as_text
         from ..scoring.comparison import compare
-        from .packages import CLINICAL_REQUIREMENTS, ensurePackages
 
         if not (folder := widgets.askForFolder(_("Folder of the earlier scan's results"))):
             return
@@ -273,3 +274,68 @@ def _agreementText(estimate: WholeScanEstimate, agreement: Agreement | None) -> 
     if agreement is None:
         return "" if estimate.record.undetermined else _("not reviewed")
     return ("" if agreement.agrees else "⚠ ") + agreement.text
+
+
+class DicomSection(PanelSection):
+    """Widgets of the DICOM export.
+
+    Attributes:
+        added: Signal after objects were added to Slicer's DICOM database.
+    """
+
+    def __init__(self, ui) -> None:
+        self._ui = ui
+        self.added = Signal()
+        self._review: SceneReview | None = None
+        cancelled = _("Cancelled. Nothing was written.")
+        parts = ui.dicomLabel, ui.dicomBar, ui.dicomButton
+        self.job = BackgroundJob(*parts, self._export, cancelled, self.update)
+
+    def setReview(self, review: SceneReview | None) -> None:
+        """Export this review; None for no result."""
+        self._review = review
+        if not self.job.isRunning:
+            self.job.say("")
+        self.update()
+
+    def update(self) -> None:
+        """Show the state."""
+        ui, running = self._ui, self.job.isRunning
+        self.job.update(self._review is not None)
+        for box in (ui.identifyBox, ui.databaseBox, ui.readerEdit):
+            box.setEnabled(not running)
+
+    def cancel(self) -> None:
+        super().cancel()
+        self.update()
+
+    def closeScene(self) -> None:
+        self.cancel()
+
+    def _export(self) -> Steps[str | None]:
+        from ..review.output import write_dicom
+
+        review, job, state = self._review, self.job, self._state
+        files, reader = scan_facts.filesOf(review.nodes.volume), self._reader()
+        if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
+            return reason
+        if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
+            return None
+        job.show(_("Preparing …"), 0.0)
+        arguments = review.as_reviewed(), files, target, review.calcium_map(), state.exportIdentify, reader
+        yield from job.call(write_dicom, *arguments)
+        count = len(list(target.glob("*.dcm")))
+        lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
+        # The box keeps its value while the export runs; the panel's state may be closed by now.
+        if self._ui.databaseBox.checked:
+            lines.append(scan_facts.addFolder(target))
+            self.added.emit()
+        return "\n".join([*lines, *(event["message"] for event in job.warnings)])
+
+    def _reader(self) -> str | None:
+        """Return the reader's DICOM person name; None if the export is anonymous. Raises CTError."""
+        from ..exchange.source import check_reader
+
+        name = self._state.exportReader.strip() if self._state.exportIdentify else ""
+        check_reader(name or None)
+        return name or None

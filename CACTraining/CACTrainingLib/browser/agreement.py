@@ -20,20 +20,8 @@ from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
 from CACScoringLib.core.tables import table_text
+from CACScoringLib.readings import journals
 from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.journals import (
-    AGAIN,
-    CONSENSUS,
-    FIRST,
-    REGISTER,
-    hashes_below,
-    journal_of,
-    labels_of,
-    root_of,
-    site_name,
-    stack_labels,
-    stamp_of,
-)
 from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READ_LESIONS_CSV, READINGS_CSV
 from CACScoringLib.record.provenance import provenance_of
@@ -51,6 +39,9 @@ READINGS, LESIONS, AGREEMENT = "readings.csv", "reading_lesions.csv", "agreement
 
 TABLES = "tables"
 """Kind of the register's lines with the hashes of tables."""
+
+KINDS = {journals.FIRST: "1", journals.AGAIN: "2"}
+"""Column "repetition" by the kind of a reader's own reading."""
 
 Row = dict[str, Any]
 
@@ -86,13 +77,13 @@ class ReadingAgreement:
 
 def agreement_of_pairs(work: WorkList) -> list[ReadingAgreement]:
     """Return the agreement of every two readers, and of each reader with planned repetitions. Raises CTError."""
-    pairs = [[(reader, FIRST) for reader in pair] for pair in combinations(work.readers, 2)]
-    pairs += [[(r, FIRST), (r, AGAIN)] for r in work.readers if any(kind == AGAIN for _, kind in work.plan[r])]
-    return [_agreement(work, pair) for pair in pairs]
+    pairs = [[(reader, journals.FIRST) for reader in pair] for pair in combinations(work.readers, 2)]
+    repeating = [r for r in work.readers if any(kind == journals.AGAIN for _, kind in work.plan[r])]
+    return [_agreement(work, pair) for pair in (*pairs, *([(r, kind) for kind in KINDS] for r in repeating))]
 
 
 def _agreement(work: WorkList, pair: list[tuple[str, str]]) -> ReadingAgreement:
-    names = [f"{reader} again" if kind == AGAIN else reader for reader, kind in pair]
+    names = [f"{reader} again" if kind == journals.AGAIN else reader for reader, kind in pair]
     readings = [work.reading_of(*part) for part in pair]
     cases, totals = [], []
     for case in work.cases.values():
@@ -108,7 +99,7 @@ def _agreement(work: WorkList, pair: list[tuple[str, str]]) -> ReadingAgreement:
 def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
     values = []
     for case in cases:
-        first, second = (_coronary(case, reading, stamp_of(case, reading)) for reading in readings)
+        first, second = (_coronary(case, reading, journals.stamp_of(case, reading)) for reading in readings)
         if count := len(first) + len(second):
             common = len(np.intersect1d(first, second, assume_unique=True))
             values.append((_patient(case), 2 * common / count))
@@ -133,7 +124,7 @@ def _with_interval(estimate: Estimate, by_chance: float, patients: list[str]) ->
 @lru_cache(maxsize=10_000)
 def _coronary(case: ReviewCase, reading: str, _stamp: tuple[Any, ...]) -> np.ndarray:
     """Return the flat indices of voxels assigned to an artery, in rising order."""
-    labelled = labels_of(case, reading)["threshold"]
+    labelled = journals.labels_of(case, reading)["threshold"]
     return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
@@ -168,7 +159,7 @@ def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | No
 
 
 def _labels(case: ReviewCase, readings: Iterable[str]) -> list[Labelled]:
-    return [labels_of(case, reading)["threshold"] for reading in readings]
+    return [journals.labels_of(case, reading)["threshold"] for reading in readings]
 
 
 def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[LesionCells]]:
@@ -176,7 +167,7 @@ def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[Lesion
 
     A lesion is connected voxels that each reading gives one label. Raises CTError.
     """
-    flat, values = stack_labels(labels)
+    flat, values = journals.stack_labels(labels)
     if not flat.size:
         return
     shape = read_result(folder).input.size[::-1]
@@ -187,7 +178,7 @@ def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[Lesion
         if ((sites > 0) & (sites != NOT_CORONARY) & (sites != Artery.UNASSIGNED)).any():
             number += 1
             k, j, i = (int(index) for index in np.unravel_index(flat[first], shape))
-            yield [(number, int(size), k, j, i, site_name(int(site))) for site in sites]
+            yield [(number, int(size), k, j, i, journals.site_name(int(site))) for site in sites]
 
 
 def _patient(case: ReviewCase) -> str:
@@ -220,21 +211,26 @@ def write_tables(folder: Path, work: WorkList) -> None:
         ):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
-    root = root_of(next(iter(work.cases.values())).folder)
-    register(root / REGISTER, TABLES, files=hashes_below(folder))
+    root = journals.root_of(next(iter(work.cases.values())).folder)
+    register(root / journals.REGISTER, TABLES, files=journals.hashes_below(folder))
 
 
 def _readings(work: WorkList, case: ReviewCase) -> tuple[list[Row], list[Row]]:
     """Return the rows of a scan in READINGS and LESIONS."""
-    kinds = [(reader, kind) for reader in work.readers for kind in (FIRST, AGAIN)] + [("", CONSENSUS)]
+    kinds = [(reader, kind) for reader in work.readers for kind in (journals.FIRST, journals.AGAIN)] + [
+        ("", journals.CONSENSUS)
+    ]
     readings = [(reader, kind, work.reading_of(reader, kind)) for reader, kind in kinds]
     readings = [reading for reading in readings if work.progress(case, reading[2]).state == "reviewed"]
     pseudonym, heads, rows = read_result(case.folder).acquisition.pseudonym, [], []
     for reader, kind, reading in readings:
-        progress, journal = work.progress(case, reading), journal_of(case, reading)
+        progress, journal = work.progress(case, reading), journals.journal_of(case, reading)
         last, entries = journal.entries[-1], [entry for entry in journal.entries if entry.kind in CHANGES]
         head = {"scan": case.folder.name, "patient": case.patient, "reader": reader or last.reader}
-        head |= {"repetition": {FIRST: "1", AGAIN: "2"}.get(kind, kind), "time": entries[-1].time} | pseudonym
+        head |= {
+            "repetition": {journals.FIRST: "1", journals.AGAIN: "2"}.get(kind, kind),
+            "time": entries[-1].time,
+        } | pseudonym
         category = CATEGORIES[int(category_of(np.array(progress.agatston)))].replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
         rows.append({**head, **total, "category": category, **(journal.mark.cells if journal.mark else {})})

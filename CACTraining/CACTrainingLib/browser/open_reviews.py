@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,8 @@ from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import ChangedError, MaskError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.readings import journals
 from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.journals import (
-    SHARED,
-    agreed_labels,
-    disputed_voxels,
-    hashes_below,
-    journal_of,
-    labels_of,
-    reader_of,
-    site_in,
-)
 from CACScoringLib.readings.recorded_review import RecordedReview
 from CACScoringLib.record.provenance import ReaderScore
 from CACScoringLib.review.journal import CHANGES
@@ -74,12 +65,12 @@ class OpenReview(RecordedReview):
         Disputed lesions are unassigned, and have to be decided before the score is accepted. Raises CTError.
         """
         self._readings = readings
-        labels = [labels_of(self.case, reading) for reading in readings]
+        labels = [journals.labels_of(self.case, reading) for reading in readings]
         for method in self.review.methods:
             label_maps = [reading_labels[method] for reading_labels in labels]
-            self._disputed[method] = disputed_voxels(label_maps)
+            self._disputed[method] = journals.disputed_voxels(label_maps)
             if not self.journal.entries:
-                self.review.give_all(method, agreed_labels(label_maps))
+                self.review.give_all(method, journals.agreed_labels(label_maps))
 
     @property
     def version(self) -> int:
@@ -156,30 +147,30 @@ class OpenReview(RecordedReview):
             with self.lock:
                 reviewed, last_reader = self.review.as_reviewed(), self._last_reader()
             name = "reviewed" if reviewed.methods["threshold"].reviewed else "draft"
-            if self.reading != SHARED:
+            if self.reading != journals.SHARED:
                 name += f"-{self.journal.file.stem}"
             folder = self.case.folder / name
             if (review := reviewed.record.review) is not None:
                 reviewed = reviewed.stating(review=replace(review, readings=tuple(map(self._score_of, self._readings))))
-            names = [reader_of(reading) for reading in self._readings]
+            names = [journals.reader_of(reading) for reading in self._readings]
             signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
             export_review(folder, reviewed, self.review.record, overwrite=True, reader=signed)
             if dicom and (files := self._dicom_files):
                 objects = reviewed, files, folder / "dicom", self.review.calcium_map(), False, last_reader
                 write_dicom(*objects, Progress())
             with self.lock:
-                self.note("export", reader, name, 0.0, files=hashes_below(folder))
+                self.note("export", reader, name, 0.0, files=journals.hashes_below(folder))
         return folder
 
     def _score_of(self, reading: str) -> ReaderScore:
         """Return what a reader had before the consensus."""
-        entry = next(e for e in reversed(journal_of(self.case, reading).entries) if e.kind in CHANGES)
-        labelled, review = labels_of(self.case, reading)["threshold"], self.review.review("threshold")
+        entry = next(e for e in reversed(journals.journal_of(self.case, reading).entries) if e.kind in CHANGES)
+        labelled, review = journals.labels_of(self.case, reading)["threshold"], self.review.review("threshold")
         sites: dict[str, str] = {}
         rejected = review.rejected().voxels
         for flat, ids in (review.voxels(), (rejected.flat, rejected.ids)):
-            sites |= {str(n): site_in(labelled, flat[ids == n]) for n in np.unique(ids).tolist()}
-        return ReaderScore(reader_of(reading), entry.time, entry.agatston, sites)
+            sites |= {str(n): journals.site_in(labelled, flat[ids == n]) for n in np.unique(ids).tolist()}
+        return ReaderScore(journals.reader_of(reading), entry.time, entry.agatston, sites)
 
 
 _Value = TypeVar("_Value")
@@ -190,28 +181,26 @@ class _Cache(Generic[_Value]):
 
     def __init__(self, function: Callable[..., _Value]) -> None:
         self._function = function
-        self._values: OrderedDict[tuple[Hashable, ...], _Value] = OrderedDict()
+        self._calls: dict[tuple[Hashable, ...], Future[_Value]] = {}
         self._lock = threading.Lock()
-        self._locks: dict[tuple[Hashable, ...], threading.Lock] = {}
 
     def get(self, *arguments: Hashable) -> _Value:
         with self._lock:
-            lock = self._locks.setdefault(arguments, threading.Lock())
-        with lock:
-            with self._lock:
-                if arguments in self._values:
-                    self._values.move_to_end(arguments)
-                    return self._values[arguments]
-            value = self._function(*arguments)
-            with self._lock:
-                self._values[arguments] = value
-                while len(self._values) > MAX_OPEN_REVIEWS:
-                    self._values.popitem(last=False)
-            return value
+            is_first = arguments not in self._calls
+            call = self._calls[arguments] = self._calls.pop(arguments, Future())
+            while len(self._calls) > MAX_OPEN_REVIEWS:
+                del self._calls[next(iter(self._calls))]
+        if is_first:
+            try:
+                call.set_result(self._function(*arguments))
+            except BaseException as error:
+                self.forget(*arguments)
+                call.set_exception(error)
+        return call.result()
 
     def forget(self, *arguments: Hashable) -> None:
         with self._lock:
-            self._values.pop(arguments, None)
+            self._calls.pop(arguments, None)
 
 
 class OpenReviews:

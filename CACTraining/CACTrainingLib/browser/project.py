@@ -16,10 +16,10 @@ from CACScoringLib.scans.table import scans_of_table
 
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import check_annotator, slice_annotations, write_mask
-from ..project.automatic import RESULTS
 from ..project.files import SCANS_FILE, ProjectScan
 from ..project.project import Project, is_project
 from ..project.scan_identity import content_hash
+from ..project.training import RESULTS
 
 if TYPE_CHECKING:
     from .open_reviews import OpenReview

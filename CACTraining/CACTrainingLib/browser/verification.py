@@ -12,17 +12,8 @@ from pathlib import Path
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import LAST_FILE, REVIEWS
 from CACScoringLib.core.text import abbreviated_list
+from CACScoringLib.readings import journals as readings
 from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.journals import (
-    PLAN,
-    REGISTER,
-    hashes_below,
-    open_journal,
-    plan_sha256,
-    reading_in,
-    result_hashes,
-    root_of,
-)
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.review.chain import IS_AVAILABLE, Line, damaged, is_signed, public_key, read_lines
 from CACScoringLib.review.journal import CHANGES, Journal
@@ -52,11 +43,11 @@ def verify_readings(
         tables: Folder of tables to check, too.
     """
     folder = folder.resolve()
-    root = root_of(folder)
+    root = readings.root_of(folder)
     results = [folder] if (folder / LAST_FILE).exists() else sorted(root.iterdir())
     files = {file for result in results for file in (result / REVIEWS).glob("*.jsonl")}
     subfolders = {path for result in results if (result / LAST_FILE).is_file() for path in _subfolders(result)}
-    if not (files or subfolders or (root / REGISTER).exists()):
+    if not (files or subfolders or (root / readings.REGISTER).exists()):
         return
     keys = (keys or (public_key(),)) if IS_AVAILABLE else ()
     checked = f"checked with the public key {' or '.join(keys)}"
@@ -64,17 +55,17 @@ def verify_readings(
     marks: dict[Path, list[Line]] = defaultdict(list)
     register: list[Line] = []
     try:
-        register = read_lines(root / REGISTER)[0]
+        register = read_lines(root / readings.REGISTER)[0]
         yield _register_finding(register, root, keys)
         for line in register:
             if line["kind"] == "journal" and (folder == root or (root / line["file"]).parent.parent == folder):
                 marks[root / line["file"]].append(line)
     except (CTError, KeyError, TypeError, ValueError) as error:
-        yield str(error if isinstance(error, CTError) else damaged(root / REGISTER, error)), False
+        yield str(error if isinstance(error, CTError) else damaged(root / readings.REGISTER, error)), False
     journals: dict[Path, Journal] = {}
     for file in sorted({*files, *marks}):
         try:
-            journals[file] = open_journal(file)
+            journals[file] = readings.open_journal(file)
         except CTError as error:
             yield str(error), False
     yield from _journal_findings(journals, marks, register, keys, folder)
@@ -96,15 +87,15 @@ def _subfolders(result: Path) -> list[Path]:
 
 def _register_finding(register: Sequence[Line], root: Path, keys: Sequence[str]) -> tuple[str, bool]:
     plans = {line["plan"]: line["time"] for line in register if line["kind"] == "server"}
-    changed = [plan for plan in plans if plan not in ("", plan_sha256(root))]
+    changed = [plan for plan in plans if plan not in ("", readings.plan_sha256(root))]
     times = [datetime.fromisoformat(line["time"]) for line in register]
     steps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
     back = [str(number) for number, seconds in enumerate(steps, 2) if seconds < -MAX_CLOCK_SECONDS]
     faults = _signature_faults(register, keys)
     faults += [f"the clock had gone back at line {abbreviated_list(back)}"] if back else []
-    faults += [f"{PLAN} was changed or removed since {plans[plan]}" for plan in changed]
+    faults += [f"{readings.PLAN} was changed or removed since {plans[plan]}" for plan in changed]
     last = register[-1]["sha256"] if register else ""
-    return _finding(f"{REGISTER}: {len(register)} lines. Hash of the last: {last}", REGISTER, faults)
+    return _finding(f"{readings.REGISTER}: {len(register)} lines. Hash of the last: {last}", readings.REGISTER, faults)
 
 
 def _finding(right: str, wrong: str, faults: Sequence[str]) -> tuple[str, bool]:
@@ -131,7 +122,7 @@ def _journal_findings(
     folder: Path,
 ) -> Findings:
     """Check journals. marks: Lines of the register about each. folder: The verified folder."""
-    root, present_hashes = root_of(folder), cache(result_hashes)
+    root, present_hashes = readings.root_of(folder), cache(readings.result_hashes)
     times = {file: journal.entries[0].time for file, journal in journals.items() if journal.entries}
     last = max(times, key=times.__getitem__, default=None) if folder == root else None
     registered = {line["sha256"]: "" for line in register} | ({"": register[0]["sha256"]} if register else {})
@@ -157,9 +148,9 @@ def _journal_faults(journal: Journal, marks: Sequence[Line], registered: Mapping
         if mark["last"] != hashes.get(mark["entries"])
     ]
     if not marks:
-        return [f"it is not in {REGISTER}: no review of CAC has written it there"]
+        return [f"it is not in {readings.REGISTER}: no review of CAC has written it there"]
     if registered.get(journal.lines[0].get("register", "")) not in ("", marks[0]["sha256"]):
-        faults.append(f"{REGISTER} was replaced after it was begun")
+        faults.append(f"{readings.REGISTER} was replaced after it was begun")
     return faults
 
 
@@ -169,7 +160,7 @@ def _result_faults(journal: Journal, present: Mapping[str, str], is_last: bool) 
     What is derived from a result scored again, with the same content, states another time.
     """
     folder = journal.file.parent.parent
-    prefix = "" if root_of(folder) == folder else f"{folder.name}/"
+    prefix = "" if readings.root_of(folder) == folder else f"{folder.name}/"
     recorded = journal.lines[0].get("files", {})
     changed = [name for name in {**recorded, **present} if recorded.get(name) != present.get(name)]
     if f"{prefix}{LAST_FILE}" in changed:
@@ -193,14 +184,14 @@ def _export_findings(root: Path, subfolders: Iterable[Path], journals: Mapping[P
 
 
 def _file_faults(folder: Path, recorded: Mapping[str, str]) -> list[str]:
-    present = hashes_below(folder)
+    present = readings.hashes_below(folder)
     changed = [name for name in {**recorded, **present} if recorded.get(name) != present.get(name)]
     return [f"not as written: {abbreviated_list(changed)}"] if changed else []
 
 
 def _tables_finding(folder: Path, register: Sequence[Line]) -> tuple[str, bool]:
     written = [line for line in register if line["kind"] == TABLES]
-    faults = [_file_faults(folder, line["files"]) for line in written] or [[f"{REGISTER} names no tables"]]
+    faults = [_file_faults(folder, line["files"]) for line in written] or [[f"{readings.REGISTER} names no tables"]]
     return _finding(f"{folder}: as written.", str(folder), min(faults, key=len))
 
 
@@ -213,7 +204,7 @@ def recomputed(cases: Iterable[ReviewCase]) -> Findings:
                 record = read_result(export)
                 if record.review is None or (mark := record.review.journal) is None:
                     continue
-                review = OpenReview(case, reading_in(case, case.folder / REVIEWS / mark.file), case.scan())
+                review = OpenReview(case, readings.reading_in(case, case.folder / REVIEWS / mark.file), case.scan())
                 results, entries = review.review.results(), review.journal.entries
                 is_same = all(results[key].total.agatston == m.total.agatston for key, m in record.methods.items())
             except CTError as error:

@@ -38,7 +38,7 @@ from CACScoringLib.scoring.scores import score_of
 from ..data.scan_table import LABELS, PROJECT_COLUMNS, PROJECT_TABLE, score_column
 from ..evaluation.jobs import JobSettings, job_key, kept_records
 from ..project.annotations import patient_kinds
-from ..project.places import absolute
+from ..project.files import absolute
 from ..project.project import NewScan, Project, is_project
 from ..project.proposals import propose_waiting
 from ..project.split import USES

@@ -17,19 +17,9 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.text import abbreviated_list
+from CACScoringLib.panel import widgets
 from CACScoringLib.panel.job import BackgroundJob, Event
 from CACScoringLib.panel.lifecycle import PanelSection
-from CACScoringLib.panel.widgets import (
-    InSight,
-    askForFile,
-    askForFolder,
-    dataOf,
-    fillRow,
-    fitHeight,
-    hideEmptyColumns,
-    prepareColumns,
-    say,
-)
 
 from ..project.annotations import annotators, patient_kinds
 from ..project.project import Project
@@ -59,10 +49,13 @@ class ProjectSection(PanelSection):
         self._project: Project | None = None
         self._folder = ""
         last = "CACTraining/lastFolder"
-        self._askForFolder, self._askForFile = partial(askForFolder, setting=last), partial(askForFile, setting=last)
-        self._inSight = InSight(ui.checkSectionButton)
-        prepareColumns(ui.scanTable, SCAN_TITLES, (9, 10, 13))
-        prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (5, 5, 15, 5, 7, 6))
+        self._askForFolder, self._askForFile = (
+            partial(widgets.askForFolder, setting=last),
+            partial(widgets.askForFile, setting=last),
+        )
+        self._inSight = widgets.InSight(ui.checkSectionButton)
+        widgets.prepareColumns(ui.scanTable, SCAN_TITLES, (9, 10, 13))
+        widgets.prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (5, 5, 15, 5, 7, 6))
         ui.agreementTable.setToolTip(
             _("κ (95 % interval) and the proportion of equal labels leave out slices that an annotator is unsure of.")
         )
@@ -96,7 +89,7 @@ class ProjectSection(PanelSection):
         """Show another project; None for none."""
         self._project = project
         self._folder = "" if project is None else str(project.folder)
-        say(self._ui.findingLabel, "")
+        widgets.say(self._ui.findingLabel, "")
         self._ui.agreementTable.setRowCount(0)
         self._ui.agreementTable.setVisible(False)
         self.update()
@@ -122,10 +115,10 @@ class ProjectSection(PanelSection):
         for row, scan in enumerate(scans):
             names = () if blind else self._try(partial(annotators, project, scan.id)) or ()
             state = _("missing") if scan.id in missing else ", ".join(names)
-            fillRow(ui.scanTable, row, (scan.name, scan.patient, _useNames()[scan.use], state))
+            widgets.fillRow(ui.scanTable, row, (scan.name, scan.patient, _useNames()[scan.use], state))
             ui.scanTable.item(row, 0).setToolTip(f"{scan.ct} ({scan.source})")
-        hideEmptyColumns(ui.scanTable)
-        fitHeight(ui.scanTable, min(len(scans), _MAX_ROWS))
+        widgets.hideEmptyColumns(ui.scanTable)
+        widgets.fitHeight(ui.scanTable, min(len(scans), _MAX_ROWS))
         ui.scanTable.setVisible(bool(scans))
         ui.projectLabel.setText(self._facts(missing))
         self._showButtons()
@@ -234,7 +227,7 @@ class ProjectSection(PanelSection):
             self._changed()
 
     def _setUse(self) -> None:
-        scan, use = self._selected(), dataOf(self._ui.useBox)
+        scan, use = self._selected(), widgets.dataOf(self._ui.useBox)
         self._try(lambda: self._project.set_use({scan.patient: use}))
         self._changed()
 
@@ -254,7 +247,7 @@ class ProjectSection(PanelSection):
         self.job.say(reason or text.format(count=result["count"], missing=result["missing"]))
 
     def _check(self) -> None:
-        say(self._ui.findingLabel, "")
+        widgets.say(self._ui.findingLabel, "")
         self._run(_("Checking …"), ["check", str(self._project.folder)], self._checked)
 
     def _checked(self, reason: str, events: list[Event]) -> None:
@@ -262,7 +255,7 @@ class ProjectSection(PanelSection):
         lines = findingLines(findings, self._project)
         if not any(finding["severity"] == "error" for finding in findings):
             lines.append(reason or _("✓ Training can start."))
-        say(self._ui.findingLabel, "\n".join(lines))
+        widgets.say(self._ui.findingLabel, "\n".join(lines))
         self.job.say("")
         self._inSight.start()
 
@@ -282,7 +275,7 @@ class ProjectSection(PanelSection):
         table.setVisible(bool(rows))
         table.setRowCount(len(rows))
         for row, texts in enumerate(rows):
-            fillRow(table, row, texts, range(1, 7))
+            widgets.fillRow(table, row, texts, range(1, 7))
         nobody = _("No scan was annotated by two annotators, or by one beside a known ground truth.")
         self._sayAll([reason or ("" if rows else nobody), *self._warnings()])
         if rows:

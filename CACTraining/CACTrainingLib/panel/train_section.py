@@ -21,7 +21,7 @@ from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
 from ..project.annotations import annotators
 from ..project.project import Project
 from ..training import background as training_runs
-from . import training_options as options
+from . import parameters as options
 from .parameters import LIBRARY, LOOP, TRAINING_REQUIREMENTS, Network, Preset
 from .project_section import findingLines
 from .runs_section import RunsSection

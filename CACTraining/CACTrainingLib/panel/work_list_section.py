@@ -20,8 +20,7 @@ from ..project.annotations import check_annotator
 from ..project.project import Project
 from ..project.proposals import read_proposal
 from ..project.work_list import WorkItem, shown_name, work_list
-from .parameters import LIBRARY
-from .training_options import cardsIn
+from .parameters import LIBRARY, cardsIn
 
 TITLES = ("Scan", "State", "Slices", "Unsure", "Regions", "Heart", "Model\nunsure")
 _STATE_COLUMN, _SLICES_COLUMN, _UNSURE_COLUMN = map(TITLES.index, ("State", "Slices", "Unsure"))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,16 +19,15 @@ import SimpleITK as sitk
 from CACScoringLib.core.ct import same_grid
 from CACScoringLib.core.errors import CTError, ProjectError
 from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.io import reading
 
+from ..statistics import masks
+from ..statistics.agreement import kappa
+from ..statistics.bootstrap import Bootstrap, Estimate, patient_mean
 from .annotation_files import MASK_KINDS, SliceLabel
 from .annotations import TRUTH, annotators, read_mask, slice_annotations, truth_labels
-
-if TYPE_CHECKING:
-    from ..statistics.bootstrap import Estimate
-    from .files import ProjectScan
-    from .project import Project
-
-SEED = 0  # of the bootstrap
+from .files import ProjectScan
+from .project import Project
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,6 @@ def _readers(project: Project, scan: ProjectScan, warnings: list[str]) -> list[_
 
 
 def _true_mask(folder: Path, kind: str) -> sitk.Image | None:
-    from CACScoringLib.io import reading
-
     file = folder / f"{kind}.nii.gz"
     return sitk.DICOMOrient(reading.read_mask(file), "LPS") if file.is_file() else None
 
@@ -142,30 +138,19 @@ class _Pair:
         self.scans += is_compared
 
     def agreement(self, first: str, second: str) -> PairAgreement:
-        from ..statistics.bootstrap import patient_mean
-
-        dice = (patient_mean(self.dice[kind], SEED) for kind in MASK_KINDS)
-        estimates = *self._slice_agreement(), *dice
-        return PairAgreement(first, second, self.scans, len(self.labels), self.unsure, *estimates)
-
-    def _slice_agreement(self) -> tuple[Estimate, Estimate]:
-        """Return κ and the proportion of slices with the same label."""
-        from ..statistics.agreement import kappa
-        from ..statistics.bootstrap import Bootstrap, Estimate
-
-        if not self.labels:
-            return (Estimate(math.nan, math.nan, math.nan, 0),) * 2
-        patients, *labels = zip(*self.labels, strict=True)
-        first, second = map(np.array, labels)
-        bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
-        kappas = bootstrap.result(partial(kappa, first=first, second=second, classes=2), patients)
-        return kappas.estimate, bootstrap.proportion(patients, first == second).estimate
+        slices = [Estimate(math.nan, math.nan, math.nan, 0)] * 2
+        if self.labels:
+            patients, *labels = zip(*self.labels, strict=True)
+            visible, also_visible = map(np.array, labels)
+            bootstrap = Bootstrap(patients, np.random.default_rng(0))
+            kappas = bootstrap.result(partial(kappa, first=visible, second=also_visible, classes=2), patients)
+            slices = [kappas.estimate, bootstrap.proportion(patients, visible == also_visible).estimate]
+        dice = (patient_mean(self.dice[kind]) for kind in MASK_KINDS)
+        return PairAgreement(first, second, self.scans, len(self.labels), self.unsure, *slices, *dice)
 
 
 def _dice(first: sitk.Image, second: sitk.Image) -> float | None:
     """Return the Dice of labelled voxels, or None if both masks are empty. Raises ProjectError if grids differ."""
-    from ..statistics.masks import dice
-
     if not same_grid(first, second):
         raise ProjectError("The two masks lie on different grids. Draw one of them again, on the scan itself.")
-    return dice(*(voxels_of(mask) > 0 for mask in (first, second)))
+    return masks.dice(*(voxels_of(mask) > 0 for mask in (first, second)))

@@ -15,7 +15,7 @@ from CACScoringLib.core.errors import CTError, ProjectError, ProjectWriteError
 from CACScoringLib.core.files import partial_folder
 from CACScoringLib.scans.source import ScanSource
 
-from . import files, places
+from . import files
 from .annotation_files import ImportedAnnotations, write_imported
 from .files import ProjectScan
 from .scan_identity import content_hash
@@ -83,14 +83,14 @@ class Project:
     @classmethod
     def create(cls, folder: Path, name: str = "") -> Project:
         """Create a project in a folder that is empty or does not exist yet. Raises ProjectError."""
-        folder = places.absolute(folder)
+        folder = files.absolute(folder)
         files.write_new_project(folder, _clean(name) or folder.name)
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Project:
         """Open a project. Raises ProjectError if the folder is not a project, is damaged, or of a newer version."""
-        folder = places.absolute(folder)
+        folder = files.absolute(folder)
         project = cls(folder, files.read_name(folder))
         project.reload()
         return project
@@ -189,7 +189,7 @@ class Project:
 
     def missing(self) -> list[ProjectScan]:
         """Return the scans whose CT is missing."""
-        return [scan for scan in self.scans if not places.exists(scan.ct)]
+        return [scan for scan in self.scans if not files.exists(scan.ct)]
 
     def relocate(self, old: Path, new: Path, progress: Callable[[int, int], None] | None = None) -> int:
         """Update the paths of scans that were moved from one folder to another; return their number.
@@ -197,12 +197,12 @@ class Project:
         Scans that are not in the new folder keep their old path. progress: Function called with the numbers of checked
         and of all scans. Raises ProjectError, and changes nothing, if a content has changed or no scan is there.
         """
-        old, new = places.old_place(old), places.absolute(new)
-        new_paths = places.find_moved(self.scans, old, new, progress)
+        old, new = files.old_place(old), files.absolute(new)
+        new_paths = files.find_moved(self.scans, old, new, progress)
         with self._edit_scans() as scans:
             for n, scan in enumerate(scans):
                 if scan.id in new_paths:
-                    truth = scan.truth and places.path_below(scan.truth, old, new)
+                    truth = scan.truth and files.path_below(scan.truth, old, new)
                     truth = truth if truth and truth.is_file() else scan.truth
                     scans[n] = replace(scan, ct=new_paths[scan.id], truth=truth)
         return len(new_paths)
@@ -241,7 +241,7 @@ class Project:
 
         if new_scan.source not in SOURCES:
             raise ProjectError(f"{new_scan.source!r} is not a source of a scan. Sources are {', '.join(SOURCES)}.")
-        ct = places.absolute(new_scan.ct)
+        ct = files.absolute(new_scan.ct)
         sha256 = content_hash(ct, new_scan.series)
         if duplicate := next((scan.id for scan in self.scans if scan.sha256 == sha256), None):
             return new_scan.name, duplicate
@@ -261,7 +261,7 @@ class Project:
                 sha256=sha256,
                 source=new_scan.source,
                 use=next((scan.use for scan in scans if scan.patient == patient and scan.use), ""),
-                truth=places.absolute(new_scan.truth) if new_scan.truth else None,
+                truth=files.absolute(new_scan.truth) if new_scan.truth else None,
             )
             if folder:
                 # Moved before its row is written, so that a listed scan has its annotations.

@@ -23,19 +23,41 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from CACScoringLib.cohort import folder as cohort
 from CACScoringLib.core.errors import CTError, DataError, ProjectWriteError
-from CACScoringLib.core.files import read_json, write_text_atomically
+from CACScoringLib.core.files import LAST_FILE, read_json, write_text_atomically
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io import reading
 from CACScoringLib.io.image_files import read_header
+from CACScoringLib.scans.table import scans_of_table
 
 from .annotation_files import SLICES_FILE, SliceAnnotations, SliceLabel, as_labels, mask_file
 from .annotations import annotators, check_annotator, read_mask, slice_annotations
-from .automatic import automatic_results
-from .files import ProjectScan, disk_error
+from .files import SCANS_FILE, ProjectScan, disk_error
 from .project import Project
 from .proposals import read_proposal
 from .training_scan import TrainingScan, kind_of, scan_in
+
+RESULTS = "results"
+"""Subfolder of a project with the results of a cohort of its scans."""
+
+
+def automatic_results(project: Path) -> dict[tuple[Path, str | None], Path]:
+    """Return the folder of each scored scan's results by CT and series; empty without results.
+
+    Raises UnreadableError if the record of the results is damaged.
+    """
+    record = project / RESULTS / cohort.RECORD
+    if not record.is_file():
+        return {}
+    folders = {digest: record.parent / name for name, digest in cohort.scan_digests(record).items()}
+    results = {}
+    for scan in scans_of_table(project / SCANS_FILE)[0]:
+        folder = folders.get(scan.label)
+        if folder is not None and (folder / LAST_FILE).is_file():
+            results[scan.ct.resolve(), scan.series] = folder
+    return results
+
 
 SCHEMA = "cac-annotated/1"
 CONSENSUS = "_consensus"

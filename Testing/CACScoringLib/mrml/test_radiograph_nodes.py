@@ -9,17 +9,8 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from CACScoringLib.drr.pictures import PlacedRadiograph, centre_mm, placed, stand_of
 from CACScoringLib.drr.settings import DrrSettings
+from CACScoringLib.mrml import radiograph_nodes
 from CACScoringLib.mrml import scene as mrml
-from CACScoringLib.mrml.radiograph_nodes import (
-    CT_ROLE,
-    OUTLINE_ROLE,
-    OVERLAY_ROLE,
-    StandNodes,
-    add_radiograph,
-    is_radiograph,
-    skin_of,
-    slice_axes,
-)
 
 
 def ct():
@@ -57,20 +48,24 @@ class TestRadiograph:
     SETTINGS = DrrSettings(30.0, 10.0, pixels=8)
 
     def test_nodes_refer_to_each_other(self, scene, volume):
-        node = add_radiograph(scene, radiograph_of(self.SETTINGS), volume, "PA radiograph", "PA")
+        node = radiograph_nodes.add_radiograph(scene, radiograph_of(self.SETTINGS), volume, "PA radiograph", "PA")
         assert node.GetName() == "chest PA radiograph"
-        assert is_radiograph(node)
-        assert not is_radiograph(volume)
-        assert not is_radiograph(None)
-        assert node.GetNodeReference(CT_ROLE) is volume
-        for role in (OVERLAY_ROLE, OUTLINE_ROLE):
+        assert radiograph_nodes.is_radiograph(node)
+        assert not radiograph_nodes.is_radiograph(volume)
+        assert not radiograph_nodes.is_radiograph(None)
+        assert node.GetNodeReference(radiograph_nodes.CT_ROLE) is volume
+        for role in (radiograph_nodes.OVERLAY_ROLE, radiograph_nodes.OUTLINE_ROLE):
             assert node.GetNodeReference(role).GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
 
     def test_all_have_the_place_of_the_picture(self, scene, volume):
         picture = radiograph_of(self.SETTINGS)
-        node = add_radiograph(scene, picture, volume, "radiograph", "other")
+        node = radiograph_nodes.add_radiograph(scene, picture, volume, "radiograph", "other")
         expected = np.array(picture.picture.TransformContinuousIndexToPhysicalPoint((7.0, 0.0, 0.0))) * [-1, -1, 1]
-        for part in (node, node.GetNodeReference(OVERLAY_ROLE), node.GetNodeReference(OUTLINE_ROLE)):
+        for part in (
+            node,
+            node.GetNodeReference(radiograph_nodes.OVERLAY_ROLE),
+            node.GetNodeReference(radiograph_nodes.OUTLINE_ROLE),
+        ):
             matrix = vtk.vtkMatrix4x4()
             part.GetIJKToRASMatrix(matrix)
             assert np.allclose(matrix.MultiplyPoint((7, 0, 0, 1))[:3], expected)
@@ -78,8 +73,8 @@ class TestRadiograph:
 
     @pytest.mark.parametrize("settings", [SETTINGS, DrrSettings(180.0, mirrored=True, pixels=8)])
     def test_slice_axes_show_a_radiograph_upright(self, scene, volume, settings):
-        node = add_radiograph(scene, radiograph_of(settings), volume, "radiograph", "other")
-        normal, right, centre = slice_axes(node)
+        node = radiograph_nodes.add_radiograph(scene, radiograph_of(settings), volume, "radiograph", "other")
+        normal, right, centre = radiograph_nodes.slice_axes(node)
         geometry = settings.geometry(centre_mm(ct()))
         forwards, film_right, film_down = (axis * [-1, -1, 1] for axis in geometry.axes())
         assert np.allclose(right, film_right)
@@ -91,10 +86,10 @@ class TestStand:
     PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
     def test_models_move_and_go(self, scene):
-        nodes, node_count = StandNodes(scene), scene.GetNumberOfNodes()
+        nodes, node_count = radiograph_nodes.StandNodes(scene), scene.GetNumberOfNodes()
         for angle in (0.0, 90.0):
             stand = stand_of(DrrSettings(angle).geometry((10.0, 20.0, 30.0)))
-            nodes.show(stand, self.PICTURE, skin_of(ct()))
+            nodes.show(stand, self.PICTURE, radiograph_nodes.skin_of(ct()))
             models = {node.GetName(): node for node in models_of(scene)}
             assert sorted(models) == ["Radiograph beam", "Radiograph body", "Radiograph detector"]
             corners = vtk_to_numpy(models["Radiograph detector"].GetPolyData().GetPoints().GetData())
@@ -104,8 +99,8 @@ class TestStand:
         assert scene.GetNumberOfNodes() == node_count
 
     def test_body_is_a_skin_at_its_place(self, scene):
-        nodes = StandNodes(scene)
-        nodes.show(stand_of(DrrSettings().geometry((0.0, 0.0, 0.0))), None, skin_of(ct()))
+        nodes = radiograph_nodes.StandNodes(scene)
+        nodes.show(stand_of(DrrSettings().geometry((0.0, 0.0, 0.0))), None, radiograph_nodes.skin_of(ct()))
         skin = scene.GetFirstNodeByName("Radiograph body")
         bounds = skin.GetPolyData().GetBounds()
         # Voxels 2 to 11, 2 to 9 and 2 to 7, plus 0.3 voxel: -300 HU on the way from 0 to -1000 HU. RAS.

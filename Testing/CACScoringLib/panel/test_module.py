@@ -11,6 +11,7 @@ import vtk
 from effect_desk import EFFECTS, ROOT, load_effects
 from panel_driver import PANEL_SIZE, beyond_the_panel
 
+import desktop_host
 from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.mrml.lesion_segments import TERMINOLOGY
 
@@ -113,3 +114,40 @@ class TestSelfTest:
         result = unittest.TestResult()
         test.run(result)
         return [text for _test, text in result.failures + result.errors], [text for _test, text in result.skipped]
+
+
+class TestDeadPages:
+    @pytest.fixture(params=[True, False], ids=["main window", "no main window"])
+    def main_window(self, request):
+        return request.param
+
+    @pytest.fixture
+    def breaks(self, monkeypatch):
+        """Function that makes a method raise. The desktop host, like Slicer, only prints the exception."""
+
+        def die(*_arguments):
+            raise AttributeError("no such thing")
+
+        yield lambda kind, name: monkeypatch.setattr(kind, name, die)
+        desktop_host.errors.forget()
+
+    def test_the_panel_is_left_unchanged(self, panel, open_panel, main_window):
+        from CACScoringLib.panel import lifecycle
+
+        ui = open_panel().ui
+        ui.pages.setCurrentIndex(1)
+        sections = [widget for widget in slicer.util.findChildren(ui.pages) if hasattr(widget, "collapsed")]
+        collapsed = [section.collapsed for section in sections]
+        assert lifecycle.deadPages("CACScoring") == []
+        assert ui.pages.currentIndex == 1
+        assert [section.collapsed for section in sections] == collapsed
+        assert {True, False} == set(collapsed)
+        assert slicer.modules.cacscoring.widgetRepresentation().isEntered
+        assert not main_window or slicer.util.selectedModule() == "CACScoring"
+
+    def test_a_section_that_dies_on_opening(self, panel, breaks):
+        from CACScoringLib.panel import editor, lifecycle
+
+        breaks(editor.LesionEditor, "make")
+        lines = lifecycle.deadPages("CACScoring")
+        assert lines == ["CACScoring, page One scan: AttributeError: no such thing"]

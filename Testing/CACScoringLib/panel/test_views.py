@@ -1,6 +1,9 @@
-"""Tests that the panels' layouts show their contents entirely, in windows of any shape."""
+"""Tests that the panels' layouts show their contents entirely, in windows of any shape, and of the
+plot along the body axis.
+"""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -34,7 +37,7 @@ def views(window):
 
 @pytest.fixture
 def radiograph_views(window):
-    from CACScoringLib.panel import radiograph_page as radiograph_views
+    from CACScoringLib.panel import radiograph_section as radiograph_views
 
     return radiograph_views
 
@@ -155,3 +158,27 @@ def test_a_surface_of_no_lesions_is_no_error(views, volume):
         vtk.vtkOutputWindow.SetInstance(before)
     assert log.GetOutput() == ""
     assert empty.GetSegmentation().GetSegment("LAD").GetRepresentation("Closed surface").GetNumberOfPoints() == 0
+
+
+@pytest.fixture
+def plot(panel):
+    from CACScoringLib.panel.slice_plot import SlicePlot
+
+    plot = SlicePlot()
+    plot.resize(212, 96)
+    plot.setSlices(dict.fromkeys(range(10, 20), 0.5), {})
+    return plot
+
+
+def test_a_click_in_the_plot_chooses_a_slice(plot):
+    qt, slices = sys.modules["qt"], []
+    plot.chosen.connect(slices.append)
+    place, button = qt.QPointF(plot.placeOf(14), 40), qt.Qt.LeftButton
+    for kind in (qt.QEvent.MouseButtonPress, qt.QEvent.MouseButtonRelease):
+        qt.QApplication.sendEvent(plot, qt.QMouseEvent(kind, place, place, button, button, qt.Qt.NoModifier))
+    assert slices == [14]
+
+
+def test_an_empty_plot_has_no_slice(plot):
+    plot.setSlices({}, {})
+    assert plot.sliceAt(50) is None

@@ -5,7 +5,8 @@ import tempfile
 
 import pytest
 import SimpleITK as sitk
-from training_driver import TrainingDriver, load_training, write_proposal
+from annotated_project import write_proposal
+from training_driver import TrainingDriver, load_training
 from training_scans import HEART_SLICES, write_scan
 
 import desktop_host

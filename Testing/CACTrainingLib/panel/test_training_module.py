@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import slicer
+from annotated_project import write_proposal
 from panel_driver import PANEL_SIZE, InThisProcess, beyond_the_panel
-from training_driver import write_proposal
 
 from CACTrainingLib.project.annotations import slice_annotations
 from desktop_host import events

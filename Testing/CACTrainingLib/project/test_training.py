@@ -1,15 +1,23 @@
-"""Test the conversion of a project's scans and annotations to training scans."""
+"""Test the conversion of a project's scans, annotations and automatic results to training scans."""
 
 import json
 
+import numpy as np
 import pytest
 from annotated_project import NO, UNSURE, YES, label, outline
-from training_scans import write_scan
+from training_scans import CALCIUM_HU, write_scan
 
-from CACScoringLib.core.errors import DataError
-from CACTrainingLib.data.datasets import find_scans, split_by_patient
+from CACScoringLib.core.errors import DataError, UnreadableError
+from CACScoringLib.core.files import OutputFolder
+from CACScoringLib.core.progress import Progress
+from CACScoringLib.io.reading import read_ct, read_mask
+from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.run import RunSettings, write_result
+from CACScoringLib.scans.source import scan_digest
+from CACScoringLib.scans.table import scans_of_table
+from CACTrainingLib.data.datasets import find_scans, load_slices, prepare, split_by_patient
 from CACTrainingLib.project.project import NewScan, Project
-from CACTrainingLib.project.training import consensus, training_scans
+from CACTrainingLib.project.training import automatic_results, consensus, training_scans
 
 
 @pytest.fixture
@@ -94,3 +102,55 @@ def test_project_is_trained_on_with_its_uses(project, tmp_path):
     # Uses stay the same if a cohort with the same scans is added.
     scans_of_both = find_scans([project.folder, tmp_path / "d"])
     assert {s.patient: s.use for s in scans_of_both} == {s.patient: s.use for s in scans}
+
+
+def weak_map(project, cache):
+    """HU of the weak target by slices of 1.5 mm."""
+    scans = training_scans(project)
+    (slices,) = (load_slices(folder) for folder in prepare(scans, "slices", cache))
+    assert not slices.has_map
+    return 1000 * slices.calcium(np.arange(len(slices.slices))), slices.visible
+
+
+class TestAutomaticResults:
+    @pytest.fixture
+    def project(self, tmp_path):
+        """Project of one scan with calcium in slices 3 and 4, scored; Ann saw it in slice 3 only."""
+        scan = write_scan(tmp_path / "a", "a", coronary=True, valve=False)
+        project = Project.create(tmp_path / "project")
+        project.add([NewScan("a", "patient-a", scan / "ct.nii.gz")])
+        label(project, "0001", "Ann", {2: NO, 3: YES, 4: NO})
+        outline(project, "0001", "Ann")
+        root = project.folder / "results"
+        heart = read_mask(scan / "heart.nii.gz")
+        result = score_scan(read_ct(scan / "ct.nii.gz"), ScoreSettings(), heart, heart * 2)
+        write_result(OutputFolder(root / "one", False), result, RunSettings(), Progress())
+        (row,) = scans_of_table(project.folder / "scans.csv")[0]
+        record = {"scans": {"one": {"scan": scan_digest(row.key)}}}
+        (root / "cohort.json").write_text(json.dumps(record), encoding="utf-8")
+        return project
+
+    def test_lesions_where_a_person_saw_calcium(self, project, tmp_path):
+        (scan,) = training_scans(project)
+        assert (scan.automatic, scan.annotators) == (project.folder / "results" / "one", ("Ann",))
+        target, visible = weak_map(project, tmp_path / "cache")
+        assert visible.any()
+        assert target[visible].max() == pytest.approx(CALCIUM_HU[3], abs=40)
+        assert not target[~visible].any(), "also not in slice 4, which holds a lesion"
+
+    def test_doubtful_lesions_are_no_target(self, project, tmp_path):
+        file = project.folder / "results" / "one" / "scores.json"
+        record = json.loads(file.read_text("utf-8"))
+        for lesion in record["methods"]["threshold"]["lesions"]:
+            lesion |= {"suggested_artery": "LAD", "confidence": 0.9, "not_coronary_probability": 0.4}
+        file.write_text(json.dumps(record), encoding="utf-8")
+        assert not weak_map(project, tmp_path / "cache")[0].any()
+
+    def test_results_that_are_missing_or_damaged(self, project):
+        (project.folder / "results" / "one" / "scores.json").unlink()
+        assert automatic_results(project.folder) == {}, "a result that is not whole"
+        (project.folder / "results" / "cohort.json").write_text("{", encoding="utf-8")
+        with pytest.raises(UnreadableError, match="is damaged"):
+            training_scans(project)
+        (project.folder / "results" / "cohort.json").unlink()
+        assert automatic_results(project.folder) == {}

@@ -74,19 +74,15 @@ class _Overlay:
         return self._pipelines[viewWidget]
 
     def hide(self) -> None:
-        for viewWidget in self._pipelines:
-            self._hideIn(viewWidget)
-
-    def _hideIn(self, viewWidget) -> None:
-        actor = self._pipelines[viewWidget][0]
-        if actor.GetVisibility():
-            actor.VisibilityOff()
-            self._effect.scheduleRender(viewWidget)
+        for viewWidget, (actor, _source) in self._pipelines.items():
+            if actor.GetVisibility():
+                actor.VisibilityOff()
+                self._effect.scheduleRender(viewWidget)
 
     def remove(self) -> None:
         """Remove the actors from the views."""
-        for viewWidget, pipeline in self._pipelines.items():
-            self._effect.removeActor2D(viewWidget, pipeline[0])
+        for viewWidget, (actor, _source) in self._pipelines.items():
+            self._effect.removeActor2D(viewWidget, actor)
         self._pipelines = {}
 
 
@@ -108,6 +104,7 @@ class VoxelOverlay(_Overlay):
         reslice.SetInputData(self._source)
         reslice.SetInterpolationModeToNearestNeighbor()
         reslice.SetOutputSpacing(1, 1, 1)
+        reslice.SetOutputOrigin(0, 0, 0)
         reslice.SetResliceTransform(vtk.vtkTransform())
         colour = vtk.vtkImageMapToRGBA()
         colour.SetInputConnection(reslice.GetOutputPort())
@@ -147,34 +144,13 @@ class VoxelOverlay(_Overlay):
         if not self._isVisible:
             return
         actor, reslice = self._pipeline(viewWidget)
-        toIndex = np.linalg.solve(self._indexToRas, viewToRas(viewWidget))
-        rectangle = self._rectangle(viewWidget, np.linalg.inv(toIndex))
-        if rectangle is None:
-            self._hideIn(viewWidget)
-            return
-        x, y, width, height = rectangle
         matrix = vtk.vtkMatrix4x4()
-        matrix.DeepCopy(toIndex.reshape(-1).tolist())
+        matrix.DeepCopy(np.linalg.solve(self._indexToRas, viewToRas(viewWidget)).reshape(-1).tolist())
         reslice.GetResliceTransform().SetMatrix(matrix)
-        reslice.SetOutputOrigin(x, y, 0)
+        width, height = viewWidget.mrmlSliceNode().GetDimensions()[:2]
         reslice.SetOutputExtent(0, width - 1, 0, height - 1, 0, 0)
-        actor.SetPosition(x, y)
         actor.VisibilityOn()
         self._effect.scheduleRender(viewWidget)
-
-    def _rectangle(self, viewWidget, toView: np.ndarray) -> tuple[int, int, int, int] | None:
-        """Return the view's rectangle (x, y, width, height) in pixels that may show voxels; None if there is none."""
-        low, high = (np.array(self._source.GetExtent()[n::2]) + half for n, half in ((0, -0.5), (1, 0.5)))
-        corners = np.array([[(low, high)[bits >> n & 1][n] for n in range(3)] + [1.0] for bits in range(8)])
-        xyz = corners @ toView[:3].T
-        if xyz[:, 2].min() > 0 or xyz[:, 2].max() < 0:
-            return None
-        size = np.array(viewWidget.mrmlSliceNode().GetDimensions()[:2])
-        first = np.maximum(np.floor(xyz[:, :2].min(0)), 0).astype(int)
-        last = np.minimum(np.ceil(xyz[:, :2].max(0)), size - 1).astype(int)
-        if (first > last).any():
-            return None
-        return int(first[0]), int(first[1]), int(last[0] - first[0] + 1), int(last[1] - first[1] + 1)
 
 
 class CircleOverlay(_Overlay):

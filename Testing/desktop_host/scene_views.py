@@ -1,6 +1,6 @@
-"""Doubles of the slice widget and its parts; Slicer's own logic reslices volumes and draws overlays
-(Slicer/Slicer Libs/MRML/Widgets/qMRML{SliceView,SliceWidget,SliceControllerWidget}.h, .cxx; the picture on the screen
-as in commontk/CTK Libs/Visualization/VTK/Core/vtkLightBoxRendererManager.cpp)."""
+"""Doubles of the slice widget, the 3-D widget and their parts; Slicer's own logic reslices volumes and draws overlays
+(Slicer/Slicer Libs/MRML/Widgets/qMRML{SliceView,SliceWidget,SliceControllerWidget,ThreeDView,ThreeDWidget}.h, .cxx; a
+slice's picture on the screen as in commontk/CTK Libs/Visualization/VTK/Core/vtkLightBoxRendererManager.cpp)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .render_view import RenderView
 
 qt = qt_module()
 
-_MANAGERS = (
+_SLICE_MANAGERS = (
     *("VolumeGlyphSliceDisplayableManager", "ModelSliceDisplayableManager", "CrosshairDisplayableManager"),
     *("OrientationMarkerDisplayableManager", "RulerDisplayableManager", "ScalarBarDisplayableManager"),
     *("SegmentationsDisplayableManager2D", "MarkupsDisplayableManager"),
@@ -28,7 +28,7 @@ class qMRMLSliceView(RenderView):
     def __init__(self, parent=None) -> None:
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         observer, style = slicer.vtkMRMLSliceViewInteractorStyle(), vtk.vtkInteractorStyleUser()
-        super().__init__(parent, factory, _MANAGERS, observer, style)
+        super().__init__(parent, factory, _SLICE_MANAGERS, observer, style)
         self._renderer.GetActiveCamera().ParallelProjectionOn()
         mapper = vtk.vtkImageMapper()
         # The slice logic provides 8-bit colours.
@@ -110,53 +110,68 @@ class qMRMLSliceControllerWidget(qMRMLWidget):
             self._slider.setValue(self._logic.GetSliceOffset())
 
 
-@double
-class qMRMLSliceWidget(qMRMLWidget):
-    """Slice view with its bar, for a slice node and its slice logic."""
+class _SceneWidget(qMRMLWidget):
+    """View of the scene with its logic."""
 
-    def __init__(self, parent=None) -> None:
+    def __init__(self, parent, logic, view) -> None:
         super().__init__(parent)
-        self._logic = slicer.vtkMRMLSliceLogic()
-        self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-        self._controller, self._view = qMRMLSliceControllerWidget(self), qMRMLSliceView(self)
-        self._controller._logic = self._logic
-        column = qt.QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addWidget(self._controller)
-        column.addWidget(self._view, 1)
-        self._logic.SetDisplayableManagerGroup(self._view._group)
-        self._view._observer.SetSliceLogic(self._logic)
-        self._watched = [observe(self._logic, "ModifiedEvent", lambda *_: self._update())]
+        self._logic, self._view, self._watched = logic, view, []
+        logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        logic.SetDisplayableManagerGroup(view._group)
 
-    def setMRMLSliceNode(self, node) -> None:
-        self._logic.SetSliceNode(node)
-        self._view.setMRMLSliceNode(node)
-        self._watched.append(observe(node, "ModifiedEvent", lambda *_: self._update()))
+    viewWidget = gives("_view")
+
+    def setMRMLScene(self, scene) -> None:
+        super().setMRMLScene(scene)
+        self._logic.SetMRMLScene(scene)
+        self._watched.append(observe(scene, scene.EndBatchProcessEvent, lambda *_: self._on_batch_end(), -1.0))
+
+    def _on_batch_end(self) -> None:
+        # After loading, segments and surfaces are drawn only when the view is next modified; Slicer modifies it.
+        if self.mrmlAbstractViewNode() is not None:
+            self.mrmlAbstractViewNode().Modified()
 
     def _end(self) -> None:
         forget(self._watched)
         self._view._end()
         self._logic.SetMRMLScene(None)
 
+
+@double
+class qMRMLSliceWidget(_SceneWidget):
+    """Slice view with its bar, for a slice node and its slice logic."""
+
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent, slicer.vtkMRMLSliceLogic(), qMRMLSliceView())
+        self._controller = qMRMLSliceControllerWidget(self)
+        self._controller._logic = self._logic
+        column = qt.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self._controller)
+        column.addWidget(self._view, 1)
+        self._view._observer.SetSliceLogic(self._logic)
+        self._watched.append(observe(self._logic, "ModifiedEvent", lambda *_: self._update()))
+
+    def setMRMLSliceNode(self, node) -> None:
+        self._logic.SetSliceNode(node)
+        self._view.setMRMLSliceNode(node)
+        self._watched.append(observe(node, "ModifiedEvent", lambda *_: self._update()))
+
     def setMRMLScene(self, scene) -> None:
         super().setMRMLScene(scene)
-        self._logic.SetMRMLScene(scene)
-        self._watched.append(observe(scene, scene.EndBatchProcessEvent, lambda *_: self._on_batch_end(), -1.0))
         self._update()
 
     def _on_batch_end(self) -> None:
         # The node of a closed or loaded scene has another size than the view.
         self._view._resized()
-        # After loading, segments are drawn only when the slice is next modified; Slicer modifies it.
-        self.mrmlSliceNode().Modified()
+        super()._on_batch_end()
 
     mrmlSliceNode = gives("_logic.GetSliceNode()")
     mrmlAbstractViewNode = gives("mrmlSliceNode()")
     mrmlSliceCompositeNode = gives("_logic.GetSliceCompositeNode()")
     sliceLogic = gives("_logic")
     sliceView = gives("_view")
-    viewWidget = gives("_view")
     sliceController = gives("_controller")
 
     def fitSliceToBackground(self) -> None:
@@ -168,3 +183,90 @@ class qMRMLSliceWidget(qMRMLWidget):
         self._view._show(self._logic.GetImageDataConnection())
         self._controller._update()
         self._view.scheduleRender()
+
+
+_THREE_D_MANAGERS = (
+    *("CameraDisplayableManager", "ViewDisplayableManager", "ModelDisplayableManager"),
+    *("CrosshairDisplayableManager3D", "OrientationMarkerDisplayableManager", "RulerDisplayableManager"),
+    *("SegmentationsDisplayableManager3D", "MarkupsDisplayableManager"),
+)
+
+
+@double
+class qMRMLThreeDView(RenderView):
+    """Picture of surfaces from a camera node."""
+
+    def __init__(self, parent=None) -> None:
+        factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
+        observer, style = slicer.vtkMRMLThreeDViewInteractorStyle(), vtk.vtkInteractorStyle3D()
+        super().__init__(parent, factory, _THREE_D_MANAGERS, observer, style)
+        self._renderer.GradientBackgroundOn()
+
+    mrmlViewNode = gives("_node")
+    setMRMLViewNode = RenderView._show_node
+
+    def cameraNode(self):
+        return self.displayableManagerByClassName("vtkMRMLCameraDisplayableManager").GetCameraNode()
+
+    def setFocalPoint(self, x: float, y: float, z: float) -> None:
+        camera = self._renderer.GetActiveCamera()
+        camera.SetFocalPoint(x, y, z)
+        camera.ComputeViewPlaneNormal()
+        camera.OrthogonalizeViewUp()
+        self._renderer.ResetCameraClippingRange()
+        self._renderer.UpdateLightsGeometryToFollowCamera()
+
+    def resetFocalPoint(self) -> None:
+        """Look at the centre of all visible props except the box, its labels and the crosshair."""
+        visibility = self._node.GetBoxVisible(), self._node.GetAxisLabelsVisible()
+        with slicer.util.NodeModify(self._node):
+            self._node.SetBoxVisible(False)
+            self._node.SetAxisLabelsVisible(False)
+        crosshair = slicer.vtkMRMLCrosshairDisplayableManager.FindCrosshairNode(slicer.mrmlScene)
+        mode = None if crosshair is None else crosshair.GetCrosshairMode()
+        if crosshair is not None:
+            crosshair.SetCrosshairMode(crosshair.NoCrosshair)
+        bounds = self._renderer.ComputeVisiblePropBounds()
+        self.setFocalPoint(*((bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)))
+        with slicer.util.NodeModify(self._node):
+            self._node.SetBoxVisible(visibility[0])
+            self._node.SetAxisLabelsVisible(visibility[1])
+        # The manager of box and labels makes them again.
+        self._node.InvokeEvent(slicer.vtkMRMLViewNode.ResetFocalPointRequestedEvent)
+        if crosshair is not None:
+            crosshair.SetCrosshairMode(mode)
+        self._renderer.ResetCameraClippingRange()
+        self.scheduleRender()
+
+    def resetCamera(
+        self, resetRotation: bool = True, resetTranslation: bool = True, resetDistance: bool = True
+    ) -> None:
+        """Fit all visible props, box included, to the view's height, ignoring its width."""
+        self.cameraNode().Reset(resetRotation, resetTranslation, resetDistance, self._renderer)
+        self.scheduleRender()
+
+
+@double
+class qMRMLThreeDWidget(_SceneWidget):
+    def __init__(self, parent=None) -> None:
+        super().__init__(parent, slicer.vtkMRMLViewLogic(), qMRMLThreeDView())
+        self._view.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Expanding)
+        self._label, bar = qt.QLabel(), qt.QHBoxLayout()
+        bar.setContentsMargins(4, 4, 0, 4)
+        bar.addWidget(self._label)
+        bar.addStretch(1)
+        column = qt.QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addLayout(bar)
+        column.addWidget(self._view)
+
+    def setMRMLViewNode(self, node) -> None:
+        # The logic finds the node of this name in the scene.
+        self._logic.AddViewNode(node.GetLayoutName())
+        self._label.setText(f" {node.GetLayoutLabel() or node.GetLayoutName()} ")
+        self._view.setMRMLViewNode(node)
+
+    mrmlViewNode = gives("_view.mrmlViewNode()")
+    mrmlAbstractViewNode = gives("mrmlViewNode()")
+    threeDView = gives("_view")
