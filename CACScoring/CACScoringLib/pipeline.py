@@ -30,9 +30,10 @@ from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import CalciumResult
+from .scoring.doubt import doubts_about
 from .scoring.judge import coronary_slices, device_warning, errors_in, has_coronary_device, judge_by_networks
 from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
-from .scoring.score import ScanFacts, doubts_about, score
+from .scoring.score import ScanFacts, score
 from .scoring.scores import categories_of, percentile_of
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
@@ -230,7 +231,7 @@ def score_measurement(
     methods = {"threshold": clinical}
     doubts = [] if reader is None else [*reader.warnings]
     doubts += [] if judged is None or settings.candidates else device_warning(judged)
-    doubts += doubts_about(clinical, labels, facts)
+    doubts += doubts_about(clinical, labels.of_reader, region, facts.blood)
     doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
     if decomposed is not None:
         in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)

@@ -18,7 +18,7 @@ from CACScoringLib.networks.configs import GeneratorConfig, LesionNetConfig, Sli
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, write_images
 from CACScoringLib.scoring.judge import STENT_PROBABILITY
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
+from CACScoringLib.scoring.uncertainty import LesionCalibration
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)

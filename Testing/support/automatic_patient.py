@@ -33,8 +33,8 @@ from CACScoringLib.networks.configs import LesionNetConfig
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import CalciumResult
 from CACScoringLib.run import RunSettings, write_result
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
+from CACScoringLib.scoring.uncertainty import LesionCalibration
 
 LESIONS = (True, True, True, True, False, True, True, True, False, True, False, True, True, False, False)
 """True for candidates that are lesions, from the brightest to the faintest."""

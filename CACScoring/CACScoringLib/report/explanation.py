@@ -11,8 +11,8 @@ from ..record.score_record import ScoreRecord
 from ..record.scores import Lesion, LesionVoxels, MethodScore, Verdict
 from ..scoring.doubt import at_most_99_percent as percent
 from ..scoring.doubt import total_otherwise
-from ..scoring.lesion_calibration import COUNTS_FROM
 from ..scoring.scores import risk_class, whole_score
+from ..scoring.uncertainty import COUNTS_FROM
 
 MIN_KIND = 0.05
 """Probability from which a kind of lesion is named."""

@@ -20,8 +20,9 @@ from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
+from ..scoring.doubt import doubts_about
 from ..scoring.lesions import find_lesions
-from ..scoring.score import LesionLabels, ScanFacts, doubts_about, score
+from ..scoring.score import LesionLabels, ScanFacts, score
 from .picking import brush_stroke, pick_lesion
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
@@ -218,7 +219,7 @@ class Review:
         """Return the warnings of `cac score --lesions` about a reviewed clinical score."""
         if not self.reviewed:
             return []
-        warnings = doubts_about(self.result(), self._labels(), self.facts)
+        warnings = doubts_about(self.result(), self._labels().of_reader, self.facts.region, self.facts.blood)
         if unassigned := int((self.labelled.values == Artery.UNASSIGNED).sum()):
             message = f"{unassigned} voxels are not assigned to an artery and do not count in the reviewed score."
             warnings.append(ScanWarning("unassigned-left-out", message))

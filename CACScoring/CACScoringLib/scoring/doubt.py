@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.ct import CTScan, ScanWarning
-from ..core.labels import Artery
+from ..core.labels import Artery, Site
 from ..core.text import abbreviated_list
 from ..record.findings import BloodPool
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from .scores import class_number
+
+if TYPE_CHECKING:
+    from ..anatomy.heart_region import HeartRegion
 
 METAL_HU = 2000.0
 """Calcium does not get this dense in a CT of the chest; stents, leads, clips and wires do."""
@@ -190,6 +194,52 @@ def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
         "but the calcium map covers the heart only. Give a heart mask if the heart outline is wrong."
     )
     return [ScanWarning("label-outside-heart", message)]
+
+
+def doubts_about(
+    method: MethodScore, of_reader: tuple[type[Site], ...], region: HeartRegion, blood: BloodPool | None
+) -> list[ScanWarning]:
+    """Return the doubts about the lesions of a clinical score, which a reader should look at.
+
+    Args:
+        method: The score.
+        of_reader: Kinds of sites (Artery, NonCoronary) that a reader has labelled.
+        region: Heart and territories.
+        blood: Blood and noise; None if not measured.
+    """
+    if of_reader:
+        labelled = [lesion for lesion in method.listed if isinstance(lesion.site, of_reader)]
+        doubts = [*outside_warning(method.lesion_set, region.mask), *dense_warning(labelled)]
+    else:
+        doubts = [*dense_warning(method.lesions), *noise_warnings(method, blood)]
+    if method.status in ("automatic", "candidates"):
+        doubts += [*stent_warning(method), *decisive_warning(method)]
+        doubts.append(_unreviewed_warning(method, region.territories is not None))
+    return doubts
+
+
+def _unreviewed_warning(method: MethodScore, has_territories: bool) -> ScanWarning:
+    """Return the doubt about a clinical score that nobody has reviewed."""
+    if method.status == "automatic":
+        count, excluded = len(method.lesions), len(method.left_out)
+        if not count + excluded:
+            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
+            return ScanWarning("automatic", message)
+        message = (
+            f"The clinical score is automatic: the lesion network counts {count} of {count + excluded} candidates. "
+            "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
+            f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
+            "these labels."
+        )
+        return ScanWarning("automatic", message)
+    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
+    if has_territories:
+        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
+    message = (
+        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
+        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with these labels."
+    )
+    return ScanWarning("unreviewed", message)
 
 
 MAX_LISTED = 50

@@ -27,7 +27,6 @@ from ..record.findings import BloodPool, Familiarity
 from ..record.rules import ScoringRules
 from ..record.score_record import ScoreRecord
 from ..record.scores import LesionSet, Verdict
-from .lesion_calibration import COUNTS_FROM, LesionCalibration
 from .lesion_network import voxel_kinds
 from .lesions import find_lesions
 from .parts import (
@@ -45,7 +44,7 @@ from .parts import (
 )
 from .score import ScanFacts
 from .sites import DenseVoxels, coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
-from .uncertainty import ScanErrors, ScoreCalibration
+from .uncertainty import COUNTS_FROM, LesionCalibration, ScanErrors, ScoreCalibration
 
 REACHED = 0.01
 """Probability of an artery's territory, anywhere in connected voxels, from which the network is asked about them."""

@@ -15,7 +15,7 @@ from ..core.grid import Grid
 from ..core.labels import ARTERIES
 from ..networks.configs import KIND_ROWS, LESION_KINDS
 from ..record.rules import ScoringRules
-from .lesion_calibration import LEAST_BY_PLACE
+from .uncertainty import LEAST_BY_PLACE
 
 SLIVER_MM3 = 6.0
 """A smaller piece of a lesion is not split off it: territories are no more exact than some mm."""

@@ -12,12 +12,11 @@ import numpy as np
 
 from ..anatomy.courses import Course
 from ..anatomy.heart_region import HeartRegion
-from ..core.ct import CTScan, ScanWarning
+from ..core.ct import CTScan
 from ..core.labels import Artery, NonCoronary, Site
 from ..record.findings import BloodPool, MassCalibration
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, LesionSet, LesionVoxels, MethodScore
-from .doubt import decisive_warning, dense_warning, noise_warnings, outside_warning, stent_warning
 from .features import features_of
 from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
 from .scores import method_score, non_coronary_score
@@ -120,40 +119,3 @@ def _with_masses(facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | N
     masses = iter(lesion_masses(facts.scan.hu, spacing_mm, *calcium))
     of_rows = [next(masses) if counts else (None, None) for counts in is_counted]
     return table.with_columns(**mass_columns(of_rows)), True
-
-
-def doubts_about(method: MethodScore, labels: LesionLabels, facts: ScanFacts) -> list[ScanWarning]:
-    """Return the doubts about the lesions of a clinical score, which a reader should look at."""
-    if labels.of_reader:
-        labelled = [lesion for lesion in method.listed if isinstance(lesion.site, labels.of_reader)]
-        doubts = [*outside_warning(method.lesion_set, facts.region.mask), *dense_warning(labelled)]
-    else:
-        doubts = [*dense_warning(method.lesions), *noise_warnings(method, facts.blood)]
-    if method.status in ("automatic", "candidates"):
-        doubts += [*stent_warning(method), *decisive_warning(method)]
-        doubts.append(_unreviewed_warning(method, facts.region.territories is not None))
-    return doubts
-
-
-def _unreviewed_warning(method: MethodScore, has_territories: bool) -> ScanWarning:
-    """Return the doubt about a clinical score that nobody has reviewed."""
-    if method.status == "automatic":
-        count, excluded = len(method.lesions), len(method.left_out)
-        if not count + excluded:
-            message = "The clinical score is automatic: there are no candidates. Nobody has reviewed the scan."
-            return ScanWarning("automatic", message)
-        message = (
-            f"The clinical score is automatic: the lesion network counts {count} of {count + excluded} candidates. "
-            "Nobody has reviewed them. Review them in 3D Slicer or the browser; or correct their labels in "
-            f"lesions.nii.gz, where excluded ones are labelled {int(Artery.UNASSIGNED)}, and score again with "
-            "these labels."
-        )
-        return ScanWarning("automatic", message)
-    where = "inside the heart region: coronary and valve calcium, the aorta, and noise."
-    if has_territories:
-        where = "in the territories of the coronary arteries, noise included, each in the artery of its territory."
-    message = (
-        f"These candidates have not been reviewed. They include everything dense {where} Review them in 3D "
-        "Slicer or the browser; or correct their labels in lesions.nii.gz and score again with these labels."
-    )
-    return ScanWarning("unreviewed", message)

@@ -21,8 +21,8 @@ from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from ..record.scores import LesionSet, Verdict
 from .doubt import may_be_wrong
-from .lesion_calibration import log_odds
 from .parts import IN_SLICE, connected_voxels, touching, without_slivers
+from .uncertainty import log_odds
 
 SECOND_ARTERY = 0.3
 """Probability above which an artery is named beside a likelier one, if that one's is above it too."""

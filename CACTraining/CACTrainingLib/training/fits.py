@@ -17,9 +17,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM
 from CACScoringLib.scoring.sites import INTERCEPT, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import LEVEL, TOTAL, LesionAmounts, ScoreErrors, Uncertainty
+from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LEVEL, TOTAL, LesionAmounts, ScoreErrors, Uncertainty
 
 from ..statistics.patient_folds import parts_by_patient
 

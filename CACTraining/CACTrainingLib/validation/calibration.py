@@ -28,9 +28,8 @@ from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.store import update_card
 from CACScoringLib.networks.configs import SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
-from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
 from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LIMITS, TOTAL
+from CACScoringLib.scoring.uncertainty import CATEGORIES, COUNTS_FROM, LIMITS, TOTAL, LesionCalibration
 
 from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import KINDS, TrainingScan, read_truth

@@ -33,11 +33,11 @@ from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import CalciumResult
 from CACScoringLib.scoring.judge import lesions_beneath
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration, log_odds, place_log_odds
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.scoring.scores import scores_by_site
 from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
+from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place_log_odds
 
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..phantom import patient_of, reference_scores

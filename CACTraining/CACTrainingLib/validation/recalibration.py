@@ -27,10 +27,19 @@ from CACScoringLib.quality.calibration import METAL, CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import COUNTED, Lesion, MethodScore, Verdict
-from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration, log_odds
 from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.scoring.scores import score_of
-from CACScoringLib.scoring.uncertainty import LIMITS, TOTAL, ScanErrors, ScoreCalibration, Uncertainty, with_intervals
+from CACScoringLib.scoring.uncertainty import (
+    COUNTS_FROM,
+    LIMITS,
+    TOTAL,
+    LesionCalibration,
+    ScanErrors,
+    ScoreCalibration,
+    Uncertainty,
+    log_odds,
+    with_intervals,
+)
 
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Section, TablePart, count

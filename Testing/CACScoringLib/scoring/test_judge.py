@@ -23,10 +23,10 @@ from CACScoringLib.record.scores import COUNTED, LEFT_OUT, LesionSet, Verdict
 from CACScoringLib.scoring import judge
 from CACScoringLib.scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_lesions, judge_map
 from CACScoringLib.scoring.labels import calcium_of
-from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM, LesionCalibration
 from CACScoringLib.scoring.score import ScanFacts
 from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.sites import INTERCEPT
+from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LesionCalibration
 
 LAD, ROOT, ANNULUS, AORTA = heart.HU
 """HU of the calcium at four places: the first two in the territory of the LAD, the others far from any artery."""

@@ -18,9 +18,8 @@ from CACScoringLib.core.errors import DataError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig, build
-from CACScoringLib.scoring.lesion_calibration import COUNTS_FROM
 from CACScoringLib.scoring.sites import MAP_FEATURES, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import LesionAmounts
+from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LesionAmounts
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES

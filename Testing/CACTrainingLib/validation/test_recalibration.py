@@ -26,8 +26,7 @@ from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import METAL, facts_of
 from CACScoringLib.record.findings import Familiarity
 from CACScoringLib.record.scores import CATEGORISED_BELOW
-from CACScoringLib.scoring.lesion_calibration import LesionCalibration
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, ScoreCalibration
+from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, LesionCalibration, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
