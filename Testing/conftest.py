@@ -33,6 +33,14 @@ def real_ct():
     return find
 
 
+@pytest.fixture
+def bundled(tmp_path, monkeypatch):
+    """Folder of the models that come with CAC, empty at first as is that of the user's, `installed` beside it."""
+    monkeypatch.setattr("CACScoringLib.models.cards.bundled_folder", lambda: tmp_path / "bundled")
+    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
+    return tmp_path / "bundled"
+
+
 def pytest_report_header():
     """Show where the tests ran: arithmetic differs between processors."""
     return f"processor: {processor_name()}"

@@ -5,7 +5,6 @@ import pytest
 
 from CACScoringLib.archive.series import digest
 from CACScoringLib.cli import main as cli
-from CACScoringLib.models import cards
 
 pytest.importorskip("dicomweb_client")
 
@@ -70,11 +69,10 @@ def test_failed_pull_is_reported(address, archived_files, tmp_path, capsys, opti
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("bundled")
 def test_a_series_is_watched_for_and_scored(address, archived_files, tmp_path, capsys, monkeypatch):
     """Scored as a cohort scores: this one is too small, and the others would go on."""
     monkeypatch.setattr("CACScoringLib.archive.watch.Workers", InThisProcess)
-    monkeypatch.setattr(cards, "bundled_folder", lambda: tmp_path / "none")
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "none"))
     command = ["watch", address, "--output", str(tmp_path / "out"), "--once", "--threshold-only"]
     command += ["--settings", '{"watch": {"settle_seconds": 0}}']
     assert cli.main(command) == 0

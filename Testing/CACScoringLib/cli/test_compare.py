@@ -1,4 +1,4 @@
-"""`cac compare` and `cac score --earlier` from end to end, on two small synthetic scans."""
+"""`cac compare` from end to end, on two small synthetic scans."""
 
 import json
 import shutil
@@ -11,10 +11,11 @@ from whole_records import record_of, whole_record
 
 from CACScoringLib import run
 from CACScoringLib.cli import main as cli
-from CACScoringLib.models import cards as models
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.store import store_repeatability, update_card
 from CACScoringLib.quality.calibration import stored_repeatability
+
+pytestmark = pytest.mark.usefixtures("bundled")
 
 NO_SCENE = '{"results": {"scene": false}}'
 LIMITS = {"intercept": 1.0, "slope": 0.1, "factor": 2.0, "pairs": 100, "highest": 1e5}
@@ -31,14 +32,6 @@ def repeatability(**models_):
         "acquisition": {},
         "limits": {name: {"agatston": parts, "pseudo_mass_hu_mm3": parts} for name in ("threshold", "decomposition")},
     }
-
-
-@pytest.fixture(autouse=True)
-def bundled(tmp_path, monkeypatch):
-    """The folder of the models that come with CAC, empty at first."""
-    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    return tmp_path / "bundled"
 
 
 @pytest.fixture

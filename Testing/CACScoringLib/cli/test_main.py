@@ -17,6 +17,8 @@ from lesion_scans import write_ct, write_image, write_labels
 from CACScoringLib.cli import main as cli
 from CACScoringLib.models import cards as models
 
+pytestmark = pytest.mark.usefixtures("bundled")
+
 FILES = ["features.csv", "heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
 
 
@@ -103,14 +105,6 @@ def test_progress_as_json_lines(case, tmp_path, capsys):
     assert events[-1] == {"event": "done", "output": str(tmp_path / "out")}
 
 
-@pytest.fixture(autouse=True)
-def bundled(tmp_path, monkeypatch):
-    """The folder of the models that come with CAC; empty, so that what scoring does is the clinical rule."""
-    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
-    return tmp_path / "bundled"
-
-
 @pytest.mark.long
 def test_models_that_come_with_cac_are_used_unless_told_otherwise(case, tmp_path, bundled, capsys):
     for network in ("slices", "decomposition"):
@@ -146,7 +140,8 @@ def test_models_that_are_missing_named_twice_or_damaged_are_reported(case, tmp_p
     for names, message in ((["other"], "no model 'other'"), (["my-slices"], ""), (["my-slices"] * 2, "for 'slices'")):
         assert score(case, tmp_path / "out", *(f"--model={name}" for name in names)) == cli.BAD_INPUT
         assert message in capsys.readouterr().err
-    assert cli.main(["models", "verify"]) == 0
+    assert cli.main(["models", "list"]) == cli.main(["models", "verify"]) == 0
+    assert "compact    user; used with --model my-slices only\nmy-slices: whole" in capsys.readouterr().out
     path.with_suffix(".safetensors").write_bytes(b"broken")
     assert cli.main(["models", "verify"]) == cli.BAD_INPUT
 

@@ -12,20 +12,17 @@ from lesion_scans import write_ct
 from CACScoringLib.cli import main as cli
 from CACScoringLib.cohort import cohort
 from CACScoringLib.core.errors import ModelError
-from CACScoringLib.models import cards as models
 from CACScoringLib.models.choice import ALL, estimator_models
 from CACScoringLib.whole_scan import run as whole_scan_run
 
 
 @pytest.fixture
-def chest(tmp_path, monkeypatch):
+def chest(tmp_path, bundled):
     """A CT with one lesion, its heart beside it, and models for scoring and for vessels."""
     write_ct(tmp_path / "scan.nii.gz")
-    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     for network in ("slices", "decomposition"):
-        untrained(network, f"our-{network}", tmp_path / "bundled")
-    by_hand.save_vessels(tmp_path / "bundled", "our-vessels", by_hand.VESSELS_TEST)
+        untrained(network, f"our-{network}", bundled)
+    by_hand.save_vessels(bundled, "our-vessels", by_hand.VESSELS_TEST)
     return tmp_path
 
 

@@ -63,14 +63,6 @@ def saved(tmp_path) -> Path:
     return save_model(network_for(), card_for(), tmp_path / "made")
 
 
-@pytest.fixture
-def folders(tmp_path, monkeypatch):
-    """Empty folders for bundled and user models."""
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "user"))
-    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
-    return tmp_path
-
-
 def change(path: Path, **fields) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     content.update(fields)
@@ -199,19 +191,19 @@ class TestRefused:
 
 class TestInstalled:
     @pytest.mark.parametrize("graph", ["", "of another program"])
-    def test_installing_writes_the_graph_anew(self, saved, folders, graph):
+    def test_installing_writes_the_graph_anew(self, saved, bundled, graph):
         card = read_card(saved)
         change(saved, graph=graph)
         assert install_model(saved).card == card
 
-    def test_bundled_model_is_the_default_and_a_users_has_to_be_named(self, saved, folders):
+    def test_bundled_model_is_the_default_and_a_users_has_to_be_named(self, saved, bundled):
         install_model(saved)
         with pytest.raises(ModelError, match="0 models"):
             find_model("decomposition")
-        save_model(network_for(), card_for(name="shipped"), folders / "bundled")
+        save_model(network_for(), card_for(name="shipped"), bundled)
         assert find_model("decomposition").card.name == "shipped"
         assert [(m.card.name, m.origin) for m in list_models()] == [("shipped", "bundled"), ("tiny", "user")]
-        save_model(network_for(), card_for(name="second"), folders / "bundled")
+        save_model(network_for(), card_for(name="second"), bundled)
         with pytest.raises(ModelError, match=r"2 models.*second \(bundled\), shipped"):
             find_model("decomposition")
 
@@ -223,15 +215,15 @@ class TestInstalled:
 
 
 @pytest.fixture(scope="module")
-def bundled():
+def shipped():
     """Bundled models that score a CT."""
     stored = [models.StoredModel(models.read_card(p), p, "bundled") for p in sorted(BUNDLED.glob("*.json"))]
     return [model for model in stored if model.card.network in SCORING]
 
 
 class TestModelsThatComeWithCAC:
-    def test_cards_state_intended_use_and_origin(self, bundled):
-        for model in bundled:
+    def test_cards_state_intended_use_and_origin(self, shipped):
+        for model in shipped:
             assert "For research; not a medical device." in model.card.intended_use
             assert model.card.licence == "Apache-2.0"
             data = model.card.training.data
@@ -241,25 +233,25 @@ class TestModelsThatComeWithCAC:
             assert model.card.validation
             assert not re.search(r"/(home|root|tmp|work)/", model.path.read_text(encoding="utf-8"))
 
-    def test_the_whole_method_is_calibrated(self, bundled):
-        card = next(model.card for model in bundled if model.card.network == "decomposition")
-        classifier = next(model.card for model in bundled if model.card.network == "slices")
+    def test_the_whole_method_is_calibrated(self, shipped):
+        card = next(model.card for model in shipped if model.card.network == "decomposition")
+        classifier = next(model.card for model in shipped if model.card.network == "slices")
         stored_classes = {"candidates", "uncertainty", "known"}
         assert {*card.calibration, *classifier.calibration} == {*CALIBRATED, *stored_classes}
         stored = card.calibration_as(ScoreCalibration)
         assert stored.candidates is not None
         assert {"automatic", "decomposition"} <= set(stored.uncertainty)
         assert set(classifier.calibration) == {"slice_threshold"}
-        used = {model.card.network: model.card.sha256 for model in bundled}
+        used = {model.card.network: model.card.sha256 for model in shipped}
         judges = {network: used[network] for network in ("territories", "lesions")}
         assert card.validation["automatic_score"]["models"] == judges
         assert card.validation["whole_method"]["models"] | judges == used
 
-    def test_scores_can_be_compared_with_those_of_earlier_scans(self, bundled):
+    def test_scores_can_be_compared_with_those_of_earlier_scans(self, shipped):
         """Each score has the repeatability limits stated on the page of serial comparison."""
-        card = next(model.card for model in bundled if model.card.network == "decomposition")
+        card = next(model.card for model in shipped if model.card.network == "decomposition")
         study = card.repeatability_as(Repeatability)
-        assert study.models == {model.card.network: model.card.sha256 for model in bundled}
+        assert study.models == {model.card.network: model.card.sha256 for model in shipped}
         assert set(study.limits) == {"threshold", "automatic", "decomposition"}
         for quantities in study.limits.values():
             assert all(set(parts) == {"total", "artery"} for parts in quantities.values())

@@ -11,7 +11,6 @@ import pytest
 from handmade_networks import untrained
 
 from CACScoringLib.core.errors import ModelError
-from CACScoringLib.models import cards
 from CACScoringLib.models.cards import (
     ModelCard,
     list_models,
@@ -27,11 +26,9 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def folders(tmp_path, monkeypatch) -> Path:
-    """Empty folders for bundled, user and temporary files."""
+def folders(tmp_path, bundled, monkeypatch) -> Path:
+    """Empty folders for bundled, installed and temporary files."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "user"))
-    monkeypatch.setattr(cards, "bundled_folder", lambda: tmp_path / "bundled")
     return tmp_path
 
 
@@ -109,7 +106,8 @@ class TestRolledBack:
             install_model(path, overwrite=True)
         for number in (1, 2, 1):
             assert roll_back("tiny").card == installed() == read_card(versions[number])
-        assert sorted(f.name for f in (folders / "user").iterdir() if f.is_file()) == ["tiny.json", "tiny.safetensors"]
+        files = sorted(f.name for f in (folders / "installed").iterdir() if f.is_file())
+        assert files == ["tiny.json", "tiny.safetensors"]
 
     def test_a_model_that_replaced_none_is_taken_out_and_comes_back(self, versions, folders):
         install_model(versions[0])
@@ -127,13 +125,13 @@ class TestRolledBack:
         """A damaged earlier model is not put back; a damaged installed one is replaced, and not offered."""
         install_model(versions[0])
         stored = install_model(versions[1], overwrite=True)
-        (weights,) = (folders / "user" / "taken-out" / "tiny").rglob("*.safetensors")
+        (weights,) = (folders / "installed" / "taken-out" / "tiny").rglob("*.safetensors")
         content = weights.read_bytes()
         weights.write_bytes(b"broken")
-        before = files_in(folders / "user")
+        before = files_in(folders / "installed")
         with pytest.raises(ModelError, match="nothing was changed"):
             roll_back("tiny")
-        assert files_in(folders / "user") == before
+        assert files_in(folders / "installed") == before
         weights.write_bytes(content)
         stored.path.with_suffix(".safetensors").write_bytes(b"broken")
         install_model(versions[2], overwrite=True)
@@ -141,7 +139,7 @@ class TestRolledBack:
 
     def test_a_full_disk_changes_nothing(self, versions, folders, monkeypatch):
         install_model(versions[0])
-        before = files_in(folders / "user")
+        before = files_in(folders / "installed")
 
         def full(*_):
             raise OSError(28, "No space left on device")
@@ -151,7 +149,7 @@ class TestRolledBack:
                 patch.setattr(target, name, full)
                 with pytest.raises(ModelError, match="No space left on device"):
                     install_model(versions[1], overwrite=True)
-            assert {k: v for k, v in files_in(folders / "user").items() if "/" not in k} == before
+            assert {k: v for k, v in files_in(folders / "installed").items() if "/" not in k} == before
 
 
 @pytest.mark.long
@@ -165,7 +163,7 @@ class TestRolledBack:
 )
 def test_a_model_that_is_exchanged(versions, folders, count, action, numbers):
     def prepare():
-        shutil.rmtree(folders / "user", ignore_errors=True)
+        shutil.rmtree(folders / "installed", ignore_errors=True)
         for path in versions[:count]:
             install_model(path, overwrite=True)
 
