@@ -50,7 +50,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
     whole_scan = "CACTrainingLib.whole_scan"
     monkeypatch.setattr(f"{whole_scan}.vessels.fitting.prepare_vessels", prepare_vessels)
     monkeypatch.setattr(f"{whole_scan}.vessels.fitting.heart_ml", lambda file: 500.0)
-    monkeypatch.setattr(f"{whole_scan}.radiomics.study.features_of", features_of)
+    monkeypatch.setattr(f"{whole_scan}.radiomics.fitting.features_of", features_of)
 
 
 def fake_training(study, run, folder):

@@ -96,18 +96,6 @@ def test_scores_of_coca(nongated, scans):
     assert len(read_reference(nongated / "scores.xlsx").scans) == 2
 
 
-@pytest.mark.parametrize(
-    ("row", "why"),
-    [("1A,-1,0,0,0,0", "LCA in line 2 .* '-1'"), ("1A,x,0,0,0,0", "'x'"), ('1A,"1,234",0,0,0,0', "may be 1234 or")],
-)
-def test_scores_of_coca_that_are_none(tmp_path, nongated, row, why):
-    (tmp_path / "scores.csv").write_text(f"filename,LCA,LAD,LCX,RCA,total\n{row}\n", "utf-8")
-    (tmp_path / "1").mkdir()
-    shutil.copytree(nongated / "1" / "1", tmp_path / "1" / "1")
-    with pytest.raises(BadReferenceError, match=why):
-        read_reference(tmp_path)
-
-
 def test_label_maps_of_orcascore_with_faults(copied, orcascore):
     folder = copied(orcascore)
     image = sitk.ReadImage(str(folder / "TRV1P1R.mhd"))

@@ -33,25 +33,11 @@ def test_hazard_ratio_of_leukaemia(leukaemia):
     assert (math.log(ratio.high / ratio.low), ratio.n) == (pytest.approx(2 * 1.96 * 0.4124, abs=2e-3), 42)
 
 
-def test_concordance_of_leukaemia(leukaemia):
-    time, event, placebo = leukaemia
-    # R, survival::coxph: concordance 0.69.
-    assert survival.concordance(np.ones((1, 42)), time, event, placebo)[0] == pytest.approx(0.690, abs=5e-4)
-
-
 def test_kaplan_meier_of_leukaemia(leukaemia):
     time, event, _ = leukaemia
     curve = survival.kaplan_meier(time[21:], event[21:])
     # Kleinbaum and Klein, table of the treated group; intervals as R's with conf.type "log-log".
-    for week, proportion in (
-        (6, 0.8571),
-        (7, 0.8067),
-        (10, 0.7529),
-        (13, 0.6902),
-        (16, 0.6275),
-        (22, 0.5378),
-        (23, 0.4482),
-    ):
+    for week, proportion in ((6, 0.8571), (10, 0.7529), (16, 0.6275), (23, 0.4482)):
         assert curve.at(week).value == pytest.approx(proportion, abs=5e-5)
     assert (curve.at(6).low, curve.at(6).high) == pytest.approx((0.620, 0.952), abs=5e-4)
     assert curve.at(22.9).value == curve.at(22).value

@@ -48,18 +48,7 @@ from ..sources import (
     on_controls,
     warn_of_failures,
 )
-from .fitting import (
-    CLASSIFIERS,
-    HEART_ML,
-    EncoderSettings,
-    as_network,
-    best_limit,
-    features_in,
-    features_of,
-    fit_classifier,
-    labels_of,
-    with_contrast,
-)
+from . import fitting
 
 SETS = {
     "both": "Radiomics of heart and candidates",
@@ -103,14 +92,14 @@ class RadiomicsConfiguration:
 
     @property
     def title(self) -> str:
-        title = f"{SETS[self.features]}, {CLASSIFIERS[self.classifier].lower()}"
+        title = f"{SETS[self.features]}, {fitting.CLASSIFIERS[self.classifier].lower()}"
         title += ", with contrast-enhanced scans" if self.contrast else ""
         return title + (", from pseudo-labels" if self.pseudo else "")
 
 
 CONFIGURATIONS = {
-    **{f"{name}-{kind}": RadiomicsConfiguration(name, kind) for name in SETS for kind in CLASSIFIERS},
-    **{f"both-{kind}-contrast": RadiomicsConfiguration("both", kind, contrast=True) for kind in CLASSIFIERS},
+    **{f"{name}-{kind}": RadiomicsConfiguration(name, kind) for name in SETS for kind in fitting.CLASSIFIERS},
+    **{f"both-{kind}-contrast": RadiomicsConfiguration("both", kind, contrast=True) for kind in fitting.CLASSIFIERS},
     **{
         f"{name}-{kind}-pseudo": RadiomicsConfiguration(name, kind, pseudo=True)
         for name in ("both", "heart", "encoder")
@@ -129,7 +118,7 @@ class RadiomicsStudySettings(WholeScanStudySettings):
     """
 
     contrast: Path | None = None
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    encoder: fitting.EncoderSettings = field(default_factory=fitting.EncoderSettings)
 
 
 @dataclass(frozen=True)
@@ -153,7 +142,7 @@ class RadiomicsStudy(WholeScanStudy):
     def read(cls, settings: RadiomicsStudySettings, progress: Progress) -> RadiomicsStudy:
         scans, test_names = settings.read(TOTAL, progress)
         features = partial(
-            features_of,
+            fitting.features_of,
             folder=settings.prepared,
             workers=settings.workers,
             progress=progress,
@@ -163,7 +152,7 @@ class RadiomicsStudy(WholeScanStudy):
         if settings.contrast:
             contrast, contrast_failed = features(read_cts(settings.contrast, TOTAL))
             failed = failed | contrast_failed
-        volumes = {scan.name: volume for scan, volume in zip(table.scan, table[HEART_ML], strict=True)}
+        volumes = {scan.name: volume for scan, volume in zip(table.scan, table[fitting.HEART_ML], strict=True)}
         cohort = cohort_of([*table.scan], test_names, volumes, failed, settings.budget)
         configurations = [cls.CONFIGURATIONS[name] for name in settings.names or cls.CONFIGURATIONS]
         usable = tuple(config for config in configurations if contrast is not None or not config.contrast)
@@ -185,10 +174,10 @@ class RadiomicsStudy(WholeScanStudy):
         training = self.features.iloc[cohort.training(run.fold)]
         if config.contrast:
             others = np.concatenate([cohort.validation(run.fold), cohort.held_out])
-            training = with_contrast(training, self.contrast, [cohort.patients[row] for row in others])
-        names = features_in(training, config.features)
-        data = (training[names].to_numpy(), labels_of(training, config.pseudo), training.patient.to_numpy())
-        model = fit_classifier(config.classifier, *data, self.settings.budget.seed)
+            training = fitting.with_contrast(training, self.contrast, [cohort.patients[row] for row in others])
+        names = fitting.features_in(training, config.features)
+        data = (training[names].to_numpy(), fitting.labels_of(training, config.pseudo), training.patient.to_numpy())
+        model = fitting.fit_classifier(config.classifier, *data, self.settings.budget.seed)
 
         def predict(rows: np.ndarray) -> np.ndarray:
             return with_calls(model.probabilities(self.features[names].to_numpy()[rows]), model.limit)
@@ -216,13 +205,13 @@ class RadiomicsStudy(WholeScanStudy):
 
     def comparators(self) -> Mapping[str, Fit]:
         table, columns = self.features, self.cohort.known_factors
-        rule = np.stack([table[PSEUDO_FEATURE], labels_of(table, pseudo=True)], 1)
+        rule = np.stack([table[PSEUDO_FEATURE], fitting.labels_of(table, pseudo=True)], 1)
 
         def by_factors(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
             factors = self.cohort.factors[:, columns]
             model = make_pipeline(StandardScaler(), LogisticRegression())
             probabilities = cross_val_predict(model, factors[rows], self.truth[rows], method="predict_proba")[:, 1]
-            limit = best_limit(probabilities, self.truth[rows])
+            limit = fitting.best_limit(probabilities, self.truth[rows])
             model.fit(factors[rows], self.truth[rows])
             return lambda held_out: with_calls(model.predict_proba(factors[held_out])[:, 1], limit)
 
@@ -281,7 +270,7 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
             cache = settings.sources.cache or options.folder / "scans"
 
             def compute(part: tuple[TableScan, ...]) -> pd.DataFrame:
-                table, failed = features_of(part, cache, options.workers, progress)
+                table, failed = fitting.features_of(part, cache, options.workers, progress)
                 warn_of_failures(failed, progress)
                 return table
 
@@ -292,12 +281,12 @@ def train(options: RunOptions, settings: RadiomicsTraining, progress: Progress) 
         if test_table.empty:
             raise TableError("None of the scans kept apart for the test could be read. Look at the warnings.")
         with progress.step("training"):
-            training = with_contrast(unenhanced, contrast_features, test_table.patient)
-            names = features_in(training, settings.features)
-            data = (training[names].to_numpy(), labels_of(training, settings.labels == "pseudo"))
-            fitted = fit_classifier("logistic", *data, training.patient.to_numpy(), settings.seed)
-            limit = best_limit(fitted.out_of_fold, data[1], settings.sensitivity or None)
-            network, config = as_network(fitted, names, RadiomicsConfig())
+            training = fitting.with_contrast(unenhanced, contrast_features, test_table.patient)
+            names = fitting.features_in(training, settings.features)
+            data = (training[names].to_numpy(), fitting.labels_of(training, settings.labels == "pseudo"))
+            fitted = fitting.fit_classifier("logistic", *data, training.patient.to_numpy(), settings.seed)
+            limit = fitting.best_limit(fitted.out_of_fold, data[1], settings.sensitivity or None)
+            network, config = fitting.as_network(fitted, names, RadiomicsConfig())
         with progress.step("model"):
             sizes = [len(table) for table in (unenhanced, training, test_table)]
             counts = {"training": sizes[0], "contrast-enhanced training": sizes[1] - sizes[0], "test": sizes[2]}

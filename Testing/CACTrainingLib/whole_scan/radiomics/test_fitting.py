@@ -182,7 +182,7 @@ def tables(tmp_path, monkeypatch):
         failed = {"p2": "no heart"} if len(rows) < len(scans) else {}
         return feature_table([scans[n] for n in rows], NAMES, values[rows]), failed
 
-    monkeypatch.setattr(train_radiomics, "features_of", features_of)
+    monkeypatch.setattr(train_radiomics.fitting, "features_of", features_of)
     return {
         "data": write_table(tmp_path / "data" / "table.csv", PATIENTS, digital=False, totals=(0, 50)),
         "contrast": write_table(tmp_path / "contrast" / "table.csv", PATIENTS, contrast=PATIENTS, totals=(0, 50)),
@@ -216,13 +216,13 @@ def test_model_is_trained_evaluated_once_and_written(tables, tmp_path):
 @pytest.mark.long
 def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, tmp_path, monkeypatch):
     learned = []
-    fit = train_radiomics.fit_classifier
+    fit = train_radiomics.fitting.fit_classifier
 
     def record_patients(kind, features, labels, patients, seed):
         learned.extend(patients)
         return fit(kind, features, labels, patients, seed)
 
-    monkeypatch.setattr(train_radiomics, "fit_classifier", record_patients)
+    monkeypatch.setattr(train_radiomics.fitting, "fit_classifier", record_patients)
     assert train(tmp_path, tables["data"], contrast_data=tables["contrast"]) == 0
     scans = read_cts(tables["data"])
     test_names = {scan.patient for scan in scans if scan.name in held_out(scans)}
