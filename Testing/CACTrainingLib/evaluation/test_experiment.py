@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick
 from study_tables import csv_rows
 
 from CACScoringLib.core.errors import CTError, OutputError
-from CACTrainingLib.evaluation.experiment import TrainingBudget
+from CACTrainingLib.evaluation.experiment import Experiment, TrainingBudget
 from CACTrainingLib.evaluation.study import PREDICTIONS, carry_out, running_folder
 
 PATIENTS = 64
@@ -146,3 +148,16 @@ def test_the_cost_is_that_of_missing_trainings_and_a_long_study_asks(experiment,
     experiment.page(settings, trainer, progress, lambda question: pytest.fail("nothing is left to train"), 1800.0)
     experiment.page(replace(settings, output=settings.output / "new"), trainer, progress, pytest.fail, 30.0)
     assert "4 trainings, estimated time 2 min" in notes[-1]
+
+
+def test_the_power_of_a_study_is_of_its_patients(experiment, settings, tmp_path):
+    page = experiment.page(settings)
+    n_tested = len({row["patient"] for row in csv_rows(settings.output / PREDICTIONS) if row["use"] == "test"})
+    assert f"{PATIENTS - n_tested} patients, " in page
+    assert "with a power of 80 %" in page
+
+
+def test_patients_of_one_class_have_no_power():
+    cohort = SimpleNamespace(folds=np.zeros((4, 1), int), score=np.full(4, 9.0), patients=list("abcd"))
+    sentence = Experiment.power(SimpleNamespace(cohort=cohort))
+    assert sentence.startswith("4 patients with calcium and 0 without")

@@ -12,9 +12,10 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from CACTrainingLib.evaluation import page as study_page
 from CACTrainingLib.evaluation.figures import panels_of_values
 from CACTrainingLib.evaluation.measures import long_table
-from CACTrainingLib.evaluation.page import cell_text, table_as_csv, write_study
+from CACTrainingLib.evaluation.page import DIGITAL, cell_text, table_as_csv, write_study
 from CACTrainingLib.evaluation.parts import Figure, Gallery, PicturePart, Section, TablePart
 from CACTrainingLib.statistics.bootstrap import Estimate
 
@@ -100,8 +101,19 @@ class TestCSV:
         assert rows[1] == ["map", "0.742", "0.571", "0.849", "50", "x"]
         assert rows[2] == ["reader", "0.5", "", "", "", ""]
 
+    def test_no_cell_runs_as_a_formula(self):
+        for text in ("=cmd()", " =cmd()"):
+            assert self.rows(table(rows=((text, -1.5),)))[1] == ["'=cmd()", "-1.5"]
+
 
 class TestPage:
+    def test_digital_patients_are_named_first(self, tmp_path):
+        html = page_of(tmp_path, table())
+        assert DIGITAL in html
+        assert html.index(DIGITAL) < html.index("<table")
+        assert "no result here shows how the method performs in patients" in html
+        assert DIGITAL not in page_of(tmp_path, table(), digital=False)
+
     def test_nothing_is_loaded_and_every_link_leads_somewhere(self, tmp_path):
         html = page_of(tmp_path, table(), figures=[figure()], text=["See [[one]] and [[drawn]]."], facts={"Data": "x"})
         parsed = checked(html)
@@ -150,6 +162,13 @@ class TestIndex:
         }
         assert all((tmp_path / file).is_file() for file in (*section["tables"], *section["figures"]))
         assert index["captions"]["tables/two.csv"] == "Table 2. Is it so? As Table 1."
+
+    def test_it_is_only_there_when_all_it_lists_is(self, tmp_path, monkeypatch):
+        page_of(tmp_path, table())
+        monkeypatch.setattr(study_page, "write_bytes_atomically", lambda *_: pytest.fail("the disk is full"))
+        with pytest.raises(pytest.fail.Exception):
+            page_of(tmp_path, table("other"))
+        assert not (tmp_path / "study.json").exists()
 
 
 def test_pictures_lead_to_each_other(tmp_path):

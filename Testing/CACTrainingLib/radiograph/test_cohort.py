@@ -9,6 +9,7 @@ import pytest
 from in_this_process import InThisProcess
 from study_tables import csv_rows
 
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.drr.geometry import centre_mm
 from CACScoringLib.models.cards import find_model
 from CACScoringLib.quality.mass_calibration import calcium_hu_per_mg_cm3
@@ -17,7 +18,7 @@ from CACTrainingLib.phantom.anatomy.patient import AGATSTON_PER_MG, demographics
 from CACTrainingLib.phantom.scanner.simulation import scan_grid
 from CACTrainingLib.radiograph import cohort
 from CACTrainingLib.radiograph.cases import SUPER_RESOLUTIONS, project_view, read_case, read_drawings
-from CACTrainingLib.radiograph.cohort import RadiographCohortSettings, geometries
+from CACTrainingLib.radiograph.cohort import RadiographCohortSettings, geometries, write_radiographs
 
 pytestmark = pytest.mark.long
 
@@ -96,6 +97,23 @@ def test_thin_slices_change_the_heart_alone(folder, rows):
         plain, smooth, learned = (read_case(folder / row["file"], way)["PA"] for way in SUPER_RESOLUTIONS)
         assert np.abs(learned.body - smooth.body).max() > 0.05
         assert np.abs(smooth.body - plain.body)[:60].max() < 0.05
+
+
+def test_goes_on_with_what_is_there(folder, monkeypatch):
+    monkeypatch.setattr(cohort, "_scan", lambda *args: pytest.fail("scanned again"))
+    monkeypatch.setattr(cohort.phantom, "stratified_patients", lambda *args: pytest.fail("chosen again"))
+    before = (folder / "radiographs.csv").read_text(encoding="utf-8")
+    (folder / "radiographs.csv").unlink()
+    write_radiographs(folder, SETTINGS, 1)
+    assert (folder / "radiographs.csv").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"natural": True}, {"patients": 5}, {"first_number": 41}, {"super_resolution": None}]
+)
+def test_other_settings_are_refused(folder, change):
+    with pytest.raises(OutputError, match="other settings"):
+        write_radiographs(folder, replace(SETTINGS, **change), 1)
 
 
 def test_a_patient_without_a_ct(tmp_path):
