@@ -46,6 +46,11 @@ def test_only_its_owner_reads_the_journal(journal, path):
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_results_of_other_settings_are_not_mixed(journal, path):
+    with pytest.raises(OutputError, match="other settings"):
+        ArchiveJournal(path, {"rule": 200})
+
+
 def test_other_files_are_refused(path):
     for text in ("none", "{}", "[]", '{"schema": "cac-watch/1", "made_with": {}, "series": {"a": {"number": 1}}}'):
         path.write_text(text, encoding="utf-8")

@@ -71,6 +71,16 @@ def labelled(scan):
     return sitk.GetArrayFromImage(regions_of(scan))
 
 
+def test_contours_of_coca(gated, scans):
+    reference = read_reference(gated)
+    assert [scan.name for scan in reference.scans] == ["0", "7"]
+    assert not reference.refused
+    assert labelled(scans[0]).any()
+    for scan, digital in zip(reference.scans, scans, strict=True):
+        np.testing.assert_array_equal(outlined(scan), labelled(digital))
+    assert read_reference(gated.parent).scans[0].ct == reference.scans[0].ct, "the folder above will do"
+
+
 def test_contours_of_coca_with_faults(copied, gated):
     folder = copied(gated)
     text = (folder / "calcium_xml" / "0.xml").read_text("utf-8")
@@ -94,6 +104,18 @@ def test_scores_of_coca(nongated, scans):
     assert "0 scans match this id" in why["3A"]
     assert "no total" in why["4A"]
     assert len(read_reference(nongated / "scores.xlsx").scans) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [("1A,-1,0,0,0,0", "LCA in line 2 .* '-1'"), ("1A,x,0,0,0,0", "'x'"), ('1A,"1,234",0,0,0,0', "may be 1234 or")],
+)
+def test_scores_of_coca_that_are_none(tmp_path, nongated, row, why):
+    (tmp_path / "scores.csv").write_text(f"filename,LCA,LAD,LCX,RCA,total\n{row}\n", "utf-8")
+    (tmp_path / "1").mkdir()
+    shutil.copytree(nongated / "1" / "1", tmp_path / "1" / "1")
+    with pytest.raises(BadReferenceError, match=why):
+        read_reference(tmp_path)
 
 
 def test_label_maps_of_orcascore_with_faults(copied, orcascore):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn.metrics import roc_auc_score
 
 from CACTrainingLib.statistics import roc
@@ -21,6 +22,18 @@ class TestPublishedExamples:
         """Half of them have calcium."""
         assert float(f"{roc.least_difference(patients // 2, patients - patients // 2):.2g}") == difference
         assert np.isnan(roc.least_difference(patients, 0))
+
+    def test_least_difference_is_that_of_simulated_patients(self):
+        """Two models share half of their noise; four in five studies of this difference reach 5 %."""
+        generator, n = np.random.default_rng(0), 150
+        truth = np.arange(2 * n) >= n
+        difference = roc.least_difference(n, n)
+        distances = [np.sqrt(2) * special.ndtri(roc.AREA + part * difference) for part in (0.5, -0.5)]
+        noise = generator.normal(size=(3, 1000, 2 * n))
+        models = [np.sqrt(0.5) * (noise[0] + noise[1 + m]) + distance * truth for m, distance in enumerate(distances)]
+        first, second = (np.array([roc.area(row, truth) for row in model]) for model in models)
+        is_significant = (first - second) / (first - second).std() > 1.96
+        assert is_significant.mean() == pytest.approx(0.8, abs=0.05)
 
 
 class TestWeightsAreRepeats:
