@@ -22,7 +22,7 @@ def areas(noise, added, expected, shifts=(0.0, 10.0)):
 
 
 def test_the_area_is_that_of_the_signal_to_noise_ratio_and_falls_with_the_unknown_place():
-    noise = 5 + np.random.default_rng(0).normal(0, 2.0, (800, 2, 40, 40)).astype(np.float32)
+    noise = 5 + np.random.default_rng(0).normal(0, 2.0, (400, 2, 40, 40)).astype(np.float32)
     signals = np.zeros_like(noise)
     signals[:100] = blob(20, 20) * RATIO * 2.0
     single, double = (areas(noise[:, :n], signals[:, :n], signals[:, :n], (0.0, 10.0, 30.0)) for n in (1, 2))
@@ -35,7 +35,7 @@ def test_the_area_is_that_of_the_signal_to_noise_ratio_and_falls_with_the_unknow
 
 
 def test_the_largest_lesion_alone_shows_less_than_all_calcium():
-    noise = np.random.default_rng(1).normal(0, 1, (500, 1, 40, 40)).astype(np.float32)
+    noise = np.random.default_rng(1).normal(0, 1, (300, 1, 40, 40)).astype(np.float32)
     added, largest = np.zeros((2, *noise.shape), np.float32)
     largest[:100] = blob(12, 12) * RATIO
     added[:100] = largest[:100] + blob(28, 28) * RATIO
@@ -44,7 +44,7 @@ def test_the_largest_lesion_alone_shows_less_than_all_calcium():
 
 
 def test_calcium_shows_beside_noise():
-    noise = np.random.default_rng(2).normal(0, 1, (500, 1, 40, 40)).astype(np.float32)
+    noise = np.random.default_rng(2).normal(0, 1, (300, 1, 40, 40)).astype(np.float32)
     noise[..., 24:] *= 20
     signals = np.zeros_like(noise)
     signals[:100] = blob(20, 8) * RATIO
