@@ -159,7 +159,7 @@ def score_scan(
         )
     progress = progress or Progress()
     if settings.kvp is not None:
-        scan = replace(scan, acquisition=replace(scan.acquisition, kvp=settings.kvp))
+        scan = scan.stating(acquisition=replace(scan.acquisition, kvp=settings.kvp))
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition, rules)

@@ -180,9 +180,9 @@ def read_and_score(
             source = sample.scan
         scan = read_ct(source, scan_input.series) if isinstance(source, Path) else source
         if scan_input.acquisition:
-            scan = replace(scan, acquisition=with_facts(scan.acquisition, scan_input.acquisition))
+            scan = scan.stating(acquisition=with_facts(scan.acquisition, scan_input.acquisition))
         if scan_input.name:
-            scan = replace(scan, source=Path(scan_input.name))
+            scan = scan.stating(source=Path(scan_input.name))
         if of_patient is not None:
             from .scoring.comparison import check_patients
 
@@ -228,8 +228,7 @@ def _unnamed(result: CalciumResult) -> CalciumResult:
     """Return a result whose scan and command do not name the patient."""
     record, acquisition = result.record, result.record.acquisition
     name = record.input.name and unnamed_scan(record.input.name, acquisition)
-    scan, provenance = replace(result.scan, source=Path(name) if name else None), record.provenance
-    scan.__dict__["hu"] = result.scan.hu  # a second array would copy all voxels
+    scan, provenance = result.scan.stating(source=Path(name) if name else None), record.provenance
     if provenance is not None and provenance.command is not None:
         provenance = replace(provenance, command=unnamed(provenance.command, acquisition))
     return replace(result, scan=scan).stating(input=replace(record.input, name=name), provenance=provenance)

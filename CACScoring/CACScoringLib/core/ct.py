@@ -147,6 +147,13 @@ class CTScan:
 
         return Grid.of(self.coarse)
 
+    def stating(self, **facts: Any) -> CTScan:
+        """Return the scan with other facts about its image, by the names of its fields. Arrays are shared."""
+        scan = replace(self, **facts)
+        names = {entry.name for entry in fields(self)}
+        scan.__dict__.update({name: value for name, value in vars(self).items() if name not in names})
+        return scan
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the fields alone, without what follows from them, for copies and other processes."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
@@ -197,7 +204,7 @@ def scan_from_image(
 
 def with_warnings(scan: CTScan, *warnings: ScanWarning) -> CTScan:
     """Return the scan with further warnings."""
-    return replace(scan, warnings=scan.warnings + warnings)
+    return scan.stating(warnings=scan.warnings + warnings)
 
 
 def mask_on_scan_grid(

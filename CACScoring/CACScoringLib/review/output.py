@@ -107,7 +107,7 @@ def write_dicom(
 
 def _with_files(scan: CTScan, files: tuple[Path, ...], identify: bool) -> CTScan:
     """Return a scan with the files of its series. identify: True to add the identity that their headers state."""
-    scan = replace(scan, dicom_files=files)
+    scan = scan.stating(dicom_files=files)
     if not identify:
         return scan
     first = read_slice(files[0])
@@ -115,4 +115,4 @@ def _with_files(scan: CTScan, files: tuple[Path, ...], identify: bool) -> CTScan
         raise CTError(f"{files[0].name} is no DICOM file any more. Load the CT again.")
     of_patient = acquisition_of([first])
     identity = {name: getattr(of_patient, name) for name in IDENTIFYING}
-    return replace(scan, acquisition=replace(scan.acquisition, **identity))
+    return scan.stating(acquisition=replace(scan.acquisition, **identity))

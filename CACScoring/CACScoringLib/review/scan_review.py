@@ -580,7 +580,7 @@ class ScanReview:
         )
         return CalciumResult(
             record=record,
-            scan=replace(self.scan, source=Path(record.input.name or "CT")),
+            scan=self.scan.stating(source=Path(record.input.name or "CT")),
             region=HeartRegion(state.heart, None, record.heart.source, pericardium=outline),
             scored=None if state.scored is self.scan else state.scored,
             territory_labels=territories,

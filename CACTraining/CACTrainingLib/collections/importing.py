@@ -255,7 +255,7 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
         codes = {warning.code: warning.message for warning in reader.warnings}
         if "labels-off-calcium" in codes:
             raise CTError(f"Its labels are of another scan. {codes['labels-off-calcium']}")
-        scores = scores or _scores_of(find_lesions(scan.image, reader.sites, ScoringRules()))
+        scores = scores or _scores_of(find_lesions(scan, reader.sites, ScoringRules()))
     labels = None if regions is None else sitk.GetArrayFromImage(regions)
     return ScanCheck(
         slices=len(scan.hu),

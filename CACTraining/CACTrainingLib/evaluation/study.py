@@ -164,6 +164,7 @@ def _table(
         title: [replace(measure, rows=measure.rows[measure.rows.outcome.isin(outcomes)]) for measure in measures]
         for title, outcomes in experiment.ROWS.items()
     }
+    has_reference = reference in set(table.method)
     rows: list[tuple[Cell, ...]] = []
     for model in dict.fromkeys([*table.method, *incomplete]):
         if model in incomplete:
@@ -174,7 +175,7 @@ def _table(
             results = [comparison.averaged(item, model) if len(item.rows) else None for item in items]
             cells: list[Cell] = [None if result is None else result.estimate for result in results]
             change: tuple[Cell, ...] = (None, None)
-            if results[0] is not None and model != reference and reference in set(table.method):
+            if results[0] is not None and model != reference and has_reference:
                 difference = paired_difference(results[0], comparison.averaged(items[0], reference))
                 change = (difference.estimate, p_cell(difference.p))
             rows.append((f"  {title}" if title else model, *cells, *change))
@@ -189,11 +190,10 @@ def _table(
 
 def _data_section(cohort: Cohort, failed: Mapping[ExperimentRun, str]) -> Section:
     rows_by_use = (np.flatnonzero(cohort.folds[:, 0] != HELD_OUT), cohort.held_out)
-    counts = [
-        (title, len({cohort.patients[row] for row in rows}), len(rows), *categories.tolist())
-        for title, rows in zip(USES.values(), rows_by_use, strict=True)
-        for categories in [np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))]
-    ]
+    counts = []
+    for title, rows in zip(USES.values(), rows_by_use, strict=True):
+        categories = np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))
+        counts.append((title, len({cohort.patients[row] for row in rows}), len(rows), *categories.tolist()))
     reasons = [
         (f"{run.configuration.title}, fold {run.fold + 1}", reason)
         for run, reason in failed.items()
@@ -211,11 +211,10 @@ def _data_section(cohort: Cohort, failed: Mapping[ExperimentRun, str]) -> Sectio
 
 def _write_predictions(experiment: Experiment, predicted: pd.DataFrame) -> None:
     truth, scans = experiment.truth.reshape(len(experiment.truth), -1), experiment.cohort.scans
-    rows = [
-        (title, fold + 1, scan.name, scan.patient, use, *(round(float(value), 4) for value in (*truth[row], *values)))
-        for title, use, fold, row, *values in predicted.itertuples(index=False)
-        for scan in [scans[row]]
-    ]
+    rows = []
+    for title, use, fold, row, *values in predicted.itertuples(index=False):
+        numbers = (round(float(value), 4) for value in (*truth[row], *values))
+        rows.append((title, fold + 1, scans[row].name, scans[row].patient, use, *numbers))
     columns = ("model", "fold", "scan", "patient", "use", *experiment.COLUMNS)
     write_table(experiment.settings.output / PREDICTIONS, columns, rows)
 

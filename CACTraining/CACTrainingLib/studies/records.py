@@ -159,7 +159,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     values = {key: scores_of(methods[key], files.per_mass) for key in ("map", "automatic")}
     rules = record.methods["threshold"].rules
     if files.regions is not None:
-        values["reader"] = _found_scores(find_lesions(files.ct.image, files.regions, rules), files)
+        values["reader"] = _found_scores(find_lesions(files.ct, files.regions, rules), files)
     threshold = record.slices_positive_from
     settings: Mapping[str, Any] = record.decomposition_settings or {}
     if threshold is None:
@@ -273,7 +273,7 @@ def _noise_free(files: _Files, true_hu: np.ndarray) -> Scores:
     """Scores of the noise-free map: mass of its positive part; arteries and Agatston score from voxels of LABEL_HU."""
     arteries = files.image(files.scan.truth_file("arteries.nii.gz"))
     rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
-    scores = _found_scores(find_lesions(files.ct.image, arteries, rules, true_hu), files)
+    scores = _found_scores(find_lesions(files.ct, arteries, rules, true_hu), files)
     positive = float(true_hu.sum(dtype=np.float64, where=true_hu > 0))
     mass = positive * math.prod(files.ct.image.GetSpacing()) / files.per_mass
     return scores | {TOTAL: (mass, scores[TOTAL][1])}

@@ -179,7 +179,7 @@ class _Places:
             self._labels = sitk.GetArrayFromImage(job.scan.outlines(ct))
         self._coronary = (self._labels > 0) & (self._labels <= max(Artery))
         inside = np.where(self._coronary, self._labels, np.uint8(0))
-        self._reference: LesionSet = find_lesions(ct.image, inside, job.record.methods["threshold"].rules)
+        self._reference: LesionSet = find_lesions(ct, inside, job.record.methods["threshold"].rules)
         self._listed = {key: job.lesions(key) for key in methods}
         self.counted = {key: listed[: len(methods[key].lesions)] for key, listed in self._listed.items()}
         self._masks = {key: np.zeros(ct.hu.shape, bool) for key in methods}

@@ -172,7 +172,7 @@ def _measured(networks: Networks, settings: DecompositionSettings, scan: Trainin
     dense, in_map = _tables(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     rules = rules_for_tube_voltage(acquisition, ScoringRules())
-    reader = scores_by_site(find_lesions(ct.image, regions, rules).lesions, Artery)
+    reader = scores_by_site(find_lesions(ct, regions, rules).lesions, Artery)
     patient, reference = patient_of(record), None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}

@@ -101,7 +101,7 @@ def prepare_background(
     if blood is None:
         raise InsertionError("The noise in the heart cannot be measured. Give a mask of the whole heart.")
     mask = region.mask
-    dense = len(find_lesions(scan.image, mask.astype(np.uint8), ScoringRules()).lesions)
+    dense = len(find_lesions(scan, mask.astype(np.uint8), ScoringRules()).lesions)
     if dense:
         message = f"{dense} places in the heart reach 130 HU. If any is calcium, its truth is wrong: take another scan."
         warnings.append(ScanWarning("possible-calcium", message))
