@@ -5,8 +5,8 @@ named by its first cell; by its first two as `first / second` where rows share t
 first cell begins with an ellipsis; `first / *` are all rows of that first cell, shown by their second. A name may be
 followed by ` = ` and the title to show instead.
 
-    <!-- table results/recall.csv: Counted | In its artery = right artery
-    cardiac / All = all
+    <!-- table results/territories.csv: now = proportion | patients
+    LM / plain = LM
     -->
 """
 

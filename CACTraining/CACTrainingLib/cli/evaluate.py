@@ -60,13 +60,6 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
     return evaluation.page
 
 
-def _evaluate_recall(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
-    from ..studies.recall import RecallSettings, evaluate_recall
-
-    settings = from_file(sources, SECTION, RecallSettings(values["output"], values.pop("model", ())))
-    return evaluate_recall(replace(settings, **values), progress)
-
-
 def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..radiograph.prognosis import evaluate_prognosis
 
@@ -114,9 +107,6 @@ STUDIES = {
     "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
     "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
     "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
-    "recall": Study(
-        "recall by coronary segment, on digital patients", ("model", "seed", "workers", "device"), _evaluate_recall
-    ),
     "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_trainings),
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
     "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_trainings),

@@ -14,7 +14,6 @@ from .anatomy.coronaries import draw_plaques
 from .anatomy.heart import posed_frame
 from .anatomy.patient import AGATSTON_PER_MG, STRATA, Patient, demographics, draw_patient, stratified_patients, stream
 from .anatomy.points import PointCloud
-from .anatomy.segments import SEGMENTS
 from .cohort.cohort import (
     SAMPLES,
     CohortSettings,
@@ -28,14 +27,6 @@ from .cohort.cohort import (
 )
 from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan, same_settings
 from .cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
-from .cohort.segment_scans import (
-    BLURRED_MASS_MG,
-    MASS_MG,
-    SEGMENT_SCANS_VERSION,
-    SegmentPlaque,
-    SegmentScan,
-    segment_scan,
-)
 from .cohort.territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels, territory_volume
 from .insertion.background import Background, prepare_background
 from .insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions, write_insertions
@@ -47,14 +38,13 @@ from .scanner.simulation import HIGHEST_HU, DigitalScan, scan_grid, scan_patient
 from .scanner.still import StillPatient, plaque_points, still_patient
 
 __all__ = [
-    "AGATSTON_PER_MG", "BLURRED_MASS_MG", "HIGHEST_HU", "LABEL_HU", "MASS_MG", "POSSIBLE", "PROTOCOLS", "SAMPLES",
-    "SEGMENTS", "SEGMENT_SCANS_VERSION", "STRATA", "VISIBLE_CONTRAST_TO_NOISE", "Background", "CohortSettings",
-    "Difficulty", "DigitalScan", "InsertedScan", "InsertedSettings", "InsertionError", "Labels", "Patient",
-    "PointCloud", "ScanPose", "Scanner", "SegmentPlaque", "SegmentScan", "Stamp", "StillPatient", "TerritoryVolume",
-    "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan", "demographics", "dense_voxels",
-    "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient", "draw_plaques", "in_processes",
-    "insert_lesions", "make_sample", "patient_folder", "patient_of", "plaque_points", "posed_frame",
-    "prepare_background", "read_path", "reference_scores", "same_settings", "scan_grid", "scan_patient",
-    "segment_scan", "still_patient", "stratified_patients", "stream", "territory_volume", "write_cohort",
-    "write_insertions", "write_sample",
+    "AGATSTON_PER_MG", "HIGHEST_HU", "LABEL_HU", "POSSIBLE", "PROTOCOLS", "SAMPLES", "STRATA",
+    "VISIBLE_CONTRAST_TO_NOISE", "Background", "CohortSettings", "Difficulty", "DigitalScan", "InsertedScan",
+    "InsertedSettings", "InsertionError", "Labels", "Patient", "PointCloud", "ScanPose", "Scanner", "Stamp",
+    "StillPatient", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan",
+    "demographics", "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient",
+    "draw_plaques", "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "plaque_points",
+    "posed_frame", "prepare_background", "read_path", "reference_scores", "same_settings", "scan_grid", "scan_patient",
+    "still_patient", "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions",
+    "write_sample",
 ]  # fmt: skip

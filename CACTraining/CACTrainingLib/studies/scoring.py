@@ -17,7 +17,6 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
 from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
 from CACScoringLib.models.inference import Runner, predict, use_threads
-from CACScoringLib.record.score_record import ModelRecord
 
 from ..evaluation.jobs import Prepared
 
@@ -44,11 +43,6 @@ def with_networks(do_job: Callable[..., dict[str, Any]], models: Mapping[str, St
 def models_key(models: Mapping[str, StoredModel]) -> list[tuple[str, str, Calibration]]:
     """Identity of models, given by network, for the key of a job."""
     return [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
-
-
-def records_of(models: Mapping[str, StoredModel]) -> list[ModelRecord]:
-    """Records of models, given by network, for the facts of a page."""
-    return [ModelRecord(model.card.name, network, model.card.sha256) for network, model in models.items()]
 
 
 def remembering(networks: Networks) -> Networks:
