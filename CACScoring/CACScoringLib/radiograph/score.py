@@ -39,9 +39,6 @@ _PATIENTS = {
 GUESSING, MIN_AREA = 0.5, 0.6
 """Area under the ROC curve of guessing, and that from which the picture alone is said to tell a threshold."""
 
-READER = "reader_"
-"""Prefix of the area of a reader who knows the largest lesion, on a card: what the model's views can show."""
-
 FACTORS = ("age_years", "male", "bmi_kg_m2")
 """Columns of clinical factors; male is 1 for men, 0 for women."""
 
@@ -84,12 +81,10 @@ def area_of(card: ModelCard, agatston: float, with_factors: bool = False) -> Car
 def can_tell(card: ModelCard, agatston: float) -> bool:
     """Return True if a threshold can be told from the picture alone, as far as the card knows.
 
-    It cannot where the model's tests have an area below MIN_AREA or not above chance, nor where the reader of the card
-    could hardly see such calcium in the model's views either.
+    It cannot where the model's tests have an area below MIN_AREA or not above chance.
     """
-    area, reader = area_of(card, agatston), card.validation.get(f"{READER}{_area_name(agatston)}")
-    is_shown = area is None or (area.value >= MIN_AREA and (area.low is None or area.low > GUESSING))
-    return is_shown and (not isinstance(reader, int | float) or reader >= MIN_AREA)
+    area = area_of(card, agatston)
+    return area is None or (area.value >= MIN_AREA and (area.low is None or area.low > GUESSING))
 
 
 def proportion_of(card: ModelCard, agatston: float) -> float | None:
@@ -121,9 +116,8 @@ def image_warning(card: ModelCard) -> tuple[ScanWarning, ...]:
         for name, area in areas.items()
     ]
     message = (
-        f"The image alone cannot tell these scores, because {card.name}, or a reader who knows the largest lesion, "
-        f"hardly did better than chance in tests: {'; '.join(texts)}. Probabilities with age, sex and body mass index "
-        "rest on these."
+        f"The image alone cannot tell these scores, because {card.name} hardly did better than chance in tests: "
+        f"{'; '.join(texts)}. Probabilities with age, sex and body mass index rest on these."
     )
     return (ScanWarning("image-not-proven", message),)
 

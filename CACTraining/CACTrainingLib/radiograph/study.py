@@ -39,7 +39,6 @@ from .cases import ScanRadiographSettings, are_digital, read_case
 from .cohort import projected, write_scan_radiographs
 from .dataset import RadiographSet, load_radiographs
 from .prognosis import PROBABILITIES, SIMULATED, Events, events_sections, likely_category, simulate_events
-from .reader import reader_areas
 from .task import SEVERE_FIRST, RadiographTask
 
 THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
@@ -280,10 +279,6 @@ class RadiographStudy(Experiment):
         ]
 
     def more_sections(self, predicted: pd.DataFrame) -> Sequence[Section]:
-        """Return prognosis, and what model readers could see on digital patients."""
-        return (*self._prognosis(predicted), *self._readers())
-
-    def _prognosis(self, predicted: pd.DataFrame) -> Sequence[Section]:
         """Return the sections on simulated events, with the mean of a patient's cross-validated probabilities."""
         model = WITH_FACTORS if (predicted.model == WITH_FACTORS).any() else BASE.title
         part = predicted[(predicted.model == model) & (predicted.use == "validation")]
@@ -298,17 +293,6 @@ class RadiographStudy(Experiment):
         events = Events(tuple(patients), years, event, likely_category(chances), chances.sum(1), *facts)
         sections = events_sections(events, self.settings.budget.seed)
         return [replace(section, title=f"{section.title} (simulated)") for section in sections]
-
-    def _readers(self) -> Sequence[Section]:
-        if not self.is_digital:
-            return ()
-        views = tuple(dict.fromkeys(view for configuration in self.configurations for view in configuration.views))
-        data = _loaded_radiographs(replace(BASE, views=views), self.settings)
-        areas = reader_areas(data, THRESHOLDS, self.settings.budget.seed)
-        rows = [(f"{view}, {reader}", *row.values()) for view, table in areas.items() for reader, row in table.items()]
-        table = self.texts.table("readers", ("View and reader", *THRESHOLD_TITLES), rows)
-        title, text = self.texts.texts("readers_section")
-        return (Section("readers", title, (text,), (table,)),)
 
     def comparators(self) -> Mapping[str, Fit]:
         return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}

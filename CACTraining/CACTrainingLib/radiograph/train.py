@@ -18,7 +18,6 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, read_network
 from CACScoringLib.networks.configs import BACKBONES, VIEWS, RadiographNetConfig
 from CACScoringLib.networks.radiograph import RadiographNet
-from CACScoringLib.radiograph.score import READER
 from CACScoringLib.radiograph.view import ENHANCEMENTS
 
 from ..data.scan_table import LABELS, join, read_radiographs
@@ -29,7 +28,6 @@ from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
 from .cases import SUPER_RESOLUTIONS, are_digital
 from .dataset import RadiographSet, check_label, load_radiographs
 from .fitting import FitSettings, fit, knows_hearts, predictions_of, validation_split
-from .reader import READERS, reader_areas
 from .task import SEVERE_FIRST, RadiographTraining
 
 INTENDED_USE = (
@@ -124,23 +122,11 @@ def train(options: RunOptions, settings: RadiographTrainSettings, progress: Prog
                     tested = measure(external_data, np.arange(len(external_data)), label)
                     tested["table_sha256"] = external_data.sha256
                     measured |= {f"external_{name}": value for name, value in tested.items()}
-            return measured | _reader(external_data if external_rows else data, config), calibration
+            return measured, calibration
 
         use = INTENDED_USE.format(data=DIGITAL if digital else USER_TABLE)
         about = (settings.backbone, f"{kind}; {uses}; table SHA-256 {data.sha256}", loop.seed, facts, use)
         return run.write_network(network, config, *about, evaluate)
-
-
-READ = 200
-"""Cases that the model reader of a card reads at most."""
-
-
-def _reader(data: RadiographSet, config: RadiographNetConfig) -> dict[str, object]:
-    """Return areas of the reader who knows the largest lesion, in a network's views; none without known calcium."""
-    if not (data.composed and data.has_map.all() and LABELS[0] in data.scores):
-        return {}
-    areas = reader_areas(data, config.thresholds, 0, READ)["both" if len(config.views) > 1 else config.views[0]]
-    return {f"{READER}{area_name(t)}": round(area, 4) for t, area in areas[READERS[-1]].items() if np.isfinite(area)}
 
 
 def _metrics(

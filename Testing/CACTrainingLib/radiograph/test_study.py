@@ -171,20 +171,6 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
     assert study.cohort.names(study.cohort.held_out) == [f"{TESTED}case_{number}" for number in range(100, 108)]
 
 
-def test_the_page_has_the_areas_of_model_readers(write_cases, tmp_path):
-    write_cases(tmp_path / "cases", 12)
-    settings = RadiographStudySettings(tmp_path / "cases", tmp_path / "out", budget=BUDGET)
-    none = pd.DataFrame(columns=["model", "use", "fold", "row"])
-    (section,) = RadiographStudy.read(settings, Progress()).more_sections(none)
-    (table,) = section.tables
-    assert table.columns == ("View and reader", "> 0", "≥ 100", "≥ 400")
-    assert [row[0] for row in table.rows][3:6] == [
-        *("PA, largest lesion", "lateral, shape known, place known", "lateral, shape known, within 10 mm")
-    ]
-    assert len(table.rows) == 12
-    assert all(0.7 < area <= 1 for row in table.rows if "largest" not in row[0] for area in row[1:])
-
-
 @pytest.mark.parametrize("has_test", [False, True])
 def test_a_study_runs_to_its_page_without_and_with_test_patients(
     drawn_folder, write_cases, tmp_path, has_test, monkeypatch
