@@ -115,31 +115,15 @@ def test_the_papers_name_models_and_rows_of_the_study(name):
 LIMITS = Limits(intercept=2.0, slope=0.5, factor=2.0, pairs=30, highest=100.0)
 
 
-def drawn(draw, *arguments, **options):
+def test_dots_and_limits_of_bland_and_altman():
     drawing = Drawing(figsize=(7, 4), layout="constrained")
-    draw(drawing, *arguments, **options)
-    return drawing
-
-
-def dots(axis):
-    return np.concatenate([collection.get_offsets() for collection in axis.collections])
-
-
-def curve(line):
-    """Data of a line as plain arrays."""
-    return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
-
-
-class TestBlandAltman:
-    def test_dots_and_limits(self):
-        table = long_table(rows("map", [10, 0], [20, 0]))
-        drawing = drawn(bland_altman, table, ["map"], lambda *_: LIMITS, "mg", 1.0)
-        axis = drawing.axes[0]
-        assert dots(axis).tolist() == [[15, 10], [0, 0]]
-        dashed = [curve(line) for line in axis.lines if line.get_linestyle() == "--"]
-        for sign, (x, y) in zip((-1, 1), dashed, strict=True):
-            np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * x))
-        assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
+    bland_altman(drawing, long_table(rows("map", [10, 0], [20, 0])), ["map"], lambda *_: LIMITS, "mg", 1.0)
+    axis = drawing.axes[0]
+    assert np.concatenate([dots.get_offsets() for dots in axis.collections]).tolist() == [[15, 10], [0, 0]]
+    dashed = [line.get_data() for line in axis.lines if line.get_linestyle() == "--"]
+    for sign, (x, y) in zip((-1, 1), dashed, strict=True):
+        np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * np.asarray(x, float)))
+    assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
 
 
 def test_names_with_dollars_are_no_formulas():

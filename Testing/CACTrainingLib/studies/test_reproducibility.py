@@ -66,7 +66,7 @@ def test_bias_and_share_within_limits():
     assert row["Mean difference"].value == pytest.approx((29 * 10 + 70) / 30)
 
 
-@pytest.mark.parametrize(("score", "place"), [(0, 0), (10.4, 0), (10.5, 1), (100, 1), (101, 2), (400, 2), (400.6, 3)])
+@pytest.mark.parametrize(("score", "place"), [(10.4, 0), (10.5, 1), (101, 2), (400, 2), (400.6, 3)])
 def test_borders_of_categories(score, place):
     assert reproducibility.category(score) == place
 
@@ -113,9 +113,17 @@ def records(count=80, changed=None, **changes):
     return study
 
 
-def test_limits_are_in_the_units_of_scores():
-    study = records()
-    repeatability = repeatability_of(study)
+@pytest.fixture(scope="module")
+def study():
+    return records()
+
+
+@pytest.fixture(scope="module")
+def repeatability(study):
+    return repeatability_of(study)
+
+
+def test_limits_are_in_the_units_of_scores(study, repeatability):
     expected = limits(study, "map", "mass", "total")
     mass = repeatability["limits"]["decomposition"]["pseudo_mass_hu_mm3"]["total"]
     assert mass["intercept"] == pytest.approx(1400 * expected.intercept)
@@ -126,51 +134,54 @@ def test_limits_are_in_the_units_of_scores():
     assert repeatability["acquisition"] == {"kvp": [120.0, 120.0], "slice_spacing_mm": [3.0, 3.0]}
     assert repeatability["models"] == {"decomposition": "abc"}
     assert repeatability["digital"]
+    assert set(repeatability["limits"]) == {"decomposition", "threshold"}, "candidates without evidence are no scores"
     other_mass = repeatability_of(records(changed={0: {"hu_mm3_per_mass": 1500.0}}))
     assert set(other_mass["limits"]["decomposition"]) == {"agatston"}, "masses of two calibrations"
 
 
-def test_automatic_scores_have_limits_of_their_own():
-    assert set(repeatability_of(records())["limits"]) == {"decomposition", "threshold"}
+def test_automatic_scores_have_limits_of_their_own(study):
     calibration = {"counts_from": 0.5}
     repeatability = repeatability_of(records(candidate_evidence=calibration))
     stored = restore(repeatability, Repeatability)
     assert repeatability["candidate_evidence"] == stored.candidate_evidence == calibration
     automatic = repeatability["limits"]["automatic"]["agatston"]["total"]
-    assert automatic == asdict(limits(records(), "automatic", "agatston", "total"))
+    assert automatic == asdict(limits(study, "automatic", "agatston", "total"))
     assert automatic != repeatability["limits"]["threshold"]["agatston"]["total"]
 
 
-def test_patients_with_a_scan_beyond_the_calibration_are_left_out():
-    study = records()
+def test_patients_with_a_scan_beyond_the_calibration_are_left_out(study, repeatability):
     n = max(
         (n for n, record in enumerate(study) if record.refused is None),
         key=lambda n: study[n].values["map"]["total"][0],
     )
-    repeatability = repeatability_of(records(changed={n: {"warnings": ("beyond-calibration",)}}))
+    without = repeatability_of(records(changed={n: {"warnings": ("beyond-calibration",)}}))
     in_range = [record for record in study if record.patient != study[n].patient]
-    assert repeatability["limits"] == repeatability_of(in_range)["limits"] != repeatability_of(study)["limits"]
-    assert repeatability["data"].startswith("79 digital patients")
-    assert repeatability["data"].endswith("1 whose scans are beyond the calibration are left out")
+    assert without["limits"] == repeatability_of(in_range)["limits"] != repeatability["limits"]
+    assert without["data"].startswith("79 digital patients")
+    assert without["data"].endswith("1 whose scans are beyond the calibration are left out")
 
 
-def test_they_are_stored_with_the_model(tmp_path):
+def test_they_are_stored_with_the_model(study, tmp_path):
     card = untrained("decomposition", "map", tmp_path)
-    assert store_limits(records(), card) == card
+    assert store_limits(study, card) == card
     stored = read_card(card).repeatability_as(Repeatability)
-    assert stored.data == f"80 digital patients ({cohort(80)[0].patient} to {cohort(80)[-1].patient}), two scans each"
+    assert stored.data == f"80 digital patients ({study[0].patient} to {study[-1].patient}), two scans each"
     assert np.isfinite(stored.limits["decomposition"]["agatston"]["artery"].at(100.0))
 
 
 @pytest.mark.parametrize(
-    ("study", "message"),
+    ("changed", "message"),
     [
-        (records(changed={3: {"decomposition_settings": {"floor_hu": 10.0}}}), "2 sets"),
-        (records(changed={3: {"candidate_evidence": {"counts_from": 0.5}}}), "2 sets"),
-        (records(8), "too few"),
-        (records(), "not installed"),
+        ({3: {"decomposition_settings": {"floor_hu": 10.0}}}, "--overwrite"),
+        ({3: {"candidate_evidence": {"counts_from": 0.5}}}, "--overwrite"),
+        ({}, "too few"),
     ],
 )
-def test_what_cannot_be_stored(study, message):
+def test_what_cannot_be_stored(changed, message):
     with pytest.raises(CTError, match=message):
+        store_limits(records(8, changed))
+
+
+def test_limits_are_not_stored_without_the_model_that_scored(study):
+    with pytest.raises(CTError, match="Name its card"):
         store_limits(study)
