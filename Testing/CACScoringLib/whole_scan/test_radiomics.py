@@ -151,8 +151,6 @@ def test_metal_is_left_out():
     )
 
 
-pytest.importorskip("mirp")
-
 OUT = -500
 PHANTOM = np.array(
     [

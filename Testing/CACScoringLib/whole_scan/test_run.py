@@ -66,7 +66,6 @@ class TestWhichModels:
     @pytest.mark.parametrize(
         ("choice", "words"),
         [
-            (ModelChoice(estimates=("radiomics",)), "no model for 'radiomics'.*cac train radiomics"),
             (ModelChoice(estimates=("vessels",)), "several models for 'vessels': v, w. Name one"),
             (ModelChoice(("v", "w"), estimates=("vessels",)), "Two models for 'vessels'"),
         ],

