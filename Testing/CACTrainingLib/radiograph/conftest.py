@@ -58,6 +58,14 @@ def drawn_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def other_folder(tmp_path_factory):
+    """Folder of eight cases of one view, of other patients."""
+    folder = tmp_path_factory.mktemp("other")
+    write_cases(folder, 8, ("PA",), first=100)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def drawn(drawn_folder):
     """Cases of `drawn_folder` in memory."""
     return load_radiographs(read_radiographs(drawn_folder), views=("PA",))

@@ -188,21 +188,13 @@ def test_a_file_for_another_network(network, state, tmp_path):
 QUICK = {"size": 32, "training": {"loop": {"validate_every": 3}, "batch_size": 4, "finder_steps": 2}}
 
 
-@pytest.fixture(scope="module")
-def folder(write_cases, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("radiographs")
-    write_cases(folder, 16, ("PA",))
-    write_cases(folder / "others", 8, ("PA",), first=100)
-    return folder
-
-
 def train(folder, output, **more):
     command = ["train", "radiograph", "--data", folder, "--output", output, "--steps=6", "--device=cpu"]
     return main([*map(str, command), "--settings", json.dumps(QUICK | more)])
 
 
-def test_a_model_is_written(folder, tmp_path):
-    assert train(folder, tmp_path / "tiny", external=str(folder / "others"), curriculum=True) == 0
+def test_a_model_is_written(drawn_folder, other_folder, tmp_path):
+    assert train(drawn_folder, tmp_path / "tiny", external=str(other_folder), curriculum=True) == 0
     card = verify_model(tmp_path / "tiny.json")
     assert card.network == "radiograph"
     assert card.config["views"] == ["PA"]
@@ -215,6 +207,6 @@ def test_a_model_is_written(folder, tmp_path):
     json.dumps(card.validation, allow_nan=False)
 
 
-def test_patients_of_the_data_are_no_external_test(folder, tmp_path, capsys):
-    assert train(folder, tmp_path / "tiny", external=str(folder)) == 3
+def test_patients_of_the_data_are_no_external_test(drawn_folder, tmp_path, capsys):
+    assert train(drawn_folder, tmp_path / "tiny", external=str(drawn_folder)) == 3
     assert "is learned from" in capsys.readouterr().err

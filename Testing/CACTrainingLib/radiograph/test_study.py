@@ -135,10 +135,9 @@ BUDGET = TrainingBudget(folds=3, steps=30)
 
 
 @pytest.fixture
-def study(drawn_folder, write_cases, tmp_path):
+def study(drawn_folder, other_folder, tmp_path):
     """24 radiographs in three folds, and eight of another cohort."""
-    write_cases(tmp_path / "other", 8, ("PA",), first=100)
-    settings = RadiographStudySettings(drawn_folder, tmp_path, tmp_path / "other", budget=BUDGET)
+    settings = RadiographStudySettings(drawn_folder, tmp_path, other_folder, budget=BUDGET)
     return RadiographStudy.read(settings, Progress())
 
 
@@ -169,14 +168,13 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
     assert study.cohort.names(study.cohort.held_out) == [f"{TESTED}case_{number}" for number in range(100, 108)]
 
 
-def test_a_study_runs_to_its_page(drawn_folder, write_cases, tmp_path, monkeypatch):
+def test_a_study_runs_to_its_page(drawn_folder, other_folder, tmp_path, monkeypatch):
     """Real trainings of two steps."""
     preset = train.PRESETS["light"]
     short = replace(preset, training=replace(preset.training, finder_steps=2))
     monkeypatch.setitem(train.PRESETS, "light", short)
-    write_cases(tmp_path / "other", 8, ("PA",), first=100)
     budget = TrainingBudget(folds=2, steps=2)
-    settings = RadiographStudySettings(drawn_folder, tmp_path / "out", tmp_path / "other")
+    settings = RadiographStudySettings(drawn_folder, tmp_path / "out", other_folder)
     carry_out(RadiographStudy, replace(settings, names=("base",), budget=budget))
     tables = {file.stem for file in (settings.output / "tables").glob("*.csv")}
     assert {"validation", "test", "findings"} <= tables
