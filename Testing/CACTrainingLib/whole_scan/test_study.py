@@ -23,9 +23,11 @@ from CACTrainingLib.whole_scan.vessels import study as vessels
 PATIENTS = 48
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    make_quick(monkeypatch, 200)
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch, 200)
+        yield
 
 
 @pytest.fixture(params=["vessels", "radiomics"])
@@ -38,16 +40,16 @@ def settings(study, tmp_path):
     return study.settings(write_table(tmp_path / "own" / "table.csv", PATIENTS), tmp_path / "out")
 
 
-@pytest.fixture
-def vessel_settings(tmp_path):
-    return EXPERIMENTS["vessels"].settings(write_table(tmp_path / "own" / "table.csv", PATIENTS), tmp_path / "out")
+@pytest.fixture(scope="module")
+def vessel_settings(quick, tmp_path_factory):
+    """Settings of a study of vessel regression that has its page."""
+    folder = tmp_path_factory.mktemp("vessels")
+    settings = EXPERIMENTS["vessels"].settings(write_table(folder / "table.csv", PATIENTS), folder / "out")
+    EXPERIMENTS["vessels"].page(settings)
+    return settings
 
 
-def rows_of(settings):
-    return {row[0]: row for row in table_of(settings, "test")}
-
-
-@pytest.mark.parametrize("has_test", [False, True])
+@pytest.mark.parametrize(("study", "has_test"), [("vessels", False), ("radiomics", True)], indirect=["study"])
 def test_nobody_is_both_learned_from_and_predicted(study, settings, has_test, tmp_path):
     expected = set(held_out(read_cts(settings.data)))
     if has_test:
@@ -67,14 +69,12 @@ def test_nobody_is_both_learned_from_and_predicted(study, settings, has_test, tm
 
 def test_models_are_compared_with_age_sex_and_heart_size(vessel_settings):
     """One network predicts the truth with little noise, the other with much."""
-    settings = vessel_settings
-    EXPERIMENTS["vessels"].page(settings)
-    rows = rows_of(settings)
-    columns = table_of(settings, "test")[0]
+    columns, *lines = table_of(vessel_settings, "test")
+    rows = {line[0]: line for line in lines}
     good, bad = rows["Voxel sum, logarithm"], rows["CNN, logarithm"]
     rank, difference = columns.index("Rank correlation"), columns.index("Difference")
     assert float(good[rank]) > 0.9 > float(bad[rank])
-    assert int(float(good[rank + 3])) == len(held_out(read_cts(settings.data)))
+    assert int(float(good[rank + 3])) == len(held_out(read_cts(vessel_settings.data)))
     factors = float(rows["Age, sex, heart size, logarithm"][rank])
     assert float(good[difference]) == pytest.approx(float(good[rank]) - factors)
     assert rows["Always the mean"][rank] in ("", "nan")
@@ -82,13 +82,11 @@ def test_models_are_compared_with_age_sex_and_heart_size(vessel_settings):
 
 
 def test_the_first_table_has_the_errors_of_the_models_of_the_folds(vessel_settings):
-    settings = vessel_settings
-    EXPERIMENTS["vessels"].page(settings)
-    table = pd.read_csv(settings.output / PREDICTIONS)
+    table = pd.read_csv(vessel_settings.output / PREDICTIONS)
     scores = {part: table[[f"{part}_{artery}" for artery in ARTERIES]].to_numpy() for part in ("true", "predicted")}
     largest = table.loc[table.use != "test", [f"true_{artery}" for artery in ARTERIES]].to_numpy().max()
     table["error"] = (((scores["predicted"] - scores["true"]) / largest) ** 2).mean(1)
-    columns, *rows = table_of(settings, "table_1")
+    columns, *rows = table_of(vessel_settings, "table_1")
     assert columns == ["Model", "Training", "Validation", "Test"]
     cells = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
     for model in ("CNN, logarithm", "Voxel sum, logarithm"):
@@ -98,7 +96,7 @@ def test_the_first_table_has_the_errors_of_the_models_of_the_folds(vessel_settin
             mean, spread = map(float, cells[model][use].split(" ± "))
             assert [mean, spread] == pytest.approx([np.mean(folds), abs(folds[0] - folds[1]) / 2], abs=2e-4)
     assert cells["Published: SE-CNN, Kecoglu 2025"]["Training"] == "0.0068 ± 0.0038"
-    assert not any("training" in row for row in table_of(settings, "validation"))
+    assert not any("training" in row for row in table_of(vessel_settings, "validation"))
 
 
 def test_a_grid_trains_each_network_with_all_settings(vessel_settings):
