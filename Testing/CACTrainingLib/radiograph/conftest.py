@@ -5,7 +5,7 @@ import pytest
 
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
-from CACTrainingLib.data.scan_table import LABELS, VIEWS, read_radiographs
+from CACTrainingLib.data.scan_table import LABELS, read_radiographs
 from CACTrainingLib.data.scan_table import RADIOGRAPH_TABLE as TABLE
 from CACTrainingLib.radiograph.cases import CASES, SETTINGS, Drawing, View, sparse, write_case
 from CACTrainingLib.radiograph.dataset import load_radiographs
@@ -14,8 +14,8 @@ SCORES = (0.0, 50.0, 200.0, 800.0)
 MM_PER_SCORE = {0.0: 0.0, 50.0: 12.0, 200.0: 25.0, 800.0: 60.0}
 
 
-def write_cases(folder, count=12, views=VIEWS, first=0):
-    """Write a folder as `cac radiographs` does."""
+def write_cases(folder, count, first=0):
+    """Write cases of one view as `cac radiographs` does."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number in range(first, first + count):
@@ -23,8 +23,8 @@ def write_cases(folder, count=12, views=VIEWS, first=0):
         generator = np.random.default_rng(number)
         file = f"{CASES}/case_{number}.npz"
         drawn = view_of(200.0, np.random.default_rng(1000 + number)).calcium
-        drawings = [Drawing(200.0, {view: sparse(drawn) for view in views})]
-        write_case(folder / file, {view: view_of(score, generator) for view in views}, drawings=drawings)
+        drawings = [Drawing(200.0, {"PA": sparse(drawn)})]
+        write_case(folder / file, {"PA": view_of(score, generator)}, drawings=drawings)
         age, sex, bmi = 50 + 10 * (score > 0) + number % 3, "FM"[number // 4 % 2], 25 + number % 5
         rows.append((f"case_{number}", number, file, age, sex, bmi, *[score] * len(LABELS)))
     (folder / SETTINGS).write_text("{}", encoding="utf-8")
@@ -53,7 +53,7 @@ def drawing():
 def drawn_folder(tmp_path_factory):
     """Folder of 24 cases of one view, six of each category."""
     folder = tmp_path_factory.mktemp("drawn")
-    write_cases(folder, 24, ("PA",))
+    write_cases(folder, 24)
     return folder
 
 
@@ -61,7 +61,7 @@ def drawn_folder(tmp_path_factory):
 def other_folder(tmp_path_factory):
     """Folder of eight cases of one view, of other patients."""
     folder = tmp_path_factory.mktemp("other")
-    write_cases(folder, 8, ("PA",), first=100)
+    write_cases(folder, 8, first=100)
     return folder
 
 

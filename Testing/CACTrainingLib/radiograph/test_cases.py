@@ -130,7 +130,7 @@ def test_own_pictures_are_cut_about_the_middle_and_that_is_told(tmp_path):
 
 def test_unknown_calcium_is_not_taken_for_none(write_cases, tmp_path):
     """A picture without its calcium would teach that what is left in the body is none."""
-    write_cases(tmp_path, 4, ("PA",))
+    write_cases(tmp_path, 4)
     rows = read_radiographs(tmp_path)
     for row in rows:
         views = read_case(row.files["PA"])
