@@ -25,7 +25,7 @@ from .cohort.cohort import (
     write_cohort,
     write_sample,
 )
-from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan, same_settings
+from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan
 from .cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
 from .cohort.territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels, territory_volume
 from .insertion.background import Background, prepare_background
@@ -44,7 +44,6 @@ __all__ = [
     "StillPatient", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan",
     "demographics", "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient",
     "draw_plaques", "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "plaque_points",
-    "posed_frame", "prepare_background", "read_path", "reference_scores", "same_settings", "scan_grid", "scan_patient",
-    "still_patient", "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions",
-    "write_sample",
+    "posed_frame", "prepare_background", "read_path", "reference_scores", "scan_grid", "scan_patient", "still_patient",
+    "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions", "write_sample",
 ]  # fmt: skip
