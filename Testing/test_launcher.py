@@ -44,38 +44,6 @@ def test_nothing_is_imported_from_the_current_folder(launcher, tmp_path):
     assert "territories-compact" in done.stdout
 
 
-@pytest.fixture
-def bundle(launcher):
-    """Return a launcher in a bundle for this Python, whose environment is not installed yet."""
-    shutil.rmtree(launcher.with_name(".venv"))
-    (launcher.with_name("wheels") / f"{sys.version_info.major}.{sys.version_info.minor}").mkdir(parents=True)
-    names = ("cac", "pyproject.toml", "constraints.txt")
-    sums = [f"{hashlib.sha256(launcher.with_name(name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    launcher.with_name("SHA256SUMS").write_text("".join(sums), encoding="utf-8")
-    return launcher
-
-
-def refusal(launcher):
-    done = subprocess.run([sys.executable, str(launcher), "--version"], capture_output=True, encoding="utf-8")
-    assert done.returncode == 1
-    return done.stderr
-
-
-def test_a_bundle_with_changed_or_lost_files_is_refused(bundle):
-    constraints = bundle.with_name("constraints.txt")
-    constraints.write_text(constraints.read_text(encoding="utf-8") + "six==1.17.0\n", encoding="utf-8")
-    assert f"{constraints} is missing or belongs to another bundle. Copy the whole bundle" in refusal(bundle)
-    bundle.with_name("SHA256SUMS").unlink()
-    assert "SHA256SUMS is missing" in refusal(bundle)
-    assert not bundle.with_name(".venv").exists()
-
-
-@pytest.mark.long
-def test_a_bundle_without_a_package_uses_no_network(bundle):
-    """Install nothing from a network, where pip would find it."""
-    assert "No matching distribution found for" in refusal(bundle)
-
-
 def test_sizes_of_extras_are_those_of_the_docs(launcher):
     """The launcher states what it installs; here pip fails at once."""
     (packages,) = launcher.parent.glob(".venv/[Ll]ib/**/site-packages")

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from command_tables import cell
 
-from CACScoringLib.cohort.parquet import HEAD, all_tables, dictionary
+from CACScoringLib.cohort.dictionary import HEAD, all_tables, dictionary
 
 
 def dictionary_as_markdown() -> str:

@@ -38,7 +38,7 @@ class CohortOptions(ExchangeOptions, EstimateOptions):
 
     Attributes:
         source: Folder to search for NIfTI, NRRD and MHA files and DICOM series (each series is a scan; a folder with
-            ct.nii.gz is one scan), or a CSV or parquet file with the column ct and optionally name, series, heart,
+            ct.nii.gz is one scan), or a CSV file with the column ct and optionally name, series, heart,
             lesions, patient, session and group; paths are relative to that file.
         output: Folder for cohort.csv and one results folder per scan.
         overwrite: Score all scans again and replace earlier results.

@@ -63,14 +63,12 @@ class Command(Generic[Options]):
         run: Function of the options and the progress.
         extras: Extras that it needs beside the base, or a function of the options that returns them.
         interrupted: Text when it is stopped.
-        description: Description in place of that of the options.
     """
 
     options: type[Options]
     run: Callable[[Options, Progress], object]
     extras: tuple[str, ...] | Callable[[Options], tuple[str, ...]] = ()
     interrupted: str = RESUME
-    description: str = ""
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options.
@@ -78,7 +76,7 @@ class Command(Generic[Options]):
         Parsed arguments have `run`, a function of themselves and the progress, `extras`, a function of themselves, and
         `interrupted`.
         """
-        parser.description = self.description or description_of(self.options)
+        parser.description = description_of(self.options)
         add_options(parser, self.options)
         parser.set_defaults(run=self._run, extras=self._extras, interrupted=self.interrupted)
 
@@ -89,25 +87,19 @@ class Command(Generic[Options]):
         return self.extras(options_from(arguments, self.options)) if callable(self.extras) else self.extras
 
 
-def command(
-    function: Callable[..., object],
-    extras: tuple[str, ...] = (),
-    interrupted: str = RESUME,
-    description: str = "",
-) -> Command[Any]:
+def command(function: Callable[..., object], extras: tuple[str, ...] = (), interrupted: str = RESUME) -> Command[Any]:
     """Return the command of a function whose parameters are its options, and `progress`.
 
     Args:
         function: Function with a docstring that describes them.
         extras: As in `Command`.
         interrupted: As in `Command`.
-        description: As in `Command`.
     """
 
     def run(options: Any, progress: Progress) -> None:
         function(**vars(options), progress=progress)
 
-    return Command(options_of(function), run, extras, interrupted, description)
+    return Command(options_of(function), run, extras, interrupted)
 
 
 def declare_actions(
@@ -117,8 +109,8 @@ def declare_actions(
     parser.description = description
     subparsers = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, action in actions.items():
-        text = action.description or description_of(action.options)
-        action.declare(subparsers.add_parser(name, help=as_help(text.partition(". ")[0])))
+        text = description_of(action.options).partition(". ")[0]
+        action.declare(subparsers.add_parser(name, help=as_help(text)))
 
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:

@@ -28,9 +28,9 @@ from ..run import RunSettings
 from ..scans.folder import Listing, listing_of, scans_of_folder, search
 from ..scans.source import ScanSource
 from ..scans.table import scans_of_table
+from .dictionary import FILE as DICTIONARY
+from .dictionary import all_tables, dictionary_text
 from .folder import RECORD, CohortFolder, open_cohort
-from .parquet import FILE as DICTIONARY
-from .parquet import all_tables, dictionary_text, write_tables
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
 from .table import columns, failures_as_csv, line, result_row, with_scores
 from .workers import LOCAL, Workers, chosen_cluster, sensible_count
@@ -42,7 +42,7 @@ TABLE_PART = 0.05
 """Maximum fraction of the time spent on writing the tables before the end."""
 
 _FINAL_STATES = ("done", "skipped", "failed")
-_TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+_TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """UIDs in messages of `reading.read_ct` about a folder's series; numbers of series are kept."""
 
@@ -62,7 +62,7 @@ def score_cohort(
     scans are retried. A scan whose worker died is retried alone at the end.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
-    `dictionary.csv` (meaning of all columns), `cohort.json`, and at the end the tables of `cohort.parquet`.
+    `dictionary.csv` (meaning of all columns) and `cohort.json`.
 
     Args:
         source: Folder or table.
@@ -84,9 +84,7 @@ def score_cohort(
     if not source.exists():
         raise UnreadableError(f"{source} does not exist. Check the path.")
     if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
-        raise UnreadableError(
-            f"{source} is neither a folder nor a table (CSV, parquet). Use cac score for a single CT."
-        )
+        raise UnreadableError(f"{source} is neither a folder nor a table (CSV). Use cac score for a single CT.")
     if count is not None and count < 1:
         raise OutputError(f"At least one worker is needed, not {count}.")
     local = chosen_cluster() == LOCAL
@@ -210,8 +208,6 @@ class _ScanBoard:
                     self._fail(i, f"{reason} It did so also when it ran alone.", "worker-lost")
         finally:
             has_written = self._write()
-            labels = (self._folder.label_of(state.folder) for state in self.states)
-            write_tables(self._folder.path, zip(labels, self._scans, self.states, strict=True), self._identify)
         if not has_written:
             path = self._folder.path
             raise OutputError(

@@ -23,7 +23,6 @@ from ..core.files import check_unread, read_document, read_json, remove_partial,
 from ..core.text import OUTPUT, REPLACE
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
-from .parquet import TABLES, WRITTEN
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
 
 SCHEMA = "cac-cohort/1"
@@ -54,7 +53,7 @@ class CohortFolder:
         """Return and record a folder for each scan: its former folder, or a new one with a safe, unique name."""
         entries = self._record["scans"]
         by_scan = {entry["scan"]: name for name, entry in entries.items()}
-        names = [RECORD, TABLE, FAILURES, *TABLES.values(), *entries, *(path.name for path in self.path.iterdir())]
+        names = [RECORD, TABLE, FAILURES, *entries, *(path.name for path in self.path.iterdir())]
         used_names = {name.casefold() for name in names}
         folders = []
         for scan in scans:
@@ -67,10 +66,6 @@ class CohortFolder:
             folders.append(self.path / name)
         self._write_record()
         return folders
-
-    def label_of(self, folder: Path) -> str:
-        """Return the anonymous label of a scan by its folder."""
-        return self._record["scans"][folder.name]["scan"]
 
     @property
     def settings_key(self) -> str:
@@ -101,7 +96,6 @@ class CohortFolder:
     def remove_leftovers(self) -> None:
         """Remove incomplete results of killed processes, except those that other machines may still be writing."""
         remove_partial(self.path, 0.0 if self._local else ELSEWHERE_SECONDS)
-        remove_partial(self.path, name=WRITTEN)  # written by the client, of which there is only one
 
     def begin(self, settings: dict[str, object], overwrite: bool) -> None:
         """Compare the settings with those of earlier results. Raises OutputError if they differ."""

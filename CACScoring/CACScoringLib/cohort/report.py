@@ -1,19 +1,22 @@
-"""Report page of a cohort from its parquet tables: scores, warnings, failures, outliers."""
+"""Report page of a cohort from its table: scores, warnings, failures, outliers."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import OutputError
+from ..core.errors import OutputError, TableError
 from ..core.files import write_text_atomically
+from ..core.labels import Artery
+from ..core.tables import Line, read_table
 from ..record.columns import TOTAL, Row
 from ..report.page import rendered
 from ..results import METHOD_TITLES
-from .parquet import SCHEMA, TABLES
+from .folder import TABLE
 
 PAGE = "cohort-report.html"
 WITHHOLDING = "beyond-calibration"
@@ -25,20 +28,23 @@ _CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 
 """Upper limits of the Agatston score's classes."""
 
 
+_PATH = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
+
+
 def write_cohort_report(folder: Path) -> Path:
     """Write PAGE into the folder of a cohort and return its path.
 
-    Scans are named by their labels in the tables, without links, whose folders would name them. Raises OutputError if
-    the tables are missing or have another schema, or the page cannot be written.
+    Scans are named by their labels in the table, without links, whose folders would name them. Raises OutputError if
+    the table is missing or damaged, or the page cannot be written.
     """
-    scans, scores, _ = (_read(folder, name) for name in TABLES)
+    scans, scores = _read(folder / TABLE)
     totals = [score for score in scores if score["artery"] == TOTAL]
     page = rendered(
         "cohort.html",
         "Cohort report",
         scans=scans,
         states=Counter(scan["state"] for scan in scans).most_common(),
-        methods=_methods(totals, {scan["scan"] for scan in scans if WITHHOLDING in (scan["warnings"] or ())}),
+        methods=_methods(totals, {scan["scan"] for scan in scans if WITHHOLDING in scan["warnings"]}),
         arteries=_arteries(scores),
         warnings=_warnings(scans),
         failures=_failures(scans),
@@ -51,20 +57,44 @@ def write_cohort_report(folder: Path) -> Path:
     return folder / PAGE
 
 
-def _read(folder: Path, name: str) -> list[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = folder / TABLES[name]
+def _read(file: Path) -> tuple[list[Row], list[Row]]:
+    """Return the scans of a cohort's table, and their scores by method and artery. Raises OutputError."""
     try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
+        table = read_table(file, ("scan", "state", "code", "reason", "warnings", "name", "ct"))
+        identifies = "patient_name" in table
+        scans = [_scan(line, identifies) for line in table.lines]
+        return scans, [score for line in table.lines for score in _scores(line)]
+    except (TableError, ValueError) as error:
         raise OutputError(
-            f"{file} is missing or damaged. Give the folder of a cohort; running its command again writes the tables."
+            f"{file} is missing or damaged. Give the folder of a cohort; running its command again writes the table."
         ) from error
-    if (table.schema.metadata or {}).get(b"schema", b"").decode() != SCHEMA:
-        raise OutputError(f"{file} is not of schema {SCHEMA}. Run the command of the cohort again.")
-    return table.to_pylist()
+
+
+def _scan(line: Line, identifies: bool) -> Row:
+    row: Row = {key: line.text(key) for key in ("scan", "state", "code", "reason")}
+    if not identifies:
+        name, ct = (line.text(key).removeprefix("'") for key in ("name", "ct"))  # which guards formulas
+        row["reason"] = redact_paths(row["reason"], name, ct)
+    return row | {"warnings": line.text("warnings").split()}
+
+
+def _scores(line: Line) -> Iterator[Row]:
+    """Yield the Agatston score of each artery by method, then of the TOTAL."""
+    for method in METHOD_TITLES:
+        columns = {artery.key: f"{method}_agatston_{artery.key}" for artery in Artery} | {TOTAL: f"{method}_agatston"}
+        scored = {"scan": line.text("scan"), "method": method, "status": line.text(f"{method}_status")}
+        for artery, column in columns.items():
+            if agatston := line.text(column):
+                yield {**scored, "artery": artery, "agatston": float(agatston)}
+
+
+def redact_paths(reason: str, name: str, ct: str) -> str:
+    """Return the reason of a failure without paths and file names, which often contain names of patients."""
+    text = _PATH.sub("…", reason)
+    names = {ct, name, Path(ct).name, *Path(ct).parts[-3:]} - {"", "/"}
+    for part in sorted(names, key=len, reverse=True):
+        text = text.replace(part, "…")
+    return text
 
 
 def _methods(totals: Iterable[Row], withheld: Collection[str]) -> dict[str, dict[str, object]]:
@@ -103,7 +133,7 @@ def _arteries(scores: Iterable[Row]) -> list[tuple[str, str, int, str]]:
 
 
 def _warnings(scans: Sequence[Row]) -> list[tuple[str, int, str]]:
-    counts = Counter(code for scan in scans for code in scan["warnings"] or ())
+    counts = Counter(code for scan in scans for code in scan["warnings"])
     done = sum(scan["state"] == "done" for scan in scans) or 1
     return [(code, count, f"{100 * count / done:.1f} %") for code, count in counts.most_common()]
 
@@ -113,7 +143,7 @@ def _failures(scans: Iterable[Row]) -> list[tuple[str, int, str, str]]:
     failed = defaultdict(list)
     for scan in scans:
         if scan["state"] == "failed":
-            failed[scan["code"] or ""].append((scan["scan"][:8], scan["reason"] or ""))
+            failed[scan["code"]].append((scan["scan"][:8], scan["reason"]))
     return [(code, len(group), *min(group)) for code, group in sorted(failed.items(), key=lambda item: -len(item[1]))]
 
 
@@ -126,7 +156,7 @@ def _outliers(scans: Iterable[Row], totals: Iterable[Row]) -> dict[str, list[tup
     kinds: dict[str, Mapping[str, float]] = {
         "Largest scores": clinical,
         "Methods that disagree most": {n: abs(clinical[n] - map_scores[n]) for n in clinical.keys() & map_scores},
-        "Most warnings": {scan["scan"]: len(scan["warnings"] or ()) for scan in scans},
+        "Most warnings": {scan["scan"]: len(scan["warnings"]) for scan in scans},
     }
     outliers = {}
     for title, values in kinds.items():

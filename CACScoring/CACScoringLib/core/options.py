@@ -11,7 +11,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -76,16 +75,13 @@ def options_of(function: Callable[..., object]) -> type:
     A parameter annotated with `Annotated[kind, option(…)]` has that option. The function's docstring describes the
     command, and the options under `Args`.
     """
-    declared_function = function.func if isinstance(function, partial) else function
-    hints, fields = get_type_hints(declared_function, include_extras=True), []
+    hints, fields = get_type_hints(function, include_extras=True), []
     for name, parameter in inspect.signature(function).parameters.items():
         if name != "progress":
             declared = option() if get_origin(hints[name]) is not Annotated else get_args(hints[name])[1]
             default = MISSING if parameter.default is parameter.empty else parameter.default
             fields.append((name, hints[name], dataclasses.field(default=default, metadata=declared.metadata)))
-    text = (
-        inspect.cleandoc(declared_function.__doc__ or "").partition("\nRaises:")[0].replace("Args:\n", "Attributes:\n")
-    )
+    text = inspect.cleandoc(function.__doc__ or "").partition("\nRaises:")[0].replace("Args:\n", "Attributes:\n")
     return dataclasses.make_dataclass("Options", fields, namespace={"__doc__": text}, kw_only=True, frozen=True)
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -30,9 +29,6 @@ TORCH = "torch>=2.13"
 
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 """Index of PyTorch builds without CUDA, which are a tenth as large."""
-
-WHEELS = MODULE_FOLDER.parent / "wheels" / f"{sys.version_info.major}.{sys.version_info.minor}"
-"""Packages for this Python in a bundle that `cac bundle` wrote; without a bundle there is no such folder."""
 
 
 def requirementsIn(file: Path) -> tuple[str, ...]:
@@ -56,7 +52,7 @@ RADIOMICS_REQUIREMENTS = (*TORCH_REQUIREMENTS, "mirp>=2.5")
 DICOM_REQUIREMENTS = ("highdicom>=0.28", "fpdf2>=2.8", "scikit-image>=0.25")
 """Packages of results as DICOM objects, and of reviews read from them."""
 
-COHORT_REQUIREMENTS = (*CLINICAL_REQUIREMENTS, "distributed>=2026.1", "pyarrow>=20", "filelock>=3.16", "bokeh>=3.6")
+COHORT_REQUIREMENTS = (*CLINICAL_REQUIREMENTS, "distributed>=2026.1", "filelock>=3.16", "bokeh>=3.6")
 """Packages of a cohort's workers, tables and page of its workers."""
 
 
@@ -120,11 +116,10 @@ def ensurePackages(
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle=requester):
             return _("{work} needs {packages}. Install them to go on.").format(work=work, packages=namesOf(missing))
     try:
-        with _bundleOnly():
-            if TORCH in missing:
-                _installTorch()
-            if others := [requirement for requirement in missing if requirement != TORCH]:
-                pip_ensure(others, requester=requester, prompt_install=False)
+        if TORCH in missing:
+            _installTorch()
+        if others := [requirement for requirement in missing if requirement != TORCH]:
+            pip_ensure(others, requester=requester, prompt_install=False)
     except (RuntimeError, ImportError, OSError, subprocess.CalledProcessError) as error:
         return _("{packages} could not be installed: {error}").format(packages=namesOf(missing), error=error)
     importlib.invalidate_caches()
@@ -138,9 +133,7 @@ def _questionAbout(missing: Sequence[str], work: str) -> str:
     with_cuda = TORCH in missing and hasGraphicsCard()
     size = _("several GB") if with_cuda else _("{megabytes} MB").format(megabytes=downloadMb(missing))
     question = _("{work} needs these Python packages: {packages}. About {size} will be downloaded. Install them?")
-    if WHEELS.is_dir():
-        question = _("{work} needs these Python packages: {packages}. Install them from {folder}?")
-    text = question.format(work=work, packages=namesOf(missing), size=size, folder=WHEELS)
+    text = question.format(work=work, packages=namesOf(missing), size=size)
     if any(_name(requirement) == "openvino" for requirement in missing):
         note = _("openvino brings openvino-telemetry, which reports its use to Intel; CAC never loads it.")
         text = f"{text}\n\n{note}"
@@ -164,26 +157,6 @@ def hasGraphicsCard() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
-@contextmanager
-def _bundleOnly() -> Iterator[None]:
-    """Have pip take packages from the bundle and from no network, if CAC lies in a bundle. Raises OSError."""
-    if not WHEELS.parent.is_dir():
-        yield
-        return
-    if not WHEELS.is_dir():
-        text = _(
-            "{folder} has no packages for Python {version}. Make a bundle with a version of CAC for this 3D Slicer."
-        )
-        raise OSError(text.format(folder=WHEELS.parent, version=WHEELS.name))
-    environment = os.environ.copy()
-    os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=WHEELS.as_uri())
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
-
-
 def _installTorch() -> None:
     """Install PyTorch: through Slicer's PyTorch extension on computers with a graphics card, or else the CPU build."""
     if slicer.app.testingEnabled():
@@ -203,7 +176,7 @@ def _installTorch() -> None:
         except (RuntimeError, subprocess.CalledProcessError) as error:
             text = _("PyTorch could not be downloaded from {host}.").format(host=CPU_BUILDS)
             question = _("Download it from PyPI instead? That build holds CUDA, too, and takes several GB.")
-            if WHEELS.is_dir() or not slicer.util.confirmOkCancelDisplay(f"{text} {question}", windowTitle="CAC"):
+            if not slicer.util.confirmOkCancelDisplay(f"{text} {question}", windowTitle="CAC"):
                 raise RuntimeError(text) from error
     pip_install(TORCH, requester="CAC")
 

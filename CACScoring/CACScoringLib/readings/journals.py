@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..cohort.dictionary import FILE as DICTIONARY
 from ..cohort.folder import FAILURES, RECORD, TABLE, safe_name
-from ..cohort.parquet import FILE as DICTIONARY
-from ..cohort.parquet import TABLES
 from ..cohort.scoring import RECORD as SCAN_RECORD
 from ..core.errors import UnreadableError
 from ..core.files import LAST_FILE, RESULT_FILES, REVIEWS, file_sha256, parse_json, read_file
@@ -75,7 +74,7 @@ def result_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the files of a result and of the tables of its cohort, by path below the results."""
     root = root_of(folder)
     files = [folder / name for name in RESULT_FILES if name != SCAN_RECORD]
-    files += [root / name for name in (TABLE, FAILURES, DICTIONARY, *TABLES.values())]
+    files += [root / name for name in (TABLE, FAILURES, DICTIONARY)]
     return {file.relative_to(root).as_posix(): file_sha256(file) for file in files if file.is_file()}
 
 

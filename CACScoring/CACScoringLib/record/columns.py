@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..core.acquisition import PSEUDONYM
 from ..core.files import resource_rows
 from .findings import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
-from .provenance import COLUMNS as PROVENANCE
 from .provenance import SEAL
 
 if TYPE_CHECKING:  # the panel loads this file before the packages that scores need
@@ -37,7 +36,7 @@ class Column:
         name: Name in files and of its cells.
         title: Title in tables for people.
         unit: UCUM unit; empty for words.
-        kind: Type in files with types: "double", "int32", "string", "bool", or "list" of strings.
+        kind: Type in tables with types: "double", "int32", "string", "bool", or "list" of strings.
         heading: Title in the panel's narrow table, if not `title` above the unit.
         menu: Name in the menu of the panel's table, in which the column is hidden until the user chooses it; else "".
         factor: Factor from the cell to the unit.
@@ -135,15 +134,6 @@ INTERVAL = ("interval_low", "interval_high")
 CATEGORIES = ("risk_class", "cac_drs")
 COHORT_METHOD = ("status", "reviewed", "agatston", "volume_mm3", "mass_mg", "pseudo_mass_hu_mm3", "lesions", *INTERVAL)
 """Columns of each method in `cohort.csv`."""
-PARQUET = {
-    "scans": (
-        *("scan", "state", "code", "reason", "scan_group", "name", "ct", "patient", "session"),
-        *(*GEOMETRY, "seconds", *CATEGORIES, "content_sha256", *PROVENANCE, "warnings"),
-    ),
-    "scores": ("scan", "method", "artery", "status", *_SUMS, "lesions", "peak_hu", *INTERVAL, *_SITE_FEATURES),
-    "lesions": ("scan", "method", "artery", "lesion", *_SUMS, "peak_hu", *_LESION_FEATURES),
-}
-"""Columns of a cohort's tables."""
 
 
 def score_cells(score: Score, is_map: bool = False) -> Row:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..core.ct import ScanWarning
-from ..core.errors import TableError
 from ..core.tables import Line, Table, read_table, write_table
 from ..core.text import abbreviated_list, printable
 from .folder import name_below
@@ -22,10 +21,9 @@ _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "g
 def scans_of_table(path: Path) -> tuple[list[ScanSource], tuple[ScanWarning, ...]]:
     """Return the scans of a table, in its order, and warnings. Raises TableError.
 
-    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, or parquet, with the columns of
-    `source_of`.
+    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, with the columns of `source_of`.
     """
-    table = _read_table_or_parquet(path.resolve())
+    table = read_table(path.resolve(), short_lines=True)
     table.need("ct")
     scans = [source_of(line) for line in table.lines]
     root = _common_folder(scan.ct for scan in scans)
@@ -74,24 +72,6 @@ def _unused(table: Table) -> tuple[ScanWarning, ...]:
         f"{', '.join(_COLUMNS)}."
     )
     return (ScanWarning("columns-unused", message),)
-
-
-def _read_table_or_parquet(path: Path) -> Table:
-    """Read a table in text, see `read_table`, or parquet. Raises TableError."""
-    if not path.name.lower().endswith(".parquet"):
-        return read_table(path, short_lines=True)
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise TableError(f"The table {path} cannot be read as parquet ({error}). Write it again.") from error
-    texts = ({key.lower(): "" if v is None else str(v).strip() for key, v in row.items()} for row in rows.to_pylist())
-    lines = tuple(Line(path, number, cells) for number, cells in enumerate(texts, 1))
-    if not lines:
-        raise TableError(f"The table {path} has no rows.")
-    return Table(path, tuple(rows.column_names), lines)
 
 
 def _common_folder(paths: Iterable[Path]) -> Path:

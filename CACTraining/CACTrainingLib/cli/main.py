@@ -25,10 +25,9 @@ COMMANDS = {
     "evaluate": "run studies of accuracy and reproducibility, with tables and figures",
     "validate": "compare automatic scores with reference scores of your own scans",
     "review": "review scored scans in the browser",
-    "data": "list, fetch and import public collections of scans",
+    "data": "list public collections of scans, and import them into a project",
     "project": "create, fill, check and split a project of annotated scans",
     "radiographs": "compute radiographs from CTs, for training and studies",
-    "bundle": "collect CAC and its packages, to install it without a network",
 }
 """Commands and their help. Each command's module here declares its options in `add_arguments`, imported on use."""
 

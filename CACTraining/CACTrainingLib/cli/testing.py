@@ -11,7 +11,7 @@ from CACScoringLib.core.errors import OutputError
 
 EXTRAS = (
     *("scene", "torch", "studies", "radiomics", "archive", "cohort", "cluster", "dicom"),
-    *("data", "review", "docs", "test"),
+    *("review", "docs", "test"),
 )
 """Extras that the tests and checks need: all of them."""
 

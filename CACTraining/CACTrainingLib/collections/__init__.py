@@ -1,1 +1,1 @@
-"""Public collections of scans: facts, download, and import into a project with checks and an inventory."""
+"""Public collections of scans: import into a project with checks and an inventory."""

@@ -19,7 +19,7 @@ class Layout:
 
     Attributes:
         title: Title on pages.
-        id: Column of participants or series, which are looked up in the folder of the scans.
+        id: Column of patients or series, which are looked up in the folder of the scans.
         totals: Columns of the reference's total, of which one or all may exist.
         comparator: Column of another program's score of the same scan, if any.
         other_title: Name of that program.
@@ -67,7 +67,6 @@ class Collection:
         traps: Known faults and pitfalls.
         source: Instructions for obtaining it.
         reader: Reader of its folder, a key of `registry.READERS`.
-        idc: Name in the Imaging Data Commons, from which it can be fetched; None for others.
         patient: Regular expression of a patient's ID in file and folder names; None if names hold none.
         places: File names or columns by which the reader finds scans and labels.
         vessels: Keys of arteries by the vessel that its labels distinguish.
@@ -87,7 +86,6 @@ class Collection:
     traps: tuple[str, ...]
     source: str
     reader: str
-    idc: str | None = None
     patient: str | None = None
     places: dict[str, str] = field(default_factory=dict)
     vessels: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -22,7 +22,6 @@ from CACScoringLib.scans.source import ScanSource
 
 from ..project.annotation_files import ImportedAnnotations, SliceLabel
 from .collection import OWN_TABLE, Layout
-from .manifest import MANIFEST, read_manifest
 
 VESSELS = {"LM": ("LM",), "LAD": ("LAD",), "LCX": ("LCX",), "RCA": ("RCA",)}
 """Keys of arteries by the vessel that a reference distinguishes."""
@@ -184,8 +183,6 @@ def scan_of(id_: str, scans: ScansById) -> ScanSource:
 def scans_below(folder: Path, progress: ProgressCallback | None = None) -> ScansById:
     """Index the scans below a folder by patient ID and by each part of their path, in lower case.
 
-    With the manifest of a download, its lines by patient and series UID; no file is looked at then.
-
     Args:
         folder: Folder of DICOM series or image files.
         progress: Callback for the number of DICOM folders read.
@@ -195,8 +192,6 @@ def scans_below(folder: Path, progress: ProgressCallback | None = None) -> Scans
     """
     if not folder.is_dir():
         raise BadReferenceError(f"There is no folder of scans {folder}. Name it with --scans.")
-    if (folder / MANIFEST).is_file():
-        return _scans_of_manifest(folder)
     scans: ScansById = {}
     for scan in scans_in(folder, progress):
         patient = patient_in(scan) if scan.series is not None else None
@@ -226,13 +221,3 @@ def patient_in(scan: ScanSource) -> str | None:
             patient = slice_.text("PatientID")
             return None if patient is None or patient.lower() in NAMELESS else patient
     return None
-
-
-def _scans_of_manifest(folder: Path) -> ScansById:
-    scans: ScansById = {}
-    for row in read_manifest(folder):
-        fault = row.problem or None
-        scan = ScanSource(row.ct, row.patient, folder / row.ct, row.series or None, key=row.ct, fault=fault)
-        for name in {row.patient.lower(), row.series.lower()} - {""}:
-            scans.setdefault(name, []).append(scan)
-    return scans

@@ -31,7 +31,6 @@ from CACScoringLib.scoring.uncertainty import ScoreCalibration
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import cell_text, facts_of, write_study
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, candidates_counted, count
-from ..references.manifest import MANIFEST
 from ..references.reference import Reference
 from ..references.registry import read_reference
 from ..statistics.patient_folds import CATEGORY_TITLES
@@ -133,7 +132,7 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
             *scan_sections.lesion_sections(compared, settings.output),
         )
         facts = {
-            **source_facts(settings.reference, settings.scans, reference),
+            **source_facts(settings.reference, reference),
             "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
             "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
             **facts_of((model for scan in scans for model in scan.models), SEED, time.perf_counter() - started),
@@ -244,17 +243,14 @@ def write_figures(folder: Path, tables: Sequence[TablePart], count: str) -> None
     write_table(folder / FIGURES, titles, rows, guarded=True)
 
 
-def source_facts(file: Path, scans: Path | None, reference: Reference) -> dict[str, str]:
-    """Return the reference with its SHA-256, if it is a file, and the manifest of the scans with its own."""
+def source_facts(file: Path, reference: Reference) -> dict[str, str]:
+    """Return the reference with its SHA-256, if it is a file."""
     stated = f"{file.name}: {reference.title}"
     if file.is_file():
         published, digest = reference.layout.sha256, file_sha256(file)
         source = "" if not published else " as published" if digest == published else ", not the published file"
         stated += f", SHA-256 {digest}{source}"
-    facts = {"Reference": stated}
-    if scans is not None and (scans / MANIFEST).is_file():
-        facts["Manifest"] = f"SHA-256 {file_sha256(scans / MANIFEST)}"
-    return facts
+    return {"Reference": stated}
 
 
 def machine_facts() -> dict[str, str]:

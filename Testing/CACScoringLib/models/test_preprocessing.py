@@ -74,7 +74,7 @@ class TestSlices:
         inside = np.s_[:, 30:-30, 30:-30]  # away from where the window leaves the scan
         np.testing.assert_allclose(hu[inside], (2 * x + y - 3 * z)[inside], atol=0.02)
 
-    @pytest.mark.parametrize("slice_mm", [1.5, 3.0, 4.5])
+    @pytest.mark.parametrize("slice_mm", [1.5, 4.5])
     def test_a_lesion_in_a_single_slice_stays_there(self, slice_mm):
         """Slices that fit the grid stay sharp, also when pasted back."""
         hu = np.zeros((20, 40, 40), np.float32)
@@ -131,8 +131,8 @@ class TestSlices:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("in_plane_mm", [0.5, 0.7, 0.92, 1.0, 1.37, 1.4])
-@pytest.mark.parametrize("slice_mm", [1.0, 1.5, 2.5, 3.0, 5.0])
+@pytest.mark.parametrize("in_plane_mm", [0.5, 0.92, 1.4])
+@pytest.mark.parametrize("slice_mm", [1.0, 2.5, 5.0])
 def test_mass_is_kept_there_and_back(in_plane_mm, slice_mm):
     """A Gaussian blob of σ 2 mm and 300 HU at its peak has (2π)^1.5 σ³ × 300 HU·mm³."""
     size = [round(120 / in_plane_mm), round(120 / in_plane_mm), round(60 / slice_mm)]

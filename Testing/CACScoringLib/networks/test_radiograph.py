@@ -49,7 +49,7 @@ def test_details_are_differences_from_the_surroundings():
     assert radiograph.details(ramp)[0, :4].abs().max() <= 4
 
 
-@pytest.mark.parametrize("backbone", ["light", "resnet18"])
+@pytest.mark.parametrize("backbone", ["light", pytest.param("resnet18", marks=pytest.mark.long)])
 def test_a_network_without_details_gets_the_square_place_and_view(backbone):
     network = untrained_network(dataclasses.replace(SMALL, backbone=backbone, views=("PA",), details=False))
     inputs = []

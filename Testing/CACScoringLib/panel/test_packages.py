@@ -1,7 +1,6 @@
 """Tests of installing packages that 3D Slicer lacks, on doubles of its packaging."""
 
 import importlib.metadata
-import os
 import re
 import runpy
 import subprocess
@@ -136,24 +135,6 @@ class TestEnsurePackages:
         assert packages.ensurePackages((packages.TORCH,)) == ""
         assert versions == [(False, ">=2.13")]
         assert "several GB" in desk.questions[0]
-
-    def test_a_bundle_is_the_only_source(self, packages, desk, monkeypatch, tmp_path):
-        """Install from the wheels that `cac bundle` wrote for this Python."""
-        environments = []
-
-        def install(*arguments, **options):
-            environments.append((os.environ.get("PIP_NO_INDEX"), os.environ.get("PIP_FIND_LINKS")))
-            desk.install(*arguments, **options)
-
-        monkeypatch.setattr(desktop_host.packaging, "pip_install", install)
-        monkeypatch.setattr(packages, "WHEELS", tmp_path / "my wheels" / "3.12")
-        (tmp_path / "my wheels").mkdir()
-        assert "has no packages for Python 3.12. Make a bundle" in packages.ensurePackages(("bokeh>=3.6",))
-        packages.WHEELS.mkdir()
-        assert packages.ensurePackages(("bokeh>=3.6",)) == ""
-        assert f"Install them from {packages.WHEELS}?" in desk.questions[-1]
-        assert environments == [("1", packages.WHEELS.as_uri())]
-        assert os.environ.get("PIP_NO_INDEX") is None
 
 
 @pytest.fixture

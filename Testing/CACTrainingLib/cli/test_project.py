@@ -61,22 +61,17 @@ def test_a_project_is_made_filled_and_listed(cohort, tmp_path, capsys):
     assert "a new project, Trial" in output.out
     assert "4 scans added, 1 there already, 0 that cannot be used; 4 in all" in output.out
     assert "was not added: it is the same scan as 0001" in output.err
+    project = Project.open(folder)
+    slice_annotations(project, "0002", "Anna").set(3, SliceLabel.VISIBLE)
+    for k in (3, 4):
+        slice_annotations(project, "0002", "Ben").set(k, SliceLabel.VISIBLE)
+    project.set_use({project.scan("0002").patient: "test"})
     assert cac("list", folder) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["id", "name", "patient", "use", "state"]
     assert [row.split()[0] for row in rows] == ["0001", "0002", "0003", "0004"]
-    assert all(row.split()[-2:] == ["–", "new"] for row in rows)
-
-
-class TestList:
-    def test_everybodys_work(self, project, capsys):
-        slice_annotations(project, "0002", "Anna").set(3, SliceLabel.VISIBLE)
-        slice_annotations(project, "0002", "Ben").set(3, SliceLabel.VISIBLE)
-        slice_annotations(project, "0002", "Ben").set(4, SliceLabel.VISIBLE)
-        project.set_use({project.scan("0002").patient: "test"})
-        cac("list", project.folder)
-        row = capsys.readouterr().out.splitlines()[2]
-        assert row.endswith("test  Anna: 1 slices; Ben: 2 slices")
+    assert rows[0].split()[-2:] == ["–", "new"]
+    assert rows[1].endswith("test  Anna: 1 slices; Ben: 2 slices")
 
 
 class TestCheck:

@@ -1,6 +1,6 @@
 """A validation from one command: scored, compared, written; what cannot be compared stops nothing.
 
-One starts from a manifest and participants as with NLST; its numbers are made up, and no figure is a result.
+One starts from a table of patients as with NLST; its numbers are made up, and no figure is a result.
 """
 
 import json
@@ -18,7 +18,6 @@ from study_tables import csv_lines, csv_rows
 from CACScoringLib import run as scoring
 from CACScoringLib.core.grid import Grid
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.references.manifest import ManifestRow, write_manifest
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.validation import run as validation
 from CACTrainingLib.validation.run import ValidationSettings, validate
@@ -130,13 +129,13 @@ def test_an_earlier_validation_with_other_models_is_compared(maps, tmp_path, qui
 
 
 MANUAL = {"100001": 0, "100002": 0, "100003": 150, "100005": 420, "100010": 90, "100011": 30}
-"""Made-up scores of the participants that are compared."""
+"""Made-up scores of the patients that are compared."""
 REFUSED = ("100004", "100006", "100007")
 """Series not there, contrast, three slices only."""
 
 
-def write_participant(folder, source, kernel="STANDARD", slices=None, **tags):
-    """Write a digital scan as the series of a participant."""
+def write_patient(folder, source, kernel="STANDARD", slices=None, **tags):
+    """Write a digital scan as the series of a patient."""
     ct = sitk.ReadImage(str(source / "ct.nii.gz"))
     hu = np.clip(sitk.GetArrayFromImage(ct), -1024, 3071)[:slices]
     tags = {"PatientID": folder.name, "ConvolutionKernel": kernel, "KVP": 120} | tags
@@ -145,16 +144,15 @@ def write_participant(folder, source, kernel="STANDARD", slices=None, **tags):
 
 @pytest.fixture
 def scans(digital_pairs, tmp_path):
-    """Folder of the participants' series and their manifest."""
+    """Folder of the patients' series."""
     sources = sorted(path.parent for path in digital_pairs.rglob("ct.nii.gz"))
     calcified = [scan for scan in sources if str(CALCIFIED) in scan.parts[-2]]
     clean = [scan for scan in sources if scan not in calcified]
     dense = [write_denser(scan, tmp_path / f"dense{n}") for n, scan in enumerate(calcified)]
     for patient, source in zip(MANUAL, (*clean, *dense, *calcified), strict=True):
-        write_participant(tmp_path / "scans" / patient, source, "BONE" if patient == "100002" else "STANDARD")
-    write_participant(tmp_path / "scans" / "100006", clean[0], ContrastBolusAgent="Omnipaque 350")
-    write_participant(tmp_path / "scans" / "100007", clean[0], slices=3)
-    write_manifest(tmp_path / "scans", [ManifestRow(patient, ct=patient) for patient in (*MANUAL, *REFUSED)])
+        write_patient(tmp_path / "scans" / patient, source, "BONE" if patient == "100002" else "STANDARD")
+    write_patient(tmp_path / "scans" / "100006", clean[0], ContrastBolusAgent="Omnipaque 350")
+    write_patient(tmp_path / "scans" / "100007", clean[0], slices=3)
     return tmp_path / "scans"
 
 
@@ -192,20 +190,18 @@ def test_from_the_table_to_the_report(scans, tmp_path, capsys, monkeypatch):
     assert {"Kernel", "soft", "sharp"} < set(groups)
     facts = json.loads((output / "study.json").read_text(encoding="utf-8"))["facts"]
     assert "not the published file" in facts["Reference"]
-    assert {"Machine", "Program", "Models", "Manifest", "Date"} < set(facts)
+    assert {"Machine", "Program", "Models", "Date"} < set(facts)
 
 
 def test_scores_of_another_program_are_no_truth(tmp_path, capsys):
-    rows = [ManifestRow("100029", uid, ct=uid) for uid in ("1.1", "1.2")]
-    for row in rows:
-        write_series(tmp_path / row.ct, np.zeros((2, 4, 4)))
-    write_manifest(tmp_path, rows)
-    (tmp_path / "manifest-of-them.csv").write_text(
+    for uid in ("1.1", "1.2"):
+        write_series(tmp_path / "scans" / uid, np.zeros((2, 4, 4)))
+    (tmp_path / "cohort.csv").write_text(
         "patient_id,cohort,reconstruction,selected_series_uid,agatston_score\n"
         "100029,NLST,thin,1.1,26.0\n100029,NLST,thick,1.2,9.0\n100030,NLST,thick,1.3,1.0\n",
         encoding="utf-8",
     )
-    reference = read_reference(tmp_path / "manifest-of-them.csv", tmp_path)
+    reference = read_reference(tmp_path / "cohort.csv", tmp_path / "scans")
     assert [(scan.name, scan.patient, scan.total) for scan in reference.scans] == [
         ("100029 thin", "100029", 26),
         ("100029 thick", "100029", 9),
