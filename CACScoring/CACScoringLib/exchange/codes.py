@@ -1,4 +1,4 @@
-"""Codes and texts of CAC's DICOM and FHIR objects.
+"""Codes and texts of CAC's DICOM objects.
 
 Code values are those of DICOM PS3.16 (annex D for the scheme DCM), SNOMED CT (SCT) and IBSI. CAC's own scheme, 99CAC,
 holds concepts that these lack. `docs/user/dicom.md` lists them.

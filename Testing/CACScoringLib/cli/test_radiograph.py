@@ -106,7 +106,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("more", "code", "words"),
         [
-            (["--heart", "mask.nrrd", "--dicom", "--fhir"], cli.BAD_USAGE, "heart, dicom, fhir: for a CT only"),
+            (["--heart", "mask.nrrd", "--dicom"], cli.BAD_USAGE, "heart, dicom: for a CT only"),
             (["--model", MODEL, "--model", "other"], cli.BAD_USAGE, "one"),
             (settings(bmi_kg_m2=300), cli.BAD_INPUT, "body mass index is 300"),
             (settings(age_years=3), cli.BAD_INPUT, "age is 3"),
