@@ -155,7 +155,7 @@ def test_a_series(driver, camera, tmp_path, monkeypatch):
     job = driver.widget.dicom.job
     assert happens(lambda: not job.isRunning)
     written = {path.name for path in (tmp_path / f"{SAMPLE_NAME}-cac-dicom").iterdir()}
-    assert {"segmentation.dcm", "measurements.dcm", "report.pdf.dcm"} <= written, driver.ui.dicomLabel.text
+    assert {"segmentation.dcm", "measurements.dcm"} <= written, driver.ui.dicomLabel.text
 
 
 def begin_and_cancel(driver: Driver, camera: Camera, temporary: Path) -> None:

@@ -14,9 +14,6 @@ from ..results import CalciumResult
 OWN_SCHEME = "99CAC"
 """CAC's private coding scheme; private schemes begin with 99 (PS3.16 section 8.2)."""
 
-# Reports
-IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
-
 # Scores
 CALCIUM_SCORE = Code("450360000", "SCT", "Coronary artery calcium score")
 OTHER_CALCIUM_SCORE = Code("112058", "DCM", "Calcium score")
@@ -88,8 +85,8 @@ def origin_of(result: CalciumResult) -> dict[str, str]:
     return {name: plain(str(value)) for name, value in cells.items() if value}
 
 
-def plain(text: str, encoding: str = "ascii") -> str:
-    """Return a text in the characters of an encoding: ASCII, in every DICOM character set, or Latin-1 of PDF fonts."""
+def plain(text: str) -> str:
+    """Return a text in ASCII, which every DICOM character set holds."""
     replacements = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
     replacements |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
-    return "".join(c if c.encode(encoding, "ignore") else replacements.get(c, "?") for c in text)
+    return "".join(c if c.isascii() else replacements.get(c, "?") for c in text)
