@@ -29,7 +29,6 @@ def check_objects(folder: Path, result: CalciumResult, scratch: Path) -> None:
     The scratch folder is empty. Skips the test without dcmqi or dcmtk.
     """
     assert_same(counted_labels(result), segments_by_dcmqi(folder / "segmentation.dcm", scratch / "segments"))
-    assert_same(result.decomposition.image(), map_by_dcmqi(folder / "calcium_map.dcm", scratch / "map"))
     frames_by_gdcm = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "segmentation.dcm")))
     assert (frames_by_gdcm != 0).sum() == (sitk.GetArrayFromImage(counted_labels(result)) != 0).sum()
     numbers = {g.name: [*score_numbers(g), *feature_numbers(g)] for g in score_groups(result)}
@@ -50,12 +49,6 @@ def segments_by_dcmqi(path: Path, folder: Path) -> sitk.Image:
     assert len(about) == 1, "segments overlap"
     numbers = {segment["labelID"]: int(site_called(segment["SegmentLabel"])) for segment in about[0]}
     return sitk.ChangeLabel(sitk.Cast(sitk.ReadImage(str(folder / "1.nrrd")), sitk.sitkUInt8), numbers)
-
-
-def map_by_dcmqi(path: Path, folder: Path) -> sitk.Image:
-    folder.mkdir()
-    run("paramap2itkimage", "--inputDICOM", path, "--outputDirectory", folder, "-t", "nrrd")
-    return sitk.ReadImage(str(folder / "pmap.nrrd"))
 
 
 def measurements_by_dcmqi(path: Path, folder: Path) -> Numbers:

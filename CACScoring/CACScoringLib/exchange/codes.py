@@ -36,7 +36,6 @@ MEAN_HU = Code("112181", "DCM", "Mean Attenuation Coefficient")
 
 # Methods
 AGATSTON_METHOD = Code("112055", "DCM", "Agatston scoring method")
-MAP_QUANTITY = Code("calcium-map-hu", OWN_SCHEME, "Attenuation above healthy tissue")
 MAP_METHOD = Code("calcium-map", OWN_SCHEME, "Calcium map without threshold")
 REVIEW_STATUS = Code("review-status", OWN_SCHEME, "Review status")
 STATUS = {
@@ -54,7 +53,6 @@ CALCIFICATION = Code("18115005", "SCT", "pathologic calcification")
 FAT = Code("55603005", "SCT", "Fat")
 TISSUE = Code("85756007", "SCT", "Tissue")
 PERICARDIUM = Code("76848001", "SCT", "Pericardium")
-HEART = Code("80891009", "SCT", "Heart")
 CORONARY = Code("41801008", "SCT", "Coronary artery")
 PLACES: dict[Site, Code] = {
     **{site: Code(code, "SCT", text) for site, (code, text) in SITE_CONCEPTS.items()},

@@ -27,7 +27,7 @@ AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
 """Equipment stated in the objects."""
 
-_LAST_DIGITS = {"segmentation": 1, "measurements": 2, "calcium map": 4, "key slices": 6}
+_LAST_DIGITS = {"segmentation": 1, "measurements": 2, "key slices": 6}
 """Last digit of the series number by kind of object."""
 
 _NAMESPACE = uuid.UUID("6d0c2f5a-94f1-5a0c-8b1e-2f6a7c3d9e10")

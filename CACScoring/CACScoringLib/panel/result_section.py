@@ -322,8 +322,7 @@ class DicomSection(PanelSection):
         if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
             return None
         job.show(_("Preparing …"), 0.0)
-        arguments = review.as_reviewed(), files, target, review.calcium_map(), reader
-        yield from job.call(write_dicom, *arguments)
+        yield from job.call(write_dicom, review.as_reviewed(), files, target, reader)
         count = len(list(target.glob("*.dcm")))
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from ..core.files import OutputFolder
 from ..core.progress import Progress
 from ..io.image_files import write_image
@@ -63,7 +61,6 @@ def write_dicom(
     result: CalciumResult,
     files: Sequence[Path],
     target: Path,
-    calcium_map: sitk.Image | None,
     reader: str | None,
     progress: Progress,
 ) -> None:
@@ -73,7 +70,6 @@ def write_dicom(
         result: Result of the review (`ScanReview.as_reviewed`).
         files: Files of the scan's DICOM series, in any order.
         target: Folder of the objects.
-        calcium_map: Calcium map on the scan's grid; None without one.
         reader: As in `exchange.write.write_objects`.
         progress: Reports the steps and the warnings.
 
@@ -92,7 +88,7 @@ def write_dicom(
         warnings = dicom_warnings(result)
         result = result.stating(warnings=(*result.record.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(target).being_written() as folder:
-        write_objects(folder, result, reader, calcium_map, progress)
+        write_objects(folder, result, reader, progress)
     for warning in warnings:
         progress.warning(warning)
     progress.done(target)

@@ -67,7 +67,7 @@ class TestExport:
     def test_objects_state_the_review(self, reviewed):
         folder = export(reviewed)
         names = {path.name for path in folder.iterdir()}
-        assert {*SERIES, "calcium_map.dcm", "key_1.dcm"} <= names
+        assert {*SERIES, "key_1.dcm"} <= names
         report = highdicom.sr.srread(folder / "measurements.dcm")
         assert report.PreliminaryFlag == "FINAL"
         groups = report.content.get_volumetric_roi_measurement_groups()
