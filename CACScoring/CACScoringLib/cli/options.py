@@ -164,7 +164,7 @@ class ExchangeOptions:
     """Options of results for other programs.
 
     Attributes:
-        dicom: Also write DICOM objects (SEG, SR, key slices) for the CT's patient and study; needs a DICOM series.
+        dicom: Also write DICOM objects (SEG, SR) for the CT's patient and study; needs a DICOM series.
         reader: Who reviewed the given lesions; without a reader their score is no reviewed one.
     """
 

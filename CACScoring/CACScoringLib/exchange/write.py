@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-
-from pydicom import Dataset
 
 from ..core.acquisition import PSEUDONYM
 from ..core.ct import ScanWarning
-from ..core.progress import Progress
 from ..results import CalciumResult
-from .images import counted_labels, key_images_of, segmentation_of
+from .images import counted_labels, segmentation_of
 from .measurements import measurements_of
 from .source import SourceSeries, check_reader, source_of
 
@@ -36,35 +32,23 @@ def source_for(result: CalciumResult, reader: str | None = None) -> SourceSeries
     return source_of(result.scan, {"result": content, "reader": reader}, counted_labels(result))
 
 
-def write_objects(
-    folder: Path,
-    result: CalciumResult,
-    reader: str | None = None,
-    progress: Progress | None = None,
-) -> None:
+def write_objects(folder: Path, result: CalciumResult, reader: str | None = None) -> None:
     """Write a result's DICOM objects. Patient and study are those of the series, under which archives file them.
 
     Args:
         folder: Folder of the objects.
         result: Result of a scan from a DICOM series.
         reader: Reviewer as a DICOM person name; None to name nobody.
-        progress: Reports the number of kinds of objects written.
 
     Raises:
         CTError: Objects cannot refer to the series, or the reader's name is no DICOM person name.
     """
     check_reader(reader)
     source = source_for(result, reader)
-    reader = reader if result.methods["threshold"].reviewed else None
+    method = result.methods["threshold"]
     segmentation = segmentation_of(result, counted_labels(result), source)
-    kinds: dict[str, Callable[[], Dataset | None]] = {"segmentation.dcm": lambda: segmentation}
-    if result.methods["threshold"].status != "candidates":
-        kinds["measurements.dcm"] = lambda: measurements_of(result, segmentation, source, reader)
-    progress = progress or Progress()
-    for n, (name, make) in enumerate(kinds.items()):
-        progress.counted(n, len(kinds) + 1)
-        if (dataset := make()) is not None:
-            dataset.save_as(folder / name, enforce_file_format=True)
-    progress.counted(len(kinds), len(kinds) + 1)
-    for number, image in enumerate(key_images_of(result, source), 1):
-        image.save_as(folder / f"key_{number}.dcm", enforce_file_format=True)
+    if segmentation is not None:
+        segmentation.save_as(folder / "segmentation.dcm", enforce_file_format=True)
+    if method.status != "candidates":
+        report = measurements_of(result, segmentation, source, reader if method.reviewed else None)
+        report.save_as(folder / "measurements.dcm", enforce_file_format=True)

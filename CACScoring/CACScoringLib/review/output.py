@@ -88,7 +88,7 @@ def write_dicom(
         warnings = dicom_warnings(result)
         result = result.stating(warnings=(*result.record.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(target).being_written() as folder:
-        write_objects(folder, result, reader, progress)
+        write_objects(folder, result, reader)
     for warning in warnings:
         progress.warning(warning)
     progress.done(target)
