@@ -49,9 +49,8 @@ def content(folder):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])
-def test_an_estimate_is_asked_for_and_written(chest, estimate_calls, option):
-    assert score(chest, *option) == 0
+def test_an_estimate_is_asked_for_and_written(chest, estimate_calls):
+    assert score(chest, "--whole-scan") == 0
     assert estimate_calls == [("our-vessels", True)]
     assert content(chest / "out")["second_opinions"]["vessels"]["total"] == 333
     assert "Whole-scan estimates" in (chest / "out" / "report.html").read_text(encoding="utf-8")

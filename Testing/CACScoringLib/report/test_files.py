@@ -97,17 +97,6 @@ def test_unreviewed_results_have_no_categories():
     assert "left anterior descending" not in text  # unseen arteries must not read as free of calcium
 
 
-def test_a_maps_score_on_the_clinical_scale_comes_first():
-    unreviewed = make_result(reviewed=False)
-    clinical = unreviewed.methods["threshold"]
-    rules = replace(clinical.rules, equivalent_mg_per_mm3_hu=0.0007)
-    mapped = replace(clinical, rules=rules, total=replace(clinical.total, clinical_agatston=6.4))
-    with_map = unreviewed.stating(methods={**unreviewed.methods, "decomposition": mapped})
-    text = report.result_as_text(with_map)
-    assert "6.4" in text[text.index("Calcium map") :].splitlines()[-1]
-    assert re.search(r'<td class="light">6\.4</td>', page.result_as_html(with_map))
-
-
 def test_csv_has_a_row_per_lesion(result):
     rows = list(csv.DictReader(io.StringIO(report.lesions_as_csv(result.record))))
     assert len(rows) == 1

@@ -77,7 +77,9 @@ def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     ids = [lesion.id for lesion in lesions[1:]]
     count = f"{len(ids)} of {len(chances)} doubtful"
     assert score_table(result.methods).rows[0].note == count
-    assert count in result_as_text(result)
+    text = result_as_text(result)
+    assert count in text
+    assert f"{result.methods['decomposition'].total.clinical_agatston:.1f}" in text.replace(",", "")
     captions = [picture.caption.split()[0] for picture in largest_pictures(result)]
     assert all(caption.endswith("*") == (int(caption.rstrip("*")) in ids) for caption in captions)
     reviewed = replace(method, status="reviewed")
