@@ -62,18 +62,15 @@ def test_a_model_is_named(chest, estimate_calls):
     assert estimate_calls == [("mine", True)]
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "words"),
-    [
+def test_what_cannot_be_asked(chest, estimate_calls, capsys):
+    for options, code, words in (
         (["--whole-scan", "radiomics"], cli.BAD_INPUT, "no model for 'radiomics'"),
         (["--whole-scan", "vessel"], cli.BAD_INPUT, "no whole-scan estimate 'vessel'"),
         (["--model", "our-vessels"], cli.BAD_INPUT, "--whole-scan vessels"),
         (["--whole-scan", "--threshold-only"], cli.BAD_USAGE, "Leave one of them out"),
-    ],
-)
-def test_what_cannot_be_asked(chest, estimate_calls, capsys, options, code, words):
-    assert score(chest, *options) == code
-    assert words in capsys.readouterr().err
+    ):
+        assert score(chest, *options) == code
+        assert words in capsys.readouterr().err
     assert not (chest / "out").exists()
     assert not estimate_calls
 
