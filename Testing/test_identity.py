@@ -91,7 +91,7 @@ def contents(file: Path) -> bytes:
 
 
 def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
-    out = score_all(scans, "--settings", json.dumps({"results": {"fhir": True, "scene": True}}))
+    out = score_all(scans, "--settings", json.dumps({"results": {"scene": True}}))
     assert run("compare", out / "a", out / "b", "--output", scans / "compared") == 0
     assert run("cohort", "report", out) == 0
     heart = ("--heart", scans / "b-heart.nii.gz", "--threshold-only", "--output", scans / "scored")
@@ -120,7 +120,7 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
 def test_a_folder_with_the_name_of_a_person(scans, name):
     (scans / "a").rename(scans / name)
     heart = ("--heart", scans / "a-heart.nii.gz", "--threshold-only", "--output", scans / f"{name}-cac")
-    settings = json.dumps({"results": {"fhir": True, "scene": True}})
+    settings = json.dumps({"results": {"scene": True}})
     assert run("score", scans / name, *heart, "--settings", settings) == 0
     assert run("score", scans / "b", "--earlier", scans / f"{name}-cac", *heart[:-1], scans / "later") == 0
     # The date of the earlier scan is unknown to the later one.

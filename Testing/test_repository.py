@@ -85,5 +85,5 @@ def is_gpl(licence: str) -> bool:
 
 def test_no_dependency_is_under_the_gpl():
     licences_of = {name: licences(package) for name, package in required(*EXTRAS).items()}
-    assert {"numpy", "statsmodels", "fpdf2"} <= licences_of.keys()
+    assert {"numpy", "statsmodels"} <= licences_of.keys()
     assert {name: texts for name, texts in licences_of.items() if any(map(is_gpl, texts))} == {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -48,7 +47,6 @@ class RunSettings:
         healthy: Write healthy.nii.gz, the scan less the map, as large as the scan.
         saliency: Compute attributions of whole-scan estimates, which take most of their time.
         dicom: Write DICOM objects for archives, of scans read from DICOM.
-        fhir: Write the scores as a FHIR R4 bundle.
         reader: Reviewer of the given lesions, who makes their score a reviewed one; a DICOM person name with `dicom`,
             whose objects name the reader if `identify` is set.
     """
@@ -59,7 +57,6 @@ class RunSettings:
     healthy: bool = False
     saliency: bool = True
     dicom: bool = False
-    fhir: bool = False
     reader: str | None = None
 
 
@@ -325,11 +322,6 @@ def write_result(
             report.write_csv(folder, result.record, settings.identify)
             html = page.result_as_html(result, settings.identify, comparison)
             (folder / "report.html").write_text(html, encoding="utf-8")
-            if settings.fhir:
-                from .exchange.fhir import bundle_of
-
-                bundle = json.dumps(bundle_of(result, settings.identify), indent=1, ensure_ascii=False)
-                (folder / "fhir.json").write_text(bundle + "\n", encoding="utf-8")
         if settings.scene:
             with progress.step("scene"):
                 from .mrml import scene  # takes a second, and needs MRML
@@ -339,7 +331,7 @@ def write_result(
             with progress.step("dicom"):
                 from .exchange.write import write_objects  # takes seconds, and needs highdicom
 
-                write_objects(folder, result, settings.identify, settings.reader if settings.identify else None)
+                write_objects(folder, result, settings.reader if settings.identify else None)
         images.result()
         compared = None if comparison is None else comparison.as_json()
         report.write_json(folder / LAST_FILE, result.record, progress.seconds, settings.identify, compared)

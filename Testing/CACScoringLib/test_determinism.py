@@ -47,15 +47,15 @@ def test_a_map_is_the_same_again_and_with_other_threads(threads):
 
 
 @pytest.mark.long
-def test_a_score_is_the_same_again_and_with_other_threads(threads, tmp_path):
+def test_a_score_is_the_same_with_other_threads(threads, tmp_path):
     write_ct(tmp_path, "nii")
     results = []
-    for number in (1, 1, 3):
+    for number in (1, 3):
         threads(number)
         output = tmp_path / f"result-{len(results)}"
         assert cli.main([*score_command(tmp_path), "--output", str(output)]) == 0
         record = json.loads((output / "scores.json").read_text(encoding="utf-8"))
         images = [sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in sorted(output.glob("*.nii.gz"))]
         results.append((record["methods"], record["warnings"], [image.tobytes() for image in images]))
-    assert results[0] == results[1] == results[2]
+    assert results[0] == results[1]
     assert len(results[0][2]) >= 2

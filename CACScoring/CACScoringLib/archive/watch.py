@@ -185,25 +185,15 @@ class Watch:
         return False
 
     def _withdraw(self, entry: ArchiveEntry, result: Path) -> None:
-        """Reject the result of some of a series' images in the archive, and remove it here. Raises ArchiveError."""
-        from ..exchange.write import rejection_of  # loads highdicom
-
+        """Report the result of some of a series' images in the archive, and remove it here. Raises ArchiveError."""
         paths = sorted(result.glob("*.dcm"))
         files = dicom_files(paths) if paths else []
         lacking = retry(lambda: missing_in(self.archive, files))
         work = self.output / WORK
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        if stored := [file for file in files if file not in lacking]:
-            objects = [pydicom.dcmread(file.path, stop_before_pixels=True) for file in stored]
-            rejection_of(objects, f"Superseded. {entry.reason}").save_as(work / "rejection.dcm")
-            try:
-                push_all(self.archive, dicom_files([work / "rejection.dcm"]), Progress())
-                self.report(f"Series {entry.number}: its first result is marked as rejected in the archive.")
-            except ArchiveError as error:
-                if isinstance(error, (ArchiveUnreachableError, ArchiveUnauthorisedError)):
-                    raise
-                self.report(f"CAUTION: Delete the first result of series {entry.number} in the archive. {error}")
+        if [file for file in files if file not in lacking]:
+            self.report(f"CAUTION: Delete the first result of series {entry.number} in the archive.")
         result.replace(work / "superseded")
         shutil.rmtree(work)
 

@@ -156,14 +156,12 @@ class ExchangeOptions:
     """Options of results for other programs.
 
     Attributes:
-        dicom: Also write DICOM objects (SEG, SR, PDF, key slices) for the CT's patient and study; needs a DICOM series.
+        dicom: Also write DICOM objects (SEG, SR) for the CT's patient and study; needs a DICOM series.
         reader: Who reviewed the given lesions; without a reader their score is no reviewed one.
-        fhir: Also write the clinical scores as a FHIR R4 bundle.
     """
 
     dicom: bool = False
     reader: str | None = option(None, metavar="NAME")
-    fhir: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +331,7 @@ def scoring_settings(options: Any, standard: RunSettings) -> RunSettings:
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
-    switched: dict[str, Any] = {n: True for n in ("identify", "scene", "dicom", "fhir") if getattr(options, n, False)}
+    switched: dict[str, Any] = {n: True for n in ("identify", "scene", "dicom") if getattr(options, n, False)}
     settings = replace(settings, score=settings_from(options, score, ("kvp",)), **switched)
     return settings_from(options, settings, ("reader",))
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STEPS = ("reading", "scoring", "report")
 
 FOR_A_CT = (
-    *("ct", "series", "heart", "pericardium", "lesions", "earlier", "dicom", "fhir"),
+    *("ct", "series", "heart", "pericardium", "lesions", "earlier", "dicom"),
     *("allow_unusual", "threshold_only", "whole_scan"),
 )
 """Options of `cac score` that a radiograph does not take."""

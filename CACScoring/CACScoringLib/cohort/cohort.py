@@ -143,7 +143,7 @@ def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, ob
         "score": asdict(settings.score),
         "identify": settings.identify,
         "scene": settings.scene,
-        **{name: value for name in ("healthy", "dicom", "fhir", "reader") if (value := getattr(settings, name))},
+        **{name: value for name in ("healthy", "dicom", "reader") if (value := getattr(settings, name))},
         "models": {network: f"{card.name} {card.sha256[:12]}" for network, card in cards.items()},
         "calibrations": {network: _digest(card.calibration) for network, card in cards.items()},
     }

@@ -43,7 +43,6 @@ RESULT_FILES = (
     *(LAST_FILE, "report.html", "lesions.csv", "features.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz"),
     *("calcium_map.nii.gz", "healthy.nii.gz", "map_lesions.nii.gz", "territories.nii.gz", "pericardium.nii.gz"),
     *("saliency_vessels.nii.gz", "cohort-scan.json", "segmentation.dcm", "measurements.dcm"),
-    *("report.pdf.dcm", "calcium_map.dcm", "fhir.json", "key_1.dcm", "key_2.dcm", "key_3.dcm", "key_4.dcm"),
     *("view_PA.nii.gz", "evidence_PA.nii.gz", "view_lateral.nii.gz", "evidence_lateral.nii.gz"),
 )
 """Files that scoring may write, in order of removal: LAST_FILE first marks a partly removed result as incomplete."""

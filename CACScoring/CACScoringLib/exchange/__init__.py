@@ -1,1 +1,1 @@
-"""Results and reviews as DICOM objects: segmentation, structured reports, encapsulated PDF, key slices."""
+"""Results and reviews as DICOM objects: segmentation and structured report."""

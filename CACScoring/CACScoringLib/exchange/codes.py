@@ -1,4 +1,4 @@
-"""Codes and texts of CAC's DICOM and FHIR objects.
+"""Codes and texts of CAC's DICOM objects.
 
 Code values are those of DICOM PS3.16 (annex D for the scheme DCM), SNOMED CT (SCT) and IBSI. CAC's own scheme, 99CAC,
 holds concepts that these lack. `docs/user/dicom.md` lists them.
@@ -13,9 +13,6 @@ from ..results import CalciumResult
 
 OWN_SCHEME = "99CAC"
 """CAC's private coding scheme; private schemes begin with 99 (PS3.16 section 8.2)."""
-
-# Reports
-IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic imaging report")
 
 # Scores
 CALCIUM_SCORE = Code("450360000", "SCT", "Coronary artery calcium score")
@@ -39,7 +36,6 @@ MEAN_HU = Code("112181", "DCM", "Mean Attenuation Coefficient")
 
 # Methods
 AGATSTON_METHOD = Code("112055", "DCM", "Agatston scoring method")
-MAP_QUANTITY = Code("calcium-map-hu", OWN_SCHEME, "Attenuation above healthy tissue")
 MAP_METHOD = Code("calcium-map", OWN_SCHEME, "Calcium map without threshold")
 REVIEW_STATUS = Code("review-status", OWN_SCHEME, "Review status")
 STATUS = {
@@ -57,7 +53,6 @@ CALCIFICATION = Code("18115005", "SCT", "pathologic calcification")
 FAT = Code("55603005", "SCT", "Fat")
 TISSUE = Code("85756007", "SCT", "Tissue")
 PERICARDIUM = Code("76848001", "SCT", "Pericardium")
-HEART = Code("80891009", "SCT", "Heart")
 CORONARY = Code("41801008", "SCT", "Coronary artery")
 PLACES: dict[Site, Code] = {
     **{site: Code(code, "SCT", text) for site, (code, text) in SITE_CONCEPTS.items()},
@@ -88,8 +83,8 @@ def origin_of(result: CalciumResult) -> dict[str, str]:
     return {name: plain(str(value)) for name, value in cells.items() if value}
 
 
-def plain(text: str, encoding: str = "ascii") -> str:
-    """Return a text in the characters of an encoding: ASCII, in every DICOM character set, or Latin-1 of PDF fonts."""
+def plain(text: str) -> str:
+    """Return a text in ASCII, which every DICOM character set holds."""
     replacements = {"–": "-", "—": "-", "−": "-", "×": "x", "²": "2", "³": "3", "·": ".", "°": " degrees", "’": "'"}
     replacements |= {"“": '"', "”": '"', "…": "...", "≥": ">=", "≤": "<=", "µ": "u"}
-    return "".join(c if c.encode(encoding, "ignore") else replacements.get(c, "?") for c in text)
+    return "".join(c if c.isascii() else replacements.get(c, "?") for c in text)

@@ -1,56 +1,20 @@
-"""Images of a result as DICOM objects: Segmentation, Parametric Map, and Secondary Captures.
-
-Segmentation (PS3.3 A.51): counted lesions in one binary segment per artery and per other site.
-
-Parametric Map (PS3.3 A.75): the calcium map, HU above healthy tissue, exactly as computed. A fractional segmentation
-would not do: its 8 bits are an occupancy or a probability, the map is a quantity with a unit. The object is the
-smallest box of voxels that holds the map, which is 0 elsewhere. Its frames have no gaps and run along the normal of the
-slices, because dcmqi (1.5), with which 3D Slicer opens such objects, stacks them in their order. dcmqi crashes without
-Frame Anatomy.
-
-Secondary Captures (PS3.3 A.8): slices with most of the score, for archives that show no other objects.
-"""
+"""Counted lesions as a DICOM Segmentation (PS3.3 A.51): one binary segment per artery and per other site."""
 
 from __future__ import annotations
 
-import heapq
-import io
-from collections import defaultdict
-
 import numpy as np
 import SimpleITK as sitk
-from highdicom import (
-    AlgorithmIdentificationSequence,
-    PixelMeasuresSequence,
-    PlaneOrientationSequence,
-    PlanePositionSequence,
-    VOILUTTransformation,
-)
+from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
-from highdicom.pm import ParametricMap, RealWorldValueMapping
-from highdicom.sc import SCImage
 from highdicom.seg import Segmentation, SegmentDescription
-from highdicom.sr import CodedConcept
-from PIL import Image, ImageDraw
-from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from ..core.labels import SITE_COLOURS, SITES, Artery, Site
-from ..core.text import RESEARCH_ONLY
 from ..core.version import VERSION
-from ..record.scores import STATUSES
 from ..report.files import site_labels
-from ..report.pictures import slice_picture
 from ..results import CalciumResult
-from ..scoring.doubt import listed_lesions, number_of
 from . import codes as cac
 from .source import MANUFACTURER, SourceSeries, with_creator
-
-_BAND = 38
-"""Height of the text above a slice in pixels."""
-
-MOST = 4
-"""Largest number of key slices; `core.files.RESULT_FILES` names them."""
 
 
 def counted_labels(result: CalciumResult) -> sitk.Image:
@@ -125,104 +89,3 @@ def _segment_description(result: CalciumResult, source: SourceSeries, number: in
         anatomic_regions=[cac.PLACES[site]],
         display_color=CIELabColor.from_rgb(*SITE_COLOURS[site]),
     )
-
-
-def parametric_map_of(calcium_map: sitk.Image, source: SourceSeries) -> ParametricMap | None:
-    """Return the object of a map on the scan's grid, or None if the map is empty."""
-    stored = source.stored(calcium_map).astype(np.float32)
-    k, j, i = np.nonzero(stored)
-    if not k.size:
-        return None
-    slices, row, column = np.arange(k.min(), k.max() + 1), j.min(), i.min()
-    direction = np.reshape(source.grid.GetDirection(), (3, 3))
-    across, down, thickness = source.grid.GetSpacing()
-    positions = [source.grid.TransformIndexToPhysicalPoint((int(column), int(row), int(n))) for n in slices]
-    frames = stored[slices, row : j.max() + 1, column : i.max() + 1]
-    mapping = RealWorldValueMapping(
-        lut_label="CALCIUM_MAP",
-        lut_explanation="HU above healthy tissue",
-        unit=cac.HOUNSFIELD,
-        value_range=(float(min(0, frames.min())), float(frames.max())),
-        slope=1.0,
-        intercept=0.0,
-        quantity_definition=cac.MAP_QUANTITY,
-    )
-    parametric_map = ParametricMap(
-        source_images=[source.images[n] for n in slices],
-        pixel_array=frames,
-        contains_recognizable_visual_features=False,
-        real_world_value_mappings=[mapping],
-        voi_lut_transformations=[VOILUTTransformation(window_center=100.0, window_width=200.0)],
-        pixel_measures=PixelMeasuresSequence((down, across), thickness, thickness),
-        plane_orientation=PlaneOrientationSequence("PATIENT", [*direction[:, 0], *direction[:, 1]]),
-        plane_positions=[PlanePositionSequence("PATIENT", position) for position in positions],
-        content_label="CALCIUM_MAP",
-        content_description="Calcium map: HU above healthy tissue",
-        series_description="CAC: calcium map",
-        **source.identity("calcium map"),
-    )
-    _sort_along_normal(parametric_map)
-    anatomy = Dataset()
-    anatomy.FrameLaterality, anatomy.AnatomicRegionSequence = "U", [CodedConcept.from_code(cac.HEART)]
-    parametric_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
-    return with_creator(source.complete(parametric_map))
-
-
-def _sort_along_normal(parametric_map: ParametricMap) -> None:
-    """Reverse the frames, which highdicom sorts against the normal."""
-    pixels = np.frombuffer(parametric_map.FloatPixelData, np.float32).reshape(
-        -1, parametric_map.Rows, parametric_map.Columns
-    )
-    parametric_map.FloatPixelData = pixels[::-1].tobytes()
-    parametric_map.PerFrameFunctionalGroupsSequence = list(parametric_map.PerFrameFunctionalGroupsSequence)[::-1]
-    for number, group in enumerate(parametric_map.PerFrameFunctionalGroupsSequence, 1):
-        group.FrameContentSequence[0].DimensionIndexValues = number
-
-
-def key_slices(result: CalciumResult) -> list[int]:
-    """Return indices of the scan's slices with most of the clinical score, from head to feet; none without lesions."""
-    points: dict[int, float] = defaultdict(float)
-    for lesion in result.methods["threshold"].lesions:
-        for component in lesion.components:
-            points[component.slice] += component.agatston
-    return sorted(heapq.nlargest(MOST, points, key=points.__getitem__), reverse=True)
-
-
-def key_picture(result: CalciumResult, k: int) -> Image.Image:
-    """Draw a slice with its lesions outlined and numbered, below the status of the score and the research notice."""
-    method = result.methods["threshold"]
-    numbers = {lesion.id: number_of(method, lesion) for lesion in listed_lesions(method)}
-    jpeg = slice_picture(result.scan, result.region.mask, method.lesion_set, k, numbers)
-    drawing = Image.open(io.BytesIO(jpeg))
-    picture = Image.new("RGB", (drawing.width, drawing.height + _BAND))
-    picture.paste(drawing, (0, _BAND))
-    text = f"{STATUSES[method.status].capitalize()}\n{RESEARCH_ONLY}"
-    ImageDraw.Draw(picture).text((6, 4), text, fill="white", font_size=12)
-    return picture
-
-
-def key_images_of(result: CalciumResult, source: SourceSeries) -> list[SCImage]:
-    """Return a colour picture per key slice that refers to the slice's image."""
-    images = []
-    for number, k in enumerate(key_slices(result), 1):
-        instance = {"sop_instance_uid": source.uid(f"key slice {number}"), "instance_number": number}
-        origin = source.images[source.slice_of(k)]
-        image = SCImage.from_ref_dataset(
-            origin,
-            np.asarray(key_picture(result, k)),
-            photometric_interpretation="RGB",
-            bits_allocated=8,
-            coordinate_system="PATIENT",
-            patient_orientation=("L", "P"),
-            transfer_syntax_uid="1.2.840.10008.1.2.1",
-            series_description="CAC: key slices",
-            **source.identity("key slices") | instance,
-        )
-        image.ImageType = ["DERIVED", "SECONDARY"]
-        image.BurnedInAnnotation, image.Laterality = "NO", ""
-        image.DerivationDescription = "Slice with outlines of calcium by artery"
-        reference = Dataset()
-        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = origin.SOPClassUID, origin.SOPInstanceUID
-        image.SourceImageSequence = [reference]
-        images.append(source.complete(image))
-    return images

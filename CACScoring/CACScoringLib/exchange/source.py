@@ -27,7 +27,7 @@ AnyDataset = TypeVar("AnyDataset", bound=Dataset)
 MANUFACTURER, MODEL_NAME, SERIAL_NUMBER = "CAC developers", "CAC", "none"
 """Equipment stated in the objects."""
 
-_LAST_DIGITS = {"segmentation": 1, "measurements": 2, "calcium map": 4, "report": 5, "key slices": 6}
+_LAST_DIGITS = {"segmentation": 1, "measurements": 2}
 """Last digit of the series number by kind of object."""
 
 _NAMESPACE = uuid.UUID("6d0c2f5a-94f1-5a0c-8b1e-2f6a7c3d9e10")
@@ -79,14 +79,9 @@ class SourceSeries:
             raise CTError("The result does not lie on the grid of its DICOM series. Score the series again.")
         return sitk.GetArrayFromImage(turned)
 
-    def slice_of(self, scan_slice: int) -> int:
-        """Return the index of the source's image of a slice of the scan; axial series only."""
-        flipped = sitk.DICOMOrient(self.grid, "LPS").GetDirection()[8] * self.grid.GetDirection()[8] < 0
-        return self.grid.GetSize()[2] - 1 - scan_slice if flipped else scan_slice
-
     def uid(self, *parts: object) -> str:
         """Return a UID under 2.25 (PS3.5 B.2) that follows from the result and the parts."""
-        return derived_uid(self.digest, *map(str, parts))
+        return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([self.digest, *map(str, parts)])).int}"
 
     def series_number(self, last_digit: int) -> int:
         """Return a series number distinct from those of the study, 1000 times the source's plus `last_digit`."""
@@ -119,11 +114,6 @@ class SourceSeries:
                 del dataset[keyword]
         dataset.remove_private_tags()
         return dataset
-
-
-def derived_uid(*parts: str) -> str:
-    """Return a UID under 2.25 (PS3.5 B.2) that follows from texts."""
-    return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
 
 
 def with_creator(dataset: AnyDataset) -> AnyDataset:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import SimpleITK as sitk
-from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
-from pydicom import Dataset
-from pydicom.sr.codedict import codes
 
 from ..core.acquisition import PSEUDONYM
 from ..core.ct import ScanWarning
-from ..core.progress import Progress
-from ..core.version import VERSION
 from ..results import CalciumResult
-from .document import encapsulated_pdf_of
-from .images import counted_labels, key_images_of, parametric_map_of, segmentation_of
+from .images import counted_labels, segmentation_of
 from .measurements import measurements_of
-from .source import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, SourceSeries, check_reader, derived_uid, source_of
+from .source import SourceSeries, check_reader, source_of
 
 
 def dicom_warnings(result: CalciumResult) -> tuple[ScanWarning, ...]:
@@ -29,87 +20,35 @@ def dicom_warnings(result: CalciumResult) -> tuple[ScanWarning, ...]:
     return (ScanWarning("dicom-no-scores", message),)
 
 
-def source_for(
-    result: CalciumResult, identify: bool = False, reader: str | None = None, calcium_map: sitk.Image | None = None
-) -> SourceSeries:
+def source_for(result: CalciumResult, reader: str | None = None) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
-    content = result.record.as_json(identify)
+    content = result.record.as_json()
     # The same scan in another folder, or scored again, also with another key, gives the same objects.
     content["input"].pop("name")
     for name in ("provenance", "seconds", "review"):
         content.pop(name, None)
     for name in (*PSEUDONYM, "identity_digests"):
         content["acquisition"].pop(name)
-    voxels = [counted_labels(result)]
-    if (map_image := _map_of(result, calcium_map)) is not None:
-        voxels.append(map_image)
-    return source_of(result.scan, {"result": content, "reader": reader}, *voxels)
+    return source_of(result.scan, {"result": content, "reader": reader}, counted_labels(result))
 
 
-def write_objects(
-    folder: Path,
-    result: CalciumResult,
-    identify: bool = False,
-    reader: str | None = None,
-    calcium_map: sitk.Image | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Write a result's DICOM objects.
+def write_objects(folder: Path, result: CalciumResult, reader: str | None = None) -> None:
+    """Write a result's DICOM objects. Patient and study are those of the series, under which archives file them.
 
     Args:
         folder: Folder of the objects.
         result: Result of a scan from a DICOM series.
-        identify: True to print the patient in the PDF. Patient and study are always those of the series, under which
-            archives file the objects.
         reader: Reviewer as a DICOM person name; None to name nobody.
-        calcium_map: Map on the scan's grid, for the result of a review, which holds none.
-        progress: Reports the number of kinds of objects written.
 
     Raises:
         CTError: Objects cannot refer to the series, or the reader's name is no DICOM person name.
     """
     check_reader(reader)
-    source = source_for(result, identify, reader, calcium_map)
-    reader = reader if result.methods["threshold"].reviewed else None
+    source = source_for(result, reader)
+    method = result.methods["threshold"]
     segmentation = segmentation_of(result, counted_labels(result), source)
-    map_image = _map_of(result, calcium_map)
-    kinds: dict[str, Callable[[], Dataset | None]] = {"segmentation.dcm": lambda: segmentation}
-    if result.methods["threshold"].status != "candidates":
-        kinds["measurements.dcm"] = lambda: measurements_of(result, segmentation, source, reader)
-    kinds["report.pdf.dcm"] = lambda: encapsulated_pdf_of(result, source, identify)
-    if map_image is not None:
-        kinds["calcium_map.dcm"] = lambda: parametric_map_of(map_image, source)
-    progress = progress or Progress()
-    for n, (name, make) in enumerate(kinds.items()):
-        progress.counted(n, len(kinds) + 1)
-        if (dataset := make()) is not None:
-            dataset.save_as(folder / name, enforce_file_format=True)
-    progress.counted(len(kinds), len(kinds) + 1)
-    for number, image in enumerate(key_images_of(result, source), 1):
-        image.save_as(folder / f"key_{number}.dcm", enforce_file_format=True)
-
-
-def _map_of(result: CalciumResult, calcium_map: sitk.Image | None) -> sitk.Image | None:
-    return calcium_map if result.decomposition is None else result.decomposition.image()
-
-
-def rejection_of(objects: Sequence[Dataset], reason: str) -> KeyObjectSelectionDocument:
-    """Return the Key Object Selection that rejects objects of one study (PS3.16 TID 2010; IHE RAD, IOCM).
-
-    Its UIDs follow from the objects, so that an archive that receives it again has it once.
-    """
-    title = codes.DCM.RejectedForPatientSafetyReasons
-    uids = sorted(str(dataset.SOPInstanceUID) for dataset in objects)
-    return KeyObjectSelectionDocument(
-        evidence=objects,
-        content=KeyObjectSelection(title, objects, description=reason),
-        series_instance_uid=derived_uid("rejection series", *uids),
-        series_number=1,
-        series_description="CAC: superseded results",
-        sop_instance_uid=derived_uid("rejection", *uids),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=VERSION,
-        device_serial_number=SERIAL_NUMBER,
-    )
+    if segmentation is not None:
+        segmentation.save_as(folder / "segmentation.dcm", enforce_file_format=True)
+    if method.status != "candidates":
+        report = measurements_of(result, segmentation, source, reader if method.reviewed else None)
+        report.save_as(folder / "measurements.dcm", enforce_file_format=True)

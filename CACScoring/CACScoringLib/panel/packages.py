@@ -49,7 +49,7 @@ TORCH_REQUIREMENTS = (*REQUIREMENTS, TORCH, "monai>=1.6")
 RADIOMICS_REQUIREMENTS = (*TORCH_REQUIREMENTS, "mirp>=2.5")
 """Packages of the whole-scan estimate by radiomics."""
 
-DICOM_REQUIREMENTS = ("highdicom>=0.28", "fpdf2>=2.8", "scikit-image>=0.25")
+DICOM_REQUIREMENTS = ("highdicom>=0.28", "scikit-image>=0.25")
 """Packages of results as DICOM objects, and of reviews read from them."""
 
 COHORT_REQUIREMENTS = (*CLINICAL_REQUIREMENTS, "distributed>=2026.1", "filelock>=3.16", "bokeh>=3.6")

@@ -103,7 +103,7 @@ class CACScoringParameterNode(declaredBy(RULES, SWITCHES, DRR, PATIENT, texts=tu
         fade: Opacity of the healthy image over the CT.
         show3D: Show surfaces in the 3-D view.
         exportToDatabase: Add exported DICOM objects to Slicer's database.
-        exportIdentify: Include the patient's identity in exports.
+        exportIdentify: Name the reader in exports.
         exportReader: Name of the reader.
         cohortFolder: Folder or table of the cohort's scans.
         cohortOutput: Folder of the cohort's results.

@@ -315,15 +315,14 @@ class DicomSection(PanelSection):
     def _export(self) -> Steps[str | None]:
         from ..review.output import write_dicom
 
-        review, job, state = self._review, self.job, self._state
+        review, job = self._review, self.job
         files, reader = scan_facts.filesOf(review.nodes.volume), self._reader()
         if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
             return reason
         if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
             return None
         job.show(_("Preparing …"), 0.0)
-        arguments = review.as_reviewed(), files, target, review.calcium_map(), state.exportIdentify, reader
-        yield from job.call(write_dicom, *arguments)
+        yield from job.call(write_dicom, review.as_reviewed(), files, target, reader)
         count = len(list(target.glob("*.dcm")))
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.

@@ -1,5 +1,5 @@
-"""A result at a glance, in the same words for the report, the PDF, the panel and the page of the review: one headline,
-one table, and one line per warning."""
+"""A result at a glance, in the same words for the report, the panel and the page of the review: one headline, one
+table, and one line per warning."""
 
 from __future__ import annotations
 

@@ -349,13 +349,13 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def interval_bar(score: float, low: float, high: float, ink: str = "currentColor") -> str:
-    """Return an SVG of a score and its interval on the categories. ink: Colour of the numbers."""
+def interval_bar(score: float, low: float, high: float) -> str:
+    """Return an SVG of a score and its interval on the categories."""
     categories = ", ".join(CATEGORIES).replace("-", "–")
     title = f"Agatston {score:.0f}, 90 % interval {headline.range_text(low, high)}, on categories {categories}"
     bounds = (0.0, *LIMITS, _HIGHEST)
     bands = zip(bounds, bounds[1:], _BANDS, strict=False)
-    return rendered("interval_bar.svg", title, score=score, low=low, high=high, bands=bands, ink=ink, x_of=_x_of)
+    return rendered("interval_bar.svg", title, score=score, low=low, high=high, bands=bands, x_of=_x_of)
 
 
 def _x_of(score: float) -> float:

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import SimpleITK as sitk
-
-from ..core.acquisition import IDENTIFYING
-from ..core.ct import CTScan
-from ..core.errors import CTError
 from ..core.files import OutputFolder
 from ..core.progress import Progress
-from ..io.acquisition import acquisition_of
-from ..io.dicom import read_slice
 from ..io.image_files import write_image
 from ..record.score_record import ScoreRecord
 from ..report import files as report
@@ -68,8 +61,6 @@ def write_dicom(
     result: CalciumResult,
     files: Sequence[Path],
     target: Path,
-    calcium_map: sitk.Image | None,
-    identify: bool,
     reader: str | None,
     progress: Progress,
 ) -> None:
@@ -79,8 +70,6 @@ def write_dicom(
         result: Result of the review (`ScanReview.as_reviewed`).
         files: Files of the scan's DICOM series, in any order.
         target: Folder of the objects.
-        calcium_map: Calcium map on the scan's grid; None without one.
-        identify: As in `exchange.write.write_objects`.
         reader: As in `exchange.write.write_objects`.
         progress: Reports the steps and the warnings.
 
@@ -93,26 +82,13 @@ def write_dicom(
 
     progress.begin(["reading", "dicom"])
     with progress.step("reading"):
-        scan = _with_files(result.scan, tuple(files), identify)
+        scan = result.scan.stating(dicom_files=tuple(files))
         check_series(scan)
         result = replace(result, scan=scan)
         warnings = dicom_warnings(result)
         result = result.stating(warnings=(*result.record.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(target).being_written() as folder:
-        write_objects(folder, result, identify, reader, calcium_map, progress)
+        write_objects(folder, result, reader)
     for warning in warnings:
         progress.warning(warning)
     progress.done(target)
-
-
-def _with_files(scan: CTScan, files: tuple[Path, ...], identify: bool) -> CTScan:
-    """Return a scan with the files of its series. identify: True to add the identity that their headers state."""
-    scan = scan.stating(dicom_files=files)
-    if not identify:
-        return scan
-    first = read_slice(files[0])
-    if first is None:
-        raise CTError(f"{files[0].name} is no DICOM file any more. Load the CT again.")
-    of_patient = acquisition_of([first])
-    identity = {name: getattr(of_patient, name) for name in IDENTIFYING}
-    return scan.stating(acquisition=replace(scan.acquisition, **identity))

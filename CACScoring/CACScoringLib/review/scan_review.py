@@ -13,7 +13,6 @@ from itertools import compress
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..anatomy.courses import Course, artery_courses
 from ..anatomy.heart_region import HeartRegion, measure_epicardial_fat
@@ -586,10 +585,6 @@ class ScanReview:
             territory_labels=territories,
             estimates=tuple(replace(e, saliency=saliency) if e.network == VESSELS else e for e in self.estimates),
         )
-
-    def calcium_map(self) -> sitk.Image | None:
-        """Return the calcium map on the scan's grid; None without one. Raises UnreadableError if it does not fit."""
-        return self._state.whole_map() if "decomposition" in self.methods else None
 
     # The state
 

@@ -156,8 +156,7 @@ class OpenReview(RecordedReview):
             signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
             export_review(folder, reviewed, self.review.record, overwrite=True, reader=signed)
             if dicom and (files := self._dicom_files):
-                objects = reviewed, files, folder / "dicom", self.review.calcium_map(), False, last_reader
-                write_dicom(*objects, Progress())
+                write_dicom(reviewed, files, folder / "dicom", last_reader, Progress())
             with self.lock:
                 self.note("export", reader, name, 0.0, files=journals.hashes_below(folder))
         return folder

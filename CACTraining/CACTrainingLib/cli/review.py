@@ -38,7 +38,7 @@ class ReviewOptions:
         double: Every reader reads every scan alone; the page lists their agreement and opens a consensus.
         blind: Hide names and automatic scores until a scan is read.
         project: Training project to which reviews can be added as annotations (default: RESULTS, if it is one).
-        dicom: Also export reviews of DICOM series as DICOM objects (SEG, SR, PDF).
+        dicom: Also export reviews of DICOM series as DICOM objects (SEG, SR).
         repeat: With --double: read in a random order by a plan (reading_plan.csv, made on the first start), in which
             each reader reads this proportion of the scans again at the end.
         washout: With --repeat: date before which nothing is read again, such as 2027-03-01.

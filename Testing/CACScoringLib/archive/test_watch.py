@@ -13,8 +13,6 @@ from CACScoringLib.archive.watch import Watch, open_watch
 from CACScoringLib.core.errors import ArchiveUnauthorisedError, OutputError
 
 EVERYTHING = SeriesFilter()
-REJECTION_CLASS = "1.2.840.10008.5.1.4.1.1.88.59"
-"""Key Object Selection."""
 
 
 class Killed(BaseException):
@@ -109,20 +107,6 @@ def reports(store):
     return [dataset for dataset in store.instances.values() if dataset.SOPClassUID == REPORT_CLASS]
 
 
-def rejections(store):
-    return [dataset for dataset in store.instances.values() if dataset.SOPClassUID == REJECTION_CLASS]
-
-
-def references(rejection):
-    """UIDs of the instances that a rejection names."""
-    (study,) = rejection.CurrentRequestedProcedureEvidenceSequence
-    return {
-        item.ReferencedSOPInstanceUID
-        for series in study.ReferencedSeriesSequence
-        for item in series.ReferencedSOPSequence
-    }
-
-
 def test_series_are_scored_and_the_results_sent_back(run, store, series, log, messages, tmp_path):
     """No message or file names a patient."""
     paths = series(PatientID="SECRET-7", PatientName="Doe^Jane")
@@ -171,22 +155,7 @@ def test_a_series_that_grew_after_its_score_is_scored_again(run, store, series, 
     assert [line.split()[1] for line in scorings(log)] == ["2", "4"]
     assert [message for message in messages if message.startswith("CAUTION: Series 1 grew. It had 2 images")]
     assert (tmp_path / "out" / "watch.csv").read_text(encoding="utf-8").splitlines()[1].startswith("1,done,4,")
-    assert "Series 1: its first result is marked as rejected in the archive." in messages
-    (rejection,) = rejections(store)
-    (superseded,) = [report for report in reports(store) if report.SeriesDescription == "CAC, 2 images"]
-    assert references(rejection) == {superseded.SOPInstanceUID}
-    assert rejection.PatientID == superseded.PatientID
-
-
-def test_an_archive_that_refuses_a_rejection_is_named(run, store, series, log, messages):
-    paths = series()
-    store.add(*paths[:2])
-    assert run() == ["done"]
-    store.add(*paths[2:])
-    store.refused_class = REJECTION_CLASS
-    assert run() == ["done"]
-    assert any("CAUTION: Delete the first result of series 1 in the archive." in message for message in messages)
-    assert [line.split()[1] for line in scorings(log)] == ["2", "4"]
+    assert "CAUTION: Delete the first result of series 1 in the archive." in messages
 
 
 def test_only_series_that_match_the_filter_are_scored(run, store, series, log):

@@ -79,7 +79,6 @@ def test_mass_from_an_insert_of_known_density(case, tmp_path):
 @pytest.mark.parametrize(
     ("scoring", "message"),
     [
-        ({"rules": {"connectivity": 6}}, "4 or 8"),
         ({"rules": {"calibration_mg_per_mm3_hu": 0}}, "calibration"),
         ({"percentile_table": "missing.csv", "sex": "F", "age_years": 50}, "missing.csv"),
         ({"sex": "X"}, "The setting sex is 'X'. Write F or M"),

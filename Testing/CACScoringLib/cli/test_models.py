@@ -100,22 +100,16 @@ def test_every_model_that_comes_with_cac_passes_its_trial(measured, stored):
 
 _FAULTS = [
     ("lesions", _exchanged(1, 3), "probability of LAD is 0"),
-    ("lesions", _exchanged(0, 1), "probability of LM is"),
     ("lesions", _exchanged(1, 15), "probability of LAD is"),
-    ("lesions", _times(0.5), "scale of answers is"),
     ("lesions", _times(1.5), "scale of answers is 1.4"),
     ("territories", _exchanged(3, 4), "territory agreement of LAD is 0"),
-    ("territories", _exchanged(8, 9), "territory agreement of ascending aorta is"),
     ("territories", _exchanged(0, 3), "territory agreement of"),
     ("slices", _times(-1), "slice contrast is -"),
-    ("slices", _exchanged(0, 1), "slice contrast is -"),
     ("decomposition", _times(-1), "map agreement"),
     ("super_resolution", _times(2), "scale of added detail is 1.9"),
     ("super_resolution", _times(0.5), "scale of added detail is 0.4"),
     ("radiograph", _exchanged(0, 1), "order of thresholds is -"),
-    ("radiograph", _exchanged(1, 2), "order of thresholds is -"),
     ("vessels", _exchanged(2, 3), "response by artery is 0.5"),
-    ("vessels", _exchanged(0, 1), "response by artery is 0.5"),
 ]
 
 

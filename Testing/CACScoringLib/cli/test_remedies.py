@@ -65,10 +65,11 @@ def scored(tmp_path_factory):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("code", ["kvp-unknown", "thickness-unknown", "lesions-given"])
-def test_the_remedy_of_a_warning_removes_it(scored, code):
-    assert code in scored().warning_codes
-    assert code not in scored(*shlex.split(OPTIONS[code])).warning_codes
+def test_the_remedy_of_a_warning_removes_it(scored):
+    codes = ("kvp-unknown", "thickness-unknown", "lesions-given")
+    assert set(codes) <= set(scored().warning_codes)
+    for code in codes:
+        assert code not in scored(*shlex.split(OPTIONS[code])).warning_codes
 
 
 def test_a_tube_voltage_and_an_acquisition_are_those_of_the_result(scored):

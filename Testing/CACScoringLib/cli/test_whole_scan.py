@@ -49,9 +49,8 @@ def content(folder):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("option", [["--whole-scan", "vessels"], ["--whole-scan"]])
-def test_an_estimate_is_asked_for_and_written(chest, estimate_calls, option):
-    assert score(chest, *option) == 0
+def test_an_estimate_is_asked_for_and_written(chest, estimate_calls):
+    assert score(chest, "--whole-scan") == 0
     assert estimate_calls == [("our-vessels", True)]
     assert content(chest / "out")["second_opinions"]["vessels"]["total"] == 333
     assert "Whole-scan estimates" in (chest / "out" / "report.html").read_text(encoding="utf-8")
@@ -63,18 +62,15 @@ def test_a_model_is_named(chest, estimate_calls):
     assert estimate_calls == [("mine", True)]
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "words"),
-    [
+def test_what_cannot_be_asked(chest, estimate_calls, capsys):
+    for options, code, words in (
         (["--whole-scan", "radiomics"], cli.BAD_INPUT, "no model for 'radiomics'"),
         (["--whole-scan", "vessel"], cli.BAD_INPUT, "no whole-scan estimate 'vessel'"),
         (["--model", "our-vessels"], cli.BAD_INPUT, "--whole-scan vessels"),
         (["--whole-scan", "--threshold-only"], cli.BAD_USAGE, "Leave one of them out"),
-    ],
-)
-def test_what_cannot_be_asked(chest, estimate_calls, capsys, options, code, words):
-    assert score(chest, *options) == code
-    assert words in capsys.readouterr().err
+    ):
+        assert score(chest, *options) == code
+        assert words in capsys.readouterr().err
     assert not (chest / "out").exists()
     assert not estimate_calls
 

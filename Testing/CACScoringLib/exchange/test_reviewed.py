@@ -83,7 +83,6 @@ def coded(value, scheme="SCT"):
 @pytest.mark.parametrize(
     ("name", "codes", "label"),
     [
-        ("Segment_1", coded("3227004"), Artery.LM),
         ("RCA", coded("59438005"), Artery.LAD),  # a code decides, whatever the name
         ("Segment_1", coded("91748002"), Artery.LAD),  # its middle third
         ("Segment_1", coded("T-43200", "SRT"), Artery.RCA),
@@ -101,7 +100,7 @@ def test_codes_decide_before_names(name, codes, label):
     assert label_of(name, codes) == label
 
 
-@pytest.mark.parametrize("names", [("LAD", "not coronary"), ("not-coronary: valve", "RCA"), ("LAD", "Not_Coronary")])
+@pytest.mark.parametrize("names", [("LAD", "not coronary"), ("not-coronary: valve", "RCA")])
 def test_rejected_calcium_never_counts_as_an_artery(scan, names, tmp_path):
     contours = [(names[0], [square(9.6, 14.4, 5)]), (names[1], [square(12.6, 17.4, 5)])]
     with pytest.raises(MaskError, match=r"overlap: .*not-coronary.* 4 voxels"):
@@ -111,9 +110,8 @@ def test_rejected_calcium_never_counts_as_an_artery(scan, names, tmp_path):
     assert np.count_nonzero(sitk.GetArrayFromImage(labels)) == 25
 
 
-@pytest.mark.parametrize("names", [("LAD", "not-coronary"), ("not-coronary", "LAD")])
-@pytest.mark.parametrize("moved_mm", [0.0, 1.2])
-def test_a_segmentation_with_rejected_calcium(segmentation, series, tmp_path, names, moved_mm):
+@pytest.mark.parametrize(("names", "moved_mm"), [(("LAD", "not-coronary"), 0.0), (("not-coronary", "LAD"), 1.2)])
+def test_a_segmentation_with_rejected_calcium(segmentation, scan, tmp_path, names, moved_mm):
     dataset = pydicom.dcmread(segmentation)
     for item, name in zip(dataset.SegmentSequence, names, strict=False):
         item.SegmentLabel = name
@@ -123,7 +121,7 @@ def test_a_segmentation_with_rejected_calcium(segmentation, series, tmp_path, na
         x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
         group.PlanePositionSequence[0].ImagePositionPatient = [float(x) + moved_mm, y, z]
     dataset.save_as(tmp_path / "apart.dcm")
-    labels = sitk.GetArrayFromImage(read_reviewed(tmp_path / "apart.dcm", read_ct(series.ct))[0])
+    labels = sitk.GetArrayFromImage(read_reviewed(tmp_path / "apart.dcm", scan)[0])
     assert Artery.LAD in labels
     assert NOT_CORONARY not in labels
     numbers = [group.SegmentIdentificationSequence[0].ReferencedSegmentNumber for group in groups]
@@ -134,7 +132,7 @@ def test_a_segmentation_with_rejected_calcium(segmentation, series, tmp_path, na
     dataset.PixelData = bytes(data)
     dataset.save_as(tmp_path / "over.dcm")
     with pytest.raises(MaskError, match=r"overlap|separate segments"):
-        read_reviewed(tmp_path / "over.dcm", read_ct(series.ct))
+        read_reviewed(tmp_path / "over.dcm", scan)
 
 
 def test_a_segmentation_off_the_grid_keeps_its_place(segmentation, series, scan, tmp_path):
@@ -165,12 +163,12 @@ def test_a_ct_or_a_broken_file_is_no_review(segmentation, series, scan, tmp_path
         read_reviewed(tmp_path / "half.dcm", scan)
 
 
-def test_an_item_shorter_than_its_sequence_is_broken(segmentation, series, tmp_path):
+def test_an_item_shorter_than_its_sequence_is_broken(segmentation, scan, tmp_path):
     content = segmentation.read_bytes()
     at = content.index(b"\x20\x00\x11\x91SQ") + 20  # in the first item of a frame's content
     (tmp_path / "s.dcm").write_bytes(content[:at] + content[at + 4 :])
     with pytest.raises(UnreadableError, match=r"s\.dcm is a broken DICOM file"):
-        read_reviewed(tmp_path / "s.dcm", read_ct(series.ct))
+        read_reviewed(tmp_path / "s.dcm", scan)
 
 
 def square(low, high, k):
@@ -244,8 +242,7 @@ def test_pixels_on_a_contour_are_inside(scan, corners, pixels, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("spacing_mm", [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0])
-@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize(("spacing_mm", "copies"), [(1.0, 1), (1.5, 2), (2.5, 1), (3.0, 1), (4.0, 2), (5.0, 1)])
 def test_contours_of_other_slices_reach_the_slices_of_the_ct(scan, spacing_mm, copies, tmp_path):
     """A column of square section with a hole, drawn from 15 to 45 mm on slices of another spacing."""
     places = np.arange(15, 45 + 1e-6, spacing_mm) / scan.slice_spacing_mm
@@ -284,11 +281,13 @@ def moved(contours, shift, sign):
     ]
 
 
-SHIFTS = [(0.5, 0.5), (-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5)]
-
-
-@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.2, -0.2), *SHIFTS])
-@pytest.mark.parametrize("edge", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize(
+    ("shift", "edge"),
+    [
+        *(((0.0, 0.0), 0.3), ((0.2, -0.2), 0.0), ((0.5, 0.5), 2.0)),
+        *(((0.5, 0.5), 0.0), ((-0.5, -0.5), 0.3), ((0.5, -0.5), 0.3), ((-0.5, 0.5), 0.0)),
+    ],
+)
 def test_contours_half_a_pixel_off_the_calcium(series, scan, tmp_path, shift, edge):
     """Contours through the centres of the outermost dense pixels, just outside them, and far around them."""
     reviewed = sitk.GetArrayFromImage(sitk.ReadImage(series.lesions))
@@ -302,7 +301,7 @@ def test_contours_half_a_pixel_off_the_calcium(series, scan, tmp_path, shift, ed
     contours = moved(contours, shift, 1)
     path = write_structures(tmp_path / "rt.dcm", scan.image, contours)
     messages = {warning.code: warning.message for warning in read_reviewed(path, scan)[1]}
-    is_off = shift in SHIFTS and edge < 0.5
+    is_off = abs(shift[0]) == 0.5 and edge < 0.5
     assert list(messages) == (["labels-off-calcium"] if is_off else [])
     if (shift, edge) == ((0.0, 0.0), 0.3):
         result, expected = score(replace(series, lesions=path)), score(series)

@@ -14,9 +14,8 @@ from CACScoringLib.exchange.write import write_objects
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("orientation", [dicom_results.AXIAL, dicom_results.PRONE])
-def test_every_object_is_read_by_dcmqi_dcmtk_and_gdcm(orientation, tmp_path):
-    series = dicom_results.chest_series(tmp_path, orientation)
+def test_every_object_is_read_by_dcmqi_dcmtk_and_gdcm(tmp_path):
+    series = dicom_results.chest_series(tmp_path, dicom_results.PRONE)
     # A third of a milligram has no end in decimals.
     result = dicom_results.score(series, 1 / 3, panel_results.known_networks())
     (tmp_path / "objects").mkdir()

@@ -1,8 +1,5 @@
 """DICOM objects of a result: their content, patient and study, and their validity in other programs."""
 
-import contextlib
-import re
-import zlib
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -21,7 +18,6 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import RESULT_FILES, OutputFolder
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.exchange.images import segment_label
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.models.choice import LoadedModels
@@ -263,36 +259,3 @@ def test_pixelmed_finds_no_error_in_the_measurement_report(objects, tmp_path):
         messages = dicom_results.validated(tmp_path / f"{kind}.dcm")
         assert "Found Root Template TID_1500" in messages
         assert [line for line in messages.splitlines() if line.startswith("Error")] == []
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("identify", [False, True])
-def test_the_pdf_names_the_patient_only_on_request(result, identify):
-    text = pdf_text(pdf_of(result, identify))
-    assert ("ID 7" in text) == identify
-    assert f"{result.methods['threshold'].total.agatston:.1f}" in text
-    assert "For research only" in text
-
-
-def pdf_text(content):
-    """Return the text of a PDF of fpdf2, in brackets in deflated streams."""
-    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
-    texts = []
-    for stream in streams:
-        with contextlib.suppress(zlib.error):
-            texts += re.findall(rb"\(((?:[^()\\]|\\.)*)\) ?Tj", zlib.decompress(stream))
-    return b" ".join(texts).decode("latin-1")
-
-
-@pytest.mark.long
-def test_key_slices_hold_most_of_the_score_and_refer_to_their_images(result, objects, series):
-    slices = {ds.SOPInstanceUID: ds.InstanceNumber - 1 for ds in map(pydicom.dcmread, series.ct.iterdir())}
-    pictures = [pydicom.dcmread(path) for path in sorted(objects.glob("key_*.dcm"))]
-    lesions = result.methods["threshold"].lesions
-    assert [picture.InstanceNumber for picture in pictures] == [1, 2, 3, 4]
-    assert len({picture.SeriesInstanceUID for picture in pictures}) == 1
-    for picture in pictures:
-        k = slices[picture.SourceImageSequence[0].ReferencedSOPInstanceUID]
-        assert any(k in lesion.slices for lesion in lesions)
-        assert picture.pixel_array.shape[2] == 3
-        assert picture.pixel_array[:30].min(2).max() > 200, "the status is burned in above the slice"

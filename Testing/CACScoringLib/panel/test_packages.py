@@ -76,7 +76,7 @@ class TestEnsurePackages:
 
     def test_an_old_version_is_missing(self, packages, desk):
         """Test with the highdicom 0.27 of 3D Slicer 5.12."""
-        desk.installed |= {"highdicom": "0.27.0", "fpdf2": "2.8.9", "scikit-image": "0.26.0"}
+        desk.installed |= {"highdicom": "0.27.0", "scikit-image": "0.26.0"}
         assert packages.missingPackages(packages.DICOM_REQUIREMENTS) == ["highdicom>=0.28"]
         assert packages.ensurePackages(packages.DICOM_REQUIREMENTS) == ""
         assert "replace versions that this Slicer has: highdicom 0.27.0." in desk.questions[0]

@@ -20,7 +20,6 @@ from CACScoringLib.cli import main as cli
 from CACScoringLib.core import version
 from CACScoringLib.core.files import OutputFolder, file_sha256
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.exchange.fhir import bundle_of
 from CACScoringLib.record.provenance import COLUMNS, Provenance
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.report.page import result_as_html
@@ -86,15 +85,6 @@ def test_reports_of_a_scan_differ_in_a_single_line():
     differing = [pair for pair in zip(*pages, strict=True) if pair[0] != pair[1]]
     assert len(differing) == 1
     assert PROVENANCE.commit in differing[0][0]
-
-
-def test_fhir_states_the_provenance_of_the_report():
-    entries = bundle_of(made_result())["entry"]
-    (provenance,) = [e["resource"] for e in entries if e["resource"]["resourceType"] == "Provenance"]
-    assert provenance["recorded"] == PROVENANCE.created
-    stated = {source["what"]["display"]: source["what"]["identifier"]["value"] for source in provenance["entity"]}
-    assert stated["cac_commit"] == PROVENANCE.commit
-    assert "DOE" not in stated["command"]
 
 
 def test_a_checkout_states_its_commit():

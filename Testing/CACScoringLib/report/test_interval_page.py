@@ -9,7 +9,6 @@ from made_results import make_result
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.labels import Artery, SiteMap
-from CACScoringLib.exchange.document import pdf_of
 from CACScoringLib.report.files import result_as_text
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
 from CACScoringLib.report.page import largest_pictures, result_as_html
@@ -78,7 +77,9 @@ def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     ids = [lesion.id for lesion in lesions[1:]]
     count = f"{len(ids)} of {len(chances)} doubtful"
     assert score_table(result.methods).rows[0].note == count
-    assert count in result_as_text(result)
+    text = result_as_text(result)
+    assert count in text
+    assert f"{result.methods['decomposition'].total.clinical_agatston:.1f}" in text.replace(",", "")
     captions = [picture.caption.split()[0] for picture in largest_pictures(result)]
     assert all(caption.endswith("*") == (int(caption.rstrip("*")) in ids) for caption in captions)
     reviewed = replace(method, status="reviewed")
@@ -99,7 +100,7 @@ def test_the_maps_score_is_drawn_at_its_interval(method):
     assert x < float(re.search(r'<circle cx="([\d.]+)"', html).group(1)) < x + width
 
 
-def test_all_files_hold_the_interval(method, caplog):
+def test_all_files_hold_the_interval(method):
     result = make_result().stating(methods={"threshold": method})
     assert "40–130" in result_as_html(result)
     assert "40–130" in result_as_text(result)
@@ -108,8 +109,6 @@ def test_all_files_hold_the_interval(method, caplog):
     assert content["total"]["mass_interval_90"] == [8.04, 26.0]
     assert content["arteries"]["LAD"]["interval_90"] == [12.0, 40.0]
     assert content["arteries"]["RCA"]["interval_90"] is None
-    assert pdf_of(result)
-    assert caplog.messages == [], "the PDF draws all parts of the bar"
 
 
 def test_an_automatic_score_of_0_has_a_row_for_each_artery(method):

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from made_results import make_result
 
-from CACScoringLib.core.labels import Artery
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.report.headline import features_sentence
@@ -61,10 +60,3 @@ def test_the_table_has_rows_of_lesions_arteries_and_patient(result):
     assert {row["volume_200_299_mm3"] for row in (lesion, artery, total)} == {"96.000"}
     assert (total["diseased_arteries"], total["diffusivity"], total["left_main"]) == ("1", "0.000", "False")
     assert float(total["agatston"]) == pytest.approx(64)
-
-
-def test_the_record_holds_the_features(result):
-    record = result.record.methods["threshold"]
-    assert record.features == result.methods["threshold"].features
-    assert record.features.patient["largest_lesion_mm3"] == 96
-    assert record.arteries[Artery.LAD.key].lesions == 1
