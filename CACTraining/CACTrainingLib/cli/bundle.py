@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 CONTENT = (
     *("CACScoring", "CACTraining", "docs", "Resources", "cac", "setup.py", "pyproject.toml", "constraints.txt"),
-    *("README.md", "CHANGELOG.md", "LICENSE.txt", "Containerfile", ".containerignore", "cac-watch.service"),
+    *("README.md", "CHANGELOG.md", "LICENSE.txt", "Containerfile", ".containerignore"),
 )
 """Files and folders of the repository that a bundle holds; the models are among them."""
 
@@ -39,7 +39,7 @@ ExtraNames = Annotated[str, option(flag="--extras", metavar="NAMES")]
 def _bundle(
     *,
     output: Annotated[Path, option(metavar="DIR")],
-    extra_names: ExtraNames = "scene,studies,archive,cohort,dicom,review",
+    extra_names: ExtraNames = "scene,studies,cohort,dicom,review",
     progress: Progress,
 ) -> None:
     """Collect CAC, its models and all packages in a folder, from which it is installed without a network.

@@ -52,7 +52,7 @@ def test_a_bundle_holds_code_models_packages_and_hashes(pip, tmp_path, monkeypat
     ("words", "message"),
     [
         (["--output", "."], "exists. Give --output a new folder."),
-        (["--output", "new", "--extras", "scene,torhc"], "There is no extra torhc. Choose of archive, "),
+        (["--output", "new", "--extras", "scene,torhc"], "There is no extra torhc. Choose of cluster, "),
     ],
 )
 def test_bad_usage_is_refused(words, message, capsys, tmp_path, monkeypatch):
