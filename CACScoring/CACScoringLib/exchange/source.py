@@ -86,7 +86,8 @@ class SourceSeries:
 
     def uid(self, *parts: object) -> str:
         """Return a UID under 2.25 (PS3.5 B.2) that follows from the result and the parts."""
-        return derived_uid(self.digest, *map(str, parts))
+        texts = (self.digest, *map(str, parts))
+        return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(texts)).int}"
 
     def series_number(self, last_digit: int) -> int:
         """Return a series number distinct from those of the study, 1000 times the source's plus `last_digit`."""
@@ -119,11 +120,6 @@ class SourceSeries:
                 del dataset[keyword]
         dataset.remove_private_tags()
         return dataset
-
-
-def derived_uid(*parts: str) -> str:
-    """Return a UID under 2.25 (PS3.5 B.2) that follows from texts."""
-    return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}"
 
 
 def with_creator(dataset: AnyDataset) -> AnyDataset:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import SimpleITK as sitk
-from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset
-from pydicom.sr.codedict import codes
 
 from ..core.acquisition import PSEUDONYM
 from ..core.ct import ScanWarning
 from ..core.progress import Progress
-from ..core.version import VERSION
 from ..results import CalciumResult
 from .document import encapsulated_pdf_of
 from .images import counted_labels, key_images_of, parametric_map_of, segmentation_of
 from .measurements import measurements_of
-from .source import MANUFACTURER, MODEL_NAME, SERIAL_NUMBER, SourceSeries, check_reader, derived_uid, source_of
+from .source import SourceSeries, check_reader, source_of
 
 
 def dicom_warnings(result: CalciumResult) -> tuple[ScanWarning, ...]:
@@ -91,25 +88,3 @@ def write_objects(
 
 def _map_of(result: CalciumResult, calcium_map: sitk.Image | None) -> sitk.Image | None:
     return calcium_map if result.decomposition is None else result.decomposition.image()
-
-
-def rejection_of(objects: Sequence[Dataset], reason: str) -> KeyObjectSelectionDocument:
-    """Return the Key Object Selection that rejects objects of one study (PS3.16 TID 2010; IHE RAD, IOCM).
-
-    Its UIDs follow from the objects, so that an archive that receives it again has it once.
-    """
-    title = codes.DCM.RejectedForPatientSafetyReasons
-    uids = sorted(str(dataset.SOPInstanceUID) for dataset in objects)
-    return KeyObjectSelectionDocument(
-        evidence=objects,
-        content=KeyObjectSelection(title, objects, description=reason),
-        series_instance_uid=derived_uid("rejection series", *uids),
-        series_number=1,
-        series_description="CAC: superseded results",
-        sop_instance_uid=derived_uid("rejection", *uids),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
-        software_versions=VERSION,
-        device_serial_number=SERIAL_NUMBER,
-    )
