@@ -220,11 +220,8 @@ def test_pipes_and_devices_are_refused_and_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("read", "name"),
     [
-        *(
-            (read, f"pipe{ending}")
-            for read in (read_mask, read_lesion_labels)
-            for ending in (".nii.gz", ".nrrd", ".dcm")
-        ),
+        *((read_mask, f"pipe{ending}") for ending in (".nii.gz", ".nrrd", ".dcm")),
+        (read_lesion_labels, "pipe.nrrd"),
         *((read, "pipe.json") for read in (read_json, read_result, read_card)),
         (lambda path: read_settings(str(path)), "pipe.json"),
         (read_radiograph, "pipe.png"),
