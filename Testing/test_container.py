@@ -1,8 +1,6 @@
-"""Containerfile and service: their commands exist, and the container scores with a read-only root and no network."""
+"""Containerfile: what it copies exists, and the container scores with a read-only root and no network."""
 
 import os
-import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from CACScoringLib.record.score_record import read_result
-from CACTrainingLib.cli.main import make_parser
 
 ROOT = Path(__file__).parents[1]
 BASE = os.environ.get("CAC_BASE_IMAGE", "docker.io/library/python:3.12-slim")
@@ -27,14 +24,6 @@ def test_copied_files_exist():
     for name, words in instructions():
         if name == "COPY":
             assert all((ROOT / source).exists() for source in words.split()[:-1])
-
-
-def test_the_service_runs_a_command():
-    unit = (ROOT / "cac-watch.service").read_text(encoding="utf-8")
-    words = shlex.split(re.search(r"^ExecStart=(.+)$", unit, re.MULTILINE)[1])
-    options = make_parser().parse_args(words[1:])
-    assert options.command == "watch"
-    assert str(options.output).startswith(f"/var/lib/{re.search(r'^StateDirectory=(.+)$', unit, re.MULTILINE)[1]}/")
 
 
 def podman(*words):

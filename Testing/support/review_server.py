@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -62,6 +63,13 @@ def write_cohort(folder: Path, names: Sequence[str], result: CalciumResult | Non
     lines = [table.line(*scan, columns) for scan in zip(scans, states, rows, strict=True)]
     (root / cohort.TABLE).write_text(table_text(columns, ()) + "".join(lines), encoding="utf-8")
     return root
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
 
 
 def act(review, action, reader="Ann", method="threshold", looked_at=(), **parts):

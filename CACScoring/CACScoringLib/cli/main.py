@@ -58,9 +58,6 @@ COMMANDS = {
     "explain": "state why a lesion counts or is left out",
     "compare": "compare two scans of one patient",
     "cohort": "score many CTs in parallel",
-    "pull": "fetch series from a DICOM archive",
-    "push": "store DICOM files in a DICOM archive",
-    "watch": "score new CTs of a DICOM archive and store the results in it",
     "drr": "compute a radiograph from a CT",
     "models": "list, verify or install trained models",
 }

@@ -25,8 +25,6 @@ from ..core.options import (
 )
 
 if TYPE_CHECKING:
-    from ..archive.address import Access
-    from ..archive.series import SeriesFilter
     from ..core.progress import Progress
     from ..models.choice import ModelChoice
     from ..run import RunSettings
@@ -41,8 +39,8 @@ SERIES = (
 )
 """Help of --series."""
 
-SECTIONS = ("scoring", "results", "scan", "radiograph", "access", "series", "watch", "study")
-"""One file serves all commands that score or know archives: each reads those sections that it knows."""
+SECTIONS = ("scoring", "results", "scan", "radiograph", "study")
+"""One file serves all commands that score: each reads those sections that it knows."""
 
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -190,31 +188,6 @@ class EstimateOptions(NetworkOptions):
     """
 
     whole_scan: str | None = option(None, group="networks", nargs="?", const="all", metavar="KINDS")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchiveOptions:
-    """Options of commands that use a DICOM archive.
-
-    Attributes:
-        archive: https://HOST[:PORT]/PATH for DICOMweb, dimse://TITLE@HOST:PORT for DIMSE, dimses:// for DIMSE with TLS;
-            a bearer token is taken from the environment variable CAC_ARCHIVE_TOKEN.
-    """
-
-    archive: str = argument(metavar="ARCHIVE")
-    settings: tuple[str, ...] = settings_option()
-
-    def access(self) -> Access:
-        """Read the credentials for the archive. Raises OutputError."""
-        from ..archive.address import Access
-
-        return from_file(self.settings, "access", Access())
-
-    def criteria(self, *names: str) -> SeriesFilter:
-        """Read the filter of series and change it by options. Raises OutputError."""
-        from ..archive.series import SeriesFilter
-
-        return settings_from(self, from_file(self.settings, "series", SeriesFilter()), names)
 
 
 @dataclass(frozen=True, kw_only=True)

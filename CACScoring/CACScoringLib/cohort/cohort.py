@@ -263,7 +263,7 @@ class _ScanBoard:
         self._update(with_scores(state, outcome.scores), result_row(outcome.scores))
 
     def _fail(self, i: int, reason: str, code: str) -> None:
-        reason = reason if self._identify else without_uids(reason)
+        reason = reason if self._identify else _without_uids(reason)
         self._update(replace(self.states[i], state="failed", reason=reason, code=code))
 
     def _update(self, state: ScanState, row: dict[str, object] | None = None) -> None:
@@ -292,6 +292,6 @@ class _ScanBoard:
         return written
 
 
-def without_uids(reason: str) -> str:
+def _without_uids(reason: str) -> str:
     """Return the reason of a failure without UIDs of series, which identify a person."""
     return _UID.sub("", reason)

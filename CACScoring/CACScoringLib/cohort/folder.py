@@ -135,7 +135,7 @@ def open_cohort(path: Path, settings: dict[str, object], overwrite: bool, local:
     Raises:
         OutputError: The folder has other content or settings, or another run is using it.
     """
-    with own_folder(path, RECORD, LOCK, "cohort", overwrite), ExitStack() as stack:
+    with _locked(path, overwrite), ExitStack() as stack:
         try:
             folder = CohortFolder(path.resolve(), {"made_with": settings, "scans": {}, "runs": []}, local)
             folder.begin(settings, overwrite)
@@ -149,32 +149,21 @@ def open_cohort(path: Path, settings: dict[str, object], overwrite: bool, local:
 
 
 @contextmanager
-def own_folder(path: Path, mark: str, lock: str, content: str, overwrite: bool = False) -> Iterator[None]:
-    """Make or reopen a folder that belongs to one command, for one run at a time.
-
-    Args:
-        path: The folder.
-        mark: File that identifies such a folder.
-        lock: File that is locked meanwhile.
-        content: Name of its content, for messages.
-        overwrite: Accept other content.
-
-    Raises:
-        OutputError: It has other content, another run is using it, or it cannot be made.
-    """
+def _locked(path: Path, overwrite: bool) -> Iterator[None]:
+    """Make or reopen a cohort's folder and lock it, as `open_cohort` does. Raises OutputError."""
     from filelock import FileLock, Timeout  # Slicer, which reads results, lacks it
 
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file. Choose a folder.")
-    foreign = path.is_dir() and not (path / mark).exists() and not overwrite
+    foreign = path.is_dir() and not (path / RECORD).exists() and not overwrite
     if foreign and any(not entry.name.startswith(".") for entry in path.iterdir()):
-        raise OutputError(f"{path} is not empty and holds no {content}. Choose {OUTPUT}.")
-    file_lock = FileLock(path / lock, timeout=0)
+        raise OutputError(f"{path} is not empty and holds no cohort. Choose {OUTPUT}.")
+    file_lock = FileLock(path / LOCK, timeout=0)
     try:
         path.mkdir(parents=True, exist_ok=True)
         file_lock.acquire()
     except Timeout as error:
-        message = f"Another {content} is using {path}. Wait for it to end, or choose {OUTPUT}."
+        message = f"Another cohort is using {path}. Wait for it to end, or choose {OUTPUT}."
         raise OutputError(message) from error
     except OSError as error:
         raise OutputError(f"Cannot write to {path}: {error.strerror}. Choose {OUTPUT}.") from error

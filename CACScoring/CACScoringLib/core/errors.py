@@ -91,30 +91,6 @@ class JournalError(CTError):
     """A journal cannot be read or written; its earlier entries remain."""
 
 
-class ArchiveError(CTError):
-    """An archive cannot be used.
-
-    Attributes:
-        lasting: True if retrying is useless.
-    """
-
-    lasting = True
-
-
-class ArchiveUnreachableError(ArchiveError):
-    """The archive does not answer, or the connection was interrupted."""
-
-    lasting = False
-
-
-class ArchiveUnauthorisedError(ArchiveError):
-    """The archive refuses access to this user or program."""
-
-
-class NoSuchSeriesError(ArchiveError):
-    """The archive has no such series."""
-
-
 class ProjectError(CTError):
     """Damaged project, or unsuitable use of one. The message gives the reason and the remedy."""
 

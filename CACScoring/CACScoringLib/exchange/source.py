@@ -81,7 +81,8 @@ class SourceSeries:
 
     def uid(self, *parts: object) -> str:
         """Return a UID under 2.25 (PS3.5 B.2) that follows from the result and the parts."""
-        return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps([self.digest, *map(str, parts)])).int}"
+        texts = (self.digest, *map(str, parts))
+        return f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(texts)).int}"
 
     def series_number(self, last_digit: int) -> int:
         """Return a series number distinct from those of the study, 1000 times the source's plus `last_digit`."""

@@ -10,7 +10,7 @@ from CACScoringLib.cli.main import require
 from CACScoringLib.core.errors import OutputError
 
 EXTRAS = (
-    *("scene", "torch", "studies", "radiomics", "archive", "cohort", "cluster", "dicom"),
+    *("scene", "torch", "studies", "radiomics", "cohort", "cluster", "dicom"),
     *("review", "docs", "test"),
 )
 """Extras that the tests and checks need: all of them."""

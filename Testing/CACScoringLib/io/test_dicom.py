@@ -48,11 +48,9 @@ def test_a_bomb_is_refused_before_memory_is_full(tmp_path):
     [
         (struct.pack("<HHI", 0x0008, 0x0005, 10), True),  # implicit: group, element, length
         (struct.pack("<HHI", 0x0008, 0x0018, 256), True),
-        (struct.pack("<HHI", 0x0008, 0x0018, 2), True),
         (struct.pack("<HHI", 0x0008, 0x0018, 258), False),
         (struct.pack("<HHI", 0x0008, 0x0018, 0), False),
         (struct.pack("<HHI", 0x0008, 0x0020, 8), False),
-        (struct.pack("<HHI", 0x0010, 0x0010, 8), False),
         (struct.pack("<HH2sH", 0x0002, 0x0000, b"UL", 4), True),  # explicit: with a value representation
         (struct.pack("<HH2sH", 0x0008, 0x0018, b"UI", 40), True),
         (struct.pack("<HH2sH", 0x0008, 0x0018, b"ZZ", 40), False),
@@ -85,8 +83,7 @@ def test_file_meta_information_of_an_unknown_kind_is_broken(tmp_path):
 
 
 class TestDicomFiles:
-    @pytest.mark.parametrize("syntax", [None, RLELossless])
-    @pytest.mark.parametrize("missing", [8, 300, 5000])
+    @pytest.mark.parametrize(("syntax", "missing"), [(None, 8), (None, 5000), (RLELossless, 300)])
     def test_truncated_slice(self, tmp_path, syntax, missing):
         path = write_series(tmp_path, chest_hu(rows=60, columns=60))[3]
         if syntax:
@@ -96,13 +93,13 @@ class TestDicomFiles:
         path.write_bytes(path.read_bytes()[:-missing])
         refuses(tmp_path, UnreadableError, r"slice003\.dcm")
 
-    @pytest.mark.parametrize("claimed", [2**30, 2**31 - 256, 2**32 - 16])
-    @pytest.mark.parametrize("form", ["explicit", "implicit"])
-    def test_lengths_are_checked_before_they_are_believed(self, tmp_path, monkeypatch, form, claimed):
+    @pytest.mark.parametrize(
+        "header",
+        [struct.pack("<HH2sHI", 0x7FE1, 0x10, b"OB", 0, 2**32 - 16), struct.pack("<HHI", 0x7FE1, 0x10, 2**30)],
+        ids=["explicit", "implicit"],
+    )
+    def test_lengths_are_checked_before_they_are_believed(self, tmp_path, monkeypatch, header):
         """GDCM allocates the gigabytes that an element after the pixels claims."""
-        header = struct.pack("<HH2sHI", 0x7FE1, 0x10, b"OB", 0, claimed)
-        if form == "implicit":
-            header = struct.pack("<HHI", 0x7FE1, 0x10, claimed)
         for path in write_series(tmp_path, chest_hu()):
             path.write_bytes(path.read_bytes() + header + b"appended")
         monkeypatch.setattr(stack.sitk, "ImageFileReader", lambda: pytest.fail("GDCM was asked"))
@@ -125,11 +122,10 @@ class TestDicomFiles:
     @pytest.mark.parametrize(
         ("name", "content", "code"),
         [
-            *((name, TORN, "slices-unread") for name in ("torn.dcm", "torn")),
-            *((name, b"", "slices-unread") for name in ("slice006.dcm", "report.DCM", "IMG6.IMA")),
+            *(("torn", TORN, "slices-unread"), ("IMG6.IMA", b"", "slices-unread")),
             *((name, bytes(2000), "slices-unread") for name in ("slice006.dcm", "slice006")),
             *(("other/torn", TORN, "unread-files"), ("DICOMDIR", TORN, "unread-files")),
-            *(("README.dcm", b"read me", "unread-files"), ("report.ima", b"%PDF-1.4", "unread-files")),
+            ("README.dcm", b"read me", "unread-files"),
         ],
     )
     def test_files_that_may_be_slices_are_named_in_a_warning(self, tmp_path, name, content, code):
@@ -144,7 +140,7 @@ class TestDicomFiles:
         (warning,) = read_ct(tmp_path).warnings
         assert (warning.code, name.rpartition("/")[2] in warning.message) == (code, True)
 
-    @pytest.mark.parametrize("without", [[5], [0, 1], range(6)])
+    @pytest.mark.parametrize("without", [[5], range(6)])
     def test_slices_without_preamble(self, tmp_path, without):
         paths = write_series(tmp_path, chest_hu())
         for k in without:
@@ -168,13 +164,9 @@ class TestDicomFiles:
         torn.write_bytes(torn.read_bytes()[:-20])
         assert [warning.code for warning in read_ct(tmp_path).warnings] == ["slices-unread"]
 
-    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
-    def test_decimal_commas(self, tmp_path, syntax):
+    def test_decimal_commas(self, tmp_path):
         """Writers in a German locale produce them against PS3.5 6.2."""
         for path in write_series(tmp_path, chest_hu() + 0.5, intercept=-1024.5):
-            ds = pydicom.dcmread(path)
-            ds.file_meta.TransferSyntaxUID = syntax
-            ds.save_as(path, implicit_vr=syntax.is_implicit_VR, little_endian=True)
             content = path.read_bytes()
             for point, comma in ((b"-1024.5", b"-1024,5"), (b"0.8\\0.7", b"0,8\\0,7"), (b"-100.0\\", b"-100,0\\")):
                 assert content.count(point) == 1

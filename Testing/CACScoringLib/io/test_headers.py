@@ -59,14 +59,10 @@ class TestHeaders:
             ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "CT_VNC"]}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "VOLUME", "MAT_REMOVED"]}, "derived-image"),
             ({"SeriesDescription": "Thorax MIP 10 mm"}, "derived-image"),
-            ({"SeriesDescription": "MonoE 40 keV"}, "derived-image"),
-            ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MPR"]}, "reformatted-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]}, "reformatted-image"),
-            ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "AVERAGE"]}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "OTHER"]}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": ""}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "Thorax 3.0 B30f"}, None),
-            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "CaScore AX MPR"}, None),
             ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "Thorax xyz"}, "derived-image"),
             ({"SeriesDescription": "CaScore AX MPR"}, None),
             ({"SeriesDescription": "Chest MVCT"}, "cone-beam"),
@@ -79,14 +75,15 @@ class TestHeaders:
         assert codes(read_ct(tmp_path)) == ([code] if code else [])
 
     @pytest.mark.parametrize("kind", ["ORIGINAL PRIMARY AXIAL", "DERIVED SECONDARY AXIAL", "DERIVED PRIMARY AXIAL"])
-    @pytest.mark.parametrize("name", f"{COMPUTED}, {USUAL}, {OTHER_MEANINGS}".split(", "))
-    def test_descriptions_of_computed_images_are_doubted_severely(self, kind, name):
-        text = {"ImageType": kind, "SeriesDescription": name}.get
-        severe = [warning.severe for warning in warnings_of(COMPUTED_CHECKS, [SimpleNamespace(text=text)])]
-        if name in OTHER_MEANINGS.split(", ") and kind.startswith("DERIVED"):
-            assert True not in severe
-        else:
-            assert severe == [True] * (name in COMPUTED.split(", "))
+    def test_descriptions_of_computed_images_are_doubted_severely(self, kind):
+        def severe(name):
+            text = {"ImageType": kind, "SeriesDescription": name}.get
+            return [warning.severe for warning in warnings_of(COMPUTED_CHECKS, [SimpleNamespace(text=text)])]
+
+        assert [name for name in COMPUTED.split(", ") if severe(name) != [True]] == []
+        assert [name for name in USUAL.split(", ") if severe(name)] == []
+        mild = [[False]] if kind.startswith("DERIVED") else []
+        assert [name for name in OTHER_MEANINGS.split(", ") if severe(name) not in ([], *mild)] == []
 
     @pytest.mark.parametrize("name", ["Thorax xyz", ""])
     def test_derived_images_of_unknown_description_are_doubted_mildly(self, name):
@@ -147,7 +144,6 @@ class TestStack:
             (lambda k: {"FrameOfReferenceUID": UIDS[k // 3]}, "several-acquisitions"),
             (lambda k: numbered(k, pause_s=60), None),
             (lambda k: numbered(k, pause_s=61), "several-acquisitions"),
-            (lambda k: numbered(k, pause_s=3700), "several-acquisitions"),
             (lambda k: numbered(k, pause_s=600, number=1), None),
             (lambda k: {"AcquisitionNumber": k, "AcquisitionTime": ("235959", "000000")[k // 3]}, None),
             (
@@ -162,15 +158,12 @@ class TestStack:
             (lambda k: {"SeriesDescription": "CBCT Thorax"}, "cone-beam"),
             (lambda k: {"ManufacturerModelName": "On-Board Imager"}, "cone-beam"),
             (lambda k: {"SeriesDescription": "Lobith, robot"}, None),
-            (lambda k: {"AcquisitionNumber": k, "AcquisitionTime": f"10{k:02d}00.5"}, None),
             (lambda k: numbered(k, AcquisitionTime="noon"), None),
             (
                 lambda k: {"AcquisitionNumber": k // 3, "AcquisitionDateTime": f"2024013{k // 3}120000"},
                 "several-acquisitions",
             ),
-            (lambda k: {"ImagesInAcquisition": 6}, None),
             (lambda k: {"ImagesInAcquisition": 4}, None),
-            (lambda k: {"ImagesInAcquisition": 7}, "images-missing"),
             (lambda k: {"AcquisitionNumber": k // 3, "ImagesInAcquisition": 3}, None),
             (lambda k: {"AcquisitionNumber": k // 3, "ImagesInAcquisition": 4}, "images-missing"),
             (lambda k: {"SOPInstanceUID": UIDS[0]}, "uids-repeated"),
@@ -219,13 +212,11 @@ def test_an_impossible_rescale_is_refused(tmp_path, tags):
     ("position", "orientation", "is_warned"),
     [
         *(("HFS", (1, 0, 0, 0, 1, 0), False), ("HFS", (-1, 0, 0, 0, 1, 0), True)),
-        *(("HFS", (1, 0, 0, 0, -1, 0), True), ("FFS", (1, 0, 0, 0, -1, 0), True)),
-        ("FFS", (-1, 0, 0, 0, 1, 0), False),
+        *(("FFS", (1, 0, 0, 0, -1, 0), True), ("FFS", (-1, 0, 0, 0, 1, 0), False)),
         ("HFS", (0.8, 0.6, 0, -0.6, 0.8, 0), False),  # turned by 37° in the slice
         ("HFS", (0.28, 0.96, 0, -0.96, 0.28, 0), True),  # by 74°
         ("HFS", (-0.8, 0, 0.6, 0, 1, 0), False),  # not axial
-        *(("HFS", (1, 0, 0, 0, -0.8, 0.6), False), ("HFS", (1, 0, 0, 0, -0.854, 0.52), False)),
-        *(("HFS", (1, 0, 0, 0, -0.88, 0.475), True), ("HFS", (-0.88, 0, 0.475, 0, 1, 0), True)),
+        *(("HFS", (1, 0, 0, 0, -0.854, 0.52), False), ("HFS", (1, 0, 0, 0, -0.88, 0.475), True)),
     ],
 )
 def test_orientation_of_a_supine_patient(tmp_path, position, orientation, is_warned):

@@ -39,7 +39,7 @@ class TestNames:
 
     BAD = os.fsdecode(b"Herz-\xfc")
 
-    @pytest.mark.parametrize("name", ["a.nii.gz", "a.mhd", f"{BAD}.nii.gz", f"{BAD}.mha"])
+    @pytest.mark.parametrize("name", ["a.mhd", f"{BAD}.nii.gz", f"{BAD}.mha"])
     def test_a_name_that_is_no_utf_8(self, tmp_path, name):
         array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"a{name[name.index('.') :]}"))
@@ -58,7 +58,7 @@ class TestNames:
             read_image(tmp_path / f"{self.BAD}.mhd")
 
 
-@pytest.mark.parametrize("changed", [-8, -5, -4, -1])
+@pytest.mark.parametrize("changed", [-8, -1])
 def test_a_file_with_a_wrong_check_sum_or_length_is_refused(tmp_path, changed):
     path = tmp_path / "ct.nii.gz"
     write_image(sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5)), path)
@@ -70,8 +70,7 @@ def test_a_file_with_a_wrong_check_sum_or_length_is_refused(tmp_path, changed):
         read_image(path)
 
 
-@pytest.mark.parametrize("order", ["little", "big"])
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(("name", "order"), [("a.nii", "little"), ("a.nii.gz", "big")])
 def test_nifti_2_is_refused_with_the_command_that_converts_it(tmp_path, name, order):
     content = (540).to_bytes(4, order) + b"n+2\0\r\n\x1a\n" + bytes(1000)
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
@@ -79,14 +78,14 @@ def test_nifti_2_is_refused_with_the_command_that_converts_it(tmp_path, name, or
         read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.hdr", "a.img", "a.img.gz"])
+@pytest.mark.parametrize("name", ["a.hdr", "a.img.gz"])
 def test_a_pair_of_files_is_refused_with_the_command_that_converts_it(tmp_path, name):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / name))
     with pytest.raises(UnreadableError, match=rf"pair.*nib-convert --image-type Nifti1Image {name} .*Analyze"):
         read_image(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "neighbour"), [("a.nii.gz", "a.nii"), ("a.NII.GZ", "a.NII"), ("a.nii", "a.nii.gz")])
+@pytest.mark.parametrize(("name", "neighbour"), [("a.NII.GZ", "a.NII"), ("a.nii", "a.nii.gz")])
 def test_the_voxels_are_those_of_the_named_file(tmp_path, name, neighbour):
     image = image_of(np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6), np.int16))
     for file, voxels in ((name, image), (neighbour, image * 0)):
@@ -105,13 +104,13 @@ def _with_rescale(path, stored, slope, intercept):
     return path
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(0, 24), (0, -1024.5), (float("nan"), 24), (1, 0)])
+@pytest.mark.parametrize(("slope", "intercept"), [(0, 24), (float("nan"), 24)])
 def test_an_intercept_without_a_slope_is_not_applied(tmp_path, slope, intercept):
     hu = np.random.default_rng(0).integers(-1000, 1000, (4, 5, 6), np.int16)
     assert (voxels_of(read_image(_with_rescale(tmp_path / "a.nii", hu, slope, intercept))) == hu).all()
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(1.05, -1024), (1.1, -1000.4), (0.7, -1024)])
+@pytest.mark.parametrize(("slope", "intercept"), [(1.1, -1000.4), (0.7, -1024)])
 def test_whole_hu_are_restored_from_other_steps(tmp_path, slope, intercept):
     hu = np.arange(-1000, 1000).reshape(20, 10, 10)
     file = _with_rescale(tmp_path / "a.nii", np.rint((hu - intercept) / slope), slope, intercept)

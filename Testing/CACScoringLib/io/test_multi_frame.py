@@ -138,9 +138,6 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
     ("edit", "error", "match"),
     [
         (moved(3, 1.2), SliceGeometryError, r"unevenly spaced.*1\.20 mm off"),
-        (moved(5, 3), SliceGeometryError, "1 slices are missing"),
-        (moved(5, -3), SliceGeometryError, "1 slices have the same position"),
-        (lambda ds, k: setattr(ds, "ImageOrientationPatient", [2, 0, 0, 0, 2, 0]), SliceGeometryError, "perpendicular"),
         (lambda ds, _: delattr(ds, "PixelSpacing"), SliceGeometryError, "6 of 6 slices have no valid pixel spacing"),
         (lambda ds, k: k == 2 and delattr(ds, "ImagePositionPatient"), SliceGeometryError, r"position: a\.dcm frame 3"),
         (lambda ds, k: k == 2 and delattr(ds, "RescaleSlope"), NotHounsfieldError, r"no rescale slope.*a\.dcm frame 3"),
@@ -187,18 +184,7 @@ def test_an_additional_source_overrides_no_tube_voltage(tmp_path, kvp, read):
     assert read_ct(enhanced).acquisition.kvp == read
 
 
-def test_nothing_is_left_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    paths = write_series(tmp_path / "single", chest_hu())
-    read_ct(enhanced_of(paths, tmp_path / "a.dcm"))
-    with pytest.raises(SliceGeometryError):
-        read_ct(enhanced_of(paths, tmp_path / "a.dcm", edit=moved(3, 1)))
-    assert list((tmp_path / "temporary").iterdir()) == []
-
-
-@pytest.mark.parametrize("syntax", [None, RLELossless])
-@pytest.mark.parametrize("missing", [10, 300])
+@pytest.mark.parametrize(("syntax", "missing"), [(None, 10), (RLELossless, 300)])
 def test_truncated(tmp_path, syntax, missing):
     path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm", syntax=syntax)
     path.write_bytes(path.read_bytes()[:-missing])
@@ -209,9 +195,9 @@ def test_truncated(tmp_path, syntax, missing):
     ("tags", "match"),
     [
         ({"PixelData": bytes(2 + 2 * chest_hu().size)}, r"a\.dcm"),
-        *(({"NumberOfFrames": n}, f"states {n} frames and describes 6") for n in (5, 7, 10**9)),
+        *(({"NumberOfFrames": n}, f"states {n} frames and describes 6") for n in (5, 10**9)),
     ],
-    ids=["a buffer too long", "5 frames", "7 frames", "many frames"],
+    ids=["a buffer too long", "5 frames", "many frames"],
 )
 def test_pixels_that_are_not_those_of_the_frames(tmp_path, tags, match):
     path = enhanced_of(write_series(tmp_path / "single", chest_hu()), tmp_path / "a.dcm", tags=tags)
@@ -234,10 +220,9 @@ def test_a_phase_of_an_enhanced_ct_is_chosen(tmp_path, name, keyword):
     refuses(enhanced_of(paths, tmp_path / "unstated" / name), SliceGeometryError, "same position as another")
 
 
-@pytest.mark.parametrize("syntax", [None, RLELossless])
-def test_a_stack_of_an_enhanced_ct_is_chosen(tmp_path, syntax):
+def test_a_stack_of_an_enhanced_ct_is_chosen(tmp_path):
     paths = [path for n in (0, 5) for path in write_series(tmp_path / str(n), chest_hu() + n)]
-    options = {"edit": lambda ds, n: setattr(ds, "StackID", "AB"[n // 6]), "syntax": syntax}
+    options = {"edit": lambda ds, n: setattr(ds, "StackID", "AB"[n // 6]), "syntax": RLELossless}
     file = enhanced_of(paths, tmp_path / "multi" / "a.dcm", **options)
     for path in (file, file.parent):
         for choice, hu in (("3.1", chest_hu()), ("3.2", chest_hu() + 5)):

@@ -9,7 +9,6 @@ from dicom_files import chest_hu, only, write_series
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     HTJ2KLossless,
     JPEGLSLossless,
     RLELossless,
@@ -35,9 +34,9 @@ def stored_as(syntax):
 
 
 @pytest.mark.parametrize(
-    "syntax", [RLELossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian]
+    ("syntax", "signed"),
+    [(RLELossless, True), (JPEGLSLossless, False), (DeflatedExplicitVRLittleEndian, True), (ExplicitVRBigEndian, True)],
 )
-@pytest.mark.parametrize("signed", [False, True])
 def test_transfer_syntaxes(tmp_path, syntax, signed):
     write_series(tmp_path, chest_hu(), signed=signed, edit=stored_as(syntax))
     assert pydicom.dcmread(tmp_path / "slice000.dcm").file_meta.TransferSyntaxUID == syntax
@@ -106,8 +105,7 @@ def test_values_that_are_inverted(tmp_path):
     refuses(tmp_path, NotHounsfieldError, "inverted")
 
 
-@pytest.mark.parametrize(("count", "at"), [(1, 0), (2, 100), (16, 100), (400, 0)])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("count", "at", "packed"), [(1, 0, False), (16, 100, False), (400, 0, True)])
 def test_bytes_written_into_the_pixels(tmp_path, count, at, packed):
     """They shift the image and leave surplus bytes at the end of the file, which may look like an element."""
     paths = write_series(tmp_path, chest_hu())
@@ -122,7 +120,7 @@ def test_bytes_written_into_the_pixels(tmp_path, count, at, packed):
     refuses(tmp_path, UnreadableError, r"slice002\.dcm.*other bytes were written into it")
 
 
-@pytest.mark.parametrize(("extra", "accepted"), [(0, True), (1, True), (2, False), (3, False)])
+@pytest.mark.parametrize(("extra", "accepted"), [(0, True), (1, True), (2, False)])
 def test_a_padding_byte_and_no_more(tmp_path, extra, accepted):
     """An odd number of one-byte pixels has a padding byte (PS3.5 8.1.1)."""
 
@@ -139,9 +137,7 @@ def test_a_padding_byte_and_no_more(tmp_path, extra, accepted):
         refuses(tmp_path, UnreadableError, r"holds 14[56] bytes of pixels, and 143 by its header")
 
 
-@pytest.mark.parametrize(
-    "tags", [{"SpacingBetweenSlices": -3.0}, {"SpacingBetweenSlices": 1.0}, {"SliceThickness": 6.0}]
-)
+@pytest.mark.parametrize("tags", [{"SpacingBetweenSlices": -3.0}, {"SliceThickness": 6.0}])
 def test_the_spacing_of_slices_is_that_of_their_positions(tmp_path, tags):
     write_series(tmp_path, chest_hu(), tags=tags)
     scan = reads(tmp_path, chest_hu())
@@ -157,7 +153,7 @@ def soft_chest():
     return np.rint(hu)
 
 
-@pytest.mark.parametrize("intercept", [-996, -1048, -1016])
+@pytest.mark.parametrize("intercept", [-996, -1016])
 def test_the_images_decide_whether_a_slice_has_another_scale(tmp_path, intercept):
     intercepts = np.full(9, -1024)
     intercepts[4] = intercept
@@ -179,8 +175,7 @@ def test_a_slope_that_is_off_by_a_thousandth_is_named(tmp_path):
     assert ("mixed-acquisition", "slice004" in warning.message) == (warning.code, True)
 
 
-@pytest.mark.parametrize("stated", [False, True])
-@pytest.mark.parametrize("padding_hu", [-500, 0, 200, 1000, 4000])
+@pytest.mark.parametrize(("padding_hu", "stated"), [(-500, True), (0, True), (200, False), (4000, False)])
 def test_padding_around_a_round_field_of_view_is_air(tmp_path, padding_hu, stated):
     hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
     hu[:, 9, 9] = 1500
@@ -194,9 +189,12 @@ def test_padding_around_a_round_field_of_view_is_air(tmp_path, padding_hu, state
 
 
 @pytest.mark.parametrize(
-    "tail", [b"\0", bytes(2), bytes(512), bytes(5000), bytes(100_001), b"\n", b"\r\n", b"    ", b"\xff", b"\xff" * 5000]
+    ("tail", "is_round"),
+    [
+        *((b"\0", True), (bytes(100_001), False), (b"\n", False), (b"\r\n", True)),
+        *((b"    ", False), (b"\xff" * 5000, True)),
+    ],
 )
-@pytest.mark.parametrize("is_round", [False, True])
 def test_blanks_after_the_pixels(tmp_path, tail, is_round):
     hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
     hu[:, 9, 9] = 1500
@@ -208,8 +206,7 @@ def test_blanks_after_the_pixels(tmp_path, tail, is_round):
     assert (read_ct(tmp_path / "scan").hu == hu).all()
 
 
-@pytest.mark.parametrize("inserted", [b"\0", bytes(2), b"\1\2", bytes(64), b"\xff\xff"])
-@pytest.mark.parametrize("row", [0, 31])
+@pytest.mark.parametrize(("inserted", "row"), [(b"\0", 0), (bytes(2), 31), (b"\1\2", 0), (b"\xff\xff", 31)])
 def test_bytes_within_the_pixels_are_no_blanks_after_them(tmp_path, inserted, row):
     hu = np.random.default_rng(0).integers(-1000, 100, (6, 32, 32))
     j, i = np.mgrid[:32, :32]

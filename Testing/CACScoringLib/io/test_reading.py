@@ -33,7 +33,6 @@ def shifted(shifts_mm, axis=2):
     return edit
 
 
-ODD = [0, 1, 0, 0, 0, -1]
 TILT = [k * 3 * math.tan(math.radians(1.5)) for k in range(10)]
 REFUSED = [
     # Hounsfield units
@@ -56,15 +55,12 @@ REFUSED = [
     (SliceGeometryError, "unevenly spaced", {}, shifted([0, 0, 0, 0, 0.4, 0.8])),
     (SliceGeometryError, r"sheared by 1\.5°", {}, shifted(TILT, 1)),
     (SliceGeometryError, r"shifted against each other by up to 5\.0 mm", {}, shifted([0, 0, 0, 5, 5, 5], 0)),
-    (SliceGeometryError, "1 of 6 slices have a different orientation", {}, only(2, ImageOrientationPatient=ODD)),
     (SliceGeometryError, "differ in pixel spacing", {}, only(2, PixelSpacing=[0.8, 0.71])),
-    (SliceGeometryError, "no valid image position: slice002", {}, only(2, ImagePositionPatient=None)),
     (SliceGeometryError, "no valid image position", {}, only(2, ImagePositionPatient=[0, 0])),
     (SliceGeometryError, "no valid image orientation", {}, only(2, ImageOrientationPatient=None)),
     (SliceGeometryError, "no valid pixel spacing", {}, only(2, PixelSpacing=None)),
     (SliceGeometryError, "differ in size: 5 of 14×12, 1 of 28×6", {}, only(2, Rows=6, Columns=28)),
     (SliceGeometryError, "not a pair of perpendicular", {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, None),
-    (SliceGeometryError, "not a pair of perpendicular", {"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, None),
     (SliceGeometryError, "along axis i", {"PixelSpacing": [0.7, 0.05]}, None),
     (SliceGeometryError, "along axis j", {"PixelSpacing": [0.01, 0.7]}, None),
 ]
@@ -105,8 +101,9 @@ class TestHounsfield:
         assert scan.hu.dtype == np.float32
         np.testing.assert_array_equal(scan.hu, hu)
 
-    @pytest.mark.parametrize("rescale", [{"RescaleIntercept": -10240}, {"RescaleSlope": 0.5}, {"RescaleSlope": -1}])
-    @pytest.mark.parametrize("k", [0, 3, 5])
+    @pytest.mark.parametrize(
+        ("rescale", "k"), [({"RescaleIntercept": -10240}, 0), ({"RescaleSlope": 0.5}, 3), ({"RescaleSlope": -1}, 5)]
+    )
     def test_a_rescale_that_does_not_continue_the_neighbours(self, tmp_path, rescale, k):
         write_series(tmp_path, chest_hu(), edit=only(k, **rescale))
         refuses(tmp_path, NotHounsfieldError, rf"soft tissue by [+-]\d+ HU.*slice00{k}\.dcm \(slope")
@@ -132,11 +129,8 @@ class TestHounsfield:
     @pytest.mark.parametrize(
         ("stored", "tag", "signed"),
         [
-            (-2000, -2000, True),
-            (-3024, -3024, True),
-            (-2000, 63536, True),
-            (62512, 62512, False),
-            (63536, -2000, False),
+            *((-2000, -2000, True), (-2000, 63536, True)),
+            *((62512, 62512, False), (63536, -2000, False)),
         ],
     )
     def test_padding_is_air(self, tmp_path, stored, tag, signed):
@@ -150,7 +144,7 @@ class TestHounsfield:
         np.testing.assert_array_equal(scan.hu[:, 1:], chest_hu()[:, 1:])
         assert scan.warnings == ()
 
-    @pytest.mark.parametrize("tag", [0, -300, 65236])
+    @pytest.mark.parametrize("tag", [0, 65236])
     def test_padding_with_a_tissue_value_stays_with_a_warning(self, tmp_path, tag):
         write_series(tmp_path, chest_hu(), signed=True, intercept=0, edit=padding_tag(tag))
         reads(tmp_path, chest_hu(), ["padding-among-tissue"])
@@ -225,7 +219,7 @@ class TestImageFiles:
 
     def test_lost_geometry_warns(self, tmp_path):
         bare = sitk.GetImageFromArray(chest_hu().astype(np.int16))
-        for name in ("ct.nii", "ct.nrrd", "ct.mha"):
+        for name in ("ct.nrrd", "ct.mha"):
             assert codes(read_ct(self.write(tmp_path / name, bare))) == ["geometry-unknown"]
 
     def test_nifti_without_orientation_warns(self, tmp_path):
@@ -300,27 +294,26 @@ class TestAcquisitionFile:
             self.read(tmp_path, text)
 
 
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".mha", ".nrrd", ".img", ""])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ""])
 def test_dicom_slices_with_names_of_image_files(tmp_path, ending):
     for path in write_series(tmp_path / "ct", chest_hu()):
         path.rename(path.with_name(path.stem + ending))
     reads(tmp_path / "ct", chest_hu())
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
-def test_labels_that_are_nearly_whole_numbers(tmp_path, ending):
+def test_labels_that_are_nearly_whole_numbers(tmp_path):
     """Writers scale labels by slopes of single precision; fractions of other maps are no labels."""
     labels = np.zeros((4, 5, 6), np.float32)
     labels[1, 2, 3], labels[2, 2, 2], labels[3, 1, 1] = 1.9999998, 3.0004, 0.9991
-    sitk.WriteImage(image_of(labels, (1, 1, 3)), tmp_path / f"labels{ending}")
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / f"labels{ending}")), np.rint(labels))
-    sitk.WriteImage(image_of(labels + np.float32(0.01), (1, 1, 3)), tmp_path / f"other{ending}")
-    assert read_mask(tmp_path / f"other{ending}").GetPixel(0, 0, 0) == np.float32(0.01)
+    sitk.WriteImage(image_of(labels, (1, 1, 3)), tmp_path / "labels.nii.gz")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_mask(tmp_path / "labels.nii.gz")), np.rint(labels))
+    sitk.WriteImage(image_of(labels + np.float32(0.01), (1, 1, 3)), tmp_path / "other.nii.gz")
+    assert read_mask(tmp_path / "other.nii.gz").GetPixel(0, 0, 0) == np.float32(0.01)
 
 
 @pytest.mark.parametrize(
     ("orientation", "thickness_mm"),
-    [((1, 0, 0, 0, 1, 0), 3.0), ((1, 0, 0, 0, 0, -1), None), ((0, 1, 0, 0, 0, -1), None)],
+    [((1, 0, 0, 0, 1, 0), 3.0), ((1, 0, 0, 0, 0, -1), None)],
 )
 def test_the_thickness_of_coronal_slices_is_not_that_of_axial_slices(tmp_path, orientation, thickness_mm):
     write_series(tmp_path, chest_hu(), orientation=orientation)

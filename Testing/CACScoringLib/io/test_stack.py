@@ -110,9 +110,8 @@ def moved(k, offset_mm):
 @pytest.mark.parametrize(
     ("offset_mm", "accepted"),
     [
-        *(((0.0, 0.0, 0.24), True), ((0.0, 0.0, -0.24), True), ((0.0, 0.0, 0.27), False)),
-        *(((0.0, 0.0, 2.0), False), ((0.49, 0.0, 0.0), True), ((0.0, -0.51, 0.0), False)),
-        ((0.4, 0.4, 0.0), False),
+        *(((0.0, 0.0, -0.24), True), ((0.0, 0.0, 0.27), False)),
+        *(((0.49, 0.0, 0.0), True), ((0.0, -0.51, 0.0), False), ((0.4, 0.4, 0.0), False)),
     ],
 )
 def test_a_slice_out_of_its_place(tmp_path, offset_mm, accepted):

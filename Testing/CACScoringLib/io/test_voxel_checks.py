@@ -105,7 +105,7 @@ def test_a_bomb_is_not_looked_through(tmp_path):
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize("bytes_more", [-1, 1, 2, 720])
+@pytest.mark.parametrize("bytes_more", [-1, 1])
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.nrrd", "scan.nhdr", "scan.mha", "scan.mhd"])
 def test_bytes_too_many_or_too_few_shift_the_image(tmp_path, name, bytes_more):
     """Uncompressed voxels have no check sum, so only the length of the file reveals it."""
@@ -122,10 +122,12 @@ def test_bytes_too_many_or_too_few_shift_the_image(tmp_path, name, bytes_more):
 
 
 @pytest.mark.parametrize(
-    ("place", "lost"),
-    [("LIST", 0), ("LIST 2", 0), ("LIST 3", 0), ("LIST", 1), ("LIST", 2), ("scan%d.raw 0 {} 1", 0), ("%5s 0 {} 1", 0)],
+    ("place", "lost", "name_order"),
+    [
+        *(("LIST", 0, 1), ("LIST 2", 0, -1), ("LIST 3", 0, 1), ("LIST", 2, -1)),
+        *(("scan%d.raw 0 {} 1", 0, 1), ("scan%d.raw 0 {} 1", 0, -1), ("%5s 0 {} 1", 0, 1)),
+    ],
 )
-@pytest.mark.parametrize("name_order", [1, -1])
 def test_voxels_in_several_files(tmp_path, place, lost, name_order):
     """Slices without a file would hold what lies in memory, which reads as other labels."""
     for k, plane in enumerate(values()[::name_order]):
@@ -147,13 +149,12 @@ def test_voxels_in_several_files(tmp_path, place, lost, name_order):
         read(tmp_path / "scan.mhd")
 
 
-@pytest.mark.parametrize("skipped", [4, 8])
 @pytest.mark.parametrize("name", ["scan.mhd", "scan.mha"])
-def test_a_header_size_that_shifts_voxels(tmp_path, name, skipped):
+def test_a_header_size_that_shifts_voxels(tmp_path, name):
     for is_packed in (False, True):
         sitk.WriteImage(sitk.GetImageFromArray(values()), str(tmp_path / name), is_packed)
         content = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(content.replace(b"DimSize", b"HeaderSize = %d\nDimSize" % skipped))
+        (tmp_path / name).write_bytes(content.replace(b"DimSize", b"HeaderSize = 4\nDimSize"))
         with pytest.raises(UnreadableError, match=name):
             read(tmp_path / name)
 
@@ -176,8 +177,7 @@ class TestMetaImage:
         with pytest.raises(UnreadableError, match="holds more, but its header states 180 bytes"):
             read_image(tmp_path / "scan.mhd")
 
-    @pytest.mark.parametrize("suffix", [".mha", ".mhd"])
-    @pytest.mark.parametrize("source", [".nii", ".nrrd", None])
+    @pytest.mark.parametrize(("suffix", "source"), [(".mha", ".nii"), (".mhd", ".nrrd"), (".mha", None)])
     def test_headers_that_itk_writes_from_other_formats(self, tmp_path, suffix, source):
         """Field names include dim[0], NRRD_kinds[0] and 0008|0060."""
         image = sitk.GetImageFromArray(values())
@@ -198,9 +198,10 @@ class TestNifti:
         sitk.WriteImage(image, str(path))
         return path
 
-    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-    @pytest.mark.parametrize("kind", [np.float32, np.float64])
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    @pytest.mark.parametrize(
+        ("name", "kind", "value"),
+        [("scan.nii", np.float32, np.nan), ("scan.nii.gz", np.float64, np.inf), ("scan.nii", np.float64, -np.inf)],
+    )
     def test_nan_and_infinity_are_refused(self, tmp_path, name, kind, value):
         def array(value):
             array = values().astype(kind)
@@ -218,23 +219,22 @@ class TestNifti:
             (320, -3.0, "qform"),  # srow_z: the order of slices
             (324, 40.0, "up to 10 mm apart"),
             (80, 0.9, r"0\.7×0\.8×3 mm by its sform and of 0\.9×0\.8×3 mm by its pixdim"),
-            (76, -1.0, "qform"),
             (264, 0.0, "qform"),
             (280, np.nan, "contradicts"),
         ],
     )
-    @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
-    def test_geometry_that_contradicts_itself(self, tmp_path, name, at, value, message):
+    def test_geometry_that_contradicts_itself(self, tmp_path, at, value, message):
         path = self.write(tmp_path / "scan.nii")
         data = bytearray(path.read_bytes())
         data[at : at + 4] = np.float32(value).tobytes()
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+        path = tmp_path / "scan.nii.gz"
+        path.write_bytes(gzip.compress(data))
         with pytest.raises(CTError, match=message):
             read(path)
 
-    @pytest.mark.parametrize("quaternion", [(0, 0, 1), (1, 0, 0), (0, 0, 0), (0.6, 0, 0.8), (0.5, 0.5, 0.5)])
-    @pytest.mark.parametrize("qfac", [1, -1])
+    @pytest.mark.parametrize(
+        ("quaternion", "qfac"), [((0, 0, 1), 1), ((1, 0, 0), -1), ((0.6, 0, 0.8), 1), ((0.5, 0.5, 0.5), -1)]
+    )
     def test_geometry_that_agrees(self, tmp_path, quaternion, qfac):
         path = self.write(tmp_path / "scan.nii")
         image = read_image(path)

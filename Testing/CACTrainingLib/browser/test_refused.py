@@ -5,8 +5,7 @@ import shutil
 from urllib.parse import quote
 
 import pytest
-from orthanc import free_port
-from review_server import Client, ReviewServer, write_cohort
+from review_server import Client, ReviewServer, free_port, write_cohort
 
 from CACScoringLib.core.errors import RefusedError
 from CACTrainingLib.browser.actions import request_of

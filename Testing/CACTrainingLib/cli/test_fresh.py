@@ -54,9 +54,8 @@ DOES_ITS_WORK = [
 ]
 ENDS_EARLY = [
     *("compare none none", "cohort report none", "drr none --output new"),
-    *("pull http://127.0.0.1:9 --patient-id P --output new", "push http://127.0.0.1:9 SCAN", "models list"),
-    'watch http://127.0.0.1:9 --output new --settings {"watch":{"poll_seconds":0}}',
-    *("info SCAN", "explain none 1", "data list", "sample table.csv", "phantom --single 1 --output table.csv"),
+    *("models list", "info SCAN", "explain none 1", "data list", "sample table.csv"),
+    "phantom --single 1 --output table.csv",
     *("insert none --output new", "calibrate --data none --slices none --decomposition none"),
     *(f"train {name} --data none --output new" for name, network in NETWORKS.items() if "data" in network.options),
     *(f'train {network} --settings {{"patients":0}} --output new' for network in WITHOUT_DATA),

@@ -1,1 +1,0 @@
-"""DICOM archives: CT series out, results back in, over DICOMweb and DIMSE."""
