@@ -143,9 +143,9 @@ def _sha256(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-JOURNAL = ("journal", "entries", "journal_sha256")
-SEAL = (*PSEUDONYM, *JOURNAL)
-"""Columns that show whose a row is, and by which entry of which journal."""
+JOURNAL = ("journal", "entries")
+PATIENT_AND_JOURNAL = (*PSEUDONYM, *JOURNAL)
+"""Columns that show whose a row is, and by how many entries of which journal."""
 
 
 @dataclass(frozen=True)
@@ -207,16 +207,15 @@ class ReaderScore:
 
 @dataclass(frozen=True)
 class JournalRecord:
-    """The journal of a review as exported. sha256: Hash of its last entry, which the chain proves all before by."""
+    """The journal of a review as exported: its file, and the number of its entries then."""
 
     file: str
     entries: int
-    sha256: str
 
     @property
     def cells(self) -> dict[str, str | int]:
         """Cells of JOURNAL."""
-        return dict(zip(JOURNAL, (self.file, self.entries, self.sha256), strict=True))
+        return dict(zip(JOURNAL, (self.file, self.entries), strict=True))
 
 
 @dataclass(frozen=True)
@@ -254,5 +253,5 @@ class ReviewRecord:
         parts = [f"{r.reader} had {r.agatston:.1f} ({r.time})" for r in self.readings]
         before = f"Before the consensus, {', '.join(parts)}." if parts else ""
         mark = self.journal
-        seal = f"Journal {mark.file}, {mark.entries} entries, SHA-256 of the last {mark.sha256}." if mark else ""
-        return " ".join(filter(None, (self.confirmation.in_words if self.confirmation else "", before, seal)))
+        journal = f"Journal {mark.file}, {mark.entries} entries." if mark else ""
+        return " ".join(filter(None, (self.confirmation.in_words if self.confirmation else "", before, journal)))

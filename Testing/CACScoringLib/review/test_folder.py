@@ -221,10 +221,6 @@ class TestJournal:
             journal.append(JournalEntry("time", "A", "", 2, False, 9.5))
             assert len(Journal(file, "0" * 64).entries) == len(journal.entries)
 
-    def test_a_journal_of_another_result_is_refused(self, edited):
-        with pytest.raises(JournalError, match="another result"):
-            Journal(edited[1], "1" * 64)
-
     @pytest.mark.parametrize(
         ("old", "new"),
         [

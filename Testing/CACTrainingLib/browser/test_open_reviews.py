@@ -15,6 +15,7 @@ from review_server import act, write_cohort
 from study_tables import csv_rows
 from whole_records import whole_record
 
+from CACScoringLib.cli import main as scoring
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import OutputError, UnreadableError
 from CACScoringLib.core.files import OutputFolder
@@ -24,6 +25,7 @@ from CACScoringLib.readings import journals
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.recorded_review import begin_blind
 from CACScoringLib.readings.work_list import WorkList, plan_of
+from CACScoringLib.record.provenance import JournalRecord
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.browser.agreement import lesions_of
@@ -31,6 +33,7 @@ from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.page_state import rows_of
 from CACTrainingLib.browser.project import cases_of
 from CACTrainingLib.cli.main import main
+from CACTrainingLib.cli.review import ReviewOptions, serve_arguments
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ class TestConfirmation:
         record = read_result(confirmed(case).export("Ann", dicom=False))
         assert record.provenance.created >= record.review.confirmations["threshold"].time
         assert record.review.run == read_result(case.folder).provenance
-        assert record.review.journal.sha256 in journals.journal_of(case, "shared").hashes
+        assert record.review.journal == JournalRecord(journals.file_of(case, "shared").name, 1)
 
     def test_confirmation_is_complete_once_all_was_shown_ends_with_the_mark_and_returns_with_undo(self, case):
         review = confirmed(case)
@@ -165,7 +168,7 @@ def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
     objects = [pydicom.dcmread(file) for file in (folder / "dicom").glob("*.dcm")]
     assert {"SEG", "SR"} <= {dataset.Modality for dataset in objects}
     assert {str(dataset.PatientID) for dataset in objects} == {"ID 7"}
-    assert all(review.journal.hashes[-2] in d.to_json() for d in objects if d.Modality in ("SEG", "SR"))
+    assert all(review.journal.file.name in d.to_json() for d in objects if d.Modality in ("SEG", "SR"))
     assert (folder / "lesions.nii.gz").is_file()
 
 
@@ -219,6 +222,15 @@ def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, kerne
     assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
 
 
+def test_a_result_with_readings_is_not_replaced(results, case):
+    confirmed(case)
+    with pytest.raises(OutputError, match="has been read"):
+        OutputFolder(case.folder, overwrite=True)
+    assert scoring.main(["score", str(case.ct), "--output", str(case.folder), "--overwrite"]) == 2
+    assert scoring.main(["cohort", str(case.ct.parent), "--output", str(results), "--overwrite"]) == 2
+    assert len(journals.journal_of(case, "shared").entries) == 1
+
+
 READERS = ("Ann", "Bob")
 
 
@@ -264,6 +276,15 @@ class TestPlan:
         file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
         with pytest.raises(OutputError, match=message):
             planned(results, cases)
+
+    def test_a_plan_binds_without_options_and_in_the_folder_of_a_scan(self, results, cases):
+        plan_of(results, cases, READERS, 0.0, blind=True)
+        work = serve_arguments(ReviewOptions(results, reader=("Ann",)))[1]
+        assert (work.double, work.blind) == (True, True)
+        with pytest.raises(OutputError, match="plans no scans for Eve"):
+            serve_arguments(ReviewOptions(results, reader=("Eve",)))
+        with pytest.raises(OutputError, match="are planned in"):
+            serve_arguments(ReviewOptions(cases[0].folder, ct=cases[0].ct, reader=("Ann",)))
 
     def test_without_a_request_or_out_of_range_there_is_none(self, results, cases):
         assert plan_of(results, cases, READERS, None, 0) == []
@@ -368,7 +389,6 @@ class TestTables:
         assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
         assert len(disputed) == 3
         assert all(row["cac_version"] and row["created"] for row in (*listed, *lesions))
-        assert main(["review", str(results), "--verify", "--tables", str(tables)]) == 0
 
         listed = {(row["first"], row["second"], row["measure"]): row for row in csv_rows(tables / "agreement.csv")}
         measures = ("kappa", "icc", "dice", "lesion_kappa")
