@@ -107,9 +107,9 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
     digest = read_result(out / "a").acquisition.patient_digest
     journal = open_journal(next((out / "a" / REVIEWS).iterdir()))
     assert json.loads(journal.file.read_text(encoding="utf-8").splitlines()[0])["patient"] == digest
-    for table, mark in ((exported / "lesions.csv", -2), (scans / "tables" / "readings.csv", -1)):
+    for table, entries in ((exported / "lesions.csv", "2"), (scans / "tables" / "readings.csv", "3")):
         row = next(csv.DictReader(table.read_text(encoding="utf-8").splitlines()))
-        assert (row["patient_digest"], row["journal_sha256"]) == (digest, journal.hashes[mark])
+        assert (row["patient_digest"], row["journal"], row["entries"]) == (digest, journal.file.name, entries)
     shutil.rmtree(out)  # what has been read is not replaced
     named = score_all(scans, "--identify") / "a" / "scores.json"
     assert b"ID-4711" in contents(named)

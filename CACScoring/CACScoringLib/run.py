@@ -12,7 +12,6 @@ import SimpleITK as sitk
 
 from .core.acquisition import unnamed, unnamed_scan, with_pseudonym
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
-from .core.errors import CTError
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
 from .core.progress import Progress
@@ -166,10 +165,6 @@ def read_and_score(
 ) -> CalciumResult:
     """Read a scan and score it. of_patient: Result that must be of the same patient. The rest as in `run_scan`."""
     score_settings = settings.score
-    models.check_settings(asdict(score_settings))
-    if settings.reader is not None and models.site is not None:
-        name = models.site[0].name
-        raise CTError(f"Under the site file of {name} a reader confirms a score in cac review, which keeps a journal.")
     with progress.step("reading"):
         source, sample = scan_input.ct, None
         if not isinstance(source, Path | CTScan):

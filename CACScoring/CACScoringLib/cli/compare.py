@@ -111,9 +111,7 @@ def run(options: CompareOptions, progress: Progress) -> None:
 
 def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None) -> tuple[RunSettings, ChosenModels]:
     """Return how CTs are scored. reference: Result whose rules and models they follow; None if both are CTs."""
-    from ..core.errors import CTError
     from ..models.choice import ChosenModels, chosen_models
-    from ..models.site import FILE, read_site
     from ..run import RunSettings
 
     settings = scoring_settings(options, RunSettings())
@@ -124,16 +122,7 @@ def _settings_and_models(options: CompareOptions, reference: ScoreRecord | None)
     normalisation = "off" if reference.normalisation is None else reference.normalisation.mode
     score = replace(settings.score, rules=rules, adapt_to_tube_voltage=adapt, normalisation=normalisation)
     models, settings = _models_of(reference), replace(settings, score=score)
-    if (site := read_site()) is None:
-        return settings, ChosenModels(models, device=options.device)
-    of_site = chosen_models(replace(model_choice(options), threshold_only=not site[0].models_of_cts))
-    used, pinned = ({n: model.card.sha256 for n, model in part.items()} for part in (models, of_site.networks))
-    if differing := sorted({network for network, _ in used.items() ^ pinned.items()}):
-        raise CTError(
-            f"The result of {reference.input.name} was made with other models than the site file of {site[0].name} "
-            f"pins ({', '.join(differing)}). Give both CTs to score them as pinned, or unset {FILE}."
-        )
-    return settings, of_site
+    return settings, ChosenModels(models, device=options.device)
 
 
 def _rules_of(record: ScoreRecord) -> tuple[ScoringRules, bool]:

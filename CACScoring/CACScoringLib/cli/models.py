@@ -5,25 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from ..core.errors import CTError, OutputError
-from ..core.files import file_sha256, write_text_atomically
+from ..core.errors import CTError
 from ..core.options import argument, option
 from ..core.progress import Progress
-from ..networks.configs import ESTIMATORS, RADIOGRAPH, ROLES, SCORING
-from .options import (
-    Command,
-    EstimateOptions,
-    command,
-    declare_actions,
-    extras_of_networks,
-    model_choice,
-    scoring_settings,
-    settings_option,
-)
+from ..networks.configs import ESTIMATORS, ROLES, SCORING
+from .options import Command, command, declare_actions
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
@@ -47,46 +37,6 @@ class InstallOptions:
     previous: bool = False
 
 
-@dataclass(frozen=True)
-class PinOptions(EstimateOptions):
-    """Write a site file: the models and scoring settings that all results of a site or study must have.
-
-    Name it in CAC_SITE, and the hash that is printed in CAC_SITE_SHA256 and in your signed protocol.
-
-    Attributes:
-        file: New file, such as site.json.
-        name: Name of the site or study.
-        commit: Pin the commit of CAC's source code too.
-    """
-
-    file: Path = argument(metavar="FILE")
-    name: str = option(metavar="NAME")
-    commit: bool = False
-    settings: tuple[str, ...] = settings_option('{"scoring": {"normalisation": "off"}}')
-
-
-def _pin(options: PinOptions, progress: Progress) -> None:
-    from ..core.version import UNKNOWN, commit
-    from ..models.cards import find_model
-    from ..models.choice import chosen_models
-    from ..models.site import FILE, HASH, site_text
-    from ..run import RunSettings
-
-    if options.file.exists():
-        raise OutputError(f"{options.file} exists already. A site file is not replaced; choose another name.")
-    if options.commit and commit().startswith(UNKNOWN):
-        raise OutputError(f"The commit of CAC cannot be pinned: it is {commit()}. Install CAC from its repository.")
-    selected = chosen_models(model_choice(options))
-    models = {n: (model.card.name, model.path) for n, model in (selected.networks | selected.estimates).items()}
-    radiograph = find_model(RADIOGRAPH)
-    models[RADIOGRAPH] = radiograph.card.name, radiograph.path
-    settings = scoring_settings(options, RunSettings())
-    text = site_text(options.name, models, asdict(settings.score), commit() if options.commit else None)
-    write_text_atomically(options.file, text)
-    print(f"Wrote {options.file}. Set these variables, and state the hash in your protocol:")
-    print(f"{FILE}={options.file.resolve()}\n{HASH}={file_sha256(options.file)}")
-
-
 def _list(progress: Progress) -> None:
     """List the available models."""
     from ..models.cards import list_models
@@ -107,16 +57,13 @@ def _used(models: Sequence[StoredModel]) -> dict[Path, str]:
     from ..models.choice import ModelChoice, chosen_models
 
     selected = chosen_models(ModelChoice())
-    site = selected.site and f"used: pinned by the site file of {selected.site[0].name}"
     used = {model.path for model in (selected.networks | selected.estimates).values()}
     reasons = {}
     for model in models:
         network, later = model.card.network, [m for m in models if m.card.name == model.card.name][-1]
         rivals = [m for m in models if m.card.network == network and m.origin in ("bundled", model.origin)]
         if model.path in used:
-            reason = site or "used: comes with CAC, and --model names no other"
-        elif site and network in {**SCORING, **ESTIMATORS}:
-            reason = "not used: the site file pins another"
+            reason = "used: comes with CAC, and --model names no other"
         elif later is not model:
             reason = "not used: yours of this name comes before it with --model"
         elif network in ESTIMATORS and (model.origin == "bundled" or len(rivals) == 1):
@@ -220,7 +167,6 @@ def _restore(name: str) -> None:
 ACTIONS: dict[str, Command[Any]] = {
     "list": command(_list, (), "Interrupted."),
     "verify": command(_verify, ("torch",), "Interrupted."),
-    "pin": Command(PinOptions, _pin, extras_of_networks, "Interrupted."),
     "export": command(_export, ("torch",), "Interrupted."),
     "install": Command(InstallOptions, _install, _extras_of_trial, "Interrupted."),
 }

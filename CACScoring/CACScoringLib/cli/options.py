@@ -241,7 +241,7 @@ def extras_of_dicom(dicom: bool, lesions: Path | None = None) -> tuple[str, ...]
 
 
 def extras_of_networks(options: EstimateOptions) -> tuple[str, ...]:
-    """Return the extras that a GPU and the whole-scan estimates need, requested or pinned by a site file."""
+    """Return the extras that a GPU and the requested whole-scan estimates need."""
     from ..models.choice import requested_estimates
     from ..networks.configs import ROLES
 

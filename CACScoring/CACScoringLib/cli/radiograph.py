@@ -16,7 +16,6 @@ from ..core.files import LAST_FILE, OutputFolder, file_sha256, write_text_atomic
 from ..core.progress import Progress
 from ..models.cards import ModelCard, load_model
 from ..models.inference import choose_device
-from ..models.site import read_site
 from ..networks.configs import RADIOGRAPH, STANDARD_MM
 from ..radiograph.settings import RadiographInput
 from ..record.provenance import provenance_of
@@ -91,9 +90,6 @@ def score_files(
 
     _check_factors(patient)
     stored = model_for(set(patient.pictures), model)
-    card_sha256, site = file_sha256(stored.path), read_site()
-    if site is not None:
-        site[0].check_model(RADIOGRAPH, card_sha256)
     _check_packages(stored.card)
     progress.begin(list(STEPS))
     with progress.step("reading"):
@@ -104,8 +100,8 @@ def score_files(
         loaded = load_model(stored.path, device)
     result = score_radiograph(radiographs, factors, loaded, progress)
     made_with = asdict(patient) | {"identify": identify}
-    cards, device = {RADIOGRAPH: card_sha256}, choose_device(device)
-    provenance = provenance_of(made_with, patient.pictures, cards, device, site and site[1])
+    cards = {RADIOGRAPH: file_sha256(stored.path)}
+    provenance = provenance_of(made_with, patient.pictures, cards, choose_device(device))
     result = replace(result, provenance=provenance)
     with folder.being_written() as temporary:
         _write(temporary, result, progress, identify)

@@ -90,8 +90,6 @@ def score_cohort(
     local = chosen_cluster() == LOCAL
     count = count or (sensible_count() if local else None)
     models = chosen_models(choice)
-    if models.site is not None:
-        models.site[0].check(asdict(settings.score))
     progress.begin(["finding", "scans"])
     with open_cohort(output, settings_record(settings, models), overwrite, local) as folder:
         with progress.step("finding"):

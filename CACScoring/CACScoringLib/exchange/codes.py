@@ -79,7 +79,7 @@ def origin_of(result: CalciumResult) -> dict[str, str]:
     provenance = result.record.provenance
     if provenance is None:
         return {}
-    cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256) | result.record.seal_cells
+    cells = provenance.stated(identify=False).cells(result.scan.voxels_sha256) | result.record.patient_and_journal_cells
     return {name: plain(str(value)) for name, value in cells.items() if value}
 
 

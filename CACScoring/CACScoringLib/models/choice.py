@@ -15,7 +15,7 @@ from ..core.errors import ModelError
 from ..core.files import file_sha256
 from ..core.text import MODEL
 from ..networks.configs import ESTIMATORS, SCORING, VESSELS
-from ..record.provenance import Provenance, SiteRecord, provenance_of
+from ..record.provenance import Provenance, provenance_of
 from ..record.score_record import ModelRecord
 from .cards import (
     LoadedModel,
@@ -27,7 +27,6 @@ from .cards import (
     read_card,
 )
 from .inference import choose_device
-from .site import SiteFile, read_site
 
 ALL = "all"
 """Value of --whole-scan for all kinds that have a model."""
@@ -59,14 +58,12 @@ class ChosenModels:
         estimates: Models of whole-scan estimates, by kind.
         device: "auto", "cpu" or "cuda".
         warnings: Warnings about models that are left out.
-        site: Site file that pins them, and what results state of it; None without one.
     """
 
     networks: dict[str, StoredModel]
     estimates: dict[str, StoredModel] = field(default_factory=dict)
     device: str = "auto"
     warnings: tuple[ScanWarning, ...] = ()
-    site: tuple[SiteFile, SiteRecord] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,6 @@ class LoadedModels:
         warnings: Warnings about models that are left out.
         cards_sha256: SHA-256 of the models' cards, by network.
         device: Device of the networks, "cpu" or "cuda"; empty without networks.
-        site: As in `ChosenModels`.
     """
 
     networks: Networks | None = None
@@ -115,16 +111,10 @@ class LoadedModels:
     warnings: tuple[ScanWarning, ...] = ()
     cards_sha256: dict[str, str] = field(default_factory=dict)
     device: str = ""
-    site: tuple[SiteFile, SiteRecord] | None = None
 
     def provenance(self, settings: Mapping[str, Any], inputs: Mapping[str, Path]) -> Provenance:
         """Return the provenance of a result of these models. Arguments as of `provenance_of`."""
-        return provenance_of(settings, inputs, self.cards_sha256, self.device, self.site and self.site[1])
-
-    def check_settings(self, scoring: Mapping[str, Any]) -> None:
-        """Raise CTError unless scoring settings, as of `asdict`, are those of the site file, if there is one."""
-        if self.site is not None:
-            self.site[0].check(scoring)
+        return provenance_of(settings, inputs, self.cards_sha256, self.device)
 
 
 def requested_estimators(text: str) -> tuple[str, ...]:
@@ -152,10 +142,8 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
 
     Raises:
         ModelError: A model is missing, or two of a kind are named.
-        CTError: A site file (`site`) pins other models.
     """
-    site = read_site()
-    networks, estimates = _selected(choice, site)
+    networks, estimates = _selected(choice)
     warnings = tuple(
         ScanWarning("model-without-verdict", _WITHOUT_VERDICT.format(name=model.card.name))
         for model in networks.values()
@@ -164,31 +152,23 @@ def chosen_models(choice: ModelChoice) -> ChosenModels:
     missing = [name for name in ("openvino", "safetensors") if importlib.util.find_spec(name) is None]
     if networks and missing:
         message = f"The networks need the Python packages {' and '.join(missing)}, which are not installed"
-        if choice.names or site is not None:
+        if choice.names:
             raise ModelError(f"{message}. Install them, or leave {MODEL} out.")
         message = f"{message}, so the scan is scored by the clinical rule alone."
         networks, warnings = {}, (ScanWarning("networks-left-out", message),)
     if estimates and importlib.util.find_spec("torch") is None:
         message = "Whole-scan estimates need the Python package torch, which is not installed, so there are none."
         estimates, warnings = {}, (*warnings, ScanWarning("networks-left-out", message))
-    if site is not None:
-        site[0].check_models({name: file_sha256(model.path) for name, model in (networks | estimates).items()})
-    return ChosenModels(networks, estimates, choice.device, warnings, site)
+    return ChosenModels(networks, estimates, choice.device, warnings)
 
 
 def requested_estimates(choice: ModelChoice) -> tuple[str, ...]:
     """Return the kinds of the whole-scan estimates that a choice gives. Raises CTError as `chosen_models`."""
-    return tuple(_selected(choice, read_site())[1])
+    return tuple(_selected(choice)[1])
 
 
-def _selected(
-    choice: ModelChoice, site: tuple[SiteFile, SiteRecord] | None
-) -> tuple[dict[str, StoredModel], dict[str, StoredModel]]:
+def _selected(choice: ModelChoice) -> tuple[dict[str, StoredModel], dict[str, StoredModel]]:
     """Return the models that score, and those of whole-scan estimates, by network, whatever packages there are."""
-    if site is not None and not choice.names:
-        pinned = site[0].models_of_cts
-        kinds = choice.estimates or tuple(network for network in ESTIMATORS if network in pinned)
-        choice = replace(choice, names=tuple(model.name for model in pinned.values()), estimates=kinds)
     stored = list_models()
     named = _named_models(choice, {model.card.name: model for model in stored})
     networks: dict[str, StoredModel] = {}
@@ -244,7 +224,7 @@ def load_models(models: ChosenModels, thread: Executor | None = None) -> LoadedM
     estimates = {kind: load_model(model.path, models.device) for kind, model in models.estimates.items()}
     cards = {name: file_sha256(model.path) for name, model in (models.networks | models.estimates).items()}
     device = choose_device(models.device) if cards else ""
-    return LoadedModels(networks, estimates, models.warnings, cards, device, models.site)
+    return LoadedModels(networks, estimates, models.warnings, cards, device)
 
 
 def load_networks(models: dict[str, StoredModel], device: str, thread: Executor | None = None) -> Networks | None:

@@ -11,26 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from ..cohort.dictionary import FILE as DICTIONARY
-from ..cohort.folder import FAILURES, RECORD, TABLE, safe_name
-from ..cohort.scoring import RECORD as SCAN_RECORD
+from ..cohort.folder import RECORD, safe_name
 from ..core.errors import UnreadableError
-from ..core.files import LAST_FILE, RESULT_FILES, REVIEWS, file_sha256, parse_json, read_file
+from ..core.files import LAST_FILE, REVIEWS, file_sha256, parse_json, read_file
 from ..core.labels import NOT_CORONARY, Artery, Labelled, site_of
 from ..review.journal import Journal
 from ..review.state import labels_as_scored, replayed
 from .cases import ReviewCase
 
-PLAN, REGISTER = "reading_plan.csv", "review_register.jsonl"
-"""Files of the reading plan and of the register of all journals in the folder of results."""
+PLAN = "reading_plan.csv"
+"""File of the reading plan in the folder of results."""
 
 SHARED, CONSENSUS = "shared", "consensus"
 """Readings that belong to no single reader."""
 
 FIRST, AGAIN = "own", "again"
 """Kinds of a reader's own readings: the first, and its repetition. The third kind is CONSENSUS."""
-
-_OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 _PREFIXES = {FIRST: "reader ", AGAIN: "repeat "}
 
@@ -62,26 +58,7 @@ def open_journal(file: Path, patient_digest: str = "") -> Journal:
     patient_digest: `Acquisition.patient_digest`, which a new journal keeps.
     """
     folder = file.parent.parent
-    root = root_of(folder)
-
-    def facts() -> dict[str, Any]:
-        return {"files": result_hashes(folder)} | ({"patient": patient_digest} if patient_digest else {})
-
-    return Journal(file, result_sha256(folder), plan_sha256(root), root / REGISTER, facts)
-
-
-def result_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the files of a result and of the tables of its cohort, by path below the results."""
-    root = root_of(folder)
-    files = [folder / name for name in RESULT_FILES if name != SCAN_RECORD]
-    files += [root / name for name in (TABLE, FAILURES, DICTIONARY)]
-    return {file.relative_to(root).as_posix(): file_sha256(file) for file in files if file.is_file()}
-
-
-def hashes_below(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of all files below a folder, by path; those that file managers leave are passed over."""
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name not in _OF_FILE_MANAGERS)
-    return {file.relative_to(folder).as_posix(): file_sha256(file) for file in files}
+    return Journal(file, result_sha256(folder), plan_sha256(root_of(folder)), patient_digest)
 
 
 def root_of(folder: Path) -> Path:

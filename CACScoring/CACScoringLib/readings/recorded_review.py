@@ -6,9 +6,8 @@ A blind reading begins with all candidates undecided, and shows no result of the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -77,15 +76,7 @@ class RecordedReview:
     def _record(self, kind: str, change: ReviewChange) -> None:
         self.note(kind, *self._action(), change)
 
-    def note(
-        self,
-        kind: str,
-        reader: str,
-        words: str,
-        seconds: float,
-        change: ReviewChange | None = None,
-        files: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
+    def note(self, kind: str, reader: str, words: str, seconds: float, change: ReviewChange | None = None) -> None:
         """Append an entry, with the lesions shown since the last entry. Raises JournalError."""
         if "threshold" in self.review.problems:
             last = self.journal.entries[-1:]
@@ -96,7 +87,7 @@ class RecordedReview:
         notes = {m: {*self.review.notes_looked_at(m)} - {*self._looked_at(m)} for m in self.review.methods}
         new = {method: sorted(voxels) for method, voxels in notes.items() if voxels}
         confirmations = self.review.confirmations
-        self.journal.append(JournalEntry(kind, reader, words, seconds, *after, change, new, confirmations, dict(files)))
+        self.journal.append(JournalEntry(kind, reader, words, seconds, *after, change, new, confirmations))
 
 
 def begin_blind(case: ReviewCase, reading: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.acquisition import PSEUDONYM
 from ..core.files import resource_rows
 from .findings import PATIENT_FEATURES, ArteryFeatures, LesionFeatures
-from .provenance import SEAL
+from .provenance import PATIENT_AND_JOURNAL
 
 if TYPE_CHECKING:  # the panel loads this file before the packages that scores need
     from .scores import Lesion, MethodScore, NonCoronaryScore, Score
@@ -111,7 +111,7 @@ FEATURES_CSV = (
 READ_LESION = ("lesion", "voxels", "slice", "image_row", "image_column", "lesion_site")
 READINGS_CSV = (
     *("scan", "patient", "reader", "repetition", "time", "seconds", "changes", "agatston", "category"),
-    *SEAL,
+    *PATIENT_AND_JOURNAL,
 )
 READ_LESIONS_CSV = ("scan", "patient", "reader", "repetition", "time", *READ_LESION, *PSEUDONYM)
 """Columns of the lesions of readings, which `readings.csv` has totals of."""

@@ -19,20 +19,12 @@ from ..core.files import file_sha256
 from ..core.version import VERSION, commit, core_count, package_versions, processor_name
 
 COLUMNS = (
-    *("cac_version", "cac_commit", "created", "machine", "input_sha256", "models_sha256", "settings_sha256"),
-    *("site", "command", "reader", "confirmed"),
+    *("cac_version", "cac_commit", "created", "machine", "input_sha256", "models_sha256", "settings_sha256", "command"),
+    *("reader", "confirmed"),
 )
 """Columns of provenance and confirmation in every table."""
 
 _FOLDERS = re.compile(r"[^\s'\"=,:{}]*[/\\]")
-
-
-@dataclass(frozen=True)
-class SiteRecord:
-    """Site file under which a result was made (`models.site`). sha256: Hash of the file."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,6 @@ class Provenance:
         cards_sha256: SHA-256 of the models' cards, each of which holds that of its weights, by network.
         settings: Settings of the run; of paths the names alone.
         settings_sha256: SHA-256 of `settings` as JSON with sorted keys and no spaces.
-        site: Site file under which it was made; None without one.
         packages: Versions of the loaded packages that scores depend on (`core.version.PACKAGES`).
     """
 
@@ -62,7 +53,6 @@ class Provenance:
     cards_sha256: dict[str, str] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
     settings_sha256: str = ""
-    site: SiteRecord | None = None
     packages: dict[str, str] = field(default_factory=dict)
 
     def stated(self, identify: bool) -> Provenance:
@@ -76,11 +66,10 @@ class Provenance:
 
     def in_words(self, identify: bool) -> str:
         """Return the provenance in one line. identify: As in `stated`."""
-        site = f" under {self.site.name} (SHA-256 {self.site.sha256})" if self.site else ""
         hashes = {"settings": self.settings_sha256, "models": self.models_sha256}
         stated = ", ".join(f"{name} {sha256}" for name, sha256 in hashes.items() if sha256)
         return (
-            f"Made {self.created} by CAC {self.version}, commit {self.commit}{site}, on {self.machine}"
+            f"Made {self.created} by CAC {self.version}, commit {self.commit}, on {self.machine}"
             f"{''.join(f', {name} {version}' for name, version in self.packages.items())}, with: "
             f"{self.stated(identify).command}.{stated and f' SHA-256 of {stated}.'}"
         )
@@ -89,9 +78,8 @@ class Provenance:
         self, input_sha256: str | None, reader: str | None = None, confirmed: str | None = None
     ) -> dict[str, str | None]:
         """Return the cells of COLUMNS. input_sha256: Hash of the CT's voxels. confirmed: Time of confirmation."""
-        site = None if self.site is None else f"{self.site.name} {self.site.sha256}"
         hashes = input_sha256, self.models_sha256, self.settings_sha256
-        values = self.version, self.commit, self.created, self.machine, *hashes, site, self.command, reader, confirmed
+        values = self.version, self.commit, self.created, self.machine, *hashes, self.command, reader, confirmed
         return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -105,7 +93,6 @@ def provenance_of(
     inputs: Mapping[str, Path | None] | None = None,
     cards_sha256: Mapping[str, str] | None = None,
     device: str = "",
-    site: SiteRecord | None = None,
 ) -> Provenance:
     """Return the provenance of what this process makes now.
 
@@ -114,7 +101,6 @@ def provenance_of(
         inputs: Given files by role; folders and None are left out.
         cards_sha256: As in `Provenance`.
         device: Where the networks ran; empty without networks.
-        site: As in `Provenance`.
     """
     plain = plain_settings(settings or {})
     files = {role: path for role, path in (inputs or {}).items() if path is not None and path.is_file()}
@@ -131,7 +117,6 @@ def provenance_of(
         dict(cards_sha256 or {}),
         plain,
         _sha256(plain) if settings is not None else "",
-        site,
         package_versions(),
     )
 
@@ -158,9 +143,9 @@ def _sha256(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-JOURNAL = ("journal", "entries", "journal_sha256")
-SEAL = (*PSEUDONYM, *JOURNAL)
-"""Columns that show whose a row is, and by which entry of which journal."""
+JOURNAL = ("journal", "entries")
+PATIENT_AND_JOURNAL = (*PSEUDONYM, *JOURNAL)
+"""Columns that show whose a row is, and by how many entries of which journal."""
 
 
 @dataclass(frozen=True)
@@ -222,16 +207,15 @@ class ReaderScore:
 
 @dataclass(frozen=True)
 class JournalRecord:
-    """The journal of a review as exported. sha256: Hash of its last entry, which the chain proves all before by."""
+    """The journal of a review as exported: its file, and the number of its entries then."""
 
     file: str
     entries: int
-    sha256: str
 
     @property
     def cells(self) -> dict[str, str | int]:
         """Cells of JOURNAL."""
-        return dict(zip(JOURNAL, (self.file, self.entries, self.sha256), strict=True))
+        return dict(zip(JOURNAL, (self.file, self.entries), strict=True))
 
 
 @dataclass(frozen=True)
@@ -269,5 +253,5 @@ class ReviewRecord:
         parts = [f"{r.reader} had {r.agatston:.1f} ({r.time})" for r in self.readings]
         before = f"Before the consensus, {', '.join(parts)}." if parts else ""
         mark = self.journal
-        seal = f"Journal {mark.file}, {mark.entries} entries, SHA-256 of the last {mark.sha256}." if mark else ""
-        return " ".join(filter(None, (self.confirmation.in_words if self.confirmation else "", before, seal)))
+        journal = f"Journal {mark.file}, {mark.entries} entries." if mark else ""
+        return " ".join(filter(None, (self.confirmation.in_words if self.confirmation else "", before, journal)))

@@ -192,8 +192,8 @@ class ScoreRecord:
         return {} if self.provenance is None else self.provenance.cells(self.input.voxels_sha256, *confirmed)
 
     @property
-    def seal_cells(self) -> dict[str, Any]:
-        """Cells of SEAL; None without a patient ID or a journal."""
+    def patient_and_journal_cells(self) -> dict[str, Any]:
+        """Cells of PATIENT_AND_JOURNAL; None without a patient ID or a journal."""
         mark = None if self.review is None else self.review.journal
         return self.acquisition.pseudonym | (dict.fromkeys(JOURNAL) if mark is None else mark.cells)
 

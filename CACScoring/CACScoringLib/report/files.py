@@ -198,8 +198,8 @@ def features_as_csv(record: ScoreRecord) -> str:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Row], record: ScoreRecord) -> str:
-    """Return a table whose rows end with the result's seal, and its provenance if known."""
-    end = record.seal_cells | record.provenance_cells
+    """Return a table whose rows end with the patient's pseudonym, the journal and, if known, the provenance."""
+    end = record.patient_and_journal_cells | record.provenance_cells
     names = (*columns, *end)
     return table_text(names, [[_cell((row | end).get(name)) for name in names] for row in rows])
 

@@ -1,14 +1,19 @@
 """The journal of a review: a file to which every change is appended with time and reader, and from which it is rebuilt.
 
-The first line names the schema and the hashes of the result, of its files, of the reading plan and of the register's
-last line when the review began; other lines are a `JournalEntry` each. Lines are chained and signed (`chain`). A line
-is on the disk when `append` returns, so that no more than the change in flight is lost. A register notes the first
-entry and those of a confirmed score, which shows that a journal was removed or cut.
+The first line names the schema, the hashes of the result and of the reading plan, and the patient's pseudonym; other
+lines are a `JournalEntry` each. The file only grows: an undone change and its undoing are both in it. A line is on the
+disk when `append` returns, so that no more than the change in flight is lost. What a killed process left of its last
+line is overwritten by the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,11 +23,13 @@ import numpy as np
 
 from ..core.decoding import WHEN_SET, content_of, decoded, restore
 from ..core.errors import JournalError, WrongValueError
+from ..core.files import parse_json, read_file, sync_folder
 from ..core.labels import NOT_CORONARY, SITES
 from ..record.provenance import Confirmation, JournalRecord
-from .chain import Line, append_lines, damaged, last_hash, read_lines, register
 from .review import Difference
 from .state import ReviewChange
+
+_Line = dict[str, Any]
 
 SCHEMA = "cac-review/3"
 CHANGES = ("edit", "undo", "redo")
@@ -43,7 +50,6 @@ class JournalEntry:
         change: Change of the labels; None if they stayed.
         looked_at: Flat index of a voxel of each lesion shown to the reader since the previous entry, by method.
         confirmations: Confirmation of each confirmed score after the action, by method.
-        files: SHA-256 of the files of an export, by name.
         number: Number from 1, given by the journal.
         time: UTC in ISO 8601, given by the journal.
     """
@@ -57,7 +63,6 @@ class JournalEntry:
     change: ReviewChange | None = field(default=None, metadata=WHEN_SET)
     looked_at: dict[str, list[int]] = field(default_factory=dict, metadata=WHEN_SET)
     confirmations: dict[str, Confirmation] = field(default_factory=dict, metadata=WHEN_SET)
-    files: dict[str, str] = field(default_factory=dict, metadata=WHEN_SET)
     number: int = 0
     time: str = ""
 
@@ -69,37 +74,25 @@ class Journal:
         file: The file.
         result_sha256: Hash of the result that is reviewed.
         plan_sha256: Hash of the reading plan; "" without one.
-        register: File in which the journal is registered; None for none.
-        facts: Function that returns what the first line of a new journal keeps besides.
+        patient_digest: Pseudonym of the patient (`Acquisition.patient_digest`); "" if unknown.
 
     Attributes:
         entries: Entries in order.
-        lines: Lines as in the file; the first is the header.
 
     Raises:
         JournalError: The file is no journal, is damaged, or belongs to another result or plan.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        result_sha256: str,
-        plan_sha256: str = "",
-        register: Path | None = None,
-        facts: Callable[[], Line] = dict,
-    ) -> None:
+    def __init__(self, file: Path, result_sha256: str, plan_sha256: str = "", patient_digest: str = "") -> None:
         self.file = file
         self._header = {"schema": SCHEMA, "result": result_sha256, "plan": plan_sha256}
-        self._register, self._facts = register, facts
+        if patient_digest:
+            self._header["patient"] = patient_digest
         self.entries: list[JournalEntry] = []
-        self.lines, self._size = read_lines(file)
-        if self.lines:
-            self._take_in(*self.lines)
-
-    @property
-    def hashes(self) -> list[str]:
-        """Hash of each line."""
-        return [line["sha256"] for line in self.lines]
+        lines, self._size = _read_lines(file)
+        self._has_header = bool(lines)
+        if lines:
+            self._take_in(*lines)
 
     @property
     def steps(self) -> list[tuple[str, ReviewChange]]:
@@ -110,7 +103,7 @@ class Journal:
     @property
     def mark(self) -> JournalRecord | None:
         """The journal as its last entry leaves it; None before the first."""
-        return JournalRecord(self.file.name, len(self.entries), self.hashes[-1]) if self.lines else None
+        return JournalRecord(self.file.name, len(self.entries)) if self.entries else None
 
     @property
     def seconds(self) -> float:
@@ -124,24 +117,17 @@ class Journal:
         """
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         entry = replace(entry, number=len(self.entries) + 1, time=time, seconds=round(entry.seconds, 1))
-        contents = [*([] if self.lines else [self._first_line()]), _content(entry)]
+        lines = [*([] if self._has_header else [self._header]), _content(entry)]
         try:
-            lines, self._size = append_lines(self.file, contents, self._size)
+            self._size = _append_lines(self.file, lines, self._size)
         except OSError as error:
             self._size = self._file_size()
             raise JournalError(
                 f"The change was not saved: {self.file} cannot be written ({error.strerror}). Free some space or check "
                 "the permissions of the folder, and make the change again."
             ) from error
-        was_confirmed = bool(self.entries) and self.entries[-1].reviewed
-        self.lines += lines
+        self._has_header = True
         self.entries.append(entry)
-        if self._register is not None and (entry.number == 1 or was_confirmed or entry.reviewed):
-            name = self.file.relative_to(self._register.parent).as_posix()
-            register(self._register, "journal", file=name, entries=entry.number, last=self.hashes[-1])
-
-    def _first_line(self) -> Line:
-        return self._header | self._facts() | {"register": "" if self._register is None else last_hash(self._register)}
 
     def _file_size(self) -> int:
         try:
@@ -149,7 +135,7 @@ class Journal:
         except OSError:  # of no file, or of a folder that cannot be reached
             return 0
 
-    def _take_in(self, header: Line, *entries: Line) -> None:
+    def _take_in(self, header: _Line, *entries: _Line) -> None:
         """Take in the lines of the file."""
         try:
             if header["schema"] != SCHEMA:
@@ -157,7 +143,7 @@ class Journal:
             self.entries += [_entry(entry, number) for number, entry in enumerate(entries, 1)]
             begun_with = header["result"], header["plan"]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, WrongValueError) as error:
-            raise damaged(self.file, error) from error
+            raise _damaged(self.file, error) from error
         again = "Move the file away to begin a new review."
         if begun_with[0] != self._header["result"]:
             message = f"{self.file} is the review of another result: the scan was scored again since. {again}"
@@ -167,17 +153,83 @@ class Journal:
             raise JournalError(message)
 
 
-def _content(entry: JournalEntry) -> dict[str, Any]:
-    content: dict[str, Any] = content_of(replace(entry, change=None))
+def _read_lines(file: Path) -> tuple[list[_Line], int]:
+    """Return the whole lines of a file, and its size; none without a file.
+
+    Raises JournalError if the file cannot be read or is damaged.
+    """
+    try:
+        content = read_file(file)
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise JournalError(f"{file} cannot be read: {error.strerror}. Check its permissions.") from error
+    try:
+        lines = [parse_json(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
+    except ValueError as error:
+        raise _damaged(file, error) from error
+    return lines, len(content)
+
+
+def _damaged(file: Path, error: Exception) -> JournalError:
+    return JournalError(f"{file} is damaged ({error}). Restore it from a copy, or move it away.")
+
+
+def _append_lines(file: Path, lines: Iterable[_Line], size: int) -> int:
+    """Write lines to the disk, and return the file's new size.
+
+    size: Size that the file must have. Raises JournalError if another program has written to it, OSError if the disk
+    refuses.
+    """
+    is_new = not file.exists()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+b", buffering=0) as stream:
+        _lock(stream)
+        stream.seek(0)
+        present = stream.readall()
+        if size != len(present):
+            message = f"The change was not saved: another program has changed {file}. Open the scan again."
+            raise JournalError(message)
+        end = present.rfind(b"\n") + 1
+        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        stream.truncate(end)
+        try:
+            written = 0
+            while written < len(text):
+                written += stream.write(text[written:])
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
+    if is_new:
+        sync_folder(file.parent)
+    return end + len(text)
+
+
+def _lock(stream: io.FileIO) -> None:
+    """Wait until no other program writes, if the system can lock the file; closing it ends the lock."""
+    with suppress(OSError):
+        if sys.platform == "win32":
+            import msvcrt
+
+            stream.seek(1 << 40)  # far beyond the content, which stays readable
+            msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
+
+
+def _content(entry: JournalEntry) -> _Line:
+    content: _Line = content_of(replace(entry, change=None))
     if (change := entry.change) is not None:
         voxels = {method: runs(diff.flat, diff.before, diff.after) for method, diff in change.voxels.items()}
-        # Keys are text, as in the file, so that a line has the same hash when it is read.
         slices = {str(k): used for k, used in change.slices.items()}
         content["change"] = {"voxels": voxels, "slices": slices, "reviewed": change.reviewed}
     return content
 
 
-def _entry(content: Mapping[str, Any], number: int) -> JournalEntry:
+def _entry(content: _Line, number: int) -> JournalEntry:
     if content["number"] != number:
         raise ValueError(f"entry {content['number']} stands in the place of entry {number}")
     if ((change := content.get("change")) is not None) != (content["kind"] in CHANGES):

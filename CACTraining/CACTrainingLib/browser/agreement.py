@@ -26,7 +26,6 @@ from CACScoringLib.readings.work_list import WorkList
 from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READ_LESIONS_CSV, READINGS_CSV
 from CACScoringLib.record.provenance import provenance_of
 from CACScoringLib.record.score_record import read_result
-from CACScoringLib.review.chain import register
 from CACScoringLib.review.journal import CHANGES
 from CACScoringLib.scoring.parts import connected_voxels
 from CACScoringLib.scoring.uncertainty import CATEGORIES
@@ -36,9 +35,6 @@ from ..statistics.bootstrap import LEVEL, MIN_PATIENTS, Estimate, patient_estima
 from ..statistics.patient_folds import category_of
 
 READINGS, LESIONS, AGREEMENT = "readings.csv", "reading_lesions.csv", "agreement.csv"
-
-TABLES = "tables"
-"""Kind of the register's lines with the hashes of tables."""
 
 KINDS = {journals.FIRST: "1", journals.AGAIN: "2"}
 """Column "repetition" by the kind of a reader's own reading."""
@@ -189,7 +185,7 @@ def write_tables(folder: Path, work: WorkList) -> None:
     """Write READINGS, LESIONS and AGREEMENT into a new folder.
 
     READINGS has a row per reviewed reading with its total; LESIONS a row for each of them per lesion that any reading
-    of the scan counts. repetition is 1, 2, or "consensus". The register keeps the hashes. Raises OutputError, CTError.
+    of the scan counts. repetition is 1, 2, or "consensus". Raises OutputError, CTError.
     """
     if not work.is_closed:
         message = "Not all planned readings are reviewed. Tables show results and agreement; write them when they are."
@@ -211,8 +207,6 @@ def write_tables(folder: Path, work: WorkList) -> None:
         ):
             table = table_text((*columns, *provenance), [line | provenance for line in lines], guarded=True)
             (target / name).write_text(table, encoding="utf-8")
-    root = journals.root_of(next(iter(work.cases.values())).folder)
-    register(root / journals.REGISTER, TABLES, files=journals.hashes_below(folder))
 
 
 def _readings(work: WorkList, case: ReviewCase) -> tuple[list[Row], list[Row]]:

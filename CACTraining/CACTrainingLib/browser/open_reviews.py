@@ -153,12 +153,12 @@ class OpenReview(RecordedReview):
             if (review := reviewed.record.review) is not None:
                 reviewed = reviewed.stating(review=replace(review, readings=tuple(map(self._score_of, self._readings))))
             names = [journals.reader_of(reading) for reading in self._readings]
-            signed = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
-            export_review(folder, reviewed, self.review.record, overwrite=True, reader=signed)
+            readers = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
+            export_review(folder, reviewed, self.review.record, overwrite=True, reader=readers)
             if dicom and (files := self._dicom_files):
                 write_dicom(reviewed, files, folder / "dicom", last_reader, Progress())
             with self.lock:
-                self.note("export", reader, name, 0.0, files=journals.hashes_below(folder))
+                self.note("export", reader, name, 0.0)
         return folder
 
     def _score_of(self, reading: str) -> ReaderScore:

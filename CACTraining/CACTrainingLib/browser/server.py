@@ -26,7 +26,6 @@ from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import AGAIN, CONSENSUS, FIRST
 from CACScoringLib.readings.recorded_review import begin_blind, hidden
 from CACScoringLib.readings.work_list import WorkList
-from CACScoringLib.review.chain import register
 
 from .actions import ASSIGNABLE_SITES, checked
 from .images import first_view, label_colours, slice_bytes
@@ -72,17 +71,13 @@ class Server:
     Args:
         work: Scans and their readings.
         gate: Authentication of readers.
-        register_file: The register, which names logins.
         project: Training project for exported reviews, or None.
         dicom: True to export DICOM objects too.
     """
 
-    def __init__(
-        self, work: WorkList, gate: Gate, register_file: Path, project: Path | None = None, dicom: bool = False
-    ) -> None:
+    def __init__(self, work: WorkList, gate: Gate, project: Path | None = None, dicom: bool = False) -> None:
         self.work = work
         self.gate = gate
-        self._register_file = register_file
         self.project = project
         self.dicom = dicom
         self.origins: tuple[str, ...] = ()
@@ -176,7 +171,6 @@ class Server:
         if not self.gate.opens(reader, token):
             await asyncio.sleep(1)  # slows down guessing
             raise web.HTTPUnauthorized(reason="The token is not valid. Open the address that cac review printed.")
-        await asyncio.to_thread(register, self._register_file, "login", reader=reader, place=request.remote)
         answer = web.Response(status=303, headers={"Location": "/"})
         secure = all(origin.startswith("https:") for origin in self.origins)
         cookie = self.gate.cookie(reader)
@@ -194,7 +188,6 @@ class Server:
         if self.user_header:
             raise RefusedError("A proxy names the readers; end the session there.")
         self.gate.revoke(reader)
-        await asyncio.to_thread(register, self._register_file, "revoked", reader=reader, place=request.remote)
         print(f"{reader}: {self.address(reader, self.origins[0])}", flush=True)
         return _json({})
 

@@ -13,9 +13,7 @@ from filelock import FileLock, Timeout
 
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.readings.cases import check_present
-from CACScoringLib.readings.journals import REGISTER, plan_sha256, root_of
 from CACScoringLib.readings.work_list import WorkList
-from CACScoringLib.review.chain import register
 
 from ..project.project import Project
 from .safety import Gate
@@ -53,10 +51,7 @@ def reviewing(results: Path, work: WorkList, project: Path | None, dicom: bool) 
     except OSError as error:
         raise OutputError(f"Reviews cannot be kept in {results}: {error.strerror}. Check its permissions.") from error
     with lock:
-        root = root_of(results.resolve())
-        modes = {"double": work.double, "blind": work.blind, "plan": plan_sha256(root)}
-        register(root / REGISTER, "server", readers=work.readers, adjudicator=work.adjudicator, **modes)
-        yield Server(work, Gate(work.people), root / REGISTER, project, dicom)
+        yield Server(work, Gate(work.people), project, dicom)
 
 
 @asynccontextmanager

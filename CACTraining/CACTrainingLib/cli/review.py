@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from CACScoringLib.cli.options import Command, extras_of_dicom, from_file, settings_option
-from CACScoringLib.core.errors import CTError, OutputError
+from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.files import REVIEW_PORT
 from CACScoringLib.core.options import argument, option
 
@@ -45,11 +45,6 @@ class ReviewOptions:
         adjudicator: Who alone decides where readers differ, and reads nothing else.
         seed: Seed of the plan's order.
         tables: Serve no page, but write readings and their agreement as tables into this new folder; needs --double.
-        verify: Serve no page, but check that journals, plan, results, exports, and with --tables these are as written.
-        key: With --verify: public key of a writer, as its own --verify prints it; may be repeated (default: your own).
-        noted: With --verify: hash of a line, as an earlier --verify printed it, that must still be there; may be
-            repeated.
-        recompute: With --verify: compute exported scores again from voxels and journals.
     """
 
     results: Path = argument(metavar="RESULTS")
@@ -65,10 +60,6 @@ class ReviewOptions:
     adjudicator: str = option("", metavar="NAME")
     seed: int = 0
     tables: Path | None = option(None, metavar="DIR")
-    verify: bool = False
-    key: tuple[str, ...] = option((), metavar="HEX")
-    noted: tuple[str, ...] = option((), metavar="HASH")
-    recompute: bool = False
     settings: tuple[str, ...] = settings_option('{"port": 8080}')
 
 
@@ -80,9 +71,6 @@ def _extras(options: ReviewOptions) -> tuple[str, ...]:
 
 
 def _run(options: ReviewOptions, progress: Progress) -> None:
-    if options.verify:
-        _verify(options)
-        return
     if options.tables is not None:
         from ..browser.agreement import write_tables
 
@@ -93,23 +81,6 @@ def _run(options: ReviewOptions, progress: Progress) -> None:
 
     place = place_of(options)
     serve(*serve_arguments(options), place)
-
-
-def _verify(options: ReviewOptions) -> None:
-    """Print what the journals show. Raises CTError if something was changed, OutputError if there is no review."""
-    from ..browser.project import cases_of, results_of
-    from ..browser.verification import recomputed, verify_readings
-
-    root = results_of(options.results)
-    findings = list(verify_readings(root, options.key, options.noted, options.tables))
-    if options.recompute:
-        findings += recomputed(cases_of(options.results, options.ct, options.series))
-    if not findings:
-        raise OutputError(f"{options.results} holds no review. Give a folder of cac score or cac cohort with one.")
-    for text, _is_right in findings:
-        print(text)
-    if faults := sum(not is_right for _text, is_right in findings):
-        raise CTError(f"{faults} of {len(findings)} findings are faults; they are listed above.")
 
 
 def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None, bool]:

@@ -13,7 +13,6 @@ from CACScoringLib.cli.radiograph import RadiographInput, score_files
 from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.models import cards as models
-from CACScoringLib.models.site import site_text
 from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import area_of, image_warning
 from CACScoringLib.report.radiograph import result_as_html
@@ -75,21 +74,6 @@ class TestCommand:
         assert stated["inputs_sha256"] == {"PA": file_sha256(dicom)}
         assert stated["cards_sha256"] == {"radiograph": file_sha256(models.find_model("radiograph", MODEL).path)}
         assert (stated["settings"]["bmi_kg_m2"], stated["settings"]["pa"]) == (27.5, "pa.dcm")
-
-    def test_a_model_that_a_site_does_not_pin_is_refused(self, dicom, tmp_path, capsys, monkeypatch):
-        file = tmp_path / "site.json"
-        file.write_text(site_text("Core lab", {}, {}), encoding="utf-8")
-        monkeypatch.setenv("CAC_SITE", str(file))
-        monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
-        words = ("--radiograph", dicom, "--model", MODEL, "--output", tmp_path / "out")
-        assert score(*words) == cli.BAD_INPUT
-        assert "pins no model for radiograph" in capsys.readouterr().err
-        card = models.find_model("radiograph", MODEL).path
-        file.write_text(site_text("Core lab", {"radiograph": (MODEL, card)}, {}), encoding="utf-8")
-        monkeypatch.setenv("CAC_SITE_SHA256", file_sha256(file))
-        assert score(*words) == cli.DONE
-        stated = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))["provenance"]
-        assert stated["site"] == {"name": "Core lab", "sha256": file_sha256(file)}
 
     def test_both_views(self, dicom, tmp_path):
         config = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)

@@ -1,5 +1,6 @@
 """Blind readings, and journals that two programs write to."""
 
+import json
 import shutil
 from functools import partial
 
@@ -10,9 +11,10 @@ from review_server import write_cohort
 from CACScoringLib.core.errors import JournalError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
-from CACScoringLib.readings.journals import file_of, journal_of, labels_of, readers_of, reading_by
+from CACScoringLib.readings.journals import PLAN, file_of, journal_of, labels_of, readers_of, reading_by
 from CACScoringLib.readings.recorded_review import RecordedReview, begin_blind, blind_content, hidden
 from CACScoringLib.record.score_record import record_from_text
+from CACScoringLib.review import journal as journal_module
 from CACScoringLib.review.output import IN_PANEL
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.review.state import ReviewFolder
@@ -86,6 +88,38 @@ class TestJournal:
             second.review.assign("threshold", [lesion], Artery.LCX)
         assert len(journal_of(case, ANN).entries) == 1
         assert Reading(case).review.result("threshold").total == first.review.result("threshold").total
+
+    def test_a_full_disk_loses_nothing(self, case, monkeypatch):
+        reading = Reading(case)
+        reading.note("time", "Ann", "", 5.0)
+
+        def full(descriptor):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as disk:
+            disk.setattr(journal_module.os, "fsync", full)
+            with pytest.raises(JournalError, match=r"not saved: .*No space"):
+                reading.note("time", "Ann", "", 5.0)
+        assert len(journal_of(case, ANN).entries) == 1
+        reading.note("time", "Ann", "", 5.0)
+        assert [entry.number for entry in journal_of(case, ANN).entries] == [1, 2]
+
+    def test_it_belongs_to_a_result_whenever_that_was_computed_and_to_a_plan(self, case, tmp_path):
+        root = shutil.copytree(case.folder.parent, tmp_path / "results")
+        (case,) = cases_in(root)
+        Reading(case).note("time", "Ann", "", 5.0)
+        (root / PLAN).write_text("reader", encoding="utf-8")
+        with pytest.raises(JournalError, match="another reading plan"):
+            journal_of(case, ANN)
+        (root / PLAN).unlink()
+        file = case.folder / "scores.json"
+        content = json.loads(file.read_text(encoding="utf-8")) | {"provenance": {"created": "later"}, "seconds": {}}
+        file.write_text(json.dumps(content), encoding="utf-8")
+        assert len(journal_of(case, ANN).entries) == 1
+        content["methods"]["threshold"]["total"]["agatston"] = 12.0
+        file.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(JournalError, match="another result"):
+            journal_of(case, ANN)
 
     def test_a_site_that_the_reader_confirms_stays_confirmed(self, case):
         def suggested(reading, lesion):

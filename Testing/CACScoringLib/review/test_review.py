@@ -23,22 +23,15 @@ from CACScoringLib.scoring.score import ScanFacts
 SOURCE = Acquisition("memory")
 
 
-@pytest.fixture(scope="module")
-def scored():
-    """A scan with lesions of all sizes and noise specks, its heart, and what `cac score` makes of it."""
-    scan, heart = calcified_scan()
-    return scan, heart, score_scan(scan, heart=heart, networks=NETWORKS)
-
-
-def review_of(scored, method, recorded=True):
-    scan, heart, result = scored
+def review_of(result, method, recorded=True):
     scored_method = result.methods[method]
     calcium_map = None if method == "threshold" else result.decomposition.image()
     lesions = recorded_lesions(scored_method) if recorded else {}
     of_reader = (Artery,) if scored_method.reviewed else ()
-    facts = ScanFacts(scan, HeartRegion(sitk.GetArrayFromImage(heart) > 0, None, "given"))
+    facts = ScanFacts(result.scan, HeartRegion(result.region.mask, None, "given"))
     review = Review(method, facts, scored_method.rules, calcium_map, lesions, of_reader)
-    labels = report.site_labels(result) if method == "threshold" else scored_method.lesion_set.label_image(scan.image)
+    of_map = scored_method.lesion_set.label_image(result.scan.image)
+    labels = report.site_labels(result) if method == "threshold" else of_map
     set_labels(review, sitk.GetArrayFromImage(labels))
     return review
 
@@ -92,11 +85,11 @@ def test_labels_reached_by_many_edits_count_as_when_given_at_once(scored, method
 
 
 def test_warnings_of_a_review(scored):
-    scan, review = scored[0], review_of(scored, "threshold")
+    review = review_of(scored, "threshold")
     assert review.warnings() == []
     review.reviewed = True
     assert [w.code for w in review.warnings()] == ["unassigned-left-out"]
-    bright = sitk.GetArrayFromImage(scan.image)
+    bright = scored.scan.hu.copy()
     bright[1, 4, 4:7] = 2500
     facts = ScanFacts(CTScan(sitk.GetImageFromArray(bright), SOURCE), review.facts.region)
     metal = Review("threshold", facts, ScoringRules(minimum_area_mm2=0))
@@ -149,7 +142,7 @@ def test_the_centre_of_a_ring_lies_in_the_ring():
 
 
 def test_a_label_of_no_site_is_refused(scored):
-    labels = np.zeros(scored[0].hu.shape, np.uint8)
+    labels = np.zeros(scored.scan.hu.shape, np.uint8)
     labels[0, 0, 0] = 12
     with pytest.raises(MaskError, match="is 12"):
         set_labels(review_of(scored, "threshold"), labels)
@@ -165,7 +158,7 @@ def with_territories():
     region = heart_with_territories.region_of(scan.image, strips, heart)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("CACScoringLib.anatomy.heart_search.find_heart", lambda *_: region)
-        return scan, heart, score_scan(scan, networks=NETWORKS)
+        return score_scan(scan, networks=NETWORKS)
 
 
 def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(with_territories):
@@ -184,9 +177,9 @@ def test_the_runs_site_is_a_suggestion_until_a_reader_gives_another(with_territo
 
 
 def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(with_territories):
-    scan, heart, result = with_territories
-    labels = result.methods["threshold"].lesion_set.label_image(scan.image)
-    review = review_of((scan, heart, score_scan(scan, heart=heart, lesions=labels)), "threshold")
+    scan, heart = calcified_scan()
+    labels = with_territories.methods["threshold"].lesion_set.label_image(scan.image)
+    review = review_of(score_scan(scan, heart=heart, lesions=labels), "threshold")
     assert review.table.lesions
     assert not any(map(review.suggested_site, review.table.lesions))
 

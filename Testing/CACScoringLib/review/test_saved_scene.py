@@ -13,9 +13,7 @@ from CACScoringLib.mrml import scene as mrml
 from CACScoringLib.review.scene import SceneReview
 
 
-@pytest.fixture
-def reopened(review, tmp_path):
-    """A scene with all kinds of edits, saved and opened again; and what its numbers were."""
+def test_a_saved_scene_comes_back_can_be_edited_on_and_is_exported(review, scored, tmp_path):
     review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
     review.reject("threshold", ids(review, "threshold")[2:4])
     review.assign("decomposition", ids(review, "decomposition")[:1], Artery.RCA)
@@ -27,12 +25,9 @@ def reopened(review, tmp_path):
     review.update_tables()
     scene = read_mrml(write_mrml(review.scene, tmp_path / "saved"), tmp_path / "cache")
     (record,) = mrml.records_in(scene)
-    return review, SceneReview.of_record(scene, record), k
-
-
-def test_numbers_and_marks_come_back(reopened):
-    review, again, k = reopened
-    assert numbers(again) == numbers(review)
+    again = SceneReview.of_record(scene, record)
+    before = numbers(review)
+    assert numbers(again) == before
     assert again.reviewed == {"threshold": False, "decomposition": True}
     assert again.confirmations == review.confirmations != {}
     for method in METHODS:  # painted lesions have new numbers in the reopened scene
@@ -49,45 +44,31 @@ def test_numbers_and_marks_come_back(reopened):
     assert next(verdicts) == next(verdicts)
     assert ids(again, "threshold")[3:] == ids(review, "threshold")[3:]
 
-
-def test_a_saved_scene_can_be_edited_on(reopened):
-    _, review, k = reopened
-    before = numbers(review)
-    first, second, *_ = ids(review, "threshold")
-    review.assign("threshold", [first], Artery.OTHER)
-    review.reject("threshold", [second])
-    review.switch_slice(k, True)
-    paint(review, "RCA", (slice(12, 16), slice(50, 70), slice(30, 50)))
-    assert review.refresh()
-    assert review.result("threshold").arteries[Artery.OTHER].lesions == 1
-    assert numbers(review)["decomposition"] != before["decomposition"]
-    while review.undo():
+    first, second, *_ = ids(again, "threshold")
+    again.assign("threshold", [first], Artery.OTHER)
+    again.reject("threshold", [second])
+    again.switch_slice(k, True)
+    paint(again, "RCA", (slice(12, 16), slice(50, 70), slice(30, 50)))
+    assert again.refresh()
+    assert again.result("threshold").arteries[Artery.OTHER].lesions == 1
+    assert numbers(again)["decomposition"] != before["decomposition"]
+    while again.undo():
         continue
-    assert numbers(review) == before
+    assert numbers(again) == before
 
-
-@pytest.fixture
-def exported(review, tmp_path):
-    review.assign("threshold", ids(review, "threshold")[:2], Artery.LAD)
-    review.reject("threshold", ids(review, "threshold")[2:3])
-    review.set_reviewed("threshold", True)
-    review.switch_slice(review.result("decomposition").lesions[0].slices[0], False)
-    review.export(tmp_path / "reviewed")
-    return tmp_path / "reviewed"
-
-
-def test_exported_scores(review, scored, exported):
-    document = json.loads((exported / "scores.json").read_text(encoding="utf-8"))
+    again.set_reviewed("threshold", True)
+    again.export(tmp_path / "reviewed")
+    document = json.loads((tmp_path / "reviewed" / "scores.json").read_text(encoding="utf-8"))
     recorded = scored.record.as_json()
     for method in METHODS:
-        method_record = document["methods"][method]
-        assert method_record["total"]["agatston"] == review.result(method).total.agatston
+        total = document["methods"][method]["total"]
+        assert total["agatston"] == again.result(method).total.agatston
         assert document["rules"][method] == json.loads(json.dumps(recorded["rules"][method]))
     for key in ("schema", "input", "acquisition", "measured", "heart", "models", "slice_probabilities"):
         assert document[key] == json.loads(json.dumps(recorded[key]))
-    assert document["review"]["methods"] == {"threshold": True, "decomposition": False}
-    assert document["review"]["slices_off"] == list(review.slices_off)
-    assert document["categories"]["risk_class"] == review.categories().risk_class
+    assert document["review"]["methods"] == {"threshold": True, "decomposition": True}
+    assert document["review"]["slices_off"] == [k]
+    assert document["categories"]["risk_class"] == again.categories().risk_class
     codes = [warning["code"] for warning in document["warnings"]]
     assert "slices-switched-off" in codes
     assert "unreviewed" not in codes

@@ -15,6 +15,7 @@ from review_server import act, write_cohort
 from study_tables import csv_rows
 from whole_records import whole_record
 
+from CACScoringLib.cli import main as scoring
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import OutputError, UnreadableError
 from CACScoringLib.core.files import OutputFolder
@@ -24,6 +25,7 @@ from CACScoringLib.readings import journals
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.recorded_review import begin_blind
 from CACScoringLib.readings.work_list import WorkList, plan_of
+from CACScoringLib.record.provenance import JournalRecord
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.browser.agreement import lesions_of
@@ -31,6 +33,7 @@ from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.page_state import rows_of
 from CACTrainingLib.browser.project import cases_of
 from CACTrainingLib.cli.main import main
+from CACTrainingLib.cli.review import ReviewOptions, serve_arguments
 
 
 @pytest.fixture
@@ -46,19 +49,18 @@ def ids_of(review):
     return [lesion.id for lesion in review.review.lesions("threshold")]
 
 
-def confirmed(case, looked_at=1):
+def confirmed(case):
     review = opened(case)
-    act(review, "accept", looked_at=ids_of(review)[:looked_at])
+    act(review, "accept", looked_at=ids_of(review)[:1])
     return review
 
 
 class TestConfirmation:
-    @pytest.mark.parametrize("action", ["no-calcium", "reject-rest"])
-    def test_lesions_rejected_in_bulk_were_not_shown(self, case, action):
+    def test_lesions_rejected_in_bulk_were_not_shown(self, case):
         begin_blind(case, journals.SHARED)
         review = opened(case)
         review.review.make_blind(journals.SHARED)
-        act(review, action, looked_at=sorted(review.review.unseen_candidates("threshold"))[:1])
+        act(review, "reject-rest", looked_at=sorted(review.review.unseen_candidates("threshold"))[:1])
         act(review, "accept")
         confirmation = review.review.confirmations["threshold"]
         assert confirmation.part == "1 of 15 candidates looked at"
@@ -79,6 +81,9 @@ class TestConfirmation:
         looks = {lesion.id: lesion.looked_at for lesion in method.lesions}
         assert looks == {first: True, **dict.fromkeys(unseen, False)}
         assert method.reviewed
+        assert record.provenance.created >= confirmation.time
+        assert record.review.run == read_result(case.folder).provenance
+        assert record.review.journal == JournalRecord(journals.file_of(case, "shared").name, 1)
 
     def test_sites_outside_the_arteries_that_were_not_shown_stay_automatic(self, case):
         review = opened(case)
@@ -94,12 +99,6 @@ class TestConfirmation:
         act(review, "accept", looked_at=unseen)
         assert read_result(review.export("Ann", dicom=False)).non_coronary.reviewed
 
-    def test_the_export_states_the_run_and_the_review(self, case):
-        record = read_result(confirmed(case).export("Ann", dicom=False))
-        assert record.provenance.created >= record.review.confirmations["threshold"].time
-        assert record.review.run == read_result(case.folder).provenance
-        assert record.review.journal.sha256 in journals.journal_of(case, "shared").hashes
-
     def test_confirmation_is_complete_once_all_was_shown_ends_with_the_mark_and_returns_with_undo(self, case):
         review = confirmed(case)
         act(review, "accept", reader="Bob", looked_at=sorted(review.review.unseen_candidates("threshold")))
@@ -111,16 +110,13 @@ class TestConfirmation:
         act(review, "undo", reader="Bob")
         assert review.review.confirmations["threshold"].reader == "Bob"
 
-    def test_an_edit_of_a_confirmed_score_is_confirmed_by_who_edits(self, case):
+    def test_an_edit_of_a_confirmed_score_is_confirmed_by_who_edits_also_when_opened_again(self, case):
         review = confirmed(case)
         lesion = ids_of(review)[1]
         act(review, "assign", reader="Bob", lesions=[lesion], site=3)
         confirmation = review.review.confirmations["threshold"]
         assert confirmation.reader == "Bob"
         assert lesion not in confirmation.not_looked_at, "it was shown to who assigned it"
-
-    def test_confirmation_is_kept_when_the_review_is_opened_again(self, case):
-        review = confirmed(case, looked_at=2)
         again = opened(case).review
         assert again.confirmations == review.review.confirmations
         assert again.looked_at("threshold") == review.review.looked_at("threshold") != set()
@@ -165,7 +161,7 @@ def test_a_review_of_a_dicom_series_is_exported_as_dicom_objects(dicom_case):
     objects = [pydicom.dcmread(file) for file in (folder / "dicom").glob("*.dcm")]
     assert {"SEG", "SR"} <= {dataset.Modality for dataset in objects}
     assert {str(dataset.PatientID) for dataset in objects} == {"ID 7"}
-    assert all(review.journal.hashes[-2] in d.to_json() for d in objects if d.Modality in ("SEG", "SR"))
+    assert all(review.journal.file.name in d.to_json() for d in objects if d.Modality in ("SEG", "SR"))
     assert (folder / "lesions.nii.gz").is_file()
 
 
@@ -184,13 +180,11 @@ def test_a_cohorts_table_leads_to_no_folder_that_its_record_lacks(tmp_path):
     assert [case.name for case in cases_of(results, None)] == ["two"]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("text", ["{", "[]", '{"scans": 5}', '{"scans": {"one": 5}}', '{"scans": {"one": {}}}'])
-def test_a_damaged_record_of_a_cohort_is_reported(tmp_path, text):
-    results = write_cohort(tmp_path / "cohort", ["one"])
-    (results / "cohort.json").write_text(text, encoding="utf-8")
-    with pytest.raises(UnreadableError, match=r"cohort.json is damaged.*again, with --overwrite"):
-        cases_of(results, None)
+def test_a_damaged_record_of_a_cohort_is_reported(results):
+    for text in ("{", "[]", '{"scans": 5}', '{"scans": {"one": 5}}', '{"scans": {"one": {}}}'):
+        (results / "cohort.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UnreadableError, match=r"cohort.json is damaged.*again, with --overwrite"):
+            cases_of(results, None)
 
 
 def test_relative_cts_are_found_from_the_folder_of_the_scoring(tmp_path, monkeypatch):
@@ -217,6 +211,15 @@ def test_scored_series_is_read_among_series_with_the_same_number(tmp_path, kerne
     results.mkdir()
     (results / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     assert (ReviewCase("scan", "", folder, id="id", folder=results).scan().hu == scored).all()
+
+
+def test_a_result_with_readings_is_not_replaced(results, case):
+    confirmed(case)
+    with pytest.raises(OutputError, match="has been read"):
+        OutputFolder(case.folder, overwrite=True)
+    assert scoring.main(["score", str(case.ct), "--output", str(case.folder), "--overwrite"]) == 2
+    assert scoring.main(["cohort", str(case.ct.parent), "--output", str(results), "--overwrite"]) == 2
+    assert len(journals.journal_of(case, "shared").entries) == 1
 
 
 READERS = ("Ann", "Bob")
@@ -265,6 +268,15 @@ class TestPlan:
         with pytest.raises(OutputError, match=message):
             planned(results, cases)
 
+    def test_a_plan_binds_without_options_and_in_the_folder_of_a_scan(self, results, cases):
+        plan_of(results, cases, READERS, 0.0, blind=True)
+        work = serve_arguments(ReviewOptions(results, reader=("Ann",)))[1]
+        assert (work.double, work.blind) == (True, True)
+        with pytest.raises(OutputError, match="plans no scans for Eve"):
+            serve_arguments(ReviewOptions(results, reader=("Eve",)))
+        with pytest.raises(OutputError, match="are planned in"):
+            serve_arguments(ReviewOptions(cases[0].folder, ct=cases[0].ct, reader=("Ann",)))
+
     def test_without_a_request_or_out_of_range_there_is_none(self, results, cases):
         assert plan_of(results, cases, READERS, None, 0) == []
         with pytest.raises(OutputError, match="--repeat is 2"):
@@ -281,14 +293,6 @@ class TestPlan:
             assert min(30 + n - order.index(scan) for n, scan in enumerate(again)) > 10
             assert again != [scan for scan in order[:30] if scan in again], "in another order"
         assert {reading.not_before for reading in plan if reading.kind == journals.AGAIN} == {"2999-01-01"}
-
-    def test_a_repetition_waits_for_its_date(self, results, cases):
-        plan = plan_of(results, cases, READERS, 1.0, washout="2999-01-01")
-        for case in cases:
-            read(case, "Ann", journals.FIRST, [])
-        assert not WorkList(cases, READERS, True, plan=plan).may_read_again(cases[0], "Ann")
-        early = [replace(reading, not_before="2020-01-01") for reading in plan]
-        assert WorkList(cases, READERS, True, plan=early).may_read_again(cases[0], "Ann")
 
 
 class TestWorkList:
@@ -307,6 +311,8 @@ class TestWorkList:
             read(unread, "Ann", journals.FIRST, [])
         assert work.may_read_again(case, "Ann")
         assert not any(work.may_read_again(scan, "Ann") for scan in cases if scan is not case)
+        later = [replace(reading, not_before="2999-01-01") for reading in planned(results, cases)]
+        assert not WorkList(cases, READERS, double=True, plan=later).may_read_again(case, "Ann"), "not before its date"
         assert {row["name"][:4] for row in rows_of(work, "Ann")} == {"Case"}, "still hidden"
         read(case, "Ann", journals.AGAIN, [])
         alone = WorkList(cases, ["Ann"], double=True, blind=True, plan=planned(results, cases))
@@ -368,7 +374,6 @@ class TestTables:
         assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
         assert len(disputed) == 3
         assert all(row["cac_version"] and row["created"] for row in (*listed, *lesions))
-        assert main(["review", str(results), "--verify", "--tables", str(tables)]) == 0
 
         listed = {(row["first"], row["second"], row["measure"]): row for row in csv_rows(tables / "agreement.csv")}
         measures = ("kappa", "icc", "dice", "lesion_kappa")

@@ -9,6 +9,7 @@ from review_server import Client, ReviewServer, free_port, write_cohort
 
 from CACScoringLib.core.errors import RefusedError
 from CACTrainingLib.browser.actions import request_of
+from CACTrainingLib.browser.safety import Gate
 
 SHAPE = (20, 64, 64)
 HEAD = {"action": "reject", "method": "threshold", "version": 0, "seconds": 1}
@@ -62,6 +63,25 @@ def test_lesions_that_were_looked_at_are_checked(looked_at):
     assert request_of(content, SHAPE, ("threshold",)).looked_at == {"threshold": [1]}
     with pytest.raises(RefusedError):
         request_of(content | {"looked_at": looked_at}, SHAPE, ("threshold",))
+
+
+def test_tokens_end_with_the_server_and_can_be_revoked():
+    gate, next_gate = Gate(("Ann", "Bob")), Gate(("Ann", "Bob"))
+    token, cookie = gate.token("Ann"), gate.cookie("Ann")
+    assert gate.opens("Ann", token)
+    assert gate.session(cookie)[0] == "Ann"
+    assert not next_gate.opens("Ann", token)
+    assert next_gate.session(cookie) is None
+    gate.revoke("Ann")
+    assert not gate.opens("Ann", token)
+    assert gate.session(cookie) is None
+    assert gate.opens("Bob", gate.token("Bob"))
+
+
+def test_a_reader_ends_a_session(start):
+    client = start("--reader", "Ann").client("Ann")
+    assert client.post("/revoke", {}) == (200, {})
+    assert client.raw("GET", "/api/work", headers={"Cookie": client.cookie})[0] == 401
 
 
 @pytest.fixture(scope="module")

@@ -416,16 +416,11 @@ def test_the_folder_of_cac_score_is_reviewed_with_the_ct(results, start, capsys)
     assert client.act(client.base("one"), "accept")["version"] == 1
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        *(("--settings", '{"host": "0.0.0.0"}'), ("--settings", '{"host": "example.org"}')),
-        ("--settings", '{"origin": "https://example.org/path"}'),
-        *(("--settings", '{"origin": "example.org"}'), ("--settings", '{"user_header": "X-User"}')),
-        *(("--double",), ("--double", "--reader", "A", "--reader", "B", "--adjudicator", "A")),
-        *(("--reader", " "), ("--reader", "a\nb"), ("--settings", '{"port": 70000}')),
-    ],
-)
-def test_unsafe_options_are_refused(results, options, capsys):
-    assert cli.main(["review", str(results), *options]) == 2
+def test_unsafe_options_are_refused(written, capsys):
+    settings = ({"host": "0.0.0.0"}, {"host": "example.org"}, {"port": 70000}, {"user_header": "X-User"})
+    settings += ({"origin": "https://example.org/path"}, {"origin": "example.org"})
+    readers = (("--double",), ("--double", "--reader", "A", "--reader", "B", "--adjudicator", "A"))
+    readers += (("--reader", " "), ("--reader", "a\nb"))
+    for options in (*(("--settings", json.dumps(content)) for content in settings), *readers):
+        assert cli.main(["review", str(written), *options]) == 2, options
     assert "Traceback" not in capsys.readouterr().err
