@@ -9,7 +9,7 @@ from ..core.labels import SITES
 from ..core.tables import table_text
 from ..record import columns as declared
 from ..record.provenance import COLUMNS as PROVENANCE
-from ..record.provenance import SEAL
+from ..record.provenance import PATIENT_AND_JOURNAL
 from ..results import METHOD_TITLES
 from .table import columns
 
@@ -30,8 +30,8 @@ def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dic
     """
     of_cohort = columns(METHOD_TITLES, identify, ("vessels", "radiomics")) if names is None else names
     tables = {
-        "lesions.csv": (*declared.LESIONS_CSV, *SEAL),
-        "features.csv": (*declared.FEATURES_CSV, *SEAL),
+        "lesions.csv": (*declared.LESIONS_CSV, *PATIENT_AND_JOURNAL),
+        "features.csv": (*declared.FEATURES_CSV, *PATIENT_AND_JOURNAL),
         "readings.csv": declared.READINGS_CSV,
         "reading_lesions.csv": declared.READ_LESIONS_CSV,
         "agreement.csv": declared.AGREEMENT_CSV,

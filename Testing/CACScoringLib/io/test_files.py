@@ -30,7 +30,6 @@ from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.radiograph.reading import read_radiograph
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.report.page import pictures_of_report
-from CACScoringLib.review.chain import read_lines
 from CACScoringLib.scans.source import ScanSource
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
@@ -227,7 +226,6 @@ def test_pipes_and_devices_are_refused_and_skipped(tmp_path):
         (read_radiograph, "pipe.png"),
         (read_table, "pipe.csv"),
         (lambda path: content_key(ScanSource("a", "", path)), "pipe.nrrd"),
-        (read_lines, "pipe.jsonl"),
         (read_review_file, "pipe.dcm"),
         (lambda path: pictures_of_report(path.parent) or open_file(path), "report.html"),
         (lambda path: content_of_folder(path.parent, None, "scan"), "scores.json"),
