@@ -1,7 +1,6 @@
 """Commands and options that the README and the pages under docs name exist; MkDocs checks the links."""
 
 import argparse
-import functools
 import re
 import shlex
 from pathlib import Path
@@ -47,9 +46,8 @@ def command_lines(written: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def parser_of():
-    """Function that returns the parser of `./cac WORDS`."""
-    return functools.cache(lambda words: command_line.complete_parser())
+def parser():
+    return command_line.complete_parser()
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -63,11 +61,10 @@ def is_placeholder(word: str) -> bool:
     return word.isupper() or "…" in word
 
 
-def faults(words: list[str], parser_of) -> list[str]:
+def faults(words: list[str], parser: argparse.ArgumentParser) -> list[str]:
     """Commands and options that the parser does not know."""
     if words[:1] == ["test"]:
         return []  # the rest is pytest's
-    parser = parser_of(tuple(words[:2]))  # commands load their options by these
     words = list(words)
     while choices := subcommands(parser):
         # `./cac --help` names no command, `cac train NETWORK --help` leaves one open.
@@ -81,16 +78,16 @@ def faults(words: list[str], parser_of) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_commands_and_their_options_exist(page, parser_of):
-    wrong = [(words, unknown) for words in command_lines(text(page)) if (unknown := faults(words, parser_of))]
+def test_commands_and_their_options_exist(page, parser):
+    wrong = [(words, unknown) for words in command_lines(text(page)) if (unknown := faults(words, parser))]
     assert wrong == []
 
 
-def test_options_named_alone_exist_in_some_command(parser_of):
+def test_options_named_alone_exist_in_some_command(parser):
     def options(parser: argparse.ArgumentParser) -> set[str]:
         return set(parser._option_string_actions).union(*map(options, subcommands(parser).values()))
 
-    options_of_all = options(parser_of(("train",))) | NOT_OURS
+    options_of_all = options(parser) | NOT_OURS
     for page in PAGES:
         named = re.findall(r"`(--[\w-]+)", FENCE.sub("", text(page)))
         assert (name(page), set(named) - options_of_all) == (name(page), set())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,9 @@ def test(arguments: list[str]) -> int:
     # Files stay whole, in the order of Testing/conftest.py.
     workers = ["--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder"]
     command = [sys.executable, "-m", "pytest", *workers, *quick, *options]
-    return subprocess.run(command, cwd=root).returncode
+    # Without bytecode, each worker and each process that a test starts would compile all files again.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run(command, cwd=root, env=environment).returncode
 
 
 def check() -> int:

@@ -1,0 +1,8 @@
+"""Few resamples of patients, as no test here is of intervals to the digit."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.RESAMPLES", 200)
