@@ -133,9 +133,8 @@ def test_crop_through_lungs_and_heart_is_covered_and_reported(chest):
     assert codes(region) == {"heart-cut"}
 
 
-@pytest.mark.parametrize("direction", ["RAS", "RPI", "SAL"])
-def test_axis_order_and_flips_do_not_matter(chest, region, direction):
-    turned = scan_from_image(sitk.DICOMOrient(chest.image, direction), ACQUISITION)
+def test_axis_order_and_flips_do_not_matter(chest, region):
+    turned = scan_from_image(sitk.DICOMOrient(chest.image, "SAL"), ACQUISITION)
     assert (heart_region(turned).mask == region.mask).all()
 
 
