@@ -61,10 +61,6 @@ def test_images_that_are_no_volume(image, match):
         scan_from_image(image, ACQUISITION)
 
 
-def test_a_single_time_step_is_a_volume():
-    np.testing.assert_array_equal(scan_from_image(sitk.JoinSeries([image_of(chest_hu())]), ACQUISITION).hu, chest_hu())
-
-
 def values(low, high, step=1):
     ramp = np.resize(np.arange(low, high + step, step), (6, 20, 20))
     ramp[0, 0, 0], ramp[-1, -1, -1] = low, high

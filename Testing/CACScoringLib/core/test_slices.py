@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.core.errors import NotHounsfieldError, SliceGeometryError
+from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.slices import (
     blank_slices,
@@ -77,16 +77,11 @@ def test_blank_slices_within_a_scan_are_refused():
         scan_from_image(image, Acquisition("test"))
 
 
-@pytest.mark.parametrize(("highest_hu", "codes"), [(1200, []), (900, ["values-clipped"]), (400, None)])
+@pytest.mark.parametrize(("highest_hu", "codes"), [(1200, []), (900, ["values-clipped"])])
 def test_clipping_above_display_windows_is_doubted_mildly(highest_hu, codes):
     hu = np.minimum(changed(), highest_hu)
     hu[:, 4, 4:6] = highest_hu
-    image = sitk.GetImageFromArray(hu)
-    if codes is None:
-        with pytest.raises(NotHounsfieldError, match="clipped"):
-            scan_from_image(image, Acquisition("test"))
-        return
-    warnings = scan_from_image(image, Acquisition("test")).warnings
+    warnings = scan_from_image(sitk.GetImageFromArray(hu), Acquisition("test")).warnings
     assert [(warning.code, warning.severe) for warning in warnings] == [(code, False) for code in codes]
 
 
@@ -124,10 +119,8 @@ BOX = np.pad(np.ones((50, 50), bool), ((90, 372), (100, 362)))
 )
 def test_foreign_slices_are_named(patient, slices, change):
     hu = sitk.GetArrayFromImage(patient)
-    assert foreign_slices(hu, 1.44) == {}
     hu[slices] = change(hu).copy()
     assert list(foreign_slices(hu, 1.44)) == slices
-    assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
 
 
 def blurred(hu, slices, sigma):
@@ -158,6 +151,7 @@ def test_slices_lost_and_renumbered_are_named(patient):
     hu = np.delete(sitk.GetArrayFromImage(patient), range(26, 28), 0)
     (place,) = foreign_slices(hu, 1.44)
     assert place == 26
+    assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
 
 
 @pytest.mark.parametrize("value", [-1024, -950])
@@ -174,13 +168,6 @@ def test_gas_in_the_body_and_air_cut_off_at_one_value_are_no_boxes(patient):
     gas = ndimage.gaussian_filter(gas, (0, 1, 1))
     hu = np.maximum(np.rint(hu * (1 - gas) - 1020 * gas), -1000).astype(np.int16)
     assert [text for text in foreign_slices(hu, 1.44).values() if "box" in text] == []
-
-
-@pytest.mark.parametrize("change", [lambda hu: hu * 0.96, lambda hu: hu - 45])
-def test_values_that_were_scaled_or_shifted_are_doubted_severely(patient, change):
-    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
-    codes = [(w.code, w.severe) for w in warned(np.rint(change(hu)).astype(np.int16), patient)]
-    assert ("air-off", True) in codes
 
 
 def test_fat_and_muscle_are_measured_in_each_quarter(patient):
@@ -255,12 +242,14 @@ def test_slices_interpolated_by_splines_are_warned_of(patient):
     [
         (lambda hu: hu, []),
         (lambda hu: hu * 1.1, ["air-off", "coarse-values"]),
+        (lambda hu: hu - 45.0, ["air-off"]),
         (lambda hu: np.rint(hu / 16.0) * 16.0, ["coarse-values"]),
         (lambda hu: np.rint(hu / 1.5) * 1.5, ["coarse-values"]),
     ],
 )
 def test_values_that_are_no_hu_are_warned_of(patient, change, codes):
-    assert [warning.code for warning in warned(change(sitk.GetArrayFromImage(patient)), patient)] == codes
+    warnings = warned(change(sitk.GetArrayFromImage(patient)), patient)
+    assert [(w.code, w.severe) for w in warnings] == [(code, code == "air-off") for code in codes]
 
 
 @pytest.mark.parametrize("lost_hu", [1e-4, -0.45])

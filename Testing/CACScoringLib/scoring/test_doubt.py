@@ -51,18 +51,17 @@ def warning_of(*lesions):
         ([(100, 0.95, True), (10, 0.5, True)], True),
         ([(110, 0.95, True), (10, 0.5, True)], False),
         ([(95, 0.95, True), (10, 0.5, False)], True),
+        ([(20, 0.95, True), (4, 0.5, False)], False),
+        ([(19, 0.95, True), (5, 0.5, False)], True),
     ],
-    ids=["hardly any", "one of nine", "hardly none", "eight of nine", "class", "same class", "class up"],
+    ids=[
+        *("hardly any", "one of nine", "hardly none", "eight of nine", "class", "same class", "class up"),
+        *("less than a fifth", "a fifth"),
+    ],
 )
 def test_a_change_of_class_or_of_a_fifth_decides(lesions, decides):
     codes = [warning.code for warning in warning_of(*lesions)]
     assert codes == (["doubt-decides"] if decides else [])
-
-
-def test_a_fifth_of_the_score_decides_within_a_class():
-    assert warning_of((20, 0.95, True), (4, 0.5, False)) == []
-    (warning,) = warning_of((19, 0.95, True), (5, 0.5, False))
-    assert warning.code == "doubt-decides"
 
 
 def errors_of(spread, level=0.9):

@@ -158,11 +158,9 @@ def odds(probability):
 @pytest.mark.parametrize(
     ("calibration", "gating", "probability", "counts"),
     [
-        (LesionCalibration(network=2.0, gated_intercept=9.0), None, 0.36 / 0.52, True),
         (LesionCalibration(network=0.0), None, COUNTS_FROM, True),
         (LesionCalibration(network=0.0, intercept=-0.001), None, COUNTS_FROM, False),
         (LesionCalibration(gated_network=2.0, intercept=-9.0), "prospective", 0.36 / 0.52, True),
-        (LesionCalibration(gated_intercept=np.log(1 / 3)), "retrospective", 1 / 3, False),
     ],
 )
 def test_calibration_by_hand(calibration, gating, probability, counts):
