@@ -126,17 +126,6 @@ def test_more_lesions_than_the_map_can_number_is_an_error():
         find_lesions(*specks(65536), NO_MINIMUM)
 
 
-@pytest.mark.parametrize("count", [1, 4096, 4097, 12300])
-def test_labels_are_found_whatever_the_number_of_voxels(count):
-    """Labels are looked for in runs of 4096 voxels; the first, the last and what follows them count as well."""
-    image = sitk.GetImageFromArray(np.full((1, 1, count), 300, np.int16))
-    for at in {0, count // 2, count - 1, *(n for n in (4094, 4095, 4096, 8191, 8192) if n < count)}:
-        labels = np.zeros((1, 1, count), np.uint8)
-        labels[0, 0, at] = Artery.LM
-        (lesion,) = find_lesions(image, labels, ScoringRules()).lesions
-        assert lesion.centroid_ras_mm == (-at, 0, 0)
-
-
 @pytest.mark.parametrize(
     "labels",
     [
