@@ -260,7 +260,8 @@ class TestMaskOnScanGrid:
 
     def test_an_empty_mask_is_accepted_on_request(self):
         one_voxel = image_of(self.labels()[:1, :1, :1] * 0, np.uint8)
-        for empty in (image_of(self.labels() * 0, np.uint8), one_voxel):
+        smaller = image_of(self.labels()[:4, :4, :4] * 0, np.uint8)
+        for empty in (image_of(self.labels() * 0, np.uint8), one_voxel, smaller):
             mask, _ = mask_on_scan_grid(empty, self.scan(), "labels", may_be_empty=True)
             assert (mask.shape, mask.dtype) == (self.scan().hu.shape, np.uint8)
             assert not mask.any()

@@ -243,6 +243,7 @@ def test_slices_interpolated_by_splines_are_warned_of(patient):
         (lambda hu: hu, []),
         (lambda hu: hu * 1.1, ["air-off", "coarse-values"]),
         (lambda hu: hu - 45.0, ["air-off"]),
+        (lambda hu: hu + 100.0, ["air-off"]),
         (lambda hu: np.rint(hu / 16.0) * 16.0, ["coarse-values"]),
         (lambda hu: np.rint(hu / 1.5) * 1.5, ["coarse-values"]),
     ],
