@@ -164,12 +164,6 @@ def test_the_voltage_for_the_hu_of_calcium(kvp, kernel, expected):
 
 
 class TestStorage:
-    @pytest.mark.parametrize("dtype", [np.int64, np.float64])
-    def test_whole_hu_are_int16(self, dtype):
-        scan = scan_from_image(image_of(chest_hu(), dtype), ACQUISITION)
-        assert scan.hu.dtype == np.int16
-        np.testing.assert_array_equal(scan.hu, chest_hu())
-
     def test_fractions_of_hu_survive(self):
         hu = chest_hu().astype(float)
         hu[2, 5, 5] = 199.5
