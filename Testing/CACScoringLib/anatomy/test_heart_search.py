@@ -42,7 +42,7 @@ def severe(region):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("heart", ["liver", "arch", None])
+@pytest.mark.parametrize("heart", ["liver", None])
 def test_the_lungs_region_replaces_a_misled_network(chest, region, monkeypatch, heart):
     network_says(monkeypatch, heart and getattr(chest, heart))
     located = find_heart(chest.scan(), None, NETWORK)
@@ -88,8 +88,6 @@ class TestGivenMasks:
         ("change", "is_given"),
         [
             (lambda heart: ndimage.binary_dilation(heart), True),
-            (lambda heart: np.roll(heart, 12, 2), False),
-            (lambda heart: ndimage.binary_dilation(heart, iterations=4), False),
             (lambda heart: ndimage.binary_erosion(heart, iterations=4), False),
         ],
     )

@@ -13,23 +13,17 @@ from CACScoringLib.pipeline import score_scan
 from CACScoringLib.quality.orientation import require_oriented
 
 OBJECTS = {
-    "air": lambda scan, heart: padded(scan, 60),
     "air at -3024": lambda scan, heart: padded(scan, 20, -3024),
     "fill of 0 HU": lambda scan, heart: padded(scan, 40, 0),
-    "couch": lambda scan, heart: with_object(scan, "couch", "back", 40),
     "couch on the left": lambda scan, heart: with_object(scan, "couch", "left", 20),
     "cushion": lambda scan, heart: with_object(scan, "cushion", "back", 60),
     "table": lambda scan, heart: with_object(scan, "table", "back", 20),
-    "table in front": lambda scan, heart: with_object(scan, "table", "front", 40),
-    "table on the right": lambda scan, heart: with_object(scan, "table", "right", 60),
-    "left arm": lambda scan, heart: with_object(scan, "arm", "left", 60),
     "right arm": lambda scan, heart: with_object(scan, "arm", "right", 40),
     "gown": lambda scan, heart: with_object(scan, "gown", "front", 30),
 }
 FIELDS = {
     "square field in air": lambda scan, heart: cropped(scan, heart, 200, None, 40),
     "circle": lambda scan, heart: cropped(scan, heart, 200, -1024),
-    "circle at -3024 in more of it": lambda scan, heart: cropped(scan, heart, 180, -3024, 40),
     "circle at 0 HU": lambda scan, heart: cropped(scan, heart, 220, 0),
     "small square field": lambda scan, heart: cropped(scan, heart, 160),
 }

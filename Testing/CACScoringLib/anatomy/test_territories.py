@@ -56,7 +56,6 @@ def scan_of(spacing, size_mm, centre_mm=(20.0, -15.0, 10.0), radius_mm=50.0):
 
 
 SCANS = {
-    "whole chest": ((1.5, 1.5, 3.0), (390, 300, 330)),
     "thick slices": ((1.0, 1.0, 5.0), (300, 240, 260)),
     "heart alone": ((1.5, 1.5, 2.5), (180, 180, 120)),
 }

@@ -65,7 +65,7 @@ def mass(result) -> float:
     return float(result.hu.sum()) * math.prod(result.image().GetSpacing())
 
 
-@pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 1.0), (0.8, 0.8, 2.5), (1.37, 1.37, 3.0), (0.7, 0.9, 5.0)])
+@pytest.mark.parametrize("spacing_mm", [(0.8, 0.8, 1.0), (0.7, 0.9, 5.0)])
 def test_map_has_the_lesions_mass_and_place(spacing_mm):
     scan, mask, excess, true_mass = lesion_scan(spacing_mm)
     result = decompose(scan, mask, AboveBlood(), floor_hu=REST_HU + 0.5)
@@ -92,8 +92,7 @@ def test_healthy_image_is_scan_less_map(dtype):
 @pytest.mark.parametrize(
     ("tissue_hu", "map_hu", "rule", "is_left"),
     [
-        *((60, 69, -10.0, True), (60, 71, -10.0, False), (0, 9, -10.0, True), (0, 11, -10.0, False)),
-        *((0, 40, None, True), (0, 40, -45.0, True)),
+        *((60, 69, -10.0, True), (60, 71, -10.0, False), (0, 40, -45.0, True)),
         (-80, 30, -10.0, False),  # fat
         (-80, 30, None, True),
     ],
@@ -142,7 +141,6 @@ def test_only_chosen_slices_are_decomposed():
         (HIGH_HU + 1, 150, ["map-saturated"]),
         (HIGH_HU + 1, 95, []),
         (HIGH_HU + 1, 105, ["map-saturated"]),
-        (HIGH_HU - 1, 150, []),
     ],
 )
 def test_only_values_above_the_window_are_cut(hu, map_hu, codes):
@@ -171,11 +169,8 @@ FITTED = {"decomposition": "m", "slices": "s", "heart": "h", "territories": "t",
 @pytest.mark.parametrize(
     ("present", "sha256", "foreign"),
     [
-        ({"slices": "s", "heart": "h"}, "m", ""),
         ({"slices": "s", "heart": None}, "m", ""),
         ({"slices": "other", "heart": "h"}, "m", "slices"),
-        ({"slices": "other", "heart": "new"}, "m", "slices, heart"),
-        ({"territories": "t", "lesions": "l"}, "m", ""),
         ({"territories": "new", "lesions": "new"}, "m", "territories, lesions"),
         ({"slices": "s"}, "new", "map"),
     ],

@@ -29,9 +29,8 @@ def scan_with_bright_planes(planes, slice_mm, count=40):
     return scan_of(hu, (1.0, 1.0, slice_mm), heart)[0], heart
 
 
-@pytest.mark.parametrize("slice_mm", [3.0, 5.0])
-def test_thick_slices_with_calcium_are_marked(slice_mm):
-    scan, heart = scan_with_bright_planes([12, 20, 21], slice_mm)
+def test_thick_slices_with_calcium_are_marked():
+    scan, heart = scan_with_bright_planes([12, 20, 21], 5.0)
     probabilities = slice_probabilities(scan, heart, loaded(BrightestPixel(), SliceClassifierConfig()))
     assert np.nonzero(probabilities.on_scan > 0.9)[0].tolist() == [12, 20, 21]
     assert np.isnan(probabilities.on_scan[:5]).all()
@@ -64,12 +63,9 @@ NAN = float("nan")
     ("first", "step", "values", "expected"),
     [
         (1.0, 0.5, (0.1, 0.7, 0.3), (NAN, 0.7, 0.7, NAN)),  # 1, 1.5 (in both slices) and 2
-        (1.0, 0.5, (0.1, 0.2, 0.3), (NAN, 0.2, 0.3, NAN)),
         (0.75, 0.5, (0.1, 0.2), (NAN, 0.2, NAN, NAN)),
         (0.0, 3.0, (0.4, 0.8), (0.4, 0.4, 0.8, 0.8)),  # thinner slices than the grid's: the nearest
         (0.0, 2.0, (0.4, 0.8), (0.4, 0.4, 0.8, 0.8)),  # slice 1 is as near to both: the first
-        (1.2, 1.0, (0.6,), (NAN, 0.6, NAN, NAN)),
-        (0.5, 2.0, (0.6,), (0.6, 0.6, NAN, NAN)),
         (1.6, 1.8, (0.6,), (NAN, 0.6, 0.6, NAN)),  # up to 0.9 from its centre
     ],
 )

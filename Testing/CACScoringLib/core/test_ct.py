@@ -1,6 +1,6 @@
 """Scans from images: accepted values, orientation, warnings, and masks on the scan's grid."""
 
-from itertools import permutations, product
+from itertools import permutations
 
 import images
 import numpy as np
@@ -28,7 +28,7 @@ def image_of(hu, dtype=np.int16, spacing=SPACING_MM, origin=ORIGIN_MM, direction
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-@pytest.mark.parametrize("flips", list(product([False, True], repeat=3)))
+@pytest.mark.parametrize("flips", [(False, False, False), (True, False, False), (True, True, True)])
 def test_every_axis_order_and_flip_is_the_same_scan(order, flips):
     image = image_of(chest_hu())
     # Half of these have a left-handed direction matrix.
@@ -39,7 +39,7 @@ def test_every_axis_order_and_flip_is_the_same_scan(order, flips):
     assert scan.warnings == ()
 
 
-@pytest.mark.parametrize(("degrees", "warned"), [(2.9, False), (3.1, True), (20, True)])
+@pytest.mark.parametrize(("degrees", "warned"), [(2.9, False), (3.1, True)])
 def test_oblique_slices_warn(degrees, warned):
     scan = scan_from_image(image_of(chest_hu(), direction=tilted_direction(degrees)), ACQUISITION)
     assert [w.code for w in scan.warnings] == (["oblique"] if warned else [])
@@ -61,10 +61,6 @@ def test_images_that_are_no_volume(image, match):
         scan_from_image(image, ACQUISITION)
 
 
-def test_a_single_time_step_is_a_volume():
-    np.testing.assert_array_equal(scan_from_image(sitk.JoinSeries([image_of(chest_hu())]), ACQUISITION).hu, chest_hu())
-
-
 def values(low, high, step=1):
     ramp = np.resize(np.arange(low, high + step, step), (6, 20, 20))
     ramp[0, 0, 0], ramp[-1, -1, -1] = low, high
@@ -82,7 +78,6 @@ def with_one(value):
     [
         ((chest_hu() > 100) * 4, np.int16, "label map"),
         (values(0, 255), np.int16, "8-bit"),
-        (values(-128, 127), np.int16, "rescaled"),
         (values(-1, 1, 0.01), np.float32, "rescaled"),
         (with_one(np.nan), np.float32, "1 voxels"),
         (with_one(-np.inf), np.float32, "1 voxels"),
@@ -116,7 +111,6 @@ def spread(low, high, highest=1):
 @pytest.mark.parametrize(
     ("hu", "accepted"),
     [
-        (with_values(), True),
         (values(-1, 2500), True),
         (values(0, 2500), False),
         (spread(-199, 56), False),  # a span of 255
@@ -142,11 +136,9 @@ def test_limits_of_hounsfield_units(hu, accepted):
     ("counts", "warned"),
     [
         (((-1024, 500),), False),
-        (((-3000, 500),), False),  # padding
-        (((-3000, 500), (-1201, 2)), False),  # one in a thousand
+        (((-3000, 500), (-1201, 2)), False),  # padding, and one in a thousand
         (((-3000, 500), (-1201, 3)), True),
         (((-3000, 500), (-1200, 3)), False),
-        (((-1300, 1), (-1250, 3)), True),
     ],
 )
 def test_values_below_air_that_are_no_padding(counts, warned):
@@ -165,24 +157,17 @@ def test_an_image_of_two_slices_of_two_pixels_is_a_volume():
 
 @pytest.mark.parametrize(
     ("kvp", "kernel", "expected"),
-    [(100.0, "Sa36f", 120.0), (100.0, "Sa", 100.0), (100.0, "Qr36", 100.0), (100.0, None, 100.0), (None, "Sa36", None)],
+    [(100.0, "Sa36f", 120.0), (100.0, "Sa", 100.0), (100.0, None, 100.0), (None, "Sa36", None)],
 )
 def test_the_voltage_for_the_hu_of_calcium(kvp, kernel, expected):
     assert Acquisition("memory", kvp=kvp, kernel=kernel).calcium_kvp == expected
 
 
 class TestStorage:
-    @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
-    def test_whole_hu_are_int16(self, dtype):
-        scan = scan_from_image(image_of(chest_hu(), dtype), ACQUISITION)
-        assert scan.hu.dtype == np.int16
-        np.testing.assert_array_equal(scan.hu, chest_hu())
-
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_fractions_of_hu_survive(self, dtype):
+    def test_fractions_of_hu_survive(self):
         hu = chest_hu().astype(float)
         hu[2, 5, 5] = 199.5
-        scan = scan_from_image(image_of(hu, dtype), ACQUISITION)
+        scan = scan_from_image(image_of(hu, np.float64), ACQUISITION)
         assert scan.hu.dtype == np.float32
         assert scan.hu[2, 5, 5] == 199.5
 
@@ -196,11 +181,9 @@ class TestStorage:
     ("changed", "is_same"),
     [
         ({"dtype": np.float32}, True),
-        # 13, 11 and 5 steps of a voxel's width are less than 0.01 mm off, one step more is not.
-        *(({"spacing": spacing}, True) for spacing in ((0.7005, 0.8, 3.0), (0.70074, 0.8, 3.0))),
-        *(({"spacing": spacing}, True) for spacing in ((0.7, 0.80087, 3.0), (0.7, 0.8, 3.0019))),
-        *(({"spacing": spacing}, False) for spacing in ((0.701, 0.8, 3.0), (0.7008, 0.8, 3.0))),
-        *(({"spacing": spacing}, False) for spacing in ((0.7, 0.80092, 3.0), (0.7, 0.8, 3.0021))),
+        # 13 steps of a voxel's width, and 5 between slices, are less than 0.01 mm off, or more.
+        *(({"spacing": spacing}, True) for spacing in ((0.70074, 0.8, 3.0), (0.7, 0.8, 3.0019))),
+        *(({"spacing": spacing}, False) for spacing in ((0.7008, 0.8, 3.0), (0.7, 0.8, 3.0021))),
         ({"origin": (-100.0, -120.0, 30.02)}, False),
         ({"direction": tilted_direction(0.1)}, False),
         ({"hu": chest_hu()[:5]}, False),
@@ -227,7 +210,7 @@ class TestMaskOnScanGrid:
         labels[2:4, 5:8, 4:9] = 3
         return labels
 
-    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32, np.float64])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
     def test_on_the_same_grid(self, dtype):
         mask, warnings = mask_on_scan_grid(image_of(self.labels(), dtype), self.scan(), "heart mask")
         np.testing.assert_array_equal(mask, self.labels())
@@ -256,13 +239,11 @@ class TestMaskOnScanGrid:
         for mask, match in [
             (image_of(chest_hu()), "Was the CT given in its place"),
             (image_of(self.labels() * 0.5, np.float32), "whole numbers"),
-            (image_of(self.labels() * 100, np.int16), "whole numbers"),
             (image_of(self.labels() / 3 * 256, np.int16), "whole numbers"),
             (image_of(-self.labels(), np.int16), "whole numbers"),
             (image_of(self.labels() * 0, np.uint8), "no labelled voxel inside the scan"),
             (image_of(self.labels(), np.uint8, origin=(500.0, 0.0, 0.0)), "no labelled voxel inside the scan"),
             (sitk.GetImageFromArray(self.labels()[2].astype(np.uint8)), "2-D"),
-            (sitk.Compose([image_of(self.labels(), np.uint8)] * 2), "2 values per voxel"),
         ]:
             with pytest.raises(MaskError, match=f"heart mask.*{match}|{match}.*heart mask"):
                 mask_on_scan_grid(mask, self.scan(), "heart mask")

@@ -42,7 +42,6 @@ def test_a_mask_on_a_finer_grid_keeps_its_outline(image):
 @pytest.mark.parametrize(
     "filled",
     [
-        np.s_[2:4, 3:5, 4:7],
         np.s_[0:2, 3:5, 4:7],
         np.s_[2:4, 5:8, 9:10],
         np.s_[:, :, :],
@@ -89,15 +88,11 @@ def line_grid(first, step, count, axis):
 IN_PLANE = [
     # first, step, count: values 10, 20, 40 at 0, 1, 2; the value outside is 100
     (0.5, 1.0, 1, (15.0,)),  # from 0 to 1 linear
-    (1.0, 1.0, 1, (21.25,)),  # (17.5 + 25) / 2: means of 15 to 20 and of 20 to 30
-    (1.0, 2.0, 1, (22.5,)),  # from 0 to 2: (15 + 30) / 2
     (1.0, 3.0, 1, (70 / 3,)),  # from -0.5 to 2.5, its halves beyond the centres constant: (5 + 15 + 30 + 20) / 3
     (1.0, 4.0, 1, (42.5,)),  # from -1 to 3: 70 and a voxel's width outside
     (-0.5, 1.0, 1, (55.0,)),  # half inside at 10
-    (-0.25, 0.5, 1, (10.0,)),  # wholly inside
     (-1.0, 1.0, 1, (100.0,)),  # wholly outside
-    (2.5, 1.0, 1, (70.0,)),
-    (2.25, 0.5, 1, (40.0,)),
+    (2.25, 0.5, 1, (40.0,)),  # wholly inside
     (0.0, 1.0, 3, (11.25, 21.25, 37.5)),
     (0.0, 0.5, 5, (10.625, 15.0, 20.625, 30.0, 38.75)),
 ]
@@ -113,13 +108,9 @@ def test_means_in_plane_by_hand(axis, first, step, count, expected):
 @pytest.mark.parametrize(
     ("first", "step", "count", "expected"),
     [
-        (0.0, 1.0, 3, (10.0, 20.0, 40.0)),  # slabs
-        (0.5, 1.0, 1, (15.0,)),
-        (0.25, 1.0, 1, (12.5,)),
-        (1.0, 2.0, 1, (22.5,)),  # half of 10, 20, half of 40
+        (0.25, 1.0, 1, (12.5,)),  # slabs
         (1.0, 4.0, 1, (70 / 3,)),  # the part in the scan alone
         (-3.0, 1.0, 8, (10.0, 10.0, 10.0, 10.0, 20.0, 40.0, 40.0, 40.0)),  # end slices go on
-        (-1.0, 1.0, 2, (10.0, 10.0)),
     ],
 )
 def test_means_of_slices_by_hand(first, step, count, expected):
@@ -143,8 +134,6 @@ def test_an_image_at_once_along_all_axes():
 @pytest.mark.parametrize(
     ("size_mm", "spacing_mm", "first", "step", "count"),
     [
-        (1.0, 1.0, 0.0, 1.0, 6),
-        (1.0, 2.0, 0.5, 2.0, 3),
         (1.0, 4.0, 1.5, 4.0, 2),  # 8 mm over 6, from the place of its first voxel, 0
         (2.0, 3.0, 0.25, 1.5, 4),
         (1.0, 99.0, 49.0, 99.0, 1),
@@ -159,9 +148,8 @@ def test_a_grid_over_an_image_by_hand(size_mm, spacing_mm, first, step, count):
 
 
 @pytest.mark.parametrize(
-    "spacing_mm", [(0.7, 0.83, 3.0), (1.37, 0.5, 1.5), (0.977, 0.977, 5.0), (0.6, 0.6, 1.25), (2.0, 2.0, 6.0)]
+    ("spacing_mm", "grid_mm"), [((0.7, 0.83, 3.0), 1.5), ((1.37, 0.5, 1.25), 3.0), ((2.0, 2.0, 6.0), 1.5)]
 )
-@pytest.mark.parametrize("grid_mm", [1.5, 3.0])
 def test_a_part_of_a_scan_has_the_same_voxels(spacing_mm, grid_mm):
     """Cutting off columns, rows or slices moves no voxel, and their numbers stay."""
     image = image_of(np.zeros((40, 50, 60)), spacing_mm, (-123.4, 56.7, -890.1), TURNED)
@@ -183,7 +171,7 @@ def test_a_part_of_a_scan_has_the_same_voxels(spacing_mm, grid_mm):
 
 def test_thick_slices_begin_with_those_of_the_grid():
     for spacing_mm, grid_mm, expected in ((3.0, 3.0, 0.0), (3.0, 1.5, -0.25), (1.5, 3.0, 0.5), (6.0, 1.5, -0.375)):
-        for place in (0.0, 0.4, 1.5, -7.3):
+        for place in (0.0, -7.3):
             image = image_of(np.zeros((10, 4, 4)), (1.0, 1.0, spacing_mm), (0.0, 0.0, place))
             first = ScanGrid.over(image, (1.5, 1.5, grid_mm)).first[2]
             assert (first - expected) % 1 == pytest.approx(0, abs=1e-6) or (first - expected) % 1 == pytest.approx(1)

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.core.errors import NotHounsfieldError, SliceGeometryError
+from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.slices import (
     blank_slices,
@@ -42,9 +42,6 @@ def changed(blank=(), copies=(), value=0):
     ("blank", "inner", "outer"),
     [
         ((), [], []),
-        ((2,), [2], []),
-        ((2, 3, 6), [2, 3, 6], []),
-        ((0, 1, 7), [], [0, 1, 7]),
         ((0, 2, 7), [2], [0, 7]),
         (range(7), [], list(range(7))),
         (range(8), [], list(range(8))),
@@ -55,7 +52,7 @@ def test_blank_slices(blank, inner, outer):
 
 
 @pytest.mark.parametrize(
-    "copies", [[], [(1, 2)], [(1, 2), (1, 6)], [(0, 1), (2, 3), (4, 5), (6, 7)]], ids=lambda copies: len(copies)
+    "copies", [[], [(1, 2), (1, 6)], [(0, 1), (2, 3), (4, 5), (6, 7)]], ids=lambda copies: len(copies)
 )
 def test_repeated_slices(copies):
     hu = changed(copies=copies)
@@ -65,41 +62,26 @@ def test_repeated_slices(copies):
     assert repeated_slices(changed(blank=(0, 1, 6))) == []
 
 
-@pytest.mark.parametrize("value", [0, -1024])
 @pytest.mark.parametrize(
     ("blank", "copies", "expected"),
-    [
-        ((), (), []),
-        ((0, 7), (), ["slices-blank"]),
-        ((), [(1, 2)], ["slices-repeated"]),
-        ((0,), [(1, 2)], ["slices-blank", "slices-repeated"]),
-    ],
+    [((), (), []), ((0,), [(1, 2)], [("slices-blank", False), ("slices-repeated", True)])],
 )
-def test_warnings_of_blank_and_repeated_slices(value, blank, copies, expected):
-    image = sitk.GetImageFromArray(changed(blank, copies, value))
-    scan = scan_from_image(image, Acquisition("test"))
-    assert [warning.code for warning in scan.warnings] == expected
-    severe = [warning.code for warning in scan.warnings if warning.severe]
-    assert severe == [code for code in expected if code == "slices-repeated"]
+def test_warnings_of_blank_and_repeated_slices(blank, copies, expected):
+    scan = scan_from_image(sitk.GetImageFromArray(changed(blank, copies)), Acquisition("test"))
+    assert [(warning.code, warning.severe) for warning in scan.warnings] == expected
 
 
-@pytest.mark.parametrize("value", [0, -1024])
-def test_blank_slices_within_a_scan_are_refused(value):
-    image = sitk.GetImageFromArray(changed((0, 2, 5), value=value))
+def test_blank_slices_within_a_scan_are_refused():
+    image = sitk.GetImageFromArray(changed((0, 2, 5), value=-1024))
     with pytest.raises(SliceGeometryError, match=r"2 slices within the scan are blank.*\(slice 2, 5, "):
         scan_from_image(image, Acquisition("test"))
 
 
-@pytest.mark.parametrize(("highest_hu", "codes"), [(1200, []), (900, ["values-clipped"]), (400, None)])
+@pytest.mark.parametrize(("highest_hu", "codes"), [(1200, []), (900, ["values-clipped"])])
 def test_clipping_above_display_windows_is_doubted_mildly(highest_hu, codes):
     hu = np.minimum(changed(), highest_hu)
     hu[:, 4, 4:6] = highest_hu
-    image = sitk.GetImageFromArray(hu)
-    if codes is None:
-        with pytest.raises(NotHounsfieldError, match="clipped"):
-            scan_from_image(image, Acquisition("test"))
-        return
-    warnings = scan_from_image(image, Acquisition("test")).warnings
+    warnings = scan_from_image(sitk.GetImageFromArray(hu), Acquisition("test")).warnings
     assert [(warning.code, warning.severe) for warning in warnings] == [(code, False) for code in codes]
 
 
@@ -132,16 +114,13 @@ BOX = np.pad(np.ones((50, 50), bool), ((90, 372), (100, 362)))
         ([27], lambda hu: hu[26] + NOISE[: hu.shape[1], : hu.shape[2]]),
         ([27], lambda hu: hu[27] + 24),
         ([27, 28], lambda hu: hu[[28, 27]]),
-        ([27, 34], lambda hu: hu[[34, 27]]),
     ],
-    ids=["mirrored", "labelled", "averaged", "copied", "shifted", "exchanged", "exchanged far"],
+    ids=["mirrored", "labelled", "averaged", "copied", "shifted", "exchanged"],
 )
 def test_foreign_slices_are_named(patient, slices, change):
     hu = sitk.GetArrayFromImage(patient)
-    assert foreign_slices(hu, 1.44) == {}
     hu[slices] = change(hu).copy()
     assert list(foreign_slices(hu, 1.44)) == slices
-    assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
 
 
 def blurred(hu, slices, sigma):
@@ -154,14 +133,11 @@ RUN = slice(24, 30)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda hu: hu[RUN] - 25, "off that of slice"),
         (lambda hu: hu[RUN] + 20, "off that of slice"),
         (lambda hu: blurred(hu, RUN, (0, 1, 1)), "smoother"),
-        (lambda hu: blurred(hu, RUN, (0, 1.5, 1.5)), "mean of its neighbours"),
-        (lambda hu: np.rint(ndimage.uniform_filter1d(hu.astype(np.float32), 3, axis=0))[RUN], "smoother"),
         (lambda hu: np.rint(ndimage.uniform_filter1d(hu.astype(np.float32), 5, axis=0))[RUN], "mean of its neighbours"),
     ],
-    ids=["low", "high", "smoothed", "smoothed more", "averaged", "averaged more"],
+    ids=["high", "smoothed", "averaged"],
 )
 def test_runs_of_changed_slices_are_named(patient, change, reason):
     hu = sitk.GetArrayFromImage(patient)
@@ -171,14 +147,14 @@ def test_runs_of_changed_slices_are_named(patient, change, reason):
     assert all(22 <= k <= 31 for k in named)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_slices_lost_and_renumbered_are_named(patient, count):
-    hu = np.delete(sitk.GetArrayFromImage(patient), range(26, 26 + count), 0)
+def test_slices_lost_and_renumbered_are_named(patient):
+    hu = np.delete(sitk.GetArrayFromImage(patient), range(26, 28), 0)
     (place,) = foreign_slices(hu, 1.44)
     assert place == 26
+    assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
 
 
-@pytest.mark.parametrize("value", [-1024, -1000, -950])
+@pytest.mark.parametrize("value", [-1024, -950])
 def test_boxes_of_air_in_the_body_are_named(patient, value):
     hu = sitk.GetArrayFromImage(patient)
     hu[20:30, 70:110, 95:140] = value
@@ -194,13 +170,6 @@ def test_gas_in_the_body_and_air_cut_off_at_one_value_are_no_boxes(patient):
     assert [text for text in foreign_slices(hu, 1.44).values() if "box" in text] == []
 
 
-@pytest.mark.parametrize("change", [lambda hu: hu * 0.96, lambda hu: hu * 1.04, lambda hu: hu + 24, lambda hu: hu - 45])
-def test_values_that_were_scaled_or_shifted_are_doubted_severely(patient, change):
-    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
-    codes = [(w.code, w.severe) for w in warned(np.rint(change(hu)).astype(np.int16), patient)]
-    assert ("air-off", True) in codes
-
-
 def test_fat_and_muscle_are_measured_in_each_quarter(patient):
     hu = sitk.GetArrayFromImage(patient)
     fat, muscle = tissue_values(hu).T
@@ -212,7 +181,6 @@ def test_fat_and_muscle_are_measured_in_each_quarter(patient):
 @pytest.mark.parametrize(
     ("offset", "drift", "codes"),
     [
-        (0, 0, []),
         (24, 0, ["tissue-off"]),
         (-24, 0, ["tissue-off"]),
         (0, 0.5, ["tissue-drift"]),
@@ -236,11 +204,10 @@ def test_a_change_of_muscle_alone_is_no_drift(patient):
     assert tissue_warnings(np.where(is_muscle, hu + 40, hu).astype(np.int16)) == []
 
 
-@pytest.mark.parametrize("wave", [lambda z: np.sin(2 * np.pi * z), lambda z: 8 * (z - 0.5) ** 2 - 1])
 @pytest.mark.parametrize(("height", "codes"), [(8, []), (25, ["tissue-drift"]), (-25, ["tissue-drift"])])
-def test_values_that_rise_and_fall_along_a_scan_are_doubted(patient, wave, height, codes):
+def test_values_that_rise_and_fall_along_a_scan_are_doubted(patient, height, codes):
     hu = sitk.GetArrayFromImage(patient).astype(np.float32)
-    hu += height * wave(np.linspace(0, 1, len(hu)))[:, None, None]
+    hu += height * np.sin(2 * np.pi * np.linspace(0, 1, len(hu)))[:, None, None]
     warnings = tissue_warnings(np.maximum(np.rint(hu), -1024).astype(np.int16))
     assert [warning.code for warning in warnings] == codes
 
@@ -253,7 +220,7 @@ def test_plastics_of_a_phantom_are_doubted_mildly(patient):
     assert "phantom" in warning.message
 
 
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (1.2, 1.2, 1.0), (1.2, 1.2, 2.5)])
+@pytest.mark.parametrize("spacing_mm", [(0.8, 0.8, 3.0), (1.2, 1.2, 2.5)])
 def test_interpolated_voxels_are_warned_of(patient, spacing_mm):
     size = [
         int((n - 1) * s / step) for n, s, step in zip(patient.GetSize(), patient.GetSpacing(), spacing_mm, strict=True)
@@ -274,18 +241,19 @@ def test_slices_interpolated_by_splines_are_warned_of(patient):
     ("change", "codes"),
     [
         (lambda hu: hu, []),
-        (lambda hu: hu * 0.9, ["air-off"]),
         (lambda hu: hu * 1.1, ["air-off", "coarse-values"]),
+        (lambda hu: hu - 45.0, ["air-off"]),
         (lambda hu: hu + 100.0, ["air-off"]),
         (lambda hu: np.rint(hu / 16.0) * 16.0, ["coarse-values"]),
         (lambda hu: np.rint(hu / 1.5) * 1.5, ["coarse-values"]),
     ],
 )
 def test_values_that_are_no_hu_are_warned_of(patient, change, codes):
-    assert [warning.code for warning in warned(change(sitk.GetArrayFromImage(patient)), patient)] == codes
+    warnings = warned(change(sitk.GetArrayFromImage(patient)), patient)
+    assert [(w.code, w.severe) for w in warnings] == [(code, code == "air-off") for code in codes]
 
 
-@pytest.mark.parametrize("lost_hu", [0.01, -0.01, 1e-4, -0.03, 0.3, -0.45])
+@pytest.mark.parametrize("lost_hu", [1e-4, -0.45])
 def test_whole_hu_that_were_shifted_are_restored(patient, lost_hu):
     hu = sitk.GetArrayFromImage(patient)
     image = Grid.of(patient).image((hu + lost_hu).astype(np.float32))
@@ -294,7 +262,7 @@ def test_whole_hu_that_were_shifted_are_restored(patient, lost_hu):
     assert (scan.hu == hu).all()
 
 
-@pytest.mark.parametrize(("step_hu", "intercept_hu"), [(1.05, 0.0), (1.15, 0.0), (1.15, 0.4)])
+@pytest.mark.parametrize(("step_hu", "intercept_hu"), [(1.05, 0.0), (1.15, 0.4)])
 def test_whole_hu_stored_in_fractional_steps_keep_dense_voxels(patient, step_hu, intercept_hu):
     hu = sitk.GetArrayFromImage(patient)
     stored = np.rint((hu - intercept_hu) / step_hu) * step_hu + intercept_hu

@@ -49,21 +49,17 @@ def codes(warnings) -> set[str]:
     return {warning.code for warning in warnings}
 
 
-def test_blood_and_noise_are_measured_as_they_are():
-    blood = Heart(blood_hu=43, noise_hu=20).blood()
-    assert (blood.median_hu, blood.bright_hu) == (pytest.approx(43, abs=1.5), pytest.approx(46, abs=3))
-    assert blood.noise_hu == pytest.approx(20, rel=0.05)
-
-
 def test_calcium_fat_and_liver_are_not_in_the_measure():
-    heart = Heart(blood_hu=43, noise_hu=10)
+    heart = Heart(blood_hu=43, noise_hu=20)
     plain = heart.blood()
+    assert (plain.median_hu, plain.bright_hu) == (pytest.approx(43, abs=1.5), pytest.approx(46, abs=3))
+    assert plain.noise_hu == pytest.approx(20, rel=0.05)
     heart.hu[:, 40:44, 40:80] += 900  # calcium
     heart.hu[:, 60:64, 20:100] -= 140  # a groove of fat
     heart.hu[:9] += 30  # liver below
     blood = heart.blood()
     assert blood.median_hu == pytest.approx(plain.median_hu, abs=1.5)
-    assert (blood.bright_hu, blood.noise_hu) == (pytest.approx(plain.bright_hu, abs=3), pytest.approx(10, rel=0.1))
+    assert (blood.bright_hu, blood.noise_hu) == (pytest.approx(plain.bright_hu, abs=3), pytest.approx(20, rel=0.1))
 
 
 def test_a_single_enhanced_chamber_is_enough():
@@ -99,10 +95,9 @@ def codes_of_small_scan(blood=UNENHANCED, threshold_hu=130.0, spacing_mm=(1.0, 1
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        *(({"kvp": 100.0}, {"not-120-kvp"}), ({"kvp": None}, {"kvp-unknown"}), ({"kvp": 120.5}, set())),
+        *(({"kvp": None}, {"kvp-unknown"}), ({"kvp": 120.5}, set())),
         *(({"kvp": 120.6}, {"not-120-kvp"}), ({"kvp": 119.4}, {"not-120-kvp"})),
         ({"slice_thickness_mm": None}, {"thickness-unknown"}),
-        ({"slice_thickness_mm": 5.5}, {"thick-slices"}),
         ({"slice_thickness_mm": 5.0, "spacing_mm": (1.0, 1.0, 5.0)}, set()),
         ({"slice_thickness_mm": 5.1, "spacing_mm": (1.0, 1.0, 5.0)}, {"thick-slices"}),
         ({"slice_thickness_mm": 5.0, "spacing_mm": (1.0, 1.0, 5.005)}, set()),
@@ -110,7 +105,7 @@ def codes_of_small_scan(blood=UNENHANCED, threshold_hu=130.0, spacing_mm=(1.0, 1
         ({"slice_thickness_mm": 2.0, "spacing_mm": (1.0, 1.0, 4.0)}, {"slice-gaps"}),
         ({"spacing_mm": (1.0, 1.0, 3.05)}, set()),
         ({"spacing_mm": (1.0, 1.0, 3.07)}, {"slice-gaps"}),  # more than a fiftieth
-        *(({"spacing_mm": (1.0, 1.0, 1.5)}, set()), ({"spacing_mm": (1.5, 1.5, 3.0)}, set())),
+        ({"spacing_mm": (1.5, 1.5, 3.0)}, set()),
         ({"spacing_mm": (1.52, 1.0, 3.0)}, {"coarse-pixels"}),
         ({"spacing_mm": (1.2, 3.0, 3.0)}, {"coarse-pixels"}),
         ({"contrast_agent": "OMNIPAQUE"}, {"contrast-tag"}),
@@ -123,10 +118,8 @@ def test_limits_of_voltage_slices_and_pixels(facts, expected):
 @pytest.mark.parametrize(
     ("kvp", "material", "expected"),
     [
-        (100.0, "TIN", {"tin-filter"}),
         (150.0, "ALUMINUM TIN", {"tin-filter"}),
         (100.0, "ALUMINUM", {"not-120-kvp"}),
-        (120.0, None, set()),
     ],
 )
 def test_a_tin_filter_is_scored_as_120_kvp_with_a_warning(kvp, material, expected):
@@ -147,30 +140,13 @@ def test_a_contrast_tag_alone_refuses_unless_allowed(blood, measured):
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            None,
-            "",
-            " ",
-            "NONE",
-            "No",
-            "No Contrast",
-            "WITHOUT",
-            "sans injection",
-            "none",
-            "W/O",
-            "N/A",
-            "Ohne i.v. KM",
-        ),
-        *("UNKNOWN", "not specified", "unbekannt", "不明", "NC", "NCCT", "ORAL ONLY", "oral", "oral, no iv"),
-        *("sem contraste", "nessuna", "não", "ikke givet", "zonder", "χωρίς", "없음", "造影なし", "yok"),
-        *("0 ml", "non injecté", "not given", "-", "KM: nein", "sin contraste", "w/o contrast"),
+        *(None, " ", "No Contrast", "W/O", "N/A", "Ohne i.v. KM", "不明", "NCCT", "ORAL ONLY", "oral, no iv"),
+        *("não", "ikke givet", "χωρίς", "없음", "造影なし", "0 ml", "non injecté", "-", "KM: nein", "w/o contrast"),
     ],
 )
 def test_tags_that_say_no_contrast_are_understood(text):
-    acquisition = replace(GOOD, contrast_agent=text)
-    assert named_agent(acquisition) is None
-    scan = Heart(acquisition=acquisition).scan()
-    assert (examine(scan, UNENHANCED), require_unenhanced(scan, UNENHANCED)) == ((), ())
+    assert named_agent(replace(GOOD, contrast_agent=text)) is None
+    assert codes_of_small_scan(contrast_agent=text) == set()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +155,6 @@ def test_tags_that_say_no_contrast_are_understood(text):
         (BloodPool(40, 50, 29.9, 9), 130.0, set()),
         (BloodPool(40, 50, 30.0, 9), 130.0, {"noise"}),  # three standard deviations below the threshold
         (BloodPool(40, 50, 34.9, 9), 145.0, set()),
-        (BloodPool(40, 50, 35.0, 9), 145.0, {"noise"}),
         (BloodPool(40, 89.9, 10, 9), 130.0, set()),
         (BloodPool(40, 90.0, 10, 9), 130.0, {"blood-bright"}),
         (BloodPool(40, 109.9, 35, 9), 130.0, {"blood-bright", "noise"}),
@@ -208,24 +183,22 @@ def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
 @pytest.mark.parametrize(
     "text",
     [
-        *("Ultravist 370", "IV", "contrast", "80 ml", "Iodine", "APPLIED", "Omnipaque, no oral", "w/ contrast"),
-        *("oral and IV", "ORAL IV", "no oral, iv given", "unknown, 80 ml Ultravist", "Ultravist, not oral only"),
+        *("Ultravist 370", "IV", "80 ml", "Omnipaque, no oral", "w/ contrast", "oral and IV"),
+        *("no oral, iv given", "unknown, 80 ml Ultravist", "Ultravist, not oral only"),
     ],
 )
 def test_tags_that_name_an_agent_are_understood(text):
     assert named_agent(replace(GOOD, contrast_agent=text)) == text
 
 
-@pytest.mark.parametrize("suppress", [lambda hu: np.where(hu > 100, 60, hu), lambda hu: np.where(hu > 100, -1000, hu)])
-def test_a_chest_without_calcium_in_its_bones_is_doubted_severely(suppress):
-    """Virtual non-calcium images, and images with bone removed."""
+def test_a_chest_without_calcium_in_its_bones_is_doubted_severely():
+    """As virtual non-calcium images, and images with bone removed."""
     chest = Chest()
     heart = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
     heart.CopyInformation(chest.image)
-    suppressed = sitk.GetImageFromArray(suppress(sitk.GetArrayFromImage(chest.image)).astype(np.int16))
+    hu = sitk.GetArrayFromImage(chest.image)
+    suppressed = sitk.GetImageFromArray(np.where(hu > 100, 60, hu).astype(np.int16))
     suppressed.CopyInformation(chest.image)
-    for image, severe in ((chest.image, []), (suppressed, ["calcium-suppressed"])):
+    for image, is_suppressed in ((chest.image, False), (suppressed, True)):
         warnings = score_scan(scan_from_image(image, GOOD), heart=heart).warnings
-        assert [
-            warning.code for warning in warnings if warning.code == "calcium-suppressed" and warning.severe
-        ] == severe
+        assert ("calcium-suppressed" in [warning.code for warning in warnings if warning.severe]) == is_suppressed

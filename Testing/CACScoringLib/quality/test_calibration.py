@@ -88,7 +88,6 @@ def test_facts_of_a_scan(rows, cut):
     ("count", "expected"),
     [
         (101, (1.0, 99.0, 50.0)),  # of 0 to 100: percentiles 1 and 99, quartiles 25 and 75
-        (201, (2.0, 198.0, 100.0)),
         (calibration.MIN_SCANS, (0.0, 19.0, 9.0)),  # of 0 to 19: places 0.19, 18.81, 4.75 and 14.25
         (calibration.MIN_SCANS - 1, None),
     ],
@@ -102,8 +101,7 @@ def test_ranges_by_hand(count, expected):
     ("name", "value", "distance"),
     [
         ("noise_hu", 1.0, 0.0),  # less noise is never harder
-        *(("noise_hu", 41.0, 0.0), ("noise_hu", 46.0, 0.5), ("kvp", 99.0, 0.1), ("kvp", 125.0, 0.5)),
-        *(("slice_spacing_mm", 0.5, 0.25), ("slice_spacing_mm", 7.0, 1.0)),
+        *(("noise_hu", 41.0, 0.0), ("kvp", 99.0, 0.1), ("slice_spacing_mm", 7.0, 1.0)),
     ],
 )
 def test_distances_by_hand(name, value, distance):
@@ -119,9 +117,8 @@ def test_a_range_narrower_than_the_least_width_is_no_stricter():
 @pytest.mark.parametrize(
     ("filled", "cut_percent"),
     [
-        *((np.s_[2:8, 2:8, 2:8], 0.0), (np.s_[0:8, 2:8, 2:8], 100.0), (np.s_[2:10, 2:8, 2:8], 100.0)),
-        *((np.s_[2:8, 0:8, 2:8], 100.0), (np.s_[2:8, 2:10, 2:8], 100.0), (np.s_[2:8, 2:8, 0:8], 100.0)),
-        *((np.s_[2:8, 2:8, 2:10], 100.0), (np.s_[0:0, 2:8, 2:8], 0.0)),
+        *((np.s_[2:8, 2:8, 2:8], 0.0), (np.s_[0:8, 2:8, 2:8], 100.0), (np.s_[2:8, 2:10, 2:8], 100.0)),
+        *((np.s_[2:8, 2:8, 0:8], 100.0), (np.s_[0:0, 2:8, 2:8], 0.0)),
     ],
 )
 def test_a_heart_that_is_cut_off(filled, cut_percent):
@@ -139,7 +136,7 @@ def test_a_heart_that_is_cut_off_by_half():
     assert calibration.framing(heart, (1.0, 1.0, 1.0))["heart_cut_percent"] == 50.0
 
 
-@pytest.mark.parametrize(("mean", "limit"), [(0.0, 20.0), (100.0, 40.0), (-200.0, 0.0)])
+@pytest.mark.parametrize(("mean", "limit"), [(100.0, 40.0), (-200.0, 0.0)])
 def test_limits_by_hand(mean, limit):
     """2 · (10 + 0.1 · mean), never below 0."""
     assert calibration.Limits(10.0, 0.1, 2.0, 99, 500.0).at(mean) == pytest.approx(limit)

@@ -125,7 +125,7 @@ def test_averaged_slices_by_hand():
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize(
     ("waves", "expected"),
-    [(0, 0.9), (8, 0.8), (16, 0.7), (32, 0.4), (40, 0.4)],  # at 0, 0.1, 0.2, 0.4 and 0.5 per mm
+    [(0, 0.9), (8, 0.8), (40, 0.4)],  # at 0, 0.1 and 0.5 per mm
 )
 def test_the_gain_of_waves_by_hand(axis, waves, expected):
     """Half waves in 64 pixels, of 0.625 mm along the wave and of 0.8 mm across."""
@@ -139,8 +139,7 @@ def test_the_gain_of_waves_by_hand(axis, waves, expected):
 FREQUENCIES = np.array([0.1, 0.2, 0.3, 0.4])
 
 
-@pytest.mark.parametrize("noise_hu", [4.0, 25.0])
-@pytest.mark.parametrize("kernel", [SHARP, BONE])
+@pytest.mark.parametrize(("kernel", "noise_hu"), [(SHARP, 25.0), (BONE, 4.0)])
 def test_the_ratio_of_two_measured_curves_is_that_of_the_kernels_whatever_the_noise(kernel, noise_hu):
     soft, sharp = measured_sharpness(scan_with(SOFT)), measured_sharpness(scan_with(kernel, noise_hu))
     measured = sharp.at(FREQUENCIES) / soft.at(FREQUENCIES)

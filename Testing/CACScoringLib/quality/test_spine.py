@@ -54,8 +54,8 @@ def test_a_spine_at_the_border_of_the_field_is_not_measured():
 @pytest.mark.parametrize(
     ("scales", "count"),
     [
-        *(((1, 1, 1), 0), ((1, 1, 1.5), 1), ((1, 1, 2), 1), ((1, 1, 1 / 1.5), 1), ((1, 1, 0.5), 1)),
-        *(((1.5, 1.5, 1), 1), ((2, 2, 1), 1), ((1 / 1.5, 1 / 1.5, 1), 1), ((1.5, 1.5, 1.5), 2)),
+        *(((1, 1, 1), 0), ((1, 1, 1.5), 1), ((1, 1, 1 / 1.5), 1)),
+        *(((1.5, 1.5, 1), 1), ((1 / 1.5, 1 / 1.5, 1), 1), ((1.5, 1.5, 1.5), 2)),
     ],
 )
 def test_wrong_spacings_are_doubted_severely(scales, count):
@@ -66,7 +66,7 @@ def spine_warnings(sizes_mm, age_years=None):
     return [(warning.code, warning.severe) for warning in warnings_of(SPINE_CHECKS, (*sizes_mm, age_years))]
 
 
-@pytest.mark.parametrize("scales", [(1, 1, 1.25), (1, 1, 1.2), (1.3, 1.3, 1), (1.25, 1.25, 0.97)])
+@pytest.mark.parametrize("scales", [(1, 1, 1.2), (1.25, 1.25, 0.97)])
 def test_spacings_wrong_by_a_quarter_change_the_shape_of_vertebrae(scales):
     assert spine_warnings(vertebrae(*measured(scales))) == [("spacings-unusual", False)]
 
@@ -74,10 +74,8 @@ def test_spacings_wrong_by_a_quarter_change_the_shape_of_vertebrae(scales):
 @pytest.mark.parametrize(
     ("sizes_mm", "age_years", "expected"),
     [
-        ((15.0, 16.0), None, [("geometry-implausible", False)] * 2),
         ((19.9, 16.0), 15, [("geometry-implausible", False)] * 2),
         ((15.0, 16.0), 16, [("geometry-implausible", True)] * 2),
-        ((15.0, 20.0), None, [("geometry-implausible", True)]),
         ((15.0, None), None, [("geometry-implausible", True)]),
         ((21.0, 16.0), None, [("geometry-implausible", True)]),
         ((None, None), 9, []),
@@ -103,7 +101,7 @@ def test_local_noise_in_the_heart(sd_hu, expected):
 @pytest.mark.parametrize(
     ("spacing_mm", "expected"),
     [
-        *(((0.8, 0.8, 3), []), ((0.8, 0.8, 0.8), []), ((3, 0.8, 0.8), []), ((0.8, 0.805, 3), [])),
+        *(((0.8, 0.805, 3), []), ((3, 0.8, 0.8), [])),
         *(((1.0, 0.8, 3), ["geometry-implausible"]), ((0.8, 0.4, 3), ["geometry-implausible"])),
     ],
 )

@@ -123,17 +123,12 @@ class TestVerdict:
         [
             (100.0, 144.0, WITHIN, ""),  # limit 44.4
             (100.0, 145.0, CHANGED, ""),  # limit 44.5
-            (100.0, 66.0, WITHIN, ""),  # limit 36.6
             (100.0, 60.0, CHANGED, ""),  # limit 36.0
-            (100.0, 140.0, WITHIN, ""),
             (0.0, 0.0, WITHIN, ""),
-            (10.0, 0.0, UNKNOWN, "exceed the limit"),  # limit 21, of a mean of 5
-            (4.0, 12.0, UNKNOWN, "exceed the limit"),  # limit 21.6; no difference of such scores exceeds 16
             (20.0, 0.0, UNKNOWN, "exceed the limit"),  # limit 22 of a largest difference of 20
             (25.0, 0.0, CHANGED, ""),  # limit 22.5
             (1000.0, 1000.0, WITHIN, ""),  # the highest of the study
             (1000.0, 1001.0, UNKNOWN, "up to 1,000"),
-            (900.0, 1200.0, UNKNOWN, "up to 1,000"),
         ],
     )
     def test_total_by_hand(self, earlier, later, verdict, words):
@@ -197,7 +192,6 @@ class TestReasons:
             (altered(acquisition={"slice_thickness_mm": 3.74}), False),
             (altered(acquisition={"slice_thickness_mm": 3.75}), True),  # a quarter more
             (altered(acquisition={"slice_thickness_mm": 2.4}), True),
-            (altered(acquisition={"slice_thickness_mm": 2.41}), False),
             (altered(input={"spacing_mm": [0.7, 0.7, 3.74]}), False),
             (altered(input={"spacing_mm": [0.7, 0.7, 3.75]}), True),
             (altered(acquisition={"kvp": 119.4}), True),
@@ -206,7 +200,6 @@ class TestReasons:
             (altered(measured={"noise_hu": 0.0}), False),  # as of a smoothed image: nothing to compare
             (altered(acquisition={"kernel": "B70f"}), True),
             (altered(acquisition={"kernel": " b31F "}), False),
-            (altered(acquisition={"kernel": None}), False),
             (altered(acquisition={"gating": "prospective"}), False),  # of the earlier scan it is not known
             (altered(acquisition={"contrast_agent": "Ultravist"}), True),
             (altered(warnings=[{"code": "contrast-enhanced", "message": ""}]), True),
@@ -228,7 +221,6 @@ class TestReasons:
             (RULE, content(), altered(rules={RULE: OTHER_RULE}), LIMITS, "rules differ (threshold_hu)"),
             (RULE, content(), content(), None, "no repeatability limits are stored with the model"),
             (RULE, content(), with_status(RULE, "automatic"), LIMITS, "only the earlier scan's lesions were reviewed"),
-            (MAP, content(), with_status(MAP, "reviewed"), LIMITS, "only the later scan's lesions were reviewed"),
             (MAP, content(), with_status(MAP, "candidates"), LIMITS, "the later scan's candidates were not evaluated"),
             (RULE, automatic(), automatic(network=0.4), with_automatic_limits(), "different calibrations"),
             (RULE, automatic(), automatic(), with_automatic_limits(0.4), "limits were found with candidates"),
@@ -285,7 +277,6 @@ EARLIER = with_intervals(automatic(), [40.0, 130.0])
         ([130.1, 250.0], CHANGED),
         ([0.0, 39.9], CHANGED),
         ([0.0, 40.0], WITHIN),
-        ([0.0, 300.0], WITHIN),
     ],
 )
 def test_overlap_of_intervals_without_limits(later, verdict):
@@ -327,11 +318,8 @@ def with_identity(patient_id=None, issuer=None, name=None, birth_date=None):
     [
         (of_patient("Anna"), of_patient("Berta"), "differ in patient ID"),
         (content(), altered(acquisition={"patient_id": "Berta"}), "differ in patient ID"),
-        (content(), altered(acquisition={"patient_id_issuer": "Clinic"}), "differ in patient ID issuer"),
         (with_identity("P1", "A"), with_identity("P1", "B"), "differ in patient ID issuer"),
         (with_identity("P1", None, "Roe^Jane"), with_identity("P1", "B", "Doe^Jane"), "patient ID issuer and .* name"),
-        (with_identity("P1", None, None, "1950-08-17"), with_identity("P1", None, None, "1951-08-17"), "birth date"),
-        (with_identity("P1", None, "Roe^Jane"), with_identity("P1", None, "Doe^John"), "differ in patient name"),
         (with_identity("0", None, "Roe^Jane"), with_identity("0", None, "Doe^John"), "differ in patient name"),
         (with_identity(None, None, "Roe", "1950-08-17"), with_identity("P1", None, "Roe", "1951-08-17"), "birth date"),
         (content(), altered(acquisition={"patient_sex": "M"}), "different sexes"),
@@ -355,7 +343,6 @@ def test_two_people_are_compared_on_request_alone_and_not_named(earlier, later, 
         (("P1", None, "Anonymous", "1900-01-01"), ("P1", None, "Roe^Jane", "1950-08-17"), False),
         (("P1", None, "Yamada=山田", "1950-08-17"), ("P1", None, "Yamada^", "1950-08-17"), False),
         (("P1", None, "=山田^太郎", "1950-08-17"), ("P1", None, None, "1950-08-17"), False),
-        (("ANONYMOUS",), ("ANONYMOUS",), True),
         (("000000", None, "Roe^Jane"), ("UNKNOWN", None, "Roe^Jane"), True),
     ],
 )
@@ -407,16 +394,14 @@ def spaced(spacing_mm):
         *((content(), altered(acquisition={name: None}), ["unchecked"]) for name in ("kernel", "patient_id")),
         (content(), altered(acquisition={"scanner_model": "Two"}), ["scanners"]),
         # Noise from one and a half times, up to twice, which bars.
-        *((content(), altered(measured={"noise_hu": hu}), ["noise"]) for hu in (30.0, 31.0, 39.9)),
-        *((content(), altered(measured={"noise_hu": hu}), []) for hu in (13.4, 29.9, 40.0)),
+        *((content(), altered(measured={"noise_hu": hu}), ["noise"]) for hu in (30.0, 39.9)),
+        *((content(), altered(measured={"noise_hu": hu}), []) for hu in (29.9, 40.0)),
         (altered(measured={"noise_hu": 39.0}), content(), ["noise"]),
-        (made_on("2025-01-01"), made_on("2024-01-01"), ["order"]),
         (made_on("2025-01-01"), made_on("2024-12-31"), ["order"]),
         (made_on("2025-01-01"), made_on("2025-01-01"), []),  # two scans of one day have no order
-        (made_on("2025-01-01"), made_on("2025-01-02"), []),
         # Spacings within a twentieth of the study's.
-        *((spaced(mm), spaced(mm), ["beyond-study"]) for mm in (1.0, 2.85, 3.16)),
-        *((spaced(mm), spaced(mm), []) for mm in (2.86, 3.0, 3.14)),
+        *((spaced(mm), spaced(mm), ["beyond-study"]) for mm in (2.85, 3.16)),
+        *((spaced(mm), spaced(mm), []) for mm in (2.86, 3.14)),
         (content(), altered(slices_by_reader={"3": "off"}), ["map-reviewed"]),
         (content(), altered(heart={"source": "lungs"}), ["hearts"]),
     ],
@@ -433,20 +418,10 @@ def test_names_are_escaped():
     assert not [tag for tag in ("<script", "<i>", "<u>") if tag in page]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"limits": {RULE: {"agatston": {"total": {"slope": 1}}}}}, "Store it again"),
-        ({"models": None}, "Store it again"),
-        (
-            {"limits": {RULE: {"agatston": {"total": {**TOTAL_LIMITS, "slope": float("nan")}}}}},
-            "slope. Store",
-        ),
-    ],
-)
-def test_bad_limits_are_refused(change, message):
-    with pytest.raises(ModelError, match=message):
-        limits_of(**change)
+def test_bad_limits_are_refused():
+    for total in ({"slope": 1}, {**TOTAL_LIMITS, "slope": float("nan")}):
+        with pytest.raises(ModelError, match="Store it again"):
+            limits_of(limits={RULE: {"agatston": {"total": total}}})
 
 
 def test_other_folders_and_versions_are_refused(tmp_path):

@@ -44,43 +44,24 @@ def warning_of(*lesions):
 @pytest.mark.parametrize(
     ("lesions", "decides"),
     [
-        ([(10, 0.95, True)], False),
-        ([(10, 0.6, True)], True),
-        ([(10, 0.4, False)], True),
-        ([(10, 0.05, False)], False),
         ([(10, 0.09, False)], False),
         ([(10, 0.11, False)], True),
         ([(10, 0.91, True)], False),
         ([(10, 0.89, True)], True),
         ([(100, 0.95, True), (10, 0.5, True)], True),
         ([(110, 0.95, True), (10, 0.5, True)], False),
-        ([(110, 0.95, True), (10, 0.5, False)], False),
         ([(95, 0.95, True), (10, 0.5, False)], True),
+        ([(20, 0.95, True), (4, 0.5, False)], False),
+        ([(19, 0.95, True), (5, 0.5, False)], True),
     ],
     ids=[
-        "sure",
-        "zero without",
-        "zero with",
-        "surely none",
-        "hardly any",
-        "one of nine",
-        "hardly none",
-        "eight of nine",
-        "class",
-        "same class",
-        "higher, same class",
-        "class up",
+        *("hardly any", "one of nine", "hardly none", "eight of nine", "class", "same class", "class up"),
+        *("less than a fifth", "a fifth"),
     ],
 )
 def test_a_change_of_class_or_of_a_fifth_decides(lesions, decides):
     codes = [warning.code for warning in warning_of(*lesions)]
     assert codes == (["doubt-decides"] if decides else [])
-
-
-def test_a_fifth_of_the_score_decides_within_a_class():
-    assert warning_of((20, 0.95, True), (4, 0.5, False)) == []
-    (warning,) = warning_of((19, 0.95, True), (5, 0.5, False))
-    assert warning.code == "doubt-decides"
 
 
 def errors_of(spread, level=0.9):
@@ -100,10 +81,9 @@ CERTAIN_ERRORS = errors_of(0.001)
         ([(100, 1.0, True), (90, 0.6, True)], 400, 760),
         ([(100, 1.0, True), (90, 0.4, False)], 400, 760),
         ([(100, 1.0, True), (90, 0.02, False)], 400, 400),
-        ([(100, 1.0, True), (20, 0.6, True), (40, 0.3, False)], 400, 640),
         ([(100, 1.0, True), (90, 0.02, True)], 400, 760),
     ],
-    ids=["certain", "counted", "left out", "too improbable", "both", "improbable but counted"],
+    ids=["certain", "counted", "left out", "too improbable", "improbable but counted"],
 )
 def test_intervals_hold_all_likely_sums_and_the_score_itself(lesions, low, high):
     scored = with_intervals(score_of(*lesions), CERTAIN_ERRORS)
@@ -163,12 +143,10 @@ def test_intervals_are_determined_by_a_readers_decision():
 @pytest.mark.parametrize(
     ("lesions", "probabilities"),
     [
-        ([(50, 1.0, True)], (0, 0, 1, 0)),
-        ([(50, 1.0, True), (60, 0.7, True)], (0, 0, 0.3, 0.7)),
         ([(50, 0.25, False)], (0.75, 0, 0.25, 0)),
         ([(110, 0.97, True), (10, 0.8, True)], (0.006, 0.024, 0, 0.97)),
     ],
-    ids=["certain", "counted", "left out", "both answers of two"],
+    ids=["left out", "both answers of two"],
 )
 def test_categories_of_all_sums_are_weighed(lesions, probabilities):
     scored = with_intervals(score_of(*lesions), CERTAIN_ERRORS)

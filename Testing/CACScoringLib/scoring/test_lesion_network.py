@@ -25,7 +25,7 @@ from CACScoringLib.scoring.parts import without_faint_stents
 SPACING_MM = np.array([3.0, 0.5, 0.5])
 
 
-@pytest.mark.parametrize("spacing_mm", [(0.75, 0.75, 2.0), (0.5, 0.5, 1.0), (1.5, 1.5, 4.0)])
+@pytest.mark.parametrize("spacing_mm", [(0.75, 0.75, 2.0), (1.5, 1.5, 4.0)])
 def test_a_patch_samples_a_linear_volume_exactly(spacing_mm):
     """Means over intervals keep a plane, so the value at each patch voxel is that of its centre in mm."""
     shape = (60, 160, 160)

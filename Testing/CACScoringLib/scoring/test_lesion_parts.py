@@ -66,12 +66,6 @@ def test_blurred_edges_follow_their_lesion_and_certain_noise_does_not():
     assert answers == ["RCA"] * 16 + ["noise"] * 16
 
 
-def test_nothing_dense_has_no_parts():
-    parts, answers = parts_of({}, 4)
-    assert answers == []
-    assert parts.means.shape == (0, len(LESION_KINDS) + len(ARTERIES))
-
-
 LAD, LM, LCX = ({artery: 0.7, second: 0.3} for artery, second in (("LAD", "LM"), ("LM", "LAD"), ("LCX", "LM")))
 
 

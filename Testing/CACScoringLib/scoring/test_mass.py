@@ -63,8 +63,7 @@ def mass_in(volume: np.ndarray, lesions: LesionSet | None = None, **more: object
     return score_of(lesions.with_columns(**mass_columns(masses)).lesions, has_masses=True)
 
 
-@pytest.mark.parametrize("lobe", [0.0, 0.8])
-@pytest.mark.parametrize("density", [250, 800])
+@pytest.mark.parametrize(("density", "lobe"), [(250, 0.8), (800, 0.0)])
 def test_a_blurred_sphere_has_its_mass(density, lobe):
     volume = tissue((12, 60, 60))
     mass = sphere_mg(volume, (15.1, 14.8, 11.3), 2.2, density, lobe)

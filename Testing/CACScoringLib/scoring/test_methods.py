@@ -20,37 +20,24 @@ automatic_patient = pytest.importorskip("automatic_patient", reason="PyTorch, wh
 RULES = ScoringRules()
 
 
-@pytest.mark.parametrize("reviewed", [False, True])
+@pytest.mark.parametrize("status", ["reviewed", "automatic"])
 @pytest.mark.parametrize(
-    ("rules", "has_intervals"),
+    ("rules", "is_clinical"),
     [
-        (ScoringRules(), True),
-        (ScoringRules(minimum_pixels=3), True),
+        (RULES, True),
+        (ScoringRules(minimum_pixels=3, connectivity=4), True),
         (ScoringRules(threshold_hu=145.0, weight_bounds_hu=(222.0, 334.0, 446.0)), True),
-        (ScoringRules(threshold_hu=90.0), False),
+        (ScoringRules(threshold_hu=145.0), False),
         (ScoringRules(weight_bounds_hu=(200.0, 300.0, 500.0)), False),
         (ScoringRules(reference_spacing_mm=2.5), False),
     ],
 )
-def test_intervals_are_of_the_clinical_rule_only(rules, has_intervals, reviewed):
-    method = automatic_patient.scored().methods["threshold"]
-    bare = method_score("reviewed" if reviewed else "automatic", rules, method.lesion_set)
+def test_only_the_clinical_rule_has_intervals_and_categories(rules, is_clinical, status):
+    lesions = automatic_patient.scored().methods["threshold"].lesion_set
     errors = stored_errors(automatic_patient.map_card())
-    assert with_intervals(bare, errors).has_intervals == has_intervals
-
-
-@pytest.mark.parametrize("status", ["reviewed", "automatic"])
-def test_only_the_clinical_rule_has_categories(status):
+    assert with_intervals(method_score(status, rules, lesions), errors).has_intervals == is_clinical
     empty = find_lesions(sitk.Image(4, 4, 2, sitk.sitkInt16), np.zeros((2, 4, 4), np.uint8), RULES)
-    for rules, has_categories in (
-        (RULES, True),
-        (ScoringRules(connectivity=4), True),
-        (ScoringRules(threshold_hu=207.0, weight_bounds_hu=(318.0, 477.0, 636.0)), True),
-        (ScoringRules(threshold_hu=90.0), False),
-        (ScoringRules(threshold_hu=145.0), False),
-    ):
-        categories = categories_of(method_score(status, rules, empty))
-        assert (categories is not None) == has_categories
+    assert (categories_of(method_score(status, rules, empty)) is not None) == is_clinical
 
 
 @pytest.mark.parametrize("judge", ["judge", "another judge"])

@@ -33,32 +33,22 @@ def doubts(scan_heart_and_labels, labels):
     return {warning.code: warning.message for warning in warnings if warning.severe}
 
 
-MISPLACED = {
-    "mirrored": lambda labels: labels[:, :, ::-1],
-    "upside down": lambda labels: labels[::-1],
-    **{f"shifted along {axis}": lambda labels, axis=axis: np.roll(labels, 12, axis) for axis in range(3)},
-}
-
-
-@pytest.mark.parametrize("misplace", MISPLACED.values(), ids=MISPLACED)
-@pytest.mark.parametrize("rough", [False, True])
+@pytest.mark.parametrize("pixels", [1, 5])
 def test_labels_beside_the_calcium_give_a_severe_warning_with_the_share_below_the_threshold(
-    scan_heart_and_labels, misplace, rough
+    scan_heart_and_labels, pixels
 ):
-    labels = scan_heart_and_labels[2]
-    labels = ndimage.grey_dilation(labels, (1, 5, 5)) if rough else labels
-    warnings = doubts(scan_heart_and_labels, misplace(labels).copy())
-    assert "100%" in warnings["labels-off-calcium"]
+    mirrored = ndimage.grey_dilation(scan_heart_and_labels[2], (1, pixels, pixels))[:, :, ::-1].copy()
+    assert "100%" in doubts(scan_heart_and_labels, mirrored)["labels-off-calcium"]
 
 
-@pytest.mark.parametrize("pixels", [1, 5, 9])
+@pytest.mark.parametrize("pixels", [1, 9])
 def test_labels_drawn_exactly_or_roughly_around_the_calcium_are_not_doubted(scan_heart_and_labels, pixels):
     assert doubts(scan_heart_and_labels, ndimage.grey_dilation(scan_heart_and_labels[2], (1, pixels, pixels))) == {}
 
 
 @pytest.mark.parametrize(
     ("rows", "columns", "sides"),
-    [(0, 1, "right"), (0, -1, "left"), (1, 0, "anterior"), (-1, 0, "posterior"), (1, 1, "right and anterior")],
+    [(-1, 0, "posterior"), (0, -1, "left"), (1, 1, "right and anterior")],
 )
 def test_exact_labels_a_voxel_off_in_the_slice_are_doubted(scan_heart_and_labels, rows, columns, sides):
     shifted = np.roll(scan_heart_and_labels[2], (rows, columns), (1, 2))

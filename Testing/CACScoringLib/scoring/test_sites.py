@@ -45,7 +45,6 @@ def box(*columns):
 @pytest.mark.parametrize(
     ("left_name", "right_name", "expected"),
     [
-        (LAD, LCX, (Artery.LAD, Artery.LCX)),
         (ANNULUS, RCA, (NonCoronary.AORTIC_VALVE, Artery.RCA)),
         (label_of("mitral annulus"), LCX, (NonCoronary.MITRAL_ANNULUS, Artery.LCX)),
         (label_of("ascending aorta"), label_of("descending aorta"), (NonCoronary.THORACIC_AORTA,) * 2),
@@ -61,12 +60,9 @@ def test_a_lesion_across_two_territories_is_split(left_name, right_name, expecte
 @pytest.mark.parametrize(
     ("neighbours", "expected"),
     [
-        ([(2, 8, 12)], Artery.LAD),  # 3 mm³ beside the lesion
-        ([(4, 12, 12)], Artery.LAD),  # at its corner
+        ([(4, 12, 12)], Artery.LAD),  # 3 mm³ at the lesion's corner
         ([(2, 8, 12), (2, 9, 12)], Artery.LCX),  # 6 mm³
-        ([(2, j, 12) for j in range(8, 12)], Artery.LCX),  # 12 mm³
         ([(2, 8, 13)], Artery.LCX),  # apart
-        ([(5, 8, 12)], Artery.LCX),
     ],
 )
 def test_a_sliver_is_not_split_off(neighbours, expected):
@@ -103,10 +99,6 @@ def test_calcium_of_the_aorta_connected_with_bone_is_bone(name, counts):
     [
         ((0, 0, 0), (1, 1, 1)),
         ((5, 23, 23), (4, 22, 22)),
-        ((0, 23, 0), (1, 22, 1)),
-        ((5, 0, 23), (4, 1, 22)),
-        ((1, 1, 1), (0, 0, 0)),
-        ((4, 22, 22), (5, 23, 23)),
         ((1, 22, 1), (0, 23, 0)),
     ],
 )
