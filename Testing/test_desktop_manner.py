@@ -13,7 +13,7 @@ import desktop_host
 
 @pytest.fixture
 def host(monkeypatch):
-    desktop_host.install(monkeypatch)
+    desktop_host.install(monkeypatch, main_window=False)
     yield desktop_host
     desktop_host.errors.raise_errors()
 

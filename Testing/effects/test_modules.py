@@ -20,25 +20,25 @@ class TestModules:
         names = slicer.qMRMLSegmentEditorWidget(slicer.util.mainWindow()).availableEffectNames()
         assert sorted(name for name in names if name.startswith("CAC")) == sorted(EFFECTS)
 
-    @pytest.mark.parametrize("module", EFFECTS.values())
-    def test_own_self_test(self, module):
-        kind = getattr(sys.modules[module], f"{module}Test")
-        names = [name for name in vars(kind) if name.startswith("test_")]
-        assert names
-        for name in names:
-            test = kind(name)
-            test.setUp()
-            getattr(test, name)()
-            test.tearDown()
+    def test_own_self_tests(self):
+        for module in EFFECTS.values():
+            kind = getattr(sys.modules[module], f"{module}Test")
+            names = [name for name in vars(kind) if name.startswith("test_")]
+            assert names
+            for name in names:
+                test = kind(name)
+                test.setUp()
+                getattr(test, name)()
+                test.tearDown()
 
-    @pytest.mark.parametrize("name", EFFECTS)
-    def test_nothing_heavy_before_first_use(self, desk, name):
+    def test_nothing_heavy_before_first_use(self, desk):
         """Load nothing when Segment Editor opens, which sets up all effects."""
-        effect = desk.editor.effectByName(name).self()
-        assert effect.scan is None
-        effect.sourceVolumeNodeChanged()
-        effect.layoutChanged()
-        effect.cleanup()
+        for name in EFFECTS:
+            effect = desk.editor.effectByName(name).self()
+            assert effect.scan is None
+            effect.sourceVolumeNodeChanged()
+            effect.layoutChanged()
+            effect.cleanup()
 
 
 class TestInstalled:

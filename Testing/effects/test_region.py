@@ -20,8 +20,7 @@ class TestRegion:
         assert set(painted[:, 0]) == {7}
         assert len(painted) == pytest.approx(np.pi * 5**2, rel=0.1)
 
-    @pytest.mark.parametrize("order", ["LPS", "SAR"])
-    @pytest.mark.parametrize("direction", [None, ("x", 25)], ids=str)
+    @pytest.mark.parametrize(("order", "direction"), [("LPS", None), ("SAR", ("x", 25))], ids=str)
     def test_stroke_in_any_axes_is_a_single_layer(self, make_desk, order, direction):
         desk = make_desk(order, direction and rotation(*direction))
         desk.use("CAC Region")

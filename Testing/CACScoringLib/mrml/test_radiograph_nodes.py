@@ -47,28 +47,21 @@ def radiograph_of(settings):
 class TestRadiograph:
     SETTINGS = DrrSettings(30.0, 10.0, pixels=8)
 
-    def test_nodes_refer_to_each_other(self, scene, volume):
-        node = radiograph_nodes.add_radiograph(scene, radiograph_of(self.SETTINGS), volume, "PA radiograph", "PA")
+    def test_nodes_refer_to_each_other_and_have_the_place_of_the_picture(self, scene, volume):
+        picture = radiograph_of(self.SETTINGS)
+        node = radiograph_nodes.add_radiograph(scene, picture, volume, "PA radiograph", "PA")
         assert node.GetName() == "chest PA radiograph"
         assert radiograph_nodes.is_radiograph(node)
         assert not radiograph_nodes.is_radiograph(volume)
         assert not radiograph_nodes.is_radiograph(None)
         assert node.GetNodeReference(radiograph_nodes.CT_ROLE) is volume
-        for role in (radiograph_nodes.OVERLAY_ROLE, radiograph_nodes.OUTLINE_ROLE):
-            assert node.GetNodeReference(role).GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
-
-    def test_all_have_the_place_of_the_picture(self, scene, volume):
-        picture = radiograph_of(self.SETTINGS)
-        node = radiograph_nodes.add_radiograph(scene, picture, volume, "radiograph", "other")
+        roles = (radiograph_nodes.OVERLAY_ROLE, radiograph_nodes.OUTLINE_ROLE)
         expected = np.array(picture.picture.TransformContinuousIndexToPhysicalPoint((7.0, 0.0, 0.0))) * [-1, -1, 1]
-        for part in (
-            node,
-            node.GetNodeReference(radiograph_nodes.OVERLAY_ROLE),
-            node.GetNodeReference(radiograph_nodes.OUTLINE_ROLE),
-        ):
+        for part in (node, *map(node.GetNodeReference, roles)):
             matrix = vtk.vtkMatrix4x4()
             part.GetIJKToRASMatrix(matrix)
             assert np.allclose(matrix.MultiplyPoint((7, 0, 0, 1))[:3], expected)
+            assert part.GetAttribute(mrml.DERIVED_ATTRIBUTE) == "1"
         assert vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).tolist() == list(range(64))
 
     @pytest.mark.parametrize("settings", [SETTINGS, DrrSettings(180.0, mirrored=True, pixels=8)])

@@ -74,12 +74,9 @@ class TestSceneReadBack:
     def test_volume_has_the_scans_voxels_geometry_and_window(self, read_back, result):
         volume = node(read_back, "vtkMRMLScalarVolumeNode", "chest 7.nrrd")
         image = mrml.image_of_volume(volume)
-        original = result.scan.image
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), result.scan.hu)
         assert image.GetPixelID() == sitk.sitkInt16
-        for corner in [(0, 0, 0), (9, 0, 0), (0, 11, 0), (0, 0, 6)]:
-            expected = original.TransformIndexToPhysicalPoint(corner)
-            assert image.TransformIndexToPhysicalPoint(corner) == pytest.approx(expected, abs=1e-9)
+        assert same_grid(image, result.scan.image)
         display = volume.GetDisplayNode()
         assert (display.GetWindow(), display.GetLevel(), bool(display.GetAutoWindowLevel())) == (600, 150, False)
         assert display.GetColorNodeID() == "vtkMRMLColorTableNodeGrey"
@@ -157,7 +154,7 @@ class TestWriteScene:
 
 
 class TestContent:
-    def test_folder_gives_the_same_content_as_the_result(self, result, content, tmp_path):
+    def test_folder_gives_the_same_content_as_the_result_unless_damaged(self, result, content, tmp_path):
         (tmp_path / "scores.json").write_text(content.record, encoding="utf-8")
         report.write_images(tmp_path, result)
         read = content_of_folder(tmp_path, content.ct, content.name)
@@ -165,39 +162,28 @@ class TestContent:
         for image in ("heart", "lesions"):
             expected = sitk.GetArrayFromImage(getattr(content, image))
             np.testing.assert_array_equal(sitk.GetArrayFromImage(getattr(read, image)), expected)
-
-    @pytest.mark.parametrize("name", ["heart", "lesions"])
-    def test_damaged_images(self, result, content, tmp_path, name):
-        (tmp_path / "scores.json").write_text(content.record, encoding="utf-8")
-        report.write_images(tmp_path, result)
-        cut(tmp_path / f"{name}.nii.gz")
-        with pytest.raises(UnreadableError, match=rf"{name}\.nii\.gz is truncated.*Score the scan again"):
+        cut(tmp_path / "lesions.nii.gz")
+        with pytest.raises(UnreadableError, match=r"lesions\.nii\.gz is truncated.*Score the scan again"):
             content_of_folder(tmp_path, content.ct, content.name)
 
 
 class TestVolumes:
     @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
-    @pytest.mark.parametrize("pixel_type", [sitk.sitkInt16, sitk.sitkFloat32, sitk.sitkUInt16])
-    def test_round_trip_is_exact(self, scene, direction, pixel_type):
-        image = ct_image(direction, pixel_type)
-        back = mrml.image_of_volume(mrml.add_volume(scene, image, "CT"))
-        assert back.GetPixelID() == image.GetPixelID()
-        assert back.GetSpacing() == image.GetSpacing()
-        assert back.GetOrigin() == image.GetOrigin()
-        assert back.GetDirection() == image.GetDirection()
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
-
-    @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
-    def test_voxels_have_the_places_of_slicer(self, scene, direction):
-        image = ct_image(direction)
-        volume = mrml.add_volume(scene, image, "CT")
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        for index in [(0, 0, 0), (9, 2, 5), (1, 11, 6)]:
-            x, y, z = image.TransformIndexToPhysicalPoint(index)
-            assert matrix.MultiplyPoint((*index, 1))[:3] == pytest.approx((-x, -y, z), abs=1e-9)
-            value = volume.GetImageData().GetScalarComponentAsDouble(*index, 0)
-            assert value == image.GetPixel(index)
+    def test_round_trip_is_exact_and_places_are_slicers(self, scene, direction):
+        for pixel_type in (sitk.sitkInt16, sitk.sitkFloat32, sitk.sitkUInt16):
+            image = ct_image(direction, pixel_type)
+            volume, matrix = mrml.add_volume(scene, image, "CT"), vtk.vtkMatrix4x4()
+            back = mrml.image_of_volume(volume)
+            assert back.GetPixelID() == image.GetPixelID()
+            assert back.GetSpacing() == image.GetSpacing()
+            assert back.GetOrigin() == image.GetOrigin()
+            assert back.GetDirection() == image.GetDirection()
+            np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
+            volume.GetIJKToRASMatrix(matrix)
+            for index in [(0, 0, 0), (9, 2, 5), (1, 11, 6)]:
+                x, y, z = image.TransformIndexToPhysicalPoint(index)
+                assert matrix.MultiplyPoint((*index, 1))[:3] == pytest.approx((-x, -y, z), abs=1e-9)
+                assert volume.GetImageData().GetScalarComponentAsDouble(*index, 0) == image.GetPixel(index)
 
     @pytest.mark.parametrize("name", ["nothing", "tilted", "moved"])
     def test_volumes_that_cannot_be_scored_are_named(self, scene, name):

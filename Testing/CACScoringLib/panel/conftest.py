@@ -23,6 +23,14 @@ def panel(monkeypatch, tmp_path, main_window):
     return desktop_host.load_panel(monkeypatch, "CACScoring", main_window=main_window)
 
 
+@pytest.fixture(scope="module")
+def shared_panel(tmp_path_factory):
+    """The loaded panel without views, for a file's tests that need no empty application each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("shared-panel")))
+        yield desktop_host.load_panel(patch, "CACScoring", main_window=False)
+
+
 @pytest.fixture
 def volume(panel):
     return mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "chest")

@@ -1,14 +1,10 @@
 """Tests of the page of cohorts."""
 
 import json
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from panel_driver import line
-
-from CACScoringLib.cli.options import scoring_settings
-from CACScoringLib.run import RunSettings
 
 
 class TestCohort:
@@ -34,9 +30,6 @@ class TestCohort:
         ]
         rules = {"minimum_pixels": 3, "calibration_mg_per_mm3_hu": 0.05}
         assert json.loads(worker.arguments[-3]) == {"scoring": {"rules": rules, "allow_contrast": True}}
-        assert (
-            scoring_settings(Namespace(settings=[worker.arguments[-3]]), RunSettings()).score.rules.minimum_pixels == 3
-        )
         for index in range(2):
             worker.say(self.scan(index, "waiting", tmp_path))
         worker.say(self.scan(0, "running", tmp_path))

@@ -39,9 +39,15 @@ def open_editor(driver, is_open: bool = True) -> None:
 
 
 class TestOpening:
-    def test_a_click_picks_lesions_at_once(self, scored):
+    def test_a_click_picks_lesions_while_the_editor_is_open(self, scored):
         open_editor(scored)
         assert active(scored) == "CAC Lesion"
+        scored.widget.exit()
+        assert active(scored) == ""
+        scored.widget.enter()
+        assert active(scored) == "CAC Lesion"
+        open_editor(scored, False)
+        assert active(scored) == ""
 
     @pytest.mark.parametrize("name", ["CAC Lesion", "CAC Region"])
     def test_nothing_is_painted_before_an_artery_is_chosen(self, scored, name):
@@ -76,12 +82,6 @@ class TestOpening:
             assert top + widget.height <= area.height
 
     @pytest.mark.long
-    def test_a_closed_editor_leaves_the_views_alone(self, scored):
-        open_editor(scored)
-        open_editor(scored, False)
-        assert active(scored) == ""
-
-    @pytest.mark.long
     def test_the_readers_choice_of_an_effect_stays(self, scored):
         open_editor(scored)
         editor = scored.widget.review._editor.widget
@@ -92,14 +92,6 @@ class TestOpening:
         editor.setActiveEffect(None)
         scored.press_artery("LAD")
         assert active(scored) == ""
-
-    @pytest.mark.long
-    def test_the_editor_is_active_again_after_another_module(self, scored):
-        open_editor(scored)
-        scored.widget.exit()
-        assert active(scored) == ""
-        scored.widget.enter()
-        assert active(scored) == "CAC Lesion"
 
     @pytest.mark.long
     def test_without_a_result_no_effect_is_on(self, driver, monkeypatch):

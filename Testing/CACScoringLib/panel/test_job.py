@@ -16,6 +16,11 @@ from CACScoringLib.core.errors import OutputError
 from CACScoringLib.mrml import scene as mrml
 
 
+@pytest.fixture(scope="module")
+def panel(shared_panel):
+    return shared_panel
+
+
 @pytest.fixture
 def jobs(panel):
     from CACScoringLib.panel import job
@@ -157,14 +162,15 @@ class TestBackgroundProcess:
         assert lines == ["añ", "bö…"]
         assert codes == [3]
 
-    @pytest.mark.parametrize("library", ["CACScoringLib", "CACTrainingLib"])
-    def test_libraries_are_on_the_path(self, process, monkeypatch, library):
+    def test_libraries_are_on_the_path(self, process, monkeypatch):
         monkeypatch.delenv("PYTHONPATH", raising=False)
-        code = f"import sys, {library}; print({library}.__file__, file=sys.stderr)"
-        lines, codes = self.run(process, code)
+        names = ("CACScoringLib", "CACTrainingLib")
+        lines, codes = self.run(
+            process, "".join(f"import sys, {n}; print({n}.__file__, file=sys.stderr)\n" for n in names)
+        )
         assert codes == [0]
         root = Path(mrml.__file__).parents[3]
-        assert Path(lines[0]).parent == root / library.removesuffix("Lib") / library
+        assert [Path(line).parent for line in lines] == [root / name.removesuffix("Lib") / name for name in names]
 
     def test_kill_ends_the_launchers_child_too(self, process, tmp_path):
         codes = []

@@ -71,16 +71,6 @@ class TestPanel:
         assert not driver.ui.scoreButton.enabled
         assert "not in HU" in driver.ui.scanWarningsLabel.text
 
-    def test_facts_and_warnings_of_a_dicom_series(self, driver, volume, monkeypatch, real_ct):
-        file = sorted(path for path in real_ct("cip_copdgene/ct-64Dicom").iterdir() if path.is_file())[0]
-        monkeypatch.setattr(type(slicer.dicomDatabase), "isOpen", True)
-        monkeypatch.setattr(type(slicer.dicomDatabase), "fileForInstance", lambda self, uid: str(file))
-        volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
-        driver.widget.exit()
-        driver.widget.enter()
-        assert "3.99 mm thick · GE Medical Systems" in driver.ui.factsLabel.text
-        assert "The tube voltage is unknown" in driver.ui.scanWarningsLabel.text
-
 
 @pytest.mark.skipif(os.name == "nt", reason="the launcher is a shell script")
 @pytest.mark.usefixtures("slicers_python")
@@ -117,10 +107,6 @@ class TestSelfTest:
 
 
 class TestDeadPages:
-    @pytest.fixture(params=[True, False], ids=["main window", "no main window"])
-    def main_window(self, request):
-        return request.param
-
     @pytest.fixture
     def breaks(self, monkeypatch):
         """Function that makes a method raise. The desktop host, like Slicer, only prints the exception."""
@@ -131,7 +117,7 @@ class TestDeadPages:
         yield lambda kind, name: monkeypatch.setattr(kind, name, die)
         desktop_host.errors.forget()
 
-    def test_the_panel_is_left_unchanged(self, panel, open_panel, main_window):
+    def test_the_panel_is_left_unchanged(self, open_panel):
         from CACScoringLib.panel import lifecycle
 
         ui = open_panel().ui
@@ -143,11 +129,13 @@ class TestDeadPages:
         assert [section.collapsed for section in sections] == collapsed
         assert {True, False} == set(collapsed)
         assert slicer.modules.cacscoring.widgetRepresentation().isEntered
-        assert not main_window or slicer.util.selectedModule() == "CACScoring"
 
+    @pytest.mark.main_window
     def test_a_section_that_dies_on_opening(self, panel, breaks):
         from CACScoringLib.panel import editor, lifecycle
 
+        before = slicer.util.selectedModule()
         breaks(editor.LesionEditor, "make")
         lines = lifecycle.deadPages("CACScoring")
         assert lines == ["CACScoring, page One scan: AttributeError: no such thing"]
+        assert slicer.util.selectedModule() == before

@@ -23,7 +23,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def packages(panel):
+def packages(shared_panel):
     from CACScoringLib.panel import packages
 
     return packages

@@ -145,6 +145,7 @@ class TestRadiograph:
         assert (high - low).max() > 0.8, "and not far away"
 
 
+@pytest.mark.parametrize("window", WINDOWS[:1], indirect=True)
 def test_a_surface_of_no_lesions_is_no_error(views, volume):
     image = mrml.image_of_volume(volume)
     empty = mrml.add_lesions(slicer.mrmlScene, "Lesions", volume, image < -2000)
@@ -161,7 +162,7 @@ def test_a_surface_of_no_lesions_is_no_error(views, volume):
 
 
 @pytest.fixture
-def plot(panel):
+def plot(shared_panel):
     from CACScoringLib.panel.slice_plot import SlicePlot
 
     plot = SlicePlot()

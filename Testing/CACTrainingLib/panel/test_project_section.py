@@ -28,13 +28,9 @@ class TestFolder:
         assert [row["Scan"] for row in rows] == ["scan 0", "scan 1", "scan 2"]
         assert list(rows[0].values()) == ["scan 0", "patient 0", "not assigned", ""]
 
-    @pytest.mark.parametrize("content", [None, "{", '{"schema": "cac-project/99", "name": "x"}', '{"name": "x"}'])
-    def test_other_folders_are_refused_and_the_open_project_stays(self, opened, tmp_path, content):
-        folder = tmp_path / "other"
+    def test_another_folder_is_refused_and_the_open_project_stays(self, opened, tmp_path):
+        former, folder = opened.project, tmp_path / "other"
         folder.mkdir()
-        if content is not None:
-            (folder / "project.json").write_text(content, encoding="utf-8")
-        former = opened.project
         opened.open_project(folder)
         assert str(folder) in status(opened)
         assert opened.project is former
@@ -58,21 +54,18 @@ class TestAnnotator:
 class TestScans:
     def test_added_in_the_background(self, driver, scans, tmp_path):
         driver.new_project(tmp_path / "new")
-        driver.add(scans)
-        assert len(driver.project.scans) == 3
-        assert len(driver.rows(driver.ui.workTable)) == 3
-
-    def test_buttons_are_disabled_while_scans_are_added(self, opened, scans):
-        process = InThisProcess(waits=True)
-        opened.widget.project.job.process = process
-        opened.widget.project._askForFolder = lambda title: str(scans)
-        opened.ui.addFolderButton.click()
-        assert not opened.ui.projectBar.isHidden()
-        for button in (opened.ui.addFolderButton, opened.ui.checkButton, opened.ui.openProjectButton):
-            assert not button.enabled
+        ui, process = driver.ui, InThisProcess(waits=True)
+        driver.widget.project.job.process = process
+        driver.widget.project._askForFolder = lambda title: str(scans)
+        ui.addFolderButton.click()
+        assert not ui.projectBar.isHidden()
+        assert not any(button.enabled for button in (ui.addFolderButton, ui.checkButton, ui.openProjectButton))
         process.run()
-        assert opened.ui.projectBar.isHidden()
-        assert opened.ui.checkButton.enabled
+        driver.wait()
+        assert ui.projectBar.isHidden()
+        assert ui.checkButton.enabled
+        assert len(driver.project.scans) == 3
+        assert len(driver.rows(ui.workTable)) == 3
 
     def test_a_removed_scan_is_kept_in_a_named_folder(self, opened):
         opened.open_scan(1)
@@ -121,8 +114,6 @@ class TestReports:
         (row,) = opened.rows(opened.ui.agreementTable)
         assert row["Annotators"] == "AB – truth"
         assert row["Slices"] == "8"
-        assert row["Same"] == "1.00"
-        assert row["κ"].startswith("1.00")
 
 
 class TestState:

@@ -64,14 +64,7 @@ class TestNarrowPanel:
 
 class TestOpening:
     @pytest.mark.main_window
-    def test_other_scans_segmentations_are_hidden(self, annotating):
-        lesions = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Candidates of another scan")
-        lesions.CreateDefaultDisplayNodes()
-        annotating.open_scan(1)
-        assert not lesions.GetDisplayNode().GetVisibility()
-
-    @pytest.mark.main_window
-    def test_shows_the_heart_and_the_first_slice(self, annotating):
+    def test_shows_the_heart_and_the_first_slice_alone(self, annotating):
         composite = annotating.view.mrmlSliceCompositeNode()
         assert composite.GetBackgroundVolumeID() == annotating.opened.volume.GetID()
         node = annotating.view.mrmlSliceNode()
@@ -80,12 +73,13 @@ class TestOpening:
         assert 112 <= min(node.GetFieldOfView()[:2]) < 140
         display = annotating.opened.volume.GetDisplayNode()
         assert (display.GetWindow(), display.GetLevel()) == (600, 150)
-
-    def test_begins_at_the_last_slice(self, annotating):
+        lesions = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Candidates of another scan")
+        lesions.CreateDefaultDisplayNodes()
         annotating.keys("VN")
         annotating.open_scan(1)
+        assert not lesions.GetDisplayNode().GetVisibility()
         annotating.open_scan(0)
-        assert annotating.widget.annotate.slices.current == 3
+        assert annotating.widget.annotate.slices.current == 3, "after the last that was labelled"
 
     def test_page_down_opens_the_next_that_is_not_done(self, annotating):
         annotating.label_all(lambda k: "N")
@@ -193,9 +187,7 @@ class TestScene:
         annotating.tab("annotate")
         annotating.key("U")
         assert len(slice_annotations(project, "0001", "AB").labels) == 3
-
-    def test_a_saved_scene_without_its_ct(self, annotating, tmp_path):
         slicer.mrmlScene.RemoveNode(annotating.opened.volume)
-        reopen(tmp_path / "scene.mrb")
+        reopen(tmp_path / "without its CT.mrb")
         assert annotating.project is not None
         assert annotating.opened is None
