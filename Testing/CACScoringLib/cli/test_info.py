@@ -58,6 +58,12 @@ def test_a_study(info, study):
     assert "slices" in lines[2].partition("): ")[2], "the fault of its stack"
     assert lines[3] == "  not considered: 2 localizer, 1 SR, 1 unreadable"
     assert lines[4].startswith("Scored (*): 3. The folder holds 3 CT series")
+    facts = json.loads(info(study, "--json"))
+    assert (facts["schema"], facts["scored"], facts["localizers"], facts["unread_files"]) == ("cac-info/1", "3", 2, 1)
+    assert facts["other_images"] == {"SR": 1}
+    soft, sharp, gap = facts["series"]
+    assert (soft["kernel"], soft["thickness_mm"], soft["slices"], soft["fault"]) == ("B35f", 3.0, 6, "")
+    assert (sharp["label"], gap["spacing_mm"]) == ("4", None)
 
 
 def test_a_table_scores_all_series_and_phases(info, study, tmp_path):
@@ -82,15 +88,6 @@ def test_a_table_scores_all_series_and_phases(info, study, tmp_path):
     assert [warning.code for warning in scan.warnings if warning.code == "series-chosen"] == []
     assert pydicom.dcmread(scan.dicom_files[0]).NominalPercentageOfCardiacPhase == 75
     assert "exists. Give --table a new file." in info(study, "--table", str(table), code=2)
-
-
-def test_json_names_every_fact(info, study):
-    facts = json.loads(info(study, "--json"))
-    assert (facts["schema"], facts["scored"], facts["localizers"], facts["unread_files"]) == ("cac-info/1", "3", 2, 1)
-    assert facts["other_images"] == {"SR": 1}
-    soft, sharp, gap = facts["series"]
-    assert (soft["kernel"], soft["thickness_mm"], soft["slices"], soft["fault"]) == ("B35f", 3.0, 6, "")
-    assert (sharp["label"], gap["spacing_mm"]) == ("4", None)
 
 
 def test_an_archive_and_series_between_which_a_user_has_to_choose(info, tmp_path):

@@ -183,10 +183,10 @@ def test_a_settings_file_may_begin_with_a_byte_order_mark(case, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-@pytest.mark.parametrize("name", ["loop.nrrd", f"{'x' * 300}.nrrd"])
 @pytest.mark.parametrize("command", [["score"], ["info"], ["compare", "other"], ["score", "--settings"]])
-def test_paths_that_lead_nowhere(tmp_path, monkeypatch, capsys, name, command):
+def test_paths_that_lead_nowhere(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
     Path("loop.nrrd").symlink_to("loop.nrrd")
-    assert cli.main([*command, name]) in (2, 3)
-    assert "Error: " in capsys.readouterr().err
+    for name in ("loop.nrrd", f"{'x' * 300}.nrrd"):
+        assert cli.main([*command, name]) in (2, 3)
+        assert "Error: " in capsys.readouterr().err

@@ -84,6 +84,7 @@ def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     assert all(caption.endswith("*") == (int(caption.rstrip("*")) in ids) for caption in captions)
     reviewed = replace(method, status="reviewed")
     assert score_table({"threshold": reviewed}).rows[0].note == ""
+    assert interval_text(reviewed).endswith(" for the score of a second scan")
 
 
 def test_a_confirmed_score_has_not_the_doubt_of_an_automatic_score(method):
