@@ -22,8 +22,8 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-def experiment():
-    return EXPERIMENTS["vessels"]
+def experiment(request):
+    return EXPERIMENTS[getattr(request, "param", "vessels")]
 
 
 @pytest.fixture
@@ -90,6 +90,13 @@ def test_a_configuration_that_cannot_be_trained_ends_with_an_error_and_a_page(ex
     assert [title in models for title in titles] == [False, True]
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS, indirect=True)
+def test_predictions_of_every_patient(experiment, settings):
+    experiment.page(settings)
+    predicted = csv_rows(settings.output / PREDICTIONS)
+    assert {row["scan"] for row in predicted} == {f"p{n}" for n in range(PATIENTS)}
+
+
 def test_an_output_that_is_a_file_is_refused(experiment, settings):
     settings.output.write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="--output"):
@@ -144,9 +151,7 @@ def test_the_cost_is_that_of_missing_trainings_and_a_long_study_asks(experiment,
 
 def test_the_power_of_a_study_is_of_its_patients(experiment, settings):
     page = experiment.page(settings)
-    predicted = csv_rows(settings.output / PREDICTIONS)
-    assert {row["scan"] for row in predicted} == {f"p{n}" for n in range(PATIENTS)}
-    n_tested = len({row["patient"] for row in predicted if row["use"] == "test"})
+    n_tested = len({row["patient"] for row in csv_rows(settings.output / PREDICTIONS) if row["use"] == "test"})
     assert f"{PATIENTS - n_tested} patients, " in page
     assert "with a power of 80 %" in page
 

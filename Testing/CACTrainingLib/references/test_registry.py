@@ -181,6 +181,7 @@ def test_scores_that_contradict_each_other_are_left_out(scans, tmp_path):
     ("text", "message"),
     [
         ("ct,LM,LAD\na,1,1\n", "neither a column total nor one for LCX, RCA"),
+        ("total\n1\n", "no column ct"),
         ("ct,total\nnowhere.nii.gz,1\n", "'nowhere.nii.gz' in line 2 .* is not there"),
         ("ct,total\n.,-4\n", "total in line 2 .* is '-4'"),
         ("ct;total\n.;1.234\n", "such as 1.234, which may be 1234 or"),
