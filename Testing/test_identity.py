@@ -48,17 +48,33 @@ def series(folder, rows_of_lesion, **tags):
     return folder
 
 
-@pytest.fixture
-def scans(tmp_path, monkeypatch):
-    """A table of DICOM series: a and b of one person, c of another."""
-    monkeypatch.setattr(cohort, "Workers", InThisProcess)
-    rows = ["ct,heart,patient,session"]
+@pytest.fixture(scope="module")
+def written_scans(tmp_path_factory):
+    """A folder with a table of DICOM series: a and b of one person, c of another."""
+    folder, rows = tmp_path_factory.mktemp("scans"), ["ct,heart,patient,session"]
     for rows_of_lesion, (name, date) in enumerate(DATES.items(), 4):
         tags = {"PatientID": "ID-4712"} if name == "c" else {}
-        series(tmp_path / name, rows_of_lesion, StudyDate=date, **tags)
+        series(folder / name, rows_of_lesion, StudyDate=date, **tags)
         rows.append(f"{name},{name}-heart.nii.gz,study-{name},1")
-    (tmp_path / "scans.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return tmp_path
+    (folder / "scans.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def scans(written_scans, tmp_path, monkeypatch):
+    """A copy of the folder for one test."""
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    return shutil.copytree(written_scans, tmp_path / "scans")
+
+
+@pytest.fixture(scope="module")
+def scored_scans(written_scans, tmp_path_factory):
+    """The scored cohort of the folder, to be read only."""
+    folder = shutil.copytree(written_scans, tmp_path_factory.mktemp("scored") / "scans")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cohort, "Workers", InThisProcess)
+        score_all(folder)
+    return folder
 
 
 def run(*words):
@@ -116,7 +132,7 @@ def test_no_file_names_a_person_unasked_but_dicom_objects(scans):
     assert b"2021-03-17" in contents(named)
 
 
-@pytest.mark.parametrize("name", ["Roe, Jane", "ID4711_chest", "20210317", "1.2.3.4711"])
+@pytest.mark.parametrize("name", ["Roe, Jane", "20210317"])
 def test_a_folder_with_the_name_of_a_person(scans, name):
     (scans / "a").rename(scans / name)
     heart = ("--heart", scans / "a-heart.nii.gz", "--threshold-only", "--output", scans / f"{name}-cac")
@@ -135,8 +151,8 @@ def test_a_folder_with_the_name_of_a_person(scans, name):
     assert read_result(scans / f"{name}-cac").input.name == name
 
 
-def test_tables_join_scans_of_a_person_and_outcomes(scans):
-    table = (score_all(scans) / "cohort.csv").read_text(encoding="utf-8-sig")
+def test_tables_join_scans_of_a_person_and_outcomes(scored_scans):
+    table = (scored_scans / "out" / "cohort.csv").read_text(encoding="utf-8-sig")
     rows = {row["patient"]: row for row in csv.DictReader(table.splitlines())}
     digests = [rows[f"study-{name}"]["patient_digest"] for name in "abc"]
     assert digests[0] == digests[1] != digests[2]
@@ -145,55 +161,44 @@ def test_tables_join_scans_of_a_person_and_outcomes(scans):
     assert int(rows["study-b"]["shifted_day"]) - int(rows["study-a"]["shifted_day"]) == 1129
 
 
-def test_two_people_are_refused_before_scoring_and_compared_on_request(scans, capsys):
-    out = score_all(scans)
-    files = ("--heart", scans / "c-heart.nii.gz", "--threshold-only", "--output", scans / "scored")
+def test_two_people_are_refused_before_scoring_and_compared_on_request(scored_scans, tmp_path, capsys):
+    scans, out = scored_scans, scored_scans / "out"
+    files = ("--heart", scans / "c-heart.nii.gz", "--threshold-only", "--output", tmp_path / "scored")
     for command in (
-        ("compare", out / "a", out / "c", "--output", scans / "compared"),
-        ("compare", out / "a", scans / "c", "--output", scans / "compared"),
+        ("compare", out / "a", out / "c", "--output", tmp_path / "compared"),
+        ("compare", out / "a", scans / "c", "--output", tmp_path / "compared"),
         ("score", scans / "c", "--earlier", out / "a", *files),
     ):
         assert run(*command) == cli.BAD_INPUT
         assert "differ in patient ID" in capsys.readouterr().err
-    assert not (scans / "compared").exists()
-    assert not (scans / "scored").exists()
+    assert list(tmp_path.iterdir()) == []
     assert run("score", scans / "c", "--earlier", out / "a", *files, "--different-patients") == 0
-    assert "comparison-patients" in (scans / "scored" / "scores.json").read_text(encoding="utf-8")
-    assert run("compare", out / "b", out / "a", "--output", scans / "compared") == 0
+    assert "comparison-patients" in (tmp_path / "scored" / "scores.json").read_text(encoding="utf-8")
+    assert run("compare", out / "b", out / "a", "--output", tmp_path / "compared") == 0
     assert "acquired first" in capsys.readouterr().err
 
 
-def test_a_lost_key_leaves_scores_and_a_warning(scans, monkeypatch):
-    monkeypatch.setenv("CAC_PATIENT_KEY", str(scans / "lost.key"))
-    record = read_result(score_all(scans) / "a")
+def test_a_lost_key_leaves_scores_and_a_warning(written_scans, tmp_path, monkeypatch):
+    monkeypatch.setenv("CAC_PATIENT_KEY", str(tmp_path / "lost.key"))
+    heart = ("--heart", written_scans / "a-heart.nii.gz", "--threshold-only")
+    assert run("score", written_scans / "a", *heart, "--output", tmp_path / "out") == 0
+    record = read_result(tmp_path / "out")
     assert "patient-key" in record.warning_codes
     assert record.acquisition.patient_digest is None
-    assert not (scans / "lost.key").exists()
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory):
-    """The result of a scan of the person."""
-    folder = tmp_path_factory.mktemp("earlier")
-    scan = series(folder / "a", 4, StudyDate=DATES["a"])
-    heart = ("--heart", folder / "a-heart.nii.gz", "--threshold-only")
-    assert run("score", scan, *heart, "--output", folder / "out") == 0
-    return folder / "out"
+    assert not (tmp_path / "lost.key").exists()
 
 
 @pytest.mark.parametrize(
     ("tags", "difference"),
     [
         ({"IssuerOfPatientID": "CLINIC-Y"}, "patient ID issuer"),
-        ({"PatientBirthDate": "19510817"}, "patient birth date"),
         ({"PatientName": "DOE^JOHN", "PatientBirthDate": "19600101"}, "patient birth date and patient name"),
         ({"PatientName": "DOE^JANE"}, ""),
-        ({"PatientID": "000000", "PatientBirthDate": "19600101"}, "patient birth date"),
     ],
 )
-def test_patients_are_compared_by_all_facts_of_their_headers(scored, tmp_path, capsys, tags, difference):
+def test_patients_are_compared_by_all_facts_of_their_headers(scored_scans, tmp_path, capsys, tags, difference):
     scan = series(tmp_path / "d", 5, StudyDate=DATES["c"], **tags)
     heart = ("--heart", tmp_path / "d-heart.nii.gz", "--threshold-only", "--output", tmp_path / "scored")
-    status = run("score", scan, "--earlier", scored, *heart)
+    status = run("score", scan, "--earlier", scored_scans / "out" / "a", *heart)
     assert status == (cli.BAD_INPUT if difference else 0)
     assert f"differ in {difference}," in capsys.readouterr().err if difference else (tmp_path / "scored").is_dir()

@@ -16,16 +16,21 @@ LAST = [f"non_coronary_agatston_{site}" for site in ("aortic_valve", "mitral_ann
 FAT = ["epicardial_fat_cm3", "epicardial_fat_hu", "epicardial_fat_cm3_per_m2"]
 
 
-def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns():
+@pytest.fixture(scope="module")
+def record():
+    """Record of a scan with calcium in and outside the arteries."""
+    return heart_with_territories.score().record
+
+
+def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns(record):
     assert columns(["threshold"], identify=False)[-8:] == ["seconds", *LAST, *FAT]
-    content = heart_with_territories.score().record.as_json()
-    row = result_row(record_of(content))
+    row = result_row(record_of(record.as_json()))
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
-def test_status_and_categories_of_each_method():
+def test_status_and_categories_of_each_method(record):
     names = columns(["threshold", "decomposition"], identify=False)
-    content = heart_with_territories.score().record.as_json()
+    content = record.as_json()
     row = result_row(record_of(content))
     assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
     threshold = content["methods"]["threshold"]
@@ -39,8 +44,8 @@ def test_status_and_categories_of_each_method():
     assert "decomposition_left_out" not in names
 
 
-def test_intervals_and_the_likeliest_category():
-    content = heart_with_territories.score().record.as_json()
+def test_intervals_and_the_likeliest_category(record):
+    content = record.as_json()
     names = columns(["threshold", "decomposition"], identify=False)
     parts = ("interval_low", "interval_high", "likely_category", "category_probability")
     assert {f"threshold_{name}" for name in parts} | {f"decomposition_{name}" for name in parts[:2]} <= set(names)
@@ -62,8 +67,8 @@ def _places(value, at=()):
 
 
 @pytest.mark.long
-def test_a_record_changed_by_hand_is_either_tabulated_or_refused(tmp_path):
-    content = replace(heart_with_territories.score().record, seconds={"reading": 1.0}).as_json()
+def test_a_record_changed_by_hand_is_either_tabulated_or_refused(record, tmp_path):
+    content = replace(record, seconds={"reading": 1.0}).as_json()
     content["categories"] = {**CATEGORIES, "probabilities": {"0": 1.0}}
     content["second_opinions"] = {"vessels": {"model": {"name": "a", "sha256": "b"}, "trust": "", "total": 3.0}}
     content["methods"]["threshold"] |= {
@@ -87,11 +92,11 @@ def test_a_record_changed_by_hand_is_either_tabulated_or_refused(tmp_path):
                 holder = holder[key]
             holder[place[-1]] = value
             try:
-                record = record_of(changed)
+                accepted_record = record_of(changed)
             except UnreadableError:
                 damaged += 1
                 continue
-            line(scan, with_scores(state, record), result_row(record), names)
+            line(scan, with_scores(state, accepted_record), result_row(accepted_record), names)
             accepted += 1
     assert damaged > 500, "most values do not fit"
     assert accepted > 50

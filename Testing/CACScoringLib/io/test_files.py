@@ -252,7 +252,7 @@ def test_files_are_opened_by_the_opener_that_refuses_pipes():
     direct = re.compile(r"\.read_(bytes|text)\(|\.open\(\"r?b?\"?\)")
     library = Path(CACScoringLib.__file__).parent
     modules = [path for path in library.rglob("*.py") if path.name not in exempt | {"files.py", "image_files.py"}]
-    assert len(modules) > 200
+    assert len(modules) > 150
     for path in modules:
         lines = path.read_text(encoding="utf-8").splitlines()
         assert not [line for line in lines if direct.search(line) and "distribution(" not in line], path

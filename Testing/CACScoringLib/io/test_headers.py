@@ -56,18 +56,14 @@ class TestHeaders:
         [
             ({"BurnedInAnnotation": "YES"}, "burned-in"),
             ({"LossyImageCompression": "01"}, "lossy-compression"),
-            ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "CT_VNC"]}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "VOLUME", "MAT_REMOVED"]}, "derived-image"),
             ({"SeriesDescription": "Thorax MIP 10 mm"}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]}, "reformatted-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "OTHER"]}, "derived-image"),
-            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": ""}, "derived-image"),
             ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "Thorax 3.0 B30f"}, None),
-            ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "SeriesDescription": "Thorax xyz"}, "derived-image"),
             ({"SeriesDescription": "CaScore AX MPR"}, None),
             ({"SeriesDescription": "Chest MVCT"}, "cone-beam"),
             ({"PatientPosition": "HFP"}, None),
-            ({"TriggerTime": 700}, None),
         ],
     )
     def test_images_that_headers_cast_doubt_on(self, tmp_path, tags, code):
@@ -140,12 +136,10 @@ class TestStack:
     @pytest.mark.parametrize(
         ("tags_of", "code"),
         [
-            (lambda k: {"FrameOfReferenceUID": UIDS[0]}, None),
             (lambda k: {"FrameOfReferenceUID": UIDS[k // 3]}, "several-acquisitions"),
             (lambda k: numbered(k, pause_s=60), None),
             (lambda k: numbered(k, pause_s=61), "several-acquisitions"),
             (lambda k: numbered(k, pause_s=600, number=1), None),
-            (lambda k: {"AcquisitionNumber": k, "AcquisitionTime": ("235959", "000000")[k // 3]}, None),
             (
                 lambda k: {"AcquisitionNumber": k, "AcquisitionTime": ("235930", "000231")[k // 3]},
                 "several-acquisitions",
@@ -155,7 +149,6 @@ class TestStack:
                 lambda k: {"AcquisitionNumber": 1, "AcquisitionTime": "100000", "AcquisitionDate": f"2024013{k // 3}"},
                 "several-acquisitions",
             ),
-            (lambda k: {"SeriesDescription": "CBCT Thorax"}, "cone-beam"),
             (lambda k: {"ManufacturerModelName": "On-Board Imager"}, "cone-beam"),
             (lambda k: {"SeriesDescription": "Lobith, robot"}, None),
             (lambda k: numbered(k, AcquisitionTime="noon"), None),

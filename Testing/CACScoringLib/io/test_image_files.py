@@ -110,7 +110,7 @@ def test_an_intercept_without_a_slope_is_not_applied(tmp_path, slope, intercept)
     assert (voxels_of(read_image(_with_rescale(tmp_path / "a.nii", hu, slope, intercept))) == hu).all()
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(1.1, -1000.4), (0.7, -1024)])
+@pytest.mark.parametrize(("slope", "intercept"), [(1.1, -1000.4), (0.7, -1024), (0.0306, 0)])
 def test_whole_hu_are_restored_from_other_steps(tmp_path, slope, intercept):
     hu = np.arange(-1000, 1000).reshape(20, 10, 10)
     file = _with_rescale(tmp_path / "a.nii", np.rint((hu - intercept) / slope), slope, intercept)

@@ -138,6 +138,7 @@ def test_the_scan_is_that_of_single_frames(tmp_path, syntax, signed, shared):
     ("edit", "error", "match"),
     [
         (moved(3, 1.2), SliceGeometryError, r"unevenly spaced.*1\.20 mm off"),
+        (lambda ds, k: setattr(ds, "ImageOrientationPatient", [2, 0, 0, 0, 2, 0]), SliceGeometryError, "perpendicular"),
         (lambda ds, _: delattr(ds, "PixelSpacing"), SliceGeometryError, "6 of 6 slices have no valid pixel spacing"),
         (lambda ds, k: k == 2 and delattr(ds, "ImagePositionPatient"), SliceGeometryError, r"position: a\.dcm frame 3"),
         (lambda ds, k: k == 2 and delattr(ds, "RescaleSlope"), NotHounsfieldError, r"no rescale slope.*a\.dcm frame 3"),

@@ -44,13 +44,12 @@ class TestSeriesChoice:
         refuses(tmp_path, SeriesChoiceError, r"no CT series '3\.3'", "3.3")
 
     @pytest.mark.parametrize(
-        ("keyword", "values", "stated"),
+        ("keyword", "values", "stated", "number"),
         [
-            ("NominalPercentageOfCardiacPhase", (65, 75), "% of the cycle"),
-            ("TriggerTime", (300, 700), "ms after the R wave"),
+            ("NominalPercentageOfCardiacPhase", (65, 75), "% of the cycle", 3),
+            ("TriggerTime", (300, 700), "ms after the R wave", None),
         ],
     )
-    @pytest.mark.parametrize("number", [3, None])
     def test_cardiac_phases_of_a_series(self, tmp_path, keyword, values, stated, number):
         for n, value in enumerate(values):
             tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", keyword: value, "SeriesNumber": number}

@@ -80,12 +80,6 @@ def test_a_doubtful_slice_is_refused(tmp_path, name, hu, tags, match):
     refuses(tmp_path, SliceGeometryError, match)
 
 
-def test_two_full_stacks(tmp_path):
-    for path in write_series(tmp_path, chest_hu()):
-        add(path, f"copy-{path.name}", ConvolutionKernel="B70f")
-    refuses(tmp_path, SliceGeometryError, "6 slices have the same position")
-
-
 @pytest.mark.parametrize("name", ["slice{:03d} (1).dcm", "copy/slice{:03d}.dcm"])
 def test_a_series_copied_twice(tmp_path, name):
     """A copy has all UIDs, beside the slices or in its own folder."""
