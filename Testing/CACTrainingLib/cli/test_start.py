@@ -104,9 +104,6 @@ class TestExtras:
         assert cli.main(["evaluate", "heart", "--output", "out", "--device", "cuda"]) == 3
         assert "no driver" in capsys.readouterr().err
 
-    def test_what_needs_less_runs(self, none_installed, tmp_path):
-        assert cli.main(["project", "new", str(tmp_path / "project"), "--progress", "none"]) == 0
-
     def test_the_launcher_adds_them_in_its_own_environment(self, none_installed, monkeypatch):
         monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))
         ran = []

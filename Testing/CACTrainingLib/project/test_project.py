@@ -84,7 +84,7 @@ class TestMakingAndOpening:
         assert "project" in str(error.value)
         assert file.read_text(encoding="utf-8") == text
 
-    @pytest.mark.parametrize("content", [None, b"id,name\0\0\0"])
+    @pytest.mark.parametrize("content", [None, b"", b"id,name\0\0\0"])
     def test_a_lost_list_of_scans_is_taken_from_its_backup(self, project, content):
         file = project.folder / "scans.csv"
         file.unlink()

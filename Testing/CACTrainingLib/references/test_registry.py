@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from reference_files import (
 from CACScoringLib.core.errors import BadReferenceError, CTError, TableError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.label_maps import declared
+from CACTrainingLib.references.reference import scan_of
 from CACTrainingLib.references.registry import find_scans, read_reference
 
 
@@ -320,3 +323,8 @@ def test_another_folder_is_refused_with_the_layout(tmp_path, name):
 def test_the_patient_of_an_image_file_is_in_its_path(tmp_path, name, path, patient):
     write_image(tmp_path / path, chest())
     assert [scan.patient for scan in scans_in(name, tmp_path)[0]] == [patient]
+
+
+def test_an_id_of_a_scan_that_cannot_be_read_is_refused():
+    with pytest.raises(BadReferenceError, match="It has a gap"):
+        scan_of("A", {"a": [ScanSource("a", "", Path("a"), fault="It has a gap.")]})
