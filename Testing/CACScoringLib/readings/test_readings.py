@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from review_server import write_cohort
 
-from CACScoringLib.core.errors import JournalError
+from CACScoringLib.core.errors import JournalError, UnreadableError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.journals import PLAN, file_of, journal_of, labels_of, readers_of, reading_by
@@ -119,6 +119,9 @@ class TestJournal:
         content["methods"]["threshold"]["total"]["agatston"] = 12.0
         file.write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(JournalError, match="another result"):
+            journal_of(case, ANN)
+        file.write_text("{", encoding="utf-8")
+        with pytest.raises(UnreadableError, match="Score the scan again"):
             journal_of(case, ANN)
 
     def test_a_site_that_the_reader_confirms_stays_confirmed(self, case):

@@ -65,6 +65,7 @@ def test_labels_of_counted_calcium():
         (("warnings", 0), 5, r"warnings\[0\]"),
         (("rules",), 0, "rules"),
         (("methods", "threshold", "lesions", 0, "centroid_ras_mm"), [1, 2], r"lesions\[0\].centroid_ras_mm"),
+        (("methods", "threshold", "lesions", 0, "artery"), "LMX", r"lesions\[0\].artery"),
         (("non_coronary",), {"reviewed": True, "aortic_valve": 3}, "non_coronary.aortic_valve"),
         (("rules", "threshold", "threshold_hu"), "130", "methods.threshold.rules.threshold_hu"),
         (("methods", "threshold", "arteries"), {"left": {}}, "methods.threshold.arteries"),

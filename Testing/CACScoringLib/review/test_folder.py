@@ -227,6 +227,7 @@ class TestJournal:
             ("cac-review/3", "cac-review/9"),
             ('"threshold": [[', '"threshold": [[-'),
             ('"seconds"', '"minutes"'),
+            ('"seconds":', '"seconds"'),
         ],
     )
     def test_a_journal_damaged_in_the_middle_is_refused(self, edited, old, new):

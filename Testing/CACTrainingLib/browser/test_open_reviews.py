@@ -117,9 +117,11 @@ class TestConfirmation:
         confirmation = review.review.confirmations["threshold"]
         assert confirmation.reader == "Bob"
         assert lesion not in confirmation.not_looked_at, "it was shown to who assigned it"
-        again = opened(case).review
-        assert again.confirmations == review.review.confirmations
-        assert again.looked_at("threshold") == review.review.looked_at("threshold") != set()
+        review.spend("Bob", 5.0, {"threshold": ids_of(review)[2:3]})
+        again = opened(case)
+        assert again.journal.seconds == review.journal.seconds == 7.0
+        assert again.review.confirmations == review.review.confirmations
+        assert again.review.looked_at("threshold") == review.review.looked_at("threshold") != set()
 
 
 def test_a_consensus_states_the_score_of_each_reader(case):
