@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, ScoreErrors
+from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts
 from CACTrainingLib.training.fits import fitted_errors
 
 
@@ -29,13 +29,13 @@ def covered(errors, lesions, truths):
 
 
 def test_nine_of_ten_intervals_hold_the_truth_of_other_patients():
-    errors = fitted_errors(*patients(250, 1))
+    errors = fitted_errors(*patients(250, 1), (0.2, 0.5), (1.0, 1.5))
     assert covered(errors, *patients(250, 2)) == pytest.approx(LEVEL, abs=0.06)
 
 
 def test_a_given_spread_gets_its_own_level():
     lesions, truths = patients(150, 4)
-    narrow, wide = (fitted_errors(lesions, truths, (spread,)) for spread in (0.05, 0.8))
+    narrow, wide = (fitted_errors(lesions, truths, (spread,), (1.0,)) for spread in (0.05, 0.8))
     assert (narrow.spread, wide.spread) == (0.05, 0.8)
     assert narrow.level > wide.level
     for errors in (narrow, wide):
@@ -45,7 +45,7 @@ def test_a_given_spread_gets_its_own_level():
 def test_probabilities_nearer_to_a_half_than_the_truth_are_sharpened():
     lesions, truths = patients(250, 6)
     blunt = [LesionAmounts(x.amounts, expit(logit(np.array(x.probabilities)) / 2).tolist()) for x in lesions]
-    errors = fitted_errors(blunt, truths)
+    errors = fitted_errors(blunt, truths, (0.2,))
     assert errors.sharpness == 2
     for x, honest in zip(blunt[:50], lesions, strict=False):
         assert errors.interval(x) == pytest.approx(replace(errors, sharpness=1.0).interval(honest))
@@ -53,6 +53,4 @@ def test_probabilities_nearer_to_a_half_than_the_truth_are_sharpened():
 
 def test_without_any_calcium_intervals_are_narrow():
     lesions = [LesionAmounts([], [])] * 30
-    low, high = fitted_errors(lesions, np.zeros(30)).interval(lesions[0])
-    assert (low, high) == (0.0, pytest.approx(0.0, abs=0.5))
-    assert isinstance(fitted_errors(lesions, np.zeros(30)), ScoreErrors)
+    assert fitted_errors(lesions, np.zeros(30)).interval(lesions[0]) == (0.0, pytest.approx(0.0, abs=0.5))

@@ -112,18 +112,26 @@ def test_another_network_is_trained_in_place_of_the_tasks(tmp_path):
     assert len({line["closeness"] for line in lines(tmp_path) if line["event"] == "validation"}) == 6
 
 
-@pytest.mark.parametrize("kill_at", [10, 17, 39])
-def test_killed_and_resumed_is_the_same(tmp_path, kill_at):
-    uninterrupted_task, resumed_task = Line(LOOP), Line(LOOP)
-    uninterrupted = run(uninterrupted_task, tmp_path / "whole")
-    killed(Line(LOOP, kill_at), tmp_path / "killed")
-    resumed = run(resumed_task, tmp_path / "killed", resume=True)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Folder and outcome of a training that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(Line(LOOP), folder)
+
+
+@pytest.mark.parametrize("kill_at", [10, 17])
+def test_killed_and_resumed_is_the_same(whole, tmp_path, kill_at):
+    """Killed right after a checkpoint, and later."""
+    folder, uninterrupted = whole
+    task = Line(LOOP)
+    killed(Line(LOOP, kill_at), tmp_path)
+    resumed = run(task, tmp_path, resume=True)
     assert (resumed.metrics, resumed.steps) == (uninterrupted.metrics, uninterrupted.steps)
-    assert resumed_task.seen == uninterrupted_task.seen == list(range(60))
-    last = [torch.load(tmp_path / p / "checkpoint.pt") for p in ("whole", "killed")]
+    assert task.seen == list(range(60))
+    last = [torch.load(place / "checkpoint.pt") for place in (folder, tmp_path)]
     for name, tensor in last[0]["modules"]["line"].items():
         assert torch.equal(tensor, last[1]["modules"]["line"][name]), name
-    timeless = [[{**line, "seconds": 0} for line in lines(tmp_path / p)] for p in ("whole", "killed")]
+    timeless = [[{**line, "seconds": 0} for line in lines(place)] for place in (folder, tmp_path)]
     first, second = ([line for line in part if line["event"] != "training"] for part in timeless)
     assert first == second
 
@@ -148,10 +156,9 @@ def test_curves_damaged_by_a_crash_do_not_prevent_resume(tmp_path):
     assert lines(tmp_path)[-1]["step"] == 60
 
 
-def test_checkpoint_of_other_settings_is_refused(tmp_path):
-    run(Line(LOOP), tmp_path)
+def test_checkpoint_of_other_settings_is_refused(whole):
     with pytest.raises(CTError, match="other settings"):
-        run(Line(replace(LOOP, steps=61)), tmp_path, resume=True)
+        run(Line(replace(LOOP, steps=61)), whole[0], resume=True)
 
 
 class Harm:
@@ -198,9 +205,9 @@ def test_the_loop_stops_early_and_keeps_the_best(tmp_path):
 
 
 def test_the_loop_ends_in_time(tmp_path):
-    loop = LoopSettings(steps=10**9, minutes=0.02, validate_every=10**6, half_precision=False)
+    loop = LoopSettings(steps=10**9, minutes=0.005, validate_every=10**6, half_precision=False)
     outcome = run(Line(loop), tmp_path)
-    assert 1.2 <= outcome.seconds < 4
+    assert 0.3 <= outcome.seconds < 3
     assert outcome.metrics  # validated at the end
 
 

@@ -146,7 +146,7 @@ def test_a_network_that_learns_nothing_is_reported(parts):
     assert task.warnings({"auc": 0.7}, 5) == []
 
 
-@pytest.mark.parametrize("most", [0.0, 0.05, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("most", [0.0, 0.1, 1.0])
 def test_threshold_keeps_to_the_rate(most):
     negative = np.random.default_rng(0).random(200).astype(np.float32)
     threshold = threshold_at(negative, most)
