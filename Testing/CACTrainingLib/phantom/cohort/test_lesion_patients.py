@@ -1,5 +1,6 @@
 """Patients that are difficult on request: ostia, heavy calcium, motion and devices."""
 
+import functools
 from typing import get_args
 
 import numpy as np
@@ -22,6 +23,14 @@ from CACTrainingLib.phantom.cohort import lesion_patients
 from CACTrainingLib.phantom.cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
 
 NUMBER = 6_000_002
+
+
+@pytest.fixture(autouse=True, scope="module")
+def drawn_once():
+    """Draw each usual patient once for all difficulties."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lesion_patients, "_draw_usual_patient", functools.cache(lesion_patients._draw_usual_patient))
+        yield
 
 
 @pytest.fixture(scope="module")

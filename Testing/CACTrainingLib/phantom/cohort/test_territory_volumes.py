@@ -135,7 +135,8 @@ def random_patch(volume, settings, seed):
     return SimpleNamespace(**{name: values[0] for name, values in batch.items()})
 
 
-def test_scanners_equal_the_slow_form():
+def test_scanners_equal_the_slow_form(monkeypatch):
+    monkeypatch.setattr(territory_patches, "SIZE", 32)
     g = np.random.default_rng(0)
     changes = [territory_patches._draw_scanner(territory_patches.TerritoryAugmentation(), g) for _ in range(8)]
     batch = gathered(changes)
@@ -143,9 +144,7 @@ def test_scanners_equal_the_slow_form():
     batch = {**as_tensors(batch), "seed": torch.tensor(5)}
     assert 0 < len(batch["thick_at"]) < 8
     assert 0 < len(batch["blur_at"]) < 8
-    hu = ndimage.gaussian_filter(
-        g.normal(0, 900, (8, territory_patches.SIZE, territory_patches.SIZE, territory_patches.SIZE)), (0, 2, 2, 2)
-    ).astype(np.float32)
+    hu = ndimage.gaussian_filter(g.normal(0, 900, (8, 32, 32, 32)), (0, 2, 2, 2)).astype(np.float32)
     expected = slow_augmentation.scanners(hu, batch)
     np.testing.assert_allclose(
         territory_patches._vary_scanner(torch.from_numpy(hu), batch).numpy(), expected, atol=2e-3

@@ -27,8 +27,10 @@ def image_of(cloud, grid=GRID, scanner=SCANNER, displacement=None, view_gain=Non
     return volume
 
 
-@pytest.mark.parametrize("kernel", sorted(KERNELS))
-@pytest.mark.parametrize(("thickness", "spacing"), [(3.0, 3.0), (5.0, 2.5), (1.0, 1.0)])
+@pytest.mark.parametrize(
+    ("kernel", "thickness", "spacing"),
+    [*((kernel, 3.0, 3.0) for kernel in sorted(KERNELS)), ("soft", 5.0, 2.5), ("soft", 1.0, 1.0)],
+)
 def test_a_still_object_keeps_its_mass_at_any_place(kernel, thickness, spacing):
     scanner = Scanner(slice_thickness_mm=thickness, slice_spacing_mm=spacing, kernel=KERNELS[kernel])
     grid = Grid((96, 96, int(20 / spacing)), (0.7, 0.7, spacing), (-33.3, -33.1, -10.0))
@@ -37,7 +39,7 @@ def test_a_still_object_keeps_its_mass_at_any_place(kernel, thickness, spacing):
         assert image_of(cloud, grid, scanner).sum() * math.prod(grid.spacing_mm) == pytest.approx(cloud.total, rel=2e-3)
 
 
-@pytest.mark.parametrize(("half_scan", "gantry"), [(False, 0.0), (True, 0.0), (True, 0.25), (True, 0.6)])
+@pytest.mark.parametrize(("half_scan", "gantry"), [(False, 0.0), (True, 0.0), (True, 0.6)])
 def test_motion_equals_back_projection_view_by_view(half_scan, gantry):
     """Compare with the sum over views of the ramp-filtered point spread at the point's place in each view."""
     scanner = replace(SCANNER, rotation_s=0.5, table_speed_mm_s=1e9, half_scan=half_scan, start_phase=gantry)

@@ -12,7 +12,7 @@ from CACTrainingLib.phantom.anatomy.hearts.shape import interpolate
 from CACTrainingLib.phantom.anatomy.hearts.territories import costs, labels_at
 from CACTrainingLib.phantom.anatomy.patient import draw_anatomy
 
-SPACING = (2.0, 2.0, 3.0)
+SPACING = (2.5, 2.5, 4.0)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def painted():
     hu = hu + np.random.default_rng(0).normal(0, 15, x.shape)
     mask = pericardium < 0
     spilt = mask.copy()
-    spilt[8:] |= mask[:-8] & (hu[8:] > -300)
+    spilt[6:] |= mask[:-6] & (hu[6:] > -300)
     labels = labels_at(shape, costs(shape, tree), places).reshape(x.shape)
     low = [a[0] for a in axes]
     arrays = {"image": hu.astype(np.int16), "mask": mask, "spilt": spilt, "labels": labels}
