@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 LINT = "from importlinter.cli import lint_imports; sys.exit(lint_imports(config_filename=sys.argv[1], no_cache=True))"
 
@@ -38,6 +40,7 @@ FORBIDDEN = {
 """Line to add to a module, by the import that is forbidden."""
 
 
+@pytest.mark.long
 def test_forbidden_imports_are_reported(tmp_path):
     bases = {"CACScoringLib": "CACScoring", "CACTrainingLib": "CACTraining", "desktop_host": "Testing"}
     for library, base in bases.items():
