@@ -1,5 +1,6 @@
 """Shared by all tests: folder of the real CTs, and cores divided among pytest's workers."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -44,6 +45,17 @@ def bundled(tmp_path, monkeypatch):
 def pytest_report_header():
     """Show where the tests ran: arithmetic differs between processors."""
     return f"processor: {processor_name()}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage while the tests are loaded, nor later in what was loaded with them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):
