@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from CACScoringLib.review.chain import read_lines
 from dicom_files import chest_hu, write_series
 from images import image_of
 from reading_checks import reads, refuses
@@ -31,7 +32,6 @@ from CACScoringLib.mrml.scene_content import content_of_folder
 from CACScoringLib.radiograph.reading import read_radiograph
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.report.page import pictures_of_report
-from CACScoringLib.review.chain import read_lines
 from CACScoringLib.scans.source import ScanSource
 
 needs_links = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
