@@ -7,9 +7,9 @@ import torch
 
 import CACScoringLib as cac
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACTrainingLib.data.scan_dataset import ScanDataset
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.statistics.patient_folds import parts_by_patient
 from CACTrainingLib.training.loop import Task, train
 from CACTrainingLib.training.settings import LoopSettings
 

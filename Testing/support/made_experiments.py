@@ -27,7 +27,7 @@ def make_quick(monkeypatch, resamples: int) -> None:
     whole_scan_studies.without_scans(monkeypatch)
     monkeypatch.setattr("CACTrainingLib.evaluation.jobs.Workers", InThisProcess)
     monkeypatch.setattr("CACTrainingLib.evaluation.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
-    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.RESAMPLES", resamples)
+    monkeypatch.setattr("CACScoringLib.statistics.bootstrap.RESAMPLES", resamples)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import numpy as np
 
 from CACScoringLib.core import tables
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.statistics.patient_folds import category_of
 from CACTrainingLib.evaluation.experiment import values_of
 from CACTrainingLib.radiograph.study import THRESHOLDS
-from CACTrainingLib.statistics.patient_folds import category_of
 
 BASE_KNOWS = 1.2
 """Distance between neighbouring categories, in standard deviations of the noise."""

@@ -25,8 +25,7 @@ from CACScoringLib.review.review import Review
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.scoring.doubt import impact
 from CACScoringLib.scoring.uncertainty import CATEGORIES
-
-from ..statistics.patient_folds import category_of
+from CACScoringLib.statistics.patient_folds import category_of
 
 
 def page_state(

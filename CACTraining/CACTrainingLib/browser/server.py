@@ -229,7 +229,7 @@ class Server:
 
         def pairs() -> list[dict[str, Any]]:
             # Imported on use, because it loads slowly and single readings do not need it.
-            from .agreement import agreement_of_pairs
+            from CACScoringLib.readings.agreement import agreement_of_pairs
 
             with self._agreement_lock:
                 return [pair.as_json() for pair in agreement_of_pairs(self.work)]

@@ -21,7 +21,7 @@ from ..project.project import NewScan, Project
 from ..project.split import USES
 
 if TYPE_CHECKING:
-    from ..statistics.bootstrap import Estimate
+    from CACScoringLib.statistics.bootstrap import Estimate
 
 _REMEDIES = {"labels": "cac train decomposition --preset compact-labels"}
 """Commands for remedies of findings that are no action of `cac project`."""

@@ -72,7 +72,7 @@ def _extras(options: ReviewOptions) -> tuple[str, ...]:
 
 def _run(options: ReviewOptions, progress: Progress) -> None:
     if options.tables is not None:
-        from ..browser.agreement import write_tables
+        from CACScoringLib.readings.agreement import write_tables
 
         write_tables(options.tables, serve_arguments(options)[1])
         print(f"Tables: {options.tables}")

@@ -30,12 +30,12 @@ from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, Table, read_table
+from CACScoringLib.statistics.patient_folds import category_of, parts_by_patient
 
 from ..phantom import AGATSTON_PER_MG
 from ..project.files import ProjectScan
 from ..project.project import Project, is_project
 from ..project.split import USES
-from ..statistics.patient_folds import category_of, parts_by_patient
 
 LABELS = ("agatston", "agatston_reader", "agatston_automatic")
 """Columns of labels of radiographs: the true score, a reader's score on CT, and an automatic one (clinical score, or a

@@ -22,9 +22,9 @@ import pandas as pd
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.statistics.roc import least_difference
 
 from ..data.scan_table import TableScan, folds, table_hash
-from ..statistics.roc import least_difference
 from .measures import Measure
 from .papers import StudyTexts, texts_of
 from .parts import Section

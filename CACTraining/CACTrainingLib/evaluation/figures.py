@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from CACScoringLib.quality.calibration import Limits
+from CACScoringLib.statistics.bootstrap import Estimate
 
-from ..statistics.bootstrap import Estimate
 from .parts import METHODS
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
     from matplotlib.typing import RcKeyType
 
-    from ..statistics.survival import StepFunction
+    from CACScoringLib.statistics.survival import StepFunction
+
     from .parts import Figure
 
 METHOD_LOOKS = {

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..statistics.agreement import Statistic
-from ..statistics.bootstrap import (
+from CACScoringLib.statistics.agreement import Statistic
+from CACScoringLib.statistics.bootstrap import (
     Bootstrap,
     BootstrapResult,
     Estimate,
@@ -24,6 +24,7 @@ from ..statistics.bootstrap import (
     paired_difference,
     ratio,
 )
+
 from .papers import StudyTexts
 from .parts import PUBLISHED, Cell, TablePart, heading, p_cell
 

@@ -23,8 +23,8 @@ from CACScoringLib.core.tables import table_text
 from CACScoringLib.core.text import RESEARCH_ONLY
 from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.report import page as report_page
+from CACScoringLib.statistics.bootstrap import RESAMPLES, Estimate
 
-from ..statistics.bootstrap import RESAMPLES, Estimate
 from .figures import rendered
 from .measures import COLUMNS
 from .parts import PUBLISHED, Cell, Section, TablePart

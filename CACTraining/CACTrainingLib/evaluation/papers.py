@@ -13,8 +13,8 @@ from typing import Any
 
 from CACScoringLib.core.decoding import decoded
 from CACScoringLib.core.files import read_json
+from CACScoringLib.statistics.bootstrap import BootstrapResult, Estimate, paired_difference
 
-from ..statistics.bootstrap import BootstrapResult, Estimate, paired_difference
 from .parts import PUBLISHED, Cell, Draw, Figure, Section, TablePart, heading
 
 MARGIN = 0.05

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..statistics.bootstrap import Estimate
+from CACScoringLib.statistics.bootstrap import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,9 +24,9 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.progress import Progress, duration_text
 from CACScoringLib.core.tables import write_table
+from CACScoringLib.statistics.bootstrap import RESAMPLES, BootstrapResult, paired_difference
+from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 
-from ..statistics.bootstrap import RESAMPLES, BootstrapResult, paired_difference
-from ..statistics.patient_folds import CATEGORY_TITLES, category_of
 from .experiment import (
     HELD_OUT,
     MADE_BY,

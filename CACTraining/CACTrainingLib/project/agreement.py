@@ -20,10 +20,10 @@ from CACScoringLib.core.ct import same_grid
 from CACScoringLib.core.errors import CTError, ProjectError
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io import reading
+from CACScoringLib.statistics import masks
+from CACScoringLib.statistics.agreement import kappa
+from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, patient_mean
 
-from ..statistics import masks
-from ..statistics.agreement import kappa
-from ..statistics.bootstrap import Bootstrap, Estimate, patient_mean
 from .annotation_files import MASK_KINDS, SliceLabel
 from .annotations import TRUTH, annotators, read_mask, slice_annotations, truth_labels
 from .files import ProjectScan

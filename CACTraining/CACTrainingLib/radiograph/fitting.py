@@ -30,9 +30,9 @@ from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, probabilities
+from CACScoringLib.statistics.patient_folds import category_of, parts_by_patient
+from CACScoringLib.statistics.roc import above
 
-from ..statistics.patient_folds import category_of, parts_by_patient
-from ..statistics.roc import above
 from ..training.fits import penalised_logistic
 from ..training.loop import Outcome, train
 from .dataset import RadiographSet, check_label

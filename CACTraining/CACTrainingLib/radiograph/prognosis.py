@@ -17,6 +17,11 @@ import pandas as pd
 from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table, read_table
+from CACScoringLib.statistics.agreement import kappa
+from CACScoringLib.statistics.bootstrap import RESAMPLES
+from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS as LIMITS
+from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
+from CACScoringLib.statistics.survival import concordance, hazard_ratios, kaplan_meier, log_rank
 
 from ..data.scan_table import SEXES
 from ..evaluation.figures import survival_curves
@@ -25,11 +30,6 @@ from ..evaluation.measures import ExperimentComparison, Measure
 from ..evaluation.page import write_study
 from ..evaluation.papers import texts_of
 from ..evaluation.parts import Cell, Section, heading, p_cell
-from ..statistics.agreement import kappa
-from ..statistics.bootstrap import RESAMPLES
-from ..statistics.patient_folds import CATEGORY_LIMITS as LIMITS
-from ..statistics.patient_folds import CATEGORY_TITLES, category_of
-from ..statistics.survival import concordance, hazard_ratios, kaplan_meier, log_rank
 
 TEXTS = texts_of("prognosis")
 

@@ -24,16 +24,16 @@ from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.options import changed_settings
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.networks.configs import RadiographNetConfig
+from CACScoringLib.statistics.agreement import kappa
+from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
+from CACScoringLib.statistics.roc import above, area_under_curve
+from CACScoringLib.statistics.survival import concordance
 
 from ..data.scan_table import LABELS, TableScan, join, read_radiographs
 from ..evaluation.experiment import Cohort, Experiment, ExperimentRun, ExperimentSettings, Fit, Predict, TrainingBudget
 from ..evaluation.measures import Measure, mean_value, rates
 from ..evaluation.papers import texts_of
 from ..evaluation.parts import Section
-from ..statistics.agreement import kappa
-from ..statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
-from ..statistics.roc import above, area_under_curve
-from ..statistics.survival import concordance
 from . import fitting, train
 from .cases import ScanRadiographSettings, are_digital, read_case
 from .cohort import projected, write_scan_radiographs

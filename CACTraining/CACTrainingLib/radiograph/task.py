@@ -22,10 +22,10 @@ from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.options import option
 from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
 from CACScoringLib.networks.radiograph import AMOUNTS_MM, CELL, RadiographNet, cut_out
+from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS, category_of
+from CACScoringLib.statistics.roc import above, area_name, areas
 
 from ..data.scan_table import LABELS
-from ..statistics.patient_folds import CATEGORY_LIMITS, category_of
-from ..statistics.roc import above, area_name, areas
 from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
 from .dataset import NONE, PATIENTS, RadiographSet, check_label

@@ -19,10 +19,10 @@ from CACScoringLib.models.cards import LoadedModel, read_network
 from CACScoringLib.networks.configs import BACKBONES, VIEWS, RadiographNetConfig
 from CACScoringLib.networks.radiograph import RadiographNet
 from CACScoringLib.radiograph.view import ENHANCEMENTS
+from CACScoringLib.statistics.bootstrap import patient_estimate
+from CACScoringLib.statistics.roc import above, area_name, area_under_curve
 
 from ..data.scan_table import LABELS, join, read_radiographs
-from ..statistics.bootstrap import patient_estimate
-from ..statistics.roc import above, area_name, area_under_curve
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions, facts_of, read_presets
 from .cases import SUPER_RESOLUTIONS, are_digital

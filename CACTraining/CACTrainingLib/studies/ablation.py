@@ -21,12 +21,12 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.pipeline import ScoreSettings, score_scan
+from CACScoringLib.statistics.agreement import rank_correlation
 
 from ..evaluation.figures import panels_of_values
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..evaluation.measures import Measure
 from ..evaluation.parts import Section
-from ..statistics.agreement import rank_correlation
 from .detection import rates_of
 from .records import Scores, StudyRecord, pairs_of, scores_of
 from .reproducibility import icc_of_pairs, relative_difference

@@ -13,10 +13,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.statistics.roc import area_under_curve
+
 from ..evaluation.figures import panels_of_values
 from ..evaluation.measures import Measure, long_table, mean_value, rates, value_row
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
-from ..statistics.roc import area_under_curve
 from .records import HEART_MEASURES, MG, StudyRecord
 from .sample import TEXTS, VESSELS, WITH_AGATSTON, Sample, score_table
 

@@ -26,10 +26,10 @@ from CACScoringLib.record.scores import LesionSet, MethodScore
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import score_of, scores_by_site
 from CACScoringLib.scoring.uncertainty import TOTAL
+from CACScoringLib.statistics.masks import mask_agreement
 
 from ..evaluation.scored_scan import ScoredScan
 from ..phantom import LABEL_HU
-from ..statistics.masks import mask_agreement
 from .scans import StudyScan
 
 MG, HU_MM3 = "mg", "HU·mm³"

@@ -21,11 +21,7 @@ from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.quality.calibration import Limits, Repeatability
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
-
-from ..evaluation.figures import bland_altman
-from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
-from ..evaluation.parts import METHODS, Figure, Section, TablePart
-from ..statistics.agreement import (
+from CACScoringLib.statistics.agreement import (
     LIMIT_FACTOR,
     Statistic,
     absolute_difference_fit,
@@ -34,7 +30,11 @@ from ..statistics.agreement import (
     limits_of_agreement,
     mean_relative_difference,
 )
-from ..statistics.bootstrap import RESAMPLES, mean
+from CACScoringLib.statistics.bootstrap import RESAMPLES, mean
+
+from ..evaluation.figures import bland_altman
+from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
+from ..evaluation.parts import METHODS, Figure, Section, TablePart
 from .records import AGATSTON, MASS, MG, StudyRecord, pairs_of
 from .sample import TEXTS, TOTALS, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 

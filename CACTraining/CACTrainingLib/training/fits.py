@@ -19,8 +19,7 @@ from scipy.special import expit
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.scoring.sites import INTERCEPT, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LEVEL, TOTAL, LesionAmounts, ScoreErrors, Uncertainty
-
-from ..statistics.patient_folds import parts_by_patient
+from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 FOLDS = 5
 

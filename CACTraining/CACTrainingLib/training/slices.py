@@ -25,12 +25,12 @@ from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.configs import STRIDE, SliceClassifierConfig, build
 from CACScoringLib.networks.van_velzen import SliceClassifier
+from CACScoringLib.statistics.roc import area, threshold_at
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, vary_slices
 from ..project.training_scan import KINDS
-from ..statistics.roc import area, threshold_at
 from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets

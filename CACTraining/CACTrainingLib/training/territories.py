@@ -27,6 +27,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.networks.configs import TerritoryNetConfig, build
+from CACScoringLib.statistics.masks import dice
 
 from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.territory_patches import (
@@ -43,7 +44,6 @@ from ..data.territory_patches import (
 )
 from ..phantom import TerritoryVolume, territory_volume
 from ..project.training_scan import TrainingScan
-from ..statistics.masks import dice
 from .distributed import in_turn
 from .loop import Task, channels_last
 from .runs import start_from, training_run

@@ -11,6 +11,9 @@ import pandas as pd
 
 from CACScoringLib.quality.calibration import Limits
 from CACScoringLib.scoring.scores import ROUNDING, whole_score
+from CACScoringLib.statistics.agreement import Statistic, icc, kappa, limits_of_agreement, rank_correlation, slope
+from CACScoringLib.statistics.bootstrap import mean
+from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
 from ..evaluation import figures as drawings
 from ..evaluation.measures import (
@@ -32,9 +35,6 @@ from ..evaluation.papers import texts_of
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.collection import Layout
-from ..statistics.agreement import Statistic, icc, kappa, limits_of_agreement, rank_correlation, slope
-from ..statistics.bootstrap import mean
-from ..statistics.patient_folds import CATEGORY_TITLES
 from .comparison import ComparedScan
 
 LEAST = (1, 100, 400)

@@ -11,12 +11,12 @@ import numpy as np
 from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError, WrongValueError
 from CACScoringLib.models.cards import VERDICT
+from CACScoringLib.statistics.agreement import Statistic, icc
+from CACScoringLib.statistics.bootstrap import Estimate
 
 from ..evaluation.jobs import kept_results
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_absolute_difference, value_row
 from ..evaluation.parts import METHODS, Cell, Section, count, heading
-from ..statistics.agreement import Statistic, icc
-from ..statistics.bootstrap import Estimate
 from .agreement import TEXTS, ComparedScans, category_kappa, f1_at
 from .comparison import ComparedScan
 

@@ -30,11 +30,11 @@ from CACScoringLib.networks.configs import SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, COUNTS_FROM, LIMITS, TOTAL, LesionCalibration
+from CACScoringLib.statistics.patient_folds import parts_by_patient
+from CACScoringLib.statistics.roc import threshold_at
 
 from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import KINDS, TrainingScan, read_truth
-from ..statistics.patient_folds import parts_by_patient
-from ..statistics.roc import threshold_at
 from ..training.fits import (
     FOLDS,
     KnownScore,

@@ -40,12 +40,12 @@ from CACScoringLib.scoring.uncertainty import (
     log_odds,
     with_intervals,
 )
+from CACScoringLib.statistics.agreement import Statistic, icc, slope
+from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Section, TablePart, count
 from ..evaluation.scored_scan import SCORED_METHODS
-from ..statistics.agreement import Statistic, icc, slope
-from ..statistics.patient_folds import parts_by_patient
 from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
 from .agreement import LEAST, TEXTS, categories, category_kappa, f1_at
 from .comparison import ComparedScan

@@ -27,13 +27,13 @@ from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.scoring.uncertainty import ScoreCalibration
+from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
 from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
 from ..evaluation.page import cell_text, facts_of, write_study
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, candidates_counted, count
 from ..references.reference import Reference
 from ..references.registry import read_reference
-from ..statistics.patient_folds import CATEGORY_TITLES
 from . import agreement, before_after, recalibration, scan_sections
 from .agreement import TEXTS, ComparedScans, categories
 from .comparison import ComparedScan, Job, compare, jobs_of

@@ -20,6 +20,7 @@ from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import Lesion, MethodScore
 from CACScoringLib.report.pictures import patch_picture
+from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
 from ..evaluation.jobs import SCANS
 from ..evaluation.measures import (
@@ -34,7 +35,6 @@ from ..evaluation.measures import (
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.reference import ReferenceScan
-from ..statistics.patient_folds import CATEGORY_TITLES
 from .agreement import TEXTS, ComparedScans, Raters, categories, category_kappa, reach
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
 

@@ -1,6 +1,4 @@
-"""Open reviews without a server: confirmations, export of a DICOM series, cases of cohorts, reading plans, repetitions,
-and the tables of readings and their agreement.
-"""
+"""Open reviews without a server: confirmations, export of a DICOM series, cases of cohorts, plans, repetitions."""
 
 import json
 from dataclasses import replace
@@ -12,7 +10,6 @@ import pydicom
 import pytest
 from dicom_files import chest_hu, write_series
 from review_server import act, write_cohort
-from study_tables import csv_rows
 from whole_records import whole_record
 
 from CACScoringLib.cli import main as scoring
@@ -28,7 +25,6 @@ from CACScoringLib.readings.work_list import WorkList, plan_of
 from CACScoringLib.record.provenance import JournalRecord
 from CACScoringLib.record.score_record import read_result
 from CACScoringLib.run import RunSettings, write_result
-from CACTrainingLib.browser.agreement import lesions_of
 from CACTrainingLib.browser.open_reviews import OpenReview
 from CACTrainingLib.browser.page_state import rows_of
 from CACTrainingLib.browser.project import cases_of
@@ -236,14 +232,9 @@ def planned(results, cases, repeated=1 / 3, seed=0):
     return plan_of(results, cases, READERS, repeated, seed)
 
 
-def read(case, reader, kind, sites):
-    """Let a reader assign lesions to sites (LAD 2, LCX 3), and confirm."""
-    review = OpenReview(case, journals.reading_by(reader, kind), case.scan())
-    ids = [lesion.id for lesion in review.review.lesions("threshold")]
-    for lesion, site in zip(ids, sites, strict=False):
-        act(review, "assign", reader, lesions=[lesion], site=site)
-    act(review, "accept", reader)
-    return ids
+def read(case, reader, kind):
+    """Let a reader confirm a scan."""
+    act(OpenReview(case, journals.reading_by(reader, kind), case.scan()), "accept", reader)
 
 
 class TestPlan:
@@ -310,20 +301,20 @@ class TestWorkList:
         assert not work.may_read_again(case, "Ann")
         for unread in cases:
             assert not work.may_read_again(case, "Ann"), "all first readings come before"
-            read(unread, "Ann", journals.FIRST, [])
+            read(unread, "Ann", journals.FIRST)
         assert work.may_read_again(case, "Ann")
         assert not any(work.may_read_again(scan, "Ann") for scan in cases if scan is not case)
         later = [replace(reading, not_before="2999-01-01") for reading in planned(results, cases)]
         assert not WorkList(cases, READERS, double=True, plan=later).may_read_again(case, "Ann"), "not before its date"
         assert {row["name"][:4] for row in rows_of(work, "Ann")} == {"Case"}, "still hidden"
-        read(case, "Ann", journals.AGAIN, [])
+        read(case, "Ann", journals.AGAIN)
         alone = WorkList(cases, ["Ann"], double=True, blind=True, plan=planned(results, cases))
         assert not alone.is_closed, "Bob has not read"
         for scan in cases:
             assert not work.consensus_due(scan)
-            read(scan, "Bob", journals.FIRST, [])
+            read(scan, "Bob", journals.FIRST)
         assert work.hides(case, "Ann", journals.FIRST)
-        read(work.cases[work.plan["Bob"][-1][0]], "Bob", journals.AGAIN, [])
+        read(work.cases[work.plan["Bob"][-1][0]], "Bob", journals.AGAIN)
         assert work.is_closed
         assert alone.is_closed
         assert work.consensus_due(case)
@@ -339,73 +330,6 @@ class TestWorkList:
         assert work.place_at("Bob", rows[3]["id"]) is None
         assert not work.hides(cases[0], "Ann", journals.FIRST)
         assert not work.is_closed
-
-
-class TestTables:
-    @pytest.fixture
-    def tables(self, results, cases, tmp_path):
-        """Ann and Bob read all scans; Bob calls a lesion of each LCX; Ann reads one again."""
-        plan = planned(results, cases)
-        for case in cases:
-            self.ids = read(case, "Ann", journals.FIRST, [2, 2])
-            read(case, "Bob", journals.FIRST, [3, 2])
-        self.again = next(case for case in cases if case.folder.name == plan[-1].scan)
-        read(self.again, "Ann", journals.AGAIN, [2, 2])
-        readers = [word for reader in READERS for word in ("--reader", reader)]
-        command = ["review", str(results), *readers, "--double", "--tables", str(tmp_path / "tables")]
-        assert main(command) == 2, "Bob has not read again"
-        assert not (tmp_path / "tables").exists()
-        read(self.again, "Bob", journals.AGAIN, [3, 2])
-        assert main(command) == 0
-        return tmp_path / "tables"
-
-    def test_readings_lesions_and_agreement_have_rows(self, results, tables):
-        listed = csv_rows(tables / "readings.csv")
-        assert [(row["reader"], row["repetition"]) for row in listed if row["scan"] == self.again.folder.name] == [
-            ("Ann", "1"),
-            ("Ann", "2"),
-            ("Bob", "1"),
-            ("Bob", "2"),
-        ]
-        assert len(listed) == 8
-        assert all(row["agatston"] for row in listed)
-        lesions, sites = csv_rows(tables / "reading_lesions.csv"), {}
-        for row in lesions:
-            sites.setdefault((row["scan"], row["lesion"]), {})[row["reader"], row["repetition"]] = row["lesion_site"]
-        disputed = [read for read in sites.values() if len(set(read.values())) > 1]
-        assert {(read["Ann", "1"], read["Bob", "1"]) for read in disputed} == {("LAD", "LCX")}
-        assert len(disputed) == 3
-        assert all(row["cac_version"] and row["created"] for row in (*listed, *lesions))
-
-        listed = {(row["first"], row["second"], row["measure"]): row for row in csv_rows(tables / "agreement.csv")}
-        measures = ("kappa", "icc", "dice", "lesion_kappa")
-        assert [key for key in listed if key[0] == "Ann"] == [
-            *(("Ann", "Bob", measure) for measure in measures),
-            *(("Ann", "Ann again", measure) for measure in measures),
-        ]
-        assert listed["Ann", "Bob", "dice"]["estimate"] == "1.0"
-        assert float(listed["Ann", "Bob", "lesion_kappa"]["estimate"]) < 1
-        assert listed["Ann", "Bob", "icc"]["scans"] == "3"
-        for measure in ("dice", "lesion_kappa"):
-            row = listed["Ann", "Bob", measure]
-            assert row["interval"] == "binomial, patients"
-            assert float(row["low"]) < float(row["estimate"]) <= float(row["high"])
-        assert float(listed["Ann", "Bob", "dice"]["low"]) == pytest.approx(0.025 ** (1 / 3), abs=1e-3), (
-            "of three of three"
-        )
-        assert (listed["Ann", "Ann again", "dice"]["scans"], listed["Ann", "Ann again", "kappa"]["estimate"]) == (
-            "1",
-            "",
-        )
-
-        # Lesions are parts with a single label in each reading.
-        labels = [journals.labels_of(self.again, journals.reading_by(reader))["threshold"] for reader in ("Ann", "Bob")]
-        lesions = list(lesions_of(self.again.folder, labels))
-        assert ["LAD", "LCX"] in [[site for *_, site in lesion] for lesion in lesions]
-        review = OpenReview(self.again, journals.reading_by("Ann"), self.again.scan()).review
-        assert sum(voxels for ((_, voxels, *_), _) in lesions) == sum(
-            lesion.voxels for lesion in review.lesions("threshold")
-        )
 
 
 def test_tables_need_readers_who_read_alone(results, capsys):

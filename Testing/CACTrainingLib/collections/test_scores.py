@@ -43,7 +43,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(cohort, "find_heart", find_heart)
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     monkeypatch.setattr("CACTrainingLib.evaluation.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
-    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.RESAMPLES", 20)
+    monkeypatch.setattr("CACScoringLib.statistics.bootstrap.RESAMPLES", 20)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from made_experiments import EXPERIMENTS
 from matplotlib.figure import Figure as Drawing
 
 from CACScoringLib.quality.calibration import Limits
+from CACScoringLib.statistics.bootstrap import BootstrapResult, exact_proportion
 from CACTrainingLib.evaluation.experiment import USES
 from CACTrainingLib.evaluation.figures import bland_altman, panels_of_values, rendered
 from CACTrainingLib.evaluation.measures import ExperimentComparison, Measure, count_table, long_table, mean_value, rates
 from CACTrainingLib.evaluation.papers import MARGIN, Finding, PartText, Quantity, StudyTexts, texts_of
 from CACTrainingLib.evaluation.parts import Figure
-from CACTrainingLib.statistics.bootstrap import BootstrapResult, exact_proportion
 
 PATIENTS = [f"p{n}" for n in range(12)]
 

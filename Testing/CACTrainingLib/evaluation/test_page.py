@@ -12,12 +12,12 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from CACScoringLib.statistics.bootstrap import Estimate
 from CACTrainingLib.evaluation import page as study_page
 from CACTrainingLib.evaluation.figures import panels_of_values
 from CACTrainingLib.evaluation.measures import long_table
 from CACTrainingLib.evaluation.page import DIGITAL, cell_text, table_as_csv, write_study
 from CACTrainingLib.evaluation.parts import Figure, Gallery, PicturePart, Section, TablePart
-from CACTrainingLib.statistics.bootstrap import Estimate
 
 NAN = math.nan
 AUC = Estimate(0.742, 0.571, 0.849, 50)

@@ -19,7 +19,7 @@ from CACTrainingLib.radiograph.prognosis import (
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Use few resamples."""
-    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.RESAMPLES", 200)
+    monkeypatch.setattr("CACScoringLib.statistics.bootstrap.RESAMPLES", 200)
 
 
 SCORES = (0, 30, 200, 900)

@@ -6,5 +6,5 @@ import pytest
 @pytest.fixture(autouse=True, scope="module")
 def few_resamples():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("CACTrainingLib.statistics.bootstrap.RESAMPLES", 100)
+        patch.setattr("CACScoringLib.statistics.bootstrap.RESAMPLES", 100)
         yield

@@ -13,8 +13,8 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import read_card
 from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.score_record import ModelRecord
+from CACScoringLib.statistics.agreement import LIMIT_FACTOR
 from CACTrainingLib.evaluation.parts import METHODS
-from CACTrainingLib.statistics.agreement import LIMIT_FACTOR
 from CACTrainingLib.studies import reproducibility
 from CACTrainingLib.studies.records import ScoringFacts
 from CACTrainingLib.studies.reproducibility import limits, repeatability_of, store_limits

@@ -14,9 +14,9 @@ from CACScoringLib.core.errors import DataError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig, build
+from CACScoringLib.statistics.roc import threshold_at
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import find_scans
-from CACTrainingLib.statistics.roc import threshold_at
 from CACTrainingLib.training import slices as train_slices
 from CACTrainingLib.training.curves import Curves
 from CACTrainingLib.training.run_folder import is_locked

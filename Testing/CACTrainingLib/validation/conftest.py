@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("CACTrainingLib.statistics.bootstrap.RESAMPLES", 200)
+    monkeypatch.setattr("CACScoringLib.statistics.bootstrap.RESAMPLES", 200)

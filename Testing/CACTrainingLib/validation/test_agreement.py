@@ -8,10 +8,10 @@ from compared_scans import TOTALS, compared_scan
 from sklearn.metrics import cohen_kappa_score
 from study_tables import csv_lines, tables_of
 
+from CACScoringLib.statistics.bootstrap import Estimate
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
-from CACTrainingLib.statistics.bootstrap import Estimate
 from CACTrainingLib.validation import agreement, scan_sections
 from CACTrainingLib.validation.agreement import ComparedScans, Raters, categories, main_section
 from CACTrainingLib.validation.comparison import OutlinedLesion, WrongLesion

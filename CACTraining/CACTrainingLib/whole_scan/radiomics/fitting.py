@@ -40,11 +40,11 @@ from CACScoringLib.models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACIN
 from CACScoringLib.networks.configs import RadiomicsConfig
 from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsNet
 from CACScoringLib.networks.territories import TerritoryNet
+from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACScoringLib.whole_scan import radiomic_texture, radiomics
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE, pseudo_label
 
 from ...data.scan_table import TableScan
-from ...statistics.patient_folds import parts_by_patient
 from ..sources import load, prepare
 
 FEATURE_SETS: dict[str, tuple[str, ...]] = {

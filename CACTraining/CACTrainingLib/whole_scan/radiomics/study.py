@@ -28,12 +28,12 @@ from CACScoringLib.core.options import option
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import RadiomicsConfig
+from CACScoringLib.statistics.roc import area_under_curve
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 
 from ...data.scan_table import TOTAL, TableScan, read_cts
 from ...evaluation.experiment import ExperimentRun, Fit, Predict, predicted_rows
 from ...evaluation.measures import ExperimentComparison, Measure, rates
-from ...statistics.roc import area_under_curve
 from ...training.runs import training_run
 from ...training.settings import RunOptions
 from ..sources import (

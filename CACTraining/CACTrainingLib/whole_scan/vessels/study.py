@@ -24,15 +24,15 @@ from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import VESSEL_OUTPUTS
 from CACScoringLib.networks.vessels import PRESETS as SIZES
 from CACScoringLib.networks.vessels import VesselNet
+from CACScoringLib.statistics.agreement import icc, kappa, rank_correlation
+from CACScoringLib.statistics.bootstrap import BootstrapResult
+from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
 from ...evaluation.experiment import Cohort, ExperimentRun, Fit, Predict, TrainingBudget, predicted_rows, values_in
 from ...evaluation.measures import ExperimentComparison, Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.parts import Section
-from ...statistics.agreement import icc, kappa, rank_correlation
-from ...statistics.bootstrap import BootstrapResult
-from ...statistics.patient_folds import CATEGORY_TITLES, category_of
 from ...training.runs import training_run
 from ...training.settings import RunOptions, facts_of
 from ..sources import (

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from CACTrainingLib.statistics import bootstrap
-from CACTrainingLib.statistics.bootstrap import Bootstrap, estimate
-from CACTrainingLib.statistics.patient_folds import category_of, parts_by_patient
+from CACScoringLib.statistics import bootstrap
+from CACScoringLib.statistics.bootstrap import Bootstrap, estimate
+from CACScoringLib.statistics.patient_folds import category_of, parts_by_patient
 
 
 class TestPublishedExamples:

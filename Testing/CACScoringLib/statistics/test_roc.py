@@ -5,7 +5,7 @@ import pytest
 from scipy import special
 from sklearn.metrics import roc_auc_score
 
-from CACTrainingLib.statistics import roc
+from CACScoringLib.statistics import roc
 
 CT_NORMAL, CT_ABNORMAL = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
 """Ratings 1 to 5 of 109 CTs, Hanley and McNeil 1982, table I."""

@@ -7,9 +7,9 @@ import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from CACScoringLib.core.ct import same_grid
-from CACScoringLib.core.errors import MaskError
-from CACScoringLib.core.voxels import voxels_of
+from ..core.ct import same_grid
+from ..core.errors import MaskError
+from ..core.voxels import voxels_of
 
 
 def mask_agreement(predicted: sitk.Image, reference: sitk.Image) -> tuple[float, float, float]:

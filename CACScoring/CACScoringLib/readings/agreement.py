@@ -16,23 +16,22 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from CACScoringLib.core.errors import OutputError
-from CACScoringLib.core.files import OutputFolder
-from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled
-from CACScoringLib.core.tables import table_text
-from CACScoringLib.readings import journals
-from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.work_list import WorkList
-from CACScoringLib.record.columns import AGREEMENT_CSV, READ_LESION, READ_LESIONS_CSV, READINGS_CSV
-from CACScoringLib.record.provenance import provenance_of
-from CACScoringLib.record.score_record import read_result
-from CACScoringLib.review.journal import CHANGES
-from CACScoringLib.scoring.parts import connected_voxels
-from CACScoringLib.scoring.uncertainty import CATEGORIES
-
+from ..core.errors import OutputError
+from ..core.files import OutputFolder
+from ..core.labels import NOT_CORONARY, Artery, Labelled
+from ..core.tables import table_text
+from ..record.columns import AGREEMENT_CSV, READ_LESION, READ_LESIONS_CSV, READINGS_CSV
+from ..record.provenance import provenance_of
+from ..record.score_record import read_result
+from ..review.journal import CHANGES
+from ..scoring.parts import connected_voxels
+from ..scoring.uncertainty import CATEGORIES
 from ..statistics.agreement import agreement, agreement_interval, kappa
 from ..statistics.bootstrap import LEVEL, MIN_PATIENTS, Estimate, patient_estimate, patient_mean
 from ..statistics.patient_folds import category_of
+from . import journals
+from .cases import ReviewCase
+from .work_list import WorkList
 
 READINGS, LESIONS, AGREEMENT = "readings.csv", "reading_lesions.csv", "agreement.csv"
 

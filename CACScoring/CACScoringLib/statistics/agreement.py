@@ -11,8 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
-from CACScoringLib.quality.calibration import Limits
-
+from ..quality.calibration import Limits
 from .bootstrap import mean, ratio
 
 HALF_NORMAL = math.sqrt(math.pi / 2)

@@ -5,7 +5,7 @@ import pytest
 from images import image_of
 
 from CACScoringLib.core.errors import MaskError
-from CACTrainingLib.statistics.masks import dice, mask_agreement
+from CACScoringLib.statistics.masks import dice, mask_agreement
 
 SPACING_MM = (1.0, 1.0, 3.0)
 

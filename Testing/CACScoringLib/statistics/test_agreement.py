@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, stats
 from sklearn.metrics import cohen_kappa_score
 
-from CACTrainingLib.statistics import agreement
+from CACScoringLib.statistics import agreement
 
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
 """Six targets by four judges, Shrout and Fleiss 1979, table 2."""
