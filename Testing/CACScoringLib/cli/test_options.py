@@ -12,10 +12,7 @@ from CACScoringLib.cli.options import from_file, on_cluster, scoring_settings
 from CACScoringLib.cli.radiograph import RadiographInput
 from CACScoringLib.cohort.workers import chosen_cluster
 from CACScoringLib.core.errors import OutputError
-from CACScoringLib.core.files import file_sha256
 from CACScoringLib.drr.settings import DrrSettings
-from CACScoringLib.models import site
-from CACScoringLib.models.cards import find_model
 from CACScoringLib.pipeline import ScoreSettings
 from CACScoringLib.run import RunSettings, ScanInput
 from CACTrainingLib.browser.serving import ServerSettings
@@ -105,16 +102,6 @@ def test_a_command_works_on_it_while_it_lasts():
 def test_only_computed_estimates_need_extras(words, extras):
     options = training.make_parser().parse_args(["score", "CT", "--output", "OUT", *words])
     assert options.extras(options) == extras
-
-
-def test_estimates_of_a_site_file_need_their_extras(tmp_path, monkeypatch):
-    model = find_model("radiomics", "radiomics-digital")
-    path = tmp_path / "site.json"
-    path.write_text(site.site_text("trial", {"radiomics": (model.card.name, model.path)}, {}, None), encoding="utf-8")
-    monkeypatch.setenv(site.FILE, str(path))
-    monkeypatch.setenv(site.HASH, file_sha256(path))
-    options = training.make_parser().parse_args(["score", "CT", "--output", "OUT"])
-    assert options.extras(options) == ("torch", "radiomics")
 
 
 @pytest.mark.parametrize("cluster", ["cloud", "http://head:8786", "tcp://head"])
