@@ -104,7 +104,7 @@ def score(
             kVp and the thresholds published for 70, 80, 100 and 135 kVp.
         heart: Mask of the heart, on any grid; None to find the heart.
         lesions: Label map of the lesions (`Artery` and `NonCoronary` values), on any grid.
-        reader: Who reviewed `lesions`; None if nobody did.
+        reader: Who reviewed `lesions`, without which nobody did.
         pericardium: Mask of all within the pericardium, on any grid, to measure its fat
             (`record.epicardial_fat`); None for the outline of the networks.
         kvp: Tube voltage, if the CT does not state it.
@@ -122,7 +122,7 @@ def score(
         ContrastError: The scan was made with contrast.
         OrientationError: The anatomy contradicts the orientation in the file's header.
         MaskError: A mask or the lesion labels do not fit the scan.
-        CTError: The scan cannot be read, or cannot be scored for another reason.
+        CTError: The scan cannot be read, or cannot be scored for another reason; or a reader without lesions.
         TypeError: An argument is of another type.
 
     Examples:
@@ -136,6 +136,8 @@ def score(
     """
     _check_types(rules=rules, kvp=kvp, reader=reader, model=model, device=device)
     _check_types(threshold_only=threshold_only, allow_unusual=allow_unusual)
+    if reader is not None and lesions is None:
+        raise CTError(f"{reader} reviewed no lesions: give the label map as lesions, or leave out the reader.")
     score_settings = ScoreSettings(
         rules=rules or ScoringRules(),
         adapt_to_tube_voltage=rules is None,
@@ -174,12 +176,17 @@ def score_many(
     Yields:
         The path of each scan with its result, or with the error if it was refused.
 
+    Raises:
+        TypeError: A single path in place of several.
+
     Examples:
         >>> for path, result in cac.score_many(["ct.nrrd", "absent.nrrd"], threshold_only=True):
         ...     print(path, result)  # doctest: +ELLIPSIS
         ct.nrrd CalciumResult(no score: ... candidates)
         absent.nrrd absent.nrrd does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.
     """
+    if isinstance(scans, str | Path):
+        raise _wrong_type("scans", scans, f"a list of paths, such as [{str(scans)!r}]")
     paths = [Path(scan) for scan in scans]
     bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
     for done, path in enumerate(paths):

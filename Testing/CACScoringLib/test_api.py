@@ -124,19 +124,23 @@ def test_stored_results_are_compared(automatic, tmp_path):
         assert cac.compare(*pair).methods == computed.methods
 
 
+def test_a_reader_needs_lesions_and_many_scans_a_list(folder):
+    with pytest.raises(cac.CTError, match="give the label map"):
+        cac.score(folder / "ct.nrrd", reader="A. Reader", threshold_only=True)
+    with pytest.raises(TypeError, match="a list of paths"):
+        next(cac.score_many("ct.nrrd"))
+
+
 def test_only_results_are_compared(automatic):
     with pytest.raises(TypeError, match=r"later is of type str. Give the result of cac.score"):
         cac.compare(automatic, "scores.json")
 
 
 @pytest.mark.long
-def test_errors_advise_arguments_and_warnings_no_option(folder, automatic):
+def test_a_contrast_tag_is_a_warning_and_warnings_name_no_option(folder, automatic):
     acquisition = cac.Acquisition("memory", contrast_agent="Ultravist")
     enhanced = cac.scan_from_image(cac.read_ct(folder / "ct.nrrd").image, acquisition)
-    with pytest.raises(cac.CTError, match=r"\(allow_unusual=True\)"):
-        cac.score(enhanced, threshold_only=True)
-    allowed = cac.score(enhanced, threshold_only=True, allow_unusual=True)
-    assert "contrast-tag" in {warning.code for warning in allowed.warnings}
+    assert "contrast-tag" in {warning.code for warning in cac.score(enhanced, threshold_only=True).warnings}
     assert not any("--" in warning.message for warning in automatic.warnings)
 
 

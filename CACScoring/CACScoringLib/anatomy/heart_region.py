@@ -39,8 +39,11 @@ DENSE_HU = 130
 ENHANCED_HU = 90
 """Upper quartile inside the heart above which its blood is enhanced, and may touch bone as bright as itself."""
 
-BONE_ML, BONE_INSIDE = 1.0, 0.5
-"""Least volume of large bone, and largest share of it in heart and territories."""
+BONE_ML, BONE_INSIDE = 1.0, 0.8
+"""Least volume of large bone, and largest share of it in heart and territories; plaque lies inside."""
+
+SIDE_VOXELS = 2
+"""Depth of a field's sides on the working grid: one voxel may be half air."""
 
 BONE_REACH_MM = 15.0
 """Distance from bone within which thin bone and cartilage are attached to it, mm."""
@@ -81,16 +84,30 @@ class HeartRegion:
 
 
 def large_bone(hu: np.ndarray, organs: np.ndarray) -> np.ndarray:
-    """Return large bright parts that lie mostly outside organs, bool [k, j, i].
+    """Return large bright parts that extend beyond organs or reach the sides of the field, bool [k, j, i].
 
     hu, organs: Scan, and heart and territories, on the working grid.
     """
     labels, count = ndimage.label(hu > BONE_HU, np.ones((3, 3, 3)))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     is_bone = sizes * GRID_MM**3 / 1000 >= BONE_ML
-    is_bone &= np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
+    is_outside = np.bincount(labels[organs], minlength=count + 1) <= BONE_INSIDE * sizes
+    for side in _sides(hu, labels):
+        is_outside[side] = True  # a field that cuts a rib leaves the part beside the heart
+    is_bone &= is_outside
     is_bone[0] = False
     return is_bone[labels]
+
+
+def _sides(hu: np.ndarray, volume: np.ndarray) -> list[np.ndarray]:
+    """Return what of a volume lies at the four sides of the scanned field, without air around it."""
+    is_scanned = hu > OUTSIDE_AIR_HU
+    rows, columns = (np.flatnonzero(is_scanned.any(axis)) for axis in ((0, 2), (0, 1)))
+    if not len(rows):
+        return []
+    ends = ((part[0] + np.arange(SIDE_VOXELS), part[-1] - np.arange(SIDE_VOXELS)) for part in (rows, columns))
+    (front, back), (right, left) = ends
+    return [volume[:, front], volume[:, back], volume[:, :, right], volume[:, :, left]]
 
 
 def bone_near(scan: CTScan, organs: np.ndarray, bone: np.ndarray) -> np.ndarray:

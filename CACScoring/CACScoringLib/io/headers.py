@@ -266,28 +266,31 @@ def _repeated_uids(slices: list[DicomSlice]) -> int:
     return len(uids) - len(set(uids))
 
 
-def _names_of_computed(slices: list[DicomSlice]) -> tuple[set[str], set[str], set[str]]:
-    """Return names of computed images in image type or series description, unknown types, and names of reformatting.
+def _names_of_computed(slices: list[DicomSlice]) -> tuple[set[str], set[str], set[str], set[str]]:
+    """Return names of computed images, those in descriptions of original ones, unknown types, names of reformatting.
 
-    A derived image whose description does not say that it is a usual reconstruction counts as one with other values.
+    The image type decides: a description may hold such a word by chance. A derived image whose description does not say
+    that it is a usual reconstruction counts as one with other values.
     """
-    computed, unknown, reformatted = set[str](), set[str](), set[str]()
+    computed, described, unknown, reformatted = set[str](), set[str](), set[str](), set[str]()
     for kind, description in {
         ((s.text("ImageType") or "").upper(), (s.text("SeriesDescription") or "").upper()) for s in slices
     }:
         # Thick slices of a usual reconstruction are named so (GE).
         kind = kind.replace("REFORMATTED AVERAGE", "REFORMATTED")
+        is_original = kind.split()[:3] == ["ORIGINAL", "PRIMARY", "AXIAL"]
         for text in (kind, description):
-            computed.update(_COMPUTED_TERMS.findall(text) + _COMPUTED_TERMS.findall(text.replace("_", " ")))
+            names = described if text is description and is_original else computed
+            names.update(_COMPUTED_TERMS.findall(text) + _COMPUTED_TERMS.findall(text.replace("_", " ")))
             if text is kind or _is_plain(_COMPUTED_ALONE.sub(" ", text)):
-                computed.update(_COMPUTED_ALONE.findall(text))
+                names.update(_COMPUTED_ALONE.findall(text))
         cut = _REFORMATTED_TERMS.findall(f"{kind} {description}")
         is_derived = kind.startswith("DERIVED") and ("SECONDARY" in kind or "AXIAL" not in kind.split())
         if is_derived and not ((description or cut) and _is_plain(f"{kind} {description}")):
             unknown.add(kind)
         if not re.search(r"\b(AX|AXIAL|TRA)\b", description) or _REFORMATTED_TERMS.search(kind):
             reformatted.update(cut)
-    return computed, unknown, reformatted
+    return computed, described, unknown, reformatted
 
 
 def _is_plain(text: str) -> bool:
@@ -305,7 +308,13 @@ def _names(n: int, severe: bool | None = None) -> Callable[[list[DicomSlice]], F
     return names
 
 
-COMPUTED_CHECKS = checks("computed", computed=_names(0, True), unknown=_names(1, False), reformatted=_names(2))
+COMPUTED_CHECKS = checks(
+    "computed",
+    computed=_names(0, True),
+    described=_names(1, False),
+    unknown=_names(2, False),
+    reformatted=_names(3),
+)
 """Checks of images that were computed from others."""
 
 

@@ -117,8 +117,9 @@ def _gaps(measured: _Measured) -> dict[str, float | None]:
 
 
 def _agent(measured: _Measured) -> dict[str, Any]:
-    agent = named_agent(measured.scan.acquisition)
-    return {"value": int(agent is not None), "agent": agent}
+    agent, blood = named_agent(measured.scan.acquisition), measured.unenhanced
+    finding = "" if blood is None else f", but the blood measures {blood.bright_hu:.0f} HU, as without contrast"
+    return {"value": int(agent is not None), "agent": agent, "finding": finding}
 
 
 def _pixels(measured: _Measured) -> dict[str, float]:
@@ -154,8 +155,8 @@ ACQUISITION_CHECKS = checks(
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
     """Refuse scans made with contrast, which calcium scores do not allow: enhanced blood passes the threshold.
 
-    The DICOM tag alone refuses as well, because the image does not show whether the agent had yet arrived; the
-    message gives the measured blood so that the user can decide.
+    The blood decides. A DICOM tag that names an agent refuses only where the blood could not be measured; elsewhere it
+    is a warning (`examine`), because the agent may have been oral, or given after this series.
 
     Args:
         scan: The CT.
@@ -178,14 +179,9 @@ def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bo
             )
             return (ScanWarning("contrast-enhanced", message),)
         raise ContrastError(f"{finding} The scan was acquired with contrast. {_without_contrast()}")
-    if agent and not allow_contrast:
-        measured = "The blood could not be measured."
-        if blood is not None:
-            measured = (
-                f"The blood measures {blood.bright_hu:.0f} HU, as expected without contrast; the agent may have been "
-                "oral, or given after this series."
-            )
-        raise ContrastError(f"The scan's DICOM tag names a contrast agent ({agent}). {measured} {_without_contrast()}")
+    if agent and blood is None and not allow_contrast:
+        finding = f"The scan's DICOM tag names a contrast agent ({agent}), and the blood could not be measured."
+        raise ContrastError(f"{finding} {_without_contrast()}")
     return ()
 
 

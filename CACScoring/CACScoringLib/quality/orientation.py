@@ -161,7 +161,11 @@ def contrary_findings(places: Mapping[str, float]) -> list[list[str]]:
     Returns:
         Contrary findings, clauses of a sentence, for each direction: back, left and up.
     """
-    back, to_left, up = ([warning.message for warning in warnings_of(group, places)] for group in DIRECTION_CHECKS)
+    back, to_left, beside, up = (
+        [warning.message for warning in warnings_of(group, places)] for group in DIRECTION_CHECKS
+    )
+    # One tumour or collapsed lung may fill both places beside the spine, so that they are one finding.
+    to_left += [" and ".join(beside)] if beside else []
     if places["lung_balance"] < LUNG_BALANCE and to_left:
         # An effusion, a tumour or a collapse moves heart and aorta.
         to_left = [
@@ -187,7 +191,8 @@ def _heart_right(places: Mapping[str, float]) -> dict[str, float | None]:
 
 DIRECTION_CHECKS = (
     checks("back", bone=_bone_in_front, spine=_place("spine_behind_mm"), apex=_place("apex_front_mm")),
-    checks("left", heart=_heart_right, aorta=_place("aorta_left"), tissue=_place("tissue_left")),
+    checks("left", heart=_heart_right),
+    checks("beside", aorta=_place("aorta_left"), tissue=_place("tissue_left")),
     checks(
         "up",
         lungs=_place("lung_above"),

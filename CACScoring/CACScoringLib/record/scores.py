@@ -405,7 +405,6 @@ class MethodScore:
             it if it does; None if none decides.
         alternative_lesion: ID of that lesion.
         withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
-        undetermined: True if doubtful lesions make the interval too wide to state.
         calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
 
@@ -423,7 +422,6 @@ class MethodScore:
     alternative_agatston: float | None = field(default=None, metadata=WHEN_SET)
     alternative_lesion: int | None = field(default=None, metadata=WHEN_SET)
     withheld: bool = field(default=False, metadata=IN_MEMORY)
-    undetermined: bool = field(default=False, metadata=IN_MEMORY)
     calibrated_on: CalibratedOn | None = field(default=None, metadata=IN_MEMORY)
 
     def __repr__(self) -> str:

@@ -181,8 +181,6 @@ def _decision(method: MethodScore) -> Decision | None:
 def _category(method: MethodScore, categories: Categories | None) -> list[str]:
     if method.withheld:
         return ["interval and category withheld"]
-    if method.undetermined:
-        return ["interval not determined, because doubtful lesions decide"]
     if method.status == "candidates":
         together = f", {method.total.agatston:.0f} Agatston units in all" if method.total.lesions else ""
         return [f"not a calcium score{together}"]

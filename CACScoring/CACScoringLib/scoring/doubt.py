@@ -151,11 +151,9 @@ def decisive_lesions(method: MethodScore, decided: Collection[int] = ()) -> list
 
 def decisive_warning(method: MethodScore) -> list[ScanWarning]:
     """Warn of doubtful lesions that decide a score, alone or together."""
-    undetermined = "The interval is not determined: with and without the doubtful lesions the score differs too much."
-    doubts = [ScanWarning("interval-undetermined", undetermined)] if method.undetermined else []
     decisive = decisive_lesions(method)
     if not decisive:
-        return doubts
+        return []
     lesion, alternative = decisive[0]
     assert lesion.verdict is not None
     subject = "One doubtful lesion decides" if len(decisive) == 1 else f"{len(decisive)} doubtful lesions decide"
@@ -165,7 +163,7 @@ def decisive_warning(method: MethodScore) -> list[ScanWarning]:
         f"({lesion.verdict.artery.key}, slices {lesion.slice_range}, Agatston score {lesion.agatston:.0f}, probability "
         f"{lesion.verdict.probability:.2f})."
     )
-    return [ScanWarning("doubt-decides", message), *doubts]
+    return [ScanWarning("doubt-decides", message)]
 
 
 def stent_warning(method: MethodScore) -> list[ScanWarning]:

@@ -43,9 +43,9 @@ IN_ARTERY = len(ARTERIES)
 CERTAIN_NOISE = 0.8
 """Probability from which noise that touches something else stays noise; else it is that one's blurred edge."""
 
-NETWORK_WEIGHT = 0.5
-"""Weight of the lesion network's log-probability of an artery beside that of the territories. Chosen on seven people
-with calcium, one left out at a time; the network learned a longer left main than people have."""
+NETWORK_WEIGHT = 0.25
+"""Weight of the lesion network's log-probability of an artery beside that of the territories. Chosen on people with
+calcium; the network learned a longer left main than people have."""
 
 LEAST_BY_NETWORK = 0.01
 """Least probability of an artery by the lesion network."""

@@ -45,9 +45,6 @@ CATEGORIES = ("0", "1-99", "100-399", "400+")
 
 TOTAL = "total"
 
-MAX_RATIO = 30.0
-"""Ratio of an interval's ends, each plus 1, above which the score is not determined and has no interval."""
-
 Bounds = tuple[float, float]
 
 CELL = 0.01
@@ -60,8 +57,9 @@ _POINTS = 1000
 """Points of ln(1 + score) at which the distribution is evaluated."""
 
 
-COUNTS_FROM = 0.5
-"""Probability from which a lesion counts: a false and a missed lesion cost the same."""
+COUNTS_FROM = 0.56
+"""Probability from which a lesion counts. Chosen on people with and without calcium: of what lies between it and one
+half, almost all was false."""
 
 LEAST_PROBABILITY, LEAST_BY_PLACE = 1e-3, 0.02
 """Least probability of either answer that log-odds are taken of, by the networks and by a territory, whose border is no
@@ -331,9 +329,6 @@ def with_intervals(method: MethodScore, errors: ScanErrors, decided: Collection[
         return {TOTAL: total, **of_arteries}
 
     of_scores = intervals(lambda lesion: lesion.clinical_agatston)
-    low, high = of_scores[TOTAL]
-    if (high + 1) / (low + 1) > MAX_RATIO and method.total.clinical_agatston >= LIMITS[0]:
-        return replace(method, undetermined=True)
     masses = {} if c is None else intervals(lambda lesion: c * lesion.pseudo_mass_hu_mm3)
     method = replace(_with(method, of_scores, masses), calibrated_on=errors.calibrated_on)
     if method.probabilities_withheld:

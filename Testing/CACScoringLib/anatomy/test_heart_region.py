@@ -8,7 +8,7 @@ from images import image_of
 from scipy import ndimage
 
 from CACScoringLib.anatomy.between_lungs import heart_region, landmarks
-from CACScoringLib.anatomy.heart_region import cut_warnings
+from CACScoringLib.anatomy.heart_region import cut_warnings, large_bone
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import NoHeartError
@@ -103,6 +103,19 @@ def test_thin_parts_of_bone_are_excluded_and_coronary_plaque_is_not(chest, regio
     assert region.bone[chest.spur].all()
     assert covered(chest.plaque, region.mask) == 1
     assert not region.bone[chest.plaque].any()
+
+
+@pytest.mark.parametrize("air", [0, 6])
+def test_what_a_small_field_leaves_of_a_rib_is_bone_and_plaque_is_none(air):
+    hu = np.full((10, 60, 60), 40.0)
+    hu[:, :12, 20:40], hu[2:8, 25:35, 25:35] = 400, 500
+    hu = np.pad(hu, ((0, 0), (air, air), (air, air)), constant_values=-1024)
+    organs = np.ones(hu.shape, bool)
+    bone = large_bone(hu, organs)
+    assert bone[:, air : air + 12, air + 20 : air + 40].all()
+    assert not bone[2:8, air + 25 : air + 35, air + 25 : air + 35].any()
+    organs[:, :, : air + 28] = False
+    assert large_bone(hu, organs)[2:8, air + 25 : air + 35, air + 25 : air + 35].all()
 
 
 def test_enhanced_blood_is_not_taken_for_bone():

@@ -181,7 +181,7 @@ UNKNOWN = dict.fromkeys((*NAMES, "airway_above", "airway_below"), math.nan)
         ({"heart_left_mm": -10.1}, (0, 1, 0)),
         ({"heart_left_mm": -6.0, "aorta_left": -0.2}, (0, 1, 0)),
         ({"heart_left_mm": -10.1, "aorta_left": -0.15}, (0, 1, 0)),
-        ({"aorta_left": -0.16, "tissue_left": -0.16}, (0, 2, 0)),
+        ({"aorta_left": -0.16, "tissue_left": -0.16}, (0, 1, 0)),
         ({"aorta_left": -0.16, "tissue_left": -0.15}, (0, 1, 0)),
         ({"heart_left_mm": -10.1, "aorta_left": math.nan, "tissue_left": -0.16}, (0, 2, 0)),
         ({"heart_left_mm": -10.1, "aorta_left": -0.16, "lung_balance": 0.6}, (0, 2, 0)),

@@ -57,13 +57,6 @@ def test_headline_and_table_state_score_interval_and_category(method):
     assert range_text(0.0, 0.3) == "0"
 
 
-def test_an_undetermined_interval_stands_in_the_headline():
-    clinical = replace(make_result().methods["threshold"], status="automatic", undetermined=True)
-    head = headline({"threshold": clinical}, None, ())
-    assert head.category == "interval not determined, because doubtful lesions decide"
-    assert head.interval == ""
-
-
 def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     result = automatic_patient.scored()
     method = result.methods["threshold"]

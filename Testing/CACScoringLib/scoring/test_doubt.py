@@ -91,7 +91,6 @@ def test_intervals_hold_all_likely_sums_and_the_score_itself(lesions, low, high)
         assert part.interval_90 == pytest.approx((low, high), rel=0.02)
         assert part.mass_interval_90 is None
     assert scored.arteries["LAD"].interval_90 == pytest.approx((0, 0), abs=0.02)
-    assert not scored.undetermined
 
 
 def test_intervals_of_many_doubtful_lesions_are_narrower_than_all_or_none():
@@ -110,26 +109,10 @@ def test_intervals_of_masses_hold_the_mass():
         assert interval == pytest.approx((low, 27.0), rel=0.02)
 
 
-@pytest.mark.parametrize(
-    ("lesions", "is_undetermined"),
-    [
-        ([(50, 0.6, True)], True),
-        ([(1, 1.0, True), (50, 0.3, False)], True),
-        ([(50, 0.3, False)], False),
-        ([(20, 1.0, True), (90, 0.6, True)], False),
-        ([(1, 0.6, True)] * 10, True),
-    ],
-    ids=["all or nothing", "little or much", "zero", "a factor of five", "none decides alone"],
-)
-def test_intervals_that_hold_nearly_every_score_are_undetermined(lesions, is_undetermined):
-    """A score of zero keeps its interval, whose upper end is its finding."""
-    spread = 1.2 if len(lesions) == 10 else 0.001
-    scored = with_intervals(score_of(*lesions), errors_of(spread))
-    assert scored.undetermined == is_undetermined
-    assert scored.has_intervals != is_undetermined
-    assert (scored.category_probabilities == {}) == is_undetermined
-    codes = [warning.code for warning in decisive_warning(scored)]
-    assert ("interval-undetermined" in codes) == is_undetermined
+def test_a_single_plaque_that_is_not_certain_has_an_interval_from_zero():
+    scored = with_intervals(score_of((40, 0.91, True)), CERTAIN_ERRORS)
+    assert scored.total.interval_90 == pytest.approx((0, 160), abs=2)
+    assert scored.category_probabilities["0"] == pytest.approx(0.09, abs=0.01)
 
 
 def test_intervals_are_determined_by_a_readers_decision():

@@ -94,11 +94,11 @@ def test_territories_outweigh_a_small_preference_of_the_network():
 
 
 def test_chances_of_arteries_by_hand():
-    """0.8 · 0.25 and 0.6 · 0.75, and 0.1 · 0.02 where neither knows of anything."""
-    kinds = np.stack([shares({"LM": 0.64, "LAD": 0.36}), shares({"noise": 1.0})])
+    """0.8 · 0.25 and 0.6 · 0.75, and the least that either says, 0.01 and 0.02, where neither knows of anything."""
+    kinds = np.stack([shares({"LM": 0.8**4, "LAD": 0.6**4}), shares({"noise": 1.0})])
     territories = np.stack([shares({"LM": 0.25, "LAD": 0.75}, ARTERIES), shares({}, ARTERIES)])
     chances = artery_chances(kinds, territories)
-    assert chances[0] == pytest.approx(np.array([0.2, 0.45, 0.002, 0.002]) / 0.654, rel=1e-4)
+    assert chances[0] == pytest.approx(np.array([0.2, 0.45, 0.006325, 0.006325]) / 0.66265, rel=1e-3)
     assert chances[1] == pytest.approx([0.25] * 4)
 
 
