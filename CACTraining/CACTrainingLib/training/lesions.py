@@ -179,9 +179,9 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, f
     """Compare a network's answers with the truth, voxel by voxel, weighted as in the loss.
 
     Returns:
-        Mean log likelihood, of all and of each group of scans; of arteries' calcium the share taken for calcium of
-        arteries or stents, for its own artery and for a device; of root, mitral annulus, noise and real scans without
-        calcium the share taken for coronary.
+        Mean log likelihood of each group of scans, and the groups' mean; of arteries' calcium the share taken for
+        calcium of arteries or stents, for its own artery and for a device; of root, mitral annulus, noise and real
+        scans without calcium the share taken for coronary.
     """
     kinds, labels, weights, groups = [], [], [], []
     for first in range(0, len(data), EVALUATED_AT_ONCE):
@@ -206,11 +206,10 @@ def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups:
         np.take_along_axis(kinds, np.minimum(labels, NOT_CORONARY - 1)[:, None], 1)[:, 0],
     )
     logs = np.log(np.maximum(likelihood, 1e-4))
-    values = {"log likelihood": float(np.average(logs, weights=weights))}
-    for group in dict.fromkeys(groups.tolist()):
-        own = groups == group
-        if weights[own].sum() > 0:
-            values[f"log likelihood, {group}"] = float(np.average(logs[own], weights=weights[own]))
+    is_of = {group: groups == group for group in dict.fromkeys(groups.tolist())}
+    of_groups = {group: float(np.average(logs[own], weights=weights[own])) for group, own in is_of.items()}
+    values = {"log likelihood": float(np.mean([*of_groups.values()]))}
+    values |= {f"log likelihood, {group}": value for group, value in of_groups.items()}
 
     def share(name: str, of_voxels: np.ndarray, is_so: np.ndarray) -> None:
         if weights[of_voxels].sum() > 0:

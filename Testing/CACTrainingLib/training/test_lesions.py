@@ -59,7 +59,7 @@ def test_measures_by_hand():
     assert (values["LAD found"], values["LAD named"]) == (1, 0)
     assert values["calcium as device"] == pytest.approx(0.2)
     assert (values["root as coronary"], values["noise as coronary"], values["real as coronary"]) == (0.5, 0, 0)
-    assert values["log likelihood"] == pytest.approx(np.log(1e-4) * 3 / 9, abs=1e-3)
+    assert values["log likelihood"] == pytest.approx(np.log(1e-4) * 3 / 8 / 2, abs=1e-3)
     assert values["log likelihood, motion"] == pytest.approx(np.log(1e-4) * 3 / 8, abs=1e-3)
     assert values["log likelihood, real"] == 0
 
