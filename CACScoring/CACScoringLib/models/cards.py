@@ -74,12 +74,14 @@ class Training:
         seed: Seed of the training.
         settings: Settings of the training.
         commit: Commit of the source code.
+        curve: Validations during the training, each with `step` and its metrics.
     """
 
     data: str
     seed: int
     settings: dict[str, object]
     commit: str
+    curve: tuple[dict[str, float], ...] = ()
 
 
 Calibration = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -98,15 +98,18 @@ class LesionData:
     """Patches of many scans, on disk.
 
     Args:
-        scans: Rows of each scan (`lesion_rows.ROW`).
-        annotated: Rows of each real scan with annotations.
+        groups: Rows of each scan (`lesion_rows.ROW`), by name of a group of scans.
+
+    Attributes:
+        group: Name of each patch's group, [n].
+        volumes_mm3: Volume of each label in each patch's core, [n, labels].
     """
 
-    def __init__(self, scans: Sequence[np.ndarray], annotated: Sequence[np.ndarray] = ()) -> None:
-        self._scans = [*scans, *annotated]
+    def __init__(self, groups: Mapping[str, Sequence[np.ndarray]]) -> None:
+        self._scans = [rows for scans in groups.values() for rows in scans]
         self._places = [(scan, row) for scan, rows in enumerate(self._scans) for row in range(len(rows))]
         self.volumes_mm3: np.ndarray = np.concatenate([rows["volumes_mm3"] for rows in self._scans])
-        self.is_annotated = np.arange(len(self._places)) >= sum(map(len, scans))
+        self.group = np.repeat(list(groups), [sum(map(len, scans)) for scans in groups.values()])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -116,10 +119,10 @@ class LesionData:
         places = (self._places[number] for number in numbers.tolist())
         return np.stack([self._scans[scan][row] for scan, row in places])
 
-    def chances(self, annotated_share: float | None = None) -> np.ndarray:
+    def chances(self, shares: Mapping[str, float] | None = None) -> np.ndarray:
         """Return the probability with which each patch is drawn, float [n]: by the kinds in it and their volume.
 
-        annotated_share: Share of annotated patches; None to draw them as the others.
+        shares: Share of some groups in what is drawn, if they have patches; others share the remainder.
         """
         volumes = self.volumes_mm3
         interest = np.where(volumes > 0, 0.5 + np.log1p(volumes), 0.0)
@@ -128,9 +131,11 @@ class LesionData:
         mean = interest.sum(axis=0) / np.maximum((volumes > 0).sum(axis=0), 1)
         chances = (interest / np.maximum(mean, 1e-6) * np.array(LABEL_WEIGHTS) / counts).sum(axis=1)
         chances *= np.where(is_mixed, MIXED, 1.0)
-        if annotated_share is not None:
-            for part, share in ((self.is_annotated, annotated_share), (~self.is_annotated, 1 - annotated_share)):
-                chances[part] *= share / max(chances[part].sum(), 1e-12)
+        shares = {name: share for name, share in (shares or {}).items() if name in self.group}
+        remaining = ~np.isin(self.group, list(shares))
+        parts = [(self.group == name, share) for name, share in shares.items()]
+        for part, share in (*parts, (remaining, 1 - sum(shares.values()))):
+            chances[part] *= share / max(chances[part].sum(), 1e-12)
         return chances / chances.sum()
 
 

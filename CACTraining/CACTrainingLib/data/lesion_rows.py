@@ -27,7 +27,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.io.reading import read_ct
+from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
 from CACScoringLib.quality.acquisition import measure_blood
@@ -50,7 +50,7 @@ NOT_CORONARY = len(LESION_KINDS)
 """Kind of what is not coronary in a real scan. Labels are NOT_CORONARY and indices of LESION_KINDS, all plus 1; 0 is
 not dense, or unknown."""
 
-VERSION = 6
+VERSION = 7
 """Part of the files' names; raised whenever the rows of a scan would change."""
 
 ROW_SIZE = (22, 66, 66)
@@ -70,7 +70,7 @@ ROW = np.dtype(
 """A patch: CT in HU, percent of each voxel that is dense, label of what is dense, volume of the lesion it belongs to
 (`size_code`), percent of each territory, noise (SD, NaN if unknown), and volume of each label in the patch's core."""
 
-FIRST_NUMBERS = {"training": 7_000_000, "validation": 7_500_000}
+FIRST_NUMBERS = {"training": 30_000_000, "validation": 31_000_000}
 """First number of the digital patients of each use, far from the others and from those of any cohort."""
 
 DIFFICULTIES: tuple[phantom.Difficulty | None, ...] = (None, *get_args(phantom.Difficulty))
@@ -90,14 +90,24 @@ noise."""
 MAX_NOISE_PATCHES = {True: 80, False: 10}
 """Most patches of a scan that hold noise alone: of a real scan, and of a digital one."""
 
-MAX_PATCHES = 90
-"""Most patches of a scan; calcium that much motion spreads fills more."""
+MAX_PATCHES = {True: 90, False: 16}
+"""Most patches of a real scan, and of a digital one, of which there are thousands: they are drawn so that each kind in
+the scan has the same share."""
 
 STENT_SHARE = 0.2
 """Share of real scans that get a stent or two."""
 
-THICKEST_MM, NOISE_HU = 6.0, (4.0, 30.0)
+THICKEST_MM, NOISE_HU = 6.0, (4.0, 60.0)
 """Largest slice thickness by averaging, and lowest and highest SD of added noise, in other views of a real scan."""
+
+FIELD_SHARE, FIELD_MM = 0.3, (150.0, 220.0)
+"""Share of other views of a real scan in a small field around the heart, and range of its width."""
+
+USUAL_SIGMA_MM = (0.5, 0.7)
+"""Range of the in-plane blur of scans that show too little skin to measure it."""
+
+VALVE_SHARE, VALVE_DEPOSITS = 0.5, ("aortic root", "aortic valve", "mitral annulus")
+"""Share of insertions with calcium of root and valves beside the plaque, and its kinds, each as likely as not."""
 
 KIND_OF_DISTRACTOR = {
     "aortic root": "aortic valve and root",
@@ -202,8 +212,24 @@ def clean_rows(scan: TrainingScan, view: int, folder: Path, territories: LoadedM
 
 def _view(scan: TrainingScan, view: int, territories: LoadedModel) -> DenseScan:
     ct = _read(scan)
-    ct = _other_view(ct, np.random.default_rng([view, 76])) if view else ct
+    if view:
+        g = np.random.default_rng([view, 76])
+        ct = _other_view(ct, g)
+        if g.random() < FIELD_SHARE:
+            heart, _ = mask_on_scan_grid(read_mask(scan.heart), _read(scan), "heart mask")
+            ct = _small_field(ct, heart > 0, float(g.uniform(*FIELD_MM)))
     return dense_scan(ct, {}, territories, True)
+
+
+def _small_field(ct: CTScan, heart: np.ndarray, width_mm: float) -> CTScan:
+    """Cut a scan in plane to a square about its heart. heart: bool [k, j, i], whose slices may be others."""
+    first, size = [0, 0, 0], list(ct.image.GetSize())
+    for axis, is_heart in ((0, heart.any(axis=(0, 1))), (1, heart.any(axis=(0, 2)))):
+        places = np.flatnonzero(is_heart)
+        pixels = min(size[axis], round(width_mm / ct.image.GetSpacing()[axis]))
+        first[axis] = int(np.clip((places[0] + places[-1] - pixels) // 2, 0, size[axis] - pixels))
+        size[axis] = pixels
+    return scan_from_image(sitk.RegionOfInterest(ct.image, size, first), ct.acquisition)
 
 
 @lru_cache(maxsize=1)
@@ -301,7 +327,17 @@ def _inserted_scan(scan: TrainingScan, seed: int, territories: LoadedModel) -> D
     background = _background(scan)
     if background is None:
         raise CTError("Nothing can be inserted.")
-    settings = phantom.InsertedSettings(vary=True, everywhere=True, stent_share=STENT_SHARE, seed=seed)
+    g = np.random.default_rng([seed, 77])
+    deposits = None
+    if g.random() < VALVE_SHARE:
+        deposits = tuple(kind for kind in VALVE_DEPOSITS if g.random() < 0.5)
+    try:
+        sigma_mm = phantom.measure_sigma_mm(background.scan)
+    except phantom.InsertionError:
+        sigma_mm = float(g.uniform(*USUAL_SIGMA_MM))
+    settings = phantom.InsertedSettings(
+        deposits=deposits, vary=True, everywhere=True, stent_share=STENT_SHARE, sigma_mm=sigma_mm, seed=seed
+    )
     inserted = phantom.insert_lesions(phantom.clean_scan(background, settings), background, 0, settings)
     acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)
     ct = scan_from_image(inserted.grid.image(inserted.hu), acquisition)
@@ -460,4 +496,9 @@ def _without_much_noise(
     is_noise = [not volumes[:NOISE].any() for _, volumes in patches]
     noise = g.permutation(np.flatnonzero(is_noise))[: MAX_NOISE_PATCHES[is_real]]
     remaining = [patch for n, patch in enumerate(patches) if not is_noise[n] or n in noise]
-    return [remaining[n] for n in sorted(g.permutation(len(remaining))[:MAX_PATCHES].tolist())]
+    if len(remaining) <= MAX_PATCHES[is_real]:
+        return remaining
+    present = np.array([volumes > 0 for _, volumes in remaining])
+    chances = (present / np.maximum(present.sum(axis=0), 1)).sum(axis=1)
+    drawn = g.choice(len(remaining), MAX_PATCHES[is_real], replace=False, p=chances / chances.sum())
+    return [remaining[n] for n in sorted(drawn.tolist())]

@@ -30,7 +30,7 @@ from .cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion
 from .cohort.territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels, territory_volume
 from .insertion.background import Background, prepare_background
 from .insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions, write_insertions
-from .insertion.insertion import read_path
+from .insertion.insertion import measure_sigma_mm, read_path
 from .scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from .scanner.response import Stamp, add_stamps
 from .scanner.scanner import Scanner
@@ -43,7 +43,8 @@ __all__ = [
     "InsertedSettings", "InsertionError", "Labels", "Patient", "PointCloud", "ScanPose", "Scanner", "Stamp",
     "StillPatient", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan",
     "demographics", "dense_voxels", "draw_lesion_patient", "draw_lesion_scan", "draw_pair", "draw_patient",
-    "draw_plaques", "in_processes", "insert_lesions", "make_sample", "patient_folder", "patient_of", "plaque_points",
-    "posed_frame", "prepare_background", "read_path", "reference_scores", "scan_grid", "scan_patient", "still_patient",
-    "stratified_patients", "stream", "territory_volume", "write_cohort", "write_insertions", "write_sample",
+    "draw_plaques", "in_processes", "insert_lesions", "make_sample", "measure_sigma_mm", "patient_folder",
+    "patient_of", "plaque_points", "posed_frame", "prepare_background", "read_path", "reference_scores", "scan_grid",
+    "scan_patient", "still_patient", "stratified_patients", "stream", "territory_volume", "write_cohort",
+    "write_insertions", "write_sample",
 ]  # fmt: skip

@@ -58,6 +58,15 @@ class Curves:
         write_bytes_atomically(self._samples / f"step-{step:06d}.png", stream.getvalue())
 
 
+def validations(folder: Path) -> tuple[dict[str, float], ...]:
+    """Return the validations of a training, each with `step` and its metrics to four digits."""
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    entries = [entry for entry in map(json.loads, lines) if entry["event"] == "validation"]
+    apart = ("event", "seconds", "best", "warnings", "ended")
+    return tuple({name: round(value, 4) for name, value in e.items() if name not in apart} for e in entries)
+
+
 def sample_pictures(folder: Path) -> list[tuple[int, Path]]:
     """Return the sample pictures of a training, each with its step, in the order of steps."""
     pictures = ((path.stem.removeprefix("step-"), path) for path in (folder / SAMPLES).glob("step-*.png"))

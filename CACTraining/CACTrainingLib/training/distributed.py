@@ -30,7 +30,7 @@ PATIENCE = timedelta(days=1)
 def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) -> Fabric:
     """Make the Fabric of the processes that torchrun has started; without torchrun, of `devices` on this machine.
 
-    half_precision: True for bfloat16 on GPUs that compute in it natively. Raises CTError.
+    half_precision: True for bfloat16 on devices that compute in it natively. Raises CTError.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = choose_device(device)
@@ -50,12 +50,10 @@ def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) ->
 
 
 def _has_bfloat16(device: str) -> bool:
-    """True if a GPU computes in bfloat16 natively; emulation is slow.
-
-    Processors compute in float32: bfloat16 gains them little, and PyTorch 2.13 and 2.14 get gradients of 3 × 3 × 3
-    convolutions wrong with it.
-    """
-    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    """True if a device computes in bfloat16 natively; emulation is slow."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def from_first(fabric: Fabric, job: Callable[[], T]) -> T:

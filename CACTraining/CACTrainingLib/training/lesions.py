@@ -68,15 +68,17 @@ class LesionTraining:
     Attributes:
         patients: Number of digital patients to train on, of all difficulties by turns.
         validation_patients: Number of digital patients to validate on.
-        insertions: Times that each real scan gets digital calcium, if its sharpness and noise can be measured.
+        insertions: Times that each real scan gets digital calcium.
         views: Views of each real scan free of coronary calcium, in which nothing dense is coronary.
         batch_size: Patches per step.
         learning_rate: Learning rate of the AdamW optimiser.
         start: SHA-256 of the model with the initial weights, recorded by the training.
+        real_share: Share of patches from real scans free of coronary calcium, with digital calcium and without.
         annotated_share: Share of patches from a project's scans in which annotators painted regions; None for none.
+        held_out: Patients of real scans free of coronary calcium that only validate.
     """
 
-    loop: LoopSettings = LoopSettings(6_000, validate_every=400, decay_from=0.3, half_precision=False)  # noqa: RUF009
+    loop: LoopSettings = LoopSettings(6_000, validate_every=400, decay_from=0.3)  # noqa: RUF009
     network: LesionNetConfig = field(default_factory=LesionNetConfig)
     patients: int = 300
     validation_patients: int = 40
@@ -86,8 +88,19 @@ class LesionTraining:
     learning_rate: float = 1.5e-3
     augmentation: LesionAugmentation = field(default_factory=LesionAugmentation)
     start: str | None = None
+    real_share: float = 0.5
     annotated_share: float | None = None
+    held_out: tuple[str, ...] = ()
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of each group of patches but the digital patients' in a batch."""
+        annotated = self.annotated_share or 0.0
+        return {ANNOTATED: annotated, REAL: (1 - annotated) * self.real_share}
+
+
+REAL, ANNOTATED = "real", "annotated"
+"""Groups of patches: of real scans free of coronary calcium, and of a project's annotated scans."""
 
 PRESETS = read_presets("lesions", LesionTraining())
 
@@ -119,7 +132,7 @@ class LesionTask(Task[LesionTraining]):
         self.optimizers = {
             "lesions": torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-3)
         }
-        self._chances = training.chances(settings.annotated_share)
+        self._chances = training.chances(settings.shares)
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:
         numbers = generator.choice(len(self.training), self.settings.batch_size, p=self._chances)
@@ -166,10 +179,11 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, f
     """Compare a network's answers with the truth, voxel by voxel, weighted as in the loss.
 
     Returns:
-        Mean log likelihood; of arteries' calcium the share taken for calcium of arteries or stents, for its own artery
-        and for a device; of root, mitral annulus, noise and real scans without calcium the share taken for coronary.
+        Mean log likelihood of each group of scans, and the groups' mean; of arteries' calcium the share taken for
+        calcium of arteries or stents, for its own artery and for a device; of root, mitral annulus, noise and real
+        scans without calcium the share taken for coronary.
     """
-    kinds, labels, weights = [], [], []
+    kinds, labels, weights, groups = [], [], [], []
     for first in range(0, len(data), EVALUATED_AT_ONCE):
         batch = plain_batch(data.rows(np.arange(first, min(first + EVALUATED_AT_ONCE, len(data)))))
         answers = np.moveaxis(predict(network, batch.x.numpy(), EVALUATED_AT_ONCE)[0], 1, -1)
@@ -177,11 +191,13 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, f
         kinds.append(answers[is_labelled])
         labels.append(batch.labels.numpy()[is_labelled] - 1)
         weights.append(batch.weights.numpy()[is_labelled])
-    return measures(np.concatenate(kinds), np.concatenate(labels), np.concatenate(weights))
+        of_batch = data.group[first : first + EVALUATED_AT_ONCE]
+        groups.append(np.repeat(of_batch, is_labelled.sum(axis=(1, 2, 3))))
+    return measures(*map(np.concatenate, (kinds, labels, weights, groups)))
 
 
-def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """Compute `lesion_metrics` of probabilities [n, kinds], labels [n] and weights [n] of voxels."""
+def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    """Compute `lesion_metrics` of probabilities [n, kinds], labels, weights and groups [n] of voxels."""
     coronary = kinds[:, CORONARY_KINDS].sum(axis=1)
     likeliest = kinds.argmax(axis=1)
     likelihood = np.where(
@@ -189,7 +205,11 @@ def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict
         1 - coronary,
         np.take_along_axis(kinds, np.minimum(labels, NOT_CORONARY - 1)[:, None], 1)[:, 0],
     )
-    values = {"log likelihood": float(np.average(np.log(np.maximum(likelihood, 1e-4)), weights=weights))}
+    logs = np.log(np.maximum(likelihood, 1e-4))
+    is_of = {group: groups == group for group in dict.fromkeys(groups.tolist())}
+    of_groups = {group: float(np.average(logs[own], weights=weights[own])) for group, own in is_of.items()}
+    values = {"log likelihood": float(np.mean([*of_groups.values()]))}
+    values |= {f"log likelihood, {group}": value for group, value in of_groups.items()}
 
     def share(name: str, of_voxels: np.ndarray, is_so: np.ndarray) -> None:
         if weights[of_voxels].sum() > 0:
@@ -239,6 +259,9 @@ def _description(use: str, count: int) -> str:
 _RowJob = Callable[[LoadedModel], np.ndarray]
 """Function that opens a scan's patches, and makes them if missing, given the territory network."""
 
+_Annotated = tuple[list[TrainingScan], list[TrainingScan]]
+"""Annotated scans for training and for validation."""
+
 
 def _row_writer() -> Callable[[_RowJob], None]:
     """Return the function of a worker that makes a scan's patches."""
@@ -251,41 +274,61 @@ def _row_writer() -> Callable[[_RowJob], None]:
 
 
 def _gather(options: RunOptions, settings: LesionTraining, progress: Progress) -> tuple[LesionData, LesionData, str]:
-    """Make the patches that are not cached yet: those to learn from, those to validate on, and a note on real scans."""
-    folder = default_cache() / "lesions"
-    scans = find_scans(options.data, options.annotator) if options.data else []
-    annotated: tuple[list[TrainingScan], list[TrainingScan]] = ([], [])
-    if settings.annotated_share is not None:
-        readings = [replace(scan, automatic=None) for scan in scans if scan.annotators]
-        annotated = split_by_patient(readings, settings.loop.validation_share, settings.loop.seed)
-        scans = [scan for scan in scans if not scan.annotators]
-    scans = [scan for scan in scans if not scan.shows_calcium()]
-    jobs: dict[str, list[_RowJob]] = {
-        use: [partial(patient_rows, number, difficulty, folder) for number, difficulty in patients(use, count)]
-        for use, count in (("training", settings.patients), ("validation", settings.validation_patients))
-    }
-    for use, part in zip(("annotated", "annotated validation"), annotated, strict=True):
-        jobs[use] = [partial(annotated_rows, scan, folder) for scan in part]
-    jobs["inserted"] = [partial(inserted_rows, x, seed, folder) for x in scans for seed in range(settings.insertions)]
-    jobs["clean"] = [partial(clean_rows, scan, view, folder) for scan in scans for view in range(settings.views)]
+    """Make the patches that are not cached yet: to learn from, to validate on, and a note on real scans."""
+    scans, annotated = _scans(options, settings)
+    jobs = _jobs(settings, scans, annotated)
     every_job = [job for part in jobs.values() for job in part]
     if options.workers > 1:
         for event in run_jobs(_row_writer, every_job, options.workers, progress.counted):
             if event.state == "lost":
                 raise DataError(f"The patches of a scan could not be made. {event.reason}")
     territories = load_model(find_model("territories").path, "cpu")
-    rows: dict[str, list[np.ndarray]] = {use: [] for use in jobs}
-    for done, (use, job) in enumerate(((use, job) for use, part in jobs.items() for job in part), 1):
-        rows[use].append(job(territories))
-        progress.counted(done, len(every_job))
-    training = LesionData(rows["training"] + rows["inserted"] + rows["clean"], rows["annotated"])
-    validation = LesionData(rows["validation"], rows["annotated validation"])
-    times = f"; digital calcium and stents inserted up to {settings.insertions} times, and {settings.views} views, of"
-    about = "".join(f"{times} {patient}" for patient in dict.fromkeys(scan.patient for scan in scans))
+    rows: dict[str, dict[str, list[np.ndarray]]] = {"training": {}, "validation": {}}
+    for (use, group), part in jobs.items():
+        rows[use][group] = [job(territories) for job in part]
+        progress.counted(sum(len(done) for groups in rows.values() for done in groups.values()), len(every_job))
+    training, validation = LesionData(rows["training"]), LesionData(rows["validation"])
+    times = f"; digital calcium and stents inserted {settings.insertions} times, and {settings.views} views, of"
+    names = dict.fromkeys(scan.patient for scan in scans)
+    about = "".join(f"{times} {name}{' (validation only)' * (name in settings.held_out)}" for name in names)
     if settings.annotated_share is not None:
-        if not training.is_annotated.any():
+        if ANNOTATED not in training.group:
             raise DataError(
                 "No lesion is painted, and no slice judged, in the project. Review or paint its scans first."
             )
         about += f"; {TrainingData(tuple(annotated[0]), tuple(annotated[1]), (), ()).describe(options.annotator)}"
     return training, validation, about
+
+
+def _scans(options: RunOptions, settings: LesionTraining) -> tuple[list[TrainingScan], _Annotated]:
+    """Return the real scans free of coronary calcium, and the annotated ones for training and for validation."""
+    scans = find_scans(options.data, options.annotator) if options.data else []
+    annotated: _Annotated = ([], [])
+    if settings.annotated_share is not None:
+        readings = [replace(scan, automatic=None) for scan in scans if scan.annotators]
+        annotated = split_by_patient(readings, settings.loop.validation_share, settings.loop.seed)
+        scans = [scan for scan in scans if not scan.annotators]
+    scans = [scan for scan in scans if not scan.shows_calcium()]
+    if absent := set(settings.held_out) - {scan.patient for scan in scans}:
+        raise DataError(f"No scan without coronary calcium is of {', '.join(sorted(absent))}, who shall be held out.")
+    return scans, annotated
+
+
+def _jobs(
+    settings: LesionTraining, scans: list[TrainingScan], annotated: _Annotated
+) -> dict[tuple[str, str], list[_RowJob]]:
+    """Return the jobs that open the patches, by use ("training" or "validation") and group."""
+    folder = default_cache() / "lesions"
+    jobs: dict[tuple[str, str], list[_RowJob]] = {}
+    for use, count in (("training", settings.patients), ("validation", settings.validation_patients)):
+        for number, difficulty in patients(use, count):
+            job = partial(patient_rows, number, difficulty, folder)
+            jobs.setdefault((use, difficulty or "usual"), []).append(job)
+    for scan in scans:
+        use = "validation" if scan.patient in settings.held_out else "training"
+        of_scan = jobs.setdefault((use, REAL), [])
+        of_scan += [partial(inserted_rows, scan, seed, folder) for seed in range(settings.insertions)]
+        of_scan += [partial(clean_rows, scan, view, folder) for view in range(settings.views)]
+    for use, part in zip(("training", "validation"), annotated, strict=True):
+        jobs[use, ANNOTATED] = [partial(annotated_rows, scan, folder) for scan in part]
+    return jobs

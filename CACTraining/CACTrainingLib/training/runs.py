@@ -37,6 +37,7 @@ from CACScoringLib.networks.configs import build
 from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
 from ..project.scan_identity import content_hash
 from ..project.training_scan import TrainingScan
+from .curves import validations
 from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, Task, train
 from .run_folder import has_checkpoint, record_training, training_lock
@@ -186,9 +187,8 @@ class Run:
         size: Preset for the card. data: Description of the training data. facts: Facts of the training. evaluate:
         Function that returns metrics and calibration of the model as scoring will load it.
         """
-        card = describe(
-            self.options.name, config, size, Training(data, seed, facts, commit()), {}, {}, LICENCE, intended_use
-        )
+        training = Training(data, seed, facts, commit(), validations(self.options.folder))
+        card = describe(self.options.name, config, size, training, {}, {}, LICENCE, intended_use)
         metrics, calibration = evaluate(as_scoring_loads(network, card, device))
         card = replace(card, validation=metrics, calibration=calibration)
         path = save_model(network, card, self.options.output.parent, self.options.overwrite)

@@ -1,5 +1,6 @@
 """Patches with labelled voxels: what each voxel holds, and how patches are cut, kept, drawn and varied."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,12 +143,11 @@ def test_sources_are_in_hu_by_kind():
 
 
 def test_patients_are_of_all_difficulties_by_turns():
-    assert lesion_rows.patients("training", 6) == [
-        (7_000_000, None), (7_100_000, "ostium"), (7_200_000, "heavy"), (7_300_000, "motion"), (7_400_000, "device"),
-        (7_000_001, None),
-    ]  # fmt: skip
+    first = lesion_rows.patients("training", len(lesion_rows.DIFFICULTIES) + 1)
+    assert first[:3] == [(30_000_000, None), (30_100_000, "ostium"), (30_200_000, "heavy")]
+    assert first[-1] == (30_000_001, None)
     assert not {number for number, _ in lesion_rows.patients("validation", 500)} & {
-        n for n, _ in lesion_rows.patients("training", 500_000)
+        n for n, _ in lesion_rows.patients("training", 900_000)
     }
 
 
@@ -196,6 +196,29 @@ def test_views_of_a_scan_repeat_and_differ_in_slices_kernel_and_noise():
         assert view.hu[:, :20].mean() == pytest.approx(scan.hu[:, :20].mean(), abs=3)
     noise = [view.hu[:, 2:16].std() for view in views]
     assert min(noise) < 14 < 22 < max(noise)
+
+
+def test_a_small_field_is_cut_around_the_heart():
+    scan = speckled_scan()
+    heart = np.zeros(scan.hu.shape, bool)
+    heart[:, 20:30, 28:38] = True
+    cut = lesion_rows._small_field(scan, heart, 14.0)
+    assert cut.image.GetSize() == (20, 20, 24)
+    np.testing.assert_array_equal(cut.hu, scan.hu[:, 14:34, 20:])
+    assert lesion_rows._small_field(scan, heart, 99.0).hu.shape == scan.hu.shape
+
+
+def test_digital_patients_keep_few_patches_of_each_kind(monkeypatch):
+    dense = dense_scan()
+    labels = np.zeros(dense.scan.hu.shape, np.uint8)
+    labels[6, 10::30, 10::30] = ROOT + 1
+    labels[6, 60:64, 60:64] = RCA + 1
+    flat = np.flatnonzero(labels)
+    dense = replace(dense, flat=flat, labels=labels.reshape(-1)[flat], sites=np.ones(len(flat), np.uint8))
+    monkeypatch.setattr(lesion_rows, "MAX_PATCHES", {True: 90, False: 4})
+    kept = [lesion_rows.scan_rows(dense, np.random.default_rng(seed))["volumes_mm3"] for seed in range(8)]
+    assert {len(volumes) for volumes in kept} == {4}
+    assert sum((volumes[:, RCA] > 0).any() for volumes in kept) > 4, "few of the patches, but as likely as a kind"
 
 
 def test_clean_scans_hold_nothing_coronary(rows, tmp_path, monkeypatch):
@@ -251,16 +274,16 @@ def test_patches_with_an_artery_beside_the_root_are_drawn_more_often(rows):
     rows["volumes_mm3"] = 0
     rows["volumes_mm3"][0, [RCA, ROOT]] = 50
     rows["volumes_mm3"][1, RCA] = rows["volumes_mm3"][2, ROOT] = 50
-    chances = LesionData([rows]).chances()
+    chances = LesionData({"usual": [rows]}).chances()
     assert chances.sum() == pytest.approx(1)
     assert chances[0] > 2 * chances[1] > 0
 
 
 def test_annotated_patches_take_their_share_of_a_batch(rows):
-    data = LesionData([rows, np.zeros(0, lesion_rows.ROW)], [rows[:1], rows[1:]])
-    chances = data.chances(0.4)
+    data = LesionData({"usual": [rows, np.zeros(0, lesion_rows.ROW)], "annotated": [rows[:1], rows[1:]], "real": []})
+    chances = data.chances({"annotated": 0.4, "real": 0.3})
     assert chances[len(rows) :].sum() == pytest.approx(0.4)
-    assert chances[: len(rows)] == pytest.approx(0.6 * LesionData([rows]).chances())
+    assert chances[: len(rows)] == pytest.approx(0.6 * LesionData({"usual": [rows]}).chances())
     np.testing.assert_array_equal(data.rows(np.array([len(rows) + 1, 0])), rows[[1, 0]])
 
 

@@ -53,12 +53,15 @@ def test_measures_by_hand():
     labels = np.array([RCA, RCA, LAD, ROOT, ROOT, NOISE, NOT_CORONARY])
     answers = [RCA, LAD, STENT, ROOT, RCA, NOISE, ROOT]
     kinds = np.eye(len(LESION_KINDS), dtype=np.float32)[answers]
-    values = measures(kinds, labels, np.array([3.0, 1, 1, 1, 1, 1, 1]))
+    groups = np.array(["motion"] * 6 + ["real"])
+    values = measures(kinds, labels, np.array([3.0, 1, 1, 1, 1, 1, 1]), groups)
     assert (values["RCA found"], values["RCA named"]) == (1, 0.75)
     assert (values["LAD found"], values["LAD named"]) == (1, 0)
     assert values["calcium as device"] == pytest.approx(0.2)
     assert (values["root as coronary"], values["noise as coronary"], values["real as coronary"]) == (0.5, 0, 0)
-    assert values["log likelihood"] == pytest.approx(np.log(1e-4) * 3 / 9, abs=1e-3)
+    assert values["log likelihood"] == pytest.approx(np.log(1e-4) * 3 / 8 / 2, abs=1e-3)
+    assert values["log likelihood, motion"] == pytest.approx(np.log(1e-4) * 3 / 8, abs=1e-3)
+    assert values["log likelihood, real"] == 0
 
 
 def test_logits_of_some_voxels_are_those_of_their_probabilities():
@@ -95,7 +98,8 @@ def test_training_learns_and_writes_a_model(tmp_path, monkeypatch):
     path = train(RunOptions((), tmp_path / "tiny", device="cpu"), settings, Progress())
     card = read_card(path)
     assert (card.network, card.config) == ("lesions", {"width": 4, "dropout": LesionNetConfig.dropout})
-    assert "7000000 (usual), 7100000 (ostium), 7200000 (heavy), 7300000 (motion) on" in card.training.data
+    assert "30000000 (usual), 30100000 (ostium), 30200000 (heavy), 30300000 (motion) on" in card.training.data
+    assert [entry["step"] for entry in card.training.curve] == [120]
     assert card.validation["RCA named"] > 0.9
     assert card.validation["root as coronary"] < 0.1
     answers = load_model(path, "cpu").network.run(np.random.default_rng(0).random((2, 16, 16, 48, 48), np.float32))
@@ -140,8 +144,19 @@ def test_real_lesions_need_annotated_scans(tmp_path, monkeypatch):
         train(options, training.PRESETS["real-lesions"], Progress())
 
 
+def test_patients_held_out_must_be_among_the_data(tmp_path):
+    settings = LesionTraining(patients=1, validation_patients=1, held_out=("P1",))
+    with pytest.raises(CTError, match="P1, who shall be held out"):
+        train(RunOptions((), tmp_path / "mine", device="cpu"), settings, Progress())
+
+
+def test_half_of_a_batch_is_of_real_scans_and_annotated_ones_come_first():
+    assert LesionTraining().shares == {"annotated": 0, "real": 0.5}
+    assert LesionTraining(annotated_share=0.4).shares == {"annotated": 0.4, "real": pytest.approx(0.3)}
+
+
 def test_impossible_settings_are_refused(tmp_path):
     options = RunOptions((), tmp_path)
     for settings in (LesionTraining(patients=0), LesionTraining(validation_patients=0), LesionTraining(batch_size=0)):
-        with pytest.raises(CTError, match="Give 1 to 500000 patients"):
+        with pytest.raises(CTError, match="Give 1 to 900000 patients"):
             train(options, settings, Progress())

@@ -3,7 +3,9 @@
 Plaques lie anywhere along every vessel and branch, as often distal as proximal, and often at the ostia, where they are
 easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
 and devices are far more common than in people. On request, a patient is difficult in one way (Difficulty): calcium
-of the root's wall beside the ostia, heavy plaque beside heavy annuli, motion that doubles arteries, or several devices.
+of the root's wall beside the ostia, heavy plaque beside heavy annuli, motion that doubles arteries, several devices, a
+heavy mitral annulus with or without plaque of the circumflex beside it, thin and noisy slices, thick slices, or a small
+field that cuts ribs.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ GATED_SHARE = 0.4
 """Share of gated scans."""
 
 
-Difficulty = Literal["ostium", "heavy", "motion", "device"]
+Difficulty = Literal["ostium", "heavy", "motion", "device", "annulus", "noise", "thick", "field"]
 """Way in which a patient is difficult."""
 
 OSTIAL_SHARE = {"RCA": 0.8, "LM": 0.5}
@@ -94,6 +96,19 @@ DEVICE_SHARES = {
 """Probability of each kind of device where devices are the difficulty."""
 
 
+BESIDE_SHARE, BESIDE_MEAN = 0.5, 2.0
+"""Share of heavy mitral annuli with plaque of the circumflex beside them, and mean number of further such plaques."""
+
+NOISY_MM, NOISY_HU = (1.0, 1.5), (40.0, 90.0)
+"""Ranges of slice thickness and noise where noise is the difficulty."""
+
+THICK_MM, THICK_OVERLAP = (5.0, 8.0), (0.6, 1.0)
+"""Ranges of slice thickness, and of the spacing's share of it, where thickness is the difficulty."""
+
+SMALL_FIELD_MM = (140.0, 200.0)
+"""Range of the width of a small field."""
+
+
 def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Patient:
     """Draw the patient of a number; the same number and difficulty give the same patient."""
     patient = _draw_usual_patient(number)
@@ -103,6 +118,8 @@ def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Pa
         return _with_heavy_calcium(patient, stream(number, 76))
     if difficulty == "device":
         return _with_devices(patient, stream(number, 79))
+    if difficulty == "annulus":
+        return _with_heavy_annulus(patient, stream(number, 81))
     return _with_much_motion(patient, stream(number, 77)) if difficulty == "motion" else patient
 
 
@@ -213,6 +230,23 @@ def _with_much_motion(patient: Patient, g: np.random.Generator) -> Patient:
     return replace(patient, body=replace(body, surroundings=around), plaques=plaques, distractors=distractors)
 
 
+def _with_heavy_annulus(patient: Patient, g: np.random.Generator) -> Patient:
+    """Add a heavy mitral annulus, and plaque of the circumflex beside it or none."""
+    tree = patient.tree
+    circumflex = next(vessel for vessel in tree.vessels if vessel.name == "LCX")
+    plaques = [plaque for plaque in patient.plaques if plaque.vessel != "LCX"]
+    first = max((plaque.id for plaque in patient.plaques), default=0)
+    if g.random() < BESIDE_SHARE:
+        for number in range(first + 1, first + 2 + int(g.poisson(BESIDE_MEAN))):
+            place_mm = float(g.uniform(0, circumflex.length_mm))
+            plaque = draw_plaque(number, circumflex, place_mm, float(g.normal(0, 0.25)), g)
+            plaques.append(_more_severe(plaque, tree, g))
+    gain = view_gain(g, float(g.uniform(*STREAK_STRENGTH)))
+    cloud = heavy_mitral_annulus(patient.heart, tree, g)
+    annulus = Distractor("mitral annulus", "heart", "valve", cloud, view_gain=gain)
+    return replace(patient, plaques=tuple(plaques), distractors=(*patient.distractors, annulus))
+
+
 def _with_devices(patient: Patient, g: np.random.Generator) -> Patient:
     """Add devices of each kind but stents."""
     kinds = [kind for kind, share in DEVICE_SHARES.items() if g.random() < share]
@@ -298,4 +332,19 @@ def draw_lesion_scan(number: int, difficulty: Difficulty | None = None) -> tuple
         scanner = replace(scanner, half_scan=True, rotation_s=float(g.uniform(*MOVING_ROTATION_S)))
         rate, scale = float(g.uniform(*MOVING_RATE_BPM)), float(g.uniform(*MOVING_SCALE))
         pose = replace(pose, heart_rate_bpm=rate, motion_scale=scale)
-    return scanner, pose
+    return _difficult_scanner(scanner, difficulty, stream(number, 82)), pose
+
+
+def _difficult_scanner(scanner: Scanner, difficulty: Difficulty | None, g: np.random.Generator) -> Scanner:
+    """Change slices, noise or field of a scanner where they are the difficulty."""
+    if difficulty == "noise":
+        thickness, noise = float(g.uniform(*NOISY_MM)), float(g.uniform(*NOISY_HU))
+        return replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=thickness, noise_hu=noise)
+    if difficulty == "thick":
+        thickness = float(g.uniform(*THICK_MM))
+        spacing = thickness * float(g.uniform(*THICK_OVERLAP))
+        return replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=spacing)
+    if difficulty == "field":
+        matrix = 4 * round(float(g.uniform(*SMALL_FIELD_MM)) / scanner.pixel_mm / 4)
+        return replace(scanner, field_of_view_mm=matrix * scanner.pixel_mm, matrix=matrix)
+    return scanner

@@ -107,6 +107,26 @@ def test_heavy_calcium_is_heavy_and_without_devices(patients):
         assert plaque.density_mg_cm3 >= lesion_patients.HEAVY_DENSITY_MG_CM3[0]
 
 
+def test_a_heavy_annulus_lies_beside_plaque_of_the_circumflex_or_none():
+    patients = [draw_lesion_patient(number, "annulus") for number in range(NUMBER, NUMBER + 6)]
+    circumflex = [sum(plaque.vessel == "LCX" for plaque in patient.plaques) for patient in patients]
+    assert min(circumflex) == 0 < max(circumflex)
+    for patient in patients:
+        assert patient.distractors[-1].kind == "mitral annulus"
+        assert patient.distractors[-1].mass_mg >= 0.5 * HEAVY_MG[0]
+        assert len({plaque.id for plaque in patient.plaques}) == len(patient.plaques)
+
+
+def test_scans_are_noisy_thick_or_of_a_small_field():
+    usual, noisy, thick, field = (draw_lesion_scan(NUMBER, d)[0] for d in (None, "noise", "thick", "field"))
+    assert 1 <= noisy.slice_thickness_mm == noisy.slice_spacing_mm <= 1.5
+    assert 40 <= noisy.noise_hu <= 90
+    assert 5 <= thick.slice_thickness_mm <= 8
+    assert 0.6 <= thick.slice_spacing_mm / thick.slice_thickness_mm <= 1
+    assert 138 <= field.field_of_view_mm <= 202
+    assert field.pixel_mm == pytest.approx(usual.pixel_mm)
+
+
 def test_devices_are_added_and_no_stents():
     assert set(lesion_patients.DEVICE_WEIGHTS) == set(DEVICES)
     kinds = set()
