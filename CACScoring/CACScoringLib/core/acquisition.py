@@ -124,7 +124,10 @@ class Acquisition:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Facts that tell patients apart, by field, in one spelling; placeholders are none."""
+        """Facts that tell patients apart, by field, in one spelling.
+
+        Placeholders are none, nor is a name that repeats the ID, as a code in de-identified scans does.
+        """
         alphabetic = (self.patient_name or "").split("=")[0]
         family_name, given_name = f"{alphabetic}^".split("^")[:2]
         facts = {
@@ -132,6 +135,8 @@ class Acquisition:
             "patient_id_issuer": (self.patient_id_issuer or "").strip(),
             "patient_name": " ".join(sorted(re.findall(r"[^\W_]+", _plain(f"{family_name} {given_name}")))),
         }
+        if facts["patient_name"] == " ".join(sorted(re.findall(r"[^\W_]+", _plain(facts["patient_id"])))):
+            facts["patient_name"] = ""
         facts = {name: text for name, text in facts.items() if not is_placeholder(text)}
         birth_date = self.patient_birth_date or ""
         return facts | ({"patient_birth_date": birth_date} if birth_date > "1901" else {})

@@ -65,6 +65,11 @@ def test_ids_of_people_are_no_placeholders(text):
     assert not is_placeholder(text)
 
 
+@pytest.mark.parametrize("code", ["ANON0001", "SUBJ-001", "Patient1"])
+def test_a_code_as_id_and_name_is_one_fact(code):
+    assert Acquisition("DICOM", patient_id=code, patient_name=code).identity == {"patient_id": code}
+
+
 def test_a_name_has_the_same_digest_in_any_spelling():
     names = "ROE^JANE", "Roé^Jane^M^Dr", "Roe, Jane", "jane roe"
     digests = [with_pseudonym(Acquisition("DICOM", patient_name=name)).identity_digests for name in names]
