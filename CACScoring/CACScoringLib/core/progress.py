@@ -103,7 +103,7 @@ class Progress:
 
 
 class TextProgress(Progress):
-    """Bar on a terminal; elsewhere only warnings and errors.
+    """Bar on a terminal; elsewhere warnings, errors, and a line a minute about repetitions.
 
     Args:
         stream: Standard error.
@@ -121,8 +121,10 @@ class TextProgress(Progress):
         self._bar = (bar or stream.isatty()) and not quiet
         self._quiet = quiet
         self._logged = time.monotonic()
+        self._step = ""
 
     def _begin_step(self, name: str) -> None:
+        self._step = f"{name}: "
         if name in self.steps:
             self._draw(self.steps.index(name), len(self.steps), f"{name} …")
 
@@ -133,9 +135,9 @@ class TextProgress(Progress):
     def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
         time_left = "" if seconds_left is None else f", {duration_text(seconds_left)} left"
         self._draw(done, count, f"{done} of {count}{time_left}")
-        if not self._bar and seconds_left is not None and time.monotonic() - self._logged > self._LOG_SECONDS:
+        if not self._bar and time.monotonic() - self._logged > self._LOG_SECONDS:
             self._logged = time.monotonic()
-            self._note(f"{done} of {count}{time_left}")
+            self._note(f"{self._step}{done} of {count}{time_left}")
 
     def _draw(self, done: int, count: int, text: str) -> None:
         if self._bar:

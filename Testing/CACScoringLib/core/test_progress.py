@@ -40,6 +40,19 @@ def test_a_log_has_the_time_left_once_a_minute(monkeypatch):
     assert log.getvalue() == "2 of 9, 10 min left\n4 of 9, 10 min left\n"
 
 
+def test_a_log_names_the_step_where_no_time_is_known(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("CACScoringLib.core.progress.time.monotonic", lambda: now[0])
+    log = io.StringIO()
+    progress = TextProgress(log)
+    progress.begin(["training"])
+    with progress.step("training"):
+        for done in (100, 200, 300):
+            now[0] += 45
+            progress.counted(done, 1000)
+    assert log.getvalue() == "training: 200 of 1000\n"
+
+
 @pytest.mark.parametrize(("kind", "printed"), [("auto", [False, True]), ("none", [True])])
 def test_severe_warnings_are_printed_whatever_the_progress(kind, printed):
     stream = io.StringIO()
