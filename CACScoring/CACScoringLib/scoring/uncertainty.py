@@ -276,7 +276,9 @@ class ScanErrors:
         return 0.0 if self.familiarity is None else self.familiarity.distance
 
     def of_reviewed(self, agatston: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-        """Return the intervals of a reviewed clinical score by its repeatability; none above the study's scores.
+        """Return the intervals of a reviewed clinical score by its repeatability; none of 0 or above the study's scores.
+
+        Repeatability is that of scores above 0.
 
         agatston: Score of the total (TOTAL) and of arteries.
         """
@@ -286,7 +288,7 @@ class ScanErrors:
         return {
             key: limit.interval(agatston[key])
             for key, limit in parts.items()
-            if limit is not None and agatston[key] <= limit.highest
+            if limit is not None and 0 < agatston[key] <= limit.highest
         }
 
 

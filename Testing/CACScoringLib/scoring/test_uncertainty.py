@@ -36,7 +36,7 @@ def test_intervals_widen_with_the_level_and_the_distance_from_the_calibration_ra
     ("score", "expected"),
     [
         (100.0, (100 - 40 * 1.645 / 1.96, 100 + 40 * 1.645 / 1.96)),
-        (0.0, (0.0, 20 * 1.645 / 1.96)),
+        (0.0, None),  # no reader's zero is known by repeatability
         (500.0, (500 - 120 * 1.645 / 1.96, 500 + 120 * 1.645 / 1.96)),
         (501.0, None),  # beyond the study
     ],
@@ -48,7 +48,7 @@ def test_intervals_of_a_reviewed_score(score, expected):
     errors = ScanErrors(repeatability=study)
     intervals = errors.of_reviewed({TOTAL: score, "LAD": score})
     assert intervals == ({} if expected is None else {TOTAL: pytest.approx(expected)})
-    assert replace(errors, repeatability=None).of_reviewed({TOTAL: 0.0}) == {}
+    assert replace(errors, repeatability=None).of_reviewed({TOTAL: score}) == {}
 
 
 STORED = {"spread": 0.5, "level": 0.8}
