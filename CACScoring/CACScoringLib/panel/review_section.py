@@ -283,6 +283,18 @@ class ReviewSection(PanelSection):
         if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the focus from another part of Slicer
             self._ui.lesionTable.setFocus()
 
+    def _showsScan(self) -> bool:
+        """Return True if the views show the scan of the result; show it there if another one had taken its place."""
+        nodes = self._review.nodes
+        if views.showNoneBut((nodes.volume, nodes.healthy, nodes.calcium_map)):
+            return True
+        if views.shownLayout() in (views.LAYOUT_ID, views.PLAIN_LAYOUT_ID):
+            views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
+            views.setFade(self._state.fade)
+        else:
+            slicer.util.setSliceViewerLayers(background=nodes.volume, foreground=None, fit=True)
+        return False
+
     def enter(self) -> None:
         self._undoKeys.setEnabled(True)
         self._refresh()
@@ -410,6 +422,7 @@ class ReviewSection(PanelSection):
         self._jumpTo(lesionId)
 
     def _jumpTo(self, lesionId: int) -> None:
+        self._showsScan()
         views.jumpTo(self._review.position_of(self._method, lesionId))
 
     def _sliceChosen(self, k: int) -> None:
@@ -515,7 +528,13 @@ class ReviewSection(PanelSection):
             self._change(change)
 
     def _change(self, change: Callable[[], object]) -> None:
-        """Make a change and show its consequences."""
+        """Make a change and show its consequences; nothing changes while the views showed another scan."""
+        if not self._showsScan():
+            self.update()  # sets a box back
+            name = self._review.nodes.volume.GetName()
+            text = _("The views showed another scan, so nothing was changed. They show {name} now: look, and repeat.")
+            widgets.say(self._ui.totalLabel, text.format(name=name))
+            return
         self._review.reader = readerName(self._state)
         try:
             change()

@@ -127,6 +127,17 @@ def showSideBySide(volume, heart, healthy, calciumMap) -> None:
         composite.SetLinkedControl(True)
 
 
+def showNoneBut(volumes) -> bool:
+    """Return True if the slice views show none but these volumes, apart from a radiograph; True without views."""
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return True
+    widgets = [manager.sliceWidget(name) for name in manager.sliceViewNames() if name != RADIOGRAPH]
+    visible = [widget for widget in widgets if widget.mrmlSliceNode().IsMappedInLayout()]
+    backgrounds = {widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() for widget in visible}
+    return backgrounds - {None, ""} <= {volume.GetID() for volume in volumes if volume is not None}
+
+
 def showVolume(volume) -> None:
     """Show a CT alone in all slice views, in the layout before ours. volume: None for empty views."""
     restoreLayout()

@@ -276,9 +276,9 @@ class ScanErrors:
         return 0.0 if self.familiarity is None else self.familiarity.distance
 
     def of_reviewed(self, agatston: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-        """Return the intervals of a reviewed clinical score by its repeatability; none of 0 or above the study's scores.
+        """Return the intervals of a reviewed clinical score by its repeatability, which is that of scores above 0.
 
-        Repeatability is that of scores above 0.
+        There are none of 0, or above the study's scores.
 
         agatston: Score of the total (TOTAL) and of arteries.
         """

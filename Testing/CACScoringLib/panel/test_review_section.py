@@ -59,6 +59,29 @@ class TestViews:
         assert [node.GetForegroundOpacity() for node in (composite, *other_views)] == [0.25, 1, 1]
         assert composite.GetLinkedControl()
 
+    def test_nothing_is_changed_while_the_views_show_another_scan(self, reviewed, questions):
+        questions.answer = "Confirm"
+        volume = reviewed.review.nodes.volume
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Other")
+        composite = slicer.app.layoutManager().sliceWidget("CACOriginal").mrmlSliceCompositeNode()
+        reviewed.ui.methodBox.setCurrentIndex(0)
+        slicer.util.setSliceViewerLayers(background=other)
+        assert composite.GetBackgroundVolumeID() == other.GetID()
+        reviewed.ui.reviewedBox.click()
+        assert composite.GetBackgroundVolumeID() == volume.GetID()
+        assert not reviewed.review.reviewed["threshold"]
+        assert not reviewed.ui.reviewedBox.checked
+        assert volume.GetName() in reviewed.ui.totalLabel.text
+        reviewed.ui.reviewedBox.click()
+        assert reviewed.review.reviewed["threshold"]
+
+    def test_going_to_a_lesion_shows_its_scan(self, reviewed):
+        volume = reviewed.review.nodes.volume
+        slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+        reviewed.key("Home")
+        composite = slicer.app.layoutManager().sliceWidget("CACOriginal").mrmlSliceCompositeNode()
+        assert composite.GetBackgroundVolumeID() == volume.GetID()
+
     @pytest.mark.long
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, questions, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
