@@ -39,8 +39,8 @@ DENSE_HU = 130
 ENHANCED_HU = 90
 """Upper quartile inside the heart above which its blood is enhanced, and may touch bone as bright as itself."""
 
-BONE_ML, BONE_INSIDE = 1.0, 0.8
-"""Least volume of large bone, and largest share of it in heart and territories; plaque lies inside."""
+BONE_ML, BONE_INSIDE = 1.0, 0.5
+"""Least volume of large bone, and largest share of it in heart and territories."""
 
 SIDE_VOXELS = 2
 """Depth of a field's sides on the working grid: one voxel may be half air."""
@@ -84,7 +84,7 @@ class HeartRegion:
 
 
 def large_bone(hu: np.ndarray, organs: np.ndarray) -> np.ndarray:
-    """Return large bright parts that extend beyond organs or reach the sides of the field, bool [k, j, i].
+    """Return large bright parts that lie mostly outside organs or reach the sides of the field, bool [k, j, i].
 
     hu, organs: Scan, and heart and territories, on the working grid.
     """
