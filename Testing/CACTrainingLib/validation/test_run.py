@@ -127,10 +127,11 @@ REFUSED = ("100004", "100006", "100007")
 """Series not there, contrast, three slices only."""
 
 
-def write_patient(folder, source, kernel="STANDARD", slices=None, **tags):
-    """Write a digital scan as the series of a patient."""
+def write_patient(folder, source, kernel="STANDARD", slices=None, enhancement_hu=0, **tags):
+    """Write a digital scan as the series of a patient. enhancement_hu: Added to soft tissue."""
     ct = sitk.ReadImage(str(source / "ct.nii.gz"))
     hu = np.clip(sitk.GetArrayFromImage(ct), -1024, 3071)[:slices]
+    hu = np.where((hu > 0) & (hu < 120), hu + enhancement_hu, hu)
     tags = {"PatientID": folder.name, "ConvolutionKernel": kernel, "KVP": 120} | tags
     write_series(folder, hu, spacing_mm=ct.GetSpacing(), origin_mm=ct.GetOrigin(), tags=tags)
 
@@ -144,7 +145,7 @@ def scans(digital_pairs, tmp_path):
     dense = [write_denser(scan, tmp_path / f"dense{n}") for n, scan in enumerate(calcified)]
     for patient, source in zip(MANUAL, (*clean, *dense, *calcified), strict=True):
         write_patient(tmp_path / "scans" / patient, source, "BONE" if patient == "100002" else "STANDARD")
-    write_patient(tmp_path / "scans" / "100006", clean[0], ContrastBolusAgent="Omnipaque 350")
+    write_patient(tmp_path / "scans" / "100006", clean[0], enhancement_hu=250, ContrastBolusAgent="Omnipaque 350")
     write_patient(tmp_path / "scans" / "100007", clean[0], slices=3)
     return tmp_path / "scans"
 
