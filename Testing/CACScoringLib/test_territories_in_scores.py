@@ -18,7 +18,7 @@ from CACScoringLib.networks.configs import GeneratorConfig, LesionNetConfig, Sli
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.report.files import lesions_as_csv, write_images
 from CACScoringLib.scoring.judge import STENT_PROBABILITY
-from CACScoringLib.scoring.uncertainty import LesionCalibration
+from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LesionCalibration
 
 SPACING_MM = (1.0, 1.0, 3.0)
 SHAPE = (24, 80, 80)
@@ -100,11 +100,12 @@ def judging(networks):
 
 def test_a_possible_stent_counts_and_is_named_and_a_faint_stent_is_noise(with_a_faint_one):
     scan, heart, networks = with_a_faint_one
-    for probability, named in ((STENT_PROBABILITY - 0.01, False), (STENT_PROBABILITY + 0.01, True)):
+    cases = (0.99 - COUNTS_FROM, False, 2), (STENT_PROBABILITY - 0.01, False, 1), (STENT_PROBABILITY + 0.01, True, 1)
+    for probability, named, lesions in cases:
         unsure = loaded(LooksLike("RCA", 1 - probability, "stent"), LesionNetConfig())
         result = score_scan(scan, heart=heart, networks=replace(calibrated(networks, 100.0), lesions=unsure))
         clinical = result.methods["threshold"]
-        assert clinical.total.lesions == (1 if named else 2)
+        assert clinical.total.lesions == lesions
         assert result.record.categories is not None
         low, high = clinical.total.interval_90
         assert low <= clinical.total.agatston <= high
