@@ -472,12 +472,16 @@ class ReviewSection(PanelSection):
             self._ui.reviewedBox.setChecked(False)
             self._ui.moreButton.collapsed = False  # where the rest is rejected
             return
-        unseen, count = len(self._unseen()), self._candidateCount()
         decisive = None if self._method in self._review.problems else self._review.unseen_decisive(self._method)
         texts = [_("Lesion {lesion} decides the score.").format(lesion=decisive)] if decisive is not None else []
-        text = _("Candidates looked at: {looked} of {count}. Never shown: {unseen}. The record will say so.")
-        texts += [text.format(looked=count - unseen, count=count, unseen=unseen)] if unseen else []
+        texts += self._unseenText()
         self._changeIfCertain(change, " ".join(texts), _("Confirm the score"), _("Confirm"), decisive)
+
+    def _unseenText(self) -> list[str]:
+        """Return how many candidates were looked at and never shown; nothing if all were."""
+        unseen, count = len(self._unseen()), self._candidateCount()
+        text = _("Candidates looked at: {looked} of {count}. Never shown: {unseen}. The record will say so.")
+        return [text.format(looked=count - unseen, count=count, unseen=unseen)] if unseen else []
 
     def _rejectRest(self) -> None:
         """Reject all unassigned lesions, after a question where some were never shown."""
@@ -492,17 +496,15 @@ class ReviewSection(PanelSection):
         return () if method in review.problems else (*review.lesions(method), *review.left_out(method))
 
     def _confirmZero(self) -> None:
-        """Reject all lesions of the shown method, after a question that states how many were never shown."""
+        """Reject all lesions of the shown method, after a question that states what goes and what was never shown."""
         review, method = self._review, self._method
-        count = sum(isinstance(lesion.site, Artery) for lesion in self._listed())
-        unseen, result = len(self._unseen()), review.results().get(method)
-        text = _(
-            "This discards the score of {score}, rejects its candidates ({count}) and confirms 0. "
-            "Never shown: {unseen}. The record will say so."
-        )
+        count, result = sum(isinstance(lesion.site, Artery) for lesion in self._listed()), review.results().get(method)
+        text = _("This discards the score of {score}, rejects its candidates ({count}) and confirms 0.")
         score = "" if result is None else f"{result.total.clinical_agatston:,.0f}"
-        text = text.format(score=score, count=count, unseen=unseen) if count or unseen else ""
-        self._changeIfCertain(partial(review.set_no_calcium, method), text, _("No coronary calcium"), _("Confirm 0"))
+        texts = [text.format(score=score, count=count)] if count else []
+        question = " ".join([*texts, *self._unseenText()])
+        change = partial(review.set_no_calcium, method)
+        self._changeIfCertain(change, question, _("No coronary calcium"), _("Confirm 0"))
 
     def _changeIfCertain(
         self, change: Callable[[], object], question: str, title: str, proceed: str, decisive: int | None = None

@@ -364,7 +364,8 @@ class TestAutomaticScore:
             ui.lesionTable.setCurrentCell(row, 0)
         ui.noCalciumButton.click()
         assert questions[-1].startswith("No coronary calcium: This discards the score of 5,508, rejects its ")
-        assert "candidates (15) and confirms 0. Never shown: 1." in questions[-1], "even for a single one"
+        assert "candidates (15) and confirms 0. Candidates looked at: " in questions[-1]
+        assert "Never shown: 1." in questions[-1], "even for a single one"
         assert not any(review.reviewed.values())
         questions.answer = "Confirm 0"
         ui.noCalciumButton.click()
