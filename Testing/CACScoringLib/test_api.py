@@ -205,7 +205,7 @@ def test_labels_dict_and_sites_hold_the_scores_on_paper(painted, tmp_path, kvp, 
 
 @pytest.mark.long
 def test_the_networks_result_of_the_sample(folder):
-    """Its true score is between 100 and 399, and it has no calcium elsewhere, of which it gets next to none."""
+    """The true score is between 100 and 399; there is no calcium elsewhere, and next to none is found."""
     result = cac.score(folder / "ct.nrrd")
     assert sum(result.probabilities.values()) == pytest.approx(1)
     assert max(result.probabilities, key=result.probabilities.get) == "100-399"

@@ -13,7 +13,7 @@ def cohort(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """Where trainings keep prepared scans."""
+    """Folder in which trainings keep prepared scans."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAC_CACHE_DIR", str(folder))

@@ -100,7 +100,10 @@ def large_bone(hu: np.ndarray, organs: np.ndarray) -> np.ndarray:
 
 
 def _sides(hu: np.ndarray, volume: np.ndarray) -> list[np.ndarray]:
-    """Return what of a volume lies at the four sides of the scanned field, without air around it."""
+    """Return the parts of a volume at the four sides of the scanned field, which air around it does not belong to.
+
+    hu, volume: [k, j, i], both on the working grid.
+    """
     is_scanned = hu > OUTSIDE_AIR_HU
     rows, columns = (np.flatnonzero(is_scanned.any(axis)) for axis in ((0, 2), (0, 1)))
     if not len(rows):

@@ -283,8 +283,8 @@ class ReviewSection(PanelSection):
         if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the focus from another part of Slicer
             self._ui.lesionTable.setFocus()
 
-    def _showsScan(self) -> bool:
-        """Return True if the views show the scan of the result; show it there if another one had taken its place."""
+    def _ensureScanShown(self) -> bool:
+        """Show the scan of the result if another one had taken its place; return True if none had."""
         nodes = self._review.nodes
         if views.showNoneBut((nodes.volume, nodes.healthy, nodes.calcium_map)):
             return True
@@ -422,7 +422,7 @@ class ReviewSection(PanelSection):
         self._jumpTo(lesionId)
 
     def _jumpTo(self, lesionId: int) -> None:
-        self._showsScan()
+        self._ensureScanShown()
         views.jumpTo(self._review.position_of(self._method, lesionId))
 
     def _sliceChosen(self, k: int) -> None:
@@ -531,7 +531,7 @@ class ReviewSection(PanelSection):
 
     def _change(self, change: Callable[[], object]) -> None:
         """Make a change and show its consequences; nothing changes while the views showed another scan."""
-        if not self._showsScan():
+        if not self._ensureScanShown():
             self.update()  # sets a box back
             name = self._review.nodes.volume.GetName()
             text = _("The views showed another scan, so nothing was changed. They show {name} now: look, and repeat.")

@@ -63,8 +63,8 @@ def validations(folder: Path) -> tuple[dict[str, float], ...]:
     path = folder / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     entries = [entry for entry in map(json.loads, lines) if entry["event"] == "validation"]
-    apart = ("event", "seconds", "best", "warnings", "ended")
-    return tuple({name: round(value, 4) for name, value in e.items() if name not in apart} for e in entries)
+    details = ("event", "seconds", "best", "warnings", "ended")
+    return tuple({name: round(value, 4) for name, value in e.items() if name not in details} for e in entries)
 
 
 def sample_pictures(folder: Path) -> list[tuple[int, Path]]:

@@ -206,10 +206,12 @@ def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups:
         np.take_along_axis(kinds, np.minimum(labels, NOT_CORONARY - 1)[:, None], 1)[:, 0],
     )
     logs = np.log(np.maximum(likelihood, 1e-4))
-    is_of = {group: groups == group for group in dict.fromkeys(groups.tolist())}
-    of_groups = {group: float(np.average(logs[own], weights=weights[own])) for group, own in is_of.items()}
-    values = {"log likelihood": float(np.mean([*of_groups.values()]))}
-    values |= {f"log likelihood, {group}": value for group, value in of_groups.items()}
+    by_group = {}
+    for group in dict.fromkeys(groups.tolist()):
+        is_in_group = groups == group
+        by_group[group] = float(np.average(logs[is_in_group], weights=weights[is_in_group]))
+    values = {"log likelihood": float(np.mean([*by_group.values()]))}
+    values |= {f"log likelihood, {group}": value for group, value in by_group.items()}
 
     def share(name: str, of_voxels: np.ndarray, is_so: np.ndarray) -> None:
         if weights[of_voxels].sum() > 0:

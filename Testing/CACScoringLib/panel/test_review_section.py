@@ -75,12 +75,16 @@ class TestViews:
         reviewed.ui.reviewedBox.click()
         assert reviewed.review.reviewed["threshold"]
 
-    def test_going_to_a_lesion_shows_its_scan(self, reviewed):
-        volume = reviewed.review.nodes.volume
+    @pytest.mark.parametrize("view", ["CACOriginal", "Red"])
+    def test_going_to_a_lesion_shows_its_scan_in_any_layout(self, reviewed, view):
+        manager, volume = slicer.app.layoutManager(), reviewed.review.nodes.volume
+        if view == "Red":
+            manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        layout = manager.layout
         slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
         reviewed.key("Home")
-        composite = slicer.app.layoutManager().sliceWidget("CACOriginal").mrmlSliceCompositeNode()
-        assert composite.GetBackgroundVolumeID() == volume.GetID()
+        assert manager.sliceWidget(view).mrmlSliceCompositeNode().GetBackgroundVolumeID() == volume.GetID()
+        assert manager.layout == layout
 
     @pytest.mark.long
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, questions, monkeypatch):

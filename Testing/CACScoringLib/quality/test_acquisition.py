@@ -193,7 +193,7 @@ def test_tags_that_name_an_agent_are_understood(text):
 
 
 def test_a_chest_without_calcium_in_its_bones_is_doubted_severely():
-    """As virtual non-calcium images, and images with bone removed."""
+    """Virtual non-calcium images, and images with bone removed, have such bones."""
     chest = Chest()
     heart = sitk.GetImageFromArray(chest.heart.astype(np.uint8))
     heart.CopyInformation(chest.image)

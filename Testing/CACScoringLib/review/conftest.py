@@ -29,7 +29,7 @@ def opened(scene):
 
 @pytest.fixture(scope="session")
 def scored():
-    """What `cac score` makes of a scan with lesions of all sizes and noise specks."""
+    """Result of a scan with lesions of all sizes and noise specks."""
     scan, heart = calcified_scan()
     return score_scan(scan, heart=heart, networks=NETWORKS)
 

@@ -189,7 +189,7 @@ def test_nothing_is_a_suggestion_of_a_run_with_a_readers_labels(with_territories
     [((), True, True), ((Artery,), True, False), ((Artery, NonCoronary), True, True), ((Artery,), False, True)],
 )
 def test_labels_of_arteries_alone_leave_other_sites_unreviewed(scored, of_reader, knows_elsewhere, is_reviewed):
-    """Of a run that separated no calcium elsewhere, all of it is the reader's."""
+    """A run that separated no calcium elsewhere leaves all of it to the reader."""
     review = review_of(scored, "threshold")
     review.of_reader, review.knows_elsewhere, review.reviewed = of_reader, knows_elsewhere, True
     assert (review.result().non_coronary is None) == (not knows_elsewhere)

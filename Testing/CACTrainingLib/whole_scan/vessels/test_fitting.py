@@ -215,7 +215,7 @@ def test_calcium_is_shown_where_it_was_moved_to(calcified):
 TRAINING = VesselTraining(LoopSettings(4, half_precision=False, validate_every=1), 8)
 COUNT = 30
 SCORES = tuple(10.0 * (n % 3) * (n % 10) for n in range(COUNT))
-"""Those of bright voxels; every third patient has none."""
+"""Agatston scores of the patients' bright voxels; every third patient has none."""
 
 
 @pytest.fixture
