@@ -241,7 +241,7 @@ def model_for(views: set[str], name: str | None = None) -> StoredModel:
     installed = ", ".join(model.card.name for model in models) or "none"
     raise ModelError(
         f"No model that comes with CAC reads {' and '.join(sorted(views))} alone; calcium hardly shows on one view. "
-        f"Give PA and lateral, or name a model; installed: {installed}."
+        f"Give PA and lateral (setting radiograph.lateral), or name a model; installed: {installed}."
     )
 
 
