@@ -119,7 +119,7 @@ def test_bundled_model_reads_a_chest():
 
 
 def test_the_bundled_model_for_the_views_given(tmp_path, monkeypatch):
-    with pytest.raises(ModelError, match="setting radiograph.lateral"):
+    with pytest.raises(ModelError, match=r"setting radiograph\.lateral"):
         model_for({"PA"})
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "own"))
     monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
