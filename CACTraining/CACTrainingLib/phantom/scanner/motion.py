@@ -146,7 +146,8 @@ _DATA = read_shapes("protocols")
 THICKNESS_SPACING_MM = _DATA["thickness_spacing_mm"]
 PROTOCOLS = {name: Protocol(**protocol) for name, protocol in _DATA["protocols"].items()}
 """Protocols: "radiotherapy" follows the paper's planning pairs (3 mm, 120 kVp, one in breath-hold), "varied" is for
-training; "cardiac-varied" is gated CT of many makes, "chest-varied" chest, screening and PET CT."""
+training; "cardiac-varied" is gated CT of many makes, "chest-varied" chest, screening and PET CT. "noisy" has
+chest CT of 1 and 1.5 mm with 36 to 97 HU of noise, and "thick" chest CT of 5 and 8 mm."""
 
 
 def draw_pair(protocol: Protocol, generator: np.random.Generator) -> tuple[tuple[Scanner, ScanPose], ...]:
