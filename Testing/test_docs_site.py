@@ -17,6 +17,7 @@ from CACScoringLib.core.warning_codes import ADVICE, SEVERE
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "hooks"))  # as MkDocs does
 
+import pages  # noqa: E402
 import result_schema  # noqa: E402
 import result_tables  # noqa: E402
 import warning_tables  # noqa: E402
@@ -37,11 +38,28 @@ def test_every_warning_has_its_messages():
     assert page.count("\n") == len(ADVICE) + 1
 
 
-def test_tables_of_the_results_are_written_from_the_stored_ones():
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    written = result_tables.with_tables(page)
-    assert "<!--" not in written
-    assert written.count("\n| --- |") == page.count("<!-- table") > 10
+def test_parts_of_pages_are_written_once_and_again():
+    asked = "# A\n\n<!-- schema -->\n<!-- end -->\n\nText\n\n<!-- people short -->\nold\n<!-- end -->\n"
+    written = pages.filled(asked)
+    assert "old" not in written
+    assert "\n\nText\n\n" in written
+    assert written.count("\n| ") == 3  # a head and two figures
+    assert pages.filled(written) == written
+    with pytest.raises(ValueError, match="no <!-- end -->"):
+        pages.filled(asked.replace("<!-- end -->", "", 1))
+
+
+def test_a_figure_of_other_tables_is_stale(monkeypatch, tmp_path):
+    monkeypatch.setattr(pages.figures, "DOCS", tmp_path)
+    for name in ("results", "pictures"):
+        (tmp_path / name).mkdir()
+    people = (ROOT / "docs" / "results" / "people.csv").read_bytes()
+    (tmp_path / "results" / "people.csv").write_bytes(people)
+    drawn = (ROOT / "docs" / "pictures" / "people.svg").read_text(encoding="utf-8")
+    (tmp_path / "pictures" / "people.svg").write_text(drawn, encoding="utf-8")
+    assert "pictures/people.svg" not in pages.figures.stale()
+    (tmp_path / "results" / "people.csv").write_bytes(people.replace(b"235", b"236"))
+    assert "pictures/people.svg" in pages.figures.stale()
 
 
 STORED = """quantity,part,map,map low,map high,note
@@ -61,8 +79,8 @@ def docs(tmp_path):
 
 def test_rows_are_named_and_figures_rounded(docs):
     rows = "κ = kappa\nκ … gated\narea / LM = left main"
-    written = result_tables.with_tables(f"Text\n\n<!-- table results/t.csv: map = the map | note\n{rows}\n-->\n", docs)
-    assert written.splitlines()[2:] == [
+    written = result_tables.table_as_markdown(f"results/t.csv: map = the map | note\n{rows}", docs)
+    assert written.splitlines() == [
         "|  | the map | note |",
         "| --- | --- | --- |",
         "| kappa | .800 [.725, .863] | a |",
@@ -72,14 +90,14 @@ def test_rows_are_named_and_figures_rounded(docs):
 
 
 def test_all_rows_of_a_first_cell_are_shown_by_their_second(docs):
-    written = result_tables.with_tables("<!-- table results/t.csv: map\narea / *\n-->\n", docs)
+    written = result_tables.table_as_markdown("results/t.csv: map\narea / *", docs)
     assert written.splitlines()[2:] == ["| all | 1.000 [1.000, 1.000] |", "| LM | 2.5 |"]
 
 
-@pytest.mark.parametrize("asked", ["map\narea\n", "map\nno row\n", "map\nvolume / *\n", "no column"])
+@pytest.mark.parametrize("asked", ["map\narea", "map\nno row", "map\nvolume / *", "no column"])
 def test_an_unknown_row_or_column_of_a_table_is_an_error(docs, asked):
     with pytest.raises(ValueError, match=r"t\.csv has no"):
-        result_tables.with_tables(f"<!-- table results/t.csv: {asked} -->", docs)
+        result_tables.table_as_markdown(f"results/t.csv: {asked}", docs)
 
 
 TYPES = {"object": dict, "array": list, "string": str, "number": (int, float), "integer": int, "boolean": bool}

@@ -1,44 +1,104 @@
-"""A hook of MkDocs: puts into the pages what is generated from the code.
+"""What the pages show of stored tables and of the code, written into the Markdown, so that every reader has it.
 
-A page asks for it by a comment, which no other reader of the Markdown sees: `<!-- commands -->`, `<!-- dictionary -->`,
-`<!-- warnings -->`, `<!-- schema -->`, `<!-- table … -->` (`result_tables`). All of this is in the built site only.
-What is generated from the code is as current as the code that is built with, differs between versions of Python, and
-would change with every option.
+A page asks for a part by a comment, and the part stands between it and `<!-- end -->`:
+
+    <!-- table results/territories.csv: now = proportion | patients
+    LM / plain = LM
+    -->
+
+    | … |
+
+    <!-- end -->
+
+Parts are `table` (`result_tables`), `people`, `commands`, `dictionary`, `warnings`, `schema` and `python`. Run as a
+script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it refuses pages in which
+they are not current.
 """
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from column_tables import dictionary_as_markdown
-from command_tables import commands_as_markdown
-from result_schema import FILE, link_as_markdown, schema_as_json
-from result_tables import with_tables
-from warning_tables import warnings_as_markdown
+HOOKS = Path(__file__).parent
+ROOT = HOOKS.parents[1]
+sys.path[:0] = [str(HOOKS), str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
+
+import figures  # noqa: E402
+from column_tables import dictionary_as_markdown  # noqa: E402
+from command_tables import commands_as_markdown  # noqa: E402
+from people_summary import summary_as_markdown  # noqa: E402
+from python_names import names_as_markdown, names_for_site  # noqa: E402
+from result_schema import FILE, link_as_markdown, schema_as_json  # noqa: E402
+from result_tables import table_as_markdown  # noqa: E402
+from warning_tables import warnings_as_markdown  # noqa: E402
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
-GENERATED = {
-    "<!-- commands -->": commands_as_markdown,
-    "<!-- dictionary -->": dictionary_as_markdown,
-    "<!-- warnings -->": warnings_as_markdown,
-    "<!-- schema -->": link_as_markdown,
+PARTS = {
+    "commands": lambda _: commands_as_markdown(),
+    "dictionary": lambda _: dictionary_as_markdown(),
+    "people": summary_as_markdown,
+    "python": names_as_markdown,
+    "schema": lambda _: link_as_markdown(),
+    "table": table_as_markdown,
+    "warnings": lambda _: warnings_as_markdown(),
 }
+"""Function of each part, of what its comment says after the part's name."""
+
+_ASKED = rf"<!-- ({'|'.join(PARTS)})\b(.*?)-->"
+_PART = re.compile(rf"({_ASKED})\n(?:(?:(?!<!-- ).)*?\n)??<!-- end -->", re.DOTALL)
+
+
+def filled(markdown: str) -> str:
+    """Return the Markdown of a page with each part as it is now.
+
+    Raises ValueError if a part cannot be made, or has no end.
+    """
+    if len(re.findall(_ASKED, markdown, re.DOTALL)) != len(_PART.findall(markdown)):
+        raise ValueError("A part has no <!-- end --> before the next one.")
+    return _PART.sub(lambda found: f"{found[1]}\n\n{PARTS[found[2]](found[3].strip())}\n\n<!-- end -->", markdown)
+
+
+def write() -> None:
+    """Write the parts into all pages, and draw the figures."""
+    figures.write()
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        markdown = page.read_text(encoding="utf-8")
+        if (now := filled(markdown)) != markdown:
+            page.write_text(now, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)}: written")
+
+
+def _require_current(name: str, is_current: bool) -> None:
+    from mkdocs.exceptions import PluginError
+
+    if not is_current:
+        raise PluginError(f"{name} does not show the present code and tables. Run ./cac docs --write, and commit it.")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the schema's file to those of the site."""
     from mkdocs.structure.files import File
 
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _require_current("README.md", filled(readme) == readme)
+    for name in figures.stale():
+        _require_current(f"docs/{name}", False)
     files.append(File.generated(config, f"reference/{FILE}", content=schema_as_json()))
     return files
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """The Markdown of a page with everything in its place."""
-    for marker, generate in GENERATED.items():
-        if marker in markdown:
-            markdown = markdown.replace(marker, generate())
-    return with_tables(markdown)
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Return the Markdown of a page, in which names of Python become what mkdocstrings writes of them."""
+    _require_current(f"docs/{page.file.src_uri}", filled(markdown) == markdown)
+    return _PART.sub(lambda found: names_for_site(found[3]) if found[2] == "python" else found[0], markdown)
+
+
+if __name__ == "__main__":
+    write()

@@ -1,13 +1,12 @@
 """Tables of the results page, written from the stored tables beside it.
 
-A page asks for one by a comment with the file, its columns and, a line each, its rows (all if it names none). A row is
+A page asks for one (`pages`) by the file, its columns and, a line each, its rows (all if it names none). A row is
 named by its first cell; by its first two as `first / second` where rows share the first; and by `row … part` where its
 first cell begins with an ellipsis; `first / *` are all rows of that first cell, shown by their second. A name may be
 followed by ` = ` and the title to show instead.
 
-    <!-- table results/territories.csv: now = proportion | patients
+    table results/territories.csv: now = proportion | patients
     LM / plain = LM
-    -->
 """
 
 from __future__ import annotations
@@ -21,14 +20,18 @@ DOCS = Path(__file__).parents[1]
 DECIMALS = 3
 """Decimals of numbers that are stored with more."""
 
-_COMMENT = re.compile(
-    r"<!-- table (?P<file>results/[\w-]+\.csv): (?P<columns>[^\n]+?)(?:\n(?P<rows>.*?)\n?)? ?-->", re.DOTALL
-)
+_ASKED = re.compile(r"(?P<file>results/[\w-]+\.csv): (?P<columns>[^\n]+)(?:\n(?P<rows>.*))?", re.DOTALL)
 
 
-def with_tables(markdown: str, docs: Path = DOCS) -> str:
-    """Replace each comment by its table. Raises ValueError for a row or column that the stored table does not have."""
-    return _COMMENT.sub(lambda match: _table(docs / match["file"], match["columns"], match["rows"] or ""), markdown)
+def table_as_markdown(asked: str, docs: Path = DOCS) -> str:
+    """Return a table. asked: File, columns and rows, as above without the word `table`.
+
+    Raises ValueError for a row or column that the stored table does not have.
+    """
+    match = _ASKED.fullmatch(asked)
+    if match is None:
+        raise ValueError(f"A table is asked for as 'results/NAME.csv: COLUMN | COLUMN', not {asked!r}.")
+    return _table(docs / match["file"], match["columns"], match["rows"] or "")
 
 
 def _table(file: Path, columns: str, names: str) -> str:

@@ -17,11 +17,14 @@ from CACScoringLib.core.progress import Progress
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def _build(output: Annotated[Path, option(metavar="DIR")] = Path("site"), *, progress: Progress) -> None:
+def _build(
+    output: Annotated[Path, option(metavar="DIR")] = Path("site"), write: bool = False, *, progress: Progress
+) -> None:
     """Build the documentation as a site that needs neither a server nor a network; a broken link is an error.
 
     Args:
         output: Folder for the pages.
+        write: True to write tables and references into the Markdown first, where they are not current.
     """
     from CACScoringLib.core.errors import CTError
 
@@ -33,6 +36,8 @@ def _build(output: Annotated[Path, option(metavar="DIR")] = Path("site"), *, pro
         raise OutputError(f"{output} holds something other than a site, which would be removed. Choose another folder.")
     require("docs")
     progress.begin(["docs"])
+    if write:
+        subprocess.run([sys.executable, str(ROOT / "docs" / "hooks" / "pages.py")], check=True)
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
     command += ["--config-file", str(configuration), "--site-dir", str(output)]
     with progress.step("docs"):
