@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import html
 import re
 from collections.abc import Iterator
 
@@ -15,8 +16,14 @@ def commands_as_markdown(parser: argparse.ArgumentParser | None = None) -> str:
 
 
 def cell(text: str) -> str:
-    """Text as it stands in a table of Markdown."""
-    return re.sub(r"([|*_<\[\\])", r"\\\1", " ".join(text.split()))
+    """Text as it stands in a table of Markdown, with code between backticks."""
+    parts = re.split(r"`([^`]*)`", " ".join(text.split()))
+    return "".join(code(part) if n % 2 else re.sub(r"([|*_<\[\\])", r"\\\1", part) for n, part in enumerate(parts))
+
+
+def code(text: str) -> str:
+    """Code as it stands in a table: on repository hosts a bar divides cells within backticks too."""
+    return f"<code>{html.escape(text).replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def _sections(words: tuple[str, ...], parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -80,11 +87,10 @@ def _value(action: argparse.Action) -> str:
 
 def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     value = _value(action)
-    names = [f"`{' '.join(filter(None, (option, value)))}`" for option in action.option_strings] or [f"`{value}`"]
+    names = [code(" ".join(filter(None, (option, value)))) for option in action.option_strings] or [code(value)]
     meaning = argparse.HelpFormatter(parser.prog)._expand_help(action) if action.help else ""
     if action.choices is not None and action.metavar is not None:
         meaning += f" ({', '.join(map(str, action.choices))})"
-    # A bar within code divides no cells here, and would keep a backslash before it.
     return f"| {', '.join(names)} | {cell(meaning)} | {_default(action)} |"
 
 

@@ -36,7 +36,6 @@ from result_tables import table_as_markdown  # noqa: E402
 from warning_tables import warnings_as_markdown  # noqa: E402
 
 if TYPE_CHECKING:
-    from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
 
@@ -50,6 +49,8 @@ PARTS = {
     "warnings": lambda _: warnings_as_markdown(),
 }
 """Function of each part, of what its comment says after the part's name."""
+
+SCHEMA = ROOT / "docs" / "reference" / FILE
 
 _ASKED = rf"<!-- ({'|'.join(PARTS)})\b(.*?)-->"
 _PART = re.compile(rf"({_ASKED})\n(?:(?:(?!<!-- ).)*?\n)??<!-- end -->", re.DOTALL)
@@ -66,8 +67,9 @@ def filled(markdown: str) -> str:
 
 
 def write() -> None:
-    """Write the parts into all pages, and draw the figures."""
+    """Write the parts into all pages, draw the figures, and write the schema's file."""
     figures.write()
+    SCHEMA.write_text(schema_as_json(), encoding="utf-8")
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         markdown = page.read_text(encoding="utf-8")
         if (now := filled(markdown)) != markdown:
@@ -82,15 +84,13 @@ def _require_current(name: str, is_current: bool) -> None:
         raise PluginError(f"{name} does not show the present code and tables. Run ./cac docs --write, and commit it.")
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the schema's file to those of the site."""
-    from mkdocs.structure.files import File
-
+def on_files(files: Files, **_: object) -> Files:
+    """Require that README, figures and the schema's file are current."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     _require_current("README.md", filled(readme) == readme)
     for name in figures.stale():
         _require_current(f"docs/{name}", False)
-    files.append(File.generated(config, f"reference/{FILE}", content=schema_as_json()))
+    _require_current(f"docs/reference/{FILE}", SCHEMA.read_text(encoding="utf-8") == schema_as_json())
     return files
 
 

@@ -39,10 +39,10 @@ def _figures(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
     missed = sum(float(row["missed"] or 0) for row in rows)
     return [
         (
-            f"total right (within {NEAR_SHARE:.0%} or {NEAR:g}, 0 below 1)",
+            f"total right (within {100 * NEAR_SHARE:g} % or {NEAR:g}, 0 below 1)",
             f"{sum(map(_is_right, rows))} of {len(rows)} scans",
         ),
-        ("people without coronary calcium who score 1 or more", f"{above} of {len(healthy)}"),
+        ("scans without coronary calcium that score 1 or more", f"{above} of {len(healthy)}"),
         ("right artery, share of the score: median, worst", f"{median(shares):.2f}, {min(shares):.2f}"),
         ("90 % interval holds the reading", f"{holds} of {len(intervals)} ({len(rows) - len(intervals)} withheld)"),
         ("its ends, 1 + upper over 1 + lower: median with calcium", f"{ratio:.1f}"),

@@ -54,7 +54,7 @@ def schema_as_json() -> str:
     kinds: dict[str, Any] = {}
     reference = _schema_of(ScoreRecord, kinds)
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA}
-    return json.dumps({**head, **reference, "$defs": kinds}, indent=1)
+    return json.dumps({**head, **reference, "$defs": kinds}, indent=1, ensure_ascii=False) + "\n"
 
 
 def link_as_markdown() -> str:
