@@ -10,8 +10,9 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACTrainingLib.data.scan_dataset import ScanDataset
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.training.loop import Task, train
+from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.settings import LoopSettings
+from CACTrainingLib.training.task import Task
 
 scans = read_reference(Path(sys.argv[1])).scans
 part = parts_by_patient([scan.patient for scan in scans], [0] * len(scans), 5, seed=0)

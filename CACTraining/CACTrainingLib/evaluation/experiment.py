@@ -30,7 +30,7 @@ from .papers import StudyTexts, texts_of
 from .parts import Section
 
 if TYPE_CHECKING:
-    from ..training.loop import Task
+    from ..training.task import Task
 
 HELD_OUT = -1
 """Fold number of scans, or of a training's test, outside the cross-validation."""

@@ -26,8 +26,8 @@ from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS, category_of
 from CACScoringLib.statistics.roc import above, area_name, areas
 
 from ..data.scan_table import LABELS
-from ..training.loop import Task, channels_last
 from ..training.settings import LoopSettings
+from ..training.task import Task, channels_last
 from .dataset import NONE, PATIENTS, RadiographSet, check_label
 from .exposure import COARSE, draw_exposure, expose
 

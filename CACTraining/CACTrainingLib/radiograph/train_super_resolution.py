@@ -25,9 +25,9 @@ from CACScoringLib.models.preprocessing import RESIDUAL_HU, interpolated_slices,
 from CACScoringLib.networks.configs import SliceSuperResolutionConfig, build
 
 from ..phantom import STRATA, stratified_patients
-from ..training.loop import Task, channels_last
 from ..training.runs import training_run
 from ..training.settings import LoopSettings, RunOptions
+from ..training.task import Task, channels_last
 from .super_resolution import (
     CALCIUM_HU,
     FACTOR,

@@ -25,9 +25,9 @@ from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
 from .decomposition_metrics import collapse, map_metrics, sample_slices
-from .loop import Task, channels_last
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
+from .task import Task, channels_last
 from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, lesion_loss, map_loss, paint_spots
 
 DISCRIMINATORS = ("with_calcium", "without_calcium")

@@ -33,10 +33,10 @@ from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
 from .cyclegan import CycleTask, CycleTraining, new_generator
 from .decomposition_metrics import collapse, map_metrics, sample_slices
-from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings, RunOptions, read_presets
+from .task import Task, channels_last
 
 EVALUATED_SLICES = 1000
 INTENDED_USE = (

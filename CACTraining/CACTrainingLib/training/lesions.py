@@ -40,9 +40,9 @@ from ..data.lesion_rows import (
 )
 from ..project.training_scan import TrainingScan
 from .distributed import in_turn
-from .loop import Task, channels_last
 from .runs import TrainingData, start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
+from .task import Task, channels_last
 
 ROOT, MITRAL, STENT = (LESION_KINDS.index(kind) for kind in ("aortic valve and root", "mitral annulus", "stent"))
 DEVICES = [STENT, *(LESION_KINDS.index(kind) for kind in ("lead", "wire", "clip", "catheter", "prosthetic valve"))]

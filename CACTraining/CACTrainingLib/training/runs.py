@@ -39,9 +39,10 @@ from ..project.scan_identity import content_hash
 from ..project.training_scan import TrainingScan
 from .curves import validations
 from .distributed import from_first, in_turn, make_fabric
-from .loop import Outcome, Task, train
+from .loop import Outcome, train
 from .run_folder import has_checkpoint, record_training, training_lock
 from .settings import LoopSettings, RunOptions, facts_of
+from .task import Task
 
 BUNDLED = "bundled"
 """Value of `start` in presets that begin with the weights that come with CAC."""

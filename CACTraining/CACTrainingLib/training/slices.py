@@ -31,9 +31,9 @@ from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, vary_slices
 from ..project.training_scan import KINDS
-from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
+from .task import Task, channels_last
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
 GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5

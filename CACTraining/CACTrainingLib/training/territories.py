@@ -45,9 +45,9 @@ from ..data.territory_patches import (
 from ..phantom import TerritoryVolume, territory_volume
 from ..project.training_scan import TrainingScan
 from .distributed import in_turn
-from .loop import Task, channels_last
 from .runs import start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
+from .task import Task, channels_last
 
 FIRST_NUMBERS = {"training": 100_000, "validation": 200_000, "test": 300_000}
 """First patient number of each use, far from the others and from those of any cohort."""

@@ -25,8 +25,8 @@ from CACTrainingLib.radiograph.task import (
     ViewAugmentation,
     augment,
 )
-from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.run_folder import CHECKPOINT
+from CACTrainingLib.training.settings import LoopSettings
 
 TRAINING = RadiographTraining(
     LoopSettings(60, validate_every=20, average=0.9, half_precision=False),

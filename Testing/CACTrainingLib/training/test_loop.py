@@ -14,7 +14,9 @@ from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.version import processor_name
-from CACTrainingLib.training.loop import LoopSettings, Task, train
+from CACTrainingLib.training.loop import train
+from CACTrainingLib.training.settings import LoopSettings
+from CACTrainingLib.training.task import Task
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.vessels import normalise, to_agatston
 
 from ...data.augmentation import cut_box
-from ...training.loop import Task
 from ...training.settings import LoopSettings
+from ...training.task import Task
 from ..sources import load
 
 IN_MEMORY_BYTES = 3_000_000_000

@@ -22,8 +22,8 @@ from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 from CACScoringLib.whole_scan.vessels import vessel_input
 from CACTrainingLib.data.scan_table import held_out, read_cts
-from CACTrainingLib.training.loop import LoopSettings
 from CACTrainingLib.training.runs import RunOptions
+from CACTrainingLib.training.settings import LoopSettings
 from CACTrainingLib.whole_scan.sources import SourceSettings
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
 from CACTrainingLib.whole_scan.vessels import study as train_vessels
