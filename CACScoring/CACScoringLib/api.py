@@ -42,8 +42,7 @@ from .results import CalciumResult
 from .run import RunSettings, ScanInput, read_and_score
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
-from .scoring.lesions import find_lesions
-from .scoring.scores import method_score
+from .scoring.lesions import score_labels
 
 read_ct = words_of("argument")(reading.read_ct)
 
@@ -285,8 +284,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     scan = _scan(ct)
     _report(scan.warnings)
     on_grid, _ = mask_on_scan_grid(_read_image("labels", labels), scan, "label map", may_be_empty=True)
-    lesions = find_lesions(scan, on_grid, rules).coronary
-    return method_score("reviewed", rules, lesions, no_calcium=not lesions.lesions)
+    return score_labels(scan, on_grid, rules)
 
 
 @words_of("argument")

@@ -29,7 +29,7 @@ from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.files import real_files
 from ..io.reading import overlap_message
 from ..record.rules import ScoringRules
-from ..scoring.lesions import find_lesions
+from ..scoring.lesions import score_labels
 from .codes import CORONARY
 from .source import MANUFACTURER
 
@@ -310,8 +310,7 @@ def _shift_warnings(
 
 def _agatston(labels: sitk.Image, scan: CTScan) -> float:
     """Return the score of labels in the arteries at 120 kVp."""
-    sites = np.where(voxels_of(labels) > max(Artery), 0, voxels_of(labels)).astype(np.uint8)
-    return float(sum(find_lesions(scan, sites, ScoringRules()).columns["agatston"]))
+    return score_labels(scan, voxels_of(labels), ScoringRules()).total.agatston
 
 
 def _voxels_within(contours: list[tuple[float, np.ndarray]], step: tuple[float, ...], scan: CTScan) -> tuple[int, int]:

@@ -20,9 +20,17 @@ from ..core.errors import CTError, MaskError
 from ..core.labels import SITES, Labelled, site_of
 from ..core.voxels import voxels_of
 from ..record.rules import ScoringRules
-from ..record.scores import LesionSet, LesionVoxels, SliceComponent
+from ..record.scores import LesionSet, LesionVoxels, MethodScore, SliceComponent
 from .parts import connected_voxels, slice_components
-from .scores import equivalent_agatston
+from .scores import equivalent_agatston, method_score
+
+
+def score_labels(
+    ct: CTScan | sitk.Image, sites: np.ndarray | Labelled, rules: ScoringRules, values: np.ndarray | None = None
+) -> MethodScore:
+    """Score what labels outline in the arteries; arguments and errors as of `find_lesions`."""
+    lesions = find_lesions(ct, sites, rules, values).coronary
+    return method_score("reviewed", rules, lesions, no_calcium=not lesions.lesions)
 
 
 def find_lesions(

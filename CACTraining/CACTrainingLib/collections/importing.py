@@ -20,7 +20,7 @@ from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import write_text_atomically
-from CACScoringLib.core.labels import ARTERIES, HEART_COLOUR, SITE_COLOURS, SITES
+from CACScoringLib.core.labels import ARTERIES, HEART_COLOUR, MAIN_ARTERIES, SITE_COLOURS, SITES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
 from CACScoringLib.core.warning_codes import ADVICE
@@ -28,12 +28,11 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.record.scores import LesionSet
+from CACScoringLib.record.scores import MethodScore
 from CACScoringLib.report.page import rendered
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.labels import reader_labels
-from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import score_of
+from CACScoringLib.scoring.lesions import score_labels
 
 from ..data.scan_table import LABELS, PROJECT_COLUMNS, PROJECT_TABLE, score_column
 from ..evaluation.jobs import JobSettings, job_key, kept_records
@@ -255,7 +254,7 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
         codes = {warning.code: warning.message for warning in reader.warnings}
         if "labels-off-calcium" in codes:
             raise CTError(f"Its labels are of another scan. {codes['labels-off-calcium']}")
-        scores = scores or _scores_of(find_lesions(scan, reader.sites, ScoringRules()))
+        scores = scores or _scores_of(score_labels(scan, reader.sites, ScoringRules()))
     labels = None if regions is None else sitk.GetArrayFromImage(regions)
     return ScanCheck(
         slices=len(scan.hu),
@@ -270,11 +269,10 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
     )
 
 
-def _scores_of(lesions: LesionSet) -> dict[str, float]:
-    """Return the Agatston score of each main artery, and of all lesions as "agatston"."""
-    by_artery = {name: [lesion for lesion in lesions.lesions if lesion.site.key == name] for name in ARTERIES}
-    parts = {**by_artery, LABELS[0]: lesions.lesions}
-    return {name: round(score_of(part).agatston, 2) for name, part in parts.items()}
+def _scores_of(method: MethodScore) -> dict[str, float]:
+    """Return the Agatston score of each main artery, and of all as "agatston"."""
+    parts = {**{artery.key: method.arteries[artery] for artery in MAIN_ARTERIES}, LABELS[0]: method.total}
+    return {name: round(score.agatston, 2) for name, score in parts.items()}
 
 
 def _picture(scan: CTScan, heart: np.ndarray | None, labels: np.ndarray | None) -> bytes:

@@ -46,8 +46,7 @@ from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
-from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import score_of
+from CACScoringLib.scoring.lesions import score_labels
 
 from .. import phantom
 from ..data.scan_table import CT_TABLE, LABELS, RADIOGRAPH_TABLE, SEXES, VIEWS, read_listed
@@ -177,8 +176,7 @@ def _write_scanned(number: int, case: Path, super_resolution: str | None) -> dic
     _write_projected(case, images, geometries(number, centre_mm(image)), super_resolution)
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
     reader, unsupervised = (
-        score_of(find_lesions(image, regions, ScoringRules()).lesions).agatston
-        for regions in (labels.regions, automatic)
+        score_labels(image, regions, ScoringRules()).total.agatston for regions in (labels.regions, automatic)
     )
     return _cells(patient, phantom.AGATSTON_PER_MG * patient.mass_mg, reader, unsupervised)
 

@@ -17,14 +17,13 @@ import numpy as np
 
 from CACScoringLib.core.ct import mask_on_scan_grid
 from CACScoringLib.core.errors import CTError, MaskError
-from CACScoringLib.core.labels import ARTERIES, SITES, Artery
+from CACScoringLib.core.labels import ARTERIES, MAIN_ARTERIES, SITES, Artery
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.reading import read_lesion_labels, read_mask
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import ModelRecord, ScoreRecord
-from CACScoringLib.record.scores import LesionSet, MethodScore
-from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import score_of, scores_by_site
+from CACScoringLib.record.scores import MethodScore
+from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.uncertainty import TOTAL
 from CACScoringLib.statistics.masks import mask_agreement
 
@@ -159,7 +158,7 @@ def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
     values = {key: scores_of(methods[key], files.per_mass) for key in ("map", "automatic")}
     rules = record.methods["threshold"].rules
     if files.regions is not None:
-        values["reader"] = _found_scores(find_lesions(files.ct, files.regions, rules), files)
+        values["reader"] = _label_scores(files, files.regions, rules)
     threshold = record.slices_positive_from
     settings: Mapping[str, Any] = record.decomposition_settings or {}
     if threshold is None:
@@ -263,9 +262,9 @@ def scores_of(method: MethodScore, per_mass: float) -> Scores:
     return scores
 
 
-def _found_scores(lesions: LesionSet, files: _Files) -> Scores:
-    scores = {a.key: score for a, score in scores_by_site(lesions.lesions, Artery).items() if a.key in ARTERIES}
-    scores[TOTAL] = score_of(lesions.lesions)
+def _label_scores(files: _Files, labels: np.ndarray, rules: ScoringRules, values: np.ndarray | None = None) -> Scores:
+    method = score_labels(files.ct, labels, rules, values)
+    scores = {**{artery.key: method.arteries[artery] for artery in MAIN_ARTERIES}, TOTAL: method.total}
     return {part: (score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston) for part, score in scores.items()}
 
 
@@ -273,7 +272,7 @@ def _noise_free(files: _Files, true_hu: np.ndarray) -> Scores:
     """Scores of the noise-free map: mass of its positive part; arteries and Agatston score from voxels of LABEL_HU."""
     arteries = files.image(files.scan.truth_file("arteries.nii.gz"))
     rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
-    scores = _found_scores(find_lesions(files.ct, arteries, rules, true_hu), files)
+    scores = _label_scores(files, arteries, rules, true_hu)
     positive = float(true_hu.sum(dtype=np.float64, where=true_hu > 0))
     mass = positive * math.prod(files.ct.image.GetSpacing()) / files.per_mass
     return scores | {TOTAL: (mass, scores[TOTAL][1])}

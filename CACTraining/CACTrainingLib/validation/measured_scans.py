@@ -20,7 +20,7 @@ from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import read_json
-from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
+from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import StoredModel, read_card
@@ -33,9 +33,8 @@ from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import CalciumResult
 from CACScoringLib.scoring.judge import lesions_beneath
-from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.parts import CORONARY_KINDS
-from CACScoringLib.scoring.scores import scores_by_site
 from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
 from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place_log_odds
 
@@ -172,7 +171,7 @@ def _measured(networks: Networks, settings: DecompositionSettings, scan: Trainin
     dense, in_map = _tables(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
     rules = rules_for_tube_voltage(acquisition, ScoringRules())
-    reader = scores_by_site(find_lesions(ct, regions, rules).lesions, Artery)
+    reader = score_labels(ct, regions, rules).arteries
     patient, reference = patient_of(record), None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}

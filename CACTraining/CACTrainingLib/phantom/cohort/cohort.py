@@ -17,12 +17,12 @@ import numpy as np
 from CACScoringLib.cohort.workers import run_jobs
 from CACScoringLib.core.ct import ScanWarning, with_warnings
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.labels import ARTERIES, Artery
+from CACScoringLib.core.labels import ARTERIES, MAIN_ARTERIES, Artery
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import Score
-from CACScoringLib.scoring.lesions import find_lesions
-from CACScoringLib.scoring.scores import score_of, scores_by_site
+from CACScoringLib.scoring.lesions import score_labels
+from CACScoringLib.scoring.scores import score_of
 
 from ..anatomy.coronaries import Plaque
 from ..anatomy.heart import posed_frame
@@ -312,11 +312,10 @@ def reference_scores(patient: Patient) -> dict[str, Score]:
     scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
     arteries = annotate(scan, np.random.default_rng(0)).arteries
-    lesions = find_lesions(grid.image(scan.hu), arteries, ScoringRules()).lesions
+    scores = score_labels(grid.image(scan.hu), arteries, ScoringRules()).arteries
     return {
-        artery.key: replace(score, mass_mg=score.pseudo_mass_hu_mm3 / (1000.0 * per_mg))
-        for artery, score in scores_by_site(lesions, Artery).items()
-        if artery.key in ARTERIES
+        artery.key: replace(scores[artery], mass_mg=scores[artery].pseudo_mass_hu_mm3 / (1000.0 * per_mg))
+        for artery in MAIN_ARTERIES
     }
 
 
