@@ -11,7 +11,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -367,6 +367,6 @@ def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], 
             )
 
 
-def first_value(slices: list[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:
+def first_value(slices: Sequence[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:
     """Return the first value in the order of the slices; None if no slice has one."""
     return next((value for value in (get(s, keyword) for s in slices) if value is not None), None)

@@ -17,7 +17,7 @@ import numpy as np
 from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
 from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from ..core.text import SERIES, abbreviated_list, printable
-from .acquisition import acquisition_of, clock
+from .acquisition import acquisition_of, clock, free_text
 from .dicom import DicomSlice, first_value, is_dicom, name_pattern, read_slice
 from .headers import check_headers
 from .image_files import quiet
@@ -69,7 +69,7 @@ class SeriesCandidate:
         return facts_of(self.label, self.uid, self.slices)
 
     def __str__(self) -> str:
-        description = first_value(self.slices, DicomSlice.text, "SeriesDescription") or "no description"
+        description = free_text(self.slices, "SeriesDescription") or "no description"
         kernel = first_value(self.slices, DicomSlice.text, "ConvolutionKernel") or "unknown"
         thickness = first_value(self.slices, DicomSlice.number, "SliceThickness")
         thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
