@@ -364,6 +364,8 @@ def _acquisition_bars(pair: Pair) -> list[str]:
     """Return reasons why the scans themselves cannot be compared."""
     facts = ((_pair_of_facts(name, pair), message, differ) for name, message, differ in _BARS)
     bars = [message.format(*values) for values, message, differ in facts if values and differ(*values)]
+    if pair[0].input.voxels_sha256 and pair[0].input.voxels_sha256 == pair[1].input.voxels_sha256:
+        bars.insert(0, "both are the same scan (all voxels are equal); give two different scans")
     for side, record in zip(_SIDES, pair, strict=True):
         if "contrast-enhanced" in record.warning_codes:
             bars.append(f"the {side} scan was acquired with contrast")
