@@ -160,7 +160,7 @@ class MethodComparison:
     calibrated_on: CalibratedOn | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Serial comparison of two scans of one patient.
 
@@ -179,6 +179,14 @@ class Comparison:
     warnings: tuple[ScanWarning, ...]
     repeatability: Repeatability | None
     days: int | None = None
+
+    def __repr__(self) -> str:
+        totals = (
+            f"{method.method}: {change.earlier:.1f} to {change.later:.1f}, {change.text}"
+            for method in self.methods
+            for change in method.changes[:1]
+        )
+        return f"Comparison({'; '.join(totals)})"
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `comparison.json`. Within one schema keys may be added only."""
