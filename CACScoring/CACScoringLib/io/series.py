@@ -159,6 +159,8 @@ def choose_candidates(
     if choice is None:
         matches = [c for c in candidates if any(map(has_position, c.slices))] or candidates
         noun = "CT series, stacks or cardiac phases" if len(matches) > len({c.uid for c in matches}) else "CT series"
+        studies = len({c.slices[0].text("StudyInstanceUID") for c in matches})
+        noun += f" of {studies} studies" if studies > 1 else ""
         reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID ({SERIES})"
         if len(matches) > 1 and _is_one_stack(matches):
             reason += f"; their slices make one stack, which {JOINED!r} in place of a number joins"
