@@ -126,6 +126,7 @@ class TestDicomFiles:
             *((name, bytes(2000), "slices-unread") for name in ("slice006.dcm", "slice006")),
             *(("other/torn", TORN, "unread-files"), ("DICOMDIR", TORN, "unread-files")),
             ("README.dcm", b"read me", "unread-files"),
+            ("other.dcm", bytes(1000), "slices-unread"),  # as large as most of a slice
         ],
     )
     def test_files_that_may_be_slices_are_named_in_a_warning(self, tmp_path, name, content, code):
