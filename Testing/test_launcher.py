@@ -56,3 +56,21 @@ def test_sizes_of_extras_are_those_of_the_docs(launcher):
     command = [sys.executable, str(launcher), "--add-extras", ",".join(sizes)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert f"adding {','.join(sizes)} ({sum(sizes.values()):.2g} GB)" in done.stderr
+
+
+def test_type_checkers_find_the_source(tmp_path):
+    """They read path files only. Here pip installs nothing, so nothing else leads to the source."""
+    for name in ("cac", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("CACScoring", "CACTraining"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "pip.py").write_text("", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "cac"), "--version"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "stub")},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert all((ROOT / name / f"{name}Lib" / "py.typed").is_file() for name in ("CACScoring", "CACTraining"))

@@ -13,21 +13,19 @@ import numpy as np
 
 from .core.ct import CTScan, ScanWarning
 from .core.files import OutputFolder
-from .core.labels import Artery, NonCoronary, SiteMap
+from .core.labels import NonCoronary, SiteMap
 from .core.progress import Progress
 from .core.text import words_of
 from .core.voxels import ArrayImage
-from .record.columns import LESIONS_CSV, Cell, lesion_cells
-from .record.score_record import severe_first, with_severity
+from .record.score_record import ScoredCalcium, severe_first, with_severity
 
 if TYPE_CHECKING:
-    import pandas
     from matplotlib.figure import Figure
 
     from .anatomy.heart_region import HeartRegion
     from .calcium_map.decomposition import Decomposition
     from .record.score_record import ScoreRecord
-    from .record.scores import Lesion, MethodScore, Score, SumScore
+    from .record.scores import MethodScore, Score
     from .whole_scan.estimates import WholeScanEstimate
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
@@ -39,12 +37,9 @@ AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"
 CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalent"}
 """Titles of the methods' scores on the clinical scale (`Score.clinical_agatston`)."""
 
-_TABLE = [name for name in LESIONS_CSV if name != "method"]
-"""Columns of tables of the lesions that count."""
-
 
 @dataclass(frozen=True, repr=False)
-class CalciumResult:
+class CalciumResult(ScoredCalcium):
     """Scores of one CT. A notebook shows it as a table with pictures of the largest lesions.
 
     All images are on the scan's grid: axial slices, axes towards patient left, posterior and superior. They are
@@ -74,6 +69,10 @@ class CalciumResult:
         return replace(self, record=replace(self.record, **parts))
 
     @property
+    def _record(self) -> ScoreRecord:
+        return self.record
+
+    @property
     def scored_scan(self) -> CTScan:
         """The scan as it was scored, normalised or not."""
         return self.scored or self.scan
@@ -82,41 +81,6 @@ class CalciumResult:
     def methods(self) -> dict[str, MethodScore]:
         """Scores by method: "threshold" is the clinical rule, "decomposition" the calcium map."""
         return self.record.methods
-
-    @property
-    def status(self) -> str:
-        """State of the clinical score: "reviewed", "given", "automatic" or "candidates".
-
-        Given are labels of nobody who is named as their reader. Candidates are anything dense that neither a person nor
-        a network evaluated: their total is no calcium score.
-        """
-        return self.methods["threshold"].status
-
-    @property
-    def total(self) -> SumScore:
-        """Total score by the clinical rule: `total.agatston`, `total.volume_mm3`, `total.mass_mg`."""
-        return self.methods["threshold"].total
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """90 % prediction interval of the total Agatston score; None if unknown or withheld."""
-        return self.methods["threshold"].total.interval_90
-
-    @property
-    def category(self) -> str | None:
-        """Risk class: "0", "1–10", "11–100", "101–400" or "> 400"; None for candidates and if withheld."""
-        categories = self.record.categories
-        return None if categories is None else categories.risk_class
-
-    @property
-    def probabilities(self) -> dict[str, float]:
-        """Probability of the categories "0", "1-99", "100-399" and "400+"; empty if unknown, withheld or reviewed."""
-        return self.methods["threshold"].category_probabilities
-
-    @property
-    def arteries(self) -> SiteMap[Artery, SumScore]:
-        """Score of each coronary artery by the clinical rule: `arteries["LAD"]`."""
-        return self.methods["threshold"].arteries
 
     @property
     def non_coronary(self) -> SiteMap[NonCoronary, Score] | None:
@@ -130,16 +94,6 @@ class CalciumResult:
         from .report.files import site_labels
 
         return ArrayImage(site_labels(self))
-
-    @property
-    def lesions(self) -> tuple[Lesion, ...]:
-        """Lesions counted by the clinical rule, by artery and then from head to feet."""
-        return self.methods["threshold"].lesions
-
-    @property
-    def left_out(self) -> tuple[Lesion, ...]:
-        """Candidates that an automatic score does not count."""
-        return self.methods["threshold"].left_out
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
@@ -167,31 +121,9 @@ class CalciumResult:
         territories = self.territory_labels
         return None if territories is None else self._image(territories)
 
-    def table(self) -> list[dict[str, Cell]]:
-        """List the lesions that count; their Agatston scores add up to the total.
-
-        Returns:
-            One row per lesion of `lesions`, with the columns of `lesions.csv`. That file also has those of the calcium
-            map, those left out, and those outside the coronary arteries.
-
-        Examples:
-            >>> result = cac.score("ct.nrrd", threshold_only=True)
-            >>> row = result.table()[0]
-            >>> row["lesion"], row["artery"]
-            (1, 'unassigned')
-        """
-        rows = map(lesion_cells, self.lesions)
-        return [{name: row.get(name) for name in _TABLE} for row in rows]
-
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""
         return self.record.as_json()
-
-    def to_dataframe(self) -> pandas.DataFrame:
-        """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
-        import pandas
-
-        return pandas.DataFrame(self.table(), columns=_TABLE)
 
     def plot(self) -> Figure:
         """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""
@@ -237,11 +169,6 @@ class CalciumResult:
 
     def __setstate__(self, state: bytes) -> None:
         self.__dict__.update(pickle.loads(zlib.decompress(state)))
-
-    def __repr__(self) -> str:
-        if self.status == "candidates":
-            return f"CalciumResult(no score: {self.total.lesions} candidates)"
-        return f"CalciumResult(agatston={self.total.agatston:.1f}, lesions={self.total.lesions}, {self.status})"
 
     def _repr_html_(self) -> str:
         from .report.page import result_as_fragment

@@ -58,7 +58,9 @@ def run_examples(documented, folder, monkeypatch) -> int:
     [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for name in (*FUNCTIONS, "CalciumResult")],
 )
 def test_examples_run(name, folder, monkeypatch):
-    assert run_examples(getattr(cac, name), folder, monkeypatch)
+    documented = getattr(cac, name)
+    bases = [base for base in getattr(documented, "__bases__", ()) if base is not object]
+    assert all(run_examples(part, folder, monkeypatch) for part in (documented, *bases))
 
 
 def test_the_version_is_that_of_the_package():
@@ -122,6 +124,8 @@ def test_stored_results_are_compared(automatic, tmp_path):
     computed = cac.compare(automatic, automatic)
     for pair in ((stored, stored), (automatic, stored), (stored, automatic)):
         assert cac.compare(*pair).methods == computed.methods
+    assert (stored.total, stored.arteries, stored.table()) == (automatic.total, automatic.arteries, automatic.table())
+    assert max(len(repr(shown)) for shown in (stored, automatic, computed)) < 500
 
 
 def test_a_reader_needs_lesions_and_many_scans_a_list(folder):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..core.text import printable
 from .options import Command
 
 if TYPE_CHECKING:
+    from ..io.dicom import DicomSlice
     from ..io.series_rule import SeriesFacts
 
 
@@ -45,6 +47,7 @@ def run(options: InfoOptions, progress: Progress) -> None:
         if is_archive(options.ct):
             with unpacked(options.ct) as folder:
                 series, contents = _contents(folder)
+                contents["reason"] = contents["reason"].replace(str(folder), str(options.ct))
         else:
             series, contents = _contents(options.ct)
     if options.table is not None:
@@ -53,8 +56,10 @@ def run(options: InfoOptions, progress: Progress) -> None:
         print(json.dumps({"schema": "cac-info/1"} | contents, indent=1, ensure_ascii=False))
         return
     scored = contents["scored"]
+    names = Counter(str(replace(facts, label="")) for facts in series)
     for facts in series:
-        print(f"{'*' if facts.label == scored else ' '} series {facts}{f': {facts.fault}' if facts.fault else ''}")
+        uid = f", UID {facts.uid}" if names[str(replace(facts, label=""))] > 1 else ""
+        print(f"{'*' if facts.label == scored else ' '} series {facts}{uid}{f': {facts.fault}' if facts.fault else ''}")
     for image in contents["images"]:
         size, spacing = "×".join(map(str, image["size"])), " × ".join(f"{step:g}" for step in image["spacing_mm"])
         print(f"{'*' if image['name'] == scored else ' '} file {image['name']} ({size} voxels of {spacing} mm)")
@@ -77,7 +82,7 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
     from ..io.dicom import find_slices, is_dicom, read_multi_frame
     from ..io.image_files import read_header
     from ..io.reading import image_files
-    from ..io.series import choose_candidates, series_facts
+    from ..io.series import series_facts
 
     if not path.exists():
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
@@ -99,16 +104,13 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
         images.append({"name": name, "size": reader.GetSize(), "spacing_mm": reader.GetSpacing()})
     modalities = Counter(slice_.text("Modality") or "unknown" for slice_ in slices)
     del modalities["CT"]
-    scored, reason = None, "There are image files and CT series, or several image files: give the path of one file."
-    if len(images) == 1 and not series:
-        scored, reason = images[0]["name"], "It is the only image file."
-    elif not images:
-        try:
-            (candidate,), warnings = choose_candidates(slices, None)
-        except CTError as error:
-            reason = str(error).splitlines()[0]
-        else:
-            scored, reason = candidate.label, warnings[0].message if warnings else "It is the only CT series."
+    if images:
+        is_only = len(images) == 1 and not series
+        scored = images[0]["name"] if is_only else None
+        several = "There are image files and CT series, or several image files: give the path of one file."
+        reason = "It is the only image file." if is_only else several
+    else:
+        scored, reason = _choice(path, slices, broken)
     patients = {slice_.text("PatientID") or slice_.text("PatientName") for slice_ in slices}
     return series, {
         "patients": len(patients),
@@ -120,6 +122,22 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
         "scored": scored,
         "reason": reason,
     }
+
+
+def _choice(path: Path, slices: list[DicomSlice], broken: Mapping[Path, UnreadableError]) -> tuple[str | None, str]:
+    """Return the label of the series that would be scored, None for none, and why."""
+    from ..io.dicom import no_slices
+    from ..io.series import choose_candidates
+
+    if not slices:
+        return None, str(no_slices(path, broken))
+    try:
+        (candidate,), warnings = choose_candidates(slices, None)
+    except CTError as error:
+        return None, re.sub(":$", ".", str(error).splitlines()[0])
+    if candidate.facts.fault:
+        return None, "Its only CT series cannot be scored."
+    return candidate.label, warnings[0].message if warnings else "It is the only CT series."
 
 
 def _write_table(path: Path, ct: Path, series: Iterable[SeriesFacts]) -> None:

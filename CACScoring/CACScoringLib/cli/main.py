@@ -11,6 +11,7 @@ import difflib
 import errno
 import importlib
 import io
+import itertools
 import json
 import os
 import re
@@ -87,6 +88,13 @@ class CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         self.declare()
+        arguments = list(sys.argv[1:] if args is None else args)
+        # Before argparse, which complains of a required option only when another name was given for it.
+        has_commands = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
+        if not has_commands and not {"-h", "--help"} & {*arguments}:
+            long_options = (text for text in itertools.takewhile("--".__ne__, arguments) if text.startswith("--"))
+            if wrong := [text for text in long_options if " " not in text and not self._knows(text)]:
+                self.error(f"unrecognized arguments: {' '.join(wrong)}{self._suggestions(wrong)}")
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestions(unknown)}")
@@ -102,6 +110,9 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message, message=True))
+
+    def _knows(self, option: str) -> bool:
+        return option.partition("=")[0] in self._option_string_actions
 
     def _suggestions(self, unknown: list[str]) -> str:
         """Return a question with the options that unknown ones abbreviate or resemble."""

@@ -233,14 +233,15 @@ def unnamed_scan(name: str, acquisition: Acquisition) -> str:
 
 
 def unnamed(text: str, acquisition: Acquisition) -> str:
-    """Return a text of words and paths without the words that name the patient, the ID, the study date or the series.
+    """Return a text of words and paths without those that state patient, ID, birth date, study date or series.
 
     Examples:
         >>> unnamed("cac score /data/Mueller_Eva/ct", Acquisition("DICOM", patient_name="MÜLLER^EVA"))
         'cac score /data/scan/ct'
     """
     names = {form for word in re.split(r"[\W\d_]+", acquisition.patient_name or "") for form in _forms(word)}
-    facts = (acquisition.patient_id, acquisition.study_date, acquisition.series_uid)
+    dates = (acquisition.patient_birth_date, acquisition.study_date)
+    facts = (acquisition.patient_id, acquisition.series_uid, *dates)
     long = {form for fact in facts for form in _forms(fact or "") if len(form) >= MIN_ID}
     long |= {name for name in names if len(name) >= MIN_PART}
     short = names - long - {""}

@@ -71,7 +71,10 @@ class Progress:
         self.seconds[name] = time.perf_counter() - start
 
     def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
-        """Report repetitions done within a step, of `count` in all. seconds_left: Time that the others will take."""
+        """Report repetitions done within a step, of `count` in all.
+
+        seconds_left: Time that the others will take; None if it follows from the time that these took.
+        """
 
     def scan(self, state: ScanState) -> None:
         """Report a new state of a scan of a cohort."""
@@ -122,9 +125,10 @@ class TextProgress(Progress):
         self._quiet = quiet
         self._logged = time.monotonic()
         self._step = ""
+        self._first: tuple[int, float] | None = None
 
     def _begin_step(self, name: str) -> None:
-        self._step = f"{name}: "
+        self._step, self._first = f"{name}: ", None
         if name in self.steps:
             self._draw(self.steps.index(name), len(self.steps), f"{name} …")
 
@@ -133,10 +137,15 @@ class TextProgress(Progress):
             self._line("")
 
     def counted(self, done: int, count: int, seconds_left: float | None = None) -> None:
+        now = time.monotonic()
+        if self._first is None or done < self._first[0]:
+            self._first = done, now
+        if seconds_left is None and done > self._first[0]:
+            seconds_left = (now - self._first[1]) / (done - self._first[0]) * (count - done)
         time_left = "" if seconds_left is None else f", {duration_text(seconds_left)} left"
         self._draw(done, count, f"{done} of {count}{time_left}")
-        if not self._bar and time.monotonic() - self._logged > self._LOG_SECONDS:
-            self._logged = time.monotonic()
+        if not self._bar and now - self._logged > self._LOG_SECONDS:
+            self._logged = now
             self._note(f"{self._step}{done} of {count}{time_left}")
 
     def _draw(self, done: int, count: int, text: str) -> None:

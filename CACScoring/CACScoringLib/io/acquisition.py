@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections.abc import Sequence
 from datetime import datetime
 
-from ..core.acquisition import Acquisition
+from ..core.acquisition import Acquisition, agent_named, unnamed
 from .dicom import DicomSlice, first_value
 
 MIN_MASS_FACTOR, MAX_MASS_FACTOR = 0.3, 2.0
@@ -14,6 +15,14 @@ MIN_MASS_FACTOR, MAX_MASS_FACTOR = 0.3, 2.0
 
 _HEIGHTS_M, _WEIGHTS_KG = (0.4, 2.5), (3.0, 400.0)
 """Plausible heights and weights; centimetres and pounds that were entered for metres and kilograms are mostly not."""
+
+_IDENTIFYING = {
+    "PatientName": "patient_name",
+    "PatientID": "patient_id",
+    "PatientBirthDate": "patient_birth_date",
+    "StudyDate": "study_date",
+}
+"""Fields of `Acquisition` that free texts may repeat, by keyword."""
 
 _TEXTS = ("FilterType", "SeriesDescription", "ProtocolName", "ImageComments")
 _TIN = re.compile(r"(?<![A-Z])(SN ?(70|80|1[0-5]0)|(TIN|SN)[ -]?FILT|FILT[A-Z]* (TIN|SN)|ZINN)(?!\d)", re.IGNORECASE)
@@ -24,6 +33,21 @@ def clock(time: str) -> str:
     """Format a DICOM time (PS3.5 6.2, VR TM) as HH:MM:SS, or HH:MM without seconds; empty for other text."""
     digits = time.partition(".")[0]
     return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
+
+
+def free_text(slices: Sequence[DicomSlice], keyword: str) -> str | None:
+    """Return the first stated value of a free text, without words that identify the patient; None if none is stated.
+
+    Scanner operators type names and IDs into such texts.
+    """
+    text, *facts = (first_value(slices, DicomSlice.text, name) for name in (keyword, *_IDENTIFYING))
+    return text and unnamed(text, Acquisition("DICOM", **dict(zip(_IDENTIFYING.values(), facts, strict=True))))
+
+
+def contrast_agent_of(slices: Sequence[DicomSlice]) -> str | None:
+    """Return Contrast/Bolus Agent: as `free_text`, or as it stands if it says that there was none."""
+    text = first_value(slices, DicomSlice.text, "ContrastBolusAgent")
+    return text if agent_named(text) is None else free_text(slices, "ContrastBolusAgent")
 
 
 def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
@@ -50,7 +74,7 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
         file_format="DICOM",
         kvp=number("KVP"),
         kernel=text("ConvolutionKernel"),
-        contrast_agent=text("ContrastBolusAgent"),
+        contrast_agent=contrast_agent_of(slices),
         gating=_gating(text("CardiacSynchronizationTechnique"), text("ScanOptions")),
         manufacturer=text("Manufacturer"),
         scanner_model=text("ManufacturerModelName"),
@@ -58,7 +82,7 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
         exposure_mas=_exposure_mas(slices),
         filter_material=_filter_material(slices),
         series_number=None if series_number is None else int(series_number),
-        series_description=text("SeriesDescription"),
+        series_description=free_text(slices, "SeriesDescription"),
         series_uid=text("SeriesInstanceUID"),
         study_date=_date(text("StudyDate")),
         patient_sex=sex if sex in ("F", "M", "O") else None,

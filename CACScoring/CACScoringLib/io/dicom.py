@@ -11,7 +11,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.files import open_file, resource_rows
 from ..core.text import abbreviated_list, printable
-from .files import files_below
+from .files import archives_in, files_below, incompleteness, original_of
 
 if TYPE_CHECKING:
     import pydicom
@@ -160,20 +160,24 @@ def read_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
     """
     slices, broken = find_slices(folder)
     if not slices:
-        reason = f"{len(broken)} files or folders there cannot be read" if broken else "no file there is one"
-        first = f" {next(iter(broken.values()))}" if broken else ""
-        raise UnreadableError(
-            f"{folder} holds no readable DICOM file ({reason}).{first} Give the folder of a CT series or an image."
-        )
+        raise no_slices(folder, broken)
     return slices, broken
+
+
+def no_slices(folder: Path, broken: Mapping[Path, UnreadableError]) -> UnreadableError:
+    """Return the error of a folder without a DICOM file that can be read. broken: Errors of its files."""
+    reason = f"{len(broken)} files or folders there cannot be read" if broken else "no file there is one"
+    first = f" {next(iter(broken.values()))}" if broken else ""
+    advice = archives_in(folder) or " Give the folder of a CT series or an image."
+    return UnreadableError(f"{folder} holds no readable DICOM file ({reason}).{first}{advice}")
 
 
 def find_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableError]]:
     """Find the DICOM files below a folder, links to folders included, and read their headers.
 
     Returns:
-        The files with a modality, by path, and the errors of files and folders that are broken, cannot be opened, or
-        have the name of a DICOM file or slice without being one.
+        The files with a modality, by path, and the errors of files and folders that are broken or incomplete, cannot be
+        opened, or have the name of a DICOM file or slice without being one.
 
     Raises:
         UnreadableError: The folder cannot be opened.
@@ -193,14 +197,16 @@ def find_slices(folder: Path) -> tuple[list[DicomSlice], dict[Path, UnreadableEr
             other_files.append(path)
     names = {name_pattern(slice_.path) for slice_ in slices}
     for path in other_files:
-        if path.name.lower().endswith(_FILE_NAMES) or name_pattern(path) in names:
+        if reason := incompleteness(path):
+            broken[path] = UnreadableError(reason)
+        elif path.name.lower().endswith(_FILE_NAMES) or name_pattern(path) in names:
             broken[path] = UnreadableError(f"{path.name} does not begin as a DICOM file. Copy or export it again.")
     return slices, broken
 
 
 def name_pattern(path: Path) -> str:
-    """Return a path with its numbers replaced, equal for the slices of a series."""
-    return re.sub(r"\d+", "0", str(path))
+    """Return a path with its numbers replaced, equal for the slices of a series and for placeholders of them."""
+    return re.sub(r"\d+", "0", str(original_of(path)))
 
 
 def read_multi_frame(path: Path) -> DicomSlice:
@@ -367,6 +373,6 @@ def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], 
             )
 
 
-def first_value(slices: list[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:
+def first_value(slices: Sequence[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:
     """Return the first value in the order of the slices; None if no slice has one."""
     return next((value for value in (get(s, keyword) for s in slices) if value is not None), None)

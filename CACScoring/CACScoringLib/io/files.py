@@ -24,6 +24,17 @@ MAX_UNPACKED_BYTES = 2**34
 _SYSTEM_FILE = re.compile(r"\._.*|__MACOSX|\.DS_Store|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 """Files and folders that macOS and Windows add."""
 
+_PLACEHOLDER = re.compile(r"\.(?P<name>.+)\.icloud", re.IGNORECASE)
+"""Name of the file that stands for one which only iCloud holds."""
+
+_UNFINISHED = re.compile(r".+\.(crdownload|part|partial|download)", re.IGNORECASE)
+"""Names of browsers for downloads that have not ended."""
+
+_DRIVE_PART = re.compile(r"(?P<download>.*-\d{8}T\d{6}Z(-\d+)?-)(?P<number>\d{3})\.zip", re.IGNORECASE)
+"""Names of the archives into which Google Drive splits a download."""
+
+SPLIT = "Google Drive splits a download into several archives: unpack all of them into one folder, and give that."
+
 _TAR_NAMES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 _UNPACKING_ERRORS = (
@@ -76,6 +87,39 @@ def files_below(folder: Path) -> tuple[list[Path], dict[Path, UnreadableError]]:
     return sorted(file for file in files if file.is_file()), unreadable
 
 
+def original_of(path: Path) -> Path:
+    """Return the path of the file for which a placeholder of iCloud stands; of other files, their own."""
+    placeholder = _PLACEHOLDER.fullmatch(path.name)
+    return path.with_name(placeholder["name"]) if placeholder else path
+
+
+def incompleteness(path: Path) -> str:
+    """Return why a file does not hold what it should, if it was not fetched completely, and what to do; else empty."""
+    if _PLACEHOLDER.fullmatch(path.name):
+        return f"{path.name} stands for a file that only iCloud holds. Download its folder (Finder: Download Now)."
+    if _UNFINISHED.fullmatch(path.name):
+        return f"{path.name} is an unfinished download. Wait for its end, or download it again."
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"
+    if is_zip and not zipfile.is_zipfile(path):
+        return f"{path.name} is a ZIP archive without its end. Download or copy it again."
+    return ""
+
+
+def archives_in(folder: Path) -> str:
+    """Return a sentence that names the archives below a folder and says what to do; empty without any."""
+    archives = [printable(path.name) for path in files_below(folder)[0] if is_archive(path)]
+    if not archives:
+        return ""
+    return f" It holds archives ({abbreviated_list(archives)}): unpack them, those of one scan into one folder."
+
+
+def is_split(archive: Path) -> bool:
+    """True for one of several archives of a download from Google Drive, by its name and those beside it."""
+    part = _DRIVE_PART.fullmatch(archive.name)
+    return part is not None and (part["number"] > "001" or archive.with_name(f"{part['download']}002.zip").exists())
+
+
 def check_is_file(path: Path) -> None:
     """Raise UnreadableError for a pipe or a device, whose content may never end, and for an impossible path."""
     try:
@@ -106,8 +150,7 @@ def unpacked(archive: Path) -> Iterator[Path]:
         try:
             yield Path(folder)
         except CTError as error:
-            inner = [printable(path.name) for path in files_below(Path(folder))[0] if is_archive(path)]
-            hint = f" It holds another archive ({abbreviated_list(inner)}): unpack that." if inner else ""
+            hint = f" {SPLIT}" if is_split(archive) else ""
             raise type(error)(str(error).replace(folder, str(archive)) + hint) from error
 
 

@@ -136,12 +136,16 @@ def pixel_bytes(path: Path) -> bytes:
             group = int.from_bytes(next_bytes[:2], "big" if _syntax(data) == _BIG_ENDIAN else "little")
             # Elements ascend (PS3.5 7.1). Bytes inserted into the pixels shift their end to here.
             if tail and not _is_blank(tail, element.value, int(data.get("Columns") or 0)):
+                error = UnreadableError(
+                    f"{path.name} holds bytes after its pixels that are no whole elements: it is truncated, or "
+                    "other bytes were written into it. Copy or export the series again."
+                )
                 if len(next_bytes) < 8 or group <= _PIXEL_DATA[0]:
-                    raise UnreadableError(
-                        f"{path.name} holds bytes after its pixels that are no elements: other bytes were written into "
-                        "it. Copy or export the series again."
-                    )
-                read_bounded(path, specific_tags=["Columns"])  # raises for elements that reach beyond the end
+                    raise error
+                try:
+                    read_bounded(path, specific_tags=["Columns"])
+                except UnreadableError as cause:  # of elements that reach beyond the end
+                    raise error from cause
         return bytes(element.value)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import CTScan, scan_from_image, with_warnings
+from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
 from ..core.errors import CTError, MaskError, SeriesChoiceError, UnreadableError
 from ..core.files import LAST_FILE, read_json
 from ..core.grid import Grid
@@ -22,7 +22,7 @@ from ..core.options import changed_settings
 from ..core.text import SERIES, printable
 from ..core.voxels import voxels_of, whole_labels
 from .dicom import find_slices, is_dicom, read_multi_frame, read_slices
-from .files import files_below, is_archive, unpacked
+from .files import SPLIT, files_below, incompleteness, is_archive, is_split, unpacked
 from .image_files import quiet, read_ct_image, read_header, read_image
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -68,6 +68,9 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
         with unpacked(path) as folder:
             scan = _read(folder, series)
             files = tuple(path / file.relative_to(folder) for file in scan.dicom_files)
+            if is_split(path):
+                message = f"{path.name} is one part of a download, and may not hold all slices. {SPLIT}"
+                scan = with_warnings(scan, ScanWarning("images-missing", message))
             return replace(scan, source=path, dicom_files=files)
 
 
@@ -82,6 +85,8 @@ def _read(path: Path, series: str | None) -> CTScan:
         return read_series(path, [read_multi_frame(path)], series)
     if series is not None:
         raise SeriesChoiceError(f"{path.name} is one file and has no series to choose from. Leave out the series.")
+    if reason := incompleteness(path):
+        raise UnreadableError(reason)
     image, acquisition, warnings = read_ct_image(path)
     return with_warnings(scan_from_image(image, acquisition, path), *warnings)
 
@@ -180,7 +185,9 @@ def read_lesion_labels(path: Path | str) -> sitk.Image:
 def _check_file(path: Path) -> None:
     """Raise UnreadableError if a path cannot be read."""
     if not path.exists():
-        raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
+        placeholder = path.with_name(f".{path.name}.icloud")
+        advice = incompleteness(placeholder) if placeholder.exists() else ""
+        raise UnreadableError(f"{path} does not exist. {advice or 'Give a DICOM folder or a NIfTI, NRRD or MHA file.'}")
     if path.stat().st_size == 0:
         raise UnreadableError(f"{path.name} is empty. Export or copy the CT again.")
 

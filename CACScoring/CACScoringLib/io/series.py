@@ -17,7 +17,7 @@ import numpy as np
 from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
 from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from ..core.text import SERIES, abbreviated_list, printable
-from .acquisition import acquisition_of, clock
+from .acquisition import acquisition_of, clock, free_text
 from .dicom import DicomSlice, first_value, is_dicom, name_pattern, read_slice
 from .headers import check_headers
 from .image_files import quiet
@@ -69,7 +69,7 @@ class SeriesCandidate:
         return facts_of(self.label, self.uid, self.slices)
 
     def __str__(self) -> str:
-        description = first_value(self.slices, DicomSlice.text, "SeriesDescription") or "no description"
+        description = free_text(self.slices, "SeriesDescription") or "no description"
         kernel = first_value(self.slices, DicomSlice.text, "ConvolutionKernel") or "unknown"
         thickness = first_value(self.slices, DicomSlice.number, "SliceThickness")
         thick = "unknown thickness" if thickness is None else f"{thickness:g} mm thick"
@@ -159,6 +159,8 @@ def choose_candidates(
     if choice is None:
         matches = [c for c in candidates if any(map(has_position, c.slices))] or candidates
         noun = "CT series, stacks or cardiac phases" if len(matches) > len({c.uid for c in matches}) else "CT series"
+        studies = len({c.slices[0].text("StudyInstanceUID") for c in matches})
+        noun += f" of {studies} studies" if studies > 1 else ""
         reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID ({SERIES})"
         if len(matches) > 1 and _is_one_stack(matches):
             reason += f"; their slices make one stack, which {JOINED!r} in place of a number joins"

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
-from ..core.text import printable
 from ..core.warning_codes import warnings_of
+from .acquisition import contrast_agent_of, free_text
 from .dicom import DicomSlice, first_value
 from .headers import COMPUTED_CHECKS
 from .stack import stack_of, without_strays
@@ -148,25 +148,21 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
     except CTError as error:
         fault = str(error)
 
-    def text(keyword: str) -> str | None:
-        value = first_value(images, DicomSlice.text, keyword)
-        return None if value is None else printable(str(value))
-
     first = images[0]
     pixel_mm, columns = first.numbers("PixelSpacing", 2), first.number("Columns")
     phases = {slice_.number("NominalPercentageOfCardiacPhase") for slice_ in images}
     return SeriesFacts(
         label=label,
         uid=uid,
-        description=text("SeriesDescription"),
-        kernel=text("ConvolutionKernel"),
+        description=free_text(images, "SeriesDescription"),
+        kernel=first_value(images, DicomSlice.text, "ConvolutionKernel"),
         thickness_mm=first_value(images, DicomSlice.number, "SliceThickness") or spacing_mm,
         spacing_mm=spacing_mm,
         slices=len(images),
         length_mm=length_mm,
         field_mm=pixel_mm[1] * columns if pixel_mm and columns else None,
         phase_percent=phases.pop() if len(phases) == 1 else None,
-        contrast_agent=agent_named(text("ContrastBolusAgent")),
+        contrast_agent=agent_named(contrast_agent_of(images)),
         is_computed=bool(warnings_of(COMPUTED_CHECKS, images)),
         fault=fault,
     )

@@ -218,7 +218,10 @@ def stack_of(
     positions = positions[order]
     # Messages state positions along the axis closest to the normal, so axial slices by their z.
     sign = math.copysign(1.0, normal[np.argmax(np.abs(normal))])
-    spacing_mm = (spacing_i, spacing_j, _even_spacing(positions @ normal, sign))
+    try:
+        spacing_mm = (spacing_i, spacing_j, _even_spacing(positions @ normal, sign))
+    except SliceGeometryError as error:
+        raise SliceGeometryError(f"{error}{_reversals([slices[n] for n in order], positions @ normal)}") from error
     _check_no_shear(positions, normal)
     check_spacing(spacing_mm)
     return order, positions[0], spacing_mm, np.column_stack([row, column, normal])
@@ -291,6 +294,21 @@ def _even_spacing(distances: np.ndarray, sign: float) -> float:
             "an evenly spaced reconstruction."
         )
     return float((distances[-1] - distances[0]) / gaps.size)
+
+
+def _reversals(slices: list[DicomSlice], distances: np.ndarray) -> str:
+    """Return a sentence if slices go back and forth in the order of their instance numbers; else empty."""
+    numbers = [number for s in slices if (number := s.number("InstanceNumber")) is not None]
+    if len(set(numbers)) < len(slices):
+        return ""
+    gaps = np.diff(distances[np.argsort(numbers)])
+    forward, backward = gaps[gaps > 0], gaps[gaps < 0]
+    if min(forward.size, backward.size) < gaps.size / 4:
+        return ""
+    return (
+        f" In the order of their instance numbers the slices go back and forth, by {np.median(forward):+.1f} and "
+        f"{np.median(backward):+.1f} mm: positions were exchanged, or two series were mixed."
+    )
 
 
 def _check_no_shear(positions: np.ndarray, normal: np.ndarray) -> None:

@@ -294,7 +294,7 @@ def _check_meta_image(path: Path, needed: int) -> None:
                     length = _decompressed_size(_blocks(data, size), _ZLIB, path.name if is_inside else place, needed)
                 else:
                     length = _unread_bytes(data)
-    _check_length(length - skipped, needed, path)
+    _check_length(max(0, length - skipped), needed, path)
 
 
 def _is_list(place: str) -> bool:

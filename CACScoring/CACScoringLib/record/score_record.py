@@ -9,18 +9,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
 from ..core.decoding import WHEN_SET, content_of, restore
 from ..core.errors import CTError, UnreadableError, WrongValueError
 from ..core.files import LAST_FILE, SCHEMA, parse_json, read_file
-from ..core.labels import Artery
+from ..core.labels import Artery, SiteMap
 from ..core.warning_codes import ADVICE_AFTER_REVIEW
+from .columns import LESIONS_CSV, Cell, lesion_cells
 from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
 from .provenance import JOURNAL, Provenance, ReviewRecord
-from .scores import MethodScore, NonCoronaryScore
+from .scores import Lesion, MethodScore, NonCoronaryScore, SumScore
+
+if TYPE_CHECKING:
+    import pandas
+
+_TABLE = [name for name in LESIONS_CSV if name != "method"]
+"""Columns of tables of the lesions that count."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,88 @@ class TruthRecord:
         return cls({"total": sum(mass_mg.values()), **{artery.key: mass for artery, mass in mass_mg.items()}})
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreRecord:
+class ScoredCalcium:
+    """Score of a scan by the clinical rule, computed (`CalciumResult`) or stored (`ScoreRecord`)."""
+
+    @property
+    def _record(self) -> ScoreRecord:
+        raise NotImplementedError
+
+    @property
+    def status(self) -> str:
+        """State of the clinical score: "reviewed", "given", "automatic" or "candidates".
+
+        Given are labels of nobody who is named as their reader. Candidates are anything dense that neither a person nor
+        a network evaluated: their total is no calcium score.
+        """
+        return self._record.methods["threshold"].status
+
+    @property
+    def total(self) -> SumScore:
+        """Total score by the clinical rule: `total.agatston`, `total.volume_mm3`, `total.mass_mg`."""
+        return self._record.methods["threshold"].total
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """90 % prediction interval of the total Agatston score; None if unknown or withheld."""
+        return self._record.methods["threshold"].total.interval_90
+
+    @property
+    def category(self) -> str | None:
+        """Risk class: "0", "1–10", "11–100", "101–400" or "> 400"; None for candidates and if withheld."""
+        categories = self._record.categories
+        return None if categories is None else categories.risk_class
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Probability of the categories "0", "1-99", "100-399" and "400+"; empty if unknown, withheld or reviewed."""
+        return self._record.methods["threshold"].category_probabilities
+
+    @property
+    def arteries(self) -> SiteMap[Artery, SumScore]:
+        """Score of each coronary artery by the clinical rule: `arteries["LAD"]`."""
+        return self._record.methods["threshold"].arteries
+
+    @property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Lesions counted by the clinical rule, by artery and then from head to feet."""
+        return self._record.methods["threshold"].lesions
+
+    @property
+    def left_out(self) -> tuple[Lesion, ...]:
+        """Candidates that an automatic score does not count."""
+        return self._record.methods["threshold"].left_out
+
+    def table(self) -> list[dict[str, Cell]]:
+        """List the lesions that count; their Agatston scores add up to the total.
+
+        Returns:
+            One row per lesion of `lesions`, with the columns of `lesions.csv`. That file also has those of the calcium
+            map, those left out, and those outside the coronary arteries.
+
+        Examples:
+            >>> result = cac.score("ct.nrrd", threshold_only=True)
+            >>> row = result.table()[0]
+            >>> row["lesion"], row["artery"]
+            (1, 'unassigned')
+        """
+        rows = map(lesion_cells, self.lesions)
+        return [{name: row.get(name) for name in _TABLE} for row in rows]
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the table as a `pandas.DataFrame`. Raises ImportError without pandas."""
+        import pandas
+
+        return pandas.DataFrame(self.table(), columns=_TABLE)
+
+    def __repr__(self) -> str:
+        if self.status == "candidates":
+            return f"{type(self).__name__}(no score: {self.total.lesions} candidates)"
+        return f"{type(self).__name__}(agatston={self.total.agatston:.1f}, lesions={self.total.lesions}, {self.status})"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ScoreRecord(ScoredCalcium):
     """The content of a `scores.json`, whose keys the fields are; the reference of results describes them.
 
     The rules of the methods are written beside them, under "rules".
@@ -145,6 +232,10 @@ class ScoreRecord:
     seconds: dict[str, float] = field(default_factory=dict)
     provenance: Provenance | None = None
     review: ReviewRecord | None = field(default=None, metadata=WHEN_SET)
+
+    @property
+    def _record(self) -> ScoreRecord:
+        return self
 
     def as_json(self, identify: bool = False) -> dict[str, Any]:
         """Return the content of `scores.json`. identify: Keep the patient's identity and the folders of paths."""

@@ -160,7 +160,7 @@ class MethodComparison:
     calibrated_on: CalibratedOn | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Serial comparison of two scans of one patient.
 
@@ -179,6 +179,14 @@ class Comparison:
     warnings: tuple[ScanWarning, ...]
     repeatability: Repeatability | None
     days: int | None = None
+
+    def __repr__(self) -> str:
+        totals = (
+            f"{method.method}: {change.earlier:.1f} to {change.later:.1f}, {change.text}"
+            for method in self.methods
+            for change in method.changes[:1]
+        )
+        return f"Comparison({'; '.join(totals)})"
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of `comparison.json`. Within one schema keys may be added only."""
@@ -364,6 +372,8 @@ def _acquisition_bars(pair: Pair) -> list[str]:
     """Return reasons why the scans themselves cannot be compared."""
     facts = ((_pair_of_facts(name, pair), message, differ) for name, message, differ in _BARS)
     bars = [message.format(*values) for values, message, differ in facts if values and differ(*values)]
+    if pair[0].input.voxels_sha256 and pair[0].input.voxels_sha256 == pair[1].input.voxels_sha256:
+        bars.insert(0, "both are the same scan (all voxels are equal); give two different scans")
     for side, record in zip(_SIDES, pair, strict=True):
         if "contrast-enhanced" in record.warning_codes:
             bars.append(f"the {side} scan was acquired with contrast")

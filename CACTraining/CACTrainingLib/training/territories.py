@@ -143,11 +143,14 @@ class TerritoryTask(Task[TerritoryTraining]):
         self.descend("territories", loss, fabric, max_norm=5.0)
         return {"loss": loss.detach(), **parts}
 
-    def prepare(self) -> None:
+    def prepare(self, progress: Progress) -> None:
         """Make the validation patients that are not cached yet."""
         first = FIRST_NUMBERS["validation"]
         numbers = range(first, first + self.settings.validation_patients)
-        self.watched = [territory_volume(number, self.cache) for number in numbers]
+        self.watched = []
+        for number in numbers:
+            progress.counted(len(self.watched), len(numbers))
+            self.watched.append(territory_volume(number, self.cache))
 
     def validate(self, network: Runner | nn.Module) -> dict[str, float]:
         metrics = summary([agreement(network, volume) for volume in self.watched])
@@ -211,7 +214,7 @@ def train(options: RunOptions, settings: TerritoryTraining, progress: Progress) 
         training, validation = ([outlined_volume(folder) for folder in part] for part in folders)
         task = TerritoryTask(settings, default_cache() / "territories", start, (training, validation))
         with run.progress.step("scans"):
-            in_turn(run.fabric, task.prepare)
+            in_turn(run.fabric, lambda: task.prepare(run.progress))
         outcome = run.train(task)
         counts = {"training": settings.patients, "validation": settings.validation_patients}
         firsts = {use: FIRST_NUMBERS[use] for use in counts}

@@ -5,7 +5,13 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from CACScoringLib.anatomy.between_lungs import _filled_hull
+from CACScoringLib.anatomy.between_lungs import (
+    Chest,
+    _filled_hull,
+    _inside_chest_wall,
+    _tissue_between_lungs,
+    landmarks,
+)
 from CACScoringLib.core.grid import grown
 
 
@@ -32,6 +38,37 @@ def test_filled_hull_is_that_of_every_point(points):
         np.testing.assert_array_equal(hull, filled_point_by_point(plane))
         filled += hull.sum()
     assert (filled > 0) == (points >= 3)
+
+
+def test_the_chest_is_the_hull_of_one_lung_and_its_mirror_image_down_to_75_mm_below():
+    lungs = np.zeros((40, 30, 60), bool)
+    lungs[35, 10:20, 40:50] = True
+    space = _inside_chest_wall(lungs, midline=30)
+    chest = np.zeros_like(lungs)
+    chest[10:36, 10:20, 11:50] = True  # voxels of 3 mm
+    np.testing.assert_array_equal(space, chest)
+
+
+def test_tissue_of_the_heart_ends_at_the_spine_and_lies_lower_beside_it():
+    shape = (3, 60, 80)
+    space, none = np.ones(shape, bool), np.zeros(shape, bool)
+    chest = Chest(np.full(shape, 40.0), none, space, none, 40, 0, 59, 80, np.full(3, 30.0))
+    tissue = _tissue_between_lungs(chest)[1]
+    assert np.flatnonzero(tissue[:, 40]).tolist() == list(range(29))
+    assert np.flatnonzero(tissue[:, 47]).tolist() == list(range(34)), "15 mm further beside the vertebrae"
+    assert np.flatnonzero(tissue[5]).tolist() == list(range(21, 74))
+
+
+def test_bone_at_the_spine_begins_a_voxel_in_front_of_the_vertebrae(chest):
+    hu = chest.scan().coarse_hu.copy()
+    usual = landmarks(hu)
+    k, row = len(hu) // 2, int(usual.spine_front[len(hu) // 2])
+    for rows_in_front, is_bone in ((1, True), (2, False)):
+        dotted = hu.copy()
+        dotted[k, row - rows_in_front, usual.midline] = 400
+        bone = landmarks(dotted).bone
+        assert not usual.bone[k, row - rows_in_front, usual.midline]
+        assert bone[k, row - rows_in_front, usual.midline] == is_bone
 
 
 @pytest.mark.parametrize(("axes", "steps"), [((0, 1, 2), 3), ((1, 2), 5), ((1, 2), 0)])

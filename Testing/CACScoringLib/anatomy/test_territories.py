@@ -94,6 +94,28 @@ def test_labels_are_those_of_all_territories_pasted_whole(spacing):
     assert len(np.unique(expected)) == 11
 
 
+class MistakenAtFirst(ByBrightness):
+    """Takes the whole heart for the aorta when it first looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_looked = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        if not self.has_looked:
+            y[:, 1 + AORTA], y[:, 1 + LAD] = y[:, 0], 0
+        self.has_looked = True
+        return y
+
+
+def test_the_last_looks_decide(model):
+    scan, hu = scan_of(*SCANS["heart alone"])
+    model.network = MistakenAtFirst().eval()
+    labels = find_territories(scan, model, hu > 0).labels(scan.hu.shape)
+    assert (labels[hu == LAD_HU] == LAD).mean() > 0.8
+
+
 def test_a_scan_without_a_heart_is_refused(model):
     scan, _ = scan_of((3.0, 3.0, 3.0), (300, 240, 240), radius_mm=15.0)
     with pytest.raises(NoHeartError, match=r"by-brightness found only 1\d ml") as error:

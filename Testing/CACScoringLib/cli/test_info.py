@@ -66,6 +66,29 @@ def test_a_study(info, study):
     assert (sharp["label"], gap["spacing_mm"]) == ("4", None)
 
 
+def test_like_series_of_two_studies_are_told_apart(info, tmp_path):
+    for study in "AB":
+        write_series(tmp_path / study, chest_hu())
+    first, second, outcome = info(tmp_path).splitlines()
+    assert first.partition("UID")[2] != second.partition("UID")[2]
+    assert "2 studies" in outcome
+    assert outcome.endswith(".")
+
+
+def test_archives_of_a_folder_without_ct_are_named(info, tmp_path):
+    series = write_series(tmp_path / "ct", chest_hu())[0].parent
+    (tmp_path / "packed").mkdir()
+    for part in "12":
+        shutil.make_archive(str(tmp_path / "packed" / f"part{part}"), "zip", series)
+    assert "archives (part1.zip, part2.zip)" in info(tmp_path / "packed")
+
+
+def test_a_series_that_cannot_be_scored_is_not_marked(info, tmp_path):
+    write_series(tmp_path, chest_hu())[2].unlink()
+    assert info(tmp_path).startswith("  series 3")
+    assert json.loads(info(tmp_path, "--json"))["scored"] is None
+
+
 def test_a_table_scores_all_series_and_phases(info, study, tmp_path):
     """Write a table whose rows `cac cohort` reads as the series of `cac score --series`."""
 
@@ -111,4 +134,4 @@ def test_image_files(info, tmp_path):
 
 def test_nothing_there(info, tmp_path):
     assert "does not exist" in info(tmp_path / "absent", code=3)
-    assert "Nothing would be scored. The folder holds no CT" in info(tmp_path)
+    assert "holds no readable DICOM file" in info(tmp_path)

@@ -175,6 +175,13 @@ def test_options_are_written_out(option, capsys):
     assert f"unrecognized arguments: {option}; did you mean --" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [["--out", "x"], ["--out=x", "--scen"]])
+def test_a_required_option_is_suggested_in_place_of_a_wrong_one(options, capsys):
+    with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
+        cli.main(["compare", "a", "b", *options])
+    assert "did you mean --output" in capsys.readouterr().err
+
+
 def test_a_settings_file_may_begin_with_a_byte_order_mark(case, tmp_path):
     file = tmp_path / "settings.json"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps({"scoring": {"rules": {"minimum_area_mm2": 20}}}).encode())

@@ -40,7 +40,7 @@ def test_a_log_has_the_time_left_once_a_minute(monkeypatch):
     assert log.getvalue() == "2 of 9, 10 min left\n4 of 9, 10 min left\n"
 
 
-def test_a_log_names_the_step_where_no_time_is_known(monkeypatch):
+def test_a_log_names_the_step_and_estimates_the_time_left(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("CACScoringLib.core.progress.time.monotonic", lambda: now[0])
     log = io.StringIO()
@@ -50,7 +50,7 @@ def test_a_log_names_the_step_where_no_time_is_known(monkeypatch):
         for done in (100, 200, 300):
             now[0] += 45
             progress.counted(done, 1000)
-    assert log.getvalue() == "training: 200 of 1000\n"
+    assert log.getvalue() == "training: 200 of 1000, 6 min left\n"
 
 
 @pytest.mark.parametrize(("kind", "printed"), [("auto", [False, True]), ("none", [True])])

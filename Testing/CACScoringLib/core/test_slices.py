@@ -11,6 +11,8 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.slices import (
+    BLOCK,
+    _Blocks,
     blank_slices,
     foreign_slices,
     interpolated_axes,
@@ -20,6 +22,17 @@ from CACScoringLib.core.slices import (
 from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.mrml.sample_data import sample_file
 from CACScoringLib.quality.acquisition import TISSUE_CHECKS
+
+
+@pytest.mark.parametrize(("row", "column"), [(6, 16), (10, 16), (8, 12), (8, 20)])
+def test_a_block_is_beside_what_touches_it(row, column):
+    """Blocks of 4 pixels in every fourth row; beside them are pixels 2 rows or a block away."""
+    hu = np.zeros((1, 40, 40), np.int16)
+    hu[0, row, column : column + BLOCK] = 100
+    mean = np.zeros((1, 10, 10), np.float32)
+    blocks = _Blocks(hu, 1.0, np.zeros((BLOCK, 1, 10, 10), np.float32), mean, mean > 0, (4, BLOCK))
+    assert blocks.beside_maximum()[0, 2, 4] == 100
+    assert blocks.beside_maximum()[0, 5:, 7:].max() == 0
 
 
 def tissue_warnings(hu):

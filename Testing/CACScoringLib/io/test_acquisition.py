@@ -30,6 +30,15 @@ class TestAcquisition:
         empty = self.read(tmp_path / "empty", ContrastBolusAgent="", KVP="", PatientName="", ConvolutionKernel=" ")
         assert (empty.contrast_agent, empty.kvp, empty.patient_name, empty.kernel) == (None, None, None, None)
 
+    def test_free_texts_do_not_identify_the_patient(self, tmp_path):
+        """Whatever an operator types: results show these texts of everybody. What says "no contrast" is kept."""
+        person = {"PatientName": "MÜLLER^Eva", "PatientID": "ID-4711", "PatientBirthDate": "19500102"}
+        texts = {"SeriesDescription": "CaSc Mueller,Eva 3.0 (id4711) 19500102", "ContrastBolusAgent": "Iopamidol Eva"}
+        facts = self.read(tmp_path / "named", **person, **texts)
+        assert (facts.series_description, facts.contrast_agent) == ("CaSc scan,scan 3.0 scan scan", "Iopamidol scan")
+        facts = self.read(tmp_path / "none", PatientName="None^One", ContrastBolusAgent="none")
+        assert facts.contrast_agent == "none"
+
     def test_mass_factors(self, tmp_path):
         """DICOM 0018,9351 and 0018,9352, in single precision."""
         tags = {"CalciumScoringMassFactorPatient": 0.76, "CalciumScoringMassFactorDevice": [0.74, 0.77, 0.81]}

@@ -103,7 +103,7 @@ class TestDicomFiles:
         for path in write_series(tmp_path, chest_hu()):
             path.write_bytes(path.read_bytes() + header + b"appended")
         monkeypatch.setattr(stack.sitk, "ImageFileReader", lambda: pytest.fail("GDCM was asked"))
-        refuses(tmp_path, UnreadableError, r"slice000\.dcm is truncated, or other bytes were written into it")
+        refuses(tmp_path, UnreadableError, r"slice000\.dcm holds bytes after its pixels")
 
     def test_a_header_takes_no_more_memory_than_its_content(self, tmp_path):
         """An element that is read claims 2 GB."""
@@ -126,6 +126,7 @@ class TestDicomFiles:
             *((name, bytes(2000), "slices-unread") for name in ("slice006.dcm", "slice006")),
             *(("other/torn", TORN, "unread-files"), ("DICOMDIR", TORN, "unread-files")),
             ("README.dcm", b"read me", "unread-files"),
+            ("other.dcm", bytes(1000), "slices-unread"),  # as large as most of a slice
         ],
     )
     def test_files_that_may_be_slices_are_named_in_a_warning(self, tmp_path, name, content, code):

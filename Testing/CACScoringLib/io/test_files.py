@@ -194,14 +194,42 @@ def test_tar_archives_that_are_refused(tmp_path, monkeypatch):
     refuses(tmp_path / "large.tgz", UnreadableError, r"large\.tgz holds [\d,]+ bytes")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        (".slice006.dcm.icloud", b"bplist00", "iCloud"),
+        ("slice006.dcm.crdownload", b"half", "unfinished download"),
+        ("rest.zip", b"PK\3\4 half", "archive without its end"),
+    ],
+)
+def test_files_that_were_not_fetched_are_named(tmp_path, name, content, reason):
+    """Slices may be among them, which is severe for those that a scan's other slices are named like."""
+    write_series(tmp_path, chest_hu())
+    (tmp_path / name).write_bytes(content)
+    (warning,) = read_ct(tmp_path).warnings
+    assert reason in warning.message
+    assert warning.code == ("slices-unread" if "icloud" in name else "unread-files")
+    with pytest.raises(UnreadableError, match=reason):
+        read_ct(tmp_path / ("slice006.dcm" if "icloud" in name else name))
+
+
+@pytest.mark.parametrize(("number", "beside", "is_part"), [(1, (), False), (1, (2,), True), (2, (), True)])
+def test_one_of_several_downloaded_archives_is_named(tmp_path, number, beside, is_part):
+    """Google Drive numbers its archives, and gives a number to a single one too."""
+    write_series(tmp_path / "ct", chest_hu())
+    for part in (number, *beside):
+        name = f"scan-20240101T101010Z-3-{part:03}"
+        shutil.make_archive(str(tmp_path / name), "zip", tmp_path / "ct")
+    codes = [warning.code for warning in read_ct(tmp_path / f"scan-20240101T101010Z-3-{number:03}.zip").warnings]
+    assert codes == ["images-missing"] * is_part
+
+
 def test_an_archive_in_an_archive_is_named(tmp_path):
     (tmp_path / "scan").mkdir()
     with zipfile.ZipFile(tmp_path / "scan" / "inner.zip", "w") as archive:
         archive.writestr("text.txt", "text")
     outer = shutil.make_archive(str(tmp_path / "outer"), "zip", tmp_path / "scan")
-    with pytest.raises(
-        UnreadableError, match=r"outer\.zip holds no readable DICOM.*another archive \(inner\.zip\)"
-    ) as error:
+    with pytest.raises(UnreadableError, match=r"outer\.zip holds no readable DICOM.*archives \(inner\.zip\)") as error:
         read_ct(outer)
     assert "cac-archive" not in str(error.value)
 

@@ -201,6 +201,17 @@ def test_another_thickness_by_turns_is_reported(tmp_path):
     assert "mixed-acquisition" in [warning.code for warning in cac.read_ct(tmp_path).warnings]
 
 
+def test_positions_that_go_back_and_forth_are_named(tmp_path):
+    """Every second slice lies 10 mm too low, so that slices seem to be missing at both ends."""
+
+    def shift(dataset, k):
+        dataset.ImagePositionPatient[2] -= 10 * (k % 2)
+
+    write_series(tmp_path, chest_hu(21), spacing_mm=(0.7, 0.8, 2.5), edit=shift)
+    with pytest.raises(SliceGeometryError, match=r"back and forth, by \+12.5 and -7.5 mm"):
+        read_ct(tmp_path)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("first_mm", "reason"), [(30.0, "several reconstructions"), (31.0, "11 slices are missing")])
 def test_slices_at_the_same_or_uneven_places_are_refused(tmp_path, first_mm, reason):

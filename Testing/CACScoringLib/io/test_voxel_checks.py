@@ -147,14 +147,16 @@ def test_voxels_in_several_files(tmp_path, place, lost, name_order):
         read(tmp_path / "scan.mhd")
 
 
+@pytest.mark.parametrize("skipped", [4, 10**14])
 @pytest.mark.parametrize("name", ["scan.mhd", "scan.mha"])
-def test_a_header_size_that_shifts_voxels(tmp_path, name):
+def test_a_header_size_that_shifts_voxels(tmp_path, name, skipped):
     for is_packed in (False, True):
         sitk.WriteImage(sitk.GetImageFromArray(values()), str(tmp_path / name), is_packed)
         content = (tmp_path / name).read_bytes()
-        (tmp_path / name).write_bytes(content.replace(b"DimSize", b"HeaderSize = 4\nDimSize"))
-        with pytest.raises(UnreadableError, match=name):
+        (tmp_path / name).write_bytes(content.replace(b"DimSize", f"HeaderSize = {skipped}\nDimSize".encode()))
+        with pytest.raises(UnreadableError, match=name) as error:
             read(tmp_path / name)
+        assert "holds -" not in str(error.value)
 
 
 class TestMetaImage:

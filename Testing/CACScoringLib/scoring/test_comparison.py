@@ -232,6 +232,13 @@ class TestReasons:
     def test_reason(self, name, earlier, later, limits, words):
         assert words in bars(compare(earlier, later, limits), name)[0]
 
+    def test_a_scan_is_not_compared_with_itself(self):
+        record = content()
+        record["input"]["voxels_sha256"] = "1" * 64
+        for name in (RULE, MAP):
+            assert "same scan" in bars(compare(record, record), name)[0]
+        assert bars(compare(record, content()), RULE) == ()
+
     def test_batch_sizes_are_no_other_settings(self):
         assert not bars(compare(content(), content(), limits_of(settings={**SETTINGS, "batch_size": 1})), MAP)
 

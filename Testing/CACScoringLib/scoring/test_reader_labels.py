@@ -64,6 +64,14 @@ def test_a_label_of_three_that_is_cut_within_calcium_is_not_doubted(scan_heart_a
     assert doubts(scan_heart_and_labels, labels) == {}
 
 
+def test_labels_of_half_the_slices_are_doubted_with_the_other_slices(scan_heart_and_labels):
+    scan, heart, labels = scan_heart_and_labels
+    lower = labels * np.isin(np.arange(len(labels)), [k for k, _, _ in LESIONS])[:, None, None].astype(np.uint8)
+    (warning,) = reader_labels(Grid.of(heart).image(lower), scan, ScoringRules()).warnings
+    assert warning.code == "labels-doubtful"
+    assert "slice 7, 10, 13" in warning.message
+
+
 @pytest.mark.parametrize("shift", [0, 12])
 def test_exact_labels_of_specks_below_the_least_area_are_not_doubted(scan_heart_and_labels, shift):
     scan, heart, labels = scan_heart_and_labels
