@@ -14,7 +14,7 @@ if sys.version_info < (3, 10):  # noqa: UP036  # 3D Slicer 5.8 asks no requires-
 from .core.version import VERSION
 
 if TYPE_CHECKING:
-    from .api import agatston, compare, project_radiograph, score, score_many
+    from .api import CalciumResult, agatston, compare, project_radiograph, score, score_many
     from .core.acquisition import Acquisition
     from .core.ct import CTScan, ScanWarning, scan_from_image
     from .core.errors import CTError, OutputError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .record.rules import ScoringRules
     from .record.score_record import ScoreRecord, read_result
     from .record.scores import Lesion, MethodScore, Score
-    from .results import CalciumResult
     from .scoring.comparison import Comparison
 
 __version__ = VERSION

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,10 +19,11 @@ import SimpleITK as sitk
 from .core.acquisition import Acquisition
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_from_image
 from .core.errors import CTError, MaskError, OutputError  # noqa: F401
+from .core.files import OutputFolder
 from .core.labels import Artery, NonCoronary  # noqa: F401
 from .core.progress import Progress, TextProgress
 from .core.text import words_of
-from .core.voxels import image_from_array
+from .core.voxels import ArrayImage, image_from_array
 from .core.warning_codes import ADVICE
 from .drr.geometry import centre_mm, view_named
 from .drr.projection import Radiograph, body_only, radiograph
@@ -38,11 +40,16 @@ from .record.score_record import (
     read_result,  # noqa: F401
 )
 from .record.scores import Lesion, MethodScore, Score  # noqa: F401
-from .results import CalciumResult
-from .run import RunSettings, ScanInput, read_and_score
+from .report.files import site_labels
+from .report.page import largest_pictures, result_as_fragment
+from .results import ScoreResult
+from .run import RunSettings, ScanInput, read_and_score, write_result
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
 from .scoring.lesions import score_labels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 read_ct = words_of("argument")(reading.read_ct)
 
@@ -53,6 +60,57 @@ class NiftiImage(Protocol):
 
     dataobj: Any
     affine: Any
+
+
+@dataclass(frozen=True, repr=False)
+class CalciumResult(ScoreResult):
+    """Scores of one CT. A notebook shows it as a table with pictures of the largest lesions.
+
+    All images are on the scan's grid: axial slices, axes towards patient left, posterior and superior. They are
+    SimpleITK images, and `np.asarray(image)` is their array [k, j, i].
+    """
+
+    @property
+    def labels(self) -> ArrayImage:
+        """Labels of the lesions (`Artery` and `NonCoronary` values) as in `lesions.nii.gz`, uint8."""
+        return ArrayImage(site_labels(self))
+
+    def plot(self) -> Figure:
+        """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""
+        from matplotlib import pyplot
+        from PIL import Image
+
+        pictures = largest_pictures(self)
+        size_inches = 4 * len(pictures), 4
+        figure, axes = pyplot.subplots(1, len(pictures), squeeze=False, figsize=size_inches, layout="constrained")
+        for axis, picture in zip(axes[0], pictures, strict=True):
+            axis.imshow(Image.open(io.BytesIO(picture.jpeg)))
+            axis.set_title(picture.caption, fontsize="small")
+            axis.axis("off")
+        return figure
+
+    @words_of("argument")
+    def write(self, folder: Path | str, *, overwrite: bool = False, identify: bool = False) -> None:
+        """Write the report, `scores.json`, `lesions.csv` and all images, as `cac score` does.
+
+        Args:
+            folder: Folder of the results; made where it does not exist.
+            overwrite: Replace an earlier result in the folder.
+            identify: Include the patient's name and ID, the study date and UIDs.
+
+        Raises:
+            OutputError: The folder is not empty or cannot be written to.
+
+        Examples:
+            >>> result = cac.score("ct.nrrd", threshold_only=True)
+            >>> result.write("result")
+            >>> Path("result", "report.html").is_file()
+            True
+        """
+        write_result(OutputFolder(Path(folder), overwrite), self, RunSettings(identify=identify), Progress())
+
+    def _repr_html_(self) -> str:
+        return result_as_fragment(self)
 
 
 ImageSource = sitk.Image | NiftiImage | Path | str
@@ -66,8 +124,8 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "device": (str, '"auto", "cpu" or "cuda"'),
     "threshold_only": (bool, "True or False"),
     "allow_unusual": (bool, "True or False"),
-    "earlier": (CalciumResult | ScoreRecord, "the result of cac.score or cac.read_result"),
-    "later": (CalciumResult | ScoreRecord, "the result of cac.score or cac.read_result"),
+    "earlier": (ScoreResult | ScoreRecord, "the result of cac.score or cac.read_result"),
+    "later": (ScoreResult | ScoreRecord, "the result of cac.score or cac.read_result"),
     "view": (str, '"PA", "AP", "lateral" or an angle, such as "30"'),
     "settings": (DrrSettings | None, "cac.DrrSettings, such as cac.DrrSettings(pixels=512)"),
     "calcium_map": (sitk.Image | None, "a SimpleITK image, such as result.calcium_map"),
@@ -157,7 +215,7 @@ def score(
         bar.begin(["reading", *scoring_steps(models.networks)])
         result = read_and_score(scan_input, RunSettings(score_settings, identify=True, reader=reader), models, bar)
         _report(result.warnings)
-        return result
+        return CalciumResult(**vars(result))
     finally:
         bar.done(Path())
 
@@ -289,7 +347,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
 
 @words_of("argument")
 def compare(
-    earlier: CalciumResult | ScoreRecord, later: CalciumResult | ScoreRecord, *, different_patients: bool = False
+    earlier: ScoreResult | ScoreRecord, later: ScoreResult | ScoreRecord, *, different_patients: bool = False
 ) -> Comparison:
     """Compare two scans of one patient.
 

@@ -29,7 +29,7 @@ from .record.findings import EpicardialFat, MassCalibration
 from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
-from .results import CalciumResult
+from .results import ScoreResult
 from .scoring.doubt import doubts_about
 from .scoring.judge import coronary_slices, device_warning, errors_in, has_coronary_device, judge_by_networks
 from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
@@ -126,7 +126,7 @@ def score_scan(
     progress: Progress | None = None,
     pericardium: sitk.Image | None = None,
     status: str = "reviewed",
-) -> CalciumResult:
+) -> ScoreResult:
     """Score a CT by the clinical rule, and with networks without a threshold too.
 
     Args:
@@ -218,7 +218,7 @@ def score_measurement(
     networks: Networks | None,
     reader: ReaderLabels | None = None,
     status: str = "reviewed",
-) -> CalciumResult:
+) -> ScoreResult:
     """Score what counts by a reader's labels, else by the networks' verdicts. Arguments as of `score_scan`.
 
     measurement: Of the scan, by the same settings and networks.
@@ -268,7 +268,7 @@ def score_measurement(
         categories=categories_of(clinical, percentile_of(clinical, table, sex, age_years)),
         **_facts_of_map(networks, decomposed, scan, settings.slices, clinical),
     )
-    return CalciumResult(
+    return ScoreResult(
         record=record,
         scan=scan,
         region=region,

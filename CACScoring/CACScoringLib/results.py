@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 import zlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .core.ct import CTScan, ScanWarning
-from .core.files import OutputFolder
 from .core.labels import NonCoronary, SiteMap
-from .core.progress import Progress
-from .core.text import words_of
 from .core.voxels import ArrayImage
 from .record.score_record import ScoredCalcium, severe_first, with_severity
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from .anatomy.heart_region import HeartRegion
     from .calcium_map.decomposition import Decomposition
     from .record.score_record import ScoreRecord
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from .whole_scan.estimates import WholeScanEstimate
 
 METHOD_TITLES = {"threshold": "Clinical rule (threshold)", "decomposition": "Calcium map (no threshold)"}
-"""Titles of the methods of a `CalciumResult`."""
+"""Titles of the methods of a `ScoreResult`."""
 
 AGATSTON_TITLES = {"threshold": "Agatston", "decomposition": "Adjusted Agatston"}
 """Titles of the sums by the methods' rules; without a threshold they are several times higher than clinical scores."""
@@ -39,8 +32,8 @@ CLINICAL_TITLES = {"threshold": "Agatston", "decomposition": "Agatston equivalen
 
 
 @dataclass(frozen=True, repr=False)
-class CalciumResult(ScoredCalcium):
-    """Scores of one CT. A notebook shows it as a table with pictures of the largest lesions.
+class ScoreResult(ScoredCalcium):
+    """Scores of one CT with its images; users have it as `api.ScoreResult`.
 
     All images are on the scan's grid: axial slices, axes towards patient left, posterior and superior. They are
     SimpleITK images, and `np.asarray(image)` is their array [k, j, i].
@@ -64,7 +57,7 @@ class CalciumResult(ScoredCalcium):
     decomposition: Decomposition | None = None
     estimates: tuple[WholeScanEstimate, ...] = ()
 
-    def stating(self, **parts: Any) -> CalciumResult:
+    def stating(self, **parts: Any) -> ScoreResult:
         """Return the result with other parts of its record, by the names of its fields."""
         return replace(self, record=replace(self.record, **parts))
 
@@ -87,13 +80,6 @@ class CalciumResult(ScoredCalcium):
         """Score of each non-coronary site by the clinical rule: `non_coronary["aortic_valve"]`; None if unknown."""
         elsewhere = self.record.non_coronary
         return None if elsewhere is None else elsewhere.scores
-
-    @property
-    def labels(self) -> ArrayImage:
-        """Labels of the lesions (`Artery` and `NonCoronary` values) as in `lesions.nii.gz`, uint8."""
-        from .report.files import site_labels
-
-        return ArrayImage(site_labels(self))
 
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
@@ -125,52 +111,9 @@ class CalciumResult(ScoredCalcium):
         """Return the content of `scores.json`, without patient name, ID, study date and UIDs."""
         return self.record.as_json()
 
-    def plot(self) -> Figure:
-        """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""
-        from matplotlib import pyplot
-        from PIL import Image
-
-        from .report.page import largest_pictures
-
-        pictures = largest_pictures(self)
-        size_inches = 4 * len(pictures), 4
-        figure, axes = pyplot.subplots(1, len(pictures), squeeze=False, figsize=size_inches, layout="constrained")
-        for axis, picture in zip(axes[0], pictures, strict=True):
-            axis.imshow(Image.open(io.BytesIO(picture.jpeg)))
-            axis.set_title(picture.caption, fontsize="small")
-            axis.axis("off")
-        return figure
-
-    @words_of("argument")
-    def write(self, folder: Path | str, *, overwrite: bool = False, identify: bool = False) -> None:
-        """Write the report, `scores.json`, `lesions.csv` and all images, as `cac score` does.
-
-        Args:
-            folder: Folder of the results; made where it does not exist.
-            overwrite: Replace an earlier result in the folder.
-            identify: Include the patient's name and ID, the study date and UIDs.
-
-        Raises:
-            OutputError: The folder is not empty or cannot be written to.
-
-        Examples:
-            >>> result = cac.score("ct.nrrd", threshold_only=True)
-            >>> result.write("result")
-            >>> Path("result", "report.html").is_file()
-            True
-        """
-        from .run import RunSettings, write_result
-
-        write_result(OutputFolder(Path(folder), overwrite), self, RunSettings(identify=identify), Progress())
-
     def __getstate__(self) -> bytes:
         """Return the fields compressed, as a scan with its masks takes hundreds of megabytes."""
         return zlib.compress(pickle.dumps(self.__dict__), 1)
 
     def __setstate__(self, state: bytes) -> None:
         self.__dict__.update(pickle.loads(zlib.decompress(state)))
-
-    def _repr_html_(self) -> str:
-        from .report.page import result_as_fragment
-
-        return result_as_fragment(self)

@@ -28,7 +28,7 @@ from .record.provenance import Confirmation, Provenance, ReviewRecord
 from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_severity
 from .report import files as report
 from .report import page
-from .results import CalciumResult
+from .results import ScoreResult
 from .scoring.labels import status_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def run_scan(
     progress: Progress | None = None,
     earlier: ScoreRecord | None = None,
     different_patients: bool = False,
-) -> tuple[CalciumResult, Comparison | None]:
+) -> tuple[ScoreResult, Comparison | None]:
     """Read a scan, score it, and write all of its result.
 
     Args:
@@ -162,7 +162,7 @@ def read_and_score(
     models: LoadedModels,
     progress: Progress,
     of_patient: ScoreRecord | None = None,
-) -> CalciumResult:
+) -> ScoreResult:
     """Read a scan and score it. of_patient: Result that must be of the same patient. The rest as in `run_scan`."""
     score_settings = settings.score
     with progress.step("reading"):
@@ -216,7 +216,7 @@ def read_and_score(
     return result if settings.identify else _unnamed(result)
 
 
-def _unnamed(result: CalciumResult) -> CalciumResult:
+def _unnamed(result: ScoreResult) -> ScoreResult:
     """Return a result whose scan and command do not name the patient."""
     record, acquisition = result.record, result.record.acquisition
     name = record.input.name and unnamed_scan(record.input.name, acquisition)
@@ -304,7 +304,7 @@ def _calibration(
 
 def write_result(
     output: OutputFolder,
-    result: CalciumResult,
+    result: ScoreResult,
     settings: RunSettings,
     progress: Progress,
     comparison: Comparison | None = None,

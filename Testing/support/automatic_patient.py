@@ -31,7 +31,7 @@ from CACScoringLib.models.cards import ModelCard
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import LesionNetConfig
 from CACScoringLib.record.scores import LesionSet
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
 from CACScoringLib.scoring.uncertainty import LesionCalibration
@@ -87,14 +87,14 @@ def map_card(judges: bool = True, domain: dict | None = None) -> ModelCard:
     return replace(card, calibration=calibration, repeatability=study)
 
 
-def scored(**changes: object) -> CalciumResult:
+def scored(**changes: object) -> ScoreResult:
     """Return the patient's result, scored once for all tests; `changes` are arguments of `score`."""
     return score(**changes) if changes else _usual_result()
 
 
 def score(
     judges: bool = True, domain: dict | None = None, lesions: sitk.Image | None = None, status: str = "reviewed"
-) -> CalciumResult:
+) -> ScoreResult:
     """Score the patient with a model of `map_card`, optionally with lesions, whose score has a status."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
     networks = panel_results.known_networks()
@@ -106,7 +106,7 @@ def score(
         return pipeline.score_scan(scan, settings, lesions=lesions, networks=used, status=status)
 
 
-def write(folder: Path) -> CalciumResult:
+def write(folder: Path) -> ScoreResult:
     """Write the files of `cac score` without a scene, and return the result."""
     shutil.copytree(_usual_folder(), folder)
     return scored()
@@ -129,7 +129,7 @@ def write_elsewhere(folder: Path, counted: int) -> None:
 
 
 @functools.cache
-def _usual_result() -> CalciumResult:
+def _usual_result() -> ScoreResult:
     return score()
 
 

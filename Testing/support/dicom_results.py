@@ -18,7 +18,7 @@ from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import LoadedModels
 from CACScoringLib.pipeline import ScoreSettings
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, ScanInput, read_and_score
 from CACScoringLib.scoring.lesions import ScoringRules
 
@@ -79,7 +79,7 @@ def labels(image: sitk.Image) -> sitk.Image:
     return Grid.of(image).image(values)
 
 
-def score(scan: ScanInput, calibration: float | None = None, networks: object = None) -> CalciumResult:
+def score(scan: ScanInput, calibration: float | None = None, networks: object = None) -> ScoreResult:
     """Score a series without writing files."""
     rules = ScoringRules(calibration_mg_per_mm3_hu=calibration)
     settings = RunSettings(ScoreSettings(rules=rules), reader="Reader^A")

@@ -19,7 +19,7 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import ScoringRules
 
 SITES = (Artery.LAD, NonCoronary.AORTIC_VALVE, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA)
@@ -68,7 +68,7 @@ def region_of(
     return HeartRegion(mask, None, "stand-in", (), territories)
 
 
-def score(lesions: sitk.Image | None = None, **facts) -> CalciumResult:
+def score(lesions: sitk.Image | None = None, **facts) -> ScoreResult:
     """Score the scan by the clinical rule, optionally with a reader's labels."""
     settings = pipeline.ScoreSettings(ScoringRules(calibration_mg_per_mm3_hu=0.001))
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: region(scan.image)):

@@ -23,7 +23,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.choice import Networks
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 
 TISSUE_HU = 40
@@ -48,14 +48,14 @@ def heart_mask(image: sitk.Image) -> sitk.Image:
     return Grid.of(image).image(_heart().astype(np.uint8))
 
 
-def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None = None) -> CalciumResult:
+def scored(image: sitk.Image, networks: bool = True, lesions: sitk.Image | None = None) -> ScoreResult:
     """Return the chest's result. lesions: a reader's labels, or None."""
     scan = scan_from_image(image, Acquisition("NRRD"))
     settings = ScoreSettings(decomposition=DecompositionSettings() if networks else None)
     return score_scan(scan, settings, heart_mask(scan.image), lesions, known_networks() if networks else None)
 
 
-def write(folder: Path, image: sitk.Image, networks: bool = True) -> CalciumResult:
+def write(folder: Path, image: sitk.Image, networks: bool = True) -> ScoreResult:
     """Write what `cac score` writes, without a scene, and return the result."""
     result = scored(image, networks)
     write_result(OutputFolder(folder, overwrite=True), result, RunSettings(), Progress())

@@ -28,14 +28,14 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress, ScanState
 from CACScoringLib.core.tables import table_text
 from CACScoringLib.record.score_record import read_result
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.run import RunSettings, write_result
 from CACScoringLib.scans.source import ScanSource
 from CACTrainingLib.browser import serving
 from CACTrainingLib.cli import review as cli
 
 
-def write_cohort(folder: Path, names: Sequence[str], result: CalciumResult | None = None) -> Path:
+def write_cohort(folder: Path, names: Sequence[str], result: ScoreResult | None = None) -> Path:
     """Write CTs and their results of `cac cohort`; return the folder of the results.
 
     Each scan has the same result, that of `automatic_patient` if None.

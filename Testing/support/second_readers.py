@@ -16,13 +16,13 @@ from pydicom import Dataset
 from CACScoringLib.core.labels import site_called
 from CACScoringLib.exchange.images import counted_labels
 from CACScoringLib.exchange.measurements import fat_numbers, feature_numbers, score_groups, score_numbers
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 
 Numbers = dict[tuple[str, ...], float]
 """Measured values by the group's tracking identifier and the concept's code."""
 
 
-def check_objects(folder: Path, result: CalciumResult, scratch: Path) -> None:
+def check_objects(folder: Path, result: ScoreResult, scratch: Path) -> None:
     """Read every object of a folder with other implementations, and compare with its result.
 
     The scratch folder is empty. Skips the test without dcmqi or dcmtk.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..models.choice import ChosenModels
     from ..record.rules import ScoringRules
     from ..record.score_record import ScoreRecord
-    from ..results import CalciumResult
+    from ..results import ScoreResult
     from ..run import RunSettings
 
 PAGE, LAST = "comparison.html", "comparison.json"
@@ -76,7 +76,7 @@ def run(options: CompareOptions, progress: Progress) -> None:
     progress.begin([*SIDES, "comparison"])
 
     records: list[ScoreRecord] = []
-    results: dict[str, tuple[CalciumResult, RunSettings, Progress]] = {}
+    results: dict[str, tuple[ScoreResult, RunSettings, Progress]] = {}
     for side, scan in zip(SIDES, options.scans, strict=True):
         with progress.step(side):
             if scan in recorded:
@@ -153,7 +153,7 @@ def _models_of(record: ScoreRecord) -> dict[str, StoredModel]:
     return {model.network: installed[model.name, model.sha256] for model in record.models}
 
 
-def _write_results(folder: Path, results: dict[str, tuple[CalciumResult, RunSettings, Progress]]) -> None:
+def _write_results(folder: Path, results: dict[str, tuple[ScoreResult, RunSettings, Progress]]) -> None:
     """Write the results of the CTs that this command scored."""
     from ..run import write_result
 

@@ -28,7 +28,7 @@ from ..networks.configs import LESION_KINDS, SliceSuperResolutionConfig
 from ..pipeline import score_scan
 from ..radiograph.view import enhance, standard_view
 from ..record.rules import ScoringRules
-from ..results import CalciumResult
+from ..results import ScoreResult
 from ..scoring.lesion_network import voxel_kinds
 from ..whole_scan.radiomics import radiomics_estimate
 from ..whole_scan.vessels import vessel_scores
@@ -78,7 +78,7 @@ class Bench:
     plain: CTScan
     heart: HeartRegion
     rises: dict[Artery, np.ndarray]
-    usual: CalciumResult
+    usual: ScoreResult
 
     @classmethod
     def of(cls, networks: Networks) -> Bench:

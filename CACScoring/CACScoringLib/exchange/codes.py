@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydicom.sr.coding import Code
 
 from ..core.labels import SITE_CONCEPTS, Artery, NonCoronary, Site
-from ..results import CalciumResult
+from ..results import ScoreResult
 
 OWN_SCHEME = "99CAC"
 """CAC's private coding scheme; private schemes begin with 99 (PS3.16 section 8.2)."""
@@ -71,7 +71,7 @@ LESIONS = Code("{lesions}", "UCUM", "lesions")
 CALIBRATION_UNIT = Code("mg/mm3/[hnsf'U]", "UCUM", "milligram per cubic millimeter and Hounsfield unit")
 
 
-def origin_of(result: CalciumResult) -> dict[str, str]:
+def origin_of(result: ScoreResult) -> dict[str, str]:
     """Return how a result was made, by name in ASCII; empty if that is unknown.
 
     The command has no folders of paths.

@@ -12,17 +12,17 @@ from pydicom.sr.codedict import codes
 from ..core.labels import SITE_COLOURS, SITES, Artery, Site
 from ..core.version import VERSION
 from ..report.files import site_labels
-from ..results import CalciumResult
+from ..results import ScoreResult
 from . import codes as cac
 from .source import MANUFACTURER, SourceSeries, with_creator
 
 
-def counted_labels(result: CalciumResult) -> sitk.Image:
+def counted_labels(result: ScoreResult) -> sitk.Image:
     """Return `Site` labels of counted lesions and of calcium elsewhere, uint8 on the scan's grid."""
     return site_labels(result, only_counted=True)
 
 
-def segmentation_of(result: CalciumResult, labels: sitk.Image, source: SourceSeries) -> Segmentation | None:
+def segmentation_of(result: ScoreResult, labels: sitk.Image, source: SourceSeries) -> Segmentation | None:
     """Return the segmentation of `counted_labels`, or None without calcium, because segments must not be empty.
 
     Only slices with calcium have frames.
@@ -68,7 +68,7 @@ def segment_label(site: Site) -> str:
     return site.key if isinstance(site, Artery) else site.full_name
 
 
-def _segment_description(result: CalciumResult, source: SourceSeries, number: int, site: Site) -> SegmentDescription:
+def _segment_description(result: ScoreResult, source: SourceSeries, number: int, site: Site) -> SegmentDescription:
     label = segment_label(site)
     elsewhere = result.record.non_coronary if not isinstance(site, Artery) else None
     reviewed = (elsewhere or result.methods["threshold"]).reviewed

@@ -29,7 +29,7 @@ from ..core.version import VERSION
 from ..record.findings import DensityFeatures, EpicardialFat, Features, LesionFeatures
 from ..record.rules import ScoringRules
 from ..record.scores import MethodScore, Score
-from ..results import METHOD_TITLES, CalciumResult
+from ..results import METHOD_TITLES, ScoreResult
 from . import codes as cac
 from .codes import origin_of
 from .images import counted_labels, segment_label, segment_numbers
@@ -62,7 +62,7 @@ class Group:
     features: DensityFeatures | None = None
 
 
-def score_groups(result: CalciumResult) -> list[Group]:
+def score_groups(result: ScoreResult) -> list[Group]:
     """Return the groups of a result: totals, arteries and lesions of each method, then other sites with calcium.
 
     Lesions without an artery have a group only if there are any.
@@ -88,7 +88,7 @@ def _coronary_groups(key: str, method: MethodScore) -> list[Group]:
     return groups
 
 
-def _non_coronary_groups(result: CalciumResult) -> list[Group]:
+def _non_coronary_groups(result: ScoreResult) -> list[Group]:
     elsewhere = result.record.non_coronary
     if elsewhere is None:
         return []
@@ -102,7 +102,7 @@ def _non_coronary_groups(result: CalciumResult) -> list[Group]:
 
 
 def measurements_of(
-    result: CalciumResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
+    result: ScoreResult, segmentation: Segmentation | None, source: SourceSeries, reader: str | None = None
 ) -> sr.Comprehensive3DSR:
     """Return the Measurement Report of a result. reader: reviewer as a DICOM person name; None to name nobody."""
     numbers = segment_numbers(segmentation)
@@ -128,7 +128,7 @@ def measurements_of(
     return _with_time_of_verification(source.complete(report), result)
 
 
-def _verification(result: CalciumResult, reader: str | None) -> dict[str, Any]:
+def _verification(result: ScoreResult, reader: str | None) -> dict[str, Any]:
     """Return the arguments of a report that a reader verified (PS3.3 C.17.2); reader: None to name nobody."""
     is_final = result.methods["threshold"].reviewed
     if reader is None or not is_final:
@@ -137,7 +137,7 @@ def _verification(result: CalciumResult, reader: str | None) -> dict[str, Any]:
     return {"is_final": True, "is_verified": True, **verifier}
 
 
-def _with_time_of_verification(report: sr.Comprehensive3DSR, result: CalciumResult) -> sr.Comprehensive3DSR:
+def _with_time_of_verification(report: sr.Comprehensive3DSR, result: ScoreResult) -> sr.Comprehensive3DSR:
     """Set the time of a report's verification to that of the confirmation, and add the readers of a consensus."""
     review = result.record.review
     if "VerifyingObserverSequence" not in report or review is None or review.confirmation is None:
@@ -165,13 +165,13 @@ def _observation_context(source: SourceSeries, reader: str | None) -> sr.Observa
     )
 
 
-def _evaluated_images(result: CalciumResult, source: SourceSeries) -> list[Dataset]:
+def _evaluated_images(result: ScoreResult, source: SourceSeries) -> list[Dataset]:
     """Return the source's images that show the heart region or counted calcium."""
     evaluated = source.stored(result.scan.grid.image(result.region.mask)) | source.stored(counted_labels(result))
     return [image for image, plane in zip(source.images, evaluated, strict=True) if plane.any()]
 
 
-def _algorithm(result: CalciumResult, group: Group) -> sr.AlgorithmIdentification:
+def _algorithm(result: ScoreResult, group: Group) -> sr.AlgorithmIdentification:
     """Return the identification of a group's method, with rules and models as parameters (TID 4019)."""
     key = "decomposition" if group.by_map else "threshold"
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
@@ -224,7 +224,7 @@ def fat_numbers(fat: EpicardialFat) -> list[Number]:
     return numbers if fat.mean_hu is None else [*numbers, (cac.MEAN_HU, fat.mean_hu, cac.HOUNSFIELD, None)]
 
 
-def _evaluations(result: CalciumResult, group: Group) -> list[sr.QualitativeEvaluation]:
+def _evaluations(result: ScoreResult, group: Group) -> list[sr.QualitativeEvaluation]:
     """Return the review status, and for the total the severe warnings."""
     pairs = [(cac.REVIEW_STATUS, cac.STATUS[group.status])]
     if group.site is None:
@@ -234,7 +234,7 @@ def _evaluations(result: CalciumResult, group: Group) -> list[sr.QualitativeEval
 
 
 def _group(
-    result: CalciumResult,
+    result: ScoreResult,
     group: Group,
     numbers: dict[str, int],
     segmentation: Segmentation | None,

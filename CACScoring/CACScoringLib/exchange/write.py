@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ..core.acquisition import PSEUDONYM
 from ..core.ct import ScanWarning
-from ..results import CalciumResult
+from ..results import ScoreResult
 from .images import counted_labels, segmentation_of
 from .measurements import measurements_of
 from .source import SourceSeries, check_reader, source_of
 
 
-def dicom_warnings(result: CalciumResult) -> tuple[ScanWarning, ...]:
+def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
     """Warnings about content that the DICOM objects of a result lack."""
     if result.methods["threshold"].status != "candidates":
         return ()
@@ -20,7 +20,7 @@ def dicom_warnings(result: CalciumResult) -> tuple[ScanWarning, ...]:
     return (ScanWarning("dicom-no-scores", message),)
 
 
-def source_for(result: CalciumResult, reader: str | None = None) -> SourceSeries:
+def source_for(result: ScoreResult, reader: str | None = None) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result.record.as_json()
     # The same scan in another folder, or scored again, also with another key, gives the same objects.
@@ -32,7 +32,7 @@ def source_for(result: CalciumResult, reader: str | None = None) -> SourceSeries
     return source_of(result.scan, {"result": content, "reader": reader}, counted_labels(result))
 
 
-def write_objects(folder: Path, result: CalciumResult, reader: str | None = None) -> None:
+def write_objects(folder: Path, result: ScoreResult, reader: str | None = None) -> None:
     """Write a result's DICOM objects. Patient and study are those of the series, under which archives file them.
 
     Args:

@@ -31,7 +31,7 @@ from .segments import array_of, check_no_transform, matrix_of_grid, vtk_image
 from .tables import add_table, lesion_table, score_table, slice_table
 
 if TYPE_CHECKING:
-    from ..results import CalciumResult
+    from ..results import ScoreResult
 
 RECORD_ATTRIBUTE = "CACRecord"
 """Attribute, "1", of the text node that holds `scores.json` and refers to all other nodes of its result."""
@@ -266,7 +266,7 @@ def keep_in_folder(scene: slicer.vtkMRMLScene, nodes: SceneNodes) -> None:
             put_under(hierarchy, nodes.folder, node)
 
 
-def write_scene(path: Path, result: CalciumResult, identify: bool = False) -> None:
+def write_scene(path: Path, result: ScoreResult, identify: bool = False) -> None:
     """Write a result as a scene (.mrb) for 3D Slicer, atomically.
 
     identify: include the patient's name. Raises OutputError.

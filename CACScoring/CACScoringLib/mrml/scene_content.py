@@ -19,7 +19,7 @@ from ..io.image_files import read_image
 from ..record.score_record import ScoreRecord, record_from_text
 
 if TYPE_CHECKING:
-    from ..results import CalciumResult
+    from ..results import ScoreResult
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class SceneContent:
     whole_map: sitk.Image | None = None
 
 
-def content_of_result(result: CalciumResult, identify: bool = False) -> SceneContent:
+def content_of_result(result: ScoreResult, identify: bool = False) -> SceneContent:
     """Return the content of a computed result. identify: include the patient's identity."""
     from ..report.files import site_labels  # needed only for a computed result
 

@@ -118,7 +118,7 @@ class TruthRecord:
 
 
 class ScoredCalcium:
-    """Score of a scan by the clinical rule, computed (`CalciumResult`) or stored (`ScoreRecord`)."""
+    """Score of a scan by the clinical rule, computed (`ScoreResult`) or stored (`ScoreRecord`)."""
 
     @property
     def _record(self) -> ScoreRecord:

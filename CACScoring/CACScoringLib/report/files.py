@@ -18,7 +18,7 @@ from ..io.image_files import write_image
 from ..record.columns import COLUMNS, COPIED, FEATURES_CSV, LESIONS_CSV, Cell, Row, lesion_rows, score_rows
 from ..record.score_record import ScoreRecord
 from ..record.scores import STATUSES, MethodScore, NonCoronaryScore, Score
-from ..results import CLINICAL_TITLES, METHOD_TITLES, CalciumResult
+from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.doubt import doubtful_text
 from ..scoring.labels import with_status
 from .headline import category_text, features_sentence, interval_text, mass_text
@@ -58,7 +58,7 @@ def write_csv(folder: Path, record: ScoreRecord, identify: bool = False) -> None
     (folder / "features.csv").write_text(features_as_csv(record), encoding="utf-8")
 
 
-def write_images(folder: Path, result: CalciumResult, healthy: bool = False) -> None:
+def write_images(folder: Path, result: ScoreResult, healthy: bool = False) -> None:
     """Write the images of a result on the scan's grid, axes as in `CTScan`.
 
     `heart.nii.gz` (0, 1), `lesions.nii.gz` (`Site` labels, by the threshold); where they are known
@@ -83,7 +83,7 @@ def write_images(folder: Path, result: CalciumResult, healthy: bool = False) -> 
             write_image(estimate.saliency, folder / SALIENCY_FILE)
 
 
-def label_images(result: CalciumResult) -> Iterator[tuple[str, sitk.Image]]:
+def label_images(result: ScoreResult) -> Iterator[tuple[str, sitk.Image]]:
     """Yield the label maps of a result but the heart's, each by the stem of its file; one at a time, as each may take
     hundreds of megabytes."""
     yield "lesions", with_status(site_labels(result), result.methods["threshold"].status)
@@ -94,7 +94,7 @@ def label_images(result: CalciumResult) -> Iterator[tuple[str, sitk.Image]]:
         yield "map_lesions", in_map.lesion_set.label_image(result.scan.image)
 
 
-def site_labels(result: CalciumResult, only_counted: bool = False) -> sitk.Image:
+def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:
     """Return the clinical rule's lesions on the scan's grid as uint8 `Site` labels.
 
     Candidates that an automatic score leaves out are UNASSIGNED, or 0 with `only_counted`.
@@ -108,7 +108,7 @@ def site_labels(result: CalciumResult, only_counted: bool = False) -> sitk.Image
     return Grid.of(result.scan.image).image(labels)
 
 
-def result_as_text(result: CalciumResult) -> str:
+def result_as_text(result: ScoreResult) -> str:
     """Return a summary for a terminal; `Progress.warning` prints the warnings."""
     lines = []
     record = result.record

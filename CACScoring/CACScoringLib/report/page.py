@@ -27,7 +27,7 @@ from ..record import columns
 from ..record.findings import LesionFeatures
 from ..record.provenance import provenance_of
 from ..record.scores import Lesion, MethodScore, NonCoronaryScore
-from ..results import CalciumResult
+from ..results import ScoreResult
 from ..scoring import doubt, scores
 from ..scoring.doubt import (
     lesion_name,
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from ..record.scores import Lesion, LesionSet, MethodScore
-    from ..results import CalciumResult
+    from ..results import ScoreResult
     from ..scoring.comparison import Comparison
 
 
@@ -73,7 +73,7 @@ WIDTH_MM = 45.0
 """Width of the picture of a part."""
 
 
-def largest_pictures(result: CalciumResult) -> list[Picture]:
+def largest_pictures(result: ScoreResult) -> list[Picture]:
     """Draw the largest lesions, each with an arrow in the slice that holds most of it; one that decides comes first.
 
     Without lesions, so that a score of 0 can be checked: the arteries along their courses, or without them the heart in
@@ -118,7 +118,7 @@ def _decisive(method: MethodScore) -> list[tuple[LesionSet, Lesion]]:
     return [(of, lesion) for of in sets for lesion in of.lesions if lesion.id == method.alternative_lesion]
 
 
-def course_pictures(result: CalciumResult) -> list[Picture]:
+def course_pictures(result: ScoreResult) -> list[Picture]:
     """Draw each artery in parts from its ostium, each as the maximum over its slices with the territory outlined.
 
     Empty without territories, or if no ostium is known.
@@ -127,7 +127,7 @@ def course_pictures(result: CalciumResult) -> list[Picture]:
     return [_course_picture(result, artery, course) for artery, course in courses.items()]
 
 
-def _course_picture(result: CalciumResult, artery: Artery, course: Course) -> Picture:
+def _course_picture(result: ScoreResult, artery: Artery, course: Course) -> Picture:
     assert result.territory_labels is not None
     spacing = np.array(result.scan.image.GetSpacing()[::-1])
     places = np.rint(course.places_mm / spacing).astype(int).clip(0, np.array(result.territory_labels.shape) - 1)
@@ -180,7 +180,7 @@ _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
 
 
 def result_as_html(
-    result: CalciumResult, identify: bool = False, comparison: Comparison | None = None, reader: str | None = None
+    result: ScoreResult, identify: bool = False, comparison: Comparison | None = None, reader: str | None = None
 ) -> str:
     """Return a self-contained page: headline, table, largest lesions and warnings; then collapsed sections.
 
@@ -211,7 +211,7 @@ def result_as_html(
     )
 
 
-def provenance_text(result: CalciumResult, identify: bool) -> str:
+def provenance_text(result: ScoreResult, identify: bool) -> str:
     """Return in one line how a result was made; empty if that is unknown. identify: Keep folders of paths."""
     provenance, review = result.record.provenance, result.record.review
     confirmed = "" if review is None else f" {review.in_words}"
@@ -220,12 +220,12 @@ def provenance_text(result: CalciumResult, identify: bool) -> str:
     return f"{provenance.in_words(identify)} SHA-256 of the voxels {result.record.input.voxels_sha256}.{confirmed}"
 
 
-def result_as_fragment(result: CalciumResult) -> str:
+def result_as_fragment(result: ScoreResult) -> str:
     """Headline, severe warnings, table and largest lesions as HTML for a notebook's cell. Raises OutputError."""
     return rendered("notebook.html", "", **_glance(result, None))
 
 
-def _glance(result: CalciumResult, reader: str | None) -> dict[str, object]:
+def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
     """Return the content of the page's first screen."""
     record = result.record
     confirmation = None if record.review is None else record.review.confirmation
@@ -256,7 +256,7 @@ def stenosis(elsewhere: NonCoronaryScore, sex: str | None) -> list[Row]:
     ]
 
 
-def components(result: CalciumResult, method: MethodScore) -> list[Row]:
+def components(result: ScoreResult, method: MethodScore) -> list[Row]:
     """Return the Agatston score of each listed lesion in each slice, and the sum of unlisted lesions."""
     listed = listed_lesions(method)
     rows: list[Row] = []
@@ -275,12 +275,12 @@ def components(result: CalciumResult, method: MethodScore) -> list[Row]:
     return rows
 
 
-def largest_slice(result: CalciumResult, lesion: Lesion) -> str:
+def largest_slice(result: ScoreResult, lesion: Lesion) -> str:
     """Name the slice with most of a lesion."""
     return place_of(result.scan, max(lesion.components, key=lambda c: c.area_mm2).slice)
 
 
-def _facts(result: CalciumResult, identify: bool) -> dict[str, object]:
+def _facts(result: ScoreResult, identify: bool) -> dict[str, object]:
     image, record = result.scan.image, result.record
     familiarity = record.familiarity
     facts: dict[str, object] = {

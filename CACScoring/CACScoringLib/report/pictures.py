@@ -20,7 +20,7 @@ from ..record.scores import Lesion, LesionSet, MethodScore, SliceComponent
 from ..scoring.doubt import at_most_99_percent, left_out_candidates, lesion_name, listed_lesions, number_of, place_of
 
 if TYPE_CHECKING:
-    from ..results import CalciumResult
+    from ..results import ScoreResult
     from ..whole_scan.estimates import WholeScanEstimate
 
 TERRITORY_SITES = {n: SITE_OF[name] for n, name in enumerate(TERRITORIES) if SITE_OF[name] != NonCoronary.OTHER}
@@ -187,7 +187,7 @@ class Picture:
     wide: bool = False
 
 
-def plane_pictures(result: CalciumResult) -> list[Picture]:
+def plane_pictures(result: ScoreResult) -> list[Picture]:
     """Draw axial, coronal and sagittal slices through the middle of the heart, with its outline and surroundings."""
     scan, heart = result.scan, result.region.mask
     spacing = scan.image.GetSpacing()[::-1]
@@ -207,7 +207,7 @@ def plane_pictures(result: CalciumResult) -> list[Picture]:
     return drawn
 
 
-def overview_pictures(result: CalciumResult, method: MethodScore) -> list[Picture]:
+def overview_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]:
     """Draw maximum projections of the heart region from the front and the feet, with a method's lesions outlined.
 
     Only voxels of the heart and the lesions enter, so that sternum and spine do not hide the heart.
@@ -229,7 +229,7 @@ def overview_pictures(result: CalciumResult, method: MethodScore) -> list[Pictur
     return drawn
 
 
-def method_pictures(result: CalciumResult, method: MethodScore) -> list[Picture]:
+def method_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]:
     """Draw the slices with a method's lesions from head to feet; if too many, those in which most listed lesions are
     largest."""
     scan, heart, lesions = result.scan, result.region.mask, method.lesion_set
@@ -252,7 +252,7 @@ def method_pictures(result: CalciumResult, method: MethodScore) -> list[Picture]
     return drawn
 
 
-def left_out_pictures(result: CalciumResult, count: int = MAX_DRAWN) -> list[Picture]:
+def left_out_pictures(result: ScoreResult, count: int = MAX_DRAWN) -> list[Picture]:
     """The first candidates left out, each with an arrow in the slice with most of it, and the reason.
 
     count: Number of pictures.
@@ -269,7 +269,7 @@ def left_out_pictures(result: CalciumResult, count: int = MAX_DRAWN) -> list[Pic
     return drawn
 
 
-def pointed_at(result: CalciumResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
+def pointed_at(result: ScoreResult, lesions: LesionSet, lesion: Lesion) -> tuple[int, bytes]:
     """Return the slice with most of a lesion, and a JPEG of its surroundings there with an arrow to it."""
     scan = result.scan
     size, spacing = scan.hu.shape, scan.image.GetSpacing()
@@ -283,7 +283,7 @@ def pointed_at(result: CalciumResult, lesions: LesionSet, lesion: Lesion) -> tup
     return k, slice_picture(scan, result.region.mask, lesions, k, {}, None, tuple(box), lesion.id)
 
 
-def site_pictures(result: CalciumResult) -> list[Picture]:
+def site_pictures(result: ScoreResult) -> list[Picture]:
     """Draw, for each non-coronary site, the slice with most of its calcium, and all lesions there."""
     if result.record.non_coronary is None:
         return []
@@ -306,7 +306,7 @@ def site_pictures(result: CalciumResult) -> list[Picture]:
     return drawn
 
 
-def saliency_picture(result: CalciumResult, estimate: WholeScanEstimate) -> Picture | None:
+def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Picture | None:
     """Draw the axial slice with the highest saliency of a whole-scan estimate, as an orange overlay; None if it is 0
     everywhere."""
     if estimate.saliency is None:

@@ -11,7 +11,7 @@ from ..core.progress import Progress
 from ..io.image_files import write_image
 from ..record.score_record import ScoreRecord
 from ..report import files as report
-from ..results import CalciumResult
+from ..results import ScoreResult
 
 ABOUT_CANDIDATES = (
     *("unreviewed", "automatic", "lesions-given", "lesions-automatic"),
@@ -28,7 +28,7 @@ IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 
 
 def export_review(
-    folder: Path, result: CalciumResult, run: ScoreRecord, overwrite: bool = False, reader: str | None = None
+    folder: Path, result: ScoreResult, run: ScoreRecord, overwrite: bool = False, reader: str | None = None
 ) -> None:
     """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; with a calcium map `map_lesions.nii.gz`;
     with territories `territories.nii.gz`, with a pericardium `pericardium.nii.gz`.
@@ -58,7 +58,7 @@ def export_review(
 
 
 def write_dicom(
-    result: CalciumResult,
+    result: ScoreResult,
     files: Sequence[Path],
     target: Path,
     reader: str | None,

@@ -24,7 +24,7 @@ from ..networks.configs import VESSELS
 from ..record.findings import Categories, EpicardialFat, Features
 from ..record.provenance import Confirmation, JournalRecord, ReviewRecord, now, provenance_of
 from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionVoxels, MethodScore, NonCoronaryScore
-from ..results import CalciumResult
+from ..results import ScoreResult
 from ..scoring.scores import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
 from .output import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
@@ -540,7 +540,7 @@ class ScanReview:
         """Write the reviewed state; see `review.output.export_review`. Raises MaskError while there is a problem."""
         export_review(folder, self.as_reviewed(), self.record, overwrite, reader)
 
-    def as_reviewed(self) -> CalciumResult:
+    def as_reviewed(self) -> ScoreResult:
         """Return the current result with the record of its review. Raises MaskError while there is a problem."""
         for method in self.methods:
             self._check(method)
@@ -550,7 +550,7 @@ class ScanReview:
         review = ReviewRecord(self._program, *states, journal=self.journal_mark(), run=self.record.provenance)
         return result.stating(review=review)
 
-    def as_result(self, images: bool = True) -> CalciumResult:
+    def as_result(self, images: bool = True) -> ScoreResult:
         """Return the result of the methods without a problem, without the calcium map.
 
         images: False omits pericardium, territories and saliency, which are as large as the scan, if only numbers are
@@ -577,7 +577,7 @@ class ScanReview:
             provenance=provenance,
             review=None,
         )
-        return CalciumResult(
+        return ScoreResult(
             record=record,
             scan=self.scan.stating(source=Path(record.input.name or "CT")),
             region=HeartRegion(state.heart, None, record.heart.source, pericardium=outline),

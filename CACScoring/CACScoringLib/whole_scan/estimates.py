@@ -140,7 +140,7 @@ def prediction_of(name: str, method: MethodScore) -> Prediction | None:
     """Return the prediction of a pipeline method, on the scale of clinical scores.
 
     It is None for candidates by the clinical rule that neither network nor reader has evaluated. name: key of
-    `CalciumResult.methods`.
+    `ScoreResult.methods`.
     """
     score, title = method.total.clinical_agatston, "Calcium map"
     if name == "threshold":

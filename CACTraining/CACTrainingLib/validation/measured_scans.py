@@ -31,7 +31,7 @@ from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.parts import CORONARY_KINDS
@@ -188,7 +188,7 @@ def _measured(networks: Networks, settings: DecompositionSettings, scan: Trainin
     }
 
 
-def _tables(result: CalciumResult, truth: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+def _tables(result: ScoreResult, truth: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the judged dense lesions of an uncalibrated result, and the lesions of its map, as JSON.
 
     truth: Voxels with coronary calcium, bool [k, j, i]. Raises CTError if the networks found no territories, or did not

@@ -13,7 +13,7 @@ from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.mrml.scene_content import content_of_result
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import HeartRecord, InputRecord, ScoreRecord
-from CACScoringLib.results import CalciumResult
+from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.mass import mass_columns
 from CACScoringLib.scoring.scores import method_score
@@ -40,7 +40,7 @@ def result():
         models=(),
         methods={"threshold": method_score("reviewed", rules, measured, has_masses=True)},
     )
-    return CalciumResult(record, scan, region)
+    return ScoreResult(record, scan, region)
 
 
 @pytest.fixture
