@@ -214,14 +214,29 @@ def roll_back(name: str) -> StoredModel | None:
 def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
     """Add to a model's calibration and validation, replacing entries of the same name; return the card's path.
 
-    Repeatability limits are left unchanged: they record the models, settings and evidence for which
-    `scoring.comparison` may apply them, and those of a reader depend on none of these. Raises ModelError.
+    Repeatability limits that no longer hold are removed (`calibrated`). Raises ModelError.
     """
     card = verify_model(path)
-    changed = dataclasses.replace(
-        card, calibration={**card.calibration, **calibration}, validation={**card.validation, **validation}
-    )
-    return _write_card(changed, path)
+    changed = calibrated(card, {**card.calibration, **calibration})
+    return _write_card(dataclasses.replace(changed, validation={**card.validation, **validation}), path)
+
+
+_OF_INTERVALS = {"uncertainty", "known", "calibrated_on"}
+"""Entries of a calibration on which intervals depend, but no score."""
+
+
+def calibrated(card: ModelCard, calibration: Calibration) -> ModelCard:
+    """Return a card with another calibration, without the repeatability limits of scores that it changes.
+
+    Those of a reader depend on no calibration, and those of the automatic clinical score on `candidates` alone.
+    """
+    names = card.calibration.keys() | calibration.keys()
+    changed = {name for name in names - _OF_INTERVALS if card.calibration.get(name) != calibration.get(name)}
+    stale = ({"decomposition"} if changed else set()) | ({"automatic"} if "candidates" in changed else set())
+    study = card.repeatability
+    if study is not None and isinstance(limits := study.get("limits"), dict):
+        study = {**study, "limits": {kind: part for kind, part in limits.items() if kind not in stale}}
+    return dataclasses.replace(card, calibration=calibration, repeatability=study)
 
 
 def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:
