@@ -189,20 +189,22 @@ def _dice(mask: np.ndarray, other: np.ndarray) -> float:
 
 
 def _lesions(bench: Bench, model: LoadedModel) -> dict[str, float]:
-    """Add the probability of each artery where its calcium is, and the spread of log probabilities to the bundled."""
+    """Add each artery's probability where its calcium is, and mean and spread of all log probabilities."""
     scan, territories = bench.usual.scan, bench.heart.territories
     assert territories is not None
     assert bench.networks.lesions is not None
     flat = np.flatnonzero((scan.hu >= ScoringRules().threshold_hu) & bench.heart.mask)
     kinds, usual = (voxel_kinds(flat, scan, territories, None, m) for m in (model, bench.networks.lesions))
-    spread, usual_spread = (np.log(np.maximum(answer, 1e-8)).std(axis=1).mean() for answer in (kinds, usual))
+    logs, usual_logs = (np.log(np.maximum(answer, 1e-8)) for answer in (kinds, usual))
+    means = {f"log probability of {kind}": float(logs[:, n].mean()) for n, kind in enumerate(LESION_KINDS)}
     named = {
         f"probability of {artery.key}": float(
             kinds[rise.reshape(-1)[flat] > EDGE_HU, LESION_KINDS.index(artery.key)].mean()
         )
         for artery, rise in bench.rises.items()
     }
-    return _scores(bench, model) | named | {"scale of answers": float(spread / usual_spread)}
+    scale = float(logs.std(axis=1).mean() / usual_logs.std(axis=1).mean())
+    return _scores(bench, model) | named | means | {"scale of answers": scale}
 
 
 def _vessels(bench: Bench, model: LoadedModel) -> dict[str, float]:
@@ -235,7 +237,7 @@ def _radiomics(bench: Bench, model: LoadedModel) -> dict[str, float]:
 
 
 def _sharpener(bench: Bench, model: LoadedModel) -> dict[str, float]:
-    """Return scale and error of what the network adds to interpolated slices, on averages of the sample's slices."""
+    """Return scale, offset and error of what the network adds to interpolated slices, on means of the sample's."""
     config = SliceSuperResolutionConfig(**model.card.config)
     box = bounding_box(bench.heart.mask)
     hu = bench.usual.scan.hu[box].astype(np.float32)
@@ -246,6 +248,7 @@ def _sharpener(bench: Bench, model: LoadedModel) -> dict[str, float]:
     scale = (added**2).sum() / max(1e-6, float((added * true).sum()))
     return {
         "scale of added detail": float(scale),
+        "offset of added detail in HU": float(added.mean() - true.mean()),
         "error of slices": float(((true - added) ** 2).sum() / (true**2).sum()),
     }
 
