@@ -39,7 +39,14 @@ from .scoring.judge import (
     has_coronary_device,
     judge_by_networks,
 )
-from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
+from .scoring.labels import (
+    ReaderLabels,
+    clinical_labels,
+    map_labels,
+    numbering_warning,
+    reader_labels,
+    unlabelled_warning,
+)
 from .scoring.score import ScanFacts, score
 from .scoring.scores import categories_of, percentile_of
 
@@ -240,6 +247,7 @@ def score_measurement(
     doubts += [] if judged is None or settings.candidates else device_warning(judged)
     doubts += doubts_about(clinical, labels.of_reader, region, facts.blood)
     doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
+    doubts += [] if reader is None else numbering_warning(reader.sites, facts)
     if decomposed is not None:
         in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
         methods["decomposition"] = score(facts, in_map, clinical, courses)
