@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,7 +21,7 @@ from ..core.files import resource_rows
 from ..core.grid import Grid, bounding_box
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery
 from ..io.reading import read_ct
-from ..models.cards import LoadedModel
+from ..models.cards import SAMPLE, LoadedModel, ModelCard
 from ..models.choice import ModelChoice, Networks, chosen_models, load_networks
 from ..models.inference import predict
 from ..models.preprocessing import RESIDUAL_HU, interpolated_slices, thick_slice_input
@@ -30,11 +32,9 @@ from ..radiograph.view import enhance, standard_view
 from ..record.rules import ScoringRules
 from ..results import CalciumResult
 from ..scoring.lesion_network import voxel_kinds
+from ..scoring.uncertainty import COUNTS_FROM
 from ..whole_scan.radiomics import radiomics_estimate
 from ..whole_scan.vessels import vessel_scores
-
-SAMPLE = "sample"
-"""Entry of a card's validation: a `Trial`, written at installation."""
 
 LIMITS = {row["figure"]: (float(row["low"]), float(row["high"])) for row in resource_rows("trial_limits.csv")}
 """Lowest and highest figure of a model that is installed, by the beginning of the figure's name."""
@@ -55,7 +55,7 @@ class Trial:
 
     Attributes:
         figures: Totals, and what LIMITS bounds.
-        models: SHA-256 of the bundled models beside it, by network.
+        models: Hash of each bundled model beside it (`identity`), by network.
     """
 
     figures: dict[str, float]
@@ -136,7 +136,7 @@ def measure_on_sample(model: LoadedModel) -> dict[str, Any]:
             "installed. Calibrate it first (cac calibrate)."
         )
     figures = TRIALS[card.network](Bench.of(networks), model)
-    partners = {name: stored[name].card.sha256 for name in stored if name != card.network}
+    partners = {name: identity(stored[name].card) for name in stored if name != card.network}
     try:
         former = restore(card.validation[SAMPLE], Trial) if SAMPLE in card.validation else None
     except WrongValueError as wrong:
@@ -157,6 +157,11 @@ def measure_on_sample(model: LoadedModel) -> dict[str, Any]:
             f"{'; '.join(faults)}. It was not installed. Train it longer, or install another model."
         )
     return {SAMPLE: asdict(Trial(figures, partners))}
+
+
+def identity(card: ModelCard) -> str:
+    """Return a SHA-256 of what scores depend on: a model's weights and calibration, and COUNTS_FROM."""
+    return hashlib.sha256(json.dumps([card.sha256, card.scored_by, COUNTS_FROM], sort_keys=True).encode()).hexdigest()
 
 
 def _scores(bench: Bench, model: LoadedModel) -> dict[str, float]:

@@ -25,6 +25,7 @@ from ..networks.configs import SCORING
 from . import cards
 from .cards import (
     NAME,
+    SAMPLE,
     VERDICT,
     WEIGHTS_ENDING,
     Calibration,
@@ -214,29 +215,29 @@ def roll_back(name: str) -> StoredModel | None:
 def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
     """Add to a model's calibration and validation, replacing entries of the same name; return the card's path.
 
-    Repeatability limits that no longer hold are removed (`calibrated`). Raises ModelError.
+    What no longer holds is removed (`calibrated`). Raises ModelError.
     """
     card = verify_model(path)
     changed = calibrated(card, {**card.calibration, **calibration})
-    return _write_card(dataclasses.replace(changed, validation={**card.validation, **validation}), path)
-
-
-_OF_INTERVALS = {"uncertainty", "known", "calibrated_on"}
-"""Entries of a calibration on which intervals depend, but no score."""
+    return _write_card(dataclasses.replace(changed, validation={**changed.validation, **validation}), path)
 
 
 def calibrated(card: ModelCard, calibration: Calibration) -> ModelCard:
-    """Return a card with another calibration, without the repeatability limits of scores that it changes.
+    """Return a card with another calibration, without what no longer holds if scores change by it.
 
-    Those of a reader depend on no calibration, and those of the automatic clinical score on `candidates` alone.
+    That are the figures of its trial, and the repeatability limits but those of a reader, which depend on no
+    calibration; limits of the automatic clinical score depend on `candidates` alone.
     """
-    names = card.calibration.keys() | calibration.keys()
-    changed = {name for name in names - _OF_INTERVALS if card.calibration.get(name) != calibration.get(name)}
-    stale = ({"decomposition"} if changed else set()) | ({"automatic"} if "candidates" in changed else set())
+    changed = dataclasses.replace(card, calibration=calibration)
+    before, after = card.scored_by, changed.scored_by
+    if before == after:
+        return changed
+    validation = {name: part for name, part in card.validation.items() if name != SAMPLE}
+    stale = {"decomposition"} if before.get("candidates") == after.get("candidates") else {"decomposition", "automatic"}
     study = card.repeatability
     if study is not None and isinstance(limits := study.get("limits"), dict):
         study = {**study, "limits": {kind: part for kind, part in limits.items() if kind not in stale}}
-    return dataclasses.replace(card, calibration=calibration, repeatability=study)
+    return dataclasses.replace(changed, validation=validation, repeatability=study)
 
 
 def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:

@@ -14,11 +14,13 @@ from handmade_networks import untrained
 from safetensors.numpy import load, save
 
 from CACScoringLib.calcium_map.decomposition import CALIBRATED, DecompositionSettings
+from CACScoringLib.cli.model_trial import TRIALS, identity
 from CACScoringLib.core.decoding import content_of
 from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.cards import (
+    SAMPLE,
     Training,
     bundled_folder,
     describe,
@@ -266,6 +268,11 @@ class TestModelsThatComeWithCAC:
                 )
                 assert stale_limits(card, current["slices"], used) == [], (
                     f"{path} has limits of other models or settings: run cac evaluate reproducibility with store_limits"
+                )
+            if card.network in TRIALS and SAMPLE in card.validation:
+                partners = {name: identity(partner) for name, partner in current.items() if name != card.network}
+                assert card.validation[SAMPLE]["models"] == partners, (
+                    f"{path} has a trial beside other models: run cac models install on it, and copy the card back"
                 )
             assert set(card.calibration.get("known", {}).get("ranges", FACTS)) <= set(FACTS), f"{path}: cac calibrate"
 
