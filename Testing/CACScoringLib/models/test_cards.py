@@ -269,10 +269,10 @@ class TestModelsThatComeWithCAC:
                 assert stale_limits(card, current["slices"], used) == [], (
                     f"{path} has limits of other models or settings: run cac evaluate reproducibility with store_limits"
                 )
-            if card.network in TRIALS and SAMPLE in card.validation:
+            if card.network in TRIALS and (card.network != "radiomics" or SAMPLE in card.validation):  # it needs mirp
                 partners = {name: identity(partner) for name, partner in current.items() if name != card.network}
-                assert card.validation[SAMPLE]["models"] == partners, (
-                    f"{path} has a trial beside other models: run cac models install on it, and copy the card back"
+                assert card.validation.get(SAMPLE, {}).get("models") == partners, (
+                    f"{path} lacks a trial beside today's models: run cac models install on it, and copy the card back"
                 )
             assert set(card.calibration.get("known", {}).get("ranges", FACTS)) <= set(FACTS), f"{path}: cac calibrate"
 
