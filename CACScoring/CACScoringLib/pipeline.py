@@ -31,8 +31,22 @@ from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
 from .results import ScoreResult
 from .scoring.doubt import doubts_about
-from .scoring.judge import coronary_slices, device_warning, errors_in, has_coronary_device, judge_by_networks
-from .scoring.labels import ReaderLabels, clinical_labels, map_labels, reader_labels, unlabelled_warning
+from .scoring.judge import (
+    candidate_evidence,
+    coronary_slices,
+    device_warning,
+    errors_in,
+    has_coronary_device,
+    judge_by_networks,
+)
+from .scoring.labels import (
+    ReaderLabels,
+    clinical_labels,
+    map_labels,
+    numbering_warning,
+    reader_labels,
+    unlabelled_warning,
+)
 from .scoring.score import ScanFacts, score
 from .scoring.scores import categories_of, percentile_of
 
@@ -233,6 +247,7 @@ def score_measurement(
     doubts += [] if judged is None or settings.candidates else device_warning(judged)
     doubts += doubts_about(clinical, labels.of_reader, region, facts.blood)
     doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
+    doubts += [] if reader is None else numbering_warning(reader.sites, facts)
     if decomposed is not None:
         in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
         methods["decomposition"] = score(facts, in_map, clinical, courses)
@@ -298,7 +313,6 @@ def _facts_of_map(
         return {}
     is_decomposed = decomposed.parts.decomposed.astype(np.float32)
     on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.slices, scan.image))
-    evidence = networks.calibrated.calibration.get("candidates")
     return {
         "slice_probabilities": tuple(None if math.isnan(p) else round(float(p), 6) for p in decomposed.slices.on_scan),
         # As its training chose it for the classifier alone; the method may decompose more slices.
@@ -306,5 +320,5 @@ def _facts_of_map(
         "slices_decomposed": tuple(bool(value > 0) and by_reader.get(k, True) for k, value in on_scan),
         "decomposition_settings": content_of(decomposed.parts.settings),
         # Only an automatic clinical score has verdicts.
-        "candidate_evidence": evidence if clinical.status == "automatic" else None,
+        "candidate_evidence": candidate_evidence(networks.calibrated) if clinical.status == "automatic" else None,
     }

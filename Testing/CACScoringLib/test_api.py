@@ -135,6 +135,16 @@ def test_a_reader_needs_lesions_and_many_scans_a_list(folder):
         next(cac.score_many("ct.nrrd"))
 
 
+@pytest.mark.long
+def test_two_scans_scored_by_the_shipped_models_have_a_verdict(folder, tmp_path):
+    ct = cac.read_ct(folder / "ct.nrrd")
+    noisy = ct.hu + np.random.default_rng(1).normal(0.0, 4.0, ct.hu.shape)
+    sitk.WriteImage(Grid.of(ct.image).image(np.rint(noisy).astype(np.int16)), str(tmp_path / "later.nrrd"))
+    comparison = cac.compare(cac.score(folder / "ct.nrrd"), cac.score(tmp_path / "later.nrrd"))
+    totals = {m.method: (m.bars, m.changes[0].part, m.changes[0].verdict) for m in comparison.methods}
+    assert totals == dict.fromkeys(("threshold", "decomposition"), ((), "total", "within"))
+
+
 def test_only_results_are_compared(automatic):
     with pytest.raises(TypeError, match=r"later is of type str. Give the result of cac.score"):
         cac.compare(automatic, "scores.json")

@@ -123,7 +123,7 @@ def test_an_automatic_score_counts_evident_candidates_and_keeps_the_rest(with_a_
     assert "automatic" in codes
     assert "unreviewed" not in codes
     document = result.record.as_json()
-    assert document["candidate_evidence"] == asdict(LesionCalibration())
+    assert document["candidate_evidence"] == {**asdict(LesionCalibration()), "counts_from": COUNTS_FROM}
     content = document["methods"]["threshold"]
     assert (content["status"], content["reviewed"]) == ("automatic", False)
     (excluded,) = content["left_out"]

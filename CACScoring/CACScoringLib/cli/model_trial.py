@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,7 +21,7 @@ from ..core.files import resource_rows
 from ..core.grid import Grid, bounding_box
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery
 from ..io.reading import read_ct
-from ..models.cards import LoadedModel
+from ..models.cards import SAMPLE, LoadedModel, ModelCard
 from ..models.choice import ModelChoice, Networks, chosen_models, load_networks
 from ..models.inference import predict
 from ..models.preprocessing import RESIDUAL_HU, interpolated_slices, thick_slice_input
@@ -30,11 +32,9 @@ from ..radiograph.view import enhance, standard_view
 from ..record.rules import ScoringRules
 from ..results import ScoreResult
 from ..scoring.lesion_network import voxel_kinds
+from ..scoring.uncertainty import COUNTS_FROM
 from ..whole_scan.radiomics import radiomics_estimate
 from ..whole_scan.vessels import vessel_scores
-
-SAMPLE = "sample"
-"""Entry of a card's validation: a `Trial`, written at installation."""
 
 LIMITS = {row["figure"]: (float(row["low"]), float(row["high"])) for row in resource_rows("trial_limits.csv")}
 """Lowest and highest figure of a model that is installed, by the beginning of the figure's name."""
@@ -55,7 +55,7 @@ class Trial:
 
     Attributes:
         figures: Totals, and what LIMITS bounds.
-        models: SHA-256 of the bundled models beside it, by network.
+        models: Hash of each bundled model beside it (`identity`), by network.
     """
 
     figures: dict[str, float]
@@ -136,7 +136,7 @@ def measure_on_sample(model: LoadedModel) -> dict[str, Any]:
             "installed. Calibrate it first (cac calibrate)."
         )
     figures = TRIALS[card.network](Bench.of(networks), model)
-    partners = {name: stored[name].card.sha256 for name in stored if name != card.network}
+    partners = {name: identity(stored[name].card) for name in stored if name != card.network}
     try:
         former = restore(card.validation[SAMPLE], Trial) if SAMPLE in card.validation else None
     except WrongValueError as wrong:
@@ -157,6 +157,11 @@ def measure_on_sample(model: LoadedModel) -> dict[str, Any]:
             f"{'; '.join(faults)}. It was not installed. Train it longer, or install another model."
         )
     return {SAMPLE: asdict(Trial(figures, partners))}
+
+
+def identity(card: ModelCard) -> str:
+    """Return a SHA-256 of what scores depend on: a model's weights and calibration, and COUNTS_FROM."""
+    return hashlib.sha256(json.dumps([card.sha256, card.scored_by, COUNTS_FROM], sort_keys=True).encode()).hexdigest()
 
 
 def _scores(bench: Bench, model: LoadedModel) -> dict[str, float]:
@@ -189,20 +194,22 @@ def _dice(mask: np.ndarray, other: np.ndarray) -> float:
 
 
 def _lesions(bench: Bench, model: LoadedModel) -> dict[str, float]:
-    """Add the probability of each artery where its calcium is, and the spread of log probabilities to the bundled."""
+    """Add each artery's probability where its calcium is, and mean and spread of all log probabilities."""
     scan, territories = bench.usual.scan, bench.heart.territories
     assert territories is not None
     assert bench.networks.lesions is not None
     flat = np.flatnonzero((scan.hu >= ScoringRules().threshold_hu) & bench.heart.mask)
     kinds, usual = (voxel_kinds(flat, scan, territories, None, m) for m in (model, bench.networks.lesions))
-    spread, usual_spread = (np.log(np.maximum(answer, 1e-8)).std(axis=1).mean() for answer in (kinds, usual))
+    logs, usual_logs = (np.log(np.maximum(answer, 1e-8)) for answer in (kinds, usual))
+    means = {f"log probability of {kind}": float(logs[:, n].mean()) for n, kind in enumerate(LESION_KINDS)}
     named = {
         f"probability of {artery.key}": float(
             kinds[rise.reshape(-1)[flat] > EDGE_HU, LESION_KINDS.index(artery.key)].mean()
         )
         for artery, rise in bench.rises.items()
     }
-    return _scores(bench, model) | named | {"scale of answers": float(spread / usual_spread)}
+    scale = float(logs.std(axis=1).mean() / usual_logs.std(axis=1).mean())
+    return _scores(bench, model) | named | means | {"scale of answers": scale}
 
 
 def _vessels(bench: Bench, model: LoadedModel) -> dict[str, float]:
@@ -235,7 +242,7 @@ def _radiomics(bench: Bench, model: LoadedModel) -> dict[str, float]:
 
 
 def _sharpener(bench: Bench, model: LoadedModel) -> dict[str, float]:
-    """Return scale and error of what the network adds to interpolated slices, on averages of the sample's slices."""
+    """Return scale, offset and error of what the network adds to interpolated slices, on means of the sample's."""
     config = SliceSuperResolutionConfig(**model.card.config)
     box = bounding_box(bench.heart.mask)
     hu = bench.usual.scan.hu[box].astype(np.float32)
@@ -246,6 +253,7 @@ def _sharpener(bench: Bench, model: LoadedModel) -> dict[str, float]:
     scale = (added**2).sum() / max(1e-6, float((added * true).sum()))
     return {
         "scale of added detail": float(scale),
+        "offset of added detail in HU": float(added.mean() - true.mean()),
         "error of slices": float(((true - added) ** 2).sum() / (true**2).sum()),
     }
 

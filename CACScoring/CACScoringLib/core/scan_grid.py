@@ -92,10 +92,11 @@ class ScanGrid:
 
         Args:
             values: Values of its voxels, [k, j, i].
-            outside: In-plane value beyond the image; beyond its ends the first and last slice are repeated.
+            outside: In-plane value beyond the image, of voxels like its own, so that the result is the same where the
+                image goes on with this value; beyond its ends the first and last slice are repeated.
         """
         columns, rows = (
-            interval_means(linear_area, n, first + step * np.arange(count), step)
+            interval_means(linear_area, n + 2, 1 + first + step * np.arange(count), step)[:, 1:-1]
             for n, first, step, count in zip(values.shape[:0:-1], self.first, self.step, self.size, strict=False)
         )
         planes = self.shares_of_slices(len(values))

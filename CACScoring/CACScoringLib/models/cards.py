@@ -65,6 +65,13 @@ VERDICT = "before_after"
 """Entry of `ModelCard.validation` with the verdict of `cac validate --before`, and name of its section there."""
 
 
+SAMPLE = "sample"
+"""Entry of `ModelCard.validation` with the figures of its trial (`cli.model_trial.Trial`), written at installation."""
+
+_OF_INTERVALS = {"uncertainty", "known", "calibrated_on"}
+"""Entries of a calibration on which intervals depend, but no score."""
+
+
 @dataclass(frozen=True)
 class Training:
     """Origin of a model.
@@ -132,6 +139,11 @@ class ModelCard:
     def lacks_calibration(self) -> bool:
         """True for a map whose lesions would all count, coronary or not."""
         return self.network == "decomposition" and "evidence_weights" not in self.calibration
+
+    @property
+    def scored_by(self) -> Calibration:
+        """Entries of the calibration that scores depend on."""
+        return {name: value for name, value in self.calibration.items() if name not in _OF_INTERVALS}
 
     def calibration_as(self, kind: type[T]) -> T:
         """Return the calibration as a class, decoded at its first use; entries that are no fields are ignored.

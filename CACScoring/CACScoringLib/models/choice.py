@@ -14,7 +14,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import ModelError
 from ..core.files import file_sha256
 from ..core.text import MODEL
-from ..networks.configs import ESTIMATORS, SCORING, VESSELS
+from ..networks.configs import ESTIMATORS, JUDGES, SCORING, VESSELS
 from ..record.provenance import Provenance, provenance_of
 from ..record.score_record import ModelRecord
 from .cards import (
@@ -249,7 +249,7 @@ def with_verdicts(card: ModelCard, models_sha256: Mapping[str, str]) -> ModelCar
     The networks that judge candidates must be those of the calibration; the map only adds to their judgement, or takes
     from it.
     """
-    judges = {network: models_sha256[network] for network in ("territories", "lesions") if network in models_sha256}
+    judges = {network: models_sha256[network] for network in JUDGES if network in models_sha256}
     for bundled in (model.card for model in list_models("decomposition") if model.origin == "bundled"):
         fits = bundled.validation.get("automatic_score", {}).get("models") == judges
         if fits and "candidates" in bundled.calibration.keys() - card.calibration:

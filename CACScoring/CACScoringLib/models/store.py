@@ -25,6 +25,7 @@ from ..networks.configs import SCORING
 from . import cards
 from .cards import (
     NAME,
+    SAMPLE,
     VERDICT,
     WEIGHTS_ENDING,
     Calibration,
@@ -214,14 +215,29 @@ def roll_back(name: str) -> StoredModel | None:
 def update_card(path: Path, calibration: Calibration, validation: dict[str, object]) -> Path:
     """Add to a model's calibration and validation, replacing entries of the same name; return the card's path.
 
-    Repeatability limits are left unchanged: they record the models, settings and evidence for which
-    `scoring.comparison` may apply them, and those of a reader depend on none of these. Raises ModelError.
+    What no longer holds is removed (`calibrated`). Raises ModelError.
     """
     card = verify_model(path)
-    changed = dataclasses.replace(
-        card, calibration={**card.calibration, **calibration}, validation={**card.validation, **validation}
-    )
-    return _write_card(changed, path)
+    changed = calibrated(card, {**card.calibration, **calibration})
+    return _write_card(dataclasses.replace(changed, validation={**changed.validation, **validation}), path)
+
+
+def calibrated(card: ModelCard, calibration: Calibration) -> ModelCard:
+    """Return a card with another calibration, without what no longer holds if scores change by it.
+
+    That are the figures of its trial, and the repeatability limits but those of a reader, which depend on no
+    calibration; limits of the automatic clinical score depend on `candidates` alone.
+    """
+    changed = dataclasses.replace(card, calibration=calibration)
+    before, after = card.scored_by, changed.scored_by
+    if before == after:
+        return changed
+    validation = {name: part for name, part in card.validation.items() if name != SAMPLE}
+    stale = {"decomposition"} if before.get("candidates") == after.get("candidates") else {"decomposition", "automatic"}
+    study = card.repeatability
+    if study is not None and isinstance(limits := study.get("limits"), dict):
+        study = {**study, "limits": {kind: part for kind, part in limits.items() if kind not in stale}}
+    return dataclasses.replace(changed, validation=validation, repeatability=study)
 
 
 def store_repeatability(path: Path, repeatability: dict[str, object] | None) -> Path:

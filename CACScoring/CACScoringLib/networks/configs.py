@@ -365,6 +365,9 @@ SCORING = {
 }
 """Networks that score a scan, by name; processors run them in OpenVINO."""
 
+JUDGES = ("territories", "lesions")
+"""Networks that an automatic clinical score depends on."""
+
 VESSELS, RADIOMICS, RADIOGRAPH = "vessels", "radiomics", "radiograph"
 _REGRESSION = "Vessel regression"
 _FEATURES = ("torch", "radiomics")

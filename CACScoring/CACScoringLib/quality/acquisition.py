@@ -220,12 +220,20 @@ def measure_blood(scan: CTScan, heart_mask: np.ndarray) -> BloodPool | None:
 
 
 def _windows_inside(scan: CTScan, mask: np.ndarray, slices: slice) -> np.ndarray:
-    """Return the voxels [window, voxel], float32, of the windows in these slices of the mask that lie off its edge."""
+    """Return the voxels [window, voxel], float32, of the windows in these slices of the mask that lie off its edge.
+
+    Windows begin at the mask's first row and column, so that air around the scan moves none.
+    """
     spacing_i, spacing_j, _ = scan.image.GetSpacing()
     height, width = max(3, round(WINDOW_MM / spacing_j)), max(3, round(WINDOW_MM / spacing_i))
-    count_k, rows, columns = mask.shape
+    _, first_row, first_column = (side.start for side in bounding_box(mask))
+    count_k, rows, columns = mask[:, first_row:, first_column:].shape
     tiles = count_k, rows // height, height, columns // width, width
-    cut = (slice(None), slice(tiles[1] * height), slice(tiles[3] * width))
+    cut = (
+        slice(None),
+        slice(first_row, first_row + tiles[1] * height),
+        slice(first_column, first_column + tiles[3] * width),
+    )
     is_full = mask[cut].reshape(tiles).all((2, 4))
     inside = ndimage.binary_erosion(is_full, np.ones((1, 3, 3)))
     is_measured = inside if inside.any() else is_full

@@ -143,11 +143,11 @@ class Verdict:
         """Return the keys of a lesion in `scores.json` that hold its verdict."""
         content = {
             "suggested_artery": self.artery.key,
-            "confidence": round(self.confidence, 3),
-            "not_coronary_probability": round(self.not_coronary_probability, 3),
-            "probability": None if self.counts else round(self.probability, 3),
+            "confidence": self.confidence,
+            "not_coronary_probability": self.not_coronary_probability,
+            "probability": None if self.counts else self.probability,
             "reason": self.reason,
-            "kinds": {name: round(share, 3) for name, share in self.kinds.items() if share >= MIN_WRITTEN},
+            "kinds": {name: share for name, share in self.kinds.items() if share >= MIN_WRITTEN},
         }
         return {name: value for name, value in content.items() if value not in (None, "", {})}
 

@@ -16,6 +16,7 @@ from ..core.acquisition import PSEUDONYM, Acquisition, agent_named, ordinal_of
 from ..core.ct import ScanWarning
 from ..core.errors import OtherPatientError
 from ..core.labels import ARTERIES
+from ..networks.configs import JUDGES
 from ..quality.calibration import Limits, Repeatability
 from ..record.findings import CalibratedOn
 from ..record.score_record import ScoreRecord
@@ -35,6 +36,9 @@ INTERVAL_VERDICTS = {
 BY_LIMITS, BY_INTERVALS = "limits", "intervals"
 """Bases of a verdict."""
 
+MEASURE = "cac evaluate reproducibility"
+"""Command that measures repeatability limits."""
+
 METHODS = ("threshold", "decomposition")
 QUANTITIES = ("agatston", "volume_mm3", "pseudo_mass_hu_mm3")
 TOTAL = "total"
@@ -52,6 +56,7 @@ OTHER_NOISE_RATIO = 2.0
 DAYS_OF_YEAR = 365.25
 
 _SIDES = ("earlier", "later")
+_SCORES = {"automatic": "automatic scores", "decomposition": "calcium maps"}
 _NOT_WRITTEN = ("limits", "settings", "candidate_evidence")
 _OF_CHANGE = (
     *("earlier", "later", "difference", "interval", "per_cent", "per_year", "difference_of_roots", "limit"),
@@ -461,14 +466,26 @@ def _rule_bars(name: str, pair: Pair) -> list[str]:
 
 def _model_bars(kind: str, pair: Pair) -> list[str]:
     earlier, later = pair
-    if names := _differing(earlier.model_hashes, later.model_hashes, shared=True):
+    if names := _differing(_models_of(kind, earlier.model_hashes), later.model_hashes, shared=True):
         return [f"the models differ ({names}): score both with the same"]
-    if kind == "automatic" and earlier.candidate_evidence != later.candidate_evidence:
+    if _evidence_differs(kind, earlier.candidate_evidence, later.candidate_evidence):
         return ["the candidates were judged by different calibrations"]
     if earlier.calibrated_on != later.calibrated_on:
         return ["the models were calibrated on different scans"]
+    if kind == "automatic":
+        return []
     names = _differing(earlier.decomposition_settings, later.decomposition_settings, unless=("batch_size",))
     return [f"the calcium maps were made with other settings ({names})"] if names else []
+
+
+def _models_of(kind: str, hashes: Mapping[str, str]) -> dict[str, str]:
+    """Return the hashes of the networks that a score depends on: of an automatic clinical score those that judge it."""
+    return {name: value for name, value in hashes.items() if kind != "automatic" or name in JUDGES}
+
+
+def _evidence_differs(kind: str, first: object, second: object) -> bool:
+    """Return True if lesions were judged otherwise; of a map beside a reviewed clinical score it is not recorded."""
+    return first != second and (kind == "automatic" or None not in (first, second))
 
 
 def _limit_bars(kind: str, record: ScoreRecord, repeatability: Repeatability | None) -> list[str]:
@@ -478,16 +495,17 @@ def _limit_bars(kind: str, record: ScoreRecord, repeatability: Repeatability | N
         return ["the stored limits hold for the clinical rule only"]
     if kind == "threshold":
         return []
-    if kind == "automatic" and kind not in repeatability.limits:
-        return ["the stored limits are those of a reader, and do not hold for automatic scores"]
-    if names := _differing(record.model_hashes, repeatability.models, shared=True):
-        return [f"the stored limits were found with other models ({names})"]
-    if kind == "automatic" and record.candidate_evidence != repeatability.candidate_evidence:
-        return ["the stored limits were found with candidates judged by another calibration"]
-    if repeatability.settings is None:
+    if kind not in repeatability.limits:
+        return [f"no limits of {_SCORES[kind]} are stored for this calibration; measure them ({MEASURE})"]
+    if names := _differing(_models_of(kind, record.model_hashes), repeatability.models, shared=True):
+        return [f"the stored limits were found with other models ({names}); measure them again ({MEASURE})"]
+    if _evidence_differs(kind, record.candidate_evidence, repeatability.candidate_evidence):
+        return [f"the stored limits were found with candidates judged otherwise; measure them again ({MEASURE})"]
+    if kind == "automatic" or repeatability.settings is None:
         return []
-    names = _differing(record.decomposition_settings, repeatability.settings, unless=("batch_size",))
-    return [f"the stored limits were found with other settings ({names})"] if names else []
+    if names := _differing(record.decomposition_settings, repeatability.settings, unless=("batch_size",)):
+        return [f"the stored limits were found with other settings ({names}); measure them again ({MEASURE})"]
+    return []
 
 
 def _differing(

@@ -333,6 +333,15 @@ def stored_errors(card: ModelCard, familiarity: Familiarity | None = None) -> Sc
     return ScanErrors(dict(stored.uncertainty), familiarity, stored.calibrated_on, card.repeatability_as(Repeatability))
 
 
+def candidate_evidence(card: ModelCard) -> dict[str, object] | None:
+    """Return what automatic verdicts follow from beside the networks, as `scores.json` states it.
+
+    These are the calibration on the card of the calcium map's model, None without one, and COUNTS_FROM.
+    """
+    weights = card.calibration.get("candidates")
+    return None if weights is None else {**weights, "counts_from": COUNTS_FROM}
+
+
 def recorded_errors(record: ScoreRecord) -> ScanErrors:
     """Return the errors of a recorded result by the model that made its calcium map.
 
@@ -344,6 +353,6 @@ def recorded_errors(record: ScoreRecord) -> ScanErrors:
         return ScanErrors(familiarity=record.familiarity)
     card = with_verdicts(cards[-1], record.model_hashes)
     errors = stored_errors(card, record.familiarity)
-    if card.calibration.get("candidates") != record.candidate_evidence:
+    if candidate_evidence(card) != record.candidate_evidence:
         errors.by_kind.pop("automatic", None)
     return errors

@@ -26,7 +26,7 @@ from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.store import update_card
-from CACScoringLib.networks.configs import SCORING
+from CACScoringLib.networks.configs import JUDGES, SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, COUNTS_FROM, LIMITS, TOTAL, LesionCalibration
@@ -302,12 +302,13 @@ def run(arguments: Any, progress: Progress) -> Path:
         measured_scans = measure_all(scans, models, cache, arguments.workers, progress)
     with progress.step("model"):
         hashes = {network: card.sha256 for network, card in cards.items()}
-        of_candidates = {kind: hashes[kind] for kind in ("territories", "lesions")}
+        of_candidates = {kind: hashes[kind] for kind in JUDGES}
         calibration, performance, candidates = choose(measured_scans)
         calibration = {**MAP_RULE, **cards["decomposition"].calibration, **calibration}
         validation: dict[str, object] = {
             "whole_method": performance | {"models": hashes},
-            "automatic_score": candidates | {"models": of_candidates, "data": patients_of(measured_scans)},
+            "automatic_score": candidates
+            | {"models": of_candidates, "data": patients_of(measured_scans), "counts_from": COUNTS_FROM},
         }
         if "slice_threshold" not in cards["slices"].calibration:
             update_card(models["slices"], {"slice_threshold": SLICE_THRESHOLD}, {})

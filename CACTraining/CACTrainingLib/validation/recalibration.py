@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from CACScoringLib.core.errors import CTError, TooFewError
-from CACScoringLib.models.cards import NAME, ModelCard, StoredModel, list_models
-from CACScoringLib.models.store import install_copy
+from CACScoringLib.models.cards import NAME, SAMPLE, ModelCard, StoredModel, list_models
+from CACScoringLib.models.store import calibrated, install_copy
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.quality.calibration import METAL, CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
@@ -259,11 +259,13 @@ def store(recalibration: Recalibration, base: StoredModel, name: str, reference:
     provenance = {key: former[key] for key in ("models", "data") if key in former}
     achieved = {"data": str(calibrated_on), "from": card.name, "weights_fitted": not recalibration.why_not}
     calibration = {**card.calibration, **recalibration.fitted.as_calibration(), "calibrated_on": asdict(calibrated_on)}
-    validation = {**card.validation, "whole_method": provenance, "recalibration": achieved}
+    former_figures = {name: part for name, part in card.validation.items() if name != SAMPLE}
+    validation = {**former_figures, "whole_method": provenance, "recalibration": achieved}
     use = f"{card.intended_use.split(_USE)[0]}{_USE} {calibrated_on}, for scans and patients like theirs."
     # Normalised to JSON types, so that an identical calibration is not stored twice.
     content = json.loads(json.dumps({"calibration": calibration, "validation": validation}))
-    return install_copy(base.path, replace(card, name=name, intended_use=use, **content))
+    copy = replace(calibrated(card, content["calibration"]), validation=content["validation"])
+    return install_copy(base.path, replace(copy, name=name, intended_use=use))
 
 
 _USE = " Calibrated by its user on"

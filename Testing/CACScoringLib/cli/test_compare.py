@@ -172,7 +172,18 @@ def test_limits_are_found_by_the_model_that_made_the_map(limits, scans):
     assert stored_repeatability(record_of(whole_record())).limits["threshold"]["agatston"]["total"].slope == 0.1
 
 
-def test_limits_are_kept_when_the_calibration_changes(limits):
-    before = find_model("decomposition").card.repeatability
-    update_card(limits, {"floor_hu": 33.0}, {"whole_method": {"n": 3}})
-    assert find_model("decomposition").card.repeatability == before
+def test_calibrating_removes_limits_and_figures_of_the_scores_that_it_changes(limits):
+    def kinds():
+        return set(find_model("decomposition").card.repeatability["limits"])
+
+    study = find_model("decomposition").card.repeatability
+    parts = study["limits"]["threshold"]
+    store_repeatability(limits, {**study, "limits": {**study["limits"], "automatic": parts}})
+    update_card(limits, {"known": {"ranges": {}}}, {"sample": {"figures": {}}})
+    assert kinds() == {"threshold", "automatic", "decomposition"}, "intervals alone have changed"
+    assert "sample" in find_model("decomposition").card.validation
+    update_card(limits, {"floor_hu": 33.0}, {})
+    assert kinds() == {"threshold", "automatic"}, "the map has changed"
+    assert "sample" not in find_model("decomposition").card.validation, "its trial would now give other figures"
+    update_card(limits, {"candidates": {"network": 0.5}}, {})
+    assert kinds() == {"threshold"}

@@ -16,7 +16,7 @@ from CACScoringLib.models.choice import ModelChoice, chosen_models, load_models,
 from CACScoringLib.models.inference import prepared
 from CACScoringLib.models.store import save_model
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.networks.configs import SCORING
+from CACScoringLib.networks.configs import LESION_KINDS, SCORING
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.whole_scan.run import estimate_whole_scan
 
@@ -122,6 +122,33 @@ def test_a_model_with_wrong_outputs_is_refused(measured, network, change, fault)
         change(layer)
     with pytest.raises(CTError, match=re.escape(fault)):
         measured(model)
+
+
+def _shifted(by, number=slice(None)):
+    return lambda weight, bias: bias.data[number].add_(by)
+
+
+def _scaled(factor):
+    return lambda weight, bias: (weight.data.mul_(factor), bias.data.mul_(factor))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("network", "change", "fault"),
+    [
+        ("lesions", _scaled(0.75), "log probability of LAD is"),
+        ("lesions", _shifted(1.5, LESION_KINDS.index("aortic valve and root")), "log probability of aortic valve"),
+        ("decomposition", _shifted(-0.4), "map agreement in LAD is"),
+        ("slices", _scaled(0.3), "slice contrast is"),
+        ("super_resolution", _shifted(0.05), "offset of added detail in HU is"),
+    ],
+)
+def test_a_model_that_is_not_what_its_card_states_is_refused(measured, network, change, fault):
+    model = _loaded(find_model(network))
+    stated = LoadedModel(find_model(network).card, model.network)
+    change(*[layer for name, layer in model.network.named_parameters() if "finder" not in name][-2:])
+    with pytest.raises(CTError, match=re.escape(fault)):
+        measured(stated)
 
 
 @pytest.mark.long

@@ -70,31 +70,33 @@ def test_boxes_and_largest_parts():
 
 
 def line(values, axis):
-    """Return an array [k, j, i] with values along one axis (0 for i), one voxel wide along the others."""
+    """Return an array [k, j, i] with values along one axis (0 for i), three voxels wide along the others."""
     shape = [1, 1, 1]
     shape[2 - axis] = len(values)
-    return np.array(values, np.float32).reshape(shape)
+    sides = [3, 3, 3]
+    sides[2 - axis] = len(values)
+    return np.broadcast_to(np.array(values, np.float32).reshape(shape), sides)
 
 
 def line_grid(first, step, count, axis):
-    """Return a grid along one axis, with the voxel of `line` along the others."""
+    """Return a grid along one axis, with the middle voxel of `line` along the others."""
 
     def along(value, neutral):
         return tuple(value if n == axis else neutral for n in range(3))
 
-    return ScanGrid(along(first, 0.0), along(step, 1.0), along(count, 1))
+    return ScanGrid(along(first, 1.0), along(step, 1.0), along(count, 1))
 
 
 IN_PLANE = [
-    # first, step, count: values 10, 20, 40 at 0, 1, 2; the value outside is 100
+    # first, step, count: values 10, 20, 40 at 0, 1, 2, from where they rise to 100 at -1 and 3, the value outside
     (0.5, 1.0, 1, (15.0,)),  # from 0 to 1 linear
-    (1.0, 3.0, 1, (70 / 3,)),  # from -0.5 to 2.5, its halves beyond the centres constant: (5 + 15 + 30 + 20) / 3
-    (1.0, 4.0, 1, (42.5,)),  # from -1 to 3: 70 and a voxel's width outside
-    (-0.5, 1.0, 1, (55.0,)),  # half inside at 10
-    (-1.0, 1.0, 1, (100.0,)),  # wholly outside
-    (2.25, 0.5, 1, (40.0,)),  # wholly inside
-    (0.0, 1.0, 3, (11.25, 21.25, 37.5)),
-    (0.0, 0.5, 5, (10.625, 15.0, 20.625, 30.0, 38.75)),
+    (1.0, 3.0, 1, (88.75 / 3,)),  # from -0.5 to 2.5: 16.25 + 15 + 30 + 27.5
+    (1.0, 4.0, 1, (42.5,)),  # from -1 to 3: 55 + 15 + 30 + 70
+    (-0.5, 1.0, 1, (55.0,)),  # from -1 to 0
+    (-2.0, 1.0, 1, (100.0,)),  # wholly outside
+    (2.25, 0.5, 1, (55.0,)),  # from 2 to 2.5
+    (0.0, 1.0, 3, (22.5, 21.25, 45.0)),
+    (0.0, 0.5, 5, (16.25, 15.0, 20.625, 30.0, 42.5)),
 ]
 
 
@@ -115,6 +117,17 @@ def test_means_in_plane_by_hand(axis, first, step, count, expected):
 )
 def test_means_of_slices_by_hand(first, step, count, expected):
     test_means_in_plane_by_hand(2, first, step, count, expected)
+
+
+def test_an_image_goes_on_with_the_value_outside():
+    values = np.random.default_rng(0).normal(50.0, 20.0, (3, 7, 8)).astype(np.float32)
+    padded = np.pad(values, ((0, 0), (2, 2), (4, 4)), constant_values=-1024.0)
+    step, size = (1.3, 0.7, 1.0), (9, 12, 3)
+    means = (
+        ScanGrid(first, step, size).resample(part, -1024.0)
+        for first, part in (((-1.2, -0.9, 0.0), values), ((2.8, 1.1, 0.0), padded))
+    )
+    np.testing.assert_allclose(*means, rtol=1e-4)
 
 
 def test_an_image_at_once_along_all_axes():

@@ -13,11 +13,14 @@ import torch
 from handmade_networks import untrained
 from safetensors.numpy import load, save
 
-from CACScoringLib.calcium_map.decomposition import CALIBRATED
+from CACScoringLib.calcium_map.decomposition import CALIBRATED, DecompositionSettings
+from CACScoringLib.cli.model_trial import TRIALS, identity
+from CACScoringLib.core.decoding import content_of
 from CACScoringLib.core.errors import ModelError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.cards import (
+    SAMPLE,
     Training,
     bundled_folder,
     describe,
@@ -30,9 +33,10 @@ from CACScoringLib.models.cards import (
 )
 from CACScoringLib.models.graph import write_graph
 from CACScoringLib.models.store import install_model, save_model
-from CACScoringLib.networks.configs import SCORING, GeneratorConfig, build
-from CACScoringLib.quality.calibration import Repeatability
-from CACScoringLib.scoring.uncertainty import ScoreCalibration
+from CACScoringLib.networks.configs import JUDGES, SCORING, GeneratorConfig, build
+from CACScoringLib.quality.calibration import FACTS, Repeatability
+from CACScoringLib.scoring.judge import candidate_evidence
+from CACScoringLib.scoring.uncertainty import COUNTS_FROM, ScoreCalibration
 
 BUNDLED = Path(__file__).parents[3] / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
 
@@ -248,15 +252,51 @@ class TestModelsThatComeWithCAC:
         assert card.validation["automatic_score"]["models"] == judges
         assert card.validation["whole_method"]["models"] | judges == used
 
+    def test_what_cards_cite_is_what_is_shipped(self, shipped):
+        """Networks, settings and calibrations that figures were measured with are those of today; else measure again.
+
+        The commands are those of `docs/training/networks.md` and `docs/user/serial-comparison.md`.
+        """
+        current = {model.card.network: model.card for model in shipped}
+        for path in sorted(BUNDLED.rglob("*.json")):
+            if (card := models.read_card(path)).network == "decomposition":
+                used = {name: of_network.sha256 for name, of_network in current.items()} | {card.network: card.sha256}
+                for name, networks in (("whole_method", used), ("automatic_score", {n: used[n] for n in JUDGES})):
+                    assert card.validation[name]["models"] == networks, f"{path} has stale {name}: run cac calibrate"
+                assert card.validation["automatic_score"].get("counts_from", COUNTS_FROM) == COUNTS_FROM, (
+                    f"{path} was calibrated with another limit of counting: run cac calibrate"
+                )
+                assert stale_limits(card, current["slices"], used) == [], (
+                    f"{path} has limits of other models or settings: run cac evaluate reproducibility with store_limits"
+                )
+            if card.network in TRIALS and (card.network != "radiomics" or SAMPLE in card.validation):  # it needs mirp
+                partners = {name: identity(partner) for name, partner in current.items() if name != card.network}
+                assert card.validation.get(SAMPLE, {}).get("models") == partners, (
+                    f"{path} lacks a trial beside today's models: run cac models install on it, and copy the card back"
+                )
+            assert set(card.calibration.get("known", {}).get("ranges", FACTS)) <= set(FACTS), f"{path}: cac calibrate"
+
     def test_scores_can_be_compared_with_those_of_earlier_scans(self, shipped):
         """Each score has the repeatability limits stated on the page of serial comparison."""
         card = next(model.card for model in shipped if model.card.network == "decomposition")
         study = card.repeatability_as(Repeatability)
-        assert study.models == {model.card.network: model.card.sha256 for model in shipped}
-        assert set(study.limits) == {"threshold", "automatic", "decomposition"}
-        for quantities in study.limits.values():
-            assert all(set(parts) == {"total", "artery"} for parts in quantities.values())
+        assert all(set(parts) == {"total", "artery"} for kinds in study.limits.values() for parts in kinds.values())
         page = (Path(__file__).parents[3] / "docs" / "user" / "serial-comparison.md").read_text(encoding="utf-8")
-        limits = [study.limits[name]["agatston"]["total"] for name in ("threshold", "automatic", "decomposition")]
+        titles = {"threshold": "reviewed", "automatic": "automatic", "decomposition": "calcium map"}
+        stored = {titles[kind]: study.limits[kind]["agatston"]["total"] for kind in titles if kind in study.limits}
+        assert f"| score | {' | '.join(stored)} |" in page
         for score in (100, 300):
-            assert f"| {score} | {' | '.join(f'{limit.at(score):.0f}' for limit in limits)} |" in page
+            assert f"| {score} | {' | '.join(f'{limit.at(score):.0f}' for limit in stored.values())} |" in page
+
+
+def stale_limits(card, slices, used):
+    """Return the kinds of scores whose stored limits were measured with others than the shipped models and settings."""
+    study = card.repeatability_as(Repeatability)
+    kinds = {} if study is None else study.limits
+    settings = content_of(DecompositionSettings.of(slices, card))
+    is_stale = {
+        "automatic": any(study.models[name] != used[name] for name in JUDGES)
+        or study.candidate_evidence != candidate_evidence(card),
+    }
+    is_stale["decomposition"] = is_stale["automatic"] or study.models != used or study.settings != settings
+    return [kind for kind in kinds if is_stale.get(kind, False)]

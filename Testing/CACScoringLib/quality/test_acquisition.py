@@ -167,6 +167,12 @@ def test_limits_of_blood_and_noise(blood, threshold_hu, expected):
     assert blood.enhanced == (blood.bright_hu >= 110)
 
 
+def test_air_around_a_scan_changes_no_measure():
+    heart, wide = Heart(), Heart()
+    wide.hu, wide.inside = (np.pad(array, ((0, 0), (4, 3), (5, 2)), mode="edge") for array in (heart.hu, heart.inside))
+    assert wide.blood() == heart.blood()
+
+
 def test_only_the_upper_half_and_windows_off_the_edge_are_measured():
     """A heart of slices 2 to 7 of 45 × 45 pixels of 1 mm has five by five windows of 9 mm, of which the inner nine
     count in slices 5 to 7."""

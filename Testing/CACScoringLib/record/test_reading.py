@@ -23,7 +23,7 @@ def test_the_record_of_a_result_is_that_of_its_file():
     assert (read.methods["threshold"].rules, read.input) == (result.methods["threshold"].rules, result.record.input)
 
 
-PLACE = Verdict(artery=Artery.LAD, confidence=0.0, not_coronary_probability=0.25)
+PLACE = Verdict(artery=Artery.LAD, confidence=2 / 3, not_coronary_probability=1 / 3)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ PLACE = Verdict(artery=Artery.LAD, confidence=0.0, not_coronary_probability=0.25
         ({"looked_at": False}, {"looked_at"}),
         ({"verdict": PLACE}, {"suggested_artery", "confidence", "not_coronary_probability"}),
         (
-            {"verdict": replace(PLACE, counts=False, reason="faint", kinds={"noise": 0.9})},
+            {"verdict": replace(PLACE, counts=False, reason="faint", kinds={"noise": 2 / 3})},
             {"suggested_artery", "confidence", "not_coronary_probability", "probability", "reason", "kinds"},
         ),
     ],

@@ -180,7 +180,12 @@ def with_status(name, status):
 
 OTHER_RULE = {**RULES, "threshold_hu": 120.0}
 CALIBRATED = {"reference": "a", "scans": 9, "patients": 9, "date": "2026-01-01"}
-OTHER_MODEL = {"name": "other", "network": "slices", "sha256": "xx"}
+OTHER_MAP = {"name": "other", "network": "decomposition", "sha256": "xx"}
+JUDGE, OTHER_JUDGE = ({"name": "judge", "network": "lesions", "sha256": sha} for sha in ("dd", "xx"))
+
+
+def judged(*models):
+    return {**automatic(), "models": list(models)}
 
 
 class TestReasons:
@@ -224,9 +229,10 @@ class TestReasons:
             (MAP, content(), with_status(MAP, "candidates"), LIMITS, "the later scan's candidates were not evaluated"),
             (RULE, automatic(), automatic(network=0.4), with_automatic_limits(), "different calibrations"),
             (RULE, automatic(), automatic(), with_automatic_limits(0.4), "limits were found with candidates"),
-            (RULE, automatic(), {**automatic(), "models": [OTHER_MODEL]}, with_automatic_limits(), "models differ"),
+            (RULE, judged(JUDGE), judged(OTHER_JUDGE), with_automatic_limits(), "models differ (lesions)"),
+            (MAP, judged(JUDGE), judged(JUDGE), limits_of(models={"lesions": "zz"}), "cac evaluate reproducibility"),
             (MAP, automatic(), {**automatic(), "calibrated_on": CALIBRATED}, LIMITS, "calibrated on different scans"),
-            (RULE, automatic(), automatic(), LIMITS, "those of a reader, and do not hold for automatic scores"),
+            (RULE, automatic(), automatic(), LIMITS, "no limits of automatic scores are stored"),
         ],
     )
     def test_reason(self, name, earlier, later, limits, words):
@@ -246,6 +252,12 @@ class TestReasons:
         foreign = limits_of(models=dict.fromkeys(MODELS, "zz"), settings={"floor_hu": 1.0})
         comparison = compare(content(), content(150), foreign)
         assert [changes(comparison, name)["total"].verdict for name in (RULE, MAP)] == [CHANGED, UNKNOWN]
+
+    def test_automatic_clinical_scores_do_not_depend_on_the_map(self):
+        changed = {**judged(JUDGE, OTHER_MAP), "decomposition_settings": {"floor_hu": 1.0}}
+        comparison = compare(judged(JUDGE), changed, with_automatic_limits())
+        assert not bars(comparison, RULE)
+        assert "other settings" in bars(comparison, MAP)[0]
 
     def test_limits_are_of_the_clinical_rule(self):
         scans = [altered(rules={RULE: {**RULES, "threshold_hu": 90.0}}) for _ in range(2)]

@@ -11,7 +11,7 @@ from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import ModelRecord
-from CACScoringLib.scoring.judge import recorded_errors, stored_errors
+from CACScoringLib.scoring.judge import candidate_evidence, recorded_errors, stored_errors
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import categories_of, method_score
 from CACScoringLib.scoring.uncertainty import with_intervals
@@ -53,7 +53,7 @@ def test_a_reopened_score_has_the_errors_of_its_verdicts(judge, monkeypatch, tmp
     record = replace(
         automatic_patient.scored().record,
         models=(ModelRecord("own", "decomposition", "own"), ModelRecord("lesions", "lesions", judge)),
-        candidate_evidence=card.calibration["candidates"],
+        candidate_evidence=candidate_evidence(card),
     )
     kinds = {"automatic", "decomposition"} if judge == "judge" else {"decomposition"}
     assert set(recorded_errors(record).by_kind) == kinds

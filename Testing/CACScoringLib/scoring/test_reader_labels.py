@@ -2,6 +2,7 @@
 
 import re
 
+import heart_with_territories
 import numpy as np
 import pytest
 from noisy_hearts import noisy_heart
@@ -97,6 +98,15 @@ def test_an_empty_map_is_doubted_severely_but_no_map_of_other_sites(scan_heart_a
     labels = scan_heart_and_labels[2]
     assert set(doubts(scan_heart_and_labels, labels * 0)) == {"labels-empty"}
     assert doubts(scan_heart_and_labels, np.where(labels, np.uint8(NonCoronary.AORTIC_VALVE), np.uint8(0))) == {}
+
+
+@pytest.mark.parametrize(("label", "is_doubted"), [(Artery.LAD, False), (Artery.LM, True), (Artery.RCA, False)])
+def test_calcium_of_the_lad_numbered_as_in_orcascore_is_mentioned(label, is_doubted):
+    labels = np.zeros(heart_with_territories.scan().hu.shape, np.uint8)
+    labels[heart_with_territories.calcium()[0]] = label
+    result = heart_with_territories.score(Grid.of(heart_with_territories.scan().image).image(labels))
+    messages = [warning.message for warning in result.warnings if warning.code == "labels-doubtful"]
+    assert any("1 LAD, 2 LCX, 3 RCA" in message for message in messages) == is_doubted
 
 
 class TestUnlabelledLesions:
