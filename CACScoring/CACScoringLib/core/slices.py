@@ -30,6 +30,9 @@ NOT_AIR_HU, NOT_METAL_HU = -900.0, 1000.0
 QUIET_SLICES = 10
 """Slices on each side with whose median noise a slice is compared."""
 
+BACK = 0.4
+"""Share of the body's depth, from behind, that spine and ribs hold still while the patient breathes."""
+
 SHARP_HU, MIN_SHARP = -500.0, 0.5
 """Top of partial volume of air, and least share of denser pixels right around air of one value that is a box: gas in
 the body ends gradually."""
@@ -112,14 +115,16 @@ def repeated_slices(values: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
-def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
+def foreign_slices(hu: np.ndarray, pixel_area_mm2: float, code: str = "slices-foreign") -> dict[int, str]:
     """Find slices of an axial scan [k, j, i] that do not fit between their neighbours.
+
+    code: Warning of the checks.
 
     Returns:
         The reason, a clause that follows the slice's number, by slice.
     """
     reasons: dict[int, str] = {}
-    for check, values in slice_measures(hu, pixel_area_mm2):
+    for check, values in slice_measures(hu, pixel_area_mm2, code):
         outside = np.flatnonzero((values < check.low) | (values > check.high)).tolist()
         # A foreign slice makes its neighbours look foreign too.
         is_absolute = check.measure in _ABSOLUTE
@@ -128,15 +133,15 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float) -> dict[int, str]:
     return dict(sorted(reasons.items()))
 
 
-def slice_measures(hu: np.ndarray, pixel_area_mm2: float) -> Iterator[tuple[Check[_Blocks], np.ndarray]]:
-    """Yield the checks of slices with the quantity of each slice, [k]; none for a drawing or a small volume."""
+def slice_measures(hu: np.ndarray, pixel_area_mm2: float, code: str) -> Iterator[tuple[Check[_Blocks], np.ndarray]]:
+    """Yield a warning's checks of slices with the quantity of each slice, [k]; none for a drawing or a small volume."""
     blocks = _Blocks.of(hu, pixel_area_mm2)
     if blocks is None:
         return
     # Coarse values are equal by chance.
     is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
     for check in SLICE_CHECKS:
-        if is_fine or check.measure not in _OF_NOISE:
+        if check.code == code and (is_fine or check.measure not in _OF_NOISE):
             yield check, check.measure(blocks)
 
 
@@ -203,11 +208,16 @@ class _Blocks:
 
     @classmethod
     def of(cls, hu: np.ndarray, pixel_mm2: float = 1.0) -> _Blocks | None:
-        """Take the blocks of a volume; None for a drawing, or a volume that is too small."""
+        """Take the blocks of a volume within the body; None for a drawing, or a volume that is too small."""
+        is_body = hu.max(axis=0) > BODY_HU
+        if len(hu) < MIN_SLICES or not is_body.any():
+            return None
+        places = (np.flatnonzero(is_body.any(axis)) for axis in (1, 0))
+        hu = hu[(slice(None), *(slice(place[0], place[-1] + 1) for place in places))]  # without air that a file adds
         _, rows, columns = hu.shape
         stride = max(1, rows // 48), max(BLOCK, columns // 48)
         width = columns // stride[1] * stride[1]
-        if len(hu) < MIN_SLICES or not width:
+        if not width:
             return None
         pixels = np.stack([hu[:, :: stride[0], n : width : stride[1]] for n in range(BLOCK)]).astype(np.float32)
         mean = pixels.mean(0)
@@ -231,9 +241,9 @@ class _Blocks:
             largest = np.maximum(largest, sum(pixels) / BLOCK)
         return largest
 
-    def difference(self, gap: int) -> np.ndarray:
-        """Return the mean difference of slices so far apart, without air."""
-        first, second = self.mean[:-gap], self.mean[gap:]
+    def difference(self, gap: int, first_row: int = 0) -> np.ndarray:
+        """Return the mean difference of slices so far apart, without air, from a row of blocks on."""
+        first, second = self.mean[:-gap, first_row:], self.mean[gap:, first_row:]
         body = np.maximum(first, second) > NOT_AIR_HU
         return np.maximum(1e-3, np.abs(second - first).sum((1, 2), where=body) / np.maximum(1, body.sum((1, 2))))
 
@@ -350,7 +360,11 @@ def _steps(blocks: _Blocks) -> np.ndarray:
 
 
 def _gaps(blocks: _Blocks) -> np.ndarray:
-    next_to = blocks.difference(1)
+    return np.minimum(_jumps(blocks), _jumps(blocks, round((1 - BACK) * blocks.mean.shape[1])))
+
+
+def _jumps(blocks: _Blocks, first_row: int = 0) -> np.ndarray:
+    next_to = blocks.difference(1, first_row)
     gaps = np.zeros(len(next_to) + 1)
     for k in range(1, len(next_to) - 1):
         nearby = np.r_[next_to[max(0, k - 3) : k], next_to[k + 1 : k + 4]]
@@ -392,6 +406,7 @@ SLICE_CHECKS = checks(
     disorder=_disorder,
     steps=_steps,
     gaps=_gaps,
+    jumps=_jumps,
     one_valued_mm2=_one_valued_mm2,
     air_boxes_mm2=_air_boxes_mm2,
 )
