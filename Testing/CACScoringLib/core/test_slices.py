@@ -148,6 +148,14 @@ def test_runs_of_changed_slices_are_named(patient, change, reason):
     assert all(22 <= k <= 31 for k in named)
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_every_second_slice_a_mean_is_named(patient, first):
+    hu = sitk.GetArrayFromImage(patient)
+    means = np.arange(first, len(hu) - 1, 2)
+    hu[means] = np.rint((hu[means - 1] + hu[means + 1]) / 2)
+    assert sum("mean of its neighbours" in text for text in foreign_slices(hu, 1.44).values()) > 20
+
+
 def test_slices_lost_and_renumbered_are_named(patient):
     hu = np.delete(sitk.GetArrayFromImage(patient), range(26, 28), 0)
     (place,) = foreign_slices(hu, 1.44)
@@ -188,6 +196,36 @@ def test_boxes_of_air_in_the_body_are_named(patient, value):
     hu = sitk.GetArrayFromImage(patient)
     hu[20:30, 70:110, 95:140] = value
     assert {k for k, text in foreign_slices(hu, 1.44).items() if "box" in text} >= set(range(21, 29))
+
+
+@pytest.mark.parametrize(("side", "value"), [(20, -1024), (18, 0), (13, 40)])
+def test_small_boxes_in_the_heart_are_named(patient, side, value):
+    hu = sitk.GetArrayFromImage(patient)
+    hu[20:30, 90 : 90 + side, 100 : 100 + side] = value
+    assert set(foreign_slices(hu, 1.44)) >= set(range(21, 29))
+
+
+@pytest.mark.parametrize("pixels", [256, 2048])
+@pytest.mark.parametrize("other", [6, 44])
+def test_rows_of_another_slice_are_named(patient, pixels, other):
+    """A disk's sector has 512 bytes, a block 4,096."""
+    hu = sitk.GetArrayFromImage(patient)
+    start = 95 * hu.shape[2] + hu.shape[2] // 4
+    hu[27].ravel()[start : start + pixels] = hu[other].ravel()[start : start + pixels]
+    assert "rows" in foreign_slices(hu, 1.44).get(27, "")
+
+
+@pytest.mark.parametrize(("down", "across", "pixels"), [(0, 1, 40), (0.6, 0.8, 30), (1, 0, 30)])
+def test_drawn_lines_are_named(patient, down, across, pixels):
+    hu = sitk.GetArrayFromImage(patient)
+    places = np.arange(pixels)
+    hu[27, 80 + np.rint(down * places).astype(int), 90 + np.rint(across * places).astype(int)] = 1023
+    assert "drawn" in foreign_slices(hu, 1.44).get(27, "")
+
+
+def test_values_cut_off_at_one_density_are_not_drawn(patient):
+    hu = np.minimum(sitk.GetArrayFromImage(patient), 500)
+    assert foreign_slices(hu, 1.44) == {}
 
 
 def test_gas_in_the_body_and_air_cut_off_at_one_value_are_no_boxes(patient):
