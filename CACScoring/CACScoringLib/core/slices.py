@@ -57,9 +57,12 @@ CELL = 4
 DRAWN_HU, NEARBY_HU = (150, 2000), 10
 """Range in which drawn lines and text are sought by the frequency of their value; compared with values as near."""
 
-RUN, MAX_ROWS, NEARBY_ROWS = 64, 9, 10
-"""Columns of a run in which rows are compared, a quarter of a disk's sector; most rows of a damaged block; and rows on
-each side that show whether it lies in the body."""
+RUNS = {64: 6.5, 128: 4.0}
+"""Largest sharpness of rows by the columns in which they are compared, a quarter and half of a disk's sector. Patients:
+4.9 and 2.9."""
+
+MAX_ROWS, NEARBY_ROWS = 9, 10
+"""Most rows of a damaged block, and rows on each side that show whether it lies in the body."""
 
 MIN_BREAK_HU = 20.0
 """Least change between rows to which breaks are related."""
@@ -363,36 +366,35 @@ def _drawn_pixels(blocks: _Blocks) -> np.ndarray:
 
 
 def _row_breaks(blocks: _Blocks) -> np.ndarray:
-    """Return how sharply a run of a few rows is cut out of the rows above and below, in part of their columns.
+    """Return how sharply a few rows are cut out of those above and below, per limit of RUNS, in part of their columns.
 
-    The quantity is the smaller change at both ends of the run, of what slices beside it do not show, per change of the
+    Sharpness is the smaller change at both ends of the rows, of what the slices beside do not show, per change of the
     rows next to the ends.
     """
     from scipy import ndimage
 
-    hu, runs = blocks.hu, blocks.hu.shape[2] // RUN
-    breaks = np.zeros(len(hu))
-    if not runs or hu.shape[1] <= 2 * NEARBY_ROWS:
+    hu, breaks = blocks.hu, np.zeros(len(blocks.hu))
+    if hu.shape[1] <= 2 * NEARBY_ROWS:
         return breaks
     for k in range(len(hu)):
-        before, plane, after = (
-            hu[n, :, : runs * RUN].astype(np.float32)
-            for n in (k - 1 if k else 1, k, k + 1 if k + 1 < len(hu) else k - 1)
-        )
-        change = np.abs(np.diff(plane - (before + after) / 2, axis=0))
-        steps = change.reshape(len(change), runs, RUN).mean(2)
-        is_inside = (
-            ndimage.percentile_filter(plane.reshape(len(plane), runs, RUN).mean(2), 25, (2 * NEARBY_ROWS + 1, 1))
-            > NOT_AIR_HU
-        )[:-1]
-        usual = max(float(np.median(steps)), MIN_BREAK_HU)
-        for rows in range(1, MAX_ROWS + 1):
-            first, last = steps[1 : -rows - 1], steps[rows + 1 : -1]
-            beside = np.maximum(steps[: -rows - 2], steps[rows + 2 :])
-            for inner in {2, rows} if rows > 1 else set():
-                beside = np.maximum(beside, steps[inner : inner - rows - 2])
-            sharpness = np.minimum(first, last) / np.maximum(beside, usual)
-            breaks[k] = max(breaks[k], sharpness.max(where=is_inside[1 : -rows - 1], initial=0))
+        before, after = hu[k - 1 if k else 1], hu[k + 1 if k + 1 < len(hu) else k - 1]
+        change = np.abs(np.diff(hu[k] - (before.astype(np.float32) + after) / 2, axis=0))
+        for columns, limit in RUNS.items():
+            runs = hu.shape[2] // columns
+            if not runs:
+                continue
+            steps, mean = (
+                values[:, : runs * columns].reshape(len(values), runs, columns).mean(2) for values in (change, hu[k])
+            )
+            is_inside = ndimage.percentile_filter(mean, 25, (2 * NEARBY_ROWS + 1, 1)) > NOT_AIR_HU
+            usual = max(float(np.median(steps)), MIN_BREAK_HU)
+            for rows in range(1, MAX_ROWS + 1):
+                beside = np.maximum(steps[: -rows - 2], steps[rows + 2 :])
+                for inner in {2, rows} if rows > 1 else set():
+                    beside = np.maximum(beside, steps[inner : inner - rows - 2])
+                sharpness = np.minimum(steps[1 : -rows - 1], steps[rows + 1 : -1]) / np.maximum(beside, usual)
+                inside = is_inside[1 : len(sharpness) + 1]
+                breaks[k] = max(breaks[k], sharpness.max(where=inside, initial=0) / limit)
     return breaks
 
 
