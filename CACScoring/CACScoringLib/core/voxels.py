@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -190,8 +191,8 @@ def _interpolation(image: sitk.Image) -> dict[str, Any]:
     return {"value": len(axes), "periods": " and ".join(f"{period:.1f} {names[axis]}" for axis, period in axes.items())}
 
 
-def _foreign(image: sitk.Image) -> dict[str, Any]:
-    foreign = foreign_slices(voxels_of(image), math.prod(image.GetSpacing()[:2]))
+def _foreign(image: sitk.Image, code: str) -> dict[str, Any]:
+    foreign = foreign_slices(voxels_of(image), math.prod(image.GetSpacing()[:2]), code)
     return {"value": len(foreign), "slices": abbreviated_list(f"{k} {reason}" for k, reason in foreign.items())}
 
 
@@ -203,6 +204,7 @@ SLICE_CHECKS = checks(
     blank=lambda image: len(blank_slices(voxels_of(image))[1]),
     copies=_copies,
     interpolation=_interpolation,
-    foreign=_foreign,
+    foreign=partial(_foreign, code="slices-foreign"),
+    jumps=partial(_foreign, code="slice-gaps"),
 )
 """Checks of axial slices."""

@@ -310,7 +310,7 @@ def _noise_power(
 
 def _windows(hu: np.ndarray, slices: np.ndarray, spacing: tuple[float, float], side_mm: float) -> Iterator[np.ndarray]:
     """Yield the windows of each slice, half a side apart, float32 [n, rows, columns]."""
-    columns, rows = (2 * max(4, round(side_mm / (2 * step))) for step in spacing)
+    columns, rows = (2 * round(side_mm / (2 * step)) for step in spacing)
     if rows > hu.shape[1] or columns > hu.shape[2]:
         return
     for k in slices:

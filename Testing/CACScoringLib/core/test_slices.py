@@ -17,6 +17,7 @@ from CACScoringLib.core.slices import (
     foreign_slices,
     interpolated_axes,
     repeated_slices,
+    slice_measures,
     tissue_values,
 )
 from CACScoringLib.core.warning_codes import warnings_of
@@ -160,6 +161,14 @@ def test_runs_of_changed_slices_are_named(patient, change, reason):
     assert all(22 <= k <= 31 for k in named)
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_every_second_slice_a_mean_is_named(patient, first):
+    hu = sitk.GetArrayFromImage(patient)
+    means = np.arange(first, len(hu) - 1, 2)
+    hu[means] = np.rint((hu[means - 1] + hu[means + 1]) / 2)
+    assert sum("mean of its neighbours" in text for text in foreign_slices(hu, 1.44).values()) > 20
+
+
 def test_slices_lost_and_renumbered_are_named(patient):
     hu = np.delete(sitk.GetArrayFromImage(patient), range(26, 28), 0)
     (place,) = foreign_slices(hu, 1.44)
@@ -167,11 +176,69 @@ def test_slices_lost_and_renumbered_are_named(patient):
     assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
 
 
+def breathing(hu, slices):
+    """Move what lies above the scan's middle down by slices, in front; not in the back."""
+    rows = np.flatnonzero((hu > -300).any((0, 2)))
+    share = np.clip((rows[0] + 0.6 * np.ptp(rows) - np.arange(hu.shape[1])) / (0.3 * np.ptp(rows)), 0, 1)
+    moved, places = hu.astype(np.float32), np.arange(len(hu) // 2, len(hu))
+    for j in np.flatnonzero(share):
+        low, part = divmod(np.minimum(places + slices * share[j], len(hu) - 1.001), 1)
+        low, part = low.astype(int), part.astype(np.float32)[:, None]
+        moved[places, j] = (1 - part) * hu[low, j] + part * hu[low + 1, j]
+    return np.rint(moved)[: len(hu) - slices]
+
+
+@pytest.mark.parametrize("slices", [6, 8])
+def test_a_breath_is_doubted_mildly(patient, slices):
+    hu = breathing(sitk.GetArrayFromImage(patient), slices)
+    assert list(foreign_slices(hu, 1.44, "slice-gaps")) == [27]
+    assert not any("missing" in reason for reason in foreign_slices(hu, 1.44).values())
+
+
+def test_air_that_a_file_adds_changes_no_measure_of_slices(patient):
+    hu = sitk.GetArrayFromImage(patient)
+    padded = np.pad(hu, ((0, 0), (40, 40), (40, 40)), constant_values=-1024)
+    for code in ("slices-foreign", "slice-gaps"):
+        measures = zip(slice_measures(hu, 1.44, code), slice_measures(padded, 1.44, code), strict=True)
+        for (check, values), (_, padded_values) in measures:
+            np.testing.assert_array_equal(values, padded_values, check.message)
+
+
 @pytest.mark.parametrize("value", [-1024, -950])
 def test_boxes_of_air_in_the_body_are_named(patient, value):
     hu = sitk.GetArrayFromImage(patient)
     hu[20:30, 70:110, 95:140] = value
     assert {k for k, text in foreign_slices(hu, 1.44).items() if "box" in text} >= set(range(21, 29))
+
+
+@pytest.mark.parametrize(("side", "value"), [(20, -1024), (18, 0), (13, 40)])
+def test_small_boxes_in_the_heart_are_named(patient, side, value):
+    hu = sitk.GetArrayFromImage(patient)
+    hu[20:30, 90 : 90 + side, 100 : 100 + side] = value
+    assert set(foreign_slices(hu, 1.44)) >= set(range(21, 29))
+
+
+@pytest.mark.parametrize("pixels", [256, 2048])
+@pytest.mark.parametrize("other", [6, 44])
+def test_rows_of_another_slice_are_named(patient, pixels, other):
+    """A disk's sector has 512 bytes, a block 4,096."""
+    hu = sitk.GetArrayFromImage(patient)
+    start = 95 * hu.shape[2] + hu.shape[2] // 4
+    hu[27].ravel()[start : start + pixels] = hu[other].ravel()[start : start + pixels]
+    assert "rows" in foreign_slices(hu, 1.44).get(27, "")
+
+
+@pytest.mark.parametrize(("down", "across", "pixels"), [(0, 1, 40), (0.6, 0.8, 30), (1, 0, 30)])
+def test_drawn_lines_are_named(patient, down, across, pixels):
+    hu = sitk.GetArrayFromImage(patient)
+    places = np.arange(pixels)
+    hu[27, 80 + np.rint(down * places).astype(int), 90 + np.rint(across * places).astype(int)] = 1023
+    assert "drawn" in foreign_slices(hu, 1.44).get(27, "")
+
+
+def test_values_cut_off_at_one_density_are_not_drawn(patient):
+    hu = np.minimum(sitk.GetArrayFromImage(patient), 500)
+    assert foreign_slices(hu, 1.44) == {}
 
 
 def test_gas_in_the_body_and_air_cut_off_at_one_value_are_no_boxes(patient):
@@ -209,6 +276,12 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
     for warning in warnings if drift else ():
         assert re.match(rf"Fat changes by [{'+' if drift > 0 else '-'}].* quarter 1 to quarter 4", warning.message)
+
+
+@pytest.mark.parametrize(("fat_hu", "muscle_hu"), [(-53, 45), (-53, 53), (-104, 58), (-95, 27)])
+def test_fat_or_muscle_alone_is_no_shift(patient, fat_hu, muscle_hu):
+    values = np.array([[fat_hu, muscle_hu]] * 4, float)
+    assert warnings_of(TISSUE_CHECKS, (sitk.GetArrayFromImage(patient), values)) == []
 
 
 def test_a_change_of_muscle_alone_is_no_drift(patient):

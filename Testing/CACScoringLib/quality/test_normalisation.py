@@ -153,6 +153,13 @@ def test_a_small_or_uniform_picture_gives_no_measure():
     assert measured_sharpness(_with(scan, np.full((3, 280, 280), 40, np.int16))) is None
 
 
+@pytest.mark.parametrize(("pixel_mm", "highest"), [(1.0, 0.45), (0.9, 0.525), (0.6, 0.675)])
+def test_the_measured_curve_ends_below_what_pixels_can_show(pixel_mm, highest):
+    scan = scan_with(SOFT)
+    measured = measured_sharpness(_with(scan, scan.hu, pixel_mm))
+    assert measured.frequency_per_mm[-1] == pytest.approx(highest)
+
+
 def _with(scan, hu, pixel_mm=None):
     image = image_of(hu, (pixel_mm, pixel_mm, 3.0) if pixel_mm else scan.image.GetSpacing())
     return CTScan(image, Acquisition("test"))

@@ -14,6 +14,7 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import OrientationError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.pipeline import score_scan
+from CACScoringLib.quality import orientation
 from CACScoringLib.quality.orientation import contrary_findings, require_oriented
 from support.ellipsoid_chest import Chest
 
@@ -103,6 +104,27 @@ def tissue_and_heart():
     hu, heart = np.full((50, 60, 60), 40, np.int16), np.zeros((50, 60, 60), bool)
     heart[14:35, 20:40, 20:40] = 1
     return hu, heart
+
+
+def test_tissue_beside_the_spine_is_compared_from_the_hearts_lower_two_fifths_on(monkeypatch):
+    """Below them lie liver and diaphragm. The heart has 21 slices from 14 on."""
+    hu, heart = tissue_and_heart()
+    hu[:, :40] = -800
+    hu[:, 44:52, 26:34] = 400
+    hu[22:24, :40, 31:] = 40
+    places = {}
+    monkeypatch.setattr(orientation, "contrary_findings", lambda found: places.update(found) or [[], [], []])
+    assert doubts(hu, heart) == []
+    assert places["tissue_left"] == pytest.approx(2 / 13, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("spine", "lung", "expected"), [(4, [2, 3, 5, 6], 1.0), (4, [3, 5, 6, 9], 0.5), (7, [1, 6, 9], 1.0)]
+)
+def test_lungs_are_compared_as_far_as_both_sides_are_in_view(spine, lung, expected):
+    hu = np.full((2, 3, 10), 40, np.int16)
+    hu[:, :, lung] = -800
+    assert orientation._lung_balance(hu, spine) == expected
 
 
 @pytest.mark.parametrize(

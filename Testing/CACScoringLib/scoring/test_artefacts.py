@@ -10,7 +10,7 @@ from noisy_hearts import noisy_heart
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.findings import BloodPool
-from CACScoringLib.scoring.doubt import NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warnings
+from CACScoringLib.scoring.doubt import METAL_HU, NOISE_CANDIDATES, POSSIBLE_METAL_HU, dense_warning, noise_warnings
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
 
@@ -44,8 +44,10 @@ def test_no_noise_warning_without_a_measure():
 
 def test_lesions_denser_than_calcium_are_doubted():
     assert dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU)).lesions) == []
-    [warning] = dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU + 1), (1, 1746)).lesions)
-    assert (warning.code, warning.severe) == ("possible-metal", True)
+    [warning] = dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU + 1), (1, 1592)).lesions)
+    assert (warning.code, warning.severe) == ("possible-metal", False)
+    [warning] = dense_warning(lesions_of((1, 500), (1, POSSIBLE_METAL_HU + 1), (1, METAL_HU + 1)).lesions)
+    assert warning.severe
     assert warning.message.startswith("2 of 3 counted lesions")
 
 
