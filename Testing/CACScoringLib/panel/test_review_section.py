@@ -86,6 +86,44 @@ class TestViews:
         assert manager.sliceWidget(view).mrmlSliceCompositeNode().GetBackgroundVolumeID() == volume.GetID()
         assert manager.layout == layout
 
+    def test_no_key_acts_on_a_lesion_of_the_method_that_is_not_listed(self, reviewed):
+        reviewed.key("Home")
+        reviewed.assign("12–13", "RCA")  # selects the next
+        assert reviewed.current is not None
+        reviewed.state.reviewMethod = "decomposition"
+        assert reviewed.widget.review.table.selected == []
+        before = reviewed.scores()
+        reviewed.key("4")
+        assert reviewed.scores() == before
+        assert reviewed.ui.lookedLabel.text == "Map: 0 of 2 looked at"
+        assert reviewed.ui.acceptButton.text == "Confirm map"
+        reviewed.key("Home")
+        assert reviewed.ui.lookedLabel.text == "Map: 1 of 2 looked at", "nothing that the other list had selected"
+
+    def test_undo_shows_what_it_undoes(self, reviewed):
+        reviewed.assign("5–6", "LAD")
+        assigned = next(row["No"] for row in reviewed.lesions() if row["Slices"] == "5–6")
+        reviewed.key("End")
+        assert reviewed.current != assigned
+        reviewed.key("Ctrl+Z")
+        assert reviewed.current == assigned
+        reviewed.state.reviewMethod = "decomposition"
+        reviewed.key("Ctrl+Y")
+        assert (reviewed.state.reviewMethod, reviewed.current) == ("threshold", assigned)
+
+    def test_a_slice_of_another_scan_is_not_switched(self, reviewed):
+        k = next(row.k for row in reviewed.review.slices() if row.decomposed)
+        reviewed.choose_slice(k)
+        assert reviewed.ui.sliceBox.enabled
+        slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+        view = slicer.app.layoutManager().sliceWidget("CACOriginal")
+        view.mrmlSliceNode().Modified()
+        assert not reviewed.ui.sliceBox.enabled
+        reviewed.choose_slice(k)
+        name = slicer.mrmlScene.GetNodeByID(view.mrmlSliceCompositeNode().GetBackgroundVolumeID()).GetName()
+        assert name == reviewed.review.nodes.volume.GetName()
+        assert reviewed.ui.sliceBox.enabled
+
     @pytest.mark.long
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, questions, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
