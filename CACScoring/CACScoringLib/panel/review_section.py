@@ -224,7 +224,9 @@ class ReviewSection(PanelSection):
         ui, unseen, count = self._ui, self._unseen(), self._candidateCount()
         doubtful_count = sum(line.doubtful for line in self.table.lines)
         text = _("{looked} of {count} looked at").format(looked=count - len(unseen), count=count)
-        if count and self._isMap:
+        if self._review is not None and self._sinceConfirmed():
+            text = _("{text} by now").format(text=text)
+        if self._review is not None and self._isMap:
             text = _("Map: {text}").format(text=text)
         ui.lookedLabel.setText(text if count else "")
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
