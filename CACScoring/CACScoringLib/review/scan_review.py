@@ -236,32 +236,37 @@ class ScanReview:
         labels = np.full(len(flat), label, np.uint8)
         assigned = ReviewChange({method: Difference(flat, labels, labels)}, {}, {})
         is_decision = by_reader and method == "threshold" and label and not self.is_blind
-        if is_decision and (followers := self._map_lesions_at(flat)).size:
+        if is_decision and (followers := self._map_lesions_at(flat, label)).size:
             self._state.write("decomposition", Labelled(followers, np.full(len(followers), label, np.uint8)))
         self._state.write(method, Labelled(flat, labels))
         is_new = bool(self._pairs(assigned, method) - self._reviews[method].assigned)
         self.refresh((method,) if by_reader else (), assigned=assigned if is_new else None)
 
-    def _map_lesions_at(self, flat: np.ndarray) -> np.ndarray:
-        """Return the voxels of the map's lesions that belong to clinical ones at these voxels, as rising flat indices.
+    def _map_lesions_at(self, flat: np.ndarray, label: int) -> np.ndarray:
+        """Return the voxels of the map's lesions that a label of clinical voxels holds for, as rising flat indices.
 
-        Most of what a lesion shares with the clinical ones lies there. A lesion about which a reader has decided
-        otherwise, and a confirmed map, stay as they are.
+        Of what a lesion shares with clinical ones of arteries, most lies at these voxels, or all if the label is of no
+        artery. A lesion about which a reader has decided otherwise, and a confirmed map, stay as they are.
+
+        flat: Voxels that get the label.
         """
         review = self._reviews.get("decomposition")
         if review is None or review.method in self.problems or review.reviewed:
             return np.zeros(0, np.int64)
-        clinical = self._reviews["threshold"].labelled
+        clinical, rejected = self._reviews["threshold"].labelled, review.rejected()
         is_given = np.isin(clinical.flat, flat)
+        near = {*review.lesions_at(flat), *rejected.voxels.ids[np.isin(rejected.voxels.flat, flat)].tolist()}
         followers = []
-        for lesion in (*review.table.lesions, *review.rejected().lesions):
+        for lesion in (*review.table.with_ids(near).lesions, *rejected.with_ids(near).lesions):
             voxels = review.flat_voxels([lesion.id])
             shared = np.isin(clinical.flat, voxels)
-            if 2 * np.count_nonzero(shared & is_given) <= np.count_nonzero(shared):
+            given = np.count_nonzero(shared & is_given)
+            others = np.count_nonzero(shared & ~is_given & (clinical.values < Artery.UNASSIGNED))
+            if not given or others >= (given if label < Artery.UNASSIGNED else 1):
                 continue
-            label = review.labelled.values[np.searchsorted(review.labelled.flat, voxels[0])]
-            agreed = label in clinical.values[shared & is_given]
-            if agreed or not (label == NOT_CORONARY or review.is_assigned(lesion)):
+            before = review.labelled.values[np.searchsorted(review.labelled.flat, voxels[0])]
+            agreed = before in clinical.values[shared & is_given]
+            if agreed or not (before == NOT_CORONARY or review.is_assigned(lesion)):
                 followers.append(voxels)
         return np.sort(np.concatenate(followers)) if followers else np.zeros(0, np.int64)
 

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from scene_edits import METHODS, ids
 
 from CACScoringLib.core.errors import MaskError, ModelError
-from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
@@ -155,6 +155,11 @@ def test_the_map_follows_what_a_reader_decides_about_the_same_calcium(review):
     review.undo()
     assert 3 not in sites("decomposition")
     review.undo()
+    voxels = review.review("threshold").flat_voxels([4])
+    review.give("threshold", voxels[:5], NOT_CORONARY)
+    assert sites("decomposition")[4] == Artery.LAD, "most of it still counts"
+    review.give("threshold", voxels[5:], NOT_CORONARY)
+    assert 4 not in sites("decomposition")
     review.accept("decomposition")
     review.assign("threshold", [1], Artery.RCA)
     assert sites("decomposition")[1] == Artery.LCX, "confirmed"
