@@ -27,7 +27,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.panel import lifecycle, packages, views, widgets
 from CACScoringLib.panel.cohort_section import CohortSection
 from CACScoringLib.panel.drr_section import DrrSection
-from CACScoringLib.panel.input_section import InputSection, firstCT, scoringRequirements
+from CACScoringLib.panel.input_section import InputSection, firstCT, loadedVolume, mayBeCT, scoringRequirements
 from CACScoringLib.panel.job import LIBRARY, BackgroundJob, Steps
 from CACScoringLib.panel.packages import ensurePackages
 from CACScoringLib.panel.parameters import CACScoringParameterNode
@@ -87,6 +87,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
     """Latest reviews, with their undo steps, each with its `_sourceOf`."""
     _watched: vtkMRMLScalarVolumeNode | None = None
     _viewsArePending = False
+    _loaded: vtkMRMLScalarVolumeNode | None = None
+    """The volume that Slicer had loaded last when the panel looked."""
 
     def makeSections(self) -> None:
         self.logic = CACScoringLogic()
@@ -111,6 +113,10 @@ class CACScoringWidget(lifecycle.PanelWidget):
         self.dicom.added.connect(self.input.listLesions)
         self.cohort.scanChosen.connect(self._openScan)
         self._showingViews = widgets.singleShot(0, self._showViews)
+        # Slicer shows a volume after it has selected it.
+        self._takingLoaded = widgets.singleShot(0, self._takeLoaded)
+        self._loaded, selection = loadedVolume(), slicer.app.applicationLogic().GetSelectionNode()
+        self.addObserver(selection, vtk.vtkCommand.ModifiedEvent, lambda *_args: self._takingLoaded.start())
         self.importing = BackgroundJob()
         # Added before the panel's own observer of this event, which would show all in one step.
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._onImported)
@@ -124,12 +130,15 @@ class CACScoringWidget(lifecycle.PanelWidget):
             self.scorer.close()
         super().cleanup()
         if self.sections:
+            self._takingLoaded.stop()
             self._showResult(None)
 
     def enter(self) -> None:
         super().enter()
         if self._review is not None:
             self._showingViews.start()  # another module may have changed them
+        if self.sections:
+            self._takeLoaded()
 
     def onSceneStartClose(self, caller, event) -> None:
         self.scorer.cancel()
@@ -194,6 +203,23 @@ class CACScoringWidget(lifecycle.PanelWidget):
         if self._parameterNode is not None:
             self.onParametersChanged()
         self._newReview = None
+        self._loaded = loadedVolume()  # of the scene; its state names the input
+
+    def _takeLoaded(self) -> None:
+        """Make a CT that was loaded since the last look the input, except for that of a reading or of a run."""
+        state, volume = self._parameterNode, loadedVolume()
+        if state is None or volume is self._loaded or slicer.mrmlScene.IsImporting():
+            return
+        self._loaded = volume
+        is_kept = self.scorer.isRunning or self.importing.isRunning or self.readings.current is not None
+        if volume is None or volume is state.inputVolume or is_kept or not mayBeCT(volume):
+            return
+        review = self._review
+        state.inputVolume = volume
+        if review is not None:
+            text = _("{name} was loaded and is the input now. Choose {other} above to return to its result.")
+            names = {"name": volume.GetName(), "other": review.nodes.volume.GetName()}
+            self.ui.statusLabel.setText(text.format(**names))
 
     def _matchInputAndResult(self) -> None:
         """Choose the CT of a newly chosen result, or the last result of a newly chosen CT."""

@@ -104,6 +104,9 @@ class IOManager:
         node = loaders[fileType]()
         if node is not None and loadedNodes is not None:
             loadedNodes.AddItem(node)
+        if node is not None and fileType == "VolumeFile" and properties.get("show", True):
+            slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(node.GetID())
+            slicer.app.applicationLogic().PropagateVolumeSelection()
         return node is not None
 
     def loadScene(self, path: str, clear: bool = True) -> bool:

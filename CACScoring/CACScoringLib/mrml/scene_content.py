@@ -121,6 +121,9 @@ def content_of_folder(folder: Path, ct: sitk.Image, name: str) -> SceneContent:
             return content
         calcium, labels = (read_image(folder / f"{image}.nii.gz") for image in ("calcium_map", "map_lesions"))
         return _with_map(content, calcium, oriented(ct), labels, record)
+    except FileNotFoundError as error:
+        lack = f"has no {Path(error.filename).name}" if folder.is_dir() else "does not exist"
+        raise UnreadableError(f"{folder} {lack}. Score the scan again.") from error
     except (OSError, CTError, RuntimeError, ValueError, KeyError, TypeError) as error:
         message = f"The results in {folder} cannot be read ({error}). Score the scan again."
         raise UnreadableError(message) from error

@@ -58,6 +58,7 @@ class LesionEditor:
         self._selectParameterNode()
         self.widget.setMRMLScene(slicer.mrmlScene)
         letShrink(self.widget)
+        self.widget.setMinimumWidth(1)  # its rows are squeezed rather than the panel widened
         for box in slicer.util.findChildren(self.widget, className="QGroupBox"):
             if box.layout() is not None:  # the boxes' own frames show where they end
                 box.layout().setContentsMargins(2, 2, 2, 2)

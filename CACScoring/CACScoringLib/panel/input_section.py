@@ -129,6 +129,8 @@ def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
 _ASK = "?"
 """Data of the choice that asks for a file."""
 
+_VOLUME = "vtkMRMLScalarVolumeNode"
+
 
 class LesionsChoice:
     """Combo box of lesions: found by the run, segmentations and structure sets of the CT's study in Slicer's DICOM
@@ -331,6 +333,24 @@ class InputSection(PanelSection):
 
 
 def firstCT() -> vtkMRMLScalarVolumeNode | None:
-    """Return the first volume of the scene that may be a CT."""
-    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return next((v for v in volumes if not v.IsA("vtkMRMLLabelMapVolumeNode") and not scan_facts.problemOf(v)), None)
+    """Return the CT that Slicer loaded last, or else the first volume of the scene that may be a CT."""
+    volumes = [volume for volume in (loadedVolume(), *slicer.util.getNodesByClass(_VOLUME)) if volume is not None]
+    return next((volume for volume in volumes if mayBeCT(volume)), None)
+
+
+def loadedVolume() -> vtkMRMLScalarVolumeNode | None:
+    """Return the volume that Slicer has shown after reading it; None without one, or if a module has computed it."""
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    volume = slicer.mrmlScene.GetNodeByID(selection.GetActiveVolumeID() or "")
+    if volume is None or not volume.IsA(_VOLUME):
+        return None
+    is_read = volume.GetStorageNode() is not None or scan_facts.instanceUIDs(volume)
+    return volume if is_read else None
+
+
+def mayBeCT(volume: vtkMRMLScalarVolumeNode) -> bool:
+    """Return True unless a volume is certainly no CT that can be scored, such as a result's map."""
+    from ..mrml.scene import DERIVED_ATTRIBUTE
+
+    is_other = volume.IsA("vtkMRMLLabelMapVolumeNode") or volume.GetAttribute(DERIVED_ATTRIBUTE)
+    return not is_other and not scan_facts.problemOf(volume)

@@ -121,7 +121,7 @@ def _line(review: Review, lesion: Lesion, features: LesionFeatures | None, hint:
     # A question mark follows a site that no reader has confirmed.
     artery = lesion.site.short_name if site is None else f"{site.short_name}?"
     if out:
-        artery = _("out: {artery}").format(artery=artery)
+        artery = _("{artery} out").format(artery=artery)
     cells = lesion_cells(lesion, features=features) | {"artery": artery, "probability": probability}
     values = tuple(column.rounded(cells.get(column.name)) for column in _COLUMNS)
     certain = probability is not None and (probability if out else 1 - probability) <= MAX_ERROR

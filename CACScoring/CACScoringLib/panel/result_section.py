@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _RANGE_WARNINGS = {"vessels": ("vessels-beyond-training", "vessels-heart-cut"), "radiomics": ("unlike-training",)}
 """Codes of warnings about an estimate outside its calibration range, by network."""
 
+_NOTE_MILLISECONDS = 15_000
+"""Time for which the panel states that results were written or copied."""
+
 _SHORT_TITLES = {"Volume mm³": "mm³", "Mass mg": "mg", "90 % interval": "Interval"}
 """Short titles of columns for a narrow panel, by the full title."""
 
@@ -48,6 +51,7 @@ class ResultSection(PanelSection):
         ui.exportButton.clicked.connect(self._export)
         ui.copyButton.clicked.connect(self._copy)
         ui.compareButton.clicked.connect(self._compare)
+        self._noteTimer = widgets.singleShot(_NOTE_MILLISECONDS, self._dropNote)
         self.decided = Signal()
         ui.headLabel.linkActivated.connect(self._linkActivated)
 
@@ -62,6 +66,7 @@ class ResultSection(PanelSection):
     def update(self) -> None:
         """Show the numbers as they are now."""
         review, ui = self._review, self._ui
+        self._dropNote()
         ui.headFrame.setVisible(review is not None)
         ui.scoreTable.setVisible(review is not None)
         for button in (ui.copyButton, ui.compareButton):
@@ -94,11 +99,26 @@ class ResultSection(PanelSection):
         ui.headLabel.setToolTip("" if clinical is None else headline.interval_note(clinical))
         self._showScores(headline.score_table(results))
 
+    def _note(self, text: str) -> None:
+        """Show for a while what was done."""
+        widgets.say(self._ui.exportLabel, text)
+        self._noteTimer.start()
+
+    def _dropNote(self) -> None:
+        self._noteTimer.stop()
+        widgets.say(self._ui.exportLabel, "")
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        self._noteTimer.stop()
+
     def _linkActivated(self, link: str) -> None:
         if link == "more":
-            label = self._ui.warningsLabel
+            label, area = self._ui.warningsLabel, self._ui.scanArea
             label.setVisible(not label.visible)
-            self._ui.scanArea.verticalScrollBar().setValue(0)
+            area.verticalScrollBar().setValue(0)
+            if label.visible and (around := widgets.scrollAreaAround(area)) is not None:
+                around.ensureWidgetVisible(area)  # on a low screen it begins below the panel's edge
         else:
             lesion, artery = map(int, link.split())
             self.decided.emit(lesion, Artery(artery) if artery else None)
@@ -158,7 +178,7 @@ class ResultSection(PanelSection):
         except (CTError, OutputError, OSError) as error:
             widgets.say(self._ui.exportLabel, str(error))
             return
-        widgets.say(self._ui.exportLabel, _("Written to {folder}").format(folder=target))
+        self._note(_("Written to {folder}").format(folder=target))
 
     def _compare(self, *_args: object) -> None:
         """Compare the scores, as they are now, with a result in a folder."""
@@ -183,7 +203,7 @@ class ResultSection(PanelSection):
         review = self._review
         text = result_as_copied_text(review.results(), review.non_coronary)
         qt.QApplication.clipboard().setText(text)
-        widgets.say(self._ui.exportLabel, _("Copied: paste it into a spreadsheet or a letter."))
+        self._note(_("Copied: paste it into a spreadsheet or a letter."))
 
 
 def _headText(scan: str, head: Headline, severe_colour: str) -> str:

@@ -18,6 +18,7 @@ from slicer.util import VTKObservationMixin
 
 from ..core.errors import CTError
 from ..core.labels import SITE_COLOURS, Artery, Site, site_called
+from ..review.review import Difference
 from . import views, widgets
 from .editor import EditorBox
 from .lesion_table import LesionLine, LesionTableView, lesionLines
@@ -93,8 +94,8 @@ class ReviewSection(PanelSection):
 
         self.bind(ui.reviewMethodBox, "reviewMethod")
         ui.sliceBox.clicked.connect(self._sliceSwitched)
-        ui.undoButton.clicked.connect(lambda *_args: self._change(lambda: self._review.undo()))
-        ui.redoButton.clicked.connect(lambda *_args: self._change(lambda: self._review.redo()))
+        ui.undoButton.clicked.connect(lambda *_args: self._move(lambda: self._review.undo()))
+        ui.redoButton.clicked.connect(lambda *_args: self._move(lambda: self._review.redo()))
         ui.acceptButton.clicked.connect(lambda *_args: self._confirm(lambda: self._review.accept(self._method), False))
         ui.rejectRestButton.clicked.connect(lambda *_args: self._rejectRest())
         ui.noCalciumButton.clicked.connect(lambda *_args: self._confirmZero())
@@ -160,6 +161,8 @@ class ReviewSection(PanelSection):
         self._appliedState = {"method": self._method, "fade": state.fade, "3-D": state.show3D}
         changed = {name for name, value in self._appliedState.items() if previous.get(name) != value}
         if "method" in changed:
+            self._list([])  # IDs of the other method's lesions
+            self._passed = []
             self.update()
         if "fade" in changed:
             views.setFade(state.fade)
@@ -189,7 +192,9 @@ class ReviewSection(PanelSection):
         ui.fadeSlider.setEnabled(has_review and review.nodes.healthy is not None)
         is_reviewed = has_review and review.reviewed[self._method]
         ui.acceptButton.setEnabled(has_review)
-        ui.acceptButton.setText(_("Confirm again") if is_reviewed else _("Confirm"))
+        texts = {(False, False): _("Confirm"), (False, True): _("Confirm again")}
+        texts |= {(True, False): _("Confirm map"), (True, True): _("Confirm map again")}
+        ui.acceptButton.setText(texts[has_review and self._isMap, is_reviewed])
         ui.doubtfulButton.setVisible(not is_reviewed)  # of a confirmed score none are, and the row is narrow
         ui.undoButton.setEnabled(has_review and review.can_undo)
         ui.redoButton.setEnabled(has_review and review.can_redo)
@@ -219,6 +224,10 @@ class ReviewSection(PanelSection):
         ui, unseen, count = self._ui, self._unseen(), self._candidateCount()
         doubtful_count = sum(line.doubtful for line in self.table.lines)
         text = _("{looked} of {count} looked at").format(looked=count - len(unseen), count=count)
+        if self._review is not None and self._sinceConfirmed():
+            text = _("{text} by now").format(text=text)
+        if self._review is not None and self._isMap:
+            text = _("Map: {text}").format(text=text)
         ui.lookedLabel.setText(text if count else "")
         ui.doubtfulButton.setText(_("Doubtful ({count})").format(count=doubtful_count))
         ui.doubtfulButton.setEnabled(bool(doubtful_count))
@@ -283,10 +292,14 @@ class ReviewSection(PanelSection):
         if focus is None or self._ui.pages.isAncestorOf(focus):  # never take the focus from another part of Slicer
             self._ui.lesionTable.setFocus()
 
+    def _isScanShown(self) -> bool:
+        nodes = self._review.nodes
+        return views.showNoneBut((nodes.volume, nodes.healthy, nodes.calcium_map))
+
     def _ensureScanShown(self) -> bool:
         """Show the scan of the result if another one had taken its place; return True if none had."""
         nodes = self._review.nodes
-        if views.showNoneBut((nodes.volume, nodes.healthy, nodes.calcium_map)):
+        if self._isScanShown():
             return True
         if views.shownLayout() in (views.LAYOUT_ID, views.PLAIN_LAYOUT_ID):
             views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
@@ -324,6 +337,10 @@ class ReviewSection(PanelSection):
     def _method(self) -> str:
         methods = self._review.methods
         return self._state.reviewMethod if self._state.reviewMethod in methods else methods[0]
+
+    @property
+    def _isMap(self) -> bool:
+        return self._method == "decomposition"
 
     def _fillMethods(self) -> None:
         if self._review is None:
@@ -392,7 +409,7 @@ class ReviewSection(PanelSection):
 
     def _currentSlice(self) -> int | None:
         node = views.axialSliceNode()
-        if node is None or not self._slices:
+        if node is None or not self._slices or not self._isScanShown():
             return None
         r, a, s = views.positionOf(node)
         k = round(self._review.scan.image.TransformPhysicalPointToContinuousIndex((-r, -a, s))[2])
@@ -428,6 +445,7 @@ class ReviewSection(PanelSection):
     def _sliceChosen(self, k: int) -> None:
         row = self._slices.get(k)
         if row is not None:
+            self._ensureScanShown()
             views.scrollTo(row.position_ras)
             self.plot.setCurrent(k)
 
@@ -437,7 +455,6 @@ class ReviewSection(PanelSection):
         if not lesions:
             return
         following = self.table.following
-        self._review.look_at(self._method, lesions)
         self._change(partial(self._give, lesions, site, self._method))
         if following is not None:
             self._showLesion(following)
@@ -453,7 +470,6 @@ class ReviewSection(PanelSection):
         """Count a lesion for an artery, or reject it (None), and go to the one that decides the score then."""
         review, method = self._review, "threshold"
         self.set("reviewMethod", method)  # the edit is seen in the list
-        review.look_at(method, [lesion])
         self._change(partial(self._give, [lesion], artery, method))
         self._showLesion(review.result(method).alternative_lesion or lesion)
 
@@ -546,6 +562,23 @@ class ReviewSection(PanelSection):
         self._timer.stop()
         self._review.refresh()
         self._showNumbers()
+
+    def _move(self, change: Callable[[], object]) -> None:
+        """Undo or redo a change, and show the method and the lesion that it was about."""
+        review = self._review
+        before = {method: (review.review(method).labelled, review.reviewed[method]) for method in review.methods}
+        self._change(change)
+        moved = {}
+        for method, (labels, mark) in before.items():
+            voxels = Difference.of(labels, review.review(method).labelled).flat
+            if voxels.size or review.reviewed[method] != mark:
+                moved[method] = voxels
+        if not moved:
+            return
+        if self._method not in moved:
+            self.set("reviewMethod", next(iter(moved)))
+        if lesions := review.review(self._method).lesions_at(moved[self._method]):
+            self._showLesion(lesions[0])
 
     def _refresh(self) -> None:
         try:

@@ -54,7 +54,8 @@ class ReadingAgreement:
     Attributes:
         readers: Names, "again" after that of a repetition.
         scans: Number of scans.
-        patients: Number of their patients; of fewer than MIN_PATIENTS intervals are exact, else by the bootstrap.
+        patients: Number of their patients; of fewer than MIN_PATIENTS κ has no interval, and those of Dice and
+            correlation are exact, else by the bootstrap.
         measures: κ of the four categories with linear weights, intraclass correlation of the total, mean Dice of voxels
             assigned to an artery, κ of the lesions' sites; None of too few scans.
     """
@@ -98,22 +99,21 @@ def _dice(cases: list[ReviewCase], readings: list[str]) -> Estimate:
         if count := len(first) + len(second):
             common = len(np.intersect1d(first, second, assume_unique=True))
             values.append((_patient(case), 2 * common / count))
-    return _with_interval(patient_mean(values), 1.0, [patient for patient, _ in values])
+    return _with_interval(patient_mean(values), len({patient for patient, _ in values}))
 
 
-def _with_interval(estimate: Estimate, by_chance: float, patients: list[str]) -> Estimate:
-    """Add the interval of 1 − disagreement / disagreement by chance where there are too few patients for a bootstrap.
+def _with_interval(estimate: Estimate, count: int) -> Estimate:
+    """Add the interval of a mean of values from 0 to 1 where there are too few patients for a bootstrap.
 
-    The mean disagreement, from 0 to 1, has the bounds of a proportion of patients (Clopper and Pearson 1934), which no
-    values between 0 and 1 of the same mean exceed in spread; chance is taken as known.
+    It has the bounds of a proportion of patients (Clopper and Pearson 1934), which no values between 0 and 1 of the
+    same mean exceed in spread. count: Number of patients.
     """
-    count = len({*patients})
     if count >= MIN_PATIENTS or not math.isfinite(estimate.value):
         return estimate
-    share, tail = count * min(1.0, (1 - estimate.value) * by_chance), (1 - LEVEL) / 2
+    share, tail = count * estimate.value, (1 - LEVEL) / 2
     low = stats.beta.ppf(tail, share, count - share + 1) if share else 0.0
     high = stats.beta.ppf(1 - tail, share + 1, count - share) if share < count else 1.0
-    return replace(estimate, low=1 - float(high) / by_chance, high=1 - float(low) / by_chance)
+    return replace(estimate, low=float(low), high=float(high))
 
 
 @lru_cache(maxsize=10_000)
@@ -133,8 +133,6 @@ def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, E
         "icc": lambda weights: agreement(weights, pairs),
     }
     estimates = {name: patient_estimate(statistic, patients) for name, statistic in statistics.items()}
-    by_chance = np.abs(np.subtract.outer(first, second)).mean() / (len(CATEGORIES) - 1)
-    estimates["kappa"] = _with_interval(estimates["kappa"], by_chance, patients)
     if len(set(patients)) < MIN_PATIENTS:
         low, high = agreement_interval(pairs)
         estimates["icc"] = replace(estimates["icc"], low=low, high=high)
@@ -149,8 +147,7 @@ def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | No
     names, codes = np.unique(sites, return_inverse=True)
     first, second = codes.reshape(sites.shape).T
     patients = [_patient(case) for case, _ in lesions]
-    estimate = patient_estimate(lambda weights: kappa(weights, first, second, len(names), power=0), patients)
-    return _with_interval(estimate, float(np.not_equal.outer(first, second).mean()), patients)
+    return patient_estimate(lambda weights: kappa(weights, first, second, len(names), power=0), patients)
 
 
 def _labels(case: ReviewCase, readings: Iterable[str]) -> list[Labelled]:

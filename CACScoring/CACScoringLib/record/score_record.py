@@ -343,8 +343,11 @@ def read_result(folder: Path | str) -> ScoreRecord:
     file = path / LAST_FILE if path.is_dir() else path
     try:
         text = read_file(file)
+    except FileNotFoundError as error:
+        lack = f"has no {LAST_FILE}" if path.is_dir() else "does not exist"
+        raise UnreadableError(f"{path} {lack}. Give a results folder of cac score.") from error
     except OSError as error:
-        message = f"{path} holds no readable result ({error}). Give a results folder of cac score."
+        message = f"{file} cannot be read: {error.strerror}. Give a results folder of cac score."
         raise UnreadableError(message) from error
     return record_from_text(text, str(file))
 

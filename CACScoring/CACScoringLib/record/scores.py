@@ -171,6 +171,8 @@ class Lesion(Score):
         components: Touching voxels, slice by slice.
         verdict: The networks' answer about it; None of lesions that a reader labelled, and of those far from arteries.
         looked_at: False for a lesion of a confirmed score that was never shown to the reader; None if unknown.
+        networks_probability: Probability of coronary calcium, by the networks, of a lesion of a reviewed score; None if
+            unknown, and of an unreviewed score, whose verdicts hold it.
     """
 
     id: int
@@ -182,6 +184,7 @@ class Lesion(Score):
     components: tuple[SliceComponent, ...]
     verdict: Verdict | None = None
     looked_at: bool | None = field(default=None, metadata=WHEN_SET)
+    networks_probability: float | None = field(default=None, metadata=WHEN_SET)
 
     def __repr__(self) -> str:
         return f"Lesion({self.id}, {self.site.key}, {self.voxels} voxels, peak {self.peak_hu:.0f} HU)"

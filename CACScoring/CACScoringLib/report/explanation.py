@@ -77,6 +77,8 @@ def explanation(
         place += f", {ostium_mm:.0f} mm along the artery"
     noise = "" if record.noise_hu is None else f", noise {record.noise_hu:.0f} HU"
     evidence = [] if verdict is None else _by_networks(verdict, method)
+    if lesion.networks_probability is not None:
+        evidence = [f"Before the review: coronary calcium with {percent(lesion.networks_probability)} by the networks."]
     sentences = [f"{standing}{reason}.", *evidence, f"{place}."]
     sentences.append(f"Peak {lesion.peak_hu:,.0f} HU{noise}.")
     distances = gaps.get(lesion.id, {})

@@ -182,8 +182,10 @@ class Review:
 
     def probability_of(self, lesion: Lesion) -> float | None:
         """Return the probability of coronary calcium by the run's networks; None for lesions without it."""
-        verdict = self.verdict_of(lesion)
-        return None if self.unreviewed != "automatic" or verdict is None else verdict.probability
+        recorded = self.recorded.get(_key(lesion))
+        if recorded is None or recorded.verdict is None or self.unreviewed != "automatic":
+            return None if recorded is None else recorded.networks_probability
+        return recorded.verdict.probability
 
     def suggested_site(self, lesion: Lesion) -> Site | None:
         """Return the suggested site of a lesion; None after the review.
@@ -196,10 +198,10 @@ class Review:
         if is_rejected or lesion.site == Artery.UNASSIGNED:
             verdict = self.verdict_of(lesion) if is_rejected or self.suggests else None
             return None if verdict is None or verdict.artery == Artery.UNASSIGNED else verdict.artery
-        is_by_run = self._site_by_run(lesion) == lesion.site and not self._is_assigned(lesion)
+        is_by_run = self._site_by_run(lesion) == lesion.site and not self.is_assigned(lesion)
         return lesion.site if is_by_run else None
 
-    def _is_assigned(self, lesion: Lesion) -> bool:
+    def is_assigned(self, lesion: Lesion) -> bool:
         """Return True if a reader has assigned a lesion to its present site."""
         flat, ids = self.voxels()
         assigned = [voxel for voxel, label in self.assigned if label == lesion.site]
@@ -238,6 +240,11 @@ class Review:
         """Return rising flat indices of the voxels of all lesions, left-out ones included, and their IDs."""
         voxels = self._all_lesions().voxels
         return voxels.flat, voxels.ids
+
+    def lesions_at(self, flat: np.ndarray) -> list[int]:
+        """Return the IDs of lesions, left-out ones included, that have some of these voxels."""
+        places, ids = self.voxels()
+        return np.unique(ids[np.isin(places, flat)]).tolist()
 
     def centre_of(self, lesion_id: int) -> tuple[int, int, int]:
         """Return the voxel (k, j, i) of a lesion nearest to its centre of mass. Raises MaskError."""
@@ -344,6 +351,10 @@ class Review:
         lesions = lesions.with_columns(verdict=list(map(self._verdict, lesions.lesions)))
         if unseen is not None:
             lesions = lesions.with_columns(looked_at=[number not in unseen for number in lesions.ids])
+        if self.reviewed and self.suggests:
+            chances = map(self.probability_of, lesions.lesions)
+            rounded = [None if chance is None else round(chance, 3) for chance in chances]
+            lesions = lesions.with_columns(networks_probability=rounded)
         # Labels of arteries alone leave the other sites unreviewed.
         is_open = self.knows_elsewhere and self.of_reader == (Artery,)
         is_open |= not set(lesions.non_coronary.ids).isdisjoint(unseen or ())
@@ -354,7 +365,7 @@ class Review:
             of_reader=() if not self.reviewed else (Artery,) if is_open else (Artery, NonCoronary),
             knows_elsewhere=self.knows_elsewhere or bool((self.labelled.values > NOT_CORONARY).any()),
             no_calcium=self.reviewed and not (self.labelled.values <= max(Artery)).any(),
-            decided=[lesion.id for lesion in lesions.lesions if self._is_assigned(lesion)],
+            decided=[lesion.id for lesion in lesions.lesions if self.is_assigned(lesion)],
         )
 
     def _verdict(self, lesion: Lesion) -> Verdict | None:

@@ -6,7 +6,7 @@ Shared by the panel and the browser page. A state stores labels, slices and mark
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import compress
@@ -92,11 +92,14 @@ class ScanReview:
 
     # Numbers
 
-    def refresh(self, by_reader: bool = True, assigned: ReviewChange | None = None) -> bool:
+    def refresh(self, seen: Collection[str] | None = None, assigned: ReviewChange | None = None) -> bool:
         """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
-        All changes since the last call are one undo step. by_reader: True if a reader, who sees them, made the edits.
-        assigned: Voxels that the reader gave to a site, which some may have had before.
+        All changes since the last call are one undo step.
+
+        Args:
+            seen: Methods whose edits a reader made and saw; None for all.
+            assigned: Voxels that the reader gave to a site, which some may have had before.
         """
         if self._state.writing:
             return False
@@ -107,7 +110,7 @@ class ScanReview:
                 change.voxels[method] = voxels.updated(change.voxels.get(method))
         has_new_outline = self._outline not in ((), self._state.pericardium_signature())
         if change:
-            for method in change.voxels if by_reader else ():
+            for method in change.voxels.keys() & (change.voxels if seen is None else seen):
                 self._note_voxels(method, change.voxels[method].flat)
             self._keep(change)
         return bool(change) or has_new_outline or problems != self.problems
@@ -225,20 +228,53 @@ class ScanReview:
     def give(self, method: str, flat: np.ndarray, label: int, by_reader: bool = True) -> None:
         """Label voxels: a `Site`, NOT_CORONARY, or 0 for none. Raises MaskError while the method has a problem.
 
+        A reader's decision about calcium of the clinical score holds for that of the calcium map at its place, too.
+
         flat: Rising indices into the scan's array. by_reader: False if the reader may not have seen them.
         """
         self._check(method)
         labels = np.full(len(flat), label, np.uint8)
         assigned = ReviewChange({method: Difference(flat, labels, labels)}, {}, {})
+        is_decision = by_reader and method == "threshold" and label and not self.is_blind
+        if is_decision and (followers := self._map_lesions_at(flat, label)).size:
+            self._state.write("decomposition", Labelled(followers, np.full(len(followers), label, np.uint8)))
         self._state.write(method, Labelled(flat, labels))
         is_new = bool(self._pairs(assigned, method) - self._reviews[method].assigned)
-        self.refresh(by_reader, assigned=assigned if is_new else None)
+        self.refresh((method,) if by_reader else (), assigned=assigned if is_new else None)
+
+    def _map_lesions_at(self, flat: np.ndarray, label: int) -> np.ndarray:
+        """Return the voxels of the map's lesions that a label of clinical voxels holds for, as rising flat indices.
+
+        Of what a lesion shares with clinical ones of arteries, most lies at these voxels, or all if the label is of no
+        artery. A lesion about which a reader has decided otherwise, and a confirmed map, stay as they are.
+
+        flat: Voxels that get the label.
+        """
+        review = self._reviews.get("decomposition")
+        if review is None or review.method in self.problems or review.reviewed:
+            return np.zeros(0, np.int64)
+        clinical, rejected = self._reviews["threshold"].labelled, review.rejected()
+        is_given = np.isin(clinical.flat, flat)
+        near = {*review.lesions_at(flat), *rejected.voxels.ids[np.isin(rejected.voxels.flat, flat)].tolist()}
+        followers = []
+        for lesion in (*review.table.with_ids(near).lesions, *rejected.with_ids(near).lesions):
+            voxels = review.flat_voxels([lesion.id])
+            shared = np.isin(clinical.flat, voxels)
+            given = np.count_nonzero(shared & is_given)
+            others = np.count_nonzero(shared & ~is_given & (clinical.values < Artery.UNASSIGNED))
+            if not given or others >= (given if label < Artery.UNASSIGNED else 1):
+                continue
+            before = review.labelled.values[np.searchsorted(review.labelled.flat, voxels[0])]
+            agreed = before in clinical.values[shared & is_given]
+            if agreed or not (before == NOT_CORONARY or review.is_assigned(lesion)):
+                followers.append(voxels)
+        return np.sort(np.concatenate(followers)) if followers else np.zeros(0, np.int64)
 
     def give_all(self, method: str, labelled: Labelled) -> None:
         """Begin with these labels and no others; not undone. Raises MaskError while the method has a problem."""
         self._check(method)
         self._state.write(method, labelled, alone=True)
-        self.refresh(by_reader=False)
+        self.refresh(seen=())
         self._undo.clear()
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
@@ -303,7 +339,7 @@ class ScanReview:
         flat = labelled.flat[labelled.values <= max(Artery)]
         self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
         self._state.set_reviewed(method, True)
-        self.refresh(by_reader=False)
+        self.refresh(seen=())
 
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more.
@@ -331,8 +367,7 @@ class ScanReview:
 
     def looked_at(self, method: str) -> set[int]:
         """Return the IDs of lesions that were shown to a reader."""
-        flat, ids = self._reviews[method].voxels()
-        return set(ids[np.isin(flat, self._state.notes(method).looked_at)].tolist())
+        return set(self._reviews[method].lesions_at(np.array(self._state.notes(method).looked_at, np.int64)))
 
     def not_looked_at(self, method: str) -> list[Lesion]:
         """Return the lesions that count, in the arteries and elsewhere, and were never shown to a reader."""

@@ -115,9 +115,10 @@ def agreement_interval(pairs: np.ndarray, level: float = 0.95) -> tuple[float, f
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (k - 1) + parts[1] ** 2 / ((n - 1) * (k - 1)))
     tail, noise = (1 + level) / 2, k * columns + (k * n - k - n) * residual
     low, high = stats.f.ppf(tail, n - 1, freedom), stats.f.ppf(tail, freedom, n - 1)
+    # Of two or three rows the formula may leave the range of a correlation.
     return (
-        float(n * (rows - low * residual) / (low * noise + n * rows)),
-        float(n * (high * rows - residual) / (noise + n * high * rows)),
+        max(-1.0, float(n * (rows - low * residual) / (low * noise + n * rows))),
+        min(1.0, float(n * (high * rows - residual) / (noise + n * high * rows))),
     )
 
 

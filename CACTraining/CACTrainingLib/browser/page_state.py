@@ -160,7 +160,7 @@ def _row(work: WorkList, case: ReviewCase, reader: str, kind: str) -> dict[str, 
     progress, is_hidden = work.progress(case, work.reading_of(reader, kind)), work.hides(case, reader, kind)
     name = work.name_of(case, reader, kind)
     row: dict[str, Any] = {"id": work.address(reader, case.id, kind), "reading": path_of(kind), "name": name}
-    row |= {"state": progress.state, "seconds": progress.seconds}
+    row |= {"state": progress.state, "seconds": progress.seconds, "hidden": is_hidden}
     row |= _HIDDEN_FACTS if is_hidden else _facts(case, progress)
     row["problem"] = hidden(case, name, progress.problem) if is_hidden else progress.problem
     if work.double:

@@ -3,6 +3,7 @@
 import numpy as np
 import panel_results
 import pytest
+import SimpleITK as sitk
 import slicer
 
 from CACScoringLib.mrml import scene as mrml
@@ -158,6 +159,38 @@ class TestInput:
         assert visible_lesions() == set()
         driver.begin()
         assert not driver.ui.headFrame.visible, "no other scan's score stands above this one's progress"
+
+    def test_a_loaded_ct_becomes_the_input(self, driver, tmp_path):
+        driver.score(networks=True)
+        first = driver.review.nodes
+        sitk.WriteImage(panel_results.chest_image(), str(tmp_path / "later.nrrd"))
+        later = slicer.util.loadVolume(str(tmp_path / "later.nrrd"))
+        driver.settle()
+        assert driver.ui.inputSelector.currentNode() is later
+        assert driver.review is None
+        assert backgrounds() == {"later"}
+        assert not driver.ui.headFrame.visible
+        assert "chest" in driver.ui.statusLabel.text
+        driver.ui.inputSelector.setCurrentNode(first.volume)
+        driver.settle()
+        is_all_of(driver, first)
+        driver.widget.exit()
+        slicer.util.loadVolume(str(tmp_path / "later.nrrd"), {"name": "loaded in another module"})
+        driver.widget.enter()
+        driver.settle()
+        assert driver.ui.inputSelector.currentNode().GetName() == "loaded in another module"
+
+    def test_a_loaded_mask_and_a_computed_volume_leave_the_input(self, driver, tmp_path):
+        driver.score()
+        nodes = driver.review.nodes
+        sitk.WriteImage(panel_results.heart_mask(panel_results.chest_image()), str(tmp_path / "mask.nrrd"))
+        slicer.util.loadVolume(str(tmp_path / "mask.nrrd"))
+        driver.settle()
+        computed = mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "cropped")
+        slicer.app.applicationLogic().GetSelectionNode().SetActiveVolumeID(computed.GetID())
+        driver.settle()
+        assert driver.ui.inputSelector.currentNode() is nodes.volume
+        assert driver.review.nodes.record is nodes.record
 
     def test_the_name_of_a_scan_is_text(self, driver):
         driver.ui.inputSelector.currentNode().SetName("<i>A & B</i>")

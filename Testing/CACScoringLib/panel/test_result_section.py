@@ -16,6 +16,9 @@ class TestResult:
         monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(tmp_path))
         driver.ui.exportButton.click()
         assert (tmp_path / "chest-cac" / "lesions.nii.gz").is_file()
+        assert "chest-cac" in driver.ui.exportLabel.text
+        driver.assign("5–6", "RCA")
+        assert driver.ui.exportLabel.text == "", "not of the score as it is now"
 
     def test_scores_are_compared_with_an_earlier_result_unless_blind(self, driver, tmp_path, monkeypatch):
         driver.score()
@@ -27,7 +30,7 @@ class TestResult:
         assert "Clinical rule" in driver.ui.compareLabel.text
         monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(tmp_path))
         driver.ui.compareButton.click()
-        assert "scores.json" in driver.ui.compareLabel.text
+        assert "has no scores.json" in driver.ui.compareLabel.text
         driver.review.make_blind("reader")
         driver.widget.result.update()
         assert not driver.ui.compareButton.visible

@@ -86,6 +86,44 @@ class TestViews:
         assert manager.sliceWidget(view).mrmlSliceCompositeNode().GetBackgroundVolumeID() == volume.GetID()
         assert manager.layout == layout
 
+    def test_no_key_acts_on_a_lesion_of_the_method_that_is_not_listed(self, reviewed):
+        reviewed.key("Home")
+        reviewed.assign("12–13", "RCA")  # selects the next
+        assert reviewed.current is not None
+        reviewed.state.reviewMethod = "decomposition"
+        assert reviewed.widget.review.table.selected == []
+        before = reviewed.scores()
+        reviewed.key("4")
+        assert reviewed.scores() == before
+        assert reviewed.ui.lookedLabel.text == "Map: 0 of 2 looked at"
+        assert reviewed.ui.acceptButton.text == "Confirm map"
+        reviewed.key("Home")
+        assert reviewed.ui.lookedLabel.text == "Map: 1 of 2 looked at", "nothing that the other list had selected"
+
+    def test_undo_shows_what_it_undoes(self, reviewed):
+        reviewed.assign("5–6", "LAD")
+        assigned = next(row["No"] for row in reviewed.lesions() if row["Slices"] == "5–6")
+        reviewed.key("End")
+        assert reviewed.current != assigned
+        reviewed.key("Ctrl+Z")
+        assert reviewed.current == assigned
+        reviewed.state.reviewMethod = "decomposition"
+        reviewed.key("Ctrl+Y")
+        assert (reviewed.state.reviewMethod, reviewed.current) == ("threshold", assigned)
+
+    def test_a_slice_of_another_scan_is_not_switched(self, reviewed):
+        k = next(row.k for row in reviewed.review.slices() if row.decomposed)
+        reviewed.choose_slice(k)
+        assert reviewed.ui.sliceBox.enabled
+        slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+        view = slicer.app.layoutManager().sliceWidget("CACOriginal")
+        view.mrmlSliceNode().Modified()
+        assert not reviewed.ui.sliceBox.enabled
+        reviewed.choose_slice(k)
+        name = slicer.mrmlScene.GetNodeByID(view.mrmlSliceCompositeNode().GetBackgroundVolumeID()).GetName()
+        assert name == reviewed.review.nodes.volume.GetName()
+        assert reviewed.ui.sliceBox.enabled
+
     @pytest.mark.long
     def test_a_slice_without_map_is_scored_again(self, reviewed, panel, questions, monkeypatch):
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: "")
@@ -268,18 +306,18 @@ class TestAutomaticScore:
         return driver
 
     def counted(self, driver) -> list[dict]:
-        return [row for row in driver.lesions() if not row["Artery"].startswith("out: ")]
+        return [row for row in driver.lesions() if not row["Artery"].endswith(" out")]
 
     def test_lists_counted_lesions_first_by_impact(self, automatic):
         rows = automatic.lesions()
-        out = [row["Artery"].startswith("out: ") for row in rows]
+        out = [row["Artery"].endswith(" out") for row in rows]
         assert out == [False] * 9 + [True] * 6
         changes = [
             row["Agatston"] * (row["Prob. %"] if o else 100 - row["Prob. %"]) for row, o in zip(rows, out, strict=True)
         ]
         assert changes[:9] == sorted(changes[:9], reverse=True)
         assert changes[9:] == sorted(changes[9:], reverse=True)
-        assert {row["Artery"] for row in rows[9:]} == {"out: LAD?", "out: LCX?", "out: RCA?"}
+        assert {row["Artery"] for row in rows[9:]} == {"LAD? out", "LCX? out", "RCA? out"}
         table = automatic.ui.lesionTable
         assert all(SITE_COLOURS[Artery.UNASSIGNED] in automatic.widget.review.plot._colours[k] for k in (5, 9))
         assert table.item(9, 1).foreground().color() != table.item(8, 1).foreground().color()
@@ -326,7 +364,7 @@ class TestAutomaticScore:
         assert automatic.scores()["Total"] == before["Total"]
         assert "Category 400+" in ui.headLabel.text
         assert "automatic" not in ui.headLabel.text.replace("<b>automatic</b>", "") + ui.warningsLabel.text
-        assert [row["Artery"].startswith("out: ") for row in automatic.lesions()] == [False] * 9 + [True] * 6
+        assert [row["Artery"].endswith(" out") for row in automatic.lesions()] == [False] * 9 + [True] * 6
         ui.undoButton.click()
         assert not ui.reviewedBox.checked
 
@@ -455,7 +493,7 @@ class TestAutomaticScore:
 
     def test_a_reader_who_has_viewed_all_lesions_is_asked_to_confirm(self, automatic):
         ui, rows = automatic.ui, automatic.lesions()
-        left_out = [row["Artery"].startswith("out") for row in rows]
+        left_out = [row["Artery"].endswith(" out") for row in rows]
         shares = [row["Prob. %"] for row in rows]
         is_doubtful = [p > 10 if out else p < 90 for p, out in zip(shares, left_out, strict=True)]
         doubtful = [row["No"] for row, doubt in zip(rows, is_doubtful, strict=True) if doubt]

@@ -104,7 +104,7 @@ class TestList:
         from dataclasses import replace
 
         table, lines = listed.ui.lesionTable, many_lines(listed, 30)
-        for name in ("LAD?", "out: thoracic aorta or mitral annulus, not assigned?"):
+        for name in ("LAD?", "thoracic aorta or mitral annulus, not assigned? out"):
             named = [replace(line, cells=(line.cells[0], name, *line.cells[2:])) for line in lines]
             listed.widget.review._list(named)
             listed.settle()
@@ -126,11 +126,26 @@ class TestList:
         assert 0 < header.sectionViewportPosition(last) <= table.viewport().width - header.sectionSize(last)
 
     def test_the_total_is_visible_while_lesions_are_painted(self, listed, monkeypatch):
+        import qt
+
         load_effects(monkeypatch, [ROOT / "CACScoring" / name for name in EFFECTS.values()])
         listed.ui.editorBox.collapsed = False
         for _ in range(3):
             slicer.app.processEvents()
         assert total_is_in_sight(listed)
+        editor = listed.widget.review._editor.widget
+        editor.layout().addWidget(qt.QPushButton("as wide as Slicer's Paint" * 5))
+        slicer.app.processEvents()
+        area = listed.ui.scanArea
+        assert area.widget().width <= area.viewport().width < editor.minimumSizeHint.width()
+
+    def test_all_warnings_come_into_sight_above_a_filled_data_probe(self, listed, window):
+        window.resize(SCREEN_WIDTH, window.height - 140)
+        listed.settle()
+        listed.ui.warningsLabel.setText("Look.")
+        listed.ui.headLabel.linkActivated.emit("more")
+        listed.settle()
+        assert is_in_sight(listed.ui.warningsLabel)
 
 
 @pytest.mark.long

@@ -69,10 +69,12 @@ def test_readings_lesions_and_agreement_have_rows(tmp_path):
     assert listed["Ann", "Bob", "dice"]["estimate"] == "1.0"
     assert float(listed["Ann", "Bob", "lesion_kappa"]["estimate"]) < 1
     assert listed["Ann", "Bob", "icc"]["scans"] == "3"
-    for measure in ("dice", "lesion_kappa"):
+    row = listed["Ann", "Bob", "dice"]
+    assert row["interval"] == "binomial, patients"
+    assert float(row["low"]) < float(row["estimate"]) <= float(row["high"])
+    for measure in ("kappa", "lesion_kappa"):
         row = listed["Ann", "Bob", measure]
-        assert row["interval"] == "binomial, patients"
-        assert float(row["low"]) < float(row["estimate"]) <= float(row["high"])
+        assert (row["low"], row["high"], row["interval"]) == ("", "", ""), "of three patients"
     of_three = 0.025 ** (1 / 3)
     assert float(listed["Ann", "Bob", "dice"]["low"]) == pytest.approx(of_three, abs=1e-3)
     dice, kappa = (listed["Ann", "Ann again", measure] for measure in ("dice", "kappa"))

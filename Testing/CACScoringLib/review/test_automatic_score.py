@@ -11,11 +11,14 @@ import SimpleITK as sitk
 from scene_edits import METHODS, ids
 
 from CACScoringLib.core.errors import MaskError, ModelError
-from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.core.labels import NOT_CORONARY, Artery, NonCoronary
 from CACScoringLib.io.reading import read_lesion_labels
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.quality import calibration
+from CACScoringLib.record.score_record import read_result
+from CACScoringLib.report.explanation import explanation
 from CACScoringLib.review.scene import SceneReview
+from CACScoringLib.scoring.doubt import at_most_99_percent
 from CACScoringLib.scoring.mass import lesion_masses
 
 
@@ -133,6 +136,46 @@ def test_candidates_without_an_artery_cannot_be_accepted(opened):
     review.reject("threshold", [lesion.id])
     review.accept("threshold")
     assert review.result("threshold").total.lesions == len(automatic_patient.LESIONS) - 1
+
+
+def test_the_map_follows_what_a_reader_decides_about_the_same_calcium(review):
+    def sites(method: str) -> dict[int, Artery]:
+        return {lesion.id: lesion.site for lesion in review.lesions(method)}
+
+    before = sites("decomposition")
+    assert before[1] == before[2] == before[3] == Artery.LAD, "numbered as in the clinical score"
+    review.assign("decomposition", [2], Artery.RCA)
+    review.assign("threshold", [1, 2], Artery.LCX)
+    assert sites("decomposition") == before | {1: Artery.LCX, 2: Artery.RCA}, "one was decided otherwise"
+    assert review.looked_at("decomposition") == {2}, "the others were seen in the other list"
+    review.reject("threshold", [3])
+    assert 3 not in sites("decomposition")
+    review.assign("threshold", [3], Artery.LM)
+    assert sites("decomposition")[3] == Artery.LM, "taken back"
+    review.undo()
+    assert 3 not in sites("decomposition")
+    review.undo()
+    voxels = review.review("threshold").flat_voxels([4])
+    review.give("threshold", voxels[:5], NOT_CORONARY)
+    assert sites("decomposition")[4] == Artery.LAD, "most of it still counts"
+    review.give("threshold", voxels[5:], NOT_CORONARY)
+    assert 4 not in sites("decomposition")
+    review.accept("decomposition")
+    review.assign("threshold", [1], Artery.RCA)
+    assert sites("decomposition")[1] == Artery.LCX, "confirmed"
+
+
+def test_an_explanation_states_the_probability_after_the_review(review, automatic, tmp_path):
+    verdicts = {lesion.id: lesion.verdict for lesion in automatic.methods["threshold"].listed}
+    review.assign("threshold", [2, 10], Artery.RCA)
+    review.accept("threshold")
+    review.export(tmp_path / "out")
+    record = read_result(tmp_path / "out")
+    for lesion in record.methods["threshold"].lesions:
+        percent = at_most_99_percent(verdicts[lesion.id].probability)
+        assert f"coronary calcium with {percent} by the networks" in " ".join(
+            explanation(lesion, record.methods["threshold"], record)
+        )
 
 
 def test_tables_hold_candidates_left_out_with_reasons(review, automatic):

@@ -16,6 +16,7 @@ pytestmark = real_browser.NEEDED
 
 SIZES = {
     "desktop": {"width": 1440, "height": 900},
+    "laptop": {"width": 1366, "height": 657},
     "tablet": {"width": 820, "height": 1180},
     "phone": {"width": 390, "height": 844},
 }
@@ -191,6 +192,17 @@ def test_a_scan_opens_on_the_lesion_that_changes_most_with_the_patients_sides(an
     assert canvas.get_attribute("data-sides") == "R,L,A,P"
 
 
+def test_undo_shows_the_list_and_the_lesion_that_it_is_about(ann):
+    ann.open("two")
+    ann.page.click("#lesions tbody tr:has(button:text-is('9'))")
+    ann.change("4")  # as suggested, so that the map does not change
+    ann.press("m")
+    assert (ann.page.inner_text("#reviewed"), ann.page.inner_text("#looked")[:5]) == ("Confirm map", "Map: ")
+    ann.change("z")
+    ann.page.wait_for_selector("#lesions tr.chosen button:text-is('9')")
+    assert ann.page.input_value("#method") == "threshold"
+
+
 def test_lesions_are_painted_and_cut(ann):
     """Erase a part of a lesion, paint it as circumflex, undo, and cut the lesion for the left main."""
     ann.open("one")
@@ -274,8 +286,9 @@ def test_confirming_asks_about_lesions_never_shown(ann, results):
         ann.page.wait_for_selector("body[data-looked]")
         if ann.page.inner_text("#looked").startswith(f"{count} of"):
             break
-    assert ann.page.inner_text("#looked") == f"{count} of {count} candidates looked at"
+    assert ann.page.inner_text("#looked") == f"{count} of {count} candidates looked at by now"
     ann.change("a")
+    assert ann.page.inner_text("#looked") == f"{count} of {count} candidates looked at"
     assert len(questions) == 1, "all were shown"
     assert ann.page.inner_text("#status") == "reviewed by Ann"
 
@@ -301,6 +314,12 @@ def test_double_reading(reader, start):
     bob.page.wait_for_selector("#scans tbody tr")
     assert bob.page.inner_text("#scans tbody tr:first-child td.double") == "reviewed"
     assert bob.page.inner_text("#agreement tbody td:nth-child(2)") == "1"
+
+
+def test_a_blind_list_is_neither_filtered_nor_ordered_by_what_is_hidden(reader, start):
+    ann = reader(start("--double", "--blind", "--reader", "Ann", "--reader", "Bob"))
+    offered = [name for name in ("text", "state", "category", "warned", "order") if ann.page.is_visible(f"#{name}")]
+    assert offered == ["text", "state"]
 
 
 def test_all_by_keyboard(ann):
@@ -335,12 +354,16 @@ def test_pages_are_accessible_and_fit(reader, start, tmp_path):
         assert ann.page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1")
 
     for size, scheme in (*((size, "light") for size in SIZES), ("desktop", "dark")):
-        ann = reader(server, viewport=SIZES[size], color_scheme=scheme, has_touch=size != "desktop")
+        ann = reader(server, viewport=SIZES[size], color_scheme=scheme, has_touch=size in ("tablet", "phone"))
         kind = f"{size}-{scheme}"
         look(ann, f"list-{kind}")
         ann.open("one")
         look(ann, f"scan-{kind}")
         assert ann.page.eval_on_selector("#warned", "box => box.scrollHeight <= box.clientHeight")
+        if size == "laptop":
+            rows = "box => box.parentElement.clientHeight / box.querySelector('tbody tr').offsetHeight"
+            assert ann.page.eval_on_selector("#lesions", rows) > 7, "six rows and their titles"
+            assert ann.page.eval_on_selector("#totals", "all => all.scrollWidth <= all.parentElement.clientWidth")
         ann.press("l")
         widths = ann.page.eval_on_selector_all("#views figure", "all => all.map(one => one.clientWidth / innerWidth)")
         assert len(widths) > 1

@@ -63,9 +63,18 @@ async function start () {
   inputs.forEach((id, n) => { if (kept[n] !== undefined) byId(id).value = kept[n] })
   for (const id of inputs) byId(id).addEventListener('input', draw)
   byId('filters').addEventListener('submit', event => event.preventDefault())
+  if (about.rows.some(row => row.hidden)) hideBlind()
   byId('revoke').addEventListener('click', revoke)
   draw()
   if (about.agreement) await drawAgreement()
+}
+
+// A blind reader neither filters nor orders by what is hidden.
+function hideBlind () {
+  for (const [id, plain] of [['category', ''], ['warned', ''], ['order', 'listed']]) {
+    byId(id).value = plain
+    byId(id).parentElement.hidden = true
+  }
 }
 
 function revoke () {

@@ -21,7 +21,8 @@ export function drawNumbers (state, method, chosen, consensus, choose) {
   byId('warned').classList.toggle('severe', Boolean(head.warning?.severe))
   const worst = head.warning || state.warnings[0]
   byId('warning').textContent = worst ? `⚠ ${worst.line}${head.more ? ` ${head.more} more` : ''}` : ''
-  byId('reviewed').textContent = own.status === 'reviewed' ? 'Reopen review' : 'Confirm score'
+  const [open, confirm] = method === 'threshold' ? ['Reopen review', 'Confirm score'] : ['Reopen map', 'Confirm map']
+  byId('reviewed').textContent = own.status === 'reviewed' ? open : confirm
   const rejected = [...chosen].filter(id => own.lesions.some(lesion => lesion.id === id && lesion.site === state.rejected))
   if (byId('reject')) byId('reject').textContent = chosen.size && rejected.length === chosen.size ? 'Take back' : 'Reject'
   byId('undo').disabled = !state.can_undo

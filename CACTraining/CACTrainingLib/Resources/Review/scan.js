@@ -45,8 +45,10 @@ function act (action, parts = {}) {
     const seconds = takeSeconds()
     const looks = takeLooks()
     try {
+      const before = state.methods
       take(await send(`${base}/act`, { action, method, version: state.version, seconds, looked_at: looks, ...parts }))
       say('')
+      if (action === 'undo' || action === 'redo') showMoved(before)
       facts.answered = performance.now() - began
     } catch (error) {
       giveBack(seconds)
@@ -56,6 +58,24 @@ function act (action, parts = {}) {
     }
   }).catch(error => say(error.message))
   return waiting
+}
+
+// The method and the lesion that undo or redo has changed.
+function showMoved (before) {
+  const words = ({ site, suggested, volume_mm3: volume }) => [site, suggested, volume].join()
+  const list = ({ status, lesions }) => [status, ...lesions.map(lesion => [lesion.id, words(lesion)])].join()
+  const moved = [method, ...Object.keys(before)].find(name => list(before[name]) !== list(state.methods[name]))
+  if (!moved) return
+  if (moved !== method) showMethod(moved)
+  const earlier = new Map(before[moved].lesions.map(lesion => [lesion.id, words(lesion)]))
+  const lesion = own().lesions.find(lesion => earlier.get(lesion.id) !== words(lesion))
+  if (lesion) choose(lesion.id)
+}
+
+function showMethod (name) {
+  method = byId('method').value = name
+  look.chosen.clear()
+  take({})
 }
 
 function take (content) {
@@ -368,16 +388,20 @@ function unseen () {
 // How many candidates were shown, and lesions outside the arteries.
 function looks () {
   const count = own().candidates
-  const outside = own().lesions.filter(lesion => lesion.left_out === null && isOutside(lesion))
+  const outside = own().lesions.filter(isOutside)
   const looked = new Set([...own().looked_at, ...shownIn(method)])
+  const text = `${count - unseen().size} of ${count} candidates looked at`
   return {
-    arteries: count ? `${count - unseen().size} of ${count} candidates looked at` : '',
+    arteries: count ? text : '',
     outside: outside.length ? `Outside the arteries: ${outside.filter(lesion => looked.has(lesion.id)).length} of ${outside.length}` : ''
   }
 }
 
 function showLooks () {
-  byId('looked').textContent = looks().arteries
+  const { arteries } = looks()
+  const head = state.headline.state // how many they were when the clinical score was confirmed
+  const isLater = method === 'threshold' && head.includes('looked at') && !head.includes(arteries)
+  byId('looked').textContent = method === 'threshold' ? arteries + (isLater ? ' by now' : '') : arteries && `Map: ${arteries}`
   byId('looked-outside').textContent = looks().outside
 }
 
@@ -481,7 +505,7 @@ function connect () {
   byId('radius').addEventListener('change', event => setRadius(Number(event.target.value)))
   for (const name of Object.keys(labels)) byId(name).addEventListener('change', event => { labels[name] = event.target.checked; goTo(look.k) })
   for (const button of byId('tools').querySelectorAll('button')) button.addEventListener('click', () => setTool(button.dataset.tool))
-  byId('method').addEventListener('change', event => { method = event.target.value; look.chosen.clear(); take({}) })
+  byId('method').addEventListener('change', event => showMethod(event.target.value))
   for (const [name, key] of [['reviewed', 'r'], ['rest', 'u'], ['zero', '0'], ['undo', 'z'], ['redo', 'y'], ['next', 'PageDown'], ['previous', 'PageUp'], ['help-button', '?']]) byId(name).addEventListener('click', KEYS[key])
   byId('counted').addEventListener('click', () => decide(true))
   byId('not-counted').addEventListener('click', () => decide(false))
