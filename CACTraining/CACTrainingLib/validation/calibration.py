@@ -143,15 +143,12 @@ def fit_lesions(
     if not weights:
         return None, {}, dense.assign(counts=False)
     shared = next(iter(weights.values()))
-    if unfitted := {False, True} - weights.keys():
-        part = dense.is_gated.isin(unfitted)
-        names = [name for name in shared if name != INTERCEPT]
-        dense.loc[part, "probability"] = coronary_probabilities(columns_of(dense[part], names), shared)
-    parameters = [
-        weights.get(is_gated, shared).get(name, 0.0)
-        for is_gated, evidence in EVIDENCE.items()
-        for name in (*evidence, INTERCEPT)
-    ]
+    for is_gated in EVIDENCE.keys() - weights.keys():
+        part, names = dense.is_gated == is_gated, (*EVIDENCE[is_gated], INTERCEPT)
+        weights[is_gated] = {name: shared.get(name, 0.0) for name in names}
+        columns = columns_of(dense[part], EVIDENCE[is_gated])
+        dense.loc[part, "probability"] = coronary_probabilities(columns, weights[is_gated])
+    parameters = [weights[is_gated][name] for is_gated in EVIDENCE for name in (*EVIDENCE[is_gated], INTERCEPT)]
     dense["counts"] = (dense.probability >= COUNTS_FROM) & dense.artery.notna()
     performance: dict[str, object] = {
         "candidates": len(dense),

@@ -94,7 +94,7 @@ class MeasuredScan:
     @property
     def noise_hu(self) -> float | None:
         """SD of the scan's noise; None if it could not be measured."""
-        noise = self.facts["noise_hu"]
+        noise = self.facts.get("noise_hu")
         return None if noise is None else float(noise)
 
 
