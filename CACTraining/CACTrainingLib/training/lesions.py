@@ -5,6 +5,7 @@ Each patient is scanned when it is first drawn (`data.lesion_rows`) and its patc
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -73,6 +74,9 @@ class LesionTraining:
         batch_size: Patches per step.
         learning_rate: Learning rate of the AdamW optimiser.
         start: SHA-256 of the model with the initial weights, recorded by the training.
+        start_share: Share of the initial weights in the means of these and the trained ones that become the model. With
+            new patients alone a network loses some of what it knew of others (Wortsman et al. 2022,
+            10.1109/CVPR52688.2022.00780, (2nd)).
         real_share: Share of patches from real scans free of coronary calcium, with digital calcium and without.
         annotated_share: Share of patches from a project's scans in which annotators painted regions; None for none.
         held_out: Patients of real scans free of coronary calcium that only validate.
@@ -88,6 +92,7 @@ class LesionTraining:
     learning_rate: float = 1.5e-3
     augmentation: LesionAugmentation = field(default_factory=LesionAugmentation)
     start: str | None = None
+    start_share: float = 0.0
     real_share: float = 0.5
     annotated_share: float | None = None
     held_out: tuple[str, ...] = ()
@@ -236,11 +241,16 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
     if not 1 <= settings.patients <= most or settings.validation_patients < 1 or settings.batch_size < 1:
         raise CTError(f"Give 1 to {most} patients, at least 1 to validate on, and at least 1 patch per step.")
     settings, card, start = start_from(options, settings, "lesions")
+    if not 0 <= settings.start_share < 1 or (settings.start_share and start is None):
+        raise CTError("start_share is a share from 0 to 1 of the weights of a model that --start gives.")
+    initial = None if start is None else copy.deepcopy(start.state_dict())
     with training_run(options, "lesions", settings, PRESETS, progress) as run:
         with run.progress.step("scans"):
             training, validation, about = in_turn(run.fabric, lambda: _gather(options, settings, run.progress))
         task = LesionTask(settings, training, validation, start)
         outcome = run.train(task)
+        if initial is not None:
+            outcome = outcome.mixed_with(initial, settings.start_share)
         counts = {"training": settings.patients, "validation": settings.validation_patients}
         data = "; ".join(f"{use}: {_description(use, count)}" for use, count in counts.items())
         data += about

@@ -11,10 +11,10 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,6 +67,14 @@ class Outcome:
         """Return the facts for a model card."""
         counts = {"steps_done": self.steps, "best_step": self.best_step, "seconds": round(self.seconds, 1)}
         return {**counts, **self.arithmetic}
+
+    def mixed_with(self, weights: Mapping[str, torch.Tensor], share: float) -> Outcome:
+        """Return the outcome with the means of its weights and others. share: Share of the others, from 0 to 1."""
+        mixed = {
+            name: torch.lerp(own, weights[name].to(own), share) if own.is_floating_point() else own
+            for name, own in self.weights.items()
+        }
+        return replace(self, weights=mixed)
 
     def load_into(self, network: Network) -> Network:
         """Load the best weights into a network of the same configuration; return it in eval mode."""

@@ -18,6 +18,7 @@ from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.training_scan import read_truth
 from CACTrainingLib.training import lesions as training
 from CACTrainingLib.training.lesions import LesionTraining, lesion_loss, measures, train
+from CACTrainingLib.training.loop import Outcome
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 RCA, LAD, ROOT, STENT = (LESION_KINDS.index(kind) for kind in ("RCA", "LAD", "aortic valve and root", "stent"))
@@ -160,3 +161,12 @@ def test_impossible_settings_are_refused(tmp_path):
     for settings in (LesionTraining(patients=0), LesionTraining(validation_patients=0), LesionTraining(batch_size=0)):
         with pytest.raises(CTError, match="Give 1 to 900000 patients"):
             train(options, settings, Progress())
+    with pytest.raises(CTError, match="--start"):
+        train(options, LesionTraining(start_share=0.5), Progress())
+
+
+def test_weights_are_mixed_with_those_of_the_start():
+    outcome = Outcome({"weight": torch.tensor([1.0, 3.0]), "count": torch.tensor(7)}, {}, 1, 1.0)
+    mixed = outcome.mixed_with({"weight": torch.tensor([2.0, 1.0]), "count": torch.tensor(2)}, 0.25)
+    assert mixed.weights["weight"].tolist() == [1.25, 2.5]
+    assert mixed.weights["count"] == 7
