@@ -149,7 +149,7 @@ def judge_lesions(
 
     parts = voxel_parts(nearby.flat, nearby.arteries, kinds, hu, scan.grid)
     coronary, in_artery = parts.means[:, CORONARY_KINDS].sum(axis=1), parts.means[:, len(LESION_KINDS) :].sum(axis=1)
-    probability = calibration.probability(coronary, in_artery, is_gated, noise_hu)
+    probability = calibration.probability(coronary, in_artery, is_gated)
     sites = dense.sites.copy()
     sites[is_near] = _sites_of_parts(parts, nearby, probability >= COUNTS_FROM)[parts.part]
     lesions = find_lesions(scan, Labelled(dense.flat, sites), rules)

@@ -61,9 +61,6 @@ COUNTS_FROM = 0.56
 """Probability from which a lesion counts. Chosen on people with and without calcium: of what lies between it and one
 half, almost all was false."""
 
-USUAL_NOISE_HU = 20.0
-"""SD of the noise of a usual scan."""
-
 LEAST_PROBABILITY, LEAST_BY_PLACE = 1e-3, 0.02
 """Least probability of either answer that log-odds are taken of, by the networks and by a territory, whose border is no
 more exact than some mm."""
@@ -191,13 +188,11 @@ class Uncertainty:
 class LesionCalibration:
     """Weights of log-odds that add up to those of a lesion being coronary calcium, stored with the calibration.
 
-    Gated scans and others have weights of their own, because motion makes rims that look like calcium. In others the
-    noise counts too, which in thin slices looks like calcium as well.
+    Gated scans and others have weights of their own, because motion makes rims that look like calcium.
 
     Attributes:
         network: Weight of the lesion network's answer.
         territories: Weight of the arteries' territories.
-        quiet: Weight of the scan's quietness (`quietness`).
         intercept: Addend.
         gated_network: Weight of the lesion network's answer in gated scans.
         gated_territories: Weight of the arteries' territories in gated scans.
@@ -206,33 +201,24 @@ class LesionCalibration:
 
     network: float = 1.0
     territories: float = 0.0
-    quiet: float = 0.0
     intercept: float = 0.0
     gated_network: float = 1.0
     gated_territories: float = 0.0
     gated_intercept: float = 0.0
 
-    def probability(
-        self, coronary: np.ndarray, in_artery: np.ndarray, is_gated: bool, noise_hu: float | None = None
-    ) -> np.ndarray:
+    def probability(self, coronary: np.ndarray, in_artery: np.ndarray, is_gated: bool) -> np.ndarray:
         """Return the calibrated probability of being coronary calcium, [n].
 
         Args:
             coronary: Probability by the lesion network, [n].
             in_artery: Probability of lying in an artery's territory, [n].
             is_gated: True if the scan was gated.
-            noise_hu: SD of its noise; None if unknown.
         """
-        network, territories, addend = self.network, self.territories, self.intercept + self.quiet * quietness(noise_hu)
+        weights = (self.network, self.territories, self.intercept)
         if is_gated:
-            network, territories, addend = self.gated_network, self.gated_territories, self.gated_intercept
-        evidence = network * log_odds(coronary) + territories * place_log_odds(in_artery) + addend
+            weights = (self.gated_network, self.gated_territories, self.gated_intercept)
+        evidence = weights[0] * log_odds(coronary) + weights[1] * place_log_odds(in_artery) + weights[2]
         return 1 / (1 + np.exp(-evidence))
-
-
-def quietness(noise_hu: float | None) -> float:
-    """Return how many times less than USUAL_NOISE_HU the noise of a scan is, as a logarithm; 0 if it is unknown."""
-    return 0.0 if noise_hu is None else math.log(USUAL_NOISE_HU / max(noise_hu, 1.0))
 
 
 def place_log_odds(in_artery: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from CACScoringLib.models.store import update_card
 from CACScoringLib.networks.configs import JUDGES, SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import CATEGORIES, COUNTS_FROM, LIMITS, TOTAL, LesionCalibration, quietness
+from CACScoringLib.scoring.uncertainty import CATEGORIES, COUNTS_FROM, LIMITS, TOTAL, LesionCalibration
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACScoringLib.statistics.roc import threshold_at
 
@@ -52,10 +52,6 @@ alone bring above zero."""
 
 HEALTHY = ("distractor", "clean")
 """Kinds of scans without coronary calcium."""
-
-QUIET = "quiet"
-EVIDENCE = {False: (LOGIT, PLACE, QUIET), True: (LOGIT, PLACE)}
-"""Evidence that a dense lesion is coronary, in scans that are not gated and in gated ones."""
 
 MIN_ANSWER = -1.4
 """Log-odds by the lesion network from which a lesion has a part in the calibration; most of the others are noise."""
@@ -130,10 +126,9 @@ def fit_lesions(
         dense lesions with their cross-fitted probability and the column counts, True if they count by it.
     """
     dense = _stacked(scans, [scan.dense for scan in scans]).assign(probability=0.0)
-    dense[QUIET] = np.array([quietness(scan.noise_hu) for scan in scans])[dense.scan]
-    likely = dense[LOGIT] >= MIN_ANSWER
+    likely, evidence = dense[LOGIT] >= MIN_ANSWER, (LOGIT, PLACE)
     weights: dict[bool, dict[str, float]] = {}
-    for is_gated, evidence in EVIDENCE.items():
+    for is_gated in (False, True):
         part = dense.is_gated == is_gated
         crossed = cross_fitted_probabilities(dense[part], evidence, likely[part].to_numpy())
         if crossed is not None:
@@ -143,12 +138,11 @@ def fit_lesions(
     if not weights:
         return None, {}, dense.assign(counts=False)
     shared = next(iter(weights.values()))
-    for is_gated in EVIDENCE.keys() - weights.keys():
-        part, names = dense.is_gated == is_gated, (*EVIDENCE[is_gated], INTERCEPT)
-        weights[is_gated] = {name: shared.get(name, 0.0) for name in names}
-        columns = columns_of(dense[part], EVIDENCE[is_gated])
-        dense.loc[part, "probability"] = coronary_probabilities(columns, weights[is_gated])
-    parameters = [weights[is_gated][name] for is_gated in EVIDENCE for name in (*EVIDENCE[is_gated], INTERCEPT)]
+    if unfitted := {False, True} - weights.keys():
+        part = dense.is_gated.isin(unfitted)
+        dense.loc[part, "probability"] = coronary_probabilities(columns_of(dense[part], evidence), shared)
+    usual, gated = (weights.get(key, shared) for key in (False, True))
+    parameters = [part[name] for part in (usual, gated) for name in (*evidence, INTERCEPT)]
     dense["counts"] = (dense.probability >= COUNTS_FROM) & dense.artery.notna()
     performance: dict[str, object] = {
         "candidates": len(dense),

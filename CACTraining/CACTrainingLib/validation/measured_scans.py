@@ -91,12 +91,6 @@ class MeasuredScan:
     facts: dict[str, float | str | None]
     is_gated: bool
 
-    @property
-    def noise_hu(self) -> float | None:
-        """SD of the scan's noise; None if it could not be measured."""
-        noise = self.facts.get("noise_hu")
-        return None if noise is None else float(noise)
-
 
 def measure_all(
     scans: Sequence[TrainingScan], models: ModelPaths, cache: Path, workers: int, progress: Progress

@@ -171,15 +171,11 @@ def test_calibration_by_hand(calibration, gating, probability, counts):
 
 
 def test_territories_are_evidence_beside_the_network():
-    calibration = LesionCalibration(1.0, 0.5, 0.6, -1.0, 2.0, 1.0, 1.0)
+    calibration = LesionCalibration(1.0, 0.5, -1.0, 2.0, 1.0, 1.0)
     coronary, in_artery = np.array([0.7, 0.7, 0.2]), np.array([0.9, 0.1, 1.0])
     for is_gated, weights in ((False, (1.0, 0.5, -1.0)), (True, (2.0, 1.0, 1.0))):
         expected = weights[0] * odds(coronary) + weights[1] * odds(np.clip(in_artery, 0.02, 0.98)) + weights[2]
         assert odds(calibration.probability(coronary, in_artery, is_gated)) == pytest.approx(expected)
-        for noise_hu in (10.0, 40.0):
-            quiet = 0.0 if is_gated else 0.6 * np.log(20 / noise_hu)
-            noisy = calibration.probability(coronary, in_artery, is_gated, noise_hu)
-            assert odds(noisy) == pytest.approx(expected + quiet)
     certain = calibration.probability(np.array([0.0, 1.0]), np.array([0.0, 1.0]), False)
     assert odds(certain) == pytest.approx((odds(0.999) + 0.5 * odds(0.98)) * np.array([-1, 1]) - 1)
 

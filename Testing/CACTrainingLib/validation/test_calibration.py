@@ -144,19 +144,16 @@ def test_dense_lesions_are_classified_by_cross_fitted_and_by_stored_calibration(
         assert ((probabilities >= COUNTS_FROM) == coronary).mean() > 0.95
 
 
-def test_network_territories_and_noise_add_to_the_evidence_of_a_dense_lesion():
+def test_network_and_territories_add_to_the_evidence_of_a_dense_lesion():
     generator, scans = np.random.default_rng(2), []
     for number in range(80):
         logits, places = generator.normal(1.0, 1.0, (2, 20))
-        noise_hu = float(generator.uniform(5, 80))
-        quiet = np.log(20 / noise_hu)
-        coronary = generator.random(20) < 1 / (1 + np.exp(-(1.5 * logits + 0.7 * places + quiet - 2.0)))
+        coronary = generator.random(20) < 1 / (1 + np.exp(-(1.5 * logits + 0.7 * places - 2.0)))
         rows = zip(logits, places, coronary, np.ones(20), strict=True)
-        scan = measured(f"p{number}", "coronary", in_map([]), dense(list(rows)), 1.0)
-        scans.append(replace(scan, facts={"noise_hu": noise_hu}))
+        scans.append(measured(f"p{number}", "coronary", in_map([]), dense(list(rows)), 1.0))
     lesions = calibration.fit_lesions(scans)[0]
-    fitted = (lesions.network, lesions.territories, lesions.quiet, lesions.intercept)
-    assert fitted == pytest.approx((1.5, 0.7, 1.0, -2.0), abs=0.35)
+    fitted = (lesions.network, lesions.territories, lesions.intercept)
+    assert fitted == pytest.approx((1.5, 0.7, -2.0), abs=0.35)
 
 
 def rims(scans):

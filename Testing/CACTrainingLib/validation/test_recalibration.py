@@ -36,7 +36,7 @@ from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
 from CACTrainingLib.validation.recalibration import MIN_PATIENTS, Case, check, recalibrate, store
 from CACTrainingLib.validation.run import ValidationSettings, validate
 
-FORMER = LesionCalibration(0.5, 0.3, 0.4, 0.5, 0.6, 0.2, -0.4)
+FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
 CALIBRATION = {"candidates": asdict(FORMER), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
 """Calibration of the model in use."""
 
