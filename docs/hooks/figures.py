@@ -50,8 +50,28 @@ def draw_people(tables: list[list[dict[str, str]]]) -> Figure:
     return figure
 
 
+def draw_lesion_training(tables: list[list[dict[str, str]]]) -> Figure:
+    """Draw the validation of trainings by their steps, a line for each number of digital patients."""
+    figure, axes = _figure(5.6, 3.6)
+    rows = [row for row in tables[0] if row["steps"]]
+    for number, patients in enumerate(dict.fromkeys(row["patients"] for row in rows)):
+        part = [row for row in rows if row["patients"] == patients]
+        steps, values = ([float(row[name]) for row in part] for name in ("steps", "log likelihood"))
+        axes.plot(steps, values, "o-", color=f"C{number}", label=f"{patients} digital patients")
+    for row in tables[0]:
+        if not row["steps"]:
+            axes.axhline(float(row["log likelihood"]), color="0.4", linestyle="--" if row["patients"] else ":")
+            axes.annotate(
+                row["network"], (1400, float(row["log likelihood"])), (0, 3), textcoords="offset points", fontsize=8
+            )
+    axes.set(xlabel="steps of 16 patches", ylabel="mean log likelihood of ten groups")
+    axes.legend(loc="best", frameon=False, fontsize=8)
+    return figure
+
+
 FIGURES: dict[str, tuple[Callable[[list[list[dict[str, str]]]], Figure], list[str]]] = {
     "pictures/people.svg": (draw_people, ["results/people.csv"]),
+    "pictures/lesion-training.svg": (draw_lesion_training, ["results/lesion-training.csv"]),
 }
 """Function and tables of each figure."""
 
