@@ -12,7 +12,7 @@ import numpy as np
 from .core.ct import CTScan, ScanWarning
 from .core.labels import NonCoronary, SiteMap
 from .core.voxels import ArrayImage
-from .record.score_record import ScoredCalcium, severe_first, with_severity
+from .record.score_record import ScoredCalcium, severe_first
 
 if TYPE_CHECKING:
     from .anatomy.heart_region import HeartRegion
@@ -84,7 +84,7 @@ class ScoreResult(ScoredCalcium):
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
         """Doubts about the scan and its scores, severe ones first; read those before any number."""
-        return tuple(severe_first(with_severity(self.record.warnings, self.methods["threshold"].reviewed)))
+        return tuple(severe_first(self.record.warnings))
 
     def _image(self, array: np.ndarray) -> ArrayImage:
         """Return an array on the scan's grid as an image."""

@@ -25,7 +25,7 @@ from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import insert_calibration
 from .record.findings import MassCalibration
 from .record.provenance import Confirmation, Provenance, ReviewRecord
-from .record.score_record import ScoreRecord, TruthRecord, severe_first, with_severity
+from .record.score_record import ScoreRecord, TruthRecord, severe_first
 from .report import files as report
 from .report import page
 from .results import ScoreResult
@@ -138,7 +138,7 @@ def run_scan(
         limits = stored_repeatability(result.record)
         comparison = compare(earlier, result.record, limits, different_patients, settings.identify)
     write_result(output, result, settings, progress, comparison)
-    warnings = with_severity(result.record.warnings, result.methods["threshold"].reviewed)
+    warnings = result.record.warnings
     before = [] if earlier is None else earlier.severe_warnings("Earlier scan")
     for warning in severe_first((*warnings, *before, *(comparison.warnings if comparison else ()))):
         progress.warning(warning)

@@ -17,7 +17,6 @@ from ..core.decoding import WHEN_SET, content_of, restore
 from ..core.errors import CTError, UnreadableError, WrongValueError
 from ..core.files import LAST_FILE, SCHEMA, parse_json, read_file
 from ..core.labels import Artery, SiteMap
-from ..core.warning_codes import ADVICE_AFTER_REVIEW
 from .columns import LESIONS_CSV, Cell, lesion_cells
 from .findings import BloodPool, CalibratedOn, Categories, EpicardialFat, Familiarity, MassCalibration, Normalisation
 from .provenance import JOURNAL, Provenance, ReviewRecord
@@ -305,18 +304,8 @@ class ScoreRecord(ScoredCalcium):
 
     def severe_warnings(self, name: str) -> list[ScanWarning]:
         """Return the severe warnings, which every command that uses the score repeats. name: The scan in them."""
-        reviewed = "threshold" in self.methods and self.methods["threshold"].reviewed
-        severe = [warning for warning in with_severity(self.warnings, reviewed) if warning.severe]
+        severe = [warning for warning in self.warnings if warning.severe]
         return [replace(warning, message=f"{name}: {warning.message}") for warning in severe]
-
-
-def with_severity(warnings: Iterable[ScanWarning], reviewed: bool) -> list[ScanWarning]:
-    """Return warnings as severe as they are for a score.
-
-    reviewed: True if a reader confirmed the score, so that warnings of automatic scores are not severe.
-    """
-    milder = ADVICE_AFTER_REVIEW if reviewed else {}
-    return [replace(warning, severe=False) if warning.code in milder else warning for warning in warnings]
 
 
 def severe_first(warnings: Iterable[ScanWarning]) -> list[ScanWarning]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..record.findings import Categories
-from ..record.score_record import TruthRecord, with_severity
+from ..record.score_record import TruthRecord
 from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
 from ..scoring.doubt import POSSIBLE_METAL_HU, at_most_99_percent, doubtful_text
@@ -226,7 +226,7 @@ def warning_lines(warnings: Iterable[ScanWarning], methods: Mapping[str, MethodS
     reviewed = "threshold" in methods and methods["threshold"].reviewed
     reviewed_advice = ADVICE_AFTER_REVIEW if reviewed else {}
     lines = []
-    for warning in with_severity(warnings, reviewed):
+    for warning in warnings:
         line, *explanation = _SENTENCE_END.split(warning.message)
         advice = _SENTENCE_END.split(reviewed_advice.get(warning.code, ADVICE.get(warning.code, "")))
         why = " ".join([*explanation, *(sentence for sentence in advice if sentence not in warning.message)])

@@ -62,7 +62,7 @@ class TestRun:
         ("lines", "code", "text"),
         [
             ([line(event="failed", message="No heart in the field of view.", exit_code=3)], 3, "No heart in the field"),
-            ([], 0, "scores.json"),
+            ([], 0, "does not exist"),
         ],
         ids=["refused", "nothing written"],
     )

@@ -88,15 +88,12 @@ def test_a_damaged_record_is_refused(path, value, said):
         record_of(damaged)
 
 
-@pytest.mark.parametrize(("reviewed", "severe"), [(False, ["beyond-calibration", "heart-cut"]), (True, ["heart-cut"])])
-def test_severe_warnings_of_a_score_are_those_that_its_reader_has_not_settled(reviewed, severe):
+def test_severe_warnings_of_a_score_name_the_scan():
     record = whole_record()
-    record["methods"]["threshold"]["status"] = "reviewed" if reviewed else "automatic"
     record["warnings"] = [
-        {"code": "beyond-calibration", "message": "It is unlike others.", "severe": True},
         {"code": "noise", "message": "It is noisy.", "severe": False},
         {"code": "heart-cut", "message": "The heart is cut."},
     ]
     warnings = record_of(record).severe_warnings("ct")
-    assert [warning.code for warning in warnings] == severe
+    assert [warning.code for warning in warnings] == ["heart-cut"]
     assert warnings[-1].message == "ct: The heart is cut."
