@@ -10,9 +10,9 @@ A page asks for a part by a comment, and the part stands between it and `<!-- en
 
     <!-- end -->
 
-Parts are `table` (`result_tables`), `people`, `commands`, `dictionary`, `warnings`, `schema` and `python`. Run as a
-script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it refuses pages in which
-they are not current.
+Parts are `table` (`result_tables`), `calibration`, `people`, `commands`, `dictionary`, `warnings`, `schema` and
+`python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it
+refuses pages in which they are not current.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ROOT = HOOKS.parents[1]
 sys.path[:0] = [str(HOOKS), str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
 
 import figures  # noqa: E402
+from calibration_tables import calibration_as_markdown  # noqa: E402
 from column_tables import dictionary_as_markdown  # noqa: E402
 from command_tables import commands_as_markdown  # noqa: E402
 from people_summary import summary_as_markdown  # noqa: E402
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 PARTS = {
+    "calibration": calibration_as_markdown,
     "commands": lambda _: commands_as_markdown(),
     "dictionary": lambda _: dictionary_as_markdown(),
     "people": summary_as_markdown,

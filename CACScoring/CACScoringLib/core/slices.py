@@ -389,10 +389,10 @@ def _row_breaks(blocks: _Blocks) -> np.ndarray:
             is_inside = ndimage.percentile_filter(mean, 25, (2 * NEARBY_ROWS + 1, 1)) > NOT_AIR_HU
             usual = max(float(np.median(steps)), MIN_BREAK_HU)
             for rows in range(1, MAX_ROWS + 1):
-                beside = np.maximum(steps[: -rows - 2], steps[rows + 2 :])
+                largest = np.maximum(steps[: -rows - 2], steps[rows + 2 :])
                 for inner in {2, rows} if rows > 1 else set():
-                    beside = np.maximum(beside, steps[inner : inner - rows - 2])
-                sharpness = np.minimum(steps[1 : -rows - 1], steps[rows + 1 : -1]) / np.maximum(beside, usual)
+                    largest = np.maximum(largest, steps[inner : inner - rows - 2])
+                sharpness = np.minimum(steps[1 : -rows - 1], steps[rows + 1 : -1]) / np.maximum(largest, usual)
                 inside = is_inside[1 : len(sharpness) + 1]
                 breaks[k] = max(breaks[k], sharpness.max(where=inside, initial=0) / limit)
     return breaks

@@ -92,13 +92,13 @@ class ScanReview:
 
     # Numbers
 
-    def refresh(self, seen: Collection[str] | None = None, assigned: ReviewChange | None = None) -> bool:
+    def refresh(self, seen_methods: Collection[str] | None = None, assigned: ReviewChange | None = None) -> bool:
         """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
         All changes since the last call are one undo step.
 
         Args:
-            seen: Methods whose edits a reader made and saw; None for all.
+            seen_methods: Methods whose edits a reader made and saw; None for all.
             assigned: Voxels that the reader gave to a site, which some may have had before.
         """
         if self._state.writing:
@@ -110,7 +110,7 @@ class ScanReview:
                 change.voxels[method] = voxels.updated(change.voxels.get(method))
         has_new_outline = self._outline not in ((), self._state.pericardium_signature())
         if change:
-            for method in change.voxels.keys() & (change.voxels if seen is None else seen):
+            for method in change.voxels.keys() & (change.voxels if seen_methods is None else seen_methods):
                 self._note_voxels(method, change.voxels[method].flat)
             self._keep(change)
         return bool(change) or has_new_outline or problems != self.problems
@@ -255,14 +255,14 @@ class ScanReview:
             return np.zeros(0, np.int64)
         clinical, rejected = self._reviews["threshold"].labelled, review.rejected()
         is_given = np.isin(clinical.flat, flat)
-        near = {*review.lesions_at(flat), *rejected.voxels.ids[np.isin(rejected.voxels.flat, flat)].tolist()}
+        ids = {*review.lesions_at(flat), *rejected.voxels.ids[np.isin(rejected.voxels.flat, flat)].tolist()}
         followers = []
-        for lesion in (*review.table.with_ids(near).lesions, *rejected.with_ids(near).lesions):
+        for lesion in (*review.table.with_ids(ids).lesions, *rejected.with_ids(ids).lesions):
             voxels = review.flat_voxels([lesion.id])
             shared = np.isin(clinical.flat, voxels)
-            given = np.count_nonzero(shared & is_given)
-            others = np.count_nonzero(shared & ~is_given & (clinical.values < Artery.UNASSIGNED))
-            if not given or others >= (given if label < Artery.UNASSIGNED else 1):
+            given_count = np.count_nonzero(shared & is_given)
+            other_count = np.count_nonzero(shared & ~is_given & (clinical.values < Artery.UNASSIGNED))
+            if not given_count or other_count >= (given_count if label < Artery.UNASSIGNED else 1):
                 continue
             before = review.labelled.values[np.searchsorted(review.labelled.flat, voxels[0])]
             agreed = before in clinical.values[shared & is_given]
@@ -274,7 +274,7 @@ class ScanReview:
         """Begin with these labels and no others; not undone. Raises MaskError while the method has a problem."""
         self._check(method)
         self._state.write(method, labelled, alone=True)
-        self.refresh(seen=())
+        self.refresh(seen_methods=())
         self._undo.clear()
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
@@ -339,7 +339,7 @@ class ScanReview:
         flat = labelled.flat[labelled.values <= max(Artery)]
         self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
         self._state.set_reviewed(method, True)
-        self.refresh(seen=())
+        self.refresh(seen_methods=())
 
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more.

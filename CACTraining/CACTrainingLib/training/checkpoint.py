@@ -49,7 +49,7 @@ class State:
     warned: list[str] = field(default_factory=list)
 
 
-class Run:
+class CheckpointedTraining:
     """Running training and its checkpoint."""
 
     def __init__(self, task: Task[object], settings: LoopSettings, folder: Path, fabric: Fabric) -> None:

@@ -30,7 +30,7 @@ from CACScoringLib.core.text import RESUME
 from CACScoringLib.core.version import processor_name
 from CACScoringLib.models.inference import is_out_of_memory
 
-from .checkpoint import Run
+from .checkpoint import CheckpointedTraining
 from .curves import Curves
 from .distributed import from_first, in_turn, make_fabric
 from .run_folder import has_checkpoint
@@ -71,8 +71,8 @@ class Outcome:
     def mixed_with(self, weights: Mapping[str, torch.Tensor], share: float) -> Outcome:
         """Return the outcome with the means of its weights and others. share: Share of the others, from 0 to 1."""
         mixed = {
-            name: torch.lerp(own, weights[name].to(own), share) if own.is_floating_point() else own
-            for name, own in self.weights.items()
+            name: torch.lerp(trained, weights[name].to(trained), share) if trained.is_floating_point() else trained
+            for name, trained in self.weights.items()
         }
         return replace(self, weights=mixed)
 
@@ -114,7 +114,7 @@ def train(
     if network is not None:
         torch.manual_seed(settings.seed)
         task.replace_network(network())
-    run = Run(task, settings, folder, fabric)
+    run = CheckpointedTraining(task, settings, folder, fabric)
     if from_first(fabric, lambda: has_checkpoint(folder, resume)):
         in_turn(fabric, run.load)
     state = run.state
@@ -146,7 +146,7 @@ def step_seconds(task: Task[object], settings: LoopSettings, device: str) -> flo
     """Return the seconds of a training's second step with its batch; the first one allocates memory."""
     fabric = make_fabric(settings.half_precision, device)
     with TemporaryDirectory() as folder:
-        run = Run(task, settings, Path(folder), fabric)
+        run = CheckpointedTraining(task, settings, Path(folder), fabric)
     began = 0.0
     for number in range(2):
         began = time.monotonic()
@@ -168,7 +168,9 @@ def _arithmetic(fabric: Fabric) -> dict[str, Any]:
     }
 
 
-def _loop(run: Run, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress) -> None:
+def _loop(
+    run: CheckpointedTraining, curves: Curves | None, batches: Iterator[dict[str, torch.Tensor]], progress: Progress
+) -> None:
     """Train until the end, validating on the way. curves: None except in the first process."""
     task, settings, state = run.task, run.settings, run.state
     last_report = -math.inf
@@ -217,7 +219,7 @@ def _fetch(losses: list[dict[str, torch.Tensor]], step: int) -> list[dict[str, f
     return fetched
 
 
-def _validate(run: Run, curves: Curves | None, progress: Progress) -> None:
+def _validate(run: CheckpointedTraining, curves: Curves | None, progress: Progress) -> None:
     """Validate, restart collapsed networks, and report both."""
     state = run.state
     metrics, best = run.validate()

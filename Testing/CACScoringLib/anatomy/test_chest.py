@@ -40,7 +40,7 @@ def test_filled_hull_is_that_of_every_point(points):
     assert (filled > 0) == (points >= 3)
 
 
-def test_the_chest_is_the_hull_of_one_lung_and_its_mirror_image_down_to_75_mm_below():
+def test_chest_is_the_hull_of_a_lung_and_its_mirror_image():
     lungs = np.zeros((40, 30, 60), bool)
     lungs[35, 10:20, 40:50] = True
     space = _inside_chest_wall(lungs, midline=30)
@@ -49,7 +49,7 @@ def test_the_chest_is_the_hull_of_one_lung_and_its_mirror_image_down_to_75_mm_be
     np.testing.assert_array_equal(space, chest)
 
 
-def test_tissue_of_the_heart_ends_at_the_spine_and_lies_lower_beside_it():
+def test_heart_tissue_ends_at_the_spine():
     shape = (3, 60, 80)
     space, none = np.ones(shape, bool), np.zeros(shape, bool)
     chest = Chest(np.full(shape, 40.0), none, space, none, 40, 0, 59, 80, np.full(3, 30.0))

@@ -172,7 +172,7 @@ def test_limits_are_found_by_the_model_that_made_the_map(limits, scans):
     assert stored_repeatability(record_of(whole_record())).limits["threshold"]["agatston"]["total"].slope == 0.1
 
 
-def test_calibrating_removes_limits_and_figures_of_the_scores_that_it_changes(limits):
+def test_calibrating_removes_stale_limits_and_figures(limits):
     def kinds():
         return set(find_model("decomposition").card.repeatability["limits"])
 

@@ -66,7 +66,7 @@ def test_a_study(info, study):
     assert (sharp["label"], gap["spacing_mm"]) == ("4", None)
 
 
-def test_like_series_of_two_studies_are_told_apart(info, tmp_path):
+def test_equal_series_of_two_studies_differ_in_the_list(info, tmp_path):
     for study in "AB":
         write_series(tmp_path / study, chest_hu())
     first, second, outcome = info(tmp_path).splitlines()

@@ -176,7 +176,7 @@ def test_options_are_written_out(option, capsys):
 
 
 @pytest.mark.parametrize("options", [["--out", "x"], ["--out=x", "--scen"]])
-def test_a_required_option_is_suggested_in_place_of_a_wrong_one(options, capsys):
+def test_mistyped_required_option_gets_a_suggestion(options, capsys):
     with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
         cli.main(["compare", "a", "b", *options])
     assert "did you mean --output" in capsys.readouterr().err

@@ -143,7 +143,7 @@ def _scaled(factor):
         ("super_resolution", _shifted(0.05), "offset of added detail in HU is"),
     ],
 )
-def test_a_model_that_is_not_what_its_card_states_is_refused(measured, network, change, fault):
+def test_model_unlike_its_card_is_refused(measured, network, change, fault):
     model = _loaded(find_model(network))
     stated = LoadedModel(find_model(network).card, model.network)
     change(*[layer for name, layer in model.network.named_parameters() if "finder" not in name][-2:])

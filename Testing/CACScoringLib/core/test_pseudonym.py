@@ -66,7 +66,7 @@ def test_ids_of_people_are_no_placeholders(text):
 
 
 @pytest.mark.parametrize("code", ["ANON0001", "SUBJ-001", "Patient1"])
-def test_a_code_as_id_and_name_is_one_fact(code):
+def test_equal_id_and_name_count_once(code):
     assert Acquisition("DICOM", patient_id=code, patient_name=code).identity == {"patient_id": code}
 
 

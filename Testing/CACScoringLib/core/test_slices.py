@@ -236,7 +236,7 @@ def test_drawn_lines_are_named(patient, down, across, pixels):
     assert "drawn" in foreign_slices(hu, 1.44).get(27, "")
 
 
-def test_values_cut_off_at_one_density_are_not_drawn(patient):
+def test_saturated_values_are_no_drawing(patient):
     hu = np.minimum(sitk.GetArrayFromImage(patient), 500)
     assert foreign_slices(hu, 1.44) == {}
 

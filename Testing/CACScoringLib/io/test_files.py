@@ -214,7 +214,7 @@ def test_files_that_were_not_fetched_are_named(tmp_path, name, content, reason):
 
 
 @pytest.mark.parametrize(("number", "beside", "is_part"), [(1, (), False), (1, (2,), True), (2, (), True)])
-def test_one_of_several_downloaded_archives_is_named(tmp_path, number, beside, is_part):
+def test_part_of_a_download_gets_a_warning(tmp_path, number, beside, is_part):
     """Google Drive numbers its archives, and gives a number to a single one too."""
     write_series(tmp_path / "ct", chest_hu())
     for part in (number, *beside):

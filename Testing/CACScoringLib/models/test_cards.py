@@ -252,7 +252,7 @@ class TestModelsThatComeWithCAC:
         assert card.validation["automatic_score"]["models"] == judges
         assert card.validation["whole_method"]["models"] | judges == used
 
-    def test_what_cards_cite_is_what_is_shipped(self, shipped):
+    def test_shipped_cards_cite_shipped_models(self, shipped):
         """Networks, settings and calibrations that figures were measured with are those of today; else measure again.
 
         The commands are those of `docs/training/networks.md` and `docs/user/serial-comparison.md`.

@@ -100,7 +100,7 @@ class TestViews:
         reviewed.key("Home")
         assert reviewed.ui.lookedLabel.text == "Map: 1 of 2 looked at", "nothing that the other list had selected"
 
-    def test_undo_shows_what_it_undoes(self, reviewed):
+    def test_undo_shows_the_changed_lesion(self, reviewed):
         reviewed.assign("5–6", "LAD")
         assigned = next(row["No"] for row in reviewed.lesions() if row["Slices"] == "5–6")
         reviewed.key("End")

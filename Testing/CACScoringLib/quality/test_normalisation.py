@@ -154,7 +154,7 @@ def test_a_small_or_uniform_picture_gives_no_measure():
 
 
 @pytest.mark.parametrize(("pixel_mm", "highest"), [(1.0, 0.45), (0.9, 0.525), (0.6, 0.675)])
-def test_the_measured_curve_ends_below_what_pixels_can_show(pixel_mm, highest):
+def test_measured_curve_ends_below_the_pixels_frequency(pixel_mm, highest):
     scan = scan_with(SOFT)
     measured = measured_sharpness(_with(scan, scan.hu, pixel_mm))
     assert measured.frequency_per_mm[-1] == pytest.approx(highest)

@@ -80,7 +80,7 @@ def test_doubtful_lesions_are_marked_in_table_picture_and_row():
     assert interval_text(reviewed).endswith(" for the score of a second scan")
 
 
-def test_a_confirmed_score_has_other_advice_than_an_automatic_one(method):
+def test_confirmed_score_has_its_own_advice(method):
     warning = ScanWarning("beyond-calibration", "The scan is unlike others.")
     for methods, advice in (
         ({"threshold": method}, "Review the lesions"),

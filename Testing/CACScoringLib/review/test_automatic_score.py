@@ -138,7 +138,7 @@ def test_candidates_without_an_artery_cannot_be_accepted(opened):
     assert review.result("threshold").total.lesions == len(automatic_patient.LESIONS) - 1
 
 
-def test_the_map_follows_what_a_reader_decides_about_the_same_calcium(review):
+def test_map_follows_a_readers_decision(review):
     def sites(method: str) -> dict[int, Artery]:
         return {lesion.id: lesion.site for lesion in review.lesions(method)}
 

@@ -192,7 +192,7 @@ def test_a_scan_opens_on_the_lesion_that_changes_most_with_the_patients_sides(an
     assert canvas.get_attribute("data-sides") == "R,L,A,P"
 
 
-def test_undo_shows_the_list_and_the_lesion_that_it_is_about(ann):
+def test_undo_in_the_browser_shows_the_changed_lesion(ann):
     ann.open("two")
     ann.page.click("#lesions tbody tr:has(button:text-is('9'))")
     ann.change("4")  # as suggested, so that the map does not change
@@ -316,7 +316,7 @@ def test_double_reading(reader, start):
     assert bob.page.inner_text("#agreement tbody td:nth-child(2)") == "1"
 
 
-def test_a_blind_list_is_neither_filtered_nor_ordered_by_what_is_hidden(reader, start):
+def test_blind_list_offers_no_hidden_filter_or_order(reader, start):
     ann = reader(start("--double", "--blind", "--reader", "Ann", "--reader", "Bob"))
     offered = [name for name in ("text", "state", "category", "warned", "order") if ann.page.is_visible(f"#{name}")]
     assert offered == ["text", "state"]

@@ -1,0 +1,45 @@
+"""What the bundled map's card states of its calibration: the coverage of intervals, and the calibration range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from CACScoringLib.models.cards import bundled_folder, read_card
+
+TITLES = {
+    "field_of_view_mm": "field of view, mm",
+    "pixel_mm": "pixel, mm",
+    "slice_spacing_mm": "slice spacing, mm",
+    "slice_thickness_mm": "slice thickness, mm",
+    "kvp": "tube voltage, kV",
+    "noise_hu": "noise, HU",
+    "median_hu": "blood, HU",
+    "heart_ml": "heart, mL",
+    "heart_cut_percent": "heart cut off, %",
+}
+"""Titles of the quantities of the calibration range (`quality.calibration.CalibrationRange`)."""
+
+
+def calibration_as_markdown(asked: str) -> str:
+    """Return a table of the bundled map's calibration. asked: "intervals" or "range"."""
+    card = read_card(bundled_folder() / "map-compact.json")
+    if asked == "intervals":
+        return _intervals(card.validation["whole_method"])
+    ranges: dict[str, Any] = card.calibration["known"]["ranges"]
+    rows = [f"| {TITLES[name]} | {_figure(low)} | {_figure(high)} |" for name, (low, high, _) in ranges.items()]
+    return "\n".join(["| quantity | lowest | highest |", "|---|---|---|", *rows])
+
+
+def _figure(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def _intervals(measured: dict[str, Any]) -> str:
+    coverage = measured["coverage_of_intervals"]
+    kinds = {"automatic": "clinical score", "decomposition": "calcium map"}
+    rows = [
+        f"| {category} | {' | '.join('{} of {}'.format(*coverage[kind][category]) for kind in kinds)} |"
+        for category in coverage["automatic"]
+    ]
+    head = f"| true score, {measured['patients']} patients | {' | '.join(kinds.values())} |"
+    return "\n".join([head, "|---|---|---|", *rows])
