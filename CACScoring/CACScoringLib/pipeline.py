@@ -73,7 +73,7 @@ class ScoreSettings(ScoringSwitches):
         decomposition: Settings of the calcium map; None for those stored with the models.
         slices: A reader's overrides of slices, counted from the feet: True to decompose the slice, False to leave its
             map empty.
-        without_completion: Leave out what the calcium map misses of lesions that certainly count by the clinical rule.
+        without_completion: Leave out what the calcium map misses of lesions that count by the clinical rule.
         calibration: Mass calibration of an insert in the scan or of a digital patient; None for that of the rules, or
             the best one known.
         mass_table: CSV of the user's mass calibrations (`mass_calibration.from_table`).

@@ -58,8 +58,8 @@ class DecompositionSettings:
         evidence_weights: Weights of the probability that a lesion of the map is coronary calcium (`sites`); None
             for its place alone.
         most_not_coronary: Probability of not being coronary above which a lesion is left out.
-        without_completion: True to leave out what the map misses of lesions that certainly count by the clinical rule
-            (`map_evidence.complete_map`), as in the paper.
+        without_completion: True to leave out what the map misses of lesions that count by the clinical rule
+            (`sites.complete_map`), as in the paper.
         batch_size: Inputs at once on a GPU, at most.
     """
 

@@ -295,8 +295,8 @@ def map_labels(
         decomposed = replace(decomposed, parts=parts)
         if count:
             message = (
-                f"In {count} place(s) the calcium map misses lesions that certainly count; what exceeds blood was "
-                "added there."
+                f"The calcium map shows less than half of {count} lesion(s) that count by the clinical rule; what "
+                "exceeds blood was added there."
             )
             warnings.append(ScanWarning("map-completed", message))
     parts = decomposed.parts

@@ -20,8 +20,7 @@ from ..core.errors import CTError
 from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from ..record.scores import LesionSet, Verdict
-from .doubt import may_be_wrong
-from .parts import IN_SLICE, connected_voxels, touching, without_slivers
+from .parts import touching, without_slivers
 from .uncertainty import log_odds
 
 SECOND_ARTERY = 0.3
@@ -158,8 +157,8 @@ BLOOD_HU, NOISE_SDS, MAX_LOG_EXCESS = 45.0, 3.0, 5.0
 """Unenhanced blood; standard deviations above it up to which a peak may be noise; natural logarithm of the excess from
 which a higher one is no further evidence."""
 
-MIN_SHARE = 0.1
-"""Share of a dense piece's excess over blood below which the map is taken to miss the piece."""
+MIN_SHARE = 0.5
+"""Share of a lesion's excess over blood below which the map is said to miss it."""
 
 INTERCEPT = "intercept"
 
@@ -167,10 +166,9 @@ INTERCEPT = "intercept"
 def complete_map(
     parts: Decomposition, scan: CTScan, counted: LesionSet, by_reader: Mapping[int, bool]
 ) -> tuple[Decomposition, int]:
-    """Add to the map what it misses of lesions that count without doubt by the clinical rule: their excess over blood.
+    """Raise the map to the excess over blood in all that counts by the clinical rule.
 
-    Each piece of a lesion in a slice is added or left alone as a whole, so that the map draws the outlines of all that
-    it shows.
+    The generator knows drawn plaque only, and shows half of some that is real, from slice to slice more or less.
 
     Args:
         parts: The map.
@@ -179,21 +177,17 @@ def complete_map(
         by_reader: A reader's overrides of slices; nothing is added where the map is switched off.
 
     Returns:
-        The map, and the number of pieces that were added.
+        The map, and the number of lesions of which the network showed less than MIN_SHARE.
     """
-    certain = counted.part(verdict is not None and not may_be_wrong(verdict) for verdict in counted.verdicts)
-    flat = certain.voxels.flat
-    slices = flat // math.prod(parts.hu.shape[1:])
-    flat = flat[~np.isin(slices, [k for k, is_on in by_reader.items() if not is_on])]
-    excess = scan.hu.reshape(-1)[flat] - np.float32(BLOOD_HU)
-    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), parts.hu.shape, IN_SLICE)
-    map_sums, excess_sums = (np.bincount(piece, values) for values in (parts.hu.reshape(-1)[flat], excess))
-    is_missed = map_sums < MIN_SHARE * excess_sums
-    if not is_missed.any():
+    flat, ids = counted.voxels.flat, counted.voxels.ids
+    is_on = ~np.isin(flat // math.prod(parts.hu.shape[1:]), [k for k, is_on in by_reader.items() if not is_on])
+    flat, ids = flat[is_on], ids[is_on]
+    if not len(flat):
         return parts, 0
-    is_added = is_missed[piece]
+    shown, excess = parts.hu.reshape(-1)[flat], scan.hu.reshape(-1)[flat] - np.float32(BLOOD_HU)
+    is_missed = np.bincount(ids, shown) < MIN_SHARE * np.bincount(ids, excess)
     completed = replace(clear_map(parts, np.zeros((1, 1, 1), bool)), box=())  # a copy, which lesions may leave
-    completed.hu.reshape(-1)[flat[is_added]] = excess[is_added]
+    completed.hu.reshape(-1)[flat] = np.maximum(shown, excess)
     return completed, int(is_missed.sum())
 
 

@@ -45,7 +45,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = Mapping[str, Path]
 """Cards of the models that score, by network."""
 
-VERSION = 22
+VERSION = 23
 """Version of the cached results; those of other versions are measured again."""
 
 CORONARY_MG_CM3 = 10.0

@@ -1,7 +1,6 @@
 """Lesions of the clinical rule that complete the map, and the evidence of the map's lesions where nothing is dense."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,34 +29,30 @@ def by_place(*not_coronary):
 
 
 @pytest.mark.parametrize(
-    ("map_hu", "by_reader", "coronary", "added"),
+    ("map_hu", "by_reader", "added", "missed"),
     [
-        (0, {}, 0.91, [0, 1, 2]),  # one piece in slice 0, two in slice 1
-        (0, {}, 0.89, []),
-        (0, {0: False, 1: True}, 0.95, [1, 2]),
-        (300, {}, 0.95, [1, 2]),  # the map outlines the piece in slice 0
-        (10, {}, 0.95, [0, 1, 2]),  # next to nothing
+        (0, {}, [0, 1, 2], 2),  # one lesion in both slices, another in slice 1
+        (0, {0: False, 1: True}, [1, 2], 2),
+        (140, {}, [0, 1, 2], 2),
+        (200, {}, [0, 1, 2], 0),  # more than half of each
+        (400, {}, [], 0),
     ],
 )
-def test_certain_lesions_complete_the_map(map_hu, by_reader, coronary, added):
+def test_the_map_shows_all_that_counts_by_the_clinical_rule(map_hu, by_reader, added, missed):
     hu = np.full((2, 8, 12), 40.0, np.float32)
     pieces = [(0, slice(2, 5), slice(1, 4)), (1, slice(2, 5), slice(1, 4)), (1, slice(2, 4), slice(6, 9))]
     for piece in pieces:
         hu[piece] = 345.0
     lesions = found_in(np.where(hu >= 130, hu, 0), hu)
-    # The calibrated probability decides, whatever the network answered before calibration.
-    verdict = replace(by_place(1 - coronary)[0], kinds={"noise": 1.0})
-    counted = lesions.with_columns(verdict=[verdict] * len(lesions.ids))
-    in_map = np.zeros_like(hu)
-    in_map[0, 3, 2] = map_hu
+    in_map = np.where(hu >= 130, np.float32(map_hu), 0)
     image = sitk.GetImageFromArray(hu)
     parts = Decomposition(in_map, Grid.of(image), np.ones(2, bool), DecompositionSettings())
-    completed, count = complete_map(parts, CTScan(image, Acquisition(file_format="NIfTI")), counted, by_reader)
+    completed, count = complete_map(parts, CTScan(image, Acquisition(file_format="NIfTI")), lesions, by_reader)
     expected = in_map.copy()
     for n in added:
         expected[pieces[n]] = 300.0
     np.testing.assert_array_equal(completed.hu, expected)
-    assert count == len(added)
+    assert count == missed
 
 
 def test_features_of_the_map_by_hand():
