@@ -62,7 +62,7 @@ def draw_lesion_training(tables: list[list[dict[str, str]]]) -> Figure:
         if not row["steps"]:
             axes.axhline(float(row["log likelihood"]), color="0.4", linestyle="--" if row["patients"] else ":")
             axes.annotate(
-                row["network"], (1400, float(row["log likelihood"])), (0, 3), textcoords="offset points", fontsize=8
+                row["network"], (2050, float(row["log likelihood"])), (0, 3), textcoords="offset points", fontsize=8
             )
     axes.set(xlabel="steps of 16 patches", ylabel="mean log likelihood of ten groups")
     axes.legend(loc="best", frameon=False, fontsize=8)
