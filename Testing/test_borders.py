@@ -33,7 +33,6 @@ FORBIDDEN = {
     "CACScoringLib.review.review -> qt": "import qt",
     "CACTrainingLib.data.datasets -> CACTrainingLib.studies.scans": "from ..studies import scans",
     "CACTrainingLib.data.batches -> CACTrainingLib.phantom.anatomy.body": "from ..phantom.anatomy import body",
-    "CACTrainingLib.phantom.shapes -> CACTrainingLib.warning_codes": "from .. import warning_codes",
     "CACTrainingLib.training.schedule -> CACScoringLib.panel.widgets": "from CACScoringLib.panel import widgets",
     "desktop_host.events -> CACScoringLib": "import CACScoringLib",
 }

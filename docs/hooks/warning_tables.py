@@ -1,4 +1,4 @@
-"""The reference of warnings: severity and advice as declared, and messages as they stand where a warning is made."""
+"""The reference of warnings: severity, advice and messages of checks.csv, and messages of warnings made in code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from command_tables import cell
 
-import CACTrainingLib  # noqa: F401  (declares its warnings)
+import CACTrainingLib
 from CACScoringLib.core.files import resource_rows
 from CACScoringLib.core.warning_codes import ADVICE, OPTIONS, SEVERE
 
@@ -29,9 +29,11 @@ def warnings_as_markdown() -> str:
 def messages_by_code() -> dict[str, list[str]]:
     """The messages of every code, with {what varies} in braces."""
     found: dict[str, list[str]] = {}
-    for row in resource_rows("checks.csv"):
-        if row["table"] not in ("slice", "back", "left", "up"):  # clauses of another row's message
-            found.setdefault(row["code"], []).append(re.sub(r"(\{\w+)[^}]*", r"\1", row["message"]))
+    for row in (*resource_rows("checks.csv"), *resource_rows("checks.csv", CACTrainingLib.__name__)):
+        message = re.sub(r"(\{\w+)[^}]*", r"\1", row["message"])
+        is_clause = message[:1].islower()  # of another row's message
+        if message and not is_clause and message not in found.setdefault(row["code"], []):
+            found[row["code"]].append(message)
     for file in [*ROOT.glob("CACScoring/CACScoringLib/**/*.py"), *ROOT.glob("CACTraining/CACTrainingLib/**/*.py")]:
         for code, message in _made_in(ast.parse(file.read_text(encoding="utf-8")), {}):
             if code in ADVICE and message not in found.setdefault(code, []):

@@ -21,16 +21,16 @@ from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationEr
 from .slices import even_step
 from .text import printable
 from .voxels import (
-    SLICE_CHECKS,
-    VALUE_CHECKS,
     image_from_array,
     require_filled_slices,
+    slice_warnings,
     spine_axis,
+    value_warnings,
     voxels_of,
     whole_labels,
 )
 from .warning_codes import ScanWarning as ScanWarning
-from .warning_codes import checks, warnings_of
+from .warning_codes import run_checks
 
 if TYPE_CHECKING:
     from .grid import Grid
@@ -193,12 +193,12 @@ def scan_from_image(
     image = _without_single_axes(image)
     _check_volume(image)
     _check_hounsfield(image)
-    warnings = warnings_of(VALUE_CHECKS, image)
+    warnings = value_warnings(image)
     image = _with_air_in_corners(_clamp_to_hu(oriented(whole_hu(image))))
     if not is_known:
         require_filled_slices(image)
-        warnings += warnings_of(SLICE_CHECKS, image)
-    warnings += warnings_of(TILT_CHECKS, image)
+        warnings += slice_warnings(image)
+    warnings += run_checks("tilt", degrees=obliquity_degrees(image))
     return CTScan(image, acquisition, tuple(warnings), source)
 
 
@@ -280,9 +280,6 @@ def same_grid(first: sitk.Image, second: sitk.Image) -> bool:
 def obliquity_degrees(image: sitk.Image) -> float:
     """Return the angle between the image's third axis and the body's head–foot axis, degrees."""
     return math.degrees(math.acos(min(1.0, abs(image.GetDirection()[8]))))
-
-
-TILT_CHECKS = checks("tilt", degrees=obliquity_degrees)
 
 
 def _without_single_axes(image: sitk.Image) -> sitk.Image:

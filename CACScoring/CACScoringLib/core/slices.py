@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from .warning_codes import Check, checks
+from .warning_codes import Check, checks_at
 
 BLOCK = 4
 """Pixels of a row in a block."""
@@ -144,22 +144,22 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float, code: str = "slices-fo
     for check, values in slice_measures(hu, pixel_area_mm2, code):
         outside = np.flatnonzero((values < check.low) | (values > check.high)).tolist()
         # A foreign slice makes its neighbours look foreign too.
-        is_absolute = check.measure in _ABSOLUTE
+        is_absolute = check.fact in _ABSOLUTE
         places = [k for k in outside if is_absolute or not reasons.keys() & set(range(k - 2, k + 3))]
         reasons |= {k: check.message.format(values[k], below=k - 1) for k in places}
     return dict(sorted(reasons.items()))
 
 
-def slice_measures(hu: np.ndarray, pixel_area_mm2: float, code: str) -> Iterator[tuple[Check[_Blocks], np.ndarray]]:
+def slice_measures(hu: np.ndarray, pixel_area_mm2: float, code: str) -> Iterator[tuple[Check, np.ndarray]]:
     """Yield a warning's checks of slices with the quantity of each slice, [k]; none for a drawing or a small volume."""
     blocks = _Blocks.of(hu, pixel_area_mm2)
     if blocks is None:
         return
     # Coarse values are equal by chance.
     is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
-    for check in SLICE_CHECKS:
-        if check.code == code and (is_fine or check.measure not in _OF_NOISE):
-            yield check, check.measure(blocks)
+    for check in checks_at("slice"):
+        if check.code == code and (is_fine or check.fact not in _OF_NOISE):
+            yield check, _MEASURES[check.fact](blocks)
 
 
 def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
@@ -467,31 +467,30 @@ def _air_boxes_mm2(blocks: _Blocks) -> np.ndarray:
     return areas
 
 
-SLICE_CHECKS = checks(
-    "slice",
-    novelty=_novelty,
-    novelty_of_mean=_novelty_of_mean,
-    quiet=_quiet,
-    quiet_to_next=_quiet_to_next,
-    misfit=_misfit,
-    tissue_offset=partial(_offsets, in_air=False),
-    air_offset=partial(_offsets, in_air=True),
-    disorder=_disorder,
-    steps=_steps,
-    gaps=_gaps,
-    jumps=_jumps,
-    one_valued_cells=_one_valued_cells,
-    drawn_pixels=_drawn_pixels,
-    row_breaks=_row_breaks,
-    air_boxes_mm2=_air_boxes_mm2,
-)
-"""Checks of each slice, [k], NaN where unknown; a slice counts by the first that finds it or a neighbour."""
+_MEASURES: dict[str, Callable[[_Blocks], np.ndarray]] = {
+    "novelty": _novelty,
+    "novelty_of_mean": _novelty_of_mean,
+    "quiet": _quiet,
+    "quiet_to_next": _quiet_to_next,
+    "misfit": _misfit,
+    "tissue_offset": partial(_offsets, in_air=False),
+    "air_offset": partial(_offsets, in_air=True),
+    "disorder": _disorder,
+    "steps": _steps,
+    "gaps": _gaps,
+    "jumps": _jumps,
+    "one_valued_cells": _one_valued_cells,
+    "drawn_pixels": _drawn_pixels,
+    "row_breaks": _row_breaks,
+    "air_boxes_mm2": _air_boxes_mm2,
+}
+"""Facts of each slice, [k], NaN where unknown; a slice counts by the first that finds it or a neighbour."""
 
-_ABSOLUTE = (_one_valued_cells, _drawn_pixels, _air_boxes_mm2)
-"""Quantities that foreign neighbours do not change."""
+_ABSOLUTE = ("one_valued_cells", "drawn_pixels", "air_boxes_mm2")
+"""Facts that foreign neighbours do not change."""
 
-_OF_NOISE = (_novelty, _novelty_of_mean, _quiet, _quiet_to_next, *_ABSOLUTE)
-"""Quantities that need values in steps finer than noise."""
+_OF_NOISE = ("novelty", "novelty_of_mean", "quiet", "quiet_to_next", *_ABSOLUTE)
+"""Facts that need values in steps finer than noise."""
 
 
 def tissue_values(hu: np.ndarray) -> np.ndarray | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import SimpleITK as sitk
 from .errors import NotHounsfieldError, NotVolumeError, SliceGeometryError
 from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list
-from .warning_codes import checks
+from .warning_codes import ScanWarning, run_checks
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -156,55 +155,41 @@ def require_filled_slices(image: sitk.Image) -> None:
         )
 
 
-def _below_air(image: sitk.Image) -> dict[str, Any]:
+def value_warnings(image: sitk.Image) -> list[ScanWarning]:
+    """Check values as stored."""
     values = voxels_of(image)
-    low = values.min()
+    lowest, top = values.min(), float(values.max())
     # Padding has the lowest value.
-    count = 0 if low >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > low)).sum())
-    return {"value": count / values.size, "count": count, "lowest": low}
+    below_air = 0 if lowest >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > lowest)).sum())
+    offset_hu, step_hu = air_offset(values), step_of_values(values)
+    return run_checks(
+        "values",
+        below_air_share=below_air / values.size,
+        below_air=below_air,
+        lowest=lowest,
+        air_offset=offset_hu,
+        air_hu=offset_hu - 1000,
+        step=step_hu,
+        lower=130 - step_hu / 2,
+        upper=130 + step_hu / 2,
+        clipped=float((values == top).mean()) if top < CLIPPED_HU else 0.0,
+        top=top,
+    )
 
 
-def _step(image: sitk.Image) -> dict[str, float]:
-    step = step_of_values(voxels_of(image))
-    return {"value": step, "lower": 130 - step / 2, "upper": 130 + step / 2}
-
-
-def _clipped(image: sitk.Image) -> dict[str, float]:
-    values = voxels_of(image)
-    top = float(values.max())
-    return {"value": float((values == top).mean()) if top < CLIPPED_HU else 0.0, "top": top}
-
-
-def _air(image: sitk.Image) -> dict[str, float]:
-    offset = air_offset(voxels_of(image))
-    return {"value": offset, "air": offset - 1000}
-
-
-def _copies(image: sitk.Image) -> dict[str, Any]:
-    pairs = repeated_slices(voxels_of(image))
-    return {"value": len(pairs), "copies": abbreviated_list(f"{copy} of {original}" for original, copy in pairs)}
-
-
-def _interpolation(image: sitk.Image) -> dict[str, Any]:
-    axes = interpolated_axes(voxels_of(image))
+def slice_warnings(image: sitk.Image) -> list[ScanWarning]:
+    """Check axial slices."""
+    hu, pixel_mm2 = voxels_of(image), math.prod(image.GetSpacing()[:2])
     names = ("slices", "rows", "columns")
-    return {"value": len(axes), "periods": " and ".join(f"{period:.1f} {names[axis]}" for axis, period in axes.items())}
 
+    def foreign(code: str) -> list[str]:
+        return [f"{k} {reason}" for k, reason in foreign_slices(hu, pixel_mm2, code).items()]
 
-def _foreign(image: sitk.Image, code: str) -> dict[str, Any]:
-    foreign = foreign_slices(voxels_of(image), math.prod(image.GetSpacing()[:2]), code)
-    return {"value": len(foreign), "slices": abbreviated_list(f"{k} {reason}" for k, reason in foreign.items())}
-
-
-VALUE_CHECKS = checks("values", below_air=_below_air, air=_air, step=_step, clipped=_clipped)
-"""Checks of values as stored."""
-
-SLICE_CHECKS = checks(
-    "slices",
-    blank=lambda image: len(blank_slices(voxels_of(image))[1]),
-    copies=_copies,
-    interpolation=_interpolation,
-    foreign=partial(_foreign, code="slices-foreign"),
-    jumps=partial(_foreign, code="slice-gaps"),
-)
-"""Checks of axial slices."""
+    return run_checks(
+        "slices",
+        blank=len(blank_slices(hu)[1]),
+        copies=[f"{copy} of {original}" for original, copy in repeated_slices(hu)],
+        interpolation=" and ".join(f"{period:.1f} {names[axis]}" for axis, period in interpolated_axes(hu).items()),
+        foreign=lambda: foreign("slices-foreign"),
+        jumps=lambda: foreign("slice-gaps"),
+    )

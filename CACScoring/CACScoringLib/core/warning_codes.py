@@ -1,22 +1,30 @@
-"""Warnings: their codes with severity and advice (warnings.csv), and the checks that make them (checks.csv).
+"""Warnings: what their codes mean, and the checks of checks.csv that make them.
 
-A warning's message stands where the warning is made. `docs/reference/warnings.md` is built from both.
+A row of checks.csv with a fact is a check: outside its range it makes a warning. A row without a fact is a code whose
+warning is made in code. Severity stands in each row, advice in the first row of a code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from .files import resource_rows
+from .text import abbreviated_list
 
-Subject = TypeVar("Subject")
-
-_ROWS = {row["code"]: row for row in resource_rows("warnings.csv")}
-
-SEVERE = frozenset(code for code, row in _ROWS.items() if row["severe"])
+SEVERE: set[str] = set()
 """Codes of severe warnings: the scores may be meaningless, so the warning is shown above them."""
+
+ADVICE: dict[str, str] = {}
+"""Advice to the reader of a warning, by code."""
+
+OPTIONS: dict[str, str] = {}
+"""Options of the command line that follow the advice, by code; the terminal shows them after the warning."""
+
+ADVICE_AFTER_REVIEW: dict[str, str] = {}
+"""Advice on warnings of automatic scores after a reader confirmed the score, by code; none is severe then."""
 
 
 @dataclass(frozen=True)
@@ -39,66 +47,87 @@ class ScanWarning:
 
 
 @dataclass(frozen=True)
-class Check(Generic[Subject]):
-    """Check of one quantity of a scan: a row of checks.csv.
+class Check:
+    """Check of one fact: a row of checks.csv.
 
     Attributes:
         code: Code of its warning.
-        measure: Quantity of the scan, or a mapping of it, as `value`, and of what the message needs; None if unknown.
-        low: Least quantity without a warning.
-        high: Largest quantity without a warning.
+        is_severe: True if its warning is severe.
+        fact: Name of the fact.
+        low: Least value without a warning.
+        high: Largest value without a warning.
         after: Codes of earlier checks that explain this one's finding, so that it is left out after them.
-        message: Message of the warning, with names of values in braces.
+        message: Message of the warning, with names of facts in braces.
     """
 
     code: str
-    measure: Callable[[Subject], Any]
+    is_severe: bool
+    fact: str
     low: float
     high: float
     after: tuple[str, ...]
     message: str
 
 
-def checks(table: str, **measures: Callable[[Subject], Any]) -> tuple[Check[Subject], ...]:
-    """Return the checks of one table of checks.csv. measures: Functions by the name of their quantity."""
-    rows = [row for row in resource_rows("checks.csv") if row["table"] == table]
-    return tuple(
-        Check(
-            row["code"],
-            measures[row["quantity"]],
-            float(row["low"] or "-inf"),
-            float(row["high"] or "inf"),
-            tuple(row["after"].split()),
-            row["message"],
-        )
-        for row in rows
+_CHECKS: dict[str, tuple[Check, ...]] = {}
+
+
+def declare(rows: Iterable[Mapping[str, str]]) -> None:
+    """Add the rows of a library's checks.csv."""
+    rows = list(rows)
+    for row in rows:
+        code = row["code"]
+        for column, texts in (("advice", ADVICE), ("option", OPTIONS), ("after_review", ADVICE_AFTER_REVIEW)):
+            if row[column]:
+                texts[code] = row[column]
+        if row["severe"]:
+            SEVERE.add(code)
+    for when in {row["when"] for row in rows if row["when"]}:
+        _CHECKS[when] = tuple(_check(row) for row in rows if row["when"] == when)
+
+
+def _check(row: Mapping[str, str]) -> Check:
+    return Check(
+        row["code"],
+        bool(row["severe"]),
+        row["fact"],
+        float(row["low"] or "-inf"),
+        float(row["high"] or "inf"),
+        tuple(row["after"].split()),
+        row["message"],
     )
 
 
-def warnings_of(checks: Iterable[Check[Subject]], subject: Subject) -> list[ScanWarning]:
-    """Return the warnings of checks in their order."""
+declare(resource_rows("checks.csv"))
+
+
+def checks_at(when: str) -> tuple[Check, ...]:
+    """Return the checks of one step of the run, in their order."""
+    return _CHECKS[when]
+
+
+def run_checks(when: str, **facts: Any) -> list[ScanWarning]:
+    """Compare facts with the limits of the checks of one step.
+
+    Args:
+        when: Step of the run: the column of checks.csv.
+        facts: Numbers by name, and what messages need beside them. A text or a list counts by its length, and a message
+            shows a list abbreviated; None and NaN are unknown and give no warning. A function gives its fact when its
+            check comes to it.
+
+    Returns:
+        The warnings, in the order of the checks.
+    """
     warnings: list[ScanWarning] = []
-    for check in checks:
+    for check in checks_at(when):
         if any(warning.code in check.after for warning in warnings):
             continue
-        result = check.measure(subject)
-        values: Mapping[str, Any] = result if isinstance(result, Mapping) else {"value": result}
-        if values["value"] is not None and not check.low <= values["value"] <= check.high:
-            message = check.message.format(low=check.low, high=check.high, **values)
-            warnings.append(ScanWarning(check.code, message, values.get("severe")))
+        fact = facts[check.fact]
+        if callable(fact):
+            fact = facts[check.fact] = fact()
+        value = len(fact) if isinstance(fact, str | list) else fact
+        if value is not None and not math.isnan(value) and not check.low <= value <= check.high:
+            texts = {name: abbreviated_list(x) if isinstance(x, list) else x for name, x in facts.items()}
+            message = check.message.format(value=value, low=check.low, high=check.high, **texts)
+            warnings.append(ScanWarning(check.code, message, check.is_severe))
     return warnings
-
-
-ADVICE = {code: row["advice"] for code, row in _ROWS.items()}
-"""Advice to the reader of a warning, by code."""
-
-OPTIONS = {code: row["option"] for code, row in _ROWS.items() if row["option"]}
-"""Options of the command line that follow the advice, by code; the terminal shows them after the warning."""
-
-ADVICE_AFTER_REVIEW = {code: row["after_review"] for code, row in _ROWS.items() if row["after_review"]}
-"""Advice on warnings of automatic scores after a reader confirmed the score, by code; none is severe then."""
-
-
-def declare(advice: Mapping[str, str]) -> None:
-    """Add the codes of another library with their advice."""
-    ADVICE.update(advice)

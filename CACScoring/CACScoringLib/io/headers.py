@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -18,11 +18,11 @@ from ..core.ct import ScanWarning
 from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
 from ..core.files import resource_rows
 from ..core.text import abbreviated_list
-from ..core.warning_codes import checks, warnings_of
+from ..core.warning_codes import run_checks
 from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
 
-Finding = dict[str, Any]
-"""Quantity of a check, as `value`, and what its message needs."""
+Facts = dict[str, Any]
+"""Facts of headers by name, of which checks.csv has the limits, and what its messages need."""
 
 MAX_PAUSE_S, MAX_PAUSE_INSIDE_S = 60.0, 3600.0
 """Longest pause between acquisitions of one scan, whose steps follow each other within seconds, and within one
@@ -90,7 +90,17 @@ def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     _check_pixel_descriptions(slices)
     _check_rescale(slices)
     _check_modality_table(slices)
-    return tuple(warnings_of(HEADER_CHECKS, slices))
+    facts = (_phases, _trigger_times, _missing_images, _field_of_view, _unusual_position)
+    warnings = run_checks(
+        "headers",
+        unspecified=(slices[0].text("RescaleType") or "").upper() == "US",
+        differences=_differences(slices),
+        acquisitions=_acquisitions(slices),
+        uids=_repeated_uids(slices),
+        cone_beam=_is_cone_beam(slices),
+        **{name: fact for facts_of in facts for name, fact in facts_of(slices).items()},
+    )
+    return (*warnings, *computed_warnings(slices), *pixel_warnings(slices))
 
 
 def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
@@ -160,15 +170,13 @@ def _is_lossy(slices: list[DicomSlice]) -> bool:
     return any(s.text("LossyImageCompression") == "01" for s in slices) or any(s in _LOSSY_SYNTAXES for s in syntaxes)
 
 
-PIXEL_CHECKS = checks(
-    "pixels",
-    burned_in=lambda slices: any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices),
-    lossy=_is_lossy,
-)
-"""Checks of the pixels of a CT or a radiograph."""
+def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Check the pixels of a CT or a radiograph."""
+    is_burned_in = any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices)
+    return run_checks("pixels", burned_in=is_burned_in, lossy=_is_lossy(slices))
 
 
-def _differences(slices: list[DicomSlice]) -> Finding:
+def _differences(slices: list[DicomSlice]) -> str:
     differences = []
     for keyword, name in _COMMON.items():
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
@@ -179,22 +187,22 @@ def _differences(slices: list[DicomSlice]) -> Finding:
     if len(slices) > count >= MIN_USUAL * len(slices):
         odd = abbreviated_list(s.name for s, rescale in zip(slices, rescales, strict=True) if rescale != usual)
         differences.append(f"rescale to HU, unlike the other slices' in {odd}")
-    return {"value": len(differences), "differences": "; ".join(differences)}
+    return "; ".join(differences)
 
 
-def _phases(slices: list[DicomSlice]) -> Finding:
+def _phases(slices: list[DicomSlice]) -> Facts:
     phases = sorted({p for p in (s.number("NominalPercentageOfCardiacPhase") for s in slices) if p is not None})
-    return {"value": len(phases), "phases": abbreviated_list(f"{phase:g}" for phase in phases)}
+    return {"phases": [f"{phase:g}" for phase in phases]}
 
 
-def _trigger_times(slices: list[DicomSlice]) -> Finding:
+def _trigger_times(slices: list[DicomSlice]) -> Facts:
     times = [t for t in (s.number("TriggerTime") for s in slices) if t is not None]
     if not times or any(s.number("NominalPercentageOfCardiacPhase") is not None for s in slices):
-        return {"value": None}
-    return {"value": max(times) - min(times), "first": min(times), "last": max(times)}
+        return {"trigger_range_ms": None}
+    return {"trigger_range_ms": max(times) - min(times), "first_ms": min(times), "last_ms": max(times)}
 
 
-def _acquisitions(slices: list[DicomSlice]) -> Finding:
+def _acquisitions(slices: list[DicomSlice]) -> str:
     """Return reasons why a stack may join acquisitions between which the patient may have moved."""
     causes = []
     if (frames := len({uid for uid in (s.text("FrameOfReferenceUID") for s in slices) if uid})) > 1:
@@ -209,7 +217,7 @@ def _acquisitions(slices: list[DicomSlice]) -> Finding:
         causes.append(f"{len(starts)} acquisitions, begun up to {pauses_s[0] / 60:.0f} minutes after each other")
     elif pauses_s[1] > MAX_PAUSE_INSIDE_S:
         causes.append(f"images acquired up to {pauses_s[1] / 3600:.0f} hours after each other under one number")
-    return {"value": len(causes), "causes": " and ".join(causes)}
+    return " and ".join(causes)
 
 
 def _longest_pause_s(times: Iterable[datetime]) -> float:
@@ -231,7 +239,7 @@ def _acquisition_time(slice_: DicomSlice) -> datetime | None:
         return None
 
 
-def _missing_images(slices: list[DicomSlice]) -> Finding:
+def _missing_images(slices: list[DicomSlice]) -> Facts:
     """Count the images that acquisitions state beyond those of the series."""
     totals: dict[str | None, float] = {}
     counts = Counter(slice_.text("AcquisitionNumber") for slice_ in slices)
@@ -239,18 +247,18 @@ def _missing_images(slices: list[DicomSlice]) -> Finding:
         number = slice_.text("AcquisitionNumber")
         totals[number] = max(totals.get(number, 0.0), slice_.number("ImagesInAcquisition") or 0.0)
     missing = sum(max(0.0, totals[number] - counts[number]) for number in counts)
-    return {"value": missing, "stated": sum(totals.values()), "count": len(slices)}
+    return {"missing": missing, "stated": sum(totals.values()), "count": len(slices)}
 
 
-def _field_of_view(slices: list[DicomSlice]) -> Finding:
+def _field_of_view(slices: list[DicomSlice]) -> Facts:
     """Compare the width by pixel spacing and image size with the reconstruction diameter."""
     first = slices[0]
     diameter_mm, spacing = first.number("ReconstructionDiameter"), first.numbers("PixelSpacing", 2)
     rows, columns = first.number("Rows"), first.number("Columns")
     if not (diameter_mm and spacing and rows and columns):
-        return {"value": None}
+        return {"field": None}
     width_mm = max(rows * spacing[0], columns * spacing[1])
-    return {"value": width_mm / diameter_mm, "width": width_mm, "diameter": diameter_mm}
+    return {"field": width_mm / diameter_mm, "width_mm": width_mm, "diameter_mm": diameter_mm}
 
 
 def _is_cone_beam(slices: list[DicomSlice]) -> bool:
@@ -298,27 +306,13 @@ def _is_plain(text: str) -> bool:
     return all(_PLAIN_TERMS.fullmatch(word) for word in re.findall(r"[A-Z]+[A-Z\d]*|\d+[A-Z]*", text))
 
 
-def _names(n: int, severe: bool | None = None) -> Callable[[list[DicomSlice]], Finding]:
-    """Return a quantity: the number of names of one kind of `_names_of_computed`."""
-
-    def names(slices: list[DicomSlice]) -> Finding:
-        terms = sorted(_names_of_computed(slices)[n])
-        return {"value": len(terms), "names": abbreviated_list(terms), "severe": severe}
-
-    return names
+def computed_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Check whether images were computed from others."""
+    names = zip(("computed", "described", "unknown", "reformatted"), _names_of_computed(slices), strict=True)
+    return run_checks("computed", **{kind: sorted(terms) for kind, terms in names})
 
 
-COMPUTED_CHECKS = checks(
-    "computed",
-    computed=_names(0, True),
-    described=_names(1, False),
-    unknown=_names(2, False),
-    reformatted=_names(3),
-)
-"""Checks of images that were computed from others."""
-
-
-def _unusual_position(slices: list[DicomSlice]) -> Finding:
+def _unusual_position(slices: list[DicomSlice]) -> Facts:
     """Find axial slices of a supine patient that are not stored with the front of the patient up.
 
     Patient Position describes the patient in the scanner (PS3.3 C.7.3.1.1.2), not the stored images, so it excludes no
@@ -327,27 +321,8 @@ def _unusual_position(slices: list[DicomSlice]) -> Finding:
     first = slices[0]
     position, directions = first.text("PatientPosition"), first.numbers("ImageOrientationPatient", 6)
     if position not in ("HFS", "FFS") or directions is None or "DERIVED" in (first.text("ImageType") or "").upper():
-        return {"value": None}
+        return {"unusual_position": None}
     is_axial = max(abs(directions[2]), abs(directions[5])) < 0.5
     front_is_up = directions[4] > 0.5 and (position == "FFS" or directions[0] > 0.5)
     listed = ", ".join(f"{d:g}" for d in directions)
-    return {"value": is_axial and not front_is_up, "position": position, "directions": listed}
-
-
-HEADER_CHECKS = (
-    *checks(
-        "headers",
-        unspecified=lambda slices: (slices[0].text("RescaleType") or "").upper() == "US",
-        differences=_differences,
-        phases=_phases,
-        trigger_times=_trigger_times,
-        acquisitions=_acquisitions,
-        missing=_missing_images,
-        field=_field_of_view,
-        uids=_repeated_uids,
-        cone_beam=_is_cone_beam,
-        position=_unusual_position,
-    ),
-    *COMPUTED_CHECKS,
-    *PIXEL_CHECKS,
-)
+    return {"unusual_position": is_axial and not front_is_up, "position": position, "directions": listed}

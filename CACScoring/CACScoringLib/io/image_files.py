@@ -18,7 +18,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
-from ..core.warning_codes import checks, warnings_of
+from ..core.warning_codes import run_checks
 from .files import check_is_file, path_for_itk
 from .voxel_checks import (
     MAX_VOXELS,
@@ -83,7 +83,8 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     if np.abs(axes.T @ axes - np.eye(len(axes))).max() > ORTHONORMAL_TOLERANCE:
         raise SliceGeometryError(f"The axes of {path.name} are not at right angles: {SHEARED}")
     check_spacing(image.GetSpacing()[:3])
-    warnings = tuple(warnings_of(GEOMETRY_CHECKS, image))
+    geometry = {"no_geometry": _has_no_geometry(image), "no_orientation": _has_no_orientation(image)}
+    warnings = tuple(run_checks("image", **geometry))
     return whole_hu(image, abs(_number(image, "scl_slope"))), Acquisition(image_format), warnings
 
 
@@ -96,9 +97,6 @@ def _has_no_geometry(image: sitk.Image) -> bool:
 def _has_no_orientation(image: sitk.Image) -> bool:
     codes = ("qform_code", "sform_code")  # of NIfTI alone
     return all(image.HasMetaDataKey(key) and image.GetMetaData(key) == "0" for key in codes)
-
-
-GEOMETRY_CHECKS = checks("image", no_geometry=_has_no_geometry, no_orientation=_has_no_orientation)
 
 
 def read_header(path: Path) -> sitk.ImageFileReader:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
-from ..core.warning_codes import warnings_of
 from .acquisition import contrast_agent_of, free_text
 from .dicom import DicomSlice, first_value
-from .headers import COMPUTED_CHECKS
+from .headers import computed_warnings
 from .stack import stack_of, without_strays
 
 THICKNESS_MM = (2.5, 3.0)
@@ -163,7 +162,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         field_mm=pixel_mm[1] * columns if pixel_mm and columns else None,
         phase_percent=phases.pop() if len(phases) == 1 else None,
         contrast_agent=agent_named(contrast_agent_of(images)),
-        is_computed=bool(warnings_of(COMPUTED_CHECKS, images)),
+        is_computed=bool(computed_warnings(images)),
         fault=fault,
     )
 

@@ -5,7 +5,6 @@ DICOM tags are often absent (NIfTI has none) and sometimes wrong, so contrast an
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from typing import Any
@@ -26,9 +25,9 @@ from ..core.slices import (
     tissue_values,
 )
 from ..core.text import UNUSUAL
-from ..core.warning_codes import Check, checks, warnings_of
+from ..core.warning_codes import run_checks
 from ..record.findings import BloodPool, Normalisation
-from .normalisation import NORMALISATION_CHECKS
+from .normalisation import normalisation_warnings
 from .orientation import require_oriented
 from .spine import vertebrae
 
@@ -61,29 +60,8 @@ ADULT_YEARS, MAX_CHILD_MM, MIN_CHILD_RATIO = 16, 20.0, 0.85
 """Age from which vertebrae are as large as in checks.csv; if it is unknown, largest distance and width of children's
 vertebrae, and least ratio of the two."""
 
-Vertebrae = tuple[float | None, float | None, int | None]
-"""Distance and width of vertebrae, mm, and the patient's age, years."""
-
-Tissue = tuple[np.ndarray, np.ndarray | None]
-"""A scan [k, j, i], and the values of fat and muscle in its quarters; None in a drawing."""
-
 USUAL_FAT_HU, USUAL_MUSCLE_HU = -102.0, 42.0
 """Usual commonest values of fat, and of muscle, blood and liver: medians of 22 scans."""
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """A scan, its blood pool (None if it could not be measured), the threshold of its rules and the heart's mask."""
-
-    scan: CTScan
-    blood: BloodPool | None
-    threshold_hu: float
-    heart: np.ndarray | None = None
-
-    @property
-    def unenhanced(self) -> BloodPool | None:
-        """Blood to judge: require_unenhanced judges enhanced blood, next to which noise is no matter."""
-        return None if self.blood is None or self.blood.enhanced else self.blood
 
 
 def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHOLD_HU) -> tuple[ScanWarning, ...]:
@@ -97,59 +75,43 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
     Returns:
         A warning for each finding.
     """
-    return tuple(warnings_of(ACQUISITION_CHECKS, _Measured(scan, blood, threshold_hu)))
-
-
-def _voltage(measured: _Measured) -> dict[str, Any]:
-    acquisition, kvp = measured.scan.acquisition, measured.scan.acquisition.calcium_kvp
+    acquisition, kvp = scan.acquisition, scan.acquisition.calcium_kvp
+    thickness_mm, spacing_mm = acquisition.slice_thickness_mm, scan.slice_spacing_mm
+    across_mm, down_mm = scan.image.GetSpacing()[:2]
     effect = "thresholds and weights are defined at 120 kVp"
-    if measured.threshold_hu != THRESHOLD_HU:
-        effect = f"the threshold is {measured.threshold_hu:g} HU instead of {THRESHOLD_HU:g} HU"
-    is_other = kvp is not None and not acquisition.has_tin_filter
-    return {"value": abs(kvp - STANDARD_KVP) if is_other and kvp is not None else None, "kvp": kvp, "effect": effect}
-
-
-def _gaps(measured: _Measured) -> dict[str, float | None]:
-    thickness_mm, spacing_mm = measured.scan.acquisition.slice_thickness_mm, measured.scan.slice_spacing_mm
-    if thickness_mm is None:
-        return {"value": None}
-    return {"value": spacing_mm / thickness_mm, "gap": spacing_mm - thickness_mm}
-
-
-def _agent(measured: _Measured) -> dict[str, Any]:
-    agent, blood = named_agent(measured.scan.acquisition), measured.unenhanced
-    finding = "" if blood is None else f", but the blood measures {blood.bright_hu:.0f} HU, as without contrast"
-    return {"value": int(agent is not None), "agent": agent, "finding": finding}
-
-
-def _pixels(measured: _Measured) -> dict[str, float]:
-    spacing_mm = measured.scan.image.GetSpacing()
-    return {"value": max(spacing_mm[:2]), "across": spacing_mm[0], "down": spacing_mm[1]}
-
-
-def _noise(measured: _Measured) -> dict[str, float | None]:
-    blood = measured.unenhanced
-    if blood is None:
-        return {"value": None}
-    reach_hu = blood.median_hu + NOISE_SDS * blood.noise_hu - measured.threshold_hu
-    return {"value": reach_hu, "noise": blood.noise_hu, "blood": blood.median_hu, "threshold": measured.threshold_hu}
-
-
-ACQUISITION_CHECKS = checks(
-    "acquisition",
-    tin=lambda measured: measured.scan.acquisition.has_tin_filter,
-    no_voltage=lambda measured: measured.scan.acquisition.calcium_kvp is None,
-    voltage=_voltage,
-    no_thickness=lambda measured: measured.scan.acquisition.slice_thickness_mm is None,
-    thickness=lambda measured: measured.scan.acquisition.slice_thickness_mm,
-    pixels=_pixels,
-    spacing=lambda measured: measured.scan.slice_spacing_mm,
-    gaps=_gaps,
-    agent=_agent,
-    no_blood=lambda measured: measured.blood is None,
-    blood=lambda measured: None if measured.unenhanced is None else measured.unenhanced.bright_hu,
-    noise=_noise,
-)
+    if threshold_hu != THRESHOLD_HU:
+        effect = f"the threshold is {threshold_hu:g} HU instead of {THRESHOLD_HU:g} HU"
+    facts: dict[str, Any] = {"finding": "", "blood": None, "noise_reach": None, "gaps": None}
+    if thickness_mm is not None:
+        facts |= {"gaps": spacing_mm / thickness_mm, "gap": spacing_mm - thickness_mm}
+    if blood is not None and not blood.enhanced:  # require_unenhanced judges enhanced blood, beside which noise is none
+        facts |= {
+            "finding": f", but the blood measures {blood.bright_hu:.0f} HU, as without contrast",
+            "blood": blood.bright_hu,
+            "noise_reach": blood.median_hu + NOISE_SDS * blood.noise_hu - threshold_hu,
+            "noise_hu": blood.noise_hu,
+            "median_hu": blood.median_hu,
+        }
+    return tuple(
+        run_checks(
+            "acquisition",
+            tin=acquisition.has_tin_filter,
+            no_voltage=kvp is None,
+            voltage=None if kvp is None or acquisition.has_tin_filter else abs(kvp - STANDARD_KVP),
+            kvp=kvp,
+            effect=effect,
+            no_thickness=thickness_mm is None,
+            thickness=thickness_mm,
+            pixels=max(across_mm, down_mm),
+            across=across_mm,
+            down=down_mm,
+            spacing=spacing_mm,
+            agent=named_agent(acquisition) or "",
+            no_blood=blood is None,
+            threshold_hu=threshold_hu,
+            **facts,
+        )
+    )
 
 
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
@@ -294,88 +256,77 @@ def examine_quality(
     blood = measure_blood(scored, heart.mask) if is_heart else None
     if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
-    measured = _Measured(scored, blood, threshold_hu, heart.mask)
-    checked: list[tuple[tuple[Check[Any], ...], Any]] = [(NORMALISATION_CHECKS, normalisation)]
-    checked += [(ACQUISITION_CHECKS, measured), (HEART_CHECKS, measured)]
     doubts = require_unenhanced(scored, blood, allow_contrast)
+    warnings = [*normalisation_warnings(normalisation), *examine(scored, blood, threshold_hu)]
+    warnings += run_checks("heart", blank_slices=_blank_beside(scored, heart.mask))
     if is_heart:
-        checked.append((BODY_CHECKS, measured))
+        warnings += body_warnings(scored)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
-        checked += [(TISSUE_CHECKS, (scan.hu, tissue_values(scan.hu))), (NOISE_CHECKS, replace(measured, scan=scan))]
-        checked.append((SPINE_CHECKS, (*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years)))
+        warnings += tissue_warnings(scan.hu, tissue_values(scan.hu))
+        warnings += noise_warnings(scan, heart.mask)
+        warnings += spine_warnings(*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years)
         doubts += require_oriented(scored, heart.mask, allow_reversed)
-    warnings = [warning for table, subject in checked for warning in warnings_of(table, subject)]
     return ImageQuality(blood, normalisation, (*warnings, *doubts))
 
 
-def _bone_share(measured: _Measured) -> float | None:
-    hu = measured.scan.coarse_hu
-    body_ml = np.count_nonzero(hu > BODY_HU) * GRID_MM**3 / 1000
-    bone_ml = np.count_nonzero(hu > DENSE_BONE_HU) * GRID_MM**3 / 1000
+def body_warnings(scan: CTScan) -> list[ScanWarning]:
+    """Check the share of bone in the body, and that two sides of a voxel are equal, as of all scanners' pixels."""
+    sides_mm = scan.image.GetSpacing()
+    ratio = min(after / before for before, after in pairwise(sorted(sides_mm)))
+    text = " × ".join(f"{side:.3g}" for side in sides_mm)
+    return run_checks("body", bone=_bone_share(scan), side_ratio=ratio, sides=text)
+
+
+def _bone_share(scan: CTScan) -> float | None:
+    body_ml = np.count_nonzero(scan.coarse_hu > BODY_HU) * GRID_MM**3 / 1000
+    bone_ml = np.count_nonzero(scan.coarse_hu > DENSE_BONE_HU) * GRID_MM**3 / 1000
     return bone_ml / body_ml if body_ml >= MIN_BODY_ML else None
 
 
-def _different_sides(measured: _Measured) -> dict[str, Any]:
-    """Return the least ratio of two sides of a voxel: scanners' pixels are square, in whatever plane."""
-    sides = sorted(measured.scan.image.GetSpacing())
-    ratio = min(after / before for before, after in pairwise(sides))
-    return {"value": ratio, "sides": " × ".join(f"{side:.3g}" for side in measured.scan.image.GetSpacing())}
+def _blank_beside(scan: CTScan, heart: np.ndarray) -> int:
+    places = np.flatnonzero(heart.any((1, 2)))
+    return places.size and sum(places[0] - 1 <= k <= places[-1] + 1 for k in blank_slices(scan.hu)[1])
 
 
-def _blank_beside(measured: _Measured) -> int:
-    heart = np.flatnonzero(measured.heart.any((1, 2))) if measured.heart is not None else np.zeros(0)
-    return heart.size and sum(heart[0] - 1 <= k <= heart[-1] + 1 for k in blank_slices(measured.scan.hu)[1])
+def tissue_warnings(hu: np.ndarray, values: np.ndarray | None) -> list[ScanWarning]:
+    """Check the values of fat and muscle.
 
-
-HEART_CHECKS = checks("heart", blank=_blank_beside)
-BODY_CHECKS = checks("body", bone=_bone_share, sides=_different_sides)
-
-
-def _shift(tissue: Tissue) -> dict[str, Any]:
-    """Return the shift that fat and muscle share."""
-    hu, values = tissue
-    if values is None or np.isnan(values).all(0).any():
-        return {"value": None}
-    fat, muscle = np.nanmedian(values, axis=0)
-    offsets = fat - USUAL_FAT_HU, muscle - USUAL_MUSCLE_HU
-    # Fat alone is off in lean people, in whom it is thin and mixes with muscle.
-    shared = min(offsets, key=abs) if offsets[0] * offsets[1] > 0 else 0.0
-    cause = f"the values are shifted by about {sum(offsets) / 2:+.0f} HU, or the images are no usual CT"
-    if is_phantom := shared and is_extruded(hu):
-        cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue"
-    return {
-        "value": shared,
-        "fat": fat,
-        "muscle": muscle,
-        "cause": cause,
-        "severe": None if not is_phantom else False,
-    }
-
-
-def _drift(tissue: Tissue) -> dict[str, float | None]:
-    """Return the largest change between two quarters that fat and muscle share."""
-    _, values = tissue
+    Args:
+        hu: A scan, [k, j, i].
+        values: Its `tissue_values`; None in a drawing.
+    """
     if values is None:
-        return {"value": None}
-    findings: list[dict[str, float | None]] = [{"value": 0.0}]
+        return []
+    facts: dict[str, Any] = {"shift": None, "phantom_shift": None}
+    if not np.isnan(values).all(0).any():
+        fat, muscle = np.nanmedian(values, axis=0)
+        offsets = fat - USUAL_FAT_HU, muscle - USUAL_MUSCLE_HU
+        # Fat alone is off in lean people, in whom it is thin and mixes with muscle.
+        shared = min(offsets, key=abs) if offsets[0] * offsets[1] > 0 else 0.0
+        kind = "phantom_shift" if shared and is_extruded(hu) else "shift"
+        facts |= {kind: shared, "fat": fat, "muscle": muscle, "offset": sum(offsets) / 2}
+    return run_checks("tissue", **facts, **_drift(values))
+
+
+def _drift(values: np.ndarray) -> dict[str, float]:
+    """Return the largest change between two quarters that fat and muscle share."""
+    findings: list[dict[str, float]] = [{"drift": 0.0}]
     for first, last in combinations(range(len(values)), 2):
         fat, muscle = changes = values[last] - values[first]
         if (changes * np.sign(changes.sum())).min() > MIN_DRIFT_HU:
             places = {"first": first + 1, "last": last + 1}
-            findings.append({"value": abs(changes.sum()), "fat": fat, "muscle": muscle, **places})
-    return max(findings, key=lambda finding: finding["value"] or 0.0)
+            findings.append({"drift": abs(changes.sum()), "fat_change": fat, "muscle_change": muscle, **places})
+    return max(findings, key=lambda finding: finding["drift"])
 
 
-TISSUE_CHECKS = checks("tissue", shift=_shift, drift=_drift)
+def noise_warnings(scan: CTScan, heart: np.ndarray) -> list[ScanWarning]:
+    """Compare the strongest with the median noise of soft tissue in windows within the heart.
 
-
-def _noise_ratio(measured: _Measured) -> float | None:
-    """Return the ratio of the strongest to the median noise of soft tissue in windows within the heart."""
-    heart, scan = measured.heart, measured.scan
-    assert heart is not None
+    heart: Mask on the scan's grid, bool [k, j, i].
+    """
     mm, box = scan.image.GetSpacing(), bounding_box(heart)
     if max(mm[:2]) > MAX_NOISE_PIXEL_MM:
-        return None
+        return []
     step = max(1, round(NOISE_SLICES_MM / mm[2]))
     box = (slice(box[0].start, box[0].stop, step), *box[1:])
     hu = scan.hu[box].astype(np.float32)
@@ -389,28 +340,19 @@ def _noise_ratio(measured: _Measured) -> float | None:
     power = ndimage.uniform_filter(np.where(is_soft, fine**2, 0), window)
     noise = np.sqrt(np.maximum(power[share > 0.5], 0) / share[share > 0.5])
     usual = float(np.median(noise)) if noise.size else 0.0
-    return float(np.percentile(noise, 99.5)) / usual if usual else None
+    return run_checks("noise", ratio=float(np.percentile(noise, 99.5)) / usual if usual else None)
 
 
-NOISE_CHECKS = checks("noise", ratio=_noise_ratio)
-
-
-def _vertebral(quantity: Callable[[float | None, float | None], float | None]) -> Callable[[Vertebrae], dict[str, Any]]:
-    """Return a quantity of the distance and width of vertebrae, which warns of no child's severely."""
-
-    def measure(vertebrae: Vertebrae) -> dict[str, Any]:
-        pitch_mm, width_mm, age_years = vertebrae
-        is_small = max(pitch_mm or np.inf, width_mm or np.inf) < MAX_CHILD_MM
-        has_shape = is_small and (pitch_mm or 0.0) > MIN_CHILD_RATIO * (width_mm or 0.0)
-        is_child = has_shape if age_years is None else age_years < ADULT_YEARS
-        return {"value": quantity(pitch_mm, width_mm), "severe": False if is_child else None}
-
-    return measure
-
-
-SPINE_CHECKS = checks(
-    "spine",
-    pitch=_vertebral(lambda pitch_mm, _: pitch_mm),
-    width=_vertebral(lambda _, width_mm: width_mm),
-    ratio=_vertebral(lambda pitch_mm, width_mm: pitch_mm / width_mm if pitch_mm and width_mm else None),
-)
+def spine_warnings(pitch_mm: float | None, width_mm: float | None, age_years: int | None) -> list[ScanWarning]:
+    """Check the distance and width of vertebrae; those of children cause no severe warning."""
+    is_small = max(pitch_mm or np.inf, width_mm or np.inf) < MAX_CHILD_MM
+    has_shape = is_small and (pitch_mm or 0.0) > MIN_CHILD_RATIO * (width_mm or 0.0)
+    is_child = has_shape if age_years is None else age_years < ADULT_YEARS
+    return run_checks(
+        "spine",
+        pitch=None if is_child else pitch_mm,
+        width=None if is_child else width_mm,
+        child_pitch=pitch_mm if is_child else None,
+        child_width=width_mm if is_child else None,
+        ratio=pitch_mm / width_mm if pitch_mm and width_mm else None,
+    )

@@ -17,9 +17,8 @@ filter, which gives it power proportional to f, and then the same kernel (Rieder
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
@@ -27,7 +26,7 @@ from scipy import fft, ndimage
 from ..core.ct import AIR_HU, CTScan
 from ..core.errors import CTError
 from ..core.grid import Grid
-from ..core.warning_codes import checks
+from ..core.warning_codes import ScanWarning, run_checks
 from ..record.findings import Normalisation
 
 MODES = ("auto", "on", "off")
@@ -132,24 +131,19 @@ def normalised(scan: CTScan, normalisation: Normalisation | None) -> CTScan:
     return replace(scan, image=Grid.of(scan.image).image(hu), acquisition=acquisition)
 
 
-def _kernel(is_found: Callable[[Normalisation], bool]) -> Callable[[Normalisation], dict[str, Any]]:
-    """Return a finding about a kernel, with its sharpness."""
-
-    def finding(normalisation: Normalisation) -> dict[str, Any]:
-        sharpness = normalisation.sharpness or 0.0
-        return {"value": is_found(normalisation), "mtf": sharpness, "limit": normalisation.limit}
-
-    return finding
-
-
-NORMALISATION_CHECKS = checks(
-    "normalisation",
-    thickness=lambda normalisation: {"value": bool(normalisation.slice_weights), "thickness": REFERENCE_THICKNESS_MM},
-    filtered_sharp=_kernel(lambda normalisation: bool(normalisation.gain) and normalisation.out_of_range),
-    filtered=lambda normalisation: bool(normalisation.gain),
-    sharp=_kernel(lambda normalisation: normalisation.out_of_range and not normalisation.gain),
-)
-"""Checks of what was done to a scan before it was scored, or was left undone."""
+def normalisation_warnings(normalisation: Normalisation) -> list[ScanWarning]:
+    """Report what was done to a scan before it was scored, or was left undone."""
+    is_filtered, is_sharp = bool(normalisation.gain), normalisation.out_of_range
+    return run_checks(
+        "normalisation",
+        averaged=bool(normalisation.slice_weights),
+        thickness_mm=REFERENCE_THICKNESS_MM,
+        filtered_sharp=is_filtered and is_sharp,
+        filtered=is_filtered,
+        sharp=is_sharp and not is_filtered,
+        mtf=normalisation.sharpness or 0.0,
+        limit=normalisation.limit,
+    )
 
 
 def _gain(measured: Sharpness) -> tuple[float, ...]:

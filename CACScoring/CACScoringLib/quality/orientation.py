@@ -7,7 +7,7 @@ a warning. The limits were chosen on 25 scans of 17 people, cropped and whole, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import ndimage
@@ -18,7 +18,7 @@ from ..core.errors import OrientationError
 from ..core.grid import GRID_MM, largest_part
 from ..core.slices import LUNG_EDGE_HU
 from ..core.text import UNUSUAL
-from ..core.warning_codes import checks, warnings_of
+from ..core.warning_codes import run_checks
 
 THRESHOLD_HU = 130.0
 """Bone lies above."""
@@ -161,8 +161,17 @@ def contrary_findings(places: Mapping[str, float]) -> list[list[str]]:
     Returns:
         Contrary findings, clauses of a sentence, for each direction: back, left and up.
     """
+    behind, in_front = places["bone_behind_cm2"], places["bone_in_front_cm2"]
+    airway_above, airway_below = places["airway_above"], places["airway_below"]
+    facts = {
+        **places,
+        "bone_in_front": in_front >= max(SPINE_CM2, TURNED_SPINE * behind),
+        "heart_right_mm": -places["heart_left_mm"],
+        "airway_below_heart": airway_below >= AIRWAY_VOXELS and airway_above < airway_below / 10,
+        "apex_up_mm": places["apex_left_mm"] + places["apex_front_mm"],
+    }
     back, to_left, beside, up = (
-        [warning.message for warning in warnings_of(group, places)] for group in DIRECTION_CHECKS
+        [clause.message for clause in run_checks(direction, **facts)] for direction in ("back", "left", "beside", "up")
     )
     # One tumour or collapsed lung may fill both places beside the spine, so that they are one finding.
     to_left += [" and ".join(beside)] if beside else []
@@ -172,35 +181,6 @@ def contrary_findings(places: Mapping[str, float]) -> list[list[str]]:
             f"{' and '.join(to_left)}, between lungs of different size (an effusion, a tumour or a collapsed lung?)"
         ]
     return [back, to_left, up]
-
-
-def _place(name: str) -> Callable[[Mapping[str, float]], float | None]:
-    """Return the quantity of a check: a place of the anatomy; None if it is unknown."""
-    return lambda places: None if math.isnan(places[name]) else places[name]
-
-
-def _bone_in_front(places: Mapping[str, float]) -> dict[str, float]:
-    behind, in_front = places["bone_behind_cm2"], places["bone_in_front_cm2"]
-    is_in_front = in_front >= max(SPINE_CM2, TURNED_SPINE * behind)
-    return {"value": is_in_front, "in_front": in_front, "behind": behind}
-
-
-def _heart_right(places: Mapping[str, float]) -> dict[str, float | None]:
-    return {"value": _place("heart_left_mm")(places), "right": -places["heart_left_mm"]}
-
-
-DIRECTION_CHECKS = (
-    checks("back", bone=_bone_in_front, spine=_place("spine_behind_mm"), apex=_place("apex_front_mm")),
-    checks("left", heart=_heart_right),
-    checks("beside", aorta=_place("aorta_left"), tissue=_place("tissue_left")),
-    checks(
-        "up",
-        lungs=_place("lung_above"),
-        airway=lambda at: at["airway_below"] >= AIRWAY_VOXELS and at["airway_above"] < at["airway_below"] / 10,
-        apex=lambda places: places["apex_left_mm"] + places["apex_front_mm"],
-    ),
-)
-"""Checks of each direction, whose messages are clauses."""
 
 
 def _spine(profile: np.ndarray) -> float:

@@ -18,10 +18,9 @@ from ..core.acquisition import Acquisition, with_pseudonym
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
-from ..core.warning_codes import warnings_of
 from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
-from ..io.headers import PIXEL_CHECKS
+from ..io.headers import pixel_warnings
 from ..io.pixels import real_bits, stored_values
 from .view import ChestRadiograph
 
@@ -87,7 +86,7 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     if part and not any(word in part for word in CHESTS):
         message = f"According to its header this is a radiograph of {part}, not of the chest."
         warnings.append(ScanWarning("body-part", message))
-    return (*warnings, *warnings_of(PIXEL_CHECKS, [header]))
+    return (*warnings, *pixel_warnings([header]))
 
 
 def _display(ds: pydicom.Dataset, header: DicomSlice, values: np.ndarray) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:

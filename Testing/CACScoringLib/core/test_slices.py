@@ -20,9 +20,8 @@ from CACScoringLib.core.slices import (
     slice_measures,
     tissue_values,
 )
-from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.quality.acquisition import TISSUE_CHECKS
+from CACScoringLib.quality.acquisition import tissue_warnings
 
 
 @pytest.mark.parametrize(("row", "column"), [(6, 16), (10, 16), (8, 12), (8, 20)])
@@ -34,10 +33,6 @@ def test_a_block_is_beside_what_touches_it(row, column):
     blocks = _Blocks(hu, 1.0, np.zeros((BLOCK, 1, 10, 10), np.float32), mean, mean > 0, (4, BLOCK))
     assert blocks.beside_maximum()[0, 2, 4] == 100
     assert blocks.beside_maximum()[0, 5:, 7:].max() == 0
-
-
-def tissue_warnings(hu):
-    return warnings_of(TISSUE_CHECKS, (hu, tissue_values(hu)))
 
 
 def changed(blank=(), copies=(), value=0):
@@ -272,7 +267,8 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
     """Air is cut off at −1024 HU, so that it does not show the shift."""
     hu = sitk.GetArrayFromImage(patient).astype(np.float32)
     hu += offset + drift * (np.arange(len(hu)) - len(hu) / 2)[:, None, None]
-    warnings = tissue_warnings(np.maximum(np.rint(hu), -1024).astype(np.int16))
+    hu = np.maximum(np.rint(hu), -1024).astype(np.int16)
+    warnings = tissue_warnings(hu, tissue_values(hu))
     assert [(w.code, w.severe) for w in warnings] == [(code, code == "tissue-off") for code in codes]
     for warning in warnings if drift else ():
         assert re.match(rf"Fat changes by [{'+' if drift > 0 else '-'}].* quarter 1 to quarter 4", warning.message)
@@ -281,20 +277,22 @@ def test_shifted_and_drifting_values_are_doubted_by_fat_and_muscle(patient, offs
 @pytest.mark.parametrize(("fat_hu", "muscle_hu"), [(-53, 45), (-53, 53), (-104, 58), (-95, 27)])
 def test_fat_or_muscle_alone_is_no_shift(patient, fat_hu, muscle_hu):
     values = np.array([[fat_hu, muscle_hu]] * 4, float)
-    assert warnings_of(TISSUE_CHECKS, (sitk.GetArrayFromImage(patient), values)) == []
+    assert tissue_warnings(sitk.GetArrayFromImage(patient), values) == []
 
 
 def test_a_change_of_muscle_alone_is_no_drift(patient):
     hu = sitk.GetArrayFromImage(patient)
     is_muscle = (hu > 20) & (hu < 90) & (np.arange(len(hu)) > len(hu) * 3 // 4)[:, None, None]
-    assert tissue_warnings(np.where(is_muscle, hu + 40, hu).astype(np.int16)) == []
+    hu = np.where(is_muscle, hu + 40, hu).astype(np.int16)
+    assert tissue_warnings(hu, tissue_values(hu)) == []
 
 
 @pytest.mark.parametrize(("height", "codes"), [(8, []), (25, ["tissue-drift"]), (-25, ["tissue-drift"])])
 def test_values_that_rise_and_fall_along_a_scan_are_doubted(patient, height, codes):
     hu = sitk.GetArrayFromImage(patient).astype(np.float32)
     hu += height * np.sin(2 * np.pi * np.linspace(0, 1, len(hu)))[:, None, None]
-    warnings = tissue_warnings(np.maximum(np.rint(hu), -1024).astype(np.int16))
+    hu = np.maximum(np.rint(hu), -1024).astype(np.int16)
+    warnings = tissue_warnings(hu, tissue_values(hu))
     assert [warning.code for warning in warnings] == codes
 
 

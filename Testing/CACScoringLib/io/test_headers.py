@@ -10,8 +10,7 @@ from pydicom.uid import JPEGLSNearLossless, generate_uid
 from reading_checks import codes, reads, refuses
 
 from CACScoringLib.core.errors import NotHounsfieldError
-from CACScoringLib.core.warning_codes import warnings_of
-from CACScoringLib.io.headers import COMPUTED_CHECKS
+from CACScoringLib.io.headers import computed_warnings
 from CACScoringLib.io.reading import read_ct
 
 COMPUTED = (
@@ -76,7 +75,7 @@ class TestHeaders:
 
         def severe(name):
             text = {"ImageType": kind, "SeriesDescription": name}.get
-            return [warning.severe for warning in warnings_of(COMPUTED_CHECKS, [SimpleNamespace(text=text)])]
+            return [warning.severe for warning in computed_warnings([SimpleNamespace(text=text)])]
 
         is_original = kind.startswith("ORIGINAL")
         assert [name for name in COMPUTED.split(", ") if severe(name) != [not is_original]] == []
@@ -87,7 +86,7 @@ class TestHeaders:
     @pytest.mark.parametrize("name", ["Thorax xyz", ""])
     def test_derived_images_of_unknown_description_are_doubted_mildly(self, name):
         text = {"ImageType": "DERIVED SECONDARY AXIAL", "SeriesDescription": name}.get
-        (warning,) = warnings_of(COMPUTED_CHECKS, [SimpleNamespace(text=text)])
+        (warning,) = computed_warnings([SimpleNamespace(text=text)])
         assert (warning.code, warning.severe) == ("derived-image", False)
 
     @pytest.mark.parametrize(

@@ -12,13 +12,12 @@ from whole_records import record_of, whole_record
 
 from CACScoringLib.core.ct import AIR_HU, Acquisition, CTScan
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.core.warning_codes import warnings_of
 from CACScoringLib.quality.normalisation import (
-    NORMALISATION_CHECKS,
     averaged,
     filtered,
     measured_sharpness,
     normalisation_of,
+    normalisation_warnings,
     normalised,
     slice_weights,
 )
@@ -48,7 +47,7 @@ def test_a_scan_with_a_known_kernel_is_unchanged(kernel):
     scan = scan_with(kernel)
     normalisation = normalisation_of(scan)
     assert normalised(scan, normalisation) is scan
-    assert not warnings_of(NORMALISATION_CHECKS, normalisation)
+    assert not normalisation_warnings(normalisation)
 
 
 def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
@@ -61,10 +60,10 @@ def test_an_edge_enhanced_scan_comes_back_to_its_soft_twin():
     assert _agatston(normal) == pytest.approx(_agatston(soft), rel=0.1)
     assert _agatston(sharp) > 1.2 * _agatston(soft)
     assert normal.image.GetSpacing() == sharp.image.GetSpacing()
-    assert [warning.code for warning in warnings_of(NORMALISATION_CHECKS, normalisation)] == ["kernel-normalised"]
+    assert [warning.code for warning in normalisation_warnings(normalisation)] == ["kernel-normalised"]
     unfiltered = normalisation_of(sharp, "off")
     assert normalised(sharp, unfiltered) is sharp
-    assert [warning.code for warning in warnings_of(NORMALISATION_CHECKS, unfiltered)] == ["kernel-sharp"]
+    assert [warning.code for warning in normalisation_warnings(unfiltered)] == ["kernel-sharp"]
 
 
 def test_an_unmeasurable_scan_is_unchanged_unless_normalisation_is_demanded():
@@ -88,7 +87,7 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     scan = CTScan(image, Acquisition("test", slice_thickness_mm=0.6))
     normalisation = normalisation_of(scan)
     normal = normalised(scan, normalisation)
-    assert [warning.code for warning in warnings_of(NORMALISATION_CHECKS, normalisation)] == ["slices-averaged"]
+    assert [warning.code for warning in normalisation_warnings(normalisation)] == ["slices-averaged"]
     assert (normal.hu - 40.0)[:, 1:].sum() == pytest.approx((hu - 40.0)[:, 1:].sum(), rel=1e-2)
     assert (normal.hu[:, 0] == -1000).all()
     assert normal.acquisition.slice_thickness_mm == 3.0

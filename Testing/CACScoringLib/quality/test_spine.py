@@ -8,8 +8,7 @@ import SimpleITK as sitk
 from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.core.warning_codes import warnings_of
-from CACScoringLib.quality.acquisition import BODY_CHECKS, NOISE_CHECKS, SPINE_CHECKS, _Measured
+from CACScoringLib.quality.acquisition import body_warnings, noise_warnings, spine_warnings
 from CACScoringLib.quality.spine import vertebrae
 
 PITCH_MM, BODY_MM, CANAL_MM, PIXEL_MM, SLICE_MM = 24.0, 32.0, 14.0, 1.0, 2.0
@@ -59,16 +58,16 @@ def test_a_spine_at_the_border_of_the_field_is_not_measured():
     ],
 )
 def test_wrong_spacings_are_doubted_severely(scales, count):
-    assert spine_warnings(vertebrae(*measured(scales))) == [("geometry-implausible", True)] * count
+    assert doubts(vertebrae(*measured(scales))) == [("geometry-implausible", True)] * count
 
 
-def spine_warnings(sizes_mm, age_years=None):
-    return [(warning.code, warning.severe) for warning in warnings_of(SPINE_CHECKS, (*sizes_mm, age_years))]
+def doubts(sizes_mm, age_years=None):
+    return [(warning.code, warning.severe) for warning in spine_warnings(*sizes_mm, age_years)]
 
 
 @pytest.mark.parametrize("scales", [(1, 1, 1.2), (1.25, 1.25, 0.97)])
 def test_spacings_wrong_by_a_quarter_change_the_shape_of_vertebrae(scales):
-    assert spine_warnings(vertebrae(*measured(scales))) == [("spacings-unusual", False)]
+    assert doubts(vertebrae(*measured(scales))) == [("spacings-unusual", False)]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_spacings_wrong_by_a_quarter_change_the_shape_of_vertebrae(scales):
     ],
 )
 def test_small_vertebrae_of_children_give_no_severe_warning(sizes_mm, age_years, expected):
-    assert spine_warnings(sizes_mm, age_years) == expected
+    assert doubts(sizes_mm, age_years) == expected
 
 
 @pytest.mark.parametrize(("sd_hu", "expected"), [(0, []), (60, ["noise-uneven"])])
@@ -95,7 +94,7 @@ def test_local_noise_in_the_heart(sd_hu, expected):
     box = hu[25:45, 30:50, 100:120]
     box += np.rint(np.random.default_rng(1).normal(0, sd_hu, box.shape)).astype(np.int16)
     scan = scan_from_image(image_of(hu, (1.0, 1.0, 2.0)), Acquisition("test"), is_known=True)
-    assert [warning.code for warning in warnings_of(NOISE_CHECKS, _Measured(scan, None, 130, heart))] == expected
+    assert [warning.code for warning in noise_warnings(scan, heart)] == expected
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_pixels_of_scanners_are_square(spacing_mm, expected):
     hu = np.full((3, 4, 4), 40, np.int16)
     hu[0], hu[1, 0, 0] = -1000, 1200
     scan = scan_from_image(image_of(hu, spacing_mm), Acquisition("test"))
-    assert [warning.code for warning in warnings_of(BODY_CHECKS, _Measured(scan, None, 130))] == expected
+    assert [warning.code for warning in body_warnings(scan)] == expected
 
 
 def test_scans_without_a_spine_are_not_judged():
