@@ -14,6 +14,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import ModelError, OutputError
 from ..core.files import LAST_FILE, OutputFolder, file_sha256, write_text_atomically
 from ..core.progress import Progress
+from ..core.warning_codes import run_checks
 from ..models.cards import ModelCard, load_model
 from ..models.inference import choose_device
 from ..networks.configs import RADIOGRAPH, STANDARD_MM
@@ -121,19 +122,22 @@ def _factors(
     stated_sex = next((r.sex for r in radiographs.values() if r.sex is not None), None)
     age = stated_age if patient.age_years is None else patient.age_years
     sex = patient.sex or stated_sex
-    is_other_age = stated_age is not None and age is not None and abs(age - stated_age) > 1.5
-    conflicts = [f"age given is {age}, but the file states {stated_age}"] if is_other_age else []
-    if stated_sex is not None and sex != stated_sex:
-        conflicts.append(f"sex given is {sex}, but the file states {stated_sex}")
-    warnings = [ScanWarning("factors-differ", f"The {text}. The given value is used.") for text in conflicts]
-    if age is not None and sex is not None and patient.bmi_kg_m2 is not None:
-        return Factors(age, sex, patient.bmi_kg_m2), tuple(warnings)
     factors = {"age": age, "sex": sex, "body mass index": patient.bmi_kg_m2}
     missing = " and ".join(name for name, value in factors.items() if value is None)
-    if (patient.age_years, patient.sex, patient.bmi_kg_m2) != (None, None, None):
-        message = f"Age, sex and body mass index are used only together. None of them was used for lack of {missing}."
-        warnings.append(ScanWarning("factors-incomplete", message))
-    return None, tuple(warnings)
+    is_any_given = (patient.age_years, patient.sex, patient.bmi_kg_m2) != (None, None, None)
+    warnings = run_checks(
+        "factors",
+        age_difference=None if stated_age is None or age is None else abs(age - stated_age),
+        age=age,
+        stated_age=stated_age,
+        other_sex=stated_sex is not None and sex != stated_sex,
+        sex=sex,
+        stated_sex=stated_sex,
+        missing=missing if is_any_given else "",
+    )
+    if age is None or sex is None or patient.bmi_kg_m2 is None:
+        return None, tuple(warnings)
+    return Factors(age, sex, patient.bmi_kg_m2), tuple(warnings)
 
 
 def _write(folder: Path, result: RadiographResult, progress: Progress, identify: bool) -> None:

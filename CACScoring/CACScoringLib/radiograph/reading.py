@@ -13,6 +13,7 @@ from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
+from ..core.warning_codes import run_checks
 from ..io.dicom import is_dicom
 from ..io.files import check_is_file
 from ..io.reading import IMAGE_ENDINGS, read_mask
@@ -29,12 +30,6 @@ MAX_PIXELS = 2**28
 
 MIN_PIXELS = 128
 """Least pixels of the smaller side; with fewer, plaques are smaller than a pixel."""
-
-SMALL_FIELD_MM = 250.0
-"""Least width and height in mm of a picture of an adult's chest."""
-
-CLIPPED_SHARE = 0.05
-"""Share of pixels with the brightest value above which the contrast of calcium may be clipped."""
 
 MIN_RADIOGRAPH_VALUE = -300.0
 """Values below this are from a CT."""
@@ -84,10 +79,7 @@ def _read_picture(path: Path) -> ChestRadiograph:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = printable(str(error))
         raise UnreadableError(f"{path.name} cannot be read ({reason}). Copy or export it again.") from error
-    findings: tuple[ScanWarning, ...] = ()
-    if kind == "JPEG":
-        message = "JPEG compression is lossy; faint detail may be missing. Export the radiograph as DICOM or PNG."
-        findings = (ScanWarning("lossy-compression", message),)
+    findings = tuple(run_checks("picture", jpeg=kind == "JPEG"))
     return ChestRadiograph(-picture if is_inverted else picture, None, None, Acquisition(kind), findings, path)
 
 
@@ -145,23 +137,15 @@ def _warnings(radiograph: ChestRadiograph, name: str) -> list[ScanWarning]:
     if min(picture.shape) < MIN_PIXELS:
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")
-    findings = []
-    if radiograph.pixel_mm is None:
-        message = f"The pixel size is not known; the longer side is assumed to measure {LARGER_SIDE_MM / 10:g} cm."
-        findings.append(ScanWarning("pixel-size-unknown", message))
-    else:
-        width, height = radiograph.pixel_mm[0] * picture.shape[1], radiograph.pixel_mm[1] * picture.shape[0]
-        if min(width, height) < SMALL_FIELD_MM:
-            message = f"The image covers only {width:.0f} × {height:.0f} mm; part of the chest may be cut off."
-            findings.append(ScanWarning("small-field", message))
-    if radiograph.view is None:
-        message = "The file does not state its view; the view given is assumed, and so is that bone is bright."
-        findings.append(ScanWarning("view-unknown", message))
-    elif radiograph.view == "AP":
-        message = "On this AP radiograph the heart is larger than on those that the models are trained on (PA)."
-        findings.append(ScanWarning("view-ap", message))
-    share = float((picture == high).mean())
-    if share > CLIPPED_SHARE:
-        message = f"{share:.0%} of the pixels have the brightest value: calcium may be hidden."
-        findings.append(ScanWarning("clipped-bright", message))
-    return findings
+    width_mm, height_mm = np.multiply(radiograph.pixel_mm or np.nan, picture.shape[::-1])
+    return run_checks(
+        "radiograph",
+        no_pixel_size=radiograph.pixel_mm is None,
+        side_cm=LARGER_SIDE_MM / 10,
+        smaller_side_mm=min(width_mm, height_mm),
+        width_mm=width_mm,
+        height_mm=height_mm,
+        no_view=radiograph.view is None,
+        ap_view=radiograph.view == "AP",
+        brightest_share=float((picture == high).mean()),
+    )
