@@ -19,7 +19,7 @@ from ..core.progress import Progress, ScanState
 from ..core.tables import table_text
 from ..core.text import abbreviated_list
 from ..core.version import available_memory_bytes
-from ..core.warning_codes import ADVICE
+from ..core.warning_codes import ADVICE, run_checks
 from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..record.provenance import command_as_run
@@ -128,10 +128,7 @@ def _repeated(scans: Sequence[ScanSource], states: Sequence[ScanState]) -> list[
     for scan, state in zip(scans, states, strict=True):
         if record := read_record(state.folder):
             groups.setdefault(record.content, []).append(scan.name)
-    pairs = [" = ".join(names) for names in groups.values() if len(names) > 1]
-    if not pairs:
-        return []
-    return [ScanWarning("scans-repeated", f"Scans hold the same files: {abbreviated_list(pairs)}.")]
+    return run_checks("cohort", repeated=[" = ".join(names) for names in groups.values() if len(names) > 1])
 
 
 def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, object]:
@@ -227,11 +224,8 @@ class _ScanBoard:
                 self._finish(i, outcome)
             else:
                 pending.append(i)
-        if damaged:
-            message = (
-                f"{len(damaged)} results are damaged, and these scans are scored again: {abbreviated_list(damaged)}."
-            )
-            self._progress.warning(ScanWarning("results-damaged", message))
+        for warning in run_checks("results", damaged=damaged):
+            self._progress.warning(warning)
         return pending
 
     def _run(self, pending: list[int], workers: Workers, last: bool = False) -> dict[int, str]:

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from ..core.ct import AIR_HU, HIGHEST_AIR_HU, ScanWarning, padded_corners
 from ..core.errors import NotHounsfieldError, UnreadableError
-from ..core.text import abbreviated_list
+from ..core.warning_codes import run_checks
 from .dicom import DicomSlice, open_dicom, read_bounded, translate_dicom_errors, value_of
 
 if TYPE_CHECKING:
@@ -87,13 +87,8 @@ def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning
             tissue_padding.add(f"{padding_hu:g}")
     _check_continuous(volume, slices, rescales)
     _check_not_inverted(volume, slices)
-    if not tissue_padding or padded_corners(volume).any():
-        return volume, ()
-    message = (
-        f"The header's padding value ({abbreviated_list(sorted(tissue_padding))} HU) is a tissue value, so "
-        "padding cannot be distinguished from tissue and was left as it is."
-    )
-    return volume, (ScanWarning("padding-among-tissue", message),)
+    is_unclear = bool(tissue_padding) and not padded_corners(volume).any()
+    return volume, tuple(run_checks("padding", tissue_values=sorted(tissue_padding) if is_unclear else []))
 
 
 def stored_values(slice_: DicomSlice) -> np.ndarray:

@@ -19,6 +19,7 @@ from ..anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
+from ..core.warning_codes import run_checks
 from ..mrml.scene_content import SliceRow
 from ..networks.configs import VESSELS
 from ..record.findings import Categories, EpicardialFat, Features
@@ -185,12 +186,8 @@ class ScanReview:
             warnings += self._reviews["threshold"].warnings()
         warnings += disagreements(self.estimates, self.results())
         warnings += [ScanWarning("review-problem", text) for text in self.problems.values()]
-        if off := self.slices_off:
-            message = f"A reader has excluded {_slice_list(off)} from the calcium map."
-            warnings.append(ScanWarning("slices-switched-off", message))
-        if wished := self.slices_wished:
-            message = f"A reader has included {_slice_list(wished)}, not decomposed yet. Score the scan again."
-            warnings.append(ScanWarning("slices-to-decompose", message))
+        off, wished = _slice_list(self.slices_off), _slice_list(self.slices_wished)
+        warnings += run_checks("review", slices_off=off, slices_wished=wished)
         return tuple(warnings)
 
     @property
@@ -677,7 +674,7 @@ class ScanReview:
 
 
 def _slice_list(slices: tuple[int, ...]) -> str:
-    return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}"
+    return f"slice{'' if len(slices) == 1 else 's'} {', '.join(map(str, slices))}" if slices else ""
 
 
 def _count_outside(lesions: Iterable[Lesion]) -> int:

@@ -13,6 +13,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.files import LAST_FILE
 from ..core.text import abbreviated_list, printable
+from ..core.warning_codes import run_checks
 from ..io.reading import IMAGE_ENDINGS, stem
 from ..io.series import find_series
 from .source import ScanSource
@@ -73,13 +74,7 @@ def search(root: Path, output: Path) -> Search:
         elif any(not name.lower().endswith(_NO_DICOM) for name in visible):
             folders.append(folder)
         files += ct_images or images
-    warnings: tuple[ScanWarning, ...] = ()
-    if unread:
-        message = (
-            f"{len(unread)} folders could not be opened, so nothing in them is scored: {abbreviated_list(unread)}."
-        )
-        warnings = (ScanWarning("folders-unread", message),)
-    return Search(tuple(files), tuple(folders), warnings)
+    return Search(tuple(files), tuple(folders), tuple(run_checks("search", unread=unread)))
 
 
 def listing_of(folder: Path) -> Listing:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.tables import Line, Table, read_table, write_table
-from ..core.text import abbreviated_list, printable
+from ..core.text import printable
+from ..core.warning_codes import run_checks
 from .folder import name_below
 from .source import ScanSource
 
@@ -65,13 +66,7 @@ def _name_below(root: Path, scan: ScanSource) -> str:
 
 def _unused(table: Table) -> tuple[ScanWarning, ...]:
     unused = [name.lower() for name in map(printable, table.columns) if name.lower() not in _COLUMNS]
-    if not unused:
-        return ()
-    message = (
-        f"These columns of {table.path.name} are not used: {abbreviated_list(unused)}. The known columns are "
-        f"{', '.join(_COLUMNS)}."
-    )
-    return (ScanWarning("columns-unused", message),)
+    return tuple(run_checks("table", unused=unused, table=table.path.name, known=", ".join(_COLUMNS)))
 
 
 def _common_folder(paths: Iterable[Path]) -> Path:

@@ -20,6 +20,7 @@ from ..core.errors import ModelError
 from ..core.grid import bounding_box, triple
 from ..core.labels import MAIN_ARTERIES
 from ..core.scan_grid import ScanGrid
+from ..core.warning_codes import run_checks
 from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..networks.configs import RadiomicsConfig
@@ -249,8 +250,5 @@ def _unlike_training(
         for name, value, low, high, tolerance in zip(names, values, lowest, highest, margin, strict=True)
         if not low - tolerance <= value <= high + tolerance
     ]
-    if not unlike:
-        return ()
-    text = ", ".join(unlike[:3]) + (" …" if len(unlike) > 3 else "")
-    message = f"{len(unlike)} of {len(names)} features of {model} are unlike training: {text}. Do not rely on it here."
-    return (ScanWarning("unlike-training", message),)
+    features = ", ".join(unlike[:3]) + (" …" if len(unlike) > 3 else "")
+    return tuple(run_checks("radiomics", unlike=len(unlike), total=len(names), model=model, features=features))

@@ -24,6 +24,7 @@ from ..core.errors import ModelError
 from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES
 from ..core.scan_grid import ScanGrid
+from ..core.warning_codes import run_checks
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
@@ -142,9 +143,6 @@ FACTOR = "agatston_factor"
 CERTAINTY = "least_certainty"
 """Key of a card's calibration: `VesselNet.certainty` below which calcium is undetermined; 0 without it."""
 
-CUT_SHARE = 0.02
-"""Share of the heart outside the network's input above which a warning is given."""
-
 SAMPLES = 12
 NOISE = 0.02
 """Noise of SmoothGrad's samples, relative to the input's range."""
@@ -173,9 +171,7 @@ def vessel_estimate(
     network, scale = _network_and_scale(model)
     largest, grid = _factor(model) * scale, vessel_grid(scan, region.mask, network.config)
     warnings = [*notes, *_cut_warnings(region.mask, grid)]
-    if scores.max() > largest:
-        message = f"{scores.max():.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
-        warnings.append(ScanWarning("vessels-beyond-training", message))
+    warnings += run_checks("vessels", beyond=scores.max() > largest, largest=scores.max(), trained=largest)
     by_artery = {artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
     estimated: dict[str, Any] = {"agatston": by_artery, "total": float(scores.sum())}
     limit = float(model.card.calibration.get(CERTAINTY, 0.0))
@@ -268,7 +264,4 @@ def _cut_warnings(mask: np.ndarray, grid: ScanGrid) -> tuple[ScanWarning, ...]:
         in_box = (places >= first - step / 2) & (places < first + (size - 0.5) * step)
         inside = inside & in_box.reshape([-1 if n == axis else 1 for n in range(3)])
     outside = 1 - float(inside.sum()) / max(1, int(mask.sum()))
-    if outside <= CUT_SHARE:
-        return ()
-    message = f"{outside:.0%} of the heart lies outside what the vessel regression sees; calcium there is not included."
-    return (ScanWarning("vessels-heart-cut", message),)
+    return tuple(run_checks("vessel input", outside=outside))
