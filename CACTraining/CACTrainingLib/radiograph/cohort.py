@@ -35,8 +35,8 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import read_table
-from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.core.warning_codes import run_checks
 from CACScoringLib.drr.geometry import Geometry, centre_mm, in_lps_order, pose_of
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -244,11 +244,6 @@ FACTS = (
     *("agatston_decomposition", "use", "gated"),
 )
 """Columns copied into the table of radiographs."""
-MIN_HEIGHT_MM = 220.0
-"""Least height in mm of a CT with the lungs of a chest radiograph."""
-MAX_CUT_OFF = 0.1
-MIN_SLICE_MM, MAX_SLICE_MM = 2.0, 4.0
-"""Distances of slices in mm for which super-resolution, learned on 3 mm, is meant."""
 _NEAREST = sitk.sitkNearestNeighbor
 MEMORY_EACH_BYTES = 1_500_000_000
 
@@ -354,13 +349,8 @@ def list_scans(source: Path, gated: bool | None = None) -> tuple[list[Projection
         message = f"{len(unscored)} scans of {source} have no total score and are left out, such as {unscored[0]}."
         warnings.append(ScanWarning("scan-left-out", message))
         scans = [scan for scan in scans if scan.facts[LABELS[0]]]
-    if without_patient := [str(scan.ct) for scan in listed if not scan.patient]:
-        message = (
-            f"{len(without_patient)} scans have no patient ID ({abbreviated_list(without_patient)}): each counts as a "
-            "patient. Fill in that column."
-        )
-        warnings.append(ScanWarning("patient-id-missing", message))
-    return scans, warnings
+    without_patient = [str(scan.ct) for scan in listed if not scan.patient]
+    return scans, [*warnings, *run_checks("radiograph scans", without_patient=without_patient)]
 
 
 def _of_table(path: Path, gated: bool | None) -> Iterator[ProjectionSource]:
@@ -399,9 +389,8 @@ def _project(scan: ProjectionSource, case: Path, settings: ScanRadiographSetting
     calcium = None if scan.calcium_map is None else read_mask(scan.calcium_map)
     image = in_lps_order(ct.image)
     warnings = [*ct.warnings, *cut_off(image)]
-    if settings.super_resolution and not MIN_SLICE_MM <= (slice_mm := image.GetSpacing()[2]) <= MAX_SLICE_MM:
-        message = f"The slices are {slice_mm:.2g} mm apart; super-resolution was learned on 3 mm."
-        warnings.append(ScanWarning("slices-out-of-range", message))
+    if settings.super_resolution:
+        warnings += run_checks("super-resolution", slice_mm=image.GetSpacing()[2])
     stands = {name: view_geometry(ANGLES[name], 0.0, centre_mm(image)) for name in settings.views}
     _write_projected(case, (body_only(image), calcium, heart), stands, settings.super_resolution)
     return {"warnings": " ".join(warning.code for warning in warnings)}
@@ -446,18 +435,11 @@ def _heart_network() -> LoadedModel:
 
 def cut_off(image: sitk.Image) -> list[ScanWarning]:
     """Return warnings about parts of the chest missing in a CT of small height or field of view."""
-    warnings = []
-    height = image.GetSize()[2] * image.GetSpacing()[2]
-    if height < MIN_HEIGHT_MM:
-        message = f"The CT is {height:.0f} mm high, less than a chest radiograph: its top or bottom is missing."
-        warnings.append(ScanWarning("chest-cut-off", message))
     hu = voxels_of(image)
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
-    proportion = max(float((side > BODY_HU).mean()) for side in sides)
-    if proportion > MAX_CUT_OFF:
-        message = f"The body reaches beyond the CT ({100 * proportion:.0f} % of a side): parts are missing."
-        warnings.append(ScanWarning("body-cut-off", message))
-    return warnings
+    share = max(float((side > BODY_HU).mean()) for side in sides)
+    height_mm = image.GetSize()[2] * image.GetSpacing()[2]
+    return run_checks("chest", height_mm=height_mm, side_share=share, side_percent=100 * share)
 
 
 def _source_state(scan: ProjectionSource) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.warning_codes import run_checks
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance
 
@@ -162,10 +162,9 @@ def load_radiographs(
         progress.counted(number + 1, len(rows))
     lists: dict[str, Any] = {name: tuple(part.pop(name) for part in parts) for name in ("calcium", "drawn")}
     stacked: dict[str, Any] = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-    n_unknown = int((~stacked["has_heart"]).sum())
-    if n_unknown and finder is None:
-        message = f"On {n_unknown} radiographs the heart is unknown: their centre is used. Use a model that finds it."
-        progress.warning(ScanWarning("heart-not-known", message))
+    unknown_hearts = int((~stacked["has_heart"]).sum()) if finder is None else None
+    for warning in run_checks("radiograph set", unknown_hearts=unknown_hearts):
+        progress.warning(warning)
     labels = sorted({name for row in rows for name in row.scores})
     return RadiographSet(
         names=tuple(row.name for row in rows),

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.warning_codes import run_checks
 from CACScoringLib.models.cards import LoadedModel, ModelCard
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.models.preprocessing import MAP_HU
@@ -36,8 +37,8 @@ from .settings import LoopSettings, RunOptions, read_presets
 from .task import Task, channels_last
 
 PUBLISHED_FALSE_POSITIVE_RATE = 0.06
-GUESSING_AUC, PATIENT_VALIDATIONS = 0.6, 5
-"""Area under the ROC curve below which the network has learned nothing after PATIENT_VALIDATIONS validations."""
+PATIENT_VALIDATIONS = 5
+"""Validations from which a network should have learned something."""
 
 LOCATED_HU, LOCATED_WEIGHT = 20.0, 20.0
 """HU from the true map above which a place has to be located as calcium, and its weight relative to other places."""
@@ -151,14 +152,8 @@ class SliceTask(Task[SliceTraining]):
         return slice_metrics(probabilities, self.validation, self.sample, self.settings.false_positive_rate)
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        if validations < PATIENT_VALIDATIONS or metrics["auc"] >= GUESSING_AUC:
-            return []
-        message = (
-            f"After {validations} validations the network discriminates slices with and without calcium little better "
-            f"than chance (area under the ROC curve {metrics['auc']:.2f}). Lower learning_rate, begin with a model "
-            "to start from, or check the labels."
-        )
-        return [ScanWarning("slices-not-separated", message)]
+        auc = metrics["auc"] if validations >= PATIENT_VALIDATIONS else None
+        return run_checks("slice classifier", auc=auc, validations=validations)
 
 
 def as_classifier(
