@@ -11,6 +11,7 @@ import numpy as np
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, Site
 from ..core.text import abbreviated_list
+from ..core.warning_codes import run_checks
 from ..record.findings import BloodPool
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from .scores import class_number
@@ -170,29 +171,20 @@ def decisive_warning(method: MethodScore) -> list[ScanWarning]:
 def stent_warning(method: MethodScore) -> list[ScanWarning]:
     """Warn of lesions that count although they look like a stent."""
     stents = [lesion for lesion in method.lesions if lesion.verdict is not None and lesion.verdict.is_stent]
-    if not stents:
-        return []
-    arteries = ", ".join(dict.fromkeys(lesion.site.key for lesion in stents))
-    ids = abbreviated_list(str(lesion.id) for lesion in stents)
-    verb = "looks" if len(stents) == 1 else "look"
-    message = (
-        f"{len(stents)} of {len(method.lesions)} counted lesions ({arteries}; lesion {ids}) {verb} like a "
-        "stent or a heavily calcified artery. Reject stents; the interval takes them for calcium."
+    return run_checks(
+        "stents",
+        stents=[str(lesion.id) for lesion in stents],
+        counted=len(method.lesions),
+        arteries=", ".join(dict.fromkeys(lesion.site.key for lesion in stents)),
+        verb="looks" if len(stents) == 1 else "look",
     )
-    return [ScanWarning("possible-stent", message)]
 
 
 def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
     """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid, bool [k, j, i]."""
     voxels = lesions.voxels
     beyond = np.unique(voxels.ids[~heart[np.unravel_index(voxels.flat, voxels.shape)]])
-    if not len(beyond):
-        return []
-    message = (
-        f"{len(beyond)} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, "
-        "but the calcium map covers the heart only. Give a heart mask if the heart outline is wrong."
-    )
-    return [ScanWarning("label-outside-heart", message)]
+    return run_checks("labelled lesions", beyond_heart=len(beyond))
 
 
 def doubts_about(

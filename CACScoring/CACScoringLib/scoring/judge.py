@@ -19,6 +19,7 @@ from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.text import abbreviated_list
+from ..core.warning_codes import run_checks
 from ..models.cards import LoadedModel, ModelCard
 from ..models.choice import Networks, with_verdicts
 from ..networks.configs import KIND_ROWS, LESION_KINDS
@@ -220,12 +221,9 @@ def _verdict(site: Site, means: np.ndarray, arteries: np.ndarray, probability: f
 def device_warning(judged: LesionSet) -> list[ScanWarning]:
     """Warn of devices, which are left out with any calcium that the network did not tell from them."""
     dense_devices = devices(judged)
-    if not dense_devices:
-        return []
     kinds = {kind: [k for name, _, k in dense_devices if name == kind] for kind in ANSWERS["device"]}
     names = [f"{WORDS[kind]} (slice {abbreviated_list(map(str, slices))})" for kind, slices in kinds.items() if slices]
-    message = f"{len(dense_devices)} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
-    return [ScanWarning("metal", message)]
+    return run_checks("devices", devices=len(dense_devices), names="; ".join(names))
 
 
 def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart) -> LesionSet:

@@ -17,6 +17,7 @@ from ..core.grid import bounding_box
 from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, Labelled, NonCoronary
 from ..core.text import abbreviated_list
 from ..core.voxels import voxels_of
+from ..core.warning_codes import run_checks
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, OUTSIDE, LesionSet
 from .judge import NO_CALCIUM, judge_map, likeliest_kind
@@ -88,29 +89,19 @@ def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> Rea
     if unknown := set(np.unique(sites).tolist()) - {0, *SITES}:
         meaning = ", ".join(f"{site.value} {site.full_name if site > max(Artery) else site.key}" for site in SITES)
         raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
-    in_arteries = _in_arteries(sites)
-    if not sites.any():
-        message = "The lesion label map labels no voxel, so the score is 0: no coronary calcium."
-        warnings += (ScanWarning("labels-empty", message),)
-    elif not in_arteries.any():
-        message = (
-            "The lesion label map holds no artery, so the score is 0: no coronary calcium. If that is a mistake, score "
-            "again with the right file."
+    in_arteries, unassigned = _in_arteries(sites), sites == Artery.UNASSIGNED
+    count = int(unassigned.sum())
+    if count and (unassigned == in_arteries).all():
+        raise MaskError(
+            f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
+            "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
+            "empty label map means that there is no coronary calcium."
         )
-        warnings += (ScanWarning("reviewed-empty", message),)
-    unassigned = sites == Artery.UNASSIGNED
-    if count := int(unassigned.sum()):
-        if (unassigned == in_arteries).all():
-            raise MaskError(
-                f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
-                "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
-                "empty label map means that there is no coronary calcium."
-            )
-        message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
-        warnings += (ScanWarning("unassigned-left-out", message),)
-        sites[unassigned] = 0
+    facts = {"empty": not sites.any(), "no_artery": not in_arteries.any()}
+    doubts = run_checks("reader labels", **facts, unassigned=count, label=int(Artery.UNASSIGNED))
+    sites[unassigned] = 0
     misplaced = _misplaced_warning(sites, scan, rules)
-    doubts = misplaced or label_doubts(labels != 0, scan.hu, rules.threshold_hu)
+    doubts += misplaced or label_doubts(labels != 0, scan.hu, rules.threshold_hu)
     return ReaderLabels(sites, (*warnings, *doubts))
 
 
@@ -293,12 +284,7 @@ def map_labels(
     if judged is not None and not decomposed.parts.settings.without_completion:
         parts, count = complete_map(decomposed.parts, scan, judged.of_status(COUNTED), by_reader)
         decomposed = replace(decomposed, parts=parts)
-        if count:
-            message = (
-                f"The calcium map shows less than half of {count} lesion(s) that count by the clinical rule; what "
-                "exceeds blood was added there."
-            )
-            warnings.append(ScanWarning("map-completed", message))
+        warnings += run_checks("map completion", completed=count)
     parts = decomposed.parts
     rules = rules_of_map(facts.rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
     lesions = judge_map(facts, rules, decomposed)

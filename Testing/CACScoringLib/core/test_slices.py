@@ -299,7 +299,8 @@ def test_values_that_rise_and_fall_along_a_scan_are_doubted(patient, height, cod
 def test_plastics_of_a_phantom_are_doubted_mildly(patient):
     hu = sitk.GetArrayFromImage(patient)
     noise = np.random.default_rng(0).normal(0, 10, (20, *hu.shape[1:]))
-    (warning,) = tissue_warnings(np.rint(hu[27] + 24 + noise).astype(np.int16))
+    phantom = np.rint(hu[27] + 24 + noise).astype(np.int16)
+    (warning,) = tissue_warnings(phantom, tissue_values(phantom))
     assert (warning.code, warning.severe) == ("tissue-off", False)
     assert "phantom" in warning.message
 
