@@ -84,7 +84,7 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
     facts: dict[str, Any] = {"finding": "", "blood": None, "noise_reach": None, "gaps": None}
     if thickness_mm is not None:
         facts |= {"gaps": spacing_mm / thickness_mm, "gap": spacing_mm - thickness_mm}
-    if blood is not None and not blood.enhanced:  # require_unenhanced judges enhanced blood, beside which noise is none
+    if blood is not None and not blood.enhanced:  # enhanced blood is judged by require_unenhanced
         facts |= {
             "finding": f", but the blood measures {blood.bright_hu:.0f} HU, as without contrast",
             "blood": blood.bright_hu,

@@ -10,6 +10,7 @@ import pytest
 from lesion_scans import write_ct, write_labels
 
 import CACScoringLib
+from CACScoringLib.core.files import resource_rows
 from CACScoringLib.core.warning_codes import ADVICE, OPTIONS
 from CACScoringLib.record.score_record import read_result
 from CACTrainingLib.cli import main as cli
@@ -26,7 +27,8 @@ def options_of(parser):
 
 
 def texts():
-    """All texts of the library but docstrings."""
+    """All texts of the library but docstrings, and the messages of its table of warnings."""
+    yield from (row["message"] for row in resource_rows("checks.csv"))
     for file in Path(CACScoringLib.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
