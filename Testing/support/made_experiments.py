@@ -59,7 +59,7 @@ class FakeExperiment:
     ) -> str:
         training = train or self.training
         with (
-            patch.object(self.kind, "train", lambda *arguments: training(*arguments)),
+            patch.object(self.kind, "validate", lambda *arguments: training(*arguments)),
             patch.object(self.kind, "training_seconds", lambda *arguments: seconds),
         ):
             return carry_out(self.kind, settings, progress, agrees).read_text(encoding="utf-8")

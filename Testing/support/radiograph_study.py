@@ -9,14 +9,14 @@ from CACScoringLib.core import tables
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.statistics.patient_folds import category_of
 from CACTrainingLib.evaluation.experiment import values_of
-from CACTrainingLib.radiograph.study import THRESHOLDS
+from CACTrainingLib.radiograph.settings import THRESHOLDS
 
 BASE_KNOWS = 1.2
 """Distance between neighbouring categories, in standard deviations of the noise."""
 
 
 def fake_training(study, run, folder):
-    """Replacement of `RadiographStudy.train`; results depend only on configuration, fold and patients."""
+    """Replacement of `RadiographStudy.validate`; results depend only on configuration, fold and patients."""
     if run.configuration.backbone == "densenet121":
         raise CTError("there is no memory for it")
     cohort, values = study.cohort, {}

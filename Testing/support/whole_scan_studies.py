@@ -54,7 +54,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
 
 
 def fake_training(study, run, folder):
-    """Predict the truth with noise, in place of `train`: much for "cnn" and "heart", little for the others."""
+    """Predict the truth with noise, in place of `validate`: much for "cnn" and "heart", little for the others."""
     generator = np.random.default_rng(zlib.crc32(f"{run}".encode()))
     name = getattr(run.configuration, "kind", None) or run.configuration.features
     spread = 3.0 if name in ("cnn", "heart") else 0.1

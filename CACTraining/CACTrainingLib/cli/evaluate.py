@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,8 @@ from CACScoringLib.cli.options import (
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.options import GivenOnce, argument, option
 from CACScoringLib.core.progress import Progress
+
+from .experiments import EXPERIMENTS
 
 SECTION = "study"
 """Section of a settings file with the fields of a study's settings."""
@@ -69,9 +70,8 @@ def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str
 def _evaluate_trainings(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..evaluation.study import carry_out
 
-    module, task = _STUDIES_OF_TRAININGS[name]
-    kind = getattr(importlib.import_module(module, __package__), task)
-    default = kind.SETTINGS(_data(name, values), values["output"], workers=None, device="auto")
+    kind = EXPERIMENTS[name].load()
+    default: Any = kind.SETTINGS(_data(name, values), values["output"], workers=None, device="auto")
     changed = from_file(sources, SECTION, default)
     budget = replace(changed.budget, seed=values.pop("seed", changed.budget.seed))
     agreed = values.pop("yes", False)
@@ -91,14 +91,8 @@ def _data(name: str, values: dict[str, Any]) -> Path:
     return values["data"]
 
 
-_STUDIES_OF_TRAININGS = {
-    "radiograph": ("..radiograph.study", "RadiographStudy"),
-    "vessels": ("..whole_scan.vessels.study", "VesselStudy"),
-    "radiomics": ("..whole_scan.radiomics.study", "RadiomicsStudy"),
-}
-"""Module and class of the task by study."""
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
-_TRAININGS = ("data", "seed", "yes", "workers", "device")
+_TRAININGS = ("data", "seed", "yes", "workers")
 _COHORT = ("cohort",)
 
 STUDIES = {
@@ -107,15 +101,11 @@ STUDIES = {
     "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
     "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
     "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
-    "radiograph": Study("cross-validated categories of calcium on radiographs", _TRAININGS, _evaluate_trainings),
+    **{
+        name: Study(experiment.study, (*_TRAININGS, *experiment.of_study), _evaluate_trainings, experiment.extras)
+        for name, experiment in EXPERIMENTS.items()
+    },
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
-    "vessels": Study("regression of the scores of the arteries, cross-validated", _TRAININGS, _evaluate_trainings),
-    "radiomics": Study(
-        "any coronary calcium by radiomics, cross-validated",
-        ("encoder", *_TRAININGS[:4]),
-        _evaluate_trainings,
-        ("radiomics",),
-    ),
 }
 """Studies by name, in the order of the help."""
 

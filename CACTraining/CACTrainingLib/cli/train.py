@@ -13,7 +13,6 @@ import os
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from CACScoringLib.cli.main import require
@@ -22,13 +21,13 @@ from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import add_options, argument, changed_settings, option, settings_from
 
 from ..training.settings import LoopSettings, RunOptions, facts_of
+from .experiments import EXPERIMENTS, LOOP
 
 if TYPE_CHECKING:
     from CACScoringLib.core.progress import Progress
 
-_LOOP = {"seed", "steps", "minutes", "resume", "device"}
 _SHARED = {"workers", "cluster"}
-_CT = {"data", "annotator", "start", "devices", *_LOOP, *_SHARED}
+_CT = {"data", "annotator", "start", "devices", *LOOP, *_SHARED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +36,7 @@ class _Network:
 
     Attributes:
         title: Line of the help.
-        module: Module with PRESETS and `train`.
+        module: Module with PRESETS and `train`, or with an experiment that has them.
         options: Options besides the common ones.
     """
 
@@ -55,30 +54,19 @@ NETWORKS = {
     "lesions": _Network(
         "network that names what is dense: calcium of an artery or elsewhere, a device, noise",
         "training.lesions",
-        {"data", "annotator", "workers", *_LOOP, "devices", "start"},
+        {"data", "annotator", "workers", *LOOP, "devices", "start"},
     ),
     "slices": _Network("network that classifies slices with calcium", "training.slices", _CT),
     "decomposition": _Network("network that computes the calcium map", "training.decomposition", _CT),
-    "radiograph": _Network(
-        "network that detects coronary calcium on chest radiographs",
-        "radiograph.train",
-        {"data", "start", *_LOOP},
-    ),
     "super-resolution": _Network(
         "network that computes thin slices from thick ones for radiographs",
         "radiograph.train_super_resolution",
-        {"devices", *_LOOP, *_SHARED},
+        {"devices", *LOOP, *_SHARED},
     ),
-    "vessels": _Network(
-        "network that estimates scores of arteries from the whole CT",
-        "whole_scan.vessels.study",
-        {"data", *_LOOP, *_SHARED},
-    ),
-    "radiomics": _Network(
-        "model that detects coronary calcium by radiomic features",
-        "whole_scan.radiomics.study",
-        {"data", "seed", *_SHARED},
-    ),
+    **{
+        name: _Network(experiment.network, experiment.module, {"data", *experiment.of_training})
+        for name, experiment in EXPERIMENTS.items()
+    },
 }
 
 _RESTRICTED = set[str]().union(*(network.options for network in NETWORKS.values()))
@@ -132,7 +120,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
         raise OutputError(f"`cac train {arguments.network}` has no {names}. Leave it out.")
     if "data" in network.options and not arguments.data and arguments.network not in ("territories", "lesions"):
         raise OutputError("Give scans, a project or a table to learn from with --data.")
-    module = _module(arguments.network)
+    require(*_extras(arguments.network))
+    module = _load(arguments.network)
     preset = arguments.preset or next(iter(module.PRESETS))
     if preset not in module.PRESETS:
         raise OutputError(f"There is no preset {preset!r}; choose one of {', '.join(module.PRESETS)}.")
@@ -160,13 +149,15 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
     train_grid(module.train, options, trials, progress)
 
 
-def _module(name: str) -> ModuleType:
-    require(*_extras(name))
+def _load(name: str) -> Any:
+    """Import a network's module, or its experiment."""
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name].load()
     return importlib.import_module(f"CACTrainingLib.{NETWORKS[name].module}")
 
 
 def _extras(name: str) -> tuple[str, ...]:
-    return ("studies", "radiomics") if name == "radiomics" else ("studies",)
+    return ("studies", *(EXPERIMENTS[name].extras if name in EXPERIMENTS else ()))
 
 
 class _Help(argparse._HelpAction):
@@ -180,9 +171,8 @@ class _Help(argparse._HelpAction):
         option_string: str | None = None,
     ) -> None:
         if namespace.network is not None:
-            network = NETWORKS[namespace.network]
             try:
-                parser.epilog = settings_help(importlib.import_module(f"CACTrainingLib.{network.module}").PRESETS)
+                parser.epilog = settings_help(_load(namespace.network).PRESETS)
             except ModuleNotFoundError as error:
                 parser.epilog = (
                     f"Presets and settings are listed once {error.name} is installed; the first training installs it."

@@ -1,9 +1,9 @@
-"""Experiments: cross-validate models of a task by patient, and test them on held-out patients.
+"""Experiments: cross-validate models by patient, test them on held-out patients, and train a model on all others.
 
-A task is a subclass of `Experiment` that says how scans are read, how a model is trained, what it predicts and by which
-measures predictions are judged; the runs, the tables, the comparison with papers and the page (`evaluation.study`) are
-the same for all tasks. The model of each fold predicts the patients of that fold and the held-out patients, who affect
-no choice.
+A subclass of `Experiment` declares its data (`read`, `for_training`), estimator (`fit`), target (`truth`) and measures.
+The runs, the tables, the comparison with papers and the page (`evaluation.study`) are the same for all. The model of
+each fold predicts the patients of that fold and the held-out patients, who affect no choice. `train`, the last step,
+fits one model on all patients that are not held out, and writes it with its card.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,18 +21,22 @@ import pandas as pd
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.models.inference import use_threads
 from CACScoringLib.statistics.roc import least_difference
 
 from ..data.scan_table import TableScan, folds, table_hash
 from .measures import Measure
-from .papers import StudyTexts, texts_of
+from .papers import StudyTexts
 from .parts import Section
 
 if TYPE_CHECKING:
+    from ..training.runs import TrainedModel
+    from ..training.settings import RunOptions
     from ..training.task import Task
 
-HELD_OUT = -1
-"""Fold number of scans, or of a training's test, outside the cross-validation."""
+HELD_OUT, CONTROL = -1, -2
+"""Fold numbers of scans outside the cross-validation: held-out ones, and controls without coronary calcium. The model
+of the last step has the fold HELD_OUT: it learns from all folds."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Cohort:
 
     Attributes:
         scans: Scans [n].
-        folds: Fold that validates each scan in each cross-validation, or HELD_OUT, int [n, repeats].
+        folds: Fold that validates each scan in each cross-validation, or HELD_OUT or CONTROL, int [n, repeats].
         score: Reference scores [n].
         factors: Three clinical factors, float [n, 3]; NaN if unknown.
         failed: Reasons of scans that could not be prepared, by name.
@@ -113,16 +116,16 @@ class Cohort:
     def split(
         cls,
         scans: Sequence[TableScan],
-        test_names: Sequence[str],
+        outside: Mapping[str, int],
         budget: TrainingBudget,
         factors: np.ndarray,
         failed: Mapping[str, str],
     ) -> Cohort:
-        """Split scans into held-out ones and folds.
+        """Split scans into folds and those outside.
 
         Args:
             scans: All scans that could be prepared.
-            test_names: Names of held-out scans.
+            outside: HELD_OUT or CONTROL by name of scans outside the cross-validation, also of unprepared ones.
             budget: Number and seed of the folds.
             factors: Clinical factors [n, 3].
             failed: Reasons of the other scans by name.
@@ -131,14 +134,14 @@ class Cohort:
             CTError: None of the held-out scans could be prepared.
             TableError: Patients are too few.
         """
-        held_out = set(test_names)
-        learned = [scan for scan in scans if scan.name not in held_out]
-        numbers = np.full((len(scans), budget.repeats), HELD_OUT)
+        learned = [scan for scan in scans if scan.name not in outside]
+        numbers = np.empty((len(scans), budget.repeats), int)
         for repeat in range(budget.repeats):
             parts = folds(learned, budget.folds, budget.seed + repeat)
-            fold_of = {name: fold for fold, names in enumerate(parts, repeat * budget.folds) for name in names}
-            numbers[:, repeat] = [fold_of.get(scan.name, HELD_OUT) for scan in scans]
-        if held_out and not (numbers == HELD_OUT).any():
+            inside = {name: fold for fold, names in enumerate(parts, repeat * budget.folds) for name in names}
+            fold_of = inside | dict(outside)
+            numbers[:, repeat] = [fold_of[scan.name] for scan in scans]
+        if HELD_OUT in outside.values() and not (numbers == HELD_OUT).any():
             raise CTError("None of the scans that were held out could be prepared. Look at the warnings.")
         return cls(tuple(scans), numbers, np.array([scan.total for scan in scans], float), factors, failed)
 
@@ -151,16 +154,28 @@ class Cohort:
         """Rows of the held-out scans."""
         return np.flatnonzero(self.folds[:, 0] == HELD_OUT)
 
+    @property
+    def controls(self) -> np.ndarray:
+        """Rows of the controls."""
+        return np.flatnonzero(self.folds[:, 0] == CONTROL)
+
     def training(self, fold: int) -> np.ndarray:
-        """Return the training rows of a fold's model."""
-        return np.flatnonzero(((self.folds != fold) & (self.folds != HELD_OUT)).all(1))
+        """Return the training rows of a fold's model; of all folds for HELD_OUT."""
+        return np.flatnonzero(((self.folds != fold) & (self.folds >= 0)).all(1))
 
     def validation(self, fold: int) -> np.ndarray:
         """Return the rows of a fold."""
         return np.flatnonzero((self.folds == fold).any(1))
 
+    def scans_at(self, rows: np.ndarray) -> list[TableScan]:
+        return [self.scans[row] for row in rows]
+
     def names(self, rows: np.ndarray) -> list[str]:
-        return [self.scans[row].name for row in rows]
+        return [scan.name for scan in self.scans_at(rows)]
+
+    def n_patients(self, rows: np.ndarray) -> int:
+        """Return the number of patients of rows."""
+        return len({scan.patient for scan in self.scans_at(rows)})
 
     @property
     def known_factors(self) -> list[int]:
@@ -174,31 +189,54 @@ Predict = Callable[[np.ndarray], np.ndarray]
 Fit = Callable[[np.ndarray], Predict]
 """Function from training rows to a function that predicts the values of other rows."""
 
+
+@dataclass(frozen=True)
+class FittedModel:
+    """FittedModel model.
+
+    Attributes:
+        model: The model, as the experiment makes it.
+        predict: Function that predicts the values [m, …] of rows.
+        seconds: Duration of the training.
+    """
+
+    model: Any
+    predict: Predict
+    seconds: float
+
+
 USES = {"validation": "Cross-validated", "test": "Held out"}
 """Titles of the patients whose predictions have a table, by key of a training's result."""
 
 
 @dataclass(frozen=True)
 class Experiment(ABC):
-    """A task whose trainings a study compares.
+    """Models of one kind that a study compares, and one of which `train` stores.
 
-    Each worker process gets it.
+    Each worker process of a study gets it.
 
     Attributes:
         settings: Settings of the study.
         cohort: Patients of the study.
-        configurations: Frozen dataclasses with `title`, the most important first.
+        configurations: Frozen dataclasses with `title`, the most important first; of `train`, the settings of its fit.
     """
 
     NAME: ClassVar[str]
-    """Name of the file with its texts (`papers.texts_of`)."""
+    """Name of the model's kind."""
+    TEXTS: ClassVar[StudyTexts]
+    """Texts of the page, of a file in Resources/Papers if it repeats papers (`papers.texts_of`)."""
     SETTINGS: ClassVar[type[ExperimentSettings]] = ExperimentSettings
+    """Settings of its study."""
+    PRESETS: ClassVar[Mapping[str, Any]]
+    """Settings of `train` by name, the default first."""
     CONFIGURATIONS: ClassVar[Mapping[str, Any]]
     """All configurations by name."""
     COLUMNS: ClassVar[tuple[str, ...]]
     """Columns of PREDICTIONS: true, then predicted values."""
     ROWS: ClassVar[Mapping[str, Sequence[str]]] = {"": ("",)}
     """Outcomes that a row of a model in the tables summarises, by title."""
+    FACTORS: ClassVar[Sequence[str]]
+    """Titles of the columns of `Cohort.factors`."""
 
     settings: Any
     cohort: Cohort
@@ -207,7 +245,12 @@ class Experiment(ABC):
     @classmethod
     @abstractmethod
     def read(cls, settings: Any, progress: Progress) -> Experiment:
-        """Read and prepare the data."""
+        """Read and prepare the data of a study."""
+
+    @classmethod
+    @abstractmethod
+    def for_training(cls, options: RunOptions, settings: Any, progress: Progress) -> Experiment:
+        """Read and prepare the data of `train`. settings: as of PRESETS."""
 
     @property
     @abstractmethod
@@ -225,22 +268,51 @@ class Experiment(ABC):
         """Title of the model or comparator with which all are compared."""
 
     @abstractmethod
-    def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
-        """Train in a folder that an ended training is resumed from.
+    def fit_settings(self, configuration: Any) -> Any:
+        """Return the settings of `fit` of a configuration."""
 
-        Returns:
-            A function that predicts the values [m, …] of rows, and the training's seconds.
+    @abstractmethod
+    def fit(self, settings: Any, fold: int, folder: Path, progress: Progress | None = None) -> FittedModel:
+        """Fit the model of a fold, or of the last step, in a folder that an ended training is resumed from.
+
+        Args:
+            settings: Settings of `fit_settings`.
+            fold: Fold to leave out, or HELD_OUT.
+            folder: Folder for checkpoint and curves.
+            progress: Progress of the present step.
         """
 
-    def task(self, run: ExperimentRun) -> Task[Any]:
-        """Return the training of a run before its first step. Raises CTError if it cannot be done."""
+    @abstractmethod
+    def trained_model(self, options: RunOptions, settings: Any, fitted: FittedModel) -> TrainedModel:
+        """Return the model of the last step, `fitted`, with what its card states. settings: those of its fit."""
+
+    @classmethod
+    def train(cls, options: RunOptions, settings: Any, progress: Progress) -> Path:
+        """Fit a model on all patients that are not held out, and write it with its card; return the card's path.
+
+        settings: as of PRESETS. Raises CTError, OutputError.
+        """
+        from ..training.runs import training_run  # loads PyTorch
+
+        with training_run(options, cls.NAME, getattr(settings, "training", settings), {}, progress) as run:
+            with progress.step("scans"):
+                experiment = cls.for_training(options, settings, progress)
+                (fit_settings,) = experiment.configurations
+            with progress.step("training"):
+                fitted = experiment.fit(fit_settings, HELD_OUT, options.folder, progress)
+            with progress.step("model"):
+                return run.write_network(experiment.trained_model(options, fit_settings, fitted))
+
+    def task(self, settings: Any, fold: int) -> Task[Any]:
+        """Return the training of a fold before its first step. Raises CTError if it cannot be done."""
         raise NotImplementedError
 
     def training_seconds(self, configuration: Any) -> float:
         """Estimate the seconds of a training by one step. Raises CTError if it cannot be done."""
         from ..training.loop import step_seconds  # loads PyTorch
 
-        task = self.task(ExperimentRun(configuration, 0))
+        use_threads(1)  # as in a worker
+        task = self.task(self.fit_settings(configuration), 0)
         return task.loop.steps * step_seconds(task, task.loop, self.settings.device)
 
     def alike(self, configuration: Any) -> Hashable:
@@ -261,7 +333,7 @@ class Experiment(ABC):
     def power(self) -> str:
         """Return a sentence on the least difference that the patients of the cross-validation can show."""
         cohort = self.cohort
-        rows = np.flatnonzero(cohort.folds[:, 0] != HELD_OUT)
+        rows = np.flatnonzero(cohort.folds[:, 0] >= 0)
         by_patient = pd.Series(cohort.score[rows]).groupby([cohort.patients[row] for row in rows]).max()
         positive, negative = int((by_patient > 0).sum()), int((by_patient == 0).sum())
         if not positive * negative:
@@ -272,20 +344,21 @@ class Experiment(ABC):
             f"{difference:.2g} or more between two models with a power of 80 %."
         )
 
-    def train(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
-        """Train a run and predict the scans that its fold validates, and the held-out ones if there are any.
+    def validate(self, run: ExperimentRun, folder: Path) -> dict[str, Any]:
+        """Fit a run and predict the scans that its fold validates, and the held-out ones if there are any.
 
         Returns:
             JSON values: "seconds", and the predicted values [m][…] by key of `predicted_by`.
 
         Raises:
-            CTError: The training cannot be done, or its network predicts no numbers.
+            CTError: The training cannot be done, or its model predicts no numbers.
         """
-        predict, seconds = self.fit(run, folder)
-        values = {use: predict(rows) for use, rows in self.predicted_by(run.fold)}
+        use_threads(1)  # the other workers use the rest
+        fitted = self.fit(self.fit_settings(run.configuration), run.fold, folder)
+        values = {use: fitted.predict(rows) for use, rows in self.predicted_by(run.fold)}
         if not all(np.isfinite(predicted).all(0).any() for predicted in values.values()):  # some columns may be unknown
             raise CTError(f"{run.configuration.title} gave no numbers. Choose fewer --steps, or another --seed.")
-        return {**{use: values_of(predicted) for use, predicted in values.items()}, "seconds": seconds}
+        return {**{use: values_of(predicted) for use, predicted in values.items()}, "seconds": fitted.seconds}
 
     @abstractmethod
     def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
@@ -298,6 +371,29 @@ class Experiment(ABC):
     @abstractmethod
     def comparators(self) -> Mapping[str, Fit]:
         """Return simple predictors by title."""
+
+    @abstractmethod
+    def fit_factors(self, factors: np.ndarray, truth: np.ndarray) -> Predict:
+        """Fit a predictor by clinical factors alone.
+
+        Args:
+            factors: Known factors of the training scans [n, k].
+            truth: Their true values [n, …].
+
+        Returns:
+            A function that predicts the values [m, …] from the factors [m, k] of other scans.
+        """
+
+    def factors_alone(self, rows: np.ndarray) -> Predict:
+        """Fit the known clinical factors on training rows, a `Fit`."""
+        factors = self.cohort.factors[:, self.cohort.known_factors]
+        predict = self.fit_factors(factors[rows], self.truth[rows])
+        return lambda others: predict(factors[others])
+
+    @property
+    def factors_title(self) -> str:
+        """Titles of the known clinical factors."""
+        return ", ".join(self.FACTORS[column] for column in self.cohort.known_factors)
 
     def predictors(self, configuration: Any, values: np.ndarray) -> dict[str, np.ndarray]:
         """Return the values [m, …] of each predictor that a training's values hold, by title."""
@@ -315,11 +411,6 @@ class Experiment(ABC):
     def n_models(self) -> int:
         """Number of trainings of a configuration."""
         return self.settings.budget.folds * self.settings.budget.repeats
-
-    @cached_property
-    def texts(self) -> StudyTexts:
-        """Texts of the page."""
-        return texts_of(self.NAME)
 
     def runs(self) -> list[ExperimentRun]:
         """Return all runs, the most important first."""

@@ -81,7 +81,7 @@ def write_page(experiment: Experiment, failed: Mapping[ExperimentRun, str]) -> P
         *experiment.more_sections(predicted),
         _data_section(experiment.cohort, failed),
     ]
-    return write_study(settings.output, experiment.texts.title, sections, facts, experiment.is_digital)
+    return write_study(settings.output, experiment.TEXTS.title, sections, facts, experiment.is_digital)
 
 
 def _all_predicted(
@@ -114,7 +114,7 @@ def _all_predicted(
 def _results_sections(
     experiment: Experiment, predicted: pd.DataFrame, incomplete: Mapping[str, str]
 ) -> Sequence[Section]:
-    text = (experiment.texts.explanation, *experiment.notes())
+    text = (experiment.TEXTS.explanation, *experiment.notes())
     if predicted.empty:
         return [Section("results", "Results", (*text, "No configuration was trained in all folds yet."))]
     table = pd.concat(_long_table(experiment, part) for _, part in predicted.groupby([*MADE_BY], sort=False))
@@ -136,13 +136,13 @@ def _results_sections(
         return comparison.averaged(measure, quantity.model, quantity.spread)
 
     results = Section("results", "Results", text, tuple(tables), values=(table,))
-    return [results, *findings_section(experiment.texts.papers, result_of)]
+    return [results, *findings_section(experiment.TEXTS.papers, result_of)]
 
 
 def _long_table(experiment: Experiment, predicted: pd.DataFrame) -> pd.DataFrame:
     """Return the long table of one model of a fold on patients of one use."""
     (title, use, fold), rows = predicted[[*MADE_BY]].iloc[0], predicted.row.to_numpy()
-    scans = [experiment.cohort.scans[row] for row in rows]
+    scans = experiment.cohort.scans_at(rows)
     parts = [
         predicted_rows(scans, columns, title, f"{outcome} {fold + 1}").assign(outcome=outcome)
         for outcome, columns in experiment.outcomes(rows, values_in(predicted)).items()
@@ -179,7 +179,7 @@ def _table(
                 difference = paired_difference(results[0], comparison.averaged(items[0], reference))
                 change = (difference.estimate, p_cell(difference.p))
             rows.append((f"  {title}" if title else model, *cells, *change))
-    published = published_figures(experiment.texts.papers, use)
+    published = published_figures(experiment.TEXTS.papers, use)
     rows += [(title, *map(values.get, columns[1:])) for title, values in published.items()]
     note = (
         f"Means over the models of {experiment.n_models} folds. Difference: {measures[0].title} minus that of "
@@ -189,11 +189,11 @@ def _table(
 
 
 def _data_section(cohort: Cohort, failed: Mapping[ExperimentRun, str]) -> Section:
-    rows_by_use = (np.flatnonzero(cohort.folds[:, 0] != HELD_OUT), cohort.held_out)
+    rows_by_use = (cohort.training(HELD_OUT), cohort.held_out)
     counts = []
     for title, rows in zip(USES.values(), rows_by_use, strict=True):
         categories = np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))
-        counts.append((title, len({cohort.patients[row] for row in rows}), len(rows), *categories.tolist()))
+        counts.append((title, cohort.n_patients(rows), len(rows), *categories.tolist()))
     reasons = [
         (f"{run.configuration.title}, fold {run.fold + 1}", reason)
         for run, reason in failed.items()
@@ -299,7 +299,7 @@ def _train(experiment: Experiment, limit: float | None, run: ExperimentRun) -> d
     if limit is not None and time.time() >= limit:
         raise CTError(TIME_IS_UP)
     with running_folder(experiment.settings.output, experiment.key(run)) as folder:
-        return experiment.train(run, folder)
+        return experiment.validate(run, folder)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pickle
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,12 +31,14 @@ from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, probabilities
+from CACScoringLib.statistics.bootstrap import patient_estimate
 from CACScoringLib.statistics.patient_folds import category_of, parts_by_patient
-from CACScoringLib.statistics.roc import above
+from CACScoringLib.statistics.roc import above, area_name, area_under_curve
 
+from ..data.scan_table import TableScan
 from ..training.fits import penalised_logistic
 from ..training.loop import Outcome, train
-from .dataset import RadiographSet, check_label
+from .dataset import RadiographSet, check_label, load_radiographs
 from .task import RadiographTask, RadiographTraining, locate_hearts, predict_logits
 
 MIN_PATIENTS = 20
@@ -111,6 +114,8 @@ class FitSettings:
         device: Device of PyTorch.
         pretrained: File of initial weights of the backbones.
         start: Card of an initial radiograph model.
+        super_resolution: Way of `cases.SUPER_RESOLUTIONS` for the radiographs.
+        one_exposure: True to expose each radiograph once; see `dataset.load_radiographs`.
     """
 
     config: RadiographNetConfig
@@ -118,6 +123,32 @@ class FitSettings:
     device: str = "auto"
     pretrained: Path | None = None
     start: Path | None = None
+    super_resolution: str = "none"
+    one_exposure: bool = False
+
+    def radiographs(
+        self, rows: Sequence[TableScan], finder: RadiographNet | None = None, progress: Progress | None = None
+    ) -> RadiographSet:
+        """Load radiographs as the network needs them. Arguments and errors are those of `load_radiographs`."""
+        pictures = (self.config.views, self.config.enhancement, self.super_resolution)
+        return load_radiographs(rows, *pictures, finder, progress, self.one_exposure)
+
+
+@dataclass(frozen=True)
+class RadiographFit:
+    """Trained network.
+
+    Attributes:
+        network: Network of the best validation.
+        calibration: The card's calibration.
+        outcome: Outcome of the training.
+        metrics: Validation metrics.
+    """
+
+    network: RadiographNet
+    calibration: dict[str, dict[str, float] | None]
+    outcome: Outcome
+    metrics: dict[str, float | None]
 
 
 def validation_split(
@@ -152,11 +183,8 @@ def fit(
     settings: FitSettings,
     folder: Path,
     progress: Progress | None = None,
-) -> tuple[RadiographNet, dict[str, dict[str, float] | None], Outcome, dict[str, float | None]]:
-    """Train a network; return it with its calibration, the training's outcome, and validation metrics.
-
-    folder: for checkpoint and curves; an interrupted training there resumes. Raises CTError, DataError.
-    """
+) -> RadiographFit:
+    """Train a network. folder: for checkpoint and curves; an interrupted training there resumes. Raises CTError."""
     config, training_settings = settings.config, settings.training
     task = training_task(data, training, validation, settings)
     outcome = train(task, training_settings.loop, folder, progress or Progress(), settings.device, resume=True)
@@ -169,7 +197,7 @@ def fit(
     calibration = fit_calibration(
         config.thresholds, label[training], data.factors[training], logits, label[validation], data.factors[validation]
     )
-    return network, calibration, outcome, metrics
+    return RadiographFit(network, calibration, outcome, metrics)
 
 
 def training_task(
@@ -192,6 +220,40 @@ def predictions_of(
     """
     logits = predict_logits(network, data, cases, locate)
     return probabilities(logits, None, calibration), probabilities(logits, data.factors[cases], calibration)
+
+
+def card_metrics(
+    network: RadiographNet,
+    calibration: dict[str, dict[str, float] | None],
+    settings: FitSettings,
+    data: RadiographSet,
+    cases: np.ndarray,
+    label: str,
+) -> dict[str, object]:
+    """Measure a model for its card.
+
+    Returns:
+        Areas under the ROC curve by `roc.area_name`, of the image and (with_factors_…) with factors, with 95 %
+        intervals over resamples of the patients; None without one of the classes.
+    """
+    thresholds = settings.config.thresholds
+    truth = above(check_label(data, label)[cases], thresholds)
+    image, fused = predictions_of(network, data, cases, calibration, knows_hearts(settings))
+    metrics: dict[str, object] = {"n": len(cases), "label": label}
+    for prefix, chances in (("", image), ("with_factors_", fused)):
+        for threshold, predicted, positive in zip(thresholds, chances.T, truth.T, strict=True):
+            name, finite = f"{prefix}{area_name(threshold)}", ~np.isnan(predicted)
+            predicted, positive = predicted[finite], positive[finite]
+            if positive.all() or not positive.any():
+                metrics[name] = None
+                continue
+            statistic = partial(area_under_curve, truth=positive, scores=predicted)
+            estimate = patient_estimate(statistic, data.patients[cases][finite], settings.training.loop.seed)
+            interval = (estimate.low, estimate.high)
+            metrics[name] = round(estimate.value, 4)
+            metrics[f"{name}_95"] = [None if np.isnan(limit) else round(limit, 4) for limit in interval]
+            metrics[f"n_{name}"] = [int(positive.sum()), int(len(positive) - positive.sum())]
+    return metrics
 
 
 def _initial_network(settings: FitSettings) -> tuple[RadiographNet, RadiographTraining]:

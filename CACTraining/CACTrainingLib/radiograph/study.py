@@ -1,4 +1,4 @@
-"""Task of radiograph models: training configurations, cross-validated and tested on other patients.
+"""Radiograph models: training configurations, cross-validated and tested on other patients.
 
 The axes are those of Saeed et al. (2025, arXiv 2511.11093): capacity, weights from scratch or pretrained,
 super-resolution with enhancement, and curriculum; and of Hong et al. (2025, 10.1016/j.jcct.2025.03.010): three
@@ -7,122 +7,66 @@ thresholds, clinical factors, external patients and prognosis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
-from CACScoringLib.core.options import changed_settings
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.networks.configs import RadiographNetConfig
+from CACScoringLib.models.cards import LoadedModel, read_network
+from CACScoringLib.networks.radiograph import RadiographNet
 from CACScoringLib.statistics.agreement import kappa
-from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS, CATEGORY_TITLES, category_of
+from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.statistics.roc import above, area_under_curve
 from CACScoringLib.statistics.survival import concordance
 
-from ..data.scan_table import LABELS, TableScan, join, read_radiographs
-from ..evaluation.experiment import Cohort, Experiment, ExperimentRun, ExperimentSettings, Fit, Predict, TrainingBudget
+from ..data.scan_table import LABELS, TESTED, TableScan, join, read_radiographs
+from ..evaluation.experiment import (
+    HELD_OUT,
+    Cohort,
+    Experiment,
+    ExperimentRun,
+    ExperimentSettings,
+    Fit,
+    FittedModel,
+    Predict,
+)
 from ..evaluation.measures import Measure, mean_value, rates
-from ..evaluation.papers import texts_of
 from ..evaluation.parts import Section
-from . import fitting, train
+from ..training.runs import TrainedModel
+from ..training.settings import RunOptions, facts_of
+from . import fitting
 from .cases import ScanRadiographSettings, are_digital, read_case
 from .cohort import projected, write_scan_radiographs
-from .dataset import RadiographSet, load_radiographs
+from .dataset import RadiographSet
 from .prognosis import PROBABILITIES, SIMULATED, Events, events_sections, likely_category, simulate_events
-from .task import SEVERE_FIRST, RadiographTask
+from .settings import (
+    BASE,
+    CONFIGURATIONS,
+    DIGITAL,
+    INTENDED_USE,
+    PRESETS,
+    TEXTS,
+    THRESHOLDS,
+    USER_TABLE,
+    RadiographConfiguration,
+    RadiographTrainSettings,
+    pictures_of,
+)
+from .task import RadiographTask
 
-THRESHOLDS = tuple(map(int, CATEGORY_LIMITS))
 THRESHOLD_TITLES = ("> 0", "≥ 100", "≥ 400")
 CATEGORY, EVENTS = "Category", "Simulated events"
 
 
-@dataclass(frozen=True)
-class RadiographConfiguration:
-    """Training configuration of a network; it is always tested on the true score.
-
-    Attributes:
-        name: Unique name, usable as a folder name.
-        backbone: Backbone of the network.
-        views: Views of the network.
-        super_resolution: Way of `cases.SUPER_RESOLUTIONS`.
-        enhancement: Enhancement of the contrast.
-        label: Score of LABELS used as label.
-        curriculum: True to train on severe calcium first.
-        counterfactual: True to add radiographs of the same patients with other or no calcium, and to expose each
-            picture anew; else each patient has one exposure, the same in every configuration.
-        located: True to train on the location of calcium, for "light" only.
-        pretrained: True to start from the weights of `RadiographStudySettings.pretrained`.
-        details: True to add details of several sizes to the network's input.
-    """
-
-    name: str = "base"
-    backbone: str = "light"
-    views: tuple[str, ...] = ("PA",)
-    super_resolution: str = "none"
-    enhancement: str = "none"
-    label: str = LABELS[0]
-    curriculum: bool = False
-    counterfactual: bool = True
-    located: bool = True
-    pretrained: bool = False
-    details: bool = True
-
-    @property
-    def title(self) -> str:
-        return self.name
-
-    def fit_settings(self, budget: TrainingBudget, device: str, weights: Path | None = None) -> fitting.FitSettings:
-        """Return the settings of a training: of as many pictures and validations as those of the light network.
-
-        weights: initial ones.
-        """
-        config = RadiographNetConfig(
-            self.backbone, views=self.views, thresholds=THRESHOLDS, enhancement=self.enhancement, details=self.details
-        )
-        preset, light = train.PRESETS[self.backbone].training, train.PRESETS["light"].training
-        steps = max(1, _pictures(budget) // preset.batch_size)
-        validate_every = max(1, steps * light.loop.validate_every // light.loop.steps)
-        loop = replace(light.loop, seed=budget.seed, steps=steps, validate_every=validate_every)
-        training = replace(
-            preset,
-            loop=loop,
-            label=self.label,
-            drawn_share=preset.drawn_share if self.counterfactual else 0.0,
-            curriculum=SEVERE_FIRST if self.curriculum else (),
-            locate_weight=preset.locate_weight if self.located else 0.0,
-        )
-        return fitting.FitSettings(config, training, device, weights)
-
-
-def _pictures(budget: TrainingBudget) -> int:
-    """Return the number of pictures of each training."""
-    light = train.PRESETS["light"].training
-    return light.batch_size * (light.loop.steps if budget.steps is None else budget.steps)
-
-
-def _arms() -> dict[str, RadiographConfiguration]:
-    """Return the configurations by name, the most important first, as the study's texts declare them."""
-    arms: dict[str, RadiographConfiguration] = {}
-    for arm in texts_of("radiograph").arms:
-        like = arms.get(str(arm.get("like")), RadiographConfiguration())
-        changes = {name: value for name, value in arm.items() if name != "like"}
-        arms[str(arm["name"])] = changed_settings(like, changes, "radiograph")
-    return arms
-
-
-CONFIGURATIONS = _arms()
-BASE = CONFIGURATIONS["base"]
-"""Configuration with which all others are compared."""
 WITH_FACTORS = f"{BASE.title} with age, sex, BMI"
 LARGE = ("resnet18", "densenet121")
 
@@ -148,15 +92,20 @@ class RadiographStudySettings(ExperimentSettings):
 
 @dataclass(frozen=True)
 class RadiographStudy(Experiment):
-    """Task of training configurations, compared with the base; data is a table of radiographs or its folder.
+    """Configurations of training, compared with the base; data is a table of radiographs or its folder.
 
-    lacking: what the data lack for other configurations, by name.
+    Attributes:
+        lacking: What the data lack for other configurations, by name.
+        training_radiographs: Radiographs of the scans that are not held out, for `train`.
     """
 
     lacking: Mapping[str, str] = field(default_factory=dict)
+    training_radiographs: RadiographSet | None = None
 
     NAME: ClassVar[str] = "radiograph"
+    TEXTS: ClassVar = TEXTS
     SETTINGS: ClassVar = RadiographStudySettings
+    PRESETS: ClassVar = PRESETS
     CONFIGURATIONS: ClassVar = CONFIGURATIONS
     COLUMNS: ClassVar = (LABELS[0], *PROBABILITIES)
     ROWS: ClassVar = {
@@ -165,24 +114,47 @@ class RadiographStudy(Experiment):
         CATEGORY: (CATEGORY,),
         EVENTS: (EVENTS,),
     }
+    FACTORS: ClassVar = ("age", "sex", "BMI")
 
     @classmethod
     def read(cls, settings: RadiographStudySettings, progress: Progress) -> RadiographStudy:
         settings, failed = _with_radiographs(settings, progress)
-        scans, test_names = _radiographs(settings)
-        cohort = Cohort.split(scans, test_names, settings.budget, np.array([scan.factors for scan in scans]), failed)
+        data, test = (
+            read_radiographs(table, LABELS[0], settings.gated) if table else ()
+            for table in (settings.data, settings.test)
+        )
+        scans, test_names = join(data, test)
+        outside, factors = dict.fromkeys(test_names, HELD_OUT), np.array([scan.factors for scan in scans])
+        cohort = Cohort.split(scans, outside, settings.budget, factors, failed)
         configurations = [
             c for c in cls.CONFIGURATIONS.values() if c == BASE or not settings.names or c.name in settings.names
         ]
         lacking = {c.name: reason for c in configurations if c != BASE and (reason := _lacking(c, scans, settings))}
         return cls(settings, cohort, tuple(c for c in configurations if c.name not in lacking), lacking)
 
+    @classmethod
+    def for_training(
+        cls, options: RunOptions, settings: RadiographTrainSettings, progress: Progress
+    ) -> RadiographStudy:
+        table, fit_settings = options.only_table(), settings.fit_settings(options)
+        study = cls.SETTINGS(table, options.folder, settings.external, device=options.device)
+        label, start = fit_settings.training.label, fit_settings.start
+        learned = [scan for scan in read_radiographs(table, label) if scan.use != "test"]
+        scans, test_names = join(learned, read_radiographs(settings.external) if settings.external else ())
+        finder = cast(RadiographNet, read_network(start)[1]) if start is not None else None
+        # The others are loaded once the network finds their hearts.
+        radiographs = fit_settings.radiographs(learned, finder, progress)
+        folds = np.array([[HELD_OUT if scan.name in test_names else 0] for scan in scans])
+        score = np.array([np.nan if scan.total is None else scan.total for scan in scans])
+        cohort = Cohort(scans, folds, score, np.array([scan.factors for scan in scans]))
+        return cls(study, cohort, (fit_settings,), training_radiographs=radiographs)
+
     def notes(self) -> Sequence[str]:
         names: dict[str, list[str]] = {}
         for name, reason in self.lacking.items():
             names.setdefault(reason, []).append(name)
         pictures = (
-            f"Every network learns from {_pictures(self.settings.budget)} pictures and chooses among as many "
+            f"Every network learns from {pictures_of(self.settings.budget)} pictures and chooses among as many "
             "validations. Configurations without pairs of one patient have the same exposure of each patient, whatever "
             "the enhancement."
         )
@@ -215,15 +187,20 @@ class RadiographStudy(Experiment):
     def reference(self) -> str:
         return BASE.title
 
-    def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
-        settings, data, split = self._fit_arguments(run)
-        network, calibration, outcome, _ = fitting.fit(data, *split, settings, folder)
+    def fit_settings(self, configuration: RadiographConfiguration) -> fitting.FitSettings:
+        return configuration.fit_settings(self.settings.budget, self.settings.device, self._weights(configuration))
+
+    def fit(
+        self, settings: fitting.FitSettings, fold: int, folder: Path, progress: Progress | None = None
+    ) -> FittedModel:
+        data = self._radiographs(settings)
+        fit = fitting.fit(data, *self._split(settings, fold), settings, folder, progress)
 
         def predict(rows: np.ndarray) -> np.ndarray:
             locate = fitting.knows_hearts(settings)
-            return np.concatenate(fitting.predictions_of(network, data, rows, calibration, locate), 1)
+            return np.concatenate(fitting.predictions_of(fit.network, data, rows, fit.calibration, locate), 1)
 
-        return predict, float(outcome.seconds)
+        return FittedModel(fit, predict, float(fit.outcome.seconds))
 
     def alike(self, configuration: RadiographConfiguration) -> Hashable:
         return configuration.backbone, len(configuration.views), configuration.details
@@ -233,20 +210,26 @@ class RadiographStudy(Experiment):
         _loaded.clear()  # the workers load their own
         return seconds
 
-    def task(self, run: ExperimentRun) -> RadiographTask:
-        settings, data, split = self._fit_arguments(run)
-        return fitting.training_task(data, *split, settings)
+    def task(self, settings: fitting.FitSettings, fold: int) -> RadiographTask:
+        return fitting.training_task(self._radiographs(settings), *self._split(settings, fold), settings)
 
-    def _fit_arguments(
-        self, run: ExperimentRun
-    ) -> tuple[fitting.FitSettings, RadiographSet, tuple[np.ndarray, np.ndarray]]:
-        """Return the settings of a run, the radiographs, and its training and validation cases."""
-        torch.set_num_threads(1)
-        configuration, budget = run.configuration, self.settings.budget
-        settings = configuration.fit_settings(budget, self.settings.device, self._weights(configuration))
-        data = _loaded_radiographs(configuration, self.settings)
-        rows = self.cohort.training(run.fold)
-        return settings, data, fitting.validation_split(data, 0.2, budget.seed + 1 + run.fold, LABELS[0], rows)
+    def _radiographs(self, settings: fitting.FitSettings) -> RadiographSet:
+        """Return the radiographs as a fit needs them, in the order of the cohort. Raises CTError."""
+        if self.training_radiographs is not None:
+            return self.training_radiographs
+        pictures = (settings.config.views, settings.config.enhancement, settings.super_resolution)
+        key = (self.settings.data, self.settings.test, settings.one_exposure, *pictures)
+        if key not in _loaded:
+            _loaded.clear()  # frees its memory first
+            _loaded[key] = settings.radiographs(self.cohort.scans)
+        return _loaded[key]
+
+    def _split(self, settings: fitting.FitSettings, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the training cases of a fit, and those that stop and calibrate it."""
+        loop, rows = settings.training.loop, self.cohort.training(fold)
+        label = settings.training.label if fold == HELD_OUT else LABELS[0]
+        seed = loop.seed + 1 + fold  # that of the loop in the last step
+        return fitting.validation_split(self._radiographs(settings), loop.validation_share, seed, label, rows)
 
     def predictors(self, configuration: RadiographConfiguration, values: np.ndarray) -> dict[str, np.ndarray]:
         image, fused = values[:, : len(THRESHOLDS)], values[:, len(THRESHOLDS) :]
@@ -295,14 +278,44 @@ class RadiographStudy(Experiment):
         return [replace(section, title=f"{section.title} (simulated)") for section in sections]
 
     def comparators(self) -> Mapping[str, Fit]:
-        return {"age, sex, BMI": self._by_factors} if np.isfinite(self.cohort.factors).all() else {}
+        return {self.factors_title: self.factors_alone} if np.isfinite(self.cohort.factors).all() else {}
 
-    def _by_factors(self, rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def fit_factors(self, factors: np.ndarray, truth: np.ndarray) -> Predict:
         """Fit a logistic regression of each threshold on standardised factors, with a standard normal prior."""
-        scaled = StandardScaler().fit(self.cohort.factors[rows]).transform(self.cohort.factors)
-        is_above = above(self.truth[rows], THRESHOLDS).T
-        weights = np.transpose([fitting.fit_logistic(scaled[rows], target, [0.0] * 3, 1.0) for target in is_above])
-        return lambda held_out: expit(weights[0] + scaled[held_out] @ weights[1:])
+        scaler = StandardScaler().fit(factors)
+        scaled, priors = scaler.transform(factors), [0.0] * factors.shape[1]
+        is_above = above(truth, THRESHOLDS).T
+        weights = np.transpose([fitting.fit_logistic(scaled, column, priors, 1.0) for column in is_above])
+        return lambda others: expit(weights[0] + scaler.transform(others) @ weights[1:])
+
+    def trained_model(self, options: RunOptions, settings: fitting.FitSettings, fitted: FittedModel) -> TrainedModel:
+        fit, data, training = cast(fitting.RadiographFit, fitted.model), self._radiographs(settings), settings.training
+        split = self._split(settings, HELD_OUT)
+        uses = "; ".join(
+            f"{use}: {len(cases)} radiographs of {self.cohort.n_patients(cases)} patients"
+            for use, cases in zip(("training", "validation"), split, strict=True)
+        )
+        kind = "radiographs of digital patients" if self.is_digital else "radiographs of a user's table"
+        facts = facts_of(training) | fit.outcome.facts() | {"sharpening": settings.super_resolution}
+        if settings.start is not None:
+            facts["start"] = read_network(settings.start)[0].sha256
+
+        def evaluate(model: LoadedModel) -> tuple[dict[str, Any], dict[str, Any]]:
+            measure = partial(fitting.card_metrics, cast(RadiographNet, model.network), fit.calibration, settings)
+            group = "validation patients of the training's own split, on whom it was stopped and calibrated"
+            metrics = {**fit.metrics, **measure(data, split[1], training.label), "data": group}
+            if len(rows := self.cohort.held_out):
+                scans = [replace(s, name=s.name.removeprefix(TESTED)) for s in self.cohort.scans_at(rows)]
+                external = settings.radiographs(scans, fit.network)
+                truth = external.scores.get(LABELS[0])
+                label = training.label if truth is None or np.isnan(truth).any() else LABELS[0]
+                test = measure(external, np.arange(len(external)), label) | {"table_sha256": external.sha256}
+                metrics |= {f"external_{name}": value for name, value in test.items()}
+            return metrics, fit.calibration
+
+        use = INTENDED_USE.format(data=DIGITAL if self.is_digital else USER_TABLE)
+        about = (f"{kind}; {uses}; table SHA-256 {data.sha256}", training.loop.seed, facts, use)
+        return TrainedModel(fit.network, settings.config, settings.config.backbone, *about, evaluate)
 
 
 def _concordance(weights: np.ndarray, truth: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -351,24 +364,5 @@ def _with_radiographs(
     return replace(settings, data=data, test=test and radiographs(test, "radiographs-test")), failed
 
 
-def _radiographs(settings: ExperimentSettings) -> tuple[tuple[TableScan, ...], list[str]]:
-    """Read the radiographs of a study, and the names of those of the test, if any. Raises TableError."""
-    data, test = (
-        read_radiographs(table, LABELS[0], settings.gated) if table else () for table in (settings.data, settings.test)
-    )
-    return join(data, test)
-
-
 _loaded: dict[tuple[Any, ...], RadiographSet] = {}
 """Radiographs of the last run of this process, which the next run mostly shares."""
-
-
-def _loaded_radiographs(configuration: RadiographConfiguration, settings: ExperimentSettings) -> RadiographSet:
-    """Load the radiographs of a study as a configuration needs them. Raises CTError."""
-    pictures = (configuration.views, configuration.enhancement, configuration.super_resolution)
-    one_exposure = not configuration.counterfactual
-    key = (settings.data, settings.test, one_exposure, *pictures)
-    if key not in _loaded:
-        _loaded.clear()  # frees its memory first
-        _loaded[key] = load_radiographs(_radiographs(settings)[0], *pictures, one_exposure=one_exposure)
-    return _loaded[key]

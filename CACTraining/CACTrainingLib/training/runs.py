@@ -85,6 +85,31 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
+class TrainedModel:
+    """Trained network, and what its card states.
+
+    Attributes:
+        network: The network.
+        config: Its configuration.
+        size: Preset for the card.
+        data: Description of the training data.
+        seed: Seed of the training.
+        facts: Facts of the training, JSON values.
+        intended_use: Sentences on its use.
+        evaluate: Function that returns metrics and calibration of the model as scoring will load it.
+    """
+
+    network: nn.Module
+    config: Any
+    size: str
+    data: str
+    seed: int
+    facts: dict[str, Any]
+    intended_use: str
+    evaluate: Callable[[LoadedModel], tuple[dict[str, Any], dict[str, Any]]]
+
+
+@dataclass(frozen=True)
 class Run:
     """Running training, in one of its processes.
 
@@ -166,33 +191,18 @@ class Run:
             values |= {**outcome.facts(), "processes": outcome.processes}
             before = f"Begun from {start.name}, whose data were: {start.training.data}. Then " if start else ""
             about = (config, next(sizes, "custom"), before + data, settings.loop.seed, values, intended_use)
-            return self.write_network(network, *about, evaluate, self.options.device)
+            return self.write_network(TrainedModel(network, *about, evaluate), self.options.device)
 
         with self.progress.step("model"):
             return from_first(self.fabric, write)
 
-    def write_network(
-        self,
-        network: nn.Module,
-        config: Any,
-        size: str,
-        data: str,
-        seed: int,
-        facts: dict[str, Any],
-        intended_use: str,
-        evaluate: Callable[[LoadedModel], tuple[dict[str, Any], dict[str, Any]]],
-        device: str = "cpu",
-    ) -> Path:
-        """Write a trained network with its card in this process; return its path.
-
-        size: Preset for the card. data: Description of the training data. facts: Facts of the training. evaluate:
-        Function that returns metrics and calibration of the model as scoring will load it.
-        """
-        training = Training(data, seed, facts, commit(), validations(self.options.folder))
-        card = describe(self.options.name, config, size, training, {}, {}, LICENCE, intended_use)
-        metrics, calibration = evaluate(as_scoring_loads(network, card, device))
+    def write_network(self, model: TrainedModel, device: str = "cpu") -> Path:
+        """Write a trained network with its card in this process; return the card's path."""
+        training = Training(model.data, model.seed, model.facts, commit(), validations(self.options.folder))
+        card = describe(self.options.name, model.config, model.size, training, {}, {}, LICENCE, model.intended_use)
+        metrics, calibration = model.evaluate(as_scoring_loads(model.network, card, device))
         card = replace(card, validation=metrics, calibration=calibration)
-        path = save_model(network, card, self.options.output.parent, self.options.overwrite)
+        path = save_model(model.network, card, self.options.output.parent, self.options.overwrite)
         self.progress.done(path)
         return path
 

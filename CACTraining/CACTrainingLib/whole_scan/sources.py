@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -27,7 +27,19 @@ from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import use_threads
 
 from ..data.scan_table import TableScan, held_out, join, read_cts, table_hash
-from ..evaluation.experiment import Cohort, Experiment, ExperimentSettings, TrainingBudget
+from ..evaluation.experiment import (
+    CONTROL,
+    HELD_OUT,
+    Cohort,
+    Experiment,
+    ExperimentSettings,
+    FittedModel,
+    TrainingBudget,
+)
+from ..evaluation.measures import ExperimentComparison
+
+if TYPE_CHECKING:
+    from ..training.settings import RunOptions
 
 
 @dataclass(frozen=True)
@@ -44,29 +56,6 @@ class SourceSettings:
     noncoronary_controls: Path | None = None
     cache: Path | None = None
 
-    def read(
-        self, data: Path, scores: Sequence[str], progress: Progress
-    ) -> tuple[tuple[TableScan, ...], list[str], tuple[TableScan, ...]]:
-        """Read all scans of data and test, the names of test scans, and the controls.
-
-        scores: Scores that each scan must have. Raises TableError if a training patient is in the test, or a control
-        has coronary calcium.
-        """
-        training, test, controls = (
-            read_cts(path, scores, progress=progress) if path else ()
-            for path in (data, self.test, self.noncoronary_controls)
-        )
-        scans, test_names = join(training, test)
-        check_noncoronary_controls(scans, controls)
-        return scans, test_names or held_out(scans), controls
-
-
-def check_noncoronary_controls(training: Sequence[TableScan], noncoronary_controls: Sequence[TableScan]) -> None:
-    """Raise TableError if a patient of noncoronary_controls is a training patient, or has coronary calcium."""
-    join(training, noncoronary_controls)
-    if calcified := [scan.name for scan in noncoronary_controls if scan.total]:
-        raise TableError(f"{calcified[0]} of noncoronary_controls has coronary calcium. Give patients without any.")
-
 
 def are_digital(scans: Sequence[TableScan]) -> bool:
     """Return True if all scans with calcium are of digital patients, with a truth beside their CTs."""
@@ -81,12 +70,6 @@ def kind_of_data(scans: Sequence[TableScan]) -> str:
     return "digital patients' CT with known calcium" + (f" and {n_real} real ones without any" if n_real else "")
 
 
-def describe_data(scans: Sequence[TableScan], counts: Mapping[str, int]) -> str:
-    """Describe the data for a model's card. counts: number of scans by their use."""
-    uses = ", ".join(f"{use} {count}" for use, count in counts.items())
-    return f"{kind_of_data(scans)}; {uses} scans; table SHA-256 {table_hash(scans)}"
-
-
 def on_controls(positive: np.ndarray) -> dict[str, object]:
     """Return a card's result on controls with non-coronary calcium only, bool [n]; empty without controls."""
     if not len(positive):
@@ -94,14 +77,31 @@ def on_controls(positive: np.ndarray) -> dict[str, object]:
     return {"non_coronary_only": {"patients": len(positive), "called_coronary": int(positive.sum())}}
 
 
-def warn_of_failures(failed: Mapping[str, str], progress: Progress) -> None:
-    """Report scans that could not be prepared, by name with their reason."""
-    for name, reason in failed.items():
-        progress.warning(ScanWarning("scan-left-out", f"{name} was left out: {reason}"))
+VALIDATION_PARTS = 5
+"""Number of parts of the patients that are not held out; one of them validates the training of a network."""
 
 
-FACTORS = ("age", "sex", "heart size")
-"""Columns of `Cohort.factors`."""
+@dataclass(frozen=True)
+class ScanList:
+    """Scans of the tables of an experiment.
+
+    Attributes:
+        scans: All scans.
+        outside: Fold of the scans outside the cross-validation, HELD_OUT or CONTROL, by name.
+    """
+
+    scans: tuple[TableScan, ...]
+    outside: Mapping[str, int]
+
+    @property
+    def controls(self) -> list[TableScan]:
+        return [scan for scan in self.scans if self.outside.get(scan.name) == CONTROL]
+
+    def cohort(self, heart_ml: Mapping[str, float], failed: Mapping[str, str], budget: TrainingBudget) -> Cohort:
+        """Split the prepared scans; see `Cohort.split`. heart_ml: volume of the heart of prepared scans by name."""
+        scans = [scan for scan in self.scans if scan.name in heart_ml]
+        factors = np.array([(*scan.factors[:2], heart_ml[scan.name]) for scan in scans], float)
+        return Cohort.split(scans, self.outside, budget, factors, failed)
 
 
 @dataclass(frozen=True)
@@ -119,53 +119,138 @@ class WholeScanStudySettings(ExperimentSettings):
         """Folder of prepared scans."""
         return self.cache or self.output / "prepared"
 
-    def read(self, scores: Sequence[str], progress: Progress) -> tuple[tuple[TableScan, ...], list[str]]:
-        """Read all scans without contrast agent, and the names of held-out ones.
+    def read(self, scores: Sequence[str], progress: Progress, noncoronary_controls: Path | None = None) -> ScanList:
+        """Read all scans without contrast agent.
 
-        scores: Scores that each scan must have. Raises CTError.
+        Args:
+            scores: Scores that each scan must have.
+            progress: Progress that is warned of scans left out.
+            noncoronary_controls: Table of patients with calcium outside the coronary arteries only, if any.
+
+        Raises:
+            CTError: A table cannot be used, or its scans all have contrast agent.
         """
-        data, test = (
-            [scan for scan in read_cts(path, scores, self.gated, progress) if not scan.contrast] if path else []
-            for path in (self.data, self.test)
-        )
-        if self.test and not test:
-            raise CTError(f"{self.test} holds no scan without contrast agent. Give others as test.")
+
+        def scans_of(path: Path | None) -> list[TableScan]:
+            scans = read_cts(path, scores, self.gated, progress) if path else ()
+            unenhanced = [scan for scan in scans if not scan.contrast]
+            if n_enhanced := len(scans) - len(unenhanced):
+                message = f"{n_enhanced} scans of {path} are left out: they are contrast-enhanced."
+                progress.warning(ScanWarning("scan-left-out", message))
+            if path and not unenhanced:
+                raise CTError(f"{path} holds no scan without contrast agent. Give others.")
+            return unenhanced
+
+        data, test, controls = map(scans_of, (self.data, self.test, noncoronary_controls))
         scans, test_names = join(data, test)
-        return scans, test_names or held_out(scans)
+        check_noncoronary_controls(scans, controls)
+        controls = [replace(scan, name=f"control {scan.name}") for scan in controls]
+        outside = dict.fromkeys(test_names or held_out(scans), HELD_OUT)
+        return ScanList((*scans, *controls), outside | {scan.name: CONTROL for scan in controls})
+
+
+def check_noncoronary_controls(training: Sequence[TableScan], controls: Sequence[TableScan]) -> None:
+    """Raise TableError if a patient of the controls is a training patient, or has coronary calcium."""
+    join(training, controls)
+    if calcified := [scan.name for scan in controls if scan.total]:
+        raise TableError(f"{calcified[0]} of noncoronary_controls has coronary calcium. Give patients without any.")
 
 
 class WholeScanStudy(Experiment):
-    """Study of estimates from CTs with one outcome, whose columns are those of `columns_of`."""
+    """Experiment on estimates from CTs with one outcome; `train` tests its model on held-out patients and controls."""
 
-    @staticmethod
+    SCORES: ClassVar[Sequence[str]]
+    """Scores that each scan must have."""
+    FACTORS: ClassVar[Sequence[str]] = ("age", "sex", "heart size")
+
+    @classmethod
     @abstractmethod
-    def columns_of(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-        """Return columns of `predicted_rows` from true and predicted values [m, …]."""
+    def configurations_for(cls, settings: Any, scans: Sequence[TableScan]) -> Sequence[Any]:
+        """Return the configurations of a study's settings that the scans allow."""
+
+    @classmethod
+    @abstractmethod
+    def of_scans(cls, settings: Any, scan_list: ScanList, fits: Sequence[Any], progress: Progress) -> WholeScanStudy:
+        """Prepare scans for fits, and return the experiment, whose configurations are the fits' settings.
+
+        settings: of a study.
+        """
+
+    @abstractmethod
+    def test(
+        self, model: LoadedModel, fitted: FittedModel, settings: Any, comparison: ExperimentComparison
+    ) -> tuple[dict[str, object], np.ndarray]:
+        """Test the model of the last step.
+
+        Args:
+            model: The model as scoring loads it.
+            fitted: The same as fitted.
+            settings: Settings of its fit.
+            comparison: Resamples of held-out patients.
+
+        Returns:
+            Measures on held-out patients in the format of `CACScoringLib.whole_scan.trust`, and controls that it calls
+            coronary, bool [n].
+        """
+
+    @classmethod
+    def read(cls, settings: Any, progress: Progress) -> WholeScanStudy:
+        scan_list = settings.read(cls.SCORES, progress)
+        configurations = cls.configurations_for(settings, scan_list.scans)
+        fits = [configuration.fit_settings(settings.budget) for configuration in configurations]
+        return replace(cls.of_scans(settings, scan_list, fits, progress), configurations=tuple(configurations))
+
+    @classmethod
+    def for_training(cls, options: RunOptions, settings: Any, progress: Progress) -> WholeScanStudy:
+        sources = settings.sources
+        kind: Any = cls.SETTINGS
+        study = kind(
+            options.only_table(),
+            options.folder,
+            sources.test,
+            budget=TrainingBudget(VALIDATION_PARTS, seed=settings.seed),
+            workers=options.workers,
+            device=options.device,
+            cache=sources.cache or options.folder / "scans",
+            **cls.shared_settings(settings),
+        )
+        scan_list = study.read(cls.SCORES, progress, sources.noncoronary_controls)
+        experiment = cls.of_scans(study, scan_list, [cls.settings_of_fit(settings)], progress)
+        for name, reason in experiment.cohort.failed.items():
+            progress.warning(ScanWarning("scan-left-out", f"{name} was left out: {reason}"))
+        return experiment
+
+    @classmethod
+    def settings_of_fit(cls, settings: Any) -> Any:
+        """Return the settings of `fit` that a training's settings hold."""
+        return settings
+
+    @classmethod
+    def shared_settings(cls, settings: Any) -> dict[str, Any]:
+        """Return further settings of the study, by name, that a training has too."""
+        return {}
 
     @property
     def is_digital(self) -> bool:
         return are_digital(self.cohort.scans)
 
-    def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
-        return {"": self.columns_of(self.truth[rows], values)}
+    def fit_settings(self, configuration: Any) -> Any:
+        return configuration.fit_settings(self.settings.budget)
 
+    def test_results(self, model: LoadedModel, settings: Any, fitted: FittedModel) -> dict[str, object]:
+        """Return the test of a model for its card."""
+        scans = self.cohort.scans_at(self.cohort.held_out)
+        patients = [scan.patient for scan in scans]
+        comparison = ExperimentComparison(patients, {}, np.random.default_rng(settings.seed))
+        measures, called = self.test(model, fitted, settings, comparison)
+        about = {"patients": len(set(patients)), "data": kind_of_data(scans)}
+        return about | measures | on_controls(called)
 
-def cohort_of(
-    scans: Sequence[TableScan],
-    test_names: Sequence[str],
-    heart_ml: Mapping[str, float],
-    failed: Mapping[str, str],
-    budget: TrainingBudget,
-) -> Cohort:
-    """Split the prepared scans; see `Cohort.split`. heart_ml: volume of the heart by name, for prepared scans only."""
-    scans = [scan for scan in scans if scan.name in heart_ml]
-    factors = np.array([(*scan.factors[:2], heart_ml[scan.name]) for scan in scans], float)
-    return Cohort.split(scans, test_names, budget, factors, failed)
-
-
-def factors_title(columns: Sequence[int]) -> str:
-    """Return the title of a comparator by columns of FACTORS."""
-    return ", ".join(FACTORS[n] for n in columns).capitalize()
+    def describe_data(self, counts: Mapping[str, int]) -> str:
+        """Describe the data for a model's card. counts: number of scans by their use."""
+        scans = self.cohort.scans_at(np.flatnonzero(self.cohort.folds[:, 0] != CONTROL))
+        uses = ", ".join(f"{use} {count}" for use, count in counts.items())
+        return f"{kind_of_data(scans)}; {uses} scans; table SHA-256 {table_hash(scans)}"
 
 
 Work = Callable[[CTScan, HeartRegion], Mapping[str, Any]]

@@ -19,7 +19,8 @@ from CACTrainingLib.data.scan_table import PROJECT_TABLE, TOTAL, held_out, read_
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.evaluation.study import PREDICTIONS
 from CACTrainingLib.project.project import NewScan, Project
-from CACTrainingLib.radiograph import cohort, train
+from CACTrainingLib.radiograph import cohort
+from CACTrainingLib.radiograph.settings import PRESETS
 
 PATIENTS = 12
 HU = (0, 400)
@@ -72,9 +73,9 @@ def imported(collection, folder, tmp_path):
 
 
 def test_a_gated_collection_gives_the_table_of_radiographs(scans, tmp_path, monkeypatch):
-    preset = train.PRESETS["light"]
+    preset = PRESETS["light"]
     short = replace(preset, training=replace(preset.training, finder_steps=2))
-    monkeypatch.setitem(train.PRESETS, "light", short)
+    monkeypatch.setitem(PRESETS, "light", short)
     project = imported("coca", write_coca_gated(tmp_path / "coca", scans).parent, tmp_path)
     rows = csv_rows(project / PROJECT_TABLE)
     expected = [AGATSTON[HU[n % len(HU)]] for n in range(PATIENTS)]

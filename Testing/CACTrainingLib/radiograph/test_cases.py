@@ -8,10 +8,10 @@ from made_experiments import Warned
 
 from CACScoringLib.core.errors import CTError, TableError
 from CACTrainingLib.data.scan_table import read_radiographs
-from CACTrainingLib.radiograph import train
 from CACTrainingLib.radiograph.cases import View, read_case, write_case
 from CACTrainingLib.radiograph.dataset import MARGIN_PIXELS, NONE, PATIENTS, load_radiographs
 from CACTrainingLib.radiograph.exposure import PER_MM, Exposure, automatic_photons, expose, scattered, usual_logarithms
+from CACTrainingLib.radiograph.settings import PRESETS
 from CACTrainingLib.radiograph.task import Pictures
 
 
@@ -138,6 +138,6 @@ def test_unknown_calcium_is_not_taken_for_none(write_cases, tmp_path):
     data = load_radiographs(rows, views=("PA",))
     assert not data.has_map.any()
     assert not data.calcium_path(3, 0, PATIENTS).any()
-    pictures = Pictures(data, data.scores["agatston"], np.arange(4), train.PRESETS["light"].training)
+    pictures = Pictures(data, data.scores["agatston"], np.arange(4), PRESETS["light"].training)
     assert not pictures.redraws
     assert pictures.is_own.all()

@@ -1,6 +1,7 @@
 """Study of radiographs: its split, its settings, and its tables and predictions with fake trainings."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,11 @@ from CACTrainingLib.evaluation.experiment import ExperimentRun, TrainingBudget, 
 from CACTrainingLib.evaluation.measures import ExperimentComparison
 from CACTrainingLib.evaluation.papers import MARGIN
 from CACTrainingLib.evaluation.study import PREDICTIONS, carry_out
-from CACTrainingLib.radiograph import fitting, train
+from CACTrainingLib.radiograph import fitting
+from CACTrainingLib.radiograph.fitting import RadiographFit
 from CACTrainingLib.radiograph.prognosis import likely_category
-from CACTrainingLib.radiograph.study import BASE, RadiographStudy, RadiographStudySettings
+from CACTrainingLib.radiograph.settings import BASE, PRESETS
+from CACTrainingLib.radiograph.study import RadiographStudy, RadiographStudySettings
 
 PATIENTS = 64
 
@@ -146,9 +149,9 @@ def splits(monkeypatch):
     """Training and validation cases of networks, from trainings that end at once."""
     splits = []
 
-    def fit(data, training, validation, settings, folder):
+    def fit(data, training, validation, settings, folder, progress):
         splits.append((training, validation))
-        return None, {}, type("Outcome", (), {"seconds": 2.0}), {}
+        return RadiographFit(None, {}, SimpleNamespace(seconds=2.0), {})
 
     monkeypatch.setattr(fitting, "fit", fit)
     monkeypatch.setattr(fitting, "predictions_of", lambda _, data, cases, *__: (np.full((len(cases), 3), 0.5),) * 2)
@@ -158,7 +161,7 @@ def splits(monkeypatch):
 def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_path):
     tested = []
     for fold in range(3):
-        values = study.train(ExperimentRun(BASE, fold), tmp_path)
+        values = study.validate(ExperimentRun(BASE, fold), tmp_path)
         training, validation = splits[-1]
         rows = study.cohort.validation(fold).tolist()
         assert sorted([*training, *validation, *rows]) == list(range(24))
@@ -170,9 +173,9 @@ def test_no_patient_is_on_two_sides_and_each_is_tested_once(study, splits, tmp_p
 
 def test_a_study_runs_to_its_page(drawn_folder, other_folder, tmp_path, monkeypatch):
     """Real trainings of two steps."""
-    preset = train.PRESETS["light"]
+    preset = PRESETS["light"]
     short = replace(preset, training=replace(preset.training, finder_steps=2))
-    monkeypatch.setitem(train.PRESETS, "light", short)
+    monkeypatch.setitem(PRESETS, "light", short)
     budget = TrainingBudget(folds=2, steps=2)
     settings = RadiographStudySettings(drawn_folder, tmp_path / "out", other_folder)
     carry_out(RadiographStudy, replace(settings, names=("base",), budget=budget))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from made_experiments import EXPERIMENTS, RecordingTrainer, make_quick, table_of
+from made_experiments import EXPERIMENTS, RecordingTrainer, Warned, make_quick, table_of
 from whole_scan_studies import fake_training, without_scans, write_table
 
 from CACScoringLib.core.errors import CTError
@@ -17,8 +17,8 @@ from CACTrainingLib.data.scan_table import TESTED, TOTAL, held_out, read_cts
 from CACTrainingLib.evaluation.experiment import predicted_rows
 from CACTrainingLib.evaluation.measures import ExperimentComparison
 from CACTrainingLib.evaluation.study import PREDICTIONS
-from CACTrainingLib.whole_scan.radiomics import study as radiomics
-from CACTrainingLib.whole_scan.vessels import study as vessels
+from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudy, with_calls
+from CACTrainingLib.whole_scan.vessels.study import VesselStudy
 
 PATIENTS = 48
 
@@ -101,7 +101,7 @@ def test_the_first_table_has_the_errors_of_the_models_of_the_folds(vessel_settin
 
 def test_a_grid_trains_each_network_with_all_settings(vessel_settings):
     settings = replace(vessel_settings, grid=True, names=("cnn-linear", "vit-linear"))
-    study = vessels.VesselStudy.read(settings, Progress())
+    study = VesselStudy.read(settings, Progress())
     assert len(study.configurations) == 2 * 12 == len({configuration.title for configuration in study.configurations})
     trainings = [c.fit_settings(settings.budget).training for c in study.configurations if c.kind == "vit"]
     tuned = {(t.batch_size, t.learning_rate, t.weight_decay) for t in trainings}
@@ -111,7 +111,11 @@ def test_a_grid_trains_each_network_with_all_settings(vessel_settings):
 def test_scans_that_cannot_be_used(study, settings, monkeypatch):
     write_table(settings.data, PATIENTS, contrast=4)
     without_scans(monkeypatch, ("p6",))
-    assert "its heart was not found" in study.page(settings)
+    progress = Warned()
+    assert "its heart was not found" in study.page(settings, progress=progress)
+    assert [warning.message for warning in progress.warnings] == [
+        f"4 scans of {settings.data} are left out: they are contrast-enhanced."
+    ]
     names = (settings.output / PREDICTIONS).read_text(encoding="utf-8")
     assert not any(f",p{n}," in names for n in (0, 1, 2, 3, 6))
 
@@ -125,16 +129,18 @@ def test_a_test_of_enhanced_scans_alone_is_refused(settings, tmp_path):
 SCANS = [SimpleNamespace(patient=f"p{n}", name=f"s{n}") for n in range(12)]
 
 
-def values(measures_of, columns, *arguments):
-    measures = measures_of(predicted_rows(SCANS[: len(columns["truth"])], columns), *arguments)
+def values(kind, truth, predicted, **of_study):
+    study = SimpleNamespace(truth=truth, **of_study)
+    columns = kind.outcomes(study, np.arange(len(truth)), predicted)[""]
+    measures = kind.measures(study, predicted_rows(SCANS[: len(truth)], columns))
     comparison = ExperimentComparison([scan.patient for scan in SCANS], {}, np.random.default_rng(0))
     return {measure.title: comparison.averaged(measure, "model").values[0] for measure in measures}
 
 
 def test_calcium_or_none():
     truth = np.array([True, True, True, False, False] * 2)
-    predicted = radiomics.with_calls(np.array([0.9, 0.8, 0.3, 0.4, 0.1] * 2), 0.35)
-    results = values(radiomics.measures_of, radiomics.columns_of(truth, predicted))
+    predicted = with_calls(np.array([0.9, 0.8, 0.3, 0.4, 0.1] * 2), 0.35)
+    results = values(RadiomicsStudy, truth, predicted)
     expected = {"AUC": 5 / 6, "Sensitivity": 2 / 3, "Specificity": 1 / 2, "Accuracy": 3 / 5}
     assert results == pytest.approx(expected)
 
@@ -150,7 +156,7 @@ def test_scores():
         np.array([0, 0.5, 0.25, 0.25]),
         np.abs(np.subtract.outer(range(4), range(4))),
     )
-    results = values(vessels.measures_of, vessels.columns_of(truth, predicted), 500)
+    results = values(VesselStudy, truth, predicted, scale=500)
     assert results == pytest.approx(
         {
             "Rank correlation": 1,

@@ -248,7 +248,7 @@ class Standardisation(TransformerMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class FittedClassifier:
-    """Fitted and tuned classifier.
+    """FittedModel and tuned classifier.
 
     Attributes:
         kind: Kind of CLASSIFIERS.
@@ -275,7 +275,12 @@ class FittedClassifier:
 
 
 def fit_classifier(
-    kind: str, features: np.ndarray, labels: np.ndarray, patients: Sequence[str] | np.ndarray, seed: int
+    kind: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    patients: Sequence[str] | np.ndarray,
+    seed: int,
+    sensitivity: float | None = None,
 ) -> FittedClassifier:
     """Fit a classifier, tuned by cross-validation among its scans, split by patient.
 
@@ -287,6 +292,7 @@ def fit_classifier(
         labels: True for calcium, bool [n].
         patients: Patient of each scan, [n].
         seed: Seed of the inner folds and the classifier.
+        sensitivity: Least sensitivity of the limit; see `best_limit`.
 
     Raises:
         CTError: There are too few scans of one class, or no usable features.
@@ -303,7 +309,7 @@ def fit_classifier(
     best = search.best_estimator_
     out_of_fold = _probabilities(cross_val_predict(best, features, labels, cv=parts, method=_method(kind)))
     settings = {name.removeprefix("classifier__"): value for name, value in search.best_params_.items()}
-    limit = best_limit(out_of_fold, labels)
+    limit = best_limit(out_of_fold, labels, sensitivity)
     return FittedClassifier(kind, settings, best, limit, out_of_fold, features.shape[1])
 
 

@@ -50,6 +50,10 @@ class VesselSettings:
     training: VesselTraining
     sources: SourceSettings = field(default_factory=SourceSettings)
 
+    @property
+    def seed(self) -> int:
+        return self.training.loop.seed
+
 
 @dataclass(frozen=True)
 class VesselFit:

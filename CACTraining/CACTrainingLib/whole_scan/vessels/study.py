@@ -1,4 +1,4 @@
-"""Vessel regression: the study of networks and scales of scores, and the training of a model.
+"""Vessel regression: networks and scales of scores, and the training of a model.
 
 Training data are a table of CTs with a score for each artery (`data.scan_table`). Without a test table, a fifth of the
 patients, the same for every seed, is held out; a fifth of the others validates. The finished model, as scoring loads
@@ -8,7 +8,7 @@ it, is evaluated once on the test patients, and the results are written on its c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,22 +30,14 @@ from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
-from ...evaluation.experiment import Cohort, ExperimentRun, Fit, Predict, TrainingBudget, predicted_rows, values_in
+from ...data.scan_table import TableScan
+from ...evaluation.experiment import HELD_OUT, Fit, FittedModel, Predict, TrainingBudget, predicted_rows, values_in
 from ...evaluation.measures import ExperimentComparison, Measure, mean_absolute_difference, mean_value, of_classes
+from ...evaluation.papers import texts_of
 from ...evaluation.parts import Section
-from ...training.runs import training_run
+from ...training.runs import TrainedModel
 from ...training.settings import RunOptions, facts_of
-from ..sources import (
-    WholeScanStudy,
-    WholeScanStudySettings,
-    are_digital,
-    cohort_of,
-    describe_data,
-    factors_title,
-    kind_of_data,
-    on_controls,
-    warn_of_failures,
-)
+from ..sources import ScanList, WholeScanStudy, WholeScanStudySettings, are_digital
 from . import fitting
 from .task import VesselTask
 
@@ -53,62 +45,10 @@ PER_MILLE = 1000.0
 """Factor of mean squared errors, which are shown in thousandths."""
 
 
-def columns_of(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of `predicted_rows`: true and predicted total, and squared error in thousandths. Scores are [n, 4]."""
-    error = PER_MILLE * ((predicted - truth) ** 2).mean(1)
-    return {"truth": truth.sum(1), "value": predicted.sum(1), "squared_error": error}
-
-
-def measures_of(table: pd.DataFrame, scale: float) -> list[Measure]:
-    """Measures of totals, and the squared error of arteries.
-
-    - Rank correlation: Spearman's, of the total.
-    - Mean absolute error: of the total in Agatston units.
-    - Squared error: mean over patients and arteries of scores divided by `scale`, in thousandths.
-    - κ: linearly weighted, of the categories 0, 1–99, 100–399 and from 400 of the rounded total.
-    """
-    return [
-        Measure("Rank correlation", rank_correlation, table),
-        Measure("Mean absolute error", mean_absolute_difference, table),
-        Measure("Squared error, ‰", mean_value, table.assign(value=table.squared_error / scale**2)),
-        Measure(
-            "κ of categories",
-            of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), category_of),
-            table.assign(value=table.value.round()),
-        ),
-    ]
-
-
 def errors_by_fold(table: pd.DataFrame) -> dict[str, str]:
     """Return the mean and standard deviation over folds of the mean error, by use, as text."""
     folds = table.groupby(["use", "fold"]).error.mean().groupby("use")
     return {str(use): f"{part.mean():.4f} ± {part.std(ddof=0):.4f}" for use, part in folds}
-
-
-def mean_of(scores: np.ndarray) -> Fit:
-    """Return the predictor of the training scans' mean scores. scores: [n, 4] of all scans."""
-
-    def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        middle = scores[rows].mean(0)
-        return lambda held_out: np.tile(middle, (len(held_out), 1))
-
-    return fit
-
-
-def factors_alone(cohort: Cohort, scores: np.ndarray) -> Fit:
-    """Return the linear regression of the scores' logarithms on the known of age, sex and heart size.
-
-    scores: [n, 4] of all scans.
-    """
-    from sklearn.linear_model import LinearRegression
-
-    factors = cohort.factors[:, cohort.known_factors]
-
-    def fit(rows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        model = LinearRegression().fit(factors[rows], np.log1p(scores[rows]))
-        return lambda held_out: np.maximum(0, np.expm1(model.predict(factors[held_out])))
-
-    return fit
 
 
 KINDS = {
@@ -171,66 +111,90 @@ class VesselStudySettings(WholeScanStudySettings):
             raise CTError(f"There is no preset {self.preset!r}; choose one of {', '.join(SIZES)}.")
 
 
+INTENDED_USE = (
+    "Estimates the Agatston scores of the coronary arteries directly from a non-contrast chest CT, as a "
+    "whole-scan estimate beside a score of lesions. For research; not a medical device."
+)
+
+
 @dataclass(frozen=True)
 class VesselStudy(WholeScanStudy):
-    """Task of networks and scales of scores. inputs: prepared scans by `input_key` and name."""
+    """Networks and scales of scores. inputs: prepared scans by `input_key` and name."""
 
     inputs: Mapping[str, Mapping[str, Path]]
 
     NAME: ClassVar[str] = "vessels"
+    TEXTS: ClassVar = texts_of("vessels")
     SETTINGS: ClassVar = VesselStudySettings
+    PRESETS: ClassVar = {
+        f"{prefix}{kind}": fitting.vessel_settings(size, kind)
+        for prefix, size in (("", "compact"), ("paper-", "paper"))
+        for kind in sorted(fitting.TRAINABLE, key=lambda kind: kind != "voxel-sum")
+    }
+    """By network, with an input of the paper's size (for a GPU) or a smaller one. voxel-sum is not from the paper; with
+    -supervised it is trained on the location of digital patients' calcium too."""
     CONFIGURATIONS: ClassVar = {
         f"{kind}-{output}": VesselConfiguration(kind, output) for kind in KINDS for output in VESSEL_OUTPUTS
     }
     COLUMNS: ClassVar = tuple(f"{part}_{artery}" for part in ("true", "predicted") for artery in ARTERIES)
+    SCORES: ClassVar = ARTERIES
 
     @classmethod
-    def read(cls, settings: VesselStudySettings, progress: Progress) -> VesselStudy:
-        scans, test_names = settings.read(ARTERIES, progress)
+    def configurations_for(
+        cls, settings: VesselStudySettings, scans: Sequence[TableScan]
+    ) -> Sequence[VesselConfiguration]:
         # Supervision needs digital patients, whose calcium is known by location.
         default = [n for n, c in cls.CONFIGURATIONS.items() if c.kind != fitting.SUPERVISED or are_digital(scans)]
-        configurations = [
+        return [
             replace(cls.CONFIGURATIONS[name], preset=settings.preset, tuning=tuning)
             for name in settings.names or default
             for tuning in (_TUNINGS if settings.grid else ((),))
         ]
+
+    @classmethod
+    def of_scans(
+        cls,
+        settings: VesselStudySettings,
+        scan_list: ScanList,
+        fits: Sequence[fitting.VesselSettings],
+        progress: Progress,
+    ) -> VesselStudy:
         inputs: dict[str, dict[str, Path]] = {}
         failed: dict[str, str] = {}
-        for config in (configuration.fit_settings(settings.budget).config for configuration in configurations):
+        for config in (fit.config for fit in fits):
             if (key := fitting.input_key(config)) not in inputs:
                 options = (config, settings.workers, progress)
-                inputs[key], reasons = fitting.prepare_vessels(scans, settings.prepared, *options)
+                inputs[key], reasons = fitting.prepare_vessels(scan_list.scans, settings.prepared, *options)
                 failed |= reasons
         files = next(iter(inputs.values()))
         volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
-        cohort = cohort_of(scans, test_names, volumes, failed, settings.budget)
-        return cls(settings, cohort, tuple(configurations), inputs)
+        return cls(settings, scan_list.cohort(volumes, failed, settings.budget), tuple(fits), inputs)
 
-    def fit(self, run: ExperimentRun, folder: Path) -> tuple[Predict, float]:
-        settings, data = self._fit_arguments(run)
-        fit = fitting.fit_vessels(*data, settings, folder, self.settings.device)
+    def fit(
+        self, settings: fitting.VesselSettings, fold: int, folder: Path, progress: Progress | None = None
+    ) -> FittedModel:
+        data = self._fit_data(settings, fold)
+        fit = fitting.fit_vessels(*data, settings, folder, self.settings.device, progress)
 
         def predict(rows: np.ndarray) -> np.ndarray:
             return np.round(fitting.predictions_of(fit.network, data[0], self.cohort.names(rows)), 3)
 
-        return predict, fit.seconds
+        return FittedModel(fit, predict, fit.seconds)
 
     def alike(self, configuration: VesselConfiguration) -> Hashable:
         return configuration.kind, configuration.tuning[:1]
 
-    def task(self, run: ExperimentRun) -> VesselTask:
-        settings, data = self._fit_arguments(run)
-        return fitting.training_task(*data, settings)
+    def task(self, settings: fitting.VesselSettings, fold: int) -> VesselTask:
+        return fitting.training_task(*self._fit_data(settings, fold), settings)
 
-    def _fit_arguments(self, run: ExperimentRun) -> tuple[fitting.VesselSettings, fitting.FitData]:
-        """Return the settings of a run, and its scans."""
-        import torch
+    def _fit_data(self, settings: fitting.VesselSettings, fold: int) -> fitting.FitData:
+        """Return the scans of a fit. The fold validates; in the last step, the first one."""
+        cohort, number = self.cohort, 0 if fold == HELD_OUT else fold
+        training, validation = (cohort.names(rows) for rows in (cohort.training(number), cohort.validation(number)))
+        return self._files(settings), fitting.targets_of(cohort.scans), training, validation
 
-        torch.set_num_threads(1)
-        cohort, settings = self.cohort, run.configuration.fit_settings(self.settings.budget)
-        files = self.inputs[fitting.input_key(settings.config)]
-        training, validation = (cohort.names(rows) for rows in (cohort.training(run.fold), cohort.validation(run.fold)))
-        return settings, (files, fitting.targets_of(cohort.scans), training, validation)
+    def _files(self, settings: fitting.VesselSettings) -> Mapping[str, Path]:
+        return self.inputs[fitting.input_key(settings.config)]
 
     @property
     def truth(self) -> np.ndarray:
@@ -238,17 +202,37 @@ class VesselStudy(WholeScanStudy):
 
     @property
     def reference(self) -> str:
-        return f"{factors_title(self.cohort.known_factors)}, logarithm"
+        return f"{self.factors_title.capitalize()}, logarithm"
 
-    columns_of = staticmethod(columns_of)
+    def outcomes(self, rows: np.ndarray, values: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+        """Return true and predicted total, and squared error in thousandths."""
+        truth = self.truth[rows]
+        error = PER_MILLE * ((values - truth) ** 2).mean(1)
+        return {"": {"truth": truth.sum(1), "value": values.sum(1), "squared_error": error}}
 
     @property
-    def _scale(self) -> float:
+    def scale(self) -> float:
         """Largest score of one artery among the patients that are not held out."""
         return float(np.delete(self.truth, self.cohort.held_out, 0).max()) or 1.0
 
     def measures(self, table: pd.DataFrame) -> Sequence[Measure]:
-        return measures_of(table, self._scale)
+        """Return measures of totals, and the squared error of arteries.
+
+        - Rank correlation: Spearman's, of the total.
+        - Mean absolute error: of the total in Agatston units.
+        - Squared error: mean over patients and arteries of scores divided by `scale`, in thousandths.
+        - κ: linearly weighted, of the categories 0, 1–99, 100–399 and from 400 of the rounded total.
+        """
+        return [
+            Measure("Rank correlation", rank_correlation, table),
+            Measure("Mean absolute error", mean_absolute_difference, table),
+            Measure("Squared error, ‰", mean_value, table.assign(value=table.squared_error / self.scale**2)),
+            Measure(
+                "κ of categories",
+                of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), category_of),
+                table.assign(value=table.value.round()),
+            ),
+        ]
 
     def predicted_by(self, fold: int) -> list[tuple[str, np.ndarray]]:
         return [("training", self.cohort.training(fold)), *super().predicted_by(fold)]
@@ -258,118 +242,89 @@ class VesselStudy(WholeScanStudy):
         uses = {"training": "Training", "validation": "Validation", "test": "Test"}
         truth, rows = self.truth, []
         for model, part in predicted.groupby("model", sort=False):
-            errors = ((values_in(part) - truth[part.row]) / self._scale) ** 2
+            errors = ((values_in(part) - truth[part.row]) / self.scale) ** 2
             folds = errors_by_fold(part.assign(error=errors.mean(1)))
             rows.append((model, *map(folds.get, uses)))
-        rows += [(name, *map(cells.get, uses)) for name, cells in self.texts.parts["table_1"].published.items()]
-        table = self.texts.table("table_1", ("Model", *uses.values()), rows)
-        title, text = self.texts.texts("errors")
+        rows += [(name, *map(cells.get, uses)) for name, cells in self.TEXTS.parts["table_1"].published.items()]
+        table = self.TEXTS.table("table_1", ("Model", *uses.values()), rows)
+        title, text = self.TEXTS.texts("errors")
         return (Section("table_1", title, (text,), (table,)),) if len(predicted) else ()
 
     def comparators(self) -> Mapping[str, Fit]:
-        return {self.reference: factors_alone(self.cohort, self.truth), "Always the mean": mean_of(self.truth)}
+        def mean(rows: np.ndarray) -> Predict:
+            middle = self.truth[rows].mean(0)
+            return lambda others: np.tile(middle, (len(others), 1))
 
+        return {self.reference: self.factors_alone, "Always the mean": mean}
 
-INTENDED_USE = (
-    "Estimates the Agatston scores of the coronary arteries directly from a non-contrast chest CT, as a "
-    "whole-scan estimate beside a score of lesions. For research; not a medical device."
-)
+    def fit_factors(self, factors: np.ndarray, truth: np.ndarray) -> Predict:
+        """Fit a linear regression of the scores' logarithms."""
+        from sklearn.linear_model import LinearRegression
 
-VALIDATION_PARTS = 5
+        model = LinearRegression().fit(factors, np.log1p(truth))
+        return lambda others: np.maximum(0, np.expm1(model.predict(others)))
 
+    def trained_model(self, options: RunOptions, settings: fitting.VesselSettings, fitted: FittedModel) -> TrainedModel:
+        fit: fitting.VesselFit = fitted.model
+        _, _, training, validation = self._fit_data(settings, HELD_OUT)
+        counts = {"training": len(training), "validation": len(validation), "test": len(self.cohort.held_out)}
+        size = "paper" if options.preset.startswith("paper") else "compact"
+        facts = {**facts_of(settings.training), **fit.outcome.facts()}
 
-PRESETS = {
-    f"{prefix}{kind}": fitting.vessel_settings(size, kind)
-    for prefix, size in (("", "compact"), ("paper-", "paper"))
-    for kind in sorted(fitting.TRAINABLE, key=lambda kind: kind != "voxel-sum")
-}
-"""Presets by network, with an input of the paper's size (for a GPU) or a smaller one. voxel-sum is not from the paper;
-with -supervised it is trained on the location of digital patients' calcium too."""
+        def evaluate(model: LoadedModel) -> tuple[dict[str, Any], dict[str, Any]]:
+            errors = {"training": round(fit.training, 6), "validation": round(fit.validation, 6)}
+            metrics = {f"{use}_mse_normalised": error for use, error in errors.items()}
+            test = self.test_results(model, settings, fitted)
+            return {**metrics, "test": test}, {SCALE: fit.largest, CERTAINTY: fit.least_certainty}
 
+        about = (self.describe_data(counts), settings.seed, facts, INTENDED_USE)
+        return TrainedModel(fit.network, settings.config, size, *about, evaluate)
 
-def train(options: RunOptions, settings: fitting.VesselSettings, progress: Progress) -> Path:
-    """Train a model, evaluate it and write it; returns its card's path. Raises CTError, OutputError."""
-    scans, test_names, controls = settings.sources.read(options.only_table(), ARTERIES, progress)
-    config, training = settings.config, settings.training
-    with training_run(options, "vessels", training, {}, progress) as run:
-        with progress.step("scans"):
-            cache = settings.sources.cache or options.folder / "scans"
-            (files, failed), (control_files, failed_controls) = (
-                fitting.prepare_vessels(part, cache, config, options.workers, progress) for part in (scans, controls)
+    def test(
+        self,
+        model: LoadedModel,
+        fitted: FittedModel,
+        settings: fitting.VesselSettings,
+        comparison: ExperimentComparison,
+    ) -> tuple[dict[str, object], np.ndarray]:
+        """Test the model. Measures are of the scans whose score is stated."""
+        network, cohort, truth = cast(VesselNet, model.network), self.cohort, self.truth
+
+        def predict(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """Return scores, and where they are undetermined."""
+            scans = (self._files(settings), cohort.names(rows))
+            scores = fitting.predictions_of(network, *scans)
+            uncertain = fitting.certainties_of(network, *scans) < fitted.model.least_certainty
+            return scores, uncertain & (scores.sum(1) >= NONE_BELOW)
+
+        def results(rows: np.ndarray, predicted: np.ndarray) -> list[BootstrapResult]:
+            scans = cohort.scans_at(rows)
+            table = predicted_rows(scans, self.outcomes(rows, predicted)[""])
+            arteries = (
+                predicted_rows(scans, {"truth": truth[rows, n], "value": predicted[:, n]}) for n in range(len(ARTERIES))
             )
-            for reasons in (failed, failed_controls):
-                warn_of_failures(reasons, progress)
-            heart_ml = {name: fitting.heart_ml(file) for name, file in files.items()}
-            budget = TrainingBudget(VALIDATION_PARTS, seed=training.loop.seed)
-            cohort = cohort_of(scans, test_names, heart_ml, failed, budget)
-            uses = {"training": cohort.training(0), "validation": cohort.validation(0), "test": cohort.held_out}
-        with progress.step("training"):
-            learned, validation = (cohort.names(uses[use]) for use in ("training", "validation"))
-            scans_of_fit = (files, fitting.targets_of(cohort.scans), learned, validation)
-            fit = fitting.fit_vessels(*scans_of_fit, settings, options.folder, options.device, progress)
-        with progress.step("model"):
-            data = describe_data(cohort.scans, {use: len(rows) for use, rows in uses.items()})
-            size = "paper" if options.preset.startswith("paper") else "compact"
-            facts = {**facts_of(training), **fit.outcome.facts()}
+            measures = [*self.measures(table), *(Measure("ICC", icc, rows_of_artery) for rows_of_artery in arteries)]
+            return [comparison.result(measure, "model") for measure in measures]
 
-            def evaluate(model: LoadedModel) -> tuple[dict[str, Any], dict[str, Any]]:
-                network = cast(VesselNet, model.network)
-                errors = {"training": round(fit.training, 6), "validation": round(fit.validation, 6)}
-                test = _evaluate(network, fit.least_certainty, cohort, files, control_files)
-                metrics = {f"{use}_mse_normalised": error for use, error in errors.items()}
-                return {**metrics, "test": test}, {SCALE: fit.largest, CERTAINTY: fit.least_certainty}
-
-            about = (config, size, data, training.loop.seed, facts, INTENDED_USE)
-            return run.write_network(fit.network, *about, evaluate)
-
-
-def _evaluate(
-    network: VesselNet, least_certainty: float, cohort: Cohort, files: Mapping[str, Path], controls: Mapping[str, Path]
-) -> dict[str, object]:
-    """Test the model on held-out patients, in the format of `CACScoringLib.whole_scan.trust`.
-
-    Measures are of the scans whose score is stated.
-    """
-    truth = np.stack(list(fitting.targets_of(cohort.scans).values()))
-    scale = float(np.delete(truth, cohort.held_out, 0).max())
-    comparison = ExperimentComparison(cohort.patients, {}, np.random.default_rng(0))
-
-    def predict(scans: Mapping[str, Path], names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores, and where they are undetermined."""
-        scores = fitting.predictions_of(network, scans, names)
-        uncertain = fitting.certainties_of(network, scans, names) < least_certainty
-        return scores, uncertain & (scores.sum(1) >= NONE_BELOW)
-
-    def results(rows: np.ndarray, predicted: np.ndarray) -> list[BootstrapResult]:
-        scans = [cohort.scans[row] for row in rows]
-        table = predicted_rows(scans, columns_of(truth[rows], predicted))
-        arteries = (
-            predicted_rows(scans, {"truth": truth[rows, n], "value": predicted[:, n]}) for n in range(len(ARTERIES))
-        )
-        measures = [*measures_of(table, scale), *(Measure("ICC", icc, rows_of_artery) for rows_of_artery in arteries)]
-        return [comparison.result(measure, "model") for measure in measures]
-
-    predicted, undetermined = predict(files, cohort.names(cohort.held_out))
-    rows = cohort.held_out[~undetermined]
-    rank, _, squared_error, kappa, *by_artery = results(rows, predicted[~undetermined])
-    by_factors = factors_alone(cohort, truth)(cohort.training(0))
-    free = ~truth[cohort.held_out].any(1)
-    called = (predicted.sum(1) >= 1) & ~undetermined
-    test: dict[str, object] = {
-        "patients": len({cohort.patients[row] for row in cohort.held_out}),
-        "scans": len(cohort.held_out),
-        "undetermined": int(undetermined.sum()),
-        "without_calcium": {
-            "scans": int(free.sum()),
-            "called_coronary": int(called[free].sum()),
-            "undetermined": int(undetermined[free].sum()),
-        },
-        "data": kind_of_data([cohort.scans[row] for row in cohort.held_out]),
-        "rank_correlation": rank.estimate.as_json(),
-        "rank_correlation_age_and_heart_size": results(rows, by_factors(rows))[0].estimate.as_json(),
-        "mse_normalised": round(float(squared_error.values[0]) / PER_MILLE, 6),
-        "kappa_categories": kappa.estimate.as_json(),
-        "icc": {artery: r.estimate.as_json() for artery, r in zip(ARTERIES, by_artery, strict=True)},
-    }
-    totals, uncertain = predict(controls, list(controls))
-    return {**test, **on_controls((totals.sum(1) >= NONE_BELOW) & ~uncertain)}
+        predicted, undetermined = predict(cohort.held_out)
+        rows = cohort.held_out[~undetermined]
+        rank, _, squared_error, kappa, *by_artery = results(rows, predicted[~undetermined])
+        by_factors = self.factors_alone(cohort.training(0))
+        free = ~truth[cohort.held_out].any(1)
+        called = (predicted.sum(1) >= 1) & ~undetermined
+        measures: dict[str, object] = {
+            "scans": len(cohort.held_out),
+            "undetermined": int(undetermined.sum()),
+            "without_calcium": {
+                "scans": int(free.sum()),
+                "called_coronary": int(called[free].sum()),
+                "undetermined": int(undetermined[free].sum()),
+            },
+            "rank_correlation": rank.estimate.as_json(),
+            "rank_correlation_age_and_heart_size": results(rows, by_factors(rows))[0].estimate.as_json(),
+            "mse_normalised": round(float(squared_error.values[0]) / PER_MILLE, 6),
+            "kappa_categories": kappa.estimate.as_json(),
+            "icc": {artery: r.estimate.as_json() for artery, r in zip(ARTERIES, by_artery, strict=True)},
+        }
+        scores, uncertain = predict(cohort.controls)
+        return measures, (scores.sum(1) >= NONE_BELOW) & ~uncertain

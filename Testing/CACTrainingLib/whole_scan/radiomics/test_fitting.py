@@ -17,9 +17,10 @@ from CACScoringLib.networks.configs import RadiomicsConfig
 from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.scan_table import held_out, read_cts
-from CACTrainingLib.whole_scan.radiomics import study as train_radiomics
+from CACTrainingLib.whole_scan.radiomics import fitting
 from CACTrainingLib.whole_scan.radiomics.fitting import (
     CLASSIFIERS,
+    HEART_ML,
     SETTINGS,
     EncoderSettings,
     as_network,
@@ -164,7 +165,7 @@ def test_what_cannot_be_learned_from_is_told():
         fit_classifier("logistic", np.full((N, 2), np.nan), labels, patients, 0)
 
 
-NAMES = ("heart_a", "heart_b", PSEUDO_FEATURE, "candidate_d")
+NAMES = ("heart_a", HEART_ML, PSEUDO_FEATURE, "candidate_d")
 PATIENTS = 80
 
 
@@ -172,7 +173,7 @@ PATIENTS = 80
 def tables(tmp_path, monkeypatch):
     """Tables in which every second patient has calcium, predicted by heart_a."""
 
-    def features_of(scans, folder, workers, progress):
+    def features_of(scans, folder, workers, progress, encoder):
         generator = np.random.default_rng(3)
         values = generator.normal(size=(len(scans), len(NAMES)))
         values[:, 0] = [3.0 * (scan.total > 0) + 0.3 * generator.normal() for scan in scans]
@@ -181,7 +182,7 @@ def tables(tmp_path, monkeypatch):
         failed = {"p2": "no heart"} if len(rows) < len(scans) else {}
         return feature_table([scans[n] for n in rows], NAMES, values[rows]), failed
 
-    monkeypatch.setattr(train_radiomics.fitting, "features_of", features_of)
+    monkeypatch.setattr(fitting, "features_of", features_of)
     return {
         "data": write_table(tmp_path / "data" / "table.csv", PATIENTS, digital=False, totals=(0, 50)),
         "contrast": write_table(tmp_path / "contrast" / "table.csv", PATIENTS, contrast=PATIENTS, totals=(0, 50)),
@@ -215,13 +216,13 @@ def test_model_is_trained_evaluated_once_and_written(tables, tmp_path):
 @pytest.mark.long
 def test_contrast_enhanced_scans_of_test_patients_are_not_learned_from(tables, tmp_path, monkeypatch):
     learned = []
-    fit = train_radiomics.fitting.fit_classifier
+    fit = fitting.fit_classifier
 
-    def record_patients(kind, features, labels, patients, seed):
+    def record_patients(kind, features, labels, patients, *options):
         learned.extend(patients)
-        return fit(kind, features, labels, patients, seed)
+        return fit(kind, features, labels, patients, *options)
 
-    monkeypatch.setattr(train_radiomics.fitting, "fit_classifier", record_patients)
+    monkeypatch.setattr(fitting, "fit_classifier", record_patients)
     assert train(tmp_path, tables["data"], contrast_data=tables["contrast"]) == 0
     scans = read_cts(tables["data"])
     test_names = {scan.patient for scan in scans if scan.name in held_out(scans)}

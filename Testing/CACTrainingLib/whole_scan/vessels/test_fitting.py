@@ -26,7 +26,6 @@ from CACTrainingLib.training.runs import RunOptions
 from CACTrainingLib.training.settings import LoopSettings
 from CACTrainingLib.whole_scan.sources import SourceSettings
 from CACTrainingLib.whole_scan.vessels import fitting as vessel_fitting
-from CACTrainingLib.whole_scan.vessels import study as train_vessels
 from CACTrainingLib.whole_scan.vessels.fitting import (
     MAP,
     REGIONS,
@@ -37,6 +36,7 @@ from CACTrainingLib.whole_scan.vessels.fitting import (
     predictions_of,
     true_calcium,
 )
+from CACTrainingLib.whole_scan.vessels.study import VesselStudy
 from CACTrainingLib.whole_scan.vessels.task import (
     VesselTask,
     VesselTraining,
@@ -246,7 +246,7 @@ def test_model_and_its_card(tmp_path, prepared, monkeypatch):
     monkeypatch.setattr(vessel_fitting, "fit_vessels", fit)
     options = RunOptions((table,), tmp_path / "model", device="cpu")
     sources = SourceSettings(None, controls, tmp_path / "cache")
-    path = train_vessels.train(options, vessel_fitting.VesselSettings(CONFIG, TRAINING, sources), progress)
+    path = VesselStudy.train(options, vessel_fitting.VesselSettings(CONFIG, TRAINING, sources), progress)
     assert [warning.message for warning in progress.warnings] == ["p7 was left out: it is no CT"]
     assert len(prepared) == 2 * COUNT
     model = load_model(path, "cpu")
