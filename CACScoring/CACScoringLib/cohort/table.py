@@ -10,6 +10,7 @@ from ..core.labels import Artery, NonCoronary
 from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..core.text import printable
+from ..networks.configs import ESTIMATORS
 from ..record.columns import CATEGORIES, COHORT_METHOD, GEOMETRY, TOTAL, site_cells
 from ..record.findings import PATIENT_FEATURES
 from ..record.provenance import COLUMNS
@@ -30,7 +31,8 @@ _METHOD_COLUMNS = {
 }
 """Columns of one method only. left_out: candidates that an automatic clinical score does not count. The agatston of
 every method is on the clinical scale; scaled_agatston repeats it, as in `scores.json`."""
-_ESTIMATES = {"vessels": ("vessels_agatston", "total"), "radiomics": ("radiomics_probability", "probability")}
+_QUANTITIES = {"total": "agatston", "probability": "probability"}
+_ESTIMATES = {name: (f"{name}_{_QUANTITIES[role.estimate]}", role.estimate) for name, role in ESTIMATORS.items()}
 """Column of each whole-scan estimate, and the key of its number in `scores.json`."""
 
 

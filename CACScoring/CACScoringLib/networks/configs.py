@@ -339,6 +339,7 @@ class Role:
         is_optional: True for a network without which scans are scored too.
         title: Name in reports and panels.
         extras: Extras that it needs beside the base.
+        estimate: Number that it estimates of a whole scan, "total" or "probability"; empty for none.
     """
 
     config: type[Config]
@@ -348,6 +349,7 @@ class Role:
     is_optional: bool = False
     title: str = ""
     extras: tuple[str, ...] = ()
+    estimate: str = ""
 
 
 _TERRITORIES = "Segmentation of the heart, and of the territories of its arteries, valves and great vessels, on CT"
@@ -369,15 +371,17 @@ JUDGES = ("territories", "lesions")
 """Networks that an automatic clinical score depends on."""
 
 VESSELS, RADIOMICS, RADIOGRAPH = "vessels", "radiomics", "radiograph"
-_REGRESSION = "Vessel regression"
-_FEATURES = ("torch", "radiomics")
 
 ESTIMATORS = {
     VESSELS: Role(
-        VesselNetConfig, "vessels.VesselNet", "Scores by artery", "vesselsModel", True, _REGRESSION, ("torch",)
+        *(VesselNetConfig, "vessels.VesselNet", "Scores by artery", "vesselsModel", True, "Vessel regression"),
+        extras=("torch",),
+        estimate="total",
     ),
     RADIOMICS: Role(
-        RadiomicsConfig, "radiomics.RadiomicsNet", "Any calcium", "radiomicsModel", True, "Radiomics", _FEATURES
+        *(RadiomicsConfig, "radiomics.RadiomicsNet", "Any calcium", "radiomicsModel", True, "Radiomics"),
+        extras=("torch", "radiomics"),
+        estimate="probability",
     ),
 }
 """Networks of whole-scan estimates, by name."""
