@@ -10,6 +10,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.labels import NOT_CORONARY
+from CACScoringLib.panel.effects import clicks
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
 from CACScoringLib.review.picking import PickLimits, pick_lesion
 
@@ -25,7 +26,7 @@ class SegmentEditorEffect(LesionEffect):
         self._pick = None
         self._mouse = None
         self._press = None
-        self._offer = None  # segment, and the lesion across sites that a second click would add to it
+        self._offer = None  # `clicks.Offer` of the last click
 
     def helpText(self) -> str:
         actions = {
@@ -163,7 +164,7 @@ class SegmentEditorEffect(LesionEffect):
             return
         colour = self._views.LEAK_COLOUR if pick.leaked else self._views.CANDIDATE_COLOUR
         self._voxelOverlay.show(pick, self.scan.index_to_ras, colour)
-        self._hint(self._leakMessage(pick) if pick.leaked else self._lesionText(pick))
+        self._hint(_worded(clicks.leak_message(pick)) if pick.leaked else self._lesionText(pick))
 
     def forget(self) -> None:
         if self.scan is None:
@@ -227,41 +228,30 @@ class SegmentEditorEffect(LesionEffect):
         A second click within a lesion that touches other sites adds its parts at those sites.
         """
         offer, self._offer = self._offer, None
-        if pick.leaked:
-            self._say(self._leakMessage(pick))
-            return 0
         selected = self.scan.selected
-        if not selected:
-            self._say(_("Choose an artery first: keys 1 to 9, or a button."))
+        if (refusal := clicks.refusal(pick, selected)) is not None:
+            self._say(_worded(refusal))
             return 0
-        if ras is not None and offer is not None and offer[0] == selected and offer[1].holds(self.scan.index_at(ras)):
-            pick, ras = offer[1], None
+        if ras is not None and offer is not None and offer.is_taken(selected, self.scan.index_at(ras)):
+            pick, ras = offer.lesion, None
         former = [self.scan.name_of(site) for site in self.scan.sites_of(pick) if site != selected]
         changed = self.scan.change(selected, pick)
-        words = {"artery": self.scan.name_of(selected), "lesion": self._lesionText(pick), "sites": ", ".join(former)}
-        text = _("Moved to {artery} from {sites}: {lesion}.") if former else _("Added to {artery}: {lesion}.")
-        text = text if changed else _("It belongs to {artery} already, or is masked.")
+        outcome = clicks.outcome(self.scan.name_of(selected), former, self._lesionText(pick), changed)
         offered = "" if ras is None else self._offerAcross(pick, ras)
-        self._say(f"{text.format(**words)} {offered}".rstrip())
+        self._say(f"{_worded(outcome)} {offered}".rstrip())
         return changed
 
     def _offerAcross(self, pick, ras) -> str:
         """Store what a second click would add. Returns a sentence about it, or an empty text."""
-        lesion, selected = self.pickAt(ras, acrossSites=True), self.scan.selected
-        if lesion is None or lesion.leaked:
+        across, voxel = self.pickAt(ras, acrossSites=True), float(np.prod(self.scan.spacing_mm))
+        self._offer = clicks.offer_across(pick, across, self.scan.selected, self.scan.sites_of, voxel)
+        if self._offer is None:
             return ""
-        lesion = lesion.united(pick)
-        counts = self.scan.sites_of(lesion)
-        counts[""] = lesion.count - sum(counts.values())
-        counts.pop(selected, None)
-        mm3 = float(np.prod(self.scan.spacing_mm))
         parts = [
-            _("{site} {volume:.1f} mm³").format(site=self.scan.name_of(site) or _("unlabelled"), volume=count * mm3)
-            for site, count in counts.items()
-            if count
+            _("{site} {volume:.1f} mm³").format(site=self.scan.name_of(site) or _("unlabelled"), volume=volume)
+            for site, volume in self._offer.parts_mm3.items()
         ]
-        self._offer = (selected, lesion) if parts else None
-        return _("Left: {parts}. Click again to take it too.").format(parts=", ".join(parts)) if parts else ""
+        return _("Left: {parts}. Click again to take it too.").format(parts=", ".join(parts))
 
     # Messages
 
@@ -270,15 +260,11 @@ class SegmentEditorEffect(LesionEffect):
         peak = float(self.scan.hu[voxels.part][voxels.mask].max())
         return _("{volume:.1f} mm³, peak {peak:.0f} HU").format(volume=volume, peak=peak)
 
-    def _leakMessage(self, pick) -> str:
-        return _("Not added. {reason} Drag from the lesion to add a sphere of it.").format(reason=pick.reason)
-
     def _emptyReason(self, ras) -> str:
         kji = self.scan.index_at(ras) if self.scan.update() else None
-        if kji is None:
-            return _("Nothing to add: the scan ends here.")
-        value, threshold = float(self.scan.hu[kji]), self.scriptedEffect.doubleParameter("ThresholdHU")
-        if value < threshold:
-            text = _("{value:.0f} HU, below the threshold of {threshold:g} HU. CAC Region paints without a threshold.")
-            return text.format(value=value, threshold=threshold)
-        return _("Outside the heart. Switch the limit to the heart outline off, or correct the heart.")
+        hu = None if kji is None else float(self.scan.hu[kji])
+        return _worded(clicks.nothing_there(hu, self.scriptedEffect.doubleParameter("ThresholdHU")))
+
+
+def _worded(message: clicks.Message) -> str:
+    return _(message.text).format(**message.values)
