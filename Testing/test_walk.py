@@ -267,7 +267,7 @@ def make_a_radiograph(driver: Driver, camera: Camera) -> None:
     camera.views("12-radiograph")
     ui.drrViewBox.setCurrentIndex(0)
     ui.drrPixelsBox.setValue(512)
-    ui.drrMakeButton.click()
+    ui.drrRunButton.click()
     assert happens(lambda: ui.drrStatusLabel.text.startswith("Made")), ui.drrStatusLabel.text
     camera.panel("13-radiograph-made", driver)
     camera.views("13-radiograph-made")
@@ -286,12 +286,12 @@ def test_many_scans(driver, camera, tmp_path):
     ui.methodBox.setCurrentIndex(1)
     ui.pages.setCurrentIndex(1)
     camera.panel("20-cohort-empty", driver)
-    ui.cohortFolderEdit.setCurrentPath(str(scans))
-    ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "results"))
-    ui.cohortButton.click()
+    ui.cohortSourceBox.setCurrentPath(str(scans))
+    ui.cohortOutputBox.setCurrentPath(str(tmp_path / "results"))
+    ui.cohortRunButton.click()
     assert happens(lambda: ui.cohortTable.rowCount == 2)
     camera.panel("21-cohort-running", driver)
-    assert happens(lambda: ui.cohortButton.text == "Score all")
+    assert happens(lambda: ui.cohortRunButton.text == "Score all")
     states = {ui.cohortTable.item(row, 0).text(): ui.cohortTable.item(row, 1).text().split()[0] for row in range(2)}
     assert states == {"air": "failed", "patient-1": "done"}
     camera.panel("22-cohort-done", driver)

@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -28,16 +28,16 @@ Settings = TypeVar("Settings", bound="DataclassInstance")
 class Row:
     """Row of a setting in a panel, declared in panel_rows.csv. Its texts are translated when displayed.
 
-    The setting's description is its tip.
-
     Attributes:
         label: Label of the row or check box.
-        unset: Text displayed for the lowest number, which leaves the setting unchanged.
+        unset: Text displayed for the lowest number or an empty line, which leaves the setting unchanged.
         decimals: Decimals of a number.
         unit: Unit of a number.
         step: Step of a number's arrows.
         limits: Lowest and highest number.
-        is_slider: True for a number with a slider.
+        widget: Widget, where the setting's type does not decide it: "slider" of a number, "folder" of a path, or "list"
+            of a choice among what the panel finds at that time.
+        tip: Tooltip; empty for the setting's description.
     """
 
     label: str
@@ -46,7 +46,8 @@ class Row:
     unit: str = ""
     step: float = 1.0
     limits: tuple[float, float] = (0.0, 1e9)
-    is_slider: bool = False
+    widget: str = ""
+    tip: str = ""
 
 
 def option(default: object = MISSING, /, text: str | None = None, **option: object) -> Any:
@@ -101,7 +102,7 @@ def add_options(parser: argparse._ActionsContainer, kind: type, *names: str) -> 
     texts, groups = attribute_texts(kind), dict[str, argparse._ActionsContainer]()
     for name in names or ordered:
         option, default = {"help": None, **fields[name].metadata.get("option", {})}, fields[name].default
-        flag = option.pop("flag", f"--{name.replace('_', '-')}")
+        flag = option.pop("flag", _flag(name))
         option = _of_type(hints[name], bool(flag)) | option | {"help": option["help"] or as_help(texts.get(name, ""))}
         if flag:
             option = {"dest": name, "required": not names and default is MISSING, **option}
@@ -114,6 +115,29 @@ def add_options(parser: argparse._ActionsContainer, kind: type, *names: str) -> 
             exclusive = group.add_mutually_exclusive_group
             group = groups.get(choice) or groups.setdefault(choice, exclusive(required=choice == "required"))
         group.add_argument(flag or name, **option)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def command_line(kind: type, values: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line that give the fields of a dataclass these values, positional arguments first.
+
+    Args:
+        kind: Dataclass as for `add_options`.
+        values: Values by field; of a tuple each item is given. None, False and empty texts are left out.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    positional, options = [], []
+    for name, value in values.items():
+        flag = fields[name].metadata.get("option", {}).get("flag", _flag(name))
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is True:
+                options.append(flag)
+            elif item is not None and item is not False and item != "":
+                (options if flag else positional).extend(filter(None, (flag, str(item))))
+    return [*positional, *options]
 
 
 def _of_type(kind: Any, is_option: bool) -> dict[str, Any]:
@@ -188,14 +212,15 @@ def settings_from(arguments: object, settings: Settings, names: Iterable[str] | 
 
 def rows_of(kind: type) -> dict[str, Row]:
     """Return the panel rows of a dataclass's settings, by field, as panel_rows.csv declares them."""
-    names = {base.__name__ for base in kind.__mro__}
+    names, tips = {base.__name__ for base in kind.__mro__}, attribute_texts(kind)
     declared = {
         row["field"]: row for row in resource_rows("panel_rows.csv", kind.__module__) if row["settings"] in names
     }
     return {
         field.name: Row(
             *(row["label"], row["unset"], int(row["decimals"] or 0), row["unit"], float(row["step"] or 1)),
-            *((float(row["lowest"] or 0), float(row["highest"] or 1e9)), bool(row["slider"])),
+            *((float(row["lowest"] or 0), float(row["highest"] or 1e9)), row["widget"]),
+            row["tip"] or tips.get(field.name, ""),
         )
         for field in dataclasses.fields(kind)
         if (row := declared.get(field.name))

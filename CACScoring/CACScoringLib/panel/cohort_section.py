@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import time
 
+import qt
 from slicer.i18n import tr as _
 
 from . import widgets
+from .command_section import CommandSection
 from .input_section import argumentsOf, scoringRequirements
-from .job import BackgroundJob, Event, Steps
-from .lifecycle import PanelSection, Signal
+from .job import Event, Steps
+from .lifecycle import Signal
 from .packages import COHORT_REQUIREMENTS, ensurePackages
-from .parameters import Method
+from .parameters import COHORT, Method
 
 TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map")
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
@@ -31,7 +33,7 @@ _SCANS_FOR_ESTIMATE = 3
 _FINISHED_STATES = ("done", "skipped", "failed")
 
 
-class CohortSection(PanelSection):
+class CohortSection(CommandSection):
     """Page of cohorts.
 
     Attributes:
@@ -39,10 +41,14 @@ class CohortSection(PanelSection):
     """
 
     def __init__(self, ui) -> None:
-        self._ui = ui
+        super().__init__(ui, COHORT)
+        layout, form, self._settingsLabel = ui.cohortContents.layout(), qt.QFormLayout(), widgets.messageLabel()
+        self.addRows(form, 0, *COHORT.fields)
+        layout.insertLayout(0, form)
+        layout.insertWidget(1, self._settingsLabel)
+        tip = _("Score all scans of the folder in the background.")
         cancelled = _("Cancelled. Finished scans are kept; start again to continue.")
-        parts = ui.cohortStatusLabel, ui.cohortBar, ui.cohortButton
-        self.job = BackgroundJob(*parts, self._score, cancelled, self.update)
+        self.addCommand(layout, 2, _("Score all"), tip, self._score, cancelled)
         self.scanChosen = Signal()
         self._scans: list[Event] = []
         self._startTime: float | None = None
@@ -52,34 +58,26 @@ class CohortSection(PanelSection):
         table.itemSelectionChanged.connect(self.update)
         table.cellDoubleClicked.connect(self._open)
         ui.cohortOpenButton.clicked.connect(self._open)
-        self.bindPath(ui.cohortFolderEdit, "cohortFolder")
-        self.bindPath(ui.cohortOutputEdit, "cohortOutput")
-        ui.cohortClusterEdit.textEdited.connect(lambda text: self.set("cohortCluster", text.strip()))
 
     def update(self) -> None:
         """Show the state."""
-        state, ui = self._state, self._ui
+        state, ui = self._state, self.ui
         if state is None:
             return
-        running = self.job.isRunning
-        for edit, path in ((ui.cohortFolderEdit, state.cohortFolder), (ui.cohortOutputEdit, state.cohortOutput)):
-            widgets.showPath(edit, path)
-            edit.setEnabled(not running)
-        if ui.cohortClusterEdit.text != state.cohortCluster:
-            ui.cohortClusterEdit.setText(state.cohortCluster)
-        ui.cohortClusterEdit.setEnabled(not running)
+        self.showPaths()
+        self.setRowsEnabled(not self.job.isRunning)
         networks = _("clinical rule and calcium map") if state.method == Method.BOTH else _("clinical rule alone")
-        ui.cohortSettingsLabel.setText(
+        self._settingsLabel.setText(
             _("Method, models, device and rules are those of the first page: {method}.").format(method=networks)
         )
-        self.job.update(bool(state.cohortFolder and state.cohortOutput))
+        self.job.update(bool(state.cohortSource and state.cohortOutput))
         ui.cohortBar.setVisible(True)
         scan = self._selected()
         ui.cohortOpenButton.setEnabled(scan is not None and scan["state"] in ("done", "skipped"))
         widgets.say(ui.cohortNoteLabel, "" if scan is None else _noteOf(scan))
 
     def _score(self) -> Steps[str]:
-        state, table, output = self._state, self._ui.cohortTable, self._state.cohortOutput
+        state, table, output = self._state, self.ui.cohortTable, self._state.cohortOutput
         requirements = (*scoringRequirements(state), *COHORT_REQUIREMENTS)
         if reason := ensurePackages(requirements, purpose=_("A cohort")):
             return reason
@@ -87,11 +85,9 @@ class CohortSection(PanelSection):
         table.setRowCount(0)
         table.setColumnHidden(_MAP_COLUMN, state.method != Method.BOTH)
         self.job.show(_("Looking for scans …"), 0.0)
-        command = ["cohort", state.cohortFolder, "--output", output, *argumentsOf(state)]
-        if state.cohortCluster:
-            command += ["--cluster", state.cohortCluster]
+        command = ["cohort", *COHORT.words(state), *argumentsOf(state)]
         yield from self.job.run(command, self._onProgress, self._onEvent)
-        self._ui.cohortBar.setValue(1000)
+        self.ui.cohortBar.setValue(1000)
         failed = sum(scan["state"] == "failed" for scan in self._scans)
         text = _("Scans done: {count}, failed: {failed}. The table of all scans is in {folder}.")
         return text.format(count=len(self._scans) - failed, failed=failed, folder=output)
@@ -107,7 +103,7 @@ class CohortSection(PanelSection):
             self.job.say(event["message"])
 
     def _show(self, scan: Event) -> None:
-        table, row = self._ui.cohortTable, scan["index"]
+        table, row = self.ui.cohortTable, scan["index"]
         while len(self._scans) <= row:
             self._scans.append({"index": len(self._scans), "name": "", "state": "waiting"})
         table.setRowCount(len(self._scans))
@@ -115,7 +111,7 @@ class CohortSection(PanelSection):
         state = _(STATES[scan["state"]]) + (" ⚠" if scan.get("warnings") else "")
         widgets.fillRow(table, row, (scan["name"], state, *_scores(scan)), (2, _MAP_COLUMN), _noteOf(scan) or None)
         finished_count = sum(item["state"] in _FINISHED_STATES for item in self._scans)
-        self._ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
+        self.ui.cohortBar.setValue(round(1000 * finished_count / len(self._scans)))
         if scan["state"] == "running" and self._startTime is None:
             self._startTime, self._initialCount = time.monotonic(), finished_count
         self.job.say(self._progressText(finished_count))
@@ -132,7 +128,7 @@ class CohortSection(PanelSection):
         return text
 
     def _selected(self) -> Event | None:
-        row = self._ui.cohortTable.currentRow()
+        row = self.ui.cohortTable.currentRow()
         return self._scans[row] if 0 <= row < len(self._scans) else None
 
     def _open(self, *_args: object) -> None:

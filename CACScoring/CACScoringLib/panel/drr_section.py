@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import qt
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
@@ -31,11 +32,20 @@ DRAW_MILLISECONDS = 10
 """Delay of the preview after a change."""
 
 
-class DrrSection(radiograph_section.FormPage):
+class DrrSection(radiograph_section.PictureSection):
     """Widgets of the radiograph of the CT."""
 
     def __init__(self, ui) -> None:
-        super().__init__(ui, DRR, "MakeButton", self._make)
+        super().__init__(ui, DRR)
+        self.addRows(ui.drrForm.layout(), 1, "angle_degrees", "tilt_degrees")
+        section, place = ui.drrButton.layout(), 3
+        self.addRows(self.addAdvanced(section, place), 0, *DRR.fields)
+        tip = _("Make the radiograph at full size, in the background, as a new volume.")
+        show = ui.drrLayoutButton = qt.QPushButton(_("Show with 3-D"))
+        show.setToolTip(_("Show the radiograph beside a 3-D view of source, detector and patient."))
+        show.clicked.connect(lambda *_args: self._showLayout())
+        command = _("Make radiograph"), tip, self._make, _(radiograph_section.UNCHANGED)
+        self.addCommand(section, place + 1, *command, beside=[show])
         self._preparing, self._drawing = BackgroundJob(), BackgroundJob()
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None
@@ -44,11 +54,8 @@ class DrrSection(radiograph_section.FormPage):
         self._skin: vtk.vtkPolyData | None = None
         self._scanKey: tuple[Any, ...] | None = None
         self._drawnKey: tuple[Any, ...] | None = None
-        DRR.addRows(ui, ui.drrForm.layout(), 1, "angle_degrees", "tilt_degrees")
-        DRR.addRows(ui, ui.drrAdvancedBox.layout(), 0)
         fillBox(ui.drrViewBox, _views(), "PA")
         ui.drrViewBox.currentIndexChanged.connect(self._viewChosen)
-        ui.drrLayoutButton.clicked.connect(lambda *_args: self._showLayout())
         ui.drrButton.contentsCollapsed.connect(lambda *_args: self.update())
         self._drawTimer = singleShot(DRAW_MILLISECONDS, self._draw)
 
@@ -86,7 +93,7 @@ class DrrSection(radiograph_section.FormPage):
 
     def update(self) -> None:
         """Show the state."""
-        state, ui = self._state, self._ui
+        state, ui = self._state, self.ui
         if state is None or not self.isInSight:
             self._hide()
             return
@@ -185,13 +192,13 @@ class DrrSection(radiograph_section.FormPage):
         except ProjectionError as error:
             self._drawnKey = key
             self.job.say(str(error))
-            self._ui.drrPreviewLabel.setText(_("No preview"))
+            self.ui.drrPreviewLabel.setText(_("No preview"))
             self._removeStand()
             return
         self._drawnKey = key
-        if self._ui.drrPreviewLabel.text:
+        if self.ui.drrPreviewLabel.text:
             self.job.say("")  # clear an earlier error
-        self._ui.drrPreviewLabel.setPixmap(radiograph_section.pixmapOf(picture, self._ui.drrPreviewLabel.minimumHeight))
+        self.ui.drrPreviewLabel.setPixmap(radiograph_section.pixmapOf(picture, self.ui.drrPreviewLabel.minimumHeight))
         self._stand = self._stand or StandNodes(slicer.mrmlScene)
         self._stand.show(stand, picture, self._skin)
 
@@ -279,7 +286,7 @@ class DrrSection(radiograph_section.FormPage):
     def _viewChosen(self, *_args: object) -> None:
         from ..drr.geometry import VIEWS
 
-        view = dataOf(self._ui.drrViewBox)
+        view = dataOf(self.ui.drrViewBox)
         if self._state is None or not view:
             return
         state = self._state

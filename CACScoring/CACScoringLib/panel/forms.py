@@ -1,4 +1,4 @@
-"""Forms of settings: parameters of a panel's state, rows of widgets and values, all made from declared dataclasses."""
+"""Forms of settings and options: parameters of a panel's state, rows of widgets and values, made from dataclasses."""
 
 # Slicer's naming.
 # ruff: noqa: N802
@@ -17,11 +17,11 @@ import qt
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange
 
-from ..core.options import Row, attribute_texts, rows_of
+from ..core.options import Row, command_line, rows_of
 
 
 class Form:
-    """Settings of a dataclass in a panel: a parameter and a row of widgets for each field that declares a `Row`."""
+    """Settings of a dataclass, or options of a command, in a panel: a parameter and a row of widgets for each `Row`."""
 
     def __init__(self, kind: type, prefix: str = "", choices: Mapping[str, type[Enum]] | None = None) -> None:
         """Prepare.
@@ -29,7 +29,8 @@ class Form:
         Args:
             kind: The dataclass.
             prefix: Beginning of the parameters' names.
-            choices: Enumerations by field, of fields whose values are chosen from a list.
+            choices: Enumerations by field, of fields whose values are chosen from a list. A field without a default
+                begins with the first choice.
         """
         self.kind, self.prefix, self._choices = kind, prefix, choices or {}
 
@@ -46,10 +47,22 @@ class Form:
         """Types of the parameters by field."""
         hints, types = get_type_hints(self.kind), {}
         for field, row in self._rows.items():
-            kinds = [kind for kind in get_args(hints[field]) or (hints[field],) if kind is not type(None)]
+            parts = get_args(hints[field]) or (hints[field],)
+            kinds = [kind for kind in parts if kind not in (type(None), Ellipsis)]
             is_whole = kinds[0] is float and self._defaults[field] is None and not row.decimals
             types[field] = self._choices.get(field) or (int if is_whole else kinds[0])
         return types
+
+    @property
+    def allFields(self) -> list[str]:
+        """All fields with a row."""
+        return list(self._rows)
+
+    @property
+    def fields(self) -> list[str]:
+        """Fields without a slider, those with a check box last."""
+        fields = [field for field, row in self._rows.items() if row.widget != "slider"]
+        return sorted(fields, key=lambda field: self._types[field] is bool)
 
     def parameterOf(self, field: str) -> str:
         """Return the name of a field's parameter."""
@@ -62,36 +75,40 @@ class Form:
         for field, kind in self._types.items():
             row, default = self._rows[field], self._defaults[field]
             hint: Any = kind
-            if issubclass(kind, Path):
+            if issubclass(kind, (Path, str)) and not issubclass(kind, Enum):
                 hint, default = str, ""
             elif issubclass(kind, Enum):
-                default = next(choice for choice in kind if choice.value == (default or ""))
+                default = next((choice for choice in kind if choice.value == default), next(iter(kind)))
             elif kind is not bool:
                 default = kind(row.limits[0] if row.unset else default)
                 hint = Annotated[kind, WithinRange(*map(kind, row.limits))]
             declared[self.parameterOf(field)] = hint, default
         return declared
 
+    def isPath(self, field: str) -> bool:
+        """True if the field's widget is a path edit; `connectGui` does not connect it."""
+        return self._rows[field].widget == "folder" or (not self.isList(field) and issubclass(self._types[field], Path))
+
+    def isList(self, field: str) -> bool:
+        """True if the field's widget is a box that the panel fills; `connectGui` does not connect it."""
+        return self._rows[field].widget == "list"
+
     def addRows(self, ui, layout, first: int, *fields: str) -> None:
-        """Add rows to a form, check boxes last.
+        """Add rows to a form.
 
         Args:
             ui: Object that gets each widget under the name `<parameter>Box`, and its label under `<parameter>BoxLabel`.
             layout: A QFormLayout.
             first: Number of the first new row.
-            fields: Fields of the rows; none for all without a slider.
+            fields: Fields of the rows; none for `fields`.
         """
-        names = fields or [field for field, row in self._rows.items() if not row.is_slider]
-        tips, ordered = attribute_texts(self.kind), sorted(names, key=lambda field: self._types[field] is bool)
-        for number, field in enumerate(ordered, first):
+        for number, field in enumerate(fields or self.fields, first):
             row, kind, name = self._rows[field], self._types[field], f"{self.parameterOf(field)}Box"
-            box = self._widget(row, kind)
-            box.setToolTip(_(tips[field]))
+            box = self._widget(field, row, kind)
+            box.setToolTip(_(row.tip))
             box.setObjectName(name)
             setattr(ui, name, box)
-            if issubclass(kind, Path):
-                box.filters = ctk.ctkPathLineEdit.Files | ctk.ctkPathLineEdit.Readable
-            else:
+            if not self.isPath(field) and not self.isList(field):
                 box.setProperty("SlicerParameterName", self.parameterOf(field))
             if kind is bool:
                 layout.insertRow(number, box)
@@ -100,17 +117,25 @@ class Form:
                 setattr(ui, f"{name}Label", label)
                 layout.insertRow(number, label, box)
 
-    @staticmethod
-    def _widget(row: Row, kind: type):
+    def _widget(self, field: str, row: Row, kind: type):
         """Return the widget of a row; `connectGui` sets the limits of numbers and the choices."""
         if kind is bool:
             return qt.QCheckBox(_(row.label))
-        if issubclass(kind, Path):
-            return ctk.ctkPathLineEdit()
-        if issubclass(kind, Enum):
-            return qt.QComboBox()
-        box = ctk.ctkSliderWidget() if row.is_slider else qt.QDoubleSpinBox() if kind is float else qt.QSpinBox()
-        if row.is_slider or kind is float:
+        if self.isPath(field):
+            box, paths = ctk.ctkPathLineEdit(), ctk.ctkPathLineEdit
+            box.filters = paths.Dirs if row.widget == "folder" else paths.Files | paths.Readable
+            return box
+        if self.isList(field) or issubclass(kind, Enum):
+            box = qt.QComboBox()
+            box.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
+            return box
+        if kind is str:
+            box = qt.QLineEdit()
+            box.setPlaceholderText(_(row.unset))
+            return box
+        is_slider = row.widget == "slider"
+        box = ctk.ctkSliderWidget() if is_slider else qt.QDoubleSpinBox() if kind is float else qt.QSpinBox()
+        if is_slider or kind is float:
             box.decimals = row.decimals
         box.singleStep = row.step if kind is float else round(row.step)
         box.suffix = _(row.unit)
@@ -124,8 +149,13 @@ class Form:
         for field, row in self._rows.items():
             value = getattr(state, self.parameterOf(field))
             value = value.value if isinstance(value, Enum) else value
+            value = value.strip() if isinstance(value, str) else value
             values[field] = None if value == "" or (row.unset and value == row.limits[0]) else value
         return values
+
+    def words(self, state, **others: Any) -> list[str]:
+        """Return the words of the command's line: what the panel's state holds, and the values of other options."""
+        return command_line(self.kind, self.settings(state) | others)
 
     def values(self, state) -> Any:
         """Return the dataclass with the settings of the panel's state."""

@@ -15,6 +15,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLText
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from ..cli.cohort import CohortOptions
 from ..drr.settings import DrrSettings
 from ..networks.configs import ROLES
 from ..radiograph.settings import RadiographInput
@@ -78,6 +79,7 @@ class Sex(LabelledChoice):
 
 RULES = Form(ScoringRules, choices={"connectivity": Connectivity})
 SWITCHES = Form(ScoringSwitches)
+COHORT = Form(CohortOptions, "cohort")
 DRR = Form(DrrSettings, "drr")
 PATIENT = Form(RadiographInput, "radiograph", {"sex": Sex})
 """Settings whose parameters are made from their declarations."""
@@ -87,7 +89,7 @@ MODELS = {name: role.parameter for name, role in ROLES.items() if role.parameter
 
 
 @parameterNodeWrapper
-class CACScoringParameterNode(declaredBy(RULES, SWITCHES, DRR, PATIENT, texts=tuple(MODELS.values()))):  # type: ignore[misc]
+class CACScoringParameterNode(declaredBy(RULES, SWITCHES, COHORT, DRR, PATIENT, texts=tuple(MODELS.values()))):  # type: ignore[misc]
     """State of the panel: the input, the settings and the result under review. Its base holds those that are declared.
 
     Attributes:
@@ -105,9 +107,6 @@ class CACScoringParameterNode(declaredBy(RULES, SWITCHES, DRR, PATIENT, texts=tu
         exportToDatabase: Add exported DICOM objects to Slicer's database.
         exportIdentify: Name the reader in exports.
         exportReader: Name of the reader.
-        cohortFolder: Folder or table of the cohort's scans.
-        cohortOutput: Folder of the cohort's results.
-        cohortCluster: Address of a Dask scheduler; empty for this computer.
         drrCalcium: Show the calcium over the radiograph, with drrOpacity.
         drrHeart: Show the heart's outline over the radiograph.
         radiographSource: Source of the radiograph to score.
@@ -129,9 +128,6 @@ class CACScoringParameterNode(declaredBy(RULES, SWITCHES, DRR, PATIENT, texts=tu
     exportToDatabase: bool = True
     exportIdentify: bool = False
     exportReader: str = ""
-    cohortFolder: str = ""
-    cohortOutput: str = ""
-    cohortCluster: str = ""
     drrCalcium: bool = True
     drrOpacity: Annotated[float, WithinRange(0, 1)] = 0.6
     drrHeart: bool = True

@@ -1,4 +1,4 @@
-"""Page of radiographs: parts made from the declared options of a form, and the layout that shows their pictures.
+"""Page of radiographs, and the layout that shows their pictures.
 
 The layout has a radiograph view beside a 3-D view. A chest radiograph is scored in the background and shown with the
 located evidence.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +21,10 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError
 from . import views, widgets
+from .command_section import CommandSection
 from .forms import Form
 from .input_section import ModelBoxes
-from .job import BackgroundJob, Steps, temporaryFolder
-from .lifecycle import PanelSection
+from .job import Steps, temporaryFolder
 from .packages import TORCH_REQUIREMENTS, ensurePackages
 from .parameters import PATIENT, CACScoringParameterNode, RadiographSource, Sex
 
@@ -38,24 +37,18 @@ _FROM_THE_SIDE_MM = (-1600.0, 1200.0, 700.0)
 """The patient's left, front and above, from where the beams of all standard views are visible."""
 
 
-class FormPage(PanelSection):
-    """Part of the page, made from the options that a form declares: its rows, a job in the background, its pictures.
+UNCHANGED = "Cancelled. The scene was not changed."
+"""Message after work was cancelled, translated on display."""
 
-    The names of its widgets begin with the form's prefix.
-    """
 
-    def __init__(self, ui, form: Form, button: str, work: Callable[[], Steps[str]]) -> None:
-        """Prepare. button: end of the name of the button that starts and cancels the work."""
-        self._ui = ui
+class PictureSection(CommandSection):
+    """Part of the page whose work makes a picture."""
+
+    def __init__(self, ui, form: Form) -> None:
+        super().__init__(ui, form)
         self._pending: tuple[object, float] | None = None
         """Picture and opacity to show once the page is in sight: a user may have gone on to a review."""
-        label, bar, starter = (getattr(ui, f"{form.prefix}{part}") for part in ("StatusLabel", "Bar", button))
-        self.job = BackgroundJob(label, bar, starter, work, _("Cancelled. The scene was not changed."), self.update)
         ui.pages.currentChanged.connect(lambda *_args: self._pageChosen())
-
-    def update(self) -> None:
-        """Show the state."""
-        raise NotImplementedError
 
     def closeScene(self) -> None:
         self.cancel()
@@ -63,7 +56,7 @@ class FormPage(PanelSection):
 
     @property
     def isInSight(self) -> bool:
-        return self._ui.pages.currentWidget() is self._ui.radiographTab
+        return self.ui.pages.currentWidget() is self.ui.radiographTab
 
     def showPicture(self, picture, opacity: float) -> None:
         """Show a picture in the layout, as soon as the page is in sight."""
@@ -148,13 +141,16 @@ def pixmapOf(picture: np.ndarray, height: int):
 NETWORK = "radiograph"
 
 
-class RadiographSection(FormPage):
+class RadiographSection(PictureSection):
     """Widgets that score a radiograph."""
 
     def __init__(self, ui) -> None:
         from ..mrml.scene import RADIOGRAPH_ATTRIBUTE
 
-        super().__init__(ui, PATIENT, "ScoreButton", self._score)
+        super().__init__(ui, PATIENT)
+        tip = _("Score the radiograph in the background; Slicer stays usable.")
+        section = ui.radiographButton.layout()
+        self.addCommand(section, 1, _("Score radiograph"), tip, self._score, _(UNCHANGED))
         self._inSight = widgets.InSight(ui.radiographButton)
         self._record: vtkMRMLTextNode | None = None
         self._output: tempfile.TemporaryDirectory[str] | None = None
@@ -193,7 +189,7 @@ class RadiographSection(FormPage):
 
     def update(self) -> None:
         """Show the state."""
-        state, ui = self._state, self._ui
+        state, ui = self._state, self.ui
         if state is None:
             return
         fromFile = state.radiographSource == RadiographSource.FILE
@@ -215,8 +211,8 @@ class RadiographSection(FormPage):
         if self._state is None:
             return
         state = self._state
-        state.radiographLateral = self._ui.radiographLateralBox.currentPath
-        state.radiographPa = self._ui.radiographPaBox.currentPath
+        state.radiographLateral = self.ui.radiographLateralBox.currentPath
+        state.radiographPa = self.ui.radiographPaBox.currentPath
         if state.radiographPa != self._filledFrom:
             self._filledFrom = state.radiographPa
             self._fillInPatient(Path(state.radiographPa))
@@ -291,7 +287,7 @@ class RadiographSection(FormPage):
 
     def _showRecord(self) -> None:
         """Show the numbers, warnings and pictures of the record, or none."""
-        ui, document = self._ui, self._document()
+        ui, document = self.ui, self._document()
         self._showNumbers(document)
         notes = [] if document is None else [warning["message"] for warning in document["warnings"]]
         if document is not None:
@@ -324,7 +320,7 @@ class RadiographSection(FormPage):
             return None
 
     def _showNumbers(self, document: dict[str, Any] | None) -> None:
-        table = self._ui.radiographTable
+        table = self.ui.radiographTable
         table.setVisible(document is not None)
         if document is None:
             return
@@ -345,7 +341,7 @@ class RadiographSection(FormPage):
     def _showPicture(self) -> None:
         from ..mrml.radiograph_nodes import EVIDENCE_OPACITY, picture_of
 
-        index = self._ui.radiographPictureBox.currentIndex
+        index = self.ui.radiographPictureBox.currentIndex
         if self._record is not None and index >= 0:
             view, located = self._pictures[index]
             if (picture := picture_of(self._record, view)) is not None:

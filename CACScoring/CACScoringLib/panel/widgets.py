@@ -45,6 +45,15 @@ MIN_STRETCHED = 64
 """Width in pixels from which a column shortens its texts rather than push the last column out of sight."""
 
 
+def messageLabel():
+    """Return a label for messages, whose text wraps and can be copied."""
+    label = qt.QLabel()
+    label.setWordWrap(True)
+    label.setTextFormat(qt.Qt.PlainText)
+    label.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
+    return label
+
+
 def say(label, text: str) -> None:
     """Show a text; hide the label for an empty text."""
     if label.text != text:

@@ -13,6 +13,7 @@ from CACScoringLib.core.options import (
     add_options,
     argument,
     changed_settings,
+    command_line,
     description_of,
     option,
     options_from,
@@ -193,3 +194,31 @@ def test_settings_from_a_file(content, expected):
 def test_settings_from_a_file_that_do_not_fit(content, place):
     with pytest.raises(OutputError, match=f"^{place} "):
         changed_settings(Values(), content, "")
+
+
+class TestCommandLine:
+    def test_words_are_parsed_back(self, parse):
+        values = {"limit": 2.5, "quick": True, "mode": "b", "folders": (Path("x y"), None, "z"), "first": 0}
+        words = command_line(Outer, values)
+        assert words == [
+            "--limit",
+            "2.5",
+            "--quick",
+            "--mode",
+            "b",
+            "--folders",
+            "x y",
+            "--folders",
+            "z",
+            "--begin",
+            "0",
+        ]
+        assert settings_from(parse(*words), Outer()).folders == [Path("x y"), Path("z")]
+
+    def test_what_is_unset_is_left_out(self):
+        assert command_line(Outer, {"limit": None, "quick": False, "mode": "", "folders": ()}) == []
+
+    def test_positional_arguments_come_first(self):
+        from CACScoringLib.cli.cohort import CohortOptions
+
+        assert command_line(CohortOptions, {"output": "out", "source": "scans"}) == ["scans", "--output", "out"]

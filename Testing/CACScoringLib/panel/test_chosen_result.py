@@ -241,7 +241,7 @@ def test_a_scene_opens_unchanged(driver, tmp_path):
     driver.choose_slice(13)
     driver.ui.sliceBox.click()
     driver.ui.fadeSlider.setValue(0.25)
-    driver.state.cohortFolder = "/data/scans"
+    driver.state.cohortSource = "/data/scans"
     scores = driver.scores()
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     slicer.mrmlScene.Clear()
@@ -254,7 +254,7 @@ def test_a_scene_opens_unchanged(driver, tmp_path):
     assert driver.ui.minimumPixelsBox.value == 2
     assert driver.ui.reviewMethodBox.currentIndex == 1
     assert driver.ui.fadeSlider.value == 0.25
-    assert driver.ui.cohortFolderEdit.currentPath == "/data/scans"
+    assert driver.ui.cohortSourceBox.currentPath == "/data/scans"
     assert driver.scores() == scores
     assert driver.review.slices_off == (13,)
     # Editing goes on after reopening.

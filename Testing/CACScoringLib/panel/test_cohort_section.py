@@ -11,8 +11,8 @@ class TestCohort:
     @pytest.fixture
     def cohort(self, driver, tmp_path):
         driver.cohort = driver.widget.cohort.job.process = type(driver.process)()
-        driver.ui.cohortFolderEdit.setCurrentPath(str(tmp_path))
-        driver.ui.cohortOutputEdit.setCurrentPath(str(tmp_path / "out"))
+        driver.ui.cohortSourceBox.setCurrentPath(str(tmp_path))
+        driver.ui.cohortOutputBox.setCurrentPath(str(tmp_path / "out"))
         return driver
 
     @staticmethod
@@ -22,7 +22,7 @@ class TestCohort:
 
     def test_the_table_fills_during_the_run(self, cohort, tmp_path):
         cohort.state.minimumPixels, cohort.state.calibrationMgPerMm3Hu, cohort.state.allowContrast = 3, 0.05, True
-        cohort.ui.cohortButton.click()
+        cohort.ui.cohortRunButton.click()
         worker = cohort.cohort
         assert worker.arguments[2:] == [
             *("cohort", str(tmp_path), "--output", str(tmp_path / "out")),
@@ -56,11 +56,10 @@ class TestCohort:
 
         clock = [0.0]
         monkeypatch.setattr(cohort_section.time, "monotonic", lambda: clock[0])
-        cohort.ui.cohortClusterEdit.setText("tcp://head:8786")
-        cohort.ui.cohortClusterEdit.textEdited.emit(" tcp://head:8786 ")
-        cohort.ui.cohortButton.click()
+        cohort.ui.cohortClusterBox.setText(" tcp://head:8786 ")
+        cohort.ui.cohortRunButton.click()
         worker = cohort.cohort
-        assert worker.arguments[-4:-2] == ["--cluster", "tcp://head:8786"]
+        assert worker.arguments[worker.arguments.index("--cluster") + 1] == "tcp://head:8786"
         for index in range(9):
             worker.say(self.scan(index, "waiting", tmp_path))
         worker.say(self.scan(0, "running", tmp_path))

@@ -39,7 +39,7 @@ def wait_for_picture(page) -> None:
 def begin(page) -> None:
     """Press the button that makes a radiograph, and wait for the worker."""
     page.worker.arguments = None
-    page.ui.drrMakeButton.click()
+    page.ui.drrRunButton.click()
     assert eventually(lambda: slicer.app.processEvents() or page.worker.arguments is not None)
 
 
@@ -80,15 +80,15 @@ class TestPreview:
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         volume.SetAndObserveTransformNodeID(transform.GetID())
         assert "lies under a transform" in page.ui.drrVolumeLabel.text
-        assert not page.ui.drrMakeButton.enabled
+        assert not page.ui.drrRunButton.enabled
         assert models() == []
         volume.SetAndObserveTransformNodeID(None)
-        assert page.ui.drrMakeButton.enabled
+        assert page.ui.drrRunButton.enabled
         wait_for_picture(page)
         slicer.mrmlScene.Clear()
         assert models() == []
         assert page.drr._scan is None
-        assert not page.ui.drrMakeButton.enabled
+        assert not page.ui.drrRunButton.enabled
 
 
 class TestRadiograph:

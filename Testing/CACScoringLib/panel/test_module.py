@@ -54,8 +54,8 @@ class TestPanel:
         ui = driver.ui
         driver.widget.parent.show()
         for page, section, parts in (
-            (1, ui.readingsButton, (ui.cohortButton, ui.openReadingButton, ui.tablesButton, ui.readingsLabel)),
-            (2, ui.drrButton, (ui.drrMakeButton, ui.drrLayoutButton, ui.drrStatusLabel)),
+            (1, ui.readingsButton, (ui.cohortRunButton, ui.openReadingButton, ui.tablesButton, ui.readingsLabel)),
+            (2, ui.drrButton, (ui.drrRunButton, ui.drrLayoutButton, ui.drrStatusLabel)),
         ):
             ui.pages.setCurrentIndex(page)
             section.collapsed = False

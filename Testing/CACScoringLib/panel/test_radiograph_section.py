@@ -90,11 +90,11 @@ class TestInput:
         ui.radiographSourceBox.setCurrentIndex(1)
         assert ui.radiographPaBox.isHidden()
         assert not ui.radiographSelector.isHidden()
-        assert not ui.radiographScoreButton.enabled
+        assert not ui.radiographRunButton.enabled
         node = radiograph_volume(volume)
         assert ui.radiographSelector.nodeCount() == 1  # and not the CT
         ui.radiographSelector.setCurrentNode(node)
-        assert ui.radiographScoreButton.enabled
+        assert ui.radiographRunButton.enabled
 
     def test_age_and_sex_come_from_the_file(self, page, tmp_path):
         file = radiograph_files.write_dicom(tmp_path / "cr.dcm", np.zeros((8, 8), np.uint16))
@@ -116,7 +116,7 @@ class TestScore:
         page.ui.radiographAgeYearsBox.setValue(61)
         page.ui.radiographSexBox.setCurrentIndex(2)
         page.ui.radiographBmiKgM2Box.setValue(27.5)
-        page.ui.radiographScoreButton.click()
+        page.ui.radiographRunButton.click()
         *arguments, _output, _progress, _json = page.worker.arguments
         assert arguments == [
             *("-m", "CACScoringLib.cli", "score", "--settings", arguments[4]),
@@ -126,7 +126,7 @@ class TestScore:
         assert json.loads(arguments[4]) == {"radiograph": {**files, "age_years": 61, "sex": "M", "bmi_kg_m2": 27.5}}
 
     def test_result_is_shown_also_from_a_saved_scene(self, page, tmp_path):
-        page.ui.radiographScoreButton.click()
+        page.ui.radiographRunButton.click()
         page.worker.say(line(event="step", step="scoring", index=1, count=4))
         page.worker.write(warnings=["The picture is <b>small</b>."], image=(None, 0.4, 0.2))
         page.worker.end(0)
@@ -153,7 +153,7 @@ class TestScore:
         node = radiograph_volume(volume)
         page.ui.radiographSourceBox.setCurrentIndex(1)
         page.ui.radiographSelector.setCurrentNode(node)
-        page.ui.radiographScoreButton.click()
+        page.ui.radiographRunButton.click()
         file = page.worker.settings()["radiograph"]["lateral"]
         image = sitk.ReadImage(file)
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], np.arange(1024).reshape(32, 32))
@@ -171,7 +171,7 @@ class TestViews:
 
         manager, radiographs = slicer.app.layoutManager(), page.ui.pages.currentIndex
         before = manager.layout
-        page.ui.radiographScoreButton.click()
+        page.ui.radiographRunButton.click()
         page.ui.pages.setCurrentIndex(0)
         page.worker.write()
         page.worker.end(0)
@@ -185,7 +185,7 @@ class TestViews:
 
     @pytest.mark.long
     def test_evidence_lies_over_the_radiograph(self, page, tmp_path):
-        page.ui.radiographScoreButton.click()
+        page.ui.radiographRunButton.click()
         page.worker.write(views=("PA", "lateral"))
         page.worker.end(0)
         composite = slicer.app.layoutManager().sliceWidget("CACRadiograph").mrmlSliceCompositeNode()

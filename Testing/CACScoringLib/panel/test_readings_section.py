@@ -45,7 +45,7 @@ class Reader:
         driver.process = driver.widget.scorer.job.process = InThisProcess()
         driver.widget.readings.job.process = InThisProcess()
         self.ui.readingsButton.collapsed = False
-        self.ui.cohortOutputEdit.setCurrentPath(str(results))
+        self.ui.cohortOutputBox.setCurrentPath(str(results))
         self.name(name)
 
     def name(self, name):
