@@ -18,15 +18,16 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import read_json
+from CACScoringLib.panel.command_section import CommandSection
 from CACScoringLib.panel.job import BackgroundJob, Event, JobError, Steps
 from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, ensurePackages
 from CACScoringLib.panel.parameters import MODELS
-from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox
+from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox, messageLabel
 
 from ..project.project import Project
 from .curve_nodes import SHOWN_METRICS
-from .parameters import LIBRARY, TRAINING_REQUIREMENTS, cardsIn
+from .parameters import COMPARISON, EVALUATE, LIBRARY, TRAINING_REQUIREMENTS, Study, cardsIn
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
@@ -35,37 +36,27 @@ if TYPE_CHECKING:
 INDEX, SCHEMA = "study.json", "cac-study/1"
 """Index of a study's folder and its format (`evaluation.page.write_study`)."""
 
-COMPARISON, VALIDATION = "comparison", "validation"
-"""Names of `cac validate` with and without an earlier validation."""
-
-STUDY_TITLES = {
-    "detection": "Detection: which scans, arteries and lesions are found",
-    "reproducibility": "Reproducibility: two scans of each patient",
-    "heart": "Heart: agreement of its outline with the true one",
-    "ablation": "Ablation: contribution of each part of the method",
-    COMPARISON: "Comparison: scores of two models on the same scans",
-}
-"""Titles of the studies, translated on display."""
+VALIDATION = "validation"
+"""Name of `cac validate` without an earlier validation, in place of a study."""
 
 
-class EvaluateSection(PanelSection):
+class EvaluateSection(CommandSection):
     """The evaluation page; its job runs studies in the background, while nothing is being installed."""
 
     def __init__(self, ui) -> None:
-        self.ui = ui
+        super().__init__(ui, EVALUATE, COMPARISON)
         self._project: Project | None = None
         self._models: dict[str, ModelCard] = {}
         cancelled = _("Cancelled. Finished parts are kept; press Evaluate again to continue.")
-        parts = ui.evaluateStatusLabel, ui.evaluateBar, ui.evaluateButton
-        self.job = BackgroundJob(*parts, self._evaluate, cancelled, self.update, LIBRARY)
+        tip = _("Run the study in the background; an interrupted study continues where it stopped.")
+        section, form, self._hintLabel = ui.evaluateSetupButton.layout(), qt.QFormLayout(), messageLabel()
+        self.addRows(form, 0, "study", "use", "model", "other")
+        section.insertLayout(0, form)
+        section.insertWidget(1, self._hintLabel)
+        self.addCommand(section, 2, _("Evaluate"), tip, self._evaluate, cancelled, LIBRARY)
         self.install = InstallSection(ui, lambda: self.job.isRunning, self.update)
-
-        self.bind(ui.evaluateStudyBox, "evaluateStudy")
-        self.bind(ui.evaluateModelBox, "evaluateModel")
-        self.bind(ui.evaluateOtherBox, "evaluateOther")
         self.bind(ui.studyBox, "shownStudy")
         ui.studyPageButton.clicked.connect(self._openPage)
-        ui.evaluateStatusLabel.setVisible(False)
 
     def setState(self, state) -> None:
         super().setState(state)
@@ -82,14 +73,12 @@ class EvaluateSection(PanelSection):
         state, ui = self._state, self.ui
         if state is None or not ui.evaluateTab.visible:
             return
-        running, compares = self.job.isRunning or self.install.job.isRunning, state.evaluateStudy == COMPARISON
+        running, compares = self.job.isRunning or self.install.job.isRunning, state.evaluateStudy == Study.COMPARISON
         self._fillChoices()
-        for widget in (ui.evaluateOtherLabel, ui.evaluateOtherBox):
-            widget.setVisible(compares)
+        self.setRowVisible(compares, "other")
         ready = self._project is not None and (not compares or self._canCompare())
-        ui.evaluateStudyText.setText(self._hint(ready))
-        for box in (ui.evaluateStudyBox, ui.evaluateUseBox, ui.evaluateModelBox, ui.evaluateOtherBox):
-            box.setEnabled(not running)
+        self._hintLabel.setText(self._hint(ready))
+        self.setRowsEnabled(not running)
         self.job.update(ready and not running)
         self._listStudies()
         self.install.update()
@@ -117,7 +106,6 @@ class EvaluateSection(PanelSection):
         """Fill the boxes of models: installed ones and the project's, by path of the card."""
         from CACScoringLib.models.cards import list_models
 
-        state, ui = self._state, self.ui
         self._models = {}
         try:
             self._models = {str(model.path): model.card for model in list_models() if model.origin != "bundled"}
@@ -127,9 +115,8 @@ class EvaluateSection(PanelSection):
             self._models |= cardsIn(self._project.models_folder)
         entries = [(_("those that come with CAC"), "")]
         entries += [(f"{card.name} ({card.network})", path) for path, card in self._models.items()]
-        fillBox(ui.evaluateStudyBox, [(_(text), key) for key, text in STUDY_TITLES.items()], state.evaluateStudy)
-        fillBox(ui.evaluateModelBox, entries, state.evaluateModel)
-        fillBox(ui.evaluateOtherBox, entries, state.evaluateOther)
+        for field in ("model", "other"):
+            self.showList(field, entries)
 
     def _listStudies(self) -> None:
         """List the finished studies of the project and select the shown one."""
@@ -170,19 +157,21 @@ class EvaluateSection(PanelSection):
     def _commands(self) -> tuple[str, list[list[str]]]:
         """Name of the study's folder, and its commands. The same study of the same models resumes in its folder."""
         state, project = self._state, self._project
-        study, model, use = state.evaluateStudy, state.evaluateModel, state.evaluateUse.value
-        scans = ["--use", use, *(["--annotator", state.trainAnnotator] if state.trainAnnotator else [])]
-        if study == COMPARISON:
+        study, model, annotator = state.evaluateStudy, state.evaluateModel, state.trainAnnotator
+        if study == Study.COMPARISON:
             earlier = state.evaluateOther
-            before, after = self._folder(VALIDATION, earlier), self._folder(COMPARISON, model, earlier)
-            table = str(after / "reference.csv")
+            before, after = self._folder(VALIDATION, earlier), self._folder(study.value, model, earlier)
+            table = after / "reference.csv"
+            scans = ["--use", state.evaluateUse.value, *(["--annotator", annotator] if annotator else [])]
             return after.name, [
-                ["project", "reference", str(project.folder), *scans, "--output", table],
-                ["validate", table, *self._scoring(before, earlier)],
-                ["validate", table, *self._scoring(after, model), "--before", str(before)],
+                ["project", "reference", str(project.folder), *scans, "--output", str(table)],
+                ["validate", str(table), *self._scoring(before, earlier)],
+                ["validate", str(table), *self._scoring(after, model), "--before", str(before)],
             ]
-        folder = self._folder(study, model)
-        return folder.name, [["evaluate", study, "--data", str(project.folder), *scans, *self._scoring(folder, model)]]
+        folder = self._folder(study.value, model)
+        scoring = {"model": model if model in self._models else "", "device": state.trainDevice.value}
+        words = EVALUATE.words(state, data=project.folder, annotator=annotator, output=folder, **scoring)
+        return folder.name, [["evaluate", *words]]
 
     def _folder(self, study: str, *paths: str) -> Path:
         models = [self._models[path] for path in paths if path in self._models]
@@ -216,11 +205,11 @@ def studyName(folder: str) -> str:
     """Return the title of a study with a folder named by `studyFolder`; the name itself for other folders."""
     study, _dash, remainder = folder.partition("-")
     use, _dash, models = remainder.partition("-")
-    title = "Validation" if study == VALIDATION else STUDY_TITLES.get(study)
-    if title is None or not use:
+    titles = {choice.value: choice.label() for choice in Study} | {VALIDATION: _("Validation")}
+    if study not in titles or not use:
         return folder
     names = re.findall(r"(.+?)-[0-9a-f]{4}(?:-|$)", models)
-    name = _("{study}, {use} scans").format(study=_(title).partition(":")[0], use=use)
+    name = _("{study}, {use} scans").format(study=titles[study].partition(":")[0], use=use)
     return f"{name}: {', '.join(names)}" if names else name
 
 

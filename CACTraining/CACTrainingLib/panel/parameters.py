@@ -12,6 +12,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +21,14 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import parameterNodeWrapper
 
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.options import command_line
 from CACScoringLib.panel.forms import Form, declaredBy
 from CACScoringLib.panel.packages import TORCH_REQUIREMENTS, requirementsIn
 from CACScoringLib.panel.parameters import Device, LabelledChoice
 
+from ..cli.evaluate import EvaluateOptions
 from ..project.project import Project
-from ..training.settings import LoopSettings
+from ..training.settings import LoopSettings, RunOptions
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard
@@ -91,13 +94,53 @@ class Use(LabelledChoice):
     TRAINING = "training", "Training"
 
 
+class Study(LabelledChoice):
+    """Studies of the page. Values are those of the command line, but for the comparison."""
+
+    DETECTION = "detection", "Detection: which scans, arteries and lesions are found"
+    REPRODUCIBILITY = "reproducibility", "Reproducibility: two scans of each patient"
+    HEART = "heart", "Heart: agreement of its outline with the true one"
+    ABLATION = "ablation", "Ablation: contribution of each part of the method"
+    COMPARISON = "comparison", "Comparison: scores of two models on the same scans"
+
+
+@dataclass(frozen=True)
+class TrainingChoice:
+    """Choices of the training page that are no option of the command line by themselves.
+
+    Attributes:
+        network: What the network is to find.
+        method: How the calcium map is learned.
+        name: Name of the new model: lower-case letters, digits, dots, dashes and underscores.
+    """
+
+    network: Network = Network.SLICES
+    method: TrainMethod = TrainMethod.SUPERVISED
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class ComparisonChoice:
+    """Choice of the evaluation page that is no option of the command line by itself.
+
+    Attributes:
+        other: Model of the same network to compare with; empty for the bundled ones.
+    """
+
+    other: str = ""
+
+
+TRAINING = Form(TrainingChoice, "train")
+RUN = Form(RunOptions, "train", {"preset": Preset, "device": Device})
 LOOP = Form(LoopSettings, "train")
-"""Settings of a training's loop; 0 leaves that of the preset."""
+EVALUATE = Form(EvaluateOptions, "evaluate", {"study": Study, "use": Use})
+COMPARISON = Form(ComparisonChoice, "evaluate")
+"""Choices and options whose parameters are made from their declarations; 0 leaves a setting of LOOP to the preset."""
 
 
 @parameterNodeWrapper
-class CACTrainingParameterNode(declaredBy(LOOP)):  # type: ignore[misc]
-    """State of the training panel. Its base holds the settings of `LOOP`.
+class CACTrainingParameterNode(declaredBy(TRAINING, RUN, LOOP, EVALUATE, COMPARISON)):  # type: ignore[misc]
+    """State of the training panel. Its base holds the choices and options of the forms.
 
     Attributes:
         projectFolder: Open project; empty for none.
@@ -108,19 +151,7 @@ class CACTrainingParameterNode(declaredBy(LOOP)):  # type: ignore[misc]
         blind: Hide names and suggestions.
         showSuggestion: Show predicted probabilities of slices.
         proposalModel: Name of the project's model for suggestions; empty for the bundled one.
-        trainNetwork: Network to train.
-        trainMethod: Training method of the calcium map.
-        trainPreset: Preset of the training.
-        trainDevice: Device of trainings and studies.
-        trainStart: Path of a card or name of a model to start from; empty for random weights.
-        trainName: Name of the new model; empty for a default.
-        trainAnnotator: Annotator whose labels are used; empty for all.
-        trainFolder: Folder of further data; empty for none.
         shownRun: Name of the selected training.
-        evaluateStudy: Name of the study.
-        evaluateUse: Use of the scans to evaluate.
-        evaluateModel: Path of the card of the evaluated model; empty for the bundled models.
-        evaluateOther: Path of the card of the model to compare with; empty for the bundled models.
         shownStudy: Name of the selected study.
     """
 
@@ -132,20 +163,8 @@ class CACTrainingParameterNode(declaredBy(LOOP)):  # type: ignore[misc]
     blind: bool = False
     showSuggestion: bool = False
     proposalModel: str = ""
-    trainNetwork: Network = Network.SLICES
-    trainMethod: TrainMethod = TrainMethod.SUPERVISED
-    trainPreset: Preset = Preset.COMPACT
-    trainDevice: Device = Device.AUTO
-    trainStart: str = ""
-    trainName: str = ""
     trainPatience = 10
-    trainAnnotator: str = ""
-    trainFolder: str = ""
     shownRun: str = ""
-    evaluateStudy: str = "detection"
-    evaluateUse: Use = Use.TEST
-    evaluateModel: str = ""
-    evaluateOther: str = ""
     shownStudy: str = ""
 
 
@@ -215,24 +234,17 @@ def nameOf(state: CACTrainingParameterNode, names: Sequence[str]) -> str:
 
 def argumentsOf(state: CACTrainingParameterNode, data: str, output: str) -> list[str]:
     """Arguments of `cac` for a training, without defaults, from the project's folder and the model's path."""
-    arguments, scans = ["train", state.trainNetwork.value], learnsFromScans(state)
-    if scans:
-        arguments += ["--data", data]
-        if state.trainFolder:
-            arguments += ["--data", state.trainFolder]
-    arguments += ["--output", output, "--preset", _presetName(state), "--device", state.trainDevice.value]
-    options = {"--minutes": state.trainMinutes, "--steps": state.trainSteps}
-    if scans:
-        options = {"--start": state.trainStart, "--annotator": state.trainAnnotator, **options}
-    for option, value in options.items():
-        if value:
-            arguments += [option, f"{value:g}" if isinstance(value, float) else str(value)]
-    loop = {"patience": state.trainPatience} if state.trainPatience else {}
-    if 0 < state.trainSteps < SHORT_STEPS:
-        loop["validate_every"] = math.ceil(state.trainSteps / VALIDATIONS)
-    if loop:
-        arguments += ["--settings", json.dumps({"loop": loop})]
-    return arguments
+    options, loop = RUN.settings(state), LOOP.settings(state)
+    options["data"] = (data, options["data"])
+    if not learnsFromScans(state):
+        options |= dict.fromkeys(("data", "start", "annotator"))
+    options |= {"preset": _presetName(state), "output": output}
+    changes = {"patience": patience} if (patience := loop.pop("patience")) else {}
+    if loop["steps"] and loop["steps"] < SHORT_STEPS:
+        changes["validate_every"] = math.ceil(loop["steps"] / VALIDATIONS)
+    words = [*command_line(RunOptions, options), *command_line(LoopSettings, loop)]
+    settings = ["--settings", json.dumps({"loop": changes})] if changes else []
+    return ["train", state.trainNetwork.value, *words, *settings]
 
 
 def methodOf(state: CACTrainingParameterNode) -> TrainMethod:
@@ -242,7 +254,7 @@ def methodOf(state: CACTrainingParameterNode) -> TrainMethod:
 
 def lacksDigitalPatients(state: CACTrainingParameterNode, project: Project) -> bool:
     """True if the preset mixes real slices with digital patients, and none are chosen."""
-    has_digital = bool(state.trainFolder) or any(scan.truth for scan in project.scans)
+    has_digital = bool(state.trainData) or any(scan.truth for scan in project.scans)
     return presetOf(state) == Preset.REAL_SLICES and not has_digital
 
 

@@ -12,17 +12,17 @@ import qt
 from slicer.i18n import tr as _
 
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.panel.command_section import CommandSection
 from CACScoringLib.panel.job import BackgroundJob, Event
-from CACScoringLib.panel.lifecycle import PanelSection
 from CACScoringLib.panel.packages import ensurePackages, missingPackages, namesOf
 from CACScoringLib.panel.process import workerCommand
-from CACScoringLib.panel.widgets import InSight, fillBox, showPath, singleShot
+from CACScoringLib.panel.widgets import InSight, fillBox, singleShot
 
 from ..project.annotations import annotators
 from ..project.project import Project
 from ..training import background as training_runs
 from . import parameters as options
-from .parameters import LIBRARY, LOOP, TRAINING_REQUIREMENTS, Network, Preset
+from .parameters import LIBRARY, LOOP, RUN, TRAINING, TRAINING_REQUIREMENTS, Network, Preset
 from .project_section import findingLines
 from .runs_section import RunsSection
 
@@ -32,12 +32,15 @@ CHECK_MILLISECONDS = 300
 _MAX_FINDINGS = 6
 
 
-class TrainSection(PanelSection):
+class TrainSection(CommandSection):
     """The training page; its job checks the project."""
 
     def __init__(self, ui) -> None:
-        self.job, self.ui = BackgroundJob(library=LIBRARY), ui
-        LOOP.addRows(ui, ui.trainMoreBox.layout(), 1)
+        super().__init__(ui, TRAINING, RUN, LOOP)
+        self.job, form, section = BackgroundJob(library=LIBRARY), qt.QFormLayout(), ui.trainSetupButton.layout()
+        section.insertLayout(0, form)
+        self.addRows(form, 0, "network", "method", "annotator", "start", "preset", "data", "name")
+        self.addRows(self.addAdvanced(section, 1), 0, "device", *LOOP.fields)
         self._project: Project | None = None
         self._findings: list[Event] | None = None
         self._checkedKey: tuple[Any, ...] | None = None
@@ -49,12 +52,8 @@ class TrainSection(PanelSection):
         self._inSight = InSight(ui.runsTable)
         self.runs = RunsSection(ui, ui.trainTab, self.refresh)
         self._timer = singleShot(CHECK_MILLISECONDS, self.check)
-        self.bindPath(ui.trainFolderEdit, "trainFolder")
         # The selected start is a model for another network.
         ui.trainNetworkBox.activated.connect(lambda *_args: self.set("trainStart", ""))
-        self.bind(ui.trainStartBox, "trainStart")
-        self.bind(ui.trainPresetBox, "trainPreset")
-        self.bind(ui.trainAnnotatorBox, "trainAnnotator")
         ui.trainStartButton.clicked.connect(self._start)
         ui.trainCheckButton.clicked.connect(self._installOrCheck)
         ui.elsewhereCopyButton.clicked.connect(self._copy)
@@ -76,14 +75,11 @@ class TrainSection(PanelSection):
         if state is None or not ui.trainTab.visible:
             return
         decomposition, scans = state.trainNetwork == Network.DECOMPOSITION, options.learnsFromScans(state)
-        for widget in (ui.trainMethodLabel, ui.trainMethodBox):
-            widget.setVisible(decomposition and options.presetOf(state) != Preset.REAL_SLICES)
-        for widget in (ui.trainAnnotatorLabel, ui.trainAnnotatorBox, ui.trainStartLabel, ui.trainStartBox,
-                       ui.trainFolderLabel, ui.trainFolderEdit):  # fmt: skip
-            widget.setVisible(scans)
+        self.setRowVisible(decomposition and options.presetOf(state) != Preset.REAL_SLICES, "method")
+        self.setRowVisible(scans, "annotator", "start", "data")
         self._fillChoices()
         name = self._name()
-        ui.trainNameEdit.setPlaceholderText("" if self._project is None else name)
+        ui.trainNameBox.setPlaceholderText("" if self._project is None else name)
         ui.elsewhereEdit.setPlainText(
             "" if self._project is None else options.commandsElsewhere(state, self._project, name)
         )
@@ -222,10 +218,10 @@ class TrainSection(PanelSection):
             default = _("the weights that come with CAC") if bundled else _("random weights")
             self._starts = [(default, ""), *options.startsFor(state.trainNetwork, self._project)]
         absent = _("{name} (missing)")
-        fillBox(ui.trainStartBox, self._starts, state.trainStart, absent.format(name=Path(state.trainStart).name))
-        fillBox(ui.trainAnnotatorBox, self._people, state.trainAnnotator, absent.format(name=state.trainAnnotator))
+        self.showList("start", self._starts, absent.format(name=Path(state.trainStart).name))
+        self.showList("annotator", self._people, absent.format(name=state.trainAnnotator))
         fillBox(ui.trainPresetBox, options.presetsFor(state.trainNetwork), options.presetOf(state).value)
-        showPath(ui.trainFolderEdit, state.trainFolder)
+        self.showPaths()
 
     def _annotators(self) -> list[str]:
         project = self._project

@@ -51,38 +51,39 @@ def look_again(driver) -> None:
 class TestStudies:
     @pytest.mark.long
     def test_every_study_takes_its_options(self, driver, section, project):
-        from CACTrainingLib.panel.evaluate_section import STUDY_TITLES  # the panel has to be loaded first
+        from CACTrainingLib.panel.evaluate_section import Study  # the panel has to be loaded first
 
         cards = [untrained("slices", name, project.models_folder) for name in ("one", "two")]
         look_again(driver)
-        for study in STUDY_TITLES:
+        for study in Study:
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
             _, commands = section._commands()
             parsed = [vars(make_parser().parse_args(command)) for command in commands]
-            names = ["project", "validate", "validate"] if study == "comparison" else ["evaluate"]
+            compares = study == Study.COMPARISON
+            names = ["project", "validate", "validate"] if compares else ["evaluate"]
             assert [command[0] for command in commands] == names
-            scans = {"project": project.folder} if study == "comparison" else {"study": study, "data": project.folder}
+            scans = {"project": project.folder} if compares else {"study": study.value, "data": project.folder}
             assert parsed[0].items() >= {**scans, "use": "test", "annotator": "me"}.items()
 
     def test_progress_cancel_and_failure(self, driver, section):
         ui = section.ui
-        ui.evaluateButton.click()
+        ui.evaluateRunButton.click()
         driver.process.say(line(event="step", step="scans", index=0, count=2))
         driver.process.say(line(event="counted", done=1, count=2))
         assert ui.evaluateStatusLabel.text == "Step 1 of 2: scans …"
         assert ui.evaluateBar.value == 250
-        assert (ui.evaluateButton.text, ui.evaluateStudyBox.enabled) == ("Cancel", False)
-        ui.evaluateButton.click()
+        assert (ui.evaluateRunButton.text, ui.evaluateStudyBox.enabled) == ("Cancel", False)
+        ui.evaluateRunButton.click()
         assert driver.process.killed
         assert "Cancelled" in ui.evaluateStatusLabel.text
-        assert (ui.evaluateButton.text, ui.evaluateStudyBox.enabled) == ("Evaluate", True)
-        ui.evaluateButton.click()
+        assert (ui.evaluateRunButton.text, ui.evaluateStudyBox.enabled) == ("Evaluate", True)
+        ui.evaluateRunButton.click()
         driver.process.say(line(event="warning", code="x", message="Two of the patients were trained on."))
         driver.process.say(line(event="failed", message="There is nothing to study.", exit_code=3))
         driver.process.end(3)
         assert ui.evaluateStatusLabel.text == "There is nothing to study.\n⚠ Two of the patients were trained on."
-        assert ui.evaluateButton.enabled
+        assert ui.evaluateRunButton.enabled
 
     def test_comparison_takes_two_models_of_one_network(self, driver, section, project):
         ui = section.ui
@@ -92,8 +93,8 @@ class TestStudies:
         for model, earlier in (("those", "those"), ("first", "first"), ("first", "other")):
             choose(ui.evaluateModelBox, model)
             choose(ui.evaluateOtherBox, earlier)
-            assert not ui.evaluateButton.enabled
-            assert "two models of one network" in ui.evaluateStudyText.text
+            assert not ui.evaluateRunButton.enabled
+            assert "two models of one network" in section._hintLabel.text
 
     def test_comparison_validates_before_and_after(self, driver, section, project):
         ui = section.ui
@@ -101,7 +102,7 @@ class TestStudies:
         choose(ui.evaluateStudyBox, "Comparison")
         choose(ui.evaluateModelBox, "new")
         choose(ui.evaluateOtherBox, "those that come with CAC")
-        ui.evaluateButton.click()
+        ui.evaluateRunButton.click()
         arguments = []
         verdict = Section(VERDICT, "Before and after", ("Calcium map: better.",))
         for message in ("One scan has no regions.", "", ""):
@@ -141,7 +142,7 @@ class TestStudyView:
         monkeypatch.setattr(qt.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
         ui = section.ui
         assert (ui.studyBox.count, ui.studyPageButton.enabled) == (0, False)
-        ui.evaluateButton.click()
+        ui.evaluateRunButton.click()
         driver.process.say(line(event="done", output=str(study)))
         driver.process.end(0)
         assert ui.studyBox.currentText == "Heart, test scans"

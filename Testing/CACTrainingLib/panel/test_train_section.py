@@ -97,7 +97,7 @@ class TestArguments:
     def test_free_name_is_proposed_and_taken(self, driver, section, project, monkeypatch):
         (project.models_folder / "slices-1.training").mkdir(parents=True)
         section.refresh()
-        assert section.ui.trainNameEdit.placeholderText == "slices-2"
+        assert section.ui.trainNameBox.placeholderText == "slices-2"
         arguments = self.arguments(driver, monkeypatch)
         assert arguments[:2] == ["train", "slices"]
         assert arguments[arguments.index("--output") + 1] == str(project.models_folder / "slices-2")
@@ -117,8 +117,8 @@ class TestArguments:
         ui.trainMinutesBox.setValue(2.5)
         ui.trainStepsBox.setValue(40)
         ui.trainPatienceBox.setValue(0)
-        ui.trainFolderEdit.setCurrentPath(str(tmp_path))
-        ui.trainNameEdit.setText("my-map")
+        ui.trainDataBox.setCurrentPath(str(tmp_path))
+        ui.trainNameBox.setText("my-map")
         assert state.trainStart == str(card)
         arguments = self.arguments(driver, monkeypatch)
         assert arguments[:6] == ["train", "decomposition", "--data", str(project.folder), "--data", str(tmp_path)]
@@ -136,7 +136,7 @@ class TestArguments:
         from CACTrainingLib.training import territories
 
         state, ui = driver.state, section.ui
-        state.trainAnnotator, state.trainFolder, state.trainMinutes = "AB", str(driver.project.folder), 1.5
+        state.trainAnnotator, state.trainData, state.trainMinutes = "AB", str(driver.project.folder), 1.5
         state.trainStart = str(driver.project.folder / "none.json")
         scans_only = (ui.trainAnnotatorBox, ui.trainStartBox)
         assert all(widget.visible for widget in scans_only)
@@ -144,7 +144,7 @@ class TestArguments:
         ui.trainPresetBox.setCurrentIndex(1)
         assert (ui.trainNetworkBox.currentText, ui.trainPresetBox.itemText(1)) == ("Heart and territories", "Large")
         assert not any(widget.visible for widget in scans_only)
-        assert ui.trainFolderEdit.isHidden()
+        assert ui.trainDataBox.isHidden()
         driver.process.arguments = None
         arguments = self.arguments(driver, monkeypatch)
         assert driver.process.arguments is None
@@ -197,7 +197,7 @@ class TestArguments:
         finish_check(driver)
         assert " --method labels " in " ".join(driver.process.arguments)
         assert "⚠ Half of the slices should come from digital patients" in ui.trainCheckLabel.text
-        ui.trainFolderEdit.setCurrentPath(str(tmp_path))
+        ui.trainDataBox.setCurrentPath(str(tmp_path))
         assert "⚠" not in ui.trainCheckLabel.text
         arguments = self.arguments(driver, monkeypatch)
         assert arguments[2:6] == ["--data", str(project.folder), "--data", str(tmp_path)]
