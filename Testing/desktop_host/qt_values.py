@@ -61,7 +61,8 @@ def refuse_keywords(kind: type) -> None:
     """Refuse keywords in constructors, derived classes included (PythonQtSlotFunction_CallImpl)."""
     construct = kind.__init__
 
-    @functools.wraps(construct)
+    # To read the docstring of a constructor, PySide6 would parse the signatures of its whole class.
+    @functools.wraps(construct, ("__module__", "__name__", "__qualname__"))
     def init(self, *arguments, **keywords) -> None:
         if keywords:
             raise ValueError(f"Called {kind.__name__} with keyword arguments ({', '.join(keywords)})")
