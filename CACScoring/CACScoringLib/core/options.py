@@ -129,7 +129,7 @@ def command_line(kind: type, values: Mapping[str, Any]) -> list[str]:
         values: Values by field; of a tuple each item is given. None, False and empty texts are left out.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    positional, options = [], []
+    positional, options = list[str](), list[str]()
     for name, value in values.items():
         flag = fields[name].metadata.get("option", {}).get("flag", _flag(name))
         for item in value if isinstance(value, tuple) else (value,):
