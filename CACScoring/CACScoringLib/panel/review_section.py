@@ -18,7 +18,6 @@ from slicer.util import VTKObservationMixin
 
 from ..core.errors import CTError
 from ..core.labels import SITE_COLOURS, Artery, Site, site_called
-from ..review.review import Difference
 from . import views, widgets
 from .editor import EditorBox
 from .lesion_table import LesionLine, LesionTableView, lesionLines
@@ -565,6 +564,8 @@ class ReviewSection(PanelSection):
 
     def _move(self, change: Callable[[], object]) -> None:
         """Undo or redo a change, and show the method and the lesion that it was about."""
+        from ..review.review import Difference  # loads SciPy
+
         review = self._review
         before = {method: (review.review(method).labelled, review.reviewed[method]) for method in review.methods}
         self._change(change)
