@@ -23,7 +23,9 @@ from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.doubt import doubts_about
 from ..scoring.lesions import find_lesions
+from ..scoring.mass import MeasuredMasses
 from ..scoring.score import LesionLabels, ScanFacts, score
+from ..scoring.uncertainty import ScanErrors
 from .picking import brush_stroke, pick_lesion
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
@@ -96,6 +98,7 @@ class Review:
         knows_elsewhere: True if the run separated calcium outside the arteries.
         unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
         clinical: Review of the clinical score, for a calcium map.
+        errors: Errors of scores in the scan.
         reviewed: True if a reader has confirmed the review. Unassigned lesions are then left out, as by
             `cac score --lesions`; before, they are candidates, or beside an automatic score, as by `cac score`.
     """
@@ -109,6 +112,7 @@ class Review:
     knows_elsewhere: bool = True
     unreviewed: str = "candidates"
     clinical: Review | None = None
+    errors: ScanErrors = field(default_factory=ScanErrors)
 
     def __post_init__(self) -> None:
         self.reviewed = False
@@ -125,6 +129,8 @@ class Review:
         """Function that returns the IDs of lesions never shown to the reader who confirmed; None if unknown."""
         self._scored: tuple[object, MethodScore | None, MethodScore] | None = None
         """Scores of the labels, with the state and the clinical scores that they follow from."""
+        self._masses: MeasuredMasses = {}
+        """Masses of lesions as they are and as they were before edits."""
         self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
 
@@ -169,9 +175,10 @@ class Review:
         """Return the scores of the labels. courses: Courses of the arteries, for scores with features."""
         clinical, state = None if self.clinical is None else self.clinical.result(), (self.reviewed, self.unseen())
         if courses is not None:
-            return score(self.facts, self._labels(), clinical, courses)
+            return score(self.facts, self._labels(), self.errors, clinical, courses, self._masses)
         if self._scored is None or self._scored[0] != state or self._scored[1] is not clinical:
-            self._scored = state, clinical, score(self.facts, self._labels(), clinical)
+            scored = score(self.facts, self._labels(), self.errors, clinical, measured=self._masses)
+            self._scored = state, clinical, scored
         return self._scored[2]
 
     @property

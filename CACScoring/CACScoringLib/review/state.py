@@ -270,7 +270,7 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
         errors = ScanErrors(familiarity=state.record.familiarity)
     record, reviews = state.record, dict[str, Review]()
     region, rules = HeartRegion(state.heart, None, record.heart.source), record.methods["threshold"].rules
-    facts = ScanFacts(state.scored, region, rules, record.measured, record.mass_calibration, errors)
+    facts = ScanFacts(state.scored, region, rules, record.measured, record.mass_calibration)
     for method in state.methods:
         recorded, clinical = record.methods[method], method == "threshold"
         elsewhere = recorded.non_coronary if clinical else None
@@ -286,5 +286,6 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
             record.non_coronary is not None,
             first_status if recorded.status == "reviewed" else recorded.status,
             None if clinical else reviews.get("threshold"),
+            errors,
         )
     return reviews

@@ -32,10 +32,11 @@ from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
+from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.parts import CORONARY_KINDS
-from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
+from CACScoringLib.scoring.sites import map_features, verdicts_by_place
 from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place_log_odds
 
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
