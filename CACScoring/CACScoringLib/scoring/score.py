@@ -93,7 +93,7 @@ def score(
     if clinical is None:
         outside: LesionVoxels | None = labels.lesions.non_coronary.voxels
     else:
-        outside = None if clinical.non_coronary is None else clinical.non_coronary.voxels
+        outside = None if clinical.non_coronary is None else clinical.outside_set.voxels
     table, has_masses = _with_masses(facts, labels, None if outside is None else outside.flat, measured)
     elsewhere = None if clinical is None else clinical.non_coronary
     if clinical is None and labels.knows_elsewhere:

@@ -196,7 +196,7 @@ def _tables(result: ScoreResult, truth: np.ndarray) -> tuple[dict[str, Any], dic
     judge the lesions.
     """
     clinical, mapped = result.methods["threshold"], result.methods["decomposition"]
-    if clinical.status != "automatic" or clinical.table is None or result.region.territories is None:
+    if clinical.status != "automatic" or result.region.territories is None:
         raise CTError("The networks have judged no lesions. Choose a model with --territories or --lesions.")
     judged = [lesion for lesion in clinical.listed if lesion.verdict is not None]
     dense = LesionSet.of(judged, clinical.table.every)

@@ -1,6 +1,5 @@
 """Which artery, valve or vessel calcium is given to by territories whose place is known."""
 
-
 import numpy as np
 import pytest
 from images import image_of
