@@ -128,7 +128,7 @@ def test_the_schema_describes_results():
     for result in (automatic, beside):
         assert_described(json.loads(json.dumps(result.record.as_json())), schema, kinds)
     assert automatic.methods["threshold"].left_out
-    assert beside.record.non_coronary.lesion_list
+    assert beside.record.outside
 
 
 @pytest.mark.long

@@ -32,16 +32,18 @@ from .record.scores import MethodScore
 from .results import ScoreResult
 from .scoring.doubt import doubts_about
 from .scoring.judge import (
-    candidate_evidence,
     coronary_slices,
+    dense_answers,
     device_warning,
     errors_in,
     has_coronary_device,
-    judge_by_networks,
+    verdict_calibration,
+    verdicts,
 )
 from .scoring.labels import (
     ReaderLabels,
-    clinical_labels,
+    candidate_labels,
+    labels_of_reader,
     map_labels,
     numbering_warning,
     reader_labels,
@@ -49,6 +51,7 @@ from .scoring.labels import (
 )
 from .scoring.score import ScanFacts, score
 from .scoring.scores import categories_of, percentile_of
+from .scoring.uncertainty import VerdictCalibration
 
 MIN_KVP, MAX_KVP = 50.0, 200.0
 """Range of the tube voltages of CT scanners, kV."""
@@ -110,7 +113,8 @@ class Measurement:
     Attributes:
         facts: Facts of the scan as scored.
         quality: Quality and normalisation.
-        decomposed: Calcium map; None without networks.
+        decomposed: Calcium map; None without networks. Only the choice of its slices depends on verdicts: those of the
+            calibration that the scan was measured with.
         fat: Epicardial fat; None without a whole pericardium.
         doubts: Doubts about the pericardium.
     """
@@ -150,7 +154,7 @@ def score_scan(
         lesions: A reader's label map (`Site` values); of the arteries only what it labels is scored, and a map
             without any is a reviewed score of 0. The calcium map stays automatic. Calcium elsewhere is that which it
             labels, or if it labels none, what lies in the territories of valves and great vessels. When None, the
-            lesions at or above the threshold that count by the lesion network's answer (`scoring.judge`) are
+            lesions at or above the threshold that count by their verdicts (`scoring.judge.verdicts`) are
             reported in their arteries. Without that network all candidates are; without territories they are
             unassigned.
         networks: The networks; None for the clinical rule alone.
@@ -178,9 +182,10 @@ def score_scan(
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition, rules)
     reader = None if lesions is None else reader_labels(lesions, scan, rules)
-    measurement = measure(scan, settings, rules, heart, networks, progress, pericardium, reader)
+    calibration = verdict_calibration(networks, settings.decomposition)
+    measurement = measure(scan, settings, rules, heart, networks, calibration, progress, pericardium, reader)
     with progress.step("scores"):
-        return score_measurement(measurement, scan, settings, networks, reader, status)
+        return score_measurement(measurement, scan, settings, networks, calibration, reader, status)
 
 
 def measure(
@@ -189,13 +194,16 @@ def measure(
     rules: ScoringRules,
     heart: sitk.Image | None,
     networks: Networks | None,
+    calibration: VerdictCalibration,
     progress: Progress,
     pericardium: sitk.Image | None = None,
     reader: ReaderLabels | None = None,
 ) -> Measurement:
-    """Measure what scores follow from. Arguments and errors as of `score_scan`.
+    """Measure what scores follow from. Other arguments and errors as of `score_scan`.
 
-    rules: Rules for the tube voltage of the scan. reader: A reader's labels, which tell where the heart is.
+    rules: Rules for the tube voltage of the scan. calibration: Calibration of the verdicts by which slices of the
+    calcium map are chosen; without one of lesions, the lesion network is not asked. reader: A reader's labels, which
+    locate the heart.
     """
     with progress.step("heart"):
         normalisation = normalisation_of(scan, settings.normalisation)
@@ -204,16 +212,18 @@ def measure(
         fat, doubts = measure_epicardial_fat(scored, region.pericardium, region.pericardium_source)
     with progress.step("acquisition"):
         given_calibration = rules.calibration_mg_per_mm3_hu, settings.mass_table
-        calibration = settings.calibration or scan_calibration(scored, region.mask, *given_calibration)
-        rules = rules.with_mass_calibration(calibration)
+        of_mass = settings.calibration or scan_calibration(scored, region.mask, *given_calibration)
+        rules = rules.with_mass_calibration(of_mass)
         allowed = settings.allow_contrast, settings.allow_reversed
         quality = examine_quality(scan, scored, region, normalisation, rules.threshold_hu, *allowed)
     with progress.step("lesions"):
-        judged = judge_by_networks(networks, scored, region, rules, quality.noise_hu)
-    card = None if networks is None else networks.calibrated
-    has_device = judged is not None and has_coronary_device(judged)
-    errors = errors_in(card, scored, quality.blood, region.mask, has_device)
-    facts = ScanFacts(scored, region, rules, quality.blood, calibration, errors, judged)
+        network = None if networks is None or calibration.lesions is None else networks.lesions
+        answers = None
+        if network is not None and region.territories is not None:
+            answers = dense_answers(scored, region, rules, quality.noise_hu, network)
+        facts = ScanFacts(scored, region, rules, quality.blood, of_mass, answers)
+        automatic = verdicts(facts, calibration)
+        judged = None if automatic is None else automatic.judged
     decomposed = None
     if networks is not None:
         with progress.step("decomposition"):
@@ -230,18 +240,30 @@ def score_measurement(
     scan: CTScan,
     settings: ScoreSettings,
     networks: Networks | None,
+    calibration: VerdictCalibration,
     reader: ReaderLabels | None = None,
     status: str = "reviewed",
 ) -> ScoreResult:
-    """Score what counts by a reader's labels, else by the networks' verdicts. Arguments as of `score_scan`.
+    """Score what counts by a reader's labels, else by verdicts; no network runs. Other arguments as of `score_scan`.
 
-    measurement: Of the scan, by the same settings and networks.
+    measurement: Measurement of the scan, by the same settings and networks. calibration: Calibration of the verdicts,
+    that of the measurement or another.
     """
     facts, quality, decomposed = measurement.facts, measurement.quality, measurement.decomposed
-    region, judged, errors, calcium_map = facts.region, facts.judged, facts.errors, None
+    region, calcium_map = facts.region, None
     courses = artery_courses(region.territory_labels, facts.scan.image.GetSpacing())
-    labels = clinical_labels(facts, reader, status, not settings.candidates)
-    clinical = score(facts, labels, courses=courses)
+    automatic = verdicts(facts, calibration)
+    judged = None if automatic is None else automatic.judged
+    card = None if networks is None else networks.calibrated
+    has_device = judged is not None and has_coronary_device(judged)
+    errors = errors_in(card, facts.scan, facts.blood, region.mask, has_device)
+    if reader is not None:
+        labels = labels_of_reader(facts, reader, status, None if settings.candidates else automatic)
+    elif automatic is None or settings.candidates:
+        labels = candidate_labels(facts, calibration)
+    else:
+        labels = automatic
+    clinical = score(facts, labels, errors, courses=courses)
     methods = {"threshold": clinical}
     doubts = [] if reader is None else [*reader.warnings]
     doubts += [] if judged is None or settings.candidates else device_warning(judged)
@@ -249,8 +271,8 @@ def score_measurement(
     doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
     doubts += [] if reader is None else numbering_warning(reader.sites, facts)
     if decomposed is not None:
-        in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices)
-        methods["decomposition"] = score(facts, in_map, clinical, courses)
+        in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices, calibration, automatic)
+        methods["decomposition"] = score(facts, in_map, errors, clinical, courses)
         doubts += map_doubts
     acquisition = with_pseudonym(scan.acquisition)
     if acquisition.identity and not acquisition.patient_key:
@@ -281,7 +303,7 @@ def score_measurement(
         slices_by_reader={str(k): "on" if on else "off" for k, on in sorted(settings.slices.items())},
         calibrated_on=errors.calibrated_on,
         categories=categories_of(clinical, percentile_of(clinical, table, sex, age_years)),
-        **_facts_of_map(networks, decomposed, scan, settings.slices, clinical),
+        **_facts_of_map(networks, decomposed, scan, settings.slices, clinical, calibration),
     )
     return ScoreResult(
         record=record,
@@ -307,10 +329,13 @@ def _facts_of_map(
     scan: CTScan,
     by_reader: Mapping[int, bool],
     clinical: MethodScore,
+    calibration: VerdictCalibration,
 ) -> dict[str, Any]:
     """Return the parts of the record that the networks of the calcium map add."""
     if networks is None or decomposed is None:
         return {}
+    weights, limit = calibration.map_weights, calibration.most_not_coronary
+    settings = replace(decomposed.parts.settings, evidence_weights=weights, most_not_coronary=limit)
     is_decomposed = decomposed.parts.decomposed.astype(np.float32)
     on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.slices, scan.image))
     return {
@@ -318,7 +343,7 @@ def _facts_of_map(
         # As its training chose it for the classifier alone; the method may decompose more slices.
         "slices_positive_from": networks.slices.card.validation.get("threshold"),
         "slices_decomposed": tuple(bool(value > 0) and by_reader.get(k, True) for k, value in on_scan),
-        "decomposition_settings": content_of(decomposed.parts.settings),
+        "decomposition_settings": content_of(settings),
         # Only an automatic clinical score has verdicts.
-        "candidate_evidence": candidate_evidence(networks.calibrated) if clinical.status == "automatic" else None,
+        "candidate_evidence": calibration.evidence if clinical.status == "automatic" else None,
     }

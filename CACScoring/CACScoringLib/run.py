@@ -231,8 +231,7 @@ def _review(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord 
     method = record.methods["threshold"]
     if reader is None or not method.reviewed:
         return None
-    elsewhere = 0 if record.non_coronary is None else len(record.non_coronary.lesion_list)
-    confirmation = Confirmation(reader, time, len(method.lesions) + elsewhere)
+    confirmation = Confirmation(reader, time, len(method.lesions) + len(method.outside))
     reviewed = {name: method.reviewed for name, method in record.methods.items()}
     return ReviewRecord("cac score --reader", reviewed, confirmations={"threshold": confirmation})
 

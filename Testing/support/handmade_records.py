@@ -7,7 +7,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.record.findings import Categories
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.score_record import HeartRecord, InputRecord, ScoreRecord
-from CACScoringLib.record.scores import Lesion, MethodScore, Verdict
+from CACScoringLib.record.scores import Lesion, LesionSet, MethodScore, Verdict
 from CACScoringLib.scoring.scores import rules_of_map, score_of, scores_by_site
 
 
@@ -23,10 +23,10 @@ def lesion(agatston, artery=Artery.LAD, probability=1.0, counts=True):
 
 def method(name="threshold", lesions=(), interval=None):
     """Make an automatic score of lesions, those left out among them. interval: Of the total."""
-    counted, left_out = (tuple(x for x in lesions if x.verdict.counts == counts) for counts in (True, False))
+    counted = [x for x in lesions if x.verdict.counts]
     rules = ScoringRules() if name == "threshold" else rules_of_map(ScoringRules(), 20.0, 120.0)
     parts = {"total": replace(score_of(counted), interval_90=interval), "arteries": scores_by_site(counted, Artery)}
-    return MethodScore(status="automatic", rules=rules, **parts, lesions=counted, left_out=left_out)
+    return MethodScore(status="automatic", rules=rules, **parts, table=LesionSet.of(lesions))
 
 
 def record(methods, kernel=None, thickness_mm=2.5, **categories):

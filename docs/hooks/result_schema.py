@@ -25,9 +25,16 @@ WRITTEN_OTHERWISE: dict[type, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"schema": str, "rules": dict[str, ScoringRules], "non_coronary": NonCoronaryScore | None},
     ),
     MethodScore: (
-        ("rules", "non_coronary"),
-        {"reviewed": bool, "scaled_agatston": float | None, "agatston_scale": NoneType},
+        ("rules", "non_coronary", "table"),
+        {
+            "lesions": tuple[Lesion, ...],
+            "left_out": tuple[Lesion, ...],
+            "reviewed": bool,
+            "scaled_agatston": float | None,
+            "agatston_scale": NoneType,
+        },
     ),
+    NonCoronaryScore: ((), {"lesion_list": tuple[Lesion, ...]}),
     Lesion: (
         ("site", "verdict"),
         {

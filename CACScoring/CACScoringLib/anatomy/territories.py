@@ -68,7 +68,6 @@ class Territories:
         probability: Probability of each of TERRITORIES, float32 [11, k, j, i]; voxels not viewed are outside.
         source: Name of the network.
         warnings: Warnings of the network.
-        temperature: Factor of the network's overconfidence in an artery.
     """
 
     grid: ScanGrid
@@ -76,7 +75,6 @@ class Territories:
     probability: np.ndarray
     source: str
     warnings: tuple[ScanWarning, ...] = ()
-    temperature: float = 1.0
 
     def labels(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the likeliest territory of each voxel of the scan, uint8 [k, j, i]; ties go to the lower label."""
@@ -192,8 +190,7 @@ def find_territories(scan: CTScan, model: LoadedModel, expected: np.ndarray | No
     box = tuple(slice(max(0, int(a) - 1), min(n, int(b) + 1)) for a, b, n in zip(low, high, hu.shape, strict=True))
     grid, output = grid.crop(box), output[(slice(None), *box)] / weight[box]
     _clear(output[1:], largest_part(output[0] >= 0.5), hu[box])
-    temperature = float(model.card.calibration.get("temperature", 1.0))
-    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)), temperature)
+    return Territories(grid, output[0], output[1:], model.card.name, tuple(dict.fromkeys(warnings)))
 
 
 def _clear(probability: np.ndarray, heart: np.ndarray, hu: np.ndarray) -> None:

@@ -124,6 +124,8 @@ def _key(key: str, kind: type, place: str) -> str | int | Enum:
 
 
 def _dataclass(value: Any, kind: Any, place: str, folder: Path) -> Any:
+    if isinstance(value, kind):  # which an `as_read` has made
+        return value
     if not isinstance(value, dict):
         raise WrongValueError(place, value)
     if hasattr(kind, "as_read"):

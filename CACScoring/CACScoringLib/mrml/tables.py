@@ -34,7 +34,7 @@ def score_table(record: ScoreRecord) -> Table:
 
 def lesion_table(record: ScoreRecord) -> Table:
     """Return lesions from a record, including left-out and non-coronary lesions."""
-    return _table("lesions", list(lesion_rows(record.methods, record.non_coronary)))
+    return _table("lesions", list(lesion_rows(record.methods, record.outside)))
 
 
 def _table(name: str, rows: list[Row]) -> Table:

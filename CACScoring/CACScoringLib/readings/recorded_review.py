@@ -19,7 +19,7 @@ from ..core.voxels import voxels_of
 from ..mrml.scene_content import SceneContent
 from ..record.columns import BLINDED
 from ..record.score_record import ScoreRecord, read_result, record_from_text
-from ..record.scores import MethodScore
+from ..record.scores import LesionSet, MethodScore
 from ..review.journal import CHANGES, JournalEntry
 from ..review.review import Difference
 from ..review.scan_review import ScanReview
@@ -121,7 +121,7 @@ _BLIND_FIELDS = (
 
 def _blind_record(record: ScoreRecord) -> ScoreRecord:
     method = record.methods["threshold"]
-    listed = sorted(method.listed, key=lambda lesion: lesion.id)
+    listed = sorted(method.table.lesions, key=lambda lesion: lesion.id)
     none = score_of(())
     no_numbers: dict[str, Any] = dict.fromkeys(BLINDED)
     blind = MethodScore(
@@ -129,7 +129,7 @@ def _blind_record(record: ScoreRecord) -> ScoreRecord:
         rules=method.rules,
         total=none,
         arteries=SiteMap(dict.fromkeys(method.arteries, none)),
-        lesions=tuple(replace(x, site=Artery.UNASSIGNED, verdict=None, **no_numbers) for x in listed),
+        table=LesionSet.of(replace(x, site=Artery.UNASSIGNED, verdict=None, **no_numbers) for x in listed),
     )
     return ScoreRecord(
         **{name: getattr(record, name) for name in _BLIND_FIELDS}, warnings=(), methods={"threshold": blind}

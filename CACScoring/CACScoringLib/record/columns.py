@@ -6,7 +6,7 @@ its column in columns.csv, and name it in the tables that it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +165,7 @@ def lesion_cells(lesion: Lesion, is_map: bool = False, features: LesionFeatures 
     }
 
 
-def lesion_rows(methods: Mapping[str, MethodScore], elsewhere: NonCoronaryScore | None = None) -> Iterator[Row]:
+def lesion_rows(methods: Mapping[str, MethodScore], outside: Iterable[Lesion] = ()) -> Iterator[Row]:
     """Yield the row of each lesion by method, those left out after those that count, non-coronary ones last."""
     for name, method in methods.items():
         features = {} if method.features is None else {part.id: part for part in method.features.lesions}
@@ -173,7 +173,7 @@ def lesion_rows(methods: Mapping[str, MethodScore], elsewhere: NonCoronaryScore 
             yield {"method": name, **lesion_cells(lesion, method.is_map, features.get(lesion.id))}
         for lesion in method.left_out:
             yield {"method": f"{name}_left_out", **lesion_cells(lesion)}
-    for lesion in () if elsewhere is None else elsewhere.lesion_list:
+    for lesion in outside:
         yield {"method": "non_coronary", **lesion_cells(lesion)}
 
 

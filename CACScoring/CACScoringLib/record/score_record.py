@@ -250,9 +250,11 @@ class ScoreRecord(ScoredCalcium):
     def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the keys of `scores.json`."""
         methods = content["methods"]
-        elsewhere = [method.pop("non_coronary") for method in methods.values()]
+        pairs = [(method.pop("non_coronary"), method.pop("outside")) for method in methods.values()]
         rules = {name: method.pop("rules") for name, method in methods.items()}
-        return {**content, "non_coronary": elsewhere[0] if elsewhere else None, "rules": rules}
+        scores, lesions = pairs[0] if pairs else (None, [])
+        elsewhere = None if scores is None else {**scores, "lesion_list": lesions}
+        return {**content, "non_coronary": elsewhere, "rules": rules}
 
     @staticmethod
     def as_read(content: dict[str, Any]) -> dict[str, Any]:
@@ -261,18 +263,23 @@ class ScoreRecord(ScoredCalcium):
         if not isinstance(methods, dict) or not isinstance(rules, dict):
             raise WrongValueError("methods" if isinstance(rules, dict) else "rules")
         elsewhere = content.get("non_coronary")
-        of_methods = {
-            name: {**method, "rules": rules.get(name), "non_coronary": elsewhere}
-            if isinstance(method, dict)
-            else method
-            for name, method in methods.items()
-        }
+        outside = elsewhere.get("lesion_list", ()) if isinstance(elsewhere, dict) else ()
+        of_methods = dict(methods)
+        for number, (name, method) in enumerate(methods.items()):
+            if isinstance(method, dict):
+                parts = {"rules": rules.get(name), "non_coronary": elsewhere, "outside": () if number else outside}
+                of_methods[name] = {**method, **parts}
         return {**content, "methods": of_methods}
 
     @property
     def non_coronary(self) -> NonCoronaryScore | None:
         """Calcium outside the arteries; None if neither network nor reader separated it."""
         return next((method.non_coronary for method in self.methods.values()), None)
+
+    @property
+    def outside(self) -> tuple[Lesion, ...]:
+        """Lesions outside the arteries, by the clinical rule."""
+        return next((method.outside for method in self.methods.values()), ())
 
     @property
     def provenance_cells(self) -> dict[str, str | None]:

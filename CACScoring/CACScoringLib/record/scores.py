@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import compress
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from ..core.decoding import IN_MEMORY, WHEN_SET
+from ..core.decoding import IN_MEMORY, WHEN_SET, content_of, decoded
 from ..core.errors import WrongValueError
 from ..core.grid import Grid
 from ..core.labels import Artery, NonCoronary, Site, SiteMap
@@ -263,21 +263,32 @@ def status_of(site: Site, verdict: Verdict | None) -> str:
 class LesionSet:
     """Table of lesions, a row each, with their voxels.
 
+    Two tables are equal if their rows are.
+
     Attributes:
         columns: Values by the name of a field of `Lesion`, each [n]; rows as found by site and then from head to feet.
-        every: Voxels of these and perhaps other lesions.
+        known_voxels: Voxels of these and perhaps other lesions; None of a result that was read.
     """
 
-    columns: Mapping[str, Sequence[Any]] = field(repr=False)
-    every: LesionVoxels = field(repr=False)
+    columns: Mapping[str, Sequence[Any]] = field(repr=False, metadata=IN_MEMORY)
+    known_voxels: LesionVoxels | None = field(default=None, repr=False, metadata=IN_MEMORY)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LesionSet) and self.lesions == other.lesions
 
     @classmethod
-    def of(cls, lesions: Iterable[Lesion], every: LesionVoxels) -> LesionSet:
-        """Return the table of lesions."""
+    def of(cls, lesions: Iterable[Lesion], every: LesionVoxels | None = None) -> LesionSet:
+        """Return the table of lesions. every: Their voxels, and perhaps those of others."""
         rows = tuple(lesions)
         table = cls({f.name: [getattr(lesion, f.name) for lesion in rows] for f in fields(Lesion)}, every)
         table.__dict__["lesions"] = rows
         return table
+
+    @property
+    def every(self) -> LesionVoxels:
+        """Voxels of these and perhaps other lesions; not of a result that was read."""
+        assert self.known_voxels is not None
+        return self.known_voxels
 
     @cached_property
     def lesions(self) -> tuple[Lesion, ...]:
@@ -287,12 +298,13 @@ class LesionSet:
 
     def with_columns(self, **columns: Sequence[Any]) -> LesionSet:
         """Return the table with further or other columns."""
-        return LesionSet({**self.columns, **columns}, self.every)
+        return LesionSet({**self.columns, **columns}, self.known_voxels)
 
     def part(self, is_selected: Iterable[object]) -> LesionSet:
         """Return some of the rows. is_selected: True for these, [n]."""
         selection = list(is_selected)
-        part = LesionSet({name: list(compress(values, selection)) for name, values in self.columns.items()}, self.every)
+        columns = {name: list(compress(values, selection)) for name, values in self.columns.items()}
+        part = LesionSet(columns, self.known_voxels)
         if "lesions" in self.__dict__:  # each row is made once
             part.__dict__["lesions"] = tuple(compress(self.lesions, selection))
         return part
@@ -359,13 +371,13 @@ class LesionSet:
 
 @dataclass(frozen=True)
 class NonCoronaryScore:
-    """Calcium outside the coronary arteries, by the clinical rule.
+    """Scores of calcium outside the coronary arteries, by the clinical rule.
+
+    Its lesions are `MethodScore.outside`; they are written as `lesion_list`.
 
     Attributes:
         reviewed: True if a reader assigned its sites; else they are suggested by the territories.
         aortic_valve: Score of the site, as are the next three.
-        lesion_list: Lesions of these sites.
-        voxels: Voxels of the lesions; None of a result that was read.
     """
 
     reviewed: bool
@@ -373,24 +385,16 @@ class NonCoronaryScore:
     mitral_annulus: Score
     thoracic_aorta: Score
     other: Score
-    lesion_list: tuple[Lesion, ...] = ()
-    voxels: LesionVoxels | None = field(default=None, compare=False, metadata=IN_MEMORY)
 
     @property
     def scores(self) -> SiteMap[NonCoronary, Score]:
         """Score of each site, those without calcium included."""
         return SiteMap({site: getattr(self, site.key) for site in NonCoronary})
 
-    @property
-    def lesion_set(self) -> LesionSet:
-        """The lesions with their voxels."""
-        assert self.voxels is not None
-        return LesionSet.of(self.lesion_list, self.voxels)
-
 
 @dataclass(frozen=True, kw_only=True)
 class MethodScore:
-    """Scores by one method.
+    """Scores by one method: the table of its lesions, and the sums of those that count.
 
     Attributes:
         status: Key of STATUSES.
@@ -398,10 +402,9 @@ class MethodScore:
         total: Score of all lesions that count.
         arteries: Score of each artery, those without calcium included; by label or name.
         no_calcium: True if a reader reviewed the scan and labelled nothing.
-        lesions: Lesions that count.
-        left_out: Candidates that an automatic clinical score leaves out.
+        table: All lesions with their status: counted, left out (those that a reader has assigned to no artery, too,
+            unless the result was read), and outside the arteries. `lesions`, `left_out` and `outside` are views of it.
         features: Features of the lesions; None if not measured.
-        table: All lesions, also those that a reader has assigned to no artery; None of a result that was read.
         non_coronary: Calcium outside the arteries by the clinical rule, also of the calcium map; None if unknown.
         category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
         alternative_agatston: Total with the largest decisive doubtful lesion counted, if it does not count, or without
@@ -416,10 +419,8 @@ class MethodScore:
     total: SumScore
     arteries: SiteMap[Artery, SumScore]
     no_calcium: bool = False
-    lesions: tuple[Lesion, ...] = ()
-    left_out: tuple[Lesion, ...] = ()
+    table: LesionSet = field(repr=False)
     features: Features | None = None
-    table: LesionSet | None = field(default=None, compare=False, repr=False, metadata=IN_MEMORY)
     non_coronary: NonCoronaryScore | None = None
     category_probabilities: dict[str, float] = field(default_factory=dict, metadata=IN_MEMORY)
     alternative_agatston: float | None = field(default=None, metadata=WHEN_SET)
@@ -450,21 +451,40 @@ class MethodScore:
         return not self.reviewed and self.has_intervals and self.total.clinical_agatston >= CATEGORISED_BELOW
 
     @property
+    def lesions(self) -> tuple[Lesion, ...]:
+        """Lesions that count."""
+        return self.lesion_set.lesions
+
+    @property
+    def left_out(self) -> tuple[Lesion, ...]:
+        """Candidates that an automatic score leaves out, each in its likeliest artery."""
+        return self.left_out_set.lesions
+
+    @property
+    def outside(self) -> tuple[Lesion, ...]:
+        """Lesions outside the coronary arteries."""
+        return self.outside_set.lesions
+
+    @property
     def listed(self) -> tuple[Lesion, ...]:
         """Lesions that count, those left out, and those outside the arteries."""
-        return (*self.lesions, *self.left_out, *(() if self.non_coronary is None else self.non_coronary.lesion_list))
+        return (*self.lesions, *self.left_out, *self.outside)
 
-    @property
+    @cached_property
     def lesion_set(self) -> LesionSet:
-        """The lesions that count, with their voxels."""
-        assert self.table is not None
-        return LesionSet.of(self.lesions, self.table.every)
+        """Rows of the lesions that count."""
+        return self.table.of_status(COUNTED)
 
-    @property
+    @cached_property
     def left_out_set(self) -> LesionSet:
-        """The candidates left out, with their voxels."""
-        assert self.table is not None
-        return LesionSet.of(self.left_out, self.table.every)
+        """Rows of the candidates that an automatic score leaves out, each in its likeliest artery."""
+        rows = self.table.of_status(*((LEFT_OUT,) if self.status == "automatic" else ()))
+        return rows.with_columns(site=[verdict.artery for verdict in rows.verdicts if verdict is not None])
+
+    @cached_property
+    def outside_set(self) -> LesionSet:
+        """Rows of the lesions outside the coronary arteries."""
+        return self.table.of_status(OUTSIDE)
 
     def counted_labels(self, labels: np.ndarray) -> np.ndarray:
         """Return the `Artery` labels of the lesions that count, 0 elsewhere.
@@ -479,4 +499,19 @@ class MethodScore:
     def as_written(self, content: dict[str, Any]) -> dict[str, Any]:
         """Return the keys of `scores.json`, which hold what follows from the fields too."""
         equivalent = self.total.clinical_agatston if self.is_map else None
-        return {**content, "reviewed": self.reviewed, "scaled_agatston": equivalent, "agatston_scale": None}
+        views = {name: content_of(getattr(self, name)) for name in ("lesions", "left_out", "outside")}
+        parts: dict[str, Any] = {}
+        for name, part in content.items():
+            parts |= views if name == "table" else {name: part}
+        return {**parts, "reviewed": self.reviewed, "scaled_agatston": equivalent, "agatston_scale": None}
+
+    @staticmethod
+    def as_read(content: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields from the keys of `scores.json`. Raises WrongValueError."""
+        keys = {"lesions": "lesions", "left_out": "left_out", "outside": "non_coronary.lesion_list"}
+        views = {name: decoded(content.get(name, ()), tuple[Lesion, ...], key) for name, key in keys.items()}
+        left_out = [replace(lesion, site=Artery.UNASSIGNED) for lesion in views["left_out"]]
+        for number, lesion in enumerate(left_out):
+            if lesion.status != LEFT_OUT:
+                raise WrongValueError(f"left_out[{number}].probability")
+        return {**content, "table": LesionSet.of((*views["lesions"], *left_out, *views["outside"]))}

@@ -11,13 +11,12 @@ from typing import Any
 import SimpleITK as sitk
 
 from ..calcium_map.decomposition import healthy_image
-from ..core.grid import Grid
-from ..core.labels import Artery, NonCoronary
+from ..core.labels import NonCoronary
 from ..core.tables import table_text
 from ..io.image_files import write_image
 from ..record.columns import COLUMNS, COPIED, FEATURES_CSV, LESIONS_CSV, Cell, Row, lesion_rows, score_rows
 from ..record.score_record import ScoreRecord
-from ..record.scores import STATUSES, MethodScore, NonCoronaryScore, Score
+from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, STATUSES, MethodScore, NonCoronaryScore, Score
 from ..results import CLINICAL_TITLES, METHOD_TITLES, ScoreResult
 from ..scoring.doubt import doubtful_text
 from ..scoring.labels import with_status
@@ -99,13 +98,10 @@ def site_labels(result: ScoreResult, only_counted: bool = False) -> sitk.Image:
 
     Candidates that an automatic score leaves out are UNASSIGNED, or 0 with `only_counted`.
     """
-    method, elsewhere = result.methods["threshold"], result.record.non_coronary
-    labels = method.lesion_set.site_map()
-    if elsewhere is not None:
-        labels += elsewhere.lesion_set.site_map()
-    if not only_counted:
-        labels.reshape(-1)[method.left_out_set.voxels.flat] = Artery.UNASSIGNED
-    return Grid.of(result.scan.image).image(labels)
+    method = result.methods["threshold"]
+    has_left_out = method.status == "automatic" and not only_counted
+    listed = method.table.of_status(COUNTED, OUTSIDE, *((LEFT_OUT,) if has_left_out else ()))
+    return listed.label_image(result.scan.image)
 
 
 def result_as_text(result: ScoreResult) -> str:
@@ -117,7 +113,7 @@ def result_as_text(result: ScoreResult) -> str:
     for key, method in result.methods.items():
         lines += _method_lines(key, method)
     elsewhere = result.record.non_coronary
-    if elsewhere is not None and elsewhere.lesion_list:
+    if elsewhere is not None and record.outside:
         lines.append(f"Outside the coronary arteries: {'reviewed' if elsewhere.reviewed else 'unreviewed'}")
         scores = elsewhere.scores.items()
         lines += [_line(site.full_name, score, "Agatston") for site, score in scores if score.lesions]
@@ -186,7 +182,7 @@ def lesions_as_csv(record: ScoreRecord) -> str:
 
     One row per lesion and method, left-out candidates included, then non-coronary lesions.
     """
-    return _csv(LESIONS_CSV, lesion_rows(record.methods, record.non_coronary), record)
+    return _csv(LESIONS_CSV, lesion_rows(record.methods, record.outside), record)
 
 
 def features_as_csv(record: ScoreRecord) -> str:

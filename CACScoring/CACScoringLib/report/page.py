@@ -113,8 +113,7 @@ def pictures_of_report(result: Path) -> list[Picture]:
 
 def _decisive(method: MethodScore) -> list[tuple[LesionSet, Lesion]]:
     """Return the lesion that decides a score, in its set; empty without one."""
-    elsewhere = () if method.non_coronary is None else (method.non_coronary.lesion_set,)
-    sets = (method.lesion_set, method.left_out_set, *elsewhere) if method.alternative_lesion is not None else ()
+    sets = (method.lesion_set, method.left_out_set, method.outside_set)
     return [(of, lesion) for of in sets for lesion in of.lesions if lesion.id == method.alternative_lesion]
 
 

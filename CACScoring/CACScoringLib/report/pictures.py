@@ -287,7 +287,7 @@ def site_pictures(result: ScoreResult) -> list[Picture]:
     """Draw, for each non-coronary site, the slice with most of its calcium, and all lesions there."""
     if result.record.non_coronary is None:
         return []
-    lesions = result.record.non_coronary.lesion_set
+    lesions = result.methods["threshold"].outside_set
     components: dict[Site, list[SliceComponent]] = defaultdict(list)
     for lesion in lesions.lesions:
         components[lesion.site] += lesion.components

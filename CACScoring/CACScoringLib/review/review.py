@@ -5,7 +5,6 @@ The functions are those of `cac score`, so the numbers agree to the last digit. 
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,9 @@ from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.doubt import doubts_about
 from ..scoring.lesions import find_lesions
+from ..scoring.mass import MeasuredMasses
 from ..scoring.score import LesionLabels, ScanFacts, score
+from ..scoring.uncertainty import ScanErrors
 from .picking import brush_stroke, pick_lesion
 
 LesionKey = tuple[tuple[int, ...], int, tuple[int, int, int]]
@@ -65,23 +66,6 @@ class Difference:
         return Difference(flat[order], before[order], after[order])
 
 
-def _key(lesion: Lesion) -> LesionKey:
-    """Return the identity of a lesion in its scan, independent of its site and stable when written to a file.
-
-    The centroid is binned to hundredths of a millimetre with an odd offset, so that rounding its last digit does not
-    change the bin.
-    """
-    x, y, z = (math.floor(c * 100 + 0.31415926) for c in lesion.centroid_ras_mm)
-    return lesion.slices, lesion.voxels, (x, y, z)
-
-
-def recorded_lesions(method: MethodScore) -> dict[LesionKey, Lesion]:
-    """Return the lesions of a recorded method, those left out as unassigned."""
-    listed = method.lesions if method.is_map else method.listed
-    left_out = [replace(lesion, site=Artery.UNASSIGNED) for lesion in method.left_out]
-    return {_key(lesion): lesion for lesion in (*listed, *left_out)}
-
-
 @dataclass(eq=False)
 class Review:
     """One method's lesions, derived from labels.
@@ -91,11 +75,12 @@ class Review:
         facts: Facts of the scan.
         rules: Rules that the method was scored by.
         calcium_map: Calcium map on the scan's grid; None for the clinical rule.
-        recorded: Lesions of the run that is reviewed. They keep verdict and ID as long as their voxels stay.
+        run_lesions: Lesions of the run that is reviewed. They keep verdict and ID as long as their voxels stay.
         of_reader: Kinds of sites (Artery, NonCoronary) that a reader has decided about in the run.
         knows_elsewhere: True if the run separated calcium outside the arteries.
         unreviewed: Status of the scores until they are reviewed; an automatic score leaves out unassigned lesions.
         clinical: Review of the clinical score, for a calcium map.
+        errors: Errors of scores in the scan.
         reviewed: True if a reader has confirmed the review. Unassigned lesions are then left out, as by
             `cac score --lesions`; before, they are candidates, or beside an automatic score, as by `cac score`.
     """
@@ -104,11 +89,12 @@ class Review:
     facts: ScanFacts
     rules: ScoringRules
     calcium_map: sitk.Image | None = None
-    recorded: Mapping[LesionKey, Lesion] = field(default_factory=dict)
+    run_lesions: Sequence[Lesion] = ()
     of_reader: tuple[type[Site], ...] = ()
     knows_elsewhere: bool = True
     unreviewed: str = "candidates"
     clinical: Review | None = None
+    errors: ScanErrors = field(default_factory=ScanErrors)
 
     def __post_init__(self) -> None:
         self.reviewed = False
@@ -125,12 +111,26 @@ class Review:
         """Function that returns the IDs of lesions never shown to the reader who confirmed; None if unknown."""
         self._scored: tuple[object, MethodScore | None, MethodScore] | None = None
         """Scores of the labels, with the state and the clinical scores that they follow from."""
-        self._ids = {key: lesion.id for key, lesion in self.recorded.items()}
+        self._masses: MeasuredMasses = {}
+        """Masses of lesions as they are and as they were before edits."""
+        self._recorded = {self._key(lesion): lesion for lesion in self.run_lesions}
+        self._ids = {key: lesion.id for key, lesion in self._recorded.items()}
         self._highest_id = max(self._ids.values(), default=0)
+
+    def _key(self, lesion: Lesion) -> LesionKey:
+        """Return the identity of a lesion in its scan, independent of its site.
+
+        It holds the sums of its voxels' indices along i, j, k, which are whole numbers, so that it does not depend on
+        the last digits of a stored position.
+        """
+        x, y, z = lesion.centroid_ras_mm
+        i, j, k = self.facts.scan.image.TransformPhysicalPointToContinuousIndex((-x, -y, z))
+        sums = round(i * lesion.voxels), round(j * lesion.voxels), round(k * lesion.voxels)
+        return lesion.slices, lesion.voxels, sums
 
     def number_anew(self, labelled: Labelled, seed: str) -> None:
         """Number the lesions of labels in a random order, which tells nothing of what the networks found."""
-        keys = sorted(map(_key, self.candidates_in(labelled).lesions))
+        keys = sorted(map(self._key, self.candidates_in(labelled).lesions))
         random.Random(seed).shuffle(keys)
         self._ids = {key: number for number, key in enumerate(keys, 1)}
         self._highest_id = len(keys)
@@ -169,21 +169,20 @@ class Review:
         """Return the scores of the labels. courses: Courses of the arteries, for scores with features."""
         clinical, state = None if self.clinical is None else self.clinical.result(), (self.reviewed, self.unseen())
         if courses is not None:
-            return score(self.facts, self._labels(), clinical, courses)
+            return score(self.facts, self._labels(), self.errors, clinical, courses, self._masses)
         if self._scored is None or self._scored[0] != state or self._scored[1] is not clinical:
-            self._scored = state, clinical, score(self.facts, self._labels(), clinical)
+            scored = score(self.facts, self._labels(), self.errors, clinical, measured=self._masses)
+            self._scored = state, clinical, scored
         return self._scored[2]
 
     @property
     def table(self) -> LesionSet:
         """All lesions: those that count, unassigned ones that do not (left out), and those outside the arteries."""
-        table = self.result().table
-        assert table is not None
-        return table
+        return self.result().table
 
     def probability_of(self, lesion: Lesion) -> float | None:
         """Return the probability of coronary calcium by the run's networks; None for lesions without it."""
-        recorded = self.recorded.get(_key(lesion))
+        recorded = self._recorded.get(self._key(lesion))
         if recorded is None or recorded.verdict is None or self.unreviewed != "automatic":
             return None if recorded is None else recorded.networks_probability
         return recorded.verdict.probability
@@ -210,12 +209,12 @@ class Review:
 
     def verdict_of(self, lesion: Lesion) -> Verdict | None:
         """Return the answer of the run's networks about a lesion; None if they gave none."""
-        recorded = self.recorded.get(_key(lesion))
+        recorded = self._recorded.get(self._key(lesion))
         return None if recorded is None else recorded.verdict
 
     def _site_by_run(self, lesion: Lesion) -> Site | None:
         """Return the site that the run gave a lesion; None of other lesions, and where a reader decided."""
-        recorded = self.recorded.get(_key(lesion))
+        recorded = self._recorded.get(self._key(lesion))
         return None if recorded is None or isinstance(recorded.site, self.of_reader) else recorded.site
 
     def warnings(self) -> list[ScanWarning]:
@@ -336,7 +335,7 @@ class Review:
         return LesionSet({**lesion_set.columns, "id": ids}, voxels)
 
     def _id_of(self, lesion: Lesion) -> int:
-        key = _key(lesion)
+        key = self._key(lesion)
         if key not in self._ids:
             self._highest_id += 1
             if self._highest_id > MAX_IDS:
@@ -379,4 +378,4 @@ class Review:
             return None
         if isinstance(lesion.site, Artery):
             return replace(verdict, counts=True, reason="")
-        return verdict if self.recorded[_key(lesion)].site == lesion.site else None
+        return verdict if self._recorded[self._key(lesion)].site == lesion.site else None

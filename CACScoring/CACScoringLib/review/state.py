@@ -26,7 +26,7 @@ from ..scoring.lesions import labelled_voxels
 from ..scoring.score import ScanFacts
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
-from .review import Difference, Review, recorded_lesions
+from .review import Difference, Review
 
 _FILES = {"threshold": "lesions", "decomposition": "map_lesions"}
 """Label image of each method: file stem in a results folder and field of `SceneContent`."""
@@ -270,7 +270,7 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
         errors = ScanErrors(familiarity=state.record.familiarity)
     record, reviews = state.record, dict[str, Review]()
     region, rules = HeartRegion(state.heart, None, record.heart.source), record.methods["threshold"].rules
-    facts = ScanFacts(state.scored, region, rules, record.measured, record.mass_calibration, errors)
+    facts = ScanFacts(state.scored, region, rules, record.measured, record.mass_calibration)
     for method in state.methods:
         recorded, clinical = record.methods[method], method == "threshold"
         elsewhere = recorded.non_coronary if clinical else None
@@ -281,10 +281,11 @@ def reviews_of(state: ReviewState) -> dict[str, Review]:
             facts,
             recorded.rules,
             None if clinical else state.whole_map(),
-            recorded_lesions(recorded),
+            recorded.table.lesions,
             tuple(kind for kind, decided in of_reader if decided),
             record.non_coronary is not None,
             first_status if recorded.status == "reviewed" else recorded.status,
             None if clinical else reviews.get("threshold"),
+            errors,
         )
     return reviews

@@ -73,8 +73,7 @@ def noise_warnings(method: MethodScore, blood: BloodPool | None) -> Iterator[Sca
     if message := explained(method.lesions, "candidates"):
         advice = "Reconstruct the scan with a softer kernel or thicker slices."
         yield ScanWarning("noise-candidates", f"{message} {advice}")
-    elsewhere = () if method.non_coronary is None else method.non_coronary.lesion_list
-    if message := explained(elsewhere, "lesions outside the coronary arteries"):
+    if message := explained(method.outside, "lesions outside the coronary arteries"):
         yield ScanWarning("noise-elsewhere", message)
 
 

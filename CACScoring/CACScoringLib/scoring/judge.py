@@ -15,7 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..anatomy.heart_region import HeartRegion
-from ..calcium_map.decomposition import DecomposedHeart
+from ..calcium_map.decomposition import DecomposedHeart, DecompositionSettings
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.text import abbreviated_list
@@ -27,7 +27,8 @@ from ..quality.calibration import Repeatability, facts_of, map_cards
 from ..record.findings import BloodPool, Familiarity
 from ..record.rules import ScoringRules
 from ..record.score_record import ScoreRecord
-from ..record.scores import LesionSet, Verdict
+from ..record.scores import OUTSIDE, LesionSet, Verdict
+from .dense import DenseAnswers, DenseVoxels
 from .lesion_network import voxel_kinds
 from .lesions import find_lesions
 from .parts import (
@@ -43,9 +44,9 @@ from .parts import (
     voxel_parts,
     without_faint_stents,
 )
-from .score import ScanFacts
-from .sites import DenseVoxels, coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
-from .uncertainty import COUNTS_FROM, LesionCalibration, ScanErrors, ScoreCalibration
+from .score import LesionLabels, ScanFacts
+from .sites import coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
+from .uncertainty import ScanErrors, ScoreCalibration, VerdictCalibration
 
 REACHED = 0.01
 """Probability of an artery's territory, anywhere in connected voxels, from which the network is asked about them."""
@@ -96,33 +97,31 @@ def likeliest_kind(verdict: Verdict | None) -> str:
     return max((kind for kind in verdict.kinds if kind in WORDS), key=lambda kind: verdict.kinds[kind], default="")
 
 
-def judge_by_networks(
-    networks: Networks | None, scan: CTScan, heart: HeartRegion, rules: ScoringRules, noise_hu: float | None
-) -> LesionSet | None:
-    """Judge everything dense; None without a lesion network, its calibration or territories.
+def verdict_calibration(networks: Networks | None, settings: DecompositionSettings | None = None) -> VerdictCalibration:
+    """Return the calibration of verdicts that is stored with networks.
 
-    Arguments and errors as of `judge_lesions`; CTError too if the calibration is damaged.
+    settings: Settings of the calcium map in use, which hold the limits of its lesions; None for those stored.
+
+    Raises:
+        CTError: The calibration is damaged.
     """
-    if networks is None or networks.lesions is None or heart.territories is None:
-        return None
-    calibration = networks.calibrated.calibration_as(ScoreCalibration).candidates
-    if calibration is None:
-        return None
-    return judge_lesions(scan, heart, rules, noise_hu, networks.lesions, calibration)
+    if networks is None:
+        return VerdictCalibration()
+    if settings is None:
+        settings = DecompositionSettings.of(networks.slices.card, networks.decomposition.card)
+    territories = {} if networks.territories is None else networks.territories.card.calibration
+    return VerdictCalibration(
+        lesions=networks.calibrated.calibration_as(ScoreCalibration).candidates,
+        temperature=float(territories.get("temperature", 1.0)),
+        map_weights=settings.evidence_weights,
+        most_not_coronary=settings.most_not_coronary,
+    )
 
 
-def judge_lesions(
-    scan: CTScan,
-    heart: HeartRegion,
-    rules: ScoringRules,
-    noise_hu: float | None,
-    network: LoadedModel,
-    calibration: LesionCalibration,
-) -> LesionSet:
-    """Find everything dense in heart and territories, and judge it.
-
-    Lesions that count are each of an artery, left-out ones UNASSIGNED, and the others non-coronary. Those far from any
-    artery have no verdict.
+def dense_answers(
+    scan: CTScan, heart: HeartRegion, rules: ScoringRules, noise_hu: float | None, network: LoadedModel
+) -> DenseAnswers:
+    """Find everything dense in heart and territories, and ask the lesion network about what may be a lesion.
 
     Args:
         scan: The scan as scored.
@@ -130,7 +129,6 @@ def judge_lesions(
         rules: Rules of the clinical score.
         noise_hu: SD of the scan's noise; None if it could not be measured.
         network: Lesion network.
-        calibration: Calibration of its answers.
 
     Raises:
         CTError: The device has too little memory.
@@ -143,23 +141,48 @@ def judge_lesions(
     may_be_lesion = hanging_together(dense.flat, is_large, scan.hu.shape)
     is_asked = may_be_lesion[is_near]
     kinds = voxel_kinds(dense.flat[is_near], scan, heart.territories, noise_hu, network, is_asked)[is_asked]
-    is_near &= may_be_lesion
-    nearby = dense.where(is_near)
-    kinds = without_faint_stents(kinds, nearby.flat, scan.hu)
+    return DenseAnswers(dense, is_near & may_be_lesion, kinds)
+
+
+def verdicts(facts: ScanFacts, calibration: VerdictCalibration) -> LesionLabels | None:
+    """Label everything dense by the lesion network's answers and their calibration; no network runs.
+
+    Lesions that count are each of an artery, left-out ones UNASSIGNED, and the others non-coronary. Those far from any
+    artery have no verdict.
+
+    Args:
+        facts: Facts of the scan.
+        calibration: Calibration of the answers.
+
+    Returns:
+        The labels of an automatic score; None without answers or their calibration.
+    """
+    if facts.answers is None or calibration.lesions is None:
+        return None
+    scan, dense, is_asked = facts.scan, facts.answers.voxels, facts.answers.is_asked
+    nearby = dense.where(is_asked)
+    kinds = without_faint_stents(facts.answers.kinds, nearby.flat, scan.hu)
     hu, is_gated = scan.hu.reshape(-1)[nearby.flat], scan.acquisition.gating is not None
 
     parts = voxel_parts(nearby.flat, nearby.arteries, kinds, hu, scan.grid)
     coronary, in_artery = parts.means[:, CORONARY_KINDS].sum(axis=1), parts.means[:, len(LESION_KINDS) :].sum(axis=1)
-    probability = calibration.probability(coronary, in_artery, is_gated)
+    probability = calibration.lesions.probability(coronary, in_artery, is_gated)
     sites = dense.sites.copy()
-    sites[is_near] = _sites_of_parts(parts, nearby, probability >= COUNTS_FROM)[parts.part]
-    lesions = find_lesions(scan, Labelled(dense.flat, sites), rules)
+    sites[is_asked] = _sites_of_parts(parts, nearby, probability >= calibration.counts_from)[parts.part]
+    lesions = find_lesions(scan, Labelled(dense.flat, sites), facts.rules)
     voxels = lesions.voxels
     _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
-    # A lesion's probability is the mean of its parts': COUNTS_FROM or more exactly if the lesion counts.
+    # A lesion's probability is the mean of its parts': at the limit or above it exactly if the lesion counts.
     columns = np.column_stack([kinds, nearby.arteries, probability[parts.part]])[at_nearby]
     means = dense_means(voxels.ids[at_lesion], columns, hu[at_nearby])
-    return _with_verdicts(lesions, means[:, :-1], means[:, -1])
+    judged = _with_verdicts(lesions, means[:, :-1], means[:, -1])
+    return LesionLabels("automatic", facts.rules, _calcium_of(judged), knows_elsewhere=True, judged=judged)
+
+
+def _calcium_of(judged: LesionSet) -> LesionSet:
+    """Return judged lesions without what is no calcium outside the arteries."""
+    rows = zip(judged.statuses, judged.verdicts, strict=True)
+    return judged.part(status != OUTSIDE or likeliest_kind(verdict) not in NO_CALCIUM for status, verdict in rows)
 
 
 def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, counts: np.ndarray) -> np.ndarray:
@@ -226,7 +249,13 @@ def device_warning(judged: LesionSet) -> list[ScanWarning]:
     return run_checks("devices", devices=len(dense_devices), names="; ".join(names))
 
 
-def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart) -> LesionSet:
+def judge_map(
+    facts: ScanFacts,
+    rules: ScoringRules,
+    decomposed: DecomposedHeart,
+    calibration: VerdictCalibration,
+    dense: LesionSet | None = None,
+) -> LesionSet:
     """Find the lesions of the calcium map and give them verdicts.
 
     What hangs together with something dense has the site of the nearest dense voxel, and its lesion's verdict.
@@ -234,7 +263,9 @@ def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart
     Args:
         facts: Facts of the scan.
         rules: Rules of the map.
-        decomposed: Slice probabilities, and the map with its settings.
+        decomposed: Slice probabilities, and the map.
+        calibration: Weights and limit of lesions where nothing is dense.
+        dense: Everything dense with its verdicts; None where nothing was judged.
 
     Returns:
         Lesions of arteries; those left out are UNASSIGNED.
@@ -242,19 +273,17 @@ def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart
     Raises:
         CTError: The stored weights do not match this version.
     """
-    scan, dense = facts.scan, facts.judged
-    settings = decomposed.parts.settings
-    hu, box = decomposed.parts.hu, decomposed.parts.box
+    scan, hu, box = facts.scan, decomposed.parts.hu, decomposed.parts.box
     is_dense = np.zeros(hu.shape, bool)
     np.greater_equal(hu[box], rules.threshold_hu, out=is_dense[box])
     in_map = dense_voxels(facts.region, is_dense, scan.grid)
     sites = in_map.sites if dense is None else _sites_by_dense(in_map, dense, scan.grid.spacing_mm[::-1])
     lesions = find_lesions(scan, Labelled(in_map.flat, sites), rules, hu).coronary
-    by_place = verdicts_by_place(lesions, in_map)
-    if settings.evidence_weights:
+    by_place = verdicts_by_place(lesions, in_map, calibration.temperature)
+    if calibration.map_weights:
         noise_hu = None if facts.blood is None else facts.blood.noise_hu
         features = map_features(lesions, by_place, decomposed.slices.on_scan, noise_hu)
-        probabilities = coronary_probabilities(features, settings.evidence_weights)
+        probabilities = coronary_probabilities(features, calibration.map_weights)
         by_place = [
             replace(verdict, not_coronary_probability=float(1 - p))
             for verdict, p in zip(by_place, probabilities, strict=True)
@@ -267,7 +296,7 @@ def judge_map(facts: ScanFacts, rules: ScoringRules, decomposed: DecomposedHeart
         verdict = verdict_of.get(of_dense.get(number, 0)) or of_place
         counts = site in MAIN_ARTERIES
         if verdict is of_place:
-            counts = verdict.not_coronary_probability <= settings.most_not_coronary
+            counts = verdict.not_coronary_probability <= calibration.most_not_coronary
             site = verdict.artery if counts else Artery.UNASSIGNED
         new_sites.append(site)
         verdicts.append(replace(verdict, counts=counts, kinds={}, reason=""))
@@ -332,12 +361,11 @@ def stored_errors(card: ModelCard, familiarity: Familiarity | None = None) -> Sc
 
 
 def candidate_evidence(card: ModelCard) -> dict[str, object] | None:
-    """Return what automatic verdicts follow from beside the networks, as `scores.json` states it.
+    """Return the evidence of verdicts by the card of the calcium map's model, as `scores.json` states it.
 
-    These are the calibration on the card of the calcium map's model, None without one, and COUNTS_FROM.
+    It is None without a calibration of lesions. Raises CTError if the calibration is damaged.
     """
-    weights = card.calibration.get("candidates")
-    return None if weights is None else {**weights, "counts_from": COUNTS_FROM}
+    return VerdictCalibration(card.calibration_as(ScoreCalibration).candidates).evidence
 
 
 def recorded_errors(record: ScoreRecord) -> ScanErrors:
@@ -351,6 +379,6 @@ def recorded_errors(record: ScoreRecord) -> ScanErrors:
         return ScanErrors(familiarity=record.familiarity)
     card = with_verdicts(cards[-1], record.model_hashes)
     errors = stored_errors(card, record.familiarity)
-    if candidate_evidence(card) != record.candidate_evidence:
-        errors.by_kind.pop("automatic", None)
-    return errors
+    is_recalibrated = candidate_evidence(card) != record.candidate_evidence
+    by_kind = {kind: part for kind, part in errors.by_kind.items() if not (is_recalibrated and kind == "automatic")}
+    return replace(errors, by_kind=by_kind)

@@ -1,4 +1,5 @@
-"""Labels that a score follows from: a reader's, checked and compared with where calcium is, or those of verdicts."""
+"""Labels that a score follows from: a reader's, checked and compared with where calcium is, all candidates, and those
+of the calcium map. Labels by verdicts are those of `judge.verdicts`."""
 
 from __future__ import annotations
 
@@ -19,13 +20,15 @@ from ..core.text import abbreviated_list
 from ..core.voxels import voxels_of
 from ..core.warning_codes import run_checks
 from ..record.rules import ScoringRules
-from ..record.scores import COUNTED, OUTSIDE, LesionSet
-from .judge import NO_CALCIUM, judge_map, likeliest_kind
+from ..record.scores import COUNTED, LesionSet
+from .dense import DenseVoxels
+from .judge import judge_map
 from .lesions import find_lesions, labelled_voxels
 from .parts import connected_voxels
 from .score import LesionLabels, ScanFacts
 from .scores import rules_of_map
-from .sites import DenseVoxels, complete_map, dense_voxels, verdicts_by_place
+from .sites import complete_map, dense_voxels, verdicts_by_place
+from .uncertainty import VerdictCalibration
 
 MAX_EMPTY_SHARE = 0.5
 """Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
@@ -213,59 +216,61 @@ def _shift_warning(
     return [ScanWarning("labels-off-calcium", message)]
 
 
-def clinical_labels(
-    facts: ScanFacts, reader: ReaderLabels | None = None, status: str = "reviewed", is_judged: bool = True
-) -> LesionLabels:
-    """Label the lesions of the clinical rule: those that a reader labelled, else those that count by their verdicts,
-    else everything dense where arteries run.
+def candidate_labels(facts: ScanFacts, calibration: VerdictCalibration) -> LesionLabels:
+    """Label everything dense where arteries run, each lesion in the artery of its territory, by place alone.
 
     Args:
         facts: Facts of the scan.
-        reader: The reader's labels; None without a reader.
-        status: Status of the reader's labels: "reviewed" if a person vouches for them.
-        is_judged: False to list all candidates, whatever their verdicts.
+        calibration: Temperature of the territories.
     """
-    scan, rules, has_territories = facts.scan, facts.rules, facts.region.territories is not None
-    judged = facts.judged if is_judged else None
-    if reader is None and judged is not None:
-        return LesionLabels("automatic", rules, calcium_of(judged), knows_elsewhere=True)
-    is_dense = scan.hu >= rules.threshold_hu
-    if reader is not None:
-        is_dense &= reader.sites == 0
-    if judged is None:
-        voxels = dense_voxels(facts.region, is_dense, scan.grid)
+    scan, has_territories = facts.scan, facts.region.territories is not None
+    voxels = dense_voxels(facts.region, scan.hu >= facts.rules.threshold_hu, scan.grid)
+    dense = find_lesions(scan, Labelled(voxels.flat, voxels.sites), facts.rules)
+    if has_territories:
+        by_place = iter(verdicts_by_place(dense.coronary, voxels, calibration.temperature))
+        kinds = dense.columns["site"]
+        dense = dense.with_columns(verdict=[next(by_place) if isinstance(x, Artery) else None for x in kinds])
+    return LesionLabels("candidates", facts.rules, dense, knows_elsewhere=has_territories)
+
+
+def labels_of_reader(
+    facts: ScanFacts, reader: ReaderLabels, status: str = "reviewed", automatic: LesionLabels | None = None
+) -> LesionLabels:
+    """Label what a reader labelled.
+
+    The networks' sites stand for a reader who labelled nothing outside the arteries.
+
+    Args:
+        facts: Facts of the scan.
+        reader: The reader's labels.
+        status: Status of the reader's labels: "reviewed" if a person vouches for them.
+        automatic: Labels by verdicts; None for the sites of the territories.
+    """
+    scan, has_territories = facts.scan, facts.region.territories is not None
+    is_open = (scan.hu >= facts.rules.threshold_hu) & (reader.sites == 0)
+    if automatic is None:
+        voxels = dense_voxels(facts.region, is_open, scan.grid)
     else:
-        voxels = DenseVoxels.of(calcium_of(judged).non_coronary, None)
-        voxels = voxels.where(is_dense.reshape(-1)[voxels.flat])
-    sites = Labelled(voxels.flat, voxels.sites)
-    if reader is None:
-        dense = find_lesions(scan, sites, rules)
-        if has_territories:
-            by_place = iter(verdicts_by_place(dense.coronary, voxels))
-            kinds = dense.columns["site"]
-            dense = dense.with_columns(verdict=[next(by_place) if isinstance(x, Artery) else None for x in kinds])
-        return LesionLabels("candidates", rules, dense, knows_elsewhere=has_territories)
-    # The networks' sites stand for a reader who labelled nothing outside the arteries.
-    is_other = (has_territories and not reader.has_elsewhere) & (sites.values > max(Artery))
-    sites = labelled_voxels(reader.sites).with_labels(sites.flat[is_other], sites.values[is_other])
+        voxels = DenseVoxels.of(automatic.lesions.non_coronary, None)
+        voxels = voxels.where(is_open.reshape(-1)[voxels.flat])
+    is_other = (has_territories and not reader.has_elsewhere) & (voxels.sites > max(Artery))
+    sites = labelled_voxels(reader.sites).with_labels(voxels.flat[is_other], voxels.sites[is_other])
     return LesionLabels(
         status,
-        rules,
-        find_lesions(scan, sites, rules),
+        facts.rules,
+        find_lesions(scan, sites, facts.rules),
         of_reader=(Artery, NonCoronary) if reader.has_elsewhere else (Artery,),
         knows_elsewhere=has_territories or reader.has_elsewhere,
         no_calcium=status == "reviewed" and reader.no_calcium,
     )
 
 
-def calcium_of(judged: LesionSet) -> LesionSet:
-    """Return judged lesions without what is no calcium outside the arteries."""
-    rows = zip(judged.statuses, judged.verdicts, strict=True)
-    return judged.part(status != OUTSIDE or likeliest_kind(verdict) not in NO_CALCIUM for status, verdict in rows)
-
-
 def map_labels(
-    facts: ScanFacts, decomposed: DecomposedHeart, by_reader: Mapping[int, bool]
+    facts: ScanFacts,
+    decomposed: DecomposedHeart,
+    by_reader: Mapping[int, bool],
+    calibration: VerdictCalibration,
+    automatic: LesionLabels | None = None,
 ) -> tuple[LesionLabels, Decomposition, list[ScanWarning]]:
     """Label the lesions of the calcium map that count, and clear the others from the map.
 
@@ -275,11 +280,13 @@ def map_labels(
         facts: Facts of the scan.
         decomposed: Its calcium map.
         by_reader: A reader's overrides of slices.
+        calibration: Calibration of verdicts.
+        automatic: Labels by verdicts of everything dense; None where nothing was judged.
 
     Returns:
         The labels, the map of these lesions alone, and doubts about them.
     """
-    scan, judged = facts.scan, facts.judged
+    scan, judged = facts.scan, None if automatic is None else automatic.judged
     warnings: list[ScanWarning] = []
     if judged is not None and not decomposed.parts.settings.without_completion:
         parts, count = complete_map(decomposed.parts, scan, judged.of_status(COUNTED), by_reader)
@@ -287,7 +294,7 @@ def map_labels(
         warnings += run_checks("map completion", completed=count)
     parts = decomposed.parts
     rules = rules_of_map(facts.rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
-    lesions = judge_map(facts, rules, decomposed)
+    lesions = judge_map(facts, rules, decomposed, calibration, judged)
     counted = lesions.of_status(COUNTED)
     excluded = np.setdiff1d(lesions.every.flat, counted.voxels.flat, assume_unique=True)
     cleared = np.zeros(parts.hu.shape, bool)

@@ -17,6 +17,7 @@ from ..core.labels import Artery, NonCoronary, Site
 from ..record.findings import BloodPool, MassCalibration
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, LesionSet, LesionVoxels, MethodScore
+from .dense import DenseAnswers
 from .features import features_of
 from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
 from .scores import method_score, non_coronary_score
@@ -25,7 +26,7 @@ from .uncertainty import ScanErrors, with_intervals
 
 @dataclass(frozen=True)
 class ScanFacts:
-    """Facts of a scan that labels and scores follow from, whatever counts: all that takes time.
+    """Facts of a scan that labels and scores follow from, whatever counts and however it is calibrated.
 
     Attributes:
         scan: The scan as scored.
@@ -33,9 +34,7 @@ class ScanFacts:
         rules: Rules of the clinical score.
         blood: Blood and noise; None if not measured.
         calibration: Mass calibration; None in results of earlier versions, which get no masses.
-        errors: Errors of scores in the scan.
-        judged: Everything dense with the networks' verdicts (`scoring.judge`); None where nothing was judged.
-        masses: Masses measured before, which are not measured again while the calcium about a lesion is the same.
+        answers: The lesion network's answers about everything dense; None where it was not asked.
     """
 
     scan: CTScan
@@ -43,9 +42,7 @@ class ScanFacts:
     rules: ScoringRules = field(default_factory=ScoringRules)
     blood: BloodPool | None = None
     calibration: MassCalibration | None = None
-    errors: ScanErrors = field(default_factory=ScanErrors)
-    judged: LesionSet | None = None
-    masses: MeasuredMasses = field(default_factory=dict, compare=False, repr=False)
+    answers: DenseAnswers | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,8 @@ class LesionLabels:
         knows_elsewhere: True if networks or a reader separated calcium outside the arteries.
         no_calcium: True if a reader reviewed the scan and labelled nothing.
         decided: IDs of lesions of an automatic score that a reader has decided about.
+        judged: Everything dense with the networks' verdicts, also noise and devices outside the arteries, which are no
+            lesions; None of labels of other origin.
     """
 
     status: str
@@ -69,27 +68,33 @@ class LesionLabels:
     knows_elsewhere: bool = False
     no_calcium: bool = False
     decided: Collection[int] = ()
+    judged: LesionSet | None = None
 
 
 def score(
     facts: ScanFacts,
     labels: LesionLabels,
+    errors: ScanErrors,
     clinical: MethodScore | None = None,
     courses: Mapping[Artery, Course] | None = None,
+    measured: MeasuredMasses | None = None,
 ) -> MethodScore:
     """Measure lesions, add up those that count, and state the errors of the sums.
 
     Args:
         facts: Facts of the scan.
         labels: Labels of the lesions.
+        errors: Errors of scores in the scan.
         clinical: Clinical score, for a calcium map: its calcium outside the arteries counts for no lesion.
         courses: Courses of the arteries, for the features of lesions; None for a score without features.
+        measured: Masses that the caller keeps from one score of the scan to the next, to which new ones are added. A
+            lesion is measured again only if the calcium about it has changed.
     """
     if clinical is None:
         outside: LesionVoxels | None = labels.lesions.non_coronary.voxels
     else:
-        outside = None if clinical.non_coronary is None else clinical.non_coronary.voxels
-    table, has_masses = _with_masses(facts, labels, None if outside is None else outside.flat)
+        outside = None if clinical.non_coronary is None else clinical.outside_set.voxels
+    table, has_masses = _with_masses(facts, labels, None if outside is None else outside.flat, measured)
     elsewhere = None if clinical is None else clinical.non_coronary
     if clinical is None and labels.knows_elsewhere:
         is_reviewed = labels.status == "reviewed" and NonCoronary in labels.of_reader
@@ -97,10 +102,12 @@ def score(
     method = method_score(labels.status, labels.rules, table, labels.no_calcium, has_masses, elsewhere)
     if courses is not None:
         method = replace(method, features=features_of(method, facts.scan, courses))
-    return with_intervals(method, facts.errors, labels.decided)
+    return with_intervals(method, errors, labels.decided)
 
 
-def _with_masses(facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | None) -> tuple[LesionSet, bool]:
+def _with_masses(
+    facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | None, measured: MeasuredMasses | None
+) -> tuple[LesionSet, bool]:
     """Return the lesions with the masses of those that count, and True if these were measured.
 
     They are not of more than MAX_MEASURED lesions, which are mostly noise.
@@ -109,13 +116,14 @@ def _with_masses(facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | N
         facts: Facts of the scan.
         labels: Labels of the lesions.
         outside: Flat indices of calcium outside the arteries.
+        measured: As of `score`.
     """
     table = labels.lesions
     is_counted = [status == COUNTED for status in table.statuses]
     if facts.calibration is None or sum(is_counted) > MAX_MEASURED:
         return table, False
     spacing_mm, counted = facts.scan.image.GetSpacing(), table.part(is_counted)
-    calcium = counted, facts.calibration, outside, labels.rules.is_map, facts.masses
+    calcium = counted, facts.calibration, outside, labels.rules.is_map, measured
     masses = iter(lesion_masses(facts.scan.hu, spacing_mm, *calcium))
     of_rows = [next(masses) if counts else (None, None) for counts in is_counted]
     return table.with_columns(**mass_columns(of_rows)), True

@@ -24,7 +24,6 @@ from ..record.findings import Categories, Percentile
 from ..record.rules import ScoringRules
 from ..record.scores import (
     COUNTED,
-    LEFT_OUT,
     OUTSIDE,
     Lesion,
     LesionSet,
@@ -92,19 +91,15 @@ def method_score(
 ) -> MethodScore:
     """Add up the lesions of a table that count.
 
-    Those left out, which an automatic score lists, stand in their likeliest artery. Arguments as the fields of
-    `MethodScore`, and has_masses as of `score_of`.
+    Arguments as the fields of `MethodScore`, and has_masses as of `score_of`.
     """
-    lesions = tuple(lesion for lesion in table.lesions if lesion.status == COUNTED)
-    left_out = [lesion for lesion in table.lesions if lesion.status == LEFT_OUT and status == "automatic"]
+    lesions = [lesion for lesion in table.lesions if lesion.status == COUNTED]
     return MethodScore(
         status=status,
         rules=rules,
         total=score_of(lesions, has_masses),
         arteries=scores_by_site(lesions, Artery, has_masses),
         no_calcium=no_calcium,
-        lesions=lesions,
-        left_out=tuple(replace(x, site=x.verdict.artery) for x in left_out if x.verdict is not None),
         table=table,
         non_coronary=non_coronary,
     )
@@ -112,12 +107,11 @@ def method_score(
 
 def non_coronary_score(reviewed: bool, lesions: LesionSet) -> NonCoronaryScore:
     """Score the non-coronary lesions of a set, which get no masses."""
-    outside = tuple(lesion for lesion in lesions.lesions if lesion.status == OUTSIDE)
-    scores = scores_by_site(outside, NonCoronary)
+    scores = scores_by_site(lesions.of_status(OUTSIDE).lesions, NonCoronary)
     sites = {
         site.key: Score(**{f.name: getattr(score, f.name) for f in fields(Score)}) for site, score in scores.items()
     }
-    return NonCoronaryScore(reviewed=reviewed, lesion_list=outside, voxels=lesions.non_coronary.voxels, **sites)
+    return NonCoronaryScore(reviewed=reviewed, **sites)
 
 
 def equivalent_agatston(mass_mg: float | np.ndarray) -> float | np.ndarray:

@@ -8,58 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from ..anatomy.heart_region import HeartRegion
-from ..anatomy.territories import Territories
 from ..calcium_map.decomposition import Decomposition, clear_map
 from ..core.ct import CTScan
 from ..core.errors import CTError
 from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
 from ..record.scores import LesionSet, Verdict
+from .dense import DenseVoxels
 from .parts import touching, without_slivers
 from .uncertainty import log_odds
 
 SECOND_ARTERY = 0.3
 """Probability above which an artery is named beside a likelier one, if that one's is above it too."""
-
-
-@dataclass(frozen=True)
-class DenseVoxels:
-    """Dense voxels in heart and territories.
-
-    Attributes:
-        flat: Indices into the scan's array, rising [n].
-        sites: `Site` that each would belong to by its place, uint8 [n].
-        places: Probability of each of TERRITORIES at each, float32 [n, 11]; no columns without territories.
-        temperature: Of the territories.
-    """
-
-    flat: np.ndarray
-    sites: np.ndarray
-    places: np.ndarray
-    temperature: float = 1.0
-
-    @classmethod
-    def of(cls, lesions: LesionSet, territories: Territories | None) -> DenseVoxels:
-        """Return the voxels of lesions."""
-        voxels = lesions.voxels
-        sites = lesions.site_of_ids[voxels.ids]
-        if territories is None:
-            return cls(voxels.flat, sites, np.zeros((len(voxels.flat), 0), np.float32))
-        return cls(voxels.flat, sites, territories.at(voxels.flat, voxels.shape), territories.temperature)
-
-    @property
-    def arteries(self) -> np.ndarray:
-        """Probability of the territory of each of MAIN_ARTERIES, float32 [n, 4]."""
-        return self.places[:, 1 : 1 + len(MAIN_ARTERIES)]
-
-    def where(self, selection: np.ndarray) -> DenseVoxels:
-        """Return some of the voxels. selection: True for these, bool [n]."""
-        return DenseVoxels(self.flat[selection], self.sites[selection], self.places[selection], self.temperature)
 
 
 def dense_voxels(region: HeartRegion, is_dense: np.ndarray, grid: Grid) -> DenseVoxels:
@@ -87,7 +52,7 @@ def dense_voxels(region: HeartRegion, is_dense: np.ndarray, grid: Grid) -> Dense
     flat = flat[inside]
     places = territories.at(flat, is_dense.shape)
     sites = np.array([SITE_OF[name] for name in TERRITORIES], np.uint8)[places.argmax(1)]
-    voxels = DenseVoxels(flat, without_slivers(flat, sites, grid), places, territories.temperature)
+    voxels = DenseVoxels(flat, without_slivers(flat, sites, grid), places)
     if bone is None:
         return voxels
     is_bone = (voxels.sites == NonCoronary.THORACIC_AORTA) & touching(flat, voxels.sites, bone)
@@ -108,7 +73,7 @@ def candidate_region(region: HeartRegion) -> np.ndarray:
     return inside.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
 
 
-def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels) -> list[Verdict]:
+def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels, temperature: float = 1.0) -> list[Verdict]:
     """Return what the territories of its voxels make of each lesion, in the lesions' order.
 
     A lesion with an artery keeps it. Without territories nothing is known, and the place is no evidence.
@@ -116,6 +81,7 @@ def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels) -> list[Verdict]:
     Args:
         lesions: The lesions.
         voxels: Their voxels, and perhaps others.
+        temperature: Factor of the territories' overconfidence in an artery.
     """
     if not voxels.places.shape[1]:
         unknown = Verdict(artery=Artery.UNASSIGNED, confidence=0.0, not_coronary_probability=0.5)
@@ -128,7 +94,7 @@ def verdicts_by_place(lesions: LesionSet, voxels: DenseVoxels) -> list[Verdict]:
     for number, site in zip(lesions.ids, lesions.columns["site"], strict=True):
         coronary = means[number][1:5]
         artery = Artery(site) if site in MAIN_ARTERIES else MAIN_ARTERIES[int(coronary.argmax())]
-        calibrated = coronary ** (1 / voxels.temperature)
+        calibrated = coronary ** (1 / temperature)
         calibrated = calibrated / max(calibrated.sum(), 1e-3)
         confidence, second = float(calibrated[artery - Artery.LM]), second_artery(calibrated, artery)
         elsewhere = 1 - float(coronary.sum())

@@ -21,7 +21,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -230,6 +230,31 @@ def log_odds(probability: np.ndarray | float) -> np.ndarray:
     """Return the log-odds of probabilities, bounded by LEAST_PROBABILITY."""
     p = np.clip(np.asarray(probability, float), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     return np.log(p / (1 - p))
+
+
+@dataclass(frozen=True)
+class VerdictCalibration:
+    """All that verdicts follow from beside the networks' answers: weights, limits and temperature.
+
+    Attributes:
+        lesions: Weights of the lesion network's answers; None to judge no dense lesion by them.
+        counts_from: Probability from which a dense lesion counts.
+        temperature: Factor of the territories' overconfidence in an artery.
+        map_weights: Weights of the probability that a lesion of the calcium map where nothing is dense is coronary
+            calcium (`sites.MAP_FEATURES`); None for its place alone.
+        most_not_coronary: Probability of not being coronary above which such a lesion is left out.
+    """
+
+    lesions: LesionCalibration | None = None
+    counts_from: float = COUNTS_FROM
+    temperature: float = 1.0
+    map_weights: dict[str, float] | None = None
+    most_not_coronary: float = 1.0
+
+    @property
+    def evidence(self) -> dict[str, object] | None:
+        """Weights and limit of dense lesions, as `scores.json` states them; None without weights."""
+        return None if self.lesions is None else {**asdict(self.lesions), "counts_from": self.counts_from}
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from ..quality.acquisition import measure_blood
 from ..record.findings import BloodPool
 from ..record.rules import ScoringRules
 from ..record.scores import LesionSet, Verdict
+from ..scoring.dense import DenseVoxels
 from ..scoring.doubt import METAL_HU
 from ..scoring.lesions import find_lesions
-from ..scoring.sites import DenseVoxels, candidate_region, verdicts_by_place
+from ..scoring.sites import candidate_region, verdicts_by_place
 from .estimates import WholeScanEstimate, estimate_of
 from .radiomic_texture import ibsi_features
 

@@ -32,10 +32,11 @@ from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
+from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.parts import CORONARY_KINDS
-from CACScoringLib.scoring.sites import DenseVoxels, map_features, verdicts_by_place
+from CACScoringLib.scoring.sites import map_features, verdicts_by_place
 from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place_log_odds
 
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
@@ -195,7 +196,7 @@ def _tables(result: ScoreResult, truth: np.ndarray) -> tuple[dict[str, Any], dic
     judge the lesions.
     """
     clinical, mapped = result.methods["threshold"], result.methods["decomposition"]
-    if clinical.status != "automatic" or clinical.table is None or result.region.territories is None:
+    if clinical.status != "automatic" or result.region.territories is None:
         raise CTError("The networks have judged no lesions. Choose a model with --territories or --lesions.")
     judged = [lesion for lesion in clinical.listed if lesion.verdict is not None]
     dense = LesionSet.of(judged, clinical.table.every)

@@ -26,7 +26,7 @@ from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.quality.calibration import METAL, CalibrationRange
 from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.record.score_record import ScoreRecord
-from CACScoringLib.record.scores import COUNTED, Lesion, MethodScore, Verdict
+from CACScoringLib.record.scores import COUNTED, Lesion, LesionSet, MethodScore, Verdict
 from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.scoring.scores import score_of
 from CACScoringLib.scoring.uncertainty import (
@@ -106,8 +106,7 @@ class _Change:
         return replace(
             recorded,
             total=score_of(counted),
-            lesions=tuple(counted),
-            left_out=tuple(lesion for lesion in lesions if lesion.status != COUNTED),
+            table=LesionSet.of(lesions),
             non_coronary=None,
         )
 

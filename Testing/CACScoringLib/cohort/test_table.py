@@ -28,13 +28,17 @@ def test_calcium_outside_the_arteries_and_fat_stand_in_the_last_columns(record):
     assert [row[name] for name in LAST] == pytest.approx([128, 96, 96, 0])
 
 
+DOUBTED = {"suggested_artery": "LAD", "confidence": 0.5, "not_coronary_probability": 0.9, "probability": 0.1}
+"""Verdict about a lesion that is left out, as written."""
+
+
 def test_status_and_categories_of_each_method(record):
     names = columns(["threshold", "decomposition"], identify=False)
     content = record.as_json()
     row = result_row(record_of(content))
     assert (row["threshold_status"], row.get("threshold_left_out")) == ("candidates", None)
     threshold = content["methods"]["threshold"]
-    threshold |= {"status": "automatic", "left_out": 2 * threshold["lesions"]}
+    threshold |= {"status": "automatic", "left_out": [{**threshold["lesions"][0], **DOUBTED}] * 2}
     content["categories"] = {**CATEGORIES}
     row = result_row(record_of(content))
     assert (row["threshold_status"], row["threshold_left_out"]) == ("automatic", 2)
@@ -73,7 +77,7 @@ def test_a_record_changed_by_hand_is_either_tabulated_or_refused(record, tmp_pat
     content["second_opinions"] = {"vessels": {"model": {"name": "a", "sha256": "b"}, "trust": "", "total": 3.0}}
     content["methods"]["threshold"] |= {
         "status": "automatic",
-        "left_out": content["methods"]["threshold"]["lesions"][:1],
+        "left_out": [{**content["methods"]["threshold"]["lesions"][0], **DOUBTED}],
     }
     content["methods"]["threshold"]["lesions"] = content["methods"]["threshold"]["lesions"][:1]
     content["acquisition"]["kernel"] = "B30f"

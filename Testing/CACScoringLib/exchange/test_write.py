@@ -124,7 +124,7 @@ def test_segments_are_the_lesions_voxel_by_voxel_in_the_slices_they_were_read_fr
     scored = score(series)
     write_objects(tmp_path, scored)
     segmentation = highdicom.seg.segread(tmp_path / "segmentation.dcm")
-    labels = scored.methods["threshold"].lesion_set.site_map() + scored.record.non_coronary.lesion_set.site_map()
+    labels = scored.methods["threshold"].lesion_set.site_map() + scored.methods["threshold"].outside_set.site_map()
     assert [item.SegmentLabel for item in segmentation.SegmentSequence] == [segment_label(site) for site in SITES]
     slices = {ds.SOPInstanceUID: ds for ds in (pydicom.dcmread(path) for path in sorted(series.ct.iterdir()))}
     segments = np.zeros_like(labels)

@@ -67,7 +67,7 @@ class TestBlind:
         method = record.methods["threshold"]
         assert (method.status, method.left_out) == ("candidates", ())
         of_run = scored.methods["threshold"]
-        ids = {lesion.id for lesion in (*of_run.lesions, *of_run.left_out, *scored.non_coronary.lesion_list)}
+        ids = {lesion.id for lesion in of_run.listed}
         assert {lesion.id for lesion in method.lesions} == ids
         for lesion in method.lesions:
             assert (lesion.site, lesion.verdict, lesion.mass_mg) == (Artery.UNASSIGNED, None, None)

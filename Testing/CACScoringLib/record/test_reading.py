@@ -12,7 +12,7 @@ from CACScoringLib.core.decoding import content_of, restore
 from CACScoringLib.core.errors import UnreadableError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.score_record import record_from_text
-from CACScoringLib.record.scores import Lesion, Verdict
+from CACScoringLib.record.scores import Lesion, LesionSet, Verdict
 
 
 def test_the_record_of_a_result_is_that_of_its_file():
@@ -55,7 +55,9 @@ def test_unknown_scores_are_null_and_unknown_looks_left_out(looks, written, site
 def test_labels_of_counted_calcium():
     labels, method = np.arange(12, dtype=np.uint8), record_of(whole_record()).methods["threshold"]
     assert method.counted_labels(labels).tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0]
-    automatic = replace(method, left_out=method.lesions)
+    verdict = Verdict(artery=Artery.LAD, confidence=0.5, not_coronary_probability=0.9, counts=False)
+    left_out = [replace(lesion, verdict=verdict) for lesion in method.lesions]
+    automatic = replace(method, status="automatic", table=LesionSet.of(left_out))
     assert automatic.counted_labels(labels).tolist() == [0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 0]
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.record.scores import STATUSES, Verdict
+from CACScoringLib.record.scores import STATUSES, LesionSet, Verdict
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page, pictures
 from CACScoringLib.report.page import comparison_as_page, severe_stenosis
@@ -55,9 +55,8 @@ def test_the_lesion_that_decides_stands_in_the_headline_and_its_picture_comes_fi
     (scored,) = method.lesions
     verdict = Verdict(artery=Artery.RCA, confidence=0.9, not_coronary_probability=0.3, counts=counts, reason="dense")
     lesion = replace(scored, verdict=verdict)
-    listed = {"lesions": (lesion,)} if counts else {"lesions": (), "left_out": (lesion,)}
     total = method.total if counts else replace(method.total, agatston=0.0, lesions=0)
-    decided = replace(method, status="automatic", total=total, **listed)
+    decided = replace(method, status="automatic", total=total, table=LesionSet.of((lesion,), method.table.every))
     ((_, alternative),) = decisive_lesions(decided)
     decided = replace(decided, alternative_agatston=alternative, alternative_lesion=lesion.id)
     result = automatic.stating(methods={"threshold": decided})
@@ -215,7 +214,8 @@ def test_an_unreviewed_lesion_is_named_by_its_suggested_artery():
     method = unreviewed.methods["threshold"]
     verdict = Verdict(artery=Artery.LCX, confidence=0.9, not_coronary_probability=0.2)
     lesion = replace(method.lesions[0], verdict=verdict)
-    html = page.result_as_html(unreviewed.stating(methods={"threshold": replace(method, lesions=(lesion,))}))
+    of_lesion = replace(method, table=LesionSet.of((lesion,), method.table.every))
+    html = page.result_as_html(unreviewed.stating(methods={"threshold": of_lesion}))
     assert "LCX (90%)" in html
     for probability, percent in ((0.8, 80), (0.999, 99)):
         rejected = replace(lesion, verdict=replace(verdict, not_coronary_probability=probability))

@@ -9,6 +9,7 @@ from made_results import make_result
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.labels import Artery, SiteMap
+from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.report.files import result_as_text
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
 from CACScoringLib.report.page import largest_pictures, result_as_html
@@ -65,7 +66,7 @@ def test_doubtful_lesions_are_marked_in_table_picture_and_row():
         replace(lesion, verdict=replace(lesion.verdict, not_coronary_probability=chance))
         for lesion, chance in zip(method.lesions, chances, strict=True)
     )
-    method = replace(method, lesions=lesions)
+    method = replace(method, table=LesionSet.of(lesions, method.table.every))
     result = result.stating(methods={**result.methods, "threshold": method})
     ids = [lesion.id for lesion in lesions[1:]]
     count = f"{len(ids)} of {len(chances)} doubtful"

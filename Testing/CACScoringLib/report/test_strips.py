@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from made_results import make_result
 
+from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.report import files as report
 from CACScoringLib.report import page
 from CACScoringLib.report.headline import features_sentence
@@ -44,7 +45,7 @@ def test_the_number_is_that_of_the_largest_lesion_at_its_place(result):
     large = replace(small, id=2, agatston=521.0, clinical_agatston=521.0)
     adjacent, distant = replace(lesion, id=2, ostium_mm=36.0), replace(lesion, id=3, ostium_mm=90.0)
     features = replace(method.features, lesions=(lesion, adjacent, distant))
-    crowded = replace(method, lesions=(small, large, replace(small, id=3)), features=features)
+    crowded = replace(method, table=LesionSet.of((small, large, replace(small, id=3))), features=features)
     assert re.findall(r'text-anchor="middle" fill="currentColor">(\d+)</text>', artery_strips(crowded))[:2] == [
         "2",
         "3",

@@ -17,16 +17,18 @@ from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import LEFT_OUT
 from CACScoringLib.report import files as report
-from CACScoringLib.review.review import Review, recorded_lesions
+from CACScoringLib.review.review import Review
 from CACScoringLib.scoring.score import ScanFacts
 
 SOURCE = Acquisition("memory")
 
 
-def review_of(result, method, recorded=True):
+def review_of(result, method, recorded=True, moved_mm=0.0):
+    """Review a method. moved_mm: How much higher the run's lesions lie in their file."""
     scored_method = result.methods[method]
     calcium_map = None if method == "threshold" else result.decomposition.image()
-    lesions = recorded_lesions(scored_method) if recorded else {}
+    places = [(x, x.centroid_ras_mm) for x in scored_method.table.lesions]
+    lesions = [replace(x, centroid_ras_mm=(r, a, s + moved_mm)) for x, (r, a, s) in places] if recorded else ()
     of_reader = (Artery,) if scored_method.reviewed else ()
     facts = ScanFacts(result.scan, HeartRegion(result.region.mask, None, "given"))
     review = Review(method, facts, scored_method.rules, calcium_map, lesions, of_reader)
@@ -110,6 +112,17 @@ def test_a_lesion_keeps_its_id_while_its_voxels_stay(scored):
     labels.reshape(-1)[flat] = Artery.LAD
     set_labels(review, labels)
     assert {x.id: x.centroid_ras_mm for x in review.table.lesions} == before
+
+
+@pytest.mark.parametrize("error_mm", [-1e-6, 1e-6])
+def test_ids_do_not_depend_on_the_last_digits_of_a_stored_position(scored, error_mm):
+    image, to_edge_mm = sitk.Image(scored.scan.image), 0.00685841  # of 0.01 mm, less π / 1000
+    x, y, z = image.GetOrigin()
+    image.SetOrigin((x, y, z + to_edge_mm))
+    moved = replace(scored, scan=replace(scored.scan, image=image))
+    for method, score in scored.methods.items():
+        review = review_of(moved, method, moved_mm=to_edge_mm + error_mm)
+        assert list(review.table.ids) == list(score.table.ids)
 
 
 def test_lesions_that_no_run_knew_have_no_suggestion(scored):

@@ -141,9 +141,9 @@ def test_doubtful_calcium_elsewhere_gives_an_alternative():
     method = score_of((10, 0.3, False))
     (lesion,) = method.left_out
     root = LesionSet.of([replace(lesion, site=NonCoronary.AORTIC_VALVE)], method.table.every)
-    zero = replace(method, left_out=())
+    zero = replace(method, table=method.table.part([]))
     assert with_intervals(zero, CERTAIN_ERRORS).alternative_agatston is None
-    zero = replace(zero, non_coronary=non_coronary_score(False, root))
+    zero = replace(zero, table=root, non_coronary=non_coronary_score(False, root))
     scored = with_intervals(zero, CERTAIN_ERRORS)
     assert scored.alternative_agatston == 40
     assert scored.total.interval_90 == pytest.approx((0, 40), rel=0.02, abs=0.02)
@@ -161,7 +161,7 @@ def test_possible_stents_are_named():
     method = score_of((100, 0.99, True), (40, 0.99, True))
     stent = method.lesions[-1]
     named = replace(stent, verdict=replace(stent.verdict, is_stent=True))
-    method = replace(method, lesions=(*method.lesions[:-1], named))
+    method = replace(method, table=LesionSet.of((*method.lesions[:-1], named)))
     assert decisive_warning(method) == []
     (warning,) = stent_warning(method)
     assert warning.code == "possible-stent"

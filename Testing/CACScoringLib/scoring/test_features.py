@@ -11,7 +11,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery
 from CACScoringLib.record.findings import Features
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.record.scores import MethodScore
+from CACScoringLib.record.scores import LesionSet, MethodScore
 from CACScoringLib.scoring.features import features_of
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.mass import MAX_MEASURED
@@ -137,5 +137,5 @@ def test_a_scan_without_calcium_has_no_densities():
 def test_noise_is_not_measured():
     ct = scan()
     method = scored(ct)
-    noisy = replace(method, lesions=method.lesions * MAX_MEASURED)
+    noisy = replace(method, table=LesionSet.of(method.lesions * MAX_MEASURED))
     assert features_of(noisy, ct, {}) is None

@@ -12,7 +12,6 @@ from images import image_of
 from map_lesions import found_in
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
-from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import ModelError
@@ -21,12 +20,18 @@ from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import COUNTED, LEFT_OUT, LesionSet, Verdict
 from CACScoringLib.scoring import judge
-from CACScoringLib.scoring.judge import coronary_slices, device_warning, has_coronary_device, judge_lesions, judge_map
-from CACScoringLib.scoring.labels import calcium_of
+from CACScoringLib.scoring.judge import (
+    coronary_slices,
+    dense_answers,
+    device_warning,
+    has_coronary_device,
+    judge_map,
+    verdicts,
+)
 from CACScoringLib.scoring.score import ScanFacts
 from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.sites import INTERCEPT
-from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LesionCalibration
+from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LesionCalibration, VerdictCalibration
 
 LAD, ROOT, ANNULUS, AORTA = heart.HU
 """HU of the calcium at four places: the first two in the territory of the LAD, the others far from any artery."""
@@ -47,14 +52,19 @@ def by_brightness(answers):
     return mock.patch.object(judge, "voxel_kinds", voxel_kinds)
 
 
-def judged(answers, calibration=None, scan=None):
-    """Judge the scan of `heart_with_territories` by a network that answers by brightness."""
+def facts_of(answers, scan=None):
+    """Measure the scan of `heart_with_territories` with a network that answers by brightness."""
     scan = scan or heart.scan()
     _, _, annulus, aorta = heart.boxes()
     lad = (slice(2, 12), slice(10, 28), slice(10, 48))
     region = heart.region_of(scan.image, {"LAD": lad, "mitral annulus": annulus, "descending aorta": aorta})
     with by_brightness(answers):
-        return judge_lesions(scan, region, ScoringRules(), 8.0, None, calibration or LesionCalibration())
+        return ScanFacts(scan, region, answers=dense_answers(scan, region, ScoringRules(), 8.0, None))
+
+
+def judged(answers, calibration=None, scan=None):
+    """Judge everything dense in that scan."""
+    return verdicts(facts_of(answers, scan), VerdictCalibration(calibration or LesionCalibration())).judged
 
 
 USUAL = {
@@ -71,15 +81,15 @@ def test_every_lesion_has_its_site_and_verdict():
     judged_lesions = judged(USUAL)
     expected = (Artery.LAD, NonCoronary.AORTIC_VALVE, NonCoronary.MITRAL_ANNULUS, NonCoronary.THORACIC_AORTA)
     assert sites(judged_lesions) == dict(zip(heart.HU, expected, strict=True))
-    verdicts = {round(lesion.peak_hu): lesion.verdict for lesion in judged_lesions.lesions}
-    assert verdicts[LAD].counts
-    assert verdicts[LAD].confidence == pytest.approx(0.97, abs=0.01), "territory and network agree"
-    assert verdicts[LAD].kinds["LAD"] == pytest.approx(0.9, abs=0.01)
-    assert not verdicts[ROOT].counts
-    assert verdicts[ROOT].probability == pytest.approx(0.2, abs=0.01)
-    assert verdicts[ROOT].reason == "looks like calcium of the aortic valve or root"
-    assert verdicts[ANNULUS] is verdicts[AORTA] is None, "they lie far from any artery"
-    assert min(verdicts[LAD].in_artery, verdicts[ROOT].in_artery) > 0.95
+    by_hu = {round(lesion.peak_hu): lesion.verdict for lesion in judged_lesions.lesions}
+    assert by_hu[LAD].counts
+    assert by_hu[LAD].confidence == pytest.approx(0.97, abs=0.01), "territory and network agree"
+    assert by_hu[LAD].kinds["LAD"] == pytest.approx(0.9, abs=0.01)
+    assert not by_hu[ROOT].counts
+    assert by_hu[ROOT].probability == pytest.approx(0.2, abs=0.01)
+    assert by_hu[ROOT].reason == "looks like calcium of the aortic valve or root"
+    assert by_hu[ANNULUS] is by_hu[AORTA] is None, "they lie far from any artery"
+    assert min(by_hu[LAD].in_artery, by_hu[ROOT].in_artery) > 0.95
 
 
 def test_the_network_decides_against_the_territory():
@@ -119,11 +129,13 @@ def test_a_lesion_of_parts_that_do_not_count_is_improbable_itself(touching_scan)
 
 @pytest.mark.parametrize("kind", ["noise", "clip"])
 def test_noise_and_devices_near_arteries_are_left_out(kind):
-    judged_lesions = judged({**USUAL, LAD: {kind: 0.7, "LAD": 0.3}})
+    facts = facts_of({**USUAL, LAD: {kind: 0.7, "LAD": 0.3}})
+    labels = verdicts(facts, VerdictCalibration(LesionCalibration()))
+    judged_lesions = labels.judged
     (lesion,) = method_score("automatic", ScoringRules(), judged_lesions).left_out
     assert (lesion.site, lesion.verdict.artery, lesion.verdict.counts) == (Artery.LAD, Artery.LAD, False)
     assert lesion.verdict.probability == pytest.approx(0.3, abs=0.01)
-    assert set(sites(calcium_of(judged_lesions).non_coronary)) == {ROOT, ANNULUS, AORTA}
+    assert set(sites(labels.lesions.non_coronary)) == {ROOT, ANNULUS, AORTA}
     assert not has_coronary_device(judged_lesions), "it is too faint"
 
 
@@ -170,6 +182,20 @@ def test_calibration_by_hand(calibration, gating, probability, counts):
     assert lesion.verdict.probability == pytest.approx(probability, abs=0.01)
 
 
+def test_another_calibration_or_limit_asks_no_network_again():
+    answers = {**USUAL, LAD: {"LAD": 0.6, "noise": 0.4}}
+    facts = facts_of(answers)
+
+    def counted(**changes):
+        labels = verdicts(facts, VerdictCalibration(**{"lesions": LesionCalibration(), **changes}))
+        return {round(lesion.peak_hu) for lesion in labels.lesions.of_status(COUNTED).lesions}
+
+    assert counted() == {LAD}
+    assert counted(counts_from=0.65) == counted(lesions=LesionCalibration(intercept=-1.0)) == set()
+    assert counted() == {LAD}, "facts stay as they were"
+    assert verdicts(facts, VerdictCalibration()) is None, "nothing is judged without weights"
+
+
 def test_territories_are_evidence_beside_the_network():
     calibration = LesionCalibration(1.0, 0.5, -1.0, 2.0, 1.0, 1.0)
     coronary, in_artery = np.array([0.7, 0.7, 0.2]), np.array([0.9, 0.1, 1.0])
@@ -194,10 +220,9 @@ def test_a_scan_without_anything_dense():
     assert coronary_slices(judged_lesions) == ()
 
 
-def decomposed(calcium, map_logit):
-    settings = DecompositionSettings(evidence_weights={INTERCEPT: map_logit}, most_not_coronary=0.5)
+def decomposed(calcium):
     return SimpleNamespace(
-        parts=SimpleNamespace(hu=calcium, box=(), settings=settings),
+        parts=SimpleNamespace(hu=calcium, box=()),
         slices=SimpleNamespace(on_scan=np.ones(3)),
     )
 
@@ -216,11 +241,12 @@ def test_what_is_dense_in_a_lesion_of_the_map_decides():
     dense = LesionSet.of([replace(lesion, **by_voxels[lesion.voxels]) for lesion in dense.lesions], dense.every)
     region = HeartRegion(np.ones(hu.shape, bool), None, "given")
     scan = CTScan(image_of(hu.astype(np.int16)), Acquisition("memory"))
-    facts = ScanFacts(scan, region, judged=dense)
+    facts = ScanFacts(scan, region)
 
     def rows(map_logit, counts):
         rules = ScoringRules(threshold_hu=10.0)
-        judged_lesions = judge_map(facts, rules, decomposed(calcium, map_logit))
+        calibration = VerdictCalibration(map_weights={INTERCEPT: map_logit}, most_not_coronary=0.5)
+        judged_lesions = judge_map(facts, rules, decomposed(calcium), calibration, dense)
         return {-round(x.centroid_ras_mm[1]): x.site for x in judged_lesions.lesions if x.verdict.counts == counts}
 
     assert rows(2.0, True) == {2: Artery.RCA, 9: Artery.UNASSIGNED}

@@ -6,8 +6,8 @@ import pytest
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import LESION_KINDS
+from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.parts import ANSWERS, artery_chances, dense_means, voxel_parts
-from CACScoringLib.scoring.sites import DenseVoxels
 
 ANYWHERE = dict.fromkeys(ARTERIES, 0.25)
 """Territories that leave the artery to the network."""

@@ -1,7 +1,5 @@
 """Which artery, valve or vessel calcium is given to by territories whose place is known."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from images import image_of
@@ -12,9 +10,10 @@ from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.parts import SLIVER_MM3
-from CACScoringLib.scoring.sites import DenseVoxels, candidate_sites, verdicts_by_place
+from CACScoringLib.scoring.sites import candidate_sites, verdicts_by_place
 
 SHAPE = (6, 24, 24)
 GRID = Grid.of(image_of(np.zeros(SHAPE, np.uint8)))
@@ -139,8 +138,7 @@ def test_verdicts_say_how_sure_the_territories_are():
     assert verdict.confidence == pytest.approx(0.7 / coronary, abs=1e-3)
     assert verdict.not_coronary_probability == pytest.approx(1 - coronary, abs=1e-3)
     # A network that is surer than it is right is believed less.
-    tempered = replace(region.territories, temperature=2.0)
-    (less,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, tempered))
+    (less,) = verdicts_by_place(lesions, DenseVoxels.of(lesions, region.territories), temperature=2.0)
     assert less.confidence == pytest.approx(0.7**0.5 / (0.7**0.5 + 3 * 0.03**0.5), abs=1e-3)
     assert less.not_coronary_probability == verdict.not_coronary_probability
 

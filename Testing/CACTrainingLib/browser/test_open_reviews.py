@@ -89,9 +89,9 @@ class TestConfirmation:
         valve = np.where(np.isin(labelled.flat, flat), NonCoronary.AORTIC_VALVE, labelled.values).astype(np.uint8)
         review.review.give_all("threshold", Labelled(labelled.flat, valve))
         act(review, "accept", looked_at=[first])
-        elsewhere = read_result(review.export("Ann", dicom=False)).non_coronary
-        assert not elsewhere.reviewed
-        assert {lesion.looked_at for lesion in elsewhere.lesion_list} == {False}
+        record = read_result(review.export("Ann", dicom=False))
+        assert not record.non_coronary.reviewed
+        assert {lesion.looked_at for lesion in record.outside} == {False}
         act(review, "accept", looked_at=unseen)
         assert read_result(review.export("Ann", dicom=False)).non_coronary.reviewed
 
